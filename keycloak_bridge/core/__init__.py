@@ -1,0 +1,1 @@
+"""Pure decisions: no clock, environment, files, sockets or logging in here."""

@@ -1,0 +1,225 @@
+"""Every error of the bridge, each with a stable code and what the worker does about it.
+
+```
+BridgeError                     disposition
+├ ConfigError                   STOP         before anything is consumed
+├ EventError                    DEAD_LETTER  this record can never succeed
+│ ├ EventDecodeError            not-json, wrong-encoding, too-large, too-deep, not-a-cloudevent, ...
+│ ├ KeyMismatchError            key-mismatch, subject-mismatch
+│ ├ TombstoneError              tombstone
+│ ├ UnknownSchemaError          unknown-type, unknown-schema
+│ ├ EventValidationError        schema-violation
+│ ├ MappingError                mapping-failed, invalid-username, role-not-allowed, ...
+│ └ ConflictError               conflict, ambiguous, reserved-user
+├ KeycloakError                 status, method and path of the call
+│ ├ KeycloakUnavailableError    RETRY        timeouts, refused connections, 5xx, 429
+│ ├ KeycloakConflictError       REPLAN       409, once; then DEAD_LETTER
+│ ├ KeycloakNotFoundError       REPLAN       404, once; then DEAD_LETTER
+│ ├ KeycloakAuthError           RETRY        401 after renewal, 403: every event would fail
+│ └ KeycloakRejectedError       DEAD_LETTER  any other 4xx
+└ BrokerError
+  ├ BrokerUnavailableError      RETRY
+  ├ PartitionRevokedError       ABANDON      another member will get the record
+  ├ BrokerAccessError           STOP
+  └ DeadLetterError             STOP         never commit past a record that is nowhere
+```
+
+Messages say what, where and what to do; they never carry a value of the event or a secret.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Disposition(StrEnum):
+    """What the worker does with the record whose handling raised."""
+
+    STOP = "stop"
+    RETRY = "retry"
+    REPLAN = "replan"
+    DEAD_LETTER = "dead-letter"
+    ABANDON = "abandon"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule: where (JSON pointer into the event), which keyword, and why, without the value."""
+
+    pointer: str
+    keyword: str
+    message: str
+
+
+class BridgeError(Exception):
+    """Base of all errors; `code` is stable and safe to alert on."""
+
+    disposition: ClassVar[Disposition] = Disposition.STOP
+    default_code: ClassVar[str] = "error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        remedy: str | None = None,
+        violations: Sequence[Violation] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.remedy = remedy
+        self.violations = tuple(violations)
+
+
+class ConfigError(BridgeError):
+    """Settings, schemas, mapping or access are wrong; nothing was consumed."""
+
+    default_code = "configuration"
+
+
+class EventError(BridgeError):
+    """The record can never succeed as it is."""
+
+    disposition = Disposition.DEAD_LETTER
+    default_code = "event"
+
+
+class EventDecodeError(EventError):
+    """The bytes are not an event."""
+
+    default_code = "not-a-cloudevent"
+
+
+class KeyMismatchError(EventError):
+    """The record key, the subject and the user's id do not name the same user."""
+
+    default_code = "key-mismatch"
+
+
+class TombstoneError(EventError):
+    """The record has no value, and policy does not say to ignore it."""
+
+    default_code = "tombstone"
+
+
+class UnknownSchemaError(EventError):
+    """No schema is known for the event's type or `dataschema`."""
+
+    default_code = "unknown-schema"
+
+
+class EventValidationError(EventError):
+    """The data breaks its schema; `violations` holds every broken rule."""
+
+    default_code = "schema-violation"
+
+
+class MappingError(EventError):
+    """The mapping cannot make a user out of this event."""
+
+    default_code = "mapping-failed"
+
+
+class ConflictError(EventError):
+    """The event would touch an account that is not its own."""
+
+    default_code = "conflict"
+
+
+class KeycloakError(BridgeError):
+    """An Admin REST call failed; `path` is a template without ids of users."""
+
+    default_code = "keycloak"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        remedy: str | None = None,
+        violations: Sequence[Violation] = (),
+        status: int | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code, remedy=remedy, violations=violations)
+        self.status = status
+        self.method = method
+        self.path = path
+        self.retry_after_s = retry_after_s
+
+
+class KeycloakUnavailableError(KeycloakError):
+    """Keycloak cannot answer now: refused, timed out, 5xx or 429."""
+
+    disposition = Disposition.RETRY
+    default_code = "keycloak-unavailable"
+
+
+class MailDeliveryError(KeycloakUnavailableError):
+    """Keycloak could not hand the mail to the SMTP server; the user itself is fine."""
+
+    default_code = "mail-not-sent"
+
+
+class KeycloakConflictError(KeycloakError):
+    """Another user holds the username or e-mail (409)."""
+
+    disposition = Disposition.REPLAN
+    default_code = "conflict"
+
+
+class KeycloakNotFoundError(KeycloakError):
+    """The user, group or role is gone (404)."""
+
+    disposition = Disposition.REPLAN
+    default_code = "not-found"
+
+
+class KeycloakAuthError(KeycloakError):
+    """The service account is refused (401 after a fresh token, or 403)."""
+
+    disposition = Disposition.RETRY
+    default_code = "keycloak-access"
+
+
+class KeycloakRejectedError(KeycloakError):
+    """Keycloak refuses this user (400, 422 ...); `violations` point at the representation."""
+
+    disposition = Disposition.DEAD_LETTER
+    default_code = "keycloak-rejected"
+
+
+class BrokerError(BridgeError):
+    """Kafka failed."""
+
+    default_code = "kafka"
+
+
+class BrokerUnavailableError(BrokerError):
+    """Kafka cannot answer now."""
+
+    disposition = Disposition.RETRY
+    default_code = "kafka-unavailable"
+
+
+class PartitionRevokedError(BrokerError):
+    """The partition belongs to another member now."""
+
+    disposition = Disposition.ABANDON
+    default_code = "partition-revoked"
+
+
+class BrokerAccessError(BrokerError):
+    """Kafka refuses the client: credentials, ACLs or a fenced member."""
+
+    default_code = "kafka-access"
+
+
+class DeadLetterError(BrokerError):
+    """A dead letter could not be written, so its record must not count as done."""
+
+    default_code = "dead-letter-not-written"
