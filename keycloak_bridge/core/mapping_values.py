@@ -1,0 +1,118 @@
+"""Turn what an expression gives into what a field, an attribute or a membership can hold."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keycloak_bridge.core.errors import MappingError, Violation
+from keycloak_bridge.core.mapping_reader import group_path
+from keycloak_bridge.core.mapping_rules import FLAG_FIELDS, MembershipRule, TargetRule
+
+Scope = Mapping[str, Any]
+
+
+def target_value(rule: TargetRule, scope: Scope) -> Any:
+    """Return the value of the target; None when the event has none.
+
+    Fields get text or a flag, attributes and required actions a list of different texts. Raises MappingError.
+    """
+    value = None if rule.expression is None else rule.expression.evaluate(scope, rule.pointer)
+    if _is_empty(value):
+        value = rule.default
+    if rule.target in FLAG_FIELDS:
+        converted: Any = _flag(value, rule.pointer)
+    elif rule.attribute is None and rule.target != "requiredActions":
+        converted = None if _is_empty(value) else _text(value, rule.pointer)
+    else:
+        converted = _texts(value, rule.pointer) or None
+    if converted is None and rule.required:
+        raise _refusal(rule.pointer, "required", "the event gives no value", code="missing-value")
+    return converted
+
+
+def memberships(rule: MembershipRule | None, scope: Scope) -> tuple[str, ...]:
+    """Return the groups or realm roles of the event, each once.
+
+    Raises MappingError (`group-not-allowed`, `role-not-allowed`) for one that the mapping does not allow.
+    """
+    if rule is None:
+        return ()
+    given = _texts(rule.expression.evaluate(scope, rule.pointer), rule.pointer)
+    normal: Callable[[str], str] = group_path if rule.kind == "groups" else str
+    names = [normal(name) for name in given or rule.default]
+    if rule.allow is None:
+        return tuple(dict.fromkeys(names))
+    allow = rule.allow
+    refused = [index for index, name in enumerate(names) if name not in allow]
+    if refused and not rule.ignore_others:
+        raise _not_allowed(rule, refused)
+    return tuple(dict.fromkeys(name for name in names if name in allow))
+
+
+def _not_allowed(rule: MembershipRule, refused: list[int]) -> MappingError:
+    what = "group" if rule.kind == "groups" else "role"
+    reason = f"the mapping does not allow this {what}"
+    return MappingError(
+        f"the event asks for {len(refused)} {what}(s) that the mapping does not allow",
+        code=f"{what}-not-allowed",
+        remedy=f"add the {what} to allow in [user.{rule.kind}], or correct the event",
+        violations=[Violation(f"{rule.pointer}/{index}", "allow", reason) for index in refused],
+    )
+
+
+def _is_empty(value: Any) -> bool:
+    """Say whether there is nothing to store."""
+    return value is None or value in ("", [], {})
+
+
+def _flag(value: Any, pointer: str) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    raise _refusal(pointer, "type", f"the value must be true or false, not {_kind(value)}")
+
+
+def _texts(value: Any, pointer: str) -> list[str]:
+    """Return a value or a list of values as different texts, without empty ones."""
+    items = value if isinstance(value, list) else [value]
+    return list(dict.fromkeys(_text(item, pointer) for item in items if not _is_empty(item)))
+
+
+def _text(value: Any, pointer: str) -> str:
+    """Return text, a number or a flag as text."""
+    if isinstance(value, list | dict):
+        raise _refusal(pointer, "type", f"the value must be text, not {_kind(value)}")
+    text = value if isinstance(value, str) else json.dumps(value)
+    if "\0" in text or not _is_encodable(text):
+        # PostgreSQL stores neither; Keycloak would answer 500 for ever
+        raise _refusal(
+            pointer,
+            "characters",
+            "the value contains a character that cannot be stored",
+            code="invalid-value",
+        )
+    return text
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    """Return the JSON type of `value` as a word."""
+    kinds = {"dict": "an object", "list": "a list", "str": "text"}
+    return kinds.get(type(value).__name__, "a number")
+
+
+def _refusal(
+    pointer: str, keyword: str, reason: str, *, code: str = MappingError.default_code
+) -> MappingError:
+    return MappingError(
+        f"the mapping cannot set {pointer}: {reason}",
+        code=code,
+        remedy="correct the event, or the expression in the mapping file",
+        violations=(Violation(pointer, keyword, reason),),
+    )

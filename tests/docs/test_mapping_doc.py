@@ -1,0 +1,85 @@
+"""The mapping's reference is in step with the code: its examples run, and nothing is left out."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keycloak_bridge.core.errors import ConfigError
+from keycloak_bridge.core.functions import function_docs
+from keycloak_bridge.core.mapping import compile_mapping
+from keycloak_bridge.core.mapping_rules import USER_FIELDS
+from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES, DesiredUser, LinkPolicy, UserEvent
+
+DOC = (Path(__file__).parents[2] / "docs" / "mapping.md").read_text("utf-8")
+BLOCKS = {
+    (kind, name): text
+    for kind, name, text in re.findall(
+        r"^```\w+ (\w+)=(\w+)\n(.*?)^```$", DOC, re.MULTILINE | re.DOTALL
+    )
+}
+PROPERTIES = {
+    (name,)
+    for name in (
+        *("userId", "email", "givenName", "familyName", "username", "locale", "tenantId"),
+        *("department", "phoneNumber", "active", "roles", "groups", "attributes"),
+    )
+}
+
+
+def compiled(name: str) -> Any:
+    """Return the example `name`, compiled against the default schema's properties."""
+    return compile_mapping(
+        tomllib.loads(BLOCKS["example", name]),
+        origin="mapping.toml",
+        has_property=PROPERTIES.__contains__,
+    )
+
+
+@pytest.mark.parametrize("name", [name for kind, name in BLOCKS if kind == "user"])
+def test_an_example_makes_the_user_it_shows(name: str) -> None:
+    """Each mapping makes of its event exactly the user printed below it."""
+    data = json.loads(BLOCKS["event", name])
+    user = compiled(name).apply(
+        UserEvent("e1", "/um", "user.created", data["userId"], None, "urn:s", data)
+    )
+
+    assert isinstance(user, DesiredUser)
+    shown = {**user.representation}
+    if user.groups:
+        shown["groups"] = list(user.groups)
+    if user.realm_roles:
+        shown["realmRoles"] = list(user.realm_roles)
+    assert json.loads(BLOCKS["user", name]) == shown
+
+
+@pytest.mark.parametrize("name", [name for kind, name in BLOCKS if kind == "error"])
+def test_a_broken_example_is_refused_as_shown(name: str) -> None:
+    """The report is the one that the reference prints."""
+    with pytest.raises(ConfigError) as caught:
+        compiled(name)
+
+    assert BLOCKS["error", name].strip() == caught.value.message
+
+
+def test_the_examples_were_found() -> None:
+    """The reference has examples of both kinds."""
+    kinds = [kind for kind, _ in BLOCKS]
+
+    assert kinds.count("user") == kinds.count("event") == 2
+    assert kinds.count("error") == 1
+
+
+@pytest.mark.parametrize("description", function_docs().values())
+def test_every_function_is_described(description: str) -> None:
+    """The list of functions is the one of the code."""
+    assert f"- {description}\n" in DOC
+
+
+@pytest.mark.parametrize("word", [*USER_FIELDS, *BOOKKEEPING_ATTRIBUTES, *LinkPolicy])
+def test_every_word_is_explained(word: str) -> None:
+    """No target, bookkeeping attribute or link policy is left out."""
+    assert f"`{word}`" in DOC

@@ -1,0 +1,97 @@
+"""An event never touches somebody else's account."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from plan_cases import INVITED, changed, desired, done, event
+
+from keycloak_bridge.core.errors import ConflictError
+from keycloak_bridge.core.model import (
+    FoundUser,
+    LinkPolicy,
+    RequestInvitation,
+)
+from keycloak_bridge.core.plan import (
+    plan_user,
+)
+
+FOREIGN = FoundUser(
+    "7",
+    {"username": "ada", "email": "Ada@Acme.example", "enabled": True, "emailVerified": False},
+    "username",
+)
+
+
+def verified(found: FoundUser) -> FoundUser:
+    """Return `found` with its e-mail verified."""
+    return changed(
+        replace(found, representation={**found.representation, "attributes": {}}),
+        emailVerified=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("link", "found", "allowed"),
+    [
+        (LinkPolicy.NEVER, FOREIGN, False),
+        (LinkPolicy.NEVER, verified(FOREIGN), False),
+        (LinkPolicy.VERIFIED_EMAIL, FOREIGN, False),
+        (LinkPolicy.VERIFIED_EMAIL, verified(FOREIGN), True),
+        (LinkPolicy.VERIFIED_EMAIL, changed(verified(FOREIGN), email="eve@acme.example"), False),
+        (LinkPolicy.VERIFIED_EMAIL, changed(verified(FOREIGN), email=None), False),
+        (LinkPolicy.MATCHING_ATTRIBUTE, FOREIGN, True),
+    ],
+)
+def test_an_existing_account_is_linked_only_by_policy(
+    link: LinkPolicy, found: FoundUser, allowed: bool
+) -> None:
+    """An account without an external id is taken on only when the mapping says so."""
+    user = replace(desired(), link=link)
+    if allowed:
+        plan = plan_user(event(), user, found)
+        after = done(plan, found)
+        assert after.representation["attributes"]["userId"] == ["u1"]
+        assert not any(isinstance(one, RequestInvitation) for one in plan.operations)
+        assert plan_user(event(), user, after).operations == ()
+        return
+
+    with pytest.raises(ConflictError) as caught:
+        plan_user(event(), user, found)
+    assert caught.value.code == "conflict"
+    assert caught.value.violations[0].pointer == "/user/username"
+    assert "ada" not in f"{caught.value.message} {caught.value.remedy}"
+
+
+@pytest.mark.parametrize("stored", [["u2"], ["U1"], ["u1", "u2"]])
+@pytest.mark.parametrize("link", list(LinkPolicy))
+def test_another_external_id_is_always_a_conflict(stored: list[str], link: LinkPolicy) -> None:
+    """No policy lets an event touch a user of somebody else."""
+    found = changed(verified(FOREIGN), {"userId": stored})
+
+    with pytest.raises(ConflictError) as caught:
+        plan_user(event(), replace(desired(), link=link), found)
+    assert caught.value.code == "conflict"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"serviceAccountClientId": "demo-app"},
+        {"username": "service-account-demo-app"},
+        {"username": "admin"},
+    ],
+)
+def test_reserved_users_are_out_of_reach(fields: dict[str, Any]) -> None:
+    """Neither the external id nor a policy opens them."""
+    user = replace(desired(), link=LinkPolicy.MATCHING_ATTRIBUTE)
+
+    with pytest.raises(ConflictError) as caught:
+        plan_user(event(), user, changed(INVITED, **fields))
+    assert caught.value.code == "reserved-user"
+
+
+def test_reserved_names_are_the_mappings() -> None:
+    """The mapping's own list decides."""
+    with pytest.raises(ConflictError):
+        plan_user(event(), desired(), INVITED, reserved={"ada"})
