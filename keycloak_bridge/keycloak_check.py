@@ -1,0 +1,189 @@
+"""Check at start whether the bridge's service account and the realm allow what the bridge is set up to do."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from keycloak_bridge.core.errors import KeycloakAuthError, KeycloakRejectedError
+from keycloak_bridge.keycloak_admin import KeycloakAdmin
+from keycloak_bridge.keycloak_token import granted_roles
+
+NEEDED_ROLES = ("manage-users", "view-users", "query-users")
+_OPEN_POLICIES = ("ENABLED", "ADMIN_EDIT")
+
+Answer = TypeVar("Answer")
+
+
+class Severity(StrEnum):
+    """Whether the bridge would do harm or nothing (`error`), or merely less than it could (`warning`)."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with the access or the realm, and how to mend it."""
+
+    code: str
+    message: str
+    remedy: str
+    severity: Severity = Severity.ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class AccessFacts:
+    """What was seen in the realm. `profile` is None when it may not be read.
+
+    `roles` holds only those of NEEDED_ROLES that the account has in effect.
+    """
+
+    roles: frozenset[str]
+    profile: Mapping[str, Any] | None
+    internationalization: bool | None
+
+
+def check_access(admin: KeycloakAdmin, attributes: Sequence[str]) -> tuple[Problem, ...]:
+    """Return what keeps the bridge from writing users with these attributes; empty when all is well.
+
+    `attributes` are those that the mapping writes and the bridge's own. Raises KeycloakUnavailableError.
+    """
+    try:
+        token = admin.access_token()
+    except KeycloakAuthError as error:
+        return (_problem(error),)
+    try:
+        return judge(gather(admin, token), attributes)
+    except KeycloakAuthError as error:
+        return (_problem(error),)
+
+
+def gather(admin: KeycloakAdmin, token: str) -> AccessFacts:
+    """Return the facts; only a token that does not name its roles costs calls for each of them."""
+    named = granted_roles(token)
+    roles = _probed_roles(admin) if named is None else named.intersection(NEEDED_ROLES)
+    profile = _allowed(admin.users_profile)
+    metadata = _allowed(admin.users_profile_metadata)
+    return AccessFacts(
+        roles=roles,
+        profile=profile,
+        internationalization=None if metadata is None else "locale" in _by_name(metadata),
+    )
+
+
+def judge(facts: AccessFacts, attributes: Sequence[str]) -> tuple[Problem, ...]:
+    """Return what is wrong, the service account's roles first."""
+    return (
+        *_role_problems(facts.roles),
+        *_profile_problems(facts.profile, attributes),
+        *_locale_problems(facts.internationalization, attributes),
+    )
+
+
+def _role_problems(roles: frozenset[str]) -> list[Problem]:
+    missing = [role for role in NEEDED_ROLES if role not in roles]
+    if not missing:
+        return []
+    # manage-users implies the two others in today's Keycloak; without it not one user can be written
+    severity = Severity.ERROR if "manage-users" in missing else Severity.WARNING
+    return [
+        Problem(
+            "role-missing",
+            f"the service account lacks the realm-management roles {', '.join(missing)}",
+            "assign them on the client's tab 'Service account roles', and let the client's scope hold them",
+            severity,
+        )
+    ]
+
+
+def _profile_problems(
+    profile: Mapping[str, Any] | None, attributes: Sequence[str]
+) -> list[Problem]:
+    if profile is None:
+        return [
+            Problem(
+                "profile-unreadable",
+                "the service account may not read the realm's user profile",
+                "assign it the realm-management role view-users",
+                Severity.WARNING,
+            )
+        ]
+    managed = _by_name(profile)
+    open_to_all = profile.get("unmanagedAttributePolicy") in _OPEN_POLICIES
+    problems = []
+    for name in attributes:
+        if name == "locale":
+            continue  # built in, see _locale_problems
+        if name in managed:
+            problems += _permission_problems(name, managed[name])
+        elif not open_to_all:
+            problems.append(_unknown(name))
+    return problems
+
+
+def _unknown(name: str) -> Problem:
+    return Problem(
+        "attribute-unknown",
+        f"the realm's user profile does not know the attribute {name}: Keycloak would drop it silently",
+        "add it under Realm settings > User profile, editable and visible for admins, or set "
+        "'Unmanaged attributes' to 'Only administrators can write'",
+    )
+
+
+def _permission_problems(name: str, attribute: Mapping[str, Any]) -> list[Problem]:
+    permissions = attribute.get("permissions") or {}
+    lacking = [right for right in ("edit", "view") if "admin" not in permissions.get(right, ())]
+    return [
+        Problem(
+            f"attribute-no-{right}",
+            f"the realm's user profile does not let admins {right} the attribute {name}",
+            f"under Realm settings > User profile > {name}, allow admins to {right} it",
+        )
+        for right in lacking
+    ]
+
+
+def _locale_problems(internationalization: bool | None, attributes: Sequence[str]) -> list[Problem]:
+    if "locale" not in attributes or internationalization is not False:
+        return []
+    return [
+        Problem(
+            "internationalization-off",
+            "the mapping writes the attribute locale, and the realm has internationalization switched "
+            "off: Keycloak would drop it silently and mail in one language only",
+            "switch it on under Realm settings > Localization, or take locale out of the mapping",
+        )
+    ]
+
+
+def _probed_roles(admin: KeycloakAdmin) -> frozenset[str]:
+    """Find out by calls that change nothing; a scope may keep the roles out of the token itself."""
+    roles = set()
+    if _allowed(lambda: admin.search_users({"max": 1})) is not None:
+        roles |= {"query-users", "view-users"}
+    try:
+        admin.create_user({})  # without a username nothing can be created
+    except KeycloakAuthError:
+        pass
+    except KeycloakRejectedError:
+        roles.add("manage-users")
+    return frozenset(roles)
+
+
+def _allowed(call: Callable[[], Answer]) -> Answer | None:
+    """Return the answer, or None where the service account is refused (403)."""
+    try:
+        return call()
+    except KeycloakAuthError as error:
+        if error.status == 403:
+            return None
+        raise
+
+
+def _by_name(profile: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {attribute["name"]: attribute for attribute in profile.get("attributes", ())}
+
+
+def _problem(error: KeycloakAuthError) -> Problem:
+    return Problem(error.code, error.message, error.remedy or "look at Keycloak's log")

@@ -1,0 +1,137 @@
+"""What a test does to a realm behind the bridge's back, the same on a real Keycloak and on the one in memory."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import requests
+
+from keycloak_bridge.core.model import UserRepresentation
+
+_TIMEOUT_S = 30
+
+
+class RealmTools(Protocol):
+    """An administrator at work."""
+
+    def add_user(self, representation: UserRepresentation) -> str:
+        """Create a user and return its Keycloak id."""
+        ...
+
+    def delete_user(self, user_id: str) -> None:
+        """Delete the user."""
+        ...
+
+    def set_password(self, user_id: str) -> None:
+        """Give the user a password."""
+        ...
+
+    def add_group(self, path: str) -> None:
+        """Create the group, and its parents where they are missing."""
+        ...
+
+    def delete_group(self, path: str) -> None:
+        """Delete the group."""
+        ...
+
+    def add_realm_role(self, name: str) -> None:
+        """Create the realm role."""
+        ...
+
+    def mails_sent(self, user_id: str) -> int:
+        """Return how many links were mailed to the user."""
+        ...
+
+    def mail_outage(self) -> AbstractContextManager[None]:
+        """Keep the realm's SMTP server unreachable meanwhile."""
+        ...
+
+
+class AdminRealmTools:
+    """Works on one realm of a real Keycloak as the administrator of the master realm."""
+
+    def __init__(self, url: str, realm: str, username: str, password: str) -> None:
+        self._token_url = f"{url}/realms/master/protocol/openid-connect/token"
+        self._realm_url = f"{url}/admin/realms/{quote(realm, safe='')}"
+        self._login = {
+            "grant_type": "password",
+            "client_id": "admin-cli",
+            "username": username,
+            "password": password,
+        }
+
+    def add_user(self, representation: UserRepresentation) -> str:
+        """Create a user and return its Keycloak id."""
+        created = self._call("POST", "/users", representation)
+        return created.headers["Location"].rpartition("/")[2]
+
+    def delete_user(self, user_id: str) -> None:
+        """Delete the user."""
+        self._call("DELETE", f"/users/{user_id}")
+
+    def set_password(self, user_id: str) -> None:
+        """Give the user a password."""
+        password = {"type": "password", "value": "correct horse battery", "temporary": False}
+        self._call("PUT", f"/users/{user_id}/reset-password", password)
+
+    def add_group(self, path: str) -> None:
+        """Create the group, and its parents where they are missing."""
+        parent: str | None = None
+        names = path.strip("/").split("/")
+        for depth in range(1, len(names) + 1):
+            known = self._group_id("/".join(names[:depth]))
+            if known is None:
+                where = f"/groups/{parent}/children" if parent else "/groups"
+                known = (
+                    self._call("POST", where, {"name": names[depth - 1]})
+                    .headers["Location"]
+                    .rpartition("/")[2]
+                )
+            parent = known
+
+    def delete_group(self, path: str) -> None:
+        """Delete the group."""
+        self._call("DELETE", f"/groups/{self._group_id(path.strip('/'))}")
+
+    def add_realm_role(self, name: str) -> None:
+        """Create the realm role."""
+        self._call("POST", "/roles", {"name": name})
+
+    def mails_sent(self, user_id: str) -> int:
+        """Return how many links were mailed to the user; the realm must keep admin events."""
+        path = quote(f"users/{user_id}/execute-actions-email", safe="")
+        found = self._call("GET", f"/admin-events?operationTypes=ACTION&resourcePath={path}")
+        return len(found.json())
+
+    @contextmanager
+    def mail_outage(self) -> Iterator[None]:
+        """Point the realm at a port where nothing listens meanwhile."""
+        smtp: Mapping[str, Any] = self._call("GET", "").json()["smtpServer"]
+        self._call("PUT", "", {"smtpServer": {**smtp, "host": "127.0.0.1", "port": "1"}})
+        try:
+            yield
+        finally:
+            self._call("PUT", "", {"smtpServer": smtp})
+
+    def _group_id(self, path: str) -> str | None:
+        found = self._send("GET", f"/group-by-path/{quote(path)}")
+        return str(found.json()["id"]) if found.ok else None
+
+    def _call(self, method: str, path: str, json: object = None) -> requests.Response:
+        response = self._send(method, path, json)
+        response.raise_for_status()
+        return response
+
+    def _send(self, method: str, path: str, json: object = None) -> requests.Response:
+        with requests.Session() as session:
+            session.trust_env = False
+            token = session.post(self._token_url, data=self._login, timeout=_TIMEOUT_S)
+            token.raise_for_status()
+            return session.request(
+                method,
+                self._realm_url + path,
+                json=json,
+                headers={"Authorization": f"Bearer {token.json()['access_token']}"},
+                timeout=_TIMEOUT_S,
+            )

@@ -1,0 +1,719 @@
+"""What every UserDirectory promises; the Keycloak in memory and the real one answer the same tests."""
+
+from collections.abc import Callable
+from typing import NamedTuple, cast
+from uuid import uuid4
+
+import pytest
+
+from keycloak_bridge.core.errors import (
+    ConflictError,
+    KeycloakConflictError,
+    KeycloakNotFoundError,
+    KeycloakRejectedError,
+    KeycloakUnavailableError,
+    MailDeliveryError,
+)
+from keycloak_bridge.core.model import (
+    FoundUser,
+    InvitationTerms,
+    MatchCriterion,
+    UserRepresentation,
+)
+from keycloak_bridge.core.ports import UserDirectory
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+from keycloak_bridge.testing.realm_tools import RealmTools
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+TERMS = InvitationTerms(("UPDATE_PASSWORD",), 3600)
+
+
+class Service(NamedTuple):
+    """A directory, and the administrator of the realm behind it."""
+
+    directory: UserDirectory
+    tools: RealmTools
+
+
+def _in_memory() -> Service:
+    keycloak = InMemoryKeycloak()
+    return Service(keycloak, keycloak)
+
+
+@pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.integration)])
+def service(request: pytest.FixtureRequest) -> Service:
+    """The fake, or the realm that the fixtures `real_directory` and `real_realm_tools` work on."""
+    if request.param == "memory":
+        return _in_memory()
+    return Service(
+        request.getfixturevalue("real_directory"), request.getfixturevalue("real_realm_tools")
+    )
+
+
+@pytest.fixture
+def directory(service: Service) -> UserDirectory:
+    """The subject of the suite."""
+    return service.directory
+
+
+@pytest.fixture
+def realm_tools(service: Service) -> RealmTools:
+    """What administrators do meanwhile."""
+    return service.tools
+
+
+def a_user(**fields: object) -> UserRepresentation:
+    """Return a user whose names nobody else has; the realm may be shared with other tests."""
+    name = unique("user")
+    user: dict[str, object] = {
+        "username": name,
+        "email": f"{name}@acme.example",
+        "firstName": "Ada",
+        "lastName": "Lovelace",
+        "enabled": True,
+        "emailVerified": False,
+        "attributes": {"userId": [name], "tenantId": ["t1"], "locale": ["de"]},
+    }
+    return cast("UserRepresentation", user | fields)
+
+
+def unique(prefix: str) -> str:
+    """Return a name that no other test uses."""
+    return f"{prefix}-{uuid4().hex[:12]}"
+
+
+def find(
+    directory: UserDirectory,
+    target: str,
+    value: str,
+    *,
+    groups: bool = False,
+    realm_roles: bool = False,
+) -> FoundUser | None:
+    """Find by one criterion."""
+    return directory.find([MatchCriterion(target, value)], groups=groups, realm_roles=realm_roles)
+
+
+def stored(directory: UserDirectory, user_id: str) -> UserRepresentation:
+    """Return the user, who must be there."""
+    user = directory.get(user_id)
+    assert user is not None
+    return user
+
+
+def same_fields(expected: UserRepresentation, actual: UserRepresentation) -> bool:
+    """Say whether `actual` holds at least what is expected."""
+    return expected.items() <= actual.items()
+
+
+# create, get, update
+
+
+def test_created_user_reads_back_field_by_field(directory: UserDirectory) -> None:
+    """Everything that was sent is stored."""
+    user = a_user(requiredActions=["UPDATE_PASSWORD"])
+
+    actual = stored(directory, directory.create(user))
+
+    assert {key: actual.get(key) for key in user} == user
+
+
+def test_username_and_email_are_stored_in_lower_case(directory: UserDirectory) -> None:
+    """Keycloak normalises both; a plan must expect it."""
+    name = unique("MiXed")
+    user_id = directory.create(a_user(username=name, email=f"{name}@ACME.example"))
+
+    actual = stored(directory, user_id)
+
+    assert (name.lower(), f"{name.lower()}@acme.example") == (actual["username"], actual["email"])
+
+
+def test_user_without_enabled_is_disabled(directory: UserDirectory) -> None:
+    """Leaving `enabled` out does not mean true."""
+    user = a_user()
+    del user["enabled"]
+
+    assert stored(directory, directory.create(user))["enabled"] is False
+
+
+def test_unmanaged_attribute_vanishes_without_an_error(directory: UserDirectory) -> None:
+    """What the user profile does not know is dropped: the start-up check must warn."""
+    user = a_user(attributes={"userId": ["u"], "shoeSize": ["42"]})
+
+    assert stored(directory, directory.create(user))["attributes"] == {"userId": ["u"]}
+
+
+def test_empty_values_are_not_stored(directory: UserDirectory) -> None:
+    """An empty string or list is the same as nothing."""
+    user = a_user(firstName="", attributes={"userId": [""], "tenantId": []})
+
+    actual = stored(directory, directory.create(user))
+
+    assert not {"firstName", "attributes"} & actual.keys()
+
+
+def test_unknown_required_action_is_dropped(directory: UserDirectory) -> None:
+    """Keycloak keeps those that it knows."""
+    user = a_user(requiredActions=["NO_SUCH_ACTION", "UPDATE_PASSWORD"])
+
+    assert stored(directory, directory.create(user))["requiredActions"] == ["UPDATE_PASSWORD"]
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        (lambda other: {"username": other["username"].upper()}, "/user/username"),
+        (lambda other: {"email": other["email"].upper()}, "/user/email"),
+        (lambda other: {"username": other["email"]}, "/user/username"),
+    ],
+    ids=["username", "email", "username-is-anothers-email"],
+)
+def test_create_with_what_is_taken_conflicts(
+    directory: UserDirectory,
+    change: Callable[[UserRepresentation], dict[str, object]],
+    pointer: str,
+) -> None:
+    """Names are compared without case."""
+    other = a_user()
+    directory.create(other)
+
+    with pytest.raises(KeycloakConflictError) as caught:
+        directory.create(a_user(**change(other)))
+
+    assert [pointer] == [violation.pointer for violation in caught.value.violations]
+
+
+def test_email_that_is_anothers_username_conflicts(directory: UserDirectory) -> None:
+    """Both are names to log in with."""
+    name = f"{unique('name')}@acme.example"
+    directory.create(a_user(username=name))
+
+    with pytest.raises(KeycloakConflictError):
+        directory.create(a_user(email=name))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"username": "ab"}, [("/user/username", "error-invalid-length")]),
+        ({"username": "a b c"}, [("/user/username", "error-username-invalid-character")]),
+        ({"username": "имя"}, [("/user/username", "error-username-invalid-character")]),
+        ({"email": "not-an-address"}, [("/user/email", "error-invalid-email")]),
+        ({"email": "ü@b.example"}, [("/user/email", "error-non-ascii-local-part-email")]),
+        ({"firstName": "<b>"}, [("/user/firstName", "error-person-name-invalid-character")]),
+        ({"lastName": "x" * 256}, [("/user/lastName", "error-invalid-length-too-long")]),
+        (
+            {"attributes": {"phoneNumber": ["1" * 33]}},
+            [("/user/attributes/phoneNumber", "error-invalid-length-too-long")],
+        ),
+        (
+            {"attributes": {"tenantId": ["a", "b"]}},
+            [("/user/attributes/tenantId", "error-invalid-multivalued-size")],
+        ),
+        (
+            {"username": "ab", "email": "not-an-address"},
+            [("/user/username", "error-invalid-length"), ("/user/email", "error-invalid-email")],
+        ),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_refused_user_names_every_broken_rule(
+    directory: UserDirectory, fields: dict[str, object], expected: list[tuple[str, str]]
+) -> None:
+    """A rejection points at the fields and carries Keycloak's keys, never a value."""
+    with pytest.raises(KeycloakRejectedError) as caught:
+        directory.create(a_user(**fields))
+
+    actual = [(violation.pointer, violation.keyword) for violation in caught.value.violations]
+    assert sorted(expected) == sorted(actual)
+    assert "not-an-address" not in f"{caught.value} {caught.value.violations}"
+
+
+def test_user_without_username_is_refused(directory: UserDirectory) -> None:
+    """The one thing that Keycloak requires."""
+    with pytest.raises(KeycloakRejectedError) as caught:
+        directory.create(UserRepresentation(enabled=True))
+
+    assert [violation.pointer for violation in caught.value.violations] == ["/user/username"]
+
+
+def test_unknown_user_is_none(directory: UserDirectory) -> None:
+    """`get` asks, it does not complain."""
+    assert directory.get(NOBODY) is None
+
+
+def test_read_user_can_be_written_back(directory: UserDirectory) -> None:
+    """Read-modify-write of the whole changes only what was modified."""
+    before = stored(directory, directory.create(a_user()))
+
+    directory.update(before["id"], {**before, "lastName": "King"})
+
+    assert {**before, "lastName": "King"} == stored(directory, before["id"])
+
+
+def test_update_erases_what_it_leaves_out(directory: UserDirectory) -> None:
+    """Once attributes are given, absent names and attributes go; flags and actions stay."""
+    user_id = directory.create(a_user(requiredActions=["UPDATE_PASSWORD"]))
+
+    directory.update(user_id, {"attributes": {"userId": ["only"]}})
+
+    actual = stored(directory, user_id)
+    assert not {"email", "firstName", "lastName"} & actual.keys()
+    assert same_fields(
+        {
+            "attributes": {"userId": ["only"]},
+            "enabled": True,
+            "requiredActions": ["UPDATE_PASSWORD"],
+        },
+        actual,
+    )
+
+
+def test_update_without_attributes_merges(directory: UserDirectory) -> None:
+    """Without attributes nothing else is lost."""
+    before = stored(directory, directory.create(a_user()))
+
+    directory.update(before["id"], {"firstName": "Augusta"})
+
+    assert {**before, "firstName": "Augusta"} == stored(directory, before["id"])
+
+
+def test_update_replaces_required_actions(directory: UserDirectory) -> None:
+    """Required actions are not added up."""
+    user = stored(directory, directory.create(a_user(requiredActions=["UPDATE_PASSWORD"])))
+
+    directory.update(user["id"], {**user, "requiredActions": ["VERIFY_EMAIL"]})
+
+    assert stored(directory, user["id"])["requiredActions"] == ["VERIFY_EMAIL"]
+
+
+def test_update_to_a_taken_email_conflicts(directory: UserDirectory) -> None:
+    """Nobody's address is taken over."""
+    other = a_user()
+    directory.create(other)
+    user = stored(directory, directory.create(a_user()))
+
+    with pytest.raises(KeycloakConflictError):
+        directory.update(user["id"], {**user, "email": other["email"]})
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [({"username": "another-name"}, "/user/username"), ({"email": "bad"}, "/user/email")],
+)
+def test_update_that_breaks_a_rule_is_refused(
+    directory: UserDirectory, fields: UserRepresentation, pointer: str
+) -> None:
+    """Usernames cannot be changed in this realm; the rest is checked as for a new user."""
+    user = stored(directory, directory.create(a_user()))
+
+    with pytest.raises(KeycloakRejectedError) as caught:
+        directory.update(user["id"], {**user, **fields})
+
+    assert [pointer] == [violation.pointer for violation in caught.value.violations]
+
+
+def test_update_of_nobody_is_not_found(directory: UserDirectory) -> None:
+    """A user that was deleted meanwhile is planned anew."""
+    with pytest.raises(KeycloakNotFoundError):
+        directory.update(NOBODY, {"firstName": "Ada"})
+
+
+# find
+
+
+@pytest.mark.parametrize("target", ["username", "email"])
+def test_found_by_name_without_case(directory: UserDirectory, target: str) -> None:
+    """Username and e-mail are the same in any case."""
+    user = a_user()
+    user_id = directory.create(user)
+
+    found = find(directory, target, str(user[target]).upper())  # type: ignore[literal-required]
+
+    assert found == FoundUser(user_id, stored(directory, user_id), matched_by=target)
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        "plain",
+        "two words",
+        "a:b",
+        'say "so"',
+        'a" userId:"b',
+        "back\\slash",
+        " padded ",
+        "ünï-日本",
+        "100%",
+        "*",
+        "a/b&c=d#e+f?",
+        "tab\tbed",
+    ],
+)
+def test_found_by_external_id_whatever_its_characters(
+    directory: UserDirectory, suffix: str
+) -> None:
+    """An external id is user management's own; quoting is our business."""
+    value = f"{unique('id')} {suffix}"
+    user_id = directory.create(a_user(attributes={"userId": [value]}))
+
+    found = find(directory, "attributes.userId", value)
+
+    assert found == FoundUser(user_id, stored(directory, user_id), matched_by="attributes.userId")
+
+
+@pytest.mark.parametrize("value", ["a\\\\b", 'a\\"b', "a\\", "half\ud800"])
+def test_external_id_that_cannot_be_searched_is_refused(
+    directory: UserDirectory, value: str
+) -> None:
+    """Keycloak would answer for another value, and the same event would make a second user."""
+    with pytest.raises(KeycloakRejectedError) as caught:
+        find(directory, "attributes.userId", value)
+
+    assert caught.value.code == "unsearchable-value"
+
+
+def test_external_ids_differ_by_case(directory: UserDirectory) -> None:
+    """Keycloak compares attributes without case; the bridge must not."""
+    value = unique("id")
+    lower = directory.create(a_user(attributes={"userId": [f"{value}-x"]}))
+    upper = directory.create(a_user(attributes={"userId": [f"{value}-X"]}))
+
+    for user_id, wanted in ((lower, f"{value}-x"), (upper, f"{value}-X")):
+        found = find(directory, "attributes.userId", wanted)
+        assert found is not None
+        assert user_id == found.user_id
+
+
+def test_two_users_with_one_external_id_are_ambiguous(directory: UserDirectory) -> None:
+    """Nothing in Keycloak makes attributes unique; which one is meant is not ours to guess."""
+    value = unique("id")
+    for _ in range(2):
+        directory.create(a_user(attributes={"userId": [value]}))
+
+    with pytest.raises(ConflictError) as caught:
+        find(directory, "attributes.userId", value)
+
+    assert caught.value.code == "ambiguous"
+    assert value not in str(caught.value)
+
+
+def test_first_successful_criterion_wins(directory: UserDirectory) -> None:
+    """Criteria are in order of precedence, and `matched_by` tells which one it was."""
+    by_name, by_email = a_user(), a_user()
+    directory.create(by_name)
+    directory.create(by_email)
+
+    found = directory.find(
+        [
+            MatchCriterion("attributes.userId", unique("nobody")),
+            MatchCriterion("email", by_email["email"]),
+            MatchCriterion("username", by_name["username"]),
+        ],
+        groups=False,
+        realm_roles=False,
+    )
+
+    assert found is not None
+    assert ("email", by_email["username"]) == (found.matched_by, found.representation["username"])
+
+
+@pytest.mark.parametrize("target", ["username", "email", "attributes.userId"])
+@pytest.mark.parametrize("value", ["nobody-has-this", ""])
+def test_nobody_is_found_by_a_value_that_nobody_has(
+    directory: UserDirectory, target: str, value: str
+) -> None:
+    """An empty value must not find everybody."""
+    directory.create(a_user())
+
+    assert find(directory, target, value) is None
+
+
+def test_beginning_of_a_name_finds_nobody(directory: UserDirectory) -> None:
+    """Keycloak's search knows prefixes and wildcards; finding does not."""
+    user = a_user()
+    directory.create(user)
+
+    assert find(directory, "username", user["username"][:-1]) is None
+    assert find(directory, "username", f"{user['username'][:-1]}*") is None
+
+
+def test_memberships_are_found_when_asked_for(
+    directory: UserDirectory, realm_tools: RealmTools
+) -> None:
+    """Groups as paths, roles as names; empty when nobody asked."""
+    group, role = f"/{unique('group')}/inner", unique("role")
+    realm_tools.add_group(group)
+    realm_tools.add_realm_role(role)
+    user = a_user()
+    user_id = directory.create(user)
+    directory.join_group(user_id, group)
+    directory.grant_realm_roles(user_id, [role])
+
+    asked = find(directory, "username", user["username"], groups=True, realm_roles=True)
+    unasked = find(directory, "username", user["username"])
+
+    assert asked is not None
+    assert unasked is not None
+    assert asked.groups == frozenset({group})
+    assert role in asked.realm_roles
+    assert (frozenset(), frozenset()) == (unasked.groups, unasked.realm_roles)
+
+
+# groups and roles
+
+
+def test_missing_groups_are_named_as_given(
+    directory: UserDirectory, realm_tools: RealmTools
+) -> None:
+    """With or without leading slash, and whatever stands in the path."""
+    group = unique("group & Söhne 100%")
+    realm_tools.add_group(f"/{group}/inner")
+    known = [group, f"/{group}", f"{group}/inner", f"/{group}/inner"]
+    missing = [f"/{group}/outer", unique("nope"), f"/{group.upper()}", f"/{group}//inner"]
+
+    assert tuple(missing) == directory.missing_groups([*known, *missing])
+
+
+@pytest.mark.parametrize("path", ["", "/", "..", "/../users", "."])
+def test_paths_that_are_none_are_missing(directory: UserDirectory, path: str) -> None:
+    """A path that URLs would collapse names no group."""
+    assert (path,) == directory.missing_groups([path])
+
+
+def test_group_is_known_as_soon_as_it_is_created(
+    directory: UserDirectory, realm_tools: RealmTools
+) -> None:
+    """A missing group is asked for again each time: somebody may be mending just that."""
+    group = f"/{unique('group')}"
+    before = directory.missing_groups([group])
+    realm_tools.add_group(group)
+
+    assert ((group,), ()) == (before, directory.missing_groups([group]))
+
+
+@pytest.mark.parametrize("prefix", ["", "/"])
+def test_user_is_created_into_its_groups(
+    directory: UserDirectory, realm_tools: RealmTools, prefix: str
+) -> None:
+    """Creating and joining are one call."""
+    group = unique("group")
+    realm_tools.add_group(f"/{group}/inner")
+    user = a_user(groups=[f"{prefix}{group}", f"{prefix}{group}/inner"])
+    directory.create(user)
+
+    found = find(directory, "username", user["username"], groups=True)
+
+    assert found is not None
+    assert found.groups == frozenset({f"/{group}", f"/{group}/inner"})
+
+
+def test_create_into_a_missing_group_stores_nothing(directory: UserDirectory) -> None:
+    """Keycloak answers 500, so the caller looks the groups up before."""
+    user = a_user(groups=[unique("nope")])
+
+    with pytest.raises(KeycloakUnavailableError):
+        directory.create(user)
+
+    assert find(directory, "username", user["username"]) is None
+
+
+def test_joining_twice_is_harmless(directory: UserDirectory, realm_tools: RealmTools) -> None:
+    """A redelivered event joins again."""
+    group = f"/{unique('group')}"
+    realm_tools.add_group(group)
+    user = a_user()
+    user_id = directory.create(user)
+
+    directory.join_group(user_id, group)
+    directory.join_group(user_id, group.lstrip("/"))
+
+    found = find(directory, "username", user["username"], groups=True)
+    assert found is not None
+    assert found.groups == frozenset({group})
+
+
+def test_joining_a_missing_group_is_not_found(directory: UserDirectory) -> None:
+    """The error names the group."""
+    user_id = directory.create(a_user())
+    group = f"/{unique('nope')}"
+
+    with pytest.raises(KeycloakNotFoundError, match=group) as caught:
+        directory.join_group(user_id, group)
+
+    assert caught.value.code == "group-not-found"
+
+
+def test_joining_a_group_that_was_deleted_is_not_found_for_good(
+    directory: UserDirectory, realm_tools: RealmTools
+) -> None:
+    """What is remembered of a group does not outlive the first refusal."""
+    group = f"/{unique('group')}"
+    realm_tools.add_group(group)
+    user_id = directory.create(a_user())
+    directory.join_group(user_id, group)
+    realm_tools.delete_group(group)
+
+    with pytest.raises(KeycloakNotFoundError):
+        directory.join_group(user_id, group)
+
+    assert (group,) == directory.missing_groups([group])
+
+
+def test_nobody_joins_no_group(directory: UserDirectory, realm_tools: RealmTools) -> None:
+    """A user that was deleted meanwhile is planned anew."""
+    group = f"/{unique('group')}"
+    realm_tools.add_group(group)
+
+    with pytest.raises(KeycloakNotFoundError):
+        directory.join_group(NOBODY, group)
+
+
+def test_granting_twice_is_harmless(directory: UserDirectory, realm_tools: RealmTools) -> None:
+    """A redelivered event grants again, alone or with more."""
+    roles = [unique("role"), unique("role")]
+    for role in roles:
+        realm_tools.add_realm_role(role)
+    user = a_user()
+    user_id = directory.create(user)
+
+    directory.grant_realm_roles(user_id, roles[:1])
+    directory.grant_realm_roles(user_id, roles)
+    directory.grant_realm_roles(user_id, roles)
+
+    found = find(directory, "username", user["username"], realm_roles=True)
+    assert found is not None
+    assert found.realm_roles.issuperset(roles)
+
+
+def test_missing_roles_are_named_and_nothing_is_granted(
+    directory: UserDirectory, realm_tools: RealmTools
+) -> None:
+    """A role that the realm lacks is a mistake to be seen, not to be skipped."""
+    known, missing = unique("role"), unique("nope")
+    realm_tools.add_realm_role(known)
+    user = a_user()
+    user_id = directory.create(user)
+
+    with pytest.raises(KeycloakNotFoundError, match=missing) as caught:
+        directory.grant_realm_roles(user_id, [known, missing])
+
+    found = find(directory, "username", user["username"], realm_roles=True)
+    assert found is not None
+    assert known not in found.realm_roles
+    assert caught.value.code == "role-not-found"
+
+
+def test_granting_no_role_is_nothing(directory: UserDirectory) -> None:
+    """An empty list is no call for anything."""
+    directory.grant_realm_roles(directory.create(a_user()), [])
+
+
+def test_nobody_is_granted_no_role(directory: UserDirectory, realm_tools: RealmTools) -> None:
+    """A user that was deleted meanwhile is planned anew."""
+    role = unique("role")
+    realm_tools.add_realm_role(role)
+
+    with pytest.raises(KeycloakNotFoundError):
+        directory.grant_realm_roles(NOBODY, [role])
+
+
+# credentials and invitations
+
+
+def test_credentials_are_seen_once_set(directory: UserDirectory, realm_tools: RealmTools) -> None:
+    """Whoever has a password needs no invitation."""
+    user_id = directory.create(a_user())
+    before = directory.has_credentials(user_id)
+    realm_tools.set_password(user_id)
+
+    assert (before, directory.has_credentials(user_id)) == (False, True)
+
+
+def test_credentials_of_nobody_are_not_found(directory: UserDirectory) -> None:
+    """No user, no answer."""
+    with pytest.raises(KeycloakNotFoundError):
+        directory.has_credentials(NOBODY)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        TERMS,
+        InvitationTerms(("UPDATE_PASSWORD", "CONFIGURE_TOTP"), 60, "demo-app"),
+        InvitationTerms(("UPDATE_PASSWORD",), 60, "demo-app", "http://localhost:8000/welcome"),
+    ],
+    ids=["plain", "client", "redirect"],
+)
+def test_link_is_mailed(
+    directory: UserDirectory, realm_tools: RealmTools, terms: InvitationTerms
+) -> None:
+    """One call, one mail."""
+    user_id = directory.create(a_user())
+
+    directory.execute_actions_email(user_id, terms)
+
+    assert realm_tools.mails_sent(user_id) == 1
+
+
+@pytest.mark.parametrize(
+    ("terms", "code"),
+    [
+        (InvitationTerms((), 60), "no-actions"),
+        (InvitationTerms(("NO_SUCH_ACTION",), 60), "unknown-action"),
+        (InvitationTerms(("UPDATE_PASSWORD",), 60, "no-such-client"), "unknown-client"),
+        (
+            InvitationTerms(("UPDATE_PASSWORD",), 60, "demo-app", "https://evil.example/"),
+            "invalid-redirect",
+        ),
+        (
+            InvitationTerms(("UPDATE_PASSWORD",), 60, None, "http://localhost:8000/"),
+            "invalid-redirect",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_terms_that_keycloak_refuses_mail_nothing(
+    directory: UserDirectory, realm_tools: RealmTools, terms: InvitationTerms, code: str
+) -> None:
+    """Each mistake of the terms has its own code."""
+    user_id = directory.create(a_user())
+
+    with pytest.raises(KeycloakRejectedError) as caught:
+        directory.execute_actions_email(user_id, terms)
+
+    assert (code, 0) == (caught.value.code, realm_tools.mails_sent(user_id))
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"), [({"enabled": False}, "user-disabled"), ({"email": ""}, "no-email")]
+)
+def test_user_who_cannot_be_mailed_is_refused(
+    directory: UserDirectory, fields: dict[str, object], code: str
+) -> None:
+    """What the user lacks is told by the code."""
+    user_id = directory.create(a_user(**fields))
+
+    with pytest.raises(KeycloakRejectedError) as caught:
+        directory.execute_actions_email(user_id, TERMS)
+
+    assert caught.value.code == code
+
+
+def test_mail_to_nobody_is_not_found(directory: UserDirectory) -> None:
+    """The user was deleted meanwhile."""
+    with pytest.raises(KeycloakNotFoundError):
+        directory.execute_actions_email(NOBODY, TERMS)
+
+
+def test_mail_outage_can_be_told_and_passes(
+    directory: UserDirectory, realm_tools: RealmTools
+) -> None:
+    """A failing SMTP server is waited for; the user is not touched by it."""
+    user_id = directory.create(a_user())
+
+    with realm_tools.mail_outage(), pytest.raises(MailDeliveryError):
+        directory.execute_actions_email(user_id, TERMS)
+    directory.execute_actions_email(user_id, TERMS)
+
+    assert realm_tools.mails_sent(user_id) == 1

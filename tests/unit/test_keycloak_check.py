@@ -1,0 +1,194 @@
+"""What keeps the bridge from working on a realm, told before anything is consumed."""
+
+import base64
+import json
+
+import pytest
+
+from keycloak_bridge.core.errors import KeycloakUnavailableError
+from keycloak_bridge.keycloak_admin import KeycloakAdmin
+from keycloak_bridge.keycloak_check import (
+    NEEDED_ROLES,
+    AccessFacts,
+    Severity,
+    check_access,
+    gather,
+    judge,
+)
+from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak_token import TokenSource
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.stub_adapter import StubAdapter
+
+ALL = frozenset(NEEDED_ROLES)
+ADMIN_ONLY = {"edit": ["admin"], "view": ["admin"]}
+PROFILE = {"attributes": [{"name": "userId", "permissions": ADMIN_ONLY}]}
+
+
+def make_admin(stub: StubAdapter) -> KeycloakAdmin:
+    """Return an admin client over a script."""
+    http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), stub)
+    return KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", FakeClock()))
+
+
+def token_with(*roles: str) -> str:
+    """Return a token that names these roles."""
+    claims = {"resource_access": {"realm-management": {"roles": roles}}}
+    return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()}.s"
+
+
+@pytest.mark.parametrize(
+    ("facts", "attributes", "expected"),
+    [
+        (AccessFacts(ALL, PROFILE, True), ["userId", "locale"], []),
+        (AccessFacts(ALL, PROFILE, False), ["userId"], []),
+        (AccessFacts(ALL, PROFILE, None), ["userId", "locale"], []),
+        (AccessFacts(ALL, PROFILE, False), ["locale"], [("internationalization-off", "error")]),
+        (AccessFacts(ALL, PROFILE, True), ["tenantId"], [("attribute-unknown", "error")]),
+        (
+            AccessFacts(ALL, {**PROFILE, "unmanagedAttributePolicy": "ADMIN_VIEW"}, True),
+            ["tenantId"],
+            [("attribute-unknown", "error")],
+        ),
+        (
+            AccessFacts(ALL, {**PROFILE, "unmanagedAttributePolicy": "ADMIN_EDIT"}, True),
+            ["tenantId"],
+            [],
+        ),
+        (
+            AccessFacts(ALL, {"unmanagedAttributePolicy": "ENABLED"}, True),
+            ["tenantId"],
+            [],
+        ),
+        (
+            AccessFacts(ALL, {"attributes": [{"name": "userId"}]}, True),
+            ["userId"],
+            [("attribute-no-edit", "error"), ("attribute-no-view", "error")],
+        ),
+        (
+            AccessFacts(
+                ALL,
+                {
+                    "attributes": [
+                        {"name": "userId", "permissions": {"edit": ["admin"], "view": ["user"]}}
+                    ],
+                    "unmanagedAttributePolicy": "ENABLED",
+                },
+                True,
+            ),
+            ["userId"],
+            [("attribute-no-view", "error")],
+        ),
+        (AccessFacts(frozenset(), PROFILE, True), [], [("role-missing", "error")]),
+        (
+            AccessFacts(frozenset({"manage-users"}), PROFILE, True),
+            [],
+            [("role-missing", "warning")],
+        ),
+        (AccessFacts(ALL - {"manage-users"}, PROFILE, True), [], [("role-missing", "error")]),
+        (AccessFacts(ALL, None, None), ["userId"], [("profile-unreadable", "warning")]),
+    ],
+)
+def test_facts_are_judged(
+    facts: AccessFacts, attributes: list[str], expected: list[tuple[str, str]]
+) -> None:
+    """Errors would lose or refuse users, warnings merely might."""
+    actual = judge(facts, attributes)
+
+    assert expected == [(problem.code, problem.severity) for problem in actual]
+    assert all(problem.message and problem.remedy for problem in actual)
+
+
+def test_problem_names_what_is_missing() -> None:
+    """One sentence is enough to act on."""
+    (role, attribute) = judge(
+        AccessFacts(frozenset({"query-users"}), PROFILE, True), ["userId", "tenantId"]
+    )
+
+    assert "manage-users, view-users" in role.message
+    assert "query-users" not in role.message
+    assert "tenantId" in attribute.message
+
+
+def test_roles_are_read_from_the_token_when_it_tells() -> None:
+    """No calls are made to find out what is known."""
+    stub = StubAdapter()
+    stub.answer(200, PROFILE)
+    stub.answer(200, {"attributes": [{"name": "locale"}]})
+
+    facts = gather(make_admin(stub), token_with("manage-users", "manage-realm"))
+
+    assert AccessFacts(frozenset({"manage-users"}), PROFILE, True) == facts
+
+
+@pytest.mark.parametrize(
+    ("search", "create", "expected"),
+    [
+        (200, 400, {"manage-users", "view-users", "query-users"}),
+        (200, 403, {"view-users", "query-users"}),
+        (403, 403, set()),
+    ],
+)
+def test_roles_are_tried_out_when_the_token_is_silent(
+    search: int, create: int, expected: set[str]
+) -> None:
+    """A user without a username cannot be created, and being allowed to try shows in the answer."""
+    stub = StubAdapter()
+    stub.answer(search, [] if search == 200 else {"error": "HTTP 403 Forbidden"})
+    stub.answer(create, {"errorMessage": "User name is missing"})
+    stub.answer(200, PROFILE)
+    stub.answer(200, {"attributes": []})
+
+    facts = gather(make_admin(stub), "opaque")
+
+    assert AccessFacts(frozenset(expected), PROFILE, False) == facts
+    assert stub.requests[1].json == {}
+
+
+def test_account_without_any_role_is_told_so() -> None:
+    """Nothing can be read, and the reason comes first."""
+    stub = StubAdapter()
+    for _ in range(4):
+        stub.answer(403, {"error": "HTTP 403 Forbidden"})
+
+    problems = check_access(make_admin(stub), ["userId", "locale"])
+
+    assert [problem.code for problem in problems] == ["role-missing", "profile-unreadable"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (401, {"error": "unauthorized_client"}, "keycloak-credentials"),
+        (404, {"error": "Realm does not exist"}, "realm-not-found"),
+    ],
+)
+def test_refused_log_in_is_the_only_problem(status: int, body: object, code: str) -> None:
+    """Everything else would follow from it."""
+    stub = StubAdapter(scripted_tokens=True)
+    stub.answer(status, body)
+
+    (problem,) = check_access(make_admin(stub), ["userId"])
+
+    assert (code, Severity.ERROR) == (problem.code, problem.severity)
+    assert problem.remedy
+
+
+def test_refused_token_is_a_problem() -> None:
+    """A token that another host name made is refused by every call."""
+    stub = StubAdapter()
+    for _ in range(2):
+        stub.answer(401, {"error": "HTTP 401 Unauthorized"})
+
+    (problem,) = check_access(make_admin(stub), [])
+
+    assert problem.code == "keycloak-token-refused"
+
+
+def test_outage_is_no_verdict() -> None:
+    """Whoever starts the bridge waits and checks again."""
+    stub = StubAdapter()
+    stub.answer(503)
+
+    with pytest.raises(KeycloakUnavailableError):
+        check_access(make_admin(stub), [])

@@ -1,0 +1,117 @@
+"""What the Keycloak in memory offers to tests beyond the port; the port itself is the contract suite's."""
+
+import pytest
+
+from keycloak_bridge.core.errors import KeycloakUnavailableError
+from keycloak_bridge.core.model import InvitationTerms, MatchCriterion, UserRepresentation
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+from keycloak_bridge.testing.in_memory_realm import SentMail
+
+ADA = UserRepresentation(username="ada", email="ada@acme.example", enabled=True)
+TERMS = InvitationTerms(("UPDATE_PASSWORD",), 60)
+
+
+def test_failure_before_the_effect_changes_nothing() -> None:
+    """As when Keycloak is down; the next call is answered."""
+    keycloak = InMemoryKeycloak()
+    keycloak.fail("create", KeycloakUnavailableError("down"))
+    with pytest.raises(KeycloakUnavailableError):
+        keycloak.create(ADA)
+    before = len(keycloak.users())
+    keycloak.create(ADA)
+
+    assert (before, len(keycloak.users())) == (0, 1)
+
+
+def test_failure_after_the_effect_is_a_lost_answer() -> None:
+    """The user exists although the caller saw an error."""
+    keycloak = InMemoryKeycloak()
+    keycloak.fail("create", KeycloakUnavailableError("lost"), after_effect=True)
+    with pytest.raises(KeycloakUnavailableError):
+        keycloak.create(ADA)
+
+    assert [user["username"] for user in keycloak.users()] == ["ada"]
+
+
+def test_failures_come_in_the_order_they_were_told() -> None:
+    """Two outages, then service."""
+    keycloak = InMemoryKeycloak()
+    keycloak.fail("get", KeycloakUnavailableError("down"), times=2)
+
+    for _ in range(2):
+        with pytest.raises(KeycloakUnavailableError):
+            keycloak.get("u1")
+    assert keycloak.get("u1") is None
+
+
+def test_calls_are_recorded_failed_ones_too() -> None:
+    """What a redelivered event did not do can be asserted."""
+    keycloak = InMemoryKeycloak()
+    keycloak.fail("get", KeycloakUnavailableError("down"))
+    with pytest.raises(KeycloakUnavailableError):
+        keycloak.get("u1")
+    keycloak.find([MatchCriterion("username", "ada")], groups=False, realm_roles=False)
+
+    assert keycloak.calls == ["get", "find"]
+
+
+def test_mails_tell_recipient_language_and_terms() -> None:
+    """The language is the stored locale, else the realm's."""
+    keycloak = InMemoryKeycloak()
+    plain = keycloak.add_user(ADA)
+    german = keycloak.add_user(
+        {
+            "username": "ben",
+            "email": "ben@acme.example",
+            "enabled": True,
+            "attributes": {"locale": ["de"]},
+        }
+    )
+
+    for user_id in (plain, german):
+        keycloak.execute_actions_email(user_id, TERMS)
+
+    assert keycloak.mails == [
+        SentMail(plain, "ada@acme.example", "en", TERMS),
+        SentMail(german, "ben@acme.example", "de", TERMS),
+    ]
+
+
+def test_locale_vanishes_without_internationalization() -> None:
+    """As in Keycloak, without a word."""
+    keycloak = InMemoryKeycloak(internationalization=False)
+    keycloak.add_user({"username": "ada", "attributes": {"locale": ["de"], "userId": ["u1"]}})
+
+    assert [user["attributes"] for user in keycloak.users()] == [{"userId": ["u1"]}]
+
+
+def test_memberships_can_be_read() -> None:
+    """Without searching, and deleting a group ends them."""
+    keycloak = InMemoryKeycloak(groups=["/staff/engineering"], realm_roles=["viewer"])
+    user_id = keycloak.add_user({**ADA, "groups": ["staff", "/staff/engineering"]})
+    keycloak.grant_realm_roles(user_id, ["viewer"])
+    joined = keycloak.groups_of(user_id)
+    keycloak.delete_group("/staff")
+
+    assert joined == frozenset({"/staff", "/staff/engineering"})
+    assert keycloak.groups_of(user_id) == frozenset()
+    assert keycloak.realm_roles_of(user_id) == frozenset({"viewer"})
+
+
+def test_answers_are_copies() -> None:
+    """A caller that edits what it was given changes no user."""
+    keycloak = InMemoryKeycloak()
+    user_id = keycloak.create({**ADA, "attributes": {"userId": ["u1"]}})
+    answer = keycloak.get(user_id)
+    assert answer is not None
+    answer["attributes"]["userId"].append("u2")
+
+    assert [user["attributes"] for user in keycloak.users()] == [{"userId": ["u1"]}]
+
+
+def test_unknown_matching_target_is_a_programming_error() -> None:
+    """As in the real directory."""
+    with pytest.raises(ValueError, match="firstName"):
+        InMemoryKeycloak().find(
+            [MatchCriterion("firstName", "Ada")], groups=False, realm_roles=False
+        )
