@@ -1,0 +1,18 @@
+"""A real local Kafka, Keycloak and mail catcher, started from pinned artifacts."""
+
+from keycloak_bridge.sandbox.errors import SandboxError
+from keycloak_bridge.sandbox.mail import Mail, MailCatcher, read_mails
+from keycloak_bridge.sandbox.options import SandboxOptions
+from keycloak_bridge.sandbox.realms import FreshRealm, KeycloakRealms
+from keycloak_bridge.sandbox.sandbox import Sandbox
+
+__all__ = [
+    "FreshRealm",
+    "KeycloakRealms",
+    "Mail",
+    "MailCatcher",
+    "Sandbox",
+    "SandboxError",
+    "SandboxOptions",
+    "read_mails",
+]

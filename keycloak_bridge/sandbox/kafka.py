@@ -1,0 +1,135 @@
+"""One Kafka node, broker and controller in one."""
+
+import contextlib
+import logging
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Event
+
+from keycloak_bridge.sandbox.java import Java, child_environment
+from keycloak_bridge.sandbox.ports import LOOPBACK, accepts_connections, loopback_port
+from keycloak_bridge.sandbox.processes import ManagedProcess
+from keycloak_bridge.sandbox.service import Service
+
+_FORMAT_TIMEOUT_S = 90.0
+_ANSWER_MS = 3000
+_JVM = (
+    "-Xms64m",
+    "-Xmx256m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Djava.awt.headless=true",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+)
+
+
+class KafkaBroker(Service):
+    """A single KRaft node on loopback ports that keeps its data across restarts."""
+
+    def __init__(
+        self,
+        java: Java,
+        jars: Sequence[Path],
+        folder: Path,
+        *,
+        port: int = 0,
+        timeout_s: float = 90.0,
+        cancelled: Event | None = None,
+    ) -> None:
+        super().__init__("Kafka", folder / "kafka.log", timeout_s, cancelled or Event())
+        self.port = loopback_port(port, "Kafka")
+        self._controller_port = loopback_port(0, "Kafka's controller")
+        self._java = java
+        self._class_path = ":".join(str(jar) for jar in jars)
+        self._folder = folder
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Return the address a client starts from."""
+        return f"{LOOPBACK}:{self.port}"
+
+    def is_ready(self) -> bool:
+        """Tell whether the broker has joined its own cluster and answers."""
+        return accepts_connections(self.port) and _serves(self.bootstrap_servers)
+
+    def _launch(self) -> None:
+        settings = self._folder / "server.properties"
+        if not settings.exists():
+            self._format(settings)
+        self.process.start(self._command("kafka.Kafka", str(settings)), child_environment())
+
+    def _format(self, settings: Path) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draft = settings.with_suffix(".draft")
+        draft.write_text(self._settings(), encoding="utf-8")
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        formatting = ManagedProcess("Kafka's storage tool", self._folder / "format.log")
+        arguments = ("format", "--standalone", "-t", cluster_id, "-c", str(draft))
+        formatting.start(self._command("kafka.tools.StorageTool", *arguments), child_environment())
+        try:
+            formatting.wait_for_end(self._cancelled, _FORMAT_TIMEOUT_S, "format the log folder")
+        finally:
+            formatting.kill()
+        draft.rename(settings)
+
+    def _command(self, main_class: str, *arguments: str) -> list[str]:
+        return [self._java.executable, *_JVM, "-cp", self._class_path, main_class, *arguments]
+
+    def _settings(self) -> str:
+        broker, controller = f"{LOOPBACK}:{self.port}", f"{LOOPBACK}:{self._controller_port}"
+        values = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
+            "controller.listener.names": "CONTROLLER",
+            "controller.quorum.bootstrap.servers": controller,
+            "log.dirs": self._folder / "data",
+            "auto.create.topics.enable": "false",
+            "offsets.topic.replication.factor": 1,
+            "offsets.topic.num.partitions": 8,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "transaction.state.log.num.partitions": 8,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            # A broker that was killed is let in again when its old session is over.
+            "broker.session.timeout.ms": 5000,
+            "broker.heartbeat.interval.ms": 1000,
+            "group.initial.rebalance.delay.ms": 0,
+        }
+        return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def _serves(bootstrap_servers: str) -> bool:
+    from kafka.admin import KafkaAdminClient  # noqa: PLC0415  (heavy)
+    from kafka.errors import KafkaError  # noqa: PLC0415
+
+    try:
+        with _quiet("kafka"):
+            client = KafkaAdminClient(
+                bootstrap_servers=bootstrap_servers,
+                bootstrap_timeout_ms=_ANSWER_MS,
+                request_timeout_ms=_ANSWER_MS,
+            )
+            try:
+                return bool(client.describe_cluster().get("brokers"))
+            finally:
+                client.close()
+    except (KafkaError, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep the client from warning about a broker that is expected not to answer yet."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,163 @@
+"""An SMTP server that delivers nothing and shows everything."""
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from html.parser import HTMLParser
+from pathlib import Path
+from threading import Condition
+from typing import Any
+
+from keycloak_bridge.sandbox.errors import SandboxError
+from keycloak_bridge.sandbox.ports import LOOPBACK, loopback_port
+
+_RECIPIENTS = "X-Sandbox-Recipients"
+_LINK = re.compile(r"https?://[^\s<>\"']+")
+_REFUSAL = "451 4.3.2 The sandbox was told to refuse mail"
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One caught mail, decoded."""
+
+    recipients: tuple[str, ...]
+    subject: str
+    text: str
+    html: str
+    links: tuple[str, ...]
+
+
+class MailCatcher:
+    """Accepts mail on a loopback port and keeps it, in memory and as files."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.folder = folder
+        self.port = loopback_port(port, "the mail catcher")
+        self.refusing = False
+        self._arrived = Condition()
+        self._messages: list[Mail] = []
+        self._controller: Any = None
+
+    @property
+    def host(self) -> str:
+        """Return the host that the SMTP server listens on."""
+        return LOOPBACK
+
+    @property
+    def messages(self) -> tuple[Mail, ...]:
+        """Return what was caught so far, oldest first."""
+        with self._arrived:
+            return tuple(self._messages)
+
+    def start(self) -> None:
+        """Listen; a catcher that was stopped goes on with what it had."""
+        from aiosmtpd.controller import Controller  # noqa: PLC0415  (the sandbox extra)
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._controller = Controller(_Handler(self), hostname=LOOPBACK, port=self.port)
+        self._controller.start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        if self._controller is not None:
+            self._controller.stop()
+            self._controller = None
+
+    def refuse(self, refusing: bool = True) -> None:
+        """Refuse every mail with a temporary error, or accept again."""
+        self.refusing = refusing
+
+    def sent_to(self, recipient: str) -> tuple[Mail, ...]:
+        """Return the mails to one address, oldest first."""
+        wanted = recipient.lower()
+        return tuple(
+            mail
+            for mail in self.messages
+            if wanted in (address.lower() for address in mail.recipients)
+        )
+
+    def wait_for(self, recipient: str, timeout_s: float = 30.0, count: int = 1) -> Mail:
+        """Return the count-th mail to an address as soon as it is there."""
+        deadline = time.monotonic() + timeout_s
+        with self._arrived:
+            while True:
+                found = self.sent_to(recipient)
+                if len(found) >= count:
+                    return found[count - 1]
+                if not self._arrived.wait(deadline - time.monotonic()):
+                    raise SandboxError(
+                        f"Mail {count} to that address did not come within {timeout_s:g} s; "
+                        f"{len(found)} came."
+                    )
+
+    def keep(self, recipients: list[str], content: bytes) -> None:
+        """Store one mail."""
+        with self._arrived:
+            raw = f"{_RECIPIENTS}: {', '.join(recipients)}\r\n".encode() + content
+            name = f"{len(self._messages) + 1:06d}.eml"
+            draft = self.folder / f".{name}"
+            draft.write_bytes(raw)
+            draft.rename(self.folder / name)  # readers in other processes see whole files only
+            self._messages.append(decode(raw))
+            self._arrived.notify_all()
+
+
+class _Handler:
+    """What aiosmtpd calls."""
+
+    def __init__(self, catcher: MailCatcher) -> None:
+        self._catcher = catcher
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: ARG002, N802
+        """Answer to one mail."""
+        if self._catcher.refusing:
+            return _REFUSAL
+        self._catcher.keep(list(envelope.rcpt_tos), bytes(envelope.content))
+        return "250 OK"
+
+
+def read_mails(folder: Path) -> list[Mail]:
+    """Return the mails that a catcher, perhaps in another process, has kept in a folder."""
+    return [decode(path.read_bytes()) for path in sorted(folder.glob("[0-9]*.eml"))]
+
+
+def decode(raw: bytes) -> Mail:
+    """Read one kept mail."""
+    message = message_from_bytes(raw, policy=default)
+    text, html = _body(message, "plain"), _body(message, "html")
+    recipients = tuple(str(message[_RECIPIENTS] or message["To"] or "").split(", "))
+    links = dict.fromkeys([*_links_of_text(text), *_links_of_html(html)])
+    return Mail(recipients, str(message["Subject"] or ""), text, html, tuple(links))
+
+
+def _body(message: EmailMessage, kind: str) -> str:
+    part = message.get_body(preferencelist=(kind,))
+    return str(part.get_content()) if part is not None else ""
+
+
+def _links_of_text(text: str) -> list[str]:
+    return [link.rstrip(".,;)") for link in _LINK.findall(text)]
+
+
+def _links_of_html(html: str) -> Iterator[str]:
+    parser = _Anchors()
+    parser.feed(html)
+    yield from parser.links
+
+
+class _Anchors(HTMLParser):
+    """Collects the targets of links."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep what an anchor points to."""
+        target = dict(attrs).get("href")
+        if tag == "a" and target and target.startswith("http"):
+            self.links.append(target)

@@ -1,0 +1,225 @@
+"""Children that never outlive their parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from keycloak_bridge.sandbox.errors import SandboxCancelled, SandboxError
+from keycloak_bridge.sandbox.processes import ManagedProcess
+
+SH = "/bin/sh"
+ENVIRONMENT = {"PATH": os.environ["PATH"]}
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[ManagedProcess]:
+    """Lend a process that is not started yet, and end it afterwards."""
+    managed = ManagedProcess("Thing", tmp_path / "thing.log")
+    yield managed
+    managed.kill()
+
+
+def start(process: ManagedProcess, script: str) -> None:
+    """Run a shell script in the process."""
+    process.start([SH, "-c", script], ENVIRONMENT)
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Tell whether a condition comes true within some seconds."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def runs(pid: int) -> bool:
+    """Tell whether a process exists and is no zombie."""
+    answer = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return bool(answer.stdout.strip()) and not answer.stdout.startswith("Z")
+
+
+def numbers_in(log: Path, count: int) -> list[int]:
+    """Return the process ids that a script has written, as soon as all are there."""
+    assert eventually(lambda: log.exists() and len(log.read_text().split()) >= count)
+    return [int(word) for word in log.read_text().split()]
+
+
+def test_stop_ends_the_whole_group(process: ManagedProcess) -> None:
+    """Children of the child end with it, even those that ignore SIGTERM."""
+    start(process, "(trap '' TERM; echo $$; exec sleep 60) & echo $!; wait")
+    pids = numbers_in(process.log_path, 2)
+
+    process.stop(grace_s=0.5)
+
+    assert not process.alive
+    assert not any(runs(pid) for pid in pids)
+
+
+def test_stop_lets_the_program_tidy_up(process: ManagedProcess) -> None:
+    """SIGTERM comes first."""
+    start(process, "trap 'echo tidy; exit 0' TERM; echo up; while :; do sleep 0.05; done")
+    assert eventually(lambda: process.tail() == ["up"])
+
+    process.stop()
+
+    assert process.tail()[-1] == "tidy"
+
+
+def test_stop_reaches_a_paused_program(process: ManagedProcess) -> None:
+    """A frozen program is woken to end in order."""
+    start(process, "trap 'echo tidy; exit 0' TERM; echo up; while :; do sleep 0.05; done")
+    assert eventually(lambda: process.tail() == ["up"])
+    process.pause()
+
+    process.stop(grace_s=5)
+
+    assert process.tail()[-1] == "tidy"
+
+
+def test_pause_freezes_and_resume_goes_on(process: ManagedProcess) -> None:
+    """Nothing moves between pause and resume."""
+    start(process, "while :; do echo tick; sleep 0.02; done")
+    assert eventually(lambda: process.log_path.stat().st_size > 0)
+
+    process.pause()
+    time.sleep(0.1)
+    frozen = process.log_path.stat().st_size
+    time.sleep(0.3)
+    assert process.log_path.stat().st_size == frozen
+    assert process.alive
+
+    process.resume()
+    assert eventually(lambda: process.log_path.stat().st_size > frozen)
+
+
+def test_starts_again_after_a_kill(process: ManagedProcess) -> None:
+    """The same process can be started anew, and its log goes on."""
+    start(process, "echo first; sleep 60")
+    assert eventually(lambda: process.tail() == ["first"])
+    process.kill()
+
+    start(process, "echo second; sleep 60")
+
+    assert eventually(lambda: process.tail() == ["first", "second"])
+
+
+def test_second_start_is_refused(process: ManagedProcess) -> None:
+    """One object is one process."""
+    start(process, "sleep 60")
+
+    with pytest.raises(SandboxError, match="runs already"):
+        start(process, "sleep 60")
+
+
+def test_early_death_shows_the_end_of_the_log(process: ManagedProcess) -> None:
+    """The error carries the last lines and the path of the log."""
+    start(process, "for i in $(seq 30); do echo line $i; done; exit 3")
+
+    with pytest.raises(SandboxError) as caught:
+        process.wait(lambda: False, Event(), 10, "it answered")
+
+    message = str(caught.value)
+    assert message.startswith(f"Thing ended before it answered. Its log is {process.log_path}\n")
+    assert message.endswith("line 29\n  line 30")
+    assert "line 15\n" not in message
+
+
+def test_late_readiness_is_an_error(process: ManagedProcess) -> None:
+    """A program that never answers does not hang the caller."""
+    start(process, "sleep 60")
+
+    with pytest.raises(SandboxError, match="longer than 0 s until it answered"):
+        process.wait(lambda: False, Event(), 0.2, "it answered")
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda process, cancelled: process.wait(lambda: False, cancelled, 10, "it answered"),
+        lambda process, cancelled: process.wait_for_end(cancelled, 10, "work"),
+    ],
+    ids=["for readiness", "for the end"],
+)
+def test_waiting_ends_when_cancelled(
+    process: ManagedProcess, wait: Callable[[ManagedProcess, Event], None]
+) -> None:
+    """Ctrl-C elsewhere ends the wait."""
+    cancelled = Event()
+    cancelled.set()
+    start(process, "sleep 60")
+
+    with pytest.raises(SandboxCancelled):
+        wait(process, cancelled)
+
+
+def test_failed_work_is_an_error(process: ManagedProcess) -> None:
+    """A tool that ends badly is reported with its exit code."""
+    start(process, "echo no such file; exit 4")
+
+    with pytest.raises(SandboxError, match=r"could not work \(exit code 4\)(?s:.*)no such file"):
+        process.wait_for_end(Event(), 10, "work")
+
+
+def test_missing_program_is_an_error(process: ManagedProcess) -> None:
+    """A command that does not exist is noticed as an early death."""
+    process.start(["/nonexistent/program"], ENVIRONMENT)
+
+    with pytest.raises(SandboxError, match="ended before"):
+        process.wait(lambda: False, Event(), 10, "it answered")
+
+
+def test_child_survives_the_thread_that_asked_for_it(process: ManagedProcess) -> None:
+    """A start from a short-lived thread is as good as any."""
+    thread = threading.Thread(target=start, args=(process, "sleep 60"))
+    thread.start()
+    thread.join()
+    time.sleep(0.3)
+
+    assert process.alive
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties children to their parent")
+def test_children_die_when_the_parent_is_killed(tmp_path: Path) -> None:
+    """SIGKILL of the parent leaves nothing behind."""
+    code = (
+        "import sys, pathlib, time\n"
+        "from keycloak_bridge.sandbox.processes import ManagedProcess\n"
+        "process = ManagedProcess('Thing', pathlib.Path(sys.argv[1]))\n"
+        "process.start(['/bin/sh', '-c', 'echo $$; exec sleep 60'], {})\n"
+        "time.sleep(60)\n"
+    )
+    log = tmp_path / "thing.log"
+    with subprocess.Popen([sys.executable, "-c", code, str(log)]) as parent:
+        (child,) = numbers_in(log, 1)
+        assert runs(child)
+        parent.send_signal(signal.SIGKILL)
+
+    assert eventually(lambda: not runs(child))
+
+
+def test_children_end_with_a_parent_that_forgets_them(tmp_path: Path) -> None:
+    """A normal end without stop leaves nothing behind either."""
+    code = (
+        "import sys, pathlib\n"
+        "from keycloak_bridge.sandbox.processes import ManagedProcess\n"
+        "process = ManagedProcess('Thing', pathlib.Path(sys.argv[1]))\n"
+        "process.start(['/bin/sh', '-c', 'echo $$; exec sleep 60'], {})\n"
+        "process.wait(lambda: process.tail(), __import__('threading').Event(), 9, 'up')\n"
+    )
+    log = tmp_path / "thing.log"
+    subprocess.run([sys.executable, "-c", code, str(log)], check=True, timeout=30)
+
+    (child,) = numbers_in(log, 1)
+    assert eventually(lambda: not runs(child))
