@@ -1,0 +1,76 @@
+"""Reads schema files: those that come with the bridge and those of the user's folders."""
+
+import re
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from keycloak_bridge.core.errors import ConfigError, EventDecodeError
+from keycloak_bridge.core.json_text import parse_json
+from keycloak_bridge.core.schema_checks import SchemaDocument, SchemaProblem, schema_error
+from keycloak_bridge.core.validation import SchemaCatalog
+
+_SHIPPED = "keycloak_bridge.schemas"
+_FILE_NAME = re.compile(r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.json")
+_LARGEST_FILE = 1_048_576
+_DEEPEST_NESTING = 64
+
+
+def load_schemas(folders: Sequence[Path] = ()) -> SchemaCatalog:
+    """Return the catalog of the shipped schemas and of those in `folders`, everything compiled.
+
+    A folder holds `<type>/<major>.<minor>.json`. Raises ConfigError (code `schema`) with one line, of file, pointer and
+    reason, for every problem that was found.
+    """
+    documents: list[SchemaDocument] = []
+    problems: list[SchemaProblem] = []
+    for folder, shown in _folders(folders):
+        for kind, file in _schema_files(folder):
+            found = _read(kind, file, f"{shown}/{kind}/{file.name}")
+            if isinstance(found, SchemaDocument):
+                documents.append(found)
+            else:
+                problems.append(found)
+    if not problems:
+        return SchemaCatalog(documents)
+    try:
+        SchemaCatalog(documents)
+    except ConfigError as error:
+        # What the readable files have wrong is told together with what could not be read.
+        raise schema_error(problems, also=error.message) from error
+    raise schema_error(problems)
+
+
+def _folders(folders: Sequence[Path]) -> Iterator[tuple[Traversable, str]]:
+    yield files(_SHIPPED), "schemas"
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(
+                f"schemas.folders: {folder} is not a folder",
+                code="schema",
+                remedy="name an existing folder that holds <type>/<major>.<minor>.json",
+            )
+        yield folder, str(folder)
+
+
+def _schema_files(folder: Traversable) -> Iterator[tuple[str, Traversable]]:
+    """Yield every JSON file one level down, with the name of its folder, in order of their names."""
+    for kind in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if kind.is_dir() and not kind.name.startswith((".", "_")):
+            for file in sorted(kind.iterdir(), key=lambda entry: entry.name):
+                if file.name.endswith(".json"):
+                    yield kind.name, file
+
+
+def _read(kind: str, file: Traversable, origin: str) -> SchemaDocument | SchemaProblem:
+    version = _FILE_NAME.fullmatch(file.name)
+    if version is None:
+        return SchemaProblem(origin, "", "must be named <major>.<minor>.json")
+    try:
+        content = parse_json(file.read_bytes(), max_bytes=_LARGEST_FILE, max_depth=_DEEPEST_NESTING)
+    except OSError as error:
+        return SchemaProblem(origin, "", f"cannot be read: {error.strerror}")
+    except EventDecodeError as error:
+        return SchemaProblem(origin, "", error.message)
+    return SchemaDocument(kind, (int(version[1]), int(version[2])), content, origin)

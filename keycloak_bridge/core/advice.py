@@ -1,0 +1,50 @@
+"""What an operator should do about a dead letter, where the error itself does not say."""
+
+from collections.abc import Mapping
+
+_PRODUCER = "correct the producer; this record stays as it is"
+_DATA = "correct the data in user management and publish the event again"
+_REALM = "mend the realm or the mapping, then replay the dead letter"
+
+RECOMMENDED_ACTIONS: Mapping[str, str] = {
+    "not-json": _PRODUCER,
+    "wrong-encoding": _PRODUCER,
+    "too-large": f"{_PRODUCER}, or raise events.max_bytes",
+    "too-deep": f"{_PRODUCER}, or raise events.max_depth",
+    "duplicate-key": _PRODUCER,
+    "invalid-text": _DATA,
+    "not-a-cloudevent": f"{_PRODUCER}, or describe its envelope in [envelope]",
+    "unsupported-specversion": _PRODUCER,
+    "invalid-envelope": _PRODUCER,
+    "key-mismatch": f"{_PRODUCER}: the record key must be the subject",
+    "subject-mismatch": f"{_PRODUCER}: the subject must be the user's id",
+    "tombstone": "set events.tombstones = ignore if tombstones are meant",
+    "unknown-type": "add a schema for the type, or name it in events.ignore_types",
+    "unknown-schema": "add the schema to a folder of [schemas], then replay the dead letter",
+    "schema-violation": _DATA,
+    "mapping-failed": _REALM,
+    "invalid-username": _DATA,
+    "invalid-value": _DATA,
+    "missing-value": _DATA,
+    "missing-external-id": _PRODUCER,
+    "role-not-allowed": "allow the role in the mapping, or take it out of the event",
+    "group-not-allowed": "allow the group in the mapping, or take it out of the event",
+    "group-missing": _REALM,
+    "group-not-found": _REALM,
+    "role-not-found": _REALM,
+    "conflict": "free the username or e-mail in Keycloak or correct it in user management, then replay",
+    "ambiguous": "leave the external id to one of the users in Keycloak, then replay the dead letter",
+    "reserved-user": _DATA,
+    "unsearchable-value": _DATA,
+    "keycloak-rejected": _DATA,
+    "not-found": "somebody deletes what the bridge writes: find out who, then replay the dead letter",
+    "not-an-invitation": "only the bridge may write to the invitations topic",
+}
+"""By stable reason code."""
+
+
+def recommended_action(code: str) -> str:
+    """Return the advice for a reason code; there is one for every code."""
+    return RECOMMENDED_ACTIONS.get(
+        code, "read the message, mend the cause, then replay the dead letter"
+    )

@@ -1,0 +1,196 @@
+"""From a Kafka record to an event whose envelope is sound."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from keycloak_bridge.core.custom_envelope import CustomEnvelope, compile_envelope
+from keycloak_bridge.core.envelope import (
+    Limits,
+    RawEnvelope,
+    binary_attributes,
+    envelope_error,
+    header_texts,
+    read_cloudevent,
+)
+from keycloak_bridge.core.errors import BridgeError, KeyMismatchError, Violation
+from keycloak_bridge.core.formats import FORMATS, parse_timestamp
+from keycloak_bridge.core.json_text import MAX_BYTES, MAX_DEPTH
+from keycloak_bridge.core.model import CloudEvent, Record
+
+LONGEST_ID = 255
+"""Characters of an id, a type or a subject; what Keycloak stores in a column."""
+
+_LONGEST_URI = 2048
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeRules:
+    """How to read a record: limits, the producer's envelope (None: CloudEvents) and its names of types."""
+
+    max_bytes: int = MAX_BYTES
+    max_depth: int = MAX_DEPTH
+    match_key: bool = True
+    custom: CustomEnvelope | None = None
+    types: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> Limits:
+        """How large and how deep a value may be."""
+        return Limits(self.max_bytes, self.max_depth)
+
+
+def envelope_rules(
+    *,
+    max_bytes: int,
+    max_depth: int,
+    match_key: bool,
+    expressions: Mapping[str, str | None],
+    types: Mapping[str, str],
+) -> EnvelopeRules:
+    """Return the rules that settings describe; without any expression events are CloudEvents.
+
+    Raises ConfigError naming the key `envelope.<attribute>` of each problem.
+    """
+    given = {name: text for name, text in expressions.items() if text is not None}
+    return EnvelopeRules(
+        max_bytes=max_bytes,
+        max_depth=max_depth,
+        match_key=match_key,
+        custom=compile_envelope(given) if given else None,
+        types=types,
+    )
+
+
+class EventHead(NamedTuple):
+    """As much of an event as can be told of a record that is none."""
+
+    id: str | None
+    type: str | None
+    subject: str | None
+
+
+def decode(record: Record, rules: EnvelopeRules) -> CloudEvent:
+    """Return the event in `record`; no schema has seen its data yet.
+
+    Raises TombstoneError, EventDecodeError with every wrong attribute, or KeyMismatchError.
+    """
+    envelope = _read(record, rules)
+    attributes = envelope.attributes
+    violations = _violations(envelope)
+    if violations:
+        raise envelope_error(violations)
+    time = attributes.get("time")
+    event = CloudEvent(
+        id=attributes["id"],
+        source=attributes["source"],
+        type=rules.types.get(attributes["type"], attributes["type"]),
+        subject=attributes.get("subject"),
+        time=None if time is None else parse_timestamp(time),
+        dataschema=attributes.get("dataschema"),
+        data=envelope.data,
+    )
+    if rules.match_key:
+        _check_key(record.key, event.subject)
+    return event
+
+
+def peek(record: Record, rules: EnvelopeRules | None = None) -> EventHead:
+    """Return what can be told of `record`, decodable or not; never raises.
+
+    The key stands in for a missing subject where the rules say that it names the user.
+    """
+    rules = rules or EnvelopeRules()
+    try:
+        attributes = _read(record, rules).attributes
+    except BridgeError:
+        attributes = {} if rules.custom else binary_attributes(header_texts(record))
+    event_id, event_type, subject = (
+        attributes.get(name) if _text_problem(attributes.get(name), LONGEST_ID) is None else None
+        for name in ("id", "type", "subject")
+    )
+    if subject is None and rules.match_key and record.key is not None:
+        key = _key_text(record.key)
+        subject = key if _text_problem(key, LONGEST_ID) is None else None
+    return EventHead(event_id, rules.types.get(event_type or "", event_type), subject)
+
+
+def _read(record: Record, rules: EnvelopeRules) -> RawEnvelope:
+    if rules.custom is not None:
+        return rules.custom.read(record, rules.limits)
+    return read_cloudevent(record, rules.limits)
+
+
+def _violations(envelope: RawEnvelope) -> tuple[Violation, ...]:
+    found: list[Violation] = []
+    for name, check in _CHECKS.items():
+        value = envelope.attributes.get(name)
+        problem = check(value)
+        if value is None and name not in _REQUIRED:
+            continue
+        if problem is not None:
+            found.append(Violation(envelope.prefix + name, *problem))
+    return tuple(found)
+
+
+def _text_problem(value: Any, longest: int) -> tuple[str, str] | None:
+    """Return which keyword a text breaks and how, None for a good one."""
+    if value is None:
+        return "required", "is required"
+    if not isinstance(value, str):
+        return "type", "must be text in UTF-8"
+    if not value:
+        return "minLength", "must be at least 1 character long"
+    if len(value) > longest:
+        return "maxLength", f"must be at most {longest} characters long"
+    if _CONTROL.search(value):
+        return "pattern", "must not hold control characters"
+    return None
+
+
+def _id_problem(value: Any) -> tuple[str, str] | None:
+    return _text_problem(value, LONGEST_ID)
+
+
+def _uri_problem(value: Any) -> tuple[str, str] | None:
+    return _text_problem(value, _LONGEST_URI)
+
+
+def _time_problem(value: Any) -> tuple[str, str] | None:
+    if isinstance(value, str) and parse_timestamp(value) is not None:
+        return None
+    return "format", f"must be {FORMATS['date-time'][1]}"
+
+
+_REQUIRED = ("id", "source", "type")
+_CHECKS: Mapping[str, Callable[[Any], tuple[str, str] | None]] = {
+    "id": _id_problem,
+    "source": _uri_problem,
+    "type": _id_problem,
+    "subject": _id_problem,
+    "time": _time_problem,
+    "dataschema": _uri_problem,
+}
+
+
+def _check_key(key: bytes | None, subject: str | None) -> None:
+    if key is None:
+        return
+    text = _key_text(key)
+    if text is not None and (subject is None or text == subject):
+        return
+    reason = "is not UTF-8" if text is None else "is not the event's subject"
+    raise KeyMismatchError(
+        f"the record key {reason}",
+        remedy="publish with the user's id as key, or set events.match_key to false",
+        violations=(Violation("/subject", "key", "must be the record key"),),
+    )
+
+
+def _key_text(key: bytes) -> str | None:
+    try:
+        return key.decode("utf-8")
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,188 @@
+"""The formats that schemas may name, each asserted strictly."""
+
+import ipaddress
+import re
+import stringprep
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from encodings.idna import ToASCII
+from types import MappingProxyType
+
+from jsonschema import FormatChecker
+
+_DATE_TIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})T([0-9]{2}:[0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
+    r"(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))",
+    re.IGNORECASE | re.ASCII,
+)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+_URI_CHARACTERS = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_AUTHORITY = re.compile(
+    r"(?:[^@\[\]]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^:@\[\]]*)(?::[0-9]*)?",
+)
+_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_LANGUAGE_TAG = re.compile(
+    r"(?:(?:[a-z]{2,3}(?:-[a-z]{3}){0,3}|[a-z]{4,8})"
+    r"(?:-[a-z]{4})?"  # script
+    r"(?:-(?:[a-z]{2}|[0-9]{3}))?"  # region
+    r"(?:-(?:[a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*"  # variants
+    r"(?:-[0-9a-wyz](?:-[a-z0-9]{2,8})+)*"  # extensions
+    r"(?:-x(?:-[a-z0-9]{1,8})+)?"
+    r"|x(?:-[a-z0-9]{1,8})+)",
+    re.IGNORECASE | re.ASCII,
+)
+_LONGEST_DOMAIN = 253
+_LONGEST_LOCAL_PART = 64
+
+
+def parse_timestamp(text: str) -> datetime | None:
+    """Return the point in time of an RFC 3339 `text` in UTC, None where it is none.
+
+    A leap second becomes the second after it; digits beyond microseconds are dropped.
+    """
+    match = _DATE_TIME.fullmatch(text)
+    if match is None:
+        return None
+    day, minute, second, fraction, sign, hours, minutes = match.groups()
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    leap = second == "60"
+    try:
+        local = datetime.fromisoformat(f"{day}T{minute}:{'59' if leap else second}")
+        time = local + offset if sign == "-" else local - offset
+    except (ValueError, OverflowError):
+        return None
+    if leap:
+        return _after_leap_second(time)
+    return time.replace(microsecond=int((fraction or "0")[:6].ljust(6, "0")), tzinfo=UTC)
+
+
+def _after_leap_second(time: datetime) -> datetime | None:
+    if (time.hour, time.minute) != (23, 59):
+        return None
+    try:
+        return (time + timedelta(seconds=1)).replace(tzinfo=UTC)
+    except OverflowError:
+        return None
+
+
+def is_email(text: str) -> bool:
+    """Say whether Keycloak can mail to `text`.
+
+    Narrower than Keycloak's own check: no quoted local part and no address literal. A domain may have letters of any
+    script; a local part may not, since a realm with an SMTP server refuses it.
+    """
+    local, at, domain = text.partition("@")
+    return (
+        bool(at)
+        and len(local) <= _LONGEST_LOCAL_PART
+        and _LOCAL_PART.fullmatch(local) is not None
+        and _is_domain(domain)
+    )
+
+
+def _is_domain(text: str) -> bool:
+    labels = [_ascii_label(label) for label in text.split(".")]
+    names = [label for label in labels if label is not None]
+    return len(names) == len(labels) and len(".".join(names)) <= _LONGEST_DOMAIN
+
+
+def _ascii_label(label: str) -> str | None:
+    """Return the label as DNS has it, None where it has none."""
+    if not label.isascii():
+        # Java refuses letters that IDNA 2003 does not know and those beyond U+FFFF; Python lets them pass.
+        if any(stringprep.in_table_a1(letter) or letter > "\uffff" for letter in label):
+            return None
+        try:
+            label = ToASCII(label).decode("ascii")
+        except UnicodeError:
+            return None
+    return label if _LABEL.fullmatch(label) else None
+
+
+def _is_hostname(text: str) -> bool:
+    return text.isascii() and _is_domain(text)
+
+
+def _is_date(text: str) -> bool:
+    if _DATE.fullmatch(text) is None:
+        return False
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_uri(text: str) -> bool:
+    """Say whether `text` is a URI (RFC 3986): a scheme, and nothing that would have to be escaped."""
+    return _SCHEME.match(text) is not None and _is_uri_reference(text)
+
+
+def _is_uri_reference(text: str) -> bool:
+    if _URI_CHARACTERS.fullmatch(text) is None or text.count("#") > 1:
+        return False
+    scheme = _SCHEME.match(text)
+    rest = text[scheme.end() :] if scheme else text
+    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
+    if rest.startswith("//"):
+        authority, _, path = rest[2:].partition("/")
+        return _AUTHORITY.fullmatch(authority) is not None and not set(path) & set("[]")
+    return not set(rest) & set("[]") and (scheme is not None or ":" not in rest.split("/")[0])
+
+
+def _is_language_tag(text: str) -> bool:
+    return _LANGUAGE_TAG.fullmatch(text) is not None
+
+
+def _is_uuid(text: str) -> bool:
+    return _UUID.fullmatch(text) is not None
+
+
+def _is_date_time(text: str) -> bool:
+    return parse_timestamp(text) is not None
+
+
+def _is_ip(kind: Callable[[str], object]) -> Callable[[str], bool]:
+    def check(text: str) -> bool:
+        try:
+            kind(text)
+        except ValueError:
+            return False
+        return text.isascii() and "%" not in text
+
+    return check
+
+
+FORMATS: Mapping[str, tuple[Callable[[str], bool], str]] = MappingProxyType(
+    {
+        "date": (_is_date, "a date such as 2026-11-01"),
+        "date-time": (_is_date_time, "a date and time with offset such as 2026-11-01T09:30:00Z"),
+        "email": (is_email, "an e-mail address"),
+        "hostname": (_is_hostname, "a host name"),
+        "ipv4": (_is_ip(ipaddress.IPv4Address), "an IPv4 address"),
+        "ipv6": (_is_ip(ipaddress.IPv6Address), "an IPv6 address"),
+        "language-tag": (_is_language_tag, "a language tag (BCP 47) such as de or pt-BR"),
+        "uri": (is_uri, "a URI with scheme"),
+        "uri-reference": (_is_uri_reference, "a URI, or one relative to another"),
+        "uuid": (_is_uuid, "a UUID"),
+    }
+)
+"""Every format that a schema may use: its check, and what a text must be to pass it.
+
+`language-tag` is ours; JSON Schema has no name for it.
+"""
+
+
+def format_checker() -> FormatChecker:
+    """Return the checker that asserts `FORMATS`, and knows no others."""
+    checker = FormatChecker(formats=())
+    # A dict of its own: the class shares one between all checkers.
+    checker.checkers = {name: (_text_only(check), ()) for name, (check, _) in FORMATS.items()}
+    return checker
+
+
+def _text_only(check: Callable[[str], bool]) -> Callable[[object], bool]:
+    return lambda value: not isinstance(value, str) or check(value)

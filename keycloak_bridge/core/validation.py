@@ -1,0 +1,163 @@
+"""The catalog of schemas: compiled once, asked for every event."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from jsonschema.protocols import Validator
+from referencing import Registry
+
+from keycloak_bridge.core.errors import (
+    ConfigError,
+    EventValidationError,
+    UnknownSchemaError,
+    Violation,
+)
+from keycloak_bridge.core.model import DEAD_LETTER, INVITATION_DUE, RESULT, CloudEvent, UserEvent
+from keycloak_bridge.core.schema_checks import SchemaDocument, check_documents
+from keycloak_bridge.core.schema_walk import Path, has_property
+from keycloak_bridge.core.violations import MOST_VIOLATIONS, compile_schema, find_violations
+
+OWN_MESSAGES = frozenset({RESULT, INVITATION_DUE, DEAD_LETTER})
+"""Types that the bridge publishes; they have schemas and are no events about a user."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaEntry:
+    """One schema as `schemas list` shows it."""
+
+    type: str
+    version: str
+    id: str
+    title: str
+    origin: str
+
+
+class SchemaCatalog:
+    """Every schema that is known, by type, version and `$id`; immutable, safe to share between threads."""
+
+    def __init__(self, documents: Iterable[SchemaDocument]) -> None:
+        """Compile `documents`; raises ConfigError with one line for every problem."""
+        self._documents = tuple(sorted(documents, key=lambda d: (d.type, d.version)))
+        self._registry: Registry[Any] = check_documents(self._documents)
+        self._by_id = {document.id: document for document in self._documents}
+        # sorted by version, so the newest of a type is what remains
+        self._newest = {document.type: document for document in self._documents}
+        self._validators: Mapping[str, Validator] = {
+            document.id: compile_schema(document.content, self._registry)
+            for document in self._documents
+        }
+
+    def entries(self) -> tuple[SchemaEntry, ...]:
+        """Return every schema, by type and version."""
+        return tuple(
+            SchemaEntry(
+                type=document.type,
+                version="{}.{}".format(*document.version),
+                id=document.id,
+                title=str(document.content.get("title", "")),
+                origin=document.origin,
+            )
+            for document in self._documents
+        )
+
+    def document(self, id_or_type: str) -> Mapping[str, Any]:
+        """Return the schema with that `$id`, or the newest one of that type; raises UnknownSchemaError."""
+        document = self._by_id.get(id_or_type) or self._newest.get(id_or_type)
+        if document is None:
+            raise _unknown("schema", "there is no such schema", self._by_id)
+        content: Mapping[str, Any] = document.content
+        return content
+
+    def has_property(self, event_type: str, path: Path) -> bool:
+        """Say whether any version of the type describes a property at `path` below `data`."""
+        return any(
+            has_property(document.content, path, self._registry.resolver(base_uri=document.id))
+            for document in self._documents
+            if document.type == event_type
+        )
+
+    def property_check(self, event_type: str) -> "partial[bool]":
+        """Return `has_property` of one type, the shape in which a mapping asks."""
+        return partial(self.has_property, event_type)
+
+    def schema_id(self, event_type: str, dataschema: str | None = None) -> str:
+        """Return the `$id` that data of the type is checked against: `dataschema`, or the newest.
+
+        Raises UnknownSchemaError (`unknown-type`, `unknown-schema`).
+        """
+        if event_type not in self._newest:
+            raise _unknown("type", "the event's type has no schema", self._event_types())
+        if dataschema is None:
+            return self._newest[event_type].id
+        document = self._by_id.get(dataschema)
+        if document is None or document.type != event_type:
+            known = [one.id for one in self._documents if one.type == event_type]
+            raise _unknown("schema", f"dataschema names no schema of {event_type}", known)
+        return dataschema
+
+    def violations(
+        self, event_type: str, data: Any, dataschema: str | None = None, *, root: str = "/data"
+    ) -> tuple[Violation, ...]:
+        """Return what `data` breaks of the type's schema, by pointer; pointers begin with `root`.
+
+        Raises UnknownSchemaError, and ConfigError for a schema that refers to itself without end.
+        """
+        schema_id = self.schema_id(event_type, dataschema)
+        try:
+            return find_violations(self._validators[schema_id], data, root=root)
+        except RecursionError:
+            pass
+        raise ConfigError(
+            f"{self._by_id[schema_id].origin}: the schema refers to itself without end",
+            code="schema",
+            remedy="let the reference stand inside a property or an item",
+        )
+
+    def validate(self, event: CloudEvent) -> UserEvent:
+        """Return `event` once its data keeps every rule of its schema.
+
+        Raises UnknownSchemaError (`unknown-type`, `unknown-schema`) or EventValidationError with all violations.
+        """
+        schema_id = self.schema_id(event.type, event.dataschema)
+        violations = self.violations(event.type, event.data, event.dataschema)
+        if not violations and not isinstance(event.data, dict):
+            violations = (Violation("/data", "type", "must be an object"),)
+        if violations:
+            raise _invalid(schema_id, violations)
+        return UserEvent(
+            id=event.id,
+            source=event.source,
+            type=event.type,
+            subject=event.subject,
+            time=event.time,
+            schema_id=schema_id,
+            data=event.data,
+        )
+
+    def _event_types(self) -> list[str]:
+        return [name for name in self._newest if name not in OWN_MESSAGES]
+
+
+def _unknown(what: str, reason: str, known: Iterable[str]) -> UnknownSchemaError:
+    names = ", ".join(known) or "none"
+    where = {"type": "/type", "schema": "/dataschema"}[what]
+    return UnknownSchemaError(
+        f"{reason}; known: {names}",
+        code=f"unknown-{what}",
+        remedy="publish a known one, or add the schema to a folder in schemas.folders",
+        violations=(Violation(where, "enum", f"must be one of: {names}"),),
+    )
+
+
+def _invalid(schema_id: str, violations: tuple[Violation, ...]) -> EventValidationError:
+    first, count = violations[0], len(violations)
+    more = "" if count == 1 else f", and {count - 1} more"
+    if count == MOST_VIOLATIONS:
+        more = ", and many more"
+    return EventValidationError(
+        f"the data breaks {schema_id}: {first.pointer} {first.message}{more}",
+        remedy="correct the event in user management and publish it again",
+        violations=violations,
+    )
