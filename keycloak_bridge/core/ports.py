@@ -41,6 +41,10 @@ class EventSource(Protocol):
         """Return the partitions that were taken away since the last call."""
         ...
 
+    def joined(self) -> bool:
+        """Say whether this is a settled member of the group; it may still hold no partition."""
+        ...
+
     def set_paused(self, paused: bool) -> None:
         """Stop or resume fetching; `poll` still keeps the membership alive."""
         ...

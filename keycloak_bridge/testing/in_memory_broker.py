@@ -122,6 +122,10 @@ class InMemorySource:
         self._revoked.clear()
         return revoked
 
+    def joined(self) -> bool:
+        """Say whether this is a settled member of the group."""
+        return not self.closed
+
     def set_paused(self, paused: bool) -> None:
         """Stop or resume fetching."""
         self._paused = paused

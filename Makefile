@@ -1,0 +1,72 @@
+# Two commands matter: `make demo` shows the main job from nothing, `make test` proves all of it.
+# Nothing but Python >= 3.11 and make is needed; everything else is set up in .venv and the cache.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test unit integration e2e check lint types contracts format coverage \
+	sandbox export-realm docs clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+$(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.12"; exit 2; }
+	@echo "setting up $(VENV) (once; a minute or two)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade "pip>=24" "setuptools>=77"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+venv: $(STAMP)  ## set up the environment in .venv
+
+demo: $(STAMP)  ## the whole flow on a real Kafka and Keycloak; KEEP=1 leaves it up
+	@$(BIN)/python -m keycloak_bridge.sandbox.show $(if $(KEEP),--keep)
+
+test: $(STAMP)  ## everything: unit, contract, integration, browser
+	@$(BIN)/python -m tests.browser
+	@$(BIN)/python -m pytest
+
+unit: $(STAMP)  ## the fast tests, without any service
+	@$(BIN)/python -m pytest tests/unit tests/docs -m "not integration and not e2e"
+
+integration: $(STAMP)  ## against real Kafka and Keycloak
+	@$(BIN)/python -m pytest -m integration
+
+e2e: $(STAMP)  ## in a real browser
+	@$(BIN)/python -m tests.browser
+	@$(BIN)/python -m pytest -m e2e
+
+check: lint types contracts unit  ## what must be green before each commit
+
+lint: $(STAMP)  ## ruff
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## mypy, strict
+	@$(BIN)/mypy
+
+contracts: $(STAMP)  ## imports point downwards
+	@$(BIN)/lint-imports
+
+format: $(STAMP)  ## format and mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+coverage: $(STAMP)  ## branch coverage of the unit tests
+	@$(BIN)/coverage run -m pytest tests/unit
+	@$(BIN)/coverage combine
+	@$(BIN)/coverage report
+
+docs: $(STAMP)  ## regenerate what the documentation derives from the code
+	@$(BIN)/python -m tests.docs.generate
+
+export-realm: $(STAMP)  ## write keycloak-config/ anew from a running sandbox's realm
+	@$(BIN)/python keycloak-config/export_realm.py
+
+clean:  ## remove what was built here (not the download cache)
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -1,0 +1,253 @@
+"""The composition root: the only module that builds concrete objects from settings."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from keycloak_bridge import __version__
+from keycloak_bridge.core.contracts import invitation_message
+from keycloak_bridge.core.errors import ConfigError
+from keycloak_bridge.core.model import (
+    BOOKKEEPING_ATTRIBUTES,
+    Invitation,
+    Result,
+)
+from keycloak_bridge.core.ports import Acknowledgement, Clock, EventSource, MessageSink
+from keycloak_bridge.core.retry import RetryPolicy
+from keycloak_bridge.core.status import Status
+from keycloak_bridge.health import HealthServer
+from keycloak_bridge.interpretation import Interpretation
+from keycloak_bridge.inviter import Inviter
+from keycloak_bridge.kafka_sink import KafkaMessageSink
+from keycloak_bridge.kafka_source import KafkaEventSource
+from keycloak_bridge.kafka_topics import TopicAdmin, TopicSpec, ensure_topics, wanted_topics
+from keycloak_bridge.keycloak_admin import KeycloakAdmin
+from keycloak_bridge.keycloak_check import Problem, check_access
+from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak_token import TokenSource
+from keycloak_bridge.keycloak_users import KeycloakUserDirectory
+from keycloak_bridge.logs import log_event
+from keycloak_bridge.provisioner import Invite, Provisioner, Trace, ignore
+from keycloak_bridge.settings import Settings
+from keycloak_bridge.sidecar import Stage, Surroundings, run_stages
+from keycloak_bridge.stages import EventPolicy, InviteStage, Outlets, ProvisionStage
+
+logger = logging.getLogger(__name__)
+
+INVITE_GROUP_SUFFIX = "-invite"
+"""The invite stage is a consumer group of its own, so that its lag is the backlog of mails."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Return the present as an aware datetime in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+        return time.monotonic()
+
+
+def keycloak_admin(settings: Settings, clock: Clock) -> KeycloakAdmin:
+    """Return the Admin REST client; connects on first use. Raises ConfigError for missing settings."""
+    keycloak = settings.keycloak
+    if not keycloak.realm:
+        raise ConfigError("keycloak.realm is not set", remedy="name the realm in [keycloak] realm")
+    if keycloak.client_secret is None:
+        raise ConfigError(
+            "keycloak.client_secret is not set",
+            remedy="set [keycloak] client_secret_file, or KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET",
+        )
+    http = KeycloakHttp(
+        KeycloakConnection(
+            url=keycloak.url,
+            realm=keycloak.realm,
+            connect_timeout_s=keycloak.connect_timeout,
+            read_timeout_s=keycloak.read_timeout,
+            pool_size=keycloak.pool_size,
+            ca_file=keycloak.ca_file,
+        )
+    )
+    return KeycloakAdmin(
+        http, TokenSource(http, keycloak.client_id, keycloak.client_secret.reveal, clock)
+    )
+
+
+def realm_problems(interpretation: Interpretation, admin: KeycloakAdmin) -> Sequence[Problem]:
+    """Return what of the realm would make events fail or vanish; asks Keycloak."""
+    names = (*interpretation.mapping.attribute_names, *BOOKKEEPING_ATTRIBUTES)
+    return check_access(admin, names)
+
+
+def direct_provisioner(
+    interpretation: Interpretation,
+    *,
+    trace: Trace = ignore,
+    invited: Callable[[Result], None] | None = None,
+) -> Provisioner:
+    """Return a provisioner that needs no Kafka: an invitation that is due is mailed at once.
+
+    `invited` hears of each mail's result; None leaves mails out.
+    """
+    clock = SystemClock()
+    directory = KeycloakUserDirectory(keycloak_admin(interpretation.settings, clock), clock)
+    inviter = Inviter(directory)
+
+    def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
+        if invited is not None:
+            invited(inviter.invite(invitation))
+        return ()
+
+    return Provisioner(
+        directory, invite, clock, reserved=interpretation.mapping.reserved, trace=trace
+    )
+
+
+def topic_specs(settings: Settings) -> tuple[TopicSpec, ...]:
+    """Return the topics that `run` needs with these settings."""
+    return wanted_topics(settings.topics, invitations=settings.invite.mode != "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """The whole bridge: both stages, the health endpoints, and the wait for Kafka and Keycloak."""
+
+    settings: Settings
+    stop: threading.Event
+
+    def run(self, *, until_caught_up: bool = False) -> None:
+        """Run until stopped, or until everything that the topics held at the start is done.
+
+        Raises BridgeError: ConfigError before anything is consumed, others when the flow must stop.
+        """
+        settings = self.settings
+        interpretation = Interpretation(settings)
+        interpretation.check()
+        clock = SystemClock()
+        status = Status()
+        around = Surroundings(
+            clock, status, RetryPolicy(settings.retry.initial, settings.retry.max), self.stop
+        )
+        admin = keycloak_admin(settings, clock)
+        health = self._start_health(status, clock)
+        try:
+            self._prepare(around, interpretation, admin)
+            sink = around.patiently("kafka", partial(KafkaMessageSink, settings.kafka))
+            if sink is None:
+                return
+            directory = KeycloakUserDirectory(admin, clock)
+            try:
+                self._tell_start()
+                run_stages(
+                    self._stages(interpretation, directory, sink, clock),
+                    around,
+                    until_caught_up=until_caught_up,
+                )
+            finally:
+                sink.close()
+        finally:
+            admin.close()
+            if health is not None:
+                health.close()
+
+    def _tell_start(self) -> None:
+        settings = self.settings
+        log_event(
+            logger,
+            "started",
+            topic=settings.topics.events,
+            group=settings.kafka.group_id,
+            realm=settings.keycloak.realm,
+            version=__version__,
+        )
+
+    def _start_health(self, status: Status, clock: Clock) -> HealthServer | None:
+        health = self.settings.health
+        if not health.enabled:
+            return None
+        status.set_problem("startup", "starting")
+        server = HealthServer(status, clock, host=health.host, port=health.port)
+        server.start()
+        return server
+
+    def _prepare(
+        self, around: Surroundings, interpretation: Interpretation, admin: KeycloakAdmin
+    ) -> None:
+        """Wait for Kafka and Keycloak, then refuse to start on what can be seen to be wrong."""
+        around.patiently("kafka", self._check_topics)
+        problems = around.patiently("keycloak", partial(realm_problems, interpretation, admin))
+        refuse(problems or ())
+        around.status.set_problem("startup", None)
+
+    def _check_topics(self) -> None:
+        admin = TopicAdmin(self.settings.kafka)
+        try:
+            ensure_topics(admin, topic_specs(self.settings), create=self.settings.topics.create)
+        finally:
+            admin.close()
+
+    def _stages(
+        self,
+        interpretation: Interpretation,
+        directory: KeycloakUserDirectory,
+        sink: MessageSink,
+        clock: Clock,
+    ) -> Sequence[Stage]:
+        settings = self.settings
+        group_id = settings.kafka.group_id
+        outlets = partial(
+            Outlets, sink, clock, settings.topics.results, settings.topics.dead_letters
+        )
+        provision = ProvisionStage(
+            rules=interpretation.rules,
+            catalog=interpretation.catalog,
+            mapping=interpretation.mapping,
+            policy=EventPolicy(
+                frozenset(settings.events.ignore_types), settings.events.tombstones == "ignore"
+            ),
+            provisioner=Provisioner(
+                directory, self._invite(sink), clock, reserved=interpretation.mapping.reserved
+            ),
+            outlets=outlets(group_id),
+        )
+        stages = [Stage("provision", self._joining(settings.topics.events, group_id), provision)]
+        if settings.invite.mode != "none":
+            group_id += INVITE_GROUP_SUFFIX
+            invite = InviteStage(
+                catalog=interpretation.catalog,
+                inviter=Inviter(directory),
+                outlets=outlets(group_id),
+            )
+            join = self._joining(settings.topics.invitations, group_id)
+            stages.append(Stage("invite", join, invite))
+        return stages
+
+    def _invite(self, sink: MessageSink) -> Invite:
+        def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
+            return (
+                sink.publish(
+                    invitation_message(invitation, topic=self.settings.topics.invitations)
+                ),
+            )
+
+        return invite
+
+    def _joining(self, topic: str, group_id: str) -> Callable[[], EventSource]:
+        return partial(KafkaEventSource, self.settings.kafka, topic=topic, group_id=group_id)
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """Raise ConfigError naming every problem that is an error."""
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if errors:
+        raise ConfigError(
+            "the realm is not ready for the bridge:\n"
+            + "\n".join(f"  - {problem.message} ({problem.remedy})" for problem in errors),
+            code=errors[0].code,
+        )

@@ -1,0 +1,25 @@
+"""`keycloak-bridge completion`: complete commands and options with the tab key."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from keycloak_bridge.cli.main import PROGRAM, app
+
+_VARIABLE = "_KEYCLOAK_BRIDGE_COMPLETE"
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    r"""Print the completion script for SHELL.
+
+    \b
+    Examples:
+      eval "$(keycloak-bridge completion bash)"      # in ~/.bashrc
+      eval "$(keycloak-bridge completion zsh)"       # in ~/.zshrc
+      keycloak-bridge completion fish | source       # in ~/.config/fish/config.fish
+    """
+    complete = get_completion_class(shell)
+    if complete is None:
+        raise click.UsageError(f"no completion for {shell}")
+    click.echo(complete(app, {}, PROGRAM, _VARIABLE).source())

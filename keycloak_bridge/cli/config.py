@@ -1,0 +1,184 @@
+"""`keycloak-bridge check-config` and `init`: settings, schemas and mapping before anything runs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keycloak_bridge.bridge import Interpretation, SystemClock, keycloak_admin, realm_problems
+from keycloak_bridge.cli.console import Console
+from keycloak_bridge.cli.errors import CONFIGURATION
+from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.core.durations import format_duration
+from keycloak_bridge.core.errors import BridgeError, ConfigError
+from keycloak_bridge.mapping_file import default_mapping_text
+from keycloak_bridge.settings import (
+    KEYCLOAK_ACCESS,
+    LoadedSettings,
+    Secret,
+    Setting,
+    sample_toml,
+    settings_by_name,
+)
+
+SETTINGS_FILE = "bridge.toml"
+MAPPING_FILE = "mapping.toml"
+
+
+@click.command("check-config")
+@click.option("--against-realm", is_flag=True, help="Ask Keycloak too: access, roles, attributes.")
+@settings_options
+@pass_invocation
+def check_config(invocation: Invocation, against_realm: bool) -> int:
+    r"""Check settings, schemas and mapping, and show what is in force.
+
+    Every problem is told at once. Secrets are never shown. Exit code: 0 all is well, 2 something is wrong.
+
+    \b
+    Examples:
+      keycloak-bridge check-config
+      keycloak-bridge check-config --config bridge.toml --against-realm
+    """
+    loaded = invocation.load(KEYCLOAK_ACCESS if against_realm else ())
+    interpretation = Interpretation(loaded.settings)
+    console = Console()
+    _show_settings(console, loaded)
+    problems = [*loaded.problems, *_content_problems(interpretation, console)]
+    if against_realm and not problems:
+        problems += _live_problems(interpretation, console)
+    for problem in problems:
+        console.line(f"error: {problem}", "red")
+    if not problems:
+        console.line("all is well", "green")
+    return CONFIGURATION if problems else 0
+
+
+def _show_settings(console: Console, loaded: LoadedSettings) -> None:
+    source = "no settings file" if loaded.file is None else f"settings file {loaded.file}"
+    console.line(f"{source}; what differs from the defaults:")
+    rows = [
+        (target, _shown(_of(loaded, target), settings_by_name()[target]), origin)
+        for target, origin in sorted(loaded.origins.items())
+    ]
+    console.table(("SETTING", "VALUE", "FROM"), rows)
+    console.line()
+
+
+def _of(loaded: LoadedSettings, target: str) -> Any:
+    section, _, key = target.partition(".")
+    return getattr(getattr(loaded.settings, section), key)
+
+
+def _shown(value: Any, setting: Setting) -> str:
+    """Return a value for people; a secret only says where it is kept."""
+    if isinstance(value, Secret):
+        return f"{value} (in {value.path})" if value.path else str(value)
+    if setting.kind.name == "duration":
+        return format_duration(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={one}" for key, one in value.items())
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _content_problems(interpretation: Interpretation, console: Console) -> Iterator[str]:
+    """Yield what is wrong with schemas, envelope and mapping; say what was found where all is well."""
+    mapping_file = interpretation.settings.mapping.file or "the shipped one"
+    steps: tuple[tuple[str, Callable[[], str]], ...] = (
+        ("schemas", lambda: f"{len(interpretation.catalog.entries())} schemas"),
+        ("envelope", lambda: _envelope(interpretation)),
+        ("mapping", lambda: f"{mapping_file}, {_attributes(interpretation)}"),
+    )
+    broken: set[str] = set()
+    for name, look in steps:
+        if name == "mapping" and "schemas" in broken:
+            continue  # its paths cannot be checked without them
+        try:
+            console.line(f"{name}: {look()}")
+        except ConfigError as error:
+            broken.add(name)
+            yield from _lines(error)
+
+
+def _envelope(interpretation: Interpretation) -> str:
+    own = [one.name for one in fields(interpretation.settings.envelope)]
+    given = [name for name in own if getattr(interpretation.settings.envelope, name)]
+    _ = interpretation.rules
+    return f"{', '.join(given)} by expression" if given else "CloudEvents"
+
+
+def _attributes(interpretation: Interpretation) -> str:
+    return f"attributes {', '.join(interpretation.mapping.attribute_names)}"
+
+
+def _live_problems(interpretation: Interpretation, console: Console) -> Iterator[str]:
+    """Yield what keeps the bridge from writing to the realm."""
+    admin = keycloak_admin(interpretation.settings, SystemClock())
+    try:
+        found = realm_problems(interpretation, admin)
+    except BridgeError as error:
+        yield from _lines(error)
+        return
+    finally:
+        admin.close()
+    for problem in found:
+        if problem.severity == "error":
+            yield f"{problem.message}; {problem.remedy}"
+        else:
+            console.line(f"warning: {problem.message}; {problem.remedy}", "yellow")
+    if not found:
+        console.line(f"realm: {interpretation.settings.keycloak.realm} is ready")
+
+
+def _lines(error: BridgeError) -> Iterator[str]:
+    yield from error.message.splitlines()
+    for violation in error.violations:
+        yield f"{violation.pointer or '/'}: {violation.message}"
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
+@click.option("--force", is_flag=True, help="Overwrite files that are there.")
+def init(folder: Path, force: bool) -> None:
+    r"""Write bridge.toml and mapping.toml to start from, with every setting explained.
+
+    Nothing that exists is overwritten without --force.
+
+    \b
+    Examples:
+      keycloak-bridge init
+      keycloak-bridge init bridge
+    """
+    settings_text = sample_toml({"keycloak.realm": "acme", "mapping.file": MAPPING_FILE})
+    written = {
+        folder / MAPPING_FILE: default_mapping_text(),
+        folder / SETTINGS_FILE: settings_text,
+    }
+    present = [str(path) for path in written if path.exists()]
+    if present and not force:
+        raise ConfigError(
+            f"{' and '.join(present)}: exists already",
+            remedy="Name another folder, or overwrite with --force.",
+        )
+    console = Console()
+    for path, text in written.items():
+        _write(path, text)
+        console.line(f"wrote {path}")
+    console.line(
+        f"Next: set [keycloak] and [kafka] in {folder / SETTINGS_FILE}, then\n"
+        f"  keycloak-bridge check-config --config {folder / SETTINGS_FILE}"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be written: {error.strerror}",
+            remedy="Name a folder that this user may write to.",
+        ) from error

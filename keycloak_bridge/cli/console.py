@@ -1,0 +1,65 @@
+"""Print for people on a terminal and for programs in a pipe: the same words, colours and boxes only for the former."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console as RichConsole
+from rich.json import JSON
+from rich.table import Table
+from rich.text import Text
+
+_GAP = "  "
+
+
+class Console:
+    """One output stream. On a terminal `rich` draws, else lines are plain; NO_COLOR is respected."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        self._rich: RichConsole | None = None
+        if self._stream.isatty():
+            no_color = bool(os.environ.get("NO_COLOR"))
+            self._rich = RichConsole(
+                file=self._stream, highlight=False, no_color=no_color, soft_wrap=True
+            )
+
+    def line(self, text: str = "", style: str | None = None) -> None:
+        """Print one line; `style` is rich's, such as `bold` or `red`."""
+        if self._rich is None:
+            self._stream.write(text + "\n")
+        else:
+            self._rich.print(Text(text, style=style or ""))
+
+    def json(self, value: Any, *, indent: int | None = 2) -> None:
+        """Print `value` as JSON; `indent=None` puts it on one line."""
+        text = json.dumps(value, ensure_ascii=False, indent=indent)
+        if self._rich is None or indent is None:
+            self._stream.write(text + "\n")
+        else:
+            self._rich.print(JSON(text, indent=indent, ensure_ascii=False))
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table; in a pipe its columns are aligned with spaces and nothing is cut or wrapped."""
+        if self._rich is None:
+            for row in (headers, *rows):
+                self._stream.write(_aligned(row, _widths(headers, rows)) + "\n")
+            return
+        table = Table(box=None, pad_edge=False)
+        for header in headers:
+            table.add_column(Text(header), overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        self._rich.print(table, soft_wrap=False)
+
+
+def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(headers, *rows, strict=True)]
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+    return _GAP.join(cells).rstrip()

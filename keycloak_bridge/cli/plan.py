@@ -1,0 +1,141 @@
+"""`keycloak-bridge plan`: what events would change in the realm."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keycloak_bridge.cli.console import Console
+from keycloak_bridge.cli.errors import INVALID_EVENT
+from keycloak_bridge.cli.event_files import EventText, read_events
+from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.core.errors import BridgeError
+from keycloak_bridge.core.model import (
+    BOOKKEEPING_ATTRIBUTES,
+    CreateUser,
+    OutOfScope,
+    Plan,
+    RequestInvitation,
+    UpdateUser,
+)
+
+if TYPE_CHECKING:
+    from keycloak_bridge.interpretation import Interpretation
+    from keycloak_bridge.provisioner import Provisioner
+
+
+@click.command(
+    epilog="Example: keycloak-bridge --config bridge.toml plan event.json",
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+@settings_options
+@pass_invocation
+def plan(invocation: Invocation, files: tuple[str, ...], output: str) -> int:
+    """Show what events would change in the realm, attribute by attribute; write nothing.
+
+    A FILE holds one event, a JSON array of events or one event a line (NDJSON); - is standard input. Each event is
+    compared with the realm as it is now, not with what the events before it would make of it. Exit code 1 when an event
+    would be refused.
+    """
+    settings = invocation.settings(require=("keycloak.realm", "keycloak.client_secret"))
+
+    from keycloak_bridge.bridge import direct_provisioner  # noqa: PLC0415
+    from keycloak_bridge.interpretation import Interpretation  # noqa: PLC0415
+
+    interpretation = Interpretation(settings)
+    interpretation.check()
+    provisioner = direct_provisioner(interpretation)
+    console = Console()
+    totals: Counter[str] = Counter()
+    texts = (t for f in files for t in read_events(f, max_bytes=settings.events.max_bytes))
+    for told in _plans(texts, interpretation, provisioner):
+        totals[told["outcome"]] += 1
+        if output == "json":
+            console.json(told, indent=None)
+        else:
+            _print(console, told)
+    if output == "text" and sum(totals.values()) > 1:
+        console.line()
+        console.line(", ".join(f"{count} {outcome}" for outcome, count in sorted(totals.items())))
+    return INVALID_EVENT if totals["refused"] else 0
+
+
+def _plans(
+    texts: Iterator[EventText], interpretation: "Interpretation", provisioner: "Provisioner"
+) -> Iterator[dict[str, Any]]:
+    """Yield what would become of each event; only what keeps every event from being planned is raised."""
+    from keycloak_bridge.provisioner import is_final  # noqa: PLC0415
+
+    for text in texts:
+        try:
+            event, desired = interpretation.read(text.body)
+            told: dict[str, Any] = {"event": event.id, "user": event.subject}
+            if isinstance(desired, OutOfScope):
+                told |= {"outcome": "skip", "reason": "out-of-scope"}
+            else:
+                found, planned = provisioner.plan(event, desired)
+                told |= {
+                    "user": desired.matching[0].value,
+                    "keycloakId": None if found is None else found.user_id,
+                    **_outcome(planned),
+                }
+        except BridgeError as error:
+            if not is_final(error):
+                raise
+            told = {"outcome": "refused", "reason": error.code, "message": error.message}
+            told["violations"] = [
+                {"pointer": v.pointer, "keyword": v.keyword, "message": v.message}
+                for v in error.violations
+            ]
+        yield {"place": text.place, **told}
+
+
+def _outcome(planned: Plan) -> dict[str, Any]:
+    from keycloak_bridge.core.plan import describe  # noqa: PLC0415
+
+    changes = [
+        {"operation": verb, "target": target, "before": before, "after": after}
+        for verb, target, before, after in describe(planned)
+        if target.removeprefix("attributes.") not in BOOKKEEPING_ATTRIBUTES
+    ]
+    kinds = {type(operation) for operation in planned.operations} - {RequestInvitation}
+    if planned.skipped:
+        return {"outcome": "skip", "reason": planned.skipped, "changes": changes}
+    if CreateUser in kinds:
+        return {"outcome": "create", "changes": changes}
+    if not kinds:
+        return {"outcome": "unchanged", "changes": changes}
+    only_bookkeeping = kinds == {UpdateUser} and not changes
+    return {"outcome": "unchanged" if only_bookkeeping else "update", "changes": changes}
+
+
+_STYLES = {"create": "green", "update": "yellow", "refused": "red"}
+
+
+def _print(console: Console, told: dict[str, Any]) -> None:
+    who = f" user {told['user']}" if told.get("user") else ""
+    reason = f" ({told['reason']})" if told.get("reason") else ""
+    headline = f"{told['place']}: {told['outcome']}{who}{reason}"
+    console.line(headline, style=_STYLES.get(told["outcome"]))
+    if told.get("message"):
+        console.line(f"  {told['message']}")
+    for violation in told.get("violations", []):
+        console.line(f"  {violation['pointer']}: {violation['message']} ({violation['keyword']})")
+    if told.get("changes"):
+        rows = [
+            (f"  {c['operation']}", c["target"], _text(c["before"]), _text(c["after"]))
+            for c in told["changes"]
+        ]
+        console.table(("  what", "target", "now", "then"), rows)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return ", ".join(str(one) for one in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

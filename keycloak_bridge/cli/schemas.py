@@ -1,0 +1,77 @@
+"""`keycloak-bridge schemas`: which schemas are known, and what they say."""
+
+import re
+
+import click
+
+from keycloak_bridge.catalog import load_schemas
+from keycloak_bridge.cli.console import Console
+from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.core.errors import ConfigError, UnknownSchemaError
+from keycloak_bridge.core.validation import SchemaCatalog
+
+_VERSION = re.compile(r"[0-9]+\.[0-9]+")
+
+
+@click.group()
+def schemas() -> None:
+    r"""List and show the schemas of events, the shipped ones and your own.
+
+    \b
+    Examples:
+      keycloak-bridge schemas list
+      keycloak-bridge schemas show user.created
+    """
+
+
+@schemas.command("list")
+@settings_options
+@pass_invocation
+def list_(invocation: Invocation) -> None:
+    r"""List every schema that is known.
+
+    \b
+    Example:
+      keycloak-bridge schemas list --set schemas.folders=my-schemas
+    """
+    entries = _catalog(invocation).entries()
+    rows = [(one.type, one.version, one.id, one.title, one.origin) for one in entries]
+    Console().table(("TYPE", "VERSION", "ID", "TITLE", "FROM"), rows)
+
+
+@schemas.command()
+@click.argument("schema")
+@settings_options
+@pass_invocation
+def show(invocation: Invocation, schema: str) -> None:
+    r"""Print a schema: the newest of a type, TYPE/VERSION, or by its id.
+
+    \b
+    Examples:
+      keycloak-bridge schemas show user.created
+      keycloak-bridge schemas show user.created/1.0
+      keycloak-bridge schemas show urn:keycloak-bridge:schema:user.created:1.0
+    """
+    catalog = _catalog(invocation)
+    try:
+        document = catalog.document(_id_of(catalog, schema))
+    except UnknownSchemaError as error:
+        raise ConfigError(
+            error.message,
+            code=error.code,
+            remedy="`keycloak-bridge schemas list` shows all; schemas.folders adds your own.",
+        ) from error
+    Console().json(document)
+
+
+def _catalog(invocation: Invocation) -> SchemaCatalog:
+    return load_schemas(invocation.settings().schemas.folders)
+
+
+def _id_of(catalog: SchemaCatalog, schema: str) -> str:
+    """Turn TYPE/VERSION into an id; anything else is an id or a type already."""
+    event_type, _, version = schema.rpartition("/")
+    if not event_type or not _VERSION.fullmatch(version):
+        return schema
+    ids = [one.id for one in catalog.entries() if (one.type, one.version) == (event_type, version)]
+    return ids[0] if ids else schema

@@ -1,0 +1,87 @@
+"""Everything that turns bytes into a desired user, built from settings; no network."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from keycloak_bridge.catalog import load_schemas
+from keycloak_bridge.core.events import EnvelopeRules, decode, envelope_rules
+from keycloak_bridge.core.mapping import AttributeMapping
+from keycloak_bridge.core.model import (
+    USER_CREATED,
+    DesiredUser,
+    InvitationTerms,
+    OutOfScope,
+    Record,
+    UserEvent,
+)
+from keycloak_bridge.core.validation import SchemaCatalog
+from keycloak_bridge.mapping_file import load_mapping
+from keycloak_bridge.provisioner import Trace, ignore
+from keycloak_bridge.settings import Settings
+
+_ENVELOPE_ATTRIBUTES = ("id", "type", "subject", "time", "dataschema", "source", "data")
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """Schemas, envelope rules and mapping of one set of settings, each read when first asked for."""
+
+    settings: Settings
+
+    @cached_property
+    def catalog(self) -> SchemaCatalog:
+        """The schemas; raises ConfigError."""
+        return load_schemas(self.settings.schemas.folders)
+
+    @cached_property
+    def rules(self) -> EnvelopeRules:
+        """Where an event's attributes are; raises ConfigError."""
+        events, envelope = self.settings.events, self.settings.envelope
+        return envelope_rules(
+            max_bytes=events.max_bytes,
+            max_depth=events.max_depth,
+            match_key=events.match_key,
+            expressions={name: getattr(envelope, name) for name in _ENVELOPE_ATTRIBUTES},
+            types=envelope.types,
+        )
+
+    @cached_property
+    def mapping(self) -> AttributeMapping:
+        """The attribute mapping, checked against the schemas; raises ConfigError."""
+        return load_mapping(
+            self.settings.mapping.file,
+            has_property=self.catalog.property_check(USER_CREATED),
+            invitation=invitation_terms(self.settings),
+            match_subject=self.settings.events.match_subject,
+        )
+
+    def check(self) -> None:
+        """Read and check everything now; raises ConfigError."""
+        _ = self.catalog, self.rules, self.mapping
+
+    def read(
+        self, body: bytes, trace: Trace = ignore
+    ) -> tuple[UserEvent, DesiredUser | OutOfScope]:
+        """Return the event in `body`, a structured CloudEvent, and what the mapping makes of it; raises EventError."""
+        record = Record("file", 0, 0, 0, None, body)
+        cloud_event = decode(record, self.rules)
+        trace("decoded", f"{cloud_event.type} {cloud_event.id}")
+        event = self.catalog.validate(cloud_event)
+        trace("validated", event.schema_id)
+        desired = self.mapping.apply(event)
+        targets = "" if isinstance(desired, OutOfScope) else ", ".join(desired.representation)
+        trace("mapped", targets or desired)
+        return event, desired
+
+
+def invitation_terms(settings: Settings) -> InvitationTerms | None:
+    """Return the terms of invitations, None where the bridge does not invite."""
+    invite = settings.invite
+    if invite.mode == "none":
+        return None
+    return InvitationTerms(
+        actions=tuple(invite.actions),
+        lifespan_s=int(invite.lifespan),
+        client_id=invite.client_id,
+        redirect_uri=invite.redirect_uri,
+    )

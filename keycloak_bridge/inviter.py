@@ -1,0 +1,55 @@
+"""Have Keycloak mail one invitation, once."""
+
+from keycloak_bridge.core.model import Invitation, Outcome, Result
+from keycloak_bridge.core.plan import (
+    invitation_marker_sent,
+    invitation_state,
+    with_invitation_sent,
+)
+from keycloak_bridge.core.ports import UserDirectory
+
+
+class Inviter:
+    """Decides whether a mail is still wanted, has it sent, and marks the user as invited."""
+
+    def __init__(self, directory: UserDirectory) -> None:
+        self._directory = directory
+
+    def invite(self, invitation: Invitation) -> Result:
+        """Send the mail unless it went out before or would be wrong now; say what was done.
+
+        The mark is written after the mail: if the bridge dies in between, the mail goes out again (at least once).
+        Raises BridgeError.
+        """
+        user = self._directory.get(invitation.keycloak_id)
+        if user is None:
+            return _result(invitation, Outcome.SKIPPED, "user-not-found")
+        if not user.get("enabled", False):
+            return _result(invitation, Outcome.SKIPPED, "user-disabled")
+        if not user.get("email"):
+            return _result(invitation, Outcome.SKIPPED, "no-email")
+        if invitation_state(user) == invitation_marker_sent(invitation.event_id):
+            return _result(invitation, Outcome.SKIPPED, "already-invited")
+        if self._directory.has_credentials(invitation.keycloak_id):
+            return _result(invitation, Outcome.SKIPPED, "has-credentials")
+        self._directory.execute_actions_email(invitation.keycloak_id, invitation.terms)
+        self._mark_sent(invitation)
+        return _result(invitation, Outcome.INVITED, None)
+
+    def _mark_sent(self, invitation: Invitation) -> None:
+        # read again: the provision stage or an administrator may have written while the mail was on its way
+        user = self._directory.get(invitation.keycloak_id)
+        if user is not None:
+            self._directory.update(
+                invitation.keycloak_id, with_invitation_sent(user, invitation.event_id)
+            )
+
+
+def _result(invitation: Invitation, outcome: Outcome, reason: str | None) -> Result:
+    return Result(
+        outcome,
+        reason=reason,
+        event_id=invitation.event_id,
+        user_id=invitation.user_id or None,
+        keycloak_id=invitation.keycloak_id,
+    )

@@ -1,0 +1,73 @@
+"""The producer side: results, invitations and dead letters, each acknowledged by all replicas."""
+
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka import errors as kafka_errors
+
+from keycloak_bridge.core.errors import BrokerAccessError
+from keycloak_bridge.core.model import Message
+from keycloak_bridge.kafka_client import connect, translated
+from keycloak_bridge.settings import KafkaSettings
+
+_LINGER_MS = 5
+_DELIVERY_TIMEOUT_MS = 30_000
+_MAX_BLOCK_MS = 10_000
+_MAX_REQUEST_BYTES = 64 * 1024 * 1024
+"""The client's own ceiling; what a topic really takes is its `max.message.bytes`."""
+
+
+class KafkaMessageSink:
+    """An idempotent producer; see the port `MessageSink` for the promises."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        """Connect; raises BrokerUnavailableError while no broker answers."""
+        self._producer: Any = connect(
+            KafkaProducer,
+            settings,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=_LINGER_MS,
+            delivery_timeout_ms=_DELIVERY_TIMEOUT_MS,
+            request_timeout_ms=_DELIVERY_TIMEOUT_MS // 2,
+            max_block_ms=_MAX_BLOCK_MS,
+            max_request_size=_MAX_REQUEST_BYTES,
+            metrics_enabled=False,
+        )
+
+    def publish(self, message: Message) -> "_Acknowledgement":
+        """Hand over `message`; nothing is certain before its acknowledgement."""
+        with translated(f"publishing to {message.topic}"):
+            # kafka-python takes neither a null header value nor a record without both key and value
+            future = self._producer.send(
+                message.topic,
+                key=message.key,
+                value=b"" if message.value is None and message.key is None else message.value,
+                headers=[(name, value or b"") for name, value in message.headers],
+                timestamp_ms=message.timestamp_ms,
+            )
+        return _Acknowledgement(future, message.topic)
+
+    def close(self) -> None:
+        """Send what is buffered and stop."""
+        with translated("closing the producer"):
+            self._producer.close(timeout=_DELIVERY_TIMEOUT_MS / 1000)
+
+
+class _Acknowledgement:
+    """The future of one record."""
+
+    def __init__(self, future: Any, topic: str) -> None:
+        self._future = future
+        self._topic = topic
+
+    def wait(self, timeout_s: float) -> None:
+        """Return once all replicas have the record."""
+        with translated(f"publishing to {self._topic}"):
+            try:
+                self._future.get(timeout=timeout_s)
+            except kafka_errors.MessageSizeTooLargeError as error:
+                raise BrokerAccessError(
+                    f"topic {self._topic} does not take a record of this size",
+                    remedy=f"raise max.message.bytes of topic {self._topic}",
+                ) from error

@@ -1,0 +1,141 @@
+"""The topics that the bridge needs: which are missing, how to create them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka import errors as kafka_errors
+
+from keycloak_bridge.core.errors import ConfigError
+from keycloak_bridge.kafka_client import connect, translated
+from keycloak_bridge.settings import KafkaSettings, TopicsSettings
+
+_MAX_MESSAGE_BYTES = 1_048_588
+"""Kafka's own default for max.message.bytes."""
+_DEAD_LETTER_HEADROOM_BYTES = 64 * 1024
+"""A dead letter is the original record plus headers, so its topic must take a little more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as the settings want it; a replication factor of -1 leaves it to the broker."""
+
+    name: str
+    purpose: str
+    partitions: int
+    replication_factor: int
+    config: dict[str, str] = field(default_factory=dict)
+
+    def create_command(self) -> str:
+        """Return the command of Kafka's own tools that creates this topic."""
+        replication = (
+            f" --replication-factor {self.replication_factor}"
+            if self.replication_factor > 0
+            else ""
+        )
+        config = "".join(f" --config {key}={value}" for key, value in sorted(self.config.items()))
+        return (
+            f"kafka-topics.sh --create --topic {self.name} --partitions {self.partitions}"
+            f"{replication}{config}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """What the cluster says about one wanted topic; None partitions: it does not exist."""
+
+    spec: TopicSpec
+    partitions: int | None
+
+
+def wanted_topics(settings: TopicsSettings, *, invitations: bool) -> tuple[TopicSpec, ...]:
+    """Return every topic that `run` needs with these settings."""
+
+    def spec(name: str, purpose: str, retention_s: float, **config: str) -> TopicSpec:
+        config["retention.ms"] = str(int(retention_s * 1000))
+        options = dict(sorted((key.replace("_", "."), value) for key, value in config.items()))
+        return TopicSpec(name, purpose, settings.partitions, settings.replication_factor, options)
+
+    dead_letter_bytes = str(_MAX_MESSAGE_BYTES + _DEAD_LETTER_HEADROOM_BYTES)
+    topics = [
+        spec(settings.events, "events", settings.retention),
+        spec(settings.results, "results", settings.retention),
+        spec(
+            settings.dead_letters,
+            "dead letters",
+            settings.dead_letter_retention,
+            max_message_bytes=dead_letter_bytes,
+        ),
+    ]
+    if invitations:
+        topics.insert(1, spec(settings.invitations, "invitations", settings.retention))
+    return tuple(topics)
+
+
+class TopicAdmin:
+    """Reads and creates topics."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        """Connect; raises BrokerUnavailableError while no broker answers."""
+        self._admin: Any = connect(KafkaAdminClient, settings, request_timeout_ms=15_000)
+
+    def states(self, specs: Sequence[TopicSpec]) -> tuple[TopicState, ...]:
+        """Return for each wanted topic how many partitions it has, in the order of `specs`."""
+        with translated("describing topics"):
+            described = {
+                topic["name"]: topic
+                for topic in self._admin.describe_topics([spec.name for spec in specs])
+            }
+            return tuple(
+                TopicState(spec, _partition_count(described.get(spec.name))) for spec in specs
+            )
+
+    def create(self, specs: Sequence[TopicSpec]) -> None:
+        """Create these topics and wait until they can be used; one that exists by now is fine."""
+        for spec in specs:
+            with translated(f"creating topic {spec.name}"):
+                try:
+                    self._admin.create_topics(
+                        {
+                            spec.name: {
+                                "num_partitions": spec.partitions,
+                                "replication_factor": spec.replication_factor,
+                                "configs": spec.config,
+                            }
+                        },
+                        wait_for_metadata=True,
+                    )
+                except kafka_errors.TopicAlreadyExistsError:
+                    continue
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._admin.close()
+
+
+def ensure_topics(admin: TopicAdmin, specs: Sequence[TopicSpec], *, create: bool) -> list[str]:
+    """Return the names of topics that were created; raise ConfigError for missing ones if not allowed to."""
+    missing = [state.spec for state in admin.states(specs) if state.partitions is None]
+    if missing and not create:
+        names = ", ".join(f"{spec.name} ({spec.purpose})" for spec in missing)
+        commands = "".join(f"\n  {spec.create_command()}" for spec in missing)
+        raise ConfigError(
+            f"Kafka has no topic {names}",
+            code="topic-missing",
+            remedy="run `keycloak-bridge topics create`, or set topics.create = true, or use "
+            f"Kafka's own tool:{commands}",
+        )
+    admin.create(missing)
+    return [spec.name for spec in missing]
+
+
+def _partition_count(described: dict[str, Any] | None) -> int | None:
+    if described is None:
+        return None
+    error: Any = kafka_errors.for_code(described.get("error_code", 0))  # type: ignore[no-untyped-call]
+    if error in (kafka_errors.UnknownTopicOrPartitionError, kafka_errors.UnknownTopicIdError):
+        return None
+    if error is not kafka_errors.NoError:
+        raise error()
+    return len(described.get("partitions") or ())

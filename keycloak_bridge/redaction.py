@@ -1,0 +1,84 @@
+"""Mask what must never be read in a log: e-mail addresses, tokens, passwords and the secrets in use.
+
+This is the second net; the first is that `logs.log_event` takes only fields that hold no personal data.
+"""
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+
+MASK = "[redacted]"
+SHORTEST_SECRET = 4
+"""Shorter texts are not masked: they would blot out ordinary words."""
+
+_AT = r"(?:@|%40|\\u0040|\\x40)"
+_PATTERNS = (
+    # credentials in headers
+    (re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=\-]{8,}"), MASK),
+    (re.compile(r"\bBasic\s+(?=[a-z]*[A-Z0-9+/=])[A-Za-z0-9+/]{8,}={0,2}"), MASK),
+    # JSON Web Tokens wherever they stand: access tokens and the keys of action links
+    (re.compile(r"\beyJ[A-Za-z0-9_\-]{4,}(?:\.[A-Za-z0-9_\-]*)*"), MASK),
+    # name=value, name: value, "name": "value"; the name stays readable
+    (
+        re.compile(
+            r"(?i)((?:password|passwd|passphrase|secret|credential|token|authorization|api_?key)"
+            r"[\w.\-]{0,64}[\"']?\s{0,4}[=:]\s{0,4})(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"'}\])]+)"
+        ),
+        rf"\1{MASK}",
+    ),
+    # "quoted local part"@domain, then any word with an at sign in it; topic/3@17 is a position
+    (re.compile(rf"\"[^\"\n]{{0,320}}\"{_AT}[^\s\"<>,;]+"), MASK),
+    (
+        re.compile(rf"[^\s@\"<>()\[\],;]{{1,320}}?{_AT}(?:\[[^\]\s]*\]|[^\s\"<>()\[\]{{}},;]+)"),
+        MASK,
+    ),
+)
+
+
+class Redactor:
+    """Masks texts; secrets may be added from any thread."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._lock = threading.Lock()
+        self._forms: tuple[str, ...] = ()
+        for secret in secrets:
+            self.add(secret)
+
+    def add(self, secret: str) -> None:
+        """Mask `secret` from now on, in the forms that logs and URLs give it."""
+        if len(secret) < SHORTEST_SECRET or secret in self._forms:
+            return
+        with self._lock:
+            forms = {*self._forms, *_forms(secret)}
+            self._forms = tuple(sorted(forms, key=len, reverse=True))
+
+    def redact(self, text: str) -> str:
+        """Return `text` with everything masked that must not be read."""
+        for form in self._forms:
+            text = text.replace(form, MASK)
+        for pattern, replacement in _PATTERNS:
+            text = pattern.sub(replacement, text)
+        return text
+
+
+shared = Redactor()
+"""What the whole process masks; every secret is added when it is revealed."""
+
+
+def _forms(secret: str) -> set[str]:
+    """Return the ways in which a secret is written: as it is, escaped, in a URL, in base64."""
+    encoded = base64.b64encode(secret.encode()).decode()
+    return {
+        secret,
+        repr(secret)[1:-1],
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        quote(secret, safe=""),
+        quote(secret),
+        quote_plus(secret),
+        encoded,
+        encoded.rstrip("="),
+    }

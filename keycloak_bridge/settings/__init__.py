@@ -1,0 +1,53 @@
+"""Settings from flags, environment and a TOML file, checked as a whole before anything else happens."""
+
+from keycloak_bridge.settings.describing import sample_toml, settings_table
+from keycloak_bridge.settings.fields import Setting
+from keycloak_bridge.settings.loading import (
+    KEYCLOAK_ACCESS,
+    LoadedSettings,
+    environment_names,
+    load_settings,
+    read_settings,
+)
+from keycloak_bridge.settings.model import (
+    EnvelopeSettings,
+    EventsSettings,
+    HealthSettings,
+    InviteSettings,
+    KafkaSettings,
+    KeycloakSettings,
+    LogSettings,
+    MappingSettings,
+    RetrySettings,
+    SchemasSettings,
+    Settings,
+    TopicsSettings,
+)
+from keycloak_bridge.settings.schema import settings_by_name, settings_schema
+from keycloak_bridge.settings.secret import Secret
+
+__all__ = [
+    "KEYCLOAK_ACCESS",
+    "EnvelopeSettings",
+    "EventsSettings",
+    "HealthSettings",
+    "InviteSettings",
+    "KafkaSettings",
+    "KeycloakSettings",
+    "LoadedSettings",
+    "LogSettings",
+    "MappingSettings",
+    "RetrySettings",
+    "SchemasSettings",
+    "Secret",
+    "Setting",
+    "Settings",
+    "TopicsSettings",
+    "environment_names",
+    "load_settings",
+    "read_settings",
+    "sample_toml",
+    "settings_by_name",
+    "settings_schema",
+    "settings_table",
+]

@@ -1,0 +1,110 @@
+"""The settings as documentation: a Markdown table and a commented TOML file."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from keycloak_bridge.settings.fields import Setting, sections
+from keycloak_bridge.settings.model import Settings
+from keycloak_bridge.settings.schema import settings_by_name
+
+_EXAMPLES: Mapping[str, Any] = {
+    "kafka.sasl_mechanism": "SCRAM-SHA-512",
+    "kafka.sasl_username": "keycloak-bridge",
+    "kafka.sasl_password_file": "secrets/kafka-password",
+    "kafka.ssl_cafile": "secrets/kafka-ca.pem",
+    "kafka.ssl_certfile": "secrets/kafka-client.pem",
+    "kafka.ssl_keyfile": "secrets/kafka-client.key",
+    "kafka.ssl_password_file": "secrets/kafka-key-password",
+    "keycloak.realm": "acme",
+    "keycloak.client_secret_file": "secrets/keycloak-client-secret",
+    "keycloak.ca_file": "secrets/keycloak-ca.pem",
+    "envelope.id": "meta.eventId",
+    "envelope.type": "meta.eventName",
+    "envelope.subject": "payload.userId",
+    "envelope.time": "meta.occurredAt",
+    "envelope.dataschema": "meta.schema",
+    "envelope.source": "meta.producer",
+    "envelope.data": "payload",
+    "envelope.types": {"UserCreated": "user.created"},
+    "schemas.folders": ["schemas"],
+    "mapping.file": "mapping.toml",
+    "invite.client_id": "my-app",
+    "invite.redirect_uri": "https://app.example.com/",
+}
+"""What the sample file shows where a default says nothing."""
+
+_HEADER = """\
+# Settings of keycloak-bridge. What stands behind a "#" is the default or an example; remove the "#" to change it.
+# Flags go before the environment (KEYCLOAK_BRIDGE_SECTION_KEY), and that before this file.
+# Relative paths start at the folder of this file. Check it with: keycloak-bridge check-config
+"""
+
+
+def sample_toml(active: Mapping[str, Any] | None = None) -> str:
+    """Return a settings file with every key explained; only those in `active` are set, to the values given."""
+    active = active or {}
+    unknown = active.keys() - settings_by_name().keys()
+    if unknown:
+        raise ValueError(f"no such setting: {', '.join(sorted(unknown))}")
+    lines = [_HEADER]
+    for name, section_type in sections(Settings).items():
+        lines.append(f"# {_first_line(section_type)}")
+        lines.append(f"[{name}]")
+        for one in _of_section(name):
+            lines.append(f"# {_plain(one)}")
+            value = active.get(one.name, _EXAMPLES.get(one.name, one.default))
+            assignment = f"{one.key} = {toml_value('...' if value is None else value)}"
+            lines.append(assignment if one.name in active else f"# {assignment}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def settings_table() -> str:
+    """Return all settings in Markdown, a table for each section."""
+    parts = []
+    for name, section_type in sections(Settings).items():
+        rows = "\n".join(_row(one) for one in _of_section(name))
+        parts.append(
+            f"### `[{name}]`\n\n{_first_line(section_type)}\n\n"
+            f"| Key | Form | Default | Meaning |\n| --- | --- | --- | --- |\n{rows}\n"
+        )
+    return "\n".join(parts)
+
+
+def toml_value(value: Any) -> str:
+    """Return `value` as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml_value(one) for one in value) + "]"
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{toml_value(key)} = {toml_value(one)}" for key, one in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
+    return str(value) if isinstance(value, int | float) else json.dumps(value, ensure_ascii=False)
+
+
+def _of_section(section: str) -> Iterator[Setting]:
+    return (one for one in settings_by_name().values() if one.section == section)
+
+
+def _row(one: Setting) -> str:
+    default = "" if one.default is None else f"`{toml_value(one.default)}`"
+    cells = (f"`{one.key}`", _form(one), default, one.doc)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _form(one: Setting) -> str:
+    if one.kind.name == "choice":
+        return " or ".join(f"`{option}`" for option in one.kind.schema["enum"])
+    return one.kind.name
+
+
+def _plain(one: Setting) -> str:
+    options = one.kind.schema.get("enum")
+    choices = f" One of: {', '.join(options)}." if options else ""
+    return one.doc + choices
+
+
+def _first_line(section_type: type[Any]) -> str:
+    return (section_type.__doc__ or "").strip().splitlines()[0]

@@ -1,0 +1,224 @@
+"""Run the real bridge as a process against the sandbox, and look at what came of it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+from kafka import KafkaProducer
+
+from keycloak_bridge.sandbox import FreshRealm, Mail, Sandbox
+from keycloak_bridge.sandbox.demo import read_topic
+
+PARTITIONS = 4
+RUN_TIMEOUT_S = 900
+_HTTP_TIMEOUT_S = 30
+STRUCTURED = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
+
+
+def an_event(user_id: str, *, event_id: str | None = None, **data: Any) -> dict[str, Any]:
+    """Return a valid user.created event; `data` overrides its data, None removes a property."""
+    merged = {
+        "userId": user_id,
+        "email": f"{user_id}@acme.example",
+        "givenName": "Ada",
+        "familyName": "Lovelace",
+        "locale": "en",
+        "tenantId": "tenant-1",
+        "department": "R&D",
+        **data,
+    }
+    return {
+        "specversion": "1.0",
+        "id": event_id or f"event-{user_id}",
+        "source": "/user-management",
+        "type": "user.created",
+        "subject": user_id,
+        "time": "2026-11-01T08:00:00Z",
+        "datacontenttype": "application/json",
+        "data": {key: value for key, value in merged.items() if value is not None},
+    }
+
+
+@dataclass(slots=True)
+class Bench:
+    """The bridge, a realm and four topics that no other test uses."""
+
+    sandbox: Sandbox
+    realm: FreshRealm
+    suffix: str
+    folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, sandbox: Sandbox, realm: FreshRealm, suffix: str, folder: Path) -> Iterator[Self]:
+        """Lend a bench; its topics are created by the bridge itself."""
+        bench = cls(sandbox, realm, suffix, folder)
+        bench.run_command("topics", "create", check=True)
+        yield bench
+
+    def topic(self, name: str) -> str:
+        """Return the full name of `events`, `invitations`, `results` or `dead-letters`."""
+        return f"{name}-{self.suffix}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of every process of the bridge."""
+        outside = {k: v for k, v in os.environ.items() if not k.startswith("KEYCLOAK_BRIDGE_")}
+        return {
+            **outside,
+            "KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS": self.sandbox.bootstrap_servers,
+            "KEYCLOAK_BRIDGE_KAFKA_GROUP_ID": f"bridge-{self.suffix}",
+            "KEYCLOAK_BRIDGE_KEYCLOAK_URL": self.sandbox.keycloak_url,
+            "KEYCLOAK_BRIDGE_KEYCLOAK_REALM": self.realm.name,
+            "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_ID": self.realm.client_id,
+            "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET": self.realm.client_secret,
+            "KEYCLOAK_BRIDGE_TOPICS_EVENTS": self.topic("events"),
+            "KEYCLOAK_BRIDGE_TOPICS_INVITATIONS": self.topic("invitations"),
+            "KEYCLOAK_BRIDGE_TOPICS_RESULTS": self.topic("results"),
+            "KEYCLOAK_BRIDGE_TOPICS_DEAD_LETTERS": self.topic("dead-letters"),
+            "KEYCLOAK_BRIDGE_TOPICS_PARTITIONS": str(PARTITIONS),
+            "KEYCLOAK_BRIDGE_HEALTH_PORT": "0",
+            **self.settings,
+        }
+
+    def run_command(
+        self, *arguments: str, check: bool = False, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `keycloak-bridge` with these arguments to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "keycloak_bridge", *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=RUN_TIMEOUT_S,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, done.stderr
+        return done
+
+    def catch_up(self) -> str:
+        """Run the sidecar until everything in the topics is done; return its log."""
+        return self.run_command("run", "--until-caught-up", check=True).stderr
+
+    @contextlib.contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Run the sidecar meanwhile; it is asked to end with SIGTERM, and killed if it will not."""
+        with (self.folder / "bridge.log").open("a+") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "keycloak_bridge", "run", *arguments],
+                env=self.environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                text=True,
+            )
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+                    try:
+                        process.wait(timeout=60)
+                    except subprocess.TimeoutExpired:
+                        process.kill()
+                        process.wait()
+
+    def log(self) -> str:
+        """Return what a `running` sidecar has written."""
+        return (self.folder / "bridge.log").read_text()
+
+    def publish(self, *events: Mapping[str, Any]) -> None:
+        """Publish events as user management does: structured, keyed by subject."""
+        self.publish_raw(
+            *(
+                (str(e["subject"]).encode(), json.dumps(e, ensure_ascii=False).encode(), STRUCTURED)
+                for e in events
+            )
+        )
+
+    def publish_raw(
+        self,
+        *records: tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]],
+        **producer: Any,
+    ) -> None:
+        """Publish records of key, value and headers as they are."""
+        sender = KafkaProducer(
+            bootstrap_servers=self.sandbox.bootstrap_servers,
+            acks="all",
+            max_request_size=64 * 1024 * 1024,
+            **producer,
+        )
+        try:
+            futures = [
+                sender.send(self.topic("events"), key=key, value=value, headers=list(headers))
+                for key, value, headers in records
+            ]
+            for future in futures:
+                future.get(timeout=30)
+        finally:
+            sender.close()
+
+    def results(self) -> list[dict[str, Any]]:
+        """Return the data of every result."""
+        return [json.loads(record.value)["data"] for record in self.read("results")]
+
+    def dead_letters(self) -> list[tuple[Any, dict[str, str]]]:
+        """Return each dead letter with its `kb-dlq-` headers as text."""
+        return [
+            (record, {n: v.decode() for n, v in record.headers if n.startswith("kb-dlq-")})
+            for record in self.read("dead-letters")
+        ]
+
+    def read(self, name: str) -> list[Any]:
+        """Return every record of one of the four topics."""
+        return read_topic(self.topic(name), self.sandbox.bootstrap_servers)
+
+    def mails_to(self, address: str) -> tuple[Mail, ...]:
+        """Return the mails to one address; addresses are unique to a test by its user ids."""
+        return self.sandbox.mail.sent_to(address)
+
+    def admin(self, method: str, path: str, **options: Any) -> Any:
+        """Call the Admin REST API of the test's realm as the administrator; return parsed JSON."""
+        answer = requests.request(
+            method,
+            f"{self.sandbox.keycloak_url}/admin/realms/{self.realm.name}{path}",
+            headers={"Authorization": f"Bearer {self.sandbox.realms.admin_token()}"},
+            timeout=_HTTP_TIMEOUT_S,
+            **options,
+        )
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def users(self) -> list[dict[str, Any]]:
+        """Return all users of the realm with their attributes."""
+        params = {"briefRepresentation": "false", "max": "10000"}
+        users: list[dict[str, Any]] = self.admin("GET", "/users", params=params)
+        return users
+
+    def user(self, user_id: str) -> dict[str, Any]:
+        """Return the one user with this external id."""
+        found = [u for u in self.users() if u.get("attributes", {}).get("userId") == [user_id]]
+        assert len(found) == 1, f"{len(found)} users with that id"
+        return found[0]
+
+    def groups_of(self, keycloak_id: str) -> set[str]:
+        """Return the paths of the user's groups."""
+        return {group["path"] for group in self.admin("GET", f"/users/{keycloak_id}/groups")}
+
+    def realm_roles_of(self, keycloak_id: str) -> set[str]:
+        """Return the names of the realm roles mapped to the user."""
+        path = f"/users/{keycloak_id}/role-mappings/realm"
+        return {role["name"] for role in self.admin("GET", path)}

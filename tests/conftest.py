@@ -1,0 +1,64 @@
+"""Fixtures that every level of tests shares: one sandbox a session, a fresh realm and fresh topics a test."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bridge_harness import Bench
+
+from keycloak_bridge.bridge import SystemClock
+from keycloak_bridge.core.ports import UserDirectory
+from keycloak_bridge.keycloak_admin import KeycloakAdmin
+from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak_token import TokenSource
+from keycloak_bridge.keycloak_users import KeycloakUserDirectory
+from keycloak_bridge.sandbox import FreshRealm, Sandbox
+from keycloak_bridge.testing.realm_tools import AdminRealmTools, RealmTools
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """A real Kafka, Keycloak and mail catcher; what does not come up fails the tests."""
+    with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def fresh_realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
+    """A realm like the shipped one that nobody else uses."""
+    with sandbox.fresh_realm() as realm:
+        yield realm
+
+
+@pytest.fixture
+def bench(sandbox: Sandbox, fresh_realm: FreshRealm, tmp_path: Path) -> Iterator[Bench]:
+    """Everything to run the bridge against a fresh realm and fresh topics."""
+    with Bench.open(sandbox, fresh_realm, uuid.uuid4().hex[:8], tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def contract_realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
+    """One realm for the whole contract suite, whose names are unique."""
+    with sandbox.fresh_realm() as realm:
+        yield realm
+
+
+@pytest.fixture(scope="session")
+def real_directory(sandbox: Sandbox, contract_realm: FreshRealm) -> Iterator[UserDirectory]:
+    """The real Keycloak behind the port."""
+    clock = SystemClock()
+    http = KeycloakHttp(KeycloakConnection(url=sandbox.keycloak_url, realm=contract_realm.name))
+    secret = contract_realm.client_secret
+    admin = KeycloakAdmin(http, TokenSource(http, contract_realm.client_id, lambda: secret, clock))
+    yield KeycloakUserDirectory(admin, clock)
+    admin.close()
+
+
+@pytest.fixture(scope="session")
+def real_realm_tools(sandbox: Sandbox, contract_realm: FreshRealm) -> RealmTools:
+    """The administrator's hands in that realm."""
+    return AdminRealmTools(
+        sandbox.keycloak_url, contract_realm.name, sandbox.admin_username, sandbox.admin_password
+    )

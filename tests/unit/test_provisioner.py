@@ -1,0 +1,220 @@
+from collections.abc import Sequence
+
+import pytest
+from samples import TERMS, a_desired_user, an_event
+
+from keycloak_bridge.core.errors import (
+    BridgeError,
+    ConflictError,
+    KeycloakNotFoundError,
+    KeycloakUnavailableError,
+    MappingError,
+)
+from keycloak_bridge.core.model import (
+    CreateUser,
+    DesiredUser,
+    Invitation,
+    Outcome,
+    OutOfScope,
+    Plan,
+    RequestInvitation,
+    UserRepresentation,
+)
+from keycloak_bridge.core.ports import Acknowledgement
+from keycloak_bridge.provisioner import Provisioner
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+
+WRITES = {"create", "update", "join_group", "grant_realm_roles"}
+
+
+class Harness:
+    """A provisioner over a Keycloak in memory that keeps the invitations."""
+
+    def __init__(self) -> None:
+        self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
+        self.invitations: list[Invitation] = []
+        self.steps: list[tuple[str, object]] = []
+        self.provisioner = Provisioner(
+            self.keycloak,
+            self._invite,
+            FakeClock(),
+            reserved=frozenset({"admin"}),
+            trace=lambda step, detail: self.steps.append((step, detail)),
+        )
+
+    def _invite(self, invitation: Invitation) -> Sequence[Acknowledgement]:
+        self.invitations.append(invitation)
+        return ()
+
+    @property
+    def writes(self) -> list[str]:
+        return [call for call in self.keycloak.calls if call in WRITES]
+
+
+def test_a_new_user_is_created_with_groups_roles_and_an_invitation() -> None:
+    """One event makes one whole user and one invitation that names the Keycloak id."""
+    harness = Harness()
+    desired = a_desired_user(groups=("/staff",), realm_roles=("viewer",))
+
+    result = harness.provisioner.provision(an_event(), desired).result
+
+    (user,) = harness.keycloak.users()
+    assert (Outcome.PROVISIONED, "created", user["id"], "u-1") == (
+        result.outcome,
+        result.action,
+        result.keycloak_id,
+        result.user_id,
+    )
+    assert {"/staff"} == harness.keycloak.groups_of(user["id"])
+    assert {"viewer"} == harness.keycloak.realm_roles_of(user["id"])
+    assert [(user["id"], "event-1", "u-1", TERMS)] == [
+        (i.keycloak_id, i.event_id, i.user_id, i.terms) for i in harness.invitations
+    ]
+
+
+def test_the_same_event_again_writes_nothing() -> None:
+    """Redelivery finds everything as it should be; only the mail that is still due is asked for again."""
+    harness = Harness()
+    desired = a_desired_user(groups=("/staff",), realm_roles=("viewer",))
+    harness.provisioner.provision(an_event(), desired)
+    harness.keycloak.calls.clear()
+
+    result = harness.provisioner.provision(an_event(), desired).result
+
+    assert ("unchanged", []) == (result.action, harness.writes)
+    assert 2 == len(harness.invitations)
+
+
+def test_an_event_out_of_scope_is_skipped() -> None:
+    """The `when` filter leaves Keycloak alone and says so."""
+    harness = Harness()
+
+    result = harness.provisioner.provision(an_event(), OutOfScope("data.active")).result
+
+    assert (Outcome.SKIPPED, "out-of-scope") == (result.outcome, result.reason)
+    assert [] == harness.keycloak.calls
+
+
+def test_an_older_event_is_skipped_as_stale() -> None:
+    """A newer event was applied already, so the older one must not undo it."""
+    harness = Harness()
+    harness.provisioner.provision(an_event("event-2", day=2), a_desired_user(username="ada"))
+    older = a_desired_user(email="old@acme.example")
+
+    result = harness.provisioner.provision(an_event("event-1", day=1), older).result
+
+    assert (Outcome.SKIPPED, "stale") == (result.outcome, result.reason)
+    assert "ada@acme.example" == harness.keycloak.users()[0]["email"]
+
+
+def test_a_taken_username_is_a_conflict() -> None:
+    """An account that the bridge did not make is never taken over, and nothing is written."""
+    harness = Harness()
+    harness.keycloak.add_user(UserRepresentation(username="ada", enabled=True))
+
+    with pytest.raises(ConflictError) as caught:
+        harness.provisioner.provision(an_event(), a_desired_user())
+
+    assert "conflict" == caught.value.code
+    assert [{"username": "ada"}] == [
+        {"username": user["username"]} for user in harness.keycloak.users()
+    ]
+
+
+def test_an_email_that_is_another_users_name_is_a_conflict() -> None:
+    """Keycloak answers 409 for a user that no search by username or e-mail finds."""
+    harness = Harness()
+    harness.keycloak.add_user(UserRepresentation(username="ada@acme.example", enabled=True))
+
+    with pytest.raises(ConflictError):
+        harness.provisioner.provision(an_event(), a_desired_user())
+
+
+def test_a_lost_answer_does_not_make_a_second_user() -> None:
+    """The create took effect though its answer was lost: the next attempt finds the user."""
+    harness = Harness()
+    lost = KeycloakUnavailableError("timed out")
+    harness.keycloak.fail("create", lost, after_effect=True)
+    with pytest.raises(KeycloakUnavailableError):
+        harness.provisioner.provision(an_event(), a_desired_user())
+
+    result = harness.provisioner.provision(an_event(), a_desired_user()).result
+
+    assert (1, "unchanged") == (len(harness.keycloak.users()), result.action)
+    assert 1 == len(harness.invitations)
+
+
+def test_a_user_that_vanishes_meanwhile_is_planned_anew() -> None:
+    """A 404 on update means that somebody deleted the user: it is created again."""
+    harness = Harness()
+    harness.provisioner.provision(an_event(), a_desired_user())
+    (user,) = harness.keycloak.users()
+    harness.keycloak.fail("update", KeycloakNotFoundError("gone"))
+    changed = a_desired_user(email="new@acme.example")
+
+    result = harness.provisioner.provision(an_event("event-2", day=2), changed).result
+
+    assert ("updated", user["id"]) == (result.action, result.keycloak_id)
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_missing_group_is_named_before_anything_is_written(existing: bool) -> None:
+    """Keycloak would answer a bare 500; the bridge says which group is missing."""
+    harness = Harness()
+    if existing:
+        harness.provisioner.provision(an_event(), a_desired_user())
+    harness.keycloak.calls.clear()
+
+    with pytest.raises(MappingError) as caught:
+        harness.provisioner.provision(an_event("event-2", day=2), a_desired_user(groups=("/nope",)))
+
+    assert ("group-missing", "/user/groups") == (
+        caught.value.code,
+        caught.value.violations[0].pointer,
+    )
+    assert "/nope" in caught.value.message
+    assert [] == harness.writes
+
+
+def test_a_missing_role_ends_the_event_and_names_it() -> None:
+    """The role cannot appear by trying again."""
+    harness = Harness()
+
+    with pytest.raises(BridgeError) as caught:
+        harness.provisioner.provision(an_event(), a_desired_user(realm_roles=("auditor",)))
+
+    assert "role-not-found" == caught.value.code
+    assert "auditor" in caught.value.message
+
+
+def test_plan_writes_nothing() -> None:
+    """`plan` shows the operations and touches no user."""
+    harness = Harness()
+
+    found, plan = harness.provisioner.plan(an_event(), a_desired_user())
+
+    assert found is None
+    assert [CreateUser, RequestInvitation] == [type(operation) for operation in plan.operations]
+    assert [] == harness.writes
+
+
+def test_each_step_is_told() -> None:
+    """A listener hears what was found, planned and done, in this order."""
+    harness = Harness()
+
+    harness.provisioner.provision(an_event(), a_desired_user())
+
+    assert ["found", "planned", "done", "done"] == [step for step, _ in harness.steps]
+    assert isinstance(harness.steps[1][1], Plan)
+
+
+def test_no_invitation_without_terms() -> None:
+    """`invite.mode = none` creates users and asks for no mail."""
+    harness = Harness()
+    desired: DesiredUser = a_desired_user(invitation=None)
+
+    harness.provisioner.provision(an_event(), desired)
+
+    assert [] == harness.invitations
+    assert "bridgeInvitation" not in harness.keycloak.users()[0]["attributes"]
