@@ -27,6 +27,9 @@ def show(stories: Sequence[Story], console: Console) -> None:
                 border_style="green" if good else "red",
             )
         )
+        if link := _link(story):
+            # outside the frame and on one line, so that it can be opened or copied
+            console.print(f"  link in the mail: {link}", markup=False, soft_wrap=True)
 
 
 def summary(stories: Sequence[Story]) -> str:
@@ -63,7 +66,6 @@ def _created(story: Story) -> Group:
             table.add_row(Text(f"  {name}"), Text(", ".join(values)))
     if story.mail is not None:
         table.add_row("mail", Text(story.mail.subject))
-        table.add_row("  link", Text(_link(story), overflow="fold"))
     outcomes = ", ".join(
         " ".join(filter(None, (result["outcome"], result.get("action"))))
         for result in story.results

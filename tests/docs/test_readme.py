@@ -1,0 +1,99 @@
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import click
+import generate
+import pytest
+
+from keycloak_bridge.catalog import load_schemas
+from keycloak_bridge.cli.main import app
+from keycloak_bridge.core.events import EnvelopeRules, decode
+from keycloak_bridge.core.mapping import compile_mapping
+from keycloak_bridge.core.model import Record
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def commands(text: str) -> list[str]:
+    """Return the command lines of the console blocks, continuation lines joined."""
+    joined = "\n".join(blocks(text, "console")).replace("\\\n", " ")
+    return [line.split("  #")[0].strip() for line in joined.splitlines() if line.strip()]
+
+
+def test_generated_parts_are_in_step() -> None:
+    """`make docs` would change nothing."""
+    assert README == generate.readme(README), "run `make docs`"
+    assert generate.SETTINGS.read_text(encoding="utf-8") == generate.settings_page()
+
+
+@pytest.mark.parametrize(
+    "line", [c for page in PAGES for c in commands(page.read_text("utf-8")) if "make " in f"{c} "]
+)
+def test_make_targets_exist(line: str) -> None:
+    """Every `make …` of the documentation names a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    words = [word for word in shlex.split(line)[1:] if "=" not in word]
+
+    assert set(words) <= targets
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        c
+        for page in PAGES
+        for c in commands(page.read_text("utf-8"))
+        if c.startswith("keycloak-bridge")
+    ],
+)
+def test_commands_parse(line: str) -> None:
+    """Every `keycloak-bridge …` of the documentation is a command with options that exist."""
+    command: click.Command = app
+    context = click.Context(app)
+    words = shlex.split(line)[1:]
+    options = {o for p in app.params for o in p.opts}
+    while words:
+        word = words.pop(0)
+        if word.startswith("-"):
+            assert word.split("=")[0] in options, line
+            if word in {"-c", "--config", "--set", "--format"}:
+                words.pop(0)
+        elif isinstance(command, click.Group):
+            found = command.get_command(context, word)
+            assert found is not None, line
+            command = found
+            options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
+
+
+def test_the_sample_event_is_valid() -> None:
+    """The README's event passes its schema, and the README's mapping makes a user of it."""
+    (event,) = [json.loads(block) for block in blocks(README, "json")]
+    (mapping,) = [tomllib.loads(block) for block in blocks(README, "toml")]
+    catalog = load_schemas(())
+    record = Record("t", 0, 0, 0, event["subject"].encode(), json.dumps(event).encode())
+
+    valid = catalog.validate(decode(record, EnvelopeRules()))
+    compiled = compile_mapping(
+        mapping, origin="README.md", has_property=catalog.property_check("user.created")
+    )
+
+    assert "ada.lovelace@acme.example" == compiled.apply(valid).representation["email"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of the documentation names a file of the repository."""
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if not (page.parent / link).exists()]
+
+    assert [] == missing
