@@ -65,8 +65,9 @@ coverage: $(STAMP)  ## branch coverage of the unit tests
 docs: $(STAMP)  ## regenerate what the documentation derives from the code
 	@$(BIN)/python -m tests.docs.generate
 
-export-realm: $(STAMP)  ## write keycloak-config/ anew from a running sandbox's realm
-	@$(BIN)/python keycloak-config/export_realm.py
+export-realm: $(STAMP)  ## write keycloak-config/ anew from the running sandbox (make demo KEEP=1)
+	@environment="$$($(BIN)/keycloak-bridge sandbox env)" \
+		&& env $$environment $(BIN)/python keycloak-config/export_realm.py
 
 clean:  ## remove what was built here (not the download cache)
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -1,0 +1,309 @@
+"""What can be proven about compose/ without a Docker engine."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from keycloak_bridge import __version__
+from keycloak_bridge.settings import environment_names, load_settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "compose"
+REALM = (ROOT / "keycloak-config" / "acme-realm.json").read_text("utf-8")
+SCHEMA = json.loads(
+    files("check_jsonschema")
+    .joinpath("builtin_schemas/vendor/compose-spec.json")
+    .read_text("utf-8")
+)
+PINNED = re.compile(r"^[a-z0-9./-]+:v?\d+\.\d+(\.\d+)?(-[a-z0-9.]+)?$")
+VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+)(?::\?[^}]*)?\}")
+SECRETS = ("POSTGRES_PASSWORD", "KC_BOOTSTRAP_ADMIN_PASSWORD", "KEYCLOAK_BRIDGE_CLIENT_SECRET")
+
+
+def composition(name: str = "compose.yaml") -> dict[str, Any]:
+    """Return one of the files as data."""
+    document: dict[str, Any] = yaml.safe_load((COMPOSE / name).read_text("utf-8"))
+    return document
+
+
+def services() -> dict[str, Any]:
+    """Return the services of compose.yaml by name."""
+    found: dict[str, Any] = composition()["services"]
+    return found
+
+
+def dot_env() -> dict[str, str]:
+    """Return what .env says."""
+    lines = (COMPOSE / ".env").read_text("utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def environment(service: str) -> dict[str, str]:
+    """Return a service's environment as Compose fills it from .env alone."""
+    values = dot_env()
+    given = services()[service]["environment"]
+    return {key: VARIABLE.sub(lambda m: values[m[1]], text) for key, text in given.items()}
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Return the Dockerfile's instructions in order, comments and line breaks resolved."""
+    text = (COMPOSE / "Dockerfile").read_text("utf-8")
+    code = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)
+    lines = re.sub(r"\\\n\s*", "", code).splitlines()
+    return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines if line.strip()]
+
+
+def build_stage() -> list[tuple[str, str]]:
+    """Return the instructions up to the second FROM."""
+    found = instructions()
+    second = [index for index, (word, _) in enumerate(found) if word == "FROM"][1]
+    return found[:second]
+
+
+def instruction(word: str) -> str:
+    """Return the argument of the last instruction of that kind."""
+    return [argument for name, argument in instructions() if name == word][-1]
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.secrets.yaml"])
+def test_follows_the_compose_specification(name: str) -> None:
+    """The specification's JSON Schema finds nothing wrong."""
+    errors = [
+        error.json_path for error in Draft202012Validator(SCHEMA).iter_errors(composition(name))
+    ]
+
+    assert [] == errors
+
+
+def test_a_misspelt_key_would_be_found() -> None:
+    """The schema is closed, so that the test above means something."""
+    document = composition()
+    document["services"]["bridge"]["healthchek"] = {}
+
+    assert not Draft202012Validator(SCHEMA).is_valid(document)
+
+
+def test_keycloak_gets_exactly_what_the_realm_reads() -> None:
+    """Every placeholder of the realm export is set, and nothing else beside Keycloak's options."""
+    read = set(re.findall(r"\$\{([A-Z][A-Z0-9_]*)[:}]", REALM))
+    given = {name for name in environment("keycloak") if not name.startswith("KC_")}
+
+    assert read == given
+
+
+@pytest.mark.parametrize("service", ["topics", "bridge"])
+def test_the_settings_of_the_bridge_exist(service: str) -> None:
+    """Every KEYCLOAK_BRIDGE_ name is a setting."""
+    override = composition("compose.secrets.yaml")["services"]["bridge"]["environment"]
+    built_in = re.findall(r"(KEYCLOAK_BRIDGE_[A-Z_]+)=", instruction("ENV"))
+    names = {*environment(service), *override, *built_in}
+
+    assert set() == names - environment_names()
+
+
+def test_the_settings_are_valid_together() -> None:
+    """The settings file, the image's and the composition's environment make settings that load."""
+    environ = environment("bridge")
+    required = ("keycloak.realm", "keycloak.client_secret")
+    settings = load_settings(COMPOSE / "bridge.toml", environ=environ, require=required)
+
+    assert "http://keycloak:8080" == settings.keycloak.url
+    assert ("kafka:19092",) == settings.kafka.bootstrap_servers
+    assert f"{dot_env()['DEMO_APP_URL']}/" == settings.invite.redirect_uri
+
+
+def test_the_secret_may_be_a_file(tmp_path: Path) -> None:
+    """compose.secrets.yaml takes the environment variable away and names a mounted secret."""
+    override = composition("compose.secrets.yaml")
+    service = override["services"]["bridge"]
+    mounted = Path(service["environment"]["KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET_FILE"])
+    (tmp_path / mounted.name).write_text("from-a-file\n", "utf-8")
+    environ = environment("bridge") | service["environment"]
+    environ["KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET_FILE"] = str(tmp_path / mounted.name)
+    secret = load_settings(COMPOSE / "bridge.toml", environ=environ).keycloak.client_secret
+
+    assert Path("/run/secrets") == mounted.parent
+    assert [mounted.name] == service["secrets"] == list(override["secrets"])
+    assert secret is not None
+    assert "from-a-file" == secret.reveal()
+
+
+def test_dot_env_is_what_compose_reads() -> None:
+    """Every variable has a line in .env, and every line is used."""
+    used = set(VARIABLE.findall((COMPOSE / "compose.yaml").read_text("utf-8")))
+
+    assert used == set(dot_env())
+
+
+def test_only_this_machine_reaches_the_demonstration() -> None:
+    """Known secrets are marked as such, and no port is published to others."""
+    ports = [port for service in services().values() for port in service.get("ports", [])]
+
+    assert all(dot_env()[name].startswith("demo-only-") for name in SECRETS)
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_the_public_address_is_the_published_one() -> None:
+    """What stands in mails leads to the published port, by whatever name the bridge calls."""
+    keycloak = environment("keycloak")
+
+    assert f"http://localhost:{dot_env()['KEYCLOAK_PORT']}" == keycloak["KC_HOSTNAME"]
+    assert "true" == keycloak["KC_HOSTNAME_BACKCHANNEL_DYNAMIC"]
+
+
+def test_images_are_pinned() -> None:
+    """No image follows a moving tag."""
+    named = [service["image"] for service in services().values()]
+    bases = [argument.split(" ")[0] for word, argument in instructions() if word == "FROM"]
+
+    assert [] == [image for image in named + bases if not PINNED.match(image)]
+    assert f"keycloak-bridge:{__version__}" == services()["bridge"]["image"]
+
+
+def test_each_service_waits_for_what_it_needs() -> None:
+    """Order is gated by health, and whatever is waited for says how it is."""
+    found = services()
+    awaited = [
+        (other, how["condition"])
+        for service in found.values()
+        for other, how in service.get("depends_on", {}).items()
+    ]
+    healthy = {other for other, condition in awaited if condition == "service_healthy"}
+
+    assert {"postgres", "mailpit", "kafka", "keycloak"} == healthy
+    assert all("test" in found[name]["healthcheck"] for name in healthy)
+    assert {("topics", "service_completed_successfully")} == {
+        one for one in awaited if one[1] != "service_healthy"
+    }
+
+
+@pytest.mark.parametrize("service", ["topics", "bridge"])
+def test_the_bridge_may_do_nothing_but_its_work(service: str) -> None:
+    """No root, no capabilities, nothing to write to but /tmp."""
+    found = services()[service]
+
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", instruction("USER"))
+    assert found["read_only"] is True
+    assert ["ALL"] == found["cap_drop"]
+    assert ["no-new-privileges:true"] == found["security_opt"]
+    assert ["/tmp"] == found["tmpfs"]  # noqa: S108  (a mount point)
+
+
+def test_the_build_context_holds_what_the_dockerfile_copies() -> None:
+    """.dockerignore lets through exactly the sources of the build stage."""
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    allowed = {line[1:].rstrip("/") for line in lines if line.startswith("!")}
+    copied = {
+        source.rstrip("/")
+        for word, argument in build_stage()
+        if word == "COPY"
+        for source in argument.split(" ")[:-1]
+    }
+
+    assert allowed == copied
+    assert all((ROOT / name).exists() for name in copied)
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    """Serve one status on a loopback port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield int(server.server_address[1])
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+def test_the_health_check_of_keycloak_works(status: int, healthy: bool) -> None:
+    """Plain bash, without curl, tells ready from not ready."""
+    word, *command = services()["keycloak"]["healthcheck"]["test"]
+    with answering(status) as port:
+        script = command[-1].replace("$$", "$").replace("/9000", f"/{port}")
+        done = subprocess.run([*command[:-1], script], timeout=10, check=False)
+
+    assert "CMD" == word
+    assert healthy == (done.returncode == 0)
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+def test_the_health_check_of_the_bridge_works(status: int, healthy: bool) -> None:
+    """The image's own check asks /live at the port of the settings."""
+    _, command = re.split(r"\bCMD ", instruction("HEALTHCHECK"))
+    _, *arguments = json.loads(command)
+    with answering(status) as port:
+        environ = os.environ | {"KEYCLOAK_BRIDGE_HEALTH_PORT": str(port)}
+        done = subprocess.run(
+            [sys.executable, *arguments], env=environ, capture_output=True, timeout=20, check=False
+        )
+
+    assert healthy == (done.returncode == 0)
+
+
+@pytest.mark.integration
+def test_the_steps_of_the_dockerfile_run_natively(tmp_path: Path) -> None:
+    """What the build stage copies and runs ends in a command that works with the composition's settings."""
+    source, installed = tmp_path / "src", tmp_path / "keycloak-bridge"
+    source.mkdir()
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
+    for word, argument in build_stage():
+        if word == "COPY":
+            copy(argument, source)
+        elif word == "RUN":
+            step = argument.replace("/opt/keycloak-bridge", shlex.quote(str(installed)))
+            subprocess.run(step, shell=True, cwd=source, env=environ, check=True)  # noqa: S602
+
+    shutil.rmtree(source)  # the image does not have it either
+    (program,) = json.loads(instruction("ENTRYPOINT"))
+    version = subprocess.run(
+        [installed / "bin" / program, "--version"], capture_output=True, text=True, check=True
+    )
+    checked = subprocess.run(
+        [installed / "bin" / program, "check-config", "--config", COMPOSE / "bridge.toml"],
+        env=environ | environment("bridge"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert __version__ in version.stdout
+    assert (0, "") == (checked.returncode, checked.stderr)
+
+
+def copy(argument: str, source: Path) -> None:
+    """Copy as the instruction COPY does, without what .dockerignore keeps out."""
+    *names, target = argument.split(" ")
+    for name in names:
+        origin = ROOT / name
+        if origin.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+            shutil.copytree(origin, source / target, ignore=ignored)
+        else:
+            shutil.copy(origin, source / target)
