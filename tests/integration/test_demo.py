@@ -1,0 +1,99 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+DEMO = (sys.executable, "-m", "keycloak_bridge.sandbox.show")
+TIMEOUT_S = 240
+
+
+def processes_under(folder: Path) -> list[str]:
+    """Return the command lines of living processes that name `folder`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in line:
+            found.append(line)
+    return found
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Keep run folders and state of this demo apart from every other sandbox."""
+    return {**os.environ, "TMPDIR": str(tmp_path), "SANDBOX_STATE_DIR": str(tmp_path / "state")}
+
+
+def test_the_demo_ends_by_itself_and_tells_every_story(tmp_path: Path) -> None:
+    """Four users with mails, one refusal with its pointers, exit code 0, nothing left running."""
+    done = subprocess.run(
+        DEMO,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stderr
+    assert "5 events: 4 users created, 4 mails sent, 1 refused" in done.stdout
+    assert "schema-violation" in done.stdout
+    assert "/data/familyName" in done.stdout
+    assert 4 == done.stdout.count("link in the mail: http://localhost:")
+    assert [] == processes_under(tmp_path)
+
+
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Ctrl-C while the services start ends with 130, and no process survives."""
+    with (tmp_path / "out").open("w+") as out:
+        demo = subprocess.Popen(DEMO, env=environment(tmp_path), stdout=out, stderr=out)
+        deadline = time.monotonic() + TIMEOUT_S
+        while not processes_under(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        demo.send_signal(signal.SIGINT)
+        code = demo.wait(timeout=TIMEOUT_S)
+
+    assert 130 == code, (tmp_path / "out").read_text()
+    assert [] == processes_under(tmp_path)
+
+
+def test_a_kept_demo_is_up_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    """KEEP=1 returns with Kafka, Keycloak and the bridge up, and `sandbox down` ends all three."""
+    keycloak_bridge = (sys.executable, "-m", "keycloak_bridge", "sandbox")
+    kept = subprocess.run(
+        [*DEMO, "--keep"],
+        env=environment(tmp_path),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    try:
+        status = subprocess.run(
+            [*keycloak_bridge, "status"],
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        subprocess.run([*keycloak_bridge, "down"], env=environment(tmp_path), check=True)
+
+    assert 0 == kept.returncode, kept.stderr
+    assert "sandbox down" in kept.stdout
+    assert [0, True, True, True] == [
+        status.returncode,
+        *(f"{name}: up" in status.stdout for name in ("Kafka", "Keycloak", "bridge")),
+    ]
+    assert [] == processes_under(tmp_path)
+    (bridge,) = re.findall(r"bridge: up \(process (\d+)\)", status.stdout)
+    assert not Path(f"/proc/{bridge}").exists()
