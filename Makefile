@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test unit integration e2e check lint types contracts format coverage \
-	sandbox export-realm docs clean
+	screenshots export-realm docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -64,6 +64,10 @@ coverage: $(STAMP)  ## branch coverage of the unit tests
 
 docs: $(STAMP)  ## regenerate what the documentation derives from the code
 	@$(BIN)/python -m tests.docs.generate
+
+screenshots: $(STAMP)  ## take the pictures of docs/first-login.md anew
+	@$(BIN)/python -m tests.browser
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m e2e -k event_to_token
 
 export-realm: $(STAMP)  ## write keycloak-config/ anew from the running sandbox (make demo KEEP=1)
 	@environment="$$($(BIN)/keycloak-bridge sandbox env)" \
