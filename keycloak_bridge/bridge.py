@@ -10,7 +10,7 @@ from functools import partial
 
 from keycloak_bridge import __version__
 from keycloak_bridge.core.contracts import invitation_message
-from keycloak_bridge.core.errors import ConfigError
+from keycloak_bridge.core.errors import ConfigError, KeycloakAuthError
 from keycloak_bridge.core.model import (
     BOOKKEEPING_ATTRIBUTES,
     Invitation,
@@ -32,7 +32,7 @@ from keycloak_bridge.keycloak_token import TokenSource
 from keycloak_bridge.keycloak_users import KeycloakUserDirectory
 from keycloak_bridge.logs import log_event
 from keycloak_bridge.provisioner import Invite, Provisioner, Trace, ignore
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings import Secret, Settings
 from keycloak_bridge.sidecar import Stage, Surroundings, run_stages
 from keycloak_bridge.stages import EventPolicy, InviteStage, Outlets, ProvisionStage
 
@@ -75,8 +75,20 @@ def keycloak_admin(settings: Settings, clock: Clock) -> KeycloakAdmin:
         )
     )
     return KeycloakAdmin(
-        http, TokenSource(http, keycloak.client_id, keycloak.client_secret.reveal, clock)
+        http, TokenSource(http, keycloak.client_id, _reading(keycloak.client_secret), clock)
     )
+
+
+def _reading(secret: Secret) -> Callable[[], str]:
+    """Return `reveal` for a running bridge: a file that is just being replaced is waited for."""
+
+    def reveal() -> str:
+        try:
+            return secret.reveal()
+        except ConfigError as error:
+            raise KeycloakAuthError(error.message, code=error.code, remedy=error.remedy) from error
+
+    return reveal
 
 
 def realm_problems(interpretation: Interpretation, admin: KeycloakAdmin) -> Sequence[Problem]:

@@ -56,11 +56,22 @@ def _folders(folders: Sequence[Path]) -> Iterator[tuple[Traversable, str]]:
 
 def _schema_files(folder: Traversable) -> Iterator[tuple[str, Traversable]]:
     """Yield every JSON file one level down, with the name of its folder, in order of their names."""
-    for kind in sorted(folder.iterdir(), key=lambda entry: entry.name):
+    for kind in _entries(folder):
         if kind.is_dir() and not kind.name.startswith((".", "_")):
-            for file in sorted(kind.iterdir(), key=lambda entry: entry.name):
+            for file in _entries(kind):
                 if file.name.endswith(".json"):
                     yield kind.name, file
+
+
+def _entries(folder: Traversable) -> list[Traversable]:
+    try:
+        return sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ConfigError(
+            f"schemas.folders: {folder} cannot be read: {error.strerror}",
+            code="schema",
+            remedy="let the bridge's user read the folder",
+        ) from error
 
 
 def _read(kind: str, file: Traversable, origin: str) -> SchemaDocument | SchemaProblem:

@@ -14,27 +14,39 @@ class Inviter:
 
     def __init__(self, directory: UserDirectory) -> None:
         self._directory = directory
+        self._unmarked: set[tuple[str, str]] = set()
 
     def invite(self, invitation: Invitation) -> Result:
         """Send the mail unless it went out before or would be wrong now; say what was done.
 
-        The mark is written after the mail: if the bridge dies in between, the mail goes out again (at least once).
-        Raises BridgeError.
+        The mark is written after the mail: if the bridge dies in between, the mail goes out again (at least once). If
+        only the mark fails, the next attempt writes it without another mail. Raises BridgeError.
         """
+        mailed = (invitation.keycloak_id, invitation.event_id)
+        if mailed not in self._unmarked:
+            reason = self._why_not(invitation)
+            if reason is not None:
+                return _result(invitation, Outcome.SKIPPED, reason)
+            self._directory.execute_actions_email(invitation.keycloak_id, invitation.terms)
+            self._unmarked.add(mailed)
+        self._mark_sent(invitation)
+        self._unmarked.discard(mailed)
+        return _result(invitation, Outcome.INVITED, None)
+
+    def _why_not(self, invitation: Invitation) -> str | None:
+        """Return the code of the reason against a mail, None where it is due."""
         user = self._directory.get(invitation.keycloak_id)
         if user is None:
-            return _result(invitation, Outcome.SKIPPED, "user-not-found")
+            return "user-not-found"
         if not user.get("enabled", False):
-            return _result(invitation, Outcome.SKIPPED, "user-disabled")
+            return "user-disabled"
         if not user.get("email"):
-            return _result(invitation, Outcome.SKIPPED, "no-email")
+            return "no-email"
         if invitation_state(user) == invitation_marker_sent(invitation.event_id):
-            return _result(invitation, Outcome.SKIPPED, "already-invited")
+            return "already-invited"
         if self._directory.has_credentials(invitation.keycloak_id):
-            return _result(invitation, Outcome.SKIPPED, "has-credentials")
-        self._directory.execute_actions_email(invitation.keycloak_id, invitation.terms)
-        self._mark_sent(invitation)
-        return _result(invitation, Outcome.INVITED, None)
+            return "has-credentials"
+        return None
 
     def _mark_sent(self, invitation: Invitation) -> None:
         # read again: the provision stage or an administrator may have written while the mail was on its way

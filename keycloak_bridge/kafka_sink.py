@@ -1,5 +1,7 @@
 """The producer side: results, invitations and dead letters, each acknowledged by all replicas."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from kafka import KafkaProducer
@@ -27,6 +29,8 @@ class KafkaMessageSink:
             settings,
             acks="all",
             enable_idempotence=True,
+            # what fitted into the events topic compressed must fit into the dead letters as well
+            compression_type="gzip",
             linger_ms=_LINGER_MS,
             delivery_timeout_ms=_DELIVERY_TIMEOUT_MS,
             request_timeout_ms=_DELIVERY_TIMEOUT_MS // 2,
@@ -37,7 +41,7 @@ class KafkaMessageSink:
 
     def publish(self, message: Message) -> "_Acknowledgement":
         """Hand over `message`; nothing is certain before its acknowledgement."""
-        with translated(f"publishing to {message.topic}"):
+        with _publishing(message.topic):
             # kafka-python takes neither a null header value nor a record without both key and value
             future = self._producer.send(
                 message.topic,
@@ -63,11 +67,26 @@ class _Acknowledgement:
 
     def wait(self, timeout_s: float) -> None:
         """Return once all replicas have the record."""
-        with translated(f"publishing to {self._topic}"):
-            try:
-                self._future.get(timeout=timeout_s)
-            except kafka_errors.MessageSizeTooLargeError as error:
-                raise BrokerAccessError(
-                    f"topic {self._topic} does not take a record of this size",
-                    remedy=f"raise max.message.bytes of topic {self._topic}",
-                ) from error
+        with _publishing(self._topic):
+            self._future.get(timeout=timeout_s)
+
+
+@contextlib.contextmanager
+def _publishing(topic: str) -> Iterator[None]:
+    """Translate errors; what the topic will never take says so, whether the client or the broker found out."""
+    with translated(f"publishing to {topic}"):
+        try:
+            yield
+        except (
+            kafka_errors.MessageSizeTooLargeError,
+            kafka_errors.RecordListTooLargeError,
+        ) as error:
+            raise BrokerAccessError(
+                f"topic {topic} does not take a record of this size",
+                remedy=f"raise max.message.bytes of topic {topic}",
+            ) from error
+        except kafka_errors.InvalidRecordError as error:
+            raise BrokerAccessError(
+                f"topic {topic} refuses a record",
+                remedy=f"take compact out of cleanup.policy of topic {topic}: not every record has a key",
+            ) from error

@@ -5,12 +5,14 @@ delivered, not what is done), cooperative-sticky only (an eager rebalance keeps 
 queued work was dropped).
 """
 
+import contextlib
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata
 from kafka import TopicPartition as KafkaTopicPartition
+from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import MemberState
 
@@ -56,7 +58,7 @@ class KafkaEventSource:
         with translated("polling"):
             if self._paused:
                 # newly assigned partitions start unpaused, so this is said again on every poll
-                self._consumer.pause(*self._consumer.assignment())
+                self._each_assigned(self._consumer.pause)
             batches = self._consumer.poll(
                 timeout_ms=int(timeout_s * 1000), max_records=self._max_poll_records
             )
@@ -73,7 +75,7 @@ class KafkaEventSource:
     def set_paused(self, paused: bool) -> None:
         """Stop or resume fetching; `poll` still keeps the membership alive."""
         if self._paused and not paused:
-            self._consumer.resume(*self._consumer.paused())
+            self._each_assigned(self._consumer.resume)
         self._paused = paused
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -89,14 +91,16 @@ class KafkaEventSource:
 
     def positions(self) -> Mapping[TopicPartition, int]:
         """Return the next offset to fetch of every assigned partition."""
+        positions: dict[TopicPartition, int] = {}
+
+        def note(partition: KafkaTopicPartition) -> None:
+            at = self._consumer.position(partition, timeout_ms=_REQUEST_TIMEOUT_MS)
+            if at is not None:
+                positions[TopicPartition(*partition)] = at
+
         with translated("reading positions"):
-            positions = {
-                TopicPartition(*partition): self._consumer.position(
-                    partition, timeout_ms=_REQUEST_TIMEOUT_MS
-                )
-                for partition in self._consumer.assignment()
-            }
-        return {partition: at for partition, at in positions.items() if at is not None}
+            self._each_assigned(note)
+        return positions
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Return the end of every partition of the topic, assigned to us or not."""
@@ -121,6 +125,12 @@ class KafkaEventSource:
         """Leave the group."""
         with translated("leaving the group"):
             self._consumer.close(timeout_ms=_CLOSE_TIMEOUT_MS)
+
+    def _each_assigned(self, call: Callable[[KafkaTopicPartition], None]) -> None:
+        """Call for each assigned partition; kafka-python's IO thread may take one away in between."""
+        for partition in self._consumer.assignment():
+            with contextlib.suppress(KeyError, kafka_errors.IllegalStateError):
+                call(partition)
 
     def _partitions(self) -> list[KafkaTopicPartition]:
         numbers = self._consumer.partitions_for_topic(self._topic) or ()

@@ -1,16 +1,19 @@
 """The topics that the bridge needs: which are missing, how to create them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
+from kafka.admin import ConfigResource, ConfigResourceType
 
-from keycloak_bridge.core.errors import ConfigError
+from keycloak_bridge.core.errors import BrokerAccessError, ConfigError
 from keycloak_bridge.kafka_client import connect, translated
 from keycloak_bridge.settings import KafkaSettings, TopicsSettings
 
+_EVENTS = "events"
+_DEAD_LETTERS = "dead letters"
 _MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's own default for max.message.bytes."""
 _DEAD_LETTER_HEADROOM_BYTES = 64 * 1024
@@ -59,11 +62,11 @@ def wanted_topics(settings: TopicsSettings, *, invitations: bool) -> tuple[Topic
 
     dead_letter_bytes = str(_MAX_MESSAGE_BYTES + _DEAD_LETTER_HEADROOM_BYTES)
     topics = [
-        spec(settings.events, "events", settings.retention),
+        spec(settings.events, _EVENTS, settings.retention),
         spec(settings.results, "results", settings.retention),
         spec(
             settings.dead_letters,
-            "dead letters",
+            _DEAD_LETTERS,
             settings.dead_letter_retention,
             max_message_bytes=dead_letter_bytes,
         ),
@@ -109,6 +112,17 @@ class TopicAdmin:
                 except kafka_errors.TopicAlreadyExistsError:
                     continue
 
+    def max_message_bytes(self, topic: str) -> int | None:
+        """Return the largest batch that `topic` takes; None where that may not be asked."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        try:
+            with translated(f"reading the configuration of topic {topic}"):
+                described = self._admin.describe_configs([resource], config_filter="all")
+        except BrokerAccessError:
+            return None
+        found = described.get("topic", {}).get(topic, {}).get("max.message.bytes", {})
+        return int(found["value"]) if found.get("value") else None
+
     def close(self) -> None:
         """Close the connection."""
         self._admin.close()
@@ -116,7 +130,9 @@ class TopicAdmin:
 
 def ensure_topics(admin: TopicAdmin, specs: Sequence[TopicSpec], *, create: bool) -> list[str]:
     """Return the names of topics that were created; raise ConfigError for missing ones if not allowed to."""
-    missing = [state.spec for state in admin.states(specs) if state.partitions is None]
+    states = admin.states(specs)
+    missing = [state.spec for state in states if state.partitions is None]
+    missing = [_roomy(admin, states, spec) for spec in missing]
     if missing and not create:
         names = ", ".join(f"{spec.name} ({spec.purpose})" for spec in missing)
         commands = "".join(f"\n  {spec.create_command()}" for spec in missing)
@@ -128,6 +144,16 @@ def ensure_topics(admin: TopicAdmin, specs: Sequence[TopicSpec], *, create: bool
         )
     admin.create(missing)
     return [spec.name for spec in missing]
+
+
+def _roomy(admin: TopicAdmin, states: Sequence[TopicState], spec: TopicSpec) -> TopicSpec:
+    """Let a topic for dead letters take whatever the topic of the events takes, and its headers."""
+    if spec.purpose != _DEAD_LETTERS:
+        return spec
+    events = next(state for state in states if state.spec.purpose == _EVENTS)
+    limit = None if events.partitions is None else admin.max_message_bytes(events.spec.name)
+    limit = max(limit or 0, _MAX_MESSAGE_BYTES) + _DEAD_LETTER_HEADROOM_BYTES
+    return replace(spec, config={**spec.config, "max.message.bytes": str(limit)})
 
 
 def _partition_count(described: dict[str, Any] | None) -> int | None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, TextIO, TypedDict, Unpack
 
 from pythonjsonlogger.json import JsonFormatter
@@ -18,8 +19,11 @@ from keycloak_bridge.core.errors import BridgeError
 
 LogFormat = Literal["auto", "json", "text"]
 
-_CHATTY = ("kafka", "urllib3", "requests", "charset_normalizer", "asyncio")
+_CHATTY = ("requests", "charset_normalizer", "asyncio")
 """Libraries whose lines below WARNING repeat requests and records."""
+
+_SILENT = ("kafka", "urllib3")
+"""Libraries that say of an outage, a hundred times a second or with whole URLs, what the bridge says once itself."""
 
 _LONGEST = 4000
 _FIELDS_ATTRIBUTE = "bridge_fields"
@@ -101,6 +105,8 @@ def configure_logging(
     root.setLevel(level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.WARNING if debugging else logging.CRITICAL + 1)
     logging.captureWarnings(capture=True)
     threading.excepthook = _log_thread_failure
 
@@ -111,7 +117,7 @@ def failure(error: BaseException) -> str:
         return redaction.shared.redact(error.message)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "keycloak_bridge" in frame.filename] or frames
-    place = f" in {own[-1].name}, line {own[-1].lineno}" if own else ""
+    place = f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
     return f"{type(error).__name__}{place}"
 
 

@@ -89,13 +89,14 @@ class Provisioner:
                 "another user of the realm holds the username or the e-mail address",
                 remedy="free the username or e-mail in Keycloak, or correct it in user management; "
                 "then replay the event",
+                violations=error.violations,
             ) from error
 
     def plan(self, event: UserEvent, desired: DesiredUser) -> tuple[FoundUser | None, Plan]:
         """Return the user that was found with the whole search, and what would be done; writes nothing."""
         found = self._find(desired, desired.matching)
         plan = plan_user(event, desired, found, reserved=self._reserved)
-        self._refuse_missing_groups(plan)
+        self._refuse_missing_groups(desired, plan)
         return found, plan
 
     def _attempt(
@@ -105,7 +106,7 @@ class Provisioner:
         self._trace("found", found)
         plan = plan_user(event, desired, found, reserved=self._reserved)
         self._trace("planned", plan)
-        self._refuse_missing_groups(plan)
+        self._refuse_missing_groups(desired, plan)
         user_id = plan.user_id
         acknowledgements: list[Acknowledgement] = []
         for operation in plan.operations:
@@ -137,7 +138,7 @@ class Provisioner:
         elif isinstance(operation, GrantRealmRoles):
             self._directory.grant_realm_roles(user_id, operation.names)
 
-    def _refuse_missing_groups(self, plan: Plan) -> None:
+    def _refuse_missing_groups(self, desired: DesiredUser, plan: Plan) -> None:
         """Keycloak answers a create with an unknown group by a bare 500, so groups are looked up before."""
         paths: list[str] = []
         for operation in plan.operations:
@@ -147,13 +148,15 @@ class Provisioner:
                 paths += operation.paths
         missing = self._directory.missing_groups(paths) if paths else ()
         if missing:
+            # a path comes from the event, so that only its place may be told
             raise MappingError(
-                f"the realm has no group {', '.join(missing)}",
+                f"the realm does not have {len(missing)} of the user's groups",
                 code="group-missing",
-                remedy="create the group in Keycloak or correct the mapping; then replay the event",
+                remedy="create the group in Keycloak or correct the event; then replay it",
                 violations=[
-                    Violation("/user/groups", "exists", f"no group {path} in the realm")
-                    for path in missing
+                    Violation(f"/user/groups/{at}", "exists", "the realm has no such group")
+                    for at, path in enumerate(desired.groups)
+                    if path in missing
                 ],
             )
 

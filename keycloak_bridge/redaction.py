@@ -15,6 +15,8 @@ SHORTEST_SECRET = 4
 """Shorter texts are not masked: they would blot out ordinary words."""
 
 _AT = r"(?:@|%40|\\u0040|\\x40)"
+_WORD = r"[^\s\"<>()\[\],;]"
+_POSITION = r"\d{1,19}(?:[\s:;,)]|$)"
 _PATTERNS = (
     # credentials in headers
     (re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=\-]{8,}"), MASK),
@@ -24,17 +26,16 @@ _PATTERNS = (
     # name=value, name: value, "name": "value"; the name stays readable
     (
         re.compile(
-            r"(?i)((?:password|passwd|passphrase|secret|credential|token|authorization|api_?key)"
-            r"[\w.\-]{0,64}[\"']?\s{0,4}[=:]\s{0,4})(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"'}\])]+)"
+            r"(?i)((?:password|passwd|passphrase|secret|credential|token|authorization|api[_-]?key)"
+            r"[\w.\-]{0,64}[\"']?\s{0,4}[=:]\s{0,4})(?!\[redacted\])"
+            r"(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"'}\])]+)"
         ),
         rf"\1{MASK}",
     ),
-    # "quoted local part"@domain, then any word with an at sign in it; topic/3@17 is a position
-    (re.compile(rf"\"[^\"\n]{{0,320}}\"{_AT}[^\s\"<>,;]+"), MASK),
-    (
-        re.compile(rf"[^\s@\"<>()\[\],;]{{1,320}}?{_AT}(?:\[[^\]\s]*\]|[^\s\"<>()\[\]{{}},;]+)"),
-        MASK,
-    ),
+    # "quoted local part"@domain, then any word with an at sign in it, except a position such as user-events/3@17;
+    # words are tried from their first character only, which keeps the search linear
+    (re.compile(rf"\"[^\"\n]{{0,320}}\"{_AT}{_WORD}+"), MASK),
+    (re.compile(rf"(?<!{_WORD}){_WORD}+?{_AT}(?!{_POSITION})(?:\[[^\]\s]*\]|{_WORD})+"), MASK),
 )
 
 
@@ -70,15 +71,16 @@ shared = Redactor()
 
 def _forms(secret: str) -> set[str]:
     """Return the ways in which a secret is written: as it is, escaped, in a URL, in base64."""
-    encoded = base64.b64encode(secret.encode()).decode()
+    # the environment can hold bytes that are no UTF-8; they must not keep a secret from being masked
+    encoded = base64.b64encode(secret.encode(errors="surrogatepass")).decode()
     return {
         secret,
         repr(secret)[1:-1],
         json.dumps(secret)[1:-1],
         json.dumps(secret, ensure_ascii=False)[1:-1],
-        quote(secret, safe=""),
-        quote(secret),
-        quote_plus(secret),
+        quote(secret, safe="", errors="surrogatepass"),
+        quote(secret, errors="surrogatepass"),
+        quote_plus(secret, errors="surrogatepass"),
         encoded,
         encoded.rstrip("="),
     }

@@ -3,9 +3,10 @@
 A stage raises only what the worker must decide about: wait and try again, stop, or abandon.
 """
 
+import contextlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from keycloak_bridge import __version__
 from keycloak_bridge.core.contracts import (
@@ -17,12 +18,7 @@ from keycloak_bridge.core.errors import (
     BridgeError,
     BrokerAccessError,
     DeadLetterError,
-    EventDecodeError,
-    EventValidationError,
-    KeycloakError,
-    KeyMismatchError,
     TombstoneError,
-    UnknownSchemaError,
 )
 from keycloak_bridge.core.events import EnvelopeRules, decode, peek
 from keycloak_bridge.core.mapping import AttributeMapping
@@ -34,15 +30,6 @@ from keycloak_bridge.logs import log_event
 from keycloak_bridge.provisioner import Provisioner, is_final
 
 logger = logging.getLogger(__name__)
-
-_STAGES: Mapping[type[BridgeError], str] = {
-    EventDecodeError: "decode",
-    KeyMismatchError: "decode",
-    TombstoneError: "decode",
-    UnknownSchemaError: "schema",
-    EventValidationError: "schema",
-    KeycloakError: "keycloak",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +58,12 @@ class Outlets:
             reason=result.reason,
             duration_ms=round((self.clock.monotonic() - since_s) * 1000, 1),
         )
-        message = result_message(result, topic=self.results_topic, time=self.clock.now())
+        message = result_message(
+            result,
+            topic=self.results_topic,
+            time=self.clock.now(),
+            position=f"{record.topic}/{record.partition}/{record.offset}",
+        )
         return self.sink.publish(message)
 
     def dead_letter(
@@ -89,7 +81,8 @@ class Outlets:
             time=self.clock.now(),
             bridge_version=__version__,
         )
-        letter = _DeadLetterAcknowledgement(self.sink.publish(message), record)
+        with _must_be_written(record):
+            letter = _DeadLetterAcknowledgement(self.sink.publish(message), record)
         return (letter, self.tell(record, result, since_s))
 
 
@@ -101,14 +94,20 @@ class _DeadLetterAcknowledgement:
         self._record = record
 
     def wait(self, timeout_s: float) -> None:
-        try:
+        with _must_be_written(self._record):
             self._acknowledgement.wait(timeout_s)
-        except BrokerAccessError as error:
-            raise DeadLetterError(
-                f"the dead letter for {self._record.topic}/{self._record.partition}"
-                f"@{self._record.offset} could not be written: {error.message}",
-                remedy=error.remedy,
-            ) from error
+
+
+@contextlib.contextmanager
+def _must_be_written(record: Record) -> Iterator[None]:
+    try:
+        yield
+    except BrokerAccessError as error:
+        raise DeadLetterError(
+            f"the dead letter for {record.topic}/{record.partition}@{record.offset} "
+            f"could not be written: {error.message}",
+            remedy=error.remedy,
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +145,26 @@ class ProvisionStage:
         """
         since_s = self._outlets.clock.monotonic()
         known = Result(Outcome.REJECTED)
+        stage = "decode"
         try:
             cloud_event = decode(record, self._rules)
             known = _known_from(cloud_event)
             if cloud_event.type in self._policy.ignored_types:
                 return ()
+            stage = "schema"
+            schema_id = self._catalog.schema_id(cloud_event.type, cloud_event.dataschema)
+            known = replace(known, schema_id=schema_id)
             event = self._catalog.validate(cloud_event)
+            stage = "map"
             desired = self._mapping.apply(event)
+            stage = "keycloak"
             provisioned = self._provisioner.provision(event, desired)
         except TombstoneError as error:
             return self._tombstone(record, error, since_s)
         except BridgeError as error:
             if not is_final(error):
                 raise
-            return self._reject(record, error, known, since_s)
+            return self._reject(record, error, known, stage, since_s)
         return (
             *provisioned.acknowledgements,
             self._outlets.tell(record, provisioned.result, since_s),
@@ -169,12 +174,12 @@ class ProvisionStage:
         self, record: Record, error: TombstoneError, since_s: float
     ) -> Sequence[Acknowledgement]:
         if not self._policy.ignore_tombstones:
-            return self._reject(record, error, Result(Outcome.REJECTED), since_s)
+            return self._reject(record, error, Result(Outcome.REJECTED), "decode", since_s)
         result = Result(Outcome.SKIPPED, reason="tombstone", user_id=_text_key(record))
         return (self._outlets.tell(record, result, since_s),)
 
     def _reject(
-        self, record: Record, error: BridgeError, known: Result, since_s: float
+        self, record: Record, error: BridgeError, known: Result, stage: str, since_s: float
     ) -> Sequence[Acknowledgement]:
         if known.event_id is None:
             event_id, event_type, subject = peek(record, self._rules)
@@ -182,9 +187,7 @@ class ProvisionStage:
                 Outcome.REJECTED, event_id=event_id, event_type=event_type, user_id=subject
             )
         result = _rejected(known, error)
-        return self._outlets.dead_letter(
-            record, error, stage=_stage_of(error), result=result, since_s=since_s
-        )
+        return self._outlets.dead_letter(record, error, stage=stage, result=result, since_s=since_s)
 
 
 class InviteStage:
@@ -233,13 +236,6 @@ def _rejected(known: Result, error: BridgeError) -> Result:
         schema_id=known.schema_id,
         violations=error.violations,
     )
-
-
-def _stage_of(error: BridgeError) -> str:
-    for kind, stage in _STAGES.items():
-        if isinstance(error, kind):
-            return stage
-    return "map"
 
 
 def _text_key(record: Record) -> str | None:

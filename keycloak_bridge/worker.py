@@ -107,6 +107,9 @@ class Worker:
             self._tell_when_ready()
 
     def _tell_when_ready(self) -> None:
+        if not self._pending:
+            # a whole turn went well and no record waits for another attempt: the outage is over
+            self._attempt = 0
         if self._attempt or not self._source.joined():
             return
         if self._status.set_problem(self.name, None):

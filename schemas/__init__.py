@@ -1,0 +1,1 @@
+"""The schemas of events, results, invitations and dead letters; data only."""

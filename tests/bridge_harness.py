@@ -4,15 +4,17 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import requests
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
 
 from keycloak_bridge.sandbox import FreshRealm, Mail, Sandbox
 from keycloak_bridge.sandbox.demo import read_topic
@@ -45,6 +47,21 @@ def an_event(user_id: str, *, event_id: str | None = None, **data: Any) -> dict[
         "datacontenttype": "application/json",
         "data": {key: value for key, value in merged.items() if value is not None},
     }
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
+    """Return once `condition()` holds; fail after the time-out."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.2)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @dataclass(slots=True)
@@ -153,23 +170,64 @@ class Bench:
         self,
         *records: tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]],
         **producer: Any,
-    ) -> None:
-        """Publish records of key, value and headers as they are."""
-        sender = KafkaProducer(
-            bootstrap_servers=self.sandbox.bootstrap_servers,
-            acks="all",
-            max_request_size=64 * 1024 * 1024,
-            **producer,
-        )
-        try:
+    ) -> list[Any]:
+        """Publish records of key, value and headers as they are; return where each one landed."""
+        with self.producer(**producer) as sender:
             futures = [
                 sender.send(self.topic("events"), key=key, value=value, headers=list(headers))
                 for key, value, headers in records
             ]
-            for future in futures:
-                future.get(timeout=30)
+            return [future.get(timeout=30) for future in futures]
+
+    @contextlib.contextmanager
+    def producer(self, **options: Any) -> Iterator[Any]:
+        """Lend a producer that takes records of any size."""
+        sender = KafkaProducer(
+            bootstrap_servers=self.sandbox.bootstrap_servers,
+            acks="all",
+            max_request_size=64 * 1024 * 1024,
+            **options,
+        )
+        try:
+            yield sender
         finally:
             sender.close()
+
+    def create_topic(self, name: str, *, partitions: int = 1, **config: str) -> None:
+        """Create one of the four topics by hand; `_` in a key of `config` stands for a dot."""
+        with self.kafka_admin() as admin:
+            admin.create_topics(
+                {
+                    self.topic(name): {
+                        "num_partitions": partitions,
+                        "replication_factor": 1,
+                        "configs": {key.replace("_", "."): value for key, value in config.items()},
+                    }
+                },
+                wait_for_metadata=True,
+            )
+
+    @contextlib.contextmanager
+    def kafka_admin(self) -> Iterator[Any]:
+        """Lend an admin client of the sandbox's Kafka."""
+        admin: Any = KafkaAdminClient(bootstrap_servers=self.sandbox.bootstrap_servers)
+        try:
+            yield admin
+        finally:
+            admin.close()
+
+    def committed(self, group_suffix: str = "") -> dict[int, int]:
+        """Return the offsets that the bridge's group has committed on the events topic, by partition."""
+        topic = self.topic("invitations" if group_suffix else "events")
+        group_id = f"bridge-{self.suffix}{group_suffix}"
+        with self.kafka_admin() as admin:
+            offsets = admin.list_group_offsets(group_id)[group_id]
+        return {at.partition: one.offset for at, one in offsets.items() if at.topic == topic}
+
+    def but(self, **settings: str) -> Self:
+        """Return the same bench with more settings in the environment (`KEYCLOAK_REALM` and so on)."""
+        named = {f"KEYCLOAK_BRIDGE_{name}": value for name, value in settings.items()}
+        return replace(self, settings={**self.settings, **named})
 
     def results(self) -> list[dict[str, Any]]:
         """Return the data of every result."""

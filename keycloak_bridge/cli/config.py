@@ -1,18 +1,18 @@
 """`keycloak-bridge check-config` and `init`: settings, schemas and mapping before anything runs."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from keycloak_bridge.bridge import Interpretation, SystemClock, keycloak_admin, realm_problems
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.cli.errors import CONFIGURATION
+from keycloak_bridge.cli.examples import examples
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
 from keycloak_bridge.core.durations import format_duration
 from keycloak_bridge.core.errors import BridgeError, ConfigError
+from keycloak_bridge.interpretation import Interpretation
 from keycloak_bridge.mapping_file import default_mapping_text
 from keycloak_bridge.settings import (
     KEYCLOAK_ACCESS,
@@ -27,19 +27,20 @@ SETTINGS_FILE = "bridge.toml"
 MAPPING_FILE = "mapping.toml"
 
 
-@click.command("check-config")
+@click.command(
+    "check-config",
+    epilog=examples(
+        "keycloak-bridge check-config",
+        "keycloak-bridge check-config --config bridge.toml --against-realm",
+    ),
+)
 @click.option("--against-realm", is_flag=True, help="Ask Keycloak too: access, roles, attributes.")
 @settings_options
 @pass_invocation
 def check_config(invocation: Invocation, against_realm: bool) -> int:
-    r"""Check settings, schemas and mapping, and show what is in force.
+    """Check settings, schemas and mapping, and show what is in force.
 
     Every problem is told at once. Secrets are never shown. Exit code: 0 all is well, 2 something is wrong.
-
-    \b
-    Examples:
-      keycloak-bridge check-config
-      keycloak-bridge check-config --config bridge.toml --against-realm
     """
     loaded = invocation.load(KEYCLOAK_ACCESS if against_realm else ())
     interpretation = Interpretation(loaded.settings)
@@ -104,10 +105,8 @@ def _content_problems(interpretation: Interpretation, console: Console) -> Itera
 
 
 def _envelope(interpretation: Interpretation) -> str:
-    own = [one.name for one in fields(interpretation.settings.envelope)]
-    given = [name for name in own if getattr(interpretation.settings.envelope, name)]
-    _ = interpretation.rules
-    return f"{', '.join(given)} by expression" if given else "CloudEvents"
+    custom = interpretation.rules.custom
+    return f"{', '.join(custom.expressions)} by expression" if custom else "CloudEvents"
 
 
 def _attributes(interpretation: Interpretation) -> str:
@@ -116,6 +115,12 @@ def _attributes(interpretation: Interpretation) -> str:
 
 def _live_problems(interpretation: Interpretation, console: Console) -> Iterator[str]:
     """Yield what keeps the bridge from writing to the realm."""
+    from keycloak_bridge.bridge import (  # noqa: PLC0415 # kafka and requests take their time
+        SystemClock,
+        keycloak_admin,
+        realm_problems,
+    )
+
     admin = keycloak_admin(interpretation.settings, SystemClock())
     try:
         found = realm_problems(interpretation, admin)
@@ -139,18 +144,13 @@ def _lines(error: BridgeError) -> Iterator[str]:
         yield f"{violation.pointer or '/'}: {violation.message}"
 
 
-@click.command()
+@click.command(epilog=examples("keycloak-bridge init", "keycloak-bridge init bridge"))
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
 @click.option("--force", is_flag=True, help="Overwrite files that are there.")
 def init(folder: Path, force: bool) -> None:
-    r"""Write bridge.toml and mapping.toml to start from, with every setting explained.
+    """Write bridge.toml and mapping.toml to start from, with every setting explained.
 
     Nothing that exists is overwritten without --force.
-
-    \b
-    Examples:
-      keycloak-bridge init
-      keycloak-bridge init bridge
     """
     settings_text = sample_toml({"keycloak.realm": "acme", "mapping.file": MAPPING_FILE})
     written = {

@@ -22,9 +22,13 @@ class Console:
         self._stream = sys.stdout if stream is None else stream
         self._rich: RichConsole | None = None
         if self._stream.isatty():
-            no_color = bool(os.environ.get("NO_COLOR"))
+            # without a colour system there is no bold either: nothing but the words
+            plain = bool(os.environ.get("NO_COLOR"))
             self._rich = RichConsole(
-                file=self._stream, highlight=False, no_color=no_color, soft_wrap=True
+                file=self._stream,
+                highlight=False,
+                color_system=None if plain else "auto",
+                soft_wrap=True,
             )
 
     def line(self, text: str = "", style: str | None = None) -> None:

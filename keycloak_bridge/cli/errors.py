@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import sys
 
 import click
@@ -46,14 +47,15 @@ def report(error: BaseException) -> None:
 
 
 def exit_quietly_if_reader_left(ctx: click.Context) -> None:
-    """Exit without a word when standard output is a closed pipe; return when something else broke."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # what is still buffered goes nowhere, so that the interpreter does not complain at its end
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        ctx.exit(READER_LEFT)
+    """Exit without a word when nobody reads standard output any more; return when something else broke."""
+    with contextlib.suppress(OSError, ValueError):
+        output = sys.stdout.fileno()
+        poll = select.poll()
+        poll.register(output, select.POLLERR)
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
+            # what is still buffered goes nowhere, so that the interpreter does not complain at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+            ctx.exit(READER_LEFT)
 
 
 def _sentences(error: BridgeError) -> list[str]:

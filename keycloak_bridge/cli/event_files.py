@@ -2,14 +2,13 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
-
-import click
 
 from keycloak_bridge.core.errors import ConfigError
 from keycloak_bridge.core.model import Record
@@ -46,7 +45,7 @@ def read_events(source: str, *, max_bytes: int) -> Iterator[EventText]:
     Raises ConfigError when there is no such file or it cannot be read.
     """
     if source == STDIN:
-        yield from split_events(click.get_binary_stream("stdin"), "stdin", max_bytes=max_bytes)
+        yield from split_events(sys.stdin.buffer, "stdin", max_bytes=max_bytes)
         return
     try:
         with Path(source).open("rb") as stream:

@@ -6,6 +6,7 @@ import click
 
 from keycloak_bridge.catalog import load_schemas
 from keycloak_bridge.cli.console import Console
+from keycloak_bridge.cli.examples import examples
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
 from keycloak_bridge.core.errors import ConfigError, UnknownSchemaError
 from keycloak_bridge.core.validation import SchemaCatalog
@@ -13,45 +14,37 @@ from keycloak_bridge.core.validation import SchemaCatalog
 _VERSION = re.compile(r"[0-9]+\.[0-9]+")
 
 
-@click.group()
+@click.group(
+    epilog=examples("keycloak-bridge schemas list", "keycloak-bridge schemas show user.created")
+)
 def schemas() -> None:
-    r"""List and show the schemas of events, the shipped ones and your own.
-
-    \b
-    Examples:
-      keycloak-bridge schemas list
-      keycloak-bridge schemas show user.created
-    """
+    """List and show the schemas of events, the shipped ones and your own."""
 
 
-@schemas.command("list")
+@schemas.command(
+    "list", epilog=examples("keycloak-bridge schemas list --set schemas.folders=my-schemas")
+)
 @settings_options
 @pass_invocation
 def list_(invocation: Invocation) -> None:
-    r"""List every schema that is known.
-
-    \b
-    Example:
-      keycloak-bridge schemas list --set schemas.folders=my-schemas
-    """
+    """List every schema that is known."""
     entries = _catalog(invocation).entries()
-    rows = [(one.type, one.version, one.id, one.title, one.origin) for one in entries]
-    Console().table(("TYPE", "VERSION", "ID", "TITLE", "FROM"), rows)
+    rows = [(one.type, one.version, one.id, one.origin) for one in entries]
+    Console().table(("TYPE", "VERSION", "ID", "FROM"), rows)
 
 
-@schemas.command()
+@schemas.command(
+    epilog=examples(
+        "keycloak-bridge schemas show user.created",
+        "keycloak-bridge schemas show user.created/1.0",
+        "keycloak-bridge schemas show urn:keycloak-bridge:schema:user.created:1.0",
+    )
+)
 @click.argument("schema")
 @settings_options
 @pass_invocation
 def show(invocation: Invocation, schema: str) -> None:
-    r"""Print a schema: the newest of a type, TYPE/VERSION, or by its id.
-
-    \b
-    Examples:
-      keycloak-bridge schemas show user.created
-      keycloak-bridge schemas show user.created/1.0
-      keycloak-bridge schemas show urn:keycloak-bridge:schema:user.created:1.0
-    """
+    """Print a schema: the newest of a type, TYPE/VERSION, or by its id."""
     catalog = _catalog(invocation)
     try:
         document = catalog.document(_id_of(catalog, schema))

@@ -9,9 +9,11 @@ import click
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.cli.errors import INVALID_EVENT
 from keycloak_bridge.cli.event_files import EventText, read_events
+from keycloak_bridge.cli.examples import examples
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
 from keycloak_bridge.core.errors import ConfigError, EventError
 from keycloak_bridge.core.events import decode
+from keycloak_bridge.core.json_text import parse_json
 from keycloak_bridge.core.model import CloudEvent, OutOfScope, UserRepresentation
 from keycloak_bridge.interpretation import Interpretation
 
@@ -33,7 +35,14 @@ class Verdict:
         return self.error is None
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "keycloak-bridge validate event.json",
+        "keycloak-bridge validate --show-mapped event.json",
+        "keycloak-bridge validate --type user.created data.json",
+        "kcat -C -t user-events -e -q | keycloak-bridge validate --format json -",
+    )
+)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "--format",
@@ -56,19 +65,12 @@ def validate(
     show_mapped: bool,
     bare_type: str | None,
 ) -> int:
-    r"""Check events against schema and mapping; - reads standard input.
+    """Check events against schema and mapping; - reads standard input.
 
     A FILE holds one event as JSON, an array of them, or one a line (NDJSON). Every violation is told with its JSON
     pointer. Nothing is sent anywhere.
 
     Exit code: 0 all valid, 1 any invalid, 2 wrong usage or configuration.
-
-    \b
-    Examples:
-      keycloak-bridge validate event.json
-      keycloak-bridge validate --show-mapped event.json
-      keycloak-bridge validate --type user.created data.json
-      kcat -C -t user-events -e -q | keycloak-bridge validate --format json -
     """
     interpretation = Interpretation(invocation.settings())
     interpretation.check()
@@ -82,7 +84,7 @@ def judge(interpretation: Interpretation, text: EventText, bare_type: str | None
     """Return what the bridge would make of one event, without any network."""
     event: CloudEvent | None = None
     try:
-        event = decode(text.record(), interpretation.rules)
+        event = _event_in(interpretation, text, bare_type)
         if event.type in interpretation.settings.events.ignore_types:
             return Verdict(text, event.type, skipped="its type is in events.ignore_types")
         valid = interpretation.catalog.validate(event)
@@ -92,6 +94,22 @@ def judge(interpretation: Interpretation, text: EventText, bare_type: str | None
     if isinstance(desired, OutOfScope):
         return Verdict(text, event.type, valid.schema_id, skipped="the mapping's `when` says no")
     return Verdict(text, event.type, valid.schema_id, mapped=desired.representation)
+
+
+def _event_in(interpretation: Interpretation, text: EventText, bare_type: str | None) -> CloudEvent:
+    if bare_type is None:
+        return decode(text.record(), interpretation.rules)
+    limits = interpretation.rules.limits
+    data = parse_json(text.body, max_bytes=limits.max_bytes, max_depth=limits.max_depth)
+    return CloudEvent(
+        id=text.place,
+        source=text.name,
+        type=bare_type,
+        subject=None,
+        time=None,
+        dataschema=None,
+        data=data,
+    )
 
 
 def _verdicts(

@@ -31,12 +31,16 @@ DEAD_LETTER_PREFIX = "kb-dlq-"
 _CONTENT_TYPE = ("content-type", b"application/cloudevents+json; charset=UTF-8")
 _SCHEMA_ID = "urn:keycloak-bridge:schema:{}:1.0"
 _MAX_ERRORS_BYTES = 4096
+_LONGEST_COUNT = 10  # digits; anybody can write a header
 
 
-def result_message(result: Result, *, topic: str, time: datetime) -> Message:
+def result_message(
+    result: Result, *, topic: str, time: datetime, position: str = "unreadable"
+) -> Message:
     """Return the news of one record.
 
-    Its id is the same for the same event and outcome, so that consumers can tell a repetition.
+    Its id is the same for the same event and outcome, so that consumers can tell a repetition; `position`, such as
+    `user-events/3/42`, stands in for the id of an event that could not be read.
     """
     data = {
         "outcome": result.outcome.value,
@@ -51,7 +55,7 @@ def result_message(result: Result, *, topic: str, time: datetime) -> Message:
         "violations": [_violation(one) for one in result.violations],
     }
     told = {name: value for name, value in data.items() if value not in (None, [])}
-    identity = f"{result.event_id or 'unreadable'}/{result.outcome.value}"
+    identity = f"{result.event_id or position}/{result.outcome.value}"
     return _cloud_event(RESULT, identity, result.user_id, told, topic=topic, time=time)
 
 
@@ -200,7 +204,8 @@ def _errors(error: BridgeError) -> str | None:
 
 def _attempts_before(record: Record) -> int:
     text = dead_letter_headers(record).get(f"{DEAD_LETTER_PREFIX}attempts", "")
-    return int(text) if text.isascii() and text.isdecimal() else 0
+    is_count = text.isascii() and text.isdecimal() and len(text) < _LONGEST_COUNT
+    return int(text) if is_count else 0
 
 
 __all__ = [

@@ -11,6 +11,7 @@ from keycloak_bridge.core.errors import (
     ConflictError,
     KeyMismatchError,
     MappingError,
+    UnknownSchemaError,
     Violation,
 )
 from keycloak_bridge.core.expression_analysis import Path
@@ -19,6 +20,7 @@ from keycloak_bridge.core.mapping_reader import read_rules
 from keycloak_bridge.core.mapping_rules import ATTRIBUTE_PREFIX, MappingRules
 from keycloak_bridge.core.mapping_values import memberships, target_value
 from keycloak_bridge.core.model import (
+    USER_CREATED,
     DesiredUser,
     InvitationTerms,
     MatchCriterion,
@@ -84,8 +86,17 @@ class AttributeMapping:
     def apply(self, event: UserEvent) -> DesiredUser | OutOfScope:
         """Return the user that `event` describes.
 
-        Raises MappingError, KeyMismatchError (`subject-mismatch`) or ConflictError (`reserved-user`).
+        Raises UnknownSchemaError (`unknown-type`), MappingError, KeyMismatchError (`subject-mismatch`) or ConflictError
+        (`reserved-user`).
         """
+        if event.type != USER_CREATED:
+            raise UnknownSchemaError(
+                f"the mapping serves events of type {USER_CREATED} only",
+                code="unknown-type",
+                remedy=f"rename the type in [envelope.types] if it means {USER_CREATED}, or name it in "
+                "events.ignore_types",
+                violations=(Violation("/type", "const", f"must be {USER_CREATED}"),),
+            )
         scope = event_scope(event)
         when = self.rules.when
         if when is not None and not when.is_true(scope, "/when"):

@@ -1,6 +1,6 @@
 """The catalog of schemas: compiled once, asked for every event."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -78,7 +78,7 @@ class SchemaCatalog:
             if document.type == event_type
         )
 
-    def property_check(self, event_type: str) -> "partial[bool]":
+    def property_check(self, event_type: str) -> Callable[[Path], bool]:
         """Return `has_property` of one type, the shape in which a mapping asks."""
         return partial(self.has_property, event_type)
 

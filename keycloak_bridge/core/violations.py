@@ -47,6 +47,21 @@ def _pattern(_: Any, pattern: str, instance: Any, __: Schema) -> Found:
         yield ValidationError("")
 
 
+def _descend(validator: Any, value: Any, schema: Any, name: str) -> Found:
+    if schema is False:
+        # The library would blame the object that holds the value.
+        yield ValidationError("", path=(name,), validator="false", validator_value=False)
+    else:
+        yield from validator.descend(value, schema, path=name)
+
+
+def _properties(validator: Any, named: Mapping[str, Any], instance: Any, _: Schema) -> Found:
+    if isinstance(instance, dict):
+        for name, schema in named.items():
+            if name in instance:
+                yield from _descend(validator, instance[name], schema, name)
+
+
 def _pattern_properties(
     validator: Any, patterns: Mapping[str, Any], instance: Any, _: Schema
 ) -> Found:
@@ -54,7 +69,7 @@ def _pattern_properties(
         for pattern, subschema in patterns.items():
             for name, value in instance.items():
                 if compile_pattern(pattern).search(name):
-                    yield from validator.descend(value, subschema, path=name, schema_path=pattern)
+                    yield from _descend(validator, value, subschema, name)
 
 
 def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Schema) -> Found:
@@ -67,7 +82,7 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
         if allowed is False:
             yield ValidationError("", path=(name,))
         else:
-            yield from validator.descend(value, allowed, path=name)
+            yield from _descend(validator, value, allowed, name)
 
 
 def _property_names(validator: Any, rule: Any, instance: Any, _: Schema) -> Found:
@@ -84,6 +99,7 @@ _StrictValidator: type[Validator] = extend(  # type: ignore[no-untyped-call]
         "dependentRequired": _dependent_required,
         "pattern": _pattern,
         "patternProperties": _pattern_properties,
+        "properties": _properties,
         "additionalProperties": _additional_properties,
         "propertyNames": _property_names,
     },
@@ -133,7 +149,10 @@ def _length(word: str) -> Callable[[Any], str]:
 
 
 def _text(parameter: Any) -> str:
-    text = json.dumps(parameter, ensure_ascii=False)
+    return _shortened(json.dumps(parameter, ensure_ascii=False))
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_PARAMETER else text[: _LONGEST_PARAMETER - 1] + "…"
 
 
@@ -174,7 +193,7 @@ _MESSAGES: Mapping[str, Callable[[Any], str]] = {
     "multipleOf": lambda step: f"must be a multiple of {step}",
     "not": lambda _: "has a form that the schema excludes",
     "oneOf": lambda forms: f"must have exactly one of the {len(forms)} allowed forms",
-    "pattern": lambda pattern: f"must match the pattern {_text(pattern)[1:-1]}",
+    "pattern": lambda pattern: f"must match the pattern {_shortened(pattern)}",
     "propertyNames": lambda _: "is not an allowed name of a property",
     "required": lambda _: "is required",
     "type": _any_of_types,

@@ -19,13 +19,13 @@ _EXAMPLES: Mapping[str, Any] = {
     "keycloak.realm": "acme",
     "keycloak.client_secret_file": "secrets/keycloak-client-secret",
     "keycloak.ca_file": "secrets/keycloak-ca.pem",
-    "envelope.id": "meta.eventId",
-    "envelope.type": "meta.eventName",
-    "envelope.subject": "payload.userId",
-    "envelope.time": "meta.occurredAt",
-    "envelope.dataschema": "meta.schema",
-    "envelope.source": "meta.producer",
-    "envelope.data": "payload",
+    "envelope.id": "body.meta.eventId",
+    "envelope.type": "body.meta.eventName",
+    "envelope.subject": "body.payload.userId",
+    "envelope.time": "body.meta.occurredAt",
+    "envelope.dataschema": "body.meta.schema",
+    "envelope.source": "body.meta.producer",
+    "envelope.data": "body.payload",
     "envelope.types": {"UserCreated": "user.created"},
     "schemas.folders": ["schemas"],
     "mapping.file": "mapping.toml",
@@ -38,6 +38,21 @@ _HEADER = """\
 # Settings of keycloak-bridge. What stands behind a "#" is the default or an example; remove the "#" to change it.
 # Flags go before the environment (KEYCLOAK_BRIDGE_SECTION_KEY), and that before this file.
 # Relative paths start at the folder of this file. Check it with: keycloak-bridge check-config
+"""
+
+_FORMS = """\
+| Form | In the file | In the environment and in flags |
+| --- | --- | --- |
+| duration | `"5 s"`, `"10 minutes"`, `"3 days"`, `"PT72H"` | the same without quotes |
+| list | `["a", "b"]` | `a,b` |
+| table | `{ UserCreated = "user.created" }` | `UserCreated=user.created,UserMoved=user.updated` |
+| true/false | `true`, `false` | `true`, `false`, `yes`, `no`, `on`, `off`, `1`, `0` |
+| path | relative to the folder of the file | relative to the working folder |
+| secret | the text, or `<key>_file` with the path of a file that holds it | the same |
+
+An empty variable counts as absent, and an unknown one is an error like an unknown key. The text and the `_file` form of
+the same secret in one place are an error; across places the later one goes before. Editors that know JSON Schema find
+the one of the file in [settings.schema.json](settings.schema.json).
 """
 
 
@@ -61,8 +76,8 @@ def sample_toml(active: Mapping[str, Any] | None = None) -> str:
 
 
 def settings_table() -> str:
-    """Return all settings in Markdown, a table for each section."""
-    parts = []
+    """Return all settings in Markdown: how each form is written, then a table for each section."""
+    parts = [_FORMS]
     for name, section_type in sections(Settings).items():
         rows = "\n".join(_row(one) for one in _of_section(name))
         parts.append(

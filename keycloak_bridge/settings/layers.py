@@ -53,7 +53,7 @@ def file_layer(path: Path) -> Layer:
     Raises ConfigError when there is no such file or it is not TOML.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(
             f"there is no settings file {path}",

@@ -154,7 +154,7 @@ class EventsSettings:
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeSettings:
-    """Where a producer with an envelope of its own keeps what CloudEvents names; all absent: CloudEvents."""
+    """A producer's own envelope: JMESPath expressions that see `key`, `headers` and `body`; all absent: CloudEvents."""
 
     id: str | None = setting(_EXPRESSION, None, "Expression for the event's id.")
     type: str | None = setting(_EXPRESSION, None, "Expression for the event's type.")

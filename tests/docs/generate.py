@@ -1,17 +1,19 @@
 """Write what the documentation derives from the code: `python -m tests.docs.generate` (or `make docs`)."""
 
+import json
 import re
 from pathlib import Path
 
 import click
 
 from keycloak_bridge.cli.main import COMMANDS, app
-from keycloak_bridge.settings import settings_by_name, settings_table
+from keycloak_bridge.settings import settings_by_name, settings_schema, settings_table
 from keycloak_bridge.settings.describing import toml_value
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 SETTINGS = ROOT / "docs" / "settings.md"
+SETTINGS_SCHEMA = ROOT / "docs" / "settings.schema.json"
 
 _SETTINGS_INTRO = """\
 # Settings
@@ -67,6 +69,8 @@ def main() -> None:
     """Write the files anew."""
     README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     SETTINGS.write_text(settings_page(), encoding="utf-8")
+    schema = json.dumps(settings_schema(), indent=2, ensure_ascii=False)
+    SETTINGS_SCHEMA.write_text(schema + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

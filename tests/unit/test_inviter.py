@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 from samples import TERMS
 
-from keycloak_bridge.core.errors import MailDeliveryError
+from keycloak_bridge.core.errors import KeycloakUnavailableError, MailDeliveryError
 from keycloak_bridge.core.model import Invitation, Outcome, UserRepresentation
 from keycloak_bridge.inviter import Inviter
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
@@ -104,3 +104,19 @@ def test_a_failed_mail_stays_due() -> None:
 
     assert Outcome.INVITED == result.outcome
     assert 1 == len(keycloak.mails)
+
+
+def test_a_mark_that_fails_is_written_without_a_second_mail() -> None:
+    """Keycloak went away right after the mail: the next attempt only marks the user."""
+    keycloak = InMemoryKeycloak()
+    user_id = keycloak.add_user(a_user())
+    inviter = Inviter(keycloak)
+    keycloak.fail("update", KeycloakUnavailableError("gone"))
+    with pytest.raises(KeycloakUnavailableError):
+        inviter.invite(an_invitation(user_id))
+
+    result = inviter.invite(an_invitation(user_id))
+
+    assert Outcome.INVITED == result.outcome
+    assert 1 == len(keycloak.mails)
+    assert ["sent:event-1"] == keycloak.users()[0]["attributes"]["bridgeInvitation"]

@@ -160,20 +160,22 @@ def test_a_user_that_vanishes_meanwhile_is_planned_anew() -> None:
 
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_missing_group_is_named_before_anything_is_written(existing: bool) -> None:
-    """Keycloak would answer a bare 500; the bridge says which group is missing."""
+    """Keycloak would answer a bare 500; the bridge points at the missing group, whose path is the event's."""
     harness = Harness()
     if existing:
         harness.provisioner.provision(an_event(), a_desired_user())
     harness.keycloak.calls.clear()
 
     with pytest.raises(MappingError) as caught:
-        harness.provisioner.provision(an_event("event-2", day=2), a_desired_user(groups=("/nope",)))
+        harness.provisioner.provision(
+            an_event("event-2", day=2), a_desired_user(groups=("/staff", "/nope"))
+        )
 
-    assert ("group-missing", "/user/groups") == (
+    assert ("group-missing", ["/user/groups/1"]) == (
         caught.value.code,
-        caught.value.violations[0].pointer,
+        [violation.pointer for violation in caught.value.violations],
     )
-    assert "/nope" in caught.value.message
+    assert "nope" not in caught.value.message
     assert [] == harness.writes
 
 

@@ -201,3 +201,14 @@ def test_retry_after_is_respected() -> None:
     harness.run()
 
     assert times[0] >= 60.0 + 120.0
+
+
+def test_an_outage_while_idle_is_over_when_a_turn_goes_well() -> None:
+    """Kafka came back and nothing is in hand: the bridge is ready again, and a run to the end ends."""
+    harness = Harness()
+    harness.source.poll_errors = [BrokerUnavailableError("gone"), BrokerUnavailableError("gone")]
+
+    harness.run()
+
+    assert [] == harness.stage.handled
+    assert harness.source.closed

@@ -1,0 +1,81 @@
+"""Run commands in the process, with a realm and a Kafka in memory behind the composition root."""
+
+import json
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from stage_harness import event_of
+
+from keycloak_bridge import bridge
+from keycloak_bridge.cli.main import app
+from keycloak_bridge.core.model import Invitation
+from keycloak_bridge.core.model import Result as News
+from keycloak_bridge.core.ports import Acknowledgement
+from keycloak_bridge.interpretation import Interpretation
+from keycloak_bridge.inviter import Inviter
+from keycloak_bridge.provisioner import Provisioner, Trace, ignore
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+
+SECRET = "planted-client-secret"
+
+
+class Bench:
+    """A folder, an environment and a realm of its own."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.monkeypatch = monkeypatch
+        self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
+        monkeypatch.setenv("KEYCLOAK_BRIDGE_KEYCLOAK_REALM", "acme")
+        monkeypatch.setenv("KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET", SECRET)
+        # the process of the tests keeps its own logs and signals
+        monkeypatch.setattr("keycloak_bridge.logs.configure_logging", lambda **_: None)
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        monkeypatch.setattr(bridge, "direct_provisioner", self._provisioner)
+
+    def run(self, *arguments: str, stdin: str | bytes = "") -> Result:
+        """Run `keycloak-bridge` with these arguments; no command may show a traceback or the secret."""
+        result = CliRunner().invoke(app, arguments, input=stdin)
+        assert "Traceback" not in result.output
+        assert SECRET not in result.output
+        return result
+
+    def file(self, *events: Any, name: str = "events.ndjson") -> str:
+        """Write events, one a line (what is a string is written as it is), and return the name."""
+        lines = [one if isinstance(one, str) else json.dumps(one) for one in events]
+        (self.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return name
+
+    def calls(self, *names: str) -> list[str]:
+        """Return those calls to Keycloak that are among `names`."""
+        return [call for call in self.keycloak.calls if call in names]
+
+    def _provisioner(
+        self,
+        interpretation: Interpretation,
+        *,
+        trace: Trace = ignore,
+        invited: Callable[[News], None] | None = None,
+    ) -> Provisioner:
+        inviter = Inviter(self.keycloak)
+
+        def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
+            if invited is not None:
+                invited(inviter.invite(invitation))
+            return ()
+
+        return Provisioner(
+            self.keycloak,
+            invite,
+            FakeClock(),
+            reserved=interpretation.mapping.reserved,
+            trace=trace,
+        )
+
+
+__all__ = ["SECRET", "Bench", "event_of"]

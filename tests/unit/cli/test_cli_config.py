@@ -1,0 +1,169 @@
+"""`check-config` and `init`: right before anything runs."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from command_line import call
+
+from keycloak_bridge.core.errors import KeycloakUnavailableError
+from keycloak_bridge.keycloak_check import Problem, Severity
+
+SECRET = "planted-client-secret"
+
+
+def test_init_writes_files_that_load() -> None:
+    """Both files, the way on, and nothing wrong with them."""
+    result = call("init", "bridge")
+
+    assert (0, True) == (
+        result.exit_code,
+        "check-config --config bridge/bridge.toml" in result.stdout,
+    )
+    assert "acme" == tomllib.loads(Path("bridge/bridge.toml").read_text())["keycloak"]["realm"]
+    assert 0 == call("check-config", "-c", "bridge/bridge.toml").exit_code
+
+
+def test_init_never_overwrites() -> None:
+    """What exists stays, each file is named; --force overwrites."""
+    Path("bridge.toml").write_text("# mine")
+    refused = call("init")
+
+    assert (2, "# mine", False) == (
+        refused.exit_code,
+        Path("bridge.toml").read_text(),
+        Path("mapping.toml").exists(),
+    )
+    assert "error: bridge.toml: exists already\n" in refused.stderr
+    assert "--force" in refused.stderr
+    assert 0 == call("init", "--force").exit_code
+    assert "# mine" != Path("bridge.toml").read_text()
+
+
+def test_init_in_a_place_that_is_no_folder() -> None:
+    """A file in the way is told."""
+    Path("x").touch()
+
+    assert 2 == call("init", "x/y").exit_code
+
+
+def test_check_config_shows_what_is_in_force() -> None:
+    """Values with their origin, secrets masked, and what was found."""
+    Path("secret").write_text(SECRET)
+    Path("bridge.toml").write_text(
+        '[keycloak]\nrealm = "acme"\nclient_secret_file = "secret"\n'
+        '[kafka]\nsession_timeout = "1 minute"\n[envelope]\ntypes = { A = "b" }\n'
+    )
+    result = call(
+        "check-config",
+        "--set",
+        "topics.create=yes",
+        KEYCLOAK_BRIDGE_KAFKA_SASL_PASSWORD=SECRET,
+        KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS="a:1,b:2",
+    )
+    rows = [line.split("  ") for line in result.stdout.splitlines()]
+    values = {
+        row[0]: [cell.strip() for cell in row if cell.strip()][1:] for row in rows if len(row) > 1
+    }
+
+    assert 0 == result.exit_code
+    assert SECRET not in result.output
+    assert ["1 minute", "bridge.toml: kafka.session_timeout"] == values["kafka.session_timeout"]
+    assert ["a:1, b:2", "KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS"] == values[
+        "kafka.bootstrap_servers"
+    ]
+    assert ["true", "--set topics.create"] == values["topics.create"]
+    assert ["A=b", "bridge.toml: envelope.types"] == values["envelope.types"]
+    assert ["********", "KEYCLOAK_BRIDGE_KAFKA_SASL_PASSWORD"] == values["kafka.sasl_password"]
+    assert values["keycloak.client_secret"][0].startswith("******** (in ")
+    assert "envelope: CloudEvents\n" in result.stdout
+    assert "attributes department, locale, phoneNumber, tenantId, userId\n" in result.stdout
+    assert result.stdout.endswith("all is well\n")
+
+
+def test_check_config_tells_everything_at_once() -> None:
+    """Settings, envelope and mapping in one go, exit code 2."""
+    Path("m.toml").write_text('matching = ["attributes.userId"]\nnonsense = 1\n')
+    Path("bridge.toml").write_text(
+        '[kafka]\ngroup = "x"\n[mapping]\nfile = "m.toml"\n[envelope]\nid = "a.("\n'
+    )
+    result = call("check-config")
+    errors = [line for line in result.stdout.splitlines() if line.startswith("error: ")]
+
+    assert 2 == result.exit_code
+    assert "error: bridge.toml: kafka.group: unknown key; did you mean 'group_id'?" == errors[0]
+    assert any("envelope.id" in error for error in errors)
+    assert any("m.toml" in error and "nonsense" in error for error in errors)
+
+
+def test_check_config_with_broken_schemas() -> None:
+    """Without schemas the mapping cannot be checked, and nothing is invented about it."""
+    Path("own/x").mkdir(parents=True)
+    Path("own/x/1.0.json").write_text("{")
+    result = call("check-config", "--set", "schemas.folders=own")
+
+    assert 2 == result.exit_code
+    assert "own/x/1.0.json" in result.stdout
+    assert "mapping:" not in result.stdout
+
+
+def test_check_config_of_an_envelope() -> None:
+    """The attributes that expressions find are named."""
+    envelope = '[envelope]\nid = "body.a"\ntype = "body.b"\ndata = "body.c"\n'
+    Path("bridge.toml").write_text(envelope)
+
+    assert "envelope: id, type, data by expression\n" in call("check-config").stdout
+
+
+class TestAgainstRealm:
+    """`--against-realm` asks Keycloak, here a stand-in."""
+
+    ACCESS = ("--set", "keycloak.realm=acme", "--set", f"keycloak.client_secret={SECRET}")
+
+    def answer(self, monkeypatch: pytest.MonkeyPatch, found: Sequence[Problem] | Exception) -> None:
+        """Let the check find `found`."""
+
+        def check(*_: object) -> Sequence[Problem]:
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        monkeypatch.setattr("keycloak_bridge.bridge.realm_problems", check)
+
+    def test_needs_access(self) -> None:
+        """Without realm and secret there is nothing to ask."""
+        result = call("check-config", "--against-realm")
+
+        assert 2 == result.exit_code
+        assert "keycloak.realm: is needed" in result.stdout
+        assert "keycloak.client_secret: is needed" in result.stdout
+
+    def test_ready(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing wrong: said, exit code 0."""
+        self.answer(monkeypatch, ())
+        result = call("check-config", "--against-realm", *self.ACCESS)
+
+        assert (0, True) == (result.exit_code, "realm: acme is ready\n" in result.stdout)
+
+    def test_warnings_do_not_fail(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A warning is told, and all is well all the same."""
+        self.answer(monkeypatch, (Problem("x", "could be better", "do y", Severity.WARNING),))
+        result = call("check-config", "--against-realm", *self.ACCESS)
+
+        assert (0, True) == (result.exit_code, "warning: could be better; do y\n" in result.stdout)
+
+    @pytest.mark.parametrize(
+        "found",
+        [
+            (Problem("x", "a role is missing", "assign it"),),
+            KeycloakUnavailableError("a role is missing; assign it"),
+        ],
+    )
+    def test_errors_fail(self, monkeypatch: pytest.MonkeyPatch, found: Sequence[Problem] | Exception) -> None:  # fmt: skip
+        """A realm that is not ready, or that does not answer, is an error."""
+        self.answer(monkeypatch, found)
+        result = call("check-config", "--against-realm", *self.ACCESS)
+
+        assert 2 == result.exit_code
+        assert "error: a role is missing; assign it\n" in result.stdout

@@ -1,0 +1,74 @@
+"""Plain words in a pipe, colours on a terminal, unless NO_COLOR says otherwise."""
+
+import io
+
+import pytest
+
+from keycloak_bridge.cli.console import Console
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _colourful_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def printed(stream: io.StringIO) -> str:
+    """Return what a line, a table and JSON look like on `stream`."""
+    console = Console(stream)
+    console.line("all is [well]", "green")
+    console.line()
+    console.table(("NAME", "N"), [("日本", "1"), ("[b]x[/b]", "22")])
+    console.json({"name": "é"})
+    console.json({"name": "é"}, indent=None)
+    return stream.getvalue()
+
+
+def test_plain_in_a_pipe() -> None:
+    """Aligned with spaces by the width that is seen; no tabs, no escapes, no markup."""
+    assert (
+        "all is [well]\n\nNAME      N\n日本      1\n[b]x[/b]  22\n"
+        '{\n  "name": "é"\n}\n{"name": "é"}\n'
+    ) == printed(io.StringIO())
+
+
+def test_colours_on_a_terminal() -> None:
+    """The same words, with escapes; what looks like markup is not taken as such."""
+    text = printed(Terminal())
+
+    assert "\x1b[32mall is [well]\x1b[0m\n" in text
+    assert "[b]x[/b]" in text
+
+
+def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR leaves a terminal without any escape."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = printed(Terminal())
+
+    assert "\x1b" not in text
+    assert "all is [well]\n" in text
+
+
+def test_long_lines_stay_whole() -> None:
+    """A line is not wrapped: it can be copied."""
+    stream = Terminal()
+    Console(stream).line("x" * 500)
+
+    assert "x" * 500 + "\n" == stream.getvalue()
+
+
+def test_an_empty_table_has_its_heading() -> None:
+    """No rows, no error."""
+    stream = io.StringIO()
+    Console(stream).table(("A", "B"), [])
+
+    assert "A  B\n" == stream.getvalue()

@@ -1,0 +1,139 @@
+"""Files are cut into events without being held in memory."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keycloak_bridge.cli import event_files
+from keycloak_bridge.cli.event_files import EventText, read_events, split_events
+from keycloak_bridge.core.errors import ConfigError
+
+LIMIT = 100
+
+
+def split(content: bytes, name: str = "x.json", max_bytes: int = LIMIT) -> list[tuple[int, bytes]]:
+    """Return line and body of every event."""
+    events = split_events(io.BytesIO(content), name, max_bytes=max_bytes)
+    return [(event.line, event.body) for event in events]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", []),
+        (b" \n\n", []),
+        (b'{"a":1}', [(1, b'{"a":1}')]),
+        (b'\n{\n "a":1\n}\n', [(2, b'{\n "a":1\n}')]),
+        (b'{"a":1}\n\n{"b":2}\n', [(1, b'{"a":1}'), (3, b'{"b":2}')]),
+        (b'{"a":}\n{"b":2}', [(1, b'{"a":}'), (2, b'{"b":2}')]),
+        (b"no json", [(1, b"no json")]),
+        (b"[]", []),
+        (b"[1, 2]", [(1, b"1"), (1, b"2")]),
+        (b'\n[\n {"a": [1, {}]},\n\n "b,]"\n]', [(3, b'{"a": [1, {}]}'), (5, b'"b,]"')]),
+        (b'["\\\\", "\\"]", "\\n"]', [(1, b'"\\\\"'), (1, b'"\\"]"'), (1, b'"\\n"')]),
+        (b"[1,,2]", [(1, b"1"), (1, b""), (1, b"2")]),
+        (b"[1, 2", [(1, b"1"), (1, b"2"), (1, b"")]),
+        (b"[1] x", [(1, b"1"), (1, b"x")]),
+        (b"\xef\xbb\xbf[1]", [(1, b"1")]),
+        (b'\xef\xbb\xbf{"a":1}\n{"b":2}', [(1, b'{"a":1}'), (2, b'{"b":2}')]),
+    ],
+)
+def test_form_is_told_from_the_content(content: bytes, expected: list[tuple[int, bytes]]) -> None:
+    """One event over several lines, one a line, or an array; with line numbers."""
+    assert expected == split(content)
+
+
+@pytest.mark.parametrize("name", ["x.ndjson", "x.jsonl"])
+def test_form_is_told_from_the_name(name: str) -> None:
+    """Such a file has an event a line, whatever stands in the first one."""
+    assert [(1, b"["), (2, b"1")] == split(b"[\n1\n", name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"a":"' + b"x" * 300 + b'"}\n{"b":1}',
+        b'[{"a":"' + b"x" * 300 + b'"},{"b":1}]',
+        b'{\n"a":"' + b"x" * 300,
+    ],
+)
+def test_a_long_event_is_cut_behind_the_limit(content: bytes) -> None:
+    """The decoder sees that it is too large, and what follows is read as usual."""
+    first, *others = split(content)
+
+    assert LIMIT + 1 == len(first[1])
+    assert others in ([], [(2, b'{"b":1}')], [(1, b'{"b":1}')])
+
+
+@given(
+    values=st.lists(
+        st.recursive(
+            st.text() | st.integers() | st.booleans(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        )
+    ),
+    indent=st.sampled_from((None, 2)),
+    chunk_bytes=st.integers(1, 9),
+)
+def test_every_array_is_cut_into_its_elements(
+    values: list[Any], indent: int | None, chunk_bytes: int
+) -> None:
+    """However it is laid out, and wherever the pieces of reading end."""
+    text = json.dumps(values, ensure_ascii=False, indent=indent).encode()
+    before, event_files._CHUNK_BYTES = event_files._CHUNK_BYTES, chunk_bytes
+    try:
+        found = split(text, max_bytes=10_000)
+    finally:
+        event_files._CHUNK_BYTES = before
+
+    assert values == [json.loads(body) for _, body in found]
+
+
+def test_memory_is_bounded() -> None:
+    """An endless stream gives its first events at once."""
+
+    class Endless(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            text = (b'{"a":1}\n' * (len(buffer) // 8 + 1))[: len(buffer) // 8 * 8]
+            buffer[: len(text)] = text
+            return len(text)
+
+    events: Iterator[EventText] = split_events(
+        io.BufferedReader(Endless()), "stdin", max_bytes=LIMIT
+    )
+
+    assert [1, 2, 3] == [next(events).line for _ in range(3)]
+
+
+def test_place_and_record() -> None:
+    """A place as compilers write it, and a record that the decoder takes."""
+    event = EventText("a/b.json", 7, b"{}")
+
+    assert "a/b.json:7" == event.place
+    assert (b"{}", None, ()) == (event.record().value, event.record().key, event.record().headers)
+
+
+@pytest.mark.parametrize("name", ["nope.json", "."])
+def test_unreadable_files_are_named(name: str) -> None:
+    """A missing file and a folder."""
+    with pytest.raises(ConfigError) as caught:
+        list(read_events(name, max_bytes=LIMIT))
+
+    assert caught.value.message.startswith(f"{name}: cannot be read: ")
+
+
+def test_reads_files(tmp_path: Path) -> None:
+    """A file is read by its path."""
+    path = tmp_path / "x.json"
+    path.write_bytes(b"{}")
+
+    assert [EventText(str(path), 1, b"{}")] == list(read_events(str(path), max_bytes=LIMIT))

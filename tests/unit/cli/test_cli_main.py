@@ -1,0 +1,248 @@
+"""The frame: lazy commands, clear errors, exit codes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from command_line import call, write
+
+from keycloak_bridge import __version__
+from keycloak_bridge.cli.errors import exit_code_of
+from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.cli.main import COMMANDS, LazyCommand, app
+from keycloak_bridge.core.errors import (
+    BridgeError,
+    BrokerAccessError,
+    BrokerUnavailableError,
+    ConfigError,
+    EventValidationError,
+    KeycloakAuthError,
+    MappingError,
+    Violation,
+)
+
+NAME = "Lovelace"
+
+
+def tree(command: click.Command, words: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the words of `command` and of every command below it."""
+    if not isinstance(command, click.Group):
+        return [words]
+    context = click.Context(command)
+    found = [words]
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        assert below is not None
+        found += tree(below, (*words, name))
+    return found
+
+
+WORDS = [words for words in tree(app, ()) if words[:1] != ("sandbox",)]
+"""Every command but the sandbox's, which has tests of its own."""
+
+
+def _is_group(words: tuple[str, ...]) -> bool:
+    return any(other[: len(words)] == words for other in WORDS if other != words)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let the command `run` raise an error or return a value."""
+
+    def install(outcome: BaseException | int | None) -> None:
+        @click.command()
+        def run() -> int | None:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        monkeypatch.setattr("keycloak_bridge.cli.run.run", run)
+
+    return install
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_every_command_has_help(words: tuple[str, ...]) -> None:
+    """`--help` of every command and group works."""
+    result = call(*words, "--help")
+
+    assert 0 == result.exit_code
+    assert result.output.startswith(f"Usage: {' '.join(('keycloak-bridge', *words))}")
+
+
+@pytest.mark.parametrize("words", [w for w in WORDS if w and not _is_group(w)], ids=" ".join)
+def test_help_teaches_by_example(words: tuple[str, ...]) -> None:
+    """Each command shows how it is called."""
+    assert "Example" in call(*words, "--help").output
+
+
+def test_overview_names_every_command() -> None:
+    """The overview is written without importing the commands, and complete."""
+    output = call("--help").output
+
+    assert all(f"  {name} " in output and lazy.summary in output for name, lazy in COMMANDS.items())
+
+
+def test_version() -> None:
+    """`--version` prints name and version."""
+    assert f"keycloak-bridge {__version__}\n" == call("--version").output
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--version"]])
+def test_the_frame_is_light(words: list[str]) -> None:
+    """Neither importing the frame nor its help loads what only some commands need."""
+    script = (
+        "import sys\n"
+        "from keycloak_bridge.cli.main import app\n"
+        f"words = {words!r}\n"
+        "if words: app.main(words, standalone_mode=False)\n"
+        "print([name for name in ('kafka', 'requests', 'jsonschema', 'rich', 'jmespath') if name in sys.modules])"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert "[]" == output.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (ConfigError("a is wrong", remedy="Do b."), 2, ["error: a is wrong", "fix:   Do b."]),
+        (ConfigError("a: x\nb: y"), 2, ["error: a: x", "       b: y"]),
+        (KeycloakAuthError("refused"), 2, ["error: refused"]),
+        (BrokerAccessError("refused"), 2, ["error: refused"]),
+        (
+            EventValidationError("bad", violations=(Violation("/data/a", "type", "must be text"),)),
+            1,
+            ["error: bad", "       /data/a: must be text (type)"],
+        ),
+        (MappingError("bad"), 1, ["error: bad"]),
+        (BrokerUnavailableError("away"), 3, ["error: away"]),
+        (BridgeError("stopped"), 3, ["error: stopped"]),
+        (KeyboardInterrupt(), 130, []),
+        (click.Abort(), 130, []),
+    ],
+)
+def test_errors_are_sentences(failing: Any, error: Exception, code: int, lines: list[str]) -> None:
+    """What, the single problems, the remedy; each kind has its exit code; no traceback."""
+    failing(error)
+    result = call("run")
+
+    assert (code, "") == (result.exit_code, result.stdout)
+    assert lines == [line for line in result.stderr.splitlines() if line]
+
+
+@pytest.mark.parametrize(("outcome", "code"), [(None, 0), (0, 0), (1, 1), (3, 3)])
+def test_a_number_that_a_command_returns_is_the_exit_code(failing: Any, outcome: int | None, code: int) -> None:  # fmt: skip
+    """Nothing and 0 mean that all went well."""
+    failing(outcome)
+
+    assert code == call("run").exit_code
+
+
+def test_a_bug_says_so_without_its_text(failing: Any) -> None:
+    """One line with type and place, and how to get the traceback."""
+    failing(KeyError(NAME))
+    result = call("run")
+
+    assert 3 == result.exit_code
+    assert result.stderr.startswith("error: unexpected KeyError at ")
+    assert "this is a bug of keycloak-bridge" in result.stderr
+    assert "KEYCLOAK_BRIDGE_LOG_LEVEL=DEBUG" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert NAME not in result.stderr
+
+
+def test_a_bug_shows_its_traceback_when_debugging(failing: Any) -> None:
+    """Code and types, still without the text."""
+    failing(KeyError(NAME))
+    result = call("run", KEYCLOAK_BRIDGE_LOG_LEVEL="debug")
+
+    assert "raise outcome" in result.stderr
+    assert "builtins.KeyError" in result.stderr
+    assert NAME not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["nonsense"], ["run", "--nonsense"], ["validate"], ["--log-level", "LOUD", "run"]]
+)
+def test_wrong_usage(words: list[str]) -> None:
+    """Exit code 2 and click's own words."""
+    result = call(*words)
+
+    assert 2 == result.exit_code
+    assert "Usage: keycloak-bridge" in result.stderr
+
+
+def test_exit_code_of_clicks_own_errors() -> None:
+    """A usage error keeps the code that click gives it."""
+    assert 2 == exit_code_of(click.UsageError("x"))
+
+
+def test_options_may_stand_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands nearer to the command goes before; --set adds up in order."""
+    seen: list[Invocation] = []
+
+    @click.command()
+    @settings_options
+    @pass_invocation
+    def run(invocation: Invocation) -> None:
+        seen.append(invocation)
+
+    monkeypatch.setattr("keycloak_bridge.cli.run.run", run)
+    call("-c", "a.toml", "--set", "x.y=1", "run", "--config", "b.toml", "--set", "x.z=2", "--log-level", "debug")  # fmt: skip
+    call("-c", "a.toml", "run")
+    call("run")
+
+    assert [
+        Invocation(Path("b.toml"), ("x.y=1", "x.z=2", "log.level=DEBUG")),
+        Invocation(Path("a.toml"), ()),
+        Invocation(None, ()),
+    ] == seen
+
+
+def test_unknown_commands_of_the_table_are_none() -> None:
+    """The group knows only what its table names."""
+    assert app.get_command(click.Context(app), "nope") is None
+    assert all(isinstance(lazy, LazyCommand) for lazy in COMMANDS.values())
+
+
+def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
+    """As with `head`: no traceback, and the exit code that shells know."""
+    path = write(tmp_path / "x.ndjson", *({"type": "x"} for _ in range(3000)))
+    with subprocess.Popen(
+        [sys.executable, "-m", "keycloak_bridge", "validate", "--format", "json", path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "COVERAGE_PROCESS_START": ""},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        told = process.stderr.read()
+
+    assert (141, b"") == (process.returncode, told)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    """The script asks this very program."""
+    result = call("completion", shell)
+
+    assert 0 == result.exit_code
+    assert "_KEYCLOAK_BRIDGE_COMPLETE" in result.stdout
+
+
+def test_completion_completes() -> None:
+    """The names of commands are offered."""
+    result = call(
+        _KEYCLOAK_BRIDGE_COMPLETE="bash_complete", COMP_WORDS="keycloak-bridge che", COMP_CWORD="1"
+    )
+
+    assert "plain,check-config" == result.output.strip()

@@ -1,0 +1,169 @@
+"""`validate` says what the bridge would make of events."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import an_event, call, write
+
+SCHEMA = "urn:keycloak-bridge:schema:user.created:1.0"
+
+
+def test_one_valid_event() -> None:
+    """One line with place and schema, exit code 0."""
+    write(Path("event.json"), an_event())
+    result = call("validate", "event.json")
+
+    assert (0, f"event.json:1: valid ({SCHEMA})\n") == (result.exit_code, result.output)
+
+
+def test_every_violation_is_told() -> None:
+    """Pointer, reason and keyword, never the value; the remedy; exit code 1."""
+    write(Path("event.json"), an_event(email="a b@acme.example", givenName=None, familyName=3))
+    result = call("validate", "event.json")
+    first, *lines = result.stdout.splitlines()
+
+    assert 1 == result.exit_code
+    assert first.startswith("event.json:1: invalid (schema-violation): the data breaks")
+    assert [
+        "  /data/email: must be an e-mail address [format]",
+        "  /data/familyName: must be a string [type]",
+        "  /data/givenName: is required [required]",
+    ] == lines[:3]
+    assert lines[3].startswith("  fix: ")
+    assert "a b@acme" not in result.output
+
+
+def test_many_events() -> None:
+    """Only the invalid ones are told, with their lines, and the sums."""
+    write(Path("events.ndjson"), an_event(), an_event(userId=""), an_event(), {"a": 1})
+    result = call("validate", "events.ndjson")
+    places = [line for line in result.stdout.splitlines() if line.startswith("events")]
+
+    assert 1 == result.exit_code
+    assert ["events.ndjson:2", "events.ndjson:4"] == [place.partition(": ")[0] for place in places]
+    assert result.stdout.endswith("4 events: 2 valid, 2 invalid\n")
+
+
+def test_several_files_and_standard_input() -> None:
+    """`-` is standard input; an array counts as its elements."""
+    write(Path("a.json"), an_event())
+    result = call("validate", "a.json", "-", stdin=json.dumps([an_event(), an_event()]))
+
+    assert (0, "3 events: 3 valid, 0 invalid\n") == (result.exit_code, result.output)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"{", "not-json"),
+        (b"\xff\xfe{\x00", "wrong-encoding"),
+        (b'{"a": ' + b"[" * 50 + b"]" * 50 + b"}", "too-deep"),
+        (b'{"a": "' + b"x" * 1_048_576 + b'"}', "too-large"),
+        (b"[1, 2", "not-a-cloudevent"),
+        (json.dumps({**an_event(), "type": "user.moved"}).encode(), "unknown-type"),
+        (json.dumps({**an_event(), "dataschema": "urn:x"}).encode(), "unknown-schema"),
+        (json.dumps({**an_event(), "subject": "another"}).encode(), "subject-mismatch"),
+        (json.dumps(an_event(username="a")).encode(), "invalid-username"),
+    ],
+)
+def test_bad_input_has_a_stable_code(content: bytes, code: str) -> None:
+    """Whatever stands in the file, it is told and nothing breaks."""
+    Path("x.json").write_bytes(content)
+    result = call("validate", "--format", "json", "x.json")
+    told = json.loads(result.stdout.splitlines()[0])
+
+    assert 1 == result.exit_code
+    assert (False, code) == (told["valid"], told["code"])
+
+
+def test_json_for_programs() -> None:
+    """One object an event, with everything that the text says."""
+    write(Path("x.ndjson"), an_event(), an_event(email="x"))
+    result = call("validate", "x.ndjson", "--format", "json")
+    good, bad = map(json.loads, result.stdout.splitlines())
+
+    assert {
+        "file": "x.ndjson",
+        "line": 1,
+        "valid": True,
+        "type": "user.created",
+        "schema": SCHEMA,
+    } == good
+    assert ("schema-violation", 2) == (bad["code"], bad["line"])
+    assert [
+        {"pointer": "/data/email", "keyword": "format", "message": "must be an e-mail address"}
+    ] == bad["violations"]
+
+
+def test_show_mapped() -> None:
+    """The user that Keycloak would get, normalised."""
+    write(Path("x.json"), an_event())
+    heading, _, text = call("validate", "--show-mapped", "x.json").stdout.partition("\n")
+    by_json = json.loads(call("validate", "--show-mapped", "--format=json", "x.json").stdout)
+
+    assert f"x.json:1: valid ({SCHEMA})" == heading
+    assert {
+        "username": "ada@acme.example",
+        "email": "ada@acme.example",
+        "firstName": "Ada",
+        "lastName": "Lovelace",
+        "enabled": True,
+        "attributes": {"userId": ["u-1"], "tenantId": ["tenant-1"]},
+    } == json.loads(text)
+    assert json.loads(text) == by_json["mapped"]
+
+
+def test_bare_data() -> None:
+    """With --type the file holds data without an envelope."""
+    Path("data.json").write_text(json.dumps(an_event()["data"]))
+    result = call("validate", "--type", "user.created", "data.json")
+
+    assert (0, f"data.json:1: valid ({SCHEMA})\n") == (result.exit_code, result.output)
+
+
+def test_what_is_passed_over_is_valid() -> None:
+    """Ignored types and events out of scope get through, and say why nothing comes of them."""
+    mapping = 'matching = ["attributes.userId"]\nwhen = "data.tenantId == \'x\'"\n[user]\nusername = "data.userId"\n[user.attributes]\nuserId = "data.userId"\n'
+    Path("m.toml").write_text(mapping)
+    write(Path("x.json"), an_event())
+    scoped = call("validate", "x.json", "--set", "mapping.file=m.toml")
+    ignored = call("validate", "x.json", "--set", "events.ignore_types=user.created")
+
+    assert f"x.json:1: valid ({SCHEMA}, the mapping's `when` says no)\n" == scoped.output
+    assert "x.json:1: valid (its type is in events.ignore_types)\n" == ignored.output
+
+
+def test_an_envelope_of_the_producer() -> None:
+    """Settings describe another envelope."""
+    body = {"meta": {"id": "1", "kind": "UserCreated"}, "payload": an_event()["data"]}
+    Path("x.json").write_text(json.dumps(body))
+    Path("bridge.toml").write_text(
+        '[envelope]\nid = "body.meta.id"\ntype = "body.meta.kind"\ndata = "body.payload"\n'
+        'subject = "body.payload.userId"\ntypes = { UserCreated = "user.created" }\n'
+    )
+    result = call("validate", "x.json")
+
+    assert (0, f"x.json:1: valid ({SCHEMA})\n") == (result.exit_code, result.output)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nope.json"], "error: nope.json: cannot be read: No such file or directory"),
+        (["empty.json"], "error: empty.json: holds no event"),
+        (["x.json", "-c", "nope.toml"], "error: there is no settings file nope.toml"),
+        (["x.json", "--set", "a.b=c"], "error: --set a.b: unknown key"),
+        (["x.json", "--set", "mapping.file=bad.toml"], "error: "),
+    ],
+)
+def test_wrong_configuration(words: list[str], told: str) -> None:
+    """Exit code 2 and a sentence."""
+    write(Path("x.json"), an_event())
+    Path("empty.json").touch()
+    Path("bad.toml").write_text("matching = 3")
+    result = call("validate", *words)
+
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert result.stderr.startswith(told)
+    assert "fix:" in result.stderr

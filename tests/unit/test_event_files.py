@@ -1,0 +1,104 @@
+"""Event files under tests/events: adding one adds a test, and its name says what it is about."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keycloak_bridge.catalog import load_schemas
+from keycloak_bridge.core.errors import BridgeError, EventValidationError
+from keycloak_bridge.core.events import EnvelopeRules, decode
+from keycloak_bridge.core.model import Record, UserEvent
+
+EVENTS = Path(__file__).parents[1] / "events"
+VALID = sorted(EVENTS.glob("*/*/valid/*.json"))
+INVALID = sorted(p for p in EVENTS.glob("*/*/invalid/*.json") if ".expect" not in p.name)
+CATALOG = load_schemas()
+RULES = EnvelopeRules()
+
+
+def name_of(path: Path) -> str:
+    """Return what the file is about."""
+    return path.stem
+
+
+def validated(value: bytes) -> UserEvent:
+    """Return the event that `value` holds, validated."""
+    return CATALOG.validate(decode(Record("user-events", 0, 0, 0, None, value), RULES))
+
+
+@pytest.mark.parametrize("path", VALID, ids=name_of)
+def test_valid_event_is_accepted(path: Path) -> None:
+    """Its folder says of which type and version it is."""
+    kind, version = path.parts[-4:-2]
+
+    actual = validated(path.read_bytes())
+
+    assert actual.schema_id == f"urn:keycloak-bridge:schema:{kind}:{version}"
+
+
+@pytest.mark.parametrize("path", INVALID, ids=name_of)
+def test_invalid_event_is_refused_for_its_reason(path: Path) -> None:
+    """`<name>.expect.json` beside the event holds the code, and pointer and keyword of each violation."""
+    expected = json.loads(path.with_suffix(".expect.json").read_text(encoding="utf-8"))
+
+    with pytest.raises(BridgeError) as caught:
+        validated(path.read_bytes())
+
+    violations = [{"pointer": v.pointer, "keyword": v.keyword} for v in caught.value.violations]
+    assert {"code": caught.value.code, "violations": violations} == expected
+
+
+def test_the_two_thousand_events_are_valid() -> None:
+    """Every one of them, and each arrives with all its data."""
+    lines = (EVENTS / "user-created-2000.ndjson").read_bytes().splitlines()
+
+    actual = [dict(validated(line).data) for line in lines]
+
+    assert len(actual) == 2000
+    assert actual == [json.loads(line)["data"] for line in lines]
+
+
+STRINGS = ["userId", "email", "givenName", "familyName", "username", "locale", "tenantId"]
+SECRET = "\u2603planted@\u2603"
+NOT_TEXT = st.none() | st.integers() | st.booleans() | st.just([SECRET]) | st.just({"a": SECRET})
+
+
+@given(st.sampled_from(VALID), st.sampled_from(STRINGS), NOT_TEXT)
+def test_text_of_another_type_is_never_accepted(path: Path, name: str, value: object) -> None:
+    """A valid event with one property of a wrong type breaks that property, and tells no value."""
+    event = json.loads(path.read_bytes())
+    event["data"][name] = value
+
+    with pytest.raises(EventValidationError) as caught:
+        validated(json.dumps(event).encode())
+
+    assert [(v.pointer, v.keyword) for v in caught.value.violations] == [(f"/data/{name}", "type")]
+    assert SECRET not in repr((caught.value.message, caught.value.violations))
+
+
+@given(st.sampled_from(VALID), st.sampled_from(["userId", "email", "givenName", "familyName"]))
+def test_required_property_is_never_missed(path: Path, name: str) -> None:
+    """Nothing else in an event makes up for it."""
+    event = json.loads(path.read_bytes())
+    del event["data"][name]
+
+    with pytest.raises(EventValidationError) as caught:
+        validated(json.dumps(event).encode())
+
+    assert [v.pointer for v in caught.value.violations] == [f"/data/{name}"]
+
+
+@given(st.sampled_from(VALID), st.integers(min_value=0), st.integers(1, 255))
+def test_a_flipped_byte_is_accepted_or_told(path: Path, position: int, flip: int) -> None:
+    """Damage on the way is either harmless to the contract or a known error."""
+    value = bytearray(path.read_bytes())
+    value[position % len(value)] ^= flip
+    try:
+        event = validated(bytes(value))
+    except BridgeError as error:
+        assert error.disposition == "dead-letter"  # noqa: PT017
+    else:
+        assert CATALOG.violations(event.type, event.data, event.schema_id) == ()

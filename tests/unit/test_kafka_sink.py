@@ -1,0 +1,167 @@
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+from kafka import errors as kafka_errors
+
+from keycloak_bridge import kafka_sink
+from keycloak_bridge.core.errors import BrokerAccessError, BrokerError, BrokerUnavailableError
+from keycloak_bridge.core.model import Message
+from keycloak_bridge.kafka_sink import KafkaMessageSink
+from keycloak_bridge.settings import KafkaSettings
+
+
+class StubProducer:
+    """Remembers what was sent; its futures end as told."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.sent: list[dict[str, Any]] = []
+        self.send_error: Exception | None = None
+        self.future_error: Exception | None = None
+        self.waited: list[float] = []
+        self.closed_with: float | None = None
+
+    def send(self, topic: str, **what: Any) -> "StubProducer":
+        if self.send_error is not None:
+            raise self.send_error
+        self.sent.append({"topic": topic, **what})
+        return self
+
+    def get(self, timeout: float) -> None:
+        self.waited.append(timeout)
+        if self.future_error is not None:
+            raise self.future_error
+
+    def close(self, timeout: float) -> None:
+        self.closed_with = timeout
+
+
+@pytest.fixture
+def sink(monkeypatch: pytest.MonkeyPatch) -> KafkaMessageSink:
+    """A sink over the stub."""
+    monkeypatch.setattr(kafka_sink, "KafkaProducer", StubProducer)
+    return KafkaMessageSink(KafkaSettings())
+
+
+@pytest.fixture
+def stub(sink: KafkaMessageSink) -> StubProducer:
+    """The stub behind the sink."""
+    producer: StubProducer = sink._producer
+    return producer
+
+
+def test_every_replica_must_have_it(stub: StubProducer) -> None:
+    """Acknowledged means written everywhere, once; bytes go as they are."""
+    assert ("all", True) == (stub.options["acks"], stub.options["enable_idempotence"])
+    assert [] == [name for name in stub.options if "serializer" in name]
+
+
+def test_kafka_python_knows_every_option_of_the_sink(stub: StubProducer) -> None:
+    """A misspelt option would be refused only in front of a real broker."""
+    assert set() == set(stub.options) - set(KafkaProducer.DEFAULT_CONFIG)
+
+
+def test_a_message_goes_as_it_is(sink: KafkaMessageSink, stub: StubProducer) -> None:
+    """Key, value, headers in order and timestamp."""
+    headers = (("b", b"\xff"), ("a", b"1"), ("b", b"2"))
+
+    sink.publish(Message("t", b"k", b"\x00v", headers, timestamp_ms=42)).wait(3.0)
+
+    assert [
+        {
+            "topic": "t",
+            "key": b"k",
+            "value": b"\x00v",
+            "headers": [("b", b"\xff"), ("a", b"1"), ("b", b"2")],
+            "timestamp_ms": 42,
+        }
+    ] == stub.sent
+    assert [3.0] == stub.waited
+
+
+def test_a_null_header_becomes_an_empty_one(sink: KafkaMessageSink, stub: StubProducer) -> None:
+    """kafka-python refuses null headers; a dead letter must go out all the same."""
+    sink.publish(Message("t", b"k", b"v", (("trace", None),)))
+
+    assert [("trace", b"")] == stub.sent[0]["headers"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        (None, None, (None, b"")),
+        (b"k", None, (b"k", None)),
+        (None, b"v", (None, b"v")),
+    ],
+)
+def test_a_record_without_key_and_value_is_sent(
+    sink: KafkaMessageSink,
+    stub: StubProducer,
+    key: bytes | None,
+    value: bytes | None,
+    expected: tuple[bytes | None, bytes | None],
+) -> None:
+    """kafka-python refuses a record that has neither, so it gets an empty value; tombstones stay."""
+    sink.publish(Message("t", key, value))
+
+    assert expected == (stub.sent[0]["key"], stub.sent[0]["value"])
+
+
+@pytest.mark.parametrize("where", ["send_error", "future_error"])
+@pytest.mark.parametrize(
+    "kind", [kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError]
+)
+def test_a_record_that_is_too_large_stops(
+    sink: KafkaMessageSink, stub: StubProducer, where: str, kind: type[Exception]
+) -> None:
+    """Waiting does not shrink it, whether the client or the broker says so; the remedy names the topic."""
+    setattr(stub, where, kind())
+
+    with pytest.raises(BrokerAccessError) as caught:
+        sink.publish(Message("letters", b"k", b"v")).wait(1.0)
+
+    assert "max.message.bytes of topic letters" in str(caught.value.remedy)
+
+
+def test_a_compacted_topic_is_named(sink: KafkaMessageSink, stub: StubProducer) -> None:
+    """Such a topic refuses records without a key for good."""
+    stub.future_error = kafka_errors.InvalidRecordError()
+
+    with pytest.raises(BrokerAccessError) as caught:
+        sink.publish(Message("letters", None, b"v")).wait(1.0)
+
+    assert "cleanup.policy of topic letters" in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize("where", ["send_error", "future_error"])
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (kafka_errors.KafkaTimeoutError(), BrokerUnavailableError),
+        (kafka_errors.NotEnoughReplicasError(), BrokerUnavailableError),
+        (kafka_errors.TopicAuthorizationFailedError(), BrokerAccessError),
+        (ValueError(), BrokerUnavailableError),
+    ],
+)
+def test_failures_are_ours(
+    sink: KafkaMessageSink,
+    stub: StubProducer,
+    where: str,
+    raw: Exception,
+    expected: type[BrokerError],
+) -> None:
+    """What can pass is waited for, what cannot stops; the sentence names the topic."""
+    setattr(stub, where, raw)
+
+    with pytest.raises(expected) as caught:
+        sink.publish(Message("user-results", b"k", b"v")).wait(1.0)
+
+    assert "user-results" in caught.value.message
+
+
+def test_close_sends_what_is_buffered(sink: KafkaMessageSink, stub: StubProducer) -> None:
+    """Within bounds."""
+    sink.close()
+
+    assert stub.closed_with is not None

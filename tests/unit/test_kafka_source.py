@@ -1,0 +1,371 @@
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer, OffsetAndMetadata
+from kafka import TopicPartition as KafkaTopicPartition
+from kafka import errors as kafka_errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import MemberState
+
+from keycloak_bridge import kafka_source
+from keycloak_bridge.core.errors import (
+    BrokerAccessError,
+    BrokerUnavailableError,
+    PartitionRevokedError,
+)
+from keycloak_bridge.core.model import Record, TopicPartition
+from keycloak_bridge.kafka_source import KafkaEventSource
+from keycloak_bridge.settings import KafkaSettings
+
+TOPIC = "user-events"
+K0, K1 = KafkaTopicPartition(TOPIC, 0), KafkaTopicPartition(TOPIC, 1)
+P0, P1 = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
+
+
+@dataclass
+class Raw:
+    """What kafka-python gives for a record."""
+
+    offset: int
+    key: bytes | None = b"u-1"
+    value: bytes | None = b"{}"
+    headers: list[tuple[str, bytes | None]] = field(default_factory=list)
+    topic: str = TOPIC
+    partition: int = 0
+    timestamp: int = 1_793_577_600_000
+
+
+class StubConsumer:
+    """Behaves like kafka-python's consumer as far as the source asks, and remembers how it was asked."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.assigned: list[KafkaTopicPartition] = [K0, K1]
+        self.paused_now: set[KafkaTopicPartition] = set()
+        self.batches: dict[KafkaTopicPartition, list[Raw]] = {}
+        self.polls: list[dict[str, int]] = []
+        self.commits: list[dict[KafkaTopicPartition, OffsetAndMetadata]] = []
+        self.commits_stored: dict[KafkaTopicPartition, int | None] = {}
+        self.beginnings: dict[KafkaTopicPartition, int] = {K0: 0, K1: 0}
+        self.ends: dict[KafkaTopicPartition, int] = {K0: 0, K1: 0}
+        self.position_of: dict[KafkaTopicPartition, int | None] = {K0: 0, K1: 0}
+        self.partition_numbers: set[int] | None = {1, 0}
+        self.gone: set[KafkaTopicPartition] = set()
+        self.state: str = MemberState.STABLE
+        self.error: Exception | None = None
+        self.closed_with: int | None = None
+
+    def subscribe(self, topics: list[str], listener: Any) -> None:
+        self.topics = topics
+        self.listener = listener
+
+    def assignment(self) -> set[KafkaTopicPartition]:
+        return set(self.assigned)
+
+    def pause(self, *partitions: KafkaTopicPartition) -> None:
+        self._known(partitions)
+        self.paused_now.update(partitions)
+
+    def resume(self, *partitions: KafkaTopicPartition) -> None:
+        self._known(partitions)
+        self.paused_now.difference_update(partitions)
+
+    def paused(self) -> set[KafkaTopicPartition]:
+        return set(self.paused_now)
+
+    def poll(self, timeout_ms: int, max_records: int) -> dict[KafkaTopicPartition, list[Raw]]:
+        self._fail()
+        self.polls.append({"timeout_ms": timeout_ms, "max_records": max_records})
+        return {
+            at: raws
+            for at, raws in self.batches.items()
+            if at in self.assignment() - self.paused_now
+        }
+
+    def commit(
+        self, offsets: dict[KafkaTopicPartition, OffsetAndMetadata], timeout_ms: int
+    ) -> None:
+        self._fail()
+        self.commits.append(offsets)
+
+    def position(self, partition: KafkaTopicPartition, timeout_ms: int) -> int | None:
+        if partition in self.gone:
+            raise kafka_errors.IllegalStateError("Partition is not assigned")
+        self._fail()
+        return self.position_of[partition]
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        return self.partition_numbers
+
+    def beginning_offsets(
+        self, partitions: list[KafkaTopicPartition], timeout_ms: int
+    ) -> dict[KafkaTopicPartition, int]:
+        return {at: self.beginnings[at] for at in partitions}
+
+    def end_offsets(
+        self, partitions: list[KafkaTopicPartition], timeout_ms: int
+    ) -> dict[KafkaTopicPartition, int]:
+        self._fail()
+        return {at: self.ends[at] for at in partitions}
+
+    def committed(self, partition: KafkaTopicPartition, timeout_ms: int) -> int | None:
+        self._fail()
+        return self.commits_stored.get(partition)
+
+    def group_metadata(self) -> Any:
+        return self
+
+    def close(self, timeout_ms: int) -> None:
+        self._fail()
+        self.closed_with = timeout_ms
+
+    def _known(self, partitions: Collection[KafkaTopicPartition]) -> None:
+        for partition in partitions:
+            if partition in self.gone or partition not in self.assigned:
+                raise KeyError(partition)
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch) -> KafkaEventSource:
+    """A source over the stub."""
+    monkeypatch.setattr(kafka_source, "KafkaConsumer", StubConsumer)
+    return KafkaEventSource(KafkaSettings(), topic=TOPIC, group_id="keycloak-bridge")
+
+
+@pytest.fixture
+def stub(source: KafkaEventSource) -> StubConsumer:
+    """The stub behind the source."""
+    consumer: StubConsumer = source._consumer
+    return consumer
+
+
+def test_the_consumer_is_set_up_to_lose_nothing(stub: StubConsumer) -> None:
+    """Nothing is committed by itself, nothing skipped, nothing read that was taken back."""
+    wanted = {
+        "group_id": "keycloak-bridge",
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "isolation_level": "read_committed",
+        "allow_auto_create_topics": False,
+        "partition_assignment_strategy": (CooperativeStickyAssignor,),
+    }
+
+    assert wanted == {name: stub.options[name] for name in wanted}
+    assert [TOPIC] == stub.topics
+
+
+def test_bytes_stay_bytes(stub: StubConsumer) -> None:
+    """A deserializer that raises hangs kafka-python, so there is none."""
+    assert [] == [name for name in stub.options if "deserializer" in name]
+
+
+def test_kafka_python_knows_every_option_of_the_source(stub: StubConsumer) -> None:
+    """A misspelt option would be refused only in front of a real broker."""
+    assert set() == set(stub.options) - set(KafkaConsumer.DEFAULT_CONFIG)
+
+
+def test_membership_settings_become_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three settings of the group arrive under kafka-python's names."""
+    monkeypatch.setattr(kafka_source, "KafkaConsumer", StubConsumer)
+    settings = KafkaSettings(session_timeout=7.5, heartbeat_interval=1.5, max_poll_interval=60.0)
+
+    options = KafkaEventSource(settings, topic=TOPIC, group_id="g")._consumer.options
+
+    assert (7500, 1500, 60_000) == (
+        options["session_timeout_ms"],
+        options["heartbeat_interval_ms"],
+        options["max_poll_interval_ms"],
+    )
+
+
+def test_records_come_untouched_and_in_order(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Key, value and headers are the bytes of Kafka, null values included."""
+    headers: list[tuple[str, bytes | None]] = [("b", b"\xff"), ("a", None), ("b", b"")]
+    stub.batches = {K0: [Raw(4, headers=headers), Raw(6, key=None, value=None)]}
+
+    records = source.poll(0.25)
+
+    assert [
+        Record(
+            TOPIC,
+            0,
+            4,
+            1_793_577_600_000,
+            b"u-1",
+            b"{}",
+            (("b", b"\xff"), ("a", None), ("b", b"")),
+        ),
+        Record(TOPIC, 0, 6, 1_793_577_600_000, None, None, ()),
+    ] == records
+    assert [{"timeout_ms": 250, "max_records": 100}] == stub.polls
+
+
+def test_pause_holds_for_partitions_that_come_later(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """A newly assigned partition starts unpaused, so each poll pauses all."""
+    stub.assigned = [K0]
+    stub.batches = {K0: [Raw(0)], K1: [Raw(0, partition=1)]}
+    source.set_paused(True)
+
+    first = source.poll(0)
+    stub.assigned = [K0, K1]
+    second = source.poll(0)
+
+    assert ([], []) == (first, second)
+    assert {K0, K1} == stub.paused_now
+
+
+def test_resume_lets_everything_flow_again(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Whatever was paused is not afterwards."""
+    stub.batches = {K0: [Raw(0)]}
+    source.set_paused(True)
+    source.poll(0)
+
+    source.set_paused(False)
+
+    assert [0] == [record.offset for record in source.poll(0)]
+    assert set() == stub.paused_now
+
+
+def test_a_partition_that_leaves_in_between_is_no_crash(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """The IO thread may revoke between asking for the assignment and using it."""
+    stub.gone = {K0}
+    stub.position_of = {K1: 9}
+    source.set_paused(True)
+    source.poll(0)
+
+    positions = source.positions()
+    stub.paused_now = {K0, K1}
+    source.set_paused(False)
+
+    assert {P1: 9} == positions
+    assert {K0} == stub.paused_now
+
+
+def test_revoked_and_lost_partitions_are_told_once(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """Both count as taken away; asking again gives only what is new."""
+    stub.listener.on_partitions_revoked([K0])
+    stub.listener.on_partitions_lost([K1])
+    stub.listener.on_partitions_assigned([K0])
+
+    assert frozenset({P0, P1}) == source.take_revoked()
+    assert frozenset() == source.take_revoked()
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (MemberState.UNJOINED, False),
+        (MemberState.REBALANCING, False),
+        (MemberState.STABLE, True),
+    ],
+)
+def test_joined_means_stable(
+    source: KafkaEventSource, stub: StubConsumer, state: str, expected: bool
+) -> None:
+    """Only a settled member of the group counts."""
+    stub.state = state
+
+    assert expected is source.joined()
+
+
+def test_commit_hands_over_the_next_offsets(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """The offsets go as they are, without metadata."""
+    source.commit({P0: 7, P1: 1})
+
+    assert [{K0: OffsetAndMetadata(7, "", -1), K1: OffsetAndMetadata(1, "", -1)}] == stub.commits
+
+
+def test_nothing_to_commit_asks_nobody(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """No call for an empty commit."""
+    source.commit({})
+
+    assert [] == stub.commits
+
+
+def test_positions_leave_out_what_is_unknown(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """A partition whose position is being looked up has none yet."""
+    stub.position_of = {K0: 5, K1: None}
+
+    assert {P0: 5} == source.positions()
+
+
+def test_ends_are_of_every_partition(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Other members' partitions count too."""
+    stub.assigned = []
+    stub.ends = {K0: 3, K1: 4}
+
+    assert {P0: 3, P1: 4} == source.end_offsets()
+
+
+def test_committed_falls_back_to_the_beginning(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """Without a commit, or with one that retention has overtaken, the beginning counts."""
+    stub.beginnings = {K0: 10, K1: 10}
+    stub.commits_stored = {K0: None, K1: 12}
+
+    assert {P0: 10, P1: 12} == source.committed()
+
+
+def test_a_topic_nobody_knows_has_no_partitions(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """No metadata is no crash."""
+    stub.partition_numbers = None
+
+    assert {} == source.end_offsets()
+
+
+CALLS: dict[str, Callable[[KafkaEventSource], object]] = {
+    "poll": lambda source: source.poll(0),
+    "commit": lambda source: source.commit({P0: 1}),
+    "positions": lambda source: source.positions(),
+    "end_offsets": lambda source: source.end_offsets(),
+    "committed": lambda source: source.committed(),
+    "close": lambda source: source.close(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (kafka_errors.NodeNotReadyError(), BrokerUnavailableError),
+        (kafka_errors.RebalanceInProgressError(), PartitionRevokedError),
+        (kafka_errors.GroupAuthorizationFailedError(), BrokerAccessError),
+        (OSError(), BrokerUnavailableError),
+    ],
+)
+def test_no_call_lets_foreign_errors_out(
+    source: KafkaEventSource,
+    stub: StubConsumer,
+    call: Callable[[KafkaEventSource], object],
+    raw: Exception,
+    expected: type[Exception],
+) -> None:
+    """Whatever kafka-python raises comes out as the bridge's own error."""
+    stub.error = raw
+
+    with pytest.raises(expected) as caught:
+        call(source)
+
+    assert raw is caught.value.__cause__
+
+
+def test_close_leaves_within_bounds(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """A group that does not answer cannot hold up the end."""
+    source.close()
+
+    assert stub.closed_with is not None

@@ -1,0 +1,511 @@
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from stage_harness import (
+    DEAD_LETTERS,
+    EVENTS,
+    PLANTED,
+    RESULTS,
+    STRUCTURED,
+    Flow,
+    event_of,
+    interpretation,
+    record_of,
+)
+
+from keycloak_bridge.core.contracts import dead_letter_headers
+from keycloak_bridge.core.errors import (
+    BridgeError,
+    BrokerAccessError,
+    BrokerUnavailableError,
+    DeadLetterError,
+    KeycloakAuthError,
+    KeycloakConflictError,
+    KeycloakNotFoundError,
+    KeycloakRejectedError,
+    KeycloakUnavailableError,
+    MailDeliveryError,
+    Violation,
+)
+from keycloak_bridge.core.model import (
+    DEAD_LETTER,
+    INVITATION_DUE,
+    RESULT,
+    Message,
+    Record,
+    UserRepresentation,
+)
+from keycloak_bridge.core.ports import Acknowledgement
+from keycloak_bridge.stages import EventPolicy
+
+USER_CREATED_1_0 = "urn:keycloak-bridge:schema:user.created:1.0"
+
+
+# the provision stage: what works
+
+
+def test_an_event_becomes_a_user_an_invitation_and_a_result() -> None:
+    """One record, one user, one invitation, one line of news with ids only."""
+    flow = Flow()
+
+    flow.handle(event_of())
+
+    (user,) = flow.keycloak.users()
+    assert [
+        {
+            "outcome": "provisioned",
+            "action": "created",
+            "eventId": "event-1",
+            "eventType": "user.created",
+            "userId": "u-1",
+            "keycloakId": user["id"],
+            "schemaId": USER_CREATED_1_0,
+        }
+    ] == flow.results
+    assert [b"u-1"] == [record.key for record in flow.invitations]
+    assert [] == flow.letters
+
+
+def test_the_same_record_again_tells_the_same_and_creates_nothing() -> None:
+    """Redelivery gives a result of the same id, so that consumers can tell it."""
+    flow = Flow()
+
+    flow.handle(event_of())
+    flow.handle(event_of())
+
+    assert 1 == len(flow.keycloak.users())
+    assert ["created", "unchanged"] == [result["action"] for result in flow.results]
+    assert 1 == len({json.loads(r.value or b"")["id"] for r in flow.broker.records(RESULTS)})
+
+
+def test_an_ignored_type_gives_no_news() -> None:
+    """Events of other systems on the same topic are none of ours."""
+    flow = Flow(policy=EventPolicy(ignored_types={"order.placed"}))
+
+    flow.handle(event_of(type="order.placed", data={"userId": ...}))
+
+    assert ([], [], []) == (flow.results, flow.letters, flow.keycloak.calls)
+
+
+def test_a_tombstone_is_skipped_with_a_result() -> None:
+    """Under the policy `ignore` the deleted key is told and nothing is touched."""
+    flow = Flow(policy=EventPolicy(ignore_tombstones=True))
+
+    flow.handle(None, key=b"u-1")
+
+    assert [{"outcome": "skipped", "reason": "tombstone", "userId": "u-1"}] == flow.results
+    assert ([], []) == (flow.letters, flow.keycloak.calls)
+
+
+def test_a_tombstone_is_a_dead_letter_where_none_is_meant() -> None:
+    """Under the policy `dead-letter` it goes there, still without a value."""
+    flow = Flow(policy=EventPolicy(ignore_tombstones=False))
+
+    flow.handle(None, key=b"u-1")
+
+    assert [("decode", "tombstone")] == flow.reasons
+    assert (b"u-1", None) == (flow.letters[0][0].key, flow.letters[0][0].value)
+    assert [("rejected", "tombstone", "u-1")] == [
+        (r["outcome"], r["reason"], r["userId"]) for r in flow.results
+    ]
+
+
+def test_a_tombstone_without_a_key_is_skipped_too() -> None:
+    """There is nobody to name."""
+    flow = Flow()
+
+    flow.handle(None)
+
+    assert [{"outcome": "skipped", "reason": "tombstone"}] == flow.results
+
+
+# the provision stage: what never can
+
+BAD: Mapping[str, tuple[Any, tuple[str, str]]] = {
+    "no JSON": (b"{oops", ("decode", "not-json")),
+    "no object": (b"[1]", ("decode", "not-a-cloudevent")),
+    "no subject": (event_of(subject=7), ("decode", "invalid-envelope")),
+    "unknown type": (event_of(type="user.renamed"), ("schema", "unknown-type")),
+    "unknown schema": (
+        event_of(dataschema="urn:keycloak-bridge:schema:user.created:9.9"),
+        ("schema", "unknown-schema"),
+    ),
+    "schema": (event_of(data={"email": ...}), ("schema", "schema-violation")),
+    "mapping": (event_of(data={"roles": ["root"]}), ("map", "role-not-allowed")),
+    "other subject": (event_of(subject="u-2"), ("map", "subject-mismatch")),
+    "missing group": (event_of(data={"groups": ["/nope"]}), ("keycloak", "group-missing")),
+    "missing role": (event_of(data={"roles": ["auditor"]}), ("keycloak", "role-not-found")),
+}
+
+
+@pytest.mark.parametrize(("event", "expected"), BAD.values(), ids=BAD)
+def test_what_never_can_succeed_is_a_dead_letter_and_news(
+    event: Any, expected: tuple[str, str]
+) -> None:
+    """The untouched record with stage, code and advice; a result with the same code; then it is done."""
+    flow = Flow()
+    record = record_of(event)
+
+    flow.settle(flow.provision.handle(record))
+
+    ((letter, reason),) = flow.letters
+    assert [expected] == flow.reasons
+    assert (record.key, record.value) == (letter.key, letter.value)
+    assert STRUCTURED == letter.headers[:1]
+    assert ("user-events", "3", "42", "keycloak-bridge", "1") == tuple(
+        reason[name] for name in ("topic", "partition", "offset", "group", "attempts")
+    )
+    assert [("rejected", expected[1])] == [(r["outcome"], r["reason"]) for r in flow.results]
+
+
+def test_a_dead_letter_names_event_and_schema_as_far_as_known() -> None:
+    """Behind the envelope both are known; the pointers stand in the headers and in the result."""
+    flow = Flow()
+
+    flow.handle(event_of(data={"email": "nowhere"}))
+
+    reason = flow.letters[0][1]
+    assert ("event-1", USER_CREATED_1_0) == (reason["event-id"], reason["schema-id"])
+    assert ["/data/email"] == [one["pointer"] for one in json.loads(reason["errors"])]
+    assert [["/data/email"]] == [[v["pointer"] for v in r["violations"]] for r in flow.results]
+
+
+def test_a_broken_envelope_still_tells_what_could_be_read() -> None:
+    """The id is readable although another attribute is wrong."""
+    flow = Flow()
+
+    flow.handle(event_of(time="yesterday"))
+
+    assert [("event-1", "u-1")] == [(r["eventId"], r["userId"]) for r in flow.results]
+    assert "event-1" == flow.letters[0][1]["event-id"]
+
+
+def test_a_record_that_cannot_be_read_at_all_is_told_by_its_position() -> None:
+    """Two such records have different results."""
+    flow = Flow()
+
+    flow.handle(b"{", key=b"u-1")
+
+    (record,) = flow.broker.records(RESULTS)
+    assert "user-events/3/42/rejected" == json.loads(record.value or b"")["id"]
+
+
+def test_an_email_of_somebody_else_is_a_conflict() -> None:
+    """The account that was there stays as it is."""
+    flow = Flow()
+    flow.keycloak.add_user(
+        UserRepresentation(username="else", email="planted.mail@acme.example", enabled=True)
+    )
+
+    flow.handle(event_of())
+
+    assert [("keycloak", "conflict")] == flow.reasons
+    assert ["else"] == [user["username"] for user in flow.keycloak.users()]
+
+
+def test_a_user_that_keycloak_refuses_is_a_dead_letter_with_its_status() -> None:
+    """The status and what Keycloak points at are in the headers."""
+    flow = Flow()
+    flow.keycloak.fail(
+        "create",
+        KeycloakRejectedError(
+            "Keycloak refuses the user",
+            status=400,
+            violations=[Violation("/user/email", "error-invalid-email", "must be valid")],
+        ),
+    )
+
+    flow.handle(event_of())
+
+    reason = flow.letters[0][1]
+    assert ("keycloak", "keycloak-rejected", "400") == (
+        reason["stage"],
+        reason["code"],
+        reason["http-status"],
+    )
+    assert "/user/email" == json.loads(reason["errors"])[0]["pointer"]
+
+
+@pytest.mark.parametrize("error", [KeycloakConflictError("taken"), KeycloakNotFoundError("gone")])
+def test_what_fails_again_after_planning_anew_is_a_dead_letter(error: BridgeError) -> None:
+    """Once is bad luck, twice is the event's own fault."""
+    flow = Flow()
+    flow.keycloak.fail("create", error, times=2)
+
+    flow.handle(event_of())
+
+    assert [("keycloak", error.code)] == flow.reasons
+
+
+def test_an_old_dead_letter_that_fails_again_counts_on() -> None:
+    """Its headers are replaced, its bytes are the same as ever."""
+    flow = Flow()
+    flow.handle(b"{oops", key=b"u-1")
+    first, _ = flow.letters[0]
+
+    flow.settle(flow.provision.handle(first))
+
+    (_, _), (second, reason) = flow.letters
+    assert ("2", DEAD_LETTERS) == (reason["attempts"], reason["topic"])
+    assert (first.key, first.value) == (second.key, second.value)
+    names = [name for name, _ in second.headers]
+    assert len(names) == len(set(names))
+
+
+# the provision stage: what may pass, or must stop
+
+PASSING = [
+    KeycloakUnavailableError("down", retry_after_s=3.0),
+    KeycloakAuthError("refused"),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: error.code)
+@pytest.mark.parametrize("call", ["find", "create"])
+def test_an_outage_is_raised_untouched(call: str, error: BridgeError) -> None:
+    """The worker decides: no result, no dead letter, the very same error."""
+    flow = Flow()
+    flow.keycloak.fail(call, error)
+
+    with pytest.raises(BridgeError) as caught:
+        flow.handle(event_of())
+
+    assert error is caught.value
+    assert ([], []) == (flow.results, flow.letters)
+
+
+def test_a_broker_that_is_away_is_no_fault_of_the_record() -> None:
+    """The failure comes out of the acknowledgement."""
+    flow = Flow()
+    flow.broker.publish_errors = [BrokerUnavailableError("gone")]
+
+    with pytest.raises(BrokerUnavailableError):
+        flow.handle(event_of())
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (BrokerAccessError("too large", remedy="raise it"), DeadLetterError),
+        (BrokerUnavailableError("gone"), BrokerUnavailableError),
+    ],
+)
+def test_a_dead_letter_that_is_refused_for_good_stops(
+    raised: BridgeError, expected: type[BridgeError]
+) -> None:
+    """A record that is nowhere must not be committed past; an outage is waited for as ever."""
+    flow = Flow()
+    flow.broker.publish_errors = [raised]
+
+    with pytest.raises(expected) as caught:
+        flow.handle(b"{oops")
+
+    assert raised.remedy == caught.value.remedy
+
+
+def test_a_dead_letter_that_is_refused_at_once_stops_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client itself may refuse a record before it is sent."""
+    flow = Flow()
+
+    def publish(message: Message) -> Acknowledgement:
+        raise BrokerAccessError("too large")
+
+    monkeypatch.setattr(flow.broker, "publish", publish)
+
+    with pytest.raises(DeadLetterError) as caught:
+        flow.handle(b"{oops")
+
+    assert "user-events/3@42" in caught.value.message
+
+
+# the invite stage
+
+
+def an_invitation(flow: Flow) -> Record:
+    """Return the record that the provision stage wrote for a new user."""
+    flow.handle(event_of())
+    return flow.invitations[-1]
+
+
+def test_an_invitation_becomes_a_mail_and_a_result() -> None:
+    """The mail is out, the news holds ids only."""
+    flow = Flow()
+    record = an_invitation(flow)
+
+    flow.handle_invitation(record)
+
+    (user,) = flow.keycloak.users()
+    assert [user["id"]] == [mail.user_id for mail in flow.keycloak.mails]
+    assert {
+        "outcome": "invited",
+        "eventId": "event-1",
+        "userId": "u-1",
+        "keycloakId": user["id"],
+    } == flow.results[-1]
+
+
+def _without_keycloak_id(invitation: dict[str, Any]) -> dict[str, Any]:
+    del invitation["data"]["keycloakId"]
+    return invitation
+
+
+BROKEN: Mapping[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "not JSON": (lambda _: b"{", "not-json"),
+    "another event": (lambda _: event_of(), "not-an-invitation"),
+    "without time": (
+        lambda one: {name: value for name, value in one.items() if name != "time"},
+        "not-an-invitation",
+    ),
+    "breaks its schema": (_without_keycloak_id, "schema-violation"),
+    "unknown schema": (lambda one: one | {"dataschema": "urn:else"}, "unknown-schema"),
+    "tombstone": (lambda _: None, "tombstone"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "code"), BROKEN.values(), ids=BROKEN)
+def test_a_record_that_is_no_invitation_is_a_dead_letter(
+    spoil: Callable[[dict[str, Any]], Any], code: str
+) -> None:
+    """Whatever else stands on the topic is given up with stage `invite`, and no mail goes out."""
+    flow = Flow()
+    good = json.loads(an_invitation(flow).value or b"")
+
+    flow.handle_invitation(record_of(spoil(good), key=b"u-1"))
+
+    assert [("invite", code)] == flow.reasons
+    assert ("rejected", code) == (flow.results[-1]["outcome"], flow.results[-1]["reason"])
+    assert [] == flow.keycloak.mails
+
+
+@pytest.mark.parametrize(
+    "error",
+    [*PASSING, MailDeliveryError("the SMTP server is away")],
+    ids=lambda error: error.code,
+)
+def test_a_mail_that_may_go_out_later_is_raised_untouched(error: BridgeError) -> None:
+    """No dead letter for an SMTP outage: the worker waits."""
+    flow = Flow()
+    record = an_invitation(flow)
+    flow.keycloak.fail("execute_actions_email", error)
+    told = len(flow.results)
+
+    with pytest.raises(BridgeError) as caught:
+        flow.handle_invitation(record)
+
+    assert error is caught.value
+    assert ([], told) == (flow.letters, len(flow.results))
+
+
+def test_a_mail_that_keycloak_refuses_is_a_dead_letter_that_names_the_user() -> None:
+    """A wrong redirect URI, say; the result carries the ids of the invitation."""
+    flow = Flow()
+    record = an_invitation(flow)
+    flow.keycloak.fail("execute_actions_email", KeycloakRejectedError("no such client", status=400))
+
+    flow.handle_invitation(record)
+
+    assert [("invite", "keycloak-rejected")] == flow.reasons
+    assert ("event-1", "u-1", flow.keycloak.users()[0]["id"]) == tuple(
+        flow.results[-1][name] for name in ("eventId", "userId", "keycloakId")
+    )
+
+
+def test_a_user_that_is_gone_gets_no_mail_and_a_result() -> None:
+    """Somebody deleted the user meanwhile."""
+    flow = Flow()
+    record = an_invitation(flow)
+    flow.keycloak.delete_user(flow.keycloak.users()[0]["id"])
+
+    flow.handle_invitation(record)
+
+    assert ("skipped", "user-not-found") == (
+        flow.results[-1]["outcome"],
+        flow.results[-1]["reason"],
+    )
+
+
+# everything that leaves the bridge
+
+
+@pytest.fixture
+def everything() -> Flow:
+    """A flow that has published every kind of message at least once."""
+    flow = Flow(policy=EventPolicy(ignore_tombstones=False))
+    for event, _ in BAD.values():
+        flow.settle(flow.provision.handle(record_of(event)))
+    flow.handle(None, key=b"u-1")
+    flow.handle(event_of(data={"active": False}, subject="u-3") | {"data": {}})
+    record = an_invitation(flow)
+    flow.handle_invitation(record)
+    flow.handle_invitation(record)
+    flow.handle_invitation(record_of(event_of(), key=b"u-1"))
+    flow.handle(event_of("u-9", "event-9"))
+    flow.keycloak.fail("create", KeycloakRejectedError("refused", status=400))
+    flow.handle(event_of("u-8", "event-8", data={"email": "other.planted@acme.example"}))
+    return flow
+
+
+def test_everything_that_is_published_keeps_its_schema(everything: Flow) -> None:
+    """Results, invitations and the headers of dead letters fit the schemas that consumers get."""
+    catalog = interpretation().catalog
+
+    def broken(kind: str, records: list[Record]) -> list[Any]:
+        events = [json.loads(record.value or b"") for record in records]
+        assert {(kind, f"urn:keycloak-bridge:schema:{kind}:1.0")} == {
+            (event["type"], event["dataschema"]) for event in events
+        }
+        return [catalog.violations(kind, event["data"], event["dataschema"]) for event in events]
+
+    letters = [record for record, _ in everything.letters]
+    assert {()} == set(broken(RESULT, everything.broker.records(RESULTS)))
+    assert {()} == set(broken(INVITATION_DUE, everything.invitations))
+    assert {()} == {
+        catalog.violations(DEAD_LETTER, dict(dead_letter_headers(letter))) for letter in letters
+    }
+    assert {"provisioned", "rejected", "skipped", "invited"} == {
+        result["outcome"] for result in everything.results
+    }
+
+
+def test_everything_that_is_published_is_a_cloudevent_keyed_by_user(everything: Flow) -> None:
+    """A consumer can rely on envelope and order; the key is the subject."""
+    for record in everything.broker.records(RESULTS) + everything.invitations:
+        event = json.loads(record.value or b"")
+        assert {"specversion", "id", "source", "type", "time", "datacontenttype"} <= set(event)
+        assert ("1.0", "/keycloak-bridge") == (event["specversion"], event["source"])
+        assert (record.key or b"").decode() == event.get("subject", "")
+        assert STRUCTURED == record.headers
+
+
+def test_no_personal_data_leaves_the_bridge(
+    everything: Flow, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Names, addresses and numbers of the events are in no message of ours."""
+    told = everything.published().decode() + caplog.text
+
+    assert [] == [value for value in (*PLANTED, "planted") if value.casefold() in told.casefold()]
+
+
+def test_each_record_is_one_line_of_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The line names record, event, user, outcome and duration, and no personal data."""
+    flow = Flow()
+
+    with caplog.at_level("INFO", "keycloak_bridge.stages"):
+        flow.handle(event_of())
+
+    (line,) = caplog.records
+    fields: dict[str, Any] = line.bridge_fields  # type: ignore[attr-defined]
+    assert {
+        "action": "provisioned",
+        "topic": EVENTS,
+        "partition": 3,
+        "offset": 42,
+        "event_id": "event-1",
+        "event_type": "user.created",
+        "user_id": "u-1",
+        "keycloak_id": flow.keycloak.users()[0]["id"],
+        "operation": "created",
+        "duration_ms": 0.0,
+    } == fields
