@@ -1,5 +1,6 @@
 """The composition root: the only module that builds concrete objects from settings."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -10,7 +11,11 @@ from functools import partial
 
 from keycloak_bridge import __version__
 from keycloak_bridge.core.contracts import invitation_message
-from keycloak_bridge.core.errors import ConfigError, KeycloakAuthError
+from keycloak_bridge.core.errors import (
+    BrokerUnavailableError,
+    ConfigError,
+    KeycloakAuthError,
+)
 from keycloak_bridge.core.model import (
     BOOKKEEPING_ATTRIBUTES,
     Invitation,
@@ -19,6 +24,7 @@ from keycloak_bridge.core.model import (
 from keycloak_bridge.core.ports import Acknowledgement, Clock, EventSource, MessageSink
 from keycloak_bridge.core.retry import RetryPolicy
 from keycloak_bridge.core.status import Status
+from keycloak_bridge.core.user_locks import UserLocks
 from keycloak_bridge.health import HealthServer
 from keycloak_bridge.interpretation import Interpretation
 from keycloak_bridge.inviter import Inviter
@@ -32,6 +38,7 @@ from keycloak_bridge.keycloak_token import TokenSource
 from keycloak_bridge.keycloak_users import KeycloakUserDirectory
 from keycloak_bridge.logs import log_event
 from keycloak_bridge.provisioner import Invite, Provisioner, Trace, ignore
+from keycloak_bridge.realm_gate import RealmGate, refuse
 from keycloak_bridge.settings import Secret, Settings
 from keycloak_bridge.sidecar import Stage, Surroundings, run_stages
 from keycloak_bridge.stages import EventPolicy, InviteStage, Outlets, ProvisionStage
@@ -94,30 +101,36 @@ def _reading(secret: Secret) -> Callable[[], str]:
 def realm_problems(interpretation: Interpretation, admin: KeycloakAdmin) -> Sequence[Problem]:
     """Return what of the realm would make events fail or vanish; asks Keycloak."""
     names = (*interpretation.mapping.attribute_names, *BOOKKEEPING_ATTRIBUTES)
-    return check_access(admin, names)
+    guarded = (interpretation.mapping.rules.external_id, *BOOKKEEPING_ATTRIBUTES)
+    return check_access(admin, names, guarded)
 
 
 def direct_provisioner(
     interpretation: Interpretation,
     *,
     trace: Trace = ignore,
-    invited: Callable[[Result], None] | None = None,
+    invited: Callable[[Result], None] = lambda _: None,
 ) -> Provisioner:
     """Return a provisioner that needs no Kafka: an invitation that is due is mailed at once.
 
-    `invited` hears of each mail's result; None leaves mails out.
+    `invited` hears of each mail's result.
     """
     clock = SystemClock()
     directory = KeycloakUserDirectory(keycloak_admin(interpretation.settings, clock), clock)
-    inviter = Inviter(directory)
+    locks = UserLocks()
+    inviter = Inviter(directory, locks)
 
     def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
-        if invited is not None:
-            invited(inviter.invite(invitation))
+        invited(inviter.invite(invitation))
         return ()
 
     return Provisioner(
-        directory, invite, clock, reserved=interpretation.mapping.reserved, trace=trace
+        directory,
+        invite,
+        clock,
+        reserved=interpretation.mapping.reserved,
+        locks=locks,
+        trace=trace,
     )
 
 
@@ -162,7 +175,9 @@ class Sidecar:
                     until_caught_up=until_caught_up,
                 )
             finally:
-                sink.close()
+                # what did not arrive was not committed either
+                with contextlib.suppress(BrokerUnavailableError):
+                    sink.close()
         finally:
             admin.close()
             if health is not None:
@@ -193,7 +208,8 @@ class Sidecar:
     ) -> None:
         """Wait for Kafka and Keycloak, then refuse to start on what can be seen to be wrong."""
         around.patiently("kafka", self._check_topics)
-        problems = around.patiently("keycloak", partial(realm_problems, interpretation, admin))
+        check = RealmGate(partial(realm_problems, interpretation, admin), around.clock)
+        problems = around.patiently("keycloak", check)
         refuse(problems or ())
         around.status.set_problem("startup", None)
 
@@ -213,6 +229,7 @@ class Sidecar:
     ) -> Sequence[Stage]:
         settings = self.settings
         group_id = settings.kafka.group_id
+        locks = UserLocks()
         outlets = partial(
             Outlets, sink, clock, settings.topics.results, settings.topics.dead_letters
         )
@@ -224,7 +241,11 @@ class Sidecar:
                 frozenset(settings.events.ignore_types), settings.events.tombstones == "ignore"
             ),
             provisioner=Provisioner(
-                directory, self._invite(sink), clock, reserved=interpretation.mapping.reserved
+                directory,
+                self._invite(sink),
+                clock,
+                reserved=interpretation.mapping.reserved,
+                locks=locks,
             ),
             outlets=outlets(group_id),
         )
@@ -233,7 +254,7 @@ class Sidecar:
             group_id += INVITE_GROUP_SUFFIX
             invite = InviteStage(
                 catalog=interpretation.catalog,
-                inviter=Inviter(directory),
+                inviter=Inviter(directory, locks),
                 outlets=outlets(group_id),
             )
             join = self._joining(settings.topics.invitations, group_id)
@@ -252,14 +273,3 @@ class Sidecar:
 
     def _joining(self, topic: str, group_id: str) -> Callable[[], EventSource]:
         return partial(KafkaEventSource, self.settings.kafka, topic=topic, group_id=group_id)
-
-
-def refuse(problems: Sequence[Problem]) -> None:
-    """Raise ConfigError naming every problem that is an error."""
-    errors = [problem for problem in problems if problem.severity == "error"]
-    if errors:
-        raise ConfigError(
-            "the realm is not ready for the bridge:\n"
-            + "\n".join(f"  - {problem.message} ({problem.remedy})" for problem in errors),
-            code=errors[0].code,
-        )

@@ -7,13 +7,15 @@ from keycloak_bridge.core.plan import (
     with_invitation_sent,
 )
 from keycloak_bridge.core.ports import UserDirectory
+from keycloak_bridge.core.user_locks import UserLocks
 
 
 class Inviter:
     """Decides whether a mail is still wanted, has it sent, and marks the user as invited."""
 
-    def __init__(self, directory: UserDirectory) -> None:
+    def __init__(self, directory: UserDirectory, locks: UserLocks | None = None) -> None:
         self._directory = directory
+        self._locks = locks or UserLocks()
         self._unmarked: set[tuple[str, str]] = set()
 
     def invite(self, invitation: Invitation) -> Result:
@@ -50,11 +52,12 @@ class Inviter:
 
     def _mark_sent(self, invitation: Invitation) -> None:
         # read again: the provision stage or an administrator may have written while the mail was on its way
-        user = self._directory.get(invitation.keycloak_id)
-        if user is not None:
-            self._directory.update(
-                invitation.keycloak_id, with_invitation_sent(user, invitation.event_id)
-            )
+        with self._locks.of(invitation.user_id):
+            user = self._directory.get(invitation.keycloak_id)
+            if user is not None:
+                self._directory.update(
+                    invitation.keycloak_id, with_invitation_sent(user, invitation.event_id)
+                )
 
 
 def _result(invitation: Invitation, outcome: Outcome, reason: str | None) -> Result:

@@ -13,14 +13,15 @@ from keycloak_bridge.kafka_client import connect, translated
 from keycloak_bridge.settings import KafkaSettings
 
 _LINGER_MS = 5
-_DELIVERY_TIMEOUT_MS = 30_000
+_DELIVERY_TIMEOUT_MS = 15_000
 _MAX_BLOCK_MS = 10_000
+_CLOSE_TIMEOUT_S = 5.0
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 """The client's own ceiling; what a topic really takes is its `max.message.bytes`."""
 
 
 class KafkaMessageSink:
-    """An idempotent producer; see the port `MessageSink` for the promises."""
+    """A producer that may repeat a record after an outage; see the port `MessageSink` for the promises."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         """Connect; raises BrokerUnavailableError while no broker answers."""
@@ -28,7 +29,10 @@ class KafkaMessageSink:
             KafkaProducer,
             settings,
             acks="all",
-            enable_idempotence=True,
+            # kafka-python's idempotent producer never sends again once a batch has expired in an outage; every
+            # reader bears a repetition, and one request at a time keeps the order
+            enable_idempotence=False,
+            max_in_flight_requests_per_connection=1,
             # what fitted into the events topic compressed must fit into the dead letters as well
             compression_type="gzip",
             linger_ms=_LINGER_MS,
@@ -55,7 +59,15 @@ class KafkaMessageSink:
     def close(self) -> None:
         """Send what is buffered and stop."""
         with translated("closing the producer"):
-            self._producer.close(timeout=_DELIVERY_TIMEOUT_MS / 1000)
+            try:
+                self._producer.close(timeout=_CLOSE_TIMEOUT_S)
+            except kafka_errors.KafkaTimeoutError:
+                # it stays open then, and its finalizer would complain once more
+                sender = self._producer._sender  # noqa: SLF001 # the only way to give up
+                sender.force_close()
+                sender.join(_CLOSE_TIMEOUT_S)
+                self._producer.close(timeout=_CLOSE_TIMEOUT_S)
+                raise
 
 
 class _Acknowledgement:

@@ -16,6 +16,7 @@ from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import MemberState
 
+from keycloak_bridge.core.errors import BrokerUnavailableError
 from keycloak_bridge.core.model import Record, TopicPartition
 from keycloak_bridge.kafka_client import connect, translated
 from keycloak_bridge.settings import KafkaSettings
@@ -56,6 +57,7 @@ class KafkaEventSource:
     def poll(self, timeout_s: float) -> Sequence[Record]:
         """Return records in the order of their offsets per partition; empty after `timeout_s` seconds."""
         with translated("polling"):
+            self._pursue_join()
             if self._paused:
                 # newly assigned partitions start unpaused, so this is said again on every poll
                 self._each_assigned(self._consumer.pause)
@@ -77,6 +79,20 @@ class KafkaEventSource:
         if self._paused and not paused:
             self._each_assigned(self._consumer.resume)
         self._paused = paused
+
+    def rewind(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Read again from these offsets where a partition is (still or again) assigned and further on."""
+
+        def go_back(partition: KafkaTopicPartition) -> None:
+            wanted = offsets.get(TopicPartition(*partition))
+            if wanted is None:
+                return
+            at = self._consumer.position(partition, timeout_ms=_REQUEST_TIMEOUT_MS)
+            if at is None or at > wanted:
+                self._consumer.seek(partition, wanted)
+
+        with translated("rewinding"):
+            self._each_assigned(go_back)
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit `offsets`, each the next one to read."""
@@ -126,6 +142,16 @@ class KafkaEventSource:
         with translated("leaving the group"):
             self._consumer.close(timeout_ms=_CLOSE_TIMEOUT_MS)
 
+    def _pursue_join(self) -> None:
+        """Keep kafka-python from forgetting a join that outlasted the poll in which it began.
+
+        It asks anew on each poll whether to rejoin; where changed metadata was the reason, the answer turns to no as
+        soon as the IO thread has the new assignment, nobody takes the assignment over, and with heartbeats off the
+        member hangs for ever (3.0.12).
+        """
+        if self._consumer.group_metadata().state == MemberState.REBALANCING:
+            self._consumer._coordinator.request_rejoin()  # noqa: SLF001 # there is no public way
+
     def _each_assigned(self, call: Callable[[KafkaTopicPartition], None]) -> None:
         """Call for each assigned partition; kafka-python's IO thread may take one away in between."""
         for partition in self._consumer.assignment():
@@ -133,7 +159,13 @@ class KafkaEventSource:
                 call(partition)
 
     def _partitions(self) -> list[KafkaTopicPartition]:
-        numbers = self._consumer.partitions_for_topic(self._topic) or ()
+        numbers = self._consumer.partitions_for_topic(self._topic)
+        if not numbers:
+            # without this, "every partition is done" would be true of none
+            raise BrokerUnavailableError(
+                f"Kafka does not name the partitions of topic {self._topic}",
+                remedy="check that the topic exists; `keycloak-bridge topics check`",
+            )
         return [KafkaTopicPartition(self._topic, number) for number in sorted(numbers)]
 
 

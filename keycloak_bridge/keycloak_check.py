@@ -44,17 +44,20 @@ class AccessFacts:
     internationalization: bool | None
 
 
-def check_access(admin: KeycloakAdmin, attributes: Sequence[str]) -> tuple[Problem, ...]:
+def check_access(
+    admin: KeycloakAdmin, attributes: Sequence[str], guarded: Sequence[str] = ()
+) -> tuple[Problem, ...]:
     """Return what keeps the bridge from writing users with these attributes; empty when all is well.
 
-    `attributes` are those that the mapping writes and the bridge's own. Raises KeycloakUnavailableError.
+    `attributes` are those that the mapping writes and the bridge's own. `guarded` are those that decide whose user it is
+    and what was done to it: no user may edit them. Raises KeycloakUnavailableError.
     """
     try:
         token = admin.access_token()
     except KeycloakAuthError as error:
         return (_problem(error),)
     try:
-        return judge(gather(admin, token), attributes)
+        return judge(gather(admin, token), attributes, guarded)
     except KeycloakAuthError as error:
         return (_problem(error),)
 
@@ -72,11 +75,14 @@ def gather(admin: KeycloakAdmin, token: str) -> AccessFacts:
     )
 
 
-def judge(facts: AccessFacts, attributes: Sequence[str]) -> tuple[Problem, ...]:
+def judge(
+    facts: AccessFacts, attributes: Sequence[str], guarded: Sequence[str] = ()
+) -> tuple[Problem, ...]:
     """Return what is wrong, the service account's roles first."""
     return (
         *_role_problems(facts.roles),
         *_profile_problems(facts.profile, attributes),
+        *_guard_problems(facts.profile, guarded),
         *_locale_problems(facts.internationalization, attributes),
     )
 
@@ -142,6 +148,35 @@ def _permission_problems(name: str, attribute: Mapping[str, Any]) -> list[Proble
         )
         for right in lacking
     ]
+
+
+def _guard_problems(profile: Mapping[str, Any] | None, guarded: Sequence[str]) -> list[Problem]:
+    """Return a problem for each attribute by which a user could pass for another, or keep the bridge away."""
+    if profile is None:
+        return []  # told already
+    managed = _by_name(profile)
+    open_to_users = profile.get("unmanagedAttributePolicy") == "ENABLED"
+    problems = []
+    for name in guarded:
+        if name in managed:
+            editable = "user" in ((managed[name].get("permissions") or {}).get("edit") or ())
+            remedy = f"under Realm settings > User profile > {name}, let only admins edit it"
+        else:
+            editable = open_to_users
+            remedy = (
+                f"add {name} under Realm settings > User profile, editable for admins only, or set "
+                "'Unmanaged attributes' to 'Only administrators can write'"
+            )
+        if editable:
+            problems.append(Problem("attribute-user-editable", _user_editable(name), remedy))
+    return problems
+
+
+def _user_editable(name: str) -> str:
+    return (
+        f"the realm lets users edit their own attribute {name}: one could pass for somebody else, "
+        "or have events about oneself refused"
+    )
 
 
 def _locale_problems(internationalization: bool | None, attributes: Sequence[str]) -> list[Problem]:

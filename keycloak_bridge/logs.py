@@ -51,18 +51,13 @@ class EventFields(TypedDict, total=False):
     operation: str | None
     reason: str | None
     attempt: int | None
-    pause_s: float | None
     duration_ms: float | None
-    count: int | None
-    lag: int | None
     status: int | None
     method: str | None
     path: str | None
     realm: str | None
-    host: str | None
     port: int | None
     version: str | None
-    signal: str | None
 
 
 FIELDS = frozenset(EventFields.__annotations__)

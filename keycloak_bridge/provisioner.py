@@ -32,6 +32,7 @@ from keycloak_bridge.core.model import (
 )
 from keycloak_bridge.core.plan import plan_user
 from keycloak_bridge.core.ports import Acknowledgement, Clock, UserDirectory
+from keycloak_bridge.core.user_locks import UserLocks
 
 Invite = Callable[[Invitation], Sequence[Acknowledgement]]
 """Hands an invitation that is due to the invite stage."""
@@ -62,12 +63,14 @@ class Provisioner:
         clock: Clock,
         *,
         reserved: Collection[str],
+        locks: UserLocks | None = None,
         trace: Trace = ignore,
     ) -> None:
         self._directory = directory
         self._invite = invite
         self._clock = clock
         self._reserved = reserved
+        self._locks = locks or UserLocks()
         self._trace = trace
 
     def provision(self, event: UserEvent, desired: DesiredUser | OutOfScope) -> Provisioned:
@@ -78,6 +81,10 @@ class Provisioner:
         """
         if isinstance(desired, OutOfScope):
             return Provisioned(_result(event, Outcome.SKIPPED, reason="out-of-scope"))
+        with self._locks.of(desired.matching[0].value):
+            return self._bring(event, desired)
+
+    def _bring(self, event: UserEvent, desired: DesiredUser) -> Provisioned:
         try:
             return self._attempt(event, desired, _first_search(desired))
         except (KeycloakConflictError, KeycloakNotFoundError):

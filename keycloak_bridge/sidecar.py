@@ -141,7 +141,7 @@ class _Runner:
 
 
 class _Targets:
-    """The end of the topic, read once: at the first idle turn, or when the stage before has ended."""
+    """The end of the topic, read once: when this stage has joined, or when the stage before has ended."""
 
     def __init__(self, source: EventSource, after: threading.Event | None) -> None:
         self._source = source

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 _POLL_S = 0.5
 _ACKNOWLEDGE_S = 60.0
+_LAST_ACKNOWLEDGE_S = 5.0
+"""How long the end waits for what is on its way; what does not arrive is handled again by the next run."""
+_IDLE_CHECK_S = 5.0
 _SLICE_S = 2.0
 """How long records are handled before the next poll, well below any max.poll.interval."""
 
@@ -71,14 +74,16 @@ class Worker:
         self._unacknowledged: deque[tuple[Record, Sequence[Acknowledgement]]] = deque()
         self._done: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
+        self._to_rewind: dict[TopicPartition, int] = {}
         self._attempt = 0
         self._resume_at = 0.0
+        self._check_at = 0.0
 
     def run(self, stop: threading.Event, until: Until | None = None) -> None:
         """Handle records until `stop` is set, or until the group's commits reach the offsets of `until`.
 
-        `until` is asked on idle turns and answers None while the end is not known yet. Whatever is done when the run
-        ends is committed. Raises BridgeError when the flow must stop.
+        `until` is asked after each turn and answers None while the end is not known yet. Whatever is done when the run
+        ends is committed, whatever came later is left to the next run. Raises BridgeError when the flow must stop.
         """
         self._status.set_problem(self.name, "joining the consumer group")
         try:
@@ -93,11 +98,13 @@ class Worker:
         self._status.beat(self.name, self._clock.monotonic())
         try:
             self._drop_revoked()
+            self._rewind()
             self._fetch()
             if self._pending and self._clock.monotonic() >= self._resume_at:
                 self._handle_slice(stop)
             self._settle()
             self._step_over_markers()
+            self._check_while_idle()
         except PartitionRevokedError as error:
             log_event(logger, "rebalancing", level=logging.DEBUG, reason=error.code)
         except BrokerUnavailableError as error:
@@ -107,9 +114,6 @@ class Worker:
             self._tell_when_ready()
 
     def _tell_when_ready(self) -> None:
-        if not self._pending:
-            # a whole turn went well and no record waits for another attempt: the outage is over
-            self._attempt = 0
         if self._attempt or not self._source.joined():
             return
         if self._status.set_problem(self.name, None):
@@ -139,12 +143,12 @@ class Worker:
             self._unacknowledged.append((record, acknowledgements))
             self._attempt = 0
 
-    def _settle(self) -> None:
+    def _settle(self, wait_s: float = _ACKNOWLEDGE_S) -> None:
         """Wait for what was published, then commit the records it belongs to."""
         while self._unacknowledged:
             record, acknowledgements = self._unacknowledged[0]
             for acknowledgement in acknowledgements:
-                acknowledgement.wait(_ACKNOWLEDGE_S)
+                acknowledgement.wait(wait_s)
             self._unacknowledged.popleft()
             self._done[record.topic_partition] = record.offset + 1
         self._commit(self._done)
@@ -155,6 +159,15 @@ class Worker:
         if not self._pending:
             self._commit(self._source.positions())
 
+    def _check_while_idle(self) -> None:
+        """Ask Kafka something now and then: a poll that brings nothing would never tell that it is gone."""
+        now_s = self._clock.monotonic()
+        if self._pending or now_s < max(self._resume_at, self._check_at):
+            return
+        self._check_at = now_s + _IDLE_CHECK_S
+        self._source.end_offsets()
+        self._attempt = 0
+
     def _commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         news = {at: offset for at, offset in offsets.items() if self._committed.get(at) != offset}
         if news:
@@ -162,10 +175,20 @@ class Worker:
             self._committed.update(news)
 
     def _drop_revoked(self) -> None:
-        """Forget everything of partitions that another member reads now."""
+        """Forget everything of partitions that were taken away.
+
+        One that came back meanwhile is read again from the first record forgotten: its position may stand behind
+        records that the last poll brought, and nothing else would ever bring them again.
+        """
         revoked = self._source.take_revoked()
         if not revoked:
             return
+        unfinished = [*(record for record, _ in self._unacknowledged), *self._pending]
+        first: dict[TopicPartition, int] = {}
+        for record in unfinished:
+            at = record.topic_partition
+            if at in revoked:
+                first[at] = min(record.offset, first.get(at, record.offset))
         self._pending = deque(r for r in self._pending if r.topic_partition not in revoked)
         self._unacknowledged = deque(
             pair for pair in self._unacknowledged if pair[0].topic_partition not in revoked
@@ -173,6 +196,14 @@ class Worker:
         for partition in revoked:
             self._done.pop(partition, None)
             self._committed.pop(partition, None)
+        for at, offset in first.items():
+            self._to_rewind[at] = min(offset, self._to_rewind.get(at, offset))
+
+    def _rewind(self) -> None:
+        """Go back to what was forgotten; tried again next turn when it fails, before anything is fetched."""
+        if self._to_rewind:
+            self._source.rewind(self._to_rewind)
+            self._to_rewind = {}
 
     def _hand_back(self) -> None:
         """Handle again what was not acknowledged: every write is idempotent."""
@@ -196,14 +227,18 @@ class Worker:
         )
 
     def _caught_up(self, until: Until) -> bool:
-        if self._pending or self._attempt or self._unacknowledged or self._done:
+        if self._attempt or self._unacknowledged or self._done or not self._source.joined():
             return False
         try:
             targets = until()
             if targets is None:
                 return False
+            if any(self._committed.get(at, offset) < offset for at, offset in targets.items()):
+                return False
             # partitions of other members count too, so the group's commits are asked for, not ours
             committed = self._source.committed()
+        except PartitionRevokedError:
+            return False
         except BrokerUnavailableError as error:
             self._back_off(error)
             return False
@@ -212,7 +247,7 @@ class Worker:
     def _finish(self) -> None:
         """Commit what is done and leave; what cannot be committed is handled again by the next member."""
         try:
-            self._settle()
+            self._settle(_LAST_ACKNOWLEDGE_S)
         except BrokerError as error:
             log_event(logger, "commit-failed", level=logging.WARNING, reason=error.code)
         self._status.forget(self.name)

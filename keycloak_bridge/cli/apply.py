@@ -1,5 +1,6 @@
 """`keycloak-bridge apply`: events by hand, step by step."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,6 +38,9 @@ def apply(invocation: Invocation, files: tuple[str, ...], no_invite: bool) -> in
     Takes the same files as `plan` and needs no Kafka: a mail that is due is sent at once, unless --no-invite. Applying
     the same event again writes nothing and sends nothing. Exit code 1 when an event was refused.
     """
+    if no_invite:
+        # as with `run`: no mail is asked for, so that none is due later either
+        invocation = replace(invocation, overrides=(*invocation.overrides, "invite.mode=none"))
     settings = invocation.settings(require=("keycloak.realm", "keycloak.client_secret"))
 
     from keycloak_bridge.bridge import direct_provisioner  # noqa: PLC0415
@@ -45,9 +49,7 @@ def apply(invocation: Invocation, files: tuple[str, ...], no_invite: bool) -> in
     interpretation = Interpretation(settings)
     interpretation.check()
     steps = _Steps(Console())
-    provisioner = direct_provisioner(
-        interpretation, trace=steps.tell, invited=None if no_invite else steps.invited
-    )
+    provisioner = direct_provisioner(interpretation, trace=steps.tell, invited=steps.invited)
     refused = 0
     for file in files:
         for text in read_events(file, max_bytes=settings.events.max_bytes):

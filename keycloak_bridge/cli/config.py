@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from keycloak_bridge.cli.console import Console
-from keycloak_bridge.cli.errors import CONFIGURATION
+from keycloak_bridge.cli.errors import CONFIGURATION, report
 from keycloak_bridge.cli.examples import examples
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
 from keycloak_bridge.core.durations import format_duration
-from keycloak_bridge.core.errors import BridgeError, ConfigError
+from keycloak_bridge.core.errors import BridgeError, ConfigError, KeycloakError
 from keycloak_bridge.interpretation import Interpretation
 from keycloak_bridge.mapping_file import default_mapping_text
 from keycloak_bridge.settings import (
@@ -25,6 +25,9 @@ from keycloak_bridge.settings import (
 
 SETTINGS_FILE = "bridge.toml"
 MAPPING_FILE = "mapping.toml"
+_ANY_GROUP = (
+    "user.groups: an event may join any group of the realm; name those meant in user.groups.allow"
+)
 
 
 @click.command(
@@ -40,17 +43,18 @@ MAPPING_FILE = "mapping.toml"
 def check_config(invocation: Invocation, against_realm: bool) -> int:
     """Check settings, schemas and mapping, and show what is in force.
 
-    Every problem is told at once. Secrets are never shown. Exit code: 0 all is well, 2 something is wrong.
+    Every problem is told at once, with its remedy, on standard error. Secrets are never shown. Exit code: 0 all is well, 2
+    something is wrong.
     """
     loaded = invocation.load(KEYCLOAK_ACCESS if against_realm else ())
     interpretation = Interpretation(loaded.settings)
     console = Console()
     _show_settings(console, loaded)
-    problems = [*loaded.problems, *_content_problems(interpretation, console)]
+    problems = [*_setting_problems(loaded), *_content_problems(interpretation, console)]
     if against_realm and not problems:
         problems += _live_problems(interpretation, console)
     for problem in problems:
-        console.line(f"error: {problem}", "red")
+        report(problem)
     if not problems:
         console.line("all is well", "green")
     return CONFIGURATION if problems else 0
@@ -85,7 +89,17 @@ def _shown(value: Any, setting: Setting) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _content_problems(interpretation: Interpretation, console: Console) -> Iterator[str]:
+def _setting_problems(loaded: LoadedSettings) -> Iterator[BridgeError]:
+    if loaded.problems:
+        yield ConfigError(
+            "\n".join(loaded.problems),
+            code="settings",
+            remedy="correct each where it is named; `keycloak-bridge init` writes a file that "
+            "explains every setting",
+        )
+
+
+def _content_problems(interpretation: Interpretation, console: Console) -> Iterator[BridgeError]:
     """Yield what is wrong with schemas, envelope and mapping; say what was found where all is well."""
     mapping_file = interpretation.settings.mapping.file or "the shipped one"
     steps: tuple[tuple[str, Callable[[], str]], ...] = (
@@ -101,7 +115,9 @@ def _content_problems(interpretation: Interpretation, console: Console) -> Itera
             console.line(f"{name}: {look()}")
         except ConfigError as error:
             broken.add(name)
-            yield from _lines(error)
+            yield error
+    if broken <= {"envelope"} and interpretation.mapping.accepts_every_group:
+        _warn(console, _ANY_GROUP)
 
 
 def _envelope(interpretation: Interpretation) -> str:
@@ -113,7 +129,7 @@ def _attributes(interpretation: Interpretation) -> str:
     return f"attributes {', '.join(interpretation.mapping.attribute_names)}"
 
 
-def _live_problems(interpretation: Interpretation, console: Console) -> Iterator[str]:
+def _live_problems(interpretation: Interpretation, console: Console) -> Iterator[BridgeError]:
     """Yield what keeps the bridge from writing to the realm."""
     from keycloak_bridge.bridge import (  # noqa: PLC0415 # kafka and requests take their time
         SystemClock,
@@ -121,27 +137,31 @@ def _live_problems(interpretation: Interpretation, console: Console) -> Iterator
         realm_problems,
     )
 
+    keycloak = interpretation.settings.keycloak
     admin = keycloak_admin(interpretation.settings, SystemClock())
     try:
         found = realm_problems(interpretation, admin)
+    except KeycloakError as error:
+        where = f"asked at keycloak.url = {keycloak.url}"
+        yield ConfigError(f"{error.message}; {where}", code=error.code, remedy=error.remedy)
+        return
     except BridgeError as error:
-        yield from _lines(error)
+        yield error
         return
     finally:
         admin.close()
     for problem in found:
         if problem.severity == "error":
-            yield f"{problem.message}; {problem.remedy}"
+            yield ConfigError(problem.message, code=problem.code, remedy=problem.remedy)
         else:
-            console.line(f"warning: {problem.message}; {problem.remedy}", "yellow")
+            _warn(console, problem.message)
+            console.line(f"fix:   {problem.remedy}")
     if not found:
-        console.line(f"realm: {interpretation.settings.keycloak.realm} is ready")
+        console.line(f"realm: {keycloak.realm} is ready")
 
 
-def _lines(error: BridgeError) -> Iterator[str]:
-    yield from error.message.splitlines()
-    for violation in error.violations:
-        yield f"{violation.pointer or '/'}: {violation.message}"
+def _warn(console: Console, sentence: str) -> None:
+    console.line(f"warning: {sentence}", "yellow")
 
 
 @click.command(epilog=examples("keycloak-bridge init", "keycloak-bridge init bridge"))

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
 import click
 
+from keycloak_bridge.cli.errors import exit_code_of, report
+from keycloak_bridge.core.errors import ConfigError
+
 # The sandbox is imported where it is used: no other command shall pay for it.
 if TYPE_CHECKING:
     from keycloak_bridge.sandbox import Mail, Sandbox, SandboxOptions
@@ -25,7 +28,7 @@ NOT_UP_EXIT_CODE = 3
 
 
 def _one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what a person can mend into one message and exit code 2."""
+    """Turn what a person can mend into the message of every command and exit code 2."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -34,18 +37,23 @@ def _one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except SandboxError as error:
-            _fail(str(error))
+            _fail(ConfigError(str(error)))
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] not in _EXTRA:
                 raise
-            _fail("The sandbox needs its extra: pip install 'keycloak-bridge[sandbox]'")
+            _fail(
+                ConfigError(
+                    "the sandbox needs its extra",
+                    remedy="pip install 'keycloak-bridge[sandbox]'",
+                )
+            )
 
     return wrapped
 
 
-def _fail(message: str) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
-    sys.exit(2)
+def _fail(error: ConfigError) -> NoReturn:
+    report(error)
+    sys.exit(exit_code_of(error))
 
 
 @click.group()

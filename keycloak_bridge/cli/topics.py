@@ -1,5 +1,6 @@
 """`keycloak-bridge topics`: what Kafka must hold before the sidecar can run."""
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -30,11 +31,8 @@ def check(invocation: Invocation) -> int:
 
     from keycloak_bridge.kafka_topics import TopicAdmin  # noqa: PLC0415 # kafka takes its time
 
-    admin = TopicAdmin(settings.kafka)
-    try:
+    with closing(TopicAdmin(settings.kafka)) as admin:
         states = admin.states(_specs(settings))
-    finally:
-        admin.close()
     for state in states:
         found = "missing" if state.partitions is None else f"{state.partitions} partitions"
         click.echo(f"{state.spec.purpose:<13} {state.spec.name:<32} {found}")
@@ -58,12 +56,10 @@ def create(invocation: Invocation) -> None:
 
     from keycloak_bridge.kafka_topics import TopicAdmin, ensure_topics  # noqa: PLC0415
 
-    admin = TopicAdmin(settings.kafka)
-    try:
-        created = ensure_topics(admin, _specs(settings), create=True)
-    finally:
-        admin.close()
-    for spec in _specs(settings):
+    specs = _specs(settings)
+    with closing(TopicAdmin(settings.kafka)) as admin:
+        created = ensure_topics(admin, specs, create=True)
+    for spec in specs:
         click.echo(
             f"{'created' if spec.name in created else 'exists'}  {spec.name} ({spec.purpose})"
         )

@@ -11,10 +11,12 @@ from keycloak_bridge.cli.errors import INVALID_EVENT
 from keycloak_bridge.cli.event_files import EventText, read_events
 from keycloak_bridge.cli.examples import examples
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.core.durations import format_duration
 from keycloak_bridge.core.errors import ConfigError, EventError
 from keycloak_bridge.core.events import decode
 from keycloak_bridge.core.json_text import parse_json
-from keycloak_bridge.core.model import CloudEvent, OutOfScope, UserRepresentation
+from keycloak_bridge.core.model import CloudEvent, DesiredUser, InvitationTerms, OutOfScope
+from keycloak_bridge.core.plan import can_be_invited
 from keycloak_bridge.interpretation import Interpretation
 
 
@@ -27,12 +29,28 @@ class Verdict:
     schema: str | None = None
     error: EventError | None = None
     skipped: str | None = None
-    mapped: UserRepresentation | None = None
+    mapped: DesiredUser | None = None
 
     @property
     def valid(self) -> bool:
         """Whether the event would get through."""
         return self.error is None
+
+    @property
+    def user(self) -> dict[str, Any] | None:
+        """The user that Keycloak would get, groups and realm roles among the fields."""
+        if self.mapped is None:
+            return None
+        memberships = {"groups": self.mapped.groups, "realmRoles": self.mapped.realm_roles}
+        named = {key: list(names) for key, names in memberships.items() if names}
+        return {**self.mapped.representation, **named}
+
+    @property
+    def invitation(self) -> InvitationTerms | None:
+        """What the mail would ask of a user that is new; None where none would go out."""
+        if self.mapped is None or not can_be_invited(self.mapped.representation):
+            return None
+        return self.mapped.invitation
 
 
 @click.command(
@@ -52,7 +70,9 @@ class Verdict:
     show_default=True,
     help="json: one object for each event.",
 )
-@click.option("--show-mapped", is_flag=True, help="Print the user that the mapping makes.")
+@click.option(
+    "--show-mapped", is_flag=True, help="Print the user that the mapping makes, and its invitation."
+)
 @click.option(
     "--type", "bare_type", metavar="TYPE", help="The files hold bare data of this event type."
 )
@@ -93,7 +113,7 @@ def judge(interpretation: Interpretation, text: EventText, bare_type: str | None
         return Verdict(text, event.type if event else None, error=error)
     if isinstance(desired, OutOfScope):
         return Verdict(text, event.type, valid.schema_id, skipped="the mapping's `when` says no")
-    return Verdict(text, event.type, valid.schema_id, mapped=desired.representation)
+    return Verdict(text, event.type, valid.schema_id, mapped=desired)
 
 
 def _event_in(interpretation: Interpretation, text: EventText, bare_type: str | None) -> CloudEvent:
@@ -150,7 +170,9 @@ def _as_object(verdict: Verdict, *, show_mapped: bool) -> dict[str, Any]:
     if verdict.skipped:
         found["skipped"] = verdict.skipped
     if show_mapped and verdict.mapped is not None:
-        found["mapped"] = verdict.mapped
+        found["mapped"] = verdict.user
+        if verdict.invitation is not None:
+            found["invitation"] = asdict(verdict.invitation)
     return found
 
 
@@ -187,7 +209,10 @@ class _TextReport:
     def _print_mapped(self, verdict: Verdict) -> None:
         self._print_valid(verdict)
         if verdict.mapped is not None:
-            self._console.json(verdict.mapped)
+            self._console.json(verdict.user)
+        if (terms := verdict.invitation) is not None:
+            lifespan = format_duration(terms.lifespan_s)
+            self._console.line(f"invitation: {', '.join(terms.actions)}; the link works {lifespan}")
 
     def _print_invalid(self, verdict: Verdict) -> None:
         error = verdict.error

@@ -83,6 +83,12 @@ class AttributeMapping:
         """The usernames that no event may hold or touch, in lower case."""
         return self.rules.reserved
 
+    @property
+    def accepts_every_group(self) -> bool:
+        """Whether an event may join any group of the realm, with whatever roles that group carries."""
+        groups = self.rules.groups
+        return groups is not None and groups.allow is None
+
     def apply(self, event: UserEvent) -> DesiredUser | OutOfScope:
         """Return the user that `event` describes.
 
@@ -139,8 +145,10 @@ class AttributeMapping:
     def _check_external_id(self, event: UserEvent, values: Mapping[str, Any]) -> None:
         external_id = values[self.rules.matching[0]]
         pointer = f"/user/attributes/{self.rules.external_id}"
-        if not external_id or len(external_id) > 1:
-            reason = "the external id is empty" if not external_id else "there are several ids"
+        # Keycloak drops an attribute of nothing but blanks, and the user would never be found again
+        empty = not external_id or not external_id[0].strip()
+        if empty or len(external_id) > 1:
+            reason = "the external id is empty" if empty else "there are several ids"
             raise MappingError(
                 f"the event does not say which user it is about: {reason}",
                 code="missing-external-id",

@@ -86,7 +86,7 @@ def describe(plan: Plan) -> tuple[tuple[str, str, Any, Any], ...]:
 def _plan_new(event: UserEvent, desired: DesiredUser) -> Plan:
     """Return the plan for a user that is not there; one call writes all but roles and mail."""
     wanted = desired.representation
-    invites = desired.invitation is not None and _can_be_invited(wanted)
+    invites = desired.invitation is not None and can_be_invited(wanted)
     attributes = {**wanted.get("attributes", {}), **stamp(event)}
     if invites:
         attributes[INVITATION_ATTRIBUTE] = [invitation_marker_due(event.id)]
@@ -143,12 +143,12 @@ def _invitation_if_due(
 ) -> tuple[RequestInvitation, ...]:
     """Return the request again while the mail of this very event has not gone out."""
     due = invitation_state(user) == invitation_marker_due(event.id)
-    if desired.invitation is None or not due or not _can_be_invited(user):
+    if desired.invitation is None or not due or not can_be_invited(user):
         return ()
     return (RequestInvitation(desired.invitation),)
 
 
-def _can_be_invited(user: UserRepresentation) -> bool:
+def can_be_invited(user: UserRepresentation) -> bool:
     """Say whether Keycloak could mail this user: it refuses disabled users and needs an address."""
     return bool(user.get("enabled")) and bool(user.get("email"))
 

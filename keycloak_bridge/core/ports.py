@@ -49,6 +49,10 @@ class EventSource(Protocol):
         """Stop or resume fetching; `poll` still keeps the membership alive."""
         ...
 
+    def rewind(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Read again from these offsets where a partition is (still or again) assigned and further on."""
+        ...
+
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit `offsets`, each the next one to read.
 

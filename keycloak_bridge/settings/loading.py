@@ -78,11 +78,10 @@ def read_settings(
     origins = {target: one.layer.origin(one.setting.name) for target, one in chosen.items()}
     problems = [problem for layer in layers for problem in layer.problems]
     default_place = "settings" if file is None else str(file)
-    for target, reason in [
-        *clashes(settings),
-        *_missing(settings, set(require) - {name for layer in layers for name in layer.faulty}),
-    ]:
-        problems.append(f"{origins.get(target, f'{default_place}: {target}')}: {reason}")
+    told = {_target(name) for layer in layers for name in layer.faulty}
+    for target, reason in [*clashes(settings), *_missing(settings, require)]:
+        if target not in told:
+            problems.append(f"{origins.get(target, f'{default_place}: {target}')}: {reason}")
     return LoadedSettings(settings, file, origins, tuple(problems))
 
 
@@ -131,6 +130,12 @@ def _build(chosen: Mapping[str, _Chosen]) -> Settings:
         else:
             content[setting.section][setting.attribute] = value
     return Settings(**{name: of(**content[name]) for name, of in sections(Settings).items()})
+
+
+def _target(name: str) -> str:
+    """Return what a key fills: a secret and its `_file` form fill the same."""
+    known = settings_by_name().get(name)
+    return name if known is None else known.target
 
 
 def _missing(settings: Settings, required: Collection[str]) -> Iterator[Problem]:

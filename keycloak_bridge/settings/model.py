@@ -216,7 +216,9 @@ class RetrySettings:
     """How long to wait for Keycloak, SMTP and Kafka to come back; there is no last attempt."""
 
     initial: float = setting(kinds.duration(), "0.2 s", "Pause after the first failure.")
-    max: float = setting(kinds.duration(), "30 s", "Longest pause.")
+    max: float = setting(
+        kinds.duration(), "5 s", "Longest pause; after an outage the bridge goes on within it."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,11 @@ class InMemorySource:
         """Stop or resume fetching."""
         self._paused = paused
 
+    def rewind(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Read again from these offsets where a partition is assigned and further on."""
+        for partition in self._assigned & offsets.keys():
+            self._positions[partition] = min(self._positions[partition], offsets[partition])
+
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Store the offsets unless a failure is due."""
         if self.commit_errors:

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 import requests
 
-from keycloak_bridge.sandbox import Mail, Sandbox
+from keycloak_bridge.bridge import SystemClock
+from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES
+from keycloak_bridge.keycloak_admin import KeycloakAdmin
+from keycloak_bridge.keycloak_check import Problem, check_access
+from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak_token import TokenSource
+from keycloak_bridge.sandbox import FreshRealm, Mail, Sandbox
 
 pytestmark = pytest.mark.integration
 
@@ -101,6 +107,28 @@ def admin(sandbox: Sandbox, session: requests.Session) -> Account:
     return Account(session, root, sandbox.realms.admin_token())
 
 
+def in_realm(admin: Account, sandbox: Sandbox, realm: FreshRealm) -> Account:
+    """Return the administrator's session in another realm."""
+    return Account(admin.session, f"{sandbox.keycloak_url}/admin/realms/{realm.name}", admin.token)
+
+
+def checked(sandbox: Sandbox, realm: FreshRealm) -> list[Problem]:
+    """Return what the bridge finds wrong with a realm at its start."""
+    http = KeycloakHttp(KeycloakConnection(url=sandbox.keycloak_url, realm=realm.name))
+    tokens = TokenSource(http, realm.client_id, lambda: realm.client_secret, SystemClock())
+    keycloak = KeycloakAdmin(http, tokens)
+    try:
+        return list(
+            check_access(
+                keycloak,
+                (*MAPPED, *BOOKKEEPING_ATTRIBUTES),
+                ("userId", *BOOKKEEPING_ATTRIBUTES),
+            )
+        )
+    finally:
+        keycloak.close()
+
+
 def client(admin: Account, client_id: str) -> dict[str, Any]:
     """Return one client of the realm."""
     (found,) = admin.call("GET", "/clients", params={"clientId": client_id}).json()
@@ -112,7 +140,7 @@ def test_the_service_account_has_exactly_its_roles(bridge: Account) -> None:
     """The token carries what the bridge needs, what view-users implies, and nothing else."""
     body = bridge.token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    granted = {"manage-users", "query-users", "view-events", "view-users"}
+    granted = {"manage-users", "query-users", "view-users"}
 
     assert {"realm-management": {"roles": granted | {"query-groups"}}} == {
         name: {"roles": set(access["roles"])} for name, access in claims["resource_access"].items()
@@ -126,8 +154,8 @@ def test_the_service_account_has_exactly_its_roles(bridge: Account) -> None:
         ("/users?max=1", 200),
         ("/users/profile", 200),
         ("/group-by-path/staff/engineering", 200),
-        ("/events?max=1", 200),
-        ("/admin-events?max=1", 200),
+        ("/events?max=1", 403),
+        ("/admin-events?max=1", 403),
         ("/roles", 403),
         ("/clients", 403),
         ("/components", 403),
@@ -135,7 +163,7 @@ def test_the_service_account_has_exactly_its_roles(bridge: Account) -> None:
     ],
 )
 def test_the_service_account_reaches_what_it_needs(bridge: Account, path: str, status: int) -> None:
-    """Users, groups, the profile and the events are open to the bridge; the rest of the realm is not."""
+    """Users, groups and the profile are open to the bridge; the rest of the realm is not."""
     assert status == bridge.call("GET", path).status_code
 
 
@@ -189,6 +217,45 @@ def test_only_administrators_write_attributes(bridge: Account) -> None:
     assert all(["admin"] == one["edit"] for one in permissions.values())
     assert all(["admin"] == permissions[name]["view"] for name in BOOKKEEPING)
     assert "unmanagedAttributePolicy" not in profile
+
+
+@pytest.mark.parametrize("policy", [None, "ADMIN_EDIT"])
+def test_the_shipped_profile_guards_what_the_bridge_relies_on(
+    sandbox: Sandbox, fresh_realm: FreshRealm, admin: Account, policy: str | None
+) -> None:
+    """Neither as it is nor with attributes that administrators make up can a user edit them."""
+    realm = in_realm(admin, sandbox, fresh_realm)
+    if policy is not None:
+        profile = realm.call("GET", "/users/profile").json()
+        changed = realm.call(
+            "PUT", "/users/profile", json={**profile, "unmanagedAttributePolicy": policy}
+        )
+        assert 200 == changed.status_code
+
+    assert [] == checked(sandbox, fresh_realm)
+
+
+def test_attributes_that_users_may_edit_are_told(
+    sandbox: Sandbox, fresh_realm: FreshRealm, admin: Account
+) -> None:
+    """An external id open to users, and bookkeeping that an open policy gives away, are errors by name."""
+    realm = in_realm(admin, sandbox, fresh_realm)
+    profile = realm.call("GET", "/users/profile").json()
+    kept = [one for one in profile["attributes"] if one["name"] != "bridgeEventId"]
+    for attribute in kept:
+        if attribute["name"] in ("userId", "department"):
+            attribute["permissions"] = {"edit": ["admin", "user"], "view": ["admin", "user"]}
+    changed = realm.call(
+        "PUT",
+        "/users/profile",
+        json={**profile, "attributes": kept, "unmanagedAttributePolicy": "ENABLED"},
+    )
+    problems = checked(sandbox, fresh_realm)
+
+    assert 200 == changed.status_code
+    assert ["attribute-user-editable"] * 2 == [problem.code for problem in problems]
+    assert "userId" in problems[0].message
+    assert "bridgeEventId" in problems[1].message
 
 
 def test_groups_are_joined_by_path(bridge: Account) -> None:
@@ -253,13 +320,15 @@ def test_the_link_carries_the_public_host(bridge: Account, sandbox: Sandbox) -> 
     assert all(link.startswith(f"{sandbox.keycloak_public_url}/") for link in mail.links)
 
 
-def test_the_mail_is_on_record_without_personal_data(bridge: Account, sandbox: Sandbox) -> None:
+def test_the_mail_is_on_record_without_personal_data(
+    bridge: Account, admin: Account, sandbox: Sandbox
+) -> None:
     """An admin event tells that the mail was sent, found by its path, and holds no representation."""
     user_id = bridge.create_user(firstName="Grace")
     bridge.invite(sandbox, user_id)
 
     def recorded(path: str) -> list[dict[str, Any]]:
-        answer = bridge.call("GET", "/admin-events", params={"resourcePath": path})
+        answer = admin.call("GET", "/admin-events", params={"resourcePath": path})
         events: list[dict[str, Any]] = answer.json()
         return events
 

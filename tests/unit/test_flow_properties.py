@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_harness import EVENTS, STRUCTURED, Flow, event_of, interpretation
@@ -19,6 +20,7 @@ from keycloak_bridge.core.model import DesiredUser, Record
 from keycloak_bridge.core.timestamps import format_time
 
 START = datetime(2026, 11, 1, 8, tzinfo=UTC)
+MOST_ATTEMPTS = 50
 USERS = ("u-1", "u-2", "u-3")
 
 
@@ -61,7 +63,7 @@ def deliver(flow: Flow, records: list[Record], prefixes: list[int], *, invite: b
     stage = flow.invite if invite else flow.provision
     for length in [*prefixes, len(records)]:
         for record in records[:length]:
-            while True:
+            for _ in range(MOST_ATTEMPTS):
                 try:
                     flow.settle(stage.handle(record))
                 except BridgeError as error:
@@ -69,6 +71,8 @@ def deliver(flow: Flow, records: list[Record], prefixes: list[int], *, invite: b
                         raise
                 else:
                     break
+            else:
+                pytest.fail("a failure that should pass does not")
 
 
 @given(

@@ -21,6 +21,9 @@ class StubProducer:
         self.future_error: Exception | None = None
         self.waited: list[float] = []
         self.closed_with: float | None = None
+        self.close_errors: list[Exception] = []
+        self.given_up = False
+        self._sender = self
 
     def send(self, topic: str, **what: Any) -> "StubProducer":
         if self.send_error is not None:
@@ -34,7 +37,15 @@ class StubProducer:
             raise self.future_error
 
     def close(self, timeout: float) -> None:
+        if self.close_errors:
+            raise self.close_errors.pop()
         self.closed_with = timeout
+
+    def force_close(self) -> None:
+        self.given_up = True
+
+    def join(self, timeout: float) -> None:
+        assert self.given_up
 
 
 @pytest.fixture
@@ -52,8 +63,11 @@ def stub(sink: KafkaMessageSink) -> StubProducer:
 
 
 def test_every_replica_must_have_it(stub: StubProducer) -> None:
-    """Acknowledged means written everywhere, once; bytes go as they are."""
-    assert ("all", True) == (stub.options["acks"], stub.options["enable_idempotence"])
+    """Acknowledged means written everywhere; one request at a time keeps the order; bytes go as they are."""
+    assert ("all", 1) == (
+        stub.options["acks"],
+        stub.options["max_in_flight_requests_per_connection"],
+    )
     assert [] == [name for name in stub.options if "serializer" in name]
 
 
@@ -164,4 +178,17 @@ def test_close_sends_what_is_buffered(sink: KafkaMessageSink, stub: StubProducer
     """Within bounds."""
     sink.close()
 
+    assert stub.closed_with is not None
+
+
+def test_a_close_during_an_outage_gives_up_what_is_buffered(
+    sink: KafkaMessageSink, stub: StubProducer
+) -> None:
+    """kafka-python would stay open, and complain again when it is collected."""
+    stub.close_errors = [kafka_errors.KafkaTimeoutError()]
+
+    with pytest.raises(BrokerUnavailableError):
+        sink.close()
+
+    assert stub.given_up
     assert stub.closed_with is not None

@@ -7,6 +7,7 @@ from kafka import KafkaConsumer, OffsetAndMetadata
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.structs import MemberState
 
 from keycloak_bridge import kafka_source
@@ -47,6 +48,8 @@ class StubConsumer:
         self.batches: dict[KafkaTopicPartition, list[Raw]] = {}
         self.polls: list[dict[str, int]] = []
         self.commits: list[dict[KafkaTopicPartition, OffsetAndMetadata]] = []
+        self.rejoins = 0
+        self.seeks: list[tuple[KafkaTopicPartition, int]] = []
         self.commits_stored: dict[KafkaTopicPartition, int | None] = {}
         self.beginnings: dict[KafkaTopicPartition, int] = {K0: 0, K1: 0}
         self.ends: dict[KafkaTopicPartition, int] = {K0: 0, K1: 0}
@@ -96,6 +99,10 @@ class StubConsumer:
         self._fail()
         return self.position_of[partition]
 
+    def seek(self, partition: KafkaTopicPartition, offset: int) -> None:
+        self._known([partition])
+        self.seeks.append((partition, offset))
+
     def partitions_for_topic(self, topic: str) -> set[int] | None:
         return self.partition_numbers
 
@@ -116,6 +123,13 @@ class StubConsumer:
 
     def group_metadata(self) -> Any:
         return self
+
+    @property
+    def _coordinator(self) -> "StubConsumer":
+        return self
+
+    def request_rejoin(self) -> None:
+        self.rejoins += 1
 
     def close(self, timeout_ms: int) -> None:
         self._fail()
@@ -280,6 +294,30 @@ def test_joined_means_stable(
     assert expected is source.joined()
 
 
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (MemberState.UNJOINED, 0),
+        (MemberState.REBALANCING, 1),
+        (MemberState.STABLE, 0),
+    ],
+)
+def test_a_join_that_outlasts_a_poll_is_pursued(
+    source: KafkaEventSource, stub: StubConsumer, state: str, expected: int
+) -> None:
+    """kafka-python forgets it else; a settled member asks for nothing."""
+    stub.state = state
+
+    source.poll(0)
+
+    assert expected == stub.rejoins
+
+
+def test_kafka_python_can_be_asked_to_rejoin() -> None:
+    """The one private thing the source relies on; see KafkaEventSource._pursue_join."""
+    assert callable(ConsumerCoordinator.request_rejoin)
+
+
 def test_commit_hands_over_the_next_offsets(source: KafkaEventSource, stub: StubConsumer) -> None:
     """The offsets go as they are, without metadata."""
     source.commit({P0: 7, P1: 1})
@@ -319,18 +357,44 @@ def test_committed_falls_back_to_the_beginning(
     assert {P0: 10, P1: 12} == source.committed()
 
 
-def test_a_topic_nobody_knows_has_no_partitions(
-    source: KafkaEventSource, stub: StubConsumer
+@pytest.mark.parametrize("call", ["end_offsets", "committed"])
+@pytest.mark.parametrize("numbers", [None, set()])
+def test_a_topic_without_partitions_is_an_outage(
+    source: KafkaEventSource, stub: StubConsumer, call: str, numbers: set[int] | None
 ) -> None:
-    """No metadata is no crash."""
-    stub.partition_numbers = None
+    """Else "every partition is done" would be true of none, and a run would end with nothing read."""
+    stub.partition_numbers = numbers
 
-    assert {} == source.end_offsets()
+    with pytest.raises(BrokerUnavailableError):
+        getattr(source, call)()
+
+
+def test_rewind_goes_back_and_never_ahead(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Only what is assigned and further on is read again; a position not known yet is set."""
+    stub.position_of = {K0: 9, K1: 3}
+
+    source.rewind({P0: 5, P1: 4, TopicPartition(TOPIC, 7): 1})
+
+    assert [(K0, 5)] == stub.seeks
+    stub.position_of = {K0: 9, K1: None}
+    source.rewind({P1: 4})
+    assert [(K0, 5), (K1, 4)] == stub.seeks
+
+
+def test_rewinding_what_has_left_is_no_crash(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """The next owner begins at the commit anyway."""
+    stub.gone = {K0}
+    stub.position_of = {K1: 9}
+
+    source.rewind({P0: 1, P1: 1})
+
+    assert [(K1, 1)] == stub.seeks
 
 
 CALLS: dict[str, Callable[[KafkaEventSource], object]] = {
     "poll": lambda source: source.poll(0),
     "commit": lambda source: source.commit({P0: 1}),
+    "rewind": lambda source: source.rewind({P0: 0}),
     "positions": lambda source: source.positions(),
     "end_offsets": lambda source: source.end_offsets(),
     "committed": lambda source: source.committed(),

@@ -21,6 +21,17 @@ class StubAdmin:
         self.create_error: Exception | None = None
         self.waits: list[bool] = []
         self.closed = False
+        self.max_message_bytes: str | None = None
+        self.config_error: Exception | None = None
+
+    def describe_configs(self, resources: list[Any], config_filter: str) -> dict[str, Any]:
+        if self.config_error is not None:
+            raise self.config_error
+        (resource,) = resources
+        configs = {"retention.ms": {"value": "1"}}
+        if self.max_message_bytes is not None:
+            configs["max.message.bytes"] = {"value": self.max_message_bytes}
+        return {"topic": {resource.name: configs}}
 
     def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
         return [
@@ -205,6 +216,46 @@ def test_a_refused_creation_stops_and_names_the_topic(admin: TopicAdmin, stub: S
         ensure_topics(admin, [EVENTS], create=True)
 
     assert "user-events" in caught.value.message
+
+
+def letters_limit(stub: StubAdmin) -> int:
+    """Return what the created topic of the dead letters takes."""
+    return int(stub.created[-1]["letters"]["configs"]["max.message.bytes"])
+
+
+@pytest.mark.parametrize(
+    ("events_take", "letters_take"),
+    [("5000000", 5_000_000), ("1000", 1_048_588), (None, 1_048_588)],
+)
+def test_dead_letters_take_what_the_events_take(
+    admin: TopicAdmin, stub: StubAdmin, events_take: str | None, letters_take: int
+) -> None:
+    """Every event must fit once more, with its headers."""
+    stub.topics = {"user-events": 3}
+    stub.max_message_bytes = events_take
+
+    ensure_topics(admin, [EVENTS, LETTERS], create=True)
+
+    assert letters_limit(stub) >= letters_take + 8192
+
+
+def test_a_configuration_that_may_not_be_read_is_done_without(
+    admin: TopicAdmin, stub: StubAdmin
+) -> None:
+    """The right to describe configurations is a luxury."""
+    stub.topics = {"user-events": 3}
+    stub.config_error = kafka_errors.TopicAuthorizationFailedError()
+
+    ensure_topics(admin, [EVENTS, LETTERS], create=True)
+
+    assert letters_limit(stub) > 1_048_588
+
+
+def test_dead_letters_alone_are_created_with_room(admin: TopicAdmin, stub: StubAdmin) -> None:
+    """The events topic may be missing as well; then Kafka's own default counts."""
+    ensure_topics(admin, [EVENTS, LETTERS], create=True)
+
+    assert letters_limit(stub) > 1_048_588
 
 
 def test_close_closes(admin: TopicAdmin, stub: StubAdmin) -> None:

@@ -94,7 +94,6 @@ READS: list[tuple[str, Use, str, dict[str, str], object]] = [
         {},
         {},
     ),
-    ("events", lambda admin: admin.admin_events({"max": 5}), "/admin-events", {"max": "5"}, []),
     ("realm", lambda admin: admin.realm(), "", {}, {}),
 ]
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,56 @@ def test_facts_are_judged(
 
     assert expected == [(problem.code, problem.severity) for problem in actual]
     assert all(problem.message and problem.remedy for problem in actual)
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        (PROFILE, []),
+        ({**PROFILE, "unmanagedAttributePolicy": "ADMIN_EDIT"}, []),
+        ({**PROFILE, "unmanagedAttributePolicy": "ADMIN_VIEW"}, []),
+        ({**PROFILE, "unmanagedAttributePolicy": "ENABLED"}, ["bridgeEventId"]),
+        ({"unmanagedAttributePolicy": "ENABLED"}, ["userId", "bridgeEventId"]),
+        (
+            {
+                "attributes": [
+                    {"name": "userId", "permissions": {"edit": ["admin", "user"], "view": []}},
+                    {"name": "bridgeEventId"},
+                    {"name": "tenantId", "permissions": {"edit": ["user"], "view": []}},
+                ],
+                "unmanagedAttributePolicy": "ENABLED",
+            },
+            ["userId"],
+        ),
+        (None, []),
+    ],
+)
+def test_what_decides_whose_user_it_is_belongs_to_administrators(
+    profile: dict[str, Any] | None, expected: list[str]
+) -> None:
+    """A user that may edit its external id or the bookkeeping could pass for another; the rest is nobody's concern."""
+    problems = judge(AccessFacts(ALL, profile, True), [], ["userId", "bridgeEventId"])
+    found = [problem for problem in problems if problem.code == "attribute-user-editable"]
+
+    assert len(expected) == len(found)
+    assert all(problem.severity is Severity.ERROR for problem in found)
+    for name, problem in zip(expected, found, strict=True):
+        assert name in problem.message
+        assert name in problem.remedy
+
+
+def test_guarded_attributes_reach_the_verdict() -> None:
+    """What the caller guards is judged by the realm's own profile."""
+    stub = StubAdapter()
+    stub.answer(200, [])
+    stub.answer(400, {"errorMessage": "User name is missing"})
+    editable = {"edit": ["admin", "user"], "view": ["admin", "user"]}
+    stub.answer(200, {"attributes": [{"name": "userId", "permissions": editable}]})
+    stub.answer(200, {"attributes": []})
+
+    problems = check_access(make_admin(stub), ["userId"], ["userId"])
+
+    assert ["attribute-user-editable"] == [problem.code for problem in problems]
 
 
 def test_problem_names_what_is_missing() -> None:

@@ -70,6 +70,16 @@ def test_the_shipped_mapping_maps_the_default_schema() -> None:
     assert user.create_only == {"username"}
 
 
+def test_the_shipped_mapping_gives_no_other_group() -> None:
+    """A group may carry an administrator's roles: only those of the shipped realm can be joined."""
+    mapping = load_mapping(None, has_property=has_property)
+    groups = mapping.rules.groups
+
+    assert groups is not None
+    assert frozenset({"/staff", "/staff/engineering", "/customers"}) == groups.allow
+    assert mapping.accepts_every_group is False
+
+
 def test_what_the_shipped_mapping_comments_out_works() -> None:
     """Whoever takes the comment signs away gets a working mapping."""
     lines = default_mapping_text().splitlines()

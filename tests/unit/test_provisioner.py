@@ -6,9 +6,11 @@ from samples import TERMS, a_desired_user, an_event
 from keycloak_bridge.core.errors import (
     BridgeError,
     ConflictError,
+    KeycloakConflictError,
     KeycloakNotFoundError,
     KeycloakUnavailableError,
     MappingError,
+    Violation,
 )
 from keycloak_bridge.core.model import (
     CreateUser,
@@ -126,9 +128,13 @@ def test_an_email_that_is_another_users_name_is_a_conflict() -> None:
     """Keycloak answers 409 for a user that no search by username or e-mail finds."""
     harness = Harness()
     harness.keycloak.add_user(UserRepresentation(username="ada@acme.example", enabled=True))
+    refused = KeycloakConflictError("409", violations=[Violation("/user/email", "unique", "taken")])
+    harness.keycloak.fail("create", refused, times=2)
 
-    with pytest.raises(ConflictError):
+    with pytest.raises(ConflictError) as caught:
         harness.provisioner.provision(an_event(), a_desired_user())
+
+    assert refused.violations == caught.value.violations
 
 
 def test_a_lost_answer_does_not_make_a_second_user() -> None:

@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -75,12 +75,19 @@ class Harness:
 
     def run(self, *, until_caught_up: bool = True) -> None:
         """Run the stages; a test that hangs is ended after a while, and fails."""
-        watchdog = threading.Timer(20, self.stop.set)
+        hangs = threading.Event()
+
+        def end() -> None:
+            hangs.set()
+            self.stop.set()
+
+        watchdog = threading.Timer(20, end)
         watchdog.start()
         try:
             run_stages(self.stages, self.around, until_caught_up=until_caught_up)
         finally:
             watchdog.cancel()
+            assert not hangs.is_set()
 
     def all_closed(self) -> bool:
         return all(source.closed for sources in self.sources.values() for source in sources)
@@ -151,38 +158,18 @@ def test_the_second_stage_waits_for_the_first(harness: Harness) -> None:
 
 
 def test_what_comes_later_is_left_to_the_next_run(harness: Harness) -> None:
-    """The end is read once, so that a busy topic does not keep the run going for ever."""
+    """The end is read once, so that a topic that never rests does not keep the run going for ever."""
 
     def more(_: Record) -> None:
-        if len(harness.first.handled) < 3:
+        if len(harness.first.handled) < 50:
             harness.publish(1)
 
     harness.publish(1)
-    ends: list[Mapping[TopicPartition, int]] = []
-    join = harness.join
-
-    def watched(topic: str) -> Callable[[], EventSource]:
-        def joining() -> EventSource:
-            source = join(topic)()
-            end_offsets = source.end_offsets
-
-            def noting() -> Mapping[TopicPartition, int]:
-                found = end_offsets()
-                if topic == FIRST:
-                    ends.append(found)
-                return found
-
-            source.end_offsets = noting  # type: ignore[method-assign]
-            return source
-
-        return joining
-
-    harness.join = watched  # type: ignore[method-assign]
     harness.first.also = more
 
     harness.run()
 
-    assert 1 == len(ends)
+    assert len(harness.first.handled) < 50
 
 
 @pytest.mark.parametrize("culprit", ["first", "second"])

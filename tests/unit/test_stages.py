@@ -135,7 +135,8 @@ BAD: Mapping[str, tuple[Any, tuple[str, str]]] = {
     "schema": (event_of(data={"email": ...}), ("schema", "schema-violation")),
     "mapping": (event_of(data={"roles": ["root"]}), ("map", "role-not-allowed")),
     "other subject": (event_of(subject="u-2"), ("map", "subject-mismatch")),
-    "missing group": (event_of(data={"groups": ["/nope"]}), ("keycloak", "group-missing")),
+    "foreign group": (event_of(data={"groups": ["/admins"]}), ("map", "group-not-allowed")),
+    "missing group": (event_of(data={"groups": ["/customers"]}), ("keycloak", "group-missing")),
     "missing role": (event_of(data={"roles": ["auditor"]}), ("keycloak", "role-not-found")),
 }
 

@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
@@ -178,6 +178,29 @@ def test_a_revoked_partition_is_dropped_and_read_again_when_it_returns() -> None
     assert {P0: 2, P1: 2} == harness.committed
 
 
+def test_records_that_came_with_the_rebalance_are_not_lost() -> None:
+    """A poll can bring records of a partition that was taken away and given back inside it: they come again."""
+    harness = Harness()
+    harness.publish(0, 0)
+    poll = harness.source.poll
+    rebalances = [P0]
+
+    def rebalancing_poll(timeout_s: float) -> Sequence[Record]:
+        while rebalances:
+            partition = rebalances.pop()
+            harness.source.revoke(partition)
+            harness.source.assign(partition)
+        return poll(timeout_s)
+
+    harness.source.poll = rebalancing_poll  # type: ignore[method-assign]
+    harness.stage.errors[0, 0] = [KeycloakUnavailableError("down")]
+
+    harness.run()
+
+    assert [(0, 0), (0, 1)] == harness.stage.handled
+    assert {P0: 2} == harness.committed
+
+
 def test_stop_ends_after_the_record_in_hand() -> None:
     """What is done is committed, the rest is left to the next run."""
     harness = Harness()
@@ -212,3 +235,23 @@ def test_an_outage_while_idle_is_over_when_a_turn_goes_well() -> None:
 
     assert [] == harness.stage.handled
     assert harness.source.closed
+
+
+def test_an_outage_is_noticed_while_idle() -> None:
+    """A poll that brings nothing does not tell that Kafka is gone, so it is asked now and then."""
+    harness = Harness()
+    ends, failures, seen = harness.source.end_offsets, [True, True], []
+
+    def sometimes() -> Mapping[TopicPartition, int]:
+        seen.append(harness.status.why_not_ready())
+        if failures:
+            failures.pop()
+            raise BrokerUnavailableError("Kafka does not answer")
+        return ends()
+
+    harness.source.end_offsets = sometimes  # type: ignore[method-assign]
+
+    harness.run()
+
+    assert ("provision: Kafka does not answer",) in seen
+    assert () == harness.status.why_not_ready()

@@ -60,13 +60,12 @@ class Bench:
         interpretation: Interpretation,
         *,
         trace: Trace = ignore,
-        invited: Callable[[News], None] | None = None,
+        invited: Callable[[News], None] = lambda _: None,
     ) -> Provisioner:
         inviter = Inviter(self.keycloak)
 
         def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
-            if invited is not None:
-                invited(inviter.invite(invitation))
+            invited(inviter.invite(invitation))
             return ()
 
         return Provisioner(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import call
 
-from keycloak_bridge.core.errors import KeycloakUnavailableError
+from keycloak_bridge.core.errors import ConfigError, KeycloakUnavailableError
 from keycloak_bridge.keycloak_check import Problem, Severity
 
 SECRET = "planted-client-secret"
@@ -89,12 +89,13 @@ def test_check_config_tells_everything_at_once() -> None:
         '[kafka]\ngroup = "x"\n[mapping]\nfile = "m.toml"\n[envelope]\nid = "a.("\n'
     )
     result = call("check-config")
-    errors = [line for line in result.stdout.splitlines() if line.startswith("error: ")]
+    lines = result.stderr.splitlines()
 
-    assert 2 == result.exit_code
-    assert "error: bridge.toml: kafka.group: unknown key; did you mean 'group_id'?" == errors[0]
-    assert any("envelope.id" in error for error in errors)
-    assert any("m.toml" in error and "nonsense" in error for error in errors)
+    assert (2, 3) == (result.exit_code, sum(line.startswith("fix:   ") for line in lines))
+    assert "error: bridge.toml: kafka.group: unknown key; did you mean 'group_id'?" == lines[0]
+    assert any("envelope.id" in line for line in lines)
+    assert any("m.toml" in line and "nonsense" in line for line in lines)
+    assert "error" not in result.stdout
 
 
 def test_check_config_with_broken_schemas() -> None:
@@ -104,8 +105,29 @@ def test_check_config_with_broken_schemas() -> None:
     result = call("check-config", "--set", "schemas.folders=own")
 
     assert 2 == result.exit_code
-    assert "own/x/1.0.json" in result.stdout
-    assert "mapping:" not in result.stdout
+    assert "own/x/1.0.json" in result.stderr
+    assert "mapping:" not in result.output
+
+
+@pytest.mark.parametrize(("allow", "warns"), [("", True), ('allow = ["/staff"]\n', False)])
+def test_check_config_warns_of_every_group(allow: str, warns: bool) -> None:
+    """A mapping that gives away any group is in order, and said to be dangerous; exit code 0."""
+    Path("m.toml").write_text(
+        'matching = ["attributes.userId"]\n[user]\nusername = "data.userId"\n'
+        f'[user.attributes]\nuserId = "data.userId"\n[user.groups]\nfrom = "data.groups"\n{allow}'
+    )
+    result = call("check-config", "--set", "mapping.file=m.toml")
+    warning = (
+        "warning: user.groups: an event may join any group of the realm; "
+        "name those meant in user.groups.allow\n"
+    )
+
+    assert (0, warns) == (result.exit_code, warning in result.stdout)
+
+
+def test_check_config_of_the_defaults_warns_of_nothing() -> None:
+    """What is shipped is careful."""
+    assert "warning" not in call("check-config").output
 
 
 def test_check_config_of_an_envelope() -> None:
@@ -136,8 +158,9 @@ class TestAgainstRealm:
         result = call("check-config", "--against-realm")
 
         assert 2 == result.exit_code
-        assert "keycloak.realm: is needed" in result.stdout
-        assert "keycloak.client_secret: is needed" in result.stdout
+        assert "keycloak.realm: is needed" in result.stderr
+        assert "keycloak.client_secret: is needed" in result.stderr
+        assert "fix:   " in result.stderr
 
     def test_ready(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing wrong: said, exit code 0."""
@@ -151,19 +174,35 @@ class TestAgainstRealm:
         self.answer(monkeypatch, (Problem("x", "could be better", "do y", Severity.WARNING),))
         result = call("check-config", "--against-realm", *self.ACCESS)
 
-        assert (0, True) == (result.exit_code, "warning: could be better; do y\n" in result.stdout)
+        assert 0 == result.exit_code
+        assert "warning: could be better\nfix:   do y\n" in result.stdout
 
     @pytest.mark.parametrize(
-        "found",
+        ("found", "told"),
         [
-            (Problem("x", "a role is missing", "assign it"),),
-            KeycloakUnavailableError("a role is missing; assign it"),
+            (
+                (Problem("x", "a role is missing", "assign it"), Problem("y", "so is b", "add it")),
+                "error: a role is missing\nfix:   assign it\nerror: so is b\nfix:   add it\n",
+            ),
+            (
+                KeycloakUnavailableError("no answer", remedy="wait"),
+                "error: no answer; asked at keycloak.url = http://nowhere:1\nfix:   wait\n",
+            ),
+            (
+                ConfigError("keycloak.url is none", remedy="correct it"),
+                "error: keycloak.url is none\nfix:   correct it\n",
+            ),
         ],
     )
-    def test_errors_fail(self, monkeypatch: pytest.MonkeyPatch, found: Sequence[Problem] | Exception) -> None:  # fmt: skip
-        """A realm that is not ready, or that does not answer, is an error."""
+    def test_errors_fail(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        found: Sequence[Problem] | Exception,
+        told: str,
+    ) -> None:
+        """A realm that is not ready, or that does not answer, is an error; the address is named."""
         self.answer(monkeypatch, found)
-        result = call("check-config", "--against-realm", *self.ACCESS)
+        address = ("--set", "keycloak.url=http://nowhere:1")
+        result = call("check-config", "--against-realm", *address, *self.ACCESS)
 
-        assert 2 == result.exit_code
-        assert "error: a role is missing; assign it\n" in result.stdout
+        assert (2, told) == (result.exit_code, result.stderr)

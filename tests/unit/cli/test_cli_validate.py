@@ -97,9 +97,10 @@ def test_json_for_programs() -> None:
 
 
 def test_show_mapped() -> None:
-    """The user that Keycloak would get, normalised."""
-    write(Path("x.json"), an_event())
-    heading, _, text = call("validate", "--show-mapped", "x.json").stdout.partition("\n")
+    """The user that Keycloak would get, normalised, with its groups and roles, and its invitation."""
+    write(Path("x.json"), an_event(roles=["viewer"], groups=["staff"]))
+    heading, *lines, mail = call("validate", "--show-mapped", "x.json").stdout.splitlines()
+    text = "\n".join(lines)
     by_json = json.loads(call("validate", "--show-mapped", "--format=json", "x.json").stdout)
 
     assert f"x.json:1: valid ({SCHEMA})" == heading
@@ -110,8 +111,32 @@ def test_show_mapped() -> None:
         "lastName": "Lovelace",
         "enabled": True,
         "attributes": {"userId": ["u-1"], "tenantId": ["tenant-1"]},
+        "groups": ["/staff"],
+        "realmRoles": ["viewer"],
     } == json.loads(text)
     assert json.loads(text) == by_json["mapped"]
+    assert "invitation: UPDATE_PASSWORD; the link works 3 days" == mail
+    assert {
+        "actions": ["UPDATE_PASSWORD"],
+        "lifespan_s": 259200,
+        "client_id": None,
+        "redirect_uri": None,
+    } == by_json["invitation"]
+
+
+@pytest.mark.parametrize(
+    ("data", "settings"), [({"active": False}, ()), ({}, ("--set", "invite.mode=none"))]
+)
+def test_show_mapped_of_a_user_that_gets_no_mail(
+    data: dict[str, bool], settings: tuple[str, ...]
+) -> None:
+    """Where nobody would be invited, no invitation is shown, and no empty memberships."""
+    write(Path("x.json"), an_event(**data))
+    shown = call("validate", "--show-mapped", "--format=json", "x.json", *settings).stdout
+
+    assert "invitation" not in json.loads(shown)
+    assert not {"groups", "realmRoles"} & json.loads(shown)["mapped"].keys()
+    assert "invitation" not in call("validate", "--show-mapped", "x.json", *settings).stdout
 
 
 def test_bare_data() -> None:

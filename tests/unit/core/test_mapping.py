@@ -171,6 +171,20 @@ def test_groups_are_paths() -> None:
     assert user.groups == ("/a/b", "/c")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (MINIMAL, False),
+        (GROUPS, False),
+        (MINIMAL + '[user.groups]\nfrom = "data.groups"\nallow = []', False),
+        (MINIMAL + '[user.groups]\nfrom = "data.groups"', True),
+    ],
+)
+def test_a_mapping_knows_whether_it_accepts_every_group(text: str, expected: bool) -> None:
+    """Only groups without `allow` are open, since nothing else bounds what an event may join."""
+    assert expected is mapping(text).accepts_every_group
+
+
 def test_groups_can_be_a_plain_expression() -> None:
     """Without an allow-list every group is accepted."""
     assert desired(HEAD + USER + 'groups = "data.groups"' + ATTRIBUTES, groups="x").groups == (

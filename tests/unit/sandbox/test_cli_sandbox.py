@@ -139,7 +139,7 @@ def test_second_up_is_one_line_and_exit_2(run: Run, environment: dict[str, str])
     result = run("up")
 
     assert result.exit_code == 2
-    assert result.stderr.startswith("Error: A sandbox is up already")
+    assert result.stderr.startswith("error: A sandbox is up already")
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -151,7 +151,6 @@ def test_missing_extra_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch
     result = run("status")
 
     assert result.exit_code == 2
-    assert (
-        result.stderr
-        == "Error: The sandbox needs its extra: pip install 'keycloak-bridge[sandbox]'\n"
+    assert result.stderr == (
+        "error: the sandbox needs its extra\nfix:   pip install 'keycloak-bridge[sandbox]'\n"
     )

@@ -272,6 +272,32 @@ def test_required_settings_are_named_with_both_ways_to_give_them(write: Write) -
     ] == caught.value.message.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            '[keycloak]\nrealm = "acme"\nclient_secret_file = "nope"',
+            "keycloak.client_secret_file: names a file that does not exist: nope",
+        ),
+        (
+            (
+                '[keycloak]\nrealm = "acme"\nclient_secret = "x"\n'
+                '[kafka]\nsecurity_protocol = "SASL_SSL"\nsasl_mechanism = "PLAIN"\n'
+                'sasl_username = "u"\nsasl_password_file = "nope"'
+            ),
+            "kafka.sasl_password_file: names a file that does not exist: nope",
+        ),
+    ],
+)
+def test_a_secret_file_that_is_missing_is_told_once(write: Write, text: str, told: str) -> None:
+    """The setting was given: it is not called missing besides."""
+    path = write(text)
+    found = read_settings(path, environ={}, require=KEYCLOAK_ACCESS).problems
+
+    assert 1 == len(found)
+    assert found[0].startswith(f"{path}: {told.removesuffix('nope')}")
+
+
 class TestSecrets:
     """A secret as text or in a file, in any place."""
 

@@ -1,0 +1,268 @@
+"""What can pass is waited for: nothing lost, nothing twice, nothing in the dead letters."""
+
+import contextlib
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from bridge_harness import Bench, an_event, free_port, wait_until
+from tcp_gate import gate
+
+from keycloak_bridge.sandbox import FreshRealm, Sandbox
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
+    """One realm for all of this module; the users of a test carry the suffix of its topics."""
+    with sandbox.fresh_realm() as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def bench(sandbox: Sandbox, realm: FreshRealm, tmp_path: Path) -> Iterator[Bench]:
+    """Fresh topics, and health endpoints on a port that the test knows."""
+    with Bench.open(sandbox, realm, uuid.uuid4().hex[:8], tmp_path) as opened:
+        yield opened.but(HEALTH_PORT=str(free_port()))
+
+
+def probe(bench: Bench, path: str) -> tuple[int, str]:
+    """Return status and reasons of a health endpoint; 0 while nobody answers."""
+    port = bench.settings["KEYCLOAK_BRIDGE_HEALTH_PORT"]
+    try:
+        answer = requests.get(f"http://127.0.0.1:{port}{path}", timeout=10)
+    except requests.RequestException:
+        return 0, ""
+    return answer.status_code, " ".join(answer.json()["problems"])
+
+
+def publish(bench: Bench, count: int) -> list[str]:
+    """Publish events and return the ids of their users."""
+    ids = [f"u{number}-{bench.suffix}" for number in range(count)]
+    bench.publish(*(an_event(user_id) for user_id in ids))
+    return ids
+
+
+def provisioned(bench: Bench) -> int:
+    """Return how many events a running bridge has done so far, by its log."""
+    return bench.log().count('"action": "provisioned"')
+
+
+def users_of(bench: Bench) -> list[str]:
+    """Return the external ids of the users of this test, sorted."""
+    users = (user["attributes"]["userId"][0] for user in bench.users())
+    return sorted(user_id for user_id in users if user_id.endswith(bench.suffix))
+
+
+def mails_of(bench: Bench) -> Counter[str]:
+    """Return how many mails went to each user of this test."""
+    return Counter(
+        mail.recipients[0].removesuffix("@acme.example")
+        for mail in bench.sandbox.mail.messages
+        if bench.suffix in mail.recipients[0]
+    )
+
+
+def all_mailed(bench: Bench, ids: Sequence[str]) -> bool:
+    """Say whether each of these users has a mail."""
+    return set(ids) <= mails_of(bench).keys()
+
+
+def waiting_lines(bench: Bench) -> list[dict[str, Any]]:
+    """Return the lines in which a running bridge said that it waits."""
+    lines = [json.loads(line) for line in bench.log().splitlines()]
+    return [line for line in lines if line["action"] == "waiting"]
+
+
+def test_it_starts_before_kafka_and_keycloak(bench: Bench) -> None:
+    """Alive and not ready while it waits, naming for what; at work as soon as both are there."""
+    ids = publish(bench, 1)
+    kafka_port, keycloak_port = bench.sandbox.kafka.port, bench.sandbox.keycloak.port
+    with gate(kafka_port) as kafka, gate(keycloak_port) as keycloak:
+        early = bench.but(
+            KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{kafka.port}",
+            KEYCLOAK_URL=f"http://127.0.0.1:{keycloak.port}",
+        )
+        with early.running() as process:
+            wait_until(lambda: "Kafka" in probe(early, "/ready")[1])
+            assert (503, 200) == (probe(early, "/ready")[0], probe(early, "/live")[0])
+            kafka.open()
+            wait_until(lambda: "Keycloak" in probe(early, "/ready")[1])
+            assert (503, 200) == (probe(early, "/ready")[0], probe(early, "/live")[0])
+            keycloak.open()
+            wait_until(lambda: all_mailed(bench, ids))
+            wait_until(lambda: probe(early, "/ready") == (200, ""))
+            process.terminate()
+            assert 0 == process.wait(timeout=30)
+
+
+def test_keycloak_goes_away_and_comes_back(bench: Bench) -> None:
+    """In the middle of 200 events: every user once, every mail once, no dead letter, and ready says why."""
+    ids = publish(bench, 200)
+    keycloak = bench.sandbox.keycloak
+    with bench.running() as process:
+        wait_until(lambda: provisioned(bench) >= 40)
+        keycloak.stop()
+        try:
+            wait_until(lambda: probe(bench, "/ready")[0] == 503)
+            assert "Keycloak" in probe(bench, "/ready")[1]
+            assert 200 == probe(bench, "/live")[0]
+        finally:
+            keycloak.start()
+        back_at, done_before = time.monotonic(), provisioned(bench)
+        wait_until(lambda: provisioned(bench) > done_before)
+        print(f"first event {time.monotonic() - back_at:.1f} s after Keycloak was back")
+        wait_until(lambda: all_mailed(bench, ids), 180)
+        wait_until(lambda: probe(bench, "/ready") == (200, ""))
+        process.terminate()
+        assert 0 == process.wait(timeout=30)
+
+    assert sorted(ids) == users_of(bench)
+    assert {1} == set(mails_of(bench).values())
+    assert [] == bench.dead_letters()
+    # one line when it begins, not one for each attempt
+    assert len(waiting_lines(bench)) <= 8
+
+
+def test_kafka_goes_away_and_comes_back(bench: Bench) -> None:
+    """In the middle of the work, and again while idle: all is done, once, and the bridge is ready again."""
+    ids = publish(bench, 60)
+    with bench.running() as process:
+        for moment in (lambda: provisioned(bench) >= 20, lambda: all_mailed(bench, ids)):
+            wait_until(moment, 120)
+            with kafka_down(bench):
+                # longer than any delivery time-out of the producer
+                wait_until(lambda: "Kafka" in probe(bench, "/ready")[1])
+                assert (503, 200) == (probe(bench, "/ready")[0], probe(bench, "/live")[0])
+            wait_until(lambda: probe(bench, "/ready") == (200, ""), 120)
+        late = an_event(f"late-{bench.suffix}")
+        bench.publish(late)
+        wait_until(lambda: all_mailed(bench, [late["subject"]]))
+        process.terminate()
+        assert 0 == process.wait(timeout=30)
+
+    assert sorted([*ids, late["subject"]]) == users_of(bench)
+    assert {1} == set(mails_of(bench).values())
+    assert [] == bench.dead_letters()
+
+
+def test_the_bridge_can_be_stopped_while_kafka_is_away(bench: Bench) -> None:
+    """SIGTERM in an outage ends with 0 and without a word too many; the next run does the rest."""
+    ids = publish(bench, 40)
+    with bench.running() as process:
+        wait_until(lambda: provisioned(bench) >= 10)
+        with kafka_down(bench):
+            process.terminate()
+            assert 0 == process.wait(timeout=60)
+
+    assert "Traceback" not in bench.log()
+    assert "error:" not in bench.log()
+    bench.catch_up()
+    assert sorted(ids) == users_of(bench)
+    assert {1} == set(mails_of(bench).values())
+
+
+@contextlib.contextmanager
+def kafka_down(bench: Bench) -> Iterator[None]:
+    """Stop Kafka meanwhile."""
+    bench.sandbox.kafka.stop()
+    try:
+        yield
+    finally:
+        bench.sandbox.kafka.start()
+
+
+def test_an_smtp_outage_delays_mails_and_no_user(bench: Bench) -> None:
+    """Users are created meanwhile; the mails follow when the server takes them again, once each."""
+    mail = bench.sandbox.mail
+    with bench.running():
+        wait_until(lambda: probe(bench, "/ready") == (200, ""))
+        mail.refuse(True)
+        try:
+            ids = publish(bench, 20)
+            wait_until(lambda: provisioned(bench) == len(ids))
+            wait_until(lambda: "SMTP" in probe(bench, "/ready")[1])
+            assert (503, 200) == (probe(bench, "/ready")[0], probe(bench, "/live")[0])
+            assert 0 == mails_of(bench).total()
+        finally:
+            mail.refuse(False)
+        wait_until(lambda: all_mailed(bench, ids))
+        wait_until(lambda: probe(bench, "/ready") == (200, ""))
+
+    assert {1} == set(mails_of(bench).values())
+    assert [] == bench.dead_letters()
+    assert {"mail-not-sent"} == {line["reason"] for line in waiting_lines(bench)}
+
+
+def test_a_killed_bridge_loses_nothing(bench: Bench) -> None:
+    """SIGKILL in the middle of 200 events, then a run to the end: each user once, none without its mail."""
+    ids = publish(bench, 200)
+    with bench.running() as process:
+        wait_until(lambda: provisioned(bench) >= 60 and mails_of(bench).total() >= 10)
+        process.kill()
+        process.wait()
+
+    bench.catch_up()
+
+    assert sorted(ids) == users_of(bench)
+    assert [] == bench.dead_letters()
+    mails = mails_of(bench)
+    assert set(ids) == mails.keys()
+    # the one window: killed between a mail and its mark
+    print(f"{mails.total() - len(ids)} mails twice")
+    assert mails.total() - len(ids) <= 1
+
+
+def test_a_rotated_secret_is_waited_for(bench: Bench) -> None:
+    """A wrong secret, then no file at all, then the right one: the bridge goes on without a restart."""
+    secret = bench.folder / "secret"
+    secret.write_text(bench.realm.client_secret)
+    filed = bench.but(KEYCLOAK_CLIENT_SECRET="", KEYCLOAK_CLIENT_SECRET_FILE=str(secret))
+    path = "/clients"
+    (client,) = bench.admin("GET", path, params={"clientId": bench.realm.client_id})
+    sessions = f"{path}/{client['id']}"
+    with gate(bench.sandbox.keycloak.port) as keycloak:
+        keycloak.open()
+        url = f"http://127.0.0.1:{keycloak.port}"
+        with filed.but(KEYCLOAK_URL=url).running() as process:
+            wait_until(lambda: probe(filed, "/ready") == (200, ""))
+            secret.write_text("wrong")
+            # Keycloak takes no token from before this moment any more
+            bench.admin("PUT", sessions, json={**client, "notBefore": int(time.time()) + 1})
+            time.sleep(2)
+            ids = publish(bench, 1)
+            wait_until(lambda: "client credentials" in probe(filed, "/ready")[1])
+            secret.unlink()
+            wait_until(lambda: "secret file" in probe(filed, "/ready")[1])
+            assert process.poll() is None
+            secret.write_text(bench.realm.client_secret)
+            wait_until(lambda: all_mailed(bench, ids))
+
+    assert ids == users_of(bench)
+    assert [] == bench.dead_letters()
+
+
+def test_a_network_that_keeps_breaking_loses_and_doubles_no_user(bench: Bench) -> None:
+    """Answers are lost again and again: each user once, none without a mail, no dead letter."""
+    ids = publish(bench, 60)
+    with gate(bench.sandbox.keycloak.port) as keycloak:
+        keycloak.open()
+        shaky = bench.but(KEYCLOAK_URL=f"http://127.0.0.1:{keycloak.port}")
+        with shaky.running():
+            wait_until(lambda: provisioned(bench) > 0)
+            for _ in range(20):
+                keycloak.cut()
+                time.sleep(0.2)
+            wait_until(lambda: all_mailed(bench, ids), 120)
+
+    assert sorted(ids) == users_of(bench)
+    assert [] == bench.dead_letters()
+    # an answer that is lost after the mail went out has it sent again
+    print(f"{mails_of(bench).total() - len(ids)} mails twice")

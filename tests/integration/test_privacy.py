@@ -1,0 +1,156 @@
+"""No name, address, telephone number or secret leaves by a log, a result or the headers of a dead letter."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bridge_harness import STRUCTURED, Bench, an_event, wait_until
+
+from keycloak_bridge.sandbox import FreshRealm, Sandbox
+
+pytestmark = pytest.mark.integration
+
+PLANTED = (
+    "zyxmail", "Zyxgiven", "Zyxfamily", "zyxlogin", "15550104711", "zyxgroup", "zyxrole", "Zyxdept",
+    "zyxattribute", "zyxtenant", "zyxbad",
+)  # fmt: skip
+"""Words that stand in the events' personal data and nowhere else."""
+
+
+@pytest.fixture(scope="module")
+def bench(
+    sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Bench, FreshRealm]]:
+    """A realm of its own, and topics."""
+    with (
+        sandbox.fresh_realm() as realm,
+        Bench.open(sandbox, realm, uuid.uuid4().hex[:8], tmp_path_factory.mktemp("p")) as opened,
+    ):
+        yield opened, realm
+
+
+def personal(user_id: str, **data: Any) -> dict[str, Any]:
+    """Return an event full of planted words."""
+    return an_event(
+        user_id,
+        **{
+            "email": f"zyxmail.{user_id}@acme.example",
+            "givenName": "Zyxgiven",
+            "familyName": "Zyxfamily",
+            "username": f"zyxlogin-{user_id}",
+            "phoneNumber": "+15550104711",
+            "department": "Zyxdept",
+            "tenantId": "zyxtenant",
+            "attributes": {"note": "zyxattribute"},
+            **data,
+        },
+    )
+
+
+def everything() -> list[tuple[bytes, bytes, Any]]:
+    """Return records of every kind of success and failure, each with planted words in it."""
+    events = [
+        personal("good"),
+        personal("good"),
+        personal("disabled", active=False),
+        personal("schema", email="zyxbad at acme", phoneNumber="zyxbad", locale="zyxbad bad", roles=["zyxrole", 1]),
+        personal("username", username="zyxbad login"),
+        personal("reserved", username="service-account-zyxlogin"),
+        personal("role", roles=["zyxrole"]),
+        personal("group", groups=["/zyxgroup@acme.example"]),
+        personal("rejected", givenName="Zyxgiven<"),
+        personal("rejected-twice", givenName="Zyxgiven<", familyName="Zyxfamily>"),
+        personal("homograph", username="zyxlоgin"),  # its o is Cyrillic
+        personal("taken", email="zyxmail.good@acme.example"),
+        personal("taken-name", username="zyxlogin-good"),
+        {**personal("type"), "type": "user.exploded"},
+        {**personal("version"), "dataschema": "urn:zyxbad"},
+        {**personal("time"), "time": "zyxbad"},
+        {**personal("subject"), "subject": "another"},
+    ]  # fmt: skip
+    raw = json.dumps(personal("raw")).encode()
+    records = [(str(e["subject"]).encode(), json.dumps(e).encode(), STRUCTURED) for e in events]
+    broken = [raw[:-3], raw.decode().encode("utf-16"), raw.replace(b"Ada", b"\xff"), b"zyxbad", raw.replace(b'"data"', b'"id": "x", "data"'), raw.replace(b"Zyxdept", b"\\ud800Zyxdept"), raw + b"[" * 100]  # fmt: skip
+    return records + [(b"broken", value, STRUCTURED) for value in broken]
+
+
+def leaks(text: str, words: tuple[str, ...]) -> list[str]:
+    """Return the lines of `text` that hold one of `words`."""
+    lowered = [word.lower() for word in words]
+    return [line for line in text.splitlines() if any(word in line.lower() for word in lowered)]
+
+
+def lower_headers(bench: Bench) -> str:
+    """Return all reason headers of all dead letters as lines."""
+    return "\n".join(f"{n}: {v}" for _, headers in bench.dead_letters() for n, v in headers.items())
+
+
+@pytest.mark.parametrize(("level", "form"), [("INFO", "json"), ("DEBUG", "text")])
+def test_nothing_personal_and_no_secret_is_told(
+    bench: tuple[Bench, FreshRealm], level: str, form: str
+) -> None:
+    """Whatever happens to an event, logs, results and reasons hold none of its values."""
+    opened, realm = bench
+    opened = opened.but(LOG_LEVEL=level, LOG_FORMAT=form, KAFKA_GROUP_ID=f"privacy-{level}")
+    opened.publish_raw(*everything())
+
+    ran = opened.run_command("run", "--until-caught-up", check=True)
+    checked = opened.run_command("check-config", "--against-realm", check=True)
+
+    words = (*PLANTED, realm.client_secret)
+    said = "\n".join((ran.stdout, ran.stderr, checked.stdout, checked.stderr))
+    assert [] == leaks(said, words)
+    results = "\n".join(record.value.decode() for record in opened.read("results"))
+    assert [] == leaks(results, words)
+    assert [] == leaks(lower_headers(opened), words)
+    due = "\n".join(record.value.decode() for record in opened.read("invitations"))
+    assert [] == leaks(due, words)
+    # all of that was really tried
+    codes = {headers["kb-dlq-code"] for _, headers in opened.dead_letters()}
+    assert len(codes) >= 12, codes
+    assert {"provisioned", "rejected", "invited"} <= {r["outcome"] for r in opened.results()}
+
+
+@pytest.mark.parametrize("fault", ["secret", "keycloak", "kafka"])
+def test_no_secret_is_told_when_nothing_works(
+    bench: tuple[Bench, FreshRealm], tmp_path: Path, fault: str
+) -> None:
+    """Not even at DEBUG, where libraries talk."""
+    opened, _ = bench
+    secret = "zyx-secret/with+odd=signs"
+    settings = {"secret": {}, "keycloak": {"KEYCLOAK_URL": "http://127.0.0.1:1"}, "kafka": {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}}[fault]  # fmt: skip
+    opened = opened.but(LOG_LEVEL="DEBUG", KEYCLOAK_CLIENT_SECRET=secret, **settings)
+    opened.folder = tmp_path
+    if fault == "secret":
+        said = opened.run_command("run").stderr
+    else:
+        with opened.running():
+            wait_until(lambda: "waiting for it" in opened.log())
+        said = opened.log()
+
+    assert [] == leaks(said, ("zyx-secret", "odd%3Dsigns"))
+
+
+def test_commands_that_show_events_show_no_secret(
+    bench: tuple[Bench, FreshRealm], tmp_path: Path
+) -> None:
+    """`validate`, `plan` and `apply` show a user's own data on standard output, nothing on standard error."""
+    opened, realm = bench
+    sample = tmp_path / "events.ndjson"
+    sample.write_text("\n".join(json.dumps(personal(name)) for name in ("one", "two")))
+    said = ""
+    for command in (
+        ["validate", "--show-mapped"],
+        ["plan"],
+        ["apply"],
+        ["plan", "--format", "json"],
+    ):
+        done = opened.but(LOG_LEVEL="DEBUG").run_command(*command, str(sample), check=True)
+        assert [] == leaks(done.stderr, PLANTED)
+        said += done.stdout + done.stderr
+
+    assert "zyxmail" in said
+    assert realm.client_secret not in said
