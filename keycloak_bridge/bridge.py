@@ -40,7 +40,7 @@ from keycloak_bridge.logs import log_event
 from keycloak_bridge.provisioner import Invite, Provisioner, Trace, ignore
 from keycloak_bridge.realm_gate import RealmGate, refuse
 from keycloak_bridge.settings import Secret, Settings
-from keycloak_bridge.sidecar import Stage, Surroundings, run_stages
+from keycloak_bridge.sidecar import STARTING, Stage, Surroundings, run_stages
 from keycloak_bridge.stages import EventPolicy, InviteStage, Outlets, ProvisionStage
 
 logger = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ class Sidecar:
         health = self.settings.health
         if not health.enabled:
             return None
-        status.set_problem("startup", "starting")
+        status.set_problem(STARTING, "starting")
         server = HealthServer(status, clock, host=health.host, port=health.port)
         server.start()
         return server
@@ -211,7 +211,14 @@ class Sidecar:
         check = RealmGate(partial(realm_problems, interpretation, admin), around.clock)
         problems = around.patiently("keycloak", check)
         refuse(problems or ())
-        around.status.set_problem("startup", None)
+        for warning in problems or ():
+            log_event(
+                logger,
+                "realm-warning",
+                level=logging.WARNING,
+                message=f"{warning.message} ({warning.remedy})",
+                reason=warning.code,
+            )
 
     def _check_topics(self) -> None:
         admin = TopicAdmin(self.settings.kafka)

@@ -1,5 +1,12 @@
 """Have Keycloak mail one invitation, once."""
 
+import logging
+
+from keycloak_bridge.core.errors import (
+    KeycloakConflictError,
+    KeycloakNotFoundError,
+    KeycloakRejectedError,
+)
 from keycloak_bridge.core.model import Invitation, Outcome, Result
 from keycloak_bridge.core.plan import (
     invitation_marker_sent,
@@ -8,6 +15,9 @@ from keycloak_bridge.core.plan import (
 )
 from keycloak_bridge.core.ports import UserDirectory
 from keycloak_bridge.core.user_locks import UserLocks
+from keycloak_bridge.logs import log_event
+
+logger = logging.getLogger(__name__)
 
 
 class Inviter:
@@ -26,12 +36,27 @@ class Inviter:
         """
         mailed = (invitation.keycloak_id, invitation.event_id)
         if mailed not in self._unmarked:
-            reason = self._why_not(invitation)
+            try:
+                reason = self._why_not(invitation)
+            except KeycloakNotFoundError:
+                reason = "user-not-found"
             if reason is not None:
                 return _result(invitation, Outcome.SKIPPED, reason)
             self._directory.execute_actions_email(invitation.keycloak_id, invitation.terms)
             self._unmarked.add(mailed)
-        self._mark_sent(invitation)
+        try:
+            self._mark_sent(invitation)
+        except (KeycloakNotFoundError, KeycloakConflictError, KeycloakRejectedError) as error:
+            # the mail is out, which no refusal of the mark can change
+            log_event(
+                logger,
+                "invitation-not-marked",
+                level=logging.WARNING,
+                message="the mail went out, but the user could not be marked; a replay would mail again",
+                reason=error.code,
+                event_id=invitation.event_id,
+                keycloak_id=invitation.keycloak_id,
+            )
         self._unmarked.discard(mailed)
         return _result(invitation, Outcome.INVITED, None)
 

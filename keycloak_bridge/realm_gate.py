@@ -27,7 +27,8 @@ class RealmGate:
         missing = next((one for one in problems if one.code == "realm-not-found"), None)
         if missing is not None:
             now_s = self._clock.monotonic()
-            self._missing_since_s = self._missing_since_s or now_s
+            if self._missing_since_s is None:
+                self._missing_since_s = now_s
             if now_s - self._missing_since_s < IMPORT_GRACE_S:
                 raise KeycloakUnavailableError(missing.message, code=missing.code)
         return problems

@@ -13,9 +13,12 @@ from keycloak_bridge.core.ports import Clock, EventSource
 from keycloak_bridge.core.retry import RetryPolicy, delay_s
 from keycloak_bridge.core.status import Status
 from keycloak_bridge.logs import log_event
-from keycloak_bridge.worker import RecordHandler, Worker
+from keycloak_bridge.worker import JOINING, RecordHandler, Worker
 
 logger = logging.getLogger(__name__)
+
+STARTING = "startup"
+"""The component that is not ready until the stages stand."""
 
 Found = TypeVar("Found")
 
@@ -29,10 +32,12 @@ class Surroundings:
     retry: RetryPolicy
     stop: threading.Event
 
-    def patiently(self, component: str, attempt: Callable[[], Found]) -> Found | None:
+    def patiently(
+        self, component: str, attempt: Callable[[], Found], *, then: str | None = None
+    ) -> Found | None:
         """Return what `attempt` returns once it stops raising errors that can pass; None when told to stop.
 
-        Any other error comes through at once.
+        Any other error comes through at once. `then` is what the component still waits for after it.
         """
         failures = 0
         while not self.stop.is_set():
@@ -45,7 +50,7 @@ class Surroundings:
                 self._note(component, error)
                 self.stop.wait(delay_s(self.retry, failures, random.random()))  # noqa: S311 # jitter
             else:
-                self.status.set_problem(component, None)
+                self.status.set_problem(component, then)
                 return found
         return None
 
@@ -86,6 +91,9 @@ def run_stages(
         runner = _Runner(stage, surroundings, before, ended, until_caught_up, errors)
         threads.append(threading.Thread(target=runner, name=stage.name))
         before = ended
+    for stage in stages:
+        surroundings.status.set_problem(stage.name, JOINING)
+    surroundings.status.set_problem(STARTING, None)
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -125,7 +133,7 @@ class _Runner:
 
     def _run(self) -> None:
         around = self._surroundings
-        source = around.patiently(self._stage.name, self._stage.join)
+        source = around.patiently(self._stage.name, self._stage.join, then=JOINING)
         if source is None:
             return
         worker = Worker(

@@ -28,6 +28,9 @@ from keycloak_bridge.logs import log_event
 
 logger = logging.getLogger(__name__)
 
+JOINING = "joining the consumer group"
+"""Why a stage is not ready before Kafka has settled its group."""
+
 _POLL_S = 0.5
 _ACKNOWLEDGE_S = 60.0
 _LAST_ACKNOWLEDGE_S = 5.0
@@ -85,7 +88,7 @@ class Worker:
         `until` is asked after each turn and answers None while the end is not known yet. Whatever is done when the run
         ends is committed, whatever came later is left to the next run. Raises BridgeError when the flow must stop.
         """
-        self._status.set_problem(self.name, "joining the consumer group")
+        self._status.set_problem(self.name, JOINING)
         try:
             while not stop.is_set():
                 self._turn(stop)

@@ -3,7 +3,12 @@ from datetime import UTC, datetime
 import pytest
 from samples import TERMS
 
-from keycloak_bridge.core.errors import KeycloakUnavailableError, MailDeliveryError
+from keycloak_bridge.core.errors import (
+    KeycloakNotFoundError,
+    KeycloakRejectedError,
+    KeycloakUnavailableError,
+    MailDeliveryError,
+)
 from keycloak_bridge.core.model import Invitation, Outcome, UserRepresentation
 from keycloak_bridge.inviter import Inviter
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
@@ -120,3 +125,27 @@ def test_a_mark_that_fails_is_written_without_a_second_mail() -> None:
     assert Outcome.INVITED == result.outcome
     assert 1 == len(keycloak.mails)
     assert ["sent:event-1"] == keycloak.users()[0]["attributes"]["bridgeInvitation"]
+
+
+def test_a_user_that_vanishes_while_asked_gets_no_mail() -> None:
+    """Deleted between two questions is deleted all the same, and no dead letter."""
+    keycloak = InMemoryKeycloak()
+    user_id = keycloak.add_user(a_user())
+    keycloak.fail("has_credentials", KeycloakNotFoundError("gone"))
+
+    result = Inviter(keycloak).invite(an_invitation(user_id))
+
+    assert (Outcome.SKIPPED, "user-not-found") == (result.outcome, result.reason)
+    assert [] == keycloak.mails
+
+
+def test_a_refused_mark_does_not_undo_the_mail() -> None:
+    """The mail is out: the invitation is done, whatever Keycloak thinks of the user by now."""
+    keycloak = InMemoryKeycloak()
+    user_id = keycloak.add_user(a_user())
+    keycloak.fail("update", KeycloakRejectedError("refused"))
+
+    result = Inviter(keycloak).invite(an_invitation(user_id))
+
+    assert Outcome.INVITED == result.outcome
+    assert 1 == len(keycloak.mails)

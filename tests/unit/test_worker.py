@@ -21,6 +21,7 @@ from keycloak_bridge.worker import Worker
 TOPIC = "user-events"
 P0 = TopicPartition(TOPIC, 0)
 P1 = TopicPartition(TOPIC, 1)
+LONGEST_S = 10_000.0
 
 
 class Recorder:
@@ -65,6 +66,7 @@ class Harness:
 
         def ticking_poll(timeout_s: float) -> Sequence[Record]:
             self.clock.advance(max(timeout_s, 0.01))
+            assert self.clock.monotonic() < LONGEST_S, "the worker does not end"
             return poll(timeout_s)
 
         self.source.poll = ticking_poll  # type: ignore[method-assign]
