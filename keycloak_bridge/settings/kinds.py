@@ -1,5 +1,6 @@
 """The kinds of settings: how each is written in TOML, in the environment, and held in Python."""
 
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def texts(expected: str, *, minimum: int = 0, items: Mapping[str, Any] | None = 
 
 
 def table(expected: str) -> Kind:
-    """A table of strings; `key=value` pairs, comma separated, outside the file."""
+    """A table of strings; `key=value` pairs, comma separated, or the same as in the file, outside it."""
     schema = {"type": "object", "additionalProperties": {"type": "string", "minLength": 1}}
     return Kind("table", expected, schema, _table_from_text, lambda raw, _: dict(raw))
 
@@ -156,7 +157,10 @@ def _list_from_text(given: str) -> list[str]:
     return [part.strip() for part in given.split(",") if part.strip()]
 
 
-def _table_from_text(given: str) -> dict[str, str]:
+def _table_from_text(given: str) -> Any:
+    """Read `key=value` pairs, or a table as the file would hold it."""
+    if given.lstrip().startswith("{"):
+        return tomllib.loads(f"table = {given}")["table"]  # its error is a ValueError
     pairs = [part.partition("=") for part in _list_from_text(given)]
     if not all(separator for _, separator, _ in pairs):
         raise ValueError("not key=value pairs")

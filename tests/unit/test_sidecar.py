@@ -111,6 +111,31 @@ def test_both_stages_end_when_all_is_done(harness: Harness) -> None:
     assert {TopicPartition(SECOND, 0): 5} == harness.broker.commits[f"group-{SECOND}"]
 
 
+def test_a_stage_is_not_ready_before_it_has_joined(harness: Harness) -> None:
+    """From the first moment on, and after its connection stands, a stage says that it is joining."""
+    seen: list[tuple[str, ...]] = []
+    make = harness.join(FIRST)
+
+    def join() -> EventSource:
+        seen.append(harness.status.why_not_ready())
+        source = make()
+        joined = source.joined
+
+        def late() -> bool:
+            seen.append(harness.status.why_not_ready())
+            return joined()
+
+        source.joined = late  # type: ignore[method-assign]
+        return source
+
+    harness.publish(1)
+    run_stages([Stage("provision", join, harness.first)], harness.around, until_caught_up=True)
+
+    waiting = ("provision: joining the consumer group",)
+    assert [waiting, waiting] == seen[:2]
+    assert () == harness.status.why_not_ready()
+
+
 def test_empty_topics_end_at_once(harness: Harness) -> None:
     """There is nothing to catch up with."""
     harness.run()

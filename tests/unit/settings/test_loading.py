@@ -86,6 +86,7 @@ def test_later_flags_win(write: Write) -> None:
         ("invite.lifespan", "PT72H", 259200.0),
         ("invite.actions", "UPDATE_PASSWORD,CONFIGURE_TOTP", ("UPDATE_PASSWORD", "CONFIGURE_TOTP")),
         ("envelope.types", "UserCreated=user.created, B = c", {"UserCreated": "user.created", "B": "c"}),
+        ("envelope.types", '{ UserCreated = "user.created" }', {"UserCreated": "user.created"}),
         ("envelope.id", "meta.id", "meta.id"),
         ("events.tombstones", "DEAD-letter", "dead-letter"),
         ("log.level", "debug", "DEBUG"),
