@@ -19,9 +19,6 @@ from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.settings import KafkaSettings
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 
-# on a busy machine kafka-python's consumer may leave a socket to the garbage collector when it is closed
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 PARTITIONS = 3
 PATIENCE_S = 30.0
 ACKNOWLEDGE_S = 30.0
