@@ -1,6 +1,5 @@
 """`keycloak-bridge apply`: events by hand, step by step."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,7 +39,7 @@ def apply(invocation: Invocation, files: tuple[str, ...], no_invite: bool) -> in
     """
     if no_invite:
         # as with `run`: no mail is asked for, so that none is due later either
-        invocation = replace(invocation, overrides=(*invocation.overrides, "invite.mode=none"))
+        invocation = invocation.overriding("invite.mode=none")
     settings = invocation.settings(require=("keycloak.realm", "keycloak.client_secret"))
 
     from keycloak_bridge.bridge import direct_provisioner  # noqa: PLC0415

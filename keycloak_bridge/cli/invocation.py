@@ -43,6 +43,10 @@ class Invocation:
         )
         return loaded.settings
 
+    def overriding(self, *assignments: str) -> "Invocation":
+        """Return the same with more settings overridden, each as `section.key=value`; later ones go before."""
+        return replace(self, overrides=(*self.overrides, *assignments))
+
 
 def invocation_of(ctx: click.Context) -> Invocation:
     """Return what the options said so far."""
@@ -66,9 +70,9 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Non
     if parameter.name == "config" and value is not None:
         ctx.obj = replace(invocation, config=value)
     elif parameter.name == "override" and value:
-        ctx.obj = replace(invocation, overrides=(*invocation.overrides, *value))
+        ctx.obj = invocation.overriding(*value)
     elif parameter.name == "log_level" and value is not None:
-        ctx.obj = replace(invocation, overrides=(*invocation.overrides, f"log.level={value}"))
+        ctx.obj = invocation.overriding(f"log.level={value}")
     elif ctx.obj is None:
         ctx.obj = invocation
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -87,10 +88,7 @@ def _plans(
             if not is_final(error):
                 raise
             told = {"outcome": "refused", "reason": error.code, "message": error.message}
-            told["violations"] = [
-                {"pointer": v.pointer, "keyword": v.keyword, "message": v.message}
-                for v in error.violations
-            ]
+            told["violations"] = [asdict(violation) for violation in error.violations]
         yield {"place": text.place, **told}
 
 

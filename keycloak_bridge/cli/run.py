@@ -2,7 +2,6 @@
 
 import signal
 import threading
-from dataclasses import replace
 from types import FrameType
 
 import click
@@ -30,7 +29,7 @@ def run(invocation: Invocation, until_caught_up: bool, no_invite: bool) -> None:
     hand, commits, leaves the consumer group and ends with exit code 0.
     """
     if no_invite:
-        invocation = replace(invocation, overrides=(*invocation.overrides, "invite.mode=none"))
+        invocation = invocation.overriding("invite.mode=none")
     settings = invocation.settings(require=("keycloak.realm", "keycloak.client_secret"))
 
     from keycloak_bridge.bridge import Sidecar  # noqa: PLC0415 # kafka and requests take their time

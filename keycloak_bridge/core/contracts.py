@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,6 @@ from keycloak_bridge.core.errors import (
     EventDecodeError,
     EventValidationError,
     KeycloakError,
-    Violation,
 )
 from keycloak_bridge.core.events import EnvelopeRules, decode
 from keycloak_bridge.core.model import (
@@ -52,7 +52,7 @@ def result_message(
         "userId": result.user_id,
         "keycloakId": result.keycloak_id,
         "schemaId": result.schema_id,
-        "violations": [_violation(one) for one in result.violations],
+        "violations": [asdict(one) for one in result.violations],
     }
     told = {name: value for name, value in data.items() if value not in (None, [])}
     identity = f"{result.event_id or position}/{result.outcome.value}"
@@ -183,19 +183,11 @@ def _cloud_event(
     return Message(topic, subject.encode() if subject else None, value, (_CONTENT_TYPE,))
 
 
-def _violation(violation: Violation) -> dict[str, str]:
-    return {
-        "pointer": violation.pointer,
-        "keyword": violation.keyword,
-        "message": violation.message,
-    }
-
-
 def _errors(error: BridgeError) -> str | None:
     """Return as many violations as fit into the header."""
     told: list[dict[str, str]] = []
     for violation in error.violations:
-        longer = [*told, _violation(violation)]
+        longer = [*told, asdict(violation)]
         if len(json.dumps(longer, ensure_ascii=False).encode()) > _MAX_ERRORS_BYTES:
             break
         told = longer
