@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from keycloak_bridge import __version__
-from keycloak_bridge.core.contracts import invitation_message
+from keycloak_bridge.assembly import Assembly, inviter
 from keycloak_bridge.core.errors import (
     BrokerUnavailableError,
     ConfigError,
@@ -21,15 +21,13 @@ from keycloak_bridge.core.model import (
     Invitation,
     Result,
 )
-from keycloak_bridge.core.ports import Acknowledgement, Clock, EventSource, MessageSink
+from keycloak_bridge.core.ports import Acknowledgement, Clock
 from keycloak_bridge.core.retry import RetryPolicy
 from keycloak_bridge.core.status import Status
 from keycloak_bridge.core.user_locks import UserLocks
 from keycloak_bridge.health import HealthServer
 from keycloak_bridge.interpretation import Interpretation
-from keycloak_bridge.inviter import Inviter
 from keycloak_bridge.kafka_sink import KafkaMessageSink
-from keycloak_bridge.kafka_source import KafkaEventSource
 from keycloak_bridge.kafka_topics import TopicAdmin, TopicSpec, ensure_topics, wanted_topics
 from keycloak_bridge.keycloak_admin import KeycloakAdmin
 from keycloak_bridge.keycloak_check import Problem, check_access
@@ -37,16 +35,13 @@ from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak_token import TokenSource
 from keycloak_bridge.keycloak_users import KeycloakUserDirectory
 from keycloak_bridge.logs import log_event
-from keycloak_bridge.provisioner import Invite, Provisioner, Trace, ignore
+from keycloak_bridge.metrics import Metrics
+from keycloak_bridge.provisioner import Provisioner, Trace, ignore
 from keycloak_bridge.realm_gate import RealmGate, refuse
 from keycloak_bridge.settings import Secret, Settings
 from keycloak_bridge.sidecar import STARTING, Stage, Surroundings, run_stages
-from keycloak_bridge.stages import EventPolicy, InviteStage, Outlets, ProvisionStage
 
 logger = logging.getLogger(__name__)
-
-INVITE_GROUP_SUFFIX = "-invite"
-"""The invite stage is a consumer group of its own, so that its lag is the backlog of mails."""
 
 
 class SystemClock:
@@ -118,10 +113,10 @@ def direct_provisioner(
     clock = SystemClock()
     directory = KeycloakUserDirectory(keycloak_admin(interpretation.settings, clock), clock)
     locks = UserLocks()
-    inviter = Inviter(directory, locks)
+    mails = inviter(directory, locks, interpretation.settings.invite, clock)
 
     def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
-        invited(inviter.invite(invitation))
+        invited(mails.invite(invitation).result)
         return ()
 
     return Provisioner(
@@ -137,6 +132,14 @@ def direct_provisioner(
 def topic_specs(settings: Settings) -> tuple[TopicSpec, ...]:
     """Return the topics that `run` needs with these settings."""
     return wanted_topics(settings.topics, invitations=settings.invite.mode != "none")
+
+
+def release_brakes(stages: Sequence[Stage]) -> Sequence[str]:
+    """Let the flow of every stage go on that its brake holds; return the names of these stages."""
+    held = [stage for stage in stages if stage.brake.reason is not None]
+    for stage in held:
+        stage.brake.release()
+    return [stage.name for stage in held]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,24 +159,27 @@ class Sidecar:
         interpretation.check()
         clock = SystemClock()
         status = Status()
+        metrics = Metrics()
         around = Surroundings(
-            clock, status, RetryPolicy(settings.retry.initial, settings.retry.max), self.stop
+            clock,
+            status,
+            metrics,
+            RetryPolicy(settings.retry.initial, settings.retry.max),
+            self.stop,
         )
         admin = keycloak_admin(settings, clock)
-        health = self._start_health(status, clock)
+        stages: list[Stage] = []
+        health = self._start_health(around, partial(release_brakes, stages))
         try:
             self._prepare(around, interpretation, admin)
             sink = around.patiently("kafka", partial(KafkaMessageSink, settings.kafka))
             if sink is None:
                 return
             directory = KeycloakUserDirectory(admin, clock)
+            stages += Assembly(settings, interpretation, directory, sink, clock, metrics).stages()
             try:
                 self._tell_start()
-                run_stages(
-                    self._stages(interpretation, directory, sink, clock),
-                    around,
-                    until_caught_up=until_caught_up,
-                )
+                run_stages(stages, around, until_caught_up=until_caught_up)
             finally:
                 # what did not arrive was not committed either
                 with contextlib.suppress(BrokerUnavailableError):
@@ -194,12 +200,21 @@ class Sidecar:
             version=__version__,
         )
 
-    def _start_health(self, status: Status, clock: Clock) -> HealthServer | None:
+    def _start_health(
+        self, around: Surroundings, release: Callable[[], Sequence[str]]
+    ) -> HealthServer | None:
         health = self.settings.health
         if not health.enabled:
             return None
-        status.set_problem(STARTING, "starting")
-        server = HealthServer(status, clock, host=health.host, port=health.port)
+        around.status.set_problem(STARTING, "starting")
+        server = HealthServer(
+            around.status,
+            around.clock,
+            host=health.host,
+            port=health.port,
+            metrics=around.metrics,
+            release=release,
+        )
         server.start()
         return server
 
@@ -226,57 +241,3 @@ class Sidecar:
             ensure_topics(admin, topic_specs(self.settings), create=self.settings.topics.create)
         finally:
             admin.close()
-
-    def _stages(
-        self,
-        interpretation: Interpretation,
-        directory: KeycloakUserDirectory,
-        sink: MessageSink,
-        clock: Clock,
-    ) -> Sequence[Stage]:
-        settings = self.settings
-        group_id = settings.kafka.group_id
-        locks = UserLocks()
-        outlets = partial(
-            Outlets, sink, clock, settings.topics.results, settings.topics.dead_letters
-        )
-        provision = ProvisionStage(
-            rules=interpretation.rules,
-            catalog=interpretation.catalog,
-            mapping=interpretation.mapping,
-            policy=EventPolicy(
-                frozenset(settings.events.ignore_types), settings.events.tombstones == "ignore"
-            ),
-            provisioner=Provisioner(
-                directory,
-                self._invite(sink),
-                clock,
-                reserved=interpretation.mapping.reserved,
-                locks=locks,
-            ),
-            outlets=outlets(group_id),
-        )
-        stages = [Stage("provision", self._joining(settings.topics.events, group_id), provision)]
-        if settings.invite.mode != "none":
-            group_id += INVITE_GROUP_SUFFIX
-            invite = InviteStage(
-                catalog=interpretation.catalog,
-                inviter=Inviter(directory, locks),
-                outlets=outlets(group_id),
-            )
-            join = self._joining(settings.topics.invitations, group_id)
-            stages.append(Stage("invite", join, invite))
-        return stages
-
-    def _invite(self, sink: MessageSink) -> Invite:
-        def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
-            return (
-                sink.publish(
-                    invitation_message(invitation, topic=self.settings.topics.invitations)
-                ),
-            )
-
-        return invite
-
-    def _joining(self, topic: str, group_id: str) -> Callable[[], EventSource]:
-        return partial(KafkaEventSource, self.settings.kafka, topic=topic, group_id=group_id)

@@ -1,10 +1,18 @@
-"""Liveness and readiness over HTTP.
+"""Liveness, readiness, metrics and the brake's release over HTTP.
 
 `/live` answers 200 while every loop turns, `/ready` 200 while nothing is wrong; otherwise 503 and the reasons as text.
+`/metrics` is for Prometheus. `POST /release` lets go of what the brake holds, for callers on this machine only.
 """
 
+import ipaddress
 import json
+import logging
+import socket
+import sys
 import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,24 +20,47 @@ from typing import Any
 from keycloak_bridge.core.errors import ConfigError
 from keycloak_bridge.core.ports import Clock
 from keycloak_bridge.core.status import Status
+from keycloak_bridge.logs import failure, log_event
+from keycloak_bridge.metrics import Metrics
 
-STUCK_AFTER_S = 120.0
-"""Longer than the slowest turn: a full slice, one Keycloak time-out and an acknowledgement that never comes."""
+logger = logging.getLogger(__name__)
+
+STUCK_AFTER_S = 60.0
+"""Longer than the slowest turn of a poll loop: it turns every second, but calls to Kafka may block for 15 s each."""
+
+SLOWEST_CLIENT_S = 5.0
+"""How long a client may keep silent before its connection is closed."""
+
+_JSON = "application/json"
+_PASSED_ON = ("Origin", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto")
+"""Headers of a browser or a proxy: either may stand on this machine and speak for somebody who does not."""
 
 
 class HealthServer:
-    """Serves the two endpoints from a thread of its own until it is closed."""
+    """Serves the endpoints from a thread of its own until it is closed."""
 
-    def __init__(self, status: Status, clock: Clock, *, host: str, port: int) -> None:
-        """Bind; raises ConfigError when the address cannot be had."""
+    def __init__(
+        self,
+        status: Status,
+        clock: Clock,
+        *,
+        host: str,
+        port: int,
+        metrics: Metrics | None = None,
+        release: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
+        """Bind; raises ConfigError when the address cannot be had.
+
+        `release` lets go of what the brake holds and returns the names of it; it is called from a thread of the server.
+        Without `metrics` or `release` their endpoints are not there.
+        """
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler(status, clock))
+            self._server = _Server(host, port, _handler(_pages(status, clock, metrics, release)))
         except OSError as error:
             raise ConfigError(
                 f"the health endpoint cannot listen on {host}:{port}: {error.strerror}",
                 remedy="set another health.port, or health.enabled = false",
             ) from error
-        self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="health", daemon=True
         )
@@ -49,25 +80,160 @@ class HealthServer:
         self._server.server_close()
 
 
-def _handler(status: Status, clock: Clock) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/live":
-                stuck = status.stuck(clock.monotonic(), STUCK_AFTER_S)
-                self._answer([f"{name}: the loop stands still" for name in stuck])
-            elif self.path == "/ready":
-                self._answer(list(status.why_not_ready()))
-            else:
-                self.send_error(HTTPStatus.NOT_FOUND, "only /live and /ready are here")
+class _Server(ThreadingHTTPServer):
+    """A server for IPv4 or IPv6 whose mishaps are lines of the log."""
 
-        def _answer(self, problems: list[str]) -> None:
-            body = json.dumps({"status": "DOWN" if problems else "UP", "problems": problems})
-            self.send_response(HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK)
-            self.send_header("Content-Type", "application/json")
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 # socketserver's
+        error = sys.exception()
+        if error is not None and not isinstance(error, OSError):  # a client that left is no news
+            _log_failure(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What goes back to the client."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What stands at a path, and how it is asked for."""
+
+    answer: Callable[[], _Answer]
+    about: str
+    method: str = "GET"
+
+
+def _pages(
+    status: Status,
+    clock: Clock,
+    metrics: Metrics | None,
+    release: Callable[[], Sequence[str]] | None,
+) -> Mapping[str, _Page]:
+    pages = {
+        "/live": _Page(partial(_live, status, clock), "200 while every loop turns"),
+        "/ready": _Page(partial(_ready, status), "200 while nothing is wrong"),
+    }
+    if metrics is not None:
+        pages["/metrics"] = _Page(partial(_metrics, metrics, status), "for Prometheus")
+    if release is not None:
+        pages["/release"] = _Page(
+            partial(_release, release), "let go of what the brake holds", "POST"
+        )
+    lines = [f"{page.method:<4} {path:<8}  {page.about}\n" for path, page in pages.items()]
+    overview = _Answer(HTTPStatus.OK, "text/plain; charset=utf-8", "".join(lines).encode())
+    return {"/": _Page(lambda: overview, "this overview"), **pages}
+
+
+def _live(status: Status, clock: Clock) -> _Answer:
+    stuck = status.stuck(clock.monotonic(), STUCK_AFTER_S)
+    return _verdict([f"{name}: the loop stands still" for name in stuck])
+
+
+def _ready(status: Status) -> _Answer:
+    return _verdict(status.why_not_ready())
+
+
+def _verdict(problems: Sequence[str]) -> _Answer:
+    return _json(
+        HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK,
+        {"status": "DOWN" if problems else "UP", "problems": list(problems)},
+    )
+
+
+def _metrics(metrics: Metrics, status: Status) -> _Answer:
+    metrics.ready(not status.why_not_ready())
+    return _Answer(HTTPStatus.OK, metrics.content_type, metrics.exposition())
+
+
+def _release(release: Callable[[], Sequence[str]]) -> _Answer:
+    return _json(HTTPStatus.OK, {"released": list(release())})
+
+
+def _json(status: HTTPStatus, content: Mapping[str, Any]) -> _Answer:
+    return _Answer(status, _JSON, json.dumps(content).encode() + b"\n")
+
+
+def _refusal(status: HTTPStatus, why: str) -> _Answer:
+    return _json(status, {"error": why})
+
+
+def _handler(pages: Mapping[str, _Page]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        """Reads a request's head only: one answer a connection, and whatever body there is stays unread."""
+
+        timeout = SLOWEST_CLIENT_S
+        server_version = "keycloak-bridge"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            page = pages.get(self.path.partition("?")[0])
+            if page is None:
+                self._send(_refusal(HTTPStatus.NOT_FOUND, f"only {', '.join(pages)} are here"))
+            elif self.command != page.method:
+                why = f"only {page.method} is possible here"
+                self._send(_refusal(HTTPStatus.METHOD_NOT_ALLOWED, why), allow=page.method)
+            elif page.method == "POST" and (why_not := self._why_not_local()):
+                self._send(_refusal(HTTPStatus.FORBIDDEN, why_not))
+            else:
+                self._send(_answer(page))
+
+        do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
+
+        def _why_not_local(self) -> str | None:
+            peer, own = self.client_address[0], self.connection.getsockname()[0]
+            if not is_this_machine(peer, own):
+                return "only a caller on the bridge's own machine, or in its container, may do this"
+            if any(name in self.headers for name in _PASSED_ON):
+                return "a browser or a proxy may not do this; ask the bridge directly"
+            return None
+
+        def _send(self, answer: _Answer, *, allow: str | None = None) -> None:
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.content_type)
+            self.send_header("Content-Length", str(len(answer.body)))
+            if allow is not None:
+                self.send_header("Allow", allow)
             self.end_headers()
-            self.wfile.write(body.encode() + b"\n")
+            if self.command != "HEAD":
+                self.wfile.write(answer.body)
 
         def log_message(self, *_: Any) -> None:
             """Probes are no news."""
 
     return Handler
+
+
+def is_this_machine(peer: str, own: str) -> bool:
+    """Say whether a connection from address `peer` to address `own` began on this machine."""
+    address = ipaddress.ip_address(peer)
+    mapped = getattr(address, "ipv4_mapped", None)  # how a socket for both families shows IPv4
+    return peer == own or (mapped or address).is_loopback
+
+
+def _answer(page: _Page) -> _Answer:
+    try:
+        return page.answer()
+    except Exception as error:  # noqa: BLE001 # whatever it is, the client hears of it and the log says what
+        _log_failure(error)
+        why = "the bridge failed at this; its log says why"
+        return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, why)
+
+
+def _log_failure(error: BaseException) -> None:
+    log_event(
+        logger,
+        "health-failed",
+        level=logging.ERROR,
+        message=f"a request to the health endpoint failed: {failure(error)}",
+        error=error,
+    )

@@ -144,7 +144,7 @@ every version has them all. A test asks for a decision about each class that sta
 
 
 def translate(error: Exception, doing: str) -> BrokerError:
-    """Return the bridge's error for one of kafka-python's; everything unknown counts as an outage.
+    """Return the bridge's error for one that came out of kafka-python; everything unknown counts as an outage.
 
     An outage is waited for, so an error nobody thought of can delay records but never lose one.
     """
@@ -156,6 +156,12 @@ def translate(error: Exception, doing: str) -> BrokerError:
         )
     if isinstance(error, _REVOKED):
         return PartitionRevokedError(f"the consumer group is rebalancing while {doing}: {name}")
+    if isinstance(error, OSError | ValueError) and not isinstance(error, kafka_errors.KafkaError):
+        # a broken certificate file or an unresolvable address comes up raw
+        return BrokerUnavailableError(
+            f"Kafka cannot be reached while {doing}: {name}",
+            remedy="check [kafka] bootstrap_servers and the ssl_* files",
+        )
     return BrokerUnavailableError(
         f"Kafka does not answer while {doing}: {name}",
         remedy="check [kafka] bootstrap_servers and that the brokers are up",
@@ -167,14 +173,8 @@ def translated(doing: str) -> Iterator[None]:
     """Turn errors of kafka-python inside the block into the bridge's own."""
     try:
         yield
-    except kafka_errors.KafkaError as error:
+    except (kafka_errors.KafkaError, OSError, ValueError) as error:
         raise translate(error, doing) from error
-    except (OSError, ValueError) as error:
-        # a broken certificate file or an unresolvable address comes up raw
-        raise BrokerUnavailableError(
-            f"Kafka cannot be reached while {doing}: {type(error).__name__}",
-            remedy="check [kafka] bootstrap_servers and the ssl_* files",
-        ) from error
 
 
 def connection_options(settings: KafkaSettings) -> dict[str, Any]:

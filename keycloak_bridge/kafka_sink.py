@@ -1,16 +1,19 @@
 """The producer side: results, invitations and dead letters, each acknowledged by all replicas."""
 
-import contextlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 
-from keycloak_bridge.core.errors import BrokerAccessError
+from keycloak_bridge.core.errors import BridgeError, BrokerAccessError, BrokerError
 from keycloak_bridge.core.model import Message
-from keycloak_bridge.kafka_client import connect, translated
+from keycloak_bridge.kafka_client import connect, translate, translated
+from keycloak_bridge.logs import log_event
 from keycloak_bridge.settings import KafkaSettings
+
+_log = logging.getLogger(__name__)
 
 _LINGER_MS = 5
 _DELIVERY_TIMEOUT_MS = 15_000
@@ -45,7 +48,7 @@ class KafkaMessageSink:
 
     def publish(self, message: Message) -> "_Acknowledgement":
         """Hand over `message`; nothing is certain before its acknowledgement."""
-        with _publishing(message.topic):
+        try:
             # kafka-python takes neither a null header value nor a record without both key and value
             future = self._producer.send(
                 message.topic,
@@ -54,6 +57,8 @@ class KafkaMessageSink:
                 headers=[(name, value or b"") for name, value in message.headers],
                 timestamp_ms=message.timestamp_ms,
             )
+        except (kafka_errors.KafkaError, OSError, ValueError) as error:
+            raise _failure(error, message.topic) from error
         return _Acknowledgement(future, message.topic)
 
     def close(self) -> None:
@@ -77,28 +82,46 @@ class _Acknowledgement:
         self._future = future
         self._topic = topic
 
-    def wait(self, timeout_s: float) -> None:
-        """Return once all replicas have the record."""
-        with _publishing(self._topic):
-            self._future.get(timeout=timeout_s)
+    def then(self, done: Callable[[BridgeError | None], None]) -> None:
+        """Have `done` called once: at once if all is decided already, else from kafka-python's thread.
 
+        That is after the delivery time-out at the latest, or with the end of `close`.
+        """
+        self._future.add_callback(lambda _: self._tell(done, None))
+        self._future.add_errback(lambda error: self._tell(done, _failure(error, self._topic)))
 
-@contextlib.contextmanager
-def _publishing(topic: str) -> Iterator[None]:
-    """Translate errors; what the topic will never take says so, whether the client or the broker found out."""
-    with translated(f"publishing to {topic}"):
+    def _tell(
+        self, done: Callable[[BridgeError | None], None], failure: BrokerError | None
+    ) -> None:
         try:
-            yield
-        except (
-            kafka_errors.MessageSizeTooLargeError,
-            kafka_errors.RecordListTooLargeError,
-        ) as error:
-            raise BrokerAccessError(
-                f"topic {topic} does not take a record of this size",
-                remedy=f"raise max.message.bytes of topic {topic}",
-            ) from error
-        except kafka_errors.InvalidRecordError as error:
-            raise BrokerAccessError(
-                f"topic {topic} refuses a record",
-                remedy=f"take compact out of cleanup.policy of topic {topic}: not every record has a key",
-            ) from error
+            done(failure)
+        except Exception as error:  # noqa: BLE001 # nothing may get into kafka-python's thread
+            log_event(
+                _log,
+                "acknowledgement-failed",
+                level=logging.WARNING,
+                message="what follows an acknowledgement failed",
+                error=error,
+                topic=self._topic,
+            )
+
+
+def _failure(error: Exception, topic: str) -> BrokerError:
+    """Translate `error`; what the topic will never take says so, whether the client or the broker found out."""
+    failure: BrokerError
+    if isinstance(
+        error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError
+    ):
+        failure = BrokerAccessError(
+            f"topic {topic} does not take a record of this size",
+            remedy=f"raise max.message.bytes of topic {topic}",
+        )
+    elif isinstance(error, kafka_errors.InvalidRecordError):
+        failure = BrokerAccessError(
+            f"topic {topic} refuses a record",
+            remedy=f"take compact out of cleanup.policy of topic {topic}: not every record has a key",
+        )
+    else:
+        failure = translate(error, f"publishing to {topic}")
+    failure.__cause__ = error
+    return failure

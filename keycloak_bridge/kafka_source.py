@@ -6,7 +6,8 @@ queued work was dropped).
 """
 
 import contextlib
-import threading
+import logging
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,25 +18,33 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.structs import MemberState
 
 from keycloak_bridge.core.errors import BrokerUnavailableError
-from keycloak_bridge.core.model import Record, TopicPartition
+from keycloak_bridge.core.model import Commit, Record, TopicPartition
+from keycloak_bridge.core.ports import Release
 from keycloak_bridge.kafka_client import connect, translated
+from keycloak_bridge.logs import log_event
 from keycloak_bridge.settings import KafkaSettings
 
+_log = logging.getLogger(__name__)
+
 _REQUEST_TIMEOUT_MS = 15_000
+_POSITION_TIMEOUT_S = 0.2
 _CLOSE_TIMEOUT_MS = 5_000
+
+Held = Callable[[TopicPartition], bool]
 
 
 class KafkaEventSource:
     """One topic read as a member of one consumer group; see the port `EventSource` for the promises."""
 
     def __init__(
-        self, settings: KafkaSettings, *, topic: str, group_id: str, max_poll_records: int = 100
+        self, settings: KafkaSettings, *, topic: str, group_id: str, max_poll_records: int = 500
     ) -> None:
         """Connect and subscribe; raises BrokerUnavailableError while no broker answers."""
         self._topic = topic
+        self._group_id = group_id
         self._max_poll_records = max_poll_records
-        self._paused = False
-        self._listener = _RevocationListener()
+        self._release: Release | None = None
+        self._held: Held | None = None
         self._consumer: Any = connect(
             KafkaConsumer,
             settings,
@@ -52,70 +61,72 @@ class KafkaEventSource:
             metrics_enabled=False,
         )
         with translated("subscribing"):
-            self._consumer.subscribe([topic], listener=self._listener)
+            listener = _RebalanceListener(self._give_up, self._hold, self._log_failure)
+            self._consumer.subscribe([topic], listener=listener)
 
-    def poll(self, timeout_s: float) -> Sequence[Record]:
+    def when_revoked(self, release: Release) -> None:
+        """Have `release` called before another member gets partitions, from kafka-python's IO thread.
+
+        It is called within `poll` and `close` only, while their caller waits.
+        """
+        self._release = release
+
+    def poll(self, timeout_s: float, held: Held) -> Sequence[Record]:
         """Return records in the order of their offsets per partition; empty after `timeout_s` seconds."""
+        self._held = held
+        self._hold(self._consumer.assignment())
         with translated("polling"):
             self._pursue_join()
-            if self._paused:
-                # newly assigned partitions start unpaused, so this is said again on every poll
-                self._each_assigned(self._consumer.pause)
             batches = self._consumer.poll(
                 timeout_ms=int(timeout_s * 1000), max_records=self._max_poll_records
             )
         return [_record(raw) for batch in batches.values() for raw in batch]
 
-    def take_revoked(self) -> frozenset[TopicPartition]:
-        """Return the partitions that were taken away since the last call."""
-        return self._listener.take()
+    def assigned(self) -> frozenset[TopicPartition]:
+        """Return the partitions that this member holds now."""
+        return frozenset(TopicPartition(*partition) for partition in self._consumer.assignment())
 
     def joined(self) -> bool:
         """Say whether this is a settled member of the group; it may still hold no partition."""
         return bool(self._consumer.group_metadata().state == MemberState.STABLE)
 
-    def set_paused(self, paused: bool) -> None:
-        """Stop or resume fetching; `poll` still keeps the membership alive."""
-        if self._paused and not paused:
-            self._each_assigned(self._consumer.resume)
-        self._paused = paused
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from `offset`; harmless when the partition is not assigned any more."""
+        # a ValueError is kafka-python's word for "not assigned", a KeyError for "not any more"
+        with contextlib.suppress(ValueError, KeyError):
+            self._consumer.seek(KafkaTopicPartition(*partition), offset)
 
-    def rewind(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Read again from these offsets where a partition is (still or again) assigned and further on."""
-
-        def go_back(partition: KafkaTopicPartition) -> None:
-            wanted = offsets.get(TopicPartition(*partition))
-            if wanted is None:
-                return
-            at = self._consumer.position(partition, timeout_ms=_REQUEST_TIMEOUT_MS)
-            if at is None or at > wanted:
-                self._consumer.seek(partition, wanted)
-
-        with translated("rewinding"):
-            self._each_assigned(go_back)
-
-    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit `offsets`, each the next one to read."""
-        if not offsets:
+    def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Commit, and so prove that this member still belongs to the group."""
+        if not commits:
             return
-        request = {
-            KafkaTopicPartition(*partition): OffsetAndMetadata(offset, "", -1)
-            for partition, offset in offsets.items()
-        }
         with translated("committing offsets"):
-            self._consumer.commit(request, timeout_ms=_REQUEST_TIMEOUT_MS)
+            self._consumer.commit(_request(commits), timeout_ms=_REQUEST_TIMEOUT_MS)
+
+    def commits(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Commit]:
+        """Return what the group has committed for `partitions`; one without a commit is left out."""
+        commits: dict[TopicPartition, Commit] = {}
+        with translated("reading commits"):
+            for partition in partitions:
+                found = self._consumer.committed(
+                    KafkaTopicPartition(*partition), metadata=True, timeout_ms=_REQUEST_TIMEOUT_MS
+                )
+                if found is not None:
+                    commits[partition] = Commit(found.offset, found.metadata or "")
+        return commits
 
     def positions(self) -> Mapping[TopicPartition, int]:
-        """Return the next offset to fetch of every assigned partition."""
+        """Return the next offset to fetch of every assigned partition that has one already."""
         positions: dict[TopicPartition, int] = {}
-
-        def note(partition: KafkaTopicPartition) -> None:
-            at = self._consumer.position(partition, timeout_ms=_REQUEST_TIMEOUT_MS)
-            if at is not None:
-                positions[TopicPartition(*partition)] = at
-
+        deadline = time.monotonic() + _POSITION_TIMEOUT_S
         with translated("reading positions"):
-            self._each_assigned(note)
+            for partition in self._consumer.assignment():
+                left_ms = max(1, int((deadline - time.monotonic()) * 1000))
+                # the IO thread may take a partition away in between
+                with contextlib.suppress(KeyError, kafka_errors.IllegalStateError):
+                    at = self._consumer.position(partition, timeout_ms=left_ms)
+                    if at is not None:
+                        positions[TopicPartition(*partition)] = at
         return positions
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
@@ -152,11 +163,42 @@ class KafkaEventSource:
         if self._consumer.group_metadata().state == MemberState.REBALANCING:
             self._consumer._coordinator.request_rejoin()  # noqa: SLF001 # there is no public way
 
-    def _each_assigned(self, call: Callable[[KafkaTopicPartition], None]) -> None:
-        """Call for each assigned partition; kafka-python's IO thread may take one away in between."""
-        for partition in self._consumer.assignment():
-            with contextlib.suppress(KeyError, kafka_errors.IllegalStateError):
-                call(partition)
+    def _hold(self, partitions: Collection[KafkaTopicPartition]) -> None:
+        """Pause those of `partitions` that are held and resume the others.
+
+        What is paused is asked of kafka-python each time: a partition that was lost and regained comes back unpaused.
+        """
+        if self._held is None:
+            return
+        paused = self._consumer.paused()
+        for partition in partitions:
+            held = self._held(TopicPartition(*partition))
+            if held is not (partition in paused):
+                # the IO thread may take one away in between
+                with contextlib.suppress(KeyError):
+                    (self._consumer.pause if held else self._consumer.resume)(partition)
+
+    def _give_up(self, partitions: Collection[KafkaTopicPartition], lost: bool) -> None:
+        """Release `partitions` and commit for them, unless they are lost already."""
+        if self._release is None:
+            return
+        released = frozenset(TopicPartition(*partition) for partition in partitions)
+        commits = self._release(released, lost)
+        if commits and not lost:
+            # a blocking commit raises here; this request leaves before the one that lets the next owner in
+            future = self._consumer.commit_async(_request(commits))
+            future.add_errback(self._log_failure, "commit-at-revocation-failed")
+
+    def _log_failure(self, action: str, error: Exception) -> None:
+        log_event(
+            _log,
+            action,
+            level=logging.WARNING,
+            message="a rebalance went on without it; records may come again",
+            error=error,
+            topic=self._topic,
+            group=self._group_id,
+        )
 
     def _partitions(self) -> list[KafkaTopicPartition]:
         numbers = self._consumer.partitions_for_topic(self._topic)
@@ -169,28 +211,43 @@ class KafkaEventSource:
         return [KafkaTopicPartition(self._topic, number) for number in sorted(numbers)]
 
 
-class _RevocationListener(ConsumerRebalanceListener):
-    """Remembers what was taken away; runs on kafka-python's IO thread and therefore never blocks."""
+class _RebalanceListener(ConsumerRebalanceListener):
+    """Runs on kafka-python's IO thread, which sends the heartbeats; an error in here would come out of the next poll."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._revoked: set[TopicPartition] = set()
+    def __init__(
+        self,
+        give_up: Callable[[Collection[Any], bool], None],
+        hold: Callable[[Collection[Any]], None],
+        log_failure: Callable[[str, Exception], None],
+    ) -> None:
+        self._give_up = give_up
+        self._hold = hold
+        self._log_failure = log_failure
 
     def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
-        with self._lock:
-            self._revoked.update(TopicPartition(*partition) for partition in revoked)
+        self._guarded("release-failed", lambda: self._give_up(revoked, False))
 
     def on_partitions_lost(self, lost: Collection[Any]) -> None:
-        self.on_partitions_revoked(lost)
+        self._guarded("release-failed", lambda: self._give_up(lost, True))
 
     def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
-        """Nothing to do: positions start at the committed offset."""
+        """Hold what comes unpaused; the poll that it comes in may fetch of it already."""
+        self._guarded("hold-failed", lambda: self._hold(assigned))
 
-    def take(self) -> frozenset[TopicPartition]:
-        with self._lock:
-            taken = frozenset(self._revoked)
-            self._revoked.clear()
-        return taken
+    def _guarded(self, action: str, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 # nothing may get into kafka-python's thread
+            self._log_failure(action, error)
+
+
+def _request(
+    commits: Mapping[TopicPartition, Commit],
+) -> dict[KafkaTopicPartition, OffsetAndMetadata]:
+    return {
+        KafkaTopicPartition(*partition): OffsetAndMetadata(commit.offset, commit.metadata, -1)
+        for partition, commit in commits.items()
+    }
 
 
 def _record(raw: Any) -> Record:

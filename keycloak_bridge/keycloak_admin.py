@@ -146,6 +146,14 @@ class KeycloakAdmin:
         """Return the user profile in effect: `locale` is in it only while internationalization is on."""
         return self._object(Call("GET", "/users/profile/metadata"), "/users/profile/metadata")
 
+    def events_config(self) -> Json:
+        """Return which events the realm records; needs the role view-events."""
+        return self._object(Call("GET", "/events/config"), "/events/config")
+
+    def admin_events(self, params: Params) -> list[Json]:
+        """Return one page of admin events, newest first; needs the role view-events."""
+        return self._list(Call("GET", "/admin-events"), "/admin-events", params)
+
     def realm(self) -> Json:
         """Return what the service account may know of the realm."""
         return self._object(Call("GET", "/"), "")

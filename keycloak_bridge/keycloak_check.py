@@ -3,14 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from keycloak_bridge.core.errors import KeycloakAuthError, KeycloakRejectedError
 from keycloak_bridge.keycloak_admin import KeycloakAdmin
+from keycloak_bridge.keycloak_ledger import can_look_up_mails
 from keycloak_bridge.keycloak_token import granted_roles
 
 NEEDED_ROLES = ("manage-users", "view-users", "query-users")
 _OPEN_POLICIES = ("ENABLED", "ADMIN_EDIT")
+
+InviteDelivery = Literal["at-least-once", "at-most-once"]
+"""What is done where nobody can tell whether a mail went out (`invite.delivery`)."""
 
 Answer = TypeVar("Answer")
 
@@ -36,34 +40,45 @@ class Problem:
 class AccessFacts:
     """What was seen in the realm. `profile` is None when it may not be read.
 
-    `roles` holds only those of NEEDED_ROLES that the account has in effect.
+    `roles` holds only those of NEEDED_ROLES that the account has in effect. `mail_ledger` says whether admin events record
+    the mails and may be read; None when nobody asked.
     """
 
     roles: frozenset[str]
     profile: Mapping[str, Any] | None
     internationalization: bool | None
+    mail_ledger: bool | None = None
 
 
 def check_access(
-    admin: KeycloakAdmin, attributes: Sequence[str], guarded: Sequence[str] = ()
+    admin: KeycloakAdmin,
+    attributes: Sequence[str],
+    guarded: Sequence[str] = (),
+    *,
+    invite_delivery: InviteDelivery | None = None,
 ) -> tuple[Problem, ...]:
     """Return what keeps the bridge from writing users with these attributes; empty when all is well.
 
     `attributes` are those that the mapping writes and the bridge's own. `guarded` are those that decide whose user it is
-    and what was done to it: no user may edit them. Raises KeycloakUnavailableError.
+    and what was done to it: no user may edit them. `invite_delivery` is None where the bridge sends no mails. Raises
+    KeycloakUnavailableError.
     """
     try:
         token = admin.access_token()
     except KeycloakAuthError as error:
         return (_problem(error),)
     try:
-        return judge(gather(admin, token), attributes, guarded)
+        facts = gather(admin, token, mails=invite_delivery is not None)
+        return judge(facts, attributes, guarded, invite_delivery=invite_delivery)
     except KeycloakAuthError as error:
         return (_problem(error),)
 
 
-def gather(admin: KeycloakAdmin, token: str) -> AccessFacts:
-    """Return the facts; only a token that does not name its roles costs calls for each of them."""
+def gather(admin: KeycloakAdmin, token: str, *, mails: bool = False) -> AccessFacts:
+    """Return the facts; only a token that does not name its roles costs calls for each of them.
+
+    `mails` asks whether mails can be looked up.
+    """
     named = granted_roles(token)
     roles = _probed_roles(admin) if named is None else named.intersection(NEEDED_ROLES)
     profile = _allowed(admin.users_profile)
@@ -72,11 +87,16 @@ def gather(admin: KeycloakAdmin, token: str) -> AccessFacts:
         roles=roles,
         profile=profile,
         internationalization=None if metadata is None else "locale" in _by_name(metadata),
+        mail_ledger=can_look_up_mails(admin) if mails else None,
     )
 
 
 def judge(
-    facts: AccessFacts, attributes: Sequence[str], guarded: Sequence[str] = ()
+    facts: AccessFacts,
+    attributes: Sequence[str],
+    guarded: Sequence[str] = (),
+    *,
+    invite_delivery: InviteDelivery | None = None,
 ) -> tuple[Problem, ...]:
     """Return what is wrong, the service account's roles first."""
     return (
@@ -84,6 +104,7 @@ def judge(
         *_profile_problems(facts.profile, attributes),
         *_guard_problems(facts.profile, guarded),
         *_locale_problems(facts.internationalization, attributes),
+        *_ledger_problems(facts.mail_ledger, invite_delivery),
     )
 
 
@@ -188,6 +209,24 @@ def _locale_problems(internationalization: bool | None, attributes: Sequence[str
             "the mapping writes the attribute locale, and the realm has internationalization switched "
             "off: Keycloak would drop it silently and mail in one language only",
             "switch it on under Realm settings > Localization, or take locale out of the mapping",
+        )
+    ]
+
+
+def _ledger_problems(
+    mail_ledger: bool | None, invite_delivery: InviteDelivery | None
+) -> list[Problem]:
+    if mail_ledger is not False or invite_delivery is None:
+        return []
+    then = "is sent again" if invite_delivery == "at-least-once" else "is never sent again"
+    return [
+        Problem(
+            "mail-ledger-missing",
+            "Keycloak's admin events cannot be read, so a mail whose answer was lost "
+            f"{then} (invite.delivery)",
+            "give the service account the realm-management role view-events, in the client's scope too, and "
+            "switch on Realm settings > Events > Admin events settings > Save events",
+            Severity.WARNING,
         )
     ]
 

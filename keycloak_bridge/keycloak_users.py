@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
 from keycloak_bridge.core.errors import (
@@ -17,6 +18,7 @@ from keycloak_bridge.core.model import (
 )
 from keycloak_bridge.core.ports import Clock
 from keycloak_bridge.keycloak_admin import KeycloakAdmin
+from keycloak_bridge.keycloak_ledger import MailLedger
 from keycloak_bridge.keycloak_rejections import (
     ambiguous,
     group_not_found,
@@ -42,6 +44,7 @@ class KeycloakUserDirectory:
         self._admin = admin
         self._group_ids = _Cache[str](clock)
         self._roles = _Cache[dict[str, Any]](clock)
+        self._ledger = MailLedger(admin, clock)
 
     def find(
         self, criteria: Sequence[MatchCriterion], *, groups: bool, realm_roles: bool
@@ -136,6 +139,14 @@ class KeycloakUserDirectory:
             )
         except KeycloakRejectedError as error:
             raise self._mail_refusal(user_id, error) from error
+
+    def can_look_up_mails(self) -> bool:
+        """Say whether admin events are on and may be read, as far as was seen within the last minute."""
+        return self._ledger.usable()
+
+    def mail_recorded(self, user_id: str, since: datetime | None = None) -> bool:
+        """Say whether Keycloak recorded a link mailed to the user; see the port."""
+        return self._ledger.recorded(user_id, since)
 
     def _matches(self, criterion: MatchCriterion) -> list[UserRepresentation]:
         """Ask Keycloak, and compare again here: its comparisons depend on the database."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
+from keycloak_bridge.core.bookkeeping import is_being_invited
 from keycloak_bridge.core.errors import (
     BridgeError,
     ConflictError,
@@ -43,10 +44,14 @@ Trace = Callable[[str, object], None]
 
 @dataclass(frozen=True, slots=True)
 class Provisioned:
-    """What became of one event, and what must reach Kafka before it counts as done."""
+    """What became of one event, and what must reach Kafka before it counts as done.
+
+    `raced` says that a user was written whose invitation another process may be marking at the same moment.
+    """
 
     result: Result
     acknowledgements: tuple[Acknowledgement, ...] = ()
+    raced: bool = False
 
 
 def ignore(step: str, detail: object) -> None:
@@ -129,7 +134,7 @@ class Provisioner:
                 self._write(user_id, operation)
             self._trace("done", operation)
         result = replace(_outcome(event, plan, user_id), user_id=desired.matching[0].value)
-        return Provisioned(result, tuple(acknowledgements))
+        return Provisioned(result, tuple(acknowledgements), _raced(plan, found))
 
     def _find(self, desired: DesiredUser, criteria: Sequence[MatchCriterion]) -> FoundUser | None:
         return self._directory.find(
@@ -188,6 +193,11 @@ def _first_search(desired: DesiredUser) -> tuple[MatchCriterion, ...]:
     if desired.link is not LinkPolicy.NEVER:
         return desired.matching
     return tuple(one for one in desired.matching if one.target not in ("username", "email"))
+
+
+def _raced(plan: Plan, found: FoundUser | None) -> bool:
+    updated = any(isinstance(operation, UpdateUser) for operation in plan.operations)
+    return updated and found is not None and is_being_invited(found.representation)
 
 
 def is_final(error: BridgeError) -> bool:

@@ -7,13 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.errors import BridgeError, Disposition
+from keycloak_bridge.core.handled import RecordHandler
+from keycloak_bridge.core.lost_users import LostUsers
 from keycloak_bridge.core.model import TopicPartition
 from keycloak_bridge.core.ports import Clock, EventSource
 from keycloak_bridge.core.retry import RetryPolicy, delay_s
 from keycloak_bridge.core.status import Status
+from keycloak_bridge.fence import Fence
 from keycloak_bridge.logs import log_event
-from keycloak_bridge.worker import JOINING, RecordHandler, Worker
+from keycloak_bridge.metrics import Metrics
+from keycloak_bridge.worker import JOINING, Company, Worker, WorkerOptions
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +34,7 @@ class Surroundings:
 
     clock: Clock
     status: Status
+    metrics: Metrics
     retry: RetryPolicy
     stop: threading.Event
 
@@ -68,11 +74,15 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage: how to join its topic, and what to do with a record."""
+    """One stage: how to join its topic, what to do with a record, and what the two must agree about."""
 
     name: str
     join: Callable[[], EventSource]
     handler: RecordHandler
+    options: WorkerOptions
+    fence: Fence
+    brake: Brake
+    lost: LostUsers
 
 
 def run_stages(
@@ -140,9 +150,15 @@ class _Runner:
             self._stage.name,
             source,
             self._stage.handler,
-            clock=around.clock,
-            status=around.status,
-            retry=around.retry,
+            self._stage.options,
+            Company(
+                clock=around.clock,
+                status=around.status,
+                metrics=around.metrics,
+                fence=self._stage.fence,
+                brake=self._stage.brake,
+                lost=self._stage.lost,
+            ),
         )
         until = _Targets(source, self._before) if self._until_caught_up else None
         worker.run(around.stop, until)

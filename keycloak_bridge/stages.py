@@ -1,121 +1,54 @@
-"""What a stage does with one record: results for what worked, dead letters for what never can.
+"""What a stage does with one record, from its bytes to what is published about it.
 
-A stage raises only what the worker must decide about: wait and try again, stop, or abandon.
+A stage raises only what the delivery must decide about: wait and try again, stop, or abandon.
 """
 
-import contextlib
-import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from keycloak_bridge import __version__
-from keycloak_bridge.core.contracts import (
-    dead_letter_message,
-    read_invitation,
-    result_message,
-)
+from keycloak_bridge.core.contracts import read_invitation
 from keycloak_bridge.core.errors import (
     BridgeError,
-    BrokerAccessError,
-    DeadLetterError,
+    GivenUpError,
+    HoldError,
+    KeycloakError,
+    ParkedError,
     TombstoneError,
 )
 from keycloak_bridge.core.events import EnvelopeRules, decode, peek
+from keycloak_bridge.core.handled import Handled
+from keycloak_bridge.core.lost_users import LostUsers
 from keycloak_bridge.core.mapping import AttributeMapping
-from keycloak_bridge.core.model import CloudEvent, Outcome, Record, Result
-from keycloak_bridge.core.ports import Acknowledgement, Clock, MessageSink
+from keycloak_bridge.core.model import (
+    COMPLETE_TYPES,
+    CloudEvent,
+    DesiredUser,
+    Outcome,
+    OutOfScope,
+    Record,
+    Result,
+)
+from keycloak_bridge.core.ports import Acknowledgement
+from keycloak_bridge.core.proof import Proof
+from keycloak_bridge.core.replays import is_replay, wants_no_invite
 from keycloak_bridge.core.validation import SchemaCatalog
 from keycloak_bridge.inviter import Inviter
-from keycloak_bridge.logs import log_event
-from keycloak_bridge.provisioner import Provisioner, is_final
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Outlets:
-    """Where a stage publishes what became of a record."""
-
-    sink: MessageSink
-    clock: Clock
-    results_topic: str
-    dead_letters_topic: str
-    group_id: str
-
-    def tell(self, record: Record, result: Result, since_s: float) -> Acknowledgement:
-        """Publish `result` and log it as the one line of this record, which was begun at `since_s`."""
-        log_event(
-            logger,
-            result.outcome.value,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            event_id=result.event_id,
-            event_type=result.event_type,
-            user_id=result.user_id,
-            keycloak_id=result.keycloak_id,
-            operation=result.action,
-            reason=result.reason,
-            duration_ms=round((self.clock.monotonic() - since_s) * 1000, 1),
-        )
-        message = result_message(
-            result,
-            topic=self.results_topic,
-            time=self.clock.now(),
-            position=f"{record.topic}/{record.partition}/{record.offset}",
-        )
-        return self.sink.publish(message)
-
-    def dead_letter(
-        self, record: Record, error: BridgeError, *, stage: str, result: Result, since_s: float
-    ) -> tuple[Acknowledgement, ...]:
-        """Publish the untouched record with its reason, and the news of it."""
-        message = dead_letter_message(
-            record,
-            error,
-            topic=self.dead_letters_topic,
-            stage=stage,
-            group=self.group_id,
-            schema_id=result.schema_id,
-            event_id=result.event_id,
-            time=self.clock.now(),
-            bridge_version=__version__,
-        )
-        with _must_be_written(record):
-            letter = _DeadLetterAcknowledgement(self.sink.publish(message), record)
-        return (letter, self.tell(record, result, since_s))
-
-
-class _DeadLetterAcknowledgement:
-    """Raises DeadLetterError where Kafka refuses the letter for good."""
-
-    def __init__(self, acknowledgement: Acknowledgement, record: Record) -> None:
-        self._acknowledgement = acknowledgement
-        self._record = record
-
-    def wait(self, timeout_s: float) -> None:
-        with _must_be_written(self._record):
-            self._acknowledgement.wait(timeout_s)
-
-
-@contextlib.contextmanager
-def _must_be_written(record: Record) -> Iterator[None]:
-    try:
-        yield
-    except BrokerAccessError as error:
-        raise DeadLetterError(
-            f"the dead letter for {record.topic}/{record.partition}@{record.offset} "
-            f"could not be written: {error.message}",
-            remedy=error.remedy,
-        ) from error
+from keycloak_bridge.outlets import Outlets
+from keycloak_bridge.provisioner import is_final
+from keycloak_bridge.second_look import Provisions
 
 
 @dataclass(frozen=True, slots=True)
 class EventPolicy:
-    """What is passed over without a user: types of other systems, records without a value."""
+    """What is done without looking at the user: types of other systems, records without a value, lost events.
+
+    `after_dead_letter` says what becomes of later events of a user one of whose events became a dead letter: `park`,
+    `continue` or `stop`. An event that says everything about its user depends on none before it and always goes on.
+    """
 
     ignored_types: Collection[str] = frozenset()
     ignore_tombstones: bool = True
+    after_dead_letter: str = "park"
 
 
 class ProvisionStage:
@@ -128,8 +61,9 @@ class ProvisionStage:
         catalog: SchemaCatalog,
         mapping: AttributeMapping,
         policy: EventPolicy,
-        provisioner: Provisioner,
+        provisioner: Provisions,
         outlets: Outlets,
+        lost: LostUsers,
     ) -> None:
         self._rules = rules
         self._catalog = catalog
@@ -137,57 +71,94 @@ class ProvisionStage:
         self._policy = policy
         self._provisioner = provisioner
         self._outlets = outlets
+        self._lost = lost
 
-    def handle(self, record: Record) -> Sequence[Acknowledgement]:
+    def lane(self, record: Record) -> bytes:
+        """Return the record key; without one, the subject, and without that, a lane of its own."""
+        if record.key:
+            return record.key
+        _, _, subject = peek(record, self._rules)
+        return subject.encode("utf-8", "surrogatepass") if subject else f"@{record.offset}".encode()
+
+    def handle(self, record: Record) -> Handled:
         """Return what must be acknowledged before `record` counts as done.
 
         Raises BridgeError only with a disposition other than DEAD_LETTER and REPLAN.
         """
         since_s = self._outlets.clock.monotonic()
         known = Result(Outcome.REJECTED)
-        stage = "decode"
+        step = "decode"
         try:
             cloud_event = decode(record, self._rules)
             known = _known_from(cloud_event)
             if cloud_event.type in self._policy.ignored_types:
-                return ()
-            stage = "schema"
+                return Handled()
+            self._refuse_dependent(record, cloud_event)
+            step = "schema"
             schema_id = self._catalog.schema_id(cloud_event.type, cloud_event.dataschema)
             known = replace(known, schema_id=schema_id)
             event = self._catalog.validate(cloud_event)
-            stage = "map"
-            desired = self._mapping.apply(event)
-            stage = "keycloak"
+            step = "map"
+            desired = _without_mail(self._mapping.apply(event), record)
+            step = "keycloak"
             provisioned = self._provisioner.provision(event, desired)
         except TombstoneError as error:
             return self._tombstone(record, error, since_s)
         except BridgeError as error:
             if not is_final(error):
                 raise
-            return self._reject(record, error, known, stage, since_s)
-        return (
-            *provisioned.acknowledgements,
-            self._outlets.tell(record, provisioned.result, since_s),
+            return self._reject(record, error, known, step, since_s)
+        self._lost.forget(record.topic_partition, self.lane(record))
+        reached = isinstance(desired, DesiredUser)
+        return Handled(
+            (
+                *provisioned.acknowledgements,
+                self._outlets.tell(record, provisioned.result, since_s),
+            ),
+            Proof.KEYCLOAK if reached else Proof.NONE,
         )
 
-    def _tombstone(
-        self, record: Record, error: TombstoneError, since_s: float
-    ) -> Sequence[Acknowledgement]:
+    def give_up(self, record: Record, error: BridgeError) -> Handled:
+        """Make a dead letter of a record that keeps failing while others succeed."""
+        since_s = self._outlets.clock.monotonic()
+        return self._reject(record, given_up(error), Result(Outcome.REJECTED), "keycloak", since_s)
+
+    def _refuse_dependent(self, record: Record, event: CloudEvent) -> None:
+        """Raise ParkedError for an event that may build on one that was lost; a replay brings the lost one itself."""
+        if event.type in COMPLETE_TYPES or self._policy.after_dead_letter == "continue":
+            return
+        if is_replay(record) or not self._lost.knows(record.topic_partition, self.lane(record)):
+            return
+        if self._policy.after_dead_letter == "stop":
+            self._outlets.brake.engage(
+                "an event follows one of the same user that became a dead letter"
+            )
+            raise HoldError("an earlier event of this user was lost", wait_s=0.1, code="brake")
+        raise ParkedError(
+            "an earlier event of this user became a dead letter, and this one may build on it",
+            remedy="replay the user's earlier dead letter and this one; they keep their order",
+        )
+
+    def _tombstone(self, record: Record, error: TombstoneError, since_s: float) -> Handled:
         if not self._policy.ignore_tombstones:
             return self._reject(record, error, Result(Outcome.REJECTED), "decode", since_s)
         result = Result(Outcome.SKIPPED, reason="tombstone", user_id=_text_key(record))
-        return (self._outlets.tell(record, result, since_s),)
+        return Handled((self._outlets.tell(record, result, since_s),))
 
     def _reject(
-        self, record: Record, error: BridgeError, known: Result, stage: str, since_s: float
-    ) -> Sequence[Acknowledgement]:
+        self, record: Record, error: BridgeError, known: Result, step: str, since_s: float
+    ) -> Handled:
         if known.event_id is None:
             event_id, event_type, subject = peek(record, self._rules)
             known = Result(
                 Outcome.REJECTED, event_id=event_id, event_type=event_type, user_id=subject
             )
-        result = _rejected(known, error)
-        return self._outlets.dead_letter(record, error, stage=stage, result=result, since_s=since_s)
+        acknowledgements = self._outlets.dead_letter(
+            record, error, step=step, result=_rejected(known, error), since_s=since_s
+        )
+        self._lost.note(record.topic_partition, self.lane(record))
+        answered = isinstance(error, KeycloakError)
+        return Handled(acknowledgements, Proof.KEYCLOAK if answered else Proof.NONE)
 
 
 class InviteStage:
@@ -198,7 +169,11 @@ class InviteStage:
         self._inviter = inviter
         self._outlets = outlets
 
-    def handle(self, record: Record) -> Sequence[Acknowledgement]:
+    def lane(self, record: Record) -> bytes:
+        """Return the record key, which is the user's id; the bridge writes no invitation without one."""
+        return record.key or f"@{record.offset}".encode()
+
+    def handle(self, record: Record) -> Handled:
         """Return what must be acknowledged before `record` counts as done; raises as the other stage."""
         since_s = self._outlets.clock.monotonic()
         known = Result(Outcome.REJECTED)
@@ -210,14 +185,51 @@ class InviteStage:
                 user_id=invitation.user_id,
                 keycloak_id=invitation.keycloak_id,
             )
-            result = self._inviter.invite(invitation)
+            outcome = self._inviter.invite(invitation)
         except BridgeError as error:
             if not is_final(error):
                 raise
-            return self._outlets.dead_letter(
-                record, error, stage="invite", result=_rejected(known, error), since_s=since_s
+            answered = isinstance(error, KeycloakError)
+            return Handled(
+                self._dead_letter(record, error, known, since_s),
+                Proof.KEYCLOAK if answered else Proof.NONE,
             )
-        return (self._outlets.tell(record, result, since_s),)
+        if outcome.mailed:
+            self._outlets.metrics.mail()
+        return Handled(
+            (self._outlets.tell(record, outcome.result, since_s),),
+            Proof.KEYCLOAK | Proof.MAIL if outcome.mailed else Proof.KEYCLOAK,
+        )
+
+    def give_up(self, record: Record, error: BridgeError) -> Handled:
+        """Make a dead letter of a record that keeps failing while others succeed."""
+        since_s = self._outlets.clock.monotonic()
+        event_id, event_type, subject = peek(record, EnvelopeRules())
+        known = Result(Outcome.REJECTED, event_id=event_id, event_type=event_type, user_id=subject)
+        return Handled(self._dead_letter(record, given_up(error), known, since_s))
+
+    def _dead_letter(
+        self, record: Record, error: BridgeError, known: Result, since_s: float
+    ) -> Sequence[Acknowledgement]:
+        return self._outlets.dead_letter(
+            record, error, step="invite", result=_rejected(known, error), since_s=since_s
+        )
+
+
+def given_up(error: BridgeError) -> GivenUpError:
+    """Return the reason of a dead letter for a record that kept failing with `error`."""
+    return GivenUpError(
+        f"it kept failing while others succeeded; at last: {error.message}",
+        remedy=error.remedy,
+        status=error.status if isinstance(error, KeycloakError) else None,
+    )
+
+
+def _without_mail(desired: DesiredUser | OutOfScope, record: Record) -> DesiredUser | OutOfScope:
+    """Leave out the invitation where whoever replayed the record asked for that."""
+    if isinstance(desired, DesiredUser) and wants_no_invite(record):
+        return replace(desired, invitation=None)
+    return desired
 
 
 def _known_from(event: CloudEvent) -> Result:

@@ -1,55 +1,75 @@
-"""Poll one topic, have each record handled in order, commit what is done.
-
-One record at a time: parallel lanes are a matter of this module alone, since a stage promises only that a record is
-done when its acknowledgements are in.
-"""
+"""Poll one topic, have its records handled in lanes, commit what is done."""
 
 import contextlib
 import logging
-import random
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
+from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.errors import (
     BridgeError,
     BrokerError,
     BrokerUnavailableError,
-    Disposition,
-    KeycloakError,
     PartitionRevokedError,
 )
-from keycloak_bridge.core.model import Record, TopicPartition
-from keycloak_bridge.core.ports import Acknowledgement, Clock, EventSource
-from keycloak_bridge.core.retry import RetryPolicy, delay_s
+from keycloak_bridge.core.handled import RecordHandler
+from keycloak_bridge.core.lease import Lease
+from keycloak_bridge.core.lost_users import LostUsers
+from keycloak_bridge.core.model import Commit, TopicPartition
+from keycloak_bridge.core.ports import Clock, EventSource
 from keycloak_bridge.core.status import Status
+from keycloak_bridge.crew import Crew
+from keycloak_bridge.delivery import Delivery, DeliveryPolicy, InHand
+from keycloak_bridge.fence import Fence
 from keycloak_bridge.logs import log_event
+from keycloak_bridge.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 JOINING = "joining the consumer group"
 """Why a stage is not ready before Kafka has settled its group."""
 
-_POLL_S = 0.5
-_ACKNOWLEDGE_S = 60.0
-_LAST_ACKNOWLEDGE_S = 5.0
-"""How long the end waits for what is on its way; what does not arrive is handled again by the next run."""
-_IDLE_CHECK_S = 5.0
-_SLICE_S = 2.0
-"""How long records are handled before the next poll, well below any max.poll.interval."""
+BRAKE = "brake"
+"""Code of the reason when too much became a dead letter."""
 
+_HOW_TO_RELEASE = (
+    "look at `keycloak-bridge dead-letters list`, mend the cause, "
+    "then restart or run `keycloak-bridge guard release`"
+)
+_IDLE_POLL_S = 0.5
+_BUSY_POLL_S = 0.1
+_COMMIT_EVERY_S = 1.0
+_COMMIT_EVERY_RECORDS = 500
+_CHECK_EVERY_S = 5.0
+_REST_S = 0.5
+"""Pause between questions to a Kafka that does not answer."""
+_LEASE_MARGIN_S = 1.0
 
 Until = Callable[[], Mapping[TopicPartition, int] | None]
 """Answers the offsets to reach, or None while they are not known yet."""
 
 
-class RecordHandler(Protocol):
-    """A stage."""
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a stage is worked on; times in seconds. `session_s` is Kafka's session time-out."""
 
-    def handle(self, record: Record) -> Sequence[Acknowledgement]:
-        """Return what must be acknowledged before `record` counts as done."""
-        ...
+    delivery: DeliveryPolicy
+    workers: int = 16
+    session_s: float = 6.0
+    drain_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """What a worker shares with its stage and with everything that watches it."""
+
+    clock: Clock
+    status: Status
+    metrics: Metrics
+    fence: Fence
+    brake: Brake
+    lost: LostUsers
 
 
 class Worker:
@@ -60,199 +80,211 @@ class Worker:
         name: str,
         source: EventSource,
         handler: RecordHandler,
-        *,
-        clock: Clock,
-        status: Status,
-        retry: RetryPolicy,
-        jitter: Callable[[], float] = random.random,
+        options: WorkerOptions,
+        company: Company,
     ) -> None:
         self.name = name
         self._source = source
         self._handler = handler
-        self._clock = clock
-        self._status = status
-        self._retry = retry
-        self._jitter = jitter
-        self._pending: deque[Record] = deque()
-        self._unacknowledged: deque[tuple[Record, Sequence[Acknowledgement]]] = deque()
-        self._done: dict[TopicPartition, int] = {}
-        self._committed: dict[TopicPartition, int] = {}
-        self._to_rewind: dict[TopicPartition, int] = {}
-        self._attempt = 0
-        self._resume_at = 0.0
-        self._check_at = 0.0
+        self._options = options
+        self._clock = company.clock
+        self._status = company.status
+        self._metrics = company.metrics
+        self._brake = company.brake
+        self._lease = Lease(options.session_s - min(_LEASE_MARGIN_S, options.session_s / 4))
+        self._renew_s = options.session_s / 4
+        self.delivery = Delivery(
+            options.delivery,
+            self._lease,
+            clock=company.clock,
+            brake=company.brake,
+            lost=company.lost,
+        )
+        self._crew = Crew(
+            name, options.workers, self.delivery, handler, company.fence, company.metrics
+        )
+        self._kafka_problem: BridgeError | None = None
+        self._told: str | None = JOINING
+        self._committed_at_s = self._renew_at_s = self._check_at_s = 0.0
+        self._rest_until_s = 0.0
 
     def run(self, stop: threading.Event, until: Until | None = None) -> None:
         """Handle records until `stop` is set, or until the group's commits reach the offsets of `until`.
 
-        `until` is asked after each turn and answers None while the end is not known yet. Whatever is done when the run
-        ends is committed, whatever came later is left to the next run. Raises BridgeError when the flow must stop.
+        `until` is asked after each turn and answers None while the end is not known yet. At the end, what is being
+        written may finish within the drain time, and whatever is done is committed; the rest is left to the next run.
+        Raises BridgeError when the flow must stop.
         """
         self._status.set_problem(self.name, JOINING)
+        self._source.when_revoked(self.delivery.release)
+        self._crew.start()
         try:
             while not stop.is_set():
-                self._turn(stop)
-                if until is not None and self._caught_up(until):
+                in_hand = self.turn()
+                if until is not None and not in_hand.records and self._caught_up(until):
                     break
         finally:
             self._finish()
 
-    def _turn(self, stop: threading.Event) -> None:
+    def turn(self, *, timeout_s: float | None = None) -> InHand:
+        """Start what was assigned, fetch, commit what is due, say how it goes."""
         self._status.beat(self.name, self._clock.monotonic())
+        in_hand = self.delivery.look()
         try:
-            self._drop_revoked()
-            self._rewind()
-            self._fetch()
-            if self._pending and self._clock.monotonic() >= self._resume_at:
-                self._handle_slice(stop)
-            self._settle()
-            self._step_over_markers()
-            self._check_while_idle()
+            self._start_assigned()
+            self._fetch(in_hand if timeout_s is None else None, timeout_s)
+            in_hand = self.delivery.look()
+            self._commit_if_due(in_hand)
+            self._check_kafka()
         except PartitionRevokedError as error:
+            # the next poll heals it; until then nothing proves that the partitions are still ours
             log_event(logger, "rebalancing", level=logging.DEBUG, reason=error.code)
         except BrokerUnavailableError as error:
-            self._hand_back()
-            self._back_off(error)
-        else:
-            self._tell_when_ready()
+            self._kafka_problem = error
+            self._rest_until_s = self._clock.monotonic() + _REST_S
+            self._check_at_s = 0.0
+        self._tell(in_hand)
+        return in_hand
 
-    def _tell_when_ready(self) -> None:
-        if self._attempt or not self._source.joined():
+    def _start_assigned(self) -> None:
+        """Begin each new partition where its group left off, whatever position kafka-python has for it.
+
+        A partition that was lost and came back within one poll may stand behind records that were dropped meanwhile.
+        """
+        new = self._source.assigned() - self.delivery.partitions()
+        if not new:
             return
-        if self._status.set_problem(self.name, None):
-            log_event(logger, "ready", stage=self.name)
+        asked_at_s = self._clock.monotonic()
+        commits = dict(self._source.commits(new))
+        if len(commits) < len(new):
+            begin = self._source.committed()
+            for partition in new - commits.keys():
+                commits[partition] = Commit(begin.get(partition, 0))
+        for partition, commit in commits.items():
+            self._source.seek(partition, commit.offset)
+            self.delivery.start(partition, commit)
+        self._renew_at_s = min(self._renew_at_s, asked_at_s)
 
-    def _fetch(self) -> None:
-        """Poll: for records when there is nothing in hand, else only to stay a member of the group."""
-        waiting_s = max(self._resume_at - self._clock.monotonic(), 0.0)
-        self._source.set_paused(bool(self._pending))
-        self._pending.extend(
-            self._source.poll(min(_POLL_S, waiting_s) if self._pending else _POLL_S)
-        )
+    def _fetch(self, in_hand: InHand | None, timeout_s: float | None) -> None:
+        if timeout_s is None:
+            busy = in_hand is not None and in_hand.records
+            timeout_s = _BUSY_POLL_S if busy else _IDLE_POLL_S
+        records = self._source.poll(timeout_s, self.delivery.held)
+        self.delivery.accept([(record, self._handler.lane(record)) for record in records])
 
-    def _handle_slice(self, stop: threading.Event) -> None:
-        """Handle pending records for a while; an error that can pass leaves its record at the head."""
-        until_s = self._clock.monotonic() + _SLICE_S
-        while self._pending and not stop.is_set() and self._clock.monotonic() < until_s:
-            record = self._pending[0]
-            try:
-                acknowledgements = self._handler.handle(record)
-            except BridgeError as error:
-                if error.disposition is not Disposition.RETRY:
-                    raise
-                self._back_off(error)
-                return
-            self._pending.popleft()
-            self._unacknowledged.append((record, acknowledgements))
-            self._attempt = 0
+    def _commit_if_due(self, in_hand: InHand) -> None:
+        now_s = self._clock.monotonic()
+        since_s = now_s - self._committed_at_s
+        renew = now_s >= self._renew_at_s
+        many = in_hand.finished >= _COMMIT_EVERY_RECORDS
+        caught_up = in_hand.finished and not in_hand.records and since_s >= _BUSY_POLL_S
+        due = renew or many or caught_up or since_s >= _COMMIT_EVERY_S
+        if not due or now_s < self._rest_until_s:
+            return
+        self._forget_unassigned()
+        commits = self.delivery.commits(self._source.positions(), unchanged=renew)
+        if not commits:
+            return
+        self._source.commit(commits)
+        self.delivery.committed(commits, now_s)
+        self._committed_at_s, self._renew_at_s = now_s, now_s + self._renew_s
+        self._kafka_problem = None
+        self._metrics.committed(self.name)
 
-    def _settle(self, wait_s: float = _ACKNOWLEDGE_S) -> None:
-        """Wait for what was published, then commit the records it belongs to."""
-        while self._unacknowledged:
-            record, acknowledgements = self._unacknowledged[0]
-            for acknowledgement in acknowledgements:
-                acknowledgement.wait(wait_s)
-            self._unacknowledged.popleft()
-            self._done[record.topic_partition] = record.offset + 1
-        self._commit(self._done)
-        self._done = {}
+    def _forget_unassigned(self) -> None:
+        """Let go of what was taken away while it was being started: a commit would rewind its new owner."""
+        gone = self.delivery.partitions() - self._source.assigned()
+        if gone:
+            self.delivery.release(gone, True)
 
-    def _step_over_markers(self) -> None:
-        """With nothing in hand, commit positions: no record ever stands for a transaction's marker."""
-        if not self._pending:
-            self._commit(self._source.positions())
-
-    def _check_while_idle(self) -> None:
+    def _check_kafka(self) -> None:
         """Ask Kafka something now and then: a poll that brings nothing would never tell that it is gone."""
         now_s = self._clock.monotonic()
-        if self._pending or now_s < max(self._resume_at, self._check_at):
+        if now_s < max(self._check_at_s, self._rest_until_s):
             return
-        self._check_at = now_s + _IDLE_CHECK_S
-        self._source.end_offsets()
-        self._attempt = 0
+        self._check_at_s = now_s + _CHECK_EVERY_S
+        ends = self._source.end_offsets()
+        self._kafka_problem = None
+        for partition, offset in self.delivery.offsets().items():
+            self._metrics.lag(self.name, partition.partition, ends.get(partition, offset) - offset)
 
-    def _commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        news = {at: offset for at, offset in offsets.items() if self._committed.get(at) != offset}
-        if news:
-            self._source.commit(news)
-            self._committed.update(news)
-
-    def _drop_revoked(self) -> None:
-        """Forget everything of partitions that were taken away.
-
-        One that came back meanwhile is read again from the first record forgotten: its position may stand behind
-        records that the last poll brought, and nothing else would ever bring them again.
-        """
-        revoked = self._source.take_revoked()
-        if not revoked:
+    def _tell(self, in_hand: InHand) -> None:
+        """Note why the stage is not ready, and log it when it is news."""
+        self._metrics.gauges(
+            self.name,
+            in_hand=in_hand.records,
+            in_hand_bytes=in_hand.size_bytes,
+            waiting=in_hand.records - in_hand.running,
+            running=in_hand.running,
+            paused=in_hand.full,
+            oldest_s=in_hand.oldest_s,
+            breaker=in_hand.breaker.value,
+            brake_engaged=self._brake.reason is not None,
+        )
+        sentence, code = self._why_not_ready(in_hand)
+        if sentence == self._told:
             return
-        unfinished = [*(record for record, _ in self._unacknowledged), *self._pending]
-        first: dict[TopicPartition, int] = {}
-        for record in unfinished:
-            at = record.topic_partition
-            if at in revoked:
-                first[at] = min(record.offset, first.get(at, record.offset))
-        self._pending = deque(r for r in self._pending if r.topic_partition not in revoked)
-        self._unacknowledged = deque(
-            pair for pair in self._unacknowledged if pair[0].topic_partition not in revoked
-        )
-        for partition in revoked:
-            self._done.pop(partition, None)
-            self._committed.pop(partition, None)
-        for at, offset in first.items():
-            self._to_rewind[at] = min(offset, self._to_rewind.get(at, offset))
+        before, self._told = self._told, sentence
+        self._status.set_problem(self.name, sentence)
+        if sentence is None:
+            log_event(logger, "ready", stage=self.name)
+        elif sentence != JOINING:
+            log_event(
+                logger,
+                "brake-engaged" if code == BRAKE else "waiting",
+                level=logging.WARNING if before in (None, JOINING) else logging.DEBUG,
+                message=sentence if code == BRAKE else f"{sentence}; trying again until it works",
+                stage=self.name,
+                reason=code,
+            )
 
-    def _rewind(self) -> None:
-        """Go back to what was forgotten; tried again next turn when it fails, before anything is fetched."""
-        if self._to_rewind:
-            self._source.rewind(self._to_rewind)
-            self._to_rewind = {}
-
-    def _hand_back(self) -> None:
-        """Handle again what was not acknowledged: every write is idempotent."""
-        self._pending.extendleft(record for record, _ in reversed(self._unacknowledged))
-        self._unacknowledged.clear()
-
-    def _back_off(self, error: BridgeError) -> None:
-        self._attempt += 1
-        retry_after_s = error.retry_after_s if isinstance(error, KeycloakError) else None
-        wait_s = delay_s(self._retry, self._attempt, self._jitter(), retry_after_s)
-        self._resume_at = self._clock.monotonic() + wait_s
-        news = self._status.set_problem(self.name, error.message)
-        log_event(
-            logger,
-            "waiting",
-            level=logging.WARNING if news else logging.DEBUG,
-            message=f"{error.message}; trying again until it works",
-            stage=self.name,
-            reason=error.code,
-            attempt=self._attempt,
-        )
+    def _why_not_ready(self, in_hand: InHand) -> tuple[str | None, str | None]:
+        """Return the sentence and the code of the reason."""
+        if self._brake.reason is not None:
+            return f"the brake holds the flow: {self._brake.reason}; {_HOW_TO_RELEASE}", BRAKE
+        for error in (self._kafka_problem, in_hand.problem):
+            if error is not None:
+                return error.message, error.code
+        if self._told == JOINING and not self._source.joined():
+            return JOINING, None
+        return None, None
 
     def _caught_up(self, until: Until) -> bool:
-        if self._attempt or self._unacknowledged or self._done or not self._source.joined():
+        in_hand = self.delivery.look()
+        if in_hand.records or in_hand.finished or not self._source.joined():
             return False
         try:
             targets = until()
             if targets is None:
                 return False
-            if any(self._committed.get(at, offset) < offset for at, offset in targets.items()):
+            mine = self.delivery.offsets()
+            if any(mine.get(at, offset) < offset for at, offset in targets.items()):
                 return False
             # partitions of other members count too, so the group's commits are asked for, not ours
             committed = self._source.committed()
         except PartitionRevokedError:
             return False
         except BrokerUnavailableError as error:
-            self._back_off(error)
+            self._kafka_problem = error
             return False
         return all(committed.get(at, 0) >= offset for at, offset in targets.items())
 
     def _finish(self) -> None:
-        """Commit what is done and leave; what cannot be committed is handled again by the next member."""
+        """Let what is being written end, commit, leave; what is not done is handled by the next member."""
+        self.delivery.stop()
+        deadline_s = self._clock.monotonic() + self._options.drain_s
+        with contextlib.suppress(BrokerError):
+            while self.delivery.running() and self._clock.monotonic() < deadline_s:
+                self._status.beat(self.name, self._clock.monotonic())
+                self._source.poll(_BUSY_POLL_S, self.delivery.held)
         try:
-            self._settle(_LAST_ACKNOWLEDGE_S)
+            commits = self.delivery.commits(self._source.positions())
+            if commits:
+                self._source.commit(commits)
         except BrokerError as error:
             log_event(logger, "commit-failed", level=logging.WARNING, reason=error.code)
+        self.delivery.stop(dismiss=True)
         self._status.forget(self.name)
         with contextlib.suppress(BrokerError):
             self._source.close()
+        self._crew.leave()

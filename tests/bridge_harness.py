@@ -16,6 +16,7 @@ from typing import Any, Self
 import requests
 from kafka import KafkaAdminClient, KafkaProducer
 
+from keycloak_bridge.core.letters import is_mark
 from keycloak_bridge.sandbox import FreshRealm, Mail, Sandbox
 from keycloak_bridge.sandbox.demo import read_topic
 
@@ -234,10 +235,11 @@ class Bench:
         return [json.loads(record.value)["data"] for record in self.read("results")]
 
     def dead_letters(self) -> list[tuple[Any, dict[str, str]]]:
-        """Return each dead letter with its `kb-dlq-` headers as text."""
+        """Return each dead letter with its `kb-dlq-` headers as text; marks of replays are left out."""
         return [
             (record, {n: v.decode() for n, v in record.headers if n.startswith("kb-dlq-")})
             for record in self.read("dead-letters")
+            if not is_mark(record)
         ]
 
     def read(self, name: str) -> list[Any]:

@@ -82,7 +82,7 @@ def _plans(
                 told |= {
                     "user": desired.matching[0].value,
                     "keycloakId": None if found is None else found.user_id,
-                    **_outcome(planned),
+                    **outcome_of(planned),
                 }
         except BridgeError as error:
             if not is_final(error):
@@ -92,7 +92,8 @@ def _plans(
         yield {"place": text.place, **told}
 
 
-def _outcome(planned: Plan) -> dict[str, Any]:
+def outcome_of(planned: Plan) -> dict[str, Any]:
+    """Return what people are told of a plan: the outcome, the reason of a skipped one, the changes."""
     from keycloak_bridge.core.plan import describe  # noqa: PLC0415
 
     changes = [

@@ -42,6 +42,9 @@ RECOMMENDED_ACTIONS: Mapping[str, str] = {
     "no-actions": "name an action in invite.actions, then replay the dead letter",
     "keycloak-rejected": _DATA,
     "not-found": "somebody deletes what the bridge writes: find out who, then replay the dead letter",
+    "parked": "replay the user's earlier dead letter and this one; they keep their order",
+    "given-up": "find out what Keycloak has against this user, then replay the dead letter",
+    "internal-error": "report it with the log line `internal-error`, then replay the dead letter",
     "not-an-invitation": "only the bridge may write to the invitations topic",
 }
 """By stable reason code."""

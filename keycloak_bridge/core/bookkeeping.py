@@ -35,6 +35,14 @@ def invitation_marker_due(event_id: str) -> str:
     return f"due:{event_id}"
 
 
+def invitation_marker_sending(event_id: str) -> str:
+    """Return the mark of a user whose invitation, caused by `event_id`, may have been mailed.
+
+    Written before the mail, so that after a crash it is known of which mails to ask.
+    """
+    return f"sending:{event_id}"
+
+
 def invitation_marker_sent(event_id: str) -> str:
     """Return the mark of a user whose invitation, caused by `event_id`, was mailed."""
     return f"sent:{event_id}"
@@ -45,11 +53,24 @@ def invitation_state(representation: UserRepresentation) -> str | None:
     return _only(representation, INVITATION_ATTRIBUTE)
 
 
+def is_being_invited(representation: UserRepresentation) -> bool:
+    """Say whether the user's mark may change at any moment, because a mail is due or on its way."""
+    state = invitation_state(representation) or ""
+    return state.startswith((invitation_marker_due(""), invitation_marker_sending("")))
+
+
+def with_invitation_sending(found: UserRepresentation, event_id: str) -> UserRepresentation:
+    """Return the whole body of a PUT that marks the mail as about to go out and changes nothing else."""
+    return _with_invitation(found, invitation_marker_sending(event_id))
+
+
 def with_invitation_sent(found: UserRepresentation, event_id: str) -> UserRepresentation:
     """Return the whole body of a PUT that marks the invitation as mailed and changes nothing else."""
-    target = f"attributes.{INVITATION_ATTRIBUTE}"
-    sent = [invitation_marker_sent(event_id)]
-    return with_changes(found, [Change(target, None, sent)])
+    return _with_invitation(found, invitation_marker_sent(event_id))
+
+
+def _with_invitation(found: UserRepresentation, mark: str) -> UserRepresentation:
+    return with_changes(found, [Change(f"attributes.{INVITATION_ATTRIBUTE}", None, [mark])])
 
 
 def _only(representation: UserRepresentation, attribute: str) -> str | None:

@@ -11,6 +11,7 @@ from keycloak_bridge.core.errors import (
     BridgeError,
     EventDecodeError,
     EventValidationError,
+    GivenUpError,
     KeycloakError,
 )
 from keycloak_bridge.core.events import EnvelopeRules, decode
@@ -56,7 +57,7 @@ def result_message(
     }
     told = {name: value for name, value in data.items() if value not in (None, [])}
     identity = f"{result.event_id or position}/{result.outcome.value}"
-    return _cloud_event(RESULT, identity, result.user_id, told, topic=topic, time=time)
+    return cloud_event_message(RESULT, identity, result.user_id, told, topic=topic, time=time)
 
 
 def invitation_message(invitation: Invitation, *, topic: str) -> Message:
@@ -72,7 +73,7 @@ def invitation_message(invitation: Invitation, *, topic: str) -> Message:
         "redirectUri": terms.redirect_uri,
     }
     told = {name: value for name, value in data.items() if value is not None}
-    return _cloud_event(
+    return cloud_event_message(
         INVITATION_DUE, invitation.id, invitation.user_id, told, topic=topic, time=invitation.time
     )
 
@@ -123,7 +124,7 @@ def dead_letter_message(
 
     Headers of an earlier life as a dead letter are replaced, and its attempts counted on.
     """
-    status = error.status if isinstance(error, KeycloakError) else None
+    status = error.status if isinstance(error, KeycloakError | GivenUpError) else None
     reason = {
         "topic": record.topic,
         "partition": str(record.partition),
@@ -158,7 +159,7 @@ def dead_letter_headers(record: Record) -> Mapping[str, str]:
     }
 
 
-def _cloud_event(
+def cloud_event_message(
     kind: str,
     identity: str,
     subject: str | None,
@@ -167,6 +168,7 @@ def _cloud_event(
     topic: str,
     time: datetime,
 ) -> Message:
+    """Return a structured CloudEvent from the bridge, keyed by its subject; `kind` names type and schema."""
     event = {
         "specversion": "1.0",
         "id": identity,
@@ -202,6 +204,7 @@ def _attempts_before(record: Record) -> int:
 
 __all__ = [
     "DEAD_LETTER_PREFIX",
+    "cloud_event_message",
     "dead_letter_headers",
     "dead_letter_message",
     "invitation_message",

@@ -30,6 +30,7 @@ _ISO = re.compile(
     rf"(?:T(?:(?P<hour>{_COUNT})H)?(?:(?P<minute>{_COUNT})M)?(?:(?P<second>{_COUNT})S)?)?",
     re.ASCII,
 )
+_PACE = re.compile(rf"({_COUNT})\s*/\s*([a-z]+)", re.ASCII)
 _EXPECTED = 'write for example "3 days", "12 h", "90 minutes" or "PT72H"'
 
 
@@ -42,6 +43,17 @@ def parse_duration(text: str) -> float:
     iso = _ISO.fullmatch(stripped.upper())
     seconds = _words(stripped.lower()) if iso is None else _parts(iso.groupdict())
     return int(seconds) if seconds == seconds.to_integral_value() else float(seconds)
+
+
+def parse_pace(text: str) -> float:
+    """Return how many a second `text` says: "14/s", "200/minute", "5000/h".
+
+    Raises ValueError with a sentence that says what to write instead.
+    """
+    pace = _PACE.fullmatch(text.strip().lower())
+    if pace is None or pace[2] not in _UNITS or not Decimal(pace[1]):
+        raise ValueError('write for example "14/s", "200/minute" or "5000/hour"')
+    return float(Decimal(pace[1]) / _UNITS[pace[2]])
 
 
 def format_duration(seconds: float) -> str:

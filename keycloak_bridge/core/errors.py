@@ -10,13 +10,17 @@ BridgeError                     disposition
 │ ├ UnknownSchemaError          unknown-type, unknown-schema
 │ ├ EventValidationError        schema-violation
 │ ├ MappingError                mapping-failed, invalid-username, role-not-allowed, ...
-│ └ ConflictError               conflict, ambiguous, reserved-user
+│ ├ ConflictError               conflict, ambiguous, reserved-user
+│ ├ ParkedError                 parked: an earlier event of the user is among the dead letters
+│ └ GivenUpError                given-up: it kept failing while others succeeded
 ├ KeycloakError                 status, method and path of the call
 │ ├ KeycloakUnavailableError    RETRY        timeouts, refused connections, 5xx, 429
 │ ├ KeycloakConflictError       REPLAN       409, once; then DEAD_LETTER
 │ ├ KeycloakNotFoundError       REPLAN       404, once; then DEAD_LETTER
 │ ├ KeycloakAuthError           RETRY        401 after renewal, 403: every event would fail
 │ └ KeycloakRejectedError       DEAD_LETTER  any other 4xx
+├ HoldError                     WAIT         nothing failed: the pace or the brake says later
+├ InternalError                 RETRY        a fault of the bridge itself; DEAD_LETTER after the limit
 └ BrokerError
   ├ BrokerUnavailableError      RETRY
   ├ PartitionRevokedError       ABANDON      another member will get the record
@@ -38,6 +42,7 @@ class Disposition(StrEnum):
 
     STOP = "stop"
     RETRY = "retry"
+    WAIT = "wait"
     REPLAN = "replan"
     DEAD_LETTER = "dead-letter"
     ABANDON = "abandon"
@@ -128,6 +133,24 @@ class ConflictError(EventError):
     default_code = "conflict"
 
 
+class ParkedError(EventError):
+    """The event may build on an earlier one of the same user that became a dead letter."""
+
+    default_code = "parked"
+
+
+class GivenUpError(EventError):
+    """The record kept failing while others succeeded; `status` is Keycloak's last answer, if there was one."""
+
+    default_code = "given-up"
+
+    def __init__(
+        self, message: str, *, remedy: str | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+
+
 class KeycloakError(BridgeError):
     """An Admin REST call failed; `path` is a template without ids of users."""
 
@@ -191,6 +214,24 @@ class KeycloakRejectedError(KeycloakError):
 
     disposition = Disposition.DEAD_LETTER
     default_code = "keycloak-rejected"
+
+
+class HoldError(BridgeError):
+    """Nothing failed; the record is to be taken up again after `wait_s` seconds, which counts as no attempt."""
+
+    disposition = Disposition.WAIT
+    default_code = "held"
+
+    def __init__(self, message: str, *, wait_s: float, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.wait_s = wait_s
+
+
+class InternalError(BridgeError):
+    """The bridge itself failed on this record; tried again, then given up as any record that keeps failing."""
+
+    disposition = Disposition.RETRY
+    default_code = "internal-error"
 
 
 class BrokerError(BridgeError):

@@ -15,9 +15,13 @@ BOOKKEEPING_ATTRIBUTES = (EVENT_ID_ATTRIBUTE, EVENT_TIME_ATTRIBUTE, INVITATION_A
 """User attributes that the bridge itself writes; the realm's user profile must know them."""
 
 USER_CREATED = "user.created"
+COMPLETE_TYPES = frozenset({USER_CREATED})
+"""Event types that say everything about the user, so that they do not depend on any event before them."""
+
 RESULT = "user.provisioning.result"
 INVITATION_DUE = "user.invitation.due"
 DEAD_LETTER = "dead-letter"
+DEAD_LETTER_REPLAYED = "dead-letter.replayed"
 
 
 class UserRepresentation(TypedDict, total=False):
@@ -34,6 +38,7 @@ class UserRepresentation(TypedDict, total=False):
     groups: list[str]
     requiredActions: list[str]
     serviceAccountClientId: str
+    createdTimestamp: int
 
 
 class TopicPartition(NamedTuple):
@@ -41,6 +46,13 @@ class TopicPartition(NamedTuple):
 
     topic: str
     partition: int
+
+
+class Commit(NamedTuple):
+    """What a group remembers of a partition: the next offset to read, and a note of up to 4,096 characters."""
+
+    offset: int
+    metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@ from typing import Any, cast
 
 from keycloak_bridge.core.bookkeeping import (
     invitation_marker_due,
+    invitation_marker_sending,
     invitation_marker_sent,
     invitation_state,
     is_stale,
     stamp,
+    with_invitation_sending,
     with_invitation_sent,
 )
 from keycloak_bridge.core.mapping_rules import ATTRIBUTE_PREFIX, DEFAULT_RESERVED
@@ -34,9 +36,11 @@ from keycloak_bridge.core.representation import differences, with_changes
 __all__ = [
     "describe",
     "invitation_marker_due",
+    "invitation_marker_sending",
     "invitation_marker_sent",
     "invitation_state",
     "plan_user",
+    "with_invitation_sending",
     "with_invitation_sent",
 ]
 
@@ -141,8 +145,9 @@ def _changes(event: UserEvent, desired: DesiredUser, found: FoundUser) -> tuple[
 def _invitation_if_due(
     event: UserEvent, desired: DesiredUser, user: UserRepresentation
 ) -> tuple[RequestInvitation, ...]:
-    """Return the request again while the mail of this very event has not gone out."""
-    due = invitation_state(user) == invitation_marker_due(event.id)
+    """Return the request again until the mail of this very event has certainly gone out; the inviter decides on it."""
+    unsettled = (invitation_marker_due(event.id), invitation_marker_sending(event.id))
+    due = invitation_state(user) in unsettled
     if desired.invitation is None or not due or not can_be_invited(user):
         return ()
     return (RequestInvitation(desired.invitation),)

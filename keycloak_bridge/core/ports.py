@@ -1,10 +1,12 @@
 """What the worker, the provisioner and the inviter ask of the outside world."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from keycloak_bridge.core.errors import BridgeError
 from keycloak_bridge.core.model import (
+    Commit,
     FoundUser,
     InvitationTerms,
     MatchCriterion,
@@ -27,41 +29,54 @@ class Clock(Protocol):
         ...
 
 
+Release = Callable[[frozenset[TopicPartition], bool], Mapping[TopicPartition, Commit]]
+"""Gives up partitions and says what to commit for them; the flag says that they are lost already."""
+
+
 class EventSource(Protocol):
     """The consumer side of one stage. Used by one thread only."""
 
-    def poll(self, timeout_s: float) -> Sequence[Record]:
-        """Return records in the order of their offsets per partition; empty after `timeout_s` seconds.
+    def when_revoked(self, release: Release) -> None:
+        """Have `release` called before another member gets partitions, from any thread.
 
-        Raises BrokerUnavailableError or BrokerAccessError.
+        What it returns is committed where the partitions are not lost yet. It may block for a third of the session
+        time-out at most, since heartbeats wait for it.
         """
         ...
 
-    def take_revoked(self) -> frozenset[TopicPartition]:
-        """Return the partitions that were taken away since the last call."""
+    def poll(self, timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
+        """Return records in the order of their offsets per partition; empty after `timeout_s` seconds.
+
+        Nothing is fetched of a partition that is `held`; the membership is kept alive all the same. Raises
+        BrokerUnavailableError or BrokerAccessError.
+        """
+        ...
+
+    def assigned(self) -> frozenset[TopicPartition]:
+        """Return the partitions that this member holds now."""
         ...
 
     def joined(self) -> bool:
         """Say whether this is a settled member of the group; it may still hold no partition."""
         ...
 
-    def set_paused(self, paused: bool) -> None:
-        """Stop or resume fetching; `poll` still keeps the membership alive."""
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from `offset`; harmless when the partition is not assigned any more."""
         ...
 
-    def rewind(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Read again from these offsets where a partition is (still or again) assigned and further on."""
-        ...
-
-    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit `offsets`, each the next one to read.
+    def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Commit, and so prove that this member still belongs to the group.
 
         Raises BrokerUnavailableError (try again later) or PartitionRevokedError.
         """
         ...
 
+    def commits(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Commit]:
+        """Return what the group has committed for `partitions`; one without a commit is left out."""
+        ...
+
     def positions(self) -> Mapping[TopicPartition, int]:
-        """Return the next offset to fetch of every assigned partition."""
+        """Return the next offset to fetch of every assigned partition that has one already."""
         ...
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
@@ -80,8 +95,8 @@ class EventSource(Protocol):
 class Acknowledgement(Protocol):
     """A record on its way to Kafka."""
 
-    def wait(self, timeout_s: float) -> None:
-        """Return once all replicas have it; raises BrokerError otherwise."""
+    def then(self, done: Callable[[BridgeError | None], None]) -> None:
+        """Have `done` called once, from any thread: with None when all replicas have it, else with a BrokerError."""
         ...
 
 
@@ -151,5 +166,16 @@ class UserDirectory(Protocol):
         """Have Keycloak mail the link.
 
         Raises MailDeliveryError when the SMTP server failed, KeycloakRejectedError or KeycloakNotFoundError.
+        """
+        ...
+
+    def can_look_up_mails(self) -> bool:
+        """Say whether Keycloak records the mails that it sends and lets us read that; remembered for a while."""
+        ...
+
+    def mail_recorded(self, user_id: str, since: datetime | None = None) -> bool:
+        """Say whether Keycloak recorded a link mailed to the user, by whomever; older than `since` may be left out.
+
+        After a KeycloakAuthError of status 403 the answer of `can_look_up_mails` is no for a while.
         """
         ...

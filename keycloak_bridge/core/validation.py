@@ -14,12 +14,19 @@ from keycloak_bridge.core.errors import (
     UnknownSchemaError,
     Violation,
 )
-from keycloak_bridge.core.model import DEAD_LETTER, INVITATION_DUE, RESULT, CloudEvent, UserEvent
+from keycloak_bridge.core.model import (
+    DEAD_LETTER,
+    DEAD_LETTER_REPLAYED,
+    INVITATION_DUE,
+    RESULT,
+    CloudEvent,
+    UserEvent,
+)
 from keycloak_bridge.core.schema_checks import SchemaDocument, check_documents
 from keycloak_bridge.core.schema_walk import Path, has_property
 from keycloak_bridge.core.violations import MOST_VIOLATIONS, compile_schema, find_violations
 
-OWN_MESSAGES = frozenset({RESULT, INVITATION_DUE, DEAD_LETTER})
+OWN_MESSAGES = frozenset({RESULT, INVITATION_DUE, DEAD_LETTER, DEAD_LETTER_REPLAYED})
 """Types that the bridge publishes; they have schemas and are no events about a user."""
 
 

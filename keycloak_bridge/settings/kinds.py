@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keycloak_bridge.core.durations import parse_duration
+from keycloak_bridge.core.durations import parse_duration, parse_pace
 from keycloak_bridge.settings.secret import Secret
 
 Convert = Callable[[Any, Path], Any]
@@ -98,6 +98,16 @@ def duration(*, at_least: str = "1 ms", at_most: str = "24 days") -> Kind:
 
     expected = 'a length of time such as "5 s", "10 minutes" or "3 days"'
     return Kind("duration", expected, {"type": "string", "pattern": "^[0-9P]"}, str, convert)
+
+
+def pace() -> Kind:
+    """A number a length of time such as "14/s"; how many a second in Python."""
+
+    def convert(raw: Any, _folder: Path) -> float:
+        return parse_pace(raw)
+
+    expected = 'a pace such as "14/s", "200/minute" or "5000/hour"'
+    return Kind("pace", expected, {"type": "string", "pattern": "^[0-9]"}, str, convert)
 
 
 def path() -> Kind:

@@ -60,12 +60,12 @@ class KafkaSettings:
     )
     session_timeout: float = setting(
         kinds.duration(at_least="1 s"),
-        "10 s",
+        "6 s",
         "How long the group waits for a member that fell silent before others take over.",
     )
     heartbeat_interval: float = setting(
         kinds.duration(),
-        "2 s",
+        "1.5 s",
         "How often a member shows that it lives; below a third of `session_timeout`.",
     )
     max_poll_interval: float = setting(
@@ -124,7 +124,7 @@ class KeycloakSettings:
     )
     connect_timeout: float = setting(kinds.duration(), "5 s", "How long connecting may take.")
     read_timeout: float = setting(kinds.duration(), "30 s", "How long an answer may take.")
-    pool_size: int = setting(kinds.integer(1, 256), 16, "Connections to hold open at most.")
+    pool_size: int = setting(kinds.integer(1, 512), 24, "Connections to hold open at most.")
     ca_file: Path | None = setting(
         kinds.path(), None, "CA certificates (PEM) to trust instead of the usual ones."
     )
@@ -149,6 +149,11 @@ class EventsSettings:
     )
     ignore_types: tuple[str, ...] = setting(
         kinds.texts("a list of event types"), [], "Event types to skip instead of refusing."
+    )
+    after_dead_letter: Literal["park", "continue", "stop"] = setting(
+        kinds.choice(("park", "continue", "stop")),
+        "park",
+        "What to do with later events of a user one of whose events became a dead letter.",
     )
 
 
@@ -209,6 +214,58 @@ class InviteSettings:
     redirect_uri: str | None = setting(
         kinds.text("text"), None, "Page that the link leads back to; needs `client_id`."
     )
+    workers: int = setting(kinds.integer(1, 256), 4, "Mails that are sent at the same time.")
+    pace: float | None = setting(
+        kinds.pace(), None, "Mails to send at most, by each process of the bridge."
+    )
+    delivery: Literal["at-least-once", "at-most-once"] = setting(
+        kinds.choice(("at-least-once", "at-most-once")),
+        "at-least-once",
+        "What becomes of a mail that may have gone out, where Keycloak's admin events cannot tell.",
+    )
+    settle: float = setting(
+        kinds.duration(at_most="1 hour"),
+        "15 s",
+        "How long a mail that got no answer may still be on its way.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettings:
+    """How much is worked on at once; the events of one user stay one after the other."""
+
+    workers: int = setting(kinds.integer(1, 256), 16, "Events that are written at the same time.")
+    max_records: int = setting(
+        kinds.integer(1, 100_000), 1000, "Records in hand at most; fetching pauses beyond."
+    )
+    max_bytes: int = setting(
+        kinds.integer(1024), 33_554_432, "Bytes in hand at most; fetching pauses beyond."
+    )
+    max_attempts: int = setting(
+        kinds.integer(1, 1000),
+        8,
+        "Failures after which a record becomes a dead letter; only those count while others succeed.",
+    )
+    drain: float = setting(
+        kinds.duration(at_most="1 hour"),
+        "20 s",
+        "How long SIGTERM waits for what is being written.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BrakeSettings:
+    """When too much becomes a dead letter, the flow stops until somebody has looked."""
+
+    in_a_row: int = setting(
+        kinds.integer(0), 20, "Dead letters without a good record in between; 0 is no limit."
+    )
+    share: int = setting(
+        kinds.integer(0, 100), 50, "Percent of dead letters among the last records; 0 is no limit."
+    )
+    window: int = setting(
+        kinds.integer(10, 100_000), 200, "How many records the share is taken of."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +280,9 @@ class RetrySettings:
 
 @dataclass(frozen=True, slots=True)
 class HealthSettings:
-    """Live and ready over HTTP."""
+    """Live, ready and metrics over HTTP."""
 
-    enabled: bool = setting(kinds.boolean(), True, "Serve `/live` and `/ready`.")
+    enabled: bool = setting(kinds.boolean(), True, "Serve `/live`, `/ready` and `/metrics`.")
     host: str = setting(kinds.text("text"), "127.0.0.1", "Address to listen on.")
     port: int = setting(kinds.integer(0, 65535), 9090, "Port to listen on; 0 is any free one.")
 
@@ -254,6 +311,8 @@ class Settings:
     schemas: SchemasSettings = section(SchemasSettings)
     mapping: MappingSettings = section(MappingSettings)
     invite: InviteSettings = section(InviteSettings)
+    delivery: DeliverySettings = section(DeliverySettings)
+    brake: BrakeSettings = section(BrakeSettings)
     retry: RetrySettings = section(RetrySettings)
     health: HealthSettings = section(HealthSettings)
     log: LogSettings = section(LogSettings)

@@ -1,15 +1,16 @@
-"""A Kafka in memory: topics, one consumer per group, a producer with failures on demand."""
+"""A Kafka in memory: topics, consumer groups, a producer with failures on demand."""
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from keycloak_bridge.core.errors import BridgeError
-from keycloak_bridge.core.model import Message, Record, TopicPartition
+from keycloak_bridge.core.model import Commit, Message, Record, TopicPartition
+from keycloak_bridge.core.ports import Release
 
 
 class InMemoryBroker:
-    """Holds records per partition and committed offsets per group; implements the port `MessageSink`.
+    """Holds records per partition and commits per group; implements the port `MessageSink`.
 
     A key always lands on the same partition; records without one go to partition 0.
     """
@@ -17,10 +18,11 @@ class InMemoryBroker:
     def __init__(self, *, partitions: int = 1) -> None:
         self._partitions = partitions
         self._lock = threading.Lock()
-        self._records: dict[TopicPartition, list[Record]] = defaultdict(list)
-        self.commits: dict[str, dict[TopicPartition, int]] = defaultdict(dict)
+        self._logs: dict[TopicPartition, list[Record | None]] = defaultdict(list)
+        self._groups: dict[tuple[str, str], _Group] = {}
+        self.commits: dict[str, dict[TopicPartition, Commit]] = defaultdict(dict)
         self.publish_errors: list[BridgeError] = []
-        """Raised by the next acknowledgements, one each; such a record is not stored."""
+        """Told by the next acknowledgements, one each; such a record is not stored."""
 
     def publish(self, message: Message) -> "_Acknowledgement":
         """Store `message` unless a failure is due."""
@@ -28,7 +30,7 @@ class InMemoryBroker:
             if self.publish_errors:
                 return _Acknowledgement(self.publish_errors.pop(0))
             number = sum(message.key) % self._partitions if message.key else 0
-            log = self._records[TopicPartition(message.topic, number)]
+            log = self._logs[TopicPartition(message.topic, number)]
             log.append(
                 Record(
                     topic=message.topic,
@@ -43,117 +45,215 @@ class InMemoryBroker:
             )
         return _Acknowledgement(None)
 
+    def burn(self, topic: str, partition: int = 0) -> None:
+        """Take an offset without a record, as the marker of a transaction does."""
+        with self._lock:
+            self._logs[TopicPartition(topic, partition)].append(None)
+
     def close(self) -> None:
         """Nothing to close."""
 
     def records(self, topic: str) -> list[Record]:
         """Return every record of `topic`, partition by partition."""
         with self._lock:
-            return [
-                record
-                for partition, log in sorted(self._records.items())
-                if partition.topic == topic
-                for record in log
-            ]
+            logs = sorted((at, log) for at, log in self._logs.items() if at.topic == topic)
+            return [record for _, log in logs for record in log if record is not None]
 
     def source(self, topic: str, group_id: str) -> "InMemorySource":
-        """Return a consumer that reads all partitions of `topic` from the group's commits."""
-        return InMemorySource(self, topic, group_id)
+        """Return a new member of the group; it holds at once what no other member has."""
+        with self._lock:
+            group = self._groups.setdefault(
+                (topic, group_id), _Group(self.partitions_of(topic), self.commits[group_id])
+            )
+        return InMemorySource(self, topic, group)
 
     def partitions_of(self, topic: str) -> list[TopicPartition]:
         """Return the partitions of `topic`."""
         return [TopicPartition(topic, number) for number in range(self._partitions)]
 
-    def log(self, partition: TopicPartition) -> list[Record]:
-        """Return the records of one partition."""
+    def offsets(self, group_id: str) -> dict[TopicPartition, int]:
+        """Return what the group has committed, without the metadata."""
+        return {at: commit.offset for at, commit in self.commits[group_id].items()}
+
+    def read(self, partition: TopicPartition, offset: int) -> tuple[list[Record], int]:
+        """Return the records of one partition from `offset` on, and where to read on after them."""
         with self._lock:
-            return list(self._records[partition])
+            log = self._logs[partition]
+            new = [record for record in log[offset:] if record is not None]
+            return new, max(offset, len(log))
+
+    def end(self, partition: TopicPartition) -> int:
+        """Return the next offset that a record of the partition will get."""
+        with self._lock:
+            return len(self._logs[partition])
 
 
 class _Acknowledgement:
     def __init__(self, error: BridgeError | None) -> None:
         self._error = error
 
-    def wait(self, timeout_s: float) -> None:
-        if self._error is not None:
-            raise self._error
+    def then(self, done: Callable[[BridgeError | None], None]) -> None:
+        done(self._error)
+
+
+class _Group:
+    """Who may hold what: partitions go round the members in turn, apart from those that a test has placed by hand."""
+
+    def __init__(
+        self, partitions: list[TopicPartition], commits: dict[TopicPartition, Commit]
+    ) -> None:
+        self.commits = commits
+        self._partitions = partitions
+        self._lock = threading.Lock()
+        self._members: list[InMemorySource] = []
+        self._owners: dict[TopicPartition, InMemorySource] = {}
+        self._placed: dict[TopicPartition, InMemorySource | None] = {}
+
+    def join(self, member: "InMemorySource") -> None:
+        with self._lock:
+            self._members.append(member)
+
+    def leave(self, member: "InMemorySource") -> None:
+        with self._lock:
+            self._members = [one for one in self._members if one is not member]
+            self._placed = {at: one for at, one in self._placed.items() if one is not member}
+
+    def place(self, partition: TopicPartition, member: "InMemorySource | None") -> None:
+        """Give the partition to nobody but `member`."""
+        with self._lock:
+            self._placed[partition] = member
+
+    def to_give_up(self, member: "InMemorySource") -> frozenset[TopicPartition]:
+        """Return what `member` holds and another one should."""
+        with self._lock:
+            held = {at for at, owner in self._owners.items() if owner is member}
+            return frozenset(at for at in held if self._due(at) is not member)
+
+    def take(self, member: "InMemorySource") -> frozenset[TopicPartition]:
+        """Give `member` what is free and should be its own; return that."""
+        with self._lock:
+            free = [at for at in self._partitions if at not in self._owners]
+            taken = frozenset(at for at in free if self._due(at) is member)
+            self._owners.update(dict.fromkeys(taken, member))
+            return taken
+
+    def free(self, partitions: Collection[TopicPartition]) -> None:
+        with self._lock:
+            for partition in partitions:
+                self._owners.pop(partition, None)
+
+    def _due(self, partition: TopicPartition) -> "InMemorySource | None":
+        if partition in self._placed:
+            return self._placed[partition]
+        if not self._members:
+            return None
+        return self._members[partition.partition % len(self._members)]
 
 
 class InMemorySource:
-    """Implements the port `EventSource` for the only member of its group."""
+    """Implements the port `EventSource`.
 
-    def __init__(self, broker: InMemoryBroker, topic: str, group_id: str) -> None:
+    As with the real one, a member gives partitions up while it polls or closes, and takes over what is free by then.
+    """
+
+    def __init__(self, broker: InMemoryBroker, topic: str, group: _Group) -> None:
         self._broker = broker
         self._topic = topic
-        self._commits = broker.commits[group_id]
-        self._paused = False
-        self._assigned = set(broker.partitions_of(topic))
-        self._positions = {at: self._commits.get(at, 0) for at in self._assigned}
-        self._revoked: set[TopicPartition] = set()
+        self._group = group
+        self._positions: dict[TopicPartition, int] = {}
+        self._release: Release | None = None
         self.closed = False
         self.poll_errors: list[BridgeError] = []
         self.commit_errors: list[BridgeError] = []
+        group.join(self)
+        self._take()
 
-    def poll(self, timeout_s: float) -> Sequence[Record]:
-        """Return everything new of the assigned partitions."""
+    def when_revoked(self, release: Release) -> None:
+        """Have `release` called before another member gets partitions."""
+        self._release = release
+
+    def poll(self, timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
+        """Return at once everything new of the assigned partitions that are not `held`."""
         if self.poll_errors:
             raise self.poll_errors.pop(0)
-        if self._paused:
-            return []
+        self._give_up(self._group.to_give_up(self), lost=False)
+        self._take()
         records: list[Record] = []
-        for partition in sorted(self._assigned):
-            new = self._broker.log(partition)[self._positions[partition] :]
-            self._positions[partition] += len(new)
-            records += new
+        for partition in sorted(self._positions):
+            if not held(partition):
+                new, self._positions[partition] = self._broker.read(
+                    partition, self._positions[partition]
+                )
+                records += new
         return records
 
-    def revoke(self, partition: TopicPartition) -> None:
-        """Take the partition away, as a rebalance would."""
-        self._assigned.discard(partition)
-        self._revoked.add(partition)
+    def revoke(self, partition: TopicPartition, *, lost: bool = False) -> None:
+        """Take the partition away, as a rebalance would (or an eviction: `lost`); nobody gets it by itself."""
+        self._group.place(partition, None)
+        self._give_up(self.assigned() & {partition}, lost=lost)
 
     def assign(self, partition: TopicPartition) -> None:
-        """Give the partition back; reading goes on at the group's commit."""
-        self._assigned.add(partition)
-        self._positions[partition] = self._commits.get(partition, 0)
+        """Give the partition to this member; reading begins at the group's commit."""
+        self._group.place(partition, self)
+        self._take()
 
-    def take_revoked(self) -> frozenset[TopicPartition]:
-        """Return the partitions that were taken away since the last call."""
-        revoked = frozenset(self._revoked)
-        self._revoked.clear()
-        return revoked
+    def assigned(self) -> frozenset[TopicPartition]:
+        """Return the partitions that this member holds now."""
+        return frozenset(self._positions)
 
     def joined(self) -> bool:
         """Say whether this is a settled member of the group."""
         return not self.closed
 
-    def set_paused(self, paused: bool) -> None:
-        """Stop or resume fetching."""
-        self._paused = paused
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from `offset`; harmless when the partition is not assigned any more."""
+        if partition in self._positions:
+            self._positions[partition] = offset
 
-    def rewind(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Read again from these offsets where a partition is assigned and further on."""
-        for partition in self._assigned & offsets.keys():
-            self._positions[partition] = min(self._positions[partition], offsets[partition])
-
-    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Store the offsets unless a failure is due."""
+    def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Store the commits unless a failure is due."""
         if self.commit_errors:
             raise self.commit_errors.pop(0)
-        self._commits.update(offsets)
+        self._group.commits.update(commits)
+
+    def commits(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Commit]:
+        """Return what the group has committed for `partitions`; one without a commit is left out."""
+        known = self._group.commits
+        return {at: known[at] for at in partitions if at in known}
 
     def positions(self) -> Mapping[TopicPartition, int]:
         """Return the next offset of every assigned partition."""
-        return {at: self._positions[at] for at in self._assigned}
+        return dict(self._positions)
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Return the end of every partition."""
-        return {at: len(self._broker.log(at)) for at in self._broker.partitions_of(self._topic)}
+        return {at: self._broker.end(at) for at in self._broker.partitions_of(self._topic)}
 
     def committed(self) -> Mapping[TopicPartition, int]:
-        """Return the group's commits."""
-        return {at: self._commits.get(at, 0) for at in self._broker.partitions_of(self._topic)}
+        """Return the group's committed offset of every partition."""
+        nothing = Commit(0)
+        return {
+            at: self._group.commits.get(at, nothing).offset
+            for at in self._broker.partitions_of(self._topic)
+        }
 
     def close(self) -> None:
         """Leave."""
         self.closed = True
+        self._give_up(self.assigned(), lost=False)
+        self._group.leave(self)
+
+    def _give_up(self, partitions: frozenset[TopicPartition], *, lost: bool) -> None:
+        if not partitions:
+            return
+        commits = self._release(partitions, lost) if self._release is not None else {}
+        if not lost:
+            self._group.commits.update(commits)
+        for partition in partitions:
+            del self._positions[partition]
+        self._group.free(partitions)
+
+    def _take(self) -> None:
+        for partition in self._group.take(self):
+            commit = self._group.commits.get(partition)
+            self._positions[partition] = commit.offset if commit else 0

@@ -3,6 +3,7 @@
 import copy
 import functools
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
 from keycloak_bridge.core.errors import BridgeError
@@ -36,6 +37,7 @@ from keycloak_bridge.testing.in_memory_realm import (
 _GET = Call("GET", "/users/{id}")
 _PUT = Call("PUT", "/users/{id}")
 _MAIL = Call("PUT", EXECUTE_ACTIONS_EMAIL)
+_EVENTS = Call("GET", "/admin-events")
 
 _Params = ParamSpec("_Params")
 _Answer = TypeVar("_Answer")
@@ -67,6 +69,7 @@ class InMemoryKeycloak(InMemoryRealm):
     """A UserDirectory and its RealmTools in one. Safe to share between threads.
 
     `calls` holds the names of the port's methods in the order they were called, `mails` the links that were sent.
+    Switch `admin_events` off for a realm that records no mail, `view_events` for an account that may not look.
     """
 
     def fail(
@@ -164,6 +167,20 @@ class InMemoryKeycloak(InMemoryRealm):
             raise error_for(_MAIL, 500, {"errorMessage": "Failed to send"})
         locale = user.get("attributes", {}).get("locale", ["en"])[0]
         self.mails.append(SentMail(user_id, user["email"], locale, terms))
+        if self.admin_events:
+            self._recorded.add(user_id)
+
+    @_port
+    def can_look_up_mails(self) -> bool:
+        """Say whether `admin_events` and `view_events` are on."""
+        return self.admin_events and self.view_events
+
+    @_port
+    def mail_recorded(self, user_id: str, since: datetime | None = None) -> bool:
+        """Say whether a link was mailed to the user while `admin_events` was on, at whatever time."""
+        if not self.view_events:
+            raise error_for(_EVENTS, 403, {"error": "HTTP 403 Forbidden"})
+        return user_id in self._recorded
 
     def _account(self, call: Call, user_id: str) -> Account:
         account = self._accounts.get(user_id)

@@ -66,6 +66,9 @@ class InMemoryRealm:
     ) -> None:
         self.calls: list[str] = []
         self.mails: list[SentMail] = []
+        self.admin_events = True
+        self.view_events = True
+        self._recorded: set[str] = set()
         self._failures: dict[str, list[Failure]] = {}
         self._lock = threading.RLock()
         self._managed = managed

@@ -1,42 +1,37 @@
 """What every EventSource and MessageSink promise; the Kafka in memory and the real one answer the same tests."""
 
 import secrets
-import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Protocol, Self
-from uuid import uuid4
+from collections.abc import Iterator
 
 import pytest
+from broker_harness import (
+    KEYS,
+    PARTITIONS,
+    PATIENCE_S,
+    Broker,
+    Polling,
+    RealBroker,
+    arrived,
+    commits_of,
+    next_offsets,
+    nothing,
+    numbered,
+    numbers,
+    partitions_of,
+    publish,
+    read,
+    settled,
+    turn_until,
+    unique,
+)
 
 from keycloak_bridge.core.errors import BrokerAccessError
-from keycloak_bridge.core.model import Message, Record, TopicPartition
+from keycloak_bridge.core.model import Commit, Message, Record, TopicPartition
 from keycloak_bridge.core.ports import EventSource, MessageSink
 from keycloak_bridge.kafka_sink import KafkaMessageSink
-from keycloak_bridge.kafka_source import KafkaEventSource
-from keycloak_bridge.kafka_topics import TopicAdmin, TopicSpec
 from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.settings import KafkaSettings
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
-
-PARTITIONS = 3
-PATIENCE_S = 30.0
-ACKNOWLEDGE_S = 30.0
-KEYS = [f"u-{number}".encode() for number in range(12)]
-
-
-class Broker(Protocol):
-    """A Kafka whose topics have three partitions."""
-
-    sink: MessageSink
-
-    def new_topic(self) -> str:
-        """Create a topic that nobody else uses."""
-        ...
-
-    def source(self, topic: str, group_id: str) -> EventSource:
-        """Return a new member of the group; it is closed with the test at the latest."""
-        ...
 
 
 class MemoryBroker:
@@ -51,37 +46,6 @@ class MemoryBroker:
 
     def source(self, topic: str, group_id: str) -> EventSource:
         return self._broker.source(topic, group_id)
-
-
-class RealBroker:
-    """The sandbox's Kafka."""
-
-    def __init__(self, bootstrap_servers: str) -> None:
-        self.settings = KafkaSettings(
-            bootstrap_servers=(bootstrap_servers,), session_timeout=6.0, heartbeat_interval=0.5
-        )
-        self._admin = TopicAdmin(self.settings)
-        self._sources: list[EventSource] = []
-        self.sink: MessageSink = KafkaMessageSink(self.settings)
-
-    def new_topic(self, **config: str) -> str:
-        name = unique("topic")
-        self._admin.create([TopicSpec(name, "contract", PARTITIONS, 1, config)])
-        return name
-
-    def source(self, topic: str, group_id: str) -> EventSource:
-        source = KafkaEventSource(self.settings, topic=topic, group_id=group_id)
-        self._sources.append(source)
-        return source
-
-    def end_test(self) -> None:
-        """Let no member of one test live on into the next."""
-        while self._sources:
-            self._sources.pop().close()
-
-    def close(self) -> None:
-        self.sink.close()
-        self._admin.close()
 
 
 @pytest.fixture(scope="module")
@@ -113,53 +77,6 @@ def topic(broker: Broker) -> str:
 def group() -> str:
     """A consumer group that nobody was in yet."""
     return unique("group")
-
-
-def unique(prefix: str) -> str:
-    """Return a name that no other test uses."""
-    return f"{prefix}-{uuid4().hex[:12]}"
-
-
-def publish(broker: Broker, *messages: Message) -> None:
-    """Publish and wait until all are acknowledged."""
-    for acknowledgement in [broker.sink.publish(message) for message in messages]:
-        acknowledgement.wait(ACKNOWLEDGE_S)
-
-
-def numbered(topic: str, count: int) -> list[Message]:
-    """Return messages of several keys; the value is a number that grows."""
-    return [Message(topic, KEYS[at % len(KEYS)], str(at).encode()) for at in range(count)]
-
-
-def read(source: EventSource, count: int) -> list[Record]:
-    """Poll until `count` records came."""
-    records: list[Record] = []
-    deadline = time.monotonic() + PATIENCE_S
-    while len(records) < count:
-        assert time.monotonic() < deadline, f"{len(records)} of {count} records came"
-        records += source.poll(0.2)
-    return records
-
-
-def turn_until(condition: Callable[[], bool], *sources: EventSource) -> list[Record]:
-    """Poll all sources until the condition holds; return what came meanwhile."""
-    records: list[Record] = []
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        for source in sources:
-            records += source.poll(0.1)
-    return records
-
-
-def settled(*sources: EventSource) -> None:
-    """Poll until every source is a member that holds something."""
-    turn_until(lambda: all(one.joined() and one.positions() for one in sources), *sources)
-
-
-def next_offsets(records: list[Record]) -> dict[TopicPartition, int]:
-    """Return what to commit after `records`."""
-    return {record.topic_partition: record.offset + 1 for record in records}
 
 
 # the sink
@@ -211,12 +128,12 @@ def test_a_record_without_key_and_value_arrives_empty(
 
 
 def test_acknowledged_means_readable(broker: Broker, topic: str, group: str) -> None:
-    """Once the wait returns, the end of the topic counts the record, and waiting again is harmless."""
+    """Once it is told, the end of the topic counts the record, and asking again is harmless."""
     source = broker.source(topic, group)
     acknowledgement = broker.sink.publish(Message(topic, b"k", b"v"))
 
-    acknowledgement.wait(ACKNOWLEDGE_S)
-    acknowledgement.wait(ACKNOWLEDGE_S)
+    arrived(acknowledgement)
+    arrived(acknowledgement)
 
     assert 1 == sum(source.end_offsets().values())
 
@@ -259,7 +176,7 @@ def test_an_empty_topic_gives_nothing_after_the_time_out(
     settled(source)
     started = time.monotonic()
 
-    assert [] == list(source.poll(0.2))
+    assert [] == list(source.poll(0.2, nothing))
     assert time.monotonic() - started < 5.0
 
 
@@ -267,7 +184,7 @@ def test_groups_read_for_themselves(broker: Broker, topic: str, group: str) -> N
     """What one group commits is nothing to another."""
     publish(broker, *numbered(topic, 6))
     first = broker.source(topic, group)
-    first.commit(next_offsets(read(first, 6)))
+    first.commit(commits_of(read(first, 6)))
 
     assert 6 == len(read(broker.source(topic, unique("group")), 6))
 
@@ -289,7 +206,7 @@ def test_a_new_member_resumes_at_the_commit(broker: Broker, topic: str, group: s
     publish(broker, *numbered(topic, 30))
     first = broker.source(topic, group)
     records = read(first, 30)
-    first.commit(next_offsets(records[:20]))
+    first.commit(commits_of(records[:20]))
     first.close()
     expected = sorted(int(r.value or b"") for r in records[20:])
 
@@ -311,15 +228,15 @@ def test_without_a_commit_everything_comes_again(broker: Broker, topic: str, gro
 def test_committed_tells_of_the_whole_group(broker: Broker, topic: str, group: str) -> None:
     """Every partition is there, at its beginning where nothing was committed."""
     source = broker.source(topic, group)
-    partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+    partitions = partitions_of(topic)
     before = dict(source.committed())
     publish(broker, Message(topic, b"k", b"v"), Message(topic, b"k", b"v"))
-    offsets = next_offsets(read(source, 2))
+    records = read(source, 2)
 
-    source.commit(offsets)
+    source.commit(commits_of(records))
 
     assert dict.fromkeys(partitions, 0) == before
-    assert dict.fromkeys(partitions, 0) | offsets == dict(source.committed())
+    assert dict.fromkeys(partitions, 0) | next_offsets(records) == dict(source.committed())
 
 
 def test_an_empty_commit_is_harmless(broker: Broker, topic: str, group: str) -> None:
@@ -337,12 +254,39 @@ def test_the_same_commit_again_is_harmless(broker: Broker, topic: str, group: st
     """A commit is a place, not a step."""
     publish(broker, *numbered(topic, 5))
     source = broker.source(topic, group)
-    offsets = next_offsets(read(source, 5))
+    commits = commits_of(read(source, 5))
 
-    source.commit(offsets)
-    source.commit(offsets)
+    source.commit(commits)
+    source.commit(commits)
 
-    assert offsets.items() <= source.committed().items()
+    assert commits == source.commits(commits)
+
+
+def test_metadata_comes_back_with_the_commit(broker: Broker, topic: str, group: str) -> None:
+    """3,000 characters, of the partitions that were asked for and have a commit; another member may ask."""
+    first, second, third = partitions_of(topic)
+    metadata = "".join(chr(33 + number % 90) for number in range(3_000))
+    source = broker.source(topic, group)
+    settled(source)
+
+    source.commit({first: Commit(5, metadata), second: Commit(7)})
+
+    asked = broker.source(topic, group)
+    assert {first: Commit(5, metadata)} == asked.commits([first, third])
+    assert {second: Commit(7, "")} == asked.commits([second])
+    assert {} == asked.commits([])
+
+
+def test_a_commit_may_go_back(broker: Broker, topic: str, group: str) -> None:
+    """Offset and metadata are what was said last."""
+    (first, *_) = partitions_of(topic)
+    source = broker.source(topic, group)
+    settled(source)
+
+    source.commit({first: Commit(9, "later")})
+    source.commit({first: Commit(4, "again")})
+
+    assert {first: Commit(4, "again")} == source.commits([first])
 
 
 # where things are
@@ -354,8 +298,8 @@ def test_positions_follow_what_was_read(broker: Broker, topic: str, group: str) 
     source = broker.source(topic, group)
     records = read(source, 24)
 
-    partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-    assert dict.fromkeys(partitions, 0) | next_offsets(records) == dict(source.positions())
+    everywhere = dict.fromkeys(partitions_of(topic), 0)
+    assert everywhere | next_offsets(records) == dict(source.positions())
     assert source.positions() == source.end_offsets()
 
 
@@ -366,32 +310,47 @@ def test_end_offsets_need_no_assignment(broker: Broker, topic: str, group: str) 
 
     ends = source.end_offsets()
 
-    assert {TopicPartition(topic, number) for number in range(PARTITIONS)} == set(ends)
+    assert set(partitions_of(topic)) == set(ends)
     assert 7 == sum(ends.values())
 
 
-def test_rewind_reads_again_from_there(broker: Broker, topic: str, group: str) -> None:
-    """What was forgotten comes again, on the partitions that are named only."""
+def test_seek_back_reads_again_from_there(broker: Broker, topic: str, group: str) -> None:
+    """What was forgotten comes again, in order, and nothing else."""
     publish(broker, *numbered(topic, 24))
     source = broker.source(topic, group)
     records = read(source, 24)
     partition = records[0].topic_partition
     forgotten = [r for r in records if r.topic_partition == partition and r.offset >= 1]
 
-    source.rewind({partition: 1})
+    source.seek(partition, 1)
+    before = dict(source.positions())
 
-    assert [r.value for r in forgotten] == [r.value for r in read(source, len(forgotten))]
+    assert 1 == before[partition]
+    assert forgotten == read(source, len(forgotten))
+    assert source.positions() == source.end_offsets()
 
 
-def test_rewind_never_skips(broker: Broker, topic: str, group: str) -> None:
-    """An offset further on than the position is left alone."""
-    publish(broker, *numbered(topic, 6))
+def test_seek_ahead_skips(broker: Broker, topic: str, group: str) -> None:
+    """Finished records above the commit need not come again."""
     source = broker.source(topic, group)
     settled(source)
+    publish(broker, *(Message(topic, KEYS[0], str(number).encode()) for number in range(5)))
+    (partition,) = (at for at, end in source.end_offsets().items() if end)
 
-    source.rewind(dict.fromkeys(source.positions(), 1_000))
+    source.seek(partition, 3)
 
-    assert all(offset < 1_000 for offset in source.positions().values())
+    assert [3, 4] == numbers(read(source, 2))
+
+
+def test_seeking_elsewhere_is_harmless(broker: Broker, topic: str, group: str) -> None:
+    """A partition may have left before the worker looks."""
+    source = broker.source(topic, group)
+    settled(source)
+    before = dict(source.positions())
+
+    source.seek(TopicPartition(topic, PARTITIONS), 1)
+
+    assert before == source.positions()
 
 
 # membership
@@ -404,39 +363,46 @@ def test_a_member_is_joined_once_it_has_settled(broker: Broker, topic: str, grou
     settled(source)
 
     assert source.joined()
-    assert PARTITIONS == len(source.positions())
-    assert frozenset() == source.take_revoked()
+    assert frozenset(partitions_of(topic)) == source.assigned() == source.positions().keys()
 
 
-def test_pause_gives_nothing_and_keeps_the_membership(
+def test_held_partitions_give_nothing_and_the_others_flow(
     broker: Broker, topic: str, group: str
 ) -> None:
-    """Polls stay empty while paused, and nothing is lost or repeated when it resumes."""
+    """Also right after they were assigned; nothing is lost or repeated when they are held no more."""
+    (first, *_) = partitions_of(topic)
+    publish(broker, *numbered(topic, 24))
     source = broker.source(topic, group)
-    settled(source)
-    source.set_paused(True)
+    settled_with = turn_until(
+        lambda: source.joined() and bool(source.positions()), source, held=lambda at: at == first
+    )
+    elsewhere = sum(source.end_offsets().values()) - source.end_offsets()[first]
+
+    flowing = settled_with
+    deadline = time.monotonic() + PATIENCE_S
+    while len(flowing) < elsewhere and time.monotonic() < deadline:
+        flowing += source.poll(0.1, lambda at: at == first)
+    flowing += [record for _ in range(5) for record in source.poll(0.1, lambda at: at == first)]
+    rest = read(source, 24 - elsewhere)
+
+    assert elsewhere == len(flowing) < 24
+    assert first not in {record.topic_partition for record in flowing}
+    assert list(range(24)) == numbers(flowing + rest)
+
+
+def test_a_member_that_holds_everything_stays_one(broker: Broker, topic: str, group: str) -> None:
+    """Polls stay empty, from the very first, and nothing is lost or repeated afterwards."""
     publish(broker, *numbered(topic, 9))
-
-    paused = [record for _ in range(10) for record in source.poll(0.1)]
-    joined = source.joined()
-    source.set_paused(False)
-
-    assert ([], True) == (paused, joined)
-    assert list(range(9)) == sorted(int(r.value or b"") for r in read(source, 9))
-
-
-def test_pausing_twice_is_pausing(broker: Broker, topic: str, group: str) -> None:
-    """The worker says it again on every turn."""
-    publish(broker, *numbered(topic, 3))
     source = broker.source(topic, group)
-    source.set_paused(True)
-    source.set_paused(True)
-    settled(source)
-    source.set_paused(False)
-    source.set_paused(False)
 
-    # a partition that is assigned during a poll may have given its records before the pause took hold
-    assert all(record.topic == topic for record in source.poll(0.1))
+    def everything(_: TopicPartition) -> bool:
+        return True
+
+    held = turn_until(lambda: source.joined() and bool(source.positions()), source, held=everything)
+    held += [record for _ in range(10) for record in source.poll(0.1, everything)]
+
+    assert ([], True) == (held, source.joined())
+    assert list(range(9)) == numbers(read(source, 9))
 
 
 def test_a_closed_member_makes_room_at_once(broker: Broker, topic: str, group: str) -> None:
@@ -453,12 +419,96 @@ def test_a_closed_member_makes_room_at_once(broker: Broker, topic: str, group: s
     assert time.monotonic() - started < 5.0
 
 
-# only where there can be a second member
+# several members
+
+
+def test_a_second_member_takes_its_share(broker: Broker, topic: str, group: str) -> None:
+    """The first is asked once to release, goes on with the rest, and both read everything together."""
+    first = broker.source(topic, group)
+    released: list[tuple[frozenset[TopicPartition], bool]] = []
+
+    def release(at: frozenset[TopicPartition], lost: bool) -> dict[TopicPartition, Commit]:
+        released.append((at, lost))
+        return {}
+
+    first.when_revoked(release)
+    settled(first)
+    before = first.assigned()
+    second = broker.source(topic, group)
+
+    with Polling(first) as member:
+        settled(second)
+        publish(broker, *numbered(topic, 30))
+        taken_over: list[Record] = []
+        deadline = time.monotonic() + PATIENCE_S
+        while len(member.records) + len(taken_over) < 30 and time.monotonic() < deadline:
+            taken_over += second.poll(0.1, nothing)
+
+    assert before == first.assigned() | second.assigned()
+    assert frozenset() == first.assigned() & second.assigned()
+    assert [(second.assigned(), False)] == released
+    assert list(range(30)) == numbers(member.records + taken_over)
+
+
+def test_what_a_release_returns_is_where_the_next_owner_begins(
+    broker: Broker, topic: str, group: str
+) -> None:
+    """It is asked before the other member has the partition; offset and metadata arrive whole."""
+    publish(broker, *numbered(topic, 60))
+    first = broker.source(topic, group)
+    held_then: list[frozenset[TopicPartition]] = []
+    metadata = "done above: " + "9" * 1_000
+
+    def release(at: frozenset[TopicPartition], _: bool) -> dict[TopicPartition, Commit]:
+        held_then.append(second.assigned())
+        return {one: Commit(2, metadata) for one in at}
+
+    first.when_revoked(release)
+    read(first, 60)
+    second = broker.source(topic, group)
+
+    with Polling(first):
+        records = turn_until(lambda: bool(second.assigned()), second)
+        expected = {
+            (at, offset)
+            for at in second.assigned()
+            for offset in range(2, second.end_offsets()[at])
+        }
+        records += read(second, len(expected) - len(records))
+
+    assert [frozenset()] == held_then
+    assert expected == {(record.topic_partition, record.offset) for record in records}
+    assert len(expected) == len(records)
+    taken = second.assigned()
+    assert dict.fromkeys(taken, Commit(2, metadata)) == second.commits(taken)
+
+
+def test_leaving_releases_what_is_held(broker: Broker, topic: str, group: str) -> None:
+    """So the next member begins where this one ended, even if nothing else was committed."""
+    source = broker.source(topic, group)
+    settled(source)
+    released: list[tuple[frozenset[TopicPartition], bool]] = []
+
+    def release(at: frozenset[TopicPartition], lost: bool) -> dict[TopicPartition, Commit]:
+        released.append((at, lost))
+        return {one: Commit(0, "left") for one in at}
+
+    source.when_revoked(release)
+    source.close()
+
+    everything = frozenset(partitions_of(topic))
+    assert [(everything, False)] == released
+    assert dict.fromkeys(everything, Commit(0, "left")) == broker.source(topic, group).commits(
+        everything
+    )
+
+
+# only where the broker has a say
 
 
 @pytest.fixture
 def real(real_broker: RealBroker) -> Iterator[RealBroker]:
-    """The real one only: the fake's groups have one member, and its tests take partitions away by hand."""
+    """The real one only: the fake takes every record."""
     yield real_broker
     real_broker.end_test()
 
@@ -471,53 +521,6 @@ def refused_sink(real: RealBroker) -> Iterator[MessageSink]:
     sink.close()
 
 
-class Polling:
-    """A member that polls in a thread of its own, as in another process, and keeps what it gets and what it loses."""
-
-    def __init__(self, source: EventSource) -> None:
-        self.records: list[Record] = []
-        self.revoked: list[TopicPartition] = []
-        self._source = source
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self.records += self._source.poll(0.1)
-            self.revoked += self._source.take_revoked()
-
-
-@pytest.mark.integration
-def test_a_second_member_takes_its_share(real: RealBroker, group: str) -> None:
-    """The first hears once of what was taken away, goes on with the rest, and both read everything together."""
-    topic = real.new_topic()
-    first, second = real.source(topic, group), real.source(topic, group)
-    settled(first)
-    before = set(first.positions())
-
-    with Polling(first) as member:
-        settled(second)
-        publish(real, *numbered(topic, 30))
-        taken_over: list[Record] = []
-        deadline = time.monotonic() + PATIENCE_S
-        while len(member.records) + len(taken_over) < 30 and time.monotonic() < deadline:
-            taken_over += second.poll(0.1)
-
-    taken = set(second.positions())
-    assert before == set(first.positions()) | taken
-    assert set() == set(first.positions()) & taken
-    assert sorted(taken) == sorted(member.revoked)
-    assert list(range(30)) == sorted(int(r.value or b"") for r in member.records + taken_over)
-
-
 @pytest.mark.integration
 def test_a_record_that_the_topic_does_not_take_is_refused_for_good(
     real: RealBroker, refused_sink: MessageSink
@@ -526,7 +529,7 @@ def test_a_record_that_the_topic_does_not_take_is_refused_for_good(
     topic = real.new_topic(**{"max.message.bytes": "10000"})
 
     with pytest.raises(BrokerAccessError) as caught:
-        refused_sink.publish(Message(topic, b"k", secrets.token_bytes(20_000))).wait(ACKNOWLEDGE_S)
+        arrived(refused_sink.publish(Message(topic, b"k", secrets.token_bytes(20_000))))
 
     assert f"max.message.bytes of topic {topic}" in str(caught.value.remedy)
 
@@ -539,6 +542,6 @@ def test_a_compacted_topic_refuses_a_record_without_a_key_for_good(
     topic = real.new_topic(**{"cleanup.policy": "compact"})
 
     with pytest.raises(BrokerAccessError) as caught:
-        refused_sink.publish(Message(topic, None, b"v")).wait(ACKNOWLEDGE_S)
+        arrived(refused_sink.publish(Message(topic, None, b"v")))
 
     assert f"cleanup.policy of topic {topic}" in str(caught.value.remedy)

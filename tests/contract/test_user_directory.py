@@ -1,6 +1,7 @@
 """What every UserDirectory promises; the Keycloak in memory and the real one answer the same tests."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import NamedTuple, cast
 from uuid import uuid4
 
@@ -704,6 +705,64 @@ def test_mail_to_nobody_is_not_found(directory: UserDirectory) -> None:
     """The user was deleted meanwhile."""
     with pytest.raises(KeycloakNotFoundError):
         directory.execute_actions_email(NOBODY, TERMS)
+
+
+def test_mails_can_be_looked_up(directory: UserDirectory) -> None:
+    """The shipped realm records them and lets the bridge read that."""
+    assert directory.can_look_up_mails() is True
+
+
+def test_a_mail_is_on_record_once_it_was_sent(directory: UserDirectory) -> None:
+    """Looked up right away, and for this user only."""
+    mailed, other = directory.create(a_user()), directory.create(a_user())
+    before = directory.mail_recorded(mailed)
+    directory.execute_actions_email(mailed, TERMS)
+
+    assert (False, True, False) == (
+        before,
+        directory.mail_recorded(mailed),
+        directory.mail_recorded(other),
+    )
+
+
+def test_a_mail_is_found_since_its_user_is_there(directory: UserDirectory) -> None:
+    """The time may narrow the search, and never so far that the mail is missed."""
+    user_id = directory.create(a_user())
+    since = datetime.now(UTC)
+    before = directory.mail_recorded(user_id, since)
+    directory.execute_actions_email(user_id, TERMS)
+
+    assert (False, True) == (before, directory.mail_recorded(user_id, since))
+
+
+def test_a_mail_that_failed_is_not_on_record(
+    directory: UserDirectory, realm_tools: RealmTools
+) -> None:
+    """Neither one that the SMTP server did not take, nor one that Keycloak refused."""
+    user_id, disabled = directory.create(a_user()), directory.create(a_user(enabled=False))
+    with realm_tools.mail_outage(), pytest.raises(MailDeliveryError):
+        directory.execute_actions_email(user_id, TERMS)
+    with pytest.raises(KeycloakRejectedError):
+        directory.execute_actions_email(disabled, TERMS)
+
+    assert (False, False) == (directory.mail_recorded(user_id), directory.mail_recorded(disabled))
+
+
+def test_the_record_outlives_its_user(directory: UserDirectory, realm_tools: RealmTools) -> None:
+    """Nobody, and somebody who is gone."""
+    user_id = directory.create(a_user())
+    directory.execute_actions_email(user_id, TERMS)
+    realm_tools.delete_user(user_id)
+
+    assert (True, False) == (directory.mail_recorded(user_id), directory.mail_recorded(NOBODY))
+
+
+@pytest.mark.parametrize("pattern", ["*", "%", "_" * 36, ""])
+def test_no_pattern_finds_somebodys_mail(directory: UserDirectory, pattern: str) -> None:
+    """Keycloak's search for paths knows wildcards; finding does not."""
+    directory.execute_actions_email(directory.create(a_user()), TERMS)
+
+    assert directory.mail_recorded(pattern) is False
 
 
 def test_mail_outage_can_be_told_and_passes(

@@ -4,6 +4,7 @@ import base64
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from keycloak_bridge.keycloak_admin import KeycloakAdmin
 from keycloak_bridge.keycloak_check import Problem, check_access
 from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak_token import TokenSource
+from keycloak_bridge.keycloak_users import KeycloakUserDirectory
 from keycloak_bridge.sandbox import FreshRealm, Mail, Sandbox
 
 pytestmark = pytest.mark.integration
@@ -112,21 +114,42 @@ def in_realm(admin: Account, sandbox: Sandbox, realm: FreshRealm) -> Account:
     return Account(admin.session, f"{sandbox.keycloak_url}/admin/realms/{realm.name}", admin.token)
 
 
-def checked(sandbox: Sandbox, realm: FreshRealm) -> list[Problem]:
-    """Return what the bridge finds wrong with a realm at its start."""
+@contextmanager
+def as_bridge(sandbox: Sandbox, realm: FreshRealm) -> Iterator[KeycloakAdmin]:
+    """Open the bridge's own client, with a token that holds the roles of this moment."""
     http = KeycloakHttp(KeycloakConnection(url=sandbox.keycloak_url, realm=realm.name))
     tokens = TokenSource(http, realm.client_id, lambda: realm.client_secret, SystemClock())
     keycloak = KeycloakAdmin(http, tokens)
     try:
+        yield keycloak
+    finally:
+        keycloak.close()
+
+
+def checked(sandbox: Sandbox, realm: FreshRealm) -> list[Problem]:
+    """Return what the bridge finds wrong with a realm at its start."""
+    with as_bridge(sandbox, realm) as keycloak:
         return list(
             check_access(
                 keycloak,
                 (*MAPPED, *BOOKKEEPING_ATTRIBUTES),
                 ("userId", *BOOKKEEPING_ATTRIBUTES),
+                invite_delivery="at-least-once",
             )
         )
-    finally:
-        keycloak.close()
+
+
+def take_away(admin: Account, client_id: str, role: str) -> None:
+    """Take a role of realm-management away from a client's service account."""
+    owner = client(admin, client_id)["id"]
+    management = client(admin, "realm-management")["id"]
+    user_id = admin.call("GET", f"/clients/{owner}/service-account-user").json()["id"]
+    answer = admin.call(
+        "DELETE",
+        f"/users/{user_id}/role-mappings/clients/{management}",
+        json=[admin.call("GET", f"/clients/{management}/roles/{role}").json()],
+    )
+    assert answer.status_code == 204, answer.text
 
 
 def client(admin: Account, client_id: str) -> dict[str, Any]:
@@ -140,7 +163,7 @@ def test_the_service_account_has_exactly_its_roles(bridge: Account) -> None:
     """The token carries what the bridge needs, what view-users implies, and nothing else."""
     body = bridge.token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    granted = {"manage-users", "query-users", "view-users"}
+    granted = {"manage-users", "query-users", "view-events", "view-users"}
 
     assert {"realm-management": {"roles": granted | {"query-groups"}}} == {
         name: {"roles": set(access["roles"])} for name, access in claims["resource_access"].items()
@@ -154,8 +177,8 @@ def test_the_service_account_has_exactly_its_roles(bridge: Account) -> None:
         ("/users?max=1", 200),
         ("/users/profile", 200),
         ("/group-by-path/staff/engineering", 200),
-        ("/events?max=1", 403),
-        ("/admin-events?max=1", 403),
+        ("/events/config", 200),
+        ("/admin-events?max=1", 200),
         ("/roles", 403),
         ("/clients", 403),
         ("/components", 403),
@@ -163,7 +186,7 @@ def test_the_service_account_has_exactly_its_roles(bridge: Account) -> None:
     ],
 )
 def test_the_service_account_reaches_what_it_needs(bridge: Account, path: str, status: int) -> None:
-    """Users, groups and the profile are open to the bridge; the rest of the realm is not."""
+    """Users, groups, the profile and the record of mails are open to the bridge; the rest of the realm is not."""
     assert status == bridge.call("GET", path).status_code
 
 
@@ -258,6 +281,26 @@ def test_attributes_that_users_may_edit_are_told(
     assert "bridgeEventId" in problems[1].message
 
 
+@pytest.mark.parametrize("lacking", ["role", "events"])
+def test_a_realm_without_a_record_of_mails_is_told(
+    sandbox: Sandbox, fresh_realm: FreshRealm, admin: Account, lacking: str
+) -> None:
+    """Without view-events, or with admin events off, no mail can be looked up; everything else works."""
+    realm = in_realm(admin, sandbox, fresh_realm)
+    if lacking == "role":
+        take_away(realm, fresh_realm.client_id, "view-events")
+    else:
+        realm.call("PUT", "", json={"adminEventsEnabled": False})
+    problems = checked(sandbox, fresh_realm)
+    with as_bridge(sandbox, fresh_realm) as keycloak:
+        usable = KeycloakUserDirectory(keycloak, SystemClock()).can_look_up_mails()
+
+    assert [("mail-ledger-missing", "warning")] == [
+        (problem.code, problem.severity) for problem in problems
+    ]
+    assert usable is False
+
+
 def test_groups_are_joined_by_path(bridge: Account) -> None:
     """Every group that the sample events name exists."""
     paths = ["/customers", "/staff", "/staff/engineering"]
@@ -320,15 +363,13 @@ def test_the_link_carries_the_public_host(bridge: Account, sandbox: Sandbox) -> 
     assert all(link.startswith(f"{sandbox.keycloak_public_url}/") for link in mail.links)
 
 
-def test_the_mail_is_on_record_without_personal_data(
-    bridge: Account, admin: Account, sandbox: Sandbox
-) -> None:
+def test_the_mail_is_on_record_without_personal_data(bridge: Account, sandbox: Sandbox) -> None:
     """An admin event tells that the mail was sent, found by its path, and holds no representation."""
     user_id = bridge.create_user(firstName="Grace")
     bridge.invite(sandbox, user_id)
 
     def recorded(path: str) -> list[dict[str, Any]]:
-        answer = admin.call("GET", "/admin-events", params={"resourcePath": path})
+        answer = bridge.call("GET", "/admin-events", params={"resourcePath": path})
         events: list[dict[str, Any]] = answer.json()
         return events
 
@@ -341,7 +382,7 @@ def test_the_mail_is_on_record_without_personal_data(
 
 
 def test_events_are_kept_for_a_while(admin: Account) -> None:
-    """User and admin events are recorded, and both expire after 30 days."""
+    """User and admin events are recorded; they expire after 30 and after 90 days."""
     realm = admin.call("GET", "").json()
 
     assert (True, True, False) == (
@@ -349,7 +390,7 @@ def test_events_are_kept_for_a_while(admin: Account) -> None:
         realm["adminEventsEnabled"],
         realm["adminEventsDetailsEnabled"],
     )
-    assert (2592000, "2592000") == (
+    assert (2592000, "7776000") == (
         realm["eventsExpiration"],
         realm["attributes"]["adminEventsExpiration"],
     )

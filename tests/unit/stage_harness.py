@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from keycloak_bridge.core.contracts import dead_letter_headers, invitation_message
+from keycloak_bridge.core.errors import BridgeError
 from keycloak_bridge.core.model import Invitation, Message, Record
 from keycloak_bridge.core.ports import Acknowledgement
 from keycloak_bridge.interpretation import Interpretation
@@ -68,6 +69,15 @@ def record_of(event: Any, *, key: bytes | None = None, topic: str = EVENTS) -> R
     return Record(topic, 3, 42, 1_793_577_600_000, key, event, STRUCTURED)
 
 
+def settled(acknowledgement: Acknowledgement) -> None:
+    """Return if the record has arrived, which must be certain by now; raise what befell it else."""
+    outcomes: list[BridgeError | None] = []
+    acknowledgement.then(outcomes.append)
+    (error,) = outcomes
+    if error is not None:
+        raise error
+
+
 class Flow:
     """The stages and everything around them."""
 
@@ -109,7 +119,7 @@ class Flow:
     def settle(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Wait as the worker does."""
         for acknowledgement in acknowledgements:
-            acknowledgement.wait(1.0)
+            settled(acknowledgement)
 
     @property
     def results(self) -> list[dict[str, Any]]:

@@ -1,40 +1,47 @@
+import logging
 from typing import Any
 
 import pytest
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
+from kafka.future import Future
+from stage_harness import settled
 
 from keycloak_bridge import kafka_sink
-from keycloak_bridge.core.errors import BrokerAccessError, BrokerError, BrokerUnavailableError
+from keycloak_bridge.core.errors import (
+    BridgeError,
+    BrokerAccessError,
+    BrokerError,
+    BrokerUnavailableError,
+)
 from keycloak_bridge.core.model import Message
 from keycloak_bridge.kafka_sink import KafkaMessageSink
 from keycloak_bridge.settings import KafkaSettings
 
 
 class StubProducer:
-    """Remembers what was sent; its futures end as told."""
+    """Remembers what was sent; its futures end as told, or stay open when nothing was told."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
         self.sent: list[dict[str, Any]] = []
         self.send_error: Exception | None = None
         self.future_error: Exception | None = None
-        self.waited: list[float] = []
+        self.futures: list[Future] = []
         self.closed_with: float | None = None
         self.close_errors: list[Exception] = []
         self.given_up = False
         self._sender = self
 
-    def send(self, topic: str, **what: Any) -> "StubProducer":
+    def send(self, topic: str, **what: Any) -> Future:
         if self.send_error is not None:
             raise self.send_error
         self.sent.append({"topic": topic, **what})
-        return self
-
-    def get(self, timeout: float) -> None:
-        self.waited.append(timeout)
+        future = Future()
         if self.future_error is not None:
-            raise self.future_error
+            future.failure(self.future_error)
+        self.futures.append(future)
+        return future
 
     def close(self, timeout: float) -> None:
         if self.close_errors:
@@ -80,7 +87,7 @@ def test_a_message_goes_as_it_is(sink: KafkaMessageSink, stub: StubProducer) -> 
     """Key, value, headers in order and timestamp."""
     headers = (("b", b"\xff"), ("a", b"1"), ("b", b"2"))
 
-    sink.publish(Message("t", b"k", b"\x00v", headers, timestamp_ms=42)).wait(3.0)
+    sink.publish(Message("t", b"k", b"\x00v", headers, timestamp_ms=42))
 
     assert [
         {
@@ -91,7 +98,67 @@ def test_a_message_goes_as_it_is(sink: KafkaMessageSink, stub: StubProducer) -> 
             "timestamp_ms": 42,
         }
     ] == stub.sent
-    assert [3.0] == stub.waited
+
+
+def test_an_acknowledgement_tells_once_when_the_record_has_arrived(
+    sink: KafkaMessageSink, stub: StubProducer
+) -> None:
+    """Not before, and everybody who asked; who asks later is told at once."""
+    told: list[tuple[str, BridgeError | None]] = []
+    acknowledgement = sink.publish(Message("t", b"k", b"v"))
+
+    acknowledgement.then(lambda error: told.append(("first", error)))
+    acknowledgement.then(lambda error: told.append(("second", error)))
+    before = list(told)
+    stub.futures[0].success("metadata")
+    acknowledgement.then(lambda error: told.append(("later", error)))
+
+    assert [] == before
+    assert [("first", None), ("second", None), ("later", None)] == told
+
+
+def test_an_acknowledgement_tells_once_that_the_record_is_lost(
+    sink: KafkaMessageSink, stub: StubProducer
+) -> None:
+    """kafka-python may fail a batch that it has given up already once more; that is not told again."""
+    told: list[BridgeError | None] = []
+    sink.publish(Message("t", b"k", b"v")).then(told.append)
+
+    stub.futures[0].failure(kafka_errors.KafkaTimeoutError())
+    stub.futures[0].failure(kafka_errors.IllegalStateError())
+
+    assert ["Kafka does not answer while publishing to t: KafkaTimeoutError"] == [
+        error and error.message for error in told
+    ]
+
+
+@pytest.mark.parametrize("moment", ["later", "at once"])
+@pytest.mark.parametrize("failed", [True, False])
+def test_what_follows_an_acknowledgement_may_fail(
+    sink: KafkaMessageSink,
+    stub: StubProducer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    moment: str,
+    failed: bool,
+) -> None:
+    """Nothing gets into kafka-python's thread, even where it lets errors of callbacks out."""
+    monkeypatch.setattr(Future, "error_on_callbacks", True)
+
+    def done(_: BridgeError | None) -> None:
+        raise RuntimeError
+
+    def end() -> None:
+        (future,) = stub.futures
+        future.failure(kafka_errors.KafkaTimeoutError()) if failed else future.success(None)
+
+    acknowledgement = sink.publish(Message("t", b"k", b"v"))
+    for step in (end, lambda: acknowledgement.then(done))[:: 1 if moment == "at once" else -1]:
+        step()
+
+    assert [(logging.WARNING, RuntimeError)] == [
+        (line.levelno, line.exc_info[0] if line.exc_info else None) for line in caplog.records
+    ]
 
 
 def test_a_null_header_becomes_an_empty_one(sink: KafkaMessageSink, stub: StubProducer) -> None:
@@ -133,7 +200,7 @@ def test_a_record_that_is_too_large_stops(
     setattr(stub, where, kind())
 
     with pytest.raises(BrokerAccessError) as caught:
-        sink.publish(Message("letters", b"k", b"v")).wait(1.0)
+        settled(sink.publish(Message("letters", b"k", b"v")))
 
     assert "max.message.bytes of topic letters" in str(caught.value.remedy)
 
@@ -143,7 +210,7 @@ def test_a_compacted_topic_is_named(sink: KafkaMessageSink, stub: StubProducer) 
     stub.future_error = kafka_errors.InvalidRecordError()
 
     with pytest.raises(BrokerAccessError) as caught:
-        sink.publish(Message("letters", None, b"v")).wait(1.0)
+        settled(sink.publish(Message("letters", None, b"v")))
 
     assert "cleanup.policy of topic letters" in str(caught.value.remedy)
 
@@ -169,7 +236,7 @@ def test_failures_are_ours(
     setattr(stub, where, raw)
 
     with pytest.raises(expected) as caught:
-        sink.publish(Message("user-results", b"k", b"v")).wait(1.0)
+        settled(sink.publish(Message("user-results", b"k", b"v")))
 
     assert "user-results" in caught.value.message
 

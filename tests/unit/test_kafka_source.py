@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ from kafka import TopicPartition as KafkaTopicPartition
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka.future import Future
 from kafka.structs import MemberState
 
 from keycloak_bridge import kafka_source
@@ -16,7 +18,7 @@ from keycloak_bridge.core.errors import (
     BrokerUnavailableError,
     PartitionRevokedError,
 )
-from keycloak_bridge.core.model import Record, TopicPartition
+from keycloak_bridge.core.model import Commit, Record, TopicPartition
 from keycloak_bridge.kafka_source import KafkaEventSource
 from keycloak_bridge.settings import KafkaSettings
 
@@ -48,9 +50,13 @@ class StubConsumer:
         self.batches: dict[KafkaTopicPartition, list[Raw]] = {}
         self.polls: list[dict[str, int]] = []
         self.commits: list[dict[KafkaTopicPartition, OffsetAndMetadata]] = []
+        self.async_commits: list[dict[KafkaTopicPartition, OffsetAndMetadata]] = []
+        self.async_future = Future()
+        self.switches: list[tuple[str, KafkaTopicPartition]] = []
+        self.position_timeouts_ms: list[int] = []
         self.rejoins = 0
         self.seeks: list[tuple[KafkaTopicPartition, int]] = []
-        self.commits_stored: dict[KafkaTopicPartition, int | None] = {}
+        self.commits_stored: dict[KafkaTopicPartition, OffsetAndMetadata] = {}
         self.beginnings: dict[KafkaTopicPartition, int] = {K0: 0, K1: 0}
         self.ends: dict[KafkaTopicPartition, int] = {K0: 0, K1: 0}
         self.position_of: dict[KafkaTopicPartition, int | None] = {K0: 0, K1: 0}
@@ -69,10 +75,12 @@ class StubConsumer:
 
     def pause(self, *partitions: KafkaTopicPartition) -> None:
         self._known(partitions)
+        self.switches += [("pause", at) for at in partitions]
         self.paused_now.update(partitions)
 
     def resume(self, *partitions: KafkaTopicPartition) -> None:
         self._known(partitions)
+        self.switches += [("resume", at) for at in partitions]
         self.paused_now.difference_update(partitions)
 
     def paused(self) -> set[KafkaTopicPartition]:
@@ -93,13 +101,21 @@ class StubConsumer:
         self._fail()
         self.commits.append(offsets)
 
+    def commit_async(self, offsets: dict[KafkaTopicPartition, OffsetAndMetadata]) -> Future:
+        self._fail()
+        self.async_commits.append(offsets)
+        return self.async_future
+
     def position(self, partition: KafkaTopicPartition, timeout_ms: int) -> int | None:
         if partition in self.gone:
             raise kafka_errors.IllegalStateError("Partition is not assigned")
         self._fail()
+        self.position_timeouts_ms.append(timeout_ms)
         return self.position_of[partition]
 
     def seek(self, partition: KafkaTopicPartition, offset: int) -> None:
+        if partition not in self.assigned:
+            raise ValueError("Unassigned partition")
         self._known([partition])
         self.seeks.append((partition, offset))
 
@@ -117,9 +133,12 @@ class StubConsumer:
         self._fail()
         return {at: self.ends[at] for at in partitions}
 
-    def committed(self, partition: KafkaTopicPartition, timeout_ms: int) -> int | None:
+    def committed(
+        self, partition: KafkaTopicPartition, timeout_ms: int, metadata: bool = False
+    ) -> OffsetAndMetadata | int | None:
         self._fail()
-        return self.commits_stored.get(partition)
+        stored = self.commits_stored.get(partition)
+        return stored if metadata or stored is None else stored.offset
 
     def group_metadata(self) -> Any:
         return self
@@ -157,6 +176,16 @@ def stub(source: KafkaEventSource) -> StubConsumer:
     """The stub behind the source."""
     consumer: StubConsumer = source._consumer
     return consumer
+
+
+def nothing(_: TopicPartition) -> bool:
+    """Hold no partition."""
+    return False
+
+
+def all_of_it(_: TopicPartition) -> bool:
+    """Hold every partition."""
+    return True
 
 
 def test_the_consumer_is_set_up_to_lose_nothing(stub: StubConsumer) -> None:
@@ -203,7 +232,7 @@ def test_records_come_untouched_and_in_order(source: KafkaEventSource, stub: Stu
     headers: list[tuple[str, bytes | None]] = [("b", b"\xff"), ("a", None), ("b", b"")]
     stub.batches = {K0: [Raw(4, headers=headers), Raw(6, key=None, value=None)]}
 
-    records = source.poll(0.25)
+    records = source.poll(0.25, nothing)
 
     assert [
         Record(
@@ -217,64 +246,195 @@ def test_records_come_untouched_and_in_order(source: KafkaEventSource, stub: Stu
         ),
         Record(TOPIC, 0, 6, 1_793_577_600_000, None, None, ()),
     ] == records
-    assert [{"timeout_ms": 250, "max_records": 100}] == stub.polls
+    assert [{"timeout_ms": 250, "max_records": 500}] == stub.polls
 
 
-def test_pause_holds_for_partitions_that_come_later(
+# holding partitions
+
+
+def test_nothing_is_fetched_of_what_is_held(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """The other partitions go on."""
+    stub.batches = {K0: [Raw(0)], K1: [Raw(3, partition=1)]}
+
+    records = source.poll(0, lambda at: at == P0)
+
+    assert [P1] == [record.topic_partition for record in records]
+    assert {K0} == stub.paused_now
+
+
+def test_kafka_python_is_told_of_changes_only(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Neither pause nor resume is said again; what is held no more flows again."""
+    stub.assigned = [K0]
+    for held in (nothing, all_of_it, all_of_it, nothing, nothing):
+        source.poll(0, held)
+
+    assert [("pause", K0), ("resume", K0)] == stub.switches
+
+
+def test_a_partition_that_came_back_unpaused_is_paused_again(
     source: KafkaEventSource, stub: StubConsumer
 ) -> None:
-    """A newly assigned partition starts unpaused, so each poll pauses all."""
-    stub.assigned = [K0]
-    stub.batches = {K0: [Raw(0)], K1: [Raw(0, partition=1)]}
-    source.set_paused(True)
+    """It was lost and regained within one poll, so nobody saw it missing."""
+    source.poll(0, all_of_it)
+    stub.paused_now.clear()
 
-    first = source.poll(0)
-    stub.assigned = [K0, K1]
-    second = source.poll(0)
+    source.poll(0, all_of_it)
 
-    assert ([], []) == (first, second)
     assert {K0, K1} == stub.paused_now
 
 
-def test_resume_lets_everything_flow_again(source: KafkaEventSource, stub: StubConsumer) -> None:
-    """Whatever was paused is not afterwards."""
-    stub.batches = {K0: [Raw(0)]}
-    source.set_paused(True)
-    source.poll(0)
+def test_what_comes_while_polling_is_held_at_once(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """A partition may be assigned and read within the same poll, and it comes unpaused."""
+    stub.assigned = [K0]
+    source.poll(0, all_of_it)
+    stub.assigned = [K0, K1]
 
-    source.set_paused(False)
+    stub.listener.on_partitions_assigned({K1})
 
-    assert [0] == [record.offset for record in source.poll(0)]
+    assert {K0, K1} == stub.paused_now
+
+
+def test_before_the_first_poll_nothing_is_held(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """Nobody has said yet what to hold."""
+    stub.listener.on_partitions_assigned({K0})
+
     assert set() == stub.paused_now
 
 
+@pytest.mark.parametrize("paused", [set(), {K0, K1}])
 def test_a_partition_that_leaves_in_between_is_no_crash(
-    source: KafkaEventSource, stub: StubConsumer
+    source: KafkaEventSource, stub: StubConsumer, paused: set[KafkaTopicPartition]
 ) -> None:
     """The IO thread may revoke between asking for the assignment and using it."""
     stub.gone = {K0}
     stub.position_of = {K1: 9}
-    source.set_paused(True)
-    source.poll(0)
+    stub.paused_now = set(paused)
 
+    source.poll(0, nothing if paused else all_of_it)
     positions = source.positions()
-    stub.paused_now = {K0, K1}
-    source.set_paused(False)
 
     assert {P1: 9} == positions
-    assert {K0} == stub.paused_now
+    assert [K1] == [at for _, at in stub.switches]
 
 
-def test_revoked_and_lost_partitions_are_told_once(
+# giving partitions up
+
+
+def test_revoked_partitions_are_released_and_committed(
     source: KafkaEventSource, stub: StubConsumer
 ) -> None:
-    """Both count as taken away; asking again gives only what is new."""
-    stub.listener.on_partitions_revoked([K0])
-    stub.listener.on_partitions_lost([K1])
-    stub.listener.on_partitions_assigned([K0])
+    """What the release returns is committed as it is, without waiting: a blocking commit raises there."""
+    calls: list[tuple[frozenset[TopicPartition], bool]] = []
 
-    assert frozenset({P0, P1}) == source.take_revoked()
-    assert frozenset() == source.take_revoked()
+    def release(partitions: frozenset[TopicPartition], lost: bool) -> dict[TopicPartition, Commit]:
+        calls.append((partitions, lost))
+        return {P0: Commit(7, "done: 9-12")}
+
+    source.when_revoked(release)
+    stub.listener.on_partitions_revoked({K0, K1})
+
+    assert [(frozenset({P0, P1}), False)] == calls
+    assert [{K0: OffsetAndMetadata(7, "done: 9-12", -1)}] == stub.async_commits
+    assert [] == stub.commits
+
+
+def test_lost_partitions_are_released_without_a_commit(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """They belong to somebody else already."""
+    calls: list[tuple[frozenset[TopicPartition], bool]] = []
+
+    def release(partitions: frozenset[TopicPartition], lost: bool) -> dict[TopicPartition, Commit]:
+        calls.append((partitions, lost))
+        return {P1: Commit(7)}
+
+    source.when_revoked(release)
+    stub.listener.on_partitions_lost({K1})
+
+    assert [(frozenset({P1}), True)] == calls
+    assert [] == stub.async_commits
+
+
+def test_a_release_with_nothing_to_commit_commits_nothing(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """No request for an empty answer."""
+    source.when_revoked(lambda _partitions, _lost: {})
+
+    stub.listener.on_partitions_revoked({K0})
+
+    assert [] == stub.async_commits
+
+
+def test_without_a_release_nothing_happens(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Whoever only looks does not care about rebalances."""
+    stub.listener.on_partitions_revoked({K0})
+    stub.listener.on_partitions_lost({K1})
+
+    assert [] == stub.async_commits
+
+
+@pytest.mark.parametrize("moment", ["on_partitions_revoked", "on_partitions_lost"])
+def test_a_release_that_fails_is_told_in_the_log(
+    source: KafkaEventSource, stub: StubConsumer, caplog: pytest.LogCaptureFixture, moment: str
+) -> None:
+    """Nothing may get into kafka-python's thread, which sends the heartbeats."""
+
+    def release(_: frozenset[TopicPartition], __: bool) -> dict[TopicPartition, Commit]:
+        raise RuntimeError
+
+    source.when_revoked(release)
+    getattr(stub.listener, moment)({K0})
+
+    assert [(logging.WARNING, RuntimeError)] == warnings_of(caplog)
+
+
+def test_a_commit_that_cannot_be_sent_is_told_in_the_log(
+    source: KafkaEventSource, stub: StubConsumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next owner then reads some records again."""
+    source.when_revoked(lambda _partitions, _lost: {P0: Commit(1)})
+    stub.error = kafka_errors.FencedInstanceIdError()
+
+    stub.listener.on_partitions_revoked({K0})
+
+    assert [(logging.WARNING, kafka_errors.FencedInstanceIdError)] == warnings_of(caplog)
+
+
+def test_a_commit_that_is_refused_later_is_told_in_the_log(
+    source: KafkaEventSource, stub: StubConsumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its answer comes when the listener has long returned."""
+    source.when_revoked(lambda _partitions, _lost: {P0: Commit(1)})
+    stub.listener.on_partitions_revoked({K0})
+
+    stub.async_future.failure(kafka_errors.CommitFailedError())
+
+    assert [(logging.WARNING, kafka_errors.CommitFailedError)] == warnings_of(caplog)
+
+
+def test_a_hold_that_fails_is_told_in_the_log(
+    source: KafkaEventSource, stub: StubConsumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The question is asked on kafka-python's thread too."""
+    answers = iter([False, False])
+    source.poll(0, lambda _: next(answers))
+
+    stub.listener.on_partitions_assigned({K0})
+
+    assert [(logging.WARNING, StopIteration)] == warnings_of(caplog)
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[tuple[int, type[BaseException] | None]]:
+    """Return the level and the kind of error of each line in the log."""
+    return [(line.levelno, line.exc_info[0] if line.exc_info else None) for line in caplog.records]
+
+
+# membership
 
 
 @pytest.mark.parametrize(
@@ -308,7 +468,7 @@ def test_a_join_that_outlasts_a_poll_is_pursued(
     """kafka-python forgets it else; a settled member asks for nothing."""
     stub.state = state
 
-    source.poll(0)
+    source.poll(0, nothing)
 
     assert expected == stub.rejoins
 
@@ -318,11 +478,48 @@ def test_kafka_python_can_be_asked_to_rejoin() -> None:
     assert callable(ConsumerCoordinator.request_rejoin)
 
 
-def test_commit_hands_over_the_next_offsets(source: KafkaEventSource, stub: StubConsumer) -> None:
-    """The offsets go as they are, without metadata."""
-    source.commit({P0: 7, P1: 1})
+# offsets
 
-    assert [{K0: OffsetAndMetadata(7, "", -1), K1: OffsetAndMetadata(1, "", -1)}] == stub.commits
+
+def test_commit_hands_over_offsets_and_metadata(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """Both go as they are."""
+    source.commit({P0: Commit(7, "done: 9-12"), P1: Commit(1)})
+
+    assert [
+        {K0: OffsetAndMetadata(7, "done: 9-12", -1), K1: OffsetAndMetadata(1, "", -1)}
+    ] == stub.commits
+
+
+def test_commits_come_back_with_their_metadata(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """A partition without a commit is left out; another client may have committed no metadata at all."""
+    stub.commits_stored = {K0: OffsetAndMetadata(7, "done: 9-12", -1)}
+    assert {P0: Commit(7, "done: 9-12")} == source.commits([P0, P1])
+
+    nobodys: Any = None
+    stub.commits_stored = {K1: OffsetAndMetadata(2, nobodys, -1)}
+    assert {P1: Commit(2, "")} == source.commits([P1])
+
+
+def test_seek_reads_on_from_there(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Back or ahead."""
+    source.seek(P0, 5)
+
+    assert [(K0, 5)] == stub.seeks
+
+
+def test_seeking_in_what_has_left_is_no_crash(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Whether it was gone before or goes in between; the next owner begins at the commit."""
+    stub.assigned = [K1]
+    stub.gone = {K1}
+
+    source.seek(P0, 5)
+    source.seek(P1, 5)
+
+    assert [] == stub.seeks
 
 
 def test_nothing_to_commit_asks_nobody(source: KafkaEventSource, stub: StubConsumer) -> None:
@@ -337,6 +534,8 @@ def test_positions_leave_out_what_is_unknown(source: KafkaEventSource, stub: Stu
     stub.position_of = {K0: 5, K1: None}
 
     assert {P0: 5} == source.positions()
+    assert max(stub.position_timeouts_ms) <= 200
+    assert min(stub.position_timeouts_ms) >= 1
 
 
 def test_ends_are_of_every_partition(source: KafkaEventSource, stub: StubConsumer) -> None:
@@ -352,7 +551,7 @@ def test_committed_falls_back_to_the_beginning(
 ) -> None:
     """Without a commit, or with one that retention has overtaken, the beginning counts."""
     stub.beginnings = {K0: 10, K1: 10}
-    stub.commits_stored = {K0: None, K1: 12}
+    stub.commits_stored = {K1: OffsetAndMetadata(12, "", -1)}
 
     assert {P0: 10, P1: 12} == source.committed()
 
@@ -369,32 +568,10 @@ def test_a_topic_without_partitions_is_an_outage(
         getattr(source, call)()
 
 
-def test_rewind_goes_back_and_never_ahead(source: KafkaEventSource, stub: StubConsumer) -> None:
-    """Only what is assigned and further on is read again; a position not known yet is set."""
-    stub.position_of = {K0: 9, K1: 3}
-
-    source.rewind({P0: 5, P1: 4, TopicPartition(TOPIC, 7): 1})
-
-    assert [(K0, 5)] == stub.seeks
-    stub.position_of = {K0: 9, K1: None}
-    source.rewind({P1: 4})
-    assert [(K0, 5), (K1, 4)] == stub.seeks
-
-
-def test_rewinding_what_has_left_is_no_crash(source: KafkaEventSource, stub: StubConsumer) -> None:
-    """The next owner begins at the commit anyway."""
-    stub.gone = {K0}
-    stub.position_of = {K1: 9}
-
-    source.rewind({P0: 1, P1: 1})
-
-    assert [(K1, 1)] == stub.seeks
-
-
 CALLS: dict[str, Callable[[KafkaEventSource], object]] = {
-    "poll": lambda source: source.poll(0),
-    "commit": lambda source: source.commit({P0: 1}),
-    "rewind": lambda source: source.rewind({P0: 0}),
+    "poll": lambda source: source.poll(0, nothing),
+    "commit": lambda source: source.commit({P0: Commit(1)}),
+    "commits": lambda source: source.commits([P0]),
     "positions": lambda source: source.positions(),
     "end_offsets": lambda source: source.end_offsets(),
     "committed": lambda source: source.committed(),

@@ -94,6 +94,8 @@ READS: list[tuple[str, Use, str, dict[str, str], object]] = [
         {},
         {},
     ),
+    ("events-config", lambda admin: admin.events_config(), "/events/config", {}, {}),
+    ("events", lambda admin: admin.admin_events({"max": 5}), "/admin-events", {"max": "5"}, []),
     ("realm", lambda admin: admin.realm(), "", {}, {}),
 ]
 

@@ -11,6 +11,7 @@ from keycloak_bridge.keycloak_admin import KeycloakAdmin
 from keycloak_bridge.keycloak_check import (
     NEEDED_ROLES,
     AccessFacts,
+    InviteDelivery,
     Severity,
     check_access,
     gather,
@@ -148,6 +149,56 @@ def test_guarded_attributes_reach_the_verdict() -> None:
     problems = check_access(make_admin(stub), ["userId"], ["userId"])
 
     assert ["attribute-user-editable"] == [problem.code for problem in problems]
+
+
+@pytest.mark.parametrize(
+    ("mail_ledger", "invite_delivery", "expected"),
+    [
+        (True, "at-least-once", []),
+        (False, "at-least-once", ["is sent again"]),
+        (False, "at-most-once", ["is never sent again"]),
+        (False, None, []),
+        (None, "at-least-once", []),
+    ],
+)
+def test_mails_that_cannot_be_looked_up_are_worth_a_warning(
+    mail_ledger: bool | None, invite_delivery: InviteDelivery | None, expected: list[str]
+) -> None:
+    """It says what becomes of a mail in doubt then; a bridge that sends no mail hears nothing of it."""
+    facts = AccessFacts(ALL, PROFILE, True, mail_ledger)
+
+    problems = judge(facts, ["userId"], invite_delivery=invite_delivery)
+
+    assert len(expected) == len(problems)
+    for then, problem in zip(expected, problems, strict=True):
+        assert ("mail-ledger-missing", Severity.WARNING) == (problem.code, problem.severity)
+        assert then in problem.message
+        assert "view-events" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("status", "config", "expected"),
+    [
+        (200, {"adminEventsEnabled": True}, []),
+        (200, {"adminEventsEnabled": False}, ["mail-ledger-missing"]),
+        (200, {}, ["mail-ledger-missing"]),
+        (403, {"error": "HTTP 403 Forbidden"}, ["mail-ledger-missing"]),
+    ],
+)
+def test_the_ledger_is_asked_for_where_mails_are_sent(
+    status: int, config: dict[str, object], expected: list[str]
+) -> None:
+    """The role is optional: whether it is there shows in the answer."""
+    stub = StubAdapter()
+    stub.answer(200, [])
+    stub.answer(400, {"errorMessage": "User name is missing"})
+    stub.answer(200, PROFILE)
+    stub.answer(200, {"attributes": []})
+    stub.answer(status, config)
+
+    problems = check_access(make_admin(stub), ["userId"], invite_delivery="at-least-once")
+
+    assert expected == [problem.code for problem in problems]
 
 
 def test_problem_names_what_is_missing() -> None:

@@ -65,7 +65,7 @@ class Bench:
         inviter = Inviter(self.keycloak)
 
         def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
-            invited(inviter.invite(invitation))
+            invited(inviter.invite(invitation).result)
             return ()
 
         return Provisioner(

@@ -12,6 +12,7 @@ from keycloak_bridge.core.model import (
     DesiredUser,
     GrantRealmRoles,
     JoinGroups,
+    Operation,
     Plan,
     RequestInvitation,
     UpdateUser,
@@ -19,9 +20,11 @@ from keycloak_bridge.core.model import (
 from keycloak_bridge.core.plan import (
     describe,
     invitation_marker_due,
+    invitation_marker_sending,
     invitation_marker_sent,
     invitation_state,
     plan_user,
+    with_invitation_sending,
     with_invitation_sent,
 )
 
@@ -85,6 +88,25 @@ def test_a_redelivered_event_writes_nothing() -> None:
     """After its own outcome only the mail that is still due is asked for, and after the mail nothing."""
     assert plan_user(event(), desired(), CREATED) == Plan("42", (RequestInvitation(TERMS),))
     assert plan_user(event(), desired(), INVITED) == Plan("42")
+
+
+@pytest.mark.parametrize(
+    ("mark", "expected"),
+    [
+        ("due:e1", (RequestInvitation(TERMS),)),
+        ("sending:e1", (RequestInvitation(TERMS),)),
+        ("sent:e1", ()),
+        ("due:e0", ()),
+        ("sending:e0", ()),
+    ],
+)
+def test_the_mail_is_asked_for_until_it_is_marked_as_sent(
+    mark: str, expected: tuple[Operation, ...]
+) -> None:
+    """One that may have gone out too: what is done about it is the inviter's to decide."""
+    found = changed(CREATED, {"bridgeInvitation": [mark]})
+
+    assert expected == plan_user(event(), desired(), found).operations
 
 
 def test_redelivery_completes_what_a_crash_left() -> None:
@@ -188,6 +210,8 @@ def test_invitation_marks() -> None:
     user = CREATED.representation
 
     assert invitation_state(user) == invitation_marker_due("e1")
+    body = with_invitation_sending(user, "e1")
+    assert invitation_state(body) == invitation_marker_sending("e1")
     body = with_invitation_sent(user, "e1")
     assert invitation_state(body) == invitation_marker_sent("e1")
     assert body["email"] == user["email"]

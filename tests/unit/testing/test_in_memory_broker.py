@@ -1,12 +1,13 @@
-"""What the Kafka in memory does beyond the contract that it shares with the real one: failing on demand."""
+"""What the Kafka in memory does beyond the contract that it shares with the real one: failing on demand, and more."""
 
 import threading
 
 import pytest
+from stage_harness import settled
 
 from keycloak_bridge.core.errors import BrokerUnavailableError, PartitionRevokedError
-from keycloak_bridge.core.model import Message, TopicPartition
-from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
+from keycloak_bridge.core.model import Commit, Message, Record, TopicPartition
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemorySource
 
 TOPIC = "user-events"
 P0, P1 = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
@@ -20,6 +21,11 @@ def a_broker(*keys: bytes, partitions: int = 1) -> InMemoryBroker:
     return broker
 
 
+def read(source: InMemorySource) -> list[Record]:
+    """Poll with nothing held."""
+    return list(source.poll(0, lambda _: False))
+
+
 def test_a_publish_error_is_told_by_the_acknowledgement() -> None:
     """As with the real one nothing is raised at once; the record is not stored, the next one is."""
     broker = a_broker()
@@ -27,10 +33,10 @@ def test_a_publish_error_is_told_by_the_acknowledgement() -> None:
     broker.publish_errors = [error]
 
     failed = broker.publish(Message(TOPIC, b"k", b"lost"))
-    broker.publish(Message(TOPIC, b"k", b"kept")).wait(1.0)
+    settled(broker.publish(Message(TOPIC, b"k", b"kept")))
 
     with pytest.raises(BrokerUnavailableError) as caught:
-        failed.wait(1.0)
+        settled(failed)
     assert error is caught.value
     assert [b"kept"] == [record.value for record in broker.records(TOPIC)]
 
@@ -41,9 +47,9 @@ def test_a_poll_error_loses_nothing() -> None:
     source.poll_errors = [BrokerUnavailableError("gone")]
 
     with pytest.raises(BrokerUnavailableError):
-        source.poll(0)
+        read(source)
 
-    assert 1 == len(source.poll(0))
+    assert 1 == len(read(source))
 
 
 def test_a_commit_error_commits_nothing() -> None:
@@ -53,41 +59,109 @@ def test_a_commit_error_commits_nothing() -> None:
     source.commit_errors = [PartitionRevokedError("rebalancing")]
 
     with pytest.raises(PartitionRevokedError):
-        source.commit({P0: 1})
+        source.commit({P0: Commit(1)})
 
     assert {P0: 0} == source.committed()
 
 
-def test_a_revoked_partition_gives_nothing_and_is_told_once() -> None:
-    """Its records are left to the other member; positions forget it."""
-    source = a_broker(b"\x00", b"\x01", partitions=2).source(TOPIC, "group")
+def test_a_revoked_partition_is_released_committed_and_gone() -> None:
+    """Nobody gets it by itself; it is told once, and positions forget it."""
+    broker = a_broker(b"\x00", b"\x01", partitions=2)
+    source = broker.source(TOPIC, "group")
+    calls: list[tuple[frozenset[TopicPartition], bool]] = []
 
+    def release(partitions: frozenset[TopicPartition], lost: bool) -> dict[TopicPartition, Commit]:
+        calls.append((partitions, lost))
+        return {P1: Commit(1, "note")}
+
+    source.when_revoked(release)
+    source.revoke(P1)
     source.revoke(P1)
 
-    assert [0] == [record.partition for record in source.poll(0)]
+    assert [0] == [record.partition for record in read(source)]
     assert {P0: 1} == source.positions()
-    assert frozenset({P1}) == source.take_revoked()
-    assert frozenset() == source.take_revoked()
+    assert [(frozenset({P1}), False)] == calls
+    assert {P1: Commit(1, "note")} == broker.commits["group"]
+
+
+def test_a_lost_partition_is_released_and_not_committed() -> None:
+    """It belongs to somebody else already."""
+    broker = a_broker()
+    source = broker.source(TOPIC, "group")
+    calls: list[tuple[frozenset[TopicPartition], bool]] = []
+
+    def release(partitions: frozenset[TopicPartition], lost: bool) -> dict[TopicPartition, Commit]:
+        calls.append((partitions, lost))
+        return {P0: Commit(1)}
+
+    source.when_revoked(release)
+    source.revoke(P0, lost=True)
+
+    assert [(frozenset({P0}), True)] == calls
+    assert {} == broker.commits["group"]
+    assert frozenset() == source.assigned()
 
 
 def test_an_assigned_partition_is_read_from_the_commit() -> None:
     """Whatever was fetched before and not committed comes again."""
     source = a_broker(b"\x00", b"\x00").source(TOPIC, "group")
-    source.poll(0)
-    source.commit({P0: 1})
+    read(source)
+    source.commit({P0: Commit(1)})
     source.revoke(P0)
 
     source.assign(P0)
 
-    assert [1] == [record.offset for record in source.poll(0)]
+    assert [1] == [record.offset for record in read(source)]
+
+
+def test_a_revoked_partition_can_be_given_to_another_member() -> None:
+    """By hand, whoever's turn it would be."""
+    broker = a_broker(b"k")
+    first, second = broker.source(TOPIC, "group"), broker.source(TOPIC, "group")
+    first.revoke(P0)
+
+    second.assign(P0)
+
+    assert ([], 1) == (read(first), len(read(second)))
+
+
+def test_members_share_partitions_in_turn() -> None:
+    """The first gives up while it polls, the second takes over while it polls, and back when one leaves."""
+    broker = a_broker(partitions=2)
+    first, second = broker.source(TOPIC, "group"), broker.source(TOPIC, "group")
+    assert (frozenset({P0, P1}), frozenset()) == (first.assigned(), second.assigned())
+
+    read(second)
+    assert frozenset() == second.assigned()
+    read(first)
+    read(second)
+    assert (frozenset({P0}), frozenset({P1})) == (first.assigned(), second.assigned())
+
+    first.close()
+    read(second)
+    assert (frozenset(), frozenset({P0, P1})) == (first.assigned(), second.assigned())
+
+
+def test_an_offset_can_be_taken_without_a_record() -> None:
+    """As the marker of a transaction does: positions stand past it, and no record has its offset."""
+    broker = a_broker(b"k")
+    broker.burn(TOPIC)
+    broker.publish(Message(TOPIC, b"k", b"1"))
+    broker.burn(TOPIC)
+    source = broker.source(TOPIC, "group")
+
+    assert [0, 2] == [record.offset for record in read(source)]
+    assert {P0: 4} == source.positions() == source.end_offsets()
+    assert [0, 2] == [record.offset for record in broker.records(TOPIC)]
 
 
 def test_commits_can_be_looked_at_from_outside() -> None:
-    """Tests ask for them by group."""
+    """Tests ask for them by group, with their metadata or without."""
     broker = a_broker(b"k")
-    broker.source(TOPIC, "group").commit({P0: 1})
+    broker.source(TOPIC, "group").commit({P0: Commit(1, "note")})
 
-    assert {"group": {P0: 1}} == broker.commits
+    assert {"group": {P0: Commit(1, "note")}} == broker.commits
+    assert {P0: 1} == broker.offsets("group")
 
 
 def test_a_closed_member_has_left() -> None:

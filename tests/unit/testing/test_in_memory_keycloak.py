@@ -2,7 +2,7 @@
 
 import pytest
 
-from keycloak_bridge.core.errors import KeycloakUnavailableError
+from keycloak_bridge.core.errors import KeycloakAuthError, KeycloakUnavailableError
 from keycloak_bridge.core.model import InvitationTerms, MatchCriterion, UserRepresentation
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 from keycloak_bridge.testing.in_memory_realm import SentMail
@@ -115,3 +115,27 @@ def test_unknown_matching_target_is_a_programming_error() -> None:
         InMemoryKeycloak().find(
             [MatchCriterion("firstName", "Ada")], groups=False, realm_roles=False
         )
+
+
+def test_mails_are_recorded_while_admin_events_are_on() -> None:
+    """Switched on later, the ledger does not know what was before."""
+    keycloak = InMemoryKeycloak()
+    user_id = keycloak.add_user(ADA)
+    keycloak.admin_events = False
+    keycloak.execute_actions_email(user_id, TERMS)
+    off = keycloak.can_look_up_mails()
+    keycloak.admin_events = True
+
+    assert (False, True) == (off, keycloak.can_look_up_mails())
+    assert keycloak.mail_recorded(user_id) is False
+
+
+def test_who_may_not_view_events_looks_up_no_mail() -> None:
+    """The role is optional, and its absence is a refusal."""
+    keycloak = InMemoryKeycloak()
+    keycloak.view_events = False
+
+    assert keycloak.can_look_up_mails() is False
+    with pytest.raises(KeycloakAuthError) as caught:
+        keycloak.mail_recorded("u1")
+    assert 403 == caught.value.status

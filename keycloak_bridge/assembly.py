@@ -1,0 +1,172 @@
+"""Put the stages together from settings: each with its own brake, fence, group and crew."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from keycloak_bridge.core.brake import Brake
+from keycloak_bridge.core.contracts import invitation_message
+from keycloak_bridge.core.lost_users import LostUsers
+from keycloak_bridge.core.model import Invitation
+from keycloak_bridge.core.pace import Pace
+from keycloak_bridge.core.ports import (
+    Acknowledgement,
+    Clock,
+    EventSource,
+    MessageSink,
+    UserDirectory,
+)
+from keycloak_bridge.core.retry import RetryPolicy
+from keycloak_bridge.core.user_locks import UserLocks
+from keycloak_bridge.delivery import DeliveryPolicy
+from keycloak_bridge.fence import Fence, FencedUserDirectory
+from keycloak_bridge.interpretation import Interpretation
+from keycloak_bridge.inviter import Inviter
+from keycloak_bridge.kafka_source import KafkaEventSource
+from keycloak_bridge.metrics import Metrics
+from keycloak_bridge.outlets import Outlets
+from keycloak_bridge.provisioner import Provisioner
+from keycloak_bridge.second_look import SecondLook
+from keycloak_bridge.settings import InviteSettings, Settings
+from keycloak_bridge.sidecar import Stage
+from keycloak_bridge.stages import EventPolicy, InviteStage, ProvisionStage
+from keycloak_bridge.worker import WorkerOptions
+
+INVITE_GROUP_SUFFIX = "-invite"
+"""The invite stage is a consumer group of its own, so that its lag is the backlog of mails."""
+
+_RELEASE_PART = 3
+"""Giving up a partition may take this part of the session: heartbeats wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """What all stages share, and how they are built."""
+
+    settings: Settings
+    interpretation: Interpretation
+    directory: UserDirectory
+    sink: MessageSink
+    clock: Clock
+    metrics: Metrics
+    locks: UserLocks = field(default_factory=UserLocks)
+
+    def stages(self) -> Sequence[Stage]:
+        """Return the provision stage and, unless somebody else invites, the invite stage."""
+        stages = [self._provision()]
+        if self.settings.invite.mode != "none":
+            stages.append(self._invite())
+        return stages
+
+    def _provision(self) -> Stage:
+        settings, known = self.settings, self.interpretation
+        group_id = settings.kafka.group_id
+        fence, brake, lost = Fence(), self._brake(), LostUsers()
+        provisioner = Provisioner(
+            FencedUserDirectory(self.directory, fence),
+            self._asking_for_invitations(),
+            self.clock,
+            reserved=known.mapping.reserved,
+            locks=self.locks,
+        )
+        handler = ProvisionStage(
+            rules=known.rules,
+            catalog=known.catalog,
+            mapping=known.mapping,
+            policy=EventPolicy(
+                frozenset(settings.events.ignore_types),
+                settings.events.tombstones == "ignore",
+                settings.events.after_dead_letter,
+            ),
+            provisioner=SecondLook(provisioner),
+            outlets=self._outlets("provision", group_id, brake),
+            lost=lost,
+        )
+        return Stage(
+            "provision",
+            self._joining(settings.topics.events, group_id),
+            handler,
+            self._options(settings.delivery.workers),
+            fence,
+            brake,
+            lost,
+        )
+
+    def _invite(self) -> Stage:
+        settings = self.settings
+        group_id = settings.kafka.group_id + INVITE_GROUP_SUFFIX
+        fence, brake = Fence(), self._brake()
+        handler = InviteStage(
+            catalog=self.interpretation.catalog,
+            inviter=inviter(
+                FencedUserDirectory(self.directory, fence), self.locks, settings.invite, self.clock
+            ),
+            outlets=self._outlets("invite", group_id, brake),
+        )
+        return Stage(
+            "invite",
+            self._joining(settings.topics.invitations, group_id),
+            handler,
+            self._options(settings.invite.workers),
+            fence,
+            brake,
+            LostUsers(),
+        )
+
+    def _options(self, workers: int) -> WorkerOptions:
+        settings = self.settings
+        delivery = settings.delivery
+        return WorkerOptions(
+            DeliveryPolicy(
+                RetryPolicy(settings.retry.initial, settings.retry.max),
+                max_records=delivery.max_records,
+                max_bytes=delivery.max_bytes,
+                max_attempts=delivery.max_attempts,
+                release_s=settings.kafka.session_timeout / _RELEASE_PART,
+            ),
+            workers=workers,
+            session_s=settings.kafka.session_timeout,
+            drain_s=delivery.drain,
+        )
+
+    def _brake(self) -> Brake:
+        brake = self.settings.brake
+        return Brake(brake.in_a_row, brake.share, brake.window)
+
+    def _outlets(self, stage: str, group_id: str, brake: Brake) -> Outlets:
+        topics = self.settings.topics
+        return Outlets(
+            self.sink,
+            self.clock,
+            topics.results,
+            topics.dead_letters,
+            group_id,
+            stage,
+            brake,
+            self.metrics,
+        )
+
+    def _asking_for_invitations(self) -> Callable[[Invitation], Sequence[Acknowledgement]]:
+        topic = self.settings.topics.invitations
+
+        def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
+            return (self.sink.publish(invitation_message(invitation, topic=topic)),)
+
+        return invite
+
+    def _joining(self, topic: str, group_id: str) -> Callable[[], EventSource]:
+        return partial(KafkaEventSource, self.settings.kafka, topic=topic, group_id=group_id)
+
+
+def inviter(
+    directory: UserDirectory, locks: UserLocks, settings: InviteSettings, clock: Clock
+) -> Inviter:
+    """Return the inviter that these settings ask for."""
+    return Inviter(
+        directory,
+        locks,
+        pace=Pace(settings.pace),
+        clock=clock,
+        settle_s=settings.settle,
+        at_most_once=settings.delivery == "at-most-once",
+    )

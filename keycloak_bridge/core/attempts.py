@@ -1,0 +1,59 @@
+"""Which failures of a record count towards its limit: those that others do not share."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from keycloak_bridge.core.proof import Proof
+
+_SUCCESSES_PER_FAILURE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What had worked and failed up to some moment; never changes afterwards."""
+
+    successes: Mapping[Proof, int]
+    failures: Mapping[Proof, int]
+
+
+class Tally:
+    """Counts what worked and what failed, so that a bad record can be told from an outage.
+
+    When a record fails, ask `counts` first, then tell `failed`, then keep a `snapshot` for its next failure. In this
+    order a record's own failures lie before its snapshot and are never taken for those of others.
+    """
+
+    def __init__(self) -> None:
+        self._successes: Counter[Proof] = Counter()
+        self._failures: Counter[Proof] = Counter()
+
+    def succeeded(self, proof: Proof) -> None:
+        """Count a record that ended and proved `proof`."""
+        self._successes[proof] += 1
+
+    def failed(self, needs: Proof) -> None:
+        """Count a failed attempt that needs `needs` to work again."""
+        self._failures[needs] += 1
+
+    def snapshot(self) -> Snapshot:
+        """Return what was counted so far."""
+        return Snapshot(dict(self._successes), dict(self._failures))
+
+    def counts(self, since: Snapshot | None, needs: Proof) -> bool:
+        """Say whether a failure that needs `needs` is the record's own fault, as far as others show.
+
+        `since` is the snapshot of the record's last failure. A first failure (None) never counts, since nothing was
+        seen yet; a later one counts when meanwhile others proved `needs` more than four times as often as they failed
+        for want of it. So an outage of half a cluster counts for nobody, and a few per cent of chance failures do no
+        harm to the successes around them.
+        """
+        if since is None:
+            return False
+        proven = _proving(self._successes, needs) - _proving(since.successes, needs)
+        failed = self._failures[needs] - since.failures.get(needs, 0)
+        return proven >= 1 + _SUCCESSES_PER_FAILURE * failed
+
+
+def _proving(successes: Mapping[Proof, int], needs: Proof) -> int:
+    return sum(count for proof, count in successes.items() if needs in proof)

@@ -1,0 +1,305 @@
+"""What is in hand of one stage: which record may be worked on, which is done, what may be committed.
+
+Three kinds of threads meet here, under one lock: the poll thread brings records and commits, the crew takes tasks and
+says what became of them, and kafka-python's own thread asks for partitions back.
+"""
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from keycloak_bridge.arrivals import Arrivals
+from keycloak_bridge.core.brake import Brake
+from keycloak_bridge.core.breaker import BreakerState
+from keycloak_bridge.core.errors import BridgeError, Disposition, HoldError
+from keycloak_bridge.core.handled import Handled
+from keycloak_bridge.core.holdings import Holdings
+from keycloak_bridge.core.lanes import Lanes, Task
+from keycloak_bridge.core.lease import Lease
+from keycloak_bridge.core.lost_users import LostUsers
+from keycloak_bridge.core.model import Commit, Record, TopicPartition
+from keycloak_bridge.core.offsets import OffsetTracker
+from keycloak_bridge.core.ports import Clock
+from keycloak_bridge.core.proof import Proof
+from keycloak_bridge.core.retry import RetryPolicy
+from keycloak_bridge.core.standstill import Standstill
+from keycloak_bridge.core.trouble import Trouble
+
+_PARTITION_SHARE = 4
+"""One partition may take this part of all room, so that one busy user cannot keep the others out."""
+
+_AGAIN_S = 0.5
+"""Pause before a record is tried again that could not be written for want of a lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPolicy:
+    """How much may be in hand, how often a record may fail, how long giving up a partition may take."""
+
+    retry: RetryPolicy
+    max_records: int = 1000
+    max_bytes: int = 32 * 1024 * 1024
+    max_attempts: int = 8
+    release_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """A look at the delivery, for the poll thread and for metrics.
+
+    `finished` counts since the last commit; `oldest_s` is how long the most patient record has held up its partition.
+    """
+
+    records: int
+    size_bytes: int
+    running: int
+    finished: int
+    oldest_s: float
+    full: bool
+    breaker: BreakerState
+    problem: BridgeError | None
+
+
+class Delivery:
+    """The records of one stage between being read and being committed. Safe to share between threads."""
+
+    def __init__(
+        self,
+        policy: DeliveryPolicy,
+        lease: Lease,
+        *,
+        clock: Clock,
+        brake: Brake,
+        lost: LostUsers,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._policy = policy
+        self._lease = lease
+        self._clock = clock
+        self._brake = brake
+        self._jitter = jitter
+        self._changed = threading.Condition()
+        self._lanes = Lanes()
+        self._holdings = Holdings(lost)
+        self._trouble = Trouble(policy.retry, policy.max_attempts)
+        self._running: dict[Task, OffsetTracker] = {}
+        self._standstill = Standstill()
+        self._full = False
+        self._stopping = False
+        self._ended = False
+        self._finished = 0
+        self._fatal: BaseException | None = None
+
+    # the poll thread
+
+    def partitions(self) -> frozenset[TopicPartition]:
+        """Return the partitions that were started and not released."""
+        with self._changed:
+            return self._holdings.partitions()
+
+    def start(self, partition: TopicPartition, commit: Commit) -> None:
+        """Begin with a partition from what the group committed for it."""
+        with self._changed:
+            self._holdings.start(partition, commit)
+
+    def accept(self, records: Iterable[tuple[Record, bytes]]) -> None:
+        """Take records, each with its lane, in the order of their offsets.
+
+        One of a partition that was not started is left out; it must be read again after `start`.
+        """
+        with self._changed:
+            for record, lane in records:
+                partition = record.topic_partition
+                if self._holdings.begins_anew(partition, record.offset):
+                    self._lanes.drop(partition)
+                    self._holdings.start(partition, Commit(record.offset))
+                tracker = self._holdings.tracker(partition)
+                if tracker is not None and tracker.deliver(record.offset):
+                    self._lanes.add(record, lane)
+            self._changed.notify_all()
+
+    def held(self, partition: TopicPartition) -> bool:
+        """Say whether nothing more should be fetched of `partition` for now."""
+        with self._changed:
+            if self._stopping or self._brake.reason is not None:
+                return True
+            lanes, policy = self._lanes, self._policy
+            if self._trouble.state is not BreakerState.CLOSED and lanes.records:
+                return True  # with nothing in hand, nothing could ever probe
+            part = max(lanes.records / policy.max_records, lanes.size_bytes / policy.max_bytes)
+            self._full = part >= 1 or (self._full and part > 0.5)
+            room = max(policy.max_records // _PARTITION_SHARE, 1)
+            return self._full or lanes.records_of(partition) >= room
+
+    def commits(
+        self, positions: Mapping[TopicPartition, int], *, unchanged: bool = False
+    ) -> Mapping[TopicPartition, Commit]:
+        """Return what may be committed now; what was committed as it is already only where `unchanged` asks for it.
+
+        `positions` let a partition with nothing in hand step over transaction markers.
+        """
+        with self._changed:
+            self._finished = 0
+            return self._holdings.commits(positions, unchanged=unchanged)
+
+    def committed(self, commits: Mapping[TopicPartition, Commit], asked_at_s: float) -> None:
+        """Note what Kafka has confirmed, which also proves the membership as of second `asked_at_s`."""
+        with self._changed:
+            self._holdings.committed(commits)
+            self._lease.renew(asked_at_s)
+            self._changed.notify_all()
+
+    def offsets(self) -> Mapping[TopicPartition, int]:
+        """Return what was committed last of each partition in hand."""
+        with self._changed:
+            return self._holdings.offsets()
+
+    def look(self) -> InHand:
+        """Return what is in hand; raises what the crew found to be a reason to stop."""
+        with self._changed:
+            if self._fatal is not None:
+                raise self._fatal
+            return InHand(
+                records=self._lanes.records,
+                size_bytes=self._lanes.size_bytes,
+                running=self._lanes.running(),
+                finished=self._finished,
+                oldest_s=self._standstill.oldest_s(
+                    self._holdings.first_unfinished(), self._clock.monotonic()
+                ),
+                full=self._full,
+                breaker=self._trouble.state,
+                problem=self._trouble.problem,
+            )
+
+    def running(self) -> int:
+        """Return how many records are being worked on, or on their way to Kafka."""
+        with self._changed:
+            return self._lanes.running()
+
+    def stop(self, *, dismiss: bool = False) -> None:
+        """Begin nothing new; what is running may end. With `dismiss`, send the crew home as well."""
+        with self._changed:
+            self._stopping = True
+            self._ended = self._ended or dismiss
+            self._changed.notify_all()
+
+    # kafka-python's thread
+
+    def release(
+        self, partitions: frozenset[TopicPartition], lost: bool
+    ) -> Mapping[TopicPartition, Commit]:
+        """Give up `partitions`: wait for what is running of them, forget the rest, say what to commit.
+
+        Waits `release_s` seconds at most. What runs on after that is fenced off and does not count.
+        """
+        with self._changed:
+            for partition in partitions:
+                self._lanes.drop(partition)
+            if not lost:
+                self._changed.wait_for(
+                    lambda: not any(map(self._lanes.running, partitions)), self._policy.release_s
+                )
+            commits = self._holdings.release(partitions)
+            self._changed.notify_all()
+        return {} if lost else commits
+
+    # the crew
+
+    def take(self) -> Task | None:
+        """Wait for a record that may be worked on; None when the crew may go home."""
+        with self._changed:
+            while not self._ended:
+                task = self.try_take()
+                if task is not None:
+                    return task
+                self._changed.wait(self._pause_s())
+            return None
+
+    def try_take(self) -> Task | None:
+        """Return a record that may be worked on at once, or None."""
+        with self._changed:
+            now_s = self._clock.monotonic()
+            if self._stopping or self._brake.reason is not None or not self._lease.holds(now_s):
+                return None
+            if not self._lanes.has_ready(now_s) or not self._trouble.admits(now_s):
+                return None
+            task = self._lanes.take(now_s)
+            tracker = None if task is None else self._holdings.tracker(task.record.topic_partition)
+            if task is not None and tracker is not None:
+                self._running[task] = tracker
+            return task
+
+    def may_write(self, task: Task) -> bool:
+        """Say whether the record is still this member's, and the membership is proven."""
+        with self._changed:
+            tracker = self._holdings.tracker(task.record.topic_partition)
+            mine = tracker is not None and self._running.get(task) is tracker
+            return mine and self._lease.holds(self._clock.monotonic())
+
+    def settle(self, task: Task, handled: Handled) -> None:
+        """Count `task` as done once everything it published has arrived."""
+        if not handled.acknowledgements:
+            self._done(task, handled.proof)
+            return
+
+        def arrived(error: BridgeError | None) -> None:
+            if error is None:
+                self._done(task, handled.proof | Proof.KAFKA)
+            else:
+                self.postpone(task, error)
+
+        arrivals = Arrivals(len(handled.acknowledgements), arrived)
+        for acknowledgement in handled.acknowledgements:
+            acknowledgement.then(arrivals.note)
+
+    def failed(self, task: Task, error: BridgeError) -> bool:
+        """Note a failure; True when the record is to be given up, else it is tried again later."""
+        with self._changed:
+            if self._trouble.gives_up(task, error):
+                return True
+        self.postpone(task, error)
+        return False
+
+    def postpone(self, task: Task, error: BridgeError) -> None:
+        """Have the record tried again later, or the flow stop, as the error wants it."""
+        with self._changed:
+            until_s = now_s = self._clock.monotonic()
+            if error.disposition is Disposition.RETRY:
+                until_s = self._trouble.failed(task, error, now_s, self._jitter())
+            else:
+                self._trouble.proved_nothing()
+                if isinstance(error, HoldError):
+                    until_s += error.wait_s
+                elif error.disposition is Disposition.ABANDON:
+                    until_s += _AGAIN_S
+                else:
+                    self.fail(error)
+            self._running.pop(task, None)
+            self._lanes.put_back(task, until_s)
+            self._changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the flow: the poll thread raises `error` at its next look."""
+        with self._changed:
+            self._fatal = self._fatal or error
+            self._stopping = True
+            self._changed.notify_all()
+
+    def _done(self, task: Task, proof: Proof) -> None:
+        with self._changed:
+            self._trouble.worked(proof)
+            tracker = self._running.pop(task, None)
+            if tracker is not None:
+                tracker.finish(task.record.offset)
+            self._lanes.finish(task)
+            self._finished += 1
+            self._changed.notify_all()
+
+    def _pause_s(self) -> float | None:
+        """Return how long nothing can change by itself; None: only a notification can change it."""
+        now_s = self._clock.monotonic()
+        moments = (self._lanes.next_at_s(), self._trouble.probe_at_s)
+        later = [at - now_s for at in moments if at is not None and at > now_s]
+        return min(later) if later else None

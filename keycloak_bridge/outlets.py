@@ -1,0 +1,125 @@
+"""Where a stage publishes what became of a record: news of everything, dead letters for what never can succeed."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from keycloak_bridge import __version__
+from keycloak_bridge.core.brake import Brake
+from keycloak_bridge.core.contracts import dead_letter_message, result_message
+from keycloak_bridge.core.errors import (
+    BridgeError,
+    BrokerAccessError,
+    DeadLetterError,
+    HoldError,
+    ParkedError,
+)
+from keycloak_bridge.core.model import Outcome, Record, Result
+from keycloak_bridge.core.ports import Acknowledgement, Clock, MessageSink
+from keycloak_bridge.logs import log_event
+from keycloak_bridge.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_BRAKED_S = 0.1
+"""The brake itself holds the flow; this only keeps the record from being the very first to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """Where a stage publishes what became of a record."""
+
+    sink: MessageSink
+    clock: Clock
+    results_topic: str
+    dead_letters_topic: str
+    group_id: str
+    stage: str
+    brake: Brake
+    metrics: Metrics
+
+    def tell(self, record: Record, result: Result, since_s: float) -> Acknowledgement:
+        """Publish `result` and log it as the one line of this record, which was begun at `since_s`."""
+        duration_s = self.clock.monotonic() - since_s
+        log_event(
+            logger,
+            result.outcome.value,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            event_id=result.event_id,
+            event_type=result.event_type,
+            user_id=result.user_id,
+            keycloak_id=result.keycloak_id,
+            operation=result.action,
+            reason=result.reason,
+            duration_ms=round(duration_s * 1000, 1),
+        )
+        self.metrics.handled(self.stage, result.outcome.value, result.reason, duration_s)
+        if result.outcome is not Outcome.REJECTED:
+            self.brake.good()
+        message = result_message(
+            result,
+            topic=self.results_topic,
+            time=self.clock.now(),
+            position=f"{record.topic}/{record.partition}/{record.offset}",
+        )
+        return self.sink.publish(message)
+
+    def dead_letter(
+        self, record: Record, error: BridgeError, *, step: str, result: Result, since_s: float
+    ) -> tuple[Acknowledgement, ...]:
+        """Publish the untouched record with its reason, and the news of it.
+
+        `step` is where it failed: decode, schema, map, keycloak or invite. Raises HoldError while the brake is engaged.
+        """
+        # a parked event is the consequence of a letter that was counted
+        if not isinstance(error, ParkedError) and not self.brake.admits():
+            raise HoldError("too much became a dead letter", wait_s=_BRAKED_S, code="brake")
+        message = dead_letter_message(
+            record,
+            error,
+            topic=self.dead_letters_topic,
+            stage=step,
+            group=self.group_id,
+            schema_id=result.schema_id,
+            event_id=result.event_id,
+            time=self.clock.now(),
+            bridge_version=__version__,
+        )
+        with _must_be_written(record):
+            letter = _DeadLetterAcknowledgement(self.sink.publish(message), record)
+        self.metrics.dead_letter(self.stage, error.code)
+        return (letter, self.tell(record, result, since_s))
+
+
+class _DeadLetterAcknowledgement:
+    """Turns it into DeadLetterError where Kafka refuses the letter for good."""
+
+    def __init__(self, acknowledgement: Acknowledgement, record: Record) -> None:
+        self._acknowledgement = acknowledgement
+        self._record = record
+
+    def then(self, done: Callable[[BridgeError | None], None]) -> None:
+        def arrived(error: BridgeError | None) -> None:
+            refused = isinstance(error, BrokerAccessError)
+            done(_not_written(self._record, error) if error and refused else error)
+
+        self._acknowledgement.then(arrived)
+
+
+@contextlib.contextmanager
+def _must_be_written(record: Record) -> Iterator[None]:
+    try:
+        yield
+    except BrokerAccessError as error:
+        raise _not_written(record, error) from error
+
+
+def _not_written(record: Record, error: BridgeError) -> DeadLetterError:
+    return DeadLetterError(
+        f"the dead letter for {record.topic}/{record.partition}@{record.offset} "
+        f"could not be written: {error.message}",
+        remedy=error.remedy,
+    )

@@ -1,0 +1,196 @@
+"""`keycloak-bridge guard`, against a real health endpoint on this machine."""
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+import pytest
+import requests
+from click.testing import Result
+from command_line import call
+from pytest_socket import enable_socket
+
+from keycloak_bridge.core.status import Status
+from keycloak_bridge.health import HealthServer
+from keycloak_bridge.testing.fake_clock import FakeClock
+
+LOOPBACK = "127.0.0.1"
+
+
+class Bridge:
+    """What a running bridge shows of itself; ending one takes half a second, so all tests share it."""
+
+    def __init__(self) -> None:
+        self.status = Status()
+        self.held: list[str] = []
+        self.fault: Exception | None = None
+        self.server = HealthServer(
+            self.status, FakeClock(), host=LOOPBACK, port=0, release=self._release
+        )
+        self.server.start()
+
+    def _release(self) -> Sequence[str]:
+        if self.fault is not None:
+            raise self.fault
+        released, self.held = self.held, []
+        return released
+
+    def guard(self, command: str, **settings: str) -> Result:
+        """Run `guard <command>` with the settings of this bridge."""
+        return guard(command, self.server.port, **settings)
+
+
+def guard(command: str, port: int, **settings: str) -> Result:
+    """Run `guard <command>` for the bridge at `port`."""
+    chosen = {"health.port": str(port), **{f"health.{name}": v for name, v in settings.items()}}
+    words = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
+    return call("guard", command, *words)
+
+
+@pytest.fixture(autouse=True)
+def loopback(_no_network: None) -> None:
+    """The command is about a socket of this machine, and opens no other."""
+    enable_socket()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Bridge]:
+    """One bridge for all tests."""
+    enable_socket()
+    running = Bridge()
+    yield running
+    running.server.close()
+
+
+@pytest.fixture
+def bridge(shared: Bridge, monkeypatch: pytest.MonkeyPatch) -> Bridge:
+    """The bridge as if it had just started; a proxy is set, as it often is in a container."""
+    shared.status.set_problem("provision", None)
+    shared.held = []
+    shared.fault = None
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
+    return shared
+
+
+@pytest.fixture
+def somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something else listens at the port."""
+
+    def request(*_: object, **__: object) -> requests.Response:
+        answer = requests.Response()
+        answer.status_code = 200
+        answer._content = b"<h1>It works</h1>"
+        return answer
+
+    monkeypatch.setattr(requests.Session, "request", request)
+
+
+def test_a_ready_bridge_is_ready(bridge: Bridge) -> None:
+    """One word, exit 0."""
+    result = bridge.guard("status")
+
+    assert (0, "ready\n", "") == (result.exit_code, result.stdout, result.stderr)
+
+
+def test_a_problem_is_printed(bridge: Bridge) -> None:
+    """What `/ready` says, a line each, and exit 1."""
+    bridge.status.set_problem("provision", "the brake is engaged")
+
+    result = bridge.guard("status")
+
+    assert (1, "provision: the brake is engaged\n") == (result.exit_code, result.stdout)
+
+
+def test_status_releases_nothing(bridge: Bridge) -> None:
+    """Looking is safe."""
+    bridge.held = ["provision"]
+    bridge.guard("status")
+
+    assert ["provision"] == bridge.held
+
+
+def test_release_names_what_was_held(bridge: Bridge) -> None:
+    """A line each, exit 0; the second time nothing is held."""
+    bridge.held = ["provision", "invite"]
+
+    first, second = bridge.guard("release"), bridge.guard("release")
+
+    assert (0, "released provision\nreleased invite\n") == (first.exit_code, first.stdout)
+    assert (0, "nothing was held\n") == (second.exit_code, second.stdout)
+
+
+def test_a_bridge_that_listens_everywhere_is_asked_here(bridge: Bridge) -> None:
+    """0.0.0.0 is no address to go to."""
+    hosts = ("0.0.0.0", "::")  # noqa: S104 # what the settings say; nothing listens there
+
+    assert [0, 0] == [bridge.guard("status", host=host).exit_code for host in hosts]
+
+
+@pytest.mark.parametrize("command", ["status", "release"])
+def test_nobody_listens(command: str) -> None:
+    """Exit 3, with the address and the place to run it."""
+    with closing(socket.create_server((LOOPBACK, 0))) as free:
+        port = free.getsockname()[1]
+
+    result = guard(command, port)
+
+    assert (3, "") == (result.exit_code, result.stdout)
+    assert [
+        f"error: no bridge answers at {LOOPBACK}:{port}",
+        "fix:   run this beside the bridge, in the same container",
+    ] == result.stderr.splitlines()
+
+
+def test_somebody_who_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 3 after a time-out, which is told apart from nobody."""
+    monkeypatch.setattr("keycloak_bridge.cli.guard.TIMEOUT_S", 0.05)
+    with closing(socket.create_server((LOOPBACK, 0))) as silent:
+        result = guard("status", silent.getsockname()[1])
+
+    assert 3 == result.exit_code
+    assert "does not answer within" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "release"])
+@pytest.mark.usefixtures("somebody_else")
+def test_somebody_else_is_not_taken_for_a_bridge(command: str) -> None:
+    """Exit 3 instead of good news."""
+    result = guard(command, 9090)
+
+    assert (3, "") == (result.exit_code, result.stdout)
+    assert "is not a bridge" in result.stderr
+
+
+def test_a_refusal_says_why(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bridge's own sentence."""
+    monkeypatch.setattr("keycloak_bridge.health.is_this_machine", lambda *_: False)
+
+    result = bridge.guard("release")
+
+    assert (3, "") == (result.exit_code, result.stdout)
+    assert "(status 403): only a caller on the bridge's own machine" in result.stderr
+
+
+def test_a_release_that_fails_is_no_success(bridge: Bridge) -> None:
+    """Exit 3 and where to look."""
+    bridge.fault = ValueError()
+
+    result = bridge.guard("release")
+
+    assert (3, "") == (result.exit_code, result.stdout)
+    assert "its log says why" in result.stderr
+
+
+@pytest.mark.parametrize(("setting", "value"), [("health.enabled", "false"), ("health.port", "0")])
+@pytest.mark.parametrize("command", ["status", "release"])
+def test_settings_that_lead_nowhere_are_refused(command: str, setting: str, value: str) -> None:
+    """Exit 2 with the name of the setting."""
+    result = call("guard", command, "--set", f"{setting}={value}")
+
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert setting in result.stderr
+
+
+def test_an_address_of_ipv6_has_brackets() -> None:
+    """As URLs want it."""
+    assert "at [::1]:1\n" in guard("status", 1, host="::1").stderr
