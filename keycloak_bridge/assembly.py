@@ -6,6 +6,7 @@ from functools import partial
 
 from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.contracts import invitation_message
+from keycloak_bridge.core.doubt import Doubt
 from keycloak_bridge.core.lost_users import LostUsers
 from keycloak_bridge.core.model import Invitation
 from keycloak_bridge.core.pace import Pace
@@ -13,6 +14,7 @@ from keycloak_bridge.core.ports import (
     Acknowledgement,
     Clock,
     EventSource,
+    LetterArchive,
     MessageSink,
     UserDirectory,
 )
@@ -35,6 +37,9 @@ from keycloak_bridge.worker import WorkerOptions
 INVITE_GROUP_SUFFIX = "-invite"
 """The invite stage is a consumer group of its own, so that its lag is the backlog of mails."""
 
+_REACH = 10
+"""Offsets per record that an earlier owner may have had in hand above its commit: most offsets are records."""
+
 _RELEASE_PART = 3
 """Giving up a partition may take this part of the session: heartbeats wait for it."""
 
@@ -47,6 +52,8 @@ class Assembly:
     interpretation: Interpretation
     directory: UserDirectory
     sink: MessageSink
+    letters: MessageSink
+    archive: LetterArchive
     clock: Clock
     metrics: Metrics
     locks: UserLocks = field(default_factory=UserLocks)
@@ -61,7 +68,7 @@ class Assembly:
     def _provision(self) -> Stage:
         settings, known = self.settings, self.interpretation
         group_id = settings.kafka.group_id
-        fence, brake, lost = Fence(), self._brake(), LostUsers()
+        fence, brake, lost, doubt = Fence(), self._brake(), LostUsers(), self._doubt()
         provisioner = Provisioner(
             FencedUserDirectory(self.directory, fence),
             self._asking_for_invitations(),
@@ -79,7 +86,7 @@ class Assembly:
                 settings.events.after_dead_letter,
             ),
             provisioner=SecondLook(provisioner),
-            outlets=self._outlets("provision", group_id, brake),
+            outlets=self._outlets("provision", group_id, brake, doubt),
             lost=lost,
         )
         return Stage(
@@ -90,18 +97,19 @@ class Assembly:
             fence,
             brake,
             lost,
+            doubt,
         )
 
     def _invite(self) -> Stage:
         settings = self.settings
         group_id = settings.kafka.group_id + INVITE_GROUP_SUFFIX
-        fence, brake = Fence(), self._brake()
+        fence, brake, doubt = Fence(), self._brake(), self._doubt()
         handler = InviteStage(
             catalog=self.interpretation.catalog,
             inviter=inviter(
                 FencedUserDirectory(self.directory, fence), self.locks, settings.invite, self.clock
             ),
-            outlets=self._outlets("invite", group_id, brake),
+            outlets=self._outlets("invite", group_id, brake, doubt),
         )
         return Stage(
             "invite",
@@ -111,6 +119,7 @@ class Assembly:
             fence,
             brake,
             LostUsers(),
+            doubt,
         )
 
     def _options(self, workers: int) -> WorkerOptions:
@@ -133,17 +142,23 @@ class Assembly:
         brake = self.settings.brake
         return Brake(brake.in_a_row, brake.share, brake.window)
 
-    def _outlets(self, stage: str, group_id: str, brake: Brake) -> Outlets:
+    def _doubt(self) -> Doubt:
+        return Doubt(_REACH * self.settings.delivery.max_records)
+
+    def _outlets(self, stage: str, group_id: str, brake: Brake, doubt: Doubt) -> Outlets:
         topics = self.settings.topics
         return Outlets(
-            self.sink,
-            self.clock,
-            topics.results,
-            topics.dead_letters,
-            group_id,
-            stage,
-            brake,
-            self.metrics,
+            sink=self.sink,
+            letters=self.letters,
+            archive=self.archive,
+            doubt=doubt,
+            clock=self.clock,
+            results_topic=topics.results,
+            dead_letters_topic=topics.dead_letters,
+            group_id=group_id,
+            stage=stage,
+            brake=brake,
+            metrics=self.metrics,
         )
 
     def _asking_for_invitations(self) -> Callable[[Invitation], Sequence[Acknowledgement]]:

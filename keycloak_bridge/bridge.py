@@ -34,6 +34,7 @@ from keycloak_bridge.keycloak_check import Problem, check_access
 from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak_token import TokenSource
 from keycloak_bridge.keycloak_users import KeycloakUserDirectory
+from keycloak_bridge.letter_archive import KafkaLetterArchive
 from keycloak_bridge.logs import log_event
 from keycloak_bridge.metrics import Metrics
 from keycloak_bridge.provisioner import Provisioner, Trace, ignore
@@ -97,7 +98,13 @@ def realm_problems(interpretation: Interpretation, admin: KeycloakAdmin) -> Sequ
     """Return what of the realm would make events fail or vanish; asks Keycloak."""
     names = (*interpretation.mapping.attribute_names, *BOOKKEEPING_ATTRIBUTES)
     guarded = (interpretation.mapping.rules.external_id, *BOOKKEEPING_ATTRIBUTES)
-    return check_access(admin, names, guarded)
+    invite = interpretation.settings.invite
+    return check_access(
+        admin,
+        names,
+        guarded,
+        invite_delivery=invite.delivery if invite.mode != "none" else None,
+    )
 
 
 def direct_provisioner(
@@ -138,6 +145,7 @@ def release_brakes(stages: Sequence[Stage]) -> Sequence[str]:
     """Let the flow of every stage go on that its brake holds; return the names of these stages."""
     held = [stage for stage in stages if stage.brake.reason is not None]
     for stage in held:
+        log_event(logger, "brake-released", stage=stage.name)
         stage.brake.release()
     return [stage.name for stage in held]
 
@@ -173,17 +181,30 @@ class Sidecar:
         try:
             self._prepare(around, interpretation, admin)
             sink = around.patiently("kafka", partial(KafkaMessageSink, settings.kafka))
-            if sink is None:
+            letters = around.patiently(
+                "kafka", partial(KafkaMessageSink, settings.kafka, repeats=False)
+            )
+            if sink is None or letters is None:
                 return
-            directory = KeycloakUserDirectory(admin, clock)
-            stages += Assembly(settings, interpretation, directory, sink, clock, metrics).stages()
+            archive = KafkaLetterArchive(settings.kafka, settings.topics.dead_letters)
+            stages += Assembly(
+                settings,
+                interpretation,
+                KeycloakUserDirectory(admin, clock),
+                sink,
+                letters,
+                archive,
+                clock,
+                metrics,
+            ).stages()
             try:
                 self._tell_start()
                 run_stages(stages, around, until_caught_up=until_caught_up)
             finally:
-                # what did not arrive was not committed either
-                with contextlib.suppress(BrokerUnavailableError):
-                    sink.close()
+                for connection in (sink, letters, archive):
+                    # what did not arrive was not committed either
+                    with contextlib.suppress(BrokerUnavailableError):
+                        connection.close()
         finally:
             admin.close()
             if health is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from keycloak_bridge.arrivals import Arrivals
 from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.breaker import BreakerState
-from keycloak_bridge.core.errors import BridgeError, Disposition, HoldError
+from keycloak_bridge.core.errors import BridgeError
 from keycloak_bridge.core.handled import Handled
 from keycloak_bridge.core.holdings import Holdings
 from keycloak_bridge.core.lanes import Lanes, Task
@@ -23,14 +23,9 @@ from keycloak_bridge.core.offsets import OffsetTracker
 from keycloak_bridge.core.ports import Clock
 from keycloak_bridge.core.proof import Proof
 from keycloak_bridge.core.retry import RetryPolicy
+from keycloak_bridge.core.room import Room
 from keycloak_bridge.core.standstill import Standstill
 from keycloak_bridge.core.trouble import Trouble
-
-_PARTITION_SHARE = 4
-"""One partition may take this part of all room, so that one busy user cannot keep the others out."""
-
-_AGAIN_S = 0.5
-"""Pause before a record is tried again that could not be written for want of a lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +80,7 @@ class Delivery:
         self._trouble = Trouble(policy.retry, policy.max_attempts)
         self._running: dict[Task, OffsetTracker] = {}
         self._standstill = Standstill()
-        self._full = False
+        self._room = Room(policy.max_records, policy.max_bytes)
         self._stopping = False
         self._ended = False
         self._finished = 0
@@ -124,13 +119,11 @@ class Delivery:
         with self._changed:
             if self._stopping or self._brake.reason is not None:
                 return True
-            lanes, policy = self._lanes, self._policy
+            lanes = self._lanes
             if self._trouble.state is not BreakerState.CLOSED and lanes.records:
                 return True  # with nothing in hand, nothing could ever probe
-            part = max(lanes.records / policy.max_records, lanes.size_bytes / policy.max_bytes)
-            self._full = part >= 1 or (self._full and part > 0.5)
-            room = max(policy.max_records // _PARTITION_SHARE, 1)
-            return self._full or lanes.records_of(partition) >= room
+            of_it = lanes.records_of(partition)
+            return not self._room.has(lanes.records, lanes.size_bytes, of_it)
 
     def commits(
         self, positions: Mapping[TopicPartition, int], *, unchanged: bool = False
@@ -168,7 +161,7 @@ class Delivery:
                 oldest_s=self._standstill.oldest_s(
                     self._holdings.first_unfinished(), self._clock.monotonic()
                 ),
-                full=self._full,
+                full=self._room.full,
                 breaker=self._trouble.state,
                 problem=self._trouble.problem,
             )
@@ -177,6 +170,11 @@ class Delivery:
         """Return how many records are being worked on, or on their way to Kafka."""
         with self._changed:
             return self._lanes.running()
+
+    def wait_idle(self, timeout_s: float) -> None:
+        """Wait until nothing is running, for `timeout_s` seconds at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._lanes.running(), timeout_s)
 
     def stop(self, *, dismiss: bool = False) -> None:
         """Begin nothing new; what is running may end. With `dismiss`, send the crew home as well."""
@@ -257,7 +255,8 @@ class Delivery:
     def failed(self, task: Task, error: BridgeError) -> bool:
         """Note a failure; True when the record is to be given up, else it is tried again later."""
         with self._changed:
-            if self._trouble.gives_up(task, error):
+            # whoever has the record now may well succeed with it
+            if self._trouble.gives_up(task, error) and self.may_write(task):
                 return True
         self.postpone(task, error)
         return False
@@ -265,19 +264,12 @@ class Delivery:
     def postpone(self, task: Task, error: BridgeError) -> None:
         """Have the record tried again later, or the flow stop, as the error wants it."""
         with self._changed:
-            until_s = now_s = self._clock.monotonic()
-            if error.disposition is Disposition.RETRY:
-                until_s = self._trouble.failed(task, error, now_s, self._jitter())
-            else:
-                self._trouble.proved_nothing()
-                if isinstance(error, HoldError):
-                    until_s += error.wait_s
-                elif error.disposition is Disposition.ABANDON:
-                    until_s += _AGAIN_S
-                else:
-                    self.fail(error)
+            now_s = self._clock.monotonic()
+            until_s = self._trouble.failed(task, error, now_s, self._jitter())
+            if until_s is None:
+                self.fail(error)
             self._running.pop(task, None)
-            self._lanes.put_back(task, until_s)
+            self._lanes.put_back(task, now_s if until_s is None else until_s)
             self._changed.notify_all()
 
     def fail(self, error: BaseException) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaConsumer
@@ -17,7 +17,7 @@ from keycloak_bridge.settings import KafkaSettings
 
 _REQUEST_TIMEOUT_MS = 15_000
 _POLL_MS = 500
-_POLL_RECORDS = 500
+_POLL_RECORDS = 100
 _CLOSE_TIMEOUT_MS = 5_000
 _STALLED_S = 30.0
 _WORTH_A_SEEK = 1000
@@ -30,6 +30,8 @@ class LetterReader:
     def __init__(self, settings: KafkaSettings, topic: str) -> None:
         """Connect; raises BrokerError, or ConfigError where there is no such topic."""
         self._topic = topic
+        self._ahead: Mapping[Place, Record] = {}
+        """The last records that came; the next ones that somebody fetches are often among them."""
         self._consumer: Any = connect(
             KafkaConsumer,
             settings,
@@ -78,6 +80,16 @@ class LetterReader:
             lambda: {at for at in self._partitions if self._position(at) < ends[at]}
         )
 
+    def begin_at(self, timestamp_ms: int) -> None:
+        """Have `read` begin with the first record of each partition that is not older than `timestamp_ms`."""
+        asked = dict.fromkeys(self._partitions, max(timestamp_ms, 0))
+        with translated(f"reading {self._topic}"):
+            found = self._consumer.offsets_for_times(asked, timeout_ms=_REQUEST_TIMEOUT_MS)
+            ends = self._ends()
+            for partition in self._partitions:
+                at = found.get(partition)
+                self._consumer.seek(partition, ends[partition] if at is None else at.offset)
+
     def remaining(self) -> int:
         """Return how many offsets lie between the position and the present end; for a progress bar."""
         ends = self._ends()
@@ -88,28 +100,48 @@ class LetterReader:
 
         Moves the position: what `read` yields afterwards is any part of the topic.
         """
+        asked = frozenset(places)
+        found = {place: self._ahead[place] for place in asked & self._ahead.keys()}
+        missing = self._missing(asked - found.keys())
+        self._read_only(missing)
+
+        def wanted() -> set[KafkaTopicPartition]:
+            """Forget what the position has passed, and jump where the next one is far."""
+            for at, offsets in missing.items():
+                while offsets and offsets[-1] < self._position(at):
+                    offsets.pop()
+                if offsets:
+                    self._jump(at, offsets[-1])
+            return {at for at, offsets in missing.items() if offsets}
+
+        for record in self._until(wanted):
+            place = Place(record.partition, record.offset)
+            if place in asked:
+                found[place] = record
+        return found
+
+    def _missing(self, places: Collection[Place]) -> Mapping[KafkaTopicPartition, list[int]]:
+        """Return the offsets to look for by partition, the first one last; what the topic cannot have is left out."""
         ends = self._ends()
         missing: dict[KafkaTopicPartition, list[int]] = defaultdict(list)
         for partition, offset in sorted(places, reverse=True):
             at = KafkaTopicPartition(self._topic, partition)
             if offset < ends.get(at, 0):
                 missing[at].append(offset)
+        return missing
+
+    def _read_only(self, missing: Mapping[KafkaTopicPartition, Sequence[int]]) -> None:
+        """Read those partitions from the first missing record on, without a jump where it comes soon anyway.
+
+        By assignment: kafka-python forgets what it holds of a partition that is paused and resumed (3.0.12).
+        """
+        if missing and missing.keys() != self._consumer.assignment():
+            with translated(f"reading {self._topic}"):
+                self._consumer.assign(list(missing))
+                for at, offsets in missing.items():
+                    self._consumer.seek(at, offsets[-1])
         for at, offsets in missing.items():
-            self._jump(at, offsets[-1])
-
-        def wanted() -> set[KafkaTopicPartition]:
-            """Forget what the position has passed, and jump where the next one is far."""
-            for at, offsets in missing.items():
-                position = self._position(at)
-                while offsets and offsets[-1] < position:
-                    offsets.pop()
-                if offsets and offsets[-1] - position > _WORTH_A_SEEK:
-                    self._jump(at, offsets[-1])
-            return {at for at, offsets in missing.items() if offsets}
-
-        found = ((Place(one.partition, one.offset), one) for one in self._until(wanted))
-        asked = frozenset(places)
-        return {place: record for place, record in found if place in asked}
+            self._jump(at, offsets[-1], back=True)
 
     def close(self) -> None:
         """Close the connection."""
@@ -117,13 +149,12 @@ class LetterReader:
             self._consumer.close(timeout_ms=_CLOSE_TIMEOUT_MS)
 
     def _until(self, wanted: Callable[[], set[KafkaTopicPartition]]) -> Iterator[Record]:
-        """Yield records of the partitions that are `wanted` until none is; raises when nothing comes any more."""
+        """Yield records until no partition is `wanted`; raises when nothing comes any more."""
         idle_s = 0.0
-        while behind := wanted():
+        while wanted():
             before = self._progress()
             began_s = time.monotonic()
             with translated(f"reading {self._topic}"):
-                self._fetch_only(behind)
                 batches = self._consumer.poll(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
             waited_s = time.monotonic() - began_s
             idle_s = idle_s + waited_s if self._progress() == before else 0.0
@@ -132,21 +163,17 @@ class LetterReader:
                     f"Kafka gives no records of topic {self._topic}",
                     remedy="check that the brokers are up and that the ACLs allow reading the topic",
                 )
-            for batch in batches.values():
-                yield from map(_record, batch)
+            records = [_record(raw) for batch in batches.values() for raw in batch]
+            self._ahead = {Place(one.partition, one.offset): one for one in records}
+            yield from records
 
     def _progress(self) -> int:
-        return sum(map(self._position, self._partitions))
+        return sum(map(self._position, self._consumer.assignment()))
 
-    def _fetch_only(self, wanted: set[KafkaTopicPartition]) -> None:
-        paused = self._consumer.paused()
-        for partition in self._partitions:
-            if (partition in wanted) is (partition in paused):
-                (self._consumer.resume if partition in paused else self._consumer.pause)(partition)
-
-    def _jump(self, partition: KafkaTopicPartition, offset: int) -> None:
+    def _jump(self, partition: KafkaTopicPartition, offset: int, *, back: bool = False) -> None:
+        """Move the position to `offset` where that is far ahead, or behind and `back` is allowed."""
         position = self._position(partition)
-        if not position <= offset <= position + _WORTH_A_SEEK:
+        if offset - position > _WORTH_A_SEEK or (back and offset < position):
             with translated(f"reading {self._topic}"):
                 self._consumer.seek(partition, offset)
 

@@ -26,8 +26,12 @@ _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 class KafkaMessageSink:
     """A producer that may repeat a record after an outage; see the port `MessageSink` for the promises."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        """Connect; raises BrokerUnavailableError while no broker answers."""
+    def __init__(self, settings: KafkaSettings, *, repeats: bool = True) -> None:
+        """Connect; raises BrokerUnavailableError while no broker answers.
+
+        Without `repeats`, a record that got no answer is left to whoever published it.
+        """
+        options: dict[str, Any] = {} if repeats else {"retries": 0}
         self._producer: Any = connect(
             KafkaProducer,
             settings,
@@ -44,6 +48,7 @@ class KafkaMessageSink:
             max_block_ms=_MAX_BLOCK_MS,
             max_request_size=_MAX_REQUEST_BYTES,
             metrics_enabled=False,
+            **options,
         )
 
     def publish(self, message: Message) -> "_Acknowledgement":

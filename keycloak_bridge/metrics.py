@@ -76,7 +76,9 @@ class Metrics:
             "retries_total", "Attempts that failed and are made again.", "stage", "code"
         )
         self._mails = self._counter("mails_total", "Mails that Keycloak was asked for and sent.")
-        self._commits = self._counter("commits_total", "Commits that Kafka took.", "stage")
+        self._commits = self._counter(
+            "commits_total", "Commits that brought a partition further.", "stage"
+        )
         self._last_commit = self._gauge(
             "last_commit_timestamp_seconds", "When the last commit was, as Unix time.", "stage"
         )
@@ -102,7 +104,7 @@ class Metrics:
             "brake_engaged", "1 while too many dead letters stopped the flow, else 0.", "stage"
         )
         self._oldest = self._gauge(
-            "oldest_unfinished_seconds", "How long the oldest record is in hand; 0 for none.", "stage"
+            "oldest_unfinished_seconds", "How long the slowest partition has waited for its first record in hand.", "stage"
         )  # fmt: skip
         self._lag = self._gauge(
             "lag_records",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from keycloak_bridge import __version__
 from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.contracts import dead_letter_message, result_message
+from keycloak_bridge.core.doubt import Doubt
 from keycloak_bridge.core.errors import (
     BridgeError,
     BrokerAccessError,
@@ -16,7 +17,7 @@ from keycloak_bridge.core.errors import (
     ParkedError,
 )
 from keycloak_bridge.core.model import Outcome, Record, Result
-from keycloak_bridge.core.ports import Acknowledgement, Clock, MessageSink
+from keycloak_bridge.core.ports import Acknowledgement, Clock, LetterArchive, MessageSink
 from keycloak_bridge.logs import log_event
 from keycloak_bridge.metrics import Metrics
 
@@ -28,9 +29,15 @@ _BRAKED_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Outlets:
-    """Where a stage publishes what became of a record."""
+    """Where a stage publishes what became of a record.
+
+    `letters` must send nothing twice by itself; where it cannot say whether a letter arrived, the archive is asked.
+    """
 
     sink: MessageSink
+    letters: MessageSink
+    archive: LetterArchive
+    doubt: Doubt
     clock: Clock
     results_topic: str
     dead_letters_topic: str
@@ -70,10 +77,12 @@ class Outlets:
     def dead_letter(
         self, record: Record, error: BridgeError, *, step: str, result: Result, since_s: float
     ) -> tuple[Acknowledgement, ...]:
-        """Publish the untouched record with its reason, and the news of it.
+        """Publish the untouched record with its reason, and the news of it; only the news where the letter is there.
 
         `step` is where it failed: decode, schema, map, keycloak or invite. Raises HoldError while the brake is engaged.
         """
+        if self.doubt.covers(record) and self.archive.holds(record):
+            return (self.tell(record, result, since_s),)
         # a parked event is the consequence of a letter that was counted
         if not isinstance(error, ParkedError) and not self.brake.admits():
             raise HoldError("too much became a dead letter", wait_s=_BRAKED_S, code="brake")
@@ -89,20 +98,23 @@ class Outlets:
             bridge_version=__version__,
         )
         with _must_be_written(record):
-            letter = _DeadLetterAcknowledgement(self.sink.publish(message), record)
+            letter = _DeadLetterAcknowledgement(self.letters.publish(message), record, self.doubt)
         self.metrics.dead_letter(self.stage, error.code)
         return (letter, self.tell(record, result, since_s))
 
 
 class _DeadLetterAcknowledgement:
-    """Turns it into DeadLetterError where Kafka refuses the letter for good."""
+    """Notes the doubt where no answer came; a refusal for good becomes a DeadLetterError."""
 
-    def __init__(self, acknowledgement: Acknowledgement, record: Record) -> None:
+    def __init__(self, acknowledgement: Acknowledgement, record: Record, doubt: Doubt) -> None:
         self._acknowledgement = acknowledgement
         self._record = record
+        self._doubt = doubt
 
     def then(self, done: Callable[[BridgeError | None], None]) -> None:
         def arrived(error: BridgeError | None) -> None:
+            if error is not None:
+                self._doubt.note(self._record)
             refused = isinstance(error, BrokerAccessError)
             done(_not_written(self._record, error) if error and refused else error)
 

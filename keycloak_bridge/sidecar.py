@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from keycloak_bridge.core.brake import Brake
+from keycloak_bridge.core.doubt import Doubt
 from keycloak_bridge.core.errors import BridgeError, Disposition
 from keycloak_bridge.core.handled import RecordHandler
 from keycloak_bridge.core.lost_users import LostUsers
@@ -83,6 +84,7 @@ class Stage:
     fence: Fence
     brake: Brake
     lost: LostUsers
+    doubt: Doubt
 
 
 def run_stages(
@@ -158,6 +160,7 @@ class _Runner:
                 fence=self._stage.fence,
                 brake=self._stage.brake,
                 lost=self._stage.lost,
+                doubt=self._stage.doubt,
             ),
         )
         until = _Targets(source, self._before) if self._until_caught_up else None

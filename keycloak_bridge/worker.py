@@ -4,9 +4,10 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from keycloak_bridge.core.brake import Brake
+from keycloak_bridge.core.doubt import Doubt
 from keycloak_bridge.core.errors import (
     BridgeError,
     BrokerError,
@@ -70,6 +71,7 @@ class Company:
     fence: Fence
     brake: Brake
     lost: LostUsers
+    doubt: Doubt = field(default_factory=lambda: Doubt(0))
 
 
 class Worker:
@@ -91,6 +93,7 @@ class Worker:
         self._status = company.status
         self._metrics = company.metrics
         self._brake = company.brake
+        self._doubt = company.doubt
         self._lease = Lease(options.session_s - min(_LEASE_MARGIN_S, options.session_s / 4))
         self._renew_s = options.session_s / 4
         self.delivery = Delivery(
@@ -126,13 +129,13 @@ class Worker:
         finally:
             self._finish()
 
-    def turn(self, *, timeout_s: float | None = None) -> InHand:
+    def turn(self) -> InHand:
         """Start what was assigned, fetch, commit what is due, say how it goes."""
         self._status.beat(self.name, self._clock.monotonic())
         in_hand = self.delivery.look()
         try:
             self._start_assigned()
-            self._fetch(in_hand if timeout_s is None else None, timeout_s)
+            self._fetch(_BUSY_POLL_S if in_hand.records else _IDLE_POLL_S)
             in_hand = self.delivery.look()
             self._commit_if_due(in_hand)
             self._check_kafka()
@@ -162,13 +165,11 @@ class Worker:
                 commits[partition] = Commit(begin.get(partition, 0))
         for partition, commit in commits.items():
             self._source.seek(partition, commit.offset)
+            self._doubt.begin(partition, commit.offset)
             self.delivery.start(partition, commit)
         self._renew_at_s = min(self._renew_at_s, asked_at_s)
 
-    def _fetch(self, in_hand: InHand | None, timeout_s: float | None) -> None:
-        if timeout_s is None:
-            busy = in_hand is not None and in_hand.records
-            timeout_s = _BUSY_POLL_S if busy else _IDLE_POLL_S
+    def _fetch(self, timeout_s: float) -> None:
         records = self._source.poll(timeout_s, self.delivery.held)
         self.delivery.accept([(record, self._handler.lane(record)) for record in records])
 
@@ -179,17 +180,21 @@ class Worker:
         many = in_hand.finished >= _COMMIT_EVERY_RECORDS
         caught_up = in_hand.finished and not in_hand.records and since_s >= _BUSY_POLL_S
         due = renew or many or caught_up or since_s >= _COMMIT_EVERY_S
-        if not due or now_s < self._rest_until_s:
-            return
+        if due and now_s >= self._rest_until_s:
+            self._commit(now_s, unchanged=renew)
+
+    def _commit(self, now_s: float, *, unchanged: bool) -> None:
         self._forget_unassigned()
-        commits = self.delivery.commits(self._source.positions(), unchanged=renew)
+        commits = self.delivery.commits(self._source.positions(), unchanged=unchanged)
         if not commits:
             return
+        before = self.delivery.offsets()
         self._source.commit(commits)
         self.delivery.committed(commits, now_s)
         self._committed_at_s, self._renew_at_s = now_s, now_s + self._renew_s
         self._kafka_problem = None
-        self._metrics.committed(self.name)
+        if any(before.get(partition) != commit.offset for partition, commit in commits.items()):
+            self._metrics.committed(self.name)
 
     def _forget_unassigned(self) -> None:
         """Let go of what was taken away while it was being started: a commit would rewind its new owner."""
@@ -273,14 +278,16 @@ class Worker:
         """Let what is being written end, commit, leave; what is not done is handled by the next member."""
         self.delivery.stop()
         deadline_s = self._clock.monotonic() + self._options.drain_s
-        with contextlib.suppress(BrokerError):
-            while self.delivery.running() and self._clock.monotonic() < deadline_s:
-                self._status.beat(self.name, self._clock.monotonic())
-                self._source.poll(_BUSY_POLL_S, self.delivery.held)
+        while self.delivery.running() and (now_s := self._clock.monotonic()) < deadline_s:
+            self._status.beat(self.name, now_s)
+            try:
+                self._fetch(_BUSY_POLL_S)
+                if now_s >= self._renew_at_s:
+                    self._commit(now_s, unchanged=True)  # else it could not be written to its end
+            except BrokerError:
+                self.delivery.wait_idle(_BUSY_POLL_S)
         try:
-            commits = self.delivery.commits(self._source.positions())
-            if commits:
-                self._source.commit(commits)
+            self._commit(self._clock.monotonic(), unchanged=False)
         except BrokerError as error:
             log_event(logger, "commit-failed", level=logging.WARNING, reason=error.code)
         self.delivery.stop(dismiss=True)

@@ -3,7 +3,6 @@
 import heapq
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import count
 
 from keycloak_bridge.core.attempts import Snapshot
@@ -23,7 +22,6 @@ class Task:
     failures: int = 0
     attempts: int = 0
     seen: Snapshot | None = None
-    first_failed_at: datetime | None = None
     dropped: bool = False
 
 

@@ -19,10 +19,6 @@ class Lease:
         if self.proven_at_s is None or asked_at_s > self.proven_at_s:
             self.proven_at_s = asked_at_s
 
-    def end(self) -> None:
-        """Note that the membership is over."""
-        self.proven_at_s = None
-
     def holds(self, now_s: float) -> bool:
         """Say whether a write may begin now."""
         return self.proven_at_s is not None and now_s - self.proven_at_s < self.length_s

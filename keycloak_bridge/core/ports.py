@@ -47,8 +47,8 @@ class EventSource(Protocol):
     def poll(self, timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
         """Return records in the order of their offsets per partition; empty after `timeout_s` seconds.
 
-        Nothing is fetched of a partition that is `held`; the membership is kept alive all the same. Raises
-        BrokerUnavailableError or BrokerAccessError.
+        Nothing is fetched of a partition that is `held`, which may be asked from any thread meanwhile; the membership
+        is kept alive all the same. Raises BrokerUnavailableError or BrokerAccessError.
         """
         ...
 
@@ -109,6 +109,14 @@ class MessageSink(Protocol):
 
     def close(self) -> None:
         """Send what is buffered and stop."""
+        ...
+
+
+class LetterArchive(Protocol):
+    """The dead letters that were written before. Safe to share between threads."""
+
+    def holds(self, record: Record) -> bool:
+        """Say whether a dead letter of `record` stands in its topic; raises BrokerError."""
         ...
 
 

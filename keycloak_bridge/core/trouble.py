@@ -5,6 +5,7 @@ from keycloak_bridge.core.breaker import Breaker, BreakerState
 from keycloak_bridge.core.errors import (
     BridgeError,
     Disposition,
+    HoldError,
     InternalError,
     KeycloakAuthError,
     KeycloakError,
@@ -12,6 +13,9 @@ from keycloak_bridge.core.errors import (
 from keycloak_bridge.core.lanes import Task
 from keycloak_bridge.core.proof import Proof, needed_proof
 from keycloak_bridge.core.retry import RetryPolicy, delay_s
+
+_AGAIN_S = 0.5
+"""Pause before a record is tried again that could not be written for want of a lease."""
 
 
 class Trouble:
@@ -54,17 +58,25 @@ class Trouble:
     def gives_up(self, task: Task, error: BridgeError) -> bool:
         """Count this failure where others succeed meanwhile, and say whether the record has reached its limit.
 
-        A fault of the bridge itself always counts: no outage explains it.
+        A fault of the bridge itself always counts: no outage explains it. What is no failure (the record must wait, is
+        another member's, the flow must stop) never gives a record up, however often it failed before.
         """
-        if isinstance(error, InternalError) or (
-            error.disposition is Disposition.RETRY
-            and self._tally.counts(task.seen, needed_proof(error))
-        ):
+        if error.disposition is not Disposition.RETRY:
+            return False
+        if isinstance(error, InternalError) or self._tally.counts(task.seen, needed_proof(error)):
             task.attempts += 1
         return task.attempts >= self._max_attempts
 
-    def failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float:
-        """Note a failure that can pass; return the second at which to try the record again."""
+    def failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float | None:
+        """Note why the record was not done; return the second to take it up again, None where the flow must stop."""
+        if error.disposition is Disposition.RETRY:
+            return self._failed(task, error, now_s, jitter)
+        self._breaker.abandon()
+        if isinstance(error, HoldError):
+            return now_s + error.wait_s
+        return now_s + _AGAIN_S if error.disposition is Disposition.ABANDON else None
+
+    def _failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float:
         needs = needed_proof(error)
         retry_after_s = error.retry_after_s if isinstance(error, KeycloakError) else None
         self._tally.failed(needs)
@@ -82,7 +94,3 @@ class Trouble:
         else:
             self._breaker.neutral()
         return now_s + delay_s(self._retry, task.failures, jitter, retry_after_s)
-
-    def proved_nothing(self) -> None:
-        """Note a record that was put back or dropped without having failed."""
-        self._breaker.abandon()

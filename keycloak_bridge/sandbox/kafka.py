@@ -67,7 +67,8 @@ class KafkaBroker(Service):
         draft.write_text(self._settings(), encoding="utf-8")
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         formatting = ManagedProcess("Kafka's storage tool", self._folder / "format.log")
-        arguments = ("format", "--standalone", "-t", cluster_id, "-c", str(draft))
+        # an id may begin with a dash, which would be taken for an option
+        arguments = ("format", "--standalone", f"--cluster-id={cluster_id}", "-c", str(draft))
         formatting.start(self._command("kafka.tools.StorageTool", *arguments), child_environment())
         try:
             formatting.wait_for_end(self._cancelled, _FORMAT_TIMEOUT_S, "format the log folder")

@@ -31,6 +31,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "mapping.file": "mapping.toml",
     "invite.client_id": "my-app",
     "invite.redirect_uri": "https://app.example.com/",
+    "invite.pace": "14/s",
 }
 """What the sample file shows where a default says nothing."""
 

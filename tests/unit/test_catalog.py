@@ -10,7 +10,13 @@ import pytest
 from keycloak_bridge.catalog import load_schemas
 from keycloak_bridge.core.errors import ConfigError
 
-OWN_TYPES = ["dead-letter", "user.created", "user.invitation.due", "user.provisioning.result"]
+OWN_TYPES = [
+    "dead-letter",
+    "dead-letter.replayed",
+    "user.created",
+    "user.invitation.due",
+    "user.provisioning.result",
+]
 
 
 def write(folder: Path, name: str, content: Any) -> Path:

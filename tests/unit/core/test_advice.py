@@ -12,10 +12,12 @@ from keycloak_bridge.core.advice import RECOMMENDED_ACTIONS, recommended_action
 
 NEVER_IN_A_DEAD_LETTER = frozenset(
     {
+        "brake",
         "configuration",
         "dead-letter-not-written",
         "error",
         "event",
+        "held",
         "kafka",
         "kafka-access",
         "kafka-unavailable",
@@ -28,18 +30,22 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "keycloak-token-refused",
         "keycloak-unavailable",
         "keycloak-url",
+        "mail-in-doubt",
         "mail-not-sent",
         "mapping",
         "not-keycloak",
+        "pace",
         "partition-revoked",
         "realm-not-found",
         "schema",
+        "second-look",
         "secret-unreadable",
         "settings",
         "topic-missing",
+        "user-not-found",
     }
 )
-"""Codes of errors that stop the bridge, make it wait, or leave the record to another member."""
+"""Codes of errors that stop the bridge, make it wait, leave the record to another member, or mean a skipped mail."""
 
 BUILT_FROM_PARTS = frozenset(
     {"group-not-allowed", "role-not-allowed", "unknown-schema", "unknown-type"}

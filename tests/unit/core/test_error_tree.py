@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,8 @@ DISPOSITIONS: dict[type[BridgeError], Disposition] = {
     errors.EventValidationError: Disposition.DEAD_LETTER,
     errors.MappingError: Disposition.DEAD_LETTER,
     errors.ConflictError: Disposition.DEAD_LETTER,
+    errors.ParkedError: Disposition.DEAD_LETTER,
+    errors.GivenUpError: Disposition.DEAD_LETTER,
     errors.KeycloakError: Disposition.STOP,
     errors.KeycloakUnavailableError: Disposition.RETRY,
     errors.MailDeliveryError: Disposition.RETRY,
@@ -25,6 +29,8 @@ DISPOSITIONS: dict[type[BridgeError], Disposition] = {
     errors.KeycloakNotFoundError: Disposition.REPLAN,
     errors.KeycloakAuthError: Disposition.RETRY,
     errors.KeycloakRejectedError: Disposition.DEAD_LETTER,
+    errors.HoldError: Disposition.WAIT,
+    errors.InternalError: Disposition.RETRY,
     errors.BrokerError: Disposition.STOP,
     errors.BrokerUnavailableError: Disposition.RETRY,
     errors.PartitionRevokedError: Disposition.ABANDON,
@@ -40,6 +46,26 @@ def subclasses(kind: type[BridgeError]) -> Iterator[type[BridgeError]]:
             yield from subclasses(one)
 
 
+MUST_BE_TOLD: dict[type[BridgeError], dict[str, Any]] = {errors.HoldError: {"wait_s": 1.5}}
+"""What an error cannot do without, besides its sentence."""
+
+TAKES_LESS: dict[type[BridgeError], set[str]] = {
+    errors.HoldError: {"remedy", "violations"},
+    errors.GivenUpError: {"code", "violations"},
+}
+"""What would mean nothing for an error: nobody mends a pause, and giving up has one code."""
+
+
+def making(kind: type[BridgeError]) -> Any:
+    """Return what makes an error of this kind from its sentence."""
+    return partial(kind, **MUST_BE_TOLD.get(kind, {}))
+
+
+def taking(part: str) -> list[type[BridgeError]]:
+    """Return the errors that can be told `part`."""
+    return [kind for kind in TREE if part not in TAKES_LESS.get(kind, set())]
+
+
 TREE = sorted(set(subclasses(BridgeError)), key=lambda kind: kind.__name__)
 
 
@@ -51,32 +77,53 @@ def test_the_table_knows_the_whole_tree() -> None:
 @pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
 def test_each_error_says_what_the_worker_does(kind: type[BridgeError]) -> None:
     """What can pass is retried, what never can is given up, what nobody can decide stops."""
-    assert DISPOSITIONS[kind] is kind("sentence").disposition
+    assert DISPOSITIONS[kind] is making(kind)("sentence").disposition
 
 
 @pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
 def test_each_error_has_a_code_of_its_own_form(kind: type[BridgeError]) -> None:
-    """Codes are words in lower case, safe to alert on, and one given goes before the default."""
+    """Codes are words in lower case, safe to alert on; the sentence is the text of the exception."""
+    error = making(kind)("sentence")
+
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind.default_code)
-    assert (kind.default_code, "other") == (
-        kind("sentence").code,
-        kind("sentence", code="other").code,
-    )
+    assert (kind.default_code, "sentence", "sentence") == (error.code, error.message, str(error))
 
 
-@pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
-def test_each_error_keeps_what_it_is_told(kind: type[BridgeError]) -> None:
-    """Sentence, remedy and violations; the text of the exception is the sentence alone."""
+@pytest.mark.parametrize("kind", taking("code"), ids=lambda kind: kind.__name__)
+def test_a_code_that_is_given_goes_before_the_default(kind: type[BridgeError]) -> None:
+    """One class has as many codes as there are reasons."""
+    assert "other" == making(kind)("sentence", code="other").code
+
+
+@pytest.mark.parametrize("kind", taking("remedy"), ids=lambda kind: kind.__name__)
+def test_each_error_keeps_its_remedy(kind: type[BridgeError]) -> None:
+    """It stands apart from the sentence."""
+    error = making(kind)("sentence", remedy="mend it")
+
+    assert ("sentence", "mend it") == (str(error), error.remedy)
+
+
+@pytest.mark.parametrize("kind", taking("violations"), ids=lambda kind: kind.__name__)
+def test_each_error_keeps_its_violations(kind: type[BridgeError]) -> None:
+    """However they are handed over."""
     violation = Violation("/data/email", "format", "must be an e-mail address")
 
-    error = kind("sentence", remedy="mend it", violations=[violation])
+    assert (violation,) == making(kind)("sentence", violations=[violation]).violations
 
-    assert ("sentence", "sentence", "mend it", (violation,)) == (
-        str(error),
-        error.message,
-        error.remedy,
-        error.violations,
-    )
+
+def test_a_pause_says_how_long_it_is() -> None:
+    """The worker takes the record up again then; nothing is there to mend."""
+    error = errors.HoldError("the pace is kept", wait_s=0.25, code="pace")
+
+    assert (0.25, "pace", None, ()) == (error.wait_s, error.code, error.remedy, error.violations)
+
+
+def test_giving_up_keeps_the_last_answer_of_keycloak() -> None:
+    """The header `kb-dlq-http-status` tells it; there may have been none."""
+    error = errors.GivenUpError("it kept failing", remedy="look", status=503)
+
+    assert (503, "given-up", "look") == (error.status, error.code, error.remedy)
+    assert errors.GivenUpError("it kept failing").status is None
 
 
 def test_an_error_of_keycloak_keeps_the_call() -> None:
