@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from keycloak_bridge.catalog import load_schemas
 from keycloak_bridge.core.events import EnvelopeRules, decode, envelope_rules
 from keycloak_bridge.core.mapping import AttributeMapping
 from keycloak_bridge.core.model import (
     USER_CREATED,
+    CloudEvent,
     DesiredUser,
     InvitationTerms,
     OutOfScope,
@@ -20,6 +22,22 @@ from keycloak_bridge.provisioner import Trace, ignore
 from keycloak_bridge.settings import Settings
 
 _ENVELOPE_ATTRIBUTES = ("id", "type", "subject", "time", "dataschema", "source", "data")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A valid event, and what the mapping makes of it."""
+
+    event: UserEvent
+    desired: DesiredUser | OutOfScope
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """An event whose type is in `events.ignore_types`; no schema has seen its data."""
+
+    event: CloudEvent
+    reason: ClassVar[str] = "its type is in events.ignore_types"
 
 
 @dataclass(frozen=True)
@@ -59,19 +77,21 @@ class Interpretation:
         """Read and check everything now; raises ConfigError."""
         _ = self.catalog, self.rules, self.mapping
 
-    def read(
-        self, body: bytes, trace: Trace = ignore
-    ) -> tuple[UserEvent, DesiredUser | OutOfScope]:
-        """Return the event in `body`, a structured CloudEvent, and what the mapping makes of it; raises EventError."""
-        record = Record("file", 0, 0, 0, None, body)
-        cloud_event = decode(record, self.rules)
+    def read(self, record: Record, trace: Trace = ignore) -> Reading | Ignored:
+        """Return the event in `record` and what the mapping makes of it; raises EventError."""
+        return self.interpret(decode(record, self.rules), trace)
+
+    def interpret(self, cloud_event: CloudEvent, trace: Trace = ignore) -> Reading | Ignored:
+        """Return what schema and mapping make of a decoded event; raises EventError."""
         trace("decoded", f"{cloud_event.type} {cloud_event.id}")
+        if cloud_event.type in self.settings.events.ignore_types:
+            return Ignored(cloud_event)
         event = self.catalog.validate(cloud_event)
         trace("validated", event.schema_id)
         desired = self.mapping.apply(event)
         targets = "" if isinstance(desired, OutOfScope) else ", ".join(desired.representation)
         trace("mapped", targets or desired)
-        return event, desired
+        return Reading(event, desired)
 
 
 def invitation_terms(settings: Settings) -> InvitationTerms | None:

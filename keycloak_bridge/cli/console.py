@@ -49,8 +49,9 @@ class Console:
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table; in a pipe its columns are aligned with spaces and nothing is cut or wrapped."""
         if self._rich is None:
+            widths = _widths(headers, rows)
             for row in (headers, *rows):
-                self._stream.write(_aligned(row, _widths(headers, rows)) + "\n")
+                self._stream.write(_aligned(row, widths) + "\n")
             return
         table = Table(box=None, pad_edge=False)
         for header in headers:

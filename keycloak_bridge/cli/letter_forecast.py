@@ -7,10 +7,9 @@ from keycloak_bridge.bridge import direct_provisioner
 from keycloak_bridge.cli.plan import outcome_of
 from keycloak_bridge.core.contracts import read_invitation
 from keycloak_bridge.core.errors import BridgeError, TombstoneError
-from keycloak_bridge.core.events import decode
 from keycloak_bridge.core.letters import INVITE_STAGE, DeadLetter, original_record
 from keycloak_bridge.core.model import OutOfScope, Record
-from keycloak_bridge.interpretation import Interpretation
+from keycloak_bridge.interpretation import Ignored, Interpretation
 from keycloak_bridge.provisioner import Provisioner, is_final
 from keycloak_bridge.settings import Settings
 
@@ -72,11 +71,10 @@ class Forecast:
             return _refused(error)
 
     def _event(self, record: Record) -> Outlook:
-        found = decode(record, self._interpretation.rules)
-        if found.type in self._settings.events.ignore_types:
-            return Outlook("skipped", "its type is in events.ignore_types")
-        event = self._interpretation.catalog.validate(found)
-        desired = self._interpretation.mapping.apply(event)
+        reading = self._interpretation.read(record)
+        if isinstance(reading, Ignored):
+            return Outlook("skipped", reading.reason)
+        event, desired = reading.event, reading.desired
         if isinstance(desired, OutOfScope):
             return Outlook("skipped", "out-of-scope")
         if not self.asks_keycloak:

@@ -22,7 +22,7 @@ from keycloak_bridge.core.model import (
 )
 
 if TYPE_CHECKING:
-    from keycloak_bridge.interpretation import Interpretation
+    from keycloak_bridge.interpretation import Ignored, Interpretation, Reading
     from keycloak_bridge.provisioner import Provisioner
 
 
@@ -73,23 +73,32 @@ def _plans(
 
     for text in texts:
         try:
-            event, desired = interpretation.read(text.body)
-            told: dict[str, Any] = {"event": event.id, "user": event.subject}
-            if isinstance(desired, OutOfScope):
-                told |= {"outcome": "skip", "reason": "out-of-scope"}
-            else:
-                found, planned = provisioner.plan(event, desired)
-                told |= {
-                    "user": desired.matching[0].value,
-                    "keycloakId": None if found is None else found.user_id,
-                    **outcome_of(planned),
-                }
+            told = _planned(interpretation.read(text.record()), provisioner)
         except BridgeError as error:
             if not is_final(error):
                 raise
             told = {"outcome": "refused", "reason": error.code, "message": error.message}
             told["violations"] = [asdict(violation) for violation in error.violations]
         yield {"place": text.place, **told}
+
+
+def _planned(reading: "Reading | Ignored", provisioner: "Provisioner") -> dict[str, Any]:
+    """Return what would become of an event; raises BridgeError."""
+    from keycloak_bridge.interpretation import Ignored  # noqa: PLC0415
+
+    told: dict[str, Any] = {"event": reading.event.id, "user": reading.event.subject}
+    if isinstance(reading, Ignored):
+        return {**told, "outcome": "ignored", "reason": "events.ignore_types"}
+    desired = reading.desired
+    if isinstance(desired, OutOfScope):
+        return {**told, "outcome": "skip", "reason": "out-of-scope"}
+    found, planned = provisioner.plan(reading.event, desired)
+    return {
+        **told,
+        "user": desired.matching[0].value,
+        "keycloakId": None if found is None else found.user_id,
+        **outcome_of(planned),
+    }
 
 
 def outcome_of(planned: Plan) -> dict[str, Any]:

@@ -1,56 +1,20 @@
 """`keycloak-bridge validate`: would these events pass, and what would Keycloak get?"""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.cli.errors import INVALID_EVENT
-from keycloak_bridge.cli.event_files import EventText, read_events
+from keycloak_bridge.cli.event_files import read_events
 from keycloak_bridge.cli.examples import examples
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.cli.verdict import Verdict, judge
 from keycloak_bridge.core.durations import format_duration
-from keycloak_bridge.core.errors import ConfigError, EventError
-from keycloak_bridge.core.events import decode
-from keycloak_bridge.core.json_text import parse_json
-from keycloak_bridge.core.model import CloudEvent, DesiredUser, InvitationTerms, OutOfScope
-from keycloak_bridge.core.plan import can_be_invited
+from keycloak_bridge.core.errors import ConfigError
 from keycloak_bridge.interpretation import Interpretation
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of one event; `skipped` says why a valid one is not for Keycloak."""
-
-    text: EventText
-    type: str | None = None
-    schema: str | None = None
-    error: EventError | None = None
-    skipped: str | None = None
-    mapped: DesiredUser | None = None
-
-    @property
-    def valid(self) -> bool:
-        """Whether the event would get through."""
-        return self.error is None
-
-    @property
-    def user(self) -> dict[str, Any] | None:
-        """The user that Keycloak would get, groups and realm roles among the fields."""
-        if self.mapped is None:
-            return None
-        memberships = {"groups": self.mapped.groups, "realmRoles": self.mapped.realm_roles}
-        named = {key: list(names) for key, names in memberships.items() if names}
-        return {**self.mapped.representation, **named}
-
-    @property
-    def invitation(self) -> InvitationTerms | None:
-        """What the mail would ask of a user that is new; None where none would go out."""
-        if self.mapped is None or not can_be_invited(self.mapped.representation):
-            return None
-        return self.mapped.invitation
 
 
 @click.command(
@@ -98,38 +62,6 @@ def validate(
     if output == "json":
         return _print_json(verdicts, show_mapped=show_mapped)
     return _TextReport(Console(), show_mapped=show_mapped).print(verdicts)
-
-
-def judge(interpretation: Interpretation, text: EventText, bare_type: str | None = None) -> Verdict:
-    """Return what the bridge would make of one event, without any network."""
-    event: CloudEvent | None = None
-    try:
-        event = _event_in(interpretation, text, bare_type)
-        if event.type in interpretation.settings.events.ignore_types:
-            return Verdict(text, event.type, skipped="its type is in events.ignore_types")
-        valid = interpretation.catalog.validate(event)
-        desired = interpretation.mapping.apply(valid)
-    except EventError as error:
-        return Verdict(text, event.type if event else None, error=error)
-    if isinstance(desired, OutOfScope):
-        return Verdict(text, event.type, valid.schema_id, skipped="the mapping's `when` says no")
-    return Verdict(text, event.type, valid.schema_id, mapped=desired)
-
-
-def _event_in(interpretation: Interpretation, text: EventText, bare_type: str | None) -> CloudEvent:
-    if bare_type is None:
-        return decode(text.record(), interpretation.rules)
-    limits = interpretation.rules.limits
-    data = parse_json(text.body, max_bytes=limits.max_bytes, max_depth=limits.max_depth)
-    return CloudEvent(
-        id=text.place,
-        source=text.name,
-        type=bare_type,
-        subject=None,
-        time=None,
-        dataschema=None,
-        data=data,
-    )
 
 
 def _verdicts(

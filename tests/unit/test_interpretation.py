@@ -12,8 +12,8 @@ from keycloak_bridge.core.errors import (
     KeyMismatchError,
     MappingError,
 )
-from keycloak_bridge.core.model import DesiredUser, InvitationTerms, OutOfScope
-from keycloak_bridge.interpretation import Interpretation, invitation_terms
+from keycloak_bridge.core.model import DesiredUser, InvitationTerms, OutOfScope, Record
+from keycloak_bridge.interpretation import Ignored, Interpretation, Reading, invitation_terms
 from keycloak_bridge.settings import (
     EnvelopeSettings,
     EventsSettings,
@@ -33,8 +33,15 @@ userId = "data.userId"
 """
 
 
-def body(**changes: Any) -> bytes:
-    return json.dumps(event_of(**changes)).encode()
+def record(**changes: Any) -> Record:
+    """Return an event as it stands in a file."""
+    return Record("x.json", 0, 1, 0, None, json.dumps(event_of(**changes)).encode())
+
+
+def desired_of(read: Reading | Ignored) -> DesiredUser | OutOfScope:
+    """Return what the mapping made of an event that was not ignored."""
+    assert isinstance(read, Reading)
+    return read.desired
 
 
 @pytest.fixture
@@ -54,11 +61,12 @@ def test_an_event_is_read_step_by_step() -> None:
     """Decoded, validated and mapped are told, and none of it holds a value of the data."""
     steps: list[tuple[str, object]] = []
 
-    event, desired = Interpretation(Settings()).read(body(), lambda *step: steps.append(step))
+    read = Interpretation(Settings()).read(record(), lambda *step: steps.append(step))
 
+    desired = desired_of(read)
     assert isinstance(desired, DesiredUser)
     assert ("event-1", "u-1", "planted.mail@acme.example") == (
-        event.id,
+        read.event.id,
         desired.matching[0].value,
         desired.representation["email"],
     )
@@ -71,25 +79,38 @@ def test_what_the_filter_leaves_out_is_told(mapping_file: Path) -> None:
     steps: list[tuple[str, object]] = []
     interpretation = Interpretation(Settings(mapping=MappingSettings(file=mapping_file)))
 
-    _, desired = interpretation.read(body(), lambda *step: steps.append(step))
+    desired = desired_of(interpretation.read(record(), lambda *step: steps.append(step)))
 
     assert OutOfScope("data.active == `true`") == desired
     assert ("mapped", desired) == steps[-1]
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("bad", "expected"),
     [
-        (b"{", EventDecodeError),
-        (body(data={"email": "nowhere"}), EventValidationError),
-        (body(data={"roles": ["root"]}), MappingError),
-        (body(subject="u-2"), KeyMismatchError),
+        (Record("x.json", 0, 1, 0, None, b"{"), EventDecodeError),
+        (record(data={"email": "nowhere"}), EventValidationError),
+        (record(data={"roles": ["root"]}), MappingError),
+        (record(subject="u-2"), KeyMismatchError),
     ],
 )
-def test_a_bad_event_is_its_own_error(text: bytes, expected: type[Exception]) -> None:
+def test_a_bad_event_is_its_own_error(bad: Record, expected: type[Exception]) -> None:
     """Each step has its class."""
     with pytest.raises(expected):
-        Interpretation(Settings()).read(text)
+        Interpretation(Settings()).read(bad)
+
+
+def test_an_ignored_type_is_not_looked_into() -> None:
+    """`events.ignore_types` comes before schema and mapping, so that any data will do."""
+    settings = Settings(events=EventsSettings(ignore_types=("order.placed",)))
+    steps: list[tuple[str, object]] = []
+    order = record(type="order.placed", data={"email": "nowhere"})
+
+    read = Interpretation(settings).read(order, lambda *step: steps.append(step))
+
+    assert isinstance(read, Ignored)
+    assert ("event-1", "order.placed") == (read.event.id, read.event.type)
+    assert ["decoded"] == [step for step, _ in steps]
 
 
 def test_settings_of_events_are_kept() -> None:
@@ -119,9 +140,9 @@ def test_the_subject_may_be_something_else() -> None:
     """`events.match_subject = false` takes any subject."""
     settings = Settings(events=EventsSettings(match_subject=False))
 
-    _, desired = Interpretation(settings).read(body(subject="else"))
+    read = Interpretation(settings).read(record(subject="else"))
 
-    assert isinstance(desired, DesiredUser)
+    assert isinstance(desired_of(read), DesiredUser)
 
 
 @pytest.mark.parametrize("part", ["mapping", "schemas", "envelope"])
@@ -158,7 +179,7 @@ def test_mode_none_has_no_terms() -> None:
     """Neither from the settings nor in what the mapping makes."""
     settings = Settings(invite=InviteSettings(mode="none"))
 
-    _, desired = Interpretation(settings).read(body())
+    desired = desired_of(Interpretation(settings).read(record()))
 
     assert invitation_terms(settings) is None
     assert isinstance(desired, DesiredUser)

@@ -1,0 +1,178 @@
+"""Every recipe of the mapping cookbook does what it says."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_harness import Bench
+
+from keycloak_bridge.cli.event_files import EventText
+from keycloak_bridge.cli.golden_cases import outcome_of
+from keycloak_bridge.cli.verdict import judge
+from keycloak_bridge.interpretation import Interpretation
+from keycloak_bridge.settings import read_settings
+from keycloak_bridge.settings.describing import toml_value
+
+ROOT = Path(__file__).parents[2]
+COOKBOOK = (ROOT / "docs" / "mapping-cookbook.md").read_text("utf-8")
+BLOCK = re.compile(r"^```\w+ (\w+)=(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+START = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One promise of the cookbook: what `shown` says comes of everything before it in its recipe."""
+
+    recipe: str
+    kind: str = ""
+    shown: str = ""
+    mapping: tuple[str, ...] = ()
+    settings: str = ""
+    schema: str = ""
+    event: str = ""
+    body: str = ""
+    found: str = ""
+
+
+def examples() -> Iterator[Example]:
+    """Yield the promises in order; a later block of a recipe goes before an earlier one, a mapping adds to it."""
+    recipes: dict[str, Example] = {}
+    for kind, name, text in BLOCK.findall(COOKBOOK):
+        now = recipes.setdefault(name, Example(name))
+        if kind == "mapping":
+            recipes[name] = replace(now, mapping=(*now.mapping, text))
+        elif kind in ("result", "plan"):
+            yield replace(now, kind=kind, shown=text)
+        elif kind != "mapper":
+            recipes[name] = replace(now, **{kind: text})
+
+
+def over(below: Any, above: Any) -> Any:
+    """Return `above` put over `below`, object by object."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return {**below, **{key: over(below.get(key), value) for key, value in above.items()}}
+
+
+def block(kind: str, name: str) -> str:
+    """Return the only block of that kind and name."""
+    found: list[str] = [text for k, n, text in BLOCK.findall(COOKBOOK) if (k, n) == (kind, name)]
+    assert 1 == len(found)
+    return found[0]
+
+
+def lay_out(example: Example, folder: Path) -> None:
+    """Write settings, mapping, schema and event of `example`, as its reader would."""
+    mapping = tomllib.loads(block("mapping", START))
+    for snippet in example.mapping:
+        mapping = over(mapping, tomllib.loads(snippet))
+    lines = [f"{key} = {toml_value(value)}\n" for key, value in mapping.items()]
+    (folder / "mapping.toml").write_text("".join(lines), encoding="utf-8")
+    settings = f'{example.settings}\n[mapping]\nfile = "mapping.toml"\n'
+    (folder / "bridge.toml").write_text(settings, encoding="utf-8")
+    if example.schema:
+        schemas = folder / "my-schemas" / "user.created"
+        schemas.mkdir(parents=True)
+        (schemas / "1.1.json").write_text(example.schema, encoding="utf-8")
+    event = json.loads(example.body) if example.body else event_with(json.loads(example.event))
+    (folder / "event.json").write_text(json.dumps(event), encoding="utf-8")
+
+
+def event_with(shown: dict[str, Any]) -> dict[str, Any]:
+    """Return a whole event: `shown` are data, or, where there is `data` in it, parts of the envelope too."""
+    parts = shown if "data" in shown else {"data": shown}
+    data = over(json.loads(block("event", START)), parts["data"])
+    return {
+        "specversion": "1.0",
+        "id": "event-1",
+        "source": "/user-management",
+        "type": "user.created",
+        "subject": data["userId"],
+        "time": "2026-11-01T09:30:00Z",
+        **parts,
+        "data": data,
+    }
+
+
+def part_of(whole: Any, shown: Any) -> Any:
+    """Return of `whole` only what `shown` speaks of; what is not there is None."""
+    if not isinstance(whole, dict) or not isinstance(shown, dict):
+        return whole
+    return {key: part_of(whole.get(key), value) for key, value in shown.items()}
+
+
+EXAMPLES = list(examples())
+RESULTS = [one for one in EXAMPLES if one.kind == "result"]
+PLANS = [one for one in EXAMPLES if one.kind == "plan"]
+
+
+@pytest.mark.parametrize("example", RESULTS, ids=lambda one: one.recipe)
+def test_a_recipe_makes_what_it_shows(example: Example, tmp_path: Path) -> None:
+    """Its mapping makes of its event what stands below it, held as `test-mapping` holds it."""
+    lay_out(example, tmp_path)
+    loaded = read_settings(tmp_path / "bridge.toml", environ={}, overrides=())
+    loaded.raise_if_wrong()
+    text = EventText("event.json", 1, (tmp_path / "event.json").read_bytes())
+
+    outcome = outcome_of(judge(Interpretation(loaded.settings), text))
+
+    shown = json.loads(example.shown)
+    assert shown == part_of(outcome, shown)
+
+
+@pytest.mark.parametrize("example", PLANS, ids=lambda one: one.recipe)
+def test_a_recipe_plans_what_it_shows(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the user that it shows, `plan` prints what stands below it."""
+    monkeypatch.chdir(tmp_path)
+    lay_out(example, tmp_path)
+    bench = Bench(tmp_path, monkeypatch)
+    bench.keycloak.add_user(json.loads(example.found))
+
+    assert example.shown == bench.run("plan", "event.json").stdout
+
+
+def test_the_beginning_is_shown_whole(tmp_path: Path) -> None:
+    """Of the mapping that every recipe is put into, nothing is left out."""
+    (example,) = [one for one in RESULTS if one.recipe == START]
+    shown = {key: value for key, value in json.loads(example.shown).items() if value is not None}
+    lay_out(example, tmp_path)
+    settings = read_settings(tmp_path / "bridge.toml", environ={}, overrides=()).settings
+    text = EventText("event.json", 1, (tmp_path / "event.json").read_bytes())
+
+    assert shown == outcome_of(judge(Interpretation(settings), text))
+
+
+def test_every_recipe_is_run() -> None:
+    """Below each heading stands something that the tests hold, and the list at the top leads to it."""
+    recipes = re.split(r"^### ", COOKBOOK, flags=re.MULTILINE)[1:]
+    without = [text.splitlines()[0] for text in recipes if not re.search(r" (result|plan)=", text)]
+    anchors = {
+        re.sub(r"[^\w -]", "", text.splitlines()[0].lower()).replace(" ", "-") for text in recipes
+    }
+
+    assert [] == without
+    assert anchors == set(re.findall(r"\]\(#([^)]+)\)", COOKBOOK))
+    assert len(anchors) == len(recipes) >= 20
+
+
+def test_every_block_is_used() -> None:
+    """No block is misspelt, so that nobody runs it."""
+    kinds = {kind for kind, _, _ in BLOCK.findall(COOKBOOK)}
+
+    assert kinds <= {"mapping", "settings", "schema", "event", "body", "found", "result", "plan", "mapper"}  # fmt: skip
+    assert COOKBOOK.count("```") == 2 * len(BLOCK.findall(COOKBOOK))
+
+
+def test_the_protocol_mapper_is_the_shipped_one() -> None:
+    """The realm in keycloak-config/ holds it, to the letter."""
+    realm = json.loads((ROOT / "keycloak-config" / "acme-realm.json").read_text("utf-8"))
+    (client,) = [one for one in realm["clients"] if one["clientId"] == "demo-app"]
+
+    assert json.loads(block("mapper", "claim")) in client["protocolMappers"]
