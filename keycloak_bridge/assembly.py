@@ -69,9 +69,10 @@ class Assembly:
         settings, known = self.settings, self.interpretation
         group_id = settings.kafka.group_id
         fence, brake, lost, doubt = Fence(), self._brake(), LostUsers(), self._doubt()
+        invite = self._asking_for_invitations()
         provisioner = Provisioner(
             FencedUserDirectory(self.directory, fence),
-            self._asking_for_invitations(),
+            invite,
             self.clock,
             reserved=known.mapping.reserved,
             locks=self.locks,
@@ -85,7 +86,7 @@ class Assembly:
                 settings.events.tombstones == "ignore",
                 settings.events.after_dead_letter,
             ),
-            provisioner=SecondLook(provisioner),
+            provisioner=SecondLook(provisioner, invite, self.clock),
             outlets=self._outlets("provision", group_id, brake, doubt),
             lost=lost,
         )

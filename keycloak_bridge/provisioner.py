@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from keycloak_bridge.core.bookkeeping import is_being_invited
+from keycloak_bridge.core.bookkeeping import is_being_invited, mail_begun, with_mark_of
 from keycloak_bridge.core.errors import (
     BridgeError,
     ConflictError,
@@ -30,6 +30,7 @@ from keycloak_bridge.core.model import (
     Result,
     UpdateUser,
     UserEvent,
+    UserRepresentation,
 )
 from keycloak_bridge.core.plan import plan_user
 from keycloak_bridge.core.ports import Acknowledgement, Clock, UserDirectory
@@ -46,12 +47,14 @@ Trace = Callable[[str, object], None]
 class Provisioned:
     """What became of one event, and what must reach Kafka before it counts as done.
 
-    `raced` says that a user was written whose invitation another process may be marking at the same moment.
+    `raced` says that a user was written whose invitation another process may be marking at the same moment; `mailing`
+    is the event whose mail the user's mark called begun and not sent.
     """
 
     result: Result
     acknowledgements: tuple[Acknowledgement, ...] = ()
     raced: bool = False
+    mailing: str | None = None
 
 
 def ignore(step: str, detail: object) -> None:
@@ -134,7 +137,7 @@ class Provisioner:
                 self._write(user_id, operation)
             self._trace("done", operation)
         result = replace(_outcome(event, plan, user_id), user_id=desired.matching[0].value)
-        return Provisioned(result, tuple(acknowledgements), _raced(plan, found))
+        return Provisioned(result, tuple(acknowledgements), _raced(plan, found), _mailing(found))
 
     def _find(self, desired: DesiredUser, criteria: Sequence[MatchCriterion]) -> FoundUser | None:
         return self._directory.find(
@@ -143,12 +146,19 @@ class Provisioner:
 
     def _write(self, user_id: str, operation: Operation) -> None:
         if isinstance(operation, UpdateUser):
-            self._directory.update(user_id, operation.representation)
+            self._directory.update(user_id, self._with_latest_mark(user_id, operation))
         elif isinstance(operation, JoinGroups):
             for path in operation.paths:
                 self._directory.join_group(user_id, path)
         elif isinstance(operation, GrantRealmRoles):
             self._directory.grant_realm_roles(user_id, operation.names)
+
+    def _with_latest_mark(self, user_id: str, update: UpdateUser) -> UserRepresentation:
+        """Take over what the invite stage has marked since the user was found, as late as can be."""
+        if not is_being_invited(update.representation):
+            return update.representation
+        latest = self._directory.get(user_id)
+        return update.representation if latest is None else with_mark_of(update, latest)
 
     def _refuse_missing_groups(self, desired: DesiredUser, plan: Plan) -> None:
         """Keycloak answers a create with an unknown group by a bare 500, so groups are looked up before."""
@@ -198,6 +208,10 @@ def _first_search(desired: DesiredUser) -> tuple[MatchCriterion, ...]:
 def _raced(plan: Plan, found: FoundUser | None) -> bool:
     updated = any(isinstance(operation, UpdateUser) for operation in plan.operations)
     return updated and found is not None and is_being_invited(found.representation)
+
+
+def _mailing(found: FoundUser | None) -> str | None:
+    return None if found is None else mail_begun(found.representation)
 
 
 def is_final(error: BridgeError) -> bool:

@@ -6,11 +6,19 @@ process may have read the user before the write and put its mark, with everythin
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Protocol
 
 from keycloak_bridge.core.errors import HoldError
-from keycloak_bridge.core.model import DesiredUser, OutOfScope, Result, UserEvent
-from keycloak_bridge.provisioner import Provisioned
+from keycloak_bridge.core.model import (
+    DesiredUser,
+    Invitation,
+    OutOfScope,
+    Result,
+    UserEvent,
+)
+from keycloak_bridge.core.ports import Acknowledgement, Clock
+from keycloak_bridge.provisioner import Invite, Provisioned
 
 _MARKED_BY_THEN_S = 2.0
 """Far longer than the milliseconds between reading a user and writing its mark."""
@@ -27,23 +35,23 @@ class Provisions(Protocol):
 
 
 class SecondLook:
-    """Provisions; an event that raced with a mark counts as done only when a later look finds its user as desired."""
+    """Provisions; an event that raced with a mark counts as done only when a later look finds its user as desired.
 
-    def __init__(self, provisioner: Provisions) -> None:
+    Where the write took the mark of a mail back to "begun", the mail is asked for again: the invite stage then finds out
+    that it went out.
+    """
+
+    def __init__(self, provisioner: Provisions, invite: Invite, clock: Clock) -> None:
         self._provisioner = provisioner
+        self._invite = invite
+        self._clock = clock
         self._lock = threading.Lock()
         self._first: OrderedDict[tuple[str, str], Result] = OrderedDict()
 
     def provision(self, event: UserEvent, desired: DesiredUser | OutOfScope) -> Provisioned:
         """Bring Keycloak to the desired state and say what was done; raises HoldError (`second-look`)."""
         provisioned = self._provisioner.provision(event, desired)
-        key = (event.source, event.id)
-        with self._lock:
-            first = self._first.pop(key, None)
-            if provisioned.raced:
-                self._first[key] = first or provisioned.result
-                if len(self._first) > _REMEMBERED:
-                    self._first.popitem(last=False)
+        first = self._remember(event, provisioned)
         if provisioned.raced:
             raise HoldError(
                 "the user is looked at again, since its invitation is being marked",
@@ -52,4 +60,33 @@ class SecondLook:
             )
         if first is None:
             return provisioned
-        return Provisioned(first, provisioned.acknowledgements)
+        return Provisioned(first, (*provisioned.acknowledgements, *self._ask(desired, provisioned)))
+
+    def _remember(self, event: UserEvent, provisioned: Provisioned) -> Result | None:
+        """Return what the first look did, and keep it for the next one where there must be one."""
+        key = (event.source, event.id)
+        with self._lock:
+            first = self._first.pop(key, None)
+            if provisioned.raced:
+                self._first[key] = first or provisioned.result
+                if len(self._first) > _REMEMBERED:
+                    self._first.popitem(last=False)
+        return first
+
+    def _ask(
+        self, desired: DesiredUser | OutOfScope, provisioned: Provisioned
+    ) -> Sequence[Acknowledgement]:
+        result, begun = provisioned.result, provisioned.mailing
+        if isinstance(desired, OutOfScope) or desired.invitation is None:
+            return ()
+        if begun is None or result.keycloak_id is None:
+            return ()
+        invitation = Invitation(
+            id=f"{begun}/invitation",
+            event_id=begun,
+            user_id=desired.matching[0].value,
+            keycloak_id=result.keycloak_id,
+            terms=desired.invitation,
+            time=self._clock.now(),
+        )
+        return self._invite(invitation)

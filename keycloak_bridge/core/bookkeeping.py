@@ -5,6 +5,7 @@ from keycloak_bridge.core.model import (
     EVENT_TIME_ATTRIBUTE,
     INVITATION_ATTRIBUTE,
     Change,
+    UpdateUser,
     UserEvent,
     UserRepresentation,
 )
@@ -57,6 +58,19 @@ def is_being_invited(representation: UserRepresentation) -> bool:
     """Say whether the user's mark may change at any moment, because a mail is due or on its way."""
     state = invitation_state(representation) or ""
     return state.startswith((invitation_marker_due(""), invitation_marker_sending("")))
+
+
+def mail_begun(representation: UserRepresentation) -> str | None:
+    """Return the id of the event whose mail is marked as begun and not as sent, or None."""
+    state = invitation_state(representation) or ""
+    begun = invitation_marker_sending("")
+    return state.removeprefix(begun) if state.startswith(begun) else None
+
+
+def with_mark_of(update: UpdateUser, latest: UserRepresentation) -> UserRepresentation:
+    """Return the body of `update` with the invitation mark that `latest` has by now."""
+    mark = invitation_state(latest)
+    return update.representation if mark is None else _with_invitation(update.representation, mark)
 
 
 def with_invitation_sending(found: UserRepresentation, event_id: str) -> UserRepresentation:

@@ -3,6 +3,11 @@ from collections.abc import Sequence
 import pytest
 from samples import TERMS, a_desired_user, an_event
 
+from keycloak_bridge.core.bookkeeping import (
+    invitation_marker_sending,
+    invitation_state,
+    with_invitation_sending,
+)
 from keycloak_bridge.core.errors import (
     BridgeError,
     ConflictError,
@@ -226,3 +231,29 @@ def test_no_invitation_without_terms() -> None:
 
     assert [] == harness.invitations
     assert "bridgeInvitation" not in harness.keycloak.users()[0]["attributes"]
+
+
+def test_a_mark_that_came_meanwhile_is_kept() -> None:
+    """What the invite stage marked between finding the user and writing it is written along, and told as a race."""
+    harness = Harness()
+    harness.provisioner.provision(an_event(), a_desired_user())
+    (user,) = harness.keycloak.users()
+
+    def mark(step: str, _: object) -> None:
+        if step == "planned":
+            harness.keycloak.update(user["id"], with_invitation_sending(user, "event-1"))
+
+    racing = Provisioner(
+        harness.keycloak, lambda _: (), FakeClock(), reserved=frozenset(), trace=mark
+    )
+    changed = a_desired_user(email="changed@acme.example")
+    provisioned = racing.provision(an_event("event-2"), changed)
+
+    (after,) = harness.keycloak.users()
+    assert ("changed@acme.example", invitation_marker_sending("event-1")) == (
+        after["email"],
+        invitation_state(after),
+    )
+    assert (True, "updated") == (provisioned.raced, provisioned.result.action)
+    again = harness.provisioner.provision(an_event("event-2"), changed)
+    assert (False, "event-1", "unchanged") == (again.raced, again.mailing, again.result.action)
