@@ -37,12 +37,16 @@ from keycloak_bridge.keycloak_users import KeycloakUserDirectory
 from keycloak_bridge.letter_archive import KafkaLetterArchive
 from keycloak_bridge.logs import log_event
 from keycloak_bridge.metrics import Metrics
+from keycloak_bridge.patience import wait_out
 from keycloak_bridge.provisioner import Provisioner, Trace, ignore
 from keycloak_bridge.realm_gate import RealmGate, refuse
 from keycloak_bridge.settings import Secret, Settings
 from keycloak_bridge.sidecar import STARTING, Stage, Surroundings, run_stages
 
 logger = logging.getLogger(__name__)
+
+_PATIENCE_S = 60.0
+"""How long a mail that is sent by hand may wait for the pace, besides the time in which an earlier one settles."""
 
 
 class SystemClock:
@@ -115,15 +119,21 @@ def direct_provisioner(
 ) -> Provisioner:
     """Return a provisioner that needs no Kafka: an invitation that is due is mailed at once.
 
-    `invited` hears of each mail's result.
+    `invited` hears of each mail's result, `trace` also of each pause (`waiting`) that a mail must keep.
     """
     clock = SystemClock()
-    directory = KeycloakUserDirectory(keycloak_admin(interpretation.settings, clock), clock)
+    settings = interpretation.settings
+    directory = KeycloakUserDirectory(keycloak_admin(settings, clock), clock)
     locks = UserLocks()
-    mails = inviter(directory, locks, interpretation.settings.invite, clock)
+    mails = inviter(directory, locks, settings.invite, clock)
 
     def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
-        invited(mails.invite(invitation).result)
+        outcome = wait_out(
+            partial(mails.invite, invitation),
+            partial(trace, "waiting"),
+            limit_s=settings.invite.settle + _PATIENCE_S,
+        )
+        invited(outcome.result)
         return ()
 
     return Provisioner(
@@ -180,35 +190,46 @@ class Sidecar:
         health = self._start_health(around, partial(release_brakes, stages))
         try:
             self._prepare(around, interpretation, admin)
-            sink = around.patiently("kafka", partial(KafkaMessageSink, settings.kafka))
-            letters = around.patiently(
-                "kafka", partial(KafkaMessageSink, settings.kafka, repeats=False)
-            )
-            if sink is None or letters is None:
-                return
-            archive = KafkaLetterArchive(settings.kafka, settings.topics.dead_letters)
-            stages += Assembly(
-                settings,
-                interpretation,
-                KeycloakUserDirectory(admin, clock),
-                sink,
-                letters,
-                archive,
-                clock,
-                metrics,
-            ).stages()
-            try:
-                self._tell_start()
-                run_stages(stages, around, until_caught_up=until_caught_up)
-            finally:
-                for connection in (sink, letters, archive):
-                    # what did not arrive was not committed either
-                    with contextlib.suppress(BrokerUnavailableError):
-                        connection.close()
+            with contextlib.ExitStack() as connections:
+                stages += self._stages(around, interpretation, admin, connections)
+                if stages:
+                    self._tell_start()
+                    run_stages(stages, around, until_caught_up=until_caught_up)
         finally:
             admin.close()
             if health is not None:
                 health.close()
+
+    def _stages(
+        self,
+        around: Surroundings,
+        interpretation: Interpretation,
+        admin: KeycloakAdmin,
+        connections: contextlib.ExitStack,
+    ) -> Sequence[Stage]:
+        """Connect to Kafka and return the stages; none when told to stop before."""
+        kafka = self.settings.kafka
+        sink = around.patiently("kafka", partial(KafkaMessageSink, kafka))
+        if sink is None:
+            return ()
+        connections.callback(_close, sink)
+        letters = around.patiently("kafka", partial(KafkaMessageSink, kafka, repeats=False))
+        if letters is None:
+            return ()
+        connections.callback(_close, letters)
+        archive = KafkaLetterArchive(kafka, self.settings.topics.dead_letters)
+        connections.callback(_close, archive)
+        directory = KeycloakUserDirectory(admin, around.clock)
+        return Assembly(
+            self.settings,
+            interpretation,
+            directory,
+            sink,
+            letters,
+            archive,
+            around.clock,
+            around.metrics,
+        ).stages()
 
     def _tell_start(self) -> None:
         settings = self.settings
@@ -262,3 +283,9 @@ class Sidecar:
             ensure_topics(admin, topic_specs(self.settings), create=self.settings.topics.create)
         finally:
             admin.close()
+
+
+def _close(connection: KafkaMessageSink | KafkaLetterArchive) -> None:
+    # what did not arrive was not committed either
+    with contextlib.suppress(BrokerUnavailableError):
+        connection.close()

@@ -115,9 +115,11 @@ class Delivery:
             self._changed.notify_all()
 
     def held(self, partition: TopicPartition) -> bool:
-        """Say whether nothing more should be fetched of `partition` for now."""
+        """Say whether nothing more should be fetched of `partition` for now; nothing is before its start."""
         with self._changed:
             if self._stopping or self._brake.reason is not None:
+                return True
+            if self._holdings.tracker(partition) is None:
                 return True
             lanes = self._lanes
             if self._trouble.state is not BreakerState.CLOSED and lanes.records:

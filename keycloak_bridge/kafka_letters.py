@@ -17,9 +17,13 @@ from keycloak_bridge.settings import KafkaSettings
 
 _REQUEST_TIMEOUT_MS = 15_000
 _POLL_MS = 500
+_FETCH_WAIT_MS = 20
 _POLL_RECORDS = 100
 _CLOSE_TIMEOUT_MS = 5_000
 _STALLED_S = 30.0
+_OVERHEAD_BYTES = 2048
+"""Headers and objects of a record, roughly."""
+
 _WORTH_A_SEEK = 1000
 """Records to skip by reading on; a jump throws away what kafka-python has fetched ahead."""
 
@@ -27,11 +31,13 @@ _WORTH_A_SEEK = 1000
 class LetterReader:
     """Reads one topic as no member of any group: nothing is committed, nobody is disturbed."""
 
-    def __init__(self, settings: KafkaSettings, topic: str) -> None:
-        """Connect; raises BrokerError, or ConfigError where there is no such topic."""
+    def __init__(self, settings: KafkaSettings, topic: str, *, recent_bytes: int = 0) -> None:
+        """Connect; raises BrokerError, or ConfigError where there is no such topic.
+
+        Of the last records that came, `recent_bytes` stay in memory for `fetch`.
+        """
         self._topic = topic
-        self._ahead: Mapping[Place, Record] = {}
-        """The last records that came; the next ones that somebody fetches are often among them."""
+        self._recent = _Recent(recent_bytes)
         self._consumer: Any = connect(
             KafkaConsumer,
             settings,
@@ -41,6 +47,8 @@ class LetterReader:
             isolation_level="read_committed",
             allow_auto_create_topics=False,
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            # a jump waits for the fetch under way, and that one waits at the end of a partition
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
             metrics_enabled=False,
         )
         try:
@@ -101,7 +109,7 @@ class LetterReader:
         Moves the position: what `read` yields afterwards is any part of the topic.
         """
         asked = frozenset(places)
-        found = {place: self._ahead[place] for place in asked & self._ahead.keys()}
+        found = self._recent.among(asked)
         missing = self._missing(asked - found.keys())
         self._read_only(missing)
 
@@ -164,7 +172,7 @@ class LetterReader:
                     remedy="check that the brokers are up and that the ACLs allow reading the topic",
                 )
             records = [_record(raw) for batch in batches.values() for raw in batch]
-            self._ahead = {Place(one.partition, one.offset): one for one in records}
+            self._recent.keep(records)
             yield from records
 
     def _progress(self) -> int:
@@ -190,6 +198,33 @@ class LetterReader:
                 self._partitions, timeout_ms=_REQUEST_TIMEOUT_MS
             )
         return ends
+
+
+class _Recent:
+    """The last records that came, up to a number of bytes: what is fetched next was often read along already."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._records: dict[Place, Record] = {}
+        self._bytes = 0
+
+    def keep(self, records: Sequence[Record]) -> None:
+        """Take in `records`, and let go of the oldest beyond the limit."""
+        for record in records:
+            place = Place(record.partition, record.offset)
+            before = self._records.pop(place, None)
+            self._bytes += _size(record) - (0 if before is None else _size(before))
+            self._records[place] = record
+        while self._bytes > self._limit_bytes:
+            self._bytes -= _size(self._records.pop(next(iter(self._records))))
+
+    def among(self, places: frozenset[Place]) -> dict[Place, Record]:
+        """Return those of `places` that are still here."""
+        return {place: self._records[place] for place in places & self._records.keys()}
+
+
+def _size(record: Record) -> int:
+    return _OVERHEAD_BYTES + len(record.value or b"")
 
 
 def _record(raw: Any) -> Record:

@@ -83,8 +83,10 @@ class Outlets:
         """
         if self.doubt.covers(record) and self.archive.holds(record):
             return (self.tell(record, result, since_s),)
+        again = self.doubt.sent(record)
         # a parked event is the consequence of a letter that was counted
-        if not isinstance(error, ParkedError) and not self.brake.admits():
+        counts = not again and not isinstance(error, ParkedError)
+        if counts and not self.brake.admits():
             raise HoldError("too much became a dead letter", wait_s=_BRAKED_S, code="brake")
         message = dead_letter_message(
             record,
@@ -98,23 +100,23 @@ class Outlets:
             bridge_version=__version__,
         )
         with _must_be_written(record):
-            letter = _DeadLetterAcknowledgement(self.letters.publish(message), record, self.doubt)
-        self.metrics.dead_letter(self.stage, error.code)
+            letter = _DeadLetterAcknowledgement(self.letters.publish(message), record)
+        # even where it arrives, the record comes again if the news of it does not
+        self.doubt.note(record)
+        if not again:
+            self.metrics.dead_letter(self.stage, error.code)
         return (letter, self.tell(record, result, since_s))
 
 
 class _DeadLetterAcknowledgement:
-    """Notes the doubt where no answer came; a refusal for good becomes a DeadLetterError."""
+    """Turns it into DeadLetterError where Kafka refuses the letter for good."""
 
-    def __init__(self, acknowledgement: Acknowledgement, record: Record, doubt: Doubt) -> None:
+    def __init__(self, acknowledgement: Acknowledgement, record: Record) -> None:
         self._acknowledgement = acknowledgement
         self._record = record
-        self._doubt = doubt
 
     def then(self, done: Callable[[BridgeError | None], None]) -> None:
         def arrived(error: BridgeError | None) -> None:
-            if error is not None:
-                self._doubt.note(self._record)
             refused = isinstance(error, BrokerAccessError)
             done(_not_written(self._record, error) if error and refused else error)
 

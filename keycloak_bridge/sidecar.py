@@ -19,7 +19,8 @@ from keycloak_bridge.core.status import Status
 from keycloak_bridge.fence import Fence
 from keycloak_bridge.logs import log_event
 from keycloak_bridge.metrics import Metrics
-from keycloak_bridge.worker import JOINING, Company, Worker, WorkerOptions
+from keycloak_bridge.readiness import JOINING
+from keycloak_bridge.worker import Company, Worker, WorkerOptions
 
 logger = logging.getLogger(__name__)
 

@@ -27,6 +27,7 @@ from keycloak_bridge.core.model import (
     OutOfScope,
     Record,
     Result,
+    TopicPartition,
 )
 from keycloak_bridge.core.ports import Acknowledgement
 from keycloak_bridge.core.proof import Proof
@@ -72,6 +73,7 @@ class ProvisionStage:
         self._provisioner = provisioner
         self._outlets = outlets
         self._lost = lost
+        self._stopped_at: set[tuple[TopicPartition, int]] = set()
 
     def lane(self, record: Record) -> bytes:
         """Return the record key; without one, the subject, and without that, a lane of its own."""
@@ -130,14 +132,23 @@ class ProvisionStage:
         if is_replay(record) or not self._lost.knows(record.topic_partition, self.lane(record)):
             return
         if self._policy.after_dead_letter == "stop":
-            self._outlets.brake.engage(
-                "an event follows one of the same user that became a dead letter"
-            )
-            raise HoldError("an earlier event of this user was lost", wait_s=0.1, code="brake")
+            self._stop_at(record)
+            return
         raise ParkedError(
             "an earlier event of this user became a dead letter, and this one may build on it",
             remedy="replay the user's earlier dead letter and this one; they keep their order",
         )
+
+    def _stop_at(self, record: Record) -> None:
+        """Engage the brake; the second time the event may go on, since somebody has looked and released it."""
+        place = (record.topic_partition, record.offset)
+        if place in self._stopped_at:
+            return
+        self._stopped_at.add(place)
+        self._outlets.brake.engage(
+            "an event follows one of the same user that became a dead letter"
+        )
+        raise HoldError("an earlier event of this user was lost", wait_s=0.1, code="brake")
 
     def _tombstone(self, record: Record, error: TombstoneError, since_s: float) -> Handled:
         if not self._policy.ignore_tombstones:
@@ -156,7 +167,8 @@ class ProvisionStage:
         acknowledgements = self._outlets.dead_letter(
             record, error, step=step, result=_rejected(known, error), since_s=since_s
         )
-        self._lost.note(record.topic_partition, self.lane(record))
+        if record.key or known.user_id:  # else nobody knows whose event it was
+            self._lost.note(record.topic_partition, self.lane(record))
         answered = isinstance(error, KeycloakError)
         return Handled(acknowledgements, Proof.KEYCLOAK if answered else Proof.NONE)
 

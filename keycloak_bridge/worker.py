@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from keycloak_bridge.core.brake import Brake
@@ -25,19 +25,10 @@ from keycloak_bridge.delivery import Delivery, DeliveryPolicy, InHand
 from keycloak_bridge.fence import Fence
 from keycloak_bridge.logs import log_event
 from keycloak_bridge.metrics import Metrics
+from keycloak_bridge.readiness import JOINING, Readiness
 
 logger = logging.getLogger(__name__)
 
-JOINING = "joining the consumer group"
-"""Why a stage is not ready before Kafka has settled its group."""
-
-BRAKE = "brake"
-"""Code of the reason when too much became a dead letter."""
-
-_HOW_TO_RELEASE = (
-    "look at `keycloak-bridge dead-letters list`, mend the cause, "
-    "then restart or run `keycloak-bridge guard release`"
-)
 _IDLE_POLL_S = 0.5
 _BUSY_POLL_S = 0.1
 _COMMIT_EVERY_S = 1.0
@@ -107,7 +98,7 @@ class Worker:
             name, options.workers, self.delivery, handler, company.fence, company.metrics
         )
         self._kafka_problem: BridgeError | None = None
-        self._told: str | None = JOINING
+        self._readiness = Readiness(name, company.status)
         self._committed_at_s = self._renew_at_s = self._check_at_s = 0.0
         self._rest_until_s = 0.0
 
@@ -123,22 +114,34 @@ class Worker:
         self._crew.start()
         try:
             while not stop.is_set():
-                in_hand = self.turn()
-                if until is not None and not in_hand.records and self._caught_up(until):
+                self.turn()
+                if until is not None and self._caught_up(until):
                     break
         finally:
             self._finish()
 
     def turn(self) -> InHand:
-        """Start what was assigned, fetch, commit what is due, say how it goes."""
+        """Start what was assigned, fetch, commit what is due, say how it goes.
+
+        The poll comes in every turn, whatever else fails: nothing but polls brings a rebalance to its end.
+        """
         self._status.beat(self.name, self._clock.monotonic())
         in_hand = self.delivery.look()
-        try:
+        with self._bearing():
             self._start_assigned()
+        with self._bearing():
             self._fetch(_BUSY_POLL_S if in_hand.records else _IDLE_POLL_S)
             in_hand = self.delivery.look()
             self._commit_if_due(in_hand)
             self._check_kafka()
+        self._tell(in_hand)
+        return in_hand
+
+    @contextlib.contextmanager
+    def _bearing(self) -> Iterator[None]:
+        """Note what Kafka cannot do now; the next turn tries again."""
+        try:
+            yield
         except PartitionRevokedError as error:
             # the next poll heals it; until then nothing proves that the partitions are still ours
             log_event(logger, "rebalancing", level=logging.DEBUG, reason=error.code)
@@ -146,8 +149,6 @@ class Worker:
             self._kafka_problem = error
             self._rest_until_s = self._clock.monotonic() + _REST_S
             self._check_at_s = 0.0
-        self._tell(in_hand)
-        return in_hand
 
     def _start_assigned(self) -> None:
         """Begin each new partition where its group left off, whatever position kafka-python has for it.
@@ -159,13 +160,14 @@ class Worker:
             return
         asked_at_s = self._clock.monotonic()
         commits = dict(self._source.commits(new))
+        for partition, commit in commits.items():
+            self._doubt.begin(partition, commit.offset)
         if len(commits) < len(new):
             begin = self._source.committed()
             for partition in new - commits.keys():
                 commits[partition] = Commit(begin.get(partition, 0))
         for partition, commit in commits.items():
             self._source.seek(partition, commit.offset)
-            self._doubt.begin(partition, commit.offset)
             self.delivery.start(partition, commit)
         self._renew_at_s = min(self._renew_at_s, asked_at_s)
 
@@ -214,7 +216,6 @@ class Worker:
             self._metrics.lag(self.name, partition.partition, ends.get(partition, offset) - offset)
 
     def _tell(self, in_hand: InHand) -> None:
-        """Note why the stage is not ready, and log it when it is news."""
         self._metrics.gauges(
             self.name,
             in_hand=in_hand.records,
@@ -226,40 +227,17 @@ class Worker:
             breaker=in_hand.breaker.value,
             brake_engaged=self._brake.reason is not None,
         )
-        sentence, code = self._why_not_ready(in_hand)
-        if sentence == self._told:
-            return
-        before, self._told = self._told, sentence
-        self._status.set_problem(self.name, sentence)
-        if sentence is None:
-            log_event(logger, "ready", stage=self.name)
-        elif sentence != JOINING:
-            log_event(
-                logger,
-                "brake-engaged" if code == BRAKE else "waiting",
-                level=logging.WARNING if before in (None, JOINING) else logging.DEBUG,
-                message=sentence if code == BRAKE else f"{sentence}; trying again until it works",
-                stage=self.name,
-                reason=code,
-            )
-
-    def _why_not_ready(self, in_hand: InHand) -> tuple[str | None, str | None]:
-        """Return the sentence and the code of the reason."""
-        if self._brake.reason is not None:
-            return f"the brake holds the flow: {self._brake.reason}; {_HOW_TO_RELEASE}", BRAKE
-        for error in (self._kafka_problem, in_hand.problem):
-            if error is not None:
-                return error.message, error.code
-        if self._told == JOINING and not self._source.joined():
-            return JOINING, None
-        return None, None
+        self._readiness.tell(
+            self._brake.reason,
+            (self._kafka_problem, in_hand.problem),
+            joined=self._source.joined(),
+        )
 
     def _caught_up(self, until: Until) -> bool:
-        in_hand = self.delivery.look()
-        if in_hand.records or in_hand.finished or not self._source.joined():
+        if not self._source.joined():
             return False
         try:
-            targets = until()
+            targets = until()  # at once, and whatever is in hand: a topic may never rest
             if targets is None:
                 return False
             mine = self.delivery.offsets()

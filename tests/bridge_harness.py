@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import requests
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from keycloak_bridge.core.letters import is_mark
 from keycloak_bridge.sandbox import FreshRealm, Mail, Sandbox
@@ -224,6 +224,17 @@ class Bench:
         with self.kafka_admin() as admin:
             offsets = admin.list_group_offsets(group_id)[group_id]
         return {at.partition: one.offset for at, one in offsets.items() if at.topic == topic}
+
+    def end_offsets(self, name: str) -> dict[int, int]:
+        """Return the end of every partition of one of the four topics."""
+        topic = self.topic(name)
+        consumer: Any = KafkaConsumer(bootstrap_servers=self.sandbox.bootstrap_servers)
+        try:
+            numbers = consumer.partitions_for_topic(topic)
+            ends = consumer.end_offsets([TopicPartition(topic, number) for number in numbers])
+        finally:
+            consumer.close()
+        return {at.partition: end for at, end in ends.items()}
 
     def but(self, **settings: str) -> Self:
         """Return the same bench with more settings in the environment (`KEYCLOAK_REALM` and so on)."""

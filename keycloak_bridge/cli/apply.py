@@ -6,9 +6,9 @@ import click
 
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.cli.errors import INVALID_EVENT
-from keycloak_bridge.cli.event_files import read_events
+from keycloak_bridge.cli.event_files import EventText, read_events
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
-from keycloak_bridge.core.errors import BridgeError
+from keycloak_bridge.core.errors import BridgeError, HoldError
 from keycloak_bridge.core.model import (
     CreateUser,
     FoundUser,
@@ -53,19 +53,23 @@ def apply(invocation: Invocation, files: tuple[str, ...], no_invite: bool) -> in
     for file in files:
         for text in read_events(file, max_bytes=settings.events.max_bytes):
             steps.console.line(text.place, style="bold")
-            refused += not _apply(text.body, interpretation, provisioner, steps)
+            refused += not _apply(text, interpretation, provisioner, steps)
     return INVALID_EVENT if refused else 0
 
 
 def _apply(
-    body: bytes, interpretation: "Interpretation", provisioner: "Provisioner", steps: "_Steps"
+    text: EventText, interpretation: "Interpretation", provisioner: "Provisioner", steps: "_Steps"
 ) -> bool:
     """Return whether the event was applied; raises only what would keep every event from it."""
+    from keycloak_bridge.interpretation import Ignored  # noqa: PLC0415
     from keycloak_bridge.provisioner import is_final  # noqa: PLC0415
 
     try:
-        event, desired = interpretation.read(body, steps.tell)
-        result = provisioner.provision(event, desired).result
+        reading = interpretation.read(text.record(), steps.tell)
+        if isinstance(reading, Ignored):
+            steps.say("result", f"ignored: {reading.reason}", style="green")
+            return True
+        result = provisioner.provision(reading.event, reading.desired).result
     except BridgeError as error:
         if not is_final(error):
             raise
@@ -113,6 +117,8 @@ def _summary(detail: Any) -> str:
             return f"user {detail.user_id} by {detail.matched_by}"
         case OutOfScope():
             return f"out of scope: {detail.expression}"
+        case HoldError():
+            return f"{detail.wait_s:.1f} s: {detail.message}"
         case Plan():
             verbs = [_verb(operation) for operation in detail.operations]
             return detail.skipped or "; ".join(verbs) or "nothing to do"

@@ -10,6 +10,8 @@ from keycloak_bridge.settings.loading import (
     read_settings,
 )
 from keycloak_bridge.settings.model import (
+    BrakeSettings,
+    DeliverySettings,
     EnvelopeSettings,
     EventsSettings,
     HealthSettings,
@@ -28,6 +30,8 @@ from keycloak_bridge.settings.secret import Secret
 
 __all__ = [
     "KEYCLOAK_ACCESS",
+    "BrakeSettings",
+    "DeliverySettings",
     "EnvelopeSettings",
     "EventsSettings",
     "HealthSettings",

@@ -1,19 +1,27 @@
 """Both stages over a Kafka and a Keycloak in memory."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
+from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.contracts import dead_letter_headers, invitation_message
+from keycloak_bridge.core.doubt import Doubt
 from keycloak_bridge.core.errors import BridgeError
+from keycloak_bridge.core.handled import Handled
+from keycloak_bridge.core.lost_users import LostUsers
 from keycloak_bridge.core.model import Invitation, Message, Record
 from keycloak_bridge.core.ports import Acknowledgement
 from keycloak_bridge.interpretation import Interpretation
 from keycloak_bridge.inviter import Inviter
+from keycloak_bridge.metrics import PREFIX, Metrics
+from keycloak_bridge.outlets import Outlets
 from keycloak_bridge.provisioner import Provisioner
 from keycloak_bridge.settings import Settings
-from keycloak_bridge.stages import EventPolicy, InviteStage, Outlets, ProvisionStage
+from keycloak_bridge.stages import EventPolicy, InviteStage, ProvisionStage
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
@@ -61,12 +69,19 @@ def event_of(user_id: str = "u-1", event_id: str = "event-1", **changes: Any) ->
     return {name: value for name, value in event.items() if value is not ...}
 
 
-def record_of(event: Any, *, key: bytes | None = None, topic: str = EVENTS) -> Record:
+def record_of(
+    event: Any,
+    *,
+    key: bytes | None = None,
+    topic: str = EVENTS,
+    offset: int = 42,
+    headers: tuple[tuple[str, bytes | None], ...] = (),
+) -> Record:
     """Return the record of an event; what is not a dict is the value itself."""
     if isinstance(event, dict):
         key = key if key is not None else str(event.get("subject", "")).encode() or None
         event = json.dumps(event, ensure_ascii=False).encode()
-    return Record(topic, 3, 42, 1_793_577_600_000, key, event, STRUCTURED)
+    return Record(topic, 3, offset, 1_793_577_600_000, key, event, (*STRUCTURED, *headers))
 
 
 def settled(acknowledgement: Acknowledgement) -> None:
@@ -78,8 +93,41 @@ def settled(acknowledgement: Acknowledgement) -> None:
         raise error
 
 
+def counted(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
+    """Return the samples of one metric by the values of their labels, in the order of the labels' names."""
+    text = metrics.exposition().decode()
+    return {
+        tuple(value for _, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == f"{PREFIX}_{name}"
+    }
+
+
+class BrokerArchive:
+    """The dead letters in a broker in memory, as an archive that notes each question."""
+
+    def __init__(self, broker: InMemoryBroker) -> None:
+        self._broker = broker
+        self.asked: list[int] = []
+
+    def holds(self, record: Record) -> bool:
+        """Say whether a dead letter of `record` stands in its topic."""
+        self.asked.append(record.offset)
+        place = (record.topic, str(record.partition), str(record.offset))
+        return place in map(_place, self._broker.records(DEAD_LETTERS))
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _place(letter: Record) -> tuple[str, ...]:
+    told = dead_letter_headers(letter)
+    return tuple(told[f"kb-dlq-{name}"] for name in ("topic", "partition", "offset"))
+
+
 class Flow:
-    """The stages and everything around them."""
+    """The stages and everything around them; `known` and `mapping` may be others than the shipped ones."""
 
     def __init__(
         self,
@@ -87,39 +135,71 @@ class Flow:
         policy: EventPolicy | None = None,
         keycloak: InMemoryKeycloak | None = None,
         partitions: int = 1,
+        known: Interpretation | None = None,
+        mapping: Any = None,
+        brake: Brake | None = None,
+        lost: LostUsers | None = None,
     ) -> None:
-        known = interpretation()
+        known = known or interpretation()
         self.broker = InMemoryBroker(partitions=partitions)
         self.keycloak = keycloak or InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
         self.clock = FakeClock()
-        outlets = Outlets(self.broker, self.clock, RESULTS, DEAD_LETTERS, "keycloak-bridge")
+        self.brake = brake or Brake(20, 50, 200)
+        self.lost = lost or LostUsers()
+        self.doubt = Doubt(reach=10)
+        self.archive = BrokerArchive(self.broker)
+        self.metrics = Metrics()
         self.provisioner = Provisioner(
             self.keycloak, self._invite, self.clock, reserved=known.mapping.reserved
         )
         self.provision = ProvisionStage(
             rules=known.rules,
             catalog=known.catalog,
-            mapping=known.mapping,
+            mapping=mapping or known.mapping,
             policy=policy or EventPolicy(),
             provisioner=self.provisioner,
-            outlets=outlets,
+            outlets=self.outlets("provision"),
+            lost=self.lost,
         )
         self.invite = InviteStage(
-            catalog=known.catalog, inviter=Inviter(self.keycloak), outlets=outlets
+            catalog=known.catalog,
+            inviter=Inviter(self.keycloak, clock=self.clock),
+            outlets=self.outlets("invite"),
         )
 
-    def handle(self, event: Any, **record: Any) -> None:
+    def outlets(self, stage: str) -> Outlets:
+        """Return where a stage of this flow publishes."""
+        return Outlets(
+            sink=self.broker,
+            letters=self.broker,
+            archive=self.archive,
+            doubt=self.doubt,
+            clock=self.clock,
+            results_topic=RESULTS,
+            dead_letters_topic=DEAD_LETTERS,
+            group_id="keycloak-bridge",
+            stage=stage,
+            brake=self.brake,
+            metrics=self.metrics,
+        )
+
+    def handle(self, event: Any, **record: Any) -> Handled:
         """Take one event through the provision stage to its acknowledgements."""
-        self.settle(self.provision.handle(record_of(event, **record)))
+        return self.settle(self.provision.handle(record_of(event, **record)))
 
-    def handle_invitation(self, record: Record) -> None:
+    def handle_invitation(self, record: Record) -> Handled:
         """Take one record through the invite stage to its acknowledgements."""
-        self.settle(self.invite.handle(record))
+        return self.settle(self.invite.handle(record))
 
-    def settle(self, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """Wait as the worker does."""
-        for acknowledgement in acknowledgements:
+    def settle(self, handled: Handled) -> Handled:
+        """Wait as the delivery does."""
+        for acknowledgement in handled.acknowledgements:
             settled(acknowledgement)
+        return handled
+
+    def counted(self, name: str) -> Mapping[tuple[str, ...], float]:
+        """Return the samples of one metric, as `counted` does."""
+        return counted(self.metrics, name)
 
     @property
     def results(self) -> list[dict[str, Any]]:

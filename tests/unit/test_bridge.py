@@ -1,34 +1,49 @@
 import json
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from stage_harness import DEAD_LETTERS, EVENTS, INVITATIONS, RESULTS, STRUCTURED, event_of
+from stage_harness import (
+    DEAD_LETTERS,
+    EVENTS,
+    INVITATIONS,
+    RESULTS,
+    STRUCTURED,
+    BrokerArchive,
+    counted,
+    event_of,
+    record_of,
+)
 
-from keycloak_bridge import bridge
+from keycloak_bridge import assembly, bridge, patience
 from keycloak_bridge.bridge import (
     Sidecar,
     SystemClock,
     direct_provisioner,
     keycloak_admin,
+    release_brakes,
     topic_specs,
 )
 from keycloak_bridge.core.errors import (
     BrokerUnavailableError,
     ConfigError,
+    HoldError,
     KeycloakAuthError,
     KeycloakUnavailableError,
 )
-from keycloak_bridge.core.model import Message, Result, TopicPartition
+from keycloak_bridge.core.model import Message, Record, Result, TopicPartition
 from keycloak_bridge.core.status import Status
-from keycloak_bridge.interpretation import Interpretation
+from keycloak_bridge.interpretation import Interpretation, Reading
 from keycloak_bridge.kafka_topics import TopicSpec, TopicState
 from keycloak_bridge.keycloak_check import Problem, Severity
+from keycloak_bridge.metrics import Metrics
 from keycloak_bridge.realm_gate import refuse
 from keycloak_bridge.settings import (
+    BrakeSettings,
     EventsSettings,
     HealthSettings,
     InviteSettings,
@@ -39,6 +54,7 @@ from keycloak_bridge.settings import (
     Settings,
     TopicsSettings,
 )
+from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemorySource
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 
@@ -61,15 +77,22 @@ class World:
         self.problems: list[Problem] = []
         self.errors: dict[str, list[Exception]] = {"topics": [], "realm": [], "sink": []}
         self.joined: list[tuple[str, str]] = []
+        self.sinks: list[bool] = []
+        self.clock = FakeClock()
+        self.archive = BrokerArchive(self.broker)
+        self.each_poll: Callable[[], None] = lambda: None
         self.closed: list[str] = []
         self.stop = threading.Event()
         monkeypatch.setattr(bridge, "KafkaMessageSink", self._sink)
-        monkeypatch.setattr(bridge, "KafkaEventSource", self._source)
+        monkeypatch.setattr(bridge, "KafkaLetterArchive", self._archive)
+        monkeypatch.setattr(bridge, "SystemClock", lambda: self.clock)
+        monkeypatch.setattr(assembly, "KafkaEventSource", self._source)
         monkeypatch.setattr(bridge, "TopicAdmin", self._topic_admin)
         monkeypatch.setattr(bridge, "KeycloakUserDirectory", lambda *_: self.keycloak)
         monkeypatch.setattr(bridge, "keycloak_admin", lambda *_: Closable(self.closed, "keycloak"))
         monkeypatch.setattr(bridge, "check_access", self._check)
         monkeypatch.setattr(self.broker, "close", lambda: self.closed.append("sink"))
+        monkeypatch.setattr(self.archive, "close", lambda: self.closed.append("archive"))
 
     def publish(self, *events: Any) -> None:
         for event in events:
@@ -94,26 +117,50 @@ class World:
             assert not hangs.is_set()
 
     def outcomes(self) -> list[str]:
+        """Return what was told, in no order: users do not wait for each other."""
         records = self.broker.records(RESULTS)
-        return [json.loads(record.value or b"")["data"]["outcome"] for record in records]
+        return sorted(json.loads(record.value or b"")["data"]["outcome"] for record in records)
 
     def _raise_next(self, what: str) -> None:
         if self.errors[what]:
             raise self.errors[what].pop(0)
 
-    def _sink(self, _: KafkaSettings) -> InMemoryBroker:
+    def _sink(self, _: KafkaSettings, *, repeats: bool = True) -> InMemoryBroker:
         self._raise_next("sink")
+        self.sinks.append(repeats)
         return self.broker
+
+    def _archive(self, _: KafkaSettings, topic: str) -> BrokerArchive:
+        self.archive_of = topic
+        return self.archive
 
     def _source(self, _: KafkaSettings, *, topic: str, group_id: str) -> InMemorySource:
         self.joined.append((topic, group_id))
-        return self.broker.source(topic, group_id)
+        source = self.broker.source(topic, group_id)
+        poll = source.poll
+
+        def polling(timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
+            time.sleep(0.001)  # lets the other threads on
+            self.clock.advance(timeout_s)
+            self.each_poll()
+            return poll(timeout_s, held)
+
+        source.poll = polling  # type: ignore[method-assign]
+        return source
 
     def _topic_admin(self, _: KafkaSettings) -> "StubTopicAdmin":
         self._raise_next("topics")
         return StubTopicAdmin(self)
 
-    def _check(self, _: object, names: Sequence[str], guarded: Sequence[str]) -> Sequence[Problem]:
+    def _check(
+        self,
+        _: object,
+        names: Sequence[str],
+        guarded: Sequence[str],
+        *,
+        invite_delivery: str | None,
+    ) -> Sequence[Problem]:
+        self.invite_delivery = invite_delivery
         self.guarded = tuple(guarded)
         self.checked = tuple(names)
         self._raise_next("realm")
@@ -164,10 +211,17 @@ def test_an_event_becomes_a_user_and_a_mail(world: World) -> None:
     world.run()
 
     assert (1, 1) == (len(world.keycloak.users()), len(world.keycloak.mails))
-    assert ["provisioned", "rejected", "invited"] == world.outcomes()
+    assert ["invited", "provisioned", "rejected"] == world.outcomes()
     assert 1 == len(world.broker.records(DEAD_LETTERS))
     assert not world.stop.is_set()
-    assert {"topics", "sink", "keycloak"} == set(world.closed)
+    assert ["archive", "keycloak", "sink", "sink", "topics"] == sorted(world.closed)
+
+
+def test_dead_letters_have_a_producer_of_their_own(world: World) -> None:
+    """One that repeats nothing by itself, and an archive of what stands in their topic."""
+    world.run()
+
+    assert ([True, False], DEAD_LETTERS) == (world.sinks, world.archive_of)
 
 
 def test_both_groups_commit_what_is_done(world: World) -> None:
@@ -176,10 +230,8 @@ def test_both_groups_commit_what_is_done(world: World) -> None:
 
     world.run()
 
-    assert {
-        "keycloak-bridge": {TopicPartition(EVENTS, 0): 1},
-        "keycloak-bridge-invite": {TopicPartition(INVITATIONS, 0): 1},
-    } == world.broker.commits
+    assert {TopicPartition(EVENTS, 0): 1} == world.broker.offsets("keycloak-bridge")
+    assert {TopicPartition(INVITATIONS, 0): 1} == world.broker.offsets("keycloak-bridge-invite")
 
 
 def test_a_second_run_finds_nothing_to_do(world: World) -> None:
@@ -239,15 +291,15 @@ def test_policies_of_events_come_from_the_settings(world: World) -> None:
 def test_it_waits_for_kafka_and_keycloak(world: World) -> None:
     """Whatever is away at start is tried again, each by itself."""
     world.publish(event_of())
-    world.errors = {
+    world.errors |= {
         "topics": [BrokerUnavailableError("gone"), BrokerUnavailableError("gone")],
         "realm": [KeycloakUnavailableError("gone"), KeycloakAuthError("not yet")],
-        "sink": [BrokerUnavailableError("gone")],
+        "sink": [BrokerUnavailableError("gone")] * 3,
     }
 
     world.run()
 
-    assert ["provisioned", "invited"] == world.outcomes()
+    assert ["invited", "provisioned"] == world.outcomes()
 
 
 @pytest.mark.parametrize("away", ["topics", "realm", "sink"])
@@ -262,6 +314,25 @@ def test_a_stop_ends_the_waiting(world: World, away: str) -> None:
 
     assert ([], []) == (world.joined, world.outcomes())
     assert "keycloak" in world.closed
+
+
+def test_a_stop_between_the_connections_closes_what_is_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka may go away after the first; nothing stays behind."""
+    make = world._sink
+
+    def away(settings: KafkaSettings, *, repeats: bool = True) -> InMemoryBroker:
+        if not repeats:
+            world.stop.set()
+            raise BrokerUnavailableError("gone")
+        return make(settings)
+
+    monkeypatch.setattr(bridge, "KafkaMessageSink", away)
+
+    world.run(until_caught_up=False)
+
+    assert (["keycloak", "sink", "topics"], []) == (sorted(world.closed), world.joined)
 
 
 def test_a_missing_topic_stops_before_anything_is_consumed(world: World) -> None:
@@ -308,7 +379,7 @@ def test_a_warning_about_the_realm_does_not_stop(world: World) -> None:
 
     world.run()
 
-    assert ["provisioned", "invited"] == world.outcomes()
+    assert ["invited", "provisioned"] == world.outcomes()
 
 
 def test_the_realm_is_asked_about_every_attribute(world: World) -> None:
@@ -321,6 +392,23 @@ def test_the_realm_is_asked_about_every_attribute(world: World) -> None:
     } == set(world.checked)
     assert {"userId", "bridgeEventId", "bridgeEventTime", "bridgeInvitation"} == set(world.guarded)
     assert ("userId", "bridgeEventId", "bridgeEventTime", "bridgeInvitation") == world.guarded
+
+
+@pytest.mark.parametrize(
+    ("invite", "expected"),
+    [
+        (InviteSettings(), "at-least-once"),
+        (InviteSettings(delivery="at-most-once"), "at-most-once"),
+        (InviteSettings(mode="none"), None),
+    ],
+)
+def test_the_realm_is_asked_about_mails_only_where_some_are_sent(
+    world: World, invite: InviteSettings, expected: str | None
+) -> None:
+    """Without mails nobody needs a record of them."""
+    world.run(replace(SETTINGS, invite=invite))
+
+    assert expected == world.invite_delivery
 
 
 def test_a_broken_mapping_stops_before_anything_is_reached(world: World, tmp_path: Path) -> None:
@@ -341,10 +429,19 @@ def test_a_broken_mapping_stops_before_anything_is_reached(world: World, tmp_pat
 class StubHealth(Closable):
     """Stands in for the server, since unit tests open no socket."""
 
-    def __init__(self, world: World, status: Status, port: int) -> None:
+    def __init__(
+        self,
+        world: World,
+        status: Status,
+        port: int,
+        metrics: Metrics,
+        release: Callable[[], Sequence[str]],
+    ) -> None:
         super().__init__(world.closed, "health")
         self.status = status
         self.port = port
+        self.metrics = metrics
+        self.release = release
         self.started_with: tuple[str, ...] | None = None
 
     def start(self) -> None:
@@ -356,8 +453,8 @@ def servers(world: World, monkeypatch: pytest.MonkeyPatch) -> list[StubHealth]:
     """The health servers that were made."""
     made: list[StubHealth] = []
 
-    def make(status: Status, _: object, *, host: str, port: int) -> StubHealth:
-        made.append(StubHealth(world, status, port))
+    def make(status: Status, _: object, *, host: str, port: int, **more: Any) -> StubHealth:
+        made.append(StubHealth(world, status, port, **more))
         return made[-1]
 
     monkeypatch.setattr(bridge, "HealthServer", make)
@@ -393,7 +490,95 @@ def test_health_can_be_left_out(world: World, servers: list[StubHealth]) -> None
     assert [] == servers
 
 
+WITH_HEALTH = replace(SETTINGS, health=HealthSettings())
+
+
+def test_metrics_are_those_of_the_stages(world: World, servers: list[StubHealth]) -> None:
+    """Every record, mail and dead letter of both stages is counted where Prometheus reads."""
+    world.publish(event_of(), b"{oops")
+
+    world.run(WITH_HEALTH)
+
+    (server,) = servers
+    assert {
+        ("invited", "", "invite"): 1.0,
+        ("provisioned", "", "provision"): 1.0,
+        ("rejected", "not-json", "provision"): 1.0,
+    } == counted(server.metrics, "records_total")
+    assert {(): 1.0} == counted(server.metrics, "mails_total")
+    assert {("not-json", "provision"): 1.0} == counted(server.metrics, "dead_letters_total")
+    assert {("provision",), ("invite",)} == set(counted(server.metrics, "commits_total"))
+
+
+def test_the_brake_is_seen_and_released_at_the_health_endpoint(
+    world: World, servers: list[StubHealth]
+) -> None:
+    """The flow stands with its reason until somebody releases it; then all goes on to the end."""
+    world.publish(b"{oops", b"{oops", b"{oops", event_of())
+    seen: list[str] = []
+    released: list[str] = []
+
+    def look() -> None:
+        if servers and (
+            why := [one for one in servers[0].status.why_not_ready() if "brake" in one]
+        ):
+            seen.extend(why)
+            released.extend(servers[0].release())
+
+    world.each_poll = look
+
+    world.run(replace(WITH_HEALTH, brake=BrakeSettings(in_a_row=1, share=0)))
+
+    assert seen[0].startswith("provision: the brake holds the flow: 1 dead letters in a row; look")
+    assert "keycloak-bridge guard release" in seen[0]
+    assert {"provision"} == set(released)
+    assert 3 == len(world.broker.records(DEAD_LETTERS))
+    assert ["invited", "provisioned", *["rejected"] * 3] == world.outcomes()
+
+
+def test_nothing_is_released_before_there_are_stages(
+    world: World, servers: list[StubHealth]
+) -> None:
+    """The endpoint answers from the start."""
+    released: list[Sequence[str]] = []
+    states = StubTopicAdmin.states
+
+    def watched(self: StubTopicAdmin, specs: Sequence[TopicSpec]) -> tuple[TopicState, ...]:
+        released.append(servers[0].release())
+        return states(self, specs)
+
+    world.monkeypatch.setattr(StubTopicAdmin, "states", watched)
+
+    world.run(WITH_HEALTH)
+
+    assert [[]] == released
+
+
 # its parts
+
+
+def test_only_what_is_held_is_released(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Each by its name, with a line of log; asking again finds nothing."""
+    stages = assembly.Assembly(
+        SETTINGS,
+        Interpretation(SETTINGS),
+        world.keycloak,
+        world.broker,
+        world.broker,
+        world.archive,
+        world.clock,
+        Metrics(),
+    ).stages()
+    stages[1].brake.engage("too much")
+
+    with caplog.at_level("INFO", "keycloak_bridge.bridge"):
+        released = [release_brakes(stages), release_brakes(stages)]
+
+    assert [["invite"], []] == released
+    assert [("brake-released", "invite")] == [
+        (line.bridge_fields["action"], line.bridge_fields["stage"])  # type: ignore[attr-defined]
+        for line in caplog.records
+    ]
 
 
 @pytest.mark.parametrize(
@@ -445,9 +630,10 @@ def test_a_direct_provisioner_mails_at_once(
     settings = replace(SETTINGS, invite=replace(SETTINGS.invite, mode=mode))
     interpretation = Interpretation(settings)
     provisioner = direct_provisioner(interpretation, invited=told.append)
-    event, desired = interpretation.read(json.dumps(event_of()).encode())
+    reading = interpretation.read(record_of(event_of()))
+    assert isinstance(reading, Reading)
 
-    provisioner.provision(event, desired)
+    provisioner.provision(reading.event, reading.desired)
 
     (user,) = world.keycloak.users()
     assert (mails, mails, bool(mails)) == (
@@ -457,16 +643,46 @@ def test_a_direct_provisioner_mails_at_once(
     )
 
 
+def test_a_direct_provisioner_waits_for_the_pace(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second mail of a slow pace comes later, and whoever watches is told why."""
+    slept: list[float] = []
+    told: list[object] = []
+
+    def wait_out(*arguments: Any, **more: Any) -> Any:
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            world.clock.advance(seconds)
+
+        return patience.wait_out(*arguments, **more, sleep=sleep)
+
+    monkeypatch.setattr(bridge, "wait_out", wait_out)
+    interpretation = Interpretation(replace(SETTINGS, invite=InviteSettings(pace=0.1, settle=0.0)))
+    provisioner = direct_provisioner(
+        interpretation, trace=lambda step, what: told.append(what) if step == "waiting" else None
+    )
+    for user_id in ("u-1", "u-2"):
+        event = event_of(user_id, f"event-{user_id}", data={"email": f"{user_id}@acme.example"})
+        reading = interpretation.read(record_of(event))
+        assert isinstance(reading, Reading)
+        provisioner.provision(reading.event, reading.desired)
+
+    assert [10.0] == slept
+    assert ["pace"] == [one.code for one in told if isinstance(one, HoldError)]
+    assert 2 == len(world.keycloak.mails)
+
+
 def test_a_realm_that_is_being_imported_is_waited_for(world: World) -> None:
     """Keycloak answers before its import is through, so a missing realm may yet come."""
     world.publish(event_of())
     missing = [Problem("realm-not-found", "there is no realm acme", "create it")]
     answers = [missing, missing, []]
-    world.monkeypatch.setattr(bridge, "check_access", lambda *_: answers.pop(0))
+    world.monkeypatch.setattr(bridge, "check_access", lambda *_, **__: answers.pop(0))
 
     world.run()
 
-    assert ["provisioned", "invited"] == world.outcomes()
+    assert ["invited", "provisioned"] == world.outcomes()
 
 
 def test_warnings_alone_refuse_nothing() -> None:

@@ -18,6 +18,7 @@ from keycloak_bridge.core.errors import (
 )
 from keycloak_bridge.core.model import DesiredUser, Record
 from keycloak_bridge.core.timestamps import format_time
+from keycloak_bridge.interpretation import Reading
 
 START = datetime(2026, 11, 1, 8, tzinfo=UTC)
 MOST_ATTEMPTS = 50
@@ -130,9 +131,10 @@ def test_failures_on_the_way_change_nothing_in_the_end(
 
 def operations(flow: Flow, event: dict[str, Any]) -> tuple[object, ...]:
     """Return what would still be done for `event`."""
-    read, desired = interpretation().read(json.dumps(event).encode())
-    assert isinstance(desired, DesiredUser)
-    return flow.provisioner.plan(read, desired)[1].operations
+    read = interpretation().read(as_record(event, 0))
+    assert isinstance(read, Reading)
+    assert isinstance(read.desired, DesiredUser)
+    return flow.provisioner.plan(read.event, read.desired)[1].operations
 
 
 texts = st.text(max_size=12)
@@ -175,7 +177,12 @@ def odd_values(draw: st.DrawFn) -> bytes:
 
 HEADERS = st.lists(
     st.tuples(
-        st.sampled_from(["content-type", "ce_id", "ce_type", "ce_specversion", "kb-dlq-attempts"]),
+        st.sampled_from(
+            [
+                *("content-type", "ce_id", "ce_type", "ce_specversion"),
+                *("kb-dlq-attempts", "kb-replay-of", "kb-replay-invite"),
+            ]
+        ),
         st.none()
         | st.binary(max_size=20)
         | st.sampled_from([b"1.0", b"user.created", b"9" * 5000]),
@@ -184,29 +191,49 @@ HEADERS = st.lists(
 ).map(tuple)
 
 
-@given(
-    st.builds(
-        Record,
-        topic=st.just(EVENTS),
-        partition=st.just(0),
-        offset=st.integers(0, 9),
-        timestamp_ms=st.integers(-1, 2**40),
-        key=st.none() | st.binary(max_size=8) | st.just(b"u-1"),
-        value=st.none() | odd_values(),
-        headers=st.just(STRUCTURED) | HEADERS,
-    )
+RECORDS = st.builds(
+    Record,
+    topic=st.just(EVENTS),
+    partition=st.just(0),
+    offset=st.integers(0, 9),
+    timestamp_ms=st.integers(-1, 2**40),
+    key=st.none() | st.binary(max_size=8) | st.just(b"u-1"),
+    value=st.none() | odd_values(),
+    headers=st.just(STRUCTURED) | HEADERS,
 )
+
+
+@given(RECORDS)
 @settings(deadline=None, max_examples=300)
 def test_no_record_can_stop_the_flow(record: Record) -> None:
-    """Whatever its bytes are, each stage is done with it and tells one result."""
+    """Whatever its bytes are, it has a lane, each stage is done with it and tells one result."""
+    for stage in ("provision", "invite"):
+        flow = Flow()
+        handler = getattr(flow, stage)
+
+        assert isinstance(handler.lane(record), bytes)
+        flow.settle(handler.handle(record))
+        assert 1 == len(flow.results)
+        assert len(flow.letters) == sum(one["outcome"] == "rejected" for one in flow.results)
+
+
+@given(RECORDS, st.sampled_from(["provision", "invite"]))
+@settings(deadline=None)
+def test_every_record_can_be_given_up(record: Record, stage: str) -> None:
+    """One that keeps failing becomes exactly one dead letter, as it was, whatever it is."""
     flow = Flow()
+    error = KeycloakUnavailableError("Keycloak failed", status=500)
 
-    flow.settle(flow.provision.handle(record))
-    told = len(flow.results)
-    flow.settle(flow.invite.handle(record))
+    flow.settle(getattr(flow, stage).give_up(record, error))
 
-    assert (1, 2) == (told, len(flow.results))
-    assert len(flow.letters) == sum(result["outcome"] == "rejected" for result in flow.results)
+    ((letter, reason),) = flow.letters
+    assert "given-up" == reason["code"]
+    kept = b"" if record.key is None and record.value is None else record.value
+    assert (record.key, kept) == (
+        letter.key,
+        letter.value,
+    )
+    assert ["rejected"] == [result["outcome"] for result in flow.results]
 
 
 @given(PROPERTIES.filter(lambda name: name not in ("userId", "active")), st.booleans())

@@ -1,23 +1,34 @@
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
+from keycloak_bridge.core.brake import Brake
+from keycloak_bridge.core.doubt import Doubt
 from keycloak_bridge.core.errors import (
+    BridgeError,
     BrokerUnavailableError,
     ConfigError,
     KeycloakUnavailableError,
 )
+from keycloak_bridge.core.handled import Handled
+from keycloak_bridge.core.lost_users import LostUsers, fingerprint
 from keycloak_bridge.core.model import Message, Record, TopicPartition
-from keycloak_bridge.core.ports import Acknowledgement, EventSource
+from keycloak_bridge.core.ports import EventSource
 from keycloak_bridge.core.retry import RetryPolicy
 from keycloak_bridge.core.status import Status
+from keycloak_bridge.delivery import DeliveryPolicy
+from keycloak_bridge.fence import Fence
+from keycloak_bridge.metrics import Metrics
 from keycloak_bridge.sidecar import Stage, Surroundings, run_stages
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemorySource
+from keycloak_bridge.worker import WorkerOptions
 
 FIRST, SECOND = "user-events", "user-invitations"
+RETRY = RetryPolicy(initial_s=0.001, max_s=0.001)
 
 
 @dataclass
@@ -27,28 +38,42 @@ class Handler:
     broker: InMemoryBroker
     publishes_to: str | None = None
     also: Callable[[Record], None] = lambda _: None
+    before: Callable[[Record], None] = lambda _: None
     handled: list[int] = field(default_factory=list)
 
-    def handle(self, record: Record) -> Sequence[Acknowledgement]:
+    def lane(self, record: Record) -> bytes:
+        """Return the record key."""
+        self.before(record)
+        return record.key or b""
+
+    def handle(self, record: Record) -> Handled:
+        """Remember the record, and publish it anew."""
         self.also(record)
         self.handled.append(record.offset)
         if self.publishes_to is None:
-            return ()
-        return (self.broker.publish(Message(self.publishes_to, record.key, record.value)),)
+            return Handled()
+        return Handled((self.broker.publish(Message(self.publishes_to, record.key, record.value)),))
+
+    def give_up(self, record: Record, error: BridgeError) -> Handled:
+        """No test lets it come to this."""
+        raise error
 
 
 class Harness:
-    """Two stages, the first of which feeds the second, over a broker in memory."""
+    """Two stages, the first of which feeds the second, over a broker in memory; time passes while they poll."""
 
-    def __init__(self) -> None:
-        self.broker = InMemoryBroker()
+    def __init__(self, broker: InMemoryBroker | None = None) -> None:
+        self.broker = broker or InMemoryBroker()
+        self.clock = FakeClock()
         self.status = Status()
+        self.metrics = Metrics()
         self.stop = threading.Event()
-        self.around = Surroundings(
-            FakeClock(), self.status, RetryPolicy(initial_s=0.001, max_s=0.001), self.stop
-        )
+        self.around = Surroundings(self.clock, self.status, self.metrics, RETRY, self.stop)
         self.first = Handler(self.broker, publishes_to=SECOND)
         self.second = Handler(self.broker)
+        self.brake = Brake(20, 50, 200)
+        self.lost = LostUsers()
+        self.doubt = Doubt(10)
         self.sources: dict[str, list[InMemorySource]] = {FIRST: [], SECOND: []}
         self.join_errors: dict[str, list[Exception]] = {FIRST: [], SECOND: []}
 
@@ -62,15 +87,21 @@ class Harness:
                 raise self.join_errors[topic].pop(0)
             source = self.broker.source(topic, f"group-{topic}")
             self.sources[topic].append(source)
+            _take_time(source, self.clock)
             return source
 
         return join
 
+    def stage(self, name: str, join: Callable[[], EventSource], handler: Handler) -> Stage:
+        """Return a stage with two workers that never wait for long."""
+        options = WorkerOptions(DeliveryPolicy(RETRY, release_s=0.0), workers=2)
+        return Stage(name, join, handler, options, Fence(), self.brake, self.lost, self.doubt)
+
     @property
     def stages(self) -> list[Stage]:
         return [
-            Stage("provision", self.join(FIRST), self.first),
-            Stage("invite", self.join(SECOND), self.second),
+            self.stage("provision", self.join(FIRST), self.first),
+            self.stage("invite", self.join(SECOND), self.second),
         ]
 
     def run(self, *, until_caught_up: bool = True) -> None:
@@ -93,6 +124,17 @@ class Harness:
         return all(source.closed for sources in self.sources.values() for source in sources)
 
 
+def _take_time(source: InMemorySource, clock: FakeClock) -> None:
+    poll = source.poll
+
+    def polling(timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
+        time.sleep(0.001)  # lets the other threads on
+        clock.advance(timeout_s)
+        return poll(timeout_s, held)
+
+    source.poll = polling  # type: ignore[method-assign]
+
+
 @pytest.fixture
 def harness() -> Harness:
     """Two stages that nothing was told yet."""
@@ -108,7 +150,7 @@ def test_both_stages_end_when_all_is_done(harness: Harness) -> None:
     assert ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4]) == (harness.first.handled, harness.second.handled)
     assert not harness.stop.is_set()
     assert harness.all_closed()
-    assert {TopicPartition(SECOND, 0): 5} == harness.broker.commits[f"group-{SECOND}"]
+    assert {TopicPartition(SECOND, 0): 5} == harness.broker.offsets(f"group-{SECOND}")
 
 
 def test_a_stage_is_not_ready_before_it_has_joined(harness: Harness) -> None:
@@ -129,7 +171,8 @@ def test_a_stage_is_not_ready_before_it_has_joined(harness: Harness) -> None:
         return source
 
     harness.publish(1)
-    run_stages([Stage("provision", join, harness.first)], harness.around, until_caught_up=True)
+    stage = harness.stage("provision", join, harness.first)
+    run_stages([stage], harness.around, until_caught_up=True)
 
     waiting = ("provision: joining the consumer group",)
     assert [waiting, waiting] == seen[:2]
@@ -164,11 +207,13 @@ def test_the_second_stage_waits_for_the_first(harness: Harness) -> None:
             if topic == SECOND:
                 poll, turns = source.poll, iter(range(10**9))
 
-                def counting(timeout_s: float) -> Sequence[Record]:
+                def counting(
+                    timeout_s: float, held: Callable[[TopicPartition], bool]
+                ) -> Sequence[Record]:
                     joined.set()
                     if next(turns) > 3:
                         seen_idle.set()
-                    return poll(timeout_s)
+                    return poll(timeout_s, held)
 
                 source.poll = counting  # type: ignore[method-assign]
             return source
@@ -216,19 +261,44 @@ def test_the_first_error_stops_both_and_is_raised(harness: Harness, culprit: str
     assert harness.all_closed()
 
 
-def test_a_bug_in_a_thread_is_raised_too(harness: Harness) -> None:
-    """A thread must not die in silence while the process looks alive."""
+class Collapse(BaseException):
+    """What no stage could have meant to raise."""
+
+
+@pytest.mark.parametrize(
+    ("where", "error"), [("before", ZeroDivisionError), ("also", Collapse)], ids=["poll", "crew"]
+)
+def test_a_bug_in_a_thread_is_raised_too(
+    harness: Harness, where: str, error: type[BaseException]
+) -> None:
+    """A thread must not die in silence while the process looks alive, neither the poll thread nor one of the crew."""
 
     def fail(_: Record) -> None:
-        raise ZeroDivisionError
+        raise error
 
-    harness.first.also = fail
+    setattr(harness.first, where, fail)
     harness.publish(1)
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(error):
         harness.run()
 
     assert harness.all_closed()
+
+
+def test_a_bug_with_one_record_stops_nobody(harness: Harness) -> None:
+    """It is tried again as after an outage, and the others go on."""
+    errors = [ZeroDivisionError(), ZeroDivisionError()]
+
+    def fail(_: Record) -> None:
+        if errors:
+            raise errors.pop()
+
+    harness.first.also = fail
+    harness.publish(2)
+
+    harness.run()
+
+    assert ([0, 1], [0, 1]) == (harness.first.handled, harness.second.handled)
 
 
 def test_stop_ends_both_stages(harness: Harness) -> None:
@@ -238,7 +308,7 @@ def test_stop_ends_both_stages(harness: Harness) -> None:
 
     harness.run(until_caught_up=False)
 
-    assert {TopicPartition(SECOND, 0): 1} == harness.broker.commits[f"group-{SECOND}"]
+    assert {TopicPartition(SECOND, 0): 1} == harness.broker.offsets(f"group-{SECOND}")
     assert harness.all_closed()
 
 
@@ -270,6 +340,22 @@ def test_a_stop_before_joining_ends_without_joining(harness: Harness) -> None:
     harness.run(until_caught_up=False)
 
     assert {FIRST: [], SECOND: []} == harness.sources
+
+
+def test_a_stage_takes_over_what_it_must_know_of_a_partition(harness: Harness) -> None:
+    """Its lost users come from the commit of the owner before it, and its doubts begin there."""
+    here = TopicPartition(FIRST, 0)
+    harness.first.also = lambda _: harness.lost.note(here, b"u-7")
+    harness.publish(1)
+    harness.run()
+    after = Harness(harness.broker)
+    seen: list[tuple[tuple[int, ...], bool]] = []
+    after.first.also = lambda record: seen.append((after.lost.of(here), after.doubt.covers(record)))
+    after.publish(1)
+
+    after.run()
+
+    assert [((fingerprint(b"u-7"),), True)] == seen
 
 
 # patience

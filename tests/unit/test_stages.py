@@ -1,5 +1,7 @@
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -15,12 +17,16 @@ from stage_harness import (
     record_of,
 )
 
+from keycloak_bridge.core.advice import RECOMMENDED_ACTIONS
+from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.contracts import dead_letter_headers
 from keycloak_bridge.core.errors import (
     BridgeError,
     BrokerAccessError,
     BrokerUnavailableError,
     DeadLetterError,
+    HoldError,
+    InternalError,
     KeycloakAuthError,
     KeycloakConflictError,
     KeycloakNotFoundError,
@@ -33,12 +39,15 @@ from keycloak_bridge.core.model import (
     DEAD_LETTER,
     INVITATION_DUE,
     RESULT,
-    Message,
+    OutOfScope,
     Record,
+    UserEvent,
     UserRepresentation,
 )
-from keycloak_bridge.core.ports import Acknowledgement
-from keycloak_bridge.stages import EventPolicy
+from keycloak_bridge.core.pace import Pace
+from keycloak_bridge.core.proof import Proof
+from keycloak_bridge.inviter import Inviter
+from keycloak_bridge.stages import EventPolicy, InviteStage
 
 USER_CREATED_1_0 = "urn:keycloak-bridge:schema:user.created:1.0"
 
@@ -286,39 +295,167 @@ def test_a_broker_that_is_away_is_no_fault_of_the_record() -> None:
         flow.handle(event_of())
 
 
+def test_a_dead_letter_that_kafka_refuses_stops_the_flow() -> None:
+    """A record that is nowhere must not be committed past."""
+    flow = Flow()
+    flow.broker.publish_errors = [BrokerAccessError("too large")]
+
+    with pytest.raises(DeadLetterError):
+        flow.handle(b"{oops")
+
+
+def test_what_the_brake_holds_is_raised() -> None:
+    """Neither a dead letter nor news; the record is taken up again when somebody has released it."""
+    flow = Flow()
+    flow.brake.engage("of somebody's own accord")
+
+    with pytest.raises(HoldError):
+        flow.handle(b"{oops")
+
+    assert ([], []) == (flow.letters, flow.results)
+
+
+# the provision stage: order, replays, proof, giving up
+
+
 @pytest.mark.parametrize(
-    ("raised", "expected"),
+    ("record", "expected"),
     [
-        (BrokerAccessError("too large", remedy="raise it"), DeadLetterError),
-        (BrokerUnavailableError("gone"), BrokerUnavailableError),
+        (record_of(event_of("u-2"), key=b"u-1"), b"u-1"),
+        (replace(record_of(event_of("u-2")), key=None), b"u-2"),
+        (replace(record_of(event_of("u-2")), key=b""), b"u-2"),
+        (record_of(b"{oops", offset=7), b"@7"),
+        (record_of(None, offset=7), b"@7"),
+        (record_of(event_of(subject=...), offset=7), b"@7"),
     ],
+    ids=["key", "subject", "empty key", "unreadable", "tombstone", "no subject"],
 )
-def test_a_dead_letter_that_is_refused_for_good_stops(
-    raised: BridgeError, expected: type[BridgeError]
+def test_a_lane_is_the_user(record: Record, expected: bytes) -> None:
+    """The key, as Kafka itself orders; else the subject; what names nobody waits for nobody."""
+    assert expected == Flow().provision.lane(record)
+
+
+def test_an_ids_bytes_need_not_be_unicode() -> None:
+    """Whatever JSON can hold has a lane."""
+    record = replace(record_of(event_of("u-1")), key=None)
+    spoilt = replace(record, value=(record.value or b"").replace(b"u-1", b"\\ud800"))
+
+    assert Flow().provision.lane(spoilt)
+
+
+def test_a_replay_may_ask_for_no_mail() -> None:
+    """The user is brought, and no invitation is due, now or later."""
+    flow = Flow()
+
+    flow.handle(event_of(), headers=(("kb-replay-invite", b"none"),))
+    flow.handle(event_of(), offset=43)
+
+    assert (1, []) == (len(flow.keycloak.users()), flow.invitations)
+    assert "bridgeInvitation" not in flow.keycloak.users()[0]["attributes"]
+
+
+def test_a_replay_asks_for_the_mail_unless_told_otherwise() -> None:
+    """A replay does what the event would have done."""
+    flow = Flow()
+
+    flow.handle(event_of(), headers=(("kb-replay-of", b"0/7"), ("kb-replay-invite", b"due")))
+
+    assert 1 == len(flow.invitations)
+
+
+def test_what_reached_keycloak_proves_it() -> None:
+    """Whether it wrote, changed nothing or was refused there."""
+    flow = Flow()
+    created = flow.handle(event_of())
+    unchanged = flow.handle(event_of(), offset=43)
+    flow.keycloak.fail("create", KeycloakRejectedError("refused", status=400))
+    refused = flow.handle(event_of("u-2", data={"email": "else@acme.example"}), offset=44)
+
+    assert [Proof.KEYCLOAK] * 3 == [one.proof for one in (created, unchanged, refused)]
+
+
+def test_what_never_reached_keycloak_proves_nothing_of_it() -> None:
+    """While Keycloak is away, a bad record or a tombstone is no sign that it is back."""
+    flow = Flow(policy=EventPolicy(ignored_types={"order.placed"}))
+    bad = [event for event, (step, _) in BAD.values() if step != "keycloak"]
+    proofs = {
+        flow.handle(event, offset=offset).proof
+        for offset, event in enumerate([*bad, None, event_of(type="order.placed")])
+    }
+
+    assert {Proof.NONE} == proofs
+    assert [] == flow.keycloak.calls
+
+
+def test_an_event_out_of_scope_proves_nothing_of_keycloak() -> None:
+    """The mapping alone decided."""
+
+    class OutOfMapping:
+        def apply(self, _: UserEvent) -> OutOfScope:
+            return OutOfScope("data.active")
+
+    flow = Flow(mapping=OutOfMapping())
+
+    handled = flow.handle(event_of())
+
+    assert (Proof.NONE, []) == (handled.proof, flow.keycloak.calls)
+    assert [("skipped", "out-of-scope")] == [(r["outcome"], r["reason"]) for r in flow.results]
+
+
+GIVEN_UP: Mapping[str, tuple[BridgeError, tuple[str | None, str]]] = {
+    "an answer of Keycloak": (
+        KeycloakUnavailableError("Keycloak failed", status=500, remedy="look at its log"),
+        ("500", "look at its log"),
+    ),
+    "no answer of Keycloak": (
+        KeycloakUnavailableError("no answer", remedy="start it"),
+        (None, "start it"),
+    ),
+    "a fault of the bridge": (
+        InternalError("the bridge failed", remedy="report it"),
+        (None, "report it"),
+    ),
+    "without a remedy": (
+        KeycloakUnavailableError("Keycloak failed", status=502),
+        ("502", RECOMMENDED_ACTIONS["given-up"]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("error", "expected"), GIVEN_UP.values(), ids=GIVEN_UP)
+@pytest.mark.parametrize("stage", ["provision", "invite"])
+def test_a_record_that_keeps_failing_is_given_up(
+    stage: str, error: BridgeError, expected: tuple[str | None, str]
 ) -> None:
-    """A record that is nowhere must not be committed past; an outage is waited for as ever."""
+    """The untouched record with Keycloak's last answer and what to do; the news names event and user."""
     flow = Flow()
-    flow.broker.publish_errors = [raised]
+    flow.handle(event_of())
+    record = record_of(event_of(), offset=43) if stage == "provision" else flow.invitations[0]
 
-    with pytest.raises(expected) as caught:
-        flow.handle(b"{oops")
+    handled = flow.settle(getattr(flow, stage).give_up(record, error))
 
-    assert raised.remedy == caught.value.remedy
+    ((letter, reason),) = flow.letters
+    assert record.value == letter.value
+    assert ("given-up", *expected) == (reason["code"], reason.get("http-status"), reason["action"])
+    assert error.message in reason["message"]
+    assert ("rejected", "given-up", "u-1") == tuple(
+        flow.results[-1][name] for name in ("outcome", "reason", "userId")
+    )
+    assert Proof.NONE is handled.proof
+    assert {("given-up", stage): 1.0} == flow.counted("dead_letters_total")
 
 
-def test_a_dead_letter_that_is_refused_at_once_stops_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client itself may refuse a record before it is sent."""
-    flow = Flow()
+def test_giving_up_loses_the_user_and_minds_the_brake() -> None:
+    """It is a dead letter as any other."""
+    flow = Flow(brake=Brake(1, 0, 200))
+    error = KeycloakUnavailableError("Keycloak failed", status=500)
+    record = record_of(event_of(), offset=43)
 
-    def publish(message: Message) -> Acknowledgement:
-        raise BrokerAccessError("too large")
+    flow.settle(flow.provision.give_up(record, error))
 
-    monkeypatch.setattr(flow.broker, "publish", publish)
-
-    with pytest.raises(DeadLetterError) as caught:
-        flow.handle(b"{oops")
-
-    assert "user-events/3@42" in caught.value.message
+    assert flow.lost.knows(record.topic_partition, b"u-1")
+    with pytest.raises(HoldError):
+        flow.provision.give_up(record_of(event_of("u-2"), offset=44), error)
 
 
 # the invite stage
@@ -345,6 +482,57 @@ def test_an_invitation_becomes_a_mail_and_a_result() -> None:
         "userId": "u-1",
         "keycloakId": user["id"],
     } == flow.results[-1]
+    assert {(): 1.0} == flow.counted("mails_total")
+
+
+def test_only_a_mail_proves_that_mails_go_out() -> None:
+    """A mail that was sent before, or is not due, says nothing of the SMTP server."""
+    flow = Flow()
+    record = an_invitation(flow)
+
+    sent = flow.handle_invitation(record)
+    again = flow.handle_invitation(record)
+    flow.keycloak.delete_user(flow.keycloak.users()[0]["id"])
+    gone = flow.handle_invitation(record)
+    broken = flow.handle_invitation(record_of(b"{"))
+
+    assert [Proof.KEYCLOAK | Proof.MAIL, Proof.KEYCLOAK, Proof.KEYCLOAK, Proof.NONE] == [
+        handled.proof for handled in (sent, again, gone, broken)
+    ]
+    assert {(): 1.0} == flow.counted("mails_total")
+
+
+def test_the_invite_stage_keeps_the_order_of_a_user() -> None:
+    """The key is the user's id; what has none is no invitation and waits for nobody."""
+    flow = Flow()
+
+    assert (b"u-1", b"@42") == (
+        flow.invite.lane(an_invitation(flow)),
+        flow.invite.lane(record_of(b"{")),
+    )
+
+
+def test_a_mail_that_must_wait_is_held() -> None:
+    """The pace is kept by the delivery; nothing is told meanwhile."""
+    flow = Flow()
+    record = an_invitation(flow)
+    told = len(flow.results)
+    stage = InviteStage(
+        catalog=interpretation().catalog,
+        inviter=Inviter(flow.keycloak, pace=_used_up(), clock=flow.clock),
+        outlets=flow.outlets("invite"),
+    )
+
+    with pytest.raises(HoldError) as caught:
+        stage.handle(record)
+
+    assert ("pace", told, []) == (caught.value.code, len(flow.results), flow.keycloak.mails)
+
+
+def _used_up() -> Pace:
+    pace = Pace(1.0)
+    pace.take(0.0)
+    return pace
 
 
 def _without_keycloak_id(invitation: dict[str, Any]) -> dict[str, Any]:
@@ -405,9 +593,10 @@ def test_a_mail_that_keycloak_refuses_is_a_dead_letter_that_names_the_user() -> 
     record = an_invitation(flow)
     flow.keycloak.fail("execute_actions_email", KeycloakRejectedError("no such client", status=400))
 
-    flow.handle_invitation(record)
+    handled = flow.handle_invitation(record)
 
     assert [("invite", "keycloak-rejected")] == flow.reasons
+    assert Proof.KEYCLOAK is handled.proof
     assert ("event-1", "u-1", flow.keycloak.users()[0]["id"]) == tuple(
         flow.results[-1][name] for name in ("eventId", "userId", "keycloakId")
     )
@@ -434,17 +623,27 @@ def test_a_user_that_is_gone_gets_no_mail_and_a_result() -> None:
 def everything() -> Flow:
     """A flow that has published every kind of message at least once."""
     flow = Flow(policy=EventPolicy(ignore_tombstones=False))
+    offsets = count()
     for event, _ in BAD.values():
-        flow.settle(flow.provision.handle(record_of(event)))
-    flow.handle(None, key=b"u-1")
-    flow.handle(event_of(data={"active": False}, subject="u-3") | {"data": {}})
+        flow.handle(event, offset=next(offsets))
+    flow.handle(None, key=b"u-1", offset=next(offsets))
+    flow.handle(
+        event_of(data={"active": False}, subject="u-3") | {"data": {}}, offset=next(offsets)
+    )
     record = an_invitation(flow)
     flow.handle_invitation(record)
     flow.handle_invitation(record)
-    flow.handle_invitation(record_of(event_of(), key=b"u-1"))
-    flow.handle(event_of("u-9", "event-9"))
+    flow.handle_invitation(record_of(event_of(), key=b"u-1", offset=next(offsets)))
+    flow.handle(event_of("u-9", "event-9"), offset=next(offsets))
     flow.keycloak.fail("create", KeycloakRejectedError("refused", status=400))
-    flow.handle(event_of("u-8", "event-8", data={"email": "other.planted@acme.example"}))
+    other = {"email": "other.planted@acme.example"}
+    flow.handle(event_of("u-8", "event-8", data=other), offset=next(offsets))
+    error = KeycloakUnavailableError("Keycloak failed", status=500)
+    given_up = record_of(event_of("u-7", "event-7"), offset=next(offsets))
+    flow.settle(flow.provision.give_up(given_up, error))
+    flow.settle(flow.invite.give_up(record, error))
+    flow.handle(event_of("u-7", "event-6", type="user.moved"), offset=next(offsets))  # parked
+    assert len(BAD) + 8 == len(flow.letters)
     return flow
 
 
@@ -468,6 +667,7 @@ def test_everything_that_is_published_keeps_its_schema(everything: Flow) -> None
     assert {"provisioned", "rejected", "skipped", "invited"} == {
         result["outcome"] for result in everything.results
     }
+    assert {"given-up", "parked"} < {code for _, code in everything.reasons}
 
 
 def test_everything_that_is_published_is_a_cloudevent_keyed_by_user(everything: Flow) -> None:
@@ -493,7 +693,7 @@ def test_each_record_is_one_line_of_log(caplog: pytest.LogCaptureFixture) -> Non
     """The line names record, event, user, outcome and duration, and no personal data."""
     flow = Flow()
 
-    with caplog.at_level("INFO", "keycloak_bridge.stages"):
+    with caplog.at_level("INFO", "keycloak_bridge.outlets"):
         flow.handle(event_of())
 
     (line,) = caplog.records

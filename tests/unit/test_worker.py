@@ -1,259 +1,299 @@
+"""One stage from its first record to its last."""
+
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import pytest
+from delivery_harness import P0, P1, RESULTS, TOPIC, Hand, at_of, policy
 
 from keycloak_bridge.core.errors import (
-    BridgeError,
     BrokerUnavailableError,
     ConfigError,
     KeycloakUnavailableError,
     PartitionRevokedError,
 )
 from keycloak_bridge.core.model import Message, Record, TopicPartition
-from keycloak_bridge.core.ports import Acknowledgement
-from keycloak_bridge.core.retry import RetryPolicy
-from keycloak_bridge.core.status import Status
-from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemorySource
-from keycloak_bridge.worker import Worker
+from keycloak_bridge.readiness import JOINING
 
-TOPIC = "user-events"
-P0 = TopicPartition(TOPIC, 0)
-P1 = TopicPartition(TOPIC, 1)
-LONGEST_S = 10_000.0
+DOWN = "Keycloak does not answer"
+PATIENCE_S = 30.0
+"""Only a hanging test waits so long."""
 
 
-class Recorder:
-    """A stage that remembers what it handled and fails as told."""
-
-    def __init__(self, broker: InMemoryBroker, clock: FakeClock) -> None:
-        self.handled: list[tuple[int, int]] = []
-        self.errors: dict[tuple[int, int], list[BridgeError]] = {}
-        self.after: Callable[[Record], None] = lambda _: None
-        self._broker = broker
-        self._clock = clock
-
-    def handle(self, record: Record) -> Sequence[Acknowledgement]:
-        at = (record.partition, record.offset)
-        if self.errors.get(at):
-            # time passes while a call fails, so that the back-off of the worker ends
-            self._clock.advance(60.0)
-            raise self.errors[at].pop(0)
-        self.handled.append(at)
-        self.after(record)
-        return (self._broker.publish(Message("user-results", record.key, b"{}")),)
-
-
-class Harness:
-    """A worker over a broker in memory."""
-
-    def __init__(self, *, partitions: int = 1) -> None:
-        self.broker = InMemoryBroker(partitions=partitions)
-        self.clock = FakeClock()
-        self.status = Status()
-        self.stage = Recorder(self.broker, self.clock)
-        self.source: InMemorySource = self.broker.source(TOPIC, "group")
-        self.stop = threading.Event()
-
-    def publish(self, *keys: int) -> None:
-        for key in keys:
-            self.broker.publish(Message(TOPIC, bytes([key]), b"{}"))
-
-    def run(self) -> None:
-        """Run until caught up; a lost clock tick would loop for ever, so each poll advances time."""
-        poll = self.source.poll
-
-        def ticking_poll(timeout_s: float) -> Sequence[Record]:
-            self.clock.advance(max(timeout_s, 0.01))
-            assert self.clock.monotonic() < LONGEST_S, "the worker does not end"
-            return poll(timeout_s)
-
-        self.source.poll = ticking_poll  # type: ignore[method-assign]
-        worker = Worker(
-            "provision",
-            self.source,
-            self.stage,
-            clock=self.clock,
-            status=self.status,
-            retry=RetryPolicy(),
-            jitter=lambda: 0.5,
-        )
-        worker.run(self.stop, self.source.end_offsets)
-
-    @property
-    def committed(self) -> dict[TopicPartition, int]:
-        return self.broker.commits["group"]
+def down(times: int) -> list[Exception]:
+    return [KeycloakUnavailableError(DOWN) for _ in range(times)]
 
 
 def test_everything_is_handled_in_order_and_committed() -> None:
     """Each record once, the commit behind the last one, the group left."""
-    harness = Harness()
-    harness.publish(0, 0, 0)
+    hand = Hand()
+    hand.publish(0, 0, 0)
 
-    harness.run()
+    hand.run()
 
-    assert [(0, 0), (0, 1), (0, 2)] == harness.stage.handled
-    assert {P0: 3} == harness.committed
-    assert harness.source.closed
+    assert [(0, 0), (0, 1), (0, 2)] == hand.handler.handled
+    assert {P0: 3} == hand.committed
+    assert hand.source.closed
 
 
 def test_an_error_that_can_pass_is_tried_until_it_works() -> None:
-    """The record stays at the head, nothing is skipped, and nothing after it is handled first."""
-    harness = Harness()
-    harness.publish(0, 0)
-    harness.stage.errors[0, 0] = [KeycloakUnavailableError("down") for _ in range(5)]
+    """The record stays at the head of its lane, nothing is skipped, and no later one of the lane comes first."""
+    hand = Hand()
+    hand.publish(0, 0)
+    hand.handler.errors[0, 0] = down(12)
 
-    harness.run()
+    hand.run()
 
-    assert [(0, 0), (0, 1)] == harness.stage.handled
-    assert {P0: 2} == harness.committed
-
-
-def test_a_problem_shows_while_it_lasts() -> None:
-    """The status names the outage, and forgets it afterwards."""
-    harness = Harness()
-    harness.publish(0)
-    harness.stage.errors[0, 0] = [KeycloakUnavailableError("Keycloak does not answer")]
-    seen: list[tuple[str, ...]] = []
-    harness.stage.after = lambda _: seen.append(harness.status.why_not_ready())
-
-    harness.run()
-
-    assert [("provision: Keycloak does not answer",)] == seen
-    assert () == harness.status.why_not_ready()
+    assert [(0, 0), (0, 1)] == hand.handler.handled
+    assert {P0: 2} == hand.committed
+    assert [] == hand.handler.given_up
 
 
 def test_a_fatal_error_stops_after_committing_what_is_done() -> None:
     """The record before the fatal one is committed, the fatal one is not."""
-    harness = Harness()
-    harness.publish(0, 0)
-    harness.stage.errors[0, 1] = [ConfigError("broken")]
+    hand = Hand()
+    hand.publish(0, 0)
+    hand.handler.errors[0, 1] = [ConfigError("broken")]
 
     with pytest.raises(ConfigError):
-        harness.run()
+        hand.run()
 
-    assert {P0: 1} == harness.committed
-    assert harness.source.closed
-
-
-def test_a_record_whose_results_are_lost_is_handled_again() -> None:
-    """Done means acknowledged: a failed acknowledgement repeats the record and does not commit it."""
-    harness = Harness()
-    harness.publish(0, 0)
-    harness.broker.publish_errors = [BrokerUnavailableError("gone")]
-
-    harness.run()
-
-    assert [(0, 0), (0, 1), (0, 0), (0, 1)] == harness.stage.handled
-    assert {P0: 2} == harness.committed
+    assert {P0: 1} == hand.committed
+    assert hand.source.closed
 
 
-def test_a_commit_during_a_rebalance_is_repeated() -> None:
-    """A refused commit loses nothing and repeats nothing while the partition stays ours."""
-    harness = Harness()
-    harness.publish(0)
-    harness.source.commit_errors = [PartitionRevokedError("rebalancing")]
+def test_done_means_acknowledged() -> None:
+    """A record whose result Kafka did not take is handled again, and is not committed before."""
+    hand = Hand()
+    hand.publish(0, 0)
+    hand.broker.publish_errors = [BrokerUnavailableError("gone")]
+    hand.turn()
+    hand.work(1)
+    hand.turn(2.0)
 
-    harness.run()
+    assert {P0: 0} == hand.committed
 
-    assert [(0, 0)] == harness.stage.handled
-    assert {P0: 1} == harness.committed
+    hand.settle_all()
 
-
-def test_a_revoked_partition_is_dropped_and_read_again_when_it_returns() -> None:
-    """Queued records of a revoked partition are not handled; they come again from the commit."""
-    harness = Harness(partitions=2)
-    harness.publish(0, 1, 0, 1)
-
-    def rebalance(record: Record) -> None:
-        if record.partition == 0 and record.offset == 0:
-            harness.source.revoke(P1)
-            harness.source.assign(P1)
-
-    harness.stage.after = rebalance
-    harness.stage.errors[1, 0] = [KeycloakUnavailableError("down")]
-
-    harness.run()
-
-    assert [(0, 0), (0, 1), (1, 0), (1, 1)] == harness.stage.handled
-    assert {P0: 2, P1: 2} == harness.committed
-
-
-def test_records_that_came_with_the_rebalance_are_not_lost() -> None:
-    """A poll can bring records of a partition that was taken away and given back inside it: they come again."""
-    harness = Harness()
-    harness.publish(0, 0)
-    poll = harness.source.poll
-    rebalances = [P0]
-
-    def rebalancing_poll(timeout_s: float) -> Sequence[Record]:
-        while rebalances:
-            partition = rebalances.pop()
-            harness.source.revoke(partition)
-            harness.source.assign(partition)
-        return poll(timeout_s)
-
-    harness.source.poll = rebalancing_poll  # type: ignore[method-assign]
-    harness.stage.errors[0, 0] = [KeycloakUnavailableError("down")]
-
-    harness.run()
-
-    assert [(0, 0), (0, 1)] == harness.stage.handled
-    assert {P0: 2} == harness.committed
-
-
-def test_stop_ends_after_the_record_in_hand() -> None:
-    """What is done is committed, the rest is left to the next run."""
-    harness = Harness()
-    harness.publish(0, 0, 0)
-    harness.stage.after = lambda _: harness.stop.set()
-
-    harness.run()
-
-    assert [(0, 0)] == harness.stage.handled
-    assert {P0: 1} == harness.committed
+    assert [(0, 0), (0, 0), (0, 1)] == hand.handler.handled
+    assert {P0: 2} == hand.committed
+    assert 2 == len(hand.broker.records(RESULTS))
 
 
 def test_retry_after_is_respected() -> None:
     """No attempt is made before the server's Retry-After has passed."""
-    harness = Harness()
-    harness.publish(0)
-    harness.stage.errors[0, 0] = [KeycloakUnavailableError("busy", retry_after_s=120.0)]
+    hand = Hand()
+    hand.publish(0)
+    hand.handler.errors[0, 0] = [KeycloakUnavailableError("busy", retry_after_s=120.0)]
     times: list[float] = []
-    harness.stage.after = lambda _: times.append(harness.clock.monotonic())
+    hand.handler.after = lambda _: times.append(hand.clock.monotonic())
 
-    harness.run()
+    hand.run()
 
-    assert times[0] >= 60.0 + 120.0
-
-
-def test_an_outage_while_idle_is_over_when_a_turn_goes_well() -> None:
-    """Kafka came back and nothing is in hand: the bridge is ready again, and a run to the end ends."""
-    harness = Harness()
-    harness.source.poll_errors = [BrokerUnavailableError("gone"), BrokerUnavailableError("gone")]
-
-    harness.run()
-
-    assert [] == harness.stage.handled
-    assert harness.source.closed
+    assert times[0] >= 120.0
 
 
-def test_an_outage_is_noticed_while_idle() -> None:
-    """A poll that brings nothing does not tell that Kafka is gone, so it is asked now and then."""
-    harness = Harness()
-    ends, failures, seen = harness.source.end_offsets, [True, True], []
+def test_markers_are_stepped_over() -> None:
+    """What no record stands for does not keep a run from its end, nor the commit from the end of the log."""
+    hand = Hand()
+    hand.broker.burn(TOPIC)
+    hand.publish(0)
+    hand.broker.burn(TOPIC)
 
-    def sometimes() -> Mapping[TopicPartition, int]:
-        seen.append(harness.status.why_not_ready())
-        if failures:
-            failures.pop()
-            raise BrokerUnavailableError("Kafka does not answer")
+    hand.run()
+
+    assert [(0, 1)] == hand.handler.handled
+    assert {P0: 3} == hand.committed
+
+
+def test_a_record_that_waits_holds_only_its_lane() -> None:
+    """The user's later event waits for it; those of all others do not, even in the same partition."""
+    hand = Hand()
+    hand.publish(0, 1, 0, 1)
+    hand.handler.errors[0, 0] = down(1)
+    hand.turn()
+    hand.work()
+
+    assert [(0, 1), (0, 3)] == hand.handler.handled
+
+    hand.settle_all(1)
+
+    assert [(0, 1), (0, 3), (0, 0), (0, 2)] == hand.handler.handled
+
+
+def test_the_commit_is_the_first_unfinished_record() -> None:
+    """Whatever is finished above it is noted beside it, and a restart skips exactly that."""
+    hand = Hand()
+    hand.publish(0, 1, 0, 1)
+    hand.handler.errors[0, 0] = down(1)
+    hand.turn()
+    hand.work()
+    hand.turn(2.0)
+
+    assert {P0: 0} == hand.committed
+
+    hand.source.revoke(P0, lost=True)  # as if the process had died here
+    again = Hand(broker=hand.broker)
+    again.source.assign(P0)
+    again.settle_all(1)
+
+    assert [(0, 0), (0, 2)] == again.handler.handled
+    assert {P0: 4} == again.committed
+
+
+def test_fetching_pauses_while_enough_is_in_hand() -> None:
+    """A full hand fetches nothing; it goes on when half of it is free, and the partition is at its end at last."""
+    hand = Hand(delivery=policy(max_records=4))
+    hand.publish(0, 1, 2, 3)
+    hand.turn()
+    hand.publish(4, 5)
+    seen = [(look.records, look.full) for look in (hand.turn(), hand.turn())]
+    hand.work(1)
+    seen.append((hand.turn().records, hand.turn().full))
+    hand.work(3)
+    hand.turn()
+    hand.settle_all()
+
+    assert [(4, True), (4, True), (3, True)] == seen
+    assert [(0, offset) for offset in range(6)] == hand.handler.handled
+    assert {P0: 6} == hand.committed
+
+
+def test_commits_come_every_second() -> None:
+    """Not with each record while more are in hand."""
+    hand = Hand()
+    hand.publish(0, 0, 0)
+    hand.turn()
+    hand.work(1)
+    hand.turn(0.5)
+    early = hand.committed
+    hand.work(1)
+    hand.turn(0.5)
+
+    assert {P0: 0} == early
+    assert {P0: 2} == hand.committed
+
+
+def test_many_finished_records_are_committed_at_once() -> None:
+    """So that a crash repeats a bounded number of them."""
+    hand = Hand(delivery=policy(max_records=4000))
+    hand.publish(*[0] * 600)
+    hand.turn()
+    hand.work(500)
+    hand.turn()
+
+    assert {P0: 500} == hand.committed
+
+
+def test_a_commit_in_a_rebalance_is_repeated() -> None:
+    """A refused commit loses nothing and repeats nothing while the partition stays ours."""
+    hand = Hand()
+    hand.publish(0)
+    hand.source.commit_errors = [PartitionRevokedError("rebalancing")]
+
+    hand.run()
+
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+    assert () == hand.problems()
+
+
+def test_a_run_to_the_end_counts_the_partitions_of_other_members() -> None:
+    """It ends when the group is through, not when this member is."""
+    other = Hand(partitions=2)
+    hand = Hand(broker=other.broker)
+    other.publish(0, 1)
+    other.turn()
+    asked: list[dict[TopicPartition, int]] = []
+    ends = hand.source.end_offsets
+
+    def watched() -> Mapping[TopicPartition, int]:
+        asked.append(hand.committed)
+        if hand.committed.get(P1) == 1:
+            other.work()
+            other.turn(2.0)
         return ends()
 
-    harness.source.end_offsets = sometimes  # type: ignore[method-assign]
+    hand.source.end_offsets = watched  # type: ignore[method-assign]
 
-    harness.run()
+    hand.run()
 
-    assert ("provision: Kafka does not answer",) in seen
-    assert () == harness.status.why_not_ready()
+    assert {P0: 0, P1: 1} in asked
+    assert {P0: 1, P1: 1} == hand.committed
+    assert [(1, 0)] == hand.handler.handled
+
+
+def test_not_ready_before_the_group_is_settled() -> None:
+    """A stage that only joins says so, and is ready after its first look at Kafka as a member."""
+    hand = Hand()
+    seen: list[tuple[str, ...]] = []
+    settled = [False, False]
+
+    def joined() -> bool:
+        seen.append(hand.problems())
+        return settled.pop() if settled else True
+
+    hand.source.joined = joined  # type: ignore[method-assign]
+
+    hand.run()
+
+    assert (f"provision: {JOINING}",) == seen[0]
+    assert () == hand.problems()
+
+
+def test_lanes_run_side_by_side() -> None:
+    """As many records at once as there are workers, each of another user."""
+    hand = Hand(workers=3, partitions=2)
+    meeting = threading.Barrier(3)
+    hand.handler.before = lambda _: _meet(meeting)
+    hand.publish(0, 1, 2)
+
+    hand.run()
+
+    assert {P0: 2, P1: 1} == hand.committed
+    assert not meeting.broken
+
+
+def test_records_of_a_lane_never_overlap_and_never_swap() -> None:
+    """Whatever the threads do: one record of a user at a time, in their order."""
+    hand = Hand(workers=4)
+    busy: set[bytes | None] = set()
+    overlaps: list[Record] = []
+
+    def begin(record: Record) -> None:
+        if record.key in busy:
+            overlaps.append(record)
+        busy.add(record.key)
+
+    hand.handler.before = begin
+    hand.handler.after = lambda record: busy.discard(record.key)
+    hand.publish(*[number % 3 for number in range(300)])
+
+    hand.run()
+
+    assert [] == overlaps
+    assert 300 == len(hand.handler.handled)
+    for user in range(3):
+        mine = [at for at in hand.handler.handled if at[1] % 3 == user]
+        assert sorted(mine) == mine
+
+
+def test_the_real_crew_waits_for_work_and_for_time() -> None:
+    """Threads that found nothing to do are woken by what is published later, and by the end of a back-off."""
+    hand = Hand(workers=2)
+    handled = threading.Event()
+    hand.handler.errors[0, 0] = down(1)
+    hand.handler.after = lambda record: handled.set() if at_of(record) == (0, 0) else None
+    thread = threading.Thread(target=hand.run, kwargs={"to_the_end": False})
+    thread.start()
+    hand.broker.publish(Message(TOPIC, b"late", b"{}"))
+    handled.wait(PATIENCE_S)
+    hand.stop.set()
+    thread.join(PATIENCE_S)
+
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+
+
+def _meet(meeting: threading.Barrier) -> None:
+    meeting.wait(PATIENCE_S)

@@ -1,9 +1,10 @@
-"""How a worker ends, or does not, while Kafka is in trouble."""
+"""How a stage ends, or does not."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import pytest
+from delivery_harness import P0, Hand, Pending
 
 from keycloak_bridge.core.errors import (
     BridgeError,
@@ -12,117 +13,227 @@ from keycloak_bridge.core.errors import (
     DeadLetterError,
     PartitionRevokedError,
 )
-from keycloak_bridge.core.model import Message, Record, TopicPartition
+from keycloak_bridge.core.model import Record, TopicPartition
 from keycloak_bridge.core.ports import Acknowledgement
-from keycloak_bridge.core.retry import RetryPolicy
-from keycloak_bridge.core.status import Status
-from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemorySource
-from keycloak_bridge.worker import Worker
 
-TOPIC = "user-events"
-P0 = TopicPartition(TOPIC, 0)
+PATIENCE_S = 30.0
+"""Only a hanging test waits so long."""
+
+Held = Callable[[TopicPartition], bool]
 
 
-class Failing:
-    """An acknowledgement that never comes."""
+def polling(hand: Hand, during: Callable[[], None]) -> None:
+    """Have `during` called at each poll."""
+    poll = hand.source.poll
 
-    def __init__(self, error: BridgeError) -> None:
-        self._error = error
+    def watched(timeout_s: float, held: Held) -> Sequence[Record]:
+        during()
+        return poll(timeout_s, held)
 
-    def wait(self, timeout_s: float) -> None:
-        raise self._error
+    hand.source.poll = watched  # type: ignore[method-assign]
 
 
-class Harness:
-    """A worker over a broker in memory, whose clock moves with every poll."""
+def test_stop_ends_after_the_record_in_hand() -> None:
+    """What is done is committed, the rest is left to the next run."""
+    hand = Hand()
+    hand.publish(0, 0, 0)
+    hand.handler.after = lambda _: hand.stop.set()
 
-    def __init__(self, count: int = 1) -> None:
-        self.broker = InMemoryBroker()
-        for _ in range(count):
-            self.broker.publish(Message(TOPIC, b"k", b"{}"))
-        self.clock = FakeClock()
-        self.status = Status()
-        self.stop = threading.Event()
-        self.source: InMemorySource = self.broker.source(TOPIC, "group")
-        self.handled: list[int] = []
-        self.answer: Callable[[Record], Sequence[Acknowledgement]] = lambda _: ()
-        self.turns = 0
+    hand.run(per_poll=1, to_the_end=False)
 
-    def handle(self, record: Record) -> Sequence[Acknowledgement]:
-        self.handled.append(record.offset)
-        return self.answer(record)
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+    assert hand.source.closed
 
-    def run(self) -> None:
-        poll = self.source.poll
 
-        def ticking(timeout_s: float) -> Sequence[Record]:
-            self.turns += 1
-            assert self.turns < 1000, "the worker does not end"
-            self.clock.advance(max(timeout_s, 60.0))
-            return poll(timeout_s)
+def test_what_is_being_written_may_end() -> None:
+    """The last answers come while the stage drains, and are committed."""
+    hand = Hand()
+    hand.publish(0, 0)
+    answer = Pending()
+    hand.handler.answer = lambda _: (answer,)
+    hand.handler.after = lambda _: hand.stop.set()
+    polls: list[int] = []
 
-        self.source.poll = ticking  # type: ignore[method-assign]
-        Worker(
-            "provision",
-            self.source,
-            self,
-            clock=self.clock,
-            status=self.status,
-            retry=RetryPolicy(),
-            jitter=lambda: 0.5,
-        ).run(self.stop, self.source.end_offsets)
+    def during() -> None:
+        polls.append(hand.delivery.running())
+        if 3 == sum(polls):
+            answer.arrive()
+
+    polling(hand, during)
+
+    hand.run(to_the_end=False)
+
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+
+
+def test_the_membership_is_proven_while_the_stage_drains() -> None:
+    """What is being written could not be written to its end without that."""
+    hand = Hand(drain_s=60.0)
+    hand.publish(0)
+    answer = Pending()
+    hand.handler.answer = lambda _: (answer,)
+    hand.turn()
+    task = hand.delivery.try_take()
+    assert task is not None
+    hand.crew.do(task)
+    hand.stop.set()
+    allowed: list[bool] = []
+
+    def during() -> None:
+        allowed.append(hand.delivery.may_write(task))
+        if hand.clock.monotonic() > 30.0:
+            answer.arrive()
+
+    polling(hand, during)
+
+    hand.run(to_the_end=False)
+
+    assert all(allowed)
+    assert {P0: 1} == hand.committed
+
+
+@pytest.mark.parametrize("kafka_answers", [True, False], ids=["Kafka up", "Kafka down"])
+def test_draining_ends_at_its_deadline(kafka_answers: bool) -> None:
+    """A call that hangs does not hold up the end; its record is not committed."""
+    hand = Hand(drain_s=5.0)
+    hand.publish(0)
+    hand.handler.answer = lambda _: (Pending(),)
+
+    def begin_to_stop(_: Record) -> None:
+        hand.stop.set()
+        if not kafka_answers:
+            hand.source.poll_errors += [BrokerUnavailableError("gone")] * 20
+
+    hand.handler.after = begin_to_stop
+
+    hand.run(to_the_end=False)
+
+    assert {P0: 0} == hand.committed
+    assert 5.0 <= hand.clock.monotonic() < 10.0
+    assert hand.source.closed
+
+
+def test_what_is_being_written_may_end_although_kafka_is_away() -> None:
+    """Keycloak's answer is worth waiting for all the same."""
+    hand = Hand(workers=1, drain_s=PATIENCE_S)
+    hand.publish(0)
+    begun, go = threading.Event(), threading.Event()
+
+    def slowly(_: Record) -> None:
+        begun.set()
+        go.wait(PATIENCE_S)
+
+    def during() -> None:
+        if begun.is_set():
+            hand.stop.set()
+        if hand.delivery._stopping and not go.is_set():
+            go.set()
+            raise BrokerUnavailableError("gone")
+
+    hand.handler.before = slowly
+    hand.handler.answer = lambda _: ()
+    polling(hand, during)
+
+    hand.run(to_the_end=False)
+
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+
+
+def test_what_is_fetched_while_draining_is_not_skipped() -> None:
+    """A poll that brings a record all the same moves the position, but not the commit."""
+    hand = Hand()
+    hand.publish(0)
+    answer = Pending()
+    hand.handler.answer = lambda _: (answer,)
+    hand.handler.after = lambda _: hand.stop.set()
+    poll = hand.source.poll
+
+    def greedy(timeout_s: float, held: Held) -> Sequence[Record]:
+        if not hand.stop.is_set():
+            return poll(timeout_s, held)
+        hand.publish(1)
+        answer.arrive()
+        return poll(timeout_s, lambda _: False)
+
+    hand.source.poll = greedy  # type: ignore[method-assign]
+
+    hand.run(to_the_end=False)
+
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+
+
+def test_the_crew_goes_home() -> None:
+    """No thread of a stage is left once it has ended."""
+    hand = Hand(workers=3)
+    hand.publish(0, 1)
+
+    hand.run()
+
+    assert [] == [one for one in threading.enumerate() if one.name.startswith("provision-")]
+
+
+def test_an_ended_stage_is_not_expected_any_more() -> None:
+    """Neither its turns nor its problems are."""
+    hand = Hand()
+
+    hand.run()
+
+    assert ({}, {}) == (hand.status.beats, hand.status.problems)
 
 
 @pytest.mark.parametrize("question", ["committed", "end_offsets"])
 def test_an_outage_while_looking_for_the_end_is_waited_for(question: str) -> None:
     """The run goes on until Kafka answers, and then ends as ever."""
-    harness = Harness()
-    answer: Callable[[], Mapping[TopicPartition, int]] = getattr(harness.source, question)
-    errors = [BrokerUnavailableError("gone"), BrokerUnavailableError("gone")]
+    hand = Hand()
+    hand.publish(0)
+    answer: Callable[[], Mapping[TopicPartition, int]] = getattr(hand.source, question)
+    errors = [BrokerUnavailableError("gone"), PartitionRevokedError("rebalancing")]
 
     def failing() -> Mapping[TopicPartition, int]:
-        if errors:
+        if errors and hand.committed.get(P0):
             raise errors.pop()
         return answer()
 
-    setattr(harness.source, question, failing)
+    setattr(hand.source, question, failing)
 
-    harness.run()
+    hand.run()
 
-    assert ([0], {P0: 1}) == (harness.handled, harness.broker.commits["group"])
-    assert harness.source.closed
+    assert ([], [(0, 0)], {P0: 1}) == (errors, hand.handler.handled, hand.committed)
+    assert hand.source.closed
 
 
-def test_a_commit_that_fails_at_the_end_is_no_failure() -> None:
+def test_a_kafka_that_is_away_at_the_end_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was done is done; the next member handles it once more."""
-    harness = Harness()
-    harness.source.commit_errors = [BrokerUnavailableError("gone")] * 100
+    hand = Hand()
+    hand.publish(0)
+    monkeypatch.setattr(hand.source, "close", _unreachable)
 
     def stopping(_: Record) -> Sequence[Acknowledgement]:
-        harness.stop.set()
+        hand.source.commit_errors = [BrokerUnavailableError("gone")] * 100
+        hand.stop.set()
         return ()
 
-    harness.answer = stopping
+    hand.handler.answer = stopping
 
-    harness.run()
+    hand.run()
 
-    assert {} == harness.broker.commits["group"]
-    assert harness.source.closed
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 0} == hand.committed
 
 
 def test_a_group_that_cannot_be_left_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """The brokers will notice by themselves."""
-    harness = Harness()
+    hand = Hand()
+    hand.publish(0)
+    monkeypatch.setattr(hand.source, "close", _unreachable)
 
-    def close() -> None:
-        raise BrokerUnavailableError("gone")
+    hand.run()
 
-    monkeypatch.setattr(harness.source, "close", close)
-
-    harness.run()
-
-    assert {P0: 1} == harness.broker.commits["group"]
+    assert {P0: 1} == hand.committed
 
 
 @pytest.mark.parametrize(
@@ -132,22 +243,46 @@ def test_an_acknowledgement_that_never_can_come_stops_before_the_commit(
     error: BridgeError,
 ) -> None:
     """The record is not committed past, and the error is the one that is raised."""
-    harness = Harness(count=3)
-    harness.answer = lambda record: (Failing(error),) if record.offset == 1 else ()
+    hand = Hand()
+    hand.publish(0, 0, 0)
+    refused = Pending()
+    hand.handler.answer = lambda record: (refused,) if record.offset == 1 else ()
+    polling(hand, lambda: refused.arrive(error))
 
     with pytest.raises(BridgeError) as caught:
-        harness.run()
+        hand.run()
 
     assert error is caught.value
-    assert harness.broker.commits["group"].get(P0, 0) <= 1
-    assert harness.source.closed
+    assert {P0: 1} == hand.committed
+    assert [(0, 0), (0, 1)] == hand.handler.handled
+    assert hand.source.closed
 
 
-def test_a_rebalance_during_a_poll_is_no_failure() -> None:
-    """The next turn goes on."""
-    harness = Harness()
-    harness.source.poll_errors = [PartitionRevokedError("rebalancing")]
+def test_a_consumer_that_is_refused_ends_the_stage() -> None:
+    """No waiting helps against missing rights."""
+    hand = Hand()
+    hand.source.poll_errors = [BrokerAccessError("not allowed")]
 
-    harness.run()
+    with pytest.raises(BrokerAccessError):
+        hand.run()
 
-    assert ([0], {P0: 1}) == (harness.handled, harness.broker.commits["group"])
+    assert hand.source.closed
+
+
+def test_a_broken_crew_ends_the_stage() -> None:
+    """A fault outside of any record comes out of the poll thread, and no record is passed over."""
+    hand = Hand(workers=1)
+    hand.publish(0)
+    fault = RuntimeError("broken")
+    hand.handler.errors[0, 0] = [ValueError("x")] * 100
+    hand.handler.give_up_errors = [fault]
+
+    with pytest.raises(RuntimeError) as caught:
+        hand.run()
+
+    assert fault is caught.value
+    assert {P0: 0} == hand.committed
+
+
+def _unreachable() -> None:
+    raise BrokerUnavailableError("gone")

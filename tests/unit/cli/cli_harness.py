@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,7 @@ from stage_harness import event_of
 
 from keycloak_bridge import bridge
 from keycloak_bridge.cli.main import app
-from keycloak_bridge.core.model import Invitation
-from keycloak_bridge.core.model import Result as News
-from keycloak_bridge.core.ports import Acknowledgement
-from keycloak_bridge.interpretation import Interpretation
-from keycloak_bridge.inviter import Inviter
-from keycloak_bridge.provisioner import Provisioner, Trace, ignore
+from keycloak_bridge.patience import wait_out
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 
@@ -31,12 +26,16 @@ class Bench:
         self.folder = folder
         self.monkeypatch = monkeypatch
         self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
+        self.clock = FakeClock()
         monkeypatch.setenv("KEYCLOAK_BRIDGE_KEYCLOAK_REALM", "acme")
         monkeypatch.setenv("KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET", SECRET)
         # the process of the tests keeps its own logs and signals
         monkeypatch.setattr("keycloak_bridge.logs.configure_logging", lambda **_: None)
         monkeypatch.setattr(signal, "signal", lambda *_: None)
-        monkeypatch.setattr(bridge, "direct_provisioner", self._provisioner)
+        monkeypatch.setattr(bridge, "SystemClock", lambda: self.clock)
+        monkeypatch.setattr(bridge, "keycloak_admin", lambda *_: None)
+        monkeypatch.setattr(bridge, "KeycloakUserDirectory", lambda *_: self.keycloak)
+        monkeypatch.setattr(bridge, "wait_out", partial(wait_out, sleep=self.clock.advance))
 
     def run(self, *arguments: str, stdin: str | bytes = "") -> Result:
         """Run `keycloak-bridge` with these arguments; no command may show a traceback or the secret."""
@@ -54,27 +53,6 @@ class Bench:
     def calls(self, *names: str) -> list[str]:
         """Return those calls to Keycloak that are among `names`."""
         return [call for call in self.keycloak.calls if call in names]
-
-    def _provisioner(
-        self,
-        interpretation: Interpretation,
-        *,
-        trace: Trace = ignore,
-        invited: Callable[[News], None] = lambda _: None,
-    ) -> Provisioner:
-        inviter = Inviter(self.keycloak)
-
-        def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
-            invited(inviter.invite(invitation).result)
-            return ()
-
-        return Provisioner(
-            self.keycloak,
-            invite,
-            FakeClock(),
-            reserved=interpretation.mapping.reserved,
-            trace=trace,
-        )
 
 
 __all__ = ["SECRET", "Bench", "event_of"]

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_harness import Bench, event_of
@@ -108,6 +109,17 @@ def test_an_event_out_of_scope_says_why(bench: Bench) -> None:
     assert () == bench.keycloak.users()
 
 
+def test_an_ignored_type_is_ignored(bench: Bench) -> None:
+    """It is decoded and left alone."""
+    order = event_of(type="order.placed", data={"email": ...})
+
+    result = bench.run("--set", "events.ignore_types=order.placed", "apply", bench.file(order))
+
+    assert (0, []) == (result.exit_code, bench.keycloak.calls)
+    assert ["decoded", "result"] == steps(result.stdout)
+    assert "ignored: its type is in events.ignore_types" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("call", "error"),
     [
@@ -128,6 +140,49 @@ def test_what_may_pass_ends_the_command(
     assert 3 == result.exit_code
     assert all(part in result.stderr for part in (error.message, str(error.remedy)))
     assert (0, 1) == (again.exit_code, len(bench.keycloak.mails))
+
+
+def two_users() -> list[dict[str, Any]]:
+    """Return an event for each of two users."""
+    return [
+        event_of(user_id, f"event-{user_id}", data={"email": f"{user_id}@acme.example"})
+        for user_id in ("u-1", "u-2")
+    ]
+
+
+def test_the_pace_of_mails_is_kept_and_said(bench: Bench) -> None:
+    """Whoever brings many users by hand sees why it takes its time."""
+    result = bench.run("--set", "invite.pace=0.1/s", "apply", bench.file(*two_users()))
+
+    assert (0, 2, 10.0) == (result.exit_code, len(bench.keycloak.mails), bench.clock.monotonic())
+    assert 1 == steps(result.stdout).count("waiting")
+    assert "10.0 s: the pace of invitations is kept" in result.stdout
+
+
+def test_a_pace_that_is_too_slow_ends_the_command(bench: Bench) -> None:
+    """Exit 3 and the time that is left; applying again later sends what is due."""
+    file = bench.file(*two_users())
+
+    result = bench.run("--set", "invite.pace=0.01/s", "apply", file)
+    again = bench.run("--set", "invite.pace=0.01/s", "apply", file)
+
+    assert 3 == result.exit_code
+    assert "the pace of invitations is kept; it would take 100 s more" in result.stderr
+    assert (0, 2) == (again.exit_code, len(bench.keycloak.mails))
+
+
+def test_a_mail_that_may_be_on_its_way_is_waited_for(bench: Bench) -> None:
+    """An apply that died while it sent leaves a mark; the next one asks Keycloak once the mail has settled."""
+    lost = KeycloakUnavailableError("the answer got lost", status=504)
+    bench.keycloak.fail("execute_actions_email", lost, after_effect=True)
+    file = bench.file(event_of())
+    bench.run("apply", file)
+
+    result = bench.run("--set", "invite.settle=5 minutes", "apply", file)
+
+    assert 0 == result.exit_code
+    assert "300.0 s: a mail that got no answer may still be on its way" in result.stdout
+    assert (1, 300.0) == (len(bench.keycloak.mails), bench.clock.monotonic())
 
 
 def test_help_teaches(bench: Bench) -> None:

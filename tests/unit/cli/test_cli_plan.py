@@ -135,6 +135,19 @@ def test_an_event_out_of_scope_is_skipped(bench: Bench) -> None:
     assert [] == bench.keycloak.calls
 
 
+def test_an_ignored_type_is_ignored(bench: Bench) -> None:
+    """As `run` does it: no schema and no Keycloak is asked, and nothing is refused."""
+    order = event_of(type="order.placed", data={"email": ...})
+
+    result = bench.run(
+        *("--set", "events.ignore_types=order.placed", "plan", bench.file(order, order))
+    )
+
+    assert (0, []) == (result.exit_code, bench.keycloak.calls)
+    assert "events.ndjson:1: ignored user u-1 (events.ignore_types)" in result.stdout
+    assert "2 ignored" == result.stdout.splitlines()[-1]
+
+
 def test_standard_input_is_a_file_too(bench: Bench) -> None:
     """`-` reads what is piped in."""
     result = bench.run("plan", "-", stdin=json.dumps(event_of()))

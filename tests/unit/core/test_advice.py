@@ -53,11 +53,19 @@ BUILT_FROM_PARTS = frozenset(
 
 
 def sources() -> Iterator[ast.Module]:
-    """Yield every module of the package that takes part in the flow."""
+    """Yield every module of the package that takes part in the flow and knows errors; other things have codes too."""
     root = Path(keycloak_bridge.__file__).parent
     for path in sorted(root.rglob("*.py")):
         if not {"sandbox", "cli", "testing"} & set(path.relative_to(root).parts):
-            yield ast.parse(path.read_text(encoding="utf-8"))
+            module = ast.parse(path.read_text(encoding="utf-8"))
+            if path.name == "errors.py" or "errors" in imported(module):
+                yield module
+
+
+def imported(module: ast.Module) -> set[str]:
+    """Return the last words of the modules that `module` imports from."""
+    froms = [node for node in ast.walk(module) if isinstance(node, ast.ImportFrom)]
+    return {(node.module or "").rpartition(".")[2].rpartition("_")[2] for node in froms}
 
 
 def text(node: ast.expr | None) -> Iterator[str]:

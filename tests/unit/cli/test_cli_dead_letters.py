@@ -1,0 +1,286 @@
+"""`dead-letters list` and `show`."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from letter_bench import LetterBench, without_header
+from letter_cases import NOON, letter_record, stored
+from stage_harness import DEAD_LETTERS, INVITATIONS, PLANTED, STRUCTURED, event_of
+
+from keycloak_bridge.cli import letter_options
+from keycloak_bridge.core.errors import BrokerUnavailableError, Violation
+from keycloak_bridge.core.events import EnvelopeRules
+from keycloak_bridge.core.letters import mark_message, read_letter, replay_message
+from keycloak_bridge.core.model import Record
+
+BAD_MAIL = Violation("/data/email", "format", "must be an e-mail address")
+
+
+def mark(record: Record, place: tuple[int, int]) -> Record:
+    """Return the mark that the letter `record` was replayed."""
+    letter = read_letter(record, EnvelopeRules())
+    assert letter is not None
+    return stored(mark_message(letter, record, time=NOON), place)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LetterBench:
+    """An empty topic; no realm is needed for it."""
+    monkeypatch.setattr(letter_options, "now", lambda: datetime(2026, 11, 2, 14, tzinfo=UTC))
+    opened = LetterBench(tmp_path, monkeypatch)
+    monkeypatch.delenv("KEYCLOAK_BRIDGE_KEYCLOAK_REALM")
+    monkeypatch.delenv("KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET")
+    return opened
+
+
+def listed(bench: LetterBench, *words: str) -> list[str]:
+    """Return the places that `list` tells."""
+    result = bench.run("dead-letters", "list", "--format", "json", *words)
+    assert 0 == result.exit_code, result.output
+    return [json.loads(line)["letter"] for line in result.stdout.splitlines()]
+
+
+def test_open_letters_are_listed_with_codes_and_ids_only(bench: LetterBench) -> None:
+    """One row each, the oldest first, and the totals; nothing of the person."""
+    replayed = letter_record((0, 0))
+    bench.letters(
+        replayed,
+        letter_record((3, 42), event=event_of("u-2", "event-2"), code="conflict", minutes=2),
+        letter_record((3, 41), minutes=1, origin=(2, 7)),
+        mark(replayed, (0, 1)),
+    )
+
+    result = bench.run("dead-letters", "list")
+
+    heading, first, second, _, totals = result.stdout.splitlines()
+    assert 0 == result.exit_code
+    assert ["letter", "time", "code", "event", "type", "user", "attempts", "from", "state"] == heading.split()  # fmt: skip
+    assert ["3/41", "2026-11-02T12:01:00Z", "schema-violation", "user.created", "u-1", "1", "user-events/2@7", "open"] == first.split()  # fmt: skip
+    assert ["3/42", "conflict", "u-2"] == [second.split()[at] for at in (0, 2, 4)]
+    assert "2 dead letters open: 1 conflict, 1 schema-violation" == totals
+    assert not [one for one in PLANTED if one in result.output]
+    assert 0 == bench.open
+
+
+def test_replayed_letters_are_listed_on_demand(bench: LetterBench) -> None:
+    """Each says which it is."""
+    replayed = letter_record((0, 0))
+    bench.letters(replayed, letter_record((0, 5), minutes=1), mark(replayed, (0, 9)))
+
+    result = bench.run("dead-letters", "list", "--all")
+
+    assert ["replayed", "open"] == [line.split()[-1] for line in result.stdout.splitlines()[1:3]]
+    assert "2 dead letters, 1 of them open: 2 schema-violation" == result.stdout.splitlines()[-1]
+
+
+def test_json_is_one_object_a_line(bench: LetterBench) -> None:
+    """Everything that the table says, and the stage and the event's id."""
+    bench.letters(letter_record((3, 41)))
+
+    told = json.loads(bench.run("dead-letters", "list", "--format", "json").stdout)
+
+    assert {
+        "letter": "3/41",
+        "time": "2026-11-02T12:00:00.000000Z",
+        "code": "schema-violation",
+        "stage": "schema",
+        "eventId": "event-1",
+        "eventType": "user.created",
+        "userId": "u-1",
+        "attempts": 1,
+        "topic": "user-events",
+        "partition": 3,
+        "offset": 4711,
+        "state": "open",
+    } == told
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), ["0/0", "0/1", "0/2"]),
+        (("--code", "conflict"), ["0/1"]),
+        (("--code", "conflict", "--code", "schema-violation"), ["0/0", "0/1"]),
+        (("--user", "u-2"), ["0/1"]),
+        (("--type", "user.created"), ["0/0", "0/1"]),
+        (("--type", "user.invitation.due"), ["0/2"]),
+        (("--stage", "invite"), ["0/2"]),
+        (("--since", "2026-11-02T12:30:00Z"), ["0/1", "0/2"]),
+        (("--since", "2026-11-02T13:30+01:00"), ["0/1", "0/2"]),
+        (("--since", "2026-11-02T12:30"), ["0/1", "0/2"]),
+        (("--since", "1 hour 30 minutes"), ["0/1", "0/2"]),
+        (("--until", "2026-11-02T12:30:00Z"), ["0/0"]),
+        (("--since", "PT1H30M", "--until", "30 minutes"), ["0/1"]),
+        (("--since", "2026-11-03"), []),
+    ],
+)
+def test_filters_say_which_letters_are_meant(
+    bench: LetterBench, words: tuple[str, ...], expected: list[str]
+) -> None:
+    """They stand together; times are ISO 8601 or ages."""
+    invitation = event_of("u-3", "event-3", type="user.invitation.due")
+    bench.letters(
+        letter_record((0, 0)),
+        letter_record((0, 1), event=event_of("u-2"), code="conflict", minutes=60),
+        letter_record((0, 2), event=invitation, topic=INVITATIONS, stage="invite", code="not-found", minutes=100),
+    )  # fmt: skip
+
+    assert expected == listed(bench, *words)
+
+
+def test_no_letter_is_said(bench: LetterBench) -> None:
+    """Exit 0, in words; JSON is empty."""
+    nothing = bench.run("dead-letters", "list")
+    filtered = bench.run("dead-letters", "list", "--all", "--code", "x")
+
+    assert (0, 0) == (nothing.exit_code, filtered.exit_code)
+    assert "there is no open dead letter\n" == nothing.stdout
+    assert "there is no dead letter that is meant\n" == filtered.stdout
+    assert [] == listed(bench)
+
+
+def test_records_of_others_are_counted(bench: LetterBench) -> None:
+    """They are no letters and break nothing; the count stands apart from the output."""
+    bench.letters(Record(DEAD_LETTERS, 0, 0, 0, None, None), letter_record((0, 1)))
+
+    result = bench.run("dead-letters", "list", "--format", "json")
+
+    assert 1 == len(result.stdout.splitlines())
+    assert "1 records of the topic are no dead letters" in result.stderr
+
+
+def test_forged_headers_cannot_reach_the_terminal(bench: LetterBench) -> None:
+    """Escapes of a terminal are shown, not obeyed."""
+    bench.letters(letter_record((0, 0), code="\x1b[2Jcleared"))
+
+    assert "\x1b" not in bench.run("dead-letters", "list").stdout
+    assert "\\x1b[2Jcleared" in bench.run("dead-letters", "list").stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "--since", "yesterday"),
+        ("list", "--stage", "nowhere"),
+        ("list", "--format", "xml"),
+        ("show",),
+        ("show", "41"),
+        ("show", "3/41"),
+    ],
+)
+def test_wrong_usage_is_told(bench: LetterBench, words: tuple[str, ...]) -> None:
+    """Exit 2 and a sentence."""
+    result = bench.run("dead-letters", *words)
+
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert result.stderr
+
+
+def test_a_kafka_that_is_away_is_a_sentence(bench: LetterBench) -> None:
+    """Exit 3 with the remedy."""
+    bench.error = BrokerUnavailableError("Kafka does not answer", remedy="start it")
+
+    result = bench.run("dead-letters", "list")
+
+    assert 3 == result.exit_code
+    assert "start it" in result.stderr
+
+
+def test_show_marks_each_broken_rule(bench: LetterBench) -> None:
+    """Reasons, headers, key and the whole body, personal data included."""
+    violations = (BAD_MAIL, Violation("/user/firstName", "length", "is too long"))
+    headers = (*STRUCTURED, ("trace", b"\x00\xff"), ("none", None))
+    event = event_of(data={"email": "nobody"})
+    bench.letters(letter_record((3, 41), event=event, violations=violations, headers=headers))
+
+    result = bench.run("dead-letters", "show", "3/41")
+
+    assert 0 == result.exit_code
+    assert '    "email": "nobody",   ← /data/email: must be an e-mail address (format)' in result.stdout.splitlines()  # fmt: skip
+    assert "  /user/firstName: is too long (length)" in result.stdout.splitlines()
+    words = " ".join(result.stdout.split())
+    for fact in (
+        "letter 3/41",
+        "topic user-events",
+        "partition 3",
+        "offset 4711",
+        "code schema-violation",
+        "message the data breaks its schema",
+        "attempts 1",
+        "trace \\x00\\xff",
+        "none null",
+        "Key: u-1",
+        PLANTED[1],
+    ):
+        assert fact in words
+    assert "errors" not in words
+    assert 0 == bench.open
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b"\xff\x1b[2J", "\\xff\\x1b[2J"),
+        (b"{" + b"x" * 3000, "… and 953 bytes more"),
+        (b"\x00\x00\x00\x00\x07" + b'{"email":1}', '  "email": 1   ← /data/email'),
+        (b"", "Body: none"),
+    ],
+)
+def test_show_shows_any_bytes(bench: LetterBench, body: bytes, shown: str) -> None:
+    """What is no JSON is an escaped excerpt, with the broken rules below it."""
+    bench.letters(letter_record((0, 0), event=body, violations=(BAD_MAIL,)))
+
+    result = bench.run("dead-letters", "show", "0/0")
+
+    assert shown in result.stdout
+    assert "\x1b" not in result.stdout
+    assert "/data/email: must be an e-mail address (format)" in result.stdout
+
+
+def test_show_tells_a_replay_that_failed_again(bench: LetterBench) -> None:
+    """From which letter it came stands apart from the record's own headers."""
+    first = letter_record((3, 41))
+    letter = read_letter(first, EnvelopeRules())
+    assert letter is not None
+    again = replay_message(letter, first, no_invite=False)
+    bench.letters(letter_record((3, 50), headers=again.headers))
+
+    lines = bench.run("dead-letters", "show", "3/50").stdout.splitlines()
+
+    at = lines.index("Replay that failed again")
+    assert ["kb-replay-of", "3/41"] == lines[at + 1].split()
+    assert "  attempts        2" in lines
+
+
+def test_show_shows_what_the_bridge_did_not_write(bench: LetterBench) -> None:
+    """An errors header that is no list is shown as it is."""
+    record = without_header(letter_record((0, 0)), "kb-dlq-code")
+    strange = Record(DEAD_LETTERS, 0, 1, 0, None, b"1", (("kb-dlq-errors", b'[{"x":1}]'),))
+    bench.letters(record, strange)
+
+    assert 0 == bench.run("dead-letters", "show", "0/0").exit_code
+    assert '[{"x":1}]' in bench.run("dead-letters", "show", "0/1").stdout
+
+
+def test_a_mark_is_no_letter(bench: LetterBench) -> None:
+    """Exit 2, and the sentence says what stands there."""
+    record = letter_record((0, 0))
+    bench.letters(record, mark(record, (0, 1)))
+
+    result = bench.run("dead-letters", "show", "0/1")
+
+    assert 2 == result.exit_code
+    assert "0/1 is no dead letter but the mark" in result.stderr
+
+
+def test_help_says_what_is_personal(bench: LetterBench) -> None:
+    """`list` shows none of it, `show` does on purpose."""
+    show, listing = (
+        " ".join(bench.run("dead-letters", name, "--help").stdout.split())
+        for name in ("show", "list")
+    )
+
+    assert "on your terminal on purpose" in show
+    assert "no personal data" in listing

@@ -1,0 +1,374 @@
+"""`dead-letters replay`: which, in which order, once, and what would become of them."""
+
+from pathlib import Path
+
+import pytest
+from letter_bench import LetterBench
+from letter_cases import NOON, letter_record
+from stage_harness import DEAD_LETTERS, EVENTS, INVITATIONS, STRUCTURED, event_of
+
+from keycloak_bridge.cli import letter_replay
+from keycloak_bridge.core.contracts import invitation_message
+from keycloak_bridge.core.errors import KeycloakUnavailableError
+from keycloak_bridge.core.events import EnvelopeRules
+from keycloak_bridge.core.letters import read_letter, replay_message
+from keycloak_bridge.core.model import Invitation, InvitationTerms, Record
+
+REPLAY = ("dead-letters", "replay")
+OPEN = (*REPLAY, "--all-open", "--yes")
+DRY = (*REPLAY, "--all-open", "--dry-run")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LetterBench:
+    """An empty dead-letter topic and an empty realm."""
+    return LetterBench(tmp_path, monkeypatch)
+
+
+def given_up(record: Record, place: tuple[int, int], times: int) -> Record:
+    """Return the letter of a record that was replayed and failed until it had been given up `times`."""
+    for _ in range(times - 1):
+        letter = read_letter(record, EnvelopeRules())
+        assert letter is not None
+        headers = replay_message(letter, record, no_invite=False).headers
+        record = letter_record(place, headers=headers)
+    return record
+
+
+def invitation_letter(place: tuple[int, int]) -> Record:
+    """Return the letter of an invitation."""
+    terms = InvitationTerms(("UPDATE_PASSWORD",), 3600)
+    due = Invitation("i-1", "event-1", "u-1", "kc-1", terms, NOON)
+    message = invitation_message(due, topic=INVITATIONS)
+    assert message.value is not None
+    return letter_record(
+        place, event=message.value, topic=INVITATIONS, stage="invite", code="not-found",
+        headers=message.headers,
+    )  # fmt: skip
+
+
+def test_records_go_back_to_where_they_came_from(bench: LetterBench) -> None:
+    """The same partition, key, value and headers, with a mark each in the same transaction."""
+    first, second = letter_record((1, 5), origin=(3, 7)), letter_record((0, 9), origin=(3, 8))
+    bench.letters(second, first)
+
+    result = bench.run(*OPEN)
+
+    assert (0, "replayed 2 dead letters\n") == (result.exit_code, result.stdout)
+    assert [("1/5", 3), ("0/9", 3)] == bench.replayed()
+    ((record, mark, *_),) = bench.transactions
+    sent = record.message
+    assert (EVENTS, first.key, first.value) == (sent.topic, sent.key, sent.value)
+    assert STRUCTURED == sent.headers[:1]
+    assert (DEAD_LETTERS, 1) == (mark.message.topic, mark.partition)
+    assert [b"1/5", b"0/9"] == [dict(one.headers)["kb-dlq-replayed"] for one in bench.marks()]
+    assert "keycloak-bridge-replay" == bench.transactional_id
+    assert 0 == bench.open
+
+
+def test_nothing_is_replayed_twice_by_accident(bench: LetterBench) -> None:
+    """A second run says how many were replayed before; --again does it nevertheless."""
+    bench.letters(letter_record((0, 0)), letter_record((0, 1)))
+    bench.run(*OPEN)
+
+    second = bench.run(*OPEN)
+    named = bench.run(*REPLAY, "--yes", "0/1")
+    again = bench.run(*REPLAY, "--yes", "--again", "0/1")
+
+    assert (0, "nothing to replay") == (second.exit_code, second.stdout.splitlines()[-1])
+    assert "2 dead letters were replayed before; --again" in second.stdout
+    assert "1 dead letter was replayed before" in named.stdout
+    assert "replayed 1 dead letter\n" == again.stdout
+    assert ["0/0", "0/1", "0/1"] == [letter for letter, _ in bench.replayed()]
+
+
+def test_what_another_operator_replayed_meanwhile_is_left_out(bench: LetterBench) -> None:
+    """Between the question and the first transaction somebody else may have been at work."""
+    bench.letters(letter_record((0, 0)), letter_record((0, 1)))
+    bench.run(*REPLAY, "--yes", "0/0")
+    bench.meanwhile = bench.marks()
+    bench.log[DEAD_LETTERS] = [letter_record((0, 0)), letter_record((0, 1))]
+    bench.transactions.clear()
+
+    result = bench.run(*OPEN)
+
+    assert [("0/1", 3)] == bench.replayed()
+    assert "1 dead letter replayed by somebody else meanwhile" in result.stderr
+
+
+def test_letters_and_filters_stand_together(bench: LetterBench) -> None:
+    """Only what both mean is replayed."""
+    bench.letters(letter_record((0, 0)), letter_record((0, 1), code="conflict"))
+
+    result = bench.run(*REPLAY, "--yes", "--code", "conflict")
+
+    assert 0 == result.exit_code
+    assert ["0/1"] == [letter for letter, _ in bench.replayed()]
+
+
+def test_a_letter_that_is_not_there_stops_everything(bench: LetterBench) -> None:
+    """Before anything is published: it may be a slip of the finger."""
+    bench.letters(letter_record((0, 0)))
+
+    result = bench.run(*REPLAY, "--yes", "0/0", "0/1", "7/7")
+
+    assert (2, []) == (result.exit_code, bench.transactions)
+    assert "has no dead letter 0/1, 7/7" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ((), "--all-open"),
+        (("--yes",), "--all-open"),
+        (("--all-open", "--yes", "0/0"), "goes with neither"),
+        (("--all-open", "--yes", "--again"), "goes with neither"),
+        (("--all-open",), "--yes"),
+        (("0/0", "--max-attempts", "0"), "max-attempts"),
+        (("0.0",), "PARTITION/OFFSET"),
+    ],
+)
+def test_wrong_usage_is_told(bench: LetterBench, words: tuple[str, ...], remedy: str) -> None:
+    """Exit 2 before Kafka is asked; in a script, --yes must be said."""
+    bench.letters(letter_record((0, 0)))
+
+    result = bench.run(*REPLAY, *words)
+
+    assert (2, "", []) == (result.exit_code, result.stdout, bench.transactions)
+    assert remedy in result.stderr
+
+
+@pytest.mark.parametrize(("answer", "count"), [("y\n", 2), ("n\n", 0)])
+def test_somebody_at_a_terminal_is_asked(bench: LetterBench, answer: str, count: int) -> None:
+    """With the number; no is no error."""
+    bench.letters(letter_record((0, 0)), letter_record((0, 1)))
+    bench.at_a_terminal()
+
+    result = bench.run(*REPLAY, "--all-open", stdin=answer)
+
+    assert 0 == result.exit_code
+    assert "Replay 2 dead letters?" in result.stderr
+    assert count == len(bench.replayed())
+
+
+def test_hopeless_letters_are_passed_over_by_name(bench: LetterBench) -> None:
+    """The cap is of how often the record was given up."""
+    bench.letters(letter_record((0, 0)), given_up(letter_record((0, 1)), (0, 1), times=3))
+
+    result = bench.run(*OPEN, "--max-attempts", "3")
+    raised = bench.run(*OPEN, "--max-attempts", "4")
+
+    assert (0, 0) == (result.exit_code, raised.exit_code)
+    assert "0/1  schema-violation: passed over, was given up 3 times (--max-attempts 3)" in result.stdout  # fmt: skip
+    assert ["0/0", "0/1"] == [letter for letter, _ in bench.replayed()]
+
+
+def test_a_topic_that_is_gone_fails_its_letters_only(bench: LetterBench) -> None:
+    """Exit 1; so do letters that claim to come from the dead letters."""
+    bench.letters(
+        letter_record((0, 0), topic="gone"),
+        letter_record((0, 1), topic=DEAD_LETTERS),
+        letter_record((0, 2)),
+    )
+
+    result = bench.run(*OPEN)
+
+    assert 1 == result.exit_code
+    assert "0/0  schema-violation: cannot be replayed, topic gone does not exist any more" in result.stdout  # fmt: skip
+    assert "0/1  schema-violation: cannot be replayed" in result.stdout
+    assert [("0/2", 3)] == bench.replayed()
+
+
+def test_a_partition_that_is_gone_is_left_to_the_key(bench: LetterBench) -> None:
+    """A topic that was made anew with fewer partitions takes the record by its key."""
+    bench.letters(letter_record((0, 0), origin=(9, 1)))
+    bench.run(*OPEN)
+
+    assert [("0/0", None)] == bench.replayed()
+
+
+def test_many_letters_go_in_batches(bench: LetterBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction each, whose values alone are in memory."""
+    monkeypatch.setattr(letter_replay, "BATCH", 4)
+    bench.letters(*(letter_record((0, n), origin=(0, n)) for n in range(10)))
+
+    result = bench.run(*OPEN)
+
+    assert "replayed 10 dead letters\n" == result.stdout
+    assert [8, 8, 4] == [len(batch) for batch in bench.transactions]
+    assert [4, 4, 2] == bench.fetches
+    assert [f"0/{n}" for n in range(10)] == [letter for letter, _ in bench.replayed()]
+
+
+def test_a_record_too_large_is_left_out(bench: LetterBench) -> None:
+    """The others of its batch go out, in order; exit 1."""
+    large = letter_record((0, 1), event=b"x" * 500, origin=(3, 2))
+    bench.letters(letter_record((0, 0), event=b"1", origin=(3, 1)), large, letter_record((0, 2), event=b"3", origin=(3, 3)))  # fmt: skip
+    bench.largest = 400
+
+    result = bench.run(*OPEN)
+
+    assert 1 == result.exit_code
+    assert [("0/0", 3), ("0/2", 3)] == bench.replayed()
+    assert "raise its max.message.bytes" in result.stderr
+    assert 2 == len(bench.marks())
+
+
+def test_a_replay_that_breaks_off_says_how_far_it_came(
+    bench: LetterBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command goes on with the others."""
+    monkeypatch.setattr(letter_replay, "BATCH", 2)
+    bench.letters(*(letter_record((0, n), origin=(0, n)) for n in range(5)))
+    bench.fails_at = 1
+
+    broken = bench.run(*OPEN)
+    bench.fails_at = None
+    rest = bench.run(*OPEN)
+
+    assert (3, 0) == (broken.exit_code, rest.exit_code)
+    assert "replayed 2 of 5 dead letters before this" in broken.stderr
+    assert "another replay has begun" in broken.stderr
+    assert [f"0/{n}" for n in range(5)] == [letter for letter, _ in bench.replayed()]
+    assert 0 == bench.open
+
+
+def test_a_letter_that_went_meanwhile_is_told(bench: LetterBench) -> None:
+    """Retention may take one between the question and the replay; exit 1."""
+    bench.letters(letter_record((0, 0)), letter_record((0, 1)))
+    bench.vanishing = {(0, 0)}
+
+    replayed, dry = bench.run(*OPEN), bench.run(*DRY)
+
+    assert (1, 1) == (replayed.exit_code, dry.exit_code)
+    assert "0/0  schema-violation (user-events/3@4711): cannot be replayed, is gone" in replayed.stderr  # fmt: skip
+    assert [("0/1", 3)] == bench.replayed()
+
+
+def test_no_invite_is_a_header_and_leaves_invitations_out(bench: LetterBench) -> None:
+    """A mail that was asked for is not asked for again by a replay that wants none."""
+    bench.letters(letter_record((0, 0)), invitation_letter((0, 1)))
+
+    result = bench.run(*OPEN, "--no-invite")
+
+    assert [("0/0", 3)] == bench.replayed()
+    assert ("kb-replay-invite", b"none") in bench.transactions[0][0].message.headers
+    assert "0/1  not-found: passed over, is an invitation (--no-invite)" in result.stdout
+
+
+def test_a_dry_run_says_what_would_be_now(bench: LetterBench) -> None:
+    """Created, updated, left, skipped or refused, by the present schemas, mapping and realm; nothing is published."""
+    bench.run("apply", "--no-invite", bench.file(event_of("u-2", "event-2")))
+    known = event_of("u-2", "event-2")
+    newer = event_of("u-2", "event-3", time="2026-11-03T08:00:00Z", data={"department": "R&D"})
+    older = event_of("u-2", "event-1", time="2026-10-01T08:00:00Z", data={"department": "X"})
+    new = event_of("u-9", "event-9", data={"email": "new@acme.example"})
+    bad = event_of("u-8", data={"email": "nobody"})
+    for number, event in enumerate((new, known, newer, older, bad, b"\xff")):
+        bench.letters(letter_record((0, number), event=event, origin=(0, number)))
+    bench.letters(invitation_letter((1, 0)))
+    before = bench.keycloak.users()
+
+    result = bench.run(*DRY)
+
+    told = [line.partition(" → would be ")[2] for line in result.stdout.splitlines()[:-1]]
+    assert 1 == result.exit_code
+    assert [
+        "created",
+        "left as it is",
+        "updated",
+        "skipped: stale",
+        "refused: schema-violation (/data/email must be an e-mail address)",
+        "refused: wrong-encoding",
+        "mailed: the mail would be asked for again",
+    ] == told
+    assert "0/0  schema-violation → would be created" == result.stdout.splitlines()[0]
+    assert "1 would be created, 1 would be left as it is, 1 would be mailed, 2 would be refused, 1 would be skipped, 1 would be updated" == result.stdout.splitlines()[-1]  # fmt: skip
+    assert (before, []) == (bench.keycloak.users(), bench.transactions)
+    assert 0 == bench.open
+
+
+def test_a_dry_run_where_all_would_pass(bench: LetterBench) -> None:
+    """Exit 0, without a question and without --yes."""
+    bench.letters(letter_record((0, 0)), invitation_letter((0, 1)))
+
+    result = bench.run(*DRY)
+
+    assert (0, "1 would be created, 1 would be mailed") == (result.exit_code, result.stdout.splitlines()[-1])  # fmt: skip
+
+
+def test_a_dry_run_needs_no_realm(bench: LetterBench) -> None:
+    """Where the settings name none, schema and mapping say what they can."""
+    bench.monkeypatch.delenv("KEYCLOAK_BRIDGE_KEYCLOAK_REALM")
+    bench.monkeypatch.delenv("KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET")
+    roles = event_of("u-2", data={"roles": ["realm-admin"]})
+    bench.letters(letter_record((0, 0)), letter_record((0, 1), event=roles, origin=(3, 9999)))
+
+    result = bench.run(*DRY)
+
+    assert 1 == result.exit_code
+    assert "would be accepted: schema and mapping hold; the realm was not asked" in result.stdout
+    assert "would be refused: role-not-allowed" in result.stdout
+    assert [] == bench.keycloak.calls
+
+
+@pytest.mark.parametrize(
+    ("setting", "event", "told"),
+    [
+        ("events.ignore_types=user.created", event_of(), "skipped: its type is in events.ignore_types"),
+        ("events.tombstones=ignore", None, "skipped: tombstone"),
+        ("events.tombstones=dead-letter", None, "refused: tombstone"),
+    ],
+)  # fmt: skip
+def test_a_dry_run_follows_the_policies(
+    bench: LetterBench, setting: str, event: dict[str, object] | None, told: str
+) -> None:
+    """As the stage would."""
+    record = letter_record((0, 0), event=event)
+    if event is None:
+        record = Record(record.topic, 0, 0, 0, b"u-1", None, record.headers)
+    bench.letters(record)
+
+    assert f"would be {told}\n" in bench.run("--set", setting, *DRY).stdout
+
+
+def test_a_dry_run_says_out_of_scope(bench: LetterBench) -> None:
+    """The mapping's `when` decides."""
+    mapping = bench.folder / "mapping.toml"
+    mapping.write_text(
+        'matching = ["attributes.userId"]\nwhen = "data.active == `true`"\n'
+        '[user]\nusername = "data.email"\n[user.attributes]\nuserId = "data.userId"\n'
+    )
+    bench.letters(letter_record((0, 0)))
+
+    result = bench.run("--set", f"mapping.file={mapping}", *DRY)
+
+    assert (0, True) == (result.exit_code, "would be skipped: out-of-scope" in result.stdout)
+
+
+def test_a_keycloak_that_is_away_ends_a_dry_run(bench: LetterBench) -> None:
+    """Exit 3: nothing can be said of any letter."""
+    bench.letters(letter_record((0, 0)))
+    bench.keycloak.fail("find", KeycloakUnavailableError("Keycloak is away"))
+
+    result = bench.run(*DRY)
+
+    assert 3 == result.exit_code
+    assert "Keycloak is away" in result.stderr
+
+
+def test_a_second_life_goes_out_in_the_order_of_the_first(bench: LetterBench) -> None:
+    """A record that failed again goes before what was behind it at first."""
+    early = given_up(letter_record((0, 0), origin=(3, 10)), (0, 7), times=2)
+    bench.letters(letter_record((0, 1), origin=(3, 20)), early)
+    bench.run(*OPEN)
+
+    assert [("0/7", 3), ("0/1", 3)] == bench.replayed()
+
+
+def test_help_teaches(bench: LetterBench) -> None:
+    """What is remembered, the exit code, examples."""
+    text = " ".join(bench.run(*REPLAY, "--help").stdout.split())
+
+    for part in ("remembered in the dead-letter topic", "Exit code 1", "--dry-run", "Examples:"):
+        assert part in text
