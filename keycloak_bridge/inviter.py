@@ -100,6 +100,16 @@ class Inviter:
             except KeycloakNotFoundError:
                 return self._skipped(invitation, "user-not-found")
 
+    def confirm(self, invitation: Invitation) -> InviteOutcome:
+        """Mark the user where Keycloak recorded the mail; mail nobody, since that was asked of somebody before."""
+        user = self._directory.get(invitation.keycloak_id)
+        reason = self._why_not(invitation, user)
+        if user is None or reason is not None:
+            return self._skipped(invitation, reason or "user-not-found")
+        if self._recorded(invitation, user):
+            return self._settled(invitation, "already-invited")
+        return self._skipped(invitation, "not-mailed")
+
     def _invite(
         self, invitation: Invitation, key: MailKey, last: Attempt | None, token: _Token
     ) -> InviteOutcome:

@@ -27,6 +27,9 @@ from keycloak_bridge.settings import KafkaSettings
 _log = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT_MS = 15_000
+_CALL_TIMEOUT_MS = 4_000
+"""A call that waits for a broker holds up the poll thread; after an outage it must come back soon, and ask anew."""
+
 _POSITION_TIMEOUT_S = 0.2
 _CLOSE_TIMEOUT_MS = 5_000
 
@@ -77,6 +80,7 @@ class KafkaEventSource:
         self._hold(self._consumer.assignment())
         with translated("polling"):
             self._pursue_join()
+            self._let_go_of_leftovers()
             batches = self._consumer.poll(
                 timeout_ms=int(timeout_s * 1000), max_records=self._max_poll_records
             )
@@ -101,7 +105,7 @@ class KafkaEventSource:
         if not commits:
             return
         with translated("committing offsets"):
-            self._consumer.commit(_request(commits), timeout_ms=_REQUEST_TIMEOUT_MS)
+            self._consumer.commit(_request(commits), timeout_ms=_CALL_TIMEOUT_MS)
 
     def commits(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Commit]:
         """Return what the group has committed for `partitions`; one without a commit is left out."""
@@ -109,7 +113,7 @@ class KafkaEventSource:
         with translated("reading commits"):
             for partition in partitions:
                 found = self._consumer.committed(
-                    KafkaTopicPartition(*partition), metadata=True, timeout_ms=_REQUEST_TIMEOUT_MS
+                    KafkaTopicPartition(*partition), metadata=True, timeout_ms=_CALL_TIMEOUT_MS
                 )
                 if found is not None:
                     commits[partition] = Commit(found.offset, found.metadata or "")
@@ -132,18 +136,18 @@ class KafkaEventSource:
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Return the end of every partition of the topic, assigned to us or not."""
         with translated("reading end offsets"):
-            ends = self._consumer.end_offsets(self._partitions(), timeout_ms=_REQUEST_TIMEOUT_MS)
+            ends = self._consumer.end_offsets(self._partitions(), timeout_ms=_CALL_TIMEOUT_MS)
         return {TopicPartition(*partition): offset for partition, offset in ends.items()}
 
     def committed(self) -> Mapping[TopicPartition, int]:
         """Return the group's committed offset of every partition (its beginning where none is)."""
         with translated("reading committed offsets"):
             partitions = self._partitions()
-            begin = self._consumer.beginning_offsets(partitions, timeout_ms=_REQUEST_TIMEOUT_MS)
+            begin = self._consumer.beginning_offsets(partitions, timeout_ms=_CALL_TIMEOUT_MS)
             return {
                 TopicPartition(*partition): max(
                     begin[partition],
-                    self._consumer.committed(partition, timeout_ms=_REQUEST_TIMEOUT_MS) or 0,
+                    self._consumer.committed(partition, timeout_ms=_CALL_TIMEOUT_MS) or 0,
                 )
                 for partition in partitions
             }
@@ -163,6 +167,16 @@ class KafkaEventSource:
         if self._consumer.group_metadata().state == MemberState.REBALANCING:
             self._consumer._coordinator.request_rejoin()  # noqa: SLF001 # there is no public way
 
+    def _let_go_of_leftovers(self) -> None:
+        """Keep kafka-python from fetching anew for ever while it holds the empty rest of a fetch (3.0.12).
+
+        It sets aside a partition that is paused half-read, and takes it up again only when nothing is being read; the
+        empty rest of another partition counts as something, so that the partition would never be delivered again.
+        """
+        fetcher = self._consumer._fetcher  # noqa: SLF001 # there is no public way
+        if not fetcher._next_partition_records:  # noqa: SLF001
+            fetcher._next_partition_records = None  # noqa: SLF001
+
     def _hold(self, partitions: Collection[KafkaTopicPartition]) -> None:
         """Pause those of `partitions` that are held and resume the others.
 
@@ -180,6 +194,8 @@ class KafkaEventSource:
 
     def _give_up(self, partitions: Collection[KafkaTopicPartition], lost: bool) -> None:
         """Release `partitions` and commit for them, unless they are lost already."""
+        if lost:
+            self._claim_nothing()
         if self._release is None:
             return
         released = frozenset(TopicPartition(*partition) for partition in partitions)
@@ -188,6 +204,15 @@ class KafkaEventSource:
             # a blocking commit raises here; this request leaves before the one that lets the next owner in
             future = self._consumer.commit_async(_request(commits))
             future.add_errback(self._log_failure, "commit-at-revocation-failed")
+
+    def _claim_nothing(self) -> None:
+        """Keep kafka-python from claiming partitions that it has just lost when it joins again (3.0.12).
+
+        The leader would wait for this member to give them up, which it never does, since it does not have them; nobody
+        would own them any more, in a group that calls itself stable.
+        """
+        for assignor in self._consumer._coordinator._assignors.values():  # noqa: SLF001
+            assignor.member_assignment = None
 
     def _log_failure(self, action: str, error: Exception) -> None:
         log_event(

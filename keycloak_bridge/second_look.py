@@ -37,8 +37,8 @@ class Provisions(Protocol):
 class SecondLook:
     """Provisions; an event that raced with a mark counts as done only when a later look finds its user as desired.
 
-    Where the write took the mark of a mail back to "begun", the mail is asked for again: the invite stage then finds out
-    that it went out.
+    Where the write may have taken the mark of a mail back to "begun", the invite stage is asked to mark it again if it
+    went out; it mails nobody for that.
     """
 
     def __init__(self, provisioner: Provisions, invite: Invite, clock: Clock) -> None:
@@ -82,11 +82,12 @@ class SecondLook:
         if begun is None or result.keycloak_id is None:
             return ()
         invitation = Invitation(
-            id=f"{begun}/invitation",
+            id=f"{begun}/invitation/mark",
             event_id=begun,
             user_id=desired.matching[0].value,
             keycloak_id=result.keycloak_id,
             terms=desired.invitation,
             time=self._clock.now(),
+            confirm_only=True,
         )
         return self._invite(invitation)

@@ -197,7 +197,8 @@ class InviteStage:
                 user_id=invitation.user_id,
                 keycloak_id=invitation.keycloak_id,
             )
-            outcome = self._inviter.invite(invitation)
+            ask = self._inviter.confirm if invitation.confirm_only else self._inviter.invite
+            outcome = ask(invitation)
         except BridgeError as error:
             if not is_final(error):
                 raise

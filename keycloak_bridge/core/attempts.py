@@ -18,7 +18,7 @@ class Snapshot:
 
 
 class Tally:
-    """Counts what worked and what failed, so that a bad record can be told from an outage.
+    """Counts which records worked and which began to fail, so that a bad one can be told from an outage.
 
     When a record fails, ask `counts` first, then tell `failed`, then keep a `snapshot` for its next failure. In this
     order a record's own failures lie before its snapshot and are never taken for those of others.
@@ -33,7 +33,7 @@ class Tally:
         self._successes[proof] += 1
 
     def failed(self, needs: Proof) -> None:
-        """Count a failed attempt that needs `needs` to work again."""
+        """Count a record that begins to fail, for want of `needs`."""
         self._failures[needs] += 1
 
     def snapshot(self) -> Snapshot:
@@ -44,8 +44,8 @@ class Tally:
         """Say whether a failure that needs `needs` is the record's own fault, as far as others show.
 
         `since` is the snapshot of the record's last failure. A first failure (None) never counts, since nothing was
-        seen yet; a later one counts when meanwhile others proved `needs` more than four times as often as they failed
-        for want of it. So an outage of half a cluster counts for nobody, and a few per cent of chance failures do no
+        seen yet; a later one counts when meanwhile others proved `needs` more than four times as often as they began to
+        fail for want of it. So an outage of half a cluster counts for nobody, and a few per cent of chance failures do no
         harm to the successes around them.
         """
         if since is None:

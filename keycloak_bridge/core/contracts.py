@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,7 @@ from keycloak_bridge.core.validation import SchemaCatalog
 SOURCE = "/keycloak-bridge"
 DEAD_LETTER_PREFIX = "kb-dlq-"
 _CONTENT_TYPE = ("content-type", b"application/cloudevents+json; charset=UTF-8")
+_CONFIRM_ONLY = ("kb-confirm-only", b"true")
 _SCHEMA_ID = "urn:keycloak-bridge:schema:{}:1.0"
 _MAX_ERRORS_BYTES = 4096
 _LONGEST_COUNT = 10  # digits; anybody can write a header
@@ -73,9 +74,12 @@ def invitation_message(invitation: Invitation, *, topic: str) -> Message:
         "redirectUri": terms.redirect_uri,
     }
     told = {name: value for name, value in data.items() if value is not None}
-    return cloud_event_message(
+    message = cloud_event_message(
         INVITATION_DUE, invitation.id, invitation.user_id, told, topic=topic, time=invitation.time
     )
+    if not invitation.confirm_only:
+        return message
+    return replace(message, headers=(*message.headers, _CONFIRM_ONLY))
 
 
 def read_invitation(record: Record, catalog: SchemaCatalog) -> Invitation:
@@ -105,6 +109,7 @@ def read_invitation(record: Record, catalog: SchemaCatalog) -> Invitation:
             redirect_uri=data.get("redirectUri"),
         ),
         time=cloud_event.time,
+        confirm_only=_CONFIRM_ONLY in record.headers,
     )
 
 

@@ -259,7 +259,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """An invitation that is due: for which Keycloak user, caused by which event."""
+    """An invitation that is due: for which Keycloak user, caused by which event.
+
+    `confirm_only` asks for the mark of a mail that was asked for before, and for no mail.
+    """
 
     id: str
     event_id: str
@@ -267,6 +270,7 @@ class Invitation:
     keycloak_id: str
     terms: InvitationTerms
     time: datetime
+    confirm_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

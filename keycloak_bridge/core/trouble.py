@@ -79,7 +79,9 @@ class Trouble:
     def _failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float:
         needs = needed_proof(error)
         retry_after_s = error.retry_after_s if isinstance(error, KeycloakError) else None
-        self._tally.failed(needs)
+        if not task.failures:
+            # a record that fails again and again tells nothing new of all others
+            self._tally.failed(needs)
         task.seen = self._tally.snapshot()
         task.failures += 1
         if needs:

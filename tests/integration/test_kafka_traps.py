@@ -177,6 +177,31 @@ def test_holding_what_is_not_assigned_is_harmless(
     assert set(everything) == source._consumer.paused()
 
 
+def test_a_partition_that_was_held_half_read_is_read_to_its_end(
+    broker: RealBroker, topic: str, group: str
+) -> None:
+    """kafka-python would never deliver it again once another partition was read meanwhile."""
+    publish(broker, *numbered(topic, 600))
+    source = broker.source(topic, group)
+    source._max_poll_records = 10
+    records = read(source, 1)
+    half_read = records[-1].topic_partition
+    of_others = 600 - source.end_offsets()[half_read]
+
+    def others() -> int:
+        return sum(one.topic_partition != half_read for one in records)
+
+    deadline = time.monotonic() + PATIENCE_S
+    while others() < of_others:
+        assert time.monotonic() < deadline, f"{others()} of {of_others} records came"
+        records += source.poll(0.2, lambda at: at == half_read)
+    before = len(records)
+    records += read(source, 600 - before)
+
+    assert before < 600
+    assert list(range(600)) == sorted(numbers(records))
+
+
 # committing
 
 

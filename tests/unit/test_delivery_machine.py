@@ -7,7 +7,13 @@ from enum import StrEnum
 from delivery_harness import GROUP, TOPIC, At, Hand, Recorder, at_of, policy
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from keycloak_bridge.core.commit_notes import read_notes
 from keycloak_bridge.core.errors import (
@@ -45,7 +51,7 @@ class Fate(StrEnum):
     BROKEN = "the bridge itself fails"
 
 
-fates = st.sampled_from([*Fate, Fate.DONE, Fate.DONE, Fate.DONE])
+fates = st.sampled_from([*[Fate.DONE] * 4, *Fate])
 
 
 class Answer:
@@ -216,125 +222,118 @@ class DeliveryMachine(RuleBasedStateMachine):
         """Return the processes that wait for Kafka's answer to something."""
         return [process for process in self.alive() if process.unanswered]
 
-    @rule(users=st.lists(st.sampled_from(USERS), min_size=1, max_size=4))
+    @initialize(users=st.lists(st.sampled_from(USERS), min_size=4, max_size=12), both=st.booleans())
+    def begin(self, users: list[bytes], both: bool) -> None:
+        """There is something to do from the beginning, and perhaps a second process."""
+        self.publish(users)
+        if both:
+            self.start()
+
     def publish(self, users: list[bytes]) -> None:
-        """User management tells news of some users."""
+        """Have user management tell news of some users."""
         for key in users:
             self.broker.publish(Message(TOPIC, key, b"{}"))
             record = [one for one in self.broker.records(TOPIC) if one.key == key][-1]
             self.events[key].append(at_of(record))
 
-    @rule(partition=partitions)
-    def publish_marker(self, partition: TopicPartition) -> None:
-        """A transaction ends."""
-        self.broker.burn(TOPIC, partition.partition)
+    @rule(
+        data=st.data(),
+        users=st.lists(st.sampled_from(USERS), max_size=3),
+        marker=st.booleans(),
+        seconds=st.sampled_from([0.0, 0.5, 1.0, 2.0, SESSION_S, 60.0]),
+    )
+    def work(self, data: st.DataObject, users: list[bytes], marker: bool, seconds: float) -> None:
+        """News come, poll threads turn, workers take records, and some of what they have meets its fate."""
+        self.publish(users)
+        if marker:
+            self.broker.burn(TOPIC, data.draw(partitions).partition)
+        self.clock.advance(seconds)
+        for process in self.alive():
+            process.turn()
+            for _ in range(data.draw(st.integers(0, 5))):
+                process.begin()
+            for fate in data.draw(st.lists(fates, max_size=len(process.running))):
+                self._end(process, fate, data)
 
-    @precondition(lambda self: None in self.processes)
-    @rule()
-    def start(self) -> None:
-        """A process starts, and joins the group."""
-        process = self.processes[self.processes.index(None)] = Process(self)
-        process.turn()
+    @precondition(lambda self: self.running() or self.unanswered())
+    @rule(data=st.data(), fate=fates, arrives=st.booleans())
+    def end(self, data: st.DataObject, fate: Fate, arrives: bool) -> None:
+        """What was begun meets its fate, or its answer, whatever happened to its process meanwhile."""
+        for process in self.running():
+            self._end(process, fate, data)
+        for process in self.unanswered():
+            process.unanswered.pop(0).give(None if arrives else BrokerUnavailableError("gone"))
 
-    @precondition(lambda self: self.alive())
-    @rule(data=st.data(), count=st.integers(0, 5))
-    def work(self, data: st.DataObject, count: int) -> None:
-        """A poll thread turns, and workers take records."""
-        process = data.draw(st.sampled_from(self.alive()))
-        process.turn()
-        for _ in range(count):
-            if not process.begin():
-                return
-
-    @precondition(lambda self: self.running())
-    @rule(data=st.data(), fate=fates)
-    def end(self, data: st.DataObject, fate: Fate) -> None:
-        """One of the records that were begun meets its fate."""
-        process = data.draw(st.sampled_from(self.running()))
+    def _end(self, process: Process, fate: Fate, data: st.DataObject) -> None:
         task = process.running.pop(data.draw(st.integers(0, len(process.running) - 1)))
         self.fate = fate
         process.hand.crew.do(task)
 
-    @precondition(lambda self: self.unanswered())
-    @rule(data=st.data(), arrives=st.booleans())
-    def answer(self, data: st.DataObject, arrives: bool) -> None:
-        """Kafka confirms what was published, or does not."""
-        process = data.draw(st.sampled_from(self.unanswered()))
-        process.unanswered.pop(0).give(None if arrives else BrokerUnavailableError("gone"))
+    @rule(data=st.data(), partition=partitions, lost=st.booleans(), back=st.booleans())
+    def rebalance(
+        self, data: st.DataObject, partition: TopicPartition, lost: bool, back: bool
+    ) -> None:
+        """A partition is taken from a member, whatever runs of it, and goes to another one or comes back at once."""
+        if self.members():
+            data.draw(st.sampled_from(self.members())).hand.source.revoke(partition, lost=lost)
+        if back and self.members():
+            data.draw(st.sampled_from(self.members())).hand.source.assign(partition)
 
-    @rule(seconds=st.sampled_from([0.5, 1.0, 2.0, SESSION_S, 60.0]))
-    def wait(self, seconds: float) -> None:
-        """Time passes."""
-        self.clock.advance(seconds)
+    @rule(
+        data=st.data(),
+        trouble=st.sampled_from(["commit", "freeze", "crash", "leave", "brake", "mend", "mend"]),
+    )
+    def disturb(self, data: st.DataObject, trouble: str) -> None:
+        """Something happens to a member, or all of it is over."""
+        if trouble == "mend":
+            self._mend()
+        elif self.members():
+            process = data.draw(st.sampled_from(self.members()))
+            match trouble:
+                case "commit":
+                    error = data.draw(
+                        st.sampled_from([BrokerUnavailableError, PartitionRevokedError])
+                    )
+                    process.hand.source.commit_errors.append(error("no"))
+                case "freeze":
+                    self._freeze(process)
+                case "crash":
+                    process.evict()
+                    self._forget(process)
+                case "leave":
+                    self._leave(process)
+                case "brake":
+                    process.hand.brake.engage("too much became a dead letter")
 
-    @precondition(lambda self: self.members())
-    @rule(data=st.data(), error=st.sampled_from([BrokerUnavailableError, PartitionRevokedError]))
-    def commit_fails(self, data: st.DataObject, error: type[BridgeError]) -> None:
-        """Kafka will not take the next commit."""
-        data.draw(st.sampled_from(self.members())).hand.source.commit_errors.append(error("no"))
+    def _mend(self) -> None:
+        """Start processes where there are none; have them hear of evictions, and an operator release their brakes."""
+        self.start()
+        for process in self.alive():
+            process.hand.brake.release()
+            if process.evicted:
+                process.notice()
 
-    @precondition(lambda self: self.members())
-    @rule(data=st.data(), lost=st.booleans(), back=st.booleans())
-    def revoke(self, data: st.DataObject, lost: bool, back: bool) -> None:
-        """A rebalance takes a partition away, whatever runs of it, and perhaps gives it back at once."""
-        source = data.draw(st.sampled_from(self.members())).hand.source
-        partition = data.draw(partitions)
-        source.revoke(partition, lost=lost)
-        if back:
-            source.assign(partition)
+    def start(self) -> None:
+        """Have two processes run."""
+        self.processes = [process or Process(self) for process in self.processes]
 
-    @precondition(lambda self: self.members())
-    @rule(data=st.data(), partition=partitions)
-    def assign(self, data: st.DataObject, partition: TopicPartition) -> None:
-        """A rebalance gives a partition to a member, as soon as nobody else has it."""
-        data.draw(st.sampled_from(self.members())).hand.source.assign(partition)
-
-    @precondition(lambda self: self.members())
-    @rule(data=st.data())
-    def freeze(self, data: st.DataObject) -> None:
-        """A process proves nothing for a whole session and is thrown out; it thaws before it hears of that."""
-        process = data.draw(st.sampled_from(self.members()))
+    def _freeze(self, process: Process) -> None:
+        """Throw a process out that proves nothing for a whole session; it thaws before it hears of that."""
         proven_at_s = process.hand.delivery._lease.proven_at_s
         if proven_at_s is not None:
             self.clock.advance(max(0.0, proven_at_s + SESSION_S - self.clock.monotonic()))
         process.evict()
 
-    @precondition(lambda self: len(self.alive()) > len(self.members()))
-    @rule()
-    def notice(self) -> None:
-        """The evicted processes hear of it."""
-        for process in self.alive():
-            if process.evicted:
-                process.notice()
-
-    @precondition(lambda self: self.alive())
-    @rule(data=st.data())
-    def crash(self, data: st.DataObject) -> None:
-        """A process dies, with all that it had in hand."""
-        process = data.draw(st.sampled_from(self.alive()))
-        process.evict()
-        self.processes[self.processes.index(process)] = None
-
-    @precondition(lambda self: self.members())
-    @rule(data=st.data())
-    def leave(self, data: st.DataObject) -> None:
-        """A process ends properly, as soon as what it has begun is done."""
-        process = data.draw(st.sampled_from(self.members()))
+    def _leave(self, process: Process) -> None:
+        """End a process properly, after what it has begun."""
         self.fate = Fate.DONE
         process.hand.delivery.stop()
         process.end_all()
         process.hand.worker._finish()
-        self.processes[self.processes.index(process)] = None
+        self._forget(process)
 
-    @precondition(lambda self: self.alive())
-    @rule(data=st.data(), engage=st.booleans())
-    def brake(self, data: st.DataObject, engage: bool) -> None:
-        """The brake of a process engages, or an operator releases it."""
-        brake = data.draw(st.sampled_from(self.alive())).hand.brake
-        if engage:
-            brake.engage("too much became a dead letter")
-        else:
-            brake.release()
+    def _forget(self, process: Process) -> None:
+        self.processes[self.processes.index(process)] = None
 
     # what must hold
 

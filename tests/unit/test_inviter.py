@@ -641,3 +641,34 @@ def test_threads_share_one_inviter() -> None:
         list(pool.map(until_invited, users))
 
     assert dict.fromkeys(users, 1) == {one: keycloak.mails_sent(one) for one in users}
+
+
+@pytest.mark.parametrize(
+    ("mailed", "ledger", "reason", "mark"),
+    [
+        (True, True, "already-invited", "sent:event-1"),
+        (False, True, "not-mailed", "sending:event-1"),
+        (True, False, "not-mailed", "sending:event-1"),
+    ],
+)
+def test_a_mark_is_confirmed_without_a_mail(
+    mailed: bool, ledger: bool, reason: str, mark: str
+) -> None:
+    """Whoever asks for the mark only never causes a mail, and marks only what is on record."""
+    keycloak = InMemoryKeycloak()
+    keycloak.view_events = ledger
+    attributes = {"userId": ["u-1"], "bridgeInvitation": ["sending:event-1"]}
+    user_id = keycloak.add_user(a_user(attributes=attributes))
+    if mailed:
+        keycloak.execute_actions_email(user_id, TERMS)
+    before = len(keycloak.mails)
+
+    outcome = Inviter(keycloak).confirm(an_invitation(user_id))
+
+    assert (Outcome.SKIPPED, reason, False) == (
+        outcome.result.outcome,
+        outcome.result.reason,
+        outcome.mailed,
+    )
+    assert [mark] == keycloak.users()[0]["attributes"]["bridgeInvitation"]
+    assert before == len(keycloak.mails)

@@ -1,6 +1,7 @@
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,6 +56,8 @@ class StubConsumer:
         self.switches: list[tuple[str, KafkaTopicPartition]] = []
         self.position_timeouts_ms: list[int] = []
         self.rejoins = 0
+        self._next_partition_records: list[Raw] | None = None
+        self._assignors = {"cooperative-sticky": SimpleNamespace(member_assignment={K0, K1})}
         self.seeks: list[tuple[KafkaTopicPartition, int]] = []
         self.commits_stored: dict[KafkaTopicPartition, OffsetAndMetadata] = {}
         self.beginnings: dict[KafkaTopicPartition, int] = {K0: 0, K1: 0}
@@ -145,6 +148,10 @@ class StubConsumer:
 
     @property
     def _coordinator(self) -> "StubConsumer":
+        return self
+
+    @property
+    def _fetcher(self) -> "StubConsumer":
         return self
 
     def request_rejoin(self) -> None:
@@ -610,3 +617,14 @@ def test_close_leaves_within_bounds(source: KafkaEventSource, stub: StubConsumer
     source.close()
 
     assert stub.closed_with is not None
+
+
+@pytest.mark.parametrize(("lost", "claimed"), [(True, None), (False, {K0, K1})])
+def test_what_was_lost_is_not_claimed(
+    source: KafkaEventSource, stub: StubConsumer, lost: bool, claimed: Any
+) -> None:
+    """kafka-python would tell the leader that it has them still, and nobody would get them any more."""
+    revoke = stub.listener.on_partitions_lost if lost else stub.listener.on_partitions_revoked
+    revoke([K0, K1])
+
+    assert claimed == stub._assignors["cooperative-sticky"].member_assignment

@@ -108,15 +108,15 @@ def test_each_event_has_its_own_first_look() -> None:
 @pytest.mark.parametrize(
     ("mailing", "terms", "expected"),
     [
-        ("event-0", InvitationTerms(("UPDATE_PASSWORD",), 60), [("event-0", "u-1", "kc-1")]),
+        ("event-0", InvitationTerms(("UPDATE_PASSWORD",), 60), [("event-0", "u-1", "kc-1", True)]),
         (None, InvitationTerms(("UPDATE_PASSWORD",), 60), []),
         ("event-0", None, []),
     ],
 )
 def test_a_mark_that_was_taken_back_is_asked_for_again(
-    mailing: str | None, terms: InvitationTerms | None, expected: list[tuple[str, str, str]]
+    mailing: str | None, terms: InvitationTerms | None, expected: list[tuple[str, str, str, bool]]
 ) -> None:
-    """A mail that still counts as begun after the race is left to the invite stage, which finds out."""
+    """A mail that still counts as begun after the race is left to the invite stage, which finds out, and mails nobody."""
     asked: list[Invitation] = []
     unchanged = Provisioned(replace(UNCHANGED, keycloak_id="kc-1"), mailing=mailing)
     look = look_at(Answers(Provisioned(UPDATED, raced=True), unchanged), asked)
@@ -126,7 +126,9 @@ def test_a_mark_that_was_taken_back_is_asked_for_again(
 
     look.provision(event(), desired)
 
-    assert expected == [(one.event_id, one.user_id, one.keycloak_id) for one in asked]
+    assert expected == [
+        (one.event_id, one.user_id, one.keycloak_id, one.confirm_only) for one in asked
+    ]
 
 
 def test_nothing_is_asked_for_without_a_race() -> None:

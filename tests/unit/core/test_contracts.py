@@ -151,6 +151,7 @@ def test_every_result_keeps_its_schema(result: Result) -> None:
     "invitation",
     [
         INVITATION,
+        replace(INVITATION, confirm_only=True),
         replace(
             INVITATION,
             user_id="ü-1",
