@@ -2,13 +2,19 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from keycloak_bridge.core.errors import ConfigError, EventDecodeError
 from keycloak_bridge.core.json_text import parse_json
-from keycloak_bridge.core.schema_checks import SchemaDocument, SchemaProblem, schema_error
+from keycloak_bridge.core.schema_checks import (
+    SchemaDocument,
+    SchemaProblem,
+    check_documents,
+    schema_error,
+)
 from keycloak_bridge.core.validation import SchemaCatalog
 
 _SHIPPED = "keycloak_bridge.schemas"
@@ -23,6 +29,11 @@ def load_schemas(folders: Sequence[Path] = ()) -> SchemaCatalog:
     A folder holds `<type>/<major>.<minor>.json`. Raises ConfigError (code `schema`) with one line, of file, pointer and
     reason, for every problem that was found.
     """
+    return SchemaCatalog(load_documents(folders))
+
+
+def load_documents(folders: Sequence[Path] = ()) -> tuple[SchemaDocument, ...]:
+    """Return the shipped schemas and those in `folders` as they were read; raises ConfigError (code `schema`)."""
     documents: list[SchemaDocument] = []
     problems: list[SchemaProblem] = []
     for folder, shown in _folders(folders):
@@ -33,9 +44,9 @@ def load_schemas(folders: Sequence[Path] = ()) -> SchemaCatalog:
             else:
                 problems.append(found)
     if not problems:
-        return SchemaCatalog(documents)
+        return tuple(documents)
     try:
-        SchemaCatalog(documents)
+        check_documents(documents)
     except ConfigError as error:
         # What the readable files have wrong is told together with what could not be read.
         raise schema_error(problems, also=error.message) from error
@@ -79,9 +90,11 @@ def _read(kind: str, file: Traversable, origin: str) -> SchemaDocument | SchemaP
     if version is None:
         return SchemaProblem(origin, "", "must be named <major>.<minor>.json")
     try:
-        content = parse_json(file.read_bytes(), max_bytes=_LARGEST_FILE, max_depth=_DEEPEST_NESTING)
+        text = file.read_bytes()
+        content = parse_json(text, max_bytes=_LARGEST_FILE, max_depth=_DEEPEST_NESTING)
     except OSError as error:
         return SchemaProblem(origin, "", f"cannot be read: {error.strerror}")
     except EventDecodeError as error:
         return SchemaProblem(origin, "", error.message)
-    return SchemaDocument(kind, (int(version[1]), int(version[2])), content, origin)
+    digest = sha256(text).hexdigest()
+    return SchemaDocument(kind, (int(version[1]), int(version[2])), content, origin, digest)

@@ -27,13 +27,16 @@ class LazyCommand:
 COMMANDS = {
     "run": LazyCommand("run", "run", "Run the sidecar: events in, users and mails out."),
     "validate": LazyCommand("validate", "validate", "Check events against schema and mapping."),
+    "test-mapping": LazyCommand(
+        "golden", "golden", "Hold your mapping to sample events and what they make."
+    ),
     "plan": LazyCommand("plan", "plan", "Show what events would change in the realm."),
     "apply": LazyCommand("apply", "apply", "Apply events by hand, step by step."),
     "topics": LazyCommand("topics", "topics", "Check or create the Kafka topics."),
     "dead-letters": LazyCommand(
         "dead_letters", "dead_letters", "List, show and replay the dead letters."
     ),
-    "schemas": LazyCommand("schemas", "schemas", "List and show the schemas of events."),
+    "schemas": LazyCommand("schemas", "schemas", "List, show and check the schemas of events."),
     "guard": LazyCommand("guard", "guard", "Ask the running bridge how it is; release its brake."),
     "check-config": LazyCommand("config", "check_config", "Check settings, schemas and mapping."),
     "init": LazyCommand("config", "init", "Write a settings file and a mapping to start from."),

@@ -1,4 +1,4 @@
-"""`keycloak-bridge schemas`: which schemas are known, and what they say."""
+"""`keycloak-bridge schemas`: which schemas are known, what they say, and whether they stay compatible."""
 
 import re
 
@@ -8,6 +8,7 @@ from keycloak_bridge.catalog import load_schemas
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.cli.examples import examples
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.cli.schema_check import check
 from keycloak_bridge.core.errors import ConfigError, UnknownSchemaError
 from keycloak_bridge.core.validation import SchemaCatalog
 
@@ -18,7 +19,7 @@ _VERSION = re.compile(r"[0-9]+\.[0-9]+")
     epilog=examples("keycloak-bridge schemas list", "keycloak-bridge schemas show user.created")
 )
 def schemas() -> None:
-    """List and show the schemas of events, the shipped ones and your own."""
+    """List, show and check the schemas of events, the shipped ones and your own."""
 
 
 @schemas.command(
@@ -68,3 +69,6 @@ def _id_of(catalog: SchemaCatalog, schema: str) -> str:
         return schema
     ids = [one.id for one in catalog.entries() if (one.type, one.version) == (event_type, version)]
     return ids[0] if ids else schema
+
+
+schemas.add_command(check)

@@ -28,12 +28,13 @@ _METASCHEMA = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
 @dataclass(frozen=True, slots=True)
 class SchemaDocument:
-    """A parsed schema file: which type and version it is for, and where it came from."""
+    """A parsed schema file: which type and version it is for, where it came from, and the SHA-256 of its bytes."""
 
     type: str
     version: tuple[int, int]
     content: Any
     origin: str
+    digest: str = ""
 
     @property
     def id(self) -> str:

@@ -106,6 +106,10 @@ _StrictValidator: type[Validator] = extend(  # type: ignore[no-untyped-call]
 )
 
 
+ASSERTING = frozenset(_StrictValidator.VALIDATORS) | {"then", "else", "minContains", "maxContains"}
+"""Every keyword that can refuse a value; all others only describe."""
+
+
 def compile_schema(content: Schema, registry: Registry[Any]) -> Validator:
     """Return a validator of `content` that asserts formats and resolves references in `registry` only."""
     return _StrictValidator(content, registry=registry, format_checker=format_checker())

@@ -2,20 +2,28 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import click
 
 from keycloak_bridge.cli.main import COMMANDS, app
+from keycloak_bridge.core.functions import function_docs
 from keycloak_bridge.metrics import Metrics
 from keycloak_bridge.settings import settings_by_name, settings_schema, settings_table
 from keycloak_bridge.settings.describing import toml_value
+
+# as a module of tests.docs it finds its neighbour no other way
+sys.path.append(str(Path(__file__).parent))
+from asyncapi_page import asyncapi_page
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 SETTINGS = ROOT / "docs" / "settings.md"
 SETTINGS_SCHEMA = ROOT / "docs" / "settings.schema.json"
 METRICS = ROOT / "docs" / "metrics.md"
+ASYNCAPI = ROOT / "docs" / "asyncapi.yaml"
+MAPPING = ROOT / "docs" / "mapping.md"
 
 _SETTINGS_INTRO = """\
 # Settings
@@ -61,6 +69,11 @@ def readme(text: str) -> str:
     return _between(text, "commands", _commands())
 
 
+def mapping_page(text: str) -> str:
+    """Return docs/mapping.md with the functions that the docstrings describe."""
+    return _between(text, "functions", "\n".join(f"- {doc}" for doc in function_docs().values()))
+
+
 def _settings() -> str:
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for name, one in settings_by_name().items():
@@ -83,7 +96,7 @@ def _commands() -> str:
 def _between(text: str, name: str, content: str) -> str:
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
-    assert pattern.search(text), f"README.md has no part {name}"
+    assert pattern.search(text), f"there is no part {name}"
     return pattern.sub(lambda _: f"{begin}\n{content}\n{end}", text)
 
 
@@ -92,6 +105,8 @@ def main() -> None:
     README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     SETTINGS.write_text(settings_page(), encoding="utf-8")
     METRICS.write_text(metrics_page(), encoding="utf-8")
+    ASYNCAPI.write_text(asyncapi_page(), encoding="utf-8")
+    MAPPING.write_text(mapping_page(MAPPING.read_text(encoding="utf-8")), encoding="utf-8")
     schema = json.dumps(settings_schema(), indent=2, ensure_ascii=False)
     SETTINGS_SCHEMA.write_text(schema + "\n", encoding="utf-8")
 

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from keycloak_bridge.cli.golden import hold
+from keycloak_bridge.cli.golden_cases import Case
 from keycloak_bridge.core.errors import ConfigError
 from keycloak_bridge.core.functions import function_docs
 from keycloak_bridge.core.mapping import compile_mapping
 from keycloak_bridge.core.mapping_rules import USER_FIELDS
 from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES, DesiredUser, LinkPolicy, UserEvent
+from keycloak_bridge.interpretation import Interpretation
+from keycloak_bridge.settings import MappingSettings, Settings
 
 DOC = (Path(__file__).parents[2] / "docs" / "mapping.md").read_text("utf-8")
 BLOCKS = {
@@ -54,6 +58,19 @@ def test_an_example_makes_the_user_it_shows(name: str) -> None:
     if user.realm_roles:
         shown["realmRoles"] = list(user.realm_roles)
     assert json.loads(BLOCKS["user", name]) == shown
+
+
+def test_the_golden_case_is_the_example(tmp_path: Path) -> None:
+    """What is shown as expected file is what `test-mapping` expects of the first example."""
+    (tmp_path / "mapping.toml").write_text(BLOCKS["example", "small"], encoding="utf-8")
+    data = json.loads(BLOCKS["event", "small"])
+    envelope = {"specversion": "1.0", "id": "e1", "source": "/um", "type": "user.created"}
+    case = Case("small", tmp_path)
+    case.event.write_text(json.dumps({**envelope, "data": data}), encoding="utf-8")
+    case.expected.write_text(BLOCKS["golden", "small"], encoding="utf-8")
+    settings = Settings(mapping=MappingSettings(file=tmp_path / "mapping.toml"))
+
+    assert "equal" == hold(case, Interpretation(settings)).state
 
 
 @pytest.mark.parametrize("name", [name for kind, name in BLOCKS if kind == "error"])

@@ -156,9 +156,15 @@ _ANY = {combined: _schemas(combined=combined) for combined in (False, True)}
 
 @st.composite
 def version_pairs(draw: st.DrawFn, *, combined: bool) -> tuple[Any, Any]:
-    """Draw a schema and one that was made of it by a few changes; `combined` ones have references and branches."""
-    old = draw(_with(_PLAIN | _structures(_ANY[combined]), 4))
-    if combined:
+    """Draw a schema and one that was made of it by a few changes.
+
+    `combined` ones have references and branches; the others describe an object, as the schemas of events do.
+    """
+    old = draw(_with(_PLAIN | _structures(_ANY[combined]), 4 if combined else 2))
+    if not combined:
+        described = st.dictionaries(st.sampled_from(NAMES), _ANY[combined], min_size=1, max_size=2)
+        old = {**old, "properties": draw(described)}
+    else:
         old = {**old, **draw(_with(_combinations(_ANY[True]), 2))}
         old["$defs"] = {"x": draw(_with(_PLAIN, 2)), "y": draw(_with(_structures(_ANY[True]), 1))}
     new = copy.deepcopy(old)
@@ -180,7 +186,11 @@ def _change(draw: st.DrawFn, root: Any, fresh: st.SearchStrategy[Any], *, combin
             return
     else:
         word = draw(st.sampled_from(sorted(keywords)))
-    schema[word] = draw(keywords[word])
+    if word == "properties" and schema.get(word):
+        # what every new version does: another property beside those that are there
+        schema[word] = {**draw(keywords[word]), **schema[word]}
+    else:
+        schema[word] = draw(keywords[word])
 
 
 def _objects(schema: Any) -> list[dict[str, Any]]:

@@ -3,13 +3,17 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from referencing import Registry
 from schema_cases import VALUES, changes, closed, version_pairs
 
 from keycloak_bridge.core.schema_changes import CODES, breaking
 from keycloak_bridge.core.violations import compile_schema
+
+# drawing schemas takes its time on a busy machine
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGH = settings(PATIENT, max_examples=300)
 
 
 def valid(schema: Any) -> list[Any]:
@@ -27,6 +31,7 @@ def refused(old: Any, new: Any) -> list[Any]:
     return [value for value in valid(old) if not validator.is_valid(value)]
 
 
+@THOROUGH
 @given(version_pairs(combined=True))
 def test_what_is_compatible_takes_all_that_was_valid(pair: tuple[Any, Any]) -> None:
     """Strictly: whatever any data could hold."""
@@ -35,6 +40,7 @@ def test_what_is_compatible_takes_all_that_was_valid(pair: tuple[Any, Any]) -> N
         assert [] == refused(old, new)
 
 
+@THOROUGH
 @given(version_pairs(combined=False))
 def test_what_is_compatible_takes_all_that_was_written(pair: tuple[Any, Any]) -> None:
     """A property of which nothing was said is not in data that was written by the older version."""
@@ -43,6 +49,7 @@ def test_what_is_compatible_takes_all_that_was_written(pair: tuple[Any, Any]) ->
         assert [] == refused(closed(old), new)
 
 
+@PATIENT
 @given(version_pairs(combined=True), st.booleans())
 def test_a_version_is_compatible_with_itself(pair: tuple[Any, Any], strict: bool) -> None:
     """Nothing is found where nothing changed."""
@@ -51,6 +58,7 @@ def test_a_version_is_compatible_with_itself(pair: tuple[Any, Any], strict: bool
     assert [] == changes(old, dict(old), strict=strict)
 
 
+@PATIENT
 @given(version_pairs(combined=True), st.booleans())
 def test_every_change_has_a_known_code(pair: tuple[Any, Any], strict: bool) -> None:
     """The list of codes is complete."""
@@ -64,6 +72,7 @@ def test_the_cases_are_not_trivial(combined: bool) -> None:
     """Among the random pairs are compatible ones and others."""
     found: set[bool] = set()
 
+    @PATIENT
     @given(version_pairs(combined=combined))
     def compare(pair: tuple[Any, Any]) -> None:
         found.add(bool(breaking(changes(*pair, strict=True))))

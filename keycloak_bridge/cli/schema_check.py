@@ -1,0 +1,193 @@
+"""`keycloak-bridge schemas check`: are new versions of schemas compatible, and published ones unchanged?"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from keycloak_bridge.catalog import load_documents
+from keycloak_bridge.cli.console import Console
+from keycloak_bridge.cli.examples import examples
+from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.core.published_versions import (
+    publication_problems,
+    unpublished,
+    version_name,
+)
+from keycloak_bridge.core.schema_checks import SchemaDocument
+from keycloak_bridge.core.schema_versions import compare_versions
+from keycloak_bridge.published_file import read_published, write_published
+
+INCOMPATIBLE = 1
+_UNRECORDED = "unrecorded"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report; `older` is the version that was compared with."""
+
+    file: str
+    pointer: str
+    code: str
+    message: str
+    breaking: bool
+    older: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.pointer}" if self.pointer else self.file
+        against = f" (against {self.older})" if self.older else ""
+        return f"{where}: {self.message}{against} [{self.code}]"
+
+
+@click.command(
+    epilog=examples(
+        "keycloak-bridge schemas check",
+        "keycloak-bridge schemas check my-schemas",
+        "keycloak-bridge schemas check my-schemas --published published.json --record",
+    )
+)
+@click.argument(
+    "folders",
+    metavar="[FOLDER]...",
+    nargs=-1,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+@click.option(
+    "--published",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Hold the versions that FILE records to be unchanged; those of the folders, else the shipped.",
+)
+@click.option("--record", is_flag=True, help="Add the new versions to FILE when all is well.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Count a new optional property as breaking where any was allowed.",
+)
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: one object.",
+)
+@settings_options
+@pass_invocation
+def check(
+    invocation: Invocation,
+    folders: tuple[Path, ...],
+    published: Path | None,
+    record: bool,
+    strict: bool,
+    output: str,
+) -> int:
+    """Prove that new minor versions take whatever earlier ones took.
+
+    Compares the shipped schemas and those in each FOLDER (else in schemas.folders): a minor version with every earlier
+    one of its major version. What cannot be proven counts as incompatible. Data that was written under the older
+    version stays valid, so those who read are upgraded first.
+
+    Exit code: 0 compatible and unchanged, 1 not, 2 wrong usage, or a broken schema.
+    """
+    if record and published is None:
+        raise click.UsageError("--record needs --published FILE")
+    settings = invocation.settings()
+    wanted = folders or settings.schemas.folders
+    documents = load_documents(wanted)
+    findings = _compatibility(documents, strict=strict)
+    recorded: dict[str, str] = {}
+    if published is not None:
+        mine = _own(documents) if wanted else documents
+        known = {} if record and not published.exists() else read_published(published)
+        findings += _publication(mine, known, record=record)
+        if record and not _failed(findings):
+            recorded = unpublished(mine, known)
+            write_published(published, {**known, **recorded})
+    if output == "json":
+        _print_json(documents, findings, recorded)
+    else:
+        _print_text(documents, findings, recorded)
+    return INCOMPATIBLE if _failed(findings) else 0
+
+
+def _failed(findings: Sequence[Finding]) -> bool:
+    return any(finding.breaking for finding in findings)
+
+
+def _compatibility(documents: Sequence[SchemaDocument], *, strict: bool) -> list[Finding]:
+    return [
+        Finding(
+            file=comparison.new.origin,
+            pointer=change.pointer or "/",
+            code=change.code,
+            message=change.message,
+            breaking=change.breaking,
+            older="{}.{}".format(*comparison.old.version),
+        )
+        for comparison in compare_versions(documents, strict=strict)
+        for change in comparison.changes
+    ]
+
+
+def _own(documents: Sequence[SchemaDocument]) -> Sequence[SchemaDocument]:
+    """Return those that did not come with the bridge."""
+    shipped = {document.id for document in load_documents()}
+    return [one for one in documents if one.id not in shipped]
+
+
+def _publication(
+    documents: Sequence[SchemaDocument], published: dict[str, str], *, record: bool
+) -> list[Finding]:
+    problems = [
+        Finding(problem.file, "", problem.code, problem.message, breaking=True)
+        for problem in publication_problems(documents, published)
+    ]
+    if record:
+        return problems
+    new = unpublished(documents, published)
+    message = "is not recorded as published; --record adds it"
+    return problems + [
+        Finding(one.origin, "", _UNRECORDED, message, breaking=False)
+        for one in documents
+        if version_name(one) in new
+    ]
+
+
+def _print_text(
+    documents: Sequence[SchemaDocument], findings: Sequence[Finding], recorded: dict[str, str]
+) -> None:
+    console = Console()
+    for finding in findings:
+        label, style = ("error", "red") if finding.breaking else ("note", "yellow")
+        console.line(f"{label}: {finding}", style)
+    codes = {finding.code for finding in findings if finding.breaking}
+    if any(finding.breaking and finding.older for finding in findings):
+        console.line(
+            "fix:  take the change back, or publish it as the first version of a new major version"
+        )
+    if codes & {"published-changed", "published-removed"}:
+        console.line("fix:  restore the published file, and make a new version of the change")
+    for name in recorded:
+        console.line(f"recorded {name}")
+    count = f"{len(documents)} schema{'' if len(documents) == 1 else 's'}"
+    if _failed(findings):
+        console.line(f"{count}: not compatible, or not what was published", "red")
+    else:
+        console.line(
+            f"{count}: sound, and every minor version takes what earlier ones took", "green"
+        )
+
+
+def _print_json(
+    documents: Sequence[SchemaDocument], findings: Sequence[Finding], recorded: dict[str, str]
+) -> None:
+    Console().json(
+        {
+            "ok": not _failed(findings),
+            "schemas": len(documents),
+            "findings": [asdict(finding) for finding in findings],
+            "recorded": list(recorded),
+        }
+    )
