@@ -4,10 +4,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CHAOS_USERS ?= 2000
+CHAOS_KILLS ?= 20
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test unit integration e2e check lint types contracts format coverage \
+.PHONY: help venv demo test unit integration chaos e2e check lint types contracts format coverage \
 	screenshots export-realm docs clean
 
 help:  ## list the targets
@@ -37,6 +39,13 @@ unit: $(STAMP)  ## the fast tests, without any service
 integration: $(STAMP)  ## against real Kafka and Keycloak
 	@$(BIN)/python -m pytest -m integration
 
+chaos: $(STAMP)  ## break everything with 2,000 users (CHAOS_USERS=, CHAOS_KILLS=); renews docs/reliability.md
+	@rm -f .chaos.jsonl
+	@CHAOS_USERS=$(CHAOS_USERS) CHAOS_KILLS=$(CHAOS_KILLS) CHAOS_REPORT=$(CURDIR)/.chaos.jsonl \
+		$(BIN)/python -m pytest -m chaos
+	@$(BIN)/python -m tests.chaos.report .chaos.jsonl
+	@rm -f .chaos.jsonl
+
 e2e: $(STAMP)  ## in a real browser
 	@$(BIN)/python -m tests.browser
 	@$(BIN)/python -m pytest -m e2e
@@ -50,8 +59,9 @@ lint: $(STAMP)  ## ruff
 types: $(STAMP)  ## mypy, strict
 	@$(BIN)/mypy
 
-contracts: $(STAMP)  ## imports point downwards
+contracts: $(STAMP)  ## imports point downwards; new schema versions take what older ones took
 	@$(BIN)/lint-imports
+	@$(BIN)/keycloak-bridge --config /dev/null schemas check --published tests/unit/published_schemas.json
 
 format: $(STAMP)  ## format and mend what can be mended
 	@$(BIN)/ruff check --fix .

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from keycloak_bridge.settings import Settings
 
 STAGES = ("decode", "schema", "map", "keycloak", "invite")
+_RECENT_BYTES = 16 * 1024 * 1024
 _FEW = 100
 """Offsets; below, a bar would only flicker."""
 
@@ -85,7 +86,9 @@ def letter_reader(settings: "Settings") -> Iterator["LetterReader"]:
     """Lend a reader of the dead-letter topic; raises BrokerError, or ConfigError where there is none."""
     from keycloak_bridge import kafka_letters  # noqa: PLC0415 # kafka takes its time
 
-    reader = kafka_letters.LetterReader(settings.kafka, settings.topics.dead_letters)
+    reader = kafka_letters.LetterReader(
+        settings.kafka, settings.topics.dead_letters, recent_bytes=_RECENT_BYTES
+    )
     with contextlib.closing(reader):
         yield reader
 

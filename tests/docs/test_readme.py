@@ -34,6 +34,8 @@ def test_generated_parts_are_in_step() -> None:
     """`make docs` would change nothing."""
     assert README == generate.readme(README), "run `make docs`"
     assert generate.SETTINGS.read_text(encoding="utf-8") == generate.settings_page()
+    mapping = generate.MAPPING.read_text(encoding="utf-8")
+    assert mapping == generate.mapping_page(mapping), "run `make docs`"
 
 
 @pytest.mark.parametrize(

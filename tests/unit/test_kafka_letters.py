@@ -36,6 +36,7 @@ class StubConsumer:
         self.polls = 0
         self.error: Exception | None = None
         self.silent = False
+        self.lost = False
         self.closed = False
 
     def partitions_for_topic(self, topic: str) -> set[int]:
@@ -60,8 +61,15 @@ class StubConsumer:
         self.seeks.append((partition.partition, offset))
         self.positions[partition] = offset
 
-    def position(self, partition: KafkaTopicPartition, timeout_ms: int) -> int:
-        return self.positions[partition]
+    def offsets_for_times(self, asked: dict[Any, int], timeout_ms: int) -> dict[Any, Any]:
+        found = {
+            at: [raw for raw in self.logs[at.partition] if raw.offset >= moment]
+            for at, moment in asked.items()
+        }
+        return {at: raws[0] if raws else None for at, raws in found.items()}
+
+    def position(self, partition: KafkaTopicPartition, timeout_ms: int) -> int | None:
+        return None if self.lost else self.positions[partition]
 
     def poll(self, timeout_ms: int, max_records: int) -> dict[KafkaTopicPartition, list[Raw]]:
         self.polls += 1
@@ -200,6 +208,24 @@ def test_memory_is_bounded(topic: Topic) -> None:
 
     assert 2 == held
     assert {Place(0, 0), Place(0, 49)} == found.keys()
+
+
+def test_reading_can_begin_at_a_time(topic: Topic) -> None:
+    """A partition without anything as young begins at its end."""
+    reader = topic.reader({0: [Raw(0, offset) for offset in range(9)], 1: [Raw(1, 0)]})
+
+    reader.begin_at(7)  # the stub's clock is the offset
+
+    assert [Place(0, 7), Place(0, 8)] == places(reader.read())
+
+
+def test_a_position_that_cannot_be_found_is_an_outage(topic: Topic) -> None:
+    """kafka-python gives none after its time-out."""
+    reader = topic.reader({0: [Raw(0, 0)]})
+    topic.consumer.lost = True
+
+    with pytest.raises(BrokerUnavailableError):
+        reader.remaining()
 
 
 def test_a_missing_topic_is_a_matter_of_configuration(topic: Topic) -> None:

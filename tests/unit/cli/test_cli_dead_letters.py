@@ -130,6 +130,13 @@ def test_filters_say_which_letters_are_meant(
     assert expected == listed(bench, *words)
 
 
+def test_many_letters_are_listed(bench: LetterBench) -> None:
+    """A long table is no other table."""
+    bench.letters(*(letter_record((0, number), minutes=number) for number in range(150)))
+
+    assert [f"0/{number}" for number in range(150)] == listed(bench)
+
+
 def test_no_letter_is_said(bench: LetterBench) -> None:
     """Exit 0, in words; JSON is empty."""
     nothing = bench.run("dead-letters", "list")

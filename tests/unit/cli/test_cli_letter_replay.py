@@ -1,6 +1,7 @@
 """`dead-letters replay`: which, in which order, once, and what would become of them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from letter_bench import LetterBench
@@ -264,7 +265,8 @@ def test_a_dry_run_says_what_would_be_now(bench: LetterBench) -> None:
     older = event_of("u-2", "event-1", time="2026-10-01T08:00:00Z", data={"department": "X"})
     new = event_of("u-9", "event-9", data={"email": "new@acme.example"})
     bad = event_of("u-8", data={"email": "nobody"})
-    for number, event in enumerate((new, known, newer, older, bad, b"\xff")):
+    events: list[dict[str, Any] | bytes] = [new, known, newer, older, bad, b"\xff"]
+    for number, event in enumerate(events):
         bench.letters(letter_record((0, number), event=event, origin=(0, number)))
     bench.letters(invitation_letter((1, 0)))
     before = bench.keycloak.users()
@@ -321,7 +323,7 @@ def test_a_dry_run_needs_no_realm(bench: LetterBench) -> None:
     ],
 )  # fmt: skip
 def test_a_dry_run_follows_the_policies(
-    bench: LetterBench, setting: str, event: dict[str, object] | None, told: str
+    bench: LetterBench, setting: str, event: dict[str, Any] | None, told: str
 ) -> None:
     """As the stage would."""
     record = letter_record((0, 0), event=event)

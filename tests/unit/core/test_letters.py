@@ -111,9 +111,12 @@ def test_a_header_of_somebody_else_breaks_nothing(header: str, value: bytes) -> 
 )
 def test_a_filter_means_letters(conditions: dict[str, Any], matches: bool) -> None:
     """Every condition must hold; `since` counts in, `until` does not."""
-    sets = {name: frozenset(v) if isinstance(v, set) else v for name, v in conditions.items()}
+    given: dict[str, Any] = {
+        name: frozenset(value) if isinstance(value, set) else value
+        for name, value in conditions.items()
+    }
 
-    chosen = LetterFilter(**sets)
+    chosen = LetterFilter(**given)
 
     assert matches is chosen.matches(letter_of(letter_record()))
     assert (not conditions) is chosen.is_empty
@@ -130,6 +133,15 @@ def test_an_inventory_knows_what_is_open() -> None:
     assert [2, 1, 0] == [one.place.offset for one in inventory.letters(replayed=True)]
     assert 1 == inventory.foreign
     assert [] == inventory.missing()
+
+
+def test_a_mark_that_names_no_letter_closes_none() -> None:
+    """Nor is it a record of somebody else."""
+    inventory = Inventory(RULES)
+    inventory.add(letter_record((0, 0)))
+    inventory.add(Record(DEAD_LETTERS, 0, 1, 0, None, b"", (("kb-dlq-replayed", b"all"),)))
+
+    assert (1, 0) == (len(inventory.letters(replayed=False)), inventory.foreign)
 
 
 def test_an_inventory_keeps_only_what_is_meant() -> None:

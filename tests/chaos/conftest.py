@@ -1,0 +1,80 @@
+"""The scene of a scenario: sized by CHAOS_USERS and CHAOS_KILLS, decided by CHAOS_SEED."""
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bridge_harness import Bench
+from bridges import Bridges
+from fault_proxy import FaultProxy
+from population import Population, generate
+from results_tail import ResultsTail
+from scene import LARGEST_RECORD, PARTITIONS, Scene, Size
+
+from keycloak_bridge.sandbox import FreshRealm, Sandbox
+
+
+@pytest.fixture(scope="session")
+def size() -> Size:
+    """How large the scenarios are."""
+    return Size.from_environment(os.environ)
+
+
+@pytest.fixture
+def open_scene(
+    sandbox: Sandbox, fresh_realm: FreshRealm, tmp_path: Path, size: Size
+) -> Iterator[Callable[..., Scene]]:
+    """Open a scene with these settings on top; `population` replaces the usual one."""
+    with ExitStack() as stack:
+
+        def opened(
+            population: Callable[[str, int], Population] | None = None,
+            *,
+            proxied: bool = False,
+            **settings: str,
+        ) -> Scene:
+            bench = Bench(sandbox, fresh_realm, uuid.uuid4().hex[:8], tmp_path)
+            proxy = stack.enter_context(FaultProxy(sandbox.keycloak_url).running())
+            if proxied:
+                settings = {"KEYCLOAK_URL": proxy.url, **settings}
+            bench = bench.but(TOPICS_PARTITIONS=str(PARTITIONS), **settings)
+            bench.create_topic(
+                "events", partitions=PARTITIONS, max_message_bytes=str(LARGEST_RECORD)
+            )
+            bench.run_command("topics", "create", check=True)
+            seed = size.seed if size.seed is not None else time.time_ns() % 1_000_000
+            make = population or (lambda suffix, chosen: generate(size.users, suffix, chosen))
+            bridges = stack.enter_context(Bridges(bench).lent())
+            results = ResultsTail(bench.topic("results"), sandbox.bootstrap_servers)
+            stack.callback(results.close)
+            print(f"\nchaos: seed {seed}, topics *-{bench.suffix}, logs in {tmp_path}")
+            return Scene(
+                bench=bench,
+                population=make(bench.suffix, seed),
+                proxy=proxy,
+                bridges=bridges,
+                results=results,
+                seed=seed,
+                patience_s=size.patience_s,
+            )
+
+        yield opened
+
+
+@pytest.fixture
+def scene(open_scene: Callable[..., Any]) -> Scene:
+    """A scene with nothing between the bridge and Keycloak."""
+    opened: Scene = open_scene()
+    return opened
+
+
+@pytest.fixture
+def proxied(open_scene: Callable[..., Any]) -> Scene:
+    """A scene with the fault proxy between the bridge and Keycloak."""
+    opened: Scene = open_scene(proxied=True)
+    return opened

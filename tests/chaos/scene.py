@@ -1,0 +1,182 @@
+"""One scenario: a population, a realm and topics of its own, bridges, faults, and what can be seen of it."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from bridge_harness import STRUCTURED, Bench
+from bridges import Bridges
+from fault_proxy import FaultProxy
+from population import Event, Population
+from results_tail import ResultsTail
+
+from keycloak_bridge.sandbox import Mail
+
+PARTITIONS = 8
+LARGEST_RECORD = 16 * 1024 * 1024
+
+_FULL_USERS = 2000
+_POLL_S = 0.2
+_ADMIN_EVENTS_PAGE = 2000
+_LOG_END = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the scenarios are: bounded by default, full by `make chaos`."""
+
+    users: int
+    kills: int
+    seed: int | None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read CHAOS_USERS, CHAOS_KILLS and CHAOS_SEED."""
+        seed = environment.get("CHAOS_SEED")
+        return cls(
+            users=int(environment.get("CHAOS_USERS", "100")),
+            kills=int(environment.get("CHAOS_KILLS", "4")),
+            seed=None if seed is None else int(seed),
+        )
+
+    @property
+    def is_full(self) -> bool:
+        """Say whether outages last as long as they would in earnest."""
+        return self.users >= _FULL_USERS
+
+    @property
+    def outage_s(self) -> float:
+        """How long a service is away."""
+        return 30.0 if self.is_full else 8.0
+
+    @property
+    def patience_s(self) -> float:
+        """How long a test waits for progress before it fails."""
+        return 120.0 + self.users * 0.15
+
+
+@dataclass(slots=True)
+class Scene:
+    """Everything that a scenario works with."""
+
+    bench: Bench
+    population: Population
+    proxy: FaultProxy
+    bridges: Bridges
+    results: ResultsTail
+    seed: int
+    patience_s: float
+    ends: list[tuple[float, str | None]] = field(default_factory=list)
+    """When each fault ended (seconds since 1970), and the outcome that shows that work goes on."""
+    _mails: Counter[str] = field(default_factory=Counter)
+    _mails_seen: int = 0
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Publish events as user management does."""
+        self.bench.publish(*events)
+
+    def publish_compressed(self, events: Sequence[Event], codec: str) -> None:
+        """Publish events in compressed batches."""
+        records = [
+            (event["subject"].encode(), json.dumps(event).encode(), STRUCTURED) for event in events
+        ]
+        self.bench.publish_raw(*records, compression_type=codec, linger_ms=20)
+
+    def wait_until(self, condition: Callable[[], Any], what: str) -> None:
+        """Return once `condition()` holds; fail with `what` when it does not for very long."""
+        deadline = time.monotonic() + self.patience_s
+        while not condition():
+            if time.monotonic() > deadline:
+                logs = [path.read_text(errors="replace") for path in self.bridges.logs[-3:]]
+                raise AssertionError(
+                    f"{what} did not come true; {self.state()}; behind {self.behind()}; "
+                    f"logs in {self.bench.folder}:\n"
+                    + "\n---\n".join(log[-_LOG_END:] for log in logs)
+                )
+            time.sleep(_POLL_S)
+
+    def wait_for_done(self, count: int) -> None:
+        """Return once so many records have an outcome, of all that were ever published."""
+        self.wait_until(lambda: self.done() >= count, f"{count} records with an outcome")
+
+    def wait_for_everything(self, *, others: int = 0, unmailed: int = 0) -> None:
+        """Return once every event and `others` besides have an outcome, and every mail is out but `unmailed`."""
+        records = len(self.population.events) + others
+        self.wait_until(lambda: self.done() >= records, f"{records} records with an outcome")
+        due = len(self.population.invited) - unmailed
+        self.wait_until(lambda: len(self.mails()) >= due, f"{due} mails")
+        # the result of a mail comes after its mark
+        self.wait_until(lambda: self.told_of_mails() >= due, f"{due} results of mails")
+
+    def state(self) -> str:
+        """Return in one line how far the work is."""
+        outcomes = Counter((one.outcome, one.data.get("reason")) for one in self.results.told())
+        return f"{self.done()} records done, {len(self.mails())} mailed, results {dict(outcomes)}"
+
+    def behind(self) -> dict[str, dict[int, tuple[int, int]]]:
+        """Return committed and end offsets of the partitions that are not committed to their ends, by topic."""
+        seen: dict[str, dict[int, tuple[int, int]]] = {}
+        for topic, suffix in (("events", ""), ("invitations", "-invite")):
+            committed = self.bench.committed(suffix)
+            for partition, end in self.bench.end_offsets(topic).items():
+                if committed.get(partition, 0) != end:
+                    at = committed.get(partition, 0), end
+                    seen.setdefault(topic, {})[partition] = at
+        return seen
+
+    def done(self) -> int:
+        """Return how many records of the events topic have a result; a repeated result counts once."""
+        told = [one for one in self.results.told() if not one.is_of_a_mail]
+        wanted = Counter(event["id"] for event in self.population.events)
+        seen = Counter(one.data.get("eventId") for one in told)
+        others = {one.id for one in told if one.data.get("eventId") not in wanted}
+        return len(others) + sum(min(count, seen[one]) for one, count in wanted.items())
+
+    def told_of_mails(self) -> int:
+        """Return how many users have a result of their mail; after a crash it may say `already-invited`."""
+        return len({one.data.get("userId") for one in self.results.told() if one.is_of_a_mail})
+
+    def mails(self) -> Counter[str]:
+        """Return how many mails went to each address of this population."""
+        messages: Sequence[Mail] = self.bench.sandbox.mail.messages
+        for mail in messages[self._mails_seen :]:
+            address = mail.recipients[0].lower()
+            if address.endswith(f"@{self.bench.suffix}.example"):
+                self._mails[address] += 1
+        self._mails_seen = len(messages)
+        return self._mails
+
+    @contextmanager
+    def fault(self, *, outcome: str | None = None) -> Iterator[None]:
+        """Note when the fault inside ends; work goes on at the next result, of that outcome if one is named."""
+        yield
+        self.ends.append((time.time(), outcome))
+
+    def recoveries_s(self) -> list[float]:
+        """Return for each fault how long after its end the next result was written."""
+        told = sorted((one.at_s, one.outcome) for one in self.results.told())
+        return [
+            next(at_s - end_s for at_s, one in told if at_s > end_s and outcome in (None, one))
+            for end_s, outcome in self.ends
+        ]
+
+    def written(self) -> Counter[tuple[str, str]]:
+        """Return what the bridge did to this realm: operations and paths of Keycloak's own admin events."""
+        realm_id = self.bench.admin("GET", "")["id"]
+        told: list[dict[str, Any]] = []
+        while True:
+            span = {"first": len(told), "max": _ADMIN_EVENTS_PAGE}
+            page = self.bench.admin("GET", "/admin-events", params=span)
+            told += page
+            if len(page) < _ADMIN_EVENTS_PAGE:
+                break
+        return Counter(
+            (one["operationType"], one["resourcePath"])
+            for one in told
+            # the administrator's own are of the realm master
+            if one["authDetails"]["realmId"] == realm_id
+        )

@@ -1,0 +1,197 @@
+"""Compare Keycloak's users, the caught mails and the topics with what was published."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from figures import Figures
+from population import FinalState
+from scene import Scene
+
+Position = tuple[str, int, int]
+"""Topic, partition and offset of a record that must become a dead letter."""
+
+_FIELDS = ("username", "email", "firstName", "lastName", "enabled")
+_SHOWN = 8
+
+
+def judge(
+    scene: Scene,
+    *,
+    bad: Mapping[Position, str] | None = None,
+    unmailed: Sequence[str] = (),
+    strangers: int = 0,
+    keycloak_died: bool = False,
+) -> Figures:
+    """Return the figures of a scenario, or fail with everything that is not as it must be.
+
+    `bad` holds the code of the dead letter of every bad record, `unmailed` the addresses that no mail can reach, and
+    `strangers` is how many users may be there that nobody published. Where `keycloak_died`, a second mail is forgiven if
+    Keycloak took the knowledge of the first one with it.
+    """
+    letters = _letters(scene)
+    repeated_letters = sum(len(codes) - 1 for codes in letters.values())
+    problems = [
+        *_users(scene, strangers, unmailed),
+        *_memberships(scene),
+        *_mails(scene, unmailed, _unrecorded(scene) if keycloak_died else Counter()),
+        *_dead_letters(letters, bad or {}),
+        *_results(scene),
+        *_commits(scene),
+    ]
+    if repeated_letters:
+        problems.append(f"{repeated_letters} dead letters stand twice")
+    figures = _figures(scene, letters, repeated_letters)
+    assert [] == problems, "\n".join([f"seed {scene.seed}, {figures}", *problems])
+    return figures
+
+
+def _users(scene: Scene, strangers: int, unmailed: Sequence[str]) -> Iterator[str]:
+    """Every user exactly once, in the right final state, and nobody else."""
+    users = scene.bench.users()
+    ids = Counter((one.get("attributes", {}).get("userId") or [""])[0] for one in users)
+    expected = {
+        user_id: state.unmailed() if state.fields["email"] in unmailed else state
+        for user_id, state in scene.population.final.items()
+    }
+    yield from _differences(
+        "users", Counter(expected.keys()), Counter({k: v for k, v in ids.items() if k in expected})
+    )
+    if sum(ids.values()) - len(expected) > strangers:
+        yield f"{sum(ids.values()) - len(expected)} users too many"
+    wrong = [
+        f"{user_id}: {_wrong(expected[user_id], user)}"
+        for user in users
+        if (user_id := (user.get("attributes", {}).get("userId") or [""])[0]) in expected
+        and _wrong(expected[user_id], user)
+    ]
+    if wrong:
+        yield f"{len(wrong)} users in a wrong state: {wrong[:_SHOWN]}"
+
+
+def _wrong(expected: FinalState, user: Mapping[str, Any]) -> dict[str, Any]:
+    seen = {**{name: user.get(name) for name in _FIELDS}, **user["attributes"]}
+    names = seen.keys() | expected.fields.keys()
+    return {
+        name: (expected.fields.get(name), seen.get(name))
+        for name in sorted(names)
+        if expected.fields.get(name) != seen.get(name)
+    }
+
+
+def _memberships(scene: Scene) -> Iterator[str]:
+    """Groups and realm roles are those of the events."""
+    roles = {role for state in scene.population.final.values() for role in state.roles}
+    groups = {path for state in scene.population.final.values() for path in state.groups}
+    everybody = {"max": 100_000, "briefRepresentation": "false"}
+    for role in sorted(roles):
+        members = scene.bench.admin("GET", f"/roles/{role}/users", params=everybody)
+        wanted = (one for one, state in scene.population.final.items() if role in state.roles)
+        yield from _differences(f"users with the role {role}", Counter(wanted), _ids(members))
+    for path in sorted(groups):
+        group = scene.bench.admin("GET", f"/group-by-path{path}")
+        members = scene.bench.admin("GET", f"/groups/{group['id']}/members", params=everybody)
+        wanted = (one for one, state in scene.population.final.items() if path in state.groups)
+        yield from _differences(f"members of {path}", Counter(wanted), _ids(members))
+
+
+def _ids(users: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    return Counter(user["attributes"]["userId"][0] for user in users)
+
+
+def _mails(scene: Scene, unmailed: Sequence[str], forgiven: Counter[str]) -> Iterator[str]:
+    """Every invited user exactly one mail, nobody else any."""
+    wanted = Counter(scene.population.invited.keys() - set(unmailed))
+    yield from _differences("mails", wanted, scene.mails() - forgiven)
+
+
+def _unrecorded(scene: Scene) -> Counter[str]:
+    """Return how many mails to each address Keycloak has no record of."""
+    written = scene.written()
+    recorded = Counter(
+        {
+            user["email"]: written["ACTION", f"users/{user['id']}/execute-actions-email"]
+            for user in scene.bench.users()
+        }
+    )
+    unrecorded = scene.mails() - recorded
+    print(f"\nchaos: mails that Keycloak did not live to record: {unrecorded.total()}")
+    return Counter({one: count for one, count in unrecorded.items() if recorded[one]})
+
+
+def _letters(scene: Scene) -> dict[Position, list[str]]:
+    letters: dict[Position, list[str]] = {}
+    for _, headers in scene.bench.dead_letters():
+        told = headers["kb-dlq-topic"], headers["kb-dlq-partition"], headers["kb-dlq-offset"]
+        position = told[0], int(told[1]), int(told[2])
+        letters.setdefault(position, []).append(headers["kb-dlq-code"])
+    return letters
+
+
+def _dead_letters(
+    letters: Mapping[Position, Sequence[str]], bad: Mapping[Position, str]
+) -> Iterator[str]:
+    """Every bad record in the dead letters, for the right reason, and no good one."""
+    lost = bad.keys() - letters.keys()
+    if lost:
+        yield f"{len(lost)} bad records without a dead letter: {_some(lost, bad)}"
+    good = letters.keys() - bad.keys()
+    if good:
+        yield f"{len(good)} good records in the dead letters: {_some(good, letters)}"
+    wrong = {
+        at: (bad[at], set(codes))
+        for at, codes in letters.items()
+        if at in bad and {bad[at]} != set(codes)
+    }
+    if wrong:
+        yield f"{len(wrong)} dead letters with a wrong code: {_some(wrong, wrong)}"
+
+
+def _some(positions: Any, said: Mapping[Position, Any]) -> list[Any]:
+    return [(*at, said[at]) for at in sorted(positions)[:_SHOWN]]
+
+
+def _results(scene: Scene) -> Iterator[str]:
+    """User management hears of every event at least once."""
+    wanted = Counter(event["id"] for event in scene.population.events)
+    told = [one for one in scene.results.told() if not one.is_of_a_mail]
+    seen = Counter(one.data.get("eventId") for one in told)
+    silent = [one for one, count in wanted.items() if seen[one] < count]
+    if silent:
+        yield f"{len(silent)} events without a result: {silent[:_SHOWN]}"
+    rejected = [
+        one.data.get("eventId")
+        for one in told
+        if one.outcome == "rejected" and one.data.get("eventId") in wanted
+    ]
+    if rejected:
+        yield f"{len(rejected)} good events rejected: {rejected[:_SHOWN]}"
+
+
+def _commits(scene: Scene) -> Iterator[str]:
+    """The group has committed both topics to their ends."""
+    if behind := scene.behind():
+        yield f"not committed to the end: {behind}"
+
+
+def _differences(what: str, wanted: Counter[str], seen: Counter[str]) -> Iterator[str]:
+    if missing := wanted - seen:
+        yield f"{missing.total()} {what} missing: {sorted(missing)[:_SHOWN]}"
+    if extra := seen - wanted:
+        yield f"{extra.total()} {what} too many: {sorted(extra.items())[:_SHOWN]}"
+
+
+def _figures(scene: Scene, letters: Mapping[Position, Sequence[str]], repeated: int) -> Figures:
+    told = scene.results.told()
+    repeats = sum(Counter(one.id for one in told).values()) - len({one.id for one in told})
+    return Figures(
+        seed=scene.seed,
+        users=len(scene.population.final),
+        events=sum(scene.bench.end_offsets("events").values()),
+        writes=scene.written().total(),
+        repeats=repeats,
+        mails=scene.mails().total(),
+        dead_letters=sum(map(len, letters.values())),
+        repeated_letters=repeated,
+        recoveries_s=scene.recoveries_s(),
+    )
