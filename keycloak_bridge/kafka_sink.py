@@ -44,7 +44,8 @@ class KafkaMessageSink:
             compression_type="gzip",
             linger_ms=_LINGER_MS,
             delivery_timeout_ms=_DELIVERY_TIMEOUT_MS,
-            request_timeout_ms=_DELIVERY_TIMEOUT_MS // 2,
+            # a broker that is just starting takes requests that it never answers
+            request_timeout_ms=_DELIVERY_TIMEOUT_MS // 3,
             max_block_ms=_MAX_BLOCK_MS,
             max_request_size=_MAX_REQUEST_BYTES,
             metrics_enabled=False,

@@ -26,7 +26,9 @@ from keycloak_bridge.settings import KafkaSettings
 
 _log = logging.getLogger(__name__)
 
-_REQUEST_TIMEOUT_MS = 15_000
+_REQUEST_TIMEOUT_MS = 5_000
+"""A broker that is just starting takes requests that it never answers, and everything behind them waits."""
+
 _CALL_TIMEOUT_MS = 4_000
 """A call that waits for a broker holds up the poll thread; after an outage it must come back soon, and ask anew."""
 

@@ -84,7 +84,7 @@ class Trouble:
             self._tally.failed(needs)
         task.seen = self._tally.snapshot()
         task.failures += 1
-        if needs:
+        if needs and not task.attempts:
             self._last = error
             self._breaker.failed(
                 needs,
@@ -94,5 +94,6 @@ class Trouble:
                 retry_after_s=retry_after_s,
             )
         else:
+            # a fault of the bridge, or a record that fails alone, tells nothing of an outage
             self._breaker.neutral()
         return now_s + delay_s(self._retry, task.failures, jitter, retry_after_s)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from figures import record
+from kafka_probe import serves_again
 from scene import Scene, Size
 from verdict import judge
 
@@ -19,6 +20,8 @@ def test_kafka_goes_away(scene: Scene, size: Size, name: str) -> None:
     kafka = scene.bench.sandbox.kafka
     leave, come_back = _ways(kafka)[name]
     half, rest = scene.population.portions(2)
+    scene.bench.create_topic("probe")
+    probe = scene.bench.topic("probe")
     scene.bridges.start()
     scene.publish(half)
     for eighths in (1, 4):
@@ -29,6 +32,7 @@ def test_kafka_goes_away(scene: Scene, size: Size, name: str) -> None:
                 time.sleep(size.outage_s / 2)
             finally:
                 come_back()
+                serves_again(scene.bench.sandbox.bootstrap_servers, probe)
     scene.publish(rest)
     scene.wait_for_everything()
     scene.bridges.all_leave()
