@@ -1,6 +1,7 @@
 """Find out when Kafka is back for a client of its own: a broker answers long before it takes records and commits."""
 
 import time
+from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
@@ -23,7 +24,7 @@ def serves_again(bootstrap_servers: str, topic: str) -> None:
 
 
 def _write(bootstrap_servers: str, topic: str) -> None:
-    producer = KafkaProducer(
+    producer: Any = KafkaProducer(
         bootstrap_servers=bootstrap_servers,
         acks="all",
         enable_idempotence=False,
