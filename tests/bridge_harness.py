@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from keycloak_bridge.sandbox.demo import read_topic
 PARTITIONS = 4
 RUN_TIMEOUT_S = 900
 _HTTP_TIMEOUT_S = 30
+_ADMIN_EVENTS_PAGE = 2000
 STRUCTURED = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 
 
@@ -272,6 +274,38 @@ class Bench:
         )
         answer.raise_for_status()
         return answer.json() if answer.content else None
+
+    def written(self) -> Counter[tuple[str, str]]:
+        """Return what the bridge did to this realm: operations and paths of Keycloak's own admin events."""
+        realm_id = self.admin("GET", "")["id"]
+        told: list[dict[str, Any]] = []
+        while True:
+            span = {"first": len(told), "max": _ADMIN_EVENTS_PAGE}
+            page = self.admin("GET", "/admin-events", params=span)
+            told += page
+            if len(page) < _ADMIN_EVENTS_PAGE:
+                break
+        return Counter(
+            (one["operationType"], one["resourcePath"])
+            for one in told
+            # the administrator's own are of the realm master
+            if one["authDetails"]["realmId"] == realm_id
+        )
+
+    def unrecorded(self, mails: Counter[str]) -> Counter[str]:
+        """Return which of the mails to users, counted by address, Keycloak sent and did not live to record.
+
+        It records a mail after the SMTP server took it; ended in between, neither it nor the bridge can know of it.
+        """
+        written = self.written()
+        recorded = Counter(
+            {
+                user["email"]: written["ACTION", f"users/{user['id']}/execute-actions-email"]
+                for user in self.users()
+            }
+        )
+        missing = mails - recorded
+        return Counter({one: count for one, count in missing.items() if recorded[one]})
 
     def users(self) -> list[dict[str, Any]]:
         """Return all users of the realm with their attributes."""

@@ -21,7 +21,6 @@ LARGEST_RECORD = 16 * 1024 * 1024
 
 _FULL_USERS = 2000
 _POLL_S = 0.2
-_ADMIN_EVENTS_PAGE = 2000
 _LOG_END = 3000
 
 
@@ -163,20 +162,3 @@ class Scene:
             next(at_s - end_s for at_s, one in told if at_s > end_s and outcome in (None, one))
             for end_s, outcome in self.ends
         ]
-
-    def written(self) -> Counter[tuple[str, str]]:
-        """Return what the bridge did to this realm: operations and paths of Keycloak's own admin events."""
-        realm_id = self.bench.admin("GET", "")["id"]
-        told: list[dict[str, Any]] = []
-        while True:
-            span = {"first": len(told), "max": _ADMIN_EVENTS_PAGE}
-            page = self.bench.admin("GET", "/admin-events", params=span)
-            told += page
-            if len(page) < _ADMIN_EVENTS_PAGE:
-                break
-        return Counter(
-            (one["operationType"], one["resourcePath"])
-            for one in told
-            # the administrator's own are of the realm master
-            if one["authDetails"]["realmId"] == realm_id
-        )

@@ -17,13 +17,13 @@ def test_a_replay_writes_and_mails_nothing(scene: Scene) -> None:
     scene.wait_for_everything()
     scene.bridges.all_leave()
     figures = judge(scene)
-    before = scene.bench.users(), scene.written(), dict(scene.mails())
+    before = scene.bench.users(), scene.bench.written(), dict(scene.mails())
     told = len(scene.results.told())
 
     again = scene.bench.but(KAFKA_GROUP_ID=f"replay-{scene.bench.suffix}")
     again.catch_up()
 
-    after = scene.bench.users(), scene.written(), dict(scene.mails())
+    after = scene.bench.users(), scene.bench.written(), dict(scene.mails())
     assert before == after
     assert [] == scene.bench.dead_letters()
     invitations = sum(scene.bench.end_offsets("invitations").values())

@@ -107,16 +107,9 @@ def _mails(scene: Scene, unmailed: Sequence[str], forgiven: Counter[str]) -> Ite
 
 def _unrecorded(scene: Scene) -> Counter[str]:
     """Return how many mails to each address Keycloak has no record of."""
-    written = scene.written()
-    recorded = Counter(
-        {
-            user["email"]: written["ACTION", f"users/{user['id']}/execute-actions-email"]
-            for user in scene.bench.users()
-        }
-    )
-    unrecorded = scene.mails() - recorded
+    unrecorded = scene.bench.unrecorded(scene.mails())
     print(f"\nchaos: mails that Keycloak did not live to record: {unrecorded.total()}")
-    return Counter({one: count for one, count in unrecorded.items() if recorded[one]})
+    return unrecorded
 
 
 def _letters(scene: Scene) -> dict[Position, list[str]]:
@@ -188,7 +181,7 @@ def _figures(scene: Scene, letters: Mapping[Position, Sequence[str]], repeated: 
         seed=scene.seed,
         users=len(scene.population.final),
         events=sum(scene.bench.end_offsets("events").values()),
-        writes=scene.written().total(),
+        writes=scene.bench.written().total(),
         repeats=repeats,
         mails=scene.mails().total(),
         dead_letters=sum(map(len, letters.values())),

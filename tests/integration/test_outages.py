@@ -43,9 +43,9 @@ def probe(bench: Bench, path: str) -> tuple[int, str]:
     return answer.status_code, " ".join(answer.json()["problems"])
 
 
-def publish(bench: Bench, count: int) -> list[str]:
-    """Publish events and return the ids of their users."""
-    ids = [f"u{number}-{bench.suffix}" for number in range(count)]
+def publish(bench: Bench, count: int, name: str = "u") -> list[str]:
+    """Publish events and return the ids of their users, which begin with `name`."""
+    ids = [f"{name}{number}-{bench.suffix}" for number in range(count)]
     bench.publish(*(an_event(user_id) for user_id in ids))
     return ids
 
@@ -68,6 +68,14 @@ def mails_of(bench: Bench) -> Counter[str]:
         for mail in bench.sandbox.mail.messages
         if bench.suffix in mail.recipients[0]
     )
+
+
+def unrecorded(bench: Bench) -> Counter[str]:
+    """Return the mails to each user of this test that Keycloak did not live to record."""
+    addressed = Counter({f"{one}@acme.example": count for one, count in mails_of(bench).items()})
+    lost = bench.unrecorded(addressed)
+    print(f"{lost.total()} mails that Keycloak did not live to record")
+    return Counter({one.removesuffix("@acme.example"): count for one, count in lost.items()})
 
 
 def all_mailed(bench: Bench, ids: Sequence[str]) -> bool:
@@ -104,13 +112,17 @@ def test_it_starts_before_kafka_and_keycloak(bench: Bench) -> None:
 
 
 def test_keycloak_goes_away_and_comes_back(bench: Bench) -> None:
-    """In the middle of 200 events: every user once, every mail once, no dead letter, and ready says why."""
-    ids = publish(bench, 200)
+    """In the middle of 200 events: every user once, every mail once, no dead letter, and ready says why.
+
+    A second mail is forgiven where Keycloak ended between the SMTP server's yes and its own record of the first.
+    """
+    ids = publish(bench, 100)
     keycloak = bench.sandbox.keycloak
     with bench.running() as process:
         wait_until(lambda: provisioned(bench) >= 40)
         keycloak.stop()
         try:
+            ids += publish(bench, 100, "later")
             wait_until(lambda: probe(bench, "/ready")[0] == 503)
             assert "Keycloak" in probe(bench, "/ready")[1]
             assert 200 == probe(bench, "/live")[0]
@@ -125,7 +137,7 @@ def test_keycloak_goes_away_and_comes_back(bench: Bench) -> None:
         assert 0 == process.wait(timeout=30)
 
     assert sorted(ids) == users_of(bench)
-    assert {1} == set(mails_of(bench).values())
+    assert Counter(ids) == mails_of(bench) - unrecorded(bench)
     assert [] == bench.dead_letters()
     # one line when it begins, not one for each attempt
     assert len(waiting_lines(bench)) <= 8

@@ -36,6 +36,7 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "not-keycloak",
         "pace",
         "partition-revoked",
+        "published",
         "realm-not-found",
         "schema",
         "second-look",
