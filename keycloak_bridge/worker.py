@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.doubt import Doubt
 from keycloak_bridge.core.errors import (
+    BrakeError,
     BridgeError,
     BrokerError,
     BrokerUnavailableError,
@@ -107,7 +108,7 @@ class Worker:
 
         `until` is asked after each turn and answers None while the end is not known yet. At the end, what is being
         written may finish within the drain time, and whatever is done is committed; the rest is left to the next run.
-        Raises BridgeError when the flow must stop.
+        Raises BridgeError when the flow must stop: with `until` also BrakeError, since nobody may be there to release it.
         """
         self._status.set_problem(self.name, JOINING)
         self._source.when_revoked(self.delivery.release)
@@ -115,8 +116,10 @@ class Worker:
         try:
             while not stop.is_set():
                 self.turn()
-                if until is not None and self._caught_up(until):
-                    break
+                if until is not None:
+                    self._refuse_to_wait_for_the_brake()
+                    if self._caught_up(until):
+                        break
         finally:
             self._finish()
 
@@ -232,6 +235,14 @@ class Worker:
             (self._kafka_problem, in_hand.problem),
             joined=self._source.joined(),
         )
+
+    def _refuse_to_wait_for_the_brake(self) -> None:
+        reason = self._brake.reason
+        if reason is not None:
+            raise BrakeError(
+                f"the brake holds the flow: {reason}",
+                remedy="look at `keycloak-bridge dead-letters list`, mend the cause, then run again; nothing is lost",
+            )
 
     def _caught_up(self, until: Until) -> bool:
         if not self._source.joined():

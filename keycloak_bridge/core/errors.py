@@ -10,7 +10,9 @@ BridgeError                     disposition
 │ ├ UnknownSchemaError          unknown-type, unknown-schema
 │ ├ EventValidationError        schema-violation
 │ ├ MappingError                mapping-failed, invalid-username, role-not-allowed, ...
-│ ├ ConflictError               conflict, ambiguous, reserved-user
+│ ├ ConflictError               conflict, ambiguous, reserved-user, protected-user, identity-taken
+│ ├ UnknownUserError            unknown-user
+│ ├ DroppedError                dropped-by-keycloak
 │ ├ ParkedError                 parked: an earlier event of the user is among the dead letters
 │ └ GivenUpError                given-up: it kept failing while others succeeded
 ├ KeycloakError                 status, method and path of the call
@@ -20,6 +22,7 @@ BridgeError                     disposition
 │ ├ KeycloakAuthError           RETRY        401 after renewal, 403: every event would fail
 │ └ KeycloakRejectedError       DEAD_LETTER  any other 4xx
 ├ HoldError                     WAIT         nothing failed: the pace or the brake says later
+├ BrakeError                    STOP         the brake is engaged, and nobody waits for its release
 ├ InternalError                 RETRY        a fault of the bridge itself; DEAD_LETTER after the limit
 └ BrokerError
   ├ BrokerUnavailableError      RETRY
@@ -133,6 +136,18 @@ class ConflictError(EventError):
     default_code = "conflict"
 
 
+class UnknownUserError(EventError):
+    """The event is about a user that Keycloak does not have, and may not create it."""
+
+    default_code = "unknown-user"
+
+
+class DroppedError(EventError):
+    """Keycloak accepted the user and did not store all of it; `violations` point at what is missing."""
+
+    default_code = "dropped-by-keycloak"
+
+
 class ParkedError(EventError):
     """The event may build on an earlier one of the same user that became a dead letter."""
 
@@ -225,6 +240,12 @@ class HoldError(BridgeError):
     def __init__(self, message: str, *, wait_s: float, code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.wait_s = wait_s
+
+
+class BrakeError(BridgeError):
+    """The brake holds the flow, and this run was to end by itself."""
+
+    default_code = "brake-engaged"
 
 
 class InternalError(BridgeError):

@@ -7,6 +7,7 @@ import pytest
 from delivery_harness import P0, Hand, Pending
 
 from keycloak_bridge.core.errors import (
+    BrakeError,
     BridgeError,
     BrokerAccessError,
     BrokerUnavailableError,
@@ -42,6 +43,19 @@ def test_stop_ends_after_the_record_in_hand() -> None:
     hand.run(per_poll=1, to_the_end=False)
 
     assert [(0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+    assert hand.source.closed
+
+
+def test_a_run_that_ends_by_itself_does_not_wait_for_the_brake() -> None:
+    """What is done is committed, and whoever started it hears why the rest is not."""
+    hand = Hand()
+    hand.publish(0, 0, 0)
+    hand.handler.after = lambda _: hand.brake.engage("20 dead letters in a row")
+
+    with pytest.raises(BrakeError, match="20 dead letters in a row"):
+        hand.run(per_poll=1)
+
     assert {P0: 1} == hand.committed
     assert hand.source.closed
 
