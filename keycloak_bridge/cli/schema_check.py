@@ -85,8 +85,8 @@ def check(
 ) -> int:
     """Prove that new minor versions take whatever earlier ones took.
 
-    Compares the shipped schemas and those in each FOLDER (else in schemas.folders): a minor version with every earlier
-    one of its major version. What cannot be proven counts as incompatible. Data that was written under the older
+    Compares each minor version in each FOLDER (else in schemas.folders, else the shipped ones) with every earlier one of
+    its major version, shipped or not. What cannot be proven counts as incompatible. Data that was written under the older
     version stays valid, so those who read are upgraded first.
 
     Exit code: 0 compatible and unchanged, 1 not, 2 wrong usage, or a broken schema.
@@ -96,10 +96,10 @@ def check(
     settings = invocation.settings()
     wanted = folders or settings.schemas.folders
     documents = load_documents(wanted)
-    findings = _compatibility(documents, strict=strict)
+    mine = _own(documents) if wanted else documents
+    findings = _compatibility(documents, mine, strict=strict)
     recorded: dict[str, str] = {}
     if published is not None:
-        mine = _own(documents) if wanted else documents
         known = {} if record and not published.exists() else read_published(published)
         findings += _publication(mine, known, record=record)
         if record and not _failed(findings):
@@ -116,7 +116,11 @@ def _failed(findings: Sequence[Finding]) -> bool:
     return any(finding.breaking for finding in findings)
 
 
-def _compatibility(documents: Sequence[SchemaDocument], *, strict: bool) -> list[Finding]:
+def _compatibility(
+    documents: Sequence[SchemaDocument], mine: Sequence[SchemaDocument], *, strict: bool
+) -> list[Finding]:
+    """Return what is to be said of the new versions among `mine`, compared with all earlier ones."""
+    own = {document.id for document in mine}
     return [
         Finding(
             file=comparison.new.origin,
@@ -127,6 +131,7 @@ def _compatibility(documents: Sequence[SchemaDocument], *, strict: bool) -> list
             older="{}.{}".format(*comparison.old.version),
         )
         for comparison in compare_versions(documents, strict=strict)
+        if comparison.new.id in own
         for change in comparison.changes
     ]
 

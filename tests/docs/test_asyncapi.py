@@ -23,18 +23,12 @@ from keycloak_bridge.core.contracts import (
     invitation_message,
     result_message,
 )
+from keycloak_bridge.core.desired import InvitationTerms
 from keycloak_bridge.core.errors import EventDecodeError
 from keycloak_bridge.core.events import EnvelopeRules
 from keycloak_bridge.core.formats import format_checker
 from keycloak_bridge.core.letters import mark_message, read_letter, replay_message
-from keycloak_bridge.core.model import (
-    Invitation,
-    InvitationTerms,
-    Message,
-    Outcome,
-    Record,
-    Result,
-)
+from keycloak_bridge.core.model import Invitation, Message, Outcome, Purpose, Record, Result
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(generate.ASYNCAPI.read_text(encoding="utf-8"))
 SCHEMA = gzip.decompress(Path(__file__).with_name("asyncapi-3.0.0.json.gz").read_bytes())
@@ -82,17 +76,16 @@ def written() -> Iterator[tuple[str, str, Message]]:
     """Yield a message of every kind that the bridge writes: its name, its channel, itself."""
     terms = InvitationTerms(("UPDATE_PASSWORD",), 3600, "demo-app", "https://app.example/")
     invitation = Invitation("e-1/invitation", "e-1", "u-1", "kc-1", terms, NOON)
-    yield (
-        "user.invitation.due.1.0",
-        "invitations",
-        invitation_message(invitation, topic="user-invitations"),
-    )
+    for purpose, version in ((Purpose.INVITE, "1.0"), (Purpose.RESEND, "1.1")):
+        message = invitation_message(replace(invitation, purpose=purpose), topic="user-invitations")
+        yield f"user.invitation.due.{version}", "invitations", message
     for result in (
         Result(Outcome.PROVISIONED, "created", None, None, "e-1", "user.created", "u-1", "kc-1"),
+        Result(Outcome.PROVISIONED, "deleted", changed=("email", "groups"), mapping="3f1c5b0e9a72"),
         Result(Outcome.REJECTED, None, "not-json", "it is no event"),
     ):
-        message = result_message(result, topic="user-results", time=NOON)
-        yield "user.provisioning.result.1.0", "results", message
+        message = result_message(result, topic="user-results", time=NOON, origin=RECORD)
+        yield "user.provisioning.result.1.1", "results", message
     yield "dead-letter.replayed.1.0", "deadLetters", mark()
 
 

@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from keycloak_bridge.catalog import load_schemas
-from keycloak_bridge.core.model import USER_CREATED
+from keycloak_bridge.core.model import USER_CREATED, USER_EVENTS, USER_UPDATED
 from keycloak_bridge.core.schema_walk import direct_subschemas
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -87,8 +87,46 @@ def test_published_schemas_never_change() -> None:
     assert actual == PUBLISHED
 
 
-def test_unknown_properties_are_welcome() -> None:
+@pytest.mark.parametrize("name", FILES)
+def test_unknown_properties_are_welcome(name: str) -> None:
     """A consumer that breaks when its producer adds a field is broken."""
-    example = content(f"{USER_CREATED}/1.0.json")["examples"][0]
+    schema = content(name)
+    kind = name.split("/", maxsplit=1)[0]
+    data = {**schema["examples"][0], "added": {"later": True}}
 
-    assert CATALOG.violations(USER_CREATED, {**example, "added": {"later": True}}) == ()
+    assert CATALOG.violations(kind, data, schema["$id"]) == ()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_newest_version_takes_what_older_ones_took(name: str) -> None:
+    """It is the one that applies where an event names none."""
+    kind = name.split("/", maxsplit=1)[0]
+
+    assert [CATALOG.violations(kind, one) for one in content(name)["examples"]] == [
+        () for _ in content(name)["examples"]
+    ]
+
+
+@pytest.mark.parametrize("kind", USER_EVENTS)
+def test_every_event_names_its_user_alike(kind: str) -> None:
+    """One key, one subject and one external id for the whole life of a user."""
+    user_id = CATALOG.document(kind)["properties"]["userId"]
+
+    assert "userId" in CATALOG.document(kind)["required"]
+    assert user_id == CATALOG.document(USER_CREATED)["properties"]["userId"]
+
+
+def test_an_update_can_say_whatever_a_creation_can() -> None:
+    """The same properties of the same form, and null besides."""
+    created = CATALOG.document(USER_CREATED)["properties"]
+    updated = CATALOG.document(USER_UPDATED)["properties"]
+
+    assert updated.keys() - created.keys() == {"complete"}
+    assert created.keys() - updated.keys() == set()
+    for name in created.keys() - {"userId"}:
+        assert "null" in updated[name]["type"], name
+        assert set(updated[name]["type"]) - {"null"} == _types(created[name]), name
+
+
+def _types(schema: Any) -> set[str]:
+    return {schema["type"]} if isinstance(schema["type"], str) else set(schema["type"])
