@@ -5,19 +5,12 @@ from functools import cached_property
 from typing import ClassVar
 
 from keycloak_bridge.catalog import load_schemas
+from keycloak_bridge.core.desired import DesiredUser, InvitationTerms, OutOfScope
 from keycloak_bridge.core.events import EnvelopeRules, decode, envelope_rules
-from keycloak_bridge.core.mapping import AttributeMapping
-from keycloak_bridge.core.model import (
-    USER_CREATED,
-    CloudEvent,
-    DesiredUser,
-    InvitationTerms,
-    OutOfScope,
-    Record,
-    UserEvent,
-)
+from keycloak_bridge.core.lifecycle import Mappings
+from keycloak_bridge.core.model import CloudEvent, Record, UserEvent
 from keycloak_bridge.core.validation import SchemaCatalog
-from keycloak_bridge.mapping_file import load_mapping
+from keycloak_bridge.mapping_files import load_mappings
 from keycloak_bridge.provisioner import Trace, ignore
 from keycloak_bridge.settings import Settings
 
@@ -64,14 +57,9 @@ class Interpretation:
         )
 
     @cached_property
-    def mapping(self) -> AttributeMapping:
-        """The attribute mapping, checked against the schemas; raises ConfigError."""
-        return load_mapping(
-            self.settings.mapping.file,
-            has_property=self.catalog.property_check(USER_CREATED),
-            invitation=invitation_terms(self.settings),
-            match_subject=self.settings.events.match_subject,
-        )
+    def mapping(self) -> Mappings:
+        """The mapping of every type of event, checked against the schemas; raises ConfigError."""
+        return load_mappings(self.settings, self.catalog, invitation_terms(self.settings))
 
     def check(self) -> None:
         """Read and check everything now; raises ConfigError."""

@@ -6,9 +6,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from keycloak_bridge.core.desired import InvitationTerms
 from keycloak_bridge.core.errors import ConfigError
 from keycloak_bridge.core.mapping import AttributeMapping, compile_mapping
-from keycloak_bridge.core.model import InvitationTerms
 
 DEFAULT_ORIGIN = "default_mapping.toml"
 _LONGEST_BYTES = 1_000_000
@@ -20,6 +20,7 @@ def load_mapping(
     has_property: Callable[[tuple[str, ...]], bool],
     invitation: InvitationTerms | None = None,
     match_subject: bool = True,
+    identifies_only: bool = False,
 ) -> AttributeMapping:
     """Return the mapping in `path`, compiled and checked; None means the one that ships with the bridge.
 
@@ -35,6 +36,7 @@ def load_mapping(
         has_property=has_property,
         invitation=invitation,
         match_subject=match_subject,
+        identifies_only=identifies_only,
     )
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from keycloak_bridge.core.advice import recommended_action
+from keycloak_bridge.core.desired import InvitationTerms
 from keycloak_bridge.core.errors import (
     BridgeError,
     EventDecodeError,
@@ -19,8 +20,8 @@ from keycloak_bridge.core.model import (
     INVITATION_DUE,
     RESULT,
     Invitation,
-    InvitationTerms,
     Message,
+    Purpose,
     Record,
     Result,
 )
@@ -31,19 +32,31 @@ SOURCE = "/keycloak-bridge"
 DEAD_LETTER_PREFIX = "kb-dlq-"
 _CONTENT_TYPE = ("content-type", b"application/cloudevents+json; charset=UTF-8")
 _CONFIRM_ONLY = ("kb-confirm-only", b"true")
-_SCHEMA_ID = "urn:keycloak-bridge:schema:{}:1.0"
+_SCHEMA_ID = "urn:keycloak-bridge:schema:{}:{}"
+_VERSIONS = {RESULT: "1.1"}
+_OLDEST_VERSION = "1.0"
+_PURPOSE_VERSION = "1.1"
 _MAX_ERRORS_BYTES = 4096
 _LONGEST_COUNT = 10  # digits; anybody can write a header
 
 
 def result_message(
-    result: Result, *, topic: str, time: datetime, position: str = "unreadable"
+    result: Result,
+    *,
+    topic: str,
+    time: datetime,
+    position: str = "unreadable",
+    origin: Record | None = None,
 ) -> Message:
-    """Return the news of one record.
+    """Return the news of one record, with its place when `origin` is that record.
 
-    Its id is the same for the same event and outcome, so that consumers can tell a repetition; `position`, such as
-    `user-events/3/42`, stands in for the id of an event that could not be read.
+    Its id is the same for the same event and outcome, so that consumers can tell a repetition; the place, else
+    `position`, such as `user-events/3/42`, stands in for the id of an event that could not be read.
     """
+    source = None
+    if origin is not None:
+        source = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset}
+        position = f"{origin.topic}/{origin.partition}/{origin.offset}"
     data = {
         "outcome": result.outcome.value,
         "action": result.action,
@@ -55,6 +68,9 @@ def result_message(
         "keycloakId": result.keycloak_id,
         "schemaId": result.schema_id,
         "violations": [asdict(one) for one in result.violations],
+        "changed": list(result.changed),
+        "mapping": result.mapping,
+        "source": source,
     }
     told = {name: value for name, value in data.items() if value not in (None, [])}
     identity = f"{result.event_id or position}/{result.outcome.value}"
@@ -62,7 +78,11 @@ def result_message(
 
 
 def invitation_message(invitation: Invitation, *, topic: str) -> Message:
-    """Return the record with which the provision stage asks the invite stage for a mail."""
+    """Return the record with which the provision stage asks the invite stage for a mail.
+
+    A first invitation keeps to the oldest version of its schema, so that invite stages of the previous release, which
+    run beside this one during an upgrade, can read it.
+    """
     terms = invitation.terms
     data = {
         "eventId": invitation.event_id,
@@ -74,8 +94,18 @@ def invitation_message(invitation: Invitation, *, topic: str) -> Message:
         "redirectUri": terms.redirect_uri,
     }
     told = {name: value for name, value in data.items() if value is not None}
+    version = _OLDEST_VERSION
+    if invitation.purpose is not Purpose.INVITE:
+        version = _PURPOSE_VERSION
+        told["purpose"] = invitation.purpose.value
     message = cloud_event_message(
-        INVITATION_DUE, invitation.id, invitation.user_id, told, topic=topic, time=invitation.time
+        INVITATION_DUE,
+        invitation.id,
+        invitation.user_id,
+        told,
+        topic=topic,
+        time=invitation.time,
+        version=version,
     )
     if not invitation.confirm_only:
         return message
@@ -110,6 +140,7 @@ def read_invitation(record: Record, catalog: SchemaCatalog) -> Invitation:
         ),
         time=cloud_event.time,
         confirm_only=_CONFIRM_ONLY in record.headers,
+        purpose=_purpose(data),
     )
 
 
@@ -172,8 +203,12 @@ def cloud_event_message(
     *,
     topic: str,
     time: datetime,
+    version: str | None = None,
 ) -> Message:
-    """Return a structured CloudEvent from the bridge, keyed by its subject; `kind` names type and schema."""
+    """Return a structured CloudEvent from the bridge, keyed by its subject.
+
+    `kind` names type and schema; the schema's version is the one that is written today where none is given.
+    """
     event = {
         "specversion": "1.0",
         "id": identity,
@@ -182,12 +217,20 @@ def cloud_event_message(
         "subject": subject,
         "time": format_time(time),
         "datacontenttype": "application/json",
-        "dataschema": _SCHEMA_ID.format(kind),
+        "dataschema": _SCHEMA_ID.format(kind, version or _VERSIONS.get(kind, _OLDEST_VERSION)),
         "data": data,
     }
     told = {name: value for name, value in event.items() if value is not None}
     value = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
     return Message(topic, subject.encode() if subject else None, value, (_CONTENT_TYPE,))
+
+
+def _purpose(data: Mapping[str, Any]) -> Purpose:
+    """Return what the mail is for; version 1.0 of the schema says nothing of it and allows anything by that name."""
+    try:
+        return Purpose(data.get("purpose", Purpose.INVITE))
+    except ValueError:
+        return Purpose.INVITE
 
 
 def _errors(error: BridgeError) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from keycloak_bridge.core.desired import GROUPS, LinkPolicy
 from keycloak_bridge.core.document import Problems, Section
 from keycloak_bridge.core.durations import parse_duration
 from keycloak_bridge.core.expression_analysis import Path, suggestion
@@ -12,6 +13,7 @@ from keycloak_bridge.core.expressions import (
     Tables,
     compile_expression,
 )
+from keycloak_bridge.core.mapping_memberships import MEMBERSHIP_KINDS, MembershipReader
 from keycloak_bridge.core.mapping_rules import (
     ATTRIBUTE_PREFIX,
     DEFAULT_RESERVED,
@@ -20,26 +22,33 @@ from keycloak_bridge.core.mapping_rules import (
     MappingRules,
     MembershipRule,
     TargetRule,
+    group_path,
 )
 from keycloak_bridge.core.mapping_targets import TargetReader
-from keycloak_bridge.core.model import LinkPolicy
 
-_TOP_KEYS = ("matching", "when", "link", "reserved", "user", "invite", "tables")
-_USER_KEYS = (*USER_FIELDS, "attributes", "groups", "realmRoles")
-_MEMBERSHIP_KEYS = ("from", "default", "allow", "otherwise")
+_TOP_KEYS = (
+    *("matching", "when", "link", "reserved", "protected_groups"),
+    *("user", "invite", "tables"),
+)
+_USER_KEYS = (*USER_FIELDS, "attributes", *MEMBERSHIP_KINDS, "federatedIdentities")
 _INVITE_KEYS = ("actions", "lifespan", "client_id", "redirect_uri")
 _LONGEST_LIFESPAN_S = 2**31 - 1  # Keycloak holds it in 32 bits
 
 
 def read_rules(
-    document: Mapping[str, Any], *, origin: str, has_property: Callable[[Path], bool]
+    document: Mapping[str, Any],
+    *,
+    origin: str,
+    has_property: Callable[[Path], bool],
+    identifies_only: bool = False,
 ) -> MappingRules:
     """Return the rules of `document`; `origin` names it in errors.
 
-    Raises ConfigError (code `mapping`) with one line for every problem.
+    `identifies_only` is for events that only name the user: their mapping needs no username. Raises ConfigError (code
+    `mapping`) with one line for every problem.
     """
     problems = Problems(origin)
-    rules = _Reader(problems, has_property).read(document)
+    rules = _Reader(problems, has_property).read(document, identifies_only=identifies_only)
     problems.raise_if_any()
     return rules
 
@@ -52,24 +61,40 @@ class _Reader:
         self._has_property = has_property
         self._tables: Tables = {}
 
-    def read(self, document: Mapping[str, Any]) -> MappingRules:
+    def read(self, document: Mapping[str, Any], *, identifies_only: bool) -> MappingRules:
         top = Section(document, "", self._problems, _TOP_KEYS)
         self._tables = _tables(top)
         user = top.section("user", _USER_KEYS, "attributes stand under [user.attributes]")
         when = top.text("when")
         targets = TargetReader(self._compile).read(user)
         matching = _matching(top, targets)
-        _check_identity(user, targets, matching)
+        _check_identity(user, targets, matching, identifies_only=identifies_only)
+        members = MembershipReader(self._problems, self._compile)
+        memberships = members.read(user)
+        protected = _protected_groups(top)
+        self._check_protected(memberships, protected)
         return MappingRules(
             matching=matching,
             targets=targets,
             when=None if when is None else self._compile(top, "when", when),
             link=_link(top, matching),
             reserved=_reserved(top),
-            groups=self._membership(user, "groups"),
-            realm_roles=self._membership(user, "realmRoles"),
+            memberships=memberships,
+            identities=members.read_identities(user),
+            protected_groups=protected,
             invite=_invite(top),
         )
+
+    def _check_protected(
+        self, memberships: tuple[MembershipRule, ...], protected: frozenset[str]
+    ) -> None:
+        for rule in memberships:
+            if rule.kind != GROUPS:
+                continue
+            for path in sorted(rule.allow or ()):
+                if any(path == one or path.startswith(one + "/") for one in protected):
+                    reason = f"'{path}' is protected by protected_groups: no event may join it"
+                    self._problems.add("user.groups.allow", reason)
 
     def _compile(self, section: Section, name: str, text: str) -> Expression | None:
         try:
@@ -78,37 +103,6 @@ class _Reader:
             for problem in error.problems:
                 section.add_problem(name, problem)
         return None
-
-    def _membership(self, user: Section, kind: str) -> MembershipRule | None:
-        if kind not in user:
-            return None
-        if isinstance(user.raw(kind), str):
-            rule = Section({"from": user.raw(kind)}, user.key_of(kind), self._problems, None)
-        else:
-            rule = user.section(kind, _MEMBERSHIP_KEYS)
-        text = rule.text("from")
-        if "from" not in rule:
-            rule.add_problem("from", "is missing: the expression that gives the list")
-        expression = None if text is None else self._compile(rule, "from", text)
-        allow = rule.texts("allow")
-        default = rule.texts("default") or ()
-        otherwise = rule.choice("otherwise", ("reject", "ignore"))
-        _check_allow(rule, kind, default, allow)
-        if expression is None:
-            return None
-        normal = group_path if kind == "groups" else str
-        return MembershipRule(
-            kind=kind,
-            expression=expression,
-            default=tuple(map(normal, default)),
-            allow=None if allow is None else frozenset(map(normal, allow)),
-            ignore_others=otherwise == "ignore",
-        )
-
-
-def group_path(path: str) -> str:
-    """Return a group's path the way Keycloak writes it: with a slash before and none behind."""
-    return "/" + path.strip("/")
 
 
 def _tables(top: Section) -> Tables:
@@ -162,18 +156,28 @@ def _check_criterion(top: Section, target: str, mapped: Mapping[str, TargetRule]
 
 
 def _check_identity(
-    user: Section, targets: tuple[TargetRule, ...], matching: tuple[str, ...]
+    user: Section,
+    targets: tuple[TargetRule, ...],
+    matching: tuple[str, ...],
+    *,
+    identifies_only: bool,
 ) -> None:
     by_target = {rule.target: rule for rule in targets}
-    if "username" not in by_target:
+    if "username" not in by_target and not identifies_only:
         user.add_problem(
             "username", 'is missing; map it, for example "lower(data.username || data.email)"'
         )
     external_id = by_target.get(matching[0])
-    if external_id is not None and external_id.create_only:
-        user.section("attributes", None).add_problem(
-            external_id.target.removeprefix(ATTRIBUTE_PREFIX),
-            'holds the external id, which is always written: remove apply = "create"',
+    if external_id is None:
+        return
+    name, attributes = external_id.attribute or "", user.section("attributes", None)
+    if external_id.create_only:
+        attributes.add_problem(
+            name, 'holds the external id, which is always written: remove apply = "create"'
+        )
+    if external_id.managed:
+        attributes.add_problem(
+            name, 'holds the external id, which is never erased: remove removal = "managed"'
         )
 
 
@@ -182,27 +186,19 @@ def _reserved(top: Section) -> frozenset[str]:
     return frozenset(name.lower() for name in (DEFAULT_RESERVED if own is None else own))
 
 
+def _protected_groups(top: Section) -> frozenset[str]:
+    """Return the paths of the groups whose members, and those of groups below, no event may touch."""
+    paths = frozenset(map(group_path, top.texts("protected_groups") or ()))
+    if "/" in paths:
+        top.add_problem("protected_groups", "names no group: a path is like /admins")
+    return paths
+
+
 def _link(top: Section, matching: tuple[str, ...]) -> LinkPolicy:
     link = LinkPolicy(top.choice("link", tuple(LinkPolicy)) or LinkPolicy.NEVER)
     if link is LinkPolicy.VERIFIED_EMAIL and "email" not in matching:
         top.add_problem("link", "'verified-email' needs 'email' in matching")
     return link
-
-
-def _check_allow(
-    rule: Section, kind: str, default: tuple[str, ...], allow: tuple[str, ...] | None
-) -> None:
-    if allow is None:
-        if kind == "realmRoles" and "allow" not in rule:
-            rule.add_problem(
-                "allow", "is missing: the roles that an event may grant; nothing else ever is"
-            )
-        if "otherwise" in rule and "allow" not in rule:
-            rule.add_problem("otherwise", "has no effect without allow")
-        return
-    for name in default:
-        if name not in allow:
-            rule.add_problem("default", f"'{name}' is not in allow{suggestion(name, allow)}")
 
 
 def _invite(top: Section) -> InviteOverrides:

@@ -3,8 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    ORGANIZATIONS,
+    InvitationTerms,
+    LinkPolicy,
+    client_of,
+)
 from keycloak_bridge.core.expressions import Expression
-from keycloak_bridge.core.model import InvitationTerms, LinkPolicy
 
 ATTRIBUTE_PREFIX = "attributes."
 DEFAULT_RESERVED = ("admin",)
@@ -22,11 +28,26 @@ Keycloak refuses a changed username unless the realm allows it; the other two ch
 """
 
 
+NEVER_CLEARED = ("username", *FLAG_FIELDS, "requiredActions")
+"""Fields that always have a value, or that the user's own doing changes; no event erases them."""
+
+
+def group_path(path: str) -> str:
+    """Return a group's path the way Keycloak writes it: with a slash before and none behind."""
+    return "/" + path.strip("/")
+
+
+def escaped(name: str) -> str:
+    """Return `name` as one step of a JSON pointer."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
 @dataclass(frozen=True, slots=True)
 class TargetRule:
     """How one field or attribute of the user gets its value.
 
-    `target` is `email` or `attributes.tenantId`. Without `expression` the value is always `default`.
+    `target` is `email` or `attributes.tenantId`. Without `expression` the value is always `default`. `managed` erases what
+    a complete event gives no value for.
     """
 
     target: str
@@ -34,6 +55,7 @@ class TargetRule:
     default: Any = None
     create_only: bool = False
     required: bool = False
+    managed: bool = False
 
     @property
     def pointer(self) -> str:
@@ -41,7 +63,7 @@ class TargetRule:
         name = self.attribute
         if name is None:
             return f"/user/{self.target}"
-        return "/user/attributes/" + name.replace("~", "~0").replace("/", "~1")
+        return "/user/attributes/" + escaped(name)
 
     @property
     def attribute(self) -> str | None:
@@ -53,9 +75,10 @@ class TargetRule:
 
 @dataclass(frozen=True, slots=True)
 class MembershipRule:
-    """How the user gets groups or realm roles; `allow` is None where everything is allowed.
+    """How the user gets groups, roles or organizations; `allow` is None where everything is allowed.
 
-    `ignore_others` drops what is not allowed instead of refusing the event.
+    `kind` is that of Membership. `ignore_others` drops what is not allowed instead of refusing the event; `managed` takes
+    away what is allowed and not named; `create_missing` creates groups that the realm lacks.
     """
 
     kind: str
@@ -63,11 +86,34 @@ class MembershipRule:
     default: tuple[str, ...] = ()
     allow: frozenset[str] | None = None
     ignore_others: bool = False
+    managed: bool = False
+    create_missing: bool = False
 
     @property
     def pointer(self) -> str:
         """The rule as a JSON pointer into the mapping."""
-        return f"/user/{self.kind}"
+        client = client_of(self.kind)
+        return f"/user/{self.kind}" if client is None else f"/user/clientRoles/{escaped(client)}"
+
+    @property
+    def word(self) -> str:
+        """What one of its names is: a group, an organization or a role."""
+        return {GROUPS: "group", ORGANIZATIONS: "organization"}.get(self.kind, "role")
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRule:
+    """How the user is linked to its account at an identity provider; `managed` unlinks where the event names none."""
+
+    alias: str
+    user_id: Expression
+    user_name: Expression | None = None
+    managed: bool = False
+
+    @property
+    def pointer(self) -> str:
+        """The rule as a JSON pointer into the mapping."""
+        return "/user/federatedIdentities/" + escaped(self.alias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +144,14 @@ class MappingRules:
     when: Expression | None = None
     link: LinkPolicy = LinkPolicy.NEVER
     reserved: frozenset[str] = frozenset(DEFAULT_RESERVED)
-    groups: MembershipRule | None = None
-    realm_roles: MembershipRule | None = None
+    memberships: tuple[MembershipRule, ...] = ()
+    identities: tuple[IdentityRule, ...] = ()
+    protected_groups: frozenset[str] = frozenset()
     invite: InviteOverrides = field(default_factory=InviteOverrides)
+
+    def membership(self, kind: str) -> MembershipRule | None:
+        """Return the rule of one kind of membership, None where the mapping has none."""
+        return next((rule for rule in self.memberships if rule.kind == kind), None)
 
     @property
     def external_id(self) -> str:

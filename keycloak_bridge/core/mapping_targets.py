@@ -9,13 +9,17 @@ from keycloak_bridge.core.mapping_rules import (
     ATTRIBUTE_PREFIX,
     CREATE_ONLY_FIELDS,
     FLAG_FIELDS,
+    NEVER_CLEARED,
     TEXT_FIELDS,
     USER_FIELDS,
     TargetRule,
 )
 from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES
 
-_RULE_KEYS = ("from", "default", "apply", "required")
+_RULE_KEYS = ("from", "default", "apply", "required", "removal")
+REMOVALS = ("add-only", "managed")
+"""Whether what an event no longer names stays, or goes."""
+
 _ALWAYS, _CREATE = "always", "create"
 
 Compile = Callable[[Section, str, str], Expression | None]
@@ -65,6 +69,7 @@ class TargetReader:
             default=_default(rule, target),
             create_only=_create_only(rule, target),
             required=rule.flag("required"),
+            managed=_managed(rule, target),
         )
 
 
@@ -93,6 +98,19 @@ def _create_only(rule: Section, target: str) -> bool:
     if apply is None:
         return target in CREATE_ONLY_FIELDS
     return apply == _CREATE
+
+
+def _managed(rule: Section, target: str) -> bool:
+    """Say whether a complete event without a value erases the target; note why it cannot."""
+    if rule.choice("removal", REMOVALS) != "managed":
+        return False
+    if target in NEVER_CLEARED:
+        rule.add_problem("removal", f"'{target}' is never erased; only 'add-only' works")
+    elif rule.raw("apply") == _CREATE:
+        rule.add_problem("removal", 'has no effect with apply = "create"')
+    elif rule.raw("default") is not None or rule.raw("required") is True:
+        rule.add_problem("removal", "has no effect with default or required")
+    return True
 
 
 def _default(rule: Section, target: str) -> Any:

@@ -1,12 +1,18 @@
 """Turn what an expression gives into what a field, an attribute or a membership can hold."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from keycloak_bridge.core.desired import GROUPS, IdentityLink, Membership
 from keycloak_bridge.core.errors import MappingError, Violation
-from keycloak_bridge.core.mapping_reader import group_path
-from keycloak_bridge.core.mapping_rules import FLAG_FIELDS, MembershipRule, TargetRule
+from keycloak_bridge.core.mapping_rules import (
+    FLAG_FIELDS,
+    IdentityRule,
+    MembershipRule,
+    TargetRule,
+    group_path,
+)
 
 Scope = Mapping[str, Any]
 
@@ -30,27 +36,48 @@ def target_value(rule: TargetRule, scope: Scope) -> Any:
     return converted
 
 
-def memberships(rule: MembershipRule | None, scope: Scope) -> tuple[str, ...]:
-    """Return the groups or realm roles of the event, each once.
+def membership(rule: MembershipRule, scope: Scope) -> Membership | None:
+    """Return what the event names, each once; None where nothing is given and nothing can be taken away.
 
-    Raises MappingError (`group-not-allowed`, `role-not-allowed`) for one that the mapping does not allow.
+    Raises MappingError (`group-not-allowed`, `role-not-allowed`, `organization-not-allowed`) for what the mapping does
+    not allow.
     """
-    if rule is None:
-        return ()
     given = _texts(rule.expression.evaluate(scope, rule.pointer), rule.pointer)
-    normal: Callable[[str], str] = group_path if rule.kind == "groups" else str
-    names = [normal(name) for name in given or rule.default]
-    if rule.allow is None:
-        return tuple(dict.fromkeys(names))
+    if rule.kind == GROUPS:
+        given = list(map(group_path, given))
+    names = given or rule.default
     allow = rule.allow
-    refused = [index for index, name in enumerate(names) if name not in allow]
-    if refused and not rule.ignore_others:
-        raise _not_allowed(rule, refused)
-    return tuple(dict.fromkeys(name for name in names if name in allow))
+    if allow is not None:
+        refused = [index for index, name in enumerate(names) if name not in allow]
+        if refused and not rule.ignore_others:
+            raise _not_allowed(rule, refused)
+        names = [name for name in names if name in allow]
+    owned = allow if rule.managed and allow is not None else frozenset[str]()
+    if not names and not owned:
+        return None
+    return Membership(rule.kind, tuple(dict.fromkeys(names)), owned, rule.create_missing)
+
+
+def identity_link(rule: IdentityRule, scope: Scope) -> IdentityLink:
+    """Return the user's account at the provider; its `user_id` is None where the event names none.
+
+    Raises MappingError.
+    """
+    pointer = rule.pointer + "/userId"
+    user_id = rule.user_id.evaluate(scope, pointer)
+    if _is_empty(user_id):
+        return IdentityLink(rule.alias, None)
+    name_pointer = rule.pointer + "/userName"
+    name = None if rule.user_name is None else rule.user_name.evaluate(scope, name_pointer)
+    return IdentityLink(
+        rule.alias,
+        _text(user_id, pointer),
+        None if _is_empty(name) else _text(name, name_pointer),
+    )
 
 
 def _not_allowed(rule: MembershipRule, refused: list[int]) -> MappingError:
-    what = "group" if rule.kind == "groups" else "role"
+    what = rule.word
     reason = f"the mapping does not allow this {what}"
     return MappingError(
         f"the event asks for {len(refused)} {what}(s) that the mapping does not allow",

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
+from keycloak_bridge.core.desired import InvitationTerms
 from keycloak_bridge.core.errors import Violation
 
 EVENT_ID_ATTRIBUTE = "bridgeEventId"
@@ -15,30 +16,28 @@ BOOKKEEPING_ATTRIBUTES = (EVENT_ID_ATTRIBUTE, EVENT_TIME_ATTRIBUTE, INVITATION_A
 """User attributes that the bridge itself writes; the realm's user profile must know them."""
 
 USER_CREATED = "user.created"
-COMPLETE_TYPES = frozenset({USER_CREATED})
+USER_UPDATED = "user.updated"
+USER_DISABLED = "user.disabled"
+USER_ENABLED = "user.enabled"
+USER_DELETED = "user.deleted"
+INVITATION_REQUESTED = "user.invitation.requested"
+USER_EVENTS = (
+    USER_CREATED,
+    USER_UPDATED,
+    USER_DISABLED,
+    USER_ENABLED,
+    USER_DELETED,
+    INVITATION_REQUESTED,
+)
+"""Event types that the bridge understands."""
+
+COMPLETE_TYPES = frozenset({USER_CREATED, USER_DELETED})
 """Event types that say everything about the user, so that they do not depend on any event before them."""
 
 RESULT = "user.provisioning.result"
 INVITATION_DUE = "user.invitation.due"
 DEAD_LETTER = "dead-letter"
 DEAD_LETTER_REPLAYED = "dead-letter.replayed"
-
-
-class UserRepresentation(TypedDict, total=False):
-    """Keycloak's UserRepresentation, as far as the bridge touches it; keys keep Keycloak's spelling."""
-
-    id: str
-    username: str
-    email: str
-    emailVerified: bool
-    enabled: bool
-    firstName: str
-    lastName: str
-    attributes: dict[str, list[str]]
-    groups: list[str]
-    requiredActions: list[str]
-    serviceAccountClientId: str
-    createdTimestamp: int
 
 
 class TopicPartition(NamedTuple):
@@ -102,131 +101,12 @@ class UserEvent:
     data: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class MatchCriterion:
-    """One way to find the user: `target` is `username`, `email` or `attributes.<name>`."""
+class Purpose(StrEnum):
+    """Why a mail is due: the user's first invitation, another one that was asked for, or a changed e-mail address."""
 
-    target: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class InvitationTerms:
-    """What the mail asks for: required actions, how long the link lives, where it leads back to."""
-
-    actions: tuple[str, ...]
-    lifespan_s: int
-    client_id: str | None = None
-    redirect_uri: str | None = None
-
-
-class LinkPolicy(StrEnum):
-    """When an event may take on a user that carries no external id yet."""
-
-    NEVER = "never"
-    VERIFIED_EMAIL = "verified-email"
-    MATCHING_ATTRIBUTE = "matching-attribute"
-
-
-@dataclass(frozen=True, slots=True)
-class DesiredUser:
-    """What the mapping makes of an event.
-
-    `representation` is normalised as Keycloak stores it (lower-case username and e-mail, no empty values) and holds no
-    bookkeeping attributes and no groups. `create_only` names targets (`firstName`, `attributes.department`,
-    `requiredActions`) that are written when the user is created and left alone afterwards. `matching` is in order of
-    precedence, its first entry is the external id.
-    """
-
-    representation: UserRepresentation
-    matching: tuple[MatchCriterion, ...]
-    create_only: frozenset[str] = frozenset()
-    groups: tuple[str, ...] = ()
-    realm_roles: tuple[str, ...] = ()
-    link: LinkPolicy = LinkPolicy.NEVER
-    invitation: InvitationTerms | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OutOfScope:
-    """The mapping's `when` filter says that this event is not for Keycloak."""
-
-    expression: str
-
-
-@dataclass(frozen=True, slots=True)
-class FoundUser:
-    """A user as Keycloak holds it; `matched_by` is the target that found it.
-
-    `groups` (paths) and `realm_roles` (names) are filled only when the search asked for them.
-    """
-
-    user_id: str
-    representation: UserRepresentation
-    matched_by: str
-    groups: frozenset[str] = frozenset()
-    realm_roles: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One field that an operation changes; `before` is None where nothing was stored."""
-
-    target: str
-    before: Any
-    after: Any
-
-
-@dataclass(frozen=True, slots=True)
-class CreateUser:
-    """POST this representation, group paths included."""
-
-    representation: UserRepresentation
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateUser:
-    """PUT this whole representation; it holds everything found that the mapping does not own."""
-
-    representation: UserRepresentation
-    changes: tuple[Change, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class JoinGroups:
-    """Make the user a member of these groups (paths)."""
-
-    paths: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GrantRealmRoles:
-    """Map these realm roles to the user."""
-
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RequestInvitation:
-    """Put an invitation on the invitations topic; the invite stage decides about the mail."""
-
-    terms: InvitationTerms
-
-
-Operation = CreateUser | UpdateUser | JoinGroups | GrantRealmRoles | RequestInvitation
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The fewest operations that bring the user to the desired state, in the order to do them.
-
-    `user_id` is the found user's; None means that the first operation creates it. `skipped` says why nothing is written
-    although the user may differ (`stale`).
-    """
-
-    user_id: str | None
-    operations: tuple[Operation, ...] = ()
-    skipped: str | None = None
+    INVITE = "invite"
+    RESEND = "resend"
+    VERIFY_EMAIL = "verify-email"
 
 
 class Outcome(StrEnum):
@@ -242,7 +122,9 @@ class Outcome(StrEnum):
 class Result:
     """One line of news for user management; never holds personal data.
 
-    `action` is `created`, `updated`, `unchanged` or None; `reason` is a stable code for skipped and rejected.
+    `action` is `created`, `updated`, `deleted`, `unchanged` or None; `reason` is a stable code for skipped and rejected.
+    `changed` names the targets that were written (`email`, `attributes.department`, `groups`), without values; `mapping` is
+    the fingerprint of the mapping.
     """
 
     outcome: Outcome
@@ -255,13 +137,16 @@ class Result:
     keycloak_id: str | None = None
     schema_id: str | None = None
     violations: tuple[Violation, ...] = ()
+    changed: tuple[str, ...] = ()
+    mapping: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
     """An invitation that is due: for which Keycloak user, caused by which event.
 
-    `confirm_only` asks for the mark of a mail that was asked for before, and for no mail.
+    `confirm_only` asks for the mark of a mail that was asked for before, and for no mail. `purpose` decides what stands
+    against the mail: a user who has a password needs no first invitation, but may have to verify a changed address.
     """
 
     id: str
@@ -271,6 +156,7 @@ class Invitation:
     terms: InvitationTerms
     time: datetime
     confirm_only: bool = False
+    purpose: Purpose = Purpose.INVITE
 
 
 @dataclass(frozen=True, slots=True)

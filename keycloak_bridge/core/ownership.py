@@ -2,10 +2,19 @@
 
 from collections.abc import Collection
 
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    DesiredUser,
+    FoundUser,
+    Intent,
+    LinkPolicy,
+    UserRepresentation,
+)
 from keycloak_bridge.core.errors import ConflictError, Violation
 from keycloak_bridge.core.mapping_rules import ATTRIBUTE_PREFIX
-from keycloak_bridge.core.model import DesiredUser, FoundUser, LinkPolicy, UserRepresentation
 from keycloak_bridge.core.usernames import is_reserved
+
+_LINKING = (Intent.PROVISION, Intent.UPDATE)
 
 
 def refuse_foreign_user(
@@ -13,7 +22,8 @@ def refuse_foreign_user(
 ) -> None:
     """Return when the event may write to `found`, raise ConflictError otherwise.
 
-    It may when `found` carries exactly the event's external id, or carries none and the link policy allows it.
+    It may when `found` carries exactly the event's external id, or carries none and the link policy allows it. It may not
+    when the user is reserved or in a protected group, whose roles reach the groups below it too.
     """
     user = found.representation
     if user.get("serviceAccountClientId") or is_reserved(user.get("username", ""), reserved):
@@ -23,7 +33,14 @@ def refuse_foreign_user(
             "is a service account or has a reserved username",
             "correct the event; events never change such users",
         )
-    external_id = desired.matching[0]
+    if _protected(found.memberships.get(GROUPS, ()), desired.protected_groups):
+        raise _conflict(
+            found,
+            "protected-user",
+            "is a member of a protected group",
+            "change that user in Keycloak itself; events never change members of such groups",
+        )
+    external_id = desired.external_id
     name = external_id.target.removeprefix(ATTRIBUTE_PREFIX)
     stored = (user.get("attributes") or {}).get(name) or []
     if stored == [external_id.value]:
@@ -35,7 +52,7 @@ def refuse_foreign_user(
             f"belongs to another user of user management (its {name} differs)",
             "correct the event, or the user in Keycloak; then replay the event",
         )
-    if not _may_link(desired, user):
+    if not _may_link(desired, found, user):
         raise _conflict(
             found,
             "conflict",
@@ -45,13 +62,40 @@ def refuse_foreign_user(
         )
 
 
-def _may_link(desired: DesiredUser, user: UserRepresentation) -> bool:
-    """Say whether the policy lets the event take on a user that carries no external id."""
+def refuse_protected_groups(desired: DesiredUser) -> None:
+    """Raise ConflictError when the event would make its user a member of a protected group."""
+    groups = [name for one in desired.memberships if one.kind == GROUPS for name in one.names]
+    if _protected(groups, desired.protected_groups):
+        raise ConflictError(
+            "the event would make its user a member of a protected group",
+            code="protected-user",
+            remedy="take the group out of the event or out of the mapping's `allow`; then replay the event",
+            violations=(Violation("/user/groups", "protected", "a protected group is among them"),),
+        )
+
+
+def _protected(groups: Collection[str], protected: Collection[str]) -> bool:
+    return any(
+        group == path or group.startswith(path.rstrip("/") + "/")
+        for group in groups
+        for path in protected
+    )
+
+
+def _may_link(desired: DesiredUser, found: FoundUser, user: UserRepresentation) -> bool:
+    """Say whether the policy lets the event take on a user that carries no external id.
+
+    A username is no proof: whoever registers one in advance would be handed the account of the person it was meant for.
+    """
+    if desired.intent not in _LINKING:
+        return False
     if desired.link is LinkPolicy.VERIFIED_EMAIL:
         email = desired.representation.get("email")
         verified = bool(user.get("emailVerified"))
         return verified and email is not None and (user.get("email") or "").lower() == email
-    return desired.link is LinkPolicy.MATCHING_ATTRIBUTE
+    if desired.link is LinkPolicy.MATCHING_ATTRIBUTE:
+        return found.matched_by.startswith(ATTRIBUTE_PREFIX)
+    return False
 
 
 def _conflict(found: FoundUser, code: str, reason: str, remedy: str) -> ConflictError:

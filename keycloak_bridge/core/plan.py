@@ -1,50 +1,63 @@
 """Decide which Admin REST calls bring one user to the desired state."""
 
 from collections.abc import Collection
-from typing import Any, cast
+from typing import cast
 
-from keycloak_bridge.core.bookkeeping import (
-    invitation_marker_due,
-    invitation_marker_sending,
-    invitation_marker_sent,
-    invitation_state,
-    is_stale,
-    stamp,
-    with_invitation_sending,
-    with_invitation_sent,
+from keycloak_bridge.core.bookkeeping import is_stale, stamp
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    DesiredUser,
+    EmailChange,
+    FoundUser,
+    IdentityLink,
+    Intent,
+    UnknownUser,
+    UserRepresentation,
+)
+from keycloak_bridge.core.errors import UnknownUserError
+from keycloak_bridge.core.invitation_mark import InvitationMark, format_mark
+from keycloak_bridge.core.mail_due import (
+    can_be_invited,
+    first_mark,
+    mark_to_write,
+    must_verify,
+    requests,
 )
 from keycloak_bridge.core.mapping_rules import ATTRIBUTE_PREFIX, DEFAULT_RESERVED
 from keycloak_bridge.core.model import (
+    BOOKKEEPING_ATTRIBUTES,
     EVENT_ID_ATTRIBUTE,
     INVITATION_ATTRIBUTE,
+    UserEvent,
+)
+from keycloak_bridge.core.operations import (
     Change,
     CreateUser,
-    DesiredUser,
-    FoundUser,
-    GrantRealmRoles,
-    JoinGroups,
+    DeleteUser,
+    EndSessions,
+    Join,
+    Leave,
+    LinkIdentity,
     Operation,
     Plan,
-    RequestInvitation,
+    UnlinkIdentity,
     UpdateUser,
-    UserEvent,
-    UserRepresentation,
 )
-from keycloak_bridge.core.ownership import refuse_foreign_user
-from keycloak_bridge.core.representation import differences, with_changes
+from keycloak_bridge.core.ownership import refuse_foreign_user, refuse_protected_groups
+from keycloak_bridge.core.plan_rows import describe
+from keycloak_bridge.core.representation import after_changes, differences, with_changes
 
-__all__ = [
-    "describe",
-    "invitation_marker_due",
-    "invitation_marker_sending",
-    "invitation_marker_sent",
-    "invitation_state",
-    "plan_user",
-    "with_invitation_sending",
-    "with_invitation_sent",
-]
+__all__ = ["can_be_invited", "describe", "plan_user"]
 
-_SWITCHES = frozenset(("enabled", "emailVerified"))
+STALE = "stale"
+UNKNOWN_USER = "unknown-user"
+ANONYMOUS = "anonymous-"
+"""What the username of an anonymised user begins with; its Keycloak id follows."""
+
+SWITCHES = frozenset(("enabled", "emailVerified"))
+"""Fields that an administrator or the user may turn since an event was applied, and that its redelivery leaves alone."""
+
+_PERSONAL_FIELDS = frozenset(("email", "firstName", "lastName"))
 
 
 def plan_user(
@@ -56,114 +69,141 @@ def plan_user(
 ) -> Plan:
     """Return the fewest operations that make the user what `event` says.
 
-    Planning again against the outcome returns no operation, except the request for an invitation for as long as the mail
-    is due. Raises ConflictError (`conflict`, `reserved-user`) when `found` is not the event's own user.
+    Planning again against the outcome returns no operation, except the request for a mail for as long as it is due. Raises
+    ConflictError (`conflict`, `reserved-user`, `protected-user`) when the user is not the event's own, and
+    UnknownUserError where Keycloak has none and `desired.unknown` neither creates nor skips it.
     """
+    refuse_protected_groups(desired)
     if found is None:
-        return _plan_new(event, desired)
+        return _plan_unknown(event, desired)
     refuse_foreign_user(desired, found, reserved)
     if is_stale(event, found.representation):
-        return Plan(
-            found.user_id, _invitation_if_due(event, desired, found.representation), "stale"
-        )
+        user = found.representation
+        return Plan(found.user_id, requests(event, desired, user, user), STALE)
+    if desired.intent is Intent.DELETE:
+        return Plan(found.user_id, (DeleteUser(),))
     return _plan_existing(event, desired, found)
 
 
-def describe(plan: Plan) -> tuple[tuple[str, str, Any, Any], ...]:
-    """Return the plan as rows of verb, target, value before and value after, for people to read."""
-    rows: list[tuple[str, str, Any, Any]] = []
-    for operation in plan.operations:
-        match operation:
-            case CreateUser(representation):
-                rows += [("create", name, None, value) for name, value in _flat(representation)]
-            case UpdateUser(_, changes):
-                rows += [("update", one.target, one.before, one.after) for one in changes]
-            case JoinGroups(paths):
-                rows += [("join", "groups", None, path) for path in paths]
-            case GrantRealmRoles(names):
-                rows += [("grant", "realmRoles", None, name) for name in names]
-            case _:
-                rows.append(("invite", "actions", None, list(operation.terms.actions)))
-    return tuple(rows)
+def anonymous_username(user_id: str) -> str:
+    """Return the username that the user keeps when all that names a person is erased."""
+    return f"{ANONYMOUS}{user_id}".lower()
+
+
+def _plan_unknown(event: UserEvent, desired: DesiredUser) -> Plan:
+    creating = desired.intent in (Intent.PROVISION, Intent.UPDATE)
+    if creating and desired.unknown is UnknownUser.CREATE:
+        return _plan_new(event, desired)
+    if desired.unknown is UnknownUser.SKIP:
+        return Plan(None, skipped=UNKNOWN_USER)
+    raise UnknownUserError(
+        f"Keycloak has no user with the event's {desired.external_id.target}",
+        remedy="publish the event that creates the user, then replay this one",
+    )
 
 
 def _plan_new(event: UserEvent, desired: DesiredUser) -> Plan:
-    """Return the plan for a user that is not there; one call writes all but roles and mail."""
+    """Return the plan for a user that is not there; one call writes all but roles, identities and mail."""
     wanted = desired.representation
-    invites = desired.invitation is not None and can_be_invited(wanted)
     attributes = {**wanted.get("attributes", {}), **stamp(event)}
-    if invites:
-        attributes[INVITATION_ATTRIBUTE] = [invitation_marker_due(event.id)]
-    representation: UserRepresentation = {**wanted, "attributes": attributes}
-    if desired.groups:
-        representation["groups"] = list(desired.groups)
-    operations: list[Operation] = [CreateUser(representation)]
-    if desired.realm_roles:
-        operations.append(GrantRealmRoles(desired.realm_roles))
-    if desired.invitation is not None and invites:
-        operations.append(RequestInvitation(desired.invitation))
+    mark = first_mark(event, desired)
+    if mark is not None:
+        attributes[INVITATION_ATTRIBUTE] = [format_mark(mark)]
+    user: UserRepresentation = {**wanted, "attributes": attributes}
+    groups = [name for one in desired.memberships if one.kind == GROUPS for name in one.names]
+    created: UserRepresentation = {**user, "groups": groups} if groups else user
+    operations: list[Operation] = [CreateUser(created)]
+    operations += [
+        Join(one.kind, one.names) for one in desired.memberships if one.kind != GROUPS and one.names
+    ]
+    operations += [LinkIdentity(link) for link in desired.identities if link.user_id is not None]
+    operations += requests(event, desired, None, user)
     return Plan(None, tuple(operations))
 
 
 def _plan_existing(event: UserEvent, desired: DesiredUser, found: FoundUser) -> Plan:
     operations: list[Operation] = []
     changes = _changes(event, desired, found)
+    after = after_changes(found.representation, changes)
+    mark = mark_to_write(event, desired, found.representation, after)
+    if mark is not None:
+        changes = (*changes, _marking(found.representation, mark))
+        after = after_changes(found.representation, changes)
     if changes:
         operations.append(UpdateUser(with_changes(found.representation, changes), changes))
-    groups = tuple(path for path in desired.groups if path not in found.groups)
-    if groups:
-        operations.append(JoinGroups(groups))
-    roles = tuple(name for name in desired.realm_roles if name not in found.realm_roles)
-    if roles:
-        operations.append(GrantRealmRoles(roles))
-    operations += _invitation_if_due(event, desired, _after(found.representation, changes))
+    operations += _membership_operations(desired, found)
+    operations += _identity_operations(desired, found)
+    if desired.ends_sessions and found.sessions > 0 and after.get("enabled") is False:
+        operations.append(EndSessions())
+    operations += requests(event, desired, found.representation, after)
     return Plan(found.user_id, tuple(operations))
 
 
-def _after(user: UserRepresentation, changes: tuple[Change, ...]) -> UserRepresentation:
-    """Return `user` with its changed fields; the attributes that matter here never change."""
-    fields = {
-        one.target: one.after for one in changes if not one.target.startswith(ATTRIBUTE_PREFIX)
-    }
-    return cast("UserRepresentation", {**user, **fields})
-
-
 def _changes(event: UserEvent, desired: DesiredUser, found: FoundUser) -> tuple[Change, ...]:
-    stored = found.representation.get("attributes") or {}
-    create_only = desired.create_only
+    user = found.representation
+    stored = user.get("attributes") or {}
+    create_only, cleared = desired.create_only, desired.cleared
     if stored.get(EVENT_ID_ATTRIBUTE) == [event.id]:
         # the event was applied before: a user disabled since then must not come back by redelivery
-        create_only |= _SWITCHES
-    wanted = desired.representation
-    stamped: UserRepresentation = {
-        **wanted,
-        "attributes": {**wanted.get("attributes", {}), **stamp(event)},
-    }
-    return differences(found.representation, stamped, create_only)
+        create_only |= SWITCHES
+    wanted = cast("UserRepresentation", {**desired.representation})
+    if desired.intent is Intent.ANONYMISE:
+        wanted = _anonymised(wanted, found.user_id)
+        cleared |= _PERSONAL_FIELDS | _personal_attributes(stored)
+    if desired.email_change is EmailChange.VERIFY:
+        wanted.pop("emailVerified", None)  # only a mail verifies
+    wanted["attributes"] = {**wanted.get("attributes", {}), **stamp(event)}
+    changes = differences(user, wanted, create_only, cleared)
+    verified = bool(user.get("emailVerified"))
+    if verified and must_verify(desired, user, after_changes(user, changes)):
+        changes = (*changes, Change("emailVerified", True, False))
+    return changes
 
 
-def _invitation_if_due(
-    event: UserEvent, desired: DesiredUser, user: UserRepresentation
-) -> tuple[RequestInvitation, ...]:
-    """Return the request again until the mail of this very event has certainly gone out; the inviter decides on it."""
-    unsettled = (invitation_marker_due(event.id), invitation_marker_sending(event.id))
-    due = invitation_state(user) in unsettled
-    if desired.invitation is None or not due or not can_be_invited(user):
-        return ()
-    return (RequestInvitation(desired.invitation),)
+def _anonymised(wanted: UserRepresentation, user_id: str) -> UserRepresentation:
+    """Return what stays of the user; what `wanted` itself holds was said after all that names the person was erased."""
+    user: UserRepresentation = {"username": anonymous_username(user_id), "enabled": False}
+    return {**user, **wanted}
 
 
-def can_be_invited(user: UserRepresentation) -> bool:
-    """Say whether Keycloak could mail this user: it refuses disabled users and needs an address."""
-    return bool(user.get("enabled")) and bool(user.get("email"))
+def _personal_attributes(stored: Collection[str]) -> frozenset[str]:
+    return frozenset(ATTRIBUTE_PREFIX + name for name in stored if name not in _OWN)
 
 
-def _flat(representation: UserRepresentation) -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for name, value in representation.items():
-        if name == "attributes":
-            attributes = representation["attributes"]
-            rows += [(ATTRIBUTE_PREFIX + key, values) for key, values in attributes.items()]
-        else:
-            rows.append((name, value))
-    return rows
+_OWN = frozenset(BOOKKEEPING_ATTRIBUTES)
+
+
+def _marking(user: UserRepresentation, mark: InvitationMark) -> Change:
+    before = (user.get("attributes") or {}).get(INVITATION_ATTRIBUTE)
+    return Change(ATTRIBUTE_PREFIX + INVITATION_ATTRIBUTE, before, [format_mark(mark)])
+
+
+def _membership_operations(desired: DesiredUser, found: FoundUser) -> list[Operation]:
+    """Return what to join, and then what to leave of all that the mapping owns."""
+    joins: list[Operation] = []
+    leaves: list[Operation] = []
+    for one in desired.memberships:
+        held = found.memberships.get(one.kind, frozenset())
+        missing = tuple(name for name in one.names if name not in held)
+        if missing:
+            joins.append(Join(one.kind, missing))
+        surplus = (one.owned & held) - set(one.names)
+        if surplus:
+            leaves.append(Leave(one.kind, tuple(sorted(surplus))))
+    return [*joins, *leaves]
+
+
+def _identity_operations(desired: DesiredUser, found: FoundUser) -> list[Operation]:
+    """Return what to link and unlink; an anonymised user keeps no account elsewhere that would name the person."""
+    held: dict[str, IdentityLink] = {one.alias: one for one in found.identities}
+    wanted = {one.alias: one for one in desired.identities}
+    if desired.intent is Intent.ANONYMISE:
+        wanted = {alias: IdentityLink(alias, None) for alias in held} | wanted
+    operations: list[Operation] = []
+    for alias, link in wanted.items():
+        before = held.get(alias)
+        if link.user_id is None:
+            operations += [] if before is None else [UnlinkIdentity(before)]
+        elif before is None or before.user_id != link.user_id:
+            operations.append(LinkIdentity(link, before))
+    return operations

@@ -4,17 +4,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from keycloak_bridge.core.errors import BridgeError
-from keycloak_bridge.core.model import (
-    Commit,
+from keycloak_bridge.core.desired import (
     FoundUser,
+    IdentityLink,
     InvitationTerms,
+    Lookup,
     MatchCriterion,
-    Message,
-    Record,
-    TopicPartition,
     UserRepresentation,
 )
+from keycloak_bridge.core.errors import BridgeError
+from keycloak_bridge.core.model import Commit, Message, Record, TopicPartition
+
+NOTHING_MORE = Lookup()
+"""Only the user's representation."""
 
 
 class Clock(Protocol):
@@ -127,21 +129,28 @@ class UserDirectory(Protocol):
     """
 
     def find(
-        self, criteria: Sequence[MatchCriterion], *, groups: bool, realm_roles: bool
+        self, criteria: Sequence[MatchCriterion], lookup: Lookup = NOTHING_MORE
     ) -> FoundUser | None:
-        """Return the user that the first successful criterion finds.
+        """Return the user that the first successful criterion finds, with what `lookup` asks for.
 
-        An external id is compared exactly, username and e-mail without case. `groups` and `realm_roles` ask for the
-        memberships too. Raises ConflictError (`ambiguous`) when one criterion finds several users.
+        An external id is compared exactly, username and e-mail without case. Raises ConflictError (`ambiguous`) when one
+        criterion finds several users.
         """
+        ...
+
+    def having(self, external_id: MatchCriterion) -> Sequence[UserRepresentation]:
+        """Return every user that carries this external id; Keycloak itself keeps no attribute unique."""
         ...
 
     def get(self, user_id: str) -> UserRepresentation | None:
         """Return the user with all attributes, or None."""
         ...
 
-    def missing_groups(self, paths: Sequence[str]) -> tuple[str, ...]:
-        """Return those paths that name no group of the realm."""
+    def missing(self, kind: str, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those groups or organizations that the realm does not have; none for roles.
+
+        Roles can be listed only for a user that is there: `join` finds out.
+        """
         ...
 
     def create(self, representation: UserRepresentation) -> str:
@@ -158,12 +167,42 @@ class UserDirectory(Protocol):
         """
         ...
 
-    def join_group(self, user_id: str, path: str) -> None:
-        """Make the user a member; harmless when it is one. Raises KeycloakNotFoundError."""
+    def delete(self, user_id: str) -> None:
+        """Remove the user for good; harmless when it is gone."""
         ...
 
-    def grant_realm_roles(self, user_id: str, names: Sequence[str]) -> None:
-        """Map the roles; harmless when they are mapped. Raises KeycloakNotFoundError naming what is missing."""
+    def join(self, user_id: str, kind: str, names: Sequence[str]) -> None:
+        """Make the user a member of these groups or organizations, or give it these roles; harmless when it is or has.
+
+        Raises KeycloakNotFoundError (`group-not-found`, `role-not-found`, `client-not-found`, `organization-not-found`).
+        """
+        ...
+
+    def leave(self, user_id: str, kind: str, names: Sequence[str]) -> None:
+        """Undo `join`; harmless where there is nothing to undo."""
+        ...
+
+    def create_group(self, path: str) -> None:
+        """Create the group and those above it; harmless when they are there."""
+        ...
+
+    def identity_owner(self, alias: str, user_id: str) -> str | None:
+        """Return the Keycloak id of the user that is linked to this account of the identity provider, or None."""
+        ...
+
+    def link_identity(self, user_id: str, link: IdentityLink) -> None:
+        """Link the user to its account, in the place of one that it has there.
+
+        Raises KeycloakNotFoundError (`identity-provider-not-found`), since Keycloak itself accepts any alias.
+        """
+        ...
+
+    def unlink_identity(self, user_id: str, alias: str) -> None:
+        """Take the link away; harmless when there is none."""
+        ...
+
+    def end_sessions(self, user_id: str) -> None:
+        """Log the user out everywhere; harmless when it is nowhere logged in."""
         ...
 
     def has_credentials(self, user_id: str) -> bool:
@@ -182,8 +221,8 @@ class UserDirectory(Protocol):
         ...
 
     def mail_recorded(self, user_id: str, since: datetime | None = None) -> bool:
-        """Say whether Keycloak recorded a link mailed to the user, by whomever; older than `since` may be left out.
+        """Say whether Keycloak recorded a link mailed to the user, by whomever.
 
-        After a KeycloakAuthError of status 403 the answer of `can_look_up_mails` is no for a while.
+        One older than `since` does not count, but for a minute by which clocks may differ. After a KeycloakAuthError of status 403 the answer of `can_look_up_mails` is no for a while.
         """
         ...

@@ -1,7 +1,7 @@
 """Compare and merge user representations, as Keycloak's PUT needs it.
 
 A PUT with `attributes` erases every attribute it lacks and the e-mail and names too, so its body is everything found
-plus the changes. Left out are the fields that the user's own doing changes (a finished required action, a verified
+plus the changes; what shall be erased is absent. Left out are the fields that the user's own doing changes (a finished required action, a verified
 e-mail): absent, Keycloak leaves them alone, while writing back what was read a moment ago could undo it.
 """
 
@@ -10,10 +10,12 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
-from keycloak_bridge.core.model import Change, UserRepresentation
+from keycloak_bridge.core.desired import UserRepresentation
+from keycloak_bridge.core.operations import Change
 
 _ATTRIBUTE = "attributes."
 _VOLATILE = ("enabled", "emailVerified", "requiredActions")
+_ERASABLE = ("email", "firstName", "lastName", "requiredActions")
 _NOT_COMPARED = ("id", "attributes", "groups")
 
 
@@ -37,11 +39,13 @@ def differences(
     found: UserRepresentation,
     desired: UserRepresentation,
     create_only: AbstractSet[str] = frozenset(),
+    cleared: AbstractSet[str] = frozenset(),
 ) -> tuple[Change, ...]:
-    """Return what must change in `found` so that it holds everything that `desired` holds.
+    """Return what must change in `found` so that it holds all that `desired` holds and nothing of what is `cleared`.
 
     Targets in `create_only` never change, an e-mail that was verified stays verified, and the order of an attribute's
-    values does not count: Keycloak does not keep it.
+    values does not count: Keycloak does not keep it. A target that `desired` holds is not cleared, and neither are
+    username and switches, without which there is no user.
     """
     stored, wanted = cast("dict[str, Any]", found), cast("dict[str, Any]", desired)
     changes = [
@@ -50,11 +54,18 @@ def differences(
         if name not in create_only and _field_differs(name, stored.get(name), value)
     ]
     attributes = found.get("attributes") or {}
-    for name, values in desired.get("attributes", {}).items():
+    wanted_attributes = desired.get("attributes", {})
+    for name, values in wanted_attributes.items():
         before = attributes.get(name)
         if _ATTRIBUTE + name not in create_only and sorted(before or []) != sorted(values):
             changes.append(Change(_ATTRIBUTE + name, before, values))
-    return tuple(changes)
+    held = {*wanted, *(_ATTRIBUTE + name for name in wanted_attributes)}
+    return (*changes, *_erasures(found, cleared - create_only - held))
+
+
+def is_erasable(target: str) -> bool:
+    """Say whether a user can be without `target`: without username and switches there is none."""
+    return target.startswith(_ATTRIBUTE) or target in _ERASABLE
 
 
 def with_changes(found: UserRepresentation, changes: Iterable[Change]) -> UserRepresentation:
@@ -62,14 +73,12 @@ def with_changes(found: UserRepresentation, changes: Iterable[Change]) -> UserRe
     whole = cast("dict[str, Any]", copy.deepcopy(found))
     for name in (*_VOLATILE, "groups"):
         whole.pop(name, None)
-    attributes = dict(whole.get("attributes") or {})
-    for change in changes:
-        if change.target.startswith(_ATTRIBUTE):
-            attributes[change.target.removeprefix(_ATTRIBUTE)] = list(change.after)
-        else:
-            whole[change.target] = change.after
-    whole["attributes"] = attributes
-    return cast("UserRepresentation", whole)
+    return _changed(whole, changes)
+
+
+def after_changes(found: UserRepresentation, changes: Iterable[Change]) -> UserRepresentation:
+    """Return what Keycloak holds of the user once the PUT for `changes` is done."""
+    return _changed(cast("dict[str, Any]", copy.deepcopy(found)), changes)
 
 
 def merge(
@@ -79,6 +88,34 @@ def merge(
 ) -> UserRepresentation:
     """Return the whole body of a PUT that makes `found` hold what `desired` holds."""
     return with_changes(found, differences(found, desired, create_only))
+
+
+def _changed(whole: dict[str, Any], changes: Iterable[Change]) -> UserRepresentation:
+    attributes = dict(whole.get("attributes") or {})
+    for change in changes:
+        if change.target.startswith(_ATTRIBUTE):
+            where, name = attributes, change.target.removeprefix(_ATTRIBUTE)
+        else:
+            where, name = whole, change.target
+        if change.after is None:
+            where.pop(name, None)
+        else:
+            where[name] = list(change.after) if where is attributes else change.after
+    whole["attributes"] = attributes
+    return cast("UserRepresentation", whole)
+
+
+def _erasures(found: UserRepresentation, targets: AbstractSet[str]) -> Iterable[Change]:
+    """Return the changes that leave nothing of `targets`; absent actions would stay, so that they become none."""
+    stored = cast("dict[str, Any]", found)
+    attributes = stored.get("attributes") or {}
+    for target in sorted(targets):
+        if target.startswith(_ATTRIBUTE):
+            before = attributes.get(target.removeprefix(_ATTRIBUTE))
+        else:
+            before = stored.get(target) if target in _ERASABLE else None
+        if before:
+            yield Change(target, before, [] if target == "requiredActions" else None)
 
 
 def _attributes(attributes: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -22,6 +22,7 @@ from keycloak_bridge.core.model import (
     CloudEvent,
     UserEvent,
 )
+from keycloak_bridge.core.property_facts import PropertyFacts, property_facts
 from keycloak_bridge.core.schema_checks import SchemaDocument, check_documents
 from keycloak_bridge.core.schema_walk import Path, has_property
 from keycloak_bridge.core.violations import MOST_VIOLATIONS, compile_schema, find_violations
@@ -77,17 +78,25 @@ class SchemaCatalog:
         content: Mapping[str, Any] = document.content
         return content
 
-    def has_property(self, event_type: str, path: Path) -> bool:
-        """Say whether any version of the type describes a property at `path` below `data`."""
+    def has_property(self, event_type: str, path: Path, major: int | None = None) -> bool:
+        """Say whether any version of the type, or of its `major` version, has a property at `path` below `data`."""
         return any(
             has_property(document.content, path, self._registry.resolver(base_uri=document.id))
             for document in self._documents
-            if document.type == event_type
+            if document.type == event_type and major in (None, document.version[0])
         )
 
-    def property_check(self, event_type: str) -> Callable[[Path], bool]:
+    def property_check(self, event_type: str, major: int | None = None) -> Callable[[Path], bool]:
         """Return `has_property` of one type, the shape in which a mapping asks."""
-        return partial(self.has_property, event_type)
+        return partial(self.has_property, event_type, major=major)
+
+    def property_facts(self, event_type: str, path: Path) -> tuple[PropertyFacts | None, ...]:
+        """Return what each version of the type's schema says about the property at `path`, None where it is not named."""
+        return tuple(
+            property_facts(document.content, path, self._registry.resolver(base_uri=document.id))
+            for document in self._documents
+            if document.type == event_type
+        )
 
     def schema_id(self, event_type: str, dataschema: str | None = None) -> str:
         """Return the `$id` that data of the type is checked against: `dataschema`, or the newest.

@@ -12,19 +12,22 @@ from keycloak_bridge.settings.loading import (
 from keycloak_bridge.settings.model import (
     BrakeSettings,
     DeliverySettings,
-    EnvelopeSettings,
-    EventsSettings,
     HealthSettings,
     InviteSettings,
-    KafkaSettings,
     KeycloakSettings,
     LogSettings,
-    MappingSettings,
     RetrySettings,
-    SchemasSettings,
     Settings,
-    TopicsSettings,
 )
+from keycloak_bridge.settings.model_events import (
+    EnvelopeSettings,
+    EventsSettings,
+    LifecycleSettings,
+    MappingSettings,
+    SchemasSettings,
+)
+from keycloak_bridge.settings.model_guards import LimitsSettings, VerifySettings
+from keycloak_bridge.settings.model_kafka import KafkaSettings, TopicsSettings
 from keycloak_bridge.settings.schema import settings_by_name, settings_schema
 from keycloak_bridge.settings.secret import Secret
 
@@ -38,6 +41,8 @@ __all__ = [
     "InviteSettings",
     "KafkaSettings",
     "KeycloakSettings",
+    "LifecycleSettings",
+    "LimitsSettings",
     "LoadedSettings",
     "LogSettings",
     "MappingSettings",
@@ -47,6 +52,7 @@ __all__ = [
     "Setting",
     "Settings",
     "TopicsSettings",
+    "VerifySettings",
     "environment_names",
     "load_settings",
     "read_settings",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keycloak_bridge.core.durations import parse_duration, parse_pace
+from keycloak_bridge.core.limits import Limit, parse_limit
 from keycloak_bridge.settings.secret import Secret
 
 Convert = Callable[[Any, Path], Any]
@@ -110,6 +111,17 @@ def pace() -> Kind:
     return Kind("pace", expected, {"type": "string", "pattern": "^[0-9]"}, str, convert)
 
 
+def limit() -> Kind:
+    """A number within a length of time such as "500/1 h", or "none"; a Limit or None in Python."""
+
+    def convert(raw: Any, _folder: Path) -> Limit | None:
+        return parse_limit(raw)
+
+    expected = 'a limit such as "500/1 h" or "50/10 minutes", or "none"'
+    schema = {"type": "string", "pattern": "^([0-9]|none$)"}
+    return Kind("limit", expected, schema, str, convert)
+
+
 def path() -> Kind:
     """An existing file; a relative one starts at the folder of the settings file."""
 
@@ -125,6 +137,16 @@ def folders() -> Kind:
 
     def convert(raw: Any, base: Path) -> tuple[Path, ...]:
         return tuple(existing(one, base, folder=True) for one in raw)
+
+    return Kind(listed.name, listed.expected, listed.schema, listed.from_text, convert)
+
+
+def files(expected: str) -> Kind:
+    """A table of existing files, by a name for each."""
+    listed = table(expected)
+
+    def convert(raw: Any, base: Path) -> dict[str, Path]:
+        return {name: existing(one, base, folder=False) for name, one in raw.items()}
 
     return Kind(listed.name, listed.expected, listed.schema, listed.from_text, convert)
 

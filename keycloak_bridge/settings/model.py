@@ -4,100 +4,24 @@ Lengths of time are seconds here. The JSON Schema, the names in the environment,
 sample file are all made from these classes.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from keycloak_bridge.settings import kinds
 from keycloak_bridge.settings.fields import section, setting
+from keycloak_bridge.settings.model_events import (
+    EnvelopeSettings,
+    EventsSettings,
+    LifecycleSettings,
+    MappingSettings,
+    SchemasSettings,
+)
+from keycloak_bridge.settings.model_guards import LimitsSettings, VerifySettings
+from keycloak_bridge.settings.model_kafka import KafkaSettings, TopicsSettings
 from keycloak_bridge.settings.secret import Secret
 
-_TOPIC = kinds.text("the name of a topic", pattern="^[A-Za-z0-9._-]{1,249}$")
-_RETENTION = kinds.duration(at_least="1 s", at_most="36500 days")
 _LIFESPAN = kinds.duration(at_least="1 minute", at_most="24000 days")  # seconds in 32 bits
-_EXPRESSION = kinds.text("a JMESPath expression")
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaSettings:
-    """How to reach the brokers, and how a member of the group behaves."""
-
-    bootstrap_servers: tuple[str, ...] = setting(
-        kinds.texts('a list of "host:port"', minimum=1, items={"pattern": "^[^\\s,]+:[0-9]{1,5}$"}),
-        ["localhost:9092"],
-        "Brokers to start from.",
-    )
-    group_id: str = setting(
-        kinds.text("text"),
-        "keycloak-bridge",
-        "Consumer group of the events; the invitations' group adds `-invite`.",
-    )
-    client_id: str = setting(
-        kinds.text("text"), "keycloak-bridge", "Name of this client in the brokers' logs."
-    )
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
-        kinds.choice(("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")),
-        "PLAINTEXT",
-        "How to talk to the brokers.",
-    )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = setting(
-        kinds.choice(("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")),
-        None,
-        "How to authenticate; needed by the two `SASL_` protocols.",
-    )
-    sasl_username: str | None = setting(kinds.text("text"), None, "User name for SASL.")
-    sasl_password: Secret | None = setting(kinds.secret(), None, "Password for SASL.")
-    ssl_cafile: Path | None = setting(
-        kinds.path(), None, "CA certificates (PEM) to trust instead of the system's."
-    )
-    ssl_certfile: Path | None = setting(
-        kinds.path(), None, "Client certificate (PEM) for mutual TLS."
-    )
-    ssl_keyfile: Path | None = setting(kinds.path(), None, "Key (PEM) of the client certificate.")
-    ssl_password: Secret | None = setting(
-        kinds.secret(), None, "Passphrase of the client certificate's key."
-    )
-    session_timeout: float = setting(
-        kinds.duration(at_least="1 s"),
-        "6 s",
-        "How long the group waits for a member that fell silent before others take over.",
-    )
-    heartbeat_interval: float = setting(
-        kinds.duration(),
-        "1.5 s",
-        "How often a member shows that it lives; below a third of `session_timeout`.",
-    )
-    max_poll_interval: float = setting(
-        kinds.duration(at_least="1 s"),
-        "5 minutes",
-        "How long a member may take between two polls before it counts as stuck.",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class TopicsSettings:
-    """The four topics, and what they look like when the bridge creates them."""
-
-    events: str = setting(_TOPIC, "user-events", "Where user management publishes its events.")
-    invitations: str = setting(
-        _TOPIC, "user-invitations", "Invitations that are due; only the bridge uses it."
-    )
-    results: str = setting(
-        _TOPIC, "user-results", "What became of each event, for user management to read."
-    )
-    dead_letters: str = setting(
-        _TOPIC, "user-events-dead-letters", "Records that can never succeed, with the reason."
-    )
-    create: bool = setting(
-        kinds.boolean(), False, "Create missing topics at start instead of stopping."
-    )
-    partitions: int = setting(kinds.integer(1, 10_000), 8, "Partitions of a created topic.")
-    replication_factor: int = setting(
-        kinds.integer(-1, 100), -1, "Replicas of a created topic; -1 is the brokers' default."
-    )
-    retention: float = setting(_RETENTION, "7 days", "How long a created topic keeps its records.")
-    dead_letter_retention: float = setting(_RETENTION, "30 days", "The same for the dead letters.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,71 +51,6 @@ class KeycloakSettings:
     pool_size: int = setting(kinds.integer(1, 512), 24, "Connections to hold open at most.")
     ca_file: Path | None = setting(
         kinds.path(), None, "CA certificates (PEM) to trust instead of the usual ones."
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class EventsSettings:
-    """What an event may look like before its schema is asked."""
-
-    max_bytes: int = setting(
-        kinds.integer(1024, 104_857_600), 1_048_576, "Largest record value in bytes."
-    )
-    max_depth: int = setting(kinds.integer(4, 200), 32, "Deepest nesting of the JSON.")
-    match_key: bool = setting(
-        kinds.boolean(), True, "Refuse an event whose record key is not the user's id."
-    )
-    match_subject: bool = setting(
-        kinds.boolean(), True, "Refuse an event whose `subject` is not the user's id."
-    )
-    tombstones: Literal["ignore", "dead-letter"] = setting(
-        kinds.choice(("ignore", "dead-letter")), "ignore", "What to do with records without value."
-    )
-    ignore_types: tuple[str, ...] = setting(
-        kinds.texts("a list of event types"), [], "Event types to skip instead of refusing."
-    )
-    after_dead_letter: Literal["park", "continue", "stop"] = setting(
-        kinds.choice(("park", "continue", "stop")),
-        "park",
-        "What to do with later events of a user one of whose events became a dead letter.",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class EnvelopeSettings:
-    """A producer's own envelope: JMESPath expressions that see `key`, `headers` and `body`; all absent: CloudEvents."""
-
-    id: str | None = setting(_EXPRESSION, None, "Expression for the event's id.")
-    type: str | None = setting(_EXPRESSION, None, "Expression for the event's type.")
-    subject: str | None = setting(_EXPRESSION, None, "Expression for the user's id.")
-    time: str | None = setting(_EXPRESSION, None, "Expression for the time of the event.")
-    dataschema: str | None = setting(_EXPRESSION, None, "Expression for the id of the schema.")
-    source: str | None = setting(_EXPRESSION, None, "Expression for who published the event.")
-    data: str | None = setting(
-        _EXPRESSION, None, "Expression for the data that the schema describes."
-    )
-    types: Mapping[str, str] = setting(
-        kinds.table('a table such as { UserCreated = "user.created" }'),
-        {},
-        "The producer's names of event types, and ours.",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class SchemasSettings:
-    """Schemas besides the shipped ones."""
-
-    folders: tuple[Path, ...] = setting(
-        kinds.folders(), [], "Folders with schemas of your own, as `<type>/<major>.<minor>.json`."
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class MappingSettings:
-    """How an event becomes a user."""
-
-    file: Path | None = setting(
-        kinds.path(), None, "Mapping of your own; without it the shipped one is used."
     )
 
 
@@ -310,6 +169,9 @@ class Settings:
     envelope: EnvelopeSettings = section(EnvelopeSettings)
     schemas: SchemasSettings = section(SchemasSettings)
     mapping: MappingSettings = section(MappingSettings)
+    lifecycle: LifecycleSettings = section(LifecycleSettings)
+    verify: VerifySettings = section(VerifySettings)
+    limits: LimitsSettings = section(LimitsSettings)
     invite: InviteSettings = section(InviteSettings)
     delivery: DeliverySettings = section(DeliverySettings)
     brake: BrakeSettings = section(BrakeSettings)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from keycloak_bridge.settings.model import KafkaSettings, Settings, TopicsSettings
+from keycloak_bridge.settings.model import Settings
+from keycloak_bridge.settings.model_kafka import KafkaSettings, TopicsSettings
 from keycloak_bridge.settings.schema import Problem
 
 

@@ -34,6 +34,7 @@ class Example:
     mapping: tuple[str, ...] = ()
     settings: str = ""
     schema: str = ""
+    update: str = ""
     event: str = ""
     body: str = ""
     found: str = ""
@@ -67,7 +68,7 @@ def block(kind: str, name: str) -> str:
 
 
 def lay_out(example: Example, folder: Path) -> None:
-    """Write settings, mapping, schema and event of `example`, as its reader would."""
+    """Write settings, mappings, schema and event of `example`, as its reader would."""
     mapping = tomllib.loads(block("mapping", START))
     for snippet in example.mapping:
         mapping = over(mapping, tomllib.loads(snippet))
@@ -75,18 +76,24 @@ def lay_out(example: Example, folder: Path) -> None:
     (folder / "mapping.toml").write_text("".join(lines), encoding="utf-8")
     settings = f'{example.settings}\n[mapping]\nfile = "mapping.toml"\n'
     (folder / "bridge.toml").write_text(settings, encoding="utf-8")
+    if example.update:
+        (folder / "update.toml").write_text(example.update, encoding="utf-8")
     if example.schema:
         schemas = folder / "my-schemas" / "user.created"
         schemas.mkdir(parents=True)
-        (schemas / "1.1.json").write_text(example.schema, encoding="utf-8")
+        (schemas / "1.100.json").write_text(example.schema, encoding="utf-8")
     event = json.loads(example.body) if example.body else event_with(json.loads(example.event))
     (folder / "event.json").write_text(json.dumps(event), encoding="utf-8")
 
 
 def event_with(shown: dict[str, Any]) -> dict[str, Any]:
-    """Return a whole event: `shown` are data, or, where there is `data` in it, parts of the envelope too."""
+    """Return a whole event: `shown` are data, or, where there is `data` in it, parts of the envelope too.
+
+    An event of a later type has the user's id and nothing else besides.
+    """
     parts = shown if "data" in shown else {"data": shown}
-    data = over(json.loads(block("event", START)), parts["data"])
+    start = json.loads(block("event", START))
+    data = over({"userId": start["userId"]} if "type" in parts else start, parts["data"])
     return {
         "specversion": "1.0",
         "id": "event-1",
@@ -133,7 +140,10 @@ def test_a_recipe_plans_what_it_shows(
     monkeypatch.chdir(tmp_path)
     lay_out(example, tmp_path)
     bench = Bench(tmp_path, monkeypatch)
-    bench.keycloak.add_user(json.loads(example.found))
+    found = json.loads(example.found)
+    for path in found.get("groups", ()):
+        bench.keycloak.add_group(path)
+    bench.keycloak.add_user(found)
 
     assert example.shown == bench.run("plan", "event.json").stdout
 
@@ -166,7 +176,7 @@ def test_every_block_is_used() -> None:
     """No block is misspelt, so that nobody runs it."""
     kinds = {kind for kind, _, _ in BLOCK.findall(COOKBOOK)}
 
-    assert kinds <= {"mapping", "settings", "schema", "event", "body", "found", "result", "plan", "mapper"}  # fmt: skip
+    assert kinds <= {"mapping", "settings", "schema", "update", "event", "body", "found", "result", "plan", "mapper"}  # fmt: skip
     assert COOKBOOK.count("```") == 2 * len(BLOCK.findall(COOKBOOK))
 
 

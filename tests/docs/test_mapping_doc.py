@@ -10,11 +10,13 @@ import pytest
 
 from keycloak_bridge.cli.golden import hold
 from keycloak_bridge.cli.golden_cases import Case
+from keycloak_bridge.core.desired import DesiredUser, Intent, LinkPolicy
 from keycloak_bridge.core.errors import ConfigError
 from keycloak_bridge.core.functions import function_docs
 from keycloak_bridge.core.mapping import compile_mapping
 from keycloak_bridge.core.mapping_rules import USER_FIELDS
-from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES, DesiredUser, LinkPolicy, UserEvent
+from keycloak_bridge.core.mapping_targets import REMOVALS
+from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES, USER_EVENTS, UserEvent
 from keycloak_bridge.interpretation import Interpretation
 from keycloak_bridge.settings import MappingSettings, Settings
 
@@ -25,6 +27,7 @@ BLOCKS = {
         r"^```\w+ (\w+)=(\w+)\n(.*?)^```$", DOC, re.MULTILINE | re.DOTALL
     )
 }
+INTENTS = [intent for intent in Intent if intent is not Intent.PROVISION]
 PROPERTIES = {
     (name,)
     for name in (
@@ -46,17 +49,16 @@ def compiled(name: str) -> Any:
 @pytest.mark.parametrize("name", [name for kind, name in BLOCKS if kind == "user"])
 def test_an_example_makes_the_user_it_shows(name: str) -> None:
     """Each mapping makes of its event exactly the user printed below it."""
-    data = json.loads(BLOCKS["event", name])
-    user = compiled(name).apply(
-        UserEvent("e1", "/um", "user.created", data["userId"], None, "urn:s", data)
-    )
+    kind = "event" if ("event", name) in BLOCKS else "update"
+    data = json.loads(BLOCKS[kind, name])
+    type_ = {"event": "user.created", "update": "user.updated"}[kind]
+    user = compiled(name).apply(UserEvent("e1", "/um", type_, data["userId"], None, "urn:s", data))
 
     assert isinstance(user, DesiredUser)
-    shown = {**user.representation}
-    if user.groups:
-        shown["groups"] = list(user.groups)
-    if user.realm_roles:
-        shown["realmRoles"] = list(user.realm_roles)
+    shown: dict[str, Any] = {**user.representation}
+    shown |= {one.kind: list(one.names) for one in user.memberships}
+    if user.cleared:
+        shown["cleared"] = sorted(user.cleared)
     assert json.loads(BLOCKS["user", name]) == shown
 
 
@@ -86,7 +88,8 @@ def test_the_examples_were_found() -> None:
     """The reference has examples of both kinds."""
     kinds = [kind for kind, _ in BLOCKS]
 
-    assert kinds.count("user") == kinds.count("event") == 2
+    assert kinds.count("user") == 3
+    assert (2, 1) == (kinds.count("event"), kinds.count("update"))
     assert kinds.count("error") == 1
 
 
@@ -96,7 +99,9 @@ def test_every_function_is_described(description: str) -> None:
     assert f"- {description}\n" in DOC
 
 
-@pytest.mark.parametrize("word", [*USER_FIELDS, *BOOKKEEPING_ATTRIBUTES, *LinkPolicy])
+@pytest.mark.parametrize(
+    "word", [*USER_FIELDS, *BOOKKEEPING_ATTRIBUTES, *LinkPolicy, *REMOVALS, *USER_EVENTS, *INTENTS]
+)
 def test_every_word_is_explained(word: str) -> None:
-    """No target, bookkeeping attribute or link policy is left out."""
+    """No target, bookkeeping attribute, policy, type of event or intent is left out."""
     assert f"`{word}`" in DOC

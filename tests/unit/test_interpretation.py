@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from stage_harness import event_of
 
+from keycloak_bridge.core.desired import DesiredUser, InvitationTerms, OutOfScope
 from keycloak_bridge.core.errors import (
     ConfigError,
     EventDecodeError,
@@ -12,7 +13,7 @@ from keycloak_bridge.core.errors import (
     KeyMismatchError,
     MappingError,
 )
-from keycloak_bridge.core.model import DesiredUser, InvitationTerms, OutOfScope, Record
+from keycloak_bridge.core.model import Record
 from keycloak_bridge.interpretation import Ignored, Interpretation, Reading, invitation_terms
 from keycloak_bridge.settings import (
     EnvelopeSettings,

@@ -1,13 +1,24 @@
 """A mapping file is read with errors that name it, and the shipped mapping fits the default schema."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    ORGANIZATIONS,
+    REALM_ROLES,
+    DesiredUser,
+    InvitationTerms,
+    LinkPolicy,
+    Membership,
+    client_roles,
+)
 from keycloak_bridge.core.errors import ConfigError
 from keycloak_bridge.core.mapping import compile_mapping
-from keycloak_bridge.core.model import DesiredUser, InvitationTerms, LinkPolicy, UserEvent
+from keycloak_bridge.core.model import UserEvent
 from keycloak_bridge.mapping_file import default_mapping_text, load_mapping, parse_document
 
 DEFAULT_PROPERTIES = {
@@ -15,7 +26,11 @@ DEFAULT_PROPERTIES = {
     for name in (
         *("userId", "email", "givenName", "familyName", "username", "locale", "tenantId"),
         *("department", "phoneNumber", "active", "roles", "groups", "attributes"),
+        *("organizations", "clientRoles", "federatedIdentities", "requiredActions"),
     )
+} | {
+    ("clientRoles", "demo-app"),
+    *(("federatedIdentities", name) for name in ("provider", "userId", "userName")),
 }
 has_property = DEFAULT_PROPERTIES.__contains__
 
@@ -63,8 +78,10 @@ def test_the_shipped_mapping_maps_the_default_schema() -> None:
             "locale": ["en"],
         },
     }
-    assert user.groups == ("/staff",)
-    assert user.realm_roles == ("viewer",)
+    assert user.memberships == (
+        Membership(GROUPS, ("/staff",)),
+        Membership(REALM_ROLES, ("viewer",)),
+    )
     assert user.link is LinkPolicy.NEVER
     assert user.invitation == terms
     assert user.create_only == {"username"}
@@ -73,7 +90,7 @@ def test_the_shipped_mapping_maps_the_default_schema() -> None:
 def test_the_shipped_mapping_gives_no_other_group() -> None:
     """A group may carry an administrator's roles: only those of the shipped realm can be joined."""
     mapping = load_mapping(None, has_property=has_property)
-    groups = mapping.rules.groups
+    groups = mapping.rules.membership(GROUPS)
 
     assert groups is not None
     assert frozenset({"/staff", "/staff/engineering", "/customers"}) == groups.allow
@@ -83,13 +100,10 @@ def test_the_shipped_mapping_gives_no_other_group() -> None:
 def test_what_the_shipped_mapping_comments_out_works() -> None:
     """Whoever takes the comment signs away gets a working mapping."""
     lines = default_mapping_text().splitlines()
-    invite = ("[invite]", "actions =", "lifespan =", "client_id =", "redirect_uri =")
-    keys = (*invite, "when =", "[tables.", "R-D =")
-    bare = [line.removeprefix("# ") for line in lines]
-    opened = [one if one.startswith(keys) else line for one, line in zip(bare, lines, strict=True)]
+    commented = re.compile(r"# (\[[\w.-]+\]$|[\w-]+ = )")
+    opened = [line.removeprefix("# ") if commented.match(line) else line for line in lines]
     document = parse_document("\n".join(opened), "opened.toml")
 
-    assert sum(one != line for one, line in zip(opened, lines, strict=True)) == len(keys)
     mapping = compile_mapping(
         document,
         origin="opened.toml",
@@ -100,6 +114,11 @@ def test_what_the_shipped_mapping_comments_out_works() -> None:
         ("UPDATE_PASSWORD",), 259200, "demo-app", "https://app.example/"
     )
     assert mapping.rules.when is not None
+    assert mapping.rules.protected_groups == {"/admins"}
+    kinds = {rule.kind for rule in mapping.rules.memberships}
+    assert kinds == {GROUPS, REALM_ROLES, ORGANIZATIONS, client_roles("demo-app")}
+    assert [rule.alias for rule in mapping.rules.identities] == ["corporate"]
+    assert sum(one != line for one, line in zip(opened, lines, strict=True)) == 17
 
 
 def test_an_own_file_is_read(tmp_path: Path) -> None:

@@ -1,16 +1,21 @@
 """What the tests of the mapping share: a little schema, mappings to build on, and an event."""
 
 import tomllib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from keycloak_bridge.core.desired import DesiredUser, InvitationTerms
 from keycloak_bridge.core.mapping import AttributeMapping, compile_mapping
-from keycloak_bridge.core.model import DesiredUser, InvitationTerms, UserEvent
+from keycloak_bridge.core.model import UserEvent
 
 PROPERTIES = {
     (name,)
-    for name in ("userId", "email", "username", "given", "active", "roles", "groups", "tags", "n")
-}
+    for name in (
+        *("userId", "email", "username", "given", "active", "roles", "groups", "tags", "n"),
+        *("orgs", "accounts", "complete"),
+    )
+} | {("accounts", "id"), ("accounts", "name"), ("roles", "app")}
 HEAD = """
 matching = ["attributes.userId", "username", "email"]
 """
@@ -36,10 +41,28 @@ def mapping(text: str, **options: Any) -> AttributeMapping:
 
 def event(subject: str | None = "u1", **data: Any) -> UserEvent:
     """Return an event about user u1, with `data` over what every event has."""
-    whole = {"userId": "u1", "email": "Ada@Acme.example", **data}
-    return UserEvent(
-        "e1", "/um", "user.created", subject, datetime(2026, 11, 1, tzinfo=UTC), "urn:s", whole
-    )
+    return event_of("user.created", {"email": "Ada@Acme.example", **data}, subject)
+
+
+def event_of(
+    kind: str, data: Mapping[str, Any], subject: str | None = "u1", schema_id: str = "urn:s"
+) -> UserEvent:
+    """Return an event of type `kind` about user u1, with nothing but `data`."""
+    whole = {"userId": "u1", **data}
+    time = datetime(2026, 11, 1, tzinfo=UTC)
+    return UserEvent("e1", "/um", kind, subject, time, schema_id, whole)
+
+
+def updated(text: str, **data: Any) -> DesiredUser:
+    """Return what the mapping in `text` makes of a `user.updated` that says nothing but `data`."""
+    user = mapping(text).apply(event_of("user.updated", data))
+    assert isinstance(user, DesiredUser)
+    return user
+
+
+def names(user: DesiredUser, kind: str) -> tuple[str, ...] | None:
+    """Return what the user is to belong to of one kind, None where nothing is said about it."""
+    return next((one.names for one in user.memberships if one.kind == kind), None)
 
 
 def desired(text: str, subject: str | None = "u1", **data: Any) -> DesiredUser:

@@ -1,29 +1,31 @@
 """What the tests of planning share: an event, its user, and a model of Keycloak that carries plans out."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from keycloak_bridge.core.model import (
-    CreateUser,
+from keycloak_bridge.core.bookkeeping import with_invitation_sent
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    REALM_ROLES,
     DesiredUser,
     FoundUser,
-    GrantRealmRoles,
+    Intent,
     InvitationTerms,
-    JoinGroups,
     MatchCriterion,
-    Plan,
-    UpdateUser,
-    UserEvent,
+    Membership,
+    UnknownUser,
     UserRepresentation,
 )
-from keycloak_bridge.core.plan import (
-    plan_user,
-    with_invitation_sent,
-)
+from keycloak_bridge.core.model import UserEvent
+from keycloak_bridge.core.operations import Plan
+from keycloak_bridge.core.plan import plan_user
+from keycloak_bridge.core.simulation import apply_plan
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+LATER = NOON + timedelta(hours=1)
 TERMS = InvitationTerms(("UPDATE_PASSWORD",), 43200)
+MEMBERSHIPS = (Membership(GROUPS, ("/staff",)), Membership(REALM_ROLES, ("viewer",)))
 
 
 def event(event_id: str = "e1", time: datetime | None = NOON) -> UserEvent:
@@ -49,35 +51,41 @@ def desired(**changes: Any) -> DesiredUser:
             MatchCriterion("email", "ada@acme.example"),
         ),
         create_only=frozenset({"username"}),
-        groups=("/staff",),
-        realm_roles=("viewer",),
+        memberships=MEMBERSHIPS,
         invitation=TERMS,
     )
 
 
-def done(plan: Plan, found: FoundUser | None, matched_by: str = "attributes.userId") -> FoundUser:
-    """Return the user as Keycloak would hold it after `plan`: a PUT replaces attributes, and absent fields stay."""
-    user: dict[str, Any] = {} if found is None else {**found.representation}
-    groups, roles = (
-        (set[str](), set[str]()) if found is None else (set(found.groups), set(found.realm_roles))
+def wanting(intent: Intent, **changes: Any) -> DesiredUser:
+    """Return what an event that only names its user wants of it, with `changes` to the desired user."""
+    switch: dict[str, Any] = {
+        Intent.DISABLE: {"enabled": False},
+        Intent.ANONYMISE: {"enabled": False},
+        Intent.ENABLE: {"enabled": True},
+    }.get(intent, {})
+    named = DesiredUser(
+        representation=cast("UserRepresentation", {**switch, "attributes": {"userId": ["u1"]}}),
+        matching=(MatchCriterion("attributes.userId", "u1"),),
+        invitation=TERMS if intent in (Intent.INVITE, Intent.ENABLE) else None,
+        intent=intent,
+        unknown=UnknownUser.SKIP if intent is Intent.DELETE else UnknownUser.DEAD_LETTER,
+        ends_sessions=intent in (Intent.DISABLE, Intent.ANONYMISE),
     )
-    for operation in plan.operations:
-        match operation:
-            case CreateUser(representation):
-                user = {**representation, "id": "42"}
-                groups |= set(user.pop("groups", []))
-            case UpdateUser(representation, _):
-                user |= representation
-                for name in ("email", "firstName", "lastName"):
-                    if name not in representation:
-                        user.pop(name, None)
-            case JoinGroups(paths):
-                groups |= set(paths)
-            case GrantRealmRoles(names):
-                roles |= set(names)
-    return FoundUser(
-        "42", cast("UserRepresentation", user), matched_by, frozenset(groups), frozenset(roles)
-    )
+    return replace(named, **changes)
+
+
+def updating(**changes: Any) -> DesiredUser:
+    """Return what a partial update wants: only its `changes`, and never a new user."""
+    named = wanting(Intent.UPDATE, invitation=TERMS)
+    representation = {**changes, "attributes": {"userId": ["u1"], **changes.get("attributes", {})}}
+    return replace(named, representation=cast("UserRepresentation", representation))
+
+
+def done(plan: Plan, found: FoundUser | None) -> FoundUser:
+    """Return the user as Keycloak would hold it after `plan`, which leaves one."""
+    user = apply_plan(plan, found, new_id="42")
+    assert user is not None
+    return user
 
 
 CREATED = done(plan_user(event(), desired(), None), None)

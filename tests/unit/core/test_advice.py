@@ -13,8 +13,10 @@ from keycloak_bridge.core.advice import RECOMMENDED_ACTIONS, recommended_action
 NEVER_IN_A_DEAD_LETTER = frozenset(
     {
         "brake",
+        "brake-engaged",
         "configuration",
         "dead-letter-not-written",
+        "duplicate-user",
         "error",
         "event",
         "held",
@@ -34,6 +36,7 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "mail-not-sent",
         "mapping",
         "not-keycloak",
+        "organizations-disabled",
         "pace",
         "partition-revoked",
         "published",
@@ -49,7 +52,13 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
 """Codes of errors that stop the bridge, make it wait, leave the record to another member, or mean a skipped mail."""
 
 BUILT_FROM_PARTS = frozenset(
-    {"group-not-allowed", "role-not-allowed", "unknown-schema", "unknown-type"}
+    {
+        "group-not-allowed",
+        "organization-not-allowed",
+        "role-not-allowed",
+        "unknown-schema",
+        "unknown-type",
+    }
 )
 
 

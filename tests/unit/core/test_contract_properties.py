@@ -13,13 +13,14 @@ from keycloak_bridge.core.contracts import (
     invitation_message,
     read_invitation,
 )
+from keycloak_bridge.core.desired import InvitationTerms
 from keycloak_bridge.core.errors import EventValidationError, Violation
 from keycloak_bridge.core.model import (
     DEAD_LETTER,
     INVITATION_DUE,
     Invitation,
-    InvitationTerms,
     Message,
+    Purpose,
     Record,
 )
 
@@ -54,6 +55,8 @@ invitations = st.builds(
     keycloak_id=names,
     terms=terms,
     time=moments,
+    confirm_only=st.booleans(),
+    purpose=st.sampled_from(Purpose),
 )
 headers = st.lists(
     st.tuples(

@@ -19,6 +19,7 @@ from keycloak_bridge.core.contracts import (
     read_invitation,
     result_message,
 )
+from keycloak_bridge.core.desired import InvitationTerms
 from keycloak_bridge.core.errors import (
     BridgeError,
     EventDecodeError,
@@ -31,12 +32,13 @@ from keycloak_bridge.core.errors import (
 from keycloak_bridge.core.events import EnvelopeRules, decode
 from keycloak_bridge.core.model import (
     DEAD_LETTER,
+    INVITATION_DUE,
     RESULT,
     CloudEvent,
     Invitation,
-    InvitationTerms,
     Message,
     Outcome,
+    Purpose,
     Record,
     Result,
 )
@@ -95,7 +97,7 @@ def test_result_is_a_cloudevent() -> None:
         type=RESULT,
         subject="u-1",
         time=NOON,
-        dataschema="urn:keycloak-bridge:schema:user.provisioning.result:1.0",
+        dataschema="urn:keycloak-bridge:schema:user.provisioning.result:1.1",
         data={
             "outcome": "provisioned",
             "action": "created",
@@ -125,11 +127,38 @@ def test_result_of_an_unreadable_record_is_named_by_its_position() -> None:
     assert message.key is None
 
 
+def test_result_tells_what_was_written_and_where_the_event_stands() -> None:
+    """Names of targets, the mapping and the place of the record, which also names an unreadable one."""
+    updated = Result(
+        Outcome.PROVISIONED,
+        action="updated",
+        event_id="event-1",
+        changed=("email", "realmRoles"),
+        mapping="3f1c5b0e9a72",
+    )
+    unreadable = Result(Outcome.REJECTED, reason="not-json")
+
+    of_update = decoded(result_message(updated, topic="t", time=NOON, origin=record(b"x")))
+    of_unreadable = decoded(result_message(unreadable, topic="t", time=NOON, origin=record(b"x")))
+
+    source = {"topic": "user-events", "partition": 3, "offset": 42}
+    assert of_update.data == {
+        "outcome": "provisioned",
+        "action": "updated",
+        "eventId": "event-1",
+        "changed": ["email", "realmRoles"],
+        "mapping": "3f1c5b0e9a72",
+        "source": source,
+    }
+    assert of_unreadable.data == {"outcome": "rejected", "reason": "not-json", "source": source}
+    assert of_unreadable.id == "user-events/3/42/rejected"
+
+
 @given(
     st.builds(
         Result,
         outcome=st.sampled_from(Outcome),
-        action=st.sampled_from([None, "created", "updated", "unchanged"]),
+        action=st.sampled_from([None, "created", "updated", "deleted", "unchanged"]),
         reason=st.sampled_from([None, "stale", "schema-violation"]),
         message=st.none() | IDS,
         event_id=st.none() | IDS,
@@ -138,11 +167,14 @@ def test_result_of_an_unreadable_record_is_named_by_its_position() -> None:
         keycloak_id=st.none() | IDS,
         schema_id=st.none() | IDS,
         violations=st.lists(st.just(VIOLATION), max_size=3).map(tuple),
-    )
+        changed=st.lists(st.sampled_from(["email", "groups"]), max_size=2).map(tuple),
+        mapping=st.none() | st.just("3f1c5b0e9a72"),
+    ),
+    st.none() | st.just(record(b"x")),
 )
-def test_every_result_keeps_its_schema(result: Result) -> None:
+def test_every_result_keeps_its_schema(result: Result, origin: Record | None) -> None:
     """Whatever became of an event can be told."""
-    event = decoded(result_message(result, topic="t", time=NOON))
+    event = decoded(result_message(result, topic="t", time=NOON, origin=origin))
 
     assert CATALOG.validate(event).type == RESULT
 
@@ -152,6 +184,8 @@ def test_every_result_keeps_its_schema(result: Result) -> None:
     [
         INVITATION,
         replace(INVITATION, confirm_only=True),
+        replace(INVITATION, purpose=Purpose.RESEND),
+        replace(INVITATION, purpose=Purpose.VERIFY_EMAIL, confirm_only=True),
         replace(
             INVITATION,
             user_id="ü-1",
@@ -165,6 +199,31 @@ def test_invitation_is_read_back(invitation: Invitation) -> None:
 
     assert message.key == invitation.user_id.encode()
     assert read_invitation(consumed(message), CATALOG) == invitation
+
+
+@pytest.mark.parametrize(
+    ("purpose", "version", "told"),
+    [
+        (Purpose.INVITE, "1.0", None),
+        (Purpose.RESEND, "1.1", "resend"),
+        (Purpose.VERIFY_EMAIL, "1.1", "verify-email"),
+    ],
+)
+def test_invitation_names_the_oldest_schema_that_describes_it(
+    purpose: Purpose, version: str, told: str | None
+) -> None:
+    """An invite stage of the previous release reads first invitations, which are most of them."""
+    event = decoded(invitation_message(replace(INVITATION, purpose=purpose), topic="t"))
+
+    assert event.dataschema == f"urn:keycloak-bridge:schema:{INVITATION_DUE}:{version}"
+    assert event.data.get("purpose") == told
+    assert CATALOG.violations(INVITATION_DUE, event.data, event.dataschema) == ()
+
+
+@pytest.mark.parametrize("purpose", ["welcome", 3, None, ["resend"]])
+def test_unknown_purpose_of_an_old_record_is_a_first_invitation(purpose: object) -> None:
+    """Version 1.0 allowed any property by that name, and gave it no meaning."""
+    assert read_invitation(changed_invitation(purpose=purpose), CATALOG) == INVITATION
 
 
 def changed_invitation(**changes: Any) -> Record:

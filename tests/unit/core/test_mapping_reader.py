@@ -1,7 +1,7 @@
 """A mapping is checked as a whole before any event."""
 
 import pytest
-from mapping_cases import ATTRIBUTES, HEAD, MINIMAL, ROLES, USER, mapping
+from mapping_cases import ATTRIBUTES, GROUPS, HEAD, MINIMAL, ROLES, USER, mapping
 
 from keycloak_bridge.core.errors import ConfigError
 
@@ -102,6 +102,74 @@ PROBLEMS = [
     ),
     (ROLES + 'default = ["viewr"]', "'viewr' is not in allow; did you mean 'viewer'?"),
     (ROLES + 'otherwise = "drop"', "otherwise: must be one of reject, ignore"),
+    (ROLES + "removal = 'gone'", "realmRoles.removal: must be one of add-only, managed"),
+    (
+        MINIMAL + '[user.groups]\nfrom = "data.groups"\nremoval = "managed"',
+        "groups.removal: needs allow",
+    ),
+    (GROUPS + 'missing = "ignore"', "groups.missing: must be one of reject, create"),
+    (ROLES + 'missing = "create"', "realmRoles.missing: unknown key"),
+    (
+        MINIMAL + '[user.clientRoles."my app"]\nfrom = "data.roles"',
+        'user.clientRoles."my app".allow: is missing: the roles',
+    ),
+    (
+        MINIMAL + '[user.clientRoles.app]\nfrom = "data.role"\nallow = []',
+        "user.clientRoles.app.from: 'data.role' is not",
+    ),
+    (
+        MINIMAL + '[user.organizations]\nfrom = "data.orgs"',
+        "user.organizations.allow: is missing: the organizations",
+    ),
+    (
+        MINIMAL + '[user.federatedIdentities.idp]\nuserName = "data.n"',
+        "user.federatedIdentities.idp.userId: is missing",
+    ),
+    (
+        MINIMAL + '[user.federatedIdentities.idp]\nuserId = "data.n"\nfrom = "data.n"',
+        "user.federatedIdentities.idp.from: unknown key",
+    ),
+    (
+        MINIMAL + '[user.federatedIdentities.idp]\nuserId = "data.m"\nuserName = "data.o"',
+        "user.federatedIdentities.idp.userName: 'data.o' is not",
+    ),
+    (
+        MINIMAL + 'tags = { from = "data.tags", removal = "all" }',
+        "tags.removal: must be one of add-only, managed",
+    ),
+    (
+        MINIMAL + 'tags = { from = "data.tags", removal = "managed", apply = "create" }',
+        'tags.removal: has no effect with apply = "create"',
+    ),
+    (
+        MINIMAL + 'tags = { from = "data.tags", removal = "managed", default = 1 }',
+        "tags.removal: has no effect with default",
+    ),
+    (
+        MINIMAL + 'tags = { from = "data.tags", removal = "managed", required = true }',
+        "tags.removal: has no effect with default or required",
+    ),
+    (
+        HEAD + USER + 'enabled = { from = "data.active", removal = "managed" }' + ATTRIBUTES,
+        "user.enabled.removal: 'enabled' is never erased",
+    ),
+    (
+        HEAD + '[user]\nusername = { from = "data.n", removal = "managed" }' + ATTRIBUTES,
+        "user.username.removal: 'username' is never erased",
+    ),
+    (
+        HEAD + USER + '[user.attributes]\nuserId = { from = "data.userId", removal = "managed" }',
+        "user.attributes.userId: holds the external id, which is never erased",
+    ),
+    ("protected_groups = 'x'\n" + MINIMAL, "protected_groups: must be a list of texts"),
+    (
+        "protected_groups = ['staff']\n" + GROUPS,
+        "user.groups.allow: '/staff' is protected by protected_groups",
+    ),
+    (
+        "protected_groups = ['/']\n" + MINIMAL,
+        "protected_groups: names no group",
+    ),
     (MINIMAL + "[invite]\nactions = []", "invite.actions: is empty"),
     (MINIMAL + '[invite]\nlifespan = "3"', "invite.lifespan: not a duration"),
     (MINIMAL + '[invite]\nlifespan = "0 s"', "invite.lifespan: must be at least a second"),
@@ -121,6 +189,15 @@ def test_a_mapping_that_cannot_work_is_refused(text: str, line: str) -> None:
     assert caught.value.code == "mapping"
     assert all(one.startswith("m.toml: ") for one in lines)
     assert any(line in one for one in lines), caught.value.message
+
+
+def test_a_mapping_that_only_identifies_needs_no_username() -> None:
+    """For events that name the user and nothing else, the external id is enough."""
+    text = 'matching = ["attributes.userId"]' + ATTRIBUTES
+
+    assert "userId" == mapping(text, identifies_only=True).rules.external_id
+    with pytest.raises(ConfigError, match="username: is missing"):
+        mapping(text)
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -4,14 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from plan_cases import INVITED, changed, desired, done, event
+from plan_cases import INVITED, changed, desired, done, event, wanting
 
-from keycloak_bridge.core.errors import ConflictError
-from keycloak_bridge.core.model import (
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    DesiredUser,
     FoundUser,
+    Intent,
     LinkPolicy,
-    RequestInvitation,
+    Membership,
 )
+from keycloak_bridge.core.errors import ConflictError
+from keycloak_bridge.core.operations import RequestInvitation
 from keycloak_bridge.core.plan import (
     plan_user,
 )
@@ -40,7 +44,9 @@ def verified(found: FoundUser) -> FoundUser:
         (LinkPolicy.VERIFIED_EMAIL, verified(FOREIGN), True),
         (LinkPolicy.VERIFIED_EMAIL, changed(verified(FOREIGN), email="eve@acme.example"), False),
         (LinkPolicy.VERIFIED_EMAIL, changed(verified(FOREIGN), email=None), False),
-        (LinkPolicy.MATCHING_ATTRIBUTE, FOREIGN, True),
+        (LinkPolicy.MATCHING_ATTRIBUTE, FOREIGN, False),
+        (LinkPolicy.MATCHING_ATTRIBUTE, verified(replace(FOREIGN, matched_by="email")), False),
+        (LinkPolicy.MATCHING_ATTRIBUTE, replace(FOREIGN, matched_by="attributes.badge"), True),
     ],
 )
 def test_an_existing_account_is_linked_only_by_policy(
@@ -59,7 +65,7 @@ def test_an_existing_account_is_linked_only_by_policy(
     with pytest.raises(ConflictError) as caught:
         plan_user(event(), user, found)
     assert caught.value.code == "conflict"
-    assert caught.value.violations[0].pointer == "/user/username"
+    assert caught.value.violations[0].pointer == f"/user/{found.matched_by}"
     assert "ada" not in f"{caught.value.message} {caught.value.remedy}"
 
 
@@ -95,3 +101,49 @@ def test_reserved_names_are_the_mappings() -> None:
     """The mapping's own list decides."""
     with pytest.raises(ConflictError):
         plan_user(event(), desired(), INVITED, reserved={"ada"})
+
+
+@pytest.mark.parametrize(
+    "intent", [one for one in Intent if one not in (Intent.PROVISION, Intent.UPDATE)]
+)
+def test_only_a_whole_event_links(intent: Intent) -> None:
+    """One that disables or removes a user must not begin with taking one on."""
+    user = wanting(intent, link=LinkPolicy.MATCHING_ATTRIBUTE)
+
+    with pytest.raises(ConflictError):
+        plan_user(event(), user, replace(FOREIGN, matched_by="attributes.badge"))
+
+
+@pytest.mark.parametrize(
+    ("group", "allowed"),
+    [("/admins", False), ("/admins/first", False), ("/admins2", True), ("/staff", True)],
+)
+@pytest.mark.parametrize("user", [desired(), wanting(Intent.DELETE)], ids=["whole", "delete"])
+def test_members_of_protected_groups_are_out_of_reach(
+    user: DesiredUser, group: str, allowed: bool
+) -> None:
+    """Whatever the event wants; a group hands its roles down to those below it."""
+    guarded = replace(user, protected_groups=frozenset({"/admins"}))
+    found = replace(INVITED, memberships={GROUPS: frozenset({group, "/other"})})
+    if allowed:
+        assert plan_user(event(), guarded, found).skipped is None
+        return
+
+    with pytest.raises(ConflictError) as caught:
+        plan_user(event(), guarded, found)
+    assert caught.value.code == "protected-user"
+
+
+@pytest.mark.parametrize("found", [None, INVITED], ids=["new", "known"])
+def test_nobody_joins_a_protected_group(found: FoundUser | None) -> None:
+    """The user would be out of reach of its own next event."""
+    user = replace(
+        desired(),
+        memberships=(Membership(GROUPS, ("/admins",)),),
+        protected_groups=frozenset({"/admins"}),
+    )
+
+    with pytest.raises(ConflictError) as caught:
+        plan_user(event(), user, found)
+    assert caught.value.code == "protected-user"
+    assert "/admins" not in f"{caught.value.message} {caught.value.remedy}"

@@ -1,32 +1,51 @@
 """Planning is pure: the fewest writes, and none the second time."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pytest
-from plan_cases import CREATED, INVITED, NOON, TERMS, changed, desired, done, event, sent
+from plan_cases import (
+    CREATED,
+    INVITED,
+    LATER,
+    NOON,
+    TERMS,
+    changed,
+    desired,
+    done,
+    event,
+    sent,
+    updating,
+    wanting,
+)
 
-from keycloak_bridge.core.model import (
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    ORGANIZATIONS,
+    REALM_ROLES,
+    IdentityLink,
+    Intent,
+    Membership,
+    UnknownUser,
+)
+from keycloak_bridge.core.errors import UnknownUserError
+from keycloak_bridge.core.operations import (
     Change,
     CreateUser,
-    DesiredUser,
-    GrantRealmRoles,
-    JoinGroups,
+    DeleteUser,
+    EndSessions,
+    Join,
+    Leave,
+    LinkIdentity,
     Operation,
     Plan,
     RequestInvitation,
+    UnlinkIdentity,
     UpdateUser,
 )
-from keycloak_bridge.core.plan import (
-    describe,
-    invitation_marker_due,
-    invitation_marker_sending,
-    invitation_marker_sent,
-    invitation_state,
-    plan_user,
-    with_invitation_sending,
-    with_invitation_sent,
-)
+from keycloak_bridge.core.plan import plan_user
+
+IDENTITY = IdentityLink("okta", "o1", "ada")
 
 
 def test_a_new_user_is_created_in_one_call() -> None:
@@ -50,33 +69,15 @@ def test_a_new_user_is_created_in_one_call() -> None:
                     "groups": ["/staff"],
                 }
             ),
-            GrantRealmRoles(("viewer",)),
+            Join(REALM_ROLES, ("viewer",)),
             RequestInvitation(TERMS),
         ),
     )
 
 
-@pytest.mark.parametrize(
-    "user",
-    [
-        desired(enabled=False),
-        desired(email=""),
-        replace(desired(), invitation=None),
-    ],
-    ids=["disabled", "no-email", "mode-none"],
-)
-def test_no_invitation_where_none_can_be(user: DesiredUser) -> None:
-    """Disabled users, users without an address, and a bridge that invites nobody: no mark, no request."""
-    create, *others = plan_user(event(), user, None).operations
-
-    assert isinstance(create, CreateUser)
-    assert "bridgeInvitation" not in create.representation["attributes"]
-    assert not any(isinstance(one, RequestInvitation) for one in others)
-
-
 def test_a_bare_user_needs_one_operation() -> None:
     """Without roles, groups and mail nothing but the create remains; an event without a time stores none."""
-    bare = replace(desired(), groups=(), realm_roles=(), invitation=None)
+    bare = replace(desired(), memberships=(), invitation=None)
     (create,) = plan_user(event(time=None), bare, None).operations
 
     assert isinstance(create, CreateUser)
@@ -111,10 +112,10 @@ def test_the_mail_is_asked_for_until_it_is_marked_as_sent(
 
 def test_redelivery_completes_what_a_crash_left() -> None:
     """Groups and roles that are missing are added, nothing else is written."""
-    found = replace(INVITED, groups=frozenset(), realm_roles=frozenset())
+    found = replace(INVITED, memberships={})
 
     assert plan_user(event(), desired(), found) == Plan(
-        "42", (JoinGroups(("/staff",)), GrantRealmRoles(("viewer",)))
+        "42", (Join(GROUPS, ("/staff",)), Join(REALM_ROLES, ("viewer",)))
     )
 
 
@@ -131,7 +132,7 @@ def test_a_disabled_user_gets_no_mail_although_it_is_due() -> None:
 def test_a_newer_event_updates_what_differs() -> None:
     """One PUT with all changes; it keeps what others wrote and leaves volatile fields out."""
     found = changed(INVITED, {"theirs": ["x"]}, emailVerified=True, requiredActions=[])
-    later = event("e2", NOON + timedelta(hours=1))
+    later = event("e2", LATER)
     (update,) = plan_user(later, desired(firstName="Augusta"), found).operations
 
     assert isinstance(update, UpdateUser)
@@ -162,7 +163,7 @@ def test_a_newer_event_updates_what_differs() -> None:
 
 def test_a_newer_event_disables_and_enables() -> None:
     """User management decides about its users."""
-    later = event("e2", NOON + timedelta(hours=1))
+    later = event("e2", LATER)
     (update,) = plan_user(later, desired(enabled=False), INVITED).operations
 
     assert isinstance(update, UpdateUser)
@@ -171,7 +172,7 @@ def test_a_newer_event_disables_and_enables() -> None:
 
 def test_a_newer_event_asks_for_no_second_mail() -> None:
     """The mail belongs to the event that created the user, due or sent."""
-    later = event("e2", NOON + timedelta(hours=1))
+    later = event("e2", LATER)
 
     for found in (CREATED, INVITED):
         operations = plan_user(later, desired(), found).operations
@@ -198,40 +199,185 @@ def test_an_older_event_is_stale(stored: str, time: datetime | None, skipped: st
 
 def test_a_stale_event_writes_nothing_but_its_mail_is_still_due() -> None:
     """A newer event must not swallow the invitation of the one that created the user."""
-    later = plan_user(event("e2", NOON + timedelta(hours=1)), desired(firstName="A"), CREATED)
+    later = plan_user(event("e2", LATER), desired(firstName="A"), CREATED)
     found = done(later, CREATED)
 
     assert plan_user(event(), desired(), found) == Plan("42", (RequestInvitation(TERMS),), "stale")
     assert plan_user(event(), desired(), sent(found)) == Plan("42", (), "stale")
 
 
-def test_invitation_marks() -> None:
-    """The inviter reads and writes the mark through these, and its body is whole."""
-    user = CREATED.representation
+@pytest.mark.parametrize("intent", [Intent.PROVISION, Intent.UPDATE])
+def test_an_unknown_user_is_created_by_what_may(intent: Intent) -> None:
+    """An update that says everything may, too."""
+    plan = plan_user(event(), replace(desired(), intent=intent), None)
 
-    assert invitation_state(user) == invitation_marker_due("e1")
-    body = with_invitation_sending(user, "e1")
-    assert invitation_state(body) == invitation_marker_sending("e1")
-    body = with_invitation_sent(user, "e1")
-    assert invitation_state(body) == invitation_marker_sent("e1")
-    assert body["email"] == user["email"]
-    assert "enabled" not in body
-    assert invitation_state({"username": "ada"}) is None
+    assert isinstance(plan.operations[0], CreateUser)
 
 
-def test_describes_every_operation() -> None:
-    """People read a plan as rows."""
-    create = plan_user(event(), desired(), None)
-    found = replace(INVITED, groups=frozenset())
-    update = plan_user(event("e2", None), desired(firstName="A"), found)
+@pytest.mark.parametrize("unknown", [UnknownUser.DEAD_LETTER, UnknownUser.WAIT])
+@pytest.mark.parametrize("intent", list(Intent))
+def test_an_unknown_user_is_refused(intent: Intent, unknown: UnknownUser) -> None:
+    """Whether the event waits first is not the plan's to decide; the message names no user."""
+    with pytest.raises(UnknownUserError) as caught:
+        plan_user(event(), wanting(intent, unknown=unknown), None)
+    assert caught.value.code == "unknown-user"
+    assert "u1" not in f"{caught.value.message} {caught.value.remedy}"
 
-    assert ("create", "attributes.tenantId", None, ["t1"]) in describe(create)
-    assert describe(create)[-2:] == (
-        ("grant", "realmRoles", None, "viewer"),
-        ("invite", "actions", None, ["UPDATE_PASSWORD"]),
+
+@pytest.mark.parametrize("intent", [Intent.DISABLE, Intent.DELETE, Intent.INVITE])
+def test_an_event_that_only_names_its_user_creates_none(intent: Intent) -> None:
+    """It says too little for that, whatever the policy."""
+    with pytest.raises(UnknownUserError):
+        plan_user(event(), wanting(intent, unknown=UnknownUser.CREATE), None)
+
+
+def test_a_user_that_is_gone_already_is_skipped() -> None:
+    """Nothing is left to do."""
+    plan = plan_user(event(), wanting(Intent.DELETE), None)
+
+    assert plan == Plan(None, (), "unknown-user")
+
+
+def test_disabling_ends_the_sessions() -> None:
+    """First the switch, so that nobody comes back in between; a second time there is nothing to do."""
+    found = replace(INVITED, sessions=2)
+    plan = plan_user(event("e2", LATER), wanting(Intent.DISABLE), found)
+    update, end = plan.operations
+
+    assert isinstance(update, UpdateUser)
+    assert update.representation["enabled"] is False
+    assert end == EndSessions()
+    assert (
+        plan_user(event("e2", LATER), wanting(Intent.DISABLE), done(plan, found)).operations == ()
     )
-    assert describe(update) == (
-        ("update", "firstName", "Ada", "A"),
-        ("update", "attributes.bridgeEventId", ["e1"], ["e2"]),
-        ("join", "groups", None, "/staff"),
+
+
+def test_sessions_that_a_crash_left_are_ended() -> None:
+    """The event was applied, and its user is still logged in; unless somebody enabled it since."""
+    found = done(plan_user(event("e2", LATER), wanting(Intent.DISABLE), INVITED), INVITED)
+    left = replace(found, sessions=1)
+    back = changed(left, enabled=True)
+
+    for user, expected in ((left, (EndSessions(),)), (back, ())):
+        assert plan_user(event("e2", LATER), wanting(Intent.DISABLE), user).operations == expected
+
+
+def test_enabling_turns_the_switch_only() -> None:
+    """Nothing else of the user is known to such an event."""
+    found = changed(INVITED, enabled=False)
+    (update,) = plan_user(event("e2", LATER), wanting(Intent.ENABLE), found).operations
+
+    assert isinstance(update, UpdateUser)
+    assert [one.target for one in update.changes] == [
+        "enabled",
+        "attributes.bridgeEventId",
+        "attributes.bridgeEventTime",
+    ]
+
+
+def test_anonymising_erases_all_that_names_a_person() -> None:
+    """Left are the ids, the bookkeeping and the memberships, and no way in."""
+    found = replace(
+        changed(INVITED, {"theirs": ["x"]}, lastName="King"), sessions=1, identities=(IDENTITY,)
+    )
+    plan = plan_user(event("e2", LATER), wanting(Intent.ANONYMISE), found)
+    after = done(plan, found)
+
+    assert after.representation == {
+        "id": "42",
+        "username": "anonymous-42",
+        "enabled": False,
+        "attributes": {
+            "userId": ["u1"],
+            "bridgeEventId": ["e2"],
+            "bridgeEventTime": ["2026-11-01T13:00:00.000000Z"],
+            "bridgeInvitation": ["sent:e1"],
+        },
+    }
+    assert (after.identities, after.sessions) == ((), 0)
+    assert after.memberships == INVITED.memberships
+    assert plan_user(event("e2", LATER), wanting(Intent.ANONYMISE), after).operations == ()
+
+
+def test_deleting_needs_one_operation() -> None:
+    """Unless a newer event says that the user lives on."""
+    gone = wanting(Intent.DELETE)
+
+    assert plan_user(event("e2", LATER), gone, INVITED) == Plan("42", (DeleteUser(),))
+    found = done(plan_user(event("e2", LATER), desired(), INVITED), INVITED)
+    assert plan_user(event(), gone, found) == Plan("42", (), "stale")
+
+
+def test_what_is_cleared_is_absent_from_the_body() -> None:
+    """Keycloak erases what a PUT lacks."""
+    user = replace(updating(), cleared=frozenset({"firstName", "attributes.tenantId", "lastName"}))
+    (update,) = plan_user(event("e2", LATER), user, INVITED).operations
+
+    assert isinstance(update, UpdateUser)
+    assert update.changes[2:] == (
+        Change("attributes.tenantId", ["t1"], None),
+        Change("firstName", "Ada", None),
+    )
+    assert "firstName" not in update.representation
+    assert "tenantId" not in update.representation["attributes"]
+
+
+@pytest.mark.parametrize(
+    ("held", "membership", "expected"),
+    [
+        ({"a"}, Membership(ORGANIZATIONS, ("a", "b")), (Join(ORGANIZATIONS, ("b",)),)),
+        ({"a", "x"}, Membership(ORGANIZATIONS, ("a",)), ()),
+        (
+            {"a", "b", "x"},
+            Membership(ORGANIZATIONS, ("c",), frozenset("abc")),
+            (Join(ORGANIZATIONS, ("c",)), Leave(ORGANIZATIONS, ("a", "b"))),
+        ),
+        ({"a"}, Membership(ORGANIZATIONS, (), frozenset("ab")), (Leave(ORGANIZATIONS, ("a",)),)),
+    ],
+    ids=["missing", "only-adds", "managed", "managed-and-none"],
+)
+def test_memberships(
+    held: set[str], membership: Membership, expected: tuple[Operation, ...]
+) -> None:
+    """What is missing is joined; left is only what the mapping owns."""
+    found = replace(INVITED, memberships={ORGANIZATIONS: frozenset(held)})
+    user = replace(desired(), memberships=(membership,))
+
+    assert expected == plan_user(event(), user, found).operations
+
+
+@pytest.mark.parametrize(
+    ("held", "link", "expected"),
+    [
+        ((), IDENTITY, (LinkIdentity(IDENTITY),)),
+        ((IDENTITY,), IDENTITY, ()),
+        ((replace(IDENTITY, user_name="eve"),), IDENTITY, ()),
+        (
+            (replace(IDENTITY, user_id="o2"),),
+            IDENTITY,
+            (LinkIdentity(IDENTITY, replace(IDENTITY, user_id="o2")),),
+        ),
+        ((IDENTITY,), IdentityLink("okta", None), (UnlinkIdentity(IDENTITY),)),
+        ((), IdentityLink("okta", None), ()),
+    ],
+    ids=["new", "same", "renamed-there", "another", "taken-away", "none-to-take-away"],
+)
+def test_identities(
+    held: tuple[IdentityLink, ...], link: IdentityLink, expected: tuple[Operation, ...]
+) -> None:
+    """The account's id counts; its name is the provider's to change."""
+    found = replace(INVITED, identities=held)
+
+    assert expected == plan_user(event(), replace(desired(), identities=(link,)), found).operations
+
+
+def test_a_new_user_gets_its_identities() -> None:
+    """They need calls of their own, before the mail."""
+    user = replace(desired(), identities=(IDENTITY, IdentityLink("azure", None)))
+    operations = plan_user(event(), user, None).operations
+
+    assert operations[1:] == (
+        Join(REALM_ROLES, ("viewer",)),
+        LinkIdentity(IDENTITY),
+        RequestInvitation(TERMS),
     )

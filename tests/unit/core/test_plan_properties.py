@@ -7,18 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plan_cases import NOON, TERMS, done, event, sent
 
-from keycloak_bridge.core.errors import ConflictError
-from keycloak_bridge.core.model import (
+from keycloak_bridge.core.desired import (
     DesiredUser,
+    EmailChange,
     FoundUser,
+    IdentityLink,
     LinkPolicy,
     MatchCriterion,
-    RequestInvitation,
-    UserEvent,
+    Membership,
 )
-from keycloak_bridge.core.plan import (
-    plan_user,
-)
+from keycloak_bridge.core.errors import ConflictError
+from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES, UserEvent
+from keycloak_bridge.core.operations import RequestInvitation
+from keycloak_bridge.core.plan import plan_user
 
 NAMES = st.sampled_from(["a", "b", "c"])
 VALUES = st.lists(st.sampled_from(["1", "2", "3"]), min_size=1, max_size=3, unique=True)
@@ -53,30 +54,45 @@ def representations(draw: st.DrawFn, external_ids: st.SearchStrategy[list[str]])
 
 
 EVENTS = st.builds(event, st.sampled_from(["e1", "e2"]), TIMES)
+MEMBERSHIPS = st.builds(
+    lambda names, owned: Membership("groups", tuple(names), owned),
+    st.lists(NAMES, unique=True),
+    st.frozensets(NAMES),
+)
+ROLES = st.builds(
+    lambda names, owned: Membership("realmRoles", tuple(names), owned),
+    st.lists(NAMES, unique=True),
+    st.frozensets(NAMES),
+)
+IDENTITIES = st.builds(IdentityLink, st.just("okta"), st.none() | NAMES)
 DESIRED = st.builds(
-    lambda user, create_only, groups, roles, link, terms: DesiredUser(
+    lambda user, create_only, cleared, members, identities, link, terms, change: DesiredUser(
         user,
         (MatchCriterion("attributes.userId", "u1"), MatchCriterion("username", user["username"])),
         frozenset(create_only),
-        tuple(groups),
-        tuple(roles),
+        frozenset(cleared),
+        tuple(members),
+        tuple(identities),
         link,
         terms,
+        email_change=change,
     ),
     representations(st.just(["u1"])),
     st.sets(TARGETS),
-    st.lists(NAMES, unique=True),
-    st.lists(NAMES, unique=True),
+    st.sets(TARGETS | st.sampled_from(["email", "attributes.b"])),
+    st.tuples(MEMBERSHIPS, ROLES),
+    st.lists(IDENTITIES, max_size=1),
     st.sampled_from(LinkPolicy),
     st.sampled_from([None, TERMS]),
+    st.sampled_from(EmailChange),
 )
 FOUND = st.none() | st.builds(
     FoundUser,
     st.just("42"),
     representations(st.sampled_from([[], ["u1"], ["u2"]])),
     st.sampled_from(["attributes.userId", "username", "email"]),
-    st.frozensets(NAMES),
-    st.frozensets(NAMES),
+    st.fixed_dictionaries({"groups": st.frozensets(NAMES), "realmRoles": st.frozensets(NAMES)}),
+    st.lists(st.builds(IdentityLink, st.just("okta"), NAMES), max_size=1).map(tuple),
 )
 
 
@@ -95,7 +111,8 @@ def test_planning_again_gives_nothing_to_do(
         assert stored in ([], ["u1"])
         after = done(plan, found)
         if found is not None:
-            owned = set(user.representation["attributes"]) | {"bridgeEventId", "bridgeEventTime"}
+            owned = set(user.representation["attributes"]) | set(BOOKKEEPING_ATTRIBUTES)
+            owned |= {one.removeprefix("attributes.") for one in user.cleared}
             for name, values in found.representation["attributes"].items():
                 assert name in owned or after.representation["attributes"][name] == values
         again = plan_user(one, user, after)

@@ -2,8 +2,16 @@
 
 import pytest
 
-from keycloak_bridge.core.model import Change, UserRepresentation
-from keycloak_bridge.core.representation import differences, merge, normalised, with_changes
+from keycloak_bridge.core.desired import UserRepresentation
+from keycloak_bridge.core.operations import Change
+from keycloak_bridge.core.representation import (
+    after_changes,
+    differences,
+    is_erasable,
+    merge,
+    normalised,
+    with_changes,
+)
 
 FOUND = UserRepresentation(
     id="42",
@@ -128,3 +136,53 @@ def test_a_user_without_attributes() -> None:
         "username": "ada",
         "attributes": {"a": ["1"]},
     }
+
+
+@pytest.mark.parametrize(
+    ("cleared", "changes"),
+    [
+        (
+            {"email", "attributes.theirs", "lastName", "attributes.none"},
+            (Change("attributes.theirs", ["x"], None), Change("email", "ada@acme.example", None)),
+        ),
+        ({"requiredActions"}, (Change("requiredActions", ["UPDATE_PASSWORD"], []),)),
+        ({"username", "enabled", "emailVerified"}, ()),
+        ({"firstName", "attributes.tenant"}, ()),
+    ],
+    ids=["what-is-there", "actions", "not-without", "create-only-or-wanted"],
+)
+def test_clears(cleared: set[str], changes: tuple[Change, ...]) -> None:
+    """Only what is there and not wanted; a user cannot be without username and switches."""
+    desired = UserRepresentation(attributes={"tenant": ["t1"]})
+
+    assert changes == differences(FOUND, desired, frozenset({"firstName"}), frozenset(cleared))
+
+
+def test_what_is_erased_is_absent_from_the_body() -> None:
+    """Keycloak erases what a PUT with attributes lacks."""
+    changes = differences(FOUND, {}, cleared=frozenset({"email", "attributes.tenant"}))
+
+    assert with_changes(FOUND, changes) == {
+        "id": "42",
+        "username": "ada",
+        "firstName": "Ada",
+        "attributes": {"theirs": ["x"]},
+    }
+    assert after_changes(FOUND, changes) == {
+        "id": "42",
+        "username": "ada",
+        "emailVerified": True,
+        "enabled": True,
+        "firstName": "Ada",
+        "attributes": {"theirs": ["x"]},
+        "requiredActions": ["UPDATE_PASSWORD"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [("email", True), ("attributes.a", True), ("username", False), ("enabled", False)],
+)
+def test_what_a_user_can_be_without(target: str, expected: bool) -> None:
+    """Its switches always have a position."""
+    assert is_erasable(target) is expected

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from keycloak_bridge.core.errors import ConfigError
+from keycloak_bridge.core.limits import Limit
 from keycloak_bridge.settings import (
     KEYCLOAK_ACCESS,
     Secret,
@@ -89,6 +90,8 @@ def test_later_flags_win(write: Write) -> None:
         ("envelope.types", '{ UserCreated = "user.created" }', {"UserCreated": "user.created"}),
         ("envelope.id", "meta.id", "meta.id"),
         ("events.tombstones", "DEAD-letter", "dead-letter"),
+        ("limits.disables", "3/1 h", Limit(3, 3600.0)),
+        ("limits.deletes", "none", None),
         ("log.level", "debug", "DEBUG"),
         ("keycloak.url", "https://id.example.com/auth/", "https://id.example.com/auth"),
         ("keycloak.client_secret", "a=b,c", Secret("a=b,c")),
@@ -180,8 +183,12 @@ def test_paths_start_where_they_are_given(write: Write, tmp_path: Path) -> None:
         ('[keycloak]\nurl = "ftp://x"', 'keycloak.url: must be an address such as "https://id.example.com", without credentials'),
         ('[keycloak]\nurl = "https://a:b@x"', 'keycloak.url: must be an address such as "https://id.example.com", without credentials'),
         ('[keycloak]\nrealm = "a/b"', "keycloak.realm: must be the name of a realm"),
-        ('[events]\ntombstones = "drop"', 'events.tombstones: must be one of "ignore", "dead-letter"'),
+        ('[events]\ntombstones = "drop"', 'events.tombstones: must be one of "ignore", "delete", "dead-letter"'),
         ('[schemas]\nfolders = ["nope"]', "schemas.folders: names a folder that does not exist: nope"),
+        ('[mapping]\nfiles = { "user.updated" = "nope.toml" }', "mapping.files: names a file that does not exist: nope.toml"),
+        ('[lifecycle]\ndeleted = "forget"', 'lifecycle.deleted: must be one of "disable", "delete", "anonymise"'),
+        ('[limits]\nmails = "fast"', 'limits.mails: must be a limit such as "500/1 h" or "50/10 minutes", or "none"'),
+        ('[limits]\nmails = "5/h"', 'limits.mails: write for example "500/1 h", "50/10 minutes" or "none"'),
         ('[invite]\nredirect_uri = "https://x"', "invite.redirect_uri: needs `invite.client_id`: Keycloak checks the page with it"),
         ("[invite]\nactions = []", "invite.actions: must be a list of required actions"),
         ('[retry]\ninitial = "1 hour"', "retry.initial: must not be longer than `retry.max`"),

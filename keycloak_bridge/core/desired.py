@@ -1,0 +1,190 @@
+"""What the user shall be in Keycloak, and what was found there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypedDict
+
+GROUPS = "groups"
+REALM_ROLES = "realmRoles"
+ORGANIZATIONS = "organizations"
+_CLIENT_ROLES = "clientRoles."
+
+
+def client_roles(client_id: str) -> str:
+    """Return the kind of membership that the roles of a client are."""
+    return _CLIENT_ROLES + client_id
+
+
+def client_of(kind: str) -> str | None:
+    """Return the client whose roles `kind` are, or None for another kind of membership."""
+    return kind.removeprefix(_CLIENT_ROLES) if kind.startswith(_CLIENT_ROLES) else None
+
+
+class UserRepresentation(TypedDict, total=False):
+    """Keycloak's UserRepresentation, as far as the bridge touches it; keys keep Keycloak's spelling."""
+
+    id: str
+    username: str
+    email: str
+    emailVerified: bool
+    enabled: bool
+    firstName: str
+    lastName: str
+    attributes: dict[str, list[str]]
+    groups: list[str]
+    requiredActions: list[str]
+    serviceAccountClientId: str
+    createdTimestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class MatchCriterion:
+    """One way to find the user: `target` is `username`, `email` or `attributes.<name>`."""
+
+    target: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationTerms:
+    """What the mail asks for: required actions, how long the link lives, where it leads back to."""
+
+    actions: tuple[str, ...]
+    lifespan_s: int
+    client_id: str | None = None
+    redirect_uri: str | None = None
+
+
+class LinkPolicy(StrEnum):
+    """When an event may take on a user that carries no external id yet."""
+
+    NEVER = "never"
+    VERIFIED_EMAIL = "verified-email"
+    MATCHING_ATTRIBUTE = "matching-attribute"
+
+
+class Intent(StrEnum):
+    """What an event wants of the user.
+
+    `PROVISION` and `UPDATE` bring it to the representation, `DISABLE` and `ENABLE` turn the one switch, `ANONYMISE`
+    disables it and erases all that names a person, `DELETE` removes it, `INVITE` sends its invitation again.
+    """
+
+    PROVISION = "provision"
+    UPDATE = "update"
+    DISABLE = "disable"
+    ENABLE = "enable"
+    ANONYMISE = "anonymise"
+    DELETE = "delete"
+    INVITE = "invite"
+
+
+class UnknownUser(StrEnum):
+    """What becomes of an event about a user that Keycloak does not have."""
+
+    CREATE = "create"
+    DEAD_LETTER = "dead-letter"
+    WAIT = "wait"
+    SKIP = "skip"
+
+
+class EmailChange(StrEnum):
+    """What becomes of a changed e-mail address: trusted as user management says, or verified by a mail first."""
+
+    TRUSTED = "trusted"
+    VERIFY = "verify"
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What the user shall belong to: groups (paths), roles (names) or organizations (aliases).
+
+    `kind` is `groups`, `realmRoles`, `organizations` or `clientRoles.<client id>`. What of `owned` is not among `names` is
+    taken away; empty where the mapping only adds. `create_missing` creates groups that the realm lacks.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    owned: frozenset[str] = frozenset()
+    create_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityLink:
+    """The user's account at an identity provider; `user_id` is None where the link shall be taken away."""
+
+    alias: str
+    user_id: str | None
+    user_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What to look up of a found user besides its representation; each costs a call."""
+
+    memberships: frozenset[str] = frozenset()
+    identities: bool = False
+    sessions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredUser:
+    """What mapping and lifecycle make of an event.
+
+    `representation` is normalised as Keycloak stores it (lower-case username and e-mail, no empty values) and holds no
+    bookkeeping attributes and no groups; what it lacks is left alone, what `cleared` names is erased. `create_only` names
+    targets (`firstName`, `attributes.department`, `requiredActions`) that are written when the user is created and left
+    alone afterwards. `matching` is in order of precedence, its first entry is the external id. `protected_groups` are
+    paths whose members no event may touch. `ends_sessions` logs a disabled user out.
+    """
+
+    representation: UserRepresentation
+    matching: tuple[MatchCriterion, ...]
+    create_only: frozenset[str] = frozenset()
+    cleared: frozenset[str] = frozenset()
+    memberships: tuple[Membership, ...] = ()
+    identities: tuple[IdentityLink, ...] = ()
+    link: LinkPolicy = LinkPolicy.NEVER
+    invitation: InvitationTerms | None = None
+    intent: Intent = Intent.PROVISION
+    unknown: UnknownUser = UnknownUser.CREATE
+    email_change: EmailChange = EmailChange.TRUSTED
+    ends_sessions: bool = False
+    protected_groups: frozenset[str] = frozenset()
+
+    @property
+    def external_id(self) -> MatchCriterion:
+        """The attribute that decides whose user it is, and its value."""
+        return self.matching[0]
+
+    @property
+    def lookup(self) -> Lookup:
+        """What must be known of the found user to plan."""
+        kinds = {one.kind for one in self.memberships}
+        if self.protected_groups:
+            kinds.add(GROUPS)
+        identities = bool(self.identities) or self.intent is Intent.ANONYMISE
+        return Lookup(frozenset(kinds), identities, self.ends_sessions)
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfScope:
+    """The mapping's `when` filter says that this event is not for Keycloak."""
+
+    expression: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundUser:
+    """A user as Keycloak holds it; `matched_by` is the target that found it.
+
+    `memberships` (by kind), `identities` and `sessions` (how many) are filled only when the search asked for them.
+    """
+
+    user_id: str
+    representation: UserRepresentation
+    matched_by: str
+    memberships: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    identities: tuple[IdentityLink, ...] = ()
+    sessions: int = 0

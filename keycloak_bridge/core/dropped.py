@@ -1,0 +1,71 @@
+"""What Keycloak did not store of a user although it accepted the write.
+
+It answers 201 and drops attributes that its user profile does not know, required actions that it does not have, and what
+the realm switches off.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from keycloak_bridge.core.desired import UserRepresentation
+from keycloak_bridge.core.mapping_rules import ATTRIBUTE_PREFIX
+from keycloak_bridge.core.model import EVENT_ID_ATTRIBUTE, INVITATION_ATTRIBUTE
+from keycloak_bridge.core.operations import Change
+from keycloak_bridge.core.representation import differences, normalised
+
+_ANOTHERS = frozenset(
+    (f"{ATTRIBUTE_PREFIX}{INVITATION_ATTRIBUTE}", "emailVerified", "requiredActions")
+)
+"""What the invite stage or the user may have changed since a user that was there already was written."""
+
+
+def dropped_of_new(sent: UserRepresentation, stored: UserRepresentation) -> tuple[str, ...]:
+    """Return the targets of a created user that are not stored as they were sent."""
+    if _written_since(sent, stored):
+        return ()
+    return tuple(change.target for change in differences(_even(stored), _even(sent)))
+
+
+def dropped_of_changes(
+    sent: UserRepresentation, changes: Sequence[Change], stored: UserRepresentation
+) -> tuple[str, ...]:
+    """Return the targets among `changes` that are not stored as the PUT of `sent` said."""
+    if _written_since(sent, stored):
+        return ()
+    judged = [change for change in changes if change.target not in _ANOTHERS]
+    wanted = _made_of([one for one in judged if one.after or one.after is False])
+    erased = {one.target for one in judged if not one.after and one.after is not False}
+    found = differences(_even(stored), _even(wanted), frozenset(), erased)
+    return tuple(change.target for change in found)
+
+
+def _written_since(sent: UserRepresentation, stored: UserRepresentation) -> bool:
+    """Say whether another event was applied meanwhile; then nothing can be said about this one."""
+    then, now = (_attributes(one).get(EVENT_ID_ATTRIBUTE) for one in (sent, stored))
+    return bool(now) and now != then
+
+
+def _made_of(changes: Sequence[Change]) -> UserRepresentation:
+    made: dict[str, Any] = {}
+    for change in changes:
+        if change.target.startswith(ATTRIBUTE_PREFIX):
+            name = change.target.removeprefix(ATTRIBUTE_PREFIX)
+            made.setdefault("attributes", {})[name] = change.after
+        else:
+            made[change.target] = change.after
+    return cast("UserRepresentation", made)
+
+
+def _even(user: UserRepresentation) -> UserRepresentation:
+    """Return `user` without what Keycloak evens out by itself: case, white space around, order, repetitions."""
+    even: dict[str, Any] = {
+        name: value.strip() if isinstance(value, str) else value for name, value in user.items()
+    }
+    even["attributes"] = {
+        name: [value.strip() for value in values] for name, values in _attributes(user).items()
+    }
+    return normalised(cast("UserRepresentation", even))
+
+
+def _attributes(user: UserRepresentation) -> dict[str, list[str]]:
+    return user.get("attributes") or {}

@@ -1,0 +1,161 @@
+"""What stands against the mail of an invitation, when the user's last link ends, and how far back mails count."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from keycloak_bridge.core.bookkeeping import mark_of
+from keycloak_bridge.core.desired import UserRepresentation
+from keycloak_bridge.core.invitation_mark import InvitationMark, MarkState
+from keycloak_bridge.core.model import Invitation, Purpose
+
+ALREADY_INVITED = "already-invited"
+ALREADY_VERIFIED = "already-verified"
+HAS_CREDENTIALS = "has-credentials"
+LINK_STILL_VALID = "link-still-valid"
+SUPERSEDED = "superseded"
+
+_AHEAD_S = 60
+"""How much longer than from now on an announced link is said to live: the mail takes its time, and may be tried again."""
+
+_ENOUGH_AHEAD_S = 30
+
+
+def reason_against(invitation: Invitation, user: UserRepresentation) -> str | None:
+    """Return the code of what the user itself says against the mail, None where it says nothing."""
+    mark = mark_of(user)
+    if not user.get("enabled", False):
+        return "user-disabled"
+    if not user.get("email"):
+        return "no-email"
+    if mark is not None and mark.is_sent(invitation.event_id):
+        return ALREADY_INVITED
+    if invitation.purpose is Purpose.VERIFY_EMAIL:
+        return ALREADY_VERIFIED if user.get("emailVerified", False) else None
+    return SUPERSEDED if awaits_another(mark, invitation.event_id) else None
+
+
+def awaits_another(mark: InvitationMark | None, event_id: str) -> bool:
+    """Say whether the mail of another event is due, which must be a later one: no earlier one becomes due again."""
+    return mark is not None and mark.state is MarkState.DUE and mark.event_id != event_id
+
+
+def may_have_begun(mark: InvitationMark | None, event_id: str) -> bool:
+    """Say whether this event's mail may be out although this process did not send it.
+
+    Whoever sent the mail of another event may have sent this one before, and been killed before either was committed.
+    """
+    if mark is None or mark.is_sent(event_id):
+        return False
+    return mark.state is not MarkState.DUE
+
+
+def link_stands(mark: InvitationMark | None, event_id: str, now: datetime) -> bool:
+    """Say whether a link of an earlier mail is still alive; what `event_id` itself has announced does not count."""
+    return _may_stand(mark, event_id, now) and mark is not None and not mark.in_doubt
+
+
+def link_may_stand(mark: InvitationMark | None, event_id: str, now: datetime) -> bool:
+    """Say whether a link is still alive if an earlier mail, of which nobody knows, went out."""
+    return _may_stand(mark, event_id, now) and mark is not None and mark.in_doubt
+
+
+def _may_stand(mark: InvitationMark | None, event_id: str, now: datetime) -> bool:
+    if mark is None or mark.until_s is None:
+        return False
+    if mark.event_id != event_id and mark.state is MarkState.SENDING:
+        return False
+    return not mark.is_sending(event_id) and mark.until_s > now.timestamp()
+
+
+def announced(
+    invitation: Invitation, mark: InvitationMark | None, now: datetime
+) -> InvitationMark | None:
+    """Return the mark to write before the mail; None where `mark` says as much already.
+
+    It holds the latest end that the new link can have, so that this end is known even when nobody marks the mail.
+    """
+    end_s = _end_s(invitation, now)
+    if mark is None or not mark.is_sending(invitation.event_id):
+        return InvitationMark(
+            MarkState.SENDING, invitation.event_id, _later(end_s + _AHEAD_S, mark)
+        )
+    if mark.until_s is not None and mark.until_s >= end_s + _ENOUGH_AHEAD_S:
+        return None
+    return InvitationMark(MarkState.SENDING, invitation.event_id, end_s + _AHEAD_S)
+
+
+class Settlement(StrEnum):
+    """Why nothing is left to mail: this process mailed, the mail is on record, nobody knows, or an earlier link stands."""
+
+    MAILED = "mailed"
+    RECORDED = "recorded"
+    UNKNOWN = "unknown"
+    KEPT = "kept"
+
+
+def settled(
+    invitation: Invitation, mark: InvitationMark | None, now: datetime, settlement: Settlement
+) -> InvitationMark | None:
+    """Return the mark to write when nothing is left to mail; None where `mark` shall stay as it is."""
+    foreign = mark is not None and mark.event_id != invitation.event_id
+    # a later event's mail that is due took over the end that was announced for this one's link
+    if foreign and (
+        settlement is not Settlement.MAILED or awaits_another(mark, invitation.event_id)
+    ):
+        return None
+    end_s = _link_end_s(invitation, mark, now, settlement)
+    in_doubt = settlement is Settlement.UNKNOWN
+    return InvitationMark(MarkState.SENT, invitation.event_id, end_s, in_doubt)
+
+
+def _link_end_s(
+    invitation: Invitation, mark: InvitationMark | None, now: datetime, settlement: Settlement
+) -> int:
+    end_s = _end_s(invitation, now)
+    if mark is None or mark.until_s is None:
+        return end_s
+    if settlement is Settlement.KEPT:
+        return mark.until_s
+    if not mark.is_sending(invitation.event_id):
+        return max(end_s, mark.until_s)
+    if settlement is Settlement.MAILED and mark.until_s <= end_s + _AHEAD_S:
+        return end_s  # sooner than was announced
+    return mark.until_s
+
+
+def counts_since(
+    invitation: Invitation, user: UserRepresentation, mark: InvitationMark | None
+) -> datetime | None:
+    """Return since when a mail on record counts as this invitation's; None for however old.
+
+    Any mail will do for a first invitation. Later ones may count only what came after them, or else the first mail would
+    count as theirs.
+    """
+    since: list[datetime] = []
+    if invitation.purpose is not Purpose.INVITE and not invitation.confirm_only:
+        since.append(invitation.time)
+    if invitation.purpose is not Purpose.INVITE or invitation.confirm_only:
+        since += _announced_at(invitation, mark)
+    if since:
+        return min(since)
+    created_ms = user.get("createdTimestamp")
+    return None if created_ms is None else datetime.fromtimestamp(created_ms / 1000, UTC)
+
+
+def _announced_at(invitation: Invitation, mark: InvitationMark | None) -> list[datetime]:
+    """Say when the mail in doubt was announced: perhaps for this event, which may have been published twice."""
+    if mark is None or mark.until_s is None or mark.event_id != invitation.event_id:
+        return []
+    if mark.state is not MarkState.SENDING and not mark.in_doubt:
+        return []
+    lived = timedelta(seconds=invitation.terms.lifespan_s + _AHEAD_S)
+    return [datetime.fromtimestamp(mark.until_s, UTC) - lived]
+
+
+def _end_s(invitation: Invitation, now: datetime) -> int:
+    return math.ceil(now.timestamp()) + invitation.terms.lifespan_s
+
+
+def _later(end_s: int, mark: InvitationMark | None) -> int:
+    return end_s if mark is None or mark.until_s is None else max(end_s, mark.until_s)

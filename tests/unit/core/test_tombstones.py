@@ -1,0 +1,41 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from keycloak_bridge.core.errors import EventError
+from keycloak_bridge.core.model import CloudEvent, Record
+from keycloak_bridge.core.tombstones import deletion_of
+
+TOMBSTONE = Record("user-events", 3, 42, 1_793_577_600_000, b"u-1", None)
+
+
+def test_a_tombstone_is_the_deletion_of_its_keys_user() -> None:
+    """Id and time are those of the record, so that redelivery is the same event."""
+    expected = CloudEvent(
+        id="tombstone/user-events/3/42",
+        source="/keycloak-bridge",
+        type="user.deleted",
+        subject="u-1",
+        time=datetime.fromtimestamp(1_793_577_600, UTC),
+        dataschema=None,
+        data={"userId": "u-1"},
+    )
+
+    assert expected == deletion_of(TOMBSTONE)
+
+
+def test_a_record_without_a_time_gives_none() -> None:
+    """Kafka writes -1 there."""
+    assert deletion_of(replace(TOMBSTONE, timestamp_ms=-1)).time is None
+
+
+@pytest.mark.parametrize(
+    ("key", "code"), [(None, "tombstone"), (b"", "tombstone"), (b"\xff", "wrong-encoding")]
+)
+def test_a_key_that_names_nobody_is_refused(key: bytes | None, code: str) -> None:
+    """There is no user to delete."""
+    with pytest.raises(EventError) as caught:
+        deletion_of(replace(TOMBSTONE, key=key))
+
+    assert code == caught.value.code
