@@ -2,28 +2,35 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
 from keycloak_bridge.core.errors import KeycloakAuthError, KeycloakRejectedError
+from keycloak_bridge.core.findings import MappedTarget, Severity
+from keycloak_bridge.core.mapping_rules import ATTRIBUTE_PREFIX
+from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES
+from keycloak_bridge.core.profile import RealmProfile, read_profile
+from keycloak_bridge.core.profile_findings import check_mapping
 from keycloak_bridge.keycloak_admin import KeycloakAdmin
 from keycloak_bridge.keycloak_ledger import can_look_up_mails
 from keycloak_bridge.keycloak_token import granted_roles
 
 NEEDED_ROLES = ("manage-users", "view-users", "query-users")
-_OPEN_POLICIES = ("ENABLED", "ADMIN_EDIT")
+
+__all__ = [
+    "NEEDED_ROLES",
+    "AccessFacts",
+    "InviteDelivery",
+    "Problem",
+    "Severity",
+    "check_access",
+    "gather",
+    "judge",
+]
 
 InviteDelivery = Literal["at-least-once", "at-most-once"]
 """What is done where nobody can tell whether a mail went out (`invite.delivery`)."""
 
 Answer = TypeVar("Answer")
-
-
-class Severity(StrEnum):
-    """Whether the bridge would do harm or nothing (`error`), or merely less than it could (`warning`)."""
-
-    ERROR = "error"
-    WARNING = "warning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +63,14 @@ def check_access(
     guarded: Sequence[str] = (),
     *,
     invite_delivery: InviteDelivery | None = None,
+    targets: Sequence[MappedTarget] = (),
 ) -> tuple[Problem, ...]:
     """Return what keeps the bridge from writing users with these attributes; empty when all is well.
 
     `attributes` are those that the mapping writes and the bridge's own. `guarded` are those that decide whose user it is
-    and what was done to it: no user may edit them. `invite_delivery` is None where the bridge sends no mails. Raises
-    KeycloakUnavailableError.
+    and what was done to it: no user may edit them. `invite_delivery` is None where the bridge sends no mails. `targets`
+    are all that the mapping writes, with what the schemas say about them: with these, what Keycloak would refuse is
+    found too. Raises KeycloakUnavailableError.
     """
     try:
         token = admin.access_token()
@@ -69,7 +78,7 @@ def check_access(
         return (_problem(error),)
     try:
         facts = gather(admin, token, mails=invite_delivery is not None)
-        return judge(facts, attributes, guarded, invite_delivery=invite_delivery)
+        return judge(facts, attributes, guarded, invite_delivery=invite_delivery, targets=targets)
     except KeycloakAuthError as error:
         return (_problem(error),)
 
@@ -97,12 +106,14 @@ def judge(
     guarded: Sequence[str] = (),
     *,
     invite_delivery: InviteDelivery | None = None,
+    targets: Sequence[MappedTarget] = (),
 ) -> tuple[Problem, ...]:
     """Return what is wrong, the service account's roles first."""
+    profile = None if facts.profile is None else read_profile(facts.profile)
     return (
         *_role_problems(facts.roles),
-        *_profile_problems(facts.profile, attributes),
-        *_guard_problems(facts.profile, guarded),
+        *profile_problems(profile, attributes, targets),
+        *_guard_problems(profile, guarded),
         *_locale_problems(facts.internationalization, attributes),
         *_ledger_problems(facts.mail_ledger, invite_delivery),
     )
@@ -124,9 +135,10 @@ def _role_problems(roles: frozenset[str]) -> list[Problem]:
     ]
 
 
-def _profile_problems(
-    profile: Mapping[str, Any] | None, attributes: Sequence[str]
+def profile_problems(
+    profile: RealmProfile | None, attributes: Sequence[str], targets: Sequence[MappedTarget]
 ) -> list[Problem]:
+    """Return what the realm's user profile would drop or refuse; None is a profile that may not be read."""
     if profile is None:
         return [
             Problem(
@@ -136,54 +148,27 @@ def _profile_problems(
                 Severity.WARNING,
             )
         ]
-    managed = _by_name(profile)
-    open_to_all = profile.get("unmanagedAttributePolicy") in _OPEN_POLICIES
-    problems = []
-    for name in attributes:
-        if name == "locale":
-            continue  # built in, see _locale_problems
-        if name in managed:
-            problems += _permission_problems(name, managed[name])
-        elif not open_to_all:
-            problems.append(_unknown(name))
-    return problems
-
-
-def _unknown(name: str) -> Problem:
-    return Problem(
-        "attribute-unknown",
-        f"the realm's user profile does not know the attribute {name}: Keycloak would drop it silently",
-        "add it under Realm settings > User profile, editable and visible for admins, or set "
-        "'Unmanaged attributes' to 'Only administrators can write'",
+    known = {target.target for target in targets}
+    named = [ATTRIBUTE_PREFIX + name for name in attributes]
+    others = [MappedTarget(name) for name in named if name not in known]
+    findings = check_mapping(
+        profile, [*targets, *others], whole=bool(targets), hidden=BOOKKEEPING_ATTRIBUTES
     )
+    return [Problem(one.code, one.message, one.remedy, one.severity) for one in findings]
 
 
-def _permission_problems(name: str, attribute: Mapping[str, Any]) -> list[Problem]:
-    permissions = attribute.get("permissions") or {}
-    lacking = [right for right in ("edit", "view") if "admin" not in permissions.get(right, ())]
-    return [
-        Problem(
-            f"attribute-no-{right}",
-            f"the realm's user profile does not let admins {right} the attribute {name}",
-            f"under Realm settings > User profile > {name}, allow admins to {right} it",
-        )
-        for right in lacking
-    ]
-
-
-def _guard_problems(profile: Mapping[str, Any] | None, guarded: Sequence[str]) -> list[Problem]:
+def _guard_problems(profile: RealmProfile | None, guarded: Sequence[str]) -> list[Problem]:
     """Return a problem for each attribute by which a user could pass for another, or keep the bridge away."""
     if profile is None:
         return []  # told already
-    managed = _by_name(profile)
-    open_to_users = profile.get("unmanagedAttributePolicy") == "ENABLED"
     problems = []
     for name in guarded:
-        if name in managed:
-            editable = "user" in ((managed[name].get("permissions") or {}).get("edit") or ())
+        attribute = profile.attributes.get(name)
+        if attribute is not None:
+            editable = "user" in attribute.edit
             remedy = f"under Realm settings > User profile > {name}, let only admins edit it"
         else:
-            editable = open_to_users
+            editable = profile.users_edit_unmanaged
             remedy = (
                 f"add {name} under Realm settings > User profile, editable for admins only, or set "
                 "'Unmanaged attributes' to 'Only administrators can write'"

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from keycloak_bridge.core.errors import KeycloakUnavailableError
+from keycloak_bridge.core.findings import MappedTarget
+from keycloak_bridge.core.property_facts import PropertyFacts
 from keycloak_bridge.keycloak_admin import KeycloakAdmin
 from keycloak_bridge.keycloak_check import (
     NEEDED_ROLES,
@@ -149,6 +151,35 @@ def test_guarded_attributes_reach_the_verdict() -> None:
     problems = check_access(make_admin(stub), ["userId"], ["userId"])
 
     assert ["attribute-user-editable"] == [problem.code for problem in problems]
+
+
+def test_targets_are_held_to_the_profile() -> None:
+    """What is known of the mapped properties is compared; attributes of the bridge's own are merely looked up."""
+    profile = {
+        "attributes": [
+            {"name": "userId", "permissions": ADMIN_ONLY, "validations": {"length": {"max": 5}}},
+            {"name": "lastName", "permissions": ADMIN_ONLY, "required": {}},
+            {
+                "name": "bridgeEventId",
+                "permissions": {"edit": ["admin"], "view": ["admin", "user"]},
+            },
+        ]
+    }
+    facts = PropertyFacts(types=frozenset({"string"}), max_length=9)
+    targets = [MappedTarget("attributes.userId", (facts,))]
+
+    problems = judge(
+        AccessFacts(ALL, profile, True),
+        ["userId", "bridgeEventId", "bridgeInvitation"],
+        targets=targets,
+    )
+
+    assert [
+        ("attribute-length", Severity.WARNING),
+        ("attribute-unknown", Severity.ERROR),
+        ("attribute-required", Severity.ERROR),
+        ("attribute-user-visible", Severity.WARNING),
+    ] == [(problem.code, problem.severity) for problem in problems]
 
 
 @pytest.mark.parametrize(

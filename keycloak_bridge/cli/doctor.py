@@ -1,0 +1,87 @@
+"""`keycloak-bridge doctor`: look at everything that the bridge needs."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+from keycloak_bridge.cli.console import Console
+from keycloak_bridge.cli.examples import examples
+from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+
+if TYPE_CHECKING:
+    from keycloak_bridge.doctor.examination import Verdict
+
+UNWELL = 1
+_LIGHTS = ("green", "yellow", "red", "gray")
+_STYLES = {"gray": "dim"}
+
+
+@click.command(
+    epilog=examples(
+        "keycloak-bridge doctor",
+        "keycloak-bridge doctor --config bridge.toml --format json",
+        "keycloak-bridge doctor --send-test-mail you@example.com",
+    )
+)
+@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text")
+@click.option(
+    "--send-test-mail",
+    "address",
+    metavar="ADDRESS",
+    help="Have Keycloak mail a link to it, by a user that is deleted at once.",
+)
+@settings_options
+@pass_invocation
+def doctor(invocation: Invocation, output: str, address: str | None) -> int:
+    """Look at settings, Kafka, Keycloak and the realm, and say what is wrong and how to mend it.
+
+    Nothing is changed, and one failure does not hide the others. Green is well, yellow works with a risk, red does not
+    work, gray could not be looked at or is not used. Secrets are never shown. Exit code: 0 nothing is red, 1 something is.
+    """
+    loaded = invocation.load()
+
+    from keycloak_bridge.doctor.check_up import check_up  # noqa: PLC0415 # kafka and requests take their time
+
+    verdicts = []
+    console = Console()
+    for verdict in check_up(loaded, test_mail=address):
+        verdicts.append(verdict)
+        if output == "text":
+            _show(console, verdict)
+    counts = Counter(str(verdict.sighting.light) for verdict in verdicts)
+    if output == "json":
+        console.json(_document(verdicts, counts))
+    else:
+        console.line()
+        console.line(", ".join(f"{counts[light]} {light}" for light in _LIGHTS))
+    return UNWELL if counts["red"] else 0
+
+
+def _show(console: Console, verdict: "Verdict") -> None:
+    sighting = verdict.sighting
+    style = _STYLES.get(sighting.light, str(sighting.light))
+    console.line(f"{sighting.light:<7}{verdict.probe:<23}{_one_line(sighting.message)}", style)
+    if sighting.remedy is not None:
+        console.line(f"{'':<30}fix: {_one_line(sighting.remedy)}")
+
+
+def _one_line(text: str) -> str:
+    return f"\n{'':<30}".join(text.splitlines())
+
+
+def _document(verdicts: "list[Verdict]", counts: Counter[str]) -> dict[str, object]:
+    return {
+        "healthy": not counts["red"],
+        "counts": {light: counts[light] for light in _LIGHTS},
+        "findings": [
+            {
+                "probe": verdict.probe,
+                "light": str(verdict.sighting.light),
+                "subject": verdict.sighting.subject,
+                "message": verdict.sighting.message,
+                "remedy": verdict.sighting.remedy,
+            }
+            for verdict in verdicts
+        ],
+    }

@@ -1,0 +1,189 @@
+"""The validators of Keycloak's user profile: what is sure to be taken, what is sure to be refused, and the rest."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import date
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+Config = Mapping[str, Any]
+
+_JAVA_TRIMMED = "".join(map(chr, range(33)))
+_CONTROLS = r"\x00-\x1f\x7f"
+_LINE_ENDS = r"\n\x0b\f\r\x85\u2028\u2029"
+_BLANKS = r" \t\xa0\u1680\u180e\u2000-\u200a\u202f\u205f\u3000"
+_USERNAME_BAN = re.compile(
+    rf"""[<>&"'$%!#?§,;:*~/\\|^=\[\]{{}}()`{_CONTROLS}{_LINE_ENDS}{_BLANKS}]"""
+)
+_NAME_BAN = re.compile(rf"""[<>&"$%!#?§;*~/\\|^=\[\]{{}}(){_CONTROLS}{_LINE_ENDS}]""")
+_USUAL_ADDRESS = re.compile(
+    r"[a-z0-9_+-]+(\.[a-z0-9_+-]+)*@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}",
+    re.IGNORECASE,
+)
+_LONGEST_LOCAL_PART = 64
+_USUAL_URI = re.compile(r"https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9/_.~-]*)?")
+_USUAL_INTEGER = re.compile(r"-?[0-9]{1,9}")
+_USUAL_DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
+_ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_JAVA_ONLY = re.compile(
+    r"\\[^dDwWsStnrfxu\\.^$|?*+()\[\]{}/@:,;_'\"#&%=!<>~` -]|\(\?(?![:=!]|<[=!])"
+)
+_JAVA_CLASS = re.compile(r"\[(?:\\.|[^\]\\])*?(?:\[|&&|--|\|\||~~)", re.DOTALL)
+_JAVA_PART = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|[.$]", re.DOTALL)
+_JAVA_MEANS = {".": r"[^\n\r\x85\u2028\u2029]", "$": r"\Z"}
+
+
+class Answer(StrEnum):
+    """What Keycloak would say of a value, as far as it can be known here."""
+
+    TAKEN = "taken"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+def judge_value(validator: str, config: Config, value: str) -> Answer:
+    """Return what `validator` makes of one value; UNKNOWN where only Keycloak can tell.
+
+    An empty value is nobody's concern: Keycloak's validators of a profile pass over it.
+    """
+    if not value:
+        return Answer.TAKEN
+    judge = _JUDGES.get(validator)
+    return Answer.UNKNOWN if judge is None else judge(config, value)
+
+
+def length_limits(config: Config) -> tuple[int, int | None]:
+    """Return the least and the greatest length that the validator `length` takes; None is no limit."""
+    return _integer(config.get("min")) or 0, _integer(config.get("max"))
+
+
+def options_of(config: Config) -> frozenset[str] | None:
+    """Return the values that the validator `options` takes; None when it names none."""
+    options = config.get("options")
+    return frozenset(map(str, options)) if isinstance(options, list) else None
+
+
+@lru_cache(maxsize=256)
+def java_pattern(text: str) -> re.Pattern[str] | None:
+    """Return Java's regular expression compiled; None where Python might read it differently."""
+    if _JAVA_ONLY.search(text) or _JAVA_CLASS.search(text):
+        return None
+    translated = _JAVA_PART.sub(lambda part: _JAVA_MEANS.get(part[0], part[0]), text)
+    try:
+        return re.compile(translated, re.ASCII)
+    except (re.error, OverflowError, RecursionError):
+        return None
+
+
+def java_length(text: str) -> int:
+    """Return the length as Keycloak counts it, in UTF-16 units."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _length(config: Config, value: str) -> Answer:
+    trimmed = value if _flag(config.get("trim-disabled")) else value.strip(_JAVA_TRIMMED)
+    least, greatest = length_limits(config)
+    length = java_length(trimmed)
+    return _taken(least <= length and (greatest is None or length <= greatest))
+
+
+def _pattern(config: Config, value: str) -> Answer:
+    compiled = java_pattern(str(config.get("pattern", "")))
+    return Answer.UNKNOWN if compiled is None else _taken(compiled.fullmatch(value) is not None)
+
+
+def _options(config: Config, value: str) -> Answer:
+    options = options_of(config)
+    return Answer.UNKNOWN if options is None else _taken(value in options)
+
+
+def _email(config: Config, value: str) -> Answer:
+    local, at, domain = value.rpartition("@")
+    longest = _integer(config.get("max-local-length")) or _LONGEST_LOCAL_PART
+    if not at or not local or not domain or len(local) > longest:
+        return Answer.REFUSED
+    if any(character.isspace() for character in value):
+        return Answer.REFUSED
+    return Answer.TAKEN if _USUAL_ADDRESS.fullmatch(value) else Answer.UNKNOWN
+
+
+def _integer_value(config: Config, value: str) -> Answer:
+    if _USUAL_INTEGER.fullmatch(value):
+        return _within(config, int(value))
+    return Answer.UNKNOWN if any(map(str.isdigit, value)) else Answer.REFUSED
+
+
+def _double_value(config: Config, value: str) -> Answer:
+    return _within(config, float(value)) if _USUAL_DECIMAL.fullmatch(value) else Answer.UNKNOWN
+
+
+def _iso_date(_config: Config, value: str) -> Answer:
+    if not _ISO_DATE.fullmatch(value):
+        return Answer.REFUSED
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return Answer.REFUSED
+    return Answer.TAKEN
+
+
+def _uri(_config: Config, value: str) -> Answer:
+    return Answer.TAKEN if _USUAL_URI.fullmatch(value) else Answer.UNKNOWN
+
+
+def _person_name(_config: Config, value: str) -> Answer:
+    return _taken(_NAME_BAN.search(value) is None)
+
+
+def _username(_config: Config, value: str) -> Answer:
+    return _taken(_USERNAME_BAN.search(value) is None)
+
+
+def _one_script(_config: Config, value: str) -> Answer:
+    # Keycloak looks at the scripts of letters; ASCII is never a look-alike
+    return Answer.TAKEN if value.isascii() else Answer.UNKNOWN
+
+
+_JUDGES: Mapping[str, Callable[[Config, str], Answer]] = {
+    "length": _length,
+    "pattern": _pattern,
+    "options": _options,
+    "email": _email,
+    "integer": _integer_value,
+    "double": _double_value,
+    "iso-date": _iso_date,
+    "uri": _uri,
+    "person-name-prohibited-characters": _person_name,
+    "username-prohibited-characters": _username,
+    "up-username-not-idn-homograph": _one_script,
+}
+
+
+def _within(config: Config, number: float) -> Answer:
+    least, greatest = _number(config.get("min")), _number(config.get("max"))
+    fits = (least is None or number >= least) and (greatest is None or number <= greatest)
+    return _taken(fits)
+
+
+def _taken(holds: bool) -> Answer:
+    return Answer.TAKEN if holds else Answer.REFUSED
+
+
+def _flag(value: object) -> bool:
+    return str(value).lower() == "true"
+
+
+def _integer(value: object) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)
+
+
+def _number(value: object) -> float | None:
+    """Return a number of the profile, which may write it as text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
