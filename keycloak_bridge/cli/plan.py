@@ -1,46 +1,71 @@
 """`keycloak-bridge plan`: what events would change in the realm."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from keycloak_bridge.cli.console import Console
-from keycloak_bridge.cli.errors import INVALID_EVENT
-from keycloak_bridge.cli.event_files import EventText, read_events
+from keycloak_bridge.cli.errors import CHANGES, INVALID_EVENT
+from keycloak_bridge.cli.event_log import EventLog, event_log_options
+from keycloak_bridge.cli.examples import examples
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.cli.plan_view import outcome_of, print_row, refused, totals_line
+from keycloak_bridge.cli.population_source import read_population
+from keycloak_bridge.cli.progress import progress_bar
+from keycloak_bridge.core.desired import OutOfScope
 from keycloak_bridge.core.errors import BridgeError
-from keycloak_bridge.core.model import (
-    BOOKKEEPING_ATTRIBUTES,
-    CreateUser,
-    OutOfScope,
-    Plan,
-    RequestInvitation,
-    UpdateUser,
-)
 
 if TYPE_CHECKING:
     from keycloak_bridge.interpretation import Ignored, Interpretation, Reading
+    from keycloak_bridge.population import Standing
     from keycloak_bridge.provisioner import Provisioner
+    from keycloak_bridge.reconciliation import Reconciliation
+
+Row = tuple[str, dict[str, Any]]
+"""Where an event stands, nothing for a user, and what is told of it."""
+
+_FAILING = frozenset(("refused", "conflict"))
+_CHANGING = frozenset(("create", "update"))
 
 
 @click.command(
-    epilog="Example: keycloak-bridge --config bridge.toml plan event.json",
+    epilog=examples(
+        "keycloak-bridge --config bridge.toml plan event.json",
+        'keycloak-bridge plan --from-topic --since "1 day" --summary-only',
+        "keycloak-bridge plan --fold --exit-code events.ndjson",
+    ),
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@event_log_options
+@click.option("--fold", is_flag=True, help="Plan what the events of each user come to in the end, not each by itself. A topic is always folded.")  # fmt: skip
 @click.option(
     "--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True
 )
+@click.option("--summary-only", is_flag=True, help="Print the totals only.")
+@click.option(
+    "--exit-code", "tells_changes", is_flag=True, help=f"Exit {CHANGES} when there are changes."
+)
 @settings_options
 @pass_invocation
-def plan(invocation: Invocation, files: tuple[str, ...], output: str) -> int:
+def plan(
+    invocation: Invocation,
+    log: EventLog,
+    fold: bool,
+    output: str,
+    summary_only: bool,
+    tells_changes: bool,
+) -> int:
     """Show what events would change in the realm, attribute by attribute; write nothing.
 
-    A FILE holds one event, a JSON array of events or one event a line (NDJSON); - is standard input. Each event is
-    compared with the realm as it is now, not with what the events before it would make of it. Exit code 1 when an event
-    would be refused.
+    A FILE holds one event, a JSON array of events or one event a line (NDJSON); - is standard input. Each event of a file
+    is compared with the realm as it is now, not with what the events before it would make of it.
+
+    With --fold or --from-topic the events of each user are folded first, and there is one row a user, besides one for each
+    event that would be refused; with --format json the last line is an object with the totals.
+
+    Exit code 1 when an event would be refused, or a user is in conflict with one that it does not own.
     """
     settings = invocation.settings(require=("keycloak.realm", "keycloak.client_secret"))
 
@@ -50,36 +75,79 @@ def plan(invocation: Invocation, files: tuple[str, ...], output: str) -> int:
     interpretation = Interpretation(settings)
     interpretation.check()
     provisioner = direct_provisioner(interpretation)
+    fold = fold or log.is_topic
     console = Console()
     totals: Counter[str] = Counter()
-    texts = (t for f in files for t in read_events(f, max_bytes=settings.events.max_bytes))
-    for told in _plans(texts, interpretation, provisioner):
+    rows = (_folded if fold else _single)(log, interpretation, provisioner, totals)
+    for place, told in rows:
         totals[told["outcome"]] += 1
+        if summary_only:
+            continue
         if output == "json":
-            console.json(told, indent=None)
+            console.json({"place": place, **told} if place else told, indent=None)
         else:
-            _print(console, told)
-    if output == "text" and sum(totals.values()) > 1:
-        console.line()
-        console.line(", ".join(f"{count} {outcome}" for outcome, count in sorted(totals.items())))
-    return INVALID_EVENT if totals["refused"] else 0
+            print_row(console, place, told)
+    _print_totals(console, totals, output, fold=fold, summary_only=summary_only)
+    if any(totals[outcome] for outcome in _FAILING):
+        return INVALID_EVENT
+    return CHANGES if tells_changes and any(totals[outcome] for outcome in _CHANGING) else 0
 
 
-def _plans(
-    texts: Iterator[EventText], interpretation: "Interpretation", provisioner: "Provisioner"
-) -> Iterator[dict[str, Any]]:
+def _print_totals(
+    console: Console, totals: Mapping[str, int], output: str, *, fold: bool, summary_only: bool
+) -> None:
+    """Print the totals, for programs only where they asked for them."""
+    if output == "json":
+        if fold or summary_only:
+            console.json({"totals": dict(sorted(totals.items()))}, indent=None)
+        return
+    counted = sum(totals.values())
+    if counted > 1 or summary_only:
+        if not summary_only:
+            console.line()
+        console.line(totals_line(totals) or "nothing to plan")
+
+
+def _single(
+    log: EventLog, interpretation: "Interpretation", provisioner: "Provisioner", _: Counter[str]
+) -> Iterator[Row]:
     """Yield what would become of each event; only what keeps every event from being planned is raised."""
     from keycloak_bridge.provisioner import is_final  # noqa: PLC0415
 
-    for text in texts:
-        try:
-            told = _planned(interpretation.read(text.record()), provisioner)
-        except BridgeError as error:
-            if not is_final(error):
-                raise
-            told = {"outcome": "refused", "reason": error.code, "message": error.message}
-            told["violations"] = [asdict(violation) for violation in error.violations]
-        yield {"place": text.place, **told}
+    with log.opened(interpretation.settings) as (records, _advance):
+        for record in records:
+            try:
+                told = _planned(interpretation.read(record), provisioner)
+            except BridgeError as error:
+                if not is_final(error):
+                    raise
+                told = refused(error)
+            yield log.place(record), told
+
+
+def _folded(
+    log: EventLog,
+    interpretation: "Interpretation",
+    provisioner: "Provisioner",
+    totals: Counter[str],
+) -> Iterator[Row]:
+    """Yield each event that would be refused, then what the others come to for each user."""
+    from keycloak_bridge.connections import user_directory  # noqa: PLC0415
+    from keycloak_bridge.lookahead import side_by_side  # noqa: PLC0415
+    from keycloak_bridge.population import Population  # noqa: PLC0415
+    from keycloak_bridge.reconciliation import Reconciliation  # noqa: PLC0415
+
+    population = Population()
+    yield from read_population(log, population, interpretation)
+    if population.ignored:
+        totals["ignored"] = population.ignored
+    settings = interpretation.settings
+    reconciliation = Reconciliation(provisioner, user_directory(settings))
+    ask = partial(_planned_user, reconciliation=reconciliation)
+    with progress_bar("planning", len(population)) as advance:
+        for told in side_by_side(ask, population, settings.delivery.workers):
+            advance(1)
+            yield "", told
 
 
 def _planned(reading: "Reading | Ignored", provisioner: "Provisioner") -> dict[str, Any]:
@@ -95,55 +163,22 @@ def _planned(reading: "Reading | Ignored", provisioner: "Provisioner") -> dict[s
     found, planned = provisioner.plan(reading.event, desired)
     return {
         **told,
-        "user": desired.matching[0].value,
+        "user": desired.external_id.value,
         "keycloakId": None if found is None else found.user_id,
         **outcome_of(planned),
     }
 
 
-def outcome_of(planned: Plan) -> dict[str, Any]:
-    """Return what people are told of a plan: the outcome, the reason of a skipped one, the changes."""
-    from keycloak_bridge.core.plan import describe  # noqa: PLC0415
-
-    changes = [
-        {"operation": verb, "target": target, "before": before, "after": after}
-        for verb, target, before, after in describe(planned)
-        if target.removeprefix("attributes.") not in BOOKKEEPING_ATTRIBUTES
-    ]
-    kinds = {type(operation) for operation in planned.operations} - {RequestInvitation}
-    if planned.skipped:
-        return {"outcome": "skip", "reason": planned.skipped, "changes": changes}
-    if CreateUser in kinds:
-        return {"outcome": "create", "changes": changes}
-    if not kinds:
-        return {"outcome": "unchanged", "changes": changes}
-    only_bookkeeping = kinds == {UpdateUser} and not changes
-    return {"outcome": "unchanged" if only_bookkeeping else "update", "changes": changes}
-
-
-_STYLES = {"create": "green", "update": "yellow", "refused": "red"}
-
-
-def _print(console: Console, told: dict[str, Any]) -> None:
-    who = f" user {told['user']}" if told.get("user") else ""
-    reason = f" ({told['reason']})" if told.get("reason") else ""
-    headline = f"{told['place']}: {told['outcome']}{who}{reason}"
-    console.line(headline, style=_STYLES.get(told["outcome"]))
-    if told.get("message"):
-        console.line(f"  {told['message']}")
-    for violation in told.get("violations", []):
-        console.line(f"  {violation['pointer']}: {violation['message']} ({violation['keyword']})")
-    if told.get("changes"):
-        rows = [
-            (f"  {c['operation']}", c["target"], _text(c["before"]), _text(c["after"]))
-            for c in told["changes"]
-        ]
-        console.table(("  what", "target", "now", "then"), rows)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, list):
-        return ", ".join(str(one) for one in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _planned_user(standing: "Standing", reconciliation: "Reconciliation") -> dict[str, Any]:
+    """Return what would become of a user; raises only what keeps every user from being planned."""
+    compared = reconciliation.settle(standing)
+    told: dict[str, Any] = {
+        "user": compared.user_id,
+        "event": standing.folded.event.id,
+        "events": standing.events,
+    }
+    if compared.error is not None:
+        told |= {**refused(compared.error), "outcome": compared.finding.value}
+    if compared.plan is None:
+        return told
+    return {**told, "keycloakId": compared.keycloak_id, **outcome_of(compared.plan)}

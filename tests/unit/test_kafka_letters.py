@@ -5,7 +5,7 @@ import pytest
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka import errors as kafka_errors
 
-from keycloak_bridge import kafka_letters
+from keycloak_bridge import kafka_reader
 from keycloak_bridge.core.errors import BrokerAccessError, BrokerUnavailableError, ConfigError
 from keycloak_bridge.core.model import Record
 from keycloak_bridge.core.replays import Place
@@ -97,7 +97,7 @@ class Topic:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.logs: dict[int, list[Raw]] = {}
         self.consumer: StubConsumer
-        monkeypatch.setattr(kafka_letters, "KafkaConsumer", self._build)
+        monkeypatch.setattr(kafka_reader, "KafkaConsumer", self._build)
 
     def reader(
         self, logs: dict[int, list[Raw]], topic: str = TOPIC, recent_bytes: int = 0
@@ -269,7 +269,7 @@ def test_a_kafka_that_gives_nothing_ends_the_wait(
     """kafka-python's poll never raises while the brokers are away."""
     reader = topic.reader({0: [Raw(0, 0)]})
     topic.consumer.silent = True
-    monkeypatch.setattr(kafka_letters, "_STALLED_S", -1.0)
+    monkeypatch.setattr(kafka_reader, "_STALLED_S", -1.0)
 
     with pytest.raises(BrokerUnavailableError, match="no records"):
         list(reader.read())

@@ -184,4 +184,4 @@ def test_help_teaches(bench: Bench) -> None:
     """The forms of a file, that nothing is written, and an example."""
     text = " ".join(bench.run("plan", "--help").stdout.split())
 
-    assert all(part in text for part in ("NDJSON", "write nothing", "--format", "Example:"))
+    assert all(part in text for part in ("NDJSON", "write nothing", "--format", "Examples:"))

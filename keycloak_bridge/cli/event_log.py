@@ -1,0 +1,112 @@
+"""What the commands over many events share: whether they stand in files or in a range of a topic, and reading them."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keycloak_bridge.cli.event_files import read_events
+from keycloak_bridge.cli.letter_options import moment
+from keycloak_bridge.cli.progress import progress_bar
+from keycloak_bridge.core.model import Record
+
+if TYPE_CHECKING:
+    from keycloak_bridge.settings import Settings
+
+_SETTINGS_TOPIC = ""
+"""`--from-topic` without a name."""
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """Where the events stand: in `files`, or in a topic between two moments."""
+
+    files: tuple[str, ...]
+    topic: str | None
+    since: datetime | None
+    until: datetime | None
+
+    @property
+    def is_topic(self) -> bool:
+        """Whether a topic is meant."""
+        return self.topic is not None
+
+    def without(self, files: Collection[str]) -> "EventLog | None":
+        """Return the same without some of its files, None where nothing is left."""
+        rest = tuple(file for file in self.files if file not in files)
+        return replace(self, files=rest) if rest or self.is_topic else None
+
+    @contextlib.contextmanager
+    def opened(self, settings: "Settings") -> Iterator[tuple[Iterator[Record], Advance]]:
+        """Lend the events, and what moves a bar on for each; raises BrokerError or ConfigError."""
+        if self.topic is None:
+            texts = (
+                t for f in self.files for t in read_events(f, max_bytes=settings.events.max_bytes)
+            )
+            yield (text.record() for text in texts), lambda _: None
+            return
+        from keycloak_bridge import kafka_reader  # noqa: PLC0415 # kafka takes its time
+
+        topic = self.topic or settings.topics.events
+        reader = kafka_reader.TopicReader(settings.kafka, topic)
+        with contextlib.closing(reader):
+            if self.since is not None:
+                reader.begin_at(_milliseconds(self.since))
+            if self.until is not None:
+                reader.end_at(_milliseconds(self.until))
+            with progress_bar(f"reading {topic}", reader.remaining()) as advance:
+                yield reader.read(), advance
+
+    def place(self, record: Record) -> str:
+        """Return where an event stands, as compilers or Kafka people write it."""
+        if self.is_topic:
+            return f"{record.topic}/{record.partition}@{record.offset}"
+        return f"{record.topic}:{record.offset}"
+
+
+_OPTIONS = (
+    click.argument("files", nargs=-1, metavar="[FILE]..."),
+    click.option("--from-topic", "topic", is_flag=False, flag_value=_SETTINGS_TOPIC, metavar="[NAME]", help="Read a topic instead of files: topics.events, or NAME. Commits nothing."),
+    click.option("--since", type=moment, metavar="TIME", help='Of the topic, what was published at this time or later: ISO 8601 (UTC without an offset), or an age such as "2 hours".'),
+    click.option("--until", type=moment, metavar="TIME", help="Of the topic, what was published before this time or age; else all there is now."),
+)  # fmt: skip
+
+
+def event_log_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command FILE, --from-topic, --since and --until; it takes them as one `log`."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **options: Any) -> Any:
+        log = EventLog(
+            options.pop("files"),
+            options.pop("topic"),
+            options.pop("since"),
+            options.pop("until"),
+        )
+        _check(log)
+        return command(*args, log=log, **options)
+
+    for option in reversed(_OPTIONS):
+        wrapper = option(wrapper)
+    return wrapper
+
+
+def _check(log: EventLog) -> None:
+    if log.is_topic and log.files:
+        raise click.UsageError(
+            "name files or --from-topic, not both; write --from-topic last, or --from-topic=NAME"
+        )
+    if not log.is_topic and not log.files:
+        raise click.UsageError("name a FILE of events (- is standard input), or --from-topic")
+    if not log.is_topic and (log.since is not None or log.until is not None):
+        raise click.UsageError("--since and --until go with --from-topic")
+
+
+def _milliseconds(time: datetime) -> int:
+    return int(time.timestamp() * 1000)

@@ -1,0 +1,239 @@
+"""`keycloak-bridge reconcile`: a whole population against the realm."""
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keycloak_bridge.cli.console import Console
+from keycloak_bridge.cli.errors import CHANGES, INVALID_EVENT
+from keycloak_bridge.cli.event_log import EventLog, event_log_options
+from keycloak_bridge.cli.examples import examples
+from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.cli.plan_view import changes_of, print_row, totals_line
+from keycloak_bridge.cli.population_source import read_population
+from keycloak_bridge.cli.progress import progress_bar
+from keycloak_bridge.core.brake import Brake
+from keycloak_bridge.core.errors import BridgeError, ConfigError, HoldError
+from keycloak_bridge.core.model import USER_CREATED
+
+if TYPE_CHECKING:
+    from keycloak_bridge.interpretation import Interpretation
+    from keycloak_bridge.population import Population
+    from keycloak_bridge.reconciliation import Comparison, Reconciliation
+
+_AGREES = "agrees"
+_FAILING = ("refused", "conflict")
+_FINDINGS = ("missing", "differing", "orphaned")
+
+
+@click.command(
+    epilog=examples(
+        "keycloak-bridge reconcile --from-topic",
+        "keycloak-bridge reconcile --orphans report users.csv",
+        "keycloak-bridge reconcile --apply --orphans disable users.csv",
+    ),
+)
+@event_log_options
+@click.option("--type", "event_type", default=USER_CREATED, show_default=True, help="What the rows of a CSV file are the data of.")  # fmt: skip
+@click.option("--orphans", type=click.Choice(["ignore", "report", "disable"]), default="ignore", show_default=True, help="Users of the realm with an id in user management of which the population does not speak.")  # fmt: skip
+@click.option("--apply", "repairs", is_flag=True, help="Repair what differs; else nothing is written.")  # fmt: skip
+@click.option("--invite", is_flag=True, help="With --apply, send the mails that are due.")
+@click.option(
+    "--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+@click.option("--summary-only", is_flag=True, help="Print the totals only.")
+@click.option(
+    "--exit-code", "tells_changes", is_flag=True, help=f"Exit {CHANGES} when something differs."
+)
+@settings_options
+@pass_invocation
+def reconcile(
+    invocation: Invocation,
+    log: EventLog,
+    event_type: str,
+    orphans: str,
+    repairs: bool,
+    invite: bool,
+    output: str,
+    summary_only: bool,
+    tells_changes: bool,
+) -> int:
+    """Compare a whole population with the realm: list the users that are missing, differ or are orphaned.
+
+    The population is what the events of a topic or of files come to, user by user. A FILE that ends in .csv has a header
+    and a user a row; its columns are named as the properties of the event's data (attributes.costCenter for one within
+    another), lists are written a;b. With --format json the last line is an object with the totals.
+
+    Nothing is written without --apply. With it, what differs is written as `run` would do it, under the same limits: one
+    that is reached stops the command with exit code 3, and what was written stays.
+
+    Exit code 1 when an event was refused, or a user is in conflict with one that it does not own.
+    """
+    _check(log, orphans, repairs=repairs, invite=invite)
+    if not invite:
+        invocation = invocation.overriding("invite.mode=none")
+    settings = invocation.settings(require=("keycloak.realm", "keycloak.client_secret"))
+
+    from keycloak_bridge.bridge import direct_provisioner  # noqa: PLC0415
+    from keycloak_bridge.connections import user_directory  # noqa: PLC0415
+    from keycloak_bridge.interpretation import Interpretation  # noqa: PLC0415
+    from keycloak_bridge.population import Population  # noqa: PLC0415
+    from keycloak_bridge.reconciliation import Reconciliation  # noqa: PLC0415
+
+    interpretation = Interpretation(settings)
+    interpretation.check()
+    population = Population()
+    brake = Brake(0, 0, 1)
+    reconciliation = Reconciliation(
+        direct_provisioner(interpretation, brake=brake), user_directory(settings), repairs=repairs
+    )
+    report = _Report(Console(), output, summary_only=summary_only)
+    for place, told in read_population(log, population, interpretation, event_type):
+        report.add(told, place)
+    try:
+        for compared in _each(reconciliation, population, settings.delivery.workers):
+            report.add(_row(compared))
+        if orphans != "ignore":
+            for compared in _orphans(reconciliation, population, interpretation, orphans):
+                report.add(_row(compared))
+    except HoldError as error:
+        report.close(population)
+        raise _held(error, brake.reason) from error
+    report.close(population)
+    if report.counts(*_FAILING):
+        return INVALID_EVENT
+    return CHANGES if tells_changes and report.counts(*_FINDINGS) else 0
+
+
+def _check(log: EventLog, orphans: str, *, repairs: bool, invite: bool) -> None:
+    if orphans != "ignore" and (log.since is not None or log.until is not None):
+        raise click.UsageError(
+            "--orphans needs the whole population: leave out --since and --until"
+        )
+    if invite and not repairs:
+        raise click.UsageError("--invite goes with --apply")
+
+
+def _each(
+    reconciliation: "Reconciliation", population: "Population", workers: int
+) -> Iterator["Comparison"]:
+    """Yield how each user of the population stands, those in hand side by side."""
+    from keycloak_bridge.lookahead import side_by_side  # noqa: PLC0415
+
+    with progress_bar("comparing", len(population)) as advance:
+        for compared in side_by_side(reconciliation.settle, population, workers):
+            advance(1)
+            yield compared
+
+
+def _orphans(
+    reconciliation: "Reconciliation",
+    population: "Population",
+    interpretation: "Interpretation",
+    wish: str,
+) -> Iterator["Comparison"]:
+    """Yield the users of the realm of whom the population does not speak, and disable them where that is wished."""
+    from keycloak_bridge.connections import all_users  # noqa: PLC0415
+    from keycloak_bridge.reconciliation import (  # noqa: PLC0415
+        Comparison,
+        Finding,
+        orphans,
+        switched_off,
+    )
+
+    _refuse_half_a_population(population)
+    settings, mapping = interpretation.settings, interpretation.mapping
+    run = uuid.uuid4().hex[:12]
+    # listed first: what is written meanwhile would move the pages
+    listed = list(orphans(population, all_users(settings), mapping.external_id))
+    for user_id, keycloak_id in listed:
+        if wish == "report":
+            yield Comparison(user_id, Finding.ORPHANED, keycloak_id)
+            continue
+        event, desired = switched_off(
+            user_id,
+            mapping.external_id,
+            f"reconcile-{run}/{user_id}",
+            ends_sessions=settings.lifecycle.end_sessions,
+            protected_groups=mapping.default.rules.protected_groups,
+        )
+        yield reconciliation.settle_orphan(event, desired)
+
+
+def _refuse_half_a_population(population: "Population") -> None:
+    """Nobody is an orphan of a population that is empty or could not be read whole."""
+    if not len(population) or population.refused:
+        why = "could not be read whole" if population.refused else "is empty"
+        raise ConfigError(
+            f"orphans cannot be told: the population {why}",
+            remedy="mend what was refused, or leave out --orphans",
+        )
+
+
+class _Report:
+    """Prints rows as they come, and the totals in the end."""
+
+    def __init__(self, console: Console, output: str, *, summary_only: bool) -> None:
+        self._console = console
+        self._output = output
+        self._summary_only = summary_only
+        self._totals: Counter[str] = Counter()
+        self._written: Counter[str] = Counter()
+
+    def counts(self, *outcomes: str) -> int:
+        """Return how many rows had one of `outcomes`."""
+        return sum(self._totals[outcome] for outcome in outcomes)
+
+    def add(self, told: dict[str, Any], place: str = "") -> None:
+        """Count a row, and print it unless the user is as it shall be."""
+        self._totals[told["outcome"]] += 1
+        if told.get("action"):
+            self._written[told["action"]] += 1
+        if self._summary_only or told["outcome"] == _AGREES:
+            return
+        if self._output == "json":
+            self._console.json({"place": place, **told} if place else told, indent=None)
+        else:
+            print_row(self._console, place, told)
+
+    def close(self, population: "Population") -> None:
+        """Print the totals."""
+        totals = {**self._totals, "ignored": population.ignored}
+        told = {name: count for name, count in sorted(totals.items()) if count}
+        written = dict(sorted(self._written.items()))
+        if self._output == "json":
+            self._console.json({"totals": told, "written": written}, indent=None)
+            return
+        self._console.line(totals_line(told) or "the population is empty")
+        if written:
+            self._console.line(f"written: {totals_line(written)}")
+
+
+def _row(compared: "Comparison") -> dict[str, Any]:
+    """Return what is told of a user."""
+    told: dict[str, Any] = {
+        "user": compared.user_id,
+        "keycloakId": compared.keycloak_id,
+        "outcome": compared.finding.value,
+    }
+    if compared.reason:
+        told["reason"] = compared.reason
+    if compared.error is not None:
+        told["message"] = compared.error.message
+        told["violations"] = [asdict(violation) for violation in compared.error.violations]
+        return told
+    if compared.action:
+        told["action"] = compared.action
+    return {**told, "changes": [] if compared.plan is None else changes_of(compared.plan)}
+
+
+def _held(error: HoldError, reason: str | None) -> BridgeError:
+    return BridgeError(
+        f"stopped before the end: {reason or error.message}",
+        code=error.code,
+        remedy="look at what was written; the same command goes on with the rest, and --set limits.… raises the limit",
+    )
