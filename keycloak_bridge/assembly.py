@@ -7,6 +7,8 @@ from functools import partial
 from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.contracts import invitation_message
 from keycloak_bridge.core.doubt import Doubt
+from keycloak_bridge.core.lifecycle import Mappings
+from keycloak_bridge.core.limits import Deed, Limits
 from keycloak_bridge.core.lost_users import LostUsers
 from keycloak_bridge.core.model import Invitation
 from keycloak_bridge.core.pace import Pace
@@ -23,15 +25,17 @@ from keycloak_bridge.core.user_locks import UserLocks
 from keycloak_bridge.delivery import DeliveryPolicy
 from keycloak_bridge.fence import Fence, FencedUserDirectory
 from keycloak_bridge.interpretation import Interpretation
+from keycloak_bridge.invite_stage import InviteStage
 from keycloak_bridge.inviter import Inviter
 from keycloak_bridge.kafka_source import KafkaEventSource
 from keycloak_bridge.metrics import Metrics
 from keycloak_bridge.outlets import Outlets
-from keycloak_bridge.provisioner import Provisioner
+from keycloak_bridge.provisioner import Provisioner, ProvisionPolicy
 from keycloak_bridge.second_look import SecondLook
-from keycloak_bridge.settings import InviteSettings, Settings
+from keycloak_bridge.settings import Settings
 from keycloak_bridge.sidecar import Stage
-from keycloak_bridge.stages import EventPolicy, InviteStage, ProvisionStage
+from keycloak_bridge.stages import EventPolicy, ProvisionStage
+from keycloak_bridge.verification import VerificationPolicy
 from keycloak_bridge.worker import WorkerOptions
 
 INVITE_GROUP_SUFFIX = "-invite"
@@ -74,7 +78,8 @@ class Assembly:
             FencedUserDirectory(self.directory, fence),
             invite,
             self.clock,
-            reserved=known.mapping.reserved,
+            policy=provision_policy(settings, known.mapping),
+            limits=self._limits(brake),
             locks=self.locks,
         )
         handler = ProvisionStage(
@@ -83,7 +88,7 @@ class Assembly:
             mapping=known.mapping,
             policy=EventPolicy(
                 frozenset(settings.events.ignore_types),
-                settings.events.tombstones == "ignore",
+                settings.events.tombstones,
                 settings.events.after_dead_letter,
             ),
             provisioner=SecondLook(provisioner, invite, self.clock),
@@ -108,9 +113,10 @@ class Assembly:
         handler = InviteStage(
             catalog=self.interpretation.catalog,
             inviter=inviter(
-                FencedUserDirectory(self.directory, fence), self.locks, settings.invite, self.clock
+                FencedUserDirectory(self.directory, fence), self.locks, settings, self.clock
             ),
             outlets=self._outlets("invite", group_id, brake, doubt),
+            limits=self._limits(brake),
         )
         return Stage(
             "invite",
@@ -143,6 +149,9 @@ class Assembly:
         brake = self.settings.brake
         return Brake(brake.in_a_row, brake.share, brake.window)
 
+    def _limits(self, brake: Brake) -> Limits:
+        return limits_of(self.settings, brake)
+
     def _doubt(self) -> Doubt:
         return Doubt(_REACH * self.settings.delivery.max_records)
 
@@ -174,15 +183,32 @@ class Assembly:
         return partial(KafkaEventSource, self.settings.kafka, topic=topic, group_id=group_id)
 
 
+def limits_of(settings: Settings, brake: Brake) -> Limits:
+    """Return the limits of these settings, which engage `brake`."""
+    return Limits(brake, {deed: getattr(settings.limits, deed.value) for deed in Deed})
+
+
+def provision_policy(settings: Settings, mapping: Mappings) -> ProvisionPolicy:
+    """Return how these settings guard the realm."""
+    verify = settings.verify
+    return ProvisionPolicy(
+        mapping.reserved,
+        VerificationPolicy(verify.mode, verify.share, verify.first),
+        settings.lifecycle.unknown_user_wait,
+    )
+
+
 def inviter(
-    directory: UserDirectory, locks: UserLocks, settings: InviteSettings, clock: Clock
+    directory: UserDirectory, locks: UserLocks, settings: Settings, clock: Clock
 ) -> Inviter:
     """Return the inviter that these settings ask for."""
+    invite = settings.invite
     return Inviter(
         directory,
         locks,
-        pace=Pace(settings.pace),
+        pace=Pace(invite.pace),
         clock=clock,
-        settle_s=settings.settle,
-        at_most_once=settings.delivery == "at-most-once",
+        settle_s=invite.settle,
+        at_most_once=invite.delivery == "at-most-once",
+        resend=settings.lifecycle.resend,
     )

@@ -1,27 +1,22 @@
-"""The composition root: the only module that builds concrete objects from settings."""
+"""The composition root: builds the whole bridge from settings."""
 
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from functools import partial
 
 from keycloak_bridge import __version__
-from keycloak_bridge.assembly import Assembly, inviter
+from keycloak_bridge.assembly import Assembly, inviter, limits_of, provision_policy
+from keycloak_bridge.connections import SystemClock, keycloak_admin
+from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.errors import (
     BrokerUnavailableError,
-    ConfigError,
-    KeycloakAuthError,
 )
-from keycloak_bridge.core.model import (
-    BOOKKEEPING_ATTRIBUTES,
-    Invitation,
-    Result,
-)
-from keycloak_bridge.core.ports import Acknowledgement, Clock
+from keycloak_bridge.core.mapped_targets import all_mapped_targets
+from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES, Invitation, Result
+from keycloak_bridge.core.ports import Acknowledgement
 from keycloak_bridge.core.retry import RetryPolicy
 from keycloak_bridge.core.status import Status
 from keycloak_bridge.core.user_locks import UserLocks
@@ -31,8 +26,6 @@ from keycloak_bridge.kafka_sink import KafkaMessageSink
 from keycloak_bridge.kafka_topics import TopicAdmin, TopicSpec, ensure_topics, wanted_topics
 from keycloak_bridge.keycloak_admin import KeycloakAdmin
 from keycloak_bridge.keycloak_check import Problem, check_access
-from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak_token import TokenSource
 from keycloak_bridge.keycloak_users import KeycloakUserDirectory
 from keycloak_bridge.letter_archive import KafkaLetterArchive
 from keycloak_bridge.logs import log_event
@@ -40,7 +33,7 @@ from keycloak_bridge.metrics import Metrics
 from keycloak_bridge.patience import wait_out
 from keycloak_bridge.provisioner import Provisioner, Trace, ignore
 from keycloak_bridge.realm_gate import RealmGate, refuse
-from keycloak_bridge.settings import Secret, Settings
+from keycloak_bridge.settings import Settings
 from keycloak_bridge.sidecar import STARTING, Stage, Surroundings, run_stages
 
 logger = logging.getLogger(__name__)
@@ -49,65 +42,17 @@ _PATIENCE_S = 60.0
 """How long a mail that is sent by hand may wait for the pace, besides the time in which an earlier one settles."""
 
 
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """Return the present as an aware datetime in UTC."""
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        """Return seconds that never run backwards."""
-        return time.monotonic()
-
-
-def keycloak_admin(settings: Settings, clock: Clock) -> KeycloakAdmin:
-    """Return the Admin REST client; connects on first use. Raises ConfigError for missing settings."""
-    keycloak = settings.keycloak
-    if not keycloak.realm:
-        raise ConfigError("keycloak.realm is not set", remedy="name the realm in [keycloak] realm")
-    if keycloak.client_secret is None:
-        raise ConfigError(
-            "keycloak.client_secret is not set",
-            remedy="set [keycloak] client_secret_file, or KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET",
-        )
-    http = KeycloakHttp(
-        KeycloakConnection(
-            url=keycloak.url,
-            realm=keycloak.realm,
-            connect_timeout_s=keycloak.connect_timeout,
-            read_timeout_s=keycloak.read_timeout,
-            pool_size=keycloak.pool_size,
-            ca_file=keycloak.ca_file,
-        )
-    )
-    return KeycloakAdmin(
-        http, TokenSource(http, keycloak.client_id, _reading(keycloak.client_secret), clock)
-    )
-
-
-def _reading(secret: Secret) -> Callable[[], str]:
-    """Return `reveal` for a running bridge: a file that is just being replaced is waited for."""
-
-    def reveal() -> str:
-        try:
-            return secret.reveal()
-        except ConfigError as error:
-            raise KeycloakAuthError(error.message, code=error.code, remedy=error.remedy) from error
-
-    return reveal
-
-
 def realm_problems(interpretation: Interpretation, admin: KeycloakAdmin) -> Sequence[Problem]:
     """Return what of the realm would make events fail or vanish; asks Keycloak."""
     names = (*interpretation.mapping.attribute_names, *BOOKKEEPING_ATTRIBUTES)
-    guarded = (interpretation.mapping.rules.external_id, *BOOKKEEPING_ATTRIBUTES)
+    guarded = (interpretation.mapping.external_id, *BOOKKEEPING_ATTRIBUTES)
     invite = interpretation.settings.invite
     return check_access(
         admin,
         names,
         guarded,
         invite_delivery=invite.delivery if invite.mode != "none" else None,
+        targets=all_mapped_targets(interpretation.mapping, interpretation.catalog),
     )
 
 
@@ -116,16 +61,18 @@ def direct_provisioner(
     *,
     trace: Trace = ignore,
     invited: Callable[[Result], None] = lambda _: None,
+    brake: Brake | None = None,
 ) -> Provisioner:
     """Return a provisioner that needs no Kafka: an invitation that is due is mailed at once.
 
-    `invited` hears of each mail's result, `trace` also of each pause (`waiting`) that a mail must keep.
+    `invited` hears of each mail's result, `trace` also of each pause (`waiting`) that a mail must keep. With `brake` the
+    limits of the settings hold, and engage it.
     """
     clock = SystemClock()
     settings = interpretation.settings
     directory = KeycloakUserDirectory(keycloak_admin(settings, clock), clock)
     locks = UserLocks()
-    mails = inviter(directory, locks, settings.invite, clock)
+    mails = inviter(directory, locks, settings, clock)
 
     def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
         outcome = wait_out(
@@ -140,7 +87,9 @@ def direct_provisioner(
         directory,
         invite,
         clock,
-        reserved=interpretation.mapping.reserved,
+        # nobody waits at the terminal for a user that may never appear
+        policy=replace(provision_policy(settings, interpretation.mapping), unknown_user_wait_s=0),
+        limits=None if brake is None else limits_of(settings, brake),
         locks=locks,
         trace=trace,
     )

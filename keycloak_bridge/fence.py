@@ -5,14 +5,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from keycloak_bridge.core.errors import PartitionRevokedError
-from keycloak_bridge.core.model import (
+from keycloak_bridge.core.desired import (
     FoundUser,
+    IdentityLink,
     InvitationTerms,
+    Lookup,
     MatchCriterion,
     UserRepresentation,
 )
-from keycloak_bridge.core.ports import UserDirectory
+from keycloak_bridge.core.errors import PartitionRevokedError
+from keycloak_bridge.core.ports import NOTHING_MORE, UserDirectory
 
 
 class Fence:
@@ -47,18 +49,26 @@ class FencedUserDirectory:
         self._fence = fence
 
     def find(
-        self, criteria: Sequence[MatchCriterion], *, groups: bool, realm_roles: bool
+        self, criteria: Sequence[MatchCriterion], lookup: Lookup = NOTHING_MORE
     ) -> FoundUser | None:
         """Return the user that the first successful criterion finds."""
-        return self._directory.find(criteria, groups=groups, realm_roles=realm_roles)
+        return self._directory.find(criteria, lookup)
+
+    def having(self, external_id: MatchCriterion) -> Sequence[UserRepresentation]:
+        """Return every user that carries this external id."""
+        return self._directory.having(external_id)
 
     def get(self, user_id: str) -> UserRepresentation | None:
         """Return the user with all attributes, or None."""
         return self._directory.get(user_id)
 
-    def missing_groups(self, paths: Sequence[str]) -> tuple[str, ...]:
-        """Return those paths that name no group of the realm."""
-        return self._directory.missing_groups(paths)
+    def missing(self, kind: str, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those groups or organizations that the realm does not have."""
+        return self._directory.missing(kind, names)
+
+    def identity_owner(self, alias: str, user_id: str) -> str | None:
+        """Return the Keycloak id of the user that is linked to this account, or None."""
+        return self._directory.identity_owner(alias, user_id)
 
     def has_credentials(self, user_id: str) -> bool:
         """Say whether the user has set a password already."""
@@ -82,15 +92,40 @@ class FencedUserDirectory:
         self._fence.check()
         self._directory.update(user_id, representation)
 
-    def join_group(self, user_id: str, path: str) -> None:
-        """Make the user a member."""
+    def delete(self, user_id: str) -> None:
+        """Remove the user for good."""
         self._fence.check()
-        self._directory.join_group(user_id, path)
+        self._directory.delete(user_id)
 
-    def grant_realm_roles(self, user_id: str, names: Sequence[str]) -> None:
-        """Map the roles."""
+    def join(self, user_id: str, kind: str, names: Sequence[str]) -> None:
+        """Make the user a member of these, or give it these roles."""
         self._fence.check()
-        self._directory.grant_realm_roles(user_id, names)
+        self._directory.join(user_id, kind, names)
+
+    def leave(self, user_id: str, kind: str, names: Sequence[str]) -> None:
+        """Undo `join`."""
+        self._fence.check()
+        self._directory.leave(user_id, kind, names)
+
+    def create_group(self, path: str) -> None:
+        """Create the group and those above it."""
+        self._fence.check()
+        self._directory.create_group(path)
+
+    def link_identity(self, user_id: str, link: IdentityLink) -> None:
+        """Link the user to its account."""
+        self._fence.check()
+        self._directory.link_identity(user_id, link)
+
+    def unlink_identity(self, user_id: str, alias: str) -> None:
+        """Take the link away."""
+        self._fence.check()
+        self._directory.unlink_identity(user_id, alias)
+
+    def end_sessions(self, user_id: str) -> None:
+        """Log the user out everywhere."""
+        self._fence.check()
+        self._directory.end_sessions(user_id)
 
     def execute_actions_email(self, user_id: str, terms: InvitationTerms) -> None:
         """Have Keycloak mail the link."""

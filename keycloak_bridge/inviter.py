@@ -7,35 +7,39 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from keycloak_bridge.core.desired import UserRepresentation
 from keycloak_bridge.core.errors import (
     BridgeError,
     HoldError,
-    KeycloakAuthError,
     KeycloakConflictError,
     KeycloakNotFoundError,
     KeycloakRejectedError,
-    KeycloakUnavailableError,
-    MailDeliveryError,
 )
-from keycloak_bridge.core.model import Invitation, Outcome, Result, UserRepresentation
+from keycloak_bridge.core.invitation_rules import (
+    ALREADY_INVITED,
+    LINK_STILL_VALID,
+    SUPERSEDED,
+    Settlement,
+)
+from keycloak_bridge.core.model import Invitation, Outcome, Result
 from keycloak_bridge.core.pace import Pace
-from keycloak_bridge.core.plan import (
-    invitation_marker_sending,
-    invitation_marker_sent,
-    invitation_state,
-    with_invitation_sending,
-    with_invitation_sent,
-)
 from keycloak_bridge.core.ports import Clock, UserDirectory
 from keycloak_bridge.core.user_locks import UserLocks
-from keycloak_bridge.keycloak_rejections import EXECUTE_ACTIONS_EMAIL
+from keycloak_bridge.invitation_marker import InvitationMarker
 from keycloak_bridge.logs import log_event
-from keycloak_bridge.mail_memory import DOUBTS, Attempt, Fate, MailKey, MailMemory
+from keycloak_bridge.mail_inquiry import MailInquiry
+from keycloak_bridge.mail_memory import (
+    DOUBTS,
+    Attempt,
+    Fate,
+    MailKey,
+    MailMemory,
+    may_have_mailed,
+)
 
 logger = logging.getLogger(__name__)
 
 _REFUSALS = (KeycloakNotFoundError, KeycloakConflictError, KeycloakRejectedError)
-_UNREACHABLE = "keycloak-unreachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,14 @@ class InviteOutcome:
 
     result: Result
     mailed: bool
+
+
+class _SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
 
 
 class _Token:
@@ -62,7 +74,8 @@ class Inviter:
     ask Keycloak. To ask before each mail would cost more with every mail: Keycloak reads all admin events since then.
     Safe to share between threads as long as none has the same invitation as another. `settle_s` is how long a mail that got
     no answer may still be on its way. `at_most_once` decides where neither Keycloak's admin events nor this process
-    know whether a mail went out: then no mail rather than perhaps a second one.
+    know whether a mail went out: then no mail rather than perhaps a second one. `resend` says whether a user whose last
+    link is still alive gets another one: `always`, or `when-expired`; a link to verify a changed address is not asked.
     """
 
     def __init__(
@@ -74,11 +87,15 @@ class Inviter:
         clock: Clock | None = None,
         settle_s: float = 0.0,
         at_most_once: bool = False,
+        resend: str = "when-expired",
     ) -> None:
         self._directory = directory
-        self._locks = locks or UserLocks()
         self._pace = pace or Pace(None)
-        self._now_s = clock.monotonic if clock is not None else time.monotonic
+        self._clock = clock or _SystemClock()
+        self._now_s = self._clock.monotonic
+        self._marker = InvitationMarker(directory, locks or UserLocks(), self._clock)
+        minds_links = resend != "always"
+        self._inquiry = MailInquiry(directory, self._clock, minds_links=minds_links)
         self._settle_s = settle_s
         self._at_most_once = at_most_once
         self._memory = MailMemory()
@@ -92,7 +109,7 @@ class Inviter:
         key = (invitation.keycloak_id, invitation.event_id)
         last = self._memory.recall(key)
         if last is not None and last.fate is Fate.SENT:
-            return self._settled(invitation, None)
+            return self._settled(invitation, Settlement.MAILED)
         self._hold_while_in_doubt(last)
         with self._token() as token:
             try:
@@ -103,39 +120,58 @@ class Inviter:
     def confirm(self, invitation: Invitation) -> InviteOutcome:
         """Mark the user where Keycloak recorded the mail; mail nobody, since that was asked of somebody before."""
         user = self._directory.get(invitation.keycloak_id)
-        reason = self._why_not(invitation, user)
-        if user is None or reason is not None:
-            return self._skipped(invitation, reason or "user-not-found")
-        if self._recorded(invitation, user):
-            return self._settled(invitation, "already-invited")
+        if user is None:
+            return self._skipped(invitation, "user-not-found")
+        reason = self._inquiry.why_not(invitation, user)
+        if reason is not None:
+            return self._skipped(invitation, reason)
+        if self._inquiry.recorded(invitation, user):
+            return self._settled(invitation, Settlement.RECORDED, ALREADY_INVITED)
         return self._skipped(invitation, "not-mailed")
 
     def _invite(
         self, invitation: Invitation, key: MailKey, last: Attempt | None, token: _Token
     ) -> InviteOutcome:
         user = self._directory.get(invitation.keycloak_id)
-        reason = self._why_not(invitation, user)
-        if user is None or reason is not None:
-            return self._skipped(invitation, reason or "user-not-found")
-        announced = invitation_state(user) == invitation_marker_sending(invitation.event_id)
-        if announced and last is None:
+        if user is None:
+            return self._skipped(invitation, "user-not-found")
+        reason = self._inquiry.why_not(invitation, user)
+        if reason == LINK_STILL_VALID:
+            return self._settled(invitation, Settlement.KEPT, reason)
+        if reason is not None:
+            return self._skipped(invitation, reason)
+        may_be_out = self._inquiry.may_be_out(invitation, user)
+        if last is None and may_be_out:
             # who announced it may be sending it right now, or have died in the middle
             last = self._remember(key, Fate.ANNOUNCED)
             self._hold_while_in_doubt(last)
-        if last is not None and last.fate in DOUBTS:
-            recorded = self._recorded(invitation, user)
-            if recorded:
-                # nobody has been told of our own mail
-                own = last.fate is Fate.IN_DOUBT
-                return self._settled(invitation, None if own else "already-invited")
-            if recorded is None and self._at_most_once:
-                return self._settled(invitation, "maybe-invited")
-            if recorded is None:
-                _log_repetition(invitation)
-        if not announced:
-            self._announce(invitation, key, last)
+        if last is not None and (
+            last.fate is Fate.IN_DOUBT or (may_be_out and last.fate in DOUBTS)
+        ):
+            settled = self._settled_doubt(invitation, user, last)
+            if settled is not None:
+                return settled
+        if not self._announce(invitation, key, last):
+            return self._skipped(invitation, SUPERSEDED)
         self._mail(invitation, key, token)
-        return self._settled(invitation, None, mailed=True)
+        return self._settled(invitation, Settlement.MAILED, mailed=True)
+
+    def _settled_doubt(
+        self, invitation: Invitation, user: UserRepresentation, last: Attempt
+    ) -> InviteOutcome | None:
+        """Ask Keycloak about a mail in doubt; None where it goes out now."""
+        recorded = self._inquiry.recorded(invitation, user)
+        if recorded:
+            if last.fate is Fate.IN_DOUBT:  # nobody has been told of our own mail
+                return self._settled(invitation, Settlement.MAILED)
+            if self._inquiry.may_be_joined(invitation, user):
+                return self._settled(invitation, Settlement.KEPT, LINK_STILL_VALID)
+            return self._settled(invitation, Settlement.RECORDED, ALREADY_INVITED)
+        if recorded is None and self._at_most_once:
+            return self._settled(invitation, Settlement.UNKNOWN, "maybe-invited")
+        if recorded is None:
+            _log_repetition(invitation)
+        return None
 
     def _hold_while_in_doubt(self, last: Attempt | None) -> None:
         if last is None or last.fate not in DOUBTS:
@@ -160,44 +196,18 @@ class Inviter:
             if not token.spent:
                 self._pace.give_back()
 
-    def _why_not(self, invitation: Invitation, user: UserRepresentation | None) -> str | None:
-        """Return the code of the reason against a mail, None where it is due."""
-        if user is None:
-            return "user-not-found"
-        if not user.get("enabled", False):
-            return "user-disabled"
-        if not user.get("email"):
-            return "no-email"
-        if invitation_state(user) == invitation_marker_sent(invitation.event_id):
-            return "already-invited"
-        if self._directory.has_credentials(invitation.keycloak_id):
-            return "has-credentials"
-        return None
-
-    def _recorded(self, invitation: Invitation, user: UserRepresentation) -> bool | None:
-        """Say whether Keycloak recorded a mail to the user; None where it cannot be asked."""
-        if not self._directory.can_look_up_mails():
-            return None
-        created_ms = user.get("createdTimestamp")
-        since = None if created_ms is None else datetime.fromtimestamp(created_ms / 1000, UTC)
-        try:
-            return self._directory.mail_recorded(invitation.keycloak_id, since)
-        except KeycloakAuthError as error:
-            if error.status == 403:  # the role was taken away just now
-                return None
-            raise
-
-    def _announce(self, invitation: Invitation, key: MailKey, last: Attempt | None) -> None:
-        """Mark the user before the mail, for whoever comes after a crash."""
+    def _announce(self, invitation: Invitation, key: MailKey, last: Attempt | None) -> bool:
+        """Mark the user before the mail, for whoever comes after a crash; False where a later event's mail is due."""
         if last is None:
             # this write may take effect unanswered: the mark must not be mistaken for a mail then
             self._remember(key, Fate.NOT_SENT)
         try:
-            self._mark(invitation, sent=False)
+            return self._marker.announce(invitation)
         except (KeycloakConflictError, KeycloakRejectedError) as error:
             if self._at_most_once:
                 raise
             _log_unmarked(invitation, error)
+            return True
 
     def _mail(self, invitation: Invitation, key: MailKey, token: _Token) -> None:
         fate = Fate.IN_DOUBT
@@ -205,7 +215,7 @@ class Inviter:
             self._directory.execute_actions_email(invitation.keycloak_id, invitation.terms)
             fate = Fate.SENT
         except BridgeError as error:
-            if not _may_have_mailed(error):
+            if not may_have_mailed(error):
                 fate = Fate.NOT_SENT
             raise
         finally:
@@ -213,11 +223,16 @@ class Inviter:
             self._remember(key, fate)
 
     def _settled(
-        self, invitation: Invitation, reason: str | None, *, mailed: bool = False
+        self,
+        invitation: Invitation,
+        settlement: Settlement,
+        reason: str | None = None,
+        *,
+        mailed: bool = False,
     ) -> InviteOutcome:
-        """Mark the user as mailed, which no refusal can change, and tell: skipped for `reason`, else invited."""
+        """Mark the user so that no mail follows, which no refusal can change, and tell: skipped for `reason`, else invited."""
         try:
-            self._mark(invitation, sent=True)
+            self._marker.settle(invitation, settlement)
         except _REFUSALS as error:
             _log_unmarked(invitation, error)
         if reason is not None:
@@ -236,30 +251,6 @@ class Inviter:
 
     def _forget(self, invitation: Invitation) -> None:
         self._memory.forget((invitation.keycloak_id, invitation.event_id))
-
-    def _mark(self, invitation: Invitation, *, sent: bool) -> None:
-        # read again: the provision stage or an administrator may have written meanwhile
-        with self._locks.of(invitation.user_id):
-            user = self._directory.get(invitation.keycloak_id)
-            if user is None:
-                raise KeycloakNotFoundError("the user is gone", code="user-not-found")
-            marked = with_invitation_sent if sent else with_invitation_sending
-            self._directory.update(invitation.keycloak_id, marked(user, invitation.event_id))
-
-
-def _may_have_mailed(error: BridgeError) -> bool:
-    """Say whether the mail may be out although the call for it failed.
-
-    Keycloak's own word that it could not hand the mail over counts, and so does every refusal; an answer that got lost or
-    that something in front of Keycloak made up says nothing.
-    """
-    if not isinstance(error, KeycloakUnavailableError) or isinstance(error, MailDeliveryError):
-        return False
-    if error.path not in (None, EXECUTE_ACTIONS_EMAIL):
-        return False  # it was a call for a token, or about a mail that was refused
-    if error.status is None:
-        return error.code != _UNREACHABLE
-    return error.status >= 500 or 200 <= error.status < 300
 
 
 def _log_unmarked(invitation: Invitation, error: BridgeError) -> None:

@@ -26,6 +26,18 @@ _NO_REALM = frozenset(
 _TOO_LARGE = frozenset({413, 414, 431})  # a proxy's word counts: the same request would fail again
 _BUSY = frozenset({408, 425, 429})
 
+_NO_ORGANIZATIONS = "Organizations not enabled for this realm."
+
+_ROLES_NEEDED = (
+    ("/organizations", "manage-organizations"),
+    ("/clients", "view-clients"),
+    ("/users/{id}/role-mappings/clients", "view-clients"),
+    ("/events", "view-events"),
+    ("/admin-events", "view-events"),
+    ("", "manage-users, view-users and query-users"),
+)
+"""The beginning of a path, and the roles of realm-management that it takes."""
+
 _CONFLICTS = {
     "User exists with same username": Violation(
         "/user/username", "unique", "another user of the realm holds it"
@@ -59,6 +71,8 @@ def error_for(
     foreign = body is None and not (empty and status != 404) and status not in _TOO_LARGE
     if status < 400 or foreign:
         return not_keycloak(call, status)
+    if said == _NO_ORGANIZATIONS:
+        return organizations_disabled(call, status)
     if status == 404:
         return KeycloakNotFoundError(
             f"Keycloak has nothing at {call} (404): it is gone", **where(call, status)
@@ -66,7 +80,7 @@ def error_for(
     if status == 409:
         violation = _CONFLICTS.get(said)
         return KeycloakConflictError(
-            f"another user of the realm holds the username or e-mail ({call}: 409)",
+            f"{_taken(call)} ({call}: 409)",
             violations=[violation] if violation else (),
             **where(call, status),
         )
@@ -101,6 +115,17 @@ def realm_not_found(call: Call) -> KeycloakAuthError:
         code="realm-not-found",
         remedy="check [keycloak] realm, and that url has Keycloak's path (such as /auth) if it has one",
         **where(call, 404),
+    )
+
+
+def organizations_disabled(call: Call, status: int) -> KeycloakAuthError:
+    """Return the error for a realm in which organizations are switched off."""
+    return KeycloakAuthError(
+        f"the realm has organizations switched off ({call}: {status})",
+        code="organizations-disabled",
+        remedy="switch Organizations on in the realm settings, or take [user.organizations] out of the "
+        "mapping",
+        **where(call, status),
     )
 
 
@@ -142,10 +167,20 @@ def _refused(call: Call, status: int) -> KeycloakAuthError:
     return KeycloakAuthError(
         f"the service account may not {call} (403)",
         code="keycloak-forbidden",
-        remedy="give the client's service account the realm-management roles manage-users, view-users "
-        "and query-users",
+        remedy=f"give the client's service account the realm-management roles {_roles_needed(call)}; "
+        "with full scope off, let them into the client's scope too",
         **where(call, status),
     )
+
+
+def _taken(call: Call) -> str:
+    if call.path in ("/users", "/users/{id}"):
+        return "another user of the realm holds the username or e-mail"
+    return "it is there already"
+
+
+def _roles_needed(call: Call) -> str:
+    return next(roles for begin, roles in _ROLES_NEEDED if call.path.startswith(begin))
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

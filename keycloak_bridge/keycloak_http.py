@@ -102,12 +102,15 @@ class KeycloakHttp:
         params: Mapping[str, str | int] | None = None,
         form: Mapping[str, str] | None = None,
         json: object = None,
+        host: str | None = None,
     ) -> requests.Response:
         """Return the answer, whatever its status, with its whole body read.
 
-        Raises KeycloakUnavailableError, or ConfigError for a url that cannot be called.
+        `host` is another name to call Keycloak by than that of `url`. Raises KeycloakUnavailableError, or ConfigError for a url that cannot be called.
         """
-        headers = {"Authorization": f"Bearer {token}"} if token else None
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if host is not None:
+            headers["Host"] = host
         try:
             return self._session.request(
                 call.method,

@@ -1,7 +1,9 @@
 """The mails that Keycloak really sent, as its admin events hold them."""
 
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from keycloak_bridge.core.errors import KeycloakAuthError, KeycloakError
 from keycloak_bridge.core.ports import Clock
@@ -11,6 +13,7 @@ USABLE_TTL_S = 60.0
 """How long it is believed that the ledger can or cannot be used: the role may be given while the bridge runs."""
 
 _SLACK = timedelta(days=1)
+_CLOCKS_DIFFER = timedelta(seconds=60)
 _FEW = 20
 
 
@@ -36,6 +39,9 @@ class MailLedger:
     def recorded(self, user_id: str, since: datetime | None) -> bool:
         """Say whether a link mailed to the user is on record; see the port.
 
+        `since` may be the bridge's time while the record is in Keycloak's: what is up to a minute older counts as well.
+        Rather an earlier mail is taken for this one than this one for none.
+
         Keycloak has no index for paths and reads all admin events of the time asked for, hence `since`.
         """
         path = f"users/{user_id}/execute-actions-email"
@@ -55,11 +61,18 @@ class MailLedger:
                 self._believe(False)
             raise
         # Keycloak's comparison knows wildcards
-        return any(event.get("resourcePath") == path for event in events)
+        return any(event.get("resourcePath") == path and _counts(event, since) for event in events)
 
     def _believe(self, usable: bool) -> None:
         with self._lock:
             self._known = (self._clock.monotonic(), usable)
+
+
+def _counts(event: Mapping[str, Any], since: datetime | None) -> bool:
+    time_ms = event.get("time")
+    if since is None or not isinstance(time_ms, int):
+        return True
+    return time_ms >= (since - _CLOCKS_DIFFER).timestamp() * 1000
 
 
 def can_look_up_mails(admin: KeycloakAdmin) -> bool:

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from keycloak_bridge.core.desired import InvitationTerms
 from keycloak_bridge.core.errors import (
     ConflictError,
     KeycloakNotFoundError,
     KeycloakRejectedError,
     Violation,
 )
-from keycloak_bridge.core.model import InvitationTerms
 
 EXECUTE_ACTIONS_EMAIL = "/users/{id}/execute-actions-email"
 
@@ -156,12 +156,61 @@ def group_not_found(path: str) -> KeycloakNotFoundError:
     )
 
 
-def role_not_found(names: Sequence[str]) -> KeycloakNotFoundError:
-    """Return the error for roles that are not in the realm, or that the service account may not map."""
+def role_not_found(names: Sequence[str], client_id: str | None = None) -> KeycloakNotFoundError:
+    """Return the error for roles that are not there, or that the service account may not map."""
+    owner, kind = (
+        ("the realm", "realm role") if client_id is None else (f"client {client_id}", "role")
+    )
     return KeycloakNotFoundError(
-        f"the realm has no role {', '.join(names)}",
+        f"{owner} has no role {', '.join(names)}",
         code="role-not-found",
-        remedy="create the realm role in Keycloak or correct the mapping; then replay the event",
+        remedy=f"create the {kind} in Keycloak or correct the mapping; then replay the event",
+    )
+
+
+def client_not_found(client_id: str) -> KeycloakNotFoundError:
+    """Return the error for a client whose roles were asked for."""
+    return KeycloakNotFoundError(
+        f"the realm has no client {client_id}",
+        code="client-not-found",
+        remedy="create the client in Keycloak or correct the mapping; then replay the event",
+    )
+
+
+def organization_not_found(alias: str) -> KeycloakNotFoundError:
+    """Return the error for an alias without an organization."""
+    return KeycloakNotFoundError(
+        f"the realm has no organization {alias}",
+        code="organization-not-found",
+        remedy="create the organization in Keycloak or correct the mapping (it wants the alias, not the "
+        "name); then replay the event",
+    )
+
+
+def owned_by_organization(alias: str) -> KeycloakRejectedError:
+    """Return the error for a member that leaving the organization would delete."""
+    return KeycloakRejectedError(
+        f"organization {alias} owns the user's account: leaving it would delete the user",
+        code="managed-member",
+        remedy="take the organization out of the mapping's `allow`, or remove the user in Keycloak",
+    )
+
+
+def identity_provider_not_found(alias: str) -> KeycloakNotFoundError:
+    """Return the error for an alias without an identity provider."""
+    return KeycloakNotFoundError(
+        f"the realm has no identity provider {alias}",
+        code="identity-provider-not-found",
+        remedy="create the identity provider in Keycloak or correct the mapping; then replay the event",
+    )
+
+
+def identity_shared(alias: str) -> ConflictError:
+    """Return the error for an account that several users are linked to."""
+    return ConflictError(
+        f"several users of the realm are linked to the same account at {alias}",
+        code="identity-taken",
+        remedy="leave the link to one of them in Keycloak, then replay the event",
     )
 
 

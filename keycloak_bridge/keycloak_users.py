@@ -1,40 +1,38 @@
 """The port UserDirectory on Keycloak's Admin REST API."""
 
-import threading
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import cast
 
+from keycloak_bridge.core.desired import (
+    FoundUser,
+    IdentityLink,
+    InvitationTerms,
+    Lookup,
+    MatchCriterion,
+    UserRepresentation,
+)
 from keycloak_bridge.core.errors import (
     KeycloakNotFoundError,
     KeycloakRejectedError,
     KeycloakUnavailableError,
 )
-from keycloak_bridge.core.model import (
-    FoundUser,
-    InvitationTerms,
-    MatchCriterion,
-    UserRepresentation,
-)
-from keycloak_bridge.core.ports import Clock
+from keycloak_bridge.core.ports import NOTHING_MORE, Clock
 from keycloak_bridge.keycloak_admin import KeycloakAdmin
+from keycloak_bridge.keycloak_identities import Identities
 from keycloak_bridge.keycloak_ledger import MailLedger
+from keycloak_bridge.keycloak_memberships import AllMemberships
 from keycloak_bridge.keycloak_rejections import (
     ambiguous,
-    group_not_found,
     mail_refusal,
     normal_path,
     refuse_unusable,
-    role_not_found,
     unsearchable,
 )
 
-CACHE_TTL_S = 60.0
-
 _ATTRIBUTE_PREFIX = "attributes."
 _COMPUTED = ("access", "userProfileMetadata")
-
-_Value = TypeVar("_Value")
 
 
 class KeycloakUserDirectory:
@@ -42,12 +40,12 @@ class KeycloakUserDirectory:
 
     def __init__(self, admin: KeycloakAdmin, clock: Clock) -> None:
         self._admin = admin
-        self._group_ids = _Cache[str](clock)
-        self._roles = _Cache[dict[str, Any]](clock)
+        self._memberships = AllMemberships(admin, clock)
+        self._identities = Identities(admin, clock)
         self._ledger = MailLedger(admin, clock)
 
     def find(
-        self, criteria: Sequence[MatchCriterion], *, groups: bool, realm_roles: bool
+        self, criteria: Sequence[MatchCriterion], lookup: Lookup = NOTHING_MORE
     ) -> FoundUser | None:
         """Return the user that the first successful criterion finds; see the port.
 
@@ -58,8 +56,17 @@ class KeycloakUserDirectory:
             if len(matches) > 1:
                 raise ambiguous(criterion.target, len(matches))
             if matches:
-                return self._found(matches[0], criterion.target, groups, realm_roles)
+                return self._found(matches[0], criterion.target, lookup)
         return None
+
+    def having(self, external_id: MatchCriterion) -> Sequence[UserRepresentation]:
+        """Return every user that carries this external id; see the port.
+
+        Raises KeycloakRejectedError (`unsearchable-value`) for one that Keycloak cannot be asked for.
+        """
+        if not external_id.value:
+            return ()
+        return tuple(_stored(user) for user in self._matches(external_id))
 
     def get(self, user_id: str) -> UserRepresentation | None:
         """Return the user with all attributes, or None."""
@@ -68,9 +75,9 @@ class KeycloakUserDirectory:
         except KeycloakNotFoundError:
             return None
 
-    def missing_groups(self, paths: Sequence[str]) -> tuple[str, ...]:
-        """Return those paths, with or without leading slash, that name no group of the realm."""
-        return tuple(path for path in paths if self._group_id(path) is None)
+    def missing(self, kind: str, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those groups or organizations that the realm does not have, as they were given; none for roles."""
+        return self._memberships.kind(kind).missing(names)
 
     def create(self, representation: UserRepresentation) -> str:
         """Create the user and return its Keycloak id; see the port.
@@ -85,38 +92,55 @@ class KeycloakUserDirectory:
         except KeycloakUnavailableError:
             # a group that was deleted meanwhile shows as a bare 500: look afresh before the next attempt
             for path in groups:
-                self._group_ids.forget(path)
+                self._memberships.groups.forget(path)
             raise
 
     def update(self, user_id: str, representation: UserRepresentation) -> None:
         """Replace the user by `representation`; see the port."""
         self._admin.update_user(user_id, representation)
 
-    def join_group(self, user_id: str, path: str) -> None:
-        """Make the user a member; harmless when it is one. Raises KeycloakNotFoundError."""
-        group_id = self._group_id(path)
-        if group_id is None:
-            raise group_not_found(path)
-        try:
-            self._admin.join_group(user_id, group_id)
-        except KeycloakNotFoundError:
-            self._group_ids.forget(normal_path(path))
-            raise
+    def delete(self, user_id: str) -> None:
+        """Remove the user for good; harmless when it is gone."""
+        with contextlib.suppress(KeycloakNotFoundError):
+            self._admin.delete_user(user_id)
 
-    def grant_realm_roles(self, user_id: str, names: Sequence[str]) -> None:
-        """Map the roles; harmless when they are mapped. Raises KeycloakNotFoundError naming what is missing."""
-        known = {name: self._roles.get(name) for name in names}
-        if None in known.values():
-            known |= self._look_up_roles(user_id, names)
-        roles = [role for role in known.values() if role is not None]
-        if not roles:
-            return
-        try:
-            self._admin.grant_realm_roles(user_id, roles)
-        except KeycloakNotFoundError:
-            for name in known:
-                self._roles.forget(name)
-            raise
+    def join(self, user_id: str, kind: str, names: Sequence[str]) -> None:
+        """Make the user a member of these, or give it these roles; see the port."""
+        self._memberships.kind(kind).join(user_id, names)
+
+    def leave(self, user_id: str, kind: str, names: Sequence[str]) -> None:
+        """Undo `join`; see the port.
+
+        Raises KeycloakRejectedError (`managed-member`) where an organization owns the user's account.
+        """
+        self._memberships.kind(kind).leave(user_id, names)
+
+    def create_group(self, path: str) -> None:
+        """Create the group and those above it; see the port. Raises KeycloakNotFoundError for what can be no group."""
+        self._memberships.groups.create(path)
+
+    def identity_owner(self, alias: str, user_id: str) -> str | None:
+        """Return the Keycloak id of the user that is linked to this account; see the port.
+
+        Raises ConflictError (`identity-taken`) where several are.
+        """
+        return self._identities.owner(alias, user_id)
+
+    def link_identity(self, user_id: str, link: IdentityLink) -> None:
+        """Link the user to its account; see the port."""
+        self._identities.link(user_id, link)
+
+    def unlink_identity(self, user_id: str, alias: str) -> None:
+        """Take the link away; harmless when there is none."""
+        self._identities.unlink(user_id, alias)
+
+    def end_sessions(self, user_id: str) -> None:
+        """Log the user out everywhere; harmless when it is nowhere logged in, or gone.
+
+        Offline sessions stay; Keycloak refreshes none of a disabled user.
+        """
+        with contextlib.suppress(KeycloakNotFoundError):
+            self._admin.log_out(user_id)
 
     def has_credentials(self, user_id: str) -> bool:
         """Say whether the user can already prove who it is: by a password, a passkey, or anything else."""
@@ -168,48 +192,17 @@ class KeycloakUserDirectory:
             raise unsearchable(f"/user/attributes/{name}") from error
         return [user for user in users if value in user.get("attributes", {}).get(name, [])]
 
-    def _found(
-        self, user: UserRepresentation, target: str, groups: bool, realm_roles: bool
-    ) -> FoundUser:
+    def _found(self, user: UserRepresentation, target: str, lookup: Lookup) -> FoundUser:
         user_id = user["id"]
-        paths = [group["path"] for group in self._admin.user_groups(user_id)] if groups else ()
-        roles = self._admin.mapped_realm_roles(user_id) if realm_roles else ()
+        kinds = sorted(lookup.memberships)
         return FoundUser(
             user_id,
             _stored(user),
             matched_by=target,
-            groups=frozenset(paths),
-            realm_roles=frozenset(role["name"] for role in roles),
+            memberships={kind: self._memberships.kind(kind).of(user_id) for kind in kinds},
+            identities=self._identities.of(user_id) if lookup.identities else (),
+            sessions=len(self._admin.sessions(user_id)) if lookup.sessions else 0,
         )
-
-    def _group_id(self, path: str) -> str | None:
-        wanted = normal_path(path)
-        cached = self._group_ids.get(wanted)
-        if cached is not None:
-            return cached
-        try:
-            group = self._admin.group_by_path(wanted)
-        except KeycloakNotFoundError:
-            return None  # not remembered: an administrator is probably about to create it
-        if group.get("path") != wanted:
-            return None
-        group_id = str(group["id"])
-        self._group_ids.put(wanted, group_id)
-        return group_id
-
-    def _look_up_roles(
-        self, user_id: str, names: Sequence[str]
-    ) -> dict[str, dict[str, Any] | None]:
-        """Find roles among those that the user could get: `/roles` would need a role more than manage-users."""
-        for role in self._admin.available_realm_roles(user_id):
-            self._roles.put(str(role["name"]), role)
-        known = {name: self._roles.get(name) for name in names}
-        if None in known.values():
-            mapped = {role["name"] for role in self._admin.mapped_realm_roles(user_id)}
-            missing = [name for name, role in known.items() if role is None and name not in mapped]
-            if missing:
-                raise role_not_found(missing)
-        return known
 
     def _mail_refusal(self, user_id: str, error: KeycloakRejectedError) -> KeycloakRejectedError:
         """Tell from the user what Keycloak's wording may tell differently one day."""
@@ -233,30 +226,3 @@ def _sendable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-class _Cache(Generic[_Value]):
-    """Remembers values for a minute. Safe to share between threads."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._entries: dict[str, tuple[float, _Value]] = {}
-
-    def get(self, key: str) -> _Value | None:
-        """Return the value, unless it is too old."""
-        with self._lock:
-            entry = self._entries.get(key)
-        if entry is None or self._clock.monotonic() - entry[0] >= CACHE_TTL_S:
-            return None
-        return entry[1]
-
-    def put(self, key: str, value: _Value) -> None:
-        """Remember `value` from now on."""
-        with self._lock:
-            self._entries[key] = (self._clock.monotonic(), value)
-
-    def forget(self, key: str) -> None:
-        """Make the next `get` find nothing."""
-        with self._lock:
-            self._entries.pop(key, None)

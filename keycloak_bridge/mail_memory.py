@@ -5,10 +5,19 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from enum import StrEnum
 
+from keycloak_bridge.core.errors import (
+    BridgeError,
+    KeycloakUnavailableError,
+    MailDeliveryError,
+)
+from keycloak_bridge.keycloak_rejections import EXECUTE_ACTIONS_EMAIL
+
 MailKey = tuple[str, str]
 """The Keycloak id of a user, and the event that caused the invitation."""
 
 CAPACITY = 10_000
+
+_UNREACHABLE = "keycloak-unreachable"
 
 
 class Fate(StrEnum):
@@ -62,3 +71,18 @@ class MailMemory:
         """Forget an invitation that is settled."""
         with self._lock:
             self._attempts.pop(key, None)
+
+
+def may_have_mailed(error: BridgeError) -> bool:
+    """Say whether the mail may be out although the call for it failed.
+
+    Keycloak's own word that it could not hand the mail over counts, and so does every refusal; an answer that got lost or
+    that something in front of Keycloak made up says nothing.
+    """
+    if not isinstance(error, KeycloakUnavailableError) or isinstance(error, MailDeliveryError):
+        return False
+    if error.path not in (None, EXECUTE_ACTIONS_EMAIL):
+        return False  # it was a call for a token, or about a mail that was refused
+    if error.status is None:
+        return error.code != _UNREACHABLE
+    return error.status >= 500 or 200 <= error.status < 300

@@ -70,7 +70,7 @@ class Outlets:
             result,
             topic=self.results_topic,
             time=self.clock.now(),
-            position=f"{record.topic}/{record.partition}/{record.offset}",
+            origin=record,
         )
         return self.sink.publish(message)
 

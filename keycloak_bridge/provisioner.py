@@ -1,46 +1,46 @@
 """Bring one user to the desired state through ports: find, plan, apply."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from keycloak_bridge.core.bookkeeping import is_being_invited, mail_begun, with_mark_of
+from keycloak_bridge.applier import Applier
+from keycloak_bridge.core.bookkeeping import is_being_invited, mail_begun
+from keycloak_bridge.core.desired import (
+    DesiredUser,
+    FoundUser,
+    LinkPolicy,
+    MatchCriterion,
+    OutOfScope,
+    UnknownUser,
+)
 from keycloak_bridge.core.errors import (
     BridgeError,
     ConflictError,
     Disposition,
+    HoldError,
     KeycloakConflictError,
     KeycloakNotFoundError,
-    MappingError,
-    Violation,
+    UnknownUserError,
 )
-from keycloak_bridge.core.model import (
-    CreateUser,
-    DesiredUser,
-    FoundUser,
-    GrantRealmRoles,
-    Invitation,
-    JoinGroups,
-    LinkPolicy,
-    MatchCriterion,
-    Operation,
-    Outcome,
-    OutOfScope,
-    Plan,
-    RequestInvitation,
-    Result,
-    UpdateUser,
-    UserEvent,
-    UserRepresentation,
-)
+from keycloak_bridge.core.first_seen import FirstSeen
+from keycloak_bridge.core.limits import Limits, deeds_of
+from keycloak_bridge.core.model import Invitation, Purpose, Result, UserEvent
+from keycloak_bridge.core.operations import CreateUser, Plan, RequestInvitation, UpdateUser
+from keycloak_bridge.core.outcomes import result_of, skipped
 from keycloak_bridge.core.plan import plan_user
 from keycloak_bridge.core.ports import Acknowledgement, Clock, UserDirectory
 from keycloak_bridge.core.user_locks import UserLocks
+from keycloak_bridge.uniqueness import Uniqueness
+from keycloak_bridge.verification import Verification, VerificationPolicy
 
 Invite = Callable[[Invitation], Sequence[Acknowledgement]]
 """Hands an invitation that is due to the invite stage."""
 
 Trace = Callable[[str, object], None]
 """Hears of each step (`found`, `planned`, `done`) and what it brought; for `apply` and tests."""
+
+_LOOK_AGAIN_S = 2.0
+"""How often an event that waits for its user looks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,17 @@ def ignore(step: str, detail: object) -> None:
     """Trace nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class ProvisionPolicy:
+    """How a provisioner guards the realm; `unknown_user_wait_s` is how long an event waits for its user at most."""
+
+    reserved: Collection[str] = frozenset()
+    verification: VerificationPolicy = field(default_factory=VerificationPolicy)
+    unknown_user_wait_s: float = 600.0
+
+
 class Provisioner:
-    """Applies desired users to a directory, the same one again without a write."""
+    """Applies desired users to a directory, the same one again without a write. Safe to share between threads."""
 
     def __init__(
         self,
@@ -70,35 +79,76 @@ class Provisioner:
         invite: Invite,
         clock: Clock,
         *,
-        reserved: Collection[str],
+        policy: ProvisionPolicy,
+        limits: Limits | None = None,
         locks: UserLocks | None = None,
         trace: Trace = ignore,
     ) -> None:
         self._directory = directory
         self._invite = invite
         self._clock = clock
-        self._reserved = reserved
+        self._policy = policy
+        self._limits = limits
         self._locks = locks or UserLocks()
         self._trace = trace
+        self._applier = Applier(directory)
+        self._verification = Verification(directory, policy.verification)
+        self._uniqueness = Uniqueness(directory)
+        self._waiting = FirstSeen()
 
-    def provision(self, event: UserEvent, desired: DesiredUser | OutOfScope) -> Provisioned:
+    def provision(
+        self,
+        event: UserEvent,
+        desired: DesiredUser | OutOfScope,
+        *,
+        pinned: bool = True,
+        mapping: str | None = None,
+    ) -> Provisioned:
         """Bring Keycloak to the desired state and say what was done.
 
         A conflict or a vanished user is planned anew once with the whole search, since another writer may have been
-        faster; what fails then is the event's own fault. Raises BridgeError.
+        faster; what fails then is the event's own fault. `pinned` says that all events of the user come by one partition;
+        `mapping` is the fingerprint that the result tells. Raises BridgeError.
         """
         if isinstance(desired, OutOfScope):
-            return Provisioned(_result(event, Outcome.SKIPPED, reason="out-of-scope"))
-        with self._locks.of(desired.matching[0].value):
-            return self._bring(event, desired)
+            return Provisioned(replace(skipped(event, "out-of-scope"), mapping=mapping))
+        with self._locks.of(desired.external_id.value):
+            try:
+                provisioned = self._bring(event, desired, pinned)
+            except UnknownUserError:
+                self._wait_for_user(event, desired)
+                raise
+        self._waiting.forget(_key(event))
+        self._uniqueness.forget(event)
+        return replace(provisioned, result=replace(provisioned.result, mapping=mapping))
 
-    def _bring(self, event: UserEvent, desired: DesiredUser) -> Provisioned:
+    def plan(self, event: UserEvent, desired: DesiredUser) -> tuple[FoundUser | None, Plan]:
+        """Return the user that was found with the whole search, and what would be done; writes nothing."""
+        found = self._directory.find(desired.matching, desired.lookup)
+        plan = plan_user(event, desired, found, reserved=self._policy.reserved)
+        self._applier.refuse_impossible(desired, plan)
+        return found, plan
+
+    def _wait_for_user(self, event: UserEvent, desired: DesiredUser) -> None:
+        """Raise HoldError while the user may still appear."""
+        if desired.unknown is not UnknownUser.WAIT:
+            return
+        now_s = self._clock.monotonic()
+        if now_s - self._waiting.since(_key(event), now_s) < self._policy.unknown_user_wait_s:
+            raise HoldError("the user is not there yet", wait_s=_LOOK_AGAIN_S, code="unknown-user")
+        self._waiting.forget(_key(event))
+
+    def _bring(self, event: UserEvent, desired: DesiredUser, pinned: bool) -> Provisioned:
         try:
-            return self._attempt(event, desired, _first_search(desired))
+            return self._attempt(event, desired, _first_search(desired), pinned)
         except (KeycloakConflictError, KeycloakNotFoundError):
             pass
+        except ConflictError as error:
+            ambiguous = error.code == "ambiguous"
+            if not ambiguous or not self._uniqueness.make_way(event, desired.external_id):
+                raise
         try:
-            return self._attempt(event, desired, desired.matching)
+            return self._attempt(event, desired, desired.matching, pinned)
         except KeycloakConflictError as error:
             raise ConflictError(
                 "another user of the realm holds the username or the e-mail address",
@@ -107,92 +157,84 @@ class Provisioner:
                 violations=error.violations,
             ) from error
 
-    def plan(self, event: UserEvent, desired: DesiredUser) -> tuple[FoundUser | None, Plan]:
-        """Return the user that was found with the whole search, and what would be done; writes nothing."""
-        found = self._find(desired, desired.matching)
-        plan = plan_user(event, desired, found, reserved=self._reserved)
-        self._refuse_missing_groups(desired, plan)
-        return found, plan
-
     def _attempt(
-        self, event: UserEvent, desired: DesiredUser, criteria: Sequence[MatchCriterion]
+        self,
+        event: UserEvent,
+        desired: DesiredUser,
+        criteria: Sequence[MatchCriterion],
+        pinned: bool,
     ) -> Provisioned:
-        found = self._find(desired, criteria)
+        found = self._directory.find(criteria, desired.lookup)
         self._trace("found", found)
-        plan = plan_user(event, desired, found, reserved=self._reserved)
+        plan = plan_user(event, desired, found, reserved=self._policy.reserved)
         self._trace("planned", plan)
-        self._refuse_missing_groups(desired, plan)
+        groups = self._applier.refuse_impossible(desired, plan)
+        if self._limits is not None:
+            deeds = deeds_of(plan, desired.intent)
+            self._limits.admit(deeds, f"{event.source} {event.id}", self._clock.monotonic())
+        self._applier.create_groups(groups)
+        user_id, acknowledgements = self._apply(event, desired, plan, pinned)
+        result = replace(result_of(event, plan, user_id), user_id=desired.external_id.value)
+        return Provisioned(result, acknowledgements, _raced(plan, found), _mailing(found))
+
+    def _apply(
+        self, event: UserEvent, desired: DesiredUser, plan: Plan, pinned: bool
+    ) -> tuple[str | None, tuple[Acknowledgement, ...]]:
         user_id = plan.user_id
         acknowledgements: list[Acknowledgement] = []
         for operation in plan.operations:
             if isinstance(operation, CreateUser):
                 user_id = self._directory.create(operation.representation)
+                self._look_at_new(event, user_id, operation, desired.external_id, pinned)
             elif user_id is None:
                 raise AssertionError("a plan without a user must begin with CreateUser")
             elif isinstance(operation, RequestInvitation):
-                acknowledgements += self._invite(
-                    self._invitation(event, desired, user_id, operation)
-                )
+                invitation = self._invitation(event, desired, user_id, operation)
+                acknowledgements += self._invite(invitation)
             else:
-                self._write(user_id, operation)
+                self._applier.write(user_id, operation)
+            if isinstance(operation, UpdateUser) and self._verification.wants(event.id):
+                self._verification.updated(str(user_id), operation)
             self._trace("done", operation)
-        result = replace(_outcome(event, plan, user_id), user_id=desired.matching[0].value)
-        return Provisioned(result, tuple(acknowledgements), _raced(plan, found), _mailing(found))
+        return user_id, tuple(acknowledgements)
 
-    def _find(self, desired: DesiredUser, criteria: Sequence[MatchCriterion]) -> FoundUser | None:
-        return self._directory.find(
-            criteria, groups=bool(desired.groups), realm_roles=bool(desired.realm_roles)
-        )
+    def _look_at_new(
+        self,
+        event: UserEvent,
+        user_id: str,
+        operation: CreateUser,
+        external_id: MatchCriterion,
+        pinned: bool,
+    ) -> None:
+        """Read a new user back: is it all stored, and is it the only one?
 
-    def _write(self, user_id: str, operation: Operation) -> None:
-        if isinstance(operation, UpdateUser):
-            self._directory.update(user_id, self._with_latest_mark(user_id, operation))
-        elif isinstance(operation, JoinGroups):
-            for path in operation.paths:
-                self._directory.join_group(user_id, path)
-        elif isinstance(operation, GrantRealmRoles):
-            self._directory.grant_realm_roles(user_id, operation.names)
-
-    def _with_latest_mark(self, user_id: str, update: UpdateUser) -> UserRepresentation:
-        """Take over what the invite stage has marked since the user was found, as late as can be."""
-        if not is_being_invited(update.representation):
-            return update.representation
-        latest = self._directory.get(user_id)
-        return update.representation if latest is None else with_mark_of(update, latest)
-
-    def _refuse_missing_groups(self, desired: DesiredUser, plan: Plan) -> None:
-        """Keycloak answers a create with an unknown group by a bare 500, so groups are looked up before."""
-        paths: list[str] = []
-        for operation in plan.operations:
-            if isinstance(operation, CreateUser):
-                paths += operation.representation.get("groups", [])
-            elif isinstance(operation, JoinGroups):
-                paths += operation.paths
-        missing = self._directory.missing_groups(paths) if paths else ()
-        if missing:
-            # a path comes from the event, so that only its place may be told
-            raise MappingError(
-                f"the realm does not have {len(missing)} of the user's groups",
-                code="group-missing",
-                remedy="create the group in Keycloak or correct the event; then replay it",
-                violations=[
-                    Violation(f"/user/groups/{at}", "exists", "the realm has no such group")
-                    for at, path in enumerate(desired.groups)
-                    if path in missing
-                ],
-            )
+        Two processes can create a user at the same moment only where its events come by several partitions.
+        """
+        verified = self._verification.wants(event.id)
+        if not verified and pinned:
+            return
+        carriers = self._directory.having(external_id)
+        self._uniqueness.settle(event, user_id, carriers)
+        if verified:
+            self._verification.created(user_id, operation, carriers)
 
     def _invitation(
         self, event: UserEvent, desired: DesiredUser, user_id: str, operation: RequestInvitation
     ) -> Invitation:
+        about = "verification" if operation.purpose is Purpose.VERIFY_EMAIL else "invitation"
         return Invitation(
-            id=f"{event.id}/invitation",
+            id=f"{event.id}/{about}",
             event_id=event.id,
-            user_id=desired.matching[0].value,
+            user_id=desired.external_id.value,
             keycloak_id=user_id,
             terms=operation.terms,
             time=self._clock.now(),
+            purpose=operation.purpose,
         )
+
+
+def _key(event: UserEvent) -> tuple[str, str]:
+    return event.source, event.id
 
 
 def _first_search(desired: DesiredUser) -> tuple[MatchCriterion, ...]:
@@ -217,34 +259,3 @@ def _mailing(found: FoundUser | None) -> str | None:
 def is_final(error: BridgeError) -> bool:
     """Say whether the record that raised `error` goes to the dead letters."""
     return error.disposition in (Disposition.DEAD_LETTER, Disposition.REPLAN)
-
-
-def _outcome(event: UserEvent, plan: Plan, user_id: str | None) -> Result:
-    if plan.skipped:
-        return _result(event, Outcome.SKIPPED, reason=plan.skipped, keycloak_id=user_id)
-    writes = [op for op in plan.operations if not isinstance(op, RequestInvitation)]
-    if not writes:
-        action = "unchanged"
-    else:
-        action = "created" if isinstance(writes[0], CreateUser) else "updated"
-    return _result(event, Outcome.PROVISIONED, action=action, keycloak_id=user_id)
-
-
-def _result(
-    event: UserEvent,
-    outcome: Outcome,
-    *,
-    action: str | None = None,
-    reason: str | None = None,
-    keycloak_id: str | None = None,
-) -> Result:
-    return Result(
-        outcome,
-        action=action,
-        reason=reason,
-        event_id=event.id,
-        event_type=event.type,
-        user_id=event.subject,
-        keycloak_id=keycloak_id,
-        schema_id=event.schema_id,
-    )

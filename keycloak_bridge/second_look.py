@@ -9,14 +9,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
+from keycloak_bridge.core.desired import DesiredUser, OutOfScope
 from keycloak_bridge.core.errors import HoldError
-from keycloak_bridge.core.model import (
-    DesiredUser,
-    Invitation,
-    OutOfScope,
-    Result,
-    UserEvent,
-)
+from keycloak_bridge.core.model import Invitation, Result, UserEvent
 from keycloak_bridge.core.ports import Acknowledgement, Clock
 from keycloak_bridge.provisioner import Invite, Provisioned
 
@@ -29,8 +24,15 @@ _REMEMBERED = 10_000
 class Provisions(Protocol):
     """What brings one user to the desired state."""
 
-    def provision(self, event: UserEvent, desired: DesiredUser | OutOfScope) -> Provisioned:
-        """Bring Keycloak to the desired state and say what was done."""
+    def provision(
+        self,
+        event: UserEvent,
+        desired: DesiredUser | OutOfScope,
+        *,
+        pinned: bool = True,
+        mapping: str | None = None,
+    ) -> Provisioned:
+        """Bring Keycloak to the desired state and say what was done; see Provisioner."""
         ...
 
 
@@ -48,9 +50,16 @@ class SecondLook:
         self._lock = threading.Lock()
         self._first: OrderedDict[tuple[str, str], Result] = OrderedDict()
 
-    def provision(self, event: UserEvent, desired: DesiredUser | OutOfScope) -> Provisioned:
+    def provision(
+        self,
+        event: UserEvent,
+        desired: DesiredUser | OutOfScope,
+        *,
+        pinned: bool = True,
+        mapping: str | None = None,
+    ) -> Provisioned:
         """Bring Keycloak to the desired state and say what was done; raises HoldError (`second-look`)."""
-        provisioned = self._provisioner.provision(event, desired)
+        provisioned = self._provisioner.provision(event, desired, pinned=pinned, mapping=mapping)
         first = self._remember(event, provisioned)
         if provisioned.raced:
             raise HoldError(
@@ -84,7 +93,7 @@ class SecondLook:
         invitation = Invitation(
             id=f"{begun}/invitation/mark",
             event_id=begun,
-            user_id=desired.matching[0].value,
+            user_id=desired.external_id.value,
             keycloak_id=result.keycloak_id,
             terms=desired.invitation,
             time=self._clock.now(),

@@ -1,15 +1,14 @@
-"""What a stage does with one record, from its bytes to what is published about it.
+"""What becomes of one record of the events topic, from its bytes to what is published about it.
 
 A stage raises only what the delivery must decide about: wait and try again, stop, or abandon.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from keycloak_bridge.core.contracts import read_invitation
+from keycloak_bridge.core.desired import DesiredUser, OutOfScope
 from keycloak_bridge.core.errors import (
     BridgeError,
-    GivenUpError,
     HoldError,
     KeycloakError,
     ParkedError,
@@ -17,23 +16,22 @@ from keycloak_bridge.core.errors import (
 )
 from keycloak_bridge.core.events import EnvelopeRules, decode, peek
 from keycloak_bridge.core.handled import Handled
+from keycloak_bridge.core.lifecycle import Mappings
 from keycloak_bridge.core.lost_users import LostUsers
-from keycloak_bridge.core.mapping import AttributeMapping
 from keycloak_bridge.core.model import (
     COMPLETE_TYPES,
+    USER_UPDATED,
     CloudEvent,
-    DesiredUser,
     Outcome,
-    OutOfScope,
     Record,
     Result,
     TopicPartition,
 )
-from keycloak_bridge.core.ports import Acknowledgement
+from keycloak_bridge.core.outcomes import given_up, rejected
 from keycloak_bridge.core.proof import Proof
 from keycloak_bridge.core.replays import is_replay, wants_no_invite
+from keycloak_bridge.core.tombstones import deletion_of
 from keycloak_bridge.core.validation import SchemaCatalog
-from keycloak_bridge.inviter import Inviter
 from keycloak_bridge.outlets import Outlets
 from keycloak_bridge.provisioner import is_final
 from keycloak_bridge.second_look import Provisions
@@ -43,12 +41,14 @@ from keycloak_bridge.second_look import Provisions
 class EventPolicy:
     """What is done without looking at the user: types of other systems, records without a value, lost events.
 
+    `tombstones` says what a record without a value is: nothing to do (`ignore`), the deletion of the user that its key
+    names (`delete`), or a mistake (`dead-letter`).
     `after_dead_letter` says what becomes of later events of a user one of whose events became a dead letter: `park`,
     `continue` or `stop`. An event that says everything about its user depends on none before it and always goes on.
     """
 
     ignored_types: Collection[str] = frozenset()
-    ignore_tombstones: bool = True
+    tombstones: str = "ignore"
     after_dead_letter: str = "park"
 
 
@@ -60,7 +60,7 @@ class ProvisionStage:
         *,
         rules: EnvelopeRules,
         catalog: SchemaCatalog,
-        mapping: AttributeMapping,
+        mapping: Mappings,
         policy: EventPolicy,
         provisioner: Provisions,
         outlets: Outlets,
@@ -91,7 +91,7 @@ class ProvisionStage:
         known = Result(Outcome.REJECTED)
         step = "decode"
         try:
-            cloud_event = decode(record, self._rules)
+            cloud_event = self._decode(record)
             known = _known_from(cloud_event)
             if cloud_event.type in self._policy.ignored_types:
                 return Handled()
@@ -101,9 +101,13 @@ class ProvisionStage:
             known = replace(known, schema_id=schema_id)
             event = self._catalog.validate(cloud_event)
             step = "map"
+            fingerprint = self._mapping.fingerprint_of(event)
+            known = replace(known, mapping=fingerprint)
             desired = _without_mail(self._mapping.apply(event), record)
             step = "keycloak"
-            provisioned = self._provisioner.provision(event, desired)
+            provisioned = self._provisioner.provision(
+                event, desired, pinned=_is_pinned(record, desired), mapping=fingerprint
+            )
         except TombstoneError as error:
             return self._tombstone(record, error, since_s)
         except BridgeError as error:
@@ -125,9 +129,17 @@ class ProvisionStage:
         since_s = self._outlets.clock.monotonic()
         return self._reject(record, given_up(error), Result(Outcome.REJECTED), "keycloak", since_s)
 
+    def _decode(self, record: Record) -> CloudEvent:
+        try:
+            return decode(record, self._rules)
+        except TombstoneError:
+            if self._policy.tombstones != "delete":
+                raise
+            return deletion_of(record)
+
     def _refuse_dependent(self, record: Record, event: CloudEvent) -> None:
         """Raise ParkedError for an event that may build on one that was lost; a replay brings the lost one itself."""
-        if event.type in COMPLETE_TYPES or self._policy.after_dead_letter == "continue":
+        if _says_everything(event) or self._policy.after_dead_letter == "continue":
             return
         if is_replay(record) or not self._lost.knows(record.topic_partition, self.lane(record)):
             return
@@ -151,7 +163,7 @@ class ProvisionStage:
         raise HoldError("an earlier event of this user was lost", wait_s=0.1, code="brake")
 
     def _tombstone(self, record: Record, error: TombstoneError, since_s: float) -> Handled:
-        if not self._policy.ignore_tombstones:
+        if self._policy.tombstones != "ignore":
             return self._reject(record, error, Result(Outcome.REJECTED), "decode", since_s)
         result = Result(Outcome.SKIPPED, reason="tombstone", user_id=_text_key(record))
         return Handled((self._outlets.tell(record, result, since_s),))
@@ -165,77 +177,12 @@ class ProvisionStage:
                 Outcome.REJECTED, event_id=event_id, event_type=event_type, user_id=subject
             )
         acknowledgements = self._outlets.dead_letter(
-            record, error, step=step, result=_rejected(known, error), since_s=since_s
+            record, error, step=step, result=rejected(known, error), since_s=since_s
         )
         if record.key or known.user_id:  # else nobody knows whose event it was
             self._lost.note(record.topic_partition, self.lane(record))
         answered = isinstance(error, KeycloakError)
         return Handled(acknowledgements, Proof.KEYCLOAK if answered else Proof.NONE)
-
-
-class InviteStage:
-    """Takes a record of the invitations topic to a mail."""
-
-    def __init__(self, *, catalog: SchemaCatalog, inviter: Inviter, outlets: Outlets) -> None:
-        self._catalog = catalog
-        self._inviter = inviter
-        self._outlets = outlets
-
-    def lane(self, record: Record) -> bytes:
-        """Return the record key, which is the user's id; the bridge writes no invitation without one."""
-        return record.key or f"@{record.offset}".encode()
-
-    def handle(self, record: Record) -> Handled:
-        """Return what must be acknowledged before `record` counts as done; raises as the other stage."""
-        since_s = self._outlets.clock.monotonic()
-        known = Result(Outcome.REJECTED)
-        try:
-            invitation = read_invitation(record, self._catalog)
-            known = Result(
-                Outcome.REJECTED,
-                event_id=invitation.event_id,
-                user_id=invitation.user_id,
-                keycloak_id=invitation.keycloak_id,
-            )
-            ask = self._inviter.confirm if invitation.confirm_only else self._inviter.invite
-            outcome = ask(invitation)
-        except BridgeError as error:
-            if not is_final(error):
-                raise
-            answered = isinstance(error, KeycloakError)
-            return Handled(
-                self._dead_letter(record, error, known, since_s),
-                Proof.KEYCLOAK if answered else Proof.NONE,
-            )
-        if outcome.mailed:
-            self._outlets.metrics.mail()
-        return Handled(
-            (self._outlets.tell(record, outcome.result, since_s),),
-            Proof.KEYCLOAK | Proof.MAIL if outcome.mailed else Proof.KEYCLOAK,
-        )
-
-    def give_up(self, record: Record, error: BridgeError) -> Handled:
-        """Make a dead letter of a record that keeps failing while others succeed."""
-        since_s = self._outlets.clock.monotonic()
-        event_id, event_type, subject = peek(record, EnvelopeRules())
-        known = Result(Outcome.REJECTED, event_id=event_id, event_type=event_type, user_id=subject)
-        return Handled(self._dead_letter(record, given_up(error), known, since_s))
-
-    def _dead_letter(
-        self, record: Record, error: BridgeError, known: Result, since_s: float
-    ) -> Sequence[Acknowledgement]:
-        return self._outlets.dead_letter(
-            record, error, step="invite", result=_rejected(known, error), since_s=since_s
-        )
-
-
-def given_up(error: BridgeError) -> GivenUpError:
-    """Return the reason of a dead letter for a record that kept failing with `error`."""
-    return GivenUpError(
-        f"it kept failing while others succeeded; at last: {error.message}",
-        remedy=error.remedy,
-        status=error.status if isinstance(error, KeycloakError) else None,
-    )
 
 
 def _without_mail(desired: DesiredUser | OutOfScope, record: Record) -> DesiredUser | OutOfScope:
@@ -245,22 +192,22 @@ def _without_mail(desired: DesiredUser | OutOfScope, record: Record) -> DesiredU
     return desired
 
 
+def _is_pinned(record: Record, desired: DesiredUser | OutOfScope) -> bool:
+    """Say whether all events of the user come by one partition, because its external id is their key."""
+    if isinstance(desired, OutOfScope) or not record.key:
+        return False
+    return record.key == desired.external_id.value.encode("utf-8", "surrogatepass")
+
+
+def _says_everything(event: CloudEvent) -> bool:
+    """Say whether the event depends on none before it; no schema has seen its data yet."""
+    data = event.data if isinstance(event.data, dict) else {}
+    complete_update = event.type == USER_UPDATED and data.get("complete") is True
+    return event.type in COMPLETE_TYPES or complete_update
+
+
 def _known_from(event: CloudEvent) -> Result:
     return Result(Outcome.REJECTED, event_id=event.id, event_type=event.type, user_id=event.subject)
-
-
-def _rejected(known: Result, error: BridgeError) -> Result:
-    return Result(
-        Outcome.REJECTED,
-        reason=error.code,
-        message=error.message,
-        event_id=known.event_id,
-        event_type=known.event_type,
-        user_id=known.user_id,
-        keycloak_id=known.keycloak_id,
-        schema_id=known.schema_id,
-        violations=error.violations,
-    )
 
 
 def _text_key(record: Record) -> str | None:

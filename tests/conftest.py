@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from bridge_harness import Bench
 
-from keycloak_bridge.bridge import SystemClock
+from keycloak_bridge.connections import SystemClock
 from keycloak_bridge.core.ports import UserDirectory
 from keycloak_bridge.keycloak_admin import KeycloakAdmin
 from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak_token import TokenSource
 from keycloak_bridge.keycloak_users import KeycloakUserDirectory
 from keycloak_bridge.sandbox import FreshRealm, Sandbox
-from keycloak_bridge.testing.realm_tools import AdminRealmTools, RealmTools
+from keycloak_bridge.testing.realm_tools import AdminRealmTools
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +46,11 @@ def contract_realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
 
 
 @pytest.fixture(scope="session")
-def real_directory(sandbox: Sandbox, contract_realm: FreshRealm) -> Iterator[UserDirectory]:
-    """The real Keycloak behind the port."""
+def real_directory(
+    sandbox: Sandbox, contract_realm: FreshRealm, real_realm_tools: AdminRealmTools
+) -> Iterator[UserDirectory]:
+    """The real Keycloak behind the port, seen by an account that may do all that a mapping can ask for."""
+    real_realm_tools.grant(contract_realm.client_id, "view-clients", "manage-organizations")
     clock = SystemClock()
     http = KeycloakHttp(KeycloakConnection(url=sandbox.keycloak_url, realm=contract_realm.name))
     secret = contract_realm.client_secret
@@ -57,7 +60,7 @@ def real_directory(sandbox: Sandbox, contract_realm: FreshRealm) -> Iterator[Use
 
 
 @pytest.fixture(scope="session")
-def real_realm_tools(sandbox: Sandbox, contract_realm: FreshRealm) -> RealmTools:
+def real_realm_tools(sandbox: Sandbox, contract_realm: FreshRealm) -> AdminRealmTools:
     """The administrator's hands in that realm."""
     return AdminRealmTools(
         sandbox.keycloak_url, contract_realm.name, sandbox.admin_username, sandbox.admin_password

@@ -8,16 +8,19 @@ from keycloak_bridge.cli.console import Console
 from keycloak_bridge.cli.errors import INVALID_EVENT
 from keycloak_bridge.cli.event_files import EventText, read_events
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.core.desired import FoundUser, OutOfScope
 from keycloak_bridge.core.errors import BridgeError, HoldError
-from keycloak_bridge.core.model import (
+from keycloak_bridge.core.model import Result
+from keycloak_bridge.core.operations import (
     CreateUser,
-    FoundUser,
-    GrantRealmRoles,
-    JoinGroups,
-    OutOfScope,
+    DeleteUser,
+    EndSessions,
+    Join,
+    Leave,
+    LinkIdentity,
     Plan,
     RequestInvitation,
-    Result,
+    UnlinkIdentity,
     UpdateUser,
 )
 
@@ -69,7 +72,7 @@ def _apply(
         if isinstance(reading, Ignored):
             steps.say("result", f"ignored: {reading.reason}", style="green")
             return True
-        result = provisioner.provision(reading.event, reading.desired).result
+        result = provisioner.provision(reading.event, reading.desired, pinned=False).result
     except BridgeError as error:
         if not is_final(error):
             raise
@@ -133,11 +136,20 @@ def _verb(operation: Any) -> str:
         case UpdateUser():
             targets = ", ".join(change.target for change in operation.changes)
             return f"update {targets}"
-        case JoinGroups():
-            return f"join {', '.join(operation.paths)}"
-        case GrantRealmRoles():
-            return f"grant {', '.join(operation.names)}"
+        case Join():
+            return f"add to {operation.kind}: {', '.join(operation.names)}"
+        case Leave():
+            return f"take out of {operation.kind}: {', '.join(operation.names)}"
+        case LinkIdentity():
+            return f"link to {operation.link.alias}"
+        case UnlinkIdentity():
+            return f"unlink from {operation.before.alias}"
+        case EndSessions():
+            return "end all sessions"
+        case DeleteUser():
+            return "delete the user"
         case RequestInvitation():
-            return f"ask for the mail ({', '.join(operation.terms.actions)})"
+            actions = ", ".join(operation.terms.actions)
+            return f"ask for the mail ({operation.purpose}: {actions})"
         case _:
             return type(operation).__name__

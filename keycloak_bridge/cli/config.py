@@ -131,11 +131,8 @@ def _attributes(interpretation: Interpretation) -> str:
 
 def _live_problems(interpretation: Interpretation, console: Console) -> Iterator[BridgeError]:
     """Yield what keeps the bridge from writing to the realm."""
-    from keycloak_bridge.bridge import (  # noqa: PLC0415 # kafka and requests take their time
-        SystemClock,
-        keycloak_admin,
-        realm_problems,
-    )
+    from keycloak_bridge.bridge import realm_problems  # noqa: PLC0415
+    from keycloak_bridge.connections import SystemClock, keycloak_admin  # noqa: PLC0415
 
     keycloak = interpretation.settings.keycloak
     admin = keycloak_admin(interpretation.settings, SystemClock())

@@ -18,6 +18,8 @@ from keycloak_bridge.core.errors import (
 INVALID_EVENT = 1
 CONFIGURATION = 2
 STOPPED = 3
+CHANGES = 4
+"""Only where it was asked for: there is something that would be written."""
 INTERRUPTED = 130
 READER_LEFT = 141
 """What shells say of a program whose output nobody reads any more."""

@@ -87,9 +87,9 @@ def golden(invocation: Invocation, folder: Path, update: bool, output: str) -> i
     """Hold your schemas and your mapping to sample events and what shall become of them.
 
     A case in DIR, or in a folder below it, is two files: NAME.event.json, an event as it is published, and
-    NAME.expected.json, what the mapping shall make of it: representation, groups, realmRoles and invitation, or
-    outOfScope, ignored or rejected. --update writes the second, says what changed and deletes nothing. Schemas and
-    mapping are those of the settings. Nothing is sent anywhere.
+    NAME.expected.json, what the mapping shall make of it: representation, groups, realmRoles, clientRoles, organizations,
+    federatedIdentities, cleared, intent and invitation, or outOfScope, ignored or rejected. --update writes the second,
+    says what changed and deletes nothing. Schemas and mapping are those of the settings. Nothing is sent anywhere.
 
     Exit code: 0 all as expected, 1 any other case, 2 wrong usage or configuration.
     """

@@ -8,10 +8,10 @@ from typing import Any
 
 from keycloak_bridge.cli.event_files import EventText, read_events
 from keycloak_bridge.cli.verdict import Verdict
+from keycloak_bridge.core.desired import InvitationTerms
 from keycloak_bridge.core.durations import format_duration
 from keycloak_bridge.core.errors import ConfigError, EventDecodeError, EventError
 from keycloak_bridge.core.json_text import parse_json
-from keycloak_bridge.core.model import InvitationTerms
 from keycloak_bridge.interpretation import Ignored
 
 EVENT = ".event.json"
@@ -100,7 +100,7 @@ def outcome_of(verdict: Verdict) -> dict[str, Any]:
         return {"outOfScope": True}
     user: dict[str, Any] = dict(verdict.mapped.representation)
     user["attributes"] = user.pop("attributes")  # last, as people write it
-    outcome = {"representation": user, **verdict.memberships}
+    outcome = {"representation": user, **verdict.beside_fields}
     if verdict.invitation is not None:
         outcome["invitation"] = _terms(verdict.invitation)
     return outcome

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from keycloak_bridge.bridge import direct_provisioner
-from keycloak_bridge.cli.plan import outcome_of
+from keycloak_bridge.cli.plan_view import outcome_of
 from keycloak_bridge.core.contracts import read_invitation
+from keycloak_bridge.core.desired import OutOfScope
 from keycloak_bridge.core.errors import BridgeError, TombstoneError
 from keycloak_bridge.core.letters import INVITE_STAGE, DeadLetter, original_record
-from keycloak_bridge.core.model import OutOfScope, Record
+from keycloak_bridge.core.model import Record
 from keycloak_bridge.interpretation import Ignored, Interpretation
 from keycloak_bridge.provisioner import Provisioner, is_final
 from keycloak_bridge.settings import Settings

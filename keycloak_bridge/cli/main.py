@@ -32,6 +32,10 @@ COMMANDS = {
     ),
     "plan": LazyCommand("plan", "plan", "Show what events would change in the realm."),
     "apply": LazyCommand("apply", "apply", "Apply events by hand, step by step."),
+    "reconcile": LazyCommand(
+        "reconcile", "reconcile", "Compare a whole population with the realm; repair it."
+    ),
+    "explain": LazyCommand("explain", "explain", "Say which event set what of a user."),
     "topics": LazyCommand("topics", "topics", "Check or create the Kafka topics."),
     "dead-letters": LazyCommand(
         "dead_letters", "dead_letters", "List, show and replay the dead letters."
@@ -39,6 +43,9 @@ COMMANDS = {
     "schemas": LazyCommand("schemas", "schemas", "List, show and check the schemas of events."),
     "guard": LazyCommand("guard", "guard", "Ask the running bridge how it is; release its brake."),
     "check-config": LazyCommand("config", "check_config", "Check settings, schemas and mapping."),
+    "doctor": LazyCommand(
+        "doctor", "doctor", "Look at settings, Kafka, Keycloak and realm; say what is wrong."
+    ),
     "init": LazyCommand("config", "init", "Write a settings file and a mapping to start from."),
     "sandbox": LazyCommand("sandbox", "sandbox", "Run a real Kafka and Keycloak on this machine."),
     "completion": LazyCommand("completion", "completion", "Print the shell's completion script."),

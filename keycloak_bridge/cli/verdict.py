@@ -4,10 +4,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from keycloak_bridge.cli.event_files import EventText
+from keycloak_bridge.core.desired import (
+    DesiredUser,
+    Intent,
+    InvitationTerms,
+    OutOfScope,
+    UnknownUser,
+    client_of,
+)
 from keycloak_bridge.core.errors import EventError
 from keycloak_bridge.core.events import decode
 from keycloak_bridge.core.json_text import parse_json
-from keycloak_bridge.core.model import CloudEvent, DesiredUser, InvitationTerms, OutOfScope
+from keycloak_bridge.core.model import CloudEvent
 from keycloak_bridge.core.plan import can_be_invited
 from keycloak_bridge.interpretation import Ignored, Interpretation, Reading
 
@@ -48,26 +56,35 @@ class Verdict:
         return None
 
     @property
-    def memberships(self) -> dict[str, list[str]]:
-        """The groups and realm roles that the user would get; neither where there is none."""
+    def beside_fields(self) -> dict[str, Any]:
+        """What the event wants besides fields and attributes; nothing that there is none of."""
         if self.mapped is None:
             return {}
-        named = {"groups": self.mapped.groups, "realmRoles": self.mapped.realm_roles}
-        return {key: list(names) for key, names in named.items() if names}
+        intent = None if self.mapped.intent is Intent.PROVISION else self.mapped.intent.value
+        others = {
+            "federatedIdentities": _identities(self.mapped),
+            "cleared": sorted(self.mapped.cleared),
+            "intent": intent,
+        }
+        named = {key: value for key, value in others.items() if value}
+        return {**_memberships(self.mapped), **named}
 
     @property
     def user(self) -> dict[str, Any] | None:
-        """The user that Keycloak would get, groups and realm roles among the fields."""
+        """The user that Keycloak would get, groups and roles among the fields."""
         if self.mapped is None:
             return None
-        return {**self.mapped.representation, **self.memberships}
+        return {**self.mapped.representation, **self.beside_fields}
 
     @property
     def invitation(self) -> InvitationTerms | None:
-        """What the mail would ask of a user that is new; None where none would go out."""
-        if self.mapped is None or not can_be_invited(self.mapped.representation):
+        """What the mail would ask of a user that is new, or is invited again; None where none would go out."""
+        if self.mapped is None:
             return None
-        return self.mapped.invitation
+        creates = self.mapped.unknown is UnknownUser.CREATE
+        if creates and can_be_invited(self.mapped.representation):
+            return self.mapped.invitation
+        return self.mapped.invitation if self.mapped.intent is Intent.INVITE else None
 
 
 def judge(interpretation: Interpretation, text: EventText, bare_type: str | None = None) -> Verdict:
@@ -78,6 +95,28 @@ def judge(interpretation: Interpretation, text: EventText, bare_type: str | None
         return Verdict(text, event.type, interpretation.interpret(event))
     except EventError as error:
         return Verdict(text, event.type if event else None, error=error)
+
+
+def _memberships(desired: DesiredUser) -> dict[str, Any]:
+    """Return the names by kind, those of client roles by client; an empty list where all that is owned is taken away."""
+    found: dict[str, Any] = {}
+    for one in desired.memberships:
+        client = client_of(one.kind)
+        if client is None:
+            found[one.kind] = list(one.names)
+        else:
+            found.setdefault("clientRoles", {})[client] = list(one.names)
+    return found
+
+
+def _identities(desired: DesiredUser) -> dict[str, Any]:
+    """Return the accounts by provider; None for one that is unlinked."""
+    return {
+        one.alias: None
+        if one.user_id is None
+        else {"userId": one.user_id, **({"userName": one.user_name} if one.user_name else {})}
+        for one in desired.identities
+    }
 
 
 def _event_in(interpretation: Interpretation, text: EventText, bare_type: str | None) -> CloudEvent:

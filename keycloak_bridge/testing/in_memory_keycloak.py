@@ -6,22 +6,34 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
-from keycloak_bridge.core.errors import BridgeError
-from keycloak_bridge.core.model import (
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    ORGANIZATIONS,
     FoundUser,
+    IdentityLink,
     InvitationTerms,
+    Lookup,
     MatchCriterion,
     UserRepresentation,
+    client_of,
 )
-from keycloak_bridge.keycloak_admin import quote_query
-from keycloak_bridge.keycloak_errors import error_for
+from keycloak_bridge.core.errors import BridgeError
+from keycloak_bridge.core.ports import NOTHING_MORE
+from keycloak_bridge.keycloak_calls import quote_query
+from keycloak_bridge.keycloak_errors import error_for, organizations_disabled
+from keycloak_bridge.keycloak_groups import can_be_created
 from keycloak_bridge.keycloak_rejections import (
     EXECUTE_ACTIONS_EMAIL,
     Call,
     ambiguous,
+    client_not_found,
     group_not_found,
+    identity_provider_not_found,
+    identity_shared,
     mail_refusal,
     normal_path,
+    organization_not_found,
+    owned_by_organization,
     refuse_unusable,
     role_not_found,
     unsearchable,
@@ -38,6 +50,7 @@ _GET = Call("GET", "/users/{id}")
 _PUT = Call("PUT", "/users/{id}")
 _MAIL = Call("PUT", EXECUTE_ACTIONS_EMAIL)
 _EVENTS = Call("GET", "/admin-events")
+_ORGANIZATIONS = Call("GET", "/organizations")
 
 _Params = ParamSpec("_Params")
 _Answer = TypeVar("_Answer")
@@ -81,22 +94,32 @@ class InMemoryKeycloak(InMemoryRealm):
 
     @_port
     def find(
-        self, criteria: Sequence[MatchCriterion], *, groups: bool, realm_roles: bool
+        self, criteria: Sequence[MatchCriterion], lookup: Lookup = NOTHING_MORE
     ) -> FoundUser | None:
-        """Return the user that the first successful criterion finds."""
+        """Return the user that the first successful criterion finds, with what `lookup` asks for."""
+        kinds = sorted(lookup.memberships)
         for criterion in criteria:
             matches = self._matches(criterion) if criterion.value else []
             if len(matches) > 1:
                 raise ambiguous(criterion.target, len(matches))
             for account in matches:
+                self._refuse_organizations(*kinds)
+                user_id = account.user["id"]
                 return FoundUser(
-                    account.user["id"],
+                    user_id,
                     copy.deepcopy(account.user),
                     matched_by=criterion.target,
-                    groups=frozenset(account.groups if groups else ()),
-                    realm_roles=frozenset(account.realm_roles if realm_roles else ()),
+                    memberships={each: self.members_of(user_id, each) for each in kinds},
+                    identities=self.identities_of(user_id) if lookup.identities else (),
+                    sessions=account.sessions if lookup.sessions else 0,
                 )
         return None
+
+    @_port
+    def having(self, external_id: MatchCriterion) -> Sequence[UserRepresentation]:
+        """Return every user that carries this external id."""
+        matches = self._matches(external_id) if external_id.value else []
+        return tuple(copy.deepcopy(account.user) for account in matches)
 
     @_port
     def get(self, user_id: str) -> UserRepresentation | None:
@@ -105,9 +128,13 @@ class InMemoryKeycloak(InMemoryRealm):
         return None if account is None else copy.deepcopy(account.user)
 
     @_port
-    def missing_groups(self, paths: Sequence[str]) -> tuple[str, ...]:
-        """Return those paths that name no group of the realm."""
-        return tuple(path for path in paths if normal_path(path) not in self._groups)
+    def missing(self, kind: str, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those groups or organizations that the realm does not have; none for roles."""
+        self._refuse_organizations(kind)
+        if kind not in (GROUPS, ORGANIZATIONS):
+            return ()
+        known = self._names[kind]
+        return tuple(name for name in names if _normal(kind, name) not in known)
 
     @_port
     def create(self, representation: UserRepresentation) -> str:
@@ -120,27 +147,88 @@ class InMemoryKeycloak(InMemoryRealm):
         stored = self._account(_PUT, user_id).user
         kept = without_plain(stored) if "attributes" in representation else stored
         replaced = self.written(kept, representation)
-        if replaced["username"] != stored["username"]:
+        if replaced["username"] != stored["username"] and not self._usernames_editable:
             key = "error-user-attribute-read-only"
             raise error_for(_PUT, 400, {"field": "username", "errorMessage": key, "params": []})
         self.refuse(_PUT, replaced)
         self._accounts[user_id].user = replaced
 
     @_port
-    def join_group(self, user_id: str, path: str) -> None:
-        """Make the user a member; harmless when it is one."""
-        if normal_path(path) not in self._groups:
-            raise group_not_found(path)
-        self._account(_GET, user_id).groups.add(normal_path(path))
+    def delete(self, user_id: str) -> None:
+        """Remove the user for good; harmless when it is gone."""
+        self._accounts.pop(user_id, None)
 
     @_port
-    def grant_realm_roles(self, user_id: str, names: Sequence[str]) -> None:
-        """Map the roles; harmless when they are mapped."""
+    def join(self, user_id: str, kind: str, names: Sequence[str]) -> None:
+        """Make the user a member of these groups or organizations, or give it these roles."""
+        self._refuse_organizations(kind)
+        known = self._names.get(kind)
+        client_id = client_of(kind)
+        if known is None and client_id is not None:
+            raise client_not_found(client_id)
+        wanted = [_normal(kind, name) for name in names]
+        missing = [name for name in wanted if name not in (known or ())]
+        if missing and kind == GROUPS:
+            raise group_not_found(missing[0])
+        if missing and kind == ORGANIZATIONS:
+            raise organization_not_found(missing[0])
+        if names:
+            account = self._account(_GET, user_id)
+            if missing:
+                raise role_not_found(missing, client_id)
+            account.memberships[kind].update(wanted)
+
+    @_port
+    def leave(self, user_id: str, kind: str, names: Sequence[str]) -> None:
+        """Undo `join`; harmless where there is nothing to undo."""
+        self._refuse_organizations(kind)
+        account = self._accounts.get(user_id)
+        for name in names:
+            if kind == ORGANIZATIONS and (user_id, name) in self._owned:
+                raise owned_by_organization(name)
+            if account is not None:
+                account.memberships[kind].discard(_normal(kind, name))
+
+    @_port
+    def create_group(self, path: str) -> None:
+        """Create the group and those above it; harmless when they are there."""
+        if not all(map(can_be_created, path.strip("/").split("/"))):
+            raise group_not_found(path)
+        self.add_group(path)
+
+    @_port
+    def identity_owner(self, alias: str, user_id: str) -> str | None:
+        """Return the Keycloak id of the user that is linked to this account of the identity provider."""
+        owners = [
+            each.user["id"]
+            for each in self._accounts.values()
+            if alias in each.identities and each.identities[alias].user_id == user_id
+        ]
+        if len(owners) > 1:
+            raise identity_shared(alias)
+        return owners[0] if owners else None
+
+    @_port
+    def link_identity(self, user_id: str, link: IdentityLink) -> None:
+        """Link the user to its account, in the place of one that it has there."""
         account = self._account(_GET, user_id)
-        missing = [name for name in names if name not in self._realm_roles]
-        if missing:
-            raise role_not_found(missing)
-        account.realm_roles.update(names)
+        if link.alias not in self._identity_providers:
+            raise identity_provider_not_found(link.alias)
+        account.identities[link.alias] = link
+
+    @_port
+    def unlink_identity(self, user_id: str, alias: str) -> None:
+        """Take the link away; harmless when there is none."""
+        account = self._accounts.get(user_id)
+        if account is not None:
+            account.identities.pop(alias, None)
+
+    @_port
+    def end_sessions(self, user_id: str) -> None:
+        """Log the user out everywhere; harmless when it is nowhere logged in."""
+        account = self._accounts.get(user_id)
+        if account is not None:
+            account.sessions = 0
 
     @_port
     def has_credentials(self, user_id: str) -> bool:
@@ -182,6 +270,10 @@ class InMemoryKeycloak(InMemoryRealm):
             raise error_for(_EVENTS, 403, {"error": "HTTP 403 Forbidden"})
         return user_id in self._recorded
 
+    def _refuse_organizations(self, *kinds: str) -> None:
+        if ORGANIZATIONS in kinds and not self._organizations_enabled:
+            raise organizations_disabled(_ORGANIZATIONS, 404)
+
     def _account(self, call: Call, user_id: str) -> Account:
         account = self._accounts.get(user_id)
         if account is None:
@@ -201,3 +293,7 @@ class InMemoryKeycloak(InMemoryRealm):
         except ValueError as error:
             raise unsearchable(f"/user/attributes/{name}") from error
         return [each for each in accounts if value in each.user.get("attributes", {}).get(name, [])]
+
+
+def _normal(kind: str, name: str) -> str:
+    return normal_path(name) if kind == GROUPS else name

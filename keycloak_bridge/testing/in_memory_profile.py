@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keycloak_bridge.core.model import UserRepresentation
+from keycloak_bridge.core.desired import UserRepresentation
 
 MANAGED: Mapping[str, int] = {
     "userId": 255,

@@ -4,12 +4,21 @@ import contextlib
 import copy
 import threading
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    ORGANIZATIONS,
+    REALM_ROLES,
+    IdentityLink,
+    InvitationTerms,
+    UserRepresentation,
+)
+from keycloak_bridge.core.desired import client_roles as client_roles_of
 from keycloak_bridge.core.errors import BridgeError
-from keycloak_bridge.core.model import InvitationTerms, UserRepresentation
 from keycloak_bridge.keycloak_errors import error_for
 from keycloak_bridge.keycloak_rejections import Call, normal_path
 from keycloak_bridge.testing.in_memory_profile import MANAGED, kept_attributes, refusals
@@ -32,12 +41,13 @@ class SentMail:
 
 @dataclass(slots=True)
 class Account:
-    """A user with everything that Keycloak keeps beside its representation."""
+    """A user with everything that Keycloak keeps beside its representation; `memberships` are by their kind."""
 
     user: UserRepresentation
-    groups: set[str] = field(default_factory=set)
-    realm_roles: set[str] = field(default_factory=set)
+    memberships: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    identities: dict[str, IdentityLink] = field(default_factory=dict)
     credentials: int = 0
+    sessions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +59,10 @@ class Failure:
 
 
 class InMemoryRealm:
-    """Users, groups and realm roles, under the same rules as in Keycloak. Implements RealmTools.
+    """Users and what they belong to, under the same rules as in Keycloak. Implements RealmTools.
 
-    `redirect_uris` are the clients of the realm, each with the beginnings of the URIs that it allows.
+    `redirect_uris` are the clients of the realm, each with the beginnings of the URIs that it allows; `client_roles` are
+    the roles of clients.
     """
 
     def __init__(
@@ -61,6 +72,9 @@ class InMemoryRealm:
         internationalization: bool = True,
         groups: Sequence[str] = (),
         realm_roles: Sequence[str] = (),
+        client_roles: Mapping[str, Sequence[str]] | None = None,
+        organizations: Sequence[str] = (),
+        identity_providers: Sequence[str] = (),
         redirect_uris: Mapping[str, Sequence[str]] | None = None,
         actions: Sequence[str] = ("UPDATE_PASSWORD", "VERIFY_EMAIL", "CONFIGURE_TOTP"),
     ) -> None:
@@ -76,9 +90,18 @@ class InMemoryRealm:
         self._redirect_uris = redirect_uris or {"demo-app": ("http://localhost:8000/",)}
         self._actions = frozenset(actions)
         self._accounts: dict[str, Account] = {}
-        self._groups: set[str] = set()
-        self._realm_roles = set(realm_roles)
+        self._names: dict[str, set[str]] = {
+            GROUPS: set(),
+            REALM_ROLES: set(realm_roles),
+            ORGANIZATIONS: set(organizations),
+        }
+        self._identity_providers = set(identity_providers)
+        self._owned: set[tuple[str, str]] = set()
         self._smtp_down = False
+        self._usernames_editable = False
+        self._organizations_enabled = True
+        for client_id, names in (client_roles or {}).items():
+            self.add_client(client_id, names)
         for path in groups:
             self.add_group(path)
 
@@ -88,11 +111,24 @@ class InMemoryRealm:
 
     def groups_of(self, user_id: str) -> frozenset[str]:
         """Return the paths of the groups that the user is a member of."""
-        return frozenset(self._accounts[user_id].groups)
+        return self.members_of(user_id, GROUPS)
 
     def realm_roles_of(self, user_id: str) -> frozenset[str]:
         """Return the names of the realm roles that are mapped to the user."""
-        return frozenset(self._accounts[user_id].realm_roles)
+        return self.members_of(user_id, REALM_ROLES)
+
+    def members_of(self, user_id: str, kind: str) -> frozenset[str]:
+        """Return what the user belongs to of this kind of membership."""
+        return frozenset(self._accounts[user_id].memberships.get(kind, ()))
+
+    def identities_of(self, user_id: str) -> tuple[IdentityLink, ...]:
+        """Return the user's accounts at identity providers, ordered by alias."""
+        links = self._accounts[user_id].identities.values()
+        return tuple(sorted(links, key=lambda link: link.alias))
+
+    def sessions_of(self, user_id: str) -> int:
+        """Return how many sessions the user has."""
+        return self._accounts[user_id].sessions
 
     def add_user(self, representation: UserRepresentation) -> str:
         """Create a user and return its Keycloak id."""
@@ -109,27 +145,75 @@ class InMemoryRealm:
         with self._lock:
             self._accounts[user_id].credentials += 1
 
+    def log_in(self, user_id: str) -> None:
+        """Give the user a password if it has none, and begin a session with it."""
+        with self._lock:
+            account = self._accounts[user_id]
+            account.credentials = account.credentials or 1
+            account.sessions += 1
+
     def add_group(self, path: str) -> None:
         """Create the group, and its parents where they are missing."""
         names = path.strip("/").split("/")
         with self._lock:
             for depth in range(1, len(names) + 1):
-                self._groups.add("/" + "/".join(names[:depth]))
+                self._names[GROUPS].add("/" + "/".join(names[:depth]))
 
     def delete_group(self, path: str) -> None:
         """Delete the group and those below it."""
         gone = normal_path(path)
         with self._lock:
-            self._groups = {
-                kept for kept in self._groups if kept != gone and not kept.startswith(f"{gone}/")
+            self._names[GROUPS] = {
+                kept
+                for kept in self._names[GROUPS]
+                if kept != gone and not kept.startswith(f"{gone}/")
             }
             for account in self._accounts.values():
-                account.groups &= self._groups
+                account.memberships[GROUPS] &= self._names[GROUPS]
 
     def add_realm_role(self, name: str) -> None:
         """Create the realm role."""
         with self._lock:
-            self._realm_roles.add(name)
+            self._names[REALM_ROLES].add(name)
+
+    def add_client(self, client_id: str, roles: Sequence[str] = ()) -> None:
+        """Create a client with these roles."""
+        with self._lock:
+            self._names.setdefault(client_roles_of(client_id), set()).update(roles)
+
+    def add_organization(self, alias: str) -> None:
+        """Create an organization."""
+        with self._lock:
+            self._names[ORGANIZATIONS].add(alias)
+
+    def own_account(self, user_id: str, alias: str) -> None:
+        """Make the organization the owner of the user's account, as one that logged in through its identity provider."""
+        with self._lock:
+            self._accounts[user_id].memberships[ORGANIZATIONS].add(alias)
+            self._owned.add((user_id, alias))
+
+    @contextlib.contextmanager
+    def organizations_off(self) -> Iterator[None]:
+        """Switch organizations off meanwhile."""
+        self._organizations_enabled = False
+        try:
+            yield
+        finally:
+            self._organizations_enabled = True
+
+    @contextlib.contextmanager
+    def usernames_editable(self) -> Iterator[None]:
+        """Let usernames be changed meanwhile."""
+        self._usernames_editable = True
+        try:
+            yield
+        finally:
+            self._usernames_editable = False
+
+    def add_identity_provider(self, alias: str) -> None:
+        """Create an identity provider."""
+        with self._lock:
+            self._identity_providers.add(alias)
 
     def mails_sent(self, user_id: str) -> int:
         """Return how many links were mailed to the user."""
@@ -157,9 +241,10 @@ class InMemoryRealm:
         user = self.written(blank, representation)
         self.refuse(POST, user)
         groups = {normal_path(path) for path in representation.get("groups", [])}
-        if not groups <= self._groups:
+        if not groups <= self._names[GROUPS]:
             raise error_for(POST, 500, {"error": "unknown_error"})
-        self._accounts[user["id"]] = Account(user, groups)
+        self._accounts[user["id"]] = account = Account(user)
+        account.memberships[GROUPS] = groups
         return user["id"]
 
     def written(self, stored: UserRepresentation, given: UserRepresentation) -> UserRepresentation:

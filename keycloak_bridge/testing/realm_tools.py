@@ -1,14 +1,15 @@
 """What a test does to a realm behind the bridge's back, the same on a real Keycloak and on the one in memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import requests
 
-from keycloak_bridge.core.model import UserRepresentation
+from keycloak_bridge.core.desired import UserRepresentation
 
+_PASSWORD = "correct horse battery"  # noqa: S105  (of users that live for one test)
 _TIMEOUT_S = 30
 
 
@@ -27,6 +28,10 @@ class RealmTools(Protocol):
         """Give the user a password."""
         ...
 
+    def log_in(self, user_id: str) -> None:
+        """Give the user a password if it has none, and begin a session with it."""
+        ...
+
     def add_group(self, path: str) -> None:
         """Create the group, and its parents where they are missing."""
         ...
@@ -37,6 +42,26 @@ class RealmTools(Protocol):
 
     def add_realm_role(self, name: str) -> None:
         """Create the realm role."""
+        ...
+
+    def add_client(self, client_id: str, roles: Sequence[str] = ()) -> None:
+        """Create a client with these roles."""
+        ...
+
+    def add_organization(self, alias: str) -> None:
+        """Create an organization."""
+        ...
+
+    def organizations_off(self) -> AbstractContextManager[None]:
+        """Switch organizations off meanwhile."""
+        ...
+
+    def add_identity_provider(self, alias: str) -> None:
+        """Create an identity provider."""
+        ...
+
+    def usernames_editable(self) -> AbstractContextManager[None]:
+        """Let usernames be changed meanwhile."""
         ...
 
     def mails_sent(self, user_id: str) -> int:
@@ -53,6 +78,7 @@ class AdminRealmTools:
 
     def __init__(self, url: str, realm: str, username: str, password: str) -> None:
         self._token_url = f"{url}/realms/master/protocol/openid-connect/token"
+        self._log_in_url = f"{url}/realms/{quote(realm, safe='')}/protocol/openid-connect/token"
         self._realm_url = f"{url}/admin/realms/{quote(realm, safe='')}"
         self._login = {
             "grant_type": "password",
@@ -72,8 +98,23 @@ class AdminRealmTools:
 
     def set_password(self, user_id: str) -> None:
         """Give the user a password."""
-        password = {"type": "password", "value": "correct horse battery", "temporary": False}
+        password = {"type": "password", "value": _PASSWORD, "temporary": False}
         self._call("PUT", f"/users/{user_id}/reset-password", password)
+
+    def log_in(self, user_id: str) -> None:
+        """Give the user a password if it has none and begin a session with it, as Keycloak's command line does."""
+        if not self._call("GET", f"/users/{user_id}/credentials").json():
+            self.set_password(user_id)
+        username = self._call("GET", f"/users/{user_id}").json()["username"]
+        form = {
+            "grant_type": "password",
+            "client_id": "admin-cli",
+            "username": username,
+            "password": _PASSWORD,
+        }
+        with requests.Session() as session:
+            session.trust_env = False
+            session.post(self._log_in_url, data=form, timeout=_TIMEOUT_S).raise_for_status()
 
     def add_group(self, path: str) -> None:
         """Create the group, and its parents where they are missing."""
@@ -98,6 +139,51 @@ class AdminRealmTools:
         """Create the realm role."""
         self._call("POST", "/roles", {"name": name})
 
+    def add_client(self, client_id: str, roles: Sequence[str] = ()) -> None:
+        """Create a client with these roles."""
+        created = self._call("POST", "/clients", {"clientId": client_id, "publicClient": True})
+        client = created.headers["Location"].rpartition("/")[2]
+        for name in roles:
+            self._call("POST", f"/clients/{client}/roles", {"name": name})
+
+    def add_organization(self, alias: str) -> None:
+        """Create an organization; the realm has them switched on from then on."""
+        self._call("PUT", "", {"organizationsEnabled": True})
+        domains = [{"name": f"{alias}.example", "verified": True}]
+        body = {"name": f"{alias} by name", "alias": alias, "domains": domains}
+        self._call("POST", "/organizations", body)
+
+    @contextmanager
+    def organizations_off(self) -> Iterator[None]:
+        """Switch organizations off meanwhile."""
+        with self._meanwhile({"organizationsEnabled": False}):
+            yield
+
+    def add_identity_provider(self, alias: str) -> None:
+        """Create an identity provider that nobody can log in through."""
+        config = {
+            "clientId": "bridge",
+            "clientSecret": "none",
+            "authorizationUrl": "https://idp.acme.example/auth",
+            "tokenUrl": "https://idp.acme.example/token",
+        }
+        body = {"alias": alias, "providerId": "oidc", "config": config}
+        self._call("POST", "/identity-provider/instances", body)
+
+    @contextmanager
+    def usernames_editable(self) -> Iterator[None]:
+        """Let usernames be changed meanwhile."""
+        with self._meanwhile({"editUsernameAllowed": True}):
+            yield
+
+    def grant(self, client_id: str, *roles: str) -> None:
+        """Give the client's service account these roles of realm-management, and let them into its tokens."""
+        client, management = (self._client(name) for name in (client_id, "realm-management"))
+        account = self._call("GET", f"/clients/{client}/service-account-user").json()["id"]
+        wanted = [self._call("GET", f"/clients/{management}/roles/{role}").json() for role in roles]
+        self._call("POST", f"/users/{account}/role-mappings/clients/{management}", wanted)
+        self._call("POST", f"/clients/{client}/scope-mappings/clients/{management}", wanted)
+
     def mails_sent(self, user_id: str) -> int:
         """Return how many links were mailed to the user; the realm must keep admin events."""
         path = quote(f"users/{user_id}/execute-actions-email", safe="")
@@ -113,6 +199,20 @@ class AdminRealmTools:
             yield
         finally:
             self._call("PUT", "", {"smtpServer": smtp})
+
+    @contextmanager
+    def _meanwhile(self, settings: Mapping[str, Any]) -> Iterator[None]:
+        realm = self._call("GET", "").json()
+        before = {name: realm.get(name, False) for name in settings}
+        self._call("PUT", "", settings)
+        try:
+            yield
+        finally:
+            self._call("PUT", "", before)
+
+    def _client(self, client_id: str) -> str:
+        (found,) = self._call("GET", f"/clients?clientId={quote(client_id, safe='')}").json()
+        return str(found["id"])
 
     def _group_id(self, path: str) -> str | None:
         found = self._send("GET", f"/group-by-path/{quote(path)}")

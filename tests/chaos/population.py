@@ -146,8 +146,8 @@ def _final(life: Sequence[Event]) -> FinalState:
         "bridgeEventId": [last["id"]],
         "bridgeEventTime": [last["time"].replace("Z", ".000000Z")],
     }
-    if data["active"]:
-        fields["bridgeInvitation"] = [f"sent:{first['id']}"]
+    # a user that may not log in yet is invited when it is enabled
+    fields["bridgeInvitation"] = [f"{'sent' if data['active'] else 'due'}:{first['id']}"]
     return FinalState(fields, frozenset(roles), frozenset(groups))
 
 

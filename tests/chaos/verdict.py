@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bridge_harness import plain_mark
 from figures import Figures
 from population import FinalState
 from scene import Scene
@@ -71,6 +72,7 @@ def _users(scene: Scene, strangers: int, unmailed: Sequence[str]) -> Iterator[st
 
 def _wrong(expected: FinalState, user: Mapping[str, Any]) -> dict[str, Any]:
     seen = {**{name: user.get(name) for name in _FIELDS}, **user["attributes"]}
+    seen["bridgeInvitation"] = [plain_mark(mark) for mark in seen.get("bridgeInvitation", [])]
     names = seen.keys() | expected.fields.keys()
     return {
         name: (expected.fields.get(name), seen.get(name))

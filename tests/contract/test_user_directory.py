@@ -7,19 +7,27 @@ from uuid import uuid4
 
 import pytest
 
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    ORGANIZATIONS,
+    REALM_ROLES,
+    FoundUser,
+    IdentityLink,
+    InvitationTerms,
+    Lookup,
+    MatchCriterion,
+    UserRepresentation,
+    client_of,
+    client_roles,
+)
 from keycloak_bridge.core.errors import (
     ConflictError,
+    KeycloakAuthError,
     KeycloakConflictError,
     KeycloakNotFoundError,
     KeycloakRejectedError,
     KeycloakUnavailableError,
     MailDeliveryError,
-)
-from keycloak_bridge.core.model import (
-    FoundUser,
-    InvitationTerms,
-    MatchCriterion,
-    UserRepresentation,
 )
 from keycloak_bridge.core.ports import UserDirectory
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
@@ -87,12 +95,35 @@ def find(
     directory: UserDirectory,
     target: str,
     value: str,
-    *,
-    groups: bool = False,
-    realm_roles: bool = False,
+    *kinds: str,
+    identities: bool = False,
+    sessions: bool = False,
 ) -> FoundUser | None:
-    """Find by one criterion."""
-    return directory.find([MatchCriterion(target, value)], groups=groups, realm_roles=realm_roles)
+    """Find by one criterion, with memberships of these kinds."""
+    lookup = Lookup(frozenset(kinds), identities=identities, sessions=sessions)
+    return directory.find([MatchCriterion(target, value)], lookup)
+
+
+def belongs_to(directory: UserDirectory, user_id: str, kind: str) -> frozenset[str]:
+    """Return what the user belongs to of this kind."""
+    username = stored(directory, user_id)["username"]
+    found = find(directory, "username", username, kind)
+    assert found is not None
+    return found.memberships[kind]
+
+
+def accounts(directory: UserDirectory, user_id: str) -> tuple[IdentityLink, ...]:
+    """Return the user's accounts at identity providers."""
+    found = find(directory, "username", stored(directory, user_id)["username"], identities=True)
+    assert found is not None
+    return found.identities
+
+
+def sessions(directory: UserDirectory, user_id: str) -> int:
+    """Return how many sessions the user has."""
+    found = find(directory, "username", stored(directory, user_id)["username"], sessions=True)
+    assert found is not None
+    return found.sessions
 
 
 def stored(directory: UserDirectory, user_id: str) -> UserRepresentation:
@@ -270,6 +301,40 @@ def test_update_erases_what_it_leaves_out(directory: UserDirectory) -> None:
     )
 
 
+@pytest.mark.parametrize("erased", ["email", "firstName", "lastName"])
+def test_update_erases_a_single_field(directory: UserDirectory, erased: str) -> None:
+    """The rest of the body is what was read."""
+    before = stored(directory, directory.create(a_user()))
+    after = cast("UserRepresentation", {k: v for k, v in before.items() if k != erased})
+
+    directory.update(before["id"], after)
+
+    assert after == stored(directory, before["id"])
+
+
+def test_update_erases_a_single_attribute(directory: UserDirectory) -> None:
+    """As it erases a field: by not being told of it."""
+    before = stored(directory, directory.create(a_user()))
+    kept = {name: held for name, held in before["attributes"].items() if name != "tenantId"}
+
+    directory.update(before["id"], {**before, "attributes": kept})
+
+    assert {**before, "attributes": kept} == stored(directory, before["id"])
+
+
+def test_username_changes_where_the_realm_lets_it(
+    directory: UserDirectory, realm_tools: RealmTools
+) -> None:
+    """Off by default, and an update that tries is refused then."""
+    before = stored(directory, directory.create(a_user()))
+    name = unique("renamed")
+
+    with realm_tools.usernames_editable():
+        directory.update(before["id"], {**before, "username": name})
+
+    assert {**before, "username": name} == stored(directory, before["id"])
+
+
 def test_update_without_attributes_merges(directory: UserDirectory) -> None:
     """Without attributes nothing else is lost."""
     before = stored(directory, directory.create(a_user()))
@@ -411,8 +476,6 @@ def test_first_successful_criterion_wins(directory: UserDirectory) -> None:
             MatchCriterion("email", by_email["email"]),
             MatchCriterion("username", by_name["username"]),
         ],
-        groups=False,
-        realm_roles=False,
     )
 
     assert found is not None
@@ -439,29 +502,193 @@ def test_beginning_of_a_name_finds_nobody(directory: UserDirectory) -> None:
     assert find(directory, "username", f"{user['username'][:-1]}*") is None
 
 
-def test_memberships_are_found_when_asked_for(
+def test_nothing_more_is_found_unless_asked_for(
     directory: UserDirectory, realm_tools: RealmTools
 ) -> None:
-    """Groups as paths, roles as names; empty when nobody asked."""
+    """What costs a call is looked up on demand."""
     group, role = f"/{unique('group')}/inner", unique("role")
     realm_tools.add_group(group)
     realm_tools.add_realm_role(role)
     user = a_user()
     user_id = directory.create(user)
-    directory.join_group(user_id, group)
-    directory.grant_realm_roles(user_id, [role])
+    directory.join(user_id, GROUPS, [group])
+    directory.join(user_id, REALM_ROLES, [role])
 
-    asked = find(directory, "username", user["username"], groups=True, realm_roles=True)
+    asked = find(directory, "username", user["username"], GROUPS, REALM_ROLES)
     unasked = find(directory, "username", user["username"])
 
     assert asked is not None
     assert unasked is not None
-    assert asked.groups == frozenset({group})
-    assert role in asked.realm_roles
-    assert (frozenset(), frozenset()) == (unasked.groups, unasked.realm_roles)
+    assert asked.memberships[GROUPS] == frozenset({group})
+    assert role in asked.memberships[REALM_ROLES]
+    assert ({}, (), 0) == (unasked.memberships, unasked.identities, unasked.sessions)
 
 
-# groups and roles
+def test_everybody_with_an_external_id_is_listed(directory: UserDirectory) -> None:
+    """Keycloak lets two users carry one; compared exactly, and an empty one is nobody's."""
+    user_id = unique("Ext")
+    for value in (user_id, user_id, user_id.lower(), f"{user_id}-more"):
+        directory.create(a_user(attributes={"userId": [value]}))
+
+    found = directory.having(MatchCriterion("attributes.userId", user_id))
+
+    assert [[user_id], [user_id]] == [user["attributes"]["userId"] for user in found]
+    assert len({user["id"] for user in found}) == 2
+    assert () == tuple(directory.having(MatchCriterion("attributes.userId", "")))
+
+
+# memberships
+
+KINDS = {
+    "groups": GROUPS,
+    "realm-roles": REALM_ROLES,
+    "client-roles": "client-roles",
+    "organizations": ORGANIZATIONS,
+}
+
+
+class Target(NamedTuple):
+    """A kind of membership, and two things of that kind that the realm has."""
+
+    kind: str
+    names: tuple[str, str]
+
+
+@pytest.fixture(params=KINDS)
+def target(request: pytest.FixtureRequest, realm_tools: RealmTools) -> Target:
+    """Each kind in turn."""
+    names = (unique("one"), unique("two"))
+    if request.param == "groups":
+        names = (f"/{names[0]}", f"/{names[1]}/inner")
+    add = {
+        "groups": realm_tools.add_group,
+        "realm-roles": realm_tools.add_realm_role,
+        "organizations": realm_tools.add_organization,
+    }
+    if request.param == "client-roles":
+        client_id = unique("client")
+        realm_tools.add_client(client_id, names)
+        return Target(client_roles(client_id), names)
+    for name in names:
+        add[request.param](name)
+    return Target(KINDS[request.param], names)
+
+
+MISSING = {
+    GROUPS: "group-not-found",
+    REALM_ROLES: "role-not-found",
+    client_roles("no-such-client"): "client-not-found",
+    ORGANIZATIONS: "organization-not-found",
+}
+
+
+def test_user_joins_and_leaves(directory: UserDirectory, target: Target) -> None:
+    """One of two, and the other one stays."""
+    user_id = directory.create(a_user())
+    at_first = belongs_to(directory, user_id, target.kind)
+    directory.join(user_id, target.kind, target.names)
+    joined = belongs_to(directory, user_id, target.kind)
+    directory.leave(user_id, target.kind, target.names[:1])
+
+    assert set(target.names) == joined - at_first
+    assert {target.names[1]} == belongs_to(directory, user_id, target.kind) - at_first
+
+
+def test_joining_twice_is_harmless(directory: UserDirectory, target: Target) -> None:
+    """A redelivered event joins again, alone or with more."""
+    user_id = directory.create(a_user())
+
+    directory.join(user_id, target.kind, target.names[:1])
+    directory.join(user_id, target.kind, target.names)
+    directory.join(user_id, target.kind, target.names)
+
+    assert belongs_to(directory, user_id, target.kind) >= set(target.names)
+
+
+def test_leaving_twice_is_harmless(directory: UserDirectory, target: Target) -> None:
+    """What the user has left, or never joined, or what the realm does not have."""
+    user_id = directory.create(a_user())
+    at_first = belongs_to(directory, user_id, target.kind)
+    directory.join(user_id, target.kind, target.names[:1])
+
+    for _ in range(2):
+        directory.leave(user_id, target.kind, [*target.names, unique("nope")])
+
+    assert at_first == belongs_to(directory, user_id, target.kind)
+
+
+def test_nobody_joins_nothing(directory: UserDirectory, target: Target) -> None:
+    """A user that was deleted meanwhile is planned anew."""
+    with pytest.raises(KeycloakNotFoundError):
+        directory.join(NOBODY, target.kind, target.names)
+
+
+def test_nobody_leaves_without_an_error(directory: UserDirectory, target: Target) -> None:
+    """A user that is gone belongs to nothing."""
+    directory.leave(NOBODY, target.kind, target.names)
+
+    assert directory.get(NOBODY) is None
+
+
+def test_joining_nothing_is_nothing(directory: UserDirectory, target: Target) -> None:
+    """An empty list is no call for anything."""
+    user_id = directory.create(a_user())
+    before = belongs_to(directory, user_id, target.kind)
+    directory.join(user_id, target.kind, [])
+    directory.leave(user_id, target.kind, [])
+
+    assert before == belongs_to(directory, user_id, target.kind)
+
+
+@pytest.mark.parametrize("kind", MISSING)
+def test_joining_what_is_missing_is_not_found(directory: UserDirectory, kind: str) -> None:
+    """The error has a code of its own and names what the realm lacks."""
+    user_id = directory.create(a_user())
+    name = unique("nope")
+
+    with pytest.raises(KeycloakNotFoundError) as caught:
+        directory.join(user_id, kind, [name])
+
+    assert MISSING[kind] == caught.value.code
+    assert (client_of(kind) or name) in str(caught.value)
+
+
+def test_missing_roles_are_named_and_nothing_is_granted(
+    directory: UserDirectory, realm_tools: RealmTools
+) -> None:
+    """A role that the realm or the client lacks is a mistake to be seen, not to be skipped."""
+    known, missing, client_id = unique("role"), unique("nope"), unique("client")
+    realm_tools.add_realm_role(known)
+    realm_tools.add_client(client_id, [known])
+    user_id = directory.create(a_user())
+
+    for kind in (REALM_ROLES, client_roles(client_id)):
+        with pytest.raises(KeycloakNotFoundError, match=missing) as caught:
+            directory.join(user_id, kind, [known, missing])
+        assert caught.value.code == "role-not-found"
+        assert known not in belongs_to(directory, user_id, kind)
+
+
+def test_roles_of_a_client_are_its_own(directory: UserDirectory, realm_tools: RealmTools) -> None:
+    """Two clients and the realm may all have a role of the same name."""
+    role, clients = unique("role"), (unique("client"), unique("client"))
+    realm_tools.add_realm_role(role)
+    for client_id in clients:
+        realm_tools.add_client(client_id, [role])
+    user_id = directory.create(a_user())
+
+    directory.join(user_id, client_roles(clients[0]), [role])
+
+    assert frozenset({role}) == belongs_to(directory, user_id, client_roles(clients[0]))
+    assert frozenset() == belongs_to(directory, user_id, client_roles(clients[1]))
+    assert role not in belongs_to(directory, user_id, REALM_ROLES)
+
+
+def test_nobody_has_roles_of_a_client_that_is_missing(directory: UserDirectory) -> None:
+    """The search answers; who wants to give such a role is told."""
+    user_id = directory.create(a_user())
+
+    assert frozenset() == belongs_to(directory, user_id, client_roles(unique("nope")))
 
 
 def test_missing_groups_are_named_as_given(
@@ -473,13 +700,30 @@ def test_missing_groups_are_named_as_given(
     known = [group, f"/{group}", f"{group}/inner", f"/{group}/inner"]
     missing = [f"/{group}/outer", unique("nope"), f"/{group.upper()}", f"/{group}//inner"]
 
-    assert tuple(missing) == directory.missing_groups([*known, *missing])
+    assert tuple(missing) == directory.missing(GROUPS, [*known, *missing])
+
+
+def test_missing_organizations_are_named_by_alias(
+    directory: UserDirectory, realm_tools: RealmTools
+) -> None:
+    """In the very spelling; the name of an organization is not its alias."""
+    alias = unique("Org")
+    realm_tools.add_organization(alias)
+    missing = [alias.lower(), f"{alias} by name", alias[:-1], unique('a "b" \\'), "", "*"]
+
+    assert tuple(missing) == directory.missing(ORGANIZATIONS, [alias, *missing])
+
+
+@pytest.mark.parametrize("kind", [REALM_ROLES, client_roles("no-such-client")])
+def test_no_role_is_missing(directory: UserDirectory, kind: str) -> None:
+    """Without a user, nobody can tell."""
+    assert () == directory.missing(kind, [unique("nope")])
 
 
 @pytest.mark.parametrize("path", ["", "/", "..", "/../users", "."])
 def test_paths_that_are_none_are_missing(directory: UserDirectory, path: str) -> None:
     """A path that URLs would collapse names no group."""
-    assert (path,) == directory.missing_groups([path])
+    assert (path,) == directory.missing(GROUPS, [path])
 
 
 def test_group_is_known_as_soon_as_it_is_created(
@@ -487,10 +731,10 @@ def test_group_is_known_as_soon_as_it_is_created(
 ) -> None:
     """A missing group is asked for again each time: somebody may be mending just that."""
     group = f"/{unique('group')}"
-    before = directory.missing_groups([group])
+    before = directory.missing(GROUPS, [group])
     realm_tools.add_group(group)
 
-    assert ((group,), ()) == (before, directory.missing_groups([group]))
+    assert ((group,), ()) == (before, directory.missing(GROUPS, [group]))
 
 
 @pytest.mark.parametrize("prefix", ["", "/"])
@@ -500,13 +744,9 @@ def test_user_is_created_into_its_groups(
     """Creating and joining are one call."""
     group = unique("group")
     realm_tools.add_group(f"/{group}/inner")
-    user = a_user(groups=[f"{prefix}{group}", f"{prefix}{group}/inner"])
-    directory.create(user)
+    user_id = directory.create(a_user(groups=[f"{prefix}{group}", f"{prefix}{group}/inner"]))
 
-    found = find(directory, "username", user["username"], groups=True)
-
-    assert found is not None
-    assert found.groups == frozenset({f"/{group}", f"/{group}/inner"})
+    assert {f"/{group}", f"/{group}/inner"} == belongs_to(directory, user_id, GROUPS)
 
 
 def test_create_into_a_missing_group_stores_nothing(directory: UserDirectory) -> None:
@@ -519,30 +759,18 @@ def test_create_into_a_missing_group_stores_nothing(directory: UserDirectory) ->
     assert find(directory, "username", user["username"]) is None
 
 
-def test_joining_twice_is_harmless(directory: UserDirectory, realm_tools: RealmTools) -> None:
-    """A redelivered event joins again."""
+def test_group_is_joined_and_left_by_any_spelling_of_its_path(
+    directory: UserDirectory, realm_tools: RealmTools
+) -> None:
+    """The leading slash may be missing."""
     group = f"/{unique('group')}"
     realm_tools.add_group(group)
-    user = a_user()
-    user_id = directory.create(user)
-
-    directory.join_group(user_id, group)
-    directory.join_group(user_id, group.lstrip("/"))
-
-    found = find(directory, "username", user["username"], groups=True)
-    assert found is not None
-    assert found.groups == frozenset({group})
-
-
-def test_joining_a_missing_group_is_not_found(directory: UserDirectory) -> None:
-    """The error names the group."""
     user_id = directory.create(a_user())
-    group = f"/{unique('nope')}"
+    directory.join(user_id, GROUPS, [group.lstrip("/")])
+    joined = belongs_to(directory, user_id, GROUPS)
+    directory.leave(user_id, GROUPS, [group.lstrip("/")])
 
-    with pytest.raises(KeycloakNotFoundError, match=group) as caught:
-        directory.join_group(user_id, group)
-
-    assert caught.value.code == "group-not-found"
+    assert (frozenset({group}), frozenset()) == (joined, belongs_to(directory, user_id, GROUPS))
 
 
 def test_joining_a_group_that_was_deleted_is_not_found_for_good(
@@ -552,71 +780,226 @@ def test_joining_a_group_that_was_deleted_is_not_found_for_good(
     group = f"/{unique('group')}"
     realm_tools.add_group(group)
     user_id = directory.create(a_user())
-    directory.join_group(user_id, group)
+    directory.join(user_id, GROUPS, [group])
     realm_tools.delete_group(group)
 
     with pytest.raises(KeycloakNotFoundError):
-        directory.join_group(user_id, group)
+        directory.join(user_id, GROUPS, [group])
 
-    assert (group,) == directory.missing_groups([group])
-
-
-def test_nobody_joins_no_group(directory: UserDirectory, realm_tools: RealmTools) -> None:
-    """A user that was deleted meanwhile is planned anew."""
-    group = f"/{unique('group')}"
-    realm_tools.add_group(group)
-
-    with pytest.raises(KeycloakNotFoundError):
-        directory.join_group(NOBODY, group)
+    assert (group,) == directory.missing(GROUPS, [group])
 
 
-def test_granting_twice_is_harmless(directory: UserDirectory, realm_tools: RealmTools) -> None:
-    """A redelivered event grants again, alone or with more."""
-    roles = [unique("role"), unique("role")]
-    for role in roles:
-        realm_tools.add_realm_role(role)
-    user = a_user()
-    user_id = directory.create(user)
-
-    directory.grant_realm_roles(user_id, roles[:1])
-    directory.grant_realm_roles(user_id, roles)
-    directory.grant_realm_roles(user_id, roles)
-
-    found = find(directory, "username", user["username"], realm_roles=True)
-    assert found is not None
-    assert found.realm_roles.issuperset(roles)
-
-
-def test_missing_roles_are_named_and_nothing_is_granted(
+def test_group_that_was_made_anew_is_left(
     directory: UserDirectory, realm_tools: RealmTools
 ) -> None:
-    """A role that the realm lacks is a mistake to be seen, not to be skipped."""
-    known, missing = unique("role"), unique("nope")
-    realm_tools.add_realm_role(known)
+    """It has another id than the one that is remembered."""
+    group = f"/{unique('group')}"
+    realm_tools.add_group(group)
+    user_id = directory.create(a_user())
+    directory.join(user_id, GROUPS, [group])
+    realm_tools.delete_group(group)
+    realm_tools.add_group(group)
+    other_id = directory.create(a_user(groups=[group]))
+    directory.leave(other_id, GROUPS, [group])
+
+    assert frozenset() == belongs_to(directory, other_id, GROUPS)
+
+
+def test_group_is_created_with_those_above_it(directory: UserDirectory) -> None:
+    """And once more without an error; below one that is there, too."""
+    top = unique("group & Söhne")
+    for path in (f"/{top}/middle/inner", f"{top}/middle/inner", f"/{top}/other"):
+        directory.create_group(path)
+
+    known = [f"/{top}", f"/{top}/middle", f"/{top}/middle/inner", f"/{top}/other"]
+    assert () == directory.missing(GROUPS, known)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/../users", "a//b", "/" + "x" * 256])
+def test_what_can_be_no_group_is_not_created(directory: UserDirectory, path: str) -> None:
+    """A path that nobody could find again."""
+    with pytest.raises(KeycloakNotFoundError) as caught:
+        directory.create_group(path)
+
+    assert ("group-not-found", (path,)) == (caught.value.code, directory.missing(GROUPS, [path]))
+
+
+def test_organizations_that_are_switched_off_are_said_to_be(
+    directory: UserDirectory, realm_tools: RealmTools
+) -> None:
+    """Every event of such a mapping would fail: the realm or the mapping is to be mended."""
+    alias, user = unique("org"), a_user()
+    realm_tools.add_organization(alias)
+    user_id = directory.create(user)
+    directory.join(user_id, ORGANIZATIONS, [alias])
+    calls: list[Callable[[], object]] = [
+        lambda: find(directory, "username", user["username"], ORGANIZATIONS),
+        lambda: directory.missing(ORGANIZATIONS, [unique("nope")]),
+        lambda: directory.join(user_id, ORGANIZATIONS, [alias]),
+    ]
+
+    with realm_tools.organizations_off():
+        for call in calls:
+            with pytest.raises(KeycloakAuthError) as caught:
+                call()
+            assert caught.value.code == "organizations-disabled"
+
+    assert frozenset({alias}) == belongs_to(directory, user_id, ORGANIZATIONS)
+
+
+# identities
+
+
+@pytest.fixture
+def alias(realm_tools: RealmTools) -> str:
+    """An identity provider that the realm has."""
+    name = unique("idp")
+    realm_tools.add_identity_provider(name)
+    return name
+
+
+def test_user_is_linked_and_unlinked(directory: UserDirectory, alias: str) -> None:
+    """With and without the name that it has there."""
+    named, nameless = directory.create(a_user()), directory.create(a_user())
+    links = (IdentityLink(alias, "Ext 1", "ada"), IdentityLink(alias, "Ext 2"))
+    directory.link_identity(named, links[0])
+    directory.link_identity(nameless, links[1])
+    linked = (*accounts(directory, named), *accounts(directory, nameless))
+    directory.unlink_identity(named, alias)
+
+    assert (links, ()) == (linked, accounts(directory, named))
+    assert links[1:] == accounts(directory, nameless)
+
+
+def test_one_link_takes_the_place_of_another(directory: UserDirectory, alias: str) -> None:
+    """Again, with another account, and with another name."""
+    user_id = directory.create(a_user())
+    links = (
+        IdentityLink(alias, "first", "ada"),
+        IdentityLink(alias, "second", "ada"),
+        IdentityLink(alias, "second", "augusta"),
+    )
+    seen = []
+    for link in links:
+        for _ in range(2):
+            directory.link_identity(user_id, link)
+            seen.append(accounts(directory, user_id))
+
+    assert [(link,) for link in links for _ in range(2)] == seen
+
+
+def test_links_of_several_identity_providers_stay_apart(
+    directory: UserDirectory, realm_tools: RealmTools, alias: str
+) -> None:
+    """Ordered by alias."""
+    other = f"a-{unique('idp')}"
+    realm_tools.add_identity_provider(other)
+    user_id = directory.create(a_user())
+    directory.link_identity(user_id, IdentityLink(alias, "same"))
+    directory.link_identity(user_id, IdentityLink(other, "same"))
+    both = accounts(directory, user_id)
+    directory.unlink_identity(user_id, alias)
+
+    assert (IdentityLink(other, "same"), IdentityLink(alias, "same")) == both
+    assert (IdentityLink(other, "same"),) == accounts(directory, user_id)
+
+
+def test_unknown_identity_provider_is_not_found_each_time(
+    directory: UserDirectory, realm_tools: RealmTools
+) -> None:
+    """Keycloak would store the link and hide it; none is left behind for the day when the alias is there."""
+    user_id, alias = directory.create(a_user()), unique("idp")
+    for _ in range(2):
+        with pytest.raises(KeycloakNotFoundError, match=alias) as caught:
+            directory.link_identity(user_id, IdentityLink(alias, "ada"))
+        assert caught.value.code == "identity-provider-not-found"
+    realm_tools.add_identity_provider(alias)
+
+    assert () == accounts(directory, user_id)
+    assert directory.identity_owner(alias, "ada") is None
+
+
+def test_nobody_is_linked_and_nobody_unlinked(directory: UserDirectory, alias: str) -> None:
+    """A user that was deleted meanwhile is planned anew; it has no link left."""
+    with pytest.raises(KeycloakNotFoundError) as caught:
+        directory.link_identity(NOBODY, IdentityLink(alias, "ada"))
+    directory.unlink_identity(NOBODY, alias)
+
+    assert caught.value.code == "not-found"
+
+
+def test_unlinking_what_is_not_linked_is_harmless(directory: UserDirectory, alias: str) -> None:
+    """A redelivered event takes the link away again; an unknown alias has none."""
+    user_id = directory.create(a_user())
+    directory.unlink_identity(user_id, alias)
+    directory.unlink_identity(user_id, unique("nope"))
+
+    assert () == accounts(directory, user_id)
+
+
+def test_owner_of_an_account_is_found_exactly(directory: UserDirectory, alias: str) -> None:
+    """No other spelling, no pattern, and not by one half of it."""
+    user_id = directory.create(a_user())
+    directory.link_identity(user_id, IdentityLink(alias, "Ext 1"))
+    nobodys = ["ext 1", "Ext", "Ext%", "*", ""]
+
+    assert user_id == directory.identity_owner(alias, "Ext 1")
+    assert [None] * 5 == [directory.identity_owner(alias, each) for each in nobodys]
+    assert directory.identity_owner(unique("nope"), "Ext 1") is None
+    assert directory.identity_owner("", "Ext 1") is None
+
+
+def test_account_of_two_users_is_taken(directory: UserDirectory, alias: str) -> None:
+    """Keycloak links it to both without a word, and then nobody can log in by it."""
+    account = IdentityLink(alias, "shared")
+    for _ in range(2):
+        directory.link_identity(directory.create(a_user()), account)
+
+    with pytest.raises(ConflictError) as caught:
+        directory.identity_owner(alias, "shared")
+
+    assert caught.value.code == "identity-taken"
+
+
+# sessions, and the end
+
+
+def test_sessions_are_counted_and_ended(directory: UserDirectory, realm_tools: RealmTools) -> None:
+    """Those of this user only."""
+    user_id, other_id = directory.create(a_user()), directory.create(a_user())
+    before = sessions(directory, user_id)
+    for each in (user_id, user_id, other_id):
+        realm_tools.log_in(each)
+    during = sessions(directory, user_id)
+    directory.end_sessions(user_id)
+
+    assert (0, 2, 0) == (before, during, sessions(directory, user_id))
+    assert sessions(directory, other_id) == 1
+
+
+def test_sessions_of_nobody_end_without_an_error(directory: UserDirectory) -> None:
+    """Nobody is logged in; neither is somebody who never was."""
+    user_id = directory.create(a_user())
+    directory.end_sessions(NOBODY)
+    directory.end_sessions(user_id)
+
+    assert sessions(directory, user_id) == 0
+
+
+def test_deleted_user_is_gone_with_all_it_held(
+    directory: UserDirectory, realm_tools: RealmTools, alias: str
+) -> None:
+    """Twice is harmless; its names are free again."""
     user = a_user()
     user_id = directory.create(user)
+    directory.link_identity(user_id, IdentityLink(alias, "ada"))
+    realm_tools.log_in(user_id)
+    for _ in range(2):
+        directory.delete(user_id)
 
-    with pytest.raises(KeycloakNotFoundError, match=missing) as caught:
-        directory.grant_realm_roles(user_id, [known, missing])
-
-    found = find(directory, "username", user["username"], realm_roles=True)
-    assert found is not None
-    assert known not in found.realm_roles
-    assert caught.value.code == "role-not-found"
-
-
-def test_granting_no_role_is_nothing(directory: UserDirectory) -> None:
-    """An empty list is no call for anything."""
-    directory.grant_realm_roles(directory.create(a_user()), [])
-
-
-def test_nobody_is_granted_no_role(directory: UserDirectory, realm_tools: RealmTools) -> None:
-    """A user that was deleted meanwhile is planned anew."""
-    role = unique("role")
-    realm_tools.add_realm_role(role)
-
-    with pytest.raises(KeycloakNotFoundError):
-        directory.grant_realm_roles(NOBODY, [role])
+    assert directory.get(user_id) is None
+    assert directory.identity_owner(alias, "ada") is None
+    assert user_id != directory.create(user)
 
 
 # credentials and invitations

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from keycloak_bridge.bridge import SystemClock
+from keycloak_bridge.connections import SystemClock
 from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES
 from keycloak_bridge.keycloak_admin import KeycloakAdmin
 from keycloak_bridge.keycloak_check import Problem, check_access

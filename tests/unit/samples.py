@@ -2,13 +2,16 @@
 
 from datetime import UTC, datetime
 
-from keycloak_bridge.core.model import (
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    REALM_ROLES,
     DesiredUser,
     InvitationTerms,
     MatchCriterion,
-    UserEvent,
+    Membership,
     UserRepresentation,
 )
+from keycloak_bridge.core.model import UserEvent
 
 TERMS = InvitationTerms(actions=("UPDATE_PASSWORD",), lifespan_s=3600)
 
@@ -50,7 +53,10 @@ def a_desired_user(
             MatchCriterion("username", username),
             MatchCriterion("email", email),
         ),
-        groups=groups,
-        realm_roles=realm_roles,
+        memberships=tuple(
+            Membership(kind, names)
+            for kind, names in ((GROUPS, groups), (REALM_ROLES, realm_roles))
+            if names
+        ),
         invitation=invitation,
     )

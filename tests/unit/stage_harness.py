@@ -12,16 +12,18 @@ from keycloak_bridge.core.contracts import dead_letter_headers, invitation_messa
 from keycloak_bridge.core.doubt import Doubt
 from keycloak_bridge.core.errors import BridgeError
 from keycloak_bridge.core.handled import Handled
+from keycloak_bridge.core.limits import Limits
 from keycloak_bridge.core.lost_users import LostUsers
 from keycloak_bridge.core.model import Invitation, Message, Record
 from keycloak_bridge.core.ports import Acknowledgement
 from keycloak_bridge.interpretation import Interpretation
+from keycloak_bridge.invite_stage import InviteStage
 from keycloak_bridge.inviter import Inviter
 from keycloak_bridge.metrics import PREFIX, Metrics
 from keycloak_bridge.outlets import Outlets
-from keycloak_bridge.provisioner import Provisioner
+from keycloak_bridge.provisioner import Provisioner, ProvisionPolicy
 from keycloak_bridge.settings import Settings
-from keycloak_bridge.stages import EventPolicy, InviteStage, ProvisionStage
+from keycloak_bridge.stages import EventPolicy, ProvisionStage
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
@@ -139,6 +141,7 @@ class Flow:
         mapping: Any = None,
         brake: Brake | None = None,
         lost: LostUsers | None = None,
+        limits: Limits | None = None,
     ) -> None:
         known = known or interpretation()
         self.broker = InMemoryBroker(partitions=partitions)
@@ -150,7 +153,11 @@ class Flow:
         self.archive = BrokerArchive(self.broker)
         self.metrics = Metrics()
         self.provisioner = Provisioner(
-            self.keycloak, self._invite, self.clock, reserved=known.mapping.reserved
+            self.keycloak,
+            self._invite,
+            self.clock,
+            policy=ProvisionPolicy(known.mapping.reserved),
+            limits=limits,
         )
         self.provision = ProvisionStage(
             rules=known.rules,
@@ -165,6 +172,7 @@ class Flow:
             catalog=known.catalog,
             inviter=Inviter(self.keycloak, clock=self.clock),
             outlets=self.outlets("invite"),
+            limits=limits,
         )
 
     def outlets(self, stage: str) -> Outlets:

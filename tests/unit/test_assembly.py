@@ -18,36 +18,37 @@ from stage_harness import (
 )
 
 from keycloak_bridge import assembly
-from keycloak_bridge.assembly import Assembly, inviter
+from keycloak_bridge.assembly import Assembly, inviter, provision_policy
 from keycloak_bridge.core.contracts import invitation_message
+from keycloak_bridge.core.desired import InvitationTerms, UserRepresentation
 from keycloak_bridge.core.errors import HoldError, PartitionRevokedError
 from keycloak_bridge.core.handled import Handled
-from keycloak_bridge.core.model import (
-    Invitation,
-    InvitationTerms,
-    Record,
-    TopicPartition,
-    UserRepresentation,
-)
+from keycloak_bridge.core.limits import Limit
+from keycloak_bridge.core.model import Invitation, Record, TopicPartition
 from keycloak_bridge.core.retry import RetryPolicy
 from keycloak_bridge.core.user_locks import UserLocks
 from keycloak_bridge.delivery import DeliveryPolicy
 from keycloak_bridge.interpretation import Interpretation
 from keycloak_bridge.metrics import Metrics
+from keycloak_bridge.provisioner import ProvisionPolicy
 from keycloak_bridge.settings import (
     BrakeSettings,
     DeliverySettings,
     EventsSettings,
     InviteSettings,
     KafkaSettings,
+    LifecycleSettings,
+    LimitsSettings,
     RetrySettings,
     Settings,
     TopicsSettings,
+    VerifySettings,
 )
 from keycloak_bridge.sidecar import Stage
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+from keycloak_bridge.verification import VerificationPolicy
 from keycloak_bridge.worker import WorkerOptions
 
 WRITES = {"create", "update", "join_group", "grant_realm_roles", "execute_actions_email"}
@@ -376,7 +377,8 @@ def test_a_mail_in_doubt_settles_and_is_then_decided(
     keycloak.admin_events = False
     clock = FakeClock()
     invitation = a_user(keycloak, "u-1", mark="sending")
-    mailing = inviter(keycloak, UserLocks(), InviteSettings(settle=30.0, delivery=delivery), clock)
+    settings = Settings(invite=InviteSettings(settle=30.0, delivery=delivery))
+    mailing = inviter(keycloak, UserLocks(), settings, clock)
 
     with pytest.raises(HoldError) as caught:
         mailing.invite(invitation)
@@ -385,3 +387,35 @@ def test_a_mail_in_doubt_settles_and_is_then_decided(
 
     assert ("mail-in-doubt", 30.0) == (caught.value.code, caught.value.wait_s)
     assert (reason, mails) == (outcome.result.reason, len(keycloak.mails))
+
+
+def test_the_guards_come_from_the_settings() -> None:
+    """What is read back, how long an event waits for its user, and what engages the brake."""
+    settings = Settings(
+        verify=VerifySettings("always", 5, 7), lifecycle=LifecycleSettings(unknown_user_wait=9.0)
+    )
+    mapping = Interpretation(settings).mapping
+
+    assert ProvisionPolicy(
+        mapping.reserved, VerificationPolicy("always", 5, 7), 9.0
+    ) == provision_policy(settings, mapping)
+
+
+def test_limits_engage_the_brake_of_their_own_stage() -> None:
+    """One deletion and one mail are allowed; each second one stops its stage with the numbers."""
+    made = Assembled(
+        events=EventsSettings(tombstones="delete"),
+        limits=LimitsSettings(disables=Limit(1, 60.0), mails=Limit(1, 60.0)),
+    )
+    for number in "12":
+        data = {"email": f"{number}@acme.example"}
+        made.handle(made.provision, record_of(event_of(f"u-{number}", number, data=data)))
+    first, second = made.broker.records(INVITATIONS)
+    made.handle(made.invite, first)
+    made.handle(made.provision, record_of(None, key=b"u-1", offset=50))
+
+    for stage, record in ((made.invite, second), (made.provision, record_of(None, key=b"u-2"))):
+        with pytest.raises(HoldError):
+            stage.handler.handle(record)
+        assert "1 " in (stage.brake.reason or "")
+        assert "[limits]" in (stage.brake.reason or "")

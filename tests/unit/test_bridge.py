@@ -19,15 +19,9 @@ from stage_harness import (
     record_of,
 )
 
-from keycloak_bridge import assembly, bridge, patience
-from keycloak_bridge.bridge import (
-    Sidecar,
-    SystemClock,
-    direct_provisioner,
-    keycloak_admin,
-    release_brakes,
-    topic_specs,
-)
+from keycloak_bridge import assembly, bridge, connections, patience
+from keycloak_bridge.bridge import Sidecar, direct_provisioner, release_brakes, topic_specs
+from keycloak_bridge.connections import SystemClock, keycloak_admin
 from keycloak_bridge.core.errors import (
     BrokerUnavailableError,
     ConfigError,
@@ -35,6 +29,7 @@ from keycloak_bridge.core.errors import (
     KeycloakAuthError,
     KeycloakUnavailableError,
 )
+from keycloak_bridge.core.findings import MappedTarget
 from keycloak_bridge.core.model import Message, Record, Result, TopicPartition
 from keycloak_bridge.core.status import Status
 from keycloak_bridge.interpretation import Interpretation, Reading
@@ -159,9 +154,11 @@ class World:
         guarded: Sequence[str],
         *,
         invite_delivery: str | None,
+        targets: Sequence[MappedTarget],
     ) -> Sequence[Problem]:
         self.invite_delivery = invite_delivery
         self.guarded = tuple(guarded)
+        self.targets = tuple(targets)
         self.checked = tuple(names)
         self._raise_next("realm")
         return self.problems
@@ -392,6 +389,7 @@ def test_the_realm_is_asked_about_every_attribute(world: World) -> None:
     } == set(world.checked)
     assert {"userId", "bridgeEventId", "bridgeEventTime", "bridgeInvitation"} == set(world.guarded)
     assert ("userId", "bridgeEventId", "bridgeEventTime", "bridgeInvitation") == world.guarded
+    assert {"email", "attributes.userId"} < {one.target for one in world.targets}
 
 
 @pytest.mark.parametrize(
@@ -607,11 +605,11 @@ def test_a_secret_file_that_is_being_replaced_is_waited_for(tmp_path: Path) -> N
     missing = Secret(path=tmp_path / "secret")
 
     with pytest.raises(KeycloakAuthError) as caught:
-        bridge._reading(missing)()
+        connections._reading(missing)()
     (tmp_path / "secret").write_text("renewed-hush-hush")
 
     assert "secret-unreadable" == caught.value.code
-    assert "renewed-hush-hush" == bridge._reading(missing)()
+    assert "renewed-hush-hush" == connections._reading(missing)()
 
 
 def test_topics_follow_the_mode_of_invitations() -> None:

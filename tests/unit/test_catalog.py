@@ -10,12 +10,20 @@ import pytest
 from keycloak_bridge.catalog import load_schemas
 from keycloak_bridge.core.errors import ConfigError
 
-OWN_TYPES = [
-    "dead-letter",
-    "dead-letter.replayed",
-    "user.created",
-    "user.invitation.due",
-    "user.provisioning.result",
+SHIPPED = [
+    "dead-letter/1.0",
+    "dead-letter.replayed/1.0",
+    "user.created/1.0",
+    "user.created/1.1",
+    "user.deleted/1.0",
+    "user.disabled/1.0",
+    "user.enabled/1.0",
+    "user.invitation.due/1.0",
+    "user.invitation.due/1.1",
+    "user.invitation.requested/1.0",
+    "user.provisioning.result/1.0",
+    "user.provisioning.result/1.1",
+    "user.updated/1.0",
 ]
 
 
@@ -40,14 +48,14 @@ def test_shipped_schemas_are_there_without_any_folder() -> None:
     """An installed bridge carries its contracts."""
     entries = load_schemas().entries()
 
-    assert [entry.type for entry in entries] == OWN_TYPES
-    assert {entry.origin for entry in entries} == {f"schemas/{name}/1.0.json" for name in OWN_TYPES}
+    assert [f"{entry.type}/{entry.version}" for entry in entries] == SHIPPED
+    assert [entry.origin for entry in entries] == [f"schemas/{name}.json" for name in SHIPPED]
 
 
 def test_folder_adds_types_and_versions(tmp_path: Path) -> None:
     """A user's schemas stand beside the shipped ones and may refer to them."""
     shipped = "urn:keycloak-bridge:schema:user.created:1.0"
-    write(tmp_path, "user.created/1.1.json", {"$id": "urn:acme:user:1.1", "$ref": shipped})
+    write(tmp_path, "user.created/1.2.json", {"$id": "urn:acme:user:1.2", "$ref": shipped})
     write(tmp_path, "user.renamed/10.0.json", {"$id": "urn:acme:renamed"})
     write(tmp_path, "README.md", "not a schema")
     write(tmp_path, "user.renamed/notes.txt", "not a schema")
@@ -55,7 +63,7 @@ def test_folder_adds_types_and_versions(tmp_path: Path) -> None:
 
     catalog = load_schemas([tmp_path])
 
-    assert catalog.schema_id("user.created") == "urn:acme:user:1.1"
+    assert catalog.schema_id("user.created") == "urn:acme:user:1.2"
     assert catalog.has_property("user.created", ("email",))
     assert [
         (entry.version, entry.origin) for entry in catalog.entries() if entry.type == "user.renamed"

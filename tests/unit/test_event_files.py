@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from keycloak_bridge.catalog import load_schemas
 from keycloak_bridge.core.errors import BridgeError, EventValidationError
 from keycloak_bridge.core.events import EnvelopeRules, decode
-from keycloak_bridge.core.model import Record, UserEvent
+from keycloak_bridge.core.model import USER_CREATED, USER_EVENTS, USER_UPDATED, Record, UserEvent
 
 EVENTS = Path(__file__).parents[1] / "events"
 VALID = sorted(EVENTS.glob("*/*/valid/*.json"))
+CREATED = [path for path in VALID if path.parts[-4] == USER_CREATED]
+UPDATED = [path for path in VALID if path.parts[-4] == USER_UPDATED]
 INVALID = sorted(p for p in EVENTS.glob("*/*/invalid/*.json") if ".expect" not in p.name)
 CATALOG = load_schemas()
 RULES = EnvelopeRules()
@@ -21,7 +23,7 @@ RULES = EnvelopeRules()
 
 def name_of(path: Path) -> str:
     """Return what the file is about."""
-    return path.stem
+    return "/".join((*path.parts[-4:-2], path.stem))
 
 
 def validated(value: bytes) -> UserEvent:
@@ -51,6 +53,12 @@ def test_invalid_event_is_refused_for_its_reason(path: Path) -> None:
     assert {"code": caught.value.code, "violations": violations} == expected
 
 
+def test_every_type_of_event_has_samples() -> None:
+    """Of what the bridge understands, and of what it refuses."""
+    assert {path.parts[-4] for path in VALID} == set(USER_EVENTS)
+    assert {path.parts[-4] for path in INVALID} == set(USER_EVENTS)
+
+
 def test_the_two_thousand_events_are_valid() -> None:
     """Every one of them, and each arrives with all its data."""
     lines = (EVENTS / "user-created-2000.ndjson").read_bytes().splitlines()
@@ -63,10 +71,11 @@ def test_the_two_thousand_events_are_valid() -> None:
 
 STRINGS = ["userId", "email", "givenName", "familyName", "username", "locale", "tenantId"]
 SECRET = "\u2603planted@\u2603"
+CLEARABLE = sorted(CATALOG.document(USER_UPDATED)["properties"].keys() - {"userId", "complete"})
 NOT_TEXT = st.none() | st.integers() | st.booleans() | st.just([SECRET]) | st.just({"a": SECRET})
 
 
-@given(st.sampled_from(VALID), st.sampled_from(STRINGS), NOT_TEXT)
+@given(st.sampled_from(CREATED), st.sampled_from(STRINGS), NOT_TEXT)
 def test_text_of_another_type_is_never_accepted(path: Path, name: str, value: object) -> None:
     """A valid event with one property of a wrong type breaks that property, and tells no value."""
     event = json.loads(path.read_bytes())
@@ -79,7 +88,7 @@ def test_text_of_another_type_is_never_accepted(path: Path, name: str, value: ob
     assert SECRET not in repr((caught.value.message, caught.value.violations))
 
 
-@given(st.sampled_from(VALID), st.sampled_from(["userId", "email", "givenName", "familyName"]))
+@given(st.sampled_from(CREATED), st.sampled_from(["userId", "email", "givenName", "familyName"]))
 def test_required_property_is_never_missed(path: Path, name: str) -> None:
     """Nothing else in an event makes up for it."""
     event = json.loads(path.read_bytes())
@@ -89,6 +98,28 @@ def test_required_property_is_never_missed(path: Path, name: str) -> None:
         validated(json.dumps(event).encode())
 
     assert [v.pointer for v in caught.value.violations] == [f"/data/{name}"]
+
+
+@given(st.sampled_from(UPDATED), st.sampled_from(CLEARABLE))
+def test_every_property_of_an_update_may_be_left_out_or_be_null(path: Path, name: str) -> None:
+    """Absent means unchanged, null means cleared; the id alone must be there."""
+    event = json.loads(path.read_bytes())
+    event["data"][name] = None
+    cleared = dict(validated(json.dumps(event).encode()).data)
+    del event["data"][name]
+    absent = dict(validated(json.dumps(event).encode()).data)
+
+    assert cleared == {**absent, name: None}
+
+
+@given(st.sampled_from(CREATED))
+def test_what_creates_a_user_can_update_it_too(path: Path) -> None:
+    """A producer may send the same data as a complete update."""
+    event = json.loads(path.read_bytes())
+    event |= {"type": USER_UPDATED, "dataschema": None}
+    event["data"]["complete"] = True
+
+    assert validated(json.dumps(event).encode()).type == USER_UPDATED
 
 
 @given(st.sampled_from(VALID), st.integers(min_value=0), st.integers(1, 255))

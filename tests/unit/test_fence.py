@@ -5,36 +5,52 @@ from collections.abc import Callable
 
 import pytest
 
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    IdentityLink,
+    InvitationTerms,
+    Lookup,
+    MatchCriterion,
+    UserRepresentation,
+)
 from keycloak_bridge.core.errors import PartitionRevokedError
-from keycloak_bridge.core.model import InvitationTerms, MatchCriterion, UserRepresentation
 from keycloak_bridge.core.ports import UserDirectory
 from keycloak_bridge.fence import Fence, FencedUserDirectory
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 
 ADA: UserRepresentation = {"username": "ada", "email": "ada@acme.example", "enabled": True}
 TERMS = InvitationTerms(("UPDATE_PASSWORD",), 3600)
+ALL = Lookup(frozenset({GROUPS}), identities=True, sessions=True)
 
 
 def fenced() -> tuple[InMemoryKeycloak, Fence, UserDirectory, str]:
     """Return a Keycloak with one user, behind a fence."""
-    keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
+    keycloak = InMemoryKeycloak(groups=["/staff", "/old"], identity_providers=["google", "old"])
     fence = Fence()
-    return keycloak, fence, FencedUserDirectory(keycloak, fence), keycloak.create(ADA)
+    user_id = keycloak.add_user({**ADA, "groups": ["/old"]})
+    keycloak.link_identity(user_id, IdentityLink("old", "ada"))
+    keycloak.log_in(user_id)
+    return keycloak, fence, FencedUserDirectory(keycloak, fence), user_id
 
 
 WRITES: dict[str, Callable[[UserDirectory, str], object]] = {
     "create": lambda users, _: users.create({"username": "eve", "enabled": True}),
     "update": lambda users, user: users.update(user, {**ADA, "enabled": False}),
-    "join_group": lambda users, user: users.join_group(user, "/staff"),
-    "grant_realm_roles": lambda users, user: users.grant_realm_roles(user, ["viewer"]),
+    "delete": lambda users, user: users.delete(user),
+    "join": lambda users, user: users.join(user, GROUPS, ["/staff"]),
+    "leave": lambda users, user: users.leave(user, GROUPS, ["/old"]),
+    "create_group": lambda users, _: users.create_group("/new"),
+    "link_identity": lambda users, user: users.link_identity(user, IdentityLink("google", "ada")),
+    "unlink_identity": lambda users, user: users.unlink_identity(user, "old"),
+    "end_sessions": lambda users, user: users.end_sessions(user),
     "execute_actions_email": lambda users, user: users.execute_actions_email(user, TERMS),
 }
 READS: dict[str, Callable[[UserDirectory, str], object]] = {
-    "find": lambda users, _: users.find(
-        [MatchCriterion("username", "ada")], groups=True, realm_roles=True
-    ),
+    "find": lambda users, _: users.find([MatchCriterion("username", "ada")], ALL),
+    "having": lambda users, _: users.having(MatchCriterion("username", "ada")),
     "get": lambda users, user: users.get(user),
-    "missing_groups": lambda users, _: users.missing_groups(["/staff", "/none"]),
+    "missing": lambda users, _: users.missing(GROUPS, ["/staff", "/none"]),
+    "identity_owner": lambda users, _: users.identity_owner("old", "ada"),
     "has_credentials": lambda users, user: users.has_credentials(user),
     "can_look_up_mails": lambda users, _: users.can_look_up_mails(),
     "mail_recorded": lambda users, user: users.mail_recorded(user),
@@ -43,8 +59,9 @@ READS: dict[str, Callable[[UserDirectory, str], object]] = {
 
 def state(keycloak: InMemoryKeycloak) -> tuple[object, ...]:
     """Return all that a write would change."""
-    found = keycloak.find([MatchCriterion("username", "ada")], groups=True, realm_roles=True)
-    return (len(keycloak.users()), found, tuple(keycloak.mails))
+    found = keycloak.find([MatchCriterion("username", "ada")], ALL)
+    missing = keycloak.missing(GROUPS, ["/new"])
+    return (len(keycloak.users()), found, tuple(keycloak.mails), missing)
 
 
 def test_every_call_is_in_one_of_the_tables() -> None:

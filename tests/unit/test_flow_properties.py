@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_harness import EVENTS, STRUCTURED, Flow, event_of, interpretation
 
+from keycloak_bridge.core.desired import DesiredUser
 from keycloak_bridge.core.errors import (
     BridgeError,
     BrokerUnavailableError,
@@ -16,7 +17,7 @@ from keycloak_bridge.core.errors import (
     KeycloakUnavailableError,
     MailDeliveryError,
 )
-from keycloak_bridge.core.model import DesiredUser, Record
+from keycloak_bridge.core.model import Record
 from keycloak_bridge.core.timestamps import format_time
 from keycloak_bridge.interpretation import Reading
 

@@ -15,7 +15,8 @@ from keycloak_bridge.core.errors import (
     KeycloakNotFoundError,
     KeycloakUnavailableError,
 )
-from keycloak_bridge.keycloak_admin import KeycloakAdmin, quote_query
+from keycloak_bridge.keycloak_admin import KeycloakAdmin
+from keycloak_bridge.keycloak_calls import quote_query
 from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak_token import TokenSource
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -74,18 +75,62 @@ READS: list[tuple[str, Use, str, dict[str, str], object]] = [
     ),
     (
         "available",
-        lambda admin: admin.available_realm_roles("u1"),
+        lambda admin: admin.available_roles("u1"),
         "/users/u1/role-mappings/realm/available",
         {},
         [],
     ),
     (
         "mapped",
-        lambda admin: admin.mapped_realm_roles("u1"),
+        lambda admin: admin.mapped_roles("u1"),
         "/users/u1/role-mappings/realm",
         {},
         [],
     ),
+    (
+        "available-of-client",
+        lambda admin: admin.available_roles("u1", "c/1"),
+        "/users/u1/role-mappings/clients/c%2F1/available",
+        {},
+        [],
+    ),
+    (
+        "mapped-of-client",
+        lambda admin: admin.mapped_roles("u1", "c1"),
+        "/users/u1/role-mappings/clients/c1",
+        {},
+        [],
+    ),
+    ("clients", lambda admin: admin.clients("shop"), "/clients", {"clientId": "shop"}, []),
+    (
+        "organizations",
+        lambda admin: admin.organizations_with_alias('a"b'),
+        "/organizations",
+        {"q": r'alias:"a\"b"'},
+        [],
+    ),
+    (
+        "organizations-of",
+        lambda admin: admin.organizations_of("u1"),
+        "/organizations/members/u1/organizations",
+        {},
+        [],
+    ),
+    (
+        "organization-member",
+        lambda admin: admin.organization_member("o1", "u1"),
+        "/organizations/o1/members/u1",
+        {},
+        {},
+    ),
+    (
+        "identities",
+        lambda admin: admin.federated_identities("u1"),
+        "/users/u1/federated-identity",
+        {},
+        [],
+    ),
+    ("sessions", lambda admin: admin.sessions("u1"), "/users/u1/sessions", {}, []),
     ("profile", lambda admin: admin.users_profile(), "/users/profile", {}, {}),
     (
         "metadata",
@@ -131,11 +176,65 @@ WRITES: list[tuple[str, Use, str, str, dict[str, str], object, int]] = [
     ),
     (
         "grant",
-        lambda admin: admin.grant_realm_roles("u1", [{"id": "r1", "name": "viewer"}]),
+        lambda admin: admin.map_roles("u1", [{"id": "r1", "name": "viewer"}]),
         "POST",
         "/users/u1/role-mappings/realm",
         {},
         [{"id": "r1", "name": "viewer"}],
+        204,
+    ),
+    (
+        "grant-of-client",
+        lambda admin: admin.map_roles("u1", [{"id": "r1", "name": "viewer"}], "c1"),
+        "POST",
+        "/users/u1/role-mappings/clients/c1",
+        {},
+        [{"id": "r1", "name": "viewer"}],
+        204,
+    ),
+    (
+        "take-away",
+        lambda admin: admin.unmap_roles("u1", [{"id": "r1", "name": "viewer"}]),
+        "DELETE",
+        "/users/u1/role-mappings/realm",
+        {},
+        [{"id": "r1", "name": "viewer"}],
+        204,
+    ),
+    (
+        "create-group",
+        lambda admin: admin.create_group("a/b"),
+        "POST",
+        "/groups",
+        {},
+        {"name": "a/b"},
+        201,
+    ),
+    (
+        "create-child",
+        lambda admin: admin.create_group("inner", "g/1"),
+        "POST",
+        "/groups/g%2F1/children",
+        {},
+        {"name": "inner"},
+        201,
+    ),
+    (
+        "join-organization",
+        lambda admin: admin.join_organization("u1", "o1"),
+        "POST",
+        "/organizations/o1/members",
+        {},
+        "u1",
+        201,
+    ),
+    (
+        "link",
+        lambda admin: admin.link_identity("u1", "a/b", {"userId": "1"}),
+        "POST",
+        "/users/u1/federated-identity/a%2Fb",
+        {},
+        {"userId": "1"},
         204,
     ),
     (
@@ -149,10 +248,29 @@ WRITES: list[tuple[str, Use, str, str, dict[str, str], object, int]] = [
     ),
 ]
 
+WITHOUT_BODY: list[tuple[str, Use, str, str]] = [
+    ("join", lambda admin: admin.join_group("u1", "g1"), "PUT", "/users/u1/groups/g1"),
+    ("leave", lambda admin: admin.leave_group("u1", "g1"), "DELETE", "/users/u1/groups/g1"),
+    (
+        "leave-organization",
+        lambda admin: admin.leave_organization("u1", "o1"),
+        "DELETE",
+        "/organizations/o1/members/u1",
+    ),
+    (
+        "unlink",
+        lambda admin: admin.unlink_identity("u1", "a/b"),
+        "DELETE",
+        "/users/u1/federated-identity/a%2Fb",
+    ),
+    ("log-out", lambda admin: admin.log_out("u1"), "POST", "/users/u1/logout"),
+    ("delete", lambda admin: admin.delete_user("u1"), "DELETE", "/users/u1"),
+]
+
 ALL: list[tuple[str, Use]] = [
     *((name, use) for name, use, *_ in READS),
     *((name, use) for name, use, *_ in WRITES),
-    ("join", lambda admin: admin.join_group("u1", "g1")),
+    *((name, use) for name, use, *_ in WITHOUT_BODY),
 ]
 
 every_endpoint = pytest.mark.parametrize("use", [use for _, use in ALL], ids=[n for n, _ in ALL])
@@ -203,14 +321,21 @@ def test_write_sends_its_body(
     assert body == sent.json
 
 
-def test_join_puts_without_a_body(admin: KeycloakAdmin, stub: StubAdapter) -> None:
-    """Membership is the path alone."""
+@pytest.mark.parametrize(
+    ("use", "method", "path"),
+    [row[1:] for row in WITHOUT_BODY],
+    ids=[row[0] for row in WITHOUT_BODY],
+)
+def test_path_alone_says_it(
+    admin: KeycloakAdmin, stub: StubAdapter, use: Use, method: str, path: str
+) -> None:
+    """Nothing is sent in the body."""
     stub.answer(204)
 
-    admin.join_group("u1", "g1")
+    use(admin)
 
     (sent,) = stub.requests
-    assert ("PUT", f"{BASE}/users/u1/groups/g1", "") == (sent.method, sent.path, sent.body)
+    assert (method, BASE + path, "") == (sent.method, sent.path, sent.body)
 
 
 def test_created_id_is_the_last_segment_of_location(

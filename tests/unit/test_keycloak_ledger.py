@@ -125,6 +125,19 @@ def test_since_is_asked_by_the_day_before(bench: Bench, since: datetime) -> None
     assert "2026-11-01" == bench.stub.requests[0].params["dateFrom"]
 
 
+@pytest.mark.parametrize(
+    ("older_s", "expected"), [(-5, True), (0, True), (60, True), (61, False), (7200, False)]
+)
+def test_an_older_mail_does_not_count(bench: Bench, older_s: int, expected: bool) -> None:
+    """A user's second mail is not on record because of the first one; clocks may differ by a minute."""
+    since = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
+    time_ms = int((since.timestamp() - older_s) * 1000)
+    path = "users/u1/execute-actions-email"
+    bench.stub.answer(200, [{"time": time_ms, "resourcePath": path}])
+
+    assert expected == bench.directory.mail_recorded("u1", since)
+
+
 def test_a_role_taken_away_is_noticed_at_once(bench: Bench) -> None:
     """The refusal itself says that the ledger cannot be used any more."""
     bench.stub.answer(200, {"adminEventsEnabled": True})

@@ -2,22 +2,30 @@
 
 import pytest
 
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    ORGANIZATIONS,
+    REALM_ROLES,
+    FoundUser,
+    IdentityLink,
+    InvitationTerms,
+    Lookup,
+    MatchCriterion,
+    UserRepresentation,
+)
 from keycloak_bridge.core.errors import (
-    KeycloakNotFoundError,
     KeycloakRejectedError,
     KeycloakUnavailableError,
 )
-from keycloak_bridge.core.model import InvitationTerms, MatchCriterion
 from keycloak_bridge.keycloak_admin import KeycloakAdmin
 from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak_token import TokenSource
-from keycloak_bridge.keycloak_users import CACHE_TTL_S, KeycloakUserDirectory
+from keycloak_bridge.keycloak_users import KeycloakUserDirectory
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 GROUP = {"id": "g1", "path": "/staff"}
-VIEWER = {"id": "r1", "name": "viewer"}
-EDITOR = {"id": "r2", "name": "editor"}
+ADA: UserRepresentation = {"id": "u1", "username": "ada"}
 TERMS = InvitationTerms(("UPDATE_PASSWORD",), 60)
 
 
@@ -62,7 +70,7 @@ def test_what_keycloak_found_is_compared_again(
     """Databases compare in their own ways; a user that merely resembles is not the one."""
     bench.stub.answer(200, [user])
 
-    found = bench.directory.find([MatchCriterion(target, "ada")], groups=False, realm_roles=False)
+    found = bench.directory.find([MatchCriterion(target, "ada")])
 
     assert found is None
 
@@ -73,38 +81,59 @@ def test_computed_fields_are_left_out(bench: Bench) -> None:
     bench.stub.answer(200, [user])
     bench.stub.answer(200, {**user, "userProfileMetadata": {}})
 
-    found = bench.directory.find(
-        [MatchCriterion("username", "ada")], groups=False, realm_roles=False
-    )
+    found = bench.directory.find([MatchCriterion("username", "ada")])
 
     assert found is not None
     assert found.representation == bench.directory.get("u1") == {"id": "u1", "username": "ada"}
 
 
-def test_memberships_cost_a_call_each_only_when_asked_for(bench: Bench) -> None:
+def test_each_look_up_costs_a_call_only_when_asked_for(bench: Bench) -> None:
     """A mapping without groups and roles pays nothing for them."""
-    for _ in range(2):
-        bench.stub.answer(200, [{"id": "u1", "username": "ada"}])
-    bench.stub.answer(200, [GROUP])
-    bench.stub.answer(200, [VIEWER])
+    answers = {
+        "GET /users/u1/groups": [{"id": "g1", "path": "/staff"}],
+        "GET /organizations/members/u1/organizations": [{"id": "o1", "alias": "acme"}],
+        "GET /users/u1/role-mappings/realm": [{"id": "r1", "name": "viewer"}],
+        "GET /users/u1/federated-identity": [{"identityProvider": "google", "userId": "1"}],
+        "GET /users/u1/sessions": [{"id": "s1"}, {"id": "s2"}],
+    }
+    for body in ([ADA], [ADA], *answers.values()):
+        bench.stub.answer(200, body)
     ada = [MatchCriterion("username", "ada")]
 
-    bench.directory.find(ada, groups=False, realm_roles=False)
-    bench.directory.find(ada, groups=True, realm_roles=True)
+    bench.directory.find(ada)
+    kinds = frozenset({GROUPS, REALM_ROLES, ORGANIZATIONS})
+    found = bench.directory.find(ada, Lookup(kinds, identities=True, sessions=True))
 
-    assert bench.sent() == [
-        "GET /users",
-        "GET /users",
-        "GET /users/u1/groups",
-        "GET /users/u1/role-mappings/realm",
-    ]
+    assert ["GET /users", "GET /users", *answers] == bench.sent()
+    assert found == FoundUser(
+        "u1",
+        ADA,
+        "username",
+        {
+            GROUPS: frozenset({"/staff"}),
+            REALM_ROLES: frozenset({"viewer"}),
+            ORGANIZATIONS: frozenset({"acme"}),
+        },
+        (IdentityLink("google", "1"),),
+        2,
+    )
+
+
+def test_everybody_with_an_external_id_is_compared_again(bench: Bench) -> None:
+    """Keycloak compares attributes without case."""
+    users = [{"id": name, "attributes": {"userId": [name]}, "access": {}} for name in ("u", "U")]
+    bench.stub.answer(200, users)
+
+    found = bench.directory.having(MatchCriterion("attributes.userId", "u"))
+
+    assert found == ({"id": "u", "attributes": {"userId": ["u"]}},)
 
 
 @pytest.mark.parametrize("target", ["username", "email"])
 def test_name_that_cannot_be_sent_is_refused(bench: Bench, target: str) -> None:
     """Half a surrogate pair is JSON, but no text."""
     with pytest.raises(KeycloakRejectedError) as caught:
-        bench.directory.find([MatchCriterion(target, "\ud800")], groups=False, realm_roles=False)
+        bench.directory.find([MatchCriterion(target, "\ud800")])
 
     assert caught.value.code == "unsearchable-value"
 
@@ -112,42 +141,7 @@ def test_name_that_cannot_be_sent_is_refused(bench: Bench, target: str) -> None:
 def test_unknown_target_is_a_programming_error(bench: Bench) -> None:
     """The mapping is checked at start; nothing may be searched by chance."""
     with pytest.raises(ValueError, match="firstName"):
-        bench.directory.find([MatchCriterion("firstName", "Ada")], groups=False, realm_roles=False)
-
-
-def test_group_is_remembered_for_a_minute(bench: Bench) -> None:
-    """Two thousand users of one group cost one look-up."""
-    for _ in range(2):
-        bench.stub.answer(200, GROUP)
-    bench.directory.missing_groups(["/staff"])
-    bench.clock.advance(CACHE_TTL_S - 1)
-    bench.directory.missing_groups(["staff", "/staff"])
-    early = len(bench.stub.requests)
-    bench.clock.advance(1)
-    bench.directory.missing_groups(["/staff"])
-
-    assert (early, len(bench.stub.requests)) == (1, 2)
-
-
-def test_group_of_another_path_is_missing(bench: Bench) -> None:
-    """Some databases find groups without regard to case."""
-    bench.stub.answer(200, GROUP)
-
-    assert bench.directory.missing_groups(["/Staff"]) == ("/Staff",)
-
-
-def test_refused_join_forgets_the_group(bench: Bench) -> None:
-    """The group may have been deleted and made anew, with another id."""
-    bench.stub.answer(200, GROUP)
-    bench.stub.answer(404, {"error": "Group not found"})
-    bench.stub.answer(200, {**GROUP, "id": "g2"})
-    bench.stub.answer(204)
-    with pytest.raises(KeycloakNotFoundError):
-        bench.directory.join_group("u1", "/staff")
-
-    bench.directory.join_group("u1", "/staff")
-
-    assert bench.sent()[-1] == "PUT /users/u1/groups/g2"
+        bench.directory.find([MatchCriterion("firstName", "Ada")])
 
 
 def test_failed_create_forgets_its_groups(bench: Bench) -> None:
@@ -155,11 +149,11 @@ def test_failed_create_forgets_its_groups(bench: Bench) -> None:
     bench.stub.answer(200, GROUP)
     bench.stub.answer(500, {"error": "unknown_error"})
     bench.stub.answer(404, {"error": "Group path does not exist"})
-    bench.directory.missing_groups(["staff"])
+    bench.directory.missing(GROUPS, ["staff"])
     with pytest.raises(KeycloakUnavailableError):
         bench.directory.create({"username": "ada", "groups": ["staff"]})
 
-    assert bench.directory.missing_groups(["staff"]) == ("staff",)
+    assert bench.directory.missing(GROUPS, ["staff"]) == ("staff",)
 
 
 def test_groups_are_sent_as_keycloak_spells_them(bench: Bench) -> None:
@@ -171,48 +165,10 @@ def test_groups_are_sent_as_keycloak_spells_them(bench: Bench) -> None:
     assert bench.stub.requests[0].json["groups"] == ["/staff", "/a/b"]
 
 
-def test_known_roles_are_granted_in_one_call(bench: Bench) -> None:
-    """Whom the roles were looked up for does not matter."""
-    bench.stub.answer(200, [VIEWER, EDITOR])
-    bench.stub.answer(204)
-    bench.stub.answer(204)
-    bench.directory.grant_realm_roles("u1", ["viewer"])
-
-    bench.directory.grant_realm_roles("u2", ["editor", "viewer"])
-
-    assert bench.sent() == [
-        "GET /users/u1/role-mappings/realm/available",
-        "POST /users/u1/role-mappings/realm",
-        "POST /users/u2/role-mappings/realm",
-    ]
-    assert bench.stub.requests[-1].json == [EDITOR, VIEWER]
-
-
-def test_roles_that_the_user_has_are_not_available_and_not_missing(bench: Bench) -> None:
-    """Keycloak lists as available only what is not mapped yet."""
-    bench.stub.answer(200, [])
-    bench.stub.answer(200, [VIEWER])
-
-    bench.directory.grant_realm_roles("u1", ["viewer"])
-
-    assert bench.sent() == [
-        "GET /users/u1/role-mappings/realm/available",
-        "GET /users/u1/role-mappings/realm",
-    ]
-
-
-def test_refused_grant_forgets_the_roles(bench: Bench) -> None:
-    """A role that was deleted and made anew has another id."""
-    bench.stub.answer(200, [VIEWER])
-    bench.stub.answer(404, {"error": "Role not found"})
-    bench.stub.answer(200, [{**VIEWER, "id": "r9"}])
-    bench.stub.answer(204)
-    with pytest.raises(KeycloakNotFoundError):
-        bench.directory.grant_realm_roles("u1", ["viewer"])
-
-    bench.directory.grant_realm_roles("u1", ["viewer"])
-
-    assert bench.stub.requests[-1].json == [{"id": "r9", "name": "viewer"}]
+def test_unknown_kind_of_membership_is_a_programming_error(bench: Bench) -> None:
+    """Nothing may be joined by chance."""
+    with pytest.raises(ValueError, match="roles"):
+        bench.directory.join("u1", "roles", ["viewer"])
 
 
 @pytest.mark.parametrize("kind", ["password", "otp", "webauthn-passwordless"])
@@ -243,3 +199,43 @@ def test_refused_mail_is_explained_by_the_user(
         bench.directory.execute_actions_email("u1", TERMS)
 
     assert caught.value.code == code
+
+
+def test_whatever_is_gone_is_deleted_and_logged_out(bench: Bench) -> None:
+    """A redelivered event does it again."""
+    for _ in range(2):
+        bench.stub.answer(404, {"error": "User not found"})
+
+    bench.directory.delete("u1")
+    bench.directory.end_sessions("u1")
+
+    assert ["DELETE /users/u1", "POST /users/u1/logout"] == bench.sent()
+
+
+def test_memberships_and_links_are_written_by_their_kind(bench: Bench) -> None:
+    """Each to its own endpoint."""
+    group = {"id": "g1", "path": "/staff"}
+    script: list[tuple[int, object]] = [
+        (200, group),
+        (204, None),
+        (204, None),
+        (404, {}),
+        (200, []),
+    ]
+    for status, body in script:
+        bench.stub.answer(status, body)
+
+    bench.directory.join("u1", GROUPS, ["/staff"])
+    bench.directory.leave("u1", GROUPS, ["/staff"])
+    bench.directory.create_group("/staff")
+    bench.directory.unlink_identity("u1", "google")
+    owner = bench.directory.identity_owner("google", "1")
+
+    assert owner is None
+    assert [
+        "GET /group-by-path/staff",
+        "PUT /users/u1/groups/g1",
+        "DELETE /users/u1/groups/g1",
+        "DELETE /users/u1/federated-identity/google",
+        "GET /users",
+    ] == bench.sent()

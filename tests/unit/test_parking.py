@@ -9,17 +9,12 @@ from typing import Any
 import pytest
 from stage_harness import EVENTS, Flow, event_of, record_of
 
+from keycloak_bridge.core.desired import DesiredUser, OutOfScope
 from keycloak_bridge.core.errors import HoldError, KeycloakRejectedError
 from keycloak_bridge.core.handled import Handled
+from keycloak_bridge.core.lifecycle import Mappings
 from keycloak_bridge.core.lost_users import LostUsers
-from keycloak_bridge.core.mapping import AttributeMapping
-from keycloak_bridge.core.model import (
-    USER_CREATED,
-    DesiredUser,
-    OutOfScope,
-    TopicPartition,
-    UserEvent,
-)
+from keycloak_bridge.core.model import USER_CREATED, TopicPartition, UserEvent
 from keycloak_bridge.interpretation import Interpretation
 from keycloak_bridge.settings import SchemasSettings, Settings
 from keycloak_bridge.stages import EventPolicy
@@ -32,12 +27,16 @@ REPLAYED = (("kb-replay-of", b"0/7"),)
 class EveryType:
     """A mapping that serves any type of event, as one of a user's own might."""
 
-    def __init__(self, mapping: AttributeMapping) -> None:
+    def __init__(self, mapping: Mappings) -> None:
         self._mapping = mapping
 
     def apply(self, event: UserEvent) -> DesiredUser | OutOfScope:
         """Return what the mapping would make of a created user with this data."""
         return self._mapping.apply(replace(event, type=USER_CREATED))
+
+    def fingerprint_of(self, event: UserEvent) -> str:
+        """Return what the mapping itself says."""
+        return self._mapping.fingerprint_of(event)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +132,23 @@ def test_a_complete_event_goes_on_and_makes_the_user_whole(start: Callable[..., 
     assert ["schema-violation"] == codes(flow)
     assert ["rejected", "provisioned", "provisioned"] == [one["outcome"] for one in flow.results]
     assert not flow.lost.knows(HERE, b"u-1")
+
+
+def test_a_complete_update_goes_on_and_makes_the_user_whole(start: Callable[..., Flow]) -> None:
+    """It says everything as well; one that does not say so is parked."""
+    flow = start()
+    flow.handle(event_of())
+    lose(flow)
+    update = event_of(event_id="update", type="user.updated", time="2026-11-02T08:00:00Z")
+    flow.handle(update, offset=43)
+    whole = {**update, "id": "whole", "data": {**update["data"], "complete": True}}
+    flow.handle(whole, offset=44)
+    flow.handle({**update, "id": "again", "time": "2026-11-03T08:00:00Z"}, offset=45)
+
+    assert ["schema-violation", "parked"] == codes(flow)
+    assert ["whole", "again"] == [
+        one["eventId"] for one in flow.results[-2:] if one["outcome"] == "provisioned"
+    ]
 
 
 def test_a_replay_goes_through_and_makes_the_user_whole(start: Callable[..., Flow]) -> None:

@@ -1,4 +1,6 @@
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from samples import TERMS, a_desired_user, an_event
@@ -8,45 +10,55 @@ from keycloak_bridge.core.bookkeeping import (
     invitation_state,
     with_invitation_sending,
 )
+from keycloak_bridge.core.brake import Brake
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    ORGANIZATIONS,
+    DesiredUser,
+    IdentityLink,
+    Intent,
+    MatchCriterion,
+    Membership,
+    OutOfScope,
+    UnknownUser,
+    UserRepresentation,
+)
 from keycloak_bridge.core.errors import (
     BridgeError,
     ConflictError,
+    HoldError,
     KeycloakConflictError,
     KeycloakNotFoundError,
     KeycloakUnavailableError,
     MappingError,
+    UnknownUserError,
     Violation,
 )
-from keycloak_bridge.core.model import (
-    CreateUser,
-    DesiredUser,
-    Invitation,
-    Outcome,
-    OutOfScope,
-    Plan,
-    RequestInvitation,
-    UserRepresentation,
-)
+from keycloak_bridge.core.limits import Deed, Limit, Limits
+from keycloak_bridge.core.model import Invitation, Outcome
+from keycloak_bridge.core.operations import CreateUser, Plan, RequestInvitation
 from keycloak_bridge.core.ports import Acknowledgement
-from keycloak_bridge.provisioner import Provisioner
+from keycloak_bridge.provisioner import Provisioner, ProvisionPolicy
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 
-WRITES = {"create", "update", "join_group", "grant_realm_roles"}
+WRITES = {"create", "update", "join", "leave"}
 
 
 class Harness:
     """A provisioner over a Keycloak in memory that keeps the invitations."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.clock = FakeClock()
         self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
         self.invitations: list[Invitation] = []
         self.steps: list[tuple[str, object]] = []
         self.provisioner = Provisioner(
             self.keycloak,
             self._invite,
-            FakeClock(),
-            reserved=frozenset({"admin"}),
+            self.clock,
+            policy=ProvisionPolicy(frozenset({"admin"})),
+            limits=limits,
             trace=lambda step, detail: self.steps.append((step, detail)),
         )
 
@@ -162,9 +174,9 @@ def test_a_user_that_vanishes_meanwhile_is_planned_anew() -> None:
     harness.provisioner.provision(an_event(), a_desired_user())
     (user,) = harness.keycloak.users()
     harness.keycloak.fail("update", KeycloakNotFoundError("gone"))
-    changed = a_desired_user(email="new@acme.example")
+    moved = a_desired_user(email="new@acme.example")
 
-    result = harness.provisioner.provision(an_event("event-2", day=2), changed).result
+    result = harness.provisioner.provision(an_event("event-2", day=2), moved).result
 
     assert ("updated", user["id"]) == (result.action, result.keycloak_id)
 
@@ -244,16 +256,211 @@ def test_a_mark_that_came_meanwhile_is_kept() -> None:
             harness.keycloak.update(user["id"], with_invitation_sending(user, "event-1"))
 
     racing = Provisioner(
-        harness.keycloak, lambda _: (), FakeClock(), reserved=frozenset(), trace=mark
+        harness.keycloak, lambda _: (), FakeClock(), policy=ProvisionPolicy(), trace=mark
     )
-    changed = a_desired_user(email="changed@acme.example")
-    provisioned = racing.provision(an_event("event-2"), changed)
+    first = a_desired_user()
+    renamed = replace(first, representation={**first.representation, "lastName": "King"})
+    provisioned = racing.provision(an_event("event-2"), renamed)
 
     (after,) = harness.keycloak.users()
-    assert ("changed@acme.example", invitation_marker_sending("event-1")) == (
-        after["email"],
+    assert ("King", invitation_marker_sending("event-1")) == (
+        after["lastName"],
         invitation_state(after),
     )
     assert (True, "updated") == (provisioned.raced, provisioned.result.action)
-    again = harness.provisioner.provision(an_event("event-2"), changed)
+    again = harness.provisioner.provision(an_event("event-2"), renamed)
     assert (False, "event-1", "unchanged") == (again.raced, again.mailing, again.result.action)
+
+
+# the whole life of a user
+
+
+def changed(intent: Intent, **more: Any) -> DesiredUser:
+    """Return what an event wants that only names its user."""
+    external_id = MatchCriterion("attributes.userId", "u-1")
+    representation = UserRepresentation(attributes={"userId": ["u-1"]})
+    if intent in (Intent.DISABLE, Intent.ANONYMISE):
+        representation["enabled"] = False
+    return DesiredUser(representation, (external_id,), intent=intent, **more)
+
+
+def test_a_deleted_user_is_gone() -> None:
+    """The result says so, and names nothing that was written."""
+    harness = Harness()
+    harness.provisioner.provision(an_event(), a_desired_user())
+    gone = changed(Intent.DELETE, unknown=UnknownUser.SKIP)
+
+    result = harness.provisioner.provision(an_event("event-2", day=2), gone).result
+    again = harness.provisioner.provision(an_event("event-2", day=2), gone).result
+
+    assert ("deleted", (), ()) == (result.action, result.changed, harness.keycloak.users())
+    assert (Outcome.SKIPPED, "unknown-user") == (again.outcome, again.reason)
+
+
+def test_a_disabled_user_is_logged_out() -> None:
+    """The switch first, so that nobody logs in again behind it; what is left over is done by redelivery."""
+    harness = Harness()
+    harness.provisioner.provision(an_event(), a_desired_user())
+    (user,) = harness.keycloak.users()
+    harness.keycloak.log_in(user["id"])
+    harness.keycloak.fail("end_sessions", KeycloakUnavailableError("down"))
+    off = changed(Intent.DISABLE, ends_sessions=True)
+    with pytest.raises(KeycloakUnavailableError):
+        harness.provisioner.provision(an_event("event-2", day=2), off)
+
+    assert not harness.keycloak.users()[0]["enabled"]
+    result = harness.provisioner.provision(an_event("event-2", day=2), off).result
+    assert ("updated", 0) == (result.action, harness.keycloak.sessions_of(user["id"]))
+
+
+def test_what_was_written_is_named_without_values() -> None:
+    """Targets as in the mapping; what the bridge remembers for itself is left out."""
+    harness = Harness()
+    first = a_desired_user()
+    harness.provisioner.provision(an_event(), first)
+    later = replace(
+        a_desired_user(email="new@acme.example", groups=("/staff",), realm_roles=("viewer",)),
+        identities=(IdentityLink("corp", "ada@corp"),),
+    )
+    harness.keycloak.add_identity_provider("corp")
+
+    result = harness.provisioner.provision(an_event("event-2", day=2), later, mapping="m1").result
+
+    assert ("email", "groups", "realmRoles", "identities.corp") == result.changed
+    assert ("updated", "m1") == (result.action, result.mapping)
+
+
+def test_memberships_and_links_are_taken_away() -> None:
+    """Of what the mapping owns, whatever the event does not name."""
+    harness = Harness()
+    harness.keycloak.add_identity_provider("corp")
+    first = replace(
+        a_desired_user(groups=("/staff",)), identities=(IdentityLink("corp", "ada@corp"),)
+    )
+    harness.provisioner.provision(an_event(), first)
+    later = replace(
+        a_desired_user(),
+        memberships=(Membership(GROUPS, (), owned=frozenset({"/staff"})),),
+        identities=(IdentityLink("corp", None),),
+    )
+
+    result = harness.provisioner.provision(an_event("event-2", day=2), later).result
+
+    (user,) = harness.keycloak.users()
+    assert ("groups", "identities.corp") == result.changed
+    assert (frozenset(), ()) == (
+        harness.keycloak.groups_of(user["id"]),
+        harness.keycloak.identities_of(user["id"]),
+    )
+
+
+def test_an_account_of_another_user_is_not_linked() -> None:
+    """Keycloak would link one account twice; nothing is written of an event that asks for that."""
+    harness = Harness()
+    harness.keycloak.add_identity_provider("corp")
+    owner = harness.keycloak.add_user(UserRepresentation(username="owner", enabled=True))
+    harness.keycloak.link_identity(owner, IdentityLink("corp", "ada@corp"))
+    desired = replace(a_desired_user(), identities=(IdentityLink("corp", "ada@corp"),))
+
+    with pytest.raises(ConflictError) as caught:
+        harness.provisioner.provision(an_event(), desired)
+
+    assert ("identity-taken", ["/user/identities/corp"], []) == (
+        caught.value.code,
+        [violation.pointer for violation in caught.value.violations],
+        harness.writes,
+    )
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_missing_group_is_created_where_the_mapping_says_so(existing: bool) -> None:
+    """Before the user, who is a member from the beginning."""
+    harness = Harness()
+    if existing:
+        harness.provisioner.provision(an_event(), a_desired_user())
+    desired = replace(
+        a_desired_user(),
+        memberships=(Membership(GROUPS, ("/new/team", "/staff"), create_missing=True),),
+    )
+
+    harness.provisioner.provision(an_event("event-2", day=2), desired)
+
+    (user,) = harness.keycloak.users()
+    assert {"/new/team", "/staff"} == harness.keycloak.groups_of(user["id"])
+
+
+def test_a_missing_organization_is_named_before_anything_is_written() -> None:
+    """Whoever runs the realm creates organizations."""
+    harness = Harness()
+    harness.keycloak.add_organization("acme")
+    desired = replace(
+        a_desired_user(), memberships=(Membership(ORGANIZATIONS, ("acme", "nowhere")),)
+    )
+
+    with pytest.raises(MappingError) as caught:
+        harness.provisioner.provision(an_event(), desired)
+
+    assert ("organization-missing", ["/user/organizations/1"], []) == (
+        caught.value.code,
+        [violation.pointer for violation in caught.value.violations],
+        harness.writes,
+    )
+
+
+def test_an_event_waits_for_its_user_and_not_for_ever() -> None:
+    """Ten minutes after this process has seen it first, it becomes a dead letter."""
+    harness = Harness()
+    waiting = changed(Intent.ENABLE, unknown=UnknownUser.WAIT)
+    for passed_s in (0.0, 300.0, 299.0):
+        harness.clock.advance(passed_s)
+        with pytest.raises(HoldError) as held:
+            harness.provisioner.provision(an_event(), waiting)
+        assert ("unknown-user", 2.0) == (held.value.code, held.value.wait_s)
+
+    harness.clock.advance(1.0)
+    with pytest.raises(UnknownUserError):
+        harness.provisioner.provision(an_event(), waiting)
+    with pytest.raises(HoldError):
+        harness.provisioner.provision(an_event(), waiting)
+
+
+def test_a_user_that_appears_ends_the_waiting() -> None:
+    """Its creation came by another partition."""
+    harness = Harness()
+    waiting = changed(Intent.DISABLE, unknown=UnknownUser.WAIT)
+    with pytest.raises(HoldError):
+        harness.provisioner.provision(an_event("event-2", day=2), waiting)
+    harness.provisioner.provision(an_event(), a_desired_user())
+
+    result = harness.provisioner.provision(an_event("event-2", day=2), waiting).result
+
+    assert ("updated", ("enabled",)) == (result.action, result.changed)
+
+
+def test_too_many_deletions_engage_the_brake_before_the_next_one() -> None:
+    """What was done stays done; the rest waits until somebody has looked."""
+    brake = Brake(0, 0, 10)
+    harness = Harness(Limits(brake, {Deed.DELETE: Limit(1, 3600)}))
+    for number in "12":
+        mine = a_desired_user(
+            user_id=f"u-{number}", username=f"ada{number}", email=f"{number}@acme.example"
+        )
+        harness.provisioner.provision(an_event(f"created-{number}"), mine)
+
+    def delete(number: str) -> None:
+        gone = replace(
+            changed(Intent.DELETE),
+            representation={"attributes": {"userId": [f"u-{number}"]}},
+            matching=(MatchCriterion("attributes.userId", f"u-{number}"),),
+        )
+        harness.provisioner.provision(an_event(f"deleted-{number}", day=2), gone)
+
+    delete("1")
+    with pytest.raises(HoldError) as held:
+        delete("2")
+
+    assert ("brake", 1) == (held.value.code, len(harness.keycloak.users()))
+    assert "1 users were deleted or anonymised within 1 hour ([limits] deletes)" == brake.reason
+    brake.release()
+    delete("2")
+    assert () == harness.keycloak.users()

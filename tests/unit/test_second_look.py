@@ -5,17 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from keycloak_bridge.core.desired import DesiredUser, InvitationTerms, MatchCriterion, OutOfScope
 from keycloak_bridge.core.errors import HoldError, KeycloakUnavailableError
-from keycloak_bridge.core.model import (
-    DesiredUser,
-    Invitation,
-    InvitationTerms,
-    MatchCriterion,
-    Outcome,
-    OutOfScope,
-    Result,
-    UserEvent,
-)
+from keycloak_bridge.core.model import Invitation, Outcome, Result, UserEvent
 from keycloak_bridge.core.ports import Acknowledgement
 from keycloak_bridge.provisioner import Provisioned
 from keycloak_bridge.second_look import SecondLook
@@ -36,8 +28,17 @@ class Answers:
 
     def __init__(self, *answers: Provisioned | Exception) -> None:
         self._answers = list(answers)
+        self.asked: list[tuple[bool, str | None]] = []
 
-    def provision(self, event: UserEvent, desired: DesiredUser | OutOfScope) -> Provisioned:
+    def provision(
+        self,
+        event: UserEvent,
+        desired: DesiredUser | OutOfScope,
+        *,
+        pinned: bool = True,
+        mapping: str | None = None,
+    ) -> Provisioned:
+        self.asked.append((pinned, mapping))
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -59,6 +60,14 @@ def test_without_a_race_nothing_changes() -> None:
     provisioned = Provisioned(CREATED)
 
     assert provisioned is look_at(Answers(provisioned)).provision(event(), DESIRED)
+
+
+def test_what_the_stage_knows_is_handed_on() -> None:
+    """Whether one partition brings all events of the user, and by which mapping this one came."""
+    answers = Answers(Provisioned(CREATED))
+    look_at(answers).provision(event(), DESIRED, pinned=False, mapping="m1")
+
+    assert [(False, "m1")] == answers.asked
 
 
 def test_a_race_is_looked_at_again_and_told_as_what_was_done_first() -> None:

@@ -8,6 +8,7 @@ import pytest
 from stage_harness import (
     DEAD_LETTERS,
     EVENTS,
+    INVITATIONS,
     PLANTED,
     RESULTS,
     STRUCTURED,
@@ -20,6 +21,7 @@ from stage_harness import (
 from keycloak_bridge.core.advice import RECOMMENDED_ACTIONS
 from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.contracts import dead_letter_headers
+from keycloak_bridge.core.desired import DesiredUser, OutOfScope, UserRepresentation
 from keycloak_bridge.core.errors import (
     BridgeError,
     BrokerAccessError,
@@ -35,21 +37,25 @@ from keycloak_bridge.core.errors import (
     MailDeliveryError,
     Violation,
 )
-from keycloak_bridge.core.model import (
-    DEAD_LETTER,
-    INVITATION_DUE,
-    RESULT,
-    OutOfScope,
-    Record,
-    UserEvent,
-    UserRepresentation,
-)
+from keycloak_bridge.core.limits import Deed, Limit, Limits
+from keycloak_bridge.core.model import DEAD_LETTER, INVITATION_DUE, RESULT, Record, UserEvent
 from keycloak_bridge.core.pace import Pace
 from keycloak_bridge.core.proof import Proof
+from keycloak_bridge.interpretation import Interpretation
+from keycloak_bridge.invite_stage import InviteStage
 from keycloak_bridge.inviter import Inviter
-from keycloak_bridge.stages import EventPolicy, InviteStage
+from keycloak_bridge.provisioner import Provisioned
+from keycloak_bridge.settings import EventsSettings, Settings
+from keycloak_bridge.stages import EventPolicy, ProvisionStage
 
-USER_CREATED_1_0 = "urn:keycloak-bridge:schema:user.created:1.0"
+USER_CREATED_NEWEST = "urn:keycloak-bridge:schema:user.created:1.1"
+FINGERPRINT = interpretation().mapping.default.fingerprint
+HERE = {"topic": EVENTS, "partition": 3, "offset": 42}
+WRITTEN = (
+    *("username", "email", "firstName", "lastName", "enabled"),
+    *("attributes.userId", "attributes.tenantId", "attributes.phoneNumber"),
+)
+"""What the shipped mapping writes of the events here."""
 
 
 # the provision stage: what works
@@ -70,7 +76,10 @@ def test_an_event_becomes_a_user_an_invitation_and_a_result() -> None:
             "eventType": "user.created",
             "userId": "u-1",
             "keycloakId": user["id"],
-            "schemaId": USER_CREATED_1_0,
+            "schemaId": USER_CREATED_NEWEST,
+            "changed": list(WRITTEN),
+            "mapping": FINGERPRINT,
+            "source": HERE,
         }
     ] == flow.results
     assert [b"u-1"] == [record.key for record in flow.invitations]
@@ -100,17 +109,18 @@ def test_an_ignored_type_gives_no_news() -> None:
 
 def test_a_tombstone_is_skipped_with_a_result() -> None:
     """Under the policy `ignore` the deleted key is told and nothing is touched."""
-    flow = Flow(policy=EventPolicy(ignore_tombstones=True))
+    flow = Flow(policy=EventPolicy(tombstones="ignore"))
 
     flow.handle(None, key=b"u-1")
 
-    assert [{"outcome": "skipped", "reason": "tombstone", "userId": "u-1"}] == flow.results
+    expected = {"outcome": "skipped", "reason": "tombstone", "userId": "u-1", "source": HERE}
+    assert [expected] == flow.results
     assert ([], []) == (flow.letters, flow.keycloak.calls)
 
 
 def test_a_tombstone_is_a_dead_letter_where_none_is_meant() -> None:
     """Under the policy `dead-letter` it goes there, still without a value."""
-    flow = Flow(policy=EventPolicy(ignore_tombstones=False))
+    flow = Flow(policy=EventPolicy(tombstones="dead-letter"))
 
     flow.handle(None, key=b"u-1")
 
@@ -127,7 +137,73 @@ def test_a_tombstone_without_a_key_is_skipped_too() -> None:
 
     flow.handle(None)
 
-    assert [{"outcome": "skipped", "reason": "tombstone"}] == flow.results
+    assert [{"outcome": "skipped", "reason": "tombstone", "source": HERE}] == flow.results
+
+
+def test_a_tombstone_deletes_the_user_of_its_key_where_that_is_meant() -> None:
+    """It goes through schema, mapping and lifecycle as any `user.deleted`, which disables unless told otherwise."""
+    flow = Flow(policy=EventPolicy(tombstones="delete"))
+    flow.handle(event_of())
+
+    flow.handle(None, key=b"u-1", offset=43)
+
+    assert [False] == [user["enabled"] for user in flow.keycloak.users()]
+    assert [
+        ("provisioned", "updated", "tombstone/user-events/3/43", "user.deleted", ["enabled"])
+    ] == [
+        tuple(
+            flow.results[-1][name]
+            for name in ("outcome", "action", "eventId", "eventType", "changed")
+        )
+    ]
+
+
+def test_a_tombstone_of_nobody_deletes_nobody() -> None:
+    """An unknown user is nothing to do; a record without a key is a mistake."""
+    flow = Flow(policy=EventPolicy(tombstones="delete"))
+
+    flow.handle(None, key=b"u-1")
+    flow.handle(None, offset=43)
+
+    assert [("skipped", "unknown-user"), ("rejected", "tombstone")] == [
+        (result["outcome"], result["reason"]) for result in flow.results
+    ]
+    assert [("decode", "tombstone")] == flow.reasons
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"), [(b"u-1", [True]), (None, [False]), (b"other", [False])]
+)
+def test_a_user_is_pinned_by_its_key(key: bytes | None, expected: list[bool]) -> None:
+    """Only the external id as key makes all its events come by one partition."""
+    known = Interpretation(Settings(events=EventsSettings(match_key=False)))
+    flow = Flow(known=known)
+    asked: list[bool] = []
+
+    class Asks:
+        def provision(
+            self,
+            event: UserEvent,
+            desired: DesiredUser | OutOfScope,
+            *,
+            pinned: bool = True,
+            mapping: str | None = None,
+        ) -> Provisioned:
+            asked.append(pinned)
+            return flow.provisioner.provision(event, desired, mapping=mapping)
+
+    stage = ProvisionStage(
+        rules=known.rules,
+        catalog=known.catalog,
+        mapping=known.mapping,
+        policy=EventPolicy(),
+        provisioner=Asks(),
+        outlets=flow.outlets("provision"),
+        lost=flow.lost,
+    )
+    stage.handle(replace(record_of(event_of()), key=key))
+
+    assert expected == asked
 
 
 # the provision stage: what never can
@@ -177,7 +253,7 @@ def test_a_dead_letter_names_event_and_schema_as_far_as_known() -> None:
     flow.handle(event_of(data={"email": "nowhere"}))
 
     reason = flow.letters[0][1]
-    assert ("event-1", USER_CREATED_1_0) == (reason["event-id"], reason["schema-id"])
+    assert ("event-1", USER_CREATED_NEWEST) == (reason["event-id"], reason["schema-id"])
     assert ["/data/email"] == [one["pointer"] for one in json.loads(reason["errors"])]
     assert [["/data/email"]] == [[v["pointer"] for v in r["violations"]] for r in flow.results]
 
@@ -394,6 +470,9 @@ def test_an_event_out_of_scope_proves_nothing_of_keycloak() -> None:
         def apply(self, _: UserEvent) -> OutOfScope:
             return OutOfScope("data.active")
 
+        def fingerprint_of(self, _: UserEvent) -> str:
+            return FINGERPRINT
+
     flow = Flow(mapping=OutOfMapping())
 
     handled = flow.handle(event_of())
@@ -481,6 +560,7 @@ def test_an_invitation_becomes_a_mail_and_a_result() -> None:
         "eventId": "event-1",
         "userId": "u-1",
         "keycloakId": user["id"],
+        "source": {"topic": INVITATIONS, "partition": 0, "offset": 0},
     } == flow.results[-1]
     assert {(): 1.0} == flow.counted("mails_total")
 
@@ -527,6 +607,26 @@ def test_a_mail_that_must_wait_is_held() -> None:
         stage.handle(record)
 
     assert ("pace", told, []) == (caught.value.code, len(flow.results), flow.keycloak.mails)
+
+
+def test_mails_beyond_the_limit_wait_for_a_release() -> None:
+    """What turns out to need no mail is not counted."""
+    brake = Brake(0, 0, 10)
+    flow = Flow(brake=brake, limits=Limits(brake, {Deed.MAIL: Limit(1, 60)}))
+    for number in "12":
+        data = {"email": f"{number}@acme.example"}
+        flow.handle(event_of(f"u-{number}", f"event-{number}", data=data))
+    first, second = flow.invitations
+    flow.keycloak.set_password(flow.keycloak.users()[0]["id"])
+    flow.handle_invitation(first)
+    flow.handle_invitation(second)
+    flow.handle(event_of("u-3", "event-3", data={"email": "3@acme.example"}))
+
+    with pytest.raises(HoldError) as held:
+        flow.handle_invitation(flow.invitations[-1])
+
+    assert ("brake", 1) == (held.value.code, len(flow.keycloak.mails))
+    assert "1 mails were sent within 1 minute ([limits] mails)" == brake.reason
 
 
 def _used_up() -> Pace:
@@ -622,7 +722,7 @@ def test_a_user_that_is_gone_gets_no_mail_and_a_result() -> None:
 @pytest.fixture
 def everything() -> Flow:
     """A flow that has published every kind of message at least once."""
-    flow = Flow(policy=EventPolicy(ignore_tombstones=False))
+    flow = Flow(policy=EventPolicy(tombstones="dead-letter"))
     offsets = count()
     for event, _ in BAD.values():
         flow.handle(event, offset=next(offsets))
@@ -651,16 +751,16 @@ def test_everything_that_is_published_keeps_its_schema(everything: Flow) -> None
     """Results, invitations and the headers of dead letters fit the schemas that consumers get."""
     catalog = interpretation().catalog
 
-    def broken(kind: str, records: list[Record]) -> list[Any]:
+    def broken(kind: str, version: str, records: list[Record]) -> list[Any]:
         events = [json.loads(record.value or b"") for record in records]
-        assert {(kind, f"urn:keycloak-bridge:schema:{kind}:1.0")} == {
+        assert {(kind, f"urn:keycloak-bridge:schema:{kind}:{version}")} == {
             (event["type"], event["dataschema"]) for event in events
         }
         return [catalog.violations(kind, event["data"], event["dataschema"]) for event in events]
 
     letters = [record for record, _ in everything.letters]
-    assert {()} == set(broken(RESULT, everything.broker.records(RESULTS)))
-    assert {()} == set(broken(INVITATION_DUE, everything.invitations))
+    assert {()} == set(broken(RESULT, "1.1", everything.broker.records(RESULTS)))
+    assert {()} == set(broken(INVITATION_DUE, "1.0", everything.invitations))
     assert {()} == {
         catalog.violations(DEAD_LETTER, dict(dead_letter_headers(letter))) for letter in letters
     }

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from stage_harness import event_of
 
-from keycloak_bridge import bridge
+from keycloak_bridge import bridge, connections
 from keycloak_bridge.cli.main import app
 from keycloak_bridge.patience import wait_out
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -32,9 +32,10 @@ class Bench:
         # the process of the tests keeps its own logs and signals
         monkeypatch.setattr("keycloak_bridge.logs.configure_logging", lambda **_: None)
         monkeypatch.setattr(signal, "signal", lambda *_: None)
-        monkeypatch.setattr(bridge, "SystemClock", lambda: self.clock)
-        monkeypatch.setattr(bridge, "keycloak_admin", lambda *_: None)
-        monkeypatch.setattr(bridge, "KeycloakUserDirectory", lambda *_: self.keycloak)
+        for module in (bridge, connections):
+            monkeypatch.setattr(module, "SystemClock", lambda: self.clock)
+            monkeypatch.setattr(module, "keycloak_admin", lambda *_: None)
+            monkeypatch.setattr(module, "KeycloakUserDirectory", lambda *_: self.keycloak)
         monkeypatch.setattr(bridge, "wait_out", partial(wait_out, sleep=self.clock.advance))
 
     def run(self, *arguments: str, stdin: str | bytes = "") -> Result:

@@ -4,7 +4,21 @@ from typing import Any
 import pytest
 from cli_harness import Bench, event_of
 
+from keycloak_bridge.cli.apply import _verb
+from keycloak_bridge.core.desired import IdentityLink, InvitationTerms
 from keycloak_bridge.core.errors import KeycloakUnavailableError, MailDeliveryError
+from keycloak_bridge.core.model import Purpose
+from keycloak_bridge.core.operations import (
+    CreateUser,
+    DeleteUser,
+    EndSessions,
+    Join,
+    Leave,
+    LinkIdentity,
+    Operation,
+    RequestInvitation,
+    UnlinkIdentity,
+)
 
 
 @pytest.fixture
@@ -75,7 +89,9 @@ def test_a_change_names_its_targets(bench: Bench) -> None:
     result = bench.run("apply", bench.file(later))
 
     assert "update attributes.department" in result.stdout
-    assert all(part in result.stdout for part in ("join /staff", "grant viewer"))
+    assert all(
+        part in result.stdout for part in ("add to groups: /staff", "add to realmRoles: viewer")
+    )
     assert "by attributes.userId" in result.stdout
 
 
@@ -190,3 +206,40 @@ def test_help_teaches(bench: Bench) -> None:
     text = " ".join(bench.run("apply", "--help").stdout.split())
 
     assert all(part in text for part in ("say each step", "needs no Kafka", "Example:"))
+
+
+CORP = IdentityLink("corp", "planted-id", "planted.name")
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        (CreateUser({"username": "planted"}), "create the user"),
+        (Join("clientRoles.crm", ("seller",)), "add to clientRoles.crm: seller"),
+        (Leave("groups", ("/staff", "/eu")), "take out of groups: /staff, /eu"),
+        (LinkIdentity(CORP), "link to corp"),
+        (UnlinkIdentity(CORP), "unlink from corp"),
+        (EndSessions(), "end all sessions"),
+        (DeleteUser(), "delete the user"),
+        (
+            RequestInvitation(InvitationTerms(("VERIFY_EMAIL",), 60), Purpose.VERIFY_EMAIL),
+            "ask for the mail (verify-email: VERIFY_EMAIL)",
+        ),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_each_operation_has_its_words(operation: Operation, expected: str) -> None:
+    """Without the values of the event, except where the mapping allows only known names."""
+    assert expected == _verb(operation)
+
+
+def test_a_user_that_is_not_there_is_not_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the terminal the event is refused at once, whatever the bridge would do."""
+    monkeypatch.setenv("KEYCLOAK_BRIDGE_LIFECYCLE_UNKNOWN_USER", "wait")
+    event = event_of(type="user.disabled")
+
+    result = bench.run("apply", bench.file({**event, "data": {"userId": "u-1"}}))
+
+    assert (1, True) == (result.exit_code, "unknown-user: " in result.stdout)

@@ -245,7 +245,7 @@ def test_own_settings_schemas_and_mapping() -> None:
     Path("own/schemas/user.created").mkdir(parents=True)
     Path("own/schemas/user.created/2.0.json").write_text(json.dumps(schema))
     Path("own/m.toml").write_text(
-        'matching = ["attributes.nr"]\n[user]\nusername = "data.nr"\n[user.attributes]\nnr = "data.nr"\n'
+        'matching = ["attributes.nr"]\n[user]\nusername = "data.nr"\n[user.attributes]\nnr = "data.nr || data.userId"\n'
     )
     Path("own/bridge.toml").write_text(
         '[schemas]\nfolders = ["schemas"]\n[mapping]\nfile = "m.toml"\n'

@@ -10,10 +10,11 @@ from stage_harness import DEAD_LETTERS, EVENTS, INVITATIONS, STRUCTURED, event_o
 
 from keycloak_bridge.cli import letter_replay
 from keycloak_bridge.core.contracts import invitation_message
+from keycloak_bridge.core.desired import InvitationTerms
 from keycloak_bridge.core.errors import KeycloakUnavailableError
 from keycloak_bridge.core.events import EnvelopeRules
 from keycloak_bridge.core.letters import read_letter, replay_message
-from keycloak_bridge.core.model import Invitation, InvitationTerms, Record
+from keycloak_bridge.core.model import Invitation, Record
 
 REPLAY = ("dead-letters", "replay")
 OPEN = (*REPLAY, "--all-open", "--yes")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from command_line import call
 
-USER_CREATED = "urn:keycloak-bridge:schema:user.created:1.0"
+USER_CREATED = "urn:keycloak-bridge:schema:user.created:1.1"
 
 
 @pytest.fixture
@@ -27,15 +27,15 @@ def own_folder() -> str:
 def test_list(own_folder: str) -> None:
     """Type, version, id and origin of every schema, aligned."""
     lines = call("schemas", "list", "--set", own_folder).stdout.splitlines()
-    rows = {line.split()[0]: line.split() for line in lines}
+    rows = {line.split()[0]: line.split() for line in lines}  # the newest version comes last
 
     assert ["TYPE", "VERSION", "ID", "FROM"] == rows["TYPE"]
-    assert ["1.0", USER_CREATED, "schemas/user.created/1.0.json"] == rows["user.created"][1:]
+    assert ["1.1", USER_CREATED, "schemas/user.created/1.1.json"] == rows["user.created"][1:]
     assert ["2.3", "urn:example:user.moved:2.3"] == rows["user.moved"][1:3]
     assert {"dead-letter", "user.invitation.due", "user.provisioning.result"} <= rows.keys()
 
 
-@pytest.mark.parametrize("name", ["user.created", "user.created/1.0", USER_CREATED])
+@pytest.mark.parametrize("name", ["user.created", "user.created/1.1", USER_CREATED])
 def test_show(name: str) -> None:
     """The newest of a type, a version, or by id, as JSON."""
     assert USER_CREATED == json.loads(call("schemas", "show", name).stdout)["$id"]

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import an_event, call, write
 
-SCHEMA = "urn:keycloak-bridge:schema:user.created:1.0"
+SCHEMA = "urn:keycloak-bridge:schema:user.created:1.1"
 
 
 def test_one_valid_event() -> None:
@@ -137,6 +138,31 @@ def test_show_mapped_of_a_user_that_gets_no_mail(
     assert "invitation" not in json.loads(shown)
     assert not {"groups", "realmRoles"} & json.loads(shown)["mapped"].keys()
     assert "invitation" not in call("validate", "--show-mapped", "x.json", *settings).stdout
+
+
+def shown_of(kind: str, data: dict[str, object]) -> dict[str, Any]:
+    """Return what validate shows of bare data of a type."""
+    Path("data.json").write_text(json.dumps({"userId": "u-1", **data}))
+    shown: dict[str, Any] = json.loads(
+        call("validate", "--show-mapped", "--format=json", "--type", kind, "data.json").stdout
+    )
+    return shown
+
+
+def test_show_mapped_of_a_later_event() -> None:
+    """What it wants, what it clears, and the mail where one is asked for."""
+    updated = shown_of("user.updated", {"familyName": "King", "department": None})
+    asked = shown_of("user.invitation.requested", {})
+
+    assert {
+        "lastName": "King",
+        "attributes": {"userId": ["u-1"]},
+        "cleared": ["attributes.department"],
+        "intent": "update",
+    } == updated["mapped"]
+    assert "invitation" not in updated
+    assert "invite" == asked["mapped"]["intent"]
+    assert ["UPDATE_PASSWORD"] == asked["invitation"]["actions"]
 
 
 def test_bare_data() -> None:

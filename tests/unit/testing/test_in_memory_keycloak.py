@@ -2,8 +2,20 @@
 
 import pytest
 
-from keycloak_bridge.core.errors import KeycloakAuthError, KeycloakUnavailableError
-from keycloak_bridge.core.model import InvitationTerms, MatchCriterion, UserRepresentation
+from keycloak_bridge.core.desired import (
+    ORGANIZATIONS,
+    REALM_ROLES,
+    IdentityLink,
+    InvitationTerms,
+    MatchCriterion,
+    UserRepresentation,
+    client_roles,
+)
+from keycloak_bridge.core.errors import (
+    KeycloakAuthError,
+    KeycloakRejectedError,
+    KeycloakUnavailableError,
+)
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 from keycloak_bridge.testing.in_memory_realm import SentMail
 
@@ -50,7 +62,7 @@ def test_calls_are_recorded_failed_ones_too() -> None:
     keycloak.fail("get", KeycloakUnavailableError("down"))
     with pytest.raises(KeycloakUnavailableError):
         keycloak.get("u1")
-    keycloak.find([MatchCriterion("username", "ada")], groups=False, realm_roles=False)
+    keycloak.find([MatchCriterion("username", "ada")])
 
     assert keycloak.calls == ["get", "find"]
 
@@ -89,13 +101,55 @@ def test_memberships_can_be_read() -> None:
     """Without searching, and deleting a group ends them."""
     keycloak = InMemoryKeycloak(groups=["/staff/engineering"], realm_roles=["viewer"])
     user_id = keycloak.add_user({**ADA, "groups": ["staff", "/staff/engineering"]})
-    keycloak.grant_realm_roles(user_id, ["viewer"])
+    keycloak.join(user_id, REALM_ROLES, ["viewer"])
     joined = keycloak.groups_of(user_id)
     keycloak.delete_group("/staff")
 
     assert joined == frozenset({"/staff", "/staff/engineering"})
     assert keycloak.groups_of(user_id) == frozenset()
     assert keycloak.realm_roles_of(user_id) == frozenset({"viewer"})
+
+
+def test_all_that_a_user_holds_can_be_read() -> None:
+    """The realm is equipped when it is made."""
+    keycloak = InMemoryKeycloak(
+        client_roles={"shop": ["buyer"]}, organizations=["acme"], identity_providers=["google"]
+    )
+    user_id = keycloak.add_user(ADA)
+    link = IdentityLink("google", "1", "ada")
+    keycloak.join(user_id, client_roles("shop"), ["buyer"])
+    keycloak.join(user_id, ORGANIZATIONS, ["acme"])
+    keycloak.link_identity(user_id, link)
+    keycloak.log_in(user_id)
+
+    assert frozenset({"buyer"}) == keycloak.members_of(user_id, client_roles("shop"))
+    assert frozenset({"acme"}) == keycloak.members_of(user_id, ORGANIZATIONS)
+    assert ((link,), 1) == (keycloak.identities_of(user_id), keycloak.sessions_of(user_id))
+
+
+def test_who_logs_in_has_a_password_from_then_on() -> None:
+    """As set by hand; the second time it is the same one."""
+    keycloak = InMemoryKeycloak()
+    user_id = keycloak.add_user(ADA)
+    before = keycloak.has_credentials(user_id)
+    for _ in range(2):
+        keycloak.log_in(user_id)
+
+    assert (False, True) == (before, keycloak.has_credentials(user_id))
+    assert 2 == keycloak.sessions_of(user_id)
+
+
+def test_account_that_an_organization_owns_does_not_leave_it() -> None:
+    """Keycloak would delete the user."""
+    keycloak = InMemoryKeycloak(organizations=["acme"])
+    user_id = keycloak.add_user(ADA)
+    keycloak.own_account(user_id, "acme")
+
+    with pytest.raises(KeycloakRejectedError) as caught:
+        keycloak.leave(user_id, ORGANIZATIONS, ["acme"])
+
+    assert "managed-member" == caught.value.code
+    assert frozenset({"acme"}) == keycloak.members_of(user_id, ORGANIZATIONS)
 
 
 def test_answers_are_copies() -> None:
@@ -112,9 +166,7 @@ def test_answers_are_copies() -> None:
 def test_unknown_matching_target_is_a_programming_error() -> None:
     """As in the real directory."""
     with pytest.raises(ValueError, match="firstName"):
-        InMemoryKeycloak().find(
-            [MatchCriterion("firstName", "Ada")], groups=False, realm_roles=False
-        )
+        InMemoryKeycloak().find([MatchCriterion("firstName", "Ada")])
 
 
 def test_mails_are_recorded_while_admin_events_are_on() -> None:

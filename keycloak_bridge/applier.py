@@ -1,0 +1,132 @@
+"""Do what a plan says through the port, after a look at what Keycloak would refuse too late or not at all."""
+
+from collections.abc import Iterator, Sequence
+
+from keycloak_bridge.core.bookkeeping import is_being_invited, with_mark_of
+from keycloak_bridge.core.desired import (
+    GROUPS,
+    ORGANIZATIONS,
+    DesiredUser,
+    Membership,
+    UserRepresentation,
+)
+from keycloak_bridge.core.errors import ConflictError, MappingError, Violation
+from keycloak_bridge.core.operations import (
+    CreateUser,
+    DeleteUser,
+    EndSessions,
+    Join,
+    Leave,
+    LinkIdentity,
+    Operation,
+    Plan,
+    UnlinkIdentity,
+    UpdateUser,
+)
+from keycloak_bridge.core.ports import UserDirectory
+
+_WORDS = {GROUPS: ("groups", "group"), ORGANIZATIONS: ("organizations", "organization")}
+"""What the realm can lack, in words for several and for one."""
+
+
+class Applier:
+    """Writes the operations of a plan, each harmless to repeat."""
+
+    def __init__(self, directory: UserDirectory) -> None:
+        self._directory = directory
+
+    def refuse_impossible(self, desired: DesiredUser, plan: Plan) -> tuple[str, ...]:
+        """Return the groups that must be created first; writes nothing.
+
+        Raises MappingError (`group-missing`, `organization-missing`) for what the realm lacks and may not get, and
+        ConflictError (`identity-taken`) for an account of an identity provider that is another user's.
+        """
+        to_create: list[str] = []
+        for kind in _WORDS:
+            names = list(dict.fromkeys(_joined(plan, kind)))
+            missing = self._directory.missing(kind, names) if names else ()
+            memberships = [one for one in desired.memberships if one.kind == kind]
+            if missing and any(one.create_missing for one in memberships):
+                to_create += missing
+            elif missing:
+                raise _missing(kind, missing, memberships)
+        for operation in plan.operations:
+            if isinstance(operation, LinkIdentity):
+                self._refuse_taken(plan.user_id, operation)
+        return tuple(to_create)
+
+    def create_groups(self, paths: Sequence[str]) -> None:
+        """Create what `refuse_impossible` found missing."""
+        for path in paths:
+            self._directory.create_group(path)
+
+    def write(self, user_id: str, operation: Operation) -> None:
+        """Do one operation to a user that is there."""
+        directory = self._directory
+        match operation:
+            case UpdateUser():
+                directory.update(user_id, self._with_latest_mark(user_id, operation))
+            case Join(kind, names):
+                directory.join(user_id, kind, names)
+            case Leave(kind, names):
+                directory.leave(user_id, kind, names)
+            case LinkIdentity(link):
+                directory.link_identity(user_id, link)
+            case UnlinkIdentity(before):
+                directory.unlink_identity(user_id, before.alias)
+            case EndSessions():
+                directory.end_sessions(user_id)
+            case DeleteUser():
+                directory.delete(user_id)
+            case _:
+                raise AssertionError(f"{type(operation).__name__} is not written to a user")
+
+    def _with_latest_mark(self, user_id: str, update: UpdateUser) -> UserRepresentation:
+        """Take over what the invite stage has marked since the user was found, as late as can be."""
+        if not is_being_invited(update.representation):
+            return update.representation
+        latest = self._directory.get(user_id)
+        return update.representation if latest is None else with_mark_of(update, latest)
+
+    def _refuse_taken(self, user_id: str | None, operation: LinkIdentity) -> None:
+        """Keycloak would link one account to several users and log in any of them."""
+        link = operation.link
+        owner = None
+        if link.user_id is not None:
+            owner = self._directory.identity_owner(link.alias, link.user_id)
+        if owner not in (None, user_id):
+            raise ConflictError(
+                f"another user of the realm is linked to the account at {link.alias}",
+                code="identity-taken",
+                remedy="take the link away from the other user, or correct the event; then replay it",
+                violations=[
+                    Violation(
+                        f"/user/identities/{link.alias}", "owner", "is linked to another user"
+                    )
+                ],
+            )
+
+
+def _joined(plan: Plan, kind: str) -> Iterator[str]:
+    for operation in plan.operations:
+        if isinstance(operation, CreateUser) and kind == GROUPS:
+            # Keycloak answers a create with an unknown group by a bare 500
+            yield from operation.representation.get("groups", [])
+        elif isinstance(operation, Join) and operation.kind == kind:
+            yield from operation.names
+
+
+def _missing(kind: str, missing: Sequence[str], memberships: Sequence[Membership]) -> MappingError:
+    """A name comes from the event, so that only its place may be told."""
+    several, one = _WORDS[kind]
+    names = [name for membership in memberships for name in membership.names]
+    return MappingError(
+        f"the realm does not have {len(missing)} of the user's {several}",
+        code="group-missing" if kind == GROUPS else "organization-missing",
+        remedy=f"create the {one} in Keycloak or correct the event; then replay it",
+        violations=[
+            Violation(f"/user/{several}/{at}", "exists", f"the realm has no such {one}")
+            for at, name in enumerate(names)
+            if name in missing
+        ],
+    )

@@ -1,0 +1,215 @@
+"""What no event may do, and what the bridge finds out about Keycloak's own silence, on the real services."""
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bridge_harness import STRUCTURED, Bench, an_event, free_port, wait_until
+
+from keycloak_bridge.sandbox import Sandbox
+
+pytestmark = pytest.mark.integration
+
+_MAPPING = """
+matching = ["attributes.userId", "attributes.tenantId", "username", "email"]
+link = "{link}"
+protected_groups = ["/staff"]
+
+[user]
+username = "lower(data.username || data.email)"
+email = "lower(data.email)"
+firstName = "data.givenName"
+lastName = "data.familyName"
+
+[user.attributes]
+userId = "data.userId"
+tenantId = "data.tenantId"
+department = "data.department"
+"""
+
+
+@pytest.fixture(scope="module")
+def module_bench(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A realm and topics that most tests of this module share; each test has its own users."""
+    with (
+        sandbox.fresh_realm() as realm,
+        Bench.open(
+            sandbox, realm, uuid.uuid4().hex[:8], tmp_path_factory.mktemp("guards")
+        ) as opened,
+    ):
+        yield opened
+
+
+@pytest.fixture
+def user_id() -> str:
+    """A user that no other test knows."""
+    return f"guard-{uuid.uuid4().hex[:10]}"
+
+
+def event_about(user_id: str, kind: str, **data: Any) -> dict[str, Any]:
+    """Return a later event of this type about a user of `an_event`."""
+    event = {**an_event(user_id), "type": kind, "id": f"{kind}-{user_id}"}
+    return {**event, "time": "2026-11-02T08:00:00Z", "data": {"userId": user_id, **data}}
+
+
+def mapped(bench: Bench, folder: Path, link: str = "never") -> Bench:
+    """Return the bench with a mapping that protects a group and links by `link`."""
+    file = folder / f"{link}.toml"
+    file.write_text(_MAPPING.format(link=link))
+    return bench.but(MAPPING_FILE=str(file))
+
+
+def letters_of(bench: Bench, user_id: str) -> list[str]:
+    """Return the codes of the user's dead letters."""
+    return [
+        headers["kb-dlq-code"]
+        for record, headers in bench.dead_letters()
+        if user_id in (record.value or b"").decode()
+    ]
+
+
+def decided(bench: Bench) -> set[str]:
+    """Return the ids of the events of which the provision stage has told."""
+    return {one["eventId"] for one in bench.results() if one["outcome"] != "invited"}
+
+
+def test_mass_disabling_is_held_and_goes_on_after_a_release(bench: Bench) -> None:
+    """Three in an hour are allowed, the fourth stops the flow, says why, and waits for somebody."""
+    ids = [f"mass{number}-{bench.suffix}" for number in range(5)]
+    bench.publish(*map(an_event, ids))
+    bench.catch_up()
+    guarded = bench.but(LIMITS_DISABLES="3/1 h", HEALTH_PORT=str(free_port()))
+    bench.publish(*(event_about(one, "user.disabled") for one in ids))
+
+    def disabled() -> int:
+        return sum(not user["enabled"] for user in bench.users())
+
+    with guarded.running():
+        wait_until(lambda: "brake" in guarded.run_command("guard", "status").stdout)
+        assert 3 == disabled()
+        assert "disable" in guarded.run_command("guard", "status").stdout
+        guarded.run_command("guard", "release", check=True)
+        wait_until(lambda: disabled() == 5)
+
+    assert [] == bench.dead_letters()
+
+
+def test_members_of_a_protected_group_are_out_of_reach(
+    module_bench: Bench, user_id: str, tmp_path: Path
+) -> None:
+    """An administrator's account is not changed, whatever external id it carries."""
+    bench = mapped(module_bench, tmp_path)
+    bench.publish(an_event(user_id))
+    bench.catch_up()
+    user = bench.user(user_id)
+    group = bench.admin("GET", "/group-by-path/staff")
+    bench.admin("PUT", f"/users/{user['id']}/groups/{group['id']}")
+
+    bench.publish(event_about(user_id, "user.disabled"))
+    bench.catch_up()
+
+    assert bench.user(user_id)["enabled"]
+    assert ["protected-user"] == letters_of(bench, user_id)
+
+
+@pytest.mark.parametrize(
+    ("link", "verified", "linked"),
+    [
+        ("never", True, False),
+        ("verified-email", False, False),
+        ("verified-email", True, True),
+        ("matching-attribute", False, False),
+    ],
+)
+def test_an_account_is_taken_on_only_as_the_mapping_allows(
+    module_bench: Bench, tmp_path: Path, link: str, verified: bool, linked: bool
+) -> None:
+    """A stranger with the same address: left alone, or linked where its address was verified."""
+    user_id = f"link-{uuid.uuid4().hex[:10]}"
+    bench = mapped(module_bench, tmp_path, link)
+    stranger = {
+        "username": f"stranger-{user_id}",
+        "email": f"{user_id}@acme.example",
+        "emailVerified": verified,
+        "enabled": True,
+    }
+    bench.admin("POST", "/users", json=stranger)
+    # a tenant of its own, so that only the address matches
+    bench.publish(an_event(user_id, tenantId=f"tenant-{user_id}"))
+
+    bench.catch_up()
+
+    (user,) = bench.admin("GET", f"/users?email={user_id}@acme.example&briefRepresentation=false")
+    owner = user.get("attributes", {}).get("userId")
+    assert ([user_id] if linked else None) == owner
+    assert ([] if linked else ["conflict"]) == letters_of(bench, user_id)
+
+
+def test_a_matching_attribute_links(module_bench: Bench, tmp_path: Path) -> None:
+    """Where the mapping says so, an account with the same value of another matching attribute is taken on."""
+    user_id = f"attr-{uuid.uuid4().hex[:10]}"
+    bench = mapped(module_bench, tmp_path, "matching-attribute")
+    tenant = f"tenant-{user_id}"
+    known = {
+        "username": f"known-{user_id}",
+        "enabled": True,
+        "attributes": {"tenantId": [tenant]},
+    }
+    bench.admin("POST", "/users", json=known)
+
+    bench.publish(an_event(user_id, tenantId=tenant))
+    bench.catch_up()
+
+    assert f"known-{user_id}" == bench.user(user_id)["username"]
+
+
+def test_what_keycloak_drops_is_an_error_with_its_name(bench: Bench) -> None:
+    """The profile loses an attribute while the bridge runs: nobody is invited into half an account."""
+    user_id = f"dropped-{bench.suffix}"
+    with bench.running():
+        wait_until(lambda: "ready" in bench.log())
+        profile = bench.admin("GET", "/users/profile")
+        kept = [one for one in profile["attributes"] if one["name"] != "department"]
+        bench.admin("PUT", "/users/profile", json={**profile, "attributes": kept})
+        bench.publish(an_event(user_id))
+        wait_until(lambda: letters_of(bench, user_id))
+
+    ((_, headers),) = bench.dead_letters()
+    assert "dropped-by-keycloak" == headers["kb-dlq-code"]
+    assert ["/user/attributes/department"] == [
+        one["pointer"] for one in json.loads(headers["kb-dlq-errors"])
+    ]
+    assert () == bench.mails_to(f"{user_id}@acme.example")
+
+
+def test_one_user_stays_one_when_its_events_race_on_two_partitions(bench: Bench) -> None:
+    """Two bridges, the same external ids under different names, no keys: each id is there once in the end."""
+    ids = [f"race{number}-{bench.suffix}" for number in range(40)]
+    twins = [
+        an_event(
+            one,
+            event_id=f"{twin}-{one}",
+            username=f"{twin}.{one}",
+            email=f"{twin}.{one}@acme.example",
+        )
+        for one in ids
+        for twin in ("a", "b")
+    ]
+    with bench.producer() as sender:
+        for at, event in enumerate(twins):
+            value = json.dumps(event).encode()
+            sender.send(
+                bench.topic("events"), value=value, headers=list(STRUCTURED), partition=at % 4
+            )
+        sender.flush()
+
+    with bench.running(), bench.but(LOG_LEVEL="INFO").running():
+        wait_until(lambda: len(decided(bench)) == len(twins), 120)
+    bench.catch_up()
+
+    carried = Counter(user["attributes"]["userId"][0] for user in bench.users())
+    assert dict.fromkeys(ids, 1) == carried
