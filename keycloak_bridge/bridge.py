@@ -14,6 +14,7 @@ from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.errors import (
     BrokerUnavailableError,
 )
+from keycloak_bridge.core.limits import Deed
 from keycloak_bridge.core.mapped_targets import all_mapped_targets
 from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES, Invitation, Result
 from keycloak_bridge.core.ports import Acknowledgement
@@ -62,8 +63,9 @@ def direct_provisioner(
     trace: Trace = ignore,
     invited: Callable[[Result], None] = lambda _: None,
     brake: Brake | None = None,
+    mails: bool = True,
 ) -> Provisioner:
-    """Return a provisioner that needs no Kafka: an invitation that is due is mailed at once.
+    """Return a provisioner that needs no Kafka: an invitation that is due is mailed at once, unless `mails` forbids it.
 
     `invited` hears of each mail's result, `trace` also of each pause (`waiting`) that a mail must keep. With `brake` the
     limits of the settings hold, and engage it.
@@ -72,14 +74,21 @@ def direct_provisioner(
     settings = interpretation.settings
     directory = KeycloakUserDirectory(keycloak_admin(settings, clock), clock)
     locks = UserLocks()
-    mails = inviter(directory, locks, settings, clock)
+    sender = inviter(directory, locks, settings, clock)
+    limits = None if brake is None else limits_of(settings, brake)
 
     def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
+        if not mails:
+            return ()
+        if limits is not None:
+            limits.admit((Deed.MAIL,), invitation.id, clock.monotonic())
         outcome = wait_out(
-            partial(mails.invite, invitation),
+            partial(sender.invite, invitation),
             partial(trace, "waiting"),
             limit_s=settings.invite.settle + _PATIENCE_S,
         )
+        if limits is not None and not outcome.mailed:
+            limits.take_back(Deed.MAIL, invitation.id)
         invited(outcome.result)
         return ()
 
@@ -89,7 +98,7 @@ def direct_provisioner(
         clock,
         # nobody waits at the terminal for a user that may never appear
         policy=replace(provision_policy(settings, interpretation.mapping), unknown_user_wait_s=0),
-        limits=None if brake is None else limits_of(settings, brake),
+        limits=limits,
         locks=locks,
         trace=trace,
     )

@@ -39,6 +39,9 @@ from keycloak_bridge.mail_memory import (
 
 logger = logging.getLogger(__name__)
 
+_NOT_NOW = frozenset(("user-disabled", "no-email"))
+"""What became of the user since it was looked at; the mail is due again once that changes back."""
+
 _REFUSALS = (KeycloakNotFoundError, KeycloakConflictError, KeycloakRejectedError)
 
 
@@ -116,6 +119,10 @@ class Inviter:
                 return self._invite(invitation, key, last, token)
             except KeycloakNotFoundError:
                 return self._skipped(invitation, "user-not-found")
+            except KeycloakRejectedError as error:
+                if error.code not in _NOT_NOW:
+                    raise
+                return self._settled(invitation, Settlement.REFUSED, error.code)
 
     def confirm(self, invitation: Invitation) -> InviteOutcome:
         """Mark the user where Keycloak recorded the mail; mail nobody, since that was asked of somebody before."""

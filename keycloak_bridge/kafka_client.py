@@ -1,4 +1,4 @@
-"""What all Kafka clients of the bridge share: connection settings and one translation of errors."""
+"""What all Kafka clients of the bridge share: connection settings, and one translation of errors and of records."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,6 +12,7 @@ from keycloak_bridge.core.errors import (
     BrokerUnavailableError,
     PartitionRevokedError,
 )
+from keycloak_bridge.core.model import Message, Record
 from keycloak_bridge.settings import KafkaSettings
 
 Client = TypeVar("Client")
@@ -206,3 +207,29 @@ def connect(factory: Callable[..., Client], settings: KafkaSettings, **options: 
     """Build one of kafka-python's clients; raises BrokerUnavailableError while no broker answers."""
     with translated("connecting"):
         return factory(**connection_options(settings), **options)
+
+
+def record_of(raw: Any) -> Record:
+    """Return what kafka-python read as a record of ours."""
+    return Record(
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=raw.offset,
+        timestamp_ms=raw.timestamp,
+        key=raw.key,
+        value=raw.value,
+        headers=tuple((name, value) for name, value in raw.headers),
+    )
+
+
+def sending(message: Message) -> dict[str, Any]:
+    """Return the arguments with which kafka-python's `send` takes `message`.
+
+    It takes neither a null header value nor a record without both key and value.
+    """
+    return {
+        "topic": message.topic,
+        "key": message.key,
+        "value": b"" if message.value is None and message.key is None else message.value,
+        "headers": [(name, value or b"") for name, value in message.headers],
+    }

@@ -11,7 +11,7 @@ from kafka.partitioner.default import murmur2
 
 from keycloak_bridge.core.errors import BrokerUnavailableError, ConfigError
 from keycloak_bridge.core.model import Record
-from keycloak_bridge.kafka_client import connect, translated
+from keycloak_bridge.kafka_client import connect, record_of, translated
 from keycloak_bridge.settings import KafkaSettings
 
 _REQUEST_TIMEOUT_MS = 15_000
@@ -32,6 +32,7 @@ class TopicReader:
         """Connect; raises BrokerError, or ConfigError, which names `setting`, where there is no such topic."""
         self._topic = topic
         self._limits: Mapping[KafkaTopicPartition, int] = {}
+        self._cut = False
         self._consumer: Any = connect(
             KafkaConsumer,
             settings,
@@ -67,9 +68,15 @@ class TopicReader:
             begins = self._consumer.beginning_offsets(
                 self._partitions, timeout_ms=_REQUEST_TIMEOUT_MS
             )
+            self._cut = any(begins.values())
             self._consumer.assign(self._partitions)
             for partition in self._partitions:
                 self._consumer.seek(partition, begins[partition])
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the first records are gone: taken by retention, or deleted by somebody."""
+        return self._cut
 
     def partitions_of(self, topic: str) -> frozenset[int]:
         """Return the numbers of a topic's partitions, none for a topic that does not exist; creates nothing."""
@@ -142,7 +149,7 @@ class TopicReader:
                     f"Kafka gives no records of topic {self._topic}",
                     remedy="check that the brokers are up and that the ACLs allow reading the topic",
                 )
-            records = [_record(raw) for batch in batches.values() for raw in batch]
+            records = [record_of(raw) for batch in batches.values() for raw in batch]
             self._seen(records)
             yield from records
 
@@ -165,15 +172,3 @@ class TopicReader:
                 self._partitions, timeout_ms=_REQUEST_TIMEOUT_MS
             )
         return {at: min(end, self._limits.get(at, end)) for at, end in ends.items()}
-
-
-def _record(raw: Any) -> Record:
-    return Record(
-        topic=raw.topic,
-        partition=raw.partition,
-        offset=raw.offset,
-        timestamp_ms=raw.timestamp,
-        key=raw.key,
-        value=raw.value,
-        headers=tuple((name, value) for name, value in raw.headers),
-    )

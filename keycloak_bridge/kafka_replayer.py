@@ -10,7 +10,7 @@ from kafka import errors as kafka_errors
 
 from keycloak_bridge.core.errors import BrokerAccessError, BrokerError
 from keycloak_bridge.core.model import Message
-from keycloak_bridge.kafka_client import connect, translate
+from keycloak_bridge.kafka_client import connect, sending, translate
 from keycloak_bridge.settings import KafkaSettings
 
 TOO_LARGE = "record-too-large"
@@ -78,7 +78,8 @@ class LetterReplayer:
             self._producer.begin_transaction()
             try:
                 for message, partition in batch:
-                    futures.append(self._send(message, partition))
+                    sent = self._producer.send(**sending(message), partition=partition)
+                    futures.append(sent)
                 for future in futures:
                     future.get(timeout=_DELIVERY_TIMEOUT_MS / 1000)
             except BaseException:
@@ -98,16 +99,6 @@ class LetterReplayer:
         self._producer._sender.join(_CLOSE_TIMEOUT_S)  # noqa: SLF001
         with contextlib.suppress(kafka_errors.KafkaError):
             self._producer.close(timeout=_CLOSE_TIMEOUT_S)
-
-    def _send(self, message: Message, partition: int | None) -> Any:
-        # kafka-python takes neither a null header value nor a record without both key and value
-        return self._producer.send(
-            message.topic,
-            key=message.key,
-            value=b"" if message.value is None and message.key is None else message.value,
-            headers=[(name, value or b"") for name, value in message.headers],
-            partition=partition,
-        )
 
     @contextlib.contextmanager
     def _replaying(self, futures: list[Any]) -> Iterator[None]:

@@ -9,7 +9,7 @@ from kafka import errors as kafka_errors
 
 from keycloak_bridge.core.errors import BridgeError, BrokerAccessError, BrokerError
 from keycloak_bridge.core.model import Message
-from keycloak_bridge.kafka_client import connect, translate, translated
+from keycloak_bridge.kafka_client import connect, sending, translate, translated
 from keycloak_bridge.logs import log_event
 from keycloak_bridge.settings import KafkaSettings
 
@@ -55,14 +55,7 @@ class KafkaMessageSink:
     def publish(self, message: Message) -> "_Acknowledgement":
         """Hand over `message`; nothing is certain before its acknowledgement."""
         try:
-            # kafka-python takes neither a null header value nor a record without both key and value
-            future = self._producer.send(
-                message.topic,
-                key=message.key,
-                value=b"" if message.value is None and message.key is None else message.value,
-                headers=[(name, value or b"") for name, value in message.headers],
-                timestamp_ms=message.timestamp_ms,
-            )
+            future = self._producer.send(**sending(message), timestamp_ms=message.timestamp_ms)
         except (kafka_errors.KafkaError, OSError, ValueError) as error:
             raise _failure(error, message.topic) from error
         return _Acknowledgement(future, message.topic)

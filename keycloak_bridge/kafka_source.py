@@ -20,7 +20,7 @@ from kafka.structs import MemberState
 from keycloak_bridge.core.errors import BrokerUnavailableError
 from keycloak_bridge.core.model import Commit, Record, TopicPartition
 from keycloak_bridge.core.ports import Release
-from keycloak_bridge.kafka_client import connect, translated
+from keycloak_bridge.kafka_client import connect, record_of, translated
 from keycloak_bridge.logs import log_event
 from keycloak_bridge.settings import KafkaSettings
 
@@ -86,7 +86,7 @@ class KafkaEventSource:
             batches = self._consumer.poll(
                 timeout_ms=int(timeout_s * 1000), max_records=self._max_poll_records
             )
-        return [_record(raw) for batch in batches.values() for raw in batch]
+        return [record_of(raw) for batch in batches.values() for raw in batch]
 
     def assigned(self) -> frozenset[TopicPartition]:
         """Return the partitions that this member holds now."""
@@ -275,15 +275,3 @@ def _request(
         KafkaTopicPartition(*partition): OffsetAndMetadata(commit.offset, commit.metadata, -1)
         for partition, commit in commits.items()
     }
-
-
-def _record(raw: Any) -> Record:
-    return Record(
-        topic=raw.topic,
-        partition=raw.partition,
-        offset=raw.offset,
-        timestamp_ms=raw.timestamp,
-        key=raw.key,
-        value=raw.value,
-        headers=tuple((name, value) for name, value in raw.headers),
-    )

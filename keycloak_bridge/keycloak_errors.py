@@ -29,11 +29,11 @@ _BUSY = frozenset({408, 425, 429})
 _NO_ORGANIZATIONS = "Organizations not enabled for this realm."
 
 _ROLES_NEEDED = (
-    ("/organizations", "manage-organizations"),
-    ("/clients", "view-clients"),
-    ("/users/{id}/role-mappings/clients", "view-clients"),
-    ("/events", "view-events"),
-    ("/admin-events", "view-events"),
+    ("/organizations", "manage-organizations (for user.organizations of the mapping)"),
+    ("/clients", "view-clients (for user.clientRoles of the mapping)"),
+    ("/users/{id}/role-mappings/clients", "view-clients (for user.clientRoles of the mapping)"),
+    ("/events", "view-events (for mails in doubt)"),
+    ("/admin-events", "view-events (for mails in doubt)"),
     ("", "manage-users, view-users and query-users"),
 )
 """The beginning of a path, and the roles of realm-management that it takes."""

@@ -134,6 +134,7 @@ def take_in(
             if isinstance(reading, Ignored) or isinstance(reading.desired, OutOfScope):
                 population.ignored += 1
                 population.mention(reading.event.subject)
+                population.mention(_external_id(reading, interpretation))
             else:
                 population.add(reading.event, reading.desired)
 
@@ -146,6 +147,16 @@ def read_record(interpretation: Interpretation, record: Record) -> Reading | Ign
         if interpretation.settings.events.tombstones != "delete":
             raise
     return interpretation.interpret(deletion_of(record))
+
+
+def _external_id(reading: Reading | Ignored, interpretation: Interpretation) -> str | None:
+    """Return whose event it is that is out of scope; its subject may be another name of the user, or missing."""
+    if isinstance(reading, Ignored):
+        return None
+    try:
+        return interpretation.mapping.serving(reading.event).identify(reading.event).value
+    except BridgeError:
+        return None
 
 
 def _refusal(

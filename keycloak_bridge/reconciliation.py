@@ -22,7 +22,7 @@ from keycloak_bridge.core.model import (
 )
 from keycloak_bridge.core.operations import CreateUser, Plan, RequestInvitation, UpdateUser
 from keycloak_bridge.core.ports import UserDirectory
-from keycloak_bridge.population import Population, Standing
+from keycloak_bridge.population import Standing
 from keycloak_bridge.provisioner import Provisioner, is_final
 
 _SOURCE = "/keycloak-bridge/reconcile"
@@ -89,7 +89,11 @@ class Reconciliation:
         found = self._directory.find(folded.desired.matching[:1])
         steps = steps_of(folded, found)
         compared = self._compared(folded, found, steps)
-        if not self._repairs or compared.finding not in _REPAIRABLE:
+        if not self._repairs:
+            return compared
+        if compared.finding is Finding.AGREES and _mail_is_due(compared.plan):
+            self._provisioner.provision(*steps[0], pinned=False)
+        if compared.finding not in _REPAIRABLE:
             return compared
         for event, desired in steps:  # others may write the same user meanwhile: not pinned
             result = self._provisioner.provision(event, desired, pinned=False).result
@@ -107,9 +111,9 @@ class Reconciliation:
         found: FoundUser | None,
         steps: Sequence[tuple[UserEvent, DesiredUser]],
     ) -> Comparison:
-        if len(steps) == 1:
+        if steps:  # where there are two, what the first of them finds and refuses
             found, plan = self._provisioner.plan(*steps[0])
-        else:
+        if len(steps) != 1:
             plan = plan_folded(folded, found)
         return Comparison(
             folded.desired.external_id.value,
@@ -120,17 +124,14 @@ class Reconciliation:
         )
 
 
-def orphans(
-    population: Population, users: Iterable[UserRepresentation], external_id: str
-) -> Iterator[tuple[str, str]]:
-    """Yield the id in user management and the Keycloak id of each of `users` of whom the population does not speak.
+def bridged(users: Iterable[UserRepresentation], external_id: str) -> Iterator[tuple[str, str]]:
+    """Yield the id in user management and the Keycloak id of each of `users` that events can have made.
 
-    A user without exactly one external id, whom no event can have made, or that is a service account, is no orphan.
+    That is none without exactly one external id, and no service account.
     """
     for user in users:
         values = (user.get("attributes") or {}).get(external_id) or []
-        is_service = bool(user.get("serviceAccountClientId"))
-        if len(values) == 1 and not is_service and not population.speaks_of(values[0]):
+        if len(values) == 1 and not user.get("serviceAccountClientId"):
             yield values[0], user["id"]
 
 
@@ -142,6 +143,11 @@ def finding_of(plan: Plan) -> Finding:
     if any(isinstance(one, CreateUser) for one in writes):
         return Finding.MISSING
     return Finding.DIFFERING if any(map(_is_news, writes)) else Finding.AGREES
+
+
+def _mail_is_due(plan: Plan | None) -> bool:
+    """Say whether a user that is as it shall be still waits for its mail, of an attempt that was stopped."""
+    return plan is not None and any(isinstance(one, RequestInvitation) for one in plan.operations)
 
 
 _REPAIRABLE = frozenset((Finding.MISSING, Finding.DIFFERING))

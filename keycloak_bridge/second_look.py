@@ -7,6 +7,7 @@ process may have read the user before the write and put its mark, with everythin
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from keycloak_bridge.core.desired import DesiredUser, OutOfScope
@@ -17,6 +18,12 @@ from keycloak_bridge.provisioner import Invite, Provisioned
 
 _MARKED_BY_THEN_S = 2.0
 """Far longer than the milliseconds between reading a user and writing its mark."""
+
+_LOOKS = 5
+"""How often an event looks at its user before it counts as done all the same.
+
+No mark wins that often. Something else takes back what the event writes, such as a user profile that does not keep it.
+"""
 
 _REMEMBERED = 10_000
 
@@ -36,10 +43,18 @@ class Provisions(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _First:
+    """What the first look did, and how many looks there were by now."""
+
+    result: Result
+    looks: int
+
+
 class SecondLook:
     """Provisions; an event that raced with a mark counts as done only when a later look finds its user as desired.
 
-    Where the write may have taken the mark of a mail back to "begun", the invite stage is asked to mark it again if it
+    After a handful of looks it does all the same. Where the write may have taken the mark of a mail back to "begun", the invite stage is asked to mark it again if it
     went out; it mails nobody for that.
     """
 
@@ -48,7 +63,7 @@ class SecondLook:
         self._invite = invite
         self._clock = clock
         self._lock = threading.Lock()
-        self._first: OrderedDict[tuple[str, str], Result] = OrderedDict()
+        self._first: OrderedDict[tuple[str, str], _First] = OrderedDict()
 
     def provision(
         self,
@@ -61,7 +76,7 @@ class SecondLook:
         """Bring Keycloak to the desired state and say what was done; raises HoldError (`second-look`)."""
         provisioned = self._provisioner.provision(event, desired, pinned=pinned, mapping=mapping)
         first = self._remember(event, provisioned)
-        if provisioned.raced:
+        if provisioned.raced and (first is None or first.looks < _LOOKS):
             raise HoldError(
                 "the user is looked at again, since its invitation is being marked",
                 wait_s=_MARKED_BY_THEN_S,
@@ -69,15 +84,19 @@ class SecondLook:
             )
         if first is None:
             return provisioned
-        return Provisioned(first, (*provisioned.acknowledgements, *self._ask(desired, provisioned)))
+        return Provisioned(
+            first.result, (*provisioned.acknowledgements, *self._ask(desired, provisioned))
+        )
 
-    def _remember(self, event: UserEvent, provisioned: Provisioned) -> Result | None:
-        """Return what the first look did, and keep it for the next one where there must be one."""
+    def _remember(self, event: UserEvent, provisioned: Provisioned) -> _First | None:
+        """Return what the first look did, None for the first itself; keep it for the next one where there must be one."""
         key = (event.source, event.id)
         with self._lock:
             first = self._first.pop(key, None)
-            if provisioned.raced:
-                self._first[key] = first or provisioned.result
+            if first is not None:
+                first = _First(first.result, first.looks + 1)
+            if provisioned.raced and (first is None or first.looks < _LOOKS):
+                self._first[key] = first or _First(provisioned.result, looks=1)
                 if len(self._first) > _REMEMBERED:
                     self._first.popitem(last=False)
         return first

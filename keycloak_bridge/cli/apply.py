@@ -51,7 +51,9 @@ def apply(invocation: Invocation, files: tuple[str, ...], no_invite: bool) -> in
     interpretation = Interpretation(settings)
     interpretation.check()
     steps = _Steps(Console())
-    provisioner = direct_provisioner(interpretation, trace=steps.tell, invited=steps.invited)
+    provisioner = direct_provisioner(
+        interpretation, trace=steps.tell, invited=steps.invited, mails=not no_invite
+    )
     refused = 0
     for file in files:
         for text in read_events(file, max_bytes=settings.events.max_bytes):

@@ -12,6 +12,7 @@ from keycloak_bridge.cli.examples import examples
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
 from keycloak_bridge.core.durations import format_duration
 from keycloak_bridge.core.errors import BridgeError, ConfigError, KeycloakError
+from keycloak_bridge.core.ownership import administering
 from keycloak_bridge.interpretation import Interpretation
 from keycloak_bridge.mapping_file import default_mapping_text
 from keycloak_bridge.settings import (
@@ -37,7 +38,9 @@ _ANY_GROUP = (
         "keycloak-bridge check-config --config bridge.toml --against-realm",
     ),
 )
-@click.option("--against-realm", is_flag=True, help="Ask Keycloak too: access, roles, attributes.")
+@click.option(
+    "--against-realm", is_flag=True, help="Ask Keycloak too: access, roles, user profile."
+)
 @settings_options
 @pass_invocation
 def check_config(invocation: Invocation, against_realm: bool) -> int:
@@ -118,6 +121,13 @@ def _content_problems(interpretation: Interpretation, console: Console) -> Itera
             yield error
     if broken <= {"envelope"} and interpretation.mapping.accepts_every_group:
         _warn(console, _ANY_GROUP)
+    for kind in _administering(interpretation) if broken <= {"envelope"} else ():
+        _warn(console, f"user.{kind}: an event may make its user an administrator of the realm")
+
+
+def _administering(interpretation: Interpretation) -> tuple[str, ...]:
+    mappings = interpretation.mapping.all
+    return administering(rule for one in mappings for rule in one.rules.memberships)
 
 
 def _envelope(interpretation: Interpretation) -> str:

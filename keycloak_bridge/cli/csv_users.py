@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from keycloak_bridge.core.errors import ConfigError
+from keycloak_bridge.core.errors import ConfigError, EventValidationError, Violation
 from keycloak_bridge.core.json_text import parse_json
 from keycloak_bridge.core.model import CloudEvent, Record
 from keycloak_bridge.interpretation import Ignored, Interpretation, Reading
@@ -24,15 +24,17 @@ def csv_records(file: str, schema: Mapping[str, Any]) -> Iterator[Record]:
     """Yield a record for each row, with the data as its value; raises ConfigError for what is no CSV file.
 
     A column is named after a property, `attributes.costCenter` after one within another; an empty cell is an absent
-    property. What the schema calls a list is split, a number or a boolean is read as one.
+    property. What the schema calls a list is split, a number or a boolean is read as one. A row with more or fewer cells
+    than the header has no value: nobody knows which cell is which.
     """
     try:
         with Path(file).open(encoding="utf-8-sig", newline="") as stream:
             rows = csv.DictReader(stream, strict=True)
             _check_header(file, rows.fieldnames)
             for row in rows:
-                data = _data(row, schema)
-                yield Record(file, 0, rows.line_num, 0, None, json.dumps(data).encode())
+                even = None not in row and None not in row.values()
+                value = json.dumps(_data(row, schema)).encode() if even else None
+                yield Record(file, 0, rows.line_num, 0, None, value)
     except OSError as error:
         raise ConfigError(
             f"{file}: cannot be read: {error.strerror}", remedy="Name an existing file of users."
@@ -51,7 +53,13 @@ def read_csv_record(
     The event has an id made of its content, so that the same row again is the same event, and no time, so that it never
     is older than what was applied before.
     """
-    value = record.value or b""
+    value = record.value
+    if value is None:
+        raise EventValidationError(
+            "the row has more or fewer cells than the header",
+            remedy="put cells with a comma into quotes, and export the file anew if its end is missing",
+            violations=(Violation("/data", "cells", "must have as many cells as the header"),),
+        )
     identity = hashlib.sha256(value).hexdigest()[:16]
     event = CloudEvent(
         id=f"row-{identity}",
@@ -71,9 +79,9 @@ def _check_header(file: str, names: Any) -> None:
             f"{file}: the first line must name every column",
             remedy="name them as the properties of the event's data, such as userId,email,givenName",
         )
-    if len(set(names)) != len(names):
-        raise ConfigError(f"{file}: a column stands there twice", remedy="leave one of them out")
     stripped = {name.strip() for name in names}
+    if len(stripped) != len(names):
+        raise ConfigError(f"{file}: a column stands there twice", remedy="leave one of them out")
     for name in sorted(stripped):
         if any(other.startswith(f"{name}.") for other in stripped):
             raise ConfigError(
@@ -82,12 +90,9 @@ def _check_header(file: str, names: Any) -> None:
             )
 
 
-def _data(row: Mapping[Any, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+def _data(row: Mapping[str, str], schema: Mapping[str, Any]) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for name, text in row.items():
-        if name is None or text is None:
-            # too many or too few cells: what the schema asks for is missed there
-            continue
         if text.strip():
             *outer, last = name.strip().split(".")
             inner, rules = data, schema

@@ -19,6 +19,7 @@ from keycloak_bridge.cli.letter_options import (
 )
 from keycloak_bridge.cli.letter_replay import replay
 from keycloak_bridge.cli.letter_view import print_letter
+from keycloak_bridge.cli.output_format import format_option
 from keycloak_bridge.core.errors import ConfigError
 from keycloak_bridge.core.letters import (
     DeadLetter,
@@ -53,18 +54,13 @@ def dead_letters() -> None:
 )
 @filter_options
 @click.option("--all", "everything", is_flag=True, help="Show those too that were replayed.")
-@click.option(
-    "--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
+@format_option("one object for each letter")
 @settings_options
 @pass_invocation
 def list_letters(
     invocation: Invocation, chosen: LetterFilter, everything: bool, output: str
 ) -> None:
-    """List the dead letters that are open: ids and codes, no personal data.
-
-    With --format json one object a line.
-    """
+    """List the dead letters that are open: ids and codes, no personal data."""
     settings = invocation.settings()
     with letter_reader(settings) as reader:
         inventory = take_inventory(reader, envelope_rules_of(settings), chosen)

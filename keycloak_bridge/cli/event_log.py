@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keycloak_bridge.cli.event_files import read_events
-from keycloak_bridge.cli.letter_options import moment
+from keycloak_bridge.cli.moments import moment
 from keycloak_bridge.cli.progress import progress_bar
+from keycloak_bridge.core.errors import ConfigError
 from keycloak_bridge.core.model import Record
 
 if TYPE_CHECKING:
@@ -25,12 +26,16 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class EventLog:
-    """Where the events stand: in `files`, or in a topic between two moments."""
+    """Where the events stand: in `files`, or in a topic between two moments.
+
+    `whole` refuses a topic whose first events are gone.
+    """
 
     files: tuple[str, ...]
     topic: str | None
     since: datetime | None
     until: datetime | None
+    whole: bool = False
 
     @property
     def is_topic(self) -> bool:
@@ -56,6 +61,8 @@ class EventLog:
         topic = self.topic or settings.topics.events
         reader = kafka_reader.TopicReader(settings.kafka, topic)
         with contextlib.closing(reader):
+            if self.whole and reader.is_cut:
+                raise _not_whole(topic)
             if self.since is not None:
                 reader.begin_at(_milliseconds(self.since))
             if self.until is not None:
@@ -106,6 +113,15 @@ def _check(log: EventLog) -> None:
         raise click.UsageError("name a FILE of events (- is standard input), or --from-topic")
     if not log.is_topic and (log.since is not None or log.until is not None):
         raise click.UsageError("--since and --until go with --from-topic")
+    if log.since is not None and log.until is not None and log.since >= log.until:
+        raise click.UsageError("--since must be earlier than --until")
+
+
+def _not_whole(topic: str) -> ConfigError:
+    return ConfigError(
+        f"orphans cannot be told: the first events of {topic} are gone, by its retention or by somebody's hand",
+        remedy="compare with a file of the whole population, or leave out --orphans",
+    )
 
 
 def _milliseconds(time: datetime) -> int:

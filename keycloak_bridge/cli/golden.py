@@ -23,6 +23,7 @@ from keycloak_bridge.cli.golden_cases import (
     write_expected,
 )
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.cli.output_format import format_option
 from keycloak_bridge.cli.verdict import judge
 from keycloak_bridge.core.errors import ConfigError, EventError
 from keycloak_bridge.core.json_difference import NOTHING, Difference, differences
@@ -73,14 +74,7 @@ class Held:
     "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
 @click.option("--update", is_flag=True, help="Write expected files anew where they differ.")
-@click.option(
-    "--format",
-    "output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json: one object for each case.",
-)
+@format_option("one object for each case")
 @settings_options
 @pass_invocation
 def golden(invocation: Invocation, folder: Path, update: bool, output: str) -> int:

@@ -51,7 +51,8 @@ def status(invocation: Invocation) -> int:
 def release(invocation: Invocation) -> None:
     """Release the brake, so that the flow goes on.
 
-    The brake stops the flow when too much becomes a dead letter: mend the cause first.
+    The brake stops the flow when too much becomes a dead letter, or when more would be done than [limits] allow: look
+    first, and mend the cause.
     """
     address = _address(invocation.settings().health)
     answer = _ask("POST", address, "/release")

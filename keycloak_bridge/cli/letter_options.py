@@ -3,13 +3,12 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from keycloak_bridge.cli.moments import moment
 from keycloak_bridge.cli.progress import progress_bar
-from keycloak_bridge.core.durations import parse_duration
 from keycloak_bridge.core.errors import ConfigError
 from keycloak_bridge.core.events import EnvelopeRules
 from keycloak_bridge.core.letters import DeadLetter, Inventory, LetterFilter
@@ -25,30 +24,12 @@ _FEW = 100
 """Offsets; below, a bar would only flicker."""
 
 
-def now() -> datetime:
-    """Return the present in UTC."""
-    return datetime.now(UTC)
-
-
 def letter_place(text: str) -> Place:
     """Return the place that an argument names; raises click's error with what to write instead."""
     try:
         return Place.parse(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
-
-
-def moment(text: str) -> datetime:
-    """Return the aware point in time that `text` is, or is as an age; raises click's error."""
-    with contextlib.suppress(ValueError, OverflowError):
-        return now() - timedelta(seconds=parse_duration(text))
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.BadParameter(
-            'write a time such as 2026-11-02T08:00:00Z or an age such as "2 hours"'
-        ) from error
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 _OPTIONS = (

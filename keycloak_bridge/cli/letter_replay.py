@@ -20,11 +20,11 @@ from keycloak_bridge.cli.letter_options import (
     letter_place,
     letter_reader,
     no_letter,
-    now,
     origin_text,
     take_inventory,
 )
 from keycloak_bridge.cli.letter_selection import Selection, Wishes, select, tell
+from keycloak_bridge.cli.moments import now
 from keycloak_bridge.cli.progress import progress_bar
 from keycloak_bridge.core.errors import BridgeError
 from keycloak_bridge.core.letters import (

@@ -131,8 +131,9 @@ def _exit_code(call: Callable[[], Any]) -> int:
 def app() -> None:
     """Bring users from Kafka into Keycloak.
 
-    The bridge reads "user created" events from Kafka, checks them against a JSON Schema, maps them, creates the users in
-    Keycloak and has Keycloak mail each a link to set a password.
+    The bridge reads events about users from Kafka, checks each against a JSON Schema, maps it, and brings the user in
+    Keycloak to what it says: created, updated, disabled, enabled or deleted. Keycloak mails new users a link to set a
+    password.
 
     Settings come from bridge.toml (or --config), then the environment (KEYCLOAK_BRIDGE_SECTION_KEY), then --set; each
     goes before what stands before it.

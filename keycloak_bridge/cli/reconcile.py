@@ -2,8 +2,8 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,11 +22,13 @@ from keycloak_bridge.core.model import USER_CREATED
 
 if TYPE_CHECKING:
     from keycloak_bridge.interpretation import Interpretation
-    from keycloak_bridge.population import Population
+    from keycloak_bridge.population import Population, Standing
     from keycloak_bridge.reconciliation import Comparison, Reconciliation
 
 _AGREES = "agrees"
 _FAILING = ("refused", "conflict")
+_HANDFUL = 10
+"""So many orphans may outnumber the population; a realm that small can be looked through."""
 _FINDINGS = ("missing", "differing", "orphaned")
 
 
@@ -89,20 +91,31 @@ def reconcile(
     population = Population()
     brake = Brake(0, 0, 1)
     reconciliation = Reconciliation(
-        direct_provisioner(interpretation, brake=brake), user_directory(settings), repairs=repairs
+        direct_provisioner(interpretation, brake=brake, mails=invite),
+        user_directory(settings),
+        repairs=repairs,
     )
     report = _Report(Console(), output, summary_only=summary_only)
+    log = replace(log, whole=orphans != "ignore")
+    # before the events: of a user that is created meanwhile, the event may come too late to be read
+    users = [] if orphans == "ignore" else _bridged(interpretation)
     for place, told in read_population(log, population, interpretation, event_type):
         report.add(told, place)
     try:
         for compared in _each(reconciliation, population, settings.delivery.workers):
             report.add(_row(compared))
         if orphans != "ignore":
-            for compared in _orphans(reconciliation, population, interpretation, orphans):
+            _refuse_half_a_population(population)
+            listed = [one for one in users if not population.speaks_of(one[0])]
+            if orphans == "disable":
+                _refuse_a_realm_of_orphans(len(listed), len(population))
+            for compared in _orphans(reconciliation, listed, interpretation, orphans):
                 report.add(_row(compared))
-    except HoldError as error:
+    except BridgeError as error:
         report.close(population)
-        raise _held(error, brake.reason) from error
+        if isinstance(error, HoldError):
+            raise _held(error, brake.reason) from error
+        raise
     report.close(population)
     if report.counts(*_FAILING):
         return INVALID_EVENT
@@ -121,35 +134,56 @@ def _check(log: EventLog, orphans: str, *, repairs: bool, invite: bool) -> None:
 def _each(
     reconciliation: "Reconciliation", population: "Population", workers: int
 ) -> Iterator["Comparison"]:
-    """Yield how each user of the population stands, those in hand side by side."""
+    """Yield how each user of the population stands, those in hand side by side.
+
+    After a failure nothing is begun, and what was in hand is yielded before it is raised: it may have been written.
+    """
     from keycloak_bridge.lookahead import side_by_side  # noqa: PLC0415
 
+    failures: list[BridgeError] = []
+
+    def settle(standing: "Standing") -> "Comparison | None":
+        if failures:
+            return None
+        try:
+            return reconciliation.settle(standing)
+        except BridgeError as error:
+            failures.append(error)
+            return None
+
     with progress_bar("comparing", len(population)) as advance:
-        for compared in side_by_side(reconciliation.settle, population, workers):
-            advance(1)
-            yield compared
+        for compared in side_by_side(settle, population, workers):
+            if compared is not None:
+                advance(1)
+                yield compared
+    if failures:
+        raise failures[0]
+
+
+def _bridged(interpretation: "Interpretation") -> list[tuple[str, str]]:
+    """Return the id in user management and the Keycloak id of each user of the realm that may be an orphan."""
+    from keycloak_bridge.connections import all_users  # noqa: PLC0415
+    from keycloak_bridge.reconciliation import bridged  # noqa: PLC0415
+
+    users = all_users(interpretation.settings)
+    return list(bridged(users, interpretation.mapping.external_id))
 
 
 def _orphans(
     reconciliation: "Reconciliation",
-    population: "Population",
+    listed: Sequence[tuple[str, str]],
     interpretation: "Interpretation",
     wish: str,
 ) -> Iterator["Comparison"]:
     """Yield the users of the realm of whom the population does not speak, and disable them where that is wished."""
-    from keycloak_bridge.connections import all_users  # noqa: PLC0415
     from keycloak_bridge.reconciliation import (  # noqa: PLC0415
         Comparison,
         Finding,
-        orphans,
         switched_off,
     )
 
-    _refuse_half_a_population(population)
     settings, mapping = interpretation.settings, interpretation.mapping
     run = uuid.uuid4().hex[:12]
-    # listed first: what is written meanwhile would move the pages
-    listed = list(orphans(population, all_users(settings), mapping.external_id))
     for user_id, keycloak_id in listed:
         if wish == "report":
             yield Comparison(user_id, Finding.ORPHANED, keycloak_id)
@@ -159,7 +193,7 @@ def _orphans(
             mapping.external_id,
             f"reconcile-{run}/{user_id}",
             ends_sessions=settings.lifecycle.end_sessions,
-            protected_groups=mapping.default.rules.protected_groups,
+            protected_groups=mapping.protected_groups,
         )
         yield reconciliation.settle_orphan(event, desired)
 
@@ -171,6 +205,15 @@ def _refuse_half_a_population(population: "Population") -> None:
         raise ConfigError(
             f"orphans cannot be told: the population {why}",
             remedy="mend what was refused, or leave out --orphans",
+        )
+
+
+def _refuse_a_realm_of_orphans(listed: int, population: int) -> None:
+    """A file of another realm, or of one department, would disable nearly everybody."""
+    if listed > max(population, _HANDFUL):
+        raise ConfigError(
+            f"{listed} users of the realm would be orphans, of a population of {population}: it is not this realm's",
+            remedy="look at them with --orphans report; give the whole population, or disable them by events",
         )
 
 
@@ -235,5 +278,6 @@ def _held(error: HoldError, reason: str | None) -> BridgeError:
     return BridgeError(
         f"stopped before the end: {reason or error.message}",
         code=error.code,
-        remedy="look at what was written; the same command goes on with the rest, and --set limits.… raises the limit",
+        remedy="look at what was written; the same command goes on with the rest"
+        + (", and --set limits.… raises the limit" if reason else ""),
     )

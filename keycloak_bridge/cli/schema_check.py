@@ -10,6 +10,7 @@ from keycloak_bridge.catalog import load_documents
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.cli.examples import examples
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.cli.output_format import format_option
 from keycloak_bridge.core.published_versions import (
     publication_problems,
     unpublished,
@@ -65,14 +66,7 @@ class Finding:
     is_flag=True,
     help="Count a new optional property as breaking where any was allowed.",
 )
-@click.option(
-    "--format",
-    "output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json: one object.",
-)
+@format_option("one object")
 @settings_options
 @pass_invocation
 def check(

@@ -11,6 +11,7 @@ from keycloak_bridge.cli.errors import INVALID_EVENT
 from keycloak_bridge.cli.event_files import read_events
 from keycloak_bridge.cli.examples import examples
 from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.cli.output_format import format_option
 from keycloak_bridge.cli.verdict import Verdict, judge
 from keycloak_bridge.core.durations import format_duration
 from keycloak_bridge.core.errors import ConfigError
@@ -26,14 +27,7 @@ from keycloak_bridge.interpretation import Interpretation
     )
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option(
-    "--format",
-    "output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json: one object for each event.",
-)
+@format_option("one object for each event")
 @click.option(
     "--show-mapped", is_flag=True, help="Print the user that the mapping makes, and its invitation."
 )

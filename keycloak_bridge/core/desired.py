@@ -35,6 +35,7 @@ class UserRepresentation(TypedDict, total=False):
     groups: list[str]
     requiredActions: list[str]
     serviceAccountClientId: str
+    federationLink: str
     createdTimestamp: int
 
 

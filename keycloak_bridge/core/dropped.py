@@ -23,7 +23,11 @@ def dropped_of_new(sent: UserRepresentation, stored: UserRepresentation) -> tupl
     """Return the targets of a created user that are not stored as they were sent."""
     if _written_since(sent, stored):
         return ()
-    return tuple(change.target for change in differences(_even(stored), _even(sent)))
+    wanted = _even(sent)
+    actions = set(stored.get("requiredActions") or ())
+    if actions.issuperset(wanted.get("requiredActions") or ()):
+        wanted.pop("requiredActions", None)  # the realm's default actions come on top
+    return _judged(differences(_even(stored), wanted), stored)
 
 
 def dropped_of_changes(
@@ -35,8 +39,21 @@ def dropped_of_changes(
     judged = [change for change in changes if change.target not in _ANOTHERS]
     wanted = _made_of([one for one in judged if one.after or one.after is False])
     erased = {one.target for one in judged if not one.after and one.after is not False}
-    found = differences(_even(stored), _even(wanted), frozenset(), erased)
-    return tuple(change.target for change in found)
+    return _judged(differences(_even(stored), _even(wanted), frozenset(), erased), stored)
+
+
+def _judged(missed: Sequence[Change], stored: UserRepresentation) -> tuple[str, ...]:
+    """Return the targets among `missed`, without those that are another's to decide.
+
+    That is the username where the realm takes the e-mail address for it, and every field of a user that a federation
+    such as LDAP stores, by its own rules.
+    """
+    user = _even(stored)
+    if stored.get("federationLink"):
+        missed = [one for one in missed if one.target.startswith(ATTRIBUTE_PREFIX)]
+    if user.get("email") and user.get("email") == user.get("username"):
+        missed = [one for one in missed if one.target != "username"]
+    return tuple(one.target for one in missed)
 
 
 def _written_since(sent: UserRepresentation, stored: UserRepresentation) -> bool:

@@ -15,6 +15,8 @@ _MARK = re.compile(
     re.DOTALL,
 )
 
+_KILLED_S = 0
+
 
 class MarkState(StrEnum):
     """How far a mail is: not begun, begun and perhaps out, certainly out."""
@@ -29,7 +31,7 @@ class InvitationMark:
     """How far the mail caused by `event_id` is; `until_s` is when the last of the user's links ends, where known.
 
     That is in seconds since 1970; where this mail is due, of an earlier one's link, and where it is being sent, the latest
-    end that its own can have. `in_doubt` says that nobody knows of the mail with that link. Equality holds all of it: ask
+    end that its own can have. It is 0 where a changed e-mail address killed them all. `in_doubt` says that nobody knows of the mail with that link. Equality holds all of it: ask
     `is_sent` whether the mail of an event went out.
     """
 
@@ -37,6 +39,11 @@ class InvitationMark:
     event_id: str
     until_s: int | None = None
     in_doubt: bool = False
+
+    @property
+    def follows_new_address(self) -> bool:
+        """Whether this mail is due because the e-mail address changed; those to the old one are no use any more."""
+        return self.until_s == _KILLED_S
 
     @property
     def is_settled(self) -> bool:
@@ -56,11 +63,13 @@ class InvitationMark:
         return self.state is MarkState.SENT and self.event_id == event_id
 
 
-def due_after(earlier: InvitationMark | None, event_id: str) -> InvitationMark:
-    """Return the mark of a mail that was asked for once more; the earlier link still ends when it did.
+def due_for_new_address(event_id: str) -> InvitationMark:
+    """Return the mark of a mail that is due to another e-mail address; Keycloak kills the links of the old one."""
+    return InvitationMark(MarkState.DUE, event_id, _KILLED_S)
 
-    Not for a changed e-mail address: Keycloak kills the links of the old one.
-    """
+
+def due_after(earlier: InvitationMark | None, event_id: str) -> InvitationMark:
+    """Return the mark of a mail that was asked for once more; the earlier link still ends when it did."""
     if earlier is None or earlier.until_s is None:
         return InvitationMark(MarkState.DUE, event_id)
     in_doubt = earlier.in_doubt or earlier.state is MarkState.SENDING

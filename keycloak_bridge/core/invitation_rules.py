@@ -86,12 +86,16 @@ def announced(
 
 
 class Settlement(StrEnum):
-    """Why nothing is left to mail: this process mailed, the mail is on record, nobody knows, or an earlier link stands."""
+    """Why nothing is left to mail.
+
+    This process mailed, the mail is on record, nobody knows, an earlier link stands, or Keycloak refuses the user for now.
+    """
 
     MAILED = "mailed"
     RECORDED = "recorded"
     UNKNOWN = "unknown"
     KEPT = "kept"
+    REFUSED = "refused"
 
 
 def settled(
@@ -104,6 +108,8 @@ def settled(
         settlement is not Settlement.MAILED or awaits_another(mark, invitation.event_id)
     ):
         return None
+    if settlement is Settlement.REFUSED:
+        return InvitationMark(MarkState.DUE, invitation.event_id)
     end_s = _link_end_s(invitation, mark, now, settlement)
     in_doubt = settlement is Settlement.UNKNOWN
     return InvitationMark(MarkState.SENT, invitation.event_id, end_s, in_doubt)

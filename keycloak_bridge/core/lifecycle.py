@@ -136,20 +136,20 @@ class Mappings:
         desired = mapping.apply(event)
         if isinstance(desired, OutOfScope):
             return desired
+        switched_off = desired.representation.get("enabled") is False
         desired = replace(
             desired,
             email_change=self.policy.email_change,
+            ends_sessions=self.policy.end_sessions and switched_off,
             protected_groups=self.protected_groups,
         )
         return desired if event.type == USER_CREATED else self._updated(event, desired)
 
     def _updated(self, event: UserEvent, desired: DesiredUser) -> DesiredUser:
-        switched_off = desired.representation.get("enabled") is False
         return replace(
             desired,
             intent=Intent.UPDATE,
             unknown=self._unknown(creatable=says_everything(event)),
-            ends_sessions=self.policy.end_sessions and switched_off,
         )
 
     def _named(self, event: UserEvent, mapping: AttributeMapping) -> DesiredUser:
@@ -159,14 +159,17 @@ class Mappings:
         intent = _OF_DELETED[self.policy.deleted] if is_deleted else _INTENTS[event.type]
         name = external_id.target.removeprefix(ATTRIBUTE_PREFIX)
         representation = UserRepresentation(attributes={name: [external_id.value]})
-        if intent in _SWITCHED_OFF or intent is Intent.ENABLE:
-            representation["enabled"] = intent is Intent.ENABLE
+        enables = intent is Intent.ENABLE
+        if enables or intent in _SWITCHED_OFF:
+            representation["enabled"] = enables
         return DesiredUser(
             representation=representation,
             matching=(external_id,),
             # whoever is enabled may have been created disabled, and its first invitation is due by then
             invitation=mapping.invitation if intent in _INVITING else None,
             intent=intent,
+            # as may be the verification of an address that it got meanwhile
+            email_change=self.policy.email_change if enables else EmailChange.TRUSTED,
             unknown=UnknownUser.SKIP if is_deleted else self._unknown(creatable=False),
             # those of a user that is removed end by themselves
             ends_sessions=self.policy.end_sessions and intent in _SWITCHED_OFF,

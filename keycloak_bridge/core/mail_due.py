@@ -15,7 +15,12 @@ from keycloak_bridge.core.desired import (
     InvitationTerms,
     UserRepresentation,
 )
-from keycloak_bridge.core.invitation_mark import InvitationMark, MarkState, due_after
+from keycloak_bridge.core.invitation_mark import (
+    InvitationMark,
+    MarkState,
+    due_after,
+    due_for_new_address,
+)
 from keycloak_bridge.core.model import Purpose, UserEvent
 from keycloak_bridge.core.operations import RequestInvitation
 
@@ -66,14 +71,17 @@ def mark_to_write(
         return None if known or desired.invitation is None else due_after(mark, event.id)
     if desired.intent in (Intent.ANONYMISE, Intent.DELETE):
         return None
-    if must_verify(desired, before, after):
-        return InvitationMark(MarkState.DUE, event.id)
-    if mark is None or desired.invitation is None:
+    invites = mark is not None and desired.invitation is not None
+    verifies = must_verify(desired, before, after)
+    if before.get("email") and _email_changes(before, after) and (invites or verifies):
+        return due_for_new_address(event.id)
+    if verifies:
+        return due_after(mark, event.id)
+    if mark is None or mark.is_settled or mark.event_id == event.id:
         return None
-    if before.get("email") and _email_changes(before, after):
-        return InvitationMark(MarkState.DUE, event.id)
-    if can_be_invited(after) and not can_be_invited(before) and not mark.is_settled:
-        return None if mark.event_id == event.id else due_after(mark, event.id)
+    becomes_mailable = can_be_invited(after) and not can_be_invited(before)
+    if becomes_mailable and (invites or _is_unverified(desired, mark, after)):
+        return due_after(mark, event.id)
     return None
 
 
@@ -92,10 +100,10 @@ def requests(
     if mark is None or mark.event_id != event.id or mark.is_settled or not can_be_invited(after):
         return ()
     asked: list[RequestInvitation] = []
-    verifies = before is not None and _is_unverified(desired, after)
+    verifies = before is not None and _is_unverified(desired, mark, after)
     asks = before is None or mark_of(before) is not None or desired.intent is Intent.INVITE
     if desired.invitation is not None and asks:
-        asked.append(RequestInvitation(desired.invitation, _purpose(desired, before, after)))
+        asked.append(RequestInvitation(desired.invitation, _purpose(desired, mark)))
     if verifies:
         asked.append(RequestInvitation(_verification(desired), Purpose.VERIFY_EMAIL))
     return tuple(asked)
@@ -105,18 +113,23 @@ def _email_changes(before: UserRepresentation, after: UserRepresentation) -> boo
     return (before.get("email") or "").lower() != (after.get("email") or "").lower()
 
 
-def _is_unverified(desired: DesiredUser, user: UserRepresentation) -> bool:
-    """Say whether the event's address waits for its mail; a redelivered event must find out without a change."""
-    verifies = desired.email_change is EmailChange.VERIFY and desired.intent in _BRINGING
-    return verifies and "email" in desired.representation and not user.get("emailVerified")
+def _is_unverified(desired: DesiredUser, mark: InvitationMark, user: UserRepresentation) -> bool:
+    """Say whether the user's address waits for its mail; a redelivered event must find out without a change.
+
+    It is the event's own address, or an earlier event's whose mail was refused until now.
+    """
+    if desired.email_change is not EmailChange.VERIFY or user.get("emailVerified"):
+        return False
+    brings = desired.intent in _BRINGING and "email" in desired.representation
+    return brings or mark.follows_new_address
 
 
-def _purpose(
-    desired: DesiredUser, before: UserRepresentation | None, after: UserRepresentation
-) -> Purpose:
-    if desired.intent is Intent.INVITE:
-        return Purpose.RESEND
-    again = before is not None and bool(before.get("email")) and _email_changes(before, after)
+def _purpose(desired: DesiredUser, mark: InvitationMark) -> Purpose:
+    """Say why the user is invited, by the mark alone: a redelivered event finds no change of the address any more.
+
+    Were its mail called a first one, that to the old address would count as it after a crash.
+    """
+    again = desired.intent is Intent.INVITE or mark.follows_new_address
     return Purpose.RESEND if again else Purpose.INVITE
 
 

@@ -1,18 +1,27 @@
 """Decide whether a found user is the event's own: an event never takes over an account."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from keycloak_bridge.core.desired import (
     GROUPS,
+    REALM_ROLES,
     DesiredUser,
     FoundUser,
     Intent,
     LinkPolicy,
     UserRepresentation,
+    client_of,
 )
 from keycloak_bridge.core.errors import ConflictError, Violation
-from keycloak_bridge.core.mapping_rules import ATTRIBUTE_PREFIX
+from keycloak_bridge.core.mapping_rules import ATTRIBUTE_PREFIX, MembershipRule
 from keycloak_bridge.core.usernames import is_reserved
+
+_REALM_MANAGEMENT = "realm-management"
+_REALM_CLIENT = "-realm"
+"""How the clients end by whose roles the users of the realm master administer other realms."""
+
+_ADMINISTRATIVE_ROLES = frozenset({"admin", "create-realm"})
+"""Roles of the realm master."""
 
 _LINKING = (Intent.PROVISION, Intent.UPDATE)
 
@@ -72,6 +81,32 @@ def refuse_protected_groups(desired: DesiredUser) -> None:
             remedy="take the group out of the event or out of the mapping's `allow`; then replay the event",
             violations=(Violation("/user/groups", "protected", "a protected group is among them"),),
         )
+
+
+def refuse_reserved_username(desired: DesiredUser, reserved: Collection[str]) -> None:
+    """Raise ConflictError when the event would give its user a username that any mapping reserves."""
+    if is_reserved(desired.representation.get("username", ""), reserved):
+        raise ConflictError(
+            "the event would give a user a reserved username",
+            code="reserved-user",
+            remedy="choose another username in user management",
+            violations=(Violation("/user/username", "reserved", "the username is reserved"),),
+        )
+
+
+def administering(rules: Iterable[MembershipRule]) -> tuple[str, ...]:
+    """Return the kinds of membership by which an event may make its user an administrator of a realm, sorted.
+
+    Those of groups and organizations depend on the realm, and are not told.
+    """
+    return tuple(sorted({rule.kind for rule in rules if _administers(rule)}))
+
+
+def _administers(rule: MembershipRule) -> bool:
+    if rule.kind == REALM_ROLES:
+        return rule.allow is None or bool(rule.allow & _ADMINISTRATIVE_ROLES)
+    client = client_of(rule.kind) or ""
+    return client == _REALM_MANAGEMENT or client.endswith(_REALM_CLIENT)
 
 
 def _protected(groups: Collection[str], protected: Collection[str]) -> bool:

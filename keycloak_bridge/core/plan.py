@@ -43,7 +43,11 @@ from keycloak_bridge.core.operations import (
     UnlinkIdentity,
     UpdateUser,
 )
-from keycloak_bridge.core.ownership import refuse_foreign_user, refuse_protected_groups
+from keycloak_bridge.core.ownership import (
+    refuse_foreign_user,
+    refuse_protected_groups,
+    refuse_reserved_username,
+)
 from keycloak_bridge.core.plan_rows import describe
 from keycloak_bridge.core.representation import after_changes, differences, with_changes
 
@@ -74,6 +78,7 @@ def plan_user(
     UnknownUserError where Keycloak has none and `desired.unknown` neither creates nor skips it.
     """
     refuse_protected_groups(desired)
+    refuse_reserved_username(desired, reserved)
     if found is None:
         return _plan_unknown(event, desired)
     refuse_foreign_user(desired, found, reserved)

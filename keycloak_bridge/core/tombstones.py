@@ -41,4 +41,7 @@ def deletion_of(record: Record) -> CloudEvent:
 def _time(timestamp_ms: int) -> datetime | None:
     if timestamp_ms < 0:
         return None  # Kafka's way to say that there is none
-    return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None  # whatever its producer wrote there is a time of no calendar

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
+from keycloak_bridge.core.ownership import administering
 from keycloak_bridge.doctor.examination import Probe, Sighting, green, red, yellow
 from keycloak_bridge.interpretation import Interpretation
 from keycloak_bridge.settings import LoadedSettings
 
 SETTINGS, SCHEMAS, ENVELOPE, MAPPING = "settings", "schemas", "envelope", "mapping"
 _ANY_GROUP = "an event may join any group of the realm"
+_ADMINISTRATOR = "an event may make its user an administrator of the realm"
 
 
 def content_probes(loaded: LoadedSettings, interpretation: Interpretation) -> Sequence[Probe]:
@@ -32,6 +34,8 @@ def content_probes(loaded: LoadedSettings, interpretation: Interpretation) -> Se
         yield green(f"{file}: attributes {', '.join(found.attribute_names)}")
         if found.accepts_every_group:
             yield yellow(_ANY_GROUP, "name those meant in user.groups.allow of the mapping")
+        for kind in administering(rule for one in found.all for rule in one.rules.memberships):
+            yield yellow(_ADMINISTRATOR, f"take such roles out of user.{kind}.allow", kind)
 
     return (
         Probe(SETTINGS, settings),

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from keycloak_bridge.core.errors import KeycloakConflictError
 from keycloak_bridge.doctor.examination import Probe, Sighting, gray, green, red, yellow
 from keycloak_bridge.doctor.links import host_sighting
 from keycloak_bridge.keycloak_check import NEEDED_ROLES, Problem, Severity
@@ -16,6 +17,8 @@ MANAGEMENT = "realm-management"
 
 _SKEW_RED_S, _SKEW_YELLOW_S = 30.0, 5.0
 _SYNCHRONISE = "let both machines follow a time server (NTP)"
+_AS_GOOD = {"view-clients": ("manage-clients",)}
+"""Optional roles, and those that Keycloak takes instead of them."""
 _OF_OTHER_PROBES = frozenset({"role-missing", "internationalization-off", "mail-ledger-missing"})
 
 
@@ -155,11 +158,11 @@ class KeycloakProbes:
         for role, used in self._realm.optional_roles.items():
             if named is None:
                 yield gray(f"{role}: the token does not name its roles", subject=role)
-            elif role in named:
-                yield green(f"has {role}", role)
+            elif held := named & {role, *_AS_GOOD.get(role, ())}:
+                yield green(f"has {', '.join(sorted(held))}", role)
             elif used:
-                yield yellow(
-                    f"lacks {role}, which the mapping makes use of",
+                yield red(
+                    f"lacks {role}, which the mapping makes use of: such events wait, and then all others too",
                     f"assign the {MANAGEMENT} role {role} to the service account, in the client's scope too",
                     role,
                 )
@@ -207,7 +210,14 @@ class KeycloakProbes:
 
     def test_mail(self) -> Iterable[Sighting]:
         """Have Keycloak send a mail the way that invitations go."""
-        self._survey.send_test_mail(str(self._test_mail))
+        try:
+            self._survey.send_test_mail(str(self._test_mail))
+        except KeycloakConflictError:
+            yield gray(
+                "no mail was sent: the address belongs to a user of the realm",
+                "name another address, such as one with a +tag; Keycloak gives an address to one user only",
+            )
+            return
         yield green("Keycloak's mail server took the test mail; the link in it is dead")
 
     def _told(self, code: str, well: str) -> Iterator[Sighting]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import requests
 from kafka import KafkaConsumer, KafkaProducer
@@ -16,6 +16,8 @@ from keycloak_bridge.sandbox import Mail, read_mails
 EVENTS = "events/demo.ndjson"
 TOPIC = "user-events"
 _TIMEOUT_S = 10
+
+Isolation = Literal["read_uncommitted", "read_committed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,15 @@ def publish(events: Sequence[Mapping[str, Any]], bootstrap_servers: str) -> None
         producer.close()
 
 
-def read_topic(topic: str, bootstrap_servers: str) -> list[Any]:
-    """Return every record that `topic` holds now."""
+def read_topic(
+    topic: str, bootstrap_servers: str, *, isolation_level: Isolation = "read_uncommitted"
+) -> list[Any]:
+    """Return every record that `topic` holds now; with `read_committed`, none of a transaction in doubt."""
     consumer: Any = KafkaConsumer(
-        bootstrap_servers=bootstrap_servers, enable_auto_commit=False, metrics_enabled=False
+        bootstrap_servers=bootstrap_servers,
+        enable_auto_commit=False,
+        isolation_level=isolation_level,
+        metrics_enabled=False,
     )
     try:
         numbers = consumer.partitions_for_topic(topic) or set()

@@ -12,7 +12,7 @@ from keycloak_bridge.catalog import load_schemas
 from keycloak_bridge.cli.main import app
 from keycloak_bridge.core.events import EnvelopeRules, decode
 from keycloak_bridge.core.mapping import compile_mapping
-from keycloak_bridge.core.model import Record
+from keycloak_bridge.core.model import USER_CREATED, USER_EVENTS, Record
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -90,6 +90,21 @@ def test_the_sample_event_is_valid() -> None:
     )
 
     assert "ada.lovelace@acme.example" == compiled.apply(valid).representation["email"]  # type: ignore[union-attr]
+
+
+def test_each_later_event_of_the_readme_is_valid() -> None:
+    """The table shows data of every later type, and the data pass the type's newest schema."""
+    rows = re.findall(r"^\| `(user\.[a-z.]+)` \| `(\{.*?\})` \|", README, re.MULTILINE)
+    (event,) = [json.loads(block) for block in blocks(README, "json")]
+    catalog = load_schemas(())
+    valid = []
+    for kind, data in rows:
+        later = {**event, "type": kind, "data": json.loads(data)}
+        del later["dataschema"]
+        record = Record("t", 0, 0, 0, None, json.dumps(later).encode())
+        valid.append(catalog.validate(decode(record, EnvelopeRules())))
+
+    assert set(USER_EVENTS) == {USER_CREATED, *(one.type for one in valid)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 from bridge_harness import STRUCTURED, Bench, an_event, wait_until
-from kafka import KafkaConsumer
-from kafka import TopicPartition as KafkaTopicPartition
 
 from keycloak_bridge.core.contracts import dead_letter_message
 from keycloak_bridge.core.errors import EventValidationError
 from keycloak_bridge.core.model import Record
+from keycloak_bridge.sandbox.demo import read_topic
 
 pytestmark = pytest.mark.integration
 
@@ -35,27 +34,9 @@ def replay(bench: Bench, *words: str) -> "subprocess.CompletedProcess[str]":
 
 def committed(bench: Bench, name: str) -> list[Any]:
     """Return every record of a topic that is not in doubt."""
-    consumer: Any = KafkaConsumer(
-        bootstrap_servers=bench.sandbox.bootstrap_servers,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        metrics_enabled=False,
+    return read_topic(
+        bench.topic(name), bench.sandbox.bootstrap_servers, isolation_level="read_committed"
     )
-    try:
-        topic = bench.topic(name)
-        partitions = [
-            KafkaTopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)
-        ]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning()
-        ends = consumer.end_offsets(partitions)
-        records: list[Any] = []
-        while any(consumer.position(at) < ends[at] for at in partitions):
-            for batch in consumer.poll(timeout_ms=500).values():
-                records += batch
-    finally:
-        consumer.close()
-    return records
 
 
 def replays(bench: Bench) -> Counter[str]:

@@ -679,3 +679,19 @@ def test_a_mark_is_confirmed_without_a_mail(
     )
     assert mark == plain(keycloak.users()[0]["attributes"]["bridgeInvitation"][0])
     assert before == len(keycloak.mails)
+
+
+@pytest.mark.parametrize("code", ["user-disabled", "no-email"])
+def test_a_user_that_changes_under_the_mail_stays_due(code: str) -> None:
+    """Disabled, or without an address, since it was looked at: no dead letter, and due again when that changes back."""
+    scene = Scene()
+    bridge = scene.bridge()
+    scene.keycloak.fail("execute_actions_email", KeycloakRejectedError("refused", code=code))
+
+    refused = scene.invite(bridge)
+    mark = scene.mark
+    mailed = scene.invite(bridge)
+
+    assert (Outcome.SKIPPED, code) == (refused.result.outcome, refused.result.reason)
+    assert "due:event-1" == mark
+    assert (True, 1) == (mailed.mailed, scene.mails)

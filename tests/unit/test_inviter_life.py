@@ -25,7 +25,7 @@ from keycloak_bridge.core.errors import (
     KeycloakUnavailableError,
     MailDeliveryError,
 )
-from keycloak_bridge.core.invitation_mark import InvitationMark, MarkState, due_after
+from keycloak_bridge.core.invitation_mark import InvitationMark, due_after, due_for_new_address
 from keycloak_bridge.core.model import Invitation, Purpose
 from keycloak_bridge.inviter import Inviter
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -129,10 +129,18 @@ class Life(RuleBasedStateMachine):
         self.event += 1
         event_id = f"event-{self.event}"
         fields = {"email": f"{event_id}@acme.example", "emailVerified": False}
-        self.write(lambda _: (InvitationMark(MarkState.DUE, event_id), fields))
+        self.write(lambda _: (due_for_new_address(event_id), fields))
         self.publish(Purpose.RESEND)
         if verify:
             self.publish(Purpose.VERIFY_EMAIL)
+        self.work(times)
+
+    @rule(times=TIMES)
+    def redeliver(self, times: int) -> None:
+        """Let the provision stage ask for the mails of the last event once more, as after a crash of its own."""
+        last = [one for one in self.lane if one.event_id == f"event-{self.event}"]
+        for purpose in dict.fromkeys(one.purpose for one in last):
+            self.publish(purpose)
         self.work(times)
 
     @rule()

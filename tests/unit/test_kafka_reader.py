@@ -77,3 +77,14 @@ def test_a_missing_topic_names_its_setting(monkeypatch: pytest.MonkeyPatch) -> N
         TopicReader(KafkaSettings(), TOPIC, setting="topics.results")
 
     assert "topic-missing" == caught.value.code
+
+
+@pytest.mark.parametrize(("first", "expected"), [(0, False), (4, True)])
+def test_a_topic_whose_first_records_are_gone_says_so(
+    monkeypatch: pytest.MonkeyPatch, first: int, expected: bool
+) -> None:
+    """In any partition, and even when a range begins later."""
+    logs = {0: LOGS[0], 1: [Raw(1, offset) for offset in range(first, 10)]}
+    monkeypatch.setattr(kafka_reader, "KafkaConsumer", lambda **_: StubConsumer(logs))
+
+    assert expected is TopicReader(KafkaSettings(), TOPIC).is_cut

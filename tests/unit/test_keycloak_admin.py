@@ -7,6 +7,7 @@ import pytest
 import requests
 from hypothesis import given
 from hypothesis import strategies as st
+from keycloak_script import scripted_admin
 
 from keycloak_bridge.core.errors import (
     BridgeError,
@@ -17,9 +18,6 @@ from keycloak_bridge.core.errors import (
 )
 from keycloak_bridge.keycloak_admin import KeycloakAdmin
 from keycloak_bridge.keycloak_calls import quote_query
-from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak_token import TokenSource
-from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.stub_adapter import TOKEN, StubAdapter
 
 BASE = "/admin/realms/acme"
@@ -36,13 +34,7 @@ def stub() -> StubAdapter:
 @pytest.fixture
 def admin(stub: StubAdapter) -> KeycloakAdmin:
     """The subject."""
-    return make_admin(stub)
-
-
-def make_admin(stub: StubAdapter) -> KeycloakAdmin:
-    """Return an admin client over a script."""
-    http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), stub)
-    return KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", FakeClock()))
+    return scripted_admin(stub)
 
 
 SEARCH = {"briefRepresentation": "false", "max": "100"}
@@ -409,7 +401,7 @@ def test_stale_token_is_renewed_once(stub: StubAdapter) -> None:
     scripted.answer(200, {"access_token": "new", "expires_in": 300})
     scripted.answer(200, {"id": "u1"})
 
-    assert make_admin(scripted).get_user("u1") == {"id": "u1"}
+    assert scripted_admin(scripted).get_user("u1") == {"id": "u1"}
     assert [sent.headers.get("Authorization") for sent in scripted.requests] == [
         None,
         "Bearer old",

@@ -5,11 +5,11 @@ import json
 from typing import Any
 
 import pytest
+from keycloak_script import scripted_admin
 
 from keycloak_bridge.core.errors import KeycloakUnavailableError
 from keycloak_bridge.core.findings import MappedTarget
 from keycloak_bridge.core.property_facts import PropertyFacts
-from keycloak_bridge.keycloak_admin import KeycloakAdmin
 from keycloak_bridge.keycloak_check import (
     NEEDED_ROLES,
     AccessFacts,
@@ -19,20 +19,11 @@ from keycloak_bridge.keycloak_check import (
     gather,
     judge,
 )
-from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak_token import TokenSource
-from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 ALL = frozenset(NEEDED_ROLES)
 ADMIN_ONLY = {"edit": ["admin"], "view": ["admin"]}
 PROFILE = {"attributes": [{"name": "userId", "permissions": ADMIN_ONLY}]}
-
-
-def make_admin(stub: StubAdapter) -> KeycloakAdmin:
-    """Return an admin client over a script."""
-    http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), stub)
-    return KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", FakeClock()))
 
 
 def token_with(*roles: str) -> str:
@@ -148,7 +139,7 @@ def test_guarded_attributes_reach_the_verdict() -> None:
     stub.answer(200, {"attributes": [{"name": "userId", "permissions": editable}]})
     stub.answer(200, {"attributes": []})
 
-    problems = check_access(make_admin(stub), ["userId"], ["userId"])
+    problems = check_access(scripted_admin(stub), ["userId"], ["userId"])
 
     assert ["attribute-user-editable"] == [problem.code for problem in problems]
 
@@ -227,7 +218,7 @@ def test_the_ledger_is_asked_for_where_mails_are_sent(
     stub.answer(200, {"attributes": []})
     stub.answer(status, config)
 
-    problems = check_access(make_admin(stub), ["userId"], invite_delivery="at-least-once")
+    problems = check_access(scripted_admin(stub), ["userId"], invite_delivery="at-least-once")
 
     assert expected == [problem.code for problem in problems]
 
@@ -249,7 +240,7 @@ def test_roles_are_read_from_the_token_when_it_tells() -> None:
     stub.answer(200, PROFILE)
     stub.answer(200, {"attributes": [{"name": "locale"}]})
 
-    facts = gather(make_admin(stub), token_with("manage-users", "manage-realm"))
+    facts = gather(scripted_admin(stub), token_with("manage-users", "manage-realm"))
 
     assert AccessFacts(frozenset({"manage-users"}), PROFILE, True) == facts
 
@@ -272,7 +263,7 @@ def test_roles_are_tried_out_when_the_token_is_silent(
     stub.answer(200, PROFILE)
     stub.answer(200, {"attributes": []})
 
-    facts = gather(make_admin(stub), "opaque")
+    facts = gather(scripted_admin(stub), "opaque")
 
     assert AccessFacts(frozenset(expected), PROFILE, False) == facts
     assert stub.requests[1].json == {}
@@ -284,7 +275,7 @@ def test_account_without_any_role_is_told_so() -> None:
     for _ in range(4):
         stub.answer(403, {"error": "HTTP 403 Forbidden"})
 
-    problems = check_access(make_admin(stub), ["userId", "locale"])
+    problems = check_access(scripted_admin(stub), ["userId", "locale"])
 
     assert [problem.code for problem in problems] == ["role-missing", "profile-unreadable"]
 
@@ -301,7 +292,7 @@ def test_refused_log_in_is_the_only_problem(status: int, body: object, code: str
     stub = StubAdapter(scripted_tokens=True)
     stub.answer(status, body)
 
-    (problem,) = check_access(make_admin(stub), ["userId"])
+    (problem,) = check_access(scripted_admin(stub), ["userId"])
 
     assert (code, Severity.ERROR) == (problem.code, problem.severity)
     assert problem.remedy
@@ -313,7 +304,7 @@ def test_refused_token_is_a_problem() -> None:
     for _ in range(2):
         stub.answer(401, {"error": "HTTP 401 Unauthorized"})
 
-    (problem,) = check_access(make_admin(stub), [])
+    (problem,) = check_access(scripted_admin(stub), [])
 
     assert problem.code == "keycloak-token-refused"
 
@@ -324,4 +315,4 @@ def test_outage_is_no_verdict() -> None:
     stub.answer(503)
 
     with pytest.raises(KeycloakUnavailableError):
-        check_access(make_admin(stub), [])
+        check_access(scripted_admin(stub), [])

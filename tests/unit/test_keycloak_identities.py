@@ -1,15 +1,11 @@
 """How links are written although Keycloak checks nothing."""
 
 import pytest
+from keycloak_script import KeycloakScript
 
 from keycloak_bridge.core.desired import IdentityLink
 from keycloak_bridge.core.errors import ConflictError, KeycloakNotFoundError
-from keycloak_bridge.keycloak_admin import KeycloakAdmin
-from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak_identities import Identities
-from keycloak_bridge.keycloak_token import TokenSource
-from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 LINK = IdentityLink("google", "new", "ada")
 SENT = {"identityProvider": "google", "userId": "new", "userName": "ada"}
@@ -17,22 +13,12 @@ LINKED = {"errorMessage": "User is already linked with provider"}
 PATH = "/users/u1/federated-identity"
 
 
-class Bench:
+class Bench(KeycloakScript):
     """The subject over a script and a clock."""
 
     def __init__(self) -> None:
-        self.stub = StubAdapter()
-        self.clock = FakeClock()
-        http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), self.stub)
-        tokens = TokenSource(http, "bridge", lambda: "x", self.clock)
-        self.identities = Identities(KeycloakAdmin(http, tokens), self.clock)
-
-    def sent(self) -> list[str]:
-        """Return what was asked, each as method and path below the realm."""
-        return [
-            f"{sent.method} {sent.path.removeprefix('/admin/realms/acme')}"
-            for sent in self.stub.requests
-        ]
+        super().__init__()
+        self.identities = Identities(self.admin, self.clock)
 
 
 @pytest.fixture

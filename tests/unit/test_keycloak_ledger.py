@@ -3,28 +3,21 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from keycloak_script import KeycloakScript
 
 from keycloak_bridge.core.errors import KeycloakAuthError, KeycloakUnavailableError
-from keycloak_bridge.keycloak_admin import KeycloakAdmin
-from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak_ledger import USABLE_TTL_S
-from keycloak_bridge.keycloak_token import TokenSource
 from keycloak_bridge.keycloak_users import KeycloakUserDirectory
-from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 FORBIDDEN = {"error": "HTTP 403 Forbidden"}
 
 
-class Bench:
+class Bench(KeycloakScript):
     """A directory over a script and a clock."""
 
     def __init__(self) -> None:
-        self.stub = StubAdapter()
-        self.clock = FakeClock()
-        http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), self.stub)
-        tokens = TokenSource(http, "bridge", lambda: "x", self.clock)
-        self.directory = KeycloakUserDirectory(KeycloakAdmin(http, tokens), self.clock)
+        super().__init__()
+        self.directory = KeycloakUserDirectory(self.admin, self.clock)
 
 
 @pytest.fixture

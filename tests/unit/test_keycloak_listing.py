@@ -1,16 +1,13 @@
-from keycloak_bridge.keycloak_admin import KeycloakAdmin
-from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
+from keycloak_script import scripted_admin
+
 from keycloak_bridge.keycloak_listing import each_user
-from keycloak_bridge.keycloak_token import TokenSource
-from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 
 def listing(*pages: int) -> tuple[list[str], list[str]]:
     """Return the ids that come of pages with so many users, and what was asked."""
     stub = StubAdapter()
-    http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), stub)
-    admin = KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", FakeClock()))
+    admin = scripted_admin(stub)
     number = 0
     for size in pages:
         stub.answer(200, [{"id": f"kc-{number + at}"} for at in range(size)])

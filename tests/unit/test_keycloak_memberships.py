@@ -1,6 +1,7 @@
 """What is asked of Keycloak about memberships, and what is remembered of its answers."""
 
 import pytest
+from keycloak_script import KeycloakScript
 
 from keycloak_bridge.core.desired import GROUPS, ORGANIZATIONS, REALM_ROLES, client_roles
 from keycloak_bridge.core.errors import (
@@ -8,13 +9,8 @@ from keycloak_bridge.core.errors import (
     KeycloakNotFoundError,
     KeycloakRejectedError,
 )
-from keycloak_bridge.keycloak_admin import KeycloakAdmin
 from keycloak_bridge.keycloak_cache import CACHE_TTL_S
-from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak_memberships import AllMemberships
-from keycloak_bridge.keycloak_token import TokenSource
-from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 GROUP = {"id": "g1", "path": "/staff"}
 VIEWER = {"id": "r1", "name": "viewer"}
@@ -23,22 +19,12 @@ SHOP = {"id": "c1", "clientId": "shop"}
 ACME = {"id": "o1", "alias": "acme", "name": "Acme Ltd"}
 
 
-class Bench:
+class Bench(KeycloakScript):
     """The subject over a script and a clock."""
 
     def __init__(self) -> None:
-        self.stub = StubAdapter()
-        self.clock = FakeClock()
-        http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), self.stub)
-        tokens = TokenSource(http, "bridge", lambda: "x", self.clock)
-        self.all = AllMemberships(KeycloakAdmin(http, tokens), self.clock)
-
-    def sent(self) -> list[str]:
-        """Return what was asked, each as method and path below the realm."""
-        return [
-            f"{sent.method} {sent.path.removeprefix('/admin/realms/acme')}"
-            for sent in self.stub.requests
-        ]
+        super().__init__()
+        self.all = AllMemberships(self.admin, self.clock)
 
 
 @pytest.fixture

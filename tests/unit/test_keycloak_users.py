@@ -1,6 +1,7 @@
 """What the directory adds to single calls: comparing, remembering, and telling refusals apart."""
 
 import pytest
+from keycloak_script import KeycloakScript
 
 from keycloak_bridge.core.desired import (
     GROUPS,
@@ -17,34 +18,19 @@ from keycloak_bridge.core.errors import (
     KeycloakRejectedError,
     KeycloakUnavailableError,
 )
-from keycloak_bridge.keycloak_admin import KeycloakAdmin
-from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak_token import TokenSource
 from keycloak_bridge.keycloak_users import KeycloakUserDirectory
-from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 GROUP = {"id": "g1", "path": "/staff"}
 ADA: UserRepresentation = {"id": "u1", "username": "ada"}
 TERMS = InvitationTerms(("UPDATE_PASSWORD",), 60)
 
 
-class Bench:
+class Bench(KeycloakScript):
     """A directory over a script and a clock."""
 
     def __init__(self) -> None:
-        self.stub = StubAdapter()
-        self.clock = FakeClock()
-        http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), self.stub)
-        tokens = TokenSource(http, "bridge", lambda: "x", self.clock)
-        self.directory = KeycloakUserDirectory(KeycloakAdmin(http, tokens), self.clock)
-
-    def sent(self) -> list[str]:
-        """Return what was asked, each as method and path below the realm."""
-        return [
-            f"{sent.method} {sent.path.removeprefix('/admin/realms/acme')}"
-            for sent in self.stub.requests
-        ]
+        super().__init__()
+        self.directory = KeycloakUserDirectory(self.admin, self.clock)
 
 
 @pytest.fixture

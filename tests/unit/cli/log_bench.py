@@ -28,6 +28,7 @@ class LogBench(Bench):
         self.open = 0
         self.keys: list[bytes] = []
         self.wrong_partition = False
+        self.cut = False
         monkeypatch.setattr(kafka_reader, "TopicReader", self._reader)
         monkeypatch.setattr(kafka_letters, "LetterReader", self._reader)
         monkeypatch.setattr(connections, "each_user", lambda *_: iter(self.keycloak.users()))
@@ -59,6 +60,10 @@ class InMemoryTopicReader:
     def __init__(self, bench: LogBench, topic: str) -> None:
         self._bench = bench
         self._records = list(bench.log[topic])
+
+    @property
+    def is_cut(self) -> bool:
+        return self._bench.cut
 
     def begin_at(self, timestamp_ms: int) -> None:
         self._records = [one for one in self._records if one.timestamp_ms >= timestamp_ms]

@@ -125,6 +125,29 @@ def test_check_config_warns_of_every_group(allow: str, warns: bool) -> None:
     assert (0, warns) == (result.exit_code, warning in result.stdout)
 
 
+@pytest.mark.parametrize(
+    ("kind", "role", "warns"),
+    [
+        ("clientRoles.realm-management", "view-users", True),
+        ("clientRoles.acme-realm", "manage-users", True),
+        ("clientRoles.demo-app", "admin", False),
+        ("realmRoles", "create-realm", True),
+        ("realmRoles", "viewer", False),
+    ],
+)
+def test_check_config_warns_of_administrators(kind: str, role: str, warns: bool) -> None:
+    """Whoever may publish events could make one; exit code 0."""
+    Path("m.toml").write_text(
+        'matching = ["attributes.userId"]\n[user]\nusername = "data.userId"\n'
+        '[user.attributes]\nuserId = "data.userId"\n'
+        f'[user.{kind}]\nfrom = "data.roles"\nallow = ["{role}"]\n'
+    )
+    result = call("check-config", "--set", "mapping.file=m.toml")
+    warning = f"warning: user.{kind}: an event may make its user an administrator of the realm\n"
+
+    assert (0, warns) == (result.exit_code, warning in result.stdout)
+
+
 def test_check_config_of_the_defaults_warns_of_nothing() -> None:
     """What is shipped is careful."""
     assert "warning" not in call("check-config").output

@@ -9,7 +9,7 @@ from letter_bench import LetterBench, without_header
 from letter_cases import NOON, letter_record, stored
 from stage_harness import DEAD_LETTERS, INVITATIONS, PLANTED, STRUCTURED, event_of
 
-from keycloak_bridge.cli import letter_options
+from keycloak_bridge.cli import moments
 from keycloak_bridge.core.errors import BrokerUnavailableError, Violation
 from keycloak_bridge.core.events import EnvelopeRules
 from keycloak_bridge.core.letters import mark_message, read_letter, replay_message
@@ -28,7 +28,7 @@ def mark(record: Record, place: tuple[int, int]) -> Record:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LetterBench:
     """An empty topic; no realm is needed for it."""
-    monkeypatch.setattr(letter_options, "now", lambda: datetime(2026, 11, 2, 14, tzinfo=UTC))
+    monkeypatch.setattr(moments, "now", lambda: datetime(2026, 11, 2, 14, tzinfo=UTC))
     opened = LetterBench(tmp_path, monkeypatch)
     monkeypatch.delenv("KEYCLOAK_BRIDGE_KEYCLOAK_REALM")
     monkeypatch.delenv("KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET")

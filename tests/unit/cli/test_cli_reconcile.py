@@ -1,10 +1,16 @@
 import json
+from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_harness import event_of
-from log_bench import LogBench
+from log_bench import InMemoryTopicReader, LogBench
+
+from keycloak_bridge.core.desired import GROUPS
+from keycloak_bridge.core.errors import KeycloakUnavailableError
+from keycloak_bridge.core.model import Record
 
 WRITES = ("create", "update", "join", "leave", "delete", "execute_actions_email")
 HEADER = "userId,email,givenName,familyName,tenantId,department,active,roles,attributes.floor\n"
@@ -97,6 +103,55 @@ def test_mails_are_sent_where_that_is_wished(bench: LogBench) -> None:
     assert ["u-2@acme.example"] == [mail.email for mail in bench.keycloak.mails]
 
 
+def test_mails_are_under_their_limit(bench: LogBench) -> None:
+    """The next run sends the rest, to a user that was created without its mail too."""
+    bench.publish(user("u-2"), user("u-3"))
+    limited = ("--set", "limits.mails=1/1 h", "--set", "delivery.workers=1")
+    command = (*limited, "reconcile", "--from-topic", "--apply", "--invite")
+
+    first = bench.run(*command)
+    second = bench.run(*command)
+
+    assert (3, 0) == (first.exit_code, second.exit_code)
+    assert "stopped before the end: 1 mails were sent" in first.stderr
+    assert ["u-2@acme.example", "u-3@acme.example"] == [one.email for one in bench.keycloak.mails]
+
+
+@pytest.mark.parametrize(("invite", "mails"), [((), 0), (("--invite",), 1)])
+def test_a_changed_address_is_verified_by_a_mail_only_where_mails_are_wished(
+    bench: LogBench, invite: tuple[str, ...], mails: int
+) -> None:
+    """Without one it stays unverified, and a later run with --invite mails."""
+    account = bench.keycloak.users()[0]
+    bench.keycloak.update(account["id"], {**account, "emailVerified": True})
+    bench.publish(moved(email="ada@new.example", department="R&D"))
+    verifying = ("--set", "lifecycle.email_change=verify", "reconcile", "--from-topic", "--apply")
+
+    bench.run(*verifying, *invite)
+    told = len(bench.keycloak.mails)
+    verified = bench.keycloak.users()[0]["emailVerified"]
+    bench.run(*verifying, "--invite")
+
+    assert (mails, False) == (told, verified)
+    assert ["ada@new.example"] == [one.email for one in bench.keycloak.mails]
+
+
+def test_a_deleted_and_recreated_user_is_judged_as_any(bench: LogBench) -> None:
+    """The dry run tells the conflict that would keep it from being removed."""
+    bench.keycloak.join(bench.keycloak.users()[0]["id"], GROUPS, ["/staff"])
+    mapping = resources.files("keycloak_bridge").joinpath("default_mapping.toml").read_text()
+    mapping = mapping.replace('"/staff", "/staff/engineering", ', "")
+    (bench.folder / "mapping.toml").write_text(f'protected_groups = ["/staff"]\n{mapping}', "utf-8")
+    deleted = event_of("u-1", "event-2", type="user.deleted", time="2026-11-05T08:00:00Z")
+    again = {**user("u-1", "event-3"), "time": "2026-11-06T08:00:00Z"}
+    bench.publish({**deleted, "data": {"userId": "u-1"}}, again)
+    settings = ("--set", "lifecycle.deleted=delete", "--set", "mapping.file=mapping.toml")
+
+    lines = bench.lines(*settings, "reconcile", "--from-topic")
+
+    assert [("u-1", "conflict")] == outcomes(lines)
+
+
 def test_a_deleted_and_recreated_user_is_removed_and_created(bench: LogBench) -> None:
     """Both steps, where deleting means removing."""
     before = bench.keycloak.users()[0]["id"]
@@ -138,7 +193,7 @@ def test_a_row_that_breaks_the_schema_is_refused_with_its_line(bench: LogBench) 
 
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert 1 == result.exit_code
-    assert [("users.csv:3", "/data/active"), ("users.csv:4", "/data/email")] == [
+    assert [("users.csv:3", "/data/active"), ("users.csv:4", "/data")] == [
         (line["place"], line["violations"][0]["pointer"]) for line in lines[:-1]
     ]
     assert {"agrees": 1, "refused": 2} == lines[-1]["totals"]
@@ -195,6 +250,108 @@ def test_nobody_is_an_orphan_of_half_a_population(bench: LogBench, rows: tuple[s
     assert bench.keycloak.users()[0]["enabled"]
 
 
+def test_nobody_is_an_orphan_of_a_topic_whose_beginning_is_gone(bench: LogBench) -> None:
+    """Retention took the events of the others; told before anything is compared."""
+    bench.run("apply", "--no-invite", bench.file(user("u-2")))
+    bench.publish(user("u-1", department="R&D"))
+    bench.cut = True
+    orphans = ("--orphans", "disable")
+
+    whole = bench.run("reconcile", "--from-topic", "--exit-code")
+    result = bench.run("reconcile", "--apply", *orphans, "--from-topic")
+
+    assert (0, "1 agrees\n") == (whole.exit_code, whole.stdout)
+    assert (2, True) == (result.exit_code, "orphans cannot be told" in result.stderr)
+    assert all(one["enabled"] for one in bench.keycloak.users())
+
+
+def test_a_user_that_is_created_meanwhile_is_no_orphan(bench: LogBench) -> None:
+    """The bridge runs on: its event came too late to be read."""
+    bench.publish(user("u-1", department="R&D"))
+    read = InMemoryTopicReader.read
+
+    def read_and_create(reader: InMemoryTopicReader) -> Iterator[Record]:
+        yield from read(reader)
+        bench.keycloak.add_user({"username": "u-9", "attributes": {"userId": ["u-9"]}})
+
+    bench.monkeypatch.setattr(InMemoryTopicReader, "read", read_and_create)
+
+    lines = bench.lines("reconcile", "--orphans", "report", "--from-topic")
+
+    assert [{"totals": {"agrees": 1}, "written": {}}] == lines
+
+
+def test_what_was_written_is_told_when_keycloak_goes_away(bench: LogBench) -> None:
+    """Of the users in hand too; exit 3, and nothing is begun after the first failure."""
+    bench.publish(*(user(f"u-{at}") for at in range(2, 8)))
+    bench.keycloak.fail("create", KeycloakUnavailableError("no connection"), after_effect=True)
+
+    result = bench.run("reconcile", "--from-topic", "--apply", "--summary-only")
+
+    (told,) = [one for one in result.stdout.splitlines() if "written" in one] or [""]
+    created = len(bench.calls("create"))
+    assert (3, True) == (result.exit_code, "no connection" in result.stderr)
+    assert (f"written: {created - 1} created" if created > 1 else "") == told
+
+
+def test_a_realm_of_orphans_is_not_disabled(bench: LogBench) -> None:
+    """More of them than the population has users mean that it is another one's file; a report tells them."""
+    bench.run("apply", "--no-invite", bench.file(*(user(f"u-{at}") for at in range(2, 13))))
+    file = table(bench, row("u-1"))
+
+    result = bench.run("reconcile", "--apply", "--orphans", "disable", file)
+    lines = bench.lines("reconcile", "--orphans", "report", file)
+
+    assert (2, True) == (result.exit_code, "11 users of the realm" in result.stderr)
+    assert all(one["enabled"] for one in bench.keycloak.users())
+    assert {"agrees": 1, "orphaned": 11} == lines[-1]["totals"]
+
+
+def test_a_row_out_of_scope_is_no_orphan(bench: LogBench) -> None:
+    """The population speaks of its user, although nothing is made of it."""
+    bench.run("apply", "--no-invite", bench.file(user("u-2")))
+    mapping = resources.files("keycloak_bridge").joinpath("default_mapping.toml").read_text()
+    when = "when = \"data.userId != 'u-2'\"\n"
+    (bench.folder / "mapping.toml").write_text(when + mapping, "utf-8")
+    file = table(bench, row("u-1"), row("u-2"))
+
+    lines = bench.lines(
+        *(
+            "--set",
+            "mapping.file=mapping.toml",
+            "reconcile",
+            "--apply",
+            "--orphans",
+            "disable",
+            file,
+        )
+    )
+
+    assert {"agrees": 1, "ignored": 1} == lines[-1]["totals"]
+    assert all(one["enabled"] for one in bench.keycloak.users())
+
+
+def test_an_orphan_that_any_mapping_protects_is_left_alone(bench: LogBench) -> None:
+    """What one mapping protects is protected from all."""
+    bench.run("apply", "--no-invite", bench.file(user("u-2")))
+    orphan = bench.keycloak.users()[-1]["id"]
+    bench.keycloak.join(orphan, GROUPS, ["/staff"])
+    mapping = resources.files("keycloak_bridge").joinpath("default_mapping.toml").read_text()
+    # no event may join what its mapping protects
+    mapping = mapping.replace('"/staff", "/staff/engineering", ', "")
+    (bench.folder / "strict.toml").write_text(f'protected_groups = ["/staff"]\n{mapping}', "utf-8")
+    (bench.folder / "bridge.toml").write_text('[mapping.files]\n"user.updated" = "strict.toml"\n')
+    file = table(bench, row("u-1"))
+
+    lines = bench.lines(
+        *("--config", "bridge.toml", "reconcile", "--apply", "--orphans", "disable", file)
+    )
+
+    assert {"agrees": 1, "conflict": 1} == lines[-1]["totals"]
+    assert "protected-user" == lines[0]["reason"]
+    assert all(one["enabled"] for one in bench.keycloak.users())
+
+
 def test_a_limit_stops_the_repair(bench: LogBench) -> None:
     """What was written stays and is counted; exit 3 with what to do, and the same command goes on with the rest."""
     bench.run("apply", "--no-invite", bench.file(*(user(f"u-{number}") for number in (2, 3, 4))))
@@ -216,6 +373,7 @@ def test_a_limit_stops_the_repair(bench: LogBench) -> None:
         (),
         ("--invite", "events.ndjson"),
         ("--from-topic", "--since", "1 day", "--orphans", "report"),
+        ("--from-topic", "--since", "2026-11-02", "--until", "2026-11-01"),
     ],
 )
 def test_wishes_that_do_not_go_together_are_refused(

@@ -1,11 +1,14 @@
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from keycloak_bridge.cli.csv_users import csv_records
-from keycloak_bridge.core.errors import ConfigError
+from keycloak_bridge.cli.csv_users import csv_records, read_csv_record
+from keycloak_bridge.core.errors import ConfigError, EventValidationError
+from keycloak_bridge.interpretation import Interpretation
+from keycloak_bridge.settings import Settings
 
 SCHEMA: dict[str, Any] = {
     "properties": {
@@ -32,8 +35,6 @@ SCHEMA: dict[str, Any] = {
         ("attributes.tags,attributes.floor", "a;b,3", {"attributes": {"tags": ["a", "b"], "floor": "3"}}),
         ("anything,other", "1,2", {"anything": "1", "other": "2"}),
         ("userId,roles", "u-1,", {"userId": "u-1"}),
-        ("userId,roles", "u-1", {"userId": "u-1"}),
-        ("userId", "u-1,left over", {"userId": "u-1"}),
         ("userId", '"a, ""quoted"" one"', {"userId": 'a, "quoted" one'}),
     ],
 )  # fmt: skip
@@ -62,4 +63,33 @@ def test_a_property_that_has_two_forms_is_a_sentence(tmp_path: Path) -> None:
     file.write_text("userId,userId.inner\nu-1,x\n", encoding="utf-8")
 
     with pytest.raises(ConfigError, match="userId"):
+        list(csv_records(str(file), SCHEMA))
+
+
+@pytest.mark.parametrize("cells", ["u-1,Doe, Jane,jane@acme.example", "u-1,Doe"])
+def test_a_row_with_more_or_fewer_cells_than_the_header_is_refused(
+    tmp_path: Path, cells: str
+) -> None:
+    """A comma without quotes would move every cell behind it to another property; no cell is repeated."""
+    file = tmp_path / "users.csv"
+    file.write_text(f"userId,name,email\n{cells}\n", encoding="utf-8")
+    read = partial(
+        read_csv_record, event_type="user.created", interpretation=Interpretation(Settings())
+    )
+
+    (record,) = csv_records(str(file), SCHEMA)
+    with pytest.raises(EventValidationError) as caught:
+        read(record)
+
+    (violation,) = caught.value.violations
+    assert ("/data", "cells") == (violation.pointer, violation.keyword)
+    assert "Doe" not in f"{caught.value.message} {violation.message} {caught.value.remedy}"
+
+
+def test_a_column_twice_is_a_sentence(tmp_path: Path) -> None:
+    """White space around its name makes it no other column."""
+    file = tmp_path / "users.csv"
+    file.write_text("userId, userId\nu-1,u-2\n", encoding="utf-8")
+
+    with pytest.raises(ConfigError, match="twice"):
         list(csv_records(str(file), SCHEMA))

@@ -44,6 +44,9 @@ def but(user: UserRepresentation, **attributes: list[str]) -> UserRepresentation
     return {**user, "attributes": {name: values for name, values in merged.items() if values}}
 
 
+FEDERATED = UserRepresentation(**{**STORED, "firstName": "Ada Maria", "federationLink": "ldap-1"})
+
+
 NEW: dict[str, tuple[UserRepresentation, tuple[str, ...]]] = {
     "all stored": (STORED, ()),
     "without an attribute": (but(STORED, team=[]), ("attributes.team",)),
@@ -51,6 +54,14 @@ NEW: dict[str, tuple[UserRepresentation, tuple[str, ...]]] = {
     "without the external id": (but(STORED, userId=[]), ("attributes.userId",)),
     "without the mark": (but(STORED, bridgeInvitation=[]), ("attributes.bridgeInvitation",)),
     "without the action": ({**STORED, "requiredActions": []}, ("requiredActions",)),
+    "with the realm's default actions": (
+        {**STORED, "requiredActions": ["UPDATE_PROFILE", "CONFIGURE_TOTP"]},
+        (),
+    ),
+    "another username": ({**STORED, "username": "eve"}, ("username",)),
+    "the e-mail address as username": ({**STORED, "username": "ada@acme.example"}, ()),
+    "federated": (FEDERATED, ()),
+    "federated, without the external id": (but(FEDERATED, userId=[]), ("attributes.userId",)),
     "another name": ({**STORED, "firstName": "Eve"}, ("firstName",)),
     "evened out": ({**STORED, "username": "Ada", "email": "ADA@acme.example"}, ()),
     "trimmed": (but({**STORED, "firstName": " Ada "}, team=["b ", "a"]), ()),

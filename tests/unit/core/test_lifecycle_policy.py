@@ -84,9 +84,9 @@ def test_unknown_users(kind: str, data: dict[str, Any], policy: str, expected: s
     assert UnknownUser(expected) is user.unknown
 
 
-@pytest.mark.parametrize("kind", ["user.created", "user.updated"])
+@pytest.mark.parametrize("kind", ["user.created", "user.updated", "user.enabled"])
 def test_a_changed_address_follows_the_policy(kind: str) -> None:
-    """Whichever event brings it."""
+    """Whichever event brings it, or enables the user who could not be mailed before."""
     data = {"email": "ada@acme.example"}
 
     assert EmailChange.VERIFY is wanted(kind, data, email_change=EmailChange.VERIFY).email_change
@@ -95,10 +95,12 @@ def test_a_changed_address_follows_the_policy(kind: str) -> None:
 
 @pytest.mark.parametrize(("active", "expected"), [(False, True), (True, False), (None, False)])
 def test_an_update_that_switches_off_ends_sessions(active: bool | None, expected: bool) -> None:
-    """It is a way to disable a user."""
+    """It is a way to disable a user, and so is a later event that describes the whole of it again."""
     user = wanted("user.updated", {"active": active})
+    again = wanted("user.created", {"email": "ada@acme.example", "active": active})
 
     assert (Intent.UPDATE, expected) == (user.intent, user.ends_sessions)
+    assert (Intent.PROVISION, expected) == (again.intent, again.ends_sessions)
     assert TERMS == user.invitation
     assert wanted("user.updated", {"active": active}, end_sessions=False).ends_sessions is False
 

@@ -117,8 +117,8 @@ def test_a_changed_address_makes_the_invitation_due_again(found: FoundUser) -> N
     after = done(plan, found)
 
     assert mails(plan) == (RESEND,)
-    assert invitation_state(after.representation) == "due:e2"
-    assert len(mails(plan_user(E2, MOVED, after))) == 1
+    assert invitation_state(after.representation) == "due-until:0:e2"
+    assert plan_user(E2, MOVED, after) == Plan("42", (RESEND,))
     assert plan_user(E2, MOVED, sent(after, "e2")).operations == ()
 
 
@@ -136,8 +136,8 @@ def test_an_erased_address_makes_it_due_for_the_next() -> None:
     after = done(plan, INVITED)
 
     assert mails(plan) == ()
-    assert invitation_state(after.representation) == "due:e2"
-    assert mails(plan_user(event("e3", LATER), MOVED, after)) == (RequestInvitation(TERMS),)
+    assert invitation_state(after.representation) == "due-until:0:e2"
+    assert mails(plan_user(event("e3", LATER), MOVED, after)) == (RESEND,)
 
 
 def test_the_address_of_a_user_that_is_never_invited_changes_in_silence() -> None:
@@ -156,10 +156,7 @@ def test_a_changed_address_is_verified() -> None:
 
     assert mails(plan) == (RESEND, VERIFY)
     assert after.representation["emailVerified"] is False
-    assert [one.purpose for one in mails(plan_user(E2, VERIFIED_MOVE, after))] == [
-        Purpose.INVITE,
-        Purpose.VERIFY_EMAIL,
-    ]
+    assert plan_user(E2, VERIFIED_MOVE, after) == Plan("42", (RESEND, VERIFY))
     assert plan_user(E2, VERIFIED_MOVE, sent(after, "e2")).operations == ()
 
 
@@ -170,6 +167,30 @@ def test_a_user_that_is_never_invited_verifies_too() -> None:
         assert mails(plan) == (
             RequestInvitation(InvitationTerms(("VERIFY_EMAIL",), lifespan_s), Purpose.VERIFY_EMAIL),
         )
+
+
+@pytest.mark.parametrize("terms", [TERMS, None], ids=["inviting", "without-invitations"])
+@pytest.mark.parametrize(
+    "enabling", [wanting(Intent.ENABLE), updating(enabled=True)], ids=["enabled", "updated"]
+)
+def test_an_address_that_changed_while_disabled_is_verified_once_enabled(
+    enabling: DesiredUser, terms: InvitationTerms | None
+) -> None:
+    """Keycloak mails no disabled user; one with a password would never be asked again."""
+    found = changed(INVITED, enabled=False, emailVerified=True)
+    move = replace(VERIFIED_MOVE, invitation=terms)
+    enable = replace(enabling, invitation=terms, email_change=EmailChange.VERIFY)
+    moved = plan_user(E2, move, found)
+    e3 = event("e3", LATER)
+    enabled = plan_user(e3, enable, done(moved, found))
+    after = done(enabled, done(moved, found))
+
+    assert mails(moved) == ()
+    assert [one.purpose for one in mails(enabled)] == (
+        [Purpose.VERIFY_EMAIL] if terms is None else [Purpose.RESEND, Purpose.VERIFY_EMAIL]
+    )
+    assert plan_user(e3, enable, after) == Plan("42", mails(enabled))
+    assert plan_user(e3, enable, sent(after, "e3")) == Plan("42")
 
 
 def test_only_a_mail_verifies() -> None:

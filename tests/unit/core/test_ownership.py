@@ -69,6 +69,19 @@ def test_an_existing_account_is_linked_only_by_policy(
     assert "ada" not in f"{caught.value.message} {caught.value.remedy}"
 
 
+@pytest.mark.parametrize("found", [None, changed(verified(FOREIGN), {"userId": ["u1"]})])
+@pytest.mark.parametrize("username", ["root", "service-account-billing"])
+def test_no_event_makes_a_reserved_username(found: FoundUser | None, username: str) -> None:
+    """Neither by creating its user nor by renaming it, even where only another mapping reserves the name."""
+    user = replace(desired(username=username), create_only=frozenset())
+
+    with pytest.raises(ConflictError) as caught:
+        plan_user(event(), user, found, reserved=frozenset({"root"}))
+
+    assert "reserved-user" == caught.value.code
+    assert username not in caught.value.message
+
+
 @pytest.mark.parametrize("stored", [["u2"], ["U1"], ["u1", "u2"]])
 @pytest.mark.parametrize("link", list(LinkPolicy))
 def test_another_external_id_is_always_a_conflict(stored: list[str], link: LinkPolicy) -> None:

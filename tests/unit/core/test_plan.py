@@ -1,7 +1,7 @@
 """Planning is pure: the fewest writes, and none the second time."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from plan_cases import (
@@ -381,3 +381,19 @@ def test_a_new_user_gets_its_identities() -> None:
         LinkIdentity(IDENTITY),
         RequestInvitation(TERMS),
     )
+
+
+def test_a_person_comes_back_to_its_anonymised_user() -> None:
+    """With what the new event says; the username that it never had a say in stays, and no second invitation is due."""
+    gone = done(plan_user(event("e2", LATER), wanting(Intent.ANONYMISE), INVITED), INVITED)
+    again = event("e3", LATER + timedelta(hours=1))
+    plan = plan_user(again, desired(), gone)
+    user = done(plan, gone).representation
+
+    assert ("anonymous-42", "ada@acme.example", "Ada", True) == (
+        user["username"],
+        user["email"],
+        user["firstName"],
+        user["enabled"],
+    )
+    assert [UpdateUser] == [type(one) for one in plan.operations]

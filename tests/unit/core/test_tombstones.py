@@ -30,6 +30,12 @@ def test_a_record_without_a_time_gives_none() -> None:
     assert deletion_of(replace(TOMBSTONE, timestamp_ms=-1)).time is None
 
 
+@pytest.mark.parametrize("timestamp_ms", [1_793_577_600_000_000, 2**63 - 1])
+def test_a_time_that_no_calendar_has_gives_none(timestamp_ms: int) -> None:
+    """A producer that writes microseconds there must not stop the partition."""
+    assert deletion_of(replace(TOMBSTONE, timestamp_ms=timestamp_ms)).time is None
+
+
 @pytest.mark.parametrize(
     ("key", "code"), [(None, "tombstone"), (b"", "tombstone"), (b"\xff", "wrong-encoding")]
 )

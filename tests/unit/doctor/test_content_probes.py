@@ -55,3 +55,14 @@ def test_a_mapping_for_every_group() -> None:
     )
 
     assert [Light.GREEN, Light.YELLOW] == lights("mapping.file=m.toml")["mapping"]
+
+
+def test_a_mapping_that_makes_administrators() -> None:
+    """In order, with a risk."""
+    Path("m.toml").write_text(
+        'matching = ["attributes.userId"]\n[user]\nusername = "data.userId"\n'
+        '[user.attributes]\nuserId = "data.userId"\n'
+        '[user.clientRoles.realm-management]\nfrom = "data.roles"\nallow = ["realm-admin"]\n'
+    )
+
+    assert [Light.GREEN, Light.YELLOW] == lights("mapping.file=m.toml")["mapping"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from keycloak_bridge.core.errors import KeycloakAuthError, MailDeliveryError
+from keycloak_bridge.core.errors import KeycloakAuthError, KeycloakConflictError, MailDeliveryError
 from keycloak_bridge.doctor.examination import Light, Probe, Verdict, examine, green
 from keycloak_bridge.doctor.keycloak_probes import KeycloakProbes
 from keycloak_bridge.keycloak_check import Problem, Severity
@@ -209,13 +209,14 @@ def test_problems_of_the_realm_go_to_their_probes(
     ("granted", "used", "expected"),
     [
         (["view-clients"], True, Light.GREEN),
-        ([], True, Light.YELLOW),
+        (["manage-clients"], True, Light.GREEN),
+        ([], True, Light.RED),
         ([], False, Light.GRAY),
         (None, True, Light.GRAY),
     ],
 )
 def test_optional_roles(granted: list[str] | None, used: bool, expected: Light) -> None:
-    """A role is only missed where the mapping makes use of it."""
+    """Where the mapping makes use of it, every event that does waits for it, and holds all others in the end."""
     access = {"realm-management": {"roles": granted}}
     given = "opaque" if granted is None else token(resource_access=access)
     realm = StubRealm(optional_roles={"view-clients": used})
@@ -251,3 +252,13 @@ def test_a_test_mail(answer: str | None, light: Light) -> None:
         verdict.sighting.light,
     )
     assert PLANTED not in verdict.sighting.message
+
+
+def test_a_test_mail_to_a_user_of_the_realm() -> None:
+    """Most of the time it is the operator's own address. It says nothing about the mail server; what to do instead is told."""
+    survey = StubSurvey(mail=KeycloakConflictError("another user of the realm holds it"))
+    verdict = examined(survey, test_mail=PLANTED)[-1]
+
+    assert (Light.GRAY, "keycloak.test-mail") == (verdict.sighting.light, verdict.probe)
+    assert "another address" in (verdict.sighting.remedy or "")
+    assert PLANTED not in f"{verdict.sighting.message} {verdict.sighting.remedy}"
