@@ -20,6 +20,7 @@ from keycloak_bridge.core.lifecycle import Mappings
 from keycloak_bridge.core.lost_users import LostUsers
 from keycloak_bridge.core.model import (
     COMPLETE_TYPES,
+    URGENT_TYPES,
     USER_UPDATED,
     CloudEvent,
     Outcome,
@@ -114,7 +115,8 @@ class ProvisionStage:
             if not is_final(error):
                 raise
             return self._reject(record, error, known, step, since_s)
-        self._lost.forget(record.topic_partition, self.lane(record))
+        if cloud_event.type not in URGENT_TYPES:  # what was lost before it still is
+            self._lost.forget(record.topic_partition, self.lane(record))
         reached = isinstance(desired, DesiredUser)
         return Handled(
             (
@@ -139,7 +141,9 @@ class ProvisionStage:
 
     def _refuse_dependent(self, record: Record, event: CloudEvent) -> None:
         """Raise ParkedError for an event that may build on one that was lost; a replay brings the lost one itself."""
-        if _says_everything(event) or self._policy.after_dead_letter == "continue":
+        if _says_everything(event) or event.type in URGENT_TYPES:
+            return
+        if self._policy.after_dead_letter == "continue":
             return
         if is_replay(record) or not self._lost.knows(record.topic_partition, self.lane(record)):
             return

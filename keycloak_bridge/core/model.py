@@ -34,6 +34,9 @@ USER_EVENTS = (
 COMPLETE_TYPES = frozenset({USER_CREATED, USER_DELETED})
 """Event types that say everything about the user, so that they do not depend on any event before them."""
 
+URGENT_TYPES = frozenset({USER_DISABLED})
+"""Event types that wait for no event before them: whoever is to be locked out is, whatever else went wrong."""
+
 RESULT = "user.provisioning.result"
 INVITATION_DUE = "user.invitation.due"
 DEAD_LETTER = "dead-letter"

@@ -527,9 +527,7 @@ def test_the_brake_is_seen_and_released_at_the_health_endpoint(
 
     world.each_poll = look
 
-    world.run(
-        replace(WITH_HEALTH, brake=BrakeSettings(in_a_row=1, share=0)), until_caught_up=False
-    )
+    world.run(replace(WITH_HEALTH, brake=BrakeSettings(in_a_row=1, share=0)), until_caught_up=False)
 
     assert seen[0].startswith("provision: the brake holds the flow: 1 dead letters in a row; look")
     assert "keycloak-bridge guard release" in seen[0]

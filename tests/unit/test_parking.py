@@ -14,7 +14,7 @@ from keycloak_bridge.core.errors import HoldError, KeycloakRejectedError
 from keycloak_bridge.core.handled import Handled
 from keycloak_bridge.core.lifecycle import Mappings
 from keycloak_bridge.core.lost_users import LostUsers
-from keycloak_bridge.core.model import USER_CREATED, TopicPartition, UserEvent
+from keycloak_bridge.core.model import USER_CREATED, USER_DISABLED, TopicPartition, UserEvent
 from keycloak_bridge.interpretation import Interpretation
 from keycloak_bridge.settings import SchemasSettings, Settings
 from keycloak_bridge.stages import EventPolicy
@@ -31,8 +31,9 @@ class EveryType:
         self._mapping = mapping
 
     def apply(self, event: UserEvent) -> DesiredUser | OutOfScope:
-        """Return what the mapping would make of a created user with this data."""
-        return self._mapping.apply(replace(event, type=USER_CREATED))
+        """Return what the mapping makes of it, of a type of one's own as of a created user with this data."""
+        own = event.type == MOVED
+        return self._mapping.apply(replace(event, type=USER_CREATED) if own else event)
 
     def fingerprint_of(self, event: UserEvent) -> str:
         """Return what the mapping itself says."""
@@ -86,6 +87,20 @@ def test_a_later_event_of_a_lost_user_is_parked(start: Callable[..., Flow]) -> N
     assert ["schema-violation", "parked"] == codes(flow)
     assert [] == flow.keycloak.calls
     assert ["rejected", "rejected"] == [result["outcome"] for result in flow.results]
+
+
+def test_whoever_is_to_be_locked_out_is(start: Callable[..., Flow]) -> None:
+    """Offboarding waits for nothing, and makes nothing whole: what may build on the lost event is parked after it too."""
+    flow = start()
+    flow.handle(event_of("u-1", "created"), offset=40)
+    lose(flow)
+
+    flow.handle(event_of("u-1", "off", type=USER_DISABLED, data={"reason": "left"}), offset=42)
+    move(flow, offset=43)
+
+    (user,) = flow.keycloak.users()
+    assert user["enabled"] is False
+    assert ["schema-violation", "parked"] == codes(flow)
 
 
 def test_a_parked_event_says_what_to_do(start: Callable[..., Flow]) -> None:
