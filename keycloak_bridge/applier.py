@@ -10,7 +10,12 @@ from keycloak_bridge.core.desired import (
     Membership,
     UserRepresentation,
 )
-from keycloak_bridge.core.errors import ConflictError, MappingError, Violation
+from keycloak_bridge.core.errors import (
+    ConflictError,
+    KeycloakRejectedError,
+    MappingError,
+    Violation,
+)
 from keycloak_bridge.core.operations import (
     CreateUser,
     DeleteUser,
@@ -23,6 +28,7 @@ from keycloak_bridge.core.operations import (
     UnlinkIdentity,
     UpdateUser,
 )
+from keycloak_bridge.core.plan import anonymous_username
 from keycloak_bridge.core.ports import UserDirectory
 
 _WORDS = {GROUPS: ("groups", "group"), ORGANIZATIONS: ("organizations", "organization")}
@@ -61,11 +67,15 @@ class Applier:
             self._directory.create_group(path)
 
     def write(self, user_id: str, operation: Operation) -> None:
-        """Do one operation to a user that is there."""
+        """Do one operation to a user that is there.
+
+        Raises MappingError (`username-kept`) where a person is to be erased and the realm lets nobody change a username:
+        all the rest is done by then.
+        """
         directory = self._directory
         match operation:
             case UpdateUser():
-                directory.update(user_id, self._with_latest_mark(user_id, operation))
+                self._update(user_id, operation)
             case Join(kind, names):
                 directory.join(user_id, kind, names)
             case Leave(kind, names):
@@ -80,6 +90,22 @@ class Applier:
                 directory.delete(user_id)
             case _:
                 raise AssertionError(f"{type(operation).__name__} is not written to a user")
+
+    def _update(self, user_id: str, update: UpdateUser) -> None:
+        body = self._with_latest_mark(user_id, update)
+        try:
+            self._directory.update(user_id, body)
+        except KeycloakRejectedError as error:
+            named = _name_that_may_stay(user_id, update, error)
+            if named is None:
+                raise
+            self._directory.update(user_id, {**body, "username": named})
+            raise MappingError(
+                "the user is disabled and anonymous but for its username, which the realm lets nobody change",
+                code="username-kept",
+                remedy='turn on "Edit username" in the realm\'s login settings, then replay the event',
+                violations=error.violations,
+            ) from error
 
     def _with_latest_mark(self, user_id: str, update: UpdateUser) -> UserRepresentation:
         """Take over what the invite stage has marked since the user was found, as late as can be."""
@@ -105,6 +131,17 @@ class Applier:
                     )
                 ],
             )
+
+
+def _name_that_may_stay(
+    user_id: str, update: UpdateUser, error: KeycloakRejectedError
+) -> str | None:
+    """Return the username that must stay for the rest to be erased, None where Keycloak refuses something else."""
+    refused = {one.pointer for one in error.violations}
+    for change in update.changes:
+        if change.target == "username" and change.after == anonymous_username(user_id):
+            return str(change.before) if refused == {"/user/username"} else None
+    return None
 
 
 def _joined(plan: Plan, kind: str) -> Iterator[str]:

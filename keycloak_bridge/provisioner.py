@@ -20,6 +20,7 @@ from keycloak_bridge.core.errors import (
     HoldError,
     KeycloakConflictError,
     KeycloakNotFoundError,
+    MappingError,
     UnknownUserError,
 )
 from keycloak_bridge.core.first_seen import FirstSeen
@@ -182,6 +183,7 @@ class Provisioner:
     ) -> tuple[str | None, tuple[Acknowledgement, ...]]:
         user_id = plan.user_id
         acknowledgements: list[Acknowledgement] = []
+        left: MappingError | None = None
         for operation in plan.operations:
             if isinstance(operation, CreateUser):
                 user_id = self._directory.create(operation.representation)
@@ -192,11 +194,20 @@ class Provisioner:
                 invitation = self._invitation(event, desired, user_id, operation)
                 acknowledgements += self._invite(invitation)
             else:
-                self._applier.write(user_id, operation)
-            if isinstance(operation, UpdateUser) and self._verification.wants(event.id):
-                self._verification.updated(str(user_id), operation)
+                try:
+                    self._applier.write(user_id, operation)
+                except MappingError as error:
+                    left = error  # told once all the rest is done
+            if isinstance(operation, UpdateUser) and left is None:
+                self._verify(event, str(user_id), operation)
             self._trace("done", operation)
+        if left is not None:
+            raise left
         return user_id, tuple(acknowledgements)
+
+    def _verify(self, event: UserEvent, user_id: str, operation: UpdateUser) -> None:
+        if self._verification.wants(event.id):
+            self._verification.updated(user_id, operation)
 
     def _look_at_new(
         self,

@@ -48,6 +48,7 @@ RECOMMENDED_ACTIONS: Mapping[str, str] = {
     "identity-taken": "take the link away from the other user, or correct the event; then replay the dead letter",
     "dropped-by-keycloak": "add the attributes to the realm's user profile, then replay the dead letter",
     "protected-user": "take the user out of the protected group if events may change it, then replay the dead letter",
+    "username-kept": "turn on Edit username in the realm's login settings, then replay the dead letter",
     "unknown-user": "publish the user's creation, then replay the dead letter; or see lifecycle.unknown_user",
     "unsearchable-value": _DATA,
     "no-actions": "name an action in invite.actions, then replay the dead letter",

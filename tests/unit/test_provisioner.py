@@ -313,6 +313,27 @@ def test_a_disabled_user_is_logged_out() -> None:
     assert ("updated", 0) == (result.action, harness.keycloak.sessions_of(user["id"]))
 
 
+def test_a_username_that_must_stay_keeps_nothing_else_of_the_person() -> None:
+    """Where the realm lets nobody change it: all the rest is erased, it is told, and a replay finishes it."""
+    harness = Harness()
+    harness.provisioner.provision(an_event(), a_desired_user())
+    (user,) = harness.keycloak.users()
+    harness.keycloak.log_in(user["id"])
+    gone = changed(Intent.ANONYMISE, ends_sessions=True)
+
+    with pytest.raises(MappingError) as caught:
+        harness.provisioner.provision(an_event("event-2", day=2), gone)
+
+    (left,) = harness.keycloak.users()
+    assert ("username-kept", user["username"]) == (caught.value.code, left["username"])
+    assert (False, 0) == (left["enabled"], harness.keycloak.sessions_of(user["id"]))
+    assert {"email", "firstName", "lastName"}.isdisjoint(left)
+    with harness.keycloak.usernames_editable():
+        harness.provisioner.provision(an_event("event-2", day=2), gone)
+    (anonymous,) = harness.keycloak.users()
+    assert f"anonymous-{user['id']}" == anonymous["username"]
+
+
 def test_what_was_written_is_named_without_values() -> None:
     """Targets as in the mapping; what the bridge remembers for itself is left out."""
     harness = Harness()
