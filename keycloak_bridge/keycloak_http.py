@@ -106,7 +106,8 @@ class KeycloakHttp:
     ) -> requests.Response:
         """Return the answer, whatever its status, with its whole body read.
 
-        `host` is another name to call Keycloak by than that of `url`. Raises KeycloakUnavailableError, or ConfigError for a url that cannot be called.
+        `host` is another name to call Keycloak by than that of `url`. Raises KeycloakUnavailableError, or ConfigError
+        for a url that cannot be called.
         """
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if host is not None:

@@ -1,7 +1,8 @@
 """Say why a request about a user cannot succeed, by Keycloak's answer (400, 422 ...) or before asking it.
 
-No value of any user is repeated. Keycloak's own sentences can repeat values (`error-invalid-email` carries the address), so only keys, field names, numbers
-and sentences known to be fixed are looked at, and none of its text is passed on.
+No value of any user is repeated. Keycloak's own sentences can repeat values (`error-invalid-email` carries the
+address), so only keys, field names, numbers and sentences known to be fixed are looked at, and none of its text is
+passed on.
 """
 
 import re

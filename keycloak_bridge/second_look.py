@@ -54,8 +54,8 @@ class _First:
 class SecondLook:
     """Provisions; an event that raced with a mark counts as done only when a later look finds its user as desired.
 
-    After a handful of looks it does all the same. Where the write may have taken the mark of a mail back to "begun", the invite stage is asked to mark it again if it
-    went out; it mails nobody for that.
+    After a handful of looks it does all the same. Where the write may have taken the mark of a mail back to "begun",
+    the invite stage is asked to mark it again if it went out; it mails nobody for that.
     """
 
     def __init__(self, provisioner: Provisions, invite: Invite, clock: Clock) -> None:

@@ -43,8 +43,8 @@ _BRINGING = (Intent.PROVISION, Intent.UPDATE)
 class Course:
     """What the events made of a user that exists.
 
-    `born` is the first of them and `event` the last that was not stale. The others are the last events that turned a switch, erased the person and
-    asked for an invitation: the live user may have seen them or not.
+    `born` is the first of them and `event` the last that was not stale. The others are the last events that turned a
+    switch, erased the person and asked for an invitation: the live user may have seen them or not.
     """
 
     born: UserEvent

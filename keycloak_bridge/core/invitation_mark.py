@@ -31,7 +31,8 @@ class InvitationMark:
     """How far the mail caused by `event_id` is; `until_s` is when the last of the user's links ends, where known.
 
     That is in seconds since 1970; where this mail is due, of an earlier one's link, and where it is being sent, the latest
-    end that its own can have. It is 0 where a changed e-mail address killed them all. `in_doubt` says that nobody knows of the mail with that link. Equality holds all of it: ask
+    end that its own can have. It is 0 where a changed e-mail address killed them all. `in_doubt` says that nobody knows
+    of the mail with that link. Equality holds all of it: ask
     `is_sent` whether the mail of an event went out.
     """
 

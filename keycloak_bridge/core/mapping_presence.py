@@ -28,8 +28,8 @@ def says_everything(event: UserEvent) -> bool:
 def is_present(data: Mapping[str, Any], path: Path) -> bool:
     """Say whether `data` say anything about the property at `path`.
 
-    They do when it is there, or when something above it is there and is no object: null for the whole is null for its parts,
-    and a list is given with all that its elements hold.
+    They do when it is there, or when something above it is there and is no object: null for the whole is null for its
+    parts, and a list is given with all that its elements hold.
     """
     here: Any = data
     for name in path:

@@ -29,8 +29,8 @@ _BRINGING = (Intent.PROVISION, Intent.UPDATE)
 def overlaid(earlier: DesiredUser, later: DesiredUser) -> DesiredUser:
     """Return what brings a user to the state that `earlier` and then `later` would bring it to.
 
-    Both are of the same user, which exists by the time of `later`: what that writes at creation only is passed over. Neither
-    deletes or anonymises.
+    Both are of the same user, which exists by the time of `later`: what that writes at creation only is passed over.
+    Neither deletes or anonymises.
     """
     representation, create_only, cleared = _targets(earlier, later)
     speaks_of_enabled = "enabled" in later.representation

@@ -223,6 +223,7 @@ class UserDirectory(Protocol):
     def mail_recorded(self, user_id: str, since: datetime | None = None) -> bool:
         """Say whether Keycloak recorded a link mailed to the user, by whomever.
 
-        One older than `since` does not count, but for a minute by which clocks may differ. After a KeycloakAuthError of status 403 the answer of `can_look_up_mails` is no for a while.
+        One older than `since` does not count, but for a minute by which clocks may differ. After a KeycloakAuthError of
+        status 403 the answer of `can_look_up_mails` is no for a while.
         """
         ...

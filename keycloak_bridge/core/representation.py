@@ -1,8 +1,9 @@
 """Compare and merge user representations, as Keycloak's PUT needs it.
 
 A PUT with `attributes` erases every attribute it lacks and the e-mail and names too, so its body is everything found
-plus the changes; what shall be erased is absent. Left out are the fields that the user's own doing changes (a finished required action, a verified
-e-mail): absent, Keycloak leaves them alone, while writing back what was read a moment ago could undo it.
+plus the changes; what shall be erased is absent. Left out are the fields that the user's own doing changes (a finished
+required action, a verified e-mail): absent, Keycloak leaves them alone, while writing back what was read a moment ago
+could undo it.
 """
 
 import copy
