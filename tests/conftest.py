@@ -1,5 +1,6 @@
 """Fixtures that every level of tests shares: one sandbox a session, a fresh realm and fresh topics a test."""
 
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,14 @@ def sandbox() -> Iterator[Sandbox]:
     """A real Kafka, Keycloak and mail catcher; what does not come up fails the tests."""
     with Sandbox() as running:
         yield running
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let children hear SIGINT even where this run was put into the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,14 +57,6 @@ def test_the_demo_ends_by_itself_and_tells_every_story(tmp_path: Path) -> None:
     assert "/data/familyName" in done.stdout
     assert 4 == done.stdout.count("link in the mail: http://localhost:")
     assert [] == processes_under(tmp_path)
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Let children hear SIGINT even where this run was put into the background, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -256,6 +256,7 @@ def test_detached_sandbox_serves_other_processes(
     assert not Path(environment["SANDBOX_RUN_DIR"]).exists()
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_start_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
