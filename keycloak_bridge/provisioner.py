@@ -206,6 +206,8 @@ class Provisioner:
         return user_id, tuple(acknowledgements)
 
     def _verify(self, event: UserEvent, user_id: str, operation: UpdateUser) -> None:
+        if is_being_invited(operation.representation):
+            return  # its mark may be written at this moment, with all that was read before: see SecondLook
         if self._verification.wants(event.id):
             self._verification.updated(user_id, operation)
 

@@ -57,9 +57,15 @@ def _judged(missed: Sequence[Change], stored: UserRepresentation) -> tuple[str, 
 
 
 def _written_since(sent: UserRepresentation, stored: UserRepresentation) -> bool:
-    """Say whether another event was applied meanwhile; then nothing can be said about this one."""
-    then, now = (_attributes(one).get(EVENT_ID_ATTRIBUTE) for one in (sent, stored))
-    return bool(now) and now != then
+    """Say whether somebody wrote the user meanwhile; then nothing can be said about this write.
+
+    That is another event, or the invite stage, perhaps of the process that took over while this one stood still.
+    """
+    then, now = _attributes(sent), _attributes(stored)
+    return any(
+        now.get(name) and now.get(name) != then.get(name)
+        for name in (EVENT_ID_ATTRIBUTE, INVITATION_ATTRIBUTE)
+    )
 
 
 def _made_of(changes: Sequence[Change]) -> UserRepresentation:

@@ -284,6 +284,25 @@ def changed(intent: Intent, **more: Any) -> DesiredUser:
     return DesiredUser(representation, (external_id,), intent=intent, **more)
 
 
+def test_a_user_whose_mail_is_on_its_way_is_not_judged() -> None:
+    """Another process may put back what it had read before its mark; a second look sees to that, and no dead letter."""
+    harness = Harness()
+    harness.provisioner.provision(an_event(), a_desired_user())
+    (user,) = harness.keycloak.users()
+    update = harness.keycloak.update
+
+    def undone(user_id: str, representation: UserRepresentation) -> None:
+        update(user_id, {**representation, "email": user["email"]})
+
+    harness.keycloak.update = undone  # type: ignore[method-assign]
+
+    raced = harness.provisioner.provision(
+        an_event("event-2", day=2), a_desired_user(email="eve@acme.example", invitation=None)
+    )
+
+    assert (True, "due:event-1") == (raced.raced, invitation_state(user))
+
+
 def test_a_deleted_user_is_gone() -> None:
     """The result says so, and names nothing that was written."""
     harness = Harness()

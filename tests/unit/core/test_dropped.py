@@ -52,6 +52,10 @@ NEW: dict[str, tuple[UserRepresentation, tuple[str, ...]]] = {
     "without an attribute": (but(STORED, team=[]), ("attributes.team",)),
     "with part of an attribute": (but(STORED, team=["a"]), ("attributes.team",)),
     "without the external id": (but(STORED, userId=[]), ("attributes.userId",)),
+    "mailed by another process meanwhile": (
+        but(STORED, team=[], bridgeInvitation=["sending-until:5:event-1"]),
+        (),
+    ),
     "without the mark": (but(STORED, bridgeInvitation=[]), ("attributes.bridgeInvitation",)),
     "without the action": ({**STORED, "requiredActions": []}, ("requiredActions",)),
     "with the realm's default actions": (
