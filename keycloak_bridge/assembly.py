@@ -4,10 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from keycloak_bridge.batch_writer import BatchWriter
+from keycloak_bridge.bringing import Bringing
+from keycloak_bridge.burst import Burst
+from keycloak_bridge.core.backlog import Backlog
+from keycloak_bridge.core.batch_size import BatchSize
 from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.contracts import invitation_message
 from keycloak_bridge.core.doubt import Doubt
 from keycloak_bridge.core.lifecycle import Mappings
+from keycloak_bridge.core.limiter import Limiter
 from keycloak_bridge.core.limits import Deed, Limits
 from keycloak_bridge.core.lost_users import LostUsers
 from keycloak_bridge.core.model import Invitation
@@ -24,6 +30,7 @@ from keycloak_bridge.core.retry import RetryPolicy
 from keycloak_bridge.core.user_locks import UserLocks
 from keycloak_bridge.delivery import DeliveryPolicy
 from keycloak_bridge.fence import Fence, FencedUserDirectory
+from keycloak_bridge.gate import Gate
 from keycloak_bridge.interpretation import Interpretation
 from keycloak_bridge.invite_stage import InviteStage
 from keycloak_bridge.inviter import Inviter
@@ -31,15 +38,23 @@ from keycloak_bridge.kafka_source import KafkaEventSource
 from keycloak_bridge.metrics import Metrics
 from keycloak_bridge.outlets import Outlets
 from keycloak_bridge.provisioner import Provisioner, ProvisionPolicy
+from keycloak_bridge.realm_access import RealmAccess
+from keycloak_bridge.roll import Roll
 from keycloak_bridge.second_look import SecondLook
 from keycloak_bridge.settings import Settings
-from keycloak_bridge.sidecar import Stage
+from keycloak_bridge.sidecar import Stage, nothing
 from keycloak_bridge.stages import EventPolicy, ProvisionStage
 from keycloak_bridge.verification import VerificationPolicy
 from keycloak_bridge.worker import WorkerOptions
 
 INVITE_GROUP_SUFFIX = "-invite"
 """The invite stage is a consumer group of its own, so that its lag is the backlog of mails."""
+
+_START_IN_FLIGHT, _LEAST_BATCH, _START_BATCH = 4, 10, 25
+"""Where the burst begins; how Keycloak answers decides where it goes."""
+
+_FINISHERS = 4
+"""Threads more than batches in flight: while a batch is finished, the next one is on its way."""
 
 _REACH = 10
 """Offsets per record that an earlier owner may have had in hand above its commit: most offsets are records."""
@@ -61,6 +76,7 @@ class Assembly:
     clock: Clock
     metrics: Metrics
     locks: UserLocks = field(default_factory=UserLocks)
+    realm: RealmAccess | None = None
 
     def stages(self) -> Sequence[Stage]:
         """Return the provision stage and, unless somebody else invites, the invite stage."""
@@ -74,14 +90,19 @@ class Assembly:
         group_id = settings.kafka.group_id
         fence, brake, lost, doubt = Fence(), self._brake(), LostUsers(), self._doubt()
         invite = self._asking_for_invitations()
+        lanes = settings.delivery.workers
+        gate = Gate(Limiter(1, lanes, max(1, lanes // 2)), self.clock)
         provisioner = Provisioner(
-            FencedUserDirectory(self.directory, fence),
+            FencedUserDirectory(self.directory, fence, gate),
             invite,
             self.clock,
             policy=provision_policy(settings, known.mapping),
             limits=self._limits(brake),
             locks=self.locks,
         )
+        backlog = Backlog(settings.burst.backlog)
+        roll = self._roll(backlog)
+        burst = None if roll is None else self._burst(provisioner, roll, backlog, fence)
         handler = ProvisionStage(
             rules=known.rules,
             catalog=known.catalog,
@@ -91,7 +112,7 @@ class Assembly:
                 settings.events.tombstones,
                 settings.events.after_dead_letter,
             ),
-            provisioner=SecondLook(provisioner, invite, self.clock),
+            bringing=Bringing(SecondLook(provisioner, invite, self.clock), roll, burst),
             outlets=self._outlets("provision", group_id, brake, doubt),
             lost=lost,
         )
@@ -104,7 +125,36 @@ class Assembly:
             brake,
             lost,
             doubt,
+            backlog,
+            burst.close if burst is not None else nothing,
         )
+
+    def _roll(self, backlog: Backlog) -> Roll | None:
+        """Return what knows who is new; it helps wherever users can be listed."""
+        realm = self.realm
+        if realm is None:
+            return None
+        external_id = self.interpretation.mapping.external_id
+        return Roll(realm.everybody, realm.count, external_id, backlog, self.clock)
+
+    def _burst(
+        self, provisioner: Provisioner, roll: Roll, backlog: Backlog, fence: Fence
+    ) -> Burst | None:
+        settings = self.settings.burst
+        if self.realm is None or settings.mode == "off":
+            return None
+        start = min(_START_IN_FLIGHT, settings.in_flight)
+        gate = Gate(Limiter(1, settings.in_flight, start), self.clock)
+        least = min(_LEAST_BATCH, settings.batch)
+        writer = BatchWriter(
+            self.realm.importer,
+            gate,
+            BatchSize(least, settings.batch, max(least, min(_START_BATCH, settings.batch))),
+            self.clock,
+            self.metrics,
+            threads=settings.in_flight + _FINISHERS,
+        )
+        return Burst(provisioner, self.realm.importer, writer, roll, backlog, fence)
 
     def _invite(self) -> Stage:
         settings = self.settings

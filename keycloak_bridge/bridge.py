@@ -21,6 +21,7 @@ from keycloak_bridge.core.ports import Acknowledgement
 from keycloak_bridge.core.retry import RetryPolicy
 from keycloak_bridge.core.status import Status
 from keycloak_bridge.core.user_locks import UserLocks
+from keycloak_bridge.execution import Trace, ignore
 from keycloak_bridge.health import HealthServer
 from keycloak_bridge.interpretation import Interpretation
 from keycloak_bridge.kafka_sink import KafkaMessageSink
@@ -32,7 +33,8 @@ from keycloak_bridge.letter_archive import KafkaLetterArchive
 from keycloak_bridge.logs import log_event
 from keycloak_bridge.metrics import Metrics
 from keycloak_bridge.patience import wait_out
-from keycloak_bridge.provisioner import Provisioner, Trace, ignore
+from keycloak_bridge.provisioner import Provisioner
+from keycloak_bridge.realm_access import realm_access
 from keycloak_bridge.realm_gate import RealmGate, refuse
 from keycloak_bridge.settings import Settings
 from keycloak_bridge.sidecar import STARTING, Stage, Surroundings, run_stages
@@ -187,6 +189,7 @@ class Sidecar:
             archive,
             around.clock,
             around.metrics,
+            realm=realm_access(admin, around.clock),
         ).stages()
 
     def _tell_start(self) -> None:

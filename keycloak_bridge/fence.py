@@ -15,6 +15,7 @@ from keycloak_bridge.core.desired import (
 )
 from keycloak_bridge.core.errors import PartitionRevokedError
 from keycloak_bridge.core.ports import NOTHING_MORE, UserDirectory
+from keycloak_bridge.gate import Gate
 
 
 class Fence:
@@ -32,6 +33,11 @@ class Fence:
         finally:
             self._local.may_write = None
 
+    def question(self) -> Callable[[], bool]:
+        """Return what decides about the writes of this thread now, to be asked from another one later."""
+        may_write: Callable[[], bool] | None = getattr(self._local, "may_write", None)
+        return may_write or _always
+
     def check(self) -> None:
         """Raise PartitionRevokedError unless this thread may write."""
         may_write: Callable[[], bool] | None = getattr(self._local, "may_write", None)
@@ -42,11 +48,15 @@ class Fence:
 
 
 class FencedUserDirectory:
-    """A UserDirectory whose writes ask the fence first; see the port for the promises."""
+    """A UserDirectory whose writes ask the fence first; see the port for the promises.
 
-    def __init__(self, directory: UserDirectory, fence: Fence) -> None:
+    Users are created and updated through `gate`, so that a weak Keycloak is not asked for more at once than it bears.
+    """
+
+    def __init__(self, directory: UserDirectory, fence: Fence, gate: Gate | None = None) -> None:
         self._directory = directory
         self._fence = fence
+        self._slot = contextlib.nullcontext if gate is None else gate.slot
 
     def find(
         self, criteria: Sequence[MatchCriterion], lookup: Lookup = NOTHING_MORE
@@ -84,13 +94,15 @@ class FencedUserDirectory:
 
     def create(self, representation: UserRepresentation) -> str:
         """Create the user and return its Keycloak id."""
-        self._fence.check()
-        return self._directory.create(representation)
+        with self._slot():
+            self._fence.check()
+            return self._directory.create(representation)
 
     def update(self, user_id: str, representation: UserRepresentation) -> None:
         """Replace the user by `representation`."""
-        self._fence.check()
-        self._directory.update(user_id, representation)
+        with self._slot():
+            self._fence.check()
+            self._directory.update(user_id, representation)
 
     def delete(self, user_id: str) -> None:
         """Remove the user for good."""
@@ -131,3 +143,7 @@ class FencedUserDirectory:
         """Have Keycloak mail the link."""
         self._fence.check()
         self._directory.execute_actions_email(user_id, terms)
+
+
+def _always() -> bool:
+    return True

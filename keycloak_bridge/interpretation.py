@@ -10,8 +10,8 @@ from keycloak_bridge.core.events import EnvelopeRules, decode, envelope_rules
 from keycloak_bridge.core.lifecycle import Mappings
 from keycloak_bridge.core.model import CloudEvent, Record, UserEvent
 from keycloak_bridge.core.validation import SchemaCatalog
+from keycloak_bridge.execution import Trace, ignore
 from keycloak_bridge.mapping_files import load_mappings
-from keycloak_bridge.provisioner import Trace, ignore
 from keycloak_bridge.settings import Settings
 
 _ENVELOPE_ATTRIBUTES = ("id", "type", "subject", "time", "dataschema", "source", "data")

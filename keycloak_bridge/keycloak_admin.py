@@ -4,13 +4,22 @@ from collections.abc import Sequence
 from typing import cast
 
 from keycloak_bridge.core.desired import UserRepresentation
-from keycloak_bridge.keycloak_calls import PAGE, Json, Params, all_pages, quote_query, user_path
+from keycloak_bridge.keycloak_calls import (
+    PAGE,
+    Json,
+    Params,
+    all_pages,
+    parsed,
+    quote_query,
+    user_path,
+)
 from keycloak_bridge.keycloak_errors import not_keycloak
 from keycloak_bridge.keycloak_membership_calls import MembershipCalls
+from keycloak_bridge.keycloak_realm_calls import RealmCalls
 from keycloak_bridge.keycloak_rejections import EXECUTE_ACTIONS_EMAIL, Call
 
 
-class KeycloakAdmin(MembershipCalls):
+class KeycloakAdmin(MembershipCalls, RealmCalls):
     """The realm's Admin REST API as the bridge's service account sees it. Safe to share between threads.
 
     Every method may raise KeycloakUnavailableError or KeycloakAuthError; those that name a user, group or role may raise
@@ -96,6 +105,31 @@ class KeycloakAdmin(MembershipCalls):
             params["redirect_uri"] = redirect_uri
         path = user_path(call, user_id) + "/execute-actions-email"
         self._send(call, path, expect=204, params=params, json=list(actions))
+
+    def count_users(self) -> int:
+        """Return how many users the realm has."""
+        call = Call("GET", "/users/count")
+        response = self._send(call, "/users/count", expect=200)
+        count = parsed(call, response)
+        if not isinstance(count, int):
+            raise not_keycloak(call, response.status_code)
+        return count
+
+    def import_users(self, users: Sequence[UserRepresentation]) -> list[Json]:
+        """Import users that are not there yet, all or none, and return what became of each; needs the role manage-realm.
+
+        Nothing is validated: what POST /users would refuse or drop is stored. A result has `action` (`ADDED`, `SKIPPED`),
+        `resourceName` (the username as it was given) and `id`. Raises KeycloakConflictError or KeycloakRejectedError;
+        Keycloak answers most bad users by a bare 500.
+        """
+        call = Call("POST", "/partialImport")
+        body = {"ifResourceExists": "SKIP", "users": users}
+        response = self._send(call, "/partialImport", expect=200, json=body)
+        answer = parsed(call, response)
+        results = answer.get("results") if isinstance(answer, dict) else None
+        if not isinstance(results, list):
+            raise not_keycloak(call, response.status_code)
+        return results
 
     def users_profile(self) -> Json:
         """Return the realm's user profile as it was configured."""

@@ -38,14 +38,14 @@ class AdminCalls:
 
     def _object(self, call: Call, path: str) -> Json:
         response = self._send(call, path, expect=200)
-        body = _json(call, response)
+        body = parsed(call, response)
         if not isinstance(body, dict):
             raise not_keycloak(call, response.status_code)
         return body
 
     def _list(self, call: Call, path: str, params: Params | None = None) -> list[Json]:
         response = self._send(call, path, expect=200, params=params)
-        body = _json(call, response)
+        body = parsed(call, response)
         if not isinstance(body, list) or not all(isinstance(item, dict) for item in body):
             raise not_keycloak(call, response.status_code)
         return body
@@ -84,7 +84,8 @@ def quote_query(text: str) -> str:
     return '"' + text.replace('"', '\\"') + '"'
 
 
-def _json(call: Call, response: requests.Response) -> Any:
+def parsed(call: Call, response: requests.Response) -> Any:
+    """Return the JSON of an answer; what is none is not Keycloak's."""
     try:
         return response.json()
     except ValueError as error:

@@ -17,15 +17,10 @@ from keycloak_bridge.core.errors import (
     KeycloakRejectedError,
     Violation,
 )
+from keycloak_bridge.core.refusals import profile_violation, user_refused
 
 EXECUTE_ACTIONS_EMAIL = "/users/{id}/execute-actions-email"
 
-_OWN_FIELDS = frozenset(
-    {"id", "username", "email", "emailVerified", "enabled", "firstName", "lastName"}
-    | {"attributes", "groups", "requiredActions"}
-)
-_FIELD_NAME = re.compile(r"[\w.\-]{1,255}")
-_MESSAGE_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,99}")
 _UNKNOWN_FIELD = re.compile(r'Unrecognized field "([\w.\-]{1,255})"')
 
 
@@ -110,14 +105,12 @@ def rejected(call: Call, status: int, answer: Mapping[str, Any]) -> KeycloakReje
             violations=violations,
             **where(call, status),
         )
-    fields = ", ".join(dict.fromkeys(violation.pointer for violation in violations))
-    return KeycloakRejectedError(
-        f"Keycloak refuses {fields or 'the request'} ({call}: {status})",
+    return user_refused(
+        violations,
         code="too-large" if status in (413, 414, 431) else None,
-        remedy="correct the user in user management, the mapping, or the realm's user profile; "
-        "then replay the event",
-        violations=violations,
-        **where(call, status),
+        status=status,
+        method=call.method,
+        path=call.path,
     )
 
 
@@ -245,16 +238,4 @@ def _violations(answer: Mapping[str, Any]) -> tuple[Violation, ...]:
 
 
 def _violation(entry: Mapping[str, Any]) -> Violation:
-    field, key, params = (entry.get(name) for name in ("field", "errorMessage", "params"))
-    keyword = key if isinstance(key, str) and _MESSAGE_KEY.fullmatch(key) else "invalid"
-    # strings among the parameters may be the very value; numbers are the rule's limits
-    params = params if isinstance(params, list) else []
-    numbers = [p for p in params if isinstance(p, int | float) and not isinstance(p, bool)]
-    limits = f" (limits: {', '.join(map(str, numbers))})" if numbers else ""
-    return Violation(_pointer(field), keyword, f"the realm's user profile says {keyword}{limits}")
-
-
-def _pointer(field: object) -> str:
-    if not isinstance(field, str) or not _FIELD_NAME.fullmatch(field):
-        return "/user"
-    return f"/user/{field}" if field in _OWN_FIELDS else f"/user/attributes/{field}"
+    return profile_violation(*(entry.get(name) for name in ("field", "errorMessage", "params")))

@@ -4,6 +4,7 @@ Two nets: `log_event` takes only the fields of `EventFields`, and every text tha
 through `redaction`. The text of an unexpected exception is not written at all, because it may repeat any value.
 """
 
+import json
 import logging
 import sys
 import threading
@@ -27,6 +28,7 @@ _SILENT = ("kafka", "urllib3")
 
 _LONGEST = 4000
 _FIELDS_ATTRIBUTE = "bridge_fields"
+_PLACE = "keycloak_bridge"
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
     10: "\\n",
     13: "\\r",
@@ -51,6 +53,7 @@ class EventFields(TypedDict, total=False):
     operation: str | None
     reason: str | None
     attempt: int | None
+    count: int | None
     duration_ms: float | None
     status: int | None
     method: str | None
@@ -79,15 +82,25 @@ def log_event(
     """
     if not logger.isEnabledFor(level):
         return
-    known = {name: value for name, value in fields.items() if name in FIELDS and value is not None}
-    extra = {_FIELDS_ATTRIBUTE: {"action": action, **known}}
-    logger.log(level, "%s", message or action, extra=extra, exc_info=error, stacklevel=2)
+    known: dict[str, Any] = {"action": action}
+    for name, value in fields.items():
+        if value is not None and name in FIELDS:
+            known[name] = value
+    # As Logger.log would do, but for its walk up the stack to a place that no line of ours names.
+    exc_info = None if error is None else (type(error), error, error.__traceback__)
+    record = logger.makeRecord(
+        logger.name, level, _PLACE, 0, "%s", (message or action,), exc_info, action, None
+    )
+    setattr(record, _FIELDS_ATTRIBUTE, known)
+    logger.handle(record)
 
 
 def configure_logging(
     *, level: str = "INFO", log_format: LogFormat = "auto", stream: TextIO | None = None
 ) -> None:
     """Send every log line of the process to `stream` (standard error), and replace what was set up before."""
+    # each would be looked up for every line, and no line names any
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     target = stream or sys.stderr
     debugging = level == "DEBUG"
     as_text = log_format == "text" or (log_format == "auto" and target.isatty())
@@ -134,7 +147,7 @@ class _Lines(JsonFormatter):
     """What both formats share: the fields of a line, safe to be read."""
 
     def __init__(self, debugging: bool) -> None:
-        super().__init__(json_ensure_ascii=False)
+        super().__init__(json_serializer=_json, json_ensure_ascii=False)
         self._debugging = debugging
 
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
@@ -142,7 +155,7 @@ class _Lines(JsonFormatter):
         own = getattr(record, _FIELDS_ATTRIBUTE, {})
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         fields = {
-            "time": time.replace("+00:00", "Z"),
+            "time": f"{time[:-6]}Z",
             "level": record.levelname,
             "logger": record.name,
             "action": "log",
@@ -154,7 +167,7 @@ class _Lines(JsonFormatter):
             fields["error"] = failure(error)
             if self._debugging and not isinstance(error, BridgeError):
                 fields["traceback"] = bare_traceback(error)
-        return {name: _safe(value) for name, value in fields.items()}
+        return _safe(fields)
 
 
 class JsonLines(_Lines):
@@ -195,10 +208,25 @@ def _message(record: logging.LogRecord) -> str:
         return "a log message that cannot be formatted"
 
 
-def _safe(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return redaction.shared.redact(str(value))[:_LONGEST]
+def _safe(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with every text redacted; all texts are looked through at once, since hardly any holds a thing."""
+    texts = {
+        name: value if type(value) is str else str(value)
+        for name, value in fields.items()
+        if not (value is None or isinstance(value, bool | int | float))
+    }
+    redact = redaction.shared.redact
+    if redaction.shared.may_mask("\n".join(texts.values())):
+        texts = {name: redact(text) for name, text in texts.items()}
+    return {name: texts[name][:_LONGEST] if name in texts else fields[name] for name in fields}
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _json(fields: dict[str, Any], **_: Any) -> str:
+    """Return the line; `_safe` left nothing in it but texts, numbers and flags, for which the plain encoder does."""
+    return _encode(fields)
 
 
 def _log_thread_failure(args: threading.ExceptHookArgs) -> None:

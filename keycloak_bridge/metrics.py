@@ -76,6 +76,10 @@ class Metrics:
             "retries_total", "Attempts that failed and are made again.", "stage", "code"
         )
         self._mails = self._counter("mails_total", "Mails that Keycloak was asked for and sent.")
+        self._batches = self._counter(
+            "batches_total", "Batches of new users, by whether Keycloak took them whole.", "outcome"
+        )
+        self._batched = self._counter("batched_users_total", "Users in the batches that it took.")
         self._commits = self._counter(
             "commits_total", "Commits that brought a partition further.", "stage"
         )
@@ -134,6 +138,12 @@ class Metrics:
     def mail(self) -> None:
         """Count a mail."""
         self._mails.inc()
+
+    def batch(self, users: int, *, failed: bool) -> None:
+        """Count a batch that Keycloak took, or failed."""
+        self._batches.labels("failed" if failed else "written").inc()
+        if not failed:
+            self._batched.inc(users)
 
     def committed(self, stage: str) -> None:
         """Count a commit that Kafka took just now."""

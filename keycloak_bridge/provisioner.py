@@ -1,6 +1,6 @@
 """Bring one user to the desired state through ports: find, plan, apply."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from keycloak_bridge.applier import Applier
@@ -8,10 +8,12 @@ from keycloak_bridge.core.bookkeeping import is_being_invited, mail_begun
 from keycloak_bridge.core.desired import (
     DesiredUser,
     FoundUser,
+    Intent,
     LinkPolicy,
     MatchCriterion,
     OutOfScope,
     UnknownUser,
+    UserRepresentation,
 )
 from keycloak_bridge.core.errors import (
     BridgeError,
@@ -20,25 +22,19 @@ from keycloak_bridge.core.errors import (
     HoldError,
     KeycloakConflictError,
     KeycloakNotFoundError,
-    MappingError,
     UnknownUserError,
 )
 from keycloak_bridge.core.first_seen import FirstSeen
 from keycloak_bridge.core.limits import Limits, deeds_of
-from keycloak_bridge.core.model import Invitation, Purpose, Result, UserEvent
-from keycloak_bridge.core.operations import CreateUser, Plan, RequestInvitation, UpdateUser
+from keycloak_bridge.core.model import Result, UserEvent
+from keycloak_bridge.core.operations import CreateUser, Plan, UpdateUser
 from keycloak_bridge.core.outcomes import result_of, skipped
 from keycloak_bridge.core.plan import plan_user
 from keycloak_bridge.core.ports import Acknowledgement, Clock, UserDirectory
 from keycloak_bridge.core.user_locks import UserLocks
+from keycloak_bridge.execution import Execution, Invite, Trace, ignore
 from keycloak_bridge.uniqueness import Uniqueness
 from keycloak_bridge.verification import Verification, VerificationPolicy
-
-Invite = Callable[[Invitation], Sequence[Acknowledgement]]
-"""Hands an invitation that is due to the invite stage."""
-
-Trace = Callable[[str, object], None]
-"""Hears of each step (`found`, `planned`, `done`) and what it brought; for `apply` and tests."""
 
 _LOOK_AGAIN_S = 2.0
 """How often an event that waits for its user looks for it."""
@@ -58,8 +54,21 @@ class Provisioned:
     mailing: str | None = None
 
 
-def ignore(step: str, detail: object) -> None:
-    """Trace nothing."""
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A user that nobody created yet, ready to be: its plan begins with CreateUser."""
+
+    event: UserEvent
+    desired: DesiredUser
+    plan: Plan
+    mapping: str | None
+
+    @property
+    def representation(self) -> UserRepresentation:
+        """What POST /users would send."""
+        return next(
+            one.representation for one in self.plan.operations if isinstance(one, CreateUser)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +95,22 @@ class Provisioner:
         trace: Trace = ignore,
     ) -> None:
         self._directory = directory
-        self._invite = invite
         self._clock = clock
         self._policy = policy
         self._limits = limits
         self._locks = locks or UserLocks()
         self._trace = trace
         self._applier = Applier(directory)
-        self._verification = Verification(directory, policy.verification)
         self._uniqueness = Uniqueness(directory)
+        self._execution = Execution(
+            directory,
+            self._applier,
+            Verification(directory, policy.verification),
+            self._uniqueness,
+            invite,
+            clock,
+            trace,
+        )
         self._waiting = FirstSeen()
 
     def provision(
@@ -104,18 +120,20 @@ class Provisioner:
         *,
         pinned: bool = True,
         mapping: str | None = None,
+        absent: bool = False,
     ) -> Provisioned:
         """Bring Keycloak to the desired state and say what was done.
 
         A conflict or a vanished user is planned anew once with the whole search, since another writer may have been
-        faster; what fails then is the event's own fault. `pinned` says that all events of the user come by one partition;
-        `mapping` is the fingerprint that the result tells. Raises BridgeError.
+        faster; what fails then is the event's own fault. `pinned` says that all events of the user come by one partition,
+        `absent` that nobody carries its external id, so that nobody is searched by it; `mapping` is the fingerprint that
+        the result tells. Raises BridgeError.
         """
         if isinstance(desired, OutOfScope):
             return Provisioned(replace(skipped(event, "out-of-scope"), mapping=mapping))
         with self._locks.of(desired.external_id.value):
             try:
-                provisioned = self._bring(event, desired, pinned)
+                provisioned = self._bring(event, desired, pinned, absent)
             except UnknownUserError:
                 self._wait_for_user(event, desired)
                 raise
@@ -130,6 +148,37 @@ class Provisioner:
         self._applier.refuse_impossible(desired, plan)
         return found, plan
 
+    def draft(
+        self, event: UserEvent, desired: DesiredUser, *, mapping: str | None = None
+    ) -> Draft | None:
+        """Return what creates a user whose external id nobody carries; None where that takes a look at Keycloak first.
+
+        Creates the groups that may be created. Raises BridgeError.
+        """
+        creates = desired.intent is Intent.PROVISION and desired.unknown is UnknownUser.CREATE
+        if not creates or desired.link is not LinkPolicy.NEVER:
+            return None
+        plan = plan_user(event, desired, None, reserved=self._policy.reserved)
+        self._applier.create_groups(self._applier.refuse_impossible(desired, plan))
+        return Draft(event, desired, plan, mapping)
+
+    def complete(self, draft: Draft, user_id: str) -> Provisioned:
+        """Do what is left once the user of `draft` is created as `user_id`, and say what was done.
+
+        Raises BridgeError: KeycloakConflictError where another process had created the user before.
+        """
+        event, desired = draft.event, draft.desired
+        with self._locks.of(desired.external_id.value):
+            _, acknowledgements = self._execution.carry_out(
+                event, desired, draft.plan, created=user_id
+            )
+        result = replace(
+            result_of(event, draft.plan, user_id),
+            user_id=desired.external_id.value,
+            mapping=draft.mapping,
+        )
+        return Provisioned(result, acknowledgements)
+
     def _wait_for_user(self, event: UserEvent, desired: DesiredUser) -> None:
         """Raise HoldError while the user may still appear."""
         if desired.unknown is not UnknownUser.WAIT:
@@ -139,9 +188,11 @@ class Provisioner:
             raise HoldError("the user is not there yet", wait_s=_LOOK_AGAIN_S, code="unknown-user")
         self._waiting.forget(_key(event))
 
-    def _bring(self, event: UserEvent, desired: DesiredUser, pinned: bool) -> Provisioned:
+    def _bring(
+        self, event: UserEvent, desired: DesiredUser, pinned: bool, absent: bool
+    ) -> Provisioned:
         try:
-            return self._attempt(event, desired, _first_search(desired), pinned)
+            return self._attempt(event, desired, _first_search(desired, absent), pinned)
         except (KeycloakConflictError, KeycloakNotFoundError):
             pass
         except ConflictError as error:
@@ -174,90 +225,25 @@ class Provisioner:
             deeds = deeds_of(plan, desired.intent)
             self._limits.admit(deeds, f"{event.source} {event.id}", self._clock.monotonic())
         self._applier.create_groups(groups)
-        user_id, acknowledgements = self._apply(event, desired, plan, pinned)
+        user_id, acknowledgements = self._execution.carry_out(event, desired, plan, pinned=pinned)
         result = replace(result_of(event, plan, user_id), user_id=desired.external_id.value)
         return Provisioned(result, acknowledgements, _raced(plan, found), _mailing(found))
-
-    def _apply(
-        self, event: UserEvent, desired: DesiredUser, plan: Plan, pinned: bool
-    ) -> tuple[str | None, tuple[Acknowledgement, ...]]:
-        user_id = plan.user_id
-        acknowledgements: list[Acknowledgement] = []
-        left: MappingError | None = None
-        for operation in plan.operations:
-            if isinstance(operation, CreateUser):
-                user_id = self._directory.create(operation.representation)
-                self._look_at_new(event, user_id, operation, desired.external_id, pinned)
-            elif user_id is None:
-                raise AssertionError("a plan without a user must begin with CreateUser")
-            elif isinstance(operation, RequestInvitation):
-                invitation = self._invitation(event, desired, user_id, operation)
-                acknowledgements += self._invite(invitation)
-            else:
-                try:
-                    self._applier.write(user_id, operation)
-                except MappingError as error:
-                    left = error  # told once all the rest is done
-            if isinstance(operation, UpdateUser) and left is None:
-                self._verify(event, str(user_id), operation)
-            self._trace("done", operation)
-        if left is not None:
-            raise left
-        return user_id, tuple(acknowledgements)
-
-    def _verify(self, event: UserEvent, user_id: str, operation: UpdateUser) -> None:
-        if is_being_invited(operation.representation):
-            return  # its mark may be written at this moment, with all that was read before: see SecondLook
-        if self._verification.wants(event.id):
-            self._verification.updated(user_id, operation)
-
-    def _look_at_new(
-        self,
-        event: UserEvent,
-        user_id: str,
-        operation: CreateUser,
-        external_id: MatchCriterion,
-        pinned: bool,
-    ) -> None:
-        """Read a new user back: is it all stored, and is it the only one?
-
-        Two processes can create a user at the same moment only where its events come by several partitions.
-        """
-        verified = self._verification.wants(event.id)
-        if not verified and pinned:
-            return
-        carriers = self._directory.having(external_id)
-        self._uniqueness.settle(event, user_id, carriers)
-        if verified:
-            self._verification.created(user_id, operation, carriers)
-
-    def _invitation(
-        self, event: UserEvent, desired: DesiredUser, user_id: str, operation: RequestInvitation
-    ) -> Invitation:
-        about = "verification" if operation.purpose is Purpose.VERIFY_EMAIL else "invitation"
-        return Invitation(
-            id=f"{event.id}/{about}",
-            event_id=event.id,
-            user_id=desired.external_id.value,
-            keycloak_id=user_id,
-            terms=operation.terms,
-            time=self._clock.now(),
-            purpose=operation.purpose,
-        )
 
 
 def _key(event: UserEvent) -> tuple[str, str]:
     return event.source, event.id
 
 
-def _first_search(desired: DesiredUser) -> tuple[MatchCriterion, ...]:
+def _first_search(desired: DesiredUser, absent: bool) -> tuple[MatchCriterion, ...]:
     """Leave out username and e-mail where the create call finds them taken just as well.
 
-    A link policy takes the whole search: a realm that allows duplicate e-mails would create a second user.
+    A link policy takes the whole search: a realm that allows duplicate e-mails would create a second user. Where nobody
+    carries the external id (`absent`), it is left out too.
     """
+    criteria = desired.matching[1:] if absent else desired.matching
     if desired.link is not LinkPolicy.NEVER:
-        return desired.matching
-    return tuple(one for one in desired.matching if one.target not in ("username", "email"))
+        return criteria
+    return tuple(one for one in criteria if one.target not in ("username", "email"))
 
 
 def _raced(plan: Plan, found: FoundUser | None) -> bool:

@@ -14,7 +14,8 @@ from keycloak_bridge.core.desired import DesiredUser, OutOfScope
 from keycloak_bridge.core.errors import HoldError
 from keycloak_bridge.core.model import Invitation, Result, UserEvent
 from keycloak_bridge.core.ports import Acknowledgement, Clock
-from keycloak_bridge.provisioner import Invite, Provisioned
+from keycloak_bridge.execution import Invite
+from keycloak_bridge.provisioner import Provisioned
 
 _MARKED_BY_THEN_S = 2.0
 """Far longer than the milliseconds between reading a user and writing its mark."""
@@ -38,6 +39,7 @@ class Provisions(Protocol):
         *,
         pinned: bool = True,
         mapping: str | None = None,
+        absent: bool = False,
     ) -> Provisioned:
         """Bring Keycloak to the desired state and say what was done; see Provisioner."""
         ...
@@ -72,9 +74,12 @@ class SecondLook:
         *,
         pinned: bool = True,
         mapping: str | None = None,
+        absent: bool = False,
     ) -> Provisioned:
         """Bring Keycloak to the desired state and say what was done; raises HoldError (`second-look`)."""
-        provisioned = self._provisioner.provision(event, desired, pinned=pinned, mapping=mapping)
+        provisioned = self._provisioner.provision(
+            event, desired, pinned=pinned, mapping=mapping, absent=absent
+        )
         first = self._remember(event, provisioned)
         if provisioned.raced and (first is None or first.looks < _LOOKS):
             raise HoldError(

@@ -2,11 +2,13 @@
 
 import logging
 import random
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
+from keycloak_bridge.core.backlog import Backlog
 from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.doubt import Doubt
 from keycloak_bridge.core.errors import BridgeError, Disposition
@@ -74,6 +76,10 @@ class Surroundings:
         )
 
 
+def nothing() -> None:
+    """Leave nothing behind."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One stage: how to join its topic, what to do with a record, and what the two must agree about."""
@@ -86,6 +92,8 @@ class Stage:
     brake: Brake
     lost: LostUsers
     doubt: Doubt
+    backlog: Backlog = field(default_factory=lambda: Backlog(sys.maxsize))
+    close: Callable[[], None] = nothing
 
 
 def run_stages(
@@ -162,10 +170,14 @@ class _Runner:
                 brake=self._stage.brake,
                 lost=self._stage.lost,
                 doubt=self._stage.doubt,
+                backlog=self._stage.backlog,
             ),
         )
         until = _Targets(source, self._before) if self._until_caught_up else None
-        worker.run(around.stop, until)
+        try:
+            worker.run(around.stop, until)
+        finally:
+            self._stage.close()
 
 
 class _Targets:

@@ -3,9 +3,11 @@
 A stage raises only what the delivery must decide about: wait and try again, stop, or abandon.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 
+from keycloak_bridge.bringing import Bringing, Taken
 from keycloak_bridge.core.desired import DesiredUser, OutOfScope
 from keycloak_bridge.core.errors import (
     BridgeError,
@@ -34,8 +36,7 @@ from keycloak_bridge.core.replays import is_replay, wants_no_invite
 from keycloak_bridge.core.tombstones import deletion_of
 from keycloak_bridge.core.validation import SchemaCatalog
 from keycloak_bridge.outlets import Outlets
-from keycloak_bridge.provisioner import is_final
-from keycloak_bridge.second_look import Provisions
+from keycloak_bridge.provisioner import Provisioned, is_final
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class ProvisionStage:
         catalog: SchemaCatalog,
         mapping: Mappings,
         policy: EventPolicy,
-        provisioner: Provisions,
+        bringing: Bringing,
         outlets: Outlets,
         lost: LostUsers,
     ) -> None:
@@ -71,7 +72,7 @@ class ProvisionStage:
         self._catalog = catalog
         self._mapping = mapping
         self._policy = policy
-        self._provisioner = provisioner
+        self._bringing = bringing
         self._outlets = outlets
         self._lost = lost
         self._stopped_at: set[tuple[TopicPartition, int]] = set()
@@ -106,22 +107,30 @@ class ProvisionStage:
             known = replace(known, mapping=fingerprint)
             desired = _without_mail(self._mapping.apply(event), record)
             step = "keycloak"
-            provisioned = self._provisioner.provision(
-                event, desired, pinned=_is_pinned(record, desired), mapping=fingerprint
-            )
+            taken = Taken(record, event, desired, known, since_s)
+            return self._bringing.bring(taken, partial(self._conclude, taken))
         except TombstoneError as error:
             return self._tombstone(record, error, since_s)
         except BridgeError as error:
             if not is_final(error):
                 raise
             return self._reject(record, error, known, step, since_s)
-        if cloud_event.type not in URGENT_TYPES:  # what was lost before it still is
+
+    def _conclude(self, taken: Taken, provision: Callable[[], Provisioned]) -> Handled:
+        record = taken.record
+        try:
+            provisioned = provision()
+        except BridgeError as error:
+            if not is_final(error):
+                raise
+            return self._reject(record, error, taken.known, "keycloak", taken.since_s)
+        if taken.event.type not in URGENT_TYPES:  # what was lost before it still is
             self._lost.forget(record.topic_partition, self.lane(record))
-        reached = isinstance(desired, DesiredUser)
+        reached = isinstance(taken.desired, DesiredUser)
         return Handled(
             (
                 *provisioned.acknowledgements,
-                self._outlets.tell(record, provisioned.result, since_s),
+                self._outlets.tell(record, provisioned.result, taken.since_s),
             ),
             Proof.KEYCLOAK if reached else Proof.NONE,
         )
@@ -194,13 +203,6 @@ def _without_mail(desired: DesiredUser | OutOfScope, record: Record) -> DesiredU
     if isinstance(desired, DesiredUser) and wants_no_invite(record):
         return replace(desired, invitation=None)
     return desired
-
-
-def _is_pinned(record: Record, desired: DesiredUser | OutOfScope) -> bool:
-    """Say whether all events of the user come by one partition, because its external id is their key."""
-    if isinstance(desired, OutOfScope) or not record.key:
-        return False
-    return record.key == desired.external_id.value.encode("utf-8", "surrogatepass")
 
 
 def _says_everything(event: CloudEvent) -> bool:

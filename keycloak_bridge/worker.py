@@ -2,10 +2,12 @@
 
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from keycloak_bridge.core.backlog import Backlog
 from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.doubt import Doubt
 from keycloak_bridge.core.errors import (
@@ -20,6 +22,7 @@ from keycloak_bridge.core.lease import Lease
 from keycloak_bridge.core.lost_users import LostUsers
 from keycloak_bridge.core.model import Commit, TopicPartition
 from keycloak_bridge.core.ports import Clock, EventSource
+from keycloak_bridge.core.rest import BUSY_POLL_S, Rest
 from keycloak_bridge.core.status import Status
 from keycloak_bridge.crew import Crew
 from keycloak_bridge.delivery import Delivery, DeliveryPolicy, InHand
@@ -30,8 +33,6 @@ from keycloak_bridge.readiness import JOINING, Readiness
 
 logger = logging.getLogger(__name__)
 
-_IDLE_POLL_S = 0.5
-_BUSY_POLL_S = 0.1
 _COMMIT_EVERY_S = 1.0
 _COMMIT_EVERY_RECORDS = 500
 _CHECK_EVERY_S = 5.0
@@ -64,6 +65,7 @@ class Company:
     brake: Brake
     lost: LostUsers
     doubt: Doubt = field(default_factory=lambda: Doubt(0))
+    backlog: Backlog = field(default_factory=lambda: Backlog(sys.maxsize))
 
 
 class Worker:
@@ -86,6 +88,7 @@ class Worker:
         self._metrics = company.metrics
         self._brake = company.brake
         self._doubt = company.doubt
+        self._backlog = company.backlog
         self._lease = Lease(options.session_s - min(_LEASE_MARGIN_S, options.session_s / 4))
         self._renew_s = options.session_s / 4
         self.delivery = Delivery(
@@ -101,6 +104,7 @@ class Worker:
         self._kafka_problem: BridgeError | None = None
         self._readiness = Readiness(name, company.status)
         self._committed_at_s = self._renew_at_s = self._check_at_s = 0.0
+        self._rest = Rest(company.clock.monotonic())
         self._rest_until_s = 0.0
 
     def run(self, stop: threading.Event, until: Until | None = None) -> None:
@@ -133,7 +137,8 @@ class Worker:
         with self._bearing():
             self._start_assigned()
         with self._bearing():
-            self._fetch(_BUSY_POLL_S if in_hand.records else _IDLE_POLL_S)
+            now_s = self._clock.monotonic()
+            self._fetch(self._rest.poll_s(in_hand.records, in_hand.finished, now_s))
             in_hand = self.delivery.look()
             self._commit_if_due(in_hand)
             self._check_kafka()
@@ -170,6 +175,7 @@ class Worker:
             for partition in new - commits.keys():
                 commits[partition] = Commit(begin.get(partition, 0))
         for partition, commit in commits.items():
+            self._backlog.begin(partition, self._clock.monotonic())
             self._source.seek(partition, commit.offset)
             self.delivery.start(partition, commit)
         self._renew_at_s = min(self._renew_at_s, asked_at_s)
@@ -183,7 +189,7 @@ class Worker:
         since_s = now_s - self._committed_at_s
         renew = now_s >= self._renew_at_s
         many = in_hand.finished >= _COMMIT_EVERY_RECORDS
-        caught_up = in_hand.finished and not in_hand.records and since_s >= _BUSY_POLL_S
+        caught_up = in_hand.finished and not in_hand.records and since_s >= BUSY_POLL_S
         due = renew or many or caught_up or since_s >= _COMMIT_EVERY_S
         if due and now_s >= self._rest_until_s:
             self._commit(now_s, unchanged=renew)
@@ -219,6 +225,7 @@ class Worker:
             self._metrics.lag(self.name, partition.partition, ends.get(partition, offset) - offset)
 
     def _tell(self, in_hand: InHand) -> None:
+        self._backlog.note(in_hand.records)
         self._metrics.gauges(
             self.name,
             in_hand=in_hand.records,
@@ -270,11 +277,11 @@ class Worker:
         while self.delivery.running() and (now_s := self._clock.monotonic()) < deadline_s:
             self._status.beat(self.name, now_s)
             try:
-                self._fetch(_BUSY_POLL_S)
+                self._fetch(BUSY_POLL_S)
                 if now_s >= self._renew_at_s:
                     self._commit(now_s, unchanged=True)  # else it could not be written to its end
             except BrokerError:
-                self.delivery.wait_idle(_BUSY_POLL_S)
+                self.delivery.wait_idle(BUSY_POLL_S)
         try:
             self._commit(self._clock.monotonic(), unchanged=False)
         except BrokerError as error:

@@ -58,6 +58,11 @@ class BridgedRealm:
             "manage-organizations": ORGANIZATIONS in kinds,
         }
 
+    @property
+    def bursts(self) -> bool:
+        """Whether a backlog is written in batches where the account may."""
+        return self.interpretation.settings.burst.mode == "auto"
+
     def problems(self) -> Sequence[Problem]:
         """Return what keeps the bridge from working on the realm."""
         return realm_problems(self.interpretation, self.admin)

@@ -10,6 +10,7 @@ from keycloak_bridge.core.errors import KeycloakConflictError
 from keycloak_bridge.doctor.examination import Probe, Sighting, gray, green, red, yellow
 from keycloak_bridge.doctor.links import host_sighting
 from keycloak_bridge.keycloak_check import NEEDED_ROLES, Problem, Severity
+from keycloak_bridge.keycloak_importer import IMPORT_ROLE, IMPORTING
 from keycloak_bridge.keycloak_survey import Discovery, KeycloakSurvey, TokenFacts, token_facts
 
 CONNECTION, TOKEN = "keycloak.connection", "keycloak.token"
@@ -48,6 +49,11 @@ class Realm(Protocol):
     @property
     def optional_roles(self) -> dict[str, bool]:
         """The optional roles by what they are for, and whether the mapping uses that."""
+        ...
+
+    @property
+    def bursts(self) -> bool:
+        """Whether a backlog is written in batches where the account may."""
         ...
 
     def problems(self) -> Sequence[Problem]:
@@ -168,6 +174,8 @@ class KeycloakProbes:
                 )
             else:
                 yield gray(f"lacks {role}; nothing needs it", subject=role)
+        if named is not None and self._realm.bursts:
+            yield _burst(named)
 
     def profile(self) -> Iterable[Sighting]:
         """See whether the user profile keeps and takes what the mapping writes."""
@@ -249,3 +257,9 @@ def _sighting(problem: Problem) -> Sighting:
 def _place(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _burst(roles: frozenset[str]) -> Sighting:
+    if IMPORTING.isdisjoint(roles):
+        return gray(f"lacks {IMPORT_ROLE}; a backlog is written one by one", subject=IMPORT_ROLE)
+    return green(f"has {IMPORT_ROLE}; a backlog of new users is written in batches", IMPORT_ROLE)

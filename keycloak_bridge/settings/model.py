@@ -113,6 +113,26 @@ class DeliverySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class BurstSettings:
+    """How a backlog of new users is written: in batches, where the service account holds `manage-realm`."""
+
+    mode: Literal["auto", "off"] = setting(
+        kinds.choice(("auto", "off")),
+        "auto",
+        "`auto` writes in batches while a backlog stands; `off` writes each user by itself.",
+    )
+    backlog: int = setting(
+        kinds.integer(1, 100_000), 200, "Events in hand from which on a backlog stands."
+    )
+    batch: int = setting(
+        kinds.integer(2, 200), 50, "Users in a batch at most; fewer where Keycloak is slow."
+    )
+    in_flight: int = setting(
+        kinds.integer(1, 64), 8, "Batches at the same time at most; fewer where Keycloak is slow."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class BrakeSettings:
     """When too much becomes a dead letter, the flow stops until somebody has looked."""
 
@@ -174,6 +194,7 @@ class Settings:
     limits: LimitsSettings = section(LimitsSettings)
     invite: InviteSettings = section(InviteSettings)
     delivery: DeliverySettings = section(DeliverySettings)
+    burst: BurstSettings = section(BurstSettings)
     brake: BrakeSettings = section(BrakeSettings)
     retry: RetrySettings = section(RetrySettings)
     health: HealthSettings = section(HealthSettings)

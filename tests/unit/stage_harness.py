@@ -7,6 +7,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from keycloak_bridge.bringing import Bringing
 from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.contracts import dead_letter_headers, invitation_message
 from keycloak_bridge.core.doubt import Doubt
@@ -164,7 +165,7 @@ class Flow:
             catalog=known.catalog,
             mapping=mapping or known.mapping,
             policy=policy or EventPolicy(),
-            provisioner=self.provisioner,
+            bringing=Bringing(self.provisioner),
             outlets=self.outlets("provision"),
             lost=self.lost,
         )

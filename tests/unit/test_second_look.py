@@ -37,6 +37,7 @@ class Answers:
         *,
         pinned: bool = True,
         mapping: str | None = None,
+        absent: bool = False,
     ) -> Provisioned:
         self.asked.append((pinned, mapping))
         answer = self._answers.pop(0)

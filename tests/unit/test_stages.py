@@ -18,6 +18,7 @@ from stage_harness import (
     record_of,
 )
 
+from keycloak_bridge.bringing import Bringing
 from keycloak_bridge.core.advice import RECOMMENDED_ACTIONS
 from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.contracts import dead_letter_headers
@@ -188,6 +189,7 @@ def test_a_user_is_pinned_by_its_key(key: bytes | None, expected: list[bool]) ->
             *,
             pinned: bool = True,
             mapping: str | None = None,
+            absent: bool = False,
         ) -> Provisioned:
             asked.append(pinned)
             return flow.provisioner.provision(event, desired, mapping=mapping)
@@ -197,7 +199,7 @@ def test_a_user_is_pinned_by_its_key(key: bytes | None, expected: list[bool]) ->
         catalog=known.catalog,
         mapping=known.mapping,
         policy=EventPolicy(),
-        provisioner=Asks(),
+        bringing=Bringing(Asks()),
         outlets=flow.outlets("provision"),
         lost=flow.lost,
     )

@@ -81,6 +81,7 @@ class StubRealm:
     invites: bool = True
     attributes: Sequence[str] = ("locale", "userId")
     optional_roles: dict[str, bool] = field(default_factory=dict)
+    bursts: bool = False
     found: Sequence[Problem] = ()
 
     def problems(self) -> Sequence[Problem]:
@@ -227,6 +228,28 @@ def test_optional_roles(granted: list[str] | None, used: bool, expected: Light) 
     ]
 
     assert [expected] == found
+
+
+@pytest.mark.parametrize(
+    ("granted", "expected"),
+    [
+        (["manage-realm"], [Light.GREEN]),
+        (["realm-admin"], [Light.GREEN]),
+        (["manage-users"], [Light.GRAY]),
+        (None, []),
+    ],
+)
+def test_the_role_for_batches(granted: list[str] | None, expected: list[Light]) -> None:
+    """Nothing fails without it; a backlog only takes longer."""
+    access = {"realm-management": {"roles": granted}}
+    given = "opaque" if granted is None else token(resource_access=access)
+    found = [
+        one.sighting.light
+        for one in examined(realm=StubRealm(bursts=True), granted=given)
+        if one.sighting.subject == "manage-realm"
+    ]
+
+    assert expected == found
 
 
 def test_a_bridge_that_sends_no_mails() -> None:

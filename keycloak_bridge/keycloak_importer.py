@@ -1,0 +1,111 @@
+"""The port UserImporter on Keycloak's partial import."""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keycloak_bridge.core.desired import UserRepresentation
+from keycloak_bridge.core.errors import BridgeError, KeycloakAuthError
+from keycloak_bridge.core.import_rules import ImportTerms, Judgement, judge_import
+from keycloak_bridge.core.ports import Clock
+from keycloak_bridge.keycloak_admin import KeycloakAdmin
+from keycloak_bridge.keycloak_errors import not_keycloak
+from keycloak_bridge.keycloak_import import read_import_terms
+from keycloak_bridge.keycloak_rejections import Call
+from keycloak_bridge.keycloak_token import granted_roles
+from keycloak_bridge.logs import log_event
+
+logger = logging.getLogger(__name__)
+
+IMPORT_ROLE = "manage-realm"
+"""The role of realm-management that an import takes."""
+
+IMPORTING = frozenset({IMPORT_ROLE, "realm-admin"})
+"""It, and what holds it."""
+
+_GOOD_FOR_S = 30.0
+"""How long what was read of the realm is relied on; whoever changes its user profile sees the effect by then."""
+
+_DENIED_FOR_S = 300.0
+_ADDED, _SKIPPED = "ADDED", "SKIPPED"
+_CALL = Call("POST", "/partialImport")
+
+
+class KeycloakUserImporter:
+    """Imports users where the service account holds `manage-realm`. Safe to share between threads."""
+
+    def __init__(self, admin: KeycloakAdmin, clock: Clock) -> None:
+        self._admin = admin
+        self._clock = clock
+        self._reading = threading.Lock()
+        self._terms: ImportTerms | None = None
+        self._read_again_at_s = 0.0
+
+    def available(self) -> bool:
+        """Say whether users may be imported, as far as was seen within the last half minute.
+
+        One thread asks Keycloak while the others go by what is known.
+        """
+        if self._clock.monotonic() >= self._read_again_at_s and self._reading.acquire(
+            blocking=False
+        ):
+            try:
+                self._read()
+            finally:
+                self._reading.release()
+        return self._terms is not None
+
+    def judge(self, representation: UserRepresentation) -> Judgement:
+        """Say whether an import makes of the user what POST /users would; see the port."""
+        terms = self._terms
+        if terms is None:
+            return Judgement.single("the realm is not known")
+        return judge_import(terms, representation)
+
+    def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
+        """Import all that are not there yet; see the port. A refusal for want of a role switches imports off a while."""
+        try:
+            results = self._admin.import_users(users)
+        except KeycloakAuthError as error:
+            if error.status == 403:
+                self._deny(error)
+            raise
+        found = {str(one.get("resourceName", "")).lower(): one for one in results}
+        return [_created(found.get(user["username"].lower(), {})) for user in users]
+
+    def _read(self) -> None:
+        now_s = self._clock.monotonic()
+        try:
+            roles = granted_roles(self._admin.access_token())
+            if roles is not None and IMPORTING.isdisjoint(roles):
+                self._terms, self._read_again_at_s = None, now_s + _DENIED_FOR_S
+                return
+            self._terms, self._read_again_at_s = (
+                read_import_terms(self._admin),
+                now_s + _GOOD_FOR_S,
+            )
+        except KeycloakAuthError as error:
+            self._deny(error)
+        except BridgeError:
+            self._terms, self._read_again_at_s = None, now_s + _GOOD_FOR_S
+
+    def _deny(self, error: KeycloakAuthError) -> None:
+        self._terms, self._read_again_at_s = None, self._clock.monotonic() + _DENIED_FOR_S
+        log_event(
+            logger,
+            "burst-denied",
+            level=logging.WARNING,
+            message=f"users are written one by one: {error.message}",
+            reason=error.code,
+        )
+
+
+def _created(result: Mapping[str, Any]) -> str | None:
+    """Return the id of a user that was created, None for one that was there."""
+    action, user_id = result.get("action"), result.get("id")
+    if action == _SKIPPED:
+        return None
+    if action != _ADDED or not user_id:
+        raise not_keycloak(_CALL, 200)
+    return str(user_id)

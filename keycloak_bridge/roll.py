@@ -1,0 +1,190 @@
+"""Know who is not in the realm, so that a new user costs no search: the realm is listed once, and watched from then on.
+
+Keycloak finds a user by an attribute slowly where there are many, and keeps no attribute unique. While a backlog stands,
+all external ids of the realm are read into a roster. What a partition brings may be judged by it when the listing began
+after the partition had come to this member: what other members created of it before is in the list, and what is created
+of it since is this member's own.
+"""
+
+import contextlib
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from keycloak_bridge.core.backlog import Backlog
+from keycloak_bridge.core.desired import DesiredUser, UserRepresentation
+from keycloak_bridge.core.errors import BridgeError
+from keycloak_bridge.core.model import TopicPartition
+from keycloak_bridge.core.ports import Clock
+from keycloak_bridge.core.roster import Roster
+from keycloak_bridge.logs import log_event
+
+logger = logging.getLogger(__name__)
+
+_AGAIN_S = 60.0
+"""Pause after a listing that failed."""
+
+_ROOM = 2
+"""The realm may grow by this factor before the roster answers worse."""
+
+Listing = Callable[[], Iterable[UserRepresentation]]
+
+
+class Roll:
+    """Says of whom it is sure that nobody in the realm carries its external id. Safe to share between threads."""
+
+    def __init__(
+        self,
+        listing: Listing,
+        count: Callable[[], int],
+        external_id: str,
+        backlog: Backlog,
+        clock: Clock,
+    ) -> None:
+        """`external_id` is the name of the attribute; `listing` yields every user of the realm."""
+        self._listing = listing
+        self._count = count
+        self._attribute = external_id
+        self._backlog = backlog
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._roster: Roster | None = None
+        self._begun_s = 0.0
+        self._next: Roster | None = None
+        self._listing_now = False
+        self._again_at_s = 0.0
+        self._being_created: Counter[str] = Counter()
+
+    def excludes(self, partition: TopicPartition, desired: DesiredUser) -> bool:
+        """Say whether nobody can carry the external id of `desired`, whose event came by `partition`.
+
+        Begins to list the realm where that would help and a backlog stands.
+        """
+        external_id = desired.external_id.value
+        if not _is_searchable(external_id):
+            return False  # only a search tells that Keycloak could never find it again
+        since_s = self._backlog.since_s(partition)
+        if since_s is None:
+            return False
+        with self._lock:
+            roster, begun_s = self._roster, self._begun_s
+        if roster is None or begun_s <= since_s:
+            self._begin()
+            return False
+        return not roster.may_hold(_id_key(external_id))
+
+    def holds_name(self, name: str) -> bool:
+        """Say whether `name` may be the username of a user with another e-mail address."""
+        with self._lock:
+            roster = self._roster
+        return roster is None or roster.may_hold(_name_key(name))
+
+    @contextlib.contextmanager
+    def creating(self, desired: DesiredUser) -> Iterator[None]:
+        """Have the user known from now on; inside the block it may be on its way into the realm."""
+        keys = self.begin(desired)
+        try:
+            yield
+        finally:
+            self.end(keys)
+
+    def begin(self, desired: DesiredUser) -> Sequence[str]:
+        """Have the user known from now on, and return what `end` takes once nothing is on its way any more."""
+        keys = [_id_key(desired.external_id.value), *_name_keys(desired.representation)]
+        with self._lock:
+            self._being_created.update(keys)
+            rosters = [one for one in (self._roster, self._next) if one is not None]
+        for roster in rosters:
+            for key in keys:
+                roster.add(key)
+        return keys
+
+    def end(self, keys: Sequence[str]) -> None:
+        """Note that a listing that begins from now on shows what `begin` announced."""
+        with self._lock:
+            self._being_created.subtract(keys)
+            for key in keys:
+                if self._being_created[key] <= 0:
+                    del self._being_created[key]
+
+    def _begin(self) -> None:
+        if not self._backlog.stands:
+            return
+        with self._lock:
+            if self._listing_now or self._clock.monotonic() < self._again_at_s:
+                return
+            self._listing_now = True
+        threading.Thread(target=self._read, name="roll", daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            self._list()
+        except BridgeError as error:
+            self._give_up(error)
+        except Exception as error:  # noqa: BLE001 # the flow goes on without the roll
+            self._give_up(error)
+
+    def _list(self) -> None:
+        roster = Roster(_ROOM * self._count())
+        with self._lock:
+            begun_s = self._clock.monotonic()
+            # a page may pass by before a user is there who is just being created
+            for key in self._being_created:
+                roster.add(key)
+            self._next = roster
+        count = 0
+        for user in self._listing():
+            count += 1
+            for key in self._keys(user):
+                roster.add(key)
+        with self._lock:
+            self._roster, self._begun_s = roster, begun_s
+            self._next, self._listing_now = None, False
+        log_event(
+            logger,
+            "realm-listed",
+            level=logging.DEBUG,
+            count=count,
+            duration_ms=round((self._clock.monotonic() - begun_s) * 1000, 1),
+        )
+
+    def _give_up(self, error: Exception) -> None:
+        with self._lock:
+            self._next, self._listing_now = None, False
+            self._again_at_s = self._clock.monotonic() + _AGAIN_S
+        log_event(
+            logger,
+            "realm-not-listed",
+            level=logging.WARNING,
+            message="every event is looked up by itself until the realm can be listed",
+            error=error,
+        )
+
+    def _keys(self, user: UserRepresentation) -> Iterator[str]:
+        for value in user.get("attributes", {}).get(self._attribute, ()):
+            yield _id_key(value)
+        yield from _name_keys(user)
+
+
+def _id_key(external_id: str) -> str:
+    return f"id {external_id}"
+
+
+def _name_key(name: str) -> str:
+    return f"name {name}".lower()
+
+
+def _name_keys(user: UserRepresentation) -> Iterator[str]:
+    """Yield the username where somebody else's e-mail address could be the same."""
+    username = user.get("username", "")
+    if "@" in username and username != user.get("email"):
+        yield _name_key(username)
+
+
+def _is_searchable(external_id: str) -> bool:
+    try:
+        external_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return bool(external_id) and "\\" not in external_id

@@ -1,0 +1,129 @@
+"""What every UserImporter promises; the one in memory and the real Keycloak answer the same tests."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple, cast
+from uuid import uuid4
+
+import pytest
+
+from keycloak_bridge.connections import SystemClock
+from keycloak_bridge.core.desired import MatchCriterion, UserRepresentation
+from keycloak_bridge.core.errors import KeycloakUnavailableError
+from keycloak_bridge.core.import_rules import Way
+from keycloak_bridge.core.ports import UserDirectory
+from keycloak_bridge.core.user_importer import UserImporter
+from keycloak_bridge.keycloak_admin import KeycloakAdmin
+from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak_importer import KeycloakUserImporter
+from keycloak_bridge.keycloak_token import TokenSource
+from keycloak_bridge.keycloak_users import KeycloakUserDirectory
+from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.in_memory_importer import InMemoryImporter
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+from keycloak_bridge.testing.realm_tools import AdminRealmTools
+
+
+class Service(NamedTuple):
+    """An importer, and a look at the users behind it."""
+
+    importer: UserImporter
+    directory: UserDirectory
+
+
+@pytest.fixture(scope="module")
+def real_service(sandbox: Sandbox) -> Iterator[Service]:
+    """The real Keycloak, seen by an account that may import."""
+    with sandbox.fresh_realm() as realm:
+        AdminRealmTools(
+            sandbox.keycloak_url, realm.name, sandbox.admin_username, sandbox.admin_password
+        ).grant(realm.client_id, "manage-realm")
+        clock = SystemClock()
+        http = KeycloakHttp(KeycloakConnection(url=sandbox.keycloak_url, realm=realm.name))
+        tokens = TokenSource(http, realm.client_id, lambda: realm.client_secret, clock)
+        admin = KeycloakAdmin(http, tokens)
+        yield Service(KeycloakUserImporter(admin, clock), KeycloakUserDirectory(admin, clock))
+        admin.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.integration)])
+def service(request: pytest.FixtureRequest) -> Service:
+    """The fake, or the real one."""
+    if request.param == "memory":
+        keycloak = InMemoryKeycloak(groups=["/staff"])
+        return Service(InMemoryImporter(keycloak), keycloak)
+    real: Service = request.getfixturevalue("real_service")
+    return real
+
+
+def a_user(**fields: object) -> UserRepresentation:
+    """Return a user whose names nobody else has."""
+    name = f"user-{uuid4().hex[:12]}"
+    user = {
+        "username": name,
+        "email": f"{name}@acme.example",
+        "firstName": "Ada",
+        "lastName": "Lovelace",
+        "enabled": True,
+        "attributes": {"userId": [name]},
+        **fields,
+    }
+    return cast("UserRepresentation", user)
+
+
+def judged(service: Service, *users: UserRepresentation) -> list[UserRepresentation]:
+    """Return the bodies to import."""
+    assert service.importer.available()
+    judgements = [service.importer.judge(user) for user in users]
+    assert {judgement.way for judgement in judgements} == {Way.IMPORT}
+    return [judgement.user for judgement in judgements]
+
+
+def is_there(service: Service, user: UserRepresentation) -> bool:
+    """Say whether Keycloak has a user of that name."""
+    external_id = MatchCriterion("attributes.userId", user["attributes"]["userId"][0])
+    carriers = service.directory.having(external_id)
+    return [one["username"] for one in carriers] == [user["username"]]
+
+
+def test_all_are_created_and_told_in_order(service: Service) -> None:
+    """Each with the id of its own."""
+    users = [a_user() for _ in range(5)]
+    ids = service.importer.import_users(judged(service, *users))
+
+    names = [(service.directory.get(str(user_id)) or {}).get("username") for user_id in ids]
+    assert names == [user["username"] for user in users]
+
+
+def test_who_is_there_is_left_alone(service: Service) -> None:
+    """Nothing of the user changes, and the others are created."""
+    there, new = a_user(), a_user()
+    user_id = service.directory.create(there)
+    before = service.directory.get(user_id)
+    other: UserRepresentation = {**there, "lastName": "Byron"}
+    ids = service.importer.import_users(judged(service, other, new))
+
+    assert (ids[0], ids[1] is None) == (None, False)
+    assert service.directory.get(user_id) == before
+
+
+def test_one_bad_user_fails_them_all(service: Service) -> None:
+    """A group that the realm lacks; nobody of the batch is stored, and all can be imported without it."""
+    users = [a_user(), a_user(groups=["/nowhere"]), a_user()]
+    with pytest.raises(KeycloakUnavailableError) as raised:
+        service.importer.import_users(judged(service, *users))
+
+    assert raised.value.status == 500
+    assert [is_there(service, user) for user in users] == [False, False, False]
+    assert None not in service.importer.import_users(judged(service, users[0], users[2]))
+
+
+def test_an_address_that_is_taken_creates_nobody(service: Service) -> None:
+    """Keycloak skips the user, or fails the batch because it cannot find whom it would skip."""
+    there = a_user()
+    service.directory.create(there)
+    user = a_user(email=there["email"])
+    with contextlib.suppress(KeycloakUnavailableError):
+        assert list(service.importer.import_users(judged(service, user))) == [None]
+
+    assert not is_there(service, user)
