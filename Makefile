@@ -6,11 +6,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CHAOS_USERS ?= 2000
 CHAOS_KILLS ?= 20
+CHAOS_WAY ?= both
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test unit integration chaos e2e check lint types contracts format coverage \
-	screenshots export-realm docs clean
+	screenshots export-realm docs bench bench-check clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -39,9 +40,9 @@ unit: $(STAMP)  ## the fast tests, without any service
 integration: $(STAMP)  ## against real Kafka and Keycloak
 	@$(BIN)/python -m pytest -m integration
 
-chaos: $(STAMP)  ## break everything with 2,000 users (CHAOS_USERS=, CHAOS_KILLS=); renews docs/reliability.md
+chaos: $(STAMP)  ## break everything with 2,000 users (CHAOS_USERS=, CHAOS_KILLS=, CHAOS_WAY=); renews docs/reliability.md
 	@rm -f .chaos.jsonl
-	@CHAOS_USERS=$(CHAOS_USERS) CHAOS_KILLS=$(CHAOS_KILLS) CHAOS_REPORT=$(CURDIR)/.chaos.jsonl \
+	@CHAOS_USERS=$(CHAOS_USERS) CHAOS_KILLS=$(CHAOS_KILLS) CHAOS_WAY=$(CHAOS_WAY) CHAOS_REPORT=$(CURDIR)/.chaos.jsonl \
 		$(BIN)/python -m pytest -m chaos
 	@$(BIN)/python -m tests.chaos.report .chaos.jsonl
 	@rm -f .chaos.jsonl
@@ -71,6 +72,12 @@ coverage: $(STAMP)  ## branch coverage of the unit tests
 	@$(BIN)/coverage run -m pytest tests/unit
 	@$(BIN)/coverage combine
 	@$(BIN)/coverage report
+
+bench: $(STAMP)  ## measure against a bare client on a warmed Keycloak (bench/README.md); renews docs/benchmark
+	@$(BIN)/python -m bench
+
+bench-check: $(STAMP)  ## a short run; fails when a ratio is far below the recorded one
+	@$(BIN)/python -m bench --check
 
 docs: $(STAMP)  ## regenerate what the documentation derives from the code
 	@$(BIN)/python -m tests.docs.generate

@@ -7,7 +7,7 @@ alone; what becomes of that one is decided the single way.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -15,6 +15,7 @@ from keycloak_bridge.core.batch_size import BatchSize
 from keycloak_bridge.core.desired import UserRepresentation
 from keycloak_bridge.core.errors import (
     BridgeError,
+    InternalError,
     KeycloakAuthError,
     KeycloakConflictError,
     KeycloakNotFoundError,
@@ -162,46 +163,52 @@ class BatchWriter:
         return batch
 
     def _write(self, batch: Sequence[Entry], trial: _Trial) -> None:
-        mine = [entry for entry in batch if entry.may_write()]
-        for entry in batch:
-            if entry not in mine:
-                entry.done(_not_ours())
-        if not mine:
-            return
         if trial.failures > _MOST_FAILURES:
-            _tell_all(mine, Alone.ALONE)
+            _tell_all(batch, Alone.ALONE)
             return
         try:
-            ids = self._import(mine)
+            ids = self._import(batch)
         except BridgeError as error:
-            self._failed(mine, error, trial)
+            self._failed(batch, error, trial)
             return
-        for entry, user_id in zip(mine, ids, strict=True):
-            entry.done(user_id or Alone.ALONE)
+        except Exception as error:  # noqa: BLE001 # nobody else would ever hear of these users
+            log_event(logger, "internal-error", level=logging.ERROR, error=error)
+            name = type(error).__name__
+            _tell_all(batch, InternalError(f"the bridge failed on this batch ({name})"))
+            return
+        for entry in batch:
+            entry.done((ids[entry] or Alone.ALONE) if entry in ids else _not_ours())
 
-    def _import(self, batch: Sequence[Entry]) -> Sequence[str | None]:
-        """Write the batch when it is its turn; a failure that may be one user's fault tells nothing of Keycloak's load."""
+    def _import(self, batch: Sequence[Entry]) -> Mapping[Entry, str | None]:
+        """Write what may be written of the batch when it is its turn, and return that.
+
+        A failure that may be one user's fault tells nothing of Keycloak's load.
+        """
         with self._gate.slot(len(batch)) as turn:
+            mine = [entry for entry in batch if entry.may_write()]  # a turn may be long in coming
+            if not mine:
+                turn.excuse()
+                return {}
             began_s = self._clock.monotonic()
             try:
-                ids = self._importer.import_users([entry.user for entry in batch])
+                ids = self._importer.import_users([entry.user for entry in mine])
             except BridgeError as error:
-                self._metrics.batch(len(batch), failed=True)
+                self._metrics.batch(len(mine), failed=True)
                 if _may_be_one_users_fault(error):
                     turn.excuse()
                 else:
-                    self._note(began_s, len(batch), failed=True)
+                    self._note(began_s, len(mine), failed=True)
                 raise
-            self._note(began_s, len(batch), failed=False)
-        self._metrics.batch(len(batch), failed=False)
+            self._note(began_s, len(mine), failed=False)
+        self._metrics.batch(len(mine), failed=False)
         log_event(
             logger,
             "batch-written",
             level=logging.DEBUG,
-            count=len(batch),
+            count=len(mine),
             duration_ms=round((self._clock.monotonic() - began_s) * 1000, 1),
         )
-        return ids
+        return dict(zip(mine, ids, strict=True))
 
     def _note(self, began_s: float, size: int, *, failed: bool) -> None:
         took_s = self._clock.monotonic() - began_s

@@ -52,17 +52,21 @@ class Bringing:
             )
             if pending is not None:
                 return Handled((pending,), Proof.KEYCLOAK)
-        with self._roll.creating(desired):
-            return conclude(lambda: self._provision(taken, absent=absent))
+        with self._roll.creating(desired) as first:
+            return conclude(lambda: self._provision(taken, absent=absent and first))
 
     def _provision(self, taken: Taken, *, absent: bool) -> Provisioned:
-        return self._provisions.provision(
+        provisioned = self._provisions.provision(
             taken.event,
             taken.desired,
             pinned=_is_pinned(taken),
             mapping=taken.known.mapping,
             absent=absent,
         )
+        written = provisioned.result.action in ("created", "updated")
+        if self._burst is not None and written and isinstance(taken.desired, DesiredUser):
+            self._burst.proved(taken.desired)
+        return provisioned
 
 
 def _is_pinned(taken: Taken) -> bool:

@@ -80,6 +80,7 @@ class Burst:
         self._fence = fence
         self._lock = threading.Lock()
         self._alone: OrderedDict[tuple[TopicPartition, int], None] = OrderedDict()
+        self._proven: set[str] = set()
 
     def offer(
         self,
@@ -93,7 +94,9 @@ class Burst:
 
         `desired` is a user whose external id nobody carries. Raises BridgeError for one that can never be created.
         """
-        if not self._backlog.stands or self._goes_alone(record) or not self._importer.available():
+        if not self._backlog.stands or self._goes_alone(record) or not self._is_proven(desired):
+            return None
+        if not self._importer.available():
             return None
         draft = self._provisioner.draft(event, desired, mapping=mapping)
         if draft is None:
@@ -103,22 +106,34 @@ class Burst:
             raise judgement.error
         if judgement.way is not Way.IMPORT or self._may_be_anothers_name(draft):
             return None
+        announced = self._roll.claim(desired)
+        if announced is None:
+            return None
         pending = Pending()
         flight = _Flight(record, draft, conclude, self._fence.question(), pending)
-        keys = self._roll.begin(desired)
 
         def done(verdict: Verdict) -> None:
-            try:
-                self._land(flight, verdict)
-            finally:
-                self._roll.end(keys)
+            self._roll.end(announced)  # what is left is done under the lock of the user
+            self._land(flight, verdict)
 
         self._writer.submit(Entry(judgement.user, flight.may_write, done))
         return pending
 
+    def proved(self, desired: DesiredUser) -> None:
+        """Take down that Keycloak itself took a user with these attributes.
+
+        A server can keep attributes from administrators without telling anybody; an import would store them all the same.
+        """
+        with self._lock:
+            self._proven |= desired.representation.get("attributes", {}).keys()
+
     def close(self) -> None:
         """Begin no batch any more."""
         self._writer.close()
+
+    def _is_proven(self, desired: DesiredUser) -> bool:
+        with self._lock:
+            return self._proven >= desired.representation.get("attributes", {}).keys()
 
     def _may_be_anothers_name(self, draft: Draft) -> bool:
         """Say whether the e-mail address may be somebody's username, which no import looks for."""

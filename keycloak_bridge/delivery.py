@@ -7,7 +7,6 @@ says what became of them, and kafka-python's own thread asks for partitions back
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from keycloak_bridge.arrivals import Arrivals
 from keycloak_bridge.core.brake import Brake
@@ -15,6 +14,7 @@ from keycloak_bridge.core.breaker import BreakerState
 from keycloak_bridge.core.errors import BridgeError
 from keycloak_bridge.core.handled import Handled
 from keycloak_bridge.core.holdings import Holdings
+from keycloak_bridge.core.in_hand import DeliveryPolicy, InHand
 from keycloak_bridge.core.lanes import Lanes, Task
 from keycloak_bridge.core.lease import Lease
 from keycloak_bridge.core.lost_users import LostUsers
@@ -22,38 +22,11 @@ from keycloak_bridge.core.model import Commit, Record, TopicPartition
 from keycloak_bridge.core.offsets import OffsetTracker
 from keycloak_bridge.core.ports import Clock
 from keycloak_bridge.core.proof import Proof
-from keycloak_bridge.core.retry import RetryPolicy
 from keycloak_bridge.core.room import Room
 from keycloak_bridge.core.standstill import Standstill
 from keycloak_bridge.core.trouble import Trouble
 
-
-@dataclass(frozen=True, slots=True)
-class DeliveryPolicy:
-    """How much may be in hand, how often a record may fail, how long giving up a partition may take."""
-
-    retry: RetryPolicy
-    max_records: int = 1000
-    max_bytes: int = 32 * 1024 * 1024
-    max_attempts: int = 8
-    release_s: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class InHand:
-    """A look at the delivery, for the poll thread and for metrics.
-
-    `finished` counts since the last commit; `oldest_s` is how long the most patient record has held up its partition.
-    """
-
-    records: int
-    size_bytes: int
-    running: int
-    finished: int
-    oldest_s: float
-    full: bool
-    breaker: BreakerState
-    problem: BridgeError | None
+__all__ = ["Delivery", "DeliveryPolicy", "InHand"]
 
 
 class Delivery:
@@ -74,7 +47,9 @@ class Delivery:
         self._clock = clock
         self._brake = brake
         self._jitter = jitter
-        self._changed = threading.Condition()
+        self._changed = threading.RLock()
+        self._work = threading.Condition(self._changed)  # there may be more to begin
+        self._rest = threading.Condition(self._changed)  # less is running
         self._lanes = Lanes()
         self._holdings = Holdings(lost)
         self._trouble = Trouble(policy.retry, policy.max_attempts)
@@ -112,7 +87,9 @@ class Delivery:
                 tracker = self._holdings.tracker(partition)
                 if tracker is not None and tracker.deliver(record.offset):
                     self._lanes.add(record, lane)
-            self._changed.notify_all()
+            if self._lanes.records:  # a crew at rest would wake at every poll for nothing
+                # one more than needed: it sees what changes without a word, such as a released brake
+                self._work.notify(self._lanes.ready + 1)
 
     def held(self, partition: TopicPartition) -> bool:
         """Say whether nothing more should be fetched of `partition` for now; nothing is before its start."""
@@ -143,7 +120,8 @@ class Delivery:
         with self._changed:
             self._holdings.committed(commits)
             self._lease.renew(asked_at_s)
-            self._changed.notify_all()
+            if self._lanes.records:
+                self._work.notify_all()
 
     def offsets(self) -> Mapping[TopicPartition, int]:
         """Return what was committed last of each partition in hand."""
@@ -176,14 +154,14 @@ class Delivery:
     def wait_idle(self, timeout_s: float) -> None:
         """Wait until nothing is running, for `timeout_s` seconds at most."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._lanes.running(), timeout_s)
+            self._rest.wait_for(lambda: not self._lanes.running(), timeout_s)
 
     def stop(self, *, dismiss: bool = False) -> None:
         """Begin nothing new; what is running may end. With `dismiss`, send the crew home as well."""
         with self._changed:
             self._stopping = True
             self._ended = self._ended or dismiss
-            self._changed.notify_all()
+            self._work.notify_all()
 
     # kafka-python's thread
 
@@ -198,11 +176,11 @@ class Delivery:
             for partition in partitions:
                 self._lanes.drop(partition)
             if not lost:
-                self._changed.wait_for(
+                self._rest.wait_for(
                     lambda: not any(map(self._lanes.running, partitions)), self._policy.release_s
                 )
             commits = self._holdings.release(partitions)
-            self._changed.notify_all()
+            self._work.notify_all()
         return {} if lost else commits
 
     # the crew
@@ -213,8 +191,9 @@ class Delivery:
             while not self._ended:
                 task = self.try_take()
                 if task is not None:
+                    self._relay()
                     return task
-                self._changed.wait(self._pause_s())
+                self._work.wait(self._pause_s())
             return None
 
     def try_take(self) -> Task | None:
@@ -272,28 +251,39 @@ class Delivery:
                 self.fail(error)
             self._running.pop(task, None)
             self._lanes.put_back(task, now_s if until_s is None else until_s)
-            self._changed.notify_all()
+            self._work.notify()
+            self._rest.notify_all()
 
     def fail(self, error: BaseException) -> None:
         """Stop the flow: the poll thread raises `error` at its next look."""
         with self._changed:
             self._fatal = self._fatal or error
             self._stopping = True
-            self._changed.notify_all()
+            self._work.notify_all()
 
     def _done(self, task: Task, proof: Proof) -> None:
         with self._changed:
+            troubled = self._trouble.state is not BreakerState.CLOSED
             self._trouble.worked(proof)
             tracker = self._running.pop(task, None)
             if tracker is not None:
                 tracker.finish(task.record.offset)
+            before = self._lanes.ready
             self._lanes.finish(task)
             self._finished += 1
-            self._changed.notify_all()
+            if troubled:
+                self._work.notify_all()
+            elif self._lanes.ready > before:
+                self._work.notify()
+            self._rest.notify_all()
+
+    def _relay(self) -> None:
+        """Wake another of the crew: whoever leaves for work may have been the only one to know of more, or when to look."""
+        if self._lanes.ready or self._pause_s() is not None:
+            self._work.notify()
 
     def _pause_s(self) -> float | None:
         """Return how long nothing can change by itself; None: only a notification can change it."""
         now_s = self._clock.monotonic()
         moments = (self._lanes.next_at_s(), self._trouble.probe_at_s)
-        later = [at - now_s for at in moments if at is not None and at > now_s]
-        return min(later) if later else None
+        return min((at - now_s for at in moments if at is not None and at > now_s), default=None)

@@ -27,11 +27,12 @@ class Fence:
     @contextlib.contextmanager
     def around(self, may_write: Callable[[], bool]) -> Iterator[None]:
         """Ask `may_write` before each write that this thread makes inside the block."""
+        outer: Callable[[], bool] | None = getattr(self._local, "may_write", None)
         self._local.may_write = may_write
         try:
             yield
         finally:
-            self._local.may_write = None
+            self._local.may_write = outer
 
     def question(self) -> Callable[[], bool]:
         """Return what decides about the writes of this thread now, to be asked from another one later."""

@@ -218,7 +218,7 @@ def record_of(raw: Any) -> Record:
         timestamp_ms=raw.timestamp,
         key=raw.key,
         value=raw.value,
-        headers=tuple((name, value) for name, value in raw.headers),
+        headers=tuple(raw.headers),
     )
 
 

@@ -32,6 +32,12 @@ _REQUEST_TIMEOUT_MS = 5_000
 _CALL_TIMEOUT_MS = 4_000
 """A call that waits for a broker holds up the poll thread; after an outage it must come back soon, and ask anew."""
 
+_FETCH_BYTES = 8 * 1024 * 1024
+"""Of all partitions of a broker together: what is fetched waits in memory, and thousands of records are in here.
+
+A record that is larger comes all the same.
+"""
+
 _POSITION_TIMEOUT_S = 0.2
 _CLOSE_TIMEOUT_MS = 5_000
 
@@ -63,6 +69,7 @@ class KafkaEventSource:
             heartbeat_interval_ms=int(settings.heartbeat_interval * 1000),
             max_poll_interval_ms=int(settings.max_poll_interval * 1000),
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            fetch_max_bytes=_FETCH_BYTES,
             metrics_enabled=False,
         )
         with translated("subscribing"):
@@ -83,6 +90,7 @@ class KafkaEventSource:
         with translated("polling"):
             self._pursue_join()
             self._let_go_of_leftovers()
+            self._let_broker_wait(timeout_s)
             batches = self._consumer.poll(
                 timeout_ms=int(timeout_s * 1000), max_records=self._max_poll_records
             )
@@ -178,6 +186,15 @@ class KafkaEventSource:
         fetcher = self._consumer._fetcher  # noqa: SLF001 # there is no public way
         if not fetcher._next_partition_records:  # noqa: SLF001
             fetcher._next_partition_records = None  # noqa: SLF001
+
+    def _let_broker_wait(self, timeout_s: float) -> None:
+        """Have the broker keep a fetch that finds nothing for as long as this poll waits; a record ends both at once.
+
+        A partition that is resumed is not fetched before that fetch is over: short where the worker is busy, long where
+        nothing is in hand, since each empty fetch costs CPU.
+        """
+        options = self._consumer._fetcher.config  # noqa: SLF001 # there is no public way once it runs
+        options["fetch_max_wait_ms"] = int(timeout_s * 1000)
 
     def _hold(self, partitions: Collection[KafkaTopicPartition]) -> None:
         """Pause those of `partitions` that are held and resume the others.

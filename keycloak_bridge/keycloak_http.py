@@ -1,15 +1,17 @@
 """One HTTP exchange with Keycloak: pooled, with timeouts, and every failure to be answered translated."""
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
+from json import JSONEncoder
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import requests
 from requests import exceptions as requests_errors
-from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.adapters import BaseAdapter
 from urllib3 import exceptions as urllib3_errors
 
 from keycloak_bridge import __version__
@@ -20,6 +22,7 @@ from keycloak_bridge.core.errors import (
     KeycloakUnavailableError,
 )
 from keycloak_bridge.keycloak_rejections import Call, where
+from keycloak_bridge.keycloak_wire import FixedHeaders, WireAdapter
 
 KINDS: dict[type[Exception], str] = {
     requests_errors.RequestException: "lost",
@@ -65,6 +68,11 @@ _TRANSPORT = {
     ),
 }
 
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9._~/-]*(?:%[0-9A-F]{2}[A-Za-z0-9._~/-]*)*")
+"""What `requests` would send as it is."""
+
+_JSON = JSONEncoder(separators=(",", ":"), allow_nan=False)
+
 
 @dataclass(frozen=True, slots=True)
 class KeycloakConnection:
@@ -92,6 +100,8 @@ class KeycloakHttp:
         self.realm_url = f"{base}/realms/{realm}"
         self.admin_url = f"{base}/admin/realms/{realm}"
         self._session = _open_session(connection, adapter)
+        self._own_headers: dict[bool, tuple[str | None, FixedHeaders]] = {}
+        self._prepared_admin_url: str | None = None
 
     def send(
         self,
@@ -113,18 +123,73 @@ class KeycloakHttp:
         if host is not None:
             headers["Host"] = host
         try:
-            return self._session.request(
-                call.method,
-                url,
-                params=params,
-                data=form,
-                json=json,
-                headers=headers,
-                timeout=self._timeout,
-                allow_redirects=False,
+            request = None
+            if form is None and host is None and url.startswith(self.admin_url):
+                request = self._admin_request(call, url, token, params, json)
+            if request is None:
+                request = self._prepare(call, url, headers, params, form, json)
+            response = self._session.get_adapter(request.url or "").send(
+                request, timeout=self._timeout, verify=self._session.verify or True
             )
+            response.content  # noqa: B018 # has it read by an adapter that has not done so
         except requests.RequestException as error:
             raise translate(call, error) from error
+        return response
+
+    def _prepare(
+        self,
+        call: Call,
+        url: str,
+        headers: Mapping[str, str],
+        params: Mapping[str, str | int] | None = None,
+        form: Mapping[str, str] | None = None,
+        json: object = None,
+    ) -> requests.PreparedRequest:
+        """Have `requests` look at all of it."""
+        request = requests.Request(
+            call.method, url, headers=dict(headers), params=params, data=form, json=json
+        )
+        return self._session.prepare_request(request)
+
+    def _admin_request(
+        self,
+        call: Call,
+        url: str,
+        token: str | None,
+        params: Mapping[str, str | int] | None,
+        json: object,
+    ) -> requests.PreparedRequest | None:
+        """Return what `_prepare` would, without what is the same each time; None for a path out of the ordinary.
+
+        To have all of it looked at costs more than the exchange itself.
+        """
+        path = url[len(self.admin_url) :]
+        if _PLAIN_PATH.fullmatch(path) is None:
+            return None
+        if self._prepared_admin_url is None:
+            self._prepared_admin_url = self._prepare(call, self.admin_url, {}).url
+        request = requests.PreparedRequest()
+        request.method = call.method
+        request.url = f"{self._prepared_admin_url}{path}"
+        if params:
+            request.url += "?" + urlencode(params)
+        request.headers = self._headers_for(token, json is not None)
+        if json is not None:
+            request.body = _json(json)
+        return request
+
+    def _headers_for(self, token: str | None, with_json: bool) -> FixedHeaders:
+        """Return the headers of calls with this token, made once for many; the transport adds the length of the body."""
+        known = self._own_headers.get(with_json)
+        if known is not None and known[0] == token:
+            return known[1]
+        headers = FixedHeaders({name: str(value) for name, value in self._session.headers.items()})
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        if with_json:
+            headers["Content-Type"] = "application/json"
+        self._own_headers[with_json] = (token, headers)
+        return headers
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -141,12 +206,17 @@ def _open_session(connection: KeycloakConnection, adapter: BaseAdapter | None) -
     if connection.ca_file is not None:
         _refuse_unusable(connection.ca_file)
         session.verify = str(connection.ca_file)
-    adapter = adapter or HTTPAdapter(
-        pool_connections=1, pool_maxsize=connection.pool_size, max_retries=0, pool_block=True
-    )
+    adapter = adapter or WireAdapter(connection.pool_size)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
+
+
+def _json(value: object) -> bytes:
+    try:
+        return _JSON.encode(value).encode()
+    except ValueError as error:
+        raise requests_errors.InvalidJSONError(error) from error
 
 
 def _refuse_unusable(ca_file: Path) -> None:

@@ -29,6 +29,7 @@ _SILENT = ("kafka", "urllib3")
 _LONGEST = 4000
 _FIELDS_ATTRIBUTE = "bridge_fields"
 _PLACE = "keycloak_bridge"
+_PLAIN = (str, int, float)
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
     10: "\\n",
     13: "\\r",
@@ -82,16 +83,13 @@ def log_event(
     """
     if not logger.isEnabledFor(level):
         return
-    known: dict[str, Any] = {"action": action}
-    for name, value in fields.items():
-        if value is not None and name in FIELDS:
-            known[name] = value
+    known = {name: value for name, value in fields.items() if value is not None and name in FIELDS}
     # As Logger.log would do, but for its walk up the stack to a place that no line of ours names.
     exc_info = None if error is None else (type(error), error, error.__traceback__)
     record = logger.makeRecord(
         logger.name, level, _PLACE, 0, "%s", (message or action,), exc_info, action, None
     )
-    setattr(record, _FIELDS_ATTRIBUTE, known)
+    setattr(record, _FIELDS_ATTRIBUTE, {"action": action, **known})
     logger.handle(record)
 
 
@@ -209,16 +207,19 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _safe(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields with every text redacted; all texts are looked through at once, since hardly any holds a thing."""
-    texts = {
-        name: value if type(value) is str else str(value)
+    """Return the fields with every text redacted; all are looked through at once, since hardly any holds a thing."""
+    told = {
+        name: value if value is None or isinstance(value, _PLAIN) else str(value)
         for name, value in fields.items()
-        if not (value is None or isinstance(value, bool | int | float))
     }
+    whole = "\n".join(map(str, told.values()))
+    if len(whole) <= _LONGEST and not redaction.shared.may_mask(whole):
+        return told
     redact = redaction.shared.redact
-    if redaction.shared.may_mask("\n".join(texts.values())):
-        texts = {name: redact(text) for name, text in texts.items()}
-    return {name: texts[name][:_LONGEST] if name in texts else fields[name] for name in fields}
+    return {
+        name: redact(value)[:_LONGEST] if isinstance(value, str) else value
+        for name, value in told.items()
+    }
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode

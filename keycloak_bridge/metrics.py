@@ -25,6 +25,9 @@ PREFIX = "keycloak_bridge"
 OTHER = "other"
 """Stands in a label for what does not look like a code."""
 
+_MOST_SERIES = 1000
+"""No more are remembered by what was asked for; a reason that is no code is looked up each time then."""
+
 _CODE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _OPENNESS = {"closed": 0.0, "half-open": 0.5}
@@ -49,6 +52,7 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = _Registry()
         self._declared: list[Declared] = []
+        self._handled: dict[tuple[str, str, str | None], tuple[Counter, Histogram]] = {}
         self._declare_flow()
         self._declare_hand()
         self._ready = self._gauge(
@@ -124,8 +128,16 @@ class Metrics:
 
     def handled(self, stage: str, outcome: str, reason: str | None, seconds: float) -> None:
         """Count a record that was done with, and the time that it took."""
-        self._records.labels(stage, _code(outcome), _code(reason) if reason else "").inc()
-        self._seconds.labels(stage).observe(seconds)
+        key = (stage, outcome, reason)
+        series = self._handled.get(key)
+        if series is None:
+            labels = (stage, _code(outcome), _code(reason) if reason else "")
+            series = (self._records.labels(*labels), self._seconds.labels(stage))
+            if len(self._handled) < _MOST_SERIES:
+                self._handled[key] = series
+        records, durations = series
+        records.inc()
+        durations.observe(seconds)
 
     def dead_letter(self, stage: str, code: str) -> None:
         """Count a dead letter."""

@@ -39,6 +39,27 @@ _PATTERNS = (
 )
 
 
+_TRACES = (
+    "@",
+    "%40",
+    "\\u0040",
+    "\\x40",
+    "eyj",
+    "bearer",
+    "basic",
+    "passw",
+    "passphrase",
+    "secret",
+    "credential",
+    "token",
+    "authorization",
+    "apikey",
+    "api-key",
+    "api_key",
+)
+"""One of these stands, in lower case, in every ASCII text that a pattern masks anything of."""
+
+
 class Redactor:
     """Masks texts; secrets may be added from any thread."""
 
@@ -58,11 +79,20 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """Return `text` with everything masked that must not be read."""
+        if not self.may_mask(text):
+            return text
         for form in self._forms:
             text = text.replace(form, MASK)
         for pattern, replacement in _PATTERNS:
             text = pattern.sub(replacement, text)
         return text
+
+    def may_mask(self, text: str) -> bool:
+        """Say whether there can be anything in `text` that `redact` masks; quicker than to look for it."""
+        if not text.isascii():
+            return True  # letters beyond ASCII may count as one of the words: the long s is an s
+        lower = text.lower()
+        return any(trace in lower for trace in _TRACES) or any(form in text for form in self._forms)
 
 
 shared = Redactor()

@@ -3,7 +3,7 @@
 Keycloak finds a user by an attribute slowly where there are many, and keeps no attribute unique. While a backlog stands,
 all external ids of the realm are read into a roster. What a partition brings may be judged by it when the listing began
 after the partition had come to this member: what other members created of it before is in the list, and what is created
-of it since is this member's own.
+of it since is this member's own. The list goes with the backlog, so that it never says much of later days.
 """
 
 import contextlib
@@ -11,10 +11,11 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from keycloak_bridge.core.backlog import Backlog
 from keycloak_bridge.core.desired import DesiredUser, UserRepresentation
-from keycloak_bridge.core.errors import BridgeError
+from keycloak_bridge.core.errors import BridgeError, HoldError
 from keycloak_bridge.core.model import TopicPartition
 from keycloak_bridge.core.ports import Clock
 from keycloak_bridge.core.roster import Roster
@@ -25,10 +26,25 @@ logger = logging.getLogger(__name__)
 _AGAIN_S = 60.0
 """Pause after a listing that failed."""
 
+_FRESH_S = 60.0
+"""How long a roster is relied on that no backlog asks; others may create users, too."""
+
+_UNDER_WAY_S = 0.05
+"""Pause of an event whose user is in a batch on behalf of another event."""
+
 _ROOM = 2
 """The realm may grow by this factor before the roster answers worse."""
 
 Listing = Callable[[], Iterable[UserRepresentation]]
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A user who may be on its way: by which names it is known, and whether this was the first that was heard of it."""
+
+    keys: Sequence[str]
+    first: bool
+    in_batch: bool
 
 
 class Roll:
@@ -54,20 +70,26 @@ class Roll:
         self._next: Roster | None = None
         self._listing_now = False
         self._again_at_s = 0.0
+        self._asked_s = 0.0
+        self._in_batches: set[str] = set()
         self._being_created: Counter[str] = Counter()
 
     def excludes(self, partition: TopicPartition, desired: DesiredUser) -> bool:
         """Say whether nobody can carry the external id of `desired`, whose event came by `partition`.
 
-        Begins to list the realm where that would help and a backlog stands.
+        Says no where no backlog stands, and begins to list the realm where that would help.
         """
         external_id = desired.external_id.value
-        if not _is_searchable(external_id):
+        if not self._backlog.stands or not _is_searchable(external_id):
             return False  # only a search tells that Keycloak could never find it again
         since_s = self._backlog.since_s(partition)
         if since_s is None:
             return False
+        now_s = self._clock.monotonic()
         with self._lock:
+            if now_s - self._asked_s > _FRESH_S:
+                self._roster = None
+            self._asked_s = now_s
             roster, begun_s = self._roster, self._begun_s
         if roster is None or begun_s <= since_s:
             self._begin()
@@ -81,32 +103,63 @@ class Roll:
         return roster is None or roster.may_hold(_name_key(name))
 
     @contextlib.contextmanager
-    def creating(self, desired: DesiredUser) -> Iterator[None]:
-        """Have the user known from now on; inside the block it may be on its way into the realm."""
-        keys = self.begin(desired)
+    def creating(self, desired: DesiredUser) -> Iterator[bool]:
+        """Have the user known from now on; inside the block it may be on its way into the realm.
+
+        Yields whether no other event of this member may have created it since `excludes` was asked. Raises HoldError
+        while the user is in a batch.
+        """
+        announced = self.begin(desired)
         try:
-            yield
+            yield announced.first
         finally:
-            self.end(keys)
+            self.end(announced)
 
-    def begin(self, desired: DesiredUser) -> Sequence[str]:
-        """Have the user known from now on, and return what `end` takes once nothing is on its way any more."""
-        keys = [_id_key(desired.external_id.value), *_name_keys(desired.representation)]
-        with self._lock:
-            self._being_created.update(keys)
-            rosters = [one for one in (self._roster, self._next) if one is not None]
-        for roster in rosters:
-            for key in keys:
-                roster.add(key)
-        return keys
+    def claim(self, desired: DesiredUser) -> "Announced | None":
+        """Do as `begin` for a user that is to be in a batch; None where another event of it may be under way.
 
-    def end(self, keys: Sequence[str]) -> None:
-        """Note that a listing that begins from now on shows what `begin` announced."""
+        Other events of the user wait until `end`: unlike the single way, a batch holds no lock of the user.
+        """
+        return self._announce(desired, in_batch=True)
+
+    def begin(self, desired: DesiredUser) -> "Announced":
+        """Have the user known from now on, and return what `end` takes once nothing is on its way any more.
+
+        Raises HoldError while the user is in a batch.
+        """
+        announced = self._announce(desired, in_batch=False)
+        if announced is None:
+            raise HoldError(
+                "another event of the user is in a batch", wait_s=_UNDER_WAY_S, code="under-way"
+            )
+        return announced
+
+    def end(self, announced: "Announced") -> None:
+        """Note that a listing that begins from now on shows what was announced."""
         with self._lock:
-            self._being_created.subtract(keys)
-            for key in keys:
+            self._being_created.subtract(announced.keys)
+            for key in announced.keys:
                 if self._being_created[key] <= 0:
                     del self._being_created[key]
+            if announced.in_batch:
+                self._in_batches.discard(announced.keys[0])
+
+    def _announce(self, desired: DesiredUser, *, in_batch: bool) -> "Announced | None":
+        keys = (_id_key(desired.external_id.value), *_name_keys(desired.representation))
+        with self._lock:
+            roster = self._roster
+            known = roster is None or roster.may_hold(keys[0])
+            first = not known and keys[0] not in self._being_created
+            if keys[0] in self._in_batches or (in_batch and not first):
+                return None
+            self._being_created.update(keys)
+            if in_batch:
+                self._in_batches.add(keys[0])
+            for one in (roster, self._next):
+                if one is not None:
+                    for key in keys:
+                        one.add(key)
+        return Announced(keys, first, in_batch)
 
     def _begin(self) -> None:
         if not self._backlog.stands:

@@ -194,7 +194,7 @@ class ProvisionStage:
         )
         if record.key or known.user_id:  # else nobody knows whose event it was
             self._lost.note(record.topic_partition, self.lane(record))
-        answered = isinstance(error, KeycloakError)
+        answered = isinstance(error, KeycloakError) and error.status is not None
         return Handled(acknowledgements, Proof.KEYCLOAK if answered else Proof.NONE)
 
 

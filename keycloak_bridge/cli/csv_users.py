@@ -30,10 +30,10 @@ def csv_records(file: str, schema: Mapping[str, Any]) -> Iterator[Record]:
     try:
         with Path(file).open(encoding="utf-8-sig", newline="") as stream:
             rows = csv.DictReader(stream, strict=True)
-            _check_header(file, rows.fieldnames)
+            check_header(file, rows.fieldnames)
             for row in rows:
                 even = None not in row and None not in row.values()
-                value = json.dumps(_data(row, schema)).encode() if even else None
+                value = json.dumps(row_data(row, schema)).encode() if even else None
                 yield Record(file, 0, rows.line_num, 0, None, value)
     except OSError as error:
         raise ConfigError(
@@ -73,7 +73,8 @@ def read_csv_record(
     return interpretation.interpret(event)
 
 
-def _check_header(file: str, names: Any) -> None:
+def check_header(file: str, names: Any) -> None:
+    """Raise ConfigError unless `names` are a name for every column, each once."""
     if not names or any(not (name or "").strip() for name in names):
         raise ConfigError(
             f"{file}: the first line must name every column",
@@ -90,7 +91,8 @@ def _check_header(file: str, names: Any) -> None:
             )
 
 
-def _data(row: Mapping[str, str], schema: Mapping[str, Any]) -> dict[str, Any]:
+def row_data(row: Mapping[str, str], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data of an event from the cells of a row by the names of their columns; see `csv_records`."""
     data: dict[str, Any] = {}
     for name, text in row.items():
         if text.strip():

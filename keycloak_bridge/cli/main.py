@@ -35,6 +35,9 @@ COMMANDS = {
     "reconcile": LazyCommand(
         "reconcile", "reconcile", "Compare a whole population with the realm; repair it."
     ),
+    "backfill": LazyCommand(
+        "backfill", "backfill", "Bring the users of files into the realm; go on where it ended."
+    ),
     "explain": LazyCommand("explain", "explain", "Say which event set what of a user."),
     "topics": LazyCommand("topics", "topics", "Check or create the Kafka topics."),
     "dead-letters": LazyCommand(

@@ -37,6 +37,7 @@ _VERSIONS = {RESULT: "1.1"}
 _OLDEST_VERSION = "1.0"
 _PURPOSE_VERSION = "1.1"
 _MAX_ERRORS_BYTES = 4096
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _LONGEST_COUNT = 10  # digits; anybody can write a header
 
 
@@ -72,7 +73,7 @@ def result_message(
         "mapping": result.mapping,
         "source": source,
     }
-    told = {name: value for name, value in data.items() if value not in (None, [])}
+    told = {name: value for name, value in data.items() if value is not None and value != []}
     identity = f"{result.event_id or position}/{result.outcome.value}"
     return cloud_event_message(RESULT, identity, result.user_id, told, topic=topic, time=time)
 
@@ -209,19 +210,19 @@ def cloud_event_message(
 
     `kind` names type and schema; the schema's version is the one that is written today where none is given.
     """
-    event = {
+    event: dict[str, Any] = {
         "specversion": "1.0",
         "id": identity,
         "source": SOURCE,
         "type": kind,
-        "subject": subject,
-        "time": format_time(time),
-        "datacontenttype": "application/json",
-        "dataschema": _SCHEMA_ID.format(kind, version or _VERSIONS.get(kind, _OLDEST_VERSION)),
-        "data": data,
     }
-    told = {name: value for name, value in event.items() if value is not None}
-    value = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+    if subject is not None:
+        event["subject"] = subject
+    event["time"] = format_time(time)
+    event["datacontenttype"] = "application/json"
+    event["dataschema"] = _SCHEMA_ID.format(kind, version or _VERSIONS.get(kind, _OLDEST_VERSION))
+    event["data"] = data
+    value = _compact(event).encode()
     return Message(topic, subject.encode() if subject else None, value, (_CONTENT_TYPE,))
 
 

@@ -1,8 +1,9 @@
 """From a Kafka record to an event whose envelope is sound."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from keycloak_bridge.core.custom_envelope import CustomEnvelope, compile_envelope
@@ -79,16 +80,16 @@ def decode(record: Record, rules: EnvelopeRules) -> CloudEvent:
     """
     envelope = _read(record, rules)
     attributes = envelope.attributes
-    violations = _violations(envelope)
+    time = _time(attributes.get("time"))
+    violations = _violations(envelope, time)
     if violations:
         raise envelope_error(violations)
-    time = attributes.get("time")
     event = CloudEvent(
         id=attributes["id"],
         source=attributes["source"],
         type=rules.types.get(attributes["type"], attributes["type"]),
         subject=attributes.get("subject"),
-        time=None if time is None else parse_timestamp(time),
+        time=time,
         dataschema=attributes.get("dataschema"),
         data=envelope.data,
     )
@@ -123,13 +124,21 @@ def _read(record: Record, rules: EnvelopeRules) -> RawEnvelope:
     return read_cloudevent(record, rules.limits)
 
 
-def _violations(envelope: RawEnvelope) -> tuple[Violation, ...]:
+def _time(value: Any) -> datetime | None:
+    return parse_timestamp(value) if isinstance(value, str) else None
+
+
+def _violations(envelope: RawEnvelope, time: datetime | None) -> tuple[Violation, ...]:
+    """Return what is wrong with the attributes; `time` is the point in time that the one of that name gives."""
     found: list[Violation] = []
-    for name, check in _CHECKS.items():
+    for name, longest in _LONGEST.items():
         value = envelope.attributes.get(name)
-        problem = check(value)
         if value is None and name not in _REQUIRED:
             continue
+        if name == "time":
+            problem = None if time is not None else _NO_TIME
+        else:
+            problem = _text_problem(value, longest)
         if problem is not None:
             found.append(Violation(envelope.prefix + name, *problem))
     return tuple(found)
@@ -137,6 +146,8 @@ def _violations(envelope: RawEnvelope) -> tuple[Violation, ...]:
 
 def _text_problem(value: Any, longest: int) -> tuple[str, str] | None:
     """Return which keyword a text breaks and how, None for a good one."""
+    if isinstance(value, str) and 0 < len(value) <= longest and value.isprintable():
+        return None  # as nearly all are
     if value is None:
         return "required", "is required"
     if not isinstance(value, str):
@@ -150,29 +161,16 @@ def _text_problem(value: Any, longest: int) -> tuple[str, str] | None:
     return None
 
 
-def _id_problem(value: Any) -> tuple[str, str] | None:
-    return _text_problem(value, LONGEST_ID)
-
-
-def _uri_problem(value: Any) -> tuple[str, str] | None:
-    return _text_problem(value, _LONGEST_URI)
-
-
-def _time_problem(value: Any) -> tuple[str, str] | None:
-    if isinstance(value, str) and parse_timestamp(value) is not None:
-        return None
-    return "format", f"must be {FORMATS['date-time'][1]}"
-
-
 _REQUIRED = ("id", "source", "type")
-_CHECKS: Mapping[str, Callable[[Any], tuple[str, str] | None]] = {
-    "id": _id_problem,
-    "source": _uri_problem,
-    "type": _id_problem,
-    "subject": _id_problem,
-    "time": _time_problem,
-    "dataschema": _uri_problem,
+_LONGEST: Mapping[str, int] = {
+    "id": LONGEST_ID,
+    "source": _LONGEST_URI,
+    "type": LONGEST_ID,
+    "subject": LONGEST_ID,
+    "time": LONGEST_ID,
+    "dataschema": _LONGEST_URI,
 }
+_NO_TIME = ("format", f"must be {FORMATS['date-time'][1]}")
 
 
 def _check_key(key: bytes | None, subject: str | None) -> None:

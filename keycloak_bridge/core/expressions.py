@@ -12,6 +12,7 @@ from keycloak_bridge.core.errors import MappingError, Violation
 from keycloak_bridge.core.expression_analysis import Path, analyse, path_problems
 from keycloak_bridge.core.functions import MappingFunctions
 from keycloak_bridge.core.model import UserEvent
+from keycloak_bridge.core.plain_expressions import Evaluate, NotPlainError, plain
 from keycloak_bridge.core.timestamps import format_time
 
 Tables = Mapping[str, Mapping[str, Any]]
@@ -33,12 +34,18 @@ class Expression:
     data_paths: frozenset[Path]
     _parsed: ParsedResult
     _options: jmespath.Options
+    _plain: Evaluate | None = None
 
     def evaluate(self, scope: Mapping[str, Any], pointer: str) -> Any:
         """Return what the expression makes of `scope`.
 
         Raises MappingError naming `pointer`, the target in the mapping, and the reason, never a value.
         """
+        if self._plain is not None:
+            try:
+                return self._plain(scope)
+            except NotPlainError:
+                pass
         try:
             return self._parsed.search(scope, options=self._options)
         except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
@@ -71,11 +78,13 @@ def compile_expression(
     problems = findings.problems + path_problems(findings.paths, has_property)
     if problems:
         raise ExpressionError(problems)
+    functions = MappingFunctions(tables)
     return Expression(
         text=text,
         data_paths=frozenset(path[1:] for path in findings.paths if path[0] == "data" and path[1:]),
         _parsed=parsed,
-        _options=jmespath.Options(custom_functions=MappingFunctions(tables)),
+        _options=jmespath.Options(custom_functions=functions),
+        _plain=plain(parsed.parsed, functions),
     )
 
 

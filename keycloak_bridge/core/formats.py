@@ -24,6 +24,7 @@ _AUTHORITY = re.compile(
 )
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_ASCII_DOMAIN = re.compile(rf"{_LABEL.pattern}(?:\.{_LABEL.pattern})*")
 _LANGUAGE_TAG = re.compile(
     r"(?:(?:[a-z]{2,3}(?:-[a-z]{3}){0,3}|[a-z]{4,8})"
     r"(?:-[a-z]{4})?"  # script
@@ -47,16 +48,20 @@ def parse_timestamp(text: str) -> datetime | None:
     if match is None:
         return None
     day, minute, second, fraction, sign, hours, minutes = match.groups()
-    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
     leap = second == "60"
     try:
         local = datetime.fromisoformat(f"{day}T{minute}:{'59' if leap else second}")
-        time = local + offset if sign == "-" else local - offset
+        if hours is None:
+            time = local
+        else:
+            offset = timedelta(hours=int(hours), minutes=int(minutes))
+            time = local + offset if sign == "-" else local - offset
     except (ValueError, OverflowError):
         return None
     if leap:
         return _after_leap_second(time)
-    return time.replace(microsecond=int((fraction or "0")[:6].ljust(6, "0")), tzinfo=UTC)
+    microsecond = int(fraction[:6].ljust(6, "0")) if fraction else 0
+    return time.replace(microsecond=microsecond, tzinfo=UTC)
 
 
 def _after_leap_second(time: datetime) -> datetime | None:
@@ -84,6 +89,8 @@ def is_email(text: str) -> bool:
 
 
 def _is_domain(text: str) -> bool:
+    if _ASCII_DOMAIN.fullmatch(text):
+        return len(text) <= _LONGEST_DOMAIN
     labels = [_ascii_label(label) for label in text.split(".")]
     names = [label for label in labels if label is not None]
     return len(names) == len(labels) and len(".".join(names)) <= _LONGEST_DOMAIN

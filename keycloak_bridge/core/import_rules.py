@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, cast
 
 from keycloak_bridge.core.desired import UserRepresentation
@@ -151,7 +152,7 @@ def _doubt_in_attributes(terms: ImportTerms, attributes: Mapping[str, list[str]]
     profile = terms.profile.attributes
     for name, values in attributes.items():
         attribute = profile.get(name)
-        if name in PROFILE_FIELDS or _READ_ONLY.fullmatch(name):
+        if name in PROFILE_FIELDS or _is_read_only(name):
             return name
         if name == LOCALE and not terms.internationalized:
             return name
@@ -165,11 +166,18 @@ def _doubt_in_attributes(terms: ImportTerms, attributes: Mapping[str, list[str]]
     return None
 
 
+@lru_cache(maxsize=1024)
+def _is_read_only(name: str) -> bool:
+    return _READ_ONLY.fullmatch(name) is not None
+
+
 def _doubt_in_text(user: Mapping[str, Any], attributes: Mapping[str, list[str]]) -> str | None:
     """Return which field holds what one database or another cannot store: it would fail the whole batch."""
-    for name, values in (*_texts(user).items(), *attributes.items()):
-        if any(map(_UNSENDABLE.search, (name, *values))):
-            return "text that cannot be stored"
+    texts = [str(user.get(name) or "") for name in PROFILE_FIELDS]
+    for name, values in attributes.items():
+        texts += (name, *values)
+    if _UNSENDABLE.search("".join(texts)):
+        return "text that cannot be stored"
     username, email = user.get("username") or "", user.get("email") or ""
     if username != username.strip() or email != email.strip():
         return "white space around a name"
@@ -211,7 +219,7 @@ def _refused(
             return Judgement.single(f"{name}: {violation.keyword}")
         key, limits = words
         told.append(profile_violation(name, key, [name, *limits]))
-    error = user_refused(told, status=400, method="POST", path="/users")
+    error = user_refused(told, status=400, method="POST", path="/users", foreseen=True)
     return Judgement(Way.REFUSED, error=error)
 
 

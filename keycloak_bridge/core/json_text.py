@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import isinf
 from typing import Any, NoReturn
@@ -25,6 +25,10 @@ class _Repeated(dict[str, Any]):
     """An object whose text names `key` more than once; found again when the whole is walked."""
 
     key: str = ""
+
+
+class _RepeatedError(ValueError):
+    """An object names a property twice; the slower way finds out which."""
 
 
 class _UnacceptableError(ValueError):
@@ -52,7 +56,9 @@ def parse_json(text: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_
     if _is_deeper(characters, max_depth):
         raise _bad_depth(max_depth)
     repeated: list[_Repeated] = []
-    value = _load(characters, max_depth, repeated)
+    value = _load(_PLAIN, characters, max_depth)
+    if value is _REPEATED:
+        value = _load(_decoder(partial(_marked, repeated)), characters, max_depth)
     # Only an escape (\u0000, \ud800) can bring such texts in, since raw ones are no JSON or no UTF-8.
     if repeated or "\\u" in characters:
         for path, found in walk(value):
@@ -95,20 +101,16 @@ def _is_deeper(text: str, max_depth: int) -> bool:
     return False
 
 
-def _load(text: str, max_depth: int, repeated: list[_Repeated]) -> Any:
+def _load(decoder: json.JSONDecoder, text: str, max_depth: int) -> Any:
     # Raised outside the handlers: the parser's errors carry the whole document and must not travel along.
     try:
-        return json.loads(
-            text,
-            object_pairs_hook=partial(_object, repeated),
-            parse_constant=_constant,
-            parse_int=_integer,
-            parse_float=_float,
-        )
+        return decoder.decode(text)
     except json.JSONDecodeError as error:
         code, reason = "not-json", f"line {error.lineno}, column {error.colno}: {error.msg}"
     except _UnacceptableError as error:
         code, reason = error.code, error.reason
+    except _RepeatedError:
+        return _REPEATED
     except RecursionError:
         code, reason = "too-deep", ""
     if code == "too-deep":
@@ -116,7 +118,23 @@ def _load(text: str, max_depth: int, repeated: list[_Repeated]) -> Any:
     raise _refusal(code, f"the value is not JSON: {reason}", "publish JSON as RFC 8259 has it")
 
 
-def _object(repeated: list[_Repeated], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _decoder(make_object: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        object_pairs_hook=make_object,
+        parse_constant=_constant,
+        parse_int=_integer,
+        parse_float=_float,
+    )
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _RepeatedError
+    return members
+
+
+def _marked(repeated: list[_Repeated], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) == len(pairs):
         return members
@@ -141,6 +159,10 @@ def _float(digits: str) -> float:
     if isinf(number):
         raise _UnacceptableError("invalid-number", "it holds a number that no double can hold")
     return number
+
+
+_PLAIN = _decoder(_object)
+_REPEATED = object()
 
 
 def _check(path: tuple[str | int, ...], found: Any) -> None:

@@ -1,7 +1,7 @@
 """The order of work: records of a lane run one after the other, lanes run side by side."""
 
 import heapq
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -29,7 +29,7 @@ class Task:
 class _Lane:
     partition: TopicPartition
     name: bytes
-    queue: deque[Record] = field(default_factory=deque)
+    queue: list[Record] = field(default_factory=list)  # short; most lanes hold one record in all
     head: Task | None = None  # taken up already: running, or waiting to be taken again
     dropped: bool = False
 
@@ -69,6 +69,11 @@ class Lanes:
     def size_bytes(self) -> int:
         """How large these records are: keys, values and headers."""
         return self._size_bytes
+
+    @property
+    def ready(self) -> int:
+        """How many lanes have a record that may be begun; those that wait count once `take` has seen them due."""
+        return len(self._ready)
 
     def records_of(self, partition: TopicPartition) -> int:
         """Return how many records of `partition` are neither finished nor dropped."""
@@ -111,7 +116,7 @@ class Lanes:
             return None
         lane, _ = self._ready.popitem(last=False)
         if lane.head is None:
-            lane.head = Task(lane.queue.popleft(), lane.name)
+            lane.head = Task(lane.queue.pop(0), lane.name)
         self._running.setdefault(lane.partition, {})[lane.name] = lane.head
         return lane.head
 

@@ -80,6 +80,12 @@ class Mappings:
     by_major: Mapping[tuple[str, int], AttributeMapping] = field(default_factory=dict)
     majors: Mapping[str, int] = field(default_factory=dict)
     policy: LifecyclePolicy = LifecyclePolicy()
+    protected_groups: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The groups whose members no event may touch; what one mapping protects is protected from all."""
+
+    def __post_init__(self) -> None:
+        groups = frozenset[str]().union(*(one.rules.protected_groups for one in self.all))
+        object.__setattr__(self, "protected_groups", groups)
 
     @property
     def all(self) -> tuple[AttributeMapping, ...]:
@@ -100,11 +106,6 @@ class Mappings:
     def reserved(self) -> frozenset[str]:
         """The usernames that no event may hold or touch, of all mappings, in lower case."""
         return frozenset().union(*(one.reserved for one in self.all))
-
-    @property
-    def protected_groups(self) -> frozenset[str]:
-        """The groups whose members no event may touch; what one mapping protects is protected from all."""
-        return frozenset().union(*(one.rules.protected_groups for one in self.all))
 
     @property
     def accepts_every_group(self) -> bool:
@@ -137,7 +138,7 @@ class Mappings:
         if isinstance(desired, OutOfScope):
             return desired
         switched_off = desired.representation.get("enabled") is False
-        desired = replace(
+        desired = _under(
             desired,
             email_change=self.policy.email_change,
             ends_sessions=self.policy.end_sessions and switched_off,
@@ -179,6 +180,25 @@ class Mappings:
     def _unknown(self, *, creatable: bool) -> UnknownUser:
         policy = self.policy.unknown_user
         return UnknownUser.DEAD_LETTER if policy is UnknownUser.CREATE and not creatable else policy
+
+
+def _under(
+    desired: DesiredUser,
+    *,
+    email_change: EmailChange,
+    ends_sessions: bool,
+    protected_groups: frozenset[str],
+) -> DesiredUser:
+    """Return `desired` as the policy wants it, itself where that is so already, as of nearly every event."""
+    asked = (email_change, ends_sessions, protected_groups)
+    if (desired.email_change, desired.ends_sessions, desired.protected_groups) == asked:
+        return desired
+    return replace(
+        desired,
+        email_change=email_change,
+        ends_sessions=ends_sessions,
+        protected_groups=protected_groups,
+    )
 
 
 def _unknown_type() -> UnknownSchemaError:

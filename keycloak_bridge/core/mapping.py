@@ -105,13 +105,13 @@ class AttributeMapping:
             return None
         return None if when.is_true(event_scope(event), "/when") else OutOfScope(when.text)
 
-    def identify(self, event: UserEvent) -> MatchCriterion:
+    def identify(self, event: UserEvent, scope: Scope | None = None) -> MatchCriterion:
         """Return the external id of the user that `event` is about; nothing else of the mapping is evaluated.
 
         Raises MappingError (`missing-external-id`) or KeyMismatchError (`subject-mismatch`).
         """
-        rule = next(one for one in self.rules.targets if one.target == self.rules.matching[0])
-        external_id = target_value(rule, event_scope(event))
+        rule = self.rules.identity
+        external_id = target_value(rule, event_scope(event) if scope is None else scope)
         pointer = rule.pointer
         # Keycloak drops an attribute of nothing but blanks, and the user would never be found again
         empty = not external_id or not external_id[0].strip()
@@ -165,7 +165,7 @@ class AttributeMapping:
     def _values(self, event: UserEvent, scope: Scope, spoken: Spoken) -> dict[str, Any]:
         """Return the value of every target that the event speaks of, None where it gives none."""
         values: dict[str, Any] = {}
-        external_id = self.identify(event)
+        external_id = self.identify(event, scope)
         for rule in self.rules.targets:
             if rule.target == external_id.target:
                 values[rule.target] = [external_id.value]

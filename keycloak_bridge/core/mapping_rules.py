@@ -56,21 +56,22 @@ class TargetRule:
     create_only: bool = False
     required: bool = False
     managed: bool = False
+    attribute: str | None = field(init=False, repr=False, compare=False)
+    """The attribute's name, or None for a field."""
+    pointer: str = field(init=False, repr=False, compare=False)
+    """The target as a JSON pointer into the mapping."""
+    kind: type[bool | str | list[str]] = field(init=False, repr=False, compare=False)
+    """What the target holds: a flag, a text, or a list of texts."""
 
-    @property
-    def pointer(self) -> str:
-        """The target as a JSON pointer into the mapping."""
-        name = self.attribute
-        if name is None:
-            return f"/user/{self.target}"
-        return "/user/attributes/" + escaped(name)
-
-    @property
-    def attribute(self) -> str | None:
-        """The attribute's name, or None for a field."""
-        if not self.target.startswith(ATTRIBUTE_PREFIX):
-            return None
-        return self.target.removeprefix(ATTRIBUTE_PREFIX)
+    def __post_init__(self) -> None:
+        is_field = not self.target.startswith(ATTRIBUTE_PREFIX)
+        name = None if is_field else self.target.removeprefix(ATTRIBUTE_PREFIX)
+        pointer = f"/user/{self.target}" if name is None else f"/user/attributes/{escaped(name)}"
+        object.__setattr__(self, "attribute", name)
+        object.__setattr__(self, "pointer", pointer)
+        holds_texts = name is not None or self.target == "requiredActions"
+        kind = list if holds_texts else bool if self.target in FLAG_FIELDS else str
+        object.__setattr__(self, "kind", kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +89,13 @@ class MembershipRule:
     ignore_others: bool = False
     managed: bool = False
     create_missing: bool = False
+    pointer: str = field(init=False, repr=False, compare=False)
+    """The rule as a JSON pointer into the mapping."""
 
-    @property
-    def pointer(self) -> str:
-        """The rule as a JSON pointer into the mapping."""
+    def __post_init__(self) -> None:
         client = client_of(self.kind)
-        return f"/user/{self.kind}" if client is None else f"/user/clientRoles/{escaped(client)}"
+        named = self.kind if client is None else f"clientRoles/{escaped(client)}"
+        object.__setattr__(self, "pointer", f"/user/{named}")
 
     @property
     def word(self) -> str:
@@ -148,6 +150,14 @@ class MappingRules:
     identities: tuple[IdentityRule, ...] = ()
     protected_groups: frozenset[str] = frozenset()
     invite: InviteOverrides = field(default_factory=InviteOverrides)
+
+    @property
+    def identity(self) -> TargetRule:
+        """The rule of the external id."""
+        for rule in self.targets:
+            if rule.target == self.matching[0]:
+                return rule
+        raise AssertionError("the external id must be a target")
 
     def membership(self, kind: str) -> MembershipRule | None:
         """Return the rule of one kind of membership, None where the mapping has none."""

@@ -7,7 +7,6 @@ from typing import Any
 from keycloak_bridge.core.desired import GROUPS, IdentityLink, Membership
 from keycloak_bridge.core.errors import MappingError, Violation
 from keycloak_bridge.core.mapping_rules import (
-    FLAG_FIELDS,
     IdentityRule,
     MembershipRule,
     TargetRule,
@@ -15,6 +14,7 @@ from keycloak_bridge.core.mapping_rules import (
 )
 
 Scope = Mapping[str, Any]
+_NOTHING: frozenset[str] = frozenset()
 
 
 def target_value(rule: TargetRule, scope: Scope) -> Any:
@@ -23,11 +23,13 @@ def target_value(rule: TargetRule, scope: Scope) -> Any:
     Fields get text or a flag, attributes and required actions a list of different texts. Raises MappingError.
     """
     value = None if rule.expression is None else rule.expression.evaluate(scope, rule.pointer)
-    if _is_empty(value):
+    if value is None or _is_empty(value):
         value = rule.default
-    if rule.target in FLAG_FIELDS:
-        converted: Any = _flag(value, rule.pointer)
-    elif rule.attribute is None and rule.target != "requiredActions":
+    if value is None:
+        converted: Any = None
+    elif rule.kind is bool:
+        converted = _flag(value, rule.pointer)
+    elif rule.kind is str:
         converted = None if _is_empty(value) else _text(value, rule.pointer)
     else:
         converted = _texts(value, rule.pointer) or None
@@ -46,13 +48,15 @@ def membership(rule: MembershipRule, scope: Scope) -> Membership | None:
     if rule.kind == GROUPS:
         given = list(map(group_path, given))
     names = given or rule.default
+    if not names and not rule.managed:
+        return None
     allow = rule.allow
     if allow is not None:
         refused = [index for index, name in enumerate(names) if name not in allow]
         if refused and not rule.ignore_others:
             raise _not_allowed(rule, refused)
         names = [name for name in names if name in allow]
-    owned = allow if rule.managed and allow is not None else frozenset[str]()
+    owned = allow if rule.managed and allow is not None else _NOTHING
     if not names and not owned:
         return None
     return Membership(rule.kind, tuple(dict.fromkeys(names)), owned, rule.create_missing)
@@ -89,7 +93,7 @@ def _not_allowed(rule: MembershipRule, refused: list[int]) -> MappingError:
 
 def _is_empty(value: Any) -> bool:
     """Say whether there is nothing to store."""
-    return value is None or value in ("", [], {})
+    return value is None or (not value and isinstance(value, str | list | dict))
 
 
 def _flag(value: Any, pointer: str) -> bool | None:
@@ -100,6 +104,10 @@ def _flag(value: Any, pointer: str) -> bool | None:
 
 def _texts(value: Any, pointer: str) -> list[str]:
     """Return a value or a list of values as different texts, without empty ones."""
+    if isinstance(value, str):
+        return [_text(value, pointer)] if value else []
+    if _is_empty(value):
+        return []
     items = value if isinstance(value, list) else [value]
     return list(dict.fromkeys(_text(item, pointer) for item in items if not _is_empty(item)))
 
@@ -109,7 +117,7 @@ def _text(value: Any, pointer: str) -> str:
     if isinstance(value, list | dict):
         raise _refusal(pointer, "type", f"the value must be text, not {_kind(value)}")
     text = value if isinstance(value, str) else json.dumps(value)
-    if "\0" in text or not _is_encodable(text):
+    if "\0" in text or not (text.isascii() or _is_encodable(text)):
         # PostgreSQL stores neither; Keycloak would answer 500 for ever
         raise _refusal(
             pointer,

@@ -78,7 +78,7 @@ def java_pattern(text: str) -> re.Pattern[str] | None:
 
 def java_length(text: str) -> int:
     """Return the length as Keycloak counts it, in UTF-16 units."""
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _length(config: Config, value: str) -> Answer:
@@ -175,6 +175,8 @@ def _flag(value: object) -> bool:
 
 
 def _integer(value: object) -> int | None:
+    if value is None or type(value) is int:
+        return value  # as nearly every profile writes it
     number = _number(value)
     return None if number is None else int(number)
 

@@ -27,9 +27,18 @@ def profile_violation(field: object, key: object, params: object) -> Violation:
 
 
 def user_refused(
-    violations: Sequence[Violation], *, status: int, method: str, path: str, code: str | None = None
+    violations: Sequence[Violation],
+    *,
+    status: int,
+    method: str,
+    path: str,
+    code: str | None = None,
+    foreseen: bool = False,
 ) -> KeycloakRejectedError:
-    """Return the error for a user that is refused as often as it is sent to `path`, a template without ids."""
+    """Return the error for a user that is refused as often as it is sent to `path`, a template without ids.
+
+    One that is `foreseen` says the same, but has no status: nobody was asked, so that it proves nothing of Keycloak.
+    """
     fields = ", ".join(dict.fromkeys(violation.pointer for violation in violations))
     return KeycloakRejectedError(
         f"Keycloak refuses {fields or 'the request'} ({method} {path}: {status})",
@@ -37,7 +46,7 @@ def user_refused(
         remedy="correct the user in user management, the mapping, or the realm's user profile; "
         "then replay the event",
         violations=violations,
-        status=status,
+        status=None if foreseen else status,
         method=method,
         path=path,
     )

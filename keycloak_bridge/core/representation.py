@@ -24,16 +24,15 @@ def normalised(representation: UserRepresentation) -> UserRepresentation:
     """Return the user as Keycloak stores it: lower-case username and e-mail, nothing empty, no value twice."""
     normal: dict[str, Any] = {}
     for name, value in representation.items():
+        if value is None or value == "":
+            continue
         if name == "attributes":
             normal[name] = _attributes(cast("dict[str, list[str]]", value))
         elif name in ("username", "email") and isinstance(value, str):
             normal[name] = value.lower()
         else:
             normal[name] = value
-    return cast(
-        "UserRepresentation",
-        {name: value for name, value in normal.items() if value is not None and value != ""},
-    )
+    return cast("UserRepresentation", normal)
 
 
 def differences(
@@ -122,8 +121,7 @@ def _erasures(found: UserRepresentation, targets: AbstractSet[str]) -> Iterable[
 def _attributes(attributes: dict[str, list[str]]) -> dict[str, list[str]]:
     """Return the attributes that have a value, each value once."""
     distinct = {
-        name: list(dict.fromkeys(value for value in values if value))
-        for name, values in attributes.items()
+        name: list(filter(None, dict.fromkeys(values))) for name, values in attributes.items()
     }
     return {name: values for name, values in distinct.items() if values}
 

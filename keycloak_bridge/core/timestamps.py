@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 
 def format_time(time: datetime) -> str:
     """Return an aware `time` such that equal points in time give equal text."""
+    if time.tzinfo is UTC:  # as parse_timestamp gives it
+        return f"{time.isoformat(timespec='microseconds')[:-6]}Z"
     try:
         utc = time.astimezone(UTC)
     except OverflowError:  # the last hours of year 9999 or the first of year 1, east or west of UTC

@@ -4,6 +4,7 @@ These are the checks of Keycloak's default user profile (length, prohibited char
 username is not a look-alike from another script, is left to Keycloak.
 """
 
+import re
 import unicodedata
 from collections.abc import Collection
 
@@ -11,11 +12,14 @@ SERVICE_ACCOUNT_PREFIX = "service-account-"
 _LENGTHS = range(3, 256)
 _PROHIBITED = frozenset("<>&\"'$%!#?§,;:*~/\\|^=[]{}()`")
 _SPACES_AND_CONTROLS = frozenset(("Zs", "Zl", "Zp", "Cc"))
+_ORDINARY = re.compile(r"[a-z0-9._@+-]{3,255}")
 _MONGOLIAN_VOWEL_SEPARATOR = "\u180e"  # white space for Keycloak, a format character for Unicode
 
 
 def username_problem(username: str) -> str | None:
     """Return why Keycloak would refuse the lower-case `username`, without quoting it; None when it is fine."""
+    if _ORDINARY.fullmatch(username):
+        return None
     length = len(username.encode("utf-16-le", "surrogatepass")) // 2  # Keycloak counts UTF-16 units
     if length not in _LENGTHS:
         return f"the username has {length} characters; Keycloak takes 3 to 255"

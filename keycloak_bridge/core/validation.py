@@ -25,6 +25,7 @@ from keycloak_bridge.core.model import (
 from keycloak_bridge.core.property_facts import PropertyFacts, property_facts
 from keycloak_bridge.core.schema_checks import SchemaDocument, check_documents
 from keycloak_bridge.core.schema_walk import Path, has_property
+from keycloak_bridge.core.verdicts import compile_verdict
 from keycloak_bridge.core.violations import MOST_VIOLATIONS, compile_schema, find_violations
 
 OWN_MESSAGES = frozenset({RESULT, INVITATION_DUE, DEAD_LETTER, DEAD_LETTER_REPLAYED})
@@ -54,6 +55,12 @@ class SchemaCatalog:
         self._newest = {document.type: document for document in self._documents}
         self._validators: Mapping[str, Validator] = {
             document.id: compile_schema(document.content, self._registry)
+            for document in self._documents
+        }
+        self._verdicts = {
+            document.id: compile_verdict(
+                document.content, self._registry.resolver(base_uri=document.id)
+            )
             for document in self._documents
         }
 
@@ -121,6 +128,11 @@ class SchemaCatalog:
         Raises UnknownSchemaError, and ConfigError for a schema that refers to itself without end.
         """
         schema_id = self.schema_id(event_type, dataschema)
+        return self._violations(schema_id, data, root)
+
+    def _violations(self, schema_id: str, data: Any, root: str) -> tuple[Violation, ...]:
+        if self._verdicts[schema_id](data):
+            return ()
         try:
             return find_violations(self._validators[schema_id], data, root=root)
         except RecursionError:
@@ -137,7 +149,7 @@ class SchemaCatalog:
         Raises UnknownSchemaError (`unknown-type`, `unknown-schema`) or EventValidationError with all violations.
         """
         schema_id = self.schema_id(event.type, event.dataschema)
-        violations = self.violations(event.type, event.data, event.dataschema)
+        violations = self._violations(schema_id, event.data, "/data")
         if not violations and not isinstance(event.data, dict):
             violations = (Violation("/data", "type", "must be an object"),)
         if violations:

@@ -9,6 +9,7 @@ from keycloak_bridge.core.import_rules import Judgement, Way
 from keycloak_bridge.keycloak_errors import error_for
 from keycloak_bridge.keycloak_rejections import Call
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+from keycloak_bridge.testing.in_memory_realm import Failure
 
 _CALL = Call("POST", "/partialImport")
 
@@ -23,14 +24,14 @@ class InMemoryImporter:
     def __init__(self, keycloak: InMemoryKeycloak) -> None:
         self._keycloak = keycloak
         self._lock = threading.Lock()
-        self._failures: list[BridgeError] = []
+        self._failures: list[Failure] = []
         self.allowed = True
         self.judgements: dict[str, Judgement] = {}
         self.batches: list[tuple[str, ...]] = []
 
-    def fail(self, error: BridgeError, *, times: int = 1) -> None:
-        """Make the next imports raise."""
-        self._failures += [error] * times
+    def fail(self, error: BridgeError, *, times: int = 1, after_effect: bool = False) -> None:
+        """Make the next imports raise; `after_effect` is an answer that got lost on its way."""
+        self._failures += [Failure(error, after_effect)] * times
 
     def available(self) -> bool:
         """Say whether users may be imported."""
@@ -45,8 +46,9 @@ class InMemoryImporter:
         """Create all that are not there yet, or none."""
         with self._lock:
             self.batches.append(tuple(user["username"] for user in users))
-            if self._failures:
-                raise self._failures.pop(0)
+            failure = self._failures.pop(0) if self._failures else None
+            if failure is not None and not failure.after_effect:
+                raise failure.error
             there = self._keycloak.users()
             names = {user["username"] for user in there}
             emails = {user["email"] for user in there if "email" in user}
@@ -54,7 +56,10 @@ class InMemoryImporter:
             wrong = any(user.get("email") in emails for user in new)
             if wrong or not all(map(self._has_groups, users)):
                 raise error_for(_CALL, 500, {"error": "unknown_error"})
-            return [self._keycloak.add_user(user) if user in new else None for user in users]
+            ids = [self._keycloak.add_user(user) if user in new else None for user in users]
+            if failure is not None:
+                raise failure.error
+            return ids
 
     def _has_groups(self, user: UserRepresentation) -> bool:
         return not self._keycloak.missing("groups", user.get("groups", []))

@@ -56,6 +56,7 @@ class StubConsumer:
         self.switches: list[tuple[str, KafkaTopicPartition]] = []
         self.position_timeouts_ms: list[int] = []
         self.rejoins = 0
+        self.config: dict[str, int] = {}
         self._next_partition_records: list[Raw] | None = None
         self._assignors = {"cooperative-sticky": SimpleNamespace(member_assignment={K0, K1})}
         self.seeks: list[tuple[KafkaTopicPartition, int]] = []
@@ -254,6 +255,7 @@ def test_records_come_untouched_and_in_order(source: KafkaEventSource, stub: Stu
         Record(TOPIC, 0, 6, 1_793_577_600_000, None, None, ()),
     ] == records
     assert [{"timeout_ms": 250, "max_records": 500}] == stub.polls
+    assert {"fetch_max_wait_ms": 250} == stub.config
 
 
 # holding partitions

@@ -51,6 +51,7 @@ def touched() -> Metrics:
     metrics.dead_letter("provision", "schema-violation")
     metrics.retried("provision", "keycloak-unavailable")
     metrics.mail()
+    metrics.batch(20, failed=False)
     metrics.committed("provision")
     stand(metrics)
     metrics.lag("provision", 0, 7)
@@ -75,6 +76,19 @@ def test_a_record_is_counted_and_timed() -> None:
     assert [pytest.approx(0.6), pytest.approx(0.1)] == [
         value for _, value in named(metrics, "record_seconds_sum")
     ]
+
+
+def test_batches_are_counted() -> None:
+    """By whether they were taken whole, and the users of those that were."""
+    metrics = Metrics()
+    metrics.batch(20, failed=False)
+    metrics.batch(30, failed=False)
+    metrics.batch(30, failed=True)
+
+    assert [50.0] == [value for _, value in named(metrics, "batched_users_total")]
+    assert {"failed": 1.0, "written": 2.0} == {
+        dict(labels)["outcome"]: value for labels, value in named(metrics, "batches_total")
+    }
 
 
 def test_failures_and_mails_are_counted() -> None:

@@ -38,3 +38,11 @@ def test_every_data_file_is_listed() -> None:
             forgotten.append(path.name)
 
     assert [] == forgotten
+
+
+def test_no_formats_of_jsonschema_are_installed() -> None:
+    """The formats are our own; with the libraries for its own ones, importing jsonschema takes a second more."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+
+    assert "jsonschema[" not in config["options"]["install_requires"]

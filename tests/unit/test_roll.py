@@ -8,7 +8,7 @@ import pytest
 
 from keycloak_bridge.core.backlog import Backlog
 from keycloak_bridge.core.desired import DesiredUser, MatchCriterion, UserRepresentation
-from keycloak_bridge.core.errors import KeycloakUnavailableError
+from keycloak_bridge.core.errors import HoldError, KeycloakUnavailableError
 from keycloak_bridge.core.model import TopicPartition
 from keycloak_bridge.roll import Roll
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -147,6 +147,49 @@ def test_who_was_on_its_way_when_the_listing_began_is_known(scene: Scene) -> Non
         scene.listed()
 
     assert not scene.excludes("u-2")
+
+
+def test_only_one_event_of_a_user_may_be_under_way_once_one_is_in_a_batch(scene: Scene) -> None:
+    """A batch holds no lock of its user, so that other events wait for it."""
+    scene.listed()
+    claimed = scene.roll.claim(wanted("u-2"))
+    again = scene.roll.claim(wanted("u-2"))
+    with pytest.raises(HoldError):
+        scene.roll.begin(wanted("u-2"))
+    assert claimed is not None
+    scene.roll.end(claimed)
+
+    assert again is None
+    assert not scene.roll.begin(wanted("u-2")).first
+
+
+def test_who_is_on_its_way_goes_into_no_batch(scene: Scene) -> None:
+    """Neither a user whose single way began, nor one whom the list holds by now."""
+    scene.listed()
+    with scene.roll.creating(wanted("u-2")) as first:
+        meanwhile = scene.roll.claim(wanted("u-2"))
+
+    assert (first, meanwhile) == (True, None)
+    assert scene.roll.claim(wanted("u-2")) is None
+    assert scene.roll.claim(wanted("u-1")) is None
+
+
+def test_nobody_is_excluded_once_the_backlog_is_gone(scene: Scene) -> None:
+    """Others may create users, too: the list is asked while it is of now."""
+    scene.listed()
+    scene.backlog.note(0)
+
+    assert not scene.excludes("u-2")
+
+
+@pytest.mark.parametrize(("rest_s", "listings"), [(59.0, 1), (61.0, 2)])
+def test_a_later_backlog_is_listed_anew(scene: Scene, rest_s: float, listings: int) -> None:
+    """One that comes soon goes on with the same list."""
+    scene.listed()
+    scene.clock.advance(rest_s)
+    scene.excludes("u-2")
+
+    assert listings == scene.realm.listings
 
 
 def test_a_listing_that_fails_is_tried_again_later(scene: Scene) -> None:

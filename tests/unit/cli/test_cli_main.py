@@ -109,6 +109,22 @@ def test_the_frame_is_light(words: list[str]) -> None:
     assert "[]" == output.splitlines()[-1]
 
 
+def test_the_sidecar_imports_no_more_than_it_needs() -> None:
+    """`run` loads neither what is for terminals nor what other commands are made of."""
+    script = (
+        "import sys\n"
+        "import keycloak_bridge.cli.run, keycloak_bridge.bridge\n"
+        "others = ('rich', 'pygments', 'asyncio', 'unittest', 'pytest', 'keycloak_bridge.testing',\n"
+        "    'keycloak_bridge.sandbox', 'keycloak_bridge.doctor', 'keycloak_bridge.backfill')\n"
+        "print([name for name in others if name in sys.modules])"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert "[]" == output.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("error", "code", "lines"),
     [

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import USER
 
@@ -222,6 +222,7 @@ PLANTED = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(SCHEMAS), PLANTED)
 def test_a_value_never_appears_in_a_violation(schema: Mapping[str, Any], value: Any) -> None:
     """What the event holds stays in the event."""

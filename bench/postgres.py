@@ -1,0 +1,177 @@
+"""The same Keycloak on a PostgreSQL of its own, where PostgreSQL's programs are installed."""
+
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from threading import Event
+
+from bench.place import Place
+from keycloak_bridge.sandbox import KeycloakRealms, Sandbox, SandboxError
+from keycloak_bridge.sandbox.artifacts import locked
+from keycloak_bridge.sandbox.cache import cache_dir
+from keycloak_bridge.sandbox.distribution import (
+    ADMIN_USERNAME,
+    http_arguments,
+    link_home,
+    prepared_folder,
+    server_command,
+    status_of,
+)
+from keycloak_bridge.sandbox.java import child_environment, find_java
+from keycloak_bridge.sandbox.options import FAST_START
+from keycloak_bridge.sandbox.ports import LOOPBACK, accepts_connections, loopback_port
+from keycloak_bridge.sandbox.processes import ManagedProcess
+from keycloak_bridge.sandbox.service import Service
+
+_OWNER = "keycloak"
+_TIMEOUT_S = 400.0
+_DEBIAN = "/usr/lib/postgresql"
+
+
+def installed() -> bool:
+    """Tell whether a PostgreSQL server can be started here."""
+    found = _program("initdb") is not None and _program("postgres") is not None
+    return found and (os.getuid() != 0 or shutil.which("setpriv") is not None)
+
+
+@contextlib.contextmanager
+def keycloak_on_postgres(sandbox: Sandbox, java_options: Sequence[str]) -> Iterator[Place]:
+    """Lend a place whose Keycloak stands on a fresh PostgreSQL; Kafka and mail are the sandbox's."""
+    with tempfile.TemporaryDirectory(prefix="keycloak-bridge-bench-") as scratch:
+        folder = Path(scratch)
+        folder.chmod(0o755)
+        database = PostgresServer(folder / "postgres")
+        keycloak = KeycloakOnPostgres(folder / "keycloak", database.port, java_options)
+        try:
+            database.start()
+            keycloak.build()
+            keycloak.start()
+            admin = (ADMIN_USERNAME, keycloak.admin_password)
+            realms = KeycloakRealms(keycloak.url, *admin)
+            yield Place(sandbox, keycloak.url, keycloak.process.pid or 0, realms, admin)
+        finally:
+            keycloak.stop()
+            database.stop()
+
+
+class PostgresServer(Service):
+    """A throw-away cluster on a loopback port, as safe with its data as it is by default."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("PostgreSQL", folder / "postgres.log", _TIMEOUT_S, Event())
+        self.port = loopback_port(0, "PostgreSQL")
+        self._folder = folder
+        self._data = folder / "data"
+
+    def is_ready(self) -> bool:
+        """Tell whether it takes connections."""
+        return accepts_connections(self.port)
+
+    def _launch(self) -> None:
+        self._data.mkdir(parents=True)
+        if os.getuid() == 0:
+            user = _unprivileged()
+            for path in (self._folder, self._data):
+                os.chown(path, user.pw_uid, user.pw_gid)
+        initdb = ManagedProcess("PostgreSQL's initdb", self._folder / "initdb.log")
+        choices = (f"--username={_OWNER}", "--auth=trust", "--encoding=UTF8", "--locale=C")
+        command = [_needed("initdb"), f"--pgdata={self._data}", *choices]
+        initdb.start(_as_nobody(command), child_environment())
+        initdb.wait_for_end(Event(), _TIMEOUT_S, "make a cluster")
+        server = [_needed("postgres"), "-D", str(self._data), "-h", LOOPBACK, "-p", str(self.port)]
+        options = ["-k", str(self._data), "-c", "max_connections=200"]
+        self.process.start(_as_nobody([*server, *options]), child_environment())
+
+
+class KeycloakOnPostgres(Service):
+    """The sandbox's Keycloak, built once more for PostgreSQL in a folder that goes away."""
+
+    def __init__(self, folder: Path, database_port: int, java_options: Sequence[str]) -> None:
+        super().__init__("Keycloak", folder / "keycloak.log", _TIMEOUT_S, Event())
+        self.port = loopback_port(0, "Keycloak")
+        self.admin_password = secrets.token_urlsafe(18)
+        self._database = f"jdbc:postgresql://{LOOPBACK}:{database_port}/postgres"
+        self._folder = folder
+        self._server = folder / "server"
+        self._java_options = java_options
+
+    @property
+    def url(self) -> str:
+        """Return the address programs call."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def build(self) -> None:
+        """Copy the prepared distribution and build it for the other database."""
+        pinned = locked("keycloak")
+        prepared = prepared_folder(cache_dir(), pinned.version, pinned.artifacts[0].sha256)
+        shutil.copytree(prepared / "server", self._server, symlinks=True)
+        building = ManagedProcess("Keycloak's build", self._folder / "build.log")
+        build = ["build", "--db=postgres"]
+        command = server_command(find_java(), self._server, self._server, build, FAST_START)
+        building.start(command, child_environment())
+        try:
+            building.wait_for_end(Event(), _TIMEOUT_S, "build the distribution")
+        finally:
+            building.kill()
+
+    def is_ready(self) -> bool:
+        """Tell whether the master realm answers."""
+        return status_of(f"{self.url}/realms/master") == HTTPStatus.OK
+
+    def _launch(self) -> None:
+        home = self._folder / "home"
+        link_home(self._server, home)
+        usual = http_arguments(f"http://localhost:{self.port}", self.port)
+        # the properties of the URL are H2's
+        arguments = [one for one in usual if not one.startswith("--db-url-properties")]
+        arguments += [
+            f"--db-url={self._database}",
+            f"--db-username={_OWNER}",
+            "--db-password=none",
+        ]
+        command = server_command(
+            find_java(), self._server, home, arguments, tuple(self._java_options)
+        )
+        first = {
+            "KC_BOOTSTRAP_ADMIN_USERNAME": ADMIN_USERNAME,
+            "KC_BOOTSTRAP_ADMIN_PASSWORD": self.admin_password,
+        }
+        self.process.start(command, child_environment() | first)
+
+
+def _program(name: str) -> str | None:
+    found = shutil.which(name)
+    if found is None and (debian := Path(_DEBIAN)).is_dir():
+        candidates = sorted(debian.glob(f"*/bin/{name}"))
+        found = str(candidates[-1]) if candidates else None
+    return found
+
+
+def _needed(name: str) -> str:
+    program = _program(name)
+    if program is None:
+        raise SandboxError(f"{name} is not installed.")
+    return program
+
+
+def _unprivileged() -> pwd.struct_passwd:
+    """Return the account that PostgreSQL runs as where this process is root's, which it refuses."""
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise SandboxError("There is no account postgres or nobody for PostgreSQL to run as.")
+
+
+def _as_nobody(command: list[str]) -> list[str]:
+    if os.getuid() != 0:
+        return command
+    user = _unprivileged()
+    # a change of the account unties a process from its parent: the kernel is asked once more
+    account = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    return [_needed("setpriv"), *account, "--pdeathsig=KILL", *command]

@@ -1,0 +1,40 @@
+"""Look whether every user really is there, and as it should be."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from bench.crowd import Person
+from bench.place import Ground
+
+_SAMPLE = 100
+_FIELDS = ("username", "email", "firstName", "lastName", "enabled")
+
+
+def problem(ground: Ground, people: Sequence[Person], *, marked: bool = False) -> str | None:
+    """Return what is wrong with the realm's users, None when all are there and a sample is right field by field.
+
+    `marked` users carry the mark of their invitation besides.
+    """
+    there = ground.count()
+    if there != len(people):
+        return f"{there} users are there instead of {len(people)}"
+    chosen = random.Random(len(people)).sample(people, min(_SAMPLE, len(people)))  # noqa: S311
+    for person in chosen:
+        wanted: Any = person.representation
+        found = ground.by_username(wanted["username"])
+        differing = _differing(wanted, found[0], marked=marked) if len(found) == 1 else ["username"]
+        if differing:
+            return f"a user that was read back differs in {', '.join(differing)}"
+    return None
+
+
+def _differing(wanted: Any, found: Any, *, marked: bool) -> list[str]:
+    stored = dict(found.get("attributes", {}))
+    mark = stored.pop("bridgeInvitation", None)
+    names = [name for name in _FIELDS if wanted.get(name) != found.get(name)]
+    if stored != wanted["attributes"]:
+        names.append("attributes")
+    if marked is not (mark is not None):
+        names.append("the mark of the invitation")
+    return names

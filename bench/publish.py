@@ -1,0 +1,58 @@
+"""Where the result goes: the raw figures, the page's table and plot, and the README."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.plot import plot
+from bench.table import table
+
+ROOT = Path(__file__).parents[1]
+LATEST = ROOT / "bench" / "results" / "latest.json"
+RECORDED = ROOT / "docs" / "benchmark"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- bench:begin -->\n", "<!-- bench:end -->\n"
+_PLOT = "users-over-time.svg"
+
+
+def keep(results: Mapping[str, Any]) -> None:
+    """Write the raw figures of this machine; they are not committed."""
+    LATEST.parent.mkdir(parents=True, exist_ok=True)
+    LATEST.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def record(results: Mapping[str, Any]) -> None:
+    """Write what is committed: docs/benchmark and the README's part."""
+    RECORDED.mkdir(parents=True, exist_ok=True)
+    page = table(results)
+    (RECORDED / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
+    (RECORDED / "table.md").write_text(page, encoding="utf-8")
+    panels = {f"Keycloak on {name}": one["runs"] for name, one in results["databases"].items()}
+    (RECORDED / _PLOT).write_text(plot(panels), encoding="utf-8")
+    README.write_text(renewed(README.read_text(encoding="utf-8"), page), encoding="utf-8")
+
+
+def renewed(readme: str, page: str) -> str:
+    """Return the README with its part replaced by this table and the plot."""
+    return between(readme, BEGIN, END, part(page), "README.md")
+
+
+def between(text: str, begin: str, end: str, inner: str, name: str) -> str:
+    """Return the text, of the file of that name, with `inner` in place of all between two of its lines."""
+    before, begins, rest = text.partition(begin)
+    _, ends, after = rest.partition(end)
+    if not (begins and ends):
+        raise ValueError(f"{name} lacks the lines {begin.strip()} and {end.strip()}")
+    return before + begin + inner + end + after
+
+
+def part(page: str) -> str:
+    """Return the README's part: the table, and the plot below it."""
+    return f"{page}\n![Users in Keycloak over time](docs/benchmark/{_PLOT})\n"
+
+
+def recorded() -> dict[str, Any]:
+    """Return the figures that are committed."""
+    found: dict[str, Any] = json.loads((RECORDED / "results.json").read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,48 @@
+"""What a course says: the steady rate, and the CPU for each user while it was steady. No clock, no files."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+FROM, TO = 0.2, 0.8
+"""The part of a run that counts: neither its start nor its end."""
+
+
+def moment(at_s: Sequence[float], users: Sequence[int], wanted: float) -> float:
+    """Return when `wanted` users were there, between two samples by the straight line through them."""
+    at = bisect_left(users, wanted)
+    if at == 0:
+        return at_s[0]
+    before, after = users[at - 1], users[at]
+    share = (wanted - before) / (after - before)
+    return at_s[at - 1] + share * (at_s[at] - at_s[at - 1])
+
+
+def level(at_s: Sequence[float], values: Sequence[float], when_s: float) -> float:
+    """Return a value at a moment between two samples."""
+    at = bisect_left(at_s, when_s)
+    if at == 0:
+        return values[0]
+    span_s = at_s[at] - at_s[at - 1]
+    share = (when_s - at_s[at - 1]) / span_s if span_s else 1.0
+    return values[at - 1] + share * (values[at] - values[at - 1])
+
+
+def steady_rate(at_s: Sequence[float], users: Sequence[int], total: int) -> float:
+    """Return the users a second between 20 and 80 percent of `total`."""
+    begin, end = moment(at_s, users, FROM * total), moment(at_s, users, TO * total)
+    return (TO - FROM) * total / (end - begin)
+
+
+def cpu_ms_per_user(
+    at_s: Sequence[float], users: Sequence[int], cpu_s: Sequence[float], total: int
+) -> float:
+    """Return the CPU of one process for each user, in milliseconds, over the same part of the run."""
+    begin, end = moment(at_s, users, FROM * total), moment(at_s, users, TO * total)
+    used_s = level(at_s, cpu_s, end) - level(at_s, cpu_s, begin)
+    return 1000 * used_s / ((TO - FROM) * total)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value that this share of all does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,0 +1,201 @@
+"""How the rate grows with the number of sidecars in one consumer group: `python -m bench.scaleout`.
+
+A stub answers in Keycloak's place after 10 ms (`bench.stub_keycloak`), so that what is measured is the bridge and Kafka's
+groups. The events are in Kafka before the sidecars start, so many for each sidecar that all runs take as long. Two series:
+few workers, where a sidecar waits for answers and uses little CPU, so that the rate should grow by as much as there are
+sidecars; and the default of workers, where the cores end. `--write` renews the table in docs/scaling.md.
+"""
+
+import argparse
+import contextlib
+import json
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import requests
+from kafka import KafkaConsumer, TopicPartition
+
+from bench.flood import main as flood
+from bench.linearity import Run, cores_used, doubt, table
+from bench.machine import machine
+from bench.publish import LATEST, ROOT, between
+from bench.rates import steady_rate
+from bench.stubbed import BRIDGE, Service, delete, ends, environment, kafka, stub
+from bench.watch import StandstillError, follow
+
+PAGE = ROOT / "docs" / "scaling.md"
+BEGIN, END = "<!-- scaleout:begin -->\n", "<!-- scaleout:end -->\n"
+_SIDECARS = (1, 2, 3)
+_STOP_S = 40.0
+_HTTP_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all runs share."""
+
+    folder: str
+    kafka: Service
+    stub: Service
+    partitions: int
+    delay_ms: float
+
+
+def measure(ground: Ground, number: int, workers: int, sidecars: int, events: int) -> Run:
+    """Return one run; `events` are for each of the sidecars."""
+    suffix, total = uuid.uuid4().hex[:8], events * sidecars
+    more = {"DELIVERY_WORKERS": str(workers), "BURST_MODE": "off"}
+    settings = environment(
+        ground.kafka.address, ground.stub.address, suffix, ground.partitions, **more
+    )
+    create = [*BRIDGE, "topics", "create"]
+    subprocess.run(create, env=settings, cwd=ground.folder, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    try:
+        flood(ground.kafka.address, f"events-{suffix}", suffix, str(total))
+        _ask(ground.stub, "POST", "reset")
+        with (
+            ends(ground.kafka.address, f"results-{suffix}", ground.partitions) as done,
+            _running(ground.folder, settings, sidecars) as pids,
+        ):
+            others = {"kafka": ground.kafka.pid, "stub": ground.stub.pid}
+            all_pids = pids | {name: pid for name, pid in others.items() if pid is not None}
+            course = follow(done, total, all_pids)
+        rate = steady_rate(course.at_s, course.users, total)
+        used = {
+            name: cores_used(course.at_s, course.users, cpu_s, total)
+            for name, cpu_s in course.cpu_s.items()
+        }
+        problem = _problem(ground, f"results-{suffix}", total)
+        return Run(number, workers, sidecars, rate, used, problem)
+    except (StandstillError, OSError) as error:
+        return Run(number, workers, sidecars, 0.0, {}, f"{type(error).__name__}: {error}")
+    finally:
+        delete(ground.kafka.address, suffix)
+
+
+@contextlib.contextmanager
+def _running(folder: str, settings: Mapping[str, str], sidecars: int) -> Iterator[dict[str, int]]:
+    """Run so many sidecars meanwhile; lend their process ids by name."""
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for number in range(1, sidecars + 1):
+            with Path(folder, f"sidecar-{number}.log").open("wb") as log:
+                processes[f"sidecar {number}"] = subprocess.Popen(  # noqa: S603
+                    [*BRIDGE, "run"], env=settings, cwd=folder, stderr=log
+                )
+        yield {name: one.pid for name, one in processes.items()}
+    finally:
+        for one in processes.values():
+            one.terminate()
+        for one in processes.values():
+            try:
+                one.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                one.kill()
+                one.wait()
+
+
+def _problem(ground: Ground, topic: str, total: int) -> str | None:
+    """Return what is wrong with the results, or with what the stub was asked for."""
+    created = _ask(ground.stub, "GET", "tally").get("POST /users", 0)
+    if created != total:
+        return f"{created} users were posted for {total} events"
+    return doubt(_values(ground, topic, total), total)
+
+
+def _values(ground: Ground, topic: str, total: int) -> list[bytes]:
+    """Return the values of all records of a topic."""
+    consumer: Any = KafkaConsumer(
+        bootstrap_servers=ground.kafka.address,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    try:
+        places = [TopicPartition(topic, number) for number in range(ground.partitions)]
+        consumer.assign(places)
+        found: list[bytes] = []
+        while len(found) < total:
+            polled = consumer.poll(timeout_ms=5000)
+            if not polled:
+                break
+            found.extend(one.value for records in polled.values() for one in records)
+        return found
+    finally:
+        consumer.close()
+
+
+def _ask(stub: Service, method: str, path: str) -> dict[str, int]:
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.request(method, f"{stub.address}/stub/{path}", timeout=_HTTP_S)
+        found: dict[str, int] = answer.json()
+        return found
+
+
+def rounds(ground: Ground, number: int, series: Mapping[int, int]) -> Iterator[Run]:
+    """Yield the runs of all rounds, every other one backwards; `series` are the events for each number of workers."""
+    kinds = [(workers, sidecars) for workers in series for sidecars in _SIDECARS]
+    for turn in range(1, number + 1):
+        for workers, sidecars in kinds if turn % 2 else reversed(kinds):
+            yield measure(ground, turn, workers, sidecars, series[workers])
+
+
+def page(runs: list[Run], partitions: int, delay_ms: float) -> str:
+    """Return the part of docs/scaling.md."""
+    where = machine()
+    times = max(one.round for one in runs)
+    return (
+        f"{table(runs, int(str(where['cores'])))}\n"
+        f"{where['cores']} cores ({where['cpu']}), Python {where['python']}, Kafka {where['kafka']}; {partitions} "
+        f"partitions, answers after {delay_ms:g} ms, medians of {times} rounds (least–greatest).\n"
+    )
+
+
+def _chosen() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.scaleout", description=__doc__)
+    parser.add_argument("--bootstrap", help="a running Kafka; else the sandbox's is started")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--partitions", type=int, default=12, help="best a multiple of 6")
+    parser.add_argument("--delay-ms", type=float, default=10.0, help="how long the stub takes")
+    parser.add_argument("--few", type=int, default=2, help="workers of the first series")
+    parser.add_argument("--few-events", type=int, default=3000, help="for each of its sidecars")
+    parser.add_argument("--many", type=int, default=16, help="workers of the second series")
+    parser.add_argument("--many-events", type=int, default=10_000, help="for each of its sidecars")
+    parser.add_argument("--write", action="store_true", help="renew docs/scaling.md")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, print the table and keep the raw figures; events of 0 leave a series out."""
+    chosen = _chosen()
+    series = {chosen.few: chosen.few_events, chosen.many: chosen.many_events}
+    wanted = {workers: events for workers, events in series.items() if events}
+    runs: list[Run] = []
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        broker = (
+            Service(chosen.bootstrap, None) if chosen.bootstrap else stack.enter_context(kafka())
+        )
+        stand_in = stack.enter_context(stub(folder, "--delay-ms", str(chosen.delay_ms)))
+        ground = Ground(folder, broker, stand_in, chosen.partitions, chosen.delay_ms)
+        for run in rounds(ground, chosen.rounds, wanted):
+            runs.append(run)
+            click.echo(json.dumps(asdict(run)), err=True)
+    LATEST.parent.mkdir(parents=True, exist_ok=True)
+    raw = json.dumps([asdict(one) for one in runs], indent=1) + "\n"
+    LATEST.with_name("scaleout.json").write_text(raw, encoding="utf-8")
+    text = page(runs, chosen.partitions, chosen.delay_ms)
+    click.echo(text)
+    if chosen.write:
+        before = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(between(before, BEGIN, END, text, PAGE.name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

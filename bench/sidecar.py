@@ -1,0 +1,42 @@
+"""The bridge as its users run it: `keycloak-bridge run` in a process of its own."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+
+from bench.crowd import MAPPING
+from bench.place import Ground
+from keycloak_bridge.sandbox.processes import ManagedProcess
+from keycloak_bridge.settings import Settings
+
+_PREFIX = "KEYCLOAK_BRIDGE_"
+_BRIDGE = [sys.executable, "-m", "keycloak_bridge"]
+
+
+def knows_burst() -> bool:
+    """Tell whether this bridge can write in bursts at all."""
+    return any(one.name == "burst" for one in fields(Settings))
+
+
+def mode(name: str) -> dict[str, str]:
+    """Return the settings that choose the burst path (`auto`) or keep to single writes (`off`)."""
+    return {"BURST_MODE": name} if knows_burst() else {}
+
+
+@contextlib.contextmanager
+def running(ground: Ground, settings: Mapping[str, str]) -> Iterator[int]:
+    """Run the bridge meanwhile, with all of its settings at their defaults but these; lend its process id."""
+    log = ground.place.sandbox.run_dir / f"bridge-{ground.suffix}.log"
+    process = ManagedProcess("The bridge", log)
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
+    chosen = {f"{_PREFIX}{name}": value for name, value in settings.items()}
+    always = {f"{_PREFIX}MAPPING_FILE": str(MAPPING)}
+    process.start([*_BRIDGE, "run"], outside | ground.environment() | always | chosen)
+    try:
+        yield process.pid or 0
+        if not process.alive:
+            raise process.failure("ended while it was measured")
+    finally:
+        process.stop(grace_s=30)

@@ -1,0 +1,52 @@
+"""How large a run of the benchmark is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What can be chosen by `BENCH_…` in the environment."""
+
+    rounds: int = 3
+    """Times that every contender is measured."""
+    events: int = 12_000
+    """Users of each contender in each round."""
+    warm: int = 20_000
+    """Users that the bare client creates before anything is measured."""
+    mails: int = 1_000
+    """Users that are invited in each round; a mail costs several times the user."""
+    latency: int = 300
+    """Single events whose way is timed."""
+    backlog: int = 1_000_000
+    """Records that wait while the memory is looked at; 0 leaves that out."""
+    idle_s: int = 20
+    """How long the idle bridge is watched; 0 leaves start and rest out."""
+    backlog_s: int = 40
+    """How long the bridge works on the large backlog."""
+    postgres: int = 1
+    """Whether all of it is done on PostgreSQL too, where that is installed."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], *, check: bool) -> Self:
+        """Return the sizes that the environment asks for; those of a check are small by default."""
+        usual = cls(**_CHECK) if check else cls()
+        given = {
+            name: int(environment[variable])
+            for name in cls.__slots__
+            if environment.get(variable := f"BENCH_{name.upper()}")
+        }
+        return cls(**({name: getattr(usual, name) for name in cls.__slots__} | given))
+
+
+_CHECK = {
+    "rounds": 2,
+    "events": 3_000,
+    "warm": 8_000,
+    "mails": 200,
+    "latency": 0,
+    "backlog": 0,
+    "idle_s": 0,
+    "postgres": 0,
+}

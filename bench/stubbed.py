@@ -1,0 +1,115 @@
+"""What a bridge needs to run without a Keycloak: the stub in its place, Kafka alone, and topics of its own."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+
+from keycloak_bridge.sandbox.cache import cache_dir
+from keycloak_bridge.sandbox.java import find_java
+from keycloak_bridge.sandbox.kafka import KafkaBroker
+from keycloak_bridge.sandbox.options import silent
+from keycloak_bridge.sandbox.provision import Provision
+
+ROOT = Path(__file__).parents[1]
+BRIDGE = [sys.executable, "-m", "keycloak_bridge"]
+_PREFIX = "KEYCLOAK_BRIDGE_"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where a service is, and which process it is; None where somebody else started it."""
+
+    address: str
+    pid: int | None
+
+
+def environment(
+    bootstrap_servers: str, url: str, suffix: str, partitions: int, **more: str
+) -> dict[str, str]:
+    """Return the environment in which a bridge finds both services and the topics that end in `suffix`.
+
+    `more` are settings by the names of their variables, such as `DELIVERY_WORKERS`.
+    """
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
+    settings = {
+        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "KAFKA_GROUP_ID": f"bench-{suffix}",
+        "KEYCLOAK_URL": url,
+        "KEYCLOAK_REALM": "acme",
+        "KEYCLOAK_CLIENT_SECRET": "any",
+        "INVITE_MODE": "none",
+        "TOPICS_EVENTS": f"events-{suffix}",
+        "TOPICS_INVITATIONS": f"invitations-{suffix}",
+        "TOPICS_RESULTS": f"results-{suffix}",
+        "TOPICS_DEAD_LETTERS": f"dead-letters-{suffix}",
+        "TOPICS_PARTITIONS": str(partitions),
+        "HEALTH_PORT": "0",
+        "MAPPING_FILE": str(ROOT / "bench" / "mapping.toml"),
+    }
+    own = {f"{_PREFIX}{name}": value for name, value in (settings | more).items()}
+    return outside | {"PYTHONPATH": str(ROOT)} | own
+
+
+@contextlib.contextmanager
+def stub(folder: str, *options: str) -> Iterator[Service]:
+    """Run `bench.stub_keycloak` with these options meanwhile, on a free port."""
+    with Path(folder, "stub.log").open("w") as log:
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "bench.stub_keycloak", "--port", "0", *options],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    try:
+        yield Service(json.loads(next(process.stdout or iter(())))["url"], process.pid)
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@contextlib.contextmanager
+def kafka() -> Iterator[Service]:
+    """Run the sandbox's Kafka alone meanwhile."""
+    stop = threading.Event()
+    with tempfile.TemporaryDirectory() as folder:
+        provision = Provision(cache_dir(None), find_java, silent, None, stop)
+        provision.logs = Path(folder)
+        jars = provision.kafka_jars()
+        broker = KafkaBroker(provision.java(), jars, Path(folder, "kafka"), cancelled=stop)
+        try:
+            broker.start()
+            yield Service(broker.bootstrap_servers, broker.process.pid)
+        finally:
+            broker.stop()
+
+
+@contextlib.contextmanager
+def ends(bootstrap_servers: str, topic: str, partitions: int) -> Iterator[Callable[[], int]]:
+    """Lend a call that tells how many records the topic has."""
+    consumer: Any = KafkaConsumer(bootstrap_servers=bootstrap_servers, metrics_enabled=False)
+    places = [TopicPartition(topic, number) for number in range(partitions)]
+    try:
+        yield lambda: sum(consumer.end_offsets(places).values())
+    finally:
+        consumer.close()
+
+
+def delete(bootstrap_servers: str, suffix: str) -> None:
+    """Delete the topics that end in `suffix`; a bridge that mails nobody has no invitations' topic."""
+    admin: Any = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    try:
+        names = ("events", "results", "dead-letters")
+        admin.delete_topics([f"{name}-{suffix}" for name in names])
+    finally:
+        admin.close()

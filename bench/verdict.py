@@ -1,0 +1,30 @@
+"""Whether a short run is far below what was recorded. No clock, no files."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+FAR_BELOW = 0.6
+"""Share of the recorded ratio that a short run on a busy machine must still reach."""
+
+
+def failures(results: Mapping[str, Any]) -> Iterator[str]:
+    """Return the runs that counted for nothing, and why."""
+    for database, found in results["databases"].items():
+        for run in [*found["runs"], *found["warm_up"]["trials"]]:
+            if run["problem"] is not None:
+                yield f"{database}, round {run['round']}, {run['contender']}: {run['problem']}"
+
+
+def regressions(results: Mapping[str, Any], recorded: Mapping[str, Any]) -> Iterator[str]:
+    """Return the contenders whose ratio to the bare client is far below the recorded one."""
+    for database, found in results["databases"].items():
+        then = recorded["databases"].get(database, {}).get("figures", {})
+        for name, figures in found["figures"].items():
+            if "ratio" not in figures or "ratio" not in then.get(name, {}):
+                continue
+            now_ratio, then_ratio = figures["ratio"]["median"], then[name]["ratio"]["median"]
+            if now_ratio < FAR_BELOW * then_ratio:
+                yield (
+                    f"{database}, {name}: {now_ratio:.2f} of the bare client, "
+                    f"recorded were {then_ratio:.2f}"
+                )

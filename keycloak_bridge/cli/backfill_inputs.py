@@ -1,0 +1,178 @@
+"""The files of a backfill: opened, unpacked, and read line by line as what they are."""
+
+import contextlib
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from keycloak_bridge.backfill_lines import Line
+from keycloak_bridge.cli.backfill_tables import Header, TableRules, read_header, read_rows
+from keycloak_bridge.cli.event_files import STDIN, split_events
+from keycloak_bridge.core.errors import ConfigError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_SUFFIX = ".gz"
+_TABLE_SUFFIX = ".csv"
+_JSON_SUFFIXES = frozenset((".json", ".ndjson", ".jsonl"))
+_SPACE = b"\xef\xbb\xbf \t\r\n"
+_BUFFER_BYTES = 1 << 16
+
+
+class _Counted(io.RawIOBase):
+    """A stream that counts what is read of it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override] # any buffer
+        # what there is: a pipe must not be waited for until a whole buffer is full
+        read = getattr(self._stream, "read1", self._stream.read)
+        content = read(len(buffer))
+        buffer[: len(content)] = content
+        self.count += len(content)
+        return len(content)
+
+
+@dataclass(slots=True)
+class Input:
+    """One file, or standard input; opened by `open`, read once."""
+
+    number: int
+    source: str
+    is_table: bool = False
+    header: Header | None = None
+    size_bytes: int | None = None
+    modified: datetime | None = None
+    _file: BinaryIO | None = field(default=None, repr=False)
+    _counted: _Counted | None = None
+    _stream: BinaryIO | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return "stdin" if self.source == STDIN else self.source
+
+    @property
+    def read_bytes(self) -> int:
+        """How much of it was read, as it is on disk."""
+        return 0 if self._counted is None else self._counted.count
+
+    @property
+    def plain_name(self) -> str:
+        """Its name without what a packer added."""
+        return self.name.removesuffix(_GZIP_SUFFIX)
+
+    def open(self, rules: TableRules) -> None:
+        """Open it and find out what it is; raises ConfigError."""
+        with _refusing(self.name):
+            if self.source == STDIN:
+                raw = cast("BinaryIO", sys.stdin.buffer)
+            else:
+                raw = Path(self.source).open("rb", buffering=0)  # noqa: SIM115 # closed by close
+                self._file = raw
+                told = Path(self.source).stat()
+                self.size_bytes = told.st_size
+                self.modified = datetime.fromtimestamp(told.st_mtime, UTC).replace(microsecond=0)
+            self._counted = _Counted(raw)
+            stream: io.BufferedReader[Any] = io.BufferedReader(self._counted, _BUFFER_BYTES)
+            if stream.peek(2)[:2] == _GZIP_MAGIC:
+                packed = gzip.GzipFile(fileobj=stream)
+                stream = io.BufferedReader(cast("io.RawIOBase", packed), _BUFFER_BYTES)
+            self._stream = cast("BinaryIO", stream)
+            self.is_table = self._looks_like_table(stream.peek(_BUFFER_BYTES))
+            if self.is_table:
+                self.header = read_header(self._stream, self.name, rules)
+
+    def close(self) -> None:
+        """Close the file; standard input is the caller's."""
+        if self._file is not None:
+            self._file.close()
+
+    def lines(self, rules: TableRules) -> Iterator[Line]:
+        """Yield every event of it; raises ConfigError where it ends in the middle."""
+        stream, header = self._stream, self.header
+        if stream is None:
+            raise AssertionError("an input is opened before it is read")
+        with _refusing(self.name):
+            if header is not None:
+                first = header.raw.count(b"\n") + 2
+                yield from read_rows(stream, self.number, header, rules, first=first)
+                return
+            texts = split_events(stream, self.plain_name, max_bytes=rules.max_bytes)
+            for text in texts:
+                # JSON has line breaks between its parts only
+                body = text.body.rstrip(b"\r").replace(b"\r", b" ").replace(b"\n", b" ")
+                yield Line(self.number, text.line, body)
+
+    def _looks_like_table(self, head: bytes) -> bool:
+        suffix = Path(self.plain_name).suffix.lower()
+        if suffix == _TABLE_SUFFIX:
+            return True
+        if suffix in _JSON_SUFFIXES:
+            return False
+        first = head.lstrip(_SPACE)[:1]
+        return bool(first) and first not in b"{["
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All files of a run, in their order."""
+
+    files: Sequence[Input]
+    rules: TableRules
+
+    @classmethod
+    def open(cls, sources: Sequence[str], rules: TableRules) -> "Inputs":
+        """Open every one of `sources`; raises ConfigError."""
+        inputs = cls([Input(number, source) for number, source in enumerate(sources)], rules)
+        try:
+            for one in inputs.files:
+                one.open(rules)
+        except BaseException:
+            inputs.close()
+            raise
+        return inputs
+
+    def close(self) -> None:
+        """Close every one."""
+        for one in self.files:
+            one.close()
+
+    def lines(self) -> Iterator[Line]:
+        """Yield every event, file by file."""
+        for one in self.files:
+            yield from one.lines(self.rules)
+
+    def share_read(self) -> float | None:
+        """Return which part of the files was read, None where nobody knows how much there is."""
+        sizes = [one.size_bytes for one in self.files]
+        whole = sum(size for size in sizes if size is not None)
+        if None in sizes or not whole:
+            return None
+        return min(1.0, sum(one.read_bytes for one in self.files) / whole)
+
+
+@contextlib.contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ConfigError(
+            f"{name}: it is packed with gzip, and damaged or cut short",
+            remedy="copy it anew; what was read until there is done",
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"{name}: cannot be read: {error.strerror}",
+            remedy="Name an existing file of users, or - for standard input.",
+        ) from error

@@ -1,0 +1,107 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import rates, verdict
+from bench.figures import figures, rest
+
+
+def run(contender: str, number: int, rate: float, problem: str | None = None) -> dict[str, object]:
+    """Return a run as it stands in the results."""
+    return {
+        "contender": contender,
+        "round": number,
+        "users": 1000,
+        "problem": problem,
+        "rate": rate,
+        "cpu_ms": {"keycloak": 2.0},
+        "peak_mb": 0.0,
+    }
+
+
+@given(
+    rate=st.floats(50, 5000),
+    step_s=st.floats(0.1, 0.3),
+    start_s=st.floats(0, 5),
+)
+def test_a_steady_course_has_its_own_rate(rate: float, step_s: float, start_s: float) -> None:
+    """However it is sampled and however late it starts, users that come evenly give their rate."""
+    total = 2000
+    moments = [start_s + number * step_s for number in range(int(total / rate / step_s) + 2)]
+    users = [round(rate * (at_s - start_s)) for at_s in moments]
+
+    assert pytest.approx(rate, rel=0.02) == rates.steady_rate(moments, users, total)
+
+
+def test_start_and_end_do_not_count() -> None:
+    """A slow first and last fifth change nothing."""
+    moments = [0.0, 100.0, 110.0, 300.0]
+    users = [0, 200, 800, 1000]
+
+    assert pytest.approx(60.0) == rates.steady_rate(moments, users, 1000)
+
+
+def test_cpu_is_that_of_the_steady_part() -> None:
+    """What a process used before 20 and after 80 percent of the users is left out."""
+    moments, users, cpu_s = [0.0, 1.0, 3.0, 4.0], [0, 200, 800, 1000], [0.0, 5.0, 5.6, 9.0]
+
+    assert pytest.approx(1.0) == rates.cpu_ms_per_user(moments, users, cpu_s, 1000)
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    """Each run is compared with the bare client of its own round, and the median is of those ratios."""
+    found = figures(
+        [
+            *(run("bare", number, rate) for number, rate in ((1, 1000.0), (2, 500.0), (3, 800.0))),
+            *(
+                run("burst", number, rate)
+                for number, rate in ((1, 2000.0), (2, 500.0), (3, 1760.0))
+            ),
+        ]
+    )
+
+    assert {"median": 2.0, "least": 1.0, "greatest": 2.2} == found["burst"]["ratio"]
+
+
+def test_a_failed_run_counts_for_nothing_and_shows() -> None:
+    """Its rate enters no median; the contender says how many failed."""
+    found = figures([run("bare", 1, 10.0), run("trickle", 1, 99.0, "3 users are missing")])
+
+    assert {"runs": 0, "failed": 1} == found["trickle"]
+
+
+def test_looks_at_rest_are_spread() -> None:
+    """Median and range of every figure; none of none."""
+    assert {"idle": {"median": 2.0, "least": 1.0, "greatest": 3.0}} == rest(
+        [{"idle": 3.0}, {"idle": 1.0}, {"idle": 2.0}]
+    )
+    assert {} == rest([])
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.0, 1.0), (0.5, 51.0), (0.99, 100.0), (1.0, 100.0)]
+)
+def test_percentiles(share: float, expected: float) -> None:
+    """The value at that share of the ordered values, the last one at most."""
+    assert expected == rates.percentile([float(one) for one in range(100, 0, -1)], share)
+
+
+@pytest.mark.parametrize(("now", "complaints"), [(0.9, 0), (0.50, 0), (0.47, 1), (0.1, 1)], ids=str)
+def test_only_what_is_far_below_the_record_is_a_regression(now: float, complaints: int) -> None:
+    """Below 0.6 of the recorded ratio, and never by an absolute time."""
+
+    def results(ratio: float) -> dict[str, object]:
+        one = {"ratio": {"median": ratio}}
+        return {"databases": {"H2": {"figures": {"trickle": one, "bare": {"runs": 0}}}}}
+
+    assert complaints == len(list(verdict.regressions(results(now), results(0.8))))
+
+
+def test_every_failed_run_is_told() -> None:
+    """Those of the warm-up too."""
+    bad = run("bare", 1, 0.0, "Keycloak answered 500")
+    found = {"runs": [bad, run("bare", 2, 1.0)], "warm_up": {"trials": [bad]}}
+
+    assert ["H2, round 1, bare: Keycloak answered 500"] * 2 == list(
+        verdict.failures({"databases": {"H2": found}})
+    )
