@@ -102,7 +102,7 @@ class Assembly:
         )
         backlog = Backlog(settings.burst.backlog)
         roll = self._roll(backlog)
-        burst = None if roll is None else self._burst(provisioner, roll, backlog, fence)
+        burst = None if roll is None else self._burst(provisioner, roll, backlog, fence, brake)
         handler = ProvisionStage(
             rules=known.rules,
             catalog=known.catalog,
@@ -135,10 +135,17 @@ class Assembly:
         if realm is None:
             return None
         external_id = self.interpretation.mapping.external_id
-        return Roll(realm.everybody, realm.count, external_id, backlog, self.clock)
+        return Roll(
+            realm.everybody,
+            realm.count,
+            external_id,
+            backlog,
+            self.clock,
+            most=self.settings.burst.list_limit,
+        )
 
     def _burst(
-        self, provisioner: Provisioner, roll: Roll, backlog: Backlog, fence: Fence
+        self, provisioner: Provisioner, roll: Roll, backlog: Backlog, fence: Fence, brake: Brake
     ) -> Burst | None:
         settings = self.settings.burst
         if self.realm is None or settings.mode == "off":
@@ -154,7 +161,7 @@ class Assembly:
             self.metrics,
             threads=settings.in_flight + _FINISHERS,
         )
-        return Burst(provisioner, self.realm.importer, writer, roll, backlog, fence)
+        return Burst(provisioner, self.realm.importer, writer, roll, backlog, fence, brake)
 
     def _invite(self) -> Stage:
         settings = self.settings

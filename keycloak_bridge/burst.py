@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from keycloak_bridge.arrivals import Arrivals
 from keycloak_bridge.batch_writer import Alone, BatchWriter, Entry, Verdict
 from keycloak_bridge.core.backlog import Backlog
+from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.desired import DesiredUser
 from keycloak_bridge.core.errors import (
     BridgeError,
@@ -71,6 +72,7 @@ class Burst:
         roll: Roll,
         backlog: Backlog,
         fence: Fence,
+        brake: Brake,
     ) -> None:
         self._provisioner = provisioner
         self._importer = importer
@@ -78,6 +80,7 @@ class Burst:
         self._roll = roll
         self._backlog = backlog
         self._fence = fence
+        self._brake = brake
         self._lock = threading.Lock()
         self._alone: OrderedDict[tuple[TopicPartition, int], None] = OrderedDict()
         self._proven: set[str] = set()
@@ -114,8 +117,12 @@ class Burst:
 
         def done(verdict: Verdict) -> None:
             self._roll.end(announced)  # what is left is done under the lock of the user
-            self._land(flight, verdict)
+            try:
+                self._land(flight, verdict)
+            finally:
+                self._brake.end_batched()
 
+        self._brake.begin_batched()
         self._writer.submit(Entry(judgement.user, flight.may_write, done))
         return pending
 

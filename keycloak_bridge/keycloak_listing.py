@@ -11,6 +11,9 @@ from keycloak_bridge.keycloak_calls import Params
 PAGE = 500
 """Users to ask for at once; each comes with all its attributes."""
 
+_LARGE_PAGE = 1000
+"""Keycloak walks over all users before a page, so that few large ones cost less."""
+
 _OVERLAP = 20
 
 
@@ -37,7 +40,7 @@ def each_user(admin: KeycloakAdmin, page_size: int = PAGE) -> Iterator[UserRepre
 
 
 def everybody(
-    admin: UserPages, page_size: int = PAGE, overlap: int = _OVERLAP
+    admin: UserPages, page_size: int = _LARGE_PAGE, overlap: int = _OVERLAP
 ) -> Iterator[UserRepresentation]:
     """Yield every user that was there before the first page and is there after the last, some of them twice.
 

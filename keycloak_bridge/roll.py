@@ -8,6 +8,7 @@ of it since is this member's own. The list goes with the backlog, so that it nev
 
 import contextlib
 import logging
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,14 +27,14 @@ logger = logging.getLogger(__name__)
 _AGAIN_S = 60.0
 """Pause after a listing that failed."""
 
+_TOO_LARGE_AGAIN_S = 3600.0
+"""Pause where the realm has too many users: that seldom changes."""
+
 _FRESH_S = 60.0
 """How long a roster is relied on that no backlog asks; others may create users, too."""
 
 _UNDER_WAY_S = 0.05
 """Pause of an event whose user is in a batch on behalf of another event."""
-
-_ROOM = 2
-"""The realm may grow by this factor before the roster answers worse."""
 
 Listing = Callable[[], Iterable[UserRepresentation]]
 
@@ -57,8 +58,14 @@ class Roll:
         external_id: str,
         backlog: Backlog,
         clock: Clock,
+        *,
+        most: int = sys.maxsize,
     ) -> None:
-        """`external_id` is the name of the attribute; `listing` yields every user of the realm."""
+        """`external_id` is the name of the attribute; `listing` yields every user of the realm.
+
+        A realm of more than `most` users is not listed: Keycloak counts each page from the first user on.
+        """
+        self._most = most
         self._listing = listing
         self._count = count
         self._attribute = external_id
@@ -179,7 +186,11 @@ class Roll:
             self._give_up(error)
 
     def _list(self) -> None:
-        roster = Roster(_ROOM * self._count())
+        users = self._count()
+        if users > self._most:
+            self._refuse(users)
+            return
+        roster = Roster(users)
         with self._lock:
             begun_s = self._clock.monotonic()
             # a page may pass by before a user is there who is just being created
@@ -202,10 +213,23 @@ class Roll:
             duration_ms=round((self._clock.monotonic() - begun_s) * 1000, 1),
         )
 
-    def _give_up(self, error: Exception) -> None:
+    def _refuse(self, users: int) -> None:
+        self._pause(_TOO_LARGE_AGAIN_S)
+        log_event(
+            logger,
+            "realm-too-large",
+            level=logging.WARNING,
+            message="every new user is searched for; raise burst.list_limit if Keycloak may spend the time to list all",
+            count=users,
+        )
+
+    def _pause(self, seconds: float) -> None:
         with self._lock:
             self._next, self._listing_now = None, False
-            self._again_at_s = self._clock.monotonic() + _AGAIN_S
+            self._again_at_s = self._clock.monotonic() + seconds
+
+    def _give_up(self, error: Exception) -> None:
+        self._pause(_AGAIN_S)
         log_event(
             logger,
             "realm-not-listed",

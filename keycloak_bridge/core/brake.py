@@ -10,7 +10,8 @@ class Brake:
     """Stops the flow when too much becomes a dead letter. Safe to share between threads.
 
     It engages when `in_a_row` dead letters came in a row, or when they are `share_percent` of the last `window`
-    records; 0 means no such limit.
+    records; 0 means no such limit. While records are on their way in batches, a dead letter that would engage it is only
+    held: those before it may have ended well, and just not been heard of.
     """
 
     def __init__(self, in_a_row: int, share_percent: int, window: int) -> None:
@@ -21,6 +22,7 @@ class Brake:
         self._letters = 0
         self._row = 0
         self._reason: str | None = None
+        self._in_batches = 0
         self._calm_left = 0  # good records in a row until the limits hold again
 
     @property
@@ -37,8 +39,9 @@ class Brake:
             if self._calm_left:
                 self._calm_left = self._calm_needed()
                 return True
-            self._reason = self._reached()
-            if self._reason is not None:
+            reached = self._reached()
+            if reached is not None:
+                self._reason = None if self._in_batches else reached
                 return False
             self._count(letter=True)
             return True
@@ -52,6 +55,16 @@ class Brake:
                 self._calm_left -= 1
                 return
             self._count(letter=False)
+
+    def begin_batched(self) -> None:
+        """Note that a record is on its way in a batch."""
+        with self._lock:
+            self._in_batches += 1
+
+    def end_batched(self) -> None:
+        """Note that it arrived, after `good` or `admits` heard how."""
+        with self._lock:
+            self._in_batches -= 1
 
     def engage(self, reason: str) -> None:
         """Stop the flow for a reason of the caller's, a sentence without a capital."""

@@ -130,6 +130,11 @@ class BurstSettings:
     in_flight: int = setting(
         kinds.integer(1, 64), 8, "Batches at the same time at most; fewer where Keycloak is slow."
     )
+    list_limit: int = setting(
+        kinds.integer(0),
+        1_000_000,
+        "Users up to which the realm is listed; in a larger one each new user is searched for.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""The scene of a scenario: sized by CHAOS_USERS and CHAOS_KILLS, decided by CHAOS_SEED."""
+"""The scene of a scenario: sized by CHAOS_USERS and CHAOS_KILLS, decided by CHAOS_SEED.
+
+CHAOS_WAY says how users get into Keycloak: `trickle` (one by one), `burst` (in batches), or `both`. Without it only the
+scenarios in which batches can make a difference run in both ways.
+"""
 
 import os
 import time
@@ -14,9 +18,22 @@ from bridges import Bridges
 from fault_proxy import FaultProxy
 from population import Population, generate
 from results_tail import ResultsTail
-from scene import LARGEST_RECORD, PARTITIONS, Scene, Size
+from scene import BURST, LARGEST_RECORD, PARTITIONS, TRICKLE, Scene, Size
 
 from keycloak_bridge.sandbox import FreshRealm, Sandbox
+from keycloak_bridge.testing.realm_tools import AdminRealmTools
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a scenario in the ways that CHAOS_WAY names."""
+    if "way" in metafunc.fixturenames:
+        differs = any(metafunc.definition.iter_markers("both_ways"))
+        wanted = os.environ.get("CHAOS_WAY", "both" if differs else TRICKLE)
+        metafunc.parametrize("way", [TRICKLE, BURST] if wanted == "both" else [wanted])
+
+
+_IN_BATCHES = {"BURST_BACKLOG": "4", "DELIVERY_WORKERS": "2", "LOG_LEVEL": "DEBUG"}
+"""A few events are a backlog, and do not all go one by one while the realm is listed; the log tells of each batch."""
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +44,13 @@ def size() -> Size:
 
 @pytest.fixture
 def open_scene(
-    sandbox: Sandbox, fresh_realm: FreshRealm, tmp_path: Path, size: Size
+    sandbox: Sandbox, fresh_realm: FreshRealm, tmp_path: Path, size: Size, way: str
 ) -> Iterator[Callable[..., Scene]]:
     """Open a scene with these settings on top; `population` replaces the usual one."""
+    if way == BURST:
+        AdminRealmTools(
+            sandbox.keycloak_url, fresh_realm.name, sandbox.admin_username, sandbox.admin_password
+        ).grant(fresh_realm.client_id, "manage-realm")
     with ExitStack() as stack:
 
         def opened(
@@ -42,13 +63,15 @@ def open_scene(
             proxy = stack.enter_context(FaultProxy(sandbox.keycloak_url).running())
             if proxied:
                 settings = {"KEYCLOAK_URL": proxy.url, **settings}
-            bench = bench.but(TOPICS_PARTITIONS=str(PARTITIONS), **settings)
+            usual = {"TOPICS_PARTITIONS": str(PARTITIONS), **(_IN_BATCHES if way == BURST else {})}
+            bench = bench.but(**{**usual, **settings})
             bench.create_topic(
                 "events", partitions=PARTITIONS, max_message_bytes=str(LARGEST_RECORD)
             )
             bench.run_command("topics", "create", check=True)
             seed = size.seed if size.seed is not None else time.time_ns() % 1_000_000
-            make = population or (lambda suffix, chosen: generate(size.users, suffix, chosen))
+            users = size.users_in(way)
+            make = population or (lambda suffix, chosen: generate(users, suffix, chosen))
             bridges = stack.enter_context(Bridges(bench).lent())
             results = ResultsTail(bench.topic("results"), sandbox.bootstrap_servers)
             stack.callback(results.close)
@@ -60,7 +83,8 @@ def open_scene(
                 bridges=bridges,
                 results=results,
                 seed=seed,
-                patience_s=size.patience_s,
+                patience_s=size.patience_s(way),
+                way=way,
             )
 
         yield opened

@@ -14,6 +14,9 @@ class Figures:
     """The numbers of one run of a scenario."""
 
     seed: int
+    way: str
+    """How users got into Keycloak: one by one, or in batches."""
+    batches: int
     users: int
     events: int
     """Records of the events topic, bad ones and transaction markers included."""

@@ -14,6 +14,7 @@ _HEAD = (
     "scenario",
     "users",
     "records",
+    "batches",
     "writes",
     "repeats",
     "mails",
@@ -39,7 +40,7 @@ def renewed(page: str, content: str) -> str:
 
 
 def _cells(row: Mapping[str, Any]) -> Iterable[str]:
-    numbers = ("users", "events", "writes", "repeats", "mails", "dead_letters")
+    numbers = ("users", "events", "batches", "writes", "repeats", "mails", "dead_letters")
     worst = max(row["recoveries_s"], default=None)
     within_s = row["within_s"]
     late = worst is not None and within_s is not None and worst > within_s

@@ -18,6 +18,10 @@ from keycloak_bridge.sandbox import Mail
 
 PARTITIONS = 8
 LARGEST_RECORD = 16 * 1024 * 1024
+TRICKLE, BURST = "trickle", "burst"
+"""How users get into Keycloak: one by one, or in batches while a backlog stands."""
+
+_TIMES_AS_MANY = 2
 
 _FULL_USERS = 2000
 _POLL_S = 0.2
@@ -47,15 +51,18 @@ class Size:
         """Say whether outages last as long as they would in earnest."""
         return self.users >= _FULL_USERS
 
+    def users_in(self, way: str) -> int:
+        """Return how many users make a scenario; batches want more of them, and are quicker."""
+        return self.users * _TIMES_AS_MANY if way == BURST and not self.is_full else self.users
+
     @property
     def outage_s(self) -> float:
         """How long a service is away."""
         return 30.0 if self.is_full else 8.0
 
-    @property
-    def patience_s(self) -> float:
+    def patience_s(self, way: str) -> float:
         """How long a test waits for progress before it fails."""
-        return 120.0 + self.users * 0.15
+        return 120.0 + self.users_in(way) * 0.3
 
 
 @dataclass(slots=True)
@@ -69,6 +76,7 @@ class Scene:
     results: ResultsTail
     seed: int
     patience_s: float
+    way: str = TRICKLE
     ends: list[tuple[float, str | None]] = field(default_factory=list)
     """When each fault ended (seconds since 1970), and the outcome that shows that work goes on."""
     _mails: Counter[str] = field(default_factory=Counter)
@@ -110,6 +118,8 @@ class Scene:
         self.wait_until(lambda: len(self.mails()) >= due, f"{due} mails")
         # the result of a mail comes after its mark
         self.wait_until(lambda: self.told_of_mails() >= due, f"{due} results of mails")
+        # an event that looked at its user twice may have asked for a mark behind them all
+        self.wait_until(lambda: "invitations" not in self.behind(), "all invitations committed")
 
     def state(self) -> str:
         """Return in one line how far the work is."""
@@ -148,6 +158,10 @@ class Scene:
                 self._mails[address] += 1
         self._mails_seen = len(messages)
         return self._mails
+
+    def batches(self) -> int:
+        """Return how many batches the bridges wrote, as far as their logs tell."""
+        return sum(path.read_bytes().count(b"batch-written") for path in self.bridges.logs)
 
     @contextmanager
     def fault(self, *, outcome: str | None = None) -> Iterator[None]:

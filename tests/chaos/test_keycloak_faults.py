@@ -41,6 +41,7 @@ def _run(
     record(scenario, judge(scene, keycloak_died=keycloak_died))
 
 
+@pytest.mark.both_ways
 def test_keycloak_stands_still(open_scene: Callable[..., Scene], size: Size) -> None:
     """SIGSTOP for longer than a call may take: what Keycloak does with old calls afterwards doubles nothing."""
     scene = open_scene(KEYCLOAK_READ_TIMEOUT="5 s")
@@ -57,6 +58,7 @@ def test_keycloak_stands_still(open_scene: Callable[..., Scene], size: Size) -> 
     _run(scene, frozen, f"3 Keycloak SIGSTOPped {size.outage_s:g} s")
 
 
+@pytest.mark.both_ways
 def test_keycloak_is_killed_and_restarted(scene: Scene) -> None:
     """SIGKILL in the middle of writes and mails, and a new start; only a mail that it could not record may go twice."""
     keycloak = scene.bench.sandbox.keycloak
@@ -71,22 +73,42 @@ def test_keycloak_is_killed_and_restarted(scene: Scene) -> None:
     _run(scene, killed, "3 Keycloak killed and restarted", keycloak_died=True)
 
 
-@pytest.mark.parametrize("name", ["503", "connections reset", "slow"])
+@pytest.mark.parametrize("name", ["503", "slow"])
 def test_keycloak_answers_badly(proxied: Scene, size: Size, name: str) -> None:
-    """A gateway that refuses, a network that breaks, a server that crawls."""
-    scene = proxied
-    rule = {
+    """A gateway that refuses, a server that crawls."""
+    rules = {
         "503": always(Fault(status=503, retry_after_s=1)),
-        "connections reset": resetting(scene.seed),
         "slow": always(Fault(delay_s=_SLOW_S)),
-    }[name]
+    }
+    _run_failing(proxied, size, name, rules[name])
 
+
+@pytest.mark.both_ways
+@pytest.mark.parametrize("name", ["500", "connections reset"])
+def test_keycloak_fails_now_and_then(proxied: Scene, size: Size, name: str) -> None:
+    """A server that fails calls, a network that breaks before or after them."""
+    rules = {"500": failing_at_times(proxied.seed), "connections reset": resetting(proxied.seed)}
+    _run_failing(proxied, size, name, rules[name])
+
+
+def _run_failing(scene: Scene, size: Size, name: str, rule: Rule) -> None:
     def failing() -> Iterator[None]:
         with scene.proxy.failing(rule):
             yield
             time.sleep(size.outage_s)
 
     _run(scene, failing, f"3 Keycloak: {name} for {size.outage_s:g} s")
+
+
+def failing_at_times(seed: int) -> Rule:
+    """Return a rule that answers a third of all calls by a bare 500, as Keycloak does for one bad user of a batch."""
+    chance, lock = random.Random(seed), threading.Lock()  # noqa: S311 # no secret
+
+    def rule(method: str, path: str) -> Fault:
+        with lock:
+            return Fault(status=500) if chance.random() < 1 / 3 else PASS
+
+    return rule
 
 
 def resetting(seed: int) -> Rule:

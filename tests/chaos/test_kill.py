@@ -9,24 +9,25 @@ import pytest
 from fault_proxy import Trap
 from figures import record
 from poison import SMALL_KINDS, publish_bad
-from scene import Scene, Size
+from scene import BURST, TRICKLE, Scene, Size
 from verdict import Position, judge
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 
-_CREATE = ("POST", "/users")
+_CREATE = {TRICKLE: ("POST", "/users"), BURST: ("POST", "/partialImport")}
 _MAIL = ("PUT", "/execute-actions-email")
-_INSTANTS = (
+_PLACES = (
     None,
-    (*_CREATE, "done"),  # the user is there, the bridge does not know
+    ("create", "done"),  # the users are there, the bridge does not know
     None,
-    (*_CREATE, "answered"),  # between create and mail
-    (*_MAIL, "done"),  # the mail is out, the bridge does not know
-    (*_MAIL, "answered"),  # between mail and commit
+    ("create", "answered"),  # between create and mail
+    ("mail", "done"),  # the mail is out, the bridge does not know
+    ("mail", "answered"),  # between mail and commit
 )
 """Where the bridge is killed, in turn; None is any instant."""
 
 
+@pytest.mark.both_ways
 def test_sigkill_and_restart(open_scene: Callable[..., Scene], size: Size) -> None:
     """Killed wherever it is, again and again: every user once, every mail once, every bad record given up."""
     scene = open_scene(proxied=True, EVENTS_TOMBSTONES="dead-letter")
@@ -36,16 +37,15 @@ def test_sigkill_and_restart(open_scene: Callable[..., Scene], size: Size) -> No
     member = scene.bridges.start()
     for number, portion in enumerate(portions[::2]):
         bad |= publish_bad(scene, SMALL_KINDS[number :: size.kills])
-        instant = _INSTANTS[number % len(_INSTANTS)]
-        if instant is None:
+        place = _PLACES[number % len(_PLACES)]
+        if place is None:
             done = scene.done()
             scene.publish(portion)
             scene.wait_for_done(done + 1)
             time.sleep(chance.uniform(0, 1.5))
             member.kill()
         else:
-            passing = chance.randrange(1 + len(portion) // 4)
-            scene.proxy.set_trap(Trap(*instant, member.kill, passing))
+            scene.proxy.set_trap(_trap(scene, place, member, chance, len(portion)))
             scene.publish(portion)
             _wait_for_death(scene, member)
         with scene.fault():
@@ -59,6 +59,21 @@ def test_sigkill_and_restart(open_scene: Callable[..., Scene], size: Size) -> No
 
     figures = judge(scene, bad=bad)
     record(f"1 SIGKILL at {size.kills} instants", figures, within_s=10.0)
+
+
+def _trap(
+    scene: Scene,
+    place: tuple[str, str],
+    member: subprocess.Popen[bytes],
+    chance: random.Random,
+    events: int,
+) -> Trap:
+    """Return what kills the bridge at one of the next calls of a kind; a batch holds many users."""
+    call, moment = place
+    if call == "mail":
+        return Trap(*_MAIL, moment, member.kill, chance.randrange(1 + events // 4))
+    passing = 0 if scene.way == BURST else chance.randrange(1 + events // 4)
+    return Trap(*_CREATE[scene.way], moment, member.kill, passing)
 
 
 def _wait_for_death(scene: Scene, member: subprocess.Popen[bytes]) -> None:

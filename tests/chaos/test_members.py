@@ -16,6 +16,7 @@ _MAX_POLL_INTERVAL_S = 8
 _FROZEN_S = 12
 
 
+@pytest.mark.both_ways
 def test_members_come_and_go(open_scene: Callable[..., Scene]) -> None:
     """Three bridges with 8 partitions between them: every user and every mail once, whoever does it."""
     scene = open_scene(KAFKA_MAX_POLL_INTERVAL=f"{_MAX_POLL_INTERVAL_S} s")

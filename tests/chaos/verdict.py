@@ -7,7 +7,7 @@ from typing import Any
 from bridge_harness import plain_mark
 from figures import Figures
 from population import FinalState
-from scene import Scene
+from scene import BURST, Scene
 
 Position = tuple[str, int, int]
 """Topic, partition and offset of a record that must become a dead letter."""
@@ -40,6 +40,8 @@ def judge(
         *_results(scene),
         *_commits(scene),
     ]
+    if scene.way == BURST and not scene.batches():
+        problems.append("no batch was written")
     if repeated_letters:
         problems.append(f"{repeated_letters} dead letters stand twice")
     figures = _figures(scene, letters, repeated_letters)
@@ -181,6 +183,8 @@ def _figures(scene: Scene, letters: Mapping[Position, Sequence[str]], repeated: 
     repeats = sum(Counter(one.id for one in told).values()) - len({one.id for one in told})
     return Figures(
         seed=scene.seed,
+        way=scene.way,
+        batches=scene.batches(),
         users=len(scene.population.final),
         events=sum(scene.bench.end_offsets("events").values()),
         writes=scene.bench.written().total(),

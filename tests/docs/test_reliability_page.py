@@ -5,6 +5,7 @@ ROW = {
     "within_s": 5.0,
     "users": 2000,
     "events": 2900,
+    "batches": 0,
     "writes": 9000,
     "repeats": 3,
     "mails": 1940,
@@ -28,7 +29,7 @@ def test_a_recovery_that_takes_longer_than_promised_is_marked() -> None:
     calm = {**ROW, "scenario": "2 calm", "within_s": None, "recoveries_s": []}
     *_, first, second = report.table([ROW, calm]).splitlines()
 
-    assert "| 2 calm | 2,000 | 2,900 | 9,000 | 3 | 1,940 | 0 | | |" == first
+    assert "| 2 calm | 2,000 | 2,900 | 0 | 9,000 | 3 | 1,940 | 0 | | |" == first
     assert (
-        "| 4 Kafka killed | 2,000 | 2,900 | 9,000 | 3 | 1,940 | 0 | 5.3 s (late) | 5 s |" == second
+        "| 4 Kafka killed | 2,000 | 2,900 | 0 | 9,000 | 3 | 1,940 | 0 | 5.3 s (late) | 5 s |" == second
     )

@@ -1,9 +1,11 @@
 """One stage by hand: a Kafka in memory, a clock that stands still, a crew that works only when it is told to."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 
+from keycloak_bridge.core.backlog import Backlog
 from keycloak_bridge.core.brake import Brake
 from keycloak_bridge.core.errors import BridgeError
 from keycloak_bridge.core.handled import Handled
@@ -117,6 +119,7 @@ class Hand:
         handler: Recorder | None = None,
         workers: int = 0,
         drain_s: float = 20.0,
+        backlog: Backlog | None = None,
     ) -> None:
         self.broker = broker or InMemoryBroker(partitions=partitions)
         self.clock = clock or FakeClock()
@@ -134,7 +137,15 @@ class Hand:
             self.source,
             self.handler,
             WorkerOptions(delivery or policy(), workers, drain_s=drain_s),
-            Company(self.clock, self.status, self.metrics, self.fence, self.brake, self.lost),
+            Company(
+                self.clock,
+                self.status,
+                self.metrics,
+                self.fence,
+                self.brake,
+                self.lost,
+                backlog=backlog or Backlog(sys.maxsize),
+            ),
         )
         self.delivery: Delivery = self.worker.delivery
         self.source.when_revoked(self.delivery.release)

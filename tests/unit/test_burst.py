@@ -104,7 +104,15 @@ class Scene:
 
     def _stage(self, provisioner: Provisioner) -> ProvisionStage:
         known = interpretation()
-        burst = Burst(provisioner, self.importer, self.writer, self.roll, self.backlog, self.fence)
+        burst = Burst(
+            provisioner,
+            self.importer,
+            self.writer,
+            self.roll,
+            self.backlog,
+            self.fence,
+            self.flow.brake,
+        )
         if self.proven:
             burst.proved(desired_of(record_of(event_of(data=EVERY_ATTRIBUTE))))
         return ProvisionStage(

@@ -54,13 +54,20 @@ class Realm:
 class Scene:
     """A roll over a realm, with a partition that is this member's since second 1."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *users: UserRepresentation) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *users: UserRepresentation,
+        most: int = 1000,
+    ) -> None:
         # the listing runs within the call that begins it
         monkeypatch.setattr(threading.Thread, "start", threading.Thread.run)
         self.clock = FakeClock()
         self.realm = Realm(list(users))
         self.backlog = Backlog(1)
-        self.roll = Roll(self.realm.everybody, self.realm.count, "userId", self.backlog, self.clock)
+        self.roll = Roll(
+            self.realm.everybody, self.realm.count, "userId", self.backlog, self.clock, most=most
+        )
         self.take_over()
         self.backlog.note(1)
 
@@ -202,6 +209,18 @@ def test_a_listing_that_fails_is_tried_again_later(scene: Scene) -> None:
 
     assert (first, scene.realm.listings) == ([False, False], 2)
     assert scene.excludes("u-2")
+
+
+def test_a_realm_of_too_many_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keycloak would spend hours; after one it is asked again how many they are."""
+    scene = Scene(monkeypatch, stored("u-1"), stored("u-2"), most=1)
+    found = [scene.excludes("u-3"), scene.excludes("u-3")]
+    scene.realm.users.pop()
+    scene.clock.advance(3601.0)
+    scene.listed()
+
+    assert (found, scene.realm.listings) == ([False, False], 1)
+    assert scene.excludes("u-3")
 
 
 @pytest.mark.parametrize("external_id", ["", "a\\b", "\ud800"])

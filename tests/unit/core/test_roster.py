@@ -34,6 +34,18 @@ def test_few_are_taken_for_somebody_else() -> None:
     assert mistaken < 200
 
 
+def test_it_grows_with_many_more_than_it_was_made_for() -> None:
+    """A realm that was empty when it was listed, in the middle of a migration."""
+    roster = Roster(0)
+    for number in range(100_000):
+        roster.add(f"there-{number}")
+
+    mistaken = sum(roster.may_hold(f"absent-{number}") for number in range(10_000))
+
+    assert all(roster.may_hold(f"there-{number}") for number in range(0, 100_000, 97))
+    assert mistaken < 600
+
+
 def test_nobody_is_lost_when_many_are_added_at_once() -> None:
     """Two bits of one byte are set by two threads."""
     roster = Roster(0)
