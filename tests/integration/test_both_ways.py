@@ -14,7 +14,7 @@ from keycloak_bridge.testing.realm_tools import AdminRealmTools
 
 pytestmark = pytest.mark.integration
 
-EVENTS = int(os.environ.get("BURST_EVENTS", "5000"))
+EVENTS = int(os.environ.get("BURST_EVENTS", "2000"))
 _PAGE = 10_000
 _OWN = ("id", "createdTimestamp", "access", "userProfileMetadata")
 _TOLD = ("outcome", "action", "reason", "changed", "mapping", "eventType", "userId", "schemaId")
