@@ -15,7 +15,7 @@ from keycloak_bridge.settings import KafkaSettings
 
 _log = logging.getLogger(__name__)
 
-_LINGER_MS = 20
+_LINGER_MS = 50
 """Each request costs the client some tenths of a millisecond, however much is in it.
 
 No worker waits for it; only the next event of the same user does, and the commit.

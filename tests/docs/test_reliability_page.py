@@ -31,5 +31,6 @@ def test_a_recovery_that_takes_longer_than_promised_is_marked() -> None:
 
     assert "| 2 calm | 2,000 | 2,900 | 0 | 9,000 | 3 | 1,940 | 0 | | |" == first
     assert (
-        "| 4 Kafka killed | 2,000 | 2,900 | 0 | 9,000 | 3 | 1,940 | 0 | 5.3 s (late) | 5 s |" == second
+        "| 4 Kafka killed | 2,000 | 2,900 | 0 | 9,000 | 3 | 1,940 | 0 | 5.3 s (late) | 5 s |"
+        == second
     )
