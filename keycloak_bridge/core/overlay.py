@@ -92,10 +92,11 @@ def _targets(
         if target not in later.create_only
     }
     for target, value in spoken.items():
-        # an e-mail that was verified stays verified
-        held[target] = (held.get(target) or value) if target == "emailVerified" else value
-        create_only.discard(target)
         cleared.discard(target)
+        if target == "emailVerified" and not value and target in held:
+            continue  # an e-mail that was verified stays verified, be it by the creation or later
+        held[target] = value
+        create_only.discard(target)
     for target in later.cleared - later.create_only - set(spoken):
         if is_erasable(target):
             held.pop(target, None)

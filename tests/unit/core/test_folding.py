@@ -215,6 +215,15 @@ def test_reading_again_changes_nothing(
     assert all(isinstance(one, RequestInvitation) for one in plan.operations)
 
 
+@pytest.mark.parametrize("found", [None, FRESH], ids=["created here", "there before"])
+def test_what_only_the_creation_verifies(found: FoundUser | None) -> None:
+    """A later event that does not verify the address takes nothing back, and gives nothing to who was there before."""
+    first, second = desired(emailVerified=True), desired(emailVerified=False)
+    steps = history([replace(first, create_only=frozenset({"emailVerified"})), second])
+
+    assert essence(one_by_one(steps, found)) == essence(at_once(steps, found))
+
+
 def test_a_disabled_user_stays_disabled() -> None:
     """Somebody turned the switch since the event that enabled; a later one speaks of something else."""
     steps = history([desired(), updating(firstName="Eve")])
