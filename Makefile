@@ -28,7 +28,7 @@ $(STAMP): setup.cfg pyproject.toml
 venv: $(STAMP)  ## set up the environment in .venv
 
 demo: $(STAMP)  ## the whole flow on a real Kafka and Keycloak; KEEP=1 leaves it up
-	@$(BIN)/python -m keycloak_bridge.sandbox.show $(if $(KEEP),--keep)
+	@$(BIN)/python -m keycloak_bridge.sandbox.demo $(if $(KEEP),--keep)
 
 test: $(STAMP)  ## everything: unit, contract, integration, browser
 	@$(BIN)/python -m tests.browser
@@ -62,7 +62,7 @@ types: $(STAMP)  ## mypy, strict
 
 contracts: $(STAMP)  ## imports point downwards; new schema versions take what older ones took
 	@$(BIN)/lint-imports
-	@$(BIN)/keycloak-bridge --config /dev/null schemas check --published tests/unit/published_schemas.json
+	@$(BIN)/keycloak-bridge --config /dev/null schemas check --published tests/unit/validation/published_schemas.json
 
 format: $(STAMP)  ## format and mend what can be mended
 	@$(BIN)/ruff check --fix .

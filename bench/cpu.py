@@ -19,16 +19,15 @@ from typing import TypeVar
 
 import click
 
-from keycloak_bridge.core.contracts import invitation_message, result_message
-from keycloak_bridge.core.desired import DesiredUser
-from keycloak_bridge.core.events import decode
-from keycloak_bridge.core.model import Invitation, Message, Record, Result, UserEvent
-from keycloak_bridge.core.operations import Plan, RequestInvitation
-from keycloak_bridge.core.outcomes import result_of
-from keycloak_bridge.core.plan import plan_user
-from keycloak_bridge.interpretation import Interpretation
-from keycloak_bridge.logs import configure_logging, log_event
-from keycloak_bridge.metrics import Metrics
+from keycloak_bridge.domain.events import Invitation, Message, Record, Result, UserEvent
+from keycloak_bridge.domain.operations import Plan, RequestInvitation
+from keycloak_bridge.domain.users import DesiredUser
+from keycloak_bridge.events.decode import decode
+from keycloak_bridge.messages.published import invitation_message, result_message, result_of
+from keycloak_bridge.ops.logs import configure_logging, log_event
+from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.pipeline.interpret import Interpretation
+from keycloak_bridge.planning.plan import plan_user
 from keycloak_bridge.settings import Settings
 
 EVENTS = Path(__file__).parents[1] / "tests" / "events" / "user-created-2000.ndjson"
@@ -36,7 +35,7 @@ _NOW = datetime(2026, 11, 1, 9, 30, tzinfo=UTC)
 _KEYCLOAK_ID = "5f0c6c6e-3b0e-4b53-9c3c-0f2f3a8f7b11"
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-_logger = logging.getLogger("keycloak_bridge.outlets")
+_logger = logging.getLogger("keycloak_bridge.delivery.results")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from keycloak_bridge.catalog import load_schemas
-from keycloak_bridge.core.desired import DesiredUser, UserRepresentation
-from keycloak_bridge.core.events import EnvelopeRules, decode
-from keycloak_bridge.core.mapping import AttributeMapping, compile_mapping
-from keycloak_bridge.core.model import USER_CREATED, Record
-from keycloak_bridge.core.operations import CreateUser
-from keycloak_bridge.core.plan import plan_user
-from keycloak_bridge.core.validation import SchemaCatalog
+from keycloak_bridge.app.schema_files import load_schemas
+from keycloak_bridge.domain.events import USER_CREATED, Record
+from keycloak_bridge.domain.operations import CreateUser
+from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
+from keycloak_bridge.events.decode import EnvelopeRules, decode
+from keycloak_bridge.mapping.mapping import AttributeMapping, compile_mapping
+from keycloak_bridge.planning.plan import plan_user
+from keycloak_bridge.validation.catalog import SchemaCatalog
 
 MAPPING = Path(__file__).with_name("mapping.toml")
 EVENTS = Path(__file__).parents[1] / "tests" / "events" / "user-created-2000.ndjson"

@@ -13,8 +13,7 @@ from threading import Event
 
 from bench.place import Place
 from keycloak_bridge.sandbox import KeycloakRealms, Sandbox, SandboxError
-from keycloak_bridge.sandbox.artifacts import locked
-from keycloak_bridge.sandbox.cache import cache_dir
+from keycloak_bridge.sandbox.artifacts import cache_dir, locked
 from keycloak_bridge.sandbox.distribution import (
     ADMIN_USERNAME,
     http_arguments,
@@ -23,11 +22,16 @@ from keycloak_bridge.sandbox.distribution import (
     server_command,
     status_of,
 )
-from keycloak_bridge.sandbox.java import child_environment, find_java
+from keycloak_bridge.sandbox.java import (
+    LOOPBACK,
+    accepts_connections,
+    child_environment,
+    find_java,
+    loopback_port,
+)
 from keycloak_bridge.sandbox.options import FAST_START
-from keycloak_bridge.sandbox.ports import LOOPBACK, accepts_connections, loopback_port
 from keycloak_bridge.sandbox.processes import ManagedProcess
-from keycloak_bridge.sandbox.service import Service
+from keycloak_bridge.sandbox.services import Service
 
 _OWNER = "keycloak"
 _TIMEOUT_S = 400.0

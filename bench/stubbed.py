@@ -14,11 +14,11 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
-from keycloak_bridge.sandbox.cache import cache_dir
+from keycloak_bridge.sandbox.artifacts import cache_dir
+from keycloak_bridge.sandbox.distribution import Provision
 from keycloak_bridge.sandbox.java import find_java
-from keycloak_bridge.sandbox.kafka import KafkaBroker
 from keycloak_bridge.sandbox.options import silent
-from keycloak_bridge.sandbox.provision import Provision
+from keycloak_bridge.sandbox.services import KafkaBroker
 
 ROOT = Path(__file__).parents[1]
 BRIDGE = [sys.executable, "-m", "keycloak_bridge"]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from bridge_harness import Bench
 
-from keycloak_bridge.connections import SystemClock
-from keycloak_bridge.core.ports import UserDirectory
-from keycloak_bridge.keycloak_admin import KeycloakAdmin
-from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak_token import TokenSource
-from keycloak_bridge.keycloak_users import KeycloakUserDirectory
+from keycloak_bridge.app.connections import SystemClock
+from keycloak_bridge.domain.ports import UserDirectory
+from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak.token import TokenSource
+from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.sandbox import FreshRealm, Sandbox
 from keycloak_bridge.testing.realm_tools import AdminRealmTools
 

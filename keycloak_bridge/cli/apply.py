@@ -1,17 +1,15 @@
 """`keycloak-bridge apply`: events by hand, step by step."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from keycloak_bridge.app.bridge import direct_provisioner
+from keycloak_bridge.cli.common import INVALID_EVENT, Invocation, pass_invocation, settings_options
 from keycloak_bridge.cli.console import Console
-from keycloak_bridge.cli.errors import INVALID_EVENT
-from keycloak_bridge.cli.event_files import EventText, read_events
-from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
-from keycloak_bridge.core.desired import FoundUser, OutOfScope
-from keycloak_bridge.core.errors import BridgeError, HoldError
-from keycloak_bridge.core.model import Result
-from keycloak_bridge.core.operations import (
+from keycloak_bridge.domain.errors import BridgeError, HoldError
+from keycloak_bridge.domain.events import Result
+from keycloak_bridge.domain.operations import (
     CreateUser,
     DeleteUser,
     EndSessions,
@@ -23,10 +21,10 @@ from keycloak_bridge.core.operations import (
     UnlinkIdentity,
     UpdateUser,
 )
-
-if TYPE_CHECKING:
-    from keycloak_bridge.interpretation import Interpretation
-    from keycloak_bridge.provisioner import Provisioner
+from keycloak_bridge.domain.users import FoundUser, OutOfScope
+from keycloak_bridge.event_files.json_events import EventText, read_events
+from keycloak_bridge.pipeline.interpret import Ignored, Interpretation
+from keycloak_bridge.provisioning.provisioner import Provisioner, is_final
 
 
 @click.command(epilog="Example: keycloak-bridge --config bridge.toml apply event.json")
@@ -44,9 +42,6 @@ def apply(invocation: Invocation, files: tuple[str, ...], no_invite: bool) -> in
         # as with `run`: no mail is asked for, so that none is due later either
         invocation = invocation.overriding("invite.mode=none")
     settings = invocation.settings(require=("keycloak.realm", "keycloak.client_secret"))
-
-    from keycloak_bridge.bridge import direct_provisioner  # noqa: PLC0415
-    from keycloak_bridge.interpretation import Interpretation  # noqa: PLC0415
 
     interpretation = Interpretation(settings)
     interpretation.check()
@@ -66,9 +61,6 @@ def _apply(
     text: EventText, interpretation: "Interpretation", provisioner: "Provisioner", steps: "_Steps"
 ) -> bool:
     """Return whether the event was applied; raises only what would keep every event from it."""
-    from keycloak_bridge.interpretation import Ignored  # noqa: PLC0415
-    from keycloak_bridge.provisioner import is_final  # noqa: PLC0415
-
     try:
         reading = interpretation.read(text.record(), steps.tell)
         if isinstance(reading, Ignored):

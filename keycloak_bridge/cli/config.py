@@ -6,15 +6,22 @@ from typing import Any
 
 import click
 
+from keycloak_bridge.app.bridge import realm_problems
+from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.mapping_files import default_mapping_text
+from keycloak_bridge.cli.common import (
+    CONFIGURATION,
+    Invocation,
+    examples,
+    pass_invocation,
+    report,
+    settings_options,
+)
 from keycloak_bridge.cli.console import Console
-from keycloak_bridge.cli.errors import CONFIGURATION, report
-from keycloak_bridge.cli.examples import examples
-from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
-from keycloak_bridge.core.durations import format_duration
-from keycloak_bridge.core.errors import BridgeError, ConfigError, KeycloakError
-from keycloak_bridge.core.ownership import administering
-from keycloak_bridge.interpretation import Interpretation
-from keycloak_bridge.mapping_file import default_mapping_text
+from keycloak_bridge.domain.errors import BridgeError, ConfigError, KeycloakError
+from keycloak_bridge.domain.times import format_duration
+from keycloak_bridge.pipeline.interpret import Interpretation
+from keycloak_bridge.planning.ownership import administering
 from keycloak_bridge.settings import (
     KEYCLOAK_ACCESS,
     LoadedSettings,
@@ -141,9 +148,6 @@ def _attributes(interpretation: Interpretation) -> str:
 
 def _live_problems(interpretation: Interpretation, console: Console) -> Iterator[BridgeError]:
     """Yield what keeps the bridge from writing to the realm."""
-    from keycloak_bridge.bridge import realm_problems  # noqa: PLC0415
-    from keycloak_bridge.connections import SystemClock, keycloak_admin  # noqa: PLC0415
-
     keycloak = interpretation.settings.keycloak
     admin = keycloak_admin(interpretation.settings, SystemClock())
     try:

@@ -1,14 +1,19 @@
-"""Print for people on a terminal and for programs in a pipe: the same words, colours and boxes only for the former."""
+"""Print for people on a terminal and for programs in a pipe: the same words, colours and boxes only for the former.
 
+A bar on a terminal while something takes its time; nothing elsewhere.
+"""
+
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.json import JSON
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -68,3 +73,14 @@ def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
     cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
     return _GAP.join(cells).rstrip()
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Lend a function that moves the bar on by a count; the bar stands on standard error and goes in the end."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with Progress(console=RichConsole(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda count: bar.advance(task, count)

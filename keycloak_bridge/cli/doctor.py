@@ -1,16 +1,13 @@
 """`keycloak-bridge doctor`: look at everything that the bridge needs."""
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import click
 
+from keycloak_bridge.cli.common import Invocation, examples, pass_invocation, settings_options
 from keycloak_bridge.cli.console import Console
-from keycloak_bridge.cli.examples import examples
-from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
-
-if TYPE_CHECKING:
-    from keycloak_bridge.doctor.examination import Verdict
+from keycloak_bridge.diagnostics.doctor import check_up
+from keycloak_bridge.diagnostics.probe import Verdict
 
 UNWELL = 1
 _LIGHTS = ("green", "yellow", "red", "gray")
@@ -40,8 +37,6 @@ def doctor(invocation: Invocation, output: str, address: str | None) -> int:
     work, gray could not be looked at or is not used. Secrets are never shown. Exit code: 0 nothing is red, 1 something is.
     """
     loaded = invocation.load()
-
-    from keycloak_bridge.doctor.check_up import check_up  # noqa: PLC0415 # kafka and requests take their time
 
     verdicts = []
     console = Console()

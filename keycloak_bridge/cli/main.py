@@ -1,4 +1,7 @@
-"""The command `keycloak-bridge`. Nothing heavy is imported before a command needs it."""
+"""The command `keycloak-bridge`. Nothing heavy is imported before a command needs it.
+
+`keycloak-bridge completion`: complete commands and options with the tab key.
+"""
 
 import sys
 from collections.abc import Callable
@@ -7,10 +10,16 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import get_completion_class
 
 from keycloak_bridge import __version__
-from keycloak_bridge.cli.errors import exit_code_of, exit_quietly_if_reader_left, report
-from keycloak_bridge.cli.invocation import settings_options
+from keycloak_bridge.cli.common import (
+    examples,
+    exit_code_of,
+    exit_quietly_if_reader_left,
+    report,
+    settings_options,
+)
 
 PROGRAM = "keycloak-bridge"
 
@@ -28,7 +37,7 @@ COMMANDS = {
     "run": LazyCommand("run", "run", "Run the sidecar: events in, users and mails out."),
     "validate": LazyCommand("validate", "validate", "Check events against schema and mapping."),
     "test-mapping": LazyCommand(
-        "golden", "golden", "Hold your mapping to sample events and what they make."
+        "test_mapping", "golden", "Hold your mapping to sample events and what they make."
     ),
     "plan": LazyCommand("plan", "plan", "Show what events would change in the realm."),
     "apply": LazyCommand("apply", "apply", "Apply events by hand, step by step."),
@@ -44,14 +53,14 @@ COMMANDS = {
         "dead_letters", "dead_letters", "List, show and replay the dead letters."
     ),
     "schemas": LazyCommand("schemas", "schemas", "List, show and check the schemas of events."),
-    "guard": LazyCommand("guard", "guard", "Ask the running bridge how it is; release its brake."),
+    "guard": LazyCommand("run", "guard", "Ask the running bridge how it is; release its brake."),
     "check-config": LazyCommand("config", "check_config", "Check settings, schemas and mapping."),
     "doctor": LazyCommand(
         "doctor", "doctor", "Look at settings, Kafka, Keycloak and realm; say what is wrong."
     ),
     "init": LazyCommand("config", "init", "Write a settings file and a mapping to start from."),
     "sandbox": LazyCommand("sandbox", "sandbox", "Run a real Kafka and Keycloak on this machine."),
-    "completion": LazyCommand("completion", "completion", "Print the shell's completion script."),
+    "completion": LazyCommand("main", "completion", "Print the shell's completion script."),
 }
 """All commands in the order of the overview; modules are relative to `keycloak_bridge.cli`."""
 
@@ -146,3 +155,22 @@ def app() -> None:
 def main() -> None:
     """Run the command line and exit."""
     app.main()
+
+
+_VARIABLE = "_KEYCLOAK_BRIDGE_COMPLETE"
+
+
+@click.command(
+    epilog=examples(
+        'eval "$(keycloak-bridge completion bash)"      # in ~/.bashrc',
+        'eval "$(keycloak-bridge completion zsh)"       # in ~/.zshrc',
+        "keycloak-bridge completion fish | source       # in ~/.config/fish/config.fish",
+    )
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script for SHELL."""
+    complete = get_completion_class(shell)
+    if complete is None:
+        raise click.UsageError(f"no completion for {shell}")
+    click.echo(complete(app, {}, PROGRAM, _VARIABLE).source())

@@ -3,26 +3,30 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from keycloak_bridge.cli.console import Console
-from keycloak_bridge.cli.errors import CHANGES, INVALID_EVENT
-from keycloak_bridge.cli.event_log import EventLog, event_log_options
-from keycloak_bridge.cli.examples import examples
-from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.app.bridge import direct_provisioner
+from keycloak_bridge.app.connections import user_directory
+from keycloak_bridge.cli.common import (
+    CHANGES,
+    INVALID_EVENT,
+    Invocation,
+    examples,
+    pass_invocation,
+    settings_options,
+)
+from keycloak_bridge.cli.console import Console, progress_bar
+from keycloak_bridge.cli.event_sources import EventLog, event_log_options, read_population
 from keycloak_bridge.cli.plan_view import outcome_of, print_row, refused, totals_line
-from keycloak_bridge.cli.population_source import read_population
-from keycloak_bridge.cli.progress import progress_bar
-from keycloak_bridge.core.desired import OutOfScope
-from keycloak_bridge.core.errors import BridgeError
-
-if TYPE_CHECKING:
-    from keycloak_bridge.interpretation import Ignored, Interpretation, Reading
-    from keycloak_bridge.population import Standing
-    from keycloak_bridge.provisioner import Provisioner
-    from keycloak_bridge.reconciliation import Reconciliation
+from keycloak_bridge.delivery.rate_limit import side_by_side
+from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.users import OutOfScope
+from keycloak_bridge.pipeline.interpret import Ignored, Interpretation, Reading
+from keycloak_bridge.population.population import Population, Standing
+from keycloak_bridge.population.reconciliation import Reconciliation
+from keycloak_bridge.provisioning.provisioner import Provisioner, is_final
 
 Row = tuple[str, dict[str, Any]]
 """Where an event stands, nothing for a user, and what is told of it."""
@@ -69,9 +73,6 @@ def plan(
     """
     settings = invocation.settings(require=("keycloak.realm", "keycloak.client_secret"))
 
-    from keycloak_bridge.bridge import direct_provisioner  # noqa: PLC0415
-    from keycloak_bridge.interpretation import Interpretation  # noqa: PLC0415
-
     interpretation = Interpretation(settings)
     interpretation.check()
     provisioner = direct_provisioner(interpretation)
@@ -112,8 +113,6 @@ def _single(
     log: EventLog, interpretation: "Interpretation", provisioner: "Provisioner", _: Counter[str]
 ) -> Iterator[Row]:
     """Yield what would become of each event; only what keeps every event from being planned is raised."""
-    from keycloak_bridge.provisioner import is_final  # noqa: PLC0415
-
     with log.opened(interpretation.settings) as (records, _advance):
         for record in records:
             try:
@@ -132,11 +131,6 @@ def _folded(
     totals: Counter[str],
 ) -> Iterator[Row]:
     """Yield each event that would be refused, then what the others come to for each user."""
-    from keycloak_bridge.connections import user_directory  # noqa: PLC0415
-    from keycloak_bridge.lookahead import side_by_side  # noqa: PLC0415
-    from keycloak_bridge.population import Population  # noqa: PLC0415
-    from keycloak_bridge.reconciliation import Reconciliation  # noqa: PLC0415
-
     population = Population()
     yield from read_population(log, population, interpretation)
     if population.ignored:
@@ -152,8 +146,6 @@ def _folded(
 
 def _planned(reading: "Reading | Ignored", provisioner: "Provisioner") -> dict[str, Any]:
     """Return what would become of an event; raises BridgeError."""
-    from keycloak_bridge.interpretation import Ignored  # noqa: PLC0415
-
     told: dict[str, Any] = {"event": reading.event.id, "user": reading.event.subject}
     if isinstance(reading, Ignored):
         return {**told, "outcome": "ignored", "reason": "events.ignore_types"}

@@ -5,9 +5,10 @@ from dataclasses import asdict
 from typing import Any
 
 from keycloak_bridge.cli.console import Console
-from keycloak_bridge.core.errors import BridgeError
-from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES
-from keycloak_bridge.core.operations import CreateUser, Plan, RequestInvitation, UpdateUser
+from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
+from keycloak_bridge.domain.operations import CreateUser, Plan, RequestInvitation, UpdateUser
+from keycloak_bridge.planning.plan import describe
 
 _STYLES = {
     "create": "green",
@@ -36,8 +37,6 @@ def outcome_of(planned: Plan) -> dict[str, Any]:
 
 def changes_of(planned: Plan) -> list[dict[str, Any]]:
     """Return what a plan changes, target by target, without the bridge's own bookkeeping."""
-    from keycloak_bridge.core.plan import describe  # noqa: PLC0415
-
     return [
         {"operation": verb, "target": target, "before": before, "after": after}
         for verb, target, before, after in describe(planned)

@@ -4,26 +4,36 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from keycloak_bridge.cli.console import Console
-from keycloak_bridge.cli.errors import CHANGES, INVALID_EVENT
-from keycloak_bridge.cli.event_log import EventLog, event_log_options
-from keycloak_bridge.cli.examples import examples
-from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.app.bridge import direct_provisioner
+from keycloak_bridge.app.connections import all_users, user_directory
+from keycloak_bridge.cli.common import (
+    CHANGES,
+    INVALID_EVENT,
+    Invocation,
+    examples,
+    pass_invocation,
+    settings_options,
+)
+from keycloak_bridge.cli.console import Console, progress_bar
+from keycloak_bridge.cli.event_sources import EventLog, event_log_options, read_population
 from keycloak_bridge.cli.plan_view import changes_of, print_row, totals_line
-from keycloak_bridge.cli.population_source import read_population
-from keycloak_bridge.cli.progress import progress_bar
-from keycloak_bridge.core.brake import Brake
-from keycloak_bridge.core.errors import BridgeError, ConfigError, HoldError
-from keycloak_bridge.core.model import USER_CREATED
-
-if TYPE_CHECKING:
-    from keycloak_bridge.interpretation import Interpretation
-    from keycloak_bridge.population import Population, Standing
-    from keycloak_bridge.reconciliation import Comparison, Reconciliation
+from keycloak_bridge.delivery.guards import Brake
+from keycloak_bridge.delivery.rate_limit import side_by_side
+from keycloak_bridge.domain.errors import BridgeError, ConfigError, HoldError
+from keycloak_bridge.domain.events import USER_CREATED
+from keycloak_bridge.pipeline.interpret import Interpretation
+from keycloak_bridge.population.population import Population, Standing
+from keycloak_bridge.population.reconciliation import (
+    Comparison,
+    Finding,
+    Reconciliation,
+    bridged,
+    switched_off,
+)
 
 _AGREES = "agrees"
 _FAILING = ("refused", "conflict")
@@ -80,12 +90,6 @@ def reconcile(
         invocation = invocation.overriding("invite.mode=none")
     settings = invocation.settings(require=("keycloak.realm", "keycloak.client_secret"))
 
-    from keycloak_bridge.bridge import direct_provisioner  # noqa: PLC0415
-    from keycloak_bridge.connections import user_directory  # noqa: PLC0415
-    from keycloak_bridge.interpretation import Interpretation  # noqa: PLC0415
-    from keycloak_bridge.population import Population  # noqa: PLC0415
-    from keycloak_bridge.reconciliation import Reconciliation  # noqa: PLC0415
-
     interpretation = Interpretation(settings)
     interpretation.check()
     population = Population()
@@ -138,8 +142,6 @@ def _each(
 
     After a failure nothing is begun, and what was in hand is yielded before it is raised: it may have been written.
     """
-    from keycloak_bridge.lookahead import side_by_side  # noqa: PLC0415
-
     failures: list[BridgeError] = []
 
     def settle(standing: "Standing") -> "Comparison | None":
@@ -162,9 +164,6 @@ def _each(
 
 def _bridged(interpretation: "Interpretation") -> list[tuple[str, str]]:
     """Return the id in user management and the Keycloak id of each user of the realm that may be an orphan."""
-    from keycloak_bridge.connections import all_users  # noqa: PLC0415
-    from keycloak_bridge.reconciliation import bridged  # noqa: PLC0415
-
     users = all_users(interpretation.settings)
     return list(bridged(users, interpretation.mapping.external_id))
 
@@ -176,12 +175,6 @@ def _orphans(
     wish: str,
 ) -> Iterator["Comparison"]:
     """Yield the users of the realm of whom the population does not speak, and disable them where that is wished."""
-    from keycloak_bridge.reconciliation import (  # noqa: PLC0415
-        Comparison,
-        Finding,
-        switched_off,
-    )
-
     settings, mapping = interpretation.settings, interpretation.mapping
     run = uuid.uuid4().hex[:12]
     for user_id, keycloak_id in listed:

@@ -7,17 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 import click
 
-from keycloak_bridge.cli.errors import exit_code_of, report
-from keycloak_bridge.core.errors import ConfigError
-
-# The sandbox is imported where it is used: no other command shall pay for it.
-if TYPE_CHECKING:
-    from keycloak_bridge.sandbox import Mail, Sandbox, SandboxOptions
-    from keycloak_bridge.sandbox.state import SandboxState
+from keycloak_bridge.cli.common import exit_code_of, report
+from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.sandbox import Mail, Sandbox, SandboxOptions
+from keycloak_bridge.sandbox.state import SandboxState
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,7 +29,7 @@ def _one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        from keycloak_bridge.sandbox.errors import SandboxError  # noqa: PLC0415
+        from keycloak_bridge.sandbox.options import SandboxError  # noqa: PLC0415
 
         try:
             return command(*args, **kwargs)

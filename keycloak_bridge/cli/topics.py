@@ -1,15 +1,13 @@
 """`keycloak-bridge topics`: what Kafka must hold before the sidecar can run."""
 
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 import click
 
-from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
-
-if TYPE_CHECKING:
-    from keycloak_bridge.kafka_topics import TopicSpec
-    from keycloak_bridge.settings import Settings
+from keycloak_bridge.app.bridge import topic_specs
+from keycloak_bridge.cli.common import Invocation, pass_invocation, settings_options
+from keycloak_bridge.kafka.topics import TopicAdmin, TopicSpec, ensure_topics
+from keycloak_bridge.settings import Settings
 
 MISSING_EXIT_CODE = 2
 
@@ -28,8 +26,6 @@ def topics() -> None:
 def check(invocation: Invocation) -> int:
     """Say which topics exist; exit 2 when one is missing."""
     settings = invocation.settings()
-
-    from keycloak_bridge.kafka_topics import TopicAdmin  # noqa: PLC0415 # kafka takes its time
 
     with closing(TopicAdmin(settings.kafka)) as admin:
         states = admin.states(_specs(settings))
@@ -54,8 +50,6 @@ def create(invocation: Invocation) -> None:
     """Create the topics that are missing; existing ones are left as they are."""
     settings = invocation.settings()
 
-    from keycloak_bridge.kafka_topics import TopicAdmin, ensure_topics  # noqa: PLC0415
-
     specs = _specs(settings)
     with closing(TopicAdmin(settings.kafka)) as admin:
         created = ensure_topics(admin, specs, create=True)
@@ -66,6 +60,5 @@ def create(invocation: Invocation) -> None:
 
 
 def _specs(settings: "Settings") -> "tuple[TopicSpec, ...]":
-    from keycloak_bridge.bridge import topic_specs  # noqa: PLC0415
 
     return topic_specs(settings)

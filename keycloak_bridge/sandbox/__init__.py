@@ -1,8 +1,7 @@
 """A real local Kafka, Keycloak and mail catcher, started from pinned artifacts."""
 
-from keycloak_bridge.sandbox.errors import SandboxError
 from keycloak_bridge.sandbox.mail import Mail, MailCatcher, read_mails
-from keycloak_bridge.sandbox.options import SandboxOptions
+from keycloak_bridge.sandbox.options import SandboxError, SandboxOptions
 from keycloak_bridge.sandbox.realms import FreshRealm, KeycloakRealms
 from keycloak_bridge.sandbox.sandbox import Sandbox
 

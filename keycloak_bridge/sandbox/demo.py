@@ -1,17 +1,36 @@
-"""Play user management against a sandbox: publish sample events, read what became of each."""
+"""Play user management against a sandbox: publish sample events, read what became of each.
 
+Tell the demo's stories: what became of each event, on a terminal or as plain lines.
+
+The main job, from nothing: real Kafka, real Keycloak, real mails, and what became of each event.
+
+Run by `make demo` as `python -m keycloak_bridge.sandbox.demo [--keep]`.
+"""
+
+import contextlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+import click
 import requests
 from kafka import KafkaConsumer, KafkaProducer
 from kafka import TopicPartition as KafkaTopicPartition
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
-from keycloak_bridge.sandbox import Mail, read_mails
+from keycloak_bridge.sandbox import Mail, Sandbox, SandboxError, SandboxOptions, read_mails
+from keycloak_bridge.sandbox.console import SandboxConsole
+from keycloak_bridge.sandbox.state import identity, read_state, write_state
+from keycloak_bridge.sandbox.supervisor import start_detached, stop_detached, terminable
 
 EVENTS = "events/demo.ndjson"
 TOPIC = "user-events"
@@ -145,3 +164,217 @@ def _admin_token(environment: Mapping[str, str]) -> str:
     )
     answer.raise_for_status()
     return str(answer.json()["access_token"])
+
+
+_BOOKKEEPING = "bridge"
+
+
+def show(stories: Sequence[Story], console: Console) -> None:
+    """Print one panel for each event."""
+    for number, story in enumerate(stories, 1):
+        data = story.event["data"]
+        title = f"event {number} of {len(stories)}: {story.event['type']} for {data['email']}"
+        good = story.user is not None
+        console.print(
+            Panel(
+                _created(story) if good else _refused(story),
+                title=Text(title),
+                title_align="left",
+                border_style="green" if good else "red",
+            )
+        )
+        if link := _link(story):
+            # outside the frame and on one line, so that it can be opened or copied
+            console.print(f"  link in the mail: {link}", markup=False, soft_wrap=True)
+
+
+def summary(stories: Sequence[Story]) -> str:
+    """Return one sentence with the totals."""
+    users = sum(story.user is not None for story in stories)
+    mails = sum(story.mail is not None for story in stories)
+    letters = sum(story.dead_letter is not None for story in stories)
+    return f"{len(stories)} events: {users} users created, {mails} mails sent, {letters} refused with its reason"
+
+
+def complaints(stories: Sequence[Story]) -> list[str]:
+    """Return what did not go as the demo promises; empty when all went well."""
+    found = []
+    for story in stories:
+        name = story.event["id"]
+        if story.user is None and story.dead_letter is None:
+            found.append(f"event {name} led to nothing")
+        if story.user is not None and story.mail is None:
+            found.append(f"the user of event {name} got no mail")
+    if not any(story.dead_letter for story in stories):
+        found.append("the invalid event was not refused")
+    return found
+
+
+def _created(story: Story) -> Group:
+    user = story.user or {}
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("user", Text(f"{user['username']}  ({user['firstName']} {user['lastName']})"))
+    table.add_row("Keycloak id", Text(str(user["id"])))
+    for name, values in sorted(user["attributes"].items()):
+        if not name.startswith(_BOOKKEEPING):
+            table.add_row(Text(f"  {name}"), Text(", ".join(values)))
+    if story.mail is not None:
+        table.add_row("mail", Text(story.mail.subject))
+    outcomes = ", ".join(
+        " ".join(filter(None, (result["outcome"], result.get("action"))))
+        for result in story.results
+    )
+    table.add_row("results topic", Text(outcomes))
+    return Group(table)
+
+
+def _refused(story: Story) -> Group:
+    letter = story.dead_letter or {}
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row(
+        "refused", Text(f"{letter.get('kb-dlq-code', '?')}: {letter.get('kb-dlq-message', '')}")
+    )
+    for violation in json.loads(letter.get("kb-dlq-errors", "[]")):
+        table.add_row(Text(f"  {violation['pointer']}"), Text(violation["message"]))
+    table.add_row("what to do", Text(letter.get("kb-dlq-action", "")))
+    table.add_row("dead letter", Text("on topic user-events-dead-letters, record untouched"))
+    return Group(table)
+
+
+def _link(story: Story) -> str:
+    links = story.mail.links if story.mail else ()
+    return next((link for link in links if "action-token" in link), "")
+
+
+_BRIDGE = (sys.executable, "-m", "keycloak_bridge")
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave everything up, the bridge included.")
+def main(keep: bool) -> None:
+    """Show the whole flow on a real Kafka and a real Keycloak."""
+    console = Console()
+    try:
+        with terminable():
+            if keep:
+                _demo_that_stays(console)
+            else:
+                _demo_that_ends(console)
+    except SandboxError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("interrupted; everything was stopped", err=True)
+        sys.exit(130)
+
+
+def _demo_that_ends(console: Console) -> None:
+    with SandboxConsole() as progress:
+        sandbox = Sandbox(SandboxOptions(), progress.progress, progress.downloads)
+        sandbox.start()
+    try:
+        _play(sandbox.environment(), console)
+    finally:
+        sandbox.stop()
+    console.print("Everything was stopped. [bold]make demo KEEP=1[/] leaves it up.")
+
+
+def _demo_that_stays(console: Console) -> None:
+    with SandboxConsole() as progress:
+        state = start_detached(SandboxOptions(), progress.progress, progress.downloads)
+    try:
+        environment = dict(state.environment)
+        _play(environment, console)
+        _leave_bridge_running(environment)
+    except BaseException:
+        stop_detached()
+        raise
+    _explain(environment, console)
+
+
+def _play(environment: Mapping[str, str], console: Console) -> None:
+    """Publish the events, run the bridge over them, and show what became of each."""
+    log = Path(environment["SANDBOX_RUN_DIR"]) / "bridge.log"
+    events = sample_events()
+    console.print(f"publishing {len(events)} events to Kafka, one of them invalid")
+    _run(["topics", "create"], environment, log)
+    publish(events, environment["KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS"])
+    console.print("running the bridge until it has caught up")
+    _run(["run", "--until-caught-up"], environment, log)
+    stories = tell(events, environment)
+    show(stories, console)
+    console.print(f"[bold]{summary(stories)}[/]")
+    if found := complaints(stories):
+        raise SandboxError(f"the demo did not keep its promise: {'; '.join(found)}")
+
+
+def _run(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    """Run the bridge's command line as a user would; its output goes to `log`."""
+    with log.open("ab") as output:
+        done = subprocess.run(
+            [*_BRIDGE, *arguments],
+            env=_environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            check=False,
+        )
+    if done.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+        command = " ".join(arguments)
+        raise SandboxError(f"keycloak-bridge {command} ended with {done.returncode}:\n{tail}")
+
+
+def _leave_bridge_running(environment: Mapping[str, str]) -> None:
+    """Start the sidecar for good; `sandbox down` ends it together with the rest."""
+    log = Path(environment["SANDBOX_RUN_DIR"]) / "bridge.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*_BRIDGE, "run"],
+            env=_environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    state = read_state()
+    if state is not None:
+        companion = identity("bridge", process.pid)
+        write_state(replace(state, services=(*state.services, companion)))
+
+
+def _environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a bridge that sees the sandbox's settings and no others of this shell."""
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("KEYCLOAK_BRIDGE_")}
+    ours = {k: v for k, v in environment.items() if k.startswith("KEYCLOAK_BRIDGE_")}
+    return {**outside, **ours, "KEYCLOAK_BRIDGE_HEALTH_PORT": "0"}
+
+
+def _explain(environment: Mapping[str, str], console: Console) -> None:
+    url, realm = (
+        environment["SANDBOX_KEYCLOAK_PUBLIC_URL"],
+        environment["KEYCLOAK_BRIDGE_KEYCLOAK_REALM"],
+    )
+    lines = (
+        ("a link from a mail above", "open it and set a password"),
+        (f"{url}/admin/{realm}/console", "Keycloak's console"),
+        ("  user", environment["SANDBOX_ADMIN_USERNAME"]),
+        ("  password", environment["SANDBOX_ADMIN_PASSWORD"]),
+        ("Kafka", environment["KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS"]),
+        (".venv/bin/keycloak-bridge sandbox mail", "the mails that were caught"),
+        (".venv/bin/keycloak-bridge sandbox env", "settings for a bridge of your own"),
+        (".venv/bin/keycloak-bridge sandbox down", "stops everything"),
+    )
+    console.print("\nIt is all still up, the bridge included:")
+    width = max(len(what) for what, _ in lines)
+    for what, why in lines:
+        console.print(f"  {what:<{width}}  {why}", highlight=False, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        main()

@@ -11,7 +11,7 @@ import click
 import requests
 
 from keycloak_bridge.sandbox.artifacts import LOCK_FILE, Artifact, locked, sha256_of
-from keycloak_bridge.sandbox.errors import SandboxError
+from keycloak_bridge.sandbox.options import SandboxError
 
 CENTRAL = "https://repo.maven.apache.org/maven2"
 # Kafka's own jars bring the logging interface without anything behind it: without this one a

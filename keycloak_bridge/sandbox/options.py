@@ -1,10 +1,22 @@
-"""What a caller can choose about a sandbox."""
+"""The one error that leaves the sandbox.
+
+What a caller can choose about a sandbox.
+"""
 
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
+
+
+class SandboxError(Exception):
+    """Something a person has to act on; the message says what, where and the remedy."""
+
+
+class SandboxCancelled(SandboxError):  # noqa: N818  (not a fault: somebody asked to stop)
+    """The start was given up because something else failed or somebody pressed Ctrl-C."""
+
 
 Progress = Callable[[str, str, str], None]
 """Called with component, state and detail, from any thread."""

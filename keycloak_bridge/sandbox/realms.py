@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import requests
 
-from keycloak_bridge.sandbox.errors import SandboxError
+from keycloak_bridge.sandbox.options import SandboxError
 
 REALM_FILES = "*-realm.json"
 _PLACEHOLDER = re.compile(r"\$\{([^}:]+)(?::([^}]*))?\}")

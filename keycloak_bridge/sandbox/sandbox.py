@@ -11,20 +11,25 @@ from threading import Event
 from types import TracebackType
 from typing import Self, TypeVar
 
-from keycloak_bridge.sandbox.cache import cache_dir
-from keycloak_bridge.sandbox.errors import SandboxCancelled, SandboxError
+from keycloak_bridge.sandbox.artifacts import cache_dir
+from keycloak_bridge.sandbox.distribution import Provision
 from keycloak_bridge.sandbox.java import find_java
-from keycloak_bridge.sandbox.kafka import KafkaBroker
-from keycloak_bridge.sandbox.keycloak import KeycloakServer
 from keycloak_bridge.sandbox.mail import MailCatcher
-from keycloak_bridge.sandbox.options import Downloads, Progress, SandboxOptions, silent
-from keycloak_bridge.sandbox.provision import Provision
+from keycloak_bridge.sandbox.options import (
+    Downloads,
+    Progress,
+    SandboxCancelled,
+    SandboxError,
+    SandboxOptions,
+    silent,
+)
 from keycloak_bridge.sandbox.realms import (
     FreshRealm,
     KeycloakRealms,
     default_config_dir,
     realm_file,
 )
+from keycloak_bridge.sandbox.services import KafkaBroker, KeycloakServer
 from keycloak_bridge.sandbox.state import RUN_DIR_PREFIX
 
 T = TypeVar("T")

@@ -12,8 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from keycloak_bridge.sandbox.errors import SandboxError
-from keycloak_bridge.sandbox.options import Downloads, Progress, SandboxOptions, silent
+from keycloak_bridge.sandbox.options import (
+    Downloads,
+    Progress,
+    SandboxError,
+    SandboxOptions,
+    silent,
+)
 from keycloak_bridge.sandbox.sandbox import Sandbox
 from keycloak_bridge.sandbox.state import (
     Identity,

@@ -1,7 +1,6 @@
 """Settings from flags, environment and a TOML file, checked as a whole before anything else happens."""
 
-from keycloak_bridge.settings.describing import sample_toml, settings_table
-from keycloak_bridge.settings.fields import Setting
+from keycloak_bridge.settings.fields import Secret, Setting
 from keycloak_bridge.settings.loading import (
     KEYCLOAK_ACCESS,
     LoadedSettings,
@@ -12,24 +11,28 @@ from keycloak_bridge.settings.loading import (
 from keycloak_bridge.settings.model import (
     BrakeSettings,
     DeliverySettings,
-    HealthSettings,
-    InviteSettings,
-    KeycloakSettings,
-    LogSettings,
-    RetrySettings,
-    Settings,
-)
-from keycloak_bridge.settings.model_events import (
     EnvelopeSettings,
     EventsSettings,
+    HealthSettings,
+    InviteSettings,
+    KafkaSettings,
+    KeycloakSettings,
     LifecycleSettings,
+    LimitsSettings,
+    LogSettings,
     MappingSettings,
+    RetrySettings,
     SchemasSettings,
+    Settings,
+    TopicsSettings,
+    VerifySettings,
 )
-from keycloak_bridge.settings.model_guards import LimitsSettings, VerifySettings
-from keycloak_bridge.settings.model_kafka import KafkaSettings, TopicsSettings
-from keycloak_bridge.settings.schema import settings_by_name, settings_schema
-from keycloak_bridge.settings.secret import Secret
+from keycloak_bridge.settings.schema import (
+    sample_toml,
+    settings_by_name,
+    settings_schema,
+    settings_table,
+)
 
 __all__ = [
     "KEYCLOAK_ACCESS",

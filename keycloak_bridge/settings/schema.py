@@ -1,5 +1,9 @@
-"""The JSON Schema of the settings file, made from the declarations, and the check against it."""
+"""The JSON Schema of the settings file, made from the declarations, and the check against it.
 
+The settings as documentation: a Markdown table and a commented TOML file.
+"""
+
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -7,7 +11,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from keycloak_bridge.core.expression_analysis import suggestion
+from keycloak_bridge.expressions.analysis import suggestion
 from keycloak_bridge.settings.fields import Setting, declared, sections
 from keycloak_bridge.settings.model import Settings
 
@@ -25,7 +29,7 @@ def settings_by_name() -> Mapping[str, Setting]:
 def settings_schema() -> dict[str, Any]:
     """Return the JSON Schema (Draft 2020-12) of the settings file."""
     properties = {
-        name: _object(_first_line(section_type.__doc__), {})
+        name: _object(_summary_of(section_type.__doc__), {})
         for name, section_type in sections(Settings).items()
     }
     for one in settings_by_name().values():
@@ -40,7 +44,7 @@ def settings_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:keycloak-bridge:settings",
         "title": "Settings of keycloak-bridge",
-        **_object(_first_line(Settings.__doc__), properties),
+        **_object(_summary_of(Settings.__doc__), properties),
     }
 
 
@@ -100,5 +104,123 @@ def _object(description: str, properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _first_line(docstring: str | None) -> str:
+def _summary_of(docstring: str | None) -> str:
     return (docstring or "").strip().splitlines()[0]
+
+
+_EXAMPLES: Mapping[str, Any] = {
+    "kafka.sasl_mechanism": "SCRAM-SHA-512",
+    "kafka.sasl_username": "keycloak-bridge",
+    "kafka.sasl_password_file": "secrets/kafka-password",
+    "kafka.ssl_cafile": "secrets/kafka-ca.pem",
+    "kafka.ssl_certfile": "secrets/kafka-client.pem",
+    "kafka.ssl_keyfile": "secrets/kafka-client.key",
+    "kafka.ssl_password_file": "secrets/kafka-key-password",
+    "keycloak.realm": "acme",
+    "keycloak.client_secret_file": "secrets/keycloak-client-secret",
+    "keycloak.ca_file": "secrets/keycloak-ca.pem",
+    "envelope.id": "body.meta.eventId",
+    "envelope.type": "body.meta.eventName",
+    "envelope.subject": "body.payload.userId",
+    "envelope.time": "body.meta.occurredAt",
+    "envelope.dataschema": "body.meta.schema",
+    "envelope.source": "body.meta.producer",
+    "envelope.data": "body.payload",
+    "envelope.types": {"UserCreated": "user.created"},
+    "schemas.folders": ["schemas"],
+    "mapping.file": "mapping.toml",
+    "invite.client_id": "my-app",
+    "invite.redirect_uri": "https://app.example.com/",
+    "invite.pace": "14/s",
+}
+"""What the sample file shows where a default says nothing."""
+
+_HEADER = """\
+# Settings of keycloak-bridge. What stands behind a "#" is the default or an example; remove the "#" to change it.
+# Flags go before the environment (KEYCLOAK_BRIDGE_SECTION_KEY), and that before this file.
+# Relative paths start at the folder of this file. Check it with: keycloak-bridge check-config
+"""
+
+_FORMS = """\
+| Form | In the file | In the environment and in flags |
+| --- | --- | --- |
+| duration | `"5 s"`, `"10 minutes"`, `"3 days"`, `"PT72H"` | the same without quotes |
+| list | `["a", "b"]` | `a,b` |
+| table | `{ UserCreated = "user.created" }` | `UserCreated=user.created,UserMoved=user.updated` |
+| true/false | `true`, `false` | `true`, `false`, `yes`, `no`, `on`, `off`, `1`, `0` |
+| path | relative to the folder of the file | relative to the working folder |
+| secret | the text, or `<key>_file` with the path of a file that holds it | the same |
+
+An empty variable counts as absent, and an unknown one is an error like an unknown key. The text and the `_file` form of
+the same secret in one place are an error; across places the later one goes before. Editors that know JSON Schema find
+the one of the file in [settings.schema.json](settings.schema.json).
+"""
+
+
+def sample_toml(active: Mapping[str, Any] | None = None) -> str:
+    """Return a settings file with every key explained; only those in `active` are set, to the values given."""
+    active = active or {}
+    unknown = active.keys() - settings_by_name().keys()
+    if unknown:
+        raise ValueError(f"no such setting: {', '.join(sorted(unknown))}")
+    lines = [_HEADER]
+    for name, section_type in sections(Settings).items():
+        lines.append(f"# {_first_line(section_type)}")
+        lines.append(f"[{name}]")
+        for one in _of_section(name):
+            lines.append(f"# {_plain(one)}")
+            value = active.get(one.name, _EXAMPLES.get(one.name, one.default))
+            assignment = f"{one.key} = {toml_value('...' if value is None else value)}"
+            lines.append(assignment if one.name in active else f"# {assignment}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def settings_table() -> str:
+    """Return all settings in Markdown: how each form is written, then a table for each section."""
+    parts = [_FORMS]
+    for name, section_type in sections(Settings).items():
+        rows = "\n".join(_row(one) for one in _of_section(name))
+        parts.append(
+            f"### `[{name}]`\n\n{_first_line(section_type)}\n\n"
+            f"| Key | Form | Default | Meaning |\n| --- | --- | --- | --- |\n{rows}\n"
+        )
+    return "\n".join(parts)
+
+
+def toml_value(value: Any) -> str:
+    """Return `value` as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml_value(one) for one in value) + "]"
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{toml_value(key)} = {toml_value(one)}" for key, one in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
+    return str(value) if isinstance(value, int | float) else json.dumps(value, ensure_ascii=False)
+
+
+def _of_section(section: str) -> Iterator[Setting]:
+    return (one for one in settings_by_name().values() if one.section == section)
+
+
+def _row(one: Setting) -> str:
+    default = "" if one.default is None else f"`{toml_value(one.default)}`"
+    cells = (f"`{one.key}`", _form(one), default, one.doc)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _form(one: Setting) -> str:
+    if one.kind.name == "choice":
+        return " or ".join(f"`{option}`" for option in one.kind.schema["enum"])
+    return one.kind.name
+
+
+def _plain(one: Setting) -> str:
+    options = one.kind.schema.get("enum")
+    choices = f" One of: {', '.join(options)}." if options else ""
+    return one.doc + choices
+
+
+def _first_line(section_type: type[Any]) -> str:
+    return (section_type.__doc__ or "").strip().splitlines()[0]

@@ -4,9 +4,9 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from keycloak_bridge.core.errors import BridgeError
-from keycloak_bridge.core.model import Commit, Message, Record, TopicPartition
-from keycloak_bridge.core.ports import Release
+from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartition
+from keycloak_bridge.domain.ports import Release
 
 
 class InMemoryBroker:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import requests
 
-from keycloak_bridge.core.desired import UserRepresentation
+from keycloak_bridge.domain.users import UserRepresentation
 
 _PASSWORD = "correct horse battery"  # noqa: S105  (of users that live for one test)
 _TIMEOUT_S = 30

@@ -9,7 +9,7 @@ from kafka_probe import serves_again
 from scene import Scene, Size
 from verdict import judge
 
-from keycloak_bridge.sandbox.kafka import KafkaBroker
+from keycloak_bridge.sandbox.services import KafkaBroker
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 

@@ -26,10 +26,10 @@ from broker_harness import (
     unique,
 )
 
-from keycloak_bridge.core.errors import BrokerAccessError
-from keycloak_bridge.core.model import Commit, Message, Record, TopicPartition
-from keycloak_bridge.core.ports import EventSource, MessageSink
-from keycloak_bridge.kafka_sink import KafkaMessageSink
+from keycloak_bridge.domain.errors import BrokerAccessError
+from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartition
+from keycloak_bridge.domain.ports import EventSource, MessageSink
+from keycloak_bridge.kafka.producer import KafkaMessageSink
 from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 

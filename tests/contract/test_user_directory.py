@@ -7,7 +7,17 @@ from uuid import uuid4
 
 import pytest
 
-from keycloak_bridge.core.desired import (
+from keycloak_bridge.domain.errors import (
+    ConflictError,
+    KeycloakAuthError,
+    KeycloakConflictError,
+    KeycloakNotFoundError,
+    KeycloakRejectedError,
+    KeycloakUnavailableError,
+    MailDeliveryError,
+)
+from keycloak_bridge.domain.ports import UserDirectory
+from keycloak_bridge.domain.users import (
     GROUPS,
     ORGANIZATIONS,
     REALM_ROLES,
@@ -20,16 +30,6 @@ from keycloak_bridge.core.desired import (
     client_of,
     client_roles,
 )
-from keycloak_bridge.core.errors import (
-    ConflictError,
-    KeycloakAuthError,
-    KeycloakConflictError,
-    KeycloakNotFoundError,
-    KeycloakRejectedError,
-    KeycloakUnavailableError,
-    MailDeliveryError,
-)
-from keycloak_bridge.core.ports import UserDirectory
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 from keycloak_bridge.testing.realm_tools import RealmTools
 

@@ -7,20 +7,18 @@ from uuid import uuid4
 
 import pytest
 
-from keycloak_bridge.connections import SystemClock
-from keycloak_bridge.core.desired import MatchCriterion, UserRepresentation
-from keycloak_bridge.core.errors import KeycloakUnavailableError
-from keycloak_bridge.core.import_rules import Way
-from keycloak_bridge.core.ports import UserDirectory
-from keycloak_bridge.core.user_importer import UserImporter
-from keycloak_bridge.keycloak_admin import KeycloakAdmin
-from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak_importer import KeycloakUserImporter
-from keycloak_bridge.keycloak_token import TokenSource
-from keycloak_bridge.keycloak_users import KeycloakUserDirectory
+from keycloak_bridge.app.connections import SystemClock
+from keycloak_bridge.domain.errors import KeycloakUnavailableError
+from keycloak_bridge.domain.ports import UserDirectory
+from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
+from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak.import_eligibility import UserImporter, Way
+from keycloak_bridge.keycloak.partial_import import KeycloakUserImporter
+from keycloak_bridge.keycloak.token import TokenSource
+from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.in_memory_importer import InMemoryImporter
-from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
 from keycloak_bridge.testing.realm_tools import AdminRealmTools
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from keycloak_bridge.cli.main import COMMANDS, app
-from keycloak_bridge.core.functions import function_docs
-from keycloak_bridge.metrics import Metrics
+from keycloak_bridge.expressions.functions import function_docs
+from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.settings import settings_by_name, settings_schema, settings_table
-from keycloak_bridge.settings.describing import toml_value
+from keycloak_bridge.settings.schema import toml_value
 
 # as a module of tests.docs it finds its neighbour no other way
 sys.path.append(str(Path(__file__).parent))

@@ -17,18 +17,18 @@ from jsonschema import Draft7Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
-from keycloak_bridge.catalog import load_documents
-from keycloak_bridge.core.contracts import (
+from keycloak_bridge.app.schema_files import load_documents
+from keycloak_bridge.domain.errors import EventDecodeError
+from keycloak_bridge.domain.events import Invitation, Message, Outcome, Purpose, Record, Result
+from keycloak_bridge.domain.users import InvitationTerms
+from keycloak_bridge.events.decode import EnvelopeRules
+from keycloak_bridge.events.formats import format_checker
+from keycloak_bridge.messages.dead_letters import mark_message, read_letter, replay_message
+from keycloak_bridge.messages.published import (
     dead_letter_message,
     invitation_message,
     result_message,
 )
-from keycloak_bridge.core.desired import InvitationTerms
-from keycloak_bridge.core.errors import EventDecodeError
-from keycloak_bridge.core.events import EnvelopeRules
-from keycloak_bridge.core.formats import format_checker
-from keycloak_bridge.core.letters import mark_message, read_letter, replay_message
-from keycloak_bridge.core.model import Invitation, Message, Outcome, Purpose, Record, Result
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(generate.ASYNCAPI.read_text(encoding="utf-8"))
 SCHEMA = gzip.decompress(Path(__file__).with_name("asyncapi-3.0.0.json.gz").read_bytes())

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from cli_harness import Bench
 
-from keycloak_bridge.cli.event_files import EventText
-from keycloak_bridge.cli.golden_cases import outcome_of
-from keycloak_bridge.cli.verdict import judge
-from keycloak_bridge.interpretation import Interpretation
+from keycloak_bridge.cli.test_mapping import outcome_of
+from keycloak_bridge.cli.validate import judge
+from keycloak_bridge.event_files.json_events import EventText
+from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.settings import read_settings
-from keycloak_bridge.settings.describing import toml_value
+from keycloak_bridge.settings.schema import toml_value
 
 ROOT = Path(__file__).parents[2]
 COOKBOOK = (ROOT / "docs" / "mapping-cookbook.md").read_text("utf-8")

@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 
-from keycloak_bridge.cli.golden import hold
-from keycloak_bridge.cli.golden_cases import Case
-from keycloak_bridge.core.desired import DesiredUser, Intent, LinkPolicy
-from keycloak_bridge.core.errors import ConfigError
-from keycloak_bridge.core.functions import function_docs
-from keycloak_bridge.core.mapping import compile_mapping
-from keycloak_bridge.core.mapping_rules import USER_FIELDS
-from keycloak_bridge.core.mapping_targets import REMOVALS
-from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES, USER_EVENTS, UserEvent
-from keycloak_bridge.interpretation import Interpretation
+from keycloak_bridge.cli.test_mapping import Case, hold
+from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, USER_EVENTS, UserEvent
+from keycloak_bridge.domain.users import DesiredUser, Intent, LinkPolicy
+from keycloak_bridge.expressions.functions import function_docs
+from keycloak_bridge.mapping.mapping import compile_mapping
+from keycloak_bridge.mapping.reader import REMOVALS
+from keycloak_bridge.mapping.rules import USER_FIELDS
+from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.settings import MappingSettings, Settings
 
 DOC = (Path(__file__).parents[2] / "docs" / "mapping.md").read_text("utf-8")

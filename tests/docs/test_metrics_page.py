@@ -2,7 +2,7 @@
 
 import generate
 
-from keycloak_bridge.metrics import Metrics
+from keycloak_bridge.ops.metrics import Metrics
 
 
 def test_the_metrics_page_is_in_step() -> None:

@@ -8,11 +8,11 @@ import click
 import generate
 import pytest
 
-from keycloak_bridge.catalog import load_schemas
+from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.cli.main import app
-from keycloak_bridge.core.events import EnvelopeRules, decode
-from keycloak_bridge.core.mapping import compile_mapping
-from keycloak_bridge.core.model import USER_CREATED, USER_EVENTS, Record
+from keycloak_bridge.domain.events import USER_CREATED, USER_EVENTS, Record
+from keycloak_bridge.events.decode import EnvelopeRules, decode
+from keycloak_bridge.mapping.mapping import compile_mapping
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

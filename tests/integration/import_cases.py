@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keycloak_bridge.core.import_rules import Way
+from keycloak_bridge.keycloak.import_eligibility import Way
 
 ADMIN = {"edit": ["admin"], "view": ["admin"]}
 

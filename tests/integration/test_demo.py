@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.integration
 
-DEMO = (sys.executable, "-m", "keycloak_bridge.sandbox.show")
+DEMO = (sys.executable, "-m", "keycloak_bridge.sandbox.demo")
 TIMEOUT_S = 240
 
 

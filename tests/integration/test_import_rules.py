@@ -9,13 +9,13 @@ import pytest
 import requests
 from import_cases import ADMIN, CASES, PROFILE
 
-from keycloak_bridge.connections import SystemClock
-from keycloak_bridge.core.errors import BridgeError
-from keycloak_bridge.core.import_rules import ImportTerms, Way, judge_import
-from keycloak_bridge.keycloak_admin import KeycloakAdmin
-from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak_import import read_import_terms
-from keycloak_bridge.keycloak_token import TokenSource
+from keycloak_bridge.app.connections import SystemClock
+from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak.import_eligibility import ImportTerms, Way, judge_import
+from keycloak_bridge.keycloak.partial_import import read_import_terms
+from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.testing.realm_tools import AdminRealmTools
 

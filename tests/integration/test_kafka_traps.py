@@ -28,11 +28,12 @@ from broker_harness import (
 from kafka import KafkaProducer
 from kafka import TopicPartition as KafkaTopicPartition
 
-from keycloak_bridge import kafka_sink, kafka_source
-from keycloak_bridge.core.errors import BridgeError, BrokerUnavailableError, PartitionRevokedError
-from keycloak_bridge.core.model import Commit, Message, Record, TopicPartition
-from keycloak_bridge.kafka_client import connection_options
-from keycloak_bridge.kafka_sink import KafkaMessageSink
+from keycloak_bridge.domain.errors import BridgeError, BrokerUnavailableError, PartitionRevokedError
+from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartition
+from keycloak_bridge.kafka import consumer as kafka_source
+from keycloak_bridge.kafka import producer as kafka_sink
+from keycloak_bridge.kafka.client import connection_options
+from keycloak_bridge.kafka.producer import KafkaMessageSink
 from keycloak_bridge.sandbox import Sandbox
 
 pytestmark = pytest.mark.integration

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import requests
 
-from keycloak_bridge.connections import SystemClock
-from keycloak_bridge.core.model import BOOKKEEPING_ATTRIBUTES
-from keycloak_bridge.keycloak_admin import KeycloakAdmin
-from keycloak_bridge.keycloak_check import Problem, check_access
-from keycloak_bridge.keycloak_http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak_token import TokenSource
-from keycloak_bridge.keycloak_users import KeycloakUserDirectory
+from keycloak_bridge.app.connections import SystemClock
+from keycloak_bridge.app.realm_check import Problem, check_access
+from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
+from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak.token import TokenSource
+from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.sandbox import FreshRealm, Mail, Sandbox
 
 pytestmark = pytest.mark.integration

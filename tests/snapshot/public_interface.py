@@ -13,16 +13,20 @@ from typing import Any
 
 import click
 
-from keycloak_bridge.cli.errors import exit_code_of
+from keycloak_bridge.cli.common import exit_code_of
 from keycloak_bridge.cli.main import COMMANDS, app
-from keycloak_bridge.core import errors as error_tree
-from keycloak_bridge.core.advice import RECOMMENDED_ACTIONS
-from keycloak_bridge.core.contracts import dead_letter_message, invitation_message, result_message
-from keycloak_bridge.core.desired import InvitationTerms
-from keycloak_bridge.core.errors import BridgeError, EventValidationError, HoldError, Violation
-from keycloak_bridge.core.functions import function_docs
-from keycloak_bridge.core.model import Invitation, Message, Outcome, Purpose, Record, Result
-from keycloak_bridge.metrics import Metrics
+from keycloak_bridge.domain import errors as error_tree
+from keycloak_bridge.domain.errors import BridgeError, EventValidationError, HoldError, Violation
+from keycloak_bridge.domain.events import Invitation, Message, Outcome, Purpose, Record, Result
+from keycloak_bridge.domain.users import InvitationTerms
+from keycloak_bridge.expressions.functions import function_docs
+from keycloak_bridge.messages.published import (
+    RECOMMENDED_ACTIONS,
+    dead_letter_message,
+    invitation_message,
+    result_message,
+)
+from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.settings import Settings, settings_by_name, settings_schema
 
 ROOT = Path(__file__).parents[2]

@@ -1,7 +1,7 @@
 import configparser
 from pathlib import Path
 
-from keycloak_bridge import core
+import keycloak_bridge
 
 ROOT = Path(__file__).parents[2]
 
@@ -11,7 +11,7 @@ def test_every_package_is_listed() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     listed = set(config["options"]["packages"].split())
-    package = Path(core.__file__).parents[1]
+    package = Path(keycloak_bridge.__file__).parent
     found = {
         ".".join(("keycloak_bridge", *folder.parent.relative_to(package).parts))
         for folder in package.rglob("__init__.py")
@@ -25,7 +25,7 @@ def test_every_data_file_is_listed() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     patterns = config["options.package_data"]
-    package = Path(core.__file__).parents[1]
+    package = Path(keycloak_bridge.__file__).parent
     forgotten = []
     for path in package.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(package).parts)

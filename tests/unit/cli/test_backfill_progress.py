@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from keycloak_bridge.cli.backfill_progress import Pace, Standing, expected, sentence, shown, span
+from keycloak_bridge.cli.backfill import Pace, Standing, expected, sentence, shown, span
 
 
 class Terminal(io.StringIO):

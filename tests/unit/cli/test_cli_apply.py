@@ -5,10 +5,9 @@ import pytest
 from cli_harness import Bench, event_of
 
 from keycloak_bridge.cli.apply import _verb
-from keycloak_bridge.core.desired import IdentityLink, InvitationTerms
-from keycloak_bridge.core.errors import KeycloakUnavailableError, MailDeliveryError
-from keycloak_bridge.core.model import Purpose
-from keycloak_bridge.core.operations import (
+from keycloak_bridge.domain.errors import KeycloakUnavailableError, MailDeliveryError
+from keycloak_bridge.domain.events import Purpose
+from keycloak_bridge.domain.operations import (
     CreateUser,
     DeleteUser,
     EndSessions,
@@ -19,6 +18,7 @@ from keycloak_bridge.core.operations import (
     RequestInvitation,
     UnlinkIdentity,
 )
+from keycloak_bridge.domain.users import IdentityLink, InvitationTerms
 
 
 @pytest.fixture

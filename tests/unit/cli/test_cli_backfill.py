@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from cli_harness import Bench, event_of
 
-from keycloak_bridge import backfill
-from keycloak_bridge.backfill_journal import read_journal
-from keycloak_bridge.connections import SystemClock
-from keycloak_bridge.core.desired import UserRepresentation
-from keycloak_bridge.core.errors import KeycloakUnavailableError
+from keycloak_bridge.app.connections import SystemClock
+from keycloak_bridge.backfill import run as backfill
+from keycloak_bridge.backfill.journal import read_journal
+from keycloak_bridge.domain.errors import KeycloakUnavailableError
+from keycloak_bridge.domain.users import UserRepresentation
 
 WRITES = ("create", "update", "join", "leave", "delete", "execute_actions_email")
 HEADER = "userId,email,givenName,familyName,tenantId,department,active,roles\n"

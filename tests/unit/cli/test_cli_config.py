@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from command_line import call
 
-from keycloak_bridge.core.errors import ConfigError, KeycloakUnavailableError
-from keycloak_bridge.keycloak_check import Problem, Severity
+from keycloak_bridge.app.realm_check import Problem
+from keycloak_bridge.domain.errors import ConfigError, KeycloakUnavailableError
+from keycloak_bridge.mapping.profile_findings import Severity
 
 SECRET = "planted-client-secret"
 
@@ -174,7 +175,7 @@ class TestAgainstRealm:
                 raise found
             return found
 
-        monkeypatch.setattr("keycloak_bridge.bridge.realm_problems", check)
+        monkeypatch.setattr("keycloak_bridge.cli.config.realm_problems", check)
 
     def test_needs_access(self) -> None:
         """Without realm and secret there is nothing to ask."""

@@ -9,11 +9,11 @@ from letter_bench import LetterBench, without_header
 from letter_cases import NOON, letter_record, stored
 from stage_harness import DEAD_LETTERS, INVITATIONS, PLANTED, STRUCTURED, event_of
 
-from keycloak_bridge.cli import moments
-from keycloak_bridge.core.errors import BrokerUnavailableError, Violation
-from keycloak_bridge.core.events import EnvelopeRules
-from keycloak_bridge.core.letters import mark_message, read_letter, replay_message
-from keycloak_bridge.core.model import Record
+from keycloak_bridge.cli import common as moments
+from keycloak_bridge.domain.errors import BrokerUnavailableError, Violation
+from keycloak_bridge.domain.events import Record
+from keycloak_bridge.events.decode import EnvelopeRules
+from keycloak_bridge.messages.dead_letters import mark_message, read_letter, replay_message
 
 BAD_MAIL = Violation("/data/email", "format", "must be an e-mail address")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from command_line import call
 
-from keycloak_bridge.doctor.examination import Sighting, Verdict, gray, green, red, yellow
+from keycloak_bridge.diagnostics.probe import Sighting, Verdict, gray, green, red, yellow
 
 MIXED = [
     green("two topics"),
@@ -31,7 +31,7 @@ def find(
         asked.append(test_mail)
         yield from (Verdict(f"probe.{at}", one) for at, one in enumerate(sightings))
 
-    monkeypatch.setattr("keycloak_bridge.doctor.check_up.check_up", check_up)
+    monkeypatch.setattr("keycloak_bridge.cli.doctor.check_up", check_up)
 
 
 def test_text(monkeypatch: pytest.MonkeyPatch, asked: list[str | None]) -> None:

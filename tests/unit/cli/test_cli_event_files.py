@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.cli import event_files
-from keycloak_bridge.cli.event_files import EventText, read_events, split_events
-from keycloak_bridge.core.errors import ConfigError
+from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.event_files import json_events as event_files
+from keycloak_bridge.event_files.json_events import EventText, read_events, split_events
 
 LIMIT = 100
 

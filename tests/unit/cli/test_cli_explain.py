@@ -7,9 +7,9 @@ import pytest
 from cli_harness import event_of
 from log_bench import DEAD_LETTERS, RESULTS, LogBench
 
-from keycloak_bridge.core.contracts import dead_letter_message, result_message
-from keycloak_bridge.core.errors import EventValidationError
-from keycloak_bridge.core.model import Message, Outcome, Record, Result
+from keycloak_bridge.domain.errors import EventValidationError
+from keycloak_bridge.domain.events import Message, Outcome, Record, Result
+from keycloak_bridge.messages.published import dead_letter_message, result_message
 
 EMAIL = "planted.mail@acme.example"
 

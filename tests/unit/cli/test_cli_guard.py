@@ -10,8 +10,7 @@ from click.testing import Result
 from command_line import call
 from pytest_socket import enable_socket
 
-from keycloak_bridge.core.status import Status
-from keycloak_bridge.health import HealthServer
+from keycloak_bridge.ops.health import HealthServer, Status
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 LOOPBACK = "127.0.0.1"
@@ -143,7 +142,7 @@ def test_nobody_listens(command: str) -> None:
 
 def test_somebody_who_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 3 after a time-out, which is told apart from nobody."""
-    monkeypatch.setattr("keycloak_bridge.cli.guard.TIMEOUT_S", 0.05)
+    monkeypatch.setattr("keycloak_bridge.cli.run.TIMEOUT_S", 0.05)
     with closing(socket.create_server((LOOPBACK, 0))) as silent:
         result = guard("status", silent.getsockname()[1])
 
@@ -163,7 +162,7 @@ def test_somebody_else_is_not_taken_for_a_bridge(command: str) -> None:
 
 def test_a_refusal_says_why(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bridge's own sentence."""
-    monkeypatch.setattr("keycloak_bridge.health.is_this_machine", lambda *_: False)
+    monkeypatch.setattr("keycloak_bridge.ops.health.is_this_machine", lambda *_: False)
 
     result = bridge.guard("release")
 

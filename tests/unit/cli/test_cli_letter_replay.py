@@ -8,13 +8,13 @@ from letter_bench import LetterBench
 from letter_cases import NOON, letter_record
 from stage_harness import DEAD_LETTERS, EVENTS, INVITATIONS, STRUCTURED, event_of
 
-from keycloak_bridge.cli import letter_replay
-from keycloak_bridge.core.contracts import invitation_message
-from keycloak_bridge.core.desired import InvitationTerms
-from keycloak_bridge.core.errors import KeycloakUnavailableError
-from keycloak_bridge.core.events import EnvelopeRules
-from keycloak_bridge.core.letters import read_letter, replay_message
-from keycloak_bridge.core.model import Invitation, Record
+from keycloak_bridge.cli import dead_letters as letter_replay
+from keycloak_bridge.domain.errors import KeycloakUnavailableError
+from keycloak_bridge.domain.events import Invitation, Record
+from keycloak_bridge.domain.users import InvitationTerms
+from keycloak_bridge.events.decode import EnvelopeRules
+from keycloak_bridge.messages.dead_letters import read_letter, replay_message
+from keycloak_bridge.messages.published import invitation_message
 
 REPLAY = ("dead-letters", "replay")
 OPEN = (*REPLAY, "--all-open", "--yes")

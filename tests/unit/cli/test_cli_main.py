@@ -11,10 +11,9 @@ import pytest
 from command_line import call, write
 
 from keycloak_bridge import __version__
-from keycloak_bridge.cli.errors import exit_code_of
-from keycloak_bridge.cli.invocation import Invocation, pass_invocation, settings_options
+from keycloak_bridge.cli.common import Invocation, exit_code_of, pass_invocation, settings_options
 from keycloak_bridge.cli.main import COMMANDS, LazyCommand, app
-from keycloak_bridge.core.errors import (
+from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerAccessError,
     BrokerUnavailableError,
@@ -113,9 +112,9 @@ def test_the_sidecar_imports_no_more_than_it_needs() -> None:
     """`run` loads neither what is for terminals nor what other commands are made of."""
     script = (
         "import sys\n"
-        "import keycloak_bridge.cli.run, keycloak_bridge.bridge\n"
+        "import keycloak_bridge.cli.run, keycloak_bridge.app.bridge\n"
         "others = ('rich', 'pygments', 'asyncio', 'unittest', 'pytest', 'keycloak_bridge.testing',\n"
-        "    'keycloak_bridge.sandbox', 'keycloak_bridge.doctor', 'keycloak_bridge.backfill')\n"
+        "    'keycloak_bridge.sandbox', 'keycloak_bridge.diagnostics', 'keycloak_bridge.backfill.run')\n"
         "print([name for name in others if name in sys.modules])"
     )
     output = subprocess.run(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from cli_harness import Bench, event_of
 
-from keycloak_bridge.core.errors import KeycloakAuthError, KeycloakUnavailableError
+from keycloak_bridge.domain.errors import KeycloakAuthError, KeycloakUnavailableError
 
 WRITES = ("create", "update", "join_group", "grant_realm_roles", "execute_actions_email")
 

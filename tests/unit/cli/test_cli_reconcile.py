@@ -8,9 +8,9 @@ import pytest
 from cli_harness import event_of
 from log_bench import InMemoryTopicReader, LogBench
 
-from keycloak_bridge.core.desired import GROUPS
-from keycloak_bridge.core.errors import KeycloakUnavailableError
-from keycloak_bridge.core.model import Record
+from keycloak_bridge.domain.errors import KeycloakUnavailableError
+from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.users import GROUPS
 
 WRITES = ("create", "update", "join", "leave", "delete", "execute_actions_email")
 HEADER = "userId,email,givenName,familyName,tenantId,department,active,roles,attributes.floor\n"

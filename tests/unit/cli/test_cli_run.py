@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from cli_harness import Bench
 
-from keycloak_bridge import bridge
-from keycloak_bridge.core.errors import (
+from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerAccessError,
     ConfigError,
@@ -44,7 +43,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     StubSidecar.runs = []
     StubSidecar.error = None
     StubSidecar.during = staticmethod(lambda: None)
-    monkeypatch.setattr(bridge, "Sidecar", StubSidecar)
+    monkeypatch.setattr("keycloak_bridge.cli.run.Sidecar", StubSidecar)
     return Bench(tmp_path, monkeypatch)
 
 

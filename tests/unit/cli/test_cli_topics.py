@@ -4,9 +4,8 @@ from pathlib import Path
 import pytest
 from cli_harness import Bench
 
-from keycloak_bridge import kafka_topics
-from keycloak_bridge.core.errors import BrokerUnavailableError
-from keycloak_bridge.kafka_topics import TopicSpec, TopicState
+from keycloak_bridge.domain.errors import BrokerUnavailableError
+from keycloak_bridge.kafka.topics import TopicSpec, TopicState
 from keycloak_bridge.settings import KafkaSettings
 
 ALL = ("user-events", "user-invitations", "user-results", "user-events-dead-letters")
@@ -42,7 +41,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     StubAdmin.topics = {}
     StubAdmin.closed = 0
     StubAdmin.error = None
-    monkeypatch.setattr(kafka_topics, "TopicAdmin", StubAdmin)
+    monkeypatch.setattr("keycloak_bridge.cli.topics.TopicAdmin", StubAdmin)
     return Bench(tmp_path, monkeypatch)
 
 

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from keycloak_bridge.cli.progress import progress_bar
+from keycloak_bridge.cli.console import progress_bar
 
 
 class Screen(io.StringIO):

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from keycloak_bridge.sandbox.artifacts import Artifact, fetch, locked
-from keycloak_bridge.sandbox.errors import SandboxCancelled, SandboxError
+from keycloak_bridge.sandbox.options import SandboxCancelled, SandboxError
 
 CONTENT = b"a jar, more or less" * 2000
 

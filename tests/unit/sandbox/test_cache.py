@@ -6,8 +6,8 @@ from threading import Event
 import platformdirs
 import pytest
 
-from keycloak_bridge.sandbox.cache import CACHE_VARIABLE, cache_dir, exclusive
-from keycloak_bridge.sandbox.errors import SandboxCancelled, SandboxError
+from keycloak_bridge.sandbox.artifacts import CACHE_VARIABLE, cache_dir, exclusive
+from keycloak_bridge.sandbox.options import SandboxCancelled, SandboxError
 
 
 def test_chosen_folder_beats_the_environment(

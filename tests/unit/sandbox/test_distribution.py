@@ -14,9 +14,8 @@ from keycloak_bridge.sandbox.distribution import (
     prepared_folder,
     server_command,
 )
-from keycloak_bridge.sandbox.errors import SandboxError
 from keycloak_bridge.sandbox.java import Java
-from keycloak_bridge.sandbox.options import silent
+from keycloak_bridge.sandbox.options import SandboxError, silent
 
 
 def prepared(folder: Path) -> Distribution:

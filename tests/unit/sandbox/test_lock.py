@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from keycloak_bridge.sandbox.artifacts import LOCK_FILE, locked
-from keycloak_bridge.sandbox.errors import SandboxError
 from keycloak_bridge.sandbox.lock import keycloak_artifacts, render
+from keycloak_bridge.sandbox.options import SandboxError
 
 LOCK = Path(__file__).parents[3] / "keycloak_bridge" / "sandbox" / LOCK_FILE
 

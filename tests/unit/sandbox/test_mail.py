@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from keycloak_bridge.sandbox.errors import SandboxError
 from keycloak_bridge.sandbox.mail import Mail, MailCatcher, decode, read_mails
+from keycloak_bridge.sandbox.options import SandboxError
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from typing import Any, Self
 
 import pytest
 
-from keycloak_bridge.sandbox.errors import SandboxError
-from keycloak_bridge.sandbox.ports import loopback_port
+from keycloak_bridge.sandbox.java import loopback_port
+from keycloak_bridge.sandbox.options import SandboxError
 
 
 def test_taken_port_says_for_what_it_was_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

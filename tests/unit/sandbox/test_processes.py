@@ -12,7 +12,7 @@ from threading import Event
 
 import pytest
 
-from keycloak_bridge.sandbox.errors import SandboxCancelled, SandboxError
+from keycloak_bridge.sandbox.options import SandboxCancelled, SandboxError
 from keycloak_bridge.sandbox.processes import ManagedProcess
 
 SH = "/bin/sh"

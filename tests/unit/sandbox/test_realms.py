@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.sandbox.errors import SandboxError
+from keycloak_bridge.sandbox.options import SandboxError
 from keycloak_bridge.sandbox.realms import default_config_dir, filled, realm_file, realm_name
 
 JSON = st.recursive(

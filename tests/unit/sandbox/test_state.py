@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from keycloak_bridge.sandbox.errors import SandboxError
+from keycloak_bridge.sandbox.options import SandboxError
 from keycloak_bridge.sandbox.state import (
     STATE_VARIABLE,
     Identity,

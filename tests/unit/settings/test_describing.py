@@ -15,7 +15,7 @@ from keycloak_bridge.settings import (
     settings_schema,
     settings_table,
 )
-from keycloak_bridge.settings.describing import toml_value
+from keycloak_bridge.settings.schema import toml_value
 
 NAMES = sorted(settings_by_name())
 

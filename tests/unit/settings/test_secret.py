@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from keycloak_bridge import redaction
-from keycloak_bridge.core.errors import ConfigError
+from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.ops import redaction
 from keycloak_bridge.settings import KeycloakSettings, Secret, Settings
 
 PLANTED = "s3cr3t-planted-in-settings"

@@ -5,8 +5,8 @@ import threading
 import pytest
 from stage_harness import settled
 
-from keycloak_bridge.core.errors import BrokerUnavailableError, PartitionRevokedError
-from keycloak_bridge.core.model import Commit, Message, Record, TopicPartition
+from keycloak_bridge.domain.errors import BrokerUnavailableError, PartitionRevokedError
+from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartition
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemorySource
 
 TOPIC = "user-events"

@@ -2,7 +2,12 @@
 
 import pytest
 
-from keycloak_bridge.core.desired import (
+from keycloak_bridge.domain.errors import (
+    KeycloakAuthError,
+    KeycloakRejectedError,
+    KeycloakUnavailableError,
+)
+from keycloak_bridge.domain.users import (
     ORGANIZATIONS,
     REALM_ROLES,
     IdentityLink,
@@ -11,13 +16,7 @@ from keycloak_bridge.core.desired import (
     UserRepresentation,
     client_roles,
 )
-from keycloak_bridge.core.errors import (
-    KeycloakAuthError,
-    KeycloakRejectedError,
-    KeycloakUnavailableError,
-)
-from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
-from keycloak_bridge.testing.in_memory_realm import SentMail
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak, SentMail
 
 ADA = UserRepresentation(username="ada", email="ada@acme.example", enabled=True)
 TERMS = InvitationTerms(("UPDATE_PASSWORD",), 60)

@@ -1,0 +1,1 @@
+"""The composition root: the running bridge, put together from its settings."""

@@ -1,0 +1,82 @@
+"""The machine's clock, and what reaches Keycloak, built from settings."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from keycloak_bridge.domain.errors import ConfigError, KeycloakAuthError
+from keycloak_bridge.domain.ports import Clock, UserDirectory
+from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak.token import TokenSource
+from keycloak_bridge.keycloak.users import KeycloakUserDirectory, each_user
+from keycloak_bridge.settings import Secret, Settings
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Return the present as an aware datetime in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+        return time.monotonic()
+
+
+def keycloak_http(settings: Settings) -> KeycloakHttp:
+    """Return connections to Keycloak, opened on first use; raises ConfigError for missing settings."""
+    keycloak = settings.keycloak
+    if not keycloak.realm:
+        raise ConfigError("keycloak.realm is not set", remedy="name the realm in [keycloak] realm")
+    return KeycloakHttp(
+        KeycloakConnection(
+            url=keycloak.url,
+            realm=keycloak.realm,
+            connect_timeout_s=keycloak.connect_timeout,
+            read_timeout_s=keycloak.read_timeout,
+            pool_size=keycloak.pool_size,
+            ca_file=keycloak.ca_file,
+        )
+    )
+
+
+def keycloak_admin(
+    settings: Settings, clock: Clock, http: KeycloakHttp | None = None
+) -> KeycloakAdmin:
+    """Return the Admin REST client; connects on first use. Raises ConfigError for missing settings."""
+    keycloak = settings.keycloak
+    http = http or keycloak_http(settings)
+    if keycloak.client_secret is None:
+        raise ConfigError(
+            "keycloak.client_secret is not set",
+            remedy="set [keycloak] client_secret_file, or KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET",
+        )
+    return KeycloakAdmin(
+        http, TokenSource(http, keycloak.client_id, _reading(keycloak.client_secret), clock)
+    )
+
+
+def _reading(secret: Secret) -> Callable[[], str]:
+    """Return `reveal` for a running bridge: a file that is just being replaced is waited for."""
+
+    def reveal() -> str:
+        try:
+            return secret.reveal()
+        except ConfigError as error:
+            raise KeycloakAuthError(error.message, code=error.code, remedy=error.remedy) from error
+
+    return reveal
+
+
+def user_directory(settings: Settings) -> UserDirectory:
+    """Return the users of the realm; connects on first use. Raises ConfigError for missing settings."""
+    clock = SystemClock()
+    return KeycloakUserDirectory(keycloak_admin(settings, clock), clock)
+
+
+def all_users(settings: Settings) -> Iterator[UserRepresentation]:
+    """Yield every user of the realm, a page at a time; raises KeycloakError."""
+    return each_user(keycloak_admin(settings, SystemClock()))

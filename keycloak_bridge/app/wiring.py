@@ -1,0 +1,264 @@
+"""Put the stages together from settings: each with its own brake, fence, group and crew."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from keycloak_bridge.app.stages import Stage, nothing
+from keycloak_bridge.delivery.concurrency_limit import Gate, Limiter
+from keycloak_bridge.delivery.consumer_loop import WorkerOptions
+from keycloak_bridge.delivery.fencing import Fence, FencedUserDirectory
+from keycloak_bridge.delivery.guards import Brake, Deed, Limits
+from keycloak_bridge.delivery.offsets import LostUsers
+from keycloak_bridge.delivery.rate_limit import Pace
+from keycloak_bridge.delivery.results import Doubt, Outlets
+from keycloak_bridge.delivery.retry import RetryPolicy
+from keycloak_bridge.delivery.scheduler import Backlog, DeliveryPolicy
+from keycloak_bridge.domain.events import Invitation
+from keycloak_bridge.domain.ports import (
+    Acknowledgement,
+    Clock,
+    EventSource,
+    LetterArchive,
+    MessageSink,
+    UserDirectory,
+)
+from keycloak_bridge.invitations.inviter import Inviter
+from keycloak_bridge.kafka.consumer import KafkaEventSource
+from keycloak_bridge.keycloak.partial_import import RealmAccess
+from keycloak_bridge.mapping.lifecycle import Mappings
+from keycloak_bridge.messages.published import invitation_message
+from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.pipeline.interpret import Interpretation
+from keycloak_bridge.pipeline.invite import InviteStage
+from keycloak_bridge.pipeline.provision import EventPolicy, ProvisionStage
+from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter
+from keycloak_bridge.provisioning.bulk_writer import Bringing, Burst
+from keycloak_bridge.provisioning.known_users import Roll
+from keycloak_bridge.provisioning.mark_races import SecondLook
+from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy, UserLocks
+from keycloak_bridge.provisioning.verification import VerificationPolicy
+from keycloak_bridge.settings import Settings
+
+INVITE_GROUP_SUFFIX = "-invite"
+"""The invite stage is a consumer group of its own, so that its lag is the backlog of mails."""
+
+_START_IN_FLIGHT, _LEAST_BATCH, _START_BATCH = 4, 10, 25
+"""Where the burst begins; how Keycloak answers decides where it goes."""
+
+_FINISHERS = 4
+"""Threads more than batches in flight: while a batch is finished, the next one is on its way."""
+
+_REACH = 10
+"""Offsets per record that an earlier owner may have had in hand above its commit: most offsets are records."""
+
+_RELEASE_PART = 3
+"""Giving up a partition may take this part of the session: heartbeats wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """What all stages share, and how they are built."""
+
+    settings: Settings
+    interpretation: Interpretation
+    directory: UserDirectory
+    sink: MessageSink
+    letters: MessageSink
+    archive: LetterArchive
+    clock: Clock
+    metrics: Metrics
+    locks: UserLocks = field(default_factory=UserLocks)
+    realm: RealmAccess | None = None
+
+    def stages(self) -> Sequence[Stage]:
+        """Return the provision stage and, unless somebody else invites, the invite stage."""
+        stages = [self._provision()]
+        if self.settings.invite.mode != "none":
+            stages.append(self._invite())
+        return stages
+
+    def _provision(self) -> Stage:
+        settings, known = self.settings, self.interpretation
+        group_id = settings.kafka.group_id
+        fence, brake, lost, doubt = Fence(), self._brake(), LostUsers(), self._doubt()
+        invite = self._asking_for_invitations()
+        lanes = settings.delivery.workers
+        gate = Gate(Limiter(1, lanes, max(1, lanes // 2)), self.clock)
+        provisioner = Provisioner(
+            FencedUserDirectory(self.directory, fence, gate),
+            invite,
+            self.clock,
+            policy=provision_policy(settings, known.mapping),
+            limits=self._limits(brake),
+            locks=self.locks,
+        )
+        backlog = Backlog(settings.burst.backlog)
+        roll = self._roll(backlog)
+        burst = None if roll is None else self._burst(provisioner, roll, backlog, fence, brake)
+        handler = ProvisionStage(
+            rules=known.rules,
+            catalog=known.catalog,
+            mapping=known.mapping,
+            policy=EventPolicy(
+                frozenset(settings.events.ignore_types),
+                settings.events.tombstones,
+                settings.events.after_dead_letter,
+            ),
+            bringing=Bringing(SecondLook(provisioner, invite, self.clock), roll, burst),
+            outlets=self._outlets("provision", group_id, brake, doubt),
+            lost=lost,
+        )
+        return Stage(
+            "provision",
+            self._joining(settings.topics.events, group_id),
+            handler,
+            self._options(settings.delivery.workers),
+            fence,
+            brake,
+            lost,
+            doubt,
+            backlog,
+            burst.close if burst is not None else nothing,
+        )
+
+    def _roll(self, backlog: Backlog) -> Roll | None:
+        """Return what knows who is new; it helps wherever users can be listed."""
+        realm = self.realm
+        if realm is None:
+            return None
+        external_id = self.interpretation.mapping.external_id
+        return Roll(
+            realm.everybody,
+            realm.count,
+            external_id,
+            backlog,
+            self.clock,
+            most=self.settings.burst.list_limit,
+        )
+
+    def _burst(
+        self, provisioner: Provisioner, roll: Roll, backlog: Backlog, fence: Fence, brake: Brake
+    ) -> Burst | None:
+        settings = self.settings.burst
+        if self.realm is None or settings.mode == "off":
+            return None
+        start = min(_START_IN_FLIGHT, settings.in_flight)
+        gate = Gate(Limiter(1, settings.in_flight, start), self.clock)
+        least = min(_LEAST_BATCH, settings.batch)
+        writer = BatchWriter(
+            self.realm.importer,
+            gate,
+            BatchSize(least, settings.batch, max(least, min(_START_BATCH, settings.batch))),
+            self.clock,
+            self.metrics,
+            threads=settings.in_flight + _FINISHERS,
+        )
+        return Burst(provisioner, self.realm.importer, writer, roll, backlog, fence, brake)
+
+    def _invite(self) -> Stage:
+        settings = self.settings
+        group_id = settings.kafka.group_id + INVITE_GROUP_SUFFIX
+        fence, brake, doubt = Fence(), self._brake(), self._doubt()
+        handler = InviteStage(
+            catalog=self.interpretation.catalog,
+            inviter=inviter(
+                FencedUserDirectory(self.directory, fence), self.locks, settings, self.clock
+            ),
+            outlets=self._outlets("invite", group_id, brake, doubt),
+            limits=self._limits(brake),
+        )
+        return Stage(
+            "invite",
+            self._joining(settings.topics.invitations, group_id),
+            handler,
+            self._options(settings.invite.workers),
+            fence,
+            brake,
+            LostUsers(),
+            doubt,
+        )
+
+    def _options(self, workers: int) -> WorkerOptions:
+        settings = self.settings
+        delivery = settings.delivery
+        return WorkerOptions(
+            DeliveryPolicy(
+                RetryPolicy(settings.retry.initial, settings.retry.max),
+                max_records=delivery.max_records,
+                max_bytes=delivery.max_bytes,
+                max_attempts=delivery.max_attempts,
+                release_s=settings.kafka.session_timeout / _RELEASE_PART,
+            ),
+            workers=workers,
+            session_s=settings.kafka.session_timeout,
+            drain_s=delivery.drain,
+        )
+
+    def _brake(self) -> Brake:
+        brake = self.settings.brake
+        return Brake(brake.in_a_row, brake.share, brake.window)
+
+    def _limits(self, brake: Brake) -> Limits:
+        return limits_of(self.settings, brake)
+
+    def _doubt(self) -> Doubt:
+        return Doubt(_REACH * self.settings.delivery.max_records)
+
+    def _outlets(self, stage: str, group_id: str, brake: Brake, doubt: Doubt) -> Outlets:
+        topics = self.settings.topics
+        return Outlets(
+            sink=self.sink,
+            letters=self.letters,
+            archive=self.archive,
+            doubt=doubt,
+            clock=self.clock,
+            results_topic=topics.results,
+            dead_letters_topic=topics.dead_letters,
+            group_id=group_id,
+            stage=stage,
+            brake=brake,
+            metrics=self.metrics,
+        )
+
+    def _asking_for_invitations(self) -> Callable[[Invitation], Sequence[Acknowledgement]]:
+        topic = self.settings.topics.invitations
+
+        def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
+            return (self.sink.publish(invitation_message(invitation, topic=topic)),)
+
+        return invite
+
+    def _joining(self, topic: str, group_id: str) -> Callable[[], EventSource]:
+        return partial(KafkaEventSource, self.settings.kafka, topic=topic, group_id=group_id)
+
+
+def limits_of(settings: Settings, brake: Brake) -> Limits:
+    """Return the limits of these settings, which engage `brake`."""
+    return Limits(brake, {deed: getattr(settings.limits, deed.value) for deed in Deed})
+
+
+def provision_policy(settings: Settings, mapping: Mappings) -> ProvisionPolicy:
+    """Return how these settings guard the realm."""
+    verify = settings.verify
+    return ProvisionPolicy(
+        mapping.reserved,
+        VerificationPolicy(verify.mode, verify.share, verify.first),
+        settings.lifecycle.unknown_user_wait,
+    )
+
+
+def inviter(
+    directory: UserDirectory, locks: UserLocks, settings: Settings, clock: Clock
+) -> Inviter:
+    """Return the inviter that these settings ask for."""
+    invite = settings.invite
+    return Inviter(
+        directory,
+        locks,
+        pace=Pace(invite.pace),
+        clock=clock,
+        settle_s=invite.settle,
+        at_most_once=invite.delivery == "at-most-once",
+        resend=settings.lifecycle.resend,
+    )

@@ -1,1 +1,0 @@
-"""Pure decisions: no clock, environment, files, sockets or logging in here."""

@@ -1,0 +1,1 @@
+"""At-least-once delivery: consumer loop, per-key queues, offsets, retries and guards."""

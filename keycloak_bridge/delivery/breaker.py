@@ -1,0 +1,232 @@
+"""When to stop trying altogether: nothing works any more, whichever record is tried.
+
+Tell an outage from a bad record: what a failure means for its record and for all others.
+"""
+
+from collections import Counter, deque
+from enum import StrEnum
+from functools import reduce
+from operator import or_
+
+from keycloak_bridge.delivery.key_order import Task
+from keycloak_bridge.delivery.retry import RetryPolicy, Tally, delay_s
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    Disposition,
+    HoldError,
+    InternalError,
+    KeycloakAuthError,
+    KeycloakError,
+)
+from keycloak_bridge.domain.ports import Proof, needed_proof
+
+
+class BreakerState(StrEnum):
+    """Closed lets everything through, open nothing, half-open one record at a time."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+class Breaker:
+    """Tells an outage from a bad record: opens when nothing works any more, lets single records probe until it does.
+
+    Every record that was admitted is to be reported by one of `failed`, `succeeded`, `neutral` and `abandon`. A
+    straggler, admitted before the breaker opened and reported while it is half-open, is taken for the probe.
+    """
+
+    def __init__(self, policy: RetryPolicy, threshold: int = 5, window: int = 20) -> None:
+        self._policy = policy
+        self._threshold = threshold
+        self._outcomes: deque[bool] = deque(maxlen=window)
+        self._row: Counter[Proof] = Counter()  # failures by need, since something proved that need
+        self._failed_probes = 0
+        self._probing = False
+        self._state = BreakerState.CLOSED
+        self._probe_at_s: float | None = None
+        self._needs = Proof.NONE
+
+    @property
+    def state(self) -> BreakerState:
+        """Whether records flow."""
+        return self._state
+
+    @property
+    def probe_at_s(self) -> float | None:
+        """When the next probe may start; None unless open."""
+        return self._probe_at_s
+
+    @property
+    def needs(self) -> Proof:
+        """What a success must prove to close it; NONE (any success will do) also while closed."""
+        return self._needs
+
+    def admits(self, now_s: float) -> bool:
+        """Say whether a record may start now; True unless closed means that this record is the probe."""
+        match self._state:
+            case BreakerState.CLOSED:
+                return True
+            case BreakerState.OPEN if self._probe_at_s is not None and now_s < self._probe_at_s:
+                return False
+            case BreakerState.HALF_OPEN if self._probing:
+                return False
+        self._state = BreakerState.HALF_OPEN
+        self._probe_at_s = None
+        self._probing = True
+        return True
+
+    def failed(
+        self,
+        needs: Proof,
+        now_s: float,
+        jitter: float,
+        *,
+        at_once: bool = False,
+        retry_after_s: float | None = None,
+    ) -> bool:
+        """Report a failure that needs `needs` to work again; True when it opened the closed breaker.
+
+        `at_once` says that one such failure is enough, as does a server's Retry-After.
+        """
+        match self._state:
+            case BreakerState.CLOSED:
+                self._row[needs] += 1
+                self._outcomes.append(False)
+                if not (at_once or retry_after_s is not None or self._is_outage()):
+                    return False
+                self._needs = reduce(or_, self._row)
+                self._open(now_s, jitter, retry_after_s)
+                return True
+            case BreakerState.HALF_OPEN:
+                self._failed_probes += 1
+                self._needs |= needs
+                self._open(now_s, jitter, retry_after_s)
+        return False  # a straggler tells nothing new of an open breaker
+
+    def succeeded(self, proof: Proof) -> bool:
+        """Report a success; True when it closed the breaker."""
+        if self._state is BreakerState.CLOSED:
+            self._outcomes.append(True)
+            for needs in [needs for needs in self._row if needs in proof]:
+                del self._row[needs]
+            return False
+        if self._needs not in proof:
+            self.neutral()
+            return False
+        self._close()
+        return True
+
+    def neutral(self) -> None:
+        """Report a record that proved nothing (an invalid event); the next may probe at once."""
+        self._probing = False
+
+    def abandon(self) -> None:
+        """Report a record that was dropped before it ended; the next may probe at once."""
+        self.neutral()
+
+    def _is_outage(self) -> bool:
+        if self._row.total() >= self._threshold:
+            return True
+        window = len(self._outcomes)
+        return window == self._outcomes.maxlen and self._outcomes.count(False) * 2 >= window
+
+    def _open(self, now_s: float, jitter: float, retry_after_s: float | None) -> None:
+        pause_s = delay_s(self._policy, self._failed_probes + 1, jitter, retry_after_s)
+        self._state = BreakerState.OPEN
+        self._probe_at_s = now_s + pause_s
+        self._probing = False
+
+    def _close(self) -> None:
+        self._state = BreakerState.CLOSED
+        self._probe_at_s = None
+        self._probing = False
+        self._failed_probes = 0
+        self._needs = Proof.NONE
+        self._row.clear()
+        self._outcomes.clear()
+
+
+_AGAIN_S = 0.5
+"""Pause before a record is tried again that could not be written for want of a lease."""
+
+
+class Trouble:
+    """The breaker and the count of attempts of one stage."""
+
+    def __init__(self, retry: RetryPolicy, max_attempts: int) -> None:
+        self._retry = retry
+        self._max_attempts = max_attempts
+        self._breaker = Breaker(retry)
+        self._tally = Tally()
+        self._last: BridgeError | None = None
+
+    @property
+    def state(self) -> BreakerState:
+        """Whether records flow, wait, or are tried one by one."""
+        return self._breaker.state
+
+    @property
+    def problem(self) -> BridgeError | None:
+        """What opened the breaker; None while it is closed."""
+        return None if self._breaker.state is BreakerState.CLOSED else self._last
+
+    @property
+    def probe_at_s(self) -> float | None:
+        """When the next single record may be tried, while the breaker is open."""
+        return self._breaker.probe_at_s
+
+    def admits(self, now_s: float) -> bool:
+        """Say whether one more record may be begun; the answer yes counts."""
+        return self._breaker.admits(now_s)
+
+    def worked(self, proof: Proof) -> None:
+        """Note a record that was done, and what that proves."""
+        self._tally.succeeded(proof)
+        if proof:
+            self._breaker.succeeded(proof)
+        else:
+            self._breaker.neutral()
+
+    def gives_up(self, task: Task, error: BridgeError) -> bool:
+        """Count this failure where others succeed meanwhile, and say whether the record has reached its limit.
+
+        A fault of the bridge itself always counts: no outage explains it. What is no failure (the record must wait, is
+        another member's, the flow must stop) never gives a record up, however often it failed before.
+        """
+        if error.disposition is not Disposition.RETRY:
+            return False
+        if isinstance(error, InternalError) or self._tally.counts(task.seen, needed_proof(error)):
+            task.attempts += 1
+        return task.attempts >= self._max_attempts
+
+    def failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float | None:
+        """Note why the record was not done; return the second to take it up again, None where the flow must stop."""
+        if error.disposition is Disposition.RETRY:
+            return self._failed(task, error, now_s, jitter)
+        self._breaker.abandon()
+        if isinstance(error, HoldError):
+            return now_s + error.wait_s
+        return now_s + _AGAIN_S if error.disposition is Disposition.ABANDON else None
+
+    def _failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float:
+        needs = needed_proof(error)
+        retry_after_s = error.retry_after_s if isinstance(error, KeycloakError) else None
+        if not task.failures:
+            # a record that fails again and again tells nothing new of all others
+            self._tally.failed(needs)
+        task.seen = self._tally.snapshot()
+        task.failures += 1
+        if needs and not task.attempts:
+            self._last = error
+            self._breaker.failed(
+                needs,
+                now_s,
+                jitter,
+                at_once=isinstance(error, KeycloakAuthError),
+                retry_after_s=retry_after_s,
+            )
+        else:
+            # a fault of the bridge, or a record that fails alone, tells nothing of an outage
+            self._breaker.neutral()
+        return now_s + delay_s(self._retry, task.failures, jitter, retry_after_s)

@@ -1,0 +1,107 @@
+"""How fast something may happen.
+
+Wait out what only needs time, where no delivery does it: by hand, one event after the other.
+
+Ask about many things side by side, and hear the answers in order, with few of them in memory.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from keycloak_bridge.domain.errors import HoldError
+
+_ROUNDING_S = 1e-6
+
+
+class Pace:
+    """Spreads something over time: at most so many a second, bursts of at most one second's worth (at least 1).
+
+    Safe to share between threads. None means no limit.
+    """
+
+    def __init__(self, per_s: float | None) -> None:
+        self._per_s = per_s
+        self._lock = threading.Lock()
+        self._even_at_s = float("-inf")  # when the next would be due in an even spread
+
+    def take(self, now_s: float) -> float:
+        """Take a token and return 0.0, or take nothing and return the seconds to wait before asking again."""
+        if self._per_s is None:
+            return 0.0
+        burst = max(self._per_s, 1.0)
+        with self._lock:
+            due_s = max(self._even_at_s, now_s)
+            # a burst may be so far ahead of the even spread
+            early_s = due_s - (burst - 1) / self._per_s - now_s
+            if early_s > _ROUNDING_S:
+                return early_s
+            self._even_at_s = due_s + 1 / self._per_s
+            return 0.0
+
+    def give_back(self) -> None:
+        """Return a token that was taken and not used, to be taken by another at once."""
+        if self._per_s is None:
+            return
+        with self._lock:
+            self._even_at_s -= 1 / self._per_s
+
+
+Found = TypeVar("Found")
+
+
+def wait_out(
+    attempt: Callable[[], Found],
+    told: Callable[[HoldError], None],
+    *,
+    limit_s: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Found:
+    """Return what `attempt` returns once it is not held any more; `told` hears of each pause before it.
+
+    Raises HoldError when the pauses would take more than `limit_s` seconds in all.
+    """
+    left_s = limit_s
+    while True:
+        try:
+            return attempt()
+        except HoldError as hold:
+            if hold.wait_s > left_s:
+                raise HoldError(
+                    f"{hold.message}; it would take {hold.wait_s:.0f} s more, so try again later",
+                    wait_s=hold.wait_s,
+                    code=hold.code,
+                ) from hold
+            told(hold)
+            left_s -= hold.wait_s
+            sleep(hold.wait_s)
+
+
+_Question = TypeVar("_Question")
+_Answer = TypeVar("_Answer")
+
+_AHEAD = 4
+"""How many questions a worker may be ahead of the answers that were taken."""
+
+
+def side_by_side(
+    ask: Callable[[_Question], _Answer], questions: Iterable[_Question], workers: int
+) -> Iterator[_Answer]:
+    """Yield what `ask` returns for each of `questions`, in their order; raises what it raises.
+
+    Questions are drawn by the caller's thread, a few for each worker ahead of the answers.
+    """
+    waiting: deque[Future[_Answer]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for question in questions:
+            waiting.append(pool.submit(ask, question))
+            if len(waiting) >= workers * _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

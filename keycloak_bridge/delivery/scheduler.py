@@ -1,0 +1,417 @@
+"""What is in hand of one stage: which record may be worked on, which is done, what may be committed.
+
+Three kinds of threads meet here, under one lock: the poll thread brings records and commits, the crew takes tasks and
+says what became of them, and kafka-python's own thread asks for partitions back.
+
+How much of one stage may be in hand, and how much is.
+
+How much may be in hand before fetching pauses, and when it goes on.
+
+How long a partition has not come any further although there is work in hand.
+
+How much waits in hand, and since when each partition is this member's.
+
+Wait for several acknowledgements without holding a thread.
+"""
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from keycloak_bridge.delivery.breaker import BreakerState, Trouble
+from keycloak_bridge.delivery.fencing import Lease
+from keycloak_bridge.delivery.guards import Brake
+from keycloak_bridge.delivery.key_order import Lanes, Task
+from keycloak_bridge.delivery.offsets import Holdings, LostUsers, OffsetTracker
+from keycloak_bridge.delivery.retry import RetryPolicy
+from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.events import Commit, Record, TopicPartition
+from keycloak_bridge.domain.ports import Clock, Handled, Proof
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPolicy:
+    """How much may be in hand, how often a record may fail, how long giving up a partition may take."""
+
+    retry: RetryPolicy
+    max_records: int = 1000
+    max_bytes: int = 32 * 1024 * 1024
+    max_attempts: int = 8
+    release_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """A look at the delivery, for the poll thread and for metrics.
+
+    `finished` counts since the last commit; `oldest_s` is how long the most patient record has held up its partition.
+    """
+
+    records: int
+    size_bytes: int
+    running: int
+    finished: int
+    oldest_s: float
+    full: bool
+    breaker: BreakerState
+    problem: BridgeError | None
+
+
+_PARTITION_SHARE = 4
+"""One partition may take this part of all room, so that one busy user cannot keep the others out."""
+
+_ON_BELOW = 0.5
+"""Fetching goes on when no more than this part of the room is taken, not with each record that ends."""
+
+
+class Room:
+    """Bounds the records in hand and their bytes; what one fetch brings may lie beyond."""
+
+    def __init__(self, max_records: int, max_bytes: int) -> None:
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._full = False
+
+    @property
+    def full(self) -> bool:
+        """Whether there was no room at the last look."""
+        return self._full
+
+    def has(self, records: int, size_bytes: int, of_partition: int) -> bool:
+        """Say whether more may be fetched of a partition that has `of_partition` of the `records` in hand."""
+        part = max(records / self._max_records, size_bytes / self._max_bytes)
+        self._full = part >= 1 or (self._full and part > _ON_BELOW)
+        return not self._full and of_partition < max(self._max_records // _PARTITION_SHARE, 1)
+
+
+class Standstill:
+    """Watches the first unfinished offset of each partition."""
+
+    def __init__(self) -> None:
+        self._since: dict[TopicPartition, tuple[int, float]] = {}
+
+    def oldest_s(self, first_unfinished: Mapping[TopicPartition, int], now_s: float) -> float:
+        """Return for how many seconds the most patient of these records has been the first unfinished one."""
+        self._since = {
+            partition: self._seen(partition, offset, now_s)
+            for partition, offset in first_unfinished.items()
+        }
+        return max((now_s - since_s for _, since_s in self._since.values()), default=0.0)
+
+    def _seen(self, partition: TopicPartition, offset: int, now_s: float) -> tuple[int, float]:
+        known = self._since.get(partition)
+        return known if known is not None and known[0] == offset else (offset, now_s)
+
+
+_GONE_SHARE = 4
+"""A backlog that stood is gone below this part of what it takes to stand."""
+
+
+class Backlog:
+    """Says whether a backlog stands. Safe to share between threads; written by the stage's poll thread."""
+
+    def __init__(self, stands_at: int) -> None:
+        self._stands_at = stands_at
+        self._stands = False
+        self._lock = threading.Lock()
+        self._since: dict[TopicPartition, float] = {}
+
+    @property
+    def stands(self) -> bool:
+        """Whether so many records wait that writing them in batches pays."""
+        return self._stands
+
+    def note(self, records: int) -> None:
+        """Take how many records are in hand; what stands goes only when most of it is done."""
+        least = self._stands_at / _GONE_SHARE if self._stands else self._stands_at
+        self._stands = records >= least
+
+    def begin(self, partition: TopicPartition, now_s: float) -> None:
+        """Note that the work on `partition` begins, perhaps after another member's."""
+        with self._lock:
+            self._since[partition] = now_s
+
+    def since_s(self, partition: TopicPartition) -> float | None:
+        """Return when the work on `partition` began last; None when it never did."""
+        with self._lock:
+            return self._since.get(partition)
+
+
+class Arrivals:
+    """Calls `done` once, when as many acknowledgements as expected have arrived; with the first error, if any."""
+
+    def __init__(self, expected: int, done: Callable[[BridgeError | None], None]) -> None:
+        self._lock = threading.Lock()
+        self._missing = expected
+        self._error: BridgeError | None = None
+        self._done = done
+
+    def note(self, error: BridgeError | None) -> None:
+        """Take one acknowledgement, from any thread."""
+        with self._lock:
+            self._missing -= 1
+            self._error = self._error or error
+            last = self._missing == 0
+        if last:
+            self._done(self._error)
+
+
+class Delivery:
+    """The records of one stage between being read and being committed. Safe to share between threads."""
+
+    def __init__(
+        self,
+        policy: DeliveryPolicy,
+        lease: Lease,
+        *,
+        clock: Clock,
+        brake: Brake,
+        lost: LostUsers,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._policy = policy
+        self._lease = lease
+        self._clock = clock
+        self._brake = brake
+        self._jitter = jitter
+        self._changed = threading.RLock()
+        self._work = threading.Condition(self._changed)  # there may be more to begin
+        self._rest = threading.Condition(self._changed)  # less is running
+        self._lanes = Lanes()
+        self._holdings = Holdings(lost)
+        self._trouble = Trouble(policy.retry, policy.max_attempts)
+        self._running: dict[Task, OffsetTracker] = {}
+        self._standstill = Standstill()
+        self._room = Room(policy.max_records, policy.max_bytes)
+        self._stopping = False
+        self._ended = False
+        self._finished = 0
+        self._fatal: BaseException | None = None
+
+    # the poll thread
+
+    def partitions(self) -> frozenset[TopicPartition]:
+        """Return the partitions that were started and not released."""
+        with self._changed:
+            return self._holdings.partitions()
+
+    def start(self, partition: TopicPartition, commit: Commit) -> None:
+        """Begin with a partition from what the group committed for it."""
+        with self._changed:
+            self._holdings.start(partition, commit)
+
+    def accept(self, records: Iterable[tuple[Record, bytes]]) -> None:
+        """Take records, each with its lane, in the order of their offsets.
+
+        One of a partition that was not started is left out; it must be read again after `start`.
+        """
+        with self._changed:
+            for record, lane in records:
+                partition = record.topic_partition
+                if self._holdings.begins_anew(partition, record.offset):
+                    self._lanes.drop(partition)
+                    self._holdings.start(partition, Commit(record.offset))
+                tracker = self._holdings.tracker(partition)
+                if tracker is not None and tracker.deliver(record.offset):
+                    self._lanes.add(record, lane)
+            if self._lanes.records:  # a crew at rest would wake at every poll for nothing
+                # one more than needed: it sees what changes without a word, such as a released brake
+                self._work.notify(self._lanes.ready + 1)
+
+    def held(self, partition: TopicPartition) -> bool:
+        """Say whether nothing more should be fetched of `partition` for now; nothing is before its start."""
+        with self._changed:
+            if self._stopping or self._brake.reason is not None:
+                return True
+            if self._holdings.tracker(partition) is None:
+                return True
+            lanes = self._lanes
+            if self._trouble.state is not BreakerState.CLOSED and lanes.records:
+                return True  # with nothing in hand, nothing could ever probe
+            of_it = lanes.records_of(partition)
+            return not self._room.has(lanes.records, lanes.size_bytes, of_it)
+
+    def commits(
+        self, positions: Mapping[TopicPartition, int], *, unchanged: bool = False
+    ) -> Mapping[TopicPartition, Commit]:
+        """Return what may be committed now; what was committed as it is already only where `unchanged` asks for it.
+
+        `positions` let a partition with nothing in hand step over transaction markers.
+        """
+        with self._changed:
+            self._finished = 0
+            return self._holdings.commits(positions, unchanged=unchanged)
+
+    def committed(self, commits: Mapping[TopicPartition, Commit], asked_at_s: float) -> None:
+        """Note what Kafka has confirmed, which also proves the membership as of second `asked_at_s`."""
+        with self._changed:
+            self._holdings.committed(commits)
+            self._lease.renew(asked_at_s)
+            if self._lanes.records:
+                self._work.notify_all()
+
+    def offsets(self) -> Mapping[TopicPartition, int]:
+        """Return what was committed last of each partition in hand."""
+        with self._changed:
+            return self._holdings.offsets()
+
+    def look(self) -> InHand:
+        """Return what is in hand; raises what the crew found to be a reason to stop."""
+        with self._changed:
+            if self._fatal is not None:
+                raise self._fatal
+            return InHand(
+                records=self._lanes.records,
+                size_bytes=self._lanes.size_bytes,
+                running=self._lanes.running(),
+                finished=self._finished,
+                oldest_s=self._standstill.oldest_s(
+                    self._holdings.first_unfinished(), self._clock.monotonic()
+                ),
+                full=self._room.full,
+                breaker=self._trouble.state,
+                problem=self._trouble.problem,
+            )
+
+    def running(self) -> int:
+        """Return how many records are being worked on, or on their way to Kafka."""
+        with self._changed:
+            return self._lanes.running()
+
+    def wait_idle(self, timeout_s: float) -> None:
+        """Wait until nothing is running, for `timeout_s` seconds at most."""
+        with self._changed:
+            self._rest.wait_for(lambda: not self._lanes.running(), timeout_s)
+
+    def stop(self, *, dismiss: bool = False) -> None:
+        """Begin nothing new; what is running may end. With `dismiss`, send the crew home as well."""
+        with self._changed:
+            self._stopping = True
+            self._ended = self._ended or dismiss
+            self._work.notify_all()
+
+    # kafka-python's thread
+
+    def release(
+        self, partitions: frozenset[TopicPartition], lost: bool
+    ) -> Mapping[TopicPartition, Commit]:
+        """Give up `partitions`: wait for what is running of them, forget the rest, say what to commit.
+
+        Waits `release_s` seconds at most. What runs on after that is fenced off and does not count.
+        """
+        with self._changed:
+            for partition in partitions:
+                self._lanes.drop(partition)
+            if not lost:
+                self._rest.wait_for(
+                    lambda: not any(map(self._lanes.running, partitions)), self._policy.release_s
+                )
+            commits = self._holdings.release(partitions)
+            self._work.notify_all()
+        return {} if lost else commits
+
+    # the crew
+
+    def take(self) -> Task | None:
+        """Wait for a record that may be worked on; None when the crew may go home."""
+        with self._changed:
+            while not self._ended:
+                task = self.try_take()
+                if task is not None:
+                    self._relay()
+                    return task
+                self._work.wait(self._pause_s())
+            return None
+
+    def try_take(self) -> Task | None:
+        """Return a record that may be worked on at once, or None."""
+        with self._changed:
+            now_s = self._clock.monotonic()
+            if self._stopping or self._brake.reason is not None or not self._lease.holds(now_s):
+                return None
+            if not self._lanes.has_ready(now_s) or not self._trouble.admits(now_s):
+                return None
+            task = self._lanes.take(now_s)
+            tracker = None if task is None else self._holdings.tracker(task.record.topic_partition)
+            if task is not None and tracker is not None:
+                self._running[task] = tracker
+            return task
+
+    def may_write(self, task: Task) -> bool:
+        """Say whether the record is still this member's, and the membership is proven."""
+        with self._changed:
+            tracker = self._holdings.tracker(task.record.topic_partition)
+            mine = tracker is not None and self._running.get(task) is tracker
+            return mine and self._lease.holds(self._clock.monotonic())
+
+    def settle(self, task: Task, handled: Handled) -> None:
+        """Count `task` as done once everything it published has arrived."""
+        if not handled.acknowledgements:
+            self._done(task, handled.proof)
+            return
+
+        def arrived(error: BridgeError | None) -> None:
+            if error is None:
+                self._done(task, handled.proof | Proof.KAFKA)
+            else:
+                self.postpone(task, error)
+
+        arrivals = Arrivals(len(handled.acknowledgements), arrived)
+        for acknowledgement in handled.acknowledgements:
+            acknowledgement.then(arrivals.note)
+
+    def failed(self, task: Task, error: BridgeError) -> bool:
+        """Note a failure; True when the record is to be given up, else it is tried again later."""
+        with self._changed:
+            # whoever has the record now may well succeed with it
+            if self._trouble.gives_up(task, error) and self.may_write(task):
+                return True
+        self.postpone(task, error)
+        return False
+
+    def postpone(self, task: Task, error: BridgeError) -> None:
+        """Have the record tried again later, or the flow stop, as the error wants it."""
+        with self._changed:
+            now_s = self._clock.monotonic()
+            until_s = self._trouble.failed(task, error, now_s, self._jitter())
+            if until_s is None:
+                self.fail(error)
+            self._running.pop(task, None)
+            self._lanes.put_back(task, now_s if until_s is None else until_s)
+            self._work.notify()
+            self._rest.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the flow: the poll thread raises `error` at its next look."""
+        with self._changed:
+            self._fatal = self._fatal or error
+            self._stopping = True
+            self._work.notify_all()
+
+    def _done(self, task: Task, proof: Proof) -> None:
+        with self._changed:
+            troubled = self._trouble.state is not BreakerState.CLOSED
+            self._trouble.worked(proof)
+            tracker = self._running.pop(task, None)
+            if tracker is not None:
+                tracker.finish(task.record.offset)
+            before = self._lanes.ready
+            self._lanes.finish(task)
+            self._finished += 1
+            if troubled:
+                self._work.notify_all()
+            elif self._lanes.ready > before:
+                self._work.notify()
+            self._rest.notify_all()
+
+    def _relay(self) -> None:
+        """Wake another of the crew: whoever leaves for work may have been the only one to know of more, or when to look."""
+        if self._lanes.ready or self._pause_s() is not None:
+            self._work.notify()
+
+    def _pause_s(self) -> float | None:
+        """Return how long nothing can change by itself; None: only a notification can change it."""
+        now_s = self._clock.monotonic()
+        moments = (self._lanes.next_at_s(), self._trouble.probe_at_s)
+        return min((at - now_s for at in moments if at is not None and at > now_s), default=None)

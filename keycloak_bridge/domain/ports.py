@@ -1,0 +1,285 @@
+"""What the worker, the provisioner and the inviter ask of the outside world.
+
+What a stage gives back for a record, and what the delivery asks of a stage.
+
+What a record that ended shows to work, and what an error needs to see working again.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Flag
+from typing import Protocol
+
+from keycloak_bridge.domain.errors import BridgeError, BrokerError, KeycloakError, MailDeliveryError
+from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartition
+from keycloak_bridge.domain.users import (
+    FoundUser,
+    IdentityLink,
+    InvitationTerms,
+    Lookup,
+    MatchCriterion,
+    UserRepresentation,
+)
+
+NOTHING_MORE = Lookup()
+"""Only the user's representation."""
+
+
+class Clock(Protocol):
+    """Time, so that tests own it."""
+
+    def now(self) -> datetime:
+        """Return the present as an aware datetime in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+        ...
+
+
+Release = Callable[[frozenset[TopicPartition], bool], Mapping[TopicPartition, Commit]]
+"""Gives up partitions and says what to commit for them; the flag says that they are lost already."""
+
+
+class EventSource(Protocol):
+    """The consumer side of one stage. Used by one thread only."""
+
+    def when_revoked(self, release: Release) -> None:
+        """Have `release` called before another member gets partitions, from any thread.
+
+        What it returns is committed where the partitions are not lost yet. It may block for a third of the session
+        time-out at most, since heartbeats wait for it.
+        """
+        ...
+
+    def poll(self, timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
+        """Return records in the order of their offsets per partition; empty after `timeout_s` seconds.
+
+        Nothing is fetched of a partition that is `held`, which may be asked from any thread meanwhile; the membership
+        is kept alive all the same. Raises BrokerUnavailableError or BrokerAccessError.
+        """
+        ...
+
+    def assigned(self) -> frozenset[TopicPartition]:
+        """Return the partitions that this member holds now."""
+        ...
+
+    def joined(self) -> bool:
+        """Say whether this is a settled member of the group; it may still hold no partition."""
+        ...
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from `offset`; harmless when the partition is not assigned any more."""
+        ...
+
+    def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Commit, and so prove that this member still belongs to the group.
+
+        Raises BrokerUnavailableError (try again later) or PartitionRevokedError.
+        """
+        ...
+
+    def commits(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Commit]:
+        """Return what the group has committed for `partitions`; one without a commit is left out."""
+        ...
+
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """Return the next offset to fetch of every assigned partition that has one already."""
+        ...
+
+    def end_offsets(self) -> Mapping[TopicPartition, int]:
+        """Return the end of every partition of the topic, assigned to us or not."""
+        ...
+
+    def committed(self) -> Mapping[TopicPartition, int]:
+        """Return the group's committed offset of every partition (its beginning where none is)."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group."""
+        ...
+
+
+class Acknowledgement(Protocol):
+    """A record on its way to Kafka."""
+
+    def then(self, done: Callable[[BridgeError | None], None]) -> None:
+        """Have `done` called once, from any thread: with None when all replicas have it, else with a BrokerError."""
+        ...
+
+
+class MessageSink(Protocol):
+    """The producer side. Safe to share between threads."""
+
+    def publish(self, message: Message) -> Acknowledgement:
+        """Hand over `message`; nothing is certain before its acknowledgement."""
+        ...
+
+    def close(self) -> None:
+        """Send what is buffered and stop."""
+        ...
+
+
+class LetterArchive(Protocol):
+    """The dead letters that were written before. Safe to share between threads."""
+
+    def holds(self, record: Record) -> bool:
+        """Say whether a dead letter of `record` stands in its topic; raises BrokerError."""
+        ...
+
+
+class UserDirectory(Protocol):
+    """Keycloak's users. Safe to share between threads.
+
+    Every method may raise KeycloakUnavailableError or KeycloakAuthError.
+    """
+
+    def find(
+        self, criteria: Sequence[MatchCriterion], lookup: Lookup = NOTHING_MORE
+    ) -> FoundUser | None:
+        """Return the user that the first successful criterion finds, with what `lookup` asks for.
+
+        An external id is compared exactly, username and e-mail without case. Raises ConflictError (`ambiguous`) when one
+        criterion finds several users.
+        """
+        ...
+
+    def having(self, external_id: MatchCriterion) -> Sequence[UserRepresentation]:
+        """Return every user that carries this external id; Keycloak itself keeps no attribute unique."""
+        ...
+
+    def get(self, user_id: str) -> UserRepresentation | None:
+        """Return the user with all attributes, or None."""
+        ...
+
+    def missing(self, kind: str, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those groups or organizations that the realm does not have; none for roles.
+
+        Roles can be listed only for a user that is there: `join` finds out.
+        """
+        ...
+
+    def create(self, representation: UserRepresentation) -> str:
+        """Create the user and return its Keycloak id.
+
+        Raises KeycloakConflictError or KeycloakRejectedError.
+        """
+        ...
+
+    def update(self, user_id: str, representation: UserRepresentation) -> None:
+        """Replace the user by `representation`, which must be whole: what its attributes lack is erased.
+
+        Raises KeycloakConflictError, KeycloakNotFoundError or KeycloakRejectedError.
+        """
+        ...
+
+    def delete(self, user_id: str) -> None:
+        """Remove the user for good; harmless when it is gone."""
+        ...
+
+    def join(self, user_id: str, kind: str, names: Sequence[str]) -> None:
+        """Make the user a member of these groups or organizations, or give it these roles; harmless when it is or has.
+
+        Raises KeycloakNotFoundError (`group-not-found`, `role-not-found`, `client-not-found`, `organization-not-found`).
+        """
+        ...
+
+    def leave(self, user_id: str, kind: str, names: Sequence[str]) -> None:
+        """Undo `join`; harmless where there is nothing to undo."""
+        ...
+
+    def create_group(self, path: str) -> None:
+        """Create the group and those above it; harmless when they are there."""
+        ...
+
+    def identity_owner(self, alias: str, user_id: str) -> str | None:
+        """Return the Keycloak id of the user that is linked to this account of the identity provider, or None."""
+        ...
+
+    def link_identity(self, user_id: str, link: IdentityLink) -> None:
+        """Link the user to its account, in the place of one that it has there.
+
+        Raises KeycloakNotFoundError (`identity-provider-not-found`), since Keycloak itself accepts any alias.
+        """
+        ...
+
+    def unlink_identity(self, user_id: str, alias: str) -> None:
+        """Take the link away; harmless when there is none."""
+        ...
+
+    def end_sessions(self, user_id: str) -> None:
+        """Log the user out everywhere; harmless when it is nowhere logged in."""
+        ...
+
+    def has_credentials(self, user_id: str) -> bool:
+        """Say whether the user has set a password already. Raises KeycloakNotFoundError."""
+        ...
+
+    def execute_actions_email(self, user_id: str, terms: InvitationTerms) -> None:
+        """Have Keycloak mail the link.
+
+        Raises MailDeliveryError when the SMTP server failed, KeycloakRejectedError or KeycloakNotFoundError.
+        """
+        ...
+
+    def can_look_up_mails(self) -> bool:
+        """Say whether Keycloak records the mails that it sends and lets us read that; remembered for a while."""
+        ...
+
+    def mail_recorded(self, user_id: str, since: datetime | None = None) -> bool:
+        """Say whether Keycloak recorded a link mailed to the user, by whomever.
+
+        One older than `since` does not count, but for a minute by which clocks may differ. After a KeycloakAuthError of
+        status 403 the answer of `can_look_up_mails` is no for a while.
+        """
+        ...
+
+
+class Proof(Flag):
+    """What a finished record proves to work."""
+
+    NONE = 0
+    KAFKA = 1
+    KEYCLOAK = 2
+    MAIL = 4
+
+
+def needed_proof(error: BridgeError) -> Proof:
+    """Return what must be seen working before what caused `error` is over; NONE: any success will do."""
+    match error:
+        case MailDeliveryError():
+            return Proof.MAIL
+        case KeycloakError():
+            return Proof.KEYCLOAK
+        case BrokerError():
+            return Proof.KAFKA
+        case _:
+            return Proof.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """A record that is done once its acknowledgements are in; `proof` is what it showed to work."""
+
+    acknowledgements: Sequence[Acknowledgement] = ()
+    proof: Proof = Proof.NONE
+
+
+class RecordHandler(Protocol):
+    """A stage. Called from many threads, but never for two records of one lane at once."""
+
+    def lane(self, record: Record) -> bytes:
+        """Return what names the user of `record`: records of one partition and lane keep their order."""
+        ...
+
+    def handle(self, record: Record) -> Handled:
+        """Do what the record asks for.
+
+        Raises BridgeError only where the record must wait, the flow must stop or another member has it.
+        """
+        ...
+
+    def give_up(self, record: Record, error: BridgeError) -> Handled:
+        """Make a dead letter of a record that keeps failing while others succeed; raises as `handle`."""
+        ...

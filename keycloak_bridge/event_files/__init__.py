@@ -1,0 +1,1 @@
+"""Events in JSON, NDJSON and CSV files."""

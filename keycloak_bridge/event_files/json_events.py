@@ -1,0 +1,262 @@
+"""Read events from files without holding more than one in memory: a JSON event, a JSON array, or a line each (NDJSON).
+
+One event as it stands in a file, and how what was read of the files is told from anything else.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.events import Record
+
+STDIN = "-"
+_CHUNK_BYTES = 65_536
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SPACE = b" \t\r\n"
+_LINE_SUFFIXES = {".ndjson", ".jsonl"}
+_STRUCTURE = re.compile(rb'[\\"\[\]{},\n]')
+
+
+@dataclass(frozen=True, slots=True)
+class EventText:
+    """One event as it stands in a file; a body longer than allowed is cut just behind the limit."""
+
+    name: str
+    line: int
+    body: bytes
+
+    @property
+    def place(self) -> str:
+        """File and line, as compilers write it."""
+        return f"{self.name}:{self.line}"
+
+    def record(self) -> Record:
+        """The event as a Kafka record without key and headers, which the decoder takes for a structured event."""
+        return Record(self.name, 0, self.line, 0, None, self.body)
+
+
+def read_events(source: str, *, max_bytes: int) -> Iterator[EventText]:
+    """Yield every event in the file `source`, or in standard input for `-`.
+
+    Raises ConfigError when there is no such file or it cannot be read.
+    """
+    if source == STDIN:
+        yield from split_events(sys.stdin.buffer, "stdin", max_bytes=max_bytes)
+        return
+    try:
+        with Path(source).open("rb") as stream:
+            yield from split_events(stream, source, max_bytes=max_bytes)
+    except OSError as error:
+        raise ConfigError(
+            f"{source}: cannot be read: {error.strerror}",
+            remedy="Name an existing file of events, or - for standard input.",
+        ) from error
+
+
+def split_events(stream: BinaryIO, name: str, *, max_bytes: int) -> Iterator[EventText]:
+    """Yield every event in `stream`; its form is told from `name` and the first line."""
+    limit = max_bytes + 1
+    chunks = _chunks(stream)
+    head = bytearray()
+    for chunk in chunks:
+        head += chunk
+        if len(head) > limit or b"\n" in _bare(head):
+            break
+    text = bytes(head)
+    everything = chain((text.removeprefix(_BYTE_ORDER_MARK),), chunks)
+    if Path(name).suffix in _LINE_SUFFIXES:
+        parts = _lines(everything, limit)
+    elif _bare(text).startswith(b"["):
+        parts = _ArrayScanner(limit).elements(everything)
+    elif _is_by_lines(_bare(text)):
+        parts = _lines(everything, limit)
+    else:
+        parts = _document(everything, limit)
+    for line, body in parts:
+        yield EventText(name, line, body)
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield what there is, without waiting for a whole chunk where the stream can do that."""
+    read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
+    while chunk := read(_CHUNK_BYTES):
+        yield chunk
+
+
+def _bare(text: bytes | bytearray) -> bytes:
+    return bytes(text).removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
+
+
+def _is_by_lines(text: bytes) -> bool:
+    """Say whether the first line is an event of its own, if perhaps a broken one."""
+    first = text.partition(b"\n")[0].rstrip(_SPACE)
+    with suppress(ValueError, RecursionError):
+        json.loads(first)
+        return True
+    return first.startswith(b"{") and first.endswith(b"}")
+
+
+def _lines(chunks: Iterable[bytes], limit: int) -> Iterator[tuple[int, bytes]]:
+    """Yield every line that holds more than space, with its number."""
+    number, body = 1, bytearray()
+    for chunk in chunks:
+        *ended, rest = chunk.split(b"\n")
+        for piece in ended:
+            body += piece[: limit - len(body)]
+            if body.strip(_SPACE):
+                yield number, bytes(body)
+            body.clear()
+            number += 1
+        body += rest[: limit - len(body)]
+    if body.strip(_SPACE):
+        yield number, bytes(body)
+
+
+def _document(chunks: Iterable[bytes], limit: int) -> Iterator[tuple[int, bytes]]:
+    """Yield everything as one event, with the line where it begins."""
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk[: limit - len(body)]
+        if len(body) == limit:
+            break
+    if text := body.strip(_SPACE):
+        yield 1 + body[: body.index(text[:1])].count(b"\n"), bytes(text)
+
+
+class _ArrayScanner:
+    """Cuts an array into its elements by following strings and brackets only.
+
+    What is not JSON inside an element is for the decoder to say; an array that does not end yields an empty element.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._line = 1
+        self._started_at = 1
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+        self._body = bytearray()
+
+    def elements(self, chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+        """Yield line and body of every element."""
+        for chunk in chunks:
+            yield from self._feed(chunk)
+        yield from self._take()
+        if self._depth > 0:
+            yield self._line, b""
+
+    def _feed(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
+        position = 0
+        for match in _STRUCTURE.finditer(chunk):
+            self._keep_text(chunk[position : match.start()])
+            position = match.end()
+            yield from self._step(match[0])
+        self._keep_text(chunk[position:])
+
+    def _step(self, mark: bytes) -> Iterator[tuple[int, bytes]]:
+        """Follow one character of structure; yield the element that it ends."""
+        escaped, self._escaped = self._escaped, False
+        outside = False
+        if self._in_string:
+            self._escaped = mark == b"\\" and not escaped
+            self._in_string = mark != b'"' or escaped
+        elif mark == b'"':
+            self._in_string = True
+        elif mark in (b"[", b"{"):
+            self._depth += 1
+            outside = self._depth == 1
+        elif mark in (b"]", b"}"):
+            self._depth -= 1
+            outside = self._depth == 0
+            if outside:
+                yield from self._take()
+        elif mark == b"," and self._depth == 1:
+            outside = True
+            yield from self._take(or_empty=True)
+        if not outside:
+            self._keep(mark)
+        self._line += mark == b"\n"
+
+    def _keep_text(self, text: bytes) -> None:
+        if text:
+            self._escaped = False
+            self._keep(text)
+
+    def _keep(self, text: bytes) -> None:
+        if not self._body:
+            text = text.lstrip(_SPACE)
+            self._started_at = self._line
+        self._body += text[: self._limit - len(self._body)]
+
+    def _take(self, *, or_empty: bool = False) -> Iterator[tuple[int, bytes]]:
+        body = bytes(self._body).rstrip(_SPACE)
+        self._body.clear()
+        if body or or_empty:
+            yield self._started_at if body else self._line, body
+
+
+TOPIC = "backfill"
+"""What the files of one run are called where a record must have a topic; they are one partition."""
+
+PLACE_HEADER = "kb-backfill-place"
+"""Which file of the run, counted from 0, and which of its lines: `FILE:LINE`."""
+
+RAW_HEADER = "kb-backfill-raw"
+"""The row as it stands in its file, where that is not the record's value."""
+
+BROKEN_HEADER = "kb-backfill-broken"
+"""Why the row cannot be read at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An event of the run's file `file` that begins in line `number`; `raw` is what a file of rejects repeats.
+
+    `cells` are those of a row; `broken` says why the row cannot be read.
+    """
+
+    file: int
+    number: int
+    raw: bytes
+    cells: tuple[str, ...] | None = None
+    broken: str | None = None
+
+    @property
+    def place(self) -> bytes:
+        """Where it stands, as the header of its record."""
+        return f"{self.file}:{self.number}".encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """That the first `lines` lines of a run had this digest."""
+
+    lines: int = 0
+    digest: str = hashlib.sha256().hexdigest()
+
+
+@dataclass(slots=True)
+class Reading:
+    """How far the files were read: a digest that every line changes."""
+
+    lines: int = 0
+    _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def add(self, line: Line) -> None:
+        """Take in the next line."""
+        self._digest.update(b"%b %d " % (line.place, len(line.raw)))
+        self._digest.update(line.raw)
+        self.lines += 1
+
+    def mark(self) -> Mark:
+        """Return what was read until now."""
+        return Mark(self.lines, self._digest.hexdigest())

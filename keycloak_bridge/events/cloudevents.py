@@ -1,0 +1,197 @@
+"""CloudEvents 1.0 in a Kafka record, structured or binary: which attributes it has, before any is judged."""
+
+import binascii
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keycloak_bridge.domain.errors import EventDecodeError, TombstoneError, Violation
+from keycloak_bridge.domain.events import Record
+from keycloak_bridge.events.json_reader import MAX_BYTES, MAX_DEPTH, parse_json
+
+CONTENT_TYPE = "content-type"
+STRUCTURED = "application/cloudevents"
+STRUCTURED_JSON = "application/cloudevents+json"
+_BATCH = "application/cloudevents-batch"
+_BINARY_PREFIX = "ce_"
+_FRAME_BYTES = 5
+_JSON_TYPES = ("application/json", "text/json")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large and how deep a value may be."""
+
+    max_bytes: int = MAX_BYTES
+    max_depth: int = MAX_DEPTH
+
+
+@dataclass(frozen=True, slots=True)
+class RawEnvelope:
+    """Attributes as the producer wrote them, of any type; the pointer to one is `prefix` and its name."""
+
+    attributes: Mapping[str, Any]
+    data: Any
+    prefix: str = "/"
+
+
+def parse_value(record: Record, limits: Limits) -> Any:
+    """Return the JSON of the record's value, without the frame of Confluent's serializer.
+
+    Raises TombstoneError or EventDecodeError.
+    """
+    if record.value is None:
+        raise TombstoneError(
+            "the record has no value", remedy="set events.tombstones to say what that means"
+        )
+    value = record.value
+    # Byte 0 and four bytes of schema id; no JSON text begins with byte 0.
+    if value[:1] == b"\x00" and len(value) >= _FRAME_BYTES:
+        value = value[_FRAME_BYTES:]
+    return parse_json(value, max_bytes=limits.max_bytes, max_depth=limits.max_depth)
+
+
+def read_cloudevent(record: Record, limits: Limits) -> RawEnvelope:
+    """Return the attributes and data of the CloudEvent in `record`.
+
+    Structured where the header `content-type` says so or the value carries `specversion`, else binary. Raises
+    TombstoneError or EventDecodeError.
+    """
+    headers = header_texts(record)
+    content_type = _media_type(headers)
+    if content_type.startswith(_BATCH):
+        raise EventDecodeError(
+            "the record holds a batch of events",
+            code="batch-not-supported",
+            remedy="publish one event a record",
+        )
+    if content_type.startswith(STRUCTURED) and content_type not in (STRUCTURED, STRUCTURED_JSON):
+        raise _content_type_error()
+    body = _parse_body(record, limits, content_type)
+    if content_type.startswith(STRUCTURED) or (isinstance(body, dict) and "specversion" in body):
+        return _checked(_structured(body, limits))
+    return _checked(_binary(headers, body, content_type))
+
+
+def header_texts(record: Record) -> Mapping[str, str | bytes]:
+    """Return the last value of each header by its name in lower case, as bytes where it is not UTF-8."""
+    texts: dict[str, str | bytes] = {}
+    for name, value in record.headers:
+        if value is not None:
+            try:
+                texts[name.lower()] = value.decode("utf-8")
+            except UnicodeDecodeError:
+                texts[name.lower()] = value
+    return texts
+
+
+def binary_attributes(headers: Mapping[str, str | bytes]) -> Mapping[str, Any]:
+    """Return the attributes that headers `ce_…` carry, by their names without the prefix."""
+    return {
+        name.removeprefix(_BINARY_PREFIX): value
+        for name, value in headers.items()
+        if name.startswith(_BINARY_PREFIX)
+    }
+
+
+def _media_type(headers: Mapping[str, str | bytes]) -> str:
+    """Return the content type in lower case without parameters, empty where none is given."""
+    value = headers.get(CONTENT_TYPE, "")
+    return value.partition(";")[0].strip().lower() if isinstance(value, str) else "?"
+
+
+def _is_json(content_type: str) -> bool:
+    return not content_type or content_type in _JSON_TYPES or content_type.endswith("+json")
+
+
+def _parse_body(record: Record, limits: Limits, content_type: str) -> Any:
+    try:
+        return parse_value(record, limits)
+    except EventDecodeError as error:
+        is_other_format = error.code in ("not-json", "wrong-encoding")
+        if not is_other_format or content_type == STRUCTURED or _is_json(content_type):
+            raise
+    raise _content_type_error()
+
+
+def _structured(body: Any, limits: Limits) -> RawEnvelope:
+    if not isinstance(body, dict):
+        raise _no_envelope()
+    # CloudEvents lets null stand for an attribute that is not set.
+    attributes = {name: value for name, value in body.items() if value is not None}
+    encoded = attributes.pop("data_base64", None)
+    if encoded is None:
+        return RawEnvelope(attributes, body.get("data"))
+    if "data" in attributes:
+        raise _envelope_error(Violation("/data_base64", "not", "must not stand beside data"))
+    return RawEnvelope(attributes, _decoded(encoded, limits))
+
+
+def _decoded(encoded: Any, limits: Limits) -> Any:
+    try:
+        content = b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        content = None
+    if content is None:
+        raise _envelope_error(Violation("/data_base64", "contentEncoding", "must be base64"))
+    return parse_json(content, max_bytes=limits.max_bytes, max_depth=limits.max_depth)
+
+
+def _binary(headers: Mapping[str, str | bytes], body: Any, content_type: str) -> RawEnvelope:
+    attributes = binary_attributes(headers)
+    if not attributes:
+        raise _no_envelope()
+    if not _is_json(content_type):
+        raise _content_type_error()
+    return RawEnvelope(attributes, body, prefix=f"/headers/{_BINARY_PREFIX}")
+
+
+def _checked(envelope: RawEnvelope) -> RawEnvelope:
+    """Return `envelope` if it is of the one version that is understood."""
+    version = envelope.attributes.get("specversion")
+    where = f"{envelope.prefix}specversion"
+    if version is None:
+        raise _envelope_error(Violation(where, "required", "is required"))
+    if version != "1.0":
+        raise EventDecodeError(
+            f"{where} is not 1.0",
+            code="unsupported-specversion",
+            remedy="publish CloudEvents 1.0",
+            violations=(Violation(where, "const", 'must be "1.0"'),),
+        )
+    return envelope
+
+
+def _envelope_error(violation: Violation) -> EventDecodeError:
+    return envelope_error((violation,))
+
+
+def envelope_error(violations: tuple[Violation, ...]) -> EventDecodeError:
+    """Return the error for attributes that are missing or wrong."""
+    reasons = "; ".join(f"{violation.pointer} {violation.message}" for violation in violations)
+    return EventDecodeError(
+        f"the envelope is not valid: {reasons}",
+        code="invalid-envelope",
+        remedy="correct the producer, or describe its envelope in [envelope]",
+        violations=violations,
+    )
+
+
+def _no_envelope() -> EventDecodeError:
+    return EventDecodeError(
+        "the record is no CloudEvent: neither headers ce_… nor specversion in its value",
+        code="not-a-cloudevent",
+        remedy="publish CloudEvents 1.0, or describe the producer's envelope in [envelope]",
+    )
+
+
+def _content_type_error() -> EventDecodeError:
+    return EventDecodeError(
+        "the header content-type names a format other than JSON",
+        code="unsupported-content-type",
+        remedy="publish JSON, and name it in content-type",
+        violations=(
+            Violation(f"/headers/{CONTENT_TYPE}", "contentMediaType", "must be a JSON media type"),
+        ),
+    )

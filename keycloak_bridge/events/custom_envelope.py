@@ -1,0 +1,111 @@
+"""A producer's own envelope, described by expressions instead of code."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+from jmespath.parser import ParsedResult
+
+from keycloak_bridge.domain.errors import ConfigError, Violation
+from keycloak_bridge.domain.events import Record
+from keycloak_bridge.events.cloudevents import Limits, RawEnvelope, envelope_error, parse_value
+from keycloak_bridge.expressions.analysis import analyse, suggestion
+from keycloak_bridge.expressions.functions import MappingFunctions
+
+ATTRIBUTES = ("id", "type", "subject", "time", "dataschema", "source", "data")
+REQUIRED = ("id", "type", "data")
+_SCOPE = ("key", "headers", "body")
+
+
+@dataclass(frozen=True, slots=True)
+class CustomEnvelope:
+    """Compiled expressions, one for each attribute that the producer has."""
+
+    expressions: Mapping[str, ParsedResult]
+
+    def read(self, record: Record, limits: Limits) -> RawEnvelope:
+        """Return what the expressions find in `record`.
+
+        An id that is a whole number becomes text; without an expression, `source` names the topic. Raises
+        TombstoneError or EventDecodeError.
+        """
+        scope = _scope(record, parse_value(record, limits))
+        found = {name: self._evaluate(name, scope) for name in self.expressions}
+        data = found.pop("data", None)
+        attributes = {name: _text(value) for name, value in found.items() if value is not None}
+        attributes.setdefault("source", f"/kafka/{record.topic}")
+        return RawEnvelope(attributes, data)
+
+    def _evaluate(self, name: str, scope: Mapping[str, Any]) -> Any:
+        try:
+            return self.expressions[name].search(scope, options=_OPTIONS)
+        except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError):
+            pass
+        # Raised outside the handler: the library's error quotes the value and must not travel along.
+        reason = f"cannot be found: envelope.{name} does not work with these types"
+        raise envelope_error((Violation(f"/{name}", "expression", reason),))
+
+
+_OPTIONS = jmespath.Options(custom_functions=MappingFunctions({}))
+
+
+def compile_envelope(expressions: Mapping[str, str]) -> CustomEnvelope:
+    """Return the envelope that `expressions` describe, by name of the attribute.
+
+    They see `key` (text or null), `headers` (name to text) and `body` (the parsed value), and may call what a mapping
+    may. Raises ConfigError naming `envelope.<attribute>`, with a line for every problem.
+    """
+    problems: list[str] = []
+    for name in expressions:
+        if name not in ATTRIBUTES:
+            hint = suggestion(name, ATTRIBUTES) or f"; known: {', '.join(ATTRIBUTES)}"
+            problems.append(f"envelope.{name}: is no attribute of an event{hint}")
+    problems += [
+        f"envelope.{name}: is missing; an envelope of your own needs it"
+        for name in REQUIRED
+        if name not in expressions
+    ]
+    compiled: dict[str, ParsedResult] = {}
+    for name, text in expressions.items():
+        try:
+            compiled[name] = jmespath.compile(text)
+        except (JMESPathError, LookupError):
+            problems.append(f"envelope.{name}: is no JMESPath expression: {text!r}")
+        else:
+            problems += _expression_problems(name, compiled[name])
+    if problems:
+        raise ConfigError("\n".join(problems), remedy="correct [envelope] in the settings file")
+    return CustomEnvelope(compiled)
+
+
+def _expression_problems(name: str, compiled: ParsedResult) -> list[str]:
+    findings = analyse(compiled.parsed, ())
+    roots = sorted({path[0] for path in findings.paths} - set(_SCOPE))
+    return [f"envelope.{name}: {problem}" for problem in findings.problems] + [
+        f"envelope.{name}: '{root}' is unknown; an expression sees {', '.join(_SCOPE)}"
+        for root in roots
+    ]
+
+
+def _scope(record: Record, body: Any) -> Mapping[str, Any]:
+    headers = {name: _decoded(value) for name, value in record.headers}
+    return {
+        "key": _decoded(record.key),
+        "headers": {name: text for name, text in headers.items() if text is not None},
+        "body": body,
+    }
+
+
+def _decoded(value: bytes | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

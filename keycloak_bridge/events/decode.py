@@ -1,0 +1,245 @@
+"""From a Kafka record to an event whose envelope is sound.
+
+Records without a value, read as the deletion of the user that their key names.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    EventDecodeError,
+    KeyMismatchError,
+    TombstoneError,
+    Violation,
+)
+from keycloak_bridge.domain.events import USER_DELETED, CloudEvent, Record
+from keycloak_bridge.events.cloudevents import (
+    Limits,
+    RawEnvelope,
+    binary_attributes,
+    envelope_error,
+    header_texts,
+    read_cloudevent,
+)
+from keycloak_bridge.events.custom_envelope import CustomEnvelope, compile_envelope
+from keycloak_bridge.events.formats import FORMATS, parse_timestamp
+from keycloak_bridge.events.json_reader import MAX_BYTES, MAX_DEPTH
+
+LONGEST_ID = 255
+"""Characters of an id, a type or a subject; what Keycloak stores in a column."""
+
+_LONGEST_URI = 2048
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeRules:
+    """How to read a record: limits, the producer's envelope (None: CloudEvents) and its names of types."""
+
+    max_bytes: int = MAX_BYTES
+    max_depth: int = MAX_DEPTH
+    match_key: bool = True
+    custom: CustomEnvelope | None = None
+    types: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> Limits:
+        """How large and how deep a value may be."""
+        return Limits(self.max_bytes, self.max_depth)
+
+
+def envelope_rules(
+    *,
+    max_bytes: int,
+    max_depth: int,
+    match_key: bool,
+    expressions: Mapping[str, str | None],
+    types: Mapping[str, str],
+) -> EnvelopeRules:
+    """Return the rules that settings describe; without any expression events are CloudEvents.
+
+    Raises ConfigError naming the key `envelope.<attribute>` of each problem.
+    """
+    given = {name: text for name, text in expressions.items() if text is not None}
+    return EnvelopeRules(
+        max_bytes=max_bytes,
+        max_depth=max_depth,
+        match_key=match_key,
+        custom=compile_envelope(given) if given else None,
+        types=types,
+    )
+
+
+class EventHead(NamedTuple):
+    """As much of an event as can be told of a record that is none."""
+
+    id: str | None
+    type: str | None
+    subject: str | None
+
+
+def decode(record: Record, rules: EnvelopeRules) -> CloudEvent:
+    """Return the event in `record`; no schema has seen its data yet.
+
+    Raises TombstoneError, EventDecodeError with every wrong attribute, or KeyMismatchError.
+    """
+    envelope = _read(record, rules)
+    attributes = envelope.attributes
+    time = _time(attributes.get("time"))
+    violations = _violations(envelope, time)
+    if violations:
+        raise envelope_error(violations)
+    event = CloudEvent(
+        id=attributes["id"],
+        source=attributes["source"],
+        type=rules.types.get(attributes["type"], attributes["type"]),
+        subject=attributes.get("subject"),
+        time=time,
+        dataschema=attributes.get("dataschema"),
+        data=envelope.data,
+    )
+    if rules.match_key:
+        _check_key(record.key, event.subject)
+    return event
+
+
+def peek(record: Record, rules: EnvelopeRules | None = None) -> EventHead:
+    """Return what can be told of `record`, decodable or not; never raises.
+
+    The key stands in for a missing subject where the rules say that it names the user.
+    """
+    rules = rules or EnvelopeRules()
+    try:
+        attributes = _read(record, rules).attributes
+    except BridgeError:
+        attributes = {} if rules.custom else binary_attributes(header_texts(record))
+    event_id, event_type, subject = (
+        attributes.get(name) if _text_problem(attributes.get(name), LONGEST_ID) is None else None
+        for name in ("id", "type", "subject")
+    )
+    if subject is None and rules.match_key and record.key is not None:
+        key = _key_text(record.key)
+        subject = key if _text_problem(key, LONGEST_ID) is None else None
+    return EventHead(event_id, rules.types.get(event_type or "", event_type), subject)
+
+
+def _read(record: Record, rules: EnvelopeRules) -> RawEnvelope:
+    if rules.custom is not None:
+        return rules.custom.read(record, rules.limits)
+    return read_cloudevent(record, rules.limits)
+
+
+def _time(value: Any) -> datetime | None:
+    return parse_timestamp(value) if isinstance(value, str) else None
+
+
+def _violations(envelope: RawEnvelope, time: datetime | None) -> tuple[Violation, ...]:
+    """Return what is wrong with the attributes; `time` is the point in time that the one of that name gives."""
+    found: list[Violation] = []
+    for name, longest in _LONGEST.items():
+        value = envelope.attributes.get(name)
+        if value is None and name not in _REQUIRED:
+            continue
+        if name == "time":
+            problem = None if time is not None else _NO_TIME
+        else:
+            problem = _text_problem(value, longest)
+        if problem is not None:
+            found.append(Violation(envelope.prefix + name, *problem))
+    return tuple(found)
+
+
+def _text_problem(value: Any, longest: int) -> tuple[str, str] | None:
+    """Return which keyword a text breaks and how, None for a good one."""
+    if isinstance(value, str) and 0 < len(value) <= longest and value.isprintable():
+        return None  # as nearly all are
+    if value is None:
+        return "required", "is required"
+    if not isinstance(value, str):
+        return "type", "must be text in UTF-8"
+    if not value:
+        return "minLength", "must be at least 1 character long"
+    if len(value) > longest:
+        return "maxLength", f"must be at most {longest} characters long"
+    if _CONTROL.search(value):
+        return "pattern", "must not hold control characters"
+    return None
+
+
+_REQUIRED = ("id", "source", "type")
+_LONGEST: Mapping[str, int] = {
+    "id": LONGEST_ID,
+    "source": _LONGEST_URI,
+    "type": LONGEST_ID,
+    "subject": LONGEST_ID,
+    "time": LONGEST_ID,
+    "dataschema": _LONGEST_URI,
+}
+_NO_TIME = ("format", f"must be {FORMATS['date-time'][1]}")
+
+
+def _check_key(key: bytes | None, subject: str | None) -> None:
+    if key is None:
+        return
+    text = _key_text(key)
+    if text is not None and (subject is None or text == subject):
+        return
+    reason = "is not UTF-8" if text is None else "is not the event's subject"
+    raise KeyMismatchError(
+        f"the record key {reason}",
+        remedy="publish with the user's id as key, or set events.match_key to false",
+        violations=(Violation("/subject", "key", "must be the record key"),),
+    )
+
+
+def _key_text(key: bytes) -> str | None:
+    try:
+        return key.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+_SOURCE = "/keycloak-bridge"
+
+
+def deletion_of(record: Record) -> CloudEvent:
+    """Return the event that the tombstone `record` stands for; no schema has seen its data yet.
+
+    Its id is the record's place and its time the record's, so that redelivery gives the same event. Raises TombstoneError
+    without a key, and EventDecodeError for a key that is no text.
+    """
+    if not record.key:
+        raise TombstoneError(
+            "the record has neither key nor value, so nobody knows whose user to delete",
+            remedy="publish tombstones with the user's id as key",
+        )
+    try:
+        user_id = record.key.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EventDecodeError(
+            "the key of a record without a value is not UTF-8",
+            code="wrong-encoding",
+            violations=(Violation("/subject", "type", "must be text in UTF-8"),),
+        ) from error
+    return CloudEvent(
+        id=f"tombstone/{record.topic}/{record.partition}/{record.offset}",
+        source=_SOURCE,
+        type=USER_DELETED,
+        subject=user_id,
+        time=_time_of_record(record.timestamp_ms),
+        dataschema=None,
+        data={"userId": user_id},
+    )
+
+
+def _time_of_record(timestamp_ms: int) -> datetime | None:
+    if timestamp_ms < 0:
+        return None  # Kafka's way to say that there is none
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None  # whatever its producer wrote there is a time of no calendar

@@ -1,0 +1,219 @@
+"""JSON that every reader understands the same way: strict text in, plain values out, pointers for what is wrong."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from math import isinf
+from typing import Any, NoReturn
+
+from keycloak_bridge.domain.errors import EventDecodeError, Violation
+
+MAX_BYTES = 1_048_576
+MAX_DEPTH = 32
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LONGEST_POINTER = 512
+_LONGEST_INTEGER = 300  # digits; a double ends at 309, and every consumer must read the same number
+_STRINGS_AND_BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+_PRINTABLE = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class _Repeated(dict[str, Any]):
+    """An object whose text names `key` more than once; found again when the whole is walked."""
+
+    key: str = ""
+
+
+class _RepeatedError(ValueError):
+    """An object names a property twice; the slower way finds out which."""
+
+
+class _UnacceptableError(ValueError):
+    """Something that Python's parser would take and others would not."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+def parse_json(text: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:
+    """Return the value that the UTF-8 `text` holds; a byte order mark before it is tolerated.
+
+    Raises EventDecodeError with code `too-large`, `wrong-encoding`, `too-deep`, `not-json`, `invalid-number`,
+    `duplicate-key` or `invalid-text`, whose pointers start at the root of the document.
+    """
+    if len(text) > max_bytes:
+        raise _refusal(
+            "too-large",
+            f"the value has {len(text)} bytes; {max_bytes} are allowed",
+            "publish smaller events, or raise events.max_bytes",
+        )
+    characters = _characters(text.removeprefix(_BYTE_ORDER_MARK))
+    if _is_deeper(characters, max_depth):
+        raise _bad_depth(max_depth)
+    repeated: list[_Repeated] = []
+    value = _load(_PLAIN, characters, max_depth)
+    if value is _REPEATED:
+        value = _load(_decoder(partial(_marked, repeated)), characters, max_depth)
+    # Only an escape (\u0000, \ud800) can bring such texts in, since raw ones are no JSON or no UTF-8.
+    if repeated or "\\u" in characters:
+        for path, found in walk(value):
+            _check(path, found)
+    return value
+
+
+def pointer(path: Iterable[str | int]) -> str:
+    """Return `path` as a JSON pointer (RFC 6901), shortened where a producer's keys make it huge."""
+    text = "".join(
+        "/" + str(step).replace("~", "~0").replace("/", "~1").translate(_PRINTABLE) for step in path
+    )
+    text = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return text if len(text) <= _LONGEST_POINTER else text[: _LONGEST_POINTER - 1] + "…"
+
+
+def _characters(text: bytes) -> str:
+    if b"\x00" in text[:4]:
+        raise _bad_encoding()
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        reason = _bad_encoding()
+    raise reason
+
+
+def _is_deeper(text: str, max_depth: int) -> bool:
+    """Say whether brackets nest deeper than `max_depth`; linear, and before any recursion."""
+    if text.count("[") + text.count("{") <= max_depth:
+        return False
+    depth = 0
+    for match in _STRINGS_AND_BRACKETS.finditer(text):
+        token = match[0]
+        if token in ("[", "{"):
+            depth += 1
+            if depth > max_depth:
+                return True
+        elif token in ("]", "}"):
+            depth -= 1
+    return False
+
+
+def _load(decoder: json.JSONDecoder, text: str, max_depth: int) -> Any:
+    # Raised outside the handlers: the parser's errors carry the whole document and must not travel along.
+    try:
+        return decoder.decode(text)
+    except json.JSONDecodeError as error:
+        code, reason = "not-json", f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except _UnacceptableError as error:
+        code, reason = error.code, error.reason
+    except _RepeatedError:
+        return _REPEATED
+    except RecursionError:
+        code, reason = "too-deep", ""
+    if code == "too-deep":
+        raise _bad_depth(max_depth)
+    raise _refusal(code, f"the value is not JSON: {reason}", "publish JSON as RFC 8259 has it")
+
+
+def _decoder(make_object: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        object_pairs_hook=make_object,
+        parse_constant=_constant,
+        parse_int=_integer,
+        parse_float=_float,
+    )
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _RepeatedError
+    return members
+
+
+def _marked(repeated: list[_Repeated], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+    marked = _Repeated(members)
+    marked.key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+    repeated.append(marked)
+    return marked
+
+
+def _constant(name: str) -> NoReturn:
+    raise _UnacceptableError("not-json", f"{name} is no JSON value")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _LONGEST_INTEGER:
+        raise _UnacceptableError("invalid-number", "it holds an integer that no double can hold")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if isinf(number):
+        raise _UnacceptableError("invalid-number", "it holds a number that no double can hold")
+    return number
+
+
+_PLAIN = _decoder(_object)
+_REPEATED = object()
+
+
+def _check(path: tuple[str | int, ...], found: Any) -> None:
+    """Refuse an object that repeats a key, and a text that cannot be stored or sent."""
+    if isinstance(found, _Repeated):
+        where = pointer((*path, found.key))
+        raise _refusal(
+            "duplicate-key",
+            f"an object names the property {where} more than once",
+            "publish every property once",
+            Violation(where, "duplicate-key", "must be named once"),
+        )
+    texts = found if isinstance(found, dict) else (found,)
+    if any(isinstance(text, str) and _is_broken(text) for text in texts):
+        where = pointer(path)
+        rule = "must not hold U+0000 or half of a surrogate pair"
+        raise _refusal(
+            "invalid-text",
+            f"{where or 'the value'} {rule}",
+            "publish text that can be stored",
+            Violation(where, "text", rule),
+        )
+
+
+def _is_broken(text: str) -> bool:
+    return "\x00" in text or _SURROGATE.search(text) is not None
+
+
+def walk(value: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield `value` and everything inside it, each with its path, without recursion."""
+    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while waiting:
+        path, found = waiting.pop()
+        yield path, found
+        if isinstance(found, dict):
+            waiting += [((*path, key), item) for key, item in found.items()]
+        elif isinstance(found, list):
+            waiting += [((*path, index), item) for index, item in enumerate(found)]
+
+
+def _bad_encoding() -> EventDecodeError:
+    return _refusal("wrong-encoding", "the value is not UTF-8", "publish JSON in UTF-8")
+
+
+def _bad_depth(max_depth: int) -> EventDecodeError:
+    return _refusal(
+        "too-deep",
+        f"the value nests deeper than {max_depth} levels",
+        "publish flatter events, or raise events.max_depth",
+    )
+
+
+def _refusal(code: str, message: str, remedy: str, *violations: Violation) -> EventDecodeError:
+    return EventDecodeError(message, code=code, remedy=remedy, violations=violations)

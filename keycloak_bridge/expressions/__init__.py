@@ -1,0 +1,1 @@
+"""JMESPath expressions with the functions of the bridge."""

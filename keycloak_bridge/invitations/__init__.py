@@ -1,0 +1,1 @@
+"""Whether, when and how an invitation is mailed."""

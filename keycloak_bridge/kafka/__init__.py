@@ -1,0 +1,1 @@
+"""Consumer, producer, topics and the dead-letter topic on kafka-python."""

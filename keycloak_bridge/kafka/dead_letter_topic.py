@@ -1,0 +1,347 @@
+"""The dead-letter topic for an operator: read to its end, without a group.
+
+Publish replayed records and their marks in transactions, for one operator at a time.
+
+Look up whether a record is among the dead letters already.
+"""
+
+import contextlib
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kafka import KafkaProducer
+from kafka import TopicPartition as KafkaTopicPartition
+from kafka import errors as kafka_errors
+
+from keycloak_bridge.domain.errors import BrokerAccessError, BrokerError
+from keycloak_bridge.domain.events import Message, Record
+from keycloak_bridge.kafka.client import connect, sending, translate, translated
+from keycloak_bridge.kafka.reader import TopicReader
+from keycloak_bridge.messages.dead_letters import Place
+from keycloak_bridge.messages.published import dead_letter_headers
+from keycloak_bridge.ops.logs import log_event
+from keycloak_bridge.settings import KafkaSettings
+
+_OVERHEAD_BYTES = 2048
+"""Headers and objects of a record, roughly."""
+
+_WORTH_A_SEEK = 1000
+"""Records to skip by reading on; a jump throws away what kafka-python has fetched ahead."""
+
+
+class LetterReader(TopicReader):
+    """Reads the dead-letter topic, and single letters of it."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, *, recent_bytes: int = 0) -> None:
+        """Connect; raises BrokerError, or ConfigError where there is no such topic.
+
+        Of the last records that came, `recent_bytes` stay in memory for `fetch`.
+        """
+        self._recent = _Recent(recent_bytes)
+        super().__init__(settings, topic, setting="topics.dead_letters")
+
+    def fetch(self, places: Collection[Place]) -> Mapping[Place, Record]:
+        """Return the records at `places`; one that is not there (any more) is left out.
+
+        Moves the position: what `read` yields afterwards is any part of the topic.
+        """
+        asked = frozenset(places)
+        found = self._recent.among(asked)
+        missing = self._missing(asked - found.keys())
+        self._read_only(missing)
+
+        def wanted() -> set[KafkaTopicPartition]:
+            """Forget what the position has passed, and jump where the next one is far."""
+            for at, offsets in missing.items():
+                while offsets and offsets[-1] < self._position(at):
+                    offsets.pop()
+                if offsets:
+                    self._jump(at, offsets[-1])
+            return {at for at, offsets in missing.items() if offsets}
+
+        for record in self._until(wanted):
+            place = Place(record.partition, record.offset)
+            if place in asked:
+                found[place] = record
+        return found
+
+    def _missing(self, places: Collection[Place]) -> Mapping[KafkaTopicPartition, list[int]]:
+        """Return the offsets to look for by partition, the first one last; what the topic cannot have is left out."""
+        ends = self._ends()
+        missing: dict[KafkaTopicPartition, list[int]] = defaultdict(list)
+        for partition, offset in sorted(places, reverse=True):
+            at = KafkaTopicPartition(self._topic, partition)
+            if offset < ends.get(at, 0):
+                missing[at].append(offset)
+        return missing
+
+    def _read_only(self, missing: Mapping[KafkaTopicPartition, Sequence[int]]) -> None:
+        """Read those partitions from the first missing record on, without a jump where it comes soon anyway.
+
+        By assignment: kafka-python forgets what it holds of a partition that is paused and resumed (3.0.12).
+        """
+        if missing and missing.keys() != self._consumer.assignment():
+            with translated(f"reading {self._topic}"):
+                self._consumer.assign(list(missing))
+                for at, offsets in missing.items():
+                    self._consumer.seek(at, offsets[-1])
+        for at, offsets in missing.items():
+            self._jump(at, offsets[-1], back=True)
+
+    def _seen(self, records: Sequence[Record]) -> None:
+        self._recent.keep(records)
+
+    def _jump(self, partition: KafkaTopicPartition, offset: int, *, back: bool = False) -> None:
+        """Move the position to `offset` where that is far ahead, or behind and `back` is allowed."""
+        position = self._position(partition)
+        if offset - position > _WORTH_A_SEEK or (back and offset < position):
+            with translated(f"reading {self._topic}"):
+                self._consumer.seek(partition, offset)
+
+
+class _Recent:
+    """The last records that came, up to a number of bytes: what is fetched next was often read along already."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._records: dict[Place, Record] = {}
+        self._bytes = 0
+
+    def keep(self, records: Sequence[Record]) -> None:
+        """Take in `records`, and let go of the oldest beyond the limit."""
+        for record in records:
+            place = Place(record.partition, record.offset)
+            before = self._records.pop(place, None)
+            self._bytes += _size(record) - (0 if before is None else _size(before))
+            self._records[place] = record
+        while self._bytes > self._limit_bytes:
+            self._bytes -= _size(self._records.pop(next(iter(self._records))))
+
+    def among(self, places: frozenset[Place]) -> dict[Place, Record]:
+        """Return those of `places` that are still here."""
+        return {place: self._records[place] for place in places & self._records.keys()}
+
+
+def _size(record: Record) -> int:
+    return _OVERHEAD_BYTES + len(record.value or b"")
+
+
+TOO_LARGE = "record-too-large"
+FENCED = "replay-fenced"
+
+_MAX_BLOCK_MS = 10_000
+_DELIVERY_TIMEOUT_MS = 15_000
+_END_TIMEOUT_S = 20.0
+_TRANSACTION_TIMEOUT_MS = 40_000
+"""Longer than a batch can take; after a crash the topics' readers wait this long for the end of what was left open."""
+_CLOSE_TIMEOUT_S = 5.0
+_MAX_REQUEST_BYTES = 64 * 1024 * 1024
+
+_FENCING = (
+    kafka_errors.ProducerFencedError,
+    kafka_errors.InvalidProducerEpochError,
+    kafka_errors.InvalidTxnStateError,
+    kafka_errors.InvalidProducerIdMappingError,
+)
+_SIZE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+
+
+class Outgoing(NamedTuple):
+    """A message and the partition it must go to; None leaves that to its key."""
+
+    message: Message
+    partition: int | None
+
+
+class LetterReplayer:
+    """Publishes batches, each as a whole or not at all. Only the newest with the same transactional id can."""
+
+    def __init__(self, settings: KafkaSettings, transactional_id: str) -> None:
+        """Connect, and end what an earlier one with this id left open; raises BrokerError."""
+        self._id = transactional_id
+        self._producer: Any = connect(
+            KafkaProducer,
+            settings,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+            acks="all",
+            compression_type="gzip",
+            delivery_timeout_ms=_DELIVERY_TIMEOUT_MS,
+            request_timeout_ms=_DELIVERY_TIMEOUT_MS // 2,
+            max_block_ms=_MAX_BLOCK_MS,
+            max_request_size=_MAX_REQUEST_BYTES,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+        try:
+            with self._replaying([]):
+                self._producer.init_transactions()
+        except BaseException:
+            self.close()
+            raise
+
+    def publish(self, batch: Sequence[Outgoing]) -> None:
+        """Publish `batch` in one transaction: when this returns, all of it stands in Kafka.
+
+        Raises BrokerAccessError with the code `record-too-large` (nothing of the batch was published; the next batch
+        may), BrokerError with the code `replay-fenced` (another operator replays now), or another BrokerError.
+        """
+        futures: list[Any] = []
+        with self._replaying(futures):
+            self._producer.begin_transaction()
+            try:
+                for message, partition in batch:
+                    sent = self._producer.send(**sending(message), partition=partition)
+                    futures.append(sent)
+                for future in futures:
+                    future.get(timeout=_DELIVERY_TIMEOUT_MS / 1000)
+            except BaseException:
+                # readers of the topics wait for the end of what is left open
+                with contextlib.suppress(kafka_errors.KafkaError):
+                    _within(_END_TIMEOUT_S, self._producer.abort_transaction)
+                raise
+            _within(_END_TIMEOUT_S, self._producer.commit_transaction)
+
+    def close(self) -> None:
+        """Stop; what is not committed will never be seen."""
+        with contextlib.suppress(kafka_errors.KafkaError):
+            self._producer.close(timeout=_CLOSE_TIMEOUT_S)
+            return
+        # records that cannot go out keep it open, and its finalizer would complain once more
+        self._producer._sender.force_close()  # noqa: SLF001 # the only way to give up
+        self._producer._sender.join(_CLOSE_TIMEOUT_S)  # noqa: SLF001
+        with contextlib.suppress(kafka_errors.KafkaError):
+            self._producer.close(timeout=_CLOSE_TIMEOUT_S)
+
+    @contextlib.contextmanager
+    def _replaying(self, futures: list[Any]) -> Iterator[None]:
+        """Translate the error that was first; those behind it only say that something was."""
+        try:
+            yield
+        except (kafka_errors.KafkaError, OSError, ValueError) as error:
+            raise self._told(_cause(error, futures)) from error
+
+    def _told(self, error: Exception) -> BrokerError:
+        if isinstance(error, _FENCING):
+            return BrokerError(
+                "another replay has begun meanwhile, or this one took too long; what it had not finished is undone",
+                code=FENCED,
+                remedy="let the other one end, then run the command again: what was replayed is left alone",
+            )
+        if isinstance(error, _SIZE):
+            return BrokerAccessError(
+                "the topic does not take a record of this size",
+                code=TOO_LARGE,
+                remedy="raise max.message.bytes of the topic",
+            )
+        if isinstance(error, kafka_errors.TransactionalIdAuthorizationFailedError):
+            return BrokerAccessError(
+                f"Kafka does not allow the transactional id {self._id}",
+                remedy=f"allow Write and Describe on the TransactionalId {self._id} by an ACL",
+            )
+        return translate(error, "replaying")
+
+
+def _cause(error: Exception, futures: Sequence[Any]) -> Exception:
+    """Return the error of the first record that says what happened, `error` where none does."""
+    told = [future.exception for future in futures if future.is_done and future.failed()]
+    telling = (*_FENCING, *_SIZE, kafka_errors.AuthorizationError)
+    for one in (*told, error, *error.args):
+        if isinstance(one, telling):
+            return one
+    return error
+
+
+def _within(timeout_s: float, call: Callable[[], None]) -> None:
+    """Return once `call` has; raises its error, or KafkaTimeoutError.
+
+    kafka-python waits without end for the end of a transaction.
+    """
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 # raised again by the caller's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="end-transaction", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if errors:
+        raise errors[0]
+    if thread.is_alive():
+        raise kafka_errors.KafkaTimeoutError("the transaction did not end in time")
+
+
+logger = logging.getLogger(__name__)
+
+_CLOCKS_DIFFER_MS = 3_600_000
+"""How far the clocks of a producer and of the bridge may be apart."""
+
+
+class KafkaLetterArchive:
+    """The dead-letter topic as an index by original position. Safe to share between threads.
+
+    A letter is younger than its record, so it is read from the record's time on, once, and further at each question.
+    """
+
+    def __init__(self, settings: KafkaSettings, topic: str) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._lock = threading.Lock()
+        self._reader: LetterReader | None = None
+        self._since_ms = 0
+        self._known: set[tuple[str, str, str]] = set()
+        self._told = False
+
+    def holds(self, record: Record) -> bool:
+        """Say whether a dead letter of `record` stands in the topic; raises BrokerUnavailableError.
+
+        Where Kafka does not let the bridge read it, the answer is no: perhaps twice is better than not at all.
+        """
+        with self._lock:
+            try:
+                self._read_from(record.timestamp_ms - _CLOCKS_DIFFER_MS)
+            except BrokerAccessError as error:
+                self._tell(error)
+                return False
+            return (record.topic, str(record.partition), str(record.offset)) in self._known
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        with self._lock:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+    def _tell(self, error: BrokerAccessError) -> None:
+        if self._told:
+            return
+        self._told = True
+        log_event(
+            logger,
+            "dead-letters-unreadable",
+            level=logging.WARNING,
+            message="the bridge may not read the dead letters, so one may be written twice after a crash",
+            topic=self._topic,
+            reason=error.code,
+        )
+
+    def _read_from(self, since_ms: int) -> None:
+        if self._reader is None:
+            self._reader = LetterReader(self._settings, self._topic)
+            self._reader.begin_at(since_ms)
+            self._since_ms = since_ms
+        elif since_ms < self._since_ms:
+            self._reader.begin_at(since_ms)
+            self._since_ms = since_ms
+        for letter in self._reader.read():
+            told = dead_letter_headers(letter)
+            names = ("kb-dlq-topic", "kb-dlq-partition", "kb-dlq-offset")
+            if all(name in told for name in names):
+                topic, partition, offset = (told[name] for name in names)
+                self._known.add((topic, partition, offset))

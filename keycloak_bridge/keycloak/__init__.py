@@ -1,0 +1,1 @@
+"""The Admin REST API of Keycloak, and its rules for users."""

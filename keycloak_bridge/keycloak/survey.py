@@ -1,0 +1,145 @@
+"""Look at Keycloak and the realm without changing anything: clock, public address, version, token, mail server."""
+
+import base64
+import binascii
+import contextlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from keycloak_bridge.domain.errors import KeycloakAuthError, KeycloakError
+from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.errors import Call, from_response, json_object, not_keycloak
+from keycloak_bridge.keycloak.http import KeycloakHttp
+
+STRANGE_HOST = "keycloak-bridge-doctor.invalid"
+"""A host name that no Keycloak has: one that repeats it takes its public address from its callers."""
+
+_DISCOVERY = Call("GET", "/.well-known/openid-configuration")
+_SERVER_INFO = Call("GET", "/admin/serverinfo")
+_LINK_LIFESPAN_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What Keycloak publishes about the realm: its own address, and the server's time where the answer names one."""
+
+    issuer: str
+    server_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """What an access token says; empty for one that only Keycloak can read."""
+
+    issuer: str | None = None
+    audience: frozenset[str] = frozenset()
+    roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    issued_at: datetime | None = None
+
+
+class KeycloakSurvey:
+    """Asks Keycloak what no other part of the bridge needs to know. Methods may raise KeycloakError."""
+
+    def __init__(self, http: KeycloakHttp, admin: KeycloakAdmin) -> None:
+        self._http = http
+        self._admin = admin
+
+    def discovery(self) -> Discovery:
+        """Return the realm's public facts; raises KeycloakAuthError (`realm-not-found`) for a wrong name."""
+        return self._discovery(None)
+
+    def follows_its_callers(self) -> bool | None:
+        """Say whether Keycloak's links lead to whatever host it was called by; None where a proxy is in the way."""
+        try:
+            return STRANGE_HOST in self._discovery(STRANGE_HOST).issuer
+        except KeycloakError:
+            return None
+
+    def server_version(self) -> str | None:
+        """Return Keycloak's version; None where the service account may not ask."""
+        base = self._http.admin_url.rpartition("/admin/realms/")[0]
+        try:
+            response = self._http.send(
+                _SERVER_INFO, f"{base}{_SERVER_INFO.path}", token=self._admin.access_token()
+            )
+        except KeycloakAuthError:
+            return None
+        answer = json_object(response) or {}
+        info = answer.get("systemInfo") if response.status_code == 200 else None
+        version = info.get("version") if isinstance(info, dict) else None
+        return None if version is None else str(version)
+
+    def smtp(self) -> Mapping[str, Any] | None:
+        """Return the realm's mail server without its password; None where the service account may not read it."""
+        realm = self._admin.realm()
+        if "smtpServer" not in realm:
+            return None
+        server = realm["smtpServer"] or {}
+        return {key: value for key, value in server.items() if key != "password"}
+
+    def send_test_mail(self, address: str) -> None:
+        """Have Keycloak mail a link to `address`, by a user that is deleted again; the link is dead then.
+
+        Raises KeycloakError: MailDeliveryError when the mail server failed.
+        """
+        name = f"keycloak-bridge-doctor-{secrets.token_hex(6)}"
+        user_id = self._admin.create_user(
+            {
+                "username": name,
+                "email": address,
+                "firstName": "Test",
+                "lastName": "Mail",
+                "enabled": True,
+            }
+        )
+        try:
+            self._admin.execute_actions_email(
+                user_id, ["UPDATE_PASSWORD"], lifespan_s=_LINK_LIFESPAN_S
+            )
+        finally:
+            self._admin.delete_user(user_id)
+
+    def _discovery(self, host: str | None) -> Discovery:
+        url = self._http.realm_url + _DISCOVERY.path
+        response = self._http.send(_DISCOVERY, url, host=host)
+        if response.status_code != 200:
+            raise from_response(_DISCOVERY, response)
+        issuer = (json_object(response) or {}).get("issuer")
+        if not isinstance(issuer, str):
+            raise not_keycloak(_DISCOVERY, response.status_code)
+        return Discovery(issuer, _http_date(response.headers.get("Date")))
+
+
+def token_facts(token: str) -> TokenFacts:
+    """Return what the token says about itself. It is not verified: this is for explaining what it lacks."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError, binascii.Error):
+        return TokenFacts()
+    if not isinstance(claims, dict):
+        return TokenFacts()
+    audience = claims.get("aud") or ()
+    access = claims.get("resource_access")
+    issued = claims.get("iat")
+    return TokenFacts(
+        issuer=claims.get("iss"),
+        audience=frozenset([audience] if isinstance(audience, str) else audience),
+        roles={
+            client: frozenset(map(str, one.get("roles") or ()))
+            for client, one in (access if isinstance(access, dict) else {}).items()
+            if isinstance(one, dict)
+        },
+        issued_at=datetime.fromtimestamp(issued, UTC) if isinstance(issued, int) else None,
+    )
+
+
+def _http_date(text: str | None) -> datetime | None:
+    with contextlib.suppress(TypeError, ValueError):
+        return None if text is None else parsedate_to_datetime(text).astimezone(UTC)
+    return None

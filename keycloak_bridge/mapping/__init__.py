@@ -1,0 +1,1 @@
+"""From an event to the desired Keycloak user, as the mapping file says."""

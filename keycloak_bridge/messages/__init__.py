@@ -1,0 +1,1 @@
+"""The records that the bridge publishes: results, invitations and dead letters."""

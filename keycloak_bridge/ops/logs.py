@@ -1,0 +1,238 @@
+"""Logs: one JSON line (or line of text) for each thing that happened, without personal data or secrets.
+
+Two nets: `log_event` takes only the fields of `EventFields`, and every text that is written, whoever logged it, goes
+through `redaction`. The text of an unexpected exception is not written at all, because it may repeat any value.
+"""
+
+import json
+import logging
+import sys
+import threading
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TextIO, TypedDict, Unpack
+
+from pythonjsonlogger.json import JsonFormatter
+
+from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.ops import redaction
+
+LogFormat = Literal["auto", "json", "text"]
+
+_CHATTY = ("requests", "charset_normalizer", "asyncio")
+"""Libraries whose lines below WARNING repeat requests and records."""
+
+_SILENT = ("kafka", "urllib3")
+"""Libraries that say of an outage, a hundred times a second or with whole URLs, what the bridge says once itself."""
+
+_LONGEST = 4000
+_FIELDS_ATTRIBUTE = "bridge_fields"
+_PLACE = "keycloak_bridge"
+_PLAIN = (str, int, float)
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    10: "\\n",
+    13: "\\r",
+    9: "\\t",
+}
+
+
+class EventFields(TypedDict, total=False):
+    """All that a log line may say besides its message; ids and codes, never what a person typed."""
+
+    stage: str | None
+    group: str | None
+    topic: str | None
+    partition: int | None
+    offset: int | None
+    event_id: str | None
+    event_type: str | None
+    schema_id: str | None
+    user_id: str | None
+    keycloak_id: str | None
+    outcome: str | None
+    operation: str | None
+    reason: str | None
+    attempt: int | None
+    count: int | None
+    duration_ms: float | None
+    status: int | None
+    method: str | None
+    path: str | None
+    realm: str | None
+    port: int | None
+    version: str | None
+
+
+FIELDS = frozenset(EventFields.__annotations__)
+"""The names that `log_event` lets through."""
+
+
+def log_event(
+    logger: logging.Logger,
+    action: str,
+    *,
+    level: int = logging.INFO,
+    message: str | None = None,
+    error: BaseException | None = None,
+    **fields: Unpack[EventFields],
+) -> None:
+    """Write one line; `action` is a stable word to filter by, `message` a sentence for people.
+
+    Fields that are None are left out, and so is every field that `EventFields` does not know.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    known = {name: value for name, value in fields.items() if value is not None and name in FIELDS}
+    # As Logger.log would do, but for its walk up the stack to a place that no line of ours names.
+    exc_info = None if error is None else (type(error), error, error.__traceback__)
+    record = logger.makeRecord(
+        logger.name, level, _PLACE, 0, "%s", (message or action,), exc_info, action, None
+    )
+    setattr(record, _FIELDS_ATTRIBUTE, {"action": action, **known})
+    logger.handle(record)
+
+
+def configure_logging(
+    *, level: str = "INFO", log_format: LogFormat = "auto", stream: TextIO | None = None
+) -> None:
+    """Send every log line of the process to `stream` (standard error), and replace what was set up before."""
+    # each would be looked up for every line, and no line names any
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    target = stream or sys.stderr
+    debugging = level == "DEBUG"
+    as_text = log_format == "text" or (log_format == "auto" and target.isatty())
+    handler = _Handler(target)
+    handler.setFormatter(TextLines(debugging) if as_text else JsonLines(debugging))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.WARNING if debugging else logging.CRITICAL + 1)
+    logging.captureWarnings(capture=True)
+    threading.excepthook = _log_thread_failure
+
+
+def failure(error: BaseException) -> str:
+    """Return what may be said about `error`: a BridgeError's sentence, else its type and place, never its text."""
+    if isinstance(error, BridgeError):
+        return redaction.shared.redact(error.message)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "keycloak_bridge" in frame.filename] or frames
+    place = f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
+    return f"{type(error).__name__}{place}"
+
+
+def bare_traceback(error: BaseException) -> str:
+    """Return the traceback of `error` and its causes: types and code, without the texts of exceptions."""
+    lines: list[str] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        frames = "".join(traceback.format_tb(current.__traceback__))
+        lines.insert(0, f"{frames}{type(current).__module__}.{type(current).__qualname__}")
+        hidden = current.__suppress_context__
+        current = current.__cause__ or (None if hidden else current.__context__)
+    return redaction.shared.redact("\nwhich led to\n".join(lines))
+
+
+class _Lines(JsonFormatter):
+    """What both formats share: the fields of a line, safe to be read."""
+
+    def __init__(self, debugging: bool) -> None:
+        super().__init__(json_serializer=_json, json_ensure_ascii=False)
+        self._debugging = debugging
+
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        """Return the line as ordered fields; every text in it is redacted."""
+        own = getattr(record, _FIELDS_ATTRIBUTE, {})
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields = {
+            "time": f"{time[:-6]}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "action": "log",
+            "message": _message(record),
+            **own,
+        }
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            fields["error"] = failure(error)
+            if self._debugging and not isinstance(error, BridgeError):
+                fields["traceback"] = bare_traceback(error)
+        return _safe(fields)
+
+
+class JsonLines(_Lines):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of JSON."""
+        return self.serialize_log_record(self.fields(record))
+
+
+class TextLines(_Lines):
+    """Lines for people at a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of text; a traceback follows on lines of its own."""
+        fields = self.fields(record)
+        time, level, name = fields.pop("time"), fields.pop("level"), fields.pop("logger")
+        action, message = fields.pop("action"), fields.pop("message")
+        stack = fields.pop("traceback", None)
+        said = [action] if message == action else [action, message]
+        source = name if action == "log" else None
+        words = [source or said[0], *said[1:], *(f"{key}={value}" for key, value in fields.items())]
+        line = f"{time} {level:<7} " + " ".join(word.translate(_CONTROL) for word in words)
+        return line if stack is None else f"{line}\n{stack}"
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines; a line that cannot be written is dropped without repeating it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 # the name of the standard library
+        """Stay quiet: the standard answer prints the record with all its values."""
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 # whatever a library's arguments do, the line must not fail
+        return "a log message that cannot be formatted"
+
+
+def _safe(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with every text redacted; all are looked through at once, since hardly any holds a thing."""
+    told = {
+        name: value if value is None or isinstance(value, _PLAIN) else str(value)
+        for name, value in fields.items()
+    }
+    whole = "\n".join(map(str, told.values()))
+    if len(whole) <= _LONGEST and not redaction.shared.may_mask(whole):
+        return told
+    redact = redaction.shared.redact
+    return {
+        name: redact(value)[:_LONGEST] if isinstance(value, str) else value
+        for name, value in told.items()
+    }
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _json(fields: dict[str, Any], **_: Any) -> str:
+    """Return the line; `_safe` left nothing in it but texts, numbers and flags, for which the plain encoder does."""
+    return _encode(fields)
+
+
+def _log_thread_failure(args: threading.ExceptHookArgs) -> None:
+    """Report an exception that ended a thread, in place of the standard traceback with its values."""
+    if args.exc_value is not None:
+        log_event(
+            logging.getLogger(__name__), "thread-died", level=logging.ERROR, error=args.exc_value
+        )

@@ -1,0 +1,228 @@
+"""Every metric of the bridge: its name, its labels and what it says are declared here, once.
+
+A label is never more than a stage, a partition, an outcome or a stable code: nothing that a person typed, and few values.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+
+from keycloak_bridge import __version__
+
+PREFIX = "keycloak_bridge"
+
+OTHER = "other"
+"""Stands in a label for what does not look like a code."""
+
+_MOST_SERIES = 1000
+"""No more are remembered by what was asked for; a reason that is no code is looked up each time then."""
+
+_CODE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_OPENNESS = {"closed": 0.0, "half-open": 0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """How one metric is called, and what it says."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    meaning: str
+
+
+class Metrics:
+    """The counters, gauges and the histogram of one bridge, apart from every other's; safe to call from any thread."""
+
+    content_type: ClassVar[str] = "text/plain; version=0.0.4; charset=utf-8"
+    """The media type of `exposition`: Prometheus' text format."""
+
+    def __init__(self) -> None:
+        self._registry = _Registry()
+        self._declared: list[Declared] = []
+        self._handled: dict[tuple[str, str, str | None], tuple[Counter, Histogram]] = {}
+        self._declare_flow()
+        self._declare_hand()
+        self._ready = self._gauge(
+            "ready", "1 while `/ready` answers 200, else 0; looked up at each scrape."
+        )
+        self._gauge("build_info", "Always 1; the label is the version.", "version").labels(
+            __version__
+        ).set(1)
+
+    def _declare_flow(self) -> None:
+        self._records = self._counter(
+            "records_total",
+            "Records that were done with, by what became of them; `reason` is empty where all went well.",
+            "stage",
+            "outcome",
+            "reason",
+        )
+        self._seconds = self._histogram(
+            "record_seconds", "Seconds that a record took, from its first attempt.", "stage"
+        )
+        self._dead_letters = self._counter(
+            "dead_letters_total", "Dead letters by their code.", "stage", "code"
+        )
+        self._retries = self._counter(
+            "retries_total", "Attempts that failed and are made again.", "stage", "code"
+        )
+        self._mails = self._counter("mails_total", "Mails that Keycloak was asked for and sent.")
+        self._batches = self._counter(
+            "batches_total", "Batches of new users, by whether Keycloak took them whole.", "outcome"
+        )
+        self._batched = self._counter("batched_users_total", "Users in the batches that it took.")
+        self._commits = self._counter(
+            "commits_total", "Commits that brought a partition further.", "stage"
+        )
+        self._last_commit = self._gauge(
+            "last_commit_timestamp_seconds", "When the last commit was, as Unix time.", "stage"
+        )
+
+    def _declare_hand(self) -> None:
+        self._in_hand = self._gauge("in_hand_records", "Records fetched and not done.", "stage")
+        self._in_hand_bytes = self._gauge("in_hand_bytes", "Bytes of these records.", "stage")
+        self._waiting = self._gauge(
+            "waiting_records", "Of these, records that wait for their turn or for time.", "stage"
+        )
+        self._running = self._gauge(
+            "running_records", "Of these, records that a worker is at.", "stage"
+        )
+        self._paused = self._gauge(
+            "fetching_paused", "1 while nothing is fetched because enough is in hand.", "stage"
+        )
+        self._breaker = self._gauge(
+            "breaker_open",
+            "1 while Keycloak is left alone because it fails, 0.5 while one record tries it, else 0.",
+            "stage",
+        )
+        self._brake = self._gauge(
+            "brake_engaged", "1 while too many dead letters stopped the flow, else 0.", "stage"
+        )
+        self._oldest = self._gauge(
+            "oldest_unfinished_seconds", "How long the slowest partition has waited for its first record in hand.", "stage"
+        )  # fmt: skip
+        self._lag = self._gauge(
+            "lag_records",
+            "Records of an assigned partition that are not committed.",
+            "stage",
+            "partition",
+        )
+
+    @property
+    def declared(self) -> tuple[Declared, ...]:
+        """Every metric, with its full name, in the order of the documentation."""
+        return tuple(self._declared)
+
+    def handled(self, stage: str, outcome: str, reason: str | None, seconds: float) -> None:
+        """Count a record that was done with, and the time that it took."""
+        key = (stage, outcome, reason)
+        series = self._handled.get(key)
+        if series is None:
+            labels = (stage, _code(outcome), _code(reason) if reason else "")
+            series = (self._records.labels(*labels), self._seconds.labels(stage))
+            if len(self._handled) < _MOST_SERIES:
+                self._handled[key] = series
+        records, durations = series
+        records.inc()
+        durations.observe(seconds)
+
+    def dead_letter(self, stage: str, code: str) -> None:
+        """Count a dead letter."""
+        self._dead_letters.labels(stage, _code(code)).inc()
+
+    def retried(self, stage: str, code: str) -> None:
+        """Count a failed attempt that is made again."""
+        self._retries.labels(stage, _code(code)).inc()
+
+    def mail(self) -> None:
+        """Count a mail."""
+        self._mails.inc()
+
+    def batch(self, users: int, *, failed: bool) -> None:
+        """Count a batch that Keycloak took, or failed."""
+        self._batches.labels("failed" if failed else "written").inc()
+        if not failed:
+            self._batched.inc(users)
+
+    def committed(self, stage: str) -> None:
+        """Count a commit that Kafka took just now."""
+        self._commits.labels(stage).inc()
+        self._last_commit.labels(stage).set_to_current_time()
+
+    def gauges(
+        self,
+        stage: str,
+        *,
+        in_hand: int,
+        in_hand_bytes: int,
+        waiting: int,
+        running: int,
+        paused: bool,
+        breaker: str,
+        brake_engaged: bool,
+        oldest_s: float,
+    ) -> None:
+        """Note how a stage stands; `breaker` is closed or half-open, any other word counts as open."""
+        self._in_hand.labels(stage).set(in_hand)
+        self._in_hand_bytes.labels(stage).set(in_hand_bytes)
+        self._waiting.labels(stage).set(waiting)
+        self._running.labels(stage).set(running)
+        self._paused.labels(stage).set(paused)
+        self._breaker.labels(stage).set(_OPENNESS.get(breaker, 1.0))
+        self._brake.labels(stage).set(brake_engaged)
+        self._oldest.labels(stage).set(oldest_s)
+        # a rate over a series that is not there yet would be nothing instead of 0, and an alert on it silent
+        self._commits.labels(stage)
+
+    def lag(self, stage: str, partition: int, lag: int) -> None:
+        """Note how many records of a partition are not committed."""
+        self._lag.labels(stage, partition).set(lag)
+
+    def forget_partition(self, stage: str, partition: int) -> None:
+        """Say nothing more of a partition that another member has now."""
+        with contextlib.suppress(KeyError):  # older versions of the library say so
+            self._lag.remove(stage, partition)
+
+    def ready(self, ready: bool) -> None:
+        """Note whether `/ready` answers 200."""
+        self._ready.set(ready)
+
+    def exposition(self) -> bytes:
+        """Return all values in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        full = self._declare(name, "counter", meaning, labels)
+        return Counter(full, meaning, labels, registry=self._registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        full = self._declare(name, "gauge", meaning, labels)
+        return Gauge(full, meaning, labels, registry=self._registry)
+
+    def _histogram(self, name: str, meaning: str, *labels: str) -> Histogram:
+        full = self._declare(name, "histogram", meaning, labels)
+        return Histogram(full, meaning, labels, registry=self._registry, buckets=_BUCKETS_S)
+
+    def _declare(self, name: str, kind: str, meaning: str, labels: tuple[str, ...]) -> str:
+        self._declared.append(Declared(f"{PREFIX}_{name}", kind, labels, meaning))
+        return self._declared[-1].name
+
+
+class _Registry(CollectorRegistry):
+    """A registry without `_created` samples: in the text format each would be one more metric."""
+
+    def collect(self) -> Iterator[Metric]:
+        for family in super().collect():
+            family.samples = [one for one in family.samples if not one.name.endswith("_created")]
+            yield family
+
+
+def _code(text: str) -> str:
+    """Return `text` when it has the form of a code: a sentence or an address must never become a label."""
+    return text if _CODE.fullmatch(text) else OTHER

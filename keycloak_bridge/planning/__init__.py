@@ -1,0 +1,1 @@
+"""From the desired user and the one found to the fewest operations."""

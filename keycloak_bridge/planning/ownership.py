@@ -1,0 +1,143 @@
+"""Decide whether a found user is the event's own: an event never takes over an account."""
+
+from collections.abc import Collection, Iterable
+
+from keycloak_bridge.domain.errors import ConflictError, Violation
+from keycloak_bridge.domain.users import (
+    GROUPS,
+    REALM_ROLES,
+    DesiredUser,
+    FoundUser,
+    Intent,
+    LinkPolicy,
+    UserRepresentation,
+    client_of,
+)
+from keycloak_bridge.mapping.mapping import is_reserved
+from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX, MembershipRule
+
+_REALM_MANAGEMENT = "realm-management"
+_REALM_CLIENT = "-realm"
+"""How the clients end by whose roles the users of the realm master administer other realms."""
+
+_ADMINISTRATIVE_ROLES = frozenset({"admin", "create-realm"})
+"""Roles of the realm master."""
+
+_LINKING = (Intent.PROVISION, Intent.UPDATE)
+
+
+def refuse_foreign_user(
+    desired: DesiredUser, found: FoundUser, reserved: Collection[str] = ()
+) -> None:
+    """Return when the event may write to `found`, raise ConflictError otherwise.
+
+    It may when `found` carries exactly the event's external id, or carries none and the link policy allows it. It may not
+    when the user is reserved or in a protected group, whose roles reach the groups below it too.
+    """
+    user = found.representation
+    if user.get("serviceAccountClientId") or is_reserved(user.get("username", ""), reserved):
+        raise _conflict(
+            found,
+            "reserved-user",
+            "is a service account or has a reserved username",
+            "correct the event; events never change such users",
+        )
+    if _protected(found.memberships.get(GROUPS, ()), desired.protected_groups):
+        raise _conflict(
+            found,
+            "protected-user",
+            "is a member of a protected group",
+            "change that user in Keycloak itself; events never change members of such groups",
+        )
+    external_id = desired.external_id
+    name = external_id.target.removeprefix(ATTRIBUTE_PREFIX)
+    stored = (user.get("attributes") or {}).get(name) or []
+    if stored == [external_id.value]:
+        return
+    if stored:
+        raise _conflict(
+            found,
+            "conflict",
+            f"belongs to another user of user management (its {name} differs)",
+            "correct the event, or the user in Keycloak; then replay the event",
+        )
+    if not _may_link(desired, found, user):
+        raise _conflict(
+            found,
+            "conflict",
+            f"exists already and carries no {name}",
+            f"set the attribute {name} of that user in Keycloak, or allow it by link in the mapping; "
+            "then replay the event",
+        )
+
+
+def refuse_protected_groups(desired: DesiredUser) -> None:
+    """Raise ConflictError when the event would make its user a member of a protected group."""
+    groups = [name for one in desired.memberships if one.kind == GROUPS for name in one.names]
+    if _protected(groups, desired.protected_groups):
+        raise ConflictError(
+            "the event would make its user a member of a protected group",
+            code="protected-user",
+            remedy="take the group out of the event or out of the mapping's `allow`; then replay the event",
+            violations=(Violation("/user/groups", "protected", "a protected group is among them"),),
+        )
+
+
+def refuse_reserved_username(desired: DesiredUser, reserved: Collection[str]) -> None:
+    """Raise ConflictError when the event would give its user a username that any mapping reserves."""
+    if is_reserved(desired.representation.get("username", ""), reserved):
+        raise ConflictError(
+            "the event would give a user a reserved username",
+            code="reserved-user",
+            remedy="choose another username in user management",
+            violations=(Violation("/user/username", "reserved", "the username is reserved"),),
+        )
+
+
+def administering(rules: Iterable[MembershipRule]) -> tuple[str, ...]:
+    """Return the kinds of membership by which an event may make its user an administrator of a realm, sorted.
+
+    Those of groups and organizations depend on the realm, and are not told.
+    """
+    return tuple(sorted({rule.kind for rule in rules if _administers(rule)}))
+
+
+def _administers(rule: MembershipRule) -> bool:
+    if rule.kind == REALM_ROLES:
+        return rule.allow is None or bool(rule.allow & _ADMINISTRATIVE_ROLES)
+    client = client_of(rule.kind) or ""
+    return client == _REALM_MANAGEMENT or client.endswith(_REALM_CLIENT)
+
+
+def _protected(groups: Collection[str], protected: Collection[str]) -> bool:
+    return any(
+        group == path or group.startswith(path.rstrip("/") + "/")
+        for group in groups
+        for path in protected
+    )
+
+
+def _may_link(desired: DesiredUser, found: FoundUser, user: UserRepresentation) -> bool:
+    """Say whether the policy lets the event take on a user that carries no external id.
+
+    A username is no proof: whoever registers one in advance would be handed the account of the person it was meant for.
+    """
+    if desired.intent not in _LINKING:
+        return False
+    if desired.link is LinkPolicy.VERIFIED_EMAIL:
+        email = desired.representation.get("email")
+        verified = bool(user.get("emailVerified"))
+        return verified and email is not None and (user.get("email") or "").lower() == email
+    if desired.link is LinkPolicy.MATCHING_ATTRIBUTE:
+        return found.matched_by.startswith(ATTRIBUTE_PREFIX)
+    return False
+
+
+def _conflict(found: FoundUser, code: str, reason: str, remedy: str) -> ConflictError:
+    pointer = "/user/" + found.matched_by.replace(ATTRIBUTE_PREFIX, "attributes/", 1)
+    return ConflictError(
+        f"the Keycloak user found by {found.matched_by} {reason}",
+        code=code,
+        remedy=remedy,
+        violations=(Violation(pointer, "owner", f"the user found by it {reason}"),),
+    )

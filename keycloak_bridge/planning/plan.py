@@ -1,0 +1,268 @@
+"""Decide which Admin REST calls bring one user to the desired state.
+
+Show a plan as rows, for people to read.
+"""
+
+from collections.abc import Collection
+from typing import Any, cast
+
+from keycloak_bridge.domain.errors import UnknownUserError
+from keycloak_bridge.domain.events import (
+    BOOKKEEPING_ATTRIBUTES,
+    EVENT_ID_ATTRIBUTE,
+    INVITATION_ATTRIBUTE,
+    UserEvent,
+)
+from keycloak_bridge.domain.operations import (
+    Change,
+    CreateUser,
+    DeleteUser,
+    EndSessions,
+    Join,
+    Leave,
+    LinkIdentity,
+    Operation,
+    Plan,
+    UnlinkIdentity,
+    UpdateUser,
+    after_changes,
+    differences,
+    with_changes,
+)
+from keycloak_bridge.domain.users import (
+    GROUPS,
+    ORGANIZATIONS,
+    DesiredUser,
+    EmailChange,
+    FoundUser,
+    IdentityLink,
+    Intent,
+    InvitationTerms,
+    UnknownUser,
+    UserRepresentation,
+)
+from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX, DEFAULT_RESERVED
+from keycloak_bridge.planning.bookkeeping import InvitationMark, format_mark, is_stale, stamp
+from keycloak_bridge.planning.mail_due import (
+    first_mark,
+    mark_to_write,
+    must_verify,
+    requests,
+)
+from keycloak_bridge.planning.ownership import (
+    refuse_foreign_user,
+    refuse_protected_groups,
+    refuse_reserved_username,
+)
+
+Row = tuple[str, str, Any, Any]
+"""Verb, target, value before and value after."""
+
+_JOINED = (GROUPS, ORGANIZATIONS)
+_IDENTITY = "identities."
+
+
+def describe(plan: Plan) -> tuple[Row, ...]:
+    """Return the plan as rows of verb, target, value before and value after."""
+    return tuple(row for operation in plan.operations for row in _rows(operation))
+
+
+def _rows(operation: Operation) -> list[Row]:
+    match operation:
+        case CreateUser(representation):
+            return [("create", name, None, value) for name, value in _flat(representation)]
+        case UpdateUser(_, changes):
+            return [("update", one.target, one.before, one.after) for one in changes]
+        case Join(kind, names):
+            verb = "join" if kind in _JOINED else "grant"
+            return [(verb, kind, None, name) for name in names]
+        case Leave(kind, names):
+            verb = "leave" if kind in _JOINED else "revoke"
+            return [(verb, kind, name, None) for name in names]
+        case LinkIdentity(link, before):
+            known = None if before is None else before.user_id
+            return [("link", _IDENTITY + link.alias, known, link.user_id)]
+        case UnlinkIdentity(before):
+            return [("unlink", _IDENTITY + before.alias, before.user_id, None)]
+        case EndSessions():
+            return [("end", "sessions", None, None)]
+        case DeleteUser():
+            return [("delete", "user", None, None)]
+        case _:
+            return [(operation.purpose.value, "actions", None, _actions(operation.terms))]
+
+
+def _actions(terms: InvitationTerms) -> list[str]:
+    return list(terms.actions)
+
+
+def _flat(representation: UserRepresentation) -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in representation.items():
+        if name == "attributes":
+            attributes = representation["attributes"]
+            rows += [(ATTRIBUTE_PREFIX + key, values) for key, values in attributes.items()]
+        else:
+            rows.append((name, value))
+    return rows
+
+
+STALE = "stale"
+UNKNOWN_USER = "unknown-user"
+ANONYMOUS = "anonymous-"
+"""What the username of an anonymised user begins with; its Keycloak id follows."""
+
+SWITCHES = frozenset(("enabled", "emailVerified"))
+"""Fields that an administrator or the user may turn since an event was applied, and that its redelivery leaves alone."""
+
+_PERSONAL_FIELDS = frozenset(("email", "firstName", "lastName"))
+
+
+def plan_user(
+    event: UserEvent,
+    desired: DesiredUser,
+    found: FoundUser | None,
+    *,
+    reserved: Collection[str] = DEFAULT_RESERVED,
+) -> Plan:
+    """Return the fewest operations that make the user what `event` says.
+
+    Planning again against the outcome returns no operation, except the request for a mail for as long as it is due. Raises
+    ConflictError (`conflict`, `reserved-user`, `protected-user`) when the user is not the event's own, and
+    UnknownUserError where Keycloak has none and `desired.unknown` neither creates nor skips it.
+    """
+    refuse_protected_groups(desired)
+    refuse_reserved_username(desired, reserved)
+    if found is None:
+        return _plan_unknown(event, desired)
+    refuse_foreign_user(desired, found, reserved)
+    if is_stale(event, found.representation):
+        user = found.representation
+        return Plan(found.user_id, requests(event, desired, user, user), STALE)
+    if desired.intent is Intent.DELETE:
+        return Plan(found.user_id, (DeleteUser(),))
+    return _plan_existing(event, desired, found)
+
+
+def anonymous_username(user_id: str) -> str:
+    """Return the username that the user keeps when all that names a person is erased."""
+    return f"{ANONYMOUS}{user_id}".lower()
+
+
+def _plan_unknown(event: UserEvent, desired: DesiredUser) -> Plan:
+    creating = desired.intent in (Intent.PROVISION, Intent.UPDATE)
+    if creating and desired.unknown is UnknownUser.CREATE:
+        return _plan_new(event, desired)
+    if desired.unknown is UnknownUser.SKIP:
+        return Plan(None, skipped=UNKNOWN_USER)
+    raise UnknownUserError(
+        f"Keycloak has no user with the event's {desired.external_id.target}",
+        remedy="publish the event that creates the user, then replay this one",
+    )
+
+
+def _plan_new(event: UserEvent, desired: DesiredUser) -> Plan:
+    """Return the plan for a user that is not there; one call writes all but roles, identities and mail."""
+    wanted = desired.representation
+    attributes = {**wanted.get("attributes", {}), **stamp(event)}
+    mark = first_mark(event, desired)
+    if mark is not None:
+        attributes[INVITATION_ATTRIBUTE] = [format_mark(mark)]
+    user: UserRepresentation = {**wanted, "attributes": attributes}
+    groups = [name for one in desired.memberships if one.kind == GROUPS for name in one.names]
+    created: UserRepresentation = {**user, "groups": groups} if groups else user
+    operations: list[Operation] = [CreateUser(created)]
+    operations += [
+        Join(one.kind, one.names) for one in desired.memberships if one.kind != GROUPS and one.names
+    ]
+    operations += [LinkIdentity(link) for link in desired.identities if link.user_id is not None]
+    operations += requests(event, desired, None, user)
+    return Plan(None, tuple(operations))
+
+
+def _plan_existing(event: UserEvent, desired: DesiredUser, found: FoundUser) -> Plan:
+    operations: list[Operation] = []
+    changes = _changes(event, desired, found)
+    after = after_changes(found.representation, changes)
+    mark = mark_to_write(event, desired, found.representation, after)
+    if mark is not None:
+        changes = (*changes, _marking(found.representation, mark))
+        after = after_changes(found.representation, changes)
+    if changes:
+        operations.append(UpdateUser(with_changes(found.representation, changes), changes))
+    operations += _membership_operations(desired, found)
+    operations += _identity_operations(desired, found)
+    if desired.ends_sessions and found.sessions > 0 and after.get("enabled") is False:
+        operations.append(EndSessions())
+    operations += requests(event, desired, found.representation, after)
+    return Plan(found.user_id, tuple(operations))
+
+
+def _changes(event: UserEvent, desired: DesiredUser, found: FoundUser) -> tuple[Change, ...]:
+    user = found.representation
+    stored = user.get("attributes") or {}
+    create_only, cleared = desired.create_only, desired.cleared
+    if stored.get(EVENT_ID_ATTRIBUTE) == [event.id]:
+        # the event was applied before: a user disabled since then must not come back by redelivery
+        create_only |= SWITCHES
+    wanted = cast("UserRepresentation", {**desired.representation})
+    if desired.intent is Intent.ANONYMISE:
+        wanted = _anonymised(wanted, found.user_id)
+        cleared |= _PERSONAL_FIELDS | _personal_attributes(stored)
+    if desired.email_change is EmailChange.VERIFY:
+        wanted.pop("emailVerified", None)  # only a mail verifies
+    wanted["attributes"] = {**wanted.get("attributes", {}), **stamp(event)}
+    changes = differences(user, wanted, create_only, cleared)
+    verified = bool(user.get("emailVerified"))
+    if verified and must_verify(desired, user, after_changes(user, changes)):
+        changes = (*changes, Change("emailVerified", True, False))
+    return changes
+
+
+def _anonymised(wanted: UserRepresentation, user_id: str) -> UserRepresentation:
+    """Return what stays of the user; what `wanted` itself holds was said after all that names the person was erased."""
+    user: UserRepresentation = {"username": anonymous_username(user_id), "enabled": False}
+    return {**user, **wanted}
+
+
+def _personal_attributes(stored: Collection[str]) -> frozenset[str]:
+    return frozenset(ATTRIBUTE_PREFIX + name for name in stored if name not in _OWN)
+
+
+_OWN = frozenset(BOOKKEEPING_ATTRIBUTES)
+
+
+def _marking(user: UserRepresentation, mark: InvitationMark) -> Change:
+    before = (user.get("attributes") or {}).get(INVITATION_ATTRIBUTE)
+    return Change(ATTRIBUTE_PREFIX + INVITATION_ATTRIBUTE, before, [format_mark(mark)])
+
+
+def _membership_operations(desired: DesiredUser, found: FoundUser) -> list[Operation]:
+    """Return what to join, and then what to leave of all that the mapping owns."""
+    joins: list[Operation] = []
+    leaves: list[Operation] = []
+    for one in desired.memberships:
+        held = found.memberships.get(one.kind, frozenset())
+        missing = tuple(name for name in one.names if name not in held)
+        if missing:
+            joins.append(Join(one.kind, missing))
+        surplus = (one.owned & held) - set(one.names)
+        if surplus:
+            leaves.append(Leave(one.kind, tuple(sorted(surplus))))
+    return [*joins, *leaves]
+
+
+def _identity_operations(desired: DesiredUser, found: FoundUser) -> list[Operation]:
+    """Return what to link and unlink; an anonymised user keeps no account elsewhere that would name the person."""
+    held: dict[str, IdentityLink] = {one.alias: one for one in found.identities}
+    wanted = {one.alias: one for one in desired.identities}
+    if desired.intent is Intent.ANONYMISE:
+        wanted = {alias: IdentityLink(alias, None) for alias in held} | wanted
+    operations: list[Operation] = []
+    for alias, link in wanted.items():
+        before = held.get(alias)
+        if link.user_id is None:
+            operations += [] if before is None else [UnlinkIdentity(before)]
+        elif before is None or before.user_id != link.user_id:
+            operations.append(LinkIdentity(link, before))
+    return operations

@@ -1,0 +1,1 @@
+"""Many users at once: fold their events, compare them with the realm, repair it."""

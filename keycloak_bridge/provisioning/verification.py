@@ -1,0 +1,183 @@
+"""Read a written user back: Keycloak's 201 does not say that all of it is stored.
+
+What Keycloak did not store of a user although it accepted the write.
+
+It answers 201 and drops attributes that its user profile does not know, required actions that it does not have, and what
+the realm switches off.
+"""
+
+import threading
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from keycloak_bridge.domain.errors import DroppedError, KeycloakNotFoundError, Violation
+from keycloak_bridge.domain.events import EVENT_ID_ATTRIBUTE, INVITATION_ATTRIBUTE
+from keycloak_bridge.domain.operations import (
+    Change,
+    CreateUser,
+    UpdateUser,
+    differences,
+    normalised,
+)
+from keycloak_bridge.domain.ports import UserDirectory
+from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX
+
+_ANOTHERS = frozenset(
+    (f"{ATTRIBUTE_PREFIX}{INVITATION_ATTRIBUTE}", "emailVerified", "requiredActions")
+)
+"""What the invite stage or the user may have changed since a user that was there already was written."""
+
+
+def dropped_of_new(sent: UserRepresentation, stored: UserRepresentation) -> tuple[str, ...]:
+    """Return the targets of a created user that are not stored as they were sent."""
+    if _written_since(sent, stored):
+        return ()
+    wanted = _even(sent)
+    actions = set(stored.get("requiredActions") or ())
+    if actions.issuperset(wanted.get("requiredActions") or ()):
+        wanted.pop("requiredActions", None)  # the realm's default actions come on top
+    return _judged(differences(_even(stored), wanted), stored)
+
+
+def dropped_of_changes(
+    sent: UserRepresentation, changes: Sequence[Change], stored: UserRepresentation
+) -> tuple[str, ...]:
+    """Return the targets among `changes` that are not stored as the PUT of `sent` said."""
+    if _written_since(sent, stored):
+        return ()
+    judged = [change for change in changes if change.target not in _ANOTHERS]
+    wanted = _made_of([one for one in judged if one.after or one.after is False])
+    erased = {one.target for one in judged if not one.after and one.after is not False}
+    return _judged(differences(_even(stored), _even(wanted), frozenset(), erased), stored)
+
+
+def _judged(missed: Sequence[Change], stored: UserRepresentation) -> tuple[str, ...]:
+    """Return the targets among `missed`, without those that are another's to decide.
+
+    That is the username where the realm takes the e-mail address for it, and every field of a user that a federation
+    such as LDAP stores, by its own rules.
+    """
+    user = _even(stored)
+    if stored.get("federationLink"):
+        missed = [one for one in missed if one.target.startswith(ATTRIBUTE_PREFIX)]
+    if user.get("email") and user.get("email") == user.get("username"):
+        missed = [one for one in missed if one.target != "username"]
+    return tuple(one.target for one in missed)
+
+
+def _written_since(sent: UserRepresentation, stored: UserRepresentation) -> bool:
+    """Say whether somebody wrote the user meanwhile; then nothing can be said about this write.
+
+    That is another event, or the invite stage, perhaps of the process that took over while this one stood still.
+    """
+    then, now = _attributes(sent), _attributes(stored)
+    return any(
+        now.get(name) and now.get(name) != then.get(name)
+        for name in (EVENT_ID_ATTRIBUTE, INVITATION_ATTRIBUTE)
+    )
+
+
+def _made_of(changes: Sequence[Change]) -> UserRepresentation:
+    made: dict[str, Any] = {}
+    for change in changes:
+        if change.target.startswith(ATTRIBUTE_PREFIX):
+            name = change.target.removeprefix(ATTRIBUTE_PREFIX)
+            made.setdefault("attributes", {})[name] = change.after
+        else:
+            made[change.target] = change.after
+    return cast("UserRepresentation", made)
+
+
+def _even(user: UserRepresentation) -> UserRepresentation:
+    """Return `user` without what Keycloak evens out by itself: case, white space around, order, repetitions."""
+    even: dict[str, Any] = {
+        name: value.strip() if isinstance(value, str) else value for name, value in user.items()
+    }
+    even["attributes"] = {
+        name: [value.strip() for value in values] for name, values in _attributes(user).items()
+    }
+    return normalised(cast("UserRepresentation", even))
+
+
+def _attributes(user: UserRepresentation) -> dict[str, list[str]]:
+    return user.get("attributes") or {}
+
+
+_PERCENT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationPolicy:
+    """Which written users are read back: `always`, `off`, or `sampled`.
+
+    A sample holds the `first` ones, until so many in a row agree, and `share_percent` of all later ones.
+    """
+
+    mode: str = "sampled"
+    share_percent: int = 1
+    first: int = 100
+
+
+class Verification:
+    """Compares what was written with what is stored. Safe to share between threads."""
+
+    def __init__(self, directory: UserDirectory, policy: VerificationPolicy) -> None:
+        self._directory = directory
+        self._policy = policy
+        self._lock = threading.Lock()
+        self._agreed = 0
+
+    def wants(self, event_id: str) -> bool:
+        """Say whether the user of this event is read back; among later events it is always the same ones."""
+        policy = self._policy
+        if policy.mode != "sampled":
+            return policy.mode == "always"
+        with self._lock:
+            if self._agreed < policy.first:
+                return True
+        hashed = zlib.crc32(event_id.encode("utf-8", "surrogatepass"))
+        return hashed % _PERCENT < policy.share_percent
+
+    def created(
+        self, user_id: str, operation: CreateUser, carriers: Sequence[UserRepresentation]
+    ) -> None:
+        """Raise DroppedError where the new user is not stored as it was sent.
+
+        `carriers` are the users with its external id; without that, the user is not among them and is read by itself.
+        """
+        own = [one for one in carriers if one.get("id") == user_id]
+        stored = own[0] if own else self._stored(user_id)
+        self._judge(dropped_of_new(operation.representation, stored))
+
+    def updated(self, user_id: str, operation: UpdateUser) -> None:
+        """Raise DroppedError where a change is not stored as it was sent."""
+        stored = self._stored(user_id)
+        self._judge(dropped_of_changes(operation.representation, operation.changes, stored))
+
+    def _stored(self, user_id: str) -> UserRepresentation:
+        stored = self._directory.get(user_id)
+        if stored is None:
+            raise KeycloakNotFoundError("the user is gone", code="user-not-found")
+        return stored
+
+    def _judge(self, dropped: Sequence[str]) -> None:
+        with self._lock:
+            self._agreed = 0 if dropped else self._agreed + 1
+        if dropped:
+            raise DroppedError(
+                f"Keycloak accepted the user and did not store all of it ({', '.join(dropped)})",
+                remedy="add the attributes to the realm's user profile, or take them out of the mapping; "
+                "then replay the event",
+                violations=[
+                    Violation(_pointer(target), "stored", "is not stored as it was sent")
+                    for target in dropped
+                ],
+            )
+
+
+def _pointer(target: str) -> str:
+    parts = (part.replace("~", "~0").replace("/", "~1") for part in target.split(".", 1))
+    return "/user/" + "/".join(parts)

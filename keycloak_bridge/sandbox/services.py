@@ -1,0 +1,276 @@
+"""What Kafka and Keycloak have in common as local services.
+
+One Kafka node, broker and controller in one.
+
+One Keycloak that imports the project's realm when it starts.
+"""
+
+import contextlib
+import logging
+import shutil
+import uuid
+from abc import ABC, abstractmethod
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from threading import Event
+
+from keycloak_bridge.sandbox.distribution import (
+    ADMIN_USERNAME,
+    Distribution,
+    http_arguments,
+    server_command,
+    status_of,
+)
+from keycloak_bridge.sandbox.java import (
+    LOOPBACK,
+    Java,
+    accepts_connections,
+    child_environment,
+    loopback_port,
+)
+from keycloak_bridge.sandbox.options import SandboxError
+from keycloak_bridge.sandbox.processes import ManagedProcess
+from keycloak_bridge.sandbox.realms import REALM_FILES, realm_name
+
+
+class Service(ABC):
+    """A server that can be started, stopped, killed, frozen and started again where it was."""
+
+    def __init__(self, name: str, log_path: Path, timeout_s: float, cancelled: Event) -> None:
+        self.process = ManagedProcess(name, log_path)
+        self._timeout_s = timeout_s
+        self._cancelled = cancelled
+
+    def start(self) -> None:
+        """Start on the same ports and data as before, and return once it answers."""
+        self._launch()
+        self.process.wait(self.is_ready, self._cancelled, self._timeout_s, "it answered")
+
+    def stop(self) -> None:
+        """End it in order."""
+        self.process.stop()
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open, nothing answers."""
+        self.process.pause()
+
+    def resume(self) -> None:
+        """Let it go on after a pause."""
+        self.process.resume()
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Tell, by asking over its own protocol, whether it serves."""
+
+    @abstractmethod
+    def _launch(self) -> None:
+        """Start the process."""
+
+
+_FORMAT_TIMEOUT_S = 90.0
+_ANSWER_MS = 3000
+_JVM = (
+    "-Xms64m",
+    "-Xmx256m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Djava.awt.headless=true",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+)
+
+
+class KafkaBroker(Service):
+    """A single KRaft node on loopback ports that keeps its data across restarts."""
+
+    def __init__(
+        self,
+        java: Java,
+        jars: Sequence[Path],
+        folder: Path,
+        *,
+        port: int = 0,
+        timeout_s: float = 90.0,
+        cancelled: Event | None = None,
+    ) -> None:
+        super().__init__("Kafka", folder / "kafka.log", timeout_s, cancelled or Event())
+        self.port = loopback_port(port, "Kafka")
+        self._controller_port = loopback_port(0, "Kafka's controller")
+        self._java = java
+        self._class_path = ":".join(str(jar) for jar in jars)
+        self._folder = folder
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Return the address a client starts from."""
+        return f"{LOOPBACK}:{self.port}"
+
+    def is_ready(self) -> bool:
+        """Tell whether the broker has joined its own cluster and answers."""
+        return accepts_connections(self.port) and _serves(self.bootstrap_servers)
+
+    def _launch(self) -> None:
+        settings = self._folder / "server.properties"
+        if not settings.exists():
+            self._format(settings)
+        self.process.start(self._command("kafka.Kafka", str(settings)), child_environment())
+
+    def _format(self, settings: Path) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draft = settings.with_suffix(".draft")
+        draft.write_text(self._settings(), encoding="utf-8")
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        formatting = ManagedProcess("Kafka's storage tool", self._folder / "format.log")
+        # an id may begin with a dash, which would be taken for an option
+        arguments = ("format", "--standalone", f"--cluster-id={cluster_id}", "-c", str(draft))
+        formatting.start(self._command("kafka.tools.StorageTool", *arguments), child_environment())
+        try:
+            formatting.wait_for_end(self._cancelled, _FORMAT_TIMEOUT_S, "format the log folder")
+        finally:
+            formatting.kill()
+        draft.rename(settings)
+
+    def _command(self, main_class: str, *arguments: str) -> list[str]:
+        return [self._java.executable, *_JVM, "-cp", self._class_path, main_class, *arguments]
+
+    def _settings(self) -> str:
+        broker, controller = f"{LOOPBACK}:{self.port}", f"{LOOPBACK}:{self._controller_port}"
+        values = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
+            "controller.listener.names": "CONTROLLER",
+            "controller.quorum.bootstrap.servers": controller,
+            "log.dirs": self._folder / "data",
+            "auto.create.topics.enable": "false",
+            "offsets.topic.replication.factor": 1,
+            "offsets.topic.num.partitions": 8,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "transaction.state.log.num.partitions": 8,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            # A broker that was killed is let in again when its old session is over.
+            "broker.session.timeout.ms": 5000,
+            "broker.heartbeat.interval.ms": 1000,
+            "group.initial.rebalance.delay.ms": 0,
+            # By default half of the heap above, which a restart with many topics no longer finds in one piece.
+            "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,
+        }
+        return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def _serves(bootstrap_servers: str) -> bool:
+    from kafka.admin import KafkaAdminClient  # noqa: PLC0415  (heavy)
+    from kafka.errors import KafkaError  # noqa: PLC0415
+
+    try:
+        with _quiet("kafka"):
+            client = KafkaAdminClient(
+                bootstrap_servers=bootstrap_servers,
+                bootstrap_timeout_ms=_ANSWER_MS,
+                request_timeout_ms=_ANSWER_MS,
+            )
+            try:
+                return bool(client.describe_cluster().get("brokers"))
+            finally:
+                client.close()
+    except (KafkaError, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep the client from warning about a broker that is expected not to answer yet."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+class KeycloakServer(Service):
+    """A Keycloak with a database of its own, on a shared read-only distribution."""
+
+    def __init__(
+        self,
+        java: Java,
+        distribution: Distribution,
+        folder: Path,
+        *,
+        realm: str,
+        port: int = 0,
+        java_options: Sequence[str] = (),
+        timeout_s: float = 180.0,
+        cancelled: Event | None = None,
+    ) -> None:
+        super().__init__("Keycloak", folder / "keycloak.log", timeout_s, cancelled or Event())
+        self.port = loopback_port(port, "Keycloak")
+        self.realm = realm
+        self._java = java
+        self._java_options = tuple(java_options)
+        self._distribution = distribution
+        self._home = folder / "home"
+        self._environment: dict[str, str] = {}
+
+    @property
+    def url(self) -> str:
+        """Return the address programs call."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def public_url(self) -> str:
+        """Return the address that stands in mails and tokens."""
+        return f"http://localhost:{self.port}"
+
+    @property
+    def admin_username(self) -> str:
+        """Return the name of the administrator of the master realm."""
+        return ADMIN_USERNAME
+
+    @property
+    def admin_password(self) -> str:
+        """Return the password of the administrator of the master realm."""
+        return self._distribution.admin_password
+
+    def import_at_start(self, config_dir: Path, environment: Mapping[str, str]) -> None:
+        """Lay out the data folder and say what `${NAME}` in the realm files stands for."""
+        self._distribution.lay_out(self._home)
+        target = self._home / "data" / "import"
+        target.mkdir()
+        for source in config_dir.glob(REALM_FILES):
+            # Keycloak refuses a file whose name disagrees with the realm in it.
+            name = realm_name(source, environment)
+            shutil.copy(source, target / f"{name}-realm.json")
+        self._environment = dict(environment)
+
+    def is_ready(self) -> bool:
+        """Tell whether the imported realm answers."""
+        status = status_of(f"{self.url}/realms/{self.realm}")
+        if status == HTTPStatus.NOT_FOUND:  # until it has imported everything it answers 503
+            raise SandboxError(
+                f"Keycloak is up and has no realm {self.realm!r}: let the realm file say "
+                '"realm": "${KEYCLOAK_REALM}", or name its realm with --realm. '
+                f"Its log is {self.process.log_path}"
+            )
+        return status == HTTPStatus.OK
+
+    def _launch(self) -> None:
+        arguments = http_arguments(self.public_url, self.port)
+        command = server_command(
+            self._java,
+            self._distribution.server,
+            self._home,
+            [*arguments, "--import-realm"],
+            self._java_options,
+        )
+        self.process.start(command, child_environment() | self._environment)

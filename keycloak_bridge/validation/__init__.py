@@ -1,0 +1,1 @@
+"""JSON Schemas of events: catalog, validator, and compatibility of versions."""

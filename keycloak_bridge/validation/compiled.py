@@ -1,0 +1,350 @@
+"""Whether data keep their schema, said quickly: the schema as plain functions, made once.
+
+Most events are valid, and of those nothing more is asked. What is broken is told by `violations`, which alone decides
+what must be refused: these functions only spare it the events that it would find nothing in. They know the keywords
+whose meaning is plain, with the bridge's own formats and patterns, and leave all others to it.
+
+The tests that the keywords of JSON Schema stand for, each a plain function of the value.
+
+Each keyword means what the library makes of it, for values that `parse_json` gives: a whole number is one with or without
+a decimal point, true is not 1, lengths count characters, and a keyword passes every value of a type that it is not about.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from math import inf
+from typing import Any
+
+from keycloak_bridge.events.formats import FORMATS
+from keycloak_bridge.validation.schema_checks import SchemaResolver, inner_resolver
+from keycloak_bridge.validation.validator import ASSERTING, compile_pattern
+
+Test = Callable[[Any], bool]
+Schema = Mapping[str, Any]
+
+
+class UnknownError(Exception):
+    """The schema uses a keyword whose meaning is left to the library."""
+
+
+class UndecidedError(Exception):
+    """The value is of a kind that is left to the library."""
+
+
+def value_tests(schema: Schema) -> Iterable[Test]:
+    """Yield the tests of the keywords that look at the value itself."""
+    if "type" in schema:
+        types = schema["type"]
+        yield any_of([_TYPES[one] for one in ([types] if isinstance(types, str) else types)])
+    if not OF_TEXTS.isdisjoint(schema):
+        yield _text(schema)
+    if not OF_NUMBERS.isdisjoint(schema):
+        yield _number(schema)
+    if "enum" in schema:
+        yield _equals(schema["enum"])
+    if "const" in schema:
+        yield _equals([schema["const"]])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_integer(value: Any) -> bool:
+    return _is_number(value) and (isinstance(value, int) or value.is_integer())
+
+
+_TYPES: Mapping[str, Test] = {
+    "array": lambda value: isinstance(value, list),
+    "boolean": lambda value: isinstance(value, bool),
+    "integer": _is_integer,
+    "null": lambda value: value is None,
+    "number": _is_number,
+    "object": lambda value: isinstance(value, dict),
+    "string": lambda value: isinstance(value, str),
+}
+
+
+def all_of(tests: list[Test]) -> Test:
+    """Return the test for what passes all of `tests`."""
+    if len(tests) == 1:
+        return tests[0]
+    if len(tests) == 2:  # a type and a rule for it, as most schemas are
+        first, second = tests
+        return lambda value: first(value) and second(value)
+    return lambda value: all(test(value) for test in tests)
+
+
+def any_of(tests: list[Test]) -> Test:
+    """Return the test for what passes any of `tests`."""
+    if len(tests) == 1:
+        return tests[0]
+    return lambda value: any(test(value) for test in tests)
+
+
+def one_of(tests: list[Test]) -> Test:
+    """Return the test for what passes exactly one of `tests`."""
+    return lambda value: [test(value) for test in tests].count(True) == 1
+
+
+def none_of(test: Test) -> Test:
+    """Return the test for what does not pass `test`."""
+    return lambda value: not test(value)
+
+
+def _text(schema: Schema) -> Test:
+    least, most = schema.get("minLength", 0), schema.get("maxLength", inf)
+    more: list[Test] = []
+    if "pattern" in schema:
+        search = compile_pattern(schema["pattern"]).search
+        more.append(lambda text: search(text) is not None)
+    if "format" in schema:
+        if schema["format"] not in FORMATS:
+            raise UnknownError
+        more.append(FORMATS[schema["format"]][0])
+    rest = all_of(more) if more else None
+
+    def test(value: Any) -> bool:
+        if not isinstance(value, str):
+            return True
+        return least <= len(value) <= most and (rest is None or rest(value))
+
+    return test
+
+
+def _number(schema: Schema) -> Test:
+    least, most = schema.get("minimum", -inf), schema.get("maximum", inf)
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    step = schema.get("multipleOf", 1)
+
+    def test(value: Any) -> bool:
+        if not _is_number(value):
+            return True
+        if "multipleOf" in schema:
+            if isinstance(value, float) or isinstance(step, float):
+                raise UndecidedError
+            if value % step:
+                return False
+        inside = (above is None or value > above) and (below is None or value < below)
+        return bool(inside and least <= value <= most)
+
+    return test
+
+
+def _equals(allowed: list[Any]) -> Test:
+    """Return the test for one of the scalars in `allowed`, where true is not 1, but 1 is 1.0."""
+    if any(isinstance(one, list | dict) for one in allowed):
+        raise UnknownError
+    numbers = [one for one in allowed if _is_number(one)]
+    others = frozenset(one for one in allowed if not _is_number(one))  # texts, true, false, null
+
+    def test(value: Any) -> bool:
+        if _is_number(value):
+            return value in numbers
+        return not isinstance(value, list | dict) and value in others
+
+    return test
+
+
+def members_test(schema: Schema, named: Mapping[str, Test]) -> Test:
+    """Return the test of an object by the properties that are named and their number."""
+    required = frozenset(schema.get("required", ()))
+    least, most = schema.get("minProperties", 0), schema.get("maxProperties", inf)
+    dependents = {
+        name: frozenset(others) for name, others in schema.get("dependentRequired", {}).items()
+    }
+    find = named.get
+
+    def test(value: Any) -> bool:
+        if not isinstance(value, dict):
+            return True
+        if not (least <= len(value) <= most and value.keys() >= required):
+            return False
+        for name, item in value.items():
+            of_it = find(name)
+            if of_it is not None and not of_it(item):
+                return False
+        return not dependents or all(
+            name not in value or value.keys() >= others for name, others in dependents.items()
+        )
+
+    return test
+
+
+def other_members_test(named: frozenset[str], patterns: Mapping[str, Test], others: Test) -> Test:
+    """Return the test of the properties that match `patterns`, and of the `others` that nothing names."""
+    found = [(compile_pattern(pattern).search, test) for pattern, test in patterns.items()]
+
+    def test(value: Any) -> bool:
+        if not isinstance(value, dict):
+            return True
+        for name, item in value.items():
+            matching = [of_it for search, of_it in found if search(name)]
+            if not (matching or name in named):
+                matching = [others]
+            if not all(of_it(item) for of_it in matching):
+                return False
+        return True
+
+    return test
+
+
+def names_test(of_name: Test) -> Test:
+    """Return the test of the names of all properties."""
+    return lambda value: not isinstance(value, dict) or all(of_name(name) for name in value)
+
+
+def dependents_test(tests: Mapping[str, Test]) -> Test:
+    """Return the test of an object by the tests that a property of it brings with it."""
+    return lambda value: (
+        not isinstance(value, dict)
+        or all(name not in value or test(value) for name, test in tests.items())
+    )
+
+
+def items_test(schema: Schema, first: list[Test], others: Test) -> Test:
+    """Return the test of a list: its length, its `first` items by their place, and all others."""
+    least, most = schema.get("minItems", 0), schema.get("maxItems", inf)
+    unique = schema.get("uniqueItems", False)
+
+    def test(value: Any) -> bool:
+        if not isinstance(value, list):
+            return True
+        if unique and not all(isinstance(item, str) for item in value):
+            raise UndecidedError
+        return (
+            least <= len(value) <= most
+            and not (unique and len(set(value)) < len(value))
+            and all(of_it(item) for of_it, item in zip(first, value, strict=False))
+            and all(others(item) for item in value[len(first) :])
+        )
+
+    return test
+
+
+def contains_test(schema: Schema, of_item: Test) -> Test:
+    """Return the test of how many items of a list pass `of_item`."""
+    least, most = schema.get("minContains", 1), schema.get("maxContains", inf)
+
+    def test(value: Any) -> bool:
+        if not isinstance(value, list):
+            return True
+        return bool(least <= [of_item(item) for item in value].count(True) <= most)
+
+    return test
+
+
+OF_TEXTS = frozenset({"minLength", "maxLength", "pattern", "format"})
+OF_NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
+OF_OBJECTS = frozenset({"required", "properties", "minProperties", "maxProperties", "dependentRequired"})  # fmt: skip
+OF_OTHERS = frozenset({"patternProperties", "additionalProperties"})
+OF_LISTS = frozenset({"prefixItems", "items", "minItems", "maxItems", "uniqueItems"})
+
+
+def compile_verdict(schema: Any, resolver: SchemaResolver) -> Callable[[Any], bool | None]:
+    """Return what says whether a value that `parse_json` gave is valid; None where that is not for it to say.
+
+    `resolver` finds what the references of `schema` name. The verdict is safe to share between threads.
+    """
+    try:
+        test = _Compiler().test(schema, resolver)
+    except (UnknownError, RecursionError):
+        return lambda _: None
+
+    def verdict(value: Any) -> bool | None:
+        try:
+            return test(value)
+        except (UndecidedError, RecursionError):
+            return None
+
+    return verdict
+
+
+class _Compiler:
+    """Makes the tests of one schema; schemas that refer to themselves are made once."""
+
+    def __init__(self) -> None:
+        self._referred: dict[int, list[Test]] = {}
+
+    def test(self, schema: Any, resolver: SchemaResolver) -> Test:
+        """Return the test of a schema in which references are found by `resolver`."""
+        if isinstance(schema, bool):
+            return lambda _: schema
+        if not _KEYWORDS.issuperset(ASSERTING.intersection(schema)):
+            raise UnknownError
+        tests = [*value_tests(schema), *self._of_parts(schema, resolver)]
+        tests += self._of_combinations(schema, resolver)
+        return all_of(tests)
+
+    def _inner(self, schema: Any, resolver: SchemaResolver) -> Test:
+        if isinstance(schema, dict) and "$id" in schema:
+            raise UnknownError  # references inside are relative to another place
+        return self.test(schema, inner_resolver(resolver, schema))
+
+    def _inners(self, schemas: Iterable[Any], resolver: SchemaResolver) -> list[Test]:
+        return [self._inner(one, resolver) for one in schemas]
+
+    def _named(self, schemas: Mapping[str, Any], resolver: SchemaResolver) -> dict[str, Test]:
+        return {name: self._inner(one, resolver) for name, one in schemas.items()}
+
+    def _of_parts(self, schema: Schema, resolver: SchemaResolver) -> Iterable[Test]:
+        if not OF_OBJECTS.isdisjoint(schema):
+            yield members_test(schema, self._named(schema.get("properties", {}), resolver))
+        if not OF_OTHERS.isdisjoint(schema):
+            patterns = self._named(schema.get("patternProperties", {}), resolver)
+            others = self._inner(schema.get("additionalProperties", True), resolver)
+            yield other_members_test(frozenset(schema.get("properties", ())), patterns, others)
+        if "propertyNames" in schema:
+            yield names_test(self._inner(schema["propertyNames"], resolver))
+        if "dependentSchemas" in schema:
+            yield dependents_test(self._named(schema["dependentSchemas"], resolver))
+        if not OF_LISTS.isdisjoint(schema):
+            first = self._inners(schema.get("prefixItems", ()), resolver)
+            yield items_test(schema, first, self._inner(schema.get("items", True), resolver))
+        if "contains" in schema:
+            yield contains_test(schema, self._inner(schema["contains"], resolver))
+
+    def _of_combinations(self, schema: Schema, resolver: SchemaResolver) -> Iterable[Test]:
+        if "$ref" in schema:
+            yield self._reference(schema["$ref"], resolver)
+        if "allOf" in schema:
+            yield from self._inners(schema["allOf"], resolver)
+        if "anyOf" in schema:
+            yield any_of(self._inners(schema["anyOf"], resolver))
+        if "oneOf" in schema:
+            yield one_of(self._inners(schema["oneOf"], resolver))
+        if "not" in schema:
+            yield none_of(self._inner(schema["not"], resolver))
+        if "if" in schema:
+            condition, then, otherwise = (
+                self._inner(schema.get(name, True), resolver) for name in ("if", "then", "else")
+            )
+            yield lambda value: then(value) if condition(value) else otherwise(value)
+
+    def _reference(self, name: str, resolver: SchemaResolver) -> Test:
+        target = resolver.lookup(name)
+        if id(target.contents) not in self._referred:
+            made = self._referred[id(target.contents)] = []
+            made.append(self.test(target.contents, target.resolver))
+        return _later(self._referred[id(target.contents)])
+
+
+def _later(made: list[Test]) -> Test:
+    """Return the test that will stand in `made` once the schema around it is done."""
+
+    def test(value: Any) -> bool:
+        return made[0](value)
+
+    return test
+
+
+_KEYWORDS = (
+    OF_TEXTS
+    | OF_NUMBERS
+    | OF_OBJECTS
+    | OF_OTHERS
+    | OF_LISTS
+    | {"type", "enum", "const", "propertyNames", "dependentSchemas"}
+    | {"contains", "minContains", "maxContains"}
+    | {"$ref", "allOf", "anyOf", "oneOf", "not", "if", "then", "else"}
+)
+"""The keywords that are known here; a schema with any other that can refuse a value is left to the library."""

@@ -1,0 +1,242 @@
+"""What an event breaks of its schema: every rule with its place, in words that never repeat a value.
+
+Regular expressions of ECMA 262, as JSON Schema has them, run by Python.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+from jsonschema.protocols import Validator
+from jsonschema.validators import extend
+from referencing import Registry
+
+from keycloak_bridge.domain.errors import Violation
+from keycloak_bridge.events.formats import FORMATS, format_checker
+from keycloak_bridge.events.json_reader import pointer
+
+_PART = re.compile(r"\\.|\(\?<(?![=!])|[\[\]$.]", re.DOTALL)
+_SPACES = r"\s\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+_OUTSIDE_CLASS = {
+    "$": r"\Z",  # Python's own $ also matches before a line feed at the end
+    ".": r"[^\n\r\u2028\u2029]",
+    "(?<": "(?P<",
+    r"\s": f"[{_SPACES}]",
+    r"\S": f"[^{_SPACES}]",
+}
+_INSIDE_CLASS = {"[": r"\[", r"\s": _SPACES}
+
+
+@lru_cache(maxsize=1024)
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    r"""Return `pattern` compiled so that it matches what ECMA 262 says: `$` only at the very end, `\d` only 0 to 9.
+
+    Raises re.error for what Python cannot express, such as `\p{L}`.
+    """
+    translated: list[str] = []
+    in_class = False
+    position = 0
+    for match in _PART.finditer(pattern):
+        part = match[0]
+        translated.append(pattern[position : match.start()])
+        translated.append((_INSIDE_CLASS if in_class else _OUTSIDE_CLASS).get(part, part))
+        position = match.end()
+        in_class = part != "]" and (in_class or part == "[")
+    translated.append(pattern[position:])
+    return re.compile("".join(translated), re.ASCII)
+
+
+MOST_VIOLATIONS = 50
+"""No report names more, however many rules are broken."""
+
+_MOST_CONSIDERED = 1000
+_LONGEST_PARAMETER = 200
+
+Schema = Mapping[str, Any]
+Found = Iterator[ValidationError]
+
+
+def _required(_: Any, names: Sequence[str], instance: Any, __: Schema) -> Found:
+    if isinstance(instance, dict):
+        yield from (ValidationError("", path=(name,)) for name in names if name not in instance)
+
+
+def _dependent_required(
+    _: Any, dependents: Mapping[str, Sequence[str]], instance: Any, __: Schema
+) -> Found:
+    if isinstance(instance, dict):
+        for name, others in dependents.items():
+            if name in instance:
+                yield from (
+                    ValidationError("", path=(other,)) for other in others if other not in instance
+                )
+
+
+def _pattern(_: Any, pattern: str, instance: Any, __: Schema) -> Found:
+    if isinstance(instance, str) and not compile_pattern(pattern).search(instance):
+        yield ValidationError("")
+
+
+def _descend(validator: Any, value: Any, schema: Any, name: str) -> Found:
+    if schema is False:
+        # The library would blame the object that holds the value.
+        yield ValidationError("", path=(name,), validator="false", validator_value=False)
+    else:
+        yield from validator.descend(value, schema, path=name)
+
+
+def _properties(validator: Any, named: Mapping[str, Any], instance: Any, _: Schema) -> Found:
+    if isinstance(instance, dict):
+        for name, schema in named.items():
+            if name in instance:
+                yield from _descend(validator, instance[name], schema, name)
+
+
+def _pattern_properties(
+    validator: Any, patterns: Mapping[str, Any], instance: Any, _: Schema
+) -> Found:
+    if isinstance(instance, dict):
+        for pattern, subschema in patterns.items():
+            for name, value in instance.items():
+                if compile_pattern(pattern).search(name):
+                    yield from _descend(validator, value, subschema, name)
+
+
+def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Schema) -> Found:
+    if not isinstance(instance, dict):
+        return
+    patterns = [compile_pattern(pattern) for pattern in schema.get("patternProperties", ())]
+    for name, value in instance.items():
+        if name in schema.get("properties", ()) or any(p.search(name) for p in patterns):
+            continue
+        if allowed is False:
+            yield ValidationError("", path=(name,))
+        else:
+            yield from _descend(validator, value, allowed, name)
+
+
+def _property_names(validator: Any, rule: Any, instance: Any, _: Schema) -> Found:
+    if isinstance(instance, dict):
+        for name in instance:
+            if not validator.evolve(schema=rule).is_valid(name):
+                yield ValidationError("", path=(name,))
+
+
+_StrictValidator: type[Validator] = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    {
+        "required": _required,
+        "dependentRequired": _dependent_required,
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "properties": _properties,
+        "additionalProperties": _additional_properties,
+        "propertyNames": _property_names,
+    },
+)
+
+
+ASSERTING = frozenset(_StrictValidator.VALIDATORS) | {"then", "else", "minContains", "maxContains"}
+"""Every keyword that can refuse a value; all others only describe."""
+
+
+def compile_schema(content: Schema, registry: Registry[Any]) -> Validator:
+    """Return a validator of `content` that asserts formats and resolves references in `registry` only."""
+    return _StrictValidator(content, registry=registry, format_checker=format_checker())
+
+
+def find_violations(validator: Validator, instance: Any, *, root: str) -> tuple[Violation, ...]:
+    """Return the broken rules, by pointer; pointers begin with `root`, where the instance stands.
+
+    Names at most `MOST_VIOLATIONS`, however large the instance is.
+    """
+    errors = islice(validator.iter_errors(instance), _MOST_CONSIDERED)
+    found = {_violation(error, root) for error in errors}
+    ordered = sorted(found, key=lambda v: (v.pointer, v.keyword, v.message))
+    return tuple(ordered[:MOST_VIOLATIONS])
+
+
+def _violation(error: ValidationError, root: str) -> Violation:
+    # A schema that is `false` has no keyword of its own.
+    keyword = str(error.validator) if error.validator else "false"
+    return Violation(
+        root + pointer(error.absolute_path), keyword, _message(keyword, error.validator_value)
+    )
+
+
+def _message(keyword: str, parameter: Any) -> str:
+    if keyword in _COUNTED:
+        least, unit = _COUNTED[keyword]
+        plural = unit if parameter == 1 else unit.replace("y", "ie") + "s"
+        return f"must have {least} {parameter} {plural}"
+    write = _MESSAGES.get(keyword)
+    return write(parameter) if write else f"breaks the rule {keyword} of the schema"
+
+
+def _any_of_types(parameter: Any) -> str:
+    names = [parameter] if isinstance(parameter, str) else list(parameter)
+    return "must be " + " or ".join(_TYPES.get(name, str(name)) for name in names)
+
+
+def _length(word: str) -> Callable[[Any], str]:
+    return lambda count: f"must be {word} {count} character{'' if count == 1 else 's'} long"
+
+
+def _text(parameter: Any) -> str:
+    return _shortened(json.dumps(parameter, ensure_ascii=False))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_PARAMETER else text[: _LONGEST_PARAMETER - 1] + "…"
+
+
+_TYPES = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "null": "null",
+    "number": "a number",
+    "object": "an object",
+    "string": "a string",
+}
+
+_COUNTED = {
+    "minItems": ("at least", "item"),
+    "maxItems": ("at most", "item"),
+    "minProperties": ("at least", "property"),
+    "maxProperties": ("at most", "property"),
+    "minContains": ("at least", "matching item"),
+    "maxContains": ("at most", "matching item"),
+}
+
+_MESSAGES: Mapping[str, Callable[[Any], str]] = {
+    "additionalProperties": lambda _: "is a property that the schema does not know",
+    "anyOf": lambda forms: f"must have at least one of the {len(forms)} allowed forms",
+    "const": lambda value: f"must be {_text(value)}",
+    "contains": lambda _: "must contain an item of the form that the schema asks for",
+    "dependentRequired": lambda _: "is required beside what is given",
+    "enum": lambda values: f"must be one of: {_text(list(values))[1:].removesuffix(']')}",
+    "exclusiveMaximum": lambda bound: f"must be less than {bound}",
+    "exclusiveMinimum": lambda bound: f"must be greater than {bound}",
+    "false": lambda _: "is not allowed here",
+    "format": lambda name: f"must be {FORMATS[name][1] if name in FORMATS else name}",
+    "maximum": lambda bound: f"must be at most {bound}",
+    "maxLength": _length("at most"),
+    "minimum": lambda bound: f"must be at least {bound}",
+    "minLength": _length("at least"),
+    "multipleOf": lambda step: f"must be a multiple of {step}",
+    "not": lambda _: "has a form that the schema excludes",
+    "oneOf": lambda forms: f"must have exactly one of the {len(forms)} allowed forms",
+    "pattern": lambda pattern: f"must match the pattern {_shortened(pattern)}",
+    "propertyNames": lambda _: "is not an allowed name of a property",
+    "required": lambda _: "is required",
+    "type": _any_of_types,
+    "unevaluatedItems": lambda _: "holds items that the schema does not know",
+    "unevaluatedProperties": lambda _: "holds properties that the schema does not know",
+    "uniqueItems": lambda _: "must not hold an item twice",
+}

@@ -1,0 +1,202 @@
+"""One stage by hand: a Kafka in memory, a clock that stands still, a crew that works only when it is told to."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from keycloak_bridge.delivery.consumer_loop import Company, Worker, WorkerOptions
+from keycloak_bridge.delivery.fencing import Fence
+from keycloak_bridge.delivery.guards import Brake
+from keycloak_bridge.delivery.offsets import LostUsers
+from keycloak_bridge.delivery.retry import RetryPolicy
+from keycloak_bridge.delivery.scheduler import Backlog, Delivery, DeliveryPolicy, InHand
+from keycloak_bridge.delivery.worker_pool import Crew
+from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.events import Message, Record, TopicPartition
+from keycloak_bridge.domain.ports import Acknowledgement, Handled, Proof
+from keycloak_bridge.ops.health import Status
+from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemorySource
+
+TOPIC = "user-events"
+RESULTS = "user-results"
+LETTERS = "user-events-dead-letters"
+GROUP = "group"
+P0 = TopicPartition(TOPIC, 0)
+P1 = TopicPartition(TOPIC, 1)
+LONGEST_S = 10_000.0
+
+At = tuple[int, int]
+"""Partition and offset."""
+
+
+def at_of(record: Record) -> At:
+    """Return where `record` stands."""
+    return (record.partition, record.offset)
+
+
+def policy(
+    *,
+    max_records: int = 1000,
+    max_bytes: int = 1_000_000,
+    max_attempts: int = 8,
+    release_s: float = 0.0,
+) -> DeliveryPolicy:
+    """Return a policy that never makes a test wait."""
+    return DeliveryPolicy(RetryPolicy(), max_records, max_bytes, max_attempts, release_s)
+
+
+class Pending:
+    """An acknowledgement that comes when the test says so."""
+
+    def __init__(self) -> None:
+        self._done: list[Callable[[BridgeError | None], None]] = []
+
+    def then(self, done: Callable[[BridgeError | None], None]) -> None:
+        self._done.append(done)
+
+    def arrive(self, error: BridgeError | None = None) -> None:
+        """Let the answer come: the record is safe, or `error` befell it."""
+        for done in self._done:
+            done(error)
+
+
+class Recorder:
+    """A stage that remembers what it handled, and fails as it is told."""
+
+    def __init__(self, broker: InMemoryBroker) -> None:
+        self._broker = broker
+        self.handled: list[At] = []
+        self.given_up: list[tuple[At, str]] = []
+        self.errors: dict[At, list[Exception]] = {}
+        """Raised by the next attempts at a record, one each."""
+        self.give_up_errors: list[Exception] = []
+        self.proof = Proof.KEYCLOAK
+        self.before: Callable[[Record], None] = lambda _: None
+        self.after: Callable[[Record], None] = lambda _: None
+        self.answer: Callable[[Record], Sequence[Acknowledgement]] = self._result
+
+    def lane(self, record: Record) -> bytes:
+        """Return the record key."""
+        return record.key or f"@{record.offset}".encode()
+
+    def handle(self, record: Record) -> Handled:
+        """Do nothing but what the test asks for."""
+        self.before(record)
+        if self.errors.get(at_of(record)):
+            raise self.errors[at_of(record)].pop(0)
+        self.handled.append(at_of(record))
+        self.after(record)
+        return Handled(self.answer(record), self.proof)
+
+    def give_up(self, record: Record, error: BridgeError) -> Handled:
+        """Write a dead letter."""
+        if self.give_up_errors:
+            raise self.give_up_errors.pop(0)
+        self.given_up.append((at_of(record), error.code))
+        return Handled((self._broker.publish(Message(LETTERS, record.key, record.value)),))
+
+    def _result(self, record: Record) -> Sequence[Acknowledgement]:
+        return (self._broker.publish(Message(RESULTS, record.key, b"{}")),)
+
+
+class Hand:
+    """A worker over a broker in memory. Without `workers`, the test does the work of the crew."""
+
+    def __init__(
+        self,
+        *,
+        partitions: int = 1,
+        broker: InMemoryBroker | None = None,
+        clock: FakeClock | None = None,
+        delivery: DeliveryPolicy | None = None,
+        brake: Brake | None = None,
+        handler: Recorder | None = None,
+        workers: int = 0,
+        drain_s: float = 20.0,
+        backlog: Backlog | None = None,
+    ) -> None:
+        self.broker = broker or InMemoryBroker(partitions=partitions)
+        self.clock = clock or FakeClock()
+        self._workers = workers
+        self.status = Status()
+        self.metrics = Metrics()
+        self.fence = Fence()
+        self.brake = brake or Brake(0, 0, 20)
+        self.lost = LostUsers()
+        self.handler = handler or Recorder(self.broker)
+        self.source: InMemorySource = self.broker.source(TOPIC, GROUP)
+        self.stop = threading.Event()
+        self.worker = Worker(
+            "provision",
+            self.source,
+            self.handler,
+            WorkerOptions(delivery or policy(), workers, drain_s=drain_s),
+            Company(
+                self.clock,
+                self.status,
+                self.metrics,
+                self.fence,
+                self.brake,
+                self.lost,
+                backlog=backlog or Backlog(sys.maxsize),
+            ),
+        )
+        self.delivery: Delivery = self.worker.delivery
+        self.source.when_revoked(self.delivery.release)
+        self.crew = Crew("provision", 0, self.delivery, self.handler, self.fence, self.metrics)
+
+    def publish(self, *keys: int) -> None:
+        """Write one event for each user; user 1 of two partitions has partition 1."""
+        for key in keys:
+            self.broker.publish(Message(TOPIC, bytes([key]), b"{}"))
+
+    def turn(self, advance_s: float = 0.0) -> InHand:
+        """Let time pass, then have the poll thread take one turn."""
+        self.clock.advance(advance_s)
+        return self.worker.turn()
+
+    def work(self, most: int = 1000) -> int:
+        """Do what may be begun now, at most so many records; return how many that were."""
+        for done in range(most):
+            task = self.delivery.try_take()
+            if task is None:
+                return done
+            self.crew.do(task)
+        return most
+
+    def settle_all(self, turns: int = 5) -> None:
+        """Turn and work a few times, with long pauses, so that every back-off ends."""
+        for _ in range(turns):
+            self.turn(60.0)
+            self.work()
+        self.turn(2.0)
+
+    def run(self, *, per_poll: int = 1000, to_the_end: bool = True) -> None:
+        """Run the worker itself. Time passes while it polls, and so is done what its crew would do, if it has none."""
+        poll = self.source.poll
+
+        def working_poll(
+            timeout_s: float, held: Callable[[TopicPartition], bool]
+        ) -> Sequence[Record]:
+            if self._workers:
+                time.sleep(0.001)  # lets the real threads on
+            else:
+                self.work(per_poll)
+            self.clock.advance(timeout_s)
+            assert self.clock.monotonic() < LONGEST_S, "the worker does not end"
+            return poll(timeout_s, held)
+
+        self.source.poll = working_poll  # type: ignore[method-assign]
+        self.worker.run(self.stop, self.source.end_offsets if to_the_end else None)
+
+    @property
+    def committed(self) -> dict[TopicPartition, int]:
+        """What the group has committed, without its notes."""
+        return self.broker.offsets(GROUP)
+
+    def problems(self) -> tuple[str, ...]:
+        """Return why the stage is not ready."""
+        return self.status.why_not_ready()

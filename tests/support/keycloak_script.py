@@ -1,0 +1,29 @@
+"""Keycloak's Admin REST API over a script and a clock, for the tests of what is built on it."""
+
+from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak.token import TokenSource
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.stub_adapter import StubAdapter
+
+
+def scripted_admin(stub: StubAdapter, clock: FakeClock | None = None) -> KeycloakAdmin:
+    """Return an admin client whose other end is `stub`."""
+    http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), stub)
+    return KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", clock or FakeClock()))
+
+
+class KeycloakScript:
+    """Both ends; the subject of a test is built on `admin`."""
+
+    def __init__(self) -> None:
+        self.stub = StubAdapter()
+        self.clock = FakeClock()
+        self.admin = scripted_admin(self.stub, self.clock)
+
+    def sent(self) -> list[str]:
+        """Return what was asked, each as method and path below the realm."""
+        return [
+            f"{sent.method} {sent.path.removeprefix('/admin/realms/acme')}"
+            for sent in self.stub.requests
+        ]

@@ -1,0 +1,148 @@
+"""A dead-letter topic in memory behind `dead-letters`, read and replayed as the real one."""
+
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_harness import Bench
+from stage_harness import DEAD_LETTERS, EVENTS, INVITATIONS
+
+from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, BrokerError
+from keycloak_bridge.domain.events import Record
+from keycloak_bridge.kafka import dead_letter_topic as kafka_letters
+from keycloak_bridge.kafka import dead_letter_topic as kafka_replayer
+from keycloak_bridge.kafka.dead_letter_topic import FENCED, TOO_LARGE, Outgoing
+from keycloak_bridge.messages.dead_letters import Place, is_mark
+from keycloak_bridge.settings import KafkaSettings
+
+
+class Terminal:
+    """Standard input that somebody sits at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class LetterBench(Bench):
+    """A bench with a Kafka in memory; other operators and failures come on demand."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(folder, monkeypatch)
+        self.topics: dict[str, int] = {EVENTS: 4, INVITATIONS: 4, DEAD_LETTERS: 4}
+        self.log: dict[str, list[Record]] = {name: [] for name in self.topics}
+        self.transactions: list[Sequence[Outgoing]] = []
+        self.fetches: list[int] = []
+        self.transactional_id: str | None = None
+        self.error: BridgeError | None = None
+        self.fails_at: int | None = None
+        self.largest = 1_000_000
+        self.meanwhile: list[Record] = []
+        self.vanishing: set[tuple[int, int]] = set()
+        self.open = 0
+        monkeypatch.setattr(kafka_letters, "LetterReader", self._reader)
+        monkeypatch.setattr(kafka_replayer, "LetterReplayer", self._replayer)
+
+    def letters(self, *records: Record) -> None:
+        """Put records into the dead-letter topic at the places that they carry."""
+        self.log[DEAD_LETTERS] += records
+
+    def replayed(self) -> list[tuple[str, int | None]]:
+        """Return which letter was replayed to which partition, in order."""
+        return [
+            (dict(one.message.headers)["kb-replay-of"].decode(), one.partition)  # type: ignore[union-attr]
+            for batch in self.transactions
+            for one in batch
+            if one.message.topic != DEAD_LETTERS
+        ]
+
+    def marks(self) -> list[Record]:
+        """Return the marks of the dead-letter topic."""
+        return [record for record in self.log[DEAD_LETTERS] if is_mark(record)]
+
+    def at_a_terminal(self) -> None:
+        """Let somebody sit at standard input."""
+        self.monkeypatch.setattr("keycloak_bridge.cli.dead_letters.sys", _Sys())
+
+    def _reader(
+        self, _settings: KafkaSettings, topic: str, *, recent_bytes: int
+    ) -> "InMemoryReader":
+        if self.error is not None:
+            raise self.error
+        return InMemoryReader(self, topic)
+
+    def _replayer(self, _settings: KafkaSettings, transactional_id: str) -> "InMemoryReplayer":
+        self.transactional_id = transactional_id
+        self.letters(*self.meanwhile)
+        return InMemoryReplayer(self)
+
+
+class _Sys:
+    """The module `sys` with somebody at standard input."""
+
+    stdin = Terminal()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)
+
+
+class InMemoryReader:
+    """Promises what `LetterReader` does."""
+
+    def __init__(self, bench: LetterBench, topic: str) -> None:
+        self._bench = bench
+        self._topic = topic
+        self._position = 0
+        bench.open += 1
+
+    def partitions_of(self, topic: str) -> frozenset[int]:
+        return frozenset(range(self._bench.topics.get(topic, 0)))
+
+    def read(self) -> Iterator[Record]:
+        log = self._bench.log[self._topic]
+        begin, self._position = self._position, len(log)
+        yield from log[begin : self._position]
+
+    def remaining(self) -> int:
+        return len(self._bench.log[self._topic]) - self._position
+
+    def fetch(self, places: Collection[Place]) -> Mapping[Place, Record]:
+        self._bench.fetches.append(len(places))
+        log = self._bench.log[self._topic]
+        found = {Place(one.partition, one.offset): one for one in log}
+        there = found.keys() - self._bench.vanishing
+        return {place: found[place] for place in places if place in there}
+
+    def close(self) -> None:
+        self._bench.open -= 1
+
+
+class InMemoryReplayer:
+    """Promises what `LetterReplayer` does."""
+
+    def __init__(self, bench: LetterBench) -> None:
+        self._bench = bench
+        bench.open += 1
+
+    def publish(self, batch: Sequence[Outgoing]) -> None:
+        bench = self._bench
+        if any(len(one.message.value or b"") > bench.largest for one in batch):
+            raise BrokerAccessError("the topic does not take it", code=TOO_LARGE)
+        if bench.fails_at == len(bench.transactions):
+            raise BrokerError("another replay has begun meanwhile", code=FENCED)
+        bench.transactions.append(batch)
+        for message, partition in batch:
+            log = bench.log[message.topic]
+            number = partition or 0
+            offset = 1000 + len(log)
+            log.append(Record(message.topic, number, offset, 0, message.key, message.value, message.headers))  # fmt: skip
+
+    def close(self) -> None:
+        self._bench.open -= 1
+
+
+def without_header(record: Record, name: str) -> Record:
+    """Return `record` without one of its headers."""
+    return replace(record, headers=tuple(one for one in record.headers if one[0] != name))

@@ -1,0 +1,52 @@
+"""Dead letters as the bridge writes them, and as the topic gives them back."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from stage_harness import DEAD_LETTERS, EVENTS, STRUCTURED, event_of
+
+from keycloak_bridge.domain.errors import EventValidationError, Violation
+from keycloak_bridge.domain.events import Message, Record
+from keycloak_bridge.messages.published import dead_letter_message
+
+NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
+
+
+def stored(message: Message, place: tuple[int, int]) -> Record:
+    """Return `message` as it is read at `place` of its topic."""
+    partition, offset = place
+    return Record(message.topic, partition, offset, 0, message.key, message.value, message.headers)
+
+
+def letter_record(
+    place: tuple[int, int] = (3, 41),
+    *,
+    event: dict[str, Any] | bytes | None = None,
+    origin: tuple[int, int] = (3, 4711),
+    topic: str = EVENTS,
+    code: str = "schema-violation",
+    stage: str = "schema",
+    minutes: int = 0,
+    violations: Sequence[Violation] = (),
+    headers: tuple[tuple[str, bytes | None], ...] = STRUCTURED,
+    key: bytes | None = b"u-1",
+) -> Record:
+    """Return the record of a dead letter that was written `minutes` after noon."""
+    event = event_of() if event is None else event
+    if isinstance(event, dict):
+        key = str(event["subject"]).encode()
+        event = json.dumps(event, ensure_ascii=False).encode()
+    message = dead_letter_message(
+        Record(topic, *origin, 1_793_577_600_000, key, event, headers),
+        EventValidationError("the data breaks its schema", code=code, violations=violations),
+        topic=DEAD_LETTERS,
+        stage=stage,
+        group="keycloak-bridge",
+        schema_id="urn:keycloak-bridge:schema:user.created:1.0",
+        event_id=None,
+        time=NOON + timedelta(minutes=minutes),
+        bridge_version="0.1.0",
+    )
+    return stored(message, place)

@@ -1,0 +1,62 @@
+"""Events and users that unit tests share."""
+
+from datetime import UTC, datetime
+
+from keycloak_bridge.domain.events import UserEvent
+from keycloak_bridge.domain.users import (
+    GROUPS,
+    REALM_ROLES,
+    DesiredUser,
+    InvitationTerms,
+    MatchCriterion,
+    Membership,
+    UserRepresentation,
+)
+
+TERMS = InvitationTerms(actions=("UPDATE_PASSWORD",), lifespan_s=3600)
+
+
+def an_event(event_id: str = "event-1", *, user_id: str = "u-1", day: int = 1) -> UserEvent:
+    """Return a validated event; its data plays no part once a desired user stands."""
+    return UserEvent(
+        id=event_id,
+        source="/user-management",
+        type="user.created",
+        subject=user_id,
+        time=datetime(2026, 11, day, tzinfo=UTC),
+        schema_id="urn:keycloak-bridge:schema:user.created:1.0",
+        data={},
+    )
+
+
+def a_desired_user(
+    *,
+    user_id: str = "u-1",
+    username: str = "ada",
+    email: str = "ada@acme.example",
+    groups: tuple[str, ...] = (),
+    realm_roles: tuple[str, ...] = (),
+    invitation: InvitationTerms | None = TERMS,
+) -> DesiredUser:
+    """Return what a mapping would make of an event."""
+    return DesiredUser(
+        representation=UserRepresentation(
+            username=username,
+            email=email,
+            enabled=True,
+            firstName="Ada",
+            lastName="Lovelace",
+            attributes={"userId": [user_id], "tenantId": ["tenant-1"]},
+        ),
+        matching=(
+            MatchCriterion("attributes.userId", user_id),
+            MatchCriterion("username", username),
+            MatchCriterion("email", email),
+        ),
+        memberships=tuple(
+            Membership(kind, names)
+            for kind, names in ((GROUPS, groups), (REALM_ROLES, realm_roles))
+            if names
+        ),
+        invitation=invitation,
+    )

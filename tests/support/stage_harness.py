@@ -1,0 +1,248 @@
+"""Both stages over a Kafka and a Keycloak in memory."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from keycloak_bridge.delivery.guards import Brake, Limits
+from keycloak_bridge.delivery.offsets import LostUsers
+from keycloak_bridge.delivery.results import Doubt, Outlets
+from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.events import Invitation, Message, Record
+from keycloak_bridge.domain.ports import Acknowledgement, Handled
+from keycloak_bridge.invitations.inviter import Inviter
+from keycloak_bridge.messages.published import dead_letter_headers, invitation_message
+from keycloak_bridge.ops.metrics import PREFIX, Metrics
+from keycloak_bridge.pipeline.interpret import Interpretation
+from keycloak_bridge.pipeline.invite import InviteStage
+from keycloak_bridge.pipeline.provision import EventPolicy, ProvisionStage
+from keycloak_bridge.provisioning.bulk_writer import Bringing
+from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
+from keycloak_bridge.settings import Settings
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+
+EVENTS = "user-events"
+INVITATIONS = "user-invitations"
+RESULTS = "user-results"
+DEAD_LETTERS = "user-events-dead-letters"
+STRUCTURED = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
+
+PLANTED = ("planted.mail@acme.example", "Plantedname", "Plantedsurname", "+4915112345678")
+"""Personal data of every event that `event_of` makes; it must come out nowhere but in Keycloak."""
+
+
+@cache
+def interpretation() -> Interpretation:
+    """Return the shipped schemas and mapping; compiled once."""
+    built = Interpretation(Settings())
+    built.check()
+    return built
+
+
+def event_of(user_id: str = "u-1", event_id: str = "event-1", **changes: Any) -> dict[str, Any]:
+    """Return a structured event full of personal data; `data` is merged, `...` takes away."""
+    email, given, family, phone = PLANTED
+    data = {
+        "userId": user_id,
+        "email": email,
+        "givenName": given,
+        "familyName": family,
+        "phoneNumber": phone,
+        "tenantId": "tenant-1",
+        **changes.pop("data", {}),
+    }
+    event = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "/user-management",
+        "type": "user.created",
+        "subject": user_id,
+        "time": "2026-11-01T08:00:00Z",
+        "data": {name: value for name, value in data.items() if value is not ...},
+        **changes,
+    }
+    return {name: value for name, value in event.items() if value is not ...}
+
+
+def record_of(
+    event: Any,
+    *,
+    key: bytes | None = None,
+    topic: str = EVENTS,
+    offset: int = 42,
+    headers: tuple[tuple[str, bytes | None], ...] = (),
+) -> Record:
+    """Return the record of an event; what is not a dict is the value itself."""
+    if isinstance(event, dict):
+        key = key if key is not None else str(event.get("subject", "")).encode() or None
+        event = json.dumps(event, ensure_ascii=False).encode()
+    return Record(topic, 3, offset, 1_793_577_600_000, key, event, (*STRUCTURED, *headers))
+
+
+def settled(acknowledgement: Acknowledgement) -> None:
+    """Return if the record has arrived, which must be certain by now; raise what befell it else."""
+    outcomes: list[BridgeError | None] = []
+    acknowledgement.then(outcomes.append)
+    (error,) = outcomes
+    if error is not None:
+        raise error
+
+
+def counted(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
+    """Return the samples of one metric by the values of their labels, in the order of the labels' names."""
+    text = metrics.exposition().decode()
+    return {
+        tuple(value for _, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == f"{PREFIX}_{name}"
+    }
+
+
+class BrokerArchive:
+    """The dead letters in a broker in memory, as an archive that notes each question."""
+
+    def __init__(self, broker: InMemoryBroker) -> None:
+        self._broker = broker
+        self.asked: list[int] = []
+
+    def holds(self, record: Record) -> bool:
+        """Say whether a dead letter of `record` stands in its topic."""
+        self.asked.append(record.offset)
+        place = (record.topic, str(record.partition), str(record.offset))
+        return place in map(_place, self._broker.records(DEAD_LETTERS))
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _place(letter: Record) -> tuple[str, ...]:
+    told = dead_letter_headers(letter)
+    return tuple(told[f"kb-dlq-{name}"] for name in ("topic", "partition", "offset"))
+
+
+class Flow:
+    """The stages and everything around them; `known` and `mapping` may be others than the shipped ones."""
+
+    def __init__(
+        self,
+        *,
+        policy: EventPolicy | None = None,
+        keycloak: InMemoryKeycloak | None = None,
+        partitions: int = 1,
+        known: Interpretation | None = None,
+        mapping: Any = None,
+        brake: Brake | None = None,
+        lost: LostUsers | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        known = known or interpretation()
+        self.broker = InMemoryBroker(partitions=partitions)
+        self.keycloak = keycloak or InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
+        self.clock = FakeClock()
+        self.brake = brake or Brake(20, 50, 200)
+        self.lost = lost or LostUsers()
+        self.doubt = Doubt(reach=10)
+        self.archive = BrokerArchive(self.broker)
+        self.metrics = Metrics()
+        self.provisioner = Provisioner(
+            self.keycloak,
+            self._invite,
+            self.clock,
+            policy=ProvisionPolicy(known.mapping.reserved),
+            limits=limits,
+        )
+        self.provision = ProvisionStage(
+            rules=known.rules,
+            catalog=known.catalog,
+            mapping=mapping or known.mapping,
+            policy=policy or EventPolicy(),
+            bringing=Bringing(self.provisioner),
+            outlets=self.outlets("provision"),
+            lost=self.lost,
+        )
+        self.invite = InviteStage(
+            catalog=known.catalog,
+            inviter=Inviter(self.keycloak, clock=self.clock),
+            outlets=self.outlets("invite"),
+            limits=limits,
+        )
+
+    def outlets(self, stage: str) -> Outlets:
+        """Return where a stage of this flow publishes."""
+        return Outlets(
+            sink=self.broker,
+            letters=self.broker,
+            archive=self.archive,
+            doubt=self.doubt,
+            clock=self.clock,
+            results_topic=RESULTS,
+            dead_letters_topic=DEAD_LETTERS,
+            group_id="keycloak-bridge",
+            stage=stage,
+            brake=self.brake,
+            metrics=self.metrics,
+        )
+
+    def handle(self, event: Any, **record: Any) -> Handled:
+        """Take one event through the provision stage to its acknowledgements."""
+        return self.settle(self.provision.handle(record_of(event, **record)))
+
+    def handle_invitation(self, record: Record) -> Handled:
+        """Take one record through the invite stage to its acknowledgements."""
+        return self.settle(self.invite.handle(record))
+
+    def settle(self, handled: Handled) -> Handled:
+        """Wait as the delivery does."""
+        for acknowledgement in handled.acknowledgements:
+            settled(acknowledgement)
+        return handled
+
+    def counted(self, name: str) -> Mapping[tuple[str, ...], float]:
+        """Return the samples of one metric, as `counted` does."""
+        return counted(self.metrics, name)
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """The data of every result."""
+        return [json.loads(one.value or b"")["data"] for one in self.broker.records(RESULTS)]
+
+    @property
+    def invitations(self) -> list[Record]:
+        """Every record for the invite stage."""
+        return self.broker.records(INVITATIONS)
+
+    @property
+    def letters(self) -> list[tuple[Record, dict[str, str]]]:
+        """Every dead letter with its reason; the prefix of the headers is left out."""
+        return [
+            (
+                record,
+                {
+                    name.removeprefix("kb-dlq-"): text
+                    for name, text in dead_letter_headers(record).items()
+                },
+            )
+            for record in self.broker.records(DEAD_LETTERS)
+        ]
+
+    @property
+    def reasons(self) -> list[tuple[str, str]]:
+        """Stage and code of every dead letter."""
+        return [(reason["stage"], reason["code"]) for _, reason in self.letters]
+
+    def published(self) -> bytes:
+        """Return everything that left the bridge, except the untouched bytes of dead letters."""
+        told = [record.value or b"" for record in self.broker.records(RESULTS)]
+        told += [record.value or b"" for record in self.invitations]
+        told += [json.dumps(reason, ensure_ascii=False).encode() for _, reason in self.letters]
+        return b"\n".join(told)
+
+    def _invite(self, invitation: Invitation) -> Sequence[Acknowledgement]:
+        message: Message = invitation_message(invitation, topic=INVITATIONS)
+        return (self.broker.publish(message),)

@@ -1,0 +1,420 @@
+"""The stages come out of the settings as they should: what each has for itself, and what they share."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any, Literal
+
+import pytest
+from stage_harness import (
+    DEAD_LETTERS,
+    EVENTS,
+    INVITATIONS,
+    RESULTS,
+    BrokerArchive,
+    event_of,
+    record_of,
+    settled,
+)
+
+from keycloak_bridge.app import wiring as assembly
+from keycloak_bridge.app.stages import Stage
+from keycloak_bridge.app.wiring import Assembly, inviter, provision_policy
+from keycloak_bridge.delivery.consumer_loop import WorkerOptions
+from keycloak_bridge.delivery.guards import Limit
+from keycloak_bridge.delivery.retry import RetryPolicy
+from keycloak_bridge.delivery.scheduler import DeliveryPolicy
+from keycloak_bridge.domain.errors import HoldError, PartitionRevokedError
+from keycloak_bridge.domain.events import Invitation, Record, TopicPartition
+from keycloak_bridge.domain.ports import Handled
+from keycloak_bridge.domain.users import InvitationTerms, UserRepresentation
+from keycloak_bridge.messages.published import invitation_message
+from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.pipeline.interpret import Interpretation
+from keycloak_bridge.provisioning.provisioner import ProvisionPolicy, UserLocks
+from keycloak_bridge.provisioning.verification import VerificationPolicy
+from keycloak_bridge.settings import (
+    BrakeSettings,
+    DeliverySettings,
+    EventsSettings,
+    InviteSettings,
+    KafkaSettings,
+    LifecycleSettings,
+    LimitsSettings,
+    RetrySettings,
+    Settings,
+    TopicsSettings,
+    VerifySettings,
+)
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+
+WRITES = {"create", "update", "join_group", "grant_realm_roles", "execute_actions_email"}
+HERE = TopicPartition(EVENTS, 3)
+
+
+@cache
+def shipped() -> Interpretation:
+    """Return the shipped schemas and mapping, read once."""
+    return Interpretation(Settings())
+
+
+class Assembled:
+    """The stages of some settings over a Kafka and a Keycloak in memory."""
+
+    def __init__(self, **sections: Any) -> None:
+        self.settings = replace(Settings(), **sections)
+        self.broker = InMemoryBroker()
+        self.letters = InMemoryBroker()
+        self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
+        self.archive = BrokerArchive(self.letters)
+        self.clock = FakeClock()
+        self.metrics = Metrics()
+        self.locks = NotedLocks()
+        self.stages: Sequence[Stage] = Assembly(
+            self.settings,
+            shipped(),
+            self.keycloak,
+            self.broker,
+            self.letters,
+            self.archive,
+            self.clock,
+            self.metrics,
+            self.locks,
+        ).stages()
+
+    @property
+    def provision(self) -> Stage:
+        """The stage that brings users."""
+        return self.stages[0]
+
+    @property
+    def invite(self) -> Stage:
+        """The stage that mails."""
+        return self.stages[1]
+
+    def writes(self) -> list[str]:
+        """Return the calls to Keycloak that write."""
+        return [call for call in self.keycloak.calls if call in WRITES]
+
+    def an_invitation(self) -> Record:
+        """Return the record of a new user's invitation."""
+        self.handle(self.provision, record_of(event_of()))
+        return self.broker.records(INVITATIONS)[-1]
+
+    def handle(self, stage: Stage, record: Record) -> Handled:
+        """Have the stage handle a record to its acknowledgements."""
+        handled = stage.handler.handle(record)
+        for acknowledgement in handled.acknowledgements:
+            settled(acknowledgement)
+        return handled
+
+    def lose(self) -> None:
+        """Let the first event of the user u-1 become a dead letter."""
+        self.handle(self.provision, record_of(event_of(data={"email": ...}), offset=1))
+
+
+class NotedLocks(UserLocks):
+    """Locks that note whose they were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[str] = []
+
+    def of(self, user_id: str) -> Any:
+        self.taken.append(user_id)
+        return super().of(user_id)
+
+
+BAD = event_of("u-9", data={"email": ...})
+
+
+# which stages, and how they run
+
+
+@pytest.mark.parametrize(
+    ("mode", "names"), [("mail", ["provision", "invite"]), ("none", ["provision"])]
+)
+def test_there_is_an_invite_stage_where_the_bridge_invites(
+    mode: Literal["mail", "none"], names: list[str]
+) -> None:
+    """Where Keycloak invites by itself, nobody reads the invitations."""
+    built = Assembled(invite=InviteSettings(mode=mode))
+
+    assert names == [stage.name for stage in built.stages]
+
+
+def test_each_stage_is_a_group_on_its_own_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is joined before it is asked for."""
+    joined: list[tuple[str, str]] = []
+
+    def join(_: KafkaSettings, *, topic: str, group_id: str) -> None:
+        joined.append((topic, group_id))
+
+    monkeypatch.setattr(assembly, "KafkaEventSource", join)
+    built = Assembled(
+        kafka=KafkaSettings(group_id="mine"), topics=TopicsSettings(events="e", invitations="i")
+    )
+
+    assert [] == joined
+    for stage in built.stages:
+        stage.join()
+    assert [("e", "mine"), ("i", "mine-invite")] == joined
+
+
+def test_a_stage_runs_as_the_settings_say() -> None:
+    """Workers of its own; all else is the same for both. Giving up a partition takes a third of the session."""
+    built = Assembled(
+        kafka=KafkaSettings(session_timeout=9.0),
+        retry=RetrySettings(initial=0.3, max=7.0),
+        delivery=DeliverySettings(
+            workers=5, max_records=40, max_bytes=2048, max_attempts=3, drain=11.0
+        ),
+        invite=InviteSettings(workers=2),
+    )
+
+    delivery = DeliveryPolicy(RetryPolicy(0.3, 7.0), 40, 2048, 3, 3.0)
+    assert [
+        WorkerOptions(delivery, workers, session_s=9.0, drain_s=11.0) for workers in (5, 2)
+    ] == [stage.options for stage in built.stages]
+
+
+# what guards them
+
+
+def test_the_provision_stage_writes_only_inside_its_fence() -> None:
+    """A record that is another member's by now may be read, and nothing more."""
+    built = Assembled()
+
+    with built.provision.fence.around(lambda: False), pytest.raises(PartitionRevokedError):
+        built.provision.handler.handle(record_of(event_of()))
+
+    assert ([], []) == (built.writes(), built.broker.records(RESULTS))
+
+
+def test_the_invite_stage_writes_only_inside_its_fence() -> None:
+    """Neither a mail nor a mark."""
+    built = Assembled()
+    record = built.an_invitation()
+    before = built.writes()
+
+    with built.invite.fence.around(lambda: False), pytest.raises(PartitionRevokedError):
+        built.invite.handler.handle(record)
+
+    assert before == built.writes()
+
+
+def test_every_single_write_asks_the_fence() -> None:
+    """It may close between two writes for the same record."""
+    built = Assembled()
+    answers = iter([True, False])
+    event = event_of(data={"roles": ["viewer"]})
+
+    with (
+        built.provision.fence.around(lambda: next(answers)),
+        pytest.raises(PartitionRevokedError),
+    ):
+        built.provision.handler.handle(record_of(event))
+
+    assert ["create"] == built.writes()
+
+
+def test_a_fence_guards_its_own_stage_only() -> None:
+    """A rebalance of the events keeps no mail from going out, and the other way round."""
+    built = Assembled()
+
+    with built.invite.fence.around(lambda: False):
+        record = built.an_invitation()
+    with built.provision.fence.around(lambda: False):
+        built.handle(built.invite, record)
+
+    assert 1 == len(built.keycloak.mails)
+
+
+def test_each_stage_has_a_brake_of_its_own() -> None:
+    """With the limits of the settings; one that stands does not hold the other."""
+    built = Assembled(brake=BrakeSettings(in_a_row=2, share=0))
+    for offset in range(2):
+        built.handle(built.provision, record_of(BAD, offset=offset))
+
+    with pytest.raises(HoldError):
+        built.provision.handler.handle(record_of(BAD, offset=2))
+    built.handle(built.invite, record_of(b"{", topic=INVITATIONS))
+    assert ("2 dead letters in a row", None) == (
+        built.provision.brake.reason,
+        built.invite.brake.reason,
+    )
+
+
+def test_dead_letters_go_out_by_their_own_sink() -> None:
+    """News and invitations do not."""
+    built = Assembled()
+    built.lose()
+
+    assert ([], 1) == (
+        built.broker.records(DEAD_LETTERS),
+        len(built.letters.records(DEAD_LETTERS)),
+    )
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["provision", "invite"])
+def test_a_stage_knows_in_which_doubt_it_is(number: int) -> None:
+    """What its worker says of a partition's begin decides whether a dead letter is looked up first."""
+    built = Assembled(delivery=DeliverySettings(max_records=2))
+    stage = built.stages[number]
+    stage.doubt.begin(HERE, 100)
+
+    for offset in (119, 120):  # ten times as far as an earlier owner could have records in hand
+        built.handle(stage, record_of(b"{", offset=offset))
+
+    assert [119] == built.archive.asked
+
+
+@pytest.mark.parametrize(
+    ("after_dead_letter", "code"), [("park", "parked"), ("continue", "unknown-type")]
+)
+def test_what_follows_a_lost_event_is_for_the_settings_to_say(
+    after_dead_letter: Literal["park", "continue"], code: str
+) -> None:
+    """And the stage's worker hands on what is known of lost users."""
+    built = Assembled(events=EventsSettings(after_dead_letter=after_dead_letter))
+    built.lose()
+
+    built.handle(built.provision, record_of(event_of(type="user.renamed"), offset=2))
+
+    letter = built.letters.records(DEAD_LETTERS)[-1]
+    assert ("kb-dlq-code", code.encode()) in letter.headers
+    assert built.provision.lost.knows(HERE, b"u-1")
+
+
+def test_stop_holds_the_stage_by_its_brake() -> None:
+    """The one that the health endpoint releases."""
+    built = Assembled(events=EventsSettings(after_dead_letter="stop"))
+    built.lose()
+
+    with pytest.raises(HoldError):
+        built.provision.handler.handle(record_of(event_of(type="user.renamed"), offset=2))
+
+    assert built.provision.brake.reason is not None
+
+
+def test_both_stages_take_the_same_locks() -> None:
+    """An update and a mark of one user in one process never overlap."""
+    built = Assembled()
+    built.handle(built.invite, built.an_invitation())
+
+    assert {"u-1"} == set(built.locks.taken)
+    assert len(built.locks.taken) > 1
+
+
+def test_a_user_that_is_being_invited_is_looked_at_again() -> None:
+    """The invite stage of another process may have written its mark over the update."""
+    built = Assembled()
+    built.handle(built.provision, record_of(event_of()))
+    later = event_of(event_id="event-2", time="2026-11-02T08:00:00Z", data={"department": "Sales"})
+
+    with pytest.raises(HoldError) as caught:
+        built.provision.handler.handle(record_of(later, offset=43))
+    handled = built.handle(built.provision, record_of(later, offset=43))
+
+    assert ("second-look", True) == (caught.value.code, bool(handled.acknowledgements))
+
+
+# how mails go out
+
+
+def invitation_of(user_id: str, keycloak_id: str) -> Invitation:
+    """Return an invitation that is due."""
+    return Invitation(
+        id=f"event-{user_id}/invitation",
+        event_id=f"event-{user_id}",
+        user_id=user_id,
+        keycloak_id=keycloak_id,
+        terms=InvitationTerms(("UPDATE_PASSWORD",), 3600),
+        time=FakeClock().now(),
+    )
+
+
+def a_user(keycloak: InMemoryKeycloak, user_id: str, mark: str = "due") -> Invitation:
+    """Add a user with a mark, and return the invitation."""
+    user = UserRepresentation(
+        username=user_id,
+        email=f"{user_id}@acme.example",
+        firstName="Ada",
+        lastName="Lovelace",
+        enabled=True,
+        attributes={"userId": [user_id], "bridgeInvitation": [f"{mark}:event-{user_id}"]},
+    )
+    return invitation_of(user_id, keycloak.add_user(user))
+
+
+def test_the_pace_of_mails_is_kept_by_the_stage() -> None:
+    """The second one is held as long as it takes."""
+    built = Assembled(invite=InviteSettings(pace=0.5))
+    records = []
+    for user_id in ("u-1", "u-2"):
+        message = invitation_message(a_user(built.keycloak, user_id), topic=INVITATIONS)
+        records.append(Record(INVITATIONS, 0, 1, 0, message.key, message.value, message.headers))
+    built.handle(built.invite, records[0])
+
+    with pytest.raises(HoldError) as caught:
+        built.invite.handler.handle(records[1])
+
+    assert ("pace", 2.0, 1) == (caught.value.code, caught.value.wait_s, len(built.keycloak.mails))
+
+
+@pytest.mark.parametrize(
+    ("delivery", "reason", "mails"),
+    [("at-least-once", None, 1), ("at-most-once", "maybe-invited", 0)],
+)
+def test_a_mail_in_doubt_settles_and_is_then_decided(
+    delivery: Literal["at-least-once", "at-most-once"], reason: str | None, mails: int
+) -> None:
+    """Where Keycloak cannot tell of mails, the settings say whether one too many or one too few is worse."""
+    keycloak = InMemoryKeycloak()
+    keycloak.admin_events = False
+    clock = FakeClock()
+    invitation = a_user(keycloak, "u-1", mark="sending")
+    settings = Settings(invite=InviteSettings(settle=30.0, delivery=delivery))
+    mailing = inviter(keycloak, UserLocks(), settings, clock)
+
+    with pytest.raises(HoldError) as caught:
+        mailing.invite(invitation)
+    clock.advance(30.0)
+    outcome = mailing.invite(invitation)
+
+    assert ("mail-in-doubt", 30.0) == (caught.value.code, caught.value.wait_s)
+    assert (reason, mails) == (outcome.result.reason, len(keycloak.mails))
+
+
+def test_the_guards_come_from_the_settings() -> None:
+    """What is read back, how long an event waits for its user, and what engages the brake."""
+    settings = Settings(
+        verify=VerifySettings("always", 5, 7), lifecycle=LifecycleSettings(unknown_user_wait=9.0)
+    )
+    mapping = Interpretation(settings).mapping
+
+    assert ProvisionPolicy(
+        mapping.reserved, VerificationPolicy("always", 5, 7), 9.0
+    ) == provision_policy(settings, mapping)
+
+
+def test_limits_engage_the_brake_of_their_own_stage() -> None:
+    """One deletion and one mail are allowed; each second one stops its stage with the numbers."""
+    made = Assembled(
+        events=EventsSettings(tombstones="delete"),
+        limits=LimitsSettings(disables=Limit(1, 60.0), mails=Limit(1, 60.0)),
+    )
+    for number in "12":
+        data = {"email": f"{number}@acme.example"}
+        made.handle(made.provision, record_of(event_of(f"u-{number}", number, data=data)))
+    first, second = made.broker.records(INVITATIONS)
+    made.handle(made.invite, first)
+    made.handle(made.provision, record_of(None, key=b"u-1", offset=50))
+
+    for stage, record in ((made.invite, second), (made.provision, record_of(None, key=b"u-2"))):
+        with pytest.raises(HoldError):
+            stage.handler.handle(record)
+        assert "1 " in (stage.brake.reason or "")
+        assert "[limits]" in (stage.brake.reason or "")

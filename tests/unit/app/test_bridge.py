@@ -1,0 +1,704 @@
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from stage_harness import (
+    DEAD_LETTERS,
+    EVENTS,
+    INVITATIONS,
+    RESULTS,
+    STRUCTURED,
+    BrokerArchive,
+    counted,
+    event_of,
+    record_of,
+)
+
+from keycloak_bridge.app import bridge, connections
+from keycloak_bridge.app import wiring as assembly
+from keycloak_bridge.app.bridge import Sidecar, direct_provisioner, release_brakes, topic_specs
+from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.realm_check import Problem, refuse
+from keycloak_bridge.delivery import rate_limit as patience
+from keycloak_bridge.domain.errors import (
+    BrokerUnavailableError,
+    ConfigError,
+    HoldError,
+    KeycloakAuthError,
+    KeycloakUnavailableError,
+)
+from keycloak_bridge.domain.events import Message, Record, Result, TopicPartition
+from keycloak_bridge.kafka.topics import TopicSpec, TopicState
+from keycloak_bridge.mapping.profile_findings import MappedTarget, Severity
+from keycloak_bridge.ops.health import Status
+from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.pipeline.interpret import Interpretation, Reading
+from keycloak_bridge.settings import (
+    BrakeSettings,
+    EventsSettings,
+    HealthSettings,
+    InviteSettings,
+    KafkaSettings,
+    KeycloakSettings,
+    RetrySettings,
+    Secret,
+    Settings,
+    TopicsSettings,
+)
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemorySource
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+
+SETTINGS = Settings(
+    keycloak=KeycloakSettings(realm="acme", client_secret=Secret("hush-hush-hush")),
+    health=HealthSettings(enabled=False),
+    retry=RetrySettings(initial=0.001, max=0.001),
+)
+
+
+class World:
+    """A Kafka and a Keycloak in memory, in the places of the real ones."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+        self.broker = InMemoryBroker()
+        self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
+        self.topics = {EVENTS, INVITATIONS, RESULTS, DEAD_LETTERS}
+        self.created: list[str] = []
+        self.problems: list[Problem] = []
+        self.errors: dict[str, list[Exception]] = {"topics": [], "realm": [], "sink": []}
+        self.joined: list[tuple[str, str]] = []
+        self.sinks: list[bool] = []
+        self.clock = FakeClock()
+        self.archive = BrokerArchive(self.broker)
+        self.each_poll: Callable[[], None] = lambda: None
+        self.closed: list[str] = []
+        self.stop = threading.Event()
+        monkeypatch.setattr(bridge, "KafkaMessageSink", self._sink)
+        monkeypatch.setattr(bridge, "KafkaLetterArchive", self._archive)
+        monkeypatch.setattr(bridge, "SystemClock", lambda: self.clock)
+        monkeypatch.setattr(assembly, "KafkaEventSource", self._source)
+        monkeypatch.setattr(bridge, "TopicAdmin", self._topic_admin)
+        monkeypatch.setattr(bridge, "KeycloakUserDirectory", lambda *_: self.keycloak)
+        monkeypatch.setattr(bridge, "keycloak_admin", lambda *_: Closable(self.closed, "keycloak"))
+        monkeypatch.setattr(bridge, "check_access", self._check)
+        monkeypatch.setattr(self.broker, "close", lambda: self.closed.append("sink"))
+        monkeypatch.setattr(self.archive, "close", lambda: self.closed.append("archive"))
+
+    def publish(self, *events: Any) -> None:
+        for event in events:
+            value = event if isinstance(event, bytes) else json.dumps(event).encode()
+            key = None if isinstance(event, bytes) else event["subject"].encode()
+            self.broker.publish(Message(EVENTS, key, value, STRUCTURED))
+
+    def run(self, settings: Settings = SETTINGS, *, until_caught_up: bool = True) -> None:
+        """Run the sidecar; one that hangs is ended after a while, and its test fails."""
+        hangs = threading.Event()
+
+        def end() -> None:
+            hangs.set()
+            self.stop.set()
+
+        watchdog = threading.Timer(20, end)
+        watchdog.start()
+        try:
+            Sidecar(settings, self.stop).run(until_caught_up=until_caught_up)
+        finally:
+            watchdog.cancel()
+            assert not hangs.is_set()
+
+    def outcomes(self) -> list[str]:
+        """Return what was told, in no order: users do not wait for each other."""
+        records = self.broker.records(RESULTS)
+        return sorted(json.loads(record.value or b"")["data"]["outcome"] for record in records)
+
+    def _raise_next(self, what: str) -> None:
+        if self.errors[what]:
+            raise self.errors[what].pop(0)
+
+    def _sink(self, _: KafkaSettings, *, repeats: bool = True) -> InMemoryBroker:
+        self._raise_next("sink")
+        self.sinks.append(repeats)
+        return self.broker
+
+    def _archive(self, _: KafkaSettings, topic: str) -> BrokerArchive:
+        self.archive_of = topic
+        return self.archive
+
+    def _source(self, _: KafkaSettings, *, topic: str, group_id: str) -> InMemorySource:
+        self.joined.append((topic, group_id))
+        source = self.broker.source(topic, group_id)
+        poll = source.poll
+
+        def polling(timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
+            time.sleep(0.001)  # lets the other threads on
+            self.clock.advance(timeout_s)
+            self.each_poll()
+            return poll(timeout_s, held)
+
+        source.poll = polling  # type: ignore[method-assign]
+        return source
+
+    def _topic_admin(self, _: KafkaSettings) -> "StubTopicAdmin":
+        self._raise_next("topics")
+        return StubTopicAdmin(self)
+
+    def _check(
+        self,
+        _: object,
+        names: Sequence[str],
+        guarded: Sequence[str],
+        *,
+        invite_delivery: str | None,
+        targets: Sequence[MappedTarget],
+    ) -> Sequence[Problem]:
+        self.invite_delivery = invite_delivery
+        self.guarded = tuple(guarded)
+        self.targets = tuple(targets)
+        self.checked = tuple(names)
+        self._raise_next("realm")
+        return self.problems
+
+
+class Closable:
+    """Notes that it was closed."""
+
+    def __init__(self, closed: list[str], name: str) -> None:
+        self._closed = closed
+        self._name = name
+
+    def close(self) -> None:
+        self._closed.append(self._name)
+
+    def count_users(self) -> int:
+        """Nobody is in the realm."""
+        return 0
+
+
+class StubTopicAdmin(Closable):
+    """A cluster that has the topics of the world."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.closed, "topics")
+        self._world = world
+
+    def states(self, specs: Sequence[TopicSpec]) -> tuple[TopicState, ...]:
+        return tuple(TopicState(s, 1 if s.name in self._world.topics else None) for s in specs)
+
+    def max_message_bytes(self, topic: str) -> int | None:
+        return None
+
+    def create(self, specs: Sequence[TopicSpec]) -> None:
+        self._world.created += [spec.name for spec in specs]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Everything in memory, and no event yet."""
+    return World(monkeypatch)
+
+
+# the whole bridge
+
+
+def test_an_event_becomes_a_user_and_a_mail(world: World) -> None:
+    """From the events topic to the mail in one run, which ends by itself and closes everything."""
+    world.publish(event_of(), b"{oops")
+
+    world.run()
+
+    assert (1, 1) == (len(world.keycloak.users()), len(world.keycloak.mails))
+    assert ["invited", "provisioned", "rejected"] == world.outcomes()
+    assert 1 == len(world.broker.records(DEAD_LETTERS))
+    assert not world.stop.is_set()
+    assert ["archive", "keycloak", "sink", "sink", "topics"] == sorted(world.closed)
+
+
+def test_dead_letters_have_a_producer_of_their_own(world: World) -> None:
+    """One that repeats nothing by itself, and an archive of what stands in their topic."""
+    world.run()
+
+    assert ([True, False], DEAD_LETTERS) == (world.sinks, world.archive_of)
+
+
+def test_both_groups_commit_what_is_done(world: World) -> None:
+    """The invite stage is a group of its own, so that its lag is the backlog of mails."""
+    world.publish(event_of())
+
+    world.run()
+
+    assert {TopicPartition(EVENTS, 0): 1} == world.broker.offsets("keycloak-bridge")
+    assert {TopicPartition(INVITATIONS, 0): 1} == world.broker.offsets("keycloak-bridge-invite")
+
+
+def test_a_second_run_finds_nothing_to_do(world: World) -> None:
+    """The groups resume behind what was done."""
+    world.publish(event_of())
+    world.run()
+    told = len(world.outcomes())
+
+    world.run()
+
+    assert (told, 1) == (len(world.outcomes()), len(world.keycloak.mails))
+
+
+def test_mode_none_runs_one_stage_and_asks_for_no_mail(world: World) -> None:
+    """Keycloak invites by itself, or data is replayed; the invitations topic is not even wanted."""
+    world.publish(event_of())
+    world.topics.discard(INVITATIONS)
+
+    world.run(replace(SETTINGS, invite=InviteSettings(mode="none")))
+
+    assert [(EVENTS, "keycloak-bridge")] == world.joined
+    assert [] == world.broker.records(INVITATIONS)
+    assert (1, 0) == (len(world.keycloak.users()), len(world.keycloak.mails))
+
+
+def test_topics_and_groups_come_from_the_settings(world: World) -> None:
+    """All four names and the group."""
+    world.topics = {"e", "i", "r", "d"}
+    settings = replace(
+        SETTINGS,
+        kafka=KafkaSettings(group_id="mine"),
+        topics=TopicsSettings(events="e", invitations="i", results="r", dead_letters="d"),
+    )
+    world.broker.publish(Message("e", b"u-1", json.dumps(event_of()).encode(), STRUCTURED))
+    world.broker.publish(Message("e", b"u-1", b"{oops"))
+
+    world.run(settings)
+
+    assert {("e", "mine"), ("i", "mine-invite")} == set(world.joined)
+    assert (1, 3, 1) == tuple(len(world.broker.records(topic)) for topic in ("i", "r", "d"))
+
+
+def test_policies_of_events_come_from_the_settings(world: World) -> None:
+    """Ignored types give nothing, tombstones go where they should."""
+    world.publish(event_of(type="order.placed"))
+    world.broker.publish(Message(EVENTS, b"u-1", None))
+    events = EventsSettings(ignore_types=("order.placed",), tombstones="dead-letter")
+
+    world.run(replace(SETTINGS, events=events))
+
+    assert ["rejected"] == world.outcomes()
+
+
+# before anything is consumed
+
+
+def test_it_waits_for_kafka_and_keycloak(world: World) -> None:
+    """Whatever is away at start is tried again, each by itself."""
+    world.publish(event_of())
+    world.errors |= {
+        "topics": [BrokerUnavailableError("gone"), BrokerUnavailableError("gone")],
+        "realm": [KeycloakUnavailableError("gone"), KeycloakAuthError("not yet")],
+        "sink": [BrokerUnavailableError("gone")] * 3,
+    }
+
+    world.run()
+
+    assert ["invited", "provisioned"] == world.outcomes()
+
+
+@pytest.mark.parametrize("away", ["topics", "realm", "sink"])
+def test_a_stop_ends_the_waiting(world: World, away: str) -> None:
+    """SIGTERM is heard before anything was reached; nothing is consumed and all is closed."""
+    world.publish(event_of())
+    error = BrokerUnavailableError("gone")
+    world.errors[away] = [error] * 10_000
+    threading.Timer(0.2, world.stop.set).start()
+
+    world.run(until_caught_up=False)
+
+    assert ([], []) == (world.joined, world.outcomes())
+    assert "keycloak" in world.closed
+
+
+def test_a_stop_between_the_connections_closes_what_is_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka may go away after the first; nothing stays behind."""
+    make = world._sink
+
+    def away(settings: KafkaSettings, *, repeats: bool = True) -> InMemoryBroker:
+        if not repeats:
+            world.stop.set()
+            raise BrokerUnavailableError("gone")
+        return make(settings)
+
+    monkeypatch.setattr(bridge, "KafkaMessageSink", away)
+
+    world.run(until_caught_up=False)
+
+    assert (["keycloak", "sink", "topics"], []) == (sorted(world.closed), world.joined)
+
+
+def test_a_missing_topic_stops_before_anything_is_consumed(world: World) -> None:
+    """Unless it may be created."""
+    world.topics.discard(RESULTS)
+
+    with pytest.raises(ConfigError) as caught:
+        world.run()
+
+    assert "topic-missing" == caught.value.code
+    assert [] == world.joined
+    assert "keycloak" in world.closed
+
+
+def test_a_missing_topic_is_created_where_that_is_allowed(world: World) -> None:
+    """`topics.create = true`."""
+    world.topics.discard(RESULTS)
+
+    world.run(replace(SETTINGS, topics=TopicsSettings(create=True)))
+
+    assert [RESULTS] == world.created
+
+
+def test_a_realm_that_is_not_ready_stops_before_anything_is_consumed(world: World) -> None:
+    """Every problem is in the sentence, with its remedy."""
+    world.problems = [
+        Problem("role-missing", "manage-users is missing", "grant it"),
+        Problem("attribute-unmanaged", "tenantId is unknown", "add it"),
+    ]
+
+    with pytest.raises(ConfigError) as caught:
+        world.run()
+
+    assert "role-missing" == caught.value.code
+    parts = ("manage-users is missing", "grant it", "tenantId is unknown", "add it")
+    assert all(part in caught.value.message for part in parts)
+    assert [] == world.joined
+
+
+def test_a_warning_about_the_realm_does_not_stop(world: World) -> None:
+    """What merely may go wrong is no reason not to begin."""
+    world.publish(event_of())
+    world.problems = [Problem("odd", "something is odd", "look", Severity.WARNING)]
+
+    world.run()
+
+    assert ["invited", "provisioned"] == world.outcomes()
+
+
+def test_the_realm_is_asked_about_every_attribute(world: World) -> None:
+    """Those of the mapping, and those in which the bridge remembers; whose user it is must be out of users' reach."""
+    world.run()
+
+    assert {
+        *("userId", "tenantId", "department", "phoneNumber", "locale"),
+        *("bridgeEventId", "bridgeEventTime", "bridgeInvitation"),
+    } == set(world.checked)
+    assert {"userId", "bridgeEventId", "bridgeEventTime", "bridgeInvitation"} == set(world.guarded)
+    assert ("userId", "bridgeEventId", "bridgeEventTime", "bridgeInvitation") == world.guarded
+    assert {"email", "attributes.userId"} < {one.target for one in world.targets}
+
+
+@pytest.mark.parametrize(
+    ("invite", "expected"),
+    [
+        (InviteSettings(), "at-least-once"),
+        (InviteSettings(delivery="at-most-once"), "at-most-once"),
+        (InviteSettings(mode="none"), None),
+    ],
+)
+def test_the_realm_is_asked_about_mails_only_where_some_are_sent(
+    world: World, invite: InviteSettings, expected: str | None
+) -> None:
+    """Without mails nobody needs a record of them."""
+    world.run(replace(SETTINGS, invite=invite))
+
+    assert expected == world.invite_delivery
+
+
+def test_a_broken_mapping_stops_before_anything_is_reached(world: World, tmp_path: Path) -> None:
+    """Not even the topics are asked for."""
+    file = tmp_path / "mapping.toml"
+    file.write_text("[user]\nnickname = 'data.x'\n")
+    mapping = replace(SETTINGS.mapping, file=file)
+
+    with pytest.raises(ConfigError):
+        world.run(replace(SETTINGS, mapping=mapping))
+
+    assert [] == world.closed
+
+
+# health
+
+
+class StubHealth(Closable):
+    """Stands in for the server, since unit tests open no socket."""
+
+    def __init__(
+        self,
+        world: World,
+        status: Status,
+        port: int,
+        metrics: Metrics,
+        release: Callable[[], Sequence[str]],
+    ) -> None:
+        super().__init__(world.closed, "health")
+        self.status = status
+        self.port = port
+        self.metrics = metrics
+        self.release = release
+        self.started_with: tuple[str, ...] | None = None
+
+    def start(self) -> None:
+        self.started_with = self.status.why_not_ready()
+
+
+@pytest.fixture
+def servers(world: World, monkeypatch: pytest.MonkeyPatch) -> list[StubHealth]:
+    """The health servers that were made."""
+    made: list[StubHealth] = []
+
+    def make(status: Status, _: object, *, host: str, port: int, **more: Any) -> StubHealth:
+        made.append(StubHealth(world, status, port, **more))
+        return made[-1]
+
+    monkeypatch.setattr(bridge, "HealthServer", make)
+    return made
+
+
+def test_health_says_starting_until_everything_is_there(
+    world: World, servers: list[StubHealth]
+) -> None:
+    """Probes are answered from the very start, and the server ends with the bridge."""
+    seen: list[tuple[str, ...]] = []
+    states = StubTopicAdmin.states
+
+    def watched(self: StubTopicAdmin, specs: Sequence[TopicSpec]) -> tuple[TopicState, ...]:
+        seen.append(servers[0].status.why_not_ready())
+        return states(self, specs)
+
+    world.monkeypatch.setattr(StubTopicAdmin, "states", watched)
+
+    world.run(replace(SETTINGS, health=HealthSettings(port=4711)))
+
+    (server,) = servers
+    assert (4711, ("startup: starting",)) == (server.port, server.started_with)
+    assert [("startup: starting",)] == seen
+    assert () == server.status.why_not_ready()
+    assert "health" in world.closed
+
+
+def test_health_can_be_left_out(world: World, servers: list[StubHealth]) -> None:
+    """`health.enabled = false` opens no port."""
+    world.run()
+
+    assert [] == servers
+
+
+WITH_HEALTH = replace(SETTINGS, health=HealthSettings())
+
+
+def test_metrics_are_those_of_the_stages(world: World, servers: list[StubHealth]) -> None:
+    """Every record, mail and dead letter of both stages is counted where Prometheus reads."""
+    world.publish(event_of(), b"{oops")
+
+    world.run(WITH_HEALTH)
+
+    (server,) = servers
+    assert {
+        ("invited", "", "invite"): 1.0,
+        ("provisioned", "", "provision"): 1.0,
+        ("rejected", "not-json", "provision"): 1.0,
+    } == counted(server.metrics, "records_total")
+    assert {(): 1.0} == counted(server.metrics, "mails_total")
+    assert {("not-json", "provision"): 1.0} == counted(server.metrics, "dead_letters_total")
+    assert {("provision",), ("invite",)} == set(counted(server.metrics, "commits_total"))
+
+
+def test_the_brake_is_seen_and_released_at_the_health_endpoint(
+    world: World, servers: list[StubHealth]
+) -> None:
+    """The flow stands with its reason until somebody releases it; then all goes on to the end."""
+    world.publish(b"{oops", b"{oops", b"{oops", event_of())
+    seen: list[str] = []
+    released: list[str] = []
+
+    def look() -> None:
+        if servers and (
+            why := [one for one in servers[0].status.why_not_ready() if "brake" in one]
+        ):
+            seen.extend(why)
+            released.extend(servers[0].release())
+        if 5 == len(world.outcomes()):
+            world.stop.set()
+
+    world.each_poll = look
+
+    world.run(replace(WITH_HEALTH, brake=BrakeSettings(in_a_row=1, share=0)), until_caught_up=False)
+
+    assert seen[0].startswith("provision: the brake holds the flow: 1 dead letters in a row; look")
+    assert "keycloak-bridge guard release" in seen[0]
+    assert {"provision"} == set(released)
+    assert 3 == len(world.broker.records(DEAD_LETTERS))
+    assert ["invited", "provisioned", *["rejected"] * 3] == world.outcomes()
+
+
+def test_nothing_is_released_before_there_are_stages(
+    world: World, servers: list[StubHealth]
+) -> None:
+    """The endpoint answers from the start."""
+    released: list[Sequence[str]] = []
+    states = StubTopicAdmin.states
+
+    def watched(self: StubTopicAdmin, specs: Sequence[TopicSpec]) -> tuple[TopicState, ...]:
+        released.append(servers[0].release())
+        return states(self, specs)
+
+    world.monkeypatch.setattr(StubTopicAdmin, "states", watched)
+
+    world.run(WITH_HEALTH)
+
+    assert [[]] == released
+
+
+# its parts
+
+
+def test_only_what_is_held_is_released(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Each by its name, with a line of log; asking again finds nothing."""
+    stages = assembly.Assembly(
+        SETTINGS,
+        Interpretation(SETTINGS),
+        world.keycloak,
+        world.broker,
+        world.broker,
+        world.archive,
+        world.clock,
+        Metrics(),
+    ).stages()
+    stages[1].brake.engage("too much")
+
+    with caplog.at_level("INFO", "keycloak_bridge.app.bridge"):
+        released = [release_brakes(stages), release_brakes(stages)]
+
+    assert [["invite"], []] == released
+    assert [("brake-released", "invite")] == [
+        (line.bridge_fields["action"], line.bridge_fields["stage"])  # type: ignore[attr-defined]
+        for line in caplog.records
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keycloak", "key"),
+    [
+        (KeycloakSettings(client_secret=Secret("hush-hush-hush")), "keycloak.realm"),
+        (KeycloakSettings(realm="acme"), "keycloak.client_secret"),
+    ],
+)
+def test_missing_access_is_named(keycloak: KeycloakSettings, key: str) -> None:
+    """The key and how to set it."""
+    with pytest.raises(ConfigError) as caught:
+        keycloak_admin(Settings(keycloak=keycloak), SystemClock())
+
+    assert key in caught.value.message
+    assert caught.value.remedy
+
+
+def test_the_admin_connects_only_when_asked() -> None:
+    """Building it needs no network."""
+    keycloak_admin(SETTINGS, SystemClock()).close()
+
+
+def test_a_secret_file_that_is_being_replaced_is_waited_for(tmp_path: Path) -> None:
+    """A running bridge treats it like a Keycloak that refuses it: something that somebody mends."""
+    missing = Secret(path=tmp_path / "secret")
+
+    with pytest.raises(KeycloakAuthError) as caught:
+        connections._reading(missing)()
+    (tmp_path / "secret").write_text("renewed-hush-hush")
+
+    assert "secret-unreadable" == caught.value.code
+    assert "renewed-hush-hush" == connections._reading(missing)()
+
+
+def test_topics_follow_the_mode_of_invitations() -> None:
+    """Without mails there are three."""
+    none = replace(SETTINGS, invite=InviteSettings(mode="none"))
+
+    assert (4, 3) == (len(topic_specs(SETTINGS)), len(topic_specs(none)))
+
+
+@pytest.mark.parametrize(("mode", "mails"), [("mail", 1), ("none", 0)])
+def test_a_direct_provisioner_mails_at_once(
+    world: World, mode: Literal["mail", "none"], mails: int
+) -> None:
+    """`apply` needs no Kafka; with --no-invite the user is made, and no mail is due now or later."""
+    told: list[Result] = []
+    settings = replace(SETTINGS, invite=replace(SETTINGS.invite, mode=mode))
+    interpretation = Interpretation(settings)
+    provisioner = direct_provisioner(interpretation, invited=told.append)
+    reading = interpretation.read(record_of(event_of()))
+    assert isinstance(reading, Reading)
+
+    provisioner.provision(reading.event, reading.desired)
+
+    (user,) = world.keycloak.users()
+    assert (mails, mails, bool(mails)) == (
+        len(world.keycloak.mails),
+        len(told),
+        "bridgeInvitation" in user["attributes"],
+    )
+
+
+def test_a_direct_provisioner_waits_for_the_pace(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second mail of a slow pace comes later, and whoever watches is told why."""
+    slept: list[float] = []
+    told: list[object] = []
+
+    def wait_out(*arguments: Any, **more: Any) -> Any:
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            world.clock.advance(seconds)
+
+        return patience.wait_out(*arguments, **more, sleep=sleep)
+
+    monkeypatch.setattr(bridge, "wait_out", wait_out)
+    interpretation = Interpretation(replace(SETTINGS, invite=InviteSettings(pace=0.1, settle=0.0)))
+    provisioner = direct_provisioner(
+        interpretation, trace=lambda step, what: told.append(what) if step == "waiting" else None
+    )
+    for user_id in ("u-1", "u-2"):
+        event = event_of(user_id, f"event-{user_id}", data={"email": f"{user_id}@acme.example"})
+        reading = interpretation.read(record_of(event))
+        assert isinstance(reading, Reading)
+        provisioner.provision(reading.event, reading.desired)
+
+    assert [10.0] == slept
+    assert ["pace"] == [one.code for one in told if isinstance(one, HoldError)]
+    assert 2 == len(world.keycloak.mails)
+
+
+def test_a_realm_that_is_being_imported_is_waited_for(world: World) -> None:
+    """Keycloak answers before its import is through, so a missing realm may yet come."""
+    world.publish(event_of())
+    missing = [Problem("realm-not-found", "there is no realm acme", "create it")]
+    answers = [missing, missing, []]
+    world.monkeypatch.setattr(bridge, "check_access", lambda *_, **__: answers.pop(0))
+
+    world.run()
+
+    assert ["invited", "provisioned"] == world.outcomes()
+
+
+def test_warnings_alone_refuse_nothing() -> None:
+    """And neither does nothing."""
+    refuse([])
+    refuse([Problem("odd", "something is odd", "look", Severity.WARNING)])
+
+
+def test_the_clock_is_aware_and_never_runs_backwards() -> None:
+    """As the port wants it."""
+    clock = SystemClock()
+
+    assert clock.now().utcoffset() is not None
+    assert clock.monotonic() <= clock.monotonic()

@@ -1,0 +1,138 @@
+"""Schema files are read and checked once, and every problem is told with file and pointer."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keycloak_bridge.app.schema_files import load_schemas
+from keycloak_bridge.domain.errors import ConfigError
+
+SHIPPED = [
+    "dead-letter/1.0",
+    "dead-letter.replayed/1.0",
+    "user.created/1.0",
+    "user.created/1.1",
+    "user.deleted/1.0",
+    "user.disabled/1.0",
+    "user.enabled/1.0",
+    "user.invitation.due/1.0",
+    "user.invitation.due/1.1",
+    "user.invitation.requested/1.0",
+    "user.provisioning.result/1.0",
+    "user.provisioning.result/1.1",
+    "user.updated/1.0",
+]
+
+
+def write(folder: Path, name: str, content: Any) -> Path:
+    """Write `content` as `name`; text stays as it is."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def problems(*folders: Path) -> list[str]:
+    """Return the lines of the error that loading raises."""
+    with pytest.raises(ConfigError) as caught:
+        load_schemas(folders)
+    assert caught.value.code == "schema"
+    assert caught.value.remedy
+    return caught.value.message.splitlines()
+
+
+def test_shipped_schemas_are_there_without_any_folder() -> None:
+    """An installed bridge carries its contracts."""
+    entries = load_schemas().entries()
+
+    assert [f"{entry.type}/{entry.version}" for entry in entries] == SHIPPED
+    assert [entry.origin for entry in entries] == [f"schemas/{name}.json" for name in SHIPPED]
+
+
+def test_folder_adds_types_and_versions(tmp_path: Path) -> None:
+    """A user's schemas stand beside the shipped ones and may refer to them."""
+    shipped = "urn:keycloak-bridge:schema:user.created:1.0"
+    write(tmp_path, "user.created/1.2.json", {"$id": "urn:acme:user:1.2", "$ref": shipped})
+    write(tmp_path, "user.renamed/10.0.json", {"$id": "urn:acme:renamed"})
+    write(tmp_path, "README.md", "not a schema")
+    write(tmp_path, "user.renamed/notes.txt", "not a schema")
+    write(tmp_path, ".git/1.0.json", "not a schema")
+
+    catalog = load_schemas([tmp_path])
+
+    assert catalog.schema_id("user.created") == "urn:acme:user:1.2"
+    assert catalog.has_property("user.created", ("email",))
+    assert [
+        (entry.version, entry.origin) for entry in catalog.entries() if entry.type == "user.renamed"
+    ] == [("10.0", f"{tmp_path}/user.renamed/10.0.json")]
+
+
+def test_all_problems_of_all_files_are_told_together(tmp_path: Path) -> None:
+    """Files that cannot be read do not hide what the others have wrong."""
+    write(tmp_path, "a/1.0.json", "{")
+    write(tmp_path, "a/latest.json", {})
+    write(tmp_path, "a/1.01.json", {})
+    write(tmp_path, "b/1.0.json", '{"$id": "urn:b", "$id": "urn:c"}')
+    write(tmp_path, "c/1.0.json", {"$id": "urn:c", "properties": {"x": {"format": "phone"}}})
+    (tmp_path / "d" / "1.0.json").mkdir(parents=True)
+
+    lines = [line.removeprefix(f"{tmp_path}/") for line in problems(tmp_path)]
+
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["a/1.0.json", "the value is not JSON"],
+        ["a/1.01.json", "must be named <major>.<minor>.json"],
+        ["a/latest.json", "must be named <major>.<minor>.json"],
+        ["b/1.0.json", "an object names the property /$id more than once"],
+        ["d/1.0.json", "cannot be read"],
+        ["c/1.0.json", "/properties/x/format"],
+    ]
+    assert "line 1, column 2" in lines[0]
+
+
+def test_published_id_cannot_be_taken(tmp_path: Path) -> None:
+    """Nobody redefines what a contract means."""
+    taken = "urn:keycloak-bridge:schema:user.created:1.0"
+    write(tmp_path, "user.created/1.0.json", {"$id": taken})
+
+    assert problems(tmp_path) == [
+        f"{tmp_path}/user.created/1.0.json: /$id: is taken by schemas/user.created/1.0.json"
+    ]
+
+
+def test_folder_must_exist(tmp_path: Path) -> None:
+    """A misspelt folder is no empty folder."""
+    assert problems(tmp_path / "none") == [f"schemas.folders: {tmp_path}/none is not a folder"]
+
+
+def test_unreadable_file_is_told_where_nothing_else_is_wrong(tmp_path: Path) -> None:
+    """One problem is one line."""
+    write(tmp_path, "a/1.0.json", {})
+    (tmp_path / "a" / "1.0.json").write_bytes(b"\xff")
+
+    assert problems(tmp_path) == [f"{tmp_path}/a/1.0.json: the value is not UTF-8"]
+
+
+def test_folder_must_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Missing permissions are told, not raised."""
+
+    def refuse(_: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+
+    (line,) = problems(tmp_path)
+
+    assert line.endswith("cannot be read: Permission denied")
+
+
+def test_remote_reference_is_refused_without_a_request(tmp_path: Path) -> None:
+    """Sockets are blocked in unit tests; the error names the place."""
+    remote = {"$id": "urn:a", "allOf": [{"$ref": "https://json.example/user.json"}]}
+    write(tmp_path, "a/1.0.json", remote)
+
+    (line,) = problems(tmp_path)
+
+    assert line.startswith(f"{tmp_path}/a/1.0.json: /allOf/0/$ref: 'https://json.example/")

@@ -1,0 +1,419 @@
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from keycloak_bridge.app.stages import Stage, Surroundings, run_stages
+from keycloak_bridge.delivery.consumer_loop import WorkerOptions
+from keycloak_bridge.delivery.fencing import Fence
+from keycloak_bridge.delivery.guards import Brake
+from keycloak_bridge.delivery.offsets import LostUsers, fingerprint
+from keycloak_bridge.delivery.results import Doubt
+from keycloak_bridge.delivery.retry import RetryPolicy
+from keycloak_bridge.delivery.scheduler import DeliveryPolicy
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    BrokerUnavailableError,
+    ConfigError,
+    KeycloakUnavailableError,
+)
+from keycloak_bridge.domain.events import Message, Record, TopicPartition
+from keycloak_bridge.domain.ports import EventSource, Handled
+from keycloak_bridge.ops.health import Status
+from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemorySource
+
+FIRST, SECOND = "user-events", "user-invitations"
+RETRY = RetryPolicy(initial_s=0.001, max_s=0.001)
+
+
+@dataclass
+class Handler:
+    """Remembers offsets, and does what a test wants with each record."""
+
+    broker: InMemoryBroker
+    publishes_to: str | None = None
+    also: Callable[[Record], None] = lambda _: None
+    before: Callable[[Record], None] = lambda _: None
+    handled: list[int] = field(default_factory=list)
+
+    def lane(self, record: Record) -> bytes:
+        """Return the record key."""
+        self.before(record)
+        return record.key or b""
+
+    def handle(self, record: Record) -> Handled:
+        """Remember the record, and publish it anew."""
+        self.also(record)
+        self.handled.append(record.offset)
+        if self.publishes_to is None:
+            return Handled()
+        return Handled((self.broker.publish(Message(self.publishes_to, record.key, record.value)),))
+
+    def give_up(self, record: Record, error: BridgeError) -> Handled:
+        """No test lets it come to this."""
+        raise error
+
+
+class Harness:
+    """Two stages, the first of which feeds the second, over a broker in memory; time passes while they poll."""
+
+    def __init__(self, broker: InMemoryBroker | None = None) -> None:
+        self.broker = broker or InMemoryBroker()
+        self.clock = FakeClock()
+        self.status = Status()
+        self.metrics = Metrics()
+        self.stop = threading.Event()
+        self.around = Surroundings(self.clock, self.status, self.metrics, RETRY, self.stop)
+        self.first = Handler(self.broker, publishes_to=SECOND)
+        self.second = Handler(self.broker)
+        self.brake = Brake(20, 50, 200)
+        self.lost = LostUsers()
+        self.doubt = Doubt(10)
+        self.sources: dict[str, list[InMemorySource]] = {FIRST: [], SECOND: []}
+        self.join_errors: dict[str, list[Exception]] = {FIRST: [], SECOND: []}
+
+    def publish(self, count: int) -> None:
+        for _ in range(count):
+            self.broker.publish(Message(FIRST, b"u-1", b"{}"))
+
+    def join(self, topic: str) -> Callable[[], EventSource]:
+        def join() -> EventSource:
+            if self.join_errors[topic]:
+                raise self.join_errors[topic].pop(0)
+            source = self.broker.source(topic, f"group-{topic}")
+            self.sources[topic].append(source)
+            _take_time(source, self.clock)
+            return source
+
+        return join
+
+    def stage(self, name: str, join: Callable[[], EventSource], handler: Handler) -> Stage:
+        """Return a stage with two workers that never wait for long."""
+        options = WorkerOptions(DeliveryPolicy(RETRY, release_s=0.0), workers=2)
+        return Stage(name, join, handler, options, Fence(), self.brake, self.lost, self.doubt)
+
+    @property
+    def stages(self) -> list[Stage]:
+        return [
+            self.stage("provision", self.join(FIRST), self.first),
+            self.stage("invite", self.join(SECOND), self.second),
+        ]
+
+    def run(self, *, until_caught_up: bool = True) -> None:
+        """Run the stages; a test that hangs is ended after a while, and fails."""
+        hangs = threading.Event()
+
+        def end() -> None:
+            hangs.set()
+            self.stop.set()
+
+        watchdog = threading.Timer(20, end)
+        watchdog.start()
+        try:
+            run_stages(self.stages, self.around, until_caught_up=until_caught_up)
+        finally:
+            watchdog.cancel()
+            assert not hangs.is_set()
+
+    def all_closed(self) -> bool:
+        return all(source.closed for sources in self.sources.values() for source in sources)
+
+
+def _take_time(source: InMemorySource, clock: FakeClock) -> None:
+    poll = source.poll
+
+    def polling(timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
+        time.sleep(0.001)  # lets the other threads on
+        clock.advance(timeout_s)
+        return poll(timeout_s, held)
+
+    source.poll = polling  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def harness() -> Harness:
+    """Two stages that nothing was told yet."""
+    return Harness()
+
+
+def test_both_stages_end_when_all_is_done(harness: Harness) -> None:
+    """What the first brings forth is done by the second before the run ends."""
+    harness.publish(5)
+
+    harness.run()
+
+    assert ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4]) == (harness.first.handled, harness.second.handled)
+    assert not harness.stop.is_set()
+    assert harness.all_closed()
+    assert {TopicPartition(SECOND, 0): 5} == harness.broker.offsets(f"group-{SECOND}")
+
+
+def test_a_stage_is_not_ready_before_it_has_joined(harness: Harness) -> None:
+    """From the first moment on, and after its connection stands, a stage says that it is joining."""
+    seen: list[tuple[str, ...]] = []
+    make = harness.join(FIRST)
+
+    def join() -> EventSource:
+        seen.append(harness.status.why_not_ready())
+        source = make()
+        joined = source.joined
+
+        def late() -> bool:
+            seen.append(harness.status.why_not_ready())
+            return joined()
+
+        source.joined = late  # type: ignore[method-assign]
+        return source
+
+    harness.publish(1)
+    stage = harness.stage("provision", join, harness.first)
+    run_stages([stage], harness.around, until_caught_up=True)
+
+    waiting = ("provision: joining the consumer group",)
+    assert [waiting, waiting] == seen[:2]
+    assert () == harness.status.why_not_ready()
+
+
+def test_empty_topics_end_at_once(harness: Harness) -> None:
+    """There is nothing to catch up with."""
+    harness.run()
+
+    assert ([], []) == (harness.first.handled, harness.second.handled)
+    assert harness.all_closed()
+
+
+def test_the_second_stage_waits_for_the_first(harness: Harness) -> None:
+    """It looks for its end only when nothing new can come, however long the first takes."""
+    seen_idle = threading.Event()
+    joined = threading.Event()
+
+    def slowly(_: Record) -> None:
+        # the second stage turns idly meanwhile and must not take an empty topic for the end
+        assert joined.wait(10)
+        assert seen_idle.wait(10)
+
+    harness.publish(1)
+    harness.first.also = slowly
+    join = harness.join
+
+    def watched(topic: str) -> Callable[[], EventSource]:
+        def joining() -> EventSource:
+            source = join(topic)()
+            if topic == SECOND:
+                poll, turns = source.poll, iter(range(10**9))
+
+                def counting(
+                    timeout_s: float, held: Callable[[TopicPartition], bool]
+                ) -> Sequence[Record]:
+                    joined.set()
+                    if next(turns) > 3:
+                        seen_idle.set()
+                    return poll(timeout_s, held)
+
+                source.poll = counting  # type: ignore[method-assign]
+            return source
+
+        return joining
+
+    harness.join = watched  # type: ignore[method-assign]
+
+    harness.run()
+
+    assert ([0], [0]) == (harness.first.handled, harness.second.handled)
+
+
+def test_what_comes_later_is_left_to_the_next_run(harness: Harness) -> None:
+    """The end is read once, so that a topic that never rests does not keep the run going for ever."""
+
+    def more(_: Record) -> None:
+        if len(harness.first.handled) < 50:
+            harness.publish(1)
+
+    harness.publish(1)
+    harness.first.also = more
+
+    harness.run()
+
+    assert len(harness.first.handled) < 50
+
+
+@pytest.mark.parametrize("culprit", ["first", "second"])
+def test_the_first_error_stops_both_and_is_raised(harness: Harness, culprit: str) -> None:
+    """Neither stage goes on alone, and everything is closed."""
+    error = ConfigError("the mapping is broken")
+
+    def fail(_: Record) -> None:
+        raise error
+
+    getattr(harness, culprit).also = fail
+    harness.publish(2)
+
+    with pytest.raises(ConfigError) as caught:
+        harness.run(until_caught_up=False)
+
+    assert error is caught.value
+    assert harness.stop.is_set()
+    assert harness.all_closed()
+
+
+class Collapse(BaseException):
+    """What no stage could have meant to raise."""
+
+
+@pytest.mark.parametrize(
+    ("where", "error"), [("before", ZeroDivisionError), ("also", Collapse)], ids=["poll", "crew"]
+)
+def test_a_bug_in_a_thread_is_raised_too(
+    harness: Harness, where: str, error: type[BaseException]
+) -> None:
+    """A thread must not die in silence while the process looks alive, neither the poll thread nor one of the crew."""
+
+    def fail(_: Record) -> None:
+        raise error
+
+    setattr(harness.first, where, fail)
+    harness.publish(1)
+
+    with pytest.raises(error):
+        harness.run()
+
+    assert harness.all_closed()
+
+
+def test_a_bug_with_one_record_stops_nobody(harness: Harness) -> None:
+    """It is tried again as after an outage, and the others go on."""
+    errors = [ZeroDivisionError(), ZeroDivisionError()]
+
+    def fail(_: Record) -> None:
+        if errors:
+            raise errors.pop()
+
+    harness.first.also = fail
+    harness.publish(2)
+
+    harness.run()
+
+    assert ([0, 1], [0, 1]) == (harness.first.handled, harness.second.handled)
+
+
+def test_stop_ends_both_stages(harness: Harness) -> None:
+    """SIGTERM sets the event; what is done is committed."""
+    harness.publish(1)
+    harness.second.also = lambda _: harness.stop.set()
+
+    harness.run(until_caught_up=False)
+
+    assert {TopicPartition(SECOND, 0): 1} == harness.broker.offsets(f"group-{SECOND}")
+    assert harness.all_closed()
+
+
+def test_a_stage_waits_until_it_can_join(harness: Harness) -> None:
+    """Kafka may be away at start; the stage tries again and then does its work."""
+    harness.publish(1)
+    harness.join_errors[FIRST] = [BrokerUnavailableError("gone"), BrokerUnavailableError("gone")]
+
+    harness.run()
+
+    assert ([0], [0]) == (harness.first.handled, harness.second.handled)
+    assert () == harness.status.why_not_ready()
+
+
+def test_a_stage_that_may_not_join_stops_both(harness: Harness) -> None:
+    """An error that does not pass ends the run."""
+    harness.join_errors[SECOND] = [ConfigError("no")]
+
+    with pytest.raises(ConfigError):
+        harness.run(until_caught_up=False)
+
+    assert harness.all_closed()
+
+
+def test_a_stop_before_joining_ends_without_joining(harness: Harness) -> None:
+    """Nobody joins a group to leave it at once."""
+    harness.stop.set()
+
+    harness.run(until_caught_up=False)
+
+    assert {FIRST: [], SECOND: []} == harness.sources
+
+
+def test_a_stage_takes_over_what_it_must_know_of_a_partition(harness: Harness) -> None:
+    """Its lost users come from the commit of the owner before it, and its doubts begin there."""
+    here = TopicPartition(FIRST, 0)
+    harness.first.also = lambda _: harness.lost.note(here, b"u-7")
+    harness.publish(1)
+    harness.run()
+    after = Harness(harness.broker)
+    seen: list[tuple[tuple[int, ...], bool]] = []
+    after.first.also = lambda record: seen.append((after.lost.of(here), after.doubt.covers(record)))
+    after.publish(1)
+
+    after.run()
+
+    assert [((fingerprint(b"u-7"),), True)] == seen
+
+
+# patience
+
+
+def test_patience_tries_until_it_works(harness: Harness) -> None:
+    """The problem shows meanwhile, once as news, and is gone afterwards."""
+    seen: list[tuple[str, ...]] = []
+    errors = [KeycloakUnavailableError("Keycloak does not answer") for _ in range(3)]
+
+    def attempt() -> str:
+        seen.append(harness.status.why_not_ready())
+        if errors:
+            raise errors.pop()
+        return "found"
+
+    assert "found" == harness.around.patiently("keycloak", attempt)
+    assert [(), *[("keycloak: Keycloak does not answer",)] * 3] == seen
+    assert () == harness.status.why_not_ready()
+
+
+def test_patience_warns_once(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    """A long outage is one warning, not thousands."""
+    errors = [KeycloakUnavailableError("Keycloak does not answer") for _ in range(5)]
+
+    def attempt() -> None:
+        if errors:
+            raise errors.pop()
+
+    with caplog.at_level("DEBUG", "keycloak_bridge.app.stages"):
+        harness.around.patiently("keycloak", attempt)
+
+    assert ["WARNING", "DEBUG", "DEBUG", "DEBUG", "DEBUG"] == [
+        record.levelname for record in caplog.records
+    ]
+
+
+def test_patience_ends_when_told_to_stop(harness: Harness) -> None:
+    """A stop during the wait gives None."""
+    attempts: list[int] = []
+
+    def attempt() -> None:
+        attempts.append(1)
+        if len(attempts) == 2:
+            harness.stop.set()
+        raise BrokerUnavailableError("gone")
+
+    assert harness.around.patiently("kafka", attempt) is None
+    assert 2 == len(attempts)
+
+
+def test_patience_is_only_for_what_can_pass(harness: Harness) -> None:
+    """A wrong setting comes through at once."""
+    error = ConfigError("wrong")
+
+    def attempt() -> None:
+        raise error
+
+    with pytest.raises(ConfigError) as caught:
+        harness.around.patiently("kafka", attempt)
+
+    assert error is caught.value

@@ -1,0 +1,160 @@
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from keycloak_bridge.backfill.journal import Journal
+from keycloak_bridge.backfill.rejects import Rejects
+from keycloak_bridge.backfill.source import PARTITION, FileEventSource
+from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.events import Commit, Record
+from keycloak_bridge.event_files.json_events import TOPIC, Line
+
+
+def lines(count: int, text: str = "line") -> Callable[[], Iterator[Line]]:
+    """Return what reads so many lines."""
+    return lambda: (Line(0, number + 1, f"{text} {number}".encode()) for number in range(count))
+
+
+def record(line: Line, offset: int) -> Record:
+    """Return a record as plain as can be."""
+    return Record(TOPIC, 0, offset, 0, None, line.raw)
+
+
+def opened(folder: Path, read: Callable[[], Iterator[Line]]) -> FileEventSource:
+    """Return the source of a run over `read`, which stands where its journal says."""
+    journal = Journal.open(folder / "journal.json", {})
+    source = FileEventSource(read, record, journal, Rejects([]), pause=lambda _: None)
+    source.when_revoked(lambda *_: {})
+    source.seek(PARTITION, source.commits([PARTITION])[PARTITION].offset)
+    return source
+
+
+def drained(source: FileEventSource, *, commit: bool = False) -> list[int]:
+    """Return the offsets of all that is left; `commit` what was read each time."""
+    offsets: list[int] = []
+    while source.end is None:
+        offsets += [one.offset for one in source.poll(5.0, lambda _: False)]
+        if commit:
+            source.commit({PARTITION: Commit(source.positions()[PARTITION])})
+    source.close()
+    return offsets
+
+
+def test_every_line_is_a_record_once(tmp_path: Path) -> None:
+    """In their order; the end is known behind the last one."""
+    source = opened(tmp_path, lines(450))
+
+    assert source.joined()
+    assert frozenset((PARTITION,)) == source.assigned()
+    assert {PARTITION: 0} == source.committed()
+    assert list(range(450)) == drained(source)
+    assert (450, 450) == (source.end, source.read_lines)
+    assert {PARTITION: 450} == source.end_offsets() == source.positions()
+    assert () == source.poll(0.0, lambda _: False)
+
+
+def test_nothing_is_fetched_of_what_is_held(tmp_path: Path) -> None:
+    """Nor before it is started."""
+    source = opened(tmp_path, lines(3))
+
+    assert () == source.poll(1.0, lambda _: True)
+    source.close()
+
+
+def test_the_next_run_begins_at_the_commit(tmp_path: Path) -> None:
+    """With its note, of what is done above it."""
+    first = opened(tmp_path, lines(500))
+    drained(first)
+    first.commit({PARTITION: Commit(120, "note")})
+    first.commit({})
+
+    second = opened(tmp_path, lines(700))
+
+    assert {PARTITION: Commit(120, "note")} == second.commits([PARTITION])
+    assert list(range(120, 700)) == drained(second)
+
+
+@pytest.mark.parametrize("other", [lines(500, "other"), lines(119), lines(499)])
+def test_lines_that_were_read_must_be_what_they_were(
+    tmp_path: Path, other: Callable[[], Iterator[Line]]
+) -> None:
+    """Those above the commit too, since some of them are done."""
+    first = opened(tmp_path, lines(500))
+    drained(first)
+    first.commit({PARTITION: Commit(120)})
+
+    with pytest.raises(ConfigError, match="have changed"):
+        drained(opened(tmp_path, other))
+
+
+def test_a_change_above_the_commit_is_seen(tmp_path: Path) -> None:
+    """Before anybody could take the line for the one that is done."""
+    first = opened(tmp_path, lines(500))
+    drained(first)
+    first.commit({PARTITION: Commit(120)})
+
+    def changed() -> Iterator[Line]:
+        for line in lines(500)():
+            yield Line(0, line.number, b"new") if line.number == 300 else line
+
+    with pytest.raises(ConfigError, match="have changed"):
+        drained(opened(tmp_path, changed))
+
+
+def test_what_keeps_a_file_from_being_read_is_raised(tmp_path: Path) -> None:
+    """By the thread that polls."""
+
+    def broken() -> Iterator[Line]:
+        yield from lines(5)()
+        raise ConfigError("cut short")
+
+    with pytest.raises(ConfigError, match="cut short"):
+        drained(opened(tmp_path, broken))
+
+
+def test_silence_does_not_hold_up_the_worker(tmp_path: Path) -> None:
+    """Whoever pipes may think for long."""
+    going_on = threading.Event()
+
+    def silent() -> Iterator[Line]:
+        going_on.wait(30)
+        yield from lines(2)()
+
+    source = opened(tmp_path, silent)
+    assert () == source.poll(0.01, lambda _: False)
+    going_on.set()
+
+    assert [0, 1] == drained(source)
+
+
+def test_a_reader_that_is_ahead_is_stopped(tmp_path: Path) -> None:
+    """Without reading the rest."""
+    read: list[int] = []
+
+    def endless() -> Iterator[Line]:
+        for number in range(10**9):
+            read.append(number)
+            yield Line(0, number, b"x")
+
+    source = opened(tmp_path, endless)
+    source.poll(5.0, lambda _: False)
+    source.close()
+    stopped_at = len(read)
+
+    assert stopped_at == len(read) < 5000
+
+
+def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
+    """However far ahead the reader is, it holds a small part of the lines."""
+    source = opened(tmp_path, lines(30_000, "x" * 400))
+    tracemalloc.start()
+    drained(source, commit=True).clear()
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert (
+        peak_bytes < 6_000_000
+    )  # the lines alone are 12 million, and this test keeps a number of each

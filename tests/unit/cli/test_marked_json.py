@@ -1,0 +1,106 @@
+"""JSON for people: each rule beside its line, nothing lost, nothing that moves a cursor."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keycloak_bridge.cli.dead_letters import MarkedText, escaped_excerpt, marked_json, printable
+from keycloak_bridge.domain.errors import Violation
+
+BODY = b'{"id":"1","data":{"email":"nobody","roles":["a","b"],"a/b":{},"none":[]}}'
+
+
+def marked(body: bytes, *pointers: str) -> MarkedText:
+    """Return the lines of a body that is JSON."""
+    text = marked_json(body, [Violation(pointer, "rule", "is wrong") for pointer in pointers])
+    assert text is not None
+    return text
+
+
+def test_a_member_a_line() -> None:
+    """As other pretty printers have it."""
+    assert json.dumps(json.loads(BODY), indent=2).splitlines() == list(marked(BODY).lines)
+
+
+@pytest.mark.parametrize(
+    ("pointer", "line"),
+    [
+        ("/data/email", '    "email": "nobody",'),
+        ("/data/roles/1", '      "b"'),
+        ("/data/roles", '    "roles": ['),
+        ("/data/a~1b", '    "a/b": {},'),
+        ("/data/missing", '  "data": {'),
+        ("/data/roles/7", '    "roles": ['),
+        ("/source", "{"),
+        ("", "{"),
+    ],
+)
+def test_a_rule_stands_beside_its_line(pointer: str, line: str) -> None:
+    """What is not there is told where it is missing."""
+    lines, elsewhere = marked(BODY, pointer)
+
+    assert () == elsewhere
+    assert [f"{line}   ← {pointer or '/'}: is wrong (rule)"] == [one for one in lines if "←" in one]
+
+
+def test_bare_data_is_marked_too() -> None:
+    """Of a binary event the body is the data alone."""
+    lines, elsewhere = marked(b'{"email":1}', "/data/email", "/data/name")
+
+    assert () == elsewhere
+    assert ("{   ← /data/name: is wrong (rule)", '  "email": 1   ← /data/email: is wrong (rule)', "}") == lines  # fmt: skip
+
+
+def test_several_rules_share_a_line() -> None:
+    """All are told."""
+    lines, _ = marked(b"[1]", "/0", "/0")
+
+    assert "  1   ← /0: is wrong (rule); /0: is wrong (rule)" == lines[1]
+
+
+def test_a_rule_about_something_else_is_told_apart() -> None:
+    """A pointer into the user that Keycloak would get has no line here."""
+    assert ["/user/firstName"] == [one.pointer for one in marked(BODY, "/user/firstName").elsewhere]
+
+
+def test_numbers_and_repeated_names_stand_as_they_were_written() -> None:
+    """The reader of a dead letter wants to see what was sent."""
+    digits = "9" * 5000
+
+    lines, _ = marked(f'{{"a":1.50,"a":{digits},"b":NaN}}'.encode(), "/a")
+
+    assert (
+        "{",
+        '  "a": 1.50,   ← /a: is wrong (rule)',
+        f'  "a": {digits},',
+        '  "b": NaN',
+        "}",
+    ) == lines
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000 + b"]" * 100_000, b"\x00{}"])
+def test_what_is_no_json_is_none(body: bytes) -> None:
+    """The caller shows an excerpt then."""
+    assert marked_json(body, []) is None
+
+
+@given(st.binary(max_size=60))
+def test_an_excerpt_cannot_reach_the_terminal(body: bytes) -> None:
+    """Whatever the bytes are, one readable line comes out."""
+    assert escaped_excerpt(body, 40).isprintable()
+
+
+@given(st.recursive(st.none() | st.booleans() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
+def test_no_line_can_reach_the_terminal(value: object) -> None:
+    """Controls and marks of direction are escaped, names and values alike."""
+    text = marked_json(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"), [])
+
+    assert text is None or all(line.isprintable() for line in text.lines)
+
+
+def test_printable_leaves_names_of_people_alone() -> None:
+    """Letters of any script are to look at; a right-to-left mark is not."""
+    assert "Zoë Łukasz 山田" == printable("Zoë Łukasz 山田")
+    assert "a\\u202eb\\x1b[0m\\n" == printable("a\u202eb\x1b[0m\n")

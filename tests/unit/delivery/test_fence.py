@@ -1,0 +1,145 @@
+"""Nothing is written for a record that is another member's."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from keycloak_bridge.delivery.fencing import Fence, FencedUserDirectory
+from keycloak_bridge.domain.errors import PartitionRevokedError
+from keycloak_bridge.domain.ports import UserDirectory
+from keycloak_bridge.domain.users import (
+    GROUPS,
+    IdentityLink,
+    InvitationTerms,
+    Lookup,
+    MatchCriterion,
+    UserRepresentation,
+)
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+
+ADA: UserRepresentation = {"username": "ada", "email": "ada@acme.example", "enabled": True}
+TERMS = InvitationTerms(("UPDATE_PASSWORD",), 3600)
+ALL = Lookup(frozenset({GROUPS}), identities=True, sessions=True)
+
+
+def fenced() -> tuple[InMemoryKeycloak, Fence, UserDirectory, str]:
+    """Return a Keycloak with one user, behind a fence."""
+    keycloak = InMemoryKeycloak(groups=["/staff", "/old"], identity_providers=["google", "old"])
+    fence = Fence()
+    user_id = keycloak.add_user({**ADA, "groups": ["/old"]})
+    keycloak.link_identity(user_id, IdentityLink("old", "ada"))
+    keycloak.log_in(user_id)
+    return keycloak, fence, FencedUserDirectory(keycloak, fence), user_id
+
+
+WRITES: dict[str, Callable[[UserDirectory, str], object]] = {
+    "create": lambda users, _: users.create({"username": "eve", "enabled": True}),
+    "update": lambda users, user: users.update(user, {**ADA, "enabled": False}),
+    "delete": lambda users, user: users.delete(user),
+    "join": lambda users, user: users.join(user, GROUPS, ["/staff"]),
+    "leave": lambda users, user: users.leave(user, GROUPS, ["/old"]),
+    "create_group": lambda users, _: users.create_group("/new"),
+    "link_identity": lambda users, user: users.link_identity(user, IdentityLink("google", "ada")),
+    "unlink_identity": lambda users, user: users.unlink_identity(user, "old"),
+    "end_sessions": lambda users, user: users.end_sessions(user),
+    "execute_actions_email": lambda users, user: users.execute_actions_email(user, TERMS),
+}
+READS: dict[str, Callable[[UserDirectory, str], object]] = {
+    "find": lambda users, _: users.find([MatchCriterion("username", "ada")], ALL),
+    "having": lambda users, _: users.having(MatchCriterion("username", "ada")),
+    "get": lambda users, user: users.get(user),
+    "missing": lambda users, _: users.missing(GROUPS, ["/staff", "/none"]),
+    "identity_owner": lambda users, _: users.identity_owner("old", "ada"),
+    "has_credentials": lambda users, user: users.has_credentials(user),
+    "can_look_up_mails": lambda users, _: users.can_look_up_mails(),
+    "mail_recorded": lambda users, user: users.mail_recorded(user),
+}
+
+
+def state(keycloak: InMemoryKeycloak) -> tuple[object, ...]:
+    """Return all that a write would change."""
+    found = keycloak.find([MatchCriterion("username", "ada")], ALL)
+    missing = keycloak.missing(GROUPS, ["/new"])
+    return (len(keycloak.users()), found, tuple(keycloak.mails), missing)
+
+
+def test_every_call_is_in_one_of_the_tables() -> None:
+    """Whoever adds a method to the port decides here whether it writes."""
+    methods = {name for name in vars(UserDirectory) if not name.startswith("_")}
+
+    assert methods == WRITES.keys() | READS.keys()
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_write_is_refused_behind_a_closed_fence(name: str) -> None:
+    """Before Keycloak hears of it."""
+    keycloak, fence, users, user_id = fenced()
+    before = state(keycloak)
+
+    with fence.around(lambda: False), pytest.raises(PartitionRevokedError):
+        WRITES[name](users, user_id)
+
+    assert before == state(keycloak)
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_write_goes_through_an_open_fence(name: str) -> None:
+    """The question is asked once for each write."""
+    keycloak, fence, users, user_id = fenced()
+    before = state(keycloak)
+    questions: list[None] = []
+
+    def yes() -> bool:
+        questions.append(None)
+        return True
+
+    with fence.around(yes):
+        WRITES[name](users, user_id)
+
+    assert [None] == questions
+    assert before != state(keycloak)
+
+
+@pytest.mark.parametrize("name", READS)
+def test_reading_is_always_allowed(name: str) -> None:
+    """It answers as the directory itself does."""
+    keycloak, fence, users, user_id = fenced()
+
+    with fence.around(lambda: False):
+        answer = READS[name](users, user_id)
+
+    assert READS[name](keycloak, user_id) == answer
+
+
+def test_the_fence_is_asked_anew_before_each_write() -> None:
+    """Between two writes of one record, the partition may go."""
+    _, fence, _, _ = fenced()
+    answers = [False, True]
+
+    with fence.around(answers.pop):
+        fence.check()
+        with pytest.raises(PartitionRevokedError):
+            fence.check()
+
+    assert [] == answers
+
+
+def test_a_fence_stands_for_its_thread_and_its_block_only() -> None:
+    """Who handles no record (a check of the realm) may write, and so may another thread's record."""
+    fence = Fence()
+    refused: list[str] = []
+
+    def other() -> None:
+        try:
+            fence.check()
+        except PartitionRevokedError as error:
+            refused.append(error.code)
+
+    with fence.around(lambda: False):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    other()
+
+    assert [] == refused

@@ -1,0 +1,155 @@
+"""Whatever comes, fails and is revoked: lanes keep their order and lose nothing."""
+
+from itertools import count
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from keycloak_bridge.delivery.key_order import Lanes, Task
+from keycloak_bridge.domain.events import Record, TopicPartition
+
+PARTITIONS = [TopicPartition("user-events", number) for number in range(2)]
+partitions = st.sampled_from(PARTITIONS)
+names = st.sampled_from([b"ada", b"eve", b"joe"])
+Key = tuple[TopicPartition, bytes]
+
+
+class LanesMachine(RuleBasedStateMachine):
+    """The model: what each lane still has to do, which lanes wait, and which tasks run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lanes = Lanes()
+        self.offsets = count()
+        self.now_s = 0.0
+        self.todo: dict[Key, list[Record]] = {}
+        self.heads: dict[Key, Task] = {}  # waiting or running, not dropped
+        self.until_s: dict[Key, float] = {}
+        self.running: list[Task] = []  # dropped ones included
+        self.dropped: list[Task] = []
+
+    def ready(self) -> set[Key]:
+        """Return the lanes of which a record may start now."""
+        busy = {(task.record.topic_partition, task.lane) for task in self.running}
+        return {
+            key
+            for key in self.todo.keys() - busy
+            if self.until_s.get(key, self.now_s) <= self.now_s
+        }
+
+    @rule(partition=partitions, name=names, size=st.integers(0, 5))
+    def add(self, partition: TopicPartition, name: bytes, size: int) -> None:
+        """A record was polled."""
+        record = Record(*partition, next(self.offsets), 0, name, b"x" * size, (("h", b"1"),))
+        self.lanes.add(record, name)
+        self.todo.setdefault((partition, name), []).append(record)
+
+    @rule()
+    def take(self) -> None:
+        """A worker asks for work, and gets the first of a lane that may start."""
+        ready = self.ready()
+        task = self.lanes.take(self.now_s)
+
+        assert bool(ready) == (task is not None)
+        if task is None:
+            return
+        key = (task.record.topic_partition, task.lane)
+        assert key in ready
+        assert self.todo[key][0] is task.record
+        assert self.heads.setdefault(key, task) is task
+        assert not task.dropped
+        self.until_s.pop(key, None)
+        self.running.append(task)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        """A record is done."""
+        task = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+        kept = self.lanes.finish(task)
+
+        assert kept == (task not in self.dropped)
+        if kept:
+            key = (task.record.topic_partition, task.lane)
+            del self.heads[key]
+            self.todo[key].pop(0)
+            if not self.todo[key]:
+                del self.todo[key]
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), pause_s=st.floats(0, 5))
+    def put_back(self, data: st.DataObject, pause_s: float) -> None:
+        """A record failed and is to be tried again."""
+        task = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+        kept = self.lanes.put_back(task, self.now_s + pause_s)
+
+        assert kept == (task not in self.dropped)
+        if kept:
+            self.until_s[task.record.topic_partition, task.lane] = self.now_s + pause_s
+
+    @rule(partition=partitions)
+    def drop(self, partition: TopicPartition) -> None:
+        """A partition was revoked."""
+        self.lanes.drop(partition)
+        for task in self.running:
+            if task.record.topic_partition == partition and task not in self.dropped:
+                self.dropped.append(task)
+        for key in [key for key in self.todo if key[0] == partition]:
+            del self.todo[key]
+            self.heads.pop(key, None)
+            self.until_s.pop(key, None)
+
+    @rule(pause_s=st.floats(0, 3))
+    def wait(self, pause_s: float) -> None:
+        """Let time pass."""
+        self.now_s += pause_s
+
+    @invariant()
+    def counts_are_right(self) -> None:
+        """Records, bytes and running tasks, in all and by partition."""
+        held = [record for records in self.todo.values() for record in records]
+        sizes = [len(record.key or b"") + len(record.value or b"") + 2 for record in held]
+        assert (len(held), sum(sizes)) == (self.lanes.records, self.lanes.size_bytes)
+        assert len(self.running) == self.lanes.running()
+        for partition in PARTITIONS:
+            of_it = [record for record in held if record.topic_partition == partition]
+            assert len(of_it) == self.lanes.records_of(partition)
+            runs = [task for task in self.running if task.record.topic_partition == partition]
+            assert len(runs) == self.lanes.running(partition)
+
+    @invariant()
+    def it_knows_what_is_due(self) -> None:
+        """Whether something may start, and when the first waiting lane may (if not woken already)."""
+        assert bool(self.ready()) == self.lanes.has_ready(self.now_s)
+        later = [until_s for until_s in self.until_s.values() if until_s > self.now_s]
+        next_at_s = self.lanes.next_at_s()
+        if next_at_s is None:
+            assert not later
+        elif next_at_s > self.now_s:
+            assert min(later) == next_at_s
+        else:
+            assert next_at_s in self.until_s.values()
+
+    @invariant()
+    def the_dropped_know_it(self) -> None:
+        """And nobody else thinks so."""
+        assert [task in self.dropped for task in self.running] == [
+            task.dropped for task in self.running
+        ]
+
+    def teardown(self) -> None:
+        """Run everything to its end: each lane ends in its order and nothing is left."""
+        for running in self.running:
+            self.lanes.put_back(running, self.now_s)
+        ended: dict[Key, list[Record]] = {}
+        while (task := self.lanes.take(self.now_s + 10)) is not None:
+            ended.setdefault((task.record.topic_partition, task.lane), []).append(task.record)
+            self.lanes.finish(task)
+
+        assert self.todo == ended
+        assert (0, 0, 0) == (self.lanes.records, self.lanes.size_bytes, self.lanes.running())
+
+
+LanesMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestLanesMachine = LanesMachine.TestCase

@@ -1,0 +1,168 @@
+"""Too much of a kind within a time engages the brake before it is done."""
+
+from itertools import accumulate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keycloak_bridge.delivery.guards import Brake, Deed, Limit, Limits, deeds_of, parse_limit
+from keycloak_bridge.domain.errors import HoldError
+from keycloak_bridge.domain.operations import (
+    Change,
+    CreateUser,
+    DeleteUser,
+    Operation,
+    Plan,
+    UpdateUser,
+)
+from keycloak_bridge.domain.users import Intent
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("500/1 h", Limit(500, 3600)),
+        (" 50 / 10 minutes ", Limit(50, 600)),
+        ("3/PT1M", Limit(3, 60)),
+        ("none", None),
+        ("None", None),
+    ],
+)
+def test_a_limit_is_read_as_people_write_it(text: str, expected: Limit | None) -> None:
+    """A number and a length of time."""
+    assert expected == parse_limit(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "500", "/1 h", "0/1 h", "5/0 s", "5/h", "-1/1 h", "5/1 parsec"]
+)
+def test_what_is_no_limit_is_refused_with_a_sentence(text: str) -> None:
+    """The sentence says what to write instead or what is wrong with the time."""
+    with pytest.raises(ValueError, match=r"write for example|unit of time|longer than nothing"):
+        parse_limit(text)
+
+
+def brake() -> Brake:
+    """A brake that engages by itself for nothing."""
+    return Brake(0, 0, 10)
+
+
+def limits(brake: Brake, count: int = 2, window_s: float = 60.0) -> Limits:
+    """Limit one kind of deed and no other."""
+    return Limits(brake, {Deed.DISABLE: Limit(count, window_s), Deed.MAIL: None})
+
+
+def admitted(limits: Limits, key: str, now_s: float, deed: Deed = Deed.DISABLE) -> bool:
+    """Say whether it may be done."""
+    try:
+        limits.admit((deed,), key, now_s)
+    except HoldError:
+        return False
+    return True
+
+
+def test_one_too_many_engages_the_brake_with_the_numbers() -> None:
+    """Whoever looks reads what was done, how often, and which setting said stop."""
+    braked = brake()
+    one = limits(braked)
+
+    assert [True, True, False] == [admitted(one, key, 0.0) for key in "abc"]
+    assert "2 users were disabled within 1 minute ([limits] disables)" == braked.reason
+
+
+def test_a_release_starts_the_window_anew() -> None:
+    """Whoever looked wants it to go on, not to be stopped again at once."""
+    braked = brake()
+    one = limits(braked)
+    for key in "abc":
+        admitted(one, key, 0.0)
+    braked.release()
+
+    assert [True, True, False] == [admitted(one, key, 0.0) for key in "cde"]
+
+
+def test_while_the_brake_holds_nothing_is_done() -> None:
+    """Whatever engaged it, and also what was admitted before."""
+    braked = brake()
+    one = limits(braked)
+    admitted(one, "a", 0.0)
+    braked.engage("of somebody's own accord")
+
+    assert [False, False] == [admitted(one, key, 0.0) for key in "ab"]
+
+
+def test_another_attempt_counts_once() -> None:
+    """An outage of Keycloak must not look like a mass of deeds."""
+    one = limits(brake())
+
+    assert all(admitted(one, "a", 0.0) for _ in range(9))
+    assert [True, False] == [admitted(one, key, 0.0) for key in "bc"]
+
+
+def test_what_was_not_done_is_taken_back() -> None:
+    """A mail that turned out not to be wanted."""
+    one = limits(brake(), count=1)
+    admitted(one, "a", 0.0)
+    one.take_back(Deed.DISABLE, "a")
+    one.take_back(Deed.MAIL, "a")
+
+    assert admitted(one, "b", 0.0)
+
+
+def test_what_has_no_limit_is_always_admitted() -> None:
+    """Even while the brake holds: the delivery itself holds the flow then."""
+    braked = brake()
+    one = limits(braked, count=1)
+
+    assert all(admitted(one, str(number), 0.0, Deed.MAIL) for number in range(99))
+    assert braked.reason is None
+
+
+@given(st.integers(1, 5), st.lists(st.integers(0, 40), max_size=60))
+def test_no_window_holds_more_than_its_count(count: int, pauses: list[int]) -> None:
+    """Wherever one begins to count, however often it is released."""
+    window_s = 60
+    braked = brake()
+    one = limits(braked, count, window_s)
+    done_s: list[int] = []
+    for number, now_s in enumerate(accumulate(pauses)):
+        if admitted(one, str(number), now_s):
+            done_s.append(now_s)
+        else:
+            assert sum(at > now_s - window_s for at in done_s) == count
+            done_s.clear()
+            braked.release()
+        assert sum(at > now_s - window_s for at in done_s) <= count
+
+
+def _update(*changes: Change) -> UpdateUser:
+    return UpdateUser({}, changes)
+
+
+DEEDS: dict[str, tuple[Operation, Intent, set[Deed]]] = {
+    "disabled": (_update(Change("enabled", True, False)), Intent.DISABLE, {Deed.DISABLE}),
+    "enabled": (_update(Change("enabled", False, True)), Intent.ENABLE, set()),
+    "another address": (_update(Change("email", "a@x", "b@x")), Intent.UPDATE, {Deed.EMAIL_CHANGE}),
+    "first address": (_update(Change("email", None, "b@x")), Intent.UPDATE, set()),
+    "both": (
+        _update(Change("email", "a@x", None), Change("enabled", True, False)),
+        Intent.UPDATE,
+        {Deed.EMAIL_CHANGE, Deed.DISABLE},
+    ),
+    "anonymised": (
+        _update(Change("email", "a@x", None), Change("enabled", True, False)),
+        Intent.ANONYMISE,
+        {Deed.DELETE},
+    ),
+    "deleted": (DeleteUser(), Intent.DELETE, {Deed.DELETE}),
+    "created disabled": (CreateUser({"enabled": False}), Intent.PROVISION, set()),
+}
+
+
+@pytest.mark.parametrize(("operation", "intent", "expected"), DEEDS.values(), ids=DEEDS)
+def test_a_plan_is_counted_for_the_harm_that_it_does(
+    operation: Operation, intent: Intent, expected: set[Deed]
+) -> None:
+    """Only what takes something from a user that was there."""
+    assert expected == deeds_of(Plan("kc-1", (operation,)), intent)

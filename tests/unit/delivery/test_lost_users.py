@@ -1,0 +1,121 @@
+"""Which users miss something, because one of their events became a dead letter."""
+
+import threading
+
+import pytest
+
+from keycloak_bridge.delivery.offsets import LostUsers, fingerprint
+from keycloak_bridge.domain.events import TopicPartition
+
+HERE = TopicPartition("users", 0)
+THERE = TopicPartition("users", 1)
+
+
+def noted(*keys: bytes, limit: int = 100) -> LostUsers:
+    """Return what is known after these dead letters."""
+    lost = LostUsers(limit)
+    for key in keys:
+        lost.note(HERE, key)
+    return lost
+
+
+def test_a_fingerprint_stays_the_same() -> None:
+    """It is committed to Kafka and read by later releases."""
+    assert 0xE4A6A0577479B2B4 == fingerprint(b"")
+    assert 0x40F89E395B66422F == fingerprint(b"a")
+
+
+def test_a_user_is_lost_in_its_partition_only() -> None:
+    """A key may mean somebody else in another topic."""
+    lost = noted(b"a")
+
+    assert (True, False, False) == (
+        lost.knows(HERE, b"a"),
+        lost.knows(HERE, b"b"),
+        lost.knows(THERE, b"a"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ([], []),
+        ([b"a", b"b"], [b"a", b"b"]),
+        ([b"a", b"b", b"a"], [b"b", b"a"]),
+        ([b"a", b"b", b"c", b"d"], [b"b", b"c", b"d"]),
+        ([b"a", b"b", b"c", b"a", b"d"], [b"c", b"a", b"d"]),
+    ],
+)
+def test_the_newest_are_remembered(keys: list[bytes], expected: list[bytes]) -> None:
+    """In order and each once; the oldest beyond the limit is forgotten."""
+    lost = noted(*keys, limit=3)
+
+    assert tuple(map(fingerprint, expected)) == lost.of(HERE)
+
+
+@pytest.mark.parametrize(("key", "left"), [(b"a", [b"b"]), (b"c", [b"a", b"b"])])
+def test_a_user_is_forgotten_alone(key: bytes, left: list[bytes]) -> None:
+    """Also one that was never lost."""
+    lost = noted(b"a", b"b")
+
+    lost.forget(HERE, key)
+    lost.forget(THERE, key)
+
+    assert tuple(map(fingerprint, left)) == lost.of(HERE)
+
+
+@pytest.mark.parametrize(
+    ("fingerprints", "expected"),
+    [((), ()), ((7, 8), (7, 8)), ((6, 7, 8, 9), (7, 8, 9)), ((7, 8, 9, 8, 7, 7), (9, 8, 7))],
+)
+def test_the_next_owner_knows_what_the_earlier_one_left(
+    fingerprints: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    """And nothing that it knew itself when it last had the partition."""
+    lost = noted(b"a", limit=3)
+
+    lost.take_over(HERE, fingerprints)
+
+    assert expected == lost.of(HERE)
+
+
+def test_a_partition_hands_over_its_users() -> None:
+    """What one process notes, another knows."""
+    heir = LostUsers()
+
+    heir.take_over(HERE, noted(b"a", b"b").of(HERE))
+
+    assert [True, True, False] == [heir.knows(HERE, key) for key in (b"a", b"b", b"c")]
+
+
+def test_a_partition_that_is_given_up_is_forgotten() -> None:
+    """Also one that was never held."""
+    lost = noted(b"a")
+
+    lost.drop(HERE)
+    lost.drop(THERE)
+
+    assert ((), False) == (lost.of(HERE), lost.knows(HERE, b"a"))
+
+
+def test_no_limit_of_nothing_is_passed() -> None:
+    """With a limit of 0 nobody is remembered."""
+    assert () == noted(b"a", limit=0).of(HERE)
+
+
+def test_threads_lose_no_note_of_each_other() -> None:
+    """Workers note dead letters at the same time."""
+    lost = LostUsers(limit=10_000)
+    keys = [[b"%d-%d" % (thread, one) for one in range(200)] for thread in range(4)]
+
+    def note_all(mine: list[bytes]) -> None:
+        for key in mine:
+            lost.note(HERE, key)
+
+    threads = [threading.Thread(target=note_all, args=(mine,)) for mine in keys]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {fingerprint(key) for mine in keys for key in mine} == set(lost.of(HERE))

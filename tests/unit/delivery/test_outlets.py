@@ -1,0 +1,295 @@
+"""What is published of a record, and when a dead letter is not written."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from stage_harness import DEAD_LETTERS, RESULTS, Flow, event_of, record_of, settled
+
+from keycloak_bridge.delivery.guards import Brake
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    BrokerAccessError,
+    BrokerUnavailableError,
+    DeadLetterError,
+    EventValidationError,
+    HoldError,
+    KeycloakUnavailableError,
+    ParkedError,
+)
+from keycloak_bridge.domain.events import Message, Outcome, Result
+from keycloak_bridge.domain.ports import Acknowledgement
+
+BAD = EventValidationError("the data breaks its schema")
+GOOD = Result(Outcome.PROVISIONED, action="created", event_id="event-1", user_id="u-1")
+
+
+def give_up(flow: Flow, offset: int = 42, error: BridgeError = BAD) -> Sequence[Acknowledgement]:
+    """Publish the dead letter of a record."""
+    record = record_of(event_of(), offset=offset)
+    result = Result(Outcome.REJECTED, reason=error.code, user_id="u-1")
+    return flow.outlets("provision").dead_letter(
+        record, error, step="schema", result=result, since_s=0.0
+    )
+
+
+def tell(flow: Flow, result: Result = GOOD, offset: int = 42) -> None:
+    """Publish the news of a record."""
+    settled(flow.outlets("provision").tell(record_of(event_of(), offset=offset), result, 0.0))
+
+
+def flow_with(brake: Brake) -> Flow:
+    """Return a flow that this brake watches over."""
+    return Flow(brake=brake)
+
+
+# news
+
+
+def test_news_is_a_result_with_the_time_it_took(caplog: pytest.LogCaptureFixture) -> None:
+    """In the topic, in the log and in the metrics."""
+    flow = Flow()
+    flow.clock.advance(2.0)
+
+    with caplog.at_level("INFO", "keycloak_bridge.delivery.results"):
+        tell(flow)
+
+    assert ["provisioned"] == [result["outcome"] for result in flow.results]
+    assert [2000.0] == [line.bridge_fields["duration_ms"] for line in caplog.records]  # type: ignore[attr-defined]
+    assert {("provisioned", "", "provision"): 1.0} == flow.counted("records_total")
+    assert {("provision",): 2.0} == flow.counted("record_seconds_sum")
+
+
+def test_news_names_the_position_where_there_is_no_event() -> None:
+    """Two records that nobody can read have two results."""
+    flow = Flow()
+    for offset in (1, 2):
+        tell(flow, Result(Outcome.REJECTED, reason="not-json"), offset)
+
+    ids = [json.loads(record.value or b"")["id"] for record in flow.broker.records(RESULTS)]
+    assert ["user-events/3/1/rejected", "user-events/3/2/rejected"] == ids
+
+
+# dead letters
+
+
+def test_a_dead_letter_is_written_and_told() -> None:
+    """Both must arrive before the record is done; both are counted by stage and code."""
+    flow = Flow()
+
+    acknowledgements = give_up(flow)
+
+    assert 2 == len(acknowledgements)
+    assert [("schema", "schema-violation")] == flow.reasons
+    assert ["rejected"] == [result["outcome"] for result in flow.results]
+    assert {("schema-violation", "provision"): 1.0} == flow.counted("dead_letters_total")
+    assert {("rejected", "schema-violation", "provision"): 1.0} == flow.counted("records_total")
+
+
+def test_letters_go_out_by_their_own_sink() -> None:
+    """One that repeats nothing by itself, since a second letter could not be told from the first."""
+    flow, other = Flow(), Flow()
+    outlets = replace(flow.outlets("provision"), letters=other.broker)
+
+    outlets.dead_letter(
+        record_of(event_of()), BAD, step="schema", result=Result(Outcome.REJECTED), since_s=0.0
+    )
+
+    assert (0, 1) == (len(flow.broker.records(DEAD_LETTERS)), len(flow.broker.records(RESULTS)))
+    assert (1, 0) == (len(other.broker.records(DEAD_LETTERS)), len(other.broker.records(RESULTS)))
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (BrokerAccessError("too large", remedy="raise it"), DeadLetterError),
+        (BrokerUnavailableError("gone"), BrokerUnavailableError),
+    ],
+)
+def test_a_letter_that_is_refused_for_good_stops(
+    raised: BridgeError, expected: type[BridgeError]
+) -> None:
+    """A record that is nowhere must not be committed past; an outage is waited for."""
+    flow = Flow()
+    flow.broker.publish_errors = [raised]
+
+    letter, news = give_up(flow)
+
+    with pytest.raises(expected) as caught:
+        settled(letter)
+    assert raised.remedy == caught.value.remedy
+    settled(news)
+
+
+def test_a_letter_that_is_refused_at_once_stops_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client itself may refuse a record before it is sent; there is no news of it."""
+    flow = Flow()
+
+    def publish(_: Message) -> Acknowledgement:
+        raise BrokerAccessError("too large")
+
+    monkeypatch.setattr(flow.broker, "publish", publish)
+
+    with pytest.raises(DeadLetterError) as caught:
+        give_up(flow)
+
+    assert "user-events/3@42" in caught.value.message
+    assert {} == flow.counted("dead_letters_total")
+
+
+# each letter once
+
+
+def test_nothing_is_looked_up_without_a_doubt() -> None:
+    """A look at the dead letters costs time, and most records were never in doubt."""
+    flow = Flow()
+    give_up(flow)
+
+    assert [] == flow.archive.asked
+
+
+def test_a_letter_of_an_earlier_owner_is_not_written_again() -> None:
+    """The news of it is told, since nobody knows whether that went out; further on nothing is looked up."""
+    before = Flow()
+    give_up(before, 42)
+    after = Flow()
+    after.broker = before.broker
+    after.archive = before.archive
+    after.doubt.begin(record_of(event_of()).topic_partition, 40)  # to 49
+
+    told = give_up(after, 42)
+    give_up(after, 43)
+    give_up(after, 50)
+
+    assert 1 == len(told)
+    assert ["42", "43", "50"] == [reason["offset"] for _, reason in after.letters]
+    assert [42, 43] == after.archive.asked
+    assert {("schema-violation", "provision"): 2.0} == after.counted("dead_letters_total")
+
+
+def test_a_letter_that_arrived_is_not_written_again_for_the_news_of_it() -> None:
+    """Its record comes again when the result got lost, and then only that is told."""
+    flow = Flow()
+    letter, _ = give_up(flow)
+    settled(letter)
+
+    again = give_up(flow)
+
+    assert (1, 1) == (len(again), len(flow.letters))
+
+
+def test_a_letter_that_got_lost_is_written_again_and_counted_once() -> None:
+    """An outage of Kafka must not look like a storm of dead letters, however often one is tried."""
+    flow = flow_with(Brake(1, 0, 200))
+    flow.broker.publish_errors = [BrokerUnavailableError("gone")] * 5
+    for _ in range(2):
+        letter, _ = give_up(flow)
+        with pytest.raises(BrokerUnavailableError):
+            settled(letter)
+    flow.broker.publish_errors = []
+
+    give_up(flow)
+
+    assert (1, None) == (len(flow.letters), flow.brake.reason)
+    assert {("schema-violation", "provision"): 1.0} == flow.counted("dead_letters_total")
+
+
+# the brake
+
+
+def test_the_letter_after_the_limit_is_held() -> None:
+    """Twenty pass; of the next nothing is written, told or counted, however often it comes again."""
+    flow = Flow()
+    for offset in range(20):
+        give_up(flow, offset)
+
+    for _ in range(3):
+        with pytest.raises(HoldError) as caught:
+            give_up(flow, 20)
+    assert "brake" == caught.value.code
+    assert (20, 20) == (len(flow.letters), len(flow.results))
+    assert "20 dead letters in a row" == flow.brake.reason
+    assert {("schema-violation", "provision"): 20.0} == flow.counted("dead_letters_total")
+
+
+def test_a_release_lets_it_through() -> None:
+    """Whoever has looked wants the rest as dead letters too."""
+    flow = flow_with(Brake(2, 0, 200))
+    for offset in range(2):
+        give_up(flow, offset)
+    with pytest.raises(HoldError):
+        give_up(flow, 2)
+    flow.brake.release()
+
+    for offset in range(2, 10):
+        give_up(flow, offset)
+
+    assert (10, None) == (len(flow.letters), flow.brake.reason)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "through"),
+    [
+        (Outcome.PROVISIONED, True),
+        (Outcome.SKIPPED, True),
+        (Outcome.INVITED, True),
+        (Outcome.REJECTED, False),
+    ],
+)
+def test_whatever_is_not_refused_ends_the_row(outcome: Outcome, through: bool) -> None:
+    """One good record between them, and two dead letters are exceptions again."""
+    flow = flow_with(Brake(1, 0, 200))
+    give_up(flow, 1)
+
+    tell(flow, Result(outcome))
+
+    assert through is _passes(flow, 2)
+
+
+def test_parked_events_do_not_count() -> None:
+    """They are the consequence of a dead letter that was counted; the brake does not hold them either."""
+    flow = flow_with(Brake(2, 0, 200))
+    parked = ParkedError("an earlier event was lost")
+    give_up(flow, 0)
+    for offset in range(1, 20):
+        give_up(flow, offset, parked)
+
+    assert _passes(flow, 20)
+    assert not _passes(flow, 21)
+    give_up(flow, 22, parked)
+    assert 22 == len(flow.letters)
+
+
+def _passes(flow: Flow, offset: int) -> bool:
+    try:
+        give_up(flow, offset)
+    except HoldError:
+        return False
+    return True
+
+
+def test_an_archive_that_cannot_be_asked_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its outage is waited for; otherwise a letter might stand there twice."""
+    flow = Flow()
+    flow.doubt.begin(record_of(event_of()).topic_partition, 42)
+
+    def away(_: Any) -> bool:
+        raise BrokerUnavailableError("gone")
+
+    monkeypatch.setattr(flow.archive, "holds", away)
+
+    with pytest.raises(BrokerUnavailableError):
+        give_up(flow)
+
+    assert ([], None) == (flow.letters, flow.brake.reason)
+
+
+def test_an_error_of_keycloak_keeps_its_status() -> None:
+    """Whatever is given up, the header tells what Keycloak said."""
+    flow = Flow()
+
+    give_up(flow, error=KeycloakUnavailableError("down", status=503))
+
+    assert "503" == flow.letters[0][1]["http-status"]

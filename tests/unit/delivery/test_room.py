@@ -1,0 +1,47 @@
+import pytest
+
+from keycloak_bridge.delivery.scheduler import Room
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ([(0, 0, 0)], [True]),
+        ([(99, 999, 0)], [True]),
+        ([(100, 0, 0)], [False]),
+        ([(0, 1000, 0)], [False]),
+        ([(100, 0, 0), (51, 0, 0), (50, 0, 0), (99, 0, 0)], [False, False, True, True]),
+        ([(0, 1500, 0), (0, 501, 0), (0, 500, 0)], [False, False, True]),
+        ([(100, 1000, 0), (50, 501, 0), (50, 500, 0)], [False, False, True]),
+    ],
+)
+def test_fetching_pauses_when_full_and_goes_on_when_half_is_free(
+    looks: list[tuple[int, int, int]], expected: list[bool]
+) -> None:
+    """Whichever of records and bytes is the scarcer."""
+    room = Room(100, 1000)
+
+    assert expected == [room.has(*look) for look in looks]
+
+
+@pytest.mark.parametrize(
+    ("max_records", "of_partition", "has"),
+    [(100, 24, True), (100, 25, False), (2, 0, True), (2, 1, False), (1, 0, True)],
+)
+def test_a_partition_may_take_a_quarter(max_records: int, of_partition: int, has: bool) -> None:
+    """One record at least."""
+    room = Room(max_records, 1000)
+
+    assert has == room.has(0, 0, of_partition)
+    assert not room.full
+
+
+def test_it_tells_whether_it_is_full() -> None:
+    """As of the last question."""
+    room = Room(10, 1000)
+    seen = []
+    for records in (9, 10, 6, 5):
+        room.has(records, 0, 0)
+        seen.append(room.full)
+
+    assert [False, True, True, False] == seen

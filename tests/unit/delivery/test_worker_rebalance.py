@@ -1,0 +1,266 @@
+"""Partitions come, go and come back."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+from delivery_harness import P0, P1, TOPIC, Hand, Pending, policy
+
+from keycloak_bridge.delivery.key_order import Task
+from keycloak_bridge.domain.errors import (
+    BrokerUnavailableError,
+    KeycloakUnavailableError,
+    PartitionRevokedError,
+)
+from keycloak_bridge.domain.events import Message, Record, TopicPartition
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
+
+
+def begun(hand: Hand) -> Task:
+    """Turn once and take the first record, which then runs."""
+    hand.turn()
+    task = hand.delivery.try_take()
+    assert task is not None
+    return task
+
+
+def test_a_revoked_partition_is_dropped_and_read_again_when_it_returns() -> None:
+    """Queued records of a revoked partition are not handled; they come again from the commit."""
+    hand = Hand(partitions=2)
+    hand.publish(0, 1, 0, 1)
+    hand.turn()
+    hand.work(1)
+    hand.source.revoke(P1)
+    hand.work()
+    without = list(hand.handler.handled)
+    hand.source.assign(P1)
+    hand.turn()
+    hand.work()
+    hand.turn(2.0)
+
+    assert [(0, 0), (0, 1)] == without
+    assert [(0, 0), (0, 1), (1, 0), (1, 1)] == hand.handler.handled
+    assert {P0: 2, P1: 2} == hand.committed
+
+
+def test_records_that_came_with_the_rebalance_are_not_lost() -> None:
+    """A poll can bring records of a partition that was taken away and given back inside it: they come again."""
+    hand = Hand()
+    hand.publish(0, 0)
+    poll = hand.source.poll
+    rebalances = [P0]
+
+    def rebalancing_poll(
+        timeout_s: float, held: Callable[[TopicPartition], bool]
+    ) -> Sequence[Record]:
+        while rebalances:
+            partition = rebalances.pop()
+            hand.source.revoke(partition)
+            hand.source.assign(partition)
+        return poll(timeout_s, held)
+
+    hand.source.poll = rebalancing_poll  # type: ignore[method-assign]
+    hand.handler.errors[0, 0] = [KeycloakUnavailableError("down")]
+
+    hand.run()
+
+    assert [(0, 0), (0, 1)] == hand.handler.handled
+    assert {P0: 2} == hand.committed
+
+
+def test_a_rebalance_in_a_poll_is_no_failure() -> None:
+    """The next turn goes on, and nobody is told of a problem."""
+    hand = Hand()
+    hand.publish(0)
+    hand.source.poll_errors = [PartitionRevokedError("rebalancing")]
+    hand.turn()
+    told = hand.problems()
+
+    hand.run()
+
+    assert () == told
+    assert ([(0, 0)], {P0: 1}) == (hand.handler.handled, hand.committed)
+
+
+def test_what_is_finished_is_committed_as_the_partition_goes() -> None:
+    """The next owner begins behind it, although no commit was due yet."""
+    hand = Hand()
+    hand.publish(0, 0)
+    hand.turn()
+    hand.work(1)
+    hand.source.revoke(P0)
+
+    assert {P0: 1} == hand.committed
+
+
+def test_a_lost_partition_is_not_committed() -> None:
+    """Somebody else has it already; our commit would take it back."""
+    hand = Hand()
+    hand.publish(0, 0)
+    hand.turn()
+    hand.work()
+    hand.source.revoke(P0, lost=True)
+    hand.turn(2.0)
+
+    assert {P0: 0} == hand.committed
+
+
+def test_a_partition_that_went_unheard_is_not_committed() -> None:
+    """Even when nobody told us, what is not assigned any more is let go."""
+    hand = Hand()
+    hand.publish(0)
+    hand.turn()
+    hand.work()
+    hand.source.when_revoked(lambda _partitions, _lost: {})
+    hand.source.revoke(P0, lost=True)
+    hand.turn(2.0)
+
+    assert {P0: 0} == hand.committed
+    assert frozenset() == hand.delivery.partitions()
+
+
+def test_giving_up_a_partition_waits_for_what_is_being_written() -> None:
+    """What ends in time is committed, so that the next owner does not write it again."""
+    hand = Hand(delivery=policy(release_s=30.0))
+    hand.publish(0, 0)
+    task = begun(hand)
+
+    def end() -> None:
+        while not task.dropped:
+            pass  # the release holds the lock by then, and lets go of it only to wait
+        hand.crew.do(task)
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    hand.source.revoke(P0)
+    thread.join()
+
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+
+
+def test_giving_up_a_partition_does_not_wait_for_ever() -> None:
+    """What runs on is fenced off, and counts neither here nor when the partition is back."""
+    hand = Hand()
+    hand.publish(0)
+    answer = Pending()
+    hand.handler.answer = lambda _: (answer,)
+    task = begun(hand)
+    hand.crew.do(task)
+    hand.source.revoke(P0)
+    hand.source.assign(P0)
+    hand.turn(2.0)
+    answer.arrive()
+    hand.turn(2.0)
+
+    assert {P0: 0} == hand.committed
+    assert not hand.delivery.may_write(task)
+
+    hand.handler.answer = lambda _: ()
+    hand.settle_all(1)
+
+    assert [(0, 0), (0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+
+
+def test_a_user_is_handled_once_at_a_time_even_across_a_rebalance() -> None:
+    """The record that runs on keeps its lane busy when the partition is back."""
+    hand = Hand()
+    hand.publish(0)
+    task = begun(hand)
+    hand.source.revoke(P0)
+    hand.source.assign(P0)
+    hand.turn()
+    meanwhile = hand.work()
+    hand.crew.do(task)
+
+    assert (0, 1) == (meanwhile, hand.work())
+
+
+def test_the_other_member_goes_on_where_this_one_left() -> None:
+    """Between the two, every record once."""
+    hand = Hand(partitions=2)
+    hand.publish(0, 1, 0, 1)
+    hand.turn()
+    hand.work(3)
+    other = Hand(broker=hand.broker)
+    hand.turn(2.0)
+    other.settle_all(2)
+    hand.settle_all(1)
+
+    assert [(1, 1)] == other.handler.handled
+    assert 3 == len(hand.handler.handled)
+    assert {P0: 2, P1: 2} == hand.committed
+
+
+def test_lost_users_go_with_their_partition() -> None:
+    """The next owner knows whose events are among the dead letters."""
+    hand = Hand()
+    hand.publish(0)
+    hand.handler.after = lambda record: hand.lost.note(record.topic_partition, b"ada")
+    hand.turn()
+    hand.work()
+    hand.source.revoke(P0)
+    forgotten = not hand.lost.knows(P0, b"ada")
+    other = Hand(broker=hand.broker)
+    other.source.assign(P0)
+    other.turn()
+
+    assert forgotten
+    assert other.lost.knows(P0, b"ada")
+
+
+def test_a_partition_whose_commit_cannot_be_read_is_not_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without knowing where the group is, nothing is handled; a moment later it is."""
+    hand = Hand()
+    hand.publish(0)
+    with monkeypatch.context() as outage:
+        outage.setattr(hand.source, "commits", _unreachable)
+        hand.turn()
+        told = hand.problems()
+        begun_early = hand.work()
+    hand.settle_all(1)
+
+    assert (("provision: gone",), 0) == (told, begun_early)
+    assert [(0, 0)] == hand.handler.handled
+    assert () == hand.problems()
+
+
+@pytest.mark.parametrize("records", [1, 3])
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(records: int) -> None:
+    """Offsets that begin again are other records: they are handled, and committed as what they are."""
+    hand = Hand()
+    hand.publish(0, 0, 0)
+    hand.turn()
+    hand.work()
+    hand.turn(2.0)
+    hand.source._broker = InMemoryBroker()  # the topic of the same name, made anew
+    for _ in range(records):
+        hand.source._broker.publish(hand_message(0))
+    hand.source.seek(P0, 0)
+    hand.settle_all(1)
+
+    assert 3 + records == len(hand.handler.handled)
+    assert {P0: records} == hand.committed
+
+
+def test_what_was_in_hand_of_the_old_topic_is_dropped() -> None:
+    """It is not to be written any more, nor to hold up the new records of its user."""
+    hand = Hand()
+    hand.publish(0, 0, 0)
+    task = begun(hand)
+    hand.source.seek(P0, 0)
+    look = hand.turn()
+
+    assert 3 == look.records
+    assert not hand.delivery.may_write(task)
+
+
+def hand_message(key: int) -> Message:
+    return Message(TOPIC, bytes([key]), b"{}")
+
+
+def _unreachable(_: object) -> None:
+    raise BrokerUnavailableError("gone")

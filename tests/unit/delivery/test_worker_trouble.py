@@ -1,0 +1,450 @@
+"""What a stage does while Keycloak, Kafka, the bridge itself or a single record is in trouble."""
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+from delivery_harness import LETTERS, P0, TOPIC, At, Hand, at_of, policy
+
+from keycloak_bridge.delivery.breaker import BreakerState
+from keycloak_bridge.delivery.guards import Brake
+from keycloak_bridge.domain.errors import (
+    BrokerUnavailableError,
+    HoldError,
+    KeycloakAuthError,
+    KeycloakUnavailableError,
+    PartitionRevokedError,
+)
+from keycloak_bridge.domain.events import Record, TopicPartition
+from keycloak_bridge.domain.ports import Proof
+from keycloak_bridge.ops.logs import configure_logging
+
+DOWN = "Keycloak does not answer"
+GONE = "Kafka does not answer"
+PLANTED = "ada.lovelace@acme.example"
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """All that the bridge logs."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    stream = io.StringIO()
+    configure_logging(level="DEBUG", log_format="json", stream=stream)
+    yield stream
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+def failing(hand: Hand, at: At, error: Callable[[], Exception], times: int = 1000) -> None:
+    hand.handler.errors[at] = [error() for _ in range(times)]
+
+
+def keycloak_down() -> Exception:
+    return KeycloakUnavailableError(DOWN)
+
+
+def outage(hand: Hand) -> None:
+    """Have the first events of five users fail: enough to tell an outage."""
+    hand.publish(0, 1, 2, 3, 4)
+    for record in hand.broker.records(TOPIC):
+        failing(hand, at_of(record), keycloak_down, 1)
+    hand.turn()
+    hand.work()
+
+
+# Keycloak
+
+
+def test_an_outage_shows_while_it_lasts() -> None:
+    """The status names what is wrong until a record proves that it works again."""
+    hand = Hand()
+    outage(hand)
+    during = hand.turn()
+    told = hand.problems()
+    hand.settle_all(1)
+    after = hand.turn()
+
+    assert BreakerState.OPEN is during.breaker
+    assert (f"provision: {DOWN}",) == told
+    assert (BreakerState.CLOSED, ()) == (after.breaker, hand.problems())
+
+
+def test_an_outage_is_logged_once(log: io.StringIO) -> None:
+    """Not with each attempt: one warning, and one line when it is over."""
+    hand = Hand()
+    outage(hand)
+    failing(hand, (0, 0), keycloak_down, 3)
+    hand.settle_all(10)
+
+    actions = [json.loads(line)["action"] for line in log.getvalue().splitlines()]
+    assert ["ready", "waiting", "ready"] == [one for one in actions if one != "retrying"]
+
+
+def test_an_outage_pauses_every_partition() -> None:
+    """Nothing more is fetched, and no record is begun before the probe is due."""
+    hand = Hand(partitions=2)
+    outage(hand)
+    hand.publish(6, 7)
+
+    assert 5 == hand.turn().records
+    assert 0 == hand.work()
+
+
+def test_a_probe_is_one_record() -> None:
+    """While nobody knows whether Keycloak is back, one record tries it; a failure closes the door again."""
+    hand = Hand()
+    outage(hand)
+    for offset in range(5):
+        failing(hand, (0, offset), keycloak_down, 1)
+    hand.turn(60.0)
+    failed = (hand.work(), hand.turn().breaker)
+    hand.handler.errors.clear()
+    hand.turn(60.0)
+    worked = (hand.work(1), hand.turn().breaker)
+
+    assert (1, BreakerState.OPEN) == failed
+    assert (1, BreakerState.CLOSED) == worked
+
+
+def test_one_refusal_of_the_account_is_an_outage() -> None:
+    """Every other record would be refused just the same."""
+    hand = Hand()
+    hand.publish(0, 1)
+    failing(hand, (0, 0), lambda: KeycloakAuthError("refused"), 1)
+    hand.turn()
+
+    assert 1 == hand.work()
+    assert BreakerState.OPEN is hand.turn().breaker
+
+
+def test_an_outage_makes_no_dead_letter() -> None:
+    """However long it lasts, no attempt counts while nothing works for anybody."""
+    hand = Hand(delivery=policy(max_attempts=2))
+    hand.publish(0, 1, 2)
+    for offset in range(3):
+        failing(hand, (0, offset), keycloak_down, 40)
+
+    hand.run()
+
+    assert [] == hand.handler.given_up
+    assert {P0: 3} == hand.committed
+
+
+def test_a_record_that_fails_while_others_succeed_becomes_a_dead_letter() -> None:
+    """After the limit, once; the flow never stood still for it, and the commit goes past it."""
+    hand = Hand(delivery=policy(max_attempts=3))
+    hand.publish(0)
+    failing(hand, (0, 0), keycloak_down)
+    hand.turn()
+    for _ in range(8):
+        hand.work()
+        hand.publish(*range(1, 10))
+        hand.turn(60.0)
+    hand.work()
+    hand.turn(2.0)
+
+    assert [((0, 0), "keycloak-unavailable")] == hand.handler.given_up
+    assert 1 == len(hand.broker.records(LETTERS))
+    assert {P0: 73} == hand.committed
+
+
+@pytest.mark.parametrize("how", ["refused", "unanswered"])
+def test_a_dead_letter_that_cannot_be_written_is_tried_again(how: str) -> None:
+    """The record stays where it is: never commit past one that is nowhere."""
+    hand = Hand(delivery=policy(max_attempts=1))
+    hand.publish(0)
+    failing(hand, (0, 0), lambda: ValueError("broken"))
+    if how == "refused":
+        hand.handler.give_up_errors = [BrokerUnavailableError(GONE)]
+    else:
+        hand.broker.publish_errors = [BrokerUnavailableError(GONE)]
+    hand.turn()
+    hand.work()
+    hand.turn(2.0)
+
+    assert {P0: 0} == hand.committed
+
+    hand.settle_all()
+
+    assert {P0: 1} == hand.committed
+    assert 1 == len(hand.broker.records(LETTERS))
+
+
+def test_who_waits_is_not_given_up() -> None:
+    """A record that had reached its limit and now has to wait did not fail once more."""
+    hand = Hand(delivery=policy(max_attempts=1))
+    hand.publish(0)
+    errors = [ValueError("broken"), HoldError("later", wait_s=1.0), PartitionRevokedError("gone")]
+    hand.handler.errors[0, 0] = errors
+    hand.handler.give_up_errors = [BrokerUnavailableError(GONE)]
+    hand.settle_all()
+
+    assert [] == hand.handler.given_up
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+
+
+def test_holding_is_no_failure() -> None:
+    """A record that must wait waits that long; nothing is told, and no breaker opens."""
+    hand = Hand()
+    hand.publish(*range(10))
+    for offset in range(10):
+        failing(hand, (0, offset), lambda: HoldError("the pace", wait_s=3.0), 1)
+    hand.turn()
+    hand.work()
+    hand.turn(2.9)
+    early = hand.work()
+    look = hand.turn(0.2)
+
+    assert (0, BreakerState.CLOSED, ()) == (early, look.breaker, hand.problems())
+    assert 10 == hand.work()
+
+
+# the bridge itself
+
+
+def test_an_unexpected_error_is_no_end(log: io.StringIO) -> None:
+    """The record becomes a dead letter after the limit, the others go on, and no value is in the log."""
+    hand = Hand(delivery=policy(max_attempts=3))
+    hand.publish(0, 1, 0)
+    failing(hand, (0, 0), lambda: ValueError(PLANTED))
+
+    hand.run()
+
+    assert [((0, 0), "internal-error")] == hand.handler.given_up
+    assert [(0, 1), (0, 2)] == hand.handler.handled
+    assert {P0: 3} == hand.committed
+    lines = [line for line in log.getvalue().splitlines() if '"internal-error"' in line]
+    assert [] != [line for line in lines if '"offset": 0' in line and "ValueError" in line]
+    assert PLANTED not in log.getvalue()
+
+
+def test_an_unexpected_error_opens_no_breaker() -> None:
+    """It says nothing about Keycloak: whoever else is in hand is handled at once."""
+    hand = Hand()
+    hand.publish(*range(10))
+    for offset in range(6):
+        failing(hand, (0, offset), lambda: ValueError(PLANTED), 1)
+    hand.turn()
+
+    assert 10 == hand.work()
+    assert BreakerState.CLOSED is hand.turn().breaker
+
+
+# Kafka
+
+
+def test_an_outage_of_kafka_is_over_when_kafka_answers() -> None:
+    """Kafka came back and nothing is in hand: the bridge is ready again, and a run to the end ends."""
+    hand = Hand()
+    hand.source.poll_errors = [BrokerUnavailableError("gone"), BrokerUnavailableError("gone")]
+
+    hand.run()
+
+    assert [] == hand.handler.handled
+    assert hand.source.closed
+
+
+def test_an_outage_of_kafka_is_noticed_while_idle() -> None:
+    """A poll that brings nothing does not tell that Kafka is gone, so it is asked now and then."""
+    hand = Hand()
+    ends, failures, seen = hand.source.end_offsets, [True, True], []
+
+    def sometimes() -> Mapping[TopicPartition, int]:
+        seen.append(hand.problems())
+        if failures:
+            failures.pop()
+            raise BrokerUnavailableError(GONE)
+        return ends()
+
+    hand.source.end_offsets = sometimes  # type: ignore[method-assign]
+
+    hand.run()
+
+    assert (f"provision: {GONE}",) in seen
+    assert () == hand.problems()
+
+
+def test_only_an_answer_of_kafka_ends_its_trouble() -> None:
+    """Polls that bring nothing, and records that end, prove nothing about Kafka."""
+    hand = Hand()
+    hand.turn()
+    hand.source.commit_errors = [BrokerUnavailableError(GONE)]
+    hand.turn(2.0)
+    told = [hand.problems()]
+    hand.publish(0)
+    hand.handler.answer = lambda _: ()
+    hand.turn(0.1)
+    hand.work()
+    hand.turn(0.1)
+    told.append(hand.problems())
+    hand.turn(2.0)
+    told.append(hand.problems())
+
+    assert [(f"provision: {GONE}",), (f"provision: {GONE}",), ()] == told
+    assert {P0: 1} == hand.committed
+
+
+def test_kafka_is_left_alone_for_a_moment_after_it_failed() -> None:
+    """A broken connection is not asked a thousand times a second."""
+    hand = Hand()
+    hand.turn()
+    hand.source.commit_errors = [BrokerUnavailableError(GONE)] * 10
+    for _ in range(5):
+        hand.turn(2.0)
+        hand.turn()
+        hand.turn(0.1)
+
+    assert 5 == len(hand.source.commit_errors)
+
+
+# the membership
+
+
+def test_nothing_is_begun_before_the_membership_is_proven() -> None:
+    """A commit that Kafka took is the proof; with the first turn it is there."""
+    hand = Hand()
+    hand.publish(0)
+    hand.source.commit_errors = [PartitionRevokedError("rebalancing")]
+    hand.turn()
+    before = hand.work()
+    hand.turn(0.1)
+
+    assert (0, 1) == (before, hand.work())
+
+
+def test_a_member_that_was_frozen_begins_nothing() -> None:
+    """Its session may have ended, and others may have its partitions; a commit that is taken says otherwise."""
+    hand = Hand()
+    hand.publish(0)
+    hand.turn()
+    hand.clock.advance(5.0)
+    frozen = hand.work()
+    hand.source.commit_errors = [PartitionRevokedError("fenced")]
+    hand.turn()
+    refused = hand.work()
+    hand.turn()
+
+    assert (0, 0, 1) == (frozen, refused, hand.work())
+
+
+def test_a_member_that_was_frozen_writes_nothing() -> None:
+    """A record that was begun before is refused at the fence, and begun anew once the membership is proven."""
+    hand = Hand()
+    hand.publish(0)
+    refusals: list[str] = []
+
+    def freeze(_: Record) -> None:
+        if not refusals:
+            hand.clock.advance(5.0)
+        try:
+            hand.fence.check()
+        except PartitionRevokedError as error:
+            refusals.append(error.code)
+            raise
+
+    hand.handler.before = freeze
+    hand.turn()
+    hand.work()
+    hand.turn()
+    hand.turn(0.6)
+    hand.work()
+
+    assert ["partition-revoked"] == refusals
+    assert [(0, 0)] == hand.handler.handled
+    assert [] == hand.handler.given_up
+
+
+def test_an_idle_member_keeps_its_membership_proven() -> None:
+    """It commits what was committed before, often enough that a record that comes now may be written at once."""
+    hand = Hand()
+    for _ in range(20):
+        hand.turn(0.5)
+    hand.publish(0)
+    hand.turn(0.5)
+
+    assert 1 == hand.work()
+
+
+# the brake
+
+
+def test_the_brake_holds_the_flow() -> None:
+    """Nothing is begun and nothing fetched; the status says why and what to do."""
+    brake = Brake(0, 0, 20)
+    hand = Hand(brake=brake)
+    hand.publish(0)
+    hand.turn()
+    brake.engage("3 dead letters in a row")
+    hand.publish(1)
+    look = hand.turn()
+
+    assert (0, 1) == (hand.work(), look.records)
+    (sentence,) = hand.problems()
+    assert sentence.startswith("provision: the brake holds the flow: 3 dead letters in a row; ")
+    assert "keycloak-bridge guard release" in sentence
+
+
+def test_the_flow_goes_on_when_the_brake_is_released() -> None:
+    """And everything is handled, in order, once."""
+    brake = Brake(0, 0, 20)
+    hand = Hand(brake=brake)
+    hand.publish(0, 0)
+    hand.turn()
+    brake.engage("too many")
+    hand.turn()
+    brake.release()
+    hand.turn()
+    hand.work()
+    hand.turn(2.0)
+
+    assert [(0, 0), (0, 1)] == hand.handler.handled
+    assert ({P0: 2}, ()) == (hand.committed, hand.problems())
+
+
+def test_the_brake_keeps_the_membership() -> None:
+    """However long somebody takes to look at the dead letters, the partitions stay and no session ends."""
+    brake = Brake(0, 0, 20)
+    hand = Hand(brake=brake)
+    hand.turn()
+    brake.engage("too many")
+    for _ in range(100):
+        hand.turn(1.0)
+    brake.release()
+    hand.publish(0)
+    hand.turn(1.0)
+
+    assert 1 == hand.work()
+
+
+def test_a_record_that_proves_nothing_ends_no_outage() -> None:
+    """An event that is rejected before Keycloak is asked says nothing about Keycloak."""
+    hand = Hand()
+    outage(hand)
+    hand.handler.proof = Proof.NONE
+    hand.turn(60.0)
+    hand.work(1)
+    look = hand.turn()
+    hand.handler.proof = Proof.KEYCLOAK
+    hand.work(1)
+
+    assert BreakerState.CLOSED is not look.breaker
+    assert (f"provision: {DOWN}",) == hand.problems()
+    assert BreakerState.CLOSED is hand.turn().breaker
+
+
+def test_how_long_a_partition_stands_still_is_told() -> None:
+    """Its first unfinished record, since it became the first."""
+    hand = Hand()
+    hand.publish(0, 1)
+    failing(hand, (0, 0), keycloak_down, 1)
+    hand.turn()
+    hand.work()
+    hand.turn(1.0)
+
+    assert 8.0 == hand.turn(7.0).oldest_s
+    hand.work()
+    assert 0.0 == hand.turn(1.0).oldest_s

@@ -1,0 +1,157 @@
+"""A cluster as the doctor sees it, here a stand-in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from keycloak_bridge.diagnostics.kafka_probes import Cluster, KafkaProbes
+from keycloak_bridge.diagnostics.probe import Light, Verdict, examine
+from keycloak_bridge.domain.errors import BrokerUnavailableError
+from keycloak_bridge.kafka.topics import GroupFacts, TopicFacts, wanted_topics
+from keycloak_bridge.settings import KafkaSettings, TopicsSettings
+
+SPECS = wanted_topics(TopicsSettings(), invitations=True)
+EVERYTHING = frozenset({"READ", "WRITE", "DESCRIBE"})
+NAMES = {spec.purpose: spec.name for spec in SPECS}
+
+
+def healthy() -> dict[str, TopicFacts]:
+    """Return topics as `topics create` makes them."""
+    return {
+        spec.name: TopicFacts(
+            partitions=spec.partitions,
+            replicas=3,
+            operations=EVERYTHING,
+            config={"cleanup.policy": "delete", "max.message.bytes": "1048588", **spec.config},
+        )
+        for spec in SPECS
+    }
+
+
+@dataclass
+class StubCluster:
+    """Answers with what it was given."""
+
+    found: dict[str, TopicFacts] = field(default_factory=healthy)
+    versions: tuple[tuple[int, ...], ...] = ((4, 1),)
+    seen: GroupFacts = field(default_factory=lambda: GroupFacts("Stable", 2))
+
+    def broker_versions(self) -> tuple[tuple[int, ...], ...]:
+        return self.versions
+
+    def topics(self, names: Sequence[str]) -> Mapping[str, TopicFacts]:
+        return {name: self.found[name] for name in names if name in self.found}
+
+    def group(self, group_id: str) -> GroupFacts:
+        assert group_id.startswith("keycloak-bridge")
+        return self.seen
+
+    def change(self, purpose: str, **facts: object) -> None:
+        """Change the facts of one topic; `config` is added to."""
+        topic = self.found[NAMES[purpose]]
+        if "config" in facts and isinstance(facts["config"], dict):
+            facts["config"] = {**(topic.config or {}), **facts["config"]}
+        self.found[NAMES[purpose]] = replace(topic, **facts)  # type: ignore[arg-type]
+
+
+def examined(cluster: Cluster) -> list[Verdict]:
+    """Return what the probes say."""
+    return list(examine(KafkaProbes(KafkaSettings(), SPECS, lambda: cluster).probes()))
+
+
+def ill(cluster: Cluster) -> list[tuple[str, Light, str | None]]:
+    """Return everything that is not green."""
+    return [
+        (one.probe, one.sighting.light, one.sighting.subject)
+        for one in examined(cluster)
+        if one.sighting.light is not Light.GREEN
+    ]
+
+
+def test_a_healthy_cluster() -> None:
+    """Everything is green; each topic and both groups are named."""
+    verdicts = examined(StubCluster())
+    told = " ".join(one.sighting.message for one in verdicts)
+
+    assert {Light.GREEN} == {one.sighting.light for one in verdicts}
+    assert all(name in told for name in NAMES.values())
+    assert "keycloak-bridge-invite: stable, 2 members" in told
+
+
+def test_a_missing_topic() -> None:
+    """It is red with the command that makes it; the others are still looked at."""
+    cluster = StubCluster()
+    del cluster.found[NAMES["results"]]
+    (missing,) = (one for one in examined(cluster) if one.sighting.light is Light.RED)
+
+    assert [("kafka.topics", Light.RED, "results")] == ill(cluster)
+    assert f"--topic {NAMES['results']}" in (missing.sighting.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("purpose", "facts", "expected"),
+    [
+        ("events", {"partitions": 0}, ("kafka.topics", Light.RED)),
+        ("results", {"leaderless": 1}, ("kafka.topics", Light.RED)),
+        ("events", {"partitions": 1}, ("kafka.topics", Light.YELLOW)),
+        ("events", {"config": {"cleanup.policy": "compact"}}, ("kafka.retention", Light.YELLOW)),
+        ("results", {"config": {"retention.ms": "1000"}}, ("kafka.retention", Light.YELLOW)),
+        ("dead letters", {"config": {"max.message.bytes": "9"}}, ("kafka.retention", Light.YELLOW)),
+        ("results", {"config": None}, ("kafka.retention", Light.GRAY)),
+        ("events", {"operations": frozenset({"DESCRIBE"})}, ("kafka.acls", Light.RED)),
+        ("results", {"operations": frozenset({"READ"})}, ("kafka.acls", Light.RED)),
+        ("results", {"operations": None}, ("kafka.acls", Light.GRAY)),
+    ],
+)
+def test_one_topic_is_ill(
+    purpose: str, facts: dict[str, object], expected: tuple[str, Light]
+) -> None:
+    """The right probe says it, of the right topic."""
+    cluster = StubCluster()
+    cluster.change(purpose, **facts)
+
+    assert [(*expected, purpose)] == ill(cluster)
+
+
+@pytest.mark.parametrize(
+    ("purpose", "facts"),
+    [
+        ("results", {"partitions": 1}),
+        ("results", {"config": {"retention.ms": "-1"}}),
+        ("results", {"operations": frozenset({"ALL"})}),
+    ],
+)
+def test_what_is_harmless(purpose: str, facts: dict[str, object]) -> None:
+    """Few partitions of a topic that nobody of ours reads, records for ever, all rights."""
+    cluster = StubCluster()
+    cluster.change(purpose, **facts)
+
+    assert [] == ill(cluster)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "expected"),
+    [
+        (StubCluster(versions=((1, 1), (4, 1))), [("kafka.version", Light.YELLOW)]),
+        (StubCluster(seen=GroupFacts("Dead", 0)), []),
+        (
+            StubCluster(seen=GroupFacts("PreparingRebalance", 1)),
+            [("kafka.groups", Light.YELLOW)] * 2,
+        ),
+    ],
+)
+def test_brokers_and_groups(cluster: StubCluster, expected: list[tuple[str, Light]]) -> None:
+    """Old brokers are a risk, nobody running is not."""
+    assert expected == [(probe, light) for probe, light, _ in ill(cluster)]
+
+
+def test_no_broker_answers() -> None:
+    """The connection is red, the rest is not looked at."""
+
+    def connect() -> Cluster:
+        raise BrokerUnavailableError("no broker", remedy="start one")
+
+    verdicts = list(examine(KafkaProbes(KafkaSettings(), SPECS, connect).probes()))
+
+    assert [Light.RED, *[Light.GRAY] * 5] == [one.sighting.light for one in verdicts]

@@ -1,0 +1,80 @@
+"""Durations are read as people write them, and written back the same."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keycloak_bridge.domain.times import format_duration, parse_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("3 days", 259200),
+        ("12 h", 43200),
+        ("90m", 5400),
+        ("1 week", 604800),
+        ("1 day 6 hours", 108000),
+        ("1 day, 6 hours", 108000),
+        ("  5 S ", 5),
+        ("250 ms", 0.25),
+        ("1.5 hours", 5400),
+        ("PT72H", 259200),
+        ("P1W", 604800),
+        ("p1dt30m5s", 88205),
+    ],
+)
+def test_reads_words_and_iso_8601(text: str, seconds: float) -> None:
+    """Counts with units and ISO 8601 durations give seconds."""
+    assert seconds == parse_duration(text)
+
+
+def test_whole_seconds_are_an_integer() -> None:
+    """Keycloak takes whole seconds, so a whole number stays one."""
+    assert isinstance(parse_duration("3 days"), int)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "with a unit"),
+        ("5", "with a unit"),
+        ("-5 s", "with a unit"),
+        ("5 s or so", "with a unit"),
+        ("days", "with a unit"),
+        ("P", "empty"),
+        ("PT", "empty"),
+        ("P1Y", "with a unit"),
+        ("3 fortnights", "unit of time is unknown"),
+    ],
+)
+def test_refuses_what_is_no_duration(text: str, reason: str) -> None:
+    """Anything else is an error that says what to write."""
+    with pytest.raises(ValueError, match=reason):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (259200, "3 days"),
+        (90061, "1 day 1 hour 1 minute 1 second"),
+        (0, "0 seconds"),
+        (0.25, "0.25 seconds"),
+    ],
+)
+def test_writes_words(seconds: float, text: str) -> None:
+    """Seconds become the words that people use."""
+    assert text == format_duration(seconds)
+
+
+@given(st.integers(min_value=0, max_value=10**9))
+def test_reads_its_own_words(seconds: int) -> None:
+    """Reading what was written gives the same number."""
+    assert seconds == parse_duration(format_duration(seconds))
+
+
+def test_refuses_to_write_a_negative_duration() -> None:
+    """Nothing lasts less than no time."""
+    with pytest.raises(ValueError, match="negative"):
+        format_duration(-1)

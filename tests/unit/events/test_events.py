@@ -1,0 +1,261 @@
+"""A record becomes an event with a sound envelope, or an error with a code."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from records import USER, binary, envelope, record
+
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    EventDecodeError,
+    KeyMismatchError,
+    TombstoneError,
+)
+from keycloak_bridge.domain.events import CloudEvent, Record
+from keycloak_bridge.events.decode import EnvelopeRules, decode, envelope_rules, peek
+
+RULES = EnvelopeRules()
+EVENT = CloudEvent(
+    id="event-1",
+    source="/user-management",
+    type="user.created",
+    subject="u-1",
+    time=datetime(2026, 11, 1, 9, 30, tzinfo=UTC),
+    dataschema=None,
+    data=USER,
+)
+
+
+def custom_rules(**types: str) -> EnvelopeRules:
+    """Return rules for a producer that wraps its users in `payload`."""
+    return envelope_rules(
+        max_bytes=1000,
+        max_depth=8,
+        match_key=True,
+        expressions={"id": "body.no", "type": "body.kind", "data": "body.payload", "time": None},
+        types=types,
+    )
+
+
+def test_structured_event_is_decoded() -> None:
+    """Every attribute arrives, the time in UTC."""
+    changed = envelope(time="2026-11-01T11:30:00+02:00")
+
+    assert decode(record(changed, key=b"u-1"), RULES) == EVENT
+
+
+def test_binary_event_is_decoded() -> None:
+    """Optional attributes may be absent."""
+    actual = decode(binary(), RULES)
+
+    assert actual == CloudEvent("event-1", "/u", "user.created", None, None, None, USER)
+
+
+def test_custom_event_is_decoded_and_its_type_renamed() -> None:
+    """The producer's name of the type is translated."""
+    value = {"no": 7, "kind": "UserRegistered", "payload": USER}
+
+    actual = decode(record(value), custom_rules(UserRegistered="user.created"))
+
+    assert (actual.id, actual.type, actual.data) == ("7", "user.created", USER)
+
+
+def test_types_of_cloudevents_are_renamed_too() -> None:
+    """A table of types needs no envelope."""
+    rules = EnvelopeRules(types={"com.acme.user.created.v1": "user.created"})
+
+    assert decode(record(envelope(type="com.acme.user.created.v1")), rules) == EVENT
+
+
+def test_without_expressions_events_are_cloudevents() -> None:
+    """Settings that say nothing about an envelope mean the default."""
+    rules = envelope_rules(
+        max_bytes=1000, max_depth=8, match_key=False, expressions={"id": None}, types={}
+    )
+
+    assert decode(record(envelope(), key=b"other"), rules) == EVENT
+
+
+def test_tombstone_is_named() -> None:
+    """What to do about it is for policy."""
+    with pytest.raises(TombstoneError) as caught:
+        decode(record(None, key=b"u-1"), RULES)
+
+    assert caught.value.code == "tombstone"
+
+
+@pytest.mark.parametrize(
+    ("a_record", "pointer", "keyword"),
+    [
+        (record(envelope(id=...)), "/id", "required"),
+        (record(envelope(id="")), "/id", "minLength"),
+        (record(envelope(id=1)), "/id", "type"),
+        (record(envelope(id="i" * 256)), "/id", "maxLength"),
+        (record(envelope(id="a\nb")), "/id", "pattern"),
+        (record(envelope(source="")), "/source", "minLength"),
+        (record(envelope(type=None)), "/type", "required"),
+        (record(envelope(subject="")), "/subject", "minLength"),
+        (record(envelope(subject="s" * 256)), "/subject", "maxLength"),
+        (record(envelope(subject=["u-1"])), "/subject", "type"),
+        (record(envelope(time="yesterday")), "/time", "format"),
+        (record(envelope(time=1_793_577_600)), "/time", "format"),
+        (record(envelope(dataschema=1)), "/dataschema", "type"),
+        (binary(id=None), "/headers/ce_id", "required"),
+        (binary(time="2026-11-01"), "/headers/ce_time", "format"),
+        (
+            record(USER, headers=(*binary().headers, ("ce_id", b"\xff"))),
+            "/headers/ce_id",
+            "type",
+        ),
+    ],
+)
+def test_wrong_attribute_is_pointed_at(a_record: Record, pointer: str, keyword: str) -> None:
+    """In the body or in the headers, wherever the producer has to look."""
+    with pytest.raises(EventDecodeError) as caught:
+        decode(a_record, RULES)
+
+    assert caught.value.code == "invalid-envelope"
+    assert [(v.pointer, v.keyword) for v in caught.value.violations] == [(pointer, keyword)]
+
+
+def test_all_wrong_attributes_are_named_at_once() -> None:
+    """One look at the dead letter is enough."""
+    with pytest.raises(EventDecodeError) as caught:
+        decode(record({"specversion": "1.0", "time": 1, "subject": ""}), RULES)
+
+    assert [v.pointer for v in caught.value.violations] == [
+        "/id",
+        "/source",
+        "/type",
+        "/subject",
+        "/time",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "subject", "agrees"),
+    [
+        (None, "u-1", True),
+        (b"u-1", "u-1", True),
+        (b"u-1", ..., True),
+        (b"u-2", "u-1", False),
+        (b"", "u-1", False),
+        (b"U-1", "u-1", False),
+        (b"\xff", "u-1", False),
+        (b"\xff", ..., False),
+    ],
+)
+def test_key_must_agree_with_the_subject(key: bytes | None, subject: Any, agrees: bool) -> None:
+    """Order is kept by key, so the key has to name the user."""
+    a_record = record(envelope(subject=subject), key=key)
+
+    assert decode(a_record, EnvelopeRules(match_key=False)).id == "event-1"
+    if agrees:
+        assert decode(a_record, RULES).id == "event-1"
+        return
+    with pytest.raises(KeyMismatchError) as caught:
+        decode(a_record, RULES)
+    assert caught.value.code == "key-mismatch"
+
+
+def test_limits_are_those_of_the_rules() -> None:
+    """Size and depth are settings."""
+    with pytest.raises(EventDecodeError, match="1000 are allowed"):
+        decode(record(b" " * 1001), custom_rules())
+    with pytest.raises(EventDecodeError, match="deeper than 8"):
+        decode(record(b"[" * 9), custom_rules())
+
+
+@pytest.mark.parametrize(
+    ("a_record", "expected"),
+    [
+        (record(envelope()), ("event-1", "user.created", "u-1")),
+        (record(envelope(id=7, time="x")), (None, "user.created", "u-1")),
+        (record(envelope(id="i" * 256, type="a\x1bb")), (None, None, "u-1")),
+        (binary(b"not JSON", subject="u-9"), ("event-1", "user.created", "u-9")),
+        (record(b"not JSON", key=b"u-1"), (None, None, "u-1")),
+        (record(b"not JSON", key=b"\xff"), (None, None, None)),
+        (record(None, key=b"u-1"), (None, None, "u-1")),
+        (record(envelope(specversion="0.3"), key=b"u-1"), (None, None, "u-1")),
+    ],
+)
+def test_peek_tells_what_can_be_told(
+    a_record: Record, expected: tuple[str | None, str | None, str | None]
+) -> None:
+    """Results and dead letters name the event where the record lets them."""
+    assert peek(a_record) == expected
+
+
+def test_peek_takes_no_key_for_a_user_where_keys_are_something_else() -> None:
+    """A key that does not name the user may be an address."""
+    rules = EnvelopeRules(match_key=False)
+
+    assert peek(record(b"x", key=b"ada@acme.example"), rules) == (None, None, None)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+NAMES = st.sampled_from(
+    ["specversion", "id", "source", "type", "subject", "time", "dataschema", "data", "data_base64"]
+)
+ENVELOPES = st.dictionaries(NAMES, JSON_VALUES | st.just("1.0")).map(
+    lambda value: json.dumps(value).encode()
+)
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from(["content-type", "Content-Type", "ce_specversion", "ce_id", "ce_time"])
+        | NAMES.map("ce_{}".format)
+        | st.text(),
+        st.none()
+        | st.binary()
+        | st.sampled_from([b"1.0", b"application/cloudevents+json", b"application/json"]),
+    ),
+    max_size=8,
+).map(tuple)
+
+
+@given(
+    st.none()
+    | st.binary()
+    | ENVELOPES
+    | ENVELOPES.map(lambda text: b"\x00\x00\x00\x00\x01" + text),
+    st.none() | st.binary(),
+    HEADERS,
+    st.booleans(),
+)
+def test_any_record_is_an_event_or_a_known_error(
+    value: bytes | None,
+    key: bytes | None,
+    headers: tuple[tuple[str, bytes | None], ...],
+    own_envelope: bool,
+) -> None:
+    """Whatever the bytes are, nothing but a BridgeError comes out, and a peek never fails."""
+    a_record = Record("t", 0, 0, 0, key, value, headers)
+    rules = custom_rules() if own_envelope else RULES
+    try:
+        event = decode(a_record, rules)
+    except BridgeError as error:
+        assert error.disposition == "dead-letter"  # noqa: PT017
+    else:
+        assert event.id
+        assert event.type
+        assert event.time is None or event.time.utcoffset() is not None
+    peek(a_record, rules)
+
+
+@given(NAMES.filter(lambda name: name in ("id", "source", "type")), JSON_VALUES)
+def test_required_attribute_is_only_ever_text(name: str, value: Any) -> None:
+    """No other type slips through as an id, a source or a type."""
+    try:
+        event = decode(record(envelope(**{name: value})), RULES)
+    except EventDecodeError:
+        return
+
+    assert isinstance(value, str)
+    assert getattr(event, name) == value

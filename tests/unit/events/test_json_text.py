@@ -1,0 +1,137 @@
+"""JSON is read strictly, in linear time, and without recursion."""
+
+import time
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keycloak_bridge.domain.errors import EventDecodeError
+from keycloak_bridge.events.json_reader import parse_json, pointer
+
+
+def failure(text: bytes, **limits: int) -> EventDecodeError:
+    """Return the error that parsing raises."""
+    with pytest.raises(EventDecodeError) as caught:
+        parse_json(text, **limits)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (b"", "not-json"),
+        (b"{", "not-json"),
+        (b"{} {}", "not-json"),
+        (b"{'a': 1}", "not-json"),
+        (b"NaN", "not-json"),
+        (b"[-Infinity]", "not-json"),
+        (b'"\x01"', "not-json"),
+        (b'"\xff"', "wrong-encoding"),
+        ("{}".encode("utf-16"), "wrong-encoding"),
+        ("{}".encode("utf-16-le"), "wrong-encoding"),
+        ('{"ä": 1}'.encode("latin-1"), "wrong-encoding"),
+        (b"[" * 33 + b"]" * 33, "too-deep"),
+        (b"[" * 1_000_000, "too-deep"),
+        (b'{"a":' * 200_000, "too-deep"),
+        (b"1e999", "invalid-number"),
+        (b"9" * 5000, "invalid-number"),
+        (b"-" + b"9" * 301, "invalid-number"),
+        (b'{"a": 1, "a": 1}', "duplicate-key"),
+        (b'"\\u0000"', "invalid-text"),
+        (b'"\\ud800"', "invalid-text"),
+        (b'{"\\udfff": 1}', "invalid-text"),
+    ],
+)
+def test_what_readers_would_disagree_about_is_refused(text: bytes, code: str) -> None:
+    """Each kind of bad text has its own code."""
+    assert failure(text).code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"\xef\xbb\xbf{}", {}),
+        (b'"\\ud83d\\ude00"', "😀"),
+        (b"[" * 32 + b"]" * 32, None),
+        (b'"' + b"[" * 100 + b'"', "[" * 100),
+        (b'["\\"' + b"[" * 100 + b'"]', ['"' + "[" * 100]),
+        (b"[" + b"[]," * 100 + b"[]]", [[]] * 101),
+        (b'{"a": {"a": 1}}', {"a": {"a": 1}}),
+        (b"9" * 300, int("9" * 300)),
+        (b"1.5e3", 1500.0),
+    ],
+)
+def test_sound_json_is_read(text: bytes, expected: Any) -> None:
+    """Brackets in strings are no nesting, and a byte order mark is no harm."""
+    actual = parse_json(text)
+
+    assert expected is None or actual == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (b'{"a": [0, {"b": 1, "b": 2}]}', "/a/1/b"),
+        (b'{"a": {"b": 1, "b": 2}, "a": 0}', "/a"),
+        (b'{"a": ["x", "\\u0000"]}', "/a/1"),
+        (b'{"a": {"\\u0000": 1}}', "/a"),
+    ],
+)
+def test_the_place_is_named(text: bytes, where: str) -> None:
+    """A violation points at the offending value."""
+    assert [violation.pointer for violation in failure(text).violations] == [where]
+
+
+def test_size_is_checked_before_anything_else() -> None:
+    """Ten megabytes are refused unread."""
+    assert failure(b"\xff" * 10_485_760).code == "too-large"
+    assert failure(b'"aaa"', max_bytes=4).code == "too-large"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'"' + b'\\"' * 500_000,
+        b'"' * 1_000_000,
+        b"[" + b'"[",' * 250_000,
+        b"{" + b'"a":1,' * 170_000 + b'"a":1}',
+        b'{"a":"\\u0041","b":[' + b"0," * 400_000 + b"0]}",
+    ],
+)
+def test_a_hostile_megabyte_takes_no_time(text: bytes) -> None:
+    """Cost grows with the length, not with its square."""
+    began = time.perf_counter()
+    with suppress(EventDecodeError):
+        parse_json(text)
+
+    assert time.perf_counter() - began < 5
+
+
+def test_a_generous_limit_does_not_break_the_parser() -> None:
+    """Where Python itself cannot go deeper, the answer is the same."""
+    assert failure(b"[" * 100_000, max_depth=1_000_000).code == "too-deep"
+
+
+def test_errors_do_not_carry_the_document() -> None:
+    """Neither the message nor a chained error holds what was read."""
+    error = failure(b'{"email": "ada@acme.example", ')
+
+    assert error.__context__ is None
+    assert "ada" not in error.message
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_bytes_give_a_value_or_a_decode_error(text: bytes) -> None:
+    """Nothing else is ever raised."""
+    with suppress(EventDecodeError):
+        parse_json(text)
+
+
+def test_pointers_are_escaped_and_bounded() -> None:
+    """RFC 6901, safe to print, however odd the keys are."""
+    assert pointer(("a/b", "c~d", 0, "")) == "/a~1b/c~0d/0/"
+    assert pointer(("a\nb\ud800",)) == "/a\ufffdb\ufffd"
+    assert len(pointer(("x" * 10_000,))) == 512

@@ -1,0 +1,213 @@
+"""Expressions are checked once and evaluated without ever quoting a value."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from keycloak_bridge.domain.errors import MappingError
+from keycloak_bridge.domain.events import UserEvent
+from keycloak_bridge.expressions.expression import (
+    Expression,
+    ExpressionError,
+    compile_expression,
+    event_scope,
+)
+from keycloak_bridge.expressions.functions import function_docs
+
+TABLES = {"countries": {"DE": "Germany", "1": "one", "true": "yes"}}
+PROPERTIES = {
+    ("email",),
+    ("name",),
+    ("n",),
+    ("flag",),
+    ("tags",),
+    ("people",),
+    ("people", "city"),
+    ("address",),
+    ("address", "city"),
+}
+
+
+def compiled(text: str) -> Expression:
+    """Return the expression, checked against the little schema of this module."""
+    return compile_expression(text, tables=TABLES, has_property=PROPERTIES.__contains__)
+
+
+def evaluate(text: str, **data: Any) -> Any:
+    """Return what the expression makes of `data`."""
+    return compiled(text).evaluate({"data": data}, "/user/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "expected"),
+    [
+        ("lower(data.name)", {"name": "ÀDA"}, "àda"),
+        ("upper(data.name)", {"name": "ada"}, "ADA"),
+        ("trim(data.name)", {"name": "  a b\n"}, "a b"),
+        ("replace(data.name, '.', '-')", {"name": "a.b.c"}, "a-b-c"),
+        ("split(data.name, ',')", {"name": "a,,b"}, ["a", "", "b"]),
+        ("first(data.tags)", {"tags": [None, "a", "b"]}, "a"),
+        ("first(data.tags)", {"tags": []}, None),
+        ("lookup('countries', data.name)", {"name": "DE"}, "Germany"),
+        ("lookup('countries', data.name)", {"name": "FR"}, None),
+        ("lookup('countries', data.n)", {"n": 1}, "one"),
+        ("lookup('countries', data.flag)", {"flag": True}, "yes"),
+        ("data.tags[].lookup('countries', @)", {"tags": ["DE", "FR"]}, ["Germany"]),
+        (
+            "normalize_diacritics(data.name)",
+            {"name": "Łukasz Ångström-Großmann"},
+            "Lukasz Angstrom-Grossmann",
+        ),
+        ("normalize_diacritics(data.name)", {"name": "최현우 й हिंदी ガ"}, "최현우 й हिंदी ガ"),
+        ("lower(data.name || data.email)", {"email": "A@B"}, "a@b"),
+    ],
+)
+def test_functions(text: str, data: dict[str, Any], expected: Any) -> None:
+    """Each function does what its description promises."""
+    assert expected == evaluate(text, **data)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "lower(data.name)",
+        "upper(data.name)",
+        "trim(data.name)",
+        "replace(data.name, 'a', 'b')",
+        "split(data.name, ',')",
+        "first(data.tags)",
+        "normalize_diacritics(data.name)",
+        "lookup('countries', data.name)",
+    ],
+)
+def test_functions_take_null_and_give_null(call: str) -> None:
+    """A property that the event lacks needs no guard."""
+    assert evaluate(call) is None
+
+
+def test_every_function_is_documented() -> None:
+    """The reference can be generated: each description begins with the call."""
+    docs = function_docs()
+
+    assert all(text.startswith(f"`{name}(") for name, text in docs.items())
+    assert {"lower", "upper", "trim", "replace", "split", "first", "lookup"} < set(docs)
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "reason"),
+    [
+        ("lower(data.n)", {"n": 4711}, "lower() takes string or null, not number"),
+        ("first(data.name)", {"name": "4711"}, "first() takes array or null, not string"),
+        (
+            "data.name < data.n",
+            {"name": "4711", "n": 4711},
+            "a comparison or function does not work with values of these types",
+        ),
+    ],
+)
+def test_a_failing_evaluation_names_target_and_reason_only(
+    text: str, data: dict[str, Any], reason: str
+) -> None:
+    """The error says where and why; the value appears nowhere, not even in what caused it."""
+    with pytest.raises(MappingError) as caught:
+        evaluate(text, **data)
+
+    error = caught.value
+    assert error.violations[0].pointer == "/user/x"
+    assert error.violations[0].message == reason
+    assert reason in error.message
+    assert "4711" not in f"{error} {error.remedy}"
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "the expression is empty"),
+        ("data.", "the expression ends too early"),
+        ("lower(data.email", "the expression ends too early"),
+        ("data.email data", "breaks off at column 12: 'data'"),
+        ("data..email", "breaks off at column 6"),
+        ("lwer(data.email)", "there is no function lwer(); did you mean 'lower'?"),
+        ("qqq(data.email)", "there is no function qqq()"),
+        ("lower(data.email, 'x')", "lower() takes 1 argument(s), not 2"),
+        ("not_null()", "not_null() takes at least 1 argument(s), not 0"),
+        ("dta.email", "'dta' is a name that expressions do not know; did you mean 'data'?"),
+        ("email", "an expression sees data, id, type"),
+        ("subject.id", "'subject' is text and has no properties"),
+        ("data.mail", "'data.mail' is not a property of the event's schema"),
+        ("data.address.town", "'data.address.town' is not a property"),
+        ("data.people[].town", "'data.people.town' is not a property"),
+        ("data.people[?town=='x'].city", "'data.people.town' is not a property"),
+        ("data.people[0].town", "'data.people.town' is not a property"),
+        ("data | mail", "'data.mail' is not a property"),
+        ("(data.address || data.people).town", "'data.address.town' is not a property"),
+        ("[data.mail, data.email]", "'data.mail' is not a property"),
+        ("{a: data.mail}", "'data.mail' is not a property"),
+        ("!(data.mail)", "'data.mail' is not a property"),
+        ("!data.email", "'!' needs brackets before a path"),
+        ("data.mail == data.email && data.name", "'data.mail' is not a property"),
+        ("lookup('contries', data.name)", "unknown table 'contries'; did you mean 'countries'?"),
+        ("lookup('zz', data.name)", "add [tables.zz]"),
+        ("lookup(data.name, data.name)", "takes the name of its table as plain text"),
+    ],
+)
+def test_an_expression_that_cannot_work_is_refused(text: str, problem: str) -> None:
+    """Syntax, names, functions, tables and paths are checked before any event."""
+    with pytest.raises(ExpressionError) as caught:
+        compiled(text)
+
+    assert problem in str(caught.value)
+
+
+def test_all_problems_are_reported_together() -> None:
+    """One run shows everything; what follows from a wrong path is not repeated."""
+    with pytest.raises(ExpressionError) as caught:
+        compiled("lwer(data.mail.x) || dta.email")
+
+    assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("data.address.city", {("address",), ("address", "city")}),
+        ("lower(data.name || data.email)", {("name",), ("email",)}),
+        ("data.people[*].city | [0]", {("people",), ("people", "city")}),
+        ("data.people[1:].city", {("people",), ("people", "city")}),
+        ("sort_by(data.people, &anything)[0].whatever", {("people",)}),
+        ("data.address.*.anything", {("address",)}),
+        ("merge(data.address, `{}`).anything", {("address",)}),
+        ("id || subject || time", set()),
+        ("data", set()),
+    ],
+)
+def test_finds_the_paths_an_expression_reads(text: str, paths: set[tuple[str, ...]]) -> None:
+    """Paths are known through lists, filters, pipes and functions, without evaluating anything."""
+    assert paths == compiled(text).data_paths
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, False), ("", False), ([], False), (False, False), (0, True), ("x", True)],
+)
+def test_truth_is_that_of_jmespath(value: Any, expected: bool) -> None:
+    """Zero is true, and everything empty is false."""
+    assert compiled("data.name").is_true({"data": {"name": value}}, "/when") is expected
+
+
+def test_the_scope_holds_envelope_and_data() -> None:
+    """Expressions see the event's data and the attributes of its envelope."""
+    time = datetime(2026, 11, 1, tzinfo=UTC)
+    event = UserEvent("e1", "/um", "user.created", "u1", time, "urn:x", {"email": "a@b"})
+
+    assert event_scope(event) == {
+        "data": {"email": "a@b"},
+        "id": "e1",
+        "type": "user.created",
+        "subject": "u1",
+        "source": "/um",
+        "time": "2026-11-01T00:00:00.000000Z",
+    }

@@ -1,0 +1,196 @@
+"""What stands against a mail, what marks say of links, and since when mails count."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from keycloak_bridge.domain.events import Invitation, Purpose
+from keycloak_bridge.domain.users import InvitationTerms, UserRepresentation
+from keycloak_bridge.invitations.rules import (
+    Settlement,
+    announced,
+    counts_since,
+    link_may_stand,
+    link_stands,
+    may_have_begun,
+    reason_against,
+    settled,
+)
+from keycloak_bridge.planning.bookkeeping import due_after, format_mark, mark_of, parse_mark
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+NOW_S = int(NOW.timestamp())
+END_S = NOW_S + 3600
+ASKED = NOW - timedelta(minutes=20)
+CREATED = NOW - timedelta(days=9)
+INVITATION = Invitation(
+    id="e2/invitation",
+    event_id="e2",
+    user_id="u1",
+    keycloak_id="k1",
+    terms=InvitationTerms(("UPDATE_PASSWORD",), 3600),
+    time=ASKED,
+)
+
+
+def a_user(mark: str | None, **fields: object) -> UserRepresentation:
+    user: dict[str, object] = {
+        "email": "ada@acme.example",
+        "enabled": True,
+        "attributes": {} if mark is None else {"bridgeInvitation": [mark]},
+        "createdTimestamp": int(CREATED.timestamp() * 1000),
+    }
+    return UserRepresentation(**{**user, **fields})  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize(
+    ("mark", "fields", "purpose", "reason"),
+    [
+        ("due:e2", {}, Purpose.INVITE, None),
+        (None, {}, Purpose.INVITE, None),
+        ("due:e2", {"enabled": False}, Purpose.RESEND, "user-disabled"),
+        ("due:e2", {"email": ""}, Purpose.RESEND, "no-email"),
+        ("sent:e2", {}, Purpose.RESEND, "already-invited"),
+        ("sent-until:5:e2", {}, Purpose.VERIFY_EMAIL, "already-invited"),
+        ("sending:e2", {}, Purpose.RESEND, None),
+        ("due:e3", {}, Purpose.INVITE, "superseded"),
+        ("due-until:5:e3", {}, Purpose.RESEND, "superseded"),
+        ("due:e3", {}, Purpose.VERIFY_EMAIL, None),
+        ("sent:e1", {}, Purpose.RESEND, None),
+        ("due:e2", {"emailVerified": True}, Purpose.VERIFY_EMAIL, "already-verified"),
+        ("due:e2", {"emailVerified": True}, Purpose.RESEND, None),
+    ],
+)
+def test_reason_against(
+    mark: str | None, fields: dict[str, object], purpose: Purpose, reason: str | None
+) -> None:
+    """The user's state and mark speak first."""
+    invitation = replace(INVITATION, purpose=purpose)
+
+    assert reason == reason_against(invitation, a_user(mark, **fields))
+
+
+@pytest.mark.parametrize(
+    ("mark", "begun", "stands", "may_stand"),
+    [
+        (None, False, False, False),
+        ("due:e2", False, False, False),
+        (f"due-until:{NOW_S}:e2", False, False, False),
+        (f"due-until:{NOW_S + 1}:e2", False, True, False),
+        (f"due-perhaps:{NOW_S + 1}:e2", False, False, True),
+        (f"due-perhaps:{NOW_S}:e2", False, False, False),
+        ("sending:e2", True, False, False),
+        (f"sending-until:{END_S}:e2", True, False, False),
+        (f"sending-until:{END_S}:e1", True, False, False),
+        (f"sent-until:{END_S}:e1", True, True, False),
+        (f"sent-perhaps:{END_S}:e1", True, False, True),
+        ("sent:e1", True, False, False),
+        (f"sent-until:{END_S}:e2", False, True, False),
+    ],
+)
+def test_what_a_mark_says_of_mails_and_links(
+    mark: str | None, begun: bool, stands: bool, may_stand: bool
+) -> None:
+    """Whether this event's mail may be out, and whether an earlier link is, or may be, alive."""
+    found = mark_of(a_user(mark))
+
+    assert (begun, stands, may_stand) == (
+        may_have_begun(found, "e2"),
+        link_stands(found, "e2", NOW),
+        link_may_stand(found, "e2", NOW),
+    )
+
+
+@pytest.mark.parametrize(
+    ("mark", "expected"),
+    [
+        (None, f"sending-until:{END_S + 60}:e2"),
+        ("due:e2", f"sending-until:{END_S + 60}:e2"),
+        ("sent:e1", f"sending-until:{END_S + 60}:e2"),
+        (f"due-until:{END_S + 90}:e2", f"sending-until:{END_S + 90}:e2"),
+        (f"sending-until:{END_S + 30}:e2", None),
+        (f"sending-until:{END_S + 29}:e2", f"sending-until:{END_S + 60}:e2"),
+        ("sending:e2", f"sending-until:{END_S + 60}:e2"),
+    ],
+)
+def test_the_mark_before_the_mail(mark: str | None, expected: str | None) -> None:
+    """It tells the latest end that the link can have, and is written once for quick attempts."""
+    written = announced(INVITATION, mark_of(a_user(mark)), NOW)
+
+    assert expected == (None if written is None else format_mark(written))
+
+
+@pytest.mark.parametrize(
+    ("mark", "settlement", "expected"),
+    [
+        (f"sending-until:{END_S + 60}:e2", Settlement.MAILED, f"sent-until:{END_S}:e2"),
+        (f"sending-until:{END_S + 61}:e2", Settlement.MAILED, f"sent-until:{END_S + 61}:e2"),
+        (f"sending-until:{END_S - 5}:e2", Settlement.RECORDED, f"sent-until:{END_S - 5}:e2"),
+        ("sending:e2", Settlement.RECORDED, f"sent-until:{END_S}:e2"),
+        (f"sending-until:{END_S}:e2", Settlement.UNKNOWN, f"sent-perhaps:{END_S}:e2"),
+        (f"due-until:{NOW_S + 7}:e2", Settlement.KEPT, f"sent-until:{NOW_S + 7}:e2"),
+        (f"due-perhaps:{NOW_S + 7}:e2", Settlement.KEPT, f"sent-until:{NOW_S + 7}:e2"),
+        (f"due-until:{NOW_S + 7}:e2", Settlement.RECORDED, f"sent-until:{END_S}:e2"),
+        (None, Settlement.MAILED, f"sent-until:{END_S}:e2"),
+        ("sent:e1", Settlement.MAILED, f"sent-until:{END_S}:e2"),
+        (f"sent-until:{END_S + 9}:e1", Settlement.MAILED, f"sent-until:{END_S + 9}:e2"),
+        ("sent:e1", Settlement.RECORDED, None),
+        (f"sent-until:{END_S}:e1", Settlement.KEPT, None),
+        ("due:e3", Settlement.MAILED, None),
+        ("due:e3", Settlement.UNKNOWN, None),
+    ],
+)
+def test_the_mark_after_the_mail(
+    mark: str | None, settlement: Settlement, expected: str | None
+) -> None:
+    """It tells when the user's last link ends; what another event still has to do is left to it."""
+    written = settled(INVITATION, mark_of(a_user(mark)), NOW, settlement)
+
+    assert expected == (None if written is None else format_mark(written))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "expected"),
+    [
+        ("sent:e1", "due:e2"),
+        ("sent-until:5:e1", "due-until:5:e2"),
+        ("sending-until:5:e1", "due-perhaps:5:e2"),
+        ("due-perhaps:5:e1", "due-perhaps:5:e2"),
+        ("due-until:5:e1", "due-until:5:e2"),
+        ("due:e1", "due:e2"),
+    ],
+)
+def test_a_mail_that_is_due_again_knows_of_the_earlier_link(earlier: str, expected: str) -> None:
+    """A link that may be alive is not forgotten, nor taken for certain."""
+    assert expected == format_mark(due_after(parse_mark(earlier), "e2"))
+
+
+@pytest.mark.parametrize(
+    ("purpose", "confirm_only", "mark", "expected"),
+    [
+        (Purpose.INVITE, False, "sending:e2", CREATED),
+        (Purpose.INVITE, False, f"sending-until:{END_S}:e2", CREATED),
+        (Purpose.RESEND, False, "sending:e2", ASKED),
+        (Purpose.VERIFY_EMAIL, False, "due:e2", ASKED),
+        (Purpose.RESEND, False, f"sending-until:{END_S + 60}:e2", ASKED),
+        (
+            Purpose.RESEND,
+            False,
+            f"sending-until:{END_S - 7200}:e2",
+            NOW - timedelta(seconds=7260),
+        ),
+        (Purpose.RESEND, False, f"due-perhaps:{END_S - 3000}:e2", NOW - timedelta(seconds=3060)),
+        (Purpose.RESEND, False, f"due-until:{END_S - 3000}:e2", ASKED),
+        (Purpose.INVITE, True, f"sending-until:{END_S}:e2", NOW - timedelta(seconds=60)),
+        (Purpose.RESEND, True, "sending:e2", CREATED),
+    ],
+)
+def test_since_when_a_mail_counts(
+    purpose: Purpose, confirm_only: bool, mark: str, expected: datetime
+) -> None:
+    """Any mail is a first invitation; a later one must not be taken for one that was sent before it was asked for."""
+    invitation = replace(INVITATION, purpose=purpose, confirm_only=confirm_only)
+    user = a_user(mark)
+
+    assert expected == counts_since(invitation, user, mark_of(user))

@@ -1,0 +1,203 @@
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import kafka.consumer.fetcher
+import kafka.coordinator.base  # both declare errors of their own
+import pytest
+from kafka import errors as kafka_errors
+
+from keycloak_bridge.domain.errors import (
+    BrokerAccessError,
+    BrokerError,
+    BrokerUnavailableError,
+    ConfigError,
+    PartitionRevokedError,
+)
+from keycloak_bridge.kafka import client as kafka_client
+from keycloak_bridge.kafka.client import connect, connection_options, translate, translated
+from keycloak_bridge.settings import KafkaSettings, Secret
+
+BASES = (kafka_errors.KafkaError, kafka_errors.BrokerResponseError)
+"""Too general to be decided about; what is only this counts as an outage."""
+
+
+def subclasses(kind: type[Exception]) -> Iterator[type[Exception]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from subclasses(one)
+
+
+KAFKA_ERRORS = sorted(
+    {one for one in subclasses(kafka_errors.KafkaError) if one.__module__.startswith("kafka.")}
+    - set(BASES),
+    key=lambda one: one.__name__,
+)
+
+
+def decisions(kind: type[Exception]) -> list[str]:
+    """Return the tables in which a class stands."""
+    tables = {
+        "access": issubclass(kind, kafka_client._ACCESS),
+        "revoked": issubclass(kind, kafka_client._REVOKED),
+        "retriable": issubclass(kind, kafka_errors.RetriableError),
+        "outage": kind.__name__ in kafka_client._OUTAGES,
+    }
+    return [name for name, stands in tables.items() if stands]
+
+
+@pytest.mark.parametrize("kind", KAFKA_ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_of_kafka_python_was_decided_about(kind: type[Exception]) -> None:
+    """A class in no table is new, one in two is a contradiction: somebody has to decide."""
+    assert 1 == len(decisions(kind))
+
+
+@pytest.mark.parametrize("kind", KAFKA_ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_becomes_what_its_table_says(kind: type[Exception]) -> None:
+    """Each class ends as the bridge's own error, without its text, with the place and a code."""
+    expected = {"access": BrokerAccessError, "revoked": PartitionRevokedError}
+
+    actual = translate(kind("planted@acme.example"), "polling")
+
+    assert expected.get(decisions(kind)[0], BrokerUnavailableError) is type(actual)
+    assert "polling" in actual.message
+    assert "planted" not in f"{actual.message}{actual.remedy}{actual.args}"
+
+
+def test_an_error_nobody_knows_is_waited_for() -> None:
+    """It can delay records and never lose one."""
+
+    class BrandNewError(kafka_errors.KafkaError):
+        """From a version that does not exist."""
+
+    assert BrokerUnavailableError is type(translate(BrandNewError(), "polling"))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        ConnectionRefusedError("refused"),
+        TimeoutError("slow"),
+        ssl.SSLError("planted"),
+        ValueError("planted"),
+        UnicodeError("planted"),
+    ],
+)
+def test_raw_errors_of_the_connection_are_outages(raw: Exception) -> None:
+    """Sockets, TLS and addresses raise their own classes, which mean the same; the cause is kept."""
+    with pytest.raises(BrokerUnavailableError) as caught, translated("connecting"):
+        raise raw
+
+    assert raw is caught.value.__cause__
+    assert "planted" not in caught.value.message
+
+
+def test_kafka_errors_inside_the_block_are_translated() -> None:
+    """The block raises the bridge's error from kafka-python's."""
+    with pytest.raises(PartitionRevokedError) as caught, translated("committing offsets"):
+        raise kafka_errors.CommitFailedError
+
+    assert isinstance(caught.value.__cause__, kafka_errors.CommitFailedError)
+
+
+def test_errors_of_the_bridge_pass_untouched() -> None:
+    """A missing secret file stays a matter of configuration."""
+    error = ConfigError("the secret file is empty")
+
+    with pytest.raises(ConfigError) as caught, translated("connecting"):
+        raise error
+
+    assert error is caught.value
+
+
+def test_a_refusal_names_what_to_check() -> None:
+    """Every translated error but a rebalance comes with a remedy."""
+    refused = translate(kafka_errors.TopicAuthorizationFailedError(), "polling")
+    outage = translate(kafka_errors.NodeNotReadyError(), "polling")
+
+    assert "ACL" in str(refused.remedy)
+    assert "bootstrap_servers" in str(outage.remedy)
+
+
+def test_plain_options_hold_no_security() -> None:
+    """Without TLS and SASL kafka-python hears of neither."""
+    options = connection_options(KafkaSettings(bootstrap_servers=("a:1", "b:2"), client_id="me"))
+
+    assert (["a:1", "b:2"], "me", "PLAINTEXT") == (
+        options["bootstrap_servers"],
+        options["client_id"],
+        options["security_protocol"],
+    )
+    assert [] == [name for name in options if name.startswith(("ssl_", "sasl_"))]
+
+
+def test_tls_and_sasl_options_are_handed_over() -> None:
+    """Every setting reaches kafka-python under its own name, secrets in the clear."""
+    settings = KafkaSettings(
+        security_protocol="SASL_SSL",
+        sasl_mechanism="SCRAM-SHA-512",
+        sasl_username="bridge",
+        sasl_password=Secret("sasl-hush"),
+        ssl_cafile=Path("ca.pem"),
+        ssl_certfile=Path("cert.pem"),
+        ssl_keyfile=Path("key.pem"),
+        ssl_password=Secret("ssl-hush"),
+    )
+
+    options = connection_options(settings)
+
+    assert {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "bridge",
+        "sasl_plain_password": "sasl-hush",
+        "ssl_cafile": "ca.pem",
+        "ssl_certfile": "cert.pem",
+        "ssl_keyfile": "key.pem",
+        "ssl_password": "ssl-hush",
+    } == {
+        name: value
+        for name, value in options.items()
+        if name.startswith(("ssl_", "sasl_", "security_"))
+    }
+
+
+def test_secrets_are_revealed_nowhere_else() -> None:
+    """What the settings say of themselves masks both."""
+    settings = KafkaSettings(sasl_password=Secret("sasl-hush"), ssl_password=Secret("ssl-hush"))
+
+    assert "hush" not in repr(settings)
+
+
+def test_kafka_python_knows_every_option() -> None:
+    """A misspelt option would be refused only in front of a real broker."""
+    settings = KafkaSettings(
+        sasl_mechanism="PLAIN",
+        sasl_username="bridge",
+        sasl_password=Secret("hush"),
+        ssl_cafile=Path("ca.pem"),
+        ssl_certfile=Path("cert.pem"),
+        ssl_keyfile=Path("key.pem"),
+        ssl_password=Secret("hush"),
+    )
+    options = set(connection_options(settings))
+
+    for client in (kafka.KafkaConsumer, kafka.KafkaProducer, kafka.KafkaAdminClient):
+        assert set() == options - set(client.DEFAULT_CONFIG)
+
+
+def test_connect_adds_options_and_translates() -> None:
+    """The factory gets both kinds of options; its failure is ours."""
+    given: dict[str, object] = {}
+
+    def factory(**options: object) -> str:
+        given.update(options)
+        return "client"
+
+    def broken(**_: object) -> str:
+        raise kafka_errors.KafkaTimeoutError
+
+    assert "client" == connect(factory, KafkaSettings(), group_id="g")
+    assert ("g", ["localhost:9092"]) == (given["group_id"], given["bootstrap_servers"])
+    with pytest.raises(BrokerError):
+        connect(broken, KafkaSettings())

@@ -1,0 +1,283 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from kafka import TopicPartition as KafkaTopicPartition
+from kafka import errors as kafka_errors
+
+from keycloak_bridge.domain.errors import BrokerAccessError, BrokerUnavailableError, ConfigError
+from keycloak_bridge.domain.events import Record
+from keycloak_bridge.kafka import reader as kafka_reader
+from keycloak_bridge.kafka.dead_letter_topic import LetterReader
+from keycloak_bridge.messages.dead_letters import Place
+from keycloak_bridge.settings import KafkaSettings
+
+TOPIC = "dead-letters"
+
+
+class Raw:
+    """What kafka-python gives for a record."""
+
+    def __init__(self, partition: int, offset: int, size: int = 2) -> None:
+        self.topic, self.partition, self.offset = TOPIC, partition, offset
+        self.timestamp, self.key, self.value = 7, b"u-1", b"x" * size
+        self.headers = [("trace", b"1"), ("none", None)]
+
+
+class StubConsumer:
+    """A topic of records by partition, with positions as kafka-python has them."""
+
+    def __init__(self, logs: dict[int, list[Raw]], **options: Any) -> None:
+        self.options = options
+        self.logs = logs
+        self.ends = {number: log[-1].offset + 1 if log else 0 for number, log in logs.items()}
+        self.positions: dict[KafkaTopicPartition, int] = {}
+        self.seeks: list[tuple[int, int]] = []
+        self.polls = 0
+        self.error: Exception | None = None
+        self.silent = False
+        self.lost = False
+        self.closed = False
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return set(self.logs) if topic == TOPIC else set()
+
+    def beginning_offsets(self, partitions: Any, timeout_ms: int) -> dict[Any, int]:
+        return {
+            at: self.logs[at.partition][0].offset if self.logs[at.partition] else 0
+            for at in partitions
+        }
+
+    def end_offsets(self, partitions: Any, timeout_ms: int) -> dict[Any, int]:
+        return {at: self.ends[at.partition] for at in partitions}
+
+    def assign(self, partitions: Sequence[KafkaTopicPartition]) -> None:
+        self.positions = dict.fromkeys(partitions, 0)
+
+    def assignment(self) -> set[KafkaTopicPartition]:
+        return set(self.positions)
+
+    def seek(self, partition: KafkaTopicPartition, offset: int) -> None:
+        self.seeks.append((partition.partition, offset))
+        self.positions[partition] = offset
+
+    def offsets_for_times(self, asked: dict[Any, int], timeout_ms: int) -> dict[Any, Any]:
+        found = {
+            at: [raw for raw in self.logs[at.partition] if raw.offset >= moment]
+            for at, moment in asked.items()
+        }
+        return {at: raws[0] if raws else None for at, raws in found.items()}
+
+    def position(self, partition: KafkaTopicPartition, timeout_ms: int) -> int | None:
+        return None if self.lost else self.positions[partition]
+
+    def poll(self, timeout_ms: int, max_records: int) -> dict[KafkaTopicPartition, list[Raw]]:
+        self.polls += 1
+        if self.error is not None:
+            raise self.error
+        if self.silent:
+            return {}
+        found: dict[KafkaTopicPartition, list[Raw]] = {}
+        for at, position in self.positions.items():
+            log = [raw for raw in self.logs[at.partition] if raw.offset >= position]
+            taken = log[:max_records]
+            # what a transaction left behind is passed over without a record
+            self.positions[at] = self.ends[at.partition] if len(taken) == len(log) else taken[-1].offset + 1  # fmt: skip
+            if taken:
+                found[at] = taken
+        return found
+
+    def close(self, timeout_ms: int) -> None:
+        self.closed = True
+
+
+class Topic:
+    """Builds readers over stub consumers and remembers the last one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.logs: dict[int, list[Raw]] = {}
+        self.consumer: StubConsumer
+        monkeypatch.setattr(kafka_reader, "KafkaConsumer", self._build)
+
+    def reader(
+        self, logs: dict[int, list[Raw]], topic: str = TOPIC, recent_bytes: int = 0
+    ) -> LetterReader:
+        self.logs = logs
+        return LetterReader(KafkaSettings(), topic, recent_bytes=recent_bytes)
+
+    def _build(self, **options: Any) -> StubConsumer:
+        self.consumer = StubConsumer(self.logs, **options)
+        return self.consumer
+
+
+@pytest.fixture
+def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
+    """A topic without partitions so far."""
+    return Topic(monkeypatch)
+
+
+def places(records: Any) -> list[Place]:
+    """Return where records stood."""
+    return sorted(Place(one.partition, one.offset) for one in records)
+
+
+def test_it_is_no_member_of_a_group_and_commits_nothing(topic: Topic) -> None:
+    """An operator who looks disturbs nobody, and sees nothing that may still be undone."""
+    topic.reader({0: []})
+    told = topic.consumer.options
+
+    assert (None, False, "read_committed", False) == (
+        told["group_id"],
+        told["enable_auto_commit"],
+        told["isolation_level"],
+        told["allow_auto_create_topics"],
+    )
+
+
+def test_everything_is_read_from_the_beginning_to_the_end(topic: Topic) -> None:
+    """Of every partition, also where the last offsets hold no record; headers are the untouched bytes."""
+    reader = topic.reader({0: [Raw(0, 5), Raw(0, 9)], 1: [], 2: [Raw(2, 0)]})
+    topic.consumer.ends[0] = 12
+
+    records = list(reader.read())
+
+    assert [Place(0, 5), Place(0, 9), Place(2, 0)] == places(records)
+    assert Record(TOPIC, 2, 0, 7, b"u-1", b"xx", (("trace", b"1"), ("none", None))) in records
+    assert 0 == reader.remaining()
+
+
+def test_reading_again_goes_on_where_it_ended(topic: Topic) -> None:
+    """What was written meanwhile comes, the rest does not come twice."""
+    reader = topic.reader({0: [Raw(0, 0)]})
+    assert 1 == reader.remaining()
+    list(reader.read())
+    topic.logs[0].append(Raw(0, 1))
+    topic.consumer.ends[0] = 2
+
+    assert [Place(0, 1)] == places(reader.read())
+
+
+def test_single_records_are_fetched(topic: Topic) -> None:
+    """What is not there is left out: behind the end, before the beginning, in a gap, in no partition."""
+    reader = topic.reader({0: [Raw(0, 3), Raw(0, 5)], 1: [Raw(1, 0)]})
+    wanted = [Place(0, 5), Place(1, 0), Place(0, 4), Place(0, 99), Place(1, 1), Place(7, 0)]
+
+    found = reader.fetch(wanted)
+
+    assert {Place(0, 5), Place(1, 0)} == found.keys()
+    assert all(place == (one.partition, one.offset) for place, one in found.items())
+
+
+def test_records_in_order_are_fetched_without_going_back(topic: Topic) -> None:
+    """Batch by batch: the replay of a whole topic reads it once, with little of it in memory."""
+    reader = topic.reader({0: [Raw(0, offset) for offset in range(1000)]}, recent_bytes=500_000)
+    list(reader.read())
+    topic.consumer.polls = 0
+    topic.consumer.seeks.clear()
+
+    for begin in range(0, 1000, 70):
+        wanted = {Place(0, offset) for offset in range(begin, min(begin + 70, 1000))}
+        assert wanted == reader.fetch(wanted).keys()
+
+    assert [(0, 0)] == topic.consumer.seeks
+    assert 10 == topic.consumer.polls
+
+
+def test_a_far_record_is_jumped_to(topic: Topic) -> None:
+    """Forward and back; what lies between is not read."""
+    log = [Raw(0, offset, size=20_000) for offset in range(5000)]
+    reader = topic.reader({0: log, 1: []})
+
+    found = [
+        reader.fetch([Place(0, 10), Place(0, 4000)]),
+        reader.fetch([Place(0, 20)]),
+    ]
+
+    assert [{Place(0, 10), Place(0, 4000)}, {Place(0, 20)}] == [set(one) for one in found]
+    assert 4 >= topic.consumer.polls
+
+
+def test_memory_is_bounded(topic: Topic) -> None:
+    """Old records are let go of, and come again when asked for."""
+    log = [Raw(0, offset, size=10_000) for offset in range(50)]
+    reader = topic.reader({0: log}, recent_bytes=30_000)
+    list(reader.read())
+    held = len(reader._recent.among(frozenset(Place(0, offset) for offset in range(50))))
+
+    found = reader.fetch([Place(0, 0), Place(0, 49)])
+
+    assert 2 == held
+    assert {Place(0, 0), Place(0, 49)} == found.keys()
+
+
+def test_reading_can_begin_at_a_time(topic: Topic) -> None:
+    """A partition without anything as young begins at its end."""
+    reader = topic.reader({0: [Raw(0, offset) for offset in range(9)], 1: [Raw(1, 0)]})
+
+    reader.begin_at(7)  # the stub's clock is the offset
+
+    assert [Place(0, 7), Place(0, 8)] == places(reader.read())
+
+
+def test_a_position_that_cannot_be_found_is_an_outage(topic: Topic) -> None:
+    """kafka-python gives none after its time-out."""
+    reader = topic.reader({0: [Raw(0, 0)]})
+    topic.consumer.lost = True
+
+    with pytest.raises(BrokerUnavailableError):
+        reader.remaining()
+
+
+def test_a_missing_topic_is_a_matter_of_configuration(topic: Topic) -> None:
+    """Nothing is created, the connection is closed, and the sentence names the setting."""
+    with pytest.raises(ConfigError) as told:
+        topic.reader({0: []}, "nowhere")
+
+    assert "topic-missing" == told.value.code
+    assert "topics.dead_letters" in str(told.value.remedy)
+    assert topic.consumer.closed
+
+
+def test_other_topics_are_asked_for_without_creating_them(topic: Topic) -> None:
+    """An empty set says that there is none."""
+    reader = topic.reader({0: [], 1: []})
+
+    assert [{0, 1}, frozenset()] == [reader.partitions_of(TOPIC), reader.partitions_of("gone")]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (kafka_errors.TopicAuthorizationFailedError({TOPIC}), BrokerAccessError),
+        (kafka_errors.KafkaConnectionError(), BrokerUnavailableError),
+    ],
+)
+def test_errors_of_kafka_are_ours(
+    topic: Topic, error: Exception, expected: type[Exception]
+) -> None:
+    """Refused, or away."""
+    reader = topic.reader({0: [Raw(0, 0)]})
+    topic.consumer.error = error
+
+    with pytest.raises(expected):
+        list(reader.read())
+
+
+def test_a_kafka_that_gives_nothing_ends_the_wait(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kafka-python's poll never raises while the brokers are away."""
+    reader = topic.reader({0: [Raw(0, 0)]})
+    topic.consumer.silent = True
+    monkeypatch.setattr(kafka_reader, "_STALLED_S", -1.0)
+
+    with pytest.raises(BrokerUnavailableError, match="no records"):
+        list(reader.read())
+    assert 1 == topic.consumer.polls
+
+
+def test_closing_closes(topic: Topic) -> None:
+    """The connection goes."""
+    topic.reader({0: []}).close()
+
+    assert topic.consumer.closed

@@ -1,0 +1,203 @@
+import threading
+from typing import Any
+
+import pytest
+from kafka import errors as kafka_errors
+
+from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, BrokerUnavailableError
+from keycloak_bridge.domain.events import Message
+from keycloak_bridge.kafka import dead_letter_topic as kafka_replayer
+from keycloak_bridge.kafka.dead_letter_topic import FENCED, TOO_LARGE, LetterReplayer, Outgoing
+from keycloak_bridge.settings import KafkaSettings
+
+BATCH = [
+    Outgoing(Message("user-events", b"u-1", b"{}", (("a", b"1"), ("b", None))), 3),
+    Outgoing(Message("dead-letters", None, None), None),
+]
+
+
+class StubFuture:
+    """A record on its way."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.exception = error
+        self.is_done = True
+
+    def failed(self) -> bool:
+        return self.exception is not None
+
+    def get(self, timeout: float) -> None:
+        if self.exception is not None:
+            raise self.exception
+
+
+class StubProducer:
+    """Remembers what was called; fails where it is told to."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.calls: list[str] = []
+        self.sent: list[dict[str, Any]] = []
+        self.failures = dict(StubProducer.planned)
+        self.record_errors: list[Exception | None] = []
+        StubProducer.last = self
+
+    planned: dict[str, Exception]
+    last: "StubProducer"
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.failures:
+            raise self.failures[name]
+
+    def init_transactions(self) -> None:
+        self._call("init")
+
+    def begin_transaction(self) -> None:
+        self._call("begin")
+
+    def commit_transaction(self) -> None:
+        self._call("commit")
+
+    def abort_transaction(self) -> None:
+        self._call("abort")
+
+    def send(self, topic: str, **record: Any) -> StubFuture:
+        self._call("send")
+        self.sent.append({"topic": topic, **record})
+        return StubFuture(self.record_errors.pop(0) if self.record_errors else None)
+
+    def close(self, timeout: float) -> None:
+        self._call("close")
+
+
+@pytest.fixture
+def replayer(monkeypatch: pytest.MonkeyPatch) -> LetterReplayer:
+    """A replayer over a stub producer."""
+    StubProducer.planned = {}
+    monkeypatch.setattr(kafka_replayer, "KafkaProducer", StubProducer)
+    return LetterReplayer(KafkaSettings(), "bridge-replay")
+
+
+def failing(**failures: Exception) -> None:
+    """Let calls of the producer fail."""
+    StubProducer.last.failures = failures
+
+
+def test_a_batch_is_one_transaction(replayer: LetterReplayer) -> None:
+    """Everything is acknowledged before the commit; the earlier holder of the id is shut out first."""
+    replayer.publish(BATCH)
+
+    assert ["init", "begin", "send", "send", "commit"] == StubProducer.last.calls
+    assert "bridge-replay" == StubProducer.last.options["transactional_id"]
+    assert StubProducer.last.options["allow_auto_create_topics"] is False
+
+
+def test_records_go_out_as_they_are(replayer: LetterReplayer) -> None:
+    """But for what kafka-python cannot send: a null header, a record of nothing."""
+    replayer.publish(BATCH)
+
+    assert [
+        {"topic": "user-events", "key": b"u-1", "value": b"{}", "headers": [("a", b"1"), ("b", b"")], "partition": 3},
+        {"topic": "dead-letters", "key": None, "value": b"", "headers": [], "partition": None},
+    ] == StubProducer.last.sent  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "code"),
+    [
+        (kafka_errors.MessageSizeTooLargeError(), BrokerAccessError, TOO_LARGE),
+        (kafka_errors.RecordListTooLargeError(), BrokerAccessError, TOO_LARGE),
+        (kafka_errors.ProducerFencedError(), BridgeError, FENCED),
+        (kafka_errors.InvalidProducerEpochError(), BridgeError, FENCED),
+        (kafka_errors.TopicAuthorizationFailedError({"user-events"}), BrokerAccessError, "kafka-access"),
+        (kafka_errors.KafkaTimeoutError(), BrokerUnavailableError, "kafka-unavailable"),
+    ],
+)  # fmt: skip
+def test_a_record_that_fails_undoes_its_batch(
+    replayer: LetterReplayer, error: Exception, expected: type[BridgeError], code: str
+) -> None:
+    """The one that was first says why; those behind it fail only because of it."""
+    StubProducer.last.record_errors = [kafka_errors.TransactionAbortedError(), error]
+
+    with pytest.raises(expected) as told:
+        replayer.publish(BATCH)
+
+    if code != "kafka-unavailable":
+        assert code == told.value.code
+    assert ["abort"] == StubProducer.last.calls[-1:]
+
+
+def test_the_cause_is_found_in_what_kafka_python_wraps(replayer: LetterReplayer) -> None:
+    """A later send says only that something has failed before."""
+    failing(send=kafka_errors.KafkaError("failed before", kafka_errors.ProducerFencedError()))
+
+    with pytest.raises(BridgeError) as told:
+        replayer.publish(BATCH)
+
+    assert FENCED == told.value.code
+
+
+def test_a_commit_that_is_fenced_says_so(replayer: LetterReplayer) -> None:
+    """Another operator began meanwhile; nothing of this batch stands."""
+    failing(commit=kafka_errors.ProducerFencedError())
+
+    with pytest.raises(BridgeError) as told:
+        replayer.publish(BATCH)
+
+    assert (FENCED, True) == (told.value.code, "another replay" in told.value.message)
+
+
+def test_an_abort_that_fails_hides_nothing(replayer: LetterReplayer) -> None:
+    """The first error is told."""
+    failing(send=kafka_errors.ProducerFencedError(), abort=kafka_errors.KafkaError("invalid"))
+
+    with pytest.raises(BridgeError) as told:
+        replayer.publish(BATCH)
+
+    assert FENCED == told.value.code
+
+
+def test_a_commit_without_an_answer_ends(
+    replayer: LetterReplayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kafka-python waits for ever."""
+    monkeypatch.setattr(kafka_replayer, "_END_TIMEOUT_S", 0.01)
+    released = threading.Event()
+    monkeypatch.setattr(StubProducer.last, "commit_transaction", released.wait)
+
+    with pytest.raises(BrokerUnavailableError):
+        replayer.publish(BATCH)
+    released.set()
+
+
+def test_a_forbidden_id_names_the_acl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stays open."""
+    StubProducer.planned = {"init": kafka_errors.TransactionalIdAuthorizationFailedError()}
+    monkeypatch.setattr(kafka_replayer, "KafkaProducer", StubProducer)
+
+    with pytest.raises(BrokerAccessError) as told:
+        LetterReplayer(KafkaSettings(), "bridge-replay")
+
+    assert "TransactionalId bridge-replay" in str(told.value.remedy)
+    assert ["init", "close"] == StubProducer.last.calls
+
+
+def test_closing_gives_up_what_cannot_go_out(replayer: LetterReplayer) -> None:
+    """A first close that times out is followed by force."""
+    forced: list[str] = []
+
+    class Sender:
+        def force_close(self) -> None:
+            forced.append("force")
+            failing()
+
+        def join(self, timeout: float) -> None:
+            forced.append("join")
+
+    failing(close=kafka_errors.KafkaTimeoutError())
+    StubProducer.last._sender = Sender()  # type: ignore[attr-defined]
+
+    replayer.close()
+
+    assert (["force", "join"], ["close", "close"]) == (forced, StubProducer.last.calls[1:])

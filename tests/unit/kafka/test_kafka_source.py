@@ -1,0 +1,632 @@
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer, OffsetAndMetadata
+from kafka import TopicPartition as KafkaTopicPartition
+from kafka import errors as kafka_errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka.future import Future
+from kafka.structs import MemberState
+
+from keycloak_bridge.domain.errors import (
+    BrokerAccessError,
+    BrokerUnavailableError,
+    PartitionRevokedError,
+)
+from keycloak_bridge.domain.events import Commit, Record, TopicPartition
+from keycloak_bridge.kafka import consumer as kafka_source
+from keycloak_bridge.kafka.consumer import KafkaEventSource
+from keycloak_bridge.settings import KafkaSettings
+
+TOPIC = "user-events"
+K0, K1 = KafkaTopicPartition(TOPIC, 0), KafkaTopicPartition(TOPIC, 1)
+P0, P1 = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
+
+
+@dataclass
+class Raw:
+    """What kafka-python gives for a record."""
+
+    offset: int
+    key: bytes | None = b"u-1"
+    value: bytes | None = b"{}"
+    headers: list[tuple[str, bytes | None]] = field(default_factory=list)
+    topic: str = TOPIC
+    partition: int = 0
+    timestamp: int = 1_793_577_600_000
+
+
+class StubConsumer:
+    """Behaves like kafka-python's consumer as far as the source asks, and remembers how it was asked."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.assigned: list[KafkaTopicPartition] = [K0, K1]
+        self.paused_now: set[KafkaTopicPartition] = set()
+        self.batches: dict[KafkaTopicPartition, list[Raw]] = {}
+        self.polls: list[dict[str, int]] = []
+        self.commits: list[dict[KafkaTopicPartition, OffsetAndMetadata]] = []
+        self.async_commits: list[dict[KafkaTopicPartition, OffsetAndMetadata]] = []
+        self.async_future = Future()
+        self.switches: list[tuple[str, KafkaTopicPartition]] = []
+        self.position_timeouts_ms: list[int] = []
+        self.rejoins = 0
+        self.config: dict[str, int] = {}
+        self._next_partition_records: list[Raw] | None = None
+        self._assignors = {"cooperative-sticky": SimpleNamespace(member_assignment={K0, K1})}
+        self.seeks: list[tuple[KafkaTopicPartition, int]] = []
+        self.commits_stored: dict[KafkaTopicPartition, OffsetAndMetadata] = {}
+        self.beginnings: dict[KafkaTopicPartition, int] = {K0: 0, K1: 0}
+        self.ends: dict[KafkaTopicPartition, int] = {K0: 0, K1: 0}
+        self.position_of: dict[KafkaTopicPartition, int | None] = {K0: 0, K1: 0}
+        self.partition_numbers: set[int] | None = {1, 0}
+        self.gone: set[KafkaTopicPartition] = set()
+        self.state: str = MemberState.STABLE
+        self.error: Exception | None = None
+        self.closed_with: int | None = None
+
+    def subscribe(self, topics: list[str], listener: Any) -> None:
+        self.topics = topics
+        self.listener = listener
+
+    def assignment(self) -> set[KafkaTopicPartition]:
+        return set(self.assigned)
+
+    def pause(self, *partitions: KafkaTopicPartition) -> None:
+        self._known(partitions)
+        self.switches += [("pause", at) for at in partitions]
+        self.paused_now.update(partitions)
+
+    def resume(self, *partitions: KafkaTopicPartition) -> None:
+        self._known(partitions)
+        self.switches += [("resume", at) for at in partitions]
+        self.paused_now.difference_update(partitions)
+
+    def paused(self) -> set[KafkaTopicPartition]:
+        return set(self.paused_now)
+
+    def poll(self, timeout_ms: int, max_records: int) -> dict[KafkaTopicPartition, list[Raw]]:
+        self._fail()
+        self.polls.append({"timeout_ms": timeout_ms, "max_records": max_records})
+        return {
+            at: raws
+            for at, raws in self.batches.items()
+            if at in self.assignment() - self.paused_now
+        }
+
+    def commit(
+        self, offsets: dict[KafkaTopicPartition, OffsetAndMetadata], timeout_ms: int
+    ) -> None:
+        self._fail()
+        self.commits.append(offsets)
+
+    def commit_async(self, offsets: dict[KafkaTopicPartition, OffsetAndMetadata]) -> Future:
+        self._fail()
+        self.async_commits.append(offsets)
+        return self.async_future
+
+    def position(self, partition: KafkaTopicPartition, timeout_ms: int) -> int | None:
+        if partition in self.gone:
+            raise kafka_errors.IllegalStateError("Partition is not assigned")
+        self._fail()
+        self.position_timeouts_ms.append(timeout_ms)
+        return self.position_of[partition]
+
+    def seek(self, partition: KafkaTopicPartition, offset: int) -> None:
+        if partition not in self.assigned:
+            raise ValueError("Unassigned partition")
+        self._known([partition])
+        self.seeks.append((partition, offset))
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        return self.partition_numbers
+
+    def beginning_offsets(
+        self, partitions: list[KafkaTopicPartition], timeout_ms: int
+    ) -> dict[KafkaTopicPartition, int]:
+        return {at: self.beginnings[at] for at in partitions}
+
+    def end_offsets(
+        self, partitions: list[KafkaTopicPartition], timeout_ms: int
+    ) -> dict[KafkaTopicPartition, int]:
+        self._fail()
+        return {at: self.ends[at] for at in partitions}
+
+    def committed(
+        self, partition: KafkaTopicPartition, timeout_ms: int, metadata: bool = False
+    ) -> OffsetAndMetadata | int | None:
+        self._fail()
+        stored = self.commits_stored.get(partition)
+        return stored if metadata or stored is None else stored.offset
+
+    def group_metadata(self) -> Any:
+        return self
+
+    @property
+    def _coordinator(self) -> "StubConsumer":
+        return self
+
+    @property
+    def _fetcher(self) -> "StubConsumer":
+        return self
+
+    def request_rejoin(self) -> None:
+        self.rejoins += 1
+
+    def close(self, timeout_ms: int) -> None:
+        self._fail()
+        self.closed_with = timeout_ms
+
+    def _known(self, partitions: Collection[KafkaTopicPartition]) -> None:
+        for partition in partitions:
+            if partition in self.gone or partition not in self.assigned:
+                raise KeyError(partition)
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch) -> KafkaEventSource:
+    """A source over the stub."""
+    monkeypatch.setattr(kafka_source, "KafkaConsumer", StubConsumer)
+    return KafkaEventSource(KafkaSettings(), topic=TOPIC, group_id="keycloak-bridge")
+
+
+@pytest.fixture
+def stub(source: KafkaEventSource) -> StubConsumer:
+    """The stub behind the source."""
+    consumer: StubConsumer = source._consumer
+    return consumer
+
+
+def nothing(_: TopicPartition) -> bool:
+    """Hold no partition."""
+    return False
+
+
+def all_of_it(_: TopicPartition) -> bool:
+    """Hold every partition."""
+    return True
+
+
+def test_the_consumer_is_set_up_to_lose_nothing(stub: StubConsumer) -> None:
+    """Nothing is committed by itself, nothing skipped, nothing read that was taken back."""
+    wanted = {
+        "group_id": "keycloak-bridge",
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "isolation_level": "read_committed",
+        "allow_auto_create_topics": False,
+        "partition_assignment_strategy": (CooperativeStickyAssignor,),
+    }
+
+    assert wanted == {name: stub.options[name] for name in wanted}
+    assert [TOPIC] == stub.topics
+
+
+def test_bytes_stay_bytes(stub: StubConsumer) -> None:
+    """A deserializer that raises hangs kafka-python, so there is none."""
+    assert [] == [name for name in stub.options if "deserializer" in name]
+
+
+def test_kafka_python_knows_every_option_of_the_source(stub: StubConsumer) -> None:
+    """A misspelt option would be refused only in front of a real broker."""
+    assert set() == set(stub.options) - set(KafkaConsumer.DEFAULT_CONFIG)
+
+
+def test_membership_settings_become_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three settings of the group arrive under kafka-python's names."""
+    monkeypatch.setattr(kafka_source, "KafkaConsumer", StubConsumer)
+    settings = KafkaSettings(session_timeout=7.5, heartbeat_interval=1.5, max_poll_interval=60.0)
+
+    options = KafkaEventSource(settings, topic=TOPIC, group_id="g")._consumer.options
+
+    assert (7500, 1500, 60_000) == (
+        options["session_timeout_ms"],
+        options["heartbeat_interval_ms"],
+        options["max_poll_interval_ms"],
+    )
+
+
+def test_records_come_untouched_and_in_order(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Key, value and headers are the bytes of Kafka, null values included."""
+    headers: list[tuple[str, bytes | None]] = [("b", b"\xff"), ("a", None), ("b", b"")]
+    stub.batches = {K0: [Raw(4, headers=headers), Raw(6, key=None, value=None)]}
+
+    records = source.poll(0.25, nothing)
+
+    assert [
+        Record(
+            TOPIC,
+            0,
+            4,
+            1_793_577_600_000,
+            b"u-1",
+            b"{}",
+            (("b", b"\xff"), ("a", None), ("b", b"")),
+        ),
+        Record(TOPIC, 0, 6, 1_793_577_600_000, None, None, ()),
+    ] == records
+    assert [{"timeout_ms": 250, "max_records": 500}] == stub.polls
+    assert {"fetch_max_wait_ms": 250} == stub.config
+
+
+# holding partitions
+
+
+def test_nothing_is_fetched_of_what_is_held(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """The other partitions go on."""
+    stub.batches = {K0: [Raw(0)], K1: [Raw(3, partition=1)]}
+
+    records = source.poll(0, lambda at: at == P0)
+
+    assert [P1] == [record.topic_partition for record in records]
+    assert {K0} == stub.paused_now
+
+
+def test_kafka_python_is_told_of_changes_only(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Neither pause nor resume is said again; what is held no more flows again."""
+    stub.assigned = [K0]
+    for held in (nothing, all_of_it, all_of_it, nothing, nothing):
+        source.poll(0, held)
+
+    assert [("pause", K0), ("resume", K0)] == stub.switches
+
+
+def test_a_partition_that_came_back_unpaused_is_paused_again(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """It was lost and regained within one poll, so nobody saw it missing."""
+    source.poll(0, all_of_it)
+    stub.paused_now.clear()
+
+    source.poll(0, all_of_it)
+
+    assert {K0, K1} == stub.paused_now
+
+
+def test_what_comes_while_polling_is_held_at_once(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """A partition may be assigned and read within the same poll, and it comes unpaused."""
+    stub.assigned = [K0]
+    source.poll(0, all_of_it)
+    stub.assigned = [K0, K1]
+
+    stub.listener.on_partitions_assigned({K1})
+
+    assert {K0, K1} == stub.paused_now
+
+
+def test_before_the_first_poll_nothing_is_held(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """Nobody has said yet what to hold."""
+    stub.listener.on_partitions_assigned({K0})
+
+    assert set() == stub.paused_now
+
+
+@pytest.mark.parametrize("paused", [set(), {K0, K1}])
+def test_a_partition_that_leaves_in_between_is_no_crash(
+    source: KafkaEventSource, stub: StubConsumer, paused: set[KafkaTopicPartition]
+) -> None:
+    """The IO thread may revoke between asking for the assignment and using it."""
+    stub.gone = {K0}
+    stub.position_of = {K1: 9}
+    stub.paused_now = set(paused)
+
+    source.poll(0, nothing if paused else all_of_it)
+    positions = source.positions()
+
+    assert {P1: 9} == positions
+    assert [K1] == [at for _, at in stub.switches]
+
+
+# giving partitions up
+
+
+def test_revoked_partitions_are_released_and_committed(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """What the release returns is committed as it is, without waiting: a blocking commit raises there."""
+    calls: list[tuple[frozenset[TopicPartition], bool]] = []
+
+    def release(partitions: frozenset[TopicPartition], lost: bool) -> dict[TopicPartition, Commit]:
+        calls.append((partitions, lost))
+        return {P0: Commit(7, "done: 9-12")}
+
+    source.when_revoked(release)
+    stub.listener.on_partitions_revoked({K0, K1})
+
+    assert [(frozenset({P0, P1}), False)] == calls
+    assert [{K0: OffsetAndMetadata(7, "done: 9-12", -1)}] == stub.async_commits
+    assert [] == stub.commits
+
+
+def test_lost_partitions_are_released_without_a_commit(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """They belong to somebody else already."""
+    calls: list[tuple[frozenset[TopicPartition], bool]] = []
+
+    def release(partitions: frozenset[TopicPartition], lost: bool) -> dict[TopicPartition, Commit]:
+        calls.append((partitions, lost))
+        return {P1: Commit(7)}
+
+    source.when_revoked(release)
+    stub.listener.on_partitions_lost({K1})
+
+    assert [(frozenset({P1}), True)] == calls
+    assert [] == stub.async_commits
+
+
+def test_a_release_with_nothing_to_commit_commits_nothing(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """No request for an empty answer."""
+    source.when_revoked(lambda _partitions, _lost: {})
+
+    stub.listener.on_partitions_revoked({K0})
+
+    assert [] == stub.async_commits
+
+
+def test_without_a_release_nothing_happens(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Whoever only looks does not care about rebalances."""
+    stub.listener.on_partitions_revoked({K0})
+    stub.listener.on_partitions_lost({K1})
+
+    assert [] == stub.async_commits
+
+
+@pytest.mark.parametrize("moment", ["on_partitions_revoked", "on_partitions_lost"])
+def test_a_release_that_fails_is_told_in_the_log(
+    source: KafkaEventSource, stub: StubConsumer, caplog: pytest.LogCaptureFixture, moment: str
+) -> None:
+    """Nothing may get into kafka-python's thread, which sends the heartbeats."""
+
+    def release(_: frozenset[TopicPartition], __: bool) -> dict[TopicPartition, Commit]:
+        raise RuntimeError
+
+    source.when_revoked(release)
+    getattr(stub.listener, moment)({K0})
+
+    assert [(logging.WARNING, RuntimeError)] == warnings_of(caplog)
+
+
+def test_a_commit_that_cannot_be_sent_is_told_in_the_log(
+    source: KafkaEventSource, stub: StubConsumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next owner then reads some records again."""
+    source.when_revoked(lambda _partitions, _lost: {P0: Commit(1)})
+    stub.error = kafka_errors.FencedInstanceIdError()
+
+    stub.listener.on_partitions_revoked({K0})
+
+    assert [(logging.WARNING, kafka_errors.FencedInstanceIdError)] == warnings_of(caplog)
+
+
+def test_a_commit_that_is_refused_later_is_told_in_the_log(
+    source: KafkaEventSource, stub: StubConsumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its answer comes when the listener has long returned."""
+    source.when_revoked(lambda _partitions, _lost: {P0: Commit(1)})
+    stub.listener.on_partitions_revoked({K0})
+
+    stub.async_future.failure(kafka_errors.CommitFailedError())
+
+    assert [(logging.WARNING, kafka_errors.CommitFailedError)] == warnings_of(caplog)
+
+
+def test_a_hold_that_fails_is_told_in_the_log(
+    source: KafkaEventSource, stub: StubConsumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The question is asked on kafka-python's thread too."""
+    answers = iter([False, False])
+    source.poll(0, lambda _: next(answers))
+
+    stub.listener.on_partitions_assigned({K0})
+
+    assert [(logging.WARNING, StopIteration)] == warnings_of(caplog)
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[tuple[int, type[BaseException] | None]]:
+    """Return the level and the kind of error of each line in the log."""
+    return [(line.levelno, line.exc_info[0] if line.exc_info else None) for line in caplog.records]
+
+
+# membership
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (MemberState.UNJOINED, False),
+        (MemberState.REBALANCING, False),
+        (MemberState.STABLE, True),
+    ],
+)
+def test_joined_means_stable(
+    source: KafkaEventSource, stub: StubConsumer, state: str, expected: bool
+) -> None:
+    """Only a settled member of the group counts."""
+    stub.state = state
+
+    assert expected is source.joined()
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (MemberState.UNJOINED, 0),
+        (MemberState.REBALANCING, 1),
+        (MemberState.STABLE, 0),
+    ],
+)
+def test_a_join_that_outlasts_a_poll_is_pursued(
+    source: KafkaEventSource, stub: StubConsumer, state: str, expected: int
+) -> None:
+    """kafka-python forgets it else; a settled member asks for nothing."""
+    stub.state = state
+
+    source.poll(0, nothing)
+
+    assert expected == stub.rejoins
+
+
+def test_kafka_python_can_be_asked_to_rejoin() -> None:
+    """The one private thing the source relies on; see KafkaEventSource._pursue_join."""
+    assert callable(ConsumerCoordinator.request_rejoin)
+
+
+# offsets
+
+
+def test_commit_hands_over_offsets_and_metadata(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """Both go as they are."""
+    source.commit({P0: Commit(7, "done: 9-12"), P1: Commit(1)})
+
+    assert [
+        {K0: OffsetAndMetadata(7, "done: 9-12", -1), K1: OffsetAndMetadata(1, "", -1)}
+    ] == stub.commits
+
+
+def test_commits_come_back_with_their_metadata(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """A partition without a commit is left out; another client may have committed no metadata at all."""
+    stub.commits_stored = {K0: OffsetAndMetadata(7, "done: 9-12", -1)}
+    assert {P0: Commit(7, "done: 9-12")} == source.commits([P0, P1])
+
+    nobodys: Any = None
+    stub.commits_stored = {K1: OffsetAndMetadata(2, nobodys, -1)}
+    assert {P1: Commit(2, "")} == source.commits([P1])
+
+
+def test_seek_reads_on_from_there(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Back or ahead."""
+    source.seek(P0, 5)
+
+    assert [(K0, 5)] == stub.seeks
+
+
+def test_seeking_in_what_has_left_is_no_crash(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Whether it was gone before or goes in between; the next owner begins at the commit."""
+    stub.assigned = [K1]
+    stub.gone = {K1}
+
+    source.seek(P0, 5)
+    source.seek(P1, 5)
+
+    assert [] == stub.seeks
+
+
+def test_nothing_to_commit_asks_nobody(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """No call for an empty commit."""
+    source.commit({})
+
+    assert [] == stub.commits
+
+
+def test_positions_leave_out_what_is_unknown(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """A partition whose position is being looked up has none yet."""
+    stub.position_of = {K0: 5, K1: None}
+
+    assert {P0: 5} == source.positions()
+    assert max(stub.position_timeouts_ms) <= 200
+    assert min(stub.position_timeouts_ms) >= 1
+
+
+def test_ends_are_of_every_partition(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """Other members' partitions count too."""
+    stub.assigned = []
+    stub.ends = {K0: 3, K1: 4}
+
+    assert {P0: 3, P1: 4} == source.end_offsets()
+
+
+def test_committed_falls_back_to_the_beginning(
+    source: KafkaEventSource, stub: StubConsumer
+) -> None:
+    """Without a commit, or with one that retention has overtaken, the beginning counts."""
+    stub.beginnings = {K0: 10, K1: 10}
+    stub.commits_stored = {K1: OffsetAndMetadata(12, "", -1)}
+
+    assert {P0: 10, P1: 12} == source.committed()
+
+
+@pytest.mark.parametrize("call", ["end_offsets", "committed"])
+@pytest.mark.parametrize("numbers", [None, set()])
+def test_a_topic_without_partitions_is_an_outage(
+    source: KafkaEventSource, stub: StubConsumer, call: str, numbers: set[int] | None
+) -> None:
+    """Else "every partition is done" would be true of none, and a run would end with nothing read."""
+    stub.partition_numbers = numbers
+
+    with pytest.raises(BrokerUnavailableError):
+        getattr(source, call)()
+
+
+CALLS: dict[str, Callable[[KafkaEventSource], object]] = {
+    "poll": lambda source: source.poll(0, nothing),
+    "commit": lambda source: source.commit({P0: Commit(1)}),
+    "commits": lambda source: source.commits([P0]),
+    "positions": lambda source: source.positions(),
+    "end_offsets": lambda source: source.end_offsets(),
+    "committed": lambda source: source.committed(),
+    "close": lambda source: source.close(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (kafka_errors.NodeNotReadyError(), BrokerUnavailableError),
+        (kafka_errors.RebalanceInProgressError(), PartitionRevokedError),
+        (kafka_errors.GroupAuthorizationFailedError(), BrokerAccessError),
+        (OSError(), BrokerUnavailableError),
+    ],
+)
+def test_no_call_lets_foreign_errors_out(
+    source: KafkaEventSource,
+    stub: StubConsumer,
+    call: Callable[[KafkaEventSource], object],
+    raw: Exception,
+    expected: type[Exception],
+) -> None:
+    """Whatever kafka-python raises comes out as the bridge's own error."""
+    stub.error = raw
+
+    with pytest.raises(expected) as caught:
+        call(source)
+
+    assert raw is caught.value.__cause__
+
+
+def test_close_leaves_within_bounds(source: KafkaEventSource, stub: StubConsumer) -> None:
+    """A group that does not answer cannot hold up the end."""
+    source.close()
+
+    assert stub.closed_with is not None
+
+
+@pytest.mark.parametrize(("lost", "claimed"), [(True, None), (False, {K0, K1})])
+def test_what_was_lost_is_not_claimed(
+    source: KafkaEventSource, stub: StubConsumer, lost: bool, claimed: Any
+) -> None:
+    """kafka-python would tell the leader that it has them still, and nobody would get them any more."""
+    revoke = stub.listener.on_partitions_lost if lost else stub.listener.on_partitions_revoked
+    revoke([K0, K1])
+
+    assert claimed == stub._assignors["cooperative-sticky"].member_assignment

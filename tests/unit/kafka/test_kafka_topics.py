@@ -1,0 +1,270 @@
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka import errors as kafka_errors
+
+from keycloak_bridge.domain.errors import BrokerAccessError, BrokerUnavailableError, ConfigError
+from keycloak_bridge.kafka import topics as kafka_topics
+from keycloak_bridge.kafka.topics import TopicAdmin, TopicSpec, ensure_topics, wanted_topics
+from keycloak_bridge.settings import KafkaSettings, TopicsSettings
+
+
+class StubAdmin:
+    """A cluster that holds topics by name and number of partitions."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.topics: dict[str, int] = {}
+        self.created: list[dict[str, Any]] = []
+        self.describe_code: int | None = None
+        self.create_error: Exception | None = None
+        self.waits: list[bool] = []
+        self.closed = False
+        self.max_message_bytes: str | None = None
+        self.config_error: Exception | None = None
+
+    def describe_configs(self, resources: list[Any], config_filter: str) -> dict[str, Any]:
+        if self.config_error is not None:
+            raise self.config_error
+        (resource,) = resources
+        configs = {"retention.ms": {"value": "1"}}
+        if self.max_message_bytes is not None:
+            configs["max.message.bytes"] = {"value": self.max_message_bytes}
+        return {"topic": {resource.name: configs}}
+
+    def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": name,
+                "error_code": self._code(name),
+                "partitions": [{} for _ in range(self.topics.get(name, 0))],
+            }
+            for name in reversed(names)
+        ]
+
+    def create_topics(self, topics: dict[str, Any], wait_for_metadata: bool) -> None:
+        if self.create_error is not None:
+            raise self.create_error
+        self.waits.append(wait_for_metadata)
+        self.created.append(topics)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _code(self, name: str) -> int:
+        if self.describe_code is not None:
+            return self.describe_code
+        unknown: int = kafka_errors.UnknownTopicOrPartitionError.errno
+        return 0 if name in self.topics else unknown
+
+
+@pytest.fixture
+def admin(monkeypatch: pytest.MonkeyPatch) -> TopicAdmin:
+    """An admin over the stub."""
+    monkeypatch.setattr(kafka_topics, "KafkaAdminClient", StubAdmin)
+    return TopicAdmin(KafkaSettings())
+
+
+@pytest.fixture
+def stub(admin: TopicAdmin) -> StubAdmin:
+    """The stub behind the admin."""
+    client: StubAdmin = admin._admin
+    return client
+
+
+EVENTS = TopicSpec("user-events", "events", 3, -1, {"retention.ms": "1000"})
+LETTERS = TopicSpec("letters", "dead letters", 1, 2)
+
+
+def test_all_four_topics_are_wanted() -> None:
+    """Names, partitions, replicas and retention come from the settings."""
+    settings = TopicsSettings(
+        partitions=5, replication_factor=3, retention=60.0, dead_letter_retention=120.5
+    )
+
+    wanted = wanted_topics(settings, invitations=True)
+
+    assert [
+        ("user-events", "60000"),
+        ("user-invitations", "60000"),
+        ("user-results", "60000"),
+        ("user-events-dead-letters", "120500"),
+    ] == [(spec.name, spec.config["retention.ms"]) for spec in wanted]
+    assert {(5, 3)} == {(spec.partitions, spec.replication_factor) for spec in wanted}
+
+
+def test_without_mails_there_is_no_invitations_topic() -> None:
+    """`invite.mode = none` needs three."""
+    wanted = wanted_topics(TopicsSettings(), invitations=False)
+
+    assert "user-invitations" not in [spec.name for spec in wanted]
+    assert 3 == len(wanted)
+
+
+def test_a_dead_letter_has_room_for_its_headers() -> None:
+    """Its topic takes more than the largest record that Kafka takes by default."""
+    *others, letters = wanted_topics(TopicsSettings(), invitations=True)
+
+    assert int(letters.config["max.message.bytes"]) >= 1_048_588 + 8192
+    assert not any("max.message.bytes" in spec.config for spec in others)
+
+
+def test_the_command_creates_the_same_topic() -> None:
+    """Kafka's own tool gets every setting, and replicas only where they are given."""
+    assert (
+        "kafka-topics.sh --create --topic user-events --partitions 3 --config retention.ms=1000"
+        == EVENTS.create_command()
+    )
+    assert (
+        "kafka-topics.sh --create --topic letters --partitions 1 --replication-factor 2"
+        == LETTERS.create_command()
+    )
+
+
+def test_states_keep_the_order_of_the_question(admin: TopicAdmin, stub: StubAdmin) -> None:
+    """Whatever the order of the answer."""
+    stub.topics = {"user-events": 3}
+
+    states = admin.states([EVENTS, LETTERS])
+
+    assert [(EVENTS, 3), (LETTERS, None)] == [(state.spec, state.partitions) for state in states]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (kafka_errors.TopicAuthorizationFailedError.errno, BrokerAccessError),
+        (kafka_errors.LeaderNotAvailableError.errno, BrokerUnavailableError),
+        (kafka_errors.InvalidTopicError.errno, BrokerAccessError),
+    ],
+)
+def test_a_topic_that_cannot_be_described_is_not_missing(
+    admin: TopicAdmin, stub: StubAdmin, code: int, expected: type[Exception]
+) -> None:
+    """Missing means that the cluster says so; anything else is its own error."""
+    stub.describe_code = code
+
+    with pytest.raises(expected):
+        admin.states([EVENTS])
+
+
+def test_an_answer_that_leaves_a_topic_out_means_missing(
+    admin: TopicAdmin, stub: StubAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No word about it is no topic."""
+    monkeypatch.setattr(stub, "describe_topics", lambda _: [])
+
+    assert [None] == [state.partitions for state in admin.states([EVENTS])]
+
+
+def test_missing_topics_are_created_as_wanted(admin: TopicAdmin, stub: StubAdmin) -> None:
+    """Only those, and the call waits until they can be used."""
+    stub.topics = {"letters": 1}
+
+    created = ensure_topics(admin, [EVENTS, LETTERS], create=True)
+
+    assert ["user-events"] == created
+    assert [
+        {
+            "user-events": {
+                "num_partitions": 3,
+                "replication_factor": -1,
+                "configs": {"retention.ms": "1000"},
+            }
+        }
+    ] == stub.created
+    assert [True] == stub.waits
+
+
+def test_missing_topics_are_named_with_their_commands(admin: TopicAdmin, stub: StubAdmin) -> None:
+    """Where creating is not allowed, one error names them all and how to create each."""
+    with pytest.raises(ConfigError) as caught:
+        ensure_topics(admin, [EVENTS, LETTERS], create=False)
+
+    assert "topic-missing" == caught.value.code
+    assert "user-events (events), letters (dead letters)" in caught.value.message
+    remedy = str(caught.value.remedy)
+    assert "keycloak-bridge topics create" in remedy
+    assert all(spec.create_command() in remedy for spec in (EVENTS, LETTERS))
+    assert [] == stub.created
+
+
+def test_nothing_missing_is_nothing_to_do(admin: TopicAdmin, stub: StubAdmin) -> None:
+    """Existing topics are left as they are, with or without leave to create."""
+    stub.topics = {"user-events": 9, "letters": 9}
+
+    assert ([], []) == (
+        ensure_topics(admin, [EVENTS, LETTERS], create=True),
+        ensure_topics(admin, [EVENTS, LETTERS], create=False),
+    )
+    assert [] == stub.created
+
+
+def test_a_topic_that_somebody_else_created_is_fine(admin: TopicAdmin, stub: StubAdmin) -> None:
+    """Two bridges may start at once."""
+    stub.create_error = kafka_errors.TopicAlreadyExistsError()
+
+    assert ["user-events"] == ensure_topics(admin, [EVENTS], create=True)
+
+
+def test_a_refused_creation_stops_and_names_the_topic(admin: TopicAdmin, stub: StubAdmin) -> None:
+    """Missing rights or a policy of the cluster do not pass by waiting."""
+    stub.create_error = kafka_errors.PolicyViolationError()
+
+    with pytest.raises(BrokerAccessError) as caught:
+        ensure_topics(admin, [EVENTS], create=True)
+
+    assert "user-events" in caught.value.message
+
+
+def letters_limit(stub: StubAdmin) -> int:
+    """Return what the created topic of the dead letters takes."""
+    return int(stub.created[-1]["letters"]["configs"]["max.message.bytes"])
+
+
+@pytest.mark.parametrize(
+    ("events_take", "letters_take"),
+    [("5000000", 5_000_000), ("1000", 1_048_588), (None, 1_048_588)],
+)
+def test_dead_letters_take_what_the_events_take(
+    admin: TopicAdmin, stub: StubAdmin, events_take: str | None, letters_take: int
+) -> None:
+    """Every event must fit once more, with its headers."""
+    stub.topics = {"user-events": 3}
+    stub.max_message_bytes = events_take
+
+    ensure_topics(admin, [EVENTS, LETTERS], create=True)
+
+    assert letters_limit(stub) >= letters_take + 8192
+
+
+def test_a_configuration_that_may_not_be_read_is_done_without(
+    admin: TopicAdmin, stub: StubAdmin
+) -> None:
+    """The right to describe configurations is a luxury."""
+    stub.topics = {"user-events": 3}
+    stub.config_error = kafka_errors.TopicAuthorizationFailedError()
+
+    ensure_topics(admin, [EVENTS, LETTERS], create=True)
+
+    assert letters_limit(stub) > 1_048_588
+
+
+def test_dead_letters_alone_are_created_with_room(admin: TopicAdmin, stub: StubAdmin) -> None:
+    """The events topic may be missing as well; then Kafka's own default counts."""
+    ensure_topics(admin, [EVENTS, LETTERS], create=True)
+
+    assert letters_limit(stub) > 1_048_588
+
+
+def test_close_closes(admin: TopicAdmin, stub: StubAdmin) -> None:
+    """No connection stays behind."""
+    admin.close()
+
+    assert stub.closed
+
+
+def test_kafka_python_knows_every_option_of_the_admin(stub: StubAdmin) -> None:
+    """A misspelt option would be refused only in front of a real broker."""
+    assert set() == set(stub.options) - set(KafkaAdminClient.DEFAULT_CONFIG)

@@ -1,0 +1,249 @@
+"""What each answer of Keycloak, or of something in front of it, means."""
+
+import json
+from typing import Any
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keycloak_bridge.domain.errors import (
+    KeycloakAuthError,
+    KeycloakConflictError,
+    KeycloakError,
+    KeycloakNotFoundError,
+    KeycloakRejectedError,
+    KeycloakUnavailableError,
+    MailDeliveryError,
+    Violation,
+)
+from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL, Call, error_for, from_response
+
+CREATE = Call("POST", "/users")
+MAIL = Call("PUT", EXECUTE_ACTIONS_EMAIL)
+
+
+def response(
+    status: int, body: object = None, *, text: str = "", headers: dict[str, str] | None = None
+) -> requests.Response:
+    """Return an answer as `requests` would."""
+    made = requests.Response()
+    made.status_code = status
+    made._content = (text if body is None else json.dumps(body)).encode()
+    made.headers.update(headers or {})
+    return made
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "body", "kind", "code"),
+    [
+        (CREATE, 400, {"errorMessage": "x"}, KeycloakRejectedError, "keycloak-rejected"),
+        (CREATE, 422, {"error": "x"}, KeycloakRejectedError, "keycloak-rejected"),
+        (CREATE, 413, {"error": "x"}, KeycloakRejectedError, "too-large"),
+        (CREATE, 401, {"error": "HTTP 401"}, KeycloakAuthError, "keycloak-token-refused"),
+        (CREATE, 403, {"error": "HTTP 403"}, KeycloakAuthError, "keycloak-forbidden"),
+        (CREATE, 404, {"error": "User not found"}, KeycloakNotFoundError, "not-found"),
+        (CREATE, 404, {"error": "Realm not found."}, KeycloakAuthError, "realm-not-found"),
+        (
+            CREATE,
+            404,
+            {"error": "Unable to find matching target resource method"},
+            KeycloakAuthError,
+            "realm-not-found",
+        ),
+        (CREATE, 409, {"errorMessage": "x"}, KeycloakConflictError, "conflict"),
+        (
+            CREATE,
+            409,
+            {"error": "conflict", "error_description": "Duplicate resource error"},
+            KeycloakConflictError,
+            "conflict",
+        ),
+        (CREATE, 408, {}, KeycloakUnavailableError, "keycloak-busy"),
+        (CREATE, 429, {}, KeycloakUnavailableError, "keycloak-busy"),
+        (CREATE, 500, {"error": "unknown_error"}, KeycloakUnavailableError, "keycloak-unavailable"),
+        (CREATE, 503, {}, KeycloakUnavailableError, "keycloak-unavailable"),
+        (CREATE, 302, {}, KeycloakUnavailableError, "not-keycloak"),
+        (CREATE, 200, {}, KeycloakUnavailableError, "not-keycloak"),
+        (MAIL, 500, {"errorMessage": "Failed to send"}, MailDeliveryError, "mail-not-sent"),
+        (MAIL, 500, {"error": "unknown_error"}, KeycloakUnavailableError, "keycloak-unavailable"),
+        (MAIL, 503, {"errorMessage": "x"}, KeycloakUnavailableError, "keycloak-unavailable"),
+        (MAIL, 400, {"errorMessage": "User is disabled"}, KeycloakRejectedError, "user-disabled"),
+        (MAIL, 400, {"errorMessage": "User email missing"}, KeycloakRejectedError, "no-email"),
+        (
+            MAIL,
+            400,
+            {"errorMessage": "Client is not enabled"},
+            KeycloakRejectedError,
+            "client-disabled",
+        ),
+    ],
+)
+def test_status_and_shape_become_a_typed_error(
+    call: Call, status: int, body: dict[str, Any], kind: type[KeycloakError], code: str
+) -> None:
+    """Status decides first, Keycloak's own words only where they are fixed."""
+    error = from_response(call, response(status, body))
+
+    assert (kind, code) == (type(error), error.code)
+    assert (status, call.method, call.path) == (error.status, error.method, error.path)
+    assert str(call) in str(error)
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 404, 405, 409])
+@pytest.mark.parametrize("text", ["<html>not here</html>", '"text"', "[]"])
+def test_answer_that_is_not_keycloaks_is_an_outage(status: int, text: str) -> None:
+    """A proxy's page in between must not send users to the dead letters."""
+    error = from_response(CREATE, response(status, text=text))
+
+    assert (KeycloakUnavailableError, "not-keycloak") == (type(error), error.code)
+
+
+def test_empty_404_is_an_outage() -> None:
+    """Keycloak says what it did not find; an ingress without a backend does not."""
+    assert from_response(CREATE, response(404)).code == "not-keycloak"
+
+
+@pytest.mark.parametrize("status", [400, 405])
+def test_other_empty_refusals_are_final(status: int) -> None:
+    """Keycloak's HTTP layer refuses what it cannot read without a body."""
+    assert isinstance(from_response(CREATE, response(status)), KeycloakRejectedError)
+
+
+@pytest.mark.parametrize("status", [413, 414, 431])
+def test_too_large_is_final_whoever_says_it(status: int) -> None:
+    """Waiting makes no request smaller."""
+    error = from_response(CREATE, response(status, text="<html>"))
+
+    assert (KeycloakRejectedError, "too-large") == (type(error), error.code)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": " 120 "}, 120.0),
+        (
+            {
+                "Retry-After": "Mon, 02 Nov 2026 10:01:30 GMT",
+                "Date": "Mon, 02 Nov 2026 10:00:00 GMT",
+            },
+            90.0,
+        ),
+        (
+            {
+                "Retry-After": "Mon, 02 Nov 2026 09:00:00 GMT",
+                "Date": "Mon, 02 Nov 2026 10:00:00 GMT",
+            },
+            0.0,
+        ),
+        ({"Retry-After": "Mon, 02 Nov 2026 10:01:30 GMT"}, None),
+        ({"Retry-After": "Mon, 02 Nov 2026 10:01:30 GMT", "Date": "yesterday"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "-3"}, None),
+        ({"Retry-After": "²"}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_read(status: int, headers: dict[str, str], expected: float | None) -> None:
+    """Seconds or a date; nonsense is no wish."""
+    assert expected == from_response(CREATE, response(status, {}, headers=headers)).retry_after_s
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            {"field": "username", "errorMessage": "error-invalid-length", "params": ["u", 3, 255]},
+            [("/user/username", "error-invalid-length")],
+        ),
+        (
+            {"field": "tenantId", "errorMessage": "error-invalid-value"},
+            [("/user/attributes/tenantId", "error-invalid-value")],
+        ),
+        (
+            {
+                "errors": [
+                    {"field": "email", "errorMessage": "error-invalid-email", "params": ["e", "v"]},
+                    {"field": "firstName", "errorMessage": "error-person-name-invalid-character"},
+                    "nonsense",
+                ]
+            },
+            [
+                ("/user/email", "error-invalid-email"),
+                ("/user/firstName", "error-person-name-invalid-character"),
+            ],
+        ),
+        (
+            {"error": 'Invalid json representation. Unrecognized field "foo" at line 1 column 5.'},
+            [("/user/foo", "unknown-field")],
+        ),
+        ({"errorMessage": "User name is missing"}, [("/user/username", "required")]),
+        ({"field": 3, "errorMessage": ["?"], "params": 5}, [("/user", "invalid")]),
+        ({"field": "a/b", "errorMessage": "Ada's own words"}, [("/user", "invalid")]),
+        ({"errorMessage": "Could not create user!"}, []),
+    ],
+)
+def test_rejection_points_at_the_fields(
+    body: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    """All three shapes of Keycloak's errors become violations."""
+    error = error_for(CREATE, 400, body)
+
+    assert expected == [(violation.pointer, violation.keyword) for violation in error.violations]
+
+
+def test_limits_are_told() -> None:
+    """Numbers are the rule's, and help."""
+    body = {"field": "username", "errorMessage": "error-invalid-length", "params": ["u", 3, 255]}
+
+    assert error_for(CREATE, 400, body).violations == (
+        Violation(
+            "/user/username",
+            "error-invalid-length",
+            "the realm's user profile says error-invalid-length (limits: 3, 255)",
+        ),
+    )
+
+
+@pytest.mark.parametrize("name", ["username", "email"])
+def test_conflict_names_the_field(name: str) -> None:
+    """The dead letter can say which of the two is taken."""
+    error = error_for(CREATE, 409, {"errorMessage": f"User exists with same {name}"})
+
+    assert [(f"/user/{name}", "unique")] == [(v.pointer, v.keyword) for v in error.violations]
+
+
+@given(
+    status=st.sampled_from([200, 302, 400, 401, 403, 404, 409, 413, 429, 500]),
+    call=st.sampled_from([CREATE, MAIL]),
+    where=st.sampled_from(["errorMessage", "error", "error_description", "params", "text"]),
+)
+def test_no_answer_carries_a_value_into_an_error(status: int, call: Call, where: str) -> None:
+    """Whatever Keycloak repeats of a user stays with Keycloak."""
+    value = "ada.lovelace@acme.example said so"
+    body: dict[str, Any] = {"field": "email", "errorMessage": "error-invalid-email"}
+    body[where] = ["email", value] if where == "params" else value
+
+    error = from_response(
+        call, response(status, text=value) if where == "text" else response(status, body)
+    )
+
+    assert "ada" not in f"{error} {error.remedy} {error.code} {error.violations}"
+
+
+@pytest.mark.parametrize(
+    ("path", "role", "feature"),
+    [
+        ("/organizations/members/{id}/organizations", "manage-organizations", "user.organizations"),
+        ("/clients", "view-clients", "user.clientRoles"),
+        ("/users/{id}", "manage-users", ""),
+    ],
+)
+def test_a_refusal_names_the_role_and_what_needs_it(path: str, role: str, feature: str) -> None:
+    """One role too few for one part of the mapping holds all users in the end."""
+    remedy = error_for(Call("GET", path), 403, {}).remedy or ""
+
+    assert (True, True) == (role in remedy, feature in remedy)

@@ -1,0 +1,214 @@
+"""The access token: asked for once, renewed in time, and what its refusal means."""
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from keycloak_bridge.domain.errors import BridgeError, KeycloakAuthError, KeycloakUnavailableError
+from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak.token import TokenSource, granted_roles
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.stub_adapter import StubAdapter
+
+SECRET = "s3cr3t-of-the-client"
+
+
+class Bench:
+    """A token source over a script, a clock, and a secret that can change."""
+
+    def __init__(self) -> None:
+        self.stub = StubAdapter(scripted_tokens=True)
+        self.clock = FakeClock()
+        self.secret = SECRET
+        http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), self.stub)
+        self.tokens = TokenSource(http, "keycloak-bridge", lambda: self.secret, self.clock)
+
+    def grant(self, token: str, expires_in: int = 300) -> None:
+        """Let the next request bring `token`."""
+        self.stub.answer(200, {"access_token": token, "expires_in": expires_in})
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A fresh one."""
+    return Bench()
+
+
+def test_token_is_asked_for_by_client_credentials(bench: Bench) -> None:
+    """A form with id and secret, to the realm's token endpoint."""
+    bench.grant("a")
+
+    assert bench.tokens.token() == "a"
+    (sent,) = bench.stub.requests
+    assert (sent.method, sent.path) == ("POST", "/realms/acme/protocol/openid-connect/token")
+    assert sent.form == {
+        "grant_type": "client_credentials",
+        "client_id": "keycloak-bridge",
+        "client_secret": SECRET,
+    }
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "fresh_until_s"), [(300, 270), (60, 30), (40, 20), (2, 1), (0, 0)]
+)
+def test_token_is_kept_until_shortly_before_it_expires(
+    bench: Bench, expires_in: int, fresh_until_s: int
+) -> None:
+    """Thirty seconds before its end, or at half of a short life."""
+    bench.grant("a", expires_in)
+    bench.grant("b", expires_in)
+    bench.tokens.token()
+
+    bench.clock.advance(fresh_until_s - 0.5)
+    before = bench.tokens.token() if fresh_until_s else "a"
+    bench.clock.advance(0.5)
+
+    assert (before, bench.tokens.token()) == ("a", "b")
+
+
+def test_time_spent_asking_counts(bench: Bench) -> None:
+    """The life of a token begins when it is made, not when it arrives."""
+    bench.grant("a", 300)
+    bench.grant("b", 300)
+    send = bench.stub.send
+
+    def slow_send(request: requests.PreparedRequest, **given: object) -> requests.Response:
+        bench.clock.advance(280)
+        return send(request)
+
+    bench.stub.send = slow_send  # type: ignore[method-assign,assignment]
+
+    assert (bench.tokens.token(), bench.tokens.token()) == ("a", "b")
+
+
+def test_many_threads_ask_once(bench: Bench) -> None:
+    """One renewal at a time; the others wait for its token."""
+    send = bench.stub.send
+
+    def slow_send(request: requests.PreparedRequest, **given: object) -> requests.Response:
+        time.sleep(0.05)
+        return send(request)
+
+    bench.stub.send = slow_send  # type: ignore[method-assign,assignment]
+    bench.grant("a")
+    seen: list[str] = []
+    threads = [threading.Thread(target=lambda: seen.append(bench.tokens.token())) for _ in range(8)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert seen == ["a"] * 8
+    assert len(bench.stub.requests) == 1
+
+
+def test_invalidated_token_is_never_given_out_again(bench: Bench) -> None:
+    """After a 401 the next token is a new one."""
+    bench.grant("a")
+    bench.grant("b")
+    bench.tokens.invalidate(bench.tokens.token())
+
+    assert bench.tokens.token() == "b"
+
+
+def test_late_invalidation_spares_the_renewed_token(bench: Bench) -> None:
+    """Two lanes that both saw a 401 renew once."""
+    bench.grant("a")
+    bench.grant("b")
+    old = bench.tokens.token()
+    bench.tokens.invalidate(old)
+    bench.tokens.token()
+    bench.tokens.invalidate(old)
+
+    assert bench.tokens.token() == "b"
+
+
+def test_rotated_secret_is_used_at_the_next_renewal(bench: Bench) -> None:
+    """No restart for a new secret."""
+    bench.grant("a")
+    bench.grant("b")
+    bench.tokens.token()
+    bench.secret = "rotated"
+    bench.clock.advance(300)
+    bench.tokens.token()
+
+    assert [sent.form["client_secret"] for sent in bench.stub.requests] == [SECRET, "rotated"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "code"),
+    [
+        (401, {"error": "unauthorized_client"}, KeycloakAuthError, "keycloak-credentials"),
+        (401, {"error": "invalid_client"}, KeycloakAuthError, "keycloak-credentials"),
+        (400, {"error": "unauthorized_client"}, KeycloakAuthError, "keycloak-credentials"),
+        (403, {"error": "access_denied"}, KeycloakAuthError, "keycloak-credentials"),
+        (404, {"error": "Realm does not exist"}, KeycloakAuthError, "realm-not-found"),
+        (404, {"error": "Unable to find matching ..."}, KeycloakAuthError, "realm-not-found"),
+        (429, {}, KeycloakUnavailableError, "keycloak-busy"),
+        (500, {"error": "unknown_error"}, KeycloakUnavailableError, "keycloak-unavailable"),
+        (200, {"token_type": "Bearer"}, KeycloakUnavailableError, "not-keycloak"),
+        (302, {}, KeycloakUnavailableError, "not-keycloak"),
+        (200, None, KeycloakUnavailableError, "not-keycloak"),
+        (302, None, KeycloakUnavailableError, "not-keycloak"),
+        (403, None, KeycloakUnavailableError, "not-keycloak"),
+        (404, None, KeycloakUnavailableError, "not-keycloak"),
+        (502, None, KeycloakUnavailableError, "keycloak-unavailable"),
+    ],
+)
+def test_refusal_is_told_apart_from_an_outage(
+    bench: Bench, status: int, body: object, kind: type[BridgeError], code: str
+) -> None:
+    """Wrong settings need a person, an outage needs patience."""
+    bench.stub.answer(status, body, text=f"<html>{SECRET}</html>")
+
+    with pytest.raises(kind) as caught:
+        bench.tokens.token()
+
+    assert code == caught.value.code
+    assert SECRET not in f"{caught.value} {caught.value.remedy}"
+
+
+def test_failed_renewal_is_tried_again_by_the_next_call(bench: Bench) -> None:
+    """A failure is not remembered."""
+    bench.stub.fail(requests.ConnectTimeout())
+    bench.grant("a")
+    with pytest.raises(KeycloakUnavailableError):
+        bench.tokens.token()
+
+    assert bench.tokens.token() == "a"
+
+
+def jwt(claims: object) -> str:
+    """Return an unsigned token with these claims."""
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+    return f"e30.{payload}.signature"
+
+
+def strange_tokens() -> Iterator[object]:
+    """Yield claims that name no roles."""
+    yield {}
+    yield []
+    yield {"resource_access": {"account": {"roles": ["x"]}}}
+    yield {"resource_access": {"realm-management": {"roles": "manage-users"}}}
+    yield {"resource_access": None}
+
+
+def test_roles_are_read_from_the_token() -> None:
+    """Those of realm-management."""
+    token = jwt({"resource_access": {"realm-management": {"roles": ["manage-users", "ü>>?"]}}})
+
+    assert granted_roles(token) == frozenset({"manage-users", "ü>>?"})
+
+
+@pytest.mark.parametrize(
+    "token", ["", "opaque", "a.b.c", "a.!!!.c", "a.é.c", *map(jwt, strange_tokens())]
+)
+def test_token_that_does_not_tell_is_none(token: str) -> None:
+    """A scope may keep roles out, and a token may be none that can be read."""
+    assert granted_roles(token) is None

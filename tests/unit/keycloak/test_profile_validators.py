@@ -1,0 +1,107 @@
+"""Values against the profile's validators: sure to be taken, sure to be refused, or Keycloak's own to say."""
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from keycloak_bridge.keycloak.user_profile import (
+    Answer,
+    java_length,
+    java_pattern,
+    judge_value,
+    length_limits,
+    options_of,
+)
+
+TAKEN, REFUSED, UNKNOWN = Answer
+
+
+@pytest.mark.parametrize(
+    ("validator", "config", "value", "expected"),
+    [
+        ("length", {"min": 3, "max": 5}, "abc", TAKEN),
+        ("length", {"min": 3, "max": 5}, "ab", REFUSED),
+        ("length", {"min": "3", "max": "5"}, "abcdef", REFUSED),
+        ("length", {"max": 2}, " ab ", TAKEN),
+        ("length", {"max": 2, "trim-disabled": "true"}, " ab", REFUSED),
+        ("length", {"max": 1}, "\N{GRINNING FACE}", REFUSED),
+        ("length", {}, "anything", TAKEN),
+        ("pattern", {"pattern": "[A-Z]{2}"}, "DE", TAKEN),
+        ("pattern", {"pattern": "[A-Z]{2}"}, "DEU", REFUSED),
+        ("pattern", {"pattern": "a.c"}, "a\nc", REFUSED),
+        ("pattern", {"pattern": r"\d+"}, "٣", REFUSED),
+        ("pattern", {"pattern": r"\p{L}+"}, "Ada", UNKNOWN),
+        ("pattern", {"pattern": "[a-z&&[^b]]+"}, "a", UNKNOWN),
+        ("pattern", {"pattern": "("}, "a", UNKNOWN),
+        ("options", {"options": ["a", "b"]}, "a", TAKEN),
+        ("options", {"options": ["a", "b"]}, "c", REFUSED),
+        ("options", {}, "c", UNKNOWN),
+        ("email", {}, "ada.lovelace+x@acme.example", TAKEN),
+        ("email", {}, "ada", REFUSED),
+        ("email", {}, "ada @acme.example", REFUSED),
+        ("email", {}, "a" * 65 + "@acme.example", REFUSED),
+        ("email", {"max-local-length": 3}, "adam@acme.example", REFUSED),
+        ("email", {}, "ädä@acme.example", UNKNOWN),
+        ("integer", {"min": 1, "max": "9"}, "9", TAKEN),
+        ("integer", {"max": 9}, "10", REFUSED),
+        ("integer", {}, "ten", REFUSED),
+        ("integer", {}, "99999999999", UNKNOWN),
+        ("double", {"min": 0.5}, "0.5", TAKEN),
+        ("double", {"min": 0.5}, "0.4", REFUSED),
+        ("double", {}, "1e3", UNKNOWN),
+        ("iso-date", {}, "2026-02-28", TAKEN),
+        ("iso-date", {}, "2026-02-30", REFUSED),
+        ("iso-date", {}, "28.02.2026", REFUSED),
+        ("uri", {}, "https://acme.example/a", TAKEN),
+        ("uri", {}, "urn:x", UNKNOWN),
+        ("local-date", {}, "2/28/26", UNKNOWN),
+        ("person-name-prohibited-characters", {}, "O'Neill, Ada-María", TAKEN),
+        ("person-name-prohibited-characters", {}, "<b>", REFUSED),
+        ("username-prohibited-characters", {}, "ada@acme.example", TAKEN),
+        ("username-prohibited-characters", {}, "ada lovelace", REFUSED),
+        ("username-prohibited-characters", {}, "ada\N{NO-BREAK SPACE}", REFUSED),
+        ("up-username-not-idn-homograph", {}, "ada", TAKEN),
+        ("up-username-not-idn-homograph", {}, "аda", UNKNOWN),
+        ("of-a-plugin", {}, "ada", UNKNOWN),
+        ("of-a-plugin", {}, "", TAKEN),
+    ],
+)
+def test_values_are_judged(
+    validator: str, config: dict[str, Any], value: str, expected: Answer
+) -> None:
+    """Only what is certain is called taken or refused."""
+    assert expected is judge_value(validator, config, value)
+
+
+@given(st.text(), st.integers(0, 50), st.integers(0, 50))
+def test_length_agrees_with_javas_count(text: str, least: int, greatest: int) -> None:
+    """Without trimming, a text is taken where its UTF-16 length is within the limits."""
+    config = {"min": least, "max": greatest, "trim-disabled": True}
+    fits = not text or least <= java_length(text) <= greatest
+
+    assert (TAKEN if fits else REFUSED) is judge_value("length", config, text)
+
+
+@example("[.", "0")  # an open class, which the meaning of the dot would close
+@given(st.text(), st.text(max_size=30))
+def test_no_pattern_is_too_strange(pattern: str, value: str) -> None:
+    """Whatever a realm holds as a pattern gets an answer."""
+    assert judge_value("pattern", {"pattern": pattern}, value) in tuple(Answer)
+
+
+def test_the_end_of_a_pattern_is_the_very_end() -> None:
+    """A line feed does not slip through."""
+    compiled = java_pattern("^a$")
+
+    assert compiled is not None
+    assert (True, False) == (bool(compiled.fullmatch("a")), bool(compiled.fullmatch("a\n")))
+
+
+def test_limits_and_options_are_read() -> None:
+    """Numbers may be text in a profile, and nonsense is no limit."""
+    assert (2, 5) == length_limits({"min": "2", "max": 5.0})
+    assert (0, None) == length_limits({"min": "x", "max": True})
+    assert frozenset({"1", "b"}) == options_of({"options": [1, "b"]})
+    assert options_of({"options": "b"}) is None

@@ -1,0 +1,177 @@
+"""Mapping, schema and user profile side by side."""
+
+from typing import Any
+
+import pytest
+
+from keycloak_bridge.keycloak.user_profile import read_profile
+from keycloak_bridge.mapping.profile_findings import Finding, MappedTarget, Severity, check_mapping
+from keycloak_bridge.validation.catalog import PropertyFacts
+
+ADMIN = {"edit": ["admin"], "view": ["admin"]}
+TEXT = frozenset({"string"})
+LIST = frozenset({"array"})
+TENANT = "attributes.tenantId"
+
+
+def found(
+    attribute: dict[str, Any],
+    facts: PropertyFacts | None = None,
+    *,
+    default: Any = None,
+    target: str = TENANT,
+) -> list[Finding]:
+    """Return the findings of one target against one attribute."""
+    name = target.removeprefix("attributes.")
+    profile = read_profile({"attributes": [{"name": name, "permissions": ADMIN, **attribute}]})
+    known = () if facts is None else (facts,)
+    return list(check_mapping(profile, [MappedTarget(target, known, default)]))
+
+
+def text(**facts: Any) -> PropertyFacts:
+    """Return the facts of a text."""
+    return PropertyFacts(types=TEXT, **facts)
+
+
+def rules(**validations: Any) -> dict[str, Any]:
+    """Return an attribute with these validations."""
+    return {"validations": validations}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "facts", "expected"),
+    [
+        (rules(length={"max": 9}), text(max_length=9), []),
+        (rules(length={"max": 9}), text(max_length=10), ["attribute-length"]),
+        (rules(length={"max": 9}), text(), ["attribute-length"]),
+        (rules(length={"max": 9}), text(partial=True), []),
+        (rules(length={"max": 9}), text(formats=frozenset({"uuid"})), []),
+        (rules(length={"max": 9}), text(patterns=("^(a|b)$",)), []),
+        (rules(length={"max": 9}), None, []),
+        (rules(length={"min": 3}), text(max_length=9, min_length=1), ["attribute-length"]),
+        (rules(length={"min": 3}), text(max_length=9, min_length=3), []),
+        (rules(length={"min": 1}), text(max_length=9), []),
+        (rules(length={"max": 9}), PropertyFacts(types=frozenset({"boolean"})), []),
+        (rules(pattern={"pattern": "[a-z]+"}), text(patterns=("^[a-z]+$",)), []),
+        (rules(pattern={"pattern": "^[a-z]+$"}), text(patterns=("[a-z]+",)), ["attribute-pattern"]),
+        (rules(pattern={"pattern": "[a-z]+"}), text(), ["attribute-pattern"]),
+        (rules(pattern={"pattern": ".*"}), text(), []),
+        (rules(options={"options": ["a", "b"]}), text(values=("a", "b")), []),
+        (rules(options={"options": ["a", "b"]}), text(values=("a", "c")), ["attribute-options"]),
+        (rules(options={"options": ["a", "b"]}), text(), ["attribute-options"]),
+        (rules(length={"max": 2}), text(values=("a", "ccc", None)), ["attribute-options"]),
+        (rules(integer={}), text(), ["attribute-number"]),
+        (rules(integer={}), text(patterns=("^[0-9]{2}$",)), []),
+        (rules(integer={}), PropertyFacts(types=frozenset({"integer"})), []),
+        ({}, PropertyFacts(types=LIST), ["attribute-multivalued"]),
+        ({}, PropertyFacts(types=LIST, max_items=1), []),
+        ({}, PropertyFacts(), []),
+        ({"multivalued": True}, PropertyFacts(types=LIST), []),
+        (
+            {"multivalued": True, **rules(length={"max": 2})},
+            PropertyFacts(types=LIST, item=text(max_length=3)),
+            ["attribute-length"],
+        ),
+    ],
+)
+def test_what_the_schema_allows_and_the_profile_refuses(
+    attribute: dict[str, Any], facts: PropertyFacts | None, expected: list[str]
+) -> None:
+    """It is a warning with a remedy, and only what can be decided is said."""
+    findings = found(attribute, facts)
+
+    assert [(code, Severity.WARNING, TENANT) for code in expected] == [
+        (one.code, one.severity, one.target) for one in findings
+    ]
+    assert all("tenantId" in one.message and one.remedy for one in findings)
+
+
+@pytest.mark.parametrize(
+    ("default", "expected"),
+    [("abc", []), ("abcd", ["attribute-default"]), (["a", "b"], ["attribute-default"]), (True, [])],
+)
+def test_the_mappings_own_value_is_tried(default: Any, expected: list[str]) -> None:
+    """A default that Keycloak refuses is an error at once; nothing about an event is guessed."""
+    findings = found(rules(length={"max": 4} if default is True else {"max": 3}), default=default)
+
+    assert [(code, Severity.ERROR) for code in expected] == [
+        (one.code, one.severity) for one in findings
+    ]
+
+
+@pytest.mark.parametrize(
+    ("target", "attribute", "expected"),
+    [
+        (
+            "firstName",
+            {"permissions": {"edit": ["user"], "view": ["admin"]}},
+            ["attribute-no-edit"],
+        ),
+        (TENANT, {"permissions": {}}, ["attribute-no-edit", "attribute-no-view"]),
+        ("attributes.locale", {"permissions": {}}, []),
+        ("enabled", {"permissions": {}}, []),
+    ],
+)
+def test_administrators_must_be_let_in(
+    target: str, attribute: dict[str, Any], expected: list[str]
+) -> None:
+    """Fields count like attributes, where the profile has a say."""
+    assert expected == [one.code for one in found(attribute, target=target)]
+
+
+@pytest.mark.parametrize(
+    ("target", "policy", "expected"),
+    [
+        (TENANT, None, ["attribute-unknown"]),
+        (TENANT, "ADMIN_EDIT", []),
+        ("lastName", None, ["attribute-unknown"]),
+        ("email", None, []),
+        ("requiredActions", None, []),
+    ],
+)
+def test_what_would_vanish(target: str, policy: str | None, expected: list[str]) -> None:
+    """An attribute that nobody declared is dropped, a name that was taken out of the profile too."""
+    profile = read_profile({"unmanagedAttributePolicy": policy})
+
+    assert expected == [one.code for one in check_mapping(profile, [MappedTarget(target)])]
+
+
+@pytest.mark.parametrize(
+    ("targets", "whole", "expected"),
+    [
+        ([], True, [Severity.ERROR]),
+        ([], False, []),
+        ([MappedTarget(TENANT, always=False)], True, [Severity.WARNING]),
+        ([MappedTarget(TENANT)], True, []),
+        ([MappedTarget(TENANT), MappedTarget(TENANT, always=False)], True, []),
+    ],
+)
+def test_what_the_profile_requires(
+    targets: list[MappedTarget], whole: bool, expected: list[Severity]
+) -> None:
+    """Never mapped: every user is refused. Maybe absent: some are. The new user's target comes first."""
+    one = {"name": "tenantId", "permissions": ADMIN, "required": {"roles": ["admin"]}}
+    findings = check_mapping(read_profile({"attributes": [one]}), targets, whole=whole)
+
+    assert [("attribute-required", TENANT, severity) for severity in expected] == [
+        (finding.code, finding.target, finding.severity) for finding in findings
+    ]
+
+
+def test_the_bridges_own_attributes_are_not_shown() -> None:
+    """Users that see the bookkeeping are worth a warning."""
+    views = {"edit": ["admin"], "view": ["admin", "user"]}
+    profile = read_profile({"attributes": [{"name": "bridgeEventId", "permissions": views}]})
+    (finding,) = check_mapping(profile, [], hidden=["bridgeEventId", "bridgeInvitation"])
+
+    assert ("attribute-user-visible", Severity.WARNING) == (finding.code, finding.severity)
+
+
+def test_versions_of_a_schema_tell_a_thing_once() -> None:
+    """1.0 and 1.1 that allow the same are one finding."""
+    profile = read_profile(
+        {"attributes": [{"name": "tenantId", "permissions": ADMIN, **rules(length={"max": 1})}]}
+    )
+    target = MappedTarget(TENANT, (text(max_length=9), text(max_length=9)))
+
+    assert ["attribute-length"] == [one.code for one in check_mapping(profile, [target])]

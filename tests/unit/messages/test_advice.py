@@ -1,0 +1,146 @@
+"""Every reason that a dead letter can carry comes with an advice."""
+
+import ast
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+import keycloak_bridge
+from keycloak_bridge.messages.published import RECOMMENDED_ACTIONS, recommended_action
+
+NEVER_IN_A_DEAD_LETTER = frozenset(
+    {
+        "brake",
+        "brake-engaged",
+        "configuration",
+        "dead-letter-not-written",
+        "duplicate-user",
+        "error",
+        "event",
+        "held",
+        "journal",
+        "kafka",
+        "kafka-access",
+        "kafka-unavailable",
+        "keycloak",
+        "keycloak-access",
+        "keycloak-busy",
+        "keycloak-ca-file",
+        "keycloak-credentials",
+        "keycloak-forbidden",
+        "keycloak-token-refused",
+        "keycloak-unavailable",
+        "keycloak-url",
+        "mail-in-doubt",
+        "mail-not-sent",
+        "mapping",
+        "not-keycloak",
+        "organizations-disabled",
+        "pace",
+        "partition-revoked",
+        "published",
+        "realm-in-motion",
+        "realm-not-found",
+        "rejects",
+        "schema",
+        "second-look",
+        "secret-unreadable",
+        "settings",
+        "single-way",
+        "topic-missing",
+        "under-way",
+        "user-not-found",
+    }
+)
+"""Codes of errors that stop the bridge, make it wait, leave the record to another member, or mean a skipped mail."""
+
+BUILT_FROM_PARTS = frozenset(
+    {
+        "group-not-allowed",
+        "organization-not-allowed",
+        "role-not-allowed",
+        "unknown-schema",
+        "unknown-type",
+    }
+)
+
+
+def sources() -> Iterator[ast.Module]:
+    """Yield every module of the package that takes part in the flow and knows errors; other things have codes too."""
+    root = Path(keycloak_bridge.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        if not {"sandbox", "cli", "testing"} & set(path.relative_to(root).parts):
+            module = ast.parse(path.read_text(encoding="utf-8"))
+            if path.name == "errors.py" or "errors" in imported(module):
+                yield module
+
+
+def imported(module: ast.Module) -> set[str]:
+    """Return the last words of the modules that `module` imports from."""
+    froms = [node for node in ast.walk(module) if isinstance(node, ast.ImportFrom)]
+    return {(node.module or "").rpartition(".")[2].rpartition("_")[2] for node in froms}
+
+
+def text(node: ast.expr | None) -> Iterator[str]:
+    """Yield what a literal, or either branch of a conditional, holds."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from chain(text(node.body), text(node.orelse))
+
+
+def code_parameters(module: ast.Module) -> dict[str, int]:
+    """Return the functions and classes of `module` that take a `code`, and at which position."""
+    found: dict[str, int] = {}
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef):
+            names = [argument.arg for argument in node.args.args]
+            if "code" in names:
+                found[node.name] = names.index("code")
+        elif isinstance(node, ast.ClassDef):
+            for name, position in code_parameters(ast.Module(node.body, [])).items():
+                if name == "__init__":
+                    found[node.name] = position - 1
+    return found
+
+
+def codes(module: ast.Module) -> Iterator[str]:
+    """Yield every code that `module` gives to an error."""
+    takers = code_parameters(module)
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call):
+            for keyword in node.keywords:
+                if keyword.arg == "code":
+                    yield from text(keyword.value)
+            if isinstance(node.func, ast.Name) and node.func.id in takers:
+                yield from chain.from_iterable(map(text, node.args[takers[node.func.id] :][:1]))
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(one, ast.Name) and one.id == "default_code" for one in targets):
+                yield from text(node.value)
+
+
+CODES = frozenset(chain.from_iterable(map(codes, sources()))) | BUILT_FROM_PARTS
+
+
+def test_codes_are_found() -> None:
+    """The walk sees codes however they are written: by keyword, by position, as a default."""
+    assert {"not-json", "duplicate-key", "invalid-envelope", "tombstone", "ambiguous"} <= CODES
+
+
+@pytest.mark.parametrize("code", sorted(CODES - NEVER_IN_A_DEAD_LETTER))
+def test_code_has_an_advice(code: str) -> None:
+    """Whoever reads the dead letter is told what to do."""
+    assert recommended_action(code) == RECOMMENDED_ACTIONS[code]
+
+
+def test_no_advice_is_left_over() -> None:
+    """An advice for a code that nothing raises would mislead."""
+    assert set(RECOMMENDED_ACTIONS) <= CODES
+
+
+def test_code_of_a_later_version_is_advised_too() -> None:
+    """An unknown code is better met with a general advice than with an error."""
+    assert "replay" in recommended_action("code-of-the-future")

@@ -1,0 +1,351 @@
+import http.client
+import json
+import logging
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from pytest_socket import enable_socket
+
+from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.ops.health import STUCK_AFTER_S, HealthServer, Status, is_this_machine
+from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.testing.fake_clock import FakeClock
+
+LOOPBACK = "127.0.0.1"
+
+
+class Harness:
+    """A health server on a free port of the loopback address; ending one takes half a second, so all tests share it."""
+
+    def __init__(self) -> None:
+        self.status = Status()
+        self.clock = FakeClock()
+        self.metrics = Metrics()
+        self.held: list[str] = []
+        self.fault: Exception | None = None
+        self.server = HealthServer(
+            self.status,
+            self.clock,
+            host=LOOPBACK,
+            port=0,
+            metrics=self.metrics,
+            release=self._release,
+        )
+        self.server.start()
+
+    def forget(self) -> None:
+        """Return to a bridge without complaints."""
+        self.status.forget("provision")
+        self.held = []
+        self.fault = None
+
+    def _release(self) -> list[str]:
+        if self.fault is not None:
+            raise self.fault
+        released, self.held = self.held, []
+        return released
+
+    def get(
+        self, path: str, method: str = "GET", headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes, str]:
+        """Return status, body and media type."""
+        request = urllib.request.Request(
+            f"http://{LOOPBACK}:{self.server.port}{path}", method=method, headers=headers or {}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+                return answer.status, answer.read(), answer.headers.get_content_type()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read(), error.headers.get_content_type()
+
+    def ask(
+        self, path: str, method: str = "GET", headers: dict[str, str] | None = None
+    ) -> tuple[int, object]:
+        """Return status and parsed body."""
+        status, body, media_type = self.get(path, method, headers)
+        assert "application/json" == media_type
+        return status, json.loads(body)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Harness]:
+    """One server for all tests."""
+    enable_socket()
+    running = Harness()
+    yield running
+    running.server.close()
+
+
+@pytest.fixture
+def loopback(_no_network: None) -> None:
+    """The one place where a unit test may open a socket, and only to itself."""
+    enable_socket()
+
+
+@pytest.fixture
+def harness(shared: Harness, loopback: None) -> Harness:
+    """The server as if it had just started."""
+    shared.forget()
+    return shared
+
+
+UP = {"status": "UP", "problems": []}
+
+
+def test_a_bridge_without_complaints_is_live_and_ready(harness: Harness) -> None:
+    """Both answer 200."""
+    assert [(200, UP), (200, UP)] == [harness.ask("/live"), harness.ask("/ready")]
+
+
+def test_a_problem_is_not_ready_but_live(harness: Harness) -> None:
+    """The reason is in the body; a restart would not mend it, so the process stays live."""
+    harness.status.set_problem("provision", "Keycloak does not answer")
+
+    assert [
+        (503, {"status": "DOWN", "problems": ["provision: Keycloak does not answer"]}),
+        (200, UP),
+    ] == [harness.ask("/ready"), harness.ask("/live")]
+
+
+def test_a_loop_that_stands_still_is_not_live(harness: Harness) -> None:
+    """Every stuck stage is named; the next turn makes it well again."""
+    harness.status.beat("provision", harness.clock.monotonic())
+    harness.clock.advance(STUCK_AFTER_S + 1)
+
+    stuck = harness.ask("/live")
+    harness.status.beat("provision", harness.clock.monotonic())
+
+    assert (503, {"status": "DOWN", "problems": ["provision: the loop stands still"]}) == stuck
+    assert (200, UP) == harness.ask("/live")
+
+
+def test_a_query_changes_nothing(harness: Harness) -> None:
+    """Some probes and scrapers send one."""
+    assert (200, UP) == harness.ask("/ready?verbose=1")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/live/x", "/%2e%2e/live", "/Live"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_another_path_is_not_found(harness: Harness, path: str, method: str) -> None:
+    """There are five paths and no more."""
+    status, body = harness.ask(path, method)
+
+    assert (404, {"error": "only /, /live, /ready, /metrics, /release are here"}) == (status, body)
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/", "/live", "/ready", "/metrics"])
+def test_what_is_asked_is_not_changed(harness: Harness, path: str, method: str) -> None:
+    """Only GET."""
+    assert 405 == harness.get(path, method)[0]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+def test_nothing_is_released_by_looking(harness: Harness, method: str) -> None:
+    """A crawler or a link must not let go of anything; only POST does."""
+    harness.held = ["provision"]
+
+    status, _, _ = harness.get("/release", method)
+
+    assert (405, ["provision"]) == (status, harness.held)
+
+
+def test_a_refused_method_is_told_the_right_one(harness: Harness) -> None:
+    """As HTTP wants it, in `Allow`."""
+    with closing(http.client.HTTPConnection(LOOPBACK, harness.server.port, timeout=5)) as client:
+        client.request("GET", "/release")
+        answer = client.getresponse()
+        answer.read()
+
+    assert (405, "POST") == (answer.status, answer.getheader("Allow"))
+
+
+def test_the_overview_names_all(harness: Harness) -> None:
+    """Plain text, a line each."""
+    status, body, media_type = harness.get("/")
+
+    assert (200, "text/plain") == (status, media_type)
+    assert ["GET /live", "GET /ready", "GET /metrics", "POST /release"] == [
+        " ".join(line.split()[:2]) for line in body.decode().splitlines()
+    ]
+
+
+def test_metrics_are_prometheus_text(harness: Harness) -> None:
+    """What was counted is there, in the media type that Prometheus knows."""
+    harness.metrics.mail()
+
+    status, body, media_type = harness.get("/metrics")
+
+    assert (200, "text/plain", body) == (status, media_type, harness.metrics.exposition())
+    assert b"keycloak_bridge_mails_total 1.0" in body
+
+
+@pytest.mark.parametrize(("problem", "value"), [("Keycloak is away", b"0.0"), (None, b"1.0")])
+def test_metrics_and_readiness_agree(harness: Harness, problem: str | None, value: bytes) -> None:
+    """The gauge is set at each scrape from what `/ready` answers from."""
+    harness.status.set_problem("provision", problem)
+
+    assert b"\nkeycloak_bridge_ready " + value in harness.get("/metrics")[1]
+
+
+def test_release_tells_what_was_held(harness: Harness) -> None:
+    """The second time there is nothing left."""
+    harness.held = ["provision", "invite"]
+
+    assert (200, {"released": ["provision", "invite"]}) == harness.ask("/release", "POST")
+    assert (200, {"released": []}) == harness.ask("/release", "POST")
+
+
+@pytest.mark.parametrize("header", ["Origin", "Forwarded", "X-Forwarded-For", "x-forwarded-proto"])
+def test_release_is_not_passed_on(harness: Harness, header: str) -> None:
+    """A page in a browser, or a proxy on this machine, asks for somebody else."""
+    harness.held = ["provision"]
+
+    status, _ = harness.ask("/release", "POST", {header: "http://acme.example"})
+
+    assert (403, ["provision"]) == (status, harness.held)
+
+
+def test_release_from_another_machine_is_refused(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may probe need not be allowed to release; the answer says where it is possible."""
+    monkeypatch.setattr("keycloak_bridge.ops.health.is_this_machine", lambda *_: False)
+    harness.held = ["provision"]
+
+    status, body = harness.ask("/release", "POST")
+
+    assert (403, ["provision"]) == (status, harness.held)
+    assert "in its container" in str(body)
+
+
+@pytest.mark.parametrize(
+    ("peer", "own", "is_here"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "10.0.0.5", True),
+        ("127.9.9.9", "127.0.0.1", True),
+        ("::1", "::1", True),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1", True),
+        ("10.0.0.5", "10.0.0.5", True),
+        ("172.17.0.1", "172.17.0.2", False),
+        ("10.0.0.6", "10.0.0.5", False),
+        ("::ffff:10.0.0.6", "::ffff:10.0.0.5", False),
+        ("2001:db8::1", "2001:db8::2", False),
+        ("fe80::1%eth0", "fe80::2%eth0", False),
+    ],
+)
+def test_who_is_on_this_machine(peer: str, own: str, is_here: bool) -> None:
+    """Loopback, and who calls from the very address that it calls; a container's gateway is another machine."""
+    assert is_here == is_this_machine(peer, own)
+
+
+def test_a_body_is_not_waited_for(harness: Harness) -> None:
+    """A gigabyte that is announced and never comes holds no thread: the answer is there, and the connection ends."""
+    head = "POST /release HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n"
+    with socket.create_connection((LOOPBACK, harness.server.port), timeout=5) as client:
+        client.sendall(head.encode())
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert b" 200 " in answer.splitlines()[0]
+    assert answer.endswith(b'{"released": []}\n')
+
+
+def test_a_release_that_fails_is_told_and_logged(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client gets 500; the log gets the type, and neither the text of the exception."""
+    harness.fault = ValueError("ada@acme.example")
+
+    with caplog.at_level(logging.ERROR):
+        status, body = harness.ask("/release", "POST")
+
+    assert 500 == status
+    assert "ada" not in f"{body}{caplog.messages}"
+    assert ["health-failed"] == [vars(one)["bridge_fields"]["action"] for one in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("fault", "actions"),
+    [(ValueError("ada@acme.example"), ["health-failed"]), (BrokenPipeError(), [])],
+)
+def test_a_mishap_of_a_connection_is_one_line_or_none(
+    harness: Harness,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    fault: Exception,
+    actions: list[str],
+) -> None:
+    """No traceback goes to standard error past the log; a client that left is no news at all."""
+    with caplog.at_level(logging.ERROR):
+        try:
+            raise fault
+        except (ValueError, OSError):
+            harness.server._server.handle_error(None, None)
+
+    assert actions == [vars(one)["bridge_fields"]["action"] for one in caplog.records]
+    assert ("", "") == capfd.readouterr()
+
+
+def test_without_metrics_and_brake_their_paths_are_not_there(loopback: None) -> None:
+    """Neither stands in the overview."""
+    server = HealthServer(Status(), FakeClock(), host=LOOPBACK, port=0)
+    server.start()
+    with closing(http.client.HTTPConnection(LOOPBACK, server.port, timeout=5)) as client:
+        found = []
+        for method, path in (("GET", "/metrics"), ("POST", "/release"), ("GET", "/")):
+            client.request(method, path)
+            answer = client.getresponse()
+            found.append((answer.status, b"/release" in answer.read()))
+    server.close()
+
+    assert [(404, False), (404, False), (200, False)] == found
+
+
+def test_probes_leave_nothing_in_the_output(
+    harness: Harness, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A probe every second is no news, nor is one that does not wait for its answer."""
+    harness.ask("/live")
+    harness.get("/nowhere")
+    harness.get("/metrics")
+    socket.create_connection((LOOPBACK, harness.server.port), timeout=5).close()
+
+    assert ("", "") == capfd.readouterr()
+
+
+def test_a_port_in_use_is_a_matter_of_settings(loopback: None) -> None:
+    """One sentence with the address, and the settings that mend it."""
+    with closing(socket.create_server((LOOPBACK, 0))) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(ConfigError) as caught:
+            HealthServer(Status(), FakeClock(), host=LOOPBACK, port=port)
+
+    assert f"{LOOPBACK}:{port}" in caught.value.message
+    assert "health.port" in str(caught.value.remedy)
+
+
+def test_an_address_of_another_machine_is_a_matter_of_settings(loopback: None) -> None:
+    """A host that is not ours cannot be listened on."""
+    with pytest.raises(ConfigError):
+        HealthServer(Status(), FakeClock(), host="192.0.2.1", port=0)
+
+
+def test_close_frees_the_port(loopback: None) -> None:
+    """The next start finds it free."""
+    first = HealthServer(Status(), FakeClock(), host=LOOPBACK, port=0)
+    first.start()
+    port = first.port
+    first.close()
+
+    second = HealthServer(Status(), FakeClock(), host=LOOPBACK, port=port)
+    second.start()
+    second.close()
+
+    assert port == second.port

@@ -1,0 +1,812 @@
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+from stage_harness import (
+    DEAD_LETTERS,
+    EVENTS,
+    INVITATIONS,
+    PLANTED,
+    RESULTS,
+    STRUCTURED,
+    Flow,
+    event_of,
+    interpretation,
+    record_of,
+)
+
+from keycloak_bridge.delivery.guards import Brake, Deed, Limit, Limits
+from keycloak_bridge.delivery.rate_limit import Pace
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    BrokerAccessError,
+    BrokerUnavailableError,
+    DeadLetterError,
+    HoldError,
+    InternalError,
+    KeycloakAuthError,
+    KeycloakConflictError,
+    KeycloakNotFoundError,
+    KeycloakRejectedError,
+    KeycloakUnavailableError,
+    MailDeliveryError,
+    Violation,
+)
+from keycloak_bridge.domain.events import DEAD_LETTER, INVITATION_DUE, RESULT, Record, UserEvent
+from keycloak_bridge.domain.ports import Proof
+from keycloak_bridge.domain.users import DesiredUser, OutOfScope, UserRepresentation
+from keycloak_bridge.invitations.inviter import Inviter
+from keycloak_bridge.messages.published import RECOMMENDED_ACTIONS, dead_letter_headers
+from keycloak_bridge.pipeline.interpret import Interpretation
+from keycloak_bridge.pipeline.invite import InviteStage
+from keycloak_bridge.pipeline.provision import EventPolicy, ProvisionStage
+from keycloak_bridge.provisioning.bulk_writer import Bringing
+from keycloak_bridge.provisioning.provisioner import Provisioned
+from keycloak_bridge.settings import EventsSettings, Settings
+
+USER_CREATED_NEWEST = "urn:keycloak-bridge:schema:user.created:1.1"
+FINGERPRINT = interpretation().mapping.default.fingerprint
+HERE = {"topic": EVENTS, "partition": 3, "offset": 42}
+WRITTEN = (
+    *("username", "email", "firstName", "lastName", "enabled"),
+    *("attributes.userId", "attributes.tenantId", "attributes.phoneNumber"),
+)
+"""What the shipped mapping writes of the events here."""
+
+
+# the provision stage: what works
+
+
+def test_an_event_becomes_a_user_an_invitation_and_a_result() -> None:
+    """One record, one user, one invitation, one line of news with ids only."""
+    flow = Flow()
+
+    flow.handle(event_of())
+
+    (user,) = flow.keycloak.users()
+    assert [
+        {
+            "outcome": "provisioned",
+            "action": "created",
+            "eventId": "event-1",
+            "eventType": "user.created",
+            "userId": "u-1",
+            "keycloakId": user["id"],
+            "schemaId": USER_CREATED_NEWEST,
+            "changed": list(WRITTEN),
+            "mapping": FINGERPRINT,
+            "source": HERE,
+        }
+    ] == flow.results
+    assert [b"u-1"] == [record.key for record in flow.invitations]
+    assert [] == flow.letters
+
+
+def test_the_same_record_again_tells_the_same_and_creates_nothing() -> None:
+    """Redelivery gives a result of the same id, so that consumers can tell it."""
+    flow = Flow()
+
+    flow.handle(event_of())
+    flow.handle(event_of())
+
+    assert 1 == len(flow.keycloak.users())
+    assert ["created", "unchanged"] == [result["action"] for result in flow.results]
+    assert 1 == len({json.loads(r.value or b"")["id"] for r in flow.broker.records(RESULTS)})
+
+
+def test_an_ignored_type_gives_no_news() -> None:
+    """Events of other systems on the same topic are none of ours."""
+    flow = Flow(policy=EventPolicy(ignored_types={"order.placed"}))
+
+    flow.handle(event_of(type="order.placed", data={"userId": ...}))
+
+    assert ([], [], []) == (flow.results, flow.letters, flow.keycloak.calls)
+
+
+def test_a_tombstone_is_skipped_with_a_result() -> None:
+    """Under the policy `ignore` the deleted key is told and nothing is touched."""
+    flow = Flow(policy=EventPolicy(tombstones="ignore"))
+
+    flow.handle(None, key=b"u-1")
+
+    expected = {"outcome": "skipped", "reason": "tombstone", "userId": "u-1", "source": HERE}
+    assert [expected] == flow.results
+    assert ([], []) == (flow.letters, flow.keycloak.calls)
+
+
+def test_a_tombstone_is_a_dead_letter_where_none_is_meant() -> None:
+    """Under the policy `dead-letter` it goes there, still without a value."""
+    flow = Flow(policy=EventPolicy(tombstones="dead-letter"))
+
+    flow.handle(None, key=b"u-1")
+
+    assert [("decode", "tombstone")] == flow.reasons
+    assert (b"u-1", None) == (flow.letters[0][0].key, flow.letters[0][0].value)
+    assert [("rejected", "tombstone", "u-1")] == [
+        (r["outcome"], r["reason"], r["userId"]) for r in flow.results
+    ]
+
+
+def test_a_tombstone_without_a_key_is_skipped_too() -> None:
+    """There is nobody to name."""
+    flow = Flow()
+
+    flow.handle(None)
+
+    assert [{"outcome": "skipped", "reason": "tombstone", "source": HERE}] == flow.results
+
+
+def test_a_tombstone_deletes_the_user_of_its_key_where_that_is_meant() -> None:
+    """It goes through schema, mapping and lifecycle as any `user.deleted`, which disables unless told otherwise."""
+    flow = Flow(policy=EventPolicy(tombstones="delete"))
+    flow.handle(event_of())
+
+    flow.handle(None, key=b"u-1", offset=43)
+
+    assert [False] == [user["enabled"] for user in flow.keycloak.users()]
+    assert [
+        ("provisioned", "updated", "tombstone/user-events/3/43", "user.deleted", ["enabled"])
+    ] == [
+        tuple(
+            flow.results[-1][name]
+            for name in ("outcome", "action", "eventId", "eventType", "changed")
+        )
+    ]
+
+
+def test_a_tombstone_of_nobody_deletes_nobody() -> None:
+    """An unknown user is nothing to do; a record without a key is a mistake."""
+    flow = Flow(policy=EventPolicy(tombstones="delete"))
+
+    flow.handle(None, key=b"u-1")
+    flow.handle(None, offset=43)
+
+    assert [("skipped", "unknown-user"), ("rejected", "tombstone")] == [
+        (result["outcome"], result["reason"]) for result in flow.results
+    ]
+    assert [("decode", "tombstone")] == flow.reasons
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"), [(b"u-1", [True]), (None, [False]), (b"other", [False])]
+)
+def test_a_user_is_pinned_by_its_key(key: bytes | None, expected: list[bool]) -> None:
+    """Only the external id as key makes all its events come by one partition."""
+    known = Interpretation(Settings(events=EventsSettings(match_key=False)))
+    flow = Flow(known=known)
+    asked: list[bool] = []
+
+    class Asks:
+        def provision(
+            self,
+            event: UserEvent,
+            desired: DesiredUser | OutOfScope,
+            *,
+            pinned: bool = True,
+            mapping: str | None = None,
+            absent: bool = False,
+        ) -> Provisioned:
+            asked.append(pinned)
+            return flow.provisioner.provision(event, desired, mapping=mapping)
+
+    stage = ProvisionStage(
+        rules=known.rules,
+        catalog=known.catalog,
+        mapping=known.mapping,
+        policy=EventPolicy(),
+        bringing=Bringing(Asks()),
+        outlets=flow.outlets("provision"),
+        lost=flow.lost,
+    )
+    stage.handle(replace(record_of(event_of()), key=key))
+
+    assert expected == asked
+
+
+# the provision stage: what never can
+
+BAD: Mapping[str, tuple[Any, tuple[str, str]]] = {
+    "no JSON": (b"{oops", ("decode", "not-json")),
+    "no object": (b"[1]", ("decode", "not-a-cloudevent")),
+    "no subject": (event_of(subject=7), ("decode", "invalid-envelope")),
+    "unknown type": (event_of(type="user.renamed"), ("schema", "unknown-type")),
+    "unknown schema": (
+        event_of(dataschema="urn:keycloak-bridge:schema:user.created:9.9"),
+        ("schema", "unknown-schema"),
+    ),
+    "schema": (event_of(data={"email": ...}), ("schema", "schema-violation")),
+    "mapping": (event_of(data={"roles": ["root"]}), ("map", "role-not-allowed")),
+    "other subject": (event_of(subject="u-2"), ("map", "subject-mismatch")),
+    "foreign group": (event_of(data={"groups": ["/admins"]}), ("map", "group-not-allowed")),
+    "missing group": (event_of(data={"groups": ["/customers"]}), ("keycloak", "group-missing")),
+    "missing role": (event_of(data={"roles": ["auditor"]}), ("keycloak", "role-not-found")),
+}
+
+
+@pytest.mark.parametrize(("event", "expected"), BAD.values(), ids=BAD)
+def test_what_never_can_succeed_is_a_dead_letter_and_news(
+    event: Any, expected: tuple[str, str]
+) -> None:
+    """The untouched record with stage, code and advice; a result with the same code; then it is done."""
+    flow = Flow()
+    record = record_of(event)
+
+    flow.settle(flow.provision.handle(record))
+
+    ((letter, reason),) = flow.letters
+    assert [expected] == flow.reasons
+    assert (record.key, record.value) == (letter.key, letter.value)
+    assert STRUCTURED == letter.headers[:1]
+    assert ("user-events", "3", "42", "keycloak-bridge", "1") == tuple(
+        reason[name] for name in ("topic", "partition", "offset", "group", "attempts")
+    )
+    assert [("rejected", expected[1])] == [(r["outcome"], r["reason"]) for r in flow.results]
+
+
+def test_a_dead_letter_names_event_and_schema_as_far_as_known() -> None:
+    """Behind the envelope both are known; the pointers stand in the headers and in the result."""
+    flow = Flow()
+
+    flow.handle(event_of(data={"email": "nowhere"}))
+
+    reason = flow.letters[0][1]
+    assert ("event-1", USER_CREATED_NEWEST) == (reason["event-id"], reason["schema-id"])
+    assert ["/data/email"] == [one["pointer"] for one in json.loads(reason["errors"])]
+    assert [["/data/email"]] == [[v["pointer"] for v in r["violations"]] for r in flow.results]
+
+
+def test_a_broken_envelope_still_tells_what_could_be_read() -> None:
+    """The id is readable although another attribute is wrong."""
+    flow = Flow()
+
+    flow.handle(event_of(time="yesterday"))
+
+    assert [("event-1", "u-1")] == [(r["eventId"], r["userId"]) for r in flow.results]
+    assert "event-1" == flow.letters[0][1]["event-id"]
+
+
+def test_a_record_that_cannot_be_read_at_all_is_told_by_its_position() -> None:
+    """Two such records have different results."""
+    flow = Flow()
+
+    flow.handle(b"{", key=b"u-1")
+
+    (record,) = flow.broker.records(RESULTS)
+    assert "user-events/3/42/rejected" == json.loads(record.value or b"")["id"]
+
+
+def test_an_email_of_somebody_else_is_a_conflict() -> None:
+    """The account that was there stays as it is."""
+    flow = Flow()
+    flow.keycloak.add_user(
+        UserRepresentation(username="else", email="planted.mail@acme.example", enabled=True)
+    )
+
+    flow.handle(event_of())
+
+    assert [("keycloak", "conflict")] == flow.reasons
+    assert ["else"] == [user["username"] for user in flow.keycloak.users()]
+
+
+def test_a_user_that_keycloak_refuses_is_a_dead_letter_with_its_status() -> None:
+    """The status and what Keycloak points at are in the headers."""
+    flow = Flow()
+    flow.keycloak.fail(
+        "create",
+        KeycloakRejectedError(
+            "Keycloak refuses the user",
+            status=400,
+            violations=[Violation("/user/email", "error-invalid-email", "must be valid")],
+        ),
+    )
+
+    flow.handle(event_of())
+
+    reason = flow.letters[0][1]
+    assert ("keycloak", "keycloak-rejected", "400") == (
+        reason["stage"],
+        reason["code"],
+        reason["http-status"],
+    )
+    assert "/user/email" == json.loads(reason["errors"])[0]["pointer"]
+
+
+@pytest.mark.parametrize("error", [KeycloakConflictError("taken"), KeycloakNotFoundError("gone")])
+def test_what_fails_again_after_planning_anew_is_a_dead_letter(error: BridgeError) -> None:
+    """Once is bad luck, twice is the event's own fault."""
+    flow = Flow()
+    flow.keycloak.fail("create", error, times=2)
+
+    flow.handle(event_of())
+
+    assert [("keycloak", error.code)] == flow.reasons
+
+
+def test_an_old_dead_letter_that_fails_again_counts_on() -> None:
+    """Its headers are replaced, its bytes are the same as ever."""
+    flow = Flow()
+    flow.handle(b"{oops", key=b"u-1")
+    first, _ = flow.letters[0]
+
+    flow.settle(flow.provision.handle(first))
+
+    (_, _), (second, reason) = flow.letters
+    assert ("2", DEAD_LETTERS) == (reason["attempts"], reason["topic"])
+    assert (first.key, first.value) == (second.key, second.value)
+    names = [name for name, _ in second.headers]
+    assert len(names) == len(set(names))
+
+
+# the provision stage: what may pass, or must stop
+
+PASSING = [
+    KeycloakUnavailableError("down", retry_after_s=3.0),
+    KeycloakAuthError("refused"),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: error.code)
+@pytest.mark.parametrize("call", ["find", "create"])
+def test_an_outage_is_raised_untouched(call: str, error: BridgeError) -> None:
+    """The worker decides: no result, no dead letter, the very same error."""
+    flow = Flow()
+    flow.keycloak.fail(call, error)
+
+    with pytest.raises(BridgeError) as caught:
+        flow.handle(event_of())
+
+    assert error is caught.value
+    assert ([], []) == (flow.results, flow.letters)
+
+
+def test_a_broker_that_is_away_is_no_fault_of_the_record() -> None:
+    """The failure comes out of the acknowledgement."""
+    flow = Flow()
+    flow.broker.publish_errors = [BrokerUnavailableError("gone")]
+
+    with pytest.raises(BrokerUnavailableError):
+        flow.handle(event_of())
+
+
+def test_a_dead_letter_that_kafka_refuses_stops_the_flow() -> None:
+    """A record that is nowhere must not be committed past."""
+    flow = Flow()
+    flow.broker.publish_errors = [BrokerAccessError("too large")]
+
+    with pytest.raises(DeadLetterError):
+        flow.handle(b"{oops")
+
+
+def test_what_the_brake_holds_is_raised() -> None:
+    """Neither a dead letter nor news; the record is taken up again when somebody has released it."""
+    flow = Flow()
+    flow.brake.engage("of somebody's own accord")
+
+    with pytest.raises(HoldError):
+        flow.handle(b"{oops")
+
+    assert ([], []) == (flow.letters, flow.results)
+
+
+# the provision stage: order, replays, proof, giving up
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (record_of(event_of("u-2"), key=b"u-1"), b"u-1"),
+        (replace(record_of(event_of("u-2")), key=None), b"u-2"),
+        (replace(record_of(event_of("u-2")), key=b""), b"u-2"),
+        (record_of(b"{oops", offset=7), b"@7"),
+        (record_of(None, offset=7), b"@7"),
+        (record_of(event_of(subject=...), offset=7), b"@7"),
+    ],
+    ids=["key", "subject", "empty key", "unreadable", "tombstone", "no subject"],
+)
+def test_a_lane_is_the_user(record: Record, expected: bytes) -> None:
+    """The key, as Kafka itself orders; else the subject; what names nobody waits for nobody."""
+    assert expected == Flow().provision.lane(record)
+
+
+def test_an_ids_bytes_need_not_be_unicode() -> None:
+    """Whatever JSON can hold has a lane."""
+    record = replace(record_of(event_of("u-1")), key=None)
+    spoilt = replace(record, value=(record.value or b"").replace(b"u-1", b"\\ud800"))
+
+    assert Flow().provision.lane(spoilt)
+
+
+def test_a_replay_may_ask_for_no_mail() -> None:
+    """The user is brought, and no invitation is due, now or later."""
+    flow = Flow()
+
+    flow.handle(event_of(), headers=(("kb-replay-invite", b"none"),))
+    flow.handle(event_of(), offset=43)
+
+    assert (1, []) == (len(flow.keycloak.users()), flow.invitations)
+    assert "bridgeInvitation" not in flow.keycloak.users()[0]["attributes"]
+
+
+def test_a_replay_asks_for_the_mail_unless_told_otherwise() -> None:
+    """A replay does what the event would have done."""
+    flow = Flow()
+
+    flow.handle(event_of(), headers=(("kb-replay-of", b"0/7"), ("kb-replay-invite", b"due")))
+
+    assert 1 == len(flow.invitations)
+
+
+def test_what_reached_keycloak_proves_it() -> None:
+    """Whether it wrote, changed nothing or was refused there."""
+    flow = Flow()
+    created = flow.handle(event_of())
+    unchanged = flow.handle(event_of(), offset=43)
+    flow.keycloak.fail("create", KeycloakRejectedError("refused", status=400))
+    refused = flow.handle(event_of("u-2", data={"email": "else@acme.example"}), offset=44)
+
+    assert [Proof.KEYCLOAK] * 3 == [one.proof for one in (created, unchanged, refused)]
+
+
+def test_what_never_reached_keycloak_proves_nothing_of_it() -> None:
+    """While Keycloak is away, a bad record or a tombstone is no sign that it is back."""
+    flow = Flow(policy=EventPolicy(ignored_types={"order.placed"}))
+    bad = [event for event, (step, _) in BAD.values() if step != "keycloak"]
+    proofs = {
+        flow.handle(event, offset=offset).proof
+        for offset, event in enumerate([*bad, None, event_of(type="order.placed")])
+    }
+
+    assert {Proof.NONE} == proofs
+    assert [] == flow.keycloak.calls
+
+
+def test_an_event_out_of_scope_proves_nothing_of_keycloak() -> None:
+    """The mapping alone decided."""
+
+    class OutOfMapping:
+        def apply(self, _: UserEvent) -> OutOfScope:
+            return OutOfScope("data.active")
+
+        def fingerprint_of(self, _: UserEvent) -> str:
+            return FINGERPRINT
+
+    flow = Flow(mapping=OutOfMapping())
+
+    handled = flow.handle(event_of())
+
+    assert (Proof.NONE, []) == (handled.proof, flow.keycloak.calls)
+    assert [("skipped", "out-of-scope")] == [(r["outcome"], r["reason"]) for r in flow.results]
+
+
+GIVEN_UP: Mapping[str, tuple[BridgeError, tuple[str | None, str]]] = {
+    "an answer of Keycloak": (
+        KeycloakUnavailableError("Keycloak failed", status=500, remedy="look at its log"),
+        ("500", "look at its log"),
+    ),
+    "no answer of Keycloak": (
+        KeycloakUnavailableError("no answer", remedy="start it"),
+        (None, "start it"),
+    ),
+    "a fault of the bridge": (
+        InternalError("the bridge failed", remedy="report it"),
+        (None, "report it"),
+    ),
+    "without a remedy": (
+        KeycloakUnavailableError("Keycloak failed", status=502),
+        ("502", RECOMMENDED_ACTIONS["given-up"]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("error", "expected"), GIVEN_UP.values(), ids=GIVEN_UP)
+@pytest.mark.parametrize("stage", ["provision", "invite"])
+def test_a_record_that_keeps_failing_is_given_up(
+    stage: str, error: BridgeError, expected: tuple[str | None, str]
+) -> None:
+    """The untouched record with Keycloak's last answer and what to do; the news names event and user."""
+    flow = Flow()
+    flow.handle(event_of())
+    record = record_of(event_of(), offset=43) if stage == "provision" else flow.invitations[0]
+
+    handled = flow.settle(getattr(flow, stage).give_up(record, error))
+
+    ((letter, reason),) = flow.letters
+    assert record.value == letter.value
+    assert ("given-up", *expected) == (reason["code"], reason.get("http-status"), reason["action"])
+    assert error.message in reason["message"]
+    assert ("rejected", "given-up", "u-1") == tuple(
+        flow.results[-1][name] for name in ("outcome", "reason", "userId")
+    )
+    assert Proof.NONE is handled.proof
+    assert {("given-up", stage): 1.0} == flow.counted("dead_letters_total")
+
+
+def test_giving_up_loses_the_user_and_minds_the_brake() -> None:
+    """It is a dead letter as any other."""
+    flow = Flow(brake=Brake(1, 0, 200))
+    error = KeycloakUnavailableError("Keycloak failed", status=500)
+    record = record_of(event_of(), offset=43)
+
+    flow.settle(flow.provision.give_up(record, error))
+
+    assert flow.lost.knows(record.topic_partition, b"u-1")
+    with pytest.raises(HoldError):
+        flow.provision.give_up(record_of(event_of("u-2"), offset=44), error)
+
+
+# the invite stage
+
+
+def an_invitation(flow: Flow) -> Record:
+    """Return the record that the provision stage wrote for a new user."""
+    flow.handle(event_of())
+    return flow.invitations[-1]
+
+
+def test_an_invitation_becomes_a_mail_and_a_result() -> None:
+    """The mail is out, the news holds ids only."""
+    flow = Flow()
+    record = an_invitation(flow)
+
+    flow.handle_invitation(record)
+
+    (user,) = flow.keycloak.users()
+    assert [user["id"]] == [mail.user_id for mail in flow.keycloak.mails]
+    assert {
+        "outcome": "invited",
+        "eventId": "event-1",
+        "userId": "u-1",
+        "keycloakId": user["id"],
+        "source": {"topic": INVITATIONS, "partition": 0, "offset": 0},
+    } == flow.results[-1]
+    assert {(): 1.0} == flow.counted("mails_total")
+
+
+def test_only_a_mail_proves_that_mails_go_out() -> None:
+    """A mail that was sent before, or is not due, says nothing of the SMTP server."""
+    flow = Flow()
+    record = an_invitation(flow)
+
+    sent = flow.handle_invitation(record)
+    again = flow.handle_invitation(record)
+    flow.keycloak.delete_user(flow.keycloak.users()[0]["id"])
+    gone = flow.handle_invitation(record)
+    broken = flow.handle_invitation(record_of(b"{"))
+
+    assert [Proof.KEYCLOAK | Proof.MAIL, Proof.KEYCLOAK, Proof.KEYCLOAK, Proof.NONE] == [
+        handled.proof for handled in (sent, again, gone, broken)
+    ]
+    assert {(): 1.0} == flow.counted("mails_total")
+
+
+def test_the_invite_stage_keeps_the_order_of_a_user() -> None:
+    """The key is the user's id; what has none is no invitation and waits for nobody."""
+    flow = Flow()
+
+    assert (b"u-1", b"@42") == (
+        flow.invite.lane(an_invitation(flow)),
+        flow.invite.lane(record_of(b"{")),
+    )
+
+
+def test_a_mail_that_must_wait_is_held() -> None:
+    """The pace is kept by the delivery; nothing is told meanwhile."""
+    flow = Flow()
+    record = an_invitation(flow)
+    told = len(flow.results)
+    stage = InviteStage(
+        catalog=interpretation().catalog,
+        inviter=Inviter(flow.keycloak, pace=_used_up(), clock=flow.clock),
+        outlets=flow.outlets("invite"),
+    )
+
+    with pytest.raises(HoldError) as caught:
+        stage.handle(record)
+
+    assert ("pace", told, []) == (caught.value.code, len(flow.results), flow.keycloak.mails)
+
+
+def test_mails_beyond_the_limit_wait_for_a_release() -> None:
+    """What turns out to need no mail is not counted."""
+    brake = Brake(0, 0, 10)
+    flow = Flow(brake=brake, limits=Limits(brake, {Deed.MAIL: Limit(1, 60)}))
+    for number in "12":
+        data = {"email": f"{number}@acme.example"}
+        flow.handle(event_of(f"u-{number}", f"event-{number}", data=data))
+    first, second = flow.invitations
+    flow.keycloak.set_password(flow.keycloak.users()[0]["id"])
+    flow.handle_invitation(first)
+    flow.handle_invitation(second)
+    flow.handle(event_of("u-3", "event-3", data={"email": "3@acme.example"}))
+
+    with pytest.raises(HoldError) as held:
+        flow.handle_invitation(flow.invitations[-1])
+
+    assert ("brake", 1) == (held.value.code, len(flow.keycloak.mails))
+    assert "1 mails were sent within 1 minute ([limits] mails)" == brake.reason
+
+
+def _used_up() -> Pace:
+    pace = Pace(1.0)
+    pace.take(0.0)
+    return pace
+
+
+def _without_keycloak_id(invitation: dict[str, Any]) -> dict[str, Any]:
+    del invitation["data"]["keycloakId"]
+    return invitation
+
+
+BROKEN: Mapping[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "not JSON": (lambda _: b"{", "not-json"),
+    "another event": (lambda _: event_of(), "not-an-invitation"),
+    "without time": (
+        lambda one: {name: value for name, value in one.items() if name != "time"},
+        "not-an-invitation",
+    ),
+    "breaks its schema": (_without_keycloak_id, "schema-violation"),
+    "unknown schema": (lambda one: one | {"dataschema": "urn:else"}, "unknown-schema"),
+    "tombstone": (lambda _: None, "tombstone"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "code"), BROKEN.values(), ids=BROKEN)
+def test_a_record_that_is_no_invitation_is_a_dead_letter(
+    spoil: Callable[[dict[str, Any]], Any], code: str
+) -> None:
+    """Whatever else stands on the topic is given up with stage `invite`, and no mail goes out."""
+    flow = Flow()
+    good = json.loads(an_invitation(flow).value or b"")
+
+    flow.handle_invitation(record_of(spoil(good), key=b"u-1"))
+
+    assert [("invite", code)] == flow.reasons
+    assert ("rejected", code) == (flow.results[-1]["outcome"], flow.results[-1]["reason"])
+    assert [] == flow.keycloak.mails
+
+
+@pytest.mark.parametrize(
+    "error",
+    [*PASSING, MailDeliveryError("the SMTP server is away")],
+    ids=lambda error: error.code,
+)
+def test_a_mail_that_may_go_out_later_is_raised_untouched(error: BridgeError) -> None:
+    """No dead letter for an SMTP outage: the worker waits."""
+    flow = Flow()
+    record = an_invitation(flow)
+    flow.keycloak.fail("execute_actions_email", error)
+    told = len(flow.results)
+
+    with pytest.raises(BridgeError) as caught:
+        flow.handle_invitation(record)
+
+    assert error is caught.value
+    assert ([], told) == (flow.letters, len(flow.results))
+
+
+def test_a_mail_that_keycloak_refuses_is_a_dead_letter_that_names_the_user() -> None:
+    """A wrong redirect URI, say; the result carries the ids of the invitation."""
+    flow = Flow()
+    record = an_invitation(flow)
+    flow.keycloak.fail("execute_actions_email", KeycloakRejectedError("no such client", status=400))
+
+    handled = flow.handle_invitation(record)
+
+    assert [("invite", "keycloak-rejected")] == flow.reasons
+    assert Proof.KEYCLOAK is handled.proof
+    assert ("event-1", "u-1", flow.keycloak.users()[0]["id"]) == tuple(
+        flow.results[-1][name] for name in ("eventId", "userId", "keycloakId")
+    )
+
+
+def test_a_user_that_is_gone_gets_no_mail_and_a_result() -> None:
+    """Somebody deleted the user meanwhile."""
+    flow = Flow()
+    record = an_invitation(flow)
+    flow.keycloak.delete_user(flow.keycloak.users()[0]["id"])
+
+    flow.handle_invitation(record)
+
+    assert ("skipped", "user-not-found") == (
+        flow.results[-1]["outcome"],
+        flow.results[-1]["reason"],
+    )
+
+
+# everything that leaves the bridge
+
+
+@pytest.fixture
+def everything() -> Flow:
+    """A flow that has published every kind of message at least once."""
+    flow = Flow(policy=EventPolicy(tombstones="dead-letter"))
+    offsets = count()
+    for event, _ in BAD.values():
+        flow.handle(event, offset=next(offsets))
+    flow.handle(None, key=b"u-1", offset=next(offsets))
+    flow.handle(
+        event_of(data={"active": False}, subject="u-3") | {"data": {}}, offset=next(offsets)
+    )
+    record = an_invitation(flow)
+    flow.handle_invitation(record)
+    flow.handle_invitation(record)
+    flow.handle_invitation(record_of(event_of(), key=b"u-1", offset=next(offsets)))
+    flow.handle(event_of("u-9", "event-9"), offset=next(offsets))
+    flow.keycloak.fail("create", KeycloakRejectedError("refused", status=400))
+    other = {"email": "other.planted@acme.example"}
+    flow.handle(event_of("u-8", "event-8", data=other), offset=next(offsets))
+    error = KeycloakUnavailableError("Keycloak failed", status=500)
+    given_up = record_of(event_of("u-7", "event-7"), offset=next(offsets))
+    flow.settle(flow.provision.give_up(given_up, error))
+    flow.settle(flow.invite.give_up(record, error))
+    flow.handle(event_of("u-7", "event-6", type="user.moved"), offset=next(offsets))  # parked
+    assert len(BAD) + 8 == len(flow.letters)
+    return flow
+
+
+def test_everything_that_is_published_keeps_its_schema(everything: Flow) -> None:
+    """Results, invitations and the headers of dead letters fit the schemas that consumers get."""
+    catalog = interpretation().catalog
+
+    def broken(kind: str, version: str, records: list[Record]) -> list[Any]:
+        events = [json.loads(record.value or b"") for record in records]
+        assert {(kind, f"urn:keycloak-bridge:schema:{kind}:{version}")} == {
+            (event["type"], event["dataschema"]) for event in events
+        }
+        return [catalog.violations(kind, event["data"], event["dataschema"]) for event in events]
+
+    letters = [record for record, _ in everything.letters]
+    assert {()} == set(broken(RESULT, "1.1", everything.broker.records(RESULTS)))
+    assert {()} == set(broken(INVITATION_DUE, "1.0", everything.invitations))
+    assert {()} == {
+        catalog.violations(DEAD_LETTER, dict(dead_letter_headers(letter))) for letter in letters
+    }
+    assert {"provisioned", "rejected", "skipped", "invited"} == {
+        result["outcome"] for result in everything.results
+    }
+    assert {"given-up", "parked"} < {code for _, code in everything.reasons}
+
+
+def test_everything_that_is_published_is_a_cloudevent_keyed_by_user(everything: Flow) -> None:
+    """A consumer can rely on envelope and order; the key is the subject."""
+    for record in everything.broker.records(RESULTS) + everything.invitations:
+        event = json.loads(record.value or b"")
+        assert {"specversion", "id", "source", "type", "time", "datacontenttype"} <= set(event)
+        assert ("1.0", "/keycloak-bridge") == (event["specversion"], event["source"])
+        assert (record.key or b"").decode() == event.get("subject", "")
+        assert STRUCTURED == record.headers
+
+
+def test_no_personal_data_leaves_the_bridge(
+    everything: Flow, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Names, addresses and numbers of the events are in no message of ours."""
+    told = everything.published().decode() + caplog.text
+
+    assert [] == [value for value in (*PLANTED, "planted") if value.casefold() in told.casefold()]
+
+
+def test_each_record_is_one_line_of_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The line names record, event, user, outcome and duration, and no personal data."""
+    flow = Flow()
+
+    with caplog.at_level("INFO", "keycloak_bridge.delivery.results"):
+        flow.handle(event_of())
+
+    (line,) = caplog.records
+    fields: dict[str, Any] = line.bridge_fields  # type: ignore[attr-defined]
+    assert {
+        "action": "provisioned",
+        "topic": EVENTS,
+        "partition": 3,
+        "offset": 42,
+        "event_id": "event-1",
+        "event_type": "user.created",
+        "user_id": "u-1",
+        "keycloak_id": flow.keycloak.users()[0]["id"],
+        "operation": "created",
+        "duration_ms": 0.0,
+    } == fields

@@ -1,0 +1,320 @@
+"""All events of a user at once bring it to where they would bring it one by one."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plan_cases import (
+    CREATED,
+    INVITED,
+    LATER,
+    NOON,
+    TERMS,
+    changed,
+    desired,
+    event,
+    updating,
+    wanting,
+)
+
+from keycloak_bridge.domain.errors import UnknownUserError
+from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, UserEvent
+from keycloak_bridge.domain.operations import CreateUser, DeleteUser, Plan, RequestInvitation
+from keycloak_bridge.domain.users import (
+    GROUPS,
+    REALM_ROLES,
+    DesiredUser,
+    FoundUser,
+    IdentityLink,
+    Intent,
+    Membership,
+    UnknownUser,
+    UserRepresentation,
+)
+from keycloak_bridge.planning.bookkeeping import invitation_state
+from keycloak_bridge.planning.fold import FoldedUser, fold, plan_folded
+from keycloak_bridge.planning.plan import plan_user
+from keycloak_bridge.testing.simulation import apply_plan
+
+Step = tuple[UserEvent, DesiredUser]
+
+NAMES = st.sampled_from(["a", "b", "c"])
+VALUES = st.lists(st.sampled_from(["1", "2"]), min_size=1, max_size=2, unique=True)
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "email": st.sampled_from(["ada@acme.example", "eve@acme.example"]),
+    "firstName": st.sampled_from(["Ada", "Eve"]),
+    "emailVerified": st.booleans(),
+    "enabled": st.booleans(),
+    "requiredActions": st.lists(NAMES, unique=True, max_size=2),
+}
+TARGETS = st.sampled_from([*FIELDS, "username", "attributes.a", "attributes.b"])
+MEMBERSHIPS = st.lists(
+    st.builds(
+        lambda kind, names, owned: Membership(kind, tuple(names), owned),
+        st.sampled_from([GROUPS, REALM_ROLES]),
+        st.lists(NAMES, unique=True),
+        st.frozensets(NAMES),
+    ),
+    unique_by=lambda one: one.kind,
+)
+IDENTITIES = st.lists(
+    st.builds(IdentityLink, st.sampled_from(["okta", "azure"]), st.none() | NAMES),
+    unique_by=lambda one: one.alias,
+)
+
+
+@st.composite
+def mapped(draw: st.DrawFn) -> DesiredUser:
+    """Draw what a created or updated event wants, whole or partial."""
+    fields = draw(st.fixed_dictionaries({}, optional=FIELDS))
+    attributes = draw(st.dictionaries(st.sampled_from(["a", "b"]), VALUES))
+    whole = {"username": draw(st.sampled_from(["ada", "eve"])), **fields}
+    user = {**whole, "attributes": {**attributes, "userId": ["u1"]}}
+    return replace(
+        desired(),
+        representation=cast("UserRepresentation", user),
+        create_only=draw(st.frozensets(TARGETS)),
+        cleared=draw(st.frozensets(TARGETS)),
+        memberships=tuple(draw(MEMBERSHIPS)),
+        identities=tuple(draw(IDENTITIES)),
+        intent=draw(st.sampled_from([Intent.PROVISION, Intent.UPDATE])),
+        unknown=draw(st.sampled_from([UnknownUser.CREATE, UnknownUser.DEAD_LETTER])),
+    )
+
+
+NAMING = st.builds(
+    wanting,
+    st.sampled_from(
+        [Intent.DISABLE, Intent.ENABLE, Intent.ANONYMISE, Intent.DELETE, Intent.INVITE]
+    ),
+)
+KEEPING = st.builds(
+    wanting, st.sampled_from([Intent.DISABLE, Intent.ENABLE, Intent.ANONYMISE, Intent.INVITE])
+)
+TIMES = st.none() | st.integers(0, 5).map(lambda hours: NOON + timedelta(hours=hours))
+FRESH = changed(
+    replace(
+        INVITED,
+        identities=(IdentityLink("okta", "x"),),
+        memberships={GROUPS: frozenset("ax"), REALM_ROLES: frozenset("bx")},
+    ),
+    {"a": ["9"], "theirs": ["x"], **{name: [] for name in BOOKKEEPING_ATTRIBUTES}},
+)
+
+
+def history(wants: Sequence[DesiredUser], times: Sequence[datetime | None] = ()) -> list[Step]:
+    """Return events that want `wants` in this order, an hour between them unless `times` says otherwise."""
+    spaced = times or [NOON + timedelta(hours=at) for at in range(len(wants))]
+    pairs = zip(spaced, wants, strict=False)
+    return [(event(f"e{at}", time), want) for at, (time, want) in enumerate(pairs)]
+
+
+def one_by_one(steps: Sequence[Step], found: FoundUser | None) -> FoundUser | None:
+    """Return the user after every event was planned and applied; refused ones leave it as it is."""
+    for one, want in steps:
+        try:
+            found = apply_plan(plan_user(one, want, found), found)
+        except UnknownUserError:
+            continue
+    return found
+
+
+def folded(steps: Sequence[Step]) -> FoldedUser:
+    """Return all `steps` as one."""
+    user: FoldedUser | None = None
+    for one, want in steps:
+        user = fold(user, one, want)
+    assert user is not None
+    return user
+
+
+def at_once(steps: Sequence[Step], found: FoundUser | None) -> FoundUser | None:
+    """Return the user after all events were planned and applied as one."""
+    try:
+        return apply_plan(plan_folded(folded(steps), found), found)
+    except UnknownUserError:
+        assert found is None
+        return None
+
+
+def essence(found: FoundUser | None) -> object:
+    """Return what two users must have in common to be the same."""
+    if found is None:
+        return None
+    user: dict[str, Any] = {**found.representation}
+    attributes = {
+        name: sorted(values)
+        for name, values in user.pop("attributes").items()
+        if name not in BOOKKEEPING_ATTRIBUTES
+    }
+    anonymous = user["username"].startswith("anonymous-")
+    return (
+        {**user, "id": None, "username": "anonymous" if anonymous else user["username"]}
+        | {"requiredActions": set(user.get("requiredActions", []))}
+        | {"emailVerified": bool(user.get("emailVerified"))},
+        attributes,
+        {kind: names for kind, names in found.memberships.items() if names},
+        {one.alias: one.user_id for one in found.identities},
+    )
+
+
+@given(
+    st.lists(mapped() | NAMING, min_size=1, max_size=7),
+    st.lists(TIMES, min_size=7, max_size=7) | st.just([]),
+    st.sampled_from([None, FRESH]),
+)
+def test_at_once_is_as_one_by_one(
+    wants: list[DesiredUser], times: list[datetime | None], found: FoundUser | None
+) -> None:
+    """Whether Keycloak has the user or not, in order or not."""
+    steps = history(wants, times)
+
+    assert essence(one_by_one(steps, found)) == essence(at_once(steps, found))
+
+
+@given(
+    st.lists(mapped() | NAMING, min_size=1, max_size=7),
+    st.integers(0, 7),
+    st.sampled_from([None, FRESH]),
+)
+def test_events_that_were_applied_do_no_harm(
+    wants: list[DesiredUser], applied: int, found: FoundUser | None
+) -> None:
+    """A live user that has seen the first events is brought on as by the others alone."""
+    steps = history(wants)
+    seen = one_by_one(steps[:applied], found)
+
+    if seen is not None:
+        assert essence(one_by_one(steps[applied:], seen)) == essence(at_once(steps, seen))
+
+
+@given(
+    st.lists(mapped() | KEEPING, min_size=1, max_size=7),
+    st.integers(0, 7),
+    st.sampled_from([None, FRESH]),
+)
+def test_reading_again_changes_nothing(
+    wants: list[DesiredUser], again: int, found: FoundUser | None
+) -> None:
+    """Whatever is read again is stale or done, at once and one by one.
+
+    Where events delete, it is not so: with the user goes the memory of what was applied to it, and a creation that is
+    read again creates.
+    """
+    steps = history([replace(one, unknown=UnknownUser.CREATE) for one in wants])
+    after = at_once(steps, found)
+    if after is None:  # no event could create it
+        return
+
+    assert essence(one_by_one(steps[:again], after)) == essence(after)
+    plan = plan_folded(folded(steps), after)
+    assert all(isinstance(one, RequestInvitation) for one in plan.operations)
+
+
+@pytest.mark.parametrize("found", [None, FRESH], ids=["created here", "there before"])
+def test_what_only_the_creation_verifies(found: FoundUser | None) -> None:
+    """A later event that does not verify the address takes nothing back, and gives nothing to who was there before."""
+    first, second = desired(emailVerified=True), desired(emailVerified=False)
+    steps = history([replace(first, create_only=frozenset({"emailVerified"})), second])
+
+    assert essence(one_by_one(steps, found)) == essence(at_once(steps, found))
+
+
+def test_a_disabled_user_stays_disabled() -> None:
+    """Somebody turned the switch since the event that enabled; a later one speaks of something else."""
+    steps = history([desired(), updating(firstName="Eve")])
+    after = at_once(steps, changed(CREATED, enabled=False))
+
+    assert after is not None
+    assert after.representation["enabled"] is False
+    assert after.representation["firstName"] == "Eve"
+
+
+def test_what_somebody_changed_is_set_right() -> None:
+    """By the last word on each target, whichever event it was."""
+    steps = history([desired(), updating(lastName="King")])
+    live = one_by_one(steps, None)
+    assert live is not None
+    after = at_once(steps, changed(live, {"tenantId": ["t9"]}))
+
+    assert essence(after) == essence(live)
+
+
+def test_one_mail_for_one_new_user() -> None:
+    """Under the last event, whatever the others asked for."""
+    steps = history([desired(), updating(email="eve@acme.example"), wanting(Intent.INVITE)])
+    create, *_, mail = plan_folded(folded(steps), None).operations
+
+    assert isinstance(create, CreateUser)
+    assert create.representation["attributes"]["bridgeInvitation"] == ["due:e2"]
+    assert mail == RequestInvitation(TERMS)
+
+
+def test_an_invitation_is_asked_for_once() -> None:
+    """A user that has seen the event gets no second mail by what came after it."""
+    steps = history([desired(), wanting(Intent.INVITE), updating(firstName="Eve")])
+    before, seen = one_by_one(steps[:1], None), one_by_one(steps[:2], None)
+    assert before is not None
+    assert seen is not None
+
+    after = at_once(steps, before)
+    assert after is not None
+    assert invitation_state(after.representation) == "due:e2"
+    plan = plan_folded(folded(steps), seen)
+    assert not any(isinstance(one, RequestInvitation) for one in plan.operations)
+
+
+def test_a_user_that_comes_back_is_another() -> None:
+    """The one that was deleted goes first; who came back already stays."""
+    steps = history([desired(), wanting(Intent.DELETE), desired(firstName="Eve")])
+    again = one_by_one(steps, CREATED)
+    plan = plan_folded(folded(steps), CREATED)
+
+    assert [type(one) for one in plan.operations][:2] == [DeleteUser, CreateUser]
+    assert again is not None
+    assert all(
+        isinstance(one, RequestInvitation) for one in plan_folded(folded(steps), again).operations
+    )
+
+
+@pytest.mark.parametrize(
+    ("wants", "found", "expected"),
+    [
+        ([desired(), wanting(Intent.DELETE)], None, Plan(None, (), "unknown-user")),
+        ([desired(), wanting(Intent.DELETE)], CREATED, Plan("42", (DeleteUser(),))),
+        (
+            [wanting(Intent.DELETE)],
+            changed(CREATED, {"bridgeEventTime": ["2026-11-01T13:00:00Z"]}),
+            Plan("42", (), "stale"),
+        ),
+    ],
+    ids=["never-there", "there", "stale"],
+)
+def test_a_deleted_user(wants: list[DesiredUser], found: FoundUser | None, expected: Plan) -> None:
+    """It is gone, unless Keycloak knows better."""
+    assert expected == plan_folded(folded(history(wants)), found)
+
+
+def test_an_update_of_a_user_that_nothing_creates_is_refused() -> None:
+    """Until a later event creates it."""
+    steps = history([updating(firstName="Eve")])
+    with pytest.raises(UnknownUserError):
+        plan_folded(folded(steps), None)
+
+    after = at_once([*steps, (event("e9", LATER), desired())], None)
+    assert after is not None
+    assert after.representation["firstName"] == "Ada"
+    assert folded(steps).in_absence is None
+
+
+def test_no_data_is_kept() -> None:
+    """A planner holds very many users."""
+    one = replace(event(), data={"givenName": "Ada"})
+    user = fold(None, one, desired())
+
+    assert user.event == replace(one, data={})
+    assert user.in_absence == desired()

@@ -1,0 +1,232 @@
+"""A mail is due once, under the event that the mark on the user names."""
+
+from dataclasses import replace
+
+import pytest
+from plan_cases import (
+    CREATED,
+    INVITED,
+    LATER,
+    TERMS,
+    changed,
+    desired,
+    done,
+    event,
+    sent,
+    updating,
+    wanting,
+)
+
+from keycloak_bridge.domain.events import Purpose
+from keycloak_bridge.domain.operations import CreateUser, Plan, RequestInvitation
+from keycloak_bridge.domain.users import (
+    DesiredUser,
+    EmailChange,
+    FoundUser,
+    Intent,
+    InvitationTerms,
+)
+from keycloak_bridge.planning.bookkeeping import invitation_state
+from keycloak_bridge.planning.plan import plan_user
+
+RESEND = RequestInvitation(TERMS, Purpose.RESEND)
+VERIFY = RequestInvitation(replace(TERMS, actions=("VERIFY_EMAIL",)), Purpose.VERIFY_EMAIL)
+E2 = event("e2", LATER)
+MOVED = updating(email="ada@new.example")
+VERIFIED_MOVE = replace(MOVED, email_change=EmailChange.VERIFY)
+LINKED = changed(CREATED, {"bridgeInvitation": []}, emailVerified=True)
+
+
+def mails(plan: Plan) -> tuple[RequestInvitation, ...]:
+    """Return the mails that `plan` requests, which come last."""
+    found = tuple(one for one in plan.operations if isinstance(one, RequestInvitation))
+    assert plan.operations[len(plan.operations) - len(found) :] == found
+    return found
+
+
+@pytest.mark.parametrize(
+    "user", [desired(enabled=False), desired(email="")], ids=["disabled", "no-email"]
+)
+def test_a_user_that_cannot_be_mailed_is_marked_only(user: DesiredUser) -> None:
+    """The mark tells it from users that are never invited, for when it can be."""
+    create, *others = plan_user(event(), user, None).operations
+
+    assert isinstance(create, CreateUser)
+    assert create.representation["attributes"]["bridgeInvitation"] == ["due:e1"]
+    assert not any(isinstance(one, RequestInvitation) for one in others)
+
+
+def test_no_mark_where_nobody_is_invited() -> None:
+    """A bridge without invitations remembers none."""
+    user = replace(desired(), invitation=None)
+    create, *others = plan_user(event(), user, None).operations
+
+    assert isinstance(create, CreateUser)
+    assert "bridgeInvitation" not in create.representation["attributes"]
+    assert not any(isinstance(one, RequestInvitation) for one in others)
+
+
+@pytest.mark.parametrize("mark", ["due:e1", "sending:e1"])
+@pytest.mark.parametrize(
+    "enabling", [wanting(Intent.ENABLE), updating(enabled=True), desired(enabled=True)]
+)
+def test_a_user_that_is_enabled_is_invited_then(enabling: DesiredUser, mark: str) -> None:
+    """Under the event that enables: what was asked for under the first one is refused, or may be right now."""
+    found = changed(CREATED, {"bridgeInvitation": [mark]}, enabled=False)
+    plan = plan_user(E2, enabling, found)
+    after = done(plan, found)
+
+    assert mails(plan) == (RequestInvitation(TERMS),)
+    assert invitation_state(after.representation) == "due:e2"
+    assert plan_user(E2, enabling, after) == Plan("42", mails(plan))
+    assert mails(plan_user(event(), desired(enabled=False), after)) == ()
+    assert plan_user(E2, enabling, sent(after, "e2")).operations == ()
+
+
+def test_a_user_that_gets_its_address_is_invited_then() -> None:
+    """Without one it could not be."""
+    found = done(plan_user(event(), desired(email=""), None), None)
+    plan = plan_user(E2, updating(email="ada@acme.example"), found)
+
+    assert mails(plan) == (RequestInvitation(TERMS),)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        changed(INVITED, enabled=False),
+        changed(LINKED, enabled=False),
+        changed(CREATED),
+    ],
+    ids=["invited-before", "never-to-be-invited", "enabled-already"],
+)
+def test_enabling_invites_nobody_else(found: FoundUser) -> None:
+    """Neither who was invited, nor who was there before the bridge, nor who waits for a mail that is on its way."""
+    plan = plan_user(E2, wanting(Intent.ENABLE), found)
+
+    assert mails(plan) == ()
+    assert invitation_state(done(plan, found).representation) == invitation_state(
+        found.representation
+    )
+
+
+@pytest.mark.parametrize("found", [CREATED, INVITED], ids=["due", "sent"])
+def test_a_changed_address_makes_the_invitation_due_again(found: FoundUser) -> None:
+    """Keycloak kills the link that was mailed to the old one."""
+    plan = plan_user(E2, MOVED, found)
+    after = done(plan, found)
+
+    assert mails(plan) == (RESEND,)
+    assert invitation_state(after.representation) == "due-until:0:e2"
+    assert plan_user(E2, MOVED, after) == Plan("42", (RESEND,))
+    assert plan_user(E2, MOVED, sent(after, "e2")).operations == ()
+
+
+def test_an_address_in_capitals_is_the_same() -> None:
+    """Keycloak does not tell them apart."""
+    found = changed(INVITED, email="Ada@Acme.Example")
+
+    assert mails(plan_user(E2, updating(email="ada@acme.example"), found)) == ()
+
+
+def test_an_erased_address_makes_it_due_for_the_next() -> None:
+    """Its link is dead as well, and there is nowhere to send another."""
+    gone = replace(updating(), cleared=frozenset({"email"}))
+    plan = plan_user(E2, gone, INVITED)
+    after = done(plan, INVITED)
+
+    assert mails(plan) == ()
+    assert invitation_state(after.representation) == "due-until:0:e2"
+    assert mails(plan_user(event("e3", LATER), MOVED, after)) == (RESEND,)
+
+
+def test_the_address_of_a_user_that_is_never_invited_changes_in_silence() -> None:
+    """It was there before the bridge."""
+    plan = plan_user(E2, MOVED, LINKED)
+
+    assert mails(plan) == ()
+    assert done(plan, LINKED).representation["emailVerified"] is True
+
+
+def test_a_changed_address_is_verified() -> None:
+    """In the same write it counts as unverified; an invitation comes first, since its link verifies as well."""
+    found = changed(INVITED, emailVerified=True)
+    plan = plan_user(E2, VERIFIED_MOVE, found)
+    after = done(plan, found)
+
+    assert mails(plan) == (RESEND, VERIFY)
+    assert after.representation["emailVerified"] is False
+    assert plan_user(E2, VERIFIED_MOVE, after) == Plan("42", (RESEND, VERIFY))
+    assert plan_user(E2, VERIFIED_MOVE, sent(after, "e2")).operations == ()
+
+
+def test_a_user_that_is_never_invited_verifies_too() -> None:
+    """It gets that mail only; without terms it lives as long as Keycloak's own."""
+    for terms, lifespan_s in ((TERMS, 43200), (replace(TERMS, lifespan_s=60), 60), (None, 43200)):
+        plan = plan_user(E2, replace(VERIFIED_MOVE, invitation=terms), LINKED)
+        assert mails(plan) == (
+            RequestInvitation(InvitationTerms(("VERIFY_EMAIL",), lifespan_s), Purpose.VERIFY_EMAIL),
+        )
+
+
+@pytest.mark.parametrize("terms", [TERMS, None], ids=["inviting", "without-invitations"])
+@pytest.mark.parametrize(
+    "enabling", [wanting(Intent.ENABLE), updating(enabled=True)], ids=["enabled", "updated"]
+)
+def test_an_address_that_changed_while_disabled_is_verified_once_enabled(
+    enabling: DesiredUser, terms: InvitationTerms | None
+) -> None:
+    """Keycloak mails no disabled user; one with a password would never be asked again."""
+    found = changed(INVITED, enabled=False, emailVerified=True)
+    move = replace(VERIFIED_MOVE, invitation=terms)
+    enable = replace(enabling, invitation=terms, email_change=EmailChange.VERIFY)
+    moved = plan_user(E2, move, found)
+    e3 = event("e3", LATER)
+    enabled = plan_user(e3, enable, done(moved, found))
+    after = done(enabled, done(moved, found))
+
+    assert mails(moved) == ()
+    assert [one.purpose for one in mails(enabled)] == (
+        [Purpose.VERIFY_EMAIL] if terms is None else [Purpose.RESEND, Purpose.VERIFY_EMAIL]
+    )
+    assert plan_user(e3, enable, after) == Plan("42", mails(enabled))
+    assert plan_user(e3, enable, sent(after, "e3")) == Plan("42")
+
+
+def test_only_a_mail_verifies() -> None:
+    """What the mapping says about a verified address holds for new users only then."""
+    found = changed(INVITED, emailVerified=False)
+    user = replace(updating(emailVerified=True), email_change=EmailChange.VERIFY)
+
+    assert done(plan_user(E2, user, found), found).representation["emailVerified"] is False
+
+
+def test_an_invitation_that_is_asked_for() -> None:
+    """Bookkeeping only; asked for until it is sent, and never again by the same event."""
+    again = wanting(Intent.INVITE)
+    found = changed(INVITED, {"bridgeInvitation": ["sent-until:5:e1"]})
+    plan = plan_user(E2, again, found)
+    after = done(plan, found)
+
+    assert mails(plan) == (RESEND,)
+    assert invitation_state(after.representation) == "due-until:5:e2"
+    assert plan_user(E2, again, after) == Plan("42", (RESEND,))
+    assert plan_user(E2, again, sent(after, "e2")) == Plan("42")
+
+
+def test_an_invitation_asked_for_while_disabled_waits() -> None:
+    """It goes out when the user is enabled, under that event."""
+    found = changed(INVITED, enabled=False)
+    plan = plan_user(E2, wanting(Intent.INVITE), found)
+    after = done(plan, found)
+
+    assert mails(plan) == ()
+    assert mails(plan_user(event("e3", LATER), wanting(Intent.ENABLE), after)) == (
+        RequestInvitation(TERMS),
+    )
+
+
+def test_a_linked_user_may_be_invited_when_asked_for() -> None:
+    """The one way to a mail for a user that was there before; not where the bridge invites nobody."""
+    assert mails(plan_user(E2, wanting(Intent.INVITE), LINKED)) == (RESEND,)
+    assert mails(plan_user(E2, wanting(Intent.INVITE, invitation=None), LINKED)) == ()

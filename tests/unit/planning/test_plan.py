@@ -1,0 +1,399 @@
+"""Planning is pure: the fewest writes, and none the second time."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from plan_cases import (
+    CREATED,
+    INVITED,
+    LATER,
+    NOON,
+    TERMS,
+    changed,
+    desired,
+    done,
+    event,
+    sent,
+    updating,
+    wanting,
+)
+
+from keycloak_bridge.domain.errors import UnknownUserError
+from keycloak_bridge.domain.operations import (
+    Change,
+    CreateUser,
+    DeleteUser,
+    EndSessions,
+    Join,
+    Leave,
+    LinkIdentity,
+    Operation,
+    Plan,
+    RequestInvitation,
+    UnlinkIdentity,
+    UpdateUser,
+)
+from keycloak_bridge.domain.users import (
+    GROUPS,
+    ORGANIZATIONS,
+    REALM_ROLES,
+    IdentityLink,
+    Intent,
+    Membership,
+    UnknownUser,
+)
+from keycloak_bridge.planning.plan import plan_user
+
+IDENTITY = IdentityLink("okta", "o1", "ada")
+
+
+def test_a_new_user_is_created_in_one_call() -> None:
+    """Representation, groups and bookkeeping go into the create; roles and mail need their own calls."""
+    assert plan_user(event(), desired(), None) == Plan(
+        None,
+        (
+            CreateUser(
+                {
+                    "username": "ada",
+                    "email": "ada@acme.example",
+                    "firstName": "Ada",
+                    "enabled": True,
+                    "attributes": {
+                        "userId": ["u1"],
+                        "tenantId": ["t1"],
+                        "bridgeEventId": ["e1"],
+                        "bridgeEventTime": ["2026-11-01T12:00:00.000000Z"],
+                        "bridgeInvitation": ["due:e1"],
+                    },
+                    "groups": ["/staff"],
+                }
+            ),
+            Join(REALM_ROLES, ("viewer",)),
+            RequestInvitation(TERMS),
+        ),
+    )
+
+
+def test_a_bare_user_needs_one_operation() -> None:
+    """Without roles, groups and mail nothing but the create remains; an event without a time stores none."""
+    bare = replace(desired(), memberships=(), invitation=None)
+    (create,) = plan_user(event(time=None), bare, None).operations
+
+    assert isinstance(create, CreateUser)
+    assert "groups" not in create.representation
+    assert "bridgeEventTime" not in create.representation["attributes"]
+
+
+def test_a_redelivered_event_writes_nothing() -> None:
+    """After its own outcome only the mail that is still due is asked for, and after the mail nothing."""
+    assert plan_user(event(), desired(), CREATED) == Plan("42", (RequestInvitation(TERMS),))
+    assert plan_user(event(), desired(), INVITED) == Plan("42")
+
+
+@pytest.mark.parametrize(
+    ("mark", "expected"),
+    [
+        ("due:e1", (RequestInvitation(TERMS),)),
+        ("sending:e1", (RequestInvitation(TERMS),)),
+        ("sent:e1", ()),
+        ("due:e0", ()),
+        ("sending:e0", ()),
+    ],
+)
+def test_the_mail_is_asked_for_until_it_is_marked_as_sent(
+    mark: str, expected: tuple[Operation, ...]
+) -> None:
+    """One that may have gone out too: what is done about it is the inviter's to decide."""
+    found = changed(CREATED, {"bridgeInvitation": [mark]})
+
+    assert expected == plan_user(event(), desired(), found).operations
+
+
+def test_redelivery_completes_what_a_crash_left() -> None:
+    """Groups and roles that are missing are added, nothing else is written."""
+    found = replace(INVITED, memberships={})
+
+    assert plan_user(event(), desired(), found) == Plan(
+        "42", (Join(GROUPS, ("/staff",)), Join(REALM_ROLES, ("viewer",)))
+    )
+
+
+def test_redelivery_does_not_enable_a_user_that_was_disabled_since() -> None:
+    """An administrator's word is newer than the same old event."""
+    assert plan_user(event(), desired(), changed(INVITED, enabled=False)).operations == ()
+
+
+def test_a_disabled_user_gets_no_mail_although_it_is_due() -> None:
+    """Keycloak would refuse the mail."""
+    assert plan_user(event(), desired(), changed(CREATED, enabled=False)).operations == ()
+
+
+def test_a_newer_event_updates_what_differs() -> None:
+    """One PUT with all changes; it keeps what others wrote and leaves volatile fields out."""
+    found = changed(INVITED, {"theirs": ["x"]}, emailVerified=True, requiredActions=[])
+    later = event("e2", LATER)
+    (update,) = plan_user(later, desired(firstName="Augusta"), found).operations
+
+    assert isinstance(update, UpdateUser)
+    assert update.changes == (
+        Change("firstName", "Ada", "Augusta"),
+        Change("attributes.bridgeEventId", ["e1"], ["e2"]),
+        Change(
+            "attributes.bridgeEventTime",
+            ["2026-11-01T12:00:00.000000Z"],
+            ["2026-11-01T13:00:00.000000Z"],
+        ),
+    )
+    assert update.representation == {
+        "id": "42",
+        "username": "ada",
+        "email": "ada@acme.example",
+        "firstName": "Augusta",
+        "attributes": {
+            "userId": ["u1"],
+            "tenantId": ["t1"],
+            "theirs": ["x"],
+            "bridgeEventId": ["e2"],
+            "bridgeEventTime": ["2026-11-01T13:00:00.000000Z"],
+            "bridgeInvitation": ["sent:e1"],
+        },
+    }
+
+
+def test_a_newer_event_disables_and_enables() -> None:
+    """User management decides about its users."""
+    later = event("e2", LATER)
+    (update,) = plan_user(later, desired(enabled=False), INVITED).operations
+
+    assert isinstance(update, UpdateUser)
+    assert update.representation["enabled"] is False
+
+
+def test_a_newer_event_asks_for_no_second_mail() -> None:
+    """The mail belongs to the event that created the user, due or sent."""
+    later = event("e2", LATER)
+
+    for found in (CREATED, INVITED):
+        operations = plan_user(later, desired(), found).operations
+        assert [type(one) for one in operations] == [UpdateUser]
+
+
+@pytest.mark.parametrize(
+    ("stored", "time", "skipped"),
+    [
+        ("2026-11-01T12:00:00.000001Z", NOON, "stale"),
+        ("2026-11-01T14:00:00+02:00", NOON, None),
+        ("2026-11-01T12:00:00Z", NOON, None),
+        ("2026-11-01T11:00:00Z", NOON, None),
+        ("2026-11-01T13:00:00Z", None, None),
+        ("last week", NOON, None),
+    ],
+)
+def test_an_older_event_is_stale(stored: str, time: datetime | None, skipped: str | None) -> None:
+    """Points in time are compared, not texts; without two of them nothing is stale."""
+    found = changed(INVITED, {"bridgeEventTime": [stored]})
+
+    assert plan_user(event("e0", time), desired(), found).skipped == skipped
+
+
+def test_a_stale_event_writes_nothing_but_its_mail_is_still_due() -> None:
+    """A newer event must not swallow the invitation of the one that created the user."""
+    later = plan_user(event("e2", LATER), desired(firstName="A"), CREATED)
+    found = done(later, CREATED)
+
+    assert plan_user(event(), desired(), found) == Plan("42", (RequestInvitation(TERMS),), "stale")
+    assert plan_user(event(), desired(), sent(found)) == Plan("42", (), "stale")
+
+
+@pytest.mark.parametrize("intent", [Intent.PROVISION, Intent.UPDATE])
+def test_an_unknown_user_is_created_by_what_may(intent: Intent) -> None:
+    """An update that says everything may, too."""
+    plan = plan_user(event(), replace(desired(), intent=intent), None)
+
+    assert isinstance(plan.operations[0], CreateUser)
+
+
+@pytest.mark.parametrize("unknown", [UnknownUser.DEAD_LETTER, UnknownUser.WAIT])
+@pytest.mark.parametrize("intent", list(Intent))
+def test_an_unknown_user_is_refused(intent: Intent, unknown: UnknownUser) -> None:
+    """Whether the event waits first is not the plan's to decide; the message names no user."""
+    with pytest.raises(UnknownUserError) as caught:
+        plan_user(event(), wanting(intent, unknown=unknown), None)
+    assert caught.value.code == "unknown-user"
+    assert "u1" not in f"{caught.value.message} {caught.value.remedy}"
+
+
+@pytest.mark.parametrize("intent", [Intent.DISABLE, Intent.DELETE, Intent.INVITE])
+def test_an_event_that_only_names_its_user_creates_none(intent: Intent) -> None:
+    """It says too little for that, whatever the policy."""
+    with pytest.raises(UnknownUserError):
+        plan_user(event(), wanting(intent, unknown=UnknownUser.CREATE), None)
+
+
+def test_a_user_that_is_gone_already_is_skipped() -> None:
+    """Nothing is left to do."""
+    plan = plan_user(event(), wanting(Intent.DELETE), None)
+
+    assert plan == Plan(None, (), "unknown-user")
+
+
+def test_disabling_ends_the_sessions() -> None:
+    """First the switch, so that nobody comes back in between; a second time there is nothing to do."""
+    found = replace(INVITED, sessions=2)
+    plan = plan_user(event("e2", LATER), wanting(Intent.DISABLE), found)
+    update, end = plan.operations
+
+    assert isinstance(update, UpdateUser)
+    assert update.representation["enabled"] is False
+    assert end == EndSessions()
+    assert (
+        plan_user(event("e2", LATER), wanting(Intent.DISABLE), done(plan, found)).operations == ()
+    )
+
+
+def test_sessions_that_a_crash_left_are_ended() -> None:
+    """The event was applied, and its user is still logged in; unless somebody enabled it since."""
+    found = done(plan_user(event("e2", LATER), wanting(Intent.DISABLE), INVITED), INVITED)
+    left = replace(found, sessions=1)
+    back = changed(left, enabled=True)
+
+    for user, expected in ((left, (EndSessions(),)), (back, ())):
+        assert plan_user(event("e2", LATER), wanting(Intent.DISABLE), user).operations == expected
+
+
+def test_enabling_turns_the_switch_only() -> None:
+    """Nothing else of the user is known to such an event."""
+    found = changed(INVITED, enabled=False)
+    (update,) = plan_user(event("e2", LATER), wanting(Intent.ENABLE), found).operations
+
+    assert isinstance(update, UpdateUser)
+    assert [one.target for one in update.changes] == [
+        "enabled",
+        "attributes.bridgeEventId",
+        "attributes.bridgeEventTime",
+    ]
+
+
+def test_anonymising_erases_all_that_names_a_person() -> None:
+    """Left are the ids, the bookkeeping and the memberships, and no way in."""
+    found = replace(
+        changed(INVITED, {"theirs": ["x"]}, lastName="King"), sessions=1, identities=(IDENTITY,)
+    )
+    plan = plan_user(event("e2", LATER), wanting(Intent.ANONYMISE), found)
+    after = done(plan, found)
+
+    assert after.representation == {
+        "id": "42",
+        "username": "anonymous-42",
+        "enabled": False,
+        "attributes": {
+            "userId": ["u1"],
+            "bridgeEventId": ["e2"],
+            "bridgeEventTime": ["2026-11-01T13:00:00.000000Z"],
+            "bridgeInvitation": ["sent:e1"],
+        },
+    }
+    assert (after.identities, after.sessions) == ((), 0)
+    assert after.memberships == INVITED.memberships
+    assert plan_user(event("e2", LATER), wanting(Intent.ANONYMISE), after).operations == ()
+
+
+def test_deleting_needs_one_operation() -> None:
+    """Unless a newer event says that the user lives on."""
+    gone = wanting(Intent.DELETE)
+
+    assert plan_user(event("e2", LATER), gone, INVITED) == Plan("42", (DeleteUser(),))
+    found = done(plan_user(event("e2", LATER), desired(), INVITED), INVITED)
+    assert plan_user(event(), gone, found) == Plan("42", (), "stale")
+
+
+def test_what_is_cleared_is_absent_from_the_body() -> None:
+    """Keycloak erases what a PUT lacks."""
+    user = replace(updating(), cleared=frozenset({"firstName", "attributes.tenantId", "lastName"}))
+    (update,) = plan_user(event("e2", LATER), user, INVITED).operations
+
+    assert isinstance(update, UpdateUser)
+    assert update.changes[2:] == (
+        Change("attributes.tenantId", ["t1"], None),
+        Change("firstName", "Ada", None),
+    )
+    assert "firstName" not in update.representation
+    assert "tenantId" not in update.representation["attributes"]
+
+
+@pytest.mark.parametrize(
+    ("held", "membership", "expected"),
+    [
+        ({"a"}, Membership(ORGANIZATIONS, ("a", "b")), (Join(ORGANIZATIONS, ("b",)),)),
+        ({"a", "x"}, Membership(ORGANIZATIONS, ("a",)), ()),
+        (
+            {"a", "b", "x"},
+            Membership(ORGANIZATIONS, ("c",), frozenset("abc")),
+            (Join(ORGANIZATIONS, ("c",)), Leave(ORGANIZATIONS, ("a", "b"))),
+        ),
+        ({"a"}, Membership(ORGANIZATIONS, (), frozenset("ab")), (Leave(ORGANIZATIONS, ("a",)),)),
+    ],
+    ids=["missing", "only-adds", "managed", "managed-and-none"],
+)
+def test_memberships(
+    held: set[str], membership: Membership, expected: tuple[Operation, ...]
+) -> None:
+    """What is missing is joined; left is only what the mapping owns."""
+    found = replace(INVITED, memberships={ORGANIZATIONS: frozenset(held)})
+    user = replace(desired(), memberships=(membership,))
+
+    assert expected == plan_user(event(), user, found).operations
+
+
+@pytest.mark.parametrize(
+    ("held", "link", "expected"),
+    [
+        ((), IDENTITY, (LinkIdentity(IDENTITY),)),
+        ((IDENTITY,), IDENTITY, ()),
+        ((replace(IDENTITY, user_name="eve"),), IDENTITY, ()),
+        (
+            (replace(IDENTITY, user_id="o2"),),
+            IDENTITY,
+            (LinkIdentity(IDENTITY, replace(IDENTITY, user_id="o2")),),
+        ),
+        ((IDENTITY,), IdentityLink("okta", None), (UnlinkIdentity(IDENTITY),)),
+        ((), IdentityLink("okta", None), ()),
+    ],
+    ids=["new", "same", "renamed-there", "another", "taken-away", "none-to-take-away"],
+)
+def test_identities(
+    held: tuple[IdentityLink, ...], link: IdentityLink, expected: tuple[Operation, ...]
+) -> None:
+    """The account's id counts; its name is the provider's to change."""
+    found = replace(INVITED, identities=held)
+
+    assert expected == plan_user(event(), replace(desired(), identities=(link,)), found).operations
+
+
+def test_a_new_user_gets_its_identities() -> None:
+    """They need calls of their own, before the mail."""
+    user = replace(desired(), identities=(IDENTITY, IdentityLink("azure", None)))
+    operations = plan_user(event(), user, None).operations
+
+    assert operations[1:] == (
+        Join(REALM_ROLES, ("viewer",)),
+        LinkIdentity(IDENTITY),
+        RequestInvitation(TERMS),
+    )
+
+
+def test_a_person_comes_back_to_its_anonymised_user() -> None:
+    """With what the new event says; the username that it never had a say in stays, and no second invitation is due."""
+    gone = done(plan_user(event("e2", LATER), wanting(Intent.ANONYMISE), INVITED), INVITED)
+    again = event("e3", LATER + timedelta(hours=1))
+    plan = plan_user(again, desired(), gone)
+    user = done(plan, gone).representation
+
+    assert ("anonymous-42", "ada@acme.example", "Ada", True) == (
+        user["username"],
+        user["email"],
+        user["firstName"],
+        user["enabled"],
+    )
+    assert [UpdateUser] == [type(one) for one in plan.operations]

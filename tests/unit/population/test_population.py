@@ -1,0 +1,186 @@
+import functools
+import gc
+import json
+import tracemalloc
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from command_line import an_event as cloud_event
+from samples import a_desired_user, an_event
+
+from keycloak_bridge.domain.events import Record, UserEvent
+from keycloak_bridge.domain.users import GROUPS, DesiredUser, Intent, Membership, UserRepresentation
+from keycloak_bridge.pipeline.interpret import Interpretation
+from keycloak_bridge.population.population import Population, take_in
+from keycloak_bridge.settings import EventsSettings, Settings
+
+STRUCTURED = (("content-type", b"application/cloudevents+json"),)
+WARM = 20
+MEASURED = 500
+USERS = 100_000
+LIMIT_BYTES = 300_000_000
+
+
+@functools.cache
+def interpretation() -> Interpretation:
+    """Return the shipped schemas and mapping; compiled once."""
+    return Interpretation(Settings())
+
+
+def event_of(
+    user_id: str = "u-1",
+    event_id: str = "event-1",
+    *,
+    data: Mapping[str, Any] = MappingProxyType({}),
+    **changes: Any,
+) -> dict[str, Any]:
+    """Return an event; None in its data takes away."""
+    event = cloud_event(**{"userId": user_id, **data})
+    return {**event, "id": event_id, "time": "2026-11-01T08:00:00Z", **changes}
+
+
+def record_of(event: Any, offset: int = 0) -> Record:
+    """Return an event as a record of the topic."""
+    value = event if isinstance(event, bytes | None) else json.dumps(event).encode()
+    return Record("user-events", 3, offset, 0, None, value, STRUCTURED)
+
+
+def updated(user_id: str, event_id: str, **data: Any) -> dict[str, Any]:
+    """Return a later event that says a part of the user."""
+    event = event_of(user_id, event_id, type="user.updated", time="2026-11-02T08:00:00Z")
+    return {**event, "data": {"userId": user_id, **data}}
+
+
+def taken_in(
+    *events: Any, with_settings: Interpretation | None = None
+) -> tuple[Population, list[str]]:
+    """Return the population that the events make, and the codes of what was refused."""
+    population = Population()
+    records = [record_of(event, at) for at, event in enumerate(events)]
+    refusals = take_in(population, records, with_settings or interpretation())
+    return population, [one.error.code for one in refusals]
+
+
+def test_events_of_a_user_become_one_state() -> None:
+    """The last word on every target, the number of events, and the last event's id."""
+    population, refused = taken_in(
+        event_of("u-1", "event-1", data={"department": "R&D"}),
+        event_of("u-2", "event-2"),
+        updated("u-1", "event-3", department="Sales"),
+    )
+
+    first, second = population
+    assert [] == refused
+    assert [("u-1", 2), ("u-2", 1)] == [(one.user_id, one.events) for one in (first, second)]
+    state = first.folded.in_absence
+    assert state is not None
+    assert ["Sales"] == state.representation["attributes"]["department"]
+    assert "event-3" == first.folded.event.id
+    assert {} == first.folded.event.data
+
+
+def test_what_would_be_refused_is_told_and_not_folded() -> None:
+    """With place, id and user as far as they can be read; the user is known all the same."""
+    population = Population()
+    records = [record_of(event_of("u-1", data={"email": None}), 7), record_of(b"{oops", 8)]
+
+    first, second = take_in(population, records, interpretation())
+
+    assert ("schema-violation", "event-1", "u-1", 7) == (
+        first.error.code,
+        first.event_id,
+        first.user_id,
+        first.record.offset,
+    )
+    assert ("not-json", None, None) == (second.error.code, second.event_id, second.user_id)
+    assert (0, 2) == (len(population), population.refused)
+    assert [True, False] == [population.speaks_of(user) for user in ("u-1", "u-2")]
+
+
+def test_what_the_bridge_ignores_is_counted() -> None:
+    """A type that settings name, and tombstones."""
+    settings = Settings(events=EventsSettings(ignore_types=("order.placed",)))
+
+    population, refused = taken_in(
+        event_of("u-9", type="order.placed"), None, with_settings=Interpretation(settings)
+    )
+
+    assert ([], 2, 0) == (refused, population.ignored, len(population))
+    assert population.speaks_of("u-9")
+
+
+def test_tombstones_are_refused_where_settings_say_so() -> None:
+    """As `run` does it."""
+    settings = Settings(events=EventsSettings(tombstones="dead-letter"))
+
+    _, refused = taken_in(None, with_settings=Interpretation(settings))
+
+    assert ["tombstone"] == refused
+
+
+def test_a_tombstone_deletes_where_settings_say_so() -> None:
+    """The user that its key names, folded as any other event."""
+    settings = Settings(events=EventsSettings(tombstones="delete"))
+    population = Population()
+    tombstone = Record("user-events", 3, 9, 0, b"u-1", None)
+
+    refused = list(
+        take_in(population, [record_of(event_of()), tombstone], Interpretation(settings))
+    )
+
+    (standing,) = population
+    assert ([], 2) == (refused, standing.events)
+    assert "tombstone/user-events/3/9" == standing.folded.event.id
+
+
+def test_what_nobody_can_read_past_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that is not the event's own fault ends the reading."""
+    broken = Interpretation(Settings())
+    monkeypatch.setattr(Interpretation, "read", lambda *_: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        taken_in(event_of(), with_settings=broken)
+
+
+def test_a_hundred_thousand_users_fit() -> None:
+    """Measured with some, each different, each updated once; the rest is multiplication."""
+    population = Population()
+    events = list(_many(WARM + MEASURED))
+    for event, desired in events[: 2 * WARM]:
+        population.add(event, desired)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for event, desired in events[2 * WARM :]:
+            population.add(event, desired)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert [2] * (WARM + MEASURED) == [one.events for one in population]
+    assert (after - before) / MEASURED * USERS < LIMIT_BYTES / 3
+
+
+def _many(users: int) -> Iterator[tuple[UserEvent, DesiredUser]]:
+    """Yield two events of each user, without the cost of reading them."""
+    for number in range(users):
+        user_id = f"{28518867 + number * 7919:010d}"
+        email = f"person.{number * 31}@company-{number % 977}.example"
+        desired = a_desired_user(user_id=user_id, username=email, email=email)
+        yield an_event(f"event-{number}", user_id=user_id), desired
+        moved = UserRepresentation(
+            firstName=f"Given{number * 17}",
+            lastName=f"Family{number * 13}",
+            attributes={
+                "userId": [user_id],
+                "phoneNumber": [f"+49301{number:07d}"],
+                "department": [f"Department {number % 53}"],
+            },
+        )
+        groups = Membership(GROUPS, (f"/staff/{number % 11}", "/all"))
+        update = replace(desired, representation=moved, intent=Intent.UPDATE, memberships=(groups,))
+        yield an_event(f"update-{number}", user_id=user_id, day=2), update

@@ -1,0 +1,216 @@
+"""Batches: who is created, who goes alone, and what a failure means for each user of it."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keycloak_bridge.app.connections import SystemClock
+from keycloak_bridge.delivery.concurrency_limit import Gate, Limiter
+from keycloak_bridge.domain.errors import (
+    KeycloakAuthError,
+    KeycloakError,
+    KeycloakUnavailableError,
+    PartitionRevokedError,
+)
+from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.keycloak.import_eligibility import Judgement
+from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.provisioning.batches import Alone, BatchSize, BatchWriter, Entry, Verdict
+
+ALONE = Alone.ALONE
+WAIT_S = 30.0
+
+
+def unavailable(status: int | None = 500) -> KeycloakUnavailableError:
+    """Return the error of a bare 500, or of another status."""
+    return KeycloakUnavailableError("Keycloak cannot answer now", status=status)
+
+
+class Importer:
+    """Creates all users of a batch, unless one is bad; those who exist are skipped."""
+
+    def __init__(
+        self,
+        bad: Sequence[str] = (),
+        existing: Sequence[str] = (),
+        error: Callable[[], KeycloakError] = unavailable,
+    ) -> None:
+        self.bad, self.existing, self.error = frozenset(bad), frozenset(existing), error
+        self.batches: list[list[str]] = []
+        self.created: list[str] = []
+        self._lock = threading.Lock()
+
+    def available(self) -> bool:
+        """Say yes."""
+        return True
+
+    def judge(self, representation: UserRepresentation) -> Judgement:
+        """Nobody asks here."""
+        raise NotImplementedError
+
+    def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
+        """Do it, all or none."""
+        names = [user["username"] for user in users]
+        with self._lock:
+            self.batches.append(names)
+            if self.bad.intersection(names):
+                raise self.error()
+            self.created += [name for name in names if name not in self.existing]
+        return [None if name in self.existing else f"id-{name}" for name in names]
+
+
+class Told:
+    """Hears what became of each user."""
+
+    def __init__(self, expected: int) -> None:
+        self._changed = threading.Condition()
+        self._expected = expected
+        self._verdicts: dict[str, list[Verdict]] = {}
+
+    def of(self, name: str) -> Callable[[Verdict], None]:
+        """Return what hears of one user."""
+
+        def done(verdict: Verdict) -> None:
+            with self._changed:
+                self._verdicts.setdefault(name, []).append(verdict)
+                self._changed.notify_all()
+
+        return done
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """Return what each was told, once all were, each just once."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self._verdicts) == self._expected, WAIT_S)
+            assert all(len(verdicts) == 1 for verdicts in self._verdicts.values())
+            return {name: verdicts[0] for name, verdicts in self._verdicts.items()}
+
+
+def write(
+    importer: Importer,
+    names: Sequence[str],
+    *,
+    size: int = 10,
+    threads: int = 2,
+    may_write: Callable[[str], bool] = lambda _: True,
+    email: Callable[[str], str] = lambda name: f"{name}@acme.example",
+) -> dict[str, Verdict]:
+    """Have users of these names written, and return what became of each."""
+    clock = SystemClock()
+    writer = BatchWriter(
+        importer, Gate(Limiter(1, 4, 2), clock), BatchSize(1, size, size), clock, Metrics(), threads
+    )
+    told = Told(len(names))
+    for name in names:
+        user = UserRepresentation(username=name, email=email(name))
+        writer.submit(Entry(user, lambda name=name: may_write(name), told.of(name)))  # type: ignore[misc]
+    verdicts = told.verdicts()
+    writer.close()
+    return verdicts
+
+
+def many(count: int) -> list[str]:
+    """Return that many names."""
+    return [f"u{number}" for number in range(count)]
+
+
+def test_all_are_created_in_batches() -> None:
+    """None larger than the size; each is told its id."""
+    importer = Importer()
+    verdicts = write(importer, many(35))
+
+    assert verdicts == {name: f"id-{name}" for name in many(35)}
+    assert max(map(len, importer.batches)) <= 10
+
+
+def test_few_do_not_wait_for_others() -> None:
+    """A batch that does not fill up goes as it is."""
+    assert write(Importer(), ["u0"]) == {"u0": "id-u0"}
+
+
+def test_who_exists_goes_alone() -> None:
+    """The single way finds out whose user it is."""
+    assert write(Importer(existing=["u1"]), many(3)) == {"u0": "id-u0", "u1": ALONE, "u2": "id-u2"}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.data())
+def test_a_bad_user_takes_no_other_with_it(count: int, data: st.DataObject) -> None:
+    """Whoever is bad: all others are created once, and the bad ones left to the single way."""
+    names = many(count)
+    bad = data.draw(st.sets(st.sampled_from(names), max_size=2))
+    importer = Importer(bad=sorted(bad))
+    verdicts = write(importer, names, threads=1)
+
+    assert verdicts == {name: ALONE if name in bad else f"id-{name}" for name in names}
+    assert sorted(importer.created) == sorted(set(names) - bad)
+
+
+def test_a_batch_full_of_bad_users_is_given_up_soon() -> None:
+    """Rather than one call for each half of each half."""
+    importer = Importer(bad=many(64))
+    verdicts = write(importer, many(64), size=64, threads=1)
+
+    assert set(verdicts.values()) == {ALONE}
+    assert len(importer.batches) < 40
+
+
+@pytest.mark.parametrize("status", [503, 429, None])
+def test_an_outage_is_told_to_all(status: int | None) -> None:
+    """No halving finds anything then; each is tried again later."""
+    importer = Importer(bad=["u1"], error=lambda: unavailable(status))
+    verdicts = write(importer, many(3), size=3, threads=1)
+
+    assert {type(verdict) for verdict in verdicts.values()} == {KeycloakUnavailableError}
+    assert importer.batches == [many(3)]
+
+
+def test_who_lacks_the_role_writes_one_by_one() -> None:
+    """The single way takes less."""
+    importer = Importer(bad=["u1"], error=lambda: KeycloakAuthError("403", status=403))
+
+    assert set(write(importer, many(3), size=3).values()) == {ALONE}
+
+
+def test_a_token_that_is_refused_is_trouble_for_all() -> None:
+    """No user's fault, and the single way would fare no better."""
+    importer = Importer(bad=["u1"], error=lambda: KeycloakAuthError("401", status=401))
+    verdicts = write(importer, many(3), size=3, threads=1)
+
+    assert {type(verdict) for verdict in verdicts.values()} == {KeycloakAuthError}
+
+
+def test_what_is_not_ours_any_more_is_not_written() -> None:
+    """Another member may have it by now."""
+    importer = Importer()
+    verdicts = write(importer, many(3), may_write=lambda name: name != "u1")
+
+    assert type(verdicts.pop("u1")) is PartitionRevokedError
+    assert verdicts == {"u0": "id-u0", "u2": "id-u2"}
+    assert "u1" not in importer.created
+
+
+def test_two_who_share_an_address_are_in_two_batches() -> None:
+    """Keycloak looks who exists before it creates the first, and the second would fail the batch."""
+    importer = Importer()
+    write(importer, many(6), email=lambda name: f"{int(name[1:]) // 2}@acme.example", threads=1)
+
+    assert [[int(name[1:]) // 2 for name in batch] for batch in importer.batches] == [
+        sorted({int(name[1:]) // 2 for name in batch}) for batch in importer.batches
+    ]
+
+
+def test_a_closed_writer_writes_nothing() -> None:
+    """Whoever comes is told so."""
+    clock = SystemClock()
+    importer = Importer()
+    writer = BatchWriter(
+        importer, Gate(Limiter(1, 4, 2), clock), BatchSize(1, 9, 9), clock, Metrics(), 1
+    )
+    writer.close()
+    told = Told(1)
+    writer.submit(Entry(UserRepresentation(username="u0"), lambda: True, told.of("u0")))
+
+    assert (type(told.verdicts()["u0"]), importer.batches) == (PartitionRevokedError, [])

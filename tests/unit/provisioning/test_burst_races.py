@@ -1,0 +1,423 @@
+"""Batches at awkward moments: what another thread, another partition or another member does in between."""
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from burst_harness import BurstProcess, HandWriter, deleting, fields_of
+from delivery_harness import P0, P1, TOPIC
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stage_harness import STRUCTURED, event_of, record_of
+
+from keycloak_bridge.app.connections import SystemClock
+from keycloak_bridge.delivery.concurrency_limit import Gate, Limiter
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    BrokerUnavailableError,
+    HoldError,
+    InternalError,
+    KeycloakUnavailableError,
+    PartitionRevokedError,
+)
+from keycloak_bridge.domain.events import Message, Record
+from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.provisioning.batches import Alone, BatchSize, BatchWriter, Entry, Verdict
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
+
+WAIT_S = 30.0
+
+
+class World:
+    """A realm, a Kafka with two partitions, and members of one group that have listed the realm."""
+
+    def __init__(self) -> None:
+        self.broker = InMemoryBroker(partitions=2)
+        self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
+        self.clock = FakeClock()
+
+    def member(self) -> BurstProcess:
+        """Return one more member, in the middle of a backlog."""
+        process = BurstProcess(self.broker, self.keycloak, self.clock, deleting())
+        process.hand.turn()
+        for partition in (P0, P1):
+            process.backlog.begin(partition, self.clock.monotonic())
+        process.backlog.note(1)
+        process.list_now()
+        return process
+
+    def publish(self, *events: dict[str, Any]) -> None:
+        """Write these events to the topic."""
+        for event in events:
+            record = record_of(event)
+            self.broker.publish(Message(TOPIC, record.key, record.value, headers=record.headers))
+
+    def ids(self) -> list[str]:
+        """Return the external id of each user of the realm."""
+        return sorted(user["attributes"]["userId"][0] for user in self.keycloak.users())
+
+
+def event(user: str, number: int = 1, **changes: Any) -> dict[str, Any]:
+    """Return an event about a user, whose address is one of its own."""
+    data = {"userId": user, "email": f"{user}@acme.example", **changes.pop("data", {})}
+    time = f"2026-11-01T08:{number:02}:00Z"
+    return event_of(user, f"{user}/{number}", time=time, data=data, **changes)
+
+
+def told(process: BurstProcess, record: Record) -> list[BridgeError | None]:
+    """Have the stage handle a record, and return where the news of its end will stand."""
+    arrived: list[BridgeError | None] = []
+    try:
+        handled = process.stage.handle(record)
+    except HoldError as error:
+        return [error]
+    for acknowledgement in handled.acknowledgements:
+        acknowledgement.then(arrived.append)
+    return arrived
+
+
+def placed(one: dict[str, Any], partition: int, offset: int = 0) -> Record:
+    """Return the record of an event in this partition, whatever its key says."""
+    record = record_of(one)
+    return Record(TOPIC, partition, offset, 0, record.key, record.value, STRUCTURED)
+
+
+@pytest.fixture
+def world() -> World:
+    """An empty realm."""
+    return World()
+
+
+def test_a_user_in_two_partitions_is_created_once(world: World) -> None:
+    """A topic that got more partitions holds events of one user in both: the second waits for the batch of the first."""
+    process = world.member()
+    first, second = (event("u-1", n, data={"email": f"{n}@acme.example"}) for n in (1, 2))
+    arrived = told(process, placed(first, 0))
+    (waits,) = told(process, placed(second, 1))
+    process.drain()
+    with world.keycloak.usernames_editable():
+        told(process, placed(second, 1))
+
+    assert {None} == set(arrived)
+    assert isinstance(waits, HoldError)
+    assert "under-way" == waits.code
+    assert [("u-1", "2@acme.example")] == [
+        (user["attributes"]["userId"][0], user["email"]) for user in world.keycloak.users()
+    ]
+
+
+def test_a_user_that_came_between_look_and_claim_goes_the_single_way(world: World) -> None:
+    """Another lane of the same user was faster."""
+    process = world.member()
+    other = placed(event("u-1", 2, data={"email": "2@acme.example"}), 1)
+
+    def meanwhile() -> None:
+        told(process, other)
+        process.drain()
+
+    process.importer.judging = meanwhile
+    told(process, placed(event("u-1", 1), 0))
+    process.drain()
+
+    assert ["u-1"] == world.ids()
+
+
+def test_an_event_without_a_key_waits_for_the_batch(world: World) -> None:
+    """It would search for a user that is on its way, and find nobody."""
+    process = world.member()
+    told(process, placed(event("u-1", 1), 0))
+    second = placed(event("u-1", 2, data={"email": "2@acme.example"}), 1)
+
+    (waits,) = told(process, replace(second, key=None))
+
+    assert isinstance(waits, HoldError)
+    assert ("under-way", True) == (waits.code, waits.wait_s > 0)
+
+
+def test_a_list_of_an_earlier_backlog_says_nothing(world: World) -> None:
+    """Somebody was created by hand since, under another name."""
+    process = world.member()
+    process.backlog.note(0)
+    told(process, placed(event("u-0"), 0))
+    world.keycloak.add_user(
+        UserRepresentation(
+            username="by-hand", enabled=True, attributes={"userId": ["u-1"]}, email="x@acme.example"
+        )
+    )
+    world.clock.advance(3600.0)
+    process.backlog.note(1)
+    with world.keycloak.usernames_editable():
+        told(process, placed(event("u-1"), 0))
+        process.drain()
+
+    assert ["u-0", "u-1"] == world.ids()
+
+
+def test_a_list_of_before_a_partition_came_says_nothing_of_it(world: World) -> None:
+    """Another member created its user since, and the user has a new address by now."""
+    process, other = world.member(), world.member()
+    world.clock.advance(1.0)
+    told(other, placed(event("u-1", 1), 0))
+    other.drain()
+    process.backlog.begin(P0, world.clock.monotonic())
+    with world.keycloak.usernames_editable():
+        told(process, placed(event("u-1", 2, data={"email": "2@acme.example"}), 0))
+        process.drain()
+
+    assert ["u-1"] == world.ids()
+
+
+def test_no_list_is_relied_on_without_a_backlog(world: World) -> None:
+    """A trickle is searched for, one by one."""
+    process = world.member()
+    process.backlog.note(0)
+    world.keycloak.calls.clear()
+    told(process, placed(event("u-1"), 0))
+
+    assert "find" in world.keycloak.calls
+    assert not process.roll.excludes(P0, deleting_desired("u-2"))
+
+
+def deleting_desired(user: str) -> Any:
+    """Return what the mapping makes of a new user."""
+    reading = deleting().read(record_of(event(user)))
+    return reading.desired  # type: ignore[union-attr]
+
+
+def test_swapped_names_are_kept_apart(world: World) -> None:
+    """One has the username of the other's address: both are there, each under its own."""
+    process = world.member()
+    for user, name, email in (("u-1", "ada", "bob@x.example"), ("u-2", "bob", "ada@x.example")):
+        told(process, placed(event(user, data={"username": name, "email": email}), 0))
+    process.drain()
+
+    assert [("u-1", "ada"), ("u-2", "bob")] == sorted(
+        (user["attributes"]["userId"][0], user["username"]) for user in world.keycloak.users()
+    )
+
+
+def test_what_follows_a_creation_waits_for_its_batch(world: World) -> None:
+    """Neither the deletion of a user nor its second creation overtakes the first."""
+    world.publish(event("u-1", 1), event("u-1", 2, type="user.deleted"), event("u-1", 3))
+    process = world.member()
+    begun = process.hand.work()
+    process.drain()
+    rest = process.hand.work()
+    process.drain()
+
+    assert (1, 2) == (begun, rest)
+    assert [["u-1/3"]] == [user["attributes"]["bridgeEventId"] for user in world.keycloak.users()]
+
+
+def test_nothing_is_committed_before_its_batch_is_written(world: World) -> None:
+    """Nor before what is left of it is done, and told."""
+    world.publish(event("u-1"))
+    process = world.member()
+    process.hand.work()
+    process.hand.turn(2.0)
+    waiting = dict(process.hand.committed)
+    process.drain()
+    process.hand.turn(2.0)
+    partition = record_partition(world)
+
+    assert 0 == waiting.get(partition, 0)
+    assert 1 == process.hand.committed[partition]
+
+
+def record_partition(world: World) -> Any:
+    """Return where the only event stands."""
+    return world.broker.records(TOPIC)[0].topic_partition
+
+
+def test_a_record_that_came_back_is_not_written_by_its_old_batch(world: World) -> None:
+    """It was taken away and given back to the same process while it waited; only the second time counts."""
+    world.publish(event("u-1"))
+    process = world.member()
+    process.hand.work()
+    partition = record_partition(world)
+    process.hand.source.revoke(partition)
+    process.hand.source.assign(partition)
+    process.hand.turn()
+    world.keycloak.calls.clear()
+    process.drain()
+    written_by_the_old = list(process.importer.batches)
+    process.hand.turn(1.0)
+    process.hand.work()
+    process.drain()
+    process.hand.turn(2.0)
+
+    assert [] == written_by_the_old
+    assert (["u-1"], 1) == (world.ids(), process.hand.committed[partition])
+
+
+WHOLE = event("u-1", data={"roles": ["viewer"], "groups": ["/staff"]})
+
+
+def state(world: World) -> list[Any]:
+    """Return all that the realm holds of its users, without what every run makes anew."""
+    return [
+        (
+            fields_of(user),
+            user["attributes"]["bridgeInvitation"],
+            world.keycloak.groups_of(user["id"]),
+            world.keycloak.realm_roles_of(user["id"]),
+        )
+        for user in world.keycloak.users()
+    ]
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["same process", "another process"])
+@pytest.mark.parametrize("after_effect", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("status", [None, 500, 503])
+@pytest.mark.parametrize("step", ["import", "join", "invite"])
+def test_redelivery_does_what_a_failure_left(
+    step: str, status: int | None, after_effect: bool, crash: bool
+) -> None:
+    """In the batch or after it, by the same process or by one that knows nothing: as if nothing had happened."""
+    smooth, failing = World(), World()
+    lost = KeycloakUnavailableError("lost", status=status)
+    first, process = smooth.member(), failing.member()
+    match step:
+        case "import":
+            process.importer.fail(lost, after_effect=after_effect)
+        case "invite":
+            failing.broker.publish_errors.append(BrokerUnavailableError("down"))
+        case _:
+            failing.keycloak.fail(step, lost, after_effect=after_effect)
+    told(first, placed(WHOLE, 0))
+    first.drain()
+    arrived = told(process, placed(WHOLE, 0))
+    process.drain()
+    second = failing.member() if crash else process
+    told(second, placed(WHOLE, 0))
+    second.drain()
+
+    assert arrived[0] is not None
+    assert state(smooth) == state(failing)
+
+
+def test_dead_letters_that_overtake_a_batch_are_not_in_a_row(world: World) -> None:
+    """The good ones between them just have not been written yet; only what is left without them engages the brake."""
+    process = world.member()
+    brake = process.hand.brake
+    brake._in_a_row = 2
+    told(process, placed(event("u-1"), 0))
+    bad = [placed(event(f"u-{n}", data={"email": 7}), 0, n) for n in range(2, 7)]
+    held = [told(process, one)[0] for one in bad[:3]]
+    before = brake.reason
+    process.drain()
+    after = [told(process, one)[0] for one in bad[2:4]]
+    last = told(process, bad[4])[0]
+
+    assert [None, None, HoldError] == [one and type(one) for one in held]
+    assert (None, [None, None]) == (before, after)
+    assert isinstance(last, HoldError)
+    assert "2 dead letters in a row" == brake.reason
+
+
+def test_nothing_more_is_written_for_what_was_taken_away_with_its_batch(world: World) -> None:
+    """The user is there, and what is left of it is up to the next owner."""
+    one = event("u-1", data={"roles": ["viewer"]})
+    world.publish(one)
+    process = world.member()
+    process.hand.work()
+    partition = record_partition(world)
+    process.importer.after = lambda: process.hand.source.revoke(partition)
+    world.keycloak.calls.clear()
+    process.drain()
+    left = [name for name in world.keycloak.calls if name in ("join", "update", "delete")]
+
+    assert (["u-1"], []) == (world.ids(), left)
+    assert 0 == process.hand.committed.get(partition, 0)
+
+
+class Slow:
+    """A gate at which a batch waits, while something happens."""
+
+    def __init__(self) -> None:
+        self.mine = True
+        self.clock = FakeClock()
+        self.keycloak = InMemoryKeycloak()
+        self.importer = InMemoryImporter(self.keycloak)
+        self.gate = Gate(Limiter(1, 1, 1), self.clock)
+        self.writer = HandWriter(
+            self.importer, self.gate, BatchSize(1, 20, 20), self.clock, Metrics(), threads=0
+        )
+        self.verdicts: list[Verdict] = []
+
+    def submit(self, name: str) -> None:
+        """Have a user wait for its batch."""
+        user = UserRepresentation(username=name, enabled=True)
+        self.writer.submit(Entry(user, lambda: self.mine, self.verdicts.append))
+
+
+def test_what_is_taken_away_while_its_batch_waits_its_turn_is_not_written() -> None:
+    """A loaded Keycloak may keep it waiting for longer than another member needs to go beyond it."""
+    slow = Slow()
+    slow.submit("ada")
+    with slow.gate.slot():  # all that may run does
+        thread = threading.Thread(target=slow.writer.flush)
+        thread.start()
+        while not slow.gate.waiting:
+            pass
+        slow.mine = False
+    thread.join(WAIT_S)
+
+    assert [] == slow.importer.batches
+    assert [PartitionRevokedError] == list(map(type, slow.verdicts))
+
+
+def test_a_fault_of_the_bridge_is_told_to_all_of_the_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else they would hold up their partitions for ever, and nobody would hear of it."""
+    slow = Slow()
+    monkeypatch.setattr(slow.importer, "import_users", lambda users: users[0]["nonsense"])
+    for name in ("ada", "bob"):
+        slow.submit(name)
+    slow.writer.flush()
+
+    assert [InternalError] * 2 == list(map(type, slow.verdicts))
+
+
+@given(
+    count=st.integers(1, 12),
+    faults=st.lists(st.tuples(st.sampled_from([500, 503, None]), st.booleans()), max_size=4),
+)
+@settings(deadline=None, max_examples=25)
+def test_lost_answers_of_real_threads_double_nobody(
+    count: int, faults: list[tuple[int | None, bool]]
+) -> None:
+    """Whatever fails before or after its effect: who is told an id is there, and everybody is told once."""
+    keycloak = InMemoryKeycloak()
+    importer = InMemoryImporter(keycloak)
+    for status, after_effect in faults:
+        importer.fail(KeycloakUnavailableError("x", status=status), after_effect=after_effect)
+    clock = SystemClock()
+    writer = BatchWriter(
+        importer, Gate(Limiter(1, 3, 2), clock), BatchSize(1, 4, 4), clock, Metrics(), threads=3
+    )
+    verdicts: dict[str, list[Verdict]] = {f"user-{number}": [] for number in range(count)}
+    all_told = threading.Semaphore(0)
+
+    def entry(name: str) -> Entry:
+        def done(verdict: Verdict) -> None:
+            verdicts[name].append(verdict)
+            all_told.release()
+
+        return Entry(UserRepresentation(username=name, enabled=True), lambda: True, done)
+
+    for name in verdicts:
+        writer.submit(entry(name))
+    heard = [all_told.acquire(timeout=WAIT_S) for _ in verdicts]
+    writer.close()
+
+    assert all(heard)
+    there = {user["username"]: user["id"] for user in keycloak.users()}
+    assert len(there) == len(keycloak.users())
+    for name, ((verdict,)) in verdicts.items():
+        assert isinstance(verdict, Alone | BridgeError) or verdict == there[name]

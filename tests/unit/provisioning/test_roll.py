@@ -1,0 +1,248 @@
+"""Of whom the roll is sure that nobody in the realm carries its external id."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from keycloak_bridge.delivery.scheduler import Backlog
+from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
+from keycloak_bridge.domain.events import TopicPartition
+from keycloak_bridge.domain.users import DesiredUser, MatchCriterion, UserRepresentation
+from keycloak_bridge.provisioning.known_users import Roll
+from keycloak_bridge.testing.fake_clock import FakeClock
+
+HERE = TopicPartition("user-events", 0)
+
+
+def wanted(external_id: str, **fields: str) -> DesiredUser:
+    """Return a desired user with this external id."""
+    user = UserRepresentation(attributes={"userId": [external_id]})
+    user.update(fields)  # type: ignore[typeddict-item]  # names of the test's own
+    return DesiredUser(user, (MatchCriterion("attributes.userId", external_id),))
+
+
+def stored(external_id: str, **fields: str) -> UserRepresentation:
+    """Return a user of the realm."""
+    return wanted(external_id, **fields).representation
+
+
+@dataclass
+class Realm:
+    """A realm to be listed, which can be held up in the middle."""
+
+    users: list[UserRepresentation] = field(default_factory=list)
+    error: Exception | None = None
+    listings: int = 0
+    during: Callable[[], None] = lambda: None
+
+    def everybody(self) -> Iterator[UserRepresentation]:
+        """Yield the users that were there at the start."""
+        self.listings += 1
+        if self.error is not None:
+            raise self.error
+        found: Sequence[UserRepresentation] = list(self.users)
+        self.during()
+        yield from found
+
+    def count(self) -> int:
+        """Return how many there are."""
+        return len(self.users)
+
+
+class Scene:
+    """A roll over a realm, with a partition that is this member's since second 1."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *users: UserRepresentation,
+        most: int = 1000,
+    ) -> None:
+        # the listing runs within the call that begins it
+        monkeypatch.setattr(threading.Thread, "start", threading.Thread.run)
+        self.clock = FakeClock()
+        self.realm = Realm(list(users))
+        self.backlog = Backlog(1)
+        self.roll = Roll(
+            self.realm.everybody, self.realm.count, "userId", self.backlog, self.clock, most=most
+        )
+        self.take_over()
+        self.backlog.note(1)
+
+    def take_over(self) -> None:
+        """Have the partition come to this member now."""
+        self.backlog.begin(HERE, self.clock.monotonic())
+        self.clock.advance(1.0)
+
+    def listed(self) -> "Scene":
+        """Have the realm listed."""
+        assert not self.excludes("somebody")
+        return self
+
+    def excludes(self, external_id: str, partition: TopicPartition = HERE) -> bool:
+        """Ask about a user."""
+        return self.roll.excludes(partition, wanted(external_id))
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """A realm that holds u-1."""
+    return Scene(monkeypatch, stored("u-1", username="ada"))
+
+
+def test_who_is_not_in_the_realm_is_excluded(scene: Scene) -> None:
+    """Once it was listed."""
+    scene.listed()
+
+    assert [scene.excludes("u-1"), scene.excludes("u-2")] == [False, True]
+
+
+def test_nobody_is_excluded_before_the_listing(scene: Scene) -> None:
+    """The question itself begins it."""
+    assert (scene.excludes("u-2"), scene.realm.listings) == (False, 1)
+
+
+def test_no_realm_is_listed_without_a_backlog(scene: Scene) -> None:
+    """A trickle can be searched for one by one."""
+    scene.backlog.note(0)
+
+    assert (scene.excludes("u-2"), scene.realm.listings) == (False, 0)
+
+
+def test_a_partition_that_came_later_needs_another_listing(scene: Scene) -> None:
+    """Its earlier owner may have created users since the first."""
+    scene.listed()
+    scene.take_over()
+    scene.realm.users.append(stored("u-2"))
+
+    first = scene.excludes("u-2")
+
+    assert (first, scene.excludes("u-2"), scene.excludes("u-3")) == (False, False, True)
+    assert scene.realm.listings == 2
+
+
+def test_an_unknown_partition_excludes_nobody(scene: Scene) -> None:
+    """What was never begun is not ours."""
+    scene.listed()
+
+    assert not scene.excludes("u-2", TopicPartition("user-events", 7))
+
+
+def test_who_is_created_here_is_known_at_once(scene: Scene) -> None:
+    """Before Keycloak has it, and whatever becomes of it."""
+    scene.listed()
+    keys = scene.roll.begin(wanted("u-2"))
+    before = scene.excludes("u-2")
+    scene.roll.end(keys)
+
+    assert (before, scene.excludes("u-2")) == (False, False)
+
+
+def test_who_is_created_while_the_realm_is_listed_is_known(scene: Scene) -> None:
+    """Its page may have passed by already."""
+    scene.realm.during = lambda: scene.roll.end(scene.roll.begin(wanted("u-2")))
+    scene.listed()
+
+    assert not scene.excludes("u-2")
+
+
+def test_who_was_on_its_way_when_the_listing_began_is_known(scene: Scene) -> None:
+    """It may come into the realm after its page."""
+    with scene.roll.creating(wanted("u-2")):
+        scene.listed()
+
+    assert not scene.excludes("u-2")
+
+
+def test_only_one_event_of_a_user_may_be_under_way_once_one_is_in_a_batch(scene: Scene) -> None:
+    """A batch holds no lock of its user, so that other events wait for it."""
+    scene.listed()
+    claimed = scene.roll.claim(wanted("u-2"))
+    again = scene.roll.claim(wanted("u-2"))
+    with pytest.raises(HoldError):
+        scene.roll.begin(wanted("u-2"))
+    assert claimed is not None
+    scene.roll.end(claimed)
+
+    assert again is None
+    assert not scene.roll.begin(wanted("u-2")).first
+
+
+def test_who_is_on_its_way_goes_into_no_batch(scene: Scene) -> None:
+    """Neither a user whose single way began, nor one whom the list holds by now."""
+    scene.listed()
+    with scene.roll.creating(wanted("u-2")) as first:
+        meanwhile = scene.roll.claim(wanted("u-2"))
+
+    assert (first, meanwhile) == (True, None)
+    assert scene.roll.claim(wanted("u-2")) is None
+    assert scene.roll.claim(wanted("u-1")) is None
+
+
+def test_nobody_is_excluded_once_the_backlog_is_gone(scene: Scene) -> None:
+    """Others may create users, too: the list is asked while it is of now."""
+    scene.listed()
+    scene.backlog.note(0)
+
+    assert not scene.excludes("u-2")
+
+
+@pytest.mark.parametrize(("rest_s", "listings"), [(59.0, 1), (61.0, 2)])
+def test_a_later_backlog_is_listed_anew(scene: Scene, rest_s: float, listings: int) -> None:
+    """One that comes soon goes on with the same list."""
+    scene.listed()
+    scene.clock.advance(rest_s)
+    scene.excludes("u-2")
+
+    assert listings == scene.realm.listings
+
+
+def test_a_listing_that_fails_is_tried_again_later(scene: Scene) -> None:
+    """Until then everybody is searched for."""
+    scene.realm.error = KeycloakUnavailableError("Keycloak is down")
+    first = [scene.excludes("u-2"), scene.excludes("u-2")]
+    scene.realm.error = None
+    scene.clock.advance(61.0)
+    scene.listed()
+
+    assert (first, scene.realm.listings) == ([False, False], 2)
+    assert scene.excludes("u-2")
+
+
+def test_a_realm_of_too_many_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keycloak would spend hours; after one it is asked again how many they are."""
+    scene = Scene(monkeypatch, stored("u-1"), stored("u-2"), most=1)
+    found = [scene.excludes("u-3"), scene.excludes("u-3")]
+    scene.realm.users.pop()
+    scene.clock.advance(3601.0)
+    scene.listed()
+
+    assert (found, scene.realm.listings) == ([False, False], 1)
+    assert scene.excludes("u-3")
+
+
+@pytest.mark.parametrize("external_id", ["", "a\\b", "\ud800"])
+def test_what_keycloak_cannot_search_is_searched(scene: Scene, external_id: str) -> None:
+    """Only the search refuses it; a user with it could never be found again."""
+    scene.listed()
+
+    assert not scene.excludes(external_id)
+
+
+@pytest.mark.parametrize(
+    ("username", "email", "expected"),
+    [
+        ("ada@acme.example", "lovelace@acme.example", True),
+        ("ada@acme.example", "ada@acme.example", False),
+        ("ada", "lovelace@acme.example", False),
+    ],
+)
+def test_a_username_that_may_be_anothers_address_is_known(
+    monkeypatch: pytest.MonkeyPatch, username: str, email: str, expected: bool
+) -> None:
+    """A username that is its own address is found by the address."""
+    scene = Scene(monkeypatch, stored("u-1", username=username, email=email)).listed()
+
+    assert scene.roll.holds_name(username.upper()) is expected

@@ -1,0 +1,165 @@
+"""A user that was written while its invitation was being marked is looked at again."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
+from keycloak_bridge.domain.events import Invitation, Outcome, Result, UserEvent
+from keycloak_bridge.domain.ports import Acknowledgement
+from keycloak_bridge.domain.users import DesiredUser, InvitationTerms, MatchCriterion, OutOfScope
+from keycloak_bridge.provisioning.mark_races import SecondLook
+from keycloak_bridge.provisioning.provisioner import Provisioned
+from keycloak_bridge.testing.fake_clock import FakeClock
+
+DESIRED = DesiredUser({"username": "ada"}, (MatchCriterion("attributes.userId", "u-1"),))
+CREATED = Result(Outcome.PROVISIONED, action="created")
+UPDATED = Result(Outcome.PROVISIONED, action="updated")
+UNCHANGED = Result(Outcome.PROVISIONED, action="unchanged")
+
+
+def event(event_id: str = "event-1") -> UserEvent:
+    return UserEvent(event_id, "/source", "user.created", "u-1", None, "schema", {})
+
+
+class Answers:
+    """Provisions by giving the next answer."""
+
+    def __init__(self, *answers: Provisioned | Exception) -> None:
+        self._answers = list(answers)
+        self.asked: list[tuple[bool, str | None]] = []
+
+    def provision(
+        self,
+        event: UserEvent,
+        desired: DesiredUser | OutOfScope,
+        *,
+        pinned: bool = True,
+        mapping: str | None = None,
+        absent: bool = False,
+    ) -> Provisioned:
+        self.asked.append((pinned, mapping))
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def look_at(provisioner: Answers, asked: list[Invitation] | None = None) -> SecondLook:
+    """Return the subject; the invitations that it asks for go to `asked`."""
+
+    def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
+        (asked if asked is not None else []).append(invitation)
+        return ()
+
+    return SecondLook(provisioner, invite, FakeClock())
+
+
+def test_without_a_race_nothing_changes() -> None:
+    """One look is enough."""
+    provisioned = Provisioned(CREATED)
+
+    assert provisioned is look_at(Answers(provisioned)).provision(event(), DESIRED)
+
+
+def test_what_the_stage_knows_is_handed_on() -> None:
+    """Whether one partition brings all events of the user, and by which mapping this one came."""
+    answers = Answers(Provisioned(CREATED))
+    look_at(answers).provision(event(), DESIRED, pinned=False, mapping="m1")
+
+    assert [(False, "m1")] == answers.asked
+
+
+def test_a_race_is_looked_at_again_and_told_as_what_was_done_first() -> None:
+    """The later look that finds everything as desired ends it; the news is not that nothing changed."""
+    look = look_at(Answers(Provisioned(UPDATED, raced=True), Provisioned(UNCHANGED)))
+    with pytest.raises(HoldError) as held:
+        look.provision(event(), DESIRED)
+
+    assert ("second-look", True) == (held.value.code, held.value.wait_s > 0)
+    assert Provisioned(UPDATED) == look.provision(event(), DESIRED)
+
+
+def test_a_race_that_goes_on_is_looked_at_until_it_ends() -> None:
+    """However often the mark wins, the first news stays the news."""
+    look = look_at(
+        Answers(
+            Provisioned(CREATED, raced=True),
+            Provisioned(UPDATED, raced=True),
+            KeycloakUnavailableError("down"),
+            Provisioned(UNCHANGED),
+        )
+    )
+    for error in (HoldError, HoldError, KeycloakUnavailableError):
+        with pytest.raises(error):
+            look.provision(event(), DESIRED)
+
+    assert CREATED == look.provision(event(), DESIRED).result
+
+
+def test_a_user_that_is_never_as_desired_is_not_looked_at_for_ever() -> None:
+    """Keycloak may not keep what is written; the fifth look ends it, and the next reading begins anew."""
+    looks = 5
+    look = look_at(Answers(*[Provisioned(UPDATED, raced=True)] * (looks + 1)))
+    for _ in range(looks - 1):
+        with pytest.raises(HoldError):
+            look.provision(event(), DESIRED)
+
+    assert Provisioned(UPDATED) == look.provision(event(), DESIRED)
+    with pytest.raises(HoldError):
+        look.provision(event(), DESIRED)
+
+
+def test_each_event_has_its_own_first_look() -> None:
+    """What was done for one is not told of another, nor of the same one when it is read again later."""
+    look = look_at(
+        Answers(
+            Provisioned(CREATED, raced=True),
+            Provisioned(UNCHANGED),
+            Provisioned(UNCHANGED),
+            Provisioned(UNCHANGED),
+        )
+    )
+    with pytest.raises(HoldError):
+        look.provision(event("one"), DESIRED)
+    results = [look.provision(event(name), DESIRED).result for name in ("two", "one", "one")]
+
+    assert [UNCHANGED, CREATED, UNCHANGED] == results
+
+
+@pytest.mark.parametrize(
+    ("mailing", "terms", "expected"),
+    [
+        ("event-0", InvitationTerms(("UPDATE_PASSWORD",), 60), [("event-0", "u-1", "kc-1", True)]),
+        (None, InvitationTerms(("UPDATE_PASSWORD",), 60), []),
+        ("event-0", None, []),
+    ],
+)
+def test_a_mark_that_was_taken_back_is_asked_for_again(
+    mailing: str | None, terms: InvitationTerms | None, expected: list[tuple[str, str, str, bool]]
+) -> None:
+    """A mail that still counts as begun after the race is left to the invite stage, which finds out, and mails nobody."""
+    asked: list[Invitation] = []
+    unchanged = Provisioned(replace(UNCHANGED, keycloak_id="kc-1"), mailing=mailing)
+    look = look_at(Answers(Provisioned(UPDATED, raced=True), unchanged), asked)
+    desired = replace(DESIRED, invitation=terms)
+    with pytest.raises(HoldError):
+        look.provision(event(), desired)
+
+    look.provision(event(), desired)
+
+    assert expected == [
+        (one.event_id, one.user_id, one.keycloak_id, one.confirm_only) for one in asked
+    ]
+
+
+def test_nothing_is_asked_for_without_a_race() -> None:
+    """A mail that is under way is nobody's business but the invite stage's."""
+    asked: list[Invitation] = []
+    under_way = Provisioned(replace(UNCHANGED, keycloak_id="kc-1"), mailing="event-0")
+    desired = replace(DESIRED, invitation=InvitationTerms(("UPDATE_PASSWORD",), 60))
+
+    look_at(Answers(under_way), asked).provision(event(), desired)
+
+    assert [] == asked

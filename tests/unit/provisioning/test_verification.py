@@ -1,0 +1,131 @@
+"""What Keycloak did not store is found by reading back, always or in samples."""
+
+import pytest
+from samples import a_desired_user, an_event
+
+from keycloak_bridge.domain.errors import DroppedError, KeycloakNotFoundError
+from keycloak_bridge.domain.operations import Change, CreateUser, UpdateUser
+from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
+from keycloak_bridge.provisioning.verification import Verification, VerificationPolicy
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+
+USER = UserRepresentation(
+    username="ada", enabled=True, attributes={"userId": ["u-1"], "team": ["x"]}
+)
+ALWAYS = VerificationPolicy("always")
+
+
+def test_an_attribute_that_vanished_is_named_without_its_value() -> None:
+    """The realm's profile does not know it; the pointer says which one."""
+    keycloak = InMemoryKeycloak()
+    user_id = keycloak.add_user(USER)
+
+    with pytest.raises(DroppedError) as caught:
+        Verification(keycloak, ALWAYS).created(user_id, CreateUser(USER), keycloak.users())
+
+    assert ["/user/attributes/team"] == [one.pointer for one in caught.value.violations]
+    assert "attributes.team" in caught.value.message
+
+
+def test_a_user_without_its_external_id_is_read_by_itself() -> None:
+    """Nobody carries the external id, since the profile does not know that attribute."""
+    keycloak = InMemoryKeycloak(managed={"team": 10})
+    user_id = keycloak.add_user(USER)
+
+    with pytest.raises(DroppedError) as caught:
+        Verification(keycloak, ALWAYS).created(user_id, CreateUser(USER), ())
+
+    assert ["/user/attributes/userId"] == [one.pointer for one in caught.value.violations]
+
+
+def test_a_change_that_vanished_is_named() -> None:
+    """Only what was changed is judged."""
+    keycloak = InMemoryKeycloak()
+    user_id = keycloak.add_user(USER)
+    update = UpdateUser(
+        USER, (Change("attributes.team", None, ["x"]), Change("firstName", "Ada", None))
+    )
+
+    with pytest.raises(DroppedError) as caught:
+        Verification(keycloak, ALWAYS).updated(user_id, update)
+
+    assert ["/user/attributes/team"] == [one.pointer for one in caught.value.violations]
+
+
+def test_a_user_that_is_gone_is_planned_anew() -> None:
+    """Somebody deleted it between write and look."""
+    with pytest.raises(KeycloakNotFoundError):
+        Verification(InMemoryKeycloak(), ALWAYS).updated("kc-1", UpdateUser(USER, ()))
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("always", True), ("off", False)])
+def test_the_mode_decides(mode: str, expected: bool) -> None:
+    """Whatever the share is."""
+    policy = VerificationPolicy(mode, share_percent=50)
+
+    assert {expected} == {
+        Verification(InMemoryKeycloak(), policy).wants(str(number)) for number in range(50)
+    }
+
+
+def test_a_sample_is_the_first_ones_and_then_its_share() -> None:
+    """The first until so many agree; the same few of a thousand in any process."""
+    keycloak = InMemoryKeycloak()
+    whole = UserRepresentation(username="eve", enabled=True, attributes={"userId": ["u-2"]})
+    user_id = keycloak.add_user(whole)
+    one, other = (
+        Verification(keycloak, VerificationPolicy("sampled", share_percent=1, first=first))
+        for first in (3, 0)
+    )
+    wanted = [one.wants("event-1")]
+    for _ in range(3):
+        wanted.append(one.wants("event-1"))
+        one.created(user_id, CreateUser(whole), keycloak.users())
+    wanted.append(one.wants("event-1"))
+    sampled = [number for number in range(10_000) if one.wants(f"event-{number}")]
+
+    assert [True, True, True, True, False] == wanted
+    assert 50 < len(sampled) < 200
+    assert sampled == [number for number in range(10_000) if other.wants(f"event-{number}")]
+
+
+def test_a_difference_makes_the_sample_whole_again() -> None:
+    """Where one lacks something, the next ones may as well."""
+    keycloak = InMemoryKeycloak()
+    user_id = keycloak.add_user(USER)
+    whole = UserRepresentation(username="ada", attributes={"userId": ["u-1"]})
+    sampled = Verification(keycloak, VerificationPolicy("sampled", share_percent=0, first=1))
+    sampled.created(user_id, CreateUser(whole), keycloak.users())
+    before = sampled.wants("event-1")
+    with pytest.raises(DroppedError):
+        sampled.created(user_id, CreateUser(USER), keycloak.users())
+
+    assert (False, True) == (before, sampled.wants("event-1"))
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_nobody_is_invited_into_half_an_account(existing: bool) -> None:
+    """The look back comes before the mail."""
+    keycloak = InMemoryKeycloak(
+        managed={"userId": 50, "bridgeEventId": 50, "bridgeEventTime": 50, "bridgeInvitation": 99}
+    )
+    if existing:
+        keycloak.add_user(
+            UserRepresentation(username="ada", enabled=True, attributes={"userId": ["u-1"]})
+        )
+    invited: list[object] = []
+
+    def invite(invitation: object) -> tuple[()]:
+        invited.append(invitation)
+        return ()
+
+    provisioner = Provisioner(
+        keycloak, invite, FakeClock(), policy=ProvisionPolicy(verification=ALWAYS)
+    )
+    with pytest.raises(DroppedError) as caught:
+        provisioner.provision(an_event(), a_desired_user())
+
+    assert ["/user/attributes/tenantId"] == [one.pointer for one in caught.value.violations]
+    assert [] == invited

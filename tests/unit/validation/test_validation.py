@@ -1,0 +1,492 @@
+"""Data keeps every rule of its schema, or every broken rule is told without its value."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from records import USER
+
+from keycloak_bridge.domain.errors import (
+    ConfigError,
+    EventValidationError,
+    UnknownSchemaError,
+    Violation,
+)
+from keycloak_bridge.domain.events import CloudEvent
+from keycloak_bridge.validation.catalog import SchemaCatalog
+from keycloak_bridge.validation.schema_checks import SchemaDocument
+
+TYPE = "user.created"
+OBJECT: Mapping[str, Any] = {"$id": "urn:test:1.0", "type": "object"}
+
+
+def catalog(*contents: Any) -> SchemaCatalog:
+    """Return a catalog of one type whose versions are 1.0, 1.1 and so on."""
+    return SchemaCatalog(
+        SchemaDocument(TYPE, (1, minor), content, f"folder/{TYPE}/1.{minor}.json")
+        for minor, content in enumerate(contents)
+    )
+
+
+def event(data: Any = USER, dataschema: str | None = None, event_type: str = TYPE) -> CloudEvent:
+    """Return a decoded event."""
+    time = datetime(2026, 11, 1, tzinfo=UTC)
+    return CloudEvent("event-1", "/u", event_type, "u-1", time, dataschema, data)
+
+
+def broken(schema: Mapping[str, Any], value: Any) -> list[tuple[str, str, str]]:
+    """Return what `value` breaks of `schema`, which describes the property `x`."""
+    whole = {**OBJECT, "properties": {"x": schema}}
+    found = catalog(whole).violations(TYPE, {"x": value})
+    return [(violation.pointer, violation.keyword, violation.message) for violation in found]
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "expected"),
+    [
+        (
+            {
+                "required": ["a"],
+                "dependentRequired": {"a": ["b"]},
+                "properties": {"a": False},
+                "patternProperties": {"": False},
+                "additionalProperties": False,
+                "propertyNames": False,
+                "pattern": "x",
+            },
+            1,
+            None,
+        ),
+        ({"type": "string"}, 1, ("/data/x", "type", "must be a string")),
+        ({"type": ["integer", "null"]}, "", ("/data/x", "type", "must be a whole number or null")),
+        (
+            {"minLength": 1},
+            "",
+            ("/data/x", "minLength", "must be at least 1 character long"),
+        ),
+        ({"maxLength": 2}, "abc", ("/data/x", "maxLength", "must be at most 2 characters long")),
+        ({"minimum": 3}, 2, ("/data/x", "minimum", "must be at least 3")),
+        ({"maximum": 3}, 4, ("/data/x", "maximum", "must be at most 3")),
+        ({"exclusiveMinimum": 3}, 3, ("/data/x", "exclusiveMinimum", "must be greater than 3")),
+        ({"exclusiveMaximum": 3}, 3, ("/data/x", "exclusiveMaximum", "must be less than 3")),
+        ({"multipleOf": 0.01}, 10**299 + 0.5, None),
+        ({"multipleOf": 2}, 3, ("/data/x", "multipleOf", "must be a multiple of 2")),
+        ({"enum": ["a", 1]}, "b", ("/data/x", "enum", 'must be one of: "a", 1')),
+        ({"const": "ä"}, "b", ("/data/x", "const", 'must be "ä"')),
+        ({"pattern": "^a$"}, "a\n", ("/data/x", "pattern", "must match the pattern ^a$")),
+        ({"format": "email"}, "a b@c", ("/data/x", "format", "must be an e-mail address")),
+        ({"required": ["a/b"]}, {}, ("/data/x/a~1b", "required", "is required")),
+        (
+            {"dependentRequired": {"a": ["b"]}},
+            {"a": 1},
+            ("/data/x/b", "dependentRequired", "is required beside what is given"),
+        ),
+        (
+            {"properties": {"a": True}, "additionalProperties": False},
+            {"a": 1, "b": 2},
+            (
+                "/data/x/b",
+                "additionalProperties",
+                "is a property that the schema does not know",
+            ),
+        ),
+        (
+            {"patternProperties": {"^a$": {"type": "null"}}, "additionalProperties": True},
+            {"a": 1, "a\n": 1},
+            ("/data/x/a", "type", "must be null"),
+        ),
+        (
+            {"patternProperties": {"^a$": True}, "additionalProperties": False},
+            {"a": 1, "a\n": 1},
+            (
+                "/data/x/a\ufffd",
+                "additionalProperties",
+                "is a property that the schema does not know",
+            ),
+        ),
+        (
+            {"additionalProperties": {"type": "null"}},
+            {"a": 1},
+            ("/data/x/a", "type", "must be null"),
+        ),
+        (
+            {"propertyNames": {"maxLength": 1}},
+            {"ab": 1},
+            ("/data/x/ab", "propertyNames", "is not an allowed name of a property"),
+        ),
+        ({"minItems": 1}, [], ("/data/x", "minItems", "must have at least 1 item")),
+        ({"maxItems": 2}, [1, 2, 3], ("/data/x", "maxItems", "must have at most 2 items")),
+        (
+            {"maxProperties": 0},
+            {"a": 1},
+            ("/data/x", "maxProperties", "must have at most 0 properties"),
+        ),
+        ({"uniqueItems": True}, [1, 1], ("/data/x", "uniqueItems", "must not hold an item twice")),
+        (
+            {"anyOf": [{"type": "null"}, {"type": "array"}]},
+            1,
+            ("/data/x", "anyOf", "must have at least one of the 2 allowed forms"),
+        ),
+        (
+            {"oneOf": [True, True]},
+            1,
+            ("/data/x", "oneOf", "must have exactly one of the 2 allowed forms"),
+        ),
+        ({"not": {}}, 1, ("/data/x", "not", "has a form that the schema excludes")),
+        (False, 1, ("/data/x", "false", "is not allowed here")),
+        (
+            {"if": {"type": "string"}, "then": {"minLength": 2}},
+            "a",
+            ("/data/x", "minLength", "must be at least 2 characters long"),
+        ),
+        (
+            {"unevaluatedProperties": False},
+            {"a": 1},
+            (
+                "/data/x",
+                "unevaluatedProperties",
+                "holds properties that the schema does not know",
+            ),
+        ),
+        ({"items": {"type": "string"}}, ["a", 1], ("/data/x/1", "type", "must be a string")),
+    ],
+)
+def test_broken_rule_is_told_in_words(
+    schema: Any, value: Any, expected: tuple[str, str, str] | None
+) -> None:
+    """Pointer, keyword, and the rule with the schema's own parameter."""
+    actual = broken(schema, value)
+
+    assert actual == ([] if expected is None else [expected])
+
+
+def test_all_violations_come_sorted() -> None:
+    """One report names everything, by pointer."""
+    schema = {**OBJECT, "required": ["c"], "properties": {n: {"type": "null"} for n in "bad"}}
+
+    with pytest.raises(EventValidationError) as caught:
+        catalog(schema).validate(event({"b": 1, "a": 1, "d": 1}))
+
+    assert caught.value.code == "schema-violation"
+    assert [v.pointer for v in caught.value.violations] == [
+        "/data/a",
+        "/data/b",
+        "/data/c",
+        "/data/d",
+    ]
+    assert caught.value.message.endswith("/data/a must be null, and 3 more")
+
+
+def test_reports_are_bounded() -> None:
+    """A hundred thousand bad items make no hundred thousand violations."""
+    schema = {**OBJECT, "properties": {"x": {"items": {"type": "null"}}}}
+
+    with pytest.raises(EventValidationError, match=r"null, and many more$") as caught:
+        catalog(schema).validate(event({"x": [1] * 100_000}))
+
+    assert len(caught.value.violations) == 50
+
+
+def test_long_parameters_are_shortened() -> None:
+    """An enumeration of thousands does not fill the dead letter."""
+    ((_, _, message),) = broken({"enum": [str(number) for number in range(5000)]}, "x")
+
+    assert len(message) < 250
+
+
+SECRET = "s3cr3t-Zq"
+SCHEMAS: Sequence[Mapping[str, Any]] = (
+    {"type": "integer"},
+    {"maxLength": 1},
+    {"enum": ["a"]},
+    {"const": 1},
+    {"pattern": "^$"},
+    {"format": "email"},
+    {"not": {}},
+    {"items": {"type": "null"}, "minItems": 9},
+    {"additionalProperties": {"type": "null"}, "minProperties": 9, "required": ["q"]},
+    {"oneOf": [{"type": "null"}, False]},
+    {"uniqueItems": True, "contains": {"type": "null"}, "prefixItems": [{"type": "null"}]},
+    {"unevaluatedProperties": False, "unevaluatedItems": False},
+)
+PLANTED = st.recursive(
+    st.just(SECRET),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3)
+        | st.dictionaries(st.sampled_from("abc"), inner, min_size=1, max_size=3)
+    ),
+)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(SCHEMAS), PLANTED)
+def test_a_value_never_appears_in_a_violation(schema: Mapping[str, Any], value: Any) -> None:
+    """What the event holds stays in the event."""
+    assert SECRET not in repr(broken(schema, value))
+
+
+def test_valid_event_is_handed_on() -> None:
+    """Everything arrives as it was, with the schema that vouches for it."""
+    actual = catalog(OBJECT).validate(event())
+
+    assert (actual.id, actual.source, actual.type, actual.subject) == (
+        "event-1",
+        "/u",
+        TYPE,
+        "u-1",
+    )
+    assert actual.time == datetime(2026, 11, 1, tzinfo=UTC)
+    assert actual.schema_id == "urn:test:1.0"
+    assert actual.data == USER
+
+
+def test_newest_version_applies_where_none_is_named() -> None:
+    """Versions are numbers: 1.10 is newer than 1.9."""
+    documents = [
+        SchemaDocument(TYPE, version, {"$id": "urn:test:{}.{}".format(*version)}, "file")
+        for version in [(1, 9), (2, 0), (1, 10)]
+    ]
+
+    newest = [
+        SchemaCatalog(documents).schema_id(TYPE),
+        SchemaCatalog(documents[::2]).schema_id(TYPE),
+    ]
+
+    assert newest == ["urn:test:2.0", "urn:test:1.10"]
+
+
+def test_dataschema_chooses_the_version() -> None:
+    """An older event is judged by its own schema."""
+    versions = catalog(OBJECT, {"$id": "urn:test:1.1", "required": ["more"]})
+
+    assert versions.validate(event(dataschema="urn:test:1.0")).schema_id == "urn:test:1.0"
+    with pytest.raises(EventValidationError):
+        versions.validate(event())
+
+
+def test_data_must_be_an_object_whatever_the_schema_says() -> None:
+    """A mapping needs properties."""
+    with pytest.raises(EventValidationError) as caught:
+        catalog({"$id": "urn:test:1.0"}).validate(event([1]))
+
+    assert caught.value.violations == (Violation("/data", "type", "must be an object"),)
+
+
+@pytest.mark.parametrize(
+    ("an_event", "code", "known"),
+    [
+        (event(event_type="user.renamed"), "unknown-type", "known: user.created"),
+        (event(dataschema="urn:other"), "unknown-schema", "known: urn:test:1.0"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_known(
+    an_event: CloudEvent, code: str, known: str
+) -> None:
+    """The message helps to choose; it does not repeat what the event said."""
+    with pytest.raises(UnknownSchemaError) as caught:
+        catalog(OBJECT).validate(an_event)
+
+    assert caught.value.code == code
+    assert known in caught.value.message
+    assert "renamed" not in caught.value.message
+    assert "urn:other" not in caught.value.message
+
+
+def test_schemas_refer_to_each_other_and_nothing_is_fetched() -> None:
+    """A reference finds schemas of the catalog, in every way of writing it."""
+    address = {
+        "$id": "urn:test:1.1",
+        "$defs": {"city": {"$anchor": "city", "type": "string"}},
+        "properties": {"city": {"$ref": "#/$defs/city"}},
+    }
+    user = {
+        **OBJECT,
+        "properties": {"home": {"$ref": "urn:test:1.1"}, "born": {"$ref": "urn:test:1.1#city"}},
+    }
+
+    found = catalog(user, address).violations(
+        TYPE, {"home": {"city": 1}, "born": 2}, "urn:test:1.0"
+    )
+
+    assert [violation.pointer for violation in found] == ["/data/born", "/data/home/city"]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ([], "must be a JSON object"),
+        ({}, "/$id: is missing"),
+        ({"$id": "user"}, "/$id: must be a URI"),
+        ({"$id": "urn:a#b"}, "/$id: "),
+        (
+            {"$id": "urn:keycloak-bridge:schema:user.created:2.0"},
+            "/$id: does not agree with the file's folder and name",
+        ),
+        ({**OBJECT, "$schema": "http://json-schema.org/draft-07/schema#"}, "/$schema: must be"),
+        ({**OBJECT, "properties": {"a": {"type": "text"}}}, "/properties/a/type: is no schema"),
+        ({**OBJECT, "required": "a"}, "/required: is no schema"),
+        ({**OBJECT, "items": {"pattern": "("}}, "/items/pattern: is not a regular expression"),
+        (
+            {**OBJECT, "patternProperties": {r"\p{L}": True}},
+            r"/patternProperties/\p{L}: is not a regular expression",
+        ),
+        (
+            {**OBJECT, "allOf": [{"format": "e-mail"}]},
+            "/allOf/0/format: 'e-mail' is not a format that is checked; known: date,",
+        ),
+        (
+            {**OBJECT, "$defs": {"a": {"$ref": "https://example.com/a.json"}}},
+            "/$defs/a/$ref: 'https://example.com/a.json' names no schema of these folders",
+        ),
+        ({**OBJECT, "if": {"$ref": "#/$defs/b"}}, "/if/$ref: '#/$defs/b' names no schema"),
+        ({**OBJECT, "$dynamicRef": "#nowhere"}, "/$dynamicRef: '#nowhere' names no schema"),
+    ],
+)
+def test_broken_schema_is_named_with_file_and_pointer(content: Any, line: str) -> None:
+    """Before anything is consumed, and without fetching anything."""
+    with pytest.raises(ConfigError) as caught:
+        catalog(content)
+
+    assert caught.value.message.startswith("folder/user.created/1.0.json: " + line)
+    assert caught.value.remedy
+
+
+def test_all_problems_are_reported_together() -> None:
+    """One run tells everything that is to be corrected."""
+    bad = {"format": "x", "pattern": "("}
+
+    with pytest.raises(ConfigError) as caught:
+        catalog({**OBJECT, "properties": {"a": bad}}, {**bad, "$id": "urn:test:1.0"})
+
+    assert len(caught.value.message.splitlines()) == 5
+    assert "1.1.json: /$id: is taken by folder/user.created/1.0.json" in caught.value.message
+
+
+def test_two_files_for_one_version_are_an_error() -> None:
+    """A user's folder cannot replace a published version."""
+    documents = [
+        SchemaDocument(TYPE, (1, 0), {"$id": f"urn:{name}"}, name) for name in ("shipped", "own")
+    ]
+
+    with pytest.raises(ConfigError, match="own: has the type and version of shipped"):
+        SchemaCatalog(documents)
+
+
+def test_schema_that_refers_to_itself_without_end_stops_the_bridge() -> None:
+    """No event can be judged by it, so none may be dead-lettered for it."""
+    endless = catalog({**OBJECT, "$ref": "#"})
+
+    with pytest.raises(ConfigError, match="refers to itself without end"):
+        endless.validate(event())
+
+
+def test_entries_and_documents() -> None:
+    """What `schemas list` and `schemas show` print."""
+    versions = catalog({**OBJECT, "title": "A user"}, {"$id": "urn:test:1.1"})
+
+    assert [(e.type, e.version, e.id, e.title, e.origin) for e in versions.entries()] == [
+        (TYPE, "1.0", "urn:test:1.0", "A user", "folder/user.created/1.0.json"),
+        (TYPE, "1.1", "urn:test:1.1", "", "folder/user.created/1.1.json"),
+    ]
+    assert versions.document("urn:test:1.0")["title"] == "A user"
+    assert versions.document(TYPE) == {"$id": "urn:test:1.1"}
+    with pytest.raises(UnknownSchemaError, match=r"known: urn:test:1\.0, urn:test:1\.1"):
+        versions.document("nothing")
+
+
+SHAPE = {
+    **OBJECT,
+    "$defs": {
+        "tree": {"properties": {"leaf": {"type": "string"}, "sub": {"$ref": "#/$defs/tree"}}}
+    },
+    "properties": {
+        "name": {"type": "string"},
+        "tree": {"$ref": "#/$defs/tree"},
+        "map": {"type": "object", "additionalProperties": {"type": "string"}},
+        "maps": {"patternProperties": {"^x": {"properties": {"y": {}}}}},
+        "list": {"type": "array", "items": {"properties": {"item": {"type": "string"}}}},
+        "free": {"type": "object"},
+        "open": {"type": ["object", "null"], "additionalProperties": True},
+        "closed": {"type": "object", "additionalProperties": False},
+        "anything": True,
+        "nothing": False,
+        "again": {"allOf": [{"$ref": "#/properties/again"}]},
+        "other": {"$ref": "urn:test:1.1"},
+    },
+    "allOf": [{"properties": {"all": {"type": "string"}}}],
+    "then": {"properties": {"then": {"type": "string"}}},
+    "dependentSchemas": {"name": {"properties": {"dependent": {"type": "string"}}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("name", True),
+        ("nmae", False),
+        ("name.first", False),
+        ("tree.sub.sub.leaf", True),
+        ("tree.sub.twig", False),
+        ("map.any", True),
+        ("map.any.more", False),
+        ("maps.x1.y", True),
+        ("maps.y1", False),
+        ("list.item", True),
+        ("list.other", False),
+        ("free.a.b", True),
+        ("open.a", True),
+        ("closed.a", False),
+        ("anything.at.all", True),
+        ("nothing.at.all", False),
+        ("again.and.again", False),
+        ("other.city.name", True),
+        ("other.town", False),
+        ("all", True),
+        ("then", True),
+        ("dependent", True),
+    ],
+)
+def test_paths_are_found_in_the_schema(path: str, expected: bool) -> None:
+    """A mapping that names what no event has is an error at start."""
+    other = {
+        "$id": "urn:test:1.1",
+        "properties": {"city": {"$ref": "#/$defs/city"}},
+        "$defs": {"city": {"properties": {"name": {"type": "string"}}}},
+    }
+    document = SchemaDocument("address", (1, 1), other, "address")
+    both = SchemaCatalog([SchemaDocument(TYPE, (1, 0), SHAPE, "user"), document])
+
+    assert both.has_property(TYPE, tuple(path.split("."))) is expected
+    assert both.property_check(TYPE)(tuple(path.split("."))) is expected
+
+
+def test_a_path_of_any_version_counts() -> None:
+    """A mapping serves events of several versions."""
+    versions = catalog(
+        {**OBJECT, "properties": {"old": {}}}, {"$id": "urn:test:1.1", "properties": {"new": {}}}
+    )
+
+    known = [versions.has_property(TYPE, (name,)) for name in ("old", "new", "other")]
+
+    assert known == [True, True, False]
+    assert not versions.has_property("user.deleted", ("old",))
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b"]), st.integers() | st.text() | st.none()))
+def test_accepted_exactly_when_the_rules_hold(data: dict[str, Any]) -> None:
+    """The catalog agrees with the rule written out."""
+    schema = {
+        **OBJECT,
+        "required": ["a"],
+        "properties": {"a": {"type": "string", "pattern": "^[a-z]*$"}, "b": {"type": "integer"}},
+    }
+    a_holds = isinstance(data.get("a"), str) and all("a" <= c <= "z" for c in data["a"])
+    b_holds = "b" not in data or isinstance(data["b"], int)
+
+    found = catalog(json.loads(json.dumps(schema))).violations(TYPE, data)
+
+    assert (not found) == (a_holds and b_holds)

@@ -1,0 +1,218 @@
+"""The quick verdict and the library agree, on whatever schema and value the quick one says anything at all."""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema.protocols import Validator
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
+from schema_cases import VALUES, version_pairs
+
+from keycloak_bridge.app.schema_files import load_documents, load_schemas
+from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.validation.compiled import compile_verdict
+from keycloak_bridge.validation.schema_checks import SchemaDocument, check_documents
+from keycloak_bridge.validation.validator import compile_schema
+
+SUITE = gzip.decompress(Path(__file__).with_name("json-schema-suite-2020-12.json.gz").read_bytes())
+SUITE_SHA256 = "676649b5daf708bd4e1e55d76b31c17c130926ff6da3b5b18e26fe0c0a1dc6d0"
+SHIPPED = load_documents()
+REGISTRY = check_documents(SHIPPED)
+BOTH = {
+    one.id: (
+        compile_verdict(one.content, REGISTRY.resolver(base_uri=one.id)),
+        compile_schema(one.content, REGISTRY),
+    )
+    for one in SHIPPED
+}
+CATALOG = load_schemas()
+
+
+class Verdicts(NamedTuple):
+    """What both say of one value, the quick one first; None where it is left open, or a schema refers to itself without end."""
+
+    quick: bool | None
+    slow: bool | None
+
+
+def verdicts(schema: Any, *values: Any) -> list[Verdicts]:
+    """Return what both say of `values`; the schema must be one that a catalog takes."""
+    resource = DRAFT202012.create_resource(schema)
+    registry: Registry[Any] = Registry().with_resource("urn:test", resource).crawl()
+    quick = compile_verdict(schema, registry.resolver_with_root(resource))
+    slow = compile_schema(schema, registry)
+    return [Verdicts(quick(value), slow_verdict(slow, value)) for value in values]
+
+
+def slow_verdict(validator: Validator, value: Any) -> bool | None:
+    """Return what the library says."""
+    try:
+        return validator.is_valid(value)
+    except RecursionError:
+        return None
+
+
+def disagreements(found: list[Verdicts]) -> list[Verdicts]:
+    """Return where the quick one says something else."""
+    return [one for one in found if None not in one and one.quick is not one.slow]
+
+
+def is_admitted(schema: Any) -> bool:
+    """Say whether a catalog takes the schema, but for its lack of an id."""
+    if not isinstance(schema, dict):
+        return False
+    content = {"$id": "urn:test", **schema}
+    try:
+        check_documents([SchemaDocument("user.created", (1, 0), content, "1.0.json")])
+    except ConfigError:
+        return False
+    return True
+
+
+def suite() -> Iterator[tuple[str, Any, list[Any]]]:
+    """Yield each schema of the official suite that a catalog takes, with its values."""
+    for name, groups in json.loads(SUITE).items():
+        for group in groups:
+            if is_admitted(group["schema"]):
+                values = [one["data"] for one in group["tests"]]
+                yield f"{name}: {group['description']}", group["schema"], values
+
+
+def mutated(value: Any, draw: st.DrawFn) -> Any:
+    """Return `value` with something else somewhere in it."""
+    if isinstance(value, dict) and value and draw(st.integers(0, 4)):
+        name = draw(st.sampled_from(sorted(value)))
+        if not draw(st.integers(0, 4)):
+            return {other: item for other, item in value.items() if other != name}
+        return {**value, name: mutated(value[name], draw)}
+    if isinstance(value, list) and value and draw(st.integers(0, 3)):
+        index = draw(st.integers(0, len(value) - 1))
+        return [*value[:index], mutated(value[index], draw), *value[index + 1 :]]
+    if isinstance(value, str) and draw(st.booleans()):
+        at = draw(st.integers(0, len(value)))
+        return value[:at] + draw(st.text(max_size=2)) + value[at + draw(st.integers(0, 2)) :]
+    return draw(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text())
+        | st.sampled_from([[], {}, "x" * 300, "a@b.example", [["a"]], [0] * 101, 1.0, 10**400])
+    )
+
+
+@st.composite
+def mutated_examples(draw: st.DrawFn) -> tuple[str, Any]:
+    """Draw the id of a shipped schema and one of its examples, hardly or badly damaged."""
+    document = draw(st.sampled_from([one for one in SHIPPED if one.content.get("examples")]))
+    data = draw(st.sampled_from(document.content["examples"]))
+    for _ in range(draw(st.integers(0, 3))):
+        data = mutated(data, draw)
+    return document.id, data
+
+
+def test_suite_is_the_official_one() -> None:
+    """What stands in the repository is what its notice says."""
+    assert hashlib.sha256(SUITE).hexdigest() == SUITE_SHA256
+
+
+def test_official_suite() -> None:
+    """Both agree on the whole suite, and few of its schemas are left to the library."""
+    found = {what: verdicts(schema, *values) for what, schema, values in suite()}
+    wrong = {what: disagreements(of_it) for what, of_it in found.items()}
+    every = [one for of_it in found.values() for one in of_it]
+    left = sum(one.quick is None for one in every)
+
+    assert {} == {what: of_it for what, of_it in wrong.items() if of_it}
+    assert 1000 < len(every) > 3 * left
+
+
+@settings(max_examples=40, deadline=None)
+@given(version_pairs(combined=True))
+def test_random_schemas(pair: tuple[Any, Any]) -> None:
+    """Both agree on random schemas with references and branches, and on what they make of small values."""
+    found = [one for schema in pair for one in verdicts(schema, *VALUES[::5])]
+
+    assert [] == disagreements(found)
+
+
+@settings(max_examples=400, deadline=None)
+@given(mutated_examples())
+def test_mutated_events(case: tuple[str, Any]) -> None:
+    """Both agree on damaged events of the shipped schemas, all of which the quick one knows."""
+    schema_id, data = case
+    quick, slow = BOTH[schema_id]
+
+    assert quick(data) is slow.is_valid(data)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "expected"),
+    [
+        (True, 1, True),
+        (False, 1, False),
+        ({"type": "integer"}, 1.0, True),
+        ({"type": "integer"}, True, False),
+        ({"type": "integer"}, 10**400, True),
+        ({"enum": [1, "a"]}, True, False),
+        ({"enum": [1, "a"]}, 1.0, True),
+        ({"const": False}, 0, False),
+        ({"const": 0}, -0.0, True),
+        ({"maxLength": 1}, "\U0001f600", True),
+        ({"pattern": "^a$"}, "a\n", False),
+        ({"pattern": r"^\d$"}, "٣", False),
+        ({"format": "email"}, "a@b", True),
+        ({"format": "email"}, 1, True),
+        ({"minimum": 0.1}, 10**400, True),
+    ],
+)
+def test_meaning(schema: Any, value: Any, expected: bool) -> None:
+    """Numbers, lengths, formats and patterns mean what the library makes of them."""
+    assert [Verdicts(expected, expected)] == verdicts(schema, value)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"unevaluatedProperties": False}, {}),
+        ({"enum": [[1], {"a": 1}]}, [1]),
+        ({"multipleOf": 0.1}, 0.3),
+        ({"multipleOf": 1}, 2.0),
+        ({"uniqueItems": True}, [1, True]),
+        ({"properties": {"a": {"$id": "urn:other"}}}, {"a": 1}),
+        ({"$ref": "#"}, 1),
+    ],
+)
+def test_left_to_the_library(schema: Any, value: Any) -> None:
+    """What is not plain is not decided here."""
+    resource = DRAFT202012.create_resource(schema)
+    resolver = Registry[Any]().with_resource("urn:test", resource).resolver_with_root(resource)
+
+    assert compile_verdict(schema, resolver)(value) is None
+
+
+def test_threads_share_a_verdict() -> None:
+    """A verdict holds no state: many threads get the same answers."""
+    good = {"userId": "u-1", "email": "a@b.example", "givenName": "A", "familyName": "B"}
+    found: list[int] = []
+
+    def ask() -> None:
+        broken = sum(
+            bool(
+                CATALOG.violations("user.created", {**good, "email": f"{number}@b" * (number % 2)})
+            )
+            for number in range(200)
+        )
+        found.append(broken)
+
+    threads = [Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [100] * 4 == found
