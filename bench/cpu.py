@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import click
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.events import Invitation, Message, Record, Result, UserEvent
 from keycloak_bridge.domain.operations import Plan, RequestInvitation
 from keycloak_bridge.domain.users import DesiredUser
@@ -26,7 +27,6 @@ from keycloak_bridge.events.decode import decode
 from keycloak_bridge.messages.published import invitation_message, result_message, result_of
 from keycloak_bridge.ops.logs import configure_logging, log_event
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.planning.plan import plan_user
 from keycloak_bridge.settings import Settings
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from keycloak_bridge import __version__
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import Problem, RealmGate, check_access, refuse
 from keycloak_bridge.app.stages import STARTING, Stage, Surroundings, run_stages
 from keycloak_bridge.app.wiring import Assembly, inviter, limits_of, provision_policy
@@ -28,7 +29,6 @@ from keycloak_bridge.mapping.profile_findings import all_mapped_targets
 from keycloak_bridge.ops.health import HealthServer, Status
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.provisioning.executor import Trace, ignore
 from keycloak_bridge.provisioning.provisioner import Provisioner, UserLocks
 from keycloak_bridge.settings import Settings

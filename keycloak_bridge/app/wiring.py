@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.stages import Stage, nothing
 from keycloak_bridge.delivery.concurrency_limit import Gate, Limiter
 from keycloak_bridge.delivery.consumer_loop import WorkerOptions
@@ -29,9 +30,8 @@ from keycloak_bridge.keycloak.partial_import import RealmAccess
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.messages.published import invitation_message
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.pipeline.invite import InviteStage
-from keycloak_bridge.pipeline.provision import EventPolicy, ProvisionStage
+from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter
 from keycloak_bridge.provisioning.bulk_writer import Bringing, Burst
 from keycloak_bridge.provisioning.known_users import Roll
@@ -97,14 +97,8 @@ class Assembly:
         roll = self._roll(backlog)
         burst = None if roll is None else self._burst(provisioner, roll, backlog, fence, brake)
         handler = ProvisionStage(
-            rules=known.rules,
-            catalog=known.catalog,
-            mapping=known.mapping,
-            policy=EventPolicy(
-                frozenset(settings.events.ignore_types),
-                settings.events.tombstones,
-                settings.events.after_dead_letter,
-            ),
+            interpreter=known.interpreter,
+            after_dead_letter=settings.events.after_dead_letter,
             bringing=Bringing(SecondLook(provisioner, invite, self.clock), roll, burst),
             outlets=self._outlets("provision", group_id, brake, doubt),
             lost=lost,

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.errors import BridgeError, ConfigError
 from keycloak_bridge.domain.events import Record, UserEvent
 from keycloak_bridge.domain.times import format_time
@@ -30,7 +31,6 @@ from keycloak_bridge.event_files.json_events import (
     split_events,
 )
 from keycloak_bridge.events.decode import peek
-from keycloak_bridge.pipeline.interpret import Interpretation
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_SUFFIX = ".gz"

@@ -12,6 +12,7 @@ from functools import partial
 
 from keycloak_bridge.app.bridge import realm_problems
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import RealmGate, refuse
 from keycloak_bridge.app.stages import Stage
 from keycloak_bridge.app.wiring import Assembly, inviter, limits_of
@@ -44,7 +45,6 @@ from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.messages.published import read_invitation, rejected
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.provisioning.provisioner import UserLocks
 from keycloak_bridge.settings import Settings
 from keycloak_bridge.settings.model import EnvelopeSettings

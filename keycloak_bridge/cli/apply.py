@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from keycloak_bridge.app.bridge import direct_provisioner
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import INVALID_EVENT, Invocation, pass_invocation, settings_options
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import BridgeError, HoldError
@@ -23,7 +24,7 @@ from keycloak_bridge.domain.operations import (
 )
 from keycloak_bridge.domain.users import FoundUser, OutOfScope
 from keycloak_bridge.event_files.json_events import EventText, read_events
-from keycloak_bridge.pipeline.interpret import Ignored, Interpretation
+from keycloak_bridge.pipeline.interpret import Skipped
 from keycloak_bridge.provisioning.provisioner import Provisioner, is_final
 
 
@@ -63,8 +64,8 @@ def _apply(
     """Return whether the event was applied; raises only what would keep every event from it."""
     try:
         reading = interpretation.read(text.record(), steps.tell)
-        if isinstance(reading, Ignored):
-            steps.say("result", f"ignored: {reading.reason}", style="green")
+        if isinstance(reading, Skipped):
+            steps.say("result", f"ignored: {reading.sentence}", style="green")
             return True
         result = provisioner.provision(reading.event, reading.desired, pinned=False).result
     except BridgeError as error:

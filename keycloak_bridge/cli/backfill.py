@@ -31,6 +31,7 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from keycloak_bridge.app.bridge import direct_provisioner
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.backfill import run as library
 from keycloak_bridge.backfill.inputs import FileEvents, Input, Inputs
 from keycloak_bridge.backfill.journal import Journal, is_other_beginning, read_journal
@@ -57,7 +58,7 @@ from keycloak_bridge.domain.times import format_time, parse_duration, parse_time
 from keycloak_bridge.domain.users import OutOfScope
 from keycloak_bridge.event_files.csv_rows import TableRules
 from keycloak_bridge.event_files.json_events import BROKEN_HEADER, Line
-from keycloak_bridge.pipeline.interpret import Ignored, Interpretation
+from keycloak_bridge.pipeline.interpret import Skipped
 from keycloak_bridge.provisioning.provisioner import Provisioner, is_final
 from keycloak_bridge.settings import Settings
 
@@ -183,8 +184,8 @@ def _planned(
     if broken is not None:
         raise broken_row(broken.decode("ascii"))
     reading = interpretation.read(record)
-    if isinstance(reading, Ignored):
-        return {"outcome": "ignored", "reason": "events.ignore_types"}
+    if isinstance(reading, Skipped):
+        return {"outcome": "ignored", "reason": reading.reason}
     if isinstance(reading.desired, OutOfScope):
         return {"outcome": "skip", "reason": "out-of-scope"}
     return outcome_of(provisioner.plan(reading.event, reading.desired)[1])

@@ -8,6 +8,7 @@ import click
 
 from keycloak_bridge.app.bridge import realm_problems
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.mapping_files import default_mapping_text
 from keycloak_bridge.cli.common import (
     CONFIGURATION,
@@ -20,7 +21,6 @@ from keycloak_bridge.cli.common import (
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, KeycloakError
 from keycloak_bridge.domain.times import format_duration
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.planning.ownership import administering
 from keycloak_bridge.settings import (
     KEYCLOAK_ACCESS,

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import click
 
 from keycloak_bridge.app.bridge import direct_provisioner
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import (
     INVALID_EVENT,
     Invocation,
@@ -38,7 +39,7 @@ from keycloak_bridge.cli.common import (
 )
 from keycloak_bridge.cli.console import Console, progress_bar
 from keycloak_bridge.cli.plan_view import outcome_of
-from keycloak_bridge.domain.errors import BridgeError, ConfigError, TombstoneError, Violation
+from keycloak_bridge.domain.errors import BridgeError, ConfigError, Violation
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.users import OutOfScope
@@ -71,7 +72,7 @@ from keycloak_bridge.messages.published import (
     dead_letter_headers,
     read_invitation,
 )
-from keycloak_bridge.pipeline.interpret import Ignored, Interpretation
+from keycloak_bridge.pipeline.interpret import Skipped
 from keycloak_bridge.provisioning.provisioner import Provisioner, is_final
 from keycloak_bridge.settings import Settings
 
@@ -483,10 +484,6 @@ class Forecast:
                 read_invitation(original, self._interpretation.catalog)
                 return Outlook("mailed", "the mail would be asked for again")
             return self._event(original)
-        except TombstoneError as error:
-            if self._settings.events.tombstones == "ignore":
-                return Outlook("skipped", "tombstone")
-            return _refused(error)
         except BridgeError as error:
             if not is_final(error):
                 raise
@@ -494,8 +491,8 @@ class Forecast:
 
     def _event(self, record: Record) -> Outlook:
         reading = self._interpretation.read(record)
-        if isinstance(reading, Ignored):
-            return Outlook("skipped", reading.reason)
+        if isinstance(reading, Skipped):
+            return Outlook("skipped", reading.sentence)
         event, desired = reading.event, reading.desired
         if isinstance(desired, OutOfScope):
             return Outlook("skipped", "out-of-scope")

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import moment
 from keycloak_bridge.cli.console import progress_bar
 from keycloak_bridge.cli.plan_view import refused
@@ -22,7 +23,6 @@ from keycloak_bridge.domain.events import Record
 from keycloak_bridge.event_files.csv_rows import csv_records, read_csv_record
 from keycloak_bridge.event_files.json_events import read_events
 from keycloak_bridge.kafka import reader as kafka_reader
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.population.population import Population, Refusal, take_in
 from keycloak_bridge.settings import Settings
 

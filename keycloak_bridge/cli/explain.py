@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from keycloak_bridge.app.connections import user_directory
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import (
     INVALID_EVENT,
     Invocation,
@@ -33,7 +34,6 @@ from keycloak_bridge.kafka import reader as kafka_reader
 from keycloak_bridge.kafka.reader import TopicReader
 from keycloak_bridge.messages.dead_letters import LetterFilter
 from keycloak_bridge.messages.history import PastOutcome, in_order, read_outcome, set_last_by
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.planning.bookkeeping import parse_mark
 from keycloak_bridge.settings import Settings
 

@@ -9,6 +9,7 @@ import click
 
 from keycloak_bridge.app.bridge import direct_provisioner
 from keycloak_bridge.app.connections import user_directory
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import (
     CHANGES,
     INVALID_EVENT,
@@ -23,7 +24,7 @@ from keycloak_bridge.cli.plan_view import outcome_of, print_row, refused, totals
 from keycloak_bridge.delivery.rate_limit import side_by_side
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.users import OutOfScope
-from keycloak_bridge.pipeline.interpret import Ignored, Interpretation, Reading
+from keycloak_bridge.pipeline.interpret import Prepared, Skipped
 from keycloak_bridge.population.population import Population, Standing
 from keycloak_bridge.population.reconciliation import Reconciliation
 from keycloak_bridge.provisioning.provisioner import Provisioner, is_final
@@ -144,11 +145,12 @@ def _folded(
             yield "", told
 
 
-def _planned(reading: "Reading | Ignored", provisioner: "Provisioner") -> dict[str, Any]:
+def _planned(reading: "Prepared | Skipped", provisioner: "Provisioner") -> dict[str, Any]:
     """Return what would become of an event; raises BridgeError."""
-    told: dict[str, Any] = {"event": reading.event.id, "user": reading.event.subject}
-    if isinstance(reading, Ignored):
-        return {**told, "outcome": "ignored", "reason": "events.ignore_types"}
+    event = reading.event
+    told: dict[str, Any] = {"event": event and event.id, "user": event and event.subject}
+    if isinstance(reading, Skipped):
+        return {**told, "outcome": "ignored", "reason": reading.reason}
     desired = reading.desired
     if isinstance(desired, OutOfScope):
         return {**told, "outcome": "skip", "reason": "out-of-scope"}

@@ -10,6 +10,7 @@ import click
 
 from keycloak_bridge.app.bridge import direct_provisioner
 from keycloak_bridge.app.connections import all_users, user_directory
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import (
     CHANGES,
     INVALID_EVENT,
@@ -25,7 +26,6 @@ from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.rate_limit import side_by_side
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, HoldError
 from keycloak_bridge.domain.events import USER_CREATED
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.population.population import Population, Standing
 from keycloak_bridge.population.reconciliation import (
     Comparison,

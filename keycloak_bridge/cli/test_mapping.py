@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import click
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import (
     INVALID_EVENT,
     Invocation,
@@ -30,7 +31,7 @@ from keycloak_bridge.domain.times import format_duration
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.event_files.json_events import EventText, read_events
 from keycloak_bridge.events.json_reader import parse_json, pointer
-from keycloak_bridge.pipeline.interpret import Ignored, Interpretation
+from keycloak_bridge.pipeline.interpret import Skipped
 
 EVENT = ".event.json"
 EXPECTED = ".expected.json"
@@ -112,7 +113,7 @@ def outcome_of(verdict: Verdict) -> dict[str, Any]:
     """Return what became of an event, as an expected file holds it; what there is none of is left out."""
     if verdict.error is not None:
         return {"rejected": _rejection(verdict.error)}
-    if isinstance(verdict.reading, Ignored):
+    if isinstance(verdict.reading, Skipped):
         return {"ignored": True}
     if verdict.mapped is None:
         return {"outOfScope": True}

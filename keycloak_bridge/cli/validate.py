@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import (
     INVALID_EVENT,
     Invocation,
@@ -32,7 +33,7 @@ from keycloak_bridge.domain.users import (
 from keycloak_bridge.event_files.json_events import EventText, read_events
 from keycloak_bridge.events.decode import decode
 from keycloak_bridge.events.json_reader import parse_json
-from keycloak_bridge.pipeline.interpret import Ignored, Interpretation, Reading
+from keycloak_bridge.pipeline.interpret import Prepared, Skipped
 from keycloak_bridge.planning.mail_due import can_be_invited
 
 
@@ -42,7 +43,7 @@ class Verdict:
 
     text: EventText
     type: str | None = None
-    reading: Reading | Ignored | None = None
+    reading: Prepared | Skipped | None = None
     error: EventError | None = None
 
     @property
@@ -53,13 +54,13 @@ class Verdict:
     @property
     def schema(self) -> str | None:
         """The schema that the event was checked against and kept."""
-        return self.reading.event.schema_id if isinstance(self.reading, Reading) else None
+        return self.reading.event.schema_id if isinstance(self.reading, Prepared) else None
 
     @property
     def skipped(self) -> str | None:
         """Why a valid event is not for Keycloak."""
-        if isinstance(self.reading, Ignored):
-            return self.reading.reason
+        if isinstance(self.reading, Skipped):
+            return self.reading.sentence
         if self.reading is not None and isinstance(self.reading.desired, OutOfScope):
             return "the mapping's `when` says no"
         return None
@@ -67,7 +68,7 @@ class Verdict:
     @property
     def mapped(self) -> DesiredUser | None:
         """What the mapping makes of an event that is for Keycloak."""
-        if isinstance(self.reading, Reading) and isinstance(self.reading.desired, DesiredUser):
+        if isinstance(self.reading, Prepared) and isinstance(self.reading.desired, DesiredUser):
             return self.reading.desired
         return None
 
@@ -108,7 +109,7 @@ def judge(interpretation: Interpretation, text: EventText, bare_type: str | None
     event: CloudEvent | None = None
     try:
         event = _event_in(interpretation, text, bare_type)
-        return Verdict(text, event.type, interpretation.interpret(event))
+        return Verdict(text, event.type, interpretation.interpreter.prepare(event))
     except EventError as error:
         return Verdict(text, event.type if event else None, error=error)
 

@@ -5,16 +5,15 @@ How much harm may be done within a time before somebody has to look.
 A wrong export or a wrong filter in user management disables or deletes by the thousand, each event of it sound.
 """
 
-import re
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from keycloak_bridge.domain.errors import HoldError
+from keycloak_bridge.domain.limits import Limit
 from keycloak_bridge.domain.operations import DeleteUser, Operation, Plan, UpdateUser
-from keycloak_bridge.domain.times import format_duration, parse_duration
+from keycloak_bridge.domain.times import format_duration
 from keycloak_bridge.domain.users import Intent
 
 _CALM_WITHOUT_ROW = 20
@@ -120,7 +119,6 @@ class Brake:
 
 
 _BRAKED_S = 0.1
-_LIMIT = re.compile(r"([0-9]{1,9})\s*/\s*([0-9Pp].*)", re.ASCII)
 
 
 class Deed(StrEnum):
@@ -138,31 +136,6 @@ _DONE = {
     Deed.EMAIL_CHANGE: "e-mail addresses were changed",
     Deed.MAIL: "mails were sent",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """At most `count` within any `window_s` seconds."""
-
-    count: int
-    window_s: float
-
-
-def parse_limit(text: str) -> Limit | None:
-    """Return the limit in `text`, such as "500/1 h"; None for "none".
-
-    Raises ValueError with a sentence that says what to write instead.
-    """
-    stripped = text.strip()
-    if stripped.lower() == "none":
-        return None
-    limit = _LIMIT.fullmatch(stripped)
-    if limit is None or not int(limit[1]):
-        raise ValueError('write for example "500/1 h", "50/10 minutes" or "none"')
-    window_s = parse_duration(limit[2])
-    if not window_s:
-        raise ValueError("the duration must be longer than nothing")
-    return Limit(int(limit[1]), window_s)
 
 
 class Limits:

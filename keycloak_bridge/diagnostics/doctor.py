@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from keycloak_bridge.app.bridge import realm_problems, topic_specs
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin, keycloak_http
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import Problem
 from keycloak_bridge.diagnostics.kafka_probes import KafkaProbes
 from keycloak_bridge.diagnostics.keycloak_probes import CONNECTION, KeycloakProbes
@@ -18,7 +19,6 @@ from keycloak_bridge.domain.users import ORGANIZATIONS, client_roles
 from keycloak_bridge.kafka.topics import KafkaSurvey, kafka_survey
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.survey import KeycloakSurvey
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.planning.ownership import administering
 from keycloak_bridge.settings import LoadedSettings
 

@@ -87,11 +87,24 @@ class ConfigError(BridgeError):
     default_code = "configuration"
 
 
+@dataclass(frozen=True, slots=True)
+class EventContext:
+    """How far an event came: the step that refused it (decode, schema, map), and what was known by then."""
+
+    step: str
+    event_id: str | None = None
+    event_type: str | None = None
+    user_id: str | None = None
+    schema_id: str | None = None
+    mapping: str | None = None
+
+
 class EventError(BridgeError):
-    """The record can never succeed as it is."""
+    """The record can never succeed as it is; `context` is there once it was decoded."""
 
     disposition = Disposition.DEAD_LETTER
     default_code = "event"
+    context: EventContext | None = None
 
 
 class EventDecodeError(EventError):

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.errors import ConfigError, EventValidationError, Violation
 from keycloak_bridge.domain.events import CloudEvent, Record
 from keycloak_bridge.event_files.json_events import Line
 from keycloak_bridge.events.json_reader import parse_json
-from keycloak_bridge.pipeline.interpret import Ignored, Interpretation, Reading
+from keycloak_bridge.pipeline.interpret import Prepared, Skipped
 
 SUFFIX = ".csv"
 SEPARATOR = ";"
@@ -53,7 +54,7 @@ def csv_records(file: str, schema: Mapping[str, Any]) -> Iterator[Record]:
 
 def read_csv_record(
     record: Record, event_type: str, interpretation: Interpretation
-) -> Reading | Ignored:
+) -> Prepared | Skipped:
     """Return what schema and mapping make of a row; raises EventError.
 
     The event has an id made of its content, so that the same row again is the same event, and no time, so that it never
@@ -76,7 +77,7 @@ def read_csv_record(
         dataschema=None,
         data=parse_json(value),
     )
-    return interpretation.interpret(event)
+    return interpretation.interpreter.prepare(event)
 
 
 def check_header(file: str, names: Any) -> None:

@@ -15,14 +15,9 @@ import requests
 
 from keycloak_bridge.domain.errors import KeycloakNotFoundError
 from keycloak_bridge.domain.users import UserRepresentation
-from keycloak_bridge.keycloak.errors import (
-    EXECUTE_ACTIONS_EMAIL,
-    Call,
-    from_response,
-    not_keycloak,
-    where,
-)
+from keycloak_bridge.keycloak.errors import from_response, not_keycloak
 from keycloak_bridge.keycloak.http import KeycloakHttp
+from keycloak_bridge.keycloak.refusals import EXECUTE_ACTIONS_EMAIL, Call, where
 from keycloak_bridge.keycloak.token import TokenSource
 
 Params = Mapping[str, str | int]

@@ -38,7 +38,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakRejectedError,
     KeycloakUnavailableError,
 )
-from keycloak_bridge.keycloak.errors import Call, where
+from keycloak_bridge.keycloak.refusals import Call, where
 
 Receive = Callable[[int], bytes]
 """Returns at most so many bytes; none at the end of the connection."""

@@ -19,7 +19,7 @@ from keycloak_bridge.domain.errors import KeycloakConflictError, KeycloakNotFoun
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.domain.users import GROUPS, ORGANIZATIONS, REALM_ROLES, client_of
 from keycloak_bridge.keycloak.admin import Json, KeycloakAdmin
-from keycloak_bridge.keycloak.errors import (
+from keycloak_bridge.keycloak.refusals import (
     client_not_found,
     group_not_found,
     normal_path,

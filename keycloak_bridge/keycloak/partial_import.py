@@ -16,7 +16,7 @@ from keycloak_bridge.domain.errors import BridgeError, KeycloakAuthError
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.errors import Call, not_keycloak
+from keycloak_bridge.keycloak.errors import not_keycloak
 from keycloak_bridge.keycloak.import_eligibility import (
     ImportTerms,
     Judgement,
@@ -24,6 +24,7 @@ from keycloak_bridge.keycloak.import_eligibility import (
     judge_import,
     read_peculiar,
 )
+from keycloak_bridge.keycloak.refusals import Call
 from keycloak_bridge.keycloak.token import granted_roles
 from keycloak_bridge.keycloak.user_profile import read_profile
 from keycloak_bridge.keycloak.users import everybody

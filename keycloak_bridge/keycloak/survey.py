@@ -13,8 +13,9 @@ from typing import Any
 
 from keycloak_bridge.domain.errors import KeycloakAuthError, KeycloakError
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.errors import Call, from_response, json_object, not_keycloak
+from keycloak_bridge.keycloak.errors import from_response, json_object, not_keycloak
 from keycloak_bridge.keycloak.http import KeycloakHttp
+from keycloak_bridge.keycloak.refusals import Call
 
 STRANGE_HOST = "keycloak-bridge-doctor.invalid"
 """A host name that no Keycloak has: one that repeats it takes its public address from its callers."""

@@ -13,14 +13,13 @@ import requests
 from keycloak_bridge.domain.errors import BridgeError, KeycloakAuthError, KeycloakUnavailableError
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.keycloak.errors import (
-    Call,
     from_response,
     json_object,
     not_keycloak,
     realm_not_found,
-    where,
 )
 from keycloak_bridge.keycloak.http import KeycloakHttp
+from keycloak_bridge.keycloak.refusals import Call, where
 
 _CALL = Call("POST", "/protocol/openid-connect/token")
 

@@ -34,7 +34,8 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
 )
 from keycloak_bridge.keycloak.admin import KeycloakAdmin, Params
-from keycloak_bridge.keycloak.errors import (
+from keycloak_bridge.keycloak.memberships import AllMemberships, Cache
+from keycloak_bridge.keycloak.refusals import (
     ambiguous,
     identity_provider_not_found,
     identity_shared,
@@ -43,7 +44,6 @@ from keycloak_bridge.keycloak.errors import (
     refuse_unusable,
     unsearchable,
 )
-from keycloak_bridge.keycloak.memberships import AllMemberships, Cache
 
 
 class Identities:

@@ -1,95 +1,124 @@
-"""Everything that turns bytes into a desired user, built from settings; no network."""
+"""START HERE. Turn one record into a desired user: decode, validate, map.
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar
+`run` and every preview (`validate`, `plan`, `apply`, `test-mapping`, `backfill`, `dead-letters replay --dry-run`) call
+`Interpreter.interpret`, so a preview and `run` cannot disagree about a record. Nothing here reads a file, the clock or
+the network.
+"""
 
-from keycloak_bridge.app.mapping_files import load_mappings
-from keycloak_bridge.app.schema_files import load_schemas
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from keycloak_bridge.domain.errors import EventContext, EventError, TombstoneError
 from keycloak_bridge.domain.events import CloudEvent, Record, UserEvent
-from keycloak_bridge.domain.users import DesiredUser, InvitationTerms, OutOfScope
-from keycloak_bridge.events.decode import EnvelopeRules, decode, envelope_rules
+from keycloak_bridge.domain.users import DesiredUser, OutOfScope
+from keycloak_bridge.events.decode import EnvelopeRules, decode, deletion_of
 from keycloak_bridge.mapping.lifecycle import Mappings
+from keycloak_bridge.messages.dead_letters import wants_no_invite
 from keycloak_bridge.provisioning.executor import Trace, ignore
-from keycloak_bridge.settings import Settings
 from keycloak_bridge.validation.catalog import SchemaCatalog
-
-_ENVELOPE_ATTRIBUTES = ("id", "type", "subject", "time", "dataschema", "source", "data")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """A valid event, and what the mapping makes of it."""
+class Prepared:
+    """A valid event and the user that the mapping makes of it; `mapping` is the fingerprint of that mapping."""
 
     event: UserEvent
     desired: DesiredUser | OutOfScope
+    mapping: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ignored:
-    """An event whose type is in `events.ignore_types`; no schema has seen its data."""
+class Skipped:
+    """A record that is not for Keycloak: an ignored type (with its event), or a tombstone that means nothing."""
 
-    event: CloudEvent
-    reason: ClassVar[str] = "its type is in events.ignore_types"
+    reason: str
+    event: CloudEvent | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The reason for people."""
+        return "its type is in events.ignore_types" if self.event is not None else self.reason
 
 
-@dataclass(frozen=True)
-class Interpretation:
-    """Schemas, envelope rules and mapping of one set of settings, each read when first asked for."""
+IGNORED = "events.ignore_types"
+TOMBSTONE = "tombstone"
 
-    settings: Settings
 
-    @cached_property
-    def catalog(self) -> SchemaCatalog:
-        """The schemas; raises ConfigError."""
-        return load_schemas(self.settings.schemas.folders)
+def _accept(_: CloudEvent) -> None:
+    """Let every event pass."""
 
-    @cached_property
-    def rules(self) -> EnvelopeRules:
-        """Where an event's attributes are; raises ConfigError."""
-        events, envelope = self.settings.events, self.settings.envelope
-        return envelope_rules(
-            max_bytes=events.max_bytes,
-            max_depth=events.max_depth,
-            match_key=events.match_key,
-            expressions={name: getattr(envelope, name) for name in _ENVELOPE_ATTRIBUTES},
-            types=envelope.types,
-        )
 
-    @cached_property
-    def mapping(self) -> Mappings:
-        """The mapping of every type of event, checked against the schemas; raises ConfigError."""
-        return load_mappings(self.settings, self.catalog, invitation_terms(self.settings))
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """What is known before Keycloak is asked: envelope rules, schemas, mapping, and which records are skipped.
 
-    def check(self) -> None:
-        """Read and check everything now; raises ConfigError."""
-        _ = self.catalog, self.rules, self.mapping
+    `tombstones` says what a record without a value is: nothing to do (`ignore`), the deletion of the user that its key
+    names (`delete`), or a mistake (`dead-letter`).
+    """
 
-    def read(self, record: Record, trace: Trace = ignore) -> Reading | Ignored:
-        """Return the event in `record` and what the mapping makes of it; raises EventError."""
-        return self.interpret(decode(record, self.rules), trace)
+    rules: EnvelopeRules
+    catalog: SchemaCatalog
+    mapping: Mappings
+    ignored_types: frozenset[str] = frozenset()
+    tombstones: str = "ignore"
 
-    def interpret(self, cloud_event: CloudEvent, trace: Trace = ignore) -> Reading | Ignored:
-        """Return what schema and mapping make of a decoded event; raises EventError."""
-        trace("decoded", f"{cloud_event.type} {cloud_event.id}")
-        if cloud_event.type in self.settings.events.ignore_types:
-            return Ignored(cloud_event)
-        event = self.catalog.validate(cloud_event)
-        trace("validated", event.schema_id)
-        desired = self.mapping.apply(event)
+    def interpret(
+        self, record: Record, trace: Trace = ignore, accept: Callable[[CloudEvent], None] = _accept
+    ) -> Prepared | Skipped:
+        """Return the desired user of `record`, or why it is skipped.
+
+        `accept` may refuse a decoded event before its schema is looked at. Raises EventError, whose `context` says how
+        far the record came, and whatever `accept` raises.
+        """
+        try:
+            event = self._decode(record)
+        except TombstoneError:
+            if self.tombstones == "ignore":
+                return Skipped(TOMBSTONE)
+            raise
+        prepared = self.prepare(event, trace, accept)
+        if isinstance(prepared, Prepared) and wants_no_invite(record):
+            return replace(prepared, desired=_without_mail(prepared.desired))
+        return prepared
+
+    def prepare(
+        self,
+        event: CloudEvent,
+        trace: Trace = ignore,
+        accept: Callable[[CloudEvent], None] = _accept,
+    ) -> Prepared | Skipped:
+        """Do the same for an event that did not come as a record, such as a row of a table."""
+        context = EventContext("decode", event.id, event.type, event.subject)
+        try:
+            trace("decoded", f"{event.type} {event.id}")
+            if event.type in self.ignored_types:
+                return Skipped(IGNORED, event)
+            accept(event)
+            context = replace(context, step="schema")
+            schema_id = self.catalog.schema_id(event.type, event.dataschema)
+            context = replace(context, schema_id=schema_id)
+            user_event = self.catalog.validate(event)
+            trace("validated", user_event.schema_id)
+            context = replace(context, step="map")
+            fingerprint = self.mapping.fingerprint_of(user_event)
+            context = replace(context, mapping=fingerprint)
+            desired = self.mapping.apply(user_event)
+        except EventError as error:
+            error.context = context
+            raise
         targets = "" if isinstance(desired, OutOfScope) else ", ".join(desired.representation)
         trace("mapped", targets or desired)
-        return Reading(event, desired)
+        return Prepared(user_event, desired, fingerprint)
+
+    def _decode(self, record: Record) -> CloudEvent:
+        try:
+            return decode(record, self.rules)
+        except TombstoneError:
+            if self.tombstones != "delete":
+                raise
+            return deletion_of(record)
 
 
-def invitation_terms(settings: Settings) -> InvitationTerms | None:
-    """Return the terms of invitations, None where the bridge does not invite."""
-    invite = settings.invite
-    if invite.mode == "none":
-        return None
-    return InvitationTerms(
-        actions=tuple(invite.actions),
-        lifespan_s=int(invite.lifespan),
-        client_id=invite.client_id,
-        redirect_uri=invite.redirect_uri,
-    )
+def _without_mail(desired: DesiredUser | OutOfScope) -> DesiredUser | OutOfScope:
+    """Leave out the invitation, as whoever replayed the record asked for."""
+    return replace(desired, invitation=None) if isinstance(desired, DesiredUser) else desired

@@ -4,18 +4,18 @@ import pickle
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
-from keycloak_bridge.domain.errors import BridgeError, TombstoneError
+from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Record, UserEvent
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope
-from keycloak_bridge.events.decode import deletion_of, peek
-from keycloak_bridge.pipeline.interpret import Ignored, Interpretation, Reading
+from keycloak_bridge.events.decode import peek
+from keycloak_bridge.pipeline.interpret import Prepared, Skipped
 from keycloak_bridge.planning.fold import FoldedUser, fold
 from keycloak_bridge.provisioning.provisioner import is_final
 
-Read = Callable[[Record], Reading | Ignored]
+Read = Callable[[Record], Prepared | Skipped]
 """Makes an event and a desired user of a record; raises EventError."""
 
 _LEVEL = 1
@@ -114,43 +114,27 @@ def take_in(
     `advance` hears of each record; `read` reads one that is not of the events topic. Raises what would keep every event
     from being read.
     """
-    read = read or partial(read_record, interpretation)
-    tombstones_pass = interpretation.settings.events.tombstones == "ignore"
+    read = read or interpretation.read
     for record in records:
         advance(1)
         try:
             reading = read(record)
-        except TombstoneError as error:
-            if not tombstones_pass:
-                yield _refusal(population, record, interpretation, error)
-                continue
-            population.ignored += 1
         except BridgeError as error:
             if not is_final(error):
                 raise
             yield _refusal(population, record, interpretation, error)
         else:
-            if isinstance(reading, Ignored) or isinstance(reading.desired, OutOfScope):
+            if isinstance(reading, Skipped) or isinstance(reading.desired, OutOfScope):
                 population.ignored += 1
-                population.mention(reading.event.subject)
+                population.mention(reading.event.subject if reading.event else None)
                 population.mention(_external_id(reading, interpretation))
             else:
                 population.add(reading.event, reading.desired)
 
 
-def read_record(interpretation: Interpretation, record: Record) -> Reading | Ignored:
-    """Return what schema and mapping make of a record, a tombstone being what the settings say; raises EventError."""
-    try:
-        return interpretation.read(record)
-    except TombstoneError:
-        if interpretation.settings.events.tombstones != "delete":
-            raise
-    return interpretation.interpret(deletion_of(record))
-
-
-def _external_id(reading: Reading | Ignored, interpretation: Interpretation) -> str | None:
+def _external_id(reading: Prepared | Skipped, interpretation: Interpretation) -> str | None:
     """Return whose event it is that is out of scope; its subject may be another name of the user, or missing."""
-    if isinstance(reading, Ignored):
+    if isinstance(reading, Skipped):
         return None
     try:
         return interpretation.mapping.serving(reading.event).identify(reading.event).value

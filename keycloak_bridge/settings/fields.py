@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keycloak_bridge.delivery.guards import Limit, parse_limit
 from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.limits import Limit, parse_limit
 from keycloak_bridge.domain.times import parse_duration, parse_pace
 from keycloak_bridge.ops import redaction
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from keycloak_bridge.delivery.guards import Limit
+from keycloak_bridge.domain.limits import Limit
 from keycloak_bridge.settings import fields as kinds
 from keycloak_bridge.settings.fields import Secret, section, setting
 

@@ -36,26 +36,25 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.domain.users import client_roles as client_roles_of
 from keycloak_bridge.keycloak.admin import quote_query
-from keycloak_bridge.keycloak.errors import (
+from keycloak_bridge.keycloak.errors import error_for, organizations_disabled
+from keycloak_bridge.keycloak.import_eligibility import Judgement, Way
+from keycloak_bridge.keycloak.memberships import can_be_created
+from keycloak_bridge.keycloak.refusals import (
     EXECUTE_ACTIONS_EMAIL,
     Call,
     ambiguous,
     client_not_found,
-    error_for,
     group_not_found,
     identity_provider_not_found,
     identity_shared,
     mail_refusal,
     normal_path,
     organization_not_found,
-    organizations_disabled,
     owned_by_organization,
     refuse_unusable,
     role_not_found,
     unsearchable,
 )
-from keycloak_bridge.keycloak.import_eligibility import Judgement, Way
-from keycloak_bridge.keycloak.memberships import can_be_created
 
 MANAGED: Mapping[str, int] = {
     "userId": 255,

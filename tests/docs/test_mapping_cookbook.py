@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from cli_harness import Bench
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.test_mapping import outcome_of
 from keycloak_bridge.cli.validate import judge
 from keycloak_bridge.event_files.json_events import EventText
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.settings import read_settings
 from keycloak_bridge.settings.schema import toml_value
 

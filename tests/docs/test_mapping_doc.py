@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.test_mapping import Case, hold
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, USER_EVENTS, UserEvent
@@ -16,7 +17,6 @@ from keycloak_bridge.expressions.functions import function_docs
 from keycloak_bridge.mapping.mapping import compile_mapping
 from keycloak_bridge.mapping.reader import REMOVALS
 from keycloak_bridge.mapping.rules import USER_FIELDS
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.settings import MappingSettings, Settings
 
 DOC = (Path(__file__).parents[2] / "docs" / "mapping.md").read_text("utf-8")

@@ -7,6 +7,7 @@ from typing import Any
 from delivery_harness import Hand, Recorder, policy
 from stage_harness import DEAD_LETTERS, INVITATIONS, RESULTS, BrokerArchive
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.delivery.concurrency_limit import Gate, Limiter
 from keycloak_bridge.delivery.fencing import FencedUserDirectory
 from keycloak_bridge.delivery.results import Doubt, Outlets
@@ -17,8 +18,7 @@ from keycloak_bridge.domain.ports import Acknowledgement, Handled
 from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
 from keycloak_bridge.keycloak.import_eligibility import Judgement
 from keycloak_bridge.messages.published import invitation_message
-from keycloak_bridge.pipeline.interpret import Interpretation
-from keycloak_bridge.pipeline.provision import EventPolicy, ProvisionStage
+from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter, _Trial
 from keycloak_bridge.provisioning.bulk_writer import Bringing, Burst
 from keycloak_bridge.provisioning.known_users import Roll
@@ -190,10 +190,7 @@ class BurstProcess:
         )
         burst.proved(_with_every_attribute())
         return ProvisionStage(
-            rules=known.rules,
-            catalog=known.catalog,
-            mapping=known.mapping,
-            policy=EventPolicy(),
+            interpreter=known.interpreter,
             bringing=Bringing(SecondLook(provisioner, self._invite, clock), self.roll, burst),
             outlets=Outlets(
                 sink=self._broker,

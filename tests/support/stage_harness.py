@@ -1,12 +1,13 @@
 """Both stages over a Kafka and a Keycloak in memory."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.delivery.guards import Brake, Limits
 from keycloak_bridge.delivery.offsets import LostUsers
 from keycloak_bridge.delivery.results import Doubt, Outlets
@@ -16,9 +17,9 @@ from keycloak_bridge.domain.ports import Acknowledgement, Handled
 from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.messages.published import dead_letter_headers, invitation_message
 from keycloak_bridge.ops.metrics import PREFIX, Metrics
-from keycloak_bridge.pipeline.interpret import Interpretation
+from keycloak_bridge.pipeline.interpret import Interpreter
 from keycloak_bridge.pipeline.invite import InviteStage
-from keycloak_bridge.pipeline.provision import EventPolicy, ProvisionStage
+from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.bulk_writer import Bringing
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
 from keycloak_bridge.settings import Settings
@@ -132,7 +133,9 @@ class Flow:
     def __init__(
         self,
         *,
-        policy: EventPolicy | None = None,
+        ignored_types: Collection[str] = (),
+        tombstones: str = "ignore",
+        after_dead_letter: str = "park",
         keycloak: InMemoryKeycloak | None = None,
         partitions: int = 1,
         known: Interpretation | None = None,
@@ -158,10 +161,14 @@ class Flow:
             limits=limits,
         )
         self.provision = ProvisionStage(
-            rules=known.rules,
-            catalog=known.catalog,
-            mapping=mapping or known.mapping,
-            policy=policy or EventPolicy(),
+            interpreter=Interpreter(
+                known.rules,
+                known.catalog,
+                mapping or known.mapping,
+                frozenset(ignored_types),
+                tombstones,
+            ),
+            after_dead_letter=after_dead_letter,
             bringing=Bringing(self.provisioner),
             outlets=self.outlets("provision"),
             lost=self.lost,

@@ -18,19 +18,19 @@ from stage_harness import (
 )
 
 from keycloak_bridge.app import wiring as assembly
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.stages import Stage
 from keycloak_bridge.app.wiring import Assembly, inviter, provision_policy
 from keycloak_bridge.delivery.consumer_loop import WorkerOptions
-from keycloak_bridge.delivery.guards import Limit
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
 from keycloak_bridge.domain.errors import HoldError, PartitionRevokedError
 from keycloak_bridge.domain.events import Invitation, Record, TopicPartition
+from keycloak_bridge.domain.limits import Limit
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.domain.users import InvitationTerms, UserRepresentation
 from keycloak_bridge.messages.published import invitation_message
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.provisioning.provisioner import ProvisionPolicy, UserLocks
 from keycloak_bridge.provisioning.verification import VerificationPolicy
 from keycloak_bridge.settings import (
@@ -74,7 +74,7 @@ class Assembled:
         self.locks = NotedLocks()
         self.stages: Sequence[Stage] = Assembly(
             self.settings,
-            shipped(),
+            Interpretation(self.settings) if "events" in sections else shipped(),
             self.keycloak,
             self.broker,
             self.letters,

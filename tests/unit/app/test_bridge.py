@@ -23,6 +23,7 @@ from keycloak_bridge.app import bridge, connections
 from keycloak_bridge.app import wiring as assembly
 from keycloak_bridge.app.bridge import Sidecar, direct_provisioner, release_brakes, topic_specs
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import Problem, refuse
 from keycloak_bridge.delivery import rate_limit as patience
 from keycloak_bridge.domain.errors import (
@@ -37,7 +38,7 @@ from keycloak_bridge.kafka.topics import TopicSpec, TopicState
 from keycloak_bridge.mapping.profile_findings import MappedTarget, Severity
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.pipeline.interpret import Interpretation, Reading
+from keycloak_bridge.pipeline.interpret import Prepared
 from keycloak_bridge.settings import (
     BrakeSettings,
     EventsSettings,
@@ -277,7 +278,7 @@ def test_topics_and_groups_come_from_the_settings(world: World) -> None:
 
 
 def test_policies_of_events_come_from_the_settings(world: World) -> None:
-    """Ignored types give nothing, tombstones go where they should."""
+    """Skipped types give nothing, tombstones go where they should."""
     world.publish(event_of(type="order.placed"))
     world.broker.publish(Message(EVENTS, b"u-1", None))
     events = EventsSettings(ignore_types=("order.placed",), tombstones="dead-letter")
@@ -636,7 +637,7 @@ def test_a_direct_provisioner_mails_at_once(
     interpretation = Interpretation(settings)
     provisioner = direct_provisioner(interpretation, invited=told.append)
     reading = interpretation.read(record_of(event_of()))
-    assert isinstance(reading, Reading)
+    assert isinstance(reading, Prepared)
 
     provisioner.provision(reading.event, reading.desired)
 
@@ -670,7 +671,7 @@ def test_a_direct_provisioner_waits_for_the_pace(
     for user_id in ("u-1", "u-2"):
         event = event_of(user_id, f"event-{user_id}", data={"email": f"{user_id}@acme.example"})
         reading = interpretation.read(record_of(event))
-        assert isinstance(reading, Reading)
+        assert isinstance(reading, Prepared)
         provisioner.provision(reading.event, reading.desired)
 
     assert [10.0] == slept

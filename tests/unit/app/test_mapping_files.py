@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.mapping_files import lifecycle_policy
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.users import EmailChange, UnknownUser
 from keycloak_bridge.mapping.lifecycle import Deleted, LifecyclePolicy, Mappings
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.settings import (
     EventsSettings,
     LifecycleSettings,

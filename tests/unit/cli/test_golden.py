@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.test_mapping import Case, find_cases, hold
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.settings import read_settings
 
 GOLDEN = Path(__file__).parents[2] / "golden"

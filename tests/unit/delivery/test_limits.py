@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.delivery.guards import Brake, Deed, Limit, Limits, deeds_of, parse_limit
+from keycloak_bridge.delivery.guards import Brake, Deed, Limits, deeds_of
 from keycloak_bridge.domain.errors import HoldError
+from keycloak_bridge.domain.limits import Limit, parse_limit
 from keycloak_bridge.domain.operations import (
     Change,
     CreateUser,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.diagnostics import doctor as module
 from keycloak_bridge.diagnostics.doctor import BridgedRealm, check_up
 from keycloak_bridge.diagnostics.probe import Light
@@ -11,7 +12,6 @@ from keycloak_bridge.domain.errors import BrokerUnavailableError
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.settings import read_settings
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.stub_adapter import StubAdapter

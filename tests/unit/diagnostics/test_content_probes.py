@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.diagnostics.doctor import content_probes
 from keycloak_bridge.diagnostics.probe import Light, examine
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.settings import read_settings
 
 

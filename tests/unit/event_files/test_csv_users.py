@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.errors import ConfigError, EventValidationError
 from keycloak_bridge.event_files.csv_rows import csv_records, read_csv_record
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.settings import Settings
 
 SCHEMA: dict[str, Any] = {

@@ -22,7 +22,8 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import Invitation, Outcome
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.invitations.inviter import InviteOutcome, Inviter
-from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL, Call, error_for, not_keycloak
+from keycloak_bridge.keycloak.errors import error_for, not_keycloak
+from keycloak_bridge.keycloak.refusals import EXECUTE_ACTIONS_EMAIL, Call
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 

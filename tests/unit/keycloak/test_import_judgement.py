@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.keycloak.errors import Call, rejected
 from keycloak_bridge.keycloak.import_eligibility import (
     ImportTerms,
     Judgement,
@@ -15,6 +14,7 @@ from keycloak_bridge.keycloak.import_eligibility import (
     judge_import,
     read_peculiar,
 )
+from keycloak_bridge.keycloak.refusals import Call, rejected
 from keycloak_bridge.keycloak.user_profile import check_user, read_profile
 
 ADMIN = {"edit": ["admin"], "view": ["admin"]}

@@ -16,8 +16,8 @@ from keycloak_bridge.domain.errors import (
     KeycloakRejectedError,
     KeycloakUnavailableError,
 )
-from keycloak_bridge.keycloak.errors import Call
 from keycloak_bridge.keycloak.http import KINDS, KeycloakConnection, KeycloakHttp, translate
+from keycloak_bridge.keycloak.refusals import Call
 from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 CALL = Call("GET", "/users")

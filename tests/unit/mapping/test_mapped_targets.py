@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
 from keycloak_bridge.keycloak.user_profile import read_profile
 from keycloak_bridge.mapping.profile_findings import MappedTarget, all_mapped_targets, check_mapping
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.settings import Settings
 
 REALM = Path(__file__).parents[3] / "keycloak-config" / "acme-realm.json"

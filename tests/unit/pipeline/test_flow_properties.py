@@ -19,7 +19,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.users import DesiredUser
-from keycloak_bridge.pipeline.interpret import Reading
+from keycloak_bridge.pipeline.interpret import Prepared
 
 START = datetime(2026, 11, 1, 8, tzinfo=UTC)
 MOST_ATTEMPTS = 50
@@ -133,7 +133,7 @@ def test_failures_on_the_way_change_nothing_in_the_end(
 def operations(flow: Flow, event: dict[str, Any]) -> tuple[object, ...]:
     """Return what would still be done for `event`."""
     read = interpretation().read(as_record(event, 0))
-    assert isinstance(read, Reading)
+    assert isinstance(read, Prepared)
     assert isinstance(read.desired, DesiredUser)
     return flow.provisioner.plan(read.event, read.desired)[1].operations
 

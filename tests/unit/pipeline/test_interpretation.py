@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from stage_harness import event_of
 
+from keycloak_bridge.app.interpretation import Interpretation, invitation_terms
 from keycloak_bridge.domain.errors import (
     ConfigError,
     EventDecodeError,
@@ -14,7 +15,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.users import DesiredUser, InvitationTerms, OutOfScope
-from keycloak_bridge.pipeline.interpret import Ignored, Interpretation, Reading, invitation_terms
+from keycloak_bridge.pipeline.interpret import Prepared, Skipped
 from keycloak_bridge.settings import (
     EnvelopeSettings,
     EventsSettings,
@@ -39,9 +40,9 @@ def record(**changes: Any) -> Record:
     return Record("x.json", 0, 1, 0, None, json.dumps(event_of(**changes)).encode())
 
 
-def desired_of(read: Reading | Ignored) -> DesiredUser | OutOfScope:
+def desired_of(read: Prepared | Skipped) -> DesiredUser | OutOfScope:
     """Return what the mapping made of an event that was not ignored."""
-    assert isinstance(read, Reading)
+    assert isinstance(read, Prepared)
     return read.desired
 
 
@@ -65,6 +66,7 @@ def test_an_event_is_read_step_by_step() -> None:
     read = Interpretation(Settings()).read(record(), lambda *step: steps.append(step))
 
     desired = desired_of(read)
+    assert isinstance(read, Prepared)
     assert isinstance(desired, DesiredUser)
     assert ("event-1", "u-1", "planted.mail@acme.example") == (
         read.event.id,
@@ -109,7 +111,8 @@ def test_an_ignored_type_is_not_looked_into() -> None:
 
     read = Interpretation(settings).read(order, lambda *step: steps.append(step))
 
-    assert isinstance(read, Ignored)
+    assert isinstance(read, Skipped)
+    assert read.event is not None
     assert ("event-1", "order.placed") == (read.event.id, read.event.type)
     assert ["decoded"] == [step for step, _ in steps]
 

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 from stage_harness import EVENTS, Flow, event_of, record_of
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.delivery.offsets import LostUsers
 from keycloak_bridge.domain.errors import HoldError, KeycloakRejectedError
 from keycloak_bridge.domain.events import USER_CREATED, USER_DISABLED, TopicPartition, UserEvent
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope
 from keycloak_bridge.mapping.lifecycle import Mappings
-from keycloak_bridge.pipeline.interpret import Interpretation
-from keycloak_bridge.pipeline.provision import EventPolicy
 from keycloak_bridge.settings import SchemasSettings, Settings
 
 HERE = TopicPartition(EVENTS, 3)
@@ -55,8 +54,12 @@ def start(known: Interpretation) -> Callable[..., Flow]:
     """Begin a flow with a policy about events after a dead letter."""
 
     def begin(after_dead_letter: str = "park", **more: Any) -> Flow:
-        policy = EventPolicy(after_dead_letter=after_dead_letter)
-        return Flow(policy=policy, known=known, mapping=EveryType(known.mapping), **more)
+        return Flow(
+            after_dead_letter=after_dead_letter,
+            known=known,
+            mapping=EveryType(known.mapping),
+            **more,
+        )
 
     return begin
 

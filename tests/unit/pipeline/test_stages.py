@@ -18,7 +18,8 @@ from stage_harness import (
     record_of,
 )
 
-from keycloak_bridge.delivery.guards import Brake, Deed, Limit, Limits
+from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.delivery.guards import Brake, Deed, Limits
 from keycloak_bridge.delivery.rate_limit import Pace
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -36,13 +37,13 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import DEAD_LETTER, INVITATION_DUE, RESULT, Record, UserEvent
+from keycloak_bridge.domain.limits import Limit
 from keycloak_bridge.domain.ports import Proof
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope, UserRepresentation
 from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.messages.published import RECOMMENDED_ACTIONS, dead_letter_headers
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.pipeline.invite import InviteStage
-from keycloak_bridge.pipeline.provision import EventPolicy, ProvisionStage
+from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.bulk_writer import Bringing
 from keycloak_bridge.provisioning.provisioner import Provisioned
 from keycloak_bridge.settings import EventsSettings, Settings
@@ -99,7 +100,7 @@ def test_the_same_record_again_tells_the_same_and_creates_nothing() -> None:
 
 def test_an_ignored_type_gives_no_news() -> None:
     """Events of other systems on the same topic are none of ours."""
-    flow = Flow(policy=EventPolicy(ignored_types={"order.placed"}))
+    flow = Flow(ignored_types={"order.placed"})
 
     flow.handle(event_of(type="order.placed", data={"userId": ...}))
 
@@ -108,7 +109,7 @@ def test_an_ignored_type_gives_no_news() -> None:
 
 def test_a_tombstone_is_skipped_with_a_result() -> None:
     """Under the policy `ignore` the deleted key is told and nothing is touched."""
-    flow = Flow(policy=EventPolicy(tombstones="ignore"))
+    flow = Flow(tombstones="ignore")
 
     flow.handle(None, key=b"u-1")
 
@@ -119,7 +120,7 @@ def test_a_tombstone_is_skipped_with_a_result() -> None:
 
 def test_a_tombstone_is_a_dead_letter_where_none_is_meant() -> None:
     """Under the policy `dead-letter` it goes there, still without a value."""
-    flow = Flow(policy=EventPolicy(tombstones="dead-letter"))
+    flow = Flow(tombstones="dead-letter")
 
     flow.handle(None, key=b"u-1")
 
@@ -141,7 +142,7 @@ def test_a_tombstone_without_a_key_is_skipped_too() -> None:
 
 def test_a_tombstone_deletes_the_user_of_its_key_where_that_is_meant() -> None:
     """It goes through schema, mapping and lifecycle as any `user.deleted`, which disables unless told otherwise."""
-    flow = Flow(policy=EventPolicy(tombstones="delete"))
+    flow = Flow(tombstones="delete")
     flow.handle(event_of())
 
     flow.handle(None, key=b"u-1", offset=43)
@@ -159,7 +160,7 @@ def test_a_tombstone_deletes_the_user_of_its_key_where_that_is_meant() -> None:
 
 def test_a_tombstone_of_nobody_deletes_nobody() -> None:
     """An unknown user is nothing to do; a record without a key is a mistake."""
-    flow = Flow(policy=EventPolicy(tombstones="delete"))
+    flow = Flow(tombstones="delete")
 
     flow.handle(None, key=b"u-1")
     flow.handle(None, offset=43)
@@ -193,10 +194,7 @@ def test_a_user_is_pinned_by_its_key(key: bytes | None, expected: list[bool]) ->
             return flow.provisioner.provision(event, desired, mapping=mapping)
 
     stage = ProvisionStage(
-        rules=known.rules,
-        catalog=known.catalog,
-        mapping=known.mapping,
-        policy=EventPolicy(),
+        interpreter=known.interpreter,
         bringing=Bringing(Asks()),
         outlets=flow.outlets("provision"),
         lost=flow.lost,
@@ -452,7 +450,7 @@ def test_what_reached_keycloak_proves_it() -> None:
 
 def test_what_never_reached_keycloak_proves_nothing_of_it() -> None:
     """While Keycloak is away, a bad record or a tombstone is no sign that it is back."""
-    flow = Flow(policy=EventPolicy(ignored_types={"order.placed"}))
+    flow = Flow(ignored_types={"order.placed"})
     bad = [event for event, (step, _) in BAD.values() if step != "keycloak"]
     proofs = {
         flow.handle(event, offset=offset).proof
@@ -722,7 +720,7 @@ def test_a_user_that_is_gone_gets_no_mail_and_a_result() -> None:
 @pytest.fixture
 def everything() -> Flow:
     """A flow that has published every kind of message at least once."""
-    flow = Flow(policy=EventPolicy(tombstones="dead-letter"))
+    flow = Flow(tombstones="dead-letter")
     offsets = count()
     for event, _ in BAD.values():
         flow.handle(event, offset=next(offsets))

@@ -11,9 +11,9 @@ import pytest
 from command_line import an_event as cloud_event
 from samples import a_desired_user, an_event
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.events import Record, UserEvent
 from keycloak_bridge.domain.users import GROUPS, DesiredUser, Intent, Membership, UserRepresentation
-from keycloak_bridge.pipeline.interpret import Interpretation
 from keycloak_bridge.population.population import Population, take_in
 from keycloak_bridge.settings import EventsSettings, Settings
 

@@ -26,8 +26,8 @@ from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.ports import Proof
 from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
 from keycloak_bridge.keycloak.import_eligibility import Judgement, Way
-from keycloak_bridge.pipeline.interpret import Reading
-from keycloak_bridge.pipeline.provision import EventPolicy, ProvisionStage
+from keycloak_bridge.pipeline.interpret import Prepared
+from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter
 from keycloak_bridge.provisioning.bulk_writer import Bringing, Burst
 from keycloak_bridge.provisioning.known_users import Roll
@@ -112,10 +112,7 @@ class Scene:
         if self.proven:
             burst.proved(desired_of(record_of(event_of(data=EVERY_ATTRIBUTE))))
         return ProvisionStage(
-            rules=known.rules,
-            catalog=known.catalog,
-            mapping=known.mapping,
-            policy=EventPolicy(),
+            interpreter=known.interpreter,
             bringing=Bringing(provisioner, self.roll, burst),
             outlets=self.flow.outlets("provision"),
             lost=LostUsers(),
@@ -125,7 +122,7 @@ class Scene:
 def desired_of(record: Record) -> DesiredUser:
     """Return what the shipped mapping makes of an event."""
     reading = interpretation().read(record)
-    assert isinstance(reading, Reading)
+    assert isinstance(reading, Prepared)
     assert isinstance(reading.desired, DesiredUser)
     return reading.desired
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from samples import TERMS, a_desired_user, an_event
 
-from keycloak_bridge.delivery.guards import Brake, Deed, Limit, Limits
+from keycloak_bridge.delivery.guards import Brake, Deed, Limits
 from keycloak_bridge.domain.errors import (
     BridgeError,
     ConflictError,
@@ -18,6 +18,7 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import Invitation, Outcome
+from keycloak_bridge.domain.limits import Limit
 from keycloak_bridge.domain.operations import CreateUser, Plan, RequestInvitation
 from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.domain.users import (

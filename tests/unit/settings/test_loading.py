@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from keycloak_bridge.delivery.guards import Limit
 from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.limits import Limit
 from keycloak_bridge.settings import (
     KEYCLOAK_ACCESS,
     Secret,
