@@ -11,16 +11,16 @@ from keycloak_bridge import __version__
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import Problem, RealmGate, check_access, refuse
-from keycloak_bridge.app.stages import STARTING, Stage, Surroundings, run_stages
-from keycloak_bridge.app.wiring import Assembly, inviter, limits_of, provision_policy
-from keycloak_bridge.delivery.guards import Brake, Deed
+from keycloak_bridge.app.stages import STARTING, RuntimeContext, Stage, run_stages
+from keycloak_bridge.app.wiring import StageBuilder, inviter, limits_of, provision_policy
+from keycloak_bridge.delivery.guards import Brake, LimitedAction
 from keycloak_bridge.delivery.rate_limit import wait_out
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.domain.errors import BrokerUnavailableError
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, Invitation, Result
 from keycloak_bridge.domain.ports import Acknowledgement
-from keycloak_bridge.kafka.dead_letter_topic import KafkaLetterArchive
-from keycloak_bridge.kafka.producer import KafkaMessageSink
+from keycloak_bridge.kafka.dead_letter_topic import KafkaDeadLetterArchive
+from keycloak_bridge.kafka.producer import KafkaMessageProducer
 from keycloak_bridge.kafka.topics import TopicAdmin, TopicSpec, ensure_topics, wanted_topics
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.partial_import import realm_access
@@ -77,14 +77,14 @@ def direct_provisioner(
         if not mails:
             return ()
         if limits is not None:
-            limits.admit((Deed.MAIL,), invitation.id, clock.monotonic())
+            limits.admit((LimitedAction.MAIL,), invitation.id, clock.monotonic())
         outcome = wait_out(
             partial(sender.invite, invitation),
             partial(trace, "waiting"),
             limit_s=settings.invite.settle + _PATIENCE_S,
         )
         if limits is not None and not outcome.mailed:
-            limits.take_back(Deed.MAIL, invitation.id)
+            limits.take_back(LimitedAction.MAIL, invitation.id)
         invited(outcome.result)
         return ()
 
@@ -132,7 +132,7 @@ class Sidecar:
         clock = SystemClock()
         status = Status()
         metrics = Metrics()
-        around = Surroundings(
+        around = RuntimeContext(
             clock,
             status,
             metrics,
@@ -156,25 +156,25 @@ class Sidecar:
 
     def _stages(
         self,
-        around: Surroundings,
+        around: RuntimeContext,
         interpretation: Interpretation,
         admin: KeycloakAdmin,
         connections: contextlib.ExitStack,
     ) -> Sequence[Stage]:
         """Connect to Kafka and return the stages; none when told to stop before."""
         kafka = self.settings.kafka
-        sink = around.patiently("kafka", partial(KafkaMessageSink, kafka))
+        sink = around.patiently("kafka", partial(KafkaMessageProducer, kafka))
         if sink is None:
             return ()
         connections.callback(_close, sink)
-        letters = around.patiently("kafka", partial(KafkaMessageSink, kafka, repeats=False))
+        letters = around.patiently("kafka", partial(KafkaMessageProducer, kafka, repeats=False))
         if letters is None:
             return ()
         connections.callback(_close, letters)
-        archive = KafkaLetterArchive(kafka, self.settings.topics.dead_letters)
+        archive = KafkaDeadLetterArchive(kafka, self.settings.topics.dead_letters)
         connections.callback(_close, archive)
         directory = KeycloakUserDirectory(admin, around.clock)
-        return Assembly(
+        return StageBuilder(
             self.settings,
             interpretation,
             directory,
@@ -198,7 +198,7 @@ class Sidecar:
         )
 
     def _start_health(
-        self, around: Surroundings, release: Callable[[], Sequence[str]]
+        self, around: RuntimeContext, release: Callable[[], Sequence[str]]
     ) -> HealthServer | None:
         health = self.settings.health
         if not health.enabled:
@@ -216,7 +216,7 @@ class Sidecar:
         return server
 
     def _prepare(
-        self, around: Surroundings, interpretation: Interpretation, admin: KeycloakAdmin
+        self, around: RuntimeContext, interpretation: Interpretation, admin: KeycloakAdmin
     ) -> None:
         """Wait for Kafka and Keycloak, then refuse to start on what can be seen to be wrong."""
         around.patiently("kafka", self._check_topics)
@@ -240,7 +240,7 @@ class Sidecar:
             admin.close()
 
 
-def _close(connection: KafkaMessageSink | KafkaLetterArchive) -> None:
+def _close(connection: KafkaMessageProducer | KafkaDeadLetterArchive) -> None:
     # what did not arrive was not committed either
     with contextlib.suppress(BrokerUnavailableError):
         connection.close()

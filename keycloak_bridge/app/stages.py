@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from keycloak_bridge.delivery.consumer_loop import Company, Worker, WorkerOptions
+from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions, WorkerContext
 from keycloak_bridge.delivery.fencing import Fence
 from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.offsets import LostUsers
-from keycloak_bridge.delivery.results import Doubt
+from keycloak_bridge.delivery.offsets import DeadLetteredUsers
+from keycloak_bridge.delivery.results import SentDeadLetters
 from keycloak_bridge.delivery.retry import RetryPolicy, delay_s
 from keycloak_bridge.delivery.scheduler import Backlog
 from keycloak_bridge.domain.errors import BridgeError, Disposition
 from keycloak_bridge.domain.events import TopicPartition
-from keycloak_bridge.domain.ports import Clock, EventSource, RecordHandler
+from keycloak_bridge.domain.ports import Clock, RecordConsumer, RecordHandler
 from keycloak_bridge.ops.health import JOINING, Status
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
@@ -31,7 +31,7 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RuntimeContext:
     """What everything that runs shares."""
 
     clock: Clock
@@ -83,19 +83,19 @@ class Stage:
     """One stage: how to join its topic, what to do with a record, and what the two must agree about."""
 
     name: str
-    join: Callable[[], EventSource]
+    join: Callable[[], RecordConsumer]
     handler: RecordHandler
-    options: WorkerOptions
+    options: ConsumerOptions
     fence: Fence
     brake: Brake
-    lost: LostUsers
-    doubt: Doubt
+    lost: DeadLetteredUsers
+    sent_dead_letters: SentDeadLetters
     backlog: Backlog = field(default_factory=lambda: Backlog(sys.maxsize))
     close: Callable[[], None] = nothing
 
 
 def run_stages(
-    stages: Sequence[Stage], surroundings: Surroundings, *, until_caught_up: bool
+    stages: Sequence[Stage], surroundings: RuntimeContext, *, until_caught_up: bool
 ) -> None:
     """Run `stages` until told to stop, or until each has done what its topic held.
 
@@ -128,7 +128,7 @@ class _Runner:
     def __init__(
         self,
         stage: Stage,
-        surroundings: Surroundings,
+        surroundings: RuntimeContext,
         before: threading.Event | None,
         ended: threading.Event,
         until_caught_up: bool,
@@ -155,19 +155,19 @@ class _Runner:
         source = around.patiently(self._stage.name, self._stage.join, then=JOINING)
         if source is None:
             return
-        worker = Worker(
+        worker = ConsumerLoop(
             self._stage.name,
             source,
             self._stage.handler,
             self._stage.options,
-            Company(
+            WorkerContext(
                 clock=around.clock,
                 status=around.status,
                 metrics=around.metrics,
                 fence=self._stage.fence,
                 brake=self._stage.brake,
                 lost=self._stage.lost,
-                doubt=self._stage.doubt,
+                sent_dead_letters=self._stage.sent_dead_letters,
                 backlog=self._stage.backlog,
             ),
         )
@@ -181,7 +181,7 @@ class _Runner:
 class _Targets:
     """The end of the topic, read once: when this stage has joined, or when the stage before has ended."""
 
-    def __init__(self, source: EventSource, after: threading.Event | None) -> None:
+    def __init__(self, source: RecordConsumer, after: threading.Event | None) -> None:
         self._source = source
         self._after = after
         self._ends: Mapping[TopicPartition, int] | None = None

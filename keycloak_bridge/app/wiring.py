@@ -6,26 +6,26 @@ from functools import partial
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.stages import Stage, nothing
-from keycloak_bridge.delivery.concurrency_limit import Gate, Limiter
-from keycloak_bridge.delivery.consumer_loop import WorkerOptions
+from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
+from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
 from keycloak_bridge.delivery.fencing import Fence, FencedUserDirectory
-from keycloak_bridge.delivery.guards import Brake, Deed, Limits
-from keycloak_bridge.delivery.offsets import LostUsers
-from keycloak_bridge.delivery.rate_limit import Pace
-from keycloak_bridge.delivery.results import Doubt, Outlets
+from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
+from keycloak_bridge.delivery.offsets import DeadLetteredUsers
+from keycloak_bridge.delivery.rate_limit import RateLimiter
+from keycloak_bridge.delivery.results import ResultPublisher, SentDeadLetters
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import Backlog, DeliveryPolicy
 from keycloak_bridge.domain.events import Invitation
 from keycloak_bridge.domain.ports import (
     Acknowledgement,
     Clock,
-    EventSource,
-    LetterArchive,
-    MessageSink,
+    DeadLetterArchive,
+    MessageProducer,
+    RecordConsumer,
     UserDirectory,
 )
 from keycloak_bridge.invitations.inviter import Inviter
-from keycloak_bridge.kafka.consumer import KafkaEventSource
+from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.keycloak.partial_import import RealmAccess
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.messages.published import invitation_message
@@ -33,9 +33,9 @@ from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter
-from keycloak_bridge.provisioning.bulk_writer import Bringing, Burst
-from keycloak_bridge.provisioning.known_users import Roll
-from keycloak_bridge.provisioning.mark_races import SecondLook
+from keycloak_bridge.provisioning.bulk_writer import BulkWriter, WriteRouter
+from keycloak_bridge.provisioning.known_users import KnownUsers
+from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy, UserLocks
 from keycloak_bridge.provisioning.verification import VerificationPolicy
 from keycloak_bridge.settings import Settings
@@ -57,15 +57,15 @@ _RELEASE_PART = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Assembly:
+class StageBuilder:
     """What all stages share, and how they are built."""
 
     settings: Settings
     interpretation: Interpretation
     directory: UserDirectory
-    sink: MessageSink
-    letters: MessageSink
-    archive: LetterArchive
+    sink: MessageProducer
+    letters: MessageProducer
+    archive: DeadLetterArchive
     clock: Clock
     metrics: Metrics
     locks: UserLocks = field(default_factory=UserLocks)
@@ -81,10 +81,15 @@ class Assembly:
     def _provision(self) -> Stage:
         settings, known = self.settings, self.interpretation
         group_id = settings.kafka.group_id
-        fence, brake, lost, doubt = Fence(), self._brake(), LostUsers(), self._doubt()
+        fence, brake, lost, sent_dead_letters = (
+            Fence(),
+            self._brake(),
+            DeadLetteredUsers(),
+            self._sent_dead_letters(),
+        )
         invite = self._asking_for_invitations()
-        lanes = settings.delivery.workers
-        gate = Gate(Limiter(1, lanes, max(1, lanes // 2)), self.clock)
+        key_queues = settings.delivery.workers
+        gate = ConcurrencyLimit(AdaptiveLimit(1, key_queues, max(1, key_queues // 2)), self.clock)
         provisioner = Provisioner(
             FencedUserDirectory(self.directory, fence, gate),
             invite,
@@ -94,13 +99,17 @@ class Assembly:
             locks=self.locks,
         )
         backlog = Backlog(settings.burst.backlog)
-        roll = self._roll(backlog)
-        burst = None if roll is None else self._burst(provisioner, roll, backlog, fence, brake)
+        known_users = self._known_users(backlog)
+        burst = (
+            None
+            if known_users is None
+            else self._burst(provisioner, known_users, backlog, fence, brake)
+        )
         handler = ProvisionStage(
             interpreter=known.interpreter,
             after_dead_letter=settings.events.after_dead_letter,
-            bringing=Bringing(SecondLook(provisioner, invite, self.clock), roll, burst),
-            outlets=self._outlets("provision", group_id, brake, doubt),
+            router=WriteRouter(MarkRaceCheck(provisioner, invite, self.clock), known_users, burst),
+            publisher=self._publisher("provision", group_id, brake, sent_dead_letters),
             lost=lost,
         )
         return Stage(
@@ -111,18 +120,18 @@ class Assembly:
             fence,
             brake,
             lost,
-            doubt,
+            sent_dead_letters,
             backlog,
             burst.close if burst is not None else nothing,
         )
 
-    def _roll(self, backlog: Backlog) -> Roll | None:
+    def _known_users(self, backlog: Backlog) -> KnownUsers | None:
         """Return what knows who is new; it helps wherever users can be listed."""
         realm = self.realm
         if realm is None:
             return None
         external_id = self.interpretation.mapping.external_id
-        return Roll(
+        return KnownUsers(
             realm.everybody,
             realm.count,
             external_id,
@@ -132,13 +141,18 @@ class Assembly:
         )
 
     def _burst(
-        self, provisioner: Provisioner, roll: Roll, backlog: Backlog, fence: Fence, brake: Brake
-    ) -> Burst | None:
+        self,
+        provisioner: Provisioner,
+        known_users: KnownUsers,
+        backlog: Backlog,
+        fence: Fence,
+        brake: Brake,
+    ) -> BulkWriter | None:
         settings = self.settings.burst
         if self.realm is None or settings.mode == "off":
             return None
         start = min(_START_IN_FLIGHT, settings.in_flight)
-        gate = Gate(Limiter(1, settings.in_flight, start), self.clock)
+        gate = ConcurrencyLimit(AdaptiveLimit(1, settings.in_flight, start), self.clock)
         least = min(_LEAST_BATCH, settings.batch)
         writer = BatchWriter(
             self.realm.importer,
@@ -148,18 +162,20 @@ class Assembly:
             self.metrics,
             threads=settings.in_flight + _FINISHERS,
         )
-        return Burst(provisioner, self.realm.importer, writer, roll, backlog, fence, brake)
+        return BulkWriter(
+            provisioner, self.realm.importer, writer, known_users, backlog, fence, brake
+        )
 
     def _invite(self) -> Stage:
         settings = self.settings
         group_id = settings.kafka.group_id + INVITE_GROUP_SUFFIX
-        fence, brake, doubt = Fence(), self._brake(), self._doubt()
+        fence, brake, sent_dead_letters = Fence(), self._brake(), self._sent_dead_letters()
         handler = InviteStage(
             catalog=self.interpretation.catalog,
             inviter=inviter(
                 FencedUserDirectory(self.directory, fence), self.locks, settings, self.clock
             ),
-            outlets=self._outlets("invite", group_id, brake, doubt),
+            publisher=self._publisher("invite", group_id, brake, sent_dead_letters),
             limits=self._limits(brake),
         )
         return Stage(
@@ -169,14 +185,14 @@ class Assembly:
             self._options(settings.invite.workers),
             fence,
             brake,
-            LostUsers(),
-            doubt,
+            DeadLetteredUsers(),
+            sent_dead_letters,
         )
 
-    def _options(self, workers: int) -> WorkerOptions:
+    def _options(self, workers: int) -> ConsumerOptions:
         settings = self.settings
         delivery = settings.delivery
-        return WorkerOptions(
+        return ConsumerOptions(
             DeliveryPolicy(
                 RetryPolicy(settings.retry.initial, settings.retry.max),
                 max_records=delivery.max_records,
@@ -196,16 +212,18 @@ class Assembly:
     def _limits(self, brake: Brake) -> Limits:
         return limits_of(self.settings, brake)
 
-    def _doubt(self) -> Doubt:
-        return Doubt(_REACH * self.settings.delivery.max_records)
+    def _sent_dead_letters(self) -> SentDeadLetters:
+        return SentDeadLetters(_REACH * self.settings.delivery.max_records)
 
-    def _outlets(self, stage: str, group_id: str, brake: Brake, doubt: Doubt) -> Outlets:
+    def _publisher(
+        self, stage: str, group_id: str, brake: Brake, sent_dead_letters: SentDeadLetters
+    ) -> ResultPublisher:
         topics = self.settings.topics
-        return Outlets(
+        return ResultPublisher(
             sink=self.sink,
             letters=self.letters,
             archive=self.archive,
-            doubt=doubt,
+            sent_dead_letters=sent_dead_letters,
             clock=self.clock,
             results_topic=topics.results,
             dead_letters_topic=topics.dead_letters,
@@ -223,13 +241,13 @@ class Assembly:
 
         return invite
 
-    def _joining(self, topic: str, group_id: str) -> Callable[[], EventSource]:
-        return partial(KafkaEventSource, self.settings.kafka, topic=topic, group_id=group_id)
+    def _joining(self, topic: str, group_id: str) -> Callable[[], RecordConsumer]:
+        return partial(KafkaRecordConsumer, self.settings.kafka, topic=topic, group_id=group_id)
 
 
 def limits_of(settings: Settings, brake: Brake) -> Limits:
     """Return the limits of these settings, which engage `brake`."""
-    return Limits(brake, {deed: getattr(settings.limits, deed.value) for deed in Deed})
+    return Limits(brake, {deed: getattr(settings.limits, deed.value) for deed in LimitedAction})
 
 
 def provision_policy(settings: Settings, mapping: Mappings) -> ProvisionPolicy:
@@ -250,7 +268,7 @@ def inviter(
     return Inviter(
         directory,
         locks,
-        pace=Pace(invite.pace),
+        pace=RateLimiter(invite.pace),
         clock=clock,
         settle_s=invite.settle,
         at_most_once=invite.delivery == "at-most-once",

@@ -15,13 +15,13 @@ from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import RealmGate, refuse
 from keycloak_bridge.app.stages import Stage
-from keycloak_bridge.app.wiring import Assembly, inviter, limits_of
+from keycloak_bridge.app.wiring import StageBuilder, inviter, limits_of
 from keycloak_bridge.backfill.rejects import Rejects
 from keycloak_bridge.backfill.source import PARTITION, FileEventSource
-from keycloak_bridge.delivery.consumer_loop import Company, Worker
-from keycloak_bridge.delivery.guards import Brake, Deed
+from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, WorkerContext
+from keycloak_bridge.delivery.guards import Brake, LimitedAction
 from keycloak_bridge.delivery.rate_limit import wait_out
-from keycloak_bridge.delivery.results import Outlets
+from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.domain.errors import BridgeError, EventValidationError, Violation
 from keycloak_bridge.domain.events import (
     Invitation,
@@ -125,24 +125,26 @@ class News:
 class FileHandler:
     """The provision stage, and before it what can be wrong with a row of a table only."""
 
-    def __init__(self, stage: RecordHandler, outlets: Outlets) -> None:
+    def __init__(self, stage: RecordHandler, publisher: ResultPublisher) -> None:
         self._stage = stage
-        self._outlets = outlets
+        self._publisher = publisher
 
-    def lane(self, record: Record) -> bytes:
+    def ordering_key(self, record: Record) -> bytes:
         """Return what names the user."""
-        return self._stage.lane(record)
+        return self._stage.ordering_key(record)
 
     def handle(self, record: Record) -> Handled:
         """Return what must be acknowledged before `record` counts as done; raises as the stage."""
         broken = dict(record.headers).get(BROKEN_HEADER)
         if broken is None:
             return self._stage.handle(record)
-        since_s = self._outlets.clock.monotonic()
+        since_s = self._publisher.clock.monotonic()
         error = broken_row(broken.decode("ascii"))
         result = rejected(Result(Outcome.REJECTED), error)
         return Handled(
-            self._outlets.dead_letter(record, error, step="decode", result=result, since_s=since_s)
+            self._publisher.dead_letter(
+                record, error, step="decode", result=result, since_s=since_s
+            )
         )
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
@@ -188,7 +190,7 @@ def backfill_settings(settings: Settings, *, data: bool) -> Settings:
 
 def realm_of(
     interpretation: Interpretation,
-) -> tuple[UserDirectory, "RealmAccess | None", Clock]:
+) -> tuple[UserDirectory, RealmAccess | None, Clock]:
     """Return the realm's users, what lets many be written at once, and the clock of both.
 
     Raises ConfigError where the realm is not ready.
@@ -210,7 +212,7 @@ class Backfill:
     rejects: Rejects
     clock: Clock
     tally: Tally
-    realm: "RealmAccess | None" = None
+    realm: RealmAccess | None = None
     mails: bool = False
 
     def run(self, stop: threading.Event, turned: Callable[[], None] = lambda: None) -> None:
@@ -220,19 +222,19 @@ class Backfill:
         read, BrakeError when the brake engages.
         """
         stage, status = self._stage(), Status()
-        worker = Worker(
+        worker = ConsumerLoop(
             "backfill",
             self.source,
             stage.handler,
             stage.options,
-            Company(
+            WorkerContext(
                 clock=self.clock,
                 status=status,
                 metrics=Metrics(),
                 fence=stage.fence,
                 brake=stage.brake,
                 lost=stage.lost,
-                doubt=stage.doubt,
+                sent_dead_letters=stage.sent_dead_letters,
                 backlog=stage.backlog,
             ),
         )
@@ -251,7 +253,7 @@ class Backfill:
         settings = self.interpretation.settings
         news = News(settings.topics.results, self.tally)
         locks, metrics = UserLocks(), Metrics()
-        assembly = Assembly(
+        assembly = StageBuilder(
             settings,
             self.interpretation,
             self.directory,
@@ -266,11 +268,11 @@ class Backfill:
         stage = assembly.stages()[0]
         if self.mails:
             news.mail = self._mailing(stage.brake, locks)
-        outlets = Outlets(
+        publisher = ResultPublisher(
             sink=news,
             letters=self.rejects,
             archive=self.rejects,
-            doubt=stage.doubt,
+            sent_dead_letters=stage.sent_dead_letters,
             clock=self.clock,
             results_topic=settings.topics.results,
             dead_letters_topic=settings.topics.dead_letters,
@@ -279,7 +281,7 @@ class Backfill:
             brake=stage.brake,
             metrics=metrics,
         )
-        return replace(stage, handler=FileHandler(stage.handler, outlets))
+        return replace(stage, handler=FileHandler(stage.handler, publisher))
 
     def _mailing(self, brake: Brake, locks: UserLocks) -> Callable[[Message], None]:
         """Return what mails an invitation at once, within pace and limits."""
@@ -288,14 +290,14 @@ class Backfill:
         limits = limits_of(settings, brake)
 
         def invite(invitation: Invitation) -> InviteOutcome:
-            limits.admit((Deed.MAIL,), invitation.id, self.clock.monotonic())
+            limits.admit((LimitedAction.MAIL,), invitation.id, self.clock.monotonic())
             outcome = wait_out(
                 partial(sender.invite, invitation),
                 lambda _: None,
                 limit_s=settings.invite.settle + _MAIL_PATIENCE_S,
             )
             if not outcome.mailed:
-                limits.take_back(Deed.MAIL, invitation.id)
+                limits.take_back(LimitedAction.MAIL, invitation.id)
             return outcome
 
         def mail(message: Message) -> None:

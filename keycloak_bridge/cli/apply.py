@@ -59,7 +59,7 @@ def apply(invocation: Invocation, files: tuple[str, ...], no_invite: bool) -> in
 
 
 def _apply(
-    text: EventText, interpretation: "Interpretation", provisioner: "Provisioner", steps: "_Steps"
+    text: EventText, interpretation: Interpretation, provisioner: Provisioner, steps: "_Steps"
 ) -> bool:
     """Return whether the event was applied; raises only what would keep every event from it."""
     try:

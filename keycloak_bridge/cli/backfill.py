@@ -139,9 +139,9 @@ Told = tuple[Line, dict[str, Any]]
 
 def forecast(
     lines: Iterator[Line],
-    record_of: "Callable[[Line, int], Record]",
-    interpretation: "Interpretation",
-    provisioner: "Provisioner",
+    record_of: Callable[[Line, int], Record],
+    interpretation: Interpretation,
+    provisioner: Provisioner,
 ) -> Iterator[Told]:
     """Yield what would become of each line, compared with the realm as it is now; few are in memory.
 
@@ -162,9 +162,9 @@ def count(totals: Counter[str], told: dict[str, Any]) -> None:
 
 def _told(
     numbered: tuple[int, Line],
-    record_of: "Callable[[Line, int], Record]",
-    interpretation: "Interpretation",
-    provisioner: "Provisioner",
+    record_of: Callable[[Line, int], Record],
+    interpretation: Interpretation,
+    provisioner: Provisioner,
 ) -> Told:
 
     offset, line = numbered
@@ -177,7 +177,7 @@ def _told(
 
 
 def _planned(
-    record: "Record", interpretation: "Interpretation", provisioner: "Provisioner"
+    record: Record, interpretation: Interpretation, provisioner: Provisioner
 ) -> dict[str, Any]:
 
     broken = dict(record.headers).get(BROKEN_HEADER)
@@ -207,7 +207,7 @@ class Standing:
 
 
 @dataclass(slots=True)
-class Pace:
+class RateLimiter:
     """The rate of the last seconds, and when all will be done at that rate."""
 
     _seen: list[tuple[float, int]] = field(default_factory=list)
@@ -239,7 +239,7 @@ def expected(standing: Standing) -> int | None:
     return max(standing.done, round(standing.read / standing.share_read))
 
 
-def sentence(standing: Standing, pace: Pace) -> str:
+def sentence(standing: Standing, pace: RateLimiter) -> str:
     """Return the line that tells how far it is."""
     total, left_s = expected(standing), pace.left_s(standing)
     parts = [f"{standing.done}{f' of about {total}' if total else ''} done"]
@@ -275,7 +275,7 @@ def shown(
     if quiet:
         yield lambda: None
         return
-    pace = Pace()
+    pace = RateLimiter()
     pace.note(now(), standing().done)
     if not sys.stderr.isatty():
         yield _every(_LINE_EVERY_S, now, lambda: _print(standing(), pace, now))
@@ -300,14 +300,14 @@ def _every(
     return tick
 
 
-def _print(standing: Standing, pace: Pace, now: Callable[[], float]) -> None:
+def _print(standing: Standing, pace: RateLimiter, now: Callable[[], float]) -> None:
     pace.note(now(), standing.done)
     sys.stderr.write(f"backfill: {sentence(standing, pace)}\n")
     sys.stderr.flush()
 
 
 def _draw(
-    bar: Progress, task: TaskID, standing: Standing, pace: Pace, now: Callable[[], float]
+    bar: Progress, task: TaskID, standing: Standing, pace: RateLimiter, now: Callable[[], float]
 ) -> None:
     pace.note(now(), standing.done)
     bar.update(
@@ -625,7 +625,7 @@ def backfill(
         return run.execute(mails=invite, quiet=quiet)
 
 
-def _settings(invocation: Invocation, *, invite: bool) -> "Settings":
+def _settings(invocation: Invocation, *, invite: bool) -> Settings:
     # a line an event is too much for a terminal, unless it was asked for
     invocation = replace(invocation, overrides=("log.level=WARNING", *invocation.overrides))
     # a mail that waits for its pace would hold up its whole batch

@@ -48,8 +48,8 @@ from keycloak_bridge.kafka import dead_letter_topic as kafka_letters
 from keycloak_bridge.kafka import dead_letter_topic as kafka_replayer
 from keycloak_bridge.kafka.dead_letter_topic import (
     TOO_LARGE,
-    LetterReader,
-    LetterReplayer,
+    DeadLetterReader,
+    DeadLetterReplayer,
     Outgoing,
 )
 from keycloak_bridge.messages.dead_letters import (
@@ -121,21 +121,23 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def letter_reader(settings: "Settings") -> Iterator["LetterReader"]:
+def letter_reader(settings: Settings) -> Iterator[DeadLetterReader]:
     """Lend a reader of the dead-letter topic; raises BrokerError, or ConfigError where there is none."""
-    reader = kafka_letters.LetterReader(
+    reader = kafka_letters.DeadLetterReader(
         settings.kafka, settings.topics.dead_letters, recent_bytes=_RECENT_BYTES
     )
     with contextlib.closing(reader):
         yield reader
 
 
-def envelope_rules_of(settings: "Settings") -> EnvelopeRules:
+def envelope_rules_of(settings: Settings) -> EnvelopeRules:
     """Return how to read the events of these settings; raises ConfigError."""
     return Interpretation(settings).rules
 
 
-def take_inventory(reader: "LetterReader", rules: EnvelopeRules, chosen: LetterFilter) -> Inventory:
+def take_inventory(
+    reader: DeadLetterReader, rules: EnvelopeRules, chosen: LetterFilter
+) -> Inventory:
     """Return what the topic holds now of the letters that are meant."""
     inventory = Inventory(rules, chosen)
     total = reader.remaining()
@@ -192,7 +194,7 @@ class Selection:
 
 
 def select(
-    inventory: Inventory, reader: "LetterReader", wishes: Wishes, own_topic: str
+    inventory: Inventory, reader: DeadLetterReader, wishes: Wishes, own_topic: str
 ) -> Selection:
     """Sort the letters that are meant into those to replay and those not."""
     selection = Selection()
@@ -592,7 +594,7 @@ def _check_usage(chosen: LetterFilter, *, all_open: bool, again: bool, asks: boo
 
 
 def _forecast(
-    console: Console, settings: "Settings", reader: "LetterReader", selection: Selection
+    console: Console, settings: Settings, reader: DeadLetterReader, selection: Selection
 ) -> int:
 
     forecast = Forecast(settings)
@@ -616,7 +618,7 @@ _GONE = "is gone from the dead-letter topic"
 
 
 def _records(
-    reader: "LetterReader", letters: Sequence[DeadLetter]
+    reader: DeadLetterReader, letters: Sequence[DeadLetter]
 ) -> Iterator[tuple[DeadLetter, Record | None]]:
     for batch in _batches(letters):
         found = reader.fetch([letter.place for letter in batch])
@@ -633,8 +635,8 @@ class _Replay:
 
     def __init__(
         self,
-        settings: "Settings",
-        reader: "LetterReader",
+        settings: Settings,
+        reader: DeadLetterReader,
         inventory: Inventory,
         selection: Selection,
         wishes: Wishes,
@@ -649,7 +651,7 @@ class _Replay:
     def run(self, console: Console) -> None:
         """Replay, and say how many; what raises is preceded by that as well."""
         transactional_id = f"{self._settings.kafka.group_id}-replay"
-        replayer = kafka_replayer.LetterReplayer(self._settings.kafka, transactional_id)
+        replayer = kafka_replayer.DeadLetterReplayer(self._settings.kafka, transactional_id)
         with contextlib.closing(replayer):
             letters = self._still_open()
             try:
@@ -674,7 +676,7 @@ class _Replay:
             click.echo(f"{counted(len(ready) - len(letters))} replayed by somebody else meanwhile", err=True)  # fmt: skip
         return letters
 
-    def _replay(self, replayer: "LetterReplayer", batch: Sequence[DeadLetter]) -> None:
+    def _replay(self, replayer: DeadLetterReplayer, batch: Sequence[DeadLetter]) -> None:
         found = self._reader.fetch([letter.place for letter in batch])
         for letter in batch:
             if letter.place not in found:
@@ -682,7 +684,7 @@ class _Replay:
         self._publish(replayer, [(one, found[one.place]) for one in batch if one.place in found])
 
     def _publish(
-        self, replayer: "LetterReplayer", batch: Sequence[tuple[DeadLetter, Record]]
+        self, replayer: DeadLetterReplayer, batch: Sequence[tuple[DeadLetter, Record]]
     ) -> None:
         """Publish a batch; when one is too large, the others still go out, in order."""
         time = now()

@@ -53,7 +53,7 @@ def doctor(invocation: Invocation, output: str, address: str | None) -> int:
     return UNWELL if counts["red"] else 0
 
 
-def _show(console: Console, verdict: "Verdict") -> None:
+def _show(console: Console, verdict: Verdict) -> None:
     sighting = verdict.sighting
     style = _STYLES.get(sighting.light, str(sighting.light))
     console.line(f"{sighting.light:<7}{verdict.probe:<23}{_one_line(sighting.message)}", style)
@@ -65,7 +65,7 @@ def _one_line(text: str) -> str:
     return f"\n{'':<30}".join(text.splitlines())
 
 
-def _document(verdicts: "list[Verdict]", counts: Counter[str]) -> dict[str, object]:
+def _document(verdicts: list[Verdict], counts: Counter[str]) -> dict[str, object]:
     return {
         "healthy": not counts["red"],
         "counts": {light: counts[light] for light in _LIGHTS},

@@ -56,7 +56,7 @@ class EventLog:
         return replace(self, files=rest) if rest or self.is_topic else None
 
     @contextlib.contextmanager
-    def opened(self, settings: "Settings") -> Iterator[tuple[Iterator[Record], Advance]]:
+    def opened(self, settings: Settings) -> Iterator[tuple[Iterator[Record], Advance]]:
         """Lend the events, and what moves a bar on for each; raises BrokerError or ConfigError."""
         if self.topic is None:
             texts = (
@@ -143,8 +143,8 @@ _CSV = ".csv"
 
 def read_population(
     log: EventLog,
-    population: "Population",
-    interpretation: "Interpretation",
+    population: Population,
+    interpretation: Interpretation,
     csv_type: str | None = None,
 ) -> Iterator[Row]:
     """Fold every event of `log` into `population`, and yield a row for each that would be refused.
@@ -167,5 +167,5 @@ def read_population(
             yield log.place(refusal.record), _told(refusal)
 
 
-def _told(refusal: "Refusal") -> dict[str, Any]:
+def _told(refusal: Refusal) -> dict[str, Any]:
     return {"event": refusal.event_id, "user": refusal.user_id, **refused(refusal.error)}

@@ -265,21 +265,19 @@ def explain(invocation: Invocation, user: str, last: int, show_values: bool, out
     return 0
 
 
-def find_user(
-    directory: "UserDirectory", user: str, external_id: str
-) -> "UserRepresentation | None":
+def find_user(directory: UserDirectory, user: str, external_id: str) -> UserRepresentation | None:
     """Return the user that is meant, by the id in user management, username, e-mail or Keycloak id."""
     targets = (f"attributes.{external_id}", "username", "email")
     found = directory.find([MatchCriterion(target, user) for target in targets])
     return directory.get(user) if found is None else found.representation
 
 
-def _external_id(user: "UserRepresentation", name: str) -> str | None:
+def _external_id(user: UserRepresentation, name: str) -> str | None:
     values = (user.get("attributes") or {}).get(name) or []
     return values[0] if values else None
 
 
-def _outcomes(settings: "Settings", user_id: str) -> Sequence[PastOutcome]:
+def _outcomes(settings: Settings, user_id: str) -> Sequence[PastOutcome]:
     """Return what the results topic tells of the user: of the partition of its key, else of all."""
     key = user_id.encode()
     with _results(settings) as reader:
@@ -293,7 +291,7 @@ def _outcomes(settings: "Settings", user_id: str) -> Sequence[PastOutcome]:
 
 
 @contextlib.contextmanager
-def _results(settings: "Settings") -> Any:
+def _results(settings: Settings) -> Any:
 
     reader = kafka_reader.TopicReader(
         settings.kafka, settings.topics.results, setting="topics.results"
@@ -302,21 +300,19 @@ def _results(settings: "Settings") -> Any:
         yield reader
 
 
-def _read(reader: "TopicReader", key: bytes) -> list[PastOutcome]:
+def _read(reader: TopicReader, key: bytes) -> list[PastOutcome]:
     with progress_bar("reading results", reader.remaining()) as advance:
         told = [read_outcome(record) for record in _each(reader, advance) if record.key == key]
     return [one for one in told if one is not None]
 
 
-def _each(reader: "TopicReader", advance: Callable[[int], None]) -> Any:
+def _each(reader: TopicReader, advance: Callable[[int], None]) -> Any:
     for record in reader.read():
         advance(1)
         yield record
 
 
-def _letters(
-    settings: "Settings", interpretation: "Interpretation", user_id: str
-) -> tuple[int, int]:
+def _letters(settings: Settings, interpretation: Interpretation, user_id: str) -> tuple[int, int]:
     """Return how many dead letters of the user are open, and how many there are."""
     with letter_reader(settings) as reader:
         chosen = LetterFilter(users=frozenset((user_id,)))

@@ -111,7 +111,7 @@ def _print_totals(
 
 
 def _single(
-    log: EventLog, interpretation: "Interpretation", provisioner: "Provisioner", _: Counter[str]
+    log: EventLog, interpretation: Interpretation, provisioner: Provisioner, _: Counter[str]
 ) -> Iterator[Row]:
     """Yield what would become of each event; only what keeps every event from being planned is raised."""
     with log.opened(interpretation.settings) as (records, _advance):
@@ -127,8 +127,8 @@ def _single(
 
 def _folded(
     log: EventLog,
-    interpretation: "Interpretation",
-    provisioner: "Provisioner",
+    interpretation: Interpretation,
+    provisioner: Provisioner,
     totals: Counter[str],
 ) -> Iterator[Row]:
     """Yield each event that would be refused, then what the others come to for each user."""
@@ -145,7 +145,7 @@ def _folded(
             yield "", told
 
 
-def _planned(reading: "Prepared | Skipped", provisioner: "Provisioner") -> dict[str, Any]:
+def _planned(reading: Prepared | Skipped, provisioner: Provisioner) -> dict[str, Any]:
     """Return what would become of an event; raises BridgeError."""
     event = reading.event
     told: dict[str, Any] = {"event": event and event.id, "user": event and event.subject}
@@ -163,7 +163,7 @@ def _planned(reading: "Prepared | Skipped", provisioner: "Provisioner") -> dict[
     }
 
 
-def _planned_user(standing: "Standing", reconciliation: "Reconciliation") -> dict[str, Any]:
+def _planned_user(standing: Standing, reconciliation: Reconciliation) -> dict[str, Any]:
     """Return what would become of a user; raises only what keeps every user from being planned."""
     compared = reconciliation.settle(standing)
     told: dict[str, Any] = {

@@ -136,15 +136,15 @@ def _check(log: EventLog, orphans: str, *, repairs: bool, invite: bool) -> None:
 
 
 def _each(
-    reconciliation: "Reconciliation", population: "Population", workers: int
-) -> Iterator["Comparison"]:
+    reconciliation: Reconciliation, population: Population, workers: int
+) -> Iterator[Comparison]:
     """Yield how each user of the population stands, those in hand side by side.
 
     After a failure nothing is begun, and what was in hand is yielded before it is raised: it may have been written.
     """
     failures: list[BridgeError] = []
 
-    def settle(standing: "Standing") -> "Comparison | None":
+    def settle(standing: Standing) -> Comparison | None:
         if failures:
             return None
         try:
@@ -162,18 +162,18 @@ def _each(
         raise failures[0]
 
 
-def _bridged(interpretation: "Interpretation") -> list[tuple[str, str]]:
+def _bridged(interpretation: Interpretation) -> list[tuple[str, str]]:
     """Return the id in user management and the Keycloak id of each user of the realm that may be an orphan."""
     users = all_users(interpretation.settings)
     return list(bridged(users, interpretation.mapping.external_id))
 
 
 def _orphans(
-    reconciliation: "Reconciliation",
+    reconciliation: Reconciliation,
     listed: Sequence[tuple[str, str]],
-    interpretation: "Interpretation",
+    interpretation: Interpretation,
     wish: str,
-) -> Iterator["Comparison"]:
+) -> Iterator[Comparison]:
     """Yield the users of the realm of whom the population does not speak, and disable them where that is wished."""
     settings, mapping = interpretation.settings, interpretation.mapping
     run = uuid.uuid4().hex[:12]
@@ -191,7 +191,7 @@ def _orphans(
         yield reconciliation.settle_orphan(event, desired)
 
 
-def _refuse_half_a_population(population: "Population") -> None:
+def _refuse_half_a_population(population: Population) -> None:
     """Nobody is an orphan of a population that is empty or could not be read whole."""
     if not len(population) or population.refused:
         why = "could not be read whole" if population.refused else "is empty"
@@ -236,7 +236,7 @@ class _Report:
         else:
             print_row(self._console, place, told)
 
-    def close(self, population: "Population") -> None:
+    def close(self, population: Population) -> None:
         """Print the totals."""
         totals = {**self._totals, "ignored": population.ignored}
         told = {name: count for name, count in sorted(totals.items()) if count}
@@ -249,7 +249,7 @@ class _Report:
             self._console.line(f"written: {totals_line(written)}")
 
 
-def _row(compared: "Comparison") -> dict[str, Any]:
+def _row(compared: Comparison) -> dict[str, Any]:
     """Return what is told of a user."""
     told: dict[str, Any] = {
         "user": compared.user_id,

@@ -99,7 +99,7 @@ def release(invocation: Invocation) -> None:
         click.echo(line)
 
 
-def _address(health: "HealthSettings") -> str:
+def _address(health: HealthSettings) -> str:
     """Return host and port of the bridge that runs with these settings on this machine."""
     if not health.enabled:
         raise ConfigError(
@@ -115,7 +115,7 @@ def _address(health: "HealthSettings") -> str:
     return f"[{host}]:{health.port}" if ":" in host else f"{host}:{health.port}"
 
 
-def _ask(method: str, address: str, path: str) -> "Response":
+def _ask(method: str, address: str, path: str) -> Response:
     """Return the answer, whatever its status; raises BridgeError when there is none."""
     import requests  # noqa: PLC0415 # takes its time
 
@@ -137,7 +137,7 @@ def _ask(method: str, address: str, path: str) -> "Response":
             ) from error
 
 
-def _texts(answer: "Response", name: str, address: str) -> list[str]:
+def _texts(answer: Response, name: str, address: str) -> list[str]:
     """Return the list of texts called `name` in the answer; raises BridgeError when it is not a bridge's."""
     try:
         texts = answer.json()[name]
@@ -152,7 +152,7 @@ def _texts(answer: "Response", name: str, address: str) -> list[str]:
     return texts
 
 
-def _refused(answer: "Response", address: str) -> BridgeError:
+def _refused(answer: Response, address: str) -> BridgeError:
     try:
         why = str(answer.json()["error"])
     except (ValueError, KeyError, TypeError):

@@ -106,13 +106,13 @@ def up(
         _up_here(options)
 
 
-def _up_here(options: "SandboxOptions") -> None:
+def _up_here(options: SandboxOptions) -> None:
     from keycloak_bridge.sandbox.console import SandboxConsole  # noqa: PLC0415
     from keycloak_bridge.sandbox.supervisor import hold  # noqa: PLC0415
 
     with SandboxConsole() as console:
 
-        def ready(running: "Sandbox") -> None:
+        def ready(running: Sandbox) -> None:
             console.close()
             _show_where(running.environment())
             click.echo("\nCtrl-C stops everything.")
@@ -121,7 +121,7 @@ def _up_here(options: "SandboxOptions") -> None:
     click.echo("stopped")
 
 
-def _up_detached(options: "SandboxOptions") -> None:
+def _up_detached(options: SandboxOptions) -> None:
     from keycloak_bridge.sandbox.console import SandboxConsole  # noqa: PLC0415
     from keycloak_bridge.sandbox.state import read_state  # noqa: PLC0415
     from keycloak_bridge.sandbox.supervisor import start_detached  # noqa: PLC0415
@@ -191,7 +191,7 @@ def mail(as_json: bool) -> None:
         click.echo("No mail so far.")
 
 
-def _state_of_what_is_up() -> "SandboxState":
+def _state_of_what_is_up() -> SandboxState:
     from keycloak_bridge.sandbox.state import read_state  # noqa: PLC0415
 
     state = read_state()
@@ -233,7 +233,7 @@ def _print_pairs(rows: Mapping[str, str]) -> None:
     Console().print(table)
 
 
-def _show_mails(mails: "Sequence[Mail]") -> None:
+def _show_mails(mails: Sequence[Mail]) -> None:
     for number, caught in enumerate(mails, start=1):
         title = f"{number}. {caught.subject}"
         click.echo(click.style(title, bold=True) if _colours() else title)

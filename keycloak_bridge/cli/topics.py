@@ -59,6 +59,6 @@ def create(invocation: Invocation) -> None:
         )
 
 
-def _specs(settings: "Settings") -> "tuple[TopicSpec, ...]":
+def _specs(settings: Settings) -> tuple[TopicSpec, ...]:
 
     return topic_specs(settings)

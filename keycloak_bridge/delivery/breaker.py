@@ -18,7 +18,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
     KeycloakError,
 )
-from keycloak_bridge.domain.ports import Proof, needed_proof
+from keycloak_bridge.domain.ports import Dependency, dependency_of
 
 
 class BreakerState(StrEnum):
@@ -40,12 +40,14 @@ class Breaker:
         self._policy = policy
         self._threshold = threshold
         self._outcomes: deque[bool] = deque(maxlen=window)
-        self._row: Counter[Proof] = Counter()  # failures by need, since something proved that need
+        self._row: Counter[Dependency] = (
+            Counter()
+        )  # failures by need, since something proved that need
         self._failed_probes = 0
         self._probing = False
         self._state = BreakerState.CLOSED
         self._probe_at_s: float | None = None
-        self._needs = Proof.NONE
+        self._needs = Dependency.NONE
 
     @property
     def state(self) -> BreakerState:
@@ -58,7 +60,7 @@ class Breaker:
         return self._probe_at_s
 
     @property
-    def needs(self) -> Proof:
+    def needs(self) -> Dependency:
         """What a success must prove to close it; NONE (any success will do) also while closed."""
         return self._needs
 
@@ -78,7 +80,7 @@ class Breaker:
 
     def failed(
         self,
-        needs: Proof,
+        needs: Dependency,
         now_s: float,
         jitter: float,
         *,
@@ -104,14 +106,14 @@ class Breaker:
                 self._open(now_s, jitter, retry_after_s)
         return False  # a straggler tells nothing new of an open breaker
 
-    def succeeded(self, proof: Proof) -> bool:
+    def succeeded(self, dependency: Dependency) -> bool:
         """Report a success; True when it closed the breaker."""
         if self._state is BreakerState.CLOSED:
             self._outcomes.append(True)
-            for needs in [needs for needs in self._row if needs in proof]:
+            for needs in [needs for needs in self._row if needs in dependency]:
                 del self._row[needs]
             return False
-        if self._needs not in proof:
+        if self._needs not in dependency:
             self.neutral()
             return False
         self._close()
@@ -142,7 +144,7 @@ class Breaker:
         self._probe_at_s = None
         self._probing = False
         self._failed_probes = 0
-        self._needs = Proof.NONE
+        self._needs = Dependency.NONE
         self._row.clear()
         self._outcomes.clear()
 
@@ -151,7 +153,7 @@ _AGAIN_S = 0.5
 """Pause before a record is tried again that could not be written for want of a lease."""
 
 
-class Trouble:
+class FailurePolicy:
     """The breaker and the count of attempts of one stage."""
 
     def __init__(self, retry: RetryPolicy, max_attempts: int) -> None:
@@ -180,11 +182,11 @@ class Trouble:
         """Say whether one more record may be begun; the answer yes counts."""
         return self._breaker.admits(now_s)
 
-    def worked(self, proof: Proof) -> None:
+    def worked(self, dependency: Dependency) -> None:
         """Note a record that was done, and what that proves."""
-        self._tally.succeeded(proof)
-        if proof:
-            self._breaker.succeeded(proof)
+        self._tally.succeeded(dependency)
+        if dependency:
+            self._breaker.succeeded(dependency)
         else:
             self._breaker.neutral()
 
@@ -196,7 +198,7 @@ class Trouble:
         """
         if error.disposition is not Disposition.RETRY:
             return False
-        if isinstance(error, InternalError) or self._tally.counts(task.seen, needed_proof(error)):
+        if isinstance(error, InternalError) or self._tally.counts(task.seen, dependency_of(error)):
             task.attempts += 1
         return task.attempts >= self._max_attempts
 
@@ -210,7 +212,7 @@ class Trouble:
         return now_s + _AGAIN_S if error.disposition is Disposition.ABANDON else None
 
     def _failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float:
-        needs = needed_proof(error)
+        needs = dependency_of(error)
         retry_after_s = error.retry_after_s if isinstance(error, KeycloakError) else None
         if not task.failures:
             # a record that fails again and again tells nothing new of all others

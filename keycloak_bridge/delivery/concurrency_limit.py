@@ -43,7 +43,7 @@ _PROBE_PATIENCE = 4
 """A probe that sees too little ends after so many times the answer's usual duration."""
 
 
-class Limiter:
+class AdaptiveLimit:
     """An adaptive limit on what runs at once. Not safe to share between threads: see Gate.
 
     Batches take longer than single users, so that durations are compared per user and only with calls of about the same
@@ -227,14 +227,14 @@ class Turn:
         self.excused = True
 
 
-class Gate:
+class ConcurrencyLimit:
     """Admits calls in the order in which they asked, as many at once as the limiter says. Safe to share between threads.
 
     A call within another one of the same thread needs no turn of its own. A closed gate admits everybody at once, so that
     no thread is left waiting when the bridge ends.
     """
 
-    def __init__(self, limiter: Limiter, clock: Clock) -> None:
+    def __init__(self, limiter: AdaptiveLimit, clock: Clock) -> None:
         self._limiter = limiter
         self._clock = clock
         self._lock = threading.Lock()

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from keycloak_bridge.delivery.fencing import Fence, Lease
 from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.offsets import LostUsers
-from keycloak_bridge.delivery.results import Doubt
+from keycloak_bridge.delivery.offsets import DeadLetteredUsers
+from keycloak_bridge.delivery.results import SentDeadLetters
 from keycloak_bridge.delivery.scheduler import Backlog, Delivery, DeliveryPolicy, InHand
-from keycloak_bridge.delivery.worker_pool import Crew
+from keycloak_bridge.delivery.worker_pool import WorkerPool
 from keycloak_bridge.domain.errors import (
     BrakeError,
     BridgeError,
@@ -24,7 +24,7 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Commit, TopicPartition
-from keycloak_bridge.domain.ports import Clock, EventSource, RecordHandler
+from keycloak_bridge.domain.ports import Clock, RecordConsumer, RecordHandler
 from keycloak_bridge.ops.health import JOINING, Readiness, Status
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
@@ -37,7 +37,7 @@ _RESTING_POLL_S = 1.0
 _RESTING_AFTER_S = 10.0
 
 
-class Rest:
+class PollTimeout:
     """Tells a stage that has just nothing to do from one that has been at rest for a while."""
 
     def __init__(self, now_s: float) -> None:
@@ -67,7 +67,7 @@ Until = Callable[[], Mapping[TopicPartition, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerOptions:
+class ConsumerOptions:
     """How a stage is worked on; times in seconds. `session_s` is Kafka's session time-out."""
 
     delivery: DeliveryPolicy
@@ -77,7 +77,7 @@ class WorkerOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Company:
+class WorkerContext:
     """What a worker shares with its stage and with everything that watches it."""
 
     clock: Clock
@@ -85,21 +85,21 @@ class Company:
     metrics: Metrics
     fence: Fence
     brake: Brake
-    lost: LostUsers
-    doubt: Doubt = field(default_factory=lambda: Doubt(0))
+    lost: DeadLetteredUsers
+    sent_dead_letters: SentDeadLetters = field(default_factory=lambda: SentDeadLetters(0))
     backlog: Backlog = field(default_factory=lambda: Backlog(sys.maxsize))
 
 
-class Worker:
+class ConsumerLoop:
     """Runs one stage until it is told to stop or has caught up."""
 
     def __init__(
         self,
         name: str,
-        source: EventSource,
+        source: RecordConsumer,
         handler: RecordHandler,
-        options: WorkerOptions,
-        company: Company,
+        options: ConsumerOptions,
+        company: WorkerContext,
     ) -> None:
         self.name = name
         self._source = source
@@ -109,7 +109,7 @@ class Worker:
         self._status = company.status
         self._metrics = company.metrics
         self._brake = company.brake
-        self._doubt = company.doubt
+        self._sent_dead_letters = company.sent_dead_letters
         self._backlog = company.backlog
         self._lease = Lease(options.session_s - min(_LEASE_MARGIN_S, options.session_s / 4))
         self._renew_s = options.session_s / 4
@@ -120,13 +120,13 @@ class Worker:
             brake=company.brake,
             lost=company.lost,
         )
-        self._crew = Crew(
+        self._worker_pool = WorkerPool(
             name, options.workers, self.delivery, handler, company.fence, company.metrics
         )
         self._kafka_problem: BridgeError | None = None
         self._readiness = Readiness(name, company.status)
         self._committed_at_s = self._renew_at_s = self._check_at_s = 0.0
-        self._rest = Rest(company.clock.monotonic())
+        self._rest = PollTimeout(company.clock.monotonic())
         self._rest_until_s = 0.0
 
     def run(self, stop: threading.Event, until: Until | None = None) -> None:
@@ -138,7 +138,7 @@ class Worker:
         """
         self._status.set_problem(self.name, JOINING)
         self._source.when_revoked(self.delivery.release)
-        self._crew.start()
+        self._worker_pool.start()
         try:
             while not stop.is_set():
                 self.turn()
@@ -191,7 +191,7 @@ class Worker:
         asked_at_s = self._clock.monotonic()
         commits = dict(self._source.commits(new))
         for partition, commit in commits.items():
-            self._doubt.begin(partition, commit.offset)
+            self._sent_dead_letters.begin(partition, commit.offset)
         if len(commits) < len(new):
             begin = self._source.committed()
             for partition in new - commits.keys():
@@ -204,7 +204,7 @@ class Worker:
 
     def _fetch(self, timeout_s: float) -> None:
         records = self._source.poll(timeout_s, self.delivery.held)
-        self.delivery.accept([(record, self._handler.lane(record)) for record in records])
+        self.delivery.accept([(record, self._handler.ordering_key(record)) for record in records])
 
     def _commit_if_due(self, in_hand: InHand) -> None:
         now_s = self._clock.monotonic()
@@ -312,4 +312,4 @@ class Worker:
         self._status.forget(self.name)
         with contextlib.suppress(BrokerError):
             self._source.close()
-        self._crew.leave()
+        self._worker_pool.leave()

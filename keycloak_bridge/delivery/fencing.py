@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from keycloak_bridge.delivery.concurrency_limit import Gate
+from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.domain.errors import PartitionRevokedError
 from keycloak_bridge.domain.ports import NOTHING_MORE, UserDirectory
 from keycloak_bridge.domain.users import (
@@ -58,7 +58,9 @@ class FencedUserDirectory:
     Users are created and updated through `gate`, so that a weak Keycloak is not asked for more at once than it bears.
     """
 
-    def __init__(self, directory: UserDirectory, fence: Fence, gate: Gate | None = None) -> None:
+    def __init__(
+        self, directory: UserDirectory, fence: Fence, gate: ConcurrencyLimit | None = None
+    ) -> None:
         self._directory = directory
         self._fence = fence
         self._slot = contextlib.nullcontext if gate is None else gate.slot

@@ -121,7 +121,7 @@ class Brake:
 _BRAKED_S = 0.1
 
 
-class Deed(StrEnum):
+class LimitedAction(StrEnum):
     """What is counted; the names of the settings in `[limits]`."""
 
     DISABLE = "disables"
@@ -131,10 +131,10 @@ class Deed(StrEnum):
 
 
 _DONE = {
-    Deed.DISABLE: "users were disabled",
-    Deed.DELETE: "users were deleted or anonymised",
-    Deed.EMAIL_CHANGE: "e-mail addresses were changed",
-    Deed.MAIL: "mails were sent",
+    LimitedAction.DISABLE: "users were disabled",
+    LimitedAction.DELETE: "users were deleted or anonymised",
+    LimitedAction.EMAIL_CHANGE: "e-mail addresses were changed",
+    LimitedAction.MAIL: "mails were sent",
 }
 
 
@@ -145,14 +145,14 @@ class Limits:
     to go on: the window of the limit that engaged it starts anew then.
     """
 
-    def __init__(self, brake: Brake, limits: Mapping[Deed, Limit | None]) -> None:
+    def __init__(self, brake: Brake, limits: Mapping[LimitedAction, Limit | None]) -> None:
         self._brake = brake
         self._windows = {
             deed: _Window(limit) for deed, limit in limits.items() if limit is not None
         }
         self._lock = threading.Lock()
 
-    def admit(self, deeds: Collection[Deed], key: str, now_s: float) -> None:
+    def admit(self, deeds: Collection[LimitedAction], key: str, now_s: float) -> None:
         """Count `deeds` for `key`, or raise HoldError (`brake`) and count none of them."""
         with self._lock:
             counted = {deed: self._windows[deed] for deed in deeds if deed in self._windows}
@@ -169,14 +169,14 @@ class Limits:
             for window in counted.values():
                 window.count(key, now_s)
 
-    def take_back(self, deed: Deed, key: str) -> None:
+    def take_back(self, deed: LimitedAction, key: str) -> None:
         """Forget that `deed` was admitted for `key`, since it was not done; harmless when it was not admitted."""
         with self._lock:
             window = self._windows.get(deed)
             if window is not None:
                 window.forget(key)
 
-    def _engage(self, deed: Deed, window: "_Window") -> None:
+    def _engage(self, deed: LimitedAction, window: "_Window") -> None:
         limit = window.limit
         self._brake.engage(
             f"{limit.count} {_DONE[deed]} within {format_duration(limit.window_s)} ([limits] {deed})"
@@ -185,24 +185,24 @@ class Limits:
         window.clear()
 
 
-def deeds_of(plan: Plan, intent: Intent) -> frozenset[Deed]:
+def deeds_of(plan: Plan, intent: Intent) -> frozenset[LimitedAction]:
     """Return what of `plan` is counted."""
     return frozenset(deed for operation in plan.operations for deed in _deeds_of(operation, intent))
 
 
-def _deeds_of(operation: Operation, intent: Intent) -> Collection[Deed]:
+def _deeds_of(operation: Operation, intent: Intent) -> Collection[LimitedAction]:
     if isinstance(operation, DeleteUser):
-        return (Deed.DELETE,)
+        return (LimitedAction.DELETE,)
     if not isinstance(operation, UpdateUser):
         return ()
     if intent is Intent.ANONYMISE:
-        return (Deed.DELETE,)
+        return (LimitedAction.DELETE,)
     deeds = []
     for change in operation.changes:
         if change.target == "enabled" and change.before and not change.after:
-            deeds.append(Deed.DISABLE)
+            deeds.append(LimitedAction.DISABLE)
         if change.target == "email" and change.before:
-            deeds.append(Deed.EMAIL_CHANGE)
+            deeds.append(LimitedAction.EMAIL_CHANGE)
     return deeds
 
 

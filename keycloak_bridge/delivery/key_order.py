@@ -18,7 +18,7 @@ class Task:
     """
 
     record: Record
-    lane: bytes
+    ordering_key: bytes
     failures: int = 0
     attempts: int = 0
     seen: Snapshot | None = None
@@ -38,19 +38,19 @@ class _Lane:
 class _Holding:
     """What is held of one partition."""
 
-    lanes: dict[bytes, _Lane] = field(default_factory=dict)
+    key_queues: dict[bytes, _Lane] = field(default_factory=dict)
     records: int = 0
     size_bytes: int = 0
 
 
-class Lanes:
+class KeyQueues:
     """Hands out records so that those of a lane never overlap and never overtake each other.
 
     A lane is a name within a partition. A lane with work is ready, running or waiting.
     """
 
     def __init__(self) -> None:
-        self._holdings: dict[TopicPartition, _Holding] = {}
+        self._partition_states: dict[TopicPartition, _Holding] = {}
         self._ready: OrderedDict[_Lane, None] = OrderedDict()
         self._waiting: list[
             tuple[float, int, _Lane]
@@ -77,7 +77,7 @@ class Lanes:
 
     def records_of(self, partition: TopicPartition) -> int:
         """Return how many records of `partition` are neither finished nor dropped."""
-        holding = self._holdings.get(partition)
+        holding = self._partition_states.get(partition)
         return holding.records if holding else 0
 
     def running(self, partition: TopicPartition | None = None) -> int:
@@ -96,15 +96,15 @@ class Lanes:
         due_s = self.next_at_s()
         return bool(self._ready) or (due_s is not None and due_s <= now_s)
 
-    def add(self, record: Record, lane: bytes) -> None:
+    def add(self, record: Record, ordering_key: bytes) -> None:
         """Queue `record` behind all others of its lane."""
         partition = record.topic_partition
-        holding = self._holdings.setdefault(partition, _Holding())
-        target = holding.lanes.get(lane)
+        holding = self._partition_states.setdefault(partition, _Holding())
+        target = holding.key_queues.get(ordering_key)
         if target is None:
-            target = holding.lanes[lane] = _Lane(partition, lane)
+            target = holding.key_queues[ordering_key] = _Lane(partition, ordering_key)
             # a dropped task of the same lane may run still, when the partition went and came back
-            if lane not in self._running.get(partition, ()):
+            if ordering_key not in self._running.get(partition, ()):
                 self._ready[target] = None
         target.queue.append(record)
         self._count(holding, 1, _size_of(record))
@@ -114,65 +114,65 @@ class Lanes:
         self._wake(now_s)
         if not self._ready:
             return None
-        lane, _ = self._ready.popitem(last=False)
-        if lane.head is None:
-            lane.head = Task(lane.queue.pop(0), lane.name)
-        self._running.setdefault(lane.partition, {})[lane.name] = lane.head
-        return lane.head
+        ordering_key, _ = self._ready.popitem(last=False)
+        if ordering_key.head is None:
+            ordering_key.head = Task(ordering_key.queue.pop(0), ordering_key.name)
+        self._running.setdefault(ordering_key.partition, {})[ordering_key.name] = ordering_key.head
+        return ordering_key.head
 
     def finish(self, task: Task) -> bool:
         """Forget `task` and let its lane go on; False when it was dropped (or is not running)."""
-        lane = self._give_back(task)
-        if lane is None:
+        ordering_key = self._give_back(task)
+        if ordering_key is None:
             return False
-        holding = self._holdings[lane.partition]
-        lane.head = None
+        holding = self._partition_states[ordering_key.partition]
+        ordering_key.head = None
         self._count(holding, -1, -_size_of(task.record))
-        if lane.queue:
-            self._ready[lane] = None
+        if ordering_key.queue:
+            self._ready[ordering_key] = None
             return True
-        del holding.lanes[lane.name]
-        if not holding.lanes:
-            del self._holdings[lane.partition]
+        del holding.key_queues[ordering_key.name]
+        if not holding.key_queues:
+            del self._partition_states[ordering_key.partition]
         return True
 
     def put_back(self, task: Task, until_s: float) -> bool:
         """Keep `task` at the head of its lane, which waits until then; False when it was dropped (or is not running)."""
-        lane = self._give_back(task)
-        if lane is None:
+        ordering_key = self._give_back(task)
+        if ordering_key is None:
             return False
-        heapq.heappush(self._waiting, (until_s, next(self._order), lane))
+        heapq.heappush(self._waiting, (until_s, next(self._order), ordering_key))
         return True
 
     def drop(self, partition: TopicPartition) -> None:
         """Forget all records of `partition`; its running tasks become `dropped` and are still to be given back."""
-        holding = self._holdings.pop(partition, None)
+        holding = self._partition_states.pop(partition, None)
         if holding is None:
             return
-        for lane in holding.lanes.values():
-            lane.dropped = True
-            self._ready.pop(lane, None)
-            lane.queue.clear()
-            if lane.head is not None:
-                lane.head.dropped = True
-                lane.head = None
+        for ordering_key in holding.key_queues.values():
+            ordering_key.dropped = True
+            self._ready.pop(ordering_key, None)
+            ordering_key.queue.clear()
+            if ordering_key.head is not None:
+                ordering_key.head.dropped = True
+                ordering_key.head = None
         self._count(holding, -holding.records, -holding.size_bytes)
 
     def _give_back(self, task: Task) -> _Lane | None:
         """End the run of `task`; return its lane when that still holds it."""
         partition = task.record.topic_partition
         tasks = self._running.get(partition, {})
-        if tasks.get(task.lane) is not task:
+        if tasks.get(task.ordering_key) is not task:
             return None
-        del tasks[task.lane]
+        del tasks[task.ordering_key]
         if not tasks:
             del self._running[partition]
-        holding = self._holdings.get(partition)
-        lane = holding.lanes.get(task.lane) if holding else None
+        holding = self._partition_states.get(partition)
+        ordering_key = holding.key_queues.get(task.ordering_key) if holding else None
         if not task.dropped:
-            return lane
-        if lane is not None:
-            self._ready[lane] = None  # it came after the drop and could not start before
+            return ordering_key
+        if ordering_key is not None:
+            self._ready[ordering_key] = None  # it came after the drop and could not start before
         return None
 
     def _wake(self, now_s: float) -> None:

@@ -294,7 +294,7 @@ def fingerprint(key: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
 
 
-class LostUsers:
+class DeadLetteredUsers:
     """Which users have an event among the dead letters: per partition the last `limit`; for use from any thread.
 
     Users are known by their fingerprint, so a user that shares one counts as lost too; among `limit` that is as good
@@ -347,10 +347,10 @@ class LostUsers:
         return users[max(0, len(users) - self._limit) :]
 
 
-class Holdings:
+class PartitionStates:
     """One tracker a partition, from its start to its release, and what Kafka has confirmed of it."""
 
-    def __init__(self, lost: LostUsers) -> None:
+    def __init__(self, lost: DeadLetteredUsers) -> None:
         self._lost = lost
         self._trackers: dict[TopicPartition, OffsetTracker] = {}
         self._committed: dict[TopicPartition, Commit] = {}

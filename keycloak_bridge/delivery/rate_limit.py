@@ -17,7 +17,7 @@ from keycloak_bridge.domain.errors import HoldError
 _ROUNDING_S = 1e-6
 
 
-class Pace:
+class RateLimiter:
     """Spreads something over time: at most so many a second, bursts of at most one second's worth (at least 1).
 
     Safe to share between threads. None means no limit.

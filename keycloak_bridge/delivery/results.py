@@ -20,7 +20,7 @@ from keycloak_bridge.domain.errors import (
     ParkedError,
 )
 from keycloak_bridge.domain.events import Outcome, Record, Result, TopicPartition
-from keycloak_bridge.domain.ports import Acknowledgement, Clock, LetterArchive, MessageSink
+from keycloak_bridge.domain.ports import Acknowledgement, Clock, DeadLetterArchive, MessageProducer
 from keycloak_bridge.messages.published import dead_letter_message, result_message
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
@@ -28,7 +28,7 @@ from keycloak_bridge.ops.metrics import Metrics
 _REMEMBERED = 10_000
 
 
-class Doubt:
+class SentDeadLetters:
     """Remembers where an earlier owner may have been, and which letters were sent. Safe to share between threads.
 
     An earlier owner had at most `reach` records in hand above its commit; offsets have gaps, so `reach` is generous.
@@ -71,16 +71,16 @@ _BRAKED_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Outlets:
+class ResultPublisher:
     """Where a stage publishes what became of a record.
 
     `letters` must send nothing twice by itself; where it cannot say whether a letter arrived, the archive is asked.
     """
 
-    sink: MessageSink
-    letters: MessageSink
-    archive: LetterArchive
-    doubt: Doubt
+    sink: MessageProducer
+    letters: MessageProducer
+    archive: DeadLetterArchive
+    sent_dead_letters: SentDeadLetters
     clock: Clock
     results_topic: str
     dead_letters_topic: str
@@ -124,9 +124,9 @@ class Outlets:
 
         `step` is where it failed: decode, schema, map, keycloak or invite. Raises HoldError while the brake is engaged.
         """
-        if self.doubt.covers(record) and self.archive.holds(record):
+        if self.sent_dead_letters.covers(record) and self.archive.holds(record):
             return (self.tell(record, result, since_s),)
-        again = self.doubt.sent(record)
+        again = self.sent_dead_letters.sent(record)
         # a parked event is the consequence of a letter that was counted
         counts = not again and not isinstance(error, ParkedError)
         if counts and not self.brake.admits():
@@ -145,7 +145,7 @@ class Outlets:
         with _must_be_written(record):
             letter = _DeadLetterAcknowledgement(self.letters.publish(message), record)
         # even where it arrives, the record comes again if the news of it does not
-        self.doubt.note(record)
+        self.sent_dead_letters.note(record)
         if not again:
             self.metrics.dead_letter(self.stage, error.code)
         return (letter, self.tell(record, result, since_s))

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keycloak_bridge.domain.ports import Proof
+from keycloak_bridge.domain.ports import Dependency
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ _SUCCESSES_PER_FAILURE = 4
 class Snapshot:
     """What had worked and failed up to some moment; never changes afterwards."""
 
-    successes: Mapping[Proof, int]
-    failures: Mapping[Proof, int]
+    successes: Mapping[Dependency, int]
+    failures: Mapping[Dependency, int]
 
 
 class Tally:
@@ -53,14 +53,14 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._successes: Counter[Proof] = Counter()
-        self._failures: Counter[Proof] = Counter()
+        self._successes: Counter[Dependency] = Counter()
+        self._failures: Counter[Dependency] = Counter()
 
-    def succeeded(self, proof: Proof) -> None:
+    def succeeded(self, dependency: Dependency) -> None:
         """Count a record that ended and proved `proof`."""
-        self._successes[proof] += 1
+        self._successes[dependency] += 1
 
-    def failed(self, needs: Proof) -> None:
+    def failed(self, needs: Dependency) -> None:
         """Count a record that begins to fail, for want of `needs`."""
         self._failures[needs] += 1
 
@@ -68,7 +68,7 @@ class Tally:
         """Return what was counted so far."""
         return Snapshot(dict(self._successes), dict(self._failures))
 
-    def counts(self, since: Snapshot | None, needs: Proof) -> bool:
+    def counts(self, since: Snapshot | None, needs: Dependency) -> bool:
         """Say whether a failure that needs `needs` is the record's own fault, as far as others show.
 
         `since` is the snapshot of the record's last failure. A first failure (None) never counts, since nothing was
@@ -83,5 +83,5 @@ class Tally:
         return proven >= 1 + _SUCCESSES_PER_FAILURE * failed
 
 
-def _proving(successes: Mapping[Proof, int], needs: Proof) -> int:
-    return sum(count for proof, count in successes.items() if needs in proof)
+def _proving(successes: Mapping[Dependency, int], needs: Dependency) -> int:
+    return sum(count for dependency, count in successes.items() if needs in dependency)

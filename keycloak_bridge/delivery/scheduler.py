@@ -19,15 +19,15 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from keycloak_bridge.delivery.breaker import BreakerState, Trouble
+from keycloak_bridge.delivery.breaker import BreakerState, FailurePolicy
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.key_order import Lanes, Task
-from keycloak_bridge.delivery.offsets import Holdings, LostUsers, OffsetTracker
+from keycloak_bridge.delivery.key_order import KeyQueues, Task
+from keycloak_bridge.delivery.offsets import DeadLetteredUsers, OffsetTracker, PartitionStates
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
-from keycloak_bridge.domain.ports import Clock, Handled, Proof
+from keycloak_bridge.domain.ports import Clock, Dependency, Handled
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ _ON_BELOW = 0.5
 """Fetching goes on when no more than this part of the room is taken, not with each record that ends."""
 
 
-class Room:
+class Backpressure:
     """Bounds the records in hand and their bytes; what one fetch brings may lie beyond."""
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
@@ -85,7 +85,7 @@ class Room:
         return not self._full and of_partition < max(self._max_records // _PARTITION_SHARE, 1)
 
 
-class Standstill:
+class OldestUnfinished:
     """Watches the first unfinished offset of each partition."""
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ class Backlog:
             return self._since.get(partition)
 
 
-class Arrivals:
+class AllAcknowledged:
     """Calls `done` once, when as many acknowledgements as expected have arrived; with the first error, if any."""
 
     def __init__(self, expected: int, done: Callable[[BridgeError | None], None]) -> None:
@@ -167,7 +167,7 @@ class Delivery:
         *,
         clock: Clock,
         brake: Brake,
-        lost: LostUsers,
+        lost: DeadLetteredUsers,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._policy = policy
@@ -178,12 +178,12 @@ class Delivery:
         self._changed = threading.RLock()
         self._work = threading.Condition(self._changed)  # there may be more to begin
         self._rest = threading.Condition(self._changed)  # less is running
-        self._lanes = Lanes()
-        self._holdings = Holdings(lost)
-        self._trouble = Trouble(policy.retry, policy.max_attempts)
+        self._key_queues = KeyQueues()
+        self._partition_states = PartitionStates(lost)
+        self._trouble = FailurePolicy(policy.retry, policy.max_attempts)
         self._running: dict[Task, OffsetTracker] = {}
-        self._standstill = Standstill()
-        self._room = Room(policy.max_records, policy.max_bytes)
+        self._oldest_unfinished = OldestUnfinished()
+        self._backpressure = Backpressure(policy.max_records, policy.max_bytes)
         self._stopping = False
         self._ended = False
         self._finished = 0
@@ -194,12 +194,12 @@ class Delivery:
     def partitions(self) -> frozenset[TopicPartition]:
         """Return the partitions that were started and not released."""
         with self._changed:
-            return self._holdings.partitions()
+            return self._partition_states.partitions()
 
     def start(self, partition: TopicPartition, commit: Commit) -> None:
         """Begin with a partition from what the group committed for it."""
         with self._changed:
-            self._holdings.start(partition, commit)
+            self._partition_states.start(partition, commit)
 
     def accept(self, records: Iterable[tuple[Record, bytes]]) -> None:
         """Take records, each with its lane, in the order of their offsets.
@@ -207,30 +207,30 @@ class Delivery:
         One of a partition that was not started is left out; it must be read again after `start`.
         """
         with self._changed:
-            for record, lane in records:
+            for record, ordering_key in records:
                 partition = record.topic_partition
-                if self._holdings.begins_anew(partition, record.offset):
-                    self._lanes.drop(partition)
-                    self._holdings.start(partition, Commit(record.offset))
-                tracker = self._holdings.tracker(partition)
+                if self._partition_states.begins_anew(partition, record.offset):
+                    self._key_queues.drop(partition)
+                    self._partition_states.start(partition, Commit(record.offset))
+                tracker = self._partition_states.tracker(partition)
                 if tracker is not None and tracker.deliver(record.offset):
-                    self._lanes.add(record, lane)
-            if self._lanes.records:  # a crew at rest would wake at every poll for nothing
+                    self._key_queues.add(record, ordering_key)
+            if self._key_queues.records:  # a crew at rest would wake at every poll for nothing
                 # one more than needed: it sees what changes without a word, such as a released brake
-                self._work.notify(self._lanes.ready + 1)
+                self._work.notify(self._key_queues.ready + 1)
 
     def held(self, partition: TopicPartition) -> bool:
         """Say whether nothing more should be fetched of `partition` for now; nothing is before its start."""
         with self._changed:
             if self._stopping or self._brake.reason is not None:
                 return True
-            if self._holdings.tracker(partition) is None:
+            if self._partition_states.tracker(partition) is None:
                 return True
-            lanes = self._lanes
-            if self._trouble.state is not BreakerState.CLOSED and lanes.records:
+            key_queues = self._key_queues
+            if self._trouble.state is not BreakerState.CLOSED and key_queues.records:
                 return True  # with nothing in hand, nothing could ever probe
-            of_it = lanes.records_of(partition)
-            return not self._room.has(lanes.records, lanes.size_bytes, of_it)
+            of_it = key_queues.records_of(partition)
+            return not self._backpressure.has(key_queues.records, key_queues.size_bytes, of_it)
 
     def commits(
         self, positions: Mapping[TopicPartition, int], *, unchanged: bool = False
@@ -241,20 +241,20 @@ class Delivery:
         """
         with self._changed:
             self._finished = 0
-            return self._holdings.commits(positions, unchanged=unchanged)
+            return self._partition_states.commits(positions, unchanged=unchanged)
 
     def committed(self, commits: Mapping[TopicPartition, Commit], asked_at_s: float) -> None:
         """Note what Kafka has confirmed, which also proves the membership as of second `asked_at_s`."""
         with self._changed:
-            self._holdings.committed(commits)
+            self._partition_states.committed(commits)
             self._lease.renew(asked_at_s)
-            if self._lanes.records:
+            if self._key_queues.records:
                 self._work.notify_all()
 
     def offsets(self) -> Mapping[TopicPartition, int]:
         """Return what was committed last of each partition in hand."""
         with self._changed:
-            return self._holdings.offsets()
+            return self._partition_states.offsets()
 
     def look(self) -> InHand:
         """Return what is in hand; raises what the crew found to be a reason to stop."""
@@ -262,14 +262,14 @@ class Delivery:
             if self._fatal is not None:
                 raise self._fatal
             return InHand(
-                records=self._lanes.records,
-                size_bytes=self._lanes.size_bytes,
-                running=self._lanes.running(),
+                records=self._key_queues.records,
+                size_bytes=self._key_queues.size_bytes,
+                running=self._key_queues.running(),
                 finished=self._finished,
-                oldest_s=self._standstill.oldest_s(
-                    self._holdings.first_unfinished(), self._clock.monotonic()
+                oldest_s=self._oldest_unfinished.oldest_s(
+                    self._partition_states.first_unfinished(), self._clock.monotonic()
                 ),
-                full=self._room.full,
+                full=self._backpressure.full,
                 breaker=self._trouble.state,
                 problem=self._trouble.problem,
             )
@@ -277,12 +277,12 @@ class Delivery:
     def running(self) -> int:
         """Return how many records are being worked on, or on their way to Kafka."""
         with self._changed:
-            return self._lanes.running()
+            return self._key_queues.running()
 
     def wait_idle(self, timeout_s: float) -> None:
         """Wait until nothing is running, for `timeout_s` seconds at most."""
         with self._changed:
-            self._rest.wait_for(lambda: not self._lanes.running(), timeout_s)
+            self._rest.wait_for(lambda: not self._key_queues.running(), timeout_s)
 
     def stop(self, *, dismiss: bool = False) -> None:
         """Begin nothing new; what is running may end. With `dismiss`, send the crew home as well."""
@@ -302,12 +302,13 @@ class Delivery:
         """
         with self._changed:
             for partition in partitions:
-                self._lanes.drop(partition)
+                self._key_queues.drop(partition)
             if not lost:
                 self._rest.wait_for(
-                    lambda: not any(map(self._lanes.running, partitions)), self._policy.release_s
+                    lambda: not any(map(self._key_queues.running, partitions)),
+                    self._policy.release_s,
                 )
-            commits = self._holdings.release(partitions)
+            commits = self._partition_states.release(partitions)
             self._work.notify_all()
         return {} if lost else commits
 
@@ -330,10 +331,14 @@ class Delivery:
             now_s = self._clock.monotonic()
             if self._stopping or self._brake.reason is not None or not self._lease.holds(now_s):
                 return None
-            if not self._lanes.has_ready(now_s) or not self._trouble.admits(now_s):
+            if not self._key_queues.has_ready(now_s) or not self._trouble.admits(now_s):
                 return None
-            task = self._lanes.take(now_s)
-            tracker = None if task is None else self._holdings.tracker(task.record.topic_partition)
+            task = self._key_queues.take(now_s)
+            tracker = (
+                None
+                if task is None
+                else self._partition_states.tracker(task.record.topic_partition)
+            )
             if task is not None and tracker is not None:
                 self._running[task] = tracker
             return task
@@ -341,23 +346,23 @@ class Delivery:
     def may_write(self, task: Task) -> bool:
         """Say whether the record is still this member's, and the membership is proven."""
         with self._changed:
-            tracker = self._holdings.tracker(task.record.topic_partition)
+            tracker = self._partition_states.tracker(task.record.topic_partition)
             mine = tracker is not None and self._running.get(task) is tracker
             return mine and self._lease.holds(self._clock.monotonic())
 
     def settle(self, task: Task, handled: Handled) -> None:
         """Count `task` as done once everything it published has arrived."""
         if not handled.acknowledgements:
-            self._done(task, handled.proof)
+            self._done(task, handled.dependency)
             return
 
         def arrived(error: BridgeError | None) -> None:
             if error is None:
-                self._done(task, handled.proof | Proof.KAFKA)
+                self._done(task, handled.dependency | Dependency.KAFKA)
             else:
                 self.postpone(task, error)
 
-        arrivals = Arrivals(len(handled.acknowledgements), arrived)
+        arrivals = AllAcknowledged(len(handled.acknowledgements), arrived)
         for acknowledgement in handled.acknowledgements:
             acknowledgement.then(arrivals.note)
 
@@ -378,7 +383,7 @@ class Delivery:
             if until_s is None:
                 self.fail(error)
             self._running.pop(task, None)
-            self._lanes.put_back(task, now_s if until_s is None else until_s)
+            self._key_queues.put_back(task, now_s if until_s is None else until_s)
             self._work.notify()
             self._rest.notify_all()
 
@@ -389,29 +394,29 @@ class Delivery:
             self._stopping = True
             self._work.notify_all()
 
-    def _done(self, task: Task, proof: Proof) -> None:
+    def _done(self, task: Task, dependency: Dependency) -> None:
         with self._changed:
             troubled = self._trouble.state is not BreakerState.CLOSED
-            self._trouble.worked(proof)
+            self._trouble.worked(dependency)
             tracker = self._running.pop(task, None)
             if tracker is not None:
                 tracker.finish(task.record.offset)
-            before = self._lanes.ready
-            self._lanes.finish(task)
+            before = self._key_queues.ready
+            self._key_queues.finish(task)
             self._finished += 1
             if troubled:
                 self._work.notify_all()
-            elif self._lanes.ready > before:
+            elif self._key_queues.ready > before:
                 self._work.notify()
             self._rest.notify_all()
 
     def _relay(self) -> None:
         """Wake another of the crew: whoever leaves for work may have been the only one to know of more, or when to look."""
-        if self._lanes.ready or self._pause_s() is not None:
+        if self._key_queues.ready or self._pause_s() is not None:
             self._work.notify()
 
     def _pause_s(self) -> float | None:
         """Return how long nothing can change by itself; None: only a notification can change it."""
         now_s = self._clock.monotonic()
-        moments = (self._lanes.next_at_s(), self._trouble.probe_at_s)
+        moments = (self._key_queues.next_at_s(), self._trouble.probe_at_s)
         return min((at - now_s for at in moments if at is not None and at > now_s), default=None)

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 _LEAVE_S = 1.0
 
 
-class Crew:
+class WorkerPool:
     """`size` threads that take tasks from the delivery until it ends."""
 
     def __init__(

@@ -42,7 +42,7 @@ Release = Callable[[frozenset[TopicPartition], bool], Mapping[TopicPartition, Co
 """Gives up partitions and says what to commit for them; the flag says that they are lost already."""
 
 
-class EventSource(Protocol):
+class RecordConsumer(Protocol):
     """The consumer side of one stage. Used by one thread only."""
 
     def when_revoked(self, release: Release) -> None:
@@ -109,7 +109,7 @@ class Acknowledgement(Protocol):
         ...
 
 
-class MessageSink(Protocol):
+class MessageProducer(Protocol):
     """The producer side. Safe to share between threads."""
 
     def publish(self, message: Message) -> Acknowledgement:
@@ -121,7 +121,7 @@ class MessageSink(Protocol):
         ...
 
 
-class LetterArchive(Protocol):
+class DeadLetterArchive(Protocol):
     """The dead letters that were written before. Safe to share between threads."""
 
     def holds(self, record: Record) -> bool:
@@ -236,7 +236,7 @@ class UserDirectory(Protocol):
         ...
 
 
-class Proof(Flag):
+class Dependency(Flag):
     """What a finished record proves to work."""
 
     NONE = 0
@@ -245,17 +245,17 @@ class Proof(Flag):
     MAIL = 4
 
 
-def needed_proof(error: BridgeError) -> Proof:
+def dependency_of(error: BridgeError) -> Dependency:
     """Return what must be seen working before what caused `error` is over; NONE: any success will do."""
     match error:
         case MailDeliveryError():
-            return Proof.MAIL
+            return Dependency.MAIL
         case KeycloakError():
-            return Proof.KEYCLOAK
+            return Dependency.KEYCLOAK
         case BrokerError():
-            return Proof.KAFKA
+            return Dependency.KAFKA
         case _:
-            return Proof.NONE
+            return Dependency.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,13 +263,13 @@ class Handled:
     """A record that is done once its acknowledgements are in; `proof` is what it showed to work."""
 
     acknowledgements: Sequence[Acknowledgement] = ()
-    proof: Proof = Proof.NONE
+    dependency: Dependency = Dependency.NONE
 
 
 class RecordHandler(Protocol):
     """A stage. Called from many threads, but never for two records of one lane at once."""
 
-    def lane(self, record: Record) -> bytes:
+    def ordering_key(self, record: Record) -> bytes:
         """Return what names the user of `record`: records of one partition and lane keep their order."""
         ...
 

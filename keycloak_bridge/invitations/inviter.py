@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from keycloak_bridge.delivery.rate_limit import Pace
+from keycloak_bridge.delivery.rate_limit import RateLimiter
 from keycloak_bridge.domain.errors import (
     BridgeError,
     HoldError,
@@ -217,14 +217,14 @@ class Inviter:
         directory: UserDirectory,
         locks: UserLocks | None = None,
         *,
-        pace: Pace | None = None,
+        pace: RateLimiter | None = None,
         clock: Clock | None = None,
         settle_s: float = 0.0,
         at_most_once: bool = False,
         resend: str = "when-expired",
     ) -> None:
         self._directory = directory
-        self._pace = pace or Pace(None)
+        self._pace = pace or RateLimiter(None)
         self._clock = clock or _SystemClock()
         self._now_s = self._clock.monotonic
         self._marker = InvitationMarker(directory, locks or UserLocks(), self._clock)

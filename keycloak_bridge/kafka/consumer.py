@@ -44,7 +44,7 @@ _CLOSE_TIMEOUT_MS = 5_000
 Held = Callable[[TopicPartition], bool]
 
 
-class KafkaEventSource:
+class KafkaRecordConsumer:
     """One topic read as a member of one consumer group; see the port `EventSource` for the promises."""
 
     def __init__(

@@ -32,7 +32,7 @@ _WORTH_A_SEEK = 1000
 """Records to skip by reading on; a jump throws away what kafka-python has fetched ahead."""
 
 
-class LetterReader(TopicReader):
+class DeadLetterReader(TopicReader):
     """Reads the dead-letter topic, and single letters of it."""
 
     def __init__(self, settings: KafkaSettings, topic: str, *, recent_bytes: int = 0) -> None:
@@ -156,7 +156,7 @@ class Outgoing(NamedTuple):
     partition: int | None
 
 
-class LetterReplayer:
+class DeadLetterReplayer:
     """Publishes batches, each as a whole or not at all. Only the newest with the same transactional id can."""
 
     def __init__(self, settings: KafkaSettings, transactional_id: str) -> None:
@@ -283,7 +283,7 @@ _CLOCKS_DIFFER_MS = 3_600_000
 """How far the clocks of a producer and of the bridge may be apart."""
 
 
-class KafkaLetterArchive:
+class KafkaDeadLetterArchive:
     """The dead-letter topic as an index by original position. Safe to share between threads.
 
     A letter is younger than its record, so it is read from the record's time on, once, and further at each question.
@@ -293,7 +293,7 @@ class KafkaLetterArchive:
         self._settings = settings
         self._topic = topic
         self._lock = threading.Lock()
-        self._reader: LetterReader | None = None
+        self._reader: DeadLetterReader | None = None
         self._since_ms = 0
         self._known: set[tuple[str, str, str]] = set()
         self._told = False
@@ -333,7 +333,7 @@ class KafkaLetterArchive:
 
     def _read_from(self, since_ms: int) -> None:
         if self._reader is None:
-            self._reader = LetterReader(self._settings, self._topic)
+            self._reader = DeadLetterReader(self._settings, self._topic)
             self._reader.begin_at(since_ms)
             self._since_ms = since_ms
         elif since_ms < self._since_ms:

@@ -28,7 +28,7 @@ _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 """The client's own ceiling; what a topic really takes is its `max.message.bytes`."""
 
 
-class KafkaMessageSink:
+class KafkaMessageProducer:
     """A producer that may repeat a record after an outage; see the port `MessageSink` for the promises."""
 
     def __init__(self, settings: KafkaSettings, *, repeats: bool = True) -> None:

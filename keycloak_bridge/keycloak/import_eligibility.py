@@ -202,14 +202,14 @@ def judge_import(terms: ImportTerms, representation: UserRepresentation) -> Judg
     attributes = {
         name: values for name, given in _attributes(whole) if (values := [v for v in given if v])
     }
-    doubt = (
+    sent_dead_letters = (
         _doubt_in_names(terms, whole)
         or _doubt_in_attributes(terms, attributes)
         or _doubt_in_text(whole, attributes)
         or _doubt_in_actions(terms, whole)
     )
-    if doubt:
-        return Judgement.single(doubt)
+    if sent_dead_letters:
+        return Judgement.single(sent_dead_letters)
     verdict = check_user(terms.profile, representation)
     if verdict.unknown or verdict.dropped:
         return Judgement.single(", ".join((*verdict.unknown, *verdict.dropped)))

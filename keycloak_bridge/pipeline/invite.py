@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from keycloak_bridge.delivery.guards import Deed, Limits
-from keycloak_bridge.delivery.results import Outlets
+from keycloak_bridge.delivery.guards import LimitedAction, Limits
+from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.domain.errors import BridgeError, KeycloakError
 from keycloak_bridge.domain.events import Invitation, Outcome, Record, Result
-from keycloak_bridge.domain.ports import Acknowledgement, Handled, Proof
+from keycloak_bridge.domain.ports import Acknowledgement, Dependency, Handled
 from keycloak_bridge.events.decode import EnvelopeRules, peek
 from keycloak_bridge.invitations.inviter import InviteOutcome, Inviter
 from keycloak_bridge.messages.published import given_up, read_invitation, rejected
@@ -22,21 +22,21 @@ class InviteStage:
         *,
         catalog: SchemaCatalog,
         inviter: Inviter,
-        outlets: Outlets,
+        publisher: ResultPublisher,
         limits: Limits | None = None,
     ) -> None:
         self._catalog = catalog
         self._inviter = inviter
-        self._outlets = outlets
+        self._publisher = publisher
         self._limits = limits
 
-    def lane(self, record: Record) -> bytes:
+    def ordering_key(self, record: Record) -> bytes:
         """Return the record key, which is the user's id; the bridge writes no invitation without one."""
         return record.key or f"@{record.offset}".encode()
 
     def handle(self, record: Record) -> Handled:
         """Return what must be acknowledged before `record` counts as done; raises as the other stage."""
-        since_s = self._outlets.clock.monotonic()
+        since_s = self._publisher.clock.monotonic()
         known = Result(Outcome.REJECTED)
         try:
             invitation = read_invitation(record, self._catalog)
@@ -53,13 +53,13 @@ class InviteStage:
             answered = isinstance(error, KeycloakError)
             return Handled(
                 self._dead_letter(record, error, known, since_s),
-                Proof.KEYCLOAK if answered else Proof.NONE,
+                Dependency.KEYCLOAK if answered else Dependency.NONE,
             )
         if outcome.mailed:
-            self._outlets.metrics.mail()
+            self._publisher.metrics.mail()
         return Handled(
-            (self._outlets.tell(record, outcome.result, since_s),),
-            Proof.KEYCLOAK | Proof.MAIL if outcome.mailed else Proof.KEYCLOAK,
+            (self._publisher.tell(record, outcome.result, since_s),),
+            Dependency.KEYCLOAK | Dependency.MAIL if outcome.mailed else Dependency.KEYCLOAK,
         )
 
     def _ask(self, invitation: Invitation) -> InviteOutcome:
@@ -68,15 +68,15 @@ class InviteStage:
             return self._inviter.confirm(invitation)
         if self._limits is None:
             return self._inviter.invite(invitation)
-        self._limits.admit((Deed.MAIL,), invitation.id, self._outlets.clock.monotonic())
+        self._limits.admit((LimitedAction.MAIL,), invitation.id, self._publisher.clock.monotonic())
         outcome = self._inviter.invite(invitation)
         if not outcome.mailed:
-            self._limits.take_back(Deed.MAIL, invitation.id)
+            self._limits.take_back(LimitedAction.MAIL, invitation.id)
         return outcome
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Make a dead letter of a record that keeps failing while others succeed."""
-        since_s = self._outlets.clock.monotonic()
+        since_s = self._publisher.clock.monotonic()
         event_id, event_type, subject = peek(record, EnvelopeRules())
         known = Result(Outcome.REJECTED, event_id=event_id, event_type=event_type, user_id=subject)
         return Handled(self._dead_letter(record, given_up(error), known, since_s))
@@ -84,6 +84,6 @@ class InviteStage:
     def _dead_letter(
         self, record: Record, error: BridgeError, known: Result, since_s: float
     ) -> Sequence[Acknowledgement]:
-        return self._outlets.dead_letter(
+        return self._publisher.dead_letter(
             record, error, step="invite", result=rejected(known, error), since_s=since_s
         )

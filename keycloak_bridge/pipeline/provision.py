@@ -6,8 +6,8 @@ A stage raises only what the delivery must decide about: wait and try again, sto
 from collections.abc import Callable
 from functools import partial
 
-from keycloak_bridge.delivery.offsets import LostUsers
-from keycloak_bridge.delivery.results import Outlets
+from keycloak_bridge.delivery.offsets import DeadLetteredUsers
+from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.domain.errors import (
     BridgeError,
     EventError,
@@ -25,13 +25,13 @@ from keycloak_bridge.domain.events import (
     Result,
     TopicPartition,
 )
-from keycloak_bridge.domain.ports import Handled, Proof
+from keycloak_bridge.domain.ports import Dependency, Handled
 from keycloak_bridge.domain.users import DesiredUser
 from keycloak_bridge.events.decode import peek
 from keycloak_bridge.messages.dead_letters import is_replay
 from keycloak_bridge.messages.published import given_up, rejected
 from keycloak_bridge.pipeline.interpret import Interpreter, Skipped
-from keycloak_bridge.provisioning.bulk_writer import Bringing, Taken
+from keycloak_bridge.provisioning.bulk_writer import PendingWrite, WriteRouter
 from keycloak_bridge.provisioning.provisioner import Provisioned, is_final
 
 
@@ -43,9 +43,9 @@ class ProvisionStage:
         *,
         interpreter: Interpreter,
         after_dead_letter: str = "park",
-        bringing: Bringing,
-        outlets: Outlets,
-        lost: LostUsers,
+        router: WriteRouter,
+        publisher: ResultPublisher,
+        lost: DeadLetteredUsers,
     ) -> None:
         """Put a stage together.
 
@@ -55,12 +55,12 @@ class ProvisionStage:
         """
         self._interpreter = interpreter
         self._after_dead_letter = after_dead_letter
-        self._bringing = bringing
-        self._outlets = outlets
+        self._router = router
+        self._publisher = publisher
         self._lost = lost
         self._stopped_at: set[tuple[TopicPartition, int]] = set()
 
-    def lane(self, record: Record) -> bytes:
+    def ordering_key(self, record: Record) -> bytes:
         """Return the record key; without one, the subject, and without that, a lane of its own."""
         if record.key:
             return record.key
@@ -72,7 +72,7 @@ class ProvisionStage:
 
         Raises BridgeError only with a disposition other than DEAD_LETTER and REPLAN.
         """
-        since_s = self._outlets.clock.monotonic()
+        since_s = self._publisher.clock.monotonic()
         try:
             prepared = self._interpreter.interpret(
                 record, accept=partial(self._refuse_dependent, record)
@@ -90,16 +90,16 @@ class ProvisionStage:
             schema_id=event.schema_id,
             mapping=prepared.mapping,
         )
-        taken = Taken(record, event, prepared.desired, known, since_s)
+        taken = PendingWrite(record, event, prepared.desired, known, since_s)
         return self._guarded(taken, lambda: self._bring(taken))
 
-    def _bring(self, taken: Taken) -> Handled:
-        return self._bringing.bring(taken, partial(self._conclude, taken))
+    def _bring(self, taken: PendingWrite) -> Handled:
+        return self._router.bring(taken, partial(self._conclude, taken))
 
-    def _conclude(self, taken: Taken, provision: Callable[[], Provisioned]) -> Handled:
+    def _conclude(self, taken: PendingWrite, provision: Callable[[], Provisioned]) -> Handled:
         return self._guarded(taken, lambda: self._tell(taken, provision()))
 
-    def _guarded(self, taken: Taken, work: Callable[[], Handled]) -> Handled:
+    def _guarded(self, taken: PendingWrite, work: Callable[[], Handled]) -> Handled:
         """Return what `work` returns; what can never succeed becomes a dead letter."""
         try:
             return work()
@@ -108,17 +108,17 @@ class ProvisionStage:
                 raise
             return self._reject(taken.record, error, taken.known, "keycloak", taken.since_s)
 
-    def _tell(self, taken: Taken, provisioned: Provisioned) -> Handled:
+    def _tell(self, taken: PendingWrite, provisioned: Provisioned) -> Handled:
         record = taken.record
         if taken.event.type not in URGENT_TYPES:  # what was lost before it still is
-            self._lost.forget(record.topic_partition, self.lane(record))
+            self._lost.forget(record.topic_partition, self.ordering_key(record))
         reached = isinstance(taken.desired, DesiredUser)
         return Handled(
             (
                 *provisioned.acknowledgements,
-                self._outlets.tell(record, provisioned.result, taken.since_s),
+                self._publisher.tell(record, provisioned.result, taken.since_s),
             ),
-            Proof.KEYCLOAK if reached else Proof.NONE,
+            Dependency.KEYCLOAK if reached else Dependency.NONE,
         )
 
     def _skip(self, record: Record, skipped: Skipped, since_s: float) -> Handled:
@@ -126,11 +126,11 @@ class ProvisionStage:
         if skipped.event is not None:
             return Handled()
         result = Result(Outcome.SKIPPED, reason=skipped.reason, user_id=_text_key(record))
-        return Handled((self._outlets.tell(record, result, since_s),))
+        return Handled((self._publisher.tell(record, result, since_s),))
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Make a dead letter of a record that keeps failing while others succeed."""
-        since_s = self._outlets.clock.monotonic()
+        since_s = self._publisher.clock.monotonic()
         return self._reject(record, given_up(error), Result(Outcome.REJECTED), "keycloak", since_s)
 
     def _refuse_dependent(self, record: Record, event: CloudEvent) -> None:
@@ -139,7 +139,9 @@ class ProvisionStage:
             return
         if self._after_dead_letter == "continue":
             return
-        if is_replay(record) or not self._lost.knows(record.topic_partition, self.lane(record)):
+        if is_replay(record) or not self._lost.knows(
+            record.topic_partition, self.ordering_key(record)
+        ):
             return
         if self._after_dead_letter == "stop":
             self._stop_at(record)
@@ -155,7 +157,7 @@ class ProvisionStage:
         if place in self._stopped_at:
             return
         self._stopped_at.add(place)
-        self._outlets.brake.engage(
+        self._publisher.brake.engage(
             "an event follows one of the same user that became a dead letter"
         )
         raise HoldError("an earlier event of this user was lost", wait_s=0.1, code="brake")
@@ -168,13 +170,13 @@ class ProvisionStage:
             known = Result(
                 Outcome.REJECTED, event_id=event_id, event_type=event_type, user_id=subject
             )
-        acknowledgements = self._outlets.dead_letter(
+        acknowledgements = self._publisher.dead_letter(
             record, error, step=step, result=rejected(known, error), since_s=since_s
         )
         if record.key or known.user_id:  # else nobody knows whose event it was
-            self._lost.note(record.topic_partition, self.lane(record))
+            self._lost.note(record.topic_partition, self.ordering_key(record))
         answered = isinstance(error, KeycloakError) and error.status is not None
-        return Handled(acknowledgements, Proof.KEYCLOAK if answered else Proof.NONE)
+        return Handled(acknowledgements, Dependency.KEYCLOAK if answered else Dependency.NONE)
 
 
 def _says_everything(event: CloudEvent) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from keycloak_bridge.delivery.concurrency_limit import Gate
+from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.domain.errors import (
     BridgeError,
     InternalError,
@@ -120,7 +120,7 @@ class BatchWriter:
     def __init__(
         self,
         importer: UserImporter,
-        gate: Gate,
+        gate: ConcurrencyLimit,
         size: BatchSize,
         clock: Clock,
         metrics: Metrics,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from keycloak_bridge.delivery.fencing import Fence
 from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.scheduler import Arrivals, Backlog
+from keycloak_bridge.delivery.scheduler import AllAcknowledged, Backlog
 from keycloak_bridge.domain.errors import (
     BridgeError,
     HoldError,
@@ -20,12 +20,12 @@ from keycloak_bridge.domain.errors import (
     KeycloakNotFoundError,
 )
 from keycloak_bridge.domain.events import Record, Result, TopicPartition, UserEvent
-from keycloak_bridge.domain.ports import Handled, Proof
+from keycloak_bridge.domain.ports import Dependency, Handled
 from keycloak_bridge.domain.users import DesiredUser, Intent, OutOfScope
 from keycloak_bridge.keycloak.import_eligibility import UserImporter, Way
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.provisioning.batches import Alone, BatchWriter, Entry, Verdict
-from keycloak_bridge.provisioning.known_users import Roll
+from keycloak_bridge.provisioning.known_users import KnownUsers
 from keycloak_bridge.provisioning.mark_races import Provisions
 from keycloak_bridge.provisioning.provisioner import Draft, Provisioned, Provisioner
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _REMEMBERED = 10_000
 
 Done = Callable[[BridgeError | None], None]
-Conclude = Callable[[Callable[[], Provisioned]], Handled]
+Publish = Callable[[Callable[[], Provisioned]], Handled]
 """Makes news, or a dead letter, of what an event's provisioning returns or raises."""
 
 
@@ -63,7 +63,7 @@ class Pending:
             done(error)
 
 
-class Burst:
+class BulkWriter:
     """Decides who goes by a batch, and finishes them one by one afterwards. Safe to share between threads."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Burst:
         provisioner: Provisioner,
         importer: UserImporter,
         writer: BatchWriter,
-        roll: Roll,
+        known_users: KnownUsers,
         backlog: Backlog,
         fence: Fence,
         brake: Brake,
@@ -79,7 +79,7 @@ class Burst:
         self._provisioner = provisioner
         self._importer = importer
         self._writer = writer
-        self._roll = roll
+        self._known_users = known_users
         self._backlog = backlog
         self._fence = fence
         self._brake = brake
@@ -93,7 +93,7 @@ class Burst:
         event: UserEvent,
         desired: DesiredUser,
         mapping: str | None,
-        conclude: Conclude,
+        conclude: Publish,
     ) -> Pending | None:
         """Return what becomes of the event once its batch is written; None where it must go the single way.
 
@@ -111,14 +111,14 @@ class Burst:
             raise judgement.error
         if judgement.way is not Way.IMPORT or self._may_be_anothers_name(draft):
             return None
-        announced = self._roll.claim(desired)
+        announced = self._known_users.claim(desired)
         if announced is None:
             return None
         pending = Pending()
         flight = _Flight(record, draft, conclude, self._fence.question(), pending)
 
         def done(verdict: Verdict) -> None:
-            self._roll.end(announced)  # what is left is done under the lock of the user
+            self._known_users.end(announced)  # what is left is done under the lock of the user
             try:
                 self._land(flight, verdict)
             finally:
@@ -148,7 +148,11 @@ class Burst:
         """Say whether the e-mail address may be somebody's username, which no import looks for."""
         user = draft.representation
         email = user.get("email")
-        return bool(email) and email != user.get("username") and self._roll.holds_name(str(email))
+        return (
+            bool(email)
+            and email != user.get("username")
+            and self._known_users.holds_name(str(email))
+        )
 
     def _goes_alone(self, record: Record) -> bool:
         with self._lock:
@@ -205,7 +209,7 @@ class _Flight:
 
     record: Record
     draft: Draft
-    conclude: Conclude
+    conclude: Publish
     may_write: Callable[[], bool]
     pending: Pending
 
@@ -216,13 +220,13 @@ def _pass_on(handled: Handled, arrive: Done) -> None:
     if not acknowledgements:
         arrive(None)
         return
-    arrivals = Arrivals(len(acknowledgements), arrive)
+    arrivals = AllAcknowledged(len(acknowledgements), arrive)
     for acknowledgement in acknowledgements:
         acknowledgement.then(arrivals.note)
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class PendingWrite:
     """An event on its way to Keycloak, begun at `since_s`; `known` is what its news will say in any case."""
 
     record: Record
@@ -232,39 +236,42 @@ class Taken:
     since_s: float
 
 
-class Bringing:
+class WriteRouter:
     """Brings events to Keycloak; all ways have the same outcome. Safe to share between threads.
 
     Without a roll each user is searched for; without a burst each is written by itself.
     """
 
     def __init__(
-        self, provisions: Provisions, roll: Roll | None = None, burst: Burst | None = None
+        self,
+        provisions: Provisions,
+        known_users: KnownUsers | None = None,
+        burst: BulkWriter | None = None,
     ) -> None:
         self._provisions = provisions
-        self._roll = roll
+        self._known_users = known_users
         self._burst = burst
 
-    def bring(self, taken: Taken, conclude: Conclude) -> Handled:
+    def bring(self, taken: PendingWrite, conclude: Publish) -> Handled:
         """Return what `conclude` makes of the event's provisioning, now or once its batch is written.
 
         Raises BridgeError.
         """
         desired = taken.desired
-        if self._roll is None or not isinstance(desired, DesiredUser):
+        if self._known_users is None or not isinstance(desired, DesiredUser):
             return conclude(lambda: self._provision(taken, absent=False))
         absent = _is_pinned(taken) and desired.intent is Intent.PROVISION
-        absent = absent and self._roll.excludes(taken.record.topic_partition, desired)
+        absent = absent and self._known_users.excludes(taken.record.topic_partition, desired)
         if absent and self._burst is not None:
             pending = self._burst.offer(
                 taken.record, taken.event, desired, taken.known.mapping, conclude
             )
             if pending is not None:
-                return Handled((pending,), Proof.KEYCLOAK)
-        with self._roll.creating(desired) as first:
+                return Handled((pending,), Dependency.KEYCLOAK)
+        with self._known_users.creating(desired) as first:
             return conclude(lambda: self._provision(taken, absent=absent and first))
 
-    def _provision(self, taken: Taken, *, absent: bool) -> Provisioned:
+    def _provision(self, taken: PendingWrite, *, absent: bool) -> Provisioned:
         provisioned = self._provisions.provision(
             taken.event,
             taken.desired,
@@ -278,7 +285,7 @@ class Bringing:
         return provisioned
 
 
-def _is_pinned(taken: Taken) -> bool:
+def _is_pinned(taken: PendingWrite) -> bool:
     """Say whether all events of the user come by one partition, because its external id is their key."""
     record, desired = taken.record, taken.desired
     if isinstance(desired, OutOfScope) or not record.key:

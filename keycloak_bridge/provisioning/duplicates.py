@@ -23,7 +23,7 @@ _GONE_BY_THEN_S = 2.0
 _REMEMBERED = 10_000
 
 
-class Uniqueness:
+class DuplicateResolver:
     """Settles which of several users with one external id stays. Safe to share between threads.
 
     Keycloak dates a user before it can be seen. So the owner of the older one may be the last to look, when the other one

@@ -36,14 +36,14 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.planning.bookkeeping import is_being_invited, with_mark_of
 from keycloak_bridge.planning.plan import anonymous_username
-from keycloak_bridge.provisioning.duplicates import Uniqueness
+from keycloak_bridge.provisioning.duplicates import DuplicateResolver
 from keycloak_bridge.provisioning.verification import Verification
 
 _WORDS = {GROUPS: ("groups", "group"), ORGANIZATIONS: ("organizations", "organization")}
 """What the realm can lack, in words for several and for one."""
 
 
-class Applier:
+class OperationExecutor:
     """Writes the operations of a plan, each harmless to repeat."""
 
     def __init__(self, directory: UserDirectory) -> None:
@@ -188,23 +188,23 @@ def ignore(step: str, detail: object) -> None:
     """Trace nothing."""
 
 
-class Execution:
+class PlanExecutor:
     """Carries out plans. Safe to share between threads."""
 
     def __init__(
         self,
         directory: UserDirectory,
-        applier: Applier,
+        applier: OperationExecutor,
         verification: Verification,
-        uniqueness: Uniqueness,
+        uniqueness: DuplicateResolver,
         invite: Invite,
         clock: Clock,
         trace: Trace,
     ) -> None:
         self._directory = directory
-        self._applier = applier
+        self._operation_executor = applier
         self._verification = verification
-        self._uniqueness = uniqueness
+        self._duplicates = uniqueness
         self._invite = invite
         self._clock = clock
         self._trace = trace
@@ -237,7 +237,7 @@ class Execution:
                 acknowledgements += self._invite(invitation)
             else:
                 try:
-                    self._applier.write(user_id, operation)
+                    self._operation_executor.write(user_id, operation)
                 except MappingError as error:
                     left = error  # told once all the rest is done
             if isinstance(operation, UpdateUser) and left is None:
@@ -269,7 +269,7 @@ class Execution:
         if not verified and pinned:
             return
         carriers = self._directory.having(external_id)
-        self._uniqueness.settle(event, user_id, carriers)
+        self._duplicates.settle(event, user_id, carriers)
         if verified:
             self._verification.created(user_id, operation, carriers)
 

@@ -128,7 +128,7 @@ class Announced:
     in_batch: bool
 
 
-class Roll:
+class KnownUsers:
     """Says of whom it is sure that nobody in the realm carries its external id. Safe to share between threads."""
 
     def __init__(
@@ -255,7 +255,7 @@ class Roll:
             if self._listing_now or self._clock.monotonic() < self._again_at_s:
                 return
             self._listing_now = True
-        threading.Thread(target=self._read, name="roll", daemon=True).start()
+        threading.Thread(target=self._read, name="known-users", daemon=True).start()
 
     def _read(self) -> None:
         try:

@@ -53,7 +53,7 @@ class _First:
     looks: int
 
 
-class SecondLook:
+class MarkRaceCheck:
     """Provisions; an event that raced with a mark counts as done only when a later look finds its user as desired.
 
     After a handful of looks it does all the same. Where the write may have taken the mark of a mail back to "begun",

@@ -37,8 +37,14 @@ from keycloak_bridge.domain.users import (
 from keycloak_bridge.messages.published import result_of, skipped
 from keycloak_bridge.planning.bookkeeping import is_being_invited, mail_begun
 from keycloak_bridge.planning.plan import plan_user
-from keycloak_bridge.provisioning.duplicates import Uniqueness
-from keycloak_bridge.provisioning.executor import Applier, Execution, Invite, Trace, ignore
+from keycloak_bridge.provisioning.duplicates import DuplicateResolver
+from keycloak_bridge.provisioning.executor import (
+    Invite,
+    OperationExecutor,
+    PlanExecutor,
+    Trace,
+    ignore,
+)
 from keycloak_bridge.provisioning.verification import Verification, VerificationPolicy
 
 _STRIPES = 256
@@ -145,13 +151,13 @@ class Provisioner:
         self._limits = limits
         self._locks = locks or UserLocks()
         self._trace = trace
-        self._applier = Applier(directory)
-        self._uniqueness = Uniqueness(directory)
-        self._execution = Execution(
+        self._operation_executor = OperationExecutor(directory)
+        self._duplicates = DuplicateResolver(directory)
+        self._execution = PlanExecutor(
             directory,
-            self._applier,
+            self._operation_executor,
             Verification(directory, policy.verification),
-            self._uniqueness,
+            self._duplicates,
             invite,
             clock,
             trace,
@@ -183,14 +189,14 @@ class Provisioner:
                 self._wait_for_user(event, desired)
                 raise
         self._waiting.forget(_key(event))
-        self._uniqueness.forget(event)
+        self._duplicates.forget(event)
         return replace(provisioned, result=replace(provisioned.result, mapping=mapping))
 
     def plan(self, event: UserEvent, desired: DesiredUser) -> tuple[FoundUser | None, Plan]:
         """Return the user that was found with the whole search, and what would be done; writes nothing."""
         found = self._directory.find(desired.matching, desired.lookup)
         plan = plan_user(event, desired, found, reserved=self._policy.reserved)
-        self._applier.refuse_impossible(desired, plan)
+        self._operation_executor.refuse_impossible(desired, plan)
         return found, plan
 
     def draft(
@@ -204,7 +210,9 @@ class Provisioner:
         if not creates or desired.link is not LinkPolicy.NEVER:
             return None
         plan = plan_user(event, desired, None, reserved=self._policy.reserved)
-        self._applier.create_groups(self._applier.refuse_impossible(desired, plan))
+        self._operation_executor.create_groups(
+            self._operation_executor.refuse_impossible(desired, plan)
+        )
         return Draft(event, desired, plan, mapping)
 
     def complete(self, draft: Draft, user_id: str) -> Provisioned:
@@ -242,7 +250,7 @@ class Provisioner:
             pass
         except ConflictError as error:
             ambiguous = error.code == "ambiguous"
-            if not ambiguous or not self._uniqueness.make_way(event, desired.external_id):
+            if not ambiguous or not self._duplicates.make_way(event, desired.external_id):
                 raise
         try:
             return self._attempt(event, desired, desired.matching, pinned)
@@ -265,11 +273,11 @@ class Provisioner:
         self._trace("found", found)
         plan = plan_user(event, desired, found, reserved=self._policy.reserved)
         self._trace("planned", plan)
-        groups = self._applier.refuse_impossible(desired, plan)
+        groups = self._operation_executor.refuse_impossible(desired, plan)
         if self._limits is not None:
             deeds = deeds_of(plan, desired.intent)
             self._limits.admit(deeds, f"{event.source} {event.id}", self._clock.monotonic())
-        self._applier.create_groups(groups)
+        self._operation_executor.create_groups(groups)
         user_id, acknowledgements = self._execution.carry_out(event, desired, plan, pinned=pinned)
         result = replace(result_of(event, plan, user_id), user_id=desired.external_id.value)
         return Provisioned(result, acknowledgements, _raced(plan, found), _mailing(found))

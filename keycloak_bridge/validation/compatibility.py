@@ -758,10 +758,10 @@ def _choice(known: Known) -> tuple[Place, str] | None:
     return None
 
 
-def _any_of(proof: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:
+def _any_of(dependency: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:
     """Every value has one of the forms, each type of value perhaps another."""
     forms = [new.inside(keyword, index) for index in range(len(new.schema[keyword]))]
-    whole = _first_that_takes(proof, known, [], forms)
+    whole = _first_that_takes(dependency, known, [], forms)
     if whole is not None:
         yield from whole
         return
@@ -770,7 +770,7 @@ def _any_of(proof: _Proof, known: Known, new: Place, keyword: str) -> Iterator[C
     for name in sorted(types):
         found = None
         if len(types) > 1:
-            found = _first_that_takes(proof, known, [new.of_type(name)], forms)
+            found = _first_that_takes(dependency, known, [new.of_type(name)], forms)
         if found is None:
             reason = "that one of the forms takes everything that was valid cannot be proven"
             yield Change(new.pointer(keyword), "any-of-changed", reason)
@@ -779,16 +779,16 @@ def _any_of(proof: _Proof, known: Known, new: Place, keyword: str) -> Iterator[C
 
 
 def _first_that_takes(
-    proof: _Proof, known: Known, more: list[Place], forms: list[Place]
+    dependency: _Proof, known: Known, more: list[Place], forms: list[Place]
 ) -> list[Change] | None:
     for form in forms:
-        changes = proof.beside(known, more, form)
+        changes = dependency.beside(known, more, form)
         if not breaking(changes):
             return changes
     return None
 
 
-def _one_of(proof: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:
+def _one_of(dependency: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:
     """The same choice was there before, or the type of a value tells which form it has."""
     if any(_same_list(old, new, keyword) for old in known.having(keyword)):
         return
@@ -796,7 +796,7 @@ def _one_of(proof: _Proof, known: Known, new: Place, keyword: str) -> Iterator[C
     for name in sorted(known.types):
         fitting = [form for form in forms if name in Known((form,)).types]
         more = [new.of_type("number" if name == "fraction" else name)]
-        found = _first_that_takes(proof, known, more, fitting)
+        found = _first_that_takes(dependency, known, more, fitting)
         if len(fitting) != 1 or found is None:
             yield _unproven(new, "that exactly one of the forms fits cannot be proven", keyword)
             return
@@ -810,14 +810,14 @@ def _same_list(old: Place, new: Place, keyword: str) -> bool:
     )
 
 
-def _not(proof: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:  # noqa: ARG001
+def _not(dependency: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:  # noqa: ARG001
     """The same was excluded before."""
     excluded = new.inside(keyword)
     if not any(same(old.inside(keyword), excluded) for old in known.having(keyword)):
         yield _unproven(new, "that nothing valid is excluded cannot be proven", keyword)
 
 
-def _if(proof: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:
+def _if(dependency: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:
     """The condition stood there before, and what follows from it takes what it took; or it asks nothing."""
     branches = [new.inside(one) for one in ("then", "else") if one in new.schema]
     if all(branch.is_trivial for branch in branches):
@@ -827,36 +827,36 @@ def _if(proof: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Chang
             for one in ("then", "else"):
                 if one in new.schema:
                     before = [old.inside(one)] if one in old.schema else []
-                    yield from proof.beside(known, before, new.inside(one))
+                    yield from dependency.beside(known, before, new.inside(one))
             return
     for branch in branches:
-        if breaking(proof.beside(known, [], branch)):
+        if breaking(dependency.beside(known, [], branch)):
             yield _unproven(
                 new, "that the condition takes what was valid cannot be proven", keyword
             )
             return
 
 
-def _listed(proof: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:  # noqa: ARG001
+def _listed(dependency: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:  # noqa: ARG001
     """Whatever was valid could not be listed, so it is more than this list."""
     yield Change(new.pointer(keyword), f"{keyword}-added", "refuses all values but those listed")
 
 
-def _unevaluated(proof: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:
+def _unevaluated(dependency: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:
     """What is left over takes what it took, where the schema stands alone."""
     inner = new.inside(keyword)
     of_objects = keyword == "unevaluatedProperties"
     if inner.is_trivial or ("object" if of_objects else "array") not in known.types:
         return
     if of_objects and unevaluated_is_additional(new):
-        yield from INNER_RULES["additionalProperties"][1](proof, known, new, keyword)
+        yield from INNER_RULES["additionalProperties"][1](dependency, known, new, keyword)
     elif not of_objects and unevaluated_is_items(new):
-        yield from INNER_RULES["items"][1](proof, known, new, keyword)
+        yield from INNER_RULES["items"][1](dependency, known, new, keyword)
     else:
         yield _unproven(new, "what is left over beside other schemas cannot be told", keyword)
 
 
-def _dynamic(proof: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:  # noqa: ARG001
+def _dynamic(dependency: _Proof, known: Known, new: Place, keyword: str) -> Iterator[Change]:  # noqa: ARG001
     yield _unproven(new, "what it refers to depends on where validation begins", keyword)
 
 

@@ -28,8 +28,8 @@ from broker_harness import (
 
 from keycloak_bridge.domain.errors import BrokerAccessError
 from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartition
-from keycloak_bridge.domain.ports import EventSource, MessageSink
-from keycloak_bridge.kafka.producer import KafkaMessageSink
+from keycloak_bridge.domain.ports import MessageProducer, RecordConsumer
+from keycloak_bridge.kafka.producer import KafkaMessageProducer
 from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 
@@ -39,12 +39,12 @@ class MemoryBroker:
 
     def __init__(self) -> None:
         self._broker = InMemoryBroker(partitions=PARTITIONS)
-        self.sink: MessageSink = self._broker
+        self.sink: MessageProducer = self._broker
 
     def new_topic(self) -> str:
         return unique("topic")
 
-    def source(self, topic: str, group_id: str) -> EventSource:
+    def source(self, topic: str, group_id: str) -> RecordConsumer:
         return self._broker.source(topic, group_id)
 
 
@@ -514,16 +514,16 @@ def real(real_broker: RealBroker) -> Iterator[RealBroker]:
 
 
 @pytest.fixture
-def refused_sink(real: RealBroker) -> Iterator[MessageSink]:
+def refused_sink(real: RealBroker) -> Iterator[MessageProducer]:
     """A producer of its own, which a refusal may leave unusable."""
-    sink = KafkaMessageSink(real.settings)
+    sink = KafkaMessageProducer(real.settings)
     yield sink
     sink.close()
 
 
 @pytest.mark.integration
 def test_a_record_that_the_topic_does_not_take_is_refused_for_good(
-    real: RealBroker, refused_sink: MessageSink
+    real: RealBroker, refused_sink: MessageProducer
 ) -> None:
     """Larger than max.message.bytes: the acknowledgement says so instead of trying for ever."""
     topic = real.new_topic(**{"max.message.bytes": "10000"})
@@ -536,7 +536,7 @@ def test_a_record_that_the_topic_does_not_take_is_refused_for_good(
 
 @pytest.mark.integration
 def test_a_compacted_topic_refuses_a_record_without_a_key_for_good(
-    real: RealBroker, refused_sink: MessageSink
+    real: RealBroker, refused_sink: MessageProducer
 ) -> None:
     """A result or a dead letter may have no key, so the sentence names the policy."""
     topic = real.new_topic(**{"cleanup.policy": "compact"})

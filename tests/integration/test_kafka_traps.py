@@ -33,7 +33,7 @@ from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartitio
 from keycloak_bridge.kafka import consumer as kafka_source
 from keycloak_bridge.kafka import producer as kafka_sink
 from keycloak_bridge.kafka.client import connection_options
-from keycloak_bridge.kafka.producer import KafkaMessageSink
+from keycloak_bridge.kafka.producer import KafkaMessageProducer
 from keycloak_bridge.sandbox import Sandbox
 
 pytestmark = pytest.mark.integration
@@ -72,11 +72,11 @@ def group() -> str:
 @pytest.fixture
 def impatient_sink(
     broker: RealBroker, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[KafkaMessageSink]:
+) -> Iterator[KafkaMessageProducer]:
     """A producer that gives up sooner; tests may close it themselves."""
     monkeypatch.setattr(kafka_sink, "_DELIVERY_TIMEOUT_MS", DELIVERY_TIMEOUT_MS)
     monkeypatch.setattr(kafka_sink, "_CLOSE_TIMEOUT_S", 1.0)
-    sink = KafkaMessageSink(broker.settings)
+    sink = KafkaMessageProducer(broker.settings)
     yield sink
     sink.close()
 
@@ -92,7 +92,7 @@ def frozen(sandbox: Sandbox) -> Iterator[None]:
 
 
 def commit_when_possible(
-    source: kafka_source.KafkaEventSource, commits: Mapping[TopicPartition, Commit]
+    source: kafka_source.KafkaRecordConsumer, commits: Mapping[TopicPartition, Commit]
 ) -> None:
     """Poll and commit until it is taken, as the worker does; what fails meanwhile must be bound to pass."""
     deadline = time.monotonic() + PATIENCE_S
@@ -347,7 +347,7 @@ def test_a_commit_within_the_release_is_in_force_for_the_next_owner(
     assert {at: next_offsets(records).get(at, 0) for at in second.assigned()} == second.positions()
 
 
-def stall_until_evicted(source: kafka_source.KafkaEventSource) -> None:
+def stall_until_evicted(source: kafka_source.KafkaRecordConsumer) -> None:
     """Do not poll until the member is none any more."""
     deadline = time.monotonic() + PATIENCE_S
     while source.joined():
@@ -404,7 +404,7 @@ def test_a_frozen_broker_fails_commits_and_no_poll(
 
 
 def test_a_batch_that_fails_is_reported(
-    sandbox: Sandbox, topic: str, impatient_sink: KafkaMessageSink
+    sandbox: Sandbox, topic: str, impatient_sink: KafkaMessageProducer
 ) -> None:
     """Every record of it, once each; the producer goes on when the broker is back."""
     arrived(impatient_sink.publish(Message(topic, b"k", b"before")))
@@ -426,7 +426,7 @@ def test_a_batch_that_fails_is_reported(
 
 
 def test_closing_with_records_under_way_tells_of_each(
-    sandbox: Sandbox, topic: str, impatient_sink: KafkaMessageSink
+    sandbox: Sandbox, topic: str, impatient_sink: KafkaMessageProducer
 ) -> None:
     """Nobody waits for an acknowledgement that never comes."""
     arrived(impatient_sink.publish(Message(topic, b"k", b"before")))

@@ -102,7 +102,7 @@ def user_id() -> str:
     return f"target-{uuid.uuid4().hex[:10]}"
 
 
-def holdings(bench: Bench, user_id: str) -> dict[str, Any]:
+def partition_states(bench: Bench, user_id: str) -> dict[str, Any]:
     """Return everything that the mapping owns of the user and that is no field of it."""
     user = bench.user(user_id)
     path = f"/users/{user['id']}"
@@ -159,7 +159,7 @@ def test_all_of_it_is_created_changed_and_taken_away(bench: Bench, user_id: str)
         "organizations": {"acme"},
         "identities": [("corporate", f"corp-{user_id}")],
         "department": ["R&D"],
-    } == holdings(bench, user_id)
+    } == partition_states(bench, user_id)
     assert {"CONFIGURE_TOTP", "webauthn-register"} <= set(bench.user(user_id)["requiredActions"])
 
     # what the mapping does not own stays
@@ -175,7 +175,7 @@ def test_all_of_it_is_created_changed_and_taken_away(bench: Bench, user_id: str)
         "organizations": {"umbrella"},
         "identities": [("corporate", f"other-{user_id}")],
         "department": None,
-    } == holdings(bench, user_id)
+    } == partition_states(bench, user_id)
 
     written = bench.written()
     bench.publish(later(an_event(user_id, **then), 1))
@@ -190,7 +190,7 @@ def test_all_of_it_is_created_changed_and_taken_away(bench: Bench, user_id: str)
         "organizations": set(),
         "identities": [],
         "department": None,
-    } == holdings(bench, user_id)
+    } == partition_states(bench, user_id)
     assert [] == bench.dead_letters()
 
 
@@ -206,7 +206,9 @@ def test_an_account_at_an_identity_provider_belongs_to_one_user(bench: Bench, us
     bench.publish(an_event(f"{user_id}-2", federatedIdentities=at_corporate(f"corp-{user_id}")))
     bench.catch_up()
 
-    assert [("corporate", f"corp-{user_id}")] == holdings(bench, f"{user_id}-1")["identities"]
+    assert [("corporate", f"corp-{user_id}")] == partition_states(bench, f"{user_id}-1")[
+        "identities"
+    ]
     codes = [
         h["kb-dlq-code"] for r, h in bench.dead_letters() if f"{user_id}-2".encode() in r.value
     ]

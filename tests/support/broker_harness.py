@@ -9,9 +9,9 @@ from uuid import uuid4
 
 from keycloak_bridge.domain.errors import BridgeError, BrokerUnavailableError
 from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartition
-from keycloak_bridge.domain.ports import Acknowledgement, EventSource, MessageSink
-from keycloak_bridge.kafka.consumer import KafkaEventSource
-from keycloak_bridge.kafka.producer import KafkaMessageSink
+from keycloak_bridge.domain.ports import Acknowledgement, MessageProducer, RecordConsumer
+from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
+from keycloak_bridge.kafka.producer import KafkaMessageProducer
 from keycloak_bridge.kafka.topics import TopicAdmin, TopicSpec
 from keycloak_bridge.settings import KafkaSettings
 
@@ -24,13 +24,13 @@ KEYS = [f"u-{number}".encode() for number in range(12)]
 class Broker(Protocol):
     """A Kafka whose topics have three partitions."""
 
-    sink: MessageSink
+    sink: MessageProducer
 
     def new_topic(self) -> str:
         """Create a topic that nobody else uses."""
         ...
 
-    def source(self, topic: str, group_id: str) -> EventSource:
+    def source(self, topic: str, group_id: str) -> RecordConsumer:
         """Return a new member of the group; it is closed with the test at the latest."""
         ...
 
@@ -43,8 +43,8 @@ class RealBroker:
             bootstrap_servers=(bootstrap_servers,), session_timeout=6.0, heartbeat_interval=0.5
         )
         self._admin = TopicAdmin(self.settings)
-        self._sources: list[EventSource] = []
-        self.sink: MessageSink = KafkaMessageSink(self.settings)
+        self._sources: list[RecordConsumer] = []
+        self.sink: MessageProducer = KafkaMessageProducer(self.settings)
 
     def new_topic(self, **config: str) -> str:
         """Create a topic that nobody else uses, patiently: a test before may have restarted the broker."""
@@ -60,9 +60,9 @@ class RealBroker:
 
     def source(
         self, topic: str, group_id: str, max_poll_interval: float = 300.0
-    ) -> KafkaEventSource:
+    ) -> KafkaRecordConsumer:
         settings = dataclasses.replace(self.settings, max_poll_interval=max_poll_interval)
-        source = KafkaEventSource(settings, topic=topic, group_id=group_id)
+        source = KafkaRecordConsumer(settings, topic=topic, group_id=group_id)
         self._sources.append(source)
         return source
 
@@ -112,7 +112,7 @@ def numbered(topic: str, count: int) -> list[Message]:
     return [Message(topic, KEYS[at % len(KEYS)], str(at).encode()) for at in range(count)]
 
 
-def read(source: EventSource, count: int) -> list[Record]:
+def read(source: RecordConsumer, count: int) -> list[Record]:
     """Poll until `count` records came."""
     records: list[Record] = []
     deadline = time.monotonic() + PATIENCE_S
@@ -124,7 +124,7 @@ def read(source: EventSource, count: int) -> list[Record]:
 
 def turn_until(
     condition: Callable[[], bool],
-    *sources: EventSource,
+    *sources: RecordConsumer,
     held: Callable[[TopicPartition], bool] = nothing,
 ) -> list[Record]:
     """Poll all sources until the condition holds; return what came meanwhile."""
@@ -137,7 +137,7 @@ def turn_until(
     return records
 
 
-def settled(*sources: EventSource, held: Callable[[TopicPartition], bool] = nothing) -> None:
+def settled(*sources: RecordConsumer, held: Callable[[TopicPartition], bool] = nothing) -> None:
     """Poll until every source is a member that holds something."""
     turn_until(
         lambda: all(one.joined() and one.positions() for one in sources), *sources, held=held
@@ -167,7 +167,7 @@ def numbers(records: Collection[Record]) -> list[int]:
 class Polling:
     """A member that polls in a thread of its own, as in another process, and keeps what it gets."""
 
-    def __init__(self, source: EventSource) -> None:
+    def __init__(self, source: RecordConsumer) -> None:
         self.records: list[Record] = []
         self._source = source
         self._stop = threading.Event()

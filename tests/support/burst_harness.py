@@ -8,9 +8,9 @@ from delivery_harness import Hand, Recorder, policy
 from stage_harness import DEAD_LETTERS, INVITATIONS, RESULTS, BrokerArchive
 
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.delivery.concurrency_limit import Gate, Limiter
+from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
 from keycloak_bridge.delivery.fencing import FencedUserDirectory
-from keycloak_bridge.delivery.results import Doubt, Outlets
+from keycloak_bridge.delivery.results import ResultPublisher, SentDeadLetters
 from keycloak_bridge.delivery.scheduler import Backlog
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Record
@@ -20,9 +20,9 @@ from keycloak_bridge.keycloak.import_eligibility import Judgement
 from keycloak_bridge.messages.published import invitation_message
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter, _Trial
-from keycloak_bridge.provisioning.bulk_writer import Bringing, Burst
-from keycloak_bridge.provisioning.known_users import Roll
-from keycloak_bridge.provisioning.mark_races import SecondLook
+from keycloak_bridge.provisioning.bulk_writer import BulkWriter, WriteRouter
+from keycloak_bridge.provisioning.known_users import KnownUsers
+from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
 from keycloak_bridge.settings import Settings
 from keycloak_bridge.settings.model import LifecycleSettings
@@ -63,7 +63,7 @@ class HandWriter(BatchWriter):
         return bool(batch)
 
 
-class HandRoll(Roll):
+class HandRoll(KnownUsers):
     """A Roll that lists the realm when told to; meanwhile anything may happen."""
 
     wanted = False
@@ -110,9 +110,9 @@ class _Handler(Recorder):
 
     stage: ProvisionStage
 
-    def lane(self, record: Record) -> bytes:
+    def ordering_key(self, record: Record) -> bytes:
         """Ask the stage."""
-        return self.stage.lane(record)
+        return self.stage.ordering_key(record)
 
     def handle(self, record: Record) -> Handled:
         """Have the stage handle it."""
@@ -150,19 +150,19 @@ class BurstProcess:
         self.importer = HandImporter(keycloak)
         self.writer = HandWriter(
             self.importer,
-            Gate(Limiter(1, 4, 2), clock),
+            ConcurrencyLimit(AdaptiveLimit(1, 4, 2), clock),
             BatchSize(1, 20, 20),
             clock,
             self.hand.metrics,
             threads=0,
         )
-        self.roll = HandRoll(self._everybody, lambda: 10, "userId", self.backlog, clock)
+        self.known_users = HandRoll(self._everybody, lambda: 10, "userId", self.backlog, clock)
         handler.stage = self.stage = self._stage(known)
 
     def list_now(self) -> None:
         """Read the roll; the clock goes on, so that the list is of later than what came to be before."""
         self.clock.advance(0.001)
-        self.roll.list_now()
+        self.known_users.list_now()
 
     def drain(self) -> None:
         """Write everything that waits for a batch."""
@@ -185,18 +185,26 @@ class BurstProcess:
             clock,
             policy=ProvisionPolicy(known.mapping.reserved),
         )
-        burst = Burst(
-            provisioner, self.importer, self.writer, self.roll, self.backlog, hand.fence, hand.brake
+        burst = BulkWriter(
+            provisioner,
+            self.importer,
+            self.writer,
+            self.known_users,
+            self.backlog,
+            hand.fence,
+            hand.brake,
         )
         burst.proved(_with_every_attribute())
         return ProvisionStage(
             interpreter=known.interpreter,
-            bringing=Bringing(SecondLook(provisioner, self._invite, clock), self.roll, burst),
-            outlets=Outlets(
+            router=WriteRouter(
+                MarkRaceCheck(provisioner, self._invite, clock), self.known_users, burst
+            ),
+            publisher=ResultPublisher(
                 sink=self._broker,
                 letters=self._broker,
                 archive=BrokerArchive(self._broker),
-                doubt=Doubt(reach=10),
+                sent_dead_letters=SentDeadLetters(reach=10),
                 clock=clock,
                 results_topic=RESULTS,
                 dead_letters_topic=DEAD_LETTERS,

@@ -5,16 +5,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from keycloak_bridge.delivery.consumer_loop import Company, Worker, WorkerOptions
+from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions, WorkerContext
 from keycloak_bridge.delivery.fencing import Fence
 from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.offsets import LostUsers
+from keycloak_bridge.delivery.offsets import DeadLetteredUsers
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import Backlog, Delivery, DeliveryPolicy, InHand
-from keycloak_bridge.delivery.worker_pool import Crew
+from keycloak_bridge.delivery.worker_pool import WorkerPool
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Message, Record, TopicPartition
-from keycloak_bridge.domain.ports import Acknowledgement, Handled, Proof
+from keycloak_bridge.domain.ports import Acknowledgement, Dependency, Handled
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -73,12 +73,12 @@ class Recorder:
         self.errors: dict[At, list[Exception]] = {}
         """Raised by the next attempts at a record, one each."""
         self.give_up_errors: list[Exception] = []
-        self.proof = Proof.KEYCLOAK
+        self.dependency = Dependency.KEYCLOAK
         self.before: Callable[[Record], None] = lambda _: None
         self.after: Callable[[Record], None] = lambda _: None
         self.answer: Callable[[Record], Sequence[Acknowledgement]] = self._result
 
-    def lane(self, record: Record) -> bytes:
+    def ordering_key(self, record: Record) -> bytes:
         """Return the record key."""
         return record.key or f"@{record.offset}".encode()
 
@@ -89,7 +89,7 @@ class Recorder:
             raise self.errors[at_of(record)].pop(0)
         self.handled.append(at_of(record))
         self.after(record)
-        return Handled(self.answer(record), self.proof)
+        return Handled(self.answer(record), self.dependency)
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Write a dead letter."""
@@ -125,16 +125,16 @@ class Hand:
         self.metrics = Metrics()
         self.fence = Fence()
         self.brake = brake or Brake(0, 0, 20)
-        self.lost = LostUsers()
+        self.lost = DeadLetteredUsers()
         self.handler = handler or Recorder(self.broker)
         self.source: InMemorySource = self.broker.source(TOPIC, GROUP)
         self.stop = threading.Event()
-        self.worker = Worker(
+        self.worker = ConsumerLoop(
             "provision",
             self.source,
             self.handler,
-            WorkerOptions(delivery or policy(), workers, drain_s=drain_s),
-            Company(
+            ConsumerOptions(delivery or policy(), workers, drain_s=drain_s),
+            WorkerContext(
                 self.clock,
                 self.status,
                 self.metrics,
@@ -146,7 +146,9 @@ class Hand:
         )
         self.delivery: Delivery = self.worker.delivery
         self.source.when_revoked(self.delivery.release)
-        self.crew = Crew("provision", 0, self.delivery, self.handler, self.fence, self.metrics)
+        self.worker_pool = WorkerPool(
+            "provision", 0, self.delivery, self.handler, self.fence, self.metrics
+        )
 
     def publish(self, *keys: int) -> None:
         """Write one event for each user; user 1 of two partitions has partition 1."""
@@ -164,7 +166,7 @@ class Hand:
             task = self.delivery.try_take()
             if task is None:
                 return done
-            self.crew.do(task)
+            self.worker_pool.do(task)
         return most
 
     def settle_all(self, turns: int = 5) -> None:

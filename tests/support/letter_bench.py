@@ -42,8 +42,8 @@ class LetterBench(Bench):
         self.meanwhile: list[Record] = []
         self.vanishing: set[tuple[int, int]] = set()
         self.open = 0
-        monkeypatch.setattr(kafka_letters, "LetterReader", self._reader)
-        monkeypatch.setattr(kafka_replayer, "LetterReplayer", self._replayer)
+        monkeypatch.setattr(kafka_letters, "DeadLetterReader", self._reader)
+        monkeypatch.setattr(kafka_replayer, "DeadLetterReplayer", self._replayer)
 
     def letters(self, *records: Record) -> None:
         """Put records into the dead-letter topic at the places that they carry."""

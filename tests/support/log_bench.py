@@ -32,7 +32,7 @@ class LogBench(Bench):
         self.wrong_partition = False
         self.cut = False
         monkeypatch.setattr(kafka_reader, "TopicReader", self._reader)
-        monkeypatch.setattr(kafka_letters, "LetterReader", self._reader)
+        monkeypatch.setattr(kafka_letters, "DeadLetterReader", self._reader)
         monkeypatch.setattr(connections, "each_user", lambda *_: iter(self.keycloak.users()))
 
     def publish(self, *events: Any, topic: str = EVENTS, timestamp_ms: int = 0) -> None:

@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.delivery.guards import Brake, Limits
-from keycloak_bridge.delivery.offsets import LostUsers
-from keycloak_bridge.delivery.results import Doubt, Outlets
+from keycloak_bridge.delivery.offsets import DeadLetteredUsers
+from keycloak_bridge.delivery.results import ResultPublisher, SentDeadLetters
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Message, Record
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
@@ -20,7 +20,7 @@ from keycloak_bridge.ops.metrics import PREFIX, Metrics
 from keycloak_bridge.pipeline.interpret import Interpreter
 from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
-from keycloak_bridge.provisioning.bulk_writer import Bringing
+from keycloak_bridge.provisioning.bulk_writer import WriteRouter
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
 from keycloak_bridge.settings import Settings
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -141,7 +141,7 @@ class Flow:
         known: Interpretation | None = None,
         mapping: Any = None,
         brake: Brake | None = None,
-        lost: LostUsers | None = None,
+        lost: DeadLetteredUsers | None = None,
         limits: Limits | None = None,
     ) -> None:
         known = known or interpretation()
@@ -149,8 +149,8 @@ class Flow:
         self.keycloak = keycloak or InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
         self.clock = FakeClock()
         self.brake = brake or Brake(20, 50, 200)
-        self.lost = lost or LostUsers()
-        self.doubt = Doubt(reach=10)
+        self.lost = lost or DeadLetteredUsers()
+        self.sent_dead_letters = SentDeadLetters(reach=10)
         self.archive = BrokerArchive(self.broker)
         self.metrics = Metrics()
         self.provisioner = Provisioner(
@@ -169,24 +169,24 @@ class Flow:
                 tombstones,
             ),
             after_dead_letter=after_dead_letter,
-            bringing=Bringing(self.provisioner),
-            outlets=self.outlets("provision"),
+            router=WriteRouter(self.provisioner),
+            publisher=self.publisher("provision"),
             lost=self.lost,
         )
         self.invite = InviteStage(
             catalog=known.catalog,
             inviter=Inviter(self.keycloak, clock=self.clock),
-            outlets=self.outlets("invite"),
+            publisher=self.publisher("invite"),
             limits=limits,
         )
 
-    def outlets(self, stage: str) -> Outlets:
+    def publisher(self, stage: str) -> ResultPublisher:
         """Return where a stage of this flow publishes."""
-        return Outlets(
+        return ResultPublisher(
             sink=self.broker,
             letters=self.broker,
             archive=self.archive,
-            doubt=self.doubt,
+            sent_dead_letters=self.sent_dead_letters,
             clock=self.clock,
             results_topic=RESULTS,
             dead_letters_topic=DEAD_LETTERS,

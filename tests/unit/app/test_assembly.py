@@ -20,8 +20,8 @@ from stage_harness import (
 from keycloak_bridge.app import wiring as assembly
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.stages import Stage
-from keycloak_bridge.app.wiring import Assembly, inviter, provision_policy
-from keycloak_bridge.delivery.consumer_loop import WorkerOptions
+from keycloak_bridge.app.wiring import StageBuilder, inviter, provision_policy
+from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
 from keycloak_bridge.domain.errors import HoldError, PartitionRevokedError
@@ -72,7 +72,7 @@ class Assembled:
         self.clock = FakeClock()
         self.metrics = Metrics()
         self.locks = NotedLocks()
-        self.stages: Sequence[Stage] = Assembly(
+        self.stages: Sequence[Stage] = StageBuilder(
             self.settings,
             Interpretation(self.settings) if "events" in sections else shipped(),
             self.keycloak,
@@ -152,7 +152,7 @@ def test_each_stage_is_a_group_on_its_own_topic(monkeypatch: pytest.MonkeyPatch)
     def join(_: KafkaSettings, *, topic: str, group_id: str) -> None:
         joined.append((topic, group_id))
 
-    monkeypatch.setattr(assembly, "KafkaEventSource", join)
+    monkeypatch.setattr(assembly, "KafkaRecordConsumer", join)
     built = Assembled(
         kafka=KafkaSettings(group_id="mine"), topics=TopicsSettings(events="e", invitations="i")
     )
@@ -176,7 +176,7 @@ def test_a_stage_runs_as_the_settings_say() -> None:
 
     delivery = DeliveryPolicy(RetryPolicy(0.3, 7.0), 40, 2048, 3, 3.0)
     assert [
-        WorkerOptions(delivery, workers, session_s=9.0, drain_s=11.0) for workers in (5, 2)
+        ConsumerOptions(delivery, workers, session_s=9.0, drain_s=11.0) for workers in (5, 2)
     ] == [stage.options for stage in built.stages]
 
 
@@ -263,7 +263,7 @@ def test_a_stage_knows_in_which_doubt_it_is(number: int) -> None:
     """What its worker says of a partition's begin decides whether a dead letter is looked up first."""
     built = Assembled(delivery=DeliverySettings(max_records=2))
     stage = built.stages[number]
-    stage.doubt.begin(HERE, 100)
+    stage.sent_dead_letters.begin(HERE, 100)
 
     for offset in (119, 120):  # ten times as far as an earlier owner could have records in hand
         built.handle(stage, record_of(b"{", offset=offset))

@@ -80,10 +80,10 @@ class World:
         self.each_poll: Callable[[], None] = lambda: None
         self.closed: list[str] = []
         self.stop = threading.Event()
-        monkeypatch.setattr(bridge, "KafkaMessageSink", self._sink)
-        monkeypatch.setattr(bridge, "KafkaLetterArchive", self._archive)
+        monkeypatch.setattr(bridge, "KafkaMessageProducer", self._sink)
+        monkeypatch.setattr(bridge, "KafkaDeadLetterArchive", self._archive)
         monkeypatch.setattr(bridge, "SystemClock", lambda: self.clock)
-        monkeypatch.setattr(assembly, "KafkaEventSource", self._source)
+        monkeypatch.setattr(assembly, "KafkaRecordConsumer", self._source)
         monkeypatch.setattr(bridge, "TopicAdmin", self._topic_admin)
         monkeypatch.setattr(bridge, "KeycloakUserDirectory", lambda *_: self.keycloak)
         monkeypatch.setattr(bridge, "keycloak_admin", lambda *_: Closable(self.closed, "keycloak"))
@@ -331,7 +331,7 @@ def test_a_stop_between_the_connections_closes_what_is_open(
             raise BrokerUnavailableError("gone")
         return make(settings)
 
-    monkeypatch.setattr(bridge, "KafkaMessageSink", away)
+    monkeypatch.setattr(bridge, "KafkaMessageProducer", away)
 
     world.run(until_caught_up=False)
 
@@ -565,7 +565,7 @@ def test_nothing_is_released_before_there_are_stages(
 
 def test_only_what_is_held_is_released(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """Each by its name, with a line of log; asking again finds nothing."""
-    stages = assembly.Assembly(
+    stages = assembly.StageBuilder(
         SETTINGS,
         Interpretation(SETTINGS),
         world.keycloak,

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from keycloak_bridge.app.stages import Stage, Surroundings, run_stages
-from keycloak_bridge.delivery.consumer_loop import WorkerOptions
+from keycloak_bridge.app.stages import RuntimeContext, Stage, run_stages
+from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
 from keycloak_bridge.delivery.fencing import Fence
 from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.offsets import LostUsers, fingerprint
-from keycloak_bridge.delivery.results import Doubt
+from keycloak_bridge.delivery.offsets import DeadLetteredUsers, fingerprint
+from keycloak_bridge.delivery.results import SentDeadLetters
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
 from keycloak_bridge.domain.errors import (
@@ -20,7 +20,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
 )
 from keycloak_bridge.domain.events import Message, Record, TopicPartition
-from keycloak_bridge.domain.ports import EventSource, Handled
+from keycloak_bridge.domain.ports import Handled, RecordConsumer
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -40,7 +40,7 @@ class Handler:
     before: Callable[[Record], None] = lambda _: None
     handled: list[int] = field(default_factory=list)
 
-    def lane(self, record: Record) -> bytes:
+    def ordering_key(self, record: Record) -> bytes:
         """Return the record key."""
         self.before(record)
         return record.key or b""
@@ -67,12 +67,12 @@ class Harness:
         self.status = Status()
         self.metrics = Metrics()
         self.stop = threading.Event()
-        self.around = Surroundings(self.clock, self.status, self.metrics, RETRY, self.stop)
+        self.around = RuntimeContext(self.clock, self.status, self.metrics, RETRY, self.stop)
         self.first = Handler(self.broker, publishes_to=SECOND)
         self.second = Handler(self.broker)
         self.brake = Brake(20, 50, 200)
-        self.lost = LostUsers()
-        self.doubt = Doubt(10)
+        self.lost = DeadLetteredUsers()
+        self.sent_dead_letters = SentDeadLetters(10)
         self.sources: dict[str, list[InMemorySource]] = {FIRST: [], SECOND: []}
         self.join_errors: dict[str, list[Exception]] = {FIRST: [], SECOND: []}
 
@@ -80,8 +80,8 @@ class Harness:
         for _ in range(count):
             self.broker.publish(Message(FIRST, b"u-1", b"{}"))
 
-    def join(self, topic: str) -> Callable[[], EventSource]:
-        def join() -> EventSource:
+    def join(self, topic: str) -> Callable[[], RecordConsumer]:
+        def join() -> RecordConsumer:
             if self.join_errors[topic]:
                 raise self.join_errors[topic].pop(0)
             source = self.broker.source(topic, f"group-{topic}")
@@ -91,10 +91,12 @@ class Harness:
 
         return join
 
-    def stage(self, name: str, join: Callable[[], EventSource], handler: Handler) -> Stage:
+    def stage(self, name: str, join: Callable[[], RecordConsumer], handler: Handler) -> Stage:
         """Return a stage with two workers that never wait for long."""
-        options = WorkerOptions(DeliveryPolicy(RETRY, release_s=0.0), workers=2)
-        return Stage(name, join, handler, options, Fence(), self.brake, self.lost, self.doubt)
+        options = ConsumerOptions(DeliveryPolicy(RETRY, release_s=0.0), workers=2)
+        return Stage(
+            name, join, handler, options, Fence(), self.brake, self.lost, self.sent_dead_letters
+        )
 
     @property
     def stages(self) -> list[Stage]:
@@ -157,7 +159,7 @@ def test_a_stage_is_not_ready_before_it_has_joined(harness: Harness) -> None:
     seen: list[tuple[str, ...]] = []
     make = harness.join(FIRST)
 
-    def join() -> EventSource:
+    def join() -> RecordConsumer:
         seen.append(harness.status.why_not_ready())
         source = make()
         joined = source.joined
@@ -200,8 +202,8 @@ def test_the_second_stage_waits_for_the_first(harness: Harness) -> None:
     harness.first.also = slowly
     join = harness.join
 
-    def watched(topic: str) -> Callable[[], EventSource]:
-        def joining() -> EventSource:
+    def watched(topic: str) -> Callable[[], RecordConsumer]:
+        def joining() -> RecordConsumer:
             source = join(topic)()
             if topic == SECOND:
                 poll, turns = source.poll, iter(range(10**9))
@@ -349,7 +351,9 @@ def test_a_stage_takes_over_what_it_must_know_of_a_partition(harness: Harness) -
     harness.run()
     after = Harness(harness.broker)
     seen: list[tuple[tuple[int, ...], bool]] = []
-    after.first.also = lambda record: seen.append((after.lost.of(here), after.doubt.covers(record)))
+    after.first.also = lambda record: seen.append(
+        (after.lost.of(here), after.sent_dead_letters.covers(record))
+    )
     after.publish(1)
 
     after.run()

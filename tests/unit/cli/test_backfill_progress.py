@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from keycloak_bridge.cli.backfill import Pace, Standing, expected, sentence, shown, span
+from keycloak_bridge.cli.backfill import RateLimiter, Standing, expected, sentence, shown, span
 
 
 class Terminal(io.StringIO):
@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
 
 def test_rate_and_rest_are_those_of_the_last_seconds() -> None:
     """What was slow a minute ago does not count any more."""
-    pace = Pace()
+    pace = RateLimiter()
     for at_s, done in ((0.0, 0), (60.0, 60), (70.0, 1060), (80.0, 2060)):
         pace.note(at_s, done)
     standing = Standing(done=2060, read=2100, share_read=0.5, rejected=3)
@@ -27,7 +27,7 @@ def test_rate_and_rest_are_those_of_the_last_seconds() -> None:
 
 def test_nobody_knows_how_much_a_pipe_will_bring() -> None:
     """So there is neither a total nor a time."""
-    pace = Pace()
+    pace = RateLimiter()
     pace.note(0.0, 0)
     pace.note(2.0, 10)
 

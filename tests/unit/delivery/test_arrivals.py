@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from keycloak_bridge.delivery.scheduler import Arrivals
+from keycloak_bridge.delivery.scheduler import AllAcknowledged
 from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, BrokerUnavailableError
 
 GONE = BrokerUnavailableError("gone")
@@ -26,7 +26,7 @@ def test_the_last_one_tells_the_first_error(
 ) -> None:
     """Nothing is told before all are in, and then once."""
     heard: list[BridgeError | None] = []
-    arrivals = Arrivals(len(notes), heard.append)
+    arrivals = AllAcknowledged(len(notes), heard.append)
     for note in notes[:-1]:
         arrivals.note(note)
     early = list(heard)
@@ -38,7 +38,7 @@ def test_the_last_one_tells_the_first_error(
 def test_they_come_from_any_thread() -> None:
     """However they meet, one of them is the last."""
     heard: list[BridgeError | None] = []
-    arrivals = Arrivals(8, heard.append)
+    arrivals = AllAcknowledged(8, heard.append)
     threads = [threading.Thread(target=arrivals.note, args=(None,)) for _ in range(8)]
     for thread in threads:
         thread.start()

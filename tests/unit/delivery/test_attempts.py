@@ -5,20 +5,20 @@ import random
 import pytest
 
 from keycloak_bridge.delivery.retry import Snapshot, Tally
-from keycloak_bridge.domain.ports import Proof
+from keycloak_bridge.domain.ports import Dependency
 
-ALL_WELL = Proof.KAFKA | Proof.KEYCLOAK
+ALL_WELL = Dependency.KAFKA | Dependency.KEYCLOAK
 
 
 def after(successes: int, failures: int) -> tuple[Tally, Snapshot]:
     """Return a tally in which, since the snapshot, others did so well and so badly."""
     tally = Tally()
-    tally.failed(Proof.KEYCLOAK)
+    tally.failed(Dependency.KEYCLOAK)
     seen = tally.snapshot()
     for _ in range(successes):
         tally.succeeded(ALL_WELL)
     for _ in range(failures):
-        tally.failed(Proof.KEYCLOAK)
+        tally.failed(Dependency.KEYCLOAK)
     return tally, seen
 
 
@@ -40,14 +40,14 @@ def test_a_failure_counts_when_others_do_well(
     """More than four successes of others to each of their failures."""
     tally, seen = after(successes, failures)
 
-    assert expected == tally.counts(seen, Proof.KEYCLOAK)
+    assert expected == tally.counts(seen, Dependency.KEYCLOAK)
 
 
 def test_a_first_failure_never_counts() -> None:
     """However well others did before: nobody compared."""
     tally, _ = after(100, 0)
 
-    assert not tally.counts(None, Proof.KEYCLOAK)
+    assert not tally.counts(None, Dependency.KEYCLOAK)
 
 
 def test_its_own_failure_is_not_one_of_others() -> None:
@@ -55,8 +55,8 @@ def test_its_own_failure_is_not_one_of_others() -> None:
     tally, attempts, seen = Tally(), 0, None
     for _ in range(9):
         tally.succeeded(ALL_WELL)
-        attempts += tally.counts(seen, Proof.KEYCLOAK)
-        tally.failed(Proof.KEYCLOAK)
+        attempts += tally.counts(seen, Dependency.KEYCLOAK)
+        tally.failed(Dependency.KEYCLOAK)
         seen = tally.snapshot()
 
     assert 8 == attempts
@@ -65,30 +65,30 @@ def test_its_own_failure_is_not_one_of_others() -> None:
 def test_told_before_it_is_asked_a_record_would_excuse_itself() -> None:
     """The order of the two calls matters, which the docstring of Tally says."""
     tally, seen = after(4, 0)
-    tally.failed(Proof.KEYCLOAK)
+    tally.failed(Dependency.KEYCLOAK)
 
-    assert not tally.counts(seen, Proof.KEYCLOAK)
+    assert not tally.counts(seen, Dependency.KEYCLOAK)
 
 
 @pytest.mark.parametrize(
-    ("proof", "needs", "expected"),
+    ("dependency", "needs", "expected"),
     [
-        (Proof.KAFKA, Proof.KAFKA, True),
-        (Proof.KAFKA, Proof.KEYCLOAK, False),
-        (ALL_WELL, Proof.MAIL, False),
-        (ALL_WELL | Proof.MAIL, Proof.MAIL, True),
-        (Proof.NONE, Proof.KAFKA, False),
-        (Proof.KAFKA, Proof.NONE, True),
+        (Dependency.KAFKA, Dependency.KAFKA, True),
+        (Dependency.KAFKA, Dependency.KEYCLOAK, False),
+        (ALL_WELL, Dependency.MAIL, False),
+        (ALL_WELL | Dependency.MAIL, Dependency.MAIL, True),
+        (Dependency.NONE, Dependency.KAFKA, False),
+        (Dependency.KAFKA, Dependency.NONE, True),
         (ALL_WELL, ALL_WELL, True),
     ],
 )
 def test_only_a_success_that_proves_the_need_counts(
-    proof: Proof, needs: Proof, expected: bool
+    dependency: Dependency, needs: Dependency, expected: bool
 ) -> None:
     """An invitation that was skipped says nothing about the mail server."""
     tally = Tally()
     seen = tally.snapshot()
-    tally.succeeded(proof)
+    tally.succeeded(dependency)
 
     assert expected == tally.counts(seen, needs)
 
@@ -98,18 +98,18 @@ def test_failures_of_another_need_excuse_nothing() -> None:
     tally = Tally()
     seen = tally.snapshot()
     tally.succeeded(ALL_WELL)
-    tally.failed(Proof.MAIL)
+    tally.failed(Dependency.MAIL)
 
-    assert tally.counts(seen, Proof.KEYCLOAK)
+    assert tally.counts(seen, Dependency.KEYCLOAK)
 
 
 def test_a_snapshot_does_not_move() -> None:
     """What happens later is what a record is judged by."""
     tally, seen = after(0, 0)
-    before = tally.counts(seen, Proof.KEYCLOAK)
+    before = tally.counts(seen, Dependency.KEYCLOAK)
     tally.succeeded(ALL_WELL)
 
-    assert (False, True) == (before, tally.counts(seen, Proof.KEYCLOAK))
+    assert (False, True) == (before, tally.counts(seen, Dependency.KEYCLOAK))
 
 
 def most_attempts(failing: float, seed: int, rounds: int = 400) -> int:
@@ -119,15 +119,15 @@ def most_attempts(failing: float, seed: int, rounds: int = 400) -> int:
     seen: list[Snapshot | None] = [None] * 16
     attempts = [0] * 16
     for _ in range(rounds):
-        for lane in range(16):
+        for ordering_key in range(16):
             if chance.random() >= failing:
                 tally.succeeded(ALL_WELL)
-                seen[lane], attempts[lane] = None, 0
+                seen[ordering_key], attempts[ordering_key] = None, 0
                 continue
-            attempts[lane] += tally.counts(seen[lane], Proof.KEYCLOAK)
-            tally.failed(Proof.KEYCLOAK)
-            seen[lane] = tally.snapshot()
-            most = max(most, attempts[lane])
+            attempts[ordering_key] += tally.counts(seen[ordering_key], Dependency.KEYCLOAK)
+            tally.failed(Dependency.KEYCLOAK)
+            seen[ordering_key] = tally.snapshot()
+            most = max(most, attempts[ordering_key])
     return most
 
 

@@ -2,21 +2,21 @@ import pytest
 
 from keycloak_bridge.delivery.breaker import Breaker, BreakerState
 from keycloak_bridge.delivery.retry import RetryPolicy
-from keycloak_bridge.domain.ports import Proof
+from keycloak_bridge.domain.ports import Dependency
 
 POLICY = RetryPolicy(initial_s=1, max_s=8)
-ALL_WELL = Proof.KAFKA | Proof.KEYCLOAK
+ALL_WELL = Dependency.KAFKA | Dependency.KEYCLOAK
 FULL = 1 - 2**-52  # jitter that waits for (almost) the whole interval
 
 
-def opened(needs: Proof = Proof.KEYCLOAK, at_s: float = 100.0) -> Breaker:
+def opened(needs: Dependency = Dependency.KEYCLOAK, at_s: float = 100.0) -> Breaker:
     """Return a breaker that just opened."""
     breaker = Breaker(POLICY)
     breaker.failed(needs, at_s, FULL, at_once=True)
     return breaker
 
 
-def probing(needs: Proof = Proof.KEYCLOAK) -> Breaker:
+def probing(needs: Dependency = Dependency.KEYCLOAK) -> Breaker:
     """Return a breaker that lets one record probe at second 101."""
     breaker = opened(needs)
     assert breaker.admits(101.0)
@@ -26,10 +26,10 @@ def probing(needs: Proof = Proof.KEYCLOAK) -> Breaker:
 def test_it_opens_after_so_many_failures_in_a_row() -> None:
     """That is news once, and from then on nothing starts."""
     breaker = Breaker(POLICY, threshold=3)
-    news = [breaker.failed(Proof.KEYCLOAK, 100.0, 0.0) for _ in range(4)]
+    news = [breaker.failed(Dependency.KEYCLOAK, 100.0, 0.0) for _ in range(4)]
 
     assert [False, False, True, False] == news
-    assert (BreakerState.OPEN, 101.0, Proof.KEYCLOAK) == (
+    assert (BreakerState.OPEN, 101.0, Dependency.KEYCLOAK) == (
         breaker.state,
         breaker.probe_at_s,
         breaker.needs,
@@ -41,8 +41,8 @@ def test_a_success_between_begins_a_new_row() -> None:
     """One bad record among good ones opens nothing."""
     breaker = Breaker(POLICY, threshold=3, window=1000)
     for _ in range(50):
-        breaker.failed(Proof.KEYCLOAK, 0.0, 0.0)
-        breaker.failed(Proof.KEYCLOAK, 0.0, 0.0)
+        breaker.failed(Dependency.KEYCLOAK, 0.0, 0.0)
+        breaker.failed(Dependency.KEYCLOAK, 0.0, 0.0)
         breaker.succeeded(ALL_WELL)
 
     assert BreakerState.CLOSED is breaker.state
@@ -54,7 +54,7 @@ def test_a_success_that_proves_something_else_ends_no_row() -> None:
     breaker = Breaker(POLICY, threshold=3, window=1000)
     news = []
     for _ in range(3):
-        news.append(breaker.failed(Proof.MAIL, 0.0, 0.0))
+        news.append(breaker.failed(Dependency.MAIL, 0.0, 0.0))
         breaker.succeeded(ALL_WELL)
 
     assert [False, False, True] == news
@@ -63,9 +63,9 @@ def test_a_success_that_proves_something_else_ends_no_row() -> None:
 def test_a_row_of_several_kinds_needs_all_of_them() -> None:
     """The union of what failed since it was last proven."""
     breaker = Breaker(POLICY, threshold=3)
-    breaker.failed(Proof.MAIL, 0.0, 0.0)
-    breaker.succeeded(Proof.MAIL)
-    for needs in (Proof.KAFKA, Proof.NONE, Proof.KEYCLOAK):
+    breaker.failed(Dependency.MAIL, 0.0, 0.0)
+    breaker.succeeded(Dependency.MAIL)
+    for needs in (Dependency.KAFKA, Dependency.NONE, Dependency.KEYCLOAK):
         breaker.failed(needs, 0.0, 0.0)
 
     assert ALL_WELL == breaker.needs
@@ -79,7 +79,7 @@ def test_half_of_a_full_window_is_an_outage(pattern: str, expected: bool) -> Non
         if outcome == "g":
             breaker.succeeded(ALL_WELL)
         else:
-            breaker.failed(Proof.KEYCLOAK, 0.0, 0.0)
+            breaker.failed(Dependency.KEYCLOAK, 0.0, 0.0)
             if breaker.state is BreakerState.OPEN:
                 break
 
@@ -91,7 +91,7 @@ def test_a_window_that_is_not_full_shows_nothing() -> None:
     breaker = Breaker(POLICY, threshold=5, window=6)
     for _ in range(2):
         breaker.succeeded(ALL_WELL)
-        breaker.failed(Proof.KEYCLOAK, 0.0, 0.0)
+        breaker.failed(Dependency.KEYCLOAK, 0.0, 0.0)
 
     assert BreakerState.CLOSED is breaker.state
 
@@ -100,7 +100,7 @@ def test_some_failures_open_it_at_once() -> None:
     """A refused service account, for one: every record would fail."""
     breaker = Breaker(POLICY)
 
-    assert breaker.failed(Proof.KEYCLOAK, 5.0, 0.0, at_once=True)
+    assert breaker.failed(Dependency.KEYCLOAK, 5.0, 0.0, at_once=True)
     assert 6.0 == breaker.probe_at_s
 
 
@@ -108,7 +108,7 @@ def test_retry_after_opens_it_for_so_long() -> None:
     """The server said when to come back, and one record more would not be polite."""
     breaker = Breaker(POLICY)
 
-    assert breaker.failed(Proof.KEYCLOAK, 5.0, 0.0, retry_after_s=30.0)
+    assert breaker.failed(Dependency.KEYCLOAK, 5.0, 0.0, retry_after_s=30.0)
     assert 35.0 == breaker.probe_at_s
 
 
@@ -129,7 +129,7 @@ def test_failed_probes_pause_longer_and_longer() -> None:
         pauses.append(round(probe_at_s - now_s, 6))
         now_s = probe_at_s
         assert breaker.admits(now_s)
-        assert not breaker.failed(Proof.KEYCLOAK, now_s, FULL)
+        assert not breaker.failed(Dependency.KEYCLOAK, now_s, FULL)
 
     assert [1, 2, 4, 8, 8, 8] == pauses
 
@@ -138,32 +138,32 @@ def test_stragglers_do_not_lengthen_the_pause() -> None:
     """Sixteen records fail together, which is one outage."""
     breaker = opened()
     for _ in range(16):
-        breaker.failed(Proof.KAFKA, 100.5, FULL, at_once=True, retry_after_s=50)
+        breaker.failed(Dependency.KAFKA, 100.5, FULL, at_once=True, retry_after_s=50)
 
-    assert (101.0, Proof.KEYCLOAK) == (breaker.probe_at_s, breaker.needs)
+    assert (101.0, Dependency.KEYCLOAK) == (breaker.probe_at_s, breaker.needs)
 
 
 def test_a_probe_that_fails_for_another_reason_adds_to_what_is_needed() -> None:
     """Both have to be seen working then."""
     breaker = probing()
-    breaker.failed(Proof.KAFKA, 101.0, 0.0)
+    breaker.failed(Dependency.KAFKA, 101.0, 0.0)
 
     assert ALL_WELL == breaker.needs
 
 
 @pytest.mark.parametrize(
-    ("proof", "expected"),
+    ("dependency", "expected"),
     [
         (ALL_WELL, BreakerState.CLOSED),
-        (Proof.KEYCLOAK, BreakerState.CLOSED),
-        (Proof.KAFKA, BreakerState.HALF_OPEN),
-        (Proof.NONE, BreakerState.HALF_OPEN),
+        (Dependency.KEYCLOAK, BreakerState.CLOSED),
+        (Dependency.KAFKA, BreakerState.HALF_OPEN),
+        (Dependency.NONE, BreakerState.HALF_OPEN),
     ],
 )
-def test_a_probe_closes_it_by_proof_only(proof: Proof, expected: BreakerState) -> None:
+def test_a_probe_closes_it_by_proof_only(dependency: Dependency, expected: BreakerState) -> None:
     """Another success lets the next record probe at once."""
     breaker = probing()
-    closed = breaker.succeeded(proof)
+    closed = breaker.succeeded(dependency)
 
     assert (expected, expected is BreakerState.CLOSED) == (breaker.state, closed)
     assert breaker.admits(101.0)
@@ -175,18 +175,18 @@ def test_a_stragglers_success_closes_it_as_well() -> None:
 
     assert breaker.succeeded(ALL_WELL)
     assert breaker.admits(100.0)
-    assert (None, Proof.NONE) == (breaker.probe_at_s, breaker.needs)
+    assert (None, Dependency.NONE) == (breaker.probe_at_s, breaker.needs)
 
 
 def test_closing_forgets_the_failures() -> None:
     """The next outage begins with a first failure and the shortest pause."""
     breaker = Breaker(POLICY, threshold=2, window=4)
     for _ in range(2):
-        breaker.failed(Proof.KEYCLOAK, 0.0, FULL)
+        breaker.failed(Dependency.KEYCLOAK, 0.0, FULL)
     breaker.admits(10.0)
-    breaker.failed(Proof.KEYCLOAK, 10.0, FULL)
+    breaker.failed(Dependency.KEYCLOAK, 10.0, FULL)
     breaker.succeeded(ALL_WELL)
-    news = [breaker.failed(Proof.KEYCLOAK, 20.0, FULL) for _ in range(2)]
+    news = [breaker.failed(Dependency.KEYCLOAK, 20.0, FULL) for _ in range(2)]
 
     assert [False, True] == news
     assert breaker.probe_at_s == pytest.approx(21.0)
@@ -198,7 +198,7 @@ def test_closing_empties_the_window() -> None:
     news = []
     for _ in range(3):
         breaker.succeeded(ALL_WELL)
-        news.append(breaker.failed(Proof.KEYCLOAK, 0.0, 0.0))
+        news.append(breaker.failed(Dependency.KEYCLOAK, 0.0, 0.0))
 
     assert [False, True, False] == news
 

@@ -12,11 +12,11 @@ from hypothesis.stateful import (
 
 from keycloak_bridge.delivery.breaker import Breaker, BreakerState
 from keycloak_bridge.delivery.retry import RetryPolicy
-from keycloak_bridge.domain.ports import Proof
+from keycloak_bridge.domain.ports import Dependency
 
 POLICY = RetryPolicy(initial_s=1, max_s=8)
-PROOFS = st.sampled_from([Proof(value) for value in range(8)])
-NEEDS = st.sampled_from([Proof.NONE, Proof.KAFKA, Proof.KEYCLOAK, Proof.MAIL])
+PROOFS = st.sampled_from([Dependency(value) for value in range(8)])
+NEEDS = st.sampled_from([Dependency.NONE, Dependency.KAFKA, Dependency.KEYCLOAK, Dependency.MAIL])
 JITTER = st.floats(0, 1, exclude_max=True)
 
 
@@ -31,7 +31,9 @@ class BreakerMachine(RuleBasedStateMachine):
         self.now_s = 0.0
         self.flying = 0  # started while closed, not ended yet
         self.probes = 0
-        self.unproven: list[Proof] = []  # failures that no success has made up for, while closed
+        self.unproven: list[
+            Dependency
+        ] = []  # failures that no success has made up for, while closed
 
     @rule(pause_s=st.floats(0, 10))
     def wait(self, pause_s: float) -> None:
@@ -58,7 +60,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.flying and self.breaker.state is not BreakerState.HALF_OPEN)
     @rule(needs=NEEDS, jitter=JITTER, at_once=st.booleans())
-    def fail(self, needs: Proof, jitter: float, at_once: bool) -> None:
+    def fail(self, needs: Dependency, jitter: float, at_once: bool) -> None:
         """A record that started while it was closed fails."""
         self.flying -= 1
         before = (self.breaker.state, self.breaker.probe_at_s, self.breaker.needs)
@@ -74,7 +76,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.probes)
     @rule(needs=NEEDS, jitter=JITTER)
-    def fail_probe(self, needs: Proof, jitter: float) -> None:
+    def fail_probe(self, needs: Dependency, jitter: float) -> None:
         """The probe fails."""
         self.probes = 0
         news = self.breaker.failed(needs, self.now_s, jitter)
@@ -87,8 +89,8 @@ class BreakerMachine(RuleBasedStateMachine):
         assert probe_at_s - self.now_s <= POLICY.max_s + 1e-9
 
     @precondition(lambda self: self.flying or self.probes)
-    @rule(proof=PROOFS)
-    def succeed(self, proof: Proof) -> None:
+    @rule(dependency=PROOFS)
+    def succeed(self, dependency: Dependency) -> None:
         """A record ends well, the probe if there is one."""
         state, needs = self.breaker.state, self.breaker.needs
         if self.probes:
@@ -97,14 +99,14 @@ class BreakerMachine(RuleBasedStateMachine):
             return
         else:
             self.flying -= 1
-        closed = self.breaker.succeeded(proof)
+        closed = self.breaker.succeeded(dependency)
 
-        assert closed == (state is not BreakerState.CLOSED and needs in proof)
+        assert closed == (state is not BreakerState.CLOSED and needs in dependency)
         assert self.breaker.state is (BreakerState.CLOSED if closed else state)
         self.unproven = (
             []
             if state is not BreakerState.CLOSED
-            else [failure for failure in self.unproven if failure not in proof]
+            else [failure for failure in self.unproven if failure not in dependency]
         )
 
     @precondition(lambda self: self.probes)
@@ -124,7 +126,7 @@ class BreakerMachine(RuleBasedStateMachine):
         """And nothing is needed while closed."""
         state = self.breaker.state
         assert (state is BreakerState.OPEN) == (self.breaker.probe_at_s is not None)
-        assert state is not BreakerState.CLOSED or self.breaker.needs is Proof.NONE
+        assert state is not BreakerState.CLOSED or self.breaker.needs is Dependency.NONE
 
 
 BreakerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -45,7 +45,7 @@ def test_a_record_that_was_not_done_is_taken_up_again(
     hand = Hand()
     task = begun(hand)
     hand.handler.errors[0, 0] = [error]
-    hand.crew.do(task)
+    hand.worker_pool.do(task)
     at_once = hand.work()
     hand.turn(after_s)
     later = hand.work()
@@ -60,7 +60,7 @@ def test_an_error_that_cannot_pass_ends_the_flow() -> None:
     hand = Hand()
     task = begun(hand)
     hand.handler.errors[0, 0] = [ConfigError("broken")]
-    hand.crew.do(task)
+    hand.worker_pool.do(task)
 
     with pytest.raises(ConfigError):
         hand.turn()
@@ -80,7 +80,7 @@ def test_the_record_decides_about_writing_while_it_is_handled() -> None:
         checks.append("written although it is another member's")
 
     hand.handler.before = checked
-    hand.crew.do(task)
+    hand.worker_pool.do(task)
     hand.fence.check()
 
     assert ["ours"] == checks
@@ -101,7 +101,7 @@ def test_an_unexpected_error_becomes_one_of_the_bridge(caplog: pytest.LogCapture
 
     hand.handler.give_up = watched  # type: ignore[method-assign]
     with caplog.at_level(logging.ERROR):
-        hand.crew.do(task)
+        hand.worker_pool.do(task)
 
     (reason,) = reasons
     assert isinstance(reason, InternalError)
@@ -122,7 +122,7 @@ def test_giving_up_is_done_once() -> None:
     hand = Hand(delivery=policy(max_attempts=1))
     task = begun(hand)
     hand.handler.errors[0, 0] = [ValueError("broken")]
-    hand.crew.do(task)
+    hand.worker_pool.do(task)
 
     assert [(at_of(task.record), "internal-error")] == hand.handler.given_up
     assert (0, 0) == (hand.delivery.running(), hand.work())
@@ -139,7 +139,7 @@ def test_giving_up_waits_where_it_must(error: BridgeError) -> None:
     task = begun(hand)
     hand.handler.errors[0, 0] = [ValueError("broken"), ValueError("broken")]
     hand.handler.give_up_errors = [error]
-    hand.crew.do(task)
+    hand.worker_pool.do(task)
     before = list(hand.handler.given_up)
     hand.turn(60.0)
     hand.work()

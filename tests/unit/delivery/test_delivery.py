@@ -8,7 +8,7 @@ from delivery_harness import P0, P1, TOPIC, Pending, policy
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.key_order import Task
-from keycloak_bridge.delivery.offsets import CommitNotes, LostUsers, write_notes
+from keycloak_bridge.delivery.offsets import CommitNotes, DeadLetteredUsers, write_notes
 from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
@@ -16,7 +16,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
 )
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
-from keycloak_bridge.domain.ports import Handled, Proof
+from keycloak_bridge.domain.ports import Dependency, Handled
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 DOWN = KeycloakUnavailableError("down")
@@ -36,7 +36,7 @@ class Case:
             Lease(5.0),
             clock=self.clock,
             brake=self.brake,
-            lost=LostUsers(),
+            lost=DeadLetteredUsers(),
             jitter=lambda: 0.5,
         )
         for partition in (P0, P1):
@@ -200,9 +200,9 @@ def test_an_answer_of_kafka_proves_kafka() -> None:
         case.delivery.postpone(task, gone)
     case.clock.advance(1.0)
     answer = Pending()
-    case.delivery.settle(case.take(), Handled((), Proof.KEYCLOAK))
+    case.delivery.settle(case.take(), Handled((), Dependency.KEYCLOAK))
     before = case.delivery.look().problem
-    case.delivery.settle(case.take(), Handled((answer,), Proof.KEYCLOAK))
+    case.delivery.settle(case.take(), Handled((answer,), Dependency.KEYCLOAK))
     answer.arrive()
 
     assert (gone, None) == (before, case.delivery.look().problem)
@@ -327,7 +327,7 @@ def test_a_record_may_be_written_while_it_runs() -> None:
 
     assert (True, False) == (running, put_back)
     assert not case.delivery.may_write(task)
-    assert not case.delivery.may_write(Task(task.record, task.lane))
+    assert not case.delivery.may_write(Task(task.record, task.ordering_key))
 
 
 def test_releasing_says_what_to_commit() -> None:
@@ -370,7 +370,7 @@ def test_a_record_that_is_another_members_is_not_given_up() -> None:
     case.delivery.postpone(task, DOWN)
     for offset in range(1, 10):
         case.accept(offset, user="eve")
-        case.delivery.settle(case.take(), Handled((), Proof.KEYCLOAK))
+        case.delivery.settle(case.take(), Handled((), Dependency.KEYCLOAK))
     case.clock.advance(1.0)
     again = case.take()
     case.delivery.release(frozenset({P0}), True)
@@ -389,7 +389,7 @@ def test_a_record_that_fails_alone_is_given_up_at_its_limit() -> None:
         for _ in range(others):
             case.accept(offset, user="eve")
             offset += 1
-            case.delivery.settle(case.take(), Handled((), Proof.KEYCLOAK))
+            case.delivery.settle(case.take(), Handled((), Dependency.KEYCLOAK))
         case.clock.advance(4.0)
         case.prove()
         answers.append(case.delivery.failed(case.take(), DOWN))
@@ -416,14 +416,14 @@ def test_the_crew_waits_until_it_is_dismissed() -> None:
     got: list[Task | None] = []
     first = threading.Event()
 
-    def crew() -> None:
+    def worker_pool() -> None:
         while (task := case.delivery.take()) is not None:
             got.append(task)
             first.set()
             case.delivery.settle(task, DONE)
         got.append(None)
 
-    thread = threading.Thread(target=crew)
+    thread = threading.Thread(target=worker_pool)
     thread.start()
     case.accept(0)
     first.wait(PATIENCE_S)

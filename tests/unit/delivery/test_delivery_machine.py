@@ -25,7 +25,7 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Message, Record, TopicPartition
-from keycloak_bridge.domain.ports import Handled, Proof
+from keycloak_bridge.domain.ports import Dependency, Handled
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 
@@ -96,13 +96,13 @@ class Stage(Recorder):
         self._machine.wrote(self.process, record)
         if self._machine.fate is Fate.ANSWER_LOST:
             raise KeycloakUnavailableError("lost")
-        return self._published(record, written=True, proof=Proof.KEYCLOAK)
+        return self._published(record, written=True, dependency=Dependency.KEYCLOAK)
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Write a dead letter, which Kafka may not confirm either."""
-        return self._published(record, written=False, proof=Proof.NONE)
+        return self._published(record, written=False, dependency=Dependency.NONE)
 
-    def _published(self, record: Record, *, written: bool, proof: Proof) -> Handled:
+    def _published(self, record: Record, *, written: bool, dependency: Dependency) -> Handled:
         answer = Answer(lambda: self._machine.finished(record, written=written))
         match self._machine.fate:
             case Fate.UNANSWERED:
@@ -111,7 +111,7 @@ class Stage(Recorder):
                 answer.give(BrokerUnavailableError("gone"))
             case _:
                 answer.give(None)
-        return Handled((answer,), proof)
+        return Handled((answer,), dependency)
 
 
 class Process:
@@ -135,7 +135,9 @@ class Process:
         task = self.hand.delivery.try_take()
         if task is None:
             return False
-        assert task.lane not in [one.lane for one in self.running], "two records of a user at once"
+        assert task.ordering_key not in [one.ordering_key for one in self.running], (
+            "two records of a user at once"
+        )
         self.running.append(task)
         return True
 
@@ -144,7 +146,7 @@ class Process:
         while self.unanswered:
             self.unanswered.pop().give(None)
         while self.running:
-            self.hand.crew.do(self.running.pop())
+            self.hand.worker_pool.do(self.running.pop())
 
     def owns(self, partition: TopicPartition) -> bool:
         """Say whether Kafka, not this process, thinks that the partition is its own."""
@@ -266,7 +268,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def _end(self, process: Process, fate: Fate, data: st.DataObject) -> None:
         task = process.running.pop(data.draw(st.integers(0, len(process.running) - 1)))
         self.fate = fate
-        process.hand.crew.do(task)
+        process.hand.worker_pool.do(task)
 
     @rule(data=st.data(), partition=partitions, lost=st.booleans(), back=st.booleans())
     def rebalance(

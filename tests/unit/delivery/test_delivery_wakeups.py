@@ -10,12 +10,12 @@ from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.key_order import Task
-from keycloak_bridge.delivery.offsets import LostUsers
+from keycloak_bridge.delivery.offsets import DeadLetteredUsers
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy
 from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
 from keycloak_bridge.domain.events import Commit, Record
-from keycloak_bridge.domain.ports import Handled, Proof
+from keycloak_bridge.domain.ports import Dependency, Handled
 
 RECORDS, USERS, CREW = 200, 17, 8
 LONG_S = 60.0
@@ -27,7 +27,7 @@ def a_delivery() -> Delivery:
     lease = Lease(LONG_S)
     lease.renew(clock.monotonic())
     policy = DeliveryPolicy(RetryPolicy(0.001, 0.004), max_attempts=RECORDS)
-    delivery = Delivery(policy, lease, clock=clock, brake=Brake(0, 0, 20), lost=LostUsers())
+    delivery = Delivery(policy, lease, clock=clock, brake=Brake(0, 0, 20), lost=DeadLetteredUsers())
     delivery.start(P0, Commit(0))
     return delivery
 
@@ -50,7 +50,7 @@ def test_all_is_done_without_another_poll(seed: int) -> None:
                 task, HoldError("later", wait_s=0.002) if held else KeycloakUnavailableError("down")
             )
             return
-        delivery.settle(task, Handled((), Proof.KEYCLOAK))
+        delivery.settle(task, Handled((), Dependency.KEYCLOAK))
         left.discard(offset)
         if not left:
             all_done.set()
@@ -59,8 +59,8 @@ def test_all_is_done_without_another_poll(seed: int) -> None:
         while (task := delivery.take()) is not None:
             handle(task)
 
-    crew = [threading.Thread(target=work) for _ in range(CREW)]
-    for thread in crew:
+    worker_pool = [threading.Thread(target=work) for _ in range(CREW)]
+    for thread in worker_pool:
         thread.start()
     delivery.accept(
         (Record(TOPIC, 0, offset, 0, b"k", b"v", ()), bytes([offset % USERS]))
@@ -68,8 +68,8 @@ def test_all_is_done_without_another_poll(seed: int) -> None:
     )
     all_done.wait(LONG_S)
     delivery.stop(dismiss=True)
-    for thread in crew:
+    for thread in worker_pool:
         thread.join(LONG_S)
 
     assert left == set()
-    assert not any(thread.is_alive() for thread in crew)
+    assert not any(thread.is_alive() for thread in worker_pool)

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import pytest
 
-from keycloak_bridge.delivery.concurrency_limit import Gate, Limiter
+from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
 from keycloak_bridge.domain.errors import KeycloakConflictError, KeycloakUnavailableError
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 _PATIENCE_S = 30
 
 
-class Recorder(Limiter):
+class Recorder(AdaptiveLimit):
     """Keeps what it was told."""
 
     def __init__(self, limit: int) -> None:
@@ -42,8 +42,8 @@ def join(started: list[threading.Thread]) -> None:
 
 def test_no_more_run_than_the_limit_says() -> None:
     """Thirty threads, a limit that changes: never more inside than were admitted, and everybody gets in."""
-    limiter = Limiter(1, 4)
-    gate = Gate(limiter, FakeClock())
+    limiter = AdaptiveLimit(1, 4)
+    gate = ConcurrencyLimit(limiter, FakeClock())
     lock, inside, most, turns = threading.Lock(), [0], [0], [0]
 
     def work() -> None:
@@ -66,7 +66,7 @@ def test_no_more_run_than_the_limit_says() -> None:
 def test_latency_size_and_failure_reach_the_limiter() -> None:
     """What could not be answered failed; what was refused is an answer."""
     clock, limiter = FakeClock(), Recorder(4)
-    gate = Gate(limiter, clock)
+    gate = ConcurrencyLimit(limiter, clock)
 
     with gate.slot(20):
         clock.advance(2)
@@ -81,7 +81,7 @@ def test_latency_size_and_failure_reach_the_limiter() -> None:
 def test_an_excused_failure_says_nothing() -> None:
     """One bad user fails a whole batch with a 500; that is not the server's weakness."""
     limiter = Recorder(4)
-    gate = Gate(limiter, FakeClock())
+    gate = ConcurrencyLimit(limiter, FakeClock())
 
     with pytest.raises(KeycloakUnavailableError):
         _fail_excused(gate)
@@ -93,7 +93,7 @@ def test_an_excused_failure_says_nothing() -> None:
 def test_an_interrupted_call_says_nothing() -> None:
     """Whoever pressed Ctrl-C did not measure anything."""
     limiter = Recorder(4)
-    gate = Gate(limiter, FakeClock())
+    gate = ConcurrencyLimit(limiter, FakeClock())
 
     with pytest.raises(KeyboardInterrupt), gate.slot():
         raise KeyboardInterrupt
@@ -104,7 +104,7 @@ def test_an_interrupted_call_says_nothing() -> None:
 
 def test_a_call_within_a_call_needs_no_turn() -> None:
     """A thread never waits for itself."""
-    gate = Gate(Limiter(1, 1), FakeClock())
+    gate = ConcurrencyLimit(AdaptiveLimit(1, 1), FakeClock())
 
     with gate.slot(20) as outer, gate.slot() as inner:
         assert inner is outer
@@ -115,7 +115,7 @@ def test_a_call_within_a_call_needs_no_turn() -> None:
 
 def test_first_come_first_served() -> None:
     """Nobody who asks later overtakes."""
-    gate = Gate(Limiter(1, 1), FakeClock())
+    gate = ConcurrencyLimit(AdaptiveLimit(1, 1), FakeClock())
     served: list[int] = []
     waiting: list[threading.Thread] = []
 
@@ -131,7 +131,7 @@ def test_first_come_first_served() -> None:
 
 def test_closing_admits_everybody() -> None:
     """A bridge that ends leaves no thread behind at the gate."""
-    gate = Gate(Limiter(1, 1), FakeClock())
+    gate = ConcurrencyLimit(AdaptiveLimit(1, 1), FakeClock())
     served: list[int] = []
 
     with gate.slot():
@@ -145,12 +145,12 @@ def test_closing_admits_everybody() -> None:
     assert gate.running == 0
 
 
-def _serve(gate: Gate, served: list[int], number: int) -> None:
+def _serve(gate: ConcurrencyLimit, served: list[int], number: int) -> None:
     with gate.slot():
         served.append(number)
 
 
-def _fail_excused(gate: Gate) -> None:
+def _fail_excused(gate: ConcurrencyLimit) -> None:
     with gate.slot(20) as turn:
         turn.excuse()
         raise KeycloakUnavailableError("one bad user")

@@ -1,8 +1,8 @@
 from keycloak_bridge.delivery.offsets import (
     CommitNotes,
-    Holdings,
-    LostUsers,
+    DeadLetteredUsers,
     OffsetTracker,
+    PartitionStates,
     fingerprint,
     write_notes,
 )
@@ -12,66 +12,72 @@ P0 = TopicPartition("user-events", 0)
 P1 = TopicPartition("user-events", 1)
 
 
-def started(lost: LostUsers | None = None, *, offset: int = 0) -> tuple[Holdings, OffsetTracker]:
+def started(
+    lost: DeadLetteredUsers | None = None, *, offset: int = 0
+) -> tuple[PartitionStates, OffsetTracker]:
     """Return holdings of one partition, and its tracker."""
-    holdings = Holdings(lost or LostUsers())
-    holdings.start(P0, Commit(offset))
-    tracker = holdings.tracker(P0)
+    partition_states = PartitionStates(lost or DeadLetteredUsers())
+    partition_states.start(P0, Commit(offset))
+    tracker = partition_states.tracker(P0)
     assert tracker is not None
-    return holdings, tracker
+    return partition_states, tracker
 
 
 def test_a_partition_is_held_from_start_to_release() -> None:
     """And each start makes another tracker."""
-    holdings, tracker = started()
-    during = holdings.partitions()
-    holdings.release([P0, P1])
-    after = (holdings.partitions(), holdings.tracker(P0), holdings.offsets())
-    holdings.start(P0, Commit(0))
+    partition_states, tracker = started()
+    during = partition_states.partitions()
+    partition_states.release([P0, P1])
+    after = (
+        partition_states.partitions(),
+        partition_states.tracker(P0),
+        partition_states.offsets(),
+    )
+    partition_states.start(P0, Commit(0))
 
     assert frozenset({P0}) == during
     assert (frozenset(), None, {}) == after
-    assert tracker is not holdings.tracker(P0)
+    assert tracker is not partition_states.tracker(P0)
 
 
 def test_what_was_committed_is_committed_again_only_when_asked() -> None:
     """A commit that Kafka has not confirmed is still due."""
-    holdings, tracker = started()
+    partition_states, tracker = started()
     tracker.deliver(0)
     tracker.finish(0)
-    first = holdings.commits({}, unchanged=False)
-    unconfirmed = holdings.commits({}, unchanged=False)
-    holdings.committed(first)
+    first = partition_states.commits({}, unchanged=False)
+    unconfirmed = partition_states.commits({}, unchanged=False)
+    partition_states.committed(first)
 
     assert {P0: Commit(1)} == first == unconfirmed
-    assert {} == holdings.commits({}, unchanged=False)
-    assert {P0: Commit(1)} == holdings.commits({}, unchanged=True)
-    assert {P0: 1} == holdings.offsets()
+    assert {} == partition_states.commits({}, unchanged=False)
+    assert {P0: Commit(1)} == partition_states.commits({}, unchanged=True)
+    assert {P0: 1} == partition_states.offsets()
 
 
 def test_news_about_the_records_above_is_a_commit() -> None:
     """Although the offset stays: a restart then knows what is done."""
-    holdings, tracker = started()
+    partition_states, tracker = started()
     tracker.deliver(0)
     tracker.deliver(1)
-    nothing = holdings.commits({}, unchanged=False)
+    nothing = partition_states.commits({}, unchanged=False)
     tracker.finish(1)
 
     notes = write_notes(0, CommitNotes((range(1, 2),)))
     assert {} == nothing
-    assert {P0: Commit(0, notes)} == holdings.commits({}, unchanged=False)
+    assert {P0: Commit(0, notes)} == partition_states.commits({}, unchanged=False)
 
 
 def test_the_next_owner_reads_the_notes() -> None:
     """What is finished is not worked on, and the lost users are known."""
-    lost, later = LostUsers(), LostUsers()
-    holdings, tracker = started(lost)
+    lost, later = DeadLetteredUsers(), DeadLetteredUsers()
+    partition_states, tracker = started(lost)
     for offset in range(3):
         tracker.deliver(offset)
     tracker.finish(1)
     lost.note(P0, b"ada")
-    (commit,) = holdings.release([P0]).values()
-    again = Holdings(later)
+    (commit,) = partition_states.release([P0]).values()
+    again = PartitionStates(later)
     again.start(P0, commit)
     tracker_again = again.tracker(P0)
 
@@ -83,51 +89,51 @@ def test_the_next_owner_reads_the_notes() -> None:
 
 def test_positions_stay_known_until_the_partition_is_started_anew() -> None:
     """They step over markers; those of an earlier ownership say nothing."""
-    holdings, _ = started(offset=3)
-    stepped = holdings.commits({P0: 9}, unchanged=False)
-    remembered = holdings.commits({}, unchanged=False)
-    holdings.release([P0])
-    holdings.start(P0, Commit(3))
+    partition_states, _ = started(offset=3)
+    stepped = partition_states.commits({P0: 9}, unchanged=False)
+    remembered = partition_states.commits({}, unchanged=False)
+    partition_states.release([P0])
+    partition_states.start(P0, Commit(3))
 
     assert {P0: Commit(9)} == stepped == remembered
-    assert {P0: Commit(3)} == holdings.commits({}, unchanged=True)
+    assert {P0: Commit(3)} == partition_states.commits({}, unchanged=True)
 
 
 def test_positions_of_others_are_no_commits() -> None:
     """Only what was started is committed."""
-    holdings, _ = started()
+    partition_states, _ = started()
 
-    assert {P0: Commit(0)} == holdings.commits({P1: 7}, unchanged=True)
+    assert {P0: Commit(0)} == partition_states.commits({P1: 7}, unchanged=True)
 
 
 def test_a_confirmation_that_comes_too_late_changes_nothing() -> None:
     """The partition is gone."""
-    holdings, _ = started()
-    holdings.release([P0])
-    holdings.committed({P0: Commit(5)})
+    partition_states, _ = started()
+    partition_states.release([P0])
+    partition_states.committed({P0: Commit(5)})
 
-    assert {} == holdings.offsets()
+    assert {} == partition_states.offsets()
 
 
 def test_an_offset_that_came_before_begins_the_partition_anew() -> None:
     """The same or a lower one; gaps forwards are no news."""
-    holdings, tracker = started()
-    before = holdings.begins_anew(P0, 0)
+    partition_states, tracker = started()
+    before = partition_states.begins_anew(P0, 0)
     tracker.deliver(4)
-    seen = [holdings.begins_anew(P0, offset) for offset in (0, 4, 5, 9)]
+    seen = [partition_states.begins_anew(P0, offset) for offset in (0, 4, 5, 9)]
 
     assert not before
     assert [True, True, False, False] == seen
-    assert not holdings.begins_anew(P1, 0)
+    assert not partition_states.begins_anew(P1, 0)
 
 
 def test_the_first_unfinished_offsets_are_those_of_work_in_hand() -> None:
     """A partition without any has none."""
-    holdings, tracker = started()
-    nothing = holdings.first_unfinished()
+    partition_states, tracker = started()
+    nothing = partition_states.first_unfinished()
     for offset in (2, 5):
         tracker.deliver(offset)
-    both = holdings.first_unfinished()
+    both = partition_states.first_unfinished()
     tracker.finish(2)
 
-    assert ({}, {P0: 2}, {P0: 5}) == (nothing, both, holdings.first_unfinished())
+    assert ({}, {P0: 2}, {P0: 5}) == (nothing, both, partition_states.first_unfinished())

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from keycloak_bridge.delivery.key_order import Lanes, Task
+from keycloak_bridge.delivery.key_order import KeyQueues, Task
 from keycloak_bridge.domain.events import Record, TopicPartition
 
 PARTITIONS = [TopicPartition("user-events", number) for number in range(2)]
@@ -20,7 +20,7 @@ class LanesMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lanes = Lanes()
+        self.key_queues = KeyQueues()
         self.offsets = count()
         self.now_s = 0.0
         self.todo: dict[Key, list[Record]] = {}
@@ -31,7 +31,7 @@ class LanesMachine(RuleBasedStateMachine):
 
     def ready(self) -> set[Key]:
         """Return the lanes of which a record may start now."""
-        busy = {(task.record.topic_partition, task.lane) for task in self.running}
+        busy = {(task.record.topic_partition, task.ordering_key) for task in self.running}
         return {
             key
             for key in self.todo.keys() - busy
@@ -42,19 +42,19 @@ class LanesMachine(RuleBasedStateMachine):
     def add(self, partition: TopicPartition, name: bytes, size: int) -> None:
         """A record was polled."""
         record = Record(*partition, next(self.offsets), 0, name, b"x" * size, (("h", b"1"),))
-        self.lanes.add(record, name)
+        self.key_queues.add(record, name)
         self.todo.setdefault((partition, name), []).append(record)
 
     @rule()
     def take(self) -> None:
         """A worker asks for work, and gets the first of a lane that may start."""
         ready = self.ready()
-        task = self.lanes.take(self.now_s)
+        task = self.key_queues.take(self.now_s)
 
         assert bool(ready) == (task is not None)
         if task is None:
             return
-        key = (task.record.topic_partition, task.lane)
+        key = (task.record.topic_partition, task.ordering_key)
         assert key in ready
         assert self.todo[key][0] is task.record
         assert self.heads.setdefault(key, task) is task
@@ -67,11 +67,11 @@ class LanesMachine(RuleBasedStateMachine):
     def finish(self, data: st.DataObject) -> None:
         """A record is done."""
         task = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
-        kept = self.lanes.finish(task)
+        kept = self.key_queues.finish(task)
 
         assert kept == (task not in self.dropped)
         if kept:
-            key = (task.record.topic_partition, task.lane)
+            key = (task.record.topic_partition, task.ordering_key)
             del self.heads[key]
             self.todo[key].pop(0)
             if not self.todo[key]:
@@ -82,16 +82,16 @@ class LanesMachine(RuleBasedStateMachine):
     def put_back(self, data: st.DataObject, pause_s: float) -> None:
         """A record failed and is to be tried again."""
         task = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
-        kept = self.lanes.put_back(task, self.now_s + pause_s)
+        kept = self.key_queues.put_back(task, self.now_s + pause_s)
 
         assert kept == (task not in self.dropped)
         if kept:
-            self.until_s[task.record.topic_partition, task.lane] = self.now_s + pause_s
+            self.until_s[task.record.topic_partition, task.ordering_key] = self.now_s + pause_s
 
     @rule(partition=partitions)
     def drop(self, partition: TopicPartition) -> None:
         """A partition was revoked."""
-        self.lanes.drop(partition)
+        self.key_queues.drop(partition)
         for task in self.running:
             if task.record.topic_partition == partition and task not in self.dropped:
                 self.dropped.append(task)
@@ -110,20 +110,20 @@ class LanesMachine(RuleBasedStateMachine):
         """Records, bytes and running tasks, in all and by partition."""
         held = [record for records in self.todo.values() for record in records]
         sizes = [len(record.key or b"") + len(record.value or b"") + 2 for record in held]
-        assert (len(held), sum(sizes)) == (self.lanes.records, self.lanes.size_bytes)
-        assert len(self.running) == self.lanes.running()
+        assert (len(held), sum(sizes)) == (self.key_queues.records, self.key_queues.size_bytes)
+        assert len(self.running) == self.key_queues.running()
         for partition in PARTITIONS:
             of_it = [record for record in held if record.topic_partition == partition]
-            assert len(of_it) == self.lanes.records_of(partition)
+            assert len(of_it) == self.key_queues.records_of(partition)
             runs = [task for task in self.running if task.record.topic_partition == partition]
-            assert len(runs) == self.lanes.running(partition)
+            assert len(runs) == self.key_queues.running(partition)
 
     @invariant()
     def it_knows_what_is_due(self) -> None:
         """Whether something may start, and when the first waiting lane may (if not woken already)."""
-        assert bool(self.ready()) == self.lanes.has_ready(self.now_s)
+        assert bool(self.ready()) == self.key_queues.has_ready(self.now_s)
         later = [until_s for until_s in self.until_s.values() if until_s > self.now_s]
-        next_at_s = self.lanes.next_at_s()
+        next_at_s = self.key_queues.next_at_s()
         if next_at_s is None:
             assert not later
         elif next_at_s > self.now_s:
@@ -141,14 +141,20 @@ class LanesMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Run everything to its end: each lane ends in its order and nothing is left."""
         for running in self.running:
-            self.lanes.put_back(running, self.now_s)
+            self.key_queues.put_back(running, self.now_s)
         ended: dict[Key, list[Record]] = {}
-        while (task := self.lanes.take(self.now_s + 10)) is not None:
-            ended.setdefault((task.record.topic_partition, task.lane), []).append(task.record)
-            self.lanes.finish(task)
+        while (task := self.key_queues.take(self.now_s + 10)) is not None:
+            ended.setdefault((task.record.topic_partition, task.ordering_key), []).append(
+                task.record
+            )
+            self.key_queues.finish(task)
 
         assert self.todo == ended
-        assert (0, 0, 0) == (self.lanes.records, self.lanes.size_bytes, self.lanes.running())
+        assert (0, 0, 0) == (
+            self.key_queues.records,
+            self.key_queues.size_bytes,
+            self.key_queues.running(),
+        )
 
 
 LanesMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

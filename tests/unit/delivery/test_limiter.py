@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.delivery.concurrency_limit import Limiter
+from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit
 
 COST_S = 0.03
 SIZE = 20
 MOST = 64
 
 
-class FixedLimit(Limiter):
+class FixedLimit(AdaptiveLimit):
     """Learns nothing."""
 
     def __init__(self, limit: int) -> None:
@@ -40,7 +40,7 @@ class Server:
     size: Callable[[random.Random], int] = lambda _dice: SIZE
     ended: list[tuple[float, float, bool, int]] = field(default_factory=list)
 
-    def run(self, limiter: Limiter, until_s: float) -> "Server":
+    def run(self, limiter: AdaptiveLimit, until_s: float) -> "Server":
         """Give it as many calls at once as `limiter` admits; what ended is in `ended`, with the limit at that moment."""
         dice = random.Random(1)  # noqa: S311
         free_s = [0.0] * self.cores
@@ -86,7 +86,7 @@ def test_settles_near_the_knee(cores: int, on_the_way: float, start: int) -> Non
     )
     alone_s = Server(cores, on_the_way).run(FixedLimit(1), 5).latency_s(0, 5)
 
-    server = Server(cores, on_the_way).run(Limiter(1, MOST, start), 60)
+    server = Server(cores, on_the_way).run(AdaptiveLimit(1, MOST, start), 60)
 
     assert server.throughput(40, 60) >= 0.9 * best
     assert server.latency_s(40, 60) <= 3 * alone_s
@@ -96,7 +96,7 @@ def test_gives_way_to_a_server_that_slows_down_and_comes_back() -> None:
     """Four times slower for a while: at least halved soon, and what it was later."""
     server = Server(cores=4, slower=lambda at_s: 4.0 if 40 <= at_s < 70 else 1.0)
 
-    server.run(Limiter(1, MOST), 130)
+    server.run(AdaptiveLimit(1, MOST), 130)
 
     before, soon = mean(server.limits(30, 40)), server.limits(42, 44)
     assert max(soon) <= before / 2
@@ -108,7 +108,7 @@ def test_a_slower_server_is_used_well_once_it_is_known_to_be_slower() -> None:
     server = Server(cores=4, slower=lambda at_s: 4.0 if at_s >= 40 else 1.0)
     best = Server(cores=4, slower=lambda _: 4.0).run(FixedLimit(16), 30).throughput(5, 30)
 
-    server.run(Limiter(1, MOST), 160)
+    server.run(AdaptiveLimit(1, MOST), 160)
 
     assert server.throughput(100, 160) >= 0.9 * best
 
@@ -117,7 +117,7 @@ def test_errors_bring_the_limit_down_at_once() -> None:
     """A server that cannot answer is left alone, and given more again when it can."""
     server = Server(cores=4, fails=lambda at_s: 40 <= at_s < 45)
 
-    server.run(Limiter(1, MOST), 70)
+    server.run(AdaptiveLimit(1, MOST), 70)
 
     assert server.limits(41, 45) == [1] * len(server.limits(41, 45))
     assert mean(server.limits(60, 70)) >= 0.8 * mean(server.limits(30, 40))
@@ -125,7 +125,7 @@ def test_errors_bring_the_limit_down_at_once() -> None:
 
 def test_one_burst_of_errors_cuts_once() -> None:
     """What had begun before the cut tells nothing new."""
-    limiter = Limiter(1, MOST, 16)
+    limiter = AdaptiveLimit(1, MOST, 16)
 
     for number in range(16):
         limiter.note(1.0, SIZE, 16 - number, True, 10.0 + number / 100)
@@ -135,7 +135,7 @@ def test_one_burst_of_errors_cuts_once() -> None:
 
 def test_what_is_not_used_does_not_grow() -> None:
     """A limit that nobody comes near says nothing about what the server bears."""
-    server = Server(cores=16, offered=3).run(Limiter(1, MOST, 4), 30)
+    server = Server(cores=16, offered=3).run(AdaptiveLimit(1, MOST, 4), 30)
 
     assert max(server.limits(0, 30)) == 4
 
@@ -145,7 +145,7 @@ def test_batches_and_single_users_share_a_limit() -> None:
     sizes: list[int] = [1, SIZE]
     server = Server(cores=4, size=lambda dice: dice.choice(sizes))
 
-    server.run(Limiter(1, MOST), 60)
+    server.run(AdaptiveLimit(1, MOST), 60)
 
     assert mean(server.limits(30, 60)) >= 4
 
@@ -168,7 +168,7 @@ def test_stays_within_its_bounds(
     least: int, more: int, ends: list[tuple[float, int, int, bool, float]]
 ) -> None:
     """Whatever it is told, the limit is between the least and the most, and admits no more than it says."""
-    limiter = Limiter(least, least + more)
+    limiter = AdaptiveLimit(least, least + more)
     now_s = 0.0
 
     for latency_s, size, running, failed, pause_s in ends:
@@ -184,4 +184,4 @@ def test_stays_within_its_bounds(
 def test_impossible_bounds_are_refused(least: int, most: int, start: int) -> None:
     """A limit of nothing would wait for ever."""
     with pytest.raises(ValueError, match="1 <= least"):
-        Limiter(least, most, start)
+        AdaptiveLimit(least, most, start)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.delivery.guards import Brake, Deed, Limits, deeds_of
+from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits, deeds_of
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.limits import Limit, parse_limit
 from keycloak_bridge.domain.operations import (
@@ -51,10 +51,12 @@ def brake() -> Brake:
 
 def limits(brake: Brake, count: int = 2, window_s: float = 60.0) -> Limits:
     """Limit one kind of deed and no other."""
-    return Limits(brake, {Deed.DISABLE: Limit(count, window_s), Deed.MAIL: None})
+    return Limits(brake, {LimitedAction.DISABLE: Limit(count, window_s), LimitedAction.MAIL: None})
 
 
-def admitted(limits: Limits, key: str, now_s: float, deed: Deed = Deed.DISABLE) -> bool:
+def admitted(
+    limits: Limits, key: str, now_s: float, deed: LimitedAction = LimitedAction.DISABLE
+) -> bool:
     """Say whether it may be done."""
     try:
         limits.admit((deed,), key, now_s)
@@ -105,8 +107,8 @@ def test_what_was_not_done_is_taken_back() -> None:
     """A mail that turned out not to be wanted."""
     one = limits(brake(), count=1)
     admitted(one, "a", 0.0)
-    one.take_back(Deed.DISABLE, "a")
-    one.take_back(Deed.MAIL, "a")
+    one.take_back(LimitedAction.DISABLE, "a")
+    one.take_back(LimitedAction.MAIL, "a")
 
     assert admitted(one, "b", 0.0)
 
@@ -116,7 +118,7 @@ def test_what_has_no_limit_is_always_admitted() -> None:
     braked = brake()
     one = limits(braked, count=1)
 
-    assert all(admitted(one, str(number), 0.0, Deed.MAIL) for number in range(99))
+    assert all(admitted(one, str(number), 0.0, LimitedAction.MAIL) for number in range(99))
     assert braked.reason is None
 
 
@@ -141,29 +143,33 @@ def _update(*changes: Change) -> UpdateUser:
     return UpdateUser({}, changes)
 
 
-DEEDS: dict[str, tuple[Operation, Intent, set[Deed]]] = {
-    "disabled": (_update(Change("enabled", True, False)), Intent.DISABLE, {Deed.DISABLE}),
+DEEDS: dict[str, tuple[Operation, Intent, set[LimitedAction]]] = {
+    "disabled": (_update(Change("enabled", True, False)), Intent.DISABLE, {LimitedAction.DISABLE}),
     "enabled": (_update(Change("enabled", False, True)), Intent.ENABLE, set()),
-    "another address": (_update(Change("email", "a@x", "b@x")), Intent.UPDATE, {Deed.EMAIL_CHANGE}),
+    "another address": (
+        _update(Change("email", "a@x", "b@x")),
+        Intent.UPDATE,
+        {LimitedAction.EMAIL_CHANGE},
+    ),
     "first address": (_update(Change("email", None, "b@x")), Intent.UPDATE, set()),
     "both": (
         _update(Change("email", "a@x", None), Change("enabled", True, False)),
         Intent.UPDATE,
-        {Deed.EMAIL_CHANGE, Deed.DISABLE},
+        {LimitedAction.EMAIL_CHANGE, LimitedAction.DISABLE},
     ),
     "anonymised": (
         _update(Change("email", "a@x", None), Change("enabled", True, False)),
         Intent.ANONYMISE,
-        {Deed.DELETE},
+        {LimitedAction.DELETE},
     ),
-    "deleted": (DeleteUser(), Intent.DELETE, {Deed.DELETE}),
+    "deleted": (DeleteUser(), Intent.DELETE, {LimitedAction.DELETE}),
     "created disabled": (CreateUser({"enabled": False}), Intent.PROVISION, set()),
 }
 
 
 @pytest.mark.parametrize(("operation", "intent", "expected"), DEEDS.values(), ids=DEEDS)
 def test_a_plan_is_counted_for_the_harm_that_it_does(
-    operation: Operation, intent: Intent, expected: set[Deed]
+    operation: Operation, intent: Intent, expected: set[LimitedAction]
 ) -> None:
     """Only what takes something from a user that was there."""
     assert expected == deeds_of(Plan("kc-1", (operation,)), intent)

@@ -4,16 +4,16 @@ import threading
 
 import pytest
 
-from keycloak_bridge.delivery.offsets import LostUsers, fingerprint
+from keycloak_bridge.delivery.offsets import DeadLetteredUsers, fingerprint
 from keycloak_bridge.domain.events import TopicPartition
 
 HERE = TopicPartition("users", 0)
 THERE = TopicPartition("users", 1)
 
 
-def noted(*keys: bytes, limit: int = 100) -> LostUsers:
+def noted(*keys: bytes, limit: int = 100) -> DeadLetteredUsers:
     """Return what is known after these dead letters."""
-    lost = LostUsers(limit)
+    lost = DeadLetteredUsers(limit)
     for key in keys:
         lost.note(HERE, key)
     return lost
@@ -81,7 +81,7 @@ def test_the_next_owner_knows_what_the_earlier_one_left(
 
 def test_a_partition_hands_over_its_users() -> None:
     """What one process notes, another knows."""
-    heir = LostUsers()
+    heir = DeadLetteredUsers()
 
     heir.take_over(HERE, noted(b"a", b"b").of(HERE))
 
@@ -105,7 +105,7 @@ def test_no_limit_of_nothing_is_passed() -> None:
 
 def test_threads_lose_no_note_of_each_other() -> None:
     """Workers note dead letters at the same time."""
-    lost = LostUsers(limit=10_000)
+    lost = DeadLetteredUsers(limit=10_000)
     keys = [[b"%d-%d" % (thread, one) for one in range(200)] for thread in range(4)]
 
     def note_all(mine: list[bytes]) -> None:

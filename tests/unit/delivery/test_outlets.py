@@ -30,14 +30,14 @@ def give_up(flow: Flow, offset: int = 42, error: BridgeError = BAD) -> Sequence[
     """Publish the dead letter of a record."""
     record = record_of(event_of(), offset=offset)
     result = Result(Outcome.REJECTED, reason=error.code, user_id="u-1")
-    return flow.outlets("provision").dead_letter(
+    return flow.publisher("provision").dead_letter(
         record, error, step="schema", result=result, since_s=0.0
     )
 
 
 def tell(flow: Flow, result: Result = GOOD, offset: int = 42) -> None:
     """Publish the news of a record."""
-    settled(flow.outlets("provision").tell(record_of(event_of(), offset=offset), result, 0.0))
+    settled(flow.publisher("provision").tell(record_of(event_of(), offset=offset), result, 0.0))
 
 
 def flow_with(brake: Brake) -> Flow:
@@ -91,9 +91,9 @@ def test_a_dead_letter_is_written_and_told() -> None:
 def test_letters_go_out_by_their_own_sink() -> None:
     """One that repeats nothing by itself, since a second letter could not be told from the first."""
     flow, other = Flow(), Flow()
-    outlets = replace(flow.outlets("provision"), letters=other.broker)
+    publisher = replace(flow.publisher("provision"), letters=other.broker)
 
-    outlets.dead_letter(
+    publisher.dead_letter(
         record_of(event_of()), BAD, step="schema", result=Result(Outcome.REJECTED), since_s=0.0
     )
 
@@ -157,7 +157,7 @@ def test_a_letter_of_an_earlier_owner_is_not_written_again() -> None:
     after = Flow()
     after.broker = before.broker
     after.archive = before.archive
-    after.doubt.begin(record_of(event_of()).topic_partition, 40)  # to 49
+    after.sent_dead_letters.begin(record_of(event_of()).topic_partition, 40)  # to 49
 
     told = give_up(after, 42)
     give_up(after, 43)
@@ -273,7 +273,7 @@ def _passes(flow: Flow, offset: int) -> bool:
 def test_an_archive_that_cannot_be_asked_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its outage is waited for; otherwise a letter might stand there twice."""
     flow = Flow()
-    flow.doubt.begin(record_of(event_of()).topic_partition, 42)
+    flow.sent_dead_letters.begin(record_of(event_of()).topic_partition, 42)
 
     def away(_: Any) -> bool:
         raise BrokerUnavailableError("gone")

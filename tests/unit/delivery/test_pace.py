@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.delivery.rate_limit import Pace
+from keycloak_bridge.delivery.rate_limit import RateLimiter
 
 rates = st.floats(0.01, 1000)
 pauses = st.lists(st.floats(0, 5) | st.just(0.0), min_size=1, max_size=60)
@@ -26,7 +26,7 @@ def test_no_span_holds_more_than_a_burst_and_its_share(
     per_s: float, pauses: list[float], start_s: float
 ) -> None:
     """Wherever one begins to count: at most one second's worth (at least 1) plus the pace."""
-    pace = Pace(per_s)
+    pace = RateLimiter(per_s)
     taken_s = []
     for now_s in accumulate(pauses, initial=start_s):
         taken_s += [now_s for _ in range(3) if pace.take(now_s) == 0.0]
@@ -37,7 +37,7 @@ def test_no_span_holds_more_than_a_burst_and_its_share(
 @given(rates, st.floats(0, 10**6))
 def test_who_waits_as_told_gets_a_token(per_s: float, now_s: float) -> None:
     """The wait is long enough, and never longer than one interval."""
-    pace = Pace(per_s)
+    pace = RateLimiter(per_s)
     while not (wait_s := pace.take(now_s)):
         pass
 
@@ -53,7 +53,7 @@ def test_tokens_given_back_at_once_leave_the_pace_to_the_used(
     per_s: float, turns: list[tuple[int, bool]]
 ) -> None:
     """Whoever asks, does not need it and says so changes nothing for the others."""
-    asked, spared = Pace(per_s), Pace(per_s)
+    asked, spared = RateLimiter(per_s), RateLimiter(per_s)
     now_s, differences = 0.0, []
     for eighths, used in turns:
         now_s += eighths / 8
@@ -71,14 +71,14 @@ def test_tokens_given_back_at_once_leave_the_pace_to_the_used(
 )
 def test_a_burst_is_one_seconds_worth(per_s: float, expected: int) -> None:
     """And at least one, however slow the pace."""
-    pace = Pace(per_s)
+    pace = RateLimiter(per_s)
 
     assert expected == [pace.take(5.0) for _ in range(30)].count(0.0)
 
 
 def test_idle_time_saves_no_more_than_a_burst() -> None:
     """A quiet night does not become a flood in the morning."""
-    pace = Pace(3.0)
+    pace = RateLimiter(3.0)
     pace.take(0.0)
 
     assert 3 == [pace.take(40_000.0) for _ in range(30)].count(0.0)
@@ -86,7 +86,7 @@ def test_idle_time_saves_no_more_than_a_burst() -> None:
 
 def test_asking_takes_nothing() -> None:
     """Whoever is told to wait has not used up anybody's turn."""
-    pace = Pace(0.5)
+    pace = RateLimiter(0.5)
     pace.take(10.0)
     waits = [pace.take(10.5) for _ in range(3)]
 
@@ -96,7 +96,7 @@ def test_asking_takes_nothing() -> None:
 
 def test_a_token_given_back_goes_to_another() -> None:
     """A mail that turned out not to be due costs none of the pace."""
-    pace = Pace(0.5)
+    pace = RateLimiter(0.5)
     pace.take(10.0)
     pace.give_back()
 
@@ -106,7 +106,7 @@ def test_a_token_given_back_goes_to_another() -> None:
 
 def test_without_a_pace_nobody_waits() -> None:
     """None is no limit, whatever is given back."""
-    pace = Pace(None)
+    pace = RateLimiter(None)
     waits = {pace.take(1.0) for _ in range(1000)}
     pace.give_back()
 
@@ -115,7 +115,7 @@ def test_without_a_pace_nobody_waits() -> None:
 
 def test_an_earlier_time_gives_no_extra_token() -> None:
     """Threads read the clock before they ask, so times arrive out of order."""
-    pace = Pace(1.0)
+    pace = RateLimiter(1.0)
     pace.take(10.0)
 
     assert 1.5 == pace.take(9.5)
@@ -123,7 +123,7 @@ def test_an_earlier_time_gives_no_extra_token() -> None:
 
 def test_threads_share_one_pace() -> None:
     """However many ask at once, exactly the burst gets through."""
-    pace, through = Pace(50.0), []
+    pace, through = RateLimiter(50.0), []
     threads = [
         threading.Thread(
             target=lambda: through.append([pace.take(1.0) for _ in range(50)].count(0.0))

@@ -1,6 +1,6 @@
 import pytest
 
-from keycloak_bridge.delivery.scheduler import Room
+from keycloak_bridge.delivery.scheduler import Backpressure
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def test_fetching_pauses_when_full_and_goes_on_when_half_is_free(
     looks: list[tuple[int, int, int]], expected: list[bool]
 ) -> None:
     """Whichever of records and bytes is the scarcer."""
-    room = Room(100, 1000)
+    room = Backpressure(100, 1000)
 
     assert expected == [room.has(*look) for look in looks]
 
@@ -30,7 +30,7 @@ def test_fetching_pauses_when_full_and_goes_on_when_half_is_free(
 )
 def test_a_partition_may_take_a_quarter(max_records: int, of_partition: int, has: bool) -> None:
     """One record at least."""
-    room = Room(max_records, 1000)
+    room = Backpressure(max_records, 1000)
 
     assert has == room.has(0, 0, of_partition)
     assert not room.full
@@ -38,7 +38,7 @@ def test_a_partition_may_take_a_quarter(max_records: int, of_partition: int, has
 
 def test_it_tells_whether_it_is_full() -> None:
     """As of the last question."""
-    room = Room(10, 1000)
+    room = Backpressure(10, 1000)
     seen = []
     for records in (9, 10, 6, 5):
         room.has(records, 0, 0)

@@ -1,4 +1,4 @@
-from keycloak_bridge.delivery.scheduler import Standstill
+from keycloak_bridge.delivery.scheduler import OldestUnfinished
 from keycloak_bridge.domain.events import TopicPartition
 
 P0 = TopicPartition("user-events", 0)
@@ -7,12 +7,12 @@ P1 = TopicPartition("user-events", 1)
 
 def test_nothing_in_hand_stands_still() -> None:
     """No age without a record."""
-    assert 0.0 == Standstill().oldest_s({}, 10.0)
+    assert 0.0 == OldestUnfinished().oldest_s({}, 10.0)
 
 
 def test_the_age_counts_from_the_first_look() -> None:
     """As long as the same record is the first unfinished one."""
-    standstill = Standstill()
+    standstill = OldestUnfinished()
     ages = [standstill.oldest_s({P0: 3}, now_s) for now_s in (10.0, 12.0, 40.0)]
 
     assert [0.0, 2.0, 30.0] == ages
@@ -20,7 +20,7 @@ def test_the_age_counts_from_the_first_look() -> None:
 
 def test_progress_begins_anew() -> None:
     """Also backwards (a topic that was made anew), and after the partition was away."""
-    standstill = Standstill()
+    standstill = OldestUnfinished()
     ages = [
         standstill.oldest_s(first, now_s)
         for now_s, first in [
@@ -38,7 +38,7 @@ def test_progress_begins_anew() -> None:
 
 def test_the_most_patient_partition_counts() -> None:
     """Whatever the others do."""
-    standstill = Standstill()
+    standstill = OldestUnfinished()
     ages = [
         standstill.oldest_s(first, now_s)
         for now_s, first in [(0.0, {P0: 3}), (5.0, {P0: 3, P1: 9}), (8.0, {P0: 4, P1: 9})]

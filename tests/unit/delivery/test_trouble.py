@@ -1,6 +1,6 @@
 import pytest
 
-from keycloak_bridge.delivery.breaker import BreakerState, Trouble
+from keycloak_bridge.delivery.breaker import BreakerState, FailurePolicy
 from keycloak_bridge.delivery.key_order import Task
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.domain.errors import (
@@ -14,7 +14,7 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.domain.ports import Proof
+from keycloak_bridge.domain.ports import Dependency
 
 DOWN = KeycloakUnavailableError("down")
 BROKEN = InternalError("broken")
@@ -25,11 +25,13 @@ def task() -> Task:
     return Task(Record("user-events", 0, 0, 0, b"ada", b"{}"), b"ada")
 
 
-def trouble(max_attempts: int = 3) -> Trouble:
-    return Trouble(POLICY, max_attempts)
+def trouble(max_attempts: int = 3) -> FailurePolicy:
+    return FailurePolicy(POLICY, max_attempts)
 
 
-def fail(one: Trouble, record: Task, error: BridgeError, *, now_s: float = 0.0) -> float | None:
+def fail(
+    one: FailurePolicy, record: Task, error: BridgeError, *, now_s: float = 0.0
+) -> float | None:
     return one.failed(record, error, now_s, 1.0)
 
 
@@ -67,10 +69,10 @@ def test_an_outage_is_named_until_it_is_over() -> None:
     for _ in range(5):
         fail(one, task(), DOWN)
     during = (one.state, one.problem, one.probe_at_s)
-    one.worked(Proof.KAFKA)
+    one.worked(Dependency.KAFKA)
     still = one.state
     assert one.admits(10.0)
-    one.worked(Proof.KEYCLOAK | Proof.KAFKA)
+    one.worked(Dependency.KEYCLOAK | Dependency.KAFKA)
 
     assert (BreakerState.OPEN, DOWN, 1.0) == during
     assert BreakerState.OPEN is still
@@ -114,7 +116,7 @@ def test_a_failure_counts_when_others_succeed_meanwhile() -> None:
     given_up = []
     for successes in (0, 0, 1, 0, 1):
         for _ in range(successes):
-            one.worked(Proof.KEYCLOAK)
+            one.worked(Dependency.KEYCLOAK)
         given_up.append(one.gives_up(record, DOWN))
         fail(one, record, DOWN)
 
@@ -126,7 +128,7 @@ def test_what_others_prove_must_be_what_the_record_needs() -> None:
     one, record = trouble(max_attempts=1), task()
     fail(one, record, DOWN)
     for _ in range(10):
-        one.worked(Proof.KAFKA)
+        one.worked(Dependency.KAFKA)
 
     assert not one.gives_up(record, DOWN)
 

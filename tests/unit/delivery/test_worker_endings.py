@@ -91,7 +91,7 @@ def test_the_membership_is_proven_while_the_stage_drains() -> None:
     hand.turn()
     task = hand.delivery.try_take()
     assert task is not None
-    hand.crew.do(task)
+    hand.worker_pool.do(task)
     hand.stop.set()
     allowed: list[bool] = []
 

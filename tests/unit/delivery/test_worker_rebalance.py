@@ -128,7 +128,7 @@ def test_giving_up_a_partition_waits_for_what_is_being_written() -> None:
     def end() -> None:
         while not task.dropped:
             pass  # the release holds the lock by then, and lets go of it only to wait
-        hand.crew.do(task)
+        hand.worker_pool.do(task)
 
     thread = threading.Thread(target=end)
     thread.start()
@@ -146,7 +146,7 @@ def test_giving_up_a_partition_does_not_wait_for_ever() -> None:
     answer = Pending()
     hand.handler.answer = lambda _: (answer,)
     task = begun(hand)
-    hand.crew.do(task)
+    hand.worker_pool.do(task)
     hand.source.revoke(P0)
     hand.source.assign(P0)
     hand.turn(2.0)
@@ -172,7 +172,7 @@ def test_a_user_is_handled_once_at_a_time_even_across_a_rebalance() -> None:
     hand.source.assign(P0)
     hand.turn()
     meanwhile = hand.work()
-    hand.crew.do(task)
+    hand.worker_pool.do(task)
 
     assert (0, 1) == (meanwhile, hand.work())
 

@@ -18,7 +18,7 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Record, TopicPartition
-from keycloak_bridge.domain.ports import Proof
+from keycloak_bridge.domain.ports import Dependency
 from keycloak_bridge.ops.logs import configure_logging
 
 DOWN = "Keycloak does not answer"
@@ -424,11 +424,11 @@ def test_a_record_that_proves_nothing_ends_no_outage() -> None:
     """An event that is rejected before Keycloak is asked says nothing about Keycloak."""
     hand = Hand()
     outage(hand)
-    hand.handler.proof = Proof.NONE
+    hand.handler.dependency = Dependency.NONE
     hand.turn(60.0)
     hand.work(1)
     look = hand.turn()
-    hand.handler.proof = Proof.KEYCLOAK
+    hand.handler.dependency = Dependency.KEYCLOAK
     hand.work(1)
 
     assert BreakerState.CLOSED is not look.breaker

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from samples import TERMS
 
-from keycloak_bridge.delivery.rate_limit import Pace
+from keycloak_bridge.delivery.rate_limit import RateLimiter
 from keycloak_bridge.domain.errors import (
     BridgeError,
     HoldError,
@@ -168,7 +168,7 @@ class Scene:
             a_user(attributes={"userId": ["u-1"], "bridgeInvitation": [mark]})
         )
 
-    def bridge(self, *, at_most_once: bool = False, pace: Pace | None = None) -> Inviter:
+    def bridge(self, *, at_most_once: bool = False, pace: RateLimiter | None = None) -> Inviter:
         """Start a bridge, which knows nothing of those before it."""
         return Inviter(
             self.keycloak,
@@ -565,7 +565,7 @@ def test_since_when_to_look_is_the_users_own_age() -> None:
 def test_the_pace_is_kept() -> None:
     """The next mail waits for its turn, and costs no call meanwhile."""
     scene = Scene()
-    bridge = scene.bridge(pace=Pace(0.5))
+    bridge = scene.bridge(pace=RateLimiter(0.5))
     scene.invite(bridge)
     other = scene.keycloak.add_user(a_user(username="eve", email="eve@acme.example"))
     calls = list(scene.keycloak.calls)
@@ -592,7 +592,7 @@ def test_the_pace_is_kept() -> None:
 def test_no_mail_costs_no_pace(error: BridgeError) -> None:
     """What was skipped or certainly failed lets the next mail go at once."""
     scene = Scene()
-    bridge = scene.bridge(pace=Pace(0.01))
+    bridge = scene.bridge(pace=RateLimiter(0.01))
     bridge.invite(an_invitation("nobody"))
     scene.keycloak.fail("execute_actions_email", error)
     other = scene.keycloak.add_user(a_user(username="eve", email="eve@acme.example"))
@@ -607,7 +607,7 @@ def test_no_mail_costs_no_pace(error: BridgeError) -> None:
 def test_a_mail_in_doubt_costs_its_pace() -> None:
     """It may well have gone out; the mark that is written later costs nothing."""
     scene = Scene()
-    bridge = scene.bridge(pace=Pace(1 / (2 * SETTLE_S)))
+    bridge = scene.bridge(pace=RateLimiter(1 / (2 * SETTLE_S)))
     scene.fails(bridge, lost(), after_effect=True)
     scene.settle()
     with pytest.raises(HoldError) as caught:
@@ -622,7 +622,7 @@ def test_threads_share_one_inviter() -> None:
     """Different users at once, each failing in its own way first: one mail each, and the pace is kept."""
     scene = Scene()
     keycloak = scene.keycloak
-    bridge = scene.bridge(pace=Pace(100.0))
+    bridge = scene.bridge(pace=RateLimiter(100.0))
     users = [
         keycloak.add_user(a_user(username=f"user-{at}", email=f"user-{at}@acme.example"))
         for at in range(60)

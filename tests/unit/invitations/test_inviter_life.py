@@ -99,7 +99,7 @@ class Life(RuleBasedStateMachine):
             }
         )
         self.event = 1
-        self.lane: list[Invitation] = []
+        self.ordering_key: list[Invitation] = []
         self.done = self.committed = 0
         self.publish(Purpose.INVITE)
         self.restart(commits=False)
@@ -143,7 +143,7 @@ class Life(RuleBasedStateMachine):
     @rule(times=TIMES)
     def redeliver(self, times: int) -> None:
         """Let the provision stage ask for the mails of the last event once more, as after a crash of its own."""
-        last = [one for one in self.lane if one.event_id == f"event-{self.event}"]
+        last = [one for one in self.ordering_key if one.event_id == f"event-{self.event}"]
         for purpose in dict.fromkeys(one.purpose for one in last):
             self.publish(purpose)
         self.work(times)
@@ -192,7 +192,7 @@ class Life(RuleBasedStateMachine):
             self.attempt()
         (user,) = self.keycloak.users()
 
-        assert self.done == len(self.lane)
+        assert self.done == len(self.ordering_key)
         if (self.ledger or not self.at_most_once) and not self.has_password():
             assert user["email"] in {mail.email for mail in self.keycloak.mails}
 
@@ -202,11 +202,11 @@ class Life(RuleBasedStateMachine):
 
     def attempt(self) -> None:
         """Have the next invitation handled once."""
-        if self.done == len(self.lane):
+        if self.done == len(self.ordering_key):
             return
-        self.keycloak.asked = self.lane[self.done]
+        self.keycloak.asked = self.ordering_key[self.done]
         try:
-            self.inviter.invite(self.lane[self.done])
+            self.inviter.invite(self.ordering_key[self.done])
         except HoldError as hold:
             self.clock.advance(hold.wait_s)
         except BridgeError:
@@ -228,7 +228,7 @@ class Life(RuleBasedStateMachine):
 
     def publish(self, purpose: Purpose) -> None:
         """Put the invitation of the present event on the lane."""
-        self.lane.append(
+        self.ordering_key.append(
             Invitation(
                 id=f"event-{self.event}/invitation",
                 event_id=f"event-{self.event}",

@@ -8,7 +8,7 @@ from kafka import errors as kafka_errors
 from keycloak_bridge.domain.errors import BrokerAccessError, BrokerUnavailableError, ConfigError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.kafka import reader as kafka_reader
-from keycloak_bridge.kafka.dead_letter_topic import LetterReader
+from keycloak_bridge.kafka.dead_letter_topic import DeadLetterReader
 from keycloak_bridge.messages.dead_letters import Place
 from keycloak_bridge.settings import KafkaSettings
 
@@ -101,9 +101,9 @@ class Topic:
 
     def reader(
         self, logs: dict[int, list[Raw]], topic: str = TOPIC, recent_bytes: int = 0
-    ) -> LetterReader:
+    ) -> DeadLetterReader:
         self.logs = logs
-        return LetterReader(KafkaSettings(), topic, recent_bytes=recent_bytes)
+        return DeadLetterReader(KafkaSettings(), topic, recent_bytes=recent_bytes)
 
     def _build(self, **options: Any) -> StubConsumer:
         self.consumer = StubConsumer(self.logs, **options)

@@ -7,7 +7,7 @@ from kafka import errors as kafka_errors
 from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, BrokerUnavailableError
 from keycloak_bridge.domain.events import Message
 from keycloak_bridge.kafka import dead_letter_topic as kafka_replayer
-from keycloak_bridge.kafka.dead_letter_topic import FENCED, TOO_LARGE, LetterReplayer, Outgoing
+from keycloak_bridge.kafka.dead_letter_topic import FENCED, TOO_LARGE, DeadLetterReplayer, Outgoing
 from keycloak_bridge.settings import KafkaSettings
 
 BATCH = [
@@ -72,11 +72,11 @@ class StubProducer:
 
 
 @pytest.fixture
-def replayer(monkeypatch: pytest.MonkeyPatch) -> LetterReplayer:
+def replayer(monkeypatch: pytest.MonkeyPatch) -> DeadLetterReplayer:
     """A replayer over a stub producer."""
     StubProducer.planned = {}
     monkeypatch.setattr(kafka_replayer, "KafkaProducer", StubProducer)
-    return LetterReplayer(KafkaSettings(), "bridge-replay")
+    return DeadLetterReplayer(KafkaSettings(), "bridge-replay")
 
 
 def failing(**failures: Exception) -> None:
@@ -84,7 +84,7 @@ def failing(**failures: Exception) -> None:
     StubProducer.last.failures = failures
 
 
-def test_a_batch_is_one_transaction(replayer: LetterReplayer) -> None:
+def test_a_batch_is_one_transaction(replayer: DeadLetterReplayer) -> None:
     """Everything is acknowledged before the commit; the earlier holder of the id is shut out first."""
     replayer.publish(BATCH)
 
@@ -93,7 +93,7 @@ def test_a_batch_is_one_transaction(replayer: LetterReplayer) -> None:
     assert StubProducer.last.options["allow_auto_create_topics"] is False
 
 
-def test_records_go_out_as_they_are(replayer: LetterReplayer) -> None:
+def test_records_go_out_as_they_are(replayer: DeadLetterReplayer) -> None:
     """But for what kafka-python cannot send: a null header, a record of nothing."""
     replayer.publish(BATCH)
 
@@ -115,7 +115,7 @@ def test_records_go_out_as_they_are(replayer: LetterReplayer) -> None:
     ],
 )  # fmt: skip
 def test_a_record_that_fails_undoes_its_batch(
-    replayer: LetterReplayer, error: Exception, expected: type[BridgeError], code: str
+    replayer: DeadLetterReplayer, error: Exception, expected: type[BridgeError], code: str
 ) -> None:
     """The one that was first says why; those behind it fail only because of it."""
     StubProducer.last.record_errors = [kafka_errors.TransactionAbortedError(), error]
@@ -128,7 +128,7 @@ def test_a_record_that_fails_undoes_its_batch(
     assert ["abort"] == StubProducer.last.calls[-1:]
 
 
-def test_the_cause_is_found_in_what_kafka_python_wraps(replayer: LetterReplayer) -> None:
+def test_the_cause_is_found_in_what_kafka_python_wraps(replayer: DeadLetterReplayer) -> None:
     """A later send says only that something has failed before."""
     failing(send=kafka_errors.KafkaError("failed before", kafka_errors.ProducerFencedError()))
 
@@ -138,7 +138,7 @@ def test_the_cause_is_found_in_what_kafka_python_wraps(replayer: LetterReplayer)
     assert FENCED == told.value.code
 
 
-def test_a_commit_that_is_fenced_says_so(replayer: LetterReplayer) -> None:
+def test_a_commit_that_is_fenced_says_so(replayer: DeadLetterReplayer) -> None:
     """Another operator began meanwhile; nothing of this batch stands."""
     failing(commit=kafka_errors.ProducerFencedError())
 
@@ -148,7 +148,7 @@ def test_a_commit_that_is_fenced_says_so(replayer: LetterReplayer) -> None:
     assert (FENCED, True) == (told.value.code, "another replay" in told.value.message)
 
 
-def test_an_abort_that_fails_hides_nothing(replayer: LetterReplayer) -> None:
+def test_an_abort_that_fails_hides_nothing(replayer: DeadLetterReplayer) -> None:
     """The first error is told."""
     failing(send=kafka_errors.ProducerFencedError(), abort=kafka_errors.KafkaError("invalid"))
 
@@ -159,7 +159,7 @@ def test_an_abort_that_fails_hides_nothing(replayer: LetterReplayer) -> None:
 
 
 def test_a_commit_without_an_answer_ends(
-    replayer: LetterReplayer, monkeypatch: pytest.MonkeyPatch
+    replayer: DeadLetterReplayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kafka-python waits for ever."""
     monkeypatch.setattr(kafka_replayer, "_END_TIMEOUT_S", 0.01)
@@ -177,13 +177,13 @@ def test_a_forbidden_id_names_the_acl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_replayer, "KafkaProducer", StubProducer)
 
     with pytest.raises(BrokerAccessError) as told:
-        LetterReplayer(KafkaSettings(), "bridge-replay")
+        DeadLetterReplayer(KafkaSettings(), "bridge-replay")
 
     assert "TransactionalId bridge-replay" in str(told.value.remedy)
     assert ["init", "close"] == StubProducer.last.calls
 
 
-def test_closing_gives_up_what_cannot_go_out(replayer: LetterReplayer) -> None:
+def test_closing_gives_up_what_cannot_go_out(replayer: DeadLetterReplayer) -> None:
     """A first close that times out is followed by force."""
     forced: list[str] = []
 

@@ -15,7 +15,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Message
 from keycloak_bridge.kafka import producer as kafka_sink
-from keycloak_bridge.kafka.producer import KafkaMessageSink
+from keycloak_bridge.kafka.producer import KafkaMessageProducer
 from keycloak_bridge.settings import KafkaSettings
 
 
@@ -56,14 +56,14 @@ class StubProducer:
 
 
 @pytest.fixture
-def sink(monkeypatch: pytest.MonkeyPatch) -> KafkaMessageSink:
+def sink(monkeypatch: pytest.MonkeyPatch) -> KafkaMessageProducer:
     """A sink over the stub."""
     monkeypatch.setattr(kafka_sink, "KafkaProducer", StubProducer)
-    return KafkaMessageSink(KafkaSettings())
+    return KafkaMessageProducer(KafkaSettings())
 
 
 @pytest.fixture
-def stub(sink: KafkaMessageSink) -> StubProducer:
+def stub(sink: KafkaMessageProducer) -> StubProducer:
     """The stub behind the sink."""
     producer: StubProducer = sink._producer
     return producer
@@ -83,7 +83,7 @@ def test_kafka_python_knows_every_option_of_the_sink(stub: StubProducer) -> None
     assert set() == set(stub.options) - set(KafkaProducer.DEFAULT_CONFIG)
 
 
-def test_a_message_goes_as_it_is(sink: KafkaMessageSink, stub: StubProducer) -> None:
+def test_a_message_goes_as_it_is(sink: KafkaMessageProducer, stub: StubProducer) -> None:
     """Key, value, headers in order and timestamp."""
     headers = (("b", b"\xff"), ("a", b"1"), ("b", b"2"))
 
@@ -101,7 +101,7 @@ def test_a_message_goes_as_it_is(sink: KafkaMessageSink, stub: StubProducer) -> 
 
 
 def test_an_acknowledgement_tells_once_when_the_record_has_arrived(
-    sink: KafkaMessageSink, stub: StubProducer
+    sink: KafkaMessageProducer, stub: StubProducer
 ) -> None:
     """Not before, and everybody who asked; who asks later is told at once."""
     told: list[tuple[str, BridgeError | None]] = []
@@ -118,7 +118,7 @@ def test_an_acknowledgement_tells_once_when_the_record_has_arrived(
 
 
 def test_an_acknowledgement_tells_once_that_the_record_is_lost(
-    sink: KafkaMessageSink, stub: StubProducer
+    sink: KafkaMessageProducer, stub: StubProducer
 ) -> None:
     """kafka-python may fail a batch that it has given up already once more; that is not told again."""
     told: list[BridgeError | None] = []
@@ -135,7 +135,7 @@ def test_an_acknowledgement_tells_once_that_the_record_is_lost(
 @pytest.mark.parametrize("moment", ["later", "at once"])
 @pytest.mark.parametrize("failed", [True, False])
 def test_what_follows_an_acknowledgement_may_fail(
-    sink: KafkaMessageSink,
+    sink: KafkaMessageProducer,
     stub: StubProducer,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -161,7 +161,7 @@ def test_what_follows_an_acknowledgement_may_fail(
     ]
 
 
-def test_a_null_header_becomes_an_empty_one(sink: KafkaMessageSink, stub: StubProducer) -> None:
+def test_a_null_header_becomes_an_empty_one(sink: KafkaMessageProducer, stub: StubProducer) -> None:
     """kafka-python refuses null headers; a dead letter must go out all the same."""
     sink.publish(Message("t", b"k", b"v", (("trace", None),)))
 
@@ -177,7 +177,7 @@ def test_a_null_header_becomes_an_empty_one(sink: KafkaMessageSink, stub: StubPr
     ],
 )
 def test_a_record_without_key_and_value_is_sent(
-    sink: KafkaMessageSink,
+    sink: KafkaMessageProducer,
     stub: StubProducer,
     key: bytes | None,
     value: bytes | None,
@@ -194,7 +194,7 @@ def test_a_record_without_key_and_value_is_sent(
     "kind", [kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError]
 )
 def test_a_record_that_is_too_large_stops(
-    sink: KafkaMessageSink, stub: StubProducer, where: str, kind: type[Exception]
+    sink: KafkaMessageProducer, stub: StubProducer, where: str, kind: type[Exception]
 ) -> None:
     """Waiting does not shrink it, whether the client or the broker says so; the remedy names the topic."""
     setattr(stub, where, kind())
@@ -205,7 +205,7 @@ def test_a_record_that_is_too_large_stops(
     assert "max.message.bytes of topic letters" in str(caught.value.remedy)
 
 
-def test_a_compacted_topic_is_named(sink: KafkaMessageSink, stub: StubProducer) -> None:
+def test_a_compacted_topic_is_named(sink: KafkaMessageProducer, stub: StubProducer) -> None:
     """Such a topic refuses records without a key for good."""
     stub.future_error = kafka_errors.InvalidRecordError()
 
@@ -226,7 +226,7 @@ def test_a_compacted_topic_is_named(sink: KafkaMessageSink, stub: StubProducer) 
     ],
 )
 def test_failures_are_ours(
-    sink: KafkaMessageSink,
+    sink: KafkaMessageProducer,
     stub: StubProducer,
     where: str,
     raw: Exception,
@@ -241,7 +241,7 @@ def test_failures_are_ours(
     assert "user-results" in caught.value.message
 
 
-def test_close_sends_what_is_buffered(sink: KafkaMessageSink, stub: StubProducer) -> None:
+def test_close_sends_what_is_buffered(sink: KafkaMessageProducer, stub: StubProducer) -> None:
     """Within bounds."""
     sink.close()
 
@@ -249,7 +249,7 @@ def test_close_sends_what_is_buffered(sink: KafkaMessageSink, stub: StubProducer
 
 
 def test_a_close_during_an_outage_gives_up_what_is_buffered(
-    sink: KafkaMessageSink, stub: StubProducer
+    sink: KafkaMessageProducer, stub: StubProducer
 ) -> None:
     """kafka-python would stay open, and complain again when it is collected."""
     stub.close_errors = [kafka_errors.KafkaTimeoutError()]

@@ -20,7 +20,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.kafka import consumer as kafka_source
-from keycloak_bridge.kafka.consumer import KafkaEventSource
+from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.settings import KafkaSettings
 
 TOPIC = "user-events"
@@ -173,14 +173,14 @@ class StubConsumer:
 
 
 @pytest.fixture
-def source(monkeypatch: pytest.MonkeyPatch) -> KafkaEventSource:
+def source(monkeypatch: pytest.MonkeyPatch) -> KafkaRecordConsumer:
     """A source over the stub."""
     monkeypatch.setattr(kafka_source, "KafkaConsumer", StubConsumer)
-    return KafkaEventSource(KafkaSettings(), topic=TOPIC, group_id="keycloak-bridge")
+    return KafkaRecordConsumer(KafkaSettings(), topic=TOPIC, group_id="keycloak-bridge")
 
 
 @pytest.fixture
-def stub(source: KafkaEventSource) -> StubConsumer:
+def stub(source: KafkaRecordConsumer) -> StubConsumer:
     """The stub behind the source."""
     consumer: StubConsumer = source._consumer
     return consumer
@@ -226,7 +226,7 @@ def test_membership_settings_become_milliseconds(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(kafka_source, "KafkaConsumer", StubConsumer)
     settings = KafkaSettings(session_timeout=7.5, heartbeat_interval=1.5, max_poll_interval=60.0)
 
-    options = KafkaEventSource(settings, topic=TOPIC, group_id="g")._consumer.options
+    options = KafkaRecordConsumer(settings, topic=TOPIC, group_id="g")._consumer.options
 
     assert (7500, 1500, 60_000) == (
         options["session_timeout_ms"],
@@ -235,7 +235,9 @@ def test_membership_settings_become_milliseconds(monkeypatch: pytest.MonkeyPatch
     )
 
 
-def test_records_come_untouched_and_in_order(source: KafkaEventSource, stub: StubConsumer) -> None:
+def test_records_come_untouched_and_in_order(
+    source: KafkaRecordConsumer, stub: StubConsumer
+) -> None:
     """Key, value and headers are the bytes of Kafka, null values included."""
     headers: list[tuple[str, bytes | None]] = [("b", b"\xff"), ("a", None), ("b", b"")]
     stub.batches = {K0: [Raw(4, headers=headers), Raw(6, key=None, value=None)]}
@@ -261,7 +263,9 @@ def test_records_come_untouched_and_in_order(source: KafkaEventSource, stub: Stu
 # holding partitions
 
 
-def test_nothing_is_fetched_of_what_is_held(source: KafkaEventSource, stub: StubConsumer) -> None:
+def test_nothing_is_fetched_of_what_is_held(
+    source: KafkaRecordConsumer, stub: StubConsumer
+) -> None:
     """The other partitions go on."""
     stub.batches = {K0: [Raw(0)], K1: [Raw(3, partition=1)]}
 
@@ -271,7 +275,9 @@ def test_nothing_is_fetched_of_what_is_held(source: KafkaEventSource, stub: Stub
     assert {K0} == stub.paused_now
 
 
-def test_kafka_python_is_told_of_changes_only(source: KafkaEventSource, stub: StubConsumer) -> None:
+def test_kafka_python_is_told_of_changes_only(
+    source: KafkaRecordConsumer, stub: StubConsumer
+) -> None:
     """Neither pause nor resume is said again; what is held no more flows again."""
     stub.assigned = [K0]
     for held in (nothing, all_of_it, all_of_it, nothing, nothing):
@@ -281,7 +287,7 @@ def test_kafka_python_is_told_of_changes_only(source: KafkaEventSource, stub: St
 
 
 def test_a_partition_that_came_back_unpaused_is_paused_again(
-    source: KafkaEventSource, stub: StubConsumer
+    source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
     """It was lost and regained within one poll, so nobody saw it missing."""
     source.poll(0, all_of_it)
@@ -293,7 +299,7 @@ def test_a_partition_that_came_back_unpaused_is_paused_again(
 
 
 def test_what_comes_while_polling_is_held_at_once(
-    source: KafkaEventSource, stub: StubConsumer
+    source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
     """A partition may be assigned and read within the same poll, and it comes unpaused."""
     stub.assigned = [K0]
@@ -306,7 +312,7 @@ def test_what_comes_while_polling_is_held_at_once(
 
 
 def test_before_the_first_poll_nothing_is_held(
-    source: KafkaEventSource, stub: StubConsumer
+    source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
     """Nobody has said yet what to hold."""
     stub.listener.on_partitions_assigned({K0})
@@ -316,7 +322,7 @@ def test_before_the_first_poll_nothing_is_held(
 
 @pytest.mark.parametrize("paused", [set(), {K0, K1}])
 def test_a_partition_that_leaves_in_between_is_no_crash(
-    source: KafkaEventSource, stub: StubConsumer, paused: set[KafkaTopicPartition]
+    source: KafkaRecordConsumer, stub: StubConsumer, paused: set[KafkaTopicPartition]
 ) -> None:
     """The IO thread may revoke between asking for the assignment and using it."""
     stub.gone = {K0}
@@ -334,7 +340,7 @@ def test_a_partition_that_leaves_in_between_is_no_crash(
 
 
 def test_revoked_partitions_are_released_and_committed(
-    source: KafkaEventSource, stub: StubConsumer
+    source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
     """What the release returns is committed as it is, without waiting: a blocking commit raises there."""
     calls: list[tuple[frozenset[TopicPartition], bool]] = []
@@ -352,7 +358,7 @@ def test_revoked_partitions_are_released_and_committed(
 
 
 def test_lost_partitions_are_released_without_a_commit(
-    source: KafkaEventSource, stub: StubConsumer
+    source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
     """They belong to somebody else already."""
     calls: list[tuple[frozenset[TopicPartition], bool]] = []
@@ -369,7 +375,7 @@ def test_lost_partitions_are_released_without_a_commit(
 
 
 def test_a_release_with_nothing_to_commit_commits_nothing(
-    source: KafkaEventSource, stub: StubConsumer
+    source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
     """No request for an empty answer."""
     source.when_revoked(lambda _partitions, _lost: {})
@@ -379,7 +385,7 @@ def test_a_release_with_nothing_to_commit_commits_nothing(
     assert [] == stub.async_commits
 
 
-def test_without_a_release_nothing_happens(source: KafkaEventSource, stub: StubConsumer) -> None:
+def test_without_a_release_nothing_happens(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
     """Whoever only looks does not care about rebalances."""
     stub.listener.on_partitions_revoked({K0})
     stub.listener.on_partitions_lost({K1})
@@ -389,7 +395,7 @@ def test_without_a_release_nothing_happens(source: KafkaEventSource, stub: StubC
 
 @pytest.mark.parametrize("moment", ["on_partitions_revoked", "on_partitions_lost"])
 def test_a_release_that_fails_is_told_in_the_log(
-    source: KafkaEventSource, stub: StubConsumer, caplog: pytest.LogCaptureFixture, moment: str
+    source: KafkaRecordConsumer, stub: StubConsumer, caplog: pytest.LogCaptureFixture, moment: str
 ) -> None:
     """Nothing may get into kafka-python's thread, which sends the heartbeats."""
 
@@ -403,7 +409,7 @@ def test_a_release_that_fails_is_told_in_the_log(
 
 
 def test_a_commit_that_cannot_be_sent_is_told_in_the_log(
-    source: KafkaEventSource, stub: StubConsumer, caplog: pytest.LogCaptureFixture
+    source: KafkaRecordConsumer, stub: StubConsumer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next owner then reads some records again."""
     source.when_revoked(lambda _partitions, _lost: {P0: Commit(1)})
@@ -415,7 +421,7 @@ def test_a_commit_that_cannot_be_sent_is_told_in_the_log(
 
 
 def test_a_commit_that_is_refused_later_is_told_in_the_log(
-    source: KafkaEventSource, stub: StubConsumer, caplog: pytest.LogCaptureFixture
+    source: KafkaRecordConsumer, stub: StubConsumer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its answer comes when the listener has long returned."""
     source.when_revoked(lambda _partitions, _lost: {P0: Commit(1)})
@@ -427,7 +433,7 @@ def test_a_commit_that_is_refused_later_is_told_in_the_log(
 
 
 def test_a_hold_that_fails_is_told_in_the_log(
-    source: KafkaEventSource, stub: StubConsumer, caplog: pytest.LogCaptureFixture
+    source: KafkaRecordConsumer, stub: StubConsumer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The question is asked on kafka-python's thread too."""
     answers = iter([False, False])
@@ -455,7 +461,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[tuple[int, type[BaseEx
     ],
 )
 def test_joined_means_stable(
-    source: KafkaEventSource, stub: StubConsumer, state: str, expected: bool
+    source: KafkaRecordConsumer, stub: StubConsumer, state: str, expected: bool
 ) -> None:
     """Only a settled member of the group counts."""
     stub.state = state
@@ -472,7 +478,7 @@ def test_joined_means_stable(
     ],
 )
 def test_a_join_that_outlasts_a_poll_is_pursued(
-    source: KafkaEventSource, stub: StubConsumer, state: str, expected: int
+    source: KafkaRecordConsumer, stub: StubConsumer, state: str, expected: int
 ) -> None:
     """kafka-python forgets it else; a settled member asks for nothing."""
     stub.state = state
@@ -491,7 +497,7 @@ def test_kafka_python_can_be_asked_to_rejoin() -> None:
 
 
 def test_commit_hands_over_offsets_and_metadata(
-    source: KafkaEventSource, stub: StubConsumer
+    source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
     """Both go as they are."""
     source.commit({P0: Commit(7, "done: 9-12"), P1: Commit(1)})
@@ -502,7 +508,7 @@ def test_commit_hands_over_offsets_and_metadata(
 
 
 def test_commits_come_back_with_their_metadata(
-    source: KafkaEventSource, stub: StubConsumer
+    source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
     """A partition without a commit is left out; another client may have committed no metadata at all."""
     stub.commits_stored = {K0: OffsetAndMetadata(7, "done: 9-12", -1)}
@@ -513,14 +519,16 @@ def test_commits_come_back_with_their_metadata(
     assert {P1: Commit(2, "")} == source.commits([P1])
 
 
-def test_seek_reads_on_from_there(source: KafkaEventSource, stub: StubConsumer) -> None:
+def test_seek_reads_on_from_there(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
     """Back or ahead."""
     source.seek(P0, 5)
 
     assert [(K0, 5)] == stub.seeks
 
 
-def test_seeking_in_what_has_left_is_no_crash(source: KafkaEventSource, stub: StubConsumer) -> None:
+def test_seeking_in_what_has_left_is_no_crash(
+    source: KafkaRecordConsumer, stub: StubConsumer
+) -> None:
     """Whether it was gone before or goes in between; the next owner begins at the commit."""
     stub.assigned = [K1]
     stub.gone = {K1}
@@ -531,14 +539,16 @@ def test_seeking_in_what_has_left_is_no_crash(source: KafkaEventSource, stub: St
     assert [] == stub.seeks
 
 
-def test_nothing_to_commit_asks_nobody(source: KafkaEventSource, stub: StubConsumer) -> None:
+def test_nothing_to_commit_asks_nobody(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
     """No call for an empty commit."""
     source.commit({})
 
     assert [] == stub.commits
 
 
-def test_positions_leave_out_what_is_unknown(source: KafkaEventSource, stub: StubConsumer) -> None:
+def test_positions_leave_out_what_is_unknown(
+    source: KafkaRecordConsumer, stub: StubConsumer
+) -> None:
     """A partition whose position is being looked up has none yet."""
     stub.position_of = {K0: 5, K1: None}
 
@@ -547,7 +557,7 @@ def test_positions_leave_out_what_is_unknown(source: KafkaEventSource, stub: Stu
     assert min(stub.position_timeouts_ms) >= 1
 
 
-def test_ends_are_of_every_partition(source: KafkaEventSource, stub: StubConsumer) -> None:
+def test_ends_are_of_every_partition(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
     """Other members' partitions count too."""
     stub.assigned = []
     stub.ends = {K0: 3, K1: 4}
@@ -556,7 +566,7 @@ def test_ends_are_of_every_partition(source: KafkaEventSource, stub: StubConsume
 
 
 def test_committed_falls_back_to_the_beginning(
-    source: KafkaEventSource, stub: StubConsumer
+    source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
     """Without a commit, or with one that retention has overtaken, the beginning counts."""
     stub.beginnings = {K0: 10, K1: 10}
@@ -568,7 +578,7 @@ def test_committed_falls_back_to_the_beginning(
 @pytest.mark.parametrize("call", ["end_offsets", "committed"])
 @pytest.mark.parametrize("numbers", [None, set()])
 def test_a_topic_without_partitions_is_an_outage(
-    source: KafkaEventSource, stub: StubConsumer, call: str, numbers: set[int] | None
+    source: KafkaRecordConsumer, stub: StubConsumer, call: str, numbers: set[int] | None
 ) -> None:
     """Else "every partition is done" would be true of none, and a run would end with nothing read."""
     stub.partition_numbers = numbers
@@ -577,7 +587,7 @@ def test_a_topic_without_partitions_is_an_outage(
         getattr(source, call)()
 
 
-CALLS: dict[str, Callable[[KafkaEventSource], object]] = {
+CALLS: dict[str, Callable[[KafkaRecordConsumer], object]] = {
     "poll": lambda source: source.poll(0, nothing),
     "commit": lambda source: source.commit({P0: Commit(1)}),
     "commits": lambda source: source.commits([P0]),
@@ -599,9 +609,9 @@ CALLS: dict[str, Callable[[KafkaEventSource], object]] = {
     ],
 )
 def test_no_call_lets_foreign_errors_out(
-    source: KafkaEventSource,
+    source: KafkaRecordConsumer,
     stub: StubConsumer,
-    call: Callable[[KafkaEventSource], object],
+    call: Callable[[KafkaRecordConsumer], object],
     raw: Exception,
     expected: type[Exception],
 ) -> None:
@@ -614,7 +624,7 @@ def test_no_call_lets_foreign_errors_out(
     assert raw is caught.value.__cause__
 
 
-def test_close_leaves_within_bounds(source: KafkaEventSource, stub: StubConsumer) -> None:
+def test_close_leaves_within_bounds(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
     """A group that does not answer cannot hold up the end."""
     source.close()
 
@@ -623,7 +633,7 @@ def test_close_leaves_within_bounds(source: KafkaEventSource, stub: StubConsumer
 
 @pytest.mark.parametrize(("lost", "claimed"), [(True, None), (False, {K0, K1})])
 def test_what_was_lost_is_not_claimed(
-    source: KafkaEventSource, stub: StubConsumer, lost: bool, claimed: Any
+    source: KafkaRecordConsumer, stub: StubConsumer, lost: bool, claimed: Any
 ) -> None:
     """kafka-python would tell the leader that it has them still, and nobody would get them any more."""
     revoke = stub.listener.on_partitions_lost if lost else stub.listener.on_partitions_revoked

@@ -212,7 +212,7 @@ def test_no_record_can_stop_the_flow(record: Record) -> None:
         flow = Flow()
         handler = getattr(flow, stage)
 
-        assert isinstance(handler.lane(record), bytes)
+        assert isinstance(handler.ordering_key(record), bytes)
         flow.settle(handler.handle(record))
         assert 1 == len(flow.results)
         assert len(flow.letters) == sum(one["outcome"] == "rejected" for one in flow.results)

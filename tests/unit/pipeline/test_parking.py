@@ -10,7 +10,7 @@ import pytest
 from stage_harness import EVENTS, Flow, event_of, record_of
 
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.delivery.offsets import LostUsers
+from keycloak_bridge.delivery.offsets import DeadLetteredUsers
 from keycloak_bridge.domain.errors import HoldError, KeycloakRejectedError
 from keycloak_bridge.domain.events import USER_CREATED, USER_DISABLED, TopicPartition, UserEvent
 from keycloak_bridge.domain.ports import Handled
@@ -249,7 +249,7 @@ def test_a_loss_travels_with_the_partition(start: Callable[..., Flow]) -> None:
     """The next owner parks what the one before would have parked, and no other partition knows of it."""
     before = start()
     lose(before)
-    lost = LostUsers()
+    lost = DeadLetteredUsers()
     lost.take_over(HERE, before.lost.of(HERE))
     after = start(lost=lost)
 
@@ -261,7 +261,7 @@ def test_a_loss_travels_with_the_partition(start: Callable[..., Flow]) -> None:
 
 def test_records_of_nobody_leave_no_trace(start: Callable[..., Flow]) -> None:
     """A flood of what names no user must not push the lost users out."""
-    flow = start(lost=LostUsers(limit=1))
+    flow = start(lost=DeadLetteredUsers(limit=1))
     lose(flow)
     for offset in range(5):
         flow.handle(b"{oops", offset=offset)

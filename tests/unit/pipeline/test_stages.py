@@ -19,8 +19,8 @@ from stage_harness import (
 )
 
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.delivery.guards import Brake, Deed, Limits
-from keycloak_bridge.delivery.rate_limit import Pace
+from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
+from keycloak_bridge.delivery.rate_limit import RateLimiter
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerAccessError,
@@ -38,13 +38,13 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import DEAD_LETTER, INVITATION_DUE, RESULT, Record, UserEvent
 from keycloak_bridge.domain.limits import Limit
-from keycloak_bridge.domain.ports import Proof
+from keycloak_bridge.domain.ports import Dependency
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope, UserRepresentation
 from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.messages.published import RECOMMENDED_ACTIONS, dead_letter_headers
 from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
-from keycloak_bridge.provisioning.bulk_writer import Bringing
+from keycloak_bridge.provisioning.bulk_writer import WriteRouter
 from keycloak_bridge.provisioning.provisioner import Provisioned
 from keycloak_bridge.settings import EventsSettings, Settings
 
@@ -195,8 +195,8 @@ def test_a_user_is_pinned_by_its_key(key: bytes | None, expected: list[bool]) ->
 
     stage = ProvisionStage(
         interpreter=known.interpreter,
-        bringing=Bringing(Asks()),
-        outlets=flow.outlets("provision"),
+        router=WriteRouter(Asks()),
+        publisher=flow.publisher("provision"),
         lost=flow.lost,
     )
     stage.handle(replace(record_of(event_of()), key=key))
@@ -406,7 +406,7 @@ def test_what_the_brake_holds_is_raised() -> None:
 )
 def test_a_lane_is_the_user(record: Record, expected: bytes) -> None:
     """The key, as Kafka itself orders; else the subject; what names nobody waits for nobody."""
-    assert expected == Flow().provision.lane(record)
+    assert expected == Flow().provision.ordering_key(record)
 
 
 def test_an_ids_bytes_need_not_be_unicode() -> None:
@@ -414,7 +414,7 @@ def test_an_ids_bytes_need_not_be_unicode() -> None:
     record = replace(record_of(event_of("u-1")), key=None)
     spoilt = replace(record, value=(record.value or b"").replace(b"u-1", b"\\ud800"))
 
-    assert Flow().provision.lane(spoilt)
+    assert Flow().provision.ordering_key(spoilt)
 
 
 def test_a_replay_may_ask_for_no_mail() -> None:
@@ -445,7 +445,7 @@ def test_what_reached_keycloak_proves_it() -> None:
     flow.keycloak.fail("create", KeycloakRejectedError("refused", status=400))
     refused = flow.handle(event_of("u-2", data={"email": "else@acme.example"}), offset=44)
 
-    assert [Proof.KEYCLOAK] * 3 == [one.proof for one in (created, unchanged, refused)]
+    assert [Dependency.KEYCLOAK] * 3 == [one.dependency for one in (created, unchanged, refused)]
 
 
 def test_what_never_reached_keycloak_proves_nothing_of_it() -> None:
@@ -453,11 +453,11 @@ def test_what_never_reached_keycloak_proves_nothing_of_it() -> None:
     flow = Flow(ignored_types={"order.placed"})
     bad = [event for event, (step, _) in BAD.values() if step != "keycloak"]
     proofs = {
-        flow.handle(event, offset=offset).proof
+        flow.handle(event, offset=offset).dependency
         for offset, event in enumerate([*bad, None, event_of(type="order.placed")])
     }
 
-    assert {Proof.NONE} == proofs
+    assert {Dependency.NONE} == proofs
     assert [] == flow.keycloak.calls
 
 
@@ -475,7 +475,7 @@ def test_an_event_out_of_scope_proves_nothing_of_keycloak() -> None:
 
     handled = flow.handle(event_of())
 
-    assert (Proof.NONE, []) == (handled.proof, flow.keycloak.calls)
+    assert (Dependency.NONE, []) == (handled.dependency, flow.keycloak.calls)
     assert [("skipped", "out-of-scope")] == [(r["outcome"], r["reason"]) for r in flow.results]
 
 
@@ -518,7 +518,7 @@ def test_a_record_that_keeps_failing_is_given_up(
     assert ("rejected", "given-up", "u-1") == tuple(
         flow.results[-1][name] for name in ("outcome", "reason", "userId")
     )
-    assert Proof.NONE is handled.proof
+    assert Dependency.NONE is handled.dependency
     assert {("given-up", stage): 1.0} == flow.counted("dead_letters_total")
 
 
@@ -574,9 +574,12 @@ def test_only_a_mail_proves_that_mails_go_out() -> None:
     gone = flow.handle_invitation(record)
     broken = flow.handle_invitation(record_of(b"{"))
 
-    assert [Proof.KEYCLOAK | Proof.MAIL, Proof.KEYCLOAK, Proof.KEYCLOAK, Proof.NONE] == [
-        handled.proof for handled in (sent, again, gone, broken)
-    ]
+    assert [
+        Dependency.KEYCLOAK | Dependency.MAIL,
+        Dependency.KEYCLOAK,
+        Dependency.KEYCLOAK,
+        Dependency.NONE,
+    ] == [handled.dependency for handled in (sent, again, gone, broken)]
     assert {(): 1.0} == flow.counted("mails_total")
 
 
@@ -585,8 +588,8 @@ def test_the_invite_stage_keeps_the_order_of_a_user() -> None:
     flow = Flow()
 
     assert (b"u-1", b"@42") == (
-        flow.invite.lane(an_invitation(flow)),
-        flow.invite.lane(record_of(b"{")),
+        flow.invite.ordering_key(an_invitation(flow)),
+        flow.invite.ordering_key(record_of(b"{")),
     )
 
 
@@ -598,7 +601,7 @@ def test_a_mail_that_must_wait_is_held() -> None:
     stage = InviteStage(
         catalog=interpretation().catalog,
         inviter=Inviter(flow.keycloak, pace=_used_up(), clock=flow.clock),
-        outlets=flow.outlets("invite"),
+        publisher=flow.publisher("invite"),
     )
 
     with pytest.raises(HoldError) as caught:
@@ -610,7 +613,7 @@ def test_a_mail_that_must_wait_is_held() -> None:
 def test_mails_beyond_the_limit_wait_for_a_release() -> None:
     """What turns out to need no mail is not counted."""
     brake = Brake(0, 0, 10)
-    flow = Flow(brake=brake, limits=Limits(brake, {Deed.MAIL: Limit(1, 60)}))
+    flow = Flow(brake=brake, limits=Limits(brake, {LimitedAction.MAIL: Limit(1, 60)}))
     for number in "12":
         data = {"email": f"{number}@acme.example"}
         flow.handle(event_of(f"u-{number}", f"event-{number}", data=data))
@@ -627,8 +630,8 @@ def test_mails_beyond_the_limit_wait_for_a_release() -> None:
     assert "1 mails were sent within 1 minute ([limits] mails)" == brake.reason
 
 
-def _used_up() -> Pace:
-    pace = Pace(1.0)
+def _used_up() -> RateLimiter:
+    pace = RateLimiter(1.0)
     pace.take(0.0)
     return pace
 
@@ -694,7 +697,7 @@ def test_a_mail_that_keycloak_refuses_is_a_dead_letter_that_names_the_user() -> 
     handled = flow.handle_invitation(record)
 
     assert [("invite", "keycloak-rejected")] == flow.reasons
-    assert Proof.KEYCLOAK is handled.proof
+    assert Dependency.KEYCLOAK is handled.dependency
     assert ("event-1", "u-1", flow.keycloak.users()[0]["id"]) == tuple(
         flow.results[-1][name] for name in ("eventId", "userId", "keycloakId")
     )

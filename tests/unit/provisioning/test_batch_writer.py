@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keycloak_bridge.app.connections import SystemClock
-from keycloak_bridge.delivery.concurrency_limit import Gate, Limiter
+from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
 from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
     KeycloakError,
@@ -100,7 +100,12 @@ def write(
     """Have users of these names written, and return what became of each."""
     clock = SystemClock()
     writer = BatchWriter(
-        importer, Gate(Limiter(1, 4, 2), clock), BatchSize(1, size, size), clock, Metrics(), threads
+        importer,
+        ConcurrencyLimit(AdaptiveLimit(1, 4, 2), clock),
+        BatchSize(1, size, size),
+        clock,
+        Metrics(),
+        threads,
     )
     told = Told(len(names))
     for name in names:
@@ -207,7 +212,12 @@ def test_a_closed_writer_writes_nothing() -> None:
     clock = SystemClock()
     importer = Importer()
     writer = BatchWriter(
-        importer, Gate(Limiter(1, 4, 2), clock), BatchSize(1, 9, 9), clock, Metrics(), 1
+        importer,
+        ConcurrencyLimit(AdaptiveLimit(1, 4, 2), clock),
+        BatchSize(1, 9, 9),
+        clock,
+        Metrics(),
+        1,
     )
     writer.close()
     told = Told(1)

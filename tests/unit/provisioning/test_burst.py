@@ -10,9 +10,9 @@ import pytest
 from stage_harness import DEAD_LETTERS, RESULTS, Flow, event_of, interpretation, record_of
 
 from keycloak_bridge.app.connections import SystemClock
-from keycloak_bridge.delivery.concurrency_limit import Gate, Limiter
+from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
 from keycloak_bridge.delivery.fencing import Fence
-from keycloak_bridge.delivery.offsets import LostUsers
+from keycloak_bridge.delivery.offsets import DeadLetteredUsers
 from keycloak_bridge.delivery.scheduler import Backlog
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -23,14 +23,14 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.domain.ports import Proof
+from keycloak_bridge.domain.ports import Dependency
 from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
 from keycloak_bridge.keycloak.import_eligibility import Judgement, Way
 from keycloak_bridge.pipeline.interpret import Prepared
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter
-from keycloak_bridge.provisioning.bulk_writer import Bringing, Burst
-from keycloak_bridge.provisioning.known_users import Roll
+from keycloak_bridge.provisioning.bulk_writer import BulkWriter, WriteRouter
+from keycloak_bridge.provisioning.known_users import KnownUsers
 from keycloak_bridge.provisioning.provisioner import Provisioner
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
 
@@ -55,20 +55,22 @@ class Scene:
         self.proven = proven
         self.writer = BatchWriter(
             self.importer,
-            Gate(Limiter(1, 4, 2), clock),
+            ConcurrencyLimit(AdaptiveLimit(1, 4, 2), clock),
             BatchSize(1, 20, 20),
             clock,
             self.flow.metrics,
             threads=2,
         )
-        self.roll = Roll(self.keycloak.users, lambda: len(there), "userId", self.backlog, clock)
+        self.known_users = KnownUsers(
+            self.keycloak.users, lambda: len(there), "userId", self.backlog, clock
+        )
         self.stage = self._stage(self.flow.provisioner)
         place = record_of(event_of()).topic_partition
         self.backlog.begin(place, clock.monotonic() - 1.0)
         self.backlog.note(1)
         nobody = desired_of(record_of(event_of("nobody")))
         deadline_s = time.monotonic() + WAIT_S
-        while not self.roll.excludes(place, nobody):
+        while not self.known_users.excludes(place, nobody):
             assert time.monotonic() < deadline_s
             threading.Event().wait(0.001)
         self.keycloak.calls.clear()
@@ -100,11 +102,11 @@ class Scene:
 
     def _stage(self, provisioner: Provisioner) -> ProvisionStage:
         known = interpretation()
-        burst = Burst(
+        burst = BulkWriter(
             provisioner,
             self.importer,
             self.writer,
-            self.roll,
+            self.known_users,
             self.backlog,
             self.fence,
             self.flow.brake,
@@ -113,9 +115,9 @@ class Scene:
             burst.proved(desired_of(record_of(event_of(data=EVERY_ATTRIBUTE))))
         return ProvisionStage(
             interpreter=known.interpreter,
-            bringing=Bringing(provisioner, self.roll, burst),
-            outlets=self.flow.outlets("provision"),
-            lost=LostUsers(),
+            router=WriteRouter(provisioner, self.known_users, burst),
+            publisher=self.flow.publisher("provision"),
+            lost=DeadLetteredUsers(),
         )
 
 
@@ -217,9 +219,9 @@ def test_what_keycloak_would_refuse_is_refused_without_a_call(scene: Scene) -> N
     )
     scene.importer.judgements[EMAIL] = Judgement(Way.REFUSED, error=refusal)
     with scene.fence.around(lambda: True):
-        proof = scene.stage.handle(record_of(event_of())).proof
+        dependency = scene.stage.handle(record_of(event_of())).dependency
 
-    assert (proof, scene.importer.batches, scene.keycloak.users()) == (Proof.NONE, [], ())
+    assert (dependency, scene.importer.batches, scene.keycloak.users()) == (Dependency.NONE, [], ())
     assert scene.told() == [("rejected", None, refusal.code)]
     assert len(scene.flow.broker.records(DEAD_LETTERS)) == 1
 

@@ -396,7 +396,7 @@ class BurstMachine(RuleBasedStateMachine):
 
     def _calm_round(self, process: BurstProcess) -> None:
         process.hand.turn()
-        if process.roll.wanted:
+        if process.known_users.wanted:
             process.list_now()
         while process.hand.work() + process.writer.waiting:
             process.drain()

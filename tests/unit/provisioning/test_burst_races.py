@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stage_harness import STRUCTURED, event_of, record_of
 
 from keycloak_bridge.app.connections import SystemClock
-from keycloak_bridge.delivery.concurrency_limit import Gate, Limiter
+from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,
@@ -179,7 +179,7 @@ def test_no_list_is_relied_on_without_a_backlog(world: World) -> None:
     told(process, placed(event("u-1"), 0))
 
     assert "find" in world.keycloak.calls
-    assert not process.roll.excludes(P0, deleting_desired("u-2"))
+    assert not process.known_users.excludes(P0, deleting_desired("u-2"))
 
 
 def deleting_desired(user: str) -> Any:
@@ -343,7 +343,7 @@ class Slow:
         self.clock = FakeClock()
         self.keycloak = InMemoryKeycloak()
         self.importer = InMemoryImporter(self.keycloak)
-        self.gate = Gate(Limiter(1, 1, 1), self.clock)
+        self.gate = ConcurrencyLimit(AdaptiveLimit(1, 1, 1), self.clock)
         self.writer = HandWriter(
             self.importer, self.gate, BatchSize(1, 20, 20), self.clock, Metrics(), threads=0
         )
@@ -399,7 +399,12 @@ def test_lost_answers_of_real_threads_double_nobody(
         importer.fail(KeycloakUnavailableError("x", status=status), after_effect=after_effect)
     clock = SystemClock()
     writer = BatchWriter(
-        importer, Gate(Limiter(1, 3, 2), clock), BatchSize(1, 4, 4), clock, Metrics(), threads=3
+        importer,
+        ConcurrencyLimit(AdaptiveLimit(1, 3, 2), clock),
+        BatchSize(1, 4, 4),
+        clock,
+        Metrics(),
+        threads=3,
     )
     verdicts: dict[str, list[Verdict]] = {f"user-{number}": [] for number in range(count)}
     all_told = threading.Semaphore(0)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from samples import TERMS, a_desired_user, an_event
 
-from keycloak_bridge.delivery.guards import Brake, Deed, Limits
+from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
 from keycloak_bridge.domain.errors import (
     BridgeError,
     ConflictError,
@@ -480,7 +480,7 @@ def test_a_user_that_appears_ends_the_waiting() -> None:
 def test_too_many_deletions_engage_the_brake_before_the_next_one() -> None:
     """What was done stays done; the rest waits until somebody has looked."""
     brake = Brake(0, 0, 10)
-    harness = Harness(Limits(brake, {Deed.DELETE: Limit(1, 3600)}))
+    harness = Harness(Limits(brake, {LimitedAction.DELETE: Limit(1, 3600)}))
     for number in "12":
         mine = a_desired_user(
             user_id=f"u-{number}", username=f"ada{number}", email=f"{number}@acme.example"

@@ -10,7 +10,7 @@ from keycloak_bridge.delivery.scheduler import Backlog
 from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
 from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.domain.users import DesiredUser, MatchCriterion, UserRepresentation
-from keycloak_bridge.provisioning.known_users import Roll
+from keycloak_bridge.provisioning.known_users import KnownUsers
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 HERE = TopicPartition("user-events", 0)
@@ -65,7 +65,7 @@ class Scene:
         self.clock = FakeClock()
         self.realm = Realm(list(users))
         self.backlog = Backlog(1)
-        self.roll = Roll(
+        self.known_users = KnownUsers(
             self.realm.everybody, self.realm.count, "userId", self.backlog, self.clock, most=most
         )
         self.take_over()
@@ -83,7 +83,7 @@ class Scene:
 
     def excludes(self, external_id: str, partition: TopicPartition = HERE) -> bool:
         """Ask about a user."""
-        return self.roll.excludes(partition, wanted(external_id))
+        return self.known_users.excludes(partition, wanted(external_id))
 
 
 @pytest.fixture
@@ -133,16 +133,16 @@ def test_an_unknown_partition_excludes_nobody(scene: Scene) -> None:
 def test_who_is_created_here_is_known_at_once(scene: Scene) -> None:
     """Before Keycloak has it, and whatever becomes of it."""
     scene.listed()
-    keys = scene.roll.begin(wanted("u-2"))
+    keys = scene.known_users.begin(wanted("u-2"))
     before = scene.excludes("u-2")
-    scene.roll.end(keys)
+    scene.known_users.end(keys)
 
     assert (before, scene.excludes("u-2")) == (False, False)
 
 
 def test_who_is_created_while_the_realm_is_listed_is_known(scene: Scene) -> None:
     """Its page may have passed by already."""
-    scene.realm.during = lambda: scene.roll.end(scene.roll.begin(wanted("u-2")))
+    scene.realm.during = lambda: scene.known_users.end(scene.known_users.begin(wanted("u-2")))
     scene.listed()
 
     assert not scene.excludes("u-2")
@@ -150,7 +150,7 @@ def test_who_is_created_while_the_realm_is_listed_is_known(scene: Scene) -> None
 
 def test_who_was_on_its_way_when_the_listing_began_is_known(scene: Scene) -> None:
     """It may come into the realm after its page."""
-    with scene.roll.creating(wanted("u-2")):
+    with scene.known_users.creating(wanted("u-2")):
         scene.listed()
 
     assert not scene.excludes("u-2")
@@ -159,26 +159,26 @@ def test_who_was_on_its_way_when_the_listing_began_is_known(scene: Scene) -> Non
 def test_only_one_event_of_a_user_may_be_under_way_once_one_is_in_a_batch(scene: Scene) -> None:
     """A batch holds no lock of its user, so that other events wait for it."""
     scene.listed()
-    claimed = scene.roll.claim(wanted("u-2"))
-    again = scene.roll.claim(wanted("u-2"))
+    claimed = scene.known_users.claim(wanted("u-2"))
+    again = scene.known_users.claim(wanted("u-2"))
     with pytest.raises(HoldError):
-        scene.roll.begin(wanted("u-2"))
+        scene.known_users.begin(wanted("u-2"))
     assert claimed is not None
-    scene.roll.end(claimed)
+    scene.known_users.end(claimed)
 
     assert again is None
-    assert not scene.roll.begin(wanted("u-2")).first
+    assert not scene.known_users.begin(wanted("u-2")).first
 
 
 def test_who_is_on_its_way_goes_into_no_batch(scene: Scene) -> None:
     """Neither a user whose single way began, nor one whom the list holds by now."""
     scene.listed()
-    with scene.roll.creating(wanted("u-2")) as first:
-        meanwhile = scene.roll.claim(wanted("u-2"))
+    with scene.known_users.creating(wanted("u-2")) as first:
+        meanwhile = scene.known_users.claim(wanted("u-2"))
 
     assert (first, meanwhile) == (True, None)
-    assert scene.roll.claim(wanted("u-2")) is None
-    assert scene.roll.claim(wanted("u-1")) is None
+    assert scene.known_users.claim(wanted("u-2")) is None
+    assert scene.known_users.claim(wanted("u-1")) is None
 
 
 def test_nobody_is_excluded_once_the_backlog_is_gone(scene: Scene) -> None:
@@ -245,4 +245,4 @@ def test_a_username_that_may_be_anothers_address_is_known(
     """A username that is its own address is found by the address."""
     scene = Scene(monkeypatch, stored("u-1", username=username, email=email)).listed()
 
-    assert scene.roll.holds_name(username.upper()) is expected
+    assert scene.known_users.holds_name(username.upper()) is expected

@@ -9,7 +9,7 @@ from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
 from keycloak_bridge.domain.events import Invitation, Outcome, Result, UserEvent
 from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.domain.users import DesiredUser, InvitationTerms, MatchCriterion, OutOfScope
-from keycloak_bridge.provisioning.mark_races import SecondLook
+from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Provisioned
 from keycloak_bridge.testing.fake_clock import FakeClock
 
@@ -46,14 +46,14 @@ class Answers:
         return answer
 
 
-def look_at(provisioner: Answers, asked: list[Invitation] | None = None) -> SecondLook:
+def look_at(provisioner: Answers, asked: list[Invitation] | None = None) -> MarkRaceCheck:
     """Return the subject; the invitations that it asks for go to `asked`."""
 
     def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
         (asked if asked is not None else []).append(invitation)
         return ()
 
-    return SecondLook(provisioner, invite, FakeClock())
+    return MarkRaceCheck(provisioner, invite, FakeClock())
 
 
 def test_without_a_race_nothing_changes() -> None:
