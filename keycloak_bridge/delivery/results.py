@@ -6,11 +6,11 @@ Which records may have become a dead letter already, without this process knowin
 import contextlib
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from keycloak_bridge import __version__
+from keycloak_bridge.delivery.bounded import BoundedDict
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -25,8 +25,6 @@ from keycloak_bridge.messages.published import dead_letter_message, result_messa
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
 
-_REMEMBERED = 10_000
-
 
 class SentDeadLetters:
     """Remembers where an earlier owner may have been, and which letters were sent. Safe to share between threads.
@@ -38,7 +36,7 @@ class SentDeadLetters:
         self._reach = reach
         self._lock = threading.Lock()
         self._until: dict[TopicPartition, int] = {}
-        self._sent: OrderedDict[tuple[TopicPartition, int], None] = OrderedDict()
+        self._sent: BoundedDict[tuple[TopicPartition, int], None] = BoundedDict()
 
     def begin(self, partition: TopicPartition, committed: int) -> None:
         """Note that a partition is read from its commit on, perhaps after somebody else."""
@@ -47,21 +45,18 @@ class SentDeadLetters:
 
     def note(self, record: Record) -> None:
         """Note that a dead letter of `record` is on its way; what becomes of it may stay unknown."""
-        with self._lock:
-            self._sent[record.topic_partition, record.offset] = None
-            if len(self._sent) > _REMEMBERED:
-                self._sent.popitem(last=False)
+        self._sent.put((record.topic_partition, record.offset), None)
 
     def sent(self, record: Record) -> bool:
         """Say whether this process sent a dead letter of `record` before, as far as it remembers."""
-        with self._lock:
-            return (record.topic_partition, record.offset) in self._sent
+        return (record.topic_partition, record.offset) in self._sent
 
     def covers(self, record: Record) -> bool:
         """Say whether the dead letters must be looked through before one is written of `record`."""
         at = record.topic_partition
         with self._lock:
-            return record.offset < self._until.get(at, 0) or (at, record.offset) in self._sent
+            until = self._until.get(at, 0)
+        return record.offset < until or self.sent(record)
 
 
 logger = logging.getLogger(__name__)

@@ -6,15 +6,14 @@ What this process knows of mails whose invitation is not settled yet.
 """
 
 import logging
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from keycloak_bridge.delivery.bounded import BoundedDict
 from keycloak_bridge.delivery.rate_limit import RateLimiter
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -95,8 +94,6 @@ class InvitationMarker:
 MailKey = tuple[str, str]
 """The Keycloak id of a user, and the event that caused the invitation."""
 
-CAPACITY = 10_000
-
 _UNREACHABLE = "keycloak-unreachable"
 
 
@@ -121,36 +118,6 @@ class Attempt:
 
     fate: Fate
     ended_s: float
-
-
-class MailMemory:
-    """Remembers the last attempt of each invitation until it is settled. Safe to share between threads.
-
-    Beyond `capacity` the longest known are forgotten, which is as if the process had been started after them.
-    """
-
-    def __init__(self, capacity: int = CAPACITY) -> None:
-        self._capacity = capacity
-        self._lock = threading.Lock()
-        self._attempts: OrderedDict[MailKey, Attempt] = OrderedDict()
-
-    def recall(self, key: MailKey) -> Attempt | None:
-        """Return the last attempt; None where this process made none that is not settled."""
-        with self._lock:
-            return self._attempts.get(key)
-
-    def remember(self, key: MailKey, attempt: Attempt) -> None:
-        """Let `attempt` take the place of what was known."""
-        with self._lock:
-            self._attempts[key] = attempt
-            self._attempts.move_to_end(key)
-            while len(self._attempts) > self._capacity:
-                self._attempts.popitem(last=False)
-
-    def forget(self, key: MailKey) -> None:
-        """Forget an invitation that is settled."""
-        with self._lock:
-            self._attempts.pop(key, None)
 
 
 def may_have_mailed(error: BridgeError) -> bool:
@@ -232,7 +199,8 @@ class Inviter:
         self._inquiry = MailInquiry(directory, self._clock, minds_links=minds_links)
         self._settle_s = settle_s
         self._at_most_once = at_most_once
-        self._memory = MailMemory()
+        # an attempt is remembered until it is settled; forgetting one is like a restart of the process
+        self._attempts: BoundedDict[MailKey, Attempt] = BoundedDict()
 
     def invite(self, invitation: Invitation) -> InviteOutcome:
         """Send the mail unless it went out before or would be wrong now; say what was done.
@@ -241,7 +209,7 @@ class Inviter:
         Raises HoldError (`pace`, `mail-in-doubt`) or another BridgeError.
         """
         key = (invitation.keycloak_id, invitation.event_id)
-        last = self._memory.recall(key)
+        last = self._attempts.get(key)
         if last is not None and last.fate is Fate.SENT:
             return self._settled(invitation, Settlement.MAILED)
         self._hold_while_in_doubt(last)
@@ -384,11 +352,11 @@ class Inviter:
 
     def _remember(self, key: MailKey, fate: Fate) -> Attempt:
         attempt = Attempt(fate, self._now_s())
-        self._memory.remember(key, attempt)
+        self._attempts.put(key, attempt)
         return attempt
 
     def _forget(self, invitation: Invitation) -> None:
-        self._memory.forget((invitation.keycloak_id, invitation.event_id))
+        self._attempts.pop((invitation.keycloak_id, invitation.event_id))
 
 
 def _log_unmarked(invitation: Invitation, error: BridgeError) -> None:

@@ -5,10 +5,10 @@ Choose the way by which an event is brought to Keycloak: with others in a batch,
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from keycloak_bridge.delivery.bounded import BoundedDict
 from keycloak_bridge.delivery.fencing import Fence
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.scheduler import AllAcknowledged, Backlog
@@ -30,8 +30,6 @@ from keycloak_bridge.provisioning.mark_races import Provisions
 from keycloak_bridge.provisioning.provisioner import Draft, Provisioned, Provisioner
 
 logger = logging.getLogger(__name__)
-
-_REMEMBERED = 10_000
 
 Done = Callable[[BridgeError | None], None]
 Publish = Callable[[Callable[[], Provisioned]], Handled]
@@ -84,7 +82,7 @@ class BulkWriter:
         self._fence = fence
         self._brake = brake
         self._lock = threading.Lock()
-        self._alone: OrderedDict[tuple[TopicPartition, int], None] = OrderedDict()
+        self._alone: BoundedDict[tuple[TopicPartition, int], None] = BoundedDict()
         self._proven: set[str] = set()
 
     def offer(
@@ -155,8 +153,7 @@ class BulkWriter:
         )
 
     def _goes_alone(self, record: Record) -> bool:
-        with self._lock:
-            return (record.topic_partition, record.offset) in self._alone
+        return (record.topic_partition, record.offset) in self._alone
 
     def _land(self, flight: "_Flight", verdict: Verdict) -> None:
         """Tell the delivery what became of one user of a batch; never raises."""
@@ -196,10 +193,7 @@ class BulkWriter:
             raise self._alone_now(flight.record) from None
 
     def _alone_now(self, record: Record) -> HoldError:
-        with self._lock:
-            self._alone[record.topic_partition, record.offset] = None
-            if len(self._alone) > _REMEMBERED:
-                self._alone.popitem(last=False)
+        self._alone.put((record.topic_partition, record.offset), None)
         return HoldError("the user goes the single way", wait_s=0.0, code="single-way")
 
 

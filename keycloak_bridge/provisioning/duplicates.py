@@ -5,10 +5,9 @@ its create, and the oldest user stays.
 """
 
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 
+from keycloak_bridge.delivery.bounded import BoundedDict
 from keycloak_bridge.domain.errors import HoldError, KeycloakConflictError
 from keycloak_bridge.domain.events import UserEvent
 from keycloak_bridge.domain.ports import UserDirectory
@@ -20,8 +19,6 @@ logger = logging.getLogger(__name__)
 _GONE_BY_THEN_S = 2.0
 """Far longer than another process takes between its create and its look."""
 
-_REMEMBERED = 10_000
-
 
 class DuplicateResolver:
     """Settles which of several users with one external id stays. Safe to share between threads.
@@ -32,8 +29,7 @@ class DuplicateResolver:
 
     def __init__(self, directory: UserDirectory) -> None:
         self._directory = directory
-        self._lock = threading.Lock()
-        self._created: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._created: BoundedDict[tuple[str, str], str] = BoundedDict()
 
     def settle(
         self, event: UserEvent, user_id: str, carriers: Sequence[UserRepresentation]
@@ -49,10 +45,7 @@ class DuplicateResolver:
         if min(carriers, key=_age).get("id") != user_id:
             self._delete(user_id)
             raise KeycloakConflictError("another process created the user")
-        with self._lock:
-            self._created[event.source, event.id] = user_id
-            if len(self._created) > _REMEMBERED:
-                self._created.popitem(last=False)
+        self._created.put((event.source, event.id), user_id)
         raise HoldError(
             "another process created the user too and is about to delete it",
             wait_s=_GONE_BY_THEN_S,
@@ -61,8 +54,7 @@ class DuplicateResolver:
 
     def make_way(self, event: UserEvent, external_id: MatchCriterion) -> bool:
         """Delete the user that was created for `event` where another one stays; say whether that was done."""
-        with self._lock:
-            user_id = self._created.pop((event.source, event.id), None)
+        user_id = self._created.pop((event.source, event.id))
         if user_id is None:
             return False
         ids = {one.get("id") for one in self._directory.having(external_id)}
@@ -73,8 +65,7 @@ class DuplicateResolver:
 
     def forget(self, event: UserEvent) -> None:
         """Let go of what was created for `event`, which is done."""
-        with self._lock:
-            self._created.pop((event.source, event.id), None)
+        self._created.pop((event.source, event.id))
 
     def _delete(self, user_id: str) -> None:
         self._directory.delete(user_id)

@@ -5,11 +5,11 @@ process may have read the user before the write and put its mark, with everythin
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from keycloak_bridge.delivery.bounded import BoundedDict
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.events import Invitation, Result, UserEvent
 from keycloak_bridge.domain.ports import Acknowledgement, Clock
@@ -25,8 +25,6 @@ _LOOKS = 5
 
 No mark wins that often. Something else takes back what the event writes, such as a user profile that does not keep it.
 """
-
-_REMEMBERED = 10_000
 
 
 class Provisions(Protocol):
@@ -65,7 +63,7 @@ class MarkRaceCheck:
         self._invite = invite
         self._clock = clock
         self._lock = threading.Lock()
-        self._first: OrderedDict[tuple[str, str], _First] = OrderedDict()
+        self._first: BoundedDict[tuple[str, str], _First] = BoundedDict()
 
     def provision(
         self,
@@ -97,13 +95,11 @@ class MarkRaceCheck:
         """Return what the first look did, None for the first itself; keep it for the next one where there must be one."""
         key = (event.source, event.id)
         with self._lock:
-            first = self._first.pop(key, None)
+            first = self._first.pop(key)
             if first is not None:
                 first = _First(first.result, first.looks + 1)
             if provisioned.raced and (first is None or first.looks < _LOOKS):
-                self._first[key] = first or _First(provisioned.result, looks=1)
-                if len(self._first) > _REMEMBERED:
-                    self._first.popitem(last=False)
+                self._first.put(key, first or _First(provisioned.result, looks=1))
         return first
 
     def _ask(

@@ -7,10 +7,10 @@ Since when something has been seen again and again.
 
 import threading
 import zlib
-from collections import OrderedDict
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
+from keycloak_bridge.delivery.bounded import BoundedDict
 from keycloak_bridge.delivery.guards import Limits, deeds_of
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -62,29 +62,6 @@ class UserLocks:
     def of(self, user_id: str) -> threading.RLock:
         """Return the lock to hold between reading and writing the user with this external id."""
         return self._locks[zlib.crc32(user_id.encode("utf-8", "surrogatepass")) % _STRIPES]
-
-
-class FirstSeen:
-    """When each of the last `limit` things was seen first. Safe to share between threads."""
-
-    def __init__(self, limit: int = 10_000) -> None:
-        self._limit = limit
-        self._at_s: OrderedDict[Hashable, float] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def since(self, thing: Hashable, now_s: float) -> float:
-        """Return when `thing` was seen first, which is now unless it is remembered."""
-        with self._lock:
-            first_s = self._at_s.setdefault(thing, now_s)
-            self._at_s.move_to_end(thing)
-            if len(self._at_s) > self._limit:
-                self._at_s.popitem(last=False)
-            return first_s
-
-    def forget(self, thing: Hashable) -> None:
-        """Let `thing` be new the next time; harmless when it is not remembered."""
-        with self._lock:
-            self._at_s.pop(thing, None)
 
 
 _LOOK_AGAIN_S = 2.0
@@ -162,7 +139,7 @@ class Provisioner:
             clock,
             trace,
         )
-        self._waiting = FirstSeen()
+        self._waiting_since_s: BoundedDict[tuple[str, str], float] = BoundedDict()
 
     def provision(
         self,
@@ -188,7 +165,7 @@ class Provisioner:
             except UnknownUserError:
                 self._wait_for_user(event, desired)
                 raise
-        self._waiting.forget(_key(event))
+        self._waiting_since_s.pop(_key(event))
         self._duplicates.forget(event)
         return replace(provisioned, result=replace(provisioned.result, mapping=mapping))
 
@@ -237,9 +214,12 @@ class Provisioner:
         if desired.unknown is not UnknownUser.WAIT:
             return
         now_s = self._clock.monotonic()
-        if now_s - self._waiting.since(_key(event), now_s) < self._policy.unknown_user_wait_s:
+        if (
+            now_s - self._waiting_since_s.setdefault(_key(event), now_s)
+            < self._policy.unknown_user_wait_s
+        ):
             raise HoldError("the user is not there yet", wait_s=_LOOK_AGAIN_S, code="unknown-user")
-        self._waiting.forget(_key(event))
+        self._waiting_since_s.pop(_key(event))
 
     def _bring(
         self, event: UserEvent, desired: DesiredUser, pinned: bool, absent: bool
