@@ -6,9 +6,8 @@ from typing import Any
 
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import BridgeError
-from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
-from keycloak_bridge.domain.operations import CreateUser, Plan, RequestInvitation, UpdateUser
-from keycloak_bridge.planning.plan import describe
+from keycloak_bridge.domain.operations import Plan, visible_changes
+from keycloak_bridge.pipeline import preview
 
 _STYLES = {
     "create": "green",
@@ -23,24 +22,15 @@ _STYLES = {
 
 def outcome_of(planned: Plan) -> dict[str, Any]:
     """Return what people are told of a plan: the outcome, the reason of a skipped one, the changes."""
-    changes = changes_of(planned)
-    kinds = {type(operation) for operation in planned.operations} - {RequestInvitation}
-    if planned.skipped:
-        return {"outcome": "skip", "reason": planned.skipped, "changes": changes}
-    if CreateUser in kinds:
-        return {"outcome": "create", "changes": changes}
-    if not kinds:
-        return {"outcome": "unchanged", "changes": changes}
-    only_bookkeeping = kinds == {UpdateUser} and not changes
-    return {"outcome": "unchanged" if only_bookkeeping else "update", "changes": changes}
+    reason = {"reason": planned.skipped} if planned.skipped else {}
+    return {"outcome": preview.outcome_of(planned).value, **reason, "changes": changes_of(planned)}
 
 
 def changes_of(planned: Plan) -> list[dict[str, Any]]:
     """Return what a plan changes, target by target, without the bridge's own bookkeeping."""
     return [
         {"operation": verb, "target": target, "before": before, "after": after}
-        for verb, target, before, after in describe(planned)
-        if target.removeprefix("attributes.") not in BOOKKEEPING_ATTRIBUTES
+        for verb, target, before, after in visible_changes(planned)
     ]
 
 

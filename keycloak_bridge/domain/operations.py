@@ -12,10 +12,16 @@ import copy
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from keycloak_bridge.domain.events import Purpose
-from keycloak_bridge.domain.users import IdentityLink, InvitationTerms, UserRepresentation
+from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, Purpose
+from keycloak_bridge.domain.users import (
+    GROUPS,
+    ORGANIZATIONS,
+    IdentityLink,
+    InvitationTerms,
+    UserRepresentation,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,55 @@ class Plan:
     skipped: str | None = None
 
 
+class Row(NamedTuple):
+    """One line of a described plan: what is done to which target, and its value before and after."""
+
+    verb: str
+    target: str
+    before: Any
+    after: Any
+
+
+def describe(operation: Operation) -> list[Row]:
+    """Return what `operation` does, a row for each target; a user's fields come before its attributes."""
+    match operation:
+        case CreateUser(representation):
+            fields = [
+                (name, value) for name, value in representation.items() if name != "attributes"
+            ]
+            attributes = representation.get("attributes", {}).items()
+            named = [*fields, *((_ATTRIBUTE + name, values) for name, values in attributes)]
+            return [Row("create", name, None, value) for name, value in named]
+        case UpdateUser(_, changes):
+            return [Row("update", one.target, one.before, one.after) for one in changes]
+        case Join(kind, names):
+            verb = "join" if kind in _JOINED else "grant"
+            return [Row(verb, kind, None, name) for name in names]
+        case Leave(kind, names):
+            verb = "leave" if kind in _JOINED else "revoke"
+            return [Row(verb, kind, name, None) for name in names]
+        case LinkIdentity(link, before):
+            linked = None if before is None else before.user_id
+            return [Row("link", f"identities.{link.alias}", linked, link.user_id)]
+        case UnlinkIdentity(before):
+            return [Row("unlink", f"identities.{before.alias}", before.user_id, None)]
+        case EndSessions():
+            return [Row("end", "sessions", None, None)]
+        case DeleteUser():
+            return [Row("delete", "user", None, None)]
+        case RequestInvitation(terms, purpose):
+            return [Row(purpose.value, "actions", None, list(terms.actions))]
+
+
+def visible_changes(plan: Plan) -> list[Row]:
+    """Return what `plan` does, a row for each target, without the bridge's own bookkeeping attributes."""
+    rows = [row for operation in plan.operations for row in describe(operation)]
+    return [row for row in rows if row.target not in _BOOKKEEPING]
+
+
+_JOINED = (GROUPS, ORGANIZATIONS)
 _ATTRIBUTE = "attributes."
+_BOOKKEEPING = frozenset(_ATTRIBUTE + name for name in BOOKKEEPING_ATTRIBUTES)
 _VOLATILE = ("enabled", "emailVerified", "requiredActions")
 _ERASABLE = ("email", "firstName", "lastName", "requiredActions")
 _NOT_COMPARED = ("id", "attributes", "groups")

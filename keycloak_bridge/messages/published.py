@@ -6,7 +6,7 @@ What an operator should do about a dead letter, where the error itself does not 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,6 @@ from keycloak_bridge.domain.errors import (
     KeycloakError,
 )
 from keycloak_bridge.domain.events import (
-    BOOKKEEPING_ATTRIBUTES,
     INVITATION_DUE,
     RESULT,
     Invitation,
@@ -33,22 +32,17 @@ from keycloak_bridge.domain.events import (
 from keycloak_bridge.domain.operations import (
     CreateUser,
     DeleteUser,
-    Join,
-    Leave,
-    LinkIdentity,
-    Operation,
     Plan,
     RequestInvitation,
-    UnlinkIdentity,
-    UpdateUser,
+    visible_changes,
 )
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.events.decode import EnvelopeRules, decode
-from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
-_BOOKKEEPING = frozenset(ATTRIBUTE_PREFIX + name for name in BOOKKEEPING_ATTRIBUTES)
+_NOT_WRITTEN = ("sessions", "user", "actions")
+"""Rows of a plan that name no field, attribute or membership of the user."""
 
 
 def result_of(event: UserEvent, plan: Plan, keycloak_id: str | None) -> Result:
@@ -120,28 +114,8 @@ def changed_by(plan: Plan) -> tuple[str, ...]:
 
     What the bridge remembers on the user for itself is left out.
     """
-    targets = (target for operation in plan.operations for target in _targets(operation))
-    return tuple(dict.fromkeys(target for target in targets if target not in _BOOKKEEPING))
-
-
-def _targets(operation: Operation) -> Iterator[str]:
-    match operation:
-        case CreateUser(representation):
-            for name in representation:
-                if name != "attributes":
-                    yield name
-            for name in representation.get("attributes", {}):
-                yield ATTRIBUTE_PREFIX + name
-        case UpdateUser(_, changes):
-            yield from (change.target for change in changes)
-        case Join(kind, _) | Leave(kind, _):
-            yield kind
-        case LinkIdentity(link, _):
-            yield f"identities.{link.alias}"
-        case UnlinkIdentity(before):
-            yield f"identities.{before.alias}"
-        case _:
-            pass
+    targets = (row.target for row in visible_changes(plan))
+    return tuple(dict.fromkeys(target for target in targets if target not in _NOT_WRITTEN))
 
 
 _PRODUCER = "correct the producer; this record stays as it is"

@@ -1,10 +1,7 @@
-"""Decide which Admin REST calls bring one user to the desired state.
-
-Show a plan as rows, for people to read.
-"""
+"""Decide which Admin REST calls bring one user to the desired state."""
 
 from collections.abc import Collection
-from typing import Any, cast
+from typing import cast
 
 from keycloak_bridge.domain.errors import UnknownUserError
 from keycloak_bridge.domain.events import (
@@ -31,13 +28,11 @@ from keycloak_bridge.domain.operations import (
 )
 from keycloak_bridge.domain.users import (
     GROUPS,
-    ORGANIZATIONS,
     DesiredUser,
     EmailChange,
     FoundUser,
     IdentityLink,
     Intent,
-    InvitationTerms,
     UnknownUser,
     UserRepresentation,
 )
@@ -54,58 +49,6 @@ from keycloak_bridge.planning.ownership import (
     refuse_protected_groups,
     refuse_reserved_username,
 )
-
-Row = tuple[str, str, Any, Any]
-"""Verb, target, value before and value after."""
-
-_JOINED = (GROUPS, ORGANIZATIONS)
-_IDENTITY = "identities."
-
-
-def describe(plan: Plan) -> tuple[Row, ...]:
-    """Return the plan as rows of verb, target, value before and value after."""
-    return tuple(row for operation in plan.operations for row in _rows(operation))
-
-
-def _rows(operation: Operation) -> list[Row]:
-    match operation:
-        case CreateUser(representation):
-            return [("create", name, None, value) for name, value in _flat(representation)]
-        case UpdateUser(_, changes):
-            return [("update", one.target, one.before, one.after) for one in changes]
-        case Join(kind, names):
-            verb = "join" if kind in _JOINED else "grant"
-            return [(verb, kind, None, name) for name in names]
-        case Leave(kind, names):
-            verb = "leave" if kind in _JOINED else "revoke"
-            return [(verb, kind, name, None) for name in names]
-        case LinkIdentity(link, before):
-            known = None if before is None else before.user_id
-            return [("link", _IDENTITY + link.alias, known, link.user_id)]
-        case UnlinkIdentity(before):
-            return [("unlink", _IDENTITY + before.alias, before.user_id, None)]
-        case EndSessions():
-            return [("end", "sessions", None, None)]
-        case DeleteUser():
-            return [("delete", "user", None, None)]
-        case _:
-            return [(operation.purpose.value, "actions", None, _actions(operation.terms))]
-
-
-def _actions(terms: InvitationTerms) -> list[str]:
-    return list(terms.actions)
-
-
-def _flat(representation: UserRepresentation) -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for name, value in representation.items():
-        if name == "attributes":
-            attributes = representation["attributes"]
-            rows += [(ATTRIBUTE_PREFIX + key, values) for key, values in attributes.items()]
-        else:
-            rows.append((name, value))
-    return rows
-
 
 STALE = "stale"
 UNKNOWN_USER = "unknown-user"

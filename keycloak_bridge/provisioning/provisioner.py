@@ -170,9 +170,18 @@ class Provisioner:
         return replace(provisioned, result=replace(provisioned.result, mapping=mapping))
 
     def plan(self, event: UserEvent, desired: DesiredUser) -> tuple[FoundUser | None, Plan]:
-        """Return the user that was found with the whole search, and what would be done; writes nothing."""
-        found = self._directory.find(desired.matching, desired.lookup)
+        """Return the user that `provision` would find, and what it would do; writes nothing.
+
+        Raises BridgeError as `provision` does before its first write, or where the create call would find the username or
+        the e-mail taken.
+        """
+        criteria = _first_search(desired, absent=False)
+        found = self._directory.find(criteria, desired.lookup)
         plan = plan_user(event, desired, found, reserved=self._policy.reserved)
+        others = [one for one in desired.matching if one not in criteria]
+        if found is None and plan.operations and others:
+            found = self._directory.find(others, desired.lookup)
+            plan = plan_user(event, desired, found, reserved=self._policy.reserved)
         self._operation_executor.refuse_impossible(desired, plan)
         return found, plan
 
