@@ -48,8 +48,9 @@ def between(text: str, begin: str, end: str, inner: str, name: str) -> str:
 
 
 def part(page: str) -> str:
-    """Return the README's part: the table, and the plot below it."""
-    return f"{page}\n![Users in Keycloak over time](docs/benchmark/{_PLOT})\n"
+    """Return the README's part: the comparison with the bare client; the page has the rest."""
+    comparison = page.partition("\n| of the bridge")[0]
+    return f"{comparison}\nLatency, start-up and memory: [docs/benchmark/table.md](docs/benchmark/table.md).\n"
 
 
 def recorded() -> dict[str, Any]:

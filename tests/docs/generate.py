@@ -1,5 +1,7 @@
 """Write what the documentation derives from the code: `python -m tests.docs.generate` (or `make docs`)."""
 
+import ast
+import configparser
 import json
 import re
 import sys
@@ -24,6 +26,8 @@ SETTINGS_SCHEMA = ROOT / "docs" / "settings.schema.json"
 METRICS = ROOT / "docs" / "metrics.md"
 ASYNCAPI = ROOT / "docs" / "asyncapi.yaml"
 MAPPING = ROOT / "docs" / "mapping.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PACKAGE = ROOT / "keycloak_bridge"
 
 _SETTINGS_INTRO = """\
 # Settings
@@ -74,6 +78,19 @@ def mapping_page(text: str) -> str:
     return _between(text, "functions", "\n".join(f"- {doc}" for doc in function_docs().values()))
 
 
+def architecture_page(text: str) -> str:
+    """Return docs/architecture.md with the packages in the order of their layers, as their docstrings describe them."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    layers = config["importlinter:contract:layers"]["layers"].replace("|", " ").split()
+    rows = []
+    for name in (*layers, "testing"):
+        tree = ast.parse((PACKAGE / name / "__init__.py").read_text(encoding="utf-8"))
+        purpose = (ast.get_docstring(tree) or "").partition("\n\n")[0].replace("\n", " ")
+        rows.append(f"| `{name}/` | {purpose} |")
+    return _between(text, "packages", "\n".join(rows))
+
+
 def _settings() -> str:
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for name, one in settings_by_name().items():
@@ -107,6 +124,8 @@ def main() -> None:
     METRICS.write_text(metrics_page(), encoding="utf-8")
     ASYNCAPI.write_text(asyncapi_page(), encoding="utf-8")
     MAPPING.write_text(mapping_page(MAPPING.read_text(encoding="utf-8")), encoding="utf-8")
+    architecture = architecture_page(ARCHITECTURE.read_text(encoding="utf-8"))
+    ARCHITECTURE.write_text(architecture, encoding="utf-8")
     schema = json.dumps(settings_schema(), indent=2, ensure_ascii=False)
     SETTINGS_SCHEMA.write_text(schema + "\n", encoding="utf-8")
 

@@ -36,6 +36,8 @@ def test_generated_parts_are_in_step() -> None:
     assert generate.SETTINGS.read_text(encoding="utf-8") == generate.settings_page()
     mapping = generate.MAPPING.read_text(encoding="utf-8")
     assert mapping == generate.mapping_page(mapping), "run `make docs`"
+    architecture = generate.ARCHITECTURE.read_text(encoding="utf-8")
+    assert architecture == generate.architecture_page(architecture), "run `make docs`"
 
 
 @pytest.mark.parametrize(
