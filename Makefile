@@ -10,7 +10,7 @@ CHAOS_WAY ?= both
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test unit integration chaos e2e check lint types contracts format coverage \
+.PHONY: help venv demo test test-all unit integration chaos e2e check lint types contracts format coverage \
 	screenshots export-realm docs bench bench-check clean
 
 help:  ## list the targets
@@ -33,6 +33,8 @@ demo: $(STAMP)  ## the whole flow on a real Kafka and Keycloak; KEEP=1 leaves it
 test: $(STAMP)  ## everything: unit, contract, integration, browser
 	@$(BIN)/python -m tests.browser
 	@$(BIN)/python -m pytest
+
+test-all: test chaos  ## everything, the long tests too
 
 unit: $(STAMP)  ## the fast tests, without any service
 	@$(BIN)/python -m pytest tests/unit tests/docs -m "not integration and not e2e"

@@ -12,8 +12,7 @@ import click
 from keycloak_bridge.cli.main import COMMANDS, app
 from keycloak_bridge.expressions.functions import function_docs
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.settings import settings_by_name, settings_schema, settings_table
-from keycloak_bridge.settings.schema import toml_value
+from keycloak_bridge.settings import settings_schema, settings_table
 
 # as a module of tests.docs it finds its neighbour no other way
 sys.path.append(str(Path(__file__).parent))
@@ -69,7 +68,6 @@ def metrics_page() -> str:
 
 def readme(text: str) -> str:
     """Return the README with its generated parts renewed."""
-    text = _between(text, "settings", _settings())
     return _between(text, "commands", _commands())
 
 
@@ -89,14 +87,6 @@ def architecture_page(text: str) -> str:
         purpose = (ast.get_docstring(tree) or "").partition("\n\n")[0].replace("\n", " ")
         rows.append(f"| `{name}/` | {purpose} |")
     return _between(text, "packages", "\n".join(rows))
-
-
-def _settings() -> str:
-    rows = ["| setting | default | meaning |", "|---|---|---|"]
-    for name, one in settings_by_name().items():
-        default = "" if one.default is None else f"`{toml_value(one.default)}`"
-        rows.append(f"| `{name}` | {default} | {one.doc} |".replace("|  |", "| |"))
-    return "\n".join(rows)
 
 
 def _commands() -> str:
