@@ -7,7 +7,7 @@ import click
 from keycloak_bridge.cli.common import Invocation, examples, pass_invocation, settings_options
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.diagnostics.doctor import check_up
-from keycloak_bridge.diagnostics.probe import Verdict
+from keycloak_bridge.diagnostics.probe import ProbeResult
 
 UNWELL = 1
 _LIGHTS = ("green", "yellow", "red", "gray")
@@ -38,45 +38,44 @@ def doctor(invocation: Invocation, output: str, address: str | None) -> int:
     """
     loaded = invocation.load()
 
-    verdicts = []
+    results = []
     console = Console()
-    for verdict in check_up(loaded, test_mail=address):
-        verdicts.append(verdict)
+    for result in check_up(loaded, test_mail=address):
+        results.append(result)
         if output == "text":
-            _show(console, verdict)
-    counts = Counter(str(verdict.sighting.light) for verdict in verdicts)
+            _show(console, result)
+    counts = Counter(str(result.light) for result in results)
     if output == "json":
-        console.json(_document(verdicts, counts))
+        console.json(_document(results, counts))
     else:
         console.line()
         console.line(", ".join(f"{counts[light]} {light}" for light in _LIGHTS))
     return UNWELL if counts["red"] else 0
 
 
-def _show(console: Console, verdict: Verdict) -> None:
-    sighting = verdict.sighting
-    style = _STYLES.get(sighting.light, str(sighting.light))
-    console.line(f"{sighting.light:<7}{verdict.probe:<23}{_one_line(sighting.message)}", style)
-    if sighting.remedy is not None:
-        console.line(f"{'':<30}fix: {_one_line(sighting.remedy)}")
+def _show(console: Console, result: ProbeResult) -> None:
+    style = _STYLES.get(result.light, str(result.light))
+    console.line(f"{result.light:<7}{result.probe:<23}{_one_line(result.message)}", style)
+    if result.remedy is not None:
+        console.line(f"{'':<30}fix: {_one_line(result.remedy)}")
 
 
 def _one_line(text: str) -> str:
     return f"\n{'':<30}".join(text.splitlines())
 
 
-def _document(verdicts: list[Verdict], counts: Counter[str]) -> dict[str, object]:
+def _document(results: list[ProbeResult], counts: Counter[str]) -> dict[str, object]:
     return {
         "healthy": not counts["red"],
         "counts": {light: counts[light] for light in _LIGHTS},
         "findings": [
             {
-                "probe": verdict.probe,
-                "light": str(verdict.sighting.light),
-                "subject": verdict.sighting.subject,
-                "message": verdict.sighting.message,
-                "remedy": verdict.sighting.remedy,
+                "probe": result.probe,
+                "light": str(result.light),
+                "subject": result.subject,
+                "message": result.message,
+                "remedy": result.remedy,
             }
-            for verdict in verdicts
+            for result in results
         ],
     }

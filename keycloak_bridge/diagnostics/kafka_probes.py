@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Protocol
 
 from keycloak_bridge.app.wiring import INVITE_GROUP_SUFFIX
-from keycloak_bridge.diagnostics.probe import Probe, Sighting, gray, green, red, yellow
+from keycloak_bridge.diagnostics.probe import Probe, ProbeResult, gray, green, red, yellow
 from keycloak_bridge.domain.times import format_duration
-from keycloak_bridge.kafka.topics import GroupFacts, TopicFacts, TopicSpec
+from keycloak_bridge.kafka.topics import GroupFacts, KafkaSurvey, TopicFacts, TopicSpec
 from keycloak_bridge.settings import KafkaSettings
 
 CONNECTION = "kafka.connection"
@@ -29,27 +28,14 @@ _COMPACTION: Mapping[str, str] = {
 }
 
 
-class Cluster(Protocol):
-    """What the probes ask; `KafkaSurvey` does it."""
-
-    def broker_versions(self) -> tuple[tuple[int, ...], ...]:
-        """Return the version of each broker."""
-        ...
-
-    def topics(self, names: Sequence[str]) -> Mapping[str, TopicFacts]:
-        """Return those of the topics that exist."""
-        ...
-
-    def group(self, group_id: str) -> GroupFacts:
-        """Return what is known of a group."""
-        ...
-
-
 class KafkaProbes:
-    """The probes of one cluster; it is connected to when the first of them looks."""
+    """The probes of one cluster; the first one connects to it."""
 
     def __init__(
-        self, settings: KafkaSettings, topics: Sequence[TopicSpec], connect: Callable[[], Cluster]
+        self,
+        settings: KafkaSettings,
+        topics: Sequence[TopicSpec],
+        connect: Callable[[], KafkaSurvey],
     ) -> None:
         self._settings = settings
         self._specs = topics
@@ -59,31 +45,29 @@ class KafkaProbes:
         """Return the probes, the connection first."""
         needs = (CONNECTION,)
         return (
-            Probe(CONNECTION, self.connection),
-            Probe("kafka.version", self.version, needs),
-            Probe(TOPICS, self.topics, needs),
-            Probe("kafka.retention", self.retention, needs),
-            Probe("kafka.acls", self.acls, needs),
-            Probe("kafka.groups", self.groups, needs),
+            Probe(CONNECTION, self._check_connection),
+            Probe("kafka.version", self._check_version, needs),
+            Probe(TOPICS, self._check_topics, needs),
+            Probe("kafka.retention", self._check_retention, needs),
+            Probe("kafka.acls", self._check_acls, needs),
+            Probe("kafka.groups", self._check_groups, needs),
         )
 
-    def connection(self) -> Iterable[Sighting]:
-        """See whether brokers answer."""
-        yield green(f"{_count(len(self._versions), 'broker')} at {self._address}")
+    def _check_connection(self) -> Iterable[ProbeResult]:
+        address = ", ".join(self._settings.bootstrap_servers)
+        yield green(f"{_count(len(self._versions), 'broker')} at {address}")
 
-    def version(self) -> Iterable[Sighting]:
-        """See which version the brokers are, as far as the requests that they understand tell."""
-        told = ", ".join(".".join(map(str, one)) for one in dict.fromkeys(self._versions))
+    def _check_version(self) -> Iterable[ProbeResult]:
+        message = ", ".join(".".join(map(str, one)) for one in dict.fromkeys(self._versions))
         if self._versions[0] < _OLDEST:
             yield yellow(
-                f"brokers speak Kafka {told}, older than any that the bridge was tried with",
+                f"brokers speak Kafka {message}, older than any that the bridge was tested with",
                 "update the brokers",
             )
         else:
-            yield green(f"brokers speak Kafka {told}")
+            yield green(f"brokers speak Kafka {message}")
 
-    def topics(self) -> Iterable[Sighting]:
-        """See whether every topic exists and has partitions that are led."""
+    def _check_topics(self) -> Iterable[ProbeResult]:
         for spec in self._specs:
             facts = self._found.get(spec.name)
             if facts is None:
@@ -96,28 +80,24 @@ class KafkaProbes:
                 yield red(
                     f"{facts.leaderless or 'all'} of {facts.partitions} partitions of {spec.name} "
                     "have no leader",
-                    "bring the brokers that hold them up again",
+                    "start the brokers that hold them again",
                     spec.purpose,
                 )
             else:
                 yield self._partitions(spec, facts)
 
-    def _partitions(self, spec: TopicSpec, facts: TopicFacts) -> Sighting:
-        partitions, replicas = (
-            _count(facts.partitions, "partition"),
-            _count(facts.replicas, "replica"),
-        )
-        told = f"{spec.name}: {partitions}, {replicas}"
+    def _partitions(self, spec: TopicSpec, facts: TopicFacts) -> ProbeResult:
+        replicas = _count(facts.replicas, "replica")
+        message = f"{spec.name}: {_count(facts.partitions, 'partition')}, {replicas}"
         if facts.partitions < spec.partitions and spec.purpose in ("events", "invitations"):
             return yellow(
-                f"{told}; topics.partitions says {spec.partitions}, so fewer sidecars can share the work",
+                f"{message}; topics.partitions says {spec.partitions}, so fewer sidecars can share the work",
                 "add partitions while nothing is in flight, or lower topics.partitions",
                 spec.purpose,
             )
-        return green(told, spec.purpose)
+        return green(message, spec.purpose)
 
-    def retention(self) -> Iterable[Sighting]:
-        """See whether the topics keep what the bridge relies on, for as long as the settings say."""
+    def _check_retention(self) -> Iterable[ProbeResult]:
         for spec in self._existing():
             config = self._found[spec.name].config
             if not config:
@@ -132,7 +112,9 @@ class KafkaProbes:
             if not problems:
                 yield green(f"{spec.name}: keeps {_kept(config)}", spec.purpose)
 
-    def _retention_problems(self, spec: TopicSpec, config: Mapping[str, str]) -> Iterator[Sighting]:
+    def _retention_problems(
+        self, spec: TopicSpec, config: Mapping[str, str]
+    ) -> Iterator[ProbeResult]:
         if "compact" in config.get("cleanup.policy", "delete"):
             yield yellow(
                 f"{spec.name} is compacted: {_COMPACTION[spec.purpose]}",
@@ -149,23 +131,22 @@ class KafkaProbes:
                 spec.purpose,
             )
         if spec.purpose == "dead letters":
-            yield from self._room_problems(spec, config)
+            yield from self._size_problems(spec, config)
 
-    def _room_problems(self, spec: TopicSpec, config: Mapping[str, str]) -> Iterator[Sighting]:
+    def _size_problems(self, spec: TopicSpec, config: Mapping[str, str]) -> Iterator[ProbeResult]:
         events = next(one for one in self._specs if one.purpose == "events")
         facts = self._found.get(events.name)
         largest = (facts.config or {}).get("max.message.bytes") if facts else None
-        room = config.get("max.message.bytes")
-        if largest is not None and room is not None and int(room) <= int(largest):
+        most = config.get("max.message.bytes")
+        if largest is not None and most is not None and int(most) <= int(largest):
             yield yellow(
-                f"{spec.name} takes records of {room} bytes and {events.name} of {largest}: a dead letter "
+                f"{spec.name} takes records of {most} bytes and {events.name} of {largest}: a dead letter "
                 "is the record and its headers, and would not fit",
                 f"set max.message.bytes = {int(largest) + 65536} for {spec.name}",
                 spec.purpose,
             )
 
-    def acls(self) -> Iterable[Sighting]:
-        """See whether the bridge may read and write where it has to."""
+    def _check_acls(self) -> Iterable[ProbeResult]:
         for spec in self._existing():
             yield _allowed(
                 f"topic {spec.name}",
@@ -174,30 +155,25 @@ class KafkaProbes:
                 spec.purpose,
             )
 
-    def groups(self) -> Iterable[Sighting]:
-        """See who consumes at the moment; a group that may not be described may not be joined either."""
+    def _check_groups(self) -> Iterable[ProbeResult]:
         for group_id, facts in self._groups.items():
             members = _count(facts.members, "member")
             if facts.state in ("PreparingRebalance", "CompletingRebalance"):
                 yield yellow(
                     f"{group_id} is rebalancing ({members})",
-                    "look again in a minute; if it does not end, look for members that come and go",
+                    "check again in a minute; if it does not end, look for members that join and leave repeatedly",
                     group_id,
                 )
             elif facts.members:
                 yield green(f"{group_id}: {facts.state.lower()}, {members}", group_id)
             else:
-                yield green(f"{group_id}: nobody runs at the moment", group_id)
+                yield green(f"{group_id}: no member at the moment", group_id)
 
     def _existing(self) -> Sequence[TopicSpec]:
         return [spec for spec in self._specs if spec.name in self._found]
 
-    @property
-    def _address(self) -> str:
-        return ", ".join(self._settings.bootstrap_servers)
-
     @cached_property
-    def _cluster(self) -> Cluster:
+    def _cluster(self) -> KafkaSurvey:
         return self._connect()
 
     @cached_property
@@ -218,10 +194,10 @@ class KafkaProbes:
 
 def _allowed(
     what: str, operations: frozenset[str] | None, needed: Sequence[str], subject: str
-) -> Sighting:
+) -> ProbeResult:
     if operations is None:
-        return gray(f"the brokers do not tell what the bridge may do with {what}", subject=subject)
-    # ALL is told as every single operation
+        return gray(f"the brokers do not say what the bridge may do with {what}", subject=subject)
+    # ALL may be listed instead of every single operation
     missing = [one for one in needed if one not in operations and "ALL" not in operations]
     if missing:
         return red(
@@ -238,4 +214,4 @@ def _count(number: int, what: str) -> str:
 
 def _kept(config: Mapping[str, str]) -> str:
     kept_ms = int(config.get("retention.ms", -1))
-    return "records for ever" if kept_ms < 0 else f"records for {format_duration(kept_ms / 1000)}"
+    return "records forever" if kept_ms < 0 else f"records for {format_duration(kept_ms / 1000)}"

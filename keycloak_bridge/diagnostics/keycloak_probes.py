@@ -1,109 +1,53 @@
-"""Probes of Keycloak and the realm: reachable, token, clock, roles, profile, mail and the links in it.
-
-Whether people can follow the links that Keycloak mails.
-"""
+"""Probes of Keycloak and the realm: reachable, token, clock, roles, profile, mail, and where the links in mails lead."""
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from keycloak_bridge.app.realm_check import NEEDED_ROLES, Problem
-from keycloak_bridge.diagnostics.probe import Probe, Sighting, gray, green, red, yellow
+from keycloak_bridge.diagnostics.probe import Probe, ProbeResult, gray, green, red, yellow
 from keycloak_bridge.domain.errors import KeycloakConflictError
 from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE, IMPORTING
 from keycloak_bridge.keycloak.survey import Discovery, KeycloakSurvey, TokenFacts, token_facts
 from keycloak_bridge.mapping.profile_findings import Severity
 
-_FIX = (
-    "start Keycloak with KC_HOSTNAME=<public URL> and KC_HOSTNAME_BACKCHANNEL_DYNAMIC=true "
-    "(docs/keycloak.md, The public host)"
-)
-
-
-def host_sighting(issuer: str, *, follows: bool | None) -> Sighting:
-    """Return what is to be said of links that lead to the host of `issuer`.
-
-    `follows` says that Keycloak takes its address from whoever calls it; None that this could not be found out.
-    """
-    parts = urlsplit(issuer)
-    host = parts.hostname or ""
-    leads = f"links in mails lead to {parts.scheme}://{parts.netloc}"
-    if is_inside(host):
-        return yellow(f"{leads}, which people outside cannot open", _FIX)
-    if follows:
-        return yellow(f"{leads} because the bridge calls Keycloak by that name", _FIX)
-    if parts.scheme != "https":
-        return yellow(f"{leads}, without encryption", _FIX.replace("<public URL>", "https://…"))
-    return green(leads)
-
-
-def is_inside(host: str) -> bool:
-    """Say whether a host name or address means something inside a machine or a private network only."""
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        pass
-    name = host.rstrip(".").lower()
-    return "." not in name or name.endswith((".local", ".internal", ".localhost", ".svc", ".lan"))
-
-
 CONNECTION, TOKEN = "keycloak.connection", "keycloak.token"
 MANAGEMENT = "realm-management"
 
 _SKEW_RED_S, _SKEW_YELLOW_S = 30.0, 5.0
-_SYNCHRONISE = "let both machines follow a time server (NTP)"
-_AS_GOOD = {"view-clients": ("manage-clients",)}
-"""Optional roles, and those that Keycloak takes instead of them."""
+_SYNCHRONISE = "synchronise both machines with a time server (NTP)"
+_NO_MAILS = "the bridge sends no mails (invite.mode)"
+_ALTERNATIVES = {"view-clients": ("manage-clients",)}
+"""Optional roles, and those that Keycloak accepts instead."""
 _OF_OTHER_PROBES = frozenset({"role-missing", "internationalization-off", "mail-ledger-missing"})
 
 
-class Realm(Protocol):
-    """What the probes need to know of the settings, and the one long check of the realm."""
+@dataclass(frozen=True, slots=True)
+class RealmSetup:
+    """What settings and mapping say about the realm; the functions raise ConfigError for a broken mapping.
 
-    @property
-    def url(self) -> str:
-        """keycloak.url."""
-        ...
+    `attributes` returns those that the mapping writes, `optional_roles` whether the mapping needs each of them, and
+    `problems` runs the check that `run` makes at start.
+    """
 
-    @property
-    def name(self) -> str:
-        """keycloak.realm."""
-        ...
-
-    @property
-    def invites(self) -> bool:
-        """Whether the bridge sends mails."""
-        ...
-
-    @property
-    def attributes(self) -> Sequence[str]:
-        """The attributes that the mapping writes; raises ConfigError for a broken one."""
-        ...
-
-    @property
-    def optional_roles(self) -> dict[str, bool]:
-        """The optional roles by what they are for, and whether the mapping uses that."""
-        ...
-
-    @property
-    def bursts(self) -> bool:
-        """Whether a backlog is written in batches where the account may."""
-        ...
-
-    def problems(self) -> Sequence[Problem]:
-        """Return what keeps the bridge from working on the realm."""
-        ...
+    url: str
+    name: str
+    invites: bool
+    writes_batches: bool
+    attributes: Callable[[], Sequence[str]]
+    optional_roles: Callable[[], Mapping[str, bool]]
+    problems: Callable[[], Sequence[Problem]]
 
 
 class KeycloakProbes:
-    """The probes of one realm; `token` gives the service account's, `now` the local time."""
+    """The probes of one realm; `token` returns the service account's token, `now` the local time."""
 
     def __init__(
         self,
-        realm: Realm,
+        realm: RealmSetup,
         survey: KeycloakSurvey,
         token: Callable[[], str],
         now: Callable[[], datetime],
@@ -117,41 +61,38 @@ class KeycloakProbes:
         self._test_mail = test_mail
 
     def probes(self) -> Sequence[Probe]:
-        """Return the probes, those that others need first."""
+        """Return the probes; those that others need come first."""
         needs = (CONNECTION, TOKEN)
         found = [
-            Probe(CONNECTION, self.connection),
-            Probe("keycloak.links", self.links, (CONNECTION,)),
-            Probe(TOKEN, self.token, (CONNECTION,)),
-            Probe("keycloak.clock", self.clock, needs),
-            Probe("keycloak.version", self.version, needs),
-            Probe("keycloak.roles", self.roles, needs),
-            Probe("keycloak.profile", self.profile, (*needs, "mapping")),
-            Probe("keycloak.languages", self.languages, (*needs, "mapping")),
-            Probe("keycloak.admin-events", self.admin_events, (*needs, "mapping")),
-            Probe("keycloak.mail-server", self.mail_server, needs),
+            Probe(CONNECTION, self._check_connection),
+            Probe("keycloak.links", self._check_links, (CONNECTION,)),
+            Probe(TOKEN, self._check_token, (CONNECTION,)),
+            Probe("keycloak.clock", self._check_clock, needs),
+            Probe("keycloak.version", self._check_version, needs),
+            Probe("keycloak.roles", self._check_roles, needs),
+            Probe("keycloak.profile", self._check_profile, (*needs, "mapping")),
+            Probe("keycloak.languages", self._check_languages, (*needs, "mapping")),
+            Probe("keycloak.admin-events", self._check_admin_events, (*needs, "mapping")),
+            Probe("keycloak.mail-server", self._check_mail_server, needs),
         ]
         if self._test_mail is not None:
-            found.append(Probe("keycloak.test-mail", self.test_mail, needs))
+            found.append(Probe("keycloak.test-mail", self._check_test_mail, needs))
         return found
 
-    def connection(self) -> Iterable[Sighting]:
-        """See whether Keycloak answers and has the realm."""
+    def _check_connection(self) -> Iterable[ProbeResult]:
         _ = self._discovery
         yield green(f"realm {self._realm.name} at {self._realm.url}")
 
-    def links(self) -> Iterable[Sighting]:
-        """See where the links in the mails will lead."""
+    def _check_links(self) -> Iterable[ProbeResult]:
         if not self._realm.invites:
-            yield gray("the bridge sends no mails (invite.mode)")
+            yield gray(_NO_MAILS)
             return
-        yield host_sighting(self._discovery.issuer, follows=self._survey.follows_its_callers())
+        yield links_result(self._discovery.issuer, follows=self._survey.follows_its_callers())
 
-    def token(self) -> Iterable[Sighting]:
-        """See whether the service account gets a token, and one that the Admin API is meant by."""
+    def _check_token(self) -> Iterable[ProbeResult]:
         facts = self._facts
         if not facts.audience and not facts.roles:
-            yield gray("granted; it does not name its audience, so each role is tried out")
+            yield gray("granted; it does not name its audience, so each role is tried instead")
         elif MANAGEMENT in facts.audience or MANAGEMENT in facts.roles:
             yield green(f"granted, with {MANAGEMENT} in its audience")
         else:
@@ -167,83 +108,80 @@ class KeycloakProbes:
                 "give Keycloak one public address (KC_HOSTNAME)",
             )
 
-    def clock(self) -> Iterable[Sighting]:
-        """See how far the clocks are apart: tokens, links and the order of events depend on it."""
+    def _check_clock(self) -> Iterable[ProbeResult]:
         _ = self._facts
         server = self._discovery.server_time
         local = self._discovered_at
         if server is None:
             server, local = self._facts.issued_at, self._granted_at
         if server is None:
-            yield gray("Keycloak's answers do not tell its time")
+            yield gray("Keycloak's answers do not contain its time")
             return
         apart_s = abs((local - server).total_seconds())
-        told = f"Keycloak's clock and this one are {apart_s:.0f} s apart"
+        message = f"Keycloak's clock and this one are {apart_s:.0f} s apart"
         if apart_s > _SKEW_RED_S:
-            yield red(told, _SYNCHRONISE)
+            yield red(message, _SYNCHRONISE)
         elif apart_s > _SKEW_YELLOW_S:
-            yield yellow(told, _SYNCHRONISE)
+            yield yellow(message, _SYNCHRONISE)
         else:
-            yield green(told)
+            yield green(message)
 
-    def version(self) -> Iterable[Sighting]:
-        """See which Keycloak it is, where that may be asked."""
+    def _check_version(self) -> Iterable[ProbeResult]:
         version = self._survey.server_version()
         if version is None:
-            yield gray("unknown: only administrators of the server may ask")
+            yield gray("unknown: only administrators of the server can read it")
         else:
             yield green(version)
 
-    def roles(self) -> Iterable[Sighting]:
-        """See whether the service account has each role, and each optional one that is made use of."""
-        yield from self._told("role-missing", f"has {', '.join(NEEDED_ROLES)}")
+    def _check_roles(self) -> Iterable[ProbeResult]:
+        yield from self._problem_or_green("role-missing", f"has {', '.join(NEEDED_ROLES)}")
         named = self._facts.roles.get(MANAGEMENT)
-        for role, used in self._realm.optional_roles.items():
+        for role, used in self._realm.optional_roles().items():
             if named is None:
                 yield gray(f"{role}: the token does not name its roles", subject=role)
-            elif held := named & {role, *_AS_GOOD.get(role, ())}:
+            elif held := named & {role, *_ALTERNATIVES.get(role, ())}:
                 yield green(f"has {', '.join(sorted(held))}", role)
             elif used:
                 yield red(
-                    f"lacks {role}, which the mapping makes use of: such events wait, and then all others too",
+                    f"lacks {role}, which the mapping needs: such events wait, and then all others too",
                     f"assign the {MANAGEMENT} role {role} to the service account, in the client's scope too",
                     role,
                 )
             else:
                 yield gray(f"lacks {role}; nothing needs it", subject=role)
-        if named is not None and self._realm.bursts:
-            yield _burst(named)
+        if named is not None and self._realm.writes_batches:
+            yield _batch_role(named)
 
-    def profile(self) -> Iterable[Sighting]:
-        """See whether the user profile keeps and takes what the mapping writes."""
+    def _check_profile(self) -> Iterable[ProbeResult]:
         found = [one for one in self._problems if one.code not in _OF_OTHER_PROBES]
-        yield from map(_sighting, found)
+        yield from map(_result, found)
         if not found:
-            yield green(f"keeps {', '.join(self._realm.attributes)}")
+            yield green(f"keeps {', '.join(self._realm.attributes())}")
 
-    def languages(self) -> Iterable[Sighting]:
-        """See whether the realm knows languages, where the mapping writes one."""
-        if "locale" in self._realm.attributes:
-            yield from self._told("internationalization-off", "internationalization is on")
+    def _check_languages(self) -> Iterable[ProbeResult]:
+        if "locale" in self._realm.attributes():
+            yield from self._problem_or_green(
+                "internationalization-off", "internationalization is on"
+            )
         else:
             yield gray("the mapping writes no locale")
 
-    def admin_events(self) -> Iterable[Sighting]:
-        """See whether mails in doubt can be looked up."""
+    def _check_admin_events(self) -> Iterable[ProbeResult]:
         if self._realm.invites:
-            yield from self._told("mail-ledger-missing", "on, and mails in doubt can be looked up")
+            yield from self._problem_or_green(
+                "mail-ledger-missing", "on, so the bridge can look up whether a mail was sent"
+            )
         else:
-            yield gray("the bridge sends no mails (invite.mode)")
+            yield gray(_NO_MAILS)
 
-    def mail_server(self) -> Iterable[Sighting]:
-        """See whether the realm has a mail server, where the service account may read that."""
+    def _check_mail_server(self) -> Iterable[ProbeResult]:
         server = self._survey.smtp()
         if not self._realm.invites:
-            yield gray("the bridge sends no mails (invite.mode)")
+            yield gray(_NO_MAILS)
         elif server is None:
             yield gray(
                 "unknown: reading it needs the role view-realm",
-                "try it out: keycloak-bridge doctor --send-test-mail ADDRESS",
+                "try it: keycloak-bridge doctor --send-test-mail ADDRESS",
             )
         elif not server.get("host") or not server.get("from"):
             yield red(
@@ -253,8 +191,7 @@ class KeycloakProbes:
         else:
             yield green(f"{server['host']}:{server.get('port', 25)}")
 
-    def test_mail(self) -> Iterable[Sighting]:
-        """Have Keycloak send a mail the way that invitations go."""
+    def _check_test_mail(self) -> Iterable[ProbeResult]:
         try:
             self._survey.send_test_mail(str(self._test_mail))
         except KeycloakConflictError:
@@ -265,8 +202,8 @@ class KeycloakProbes:
             return
         yield green("Keycloak's mail server took the test mail; the link in it is dead")
 
-    def _told(self, code: str, well: str) -> Iterator[Sighting]:
-        found = [_sighting(one) for one in self._problems if one.code == code]
+    def _problem_or_green(self, code: str, well: str) -> Iterator[ProbeResult]:
+        found = [_result(one) for one in self._problems if one.code == code]
         yield from found or [green(well)]
 
     @cached_property
@@ -286,7 +223,7 @@ class KeycloakProbes:
         return self._realm.problems()
 
 
-def _sighting(problem: Problem) -> Sighting:
+def _result(problem: Problem) -> ProbeResult:
     light = red if problem.severity is Severity.ERROR else yellow
     return light(problem.message, problem.remedy, problem.code)
 
@@ -296,7 +233,37 @@ def _place(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _burst(roles: frozenset[str]) -> Sighting:
+def _batch_role(roles: frozenset[str]) -> ProbeResult:
     if IMPORTING.isdisjoint(roles):
         return gray(f"lacks {IMPORT_ROLE}; a backlog is written one by one", subject=IMPORT_ROLE)
     return green(f"has {IMPORT_ROLE}; a backlog of new users is written in batches", IMPORT_ROLE)
+
+
+def links_result(issuer: str, *, follows: bool | None) -> ProbeResult:
+    """Judge links that lead to the host of `issuer`.
+
+    `follows` says whether Keycloak takes its address from the caller; None if that could not be found out.
+    """
+    parts = urlsplit(issuer)
+    leads = f"links in mails lead to {parts.scheme}://{parts.netloc}"
+    fix = (
+        "start Keycloak with KC_HOSTNAME=<public URL> and KC_HOSTNAME_BACKCHANNEL_DYNAMIC=true "
+        "(docs/keycloak.md, The public host)"
+    )
+    if is_internal(parts.hostname or ""):
+        return yellow(f"{leads}, which people outside cannot open", fix)
+    if follows:
+        return yellow(f"{leads} because the bridge calls Keycloak by that name", fix)
+    if parts.scheme != "https":
+        return yellow(f"{leads}, without encryption", fix.replace("<public URL>", "https://…"))
+    return green(leads)
+
+
+def is_internal(host: str) -> bool:
+    """Say whether a host name or address is only valid inside a machine or a private network."""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        pass
+    name = host.rstrip(".").lower()
+    return "." not in name or name.endswith((".local", ".internal", ".localhost", ".svc", ".lan"))

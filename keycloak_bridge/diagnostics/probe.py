@@ -1,7 +1,7 @@
-"""Run probes one after the other: a light and a sentence for each, and none can stop the others."""
+"""Run probes one after the other: each reports a light and a sentence, and none can stop the others."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from keycloak_bridge.domain.errors import BridgeError
@@ -9,7 +9,7 @@ from keycloak_bridge.ops.logs import failure
 
 
 class Light(StrEnum):
-    """Green: all is well. Yellow: it works, with a risk. Red: it will not work. Gray: it could not be looked at."""
+    """Green: all is well. Yellow: it works, with a risk. Red: it will not work. Gray: it could not be checked."""
 
     GREEN = "green"
     YELLOW = "yellow"
@@ -18,74 +18,70 @@ class Light(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """What a probe saw; `subject` tells several sightings of one probe apart."""
+class ProbeResult:
+    """What a probe found: one row of the doctor's table.
+
+    `subject` tells several results of one probe apart; `examine` fills in the name of the `probe`.
+    """
 
     light: Light
     message: str
     remedy: str | None = None
     subject: str | None = None
+    probe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One thing to look at; it is passed over when one of `needs` was red or passed over itself."""
+    """One thing to check; it is skipped when one of `needs` was red or skipped itself."""
 
     name: str
-    look: Callable[[], Iterable[Sighting]]
+    check: Callable[[], Iterable[ProbeResult]]
     needs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One row of the doctor's table."""
-
-    probe: str
-    sighting: Sighting
-
-
-def examine(probes: Sequence[Probe]) -> Iterator[Verdict]:
-    """Yield what every probe sees, in their order; whatever a probe raises is a red sighting."""
+def examine(probes: Sequence[Probe]) -> Iterator[ProbeResult]:
+    """Yield the results of all probes in their order; an exception in a probe is a red result."""
     failed: dict[str, str] = {}
     for probe in probes:
         blocker = next((failed[name] for name in probe.needs if name in failed), None)
         if blocker is not None:
             failed[probe.name] = blocker
-            yield Verdict(probe.name, Sighting(Light.GRAY, f"not looked at: {blocker} is red"))
+            yield ProbeResult(Light.GRAY, f"not checked: {blocker} is red", probe=probe.name)
             continue
-        for sighting in _seen(probe):
-            if sighting.light is Light.RED:
+        for result in _results(probe):
+            if result.light is Light.RED:
                 failed[probe.name] = probe.name
-            yield Verdict(probe.name, sighting)
+            yield replace(result, probe=probe.name)
 
 
-def green(message: str, subject: str | None = None) -> Sighting:
-    """Return a sighting of something that is well."""
-    return Sighting(Light.GREEN, message, None, subject)
-
-
-def yellow(message: str, remedy: str, subject: str | None = None) -> Sighting:
-    """Return a sighting of something that works, with a risk."""
-    return Sighting(Light.YELLOW, message, remedy, subject)
-
-
-def red(message: str, remedy: str, subject: str | None = None) -> Sighting:
-    """Return a sighting of something that keeps the bridge from its work."""
-    return Sighting(Light.RED, message, remedy, subject)
-
-
-def gray(message: str, remedy: str | None = None, subject: str | None = None) -> Sighting:
-    """Return a sighting of something that could not be looked at, or is not used."""
-    return Sighting(Light.GRAY, message, remedy, subject)
-
-
-def _seen(probe: Probe) -> Iterator[Sighting]:
-    """Yield what the probe sees; what it saw before it failed stays."""
+def _results(probe: Probe) -> Iterator[ProbeResult]:
+    """Yield what the probe finds; results from before a failure are kept."""
     try:
-        yield from probe.look()
+        yield from probe.check()
     except BridgeError as error:
         yield red(error.message, error.remedy or "look at the bridge's and the server's log")
     except Exception as error:  # noqa: BLE001 # one broken probe must not hide the others
         yield red(
             f"the probe itself failed: {failure(error)}", "report this as a bug of keycloak-bridge"
         )
+
+
+def green(message: str, subject: str | None = None) -> ProbeResult:
+    """Return a result for something that is well."""
+    return ProbeResult(Light.GREEN, message, None, subject)
+
+
+def yellow(message: str, remedy: str, subject: str | None = None) -> ProbeResult:
+    """Return a result for something that works, with a risk."""
+    return ProbeResult(Light.YELLOW, message, remedy, subject)
+
+
+def red(message: str, remedy: str, subject: str | None = None) -> ProbeResult:
+    """Return a result for something that keeps the bridge from working."""
+    return ProbeResult(Light.RED, message, remedy, subject)
+
+
+def gray(message: str, remedy: str | None = None, subject: str | None = None) -> ProbeResult:
+    """Return a result for something that could not be checked, or is not used."""
+    return ProbeResult(Light.GRAY, message, remedy, subject)

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from command_line import call
 
-from keycloak_bridge.diagnostics.probe import Sighting, Verdict, gray, green, red, yellow
+from keycloak_bridge.diagnostics.probe import ProbeResult, gray, green, red, yellow
 
 MIXED = [
     green("two topics"),
@@ -23,19 +24,19 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 
 
 def find(
-    monkeypatch: pytest.MonkeyPatch, sightings: Sequence[Sighting], asked: list[str | None]
+    monkeypatch: pytest.MonkeyPatch, results: Sequence[ProbeResult], asked: list[str | None]
 ) -> None:
     """Let the check-up see these."""
 
-    def check_up(_: object, *, test_mail: str | None = None) -> Iterator[Verdict]:
+    def check_up(_: object, *, test_mail: str | None = None) -> Iterator[ProbeResult]:
         asked.append(test_mail)
-        yield from (Verdict(f"probe.{at}", one) for at, one in enumerate(sightings))
+        yield from (replace(one, probe=f"probe.{at}") for at, one in enumerate(results))
 
     monkeypatch.setattr("keycloak_bridge.cli.doctor.check_up", check_up)
 
 
 def test_text(monkeypatch: pytest.MonkeyPatch, asked: list[str | None]) -> None:
-    """A row a verdict, its remedy below, a total at the end; red is exit code 1."""
+    """One row for each result, its remedy below, a total at the end; red is exit code 1."""
     find(monkeypatch, MIXED, asked)
     result = call("doctor", "--send-test-mail", "ada@acme.example")
 

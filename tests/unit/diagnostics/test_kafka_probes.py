@@ -1,14 +1,14 @@
-"""A cluster as the doctor sees it, here a stand-in."""
+"""The probes of Kafka, against a stub of the cluster."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 
-from keycloak_bridge.diagnostics.kafka_probes import Cluster, KafkaProbes
-from keycloak_bridge.diagnostics.probe import Light, Verdict, examine
+from keycloak_bridge.diagnostics.kafka_probes import KafkaProbes
+from keycloak_bridge.diagnostics.probe import Light, ProbeResult, examine
 from keycloak_bridge.domain.errors import BrokerUnavailableError
-from keycloak_bridge.kafka.topics import GroupFacts, TopicFacts, wanted_topics
+from keycloak_bridge.kafka.topics import GroupFacts, KafkaSurvey, TopicFacts, wanted_topics
 from keycloak_bridge.settings import KafkaSettings, TopicsSettings
 
 SPECS = wanted_topics(TopicsSettings(), invitations=True)
@@ -30,8 +30,8 @@ def healthy() -> dict[str, TopicFacts]:
 
 
 @dataclass
-class StubCluster:
-    """Answers with what it was given."""
+class StubCluster(KafkaSurvey):
+    """Returns what it was given."""
 
     found: dict[str, TopicFacts] = field(default_factory=healthy)
     versions: tuple[tuple[int, ...], ...] = ((4, 1),)
@@ -55,38 +55,38 @@ class StubCluster:
         self.found[NAMES[purpose]] = replace(topic, **facts)  # type: ignore[arg-type]
 
 
-def examined(cluster: Cluster) -> list[Verdict]:
-    """Return what the probes say."""
+def examined(cluster: KafkaSurvey) -> list[ProbeResult]:
+    """Return the results of all probes."""
     return list(examine(KafkaProbes(KafkaSettings(), SPECS, lambda: cluster).probes()))
 
 
-def ill(cluster: Cluster) -> list[tuple[str, Light, str | None]]:
+def not_green(cluster: KafkaSurvey) -> list[tuple[str, Light, str | None]]:
     """Return everything that is not green."""
     return [
-        (one.probe, one.sighting.light, one.sighting.subject)
+        (one.probe, one.light, one.subject)
         for one in examined(cluster)
-        if one.sighting.light is not Light.GREEN
+        if one.light is not Light.GREEN
     ]
 
 
 def test_a_healthy_cluster() -> None:
     """Everything is green; each topic and both groups are named."""
-    verdicts = examined(StubCluster())
-    told = " ".join(one.sighting.message for one in verdicts)
+    results = examined(StubCluster())
+    text = " ".join(one.message for one in results)
 
-    assert {Light.GREEN} == {one.sighting.light for one in verdicts}
-    assert all(name in told for name in NAMES.values())
-    assert "keycloak-bridge-invite: stable, 2 members" in told
+    assert {Light.GREEN} == {one.light for one in results}
+    assert all(name in text for name in NAMES.values())
+    assert "keycloak-bridge-invite: stable, 2 members" in text
 
 
 def test_a_missing_topic() -> None:
-    """It is red with the command that makes it; the others are still looked at."""
+    """It is red with the command that makes it; the others are still checked."""
     cluster = StubCluster()
     del cluster.found[NAMES["results"]]
-    (missing,) = (one for one in examined(cluster) if one.sighting.light is Light.RED)
+    (missing,) = (one for one in examined(cluster) if one.light is Light.RED)
 
-    assert [("kafka.topics", Light.RED, "results")] == ill(cluster)
-    assert f"--topic {NAMES['results']}" in (missing.sighting.remedy or "")
+    assert [("kafka.topics", Light.RED, "results")] == not_green(cluster)
+    assert f"--topic {NAMES['results']}" in (missing.remedy or "")
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,14 @@ def test_a_missing_topic() -> None:
         ("results", {"operations": None}, ("kafka.acls", Light.GRAY)),
     ],
 )
-def test_one_topic_is_ill(
+def test_one_topic_is_wrong(
     purpose: str, facts: dict[str, object], expected: tuple[str, Light]
 ) -> None:
-    """The right probe says it, of the right topic."""
+    """The right probe reports it for the right topic."""
     cluster = StubCluster()
     cluster.change(purpose, **facts)
 
-    assert [(*expected, purpose)] == ill(cluster)
+    assert [(*expected, purpose)] == not_green(cluster)
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,11 @@ def test_one_topic_is_ill(
     ],
 )
 def test_what_is_harmless(purpose: str, facts: dict[str, object]) -> None:
-    """Few partitions of a topic that nobody of ours reads, records for ever, all rights."""
+    """Few partitions of a topic that the bridge does not read, unlimited retention, all rights."""
     cluster = StubCluster()
     cluster.change(purpose, **facts)
 
-    assert [] == ill(cluster)
+    assert [] == not_green(cluster)
 
 
 @pytest.mark.parametrize(
@@ -142,16 +142,16 @@ def test_what_is_harmless(purpose: str, facts: dict[str, object]) -> None:
     ],
 )
 def test_brokers_and_groups(cluster: StubCluster, expected: list[tuple[str, Light]]) -> None:
-    """Old brokers are a risk, nobody running is not."""
-    assert expected == [(probe, light) for probe, light, _ in ill(cluster)]
+    """Old brokers are a risk, a group without members is not."""
+    assert expected == [(probe, light) for probe, light, _ in not_green(cluster)]
 
 
 def test_no_broker_answers() -> None:
-    """The connection is red, the rest is not looked at."""
+    """The connection is red, the rest is not checked."""
 
-    def connect() -> Cluster:
+    def connect() -> KafkaSurvey:
         raise BrokerUnavailableError("no broker", remedy="start one")
 
-    verdicts = list(examine(KafkaProbes(KafkaSettings(), SPECS, connect).probes()))
+    results = list(examine(KafkaProbes(KafkaSettings(), SPECS, connect).probes()))
 
-    assert [Light.RED, *[Light.GRAY] * 5] == [one.sighting.light for one in verdicts]
+    assert [Light.RED, *[Light.GRAY] * 5] == [one.light for one in results]

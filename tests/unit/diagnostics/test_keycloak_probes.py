@@ -1,17 +1,22 @@
-"""A Keycloak as the doctor sees it, here a stand-in."""
+"""The probes of Keycloak, against a stub of the realm."""
 
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from keycloak_bridge.app.realm_check import Problem
-from keycloak_bridge.diagnostics.keycloak_probes import KeycloakProbes
-from keycloak_bridge.diagnostics.probe import Light, Probe, Verdict, examine, green
+from keycloak_bridge.diagnostics.keycloak_probes import (
+    KeycloakProbes,
+    RealmSetup,
+    is_internal,
+    links_result,
+)
+from keycloak_bridge.diagnostics.probe import Light, Probe, ProbeResult, examine, green
 from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
     KeycloakConflictError,
@@ -37,7 +42,7 @@ def token(**claims: Any) -> str:
 
 
 class StubSurvey(KeycloakSurvey):
-    """Answers with what it was given."""
+    """Returns what it was given."""
 
     def __init__(self, **answers: Any) -> None:
         self.answers: dict[str, Any] = {
@@ -51,20 +56,16 @@ class StubSurvey(KeycloakSurvey):
         self.mailed: list[str] = []
 
     def discovery(self) -> Discovery:
-        found: Discovery = self._answer("discovery")
-        return found
+        return cast("Discovery", self._answer("discovery"))
 
     def follows_its_callers(self) -> bool | None:
-        follows: bool | None = self._answer("follows")
-        return follows
+        return cast("bool | None", self._answer("follows"))
 
     def server_version(self) -> str | None:
-        version: str | None = self._answer("version")
-        return version
+        return cast("str | None", self._answer("version"))
 
     def smtp(self) -> Mapping[str, Any] | None:
-        server: Mapping[str, Any] | None = self._answer("smtp")
-        return server
+        return cast("Mapping[str, Any] | None", self._answer("smtp"))
 
     def send_test_mail(self, address: str) -> None:
         self.mailed.append(address)
@@ -77,31 +78,26 @@ class StubSurvey(KeycloakSurvey):
         return answer
 
 
-@dataclass
-class StubRealm:
-    """A realm of the settings."""
-
-    url: str = "http://keycloak:8080"
-    name: str = "acme"
-    invites: bool = True
-    attributes: Sequence[str] = ("locale", "userId")
-    optional_roles: dict[str, bool] = field(default_factory=dict)
-    bursts: bool = False
-    found: Sequence[Problem] = ()
-
-    def problems(self) -> Sequence[Problem]:
-        return self.found
+SETUP = RealmSetup(
+    url="http://keycloak:8080",
+    name="acme",
+    invites=True,
+    writes_batches=False,
+    attributes=lambda: ("locale", "userId"),
+    optional_roles=dict,
+    problems=tuple,
+)
 
 
 def examined(
     survey: StubSurvey | None = None,
-    realm: StubRealm | None = None,
+    realm: RealmSetup = SETUP,
     *,
     granted: str | None = None,
     test_mail: str | None = None,
     local: datetime = NOW,
-) -> list[Verdict]:
-    """Return what the probes say of a healthy realm but for what is given."""
+) -> list[ProbeResult]:
+    """Return the results for a healthy realm except for what is given."""
 
     def give() -> str:
         if granted == "refused":
@@ -109,24 +105,22 @@ def examined(
         return token() if granted is None else granted
 
     probes = KeycloakProbes(
-        realm or StubRealm(), survey or StubSurvey(), give, lambda: local, test_mail=test_mail
+        realm, survey or StubSurvey(), give, lambda: local, test_mail=test_mail
     ).probes()
     return list(examine([Probe("mapping", lambda: [green("well")]), *probes]))[1:]
 
 
-def ill(verdicts: Sequence[Verdict]) -> list[tuple[str, Light]]:
+def not_green(results: Sequence[ProbeResult]) -> list[tuple[str, Light]]:
     """Return everything that is not green."""
-    return [
-        (one.probe, one.sighting.light) for one in verdicts if one.sighting.light is not Light.GREEN
-    ]
+    return [(one.probe, one.light) for one in results if one.light is not Light.GREEN]
 
 
 def test_a_healthy_realm() -> None:
     """Everything is green."""
-    verdicts = examined()
+    results = examined()
 
-    assert [] == ill(verdicts)
-    assert 10 == len(verdicts)
+    assert [] == not_green(results)
+    assert 10 == len(results)
 
 
 @pytest.mark.parametrize(
@@ -144,11 +138,11 @@ def test_a_healthy_realm() -> None:
     ],
 )
 def test_one_thing_is_wrong(answers: dict[str, Any], expected: tuple[str, str]) -> None:
-    """The right probe says it."""
-    found = ill(examined(StubSurvey(**answers)))
+    """The right probe reports it."""
+    found = not_green(examined(StubSurvey(**answers)))
 
     assert (f"keycloak.{expected[0]}", Light(expected[1])) in found
-    # a token of another issuer than the one that Keycloak names is told as well
+    # a token of another issuer than the one that Keycloak names is reported as well
     assert {expected[0], "token"} >= {probe.removeprefix("keycloak.") for probe, _ in found}
 
 
@@ -159,7 +153,9 @@ def test_one_thing_is_wrong(answers: dict[str, Any], expected: tuple[str, str]) 
 def test_the_token_tells_the_time_where_no_header_does(seconds: int, light: Light | None) -> None:
     """Its time of issue is the server's clock."""
     issued = int(NOW.timestamp()) - seconds
-    found = ill(examined(StubSurvey(discovery=Discovery(ISSUER, None)), granted=token(iat=issued)))
+    found = not_green(
+        examined(StubSurvey(discovery=Discovery(ISSUER, None)), granted=token(iat=issued))
+    )
 
     assert ([] if light is None else [("keycloak.clock", light)]) == found
 
@@ -174,16 +170,18 @@ def test_the_token_tells_the_time_where_no_header_does(seconds: int, light: Ligh
     ],
 )
 def test_tokens(granted: str, expected: Light | None) -> None:
-    """What the Admin API is not meant by, or another host issued, is worth a look."""
-    found = [light for probe, light in ill(examined(granted=granted)) if probe == "keycloak.token"]
+    """A token that is not meant for the Admin API, or that another host issued, is a risk."""
+    found = [
+        light for probe, light in not_green(examined(granted=granted)) if probe == "keycloak.token"
+    ]
 
     assert ([] if expected is None else [expected]) == found
 
 
 def test_a_refused_token_stops_what_needs_it() -> None:
-    """Links and connection are looked at all the same."""
-    verdicts = examined(granted="refused")
-    found = {one.probe: one.sighting.light for one in verdicts}
+    """Links and connection are still checked."""
+    results = examined(granted="refused")
+    found = {one.probe: one.light for one in results}
 
     assert Light.RED is found.pop("keycloak.token")
     assert [Light.GREEN] * 2 == [found.pop(f"keycloak.{one}") for one in ("connection", "links")]
@@ -205,88 +203,108 @@ def test_problems_of_the_realm_go_to_their_probes(
     code: str, probe: str, severity: Severity
 ) -> None:
     """An error is red, a warning yellow, each once."""
-    problem = Problem(code, "it is so", "mend it", severity)
+    problem = Problem(code, "it is so", "fix it", severity)
     light = Light.RED if severity is Severity.ERROR else Light.YELLOW
 
-    assert [(f"keycloak.{probe}", light)] == ill(examined(realm=StubRealm(found=[problem])))
+    assert [(f"keycloak.{probe}", light)] == not_green(
+        examined(realm=replace(SETUP, problems=lambda: [problem]))
+    )
 
 
 @pytest.mark.parametrize(
-    ("granted", "used", "expected"),
+    ("role", "granted", "needed", "expected"),
     [
-        (["view-clients"], True, Light.GREEN),
-        (["manage-clients"], True, Light.GREEN),
-        ([], True, Light.RED),
-        ([], False, Light.GRAY),
-        (None, True, Light.GRAY),
+        ("view-clients", ["view-clients"], True, [Light.GREEN]),
+        ("view-clients", ["manage-clients"], True, [Light.GREEN]),
+        ("view-clients", [], True, [Light.RED]),
+        ("view-clients", [], False, [Light.GRAY]),
+        ("view-clients", None, True, [Light.GRAY]),
+        ("manage-realm", ["manage-realm"], False, [Light.GREEN]),
+        ("manage-realm", ["realm-admin"], False, [Light.GREEN]),
+        ("manage-realm", ["manage-users"], False, [Light.GRAY]),
+        ("manage-realm", None, False, []),
     ],
 )
-def test_optional_roles(granted: list[str] | None, used: bool, expected: Light) -> None:
-    """Where the mapping makes use of it, every event that does waits for it, and holds all others in the end."""
+def test_optional_roles(
+    role: str, granted: list[str] | None, needed: bool, expected: list[Light]
+) -> None:
+    """Red only where the mapping needs the role: such events would wait for it. Batches only make a backlog faster."""
     access = {"realm-management": {"roles": granted}}
     given = "opaque" if granted is None else token(resource_access=access)
-    realm = StubRealm(optional_roles={"view-clients": used})
-    found = [
-        one.sighting.light
-        for one in examined(realm=realm, granted=given)
-        if one.sighting.subject == "view-clients"
-    ]
-
-    assert [expected] == found
-
-
-@pytest.mark.parametrize(
-    ("granted", "expected"),
-    [
-        (["manage-realm"], [Light.GREEN]),
-        (["realm-admin"], [Light.GREEN]),
-        (["manage-users"], [Light.GRAY]),
-        (None, []),
-    ],
-)
-def test_the_role_for_batches(granted: list[str] | None, expected: list[Light]) -> None:
-    """Nothing fails without it; a backlog only takes longer."""
-    access = {"realm-management": {"roles": granted}}
-    given = "opaque" if granted is None else token(resource_access=access)
-    found = [
-        one.sighting.light
-        for one in examined(realm=StubRealm(bursts=True), granted=given)
-        if one.sighting.subject == "manage-realm"
-    ]
+    realm = replace(SETUP, writes_batches=True, optional_roles=lambda: {"view-clients": needed})
+    found = [one.light for one in examined(realm=realm, granted=given) if one.subject == role]
 
     assert expected == found
 
 
 def test_a_bridge_that_sends_no_mails() -> None:
-    """What is about mails is not judged, nor locale that nobody writes."""
-    realm = StubRealm(invites=False, attributes=("userId",))
+    """Probes of mails are skipped, and so is the locale if no rule writes it."""
+    realm = replace(SETUP, invites=False, attributes=lambda: ("userId",))
 
     assert [
         (f"keycloak.{one}", Light.GRAY)
         for one in ("links", "languages", "admin-events", "mail-server")
-    ] == ill(examined(StubSurvey(smtp=None), realm))
+    ] == not_green(examined(StubSurvey(smtp=None), realm))
 
 
 @pytest.mark.parametrize(("answer", "light"), [(None, Light.GREEN), ("fails", Light.RED)])
 def test_a_test_mail(answer: str | None, light: Light) -> None:
-    """It is sent when asked for, and the address is not repeated."""
+    """It is sent only on request, and no message repeats the address."""
     error = None if answer is None else MailDeliveryError("the mail server failed")
     survey = StubSurvey(mail=error)
-    verdict = examined(survey, test_mail=PLANTED)[-1]
+    result = examined(survey, test_mail=PLANTED)[-1]
 
     assert ([PLANTED], "keycloak.test-mail", light) == (
         survey.mailed,
-        verdict.probe,
-        verdict.sighting.light,
+        result.probe,
+        result.light,
     )
-    assert PLANTED not in verdict.sighting.message
+    assert PLANTED not in result.message
 
 
 def test_a_test_mail_to_a_user_of_the_realm() -> None:
-    """Most of the time it is the operator's own address. It says nothing about the mail server; what to do instead is told."""
+    """Usually the operator's own address: it says nothing about the mail server, and the remedy is another address."""
     survey = StubSurvey(mail=KeycloakConflictError("another user of the realm holds it"))
-    verdict = examined(survey, test_mail=PLANTED)[-1]
+    result = examined(survey, test_mail=PLANTED)[-1]
 
-    assert (Light.GRAY, "keycloak.test-mail") == (verdict.sighting.light, verdict.probe)
-    assert "another address" in (verdict.sighting.remedy or "")
-    assert PLANTED not in f"{verdict.sighting.message} {verdict.sighting.remedy}"
+    assert (Light.GRAY, "keycloak.test-mail") == (result.light, result.probe)
+    assert "another address" in (result.remedy or "")
+    assert PLANTED not in f"{result.message} {result.remedy}"
+
+
+@pytest.mark.parametrize(
+    ("issuer", "follows", "light", "text"),
+    [
+        ("https://id.example.com/realms/a", False, Light.GREEN, "https://id.example.com"),
+        ("https://id.example.com/realms/a", None, Light.GREEN, "https://id.example.com"),
+        ("https://id.example.com/realms/a", True, Light.YELLOW, "by that name"),
+        ("http://id.example.com/realms/a", False, Light.YELLOW, "without encryption"),
+        ("http://keycloak:8080/realms/a", True, Light.YELLOW, "cannot open"),
+        ("http://keycloak:8080/realms/a", False, Light.YELLOW, "cannot open"),
+    ],
+)
+def test_links_in_mails(issuer: str, follows: bool | None, light: Light, text: str) -> None:
+    """The reader of the mail must be able to open them."""
+    result = links_result(issuer, follows=follows)
+
+    assert (light, True) == (result.light, text in result.message)
+    assert (light is Light.GREEN) is (result.remedy is None)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("keycloak", True),
+        ("127.0.0.1", True),
+        ("10.1.2.3", True),
+        ("8.8.8.8", False),
+        ("::1", True),
+        ("keycloak.default.svc", True),
+        ("id.example.com", False),
+        ("", True),
+    ],
+)
+def test_internal_hosts(host: str, expected: bool) -> None:
+    """Private addresses, and names without a public domain."""
+    assert expected is is_internal(host)

@@ -1,0 +1,186 @@
+"""The doctor: probes run one after the other, and all of them come from the settings."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.diagnostics import doctor as module
+from keycloak_bridge.diagnostics.doctor import check_up, content_probes, realm_setup
+from keycloak_bridge.diagnostics.keycloak_probes import RealmSetup
+from keycloak_bridge.diagnostics.probe import (
+    Light,
+    Probe,
+    ProbeResult,
+    examine,
+    gray,
+    green,
+    red,
+    yellow,
+)
+from keycloak_bridge.domain.errors import BrokerUnavailableError, KeycloakUnavailableError
+from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak.token import TokenSource
+from keycloak_bridge.settings import read_settings
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.stub_adapter import StubAdapter
+
+WELL = green("well")
+MAPPING = """
+matching = ["attributes.userId"]
+[user]
+username = "data.userId"
+[user.attributes]
+userId = "data.userId"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def finding(*results: ProbeResult) -> Callable[[], Iterable[ProbeResult]]:
+    """Return a check with these results."""
+    return lambda: results
+
+
+def setup_of(*overrides: str) -> RealmSetup:
+    """Return the realm of these settings, over a Keycloak that answers nothing."""
+    settings = read_settings(None, environ={}, overrides=overrides).settings
+    http = KeycloakHttp(KeycloakConnection(settings.keycloak.url, "acme"), StubAdapter())
+    admin = KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", FakeClock()))
+    return realm_setup(Interpretation(settings), admin)
+
+
+def lights(*overrides: str) -> dict[str, list[Light]]:
+    """Return the lights of each probe that needs no network under these settings."""
+    loaded = read_settings(None, environ={}, overrides=overrides)
+    found: dict[str, list[Light]] = {}
+    for result in examine(content_probes(loaded, Interpretation(loaded.settings))):
+        found.setdefault(result.probe, []).append(result.light)
+    return found
+
+
+def test_every_probe_runs_in_order() -> None:
+    """One probe may find several things."""
+    results = examine(
+        [
+            Probe("a", finding(WELL, yellow("x", "y"))),
+            Probe("b", finding(red("x", "y"))),
+            Probe("c", finding(gray("x"))),
+        ]
+    )
+
+    assert [
+        ("a", Light.GREEN),
+        ("a", Light.YELLOW),
+        ("b", Light.RED),
+        ("c", Light.GRAY),
+    ] == [(one.probe, one.light) for one in results]
+
+
+def test_a_probe_that_needs_something_red_is_skipped() -> None:
+    """So is one that needs a skipped one; both name the first cause. Yellow skips nothing."""
+    results = list(
+        examine(
+            [
+                Probe("a", finding(red("x", "y"))),
+                Probe("b", finding(WELL), needs=("a",)),
+                Probe("c", finding(WELL), needs=("b",)),
+                Probe("d", finding(yellow("x", "y"))),
+                Probe("e", finding(WELL), needs=("d", "unknown")),
+            ]
+        )
+    )
+
+    assert ["not checked: a is red"] * 2 == [one.message for one in results[1:3]]
+    assert [Light.GRAY, Light.GRAY, Light.YELLOW, Light.GREEN] == [one.light for one in results[1:]]
+
+
+def test_a_probe_that_fails_is_red() -> None:
+    """A BridgeError shows its message, a bug its type and never its text; earlier results are kept."""
+
+    def unavailable() -> Iterator[ProbeResult]:
+        yield WELL
+        raise KeycloakUnavailableError("no answer", remedy="wait")
+
+    def broken() -> Iterator[ProbeResult]:
+        yield WELL
+        raise RuntimeError("planted-secret")
+
+    probes = [Probe("a", unavailable), Probe("b", broken), Probe("c", finding(WELL))]
+    seen = [replace(one, probe="") for one in examine(probes)]
+
+    assert [WELL, red("no answer", "wait"), WELL] == seen[:3]
+    assert (Light.RED, True, False) == (
+        seen[3].light,
+        "RuntimeError" in seen[3].message,
+        "planted-secret" in seen[3].message,
+    )
+    assert WELL == seen[4]
+
+
+def test_without_settings_the_rest_is_still_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing realm is red with its remedy, and Kafka is still probed."""
+
+    def unreachable(_: object) -> object:
+        raise BrokerUnavailableError("no broker", remedy="start one")
+
+    monkeypatch.setattr(module, "kafka_survey", unreachable)
+    found = {one.probe: one for one in check_up(read_settings(None, environ={}))}
+    kafka, keycloak = found["kafka.connection"], found["keycloak.connection"]
+
+    assert Light.GREEN is found["mapping"].light
+    assert (Light.RED, "start one") == (kafka.light, kafka.remedy)
+    assert (Light.RED, "keycloak.realm is not set") == (keycloak.light, keycloak.message)
+
+
+def test_the_realm_of_the_settings() -> None:
+    """What the probes need comes from settings and mapping; the shipped mapping needs no optional role."""
+    setup = setup_of("keycloak.realm=acme", "invite.mode=none")
+
+    assert ("acme", False) == (setup.name, setup.invites)
+    assert "userId" in setup.attributes()
+    assert "http" in setup.url
+    assert {"view-clients": False, "manage-organizations": False} == setup.optional_roles()
+
+
+def test_the_defaults_are_well() -> None:
+    """Four probes, all green."""
+    assert {
+        one: [Light.GREEN] for one in ("settings", "schemas", "envelope", "mapping")
+    } == lights()
+
+
+def test_wrong_settings() -> None:
+    """Each is reported, and the rest is checked with the defaults."""
+    found = lights("kafka.group=x", "delivery.workers=0")
+
+    assert ([Light.RED, Light.RED], [Light.GREEN]) == (found["settings"], found["mapping"])
+
+
+def test_broken_schemas() -> None:
+    """The mapping cannot be checked without them."""
+    Path("own/x").mkdir(parents=True)
+    Path("own/x/1.0.json").write_text("{")
+    found = lights("schemas.folders=own")
+
+    assert ([Light.RED], [Light.GRAY]) == (found["schemas"], found["mapping"])
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        '[user.groups]\nfrom = "data.groups"\n',
+        '[user.clientRoles.realm-management]\nfrom = "data.roles"\nallow = ["realm-admin"]\n',
+    ],
+)
+def test_a_mapping_that_gives_too_much(rules: str) -> None:
+    """Every group, or the role of an administrator: it works, with a risk."""
+    Path("m.toml").write_text(MAPPING + rules)
+
+    assert [Light.GREEN, Light.YELLOW] == lights("mapping.file=m.toml")["mapping"]
