@@ -21,6 +21,7 @@ from keycloak_bridge.pipeline.interpret import Interpreter
 from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.bulk_writer import WriteRouter
+from keycloak_bridge.provisioning.executor import Trace, ignore
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
 from keycloak_bridge.settings import Settings
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -143,6 +144,7 @@ class Flow:
         brake: Brake | None = None,
         lost: DeadLetteredUsers | None = None,
         limits: Limits | None = None,
+        trace: Trace = ignore,
     ) -> None:
         known = known or interpretation()
         self.broker = InMemoryBroker(partitions=partitions)
@@ -159,6 +161,7 @@ class Flow:
             self.clock,
             policy=ProvisionPolicy(known.mapping.reserved),
             limits=limits,
+            trace=trace,
         )
         self.provision = ProvisionStage(
             interpreter=Interpreter(
