@@ -43,8 +43,14 @@ from keycloak_bridge.settings import Settings
 INVITE_GROUP_SUFFIX = "-invite"
 """The invite stage is a consumer group of its own, so that its lag is the backlog of mails."""
 
-_START_IN_FLIGHT, _LEAST_BATCH, _START_BATCH = 4, 10, 25
-"""Where the burst begins; how Keycloak answers decides where it goes."""
+_IN_FLIGHT, _START_IN_FLIGHT = 8, 4
+"""Most batches at the same time, and how many at the start; Keycloak's response times decide within that."""
+
+_LEAST_BATCH, _LARGEST_BATCH, _START_BATCH = 10, 50, 25
+"""Users in a batch; Keycloak's response times decide within that."""
+
+_BRAKE_WINDOW = 200
+"""Records of which `brake.share` is taken."""
 
 _FINISHERS = 4
 """Threads more than batches in flight: while a batch is finished, the next one is on its way."""
@@ -148,19 +154,15 @@ class StageBuilder:
         fence: Fence,
         brake: Brake,
     ) -> BulkWriter | None:
-        settings = self.settings.burst
-        if self.realm is None or settings.mode == "off":
+        if self.realm is None or self.settings.burst.mode == "off":
             return None
-        start = min(_START_IN_FLIGHT, settings.in_flight)
-        gate = ConcurrencyLimit(AdaptiveLimit(1, settings.in_flight, start), self.clock)
-        least = min(_LEAST_BATCH, settings.batch)
         writer = BatchWriter(
             self.realm.importer,
-            gate,
-            BatchSize(least, settings.batch, max(least, min(_START_BATCH, settings.batch))),
+            ConcurrencyLimit(AdaptiveLimit(1, _IN_FLIGHT, _START_IN_FLIGHT), self.clock),
+            BatchSize(_LEAST_BATCH, _LARGEST_BATCH, _START_BATCH),
             self.clock,
             self.metrics,
-            threads=settings.in_flight + _FINISHERS,
+            threads=_IN_FLIGHT + _FINISHERS,
         )
         return BulkWriter(
             provisioner, self.realm.importer, writer, known_users, backlog, fence, brake
@@ -207,7 +209,7 @@ class StageBuilder:
 
     def _brake(self) -> Brake:
         brake = self.settings.brake
-        return Brake(brake.in_a_row, brake.share, brake.window)
+        return Brake(brake.in_a_row, brake.share, _BRAKE_WINDOW)
 
     def _limits(self, brake: Brake) -> Limits:
         return limits_of(self.settings, brake)
@@ -255,7 +257,7 @@ def provision_policy(settings: Settings, mapping: Mappings) -> ProvisionPolicy:
     verify = settings.verify
     return ProvisionPolicy(
         mapping.reserved,
-        VerificationPolicy(verify.mode, verify.share, verify.first),
+        VerificationPolicy(verify.mode, verify.share),
         settings.lifecycle.unknown_user_wait,
     )
 

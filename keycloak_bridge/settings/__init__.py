@@ -1,11 +1,10 @@
-"""Settings from flags, environment and a TOML file, checked as a whole before anything else happens."""
+"""Settings from a TOML file, the environment and flags, checked as a whole at start."""
 
-from keycloak_bridge.settings.fields import Secret, Setting
+from keycloak_bridge.settings.fields import Setting
 from keycloak_bridge.settings.loading import (
     KEYCLOAK_ACCESS,
     LoadedSettings,
     environment_names,
-    load_settings,
     read_settings,
 )
 from keycloak_bridge.settings.model import (
@@ -33,6 +32,7 @@ from keycloak_bridge.settings.schema import (
     settings_schema,
     settings_table,
 )
+from keycloak_bridge.settings.secret import Secret
 
 __all__ = [
     "KEYCLOAK_ACCESS",
@@ -57,7 +57,6 @@ __all__ = [
     "TopicsSettings",
     "VerifySettings",
     "environment_names",
-    "load_settings",
     "read_settings",
     "sample_toml",
     "settings_by_name",

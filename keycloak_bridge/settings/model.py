@@ -1,13 +1,7 @@
-"""Every setting of the bridge: the one place that knows default, form and meaning.
+"""Every setting of the bridge with its default, its form and its meaning, one dataclass per section.
 
-Lengths of time are seconds here. The JSON Schema, the names in the environment, the table in the documentation and the
-sample file are all made from these classes.
-
-The settings that decide what an event means: its envelope, its schema, the mapping and what it does to a user.
-
-The settings that guard the realm: what is read back, and how much harm may be done before somebody looks.
-
-The settings of Kafka: how to reach it, and the topics.
+The JSON Schema, the environment variables, docs/settings.md and the sample file are generated from these classes.
+Durations are seconds in Python.
 """
 
 from collections.abc import Mapping
@@ -16,58 +10,160 @@ from pathlib import Path
 from typing import Literal
 
 from keycloak_bridge.domain.limits import Limit
-from keycloak_bridge.settings import fields as kinds
-from keycloak_bridge.settings.fields import Secret, section, setting
+from keycloak_bridge.settings.fields import (
+    LIMIT,
+    PACE,
+    URL,
+    duration,
+    files,
+    integer,
+    section,
+    setting,
+    table,
+    text,
+    texts,
+)
+from keycloak_bridge.settings.secret import Secret
 
-_EXPRESSION = kinds.text("a JMESPath expression")
+_TOPIC = text("the name of a topic", pattern="^[A-Za-z0-9._-]{1,249}$")
+_RETENTION = duration(at_least="1 s", at_most="36500 days")
+_EXPRESSION = text("a JMESPath expression")
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """How to reach the brokers, and how a member of the consumer group behaves."""
+
+    bootstrap_servers: tuple[str, ...] = setting(
+        ["localhost:9092"],
+        "Brokers to start from.",
+        texts('a list of "host:port"', minimum=1, items={"pattern": "^[^\\s,]+:[0-9]{1,5}$"}),
+    )
+    group_id: str = setting(
+        "keycloak-bridge", "Consumer group of the events; the invitations' group adds `-invite`."
+    )
+    client_id: str = setting("keycloak-bridge", "Name of this client in the brokers' logs.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
+        "PLAINTEXT", "Protocol to talk to the brokers."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = setting(
+        None, "How to authenticate; needed by the two `SASL_` protocols."
+    )
+    sasl_username: str | None = setting(None, "User name for SASL.")
+    sasl_password: Secret | None = setting(None, "Password for SASL.")
+    ssl_cafile: Path | None = setting(
+        None, "CA certificates (PEM) to trust instead of the system's."
+    )
+    ssl_certfile: Path | None = setting(None, "Client certificate (PEM) for mutual TLS.")
+    ssl_keyfile: Path | None = setting(None, "Key (PEM) of the client certificate.")
+    ssl_password: Secret | None = setting(None, "Passphrase of the client certificate's key.")
+    session_timeout: float = setting(
+        "6 s",
+        "How long the group waits for a silent member before it reassigns its partitions; a heartbeat is sent four "
+        "times within it.",
+        duration(at_least="1 s"),
+    )
+    max_poll_interval: float = setting(
+        "5 minutes",
+        "How long a member may take between two polls before it counts as failed.",
+        duration(at_least="1 s"),
+    )
+
+    @property
+    def heartbeat_interval(self) -> float:
+        """How often a member sends a heartbeat, in seconds; Kafka wants at most a third of the session timeout."""
+        return self.session_timeout / 4
+
+
+@dataclass(frozen=True, slots=True)
+class TopicsSettings:
+    """The four topics, and how the bridge creates them."""
+
+    events: str = setting("user-events", "Where user management publishes its events.", _TOPIC)
+    invitations: str = setting(
+        "user-invitations", "Invitations that are due; only the bridge uses it.", _TOPIC
+    )
+    results: str = setting(
+        "user-results", "The result of each event, for user management to read.", _TOPIC
+    )
+    dead_letters: str = setting(
+        "user-events-dead-letters", "Records that can never succeed, with the reason.", _TOPIC
+    )
+    create: bool = setting(False, "Create missing topics at start instead of stopping.")
+    partitions: int = setting(8, "Partitions of a created topic.", integer(1, 10_000))
+    replication_factor: int = setting(
+        -1, "Replicas of a created topic; -1 is the brokers' default.", integer(-1, 100)
+    )
+    retention: float = setting("7 days", "How long a created topic keeps its records.", _RETENTION)
+    dead_letter_retention: float = setting(
+        "30 days", "The same for the dead-letter topic.", _RETENTION
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KeycloakSettings:
+    """Which realm to write to, and with which client."""
+
+    url: str = setting(
+        "http://localhost:8080", "Keycloak as the bridge reaches it, without `/realms`.", URL
+    )
+    realm: str | None = setting(
+        None,
+        "Realm of the users. Needed by every command that talks to Keycloak.",
+        text("the name of a realm", pattern="^[^\\s/?#]+$"),
+    )
+    client_id: str = setting("keycloak-bridge", "Confidential client with a service account.")
+    client_secret: Secret | None = setting(
+        None, "Secret of that client. Needed by every command that talks to Keycloak."
+    )
+    connect_timeout: float = setting("5 s", "How long connecting may take.", duration())
+    read_timeout: float = setting("30 s", "How long a response may take.", duration())
+    pool_size: int = setting(24, "Most connections to keep open.", integer(1, 512))
+    ca_file: Path | None = setting(
+        None, "CA certificates (PEM) to trust instead of the usual ones."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class EventsSettings:
-    """What an event may look like before its schema is asked."""
+    """What an event may look like before it is validated."""
 
     max_bytes: int = setting(
-        kinds.integer(1024, 104_857_600), 1_048_576, "Largest record value in bytes."
+        1_048_576, "Largest record value in bytes.", integer(1024, 104_857_600)
     )
-    max_depth: int = setting(kinds.integer(4, 200), 32, "Deepest nesting of the JSON.")
-    match_key: bool = setting(
-        kinds.boolean(), True, "Refuse an event whose record key is not the user's id."
-    )
-    match_subject: bool = setting(
-        kinds.boolean(), True, "Refuse an event whose `subject` is not the user's id."
-    )
+    max_depth: int = setting(32, "Deepest nesting of the JSON.", integer(4, 200))
+    match_key: bool = setting(True, "Refuse an event whose record key is not the user's id.")
+    match_subject: bool = setting(True, "Refuse an event whose `subject` is not the user's id.")
     tombstones: Literal["ignore", "delete", "dead-letter"] = setting(
-        kinds.choice(("ignore", "delete", "dead-letter")),
         "ignore",
-        "What to do with records without value; `delete` is a `user.deleted` of the key's user.",
+        "What to do with records without a value; `delete` is a `user.deleted` of the key's user.",
     )
     ignore_types: tuple[str, ...] = setting(
-        kinds.texts("a list of event types"), [], "Event types to skip instead of refusing."
+        [], "Event types to skip instead of refusing.", texts("a list of event types")
     )
     after_dead_letter: Literal["park", "continue", "stop"] = setting(
-        kinds.choice(("park", "continue", "stop")),
         "park",
-        "What to do with later events of a user one of whose events became a dead letter.",
+        "What to do with later events of a user after one of its events became a dead letter.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeSettings:
-    """A producer's own envelope: JMESPath expressions that see `key`, `headers` and `body`; all absent: CloudEvents."""
+    """A producer's own envelope: JMESPath expressions over `key`, `headers` and `body`; without any: CloudEvents."""
 
-    id: str | None = setting(_EXPRESSION, None, "Expression for the event's id.")
-    type: str | None = setting(_EXPRESSION, None, "Expression for the event's type.")
-    subject: str | None = setting(_EXPRESSION, None, "Expression for the user's id.")
-    time: str | None = setting(_EXPRESSION, None, "Expression for the time of the event.")
-    dataschema: str | None = setting(_EXPRESSION, None, "Expression for the id of the schema.")
-    source: str | None = setting(_EXPRESSION, None, "Expression for who published the event.")
+    id: str | None = setting(None, "Expression for the event's id.", _EXPRESSION)
+    type: str | None = setting(None, "Expression for the event's type.", _EXPRESSION)
+    subject: str | None = setting(None, "Expression for the user's id.", _EXPRESSION)
+    time: str | None = setting(None, "Expression for the time of the event.", _EXPRESSION)
+    dataschema: str | None = setting(None, "Expression for the id of the schema.", _EXPRESSION)
+    source: str | None = setting(None, "Expression for the publisher of the event.", _EXPRESSION)
     data: str | None = setting(
-        _EXPRESSION, None, "Expression for the data that the schema describes."
+        None, "Expression for the data that the schema describes.", _EXPRESSION
     )
     types: Mapping[str, str] = setting(
-        kinds.table('a table such as { UserCreated = "user.created" }'),
         {},
-        "The producer's names of event types, and ours.",
+        "The producer's names of event types, and the bridge's.",
+        table('a table such as { UserCreated = "user.created" }'),
     )
 
 
@@ -76,7 +172,7 @@ class SchemasSettings:
     """Schemas besides the shipped ones."""
 
     folders: tuple[Path, ...] = setting(
-        kinds.folders(), [], "Folders with schemas of your own, as `<type>/<major>.<minor>.json`."
+        [], "Folders with schemas of your own, as `<type>/<major>.<minor>.json`."
     )
 
 
@@ -84,15 +180,11 @@ class SchemasSettings:
 class MappingSettings:
     """How an event becomes a user."""
 
-    file: Path | None = setting(
-        kinds.path(), None, "Mapping of your own; without it the shipped one is used."
-    )
+    file: Path | None = setting(None, "Mapping of your own; without it the shipped one is used.")
     files: Mapping[str, Path] = setting(
-        kinds.files(
-            'a table such as { "user.updated" = "update.toml", "user.created/2" = "two.toml" }'
-        ),
         {},
         "Mappings for single event types, or for one major version of a type's schema; `file` serves all others.",
+        files('a table such as { "user.updated" = "update.toml", "user.created/2" = "two.toml" }'),
     )
 
 
@@ -101,299 +193,153 @@ class LifecycleSettings:
     """What the events after `user.created` do to a user."""
 
     unknown_user: Literal["create", "dead-letter", "wait"] = setting(
-        kinds.choice(("create", "dead-letter", "wait")),
         "dead-letter",
-        "What becomes of an event about a user that Keycloak does not have; only a complete `user.updated` can create it.",
+        "What to do with an event about a user that Keycloak does not have; only a complete `user.updated` can create it.",
     )
     unknown_user_wait: float = setting(
-        kinds.duration(at_least="1 s"),
         "10 minutes",
         "How long `wait` waits for the user to appear before the event becomes a dead letter.",
+        duration(at_least="1 s"),
     )
     deleted: Literal["disable", "delete", "anonymise"] = setting(
-        kinds.choice(("disable", "delete", "anonymise")),
         "disable",
-        "What `user.deleted` does: switch the user off, remove it, or switch it off and erase all that names a person.",
+        "What `user.deleted` does: disable the user, delete it, or disable it and erase all personal data.",
     )
-    end_sessions: bool = setting(
-        kinds.boolean(), True, "Log a user out everywhere who is switched off."
-    )
+    end_sessions: bool = setting(True, "Log out a user who is disabled, everywhere.")
     email_change: Literal["trusted", "verify"] = setting(
-        kinds.choice(("trusted", "verify")),
         "trusted",
-        "Whether a changed e-mail address counts as it is, or must be verified by a mail.",
+        "Whether a changed e-mail address counts as verified, or must be verified by a mail.",
     )
     resend: Literal["always", "when-expired"] = setting(
-        kinds.choice(("always", "when-expired")),
         "when-expired",
-        "Whether `user.invitation.requested` sends a mail although the link of the last one still works.",
+        "Whether `user.invitation.requested` sends a mail although the link of the last one is still valid.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class VerifySettings:
-    """Whether users are read back after a write: Keycloak drops what it does not know and says nothing."""
+    """Whether users are read back after a write: Keycloak silently drops attributes that it does not know."""
 
     mode: Literal["sampled", "always", "off"] = setting(
-        kinds.choice(("sampled", "always", "off")), "sampled", "Which written users are read back."
+        "sampled", "Which written users are read back."
     )
-    share: int = setting(
-        kinds.integer(0, 100), 1, "Percent of the events that `sampled` reads back."
-    )
-    first: int = setting(
-        kinds.integer(0, 1_000_000),
-        100,
-        "How many in a row must agree after the start before `sampled` goes down to its share.",
-    )
+    share: int = setting(1, "Percent of the events that `sampled` reads back.", integer(0, 100))
 
 
 @dataclass(frozen=True, slots=True)
 class LimitsSettings:
-    """How much each process may do within a time; more engages the brake until somebody has looked."""
+    """How much each process may do within a time; exceeding it engages the brake until an operator releases it."""
 
-    disables: Limit | None = setting(kinds.limit(), "500/1 h", "Users that are disabled.")
-    deletes: Limit | None = setting(
-        kinds.limit(), "500/1 h", "Users that are deleted or anonymised."
-    )
+    disables: Limit | None = setting("500/1 h", "Users that are disabled.", LIMIT)
+    deletes: Limit | None = setting("500/1 h", "Users that are deleted or anonymised.", LIMIT)
     email_changes: Limit | None = setting(
-        kinds.limit(), "1000/1 h", "E-mail addresses of existing users that are changed."
+        "1000/1 h", "E-mail addresses of existing users that are changed.", LIMIT
     )
-    mails: Limit | None = setting(kinds.limit(), "none", "Mails that are sent.")
-
-
-_TOPIC = kinds.text("the name of a topic", pattern="^[A-Za-z0-9._-]{1,249}$")
-_RETENTION = kinds.duration(at_least="1 s", at_most="36500 days")
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaSettings:
-    """How to reach the brokers, and how a member of the group behaves."""
-
-    bootstrap_servers: tuple[str, ...] = setting(
-        kinds.texts('a list of "host:port"', minimum=1, items={"pattern": "^[^\\s,]+:[0-9]{1,5}$"}),
-        ["localhost:9092"],
-        "Brokers to start from.",
-    )
-    group_id: str = setting(
-        kinds.text("text"),
-        "keycloak-bridge",
-        "Consumer group of the events; the invitations' group adds `-invite`.",
-    )
-    client_id: str = setting(
-        kinds.text("text"), "keycloak-bridge", "Name of this client in the brokers' logs."
-    )
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
-        kinds.choice(("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")),
-        "PLAINTEXT",
-        "How to talk to the brokers.",
-    )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = setting(
-        kinds.choice(("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")),
-        None,
-        "How to authenticate; needed by the two `SASL_` protocols.",
-    )
-    sasl_username: str | None = setting(kinds.text("text"), None, "User name for SASL.")
-    sasl_password: Secret | None = setting(kinds.secret(), None, "Password for SASL.")
-    ssl_cafile: Path | None = setting(
-        kinds.path(), None, "CA certificates (PEM) to trust instead of the system's."
-    )
-    ssl_certfile: Path | None = setting(
-        kinds.path(), None, "Client certificate (PEM) for mutual TLS."
-    )
-    ssl_keyfile: Path | None = setting(kinds.path(), None, "Key (PEM) of the client certificate.")
-    ssl_password: Secret | None = setting(
-        kinds.secret(), None, "Passphrase of the client certificate's key."
-    )
-    session_timeout: float = setting(
-        kinds.duration(at_least="1 s"),
-        "6 s",
-        "How long the group waits for a member that fell silent before others take over.",
-    )
-    heartbeat_interval: float = setting(
-        kinds.duration(),
-        "1.5 s",
-        "How often a member shows that it lives; below a third of `session_timeout`.",
-    )
-    max_poll_interval: float = setting(
-        kinds.duration(at_least="1 s"),
-        "5 minutes",
-        "How long a member may take between two polls before it counts as stuck.",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class TopicsSettings:
-    """The four topics, and what they look like when the bridge creates them."""
-
-    events: str = setting(_TOPIC, "user-events", "Where user management publishes its events.")
-    invitations: str = setting(
-        _TOPIC, "user-invitations", "Invitations that are due; only the bridge uses it."
-    )
-    results: str = setting(
-        _TOPIC, "user-results", "What became of each event, for user management to read."
-    )
-    dead_letters: str = setting(
-        _TOPIC, "user-events-dead-letters", "Records that can never succeed, with the reason."
-    )
-    create: bool = setting(
-        kinds.boolean(), False, "Create missing topics at start instead of stopping."
-    )
-    partitions: int = setting(kinds.integer(1, 10_000), 8, "Partitions of a created topic.")
-    replication_factor: int = setting(
-        kinds.integer(-1, 100), -1, "Replicas of a created topic; -1 is the brokers' default."
-    )
-    retention: float = setting(_RETENTION, "7 days", "How long a created topic keeps its records.")
-    dead_letter_retention: float = setting(_RETENTION, "30 days", "The same for the dead letters.")
-
-
-_LIFESPAN = kinds.duration(at_least="1 minute", at_most="24000 days")  # seconds in 32 bits
-
-
-@dataclass(frozen=True, slots=True)
-class KeycloakSettings:
-    """Which realm to write to, and as whom."""
-
-    url: str = setting(
-        kinds.url(),
-        "http://localhost:8080",
-        "Keycloak as the bridge reaches it, without `/realms`.",
-    )
-    realm: str | None = setting(
-        kinds.text("the name of a realm", pattern="^[^\\s/?#]+$"),
-        None,
-        "Realm of the users. Needed by every command that talks to Keycloak.",
-    )
-    client_id: str = setting(
-        kinds.text("text"), "keycloak-bridge", "Confidential client with a service account."
-    )
-    client_secret: Secret | None = setting(
-        kinds.secret(),
-        None,
-        "Secret of that client. Needed by every command that talks to Keycloak.",
-    )
-    connect_timeout: float = setting(kinds.duration(), "5 s", "How long connecting may take.")
-    read_timeout: float = setting(kinds.duration(), "30 s", "How long an answer may take.")
-    pool_size: int = setting(kinds.integer(1, 512), 24, "Connections to hold open at most.")
-    ca_file: Path | None = setting(
-        kinds.path(), None, "CA certificates (PEM) to trust instead of the usual ones."
-    )
+    mails: Limit | None = setting("none", "Mails that are sent.", LIMIT)
 
 
 @dataclass(frozen=True, slots=True)
 class InviteSettings:
-    """The mail with the link; a mapping's own `[invite]` goes before these."""
+    """The mail with the link; `[invite]` in a mapping overrides these."""
 
-    mode: Literal["mail", "none"] = setting(
-        kinds.choice(("mail", "none")), "mail", "`none` where Keycloak invites by itself."
-    )
+    mode: Literal["mail", "none"] = setting("mail", "`none` where Keycloak invites by itself.")
     actions: tuple[str, ...] = setting(
-        kinds.texts("a list of required actions", minimum=1),
         ["UPDATE_PASSWORD"],
-        "What the link asks for; add `CONFIGURE_TOTP` for a second factor.",
+        "Required actions of the link; add `CONFIGURE_TOTP` for a second factor.",
+        texts("a list of required actions", minimum=1),
     )
-    lifespan: float = setting(_LIFESPAN, "3 days", "How long the link lives.")
-    client_id: str | None = setting(
-        kinds.text("text"), None, "Client that the link leads back to in the end."
+    lifespan: float = setting(
+        "3 days",
+        "How long the link is valid.",
+        duration(at_least="1 minute", at_most="24000 days"),  # seconds in 32 bits
     )
-    redirect_uri: str | None = setting(
-        kinds.text("text"), None, "Page that the link leads back to; needs `client_id`."
-    )
-    workers: int = setting(kinds.integer(1, 256), 4, "Mails that are sent at the same time.")
+    client_id: str | None = setting(None, "Client that the link leads back to in the end.")
+    redirect_uri: str | None = setting(None, "Page that the link leads back to; needs `client_id`.")
+    workers: int = setting(4, "Mails that are sent at the same time.", integer(1, 256))
     pace: float | None = setting(
-        kinds.pace(), None, "Mails to send at most, by each process of the bridge."
+        None, "Most mails to send in a time, by each process of the bridge.", PACE
     )
     delivery: Literal["at-least-once", "at-most-once"] = setting(
-        kinds.choice(("at-least-once", "at-most-once")),
         "at-least-once",
-        "What becomes of a mail that may have gone out, where Keycloak's admin events cannot tell.",
+        "Whether a mail that may have been sent is sent again, where Keycloak's admin events cannot tell.",
     )
     settle: float = setting(
-        kinds.duration(at_most="1 hour"),
         "15 s",
-        "How long a mail that got no answer may still be on its way.",
+        "How long a mail without a response may still be on its way.",
+        duration(at_most="1 hour"),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class DeliverySettings:
-    """How much is worked on at once; the events of one user stay one after the other."""
+    """How much is processed at once; events of one user are processed one after the other."""
 
-    workers: int = setting(kinds.integer(1, 256), 16, "Events that are written at the same time.")
+    workers: int = setting(16, "Events that are written at the same time.", integer(1, 256))
     max_records: int = setting(
-        kinds.integer(1, 100_000), 1000, "Records in hand at most; fetching pauses beyond."
+        1000, "Most records in memory; fetching pauses beyond.", integer(1, 100_000)
     )
     max_bytes: int = setting(
-        kinds.integer(1024), 33_554_432, "Bytes in hand at most; fetching pauses beyond."
+        33_554_432, "Most bytes in memory; fetching pauses beyond.", integer(1024)
     )
     max_attempts: int = setting(
-        kinds.integer(1, 1000),
         8,
-        "Failures after which a record becomes a dead letter; only those count while others succeed.",
+        "Failures after which a record becomes a dead letter; they count only while other records succeed.",
+        integer(1, 1000),
     )
     drain: float = setting(
-        kinds.duration(at_most="1 hour"),
         "20 s",
-        "How long SIGTERM waits for what is being written.",
+        "How long SIGTERM waits for writes in progress.",
+        duration(at_most="1 hour"),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class BurstSettings:
-    """How a backlog of new users is written: in batches, where the service account holds `manage-realm`."""
+    """How a backlog of new users is written: in batches, where the service account has `manage-realm`."""
 
     mode: Literal["auto", "off"] = setting(
-        kinds.choice(("auto", "off")),
         "auto",
-        "`auto` writes in batches while a backlog stands; `off` writes each user by itself.",
+        "`auto` writes in batches while there is a backlog; `off` writes each user by itself.",
     )
     backlog: int = setting(
-        kinds.integer(1, 100_000), 200, "Events in hand from which on a backlog stands."
-    )
-    batch: int = setting(
-        kinds.integer(2, 200), 50, "Users in a batch at most; fewer where Keycloak is slow."
-    )
-    in_flight: int = setting(
-        kinds.integer(1, 64), 8, "Batches at the same time at most; fewer where Keycloak is slow."
+        200, "Events in memory from which on there is a backlog.", integer(1, 100_000)
     )
     list_limit: int = setting(
-        kinds.integer(0),
         1_000_000,
-        "Users up to which the realm is listed; in a larger one each new user is searched for.",
+        "Largest realm whose users are listed; in a larger one each new user is searched for.",
+        integer(0),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class BrakeSettings:
-    """When too much becomes a dead letter, the flow stops until somebody has looked."""
+    """When too many records become dead letters, processing stops until an operator releases the brake."""
 
     in_a_row: int = setting(
-        kinds.integer(0), 20, "Dead letters without a good record in between; 0 is no limit."
+        20, "Dead letters without a good record in between; 0 is no limit.", integer(0)
     )
     share: int = setting(
-        kinds.integer(0, 100), 50, "Percent of dead letters among the last records; 0 is no limit."
-    )
-    window: int = setting(
-        kinds.integer(10, 100_000), 200, "How many records the share is taken of."
+        50, "Percent of dead letters among the last 200 records; 0 is no limit.", integer(0, 100)
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RetrySettings:
-    """How long to wait for Keycloak, SMTP and Kafka to come back; there is no last attempt."""
+    """How long to wait between attempts while Keycloak, SMTP or Kafka is down; there is no last attempt."""
 
-    initial: float = setting(kinds.duration(), "0.2 s", "Pause after the first failure.")
+    initial: float = setting("0.2 s", "Pause after the first failure.", duration())
     max: float = setting(
-        kinds.duration(), "5 s", "Longest pause; after an outage the bridge goes on within it."
+        "5 s", "Longest pause; after an outage the bridge continues within it.", duration()
     )
 
 
 @dataclass(frozen=True, slots=True)
 class HealthSettings:
-    """Live, ready and metrics over HTTP."""
+    """Liveness, readiness and metrics over HTTP."""
 
-    enabled: bool = setting(kinds.boolean(), True, "Serve `/live`, `/ready` and `/metrics`.")
-    host: str = setting(kinds.text("text"), "127.0.0.1", "Address to listen on.")
-    port: int = setting(kinds.integer(0, 65535), 9090, "Port to listen on; 0 is any free one.")
+    enabled: bool = setting(True, "Serve `/live`, `/ready` and `/metrics`.")
+    host: str = setting("127.0.0.1", "Address to listen on.")
+    port: int = setting(9090, "Port to listen on; 0 is any free one.", integer(0, 65535))
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,10 +347,10 @@ class LogSettings:
     """Logs, on standard error."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
-        kinds.choice(("DEBUG", "INFO", "WARNING", "ERROR")), "INFO", "Least level that is written."
+        "INFO", "Lowest level that is written."
     )
     format: Literal["auto", "json", "text"] = setting(
-        kinds.choice(("auto", "json", "text")), "auto", "`auto` is text on a terminal, else JSON."
+        "auto", "`auto` is text on a terminal, else JSON."
     )
 
 
@@ -429,3 +375,13 @@ class Settings:
     retry: RetrySettings = section(RetrySettings)
     health: HealthSettings = section(HealthSettings)
     log: LogSettings = section(LogSettings)
+
+
+GONE: Mapping[str, str] = {
+    "kafka.heartbeat_interval": "a heartbeat is sent four times within kafka.session_timeout; set that instead",
+    "verify.first": 'the first 100 users are read back after each start; verify.mode = "always" reads back all',
+    "burst.batch": "the bridge chooses the size of a batch by Keycloak's response times; remove the line",
+    "burst.in_flight": "the bridge chooses the number of batches by Keycloak's response times; remove the line",
+    "brake.window": "brake.share is always taken of the last 200 records; set that instead",
+}
+"""Settings of earlier versions, and what to do instead."""

@@ -1,7 +1,4 @@
-"""The JSON Schema of the settings file, made from the declarations, and the check against it.
-
-The settings as documentation: a Markdown table and a commented TOML file.
-"""
+"""The JSON Schema of the settings file, the check against it, and the documentation: all made from the declarations."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,7 +10,7 @@ from jsonschema.exceptions import ValidationError
 
 from keycloak_bridge.expressions.analysis import suggestion
 from keycloak_bridge.settings.fields import Setting, declared, sections
-from keycloak_bridge.settings.model import Settings
+from keycloak_bridge.settings.model import GONE, Settings
 
 Problem = tuple[str, str]
 """A key (`section` or `section.key`) and what is wrong with it, as a sentence without subject."""
@@ -49,7 +46,9 @@ def settings_schema() -> dict[str, Any]:
 
 
 def unknown_key(name: str) -> str:
-    """Return the sentence for a key that does not exist, with the nearest one that does."""
+    """Return the sentence for a key that does not exist: what replaced it, or the nearest one that does exist."""
+    if name in GONE:
+        return f"is gone: {GONE[name]}"
     known = settings_by_name()
     section, _, key = name.partition(".")
     if section in sections(Settings):
@@ -70,7 +69,7 @@ def check(document: Mapping[str, Any]) -> list[Problem]:
 
 
 def _problems(error: ValidationError, document: Mapping[str, Any]) -> Iterator[Problem]:
-    """Say one error of the schema in terms of keys; never with the value in it."""
+    """Translate one error of the schema to keys; never with the value in it."""
     path = [str(part) for part in error.absolute_path]
     if not path:
         for section in document.keys() - sections(Settings).keys():
@@ -82,7 +81,7 @@ def _problems(error: ValidationError, document: Mapping[str, Any]) -> Iterator[P
     elif error.validator == "not":
         for one in settings_by_name().values():
             if one.section == path[0] and one.kind.secret and _both(one, document[path[0]]):
-                yield one.name, f"stands beside `{one.in_file.key}`; keep one of them"
+                yield one.name, f"is given together with `{one.in_file.key}`; keep one of them"
     elif len(path) == 1:
         yield path[0], f"must be a table: [{path[0]}]"
     else:
@@ -105,7 +104,7 @@ def _object(description: str, properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _summary_of(docstring: str | None) -> str:
-    return (docstring or "").strip().splitlines()[0]
+    return (docstring or "").splitlines()[0]
 
 
 _EXAMPLES: Mapping[str, Any] = {
@@ -133,11 +132,11 @@ _EXAMPLES: Mapping[str, Any] = {
     "invite.redirect_uri": "https://app.example.com/",
     "invite.pace": "14/s",
 }
-"""What the sample file shows where a default says nothing."""
+"""Values in the sample file of settings without a telling default."""
 
 _HEADER = """\
-# Settings of keycloak-bridge. What stands behind a "#" is the default or an example; remove the "#" to change it.
-# Flags go before the environment (KEYCLOAK_BRIDGE_SECTION_KEY), and that before this file.
+# Settings of keycloak-bridge. A line with "#" shows the default or an example; remove the "#" to change it.
+# The environment (KEYCLOAK_BRIDGE_SECTION_KEY) overrides this file, and --set overrides the environment.
 # Relative paths start at the folder of this file. Check it with: keycloak-bridge check-config
 """
 
@@ -151,9 +150,9 @@ _FORMS = """\
 | path | relative to the folder of the file | relative to the working folder |
 | secret | the text, or `<key>_file` with the path of a file that holds it | the same |
 
-An empty variable counts as absent, and an unknown one is an error like an unknown key. The text and the `_file` form of
-the same secret in one place are an error; across places the later one goes before. Editors that know JSON Schema find
-the one of the file in [settings.schema.json](settings.schema.json).
+An empty variable counts as absent; an unknown one is an error, like an unknown key. The text and the `_file` form of
+the same secret in one source are an error; across sources the later one overrides. The JSON Schema of the file, for
+editors, is [settings.schema.json](settings.schema.json).
 """
 
 
@@ -165,10 +164,11 @@ def sample_toml(active: Mapping[str, Any] | None = None) -> str:
         raise ValueError(f"no such setting: {', '.join(sorted(unknown))}")
     lines = [_HEADER]
     for name, section_type in sections(Settings).items():
-        lines.append(f"# {_first_line(section_type)}")
-        lines.append(f"[{name}]")
+        lines += [f"# {_summary_of(section_type.__doc__)}", f"[{name}]"]
         for one in _of_section(name):
-            lines.append(f"# {_plain(one)}")
+            options = one.kind.schema.get("enum")
+            choices = f" One of: {', '.join(options)}." if options else ""
+            lines.append(f"# {one.doc}{choices}")
             value = active.get(one.name, _EXAMPLES.get(one.name, one.default))
             assignment = f"{one.key} = {toml_value('...' if value is None else value)}"
             lines.append(assignment if one.name in active else f"# {assignment}")
@@ -182,7 +182,7 @@ def settings_table() -> str:
     for name, section_type in sections(Settings).items():
         rows = "\n".join(_row(one) for one in _of_section(name))
         parts.append(
-            f"### `[{name}]`\n\n{_first_line(section_type)}\n\n"
+            f"### `[{name}]`\n\n{_summary_of(section_type.__doc__)}\n\n"
             f"| Key | Form | Default | Meaning |\n| --- | --- | --- | --- |\n{rows}\n"
         )
     return "\n".join(parts)
@@ -205,22 +205,8 @@ def _of_section(section: str) -> Iterator[Setting]:
 
 
 def _row(one: Setting) -> str:
+    options = one.kind.schema.get("enum", ())
+    form = " or ".join(f"`{option}`" for option in options) or one.kind.name
     default = "" if one.default is None else f"`{toml_value(one.default)}`"
-    cells = (f"`{one.key}`", _form(one), default, one.doc)
+    cells = (f"`{one.key}`", form, default, one.doc)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _form(one: Setting) -> str:
-    if one.kind.name == "choice":
-        return " or ".join(f"`{option}`" for option in one.kind.schema["enum"])
-    return one.kind.name
-
-
-def _plain(one: Setting) -> str:
-    options = one.kind.schema.get("enum")
-    choices = f" One of: {', '.join(options)}." if options else ""
-    return one.doc + choices
-
-
-def _first_line(section_type: type[Any]) -> str:
-    return (section_type.__doc__ or "").strip().splitlines()[0]

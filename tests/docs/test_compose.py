@@ -20,7 +20,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from keycloak_bridge import __version__
-from keycloak_bridge.settings import environment_names, load_settings
+from keycloak_bridge.settings import environment_names, read_settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose"
@@ -120,8 +120,10 @@ def test_the_settings_are_valid_together() -> None:
     """The settings file, the image's and the composition's environment make settings that load."""
     environ = environment("bridge")
     required = ("keycloak.realm", "keycloak.client_secret")
-    settings = load_settings(COMPOSE / "bridge.toml", environ=environ, require=required)
+    loaded = read_settings(COMPOSE / "bridge.toml", environ=environ, require=required)
+    settings = loaded.settings
 
+    assert () == loaded.problems
     assert "http://keycloak:8080" == settings.keycloak.url
     assert ("kafka:19092",) == settings.kafka.bootstrap_servers
     assert f"{dot_env()['DEMO_APP_URL']}/" == settings.invite.redirect_uri
@@ -135,8 +137,10 @@ def test_the_secret_may_be_a_file(tmp_path: Path) -> None:
     (tmp_path / mounted.name).write_text("from-a-file\n", "utf-8")
     environ = environment("bridge") | service["environment"]
     environ["KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET_FILE"] = str(tmp_path / mounted.name)
-    secret = load_settings(COMPOSE / "bridge.toml", environ=environ).keycloak.client_secret
+    loaded = read_settings(COMPOSE / "bridge.toml", environ=environ)
+    secret = loaded.settings.keycloak.client_secret
 
+    assert () == loaded.problems
     assert Path("/run/secrets") == mounted.parent
     assert [mounted.name] == service["secrets"] == list(override["secrets"])
     assert secret is not None

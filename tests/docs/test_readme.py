@@ -13,6 +13,7 @@ from keycloak_bridge.cli.main import app
 from keycloak_bridge.domain.events import USER_CREATED, USER_EVENTS, Record
 from keycloak_bridge.events.decode import EnvelopeRules, decode
 from keycloak_bridge.mapping.mapping import compile_mapping
+from keycloak_bridge.settings import settings_schema
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,6 +35,7 @@ def test_generated_parts_are_in_step() -> None:
     """`make docs` would change nothing."""
     assert README == generate.readme(README), "run `make docs`"
     assert generate.SETTINGS.read_text(encoding="utf-8") == generate.settings_page()
+    assert json.loads(generate.SETTINGS_SCHEMA.read_text("utf-8")) == settings_schema()
     mapping = generate.MAPPING.read_text(encoding="utf-8")
     assert mapping == generate.mapping_page(mapping), "run `make docs`"
     architecture = generate.ARCHITECTURE.read_text(encoding="utf-8")

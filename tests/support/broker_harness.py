@@ -39,9 +39,7 @@ class RealBroker:
     """The sandbox's Kafka."""
 
     def __init__(self, bootstrap_servers: str) -> None:
-        self.settings = KafkaSettings(
-            bootstrap_servers=(bootstrap_servers,), session_timeout=6.0, heartbeat_interval=0.5
-        )
+        self.settings = KafkaSettings(bootstrap_servers=(bootstrap_servers,), session_timeout=6.0)
         self._admin = TopicAdmin(self.settings)
         self._sources: list[RecordConsumer] = []
         self.sink: MessageProducer = KafkaMessageProducer(self.settings)

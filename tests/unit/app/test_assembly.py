@@ -391,12 +391,12 @@ def test_a_mail_in_doubt_settles_and_is_then_decided(
 def test_the_guards_come_from_the_settings() -> None:
     """What is read back, how long an event waits for its user, and what engages the brake."""
     settings = Settings(
-        verify=VerifySettings("always", 5, 7), lifecycle=LifecycleSettings(unknown_user_wait=9.0)
+        verify=VerifySettings("always", 5), lifecycle=LifecycleSettings(unknown_user_wait=9.0)
     )
     mapping = Interpretation(settings).mapping
 
     assert ProvisionPolicy(
-        mapping.reserved, VerificationPolicy("always", 5, 7), 9.0
+        mapping.reserved, VerificationPolicy("always", 5), 9.0
     ) == provision_policy(settings, mapping)
 
 

@@ -222,13 +222,13 @@ def test_kafka_python_knows_every_option_of_the_source(stub: StubConsumer) -> No
 
 
 def test_membership_settings_become_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The three settings of the group arrive under kafka-python's names."""
+    """The settings of the group have kafka-python's names; four heartbeats fit into a session."""
     monkeypatch.setattr(kafka_source, "KafkaConsumer", StubConsumer)
-    settings = KafkaSettings(session_timeout=7.5, heartbeat_interval=1.5, max_poll_interval=60.0)
+    settings = KafkaSettings(session_timeout=6.0, max_poll_interval=60.0)
 
     options = KafkaRecordConsumer(settings, topic=TOPIC, group_id="g")._consumer.options
 
-    assert (7500, 1500, 60_000) == (
+    assert (6000, 1500, 60_000) == (
         options["session_timeout_ms"],
         options["heartbeat_interval_ms"],
         options["max_poll_interval_ms"],

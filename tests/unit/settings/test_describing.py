@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from keycloak_bridge.settings import (
     Settings,
-    load_settings,
+    read_settings,
     sample_toml,
     settings_by_name,
     settings_schema,
@@ -46,17 +46,19 @@ def test_every_setting_is_explained_everywhere(name: str) -> None:
 
 
 def test_sample_changes_nothing() -> None:
-    """Everything in the sample stands behind a number sign."""
+    """Every setting in the sample is commented out; sections are in the order of the table."""
     sections = tomllib.loads(sample_toml())
+    headings = re.findall(r"^### `\[(\w+)\]`$", settings_table(), re.MULTILINE)
 
     assert {} == {name: content for name, content in sections.items() if content}
+    assert headings == list(sections) == list(Settings.__dataclass_fields__)
 
 
 def test_sample_sets_what_is_asked(tmp_path: Path) -> None:
     """Active values are set, and the file loads."""
     path = tmp_path / "bridge.toml"
     path.write_text(sample_toml({"keycloak.realm": "acme", "topics.create": True}))
-    settings = load_settings(path, environ={})
+    settings = read_settings(path, environ={}).settings
 
     assert ("acme", True) == (settings.keycloak.realm, settings.topics.create)
 
@@ -73,7 +75,7 @@ def test_the_samples_values_are_sound(tmp_path: Path) -> None:
 
 
 def test_sample_refuses_unknown_settings() -> None:
-    """A typing error of the caller is told."""
+    """A typing error of the caller raises."""
     with pytest.raises(ValueError, match=r"kafka\.nothing"):
         sample_toml({"kafka.nothing": 1})
 
@@ -82,11 +84,3 @@ def test_sample_refuses_unknown_settings() -> None:
 def test_toml_values_are_read_back(value: object) -> None:
     """What is written is what TOML reads."""
     assert {"x": value} == tomllib.loads(f"x = {toml_value(value)}")
-
-
-def test_sections_of_the_table() -> None:
-    """One heading for each section, in the order of the file."""
-    headings = re.findall(r"^### `\[(\w+)\]`$", settings_table(), re.MULTILINE)
-
-    assert headings == list(tomllib.loads(sample_toml()))
-    assert headings == list(Settings.__dataclass_fields__)

@@ -1,7 +1,8 @@
-"""Flags over environment over file over defaults, and every problem at once."""
+"""Each source overrides the one before it, and all problems are reported at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -12,9 +13,11 @@ from keycloak_bridge.settings import (
     Secret,
     Settings,
     environment_names,
-    load_settings,
     read_settings,
+    settings_by_name,
 )
+from keycloak_bridge.settings.fields import environment_name
+from keycloak_bridge.settings.model import GONE
 
 Write = Callable[[str], Path]
 
@@ -32,6 +35,18 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     return write_file
 
 
+def load_settings(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str] = MappingProxyType({}),
+    overrides: Sequence[str] = (),
+) -> Settings:
+    """Return the settings as a command gets them."""
+    loaded = read_settings(path, environ=environ, overrides=overrides)
+    loaded.raise_if_wrong()
+    return loaded.settings
+
+
 def problems(
     path: Path | None, environ: Mapping[str, str] | None = None, *overrides: str
 ) -> list[str]:
@@ -44,11 +59,11 @@ def problems(
 
 def test_defaults_need_no_file(write: Write) -> None:
     """Without file, environment and flags everything has its default."""
-    assert Settings() == load_settings(environ={})
+    assert Settings() == load_settings()
 
 
 def test_precedence(write: Write) -> None:
-    """A flag goes before the environment, that before the file, that before the default."""
+    """A flag overrides the environment, which overrides the file, which overrides the default."""
     path = write('[kafka]\ngroup_id = "file"\nclient_id = "file"\n[keycloak]\nrealm = "file"\n')
     settings = load_settings(
         path,
@@ -69,7 +84,7 @@ def test_precedence(write: Write) -> None:
 
 def test_later_flags_win(write: Write) -> None:
     """The same key twice: the later flag counts."""
-    settings = load_settings(environ={}, overrides=["health.port=1", "health.port = 2"])
+    settings = load_settings(overrides=["health.port=1", "health.port = 2"])
 
     assert 2 == settings.health.port
 
@@ -104,7 +119,7 @@ def test_texts_are_read_by_the_form_of_the_setting(
     section, _, key = name.partition(".")
     variable = f"KEYCLOAK_BRIDGE_{section}_{key}".upper()
 
-    by_flag = load_settings(environ={}, overrides=[f"{name}={text}"])
+    by_flag = load_settings(overrides=[f"{name}={text}"])
     by_variable = load_settings(environ={variable: text})
 
     assert expected == getattr(getattr(by_flag, section), key)
@@ -131,7 +146,7 @@ def test_everything_in_a_file(write: Write, tmp_path: Path) -> None:
         file = "m.toml"
         """
     )
-    settings = load_settings(path, environ={})
+    settings = load_settings(path)
 
     assert (True, 86400.0) == (settings.topics.create, settings.topics.retention)
     assert (2048, ("a", "b")) == (settings.events.max_bytes, settings.events.ignore_types)
@@ -149,8 +164,8 @@ def test_paths_start_where_they_are_given(write: Write, tmp_path: Path) -> None:
     path = folder / "bridge.toml"
     path.write_text('[mapping]\nfile = "m.toml"\n')
 
-    in_file = load_settings(path, environ={})
-    by_flag = load_settings(path, environ={}, overrides=["mapping.file=other.toml"])
+    in_file = load_settings(path)
+    by_flag = load_settings(path, overrides=["mapping.file=other.toml"])
 
     assert (folder / "m.toml", tmp_path / "other.toml") == (
         in_file.mapping.file,
@@ -159,7 +174,7 @@ def test_paths_start_where_they_are_given(write: Write, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("[kafak]\na = 1", "kafak: unknown section; did you mean 'kafka'?"),
         ("kafka = 1", "kafka: must be a table: [kafka]"),
@@ -172,7 +187,6 @@ def test_paths_start_where_they_are_given(write: Write, tmp_path: Path) -> None:
         ("[kafka]\nsession_timeout = 5", 'kafka.session_timeout: must be a length of time such as "5 s", "10 minutes" or "3 days"'),
         ('[kafka]\nsession_timeout = "5 parsecs"', "kafka.session_timeout: the unit of time is unknown; use weeks, days, hours, minutes or seconds"),
         ('[kafka]\nsession_timeout = "30 days"', "kafka.session_timeout: must be from 1 s to 24 days"),
-        ('[kafka]\nheartbeat_interval = "9 s"', "kafka.heartbeat_interval: must be at most a third of `kafka.session_timeout`"),
         ('[kafka]\nmax_poll_interval = "5 s"', "kafka.max_poll_interval: must not be shorter than `kafka.session_timeout`"),
         ('[kafka]\nssl_cafile = "nope.pem"', "kafka.ssl_cafile: names a file that does not exist: nope.pem"),
         ("[topics]\npartitions = 0", "topics.partitions: must be a whole number from 1 to 10000"),
@@ -194,38 +208,47 @@ def test_paths_start_where_they_are_given(write: Write, tmp_path: Path) -> None:
         ('[retry]\ninitial = "1 hour"', "retry.initial: must not be longer than `retry.max`"),
         ("[envelope]\ntypes = { a = 1 }", 'envelope.types: must be a table such as { UserCreated = "user.created" }'),
         ('[keycloak]\nclient_secret_file = "nope"', "keycloak.client_secret_file: names a file that does not exist: nope"),
+        ('[keycloak]\nclient_secret = "planted"\nclient_secret_file = "exists"', "keycloak.client_secret: is given together with `client_secret_file`; keep one of them"),
+        ("[keycloak]\nclient_secret = 123456789", "keycloak.client_secret: must be text"),
+        ('[kafka]\nssl_keyfile = "exists"', "kafka.ssl_keyfile: needs `kafka.ssl_certfile`"),
+        (
+            '[kafka]\nsecurity_protocol = "SASL_SSL"\nsasl_username = "x"',
+            ['kafka.sasl_mechanism: is needed by security_protocol = "SASL_SSL"', 'kafka.sasl_password: is needed by security_protocol = "SASL_SSL"'],
+        ),
     ],
 )  # fmt: skip
-def test_a_wrong_file_is_told_with_key_and_reason(write: Write, line: str, told: str) -> None:
-    """One problem is one line: file, key, what is expected."""
-    assert [f"bridge.toml: {told}"] == problems(write(line))
+def test_a_wrong_file_is_reported_with_key_and_reason(
+    write: Write, tmp_path: Path, line: str, reported: str | list[str]
+) -> None:
+    """Each problem is one line: file, key, what is expected."""
+    (tmp_path / "exists").touch()
+    expected = [reported] if isinstance(reported, str) else reported
+
+    assert [f"bridge.toml: {one}" for one in expected] == problems(write(line))
 
 
-def test_a_key_needs_its_certificate(write: Write, tmp_path: Path) -> None:
-    """A key alone authenticates nobody."""
-    (tmp_path / "k.pem").touch()
-
-    assert ["bridge.toml: kafka.ssl_keyfile: needs `kafka.ssl_certfile`"] == problems(
-        write('[kafka]\nssl_keyfile = "k.pem"')
-    )
-
-
-def test_a_byte_order_mark_is_no_mistake(write: Write) -> None:
+def test_a_byte_order_mark_is_accepted(write: Write) -> None:
     """Editors on Windows write one."""
-    assert "x" == load_settings(write('\ufeff[kafka]\ngroup_id = "x"'), environ={}).kafka.group_id
+    assert "x" == load_settings(write('\ufeff[kafka]\ngroup_id = "x"')).kafka.group_id
 
 
-def test_sasl_needs_its_credentials(write: Write) -> None:
-    """Each missing part is named."""
-    found = problems(write('[kafka]\nsecurity_protocol = "SASL_SSL"\nsasl_username = "x"'))
+@pytest.mark.parametrize("name", GONE)
+def test_a_setting_that_is_gone_is_reported_with_what_to_do_instead(
+    write: Write, name: str
+) -> None:
+    """In the file, in the environment and in a flag."""
+    section, _, key = name.partition(".")
+    variable = environment_name(name)
 
+    assert name not in settings_by_name()
     assert [
-        'bridge.toml: kafka.sasl_mechanism: is needed by security_protocol = "SASL_SSL"',
-        'bridge.toml: kafka.sasl_password: is needed by security_protocol = "SASL_SSL"',
-    ] == found
+        f"bridge.toml: {name}: is gone: {GONE[name]}",
+        f"{variable}: is gone: {GONE[name]}",
+        f"--set {name}: is gone: {GONE[name]}",
+    ] == problems(write(f"[{section}]\n{key} = 1"), {variable: "1"}, f"{name}=1")
 
 
-def test_all_problems_are_told_together(write: Write) -> None:
+def test_all_problems_are_reported_together(write: Write) -> None:
     """File, environment and flags, each with its own place."""
     path = write('[kafka]\ngroup = "x"\n[health]\nport = "x"\n')
     found = problems(
@@ -247,14 +270,12 @@ def test_all_problems_are_told_together(write: Write) -> None:
     ] == found
 
 
-def test_what_is_right_counts_although_something_is_wrong(write: Write) -> None:
-    """`check-config` goes on with what can be read; a wrong setting holds its default."""
+def test_valid_settings_count_although_others_are_wrong(write: Write) -> None:
+    """`check-config` continues with what can be read; a wrong setting has its default."""
     loaded = read_settings(write('[kafka]\ngroup_id = "x"\nclient_id = 1\n'), environ={})
+    kafka = loaded.settings.kafka
 
-    assert ("x", "keycloak-bridge") == (
-        loaded.settings.kafka.group_id,
-        loaded.settings.kafka.client_id,
-    )
+    assert ("x", "keycloak-bridge") == (kafka.group_id, kafka.client_id)
     assert 1 == len(loaded.problems)
     assert ["kafka.group_id"] == list(loaded.origins)
 
@@ -268,24 +289,19 @@ def test_variables_of_others_are_no_mistake(write: Write, value: str) -> None:
     assert Settings() == load_settings(environ=dict.fromkeys(others, value) | empty)
 
 
-def test_required_settings_are_named_with_both_ways_to_give_them(write: Write) -> None:
-    """What a command needs is told with key and variable, once."""
-    path = write("[keycloak]\nrealm = 3\n")
-    with pytest.raises(ConfigError) as caught:
-        load_settings(path, environ={}, require=KEYCLOAK_ACCESS)
-
-    assert [
-        f"{path}: keycloak.realm: must be the name of a realm",
-        f"{path}: keycloak.client_secret: is needed; set it in the file or as KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET",
-    ] == caught.value.message.splitlines()
-
-
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("content", "reported"),
     [
         (
+            "[keycloak]\nrealm = 3\n",
+            [
+                "keycloak.realm: must be the name of a realm",
+                "keycloak.client_secret: is needed; set it in the file or as KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET",
+            ],
+        ),
+        (
             '[keycloak]\nrealm = "acme"\nclient_secret_file = "nope"',
-            "keycloak.client_secret_file: names a file that does not exist: nope",
+            ["keycloak.client_secret_file: names a file that does not exist: {}/nope"],
         ),
         (
             (
@@ -293,113 +309,85 @@ def test_required_settings_are_named_with_both_ways_to_give_them(write: Write) -
                 '[kafka]\nsecurity_protocol = "SASL_SSL"\nsasl_mechanism = "PLAIN"\n'
                 'sasl_username = "u"\nsasl_password_file = "nope"'
             ),
-            "kafka.sasl_password_file: names a file that does not exist: nope",
+            ["kafka.sasl_password_file: names a file that does not exist: {}/nope"],
         ),
     ],
 )
-def test_a_secret_file_that_is_missing_is_told_once(write: Write, text: str, told: str) -> None:
-    """The setting was given: it is not called missing besides."""
-    path = write(text)
+def test_a_required_setting_is_reported_once(
+    write: Write, content: str, reported: list[str]
+) -> None:
+    """A missing one with the key and the variable; one that is given and wrong is not called missing besides."""
+    path = write(content)
     found = read_settings(path, environ={}, require=KEYCLOAK_ACCESS).problems
 
-    assert 1 == len(found)
-    assert found[0].startswith(f"{path}: {told.removesuffix('nope')}")
+    assert [f"{path}: {one.format(path.parent)}" for one in reported] == list(found)
 
 
-class TestSecrets:
-    """A secret as text or in a file, in any place."""
+@pytest.mark.parametrize(
+    ("content", "environ", "expected"),
+    [
+        ('client_secret_file = "s"', {}, Secret(path=Path("s"))),
+        ("", {"_FILE": "s"}, Secret(path=Path("s"))),
+        ('client_secret_file = "s"', {"": "y"}, Secret("y")),
+    ],
+    ids=["beside the settings file", "in the environment", "a later source overrides"],
+)
+def test_a_secret_is_text_or_a_file_in_every_source(
+    write: Write, content: str, environ: Mapping[str, str], expected: Secret
+) -> None:
+    """`<key>_file` in the settings file is relative to it; text in the environment overrides a file's path."""
+    path = write(f"[keycloak]\n{content}")
+    (path.parent / "s").write_text("from-file\n")
+    if expected.path:
+        expected = Secret(path=path.parent / expected.path)
+    named = {f"KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET{end}": text for end, text in environ.items()}
+    secret = load_settings(path, environ=named).keycloak.client_secret
 
-    def test_in_a_file_beside_the_settings(self, write: Write, tmp_path: Path) -> None:
-        """`<key>_file` in the settings file is relative to it."""
-        (tmp_path / "s").write_text("from-file\n")
-        secret = load_settings(
-            write('[keycloak]\nclient_secret_file = "s"'), environ={}
-        ).keycloak.client_secret
-
-        assert secret == Secret(path=tmp_path / "s")
-        assert secret is not None
-        assert "from-file" == secret.reveal()
-
-    def test_a_file_named_in_the_environment(self, write: Write, tmp_path: Path) -> None:
-        """`…_FILE` in the environment."""
-        (tmp_path / "s").write_text("x")
-        environ = {"KEYCLOAK_BRIDGE_KAFKA_SASL_PASSWORD_FILE": "s"}
-
-        assert Secret(path=tmp_path / "s") == load_settings(environ=environ).kafka.sasl_password
-
-    def test_both_ways_in_the_file(self, write: Write, tmp_path: Path) -> None:
-        """Text and file in one place contradict each other."""
-        (tmp_path / "s").write_text("x")
-        path = write('[keycloak]\nclient_secret = "planted"\nclient_secret_file = "s"')
-
-        assert [
-            "bridge.toml: keycloak.client_secret: stands beside `client_secret_file`; keep one of them"
-        ] == problems(path)
-
-    def test_both_ways_in_the_environment(self, write: Write, tmp_path: Path) -> None:
-        """The same there."""
-        (tmp_path / "s").write_text("x")
-        name = "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET"
-
-        assert [f"{name}: stands beside `client_secret_file`; keep one of them"] == problems(
-            None, {name: "planted", f"{name}_FILE": "s"}
-        )
-
-    def test_another_place_overrides(self, write: Write, tmp_path: Path) -> None:
-        """A text in the environment goes before a file that the settings file names."""
-        (tmp_path / "s").write_text("x")
-        path = write('[keycloak]\nclient_secret_file = "s"')
-        environ = {"KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET": "y"}
-
-        assert Secret("y") == load_settings(path, environ=environ).keycloak.client_secret
-
-    def test_never_in_a_problem(self, write: Write) -> None:
-        """A secret of the wrong type is told without it."""
-        path = write("[keycloak]\nclient_secret = 123456789\n")
-
-        assert ["bridge.toml: keycloak.client_secret: must be text"] == problems(path)
+    assert expected == secret
+    assert secret is not None
+    assert ("from-file" if secret.path else "y") == secret.reveal()
 
 
-class TestFile:
-    """Which file is read, and what if that fails."""
+def test_a_secret_as_text_and_file_in_the_environment(write: Write, tmp_path: Path) -> None:
+    """The two contradict each other."""
+    (tmp_path / "s").write_text("x")
+    name = "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET"
 
-    def test_named_by_the_environment(self, write: Write) -> None:
-        """KEYCLOAK_BRIDGE_CONFIG names the file."""
-        path = write('[kafka]\ngroup_id = "x"').rename("other.toml")
-
-        assert "x" == load_settings(environ={"KEYCLOAK_BRIDGE_CONFIG": str(path)}).kafka.group_id
-
-    def test_in_the_working_folder(self, write: Write) -> None:
-        """`bridge.toml` is read when it is there."""
-        write('[kafka]\ngroup_id = "x"')
-
-        assert "x" == load_settings(environ={}).kafka.group_id
-
-    @pytest.mark.parametrize(
-        ("content", "told"),
-        [
-            (None, "there is no settings file"),
-            (b"[kafka\n", "is not TOML: Expected"),
-            (b"a = '\xff'", "is not UTF-8"),
-        ],
+    assert [f"{name}: is given together with `client_secret_file`; keep one of them"] == problems(
+        None, {name: "planted", f"{name}_FILE": "s"}
     )
-    def test_unreadable(
-        self, write: Write, tmp_path: Path, content: bytes | None, told: str
-    ) -> None:
-        """Missing, broken and badly encoded files are named."""
-        path = tmp_path / "x.toml"
-        if content is not None:
-            path.write_bytes(content)
-        with pytest.raises(ConfigError, match=told) as caught:
-            load_settings(path, environ={})
 
-        assert str(path) in caught.value.message
-        assert caught.value.remedy
 
-    def test_a_folder(self, write: Write, tmp_path: Path) -> None:
-        """A folder is no settings file."""
-        with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
-            load_settings(tmp_path, environ={})
+def test_the_file_is_named_by_the_environment_or_in_the_working_folder(write: Write) -> None:
+    """KEYCLOAK_BRIDGE_CONFIG names it; else `bridge.toml` is read if it exists."""
+    path = write('[kafka]\ngroup_id = "x"')
+
+    assert "x" == load_settings().kafka.group_id
+    other = path.rename("other.toml")
+    assert "x" == load_settings(environ={"KEYCLOAK_BRIDGE_CONFIG": str(other)}).kafka.group_id
+
+
+@pytest.mark.parametrize(
+    ("content", "reported"),
+    [
+        (None, "there is no settings file"),
+        (b"[kafka\n", "is not TOML: Expected"),
+        (b"a = '\xff'", "is not UTF-8"),
+        (Path(), "cannot be read: Is a directory"),
+    ],
+)
+def test_a_file_that_cannot_be_read(
+    tmp_path: Path, content: bytes | Path | None, reported: str
+) -> None:
+    """Missing, broken and badly encoded files and folders are named."""
+    path = tmp_path if isinstance(content, Path) else tmp_path / "x.toml"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=reported) as caught:
+        load_settings(path)
+
+    assert str(path) in caught.value.message
+    assert caught.value.remedy
 
 
 def test_environment_names_follow_the_settings() -> None:
