@@ -28,8 +28,9 @@ from keycloak_bridge.keycloak.user_profile import (
 )
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX, TargetRule
-from keycloak_bridge.validation.catalog import PropertyFacts, SchemaCatalog
-from keycloak_bridge.validation.schema_checks import Path
+from keycloak_bridge.validation.catalog import SchemaCatalog
+from keycloak_bridge.validation.property_facts import PropertyFacts
+from keycloak_bridge.validation.subschema import Path
 
 
 class Severity(StrEnum):

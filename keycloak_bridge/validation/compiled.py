@@ -15,8 +15,8 @@ from math import inf
 from typing import Any
 
 from keycloak_bridge.events.formats import FORMATS
-from keycloak_bridge.validation.schema_checks import SchemaResolver, inner_resolver
-from keycloak_bridge.validation.validator import ASSERTING, compile_pattern
+from keycloak_bridge.validation.subschema import Subschema
+from keycloak_bridge.validation.validator import compile_pattern
 
 Test = Callable[[Any], bool]
 Schema = Mapping[str, Any]
@@ -240,13 +240,13 @@ OF_OTHERS = frozenset({"patternProperties", "additionalProperties"})
 OF_LISTS = frozenset({"prefixItems", "items", "minItems", "maxItems", "uniqueItems"})
 
 
-def compile_verdict(schema: Any, resolver: SchemaResolver) -> Callable[[Any], bool | None]:
-    """Return what says whether a value that `parse_json` gave is valid; None where that is not for it to say.
+def compile_verdict(schema: Subschema) -> Callable[[Any], bool | None]:
+    """Return a function that says whether a value that `parse_json` gave is valid; None where it cannot say.
 
-    `resolver` finds what the references of `schema` name. The verdict is safe to share between threads.
+    The function is safe to share between threads.
     """
     try:
-        test = _Compiler().test(schema, resolver)
+        test = _Compiler().test(schema)
     except (UnknownError, RecursionError):
         return lambda _: None
 
@@ -265,67 +265,73 @@ class _Compiler:
     def __init__(self) -> None:
         self._referred: dict[int, list[Test]] = {}
 
-    def test(self, schema: Any, resolver: SchemaResolver) -> Test:
-        """Return the test of a schema in which references are found by `resolver`."""
+    def test(self, place: Subschema) -> Test:
+        """Return the test of a schema."""
+        schema = place.schema
         if isinstance(schema, bool):
             return lambda _: schema
-        if not _KEYWORDS.issuperset(ASSERTING.intersection(schema)):
+        if not _KEYWORDS.issuperset(place.asserting()):
             raise UnknownError
-        tests = [*value_tests(schema), *self._of_parts(schema, resolver)]
-        tests += self._of_combinations(schema, resolver)
+        tests = [*value_tests(schema), *self._of_parts(place), *self._of_combinations(place)]
         return all_of(tests)
 
-    def _inner(self, schema: Any, resolver: SchemaResolver) -> Test:
-        if isinstance(schema, dict) and "$id" in schema:
+    def _inner(self, place: Subschema, *steps: str | int) -> Test:
+        inner = place.inside(*steps)
+        if inner.get("$id", None) is not None:
             raise UnknownError  # references inside are relative to another place
-        return self.test(schema, inner_resolver(resolver, schema))
+        return self.test(inner)
 
-    def _inners(self, schemas: Iterable[Any], resolver: SchemaResolver) -> list[Test]:
-        return [self._inner(one, resolver) for one in schemas]
+    def _optional(self, place: Subschema, keyword: str) -> Test:
+        """Return the test of the schema at `keyword`; without one every value passes."""
+        return self._inner(place, keyword) if keyword in place.schema else lambda _: True
 
-    def _named(self, schemas: Mapping[str, Any], resolver: SchemaResolver) -> dict[str, Test]:
-        return {name: self._inner(one, resolver) for name, one in schemas.items()}
+    def _list(self, place: Subschema, keyword: str) -> list[Test]:
+        return [self._inner(place, keyword, index) for index in range(len(place.get(keyword)))]
 
-    def _of_parts(self, schema: Schema, resolver: SchemaResolver) -> Iterable[Test]:
+    def _named(self, place: Subschema, keyword: str) -> dict[str, Test]:
+        return {name: self._inner(place, keyword, name) for name in place.get(keyword)}
+
+    def _of_parts(self, place: Subschema) -> Iterable[Test]:
+        schema = place.schema
         if not OF_OBJECTS.isdisjoint(schema):
-            yield members_test(schema, self._named(schema.get("properties", {}), resolver))
+            yield members_test(schema, self._named(place, "properties"))
         if not OF_OTHERS.isdisjoint(schema):
-            patterns = self._named(schema.get("patternProperties", {}), resolver)
-            others = self._inner(schema.get("additionalProperties", True), resolver)
-            yield other_members_test(frozenset(schema.get("properties", ())), patterns, others)
+            patterns = self._named(place, "patternProperties")
+            others = self._optional(place, "additionalProperties")
+            yield other_members_test(frozenset(place.get("properties")), patterns, others)
         if "propertyNames" in schema:
-            yield names_test(self._inner(schema["propertyNames"], resolver))
+            yield names_test(self._inner(place, "propertyNames"))
         if "dependentSchemas" in schema:
-            yield dependents_test(self._named(schema["dependentSchemas"], resolver))
+            yield dependents_test(self._named(place, "dependentSchemas"))
         if not OF_LISTS.isdisjoint(schema):
-            first = self._inners(schema.get("prefixItems", ()), resolver)
-            yield items_test(schema, first, self._inner(schema.get("items", True), resolver))
+            first = self._list(place, "prefixItems")
+            yield items_test(schema, first, self._optional(place, "items"))
         if "contains" in schema:
-            yield contains_test(schema, self._inner(schema["contains"], resolver))
+            yield contains_test(schema, self._inner(place, "contains"))
 
-    def _of_combinations(self, schema: Schema, resolver: SchemaResolver) -> Iterable[Test]:
+    def _of_combinations(self, place: Subschema) -> Iterable[Test]:
+        schema = place.schema
         if "$ref" in schema:
-            yield self._reference(schema["$ref"], resolver)
+            yield self._reference(place.target())
         if "allOf" in schema:
-            yield from self._inners(schema["allOf"], resolver)
+            yield from self._list(place, "allOf")
         if "anyOf" in schema:
-            yield any_of(self._inners(schema["anyOf"], resolver))
+            yield any_of(self._list(place, "anyOf"))
         if "oneOf" in schema:
-            yield one_of(self._inners(schema["oneOf"], resolver))
+            yield one_of(self._list(place, "oneOf"))
         if "not" in schema:
-            yield none_of(self._inner(schema["not"], resolver))
+            yield none_of(self._inner(place, "not"))
         if "if" in schema:
             condition, then, otherwise = (
-                self._inner(schema.get(name, True), resolver) for name in ("if", "then", "else")
+                self._optional(place, name) for name in ("if", "then", "else")
             )
             yield lambda value: then(value) if condition(value) else otherwise(value)
 
-    def _reference(self, name: str, resolver: SchemaResolver) -> Test:
-        target = resolver.lookup(name)
-        if id(target.contents) not in self._referred:
-            made = self._referred[id(target.contents)] = []
-            made.append(self.test(target.contents, target.resolver))
-        return _later(self._referred[id(target.contents)])
+    def _reference(self, target: Subschema) -> Test:
+        if id(target.schema) not in self._referred:
+            made = self._referred[id(target.schema)] = []
+            made.append(self.test(target))
+        return _later(self._referred[id(target.schema)])
 
 
 def _later(made: list[Test]) -> Test:

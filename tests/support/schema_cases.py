@@ -10,17 +10,17 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from keycloak_bridge.validation.compatibility import Change, incompatibilities
-from keycloak_bridge.validation.schema_checks import Place
+from keycloak_bridge.validation.subschema import Subschema
 
 
-def places(old: Any, new: Any) -> tuple[Place, Place, Registry[Any]]:
+def places(old: Any, new: Any) -> tuple[Subschema, Subschema, Registry[Any]]:
     """Return the places of two schemas that stand alone, and the registry of both."""
     documents = {"urn:old": old, "urn:new": new}
     registry: Registry[Any] = Registry().with_resources(
         (name, DRAFT202012.create_resource(content)) for name, content in documents.items()
     )
     before, after = (
-        Place(content, registry.resolver(base_uri=name)) for name, content in documents.items()
+        Subschema(content, registry.resolver(base_uri=name)) for name, content in documents.items()
     )
     return before, after, registry
 

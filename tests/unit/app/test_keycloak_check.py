@@ -18,7 +18,7 @@ from keycloak_bridge.app.realm_check import (
 from keycloak_bridge.domain.errors import KeycloakUnavailableError
 from keycloak_bridge.mapping.profile_findings import MappedTarget, Severity
 from keycloak_bridge.testing.stub_adapter import StubAdapter
-from keycloak_bridge.validation.catalog import PropertyFacts
+from keycloak_bridge.validation.property_facts import PropertyFacts
 
 ALL = frozenset(NEEDED_ROLES)
 ADMIN_ONLY = {"edit": ["admin"], "view": ["admin"]}

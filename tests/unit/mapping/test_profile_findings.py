@@ -6,7 +6,7 @@ import pytest
 
 from keycloak_bridge.keycloak.user_profile import read_profile
 from keycloak_bridge.mapping.profile_findings import Finding, MappedTarget, Severity, check_mapping
-from keycloak_bridge.validation.catalog import PropertyFacts
+from keycloak_bridge.validation.property_facts import PropertyFacts
 
 ADMIN = {"edit": ["admin"], "view": ["admin"]}
 TEXT = frozenset({"string"})

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from keycloak_bridge.validation.catalog import PropertyFacts, property_facts, widest
+from keycloak_bridge.validation.property_facts import PropertyFacts, property_facts, widest
+from keycloak_bridge.validation.subschema import Subschema
 
 ID = "urn:test:schema"
 
@@ -17,7 +18,7 @@ def facts(schema: dict[str, Any], *path: str) -> PropertyFacts | None:
     """Return the facts of one path of a whole schema."""
     content = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": ID, **schema}
     registry: Registry[Any] = Registry().with_resource(ID, DRAFT202012.create_resource(content))
-    return property_facts(content, path, registry.crawl().resolver(base_uri=ID))
+    return property_facts(Subschema.root(content, registry.crawl()), path)
 
 
 def one(schema: Any, **more: Any) -> PropertyFacts:

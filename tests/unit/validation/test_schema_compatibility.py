@@ -1,13 +1,12 @@
-"""Each change of a schema that may refuse valid data is told by pointer and code; all others are proven harmless."""
+"""Each change of a schema that may refuse valid data is reported by pointer and code; all others are proven harmless."""
 
 from typing import Any
 
 import pytest
 from schema_cases import changes
 
-from keycloak_bridge.validation import compatibility as schema_compatibility
-from keycloak_bridge.validation.compatibility import DECIDED, breaking
-from keycloak_bridge.validation.validator import ASSERTING
+from keycloak_bridge.validation import compatibility
+from keycloak_bridge.validation.compatibility import breaking
 
 TEXT = {"type": "string"}
 NUMBER = {"type": "number"}
@@ -33,7 +32,7 @@ def found(old: Any, new: Any, *, strict: bool = False) -> list[tuple[str, str]]:
         ({"properties": {"a": TEXT}}, {"properties": {"a": NUMBER}}, "/properties/a/type", "type-changed"),
         ({"enum": ["a", "b"]}, {"enum": ["b"]}, "/enum", "enum-value-removed"),
         ({"enum": [1]}, {"enum": [True]}, "/enum", "enum-value-removed"),
-        ({"type": "boolean"}, {"enum": [True]}, "/enum", "enum-value-removed"),
+        ({"type": "boolean"}, {"enum": [True]}, "/enum", "enum-added"),
         (TEXT, {"enum": ["a"]}, "/enum", "enum-added"),
         (TEXT, {"const": "a"}, "/const", "const-added"),
         ({"const": "a"}, {"const": "b"}, "/const", "const-changed"),
@@ -52,17 +51,17 @@ def found(old: Any, new: Any, *, strict: bool = False) -> list[tuple[str, str]]:
         ({"format": "date"}, {"format": "email"}, "/format", "format-changed"),
         ({"format": "uri-reference"}, {"format": "uri"}, "/format", "format-changed"),
         (OBJECT, OBJECT | {"additionalProperties": False}, "/additionalProperties", "additional-properties-closed"),
-        (OBJECT, OBJECT | {"unevaluatedProperties": False}, "/unevaluatedProperties", "additional-properties-closed"),
+        (OBJECT, OBJECT | {"unevaluatedProperties": False}, "/unevaluatedProperties", "unproven"),
         (OBJECT | {"additionalProperties": False}, {"additionalProperties": False}, "/additionalProperties", "property-removed"),
         ({"additionalProperties": TEXT}, {"properties": {"a": NUMBER}}, "/properties/a/type", "type-changed"),
         ({"patternProperties": {"^a": TEXT}}, {"properties": {"ab": NUMBER}}, "/properties/ab/type", "type-changed"),
-        (OBJECT, {"patternProperties": {"^a": NUMBER}}, "/patternProperties/^a/type", "type-changed"),
-        ({"type": "object"}, {"propertyNames": {"maxLength": 2}}, "/propertyNames/maxLength", "bound-tightened"),
-        (OBJECT, {"dependentRequired": {"a": ["b"]}}, "/dependentRequired/a", "dependent-required-added"),
-        (OBJECT, {"dependentSchemas": {"a": {"required": ["b"]}}}, "/dependentSchemas/a/required/0", "required-added"),
+        (OBJECT, {"patternProperties": {"^a": NUMBER}}, "/patternProperties", "unproven"),
+        ({"type": "object"}, {"propertyNames": {"maxLength": 2}}, "/propertyNames", "unproven"),
+        (OBJECT, {"dependentRequired": {"a": ["b"]}}, "/dependentRequired", "dependent-required-added"),
+        (OBJECT, {"dependentSchemas": {"a": {"required": ["b"]}}}, "/dependentSchemas", "unproven"),
         ({"items": TEXT}, {"items": NUMBER}, "/items/type", "type-changed"),
         (LIST, {"prefixItems": [TEXT], "items": False}, "/items", "items-closed"),
-        ({"prefixItems": [TEXT, TEXT]}, {"prefixItems": [TEXT], "items": NUMBER}, "/items/type", "type-changed"),
+        ({"prefixItems": [TEXT, TEXT]}, {"prefixItems": [TEXT], "items": NUMBER}, "/items/type", "type-narrowed"),
         (LIST, {"uniqueItems": True}, "/uniqueItems", "unique-items-added"),
         (LIST, {"contains": TEXT}, "/contains", "contains-changed"),
         ({"contains": TEXT}, {"contains": TEXT, "minContains": 2}, "/contains", "contains-changed"),
@@ -79,8 +78,8 @@ def found(old: Any, new: Any, *, strict: bool = False) -> list[tuple[str, str]]:
         ({"required": ["a"]}, OBJECT, "/type", "type-narrowed"),
     ],
 )  # fmt: skip
-def test_a_breaking_change_is_told(old: Any, new: Any, pointer: str, code: str) -> None:
-    """Where it stands in the new schema, and which rule it breaks."""
+def test_a_breaking_change_is_reported(old: Any, new: Any, pointer: str, code: str) -> None:
+    """With its place in the new schema and the rule that it breaks."""
     assert (pointer, code) in found(old, new)
 
 
@@ -96,29 +95,20 @@ def test_a_breaking_change_is_told(old: Any, new: Any, pointer: str, code: str) 
         (TEXT, TEXT | {"minimum": 7, "maxItems": 0}),
         ({"exclusiveMinimum": 1}, {"minimum": 1}),
         ({"maxLength": 1}, {"maxLength": 2}),
-        ({"required": ["a", "b"]}, {"minProperties": 2}),
-        ({"multipleOf": 4}, {"multipleOf": 2}),
-        ({"type": "integer"}, {"multipleOf": 1}),
         ({"pattern": "^a"}, {"pattern": "^a", "title": "another"}),
-        ({"format": "uri"}, {"format": "uri-reference"}),
-        ({"prefixItems": [TEXT], "items": False}, {"maxItems": 1, "uniqueItems": True}),
-        ({"prefixItems": [TEXT, TEXT], "items": TEXT}, {"items": TEXT}),
-        ({"contains": TEXT, "minContains": 2}, {"contains": TEXT}),
         (OBJECT | {"additionalProperties": False}, OBJECT),
-        (OBJECT | {"additionalProperties": False}, OBJECT | {"unevaluatedProperties": False}),
         (OBJECT | {"additionalProperties": False}, {"properties": {"a": TEXT, "b": TEXT}, "additionalProperties": False}),
-        ({"patternProperties": {"^a": TEXT}, "additionalProperties": False}, {"patternProperties": {"^a": {}}, "additionalProperties": False}),
-        ({"propertyNames": {"maxLength": 2}}, {"propertyNames": {"type": "string", "maxLength": 3}}),
         (TEXT, {"anyOf": [NUMBER, TEXT]}),
-        ({"type": ["string", "array"]}, {"anyOf": [LIST, TEXT]}),
-        ({"type": ["string", "number"]}, {"oneOf": [NUMBER, TEXT]}),
         ({"anyOf": [TEXT, LIST]}, {"type": ["array", "string"]}),
         ({"oneOf": [TEXT, {"minLength": 2}]}, {"oneOf": [TEXT, {"minLength": 2}]}),
         ({"allOf": [TEXT, {"maxLength": 2}]}, {"type": "string", "maxLength": 2}),
         (TEXT, {"allOf": [{"$ref": "#/$defs/x"}], "$defs": {"x": TEXT}}),
+        ({"anyOf": [TEXT, LIST]}, {"anyOf": [NUMBER, LIST, TEXT]}),
+        ({"oneOf": [TEXT, LIST]}, {"oneOf": [LIST, TEXT, NUMBER]}),
         ({"not": TEXT}, {"not": {**TEXT, "title": "no texts"}}),
-        ({"if": TEXT, "then": {"maxLength": 1}}, {"if": TEXT, "then": {"maxLength": 2}}),
-        ({"if": TEXT, "then": {"maxLength": 1}}, {"if": TEXT}),
+        ({"if": TEXT, "then": {"maxLength": 1}}, {"then": {"maxLength": 1}, "if": TEXT, "title": "same"}),
+        ({"multipleOf": 2, "uniqueItems": True}, {"uniqueItems": True, "multipleOf": 2}),
+        ({"patternProperties": {"^a": TEXT}, "additionalProperties": LIST}, {"patternProperties": {"^a": TEXT}, "additionalProperties": {}}),
         (TREE, {"properties": {"a": {}, "b": {"$ref": "#"}}}),
         (TREE, {"$ref": "#/$defs/t", "$defs": {"t": {"properties": {"a": TEXT, "b": {"$ref": "#/$defs/t"}}}}}),
         ({"type": "string", "not": {}, "enum": [1]}, False),
@@ -132,20 +122,39 @@ def test_a_harmless_change_is_proven(old: Any, new: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "new",
+    ("old", "new"),
     [
-        {"properties": {"a": TEXT, "b": NUMBER}},
-        {"properties": {"a": TEXT}, "patternProperties": {"^b": NUMBER}},
-        {"properties": {"a": TEXT, "b": TEXT}, "dependentRequired": {"b": ["c"]}},
+        ({"required": ["a", "b"]}, {"minProperties": 2}),
+        ({"multipleOf": 4}, {"multipleOf": 2}),
+        ({"type": "integer"}, {"multipleOf": 1}),
+        ({"format": "uri"}, {"format": "uri-reference"}),
+        ({"prefixItems": [TEXT], "items": False}, {"maxItems": 1, "uniqueItems": True}),
+        ({"prefixItems": [TEXT, TEXT], "items": TEXT}, {"items": TEXT}),
+        ({"contains": TEXT, "minContains": 2}, {"contains": TEXT}),
+        (OBJECT | {"additionalProperties": False}, OBJECT | {"unevaluatedProperties": False}),
+        ({"patternProperties": {"^a": TEXT}, "additionalProperties": False}, {"patternProperties": {"^a": {}}, "additionalProperties": False}),
+        ({"propertyNames": {"maxLength": 2}}, {"propertyNames": {"type": "string", "maxLength": 3}}),
+        ({"type": ["string", "array"]}, {"anyOf": [LIST, TEXT]}),
+        ({"type": ["string", "number"]}, {"oneOf": [NUMBER, TEXT]}),
+        ({"if": TEXT, "then": {"maxLength": 1}}, {"if": TEXT, "then": {"maxLength": 2}}),
+        ({"if": TEXT, "then": {"maxLength": 1}}, {"if": TEXT}),
+        (OBJECT, {"properties": {"a": TEXT}, "patternProperties": {"^b": NUMBER}}),
+        (OBJECT, {"properties": {"a": TEXT, "b": TEXT}, "dependentRequired": {"b": ["c"]}}),
     ],
-)
-def test_a_new_optional_property_is_noted(new: Any) -> None:
-    """The older version did not write it; whether other data has it nobody knows, which `strict` minds."""
-    notes = [one.code for one in changes(OBJECT, new, strict=False) if not one.breaking]
+)  # fmt: skip
+def test_what_is_not_compared_is_never_called_compatible(old: Any, new: Any) -> None:
+    """These changes are harmless, but proving them is not worth the code."""
+    assert found(old, new)
 
-    assert ["property-added"] == notes
-    assert [] == found(OBJECT, new)
-    assert "property-added" in [code for _, code in found(OBJECT, new, strict=True)]
+
+def test_a_new_optional_property_is_noted() -> None:
+    """The older version did not write it; other data may have it, which is breaking with `strict`."""
+    new = {"properties": {"a": TEXT, "b": NUMBER}}
+
+    assert [("property-added", False)] == [
+        (one.code, one.breaking) for one in changes(OBJECT, new, strict=False)
+    ]
+    assert [("/properties/b", "property-added")] == found(OBJECT, new, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -161,21 +170,14 @@ def test_a_new_optional_property_is_noted(new: Any) -> None:
         {"type": "object"},
     ],
 )
-def test_a_property_that_was_spoken_of_is_not_new(old: Any) -> None:
-    """However conditionally; and where none is described all are free."""
+def test_a_property_that_was_mentioned_is_not_new(old: Any) -> None:
+    """Even under a condition only; and an object of which no property is described may have any."""
     assert found(old, {"properties": {"b": NUMBER}})
-
-
-def test_every_keyword_is_decided() -> None:
-    """No keyword that can refuse a value is passed over."""
-    beside_others = {"then", "else", "minContains", "maxContains"}
-
-    assert ASSERTING - beside_others == DECIDED
 
 
 def test_what_is_too_intricate_is_not_proven(monkeypatch: pytest.MonkeyPatch) -> None:
     """A schema that takes too many steps ends as an incompatibility, not as a hanging command."""
-    monkeypatch.setattr(schema_compatibility, "_MOST_STEPS", 100)
+    monkeypatch.setattr(compatibility, "_MOST_STEPS", 10)
     choices = [{"anyOf": [{"minLength": n}, {"maxLength": n}]} for n in range(1, 16)]
 
-    assert [("", "unproven")] == found({"allOf": choices}, {"type": "string"})
+    assert [("", "unproven")] == found({"allOf": choices}, TEXT)

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from referencing import Registry
 
 from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.domain.events import USER_CREATED, USER_EVENTS, USER_UPDATED
-from keycloak_bridge.validation.schema_checks import direct_subschemas
+from keycloak_bridge.validation.subschema import CONTAINERS, Subschema, follow
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
 FILES = sorted(path.relative_to(SCHEMAS).as_posix() for path in SCHEMAS.rglob("*.json"))
@@ -25,10 +26,10 @@ def content(name: str) -> Any:
     return json.loads((SCHEMAS / name).read_text(encoding="utf-8"))
 
 
-def subschemas(schema: Any) -> list[Any]:
-    """Return `schema` and every schema inside it."""
-    inner = [sub for _, sub in direct_subschemas(schema)] if isinstance(schema, dict) else []
-    return [schema, *(deeper for sub in inner for deeper in subschemas(sub))]
+def subschemas(name: str) -> list[Any]:
+    """Return the schema in the file and every schema inside it."""
+    root = Subschema.root(content(name), Registry())
+    return [one.schema for one in follow([root], *CONTAINERS)]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -48,7 +49,7 @@ def test_schema_is_one_of_its_draft(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_every_property_is_described(name: str) -> None:
     """A contract is read by people."""
-    for schema in subschemas(content(name)):
+    for schema in subschemas(name):
         for described in (
             schema.get("properties", {}) if isinstance(schema, dict) else {}
         ).values():
@@ -71,7 +72,7 @@ def test_nothing_refers_outside_the_file(name: str) -> None:
     """A schema can be used by anybody's validator, without a network."""
     references = [
         sub[keyword]
-        for sub in subschemas(content(name))
+        for sub in subschemas(name)
         if isinstance(sub, dict)
         for keyword in ("$ref", "$dynamicRef")
         if keyword in sub

@@ -20,6 +20,7 @@ from keycloak_bridge.app.schema_files import load_documents, load_schemas
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.validation.compiled import compile_verdict
 from keycloak_bridge.validation.schema_checks import SchemaDocument, check_documents
+from keycloak_bridge.validation.subschema import Subschema
 from keycloak_bridge.validation.validator import compile_schema
 
 SUITE = gzip.decompress(Path(__file__).with_name("json-schema-suite-2020-12.json.gz").read_bytes())
@@ -28,7 +29,7 @@ SHIPPED = load_documents()
 REGISTRY = check_documents(SHIPPED)
 BOTH = {
     one.id: (
-        compile_verdict(one.content, REGISTRY.resolver(base_uri=one.id)),
+        compile_verdict(Subschema.root(one.content, REGISTRY)),
         compile_schema(one.content, REGISTRY),
     )
     for one in SHIPPED
@@ -47,7 +48,7 @@ def verdicts(schema: Any, *values: Any) -> list[Verdicts]:
     """Return what both say of `values`; the schema must be one that a catalog takes."""
     resource = DRAFT202012.create_resource(schema)
     registry: Registry[Any] = Registry().with_resource("urn:test", resource).crawl()
-    quick = compile_verdict(schema, registry.resolver_with_root(resource))
+    quick = compile_verdict(Subschema(schema, registry.resolver_with_root(resource)))
     slow = compile_schema(schema, registry)
     return [Verdicts(quick(value), slow_verdict(slow, value)) for value in values]
 
@@ -192,7 +193,7 @@ def test_left_to_the_library(schema: Any, value: Any) -> None:
     resource = DRAFT202012.create_resource(schema)
     resolver = Registry[Any]().with_resource("urn:test", resource).resolver_with_root(resource)
 
-    assert compile_verdict(schema, resolver)(value) is None
+    assert compile_verdict(Subschema(schema, resolver))(value) is None
 
 
 def test_threads_share_a_verdict() -> None:
