@@ -4,8 +4,8 @@ import os
 import platform
 from pathlib import Path
 
-from keycloak_bridge.sandbox.artifacts import locked
-from keycloak_bridge.sandbox.java import find_java
+from keycloak_bridge.sandbox.distribution import locked
+from keycloak_bridge.sandbox.processes import find_java
 
 
 def machine() -> dict[str, object]:

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import requests
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
-from keycloak_bridge.sandbox import FreshRealm, KeycloakRealms, Sandbox
-from keycloak_bridge.sandbox.realms import default_config_dir, realm_file, representation
+from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import FreshRealm, RealmAdministrator, create_realm
 from keycloak_bridge.testing.realm_tools import AdminRealmTools
 
 PARTITIONS = 8
@@ -28,8 +28,7 @@ class Place:
     sandbox: Sandbox
     keycloak_url: str
     keycloak_pid: int
-    realms: KeycloakRealms
-    admin: tuple[str, str]
+    administrator: RealmAdministrator
 
     @property
     def kafka_pid(self) -> int:
@@ -47,40 +46,21 @@ class Place:
 
         `burst` gives the bridge's account `manage-realm` too; a realm that is `left` goes when the whole place does.
         """
-        source = realm_file(default_config_dir())
-        sandbox = self.sandbox
-        values = {
-            "KEYCLOAK_BRIDGE_CLIENT_SECRET": sandbox.client_secret,
-            "SMTP_HOST": sandbox.mail.host,
-            "SMTP_PORT": str(sandbox.mail.port),
-            "SMTP_FROM": "no-reply@acme.example",
-        }
         suffix = uuid.uuid4().hex[:8]
-        realm = FreshRealm(f"bench-{suffix}", sandbox.client_id, sandbox.client_secret)
-        self.realms.create(
-            representation(source, {**values, "KEYCLOAK_REALM": realm.name}) | {"realm": realm.name}
-        )
+        realm = create_realm(self.sandbox, self.administrator, f"bench-{suffix}")
         if burst:
-            tools = AdminRealmTools(self.keycloak_url, realm.name, *self.admin)
+            tools = AdminRealmTools(self.administrator, realm.name)
             tools.grant(realm.client_id, "manage-realm")
         try:
             with _topics(self, suffix):
                 yield Ground(self, realm, suffix)
         except Exception:  # and not Ctrl-C, after which everything goes anyway
             with contextlib.suppress(OSError):
-                self._delete(realm.name)
+                self.administrator.delete(realm.name, _DELETE_TIMEOUT_S)
             raise
         if not left:
-            self._delete(realm.name)
-
-    def _delete(self, realm: str) -> None:
-        """Delete a realm and wait for it: users of earlier runs would slow down the searches of later ones."""
-        headers = {"Authorization": f"Bearer {self.realms.admin_token()}"}
-        url = f"{self.keycloak_url}/admin/realms/{realm}"
-        with requests.Session() as session:
-            session.trust_env = False
-            answer = session.delete(url, headers=headers, timeout=_DELETE_TIMEOUT_S)
-            answer.raise_for_status()
+            # wait for it: users of earlier runs would slow down the searches of later ones
+            self.administrator.delete(realm.name, _DELETE_TIMEOUT_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +153,7 @@ class Ground:
             consumer.close()
 
     def _get(self, path: str) -> Any:
-        token = self.place.realms.admin_token()
-        headers = {"Authorization": f"Bearer {token}"}
-        return _ask("GET", self.users_url + path, headers=headers)
+        return self.place.administrator.call("GET", f"/{self.realm.name}/users{path}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,26 +12,28 @@ from pathlib import Path
 from threading import Event
 
 from bench.place import Place
-from keycloak_bridge.sandbox import KeycloakRealms, Sandbox, SandboxError
-from keycloak_bridge.sandbox.artifacts import cache_dir, locked
+from keycloak_bridge.sandbox import Sandbox, SandboxError
 from keycloak_bridge.sandbox.distribution import (
     ADMIN_USERNAME,
+    cache_dir,
     http_arguments,
     link_home,
+    locked,
     prepared_folder,
     server_command,
     status_of,
 )
-from keycloak_bridge.sandbox.java import (
+from keycloak_bridge.sandbox.options import FAST_START
+from keycloak_bridge.sandbox.processes import (
     LOOPBACK,
+    ManagedProcess,
     accepts_connections,
     child_environment,
     find_java,
     loopback_port,
 )
-from keycloak_bridge.sandbox.options import FAST_START
-from keycloak_bridge.sandbox.processes import ManagedProcess
 from keycloak_bridge.sandbox.services import Service
+from keycloak_bridge.testing.fresh_realms import RealmAdministrator
 
 _OWNER = "keycloak"
 _TIMEOUT_S = 400.0
@@ -56,9 +58,10 @@ def keycloak_on_postgres(sandbox: Sandbox, java_options: Sequence[str]) -> Itera
             database.start()
             keycloak.build()
             keycloak.start()
-            admin = (ADMIN_USERNAME, keycloak.admin_password)
-            realms = KeycloakRealms(keycloak.url, *admin)
-            yield Place(sandbox, keycloak.url, keycloak.process.pid or 0, realms, admin)
+            administrator = RealmAdministrator(
+                keycloak.url, ADMIN_USERNAME, keycloak.admin_password
+            )
+            yield Place(sandbox, keycloak.url, keycloak.process.pid or 0, administrator)
         finally:
             keycloak.stop()
             database.stop()
@@ -112,8 +115,7 @@ class KeycloakOnPostgres(Service):
 
     def build(self) -> None:
         """Copy the prepared distribution and build it for the other database."""
-        pinned = locked("keycloak")
-        prepared = prepared_folder(cache_dir(), pinned.version, pinned.artifacts[0].sha256)
+        prepared = prepared_folder(cache_dir(), locked("keycloak"))
         shutil.copytree(prepared / "server", self._server, symlinks=True)
         building = ManagedProcess("Keycloak's build", self._folder / "build.log")
         build = ["build", "--db=postgres"]

@@ -14,9 +14,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
-from keycloak_bridge.sandbox.artifacts import cache_dir
-from keycloak_bridge.sandbox.distribution import Provision
-from keycloak_bridge.sandbox.java import find_java
+from keycloak_bridge.sandbox.distribution import Distribution, cache_dir
 from keycloak_bridge.sandbox.options import silent
 from keycloak_bridge.sandbox.services import KafkaBroker
 
@@ -83,10 +81,10 @@ def kafka() -> Iterator[Service]:
     """Run the sandbox's Kafka alone meanwhile."""
     stop = threading.Event()
     with tempfile.TemporaryDirectory() as folder:
-        provision = Provision(cache_dir(None), find_java, silent, None, stop)
-        provision.logs = Path(folder)
-        jars = provision.kafka_jars()
-        broker = KafkaBroker(provision.java(), jars, Path(folder, "kafka"), cancelled=stop)
+        distribution = Distribution(cache_dir(), silent, silent, stop)
+        distribution.logs = Path(folder)
+        jars = distribution.kafka_jars()
+        broker = KafkaBroker(distribution.java, jars, Path(folder, "kafka"), cancelled=stop)
         try:
             broker.start()
             yield Service(broker.bootstrap_servers, broker.process.pid)

@@ -14,7 +14,8 @@ from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
-from keycloak_bridge.sandbox import FreshRealm, Sandbox
+from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import FreshRealm, RealmAdministrator, temporary_realm
 from keycloak_bridge.testing.realm_tools import AdminRealmTools
 
 
@@ -36,7 +37,7 @@ def interruptible() -> Iterator[None]:
 @pytest.fixture
 def fresh_realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
     """A realm like the shipped one that nobody else uses."""
-    with sandbox.fresh_realm() as realm:
+    with temporary_realm(sandbox) as realm:
         yield realm
 
 
@@ -50,7 +51,7 @@ def bench(sandbox: Sandbox, fresh_realm: FreshRealm, tmp_path: Path) -> Iterator
 @pytest.fixture(scope="session")
 def contract_realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
     """One realm for the whole contract suite, whose names are unique."""
-    with sandbox.fresh_realm() as realm:
+    with temporary_realm(sandbox) as realm:
         yield realm
 
 
@@ -71,6 +72,4 @@ def real_directory(
 @pytest.fixture(scope="session")
 def real_realm_tools(sandbox: Sandbox, contract_realm: FreshRealm) -> AdminRealmTools:
     """The administrator's hands in that realm."""
-    return AdminRealmTools(
-        sandbox.keycloak_url, contract_realm.name, sandbox.admin_username, sandbox.admin_password
-    )
+    return AdminRealmTools(RealmAdministrator.of(sandbox), contract_realm.name)

@@ -14,7 +14,7 @@ import click
 from keycloak_bridge.cli.common import exit_code_of, report
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.sandbox import Mail, Sandbox, SandboxOptions
-from keycloak_bridge.sandbox.state import SandboxState
+from keycloak_bridge.sandbox.detached import SandboxState
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,7 +108,7 @@ def up(
 
 def _up_here(options: SandboxOptions) -> None:
     from keycloak_bridge.sandbox.console import SandboxConsole  # noqa: PLC0415
-    from keycloak_bridge.sandbox.supervisor import hold  # noqa: PLC0415
+    from keycloak_bridge.sandbox.detached import hold  # noqa: PLC0415
 
     with SandboxConsole() as console:
 
@@ -123,8 +123,7 @@ def _up_here(options: SandboxOptions) -> None:
 
 def _up_detached(options: SandboxOptions) -> None:
     from keycloak_bridge.sandbox.console import SandboxConsole  # noqa: PLC0415
-    from keycloak_bridge.sandbox.state import read_state  # noqa: PLC0415
-    from keycloak_bridge.sandbox.supervisor import start_detached  # noqa: PLC0415
+    from keycloak_bridge.sandbox.detached import read_state, start_detached  # noqa: PLC0415
 
     state = read_state()
     if state is not None and state.up:
@@ -140,7 +139,7 @@ def _up_detached(options: SandboxOptions) -> None:
 @_one_line_errors
 def down() -> None:
     """Stop the sandbox and remove its data."""
-    from keycloak_bridge.sandbox.supervisor import stop_detached  # noqa: PLC0415
+    from keycloak_bridge.sandbox.detached import stop_detached  # noqa: PLC0415
 
     click.echo("stopped" if stop_detached() else "No sandbox was up.")
 
@@ -149,7 +148,7 @@ def down() -> None:
 @_one_line_errors
 def status() -> None:
     """Say what is up and where; exit 0 when everything is, 3 when not."""
-    from keycloak_bridge.sandbox.state import read_state  # noqa: PLC0415
+    from keycloak_bridge.sandbox.detached import read_state  # noqa: PLC0415
 
     state = read_state()
     if state is None or not state.holder.alive:
@@ -192,7 +191,7 @@ def mail(as_json: bool) -> None:
 
 
 def _state_of_what_is_up() -> SandboxState:
-    from keycloak_bridge.sandbox.state import read_state  # noqa: PLC0415
+    from keycloak_bridge.sandbox.detached import read_state  # noqa: PLC0415
 
     state = read_state()
     if state is None or not state.holder.alive or state.phase != "ready":

@@ -2,16 +2,6 @@
 
 from keycloak_bridge.sandbox.mail import Mail, MailCatcher, read_mails
 from keycloak_bridge.sandbox.options import SandboxError, SandboxOptions
-from keycloak_bridge.sandbox.realms import FreshRealm, KeycloakRealms
 from keycloak_bridge.sandbox.sandbox import Sandbox
 
-__all__ = [
-    "FreshRealm",
-    "KeycloakRealms",
-    "Mail",
-    "MailCatcher",
-    "Sandbox",
-    "SandboxError",
-    "SandboxOptions",
-    "read_mails",
-]
+__all__ = ["Mail", "MailCatcher", "Sandbox", "SandboxError", "SandboxOptions", "read_mails"]

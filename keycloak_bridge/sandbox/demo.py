@@ -1,10 +1,7 @@
-"""Play user management against a sandbox: publish sample events, read what became of each.
+"""The main job, from nothing: real Kafka, real Keycloak, real mails, and what became of each sample event.
 
-Tell the demo's stories: what became of each event, on a terminal or as plain lines.
-
-The main job, from nothing: real Kafka, real Keycloak, real mails, and what became of each event.
-
-Run by `make demo` as `python -m keycloak_bridge.sandbox.demo [--keep]`.
+`make demo` runs it as `python -m keycloak_bridge.sandbox.demo [--keep]`. It publishes events as user management would,
+runs the bridge over them, and prints one panel an event.
 """
 
 import contextlib
@@ -16,12 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 import requests
-from kafka import KafkaConsumer, KafkaProducer
-from kafka import TopicPartition as KafkaTopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
@@ -29,228 +25,20 @@ from rich.text import Text
 
 from keycloak_bridge.sandbox import Mail, Sandbox, SandboxError, SandboxOptions, read_mails
 from keycloak_bridge.sandbox.console import SandboxConsole
-from keycloak_bridge.sandbox.state import identity, read_state, write_state
-from keycloak_bridge.sandbox.supervisor import start_detached, stop_detached, terminable
+from keycloak_bridge.sandbox.detached import (
+    Identity,
+    read_state,
+    start_detached,
+    stop_detached,
+    terminable,
+    write_state,
+)
 
 EVENTS = "events/demo.ndjson"
 TOPIC = "user-events"
 _TIMEOUT_S = 10
-
-Isolation = Literal["read_uncommitted", "read_committed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """What became of one event."""
-
-    event: Mapping[str, Any]
-    results: Sequence[Mapping[str, Any]]
-    user: Mapping[str, Any] | None
-    mail: Mail | None
-    dead_letter: Mapping[str, str] | None
-
-
-def sample_events() -> list[dict[str, Any]]:
-    """Return the events of the demo, one of them invalid."""
-    text = files("keycloak_bridge.sandbox").joinpath(EVENTS).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def publish(events: Sequence[Mapping[str, Any]], bootstrap_servers: str) -> None:
-    """Publish the events as user management would: keyed by user, acknowledged."""
-    producer: Any = KafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
-    try:
-        futures = [
-            producer.send(
-                TOPIC,
-                key=event["subject"].encode(),
-                value=json.dumps(event, ensure_ascii=False).encode(),
-                headers=[("content-type", b"application/cloudevents+json; charset=UTF-8")],
-            )
-            for event in events
-        ]
-        for future in futures:
-            future.get(timeout=_TIMEOUT_S)
-    finally:
-        producer.close()
-
-
-def read_topic(
-    topic: str, bootstrap_servers: str, *, isolation_level: Isolation = "read_uncommitted"
-) -> list[Any]:
-    """Return every record that `topic` holds now; with `read_committed`, none of a transaction in doubt."""
-    consumer: Any = KafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
-        enable_auto_commit=False,
-        isolation_level=isolation_level,
-        metrics_enabled=False,
-    )
-    try:
-        numbers = consumer.partitions_for_topic(topic) or set()
-        partitions = [KafkaTopicPartition(topic, number) for number in sorted(numbers)]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning()
-        ends = consumer.end_offsets(partitions)
-        records: list[Any] = []
-        while any(consumer.position(at) < ends[at] for at in partitions):
-            for batch in consumer.poll(timeout_ms=500).values():
-                records += batch
-    finally:
-        consumer.close()
-    return records
-
-
-def tell(events: Sequence[Mapping[str, Any]], environment: Mapping[str, str]) -> list[Story]:
-    """Return what became of each event, read from Kafka, Keycloak and the mail catcher."""
-    servers = environment["KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS"]
-    results = [json.loads(record.value)["data"] for record in read_topic("user-results", servers)]
-    letters = read_topic("user-events-dead-letters", servers)
-    mails = read_mails(Path(environment["SANDBOX_MAIL_DIR"]))
-    token = _admin_token(environment)
-    return [_story(event, results, letters, mails, token, environment) for event in events]
-
-
-def _story(
-    event: Mapping[str, Any],
-    results: Sequence[Mapping[str, Any]],
-    letters: Sequence[Any],
-    mails: Sequence[Mail],
-    token: str,
-    environment: Mapping[str, str],
-) -> Story:
-    key = event["subject"].encode()
-    mine = [letter for letter in letters if letter.key == key]
-    user = _stored_user(event["subject"], token, environment)
-    address = str(user["email"]).lower() if user else None
-    return Story(
-        event=event,
-        results=[result for result in results if result.get("eventId") == event["id"]],
-        user=user,
-        mail=next((m for m in mails if address in [r.lower() for r in m.recipients]), None),
-        dead_letter={
-            name: value.decode() for name, value in mine[0].headers if name.startswith("kb-dlq-")
-        }
-        if mine
-        else None,
-    )
-
-
-def _stored_user(
-    user_id: str, token: str, environment: Mapping[str, str]
-) -> Mapping[str, Any] | None:
-    base = environment["KEYCLOAK_BRIDGE_KEYCLOAK_URL"]
-    realm = environment["KEYCLOAK_BRIDGE_KEYCLOAK_REALM"]
-    answer = requests.get(
-        f"{base}/admin/realms/{realm}/users",
-        params={"q": f"userId:{user_id}", "briefRepresentation": "false"},
-        headers={"Authorization": f"Bearer {token}"},
-        timeout=_TIMEOUT_S,
-    )
-    answer.raise_for_status()
-    users: list[Mapping[str, Any]] = answer.json()
-    return users[0] if users else None
-
-
-def _admin_token(environment: Mapping[str, str]) -> str:
-    answer = requests.post(
-        f"{environment['KEYCLOAK_BRIDGE_KEYCLOAK_URL']}/realms/master/protocol/openid-connect/token",
-        data={
-            "grant_type": "password",
-            "client_id": "admin-cli",
-            "username": environment["SANDBOX_ADMIN_USERNAME"],
-            "password": environment["SANDBOX_ADMIN_PASSWORD"],
-        },
-        timeout=_TIMEOUT_S,
-    )
-    answer.raise_for_status()
-    return str(answer.json()["access_token"])
-
-
-_BOOKKEEPING = "bridge"
-
-
-def show(stories: Sequence[Story], console: Console) -> None:
-    """Print one panel for each event."""
-    for number, story in enumerate(stories, 1):
-        data = story.event["data"]
-        title = f"event {number} of {len(stories)}: {story.event['type']} for {data['email']}"
-        good = story.user is not None
-        console.print(
-            Panel(
-                _created(story) if good else _refused(story),
-                title=Text(title),
-                title_align="left",
-                border_style="green" if good else "red",
-            )
-        )
-        if link := _link(story):
-            # outside the frame and on one line, so that it can be opened or copied
-            console.print(f"  link in the mail: {link}", markup=False, soft_wrap=True)
-
-
-def summary(stories: Sequence[Story]) -> str:
-    """Return one sentence with the totals."""
-    users = sum(story.user is not None for story in stories)
-    mails = sum(story.mail is not None for story in stories)
-    letters = sum(story.dead_letter is not None for story in stories)
-    return f"{len(stories)} events: {users} users created, {mails} mails sent, {letters} refused with its reason"
-
-
-def complaints(stories: Sequence[Story]) -> list[str]:
-    """Return what did not go as the demo promises; empty when all went well."""
-    found = []
-    for story in stories:
-        name = story.event["id"]
-        if story.user is None and story.dead_letter is None:
-            found.append(f"event {name} led to nothing")
-        if story.user is not None and story.mail is None:
-            found.append(f"the user of event {name} got no mail")
-    if not any(story.dead_letter for story in stories):
-        found.append("the invalid event was not refused")
-    return found
-
-
-def _created(story: Story) -> Group:
-    user = story.user or {}
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row("user", Text(f"{user['username']}  ({user['firstName']} {user['lastName']})"))
-    table.add_row("Keycloak id", Text(str(user["id"])))
-    for name, values in sorted(user["attributes"].items()):
-        if not name.startswith(_BOOKKEEPING):
-            table.add_row(Text(f"  {name}"), Text(", ".join(values)))
-    if story.mail is not None:
-        table.add_row("mail", Text(story.mail.subject))
-    outcomes = ", ".join(
-        " ".join(filter(None, (result["outcome"], result.get("action"))))
-        for result in story.results
-    )
-    table.add_row("results topic", Text(outcomes))
-    return Group(table)
-
-
-def _refused(story: Story) -> Group:
-    letter = story.dead_letter or {}
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row(
-        "refused", Text(f"{letter.get('kb-dlq-code', '?')}: {letter.get('kb-dlq-message', '')}")
-    )
-    for violation in json.loads(letter.get("kb-dlq-errors", "[]")):
-        table.add_row(Text(f"  {violation['pointer']}"), Text(violation["message"]))
-    table.add_row("what to do", Text(letter.get("kb-dlq-action", "")))
-    table.add_row("dead letter", Text("on topic user-events-dead-letters, record untouched"))
-    return Group(table)
-
-
-def _link(story: Story) -> str:
-    links = story.mail.links if story.mail else ()
-    return next((link for link in links if "action-token" in link), "")
-
-
 _BRIDGE = (sys.executable, "-m", "keycloak_bridge")
+_BOOKKEEPING = "bridge"
 
 
 @click.command()
@@ -301,18 +89,18 @@ def _play(environment: Mapping[str, str], console: Console) -> None:
     log = Path(environment["SANDBOX_RUN_DIR"]) / "bridge.log"
     events = sample_events()
     console.print(f"publishing {len(events)} events to Kafka, one of them invalid")
-    _run(["topics", "create"], environment, log)
+    _run_bridge(["topics", "create"], environment, log)
     publish(events, environment["KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS"])
     console.print("running the bridge until it has caught up")
-    _run(["run", "--until-caught-up"], environment, log)
-    stories = tell(events, environment)
+    _run_bridge(["run", "--until-caught-up"], environment, log)
+    stories = stories_of(events, environment)
     show(stories, console)
     console.print(f"[bold]{summary(stories)}[/]")
-    if found := complaints(stories):
-        raise SandboxError(f"the demo did not keep its promise: {'; '.join(found)}")
+    if found := problems(stories):
+        raise SandboxError(f"the demo did not go as it should: {'; '.join(found)}")
 
 
-def _run(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+def _run_bridge(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
     """Run the bridge's command line as a user would; its output goes to `log`."""
     with log.open("ab") as output:
         done = subprocess.run(
@@ -343,7 +131,7 @@ def _leave_bridge_running(environment: Mapping[str, str]) -> None:
         )
     state = read_state()
     if state is not None:
-        companion = identity("bridge", process.pid)
+        companion = Identity.of("bridge", process.pid)
         write_state(replace(state, services=(*state.services, companion)))
 
 
@@ -373,6 +161,196 @@ def _explain(environment: Mapping[str, str], console: Console) -> None:
     width = max(len(what) for what, _ in lines)
     for what, why in lines:
         console.print(f"  {what:<{width}}  {why}", highlight=False, markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What became of one event."""
+
+    event: Mapping[str, Any]
+    results: Sequence[Mapping[str, Any]]
+    user: Mapping[str, Any] | None
+    mail: Mail | None
+    dead_letter: Mapping[str, str] | None
+
+
+def sample_events() -> list[dict[str, Any]]:
+    """Return the events of the demo, one of them invalid."""
+    text = files("keycloak_bridge.sandbox").joinpath(EVENTS).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def publish(events: Sequence[Mapping[str, Any]], bootstrap_servers: str) -> None:
+    """Publish the events as user management would: keyed by user, acknowledged."""
+    producer: Any = KafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
+    try:
+        futures = [
+            producer.send(
+                TOPIC,
+                key=event["subject"].encode(),
+                value=json.dumps(event, ensure_ascii=False).encode(),
+                headers=[("content-type", b"application/cloudevents+json; charset=UTF-8")],
+            )
+            for event in events
+        ]
+        for future in futures:
+            future.get(timeout=_TIMEOUT_S)
+    finally:
+        producer.close()
+
+
+def stories_of(events: Sequence[Mapping[str, Any]], environment: Mapping[str, str]) -> list[Story]:
+    """Return what became of each event, read from Kafka, Keycloak and the mail catcher."""
+    servers = environment["KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS"]
+    results = [json.loads(record.value)["data"] for record in read_topic("user-results", servers)]
+    letters = read_topic("user-events-dead-letters", servers)
+    mails = read_mails(Path(environment["SANDBOX_MAIL_DIR"]))
+    users = _stored_users(environment)
+    stories = []
+    for event in events:
+        user = users.get(event["subject"])
+        address = str(user["email"]).lower() if user else None
+        headers = [one.headers for one in letters if one.key == event["subject"].encode()]
+        stories.append(
+            Story(
+                event=event,
+                results=[result for result in results if result.get("eventId") == event["id"]],
+                user=user,
+                mail=next((m for m in mails if address in [r.lower() for r in m.recipients]), None),
+                dead_letter={name: value.decode() for name, value in headers[0]}
+                if headers
+                else None,
+            )
+        )
+    return stories
+
+
+def _stored_users(environment: Mapping[str, str]) -> dict[str, Mapping[str, Any]]:
+    """Return the users of the realm by the id that user management gave them."""
+    base = environment["KEYCLOAK_BRIDGE_KEYCLOAK_URL"]
+    realm = environment["KEYCLOAK_BRIDGE_KEYCLOAK_REALM"]
+    answer = requests.post(
+        f"{base}/realms/{realm}/protocol/openid-connect/token",
+        data={
+            "grant_type": "client_credentials",
+            "client_id": environment["KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_ID"],
+            "client_secret": environment["KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET"],
+        },
+        timeout=_TIMEOUT_S,
+    )
+    answer.raise_for_status()
+    users = requests.get(
+        f"{base}/admin/realms/{realm}/users",
+        params={"briefRepresentation": "false"},
+        headers={"Authorization": f"Bearer {answer.json()['access_token']}"},
+        timeout=_TIMEOUT_S,
+    )
+    users.raise_for_status()
+    return {user["attributes"]["userId"][0]: user for user in users.json() if "attributes" in user}
+
+
+def read_topic(topic: str, bootstrap_servers: str, **options: Any) -> list[Any]:
+    """Return every record that `topic` holds now; `options` are those of a KafkaConsumer."""
+    consumer: Any = KafkaConsumer(
+        bootstrap_servers=bootstrap_servers,
+        enable_auto_commit=False,
+        metrics_enabled=False,
+        **options,
+    )
+    try:
+        numbers = consumer.partitions_for_topic(topic) or set()
+        partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning()
+        ends = consumer.end_offsets(partitions)
+        records: list[Any] = []
+        while any(consumer.position(at) < ends[at] for at in partitions):
+            for batch in consumer.poll(timeout_ms=500).values():
+                records += batch
+    finally:
+        consumer.close()
+    return records
+
+
+def show(stories: Sequence[Story], console: Console) -> None:
+    """Print one panel for each event."""
+    for number, story in enumerate(stories, 1):
+        data = story.event["data"]
+        title = f"event {number} of {len(stories)}: {story.event['type']} for {data['email']}"
+        good = story.user is not None
+        console.print(
+            Panel(
+                _created(story) if good else _refused(story),
+                title=Text(title),
+                title_align="left",
+                border_style="green" if good else "red",
+            )
+        )
+        if link := _link(story):
+            # outside the frame and on one line, so that it can be opened or copied
+            console.print(f"  link in the mail: {link}", markup=False, soft_wrap=True)
+
+
+def summary(stories: Sequence[Story]) -> str:
+    """Return one sentence with the totals."""
+    users = sum(story.user is not None for story in stories)
+    mails = sum(story.mail is not None for story in stories)
+    letters = sum(story.dead_letter is not None for story in stories)
+    return f"{len(stories)} events: {users} users created, {mails} mails sent, {letters} refused with its reason"
+
+
+def problems(stories: Sequence[Story]) -> list[str]:
+    """Return what went wrong; empty when each event had its outcome."""
+    found = []
+    for story in stories:
+        name = story.event["id"]
+        if story.user is None and story.dead_letter is None:
+            found.append(f"event {name} led to nothing")
+        if story.user is not None and story.mail is None:
+            found.append(f"the user of event {name} got no mail")
+    if not any(story.dead_letter for story in stories):
+        found.append("the invalid event was not refused")
+    return found
+
+
+def _created(story: Story) -> Group:
+    user = story.user or {}
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("user", Text(f"{user['username']}  ({user['firstName']} {user['lastName']})"))
+    table.add_row("Keycloak id", Text(str(user["id"])))
+    for name, values in sorted(user["attributes"].items()):
+        if not name.startswith(_BOOKKEEPING):
+            table.add_row(Text(f"  {name}"), Text(", ".join(values)))
+    if story.mail is not None:
+        table.add_row("mail", Text(story.mail.subject))
+    outcomes = ", ".join(
+        " ".join(filter(None, (result["outcome"], result.get("action"))))
+        for result in story.results
+    )
+    table.add_row("results topic", Text(outcomes))
+    return Group(table)
+
+
+def _refused(story: Story) -> Group:
+    letter = story.dead_letter or {}
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row(
+        "refused", Text(f"{letter.get('kb-dlq-code', '?')}: {letter.get('kb-dlq-message', '')}")
+    )
+    for violation in json.loads(letter.get("kb-dlq-errors", "[]")):
+        table.add_row(Text(f"  {violation['pointer']}"), Text(violation["message"]))
+    table.add_row("what to do", Text(letter.get("kb-dlq-action", "")))
+    table.add_row("dead letter", Text("on topic user-events-dead-letters, record untouched"))
+    return Group(table)
+
+
+def _link(story: Story) -> str:
+    links = story.mail.links if story.mail else ()
+    return next((link for link in links if "action-token" in link), "")
 
 
 if __name__ == "__main__":

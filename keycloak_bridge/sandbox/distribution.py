@@ -1,8 +1,10 @@
-"""Keycloak's distribution, unpacked and made ready once for all sandboxes.
+"""From nothing to programs that can be started: pinned downloads, their cache, and a prepared Keycloak.
 
-From nothing to programs that can be started: downloads first, then one-time preparation.
+`artifacts.lock.json` pins every file by its checksum. A file enters the cache only whole and verified. Keycloak's
+distribution is unpacked and built once, and started once for its database, so that each later start is short.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -10,24 +12,42 @@ import secrets
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from http import HTTPStatus
+from importlib.resources import files
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 import requests
 
-from keycloak_bridge.sandbox.artifacts import BytesListener, exclusive, fetch, locked
-from keycloak_bridge.sandbox.java import LOOPBACK, Java, child_environment, loopback_port
-from keycloak_bridge.sandbox.options import FAST_START, Downloads, Progress
-from keycloak_bridge.sandbox.processes import ManagedProcess
+from keycloak_bridge.sandbox.options import (
+    FAST_START,
+    Downloads,
+    Progress,
+    SandboxCancelled,
+    SandboxError,
+)
+from keycloak_bridge.sandbox.processes import (
+    LOOPBACK,
+    Java,
+    ManagedProcess,
+    child_environment,
+    find_java,
+    loopback_port,
+)
 
+LOCK_FILE = "artifacts.lock.json"
+CACHE_VARIABLE = "KEYCLOAK_BRIDGE_CACHE"
 BUILD_OPTIONS = ("--db=dev-file",)
 ADMIN_USERNAME = "admin"
+_PARALLEL_DOWNLOADS = 6
+_DOWNLOAD_TIMEOUT_S = 20
+_PREPARE_TIMEOUT_S = 300.0
 _SHARED = ("lib", "conf", "providers", "themes")
-_TIMEOUT_S = 300.0
 _OPENED = ("java.util", "java.util.concurrent", "java.security", "java.lang")
 _THREAD_FACTORY = "io.quarkus.bootstrap.forkjoin.QuarkusForkJoinWorkerThreadFactory"
 _JVM = (
@@ -48,12 +68,228 @@ _JVM = (
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Distribution:
+    """Fills the cache with what the lock file pins, and hands out the programs."""
+
+    def __init__(
+        self, cache: Path, progress: Progress, downloads: Downloads, cancelled: Event
+    ) -> None:
+        self.logs = cache / "logs"
+        self._cache = cache
+        self._progress = progress
+        self._downloads = downloads
+        self._cancelled = cancelled
+
+    @cached_property
+    def java(self) -> Java:
+        """Return the Java runtime, looked for once."""
+        return find_java()
+
+    def kafka_jars(self) -> list[Path]:
+        """Return Kafka's jars, fetched and verified."""
+        with exclusive(self._cache, "kafka", self._cancelled):
+            return self._fetch("kafka", locked("kafka").artifacts)
+
+    def keycloak(self) -> "PreparedKeycloak":
+        """Return Keycloak, fetched, verified and prepared."""
+        pinned = locked("keycloak")
+        target = prepared_folder(self._cache, pinned)
+        with exclusive(self._cache, "keycloak", self._cancelled):
+            if not target.exists():
+                (archive,) = self._fetch("keycloak", pinned.artifacts)
+                prepare(archive, target, self.java, self.logs, self._progress, self._cancelled)
+        return PreparedKeycloak(target)
+
+    def _fetch(self, program: str, artifacts: Sequence["Artifact"]) -> list[Path]:
+        return fetch(artifacts, self._cache, partial(self._downloads, program), self._cancelled)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One file of Maven Central, named by its coordinates and pinned by its checksum."""
+
+    group: str
+    name: str
+    version: str
+    packaging: str
+    sha256: str
+    size: int
+
+    @property
+    def file_name(self) -> str:
+        """Return the name Maven gives the file."""
+        return f"{self.name}-{self.version}.{self.packaging}"
+
+    @property
+    def path(self) -> Path:
+        """Return the place in a Maven repository."""
+        return Path(*self.group.split("."), self.name, self.version, self.file_name)
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactSet:
+    """Everything one program needs, first the artifact that names it."""
+
+    version: str
+    artifacts: tuple[Artifact, ...]
+
+
+def locked(program: str) -> ArtifactSet:
+    """Return what the lock file pins for `keycloak` or `kafka`."""
+    text = files("keycloak_bridge.sandbox").joinpath(LOCK_FILE).read_text(encoding="utf-8")
+    entry = json.loads(text)[program]
+    return ArtifactSet(entry["version"], tuple(Artifact(**item) for item in entry["artifacts"]))
+
+
+def cache_dir(chosen: Path | None = None) -> Path:
+    """Return the cache folder: `chosen`, else KEYCLOAK_BRIDGE_CACHE, else the user's cache."""
+    if chosen is not None:
+        return chosen.absolute()
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    from platformdirs import user_cache_path  # noqa: PLC0415  (only with the sandbox extra)
+
+    return user_cache_path("keycloak-bridge")
+
+
+@contextmanager
+def exclusive(cache: Path, part: str, cancelled: Event) -> Iterator[None]:
+    """Lock a part of the cache, so that two sandboxes never fill it at the same time."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        handle = (cache / f".{part}.lock").open("w")
+    except OSError as error:
+        raise SandboxError(
+            f"The cache {cache} cannot be written ({error.strerror}): "
+            f"name another folder in {CACHE_VARIABLE}."
+        ) from error
+    with handle:
+        while True:
+            try:
+                fcntl.flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if cancelled.wait(0.2):
+                    raise SandboxCancelled("The start was given up.") from None
+        yield
+
+
+def sha256_of(path: Path) -> str:
+    """Return the checksum of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fetch(
+    artifacts: Sequence[Artifact],
+    cache: Path,
+    listener: Callable[[int, int], None],
+    cancelled: Event,
+) -> list[Path]:
+    """Return the verified files, downloading those that the cache lacks.
+
+    A file that was damaged in the cache is deleted and downloaded again. With a full cache nothing is asked of the
+    network. `listener` is called with the bytes so far and in total, from any thread, one call at a time.
+    """
+    repository = cache / "maven"
+    missing = [artifact for artifact in artifacts if not _intact(repository, artifact)]
+    if missing:
+        total = _DownloadProgress(sum(artifact.size for artifact in missing), listener, cancelled)
+        _download_all(missing, repository, total)
+    return [repository / artifact.path for artifact in artifacts]
+
+
+def _intact(repository: Path, artifact: Artifact) -> bool:
+    path = repository / artifact.path
+    if path.exists() and sha256_of(path) != artifact.sha256:
+        path.unlink()
+    return path.exists()
+
+
+class _DownloadProgress:
+    """Adds up the bytes of several downloads, and stops them all when asked to."""
+
+    def __init__(self, total: int, listener: Callable[[int, int], None], cancelled: Event) -> None:
+        self._total = total
+        self._listener = listener
+        self._cancelled = cancelled
+        self._lock = Lock()
+        self._done = 0
+
+    @contextmanager
+    def track(self, file_name: str, total: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG002
+        """Give jgo the function that it calls with each chunk."""
+        yield self._advance
+
+    def _advance(self, count: int) -> None:
+        if self._cancelled.is_set():
+            raise SandboxCancelled("The download was given up.")
+        with self._lock:
+            self._done += count
+            self._listener(self._done, self._total)
+
+
+def _download_all(
+    missing: Sequence[Artifact], repository: Path, progress: _DownloadProgress
+) -> None:
+    repository.mkdir(parents=True, exist_ok=True)
+    # jgo writes straight to the final name and only warns of a wrong checksum: it is given a
+    # scratch repository, and a file moves over only when it is whole and verified.
+    with (
+        tempfile.TemporaryDirectory(prefix=".incoming-", dir=repository.parent) as scratch,
+        ThreadPoolExecutor(_PARALLEL_DOWNLOADS, thread_name_prefix="download") as pool,
+    ):
+        downloads = [
+            pool.submit(_download, artifact, Path(scratch), repository, progress)
+            for artifact in missing
+        ]
+        try:
+            for download in downloads:
+                download.result()
+        finally:
+            for download in downloads:
+                download.cancel()
+
+
+def _download(
+    artifact: Artifact, scratch: Path, repository: Path, progress: _DownloadProgress
+) -> None:
+    from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415  (the sandbox extra)
+
+    context = MavenContext(
+        resolver=PythonResolver(progress_callback=progress.track),
+        repo_cache=scratch,
+        timeout=_DOWNLOAD_TIMEOUT_S,
+    )
+    component = context.project(artifact.group, artifact.name).at_version(artifact.version)
+    try:
+        incoming = Path(component.artifact(packaging=artifact.packaging).resolve())
+    except (requests.RequestException, RuntimeError, OSError) as error:
+        raise SandboxError(
+            f"{artifact.file_name} could not be fetched from Maven Central "
+            f"({type(error).__name__}): check the network or the proxy settings and try again; "
+            "what is already here is kept."
+        ) from error
+    found = sha256_of(incoming)
+    if found != artifact.sha256:
+        incoming.unlink()
+        raise SandboxError(
+            f"{artifact.file_name} from Maven Central has the SHA-256 {found} where {LOCK_FILE} "
+            f"pins {artifact.sha256}: it was deleted and not run. Try again; if it stays so, "
+            "something between Maven Central and here changes files."
+        )
+    target = repository / artifact.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    incoming.replace(target)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedKeycloak:
     """A built Keycloak that is shared read-only, and a database to start from.
 
-    The database holds Keycloak's schema and the master realm with one administrator, which would
-    otherwise be made anew at every start and take as long as everything else together.
+    The database holds Keycloak's schema and the master realm with one administrator. Creating these at every start
+    would take as long as everything else together.
     """
 
     folder: Path
@@ -73,6 +309,13 @@ class Distribution:
         """Make a home folder of its own for one server, with a fresh copy of the database."""
         link_home(self.server, home)
         shutil.copytree(self.folder / "h2", home / "data" / "h2", dirs_exist_ok=True)
+
+
+def prepared_folder(cache: Path, pinned: ArtifactSet) -> Path:
+    """Return where Keycloak is once this very archive is prepared with these build options."""
+    recipe = "\n".join((pinned.artifacts[0].sha256, *BUILD_OPTIONS))
+    digest = hashlib.sha256(recipe.encode()).hexdigest()
+    return cache / f"keycloak-{pinned.version}-{digest[:12]}"
 
 
 def link_home(server: Path, home: Path) -> None:
@@ -119,17 +362,11 @@ def http_arguments(public_url: str, port: int) -> list[str]:
 def status_of(url: str) -> int | None:
     """Return the status of a GET of the URL, or None when nothing answers."""
     with requests.Session() as session:
-        session.trust_env = False  # a proxy has no business with a loopback address
+        session.trust_env = False  # no proxy between this machine and its own loopback address
         try:
             return session.get(url, timeout=5).status_code
         except requests.RequestException:
             return None
-
-
-def prepared_folder(cache: Path, version: str, sha256: str) -> Path:
-    """Return where the distribution stands once it is prepared in this very way."""
-    recipe = hashlib.sha256("\n".join((sha256, *BUILD_OPTIONS)).encode()).hexdigest()
-    return cache / f"keycloak-{version}-{recipe[:12]}"
 
 
 def prepare(
@@ -142,7 +379,10 @@ def prepare(
     with tempfile.TemporaryDirectory(prefix=".preparing-", dir=target.parent) as scratch:
         staging = Path(scratch) / "keycloak"
         progress("keycloak", "preparing", "unpacking (once)")
-        _unpack(archive, staging)
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(staging)
+        (unpacked,) = staging.iterdir()
+        unpacked.rename(staging / "server")
         progress("keycloak", "preparing", "building (once, about half a minute)")
         _build(java, staging / "server", logs, cancelled)
         progress("keycloak", "preparing", "creating its database (once, about 20 s)")
@@ -150,19 +390,12 @@ def prepare(
         os.replace(staging, target)  # noqa: PTH105  (replaces an empty leftover too)
 
 
-def _unpack(archive: Path, staging: Path) -> None:
-    with zipfile.ZipFile(archive) as content:
-        content.extractall(staging)
-    (unpacked,) = staging.iterdir()
-    unpacked.rename(staging / "server")
-
-
 def _build(java: Java, server: Path, logs: Path, cancelled: Event) -> None:
     process = ManagedProcess("Keycloak's build", logs / "keycloak-build.log")
     command = server_command(java, server, server, ["build", *BUILD_OPTIONS], FAST_START)
     process.start(command, child_environment())
     try:
-        process.wait_for_end(cancelled, _TIMEOUT_S, "build the distribution")
+        process.wait_for_end(cancelled, _PREPARE_TIMEOUT_S, "build the distribution")
     finally:
         process.kill()
 
@@ -178,9 +411,11 @@ def _create_database(java: Java, staging: Path, logs: Path, cancelled: Event) ->
         child_environment()
         | {"KC_BOOTSTRAP_ADMIN_USERNAME": ADMIN_USERNAME, "KC_BOOTSTRAP_ADMIN_PASSWORD": password},
     )
+    url = f"http://{LOOPBACK}:{port}/realms/master"
     try:
-        url = f"http://{LOOPBACK}:{port}/realms/master"
-        process.wait(lambda: status_of(url) == HTTPStatus.OK, cancelled, _TIMEOUT_S, "it answered")
+        process.wait(
+            lambda: status_of(url) == HTTPStatus.OK, cancelled, _PREPARE_TIMEOUT_S, "it answered"
+        )
     finally:
         process.stop()
     (home / "data" / "h2").rename(staging / "h2")
@@ -188,70 +423,3 @@ def _create_database(java: Java, staging: Path, logs: Path, cancelled: Event) ->
     credentials = staging / "admin.json"
     credentials.touch(mode=0o600)
     credentials.write_text(json.dumps({"password": password}))
-
-
-class Provision:
-    """Fills the cache with what the lock file pins, and hands it out."""
-
-    def __init__(
-        self,
-        cache: Path,
-        java: Callable[[], Java],
-        progress: Progress,
-        downloads: Downloads | None,
-        cancelled: Event,
-    ) -> None:
-        self.logs = cache / "logs"
-        self._cache = cache
-        self._find_java = java
-        self._java: Java | None = None
-        self._progress = progress
-        self._downloads = downloads
-        self._cancelled = cancelled
-
-    def java(self) -> Java:
-        """Return the Java runtime, looked for once."""
-        if self._java is None:
-            self._java = self._find_java()
-        return self._java
-
-    def kafka_jars(self) -> list[Path]:
-        """Return Kafka's jars, fetched and verified."""
-        pinned = locked("kafka")
-        with exclusive(self._cache, "kafka", self._cancelled):
-            return fetch(pinned.artifacts, self._cache, self._listener("kafka"), self._cancelled)
-
-    def keycloak(self) -> Distribution:
-        """Return Keycloak, fetched, verified and prepared."""
-        pinned = locked("keycloak")
-        zipped = pinned.artifacts[0]
-        target = prepared_folder(self._cache, pinned.version, zipped.sha256)
-        with exclusive(self._cache, "keycloak", self._cancelled):
-            if not target.exists():
-                (archive,) = fetch(
-                    [zipped], self._cache, self._listener("keycloak"), self._cancelled
-                )
-                prepare(archive, target, self.java(), self.logs, self._progress, self._cancelled)
-        return Distribution(target)
-
-    def _listener(self, component: str) -> BytesListener:
-        if self._downloads is not None:
-            return partial(self._downloads, component)
-        return _Steps(component, self._progress)
-
-
-class _Steps:
-    """Reports a download in steps of ten percent, for those who want lines and not bars."""
-
-    def __init__(self, component: str, progress: Progress) -> None:
-        self._component = component
-        self._progress = progress
-        self._step = -1
-
-    def __call__(self, done: int, total: int) -> None:
-        """Take notice of some more bytes."""
-        step = 10 * done // total
-        if step > self._step:
-            self._step = step
-            detail = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
-            self._progress(self._component, "fetching", detail)

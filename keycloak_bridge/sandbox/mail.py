@@ -12,8 +12,8 @@ from pathlib import Path
 from threading import Condition
 from typing import Any
 
-from keycloak_bridge.sandbox.java import LOOPBACK, loopback_port
 from keycloak_bridge.sandbox.options import SandboxError
+from keycloak_bridge.sandbox.processes import LOOPBACK, loopback_port
 
 _RECIPIENTS = "X-Sandbox-Recipients"
 _LINK = re.compile(r"https?://[^\s<>\"']+")

@@ -1,22 +1,10 @@
-"""The one error that leaves the sandbox.
-
-What a caller can choose about a sandbox.
-"""
+"""What a caller can choose about a sandbox, how it hears of progress, and the errors that leave it."""
 
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
-
-
-class SandboxError(Exception):
-    """Something a person has to act on; the message says what, where and the remedy."""
-
-
-class SandboxCancelled(SandboxError):  # noqa: N818  (not a fault: somebody asked to stop)
-    """The start was given up because something else failed or somebody pressed Ctrl-C."""
-
 
 Progress = Callable[[str, str, str], None]
 """Called with component, state and detail, from any thread."""
@@ -27,7 +15,13 @@ Downloads = Callable[[str, int, int], None]
 FAST_START = ("-XX:TieredStopAtLevel=1",)
 """Only the first compiler: two thirds of the CPU of a start, at some cost in peak throughput."""
 
-_PATHS = ("config_dir", "run_dir", "cache_dir")
+
+class SandboxError(Exception):
+    """Something a person has to act on; the message says what, where and the remedy."""
+
+
+class SandboxCancelled(SandboxError):  # noqa: N818  (not a fault: the caller asked to stop)
+    """The start was given up because something else failed or the operator pressed Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +35,27 @@ class SandboxOptions:
 
     config_dir: Path | None = None
     realm: str = "acme"
-    client_id: str = "keycloak-bridge"
-    client_secret: str | None = None
     keycloak_port: int = 0
     kafka_port: int = 0
     smtp_port: int = 0
     demo_app_url: str = "http://localhost:8000"
     run_dir: Path | None = None
-    keep_run_dir: bool = False
     cache_dir: Path | None = None
     keycloak_java_options: tuple[str, ...] = FAST_START
-    start_timeout_s: float = 240.0
 
     def to_json(self) -> str:
         """Return the options as text for another process."""
-        values = asdict(self)
-        return json.dumps({key: str(v) if isinstance(v, Path) else v for key, v in values.items()})
+        return json.dumps(asdict(self), default=str)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return the options that `to_json` wrote."""
         values = json.loads(text)
-        paths = {name: Path(values[name]) for name in _PATHS if values[name] is not None}
-        lists = {"keycloak_java_options": tuple(values["keycloak_java_options"])}
-        return cls(**(values | paths | lists))
+        for name in ("config_dir", "run_dir", "cache_dir"):
+            values[name] = values[name] and Path(values[name])
+        values["keycloak_java_options"] = tuple(values["keycloak_java_options"])
+        return cls(**values)
 
 
-def silent(component: str, state: str, detail: str) -> None:
+def silent(*_: object) -> None:
     """Report nothing."""

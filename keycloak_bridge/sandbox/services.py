@@ -1,12 +1,12 @@
-"""What Kafka and Keycloak have in common as local services.
+"""Kafka and Keycloak as local services: each can be started, stopped, killed, paused and started again.
 
-One Kafka node, broker and controller in one.
-
-One Keycloak that imports the project's realm when it starts.
+Kafka is one node, broker and controller in one. Keycloak imports the project's realm when it starts.
 """
 
 import contextlib
+import json
 import logging
+import re
 import shutil
 import uuid
 from abc import ABC, abstractmethod
@@ -15,24 +15,41 @@ from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from threading import Event
+from typing import Any
+
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
 
 from keycloak_bridge.sandbox.distribution import (
     ADMIN_USERNAME,
-    Distribution,
+    PreparedKeycloak,
     http_arguments,
     server_command,
     status_of,
 )
-from keycloak_bridge.sandbox.java import (
+from keycloak_bridge.sandbox.options import SandboxError
+from keycloak_bridge.sandbox.processes import (
     LOOPBACK,
     Java,
+    ManagedProcess,
     accepts_connections,
     child_environment,
     loopback_port,
 )
-from keycloak_bridge.sandbox.options import SandboxError
-from keycloak_bridge.sandbox.processes import ManagedProcess
-from keycloak_bridge.sandbox.realms import REALM_FILES, realm_name
+
+_FORMAT_TIMEOUT_S = 90.0
+_ANSWER_MS = 3000
+_JVM = (
+    "-Xms64m",
+    "-Xmx256m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Djava.awt.headless=true",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+)
+_REALM_FILES = "*-realm.json"
+_PLACEHOLDER = re.compile(r"\$\{([^}:]+)(?::([^}]*))?\}")
 
 
 class Service(ABC):
@@ -71,19 +88,6 @@ class Service(ABC):
     @abstractmethod
     def _launch(self) -> None:
         """Start the process."""
-
-
-_FORMAT_TIMEOUT_S = 90.0
-_ANSWER_MS = 3000
-_JVM = (
-    "-Xms64m",
-    "-Xmx256m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-Djava.awt.headless=true",
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-    "-Dorg.slf4j.simpleLogger.showDateTime=true",
-)
 
 
 class KafkaBroker(Service):
@@ -168,9 +172,6 @@ class KafkaBroker(Service):
 
 
 def _serves(bootstrap_servers: str) -> bool:
-    from kafka.admin import KafkaAdminClient  # noqa: PLC0415  (heavy)
-    from kafka.errors import KafkaError  # noqa: PLC0415
-
     try:
         with _quiet("kafka"):
             client = KafkaAdminClient(
@@ -204,7 +205,7 @@ class KeycloakServer(Service):
     def __init__(
         self,
         java: Java,
-        distribution: Distribution,
+        distribution: PreparedKeycloak,
         folder: Path,
         *,
         realm: str,
@@ -247,9 +248,9 @@ class KeycloakServer(Service):
         self._distribution.lay_out(self._home)
         target = self._home / "data" / "import"
         target.mkdir()
-        for source in config_dir.glob(REALM_FILES):
+        for source in config_dir.glob(_REALM_FILES):
             # Keycloak refuses a file whose name disagrees with the realm in it.
-            name = realm_name(source, environment)
+            name = representation(source, environment)["realm"]
             shutil.copy(source, target / f"{name}-realm.json")
         self._environment = dict(environment)
 
@@ -274,3 +275,57 @@ class KeycloakServer(Service):
             self._java_options,
         )
         self.process.start(command, child_environment() | self._environment)
+
+
+def realm_file(config_dir: Path) -> Path:
+    """Return the realm export of a config folder."""
+    found = sorted(config_dir.glob(_REALM_FILES)) if config_dir.is_dir() else []
+    if not found:
+        raise SandboxError(
+            f"{config_dir} holds no realm export ({_REALM_FILES}): "
+            "name the folder that does with --config-dir."
+        )
+    return found[0]
+
+
+def representation(source: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return a realm file's content with its placeholders filled."""
+    try:
+        content = json.loads(source.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SandboxError(f"{source} is not JSON: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("realm"), str):
+        raise SandboxError(f'{source} is no realm export: it has no "realm".')
+    result: dict[str, Any] = filled(content, environment)
+    return result
+
+
+def default_config_dir() -> Path:
+    """Return the `keycloak-config` folder beside the package or in the current folder."""
+    beside = Path(__file__).parents[2] / "keycloak-config"
+    here = Path.cwd() / "keycloak-config"
+    for folder in (beside, here):
+        if folder.is_dir():
+            return folder
+    raise SandboxError(
+        "There is no folder keycloak-config here, and an installed package brings none: "
+        "name a folder with a realm export with --config-dir."
+    )
+
+
+def filled(value: Any, environment: Mapping[str, str]) -> Any:
+    """Return JSON with `${NAME}` and `${NAME:default}` filled the way Keycloak's import does."""
+    if isinstance(value, dict):
+        return {key: filled(item, environment) for key, item in value.items()}
+    if isinstance(value, list):
+        return [filled(item, environment) for item in value]
+    if isinstance(value, str):
+        return _PLACEHOLDER.sub(lambda match: _fill(match, environment), value)
+    return value
+
+
+def _fill(match: re.Match[str], environment: Mapping[str, str]) -> str:
+    name, fallback = match.group(1), match.group(2)
+    if name in environment:
+        return environment[name]
+    return match.group(0) if fallback is None else fallback

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import requests
 
 from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.testing.fresh_realms import RealmAdministrator
 
 _PASSWORD = "correct horse battery"  # noqa: S105  (of users that live for one test)
 _TIMEOUT_S = 30
@@ -76,16 +77,9 @@ class RealmTools(Protocol):
 class AdminRealmTools:
     """Works on one realm of a real Keycloak as the administrator of the master realm."""
 
-    def __init__(self, url: str, realm: str, username: str, password: str) -> None:
-        self._token_url = f"{url}/realms/master/protocol/openid-connect/token"
-        self._log_in_url = f"{url}/realms/{quote(realm, safe='')}/protocol/openid-connect/token"
-        self._realm_url = f"{url}/admin/realms/{quote(realm, safe='')}"
-        self._login = {
-            "grant_type": "password",
-            "client_id": "admin-cli",
-            "username": username,
-            "password": password,
-        }
+    def __init__(self, administrator: RealmAdministrator, realm: str) -> None:
+        self._administrator = administrator
+        self._realm = quote(realm, safe="")
 
     def add_user(self, representation: UserRepresentation) -> str:
         """Create a user and return its Keycloak id."""
@@ -114,7 +108,8 @@ class AdminRealmTools:
         }
         with requests.Session() as session:
             session.trust_env = False
-            session.post(self._log_in_url, data=form, timeout=_TIMEOUT_S).raise_for_status()
+            url = f"{self._administrator.url}/realms/{self._realm}/protocol/openid-connect/token"
+            session.post(url, data=form, timeout=_TIMEOUT_S).raise_for_status()
 
     def add_group(self, path: str) -> None:
         """Create the group, and its parents where they are missing."""
@@ -224,14 +219,4 @@ class AdminRealmTools:
         return response
 
     def _send(self, method: str, path: str, json: object = None) -> requests.Response:
-        with requests.Session() as session:
-            session.trust_env = False
-            token = session.post(self._token_url, data=self._login, timeout=_TIMEOUT_S)
-            token.raise_for_status()
-            return session.request(
-                method,
-                self._realm_url + path,
-                json=json,
-                headers={"Authorization": f"Bearer {token.json()['access_token']}"},
-                timeout=_TIMEOUT_S,
-            )
+        return self._administrator.send(method, f"/{self._realm}{path}", json=json)

@@ -20,7 +20,8 @@ from population import Population, generate
 from results_tail import ResultsTail
 from scene import BURST, LARGEST_RECORD, PARTITIONS, TRICKLE, Scene, Size
 
-from keycloak_bridge.sandbox import FreshRealm, Sandbox
+from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import FreshRealm, RealmAdministrator
 from keycloak_bridge.testing.realm_tools import AdminRealmTools
 
 
@@ -48,9 +49,9 @@ def open_scene(
 ) -> Iterator[Callable[..., Scene]]:
     """Open a scene with these settings on top; `population` replaces the usual one."""
     if way == BURST:
-        AdminRealmTools(
-            sandbox.keycloak_url, fresh_realm.name, sandbox.admin_username, sandbox.admin_password
-        ).grant(fresh_realm.client_id, "manage-realm")
+        AdminRealmTools(RealmAdministrator.of(sandbox), fresh_realm.name).grant(
+            fresh_realm.client_id, "manage-realm"
+        )
     with ExitStack() as stack:
 
         def opened(

@@ -13,7 +13,7 @@ from figures import record
 from scene import Scene, Size
 from verdict import judge
 
-from keycloak_bridge.sandbox import FreshRealm
+from keycloak_bridge.testing.fresh_realms import FreshRealm
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 

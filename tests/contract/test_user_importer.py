@@ -18,6 +18,7 @@ from keycloak_bridge.keycloak.partial_import import KeycloakUserImporter
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import RealmAdministrator, temporary_realm
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
 from keycloak_bridge.testing.realm_tools import AdminRealmTools
 
@@ -32,10 +33,10 @@ class Service(NamedTuple):
 @pytest.fixture(scope="module")
 def real_service(sandbox: Sandbox) -> Iterator[Service]:
     """The real Keycloak, seen by an account that may import."""
-    with sandbox.fresh_realm() as realm:
-        AdminRealmTools(
-            sandbox.keycloak_url, realm.name, sandbox.admin_username, sandbox.admin_password
-        ).grant(realm.client_id, "manage-realm")
+    with temporary_realm(sandbox) as realm:
+        AdminRealmTools(RealmAdministrator.of(sandbox), realm.name).grant(
+            realm.client_id, "manage-realm"
+        )
         clock = SystemClock()
         http = KeycloakHttp(KeycloakConnection(url=sandbox.keycloak_url, realm=realm.name))
         tokens = TokenSource(http, realm.client_id, lambda: realm.client_secret, clock)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from keycloak_bridge.sandbox import FreshRealm, Sandbox
+from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import FreshRealm
 
 FOLDER = Path(__file__).parents[2] / "keycloak-config"
 TEXT = (FOLDER / "acme-realm.json").read_text("utf-8")

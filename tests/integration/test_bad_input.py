@@ -12,7 +12,8 @@ from bridge_harness import STRUCTURED, Bench, an_event
 from jsonschema import Draft202012Validator, FormatChecker
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from keycloak_bridge.sandbox import FreshRealm, Sandbox
+from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import FreshRealm, temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +41,7 @@ class Aftermath:
 @pytest.fixture(scope="module")
 def realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
     """One realm for all of this module."""
-    with sandbox.fresh_realm() as fresh:
+    with temporary_realm(sandbox) as fresh:
         yield fresh
 
 

@@ -10,6 +10,7 @@ from bridge_harness import Bench
 from mixed_events import Mixture, mix
 
 from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import RealmAdministrator, temporary_realm
 from keycloak_bridge.testing.realm_tools import AdminRealmTools
 
 pytestmark = pytest.mark.integration
@@ -27,14 +28,14 @@ def benches(
     """Two realms and topics of their own; the account of the first may import users."""
     suffix = uuid.uuid4().hex[:8]
     with (
-        sandbox.fresh_realm() as one,
-        sandbox.fresh_realm() as other,
+        temporary_realm(sandbox) as one,
+        temporary_realm(sandbox) as other,
         Bench.open(sandbox, one, f"{suffix}b", tmp_path_factory.mktemp("burst")) as burst,
         Bench.open(sandbox, other, f"{suffix}t", tmp_path_factory.mktemp("trickle")) as trickle,
     ):
-        AdminRealmTools(
-            sandbox.keycloak_url, one.name, sandbox.admin_username, sandbox.admin_password
-        ).grant(one.client_id, "manage-realm")
+        AdminRealmTools(RealmAdministrator.of(sandbox), one.name).grant(
+            one.client_id, "manage-realm"
+        )
         yield (
             burst.but(INVITE_MODE="none", LOG_LEVEL="DEBUG", BRAKE_IN_A_ROW="0", BRAKE_SHARE="0"),
             trickle.but(INVITE_MODE="none", BURST_MODE="off", BRAKE_IN_A_ROW="0", BRAKE_SHARE="0"),

@@ -9,6 +9,7 @@ import pytest
 from bridge_harness import Bench, an_event, plain_mark
 
 from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.integration
 def bench(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A realm and topics that the tests of this module share; each has its own users."""
     with (
-        sandbox.fresh_realm() as realm,
+        temporary_realm(sandbox) as realm,
         Bench.open(sandbox, realm, uuid.uuid4().hex[:8], tmp_path_factory.mktemp("cli")) as opened,
     ):
         yield opened

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from bridge_harness import Bench
 
-from keycloak_bridge.sandbox import FreshRealm, Sandbox
+from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import FreshRealm, temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -43,7 +44,7 @@ WELL = {
 @pytest.fixture(scope="module")
 def realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
     """One realm for all of this module."""
-    with sandbox.fresh_realm() as fresh:
+    with temporary_realm(sandbox) as fresh:
         yield fresh
 
 
@@ -176,7 +177,7 @@ def test_what_is_wrong_is_found(
     told: str,
 ) -> None:
     """The one probe tells it with a remedy, and the exit code is 1 for red only; the rest is still looked at."""
-    with sandbox.fresh_realm() as own:
+    with temporary_realm(sandbox) as own:
         spoilt = spoil(replace(bench, realm=own))
         code, findings = examined(spoilt)
     wrong = [one for one in findings if one["probe"] == probe and one["light"] == light]

@@ -10,6 +10,7 @@ import pytest
 from bridge_harness import Bench, an_event
 
 from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -26,8 +27,8 @@ def benches(
     """Two realms; the second reads the topics of the first."""
     suffix = uuid.uuid4().hex[:8]
     with (
-        sandbox.fresh_realm() as one,
-        sandbox.fresh_realm() as other,
+        temporary_realm(sandbox) as one,
+        temporary_realm(sandbox) as other,
         Bench.open(sandbox, one, suffix, tmp_path_factory.mktemp("by-one")) as by_one,
         Bench.open(sandbox, other, suffix, tmp_path_factory.mktemp("at-once")) as at_once,
     ):

@@ -11,6 +11,7 @@ import pytest
 from bridge_harness import STRUCTURED, Bench, an_event, free_port, wait_until
 
 from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +37,7 @@ department = "data.department"
 def module_bench(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A realm and topics that most tests of this module share; each test has its own users."""
     with (
-        sandbox.fresh_realm() as realm,
+        temporary_realm(sandbox) as realm,
         Bench.open(
             sandbox, realm, uuid.uuid4().hex[:8], tmp_path_factory.mktemp("guards")
         ) as opened,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import requests
 from import_cases import ADMIN, CASES, PROFILE
 
 from keycloak_bridge.app.connections import SystemClock
@@ -17,6 +16,7 @@ from keycloak_bridge.keycloak.import_eligibility import ImportTerms, Way, judge_
 from keycloak_bridge.keycloak.partial_import import read_import_terms
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import RealmAdministrator, temporary_realm
 from keycloak_bridge.testing.realm_tools import AdminRealmTools
 
 pytestmark = pytest.mark.integration
@@ -35,17 +35,8 @@ class Realm:
 
     def call(self, method: str, path: str, json: object = None) -> Any:
         """Return what Keycloak answers its administrator."""
-        with requests.Session() as session:
-            session.trust_env = False
-            response = session.request(
-                method,
-                f"{self.sandbox.keycloak_url}/admin/realms/{self.name}{path}",
-                json=json,
-                headers={"Authorization": f"Bearer {self.sandbox.realms.admin_token()}"},
-                timeout=_TIMEOUT_S,
-            )
-        response.raise_for_status()
-        return response.json() if response.content else None
+        administrator = RealmAdministrator.of(self.sandbox)
+        return administrator.call(method, f"/{self.name}{path}", json=json)
 
     def prepare(self) -> None:
         """Give it everything that POST adds to a new user, and a rule of each kind."""
@@ -91,10 +82,8 @@ class Realm:
 @contextmanager
 def a_realm(sandbox: Sandbox) -> Iterator[Realm]:
     """Lend one whose service account may import."""
-    with sandbox.fresh_realm() as fresh:
-        tools = AdminRealmTools(
-            sandbox.keycloak_url, fresh.name, sandbox.admin_username, sandbox.admin_password
-        )
+    with temporary_realm(sandbox) as fresh:
+        tools = AdminRealmTools(RealmAdministrator.of(sandbox), fresh.name)
         tools.grant(fresh.client_id, "manage-realm")
         http = KeycloakHttp(KeycloakConnection(sandbox.keycloak_url, fresh.name))
         tokens = TokenSource(http, fresh.client_id, lambda: fresh.client_secret, SystemClock())

@@ -10,6 +10,7 @@ import pytest
 from bridge_harness import Bench, an_event
 
 from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -20,7 +21,7 @@ HEADER = "userId,email,givenName,familyName,locale,tenantId,department\n"
 def bench(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A realm and topics with a history: two users provisioned, one of them moved, one refused."""
     with (
-        sandbox.fresh_realm() as realm,
+        temporary_realm(sandbox) as realm,
         Bench.open(sandbox, realm, uuid.uuid4().hex[:8], tmp_path_factory.mktemp("log")) as opened,
     ):
         first, second = (an_event(f"{name}-{opened.suffix}") for name in ("first", "second"))

@@ -14,7 +14,8 @@ import requests
 from bridge_harness import Bench, an_event, free_port, wait_until
 from tcp_gate import gate
 
-from keycloak_bridge.sandbox import FreshRealm, Sandbox
+from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import FreshRealm, temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
     """One realm for all of this module; the users of a test carry the suffix of its topics."""
-    with sandbox.fresh_realm() as fresh:
+    with temporary_realm(sandbox) as fresh:
         yield fresh
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from bridge_harness import STRUCTURED, Bench, an_event, wait_until
 
-from keycloak_bridge.sandbox import FreshRealm, Sandbox
+from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import FreshRealm, temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -26,7 +27,7 @@ def bench(
 ) -> Iterator[tuple[Bench, FreshRealm]]:
     """A realm of its own, and topics."""
     with (
-        sandbox.fresh_realm() as realm,
+        temporary_realm(sandbox) as realm,
         Bench.open(sandbox, realm, uuid.uuid4().hex[:8], tmp_path_factory.mktemp("p")) as opened,
     ):
         yield opened, realm

@@ -18,7 +18,8 @@ from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
-from keycloak_bridge.sandbox import FreshRealm, Mail, Sandbox
+from keycloak_bridge.sandbox import Mail, Sandbox
+from keycloak_bridge.testing.fresh_realms import FreshRealm, RealmAdministrator
 
 pytestmark = pytest.mark.integration
 
@@ -106,7 +107,7 @@ def bridge(sandbox: Sandbox, session: requests.Session) -> Account:
 def admin(sandbox: Sandbox, session: requests.Session) -> Account:
     """The administrator of the server."""
     root = f"{sandbox.keycloak_url}/admin/realms/{sandbox.realm}"
-    return Account(session, root, sandbox.realms.admin_token())
+    return Account(session, root, RealmAdministrator.of(sandbox).token())
 
 
 def in_realm(admin: Account, sandbox: Sandbox, realm: FreshRealm) -> Account:

@@ -16,7 +16,8 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaTimeoutError
 
 from keycloak_bridge.sandbox import Sandbox, SandboxError, SandboxOptions
-from keycloak_bridge.sandbox.state import STATE_VARIABLE, start_time
+from keycloak_bridge.sandbox.detached import STATE_VARIABLE, start_time
+from keycloak_bridge.testing.fresh_realms import temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -131,7 +132,7 @@ def test_mail_catcher_comes_back_on_its_port(sandbox: Sandbox) -> None:
 
 def test_fresh_realm_is_like_the_imported_one_and_goes_again(sandbox: Sandbox) -> None:
     """The realm of a test has the same client and mail settings, and is deleted after it."""
-    with sandbox.fresh_realm() as realm:
+    with temporary_realm(sandbox) as realm:
         assert realm.name != sandbox.realm
         assert token(sandbox, realm.name, realm.client_secret).status_code == 200
         assert invite(sandbox, realm.name, "fresh@example.com").status_code == 204
@@ -179,7 +180,7 @@ def test_crashed_kafka_comes_back_with_its_data(mended: Sandbox) -> None:
 def test_crashed_keycloak_comes_back_with_its_data(mended: Sandbox) -> None:
     """After a kill the same address serves what was acknowledged, to the last write."""
     before = mended.keycloak_url
-    with mended.fresh_realm() as realm:
+    with temporary_realm(mended) as realm:
         mended.keycloak.kill()
         assert refused(f"{before}/realms/{realm.name}")
         mended.keycloak.start()

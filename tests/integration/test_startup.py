@@ -12,7 +12,8 @@ import pytest
 from bridge_harness import Bench, an_event, free_port, wait_until
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from keycloak_bridge.sandbox import FreshRealm, Sandbox
+from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import FreshRealm, temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -22,7 +23,7 @@ SERVICE_ACCOUNT = "service-account-keycloak-bridge"
 @pytest.fixture(scope="module")
 def realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
     """One realm for all of this module."""
-    with sandbox.fresh_realm() as fresh:
+    with temporary_realm(sandbox) as fresh:
         yield fresh
 
 

@@ -8,6 +8,7 @@ import pytest
 from bridge_harness import Bench, an_event
 
 from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.fresh_realms import RealmAdministrator, temporary_realm
 from keycloak_bridge.testing.realm_tools import AdminRealmTools
 
 pytestmark = pytest.mark.integration
@@ -61,7 +62,7 @@ def bench(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("targets")
     (folder / "mapping.toml").write_text(_MAPPING)
     with (
-        sandbox.fresh_realm() as realm,
+        temporary_realm(sandbox) as realm,
         Bench.open(sandbox, realm, uuid.uuid4().hex[:8], folder) as opened,
     ):
         equip(opened)
@@ -90,9 +91,7 @@ def equip(bench: Bench) -> None:
     }
     bench.admin("POST", "/identity-provider/instances", json=provider)
     sandbox = bench.sandbox
-    tools = AdminRealmTools(
-        sandbox.keycloak_url, bench.realm.name, sandbox.admin_username, sandbox.admin_password
-    )
+    tools = AdminRealmTools(RealmAdministrator.of(sandbox), bench.realm.name)
     tools.grant(bench.realm.client_id, "view-clients", "manage-organizations")
 
 

@@ -15,16 +15,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-import requests
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from keycloak_bridge.messages.dead_letters import is_mark
-from keycloak_bridge.sandbox import FreshRealm, Mail, Sandbox
+from keycloak_bridge.sandbox import Mail, Sandbox
 from keycloak_bridge.sandbox.demo import read_topic
+from keycloak_bridge.testing.fresh_realms import FreshRealm, RealmAdministrator
 
 PARTITIONS = 4
 RUN_TIMEOUT_S = 900
-_HTTP_TIMEOUT_S = 30
 _ADMIN_EVENTS_PAGE = 2000
 STRUCTURED = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 
@@ -271,15 +270,8 @@ class Bench:
 
     def admin(self, method: str, path: str, **options: Any) -> Any:
         """Call the Admin REST API of the test's realm as the administrator; return parsed JSON."""
-        answer = requests.request(
-            method,
-            f"{self.sandbox.keycloak_url}/admin/realms/{self.realm.name}{path}",
-            headers={"Authorization": f"Bearer {self.sandbox.realms.admin_token()}"},
-            timeout=_HTTP_TIMEOUT_S,
-            **options,
-        )
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        administrator = RealmAdministrator.of(self.sandbox)
+        return administrator.call(method, f"/{self.realm.name}{path}", **options)
 
     def written(self) -> Counter[tuple[str, str]]:
         """Return what the bridge did to this realm: operations and paths of Keycloak's own admin events."""

@@ -1,30 +1,259 @@
-"""Keycloak's distribution, prepared once."""
+"""Pinned downloads, their cache, and Keycloak prepared once."""
 
+import hashlib
+import json
 import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
+from typing import Any
 
+import platformdirs
 import pytest
+import requests
+from artifact_lock import keycloak_artifacts, render
 
 from keycloak_bridge.sandbox import distribution
 from keycloak_bridge.sandbox.distribution import (
-    Distribution,
+    CACHE_VARIABLE,
+    LOCK_FILE,
+    Artifact,
+    ArtifactSet,
+    PreparedKeycloak,
+    cache_dir,
+    exclusive,
+    fetch,
     http_arguments,
+    locked,
     prepare,
     prepared_folder,
     server_command,
 )
-from keycloak_bridge.sandbox.java import Java
-from keycloak_bridge.sandbox.options import SandboxError, silent
+from keycloak_bridge.sandbox.options import SandboxCancelled, SandboxError, silent
+from keycloak_bridge.sandbox.processes import Java
+
+LOCK = Path(distribution.__file__).with_name(LOCK_FILE)
+CONTENT = b"a jar, more or less" * 2000
 
 
-def prepared(folder: Path) -> Distribution:
+def artifact(content: bytes = CONTENT, name: str = "thing") -> Artifact:
+    """Return an artifact pinned to a content."""
+    return Artifact(
+        "org.example", name, "1.2", "jar", hashlib.sha256(content).hexdigest(), len(content)
+    )
+
+
+class MavenCentral:
+    """Stands in for the network under jgo, and counts what is asked of it."""
+
+    def __init__(self, content: bytes = CONTENT) -> None:
+        self.content = content
+        self.breaks_after: int | None = None
+        self.asked: list[str] = []
+
+    def get(self, url: str, **_: Any) -> "Answer":
+        """Answer one GET of jgo."""
+        self.asked.append(url)
+        if url.endswith(".sha1"):
+            return Answer(
+                hashlib.sha1(self.content, usedforsecurity=False).hexdigest().encode(), None
+            )
+        return Answer(self.content, self.breaks_after)
+
+
+class Answer:
+    """As much of a response as jgo uses."""
+
+    status_code = 200
+
+    def __init__(self, content: bytes, breaks_after: int | None) -> None:
+        self.content = content
+        self.text = content.decode("latin-1")
+        self.headers = {"content-length": str(len(content))}
+        self._breaks_after = breaks_after
+
+    def iter_content(self, chunk_size: int) -> Iterator[bytes]:
+        """Yield the body, perhaps only the beginning of it."""
+        for start in range(0, len(self.content), chunk_size):
+            if self._breaks_after is not None and start >= self._breaks_after:
+                raise requests.ConnectionError("gone")
+            yield self.content[start : start + chunk_size]
+
+
+@pytest.fixture
+def central(monkeypatch: pytest.MonkeyPatch) -> MavenCentral:
+    """Put a stand-in under jgo."""
+    stand_in = MavenCentral()
+    monkeypatch.setattr("jgo.util.http.get", stand_in.get)
+    return stand_in
+
+
+def get(cache: Path, *artifacts: Artifact, cancelled: Event | None = None) -> list[Path]:
+    """Fetch without anybody watching."""
+    return fetch(artifacts, cache, lambda *_: None, cancelled or Event())
+
+
+def files_in(cache: Path) -> list[str]:
+    """Return the names of all files under the cache."""
+    return sorted(path.name for path in cache.rglob("*") if path.is_file())
+
+
+def test_file_arrives_under_its_maven_path(tmp_path: Path, central: MavenCentral) -> None:
+    """A fetched file stands where Maven would put it, with its content."""
+    (path,) = get(tmp_path, artifact())
+
+    assert path == tmp_path / "maven/org/example/thing/1.2/thing-1.2.jar"
+    assert path.read_bytes() == CONTENT
+
+
+def test_full_cache_needs_no_network(tmp_path: Path, central: MavenCentral) -> None:
+    """What is here already is not asked for again."""
+    get(tmp_path, artifact())
+    central.asked.clear()
+
+    get(tmp_path, artifact())
+
+    assert central.asked == []
+
+
+def test_wrong_checksum_is_refused_and_deleted(tmp_path: Path, central: MavenCentral) -> None:
+    """A file that is not the pinned one never enters the cache, and the error names both."""
+    wanted = artifact()
+    central.content = b"something else"
+
+    with pytest.raises(SandboxError, match=wanted.sha256):
+        get(tmp_path, wanted)
+
+    assert files_in(tmp_path) == []
+
+
+def test_damaged_file_in_the_cache_is_fetched_anew(tmp_path: Path, central: MavenCentral) -> None:
+    """A cached file that changed since is replaced by the pinned one."""
+    (path,) = get(tmp_path, artifact())
+    path.write_bytes(b"damaged")
+
+    get(tmp_path, artifact())
+
+    assert path.read_bytes() == CONTENT
+
+
+def test_broken_download_leaves_nothing(tmp_path: Path, central: MavenCentral) -> None:
+    """Half a file is never believed later: it is gone, and the next try gets a whole one."""
+    central.breaks_after = 8192
+    with pytest.raises(SandboxError, match="could not be fetched"):
+        get(tmp_path, artifact())
+    assert files_in(tmp_path) == []
+
+    central.breaks_after = None
+    (path,) = get(tmp_path, artifact())
+
+    assert path.read_bytes() == CONTENT
+
+
+def test_cancelled_download_stops_at_once(tmp_path: Path, central: MavenCentral) -> None:
+    """Ctrl-C ends a download in its middle and leaves nothing."""
+    cancelled = Event()
+    cancelled.set()
+
+    with pytest.raises(SandboxCancelled):
+        get(tmp_path, artifact(), cancelled=cancelled)
+
+    assert files_in(tmp_path) == []
+
+
+def test_progress_adds_up_over_all_files(tmp_path: Path, central: MavenCentral) -> None:
+    """The bytes reported grow to the size of everything that was missing."""
+    seen: list[tuple[int, int]] = []
+    both = (artifact(), artifact(name="other"))
+
+    fetch(both, tmp_path, lambda done, total: seen.append((done, total)), Event())
+
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1] == (2 * len(CONTENT), 2 * len(CONTENT))
+
+
+@pytest.mark.parametrize(
+    ("program", "first", "count"),
+    [("keycloak", "keycloak-quarkus-dist-26.7.3.zip", 1), ("kafka", "kafka_2.13-4.3.1.jar", 46)],
+)
+def test_lock_file_pins_every_artifact(program: str, first: str, count: int) -> None:
+    """Each locked artifact has a full checksum, a size and a fixed version."""
+    pinned = locked(program)
+
+    assert pinned.artifacts[0].file_name == first
+    assert len({item.path for item in pinned.artifacts}) == count
+    assert all(len(bytes.fromhex(item.sha256)) == 32 for item in pinned.artifacts)
+    assert all(item.size > 0 and item.version[0].isdigit() for item in pinned.artifacts)
+
+
+def test_chosen_folder_beats_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An option wins over KEYCLOAK_BRIDGE_CACHE."""
+    monkeypatch.setenv(CACHE_VARIABLE, "/elsewhere")
+
+    assert cache_dir(tmp_path) == tmp_path
+
+
+def test_environment_beats_the_user_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KEYCLOAK_BRIDGE_CACHE names the folder."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+
+    assert cache_dir() == tmp_path
+
+
+def test_user_cache_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a choice the user's own cache is taken."""
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+
+    assert cache_dir() == platformdirs.user_cache_path("keycloak-bridge")
+
+
+def test_one_part_is_held_by_one_only(tmp_path: Path) -> None:
+    """A second holder waits, and gives up when cancelled."""
+    cancelled = Event()
+    cancelled.set()
+
+    with (
+        exclusive(tmp_path, "kafka", Event()),
+        pytest.raises(SandboxCancelled),
+        exclusive(tmp_path, "kafka", cancelled),
+    ):
+        pytest.fail("two hold the same part")
+
+
+def test_parts_are_independent(tmp_path: Path) -> None:
+    """Holding Kafka's part does not delay Keycloak's."""
+    cancelled = Event()
+    cancelled.set()
+
+    with exclusive(tmp_path, "kafka", Event()), exclusive(tmp_path, "keycloak", cancelled):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            ".kafka.lock",
+            ".keycloak.lock",
+        ]
+
+
+def test_unwritable_cache_names_the_variable(tmp_path: Path) -> None:
+    """The remedy is in the message."""
+    (tmp_path / "file").write_text("")
+
+    with (
+        pytest.raises(SandboxError, match=CACHE_VARIABLE),
+        exclusive(tmp_path / "file", "kafka", Event()),
+    ):
+        pytest.fail("a file is no folder")
+
+
+def prepared(folder: Path) -> PreparedKeycloak:
     """Make what a preparation leaves."""
     (folder / "server" / "lib").mkdir(parents=True)
     (folder / "h2").mkdir()
     (folder / "h2" / "keycloakdb.mv.db").write_text("template")
     (folder / "admin.json").write_text('{"password": "secret"}')
-    return Distribution(folder)
+    return PreparedKeycloak(folder)
 
 
 def test_each_server_gets_its_own_database(tmp_path: Path) -> None:
@@ -47,13 +276,13 @@ def test_administrator_comes_with_the_database(tmp_path: Path) -> None:
 def test_another_recipe_is_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """A change of version, checksum or build options never reuses an old preparation."""
     cache = Path("/cache")
-    folders = {
-        prepared_folder(cache, "1", "aa"),
-        prepared_folder(cache, "2", "aa"),
-        prepared_folder(cache, "1", "bb"),
-    }
+    pinned = [
+        ArtifactSet(version, (replace(artifact(), sha256=checksum),))
+        for version, checksum in (("1", "aa"), ("2", "aa"), ("1", "bb"))
+    ]
+    folders = {prepared_folder(cache, one) for one in pinned}
     monkeypatch.setattr(distribution, "BUILD_OPTIONS", ("--db=postgres",))
-    folders.add(prepared_folder(cache, "1", "aa"))
+    folders.add(prepared_folder(cache, pinned[0]))
 
     assert len(folders) == 4
 
@@ -96,3 +325,54 @@ def test_command_separates_program_and_data(tmp_path: Path) -> None:
     assert "-Dkc.home.dir=/home" in command
     assert "/shared/lib/quarkus-run.jar" in command
     assert "-Dextra" in command
+
+
+def test_rendering_what_is_locked_gives_the_committed_file() -> None:
+    """The committed lock file is exactly what the command writes."""
+    programs = [(name, locked(name).version, locked(name).artifacts) for name in json.loads(text())]
+
+    assert render(programs) == text()
+
+
+def text() -> str:
+    """Return the committed lock file."""
+    return LOCK.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    """Let jgo find a file that is there, and Maven Central publish a checksum for it."""
+    folder = tmp_path / "org/keycloak/keycloak-quarkus-dist/1.0"
+    folder.mkdir(parents=True)
+    (folder / "keycloak-quarkus-dist-1.0.zip").write_bytes(b"zip")
+    answer = SimpleNamespace(text="", raise_for_status=lambda: None)
+    monkeypatch.setattr("requests.get", lambda *_, **__: answer)
+    return answer
+
+
+def test_pins_the_checksum_of_the_published_file(
+    published: SimpleNamespace, tmp_path: Path
+) -> None:
+    """A file that agrees with Maven Central's own checksum is pinned by SHA-256."""
+    published.text = hashlib.sha1(b"zip", usedforsecurity=False).hexdigest()
+
+    (artifact,) = keycloak_artifacts("1.0", tmp_path)
+
+    assert asdict(artifact) == {
+        "group": "org.keycloak",
+        "name": "keycloak-quarkus-dist",
+        "version": "1.0",
+        "packaging": "zip",
+        "sha256": hashlib.sha256(b"zip").hexdigest(),
+        "size": 3,
+    }
+
+
+def test_refuses_to_pin_what_differs_from_the_published_checksum(
+    published: SimpleNamespace, tmp_path: Path
+) -> None:
+    """A file that was changed on its way is not pinned."""
+    published.text = hashlib.sha1(b"another zip", usedforsecurity=False).hexdigest()
+
+    with pytest.raises(SandboxError, match="not the file that Maven Central published"):
+        keycloak_artifacts("1.0", tmp_path)

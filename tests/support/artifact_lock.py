@@ -1,4 +1,4 @@
-"""Re-create the lock file: `python -m keycloak_bridge.sandbox.lock [--keycloak V] [--kafka V]`."""
+"""Create the sandbox's lock file again: `python -m tests.support.artifact_lock [--keycloak V] [--kafka V]`."""
 
 import hashlib
 import json
@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 import requests
 
-from keycloak_bridge.sandbox.artifacts import LOCK_FILE, Artifact, locked, sha256_of
+from keycloak_bridge.sandbox import distribution
+from keycloak_bridge.sandbox.distribution import LOCK_FILE, Artifact, locked, sha256_of
 from keycloak_bridge.sandbox.options import SandboxError
 
 CENTRAL = "https://repo.maven.apache.org/maven2"
@@ -70,7 +71,7 @@ def render(programs: Iterable[tuple[str, str, Sequence[Artifact]]]) -> str:
 @click.option("--keycloak", default=None, help="Version of Keycloak (default: as locked).")
 @click.option("--kafka", default=None, help="Version of Kafka (default: as locked).")
 def main(keycloak: str | None, kafka: str | None) -> None:
-    """Resolve, download and pin Keycloak and Kafka anew."""
+    """Resolve, download and pin Keycloak and Kafka again."""
     keycloak = keycloak or locked("keycloak").version
     kafka = kafka or locked("kafka").version
     with tempfile.TemporaryDirectory(prefix="keycloak-bridge-lock-") as folder:
@@ -81,7 +82,7 @@ def main(keycloak: str | None, kafka: str | None) -> None:
                 ("keycloak", keycloak, keycloak_artifacts(keycloak, scratch)),
             ]
         )
-    target = Path(__file__).with_name(LOCK_FILE)
+    target = Path(distribution.__file__).with_name(LOCK_FILE)
     target.write_text(text, encoding="utf-8")
     click.echo(f"wrote {target.name}: Keycloak {keycloak}, Kafka {kafka}")
 

@@ -1,4 +1,4 @@
-"""Realm files and their placeholders."""
+"""Realm exports and their placeholders."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keycloak_bridge.sandbox.options import SandboxError
-from keycloak_bridge.sandbox.realms import default_config_dir, filled, realm_file, realm_name
+from keycloak_bridge.sandbox.services import default_config_dir, filled, realm_file, representation
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text().filter(lambda text: "${" not in text),
@@ -70,7 +70,7 @@ def test_installed_package_takes_the_folder_here(
 ) -> None:
     """Without a source tree the current folder is looked at; nothing there is an error."""
     monkeypatch.setattr(
-        "keycloak_bridge.sandbox.realms.__file__", str(tmp_path / "a/b/c/realms.py")
+        "keycloak_bridge.sandbox.services.__file__", str(tmp_path / "a/b/c/services.py")
     )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SandboxError, match="--config-dir"):
@@ -86,8 +86,8 @@ def test_realm_is_named_by_its_filled_content(tmp_path: Path) -> None:
     source = tmp_path / "acme-realm.json"
     source.write_text('{"realm": "${KEYCLOAK_REALM:acme}"}')
 
-    assert realm_name(source, {}) == "acme"
-    assert realm_name(source, {"KEYCLOAK_REALM": "other"}) == "other"
+    assert representation(source, {})["realm"] == "acme"
+    assert representation(source, {"KEYCLOAK_REALM": "other"})["realm"] == "other"
 
 
 @pytest.mark.parametrize(
@@ -100,4 +100,4 @@ def test_broken_realm_file_is_named(tmp_path: Path, content: str, reason: str) -
     source.write_text(content)
 
     with pytest.raises(SandboxError, match=f"acme-realm.json.*{reason}"):
-        realm_name(source, {})
+        representation(source, {})

@@ -1,0 +1,292 @@
+"""A sandbox that other processes know of: its state, the commands around it, and its options on their way."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from keycloak_bridge.cli.sandbox import sandbox
+from keycloak_bridge.sandbox.detached import (
+    STATE_VARIABLE,
+    Identity,
+    SandboxState,
+    clear_state,
+    read_state,
+    refuse_second,
+    state_dir,
+    stop_detached,
+    write_state,
+)
+from keycloak_bridge.sandbox.options import SandboxError, SandboxOptions
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the state of these tests to themselves."""
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a process that does nothing."""
+    with subprocess.Popen(["sleep", "60"]) as child:
+        yield child
+        child.kill()
+
+
+def held_by(holder: Identity) -> SandboxState:
+    """Return the state of a sandbox that is up."""
+    return SandboxState(
+        holder, "ready", "/nowhere", (replace(holder, name="Kafka"),), {"SANDBOX_X": "1"}
+    )
+
+
+def test_state_is_read_back_as_written() -> None:
+    """Nothing is lost on the way through the file."""
+    state = held_by(Identity.of("sandbox", os.getpid()))
+    write_state(state)
+
+    assert read_state() == state
+    assert state.up
+
+
+def test_state_holds_secrets_for_its_owner_only(folder: Path) -> None:
+    """Nobody else can read the file or look into the folder."""
+    write_state(held_by(Identity.of("sandbox", os.getpid())))
+
+    assert stat.S_IMODE((folder / "sandbox.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_no_state_without_a_sandbox() -> None:
+    """Before the first start there is nothing to know."""
+    assert read_state() is None
+    assert stop_detached() is False
+
+
+def test_gone_process_is_not_alive(sleeper: "subprocess.Popen[bytes]") -> None:
+    """A process that ended is known to have ended."""
+    known = Identity.of("sleeper", sleeper.pid)
+    assert known.alive
+
+    sleeper.kill()
+    sleeper.wait()
+
+    assert not known.alive
+
+
+def test_recycled_number_is_never_killed(sleeper: "subprocess.Popen[bytes]") -> None:
+    """A process that has the number of a former holder, or service, is left alone."""
+    write_state(held_by(Identity("sandbox", sleeper.pid, "long ago")))
+
+    assert stop_detached() is True
+
+    assert sleeper.poll() is None
+    assert read_state() is None
+
+
+def test_down_ends_the_holder(sleeper: "subprocess.Popen[bytes]") -> None:
+    """The holder gets SIGTERM, and the state is forgotten."""
+    write_state(replace(held_by(Identity.of("sandbox", sleeper.pid)), services=()))
+
+    assert stop_detached() is True
+
+    assert sleeper.wait(5) == -signal.SIGTERM
+    assert read_state() is None
+
+
+def test_second_sandbox_is_refused() -> None:
+    """While one is held up, another one is an error that says how to stop the first."""
+    write_state(held_by(Identity.of("sandbox", os.getpid())))
+
+    with pytest.raises(SandboxError, match="sandbox down"):
+        refuse_second()
+
+
+def test_leftover_of_a_crash_is_forgotten() -> None:
+    """A state whose holder is gone stands in nobody's way."""
+    write_state(held_by(Identity("sandbox", os.getpid(), "long ago")))
+
+    refuse_second()
+
+    assert read_state() is None
+
+
+@pytest.mark.parametrize(("name", "kept"), [("keycloak-bridge-sandbox-x", False), ("mine", True)])
+def test_only_temporary_run_folders_are_removed(tmp_path: Path, name: str, kept: bool) -> None:
+    """A folder that somebody chose stays."""
+    run_dir = tmp_path / name
+    run_dir.mkdir()
+    state = held_by(Identity.of("sandbox", os.getpid()))
+    write_state(replace(state, run_dir=str(run_dir)))
+
+    clear_state()
+
+    assert run_dir.exists() is kept
+
+
+def test_state_folder_defaults_to_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a choice the state stands where the platform keeps such things."""
+    monkeypatch.delenv(STATE_VARIABLE)
+
+    assert state_dir().parts[-2:] == ("keycloak-bridge", "sandbox")
+
+
+def run(*arguments: str) -> Result:
+    """Run a sandbox command."""
+    return CliRunner().invoke(sandbox, arguments)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Return what a sandbox would say of itself."""
+    return {
+        "KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "KEYCLOAK_BRIDGE_KEYCLOAK_REALM": "acme",
+        "SANDBOX_KEYCLOAK_PUBLIC_URL": "http://localhost:2",
+        "SANDBOX_ADMIN_USERNAME": "admin",
+        "SANDBOX_ADMIN_PASSWORD": "generated",
+        "SANDBOX_SMTP_PORT": "3",
+        "SANDBOX_MAIL_DIR": str(tmp_path / "mail"),
+        "SANDBOX_RUN_DIR": str(tmp_path),
+    }
+
+
+def is_up(environment: dict[str, str], *services: Identity, phase: str = "ready") -> None:
+    """Leave word of a sandbox that this process holds."""
+    me = Identity.of("sandbox", os.getpid())
+    write_state(SandboxState(me, phase, services=services, environment=environment))
+
+
+@pytest.mark.parametrize("command", ["status", "env", "mail"])
+def test_nothing_up_is_exit_3(command: str) -> None:
+    """Without a sandbox the commands say how to start one."""
+    result = run(command)
+
+    assert result.exit_code == 3
+    assert "sandbox up --detach" in result.output
+
+
+def test_env_prints_exactly_the_environment(environment: dict[str, str]) -> None:
+    """KEY=VALUE lines and nothing else."""
+    is_up(environment)
+
+    result = run("env")
+
+    assert result.exit_code == 0
+    assert dict(line.split("=", 1) for line in result.stdout.splitlines()) == environment
+
+
+def test_status_shows_what_is_where(environment: dict[str, str]) -> None:
+    """Exit 0, each service, and the addresses."""
+    is_up(environment, Identity.of("Kafka", os.getpid()))
+
+    result = run("status")
+
+    assert result.exit_code == 0
+    assert f"Kafka: up (process {os.getpid()})" in result.output
+    assert "http://localhost:2/admin/" in result.output
+
+
+def test_status_of_a_broken_sandbox_is_exit_3(environment: dict[str, str]) -> None:
+    """A service that ended is named."""
+    is_up(environment, Identity("Keycloak", os.getpid(), "long ago"))
+
+    result = run("status")
+
+    assert result.exit_code == 3
+    assert "Keycloak: ended" in result.output
+    assert "broken" in result.output
+
+
+def test_status_of_a_starting_sandbox_is_exit_3(environment: dict[str, str]) -> None:
+    """Not ready is not up."""
+    is_up(environment, phase="starting")
+
+    result = run("status")
+
+    assert result.exit_code == 3
+    assert "starting" in result.output
+
+
+def test_mail_lists_links(environment: dict[str, str], tmp_path: Path) -> None:
+    """Each mail shows subject, recipient and links."""
+    is_up(environment)
+    (tmp_path / "mail").mkdir()
+    (tmp_path / "mail" / "000001.eml").write_bytes(
+        b"X-Sandbox-Recipients: ada@example.com\r\nSubject: Hello\r\n\r\nhttp://localhost:2/x\r\n"
+    )
+
+    listed, as_json = run("mail"), run("mail", "--json")
+
+    assert listed.stdout.splitlines() == [
+        "1. Hello",
+        "   to ada@example.com",
+        "   http://localhost:2/x",
+    ]
+    assert json.loads(as_json.stdout)["links"] == ["http://localhost:2/x"]
+
+
+def test_no_mail_is_said(environment: dict[str, str]) -> None:
+    """An empty catcher is no error."""
+    is_up(environment)
+
+    result = run("mail")
+
+    assert (result.exit_code, result.stdout) == (0, "No mail so far.\n")
+
+
+def test_down_without_a_sandbox_is_fine() -> None:
+    """Stopping nothing is no error."""
+    assert run("down").exit_code == 0
+
+
+def test_second_up_is_one_line_and_exit_2(environment: dict[str, str]) -> None:
+    """A sandbox that is starting, or up in another terminal, is not started twice."""
+    is_up(environment, phase="starting")
+
+    result = run("up")
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: A sandbox is up already")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_missing_extra_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra the command says what to install."""
+    monkeypatch.delenv(STATE_VARIABLE)
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+
+    result = run("status")
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: the sandbox needs its extra\nfix:   pip install 'keycloak-bridge[sandbox]'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        SandboxOptions(),
+        SandboxOptions(
+            config_dir=Path("/a"),
+            run_dir=Path("/b c"),
+            cache_dir=Path("/d"),
+            keycloak_port=8080,
+            keycloak_java_options=(),
+        ),
+    ],
+)
+def test_options_survive_the_way_through_text(options: SandboxOptions) -> None:
+    """What is unpacked equals what was packed."""
+    assert SandboxOptions.from_json(options.to_json()) == options
