@@ -7,14 +7,14 @@ from keycloak_bridge.app.mapping_files import load_mappings
 from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.users import InvitationTerms
-from keycloak_bridge.events.decode import EnvelopeRules, envelope_rules
+from keycloak_bridge.events.cloudevents import Limits
+from keycloak_bridge.events.custom_envelope import ATTRIBUTES, compile_envelope
+from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.pipeline.interpret import Interpreter, Prepared, Skipped
 from keycloak_bridge.provisioning.executor import Trace, ignore
 from keycloak_bridge.settings import Settings
 from keycloak_bridge.validation.catalog import SchemaCatalog
-
-_ENVELOPE_ATTRIBUTES = ("id", "type", "subject", "time", "dataschema", "source", "data")
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,10 @@ class Interpretation:
     def rules(self) -> EnvelopeRules:
         """Where an event's attributes are; raises ConfigError."""
         events, envelope = self.settings.events, self.settings.envelope
-        return envelope_rules(
-            max_bytes=events.max_bytes,
-            max_depth=events.max_depth,
+        return EnvelopeRules(
+            limits=Limits(events.max_bytes, events.max_depth),
             match_key=events.match_key,
-            expressions={name: getattr(envelope, name) for name in _ENVELOPE_ATTRIBUTES},
+            custom=compile_envelope({name: getattr(envelope, name) for name in ATTRIBUTES}),
             types=envelope.types,
         )
 

@@ -59,7 +59,10 @@ class Commit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A Kafka record as it was read: key, value and headers are the untouched bytes."""
+    """A Kafka record as it was read: key, value and headers are the untouched bytes.
+
+    `parsed` is where `parse_value` keeps what it made of the value, so that a record is parsed once while it is in hand.
+    """
 
     topic: str
     partition: int
@@ -68,6 +71,7 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    parsed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def topic_partition(self) -> TopicPartition:

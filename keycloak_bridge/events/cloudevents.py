@@ -17,6 +17,7 @@ _BATCH = "application/cloudevents-batch"
 _BINARY_PREFIX = "ce_"
 _FRAME_BYTES = 5
 _JSON_TYPES = ("application/json", "text/json")
+_LARGEST_KEPT = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +40,23 @@ class RawEnvelope:
 def parse_value(record: Record, limits: Limits) -> Any:
     """Return the JSON of the record's value, without the frame of Confluent's serializer.
 
-    Raises TombstoneError or EventDecodeError.
+    A value of up to 64 KiB is parsed once and kept with the record; callers must not change it. Raises TombstoneError or
+    EventDecodeError.
     """
     if record.value is None:
         raise TombstoneError(
             "the record has no value", remedy="set events.tombstones to say what that means"
         )
+    if limits in record.parsed:
+        return record.parsed[limits]
     value = record.value
     # Byte 0 and four bytes of schema id; no JSON text begins with byte 0.
     if value[:1] == b"\x00" and len(value) >= _FRAME_BYTES:
         value = value[_FRAME_BYTES:]
-    return parse_json(value, max_bytes=limits.max_bytes, max_depth=limits.max_depth)
+    parsed = parse_json(value, max_bytes=limits.max_bytes, max_depth=limits.max_depth)
+    if len(value) <= _LARGEST_KEPT:
+        record.parsed[limits] = parsed
+    return parsed
 
 
 def read_cloudevent(record: Record, limits: Limits) -> RawEnvelope:
@@ -124,7 +131,7 @@ def _structured(body: Any, limits: Limits) -> RawEnvelope:
     if encoded is None:
         return RawEnvelope(attributes, body.get("data"))
     if "data" in attributes:
-        raise _envelope_error(Violation("/data_base64", "not", "must not stand beside data"))
+        raise envelope_error(Violation("/data_base64", "not", "must not stand beside data"))
     return RawEnvelope(attributes, _decoded(encoded, limits))
 
 
@@ -134,7 +141,7 @@ def _decoded(encoded: Any, limits: Limits) -> Any:
     except (binascii.Error, ValueError, TypeError):
         content = None
     if content is None:
-        raise _envelope_error(Violation("/data_base64", "contentEncoding", "must be base64"))
+        raise envelope_error(Violation("/data_base64", "contentEncoding", "must be base64"))
     return parse_json(content, max_bytes=limits.max_bytes, max_depth=limits.max_depth)
 
 
@@ -152,7 +159,7 @@ def _checked(envelope: RawEnvelope) -> RawEnvelope:
     version = envelope.attributes.get("specversion")
     where = f"{envelope.prefix}specversion"
     if version is None:
-        raise _envelope_error(Violation(where, "required", "is required"))
+        raise envelope_error(Violation(where, "required", "is required"))
     if version != "1.0":
         raise EventDecodeError(
             f"{where} is not 1.0",
@@ -163,11 +170,7 @@ def _checked(envelope: RawEnvelope) -> RawEnvelope:
     return envelope
 
 
-def _envelope_error(violation: Violation) -> EventDecodeError:
-    return envelope_error((violation,))
-
-
-def envelope_error(violations: tuple[Violation, ...]) -> EventDecodeError:
+def envelope_error(*violations: Violation) -> EventDecodeError:
     """Return the error for attributes that are missing or wrong."""
     reasons = "; ".join(f"{violation.pointer} {violation.message}" for violation in violations)
     return EventDecodeError(

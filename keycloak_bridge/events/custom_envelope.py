@@ -45,30 +45,33 @@ class CustomEnvelope:
             pass
         # Raised outside the handler: the library's error quotes the value and must not travel along.
         reason = f"cannot be found: envelope.{name} does not work with these types"
-        raise envelope_error((Violation(f"/{name}", "expression", reason),))
+        raise envelope_error(Violation(f"/{name}", "expression", reason))
 
 
 _OPTIONS = jmespath.Options(custom_functions=MappingFunctions({}))
 
 
-def compile_envelope(expressions: Mapping[str, str]) -> CustomEnvelope:
-    """Return the envelope that `expressions` describe, by name of the attribute.
+def compile_envelope(expressions: Mapping[str, str | None]) -> CustomEnvelope | None:
+    """Return the envelope that `expressions` describe, by name of the attribute; None without any of them.
 
     They see `key` (text or null), `headers` (name to text) and `body` (the parsed value), and may call what a mapping
     may. Raises ConfigError naming `envelope.<attribute>`, with a line for every problem.
     """
+    given = {name: text for name, text in expressions.items() if text is not None}
+    if not given:
+        return None
     problems: list[str] = []
-    for name in expressions:
+    for name in given:
         if name not in ATTRIBUTES:
             hint = suggestion(name, ATTRIBUTES) or f"; known: {', '.join(ATTRIBUTES)}"
             problems.append(f"envelope.{name}: is no attribute of an event{hint}")
     problems += [
         f"envelope.{name}: is missing; an envelope of your own needs it"
         for name in REQUIRED
-        if name not in expressions
+        if name not in given
     ]
     compiled: dict[str, ParsedResult] = {}
-    for name, text in expressions.items():
+    for name, text in given.items():
         try:
             compiled[name] = jmespath.compile(text)
         except (JMESPathError, LookupError):

@@ -1,7 +1,4 @@
-"""From a Kafka record to an event whose envelope is sound.
-
-Records without a value, read as the deletion of the user that their key names.
-"""
+"""From a Kafka record to an event whose envelope is valid; a record without a value may stand for a deletion."""
 
 import re
 from collections.abc import Mapping
@@ -25,9 +22,8 @@ from keycloak_bridge.events.cloudevents import (
     header_texts,
     read_cloudevent,
 )
-from keycloak_bridge.events.custom_envelope import CustomEnvelope, compile_envelope
+from keycloak_bridge.events.custom_envelope import CustomEnvelope
 from keycloak_bridge.events.formats import FORMATS, parse_timestamp
-from keycloak_bridge.events.json_reader import MAX_BYTES, MAX_DEPTH
 
 LONGEST_ID = 255
 """Characters of an id, a type or a subject; what Keycloak stores in a column."""
@@ -38,44 +34,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeRules:
-    """How to read a record: limits, the producer's envelope (None: CloudEvents) and its names of types."""
+    """How to read a record: limits, the producer's envelope (None: CloudEvents) and its names of types.
 
-    max_bytes: int = MAX_BYTES
-    max_depth: int = MAX_DEPTH
+    `match_key` says that a record key, where there is one, must be the event's subject.
+    """
+
+    limits: Limits = field(default_factory=Limits)
     match_key: bool = True
     custom: CustomEnvelope | None = None
     types: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def limits(self) -> Limits:
-        """How large and how deep a value may be."""
-        return Limits(self.max_bytes, self.max_depth)
-
-
-def envelope_rules(
-    *,
-    max_bytes: int,
-    max_depth: int,
-    match_key: bool,
-    expressions: Mapping[str, str | None],
-    types: Mapping[str, str],
-) -> EnvelopeRules:
-    """Return the rules that settings describe; without any expression events are CloudEvents.
-
-    Raises ConfigError naming the key `envelope.<attribute>` of each problem.
-    """
-    given = {name: text for name, text in expressions.items() if text is not None}
-    return EnvelopeRules(
-        max_bytes=max_bytes,
-        max_depth=max_depth,
-        match_key=match_key,
-        custom=compile_envelope(given) if given else None,
-        types=types,
-    )
-
 
 class EventHead(NamedTuple):
-    """As much of an event as can be told of a record that is none."""
+    """What is known of an event even if its record cannot be decoded."""
 
     id: str | None
     type: str | None
@@ -92,7 +63,7 @@ def decode(record: Record, rules: EnvelopeRules) -> CloudEvent:
     time = _time(attributes.get("time"))
     violations = _violations(envelope, time)
     if violations:
-        raise envelope_error(violations)
+        raise envelope_error(*violations)
     event = CloudEvent(
         id=attributes["id"],
         source=attributes["source"],
@@ -107,12 +78,11 @@ def decode(record: Record, rules: EnvelopeRules) -> CloudEvent:
     return event
 
 
-def peek(record: Record, rules: EnvelopeRules | None = None) -> EventHead:
-    """Return what can be told of `record`, decodable or not; never raises.
+def peek(record: Record, rules: EnvelopeRules) -> EventHead:
+    """Return what is known of the event in `record`, decodable or not; never raises.
 
     The key stands in for a missing subject where the rules say that it names the user.
     """
-    rules = rules or EnvelopeRules()
     try:
         attributes = _read(record, rules).attributes
     except BridgeError:

@@ -156,6 +156,7 @@ EXPRESSIONS = {
 def custom(value: Any, **expressions: str) -> RawEnvelope:
     """Read with an envelope of the producer's own."""
     described = compile_envelope({**EXPRESSIONS, **expressions})
+    assert described is not None
     headers = (("kind", b"UserRegistered"), ("trace", b"\xff"), ("empty", None))
     return described.read(record(value, key=b"u-1", headers=headers), Limits())
 
@@ -213,6 +214,11 @@ def test_expression_that_cannot_work_is_a_configuration_error(
         compile_envelope({**EXPRESSIONS, **changes})
 
     assert [one for one in caught.value.message.splitlines() if one.startswith(line)]
+
+
+def test_without_expressions_there_is_no_own_envelope() -> None:
+    """Settings that say nothing about an envelope mean CloudEvents."""
+    assert compile_envelope({"id": None}) is None
 
 
 def test_required_expressions_are_named_together() -> None:

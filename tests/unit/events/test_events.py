@@ -1,6 +1,8 @@
 """A record becomes an event with a sound envelope, or an error with a code."""
 
 import json
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,11 +14,16 @@ from records import USER, binary, envelope, record
 from keycloak_bridge.domain.errors import (
     BridgeError,
     EventDecodeError,
+    EventError,
     KeyMismatchError,
     TombstoneError,
 )
 from keycloak_bridge.domain.events import CloudEvent, Record
-from keycloak_bridge.events.decode import EnvelopeRules, decode, envelope_rules, peek
+from keycloak_bridge.events import cloudevents
+from keycloak_bridge.events.cloudevents import Limits
+from keycloak_bridge.events.custom_envelope import compile_envelope
+from keycloak_bridge.events.decode import EnvelopeRules, decode, deletion_of, peek
+from keycloak_bridge.events.json_reader import parse_json
 
 RULES = EnvelopeRules()
 EVENT = CloudEvent(
@@ -32,13 +39,8 @@ EVENT = CloudEvent(
 
 def custom_rules(**types: str) -> EnvelopeRules:
     """Return rules for a producer that wraps its users in `payload`."""
-    return envelope_rules(
-        max_bytes=1000,
-        max_depth=8,
-        match_key=True,
-        expressions={"id": "body.no", "type": "body.kind", "data": "body.payload", "time": None},
-        types=types,
-    )
+    expressions = {"id": "body.no", "type": "body.kind", "data": "body.payload", "time": None}
+    return EnvelopeRules(Limits(1000, 8), custom=compile_envelope(expressions), types=types)
 
 
 def test_structured_event_is_decoded() -> None:
@@ -69,15 +71,6 @@ def test_types_of_cloudevents_are_renamed_too() -> None:
     rules = EnvelopeRules(types={"com.acme.user.created.v1": "user.created"})
 
     assert decode(record(envelope(type="com.acme.user.created.v1")), rules) == EVENT
-
-
-def test_without_expressions_events_are_cloudevents() -> None:
-    """Settings that say nothing about an envelope mean the default."""
-    rules = envelope_rules(
-        max_bytes=1000, max_depth=8, match_key=False, expressions={"id": None}, types={}
-    )
-
-    assert decode(record(envelope(), key=b"other"), rules) == EVENT
 
 
 def test_tombstone_is_named() -> None:
@@ -187,7 +180,7 @@ def test_peek_tells_what_can_be_told(
     a_record: Record, expected: tuple[str | None, str | None, str | None]
 ) -> None:
     """Results and dead letters name the event where the record lets them."""
-    assert peek(a_record) == expected
+    assert peek(a_record, RULES) == expected
 
 
 def test_peek_takes_no_key_for_a_user_where_keys_are_something_else() -> None:
@@ -195,6 +188,38 @@ def test_peek_takes_no_key_for_a_user_where_keys_are_something_else() -> None:
     rules = EnvelopeRules(match_key=False)
 
     assert peek(record(b"x", key=b"ada@acme.example"), rules) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "parses"), [(envelope(id=7), 1), (envelope(data={"padding": "x" * 65_536}), 4)]
+)
+def test_a_record_is_parsed_once(value: Any, parses: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue of its user, the event and the dead letter share what was parsed, unless it is huge."""
+    parsed: list[bytes] = []
+
+    def counting(text: bytes, **limits: int) -> Any:
+        parsed.append(text)
+        return parse_json(text, **limits)
+
+    monkeypatch.setattr(cloudevents, "parse_json", counting)
+    a_record = record(value)
+    for _ in range(2):
+        assert peek(a_record, RULES).subject == "u-1"
+        with suppress(EventDecodeError):
+            decode(a_record, RULES)
+
+    assert parses == len(parsed)
+
+
+def test_what_was_parsed_is_kept_by_its_limits() -> None:
+    """Another reader with other limits decides for itself, and another record is another value."""
+    a_record = record(envelope())
+    assert decode(a_record, RULES) == EVENT
+
+    with pytest.raises(EventDecodeError):
+        decode(a_record, EnvelopeRules(Limits(max_bytes=10)))
+    with pytest.raises(EventDecodeError):
+        decode(replace(a_record, value=b"[]"), RULES)
 
 
 JSON_VALUES = st.recursive(
@@ -259,3 +284,43 @@ def test_required_attribute_is_only_ever_text(name: str, value: Any) -> None:
 
     assert isinstance(value, str)
     assert getattr(event, name) == value
+
+
+TOMBSTONE = Record("user-events", 3, 42, 1_793_577_600_000, b"u-1", None)
+
+
+def test_a_tombstone_is_the_deletion_of_its_keys_user() -> None:
+    """Id and time are those of the record, so that redelivery is the same event."""
+    expected = CloudEvent(
+        id="tombstone/user-events/3/42",
+        source="/keycloak-bridge",
+        type="user.deleted",
+        subject="u-1",
+        time=datetime.fromtimestamp(1_793_577_600, UTC),
+        dataschema=None,
+        data={"userId": "u-1"},
+    )
+
+    assert expected == deletion_of(TOMBSTONE)
+
+
+def test_a_record_without_a_time_gives_none() -> None:
+    """Kafka writes -1 there."""
+    assert deletion_of(replace(TOMBSTONE, timestamp_ms=-1)).time is None
+
+
+@pytest.mark.parametrize("timestamp_ms", [1_793_577_600_000_000, 2**63 - 1])
+def test_a_time_that_no_calendar_has_gives_none(timestamp_ms: int) -> None:
+    """A producer that writes microseconds there must not stop the partition."""
+    assert deletion_of(replace(TOMBSTONE, timestamp_ms=timestamp_ms)).time is None
+
+
+@pytest.mark.parametrize(
+    ("key", "code"), [(None, "tombstone"), (b"", "tombstone"), (b"\xff", "wrong-encoding")]
+)
+def test_a_key_that_names_nobody_is_refused(key: bytes | None, code: str) -> None:
+    """There is no user to delete."""
+    with pytest.raises(EventError) as caught:
+        deletion_of(replace(TOMBSTONE, key=key))
+
+    assert code == caught.value.code

@@ -132,8 +132,8 @@ def test_settings_of_events_are_kept() -> None:
     rules = Interpretation(settings).rules
 
     assert (2048, 7, False, {"UserCreated": "user.created"}) == (
-        rules.max_bytes,
-        rules.max_depth,
+        rules.limits.max_bytes,
+        rules.limits.max_depth,
         rules.match_key,
         rules.types,
     )

@@ -40,6 +40,8 @@ from keycloak_bridge.domain.events import DEAD_LETTER, INVITATION_DUE, RESULT, R
 from keycloak_bridge.domain.limits import Limit
 from keycloak_bridge.domain.ports import Dependency
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope, UserRepresentation
+from keycloak_bridge.events import cloudevents
+from keycloak_bridge.events.json_reader import parse_json
 from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.messages.published import RECOMMENDED_ACTIONS, dead_letter_headers
 from keycloak_bridge.pipeline.invite import InviteStage
@@ -415,6 +417,26 @@ def test_an_ids_bytes_need_not_be_unicode() -> None:
     spoilt = replace(record, value=(record.value or b"").replace(b"u-1", b"\\ud800"))
 
     assert Flow().provision.ordering_key(spoilt)
+
+
+@pytest.mark.parametrize("event", [event_of("u-2"), event_of("u-2", time="never")])
+def test_a_record_without_a_key_is_parsed_once(
+    event: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its order, its user or its dead letter, and a second attempt need no second look at the JSON."""
+    parsed: list[bytes] = []
+
+    def counting(text: bytes, **limits: int) -> Any:
+        parsed.append(text)
+        return parse_json(text, **limits)
+
+    monkeypatch.setattr(cloudevents, "parse_json", counting)
+    flow, record = Flow(), replace(record_of(event), key=None)
+    for _ in range(2):
+        flow.provision.ordering_key(record)
+        flow.provision.handle(record)
+
+    assert [record.value] == parsed
 
 
 def test_a_replay_may_ask_for_no_mail() -> None:
