@@ -25,7 +25,7 @@ from keycloak_bridge.domain.operations import (
 from keycloak_bridge.domain.users import FoundUser, OutOfScope
 from keycloak_bridge.event_files.json_events import EventText, read_events
 from keycloak_bridge.pipeline.interpret import Skipped
-from keycloak_bridge.provisioning.provisioner import Provisioner, is_final
+from keycloak_bridge.provisioning.provisioner import Provisioner
 
 
 @click.command(epilog="Example: keycloak-bridge --config bridge.toml apply event.json")
@@ -69,7 +69,7 @@ def _apply(
             return True
         result = provisioner.provision(reading.event, reading.desired, pinned=False).result
     except BridgeError as error:
-        if not is_final(error):
+        if not error.is_final:
             raise
         steps.refused(error)
         return False

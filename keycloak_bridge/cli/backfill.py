@@ -59,7 +59,7 @@ from keycloak_bridge.domain.users import OutOfScope
 from keycloak_bridge.event_files.csv_rows import TableRules
 from keycloak_bridge.event_files.json_events import BROKEN_HEADER, Line
 from keycloak_bridge.pipeline.interpret import Skipped
-from keycloak_bridge.provisioning.provisioner import Provisioner, is_final
+from keycloak_bridge.provisioning.provisioner import Provisioner
 from keycloak_bridge.settings import Settings
 
 _JOURNAL_SUFFIX = ".backfill.json"
@@ -171,7 +171,7 @@ def _told(
     try:
         return line, _planned(record_of(line, offset), interpretation, provisioner)
     except BridgeError as error:
-        if not is_final(error):
+        if not error.is_final:
             raise
         return line, refused(error)
 

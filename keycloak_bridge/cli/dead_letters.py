@@ -73,7 +73,7 @@ from keycloak_bridge.messages.published import (
     read_invitation,
 )
 from keycloak_bridge.pipeline.interpret import Skipped
-from keycloak_bridge.provisioning.provisioner import Provisioner, is_final
+from keycloak_bridge.provisioning.provisioner import Provisioner
 from keycloak_bridge.settings import Settings
 
 STAGES = ("decode", "schema", "map", "keycloak", "invite")
@@ -487,7 +487,7 @@ class Forecast:
                 return Outlook("mailed", "the mail would be asked for again")
             return self._event(original)
         except BridgeError as error:
-            if not is_final(error):
+            if not error.is_final:
                 raise
             return _refused(error)
 

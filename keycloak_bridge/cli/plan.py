@@ -27,7 +27,7 @@ from keycloak_bridge.domain.users import OutOfScope
 from keycloak_bridge.pipeline.interpret import Prepared, Skipped
 from keycloak_bridge.population.population import Population, Standing
 from keycloak_bridge.population.reconciliation import Reconciliation
-from keycloak_bridge.provisioning.provisioner import Provisioner, is_final
+from keycloak_bridge.provisioning.provisioner import Provisioner
 
 Row = tuple[str, dict[str, Any]]
 """Where an event stands, nothing for a user, and what is told of it."""
@@ -119,7 +119,7 @@ def _single(
             try:
                 told = _planned(interpretation.read(record), provisioner)
             except BridgeError as error:
-                if not is_final(error):
+                if not error.is_final:
                     raise
                 told = refused(error)
             yield log.place(record), told

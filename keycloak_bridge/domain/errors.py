@@ -80,6 +80,11 @@ class BridgeError(Exception):
         self.remedy = remedy
         self.violations = tuple(violations)
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the record that raised this goes to the dead letters."""
+        return self.disposition in (Disposition.DEAD_LETTER, Disposition.REPLAN)
+
 
 class ConfigError(BridgeError):
     """Settings, schemas, mapping or access are wrong; nothing was consumed."""

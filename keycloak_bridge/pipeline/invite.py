@@ -10,7 +10,6 @@ from keycloak_bridge.domain.ports import Acknowledgement, Dependency, Handled
 from keycloak_bridge.events.decode import EnvelopeRules, peek
 from keycloak_bridge.invitations.inviter import InviteOutcome, Inviter
 from keycloak_bridge.messages.published import given_up, read_invitation, rejected
-from keycloak_bridge.provisioning.provisioner import is_final
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
 
@@ -48,7 +47,7 @@ class InviteStage:
             )
             outcome = self._ask(invitation)
         except BridgeError as error:
-            if not is_final(error):
+            if not error.is_final:
                 raise
             answered = isinstance(error, KeycloakError)
             return Handled(

@@ -19,7 +19,7 @@ from keycloak_bridge.domain.operations import (
 )
 from keycloak_bridge.domain.users import FoundUser, OutOfScope
 from keycloak_bridge.pipeline.interpret import Prepared, Skipped
-from keycloak_bridge.provisioning.provisioner import Provisioner, is_final
+from keycloak_bridge.provisioning.provisioner import Provisioner
 
 OUT_OF_SCOPE = "out-of-scope"
 
@@ -72,7 +72,7 @@ def preview(
             return Preview(PreviewOutcome.ACCEPTED, None, prepared)
         found, plan = provisioner.plan(prepared.event, prepared.desired)
     except BridgeError as error:
-        if not is_final(error):
+        if not error.is_final:
             raise
         return Preview(PreviewOutcome.REFUSED, error.code, prepared, error=error)
     return Preview(outcome_of(plan), plan.skipped, prepared, found, plan)

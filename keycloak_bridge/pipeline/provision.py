@@ -32,7 +32,7 @@ from keycloak_bridge.messages.dead_letters import is_replay
 from keycloak_bridge.messages.published import given_up, rejected
 from keycloak_bridge.pipeline.interpret import Interpreter, Skipped
 from keycloak_bridge.provisioning.bulk_writer import PendingWrite, WriteRouter
-from keycloak_bridge.provisioning.provisioner import Provisioned, is_final
+from keycloak_bridge.provisioning.provisioner import Provisioned
 
 
 class ProvisionStage:
@@ -104,7 +104,7 @@ class ProvisionStage:
         try:
             return work()
         except BridgeError as error:
-            if not is_final(error):
+            if not error.is_final:
                 raise
             return self._reject(taken.record, error, taken.known, "keycloak", taken.since_s)
 

@@ -13,7 +13,6 @@ from keycloak_bridge.domain.users import DesiredUser, OutOfScope
 from keycloak_bridge.events.decode import peek
 from keycloak_bridge.pipeline.interpret import Prepared, Skipped
 from keycloak_bridge.planning.fold import FoldedUser, fold
-from keycloak_bridge.provisioning.provisioner import is_final
 
 Read = Callable[[Record], Prepared | Skipped]
 """Makes an event and a desired user of a record; raises EventError."""
@@ -120,7 +119,7 @@ def take_in(
         try:
             reading = read(record)
         except BridgeError as error:
-            if not is_final(error):
+            if not error.is_final:
                 raise
             yield _refusal(population, record, interpretation, error)
         else:

@@ -19,7 +19,7 @@ from keycloak_bridge.domain.users import (
 from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX
 from keycloak_bridge.planning.fold import FoldedUser, fold, plan_folded, steps_of
 from keycloak_bridge.population.population import Standing
-from keycloak_bridge.provisioning.provisioner import Provisioner, is_final
+from keycloak_bridge.provisioning.provisioner import Provisioner
 
 _SOURCE = "/keycloak-bridge/reconcile"
 _SCHEMA_ID = "urn:keycloak-bridge:schema:user.disabled:1.0"
@@ -69,7 +69,7 @@ class Reconciliation:
         try:
             return self._settled(folded)
         except BridgeError as error:
-            if not is_final(error):
+            if not error.is_final:
                 raise
             finding = Finding.CONFLICT if isinstance(error, ConflictError) else Finding.REFUSED
             return Comparison(standing.user_id, finding, reason=error.code, error=error)

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field, replace
 from keycloak_bridge.delivery.bounded import BoundedDict
 from keycloak_bridge.delivery.guards import Limits, deeds_of
 from keycloak_bridge.domain.errors import (
-    BridgeError,
     ConflictError,
-    Disposition,
     HoldError,
     KeycloakConflictError,
     KeycloakNotFoundError,
@@ -295,8 +293,3 @@ def _raced(plan: Plan, found: FoundUser | None) -> bool:
 
 def _mailing(found: FoundUser | None) -> str | None:
     return None if found is None else mail_begun(found.representation)
-
-
-def is_final(error: BridgeError) -> bool:
-    """Say whether the record that raised `error` goes to the dead letters."""
-    return error.disposition in (Disposition.DEAD_LETTER, Disposition.REPLAN)
