@@ -107,10 +107,10 @@ def topic_specs(settings: Settings) -> tuple[TopicSpec, ...]:
 
 def release_brakes(stages: Sequence[Stage]) -> Sequence[str]:
     """Let the flow of every stage go on that its brake holds; return the names of these stages."""
-    held = [stage for stage in stages if stage.brake.reason is not None]
+    held = [stage for stage in stages if stage.context.brake.reason is not None]
     for stage in held:
         log_event(logger, "brake-released", stage=stage.name)
-        stage.brake.release()
+        stage.context.brake.release()
     return [stage.name for stage in held]
 
 
@@ -184,6 +184,7 @@ class Sidecar:
             around.clock,
             around.metrics,
             realm=realm_access(admin, around.clock),
+            status=around.status,
         ).stages()
 
     def _tell_start(self) -> None:

@@ -2,19 +2,14 @@
 
 import logging
 import random
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
-from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions, WorkerContext
-from keycloak_bridge.delivery.fencing import Fence
-from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.offsets import DeadLetteredUsers
-from keycloak_bridge.delivery.results import SentDeadLetters
+from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions
 from keycloak_bridge.delivery.retry import RetryPolicy, delay_s
-from keycloak_bridge.delivery.scheduler import Backlog
+from keycloak_bridge.delivery.stage import StageContext
 from keycloak_bridge.domain.errors import BridgeError, Disposition
 from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.domain.ports import Clock, RecordConsumer, RecordHandler
@@ -80,18 +75,18 @@ def nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage: how to join its topic, what to do with a record, and what the two must agree about."""
+    """One stage: what its parts share, how to join its topic, and what to do with a record."""
 
-    name: str
+    context: StageContext
     join: Callable[[], RecordConsumer]
     handler: RecordHandler
     options: ConsumerOptions
-    fence: Fence
-    brake: Brake
-    lost: DeadLetteredUsers
-    sent_dead_letters: SentDeadLetters
-    backlog: Backlog = field(default_factory=lambda: Backlog(sys.maxsize))
     close: Callable[[], None] = nothing
+
+    @property
+    def name(self) -> str:
+        """The name of the stage in logs, metrics and reasons."""
+        return self.context.name
 
 
 def run_stages(
@@ -155,22 +150,8 @@ class _Runner:
         source = around.patiently(self._stage.name, self._stage.join, then=JOINING)
         if source is None:
             return
-        worker = ConsumerLoop(
-            self._stage.name,
-            source,
-            self._stage.handler,
-            self._stage.options,
-            WorkerContext(
-                clock=around.clock,
-                status=around.status,
-                metrics=around.metrics,
-                fence=self._stage.fence,
-                brake=self._stage.brake,
-                lost=self._stage.lost,
-                sent_dead_letters=self._stage.sent_dead_letters,
-                backlog=self._stage.backlog,
-            ),
-        )
+        stage = self._stage
+        worker = ConsumerLoop(stage.context, source, stage.handler, stage.options)
         until = _Targets(source, self._before) if self._until_caught_up else None
         try:
             worker.run(around.stop, until)

@@ -1,4 +1,4 @@
-"""Put the stages together from settings: each with its own brake, fence, group and crew."""
+"""Put the stages together from settings: each with its own context, consumer group and workers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,13 +8,14 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.stages import Stage, nothing
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
-from keycloak_bridge.delivery.fencing import Fence, FencedUserDirectory
+from keycloak_bridge.delivery.dead_letters import SentDeadLetters
+from keycloak_bridge.delivery.fencing import fenced
 from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
-from keycloak_bridge.delivery.offsets import DeadLetteredUsers
 from keycloak_bridge.delivery.rate_limit import RateLimiter
-from keycloak_bridge.delivery.results import ResultPublisher, SentDeadLetters
+from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.delivery.retry import RetryPolicy
-from keycloak_bridge.delivery.scheduler import Backlog, DeliveryPolicy
+from keycloak_bridge.delivery.scheduler import DeliveryPolicy
+from keycloak_bridge.delivery.stage import Backlog, StageContext
 from keycloak_bridge.domain.events import Invitation
 from keycloak_bridge.domain.ports import (
     Acknowledgement,
@@ -29,6 +30,7 @@ from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.keycloak.partial_import import RealmAccess
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.messages.published import invitation_message
+from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
@@ -76,6 +78,7 @@ class StageBuilder:
     metrics: Metrics
     locks: UserLocks = field(default_factory=UserLocks)
     realm: RealmAccess | None = None
+    status: Status = field(default_factory=Status)
 
     def stages(self) -> Sequence[Stage]:
         """Return the provision stage and, unless somebody else invites, the invite stage."""
@@ -87,47 +90,32 @@ class StageBuilder:
     def _provision(self) -> Stage:
         settings, known = self.settings, self.interpretation
         group_id = settings.kafka.group_id
-        fence, brake, lost, sent_dead_letters = (
-            Fence(),
-            self._brake(),
-            DeadLetteredUsers(),
-            self._sent_dead_letters(),
-        )
+        context = self._context("provision", Backlog(settings.burst.backlog))
         invite = self._asking_for_invitations()
         key_queues = settings.delivery.workers
         gate = ConcurrencyLimit(AdaptiveLimit(1, key_queues, max(1, key_queues // 2)), self.clock)
         provisioner = Provisioner(
-            FencedUserDirectory(self.directory, fence, gate),
+            fenced(self.directory, context.fence, gate),
             invite,
             self.clock,
             policy=provision_policy(settings, known.mapping),
-            limits=self._limits(brake),
+            limits=limits_of(settings, context.brake),
             locks=self.locks,
         )
-        backlog = Backlog(settings.burst.backlog)
-        known_users = self._known_users(backlog)
-        burst = (
-            None
-            if known_users is None
-            else self._burst(provisioner, known_users, backlog, fence, brake)
-        )
+        known_users = self._known_users(context.backlog)
+        burst = None if known_users is None else self._burst(provisioner, known_users, context)
         handler = ProvisionStage(
             interpreter=known.interpreter,
             after_dead_letter=settings.events.after_dead_letter,
             router=WriteRouter(MarkRaceCheck(provisioner, invite, self.clock), known_users, burst),
-            publisher=self._publisher("provision", group_id, brake, sent_dead_letters),
-            lost=lost,
+            publisher=self.publisher(context, group_id),
+            lost=context.dead_lettered_users,
         )
         return Stage(
-            "provision",
+            context,
             self._joining(settings.topics.events, group_id),
             handler,
             self._options(settings.delivery.workers),
-            fence,
-            brake,
-            lost,
-            sent_dead_letters,
-            backlog,
             burst.close if burst is not None else nothing,
         )
 
@@ -147,12 +135,7 @@ class StageBuilder:
         )
 
     def _burst(
-        self,
-        provisioner: Provisioner,
-        known_users: KnownUsers,
-        backlog: Backlog,
-        fence: Fence,
-        brake: Brake,
+        self, provisioner: Provisioner, known_users: KnownUsers, context: StageContext
     ) -> BulkWriter | None:
         if self.realm is None or self.settings.burst.mode == "off":
             return None
@@ -165,30 +148,32 @@ class StageBuilder:
             threads=_IN_FLIGHT + _FINISHERS,
         )
         return BulkWriter(
-            provisioner, self.realm.importer, writer, known_users, backlog, fence, brake
+            provisioner,
+            self.realm.importer,
+            writer,
+            known_users,
+            context.backlog,
+            context.fence,
+            context.brake,
         )
 
     def _invite(self) -> Stage:
         settings = self.settings
         group_id = settings.kafka.group_id + INVITE_GROUP_SUFFIX
-        fence, brake, sent_dead_letters = Fence(), self._brake(), self._sent_dead_letters()
+        context = self._context("invite", Backlog())
         handler = InviteStage(
             catalog=self.interpretation.catalog,
             inviter=inviter(
-                FencedUserDirectory(self.directory, fence), self.locks, settings, self.clock
+                fenced(self.directory, context.fence), self.locks, settings, self.clock
             ),
-            publisher=self._publisher("invite", group_id, brake, sent_dead_letters),
-            limits=self._limits(brake),
+            publisher=self.publisher(context, group_id),
+            limits=limits_of(settings, context.brake),
         )
         return Stage(
-            "invite",
+            context,
             self._joining(settings.topics.invitations, group_id),
             handler,
             self._options(settings.invite.workers),
-            fence,
-            brake,
-            DeadLetteredUsers(),
-            sent_dead_letters,
         )
 
     def _options(self, workers: int) -> ConsumerOptions:
@@ -207,32 +192,29 @@ class StageBuilder:
             drain_s=delivery.drain,
         )
 
-    def _brake(self) -> Brake:
+    def _context(self, name: str, backlog: Backlog) -> StageContext:
         brake = self.settings.brake
-        return Brake(brake.in_a_row, brake.share, _BRAKE_WINDOW)
+        return StageContext(
+            name,
+            self.clock,
+            self.status,
+            self.metrics,
+            Brake(brake.in_a_row, brake.share, _BRAKE_WINDOW),
+            sent_dead_letters=SentDeadLetters(_REACH * self.settings.delivery.max_records),
+            backlog=backlog,
+        )
 
-    def _limits(self, brake: Brake) -> Limits:
-        return limits_of(self.settings, brake)
-
-    def _sent_dead_letters(self) -> SentDeadLetters:
-        return SentDeadLetters(_REACH * self.settings.delivery.max_records)
-
-    def _publisher(
-        self, stage: str, group_id: str, brake: Brake, sent_dead_letters: SentDeadLetters
-    ) -> ResultPublisher:
+    def publisher(self, context: StageContext, group_id: str) -> ResultPublisher:
+        """Return where the stage of `context` publishes."""
         topics = self.settings.topics
         return ResultPublisher(
-            sink=self.sink,
-            letters=self.letters,
-            archive=self.archive,
-            sent_dead_letters=sent_dead_letters,
-            clock=self.clock,
-            results_topic=topics.results,
-            dead_letters_topic=topics.dead_letters,
-            group_id=group_id,
-            stage=stage,
-            brake=brake,
-            metrics=self.metrics,
+            context,
+            self.sink,
+            self.letters,
+            self.archive,
+            topics.results,
+            topics.dead_letters,
+            group_id,
         )
 
     def _asking_for_invitations(self) -> Callable[[Invitation], Sequence[Acknowledgement]]:

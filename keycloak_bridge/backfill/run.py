@@ -18,7 +18,7 @@ from keycloak_bridge.app.stages import Stage
 from keycloak_bridge.app.wiring import StageBuilder, inviter, limits_of
 from keycloak_bridge.backfill.rejects import Rejects
 from keycloak_bridge.backfill.source import PARTITION, FileEventSource
-from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, WorkerContext
+from keycloak_bridge.delivery.consumer_loop import ConsumerLoop
 from keycloak_bridge.delivery.guards import Brake, LimitedAction
 from keycloak_bridge.delivery.rate_limit import wait_out
 from keycloak_bridge.delivery.results import ResultPublisher
@@ -43,7 +43,6 @@ from keycloak_bridge.invitations.inviter import InviteOutcome
 from keycloak_bridge.keycloak.partial_import import RealmAccess, realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.messages.published import read_invitation, rejected
-from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.provisioning.provisioner import UserLocks
 from keycloak_bridge.settings import Settings
@@ -138,7 +137,7 @@ class FileHandler:
         broken = dict(record.headers).get(BROKEN_HEADER)
         if broken is None:
             return self._stage.handle(record)
-        since_s = self._publisher.clock.monotonic()
+        since_s = self._publisher.context.clock.monotonic()
         error = broken_row(broken.decode("ascii"))
         result = rejected(Result(Outcome.REJECTED), error)
         return Handled(
@@ -221,23 +220,9 @@ class Backfill:
         What is done stays done however it ends. Raises BridgeError: ConfigError for files that changed or cannot be
         read, BrakeError when the brake engages.
         """
-        stage, status = self._stage(), Status()
-        worker = ConsumerLoop(
-            "backfill",
-            self.source,
-            stage.handler,
-            stage.options,
-            WorkerContext(
-                clock=self.clock,
-                status=status,
-                metrics=Metrics(),
-                fence=stage.fence,
-                brake=stage.brake,
-                lost=stage.lost,
-                sent_dead_letters=stage.sent_dead_letters,
-                backlog=stage.backlog,
-            ),
-        )
+        stage = self._stage()
+        context = replace(stage.context, name="backfill")
+        worker = ConsumerLoop(context, self.source, stage.handler, stage.options)
 
         def until() -> Mapping[TopicPartition, int] | None:
             turned()
@@ -252,7 +237,7 @@ class Backfill:
     def _stage(self) -> Stage:
         settings = self.interpretation.settings
         news = News(settings.topics.results, self.tally)
-        locks, metrics = UserLocks(), Metrics()
+        locks = UserLocks()
         assembly = StageBuilder(
             settings,
             self.interpretation,
@@ -261,26 +246,14 @@ class Backfill:
             letters=self.rejects,
             archive=self.rejects,
             clock=self.clock,
-            metrics=metrics,
+            metrics=Metrics(),
             realm=self.realm,
             locks=locks,
         )
         stage = assembly.stages()[0]
         if self.mails:
-            news.mail = self._mailing(stage.brake, locks)
-        publisher = ResultPublisher(
-            sink=news,
-            letters=self.rejects,
-            archive=self.rejects,
-            sent_dead_letters=stage.sent_dead_letters,
-            clock=self.clock,
-            results_topic=settings.topics.results,
-            dead_letters_topic=settings.topics.dead_letters,
-            group_id=settings.kafka.group_id,
-            stage=stage.name,
-            brake=stage.brake,
-            metrics=metrics,
-        )
+            news.mail = self._mailing(stage.context.brake, locks)
+        publisher = assembly.publisher(stage.context, settings.kafka.group_id)
         return replace(stage, handler=FileHandler(stage.handler, publisher))
 
     def _mailing(self, brake: Brake, locks: UserLocks) -> Callable[[Message], None]:

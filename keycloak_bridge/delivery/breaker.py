@@ -1,14 +1,11 @@
-"""When to stop trying altogether: nothing works any more, whichever record is tried.
-
-Tell an outage from a bad record: what a failure means for its record and for all others.
-"""
+"""Tell an outage from a bad record: what a failure means for its record and for all others."""
 
 from collections import Counter, deque
 from enum import StrEnum
 from functools import reduce
 from operator import or_
 
-from keycloak_bridge.delivery.key_order import Task
+from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.retry import RetryPolicy, Tally, delay_s
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -30,19 +27,18 @@ class BreakerState(StrEnum):
 
 
 class Breaker:
-    """Tells an outage from a bad record: opens when nothing works any more, lets single records probe until it does.
+    """Opens when nothing works any more, whichever record is tried; then lets single records probe until it does.
 
-    Every record that was admitted is to be reported by one of `failed`, `succeeded`, `neutral` and `abandon`. A
-    straggler, admitted before the breaker opened and reported while it is half-open, is taken for the probe.
+    Every record that was admitted must be reported by one of `failed`, `succeeded` and `neutral`. A straggler, admitted
+    before the breaker opened and reported while it is half-open, is taken for the probe.
     """
 
     def __init__(self, policy: RetryPolicy, threshold: int = 5, window: int = 20) -> None:
         self._policy = policy
         self._threshold = threshold
         self._outcomes: deque[bool] = deque(maxlen=window)
-        self._row: Counter[Dependency] = (
-            Counter()
-        )  # failures by need, since something proved that need
+        # failures in a row by what they need, until a success proves that it works
+        self._row: Counter[Dependency] = Counter()
         self._failed_probes = 0
         self._probing = False
         self._state = BreakerState.CLOSED
@@ -104,7 +100,7 @@ class Breaker:
                 self._failed_probes += 1
                 self._needs |= needs
                 self._open(now_s, jitter, retry_after_s)
-        return False  # a straggler tells nothing new of an open breaker
+        return False  # a straggler says nothing new about an open breaker
 
     def succeeded(self, dependency: Dependency) -> bool:
         """Report a success; True when it closed the breaker."""
@@ -120,12 +116,8 @@ class Breaker:
         return True
 
     def neutral(self) -> None:
-        """Report a record that proved nothing (an invalid event); the next may probe at once."""
+        """Report a record that proved nothing (an invalid event, one that was dropped); the next may probe at once."""
         self._probing = False
-
-    def abandon(self) -> None:
-        """Report a record that was dropped before it ended; the next may probe at once."""
-        self.neutral()
 
     def _is_outage(self) -> bool:
         if self._row.total() >= self._threshold:
@@ -150,45 +142,31 @@ class Breaker:
 
 
 _AGAIN_S = 0.5
-"""Pause before a record is tried again that could not be written for want of a lease."""
+"""Pause before a record is tried again that could not be written because the lease had expired."""
 
 
 class FailurePolicy:
-    """The breaker and the count of attempts of one stage."""
+    """Decides what a failure means for its record and for all others of the stage: attempts, back-off and breaker."""
 
     def __init__(self, retry: RetryPolicy, max_attempts: int) -> None:
         self._retry = retry
         self._max_attempts = max_attempts
-        self._breaker = Breaker(retry)
+        self.breaker = Breaker(retry)
         self._tally = Tally()
         self._last: BridgeError | None = None
 
     @property
-    def state(self) -> BreakerState:
-        """Whether records flow, wait, or are tried one by one."""
-        return self._breaker.state
-
-    @property
     def problem(self) -> BridgeError | None:
         """What opened the breaker; None while it is closed."""
-        return None if self._breaker.state is BreakerState.CLOSED else self._last
-
-    @property
-    def probe_at_s(self) -> float | None:
-        """When the next single record may be tried, while the breaker is open."""
-        return self._breaker.probe_at_s
-
-    def admits(self, now_s: float) -> bool:
-        """Say whether one more record may be begun; the answer yes counts."""
-        return self._breaker.admits(now_s)
+        return None if self.breaker.state is BreakerState.CLOSED else self._last
 
     def worked(self, dependency: Dependency) -> None:
         """Note a record that was done, and what that proves."""
         self._tally.succeeded(dependency)
         if dependency:
-            self._breaker.succeeded(dependency)
+            self.breaker.succeeded(dependency)
         else:
-            self._breaker.neutral()
+            self.breaker.neutral()
 
     def gives_up(self, task: Task, error: BridgeError) -> bool:
         """Count this failure where others succeed meanwhile, and say whether the record has reached its limit.
@@ -206,7 +184,7 @@ class FailurePolicy:
         """Note why the record was not done; return the second to take it up again, None where the flow must stop."""
         if error.disposition is Disposition.RETRY:
             return self._failed(task, error, now_s, jitter)
-        self._breaker.abandon()
+        self.breaker.neutral()
         if isinstance(error, HoldError):
             return now_s + error.wait_s
         return now_s + _AGAIN_S if error.disposition is Disposition.ABANDON else None
@@ -215,13 +193,13 @@ class FailurePolicy:
         needs = dependency_of(error)
         retry_after_s = error.retry_after_s if isinstance(error, KeycloakError) else None
         if not task.failures:
-            # a record that fails again and again tells nothing new of all others
+            # a record that fails again and again says nothing new about all others
             self._tally.failed(needs)
         task.seen = self._tally.snapshot()
         task.failures += 1
         if needs and not task.attempts:
             self._last = error
-            self._breaker.failed(
+            self.breaker.failed(
                 needs,
                 now_s,
                 jitter,
@@ -229,6 +207,6 @@ class FailurePolicy:
                 retry_after_s=retry_after_s,
             )
         else:
-            # a fault of the bridge, or a record that fails alone, tells nothing of an outage
-            self._breaker.neutral()
+            # a fault of the bridge, or a record that fails alone, says nothing about an outage
+            self.breaker.neutral()
         return now_s + delay_s(self._retry, task.failures, jitter, retry_after_s)

@@ -1,20 +1,14 @@
-"""Poll one topic, have its records handled in lanes, commit what is done.
-
-How long a poll may wait for records: each turn costs CPU, and a record ends a poll at once, however long it may be.
-"""
+"""Poll one topic, have its records handled in order of their keys, commit what is done."""
 
 import contextlib
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from keycloak_bridge.delivery.fencing import Fence, Lease
-from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.offsets import DeadLetteredUsers
-from keycloak_bridge.delivery.results import SentDeadLetters
-from keycloak_bridge.delivery.scheduler import Backlog, Delivery, DeliveryPolicy, InHand
+from keycloak_bridge.delivery.fencing import Lease
+from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy, InHand
+from keycloak_bridge.delivery.stage import StageContext
 from keycloak_bridge.delivery.worker_pool import WorkerPool
 from keycloak_bridge.domain.errors import (
     BrakeError,
@@ -24,51 +18,26 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Commit, TopicPartition
-from keycloak_bridge.domain.ports import Clock, RecordConsumer, RecordHandler
-from keycloak_bridge.ops.health import JOINING, Readiness, Status
+from keycloak_bridge.domain.ports import RecordConsumer, RecordHandler
+from keycloak_bridge.ops.health import JOINING, Readiness
 from keycloak_bridge.ops.logs import log_event
-from keycloak_bridge.ops.metrics import Metrics
-
-BUSY_POLL_S = 0.1
-"""With records in hand: what gets done meanwhile is to be committed soon."""
-
-_IDLE_POLL_S = 0.5
-_RESTING_POLL_S = 1.0
-_RESTING_AFTER_S = 10.0
-
-
-class PollTimeout:
-    """Tells a stage that has just nothing to do from one that has been at rest for a while."""
-
-    def __init__(self, now_s: float) -> None:
-        self._busy_at_s = now_s
-
-    def poll_s(self, in_hand: int, finished: int, now_s: float) -> float:
-        """Return the time for the next poll, with that many records in hand and finished since the last commit."""
-        if in_hand or finished:
-            self._busy_at_s = now_s
-        if in_hand:
-            return BUSY_POLL_S
-        resting = now_s - self._busy_at_s >= _RESTING_AFTER_S
-        return _RESTING_POLL_S if resting else _IDLE_POLL_S
-
 
 logger = logging.getLogger(__name__)
 
 _COMMIT_EVERY_S = 1.0
 _COMMIT_EVERY_RECORDS = 500
 _CHECK_EVERY_S = 5.0
-_REST_S = 0.5
-"""Pause between questions to a Kafka that does not answer."""
+_PAUSE_S = 0.5
+"""Between requests to a Kafka that does not answer."""
 _LEASE_MARGIN_S = 1.0
 
 Until = Callable[[], Mapping[TopicPartition, int] | None]
-"""Answers the offsets to reach, or None while they are not known yet."""
+"""Returns the offsets to reach, or None while they are not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerOptions:
-    """How a stage is worked on; times in seconds. `session_s` is Kafka's session time-out."""
+    """How the records of a stage are delivered; times in seconds. `session_s` is Kafka's session time-out."""
 
     delivery: DeliveryPolicy
     workers: int = 16
@@ -76,108 +45,81 @@ class ConsumerOptions:
     drain_s: float = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerContext:
-    """What a worker shares with its stage and with everything that watches it."""
-
-    clock: Clock
-    status: Status
-    metrics: Metrics
-    fence: Fence
-    brake: Brake
-    lost: DeadLetteredUsers
-    sent_dead_letters: SentDeadLetters = field(default_factory=lambda: SentDeadLetters(0))
-    backlog: Backlog = field(default_factory=lambda: Backlog(sys.maxsize))
-
-
 class ConsumerLoop:
-    """Runs one stage until it is told to stop or has caught up."""
+    """Runs one stage until it is stopped or has caught up."""
 
     def __init__(
         self,
-        name: str,
+        context: StageContext,
         source: RecordConsumer,
         handler: RecordHandler,
         options: ConsumerOptions,
-        company: WorkerContext,
     ) -> None:
-        self.name = name
+        self._context = context
         self._source = source
         self._handler = handler
         self._options = options
-        self._clock = company.clock
-        self._status = company.status
-        self._metrics = company.metrics
-        self._brake = company.brake
-        self._sent_dead_letters = company.sent_dead_letters
-        self._backlog = company.backlog
+        self._clock = context.clock
+        self._status = context.status
         self._lease = Lease(options.session_s - min(_LEASE_MARGIN_S, options.session_s / 4))
         self._renew_s = options.session_s / 4
-        self.delivery = Delivery(
-            options.delivery,
-            self._lease,
-            clock=company.clock,
-            brake=company.brake,
-            lost=company.lost,
-        )
-        self._worker_pool = WorkerPool(
-            name, options.workers, self.delivery, handler, company.fence, company.metrics
-        )
+        self.delivery = Delivery(options.delivery, self._lease, context)
+        self._worker_pool = WorkerPool(context, options.workers, self.delivery, handler)
         self._kafka_problem: BridgeError | None = None
-        self._readiness = Readiness(name, company.status)
+        self._readiness = Readiness(context.name, context.status)
         self._committed_at_s = self._renew_at_s = self._check_at_s = 0.0
-        self._rest = PollTimeout(company.clock.monotonic())
-        self._rest_until_s = 0.0
+        self._poll_timeout = PollTimeout(context.clock.monotonic())
+        self._paused_until_s = 0.0
 
     def run(self, stop: threading.Event, until: Until | None = None) -> None:
         """Handle records until `stop` is set, or until the group's commits reach the offsets of `until`.
 
-        `until` is asked after each turn and answers None while the end is not known yet. At the end, what is being
+        `until` is called after each turn and returns None while the end is not known yet. At the end, what is being
         written may finish within the drain time, and whatever is done is committed; the rest is left to the next run.
-        Raises BridgeError when the flow must stop: with `until` also BrakeError, since nobody may be there to release it.
+        Raises BridgeError when the flow must stop: with `until` also BrakeError, since it may run without an operator.
         """
-        self._status.set_problem(self.name, JOINING)
+        self._status.set_problem(self._context.name, JOINING)
         self._source.when_revoked(self.delivery.release)
         self._worker_pool.start()
         try:
             while not stop.is_set():
                 self.turn()
                 if until is not None:
-                    self._refuse_to_wait_for_the_brake()
+                    self._check_brake()
                     if self._caught_up(until):
                         break
         finally:
             self._finish()
 
     def turn(self) -> InHand:
-        """Start what was assigned, fetch, commit what is due, say how it goes.
+        """Start what was assigned, fetch, commit what is due, report how it goes.
 
         The poll comes in every turn, whatever else fails: nothing but polls brings a rebalance to its end.
         """
-        self._status.beat(self.name, self._clock.monotonic())
+        self._status.beat(self._context.name, self._clock.monotonic())
         in_hand = self.delivery.look()
-        with self._bearing():
+        with self._tolerating_outages():
             self._start_assigned()
-        with self._bearing():
+        with self._tolerating_outages():
             now_s = self._clock.monotonic()
-            self._fetch(self._rest.poll_s(in_hand.records, in_hand.finished, now_s))
+            self._fetch(self._poll_timeout.poll_s(in_hand.records, in_hand.finished, now_s))
             in_hand = self.delivery.look()
             self._commit_if_due(in_hand)
             self._check_kafka()
-        self._tell(in_hand)
+        self._report(in_hand)
         return in_hand
 
     @contextlib.contextmanager
-    def _bearing(self) -> Iterator[None]:
+    def _tolerating_outages(self) -> Iterator[None]:
         """Note what Kafka cannot do now; the next turn tries again."""
         try:
             yield
         except PartitionRevokedError as error:
-            # the next poll heals it; until then nothing proves that the partitions are still ours
+            # the next poll resolves it; until then nothing proves that the partitions are still ours
             log_event(logger, "rebalancing", level=logging.DEBUG, reason=error.code)
         except BrokerUnavailableError as error:
             self._kafka_problem = error
-            self._rest_until_s = self._clock.monotonic() + _REST_S
+            self._paused_until_s = self._clock.monotonic() + _PAUSE_S
             self._check_at_s = 0.0
 
     def _start_assigned(self) -> None:
@@ -191,13 +133,13 @@ class ConsumerLoop:
         asked_at_s = self._clock.monotonic()
         commits = dict(self._source.commits(new))
         for partition, commit in commits.items():
-            self._sent_dead_letters.begin(partition, commit.offset)
+            self._context.sent_dead_letters.begin(partition, commit.offset)
         if len(commits) < len(new):
             begin = self._source.committed()
             for partition in new - commits.keys():
                 commits[partition] = Commit(begin.get(partition, 0))
         for partition, commit in commits.items():
-            self._backlog.begin(partition, self._clock.monotonic())
+            self._context.backlog.begin(partition, self._clock.monotonic())
             self._source.seek(partition, commit.offset)
             self.delivery.start(partition, commit)
         self._renew_at_s = min(self._renew_at_s, asked_at_s)
@@ -213,7 +155,7 @@ class ConsumerLoop:
         many = in_hand.finished >= _COMMIT_EVERY_RECORDS
         caught_up = in_hand.finished and not in_hand.records and since_s >= BUSY_POLL_S
         due = renew or many or caught_up or since_s >= _COMMIT_EVERY_S
-        if due and now_s >= self._rest_until_s:
+        if due and now_s >= self._paused_until_s:
             self._commit(now_s, unchanged=renew)
 
     def _commit(self, now_s: float, *, unchanged: bool) -> None:
@@ -227,29 +169,31 @@ class ConsumerLoop:
         self._committed_at_s, self._renew_at_s = now_s, now_s + self._renew_s
         self._kafka_problem = None
         if any(before.get(partition) != commit.offset for partition, commit in commits.items()):
-            self._metrics.committed(self.name)
+            self._context.metrics.committed(self._context.name)
 
     def _forget_unassigned(self) -> None:
-        """Let go of what was taken away while it was being started: a commit would rewind its new owner."""
+        """Release what was taken away while it was being started: a commit would rewind its new owner."""
         gone = self.delivery.partitions() - self._source.assigned()
         if gone:
             self.delivery.release(gone, True)
 
     def _check_kafka(self) -> None:
-        """Ask Kafka something now and then: a poll that brings nothing would never tell that it is gone."""
+        """Ask Kafka something now and then: a poll that brings nothing does not show that it is gone."""
         now_s = self._clock.monotonic()
-        if now_s < max(self._check_at_s, self._rest_until_s):
+        if now_s < max(self._check_at_s, self._paused_until_s):
             return
         self._check_at_s = now_s + _CHECK_EVERY_S
         ends = self._source.end_offsets()
         self._kafka_problem = None
         for partition, offset in self.delivery.offsets().items():
-            self._metrics.lag(self.name, partition.partition, ends.get(partition, offset) - offset)
+            lag = ends.get(partition, offset) - offset
+            self._context.metrics.lag(self._context.name, partition.partition, lag)
 
-    def _tell(self, in_hand: InHand) -> None:
-        self._backlog.note(in_hand.records)
-        self._metrics.gauges(
-            self.name,
+    def _report(self, in_hand: InHand) -> None:
+        brake = self._context.brake.reason
+        self._context.backlog.note(in_hand.records)
+        self._context.metrics.gauges(
+            self._context.name,
             in_hand=in_hand.records,
             in_hand_bytes=in_hand.size_bytes,
             waiting=in_hand.records - in_hand.running,
@@ -257,33 +201,30 @@ class ConsumerLoop:
             paused=in_hand.full,
             oldest_s=in_hand.oldest_s,
             breaker=in_hand.breaker.value,
-            brake_engaged=self._brake.reason is not None,
+            brake_engaged=brake is not None,
         )
-        self._readiness.tell(
-            self._brake.reason,
-            (self._kafka_problem, in_hand.problem),
-            joined=self._source.joined(),
-        )
+        problems = (self._kafka_problem, in_hand.problem)
+        self._readiness.update(brake, problems, joined=self._source.joined())
 
-    def _refuse_to_wait_for_the_brake(self) -> None:
-        reason = self._brake.reason
+    def _check_brake(self) -> None:
+        reason = self._context.brake.reason
         if reason is not None:
             raise BrakeError(
                 f"the brake holds the flow: {reason}",
-                remedy="look at `keycloak-bridge dead-letters list`, mend the cause, then run again; nothing is lost",
+                remedy="look at `keycloak-bridge dead-letters list`, fix the cause, then run again; nothing is lost",
             )
 
     def _caught_up(self, until: Until) -> bool:
         if not self._source.joined():
             return False
         try:
-            targets = until()  # at once, and whatever is in hand: a topic may never rest
+            targets = until()  # at once, whatever is in hand: a topic may always get new records
             if targets is None:
                 return False
             mine = self.delivery.offsets()
             if any(mine.get(at, offset) < offset for at, offset in targets.items()):
                 return False
-            # partitions of other members count too, so the group's commits are asked for, not ours
+            # partitions of other members count too, so the group's commits are read, not ours
             committed = self._source.committed()
         except PartitionRevokedError:
             return False
@@ -293,15 +234,15 @@ class ConsumerLoop:
         return all(committed.get(at, 0) >= offset for at, offset in targets.items())
 
     def _finish(self) -> None:
-        """Let what is being written end, commit, leave; what is not done is handled by the next member."""
+        """Let what is being written end, commit, leave; the next member handles what is not done."""
         self.delivery.stop()
         deadline_s = self._clock.monotonic() + self._options.drain_s
         while self.delivery.running() and (now_s := self._clock.monotonic()) < deadline_s:
-            self._status.beat(self.name, now_s)
+            self._status.beat(self._context.name, now_s)
             try:
                 self._fetch(BUSY_POLL_S)
                 if now_s >= self._renew_at_s:
-                    self._commit(now_s, unchanged=True)  # else it could not be written to its end
+                    self._commit(now_s, unchanged=True)  # else the lease would expire meanwhile
             except BrokerError:
                 self.delivery.wait_idle(BUSY_POLL_S)
         try:
@@ -309,7 +250,31 @@ class ConsumerLoop:
         except BrokerError as error:
             log_event(logger, "commit-failed", level=logging.WARNING, reason=error.code)
         self.delivery.stop(dismiss=True)
-        self._status.forget(self.name)
+        self._status.forget(self._context.name)
         with contextlib.suppress(BrokerError):
             self._source.close()
-        self._worker_pool.leave()
+        self._worker_pool.join()
+
+
+BUSY_POLL_S = 0.1
+"""With records in hand: what gets done meanwhile should be committed soon."""
+
+_IDLE_POLL_S = 0.5
+_QUIET_POLL_S = 1.0
+_QUIET_AFTER_S = 10.0
+
+
+class PollTimeout:
+    """How long a poll may wait for records: each turn costs CPU, and a record ends a poll at once in any case."""
+
+    def __init__(self, now_s: float) -> None:
+        self._busy_at_s = now_s
+
+    def poll_s(self, in_hand: int, finished: int, now_s: float) -> float:
+        """Return the time for the next poll, with that many records in hand and finished since the last commit."""
+        if in_hand or finished:
+            self._busy_at_s = now_s
+        if in_hand:
+            return BUSY_POLL_S
+        quiet = now_s - self._busy_at_s >= _QUIET_AFTER_S
+        return _QUIET_POLL_S if quiet else _IDLE_POLL_S

@@ -1,8 +1,7 @@
-"""When dead letters stop being exceptions: a wrong schema or mapping would turn the whole topic into them.
+"""The guards that stop the flow until an operator has looked: the safety brake, and limits on what may be changed.
 
-How much harm may be done within a time before somebody has to look.
-
-A wrong export or a wrong filter in user management disables or deletes by the thousand, each event of it sound.
+A wrong schema or mapping would turn the whole topic into dead letters. And a wrong export or filter in user management
+disables or deletes thousands of users, although each event of it is valid.
 """
 
 import threading
@@ -24,7 +23,7 @@ class Brake:
 
     It engages when `in_a_row` dead letters came in a row, or when they are `share_percent` of the last `window`
     records; 0 means no such limit. While records are on their way in batches, a dead letter that would engage it is only
-    held: those before it may have ended well, and just not been heard of.
+    held: records before it may have ended well without being reported yet.
     """
 
     def __init__(self, in_a_row: int, share_percent: int, window: int) -> None:
@@ -32,11 +31,11 @@ class Brake:
         self._share_percent = share_percent
         self._lock = threading.Lock()
         self._ends: deque[bool] = deque(maxlen=window)  # True: a dead letter
-        self._letters = 0
+        self._dead_letters = 0
         self._row = 0
         self._reason: str | None = None
         self._in_batches = 0
-        self._calm_left = 0  # good records in a row until the limits hold again
+        self._calm_left = 0  # good records in a row until the limits apply again
 
     @property
     def reason(self) -> str | None:
@@ -45,7 +44,7 @@ class Brake:
             return self._reason
 
     def admits(self) -> bool:
-        """Say whether one more dead letter may be written, and count it; False: the record is to be held instead."""
+        """Say whether one more dead letter may be written, and count it; False: the record must be held instead."""
         with self._lock:
             if self._reason is not None:
                 return False
@@ -56,7 +55,7 @@ class Brake:
             if reached is not None:
                 self._reason = None if self._in_batches else reached
                 return False
-            self._count(letter=True)
+            self._count(dead_letter=True)
             return True
 
     def good(self) -> None:
@@ -67,7 +66,7 @@ class Brake:
             if self._calm_left:
                 self._calm_left -= 1
                 return
-            self._count(letter=False)
+            self._count(dead_letter=False)
 
     def begin_batched(self) -> None:
         """Note that a record is on its way in a batch."""
@@ -75,27 +74,27 @@ class Brake:
             self._in_batches += 1
 
     def end_batched(self) -> None:
-        """Note that it arrived, after `good` or `admits` heard how."""
+        """Note that its batch has ended; `good` or `admits` was called before."""
         with self._lock:
             self._in_batches -= 1
 
     def engage(self, reason: str) -> None:
-        """Stop the flow for a reason of the caller's, a sentence without a capital."""
+        """Stop the flow for `reason`, a sentence without a capital."""
         with self._lock:
             self._reason = self._reason or reason
 
     def release(self) -> None:
         """Let dead letters through again; nothing happens when it is not engaged.
 
-        The limits rest until as many good records as `in_a_row` (20 without that limit) came in a row: whoever
-        releases it wants the storm to pass, not to be stopped again after the next few.
+        The limits do not apply until as many good records as `in_a_row` (20 without that limit) came in a row: the
+        operator who releases it wants the rest of the bad records to pass, not to be stopped again after a few.
         """
         with self._lock:
             if self._reason is None:
                 return
             self._reason = None
             self._ends.clear()
-            self._letters = self._row = 0
+            self._dead_letters = self._row = 0
             self._calm_left = self._calm_needed()
 
     def _calm_needed(self) -> int:
@@ -106,19 +105,24 @@ class Brake:
             return f"{self._row} dead letters in a row"
         window = len(self._ends)
         full = window == self._ends.maxlen
-        if self._share_percent and full and self._letters * 100 >= self._share_percent * window:
-            return f"{self._letters} of the last {window} records became dead letters"
+        if (
+            self._share_percent
+            and full
+            and self._dead_letters * 100 >= self._share_percent * window
+        ):
+            return f"{self._dead_letters} of the last {window} records became dead letters"
         return None
 
-    def _count(self, *, letter: bool) -> None:
+    def _count(self, *, dead_letter: bool) -> None:
         if len(self._ends) == self._ends.maxlen:
-            self._letters -= self._ends[0]
-        self._ends.append(letter)
-        self._letters += letter
-        self._row = self._row + 1 if letter else 0
+            self._dead_letters -= self._ends[0]
+        self._ends.append(dead_letter)
+        self._dead_letters += dead_letter
+        self._row = self._row + 1 if dead_letter else 0
 
 
-_BRAKED_S = 0.1
+BRAKED_S = 0.1
+"""The brake itself holds the flow; this only keeps a held record from being the very first to go on."""
 
 
 class LimitedAction(StrEnum):
@@ -141,69 +145,72 @@ _DONE = {
 class Limits:
     """Engages the brake before more is done than the limits allow. Safe to share between threads.
 
-    What is done for the same key again, because an attempt failed, counts once. Whoever releases the brake wants the flow
-    to go on: the window of the limit that engaged it starts anew then.
+    What is done for the same key again, because an attempt failed, counts once. The window of the limit that engaged
+    the brake is empty after the release, so that the flow goes on.
     """
 
     def __init__(self, brake: Brake, limits: Mapping[LimitedAction, Limit | None]) -> None:
         self._brake = brake
         self._windows = {
-            deed: _Window(limit) for deed, limit in limits.items() if limit is not None
+            action: _Window(limit) for action, limit in limits.items() if limit is not None
         }
         self._lock = threading.Lock()
 
-    def admit(self, deeds: Collection[LimitedAction], key: str, now_s: float) -> None:
-        """Count `deeds` for `key`, or raise HoldError (`brake`) and count none of them."""
+    def admit(self, actions: Collection[LimitedAction], key: str, now_s: float) -> None:
+        """Count `actions` for `key`, or raise HoldError (`brake`) and count none of them."""
         with self._lock:
-            counted = {deed: self._windows[deed] for deed in deeds if deed in self._windows}
+            counted = {
+                action: self._windows[action] for action in actions if action in self._windows
+            }
             if not counted:
                 return
             if self._brake.reason is None:
-                for deed, window in counted.items():
-                    if not window.has_room(key, now_s):
-                        self._engage(deed, window)
+                for action, window in counted.items():
+                    if not window.admits(key, now_s):
+                        self._engage(action, window)
             if self._brake.reason is not None:
                 raise HoldError(
-                    "nothing more is done before the release", wait_s=_BRAKED_S, code="brake"
+                    "nothing more is done before the release", wait_s=BRAKED_S, code="brake"
                 )
             for window in counted.values():
-                window.count(key, now_s)
+                window.at_s.setdefault(key, now_s)
 
-    def take_back(self, deed: LimitedAction, key: str) -> None:
-        """Forget that `deed` was admitted for `key`, since it was not done; harmless when it was not admitted."""
+    def take_back(self, action: LimitedAction, key: str) -> None:
+        """Forget that `action` was admitted for `key`, since it was not done; harmless when it was not admitted."""
         with self._lock:
-            window = self._windows.get(deed)
-            if window is not None:
-                window.forget(key)
+            if action in self._windows:
+                self._windows[action].at_s.pop(key, None)
 
-    def _engage(self, deed: LimitedAction, window: "_Window") -> None:
+    def _engage(self, action: LimitedAction, window: "_Window") -> None:
         limit = window.limit
         self._brake.engage(
-            f"{limit.count} {_DONE[deed]} within {format_duration(limit.window_s)} ([limits] {deed})"
+            f"{limit.count} {_DONE[action]} within {format_duration(limit.window_s)} ([limits] {action})"
         )
         # nothing is admitted before the release
-        window.clear()
+        window.at_s.clear()
 
 
-def deeds_of(plan: Plan, intent: Intent) -> frozenset[LimitedAction]:
+def limited_actions(plan: Plan, intent: Intent) -> frozenset[LimitedAction]:
     """Return what of `plan` is counted."""
-    return frozenset(deed for operation in plan.operations for deed in _deeds_of(operation, intent))
+    return frozenset(
+        action for operation in plan.operations for action in _actions_of(operation, intent)
+    )
 
 
-def _deeds_of(operation: Operation, intent: Intent) -> Collection[LimitedAction]:
+def _actions_of(operation: Operation, intent: Intent) -> Collection[LimitedAction]:
     if isinstance(operation, DeleteUser):
         return (LimitedAction.DELETE,)
     if not isinstance(operation, UpdateUser):
         return ()
     if intent is Intent.ANONYMISE:
         return (LimitedAction.DELETE,)
-    deeds = []
+    actions = []
     for change in operation.changes:
         if change.target == "enabled" and change.before and not change.after:
-            deeds.append(LimitedAction.DISABLE)
+            actions.append(LimitedAction.DISABLE)
         if change.target == "email" and change.before:
-            deeds.append(LimitedAction.EMAIL_CHANGE)
-    return deeds
+            actions.append(LimitedAction.EMAIL_CHANGE)
+    return actions
 
 
 class _Window:
@@ -211,22 +218,9 @@ class _Window:
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
-        self._at_s: OrderedDict[str, float] = OrderedDict()
+        self.at_s: OrderedDict[str, float] = OrderedDict()
 
-    def has_room(self, key: str, now_s: float) -> bool:
-        """Say whether one more may be counted, or `key` is counted already."""
-        while self._at_s and next(iter(self._at_s.values())) <= now_s - self.limit.window_s:
-            self._at_s.popitem(last=False)
-        return key in self._at_s or len(self._at_s) < self.limit.count
-
-    def count(self, key: str, now_s: float) -> None:
-        """Count `key` unless it is counted."""
-        self._at_s.setdefault(key, now_s)
-
-    def forget(self, key: str) -> None:
-        """Count `key` no longer."""
-        self._at_s.pop(key, None)
-
-    def clear(self) -> None:
-        """Begin anew."""
-        self._at_s.clear()
+    def admits(self, key: str, now_s: float) -> bool:
+        while self.at_s and next(iter(self.at_s.values())) <= now_s - self.limit.window_s:
+            self.at_s.popitem(last=False)
+        return key in self.at_s or len(self.at_s) < self.limit.count

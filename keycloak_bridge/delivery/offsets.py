@@ -1,30 +1,114 @@
-"""How far a partition is done, although its records are finished in any order.
+"""How far each partition is done, although its records finish in any order, and what of that is committed.
 
-Offsets have gaps: compaction removes records, and transactions leave markers that nobody is shown. So nothing is
+Offsets have gaps: compaction removes records, and transactions leave markers that no consumer gets. So nothing is
 computed from one offset to the next; only what was delivered counts, in the order in which it was.
 
-Sets of offsets as few ranges.
-
-What stands in a commit beside the offset, so that the next owner of the partition need not find it out again.
-
-The note is `kb1:` and base64url of: a CRC-32; how many lost users, 8 bytes for each; then, per finished range, how far
-it begins behind the one before (the first: behind the committed offset) and how long it is. Numbers are varints. The
-checksum covers the committed offset, so that a note that was left beside another offset is nobody's.
-
-The partitions in hand: what of each was read, what is finished, what may be committed.
-
-Which users miss something, because one of their events became a dead letter.
+A commit carries a note beside its offset, so that the next owner of the partition need not find out again what is
+finished above it. The note is `kb1:` and base64url of: a CRC-32; the number of dead-lettered users, 8 bytes for each;
+then, per finished range, the distance from the end of the range before (the first: from the committed offset) and its
+length. Numbers are varints. The checksum covers the committed offset, so a note beside another offset is ignored.
 """
 
-import hashlib
-import threading
 import zlib
 from base64 import b64decode, urlsafe_b64encode
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers
 from keycloak_bridge.domain.events import Commit, TopicPartition
+
+
+@dataclass(slots=True)
+class _PartitionState:
+    tracker: "OffsetTracker"
+    committed: Commit
+    position: int | None = None
+    waits_for: tuple[int, float] | None = None  # the first unfinished offset, and since when it is
+
+    def commit(self, dead_lettered: tuple[int, ...]) -> Commit | None:
+        offset = self.tracker.next_to_commit(self.position)
+        if offset is None:
+            return None
+        notes = CommitNotes(self.tracker.finished_above(), dead_lettered)
+        return Commit(offset, write_notes(offset, notes))
+
+    def waited_s(self, now_s: float) -> float:
+        offset = self.tracker.next_to_commit() if self.tracker.unfinished else None
+        if offset is None:
+            self.waits_for = None
+            return 0.0
+        if self.waits_for is None or self.waits_for[0] != offset:
+            self.waits_for = (offset, now_s)
+        return now_s - self.waits_for[1]
+
+
+class PartitionStates:
+    """The partitions in hand, each from its start to its release, and what Kafka has confirmed of them."""
+
+    def __init__(self, dead_lettered_users: DeadLetteredUsers) -> None:
+        self._dead_lettered_users = dead_lettered_users
+        self._states: dict[TopicPartition, _PartitionState] = {}
+
+    def partitions(self) -> frozenset[TopicPartition]:
+        """Return the partitions that were started and not released."""
+        return frozenset(self._states)
+
+    def tracker(self, partition: TopicPartition) -> "OffsetTracker | None":
+        """Return the partition's tracker; each start makes another one."""
+        state = self._states.get(partition)
+        return None if state is None else state.tracker
+
+    def start(self, partition: TopicPartition, commit: Commit) -> None:
+        """Begin with what the group committed for the partition."""
+        notes = read_notes(commit.offset, commit.metadata)
+        self._states[partition] = _PartitionState(
+            OffsetTracker(commit.offset, notes.finished), commit
+        )
+        self._dead_lettered_users.take_over(partition, notes.dead_lettered)
+
+    def restarts(self, partition: TopicPartition, offset: int) -> bool:
+        """Say whether `offset` comes although a later one did: the topic was created again, or its log was cut."""
+        tracker = self.tracker(partition)
+        last = None if tracker is None else tracker.last_delivered
+        return last is not None and offset <= last
+
+    def commits(
+        self, positions: Mapping[TopicPartition, int], *, unchanged: bool
+    ) -> dict[TopicPartition, Commit]:
+        """Return what may be committed now; what Kafka has already only where `unchanged` asks for it."""
+        commits = {}
+        for partition, state in self._states.items():
+            state.position = positions.get(partition, state.position)
+            commit = state.commit(self._dead_lettered_users.of(partition))
+            if commit is not None and (unchanged or state.committed != commit):
+                commits[partition] = commit
+        return commits
+
+    def committed(self, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Note what Kafka has confirmed."""
+        for partition in commits.keys() & self._states.keys():
+            self._states[partition].committed = commits[partition]
+
+    def offsets(self) -> dict[TopicPartition, int]:
+        """Return the committed offset of each partition in hand."""
+        return {partition: state.committed.offset for partition, state in self._states.items()}
+
+    def oldest_s(self, now_s: float) -> float:
+        """Return for how many seconds the slowest partition has waited for its first unfinished offset."""
+        return max((state.waited_s(now_s) for state in self._states.values()), default=0.0)
+
+    def release(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Commit]:
+        """Forget `partitions` and return what may be committed for them at last."""
+        commits = {}
+        for partition in partitions:
+            state = self._states.pop(partition, None)
+            if state is not None:
+                commit = state.commit(self._dead_lettered_users.of(partition))
+                if commit is not None:
+                    commits[partition] = commit
+            self._dead_lettered_users.drop(partition)
+        return commits
 
 
 def tidy(ranges: Iterable[range], low: int | None = None) -> tuple[range, ...]:
@@ -167,28 +251,28 @@ _VARINT_BYTES = 9  # of 7 bits each
 class CommitNotes:
     """What is known of a partition beside its committed offset.
 
-    `finished` are ranges of offsets that need not be done again; `lost` are the 64-bit fingerprints of users one of
-    whose events became a dead letter, the newest last.
+    `finished` are ranges of offsets that need not be done again; `dead_lettered` are the 64-bit fingerprints of users
+    one of whose events became a dead letter, the newest last.
     """
 
     finished: tuple[range, ...] = ()
-    lost: tuple[int, ...] = ()
+    dead_lettered: tuple[int, ...] = ()
 
 
 def write_notes(offset: int, notes: CommitNotes, limit: int = 3000) -> str:
     """Return `notes` as at most `limit` ASCII characters to commit with `offset`; empty when there is nothing to say.
 
-    Where not all fits, the lost users get half of the room at most and the oldest are left out; then the highest
-    finished ranges are. Leaving out is safe: it costs work that is done twice.
+    Where not all fits, the users get half of the bytes at most and the oldest are left out; then the highest finished
+    ranges are. Leaving out is safe: it costs work that is done twice.
     """
-    room = (limit - len(_PREFIX)) * 3 // 4 - _CHECKSUM_BYTES
-    ranges = tidy(notes.finished, offset)[: max(0, room) // _RANGE_BYTES + 1]  # one more never fits
+    free = (limit - len(_PREFIX)) * 3 // 4 - _CHECKSUM_BYTES
+    ranges = tidy(notes.finished, offset)[: max(0, free) // _RANGE_BYTES + 1]  # one more never fits
     finished = list(_encoded_ranges(ranges, offset))
-    body = _encoded_lost(notes.lost) + b"".join(finished)
-    if len(body) > room:
-        lost = _encoded_lost(_newest(notes.lost, room // 2))
-        body = lost + b"".join(_fitting(finished, room - len(lost)))
-    if not any(body) or len(body) > room:
+    body = _encoded_users(notes.dead_lettered) + b"".join(finished)
+    if len(body) > free:
+        users = _encoded_users(_newest(notes.dead_lettered, free // 2))
+        body = users + b"".join(_fitting(finished, free - len(users)))
+    if not any(body) or len(body) > free:
         return ""
     encoded = urlsafe_b64encode(_checksum(offset, body) + body)
     return _PREFIX + encoded.decode("ascii").rstrip("=")
@@ -198,22 +282,23 @@ def read_notes(offset: int, metadata: str | None) -> CommitNotes:
     """Return what `write_notes` wrote for `offset`; nothing when `metadata` is not that, to the last bit."""
     if metadata is None or not metadata.startswith(_PREFIX):
         return CommitNotes()
+    encoded = metadata.removeprefix(_PREFIX)
     try:
-        body = _checked_body(offset, metadata[len(_PREFIX) :])
-        count, at = _varint(body, 0)
-        end = at + count * _FINGERPRINT_BYTES
-        return CommitNotes(_decoded_ranges(body, end, offset), _decoded_lost(body, at, end))
+        content = b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+        checksum, body = content[:_CHECKSUM_BYTES], content[_CHECKSUM_BYTES:]
+        if checksum != _checksum(offset, body):
+            return CommitNotes()
+        count, start = _decoded_number(body, 0)
+        end = start + count * _FINGERPRINT_BYTES
+        if end > len(body):
+            return CommitNotes()
+        users = tuple(
+            int.from_bytes(body[at : at + _FINGERPRINT_BYTES], "big")
+            for at in range(start, end, _FINGERPRINT_BYTES)
+        )
+        return CommitNotes(_decoded_ranges(body, end, offset), users)
     except ValueError:
         return CommitNotes()
-
-
-def _checked_body(offset: int, encoded: str) -> bytes:
-    padding = "=" * (-len(encoded) % 4)
-    content = b64decode(encoded + padding, altchars=b"-_", validate=True)
-    checksum, body = content[:_CHECKSUM_BYTES], content[_CHECKSUM_BYTES:]
-    if checksum != _checksum(offset, body):
-        raise ValueError("damaged")
-    return body
 
 
 def _checksum(offset: int, body: bytes) -> bytes:
@@ -221,51 +306,40 @@ def _checksum(offset: int, body: bytes) -> bytes:
     return zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "big")
 
 
-def _newest(lost: Sequence[int], room: int) -> Sequence[int]:
-    kept = len(lost)
-    while kept and len(_encoded_number(kept)) + kept * _FINGERPRINT_BYTES > room:
+def _newest(users: Sequence[int], free: int) -> Sequence[int]:
+    kept = len(users)
+    while kept and len(_encoded_number(kept)) + kept * _FINGERPRINT_BYTES > free:
         kept -= 1
-    return lost[len(lost) - kept :]
+    return users[len(users) - kept :]
 
 
-def _fitting(encoded: Sequence[bytes], room: int) -> Iterator[bytes]:
+def _fitting(encoded: Sequence[bytes], free: int) -> Iterator[bytes]:
     for one in encoded:
-        room -= len(one)
-        if room < 0:
+        free -= len(one)
+        if free < 0:
             return
         yield one
 
 
-def _encoded_lost(lost: Sequence[int]) -> bytes:
-    fingerprints = (one.to_bytes(_FINGERPRINT_BYTES, "big") for one in lost)
-    return _encoded_number(len(lost)) + b"".join(fingerprints)
-
-
-def _decoded_lost(body: bytes, at: int, end: int) -> tuple[int, ...]:
-    if end > len(body):
-        raise ValueError("lost users are missing")
-    starts = range(at, end, _FINGERPRINT_BYTES)
-    return tuple(
-        int.from_bytes(body[start : start + _FINGERPRINT_BYTES], "big") for start in starts
-    )
+def _encoded_users(users: Sequence[int]) -> bytes:
+    fingerprints = (one.to_bytes(_FINGERPRINT_BYTES, "big") for one in users)
+    return _encoded_number(len(users)) + b"".join(fingerprints)
 
 
 def _encoded_ranges(ranges: Sequence[range], offset: int) -> Iterator[bytes]:
-    behind = offset
     for one in ranges:
-        yield _encoded_number(one.start - behind) + _encoded_number(len(one))
-        behind = one.stop
+        yield _encoded_number(one.start - offset) + _encoded_number(len(one))
+        offset = one.stop
 
 
 def _decoded_ranges(body: bytes, at: int, offset: int) -> tuple[range, ...]:
     ranges: list[range] = []
-    behind = offset
     while at < len(body):
-        gap, at = _varint(body, at)
-        length, at = _varint(body, at)
-        ranges.append(range(behind + gap, behind + gap + length))
-        behind = ranges[-1].stop
-    if behind >= _OFFSET_LIMIT:
+        gap, at = _decoded_number(body, at)
+        length, at = _decoded_number(body, at)
+        ranges.append(range(offset + gap, offset + gap + length))
+        offset = ranges[-1].stop
+    if offset >= _OFFSET_LIMIT:
         raise ValueError("no partition is that long")
     return tidy(ranges)
 
@@ -279,7 +353,7 @@ def _encoded_number(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _varint(body: bytes, at: int) -> tuple[int, int]:
+def _decoded_number(body: bytes, at: int) -> tuple[int, int]:
     """Return the number that begins at `at`, and where the next one does."""
     number = 0
     for shift, byte in enumerate(body[at : at + _VARINT_BYTES]):
@@ -287,144 +361,3 @@ def _varint(body: bytes, at: int) -> tuple[int, int]:
         if byte <= 0x7F:
             return number, at + shift + 1
     raise ValueError("a number has no end")
-
-
-def fingerprint(key: bytes) -> int:
-    """Return 64 bits that stand for the user with this record key, today and in any later process."""
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
-
-
-class DeadLetteredUsers:
-    """Which users have an event among the dead letters: per partition the last `limit`; for use from any thread.
-
-    Users are known by their fingerprint, so a user that shares one counts as lost too; among `limit` that is as good
-    as never.
-    """
-
-    def __init__(self, limit: int = 100) -> None:
-        self._limit = limit
-        self._lost: dict[TopicPartition, list[int]] = {}
-        self._lock = threading.Lock()
-
-    def note(self, partition: TopicPartition, key: bytes) -> None:
-        """Remember the user as the newest of `partition`; the oldest beyond the limit is forgotten."""
-        user = fingerprint(key)
-        with self._lock:
-            others = [one for one in self._lost.get(partition, ()) if one != user]
-            self._lost[partition] = self._newest([*others, user])
-
-    def forget(self, partition: TopicPartition, key: bytes) -> None:
-        """Count the user as whole again; harmless when it was not lost."""
-        user = fingerprint(key)
-        with self._lock:
-            lost = self._lost.get(partition, [])
-            if user in lost:
-                lost.remove(user)
-
-    def knows(self, partition: TopicPartition, key: bytes) -> bool:
-        """Say whether an event of the user is among the dead letters, as far as it is remembered."""
-        user = fingerprint(key)
-        with self._lock:
-            return user in self._lost.get(partition, ())
-
-    def of(self, partition: TopicPartition) -> tuple[int, ...]:
-        """Return the fingerprints of the lost users of `partition`, the newest last."""
-        with self._lock:
-            return tuple(self._lost.get(partition, ()))
-
-    def take_over(self, partition: TopicPartition, fingerprints: Sequence[int]) -> None:
-        """Replace what is known of `partition` by what its earlier owner left, the newest last."""
-        newest_first = dict.fromkeys(reversed(fingerprints))
-        with self._lock:
-            self._lost[partition] = self._newest(list(reversed(newest_first)))
-
-    def drop(self, partition: TopicPartition) -> None:
-        """Forget `partition`; its next owner knows better."""
-        with self._lock:
-            self._lost.pop(partition, None)
-
-    def _newest(self, users: list[int]) -> list[int]:
-        return users[max(0, len(users) - self._limit) :]
-
-
-class PartitionStates:
-    """One tracker a partition, from its start to its release, and what Kafka has confirmed of it."""
-
-    def __init__(self, lost: DeadLetteredUsers) -> None:
-        self._lost = lost
-        self._trackers: dict[TopicPartition, OffsetTracker] = {}
-        self._committed: dict[TopicPartition, Commit] = {}
-        self._positions: dict[TopicPartition, int] = {}
-
-    def partitions(self) -> frozenset[TopicPartition]:
-        """Return the partitions that were started and not released."""
-        return frozenset(self._trackers)
-
-    def tracker(self, partition: TopicPartition) -> OffsetTracker | None:
-        """Return the partition's tracker; each start makes another one."""
-        return self._trackers.get(partition)
-
-    def start(self, partition: TopicPartition, commit: Commit) -> None:
-        """Begin with what the group committed for the partition."""
-        self._positions.pop(partition, None)
-        notes = read_notes(commit.offset, commit.metadata)
-        self._trackers[partition] = OffsetTracker(commit.offset, notes.finished)
-        self._committed[partition] = commit
-        self._lost.take_over(partition, notes.lost)
-
-    def begins_anew(self, partition: TopicPartition, offset: int) -> bool:
-        """Say whether `offset` comes although a later one did: the topic was made anew, or its log was cut."""
-        tracker = self._trackers.get(partition)
-        last = None if tracker is None else tracker.last_delivered
-        return last is not None and offset <= last
-
-    def commits(
-        self, positions: Mapping[TopicPartition, int], *, unchanged: bool
-    ) -> dict[TopicPartition, Commit]:
-        """Return what may be committed now; what Kafka has already only where `unchanged` asks for it."""
-        self._positions.update(positions)
-        return {
-            partition: commit
-            for partition in self._trackers
-            if (commit := self._commit_of(partition)) is not None
-            and (unchanged or self._committed.get(partition) != commit)
-        }
-
-    def committed(self, commits: Mapping[TopicPartition, Commit]) -> None:
-        """Note what Kafka has confirmed."""
-        for partition in commits.keys() & self._trackers.keys():
-            self._committed[partition] = commits[partition]
-
-    def offsets(self) -> dict[TopicPartition, int]:
-        """Return the committed offset of each partition in hand."""
-        return {partition: commit.offset for partition, commit in self._committed.items()}
-
-    def first_unfinished(self) -> dict[TopicPartition, int]:
-        """Return the first unfinished offset of each partition that has one."""
-        return {
-            partition: offset
-            for partition, tracker in self._trackers.items()
-            if tracker.unfinished and (offset := tracker.next_to_commit()) is not None
-        }
-
-    def release(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Commit]:
-        """Forget `partitions` and return what may be committed for them at last."""
-        commits = {}
-        for partition in partitions:
-            if partition in self._trackers:
-                commit = self._commit_of(partition)
-                if commit is not None:
-                    commits[partition] = commit
-            self._trackers.pop(partition, None)
-            self._committed.pop(partition, None)
-            self._positions.pop(partition, None)
-            self._lost.drop(partition)
-        return commits
-
-    def _commit_of(self, partition: TopicPartition) -> Commit | None:
-        tracker = self._trackers[partition]
-        offset = tracker.next_to_commit(self._positions.get(partition))
-        if offset is None:
-            return None
-        notes = CommitNotes(tracker.finished_above(), self._lost.of(partition))
-        return Commit(offset, write_notes(offset, notes))

@@ -1,7 +1,4 @@
-"""Decide how long to wait before the next attempt.
-
-Which failures of a record count towards its limit: those that others do not share.
-"""
+"""How long a failed record waits for its next attempt, and which of its failures count towards its limit."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -48,7 +45,7 @@ class Snapshot:
 class Tally:
     """Counts which records worked and which began to fail, so that a bad one can be told from an outage.
 
-    When a record fails, ask `counts` first, then tell `failed`, then keep a `snapshot` for its next failure. In this
+    When a record fails, ask `counts` first, then call `failed`, then keep a `snapshot` for its next failure. In this
     order a record's own failures lie before its snapshot and are never taken for those of others.
     """
 
@@ -57,11 +54,11 @@ class Tally:
         self._failures: Counter[Dependency] = Counter()
 
     def succeeded(self, dependency: Dependency) -> None:
-        """Count a record that ended and proved `proof`."""
+        """Count a record that ended and proved that `dependency` works."""
         self._successes[dependency] += 1
 
     def failed(self, needs: Dependency) -> None:
-        """Count a record that begins to fail, for want of `needs`."""
+        """Count a record that begins to fail because `needs` does not work."""
         self._failures[needs] += 1
 
     def snapshot(self) -> Snapshot:
@@ -73,8 +70,8 @@ class Tally:
 
         `since` is the snapshot of the record's last failure. A first failure (None) never counts, since nothing was
         seen yet; a later one counts when meanwhile others proved `needs` more than four times as often as they began to
-        fail for want of it. So an outage of half a cluster counts for nobody, and a few per cent of chance failures do no
-        harm to the successes around them.
+        fail for it. So an outage of half a cluster counts for no record, and a few per cent of random failures do not
+        outweigh the successes around them.
         """
         if since is None:
             return False

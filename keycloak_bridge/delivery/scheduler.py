@@ -1,33 +1,23 @@
-"""What is in hand of one stage: which record may be worked on, which is done, what may be committed.
+"""The records of one stage in hand: which may be worked on, which are done, what may be committed.
 
-Three kinds of threads meet here, under one lock: the poll thread brings records and commits, the crew takes tasks and
-says what became of them, and kafka-python's own thread asks for partitions back.
-
-How much of one stage may be in hand, and how much is.
-
-How much may be in hand before fetching pauses, and when it goes on.
-
-How long a partition has not come any further although there is work in hand.
-
-How much waits in hand, and since when each partition is this member's.
-
-Wait for several acknowledgements without holding a thread.
+Three kinds of threads meet here, under one lock: the poll thread brings records and commits, the workers take tasks and
+report what became of them, and kafka-python's own thread asks for partitions back.
 """
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keycloak_bridge.delivery.breaker import BreakerState, FailurePolicy
 from keycloak_bridge.delivery.fencing import Lease
-from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.key_order import KeyQueues, Task
-from keycloak_bridge.delivery.offsets import DeadLetteredUsers, OffsetTracker, PartitionStates
+from keycloak_bridge.delivery.key_queues import KeyQueues, Task
+from keycloak_bridge.delivery.offsets import OffsetTracker, PartitionStates
 from keycloak_bridge.delivery.retry import RetryPolicy
+from keycloak_bridge.delivery.stage import StageContext
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
-from keycloak_bridge.domain.ports import Clock, Dependency, Handled
+from keycloak_bridge.domain.ports import Acknowledgement, Dependency, Handled
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +35,7 @@ class DeliveryPolicy:
 class InHand:
     """A look at the delivery, for the poll thread and for metrics.
 
-    `finished` counts since the last commit; `oldest_s` is how long the most patient record has held up its partition.
+    `finished` counts since the last commit; `oldest_s` is how long one record has held up the slowest partition.
     """
 
     records: int
@@ -58,105 +48,6 @@ class InHand:
     problem: BridgeError | None
 
 
-_PARTITION_SHARE = 4
-"""One partition may take this part of all room, so that one busy user cannot keep the others out."""
-
-_ON_BELOW = 0.5
-"""Fetching goes on when no more than this part of the room is taken, not with each record that ends."""
-
-
-class Backpressure:
-    """Bounds the records in hand and their bytes; what one fetch brings may lie beyond."""
-
-    def __init__(self, max_records: int, max_bytes: int) -> None:
-        self._max_records = max_records
-        self._max_bytes = max_bytes
-        self._full = False
-
-    @property
-    def full(self) -> bool:
-        """Whether there was no room at the last look."""
-        return self._full
-
-    def has(self, records: int, size_bytes: int, of_partition: int) -> bool:
-        """Say whether more may be fetched of a partition that has `of_partition` of the `records` in hand."""
-        part = max(records / self._max_records, size_bytes / self._max_bytes)
-        self._full = part >= 1 or (self._full and part > _ON_BELOW)
-        return not self._full and of_partition < max(self._max_records // _PARTITION_SHARE, 1)
-
-
-class OldestUnfinished:
-    """Watches the first unfinished offset of each partition."""
-
-    def __init__(self) -> None:
-        self._since: dict[TopicPartition, tuple[int, float]] = {}
-
-    def oldest_s(self, first_unfinished: Mapping[TopicPartition, int], now_s: float) -> float:
-        """Return for how many seconds the most patient of these records has been the first unfinished one."""
-        self._since = {
-            partition: self._seen(partition, offset, now_s)
-            for partition, offset in first_unfinished.items()
-        }
-        return max((now_s - since_s for _, since_s in self._since.values()), default=0.0)
-
-    def _seen(self, partition: TopicPartition, offset: int, now_s: float) -> tuple[int, float]:
-        known = self._since.get(partition)
-        return known if known is not None and known[0] == offset else (offset, now_s)
-
-
-_GONE_SHARE = 4
-"""A backlog that stood is gone below this part of what it takes to stand."""
-
-
-class Backlog:
-    """Says whether a backlog stands. Safe to share between threads; written by the stage's poll thread."""
-
-    def __init__(self, stands_at: int) -> None:
-        self._stands_at = stands_at
-        self._stands = False
-        self._lock = threading.Lock()
-        self._since: dict[TopicPartition, float] = {}
-
-    @property
-    def stands(self) -> bool:
-        """Whether so many records wait that writing them in batches pays."""
-        return self._stands
-
-    def note(self, records: int) -> None:
-        """Take how many records are in hand; what stands goes only when most of it is done."""
-        least = self._stands_at / _GONE_SHARE if self._stands else self._stands_at
-        self._stands = records >= least
-
-    def begin(self, partition: TopicPartition, now_s: float) -> None:
-        """Note that the work on `partition` begins, perhaps after another member's."""
-        with self._lock:
-            self._since[partition] = now_s
-
-    def since_s(self, partition: TopicPartition) -> float | None:
-        """Return when the work on `partition` began last; None when it never did."""
-        with self._lock:
-            return self._since.get(partition)
-
-
-class AllAcknowledged:
-    """Calls `done` once, when as many acknowledgements as expected have arrived; with the first error, if any."""
-
-    def __init__(self, expected: int, done: Callable[[BridgeError | None], None]) -> None:
-        self._lock = threading.Lock()
-        self._missing = expected
-        self._error: BridgeError | None = None
-        self._done = done
-
-    def note(self, error: BridgeError | None) -> None:
-        """Take one acknowledgement, from any thread."""
-        with self._lock:
-            self._missing -= 1
-            self._error = self._error or error
-            last = self._missing == 0
-        if last:
-            self._done(self._error)
-
-
 class Delivery:
     """The records of one stage between being read and being committed. Safe to share between threads."""
 
@@ -164,25 +55,21 @@ class Delivery:
         self,
         policy: DeliveryPolicy,
         lease: Lease,
-        *,
-        clock: Clock,
-        brake: Brake,
-        lost: DeadLetteredUsers,
+        context: StageContext,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._policy = policy
         self._lease = lease
-        self._clock = clock
-        self._brake = brake
+        self._clock = context.clock
+        self._brake = context.brake
         self._jitter = jitter
         self._changed = threading.RLock()
         self._work = threading.Condition(self._changed)  # there may be more to begin
-        self._rest = threading.Condition(self._changed)  # less is running
+        self._idle = threading.Condition(self._changed)  # less is running
         self._key_queues = KeyQueues()
-        self._partition_states = PartitionStates(lost)
-        self._trouble = FailurePolicy(policy.retry, policy.max_attempts)
+        self._partition_states = PartitionStates(context.dead_lettered_users)
+        self._failures = FailurePolicy(policy.retry, policy.max_attempts)
         self._running: dict[Task, OffsetTracker] = {}
-        self._oldest_unfinished = OldestUnfinished()
         self._backpressure = Backpressure(policy.max_records, policy.max_bytes)
         self._stopping = False
         self._ended = False
@@ -202,21 +89,21 @@ class Delivery:
             self._partition_states.start(partition, commit)
 
     def accept(self, records: Iterable[tuple[Record, bytes]]) -> None:
-        """Take records, each with its lane, in the order of their offsets.
+        """Take records, each with its ordering key, in the order of their offsets.
 
         One of a partition that was not started is left out; it must be read again after `start`.
         """
         with self._changed:
             for record, ordering_key in records:
                 partition = record.topic_partition
-                if self._partition_states.begins_anew(partition, record.offset):
+                if self._partition_states.restarts(partition, record.offset):
                     self._key_queues.drop(partition)
                     self._partition_states.start(partition, Commit(record.offset))
                 tracker = self._partition_states.tracker(partition)
                 if tracker is not None and tracker.deliver(record.offset):
                     self._key_queues.add(record, ordering_key)
-            if self._key_queues.records:  # a crew at rest would wake at every poll for nothing
-                # one more than needed: it sees what changes without a word, such as a released brake
+            if self._key_queues.records:  # idle workers would wake at every poll for nothing
+                # one more than needed: it sees what changes without a notification, such as a released brake
                 self._work.notify(self._key_queues.ready + 1)
 
     def held(self, partition: TopicPartition) -> bool:
@@ -227,10 +114,10 @@ class Delivery:
             if self._partition_states.tracker(partition) is None:
                 return True
             key_queues = self._key_queues
-            if self._trouble.state is not BreakerState.CLOSED and key_queues.records:
+            if self._failures.breaker.state is not BreakerState.CLOSED and key_queues.records:
                 return True  # with nothing in hand, nothing could ever probe
             of_it = key_queues.records_of(partition)
-            return not self._backpressure.has(key_queues.records, key_queues.size_bytes, of_it)
+            return not self._backpressure.admits(key_queues.records, key_queues.size_bytes, of_it)
 
     def commits(
         self, positions: Mapping[TopicPartition, int], *, unchanged: bool = False
@@ -257,7 +144,7 @@ class Delivery:
             return self._partition_states.offsets()
 
     def look(self) -> InHand:
-        """Return what is in hand; raises what the crew found to be a reason to stop."""
+        """Return what is in hand; raises the error of a worker that stops the flow."""
         with self._changed:
             if self._fatal is not None:
                 raise self._fatal
@@ -266,12 +153,10 @@ class Delivery:
                 size_bytes=self._key_queues.size_bytes,
                 running=self._key_queues.running(),
                 finished=self._finished,
-                oldest_s=self._oldest_unfinished.oldest_s(
-                    self._partition_states.first_unfinished(), self._clock.monotonic()
-                ),
+                oldest_s=self._partition_states.oldest_s(self._clock.monotonic()),
                 full=self._backpressure.full,
-                breaker=self._trouble.state,
-                problem=self._trouble.problem,
+                breaker=self._failures.breaker.state,
+                problem=self._failures.problem,
             )
 
     def running(self) -> int:
@@ -282,10 +167,10 @@ class Delivery:
     def wait_idle(self, timeout_s: float) -> None:
         """Wait until nothing is running, for `timeout_s` seconds at most."""
         with self._changed:
-            self._rest.wait_for(lambda: not self._key_queues.running(), timeout_s)
+            self._idle.wait_for(lambda: not self._key_queues.running(), timeout_s)
 
     def stop(self, *, dismiss: bool = False) -> None:
-        """Begin nothing new; what is running may end. With `dismiss`, send the crew home as well."""
+        """Begin nothing new; what is running may end. With `dismiss`, let the workers end as well."""
         with self._changed:
             self._stopping = True
             self._ended = self._ended or dismiss
@@ -296,7 +181,7 @@ class Delivery:
     def release(
         self, partitions: frozenset[TopicPartition], lost: bool
     ) -> Mapping[TopicPartition, Commit]:
-        """Give up `partitions`: wait for what is running of them, forget the rest, say what to commit.
+        """Give up `partitions`: wait for what is running of them, forget the rest, return what to commit.
 
         Waits `release_s` seconds at most. What runs on after that is fenced off and does not count.
         """
@@ -304,7 +189,7 @@ class Delivery:
             for partition in partitions:
                 self._key_queues.drop(partition)
             if not lost:
-                self._rest.wait_for(
+                self._idle.wait_for(
                     lambda: not any(map(self._key_queues.running, partitions)),
                     self._policy.release_s,
                 )
@@ -312,10 +197,10 @@ class Delivery:
             self._work.notify_all()
         return {} if lost else commits
 
-    # the crew
+    # the workers
 
     def take(self) -> Task | None:
-        """Wait for a record that may be worked on; None when the crew may go home."""
+        """Wait for a record that may be worked on; None when the worker should end."""
         with self._changed:
             while not self._ended:
                 task = self.try_take()
@@ -331,16 +216,13 @@ class Delivery:
             now_s = self._clock.monotonic()
             if self._stopping or self._brake.reason is not None or not self._lease.holds(now_s):
                 return None
-            if not self._key_queues.has_ready(now_s) or not self._trouble.admits(now_s):
+            if not self._key_queues.has_ready(now_s) or not self._failures.breaker.admits(now_s):
                 return None
             task = self._key_queues.take(now_s)
-            tracker = (
-                None
-                if task is None
-                else self._partition_states.tracker(task.record.topic_partition)
-            )
-            if task is not None and tracker is not None:
-                self._running[task] = tracker
+            if task is not None:
+                tracker = self._partition_states.tracker(task.record.topic_partition)
+                if tracker is not None:
+                    self._running[task] = tracker
             return task
 
     def may_write(self, task: Task) -> bool:
@@ -362,15 +244,13 @@ class Delivery:
             else:
                 self.postpone(task, error)
 
-        arrivals = AllAcknowledged(len(handled.acknowledgements), arrived)
-        for acknowledgement in handled.acknowledgements:
-            acknowledgement.then(arrivals.note)
+        when_all(handled.acknowledgements, arrived)
 
     def failed(self, task: Task, error: BridgeError) -> bool:
         """Note a failure; True when the record is to be given up, else it is tried again later."""
         with self._changed:
-            # whoever has the record now may well succeed with it
-            if self._trouble.gives_up(task, error) and self.may_write(task):
+            # another member that has the record by now may well succeed with it
+            if self._failures.gives_up(task, error) and self.may_write(task):
                 return True
         self.postpone(task, error)
         return False
@@ -379,13 +259,13 @@ class Delivery:
         """Have the record tried again later, or the flow stop, as the error wants it."""
         with self._changed:
             now_s = self._clock.monotonic()
-            until_s = self._trouble.failed(task, error, now_s, self._jitter())
+            until_s = self._failures.failed(task, error, now_s, self._jitter())
             if until_s is None:
                 self.fail(error)
             self._running.pop(task, None)
             self._key_queues.put_back(task, now_s if until_s is None else until_s)
             self._work.notify()
-            self._rest.notify_all()
+            self._idle.notify_all()
 
     def fail(self, error: BaseException) -> None:
         """Stop the flow: the poll thread raises `error` at its next look."""
@@ -396,27 +276,73 @@ class Delivery:
 
     def _done(self, task: Task, dependency: Dependency) -> None:
         with self._changed:
-            troubled = self._trouble.state is not BreakerState.CLOSED
-            self._trouble.worked(dependency)
+            failing = self._failures.breaker.state is not BreakerState.CLOSED
+            self._failures.worked(dependency)
             tracker = self._running.pop(task, None)
             if tracker is not None:
                 tracker.finish(task.record.offset)
             before = self._key_queues.ready
             self._key_queues.finish(task)
             self._finished += 1
-            if troubled:
+            if failing:
                 self._work.notify_all()
             elif self._key_queues.ready > before:
                 self._work.notify()
-            self._rest.notify_all()
+            self._idle.notify_all()
 
     def _relay(self) -> None:
-        """Wake another of the crew: whoever leaves for work may have been the only one to know of more, or when to look."""
+        """Wake another worker: the one that leaves with a task may have been the only one to know of more work."""
         if self._key_queues.ready or self._pause_s() is not None:
             self._work.notify()
 
     def _pause_s(self) -> float | None:
         """Return how long nothing can change by itself; None: only a notification can change it."""
         now_s = self._clock.monotonic()
-        moments = (self._key_queues.next_at_s(), self._trouble.probe_at_s)
+        moments = (self._key_queues.next_at_s(), self._failures.breaker.probe_at_s)
         return min((at - now_s for at in moments if at is not None and at > now_s), default=None)
+
+
+_PARTITION_SHARE = 4
+"""One partition may take this part of the limit, so that one busy user cannot keep the others out."""
+
+_RESUME_BELOW = 0.5
+"""Fetching goes on when no more than this part of the limit is taken, not with each record that ends."""
+
+
+class Backpressure:
+    """Bounds the records in hand and their bytes; what one fetch brings may exceed the limits."""
+
+    def __init__(self, max_records: int, max_bytes: int) -> None:
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self.full = False
+        """Whether a limit was reached when `admits` was asked last."""
+
+    def admits(self, records: int, size_bytes: int, of_partition: int) -> bool:
+        """Say whether more may be fetched of a partition that has `of_partition` of the `records` in hand."""
+        part = max(records / self._max_records, size_bytes / self._max_bytes)
+        self.full = part >= 1 or (self.full and part > _RESUME_BELOW)
+        return not self.full and of_partition < max(self._max_records // _PARTITION_SHARE, 1)
+
+
+def when_all(
+    acknowledgements: Sequence[Acknowledgement], done: Callable[[BridgeError | None], None]
+) -> None:
+    """Call `done` once all of `acknowledgements` have arrived, with the first error if any; holds no thread.
+
+    `done` runs in the thread of the last one, at once where there is nothing to wait for.
+    """
+    lock = threading.Lock()
+    errors: list[BridgeError | None] = []
+
+    def arrived(error: BridgeError | None) -> None:
+        with lock:
+            errors.append(error)
+            last = len(errors) == len(acknowledgements)
+        if last:
+            done(next(filter(None, errors), None))
+
+    for acknowledgement in acknowledgements:
+        acknowledgement.then(arrived)
+    if not acknowledgements:
+        done(None)

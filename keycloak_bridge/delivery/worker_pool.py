@@ -2,40 +2,33 @@
 
 import logging
 import threading
+from functools import partial
 
-from keycloak_bridge.delivery.fencing import Fence
-from keycloak_bridge.delivery.key_order import Task
+from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.scheduler import Delivery
+from keycloak_bridge.delivery.stage import StageContext
 from keycloak_bridge.domain.errors import BridgeError, Disposition, InternalError
+from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.ports import RecordHandler
 from keycloak_bridge.ops.logs import log_event
-from keycloak_bridge.ops.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_LEAVE_S = 1.0
+_JOIN_S = 1.0
 
 
 class WorkerPool:
     """`size` threads that take tasks from the delivery until it ends."""
 
     def __init__(
-        self,
-        stage: str,
-        size: int,
-        delivery: Delivery,
-        handler: RecordHandler,
-        fence: Fence,
-        metrics: Metrics,
+        self, context: StageContext, size: int, delivery: Delivery, handler: RecordHandler
     ) -> None:
-        self._stage = stage
+        self._context = context
         self._delivery = delivery
         self._handler = handler
-        self._fence = fence
-        self._metrics = metrics
         # daemons: a call that hangs must not keep the process from ending
         self._threads = [
-            threading.Thread(target=self._work, name=f"{stage}-{number}", daemon=True)
+            threading.Thread(target=self._work, name=f"{context.name}-{number}", daemon=True)
             for number in range(1, size + 1)
         ]
 
@@ -44,10 +37,10 @@ class WorkerPool:
         for thread in self._threads:
             thread.start()
 
-    def leave(self) -> None:
-        """Let the threads end that have nothing in hand; the delivery must have ended."""
+    def join(self) -> None:
+        """Wait for the idle threads to end; the delivery must have ended."""
         for thread in self._threads:
-            thread.join(_LEAVE_S if not self._delivery.running() else 0)
+            thread.join(_JOIN_S if not self._delivery.running() else 0)
 
     def _work(self) -> None:
         try:
@@ -57,40 +50,24 @@ class WorkerPool:
             self._delivery.fail(error)
 
     def do(self, task: Task) -> None:
-        """Have the stage handle one record, and tell the delivery what became of it."""
-
-        def may_write() -> bool:
-            return self._delivery.may_write(task)
-
-        with self._fence.around(may_write):
+        """Have the stage handle one record, and report to the delivery what became of it."""
+        with self._context.fence.around(partial(self._delivery.may_write, task)):
             try:
                 handled = self._handler.handle(task.record)
             except BridgeError as error:
                 self._failed(task, error)
             except Exception as error:  # noqa: BLE001 # one record must not take the others with it
-                self._failed(task, self._internal(task, error))
+                self._failed(task, self._internal_error(task.record, error))
             else:
                 self._delivery.settle(task, handled)
 
-    def _failed(self, task: Task, error: BridgeError) -> None:
-        self._tell(task, error)
-        if not self._delivery.failed(task, error):
-            return
-        try:
-            handled = self._handler.give_up(task.record, error)
-        except BridgeError as again:
-            self._delivery.postpone(task, again)
-        else:
-            self._delivery.settle(task, handled)
-
-    def _internal(self, task: Task, error: Exception) -> InternalError:
-        record = task.record
+    def _internal_error(self, record: Record, error: Exception) -> InternalError:
         log_event(
             logger,
             "internal-error",
             level=logging.ERROR,
             error=error,
-            stage=self._stage,
+            stage=self._context.name,
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
@@ -100,20 +77,27 @@ class WorkerPool:
             remedy="report it with the log line `internal-error`; then replay the dead letter",
         )
 
-    def _tell(self, task: Task, error: BridgeError) -> None:
-        if error.disposition is not Disposition.RETRY:
-            return
-        self._metrics.retried(self._stage, error.code)
+    def _failed(self, task: Task, error: BridgeError) -> None:
         record = task.record
-        log_event(
-            logger,
-            "retrying",
-            level=logging.DEBUG,
-            message=error.message,
-            stage=self._stage,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            reason=error.code,
-            attempt=task.failures + 1,
-        )
+        if error.disposition is Disposition.RETRY:
+            self._context.metrics.retried(self._context.name, error.code)
+            log_event(
+                logger,
+                "retrying",
+                level=logging.DEBUG,
+                message=error.message,
+                stage=self._context.name,
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                reason=error.code,
+                attempt=task.failures + 1,
+            )
+        if not self._delivery.failed(task, error):
+            return
+        try:
+            handled = self._handler.give_up(record, error)
+        except BridgeError as again:
+            self._delivery.postpone(task, again)
+        else:
+            self._delivery.settle(task, handled)

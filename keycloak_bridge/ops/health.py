@@ -92,7 +92,7 @@ class Readiness:
         self._status = status
         self._told: str | None = JOINING
 
-    def tell(
+    def update(
         self, brake: str | None, problems: Sequence[BridgeError | None], *, joined: bool
     ) -> None:
         """Note what is wrong: the brake's reason, else the first of `problems`; news are logged."""

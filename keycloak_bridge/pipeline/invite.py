@@ -35,7 +35,7 @@ class InviteStage:
 
     def handle(self, record: Record) -> Handled:
         """Return what must be acknowledged before `record` counts as done; raises as the other stage."""
-        since_s = self._publisher.clock.monotonic()
+        since_s = self._publisher.context.clock.monotonic()
         known = Result(Outcome.REJECTED)
         try:
             invitation = read_invitation(record, self._catalog)
@@ -55,9 +55,9 @@ class InviteStage:
                 Dependency.KEYCLOAK if answered else Dependency.NONE,
             )
         if outcome.mailed:
-            self._publisher.metrics.mail()
+            self._publisher.context.metrics.mail()
         return Handled(
-            (self._publisher.tell(record, outcome.result, since_s),),
+            (self._publisher.publish(record, outcome.result, since_s),),
             Dependency.KEYCLOAK | Dependency.MAIL if outcome.mailed else Dependency.KEYCLOAK,
         )
 
@@ -67,7 +67,9 @@ class InviteStage:
             return self._inviter.confirm(invitation)
         if self._limits is None:
             return self._inviter.invite(invitation)
-        self._limits.admit((LimitedAction.MAIL,), invitation.id, self._publisher.clock.monotonic())
+        self._limits.admit(
+            (LimitedAction.MAIL,), invitation.id, self._publisher.context.clock.monotonic()
+        )
         outcome = self._inviter.invite(invitation)
         if not outcome.mailed:
             self._limits.take_back(LimitedAction.MAIL, invitation.id)
@@ -75,7 +77,7 @@ class InviteStage:
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Make a dead letter of a record that keeps failing while others succeed."""
-        since_s = self._publisher.clock.monotonic()
+        since_s = self._publisher.context.clock.monotonic()
         event_id, event_type, subject = peek(record, EnvelopeRules())
         known = Result(Outcome.REJECTED, event_id=event_id, event_type=event_type, user_id=subject)
         return Handled(self._dead_letter(record, given_up(error), known, since_s))

@@ -6,7 +6,7 @@ A stage raises only what the delivery must decide about: wait and try again, sto
 from collections.abc import Callable
 from functools import partial
 
-from keycloak_bridge.delivery.offsets import DeadLetteredUsers
+from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers
 from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -72,7 +72,7 @@ class ProvisionStage:
 
         Raises BridgeError only with a disposition other than DEAD_LETTER and REPLAN.
         """
-        since_s = self._publisher.clock.monotonic()
+        since_s = self._publisher.context.clock.monotonic()
         try:
             prepared = self._interpreter.interpret(
                 record, accept=partial(self._refuse_dependent, record)
@@ -116,7 +116,7 @@ class ProvisionStage:
         return Handled(
             (
                 *provisioned.acknowledgements,
-                self._publisher.tell(record, provisioned.result, taken.since_s),
+                self._publisher.publish(record, provisioned.result, taken.since_s),
             ),
             Dependency.KEYCLOAK if reached else Dependency.NONE,
         )
@@ -126,11 +126,11 @@ class ProvisionStage:
         if skipped.event is not None:
             return Handled()
         result = Result(Outcome.SKIPPED, reason=skipped.reason, user_id=_text_key(record))
-        return Handled((self._publisher.tell(record, result, since_s),))
+        return Handled((self._publisher.publish(record, result, since_s),))
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Make a dead letter of a record that keeps failing while others succeed."""
-        since_s = self._publisher.clock.monotonic()
+        since_s = self._publisher.context.clock.monotonic()
         return self._reject(record, given_up(error), Result(Outcome.REJECTED), "keycloak", since_s)
 
     def _refuse_dependent(self, record: Record, event: CloudEvent) -> None:
@@ -157,7 +157,7 @@ class ProvisionStage:
         if place in self._stopped_at:
             return
         self._stopped_at.add(place)
-        self._publisher.brake.engage(
+        self._publisher.context.brake.engage(
             "an event follows one of the same user that became a dead letter"
         )
         raise HoldError("an earlier event of this user was lost", wait_s=0.1, code="brake")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from keycloak_bridge.delivery.bounded import BoundedDict
 from keycloak_bridge.delivery.fencing import Fence
 from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.scheduler import AllAcknowledged, Backlog
+from keycloak_bridge.delivery.scheduler import when_all
+from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import (
     BridgeError,
     HoldError,
@@ -97,7 +98,7 @@ class BulkWriter:
 
         `desired` is a user whose external id nobody carries. Raises BridgeError for one that can never be created.
         """
-        if not self._backlog.stands or self._goes_alone(record) or not self._is_proven(desired):
+        if not self._backlog.is_large or self._goes_alone(record) or not self._is_proven(desired):
             return None
         if not self._importer.available():
             return None
@@ -183,7 +184,7 @@ class BulkWriter:
             raise self._alone_now(flight.record)
         with self._fence.around(flight.may_write):
             handled = flight.conclude(lambda: self._complete(flight, verdict))
-        _pass_on(handled, flight.pending.arrive)
+        when_all(handled.acknowledgements, flight.pending.arrive)
 
     def _complete(self, flight: "_Flight", user_id: str) -> Provisioned:
         try:
@@ -206,17 +207,6 @@ class _Flight:
     conclude: Publish
     may_write: Callable[[], bool]
     pending: Pending
-
-
-def _pass_on(handled: Handled, arrive: Done) -> None:
-    """Have `arrive` called once all that was published has arrived."""
-    acknowledgements = handled.acknowledgements
-    if not acknowledgements:
-        arrive(None)
-        return
-    arrivals = AllAcknowledged(len(acknowledgements), arrive)
-    for acknowledgement in acknowledgements:
-        acknowledgement.then(arrivals.note)
 
 
 @dataclass(frozen=True, slots=True)

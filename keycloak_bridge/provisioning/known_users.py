@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct
 
-from keycloak_bridge.delivery.scheduler import Backlog
+from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import BridgeError, HoldError
 from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.domain.ports import Clock
@@ -167,7 +167,7 @@ class KnownUsers:
         Says no where no backlog stands, and begins to list the realm where that would help.
         """
         external_id = desired.external_id.value
-        if not self._backlog.stands or not _is_searchable(external_id):
+        if not self._backlog.is_large or not _is_searchable(external_id):
             return False  # only a search tells that Keycloak could never find it again
         since_s = self._backlog.since_s(partition)
         if since_s is None:
@@ -249,7 +249,7 @@ class KnownUsers:
         return Announced(keys, first, in_batch)
 
     def _begin(self) -> None:
-        if not self._backlog.stands:
+        if not self._backlog.is_large:
             return
         with self._lock:
             if self._listing_now or self._clock.monotonic() < self._again_at_s:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from keycloak_bridge.delivery.bounded import BoundedDict
-from keycloak_bridge.delivery.guards import Limits, deeds_of
+from keycloak_bridge.delivery.guards import Limits, limited_actions
 from keycloak_bridge.domain.errors import (
     ConflictError,
     HoldError,
@@ -262,7 +262,7 @@ class Provisioner:
         self._trace("planned", plan)
         groups = self._operation_executor.refuse_impossible(desired, plan)
         if self._limits is not None:
-            deeds = deeds_of(plan, desired.intent)
+            deeds = limited_actions(plan, desired.intent)
             self._limits.admit(deeds, f"{event.source} {event.id}", self._clock.monotonic())
         self._operation_executor.create_groups(groups)
         user_id, acknowledgements = self._execution.carry_out(event, desired, plan, pinned=pinned)

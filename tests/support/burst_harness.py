@@ -1,6 +1,7 @@
 """A process of the bridge in the middle of a backlog, by hand: batches are written and the realm is listed when told to."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -9,9 +10,10 @@ from stage_harness import DEAD_LETTERS, INVITATIONS, RESULTS, BrokerArchive
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
-from keycloak_bridge.delivery.fencing import FencedUserDirectory
-from keycloak_bridge.delivery.results import ResultPublisher, SentDeadLetters
-from keycloak_bridge.delivery.scheduler import Backlog
+from keycloak_bridge.delivery.dead_letters import SentDeadLetters
+from keycloak_bridge.delivery.fencing import fenced
+from keycloak_bridge.delivery.results import ResultPublisher
+from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Record
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
@@ -69,7 +71,7 @@ class HandRoll(KnownUsers):
     wanted = False
 
     def _begin(self) -> None:
-        self.wanted = self.wanted or self._backlog.stands
+        self.wanted = self.wanted or self._backlog.is_large
 
     def list_now(self) -> None:
         """List the realm, in the same thread, unless that is being done."""
@@ -180,7 +182,7 @@ class BurstProcess:
     def _stage(self, known: Interpretation) -> ProvisionStage:
         hand, clock = self.hand, self.clock
         provisioner = Provisioner(
-            FencedUserDirectory(self._keycloak, hand.fence),
+            fenced(self._keycloak, hand.fence),
             self._invite,
             clock,
             policy=ProvisionPolicy(known.mapping.reserved),
@@ -201,17 +203,13 @@ class BurstProcess:
                 MarkRaceCheck(provisioner, self._invite, clock), self.known_users, burst
             ),
             publisher=ResultPublisher(
-                sink=self._broker,
-                letters=self._broker,
-                archive=BrokerArchive(self._broker),
-                sent_dead_letters=SentDeadLetters(reach=10),
-                clock=clock,
-                results_topic=RESULTS,
-                dead_letters_topic=DEAD_LETTERS,
-                group_id="keycloak-bridge",
-                stage="provision",
-                brake=hand.brake,
-                metrics=hand.metrics,
+                replace(hand.context, sent_dead_letters=SentDeadLetters(reach=10)),
+                self._broker,
+                self._broker,
+                BrokerArchive(self._broker),
+                RESULTS,
+                DEAD_LETTERS,
+                "keycloak-bridge",
             ),
             lost=hand.lost,
         )

@@ -1,20 +1,19 @@
-"""One stage by hand: a Kafka in memory, a clock that stands still, a crew that works only when it is told to."""
+"""One stage by hand: a Kafka in memory, a clock that stands still, and workers that work only when the test says so."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions, WorkerContext
-from keycloak_bridge.delivery.fencing import Fence
+from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions
 from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.offsets import DeadLetteredUsers
 from keycloak_bridge.delivery.retry import RetryPolicy
-from keycloak_bridge.delivery.scheduler import Backlog, Delivery, DeliveryPolicy, InHand
+from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy, InHand
+from keycloak_bridge.delivery.stage import Backlog, StageContext
 from keycloak_bridge.delivery.worker_pool import WorkerPool
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Message, Record, TopicPartition
-from keycloak_bridge.domain.ports import Acknowledgement, Dependency, Handled
+from keycloak_bridge.domain.ports import Acknowledgement, Clock, Dependency, Handled
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -46,6 +45,23 @@ def policy(
 ) -> DeliveryPolicy:
     """Return a policy that never makes a test wait."""
     return DeliveryPolicy(RetryPolicy(), max_records, max_bytes, max_attempts, release_s)
+
+
+def stage_context(
+    name: str = "provision",
+    clock: Clock | None = None,
+    brake: Brake | None = None,
+    **parts: Any,
+) -> StageContext:
+    """Return what a stage shares; a test gives the parts that it looks at."""
+    return StageContext(
+        name,
+        clock or FakeClock(),
+        parts.pop("status", None) or Status(),
+        parts.pop("metrics", None) or Metrics(),
+        brake or Brake(0, 0, 20),
+        **parts,
+    )
 
 
 class Pending:
@@ -103,7 +119,7 @@ class Recorder:
 
 
 class Hand:
-    """A worker over a broker in memory. Without `workers`, the test does the work of the crew."""
+    """A consumer loop over a broker in memory. Without `workers`, the test does their work."""
 
     def __init__(
         self,
@@ -121,34 +137,24 @@ class Hand:
         self.broker = broker or InMemoryBroker(partitions=partitions)
         self.clock = clock or FakeClock()
         self._workers = workers
-        self.status = Status()
-        self.metrics = Metrics()
-        self.fence = Fence()
-        self.brake = brake or Brake(0, 0, 20)
-        self.lost = DeadLetteredUsers()
+        self.context = stage_context(clock=self.clock, brake=brake, backlog=backlog or Backlog())
+        self.status = self.context.status
+        self.metrics = self.context.metrics
+        self.fence = self.context.fence
+        self.brake = self.context.brake
+        self.lost = self.context.dead_lettered_users
         self.handler = handler or Recorder(self.broker)
         self.source: InMemorySource = self.broker.source(TOPIC, GROUP)
         self.stop = threading.Event()
         self.worker = ConsumerLoop(
-            "provision",
+            self.context,
             self.source,
             self.handler,
             ConsumerOptions(delivery or policy(), workers, drain_s=drain_s),
-            WorkerContext(
-                self.clock,
-                self.status,
-                self.metrics,
-                self.fence,
-                self.brake,
-                self.lost,
-                backlog=backlog or Backlog(sys.maxsize),
-            ),
         )
         self.delivery: Delivery = self.worker.delivery
         self.source.when_revoked(self.delivery.release)
-        self.worker_pool = WorkerPool(
-            "provision", 0, self.delivery, self.handler, self.fence, self.metrics
-        )
+        self.worker_pool = WorkerPool(self.context, 0, self.delivery, self.handler)
 
     def publish(self, *keys: int) -> None:
         """Write one event for each user; user 1 of two partitions has partition 1."""

@@ -5,12 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from delivery_harness import stage_context
 from prometheus_client.parser import text_string_to_metric_families
 
 from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, SentDeadLetters
 from keycloak_bridge.delivery.guards import Brake, Limits
-from keycloak_bridge.delivery.offsets import DeadLetteredUsers
-from keycloak_bridge.delivery.results import ResultPublisher, SentDeadLetters
+from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Message, Record
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
@@ -185,18 +186,21 @@ class Flow:
 
     def publisher(self, stage: str) -> ResultPublisher:
         """Return where a stage of this flow publishes."""
-        return ResultPublisher(
-            sink=self.broker,
-            letters=self.broker,
-            archive=self.archive,
-            sent_dead_letters=self.sent_dead_letters,
+        context = stage_context(
+            stage,
             clock=self.clock,
-            results_topic=RESULTS,
-            dead_letters_topic=DEAD_LETTERS,
-            group_id="keycloak-bridge",
-            stage=stage,
             brake=self.brake,
             metrics=self.metrics,
+            sent_dead_letters=self.sent_dead_letters,
+        )
+        return ResultPublisher(
+            context,
+            self.broker,
+            self.broker,
+            self.archive,
+            RESULTS,
+            DEAD_LETTERS,
+            "keycloak-bridge",
         )
 
     def handle(self, event: Any, **record: Any) -> Handled:

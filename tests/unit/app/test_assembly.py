@@ -187,7 +187,7 @@ def test_the_provision_stage_writes_only_inside_its_fence() -> None:
     """A record that is another member's by now may be read, and nothing more."""
     built = Assembled()
 
-    with built.provision.fence.around(lambda: False), pytest.raises(PartitionRevokedError):
+    with built.provision.context.fence.around(lambda: False), pytest.raises(PartitionRevokedError):
         built.provision.handler.handle(record_of(event_of()))
 
     assert ([], []) == (built.writes(), built.broker.records(RESULTS))
@@ -199,7 +199,7 @@ def test_the_invite_stage_writes_only_inside_its_fence() -> None:
     record = built.an_invitation()
     before = built.writes()
 
-    with built.invite.fence.around(lambda: False), pytest.raises(PartitionRevokedError):
+    with built.invite.context.fence.around(lambda: False), pytest.raises(PartitionRevokedError):
         built.invite.handler.handle(record)
 
     assert before == built.writes()
@@ -212,7 +212,7 @@ def test_every_single_write_asks_the_fence() -> None:
     event = event_of(data={"roles": ["viewer"]})
 
     with (
-        built.provision.fence.around(lambda: next(answers)),
+        built.provision.context.fence.around(lambda: next(answers)),
         pytest.raises(PartitionRevokedError),
     ):
         built.provision.handler.handle(record_of(event))
@@ -224,9 +224,9 @@ def test_a_fence_guards_its_own_stage_only() -> None:
     """A rebalance of the events keeps no mail from going out, and the other way round."""
     built = Assembled()
 
-    with built.invite.fence.around(lambda: False):
+    with built.invite.context.fence.around(lambda: False):
         record = built.an_invitation()
-    with built.provision.fence.around(lambda: False):
+    with built.provision.context.fence.around(lambda: False):
         built.handle(built.invite, record)
 
     assert 1 == len(built.keycloak.mails)
@@ -242,8 +242,8 @@ def test_each_stage_has_a_brake_of_its_own() -> None:
         built.provision.handler.handle(record_of(BAD, offset=2))
     built.handle(built.invite, record_of(b"{", topic=INVITATIONS))
     assert ("2 dead letters in a row", None) == (
-        built.provision.brake.reason,
-        built.invite.brake.reason,
+        built.provision.context.brake.reason,
+        built.invite.context.brake.reason,
     )
 
 
@@ -263,7 +263,7 @@ def test_a_stage_knows_in_which_doubt_it_is(number: int) -> None:
     """What its worker says of a partition's begin decides whether a dead letter is looked up first."""
     built = Assembled(delivery=DeliverySettings(max_records=2))
     stage = built.stages[number]
-    stage.sent_dead_letters.begin(HERE, 100)
+    stage.context.sent_dead_letters.begin(HERE, 100)
 
     for offset in (119, 120):  # ten times as far as an earlier owner could have records in hand
         built.handle(stage, record_of(b"{", offset=offset))
@@ -285,7 +285,7 @@ def test_what_follows_a_lost_event_is_for_the_settings_to_say(
 
     letter = built.letters.records(DEAD_LETTERS)[-1]
     assert ("kb-dlq-code", code.encode()) in letter.headers
-    assert built.provision.lost.knows(HERE, b"u-1")
+    assert built.provision.context.dead_lettered_users.knows(HERE, b"u-1")
 
 
 def test_stop_holds_the_stage_by_its_brake() -> None:
@@ -296,7 +296,7 @@ def test_stop_holds_the_stage_by_its_brake() -> None:
     with pytest.raises(HoldError):
         built.provision.handler.handle(record_of(event_of(type="user.renamed"), offset=2))
 
-    assert built.provision.brake.reason is not None
+    assert built.provision.context.brake.reason is not None
 
 
 def test_both_stages_take_the_same_locks() -> None:
@@ -416,5 +416,5 @@ def test_limits_engage_the_brake_of_their_own_stage() -> None:
     for stage, record in ((made.invite, second), (made.provision, record_of(None, key=b"u-2"))):
         with pytest.raises(HoldError):
             stage.handler.handle(record)
-        assert "1 " in (stage.brake.reason or "")
-        assert "[limits]" in (stage.brake.reason or "")
+        assert "1 " in (stage.context.brake.reason or "")
+        assert "[limits]" in (stage.context.brake.reason or "")

@@ -575,7 +575,7 @@ def test_only_what_is_held_is_released(world: World, caplog: pytest.LogCaptureFi
         world.clock,
         Metrics(),
     ).stages()
-    stages[1].brake.engage("too much")
+    stages[1].context.brake.engage("too much")
 
     with caplog.at_level("INFO", "keycloak_bridge.app.bridge"):
         released = [release_brakes(stages), release_brakes(stages)]

@@ -7,12 +7,11 @@ import pytest
 
 from keycloak_bridge.app.stages import RuntimeContext, Stage, run_stages
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
-from keycloak_bridge.delivery.fencing import Fence
+from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, SentDeadLetters, fingerprint
 from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.offsets import DeadLetteredUsers, fingerprint
-from keycloak_bridge.delivery.results import SentDeadLetters
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
+from keycloak_bridge.delivery.stage import StageContext
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,
@@ -94,9 +93,16 @@ class Harness:
     def stage(self, name: str, join: Callable[[], RecordConsumer], handler: Handler) -> Stage:
         """Return a stage with two workers that never wait for long."""
         options = ConsumerOptions(DeliveryPolicy(RETRY, release_s=0.0), workers=2)
-        return Stage(
-            name, join, handler, options, Fence(), self.brake, self.lost, self.sent_dead_letters
+        context = StageContext(
+            name,
+            self.clock,
+            self.status,
+            self.metrics,
+            self.brake,
+            dead_lettered_users=self.lost,
+            sent_dead_letters=self.sent_dead_letters,
         )
+        return Stage(context, join, handler, options)
 
     @property
     def stages(self) -> list[Stage]:

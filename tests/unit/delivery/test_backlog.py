@@ -1,6 +1,6 @@
 """When a backlog stands, and since when a partition is worked on."""
 
-from keycloak_bridge.delivery.scheduler import Backlog
+from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.events import TopicPartition
 
 HERE = TopicPartition("user-events", 0)
@@ -12,7 +12,7 @@ def test_a_backlog_stands_until_most_of_it_is_gone() -> None:
     seen = []
     for records in (0, 199, 200, 150, 50, 49, 199, 200):
         backlog.note(records)
-        seen.append(backlog.stands)
+        seen.append(backlog.is_large)
 
     assert seen == [False, False, True, True, True, False, False, True]
 

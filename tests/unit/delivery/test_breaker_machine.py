@@ -110,14 +110,11 @@ class BreakerMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.probes)
-    @rule(abandoned=st.booleans())
-    def learn_nothing(self, abandoned: bool) -> None:
+    @rule()
+    def learn_nothing(self) -> None:
         """The probe ends without a finding."""
         self.probes = 0
-        if abandoned:
-            self.breaker.abandon()
-        else:
-            self.breaker.neutral()
+        self.breaker.neutral()
 
         assert BreakerState.HALF_OPEN is self.breaker.state
 

@@ -78,8 +78,11 @@ def test_a_note_never_outgrows_its_limit(commit: tuple[int, CommitNotes], limit:
     assert len(written) <= max(limit, 0)
     assert re.fullmatch(r"(kb1:[A-Za-z0-9_-]+)?", written)
     assert notes.finished[: len(kept.finished)] == kept.finished
-    assert notes.lost[len(notes.lost) - len(kept.lost) :] == kept.lost
-    assert kept == notes or len(kept.lost) * 8 <= max(limit, 0) / 2 * 3 / 4
+    assert (
+        notes.dead_lettered[len(notes.dead_lettered) - len(kept.dead_lettered) :]
+        == kept.dead_lettered
+    )
+    assert kept == notes or len(kept.dead_lettered) * 8 <= max(limit, 0) / 2 * 3 / 4
 
 
 def test_lost_users_leave_half_of_the_room_to_ranges() -> None:
@@ -89,8 +92,12 @@ def test_lost_users_leave_half_of_the_room_to_ranges() -> None:
     written = write_notes(0, notes)
 
     kept = read_notes(0, written)
-    assert (2990 < len(written) <= 3000, 139, 564) == (True, len(kept.lost), len(kept.finished))
-    assert 499 == kept.lost[-1]
+    assert (2990 < len(written) <= 3000, 139, 564) == (
+        True,
+        len(kept.dead_lettered),
+        len(kept.finished),
+    )
+    assert 499 == kept.dead_lettered[-1]
 
 
 def test_ranges_take_the_room_that_lost_users_do_not_need() -> None:
@@ -99,7 +106,7 @@ def test_ranges_take_the_room_that_lost_users_do_not_need() -> None:
 
     kept = read_notes(0, write_notes(0, notes))
 
-    assert (1, 1117) == (len(kept.lost), len(kept.finished))
+    assert (1, 1117) == (len(kept.dead_lettered), len(kept.finished))
 
 
 @given(offsets, st.none() | st.text() | st.text().map("kb1:{}".format))
@@ -157,7 +164,7 @@ def test_nothing_with_a_right_checksum_raises(offset: int, body: bytes) -> None:
     notes = read_notes(offset, framed(offset, body))
 
     assert tidy(notes.finished, offset) == notes.finished
-    assert all(0 <= one < 2**64 for one in notes.lost)
+    assert all(0 <= one < 2**64 for one in notes.dead_lettered)
 
 
 @pytest.mark.parametrize(

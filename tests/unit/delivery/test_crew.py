@@ -5,7 +5,7 @@ import logging
 import pytest
 from delivery_harness import Hand, at_of, policy
 
-from keycloak_bridge.delivery.key_order import Task
+from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,

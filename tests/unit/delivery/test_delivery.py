@@ -3,12 +3,12 @@
 import threading
 
 import pytest
-from delivery_harness import P0, P1, TOPIC, Pending, policy
+from delivery_harness import P0, P1, TOPIC, Pending, policy, stage_context
 
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.key_order import Task
-from keycloak_bridge.delivery.offsets import CommitNotes, DeadLetteredUsers, write_notes
+from keycloak_bridge.delivery.key_queues import Task
+from keycloak_bridge.delivery.offsets import CommitNotes, write_notes
 from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
@@ -34,9 +34,7 @@ class Case:
         self.delivery = Delivery(
             rules or policy(),
             Lease(5.0),
-            clock=self.clock,
-            brake=self.brake,
-            lost=DeadLetteredUsers(),
+            stage_context(clock=self.clock, brake=self.brake),
             jitter=lambda: 0.5,
         )
         for partition in (P0, P1):

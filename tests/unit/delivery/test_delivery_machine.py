@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from keycloak_bridge.delivery.key_order import Task
+from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.offsets import read_notes
 from keycloak_bridge.domain.errors import (
     BridgeError,

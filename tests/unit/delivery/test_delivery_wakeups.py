@@ -4,13 +4,11 @@ import random
 import threading
 
 import pytest
-from delivery_harness import P0, TOPIC
+from delivery_harness import P0, TOPIC, stage_context
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.delivery.fencing import Lease
-from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.key_order import Task
-from keycloak_bridge.delivery.offsets import DeadLetteredUsers
+from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy
 from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
@@ -27,7 +25,7 @@ def a_delivery() -> Delivery:
     lease = Lease(LONG_S)
     lease.renew(clock.monotonic())
     policy = DeliveryPolicy(RetryPolicy(0.001, 0.004), max_attempts=RECORDS)
-    delivery = Delivery(policy, lease, clock=clock, brake=Brake(0, 0, 20), lost=DeadLetteredUsers())
+    delivery = Delivery(policy, lease, stage_context(clock=clock))
     delivery.start(P0, Commit(0))
     return delivery
 

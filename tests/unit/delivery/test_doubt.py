@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from keycloak_bridge.delivery.results import SentDeadLetters
+from keycloak_bridge.delivery.dead_letters import SentDeadLetters
 from keycloak_bridge.domain.events import Record, TopicPartition
 
 HERE = TopicPartition("user-events", 0)

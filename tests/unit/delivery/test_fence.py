@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from keycloak_bridge.delivery.fencing import Fence, FencedUserDirectory
+from keycloak_bridge.delivery.fencing import Fence, fenced
 from keycloak_bridge.domain.errors import PartitionRevokedError
 from keycloak_bridge.domain.ports import UserDirectory
 from keycloak_bridge.domain.users import (
@@ -23,14 +23,14 @@ TERMS = InvitationTerms(("UPDATE_PASSWORD",), 3600)
 ALL = Lookup(frozenset({GROUPS}), identities=True, sessions=True)
 
 
-def fenced() -> tuple[InMemoryKeycloak, Fence, UserDirectory, str]:
+def behind_a_fence() -> tuple[InMemoryKeycloak, Fence, UserDirectory, str]:
     """Return a Keycloak with one user, behind a fence."""
     keycloak = InMemoryKeycloak(groups=["/staff", "/old"], identity_providers=["google", "old"])
     fence = Fence()
     user_id = keycloak.add_user({**ADA, "groups": ["/old"]})
     keycloak.link_identity(user_id, IdentityLink("old", "ada"))
     keycloak.log_in(user_id)
-    return keycloak, fence, FencedUserDirectory(keycloak, fence), user_id
+    return keycloak, fence, fenced(keycloak, fence), user_id
 
 
 WRITES: dict[str, Callable[[UserDirectory, str], object]] = {
@@ -74,7 +74,7 @@ def test_every_call_is_in_one_of_the_tables() -> None:
 @pytest.mark.parametrize("name", WRITES)
 def test_a_write_is_refused_behind_a_closed_fence(name: str) -> None:
     """Before Keycloak hears of it."""
-    keycloak, fence, users, user_id = fenced()
+    keycloak, fence, users, user_id = behind_a_fence()
     before = state(keycloak)
 
     with fence.around(lambda: False), pytest.raises(PartitionRevokedError):
@@ -86,7 +86,7 @@ def test_a_write_is_refused_behind_a_closed_fence(name: str) -> None:
 @pytest.mark.parametrize("name", WRITES)
 def test_a_write_goes_through_an_open_fence(name: str) -> None:
     """The question is asked once for each write."""
-    keycloak, fence, users, user_id = fenced()
+    keycloak, fence, users, user_id = behind_a_fence()
     before = state(keycloak)
     questions: list[None] = []
 
@@ -104,7 +104,7 @@ def test_a_write_goes_through_an_open_fence(name: str) -> None:
 @pytest.mark.parametrize("name", READS)
 def test_reading_is_always_allowed(name: str) -> None:
     """It answers as the directory itself does."""
-    keycloak, fence, users, user_id = fenced()
+    keycloak, fence, users, user_id = behind_a_fence()
 
     with fence.around(lambda: False):
         answer = READS[name](users, user_id)
@@ -114,7 +114,7 @@ def test_reading_is_always_allowed(name: str) -> None:
 
 def test_the_fence_is_asked_anew_before_each_write() -> None:
     """Between two writes of one record, the partition may go."""
-    _, fence, _, _ = fenced()
+    _, fence, _, _ = behind_a_fence()
     answers = [False, True]
 
     with fence.around(answers.pop):

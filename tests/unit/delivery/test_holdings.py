@@ -1,9 +1,8 @@
+from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, fingerprint
 from keycloak_bridge.delivery.offsets import (
     CommitNotes,
-    DeadLetteredUsers,
     OffsetTracker,
     PartitionStates,
-    fingerprint,
     write_notes,
 )
 from keycloak_bridge.domain.events import Commit, TopicPartition
@@ -118,22 +117,45 @@ def test_a_confirmation_that_comes_too_late_changes_nothing() -> None:
 def test_an_offset_that_came_before_begins_the_partition_anew() -> None:
     """The same or a lower one; gaps forwards are no news."""
     partition_states, tracker = started()
-    before = partition_states.begins_anew(P0, 0)
+    before = partition_states.restarts(P0, 0)
     tracker.deliver(4)
-    seen = [partition_states.begins_anew(P0, offset) for offset in (0, 4, 5, 9)]
+    seen = [partition_states.restarts(P0, offset) for offset in (0, 4, 5, 9)]
 
     assert not before
     assert [True, True, False, False] == seen
-    assert not partition_states.begins_anew(P1, 0)
+    assert not partition_states.restarts(P1, 0)
 
 
-def test_the_first_unfinished_offsets_are_those_of_work_in_hand() -> None:
-    """A partition without any has none."""
+def test_a_partition_waits_for_its_first_unfinished_offset() -> None:
+    """From the first look at it on; each other offset begins again, and without work in hand nothing waits."""
     partition_states, tracker = started()
-    nothing = partition_states.first_unfinished()
-    for offset in (2, 5):
-        tracker.deliver(offset)
-    both = partition_states.first_unfinished()
-    tracker.finish(2)
+    ages = [partition_states.oldest_s(1.0)]
+    tracker.deliver(3)
+    tracker.deliver(4)
+    ages += [partition_states.oldest_s(now_s) for now_s in (10.0, 12.0, 40.0)]
+    tracker.finish(3)
+    ages += [partition_states.oldest_s(now_s) for now_s in (50.0, 51.0)]
+    tracker.finish(4)
+    ages.append(partition_states.oldest_s(60.0))
+    tracker.deliver(5)
+    ages += [partition_states.oldest_s(now_s) for now_s in (70.0, 71.0)]
+    partition_states.start(P0, Commit(5))
+    ages.append(partition_states.oldest_s(80.0))
 
-    assert ({}, {P0: 2}, {P0: 5}) == (nothing, both, partition_states.first_unfinished())
+    assert [0.0, 0.0, 2.0, 30.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0] == ages
+
+
+def test_the_slowest_partition_counts() -> None:
+    """Whatever the others do."""
+    partition_states, first = started()
+    partition_states.start(P1, Commit(9))
+    second = partition_states.tracker(P1)
+    assert second is not None
+    first.deliver(3)
+    ages = [partition_states.oldest_s(0.0)]
+    second.deliver(9)
+    ages.append(partition_states.oldest_s(5.0))
+    first.finish(3)
+    ages.append(partition_states.oldest_s(8.0))
+
+    assert [0.0, 5.0, 3.0] == ages

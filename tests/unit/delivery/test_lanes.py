@@ -2,7 +2,7 @@ from itertools import count
 
 import pytest
 
-from keycloak_bridge.delivery.key_order import KeyQueues, Task
+from keycloak_bridge.delivery.key_queues import KeyQueues, Task
 from keycloak_bridge.domain.events import Record, TopicPartition
 
 P0, P1 = TopicPartition("user-events", 0), TopicPartition("user-events", 1)

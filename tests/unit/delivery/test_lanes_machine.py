@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from keycloak_bridge.delivery.key_order import KeyQueues, Task
+from keycloak_bridge.delivery.key_queues import KeyQueues, Task
 from keycloak_bridge.domain.events import Record, TopicPartition
 
 PARTITIONS = [TopicPartition("user-events", number) for number in range(2)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits, deeds_of
+from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits, limited_actions
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.limits import Limit, parse_limit
 from keycloak_bridge.domain.operations import (
@@ -172,4 +172,4 @@ def test_a_plan_is_counted_for_the_harm_that_it_does(
     operation: Operation, intent: Intent, expected: set[LimitedAction]
 ) -> None:
     """Only what takes something from a user that was there."""
-    assert expected == deeds_of(Plan("kc-1", (operation,)), intent)
+    assert expected == limited_actions(Plan("kc-1", (operation,)), intent)

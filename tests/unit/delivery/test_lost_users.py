@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from keycloak_bridge.delivery.offsets import DeadLetteredUsers, fingerprint
+from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, fingerprint
 from keycloak_bridge.domain.events import TopicPartition
 
 HERE = TopicPartition("users", 0)

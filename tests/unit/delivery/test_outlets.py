@@ -37,7 +37,7 @@ def give_up(flow: Flow, offset: int = 42, error: BridgeError = BAD) -> Sequence[
 
 def tell(flow: Flow, result: Result = GOOD, offset: int = 42) -> None:
     """Publish the news of a record."""
-    settled(flow.publisher("provision").tell(record_of(event_of(), offset=offset), result, 0.0))
+    settled(flow.publisher("provision").publish(record_of(event_of(), offset=offset), result, 0.0))
 
 
 def flow_with(brake: Brake) -> Flow:

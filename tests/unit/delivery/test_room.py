@@ -21,7 +21,7 @@ def test_fetching_pauses_when_full_and_goes_on_when_half_is_free(
     """Whichever of records and bytes is the scarcer."""
     room = Backpressure(100, 1000)
 
-    assert expected == [room.has(*look) for look in looks]
+    assert expected == [room.admits(*look) for look in looks]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_partition_may_take_a_quarter(max_records: int, of_partition: int, has
     """One record at least."""
     room = Backpressure(max_records, 1000)
 
-    assert has == room.has(0, 0, of_partition)
+    assert has == room.admits(0, 0, of_partition)
     assert not room.full
 
 
@@ -41,7 +41,7 @@ def test_it_tells_whether_it_is_full() -> None:
     room = Backpressure(10, 1000)
     seen = []
     for records in (9, 10, 6, 5):
-        room.has(records, 0, 0)
+        room.admits(records, 0, 0)
         seen.append(room.full)
 
     assert [False, True, True, False] == seen

@@ -1,7 +1,7 @@
 import pytest
 
 from keycloak_bridge.delivery.breaker import BreakerState, FailurePolicy
-from keycloak_bridge.delivery.key_order import Task
+from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -68,22 +68,26 @@ def test_an_outage_is_named_until_it_is_over() -> None:
     one = trouble()
     for _ in range(5):
         fail(one, task(), DOWN)
-    during = (one.state, one.problem, one.probe_at_s)
+    during = (one.breaker.state, one.problem, one.breaker.probe_at_s)
     one.worked(Dependency.KAFKA)
-    still = one.state
-    assert one.admits(10.0)
+    still = one.breaker.state
+    assert one.breaker.admits(10.0)
     one.worked(Dependency.KEYCLOAK | Dependency.KAFKA)
 
     assert (BreakerState.OPEN, DOWN, 1.0) == during
     assert BreakerState.OPEN is still
-    assert (BreakerState.CLOSED, None, None) == (one.state, one.problem, one.probe_at_s)
+    assert (BreakerState.CLOSED, None, None) == (
+        one.breaker.state,
+        one.problem,
+        one.breaker.probe_at_s,
+    )
 
 
 def test_a_single_failure_is_no_outage() -> None:
     """But one refusal of the service account is: every record would be refused."""
     one = trouble()
     fail(one, task(), DOWN)
-    single = (one.state, one.problem)
+    single = (one.breaker.state, one.problem)
     refused = KeycloakAuthError("refused")
     fail(one, task(), refused)
 
@@ -101,12 +105,12 @@ def test_what_proves_nothing_lets_the_next_record_probe(error: BridgeError) -> N
     one = trouble()
     for _ in range(5):
         fail(one, task(), DOWN)
-    probes = [one.admits(10.0), one.admits(10.0)]
+    probes = [one.breaker.admits(10.0), one.breaker.admits(10.0)]
     fail(one, task(), error, now_s=10.0)
 
     assert [True, False] == probes
-    assert BreakerState.HALF_OPEN is one.state
-    assert one.admits(10.0)
+    assert BreakerState.HALF_OPEN is one.breaker.state
+    assert one.breaker.admits(10.0)
     assert DOWN is one.problem
 
 

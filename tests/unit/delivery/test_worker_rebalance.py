@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from delivery_harness import P0, P1, TOPIC, Hand, Pending, policy
 
-from keycloak_bridge.delivery.key_order import Task
+from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
     KeycloakUnavailableError,

@@ -10,7 +10,7 @@ import pytest
 from stage_harness import EVENTS, Flow, event_of, record_of
 
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.delivery.offsets import DeadLetteredUsers
+from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers
 from keycloak_bridge.domain.errors import HoldError, KeycloakRejectedError
 from keycloak_bridge.domain.events import USER_CREATED, USER_DISABLED, TopicPartition, UserEvent
 from keycloak_bridge.domain.ports import Handled

@@ -11,9 +11,9 @@ from stage_harness import DEAD_LETTERS, RESULTS, Flow, event_of, interpretation,
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
+from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers
 from keycloak_bridge.delivery.fencing import Fence
-from keycloak_bridge.delivery.offsets import DeadLetteredUsers
-from keycloak_bridge.delivery.scheduler import Backlog
+from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import (
     BridgeError,
     HoldError,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from keycloak_bridge.delivery.scheduler import Backlog
+from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
 from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.domain.users import DesiredUser, MatchCriterion, UserRepresentation
