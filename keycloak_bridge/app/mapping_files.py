@@ -1,69 +1,93 @@
-"""Read the mapping of every type of event: the default one, and those of `[mapping.files]`.
-
-Read a mapping file, or the one that ships with the bridge.
-"""
+"""Read the mapping of every type of event: the default one, and those of `[mapping.files]`."""
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import USER_CREATED, USER_EVENTS
-from keycloak_bridge.domain.users import EmailChange, InvitationTerms, UnknownUser
+from keycloak_bridge.domain.users import EmailChange, Intent, InvitationTerms, UnknownUser
 from keycloak_bridge.expressions.analysis import suggestion
-from keycloak_bridge.mapping.lifecycle import MAPPED_TYPES, Deleted, LifecyclePolicy, Mappings
+from keycloak_bridge.mapping.lifecycle import MAPPED_TYPES, LifecyclePolicy, Mappings
 from keycloak_bridge.mapping.mapping import AttributeMapping, compile_mapping, properties_read
-from keycloak_bridge.settings import LifecycleSettings, Settings
+from keycloak_bridge.settings import Settings
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
 DEFAULT_ORIGIN = "default_mapping.toml"
 _LONGEST_BYTES = 1_000_000
 
+Served = tuple[str, int | None]
+"""An event type and a major version of its schema; None stands for all that have no mapping of their own."""
 
-def load_mapping(
-    path: Path | None,
-    *,
-    has_property: Callable[[tuple[str, ...]], bool],
-    invitation: InvitationTerms | None = None,
-    match_subject: bool = True,
-    identifies_only: bool = False,
-) -> AttributeMapping:
+
+def load_mappings(
+    settings: Settings, catalog: SchemaCatalog, invitation: InvitationTerms | None
+) -> Mappings:
+    """Return all mappings, each checked against the schemas of the events that it serves; raises ConfigError."""
+    problems: list[str] = []
+
+    def read(path: Path | None, served: Served) -> AttributeMapping | None:
+        kind, major = served
+        try:
+            return load_mapping(
+                path,
+                has_property=catalog.property_check(kind, major),
+                invitation=invitation,
+                match_subject=settings.events.match_subject,
+                identifies_only=kind not in MAPPED_TYPES,
+            )
+        except ConfigError as error:
+            problems.append(error.message)
+        return None
+
+    default = read(settings.mapping.file, (USER_CREATED, None))
+    own: dict[Served, AttributeMapping] = {}
+    for key, path in settings.mapping.files.items():
+        served = _served(key, catalog)
+        if isinstance(served, str):
+            problems.append(f"mapping.files: '{key}': {served}")
+        elif (mapping := read(path, served)) is not None:
+            own[served] = mapping
+    if default is not None:
+        problems += _problems_together(settings, catalog, default, own)
+    if default is None or problems:
+        raise ConfigError("\n".join(problems), code="mapping", remedy="correct the mapping files")
+    return Mappings(
+        default,
+        by_type={kind: one for (kind, major), one in own.items() if major is None},
+        by_major={(kind, major): one for (kind, major), one in own.items() if major is not None},
+        majors=_majors(catalog),
+        policy=LifecyclePolicy(
+            unknown_user=UnknownUser(settings.lifecycle.unknown_user),
+            deleted=Intent(settings.lifecycle.deleted),
+            end_sessions=settings.lifecycle.end_sessions,
+            email_change=EmailChange(settings.lifecycle.email_change),
+        ),
+    )
+
+
+def load_mapping(path: Path | None, **options: Any) -> AttributeMapping:
     """Return the mapping in `path`, compiled and checked; None means the one that ships with the bridge.
 
-    The other arguments are those of `compile_mapping`. Raises ConfigError that names the file, the key and the reason.
+    `options` are those of `compile_mapping`. Raises ConfigError that names the file, the key and the reason.
     """
-    if path is None:
-        origin, text = DEFAULT_ORIGIN, default_mapping_text()
-    else:
-        origin, text = str(path), _read(path)
-    return compile_mapping(
-        parse_document(text, origin),
-        origin=origin,
-        has_property=has_property,
-        invitation=invitation,
-        match_subject=match_subject,
-        identifies_only=identifies_only,
-    )
+    origin = DEFAULT_ORIGIN if path is None else str(path)
+    try:
+        document = tomllib.loads(default_mapping_text() if path is None else _read(path))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{origin}: not valid TOML: {error}",
+            code="mapping",
+            remedy="correct the line; put expressions in double quotes",
+        ) from error
+    return compile_mapping(document, origin=origin, **options)
 
 
 def default_mapping_text() -> str:
     """Return the shipped mapping with its comments, as `init` writes it."""
     return (resources.files("keycloak_bridge") / DEFAULT_ORIGIN).read_text("utf-8")
-
-
-def parse_document(text: str, origin: str) -> Mapping[str, Any]:
-    """Return the TOML document in `text`; raises ConfigError that names `origin` and the line."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(
-            f"{origin}: not valid TOML: {error}",
-            code="mapping",
-            remedy="correct the line; expressions stand in double quotes",
-        ) from error
 
 
 def _read(path: Path) -> str:
@@ -83,87 +107,17 @@ def _read(path: Path) -> str:
         ) from error
 
 
-Served = tuple[str, int | None]
-"""An event type and a major version of its schema; None stands for all that have no mapping of their own."""
-
-
-def load_mappings(
-    settings: Settings, catalog: SchemaCatalog, invitation: InvitationTerms | None
-) -> Mappings:
-    """Return all mappings, each checked against the schemas of the events that it serves; raises ConfigError."""
-    files = _Files(settings, catalog, invitation)
-    default = files.read(settings.mapping.file, (USER_CREATED, None))
-    own = {
-        served: one
-        for key, path in settings.mapping.files.items()
-        if (served := files.served(key)) and (one := files.read(path, served))
-    }
-    if default is not None:
-        for problem in _problems_together(settings, catalog, default, own):
-            files.problems.append(problem)
-    if default is None or files.problems:
-        raise ConfigError(
-            "\n".join(files.problems), code="mapping", remedy="correct the mapping files"
-        )
-    return Mappings(
-        default,
-        by_type={kind: one for (kind, major), one in own.items() if major is None},
-        by_major={(kind, major): one for (kind, major), one in own.items() if major is not None},
-        majors=_majors(catalog),
-        policy=lifecycle_policy(settings.lifecycle),
-    )
-
-
-def lifecycle_policy(settings: LifecycleSettings) -> LifecyclePolicy:
-    """Return what `[lifecycle]` says about the events after `user.created`."""
-    return LifecyclePolicy(
-        unknown_user=UnknownUser(settings.unknown_user),
-        deleted=Deleted(settings.deleted),
-        end_sessions=settings.end_sessions,
-        email_change=EmailChange(settings.email_change),
-    )
-
-
-@dataclass(slots=True)
-class _Files:
-    """Reads one file after the other, and keeps what is wrong with them."""
-
-    settings: Settings
-    catalog: SchemaCatalog
-    invitation: InvitationTerms | None
-    problems: list[str] = field(default_factory=list)
-
-    def served(self, key: str) -> Served | None:
-        """Return what the key of `[mapping.files]` means, None where it means nothing."""
-        kind, separator, version = key.partition("/")
-        if kind not in USER_EVENTS:
-            hint = suggestion(kind, USER_EVENTS) or f"; known: {', '.join(USER_EVENTS)}"
-            self._refuse(key, f"is no type of event that the bridge maps{hint}")
-            return None
-        if not separator:
-            return kind, None
-        if not version.isdecimal() or (kind, int(version)) not in _versions(self.catalog):
-            self._refuse(key, f"there is no schema of {kind} with this major version")
-            return None
-        return kind, int(version)
-
-    def read(self, path: Path | None, served: Served) -> AttributeMapping | None:
-        """Return the mapping in the file, None where something is wrong with it."""
-        kind, major = served
-        try:
-            return load_mapping(
-                path,
-                has_property=self.catalog.property_check(kind, major),
-                invitation=self.invitation,
-                match_subject=self.settings.events.match_subject,
-                identifies_only=kind not in MAPPED_TYPES,
-            )
-        except ConfigError as error:
-            self.problems.append(error.message)
-        return None
-
-    def _refuse(self, key: str, reason: str) -> None:
-        self.problems.append(f"mapping.files: '{key}': {reason}")
+def _served(key: str, catalog: SchemaCatalog) -> Served | str:
+    """Return what a key of `[mapping.files]` means, or what is wrong with it."""
+    kind, separator, version = key.partition("/")
+    if kind not in USER_EVENTS:
+        hint = suggestion(kind, USER_EVENTS) or f"; known: {', '.join(USER_EVENTS)}"
+        return f"is no type of event that the bridge maps{hint}"
+    if not separator:
+        return kind, None
+    if not version.isdecimal() or (kind, int(version)) not in _versions(catalog):
+        return f"there is no schema of {kind} with this major version"
+    return kind, int(version)
 
 
 def _problems_together(
@@ -172,7 +126,7 @@ def _problems_together(
     default: AttributeMapping,
     own: dict[Served, AttributeMapping],
 ) -> Iterator[str]:
-    """Yield why mappings that are each sound cannot serve the same users."""
+    """Yield why mappings that are each correct cannot serve the same users."""
     name = default.rules.external_id
     origin = settings.mapping.file or DEFAULT_ORIGIN
     for (kind, major), one in own.items():

@@ -1,8 +1,7 @@
-"""What every type of event wants of its user: the mapping that serves it, and the policy of the user's whole life."""
+"""What every type of event wants of its user: the mapping that serves it, and the policy for the user's life cycle."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from types import MappingProxyType
 
 from keycloak_bridge.domain.errors import UnknownSchemaError, Violation
@@ -17,6 +16,7 @@ from keycloak_bridge.domain.events import (
     UserEvent,
 )
 from keycloak_bridge.domain.users import (
+    GROUPS,
     DesiredUser,
     EmailChange,
     Intent,
@@ -24,30 +24,11 @@ from keycloak_bridge.domain.users import (
     UnknownUser,
     UserRepresentation,
 )
-from keycloak_bridge.mapping.mapping import AttributeMapping, says_everything
+from keycloak_bridge.mapping.mapping import AttributeMapping, is_complete
 from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX
 
 MAPPED_TYPES = frozenset({USER_CREATED, USER_UPDATED})
 """Types of which every target of the mapping is evaluated; of the others only the external id is."""
-
-
-class Deleted(StrEnum):
-    """What becomes in Keycloak of a user that user management deleted."""
-
-    DISABLE = "disable"
-    DELETE = "delete"
-    ANONYMISE = "anonymise"
-
-
-@dataclass(frozen=True, slots=True)
-class LifecyclePolicy:
-    """What the events after `user.created` do to a user, where people may want different things."""
-
-    unknown_user: UnknownUser = UnknownUser.DEAD_LETTER
-    deleted: Deleted = Deleted.DISABLE
-    end_sessions: bool = True
-    email_change: EmailChange = EmailChange.TRUSTED
-
 
 _INTENTS: Mapping[str, Intent] = MappingProxyType(
     {
@@ -56,15 +37,18 @@ _INTENTS: Mapping[str, Intent] = MappingProxyType(
         INVITATION_REQUESTED: Intent.INVITE,
     }
 )
-_OF_DELETED: Mapping[Deleted, Intent] = MappingProxyType(
-    {
-        Deleted.DISABLE: Intent.DISABLE,
-        Deleted.DELETE: Intent.DELETE,
-        Deleted.ANONYMISE: Intent.ANONYMISE,
-    }
-)
-_SWITCHED_OFF = frozenset({Intent.DISABLE, Intent.ANONYMISE})
+_DISABLING = frozenset({Intent.DISABLE, Intent.ANONYMISE})
 _INVITING = frozenset({Intent.INVITE, Intent.ENABLE})
+
+
+@dataclass(frozen=True, slots=True)
+class LifecyclePolicy:
+    """What the events after `user.created` do to a user; `deleted` is DISABLE, DELETE or ANONYMISE."""
+
+    unknown_user: UnknownUser = UnknownUser.DEAD_LETTER
+    deleted: Intent = Intent.DISABLE
+    end_sessions: bool = True
+    email_change: EmailChange = EmailChange.TRUSTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +64,7 @@ class Mappings:
     majors: Mapping[str, int] = field(default_factory=dict)
     policy: LifecyclePolicy = LifecyclePolicy()
     protected_groups: frozenset[str] = field(init=False, repr=False, compare=False)
-    """The groups whose members no event may touch; what one mapping protects is protected from all."""
+    """The groups whose members no event may change; a group that one mapping protects is protected from all."""
 
     def __post_init__(self) -> None:
         groups = frozenset[str]().union(*(one.rules.protected_groups for one in self.all))
@@ -88,7 +72,7 @@ class Mappings:
 
     @property
     def all(self) -> tuple[AttributeMapping, ...]:
-        """Every mapping that some event may be served by, the default first."""
+        """Every mapping that may serve an event, the default first."""
         return (self.default, *self.by_type.values(), *self.by_major.values())
 
     @property
@@ -99,17 +83,19 @@ class Mappings:
     @property
     def attribute_names(self) -> tuple[str, ...]:
         """The user attributes that any mapping writes, sorted; the realm's user profile must know them."""
-        return tuple(sorted({name for one in self.all for name in one.attribute_names}))
+        rules = (rule for one in self.all for rule in one.rules.targets)
+        return tuple(sorted({rule.attribute for rule in rules if rule.attribute}))
 
     @property
     def reserved(self) -> frozenset[str]:
-        """The usernames that no event may hold or touch, of all mappings, in lower case."""
-        return frozenset().union(*(one.reserved for one in self.all))
+        """The usernames that no event may use or change, of all mappings, in lower case."""
+        return frozenset().union(*(one.rules.reserved for one in self.all))
 
     @property
     def accepts_every_group(self) -> bool:
-        """Whether some event may join any group of the realm, with whatever roles that group carries."""
-        return any(one.accepts_every_group for one in self.all)
+        """Whether some event may join any group of the realm, with whatever roles that group has."""
+        groups = (one.rules.membership(GROUPS) for one in self.all)
+        return any(rule is not None and rule.allow is None for rule in groups)
 
     def serving(self, event: UserEvent) -> AttributeMapping:
         """Return the mapping that serves `event`."""
@@ -136,68 +122,44 @@ class Mappings:
         desired = mapping.apply(event)
         if isinstance(desired, OutOfScope):
             return desired
-        switched_off = desired.representation.get("enabled") is False
-        desired = _under(
-            desired,
-            email_change=self.policy.email_change,
-            ends_sessions=self.policy.end_sessions and switched_off,
-            protected_groups=self.protected_groups,
-        )
-        return desired if event.type == USER_CREATED else self._updated(event, desired)
-
-    def _updated(self, event: UserEvent, desired: DesiredUser) -> DesiredUser:
+        creates = event.type == USER_CREATED
+        disables = desired.representation.get("enabled") is False
         return replace(
             desired,
-            intent=Intent.UPDATE,
-            unknown=self._unknown(creatable=says_everything(event)),
+            intent=desired.intent if creates else Intent.UPDATE,
+            email_change=self.policy.email_change,
+            unknown=desired.unknown if creates else self._unknown(creatable=is_complete(event)),
+            ends_sessions=self.policy.end_sessions and disables,
+            protected_groups=self.protected_groups,
         )
 
     def _named(self, event: UserEvent, mapping: AttributeMapping) -> DesiredUser:
         """Return what an event wants that only names its user."""
         external_id = mapping.identify(event)
         is_deleted = event.type == USER_DELETED
-        intent = _OF_DELETED[self.policy.deleted] if is_deleted else _INTENTS[event.type]
+        intent = self.policy.deleted if is_deleted else _INTENTS[event.type]
         name = external_id.target.removeprefix(ATTRIBUTE_PREFIX)
         representation = UserRepresentation(attributes={name: [external_id.value]})
         enables = intent is Intent.ENABLE
-        if enables or intent in _SWITCHED_OFF:
+        if enables or intent in _DISABLING:
             representation["enabled"] = enables
         return DesiredUser(
             representation=representation,
             matching=(external_id,),
-            # whoever is enabled may have been created disabled, and its first invitation is due by then
+            # a user may have been created disabled: its first invitation is due when it is enabled
             invitation=mapping.invitation if intent in _INVITING else None,
             intent=intent,
-            # as may be the verification of an address that it got meanwhile
+            # and so may be the verification of an address that changed meanwhile
             email_change=self.policy.email_change if enables else EmailChange.TRUSTED,
             unknown=UnknownUser.SKIP if is_deleted else self._unknown(creatable=False),
-            # those of a user that is removed end by themselves
-            ends_sessions=self.policy.end_sessions and intent in _SWITCHED_OFF,
+            # Keycloak itself ends the sessions of a user that it deletes
+            ends_sessions=self.policy.end_sessions and intent in _DISABLING,
             protected_groups=self.protected_groups,
         )
 
     def _unknown(self, *, creatable: bool) -> UnknownUser:
         policy = self.policy.unknown_user
         return UnknownUser.DEAD_LETTER if policy is UnknownUser.CREATE and not creatable else policy
-
-
-def _under(
-    desired: DesiredUser,
-    *,
-    email_change: EmailChange,
-    ends_sessions: bool,
-    protected_groups: frozenset[str],
-) -> DesiredUser:
-    """Return `desired` as the policy wants it, itself where that is so already, as of nearly every event."""
-    asked = (email_change, ends_sessions, protected_groups)
-    if (desired.email_change, desired.ends_sessions, desired.protected_groups) == asked:
-        return desired
-    return replace(
-        desired,
-        email_change=email_change,
-        ends_sessions=ends_sessions,
-        protected_groups=protected_groups,
-    )
 
 
 def _unknown_type() -> UnknownSchemaError:

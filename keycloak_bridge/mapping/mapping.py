@@ -1,16 +1,8 @@
-"""The attribute mapping: from a validated event to the user that Keycloak shall hold.
+"""The attribute mapping: from a validated event to the user that Keycloak should have.
 
-Turn what an expression gives into what a field, an attribute or a membership can hold.
-
-Which targets of a mapping an event speaks of.
-
-A complete event speaks of everything. A partial one speaks of a target when its data have any of the properties that the
-target's expressions read; a property that is there and null counts.
-
-Which usernames Keycloak takes, checked before it is asked.
-
-These are the checks of Keycloak's default user profile (length, prohibited characters). Its further check, that a
-username is not a look-alike from another script, is left to Keycloak.
+A complete event decides every target of the mapping. A partial one decides those whose properties it has. Usernames are
+checked by the rules of Keycloak's default user profile (length, prohibited characters), before Keycloak is asked; its
+further check, that a username is not a look-alike from another script, is left to Keycloak.
 """
 
 import hashlib
@@ -18,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from keycloak_bridge.domain.errors import (
@@ -55,262 +47,15 @@ from keycloak_bridge.mapping.rules import (
 )
 
 Scope = Mapping[str, Any]
-_NOTHING: frozenset[str] = frozenset()
 
-
-def target_value(rule: TargetRule, scope: Scope) -> Any:
-    """Return the value of the target; None when the event has none.
-
-    Fields get text or a flag, attributes and required actions a list of different texts. Raises MappingError.
-    """
-    value = None if rule.expression is None else rule.expression.evaluate(scope, rule.pointer)
-    if value is None or _is_empty(value):
-        value = rule.default
-    if value is None:
-        converted: Any = None
-    elif rule.kind is bool:
-        converted = _flag(value, rule.pointer)
-    elif rule.kind is str:
-        converted = None if _is_empty(value) else _text(value, rule.pointer)
-    else:
-        converted = _texts(value, rule.pointer) or None
-    if converted is None and rule.required:
-        raise _refusal(rule.pointer, "required", "the event gives no value", code="missing-value")
-    return converted
-
-
-def membership(rule: MembershipRule, scope: Scope) -> Membership | None:
-    """Return what the event names, each once; None where nothing is given and nothing can be taken away.
-
-    Raises MappingError (`group-not-allowed`, `role-not-allowed`, `organization-not-allowed`) for what the mapping does
-    not allow.
-    """
-    given = _texts(rule.expression.evaluate(scope, rule.pointer), rule.pointer)
-    if rule.kind == GROUPS:
-        given = list(map(group_path, given))
-    names = given or rule.default
-    if not names and not rule.managed:
-        return None
-    allow = rule.allow
-    if allow is not None:
-        refused = [index for index, name in enumerate(names) if name not in allow]
-        if refused and not rule.ignore_others:
-            raise _not_allowed(rule, refused)
-        names = [name for name in names if name in allow]
-    owned = allow if rule.managed and allow is not None else _NOTHING
-    if not names and not owned:
-        return None
-    return Membership(rule.kind, tuple(dict.fromkeys(names)), owned, rule.create_missing)
-
-
-def identity_link(rule: IdentityRule, scope: Scope) -> IdentityLink:
-    """Return the user's account at the provider; its `user_id` is None where the event names none.
-
-    Raises MappingError.
-    """
-    pointer = rule.pointer + "/userId"
-    user_id = rule.user_id.evaluate(scope, pointer)
-    if _is_empty(user_id):
-        return IdentityLink(rule.alias, None)
-    name_pointer = rule.pointer + "/userName"
-    name = None if rule.user_name is None else rule.user_name.evaluate(scope, name_pointer)
-    return IdentityLink(
-        rule.alias,
-        _text(user_id, pointer),
-        None if _is_empty(name) else _text(name, name_pointer),
-    )
-
-
-def _not_allowed(rule: MembershipRule, refused: list[int]) -> MappingError:
-    what = rule.word
-    reason = f"the mapping does not allow this {what}"
-    return MappingError(
-        f"the event asks for {len(refused)} {what}(s) that the mapping does not allow",
-        code=f"{what}-not-allowed",
-        remedy=f"add the {what} to allow in [user.{rule.kind}], or correct the event",
-        violations=[Violation(f"{rule.pointer}/{index}", "allow", reason) for index in refused],
-    )
-
-
-def _is_empty(value: Any) -> bool:
-    """Say whether there is nothing to store."""
-    return value is None or (not value and isinstance(value, str | list | dict))
-
-
-def _flag(value: Any, pointer: str) -> bool | None:
-    if value is None or isinstance(value, bool):
-        return value
-    raise _refusal(pointer, "type", f"the value must be true or false, not {_kind(value)}")
-
-
-def _texts(value: Any, pointer: str) -> list[str]:
-    """Return a value or a list of values as different texts, without empty ones."""
-    if isinstance(value, str):
-        return [_text(value, pointer)] if value else []
-    if _is_empty(value):
-        return []
-    items = value if isinstance(value, list) else [value]
-    return list(dict.fromkeys(_text(item, pointer) for item in items if not _is_empty(item)))
-
-
-def _text(value: Any, pointer: str) -> str:
-    """Return text, a number or a flag as text."""
-    if isinstance(value, list | dict):
-        raise _refusal(pointer, "type", f"the value must be text, not {_kind(value)}")
-    text = value if isinstance(value, str) else json.dumps(value)
-    if "\0" in text or not (text.isascii() or _is_encodable(text)):
-        # PostgreSQL stores neither; Keycloak would answer 500 for ever
-        raise _refusal(
-            pointer,
-            "characters",
-            "the value contains a character that cannot be stored",
-            code="invalid-value",
-        )
-    return text
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True
-
-
-def _kind(value: Any) -> str:
-    """Return the JSON type of `value` as a word."""
-    kinds = {"dict": "an object", "list": "a list", "str": "text"}
-    return kinds.get(type(value).__name__, "a number")
-
-
-def _refusal(
-    pointer: str, keyword: str, reason: str, *, code: str = MappingError.default_code
-) -> MappingError:
-    return MappingError(
-        f"the mapping cannot set {pointer}: {reason}",
-        code=code,
-        remedy="correct the event, or the expression in the mapping file",
-        violations=(Violation(pointer, keyword, reason),),
-    )
-
-
-def is_partial(event: UserEvent) -> bool:
-    """Say whether the event tells only what changed: a `user.updated` whose data do not say `"complete": true`."""
-    return event.type == USER_UPDATED and event.data.get("complete") is not True
-
-
-def says_everything(event: UserEvent) -> bool:
-    """Say whether what the event leaves out is not so; other types name the user and hardly anything else."""
-    return event.type == USER_CREATED or (event.type == USER_UPDATED and not is_partial(event))
-
-
-def is_present(data: Mapping[str, Any], path: Path) -> bool:
-    """Say whether `data` say anything about the property at `path`.
-
-    They do when it is there, or when something above it is there and is no object: null for the whole is null for its
-    parts, and a list is given with all that its elements hold.
-    """
-    here: Any = data
-    for name in path:
-        if not isinstance(here, Mapping):
-            return True
-        if name not in here:
-            return False
-        here = here[name]
-    return True
-
-
-def properties_read(expressions: Iterable[Expression]) -> frozenset[Path]:
-    """Return the properties of the data that decide what the expressions give, without those that only lead to others."""
-    paths = frozenset().union(*(one.data_paths for one in expressions))
-    above = {path[:length] for path in paths for length in range(1, len(path))}
-    return paths - above
-
-
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """What an event with these data speaks of; `partial` as `is_partial` says."""
-
-    data: Mapping[str, Any]
-    partial: bool
-
-    def of(self, pointer: str, *expressions: Expression) -> bool:
-        """Say whether the event speaks of the target at `pointer`, made by `expressions`.
-
-        Raises MappingError (`incomplete-update`) where it has some of their properties and lacks others.
-        """
-        if not self.partial:
-            return True
-        if not self.of_any(*expressions):
-            return False
-        properties = properties_read(expressions)
-        absent = sorted(path for path in properties if not is_present(self.data, path))
-        if absent:
-            raise _incomplete(pointer, properties, absent)
-        return True
-
-    def of_any(self, *expressions: Expression) -> bool:
-        """Say whether the event has any property that the expressions read, or is complete."""
-        if not self.partial:
-            return True
-        return any(is_present(self.data, path) for path in properties_read(expressions))
-
-
-def has_all(data: Mapping[str, Any], expression: Expression) -> bool:
-    """Say whether `data` have every property that the expression reads."""
-    return all(is_present(data, path) for path in properties_read((expression,)))
-
-
-def _incomplete(pointer: str, properties: Iterable[Path], absent: Iterable[Path]) -> MappingError:
-    together = ", ".join("data." + ".".join(path) for path in sorted(properties))
-    return MappingError(
-        f"the event changes only a part of what {pointer} is made of",
-        code="incomplete-update",
-        remedy=f"the producer must send these together: {together}; or send a complete event",
-        violations=[
-            Violation(
-                "/".join(("/data", *map(escaped, path))), "required", f"is needed to set {pointer}"
-            )
-            for path in absent
-        ],
-    )
-
-
-SERVICE_ACCOUNT_PREFIX = "service-account-"
+_FINGERPRINT_LENGTH = 12
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair
+_SERVICE_ACCOUNT_PREFIX = "service-account-"
 _LENGTHS = range(3, 256)
 _PROHIBITED = frozenset("<>&\"'$%!#?§,;:*~/\\|^=[]{}()`")
 _SPACES_AND_CONTROLS = frozenset(("Zs", "Zl", "Zp", "Cc"))
 _ORDINARY = re.compile(r"[a-z0-9._@+-]{3,255}")
 _MONGOLIAN_VOWEL_SEPARATOR = "\u180e"  # white space for Keycloak, a format character for Unicode
-
-
-def username_problem(username: str) -> str | None:
-    """Return why Keycloak would refuse the lower-case `username`, without quoting it; None when it is fine."""
-    if _ORDINARY.fullmatch(username):
-        return None
-    length = len(username.encode("utf-16-le", "surrogatepass")) // 2  # Keycloak counts UTF-16 units
-    if length not in _LENGTHS:
-        return f"the username has {length} characters; Keycloak takes 3 to 255"
-    if any(_is_space(character) for character in username):
-        return "the username contains white space or a control character"
-    if any(character in _PROHIBITED for character in username):
-        return "the username contains a character that Keycloak prohibits in usernames"
-    return None
-
-
-def is_reserved(username: str, reserved: Collection[str]) -> bool:
-    """Say whether no event may ever hold or touch `username`; service accounts always are."""
-    lower = username.lower()
-    return lower.startswith(SERVICE_ACCOUNT_PREFIX) or lower in reserved
-
-
-def _is_space(character: str) -> bool:
-    """Say whether Keycloak counts `character` as white space or as a control character."""
-    category = unicodedata.category(character)
-    return category in _SPACES_AND_CONTROLS or character == _MONGOLIAN_VOWEL_SEPARATOR
-
-
-_FINGERPRINT_LENGTH = 12
 
 
 def compile_mapping(
@@ -324,15 +69,15 @@ def compile_mapping(
 ) -> "AttributeMapping":
     """Return the mapping that `document` describes, every expression compiled and checked.
 
-    `has_property` says whether the event's schema has a path below `data`. `invitation` is what the mail asks for where
-    the mapping says nothing; None means that this bridge invites nobody. `match_subject` demands that the event's
-    subject is the external id. `identifies_only` is for events that only name the user: their mapping needs no username.
-    Raises ConfigError with one line for every problem.
+    `has_property` says whether the event's schema has a path below `data`. `invitation` has the terms of the mail that
+    `[invite]` in the mapping overrides; None means that this bridge sends no mail. `match_subject` demands that the
+    event's subject is the external id. `identifies_only` is for events that only name the user: their mapping needs no
+    username. Raises ConfigError with one line for every problem.
     """
     rules = read_rules(
         document, origin=origin, has_property=has_property, identifies_only=identifies_only
     )
-    terms = None if invitation is None else rules.invite.over(invitation)
+    terms = None if invitation is None else replace(invitation, **rules.invite)
     if terms is not None and terms.redirect_uri and not terms.client_id:
         raise ConfigError(
             f"{origin}: invite.redirect_uri: Keycloak takes it only together with invite.client_id",
@@ -356,29 +101,13 @@ class AttributeMapping:
     match_subject: bool
     fingerprint: str
 
-    @property
-    def attribute_names(self) -> tuple[str, ...]:
-        """The user attributes that this mapping writes, sorted; the realm's user profile must know them."""
-        return tuple(sorted(rule.attribute for rule in self.rules.targets if rule.attribute))
-
-    @property
-    def reserved(self) -> frozenset[str]:
-        """The usernames that no event may hold or touch, in lower case."""
-        return self.rules.reserved
-
-    @property
-    def accepts_every_group(self) -> bool:
-        """Whether an event may join any group of the realm, with whatever roles that group carries."""
-        groups = self.rules.membership(GROUPS)
-        return groups is not None and groups.allow is None
-
     def out_of_scope(self, event: UserEvent) -> OutOfScope | None:
-        """Return the filter that says that `event` is not for Keycloak, None where it is.
+        """Return the filter that excludes `event` from Keycloak, None where none does.
 
-        An event that does not say everything about the user is asked only when it has all that `when` reads.
+        An event without complete data about the user is filtered only if it has everything that `when` reads.
         """
         when = self.rules.when
-        if when is None or not (says_everything(event) or has_all(event.data, when)):
+        if when is None or not (is_complete(event) or has_all(event.data, when)):
             return None
         return None if when.is_true(event_scope(event), "/when") else OutOfScope(when.text)
 
@@ -388,7 +117,7 @@ class AttributeMapping:
         Raises MappingError (`missing-external-id`) or KeyMismatchError (`subject-mismatch`).
         """
         rule = self.rules.identity
-        external_id = target_value(rule, event_scope(event) if scope is None else scope)
+        external_id = _target_value(rule, event_scope(event) if scope is None else scope)
         pointer = rule.pointer
         # Keycloak drops an attribute of nothing but blanks, and the user would never be found again
         empty = not external_id or not external_id[0].strip()
@@ -412,50 +141,49 @@ class AttributeMapping:
     def apply(self, event: UserEvent) -> DesiredUser | OutOfScope:
         """Return the user that `event`, a `user.created` or `user.updated`, describes.
 
-        A partial event makes only what it speaks of: what it gives no value for is cleared, and what it does not mention
-        is left alone. Raises MappingError, KeyMismatchError (`subject-mismatch`) or ConflictError (`reserved-user`).
+        A partial event sets only the targets whose properties it has: those without a value are cleared, and those that
+        it does not mention are left alone. Raises MappingError, KeyMismatchError (`subject-mismatch`) or ConflictError (`reserved-user`).
         """
         if (outside := self.out_of_scope(event)) is not None:
             return outside
-        scope, spoken = event_scope(event), Spoken(event.data, is_partial(event))
-        values = self._values(event, scope, spoken)
+        scope, data = event_scope(event), EventData(event.data, is_partial(event))
+        values = self._values(event, scope, data)
         representation = normalised(_representation(values))
         if "username" in values:
             self._check_username(representation.get("username", ""))
-        create_only = set() if spoken.partial else self._create_only()
-        if "enabled" not in representation and not spoken.partial:
-            # Keycloak creates a user without it disabled
-            representation["enabled"] = True
-            create_only.add("enabled")
+        create_only: set[str] = set()
+        if not data.partial:
+            create_only |= {rule.target for rule in self.rules.targets if rule.create_only}
+            if "enabled" not in representation:
+                # Keycloak creates a user without it disabled
+                representation["enabled"] = True
+                create_only.add("enabled")
         return DesiredUser(
             representation=representation,
             matching=self._criteria(representation),
             create_only=frozenset(create_only),
-            cleared=self._cleared(values, representation, partial=spoken.partial),
-            memberships=self._memberships(scope, spoken),
-            identities=self._identities(scope, spoken),
+            cleared=self._cleared(values, representation, partial=data.partial),
+            memberships=self._memberships(scope, data),
+            identities=self._identities(scope, data),
             link=self.rules.link,
             invitation=self.invitation,
             protected_groups=self.rules.protected_groups,
         )
 
-    def _values(self, event: UserEvent, scope: Scope, spoken: Spoken) -> dict[str, Any]:
-        """Return the value of every target that the event speaks of, None where it gives none."""
+    def _values(self, event: UserEvent, scope: Scope, data: "EventData") -> dict[str, Any]:
+        """Return the value of every target that the event decides, None where it gives none."""
         values: dict[str, Any] = {}
         external_id = self.identify(event, scope)
         for rule in self.rules.targets:
             if rule.target == external_id.target:
                 values[rule.target] = [external_id.value]
-            elif not spoken.partial:
-                values[rule.target] = target_value(rule, scope)
+            elif not data.partial:
+                values[rule.target] = _target_value(rule, scope)
             elif rule.expression is None or rule.create_only:
-                continue  # what counts at creation only is no concern of a partial event
-            elif spoken.of(rule.pointer, rule.expression):
-                values[rule.target] = target_value(rule, scope)
+                continue  # a partial event never creates
+            elif data.decides(rule.pointer, rule.expression):
+                values[rule.target] = _target_value(rule, scope)
         return values
-
-    def _create_only(self) -> set[str]:
-        return {rule.target for rule in self.rules.targets if rule.create_only}
 
     def _cleared(
         self, values: Mapping[str, Any], representation: UserRepresentation, *, partial: bool
@@ -471,24 +199,24 @@ class AttributeMapping:
             and rule.attribute not in attributes
         )
 
-    def _memberships(self, scope: Scope, spoken: Spoken) -> tuple[Membership, ...]:
+    def _memberships(self, scope: Scope, data: "EventData") -> tuple[Membership, ...]:
         found = (
-            membership(rule, scope)
+            _membership(rule, scope)
             for rule in self.rules.memberships
-            if spoken.of(rule.pointer, rule.expression)
+            if data.decides(rule.pointer, rule.expression)
         )
         return tuple(one for one in found if one is not None)
 
-    def _identities(self, scope: Scope, spoken: Spoken) -> tuple[IdentityLink, ...]:
+    def _identities(self, scope: Scope, data: "EventData") -> tuple[IdentityLink, ...]:
         """Return the accounts that are named, and those to unlink where the event or the mapping says so."""
         links = []
         for rule in self.rules.identities:
-            if not spoken.of_any(rule.user_id):
-                continue  # a provider's name for the user changes nothing without the id
+            if not data.mentions(rule.user_id):
+                continue  # the name at the provider changes nothing without the id
             both = [rule.user_id] if rule.user_name is None else [rule.user_id, rule.user_name]
-            spoken.of(rule.pointer, *both)
-            link = identity_link(rule, scope)
-            if link.user_id is not None or rule.managed or spoken.partial:
+            data.decides(rule.pointer, *both)
+            link = _identity_link(rule, scope)
+            if link.user_id is not None or rule.managed or data.partial:
                 links.append(link)
         return tuple(links)
 
@@ -540,3 +268,238 @@ def _fingerprint(document: Mapping[str, Any]) -> str:
     """Return a short hash of the content that ignores the order of keys, comments and layout."""
     content = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_LENGTH]
+
+
+def _target_value(rule: TargetRule, scope: Scope) -> Any:
+    """Return the value of the target; None when the event has none.
+
+    Fields get text or a flag, attributes and required actions a list of different texts. Raises MappingError.
+    """
+    value = None if rule.expression is None else rule.expression.evaluate(scope, rule.pointer)
+    if value is None or _is_empty(value):
+        value = rule.default
+    if value is None:
+        converted: Any = None
+    elif rule.kind is bool:
+        converted = _flag(value, rule.pointer)
+    elif rule.kind is str:
+        converted = None if _is_empty(value) else _text(value, rule.pointer)
+    else:
+        converted = _texts(value, rule.pointer) or None
+    if converted is None and rule.required:
+        raise _refusal(rule.pointer, "required", "the event gives no value", code="missing-value")
+    return converted
+
+
+def _membership(rule: MembershipRule, scope: Scope) -> Membership | None:
+    """Return what the event names, each once; None where nothing is named and nothing can be removed.
+
+    Raises MappingError (`group-not-allowed`, `role-not-allowed`, `organization-not-allowed`) for names that the mapping
+    does not allow.
+    """
+    given = _texts(rule.expression.evaluate(scope, rule.pointer), rule.pointer)
+    if rule.kind == GROUPS:
+        given = list(map(group_path, given))
+    names = given or rule.default
+    if not names and not rule.managed:
+        return None
+    allow = rule.allow
+    if allow is not None:
+        refused = [index for index, name in enumerate(names) if name not in allow]
+        if refused and not rule.ignore_others:
+            raise _not_allowed(rule, refused)
+        names = [name for name in names if name in allow]
+    owned = allow if rule.managed and allow is not None else frozenset[str]()
+    if not names and not owned:
+        return None
+    return Membership(rule.kind, tuple(dict.fromkeys(names)), owned, rule.create_missing)
+
+
+def _identity_link(rule: IdentityRule, scope: Scope) -> IdentityLink:
+    """Return the user's account at the provider; its `user_id` is None where the event names none.
+
+    Raises MappingError.
+    """
+    pointer = rule.pointer + "/userId"
+    user_id = rule.user_id.evaluate(scope, pointer)
+    if _is_empty(user_id):
+        return IdentityLink(rule.alias, None)
+    name_pointer = rule.pointer + "/userName"
+    name = None if rule.user_name is None else rule.user_name.evaluate(scope, name_pointer)
+    return IdentityLink(
+        rule.alias,
+        _text(user_id, pointer),
+        None if _is_empty(name) else _text(name, name_pointer),
+    )
+
+
+def _not_allowed(rule: MembershipRule, refused: list[int]) -> MappingError:
+    what = rule.word
+    reason = f"the mapping does not allow this {what}"
+    return MappingError(
+        f"the event asks for {len(refused)} {what}(s) that the mapping does not allow",
+        code=f"{what}-not-allowed",
+        remedy=f"add the {what} to allow in [user.{rule.kind}], or correct the event",
+        violations=[Violation(f"{rule.pointer}/{index}", "allow", reason) for index in refused],
+    )
+
+
+def _is_empty(value: Any) -> bool:
+    """Return whether there is nothing to store."""
+    return value is None or (not value and isinstance(value, str | list | dict))
+
+
+def _flag(value: Any, pointer: str) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    raise _refusal(pointer, "type", f"the value must be true or false, not {_kind(value)}")
+
+
+def _texts(value: Any, pointer: str) -> list[str]:
+    """Return a value or a list of values as different texts, without empty ones."""
+    if isinstance(value, str):
+        return [_text(value, pointer)] if value else []
+    if _is_empty(value):
+        return []
+    items = value if isinstance(value, list) else [value]
+    return list(dict.fromkeys(_text(item, pointer) for item in items if not _is_empty(item)))
+
+
+def _text(value: Any, pointer: str) -> str:
+    """Return text, a number or a flag as text."""
+    if isinstance(value, list | dict):
+        raise _refusal(pointer, "type", f"the value must be text, not {_kind(value)}")
+    text = value if isinstance(value, str) else json.dumps(value)
+    if "\0" in text or (not text.isascii() and _SURROGATE.search(text)):
+        # PostgreSQL stores neither; Keycloak would answer 500 for ever
+        raise _refusal(
+            pointer,
+            "characters",
+            "the value contains a character that cannot be stored",
+            code="invalid-value",
+        )
+    return text
+
+
+def _kind(value: Any) -> str:
+    """Return the JSON type of `value` as a word."""
+    kinds = {"dict": "an object", "list": "a list", "str": "text"}
+    return kinds.get(type(value).__name__, "a number")
+
+
+def _refusal(
+    pointer: str, keyword: str, reason: str, *, code: str = MappingError.default_code
+) -> MappingError:
+    return MappingError(
+        f"the mapping cannot set {pointer}: {reason}",
+        code=code,
+        remedy="correct the event, or the expression in the mapping file",
+        violations=(Violation(pointer, keyword, reason),),
+    )
+
+
+def is_partial(event: UserEvent) -> bool:
+    """Return whether the event has only what changed: a `user.updated` without `"complete": true` in its data."""
+    return event.type == USER_UPDATED and event.data.get("complete") is not True
+
+
+def is_complete(event: UserEvent) -> bool:
+    """Return whether the event has all data of the user; types other than these two hardly do more than name it."""
+    return event.type == USER_CREATED or (event.type == USER_UPDATED and not is_partial(event))
+
+
+def is_present(data: Mapping[str, Any], path: Path) -> bool:
+    """Return whether `data` has the property at `path`.
+
+    Null counts as a value. A parent that is no object counts for its parts: null for the whole is null for each part,
+    and a list is given with everything in it.
+    """
+    here: Any = data
+    for name in path:
+        if not isinstance(here, Mapping):
+            return True
+        if name not in here:
+            return False
+        here = here[name]
+    return True
+
+
+def properties_read(expressions: Iterable[Expression]) -> frozenset[Path]:
+    """Return the paths of the data that the expressions read, without those that only lead to others."""
+    paths = frozenset().union(*(one.data_paths for one in expressions))
+    above = {path[:length] for path in paths for length in range(1, len(path))}
+    return paths - above
+
+
+@dataclass(frozen=True, slots=True)
+class EventData:
+    """The data of an event, and which targets of a mapping they decide; complete data decide all of them.
+
+    `partial` data decide a target when they have the properties that its expressions read; null counts.
+    """
+
+    data: Mapping[str, Any]
+    partial: bool
+
+    def decides(self, pointer: str, *expressions: Expression) -> bool:
+        """Return whether the event decides the target at `pointer`, made by `expressions`.
+
+        Raises MappingError (`incomplete-update`) where it has some of their properties and lacks others.
+        """
+        if not self.partial:
+            return True
+        properties = properties_read(expressions)
+        absent = sorted(path for path in properties if not is_present(self.data, path))
+        if len(absent) == len(properties):
+            return False
+        if absent:
+            raise _incomplete(pointer, properties, absent)
+        return True
+
+    def mentions(self, expression: Expression) -> bool:
+        """Return whether the event is complete or has any property that the expression reads."""
+        if not self.partial:
+            return True
+        return any(is_present(self.data, path) for path in properties_read((expression,)))
+
+
+def has_all(data: Mapping[str, Any], expression: Expression) -> bool:
+    """Return whether `data` has every property that the expression reads."""
+    return all(is_present(data, path) for path in properties_read((expression,)))
+
+
+def _incomplete(pointer: str, properties: Iterable[Path], absent: Iterable[Path]) -> MappingError:
+    together = ", ".join("data." + ".".join(path) for path in sorted(properties))
+    return MappingError(
+        f"the event changes only a part of what {pointer} is made of",
+        code="incomplete-update",
+        remedy=f"the producer must send these together: {together}; or send a complete event",
+        violations=[
+            Violation(
+                "/".join(("/data", *map(escaped, path))), "required", f"is needed to set {pointer}"
+            )
+            for path in absent
+        ],
+    )
+
+
+def username_problem(username: str) -> str | None:
+    """Return why Keycloak would refuse the lower-case `username`, without quoting it; None when it is fine."""
+    if _ORDINARY.fullmatch(username):
+        return None
+    length = len(username.encode("utf-16-le", "surrogatepass")) // 2  # Keycloak counts UTF-16 units
+    if length not in _LENGTHS:
+        return f"the username has {length} characters; Keycloak takes 3 to 255"
+    if _MONGOLIAN_VOWEL_SEPARATOR in username or any(
+        unicodedata.category(character) in _SPACES_AND_CONTROLS for character in username
+    ):
+        return "the username contains white space or a control character"
+    if any(character in _PROHIBITED for character in username):
+        return "the username contains a character that Keycloak prohibits in usernames"
+    return None
+
+
+def is_reserved(username: str, reserved: Collection[str]) -> bool:
+    """Return whether no event may ever use or change `username`; those of service accounts always are reserved."""
+    lower = username.lower()
+    return lower.startswith(_SERVICE_ACCOUNT_PREFIX) or lower in reserved

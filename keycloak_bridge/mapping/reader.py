@@ -1,11 +1,4 @@
-"""Turn a mapping document into rules, or say everything that is wrong with it.
-
-Read the targets of a mapping: `[user]` fields and `[user.attributes]`.
-
-Read what the user shall belong to: groups, roles, organizations, and accounts at identity providers.
-
-A parsed TOML document, read key by key, with every problem collected instead of the first one raised.
-"""
+"""Turn a mapping document into rules, or report everything that is wrong with it at once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -36,34 +29,51 @@ from keycloak_bridge.mapping.rules import (
     TEXT_FIELDS,
     USER_FIELDS,
     IdentityRule,
-    InviteOverrides,
     MappingRules,
     MembershipRule,
     TargetRule,
     group_path,
 )
 
+REMOVALS = ("add-only", "managed")
+"""Whether a value that an event no longer names stays, or is removed."""
 
-class Problems:
-    """What is wrong with one document, in the order of finding."""
+_TOP_KEYS = ("matching", "when", "link", "reserved", "protected_groups", "user", "invite", "tables")
+_USER_KEYS = (
+    *USER_FIELDS,
+    *("attributes", GROUPS, REALM_ROLES, "clientRoles", ORGANIZATIONS, "federatedIdentities"),
+)
+_RULE_KEYS = ("from", "default", "apply", "required", "removal")
+_MEMBERSHIP_KEYS = ("from", "default", "allow", "otherwise", "removal")
+_IDENTITY_KEYS = ("userId", "userName", "removal")
+_INVITE_KEYS = ("actions", "lifespan", "client_id", "redirect_uri")
 
-    def __init__(self, origin: str) -> None:
-        self._origin = origin
-        self._lines: list[str] = []
-
-    def add(self, key: str, reason: str) -> None:
-        """Note that `key` cannot stay as it is."""
-        self._lines.append(f"{self._origin}: {key}: {reason}")
-
-    def raise_if_any(self) -> None:
-        """Raise one ConfigError with a line for each problem, if there is one."""
-        if self._lines:
-            raise ConfigError(
-                "\n".join(self._lines), code="mapping", remedy="correct the mapping file"
-            )
+_ALWAYS, _CREATE = "always", "create"
+_GRANTED = {GROUPS: "groups", ORGANIZATIONS: "organizations"}
+_LONGEST_LIFESPAN_S = 2**31 - 1  # Keycloak holds it in 32 bits
 
 
-class Section:
+def read_rules(
+    document: Mapping[str, Any],
+    *,
+    origin: str,
+    has_property: Callable[[Path], bool],
+    identifies_only: bool = False,
+) -> MappingRules:
+    """Return the rules of `document`; `origin` names it in errors.
+
+    `identifies_only` is for events that only name the user: their mapping needs no username. Raises ConfigError (code
+    `mapping`) with one line for every problem.
+    """
+    problems: list[str] = []
+    rules = _Reader(problems, has_property).read(document, identifies_only=identifies_only)
+    if problems:
+        lines = "\n".join(f"{origin}: {problem}" for problem in problems)
+        raise ConfigError(lines, code="mapping", remedy="correct the mapping file")
+    return rules
+
+
+class _Section:
     """One table of the document; an unknown key is a problem that names the nearest right one.
 
     `known` is None where the document chooses the keys itself.
@@ -73,7 +83,7 @@ class Section:
         self,
         content: Mapping[str, Any],
         key: str,
-        problems: Problems,
+        problems: list[str],
         known: Iterable[str] | None,
         hint: str = "",
     ) -> None:
@@ -86,7 +96,7 @@ class Section:
         for name in content:
             if name not in keys:
                 other = suggestion(name, keys) or f"; {hint or 'known here: ' + ', '.join(keys)}"
-                problems.add(self.key_of(name), f"unknown key{other}")
+                self.add_problem(name, f"unknown key{other}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._content)
@@ -94,21 +104,13 @@ class Section:
     def __contains__(self, name: str) -> bool:
         return name in self._content
 
-    def key_of(self, name: str) -> str:
-        """Return the full key of `name`, as it is written in the file."""
-        bare = name if name.replace("_", "").replace("-", "").isalnum() else f'"{name}"'
-        return f"{self._key}.{bare}" if self._key else bare
-
     def add_problem(self, name: str, reason: str) -> None:
-        """Note what is wrong with the key `name` of this table."""
-        self._problems.add(self.key_of(name), reason)
+        self._problems.append(f"{self._key_of(name)}: {reason}")
 
     def raw(self, name: str) -> Any:
-        """Return whatever stands at `name`, or None."""
         return self._content.get(name)
 
     def text(self, name: str) -> str | None:
-        """Return the text at `name`; None where there is none."""
         value = self.raw(name)
         if value is None or (isinstance(value, str) and value.strip()):
             return value
@@ -116,7 +118,6 @@ class Section:
         return None
 
     def flag(self, name: str) -> bool:
-        """Return the flag at `name`; False where there is none."""
         value = self.raw(name)
         if value is None or isinstance(value, bool):
             return bool(value)
@@ -124,7 +125,6 @@ class Section:
         return False
 
     def texts(self, name: str) -> tuple[str, ...] | None:
-        """Return the list of texts at `name`; None where there is none."""
         value = self.raw(name)
         if value is None:
             return None
@@ -134,7 +134,6 @@ class Section:
         return None
 
     def choice(self, name: str, options: Iterable[str]) -> str | None:
-        """Return which of `options` stands at `name`; None where nothing or something else does."""
         value = self.text(name)
         options = tuple(options)
         if value is None or value in options:
@@ -143,44 +142,83 @@ class Section:
         self.add_problem(name, f"must be one of {', '.join(options)}{hint}")
         return None
 
-    def section(self, name: str, known: Iterable[str] | None, hint: str = "") -> "Section":
+    def section(self, name: str, known: Iterable[str] | None, hint: str = "") -> "_Section":
         """Return the table at `name`, empty where there is none."""
         value = self.raw(name)
         if value is not None and not isinstance(value, Mapping):
             self.add_problem(name, "must be a table")
             value = None
-        return Section(value or {}, self.key_of(name), self._problems, known, hint)
+        return _Section(value or {}, self._key_of(name), self._problems, known, hint)
+
+    def as_table(self, name: str, known: Iterable[str]) -> "_Section":
+        """Return the table at `name`; text there is short for a table with that `from`."""
+        if isinstance(self.raw(name), str):
+            return _Section({"from": self.raw(name)}, self._key_of(name), self._problems, None)
+        return self.section(name, known)
+
+    def _key_of(self, name: str) -> str:
+        bare = name if name.replace("_", "").replace("-", "").isalnum() else f'"{name}"'
+        return f"{self._key}.{bare}" if self._key else bare
 
 
-_RULE_KEYS = ("from", "default", "apply", "required", "removal")
-REMOVALS = ("add-only", "managed")
-"""Whether what an event no longer names stays, or goes."""
+class _Reader:
+    """Reads one document; what cannot be read becomes a problem and an empty rule, or none."""
 
-_ALWAYS, _CREATE = "always", "create"
+    def __init__(self, problems: list[str], has_property: Callable[[Path], bool]) -> None:
+        self._problems = problems
+        self._has_property = has_property
+        self._tables: Tables = {}
 
-Compile = Callable[[Section, str, str], Expression | None]
+    def read(self, document: Mapping[str, Any], *, identifies_only: bool) -> MappingRules:
+        top = _Section(document, "", self._problems, _TOP_KEYS)
+        self._tables = _tables(top)
+        user = top.section("user", _USER_KEYS, "attributes stand under [user.attributes]")
+        when = self._expression(top, "when")
+        targets = self._targets(user)
+        matching = _matching(top, targets)
+        _check_identity(user, targets, matching, identifies_only=identifies_only)
+        memberships = self._memberships(user)
+        protected = frozenset(map(group_path, top.texts("protected_groups") or ()))
+        _check_protected(top, user, memberships, protected)
+        reserved = top.texts("reserved")
+        return MappingRules(
+            matching=matching,
+            targets=targets,
+            when=when,
+            link=_link(top, matching),
+            reserved=frozenset(map(str.lower, DEFAULT_RESERVED if reserved is None else reserved)),
+            memberships=memberships,
+            identities=self._identities(user),
+            protected_groups=protected,
+            invite=_invite(top),
+        )
 
+    def _expression(self, section: _Section, name: str) -> Expression | None:
+        text = section.text(name)
+        if text is None:
+            return None
+        try:
+            return compile_expression(text, tables=self._tables, has_property=self._has_property)
+        except ExpressionError as error:
+            for problem in error.problems:
+                section.add_problem(name, problem)
+        return None
 
-class TargetReader:
-    """Makes a rule of every target; `compile_` notes what is wrong with an expression and gives None then."""
-
-    def __init__(self, compile_: Compile) -> None:
-        self._compile = compile_
-
-    def read(self, user: Section) -> tuple[TargetRule, ...]:
+    def _targets(self, user: _Section) -> tuple[TargetRule, ...]:
         """Return the rules of all targets, fields first."""
-        fields = [self._rule(user, name, name) for name in USER_FIELDS if name in user]
+        fields = [self._target(user, name, name) for name in USER_FIELDS if name in user]
         attributes = user.section("attributes", None)
         return tuple(fields) + tuple(
-            self._rule(attributes, name, ATTRIBUTE_PREFIX + name)
+            self._target(attributes, name, ATTRIBUTE_PREFIX + name)
             for name in attributes
             if _may_be_attribute(attributes, name)
         )
 
-    def _rule(self, section: Section, name: str, target: str) -> TargetRule:
+    def _target(self, section: _Section, name: str, target: str) -> TargetRule:
         value = section.raw(name)
         if isinstance(value, str):
-            return self._simple(section, name, target)
+            expression = self._expression(section, name)
+            return TargetRule(target, expression, create_only=target in CREATE_ONLY_FIELDS)
         if target == "requiredActions" and isinstance(value, list):
             actions = section.texts(name)
             return TargetRule(target, None, list(actions or ()), create_only=True)
@@ -188,28 +226,73 @@ class TargetReader:
             form = "an expression (text) or a table { from = …, default = … }"
             section.add_problem(name, f"must be {form}")
             return TargetRule(target, None)
-        return self._table(section.section(name, _RULE_KEYS), target)
-
-    def _simple(self, section: Section, name: str, target: str) -> TargetRule:
-        text = section.text(name)
-        expression = None if text is None else self._compile(section, name, text)
-        return TargetRule(target, expression, create_only=target in CREATE_ONLY_FIELDS)
-
-    def _table(self, rule: Section, target: str) -> TargetRule:
-        text = rule.text("from")
+        rule = section.section(name, _RULE_KEYS)
         if "from" not in rule:
             rule.add_problem("from", "is missing: the expression that gives the value")
         return TargetRule(
             target,
-            None if text is None else self._compile(rule, "from", text),
+            self._expression(rule, "from"),
             default=_default(rule, target),
             create_only=_create_only(rule, target),
             required=rule.flag("required"),
             managed=_managed(rule, target),
         )
 
+    def _memberships(self, user: _Section) -> tuple[MembershipRule, ...]:
+        """Return the rules of groups, realm roles, client roles and organizations, in this order."""
+        clients = user.section("clientRoles", None)
+        rules = [
+            self._membership(user, GROUPS, GROUPS),
+            self._membership(user, REALM_ROLES, REALM_ROLES),
+            *(self._membership(clients, client, client_roles(client)) for client in clients),
+            self._membership(user, ORGANIZATIONS, ORGANIZATIONS),
+        ]
+        return tuple(rule for rule in rules if rule is not None)
 
-def _may_be_attribute(attributes: Section, name: str) -> bool:
+    def _membership(self, section: _Section, name: str, kind: str) -> MembershipRule | None:
+        if name not in section:
+            return None
+        keys = (*_MEMBERSHIP_KEYS, "missing") if kind == GROUPS else _MEMBERSHIP_KEYS
+        rule = section.as_table(name, keys)
+        if "from" not in rule:
+            rule.add_problem("from", "is missing: the expression that gives the list")
+        expression = self._expression(rule, "from")
+        allow = rule.texts("allow")
+        default = rule.texts("default") or ()
+        otherwise = rule.choice("otherwise", ("reject", "ignore"))
+        managed = rule.choice("removal", REMOVALS) == "managed"
+        missing = rule.choice("missing", ("reject", "create"))
+        _check_allow(rule, kind, default, allow)
+        if expression is None:
+            return None
+        normal = group_path if kind == GROUPS else str
+        return MembershipRule(
+            kind=kind,
+            expression=expression,
+            default=tuple(map(normal, default)),
+            allow=None if allow is None else frozenset(map(normal, allow)),
+            ignore_others=otherwise == "ignore",
+            managed=managed,
+            create_missing=missing == "create",
+        )
+
+    def _identities(self, user: _Section) -> tuple[IdentityRule, ...]:
+        identities = user.section("federatedIdentities", None)
+        rules = []
+        for alias in identities:
+            rule = identities.section(alias, _IDENTITY_KEYS)
+            if "userId" not in rule:
+                reason = "is missing: the expression that gives the id at the provider"
+                rule.add_problem("userId", reason)
+            user_id = self._expression(rule, "userId")
+            user_name = self._expression(rule, "userName")
+            managed = rule.choice("removal", REMOVALS) == "managed"
+            if user_id is not None:
+                rules.append(IdentityRule(alias, user_id, user_name, managed))
+        return tuple(rules)
+
+
+def _may_be_attribute(attributes: _Section, name: str) -> bool:
     """Note why `name` cannot be a mapped attribute; say whether it can."""
     if name in BOOKKEEPING_ATTRIBUTES:
         attributes.add_problem(name, "is written by the bridge itself and cannot be mapped")
@@ -225,7 +308,7 @@ def _may_be_attribute(attributes: Section, name: str) -> bool:
     return True
 
 
-def _create_only(rule: Section, target: str) -> bool:
+def _create_only(rule: _Section, target: str) -> bool:
     apply = rule.choice("apply", (_ALWAYS, _CREATE))
     if target == "requiredActions" and apply == _ALWAYS:
         rule.add_problem(
@@ -236,7 +319,7 @@ def _create_only(rule: Section, target: str) -> bool:
     return apply == _CREATE
 
 
-def _managed(rule: Section, target: str) -> bool:
+def _managed(rule: _Section, target: str) -> bool:
     """Say whether a complete event without a value erases the target; note why it cannot."""
     if rule.choice("removal", REMOVALS) != "managed":
         return False
@@ -249,7 +332,7 @@ def _managed(rule: Section, target: str) -> bool:
     return True
 
 
-def _default(rule: Section, target: str) -> Any:
+def _default(rule: _Section, target: str) -> Any:
     """Return the default, checked against what the target can hold."""
     default = rule.raw("default")
     if default is None:
@@ -276,85 +359,8 @@ def _is_list_of(value: Any, *types: type) -> bool:
     return isinstance(value, list) and all(isinstance(item, types) for item in value)
 
 
-_CLIENT_ROLES = "clientRoles"
-MEMBERSHIP_KINDS = (GROUPS, REALM_ROLES, _CLIENT_ROLES, ORGANIZATIONS)
-"""Keys of `[user]` that say what the user belongs to."""
-
-_KEYS = ("from", "default", "allow", "otherwise", "removal")
-_IDENTITY_KEYS = ("userId", "userName", "removal")
-_NAMES = {GROUPS: "groups", ORGANIZATIONS: "organizations"}
-
-
-class MembershipReader:
-    """Makes a rule of every membership and every account; whatever cannot be read becomes a problem and no rule."""
-
-    def __init__(self, problems: Problems, compile_: Compile) -> None:
-        self._problems = problems
-        self._compile = compile_
-
-    def read(self, user: Section) -> tuple[MembershipRule, ...]:
-        """Return the rules of groups, realm roles, client roles and organizations, in this order."""
-        clients = user.section(_CLIENT_ROLES, None)
-        rules = [
-            self._rule(user, GROUPS, GROUPS),
-            self._rule(user, REALM_ROLES, REALM_ROLES),
-            *(self._rule(clients, client, client_roles(client)) for client in clients),
-            self._rule(user, ORGANIZATIONS, ORGANIZATIONS),
-        ]
-        return tuple(rule for rule in rules if rule is not None)
-
-    def read_identities(self, user: Section) -> tuple[IdentityRule, ...]:
-        """Return the rules of `[user.federatedIdentities]`."""
-        identities = user.section("federatedIdentities", None)
-        rules = (
-            self._identity(identities.section(alias, _IDENTITY_KEYS), alias) for alias in identities
-        )
-        return tuple(rule for rule in rules if rule is not None)
-
-    def _rule(self, section: Section, name: str, kind: str) -> MembershipRule | None:
-        if name not in section:
-            return None
-        if isinstance(section.raw(name), str):
-            rule = Section({"from": section.raw(name)}, section.key_of(name), self._problems, None)
-        else:
-            rule = section.section(name, (*_KEYS, "missing") if kind == GROUPS else _KEYS)
-        text = rule.text("from")
-        if "from" not in rule:
-            rule.add_problem("from", "is missing: the expression that gives the list")
-        expression = None if text is None else self._compile(rule, "from", text)
-        allow = rule.texts("allow")
-        default = rule.texts("default") or ()
-        otherwise = rule.choice("otherwise", ("reject", "ignore"))
-        managed = rule.choice("removal", REMOVALS) == "managed"
-        missing = rule.choice("missing", ("reject", "create"))
-        _check_allow(rule, kind, default, allow)
-        if expression is None:
-            return None
-        normal = group_path if kind == GROUPS else str
-        return MembershipRule(
-            kind=kind,
-            expression=expression,
-            default=tuple(map(normal, default)),
-            allow=None if allow is None else frozenset(map(normal, allow)),
-            ignore_others=otherwise == "ignore",
-            managed=managed,
-            create_missing=missing == "create",
-        )
-
-    def _identity(self, rule: Section, alias: str) -> IdentityRule | None:
-        if "userId" not in rule:
-            rule.add_problem(
-                "userId", "is missing: the expression that gives the id at the provider"
-            )
-        user_id, user_name = rule.text("userId"), rule.text("userName")
-        compiled = None if user_id is None else self._compile(rule, "userId", user_id)
-        name = None if user_name is None else self._compile(rule, "userName", user_name)
-        managed = rule.choice("removal", REMOVALS) == "managed"
-        return None if compiled is None else IdentityRule(alias, compiled, name, managed)
-
-
 def _check_allow(
-    rule: Section, kind: str, default: tuple[str, ...], allow: tuple[str, ...] | None
+    rule: _Section, kind: str, default: tuple[str, ...], allow: tuple[str, ...] | None
 ) -> None:
     if allow is not None:
         for name in default:
@@ -364,7 +370,7 @@ def _check_allow(
     if "allow" in rule:
         return
     if kind != GROUPS:
-        what = _NAMES.get(kind, "roles")
+        what = _GRANTED.get(kind, "roles")
         reason = f"is missing: the {what} that an event may grant; nothing else ever is"
         rule.add_problem("allow", reason)
     if "otherwise" in rule:
@@ -373,86 +379,7 @@ def _check_allow(
         rule.add_problem("removal", "needs allow: what is in it is the mapping's to take away")
 
 
-_TOP_KEYS = (
-    *("matching", "when", "link", "reserved", "protected_groups"),
-    *("user", "invite", "tables"),
-)
-_USER_KEYS = (*USER_FIELDS, "attributes", *MEMBERSHIP_KINDS, "federatedIdentities")
-_INVITE_KEYS = ("actions", "lifespan", "client_id", "redirect_uri")
-_LONGEST_LIFESPAN_S = 2**31 - 1  # Keycloak holds it in 32 bits
-
-
-def read_rules(
-    document: Mapping[str, Any],
-    *,
-    origin: str,
-    has_property: Callable[[Path], bool],
-    identifies_only: bool = False,
-) -> MappingRules:
-    """Return the rules of `document`; `origin` names it in errors.
-
-    `identifies_only` is for events that only name the user: their mapping needs no username. Raises ConfigError (code
-    `mapping`) with one line for every problem.
-    """
-    problems = Problems(origin)
-    rules = _Reader(problems, has_property).read(document, identifies_only=identifies_only)
-    problems.raise_if_any()
-    return rules
-
-
-class _Reader:
-    """Reads one document; whatever cannot be read becomes a problem and an empty rule."""
-
-    def __init__(self, problems: Problems, has_property: Callable[[Path], bool]) -> None:
-        self._problems = problems
-        self._has_property = has_property
-        self._tables: Tables = {}
-
-    def read(self, document: Mapping[str, Any], *, identifies_only: bool) -> MappingRules:
-        top = Section(document, "", self._problems, _TOP_KEYS)
-        self._tables = _tables(top)
-        user = top.section("user", _USER_KEYS, "attributes stand under [user.attributes]")
-        when = top.text("when")
-        targets = TargetReader(self._compile).read(user)
-        matching = _matching(top, targets)
-        _check_identity(user, targets, matching, identifies_only=identifies_only)
-        members = MembershipReader(self._problems, self._compile)
-        memberships = members.read(user)
-        protected = _protected_groups(top)
-        self._check_protected(memberships, protected)
-        return MappingRules(
-            matching=matching,
-            targets=targets,
-            when=None if when is None else self._compile(top, "when", when),
-            link=_link(top, matching),
-            reserved=_reserved(top),
-            memberships=memberships,
-            identities=members.read_identities(user),
-            protected_groups=protected,
-            invite=_invite(top),
-        )
-
-    def _check_protected(
-        self, memberships: tuple[MembershipRule, ...], protected: frozenset[str]
-    ) -> None:
-        for rule in memberships:
-            if rule.kind != GROUPS:
-                continue
-            for path in sorted(rule.allow or ()):
-                if any(path == one or path.startswith(one + "/") for one in protected):
-                    reason = f"'{path}' is protected by protected_groups: no event may join it"
-                    self._problems.add("user.groups.allow", reason)
-
-    def _compile(self, section: Section, name: str, text: str) -> Expression | None:
-        try:
-            return compile_expression(text, tables=self._tables, has_property=self._has_property)
-        except ExpressionError as error:
-            for problem in error.problems:
-                section.add_problem(name, problem)
-        return None
-
-
-def _tables(top: Section) -> Tables:
+def _tables(top: _Section) -> Tables:
     """Return `[tables.*]`, whose values are text, numbers, flags or lists of text."""
     tables: dict[str, Mapping[str, Any]] = {}
     section = top.section("tables", None)
@@ -466,7 +393,7 @@ def _tables(top: Section) -> Tables:
     return tables
 
 
-def _matching(top: Section, targets: tuple[TargetRule, ...]) -> tuple[str, ...]:
+def _matching(top: _Section, targets: tuple[TargetRule, ...]) -> tuple[str, ...]:
     """Return what users are found by; the first is the external id."""
     matching = top.texts("matching")
     if not matching:
@@ -490,7 +417,7 @@ def _matching(top: Section, targets: tuple[TargetRule, ...]) -> tuple[str, ...]:
     return matching
 
 
-def _check_criterion(top: Section, target: str, mapped: Mapping[str, TargetRule]) -> None:
+def _check_criterion(top: _Section, target: str, mapped: Mapping[str, TargetRule]) -> None:
     if target not in ("username", "email") and not target.startswith(ATTRIBUTE_PREFIX):
         top.add_problem("matching", f"'{target}' is none of username, email and attributes.<name>")
     elif target not in mapped:
@@ -503,7 +430,7 @@ def _check_criterion(top: Section, target: str, mapped: Mapping[str, TargetRule]
 
 
 def _check_identity(
-    user: Section,
+    user: _Section,
     targets: tuple[TargetRule, ...],
     matching: tuple[str, ...],
     *,
@@ -528,40 +455,44 @@ def _check_identity(
         )
 
 
-def _reserved(top: Section) -> frozenset[str]:
-    own = top.texts("reserved")
-    return frozenset(name.lower() for name in (DEFAULT_RESERVED if own is None else own))
-
-
-def _protected_groups(top: Section) -> frozenset[str]:
-    """Return the paths of the groups whose members, and those of groups below, no event may touch."""
-    paths = frozenset(map(group_path, top.texts("protected_groups") or ()))
-    if "/" in paths:
+def _check_protected(
+    top: _Section,
+    user: _Section,
+    memberships: tuple[MembershipRule, ...],
+    protected: frozenset[str],
+) -> None:
+    if "/" in protected:
         top.add_problem("protected_groups", "names no group: a path is like /admins")
-    return paths
+    for rule in memberships:
+        for path in sorted(rule.allow or ()) if rule.kind == GROUPS else ():
+            if any(path == one or path.startswith(one + "/") for one in protected):
+                reason = f"'{path}' is protected by protected_groups: no event may join it"
+                user.section(GROUPS, None).add_problem("allow", reason)
 
 
-def _link(top: Section, matching: tuple[str, ...]) -> LinkPolicy:
+def _link(top: _Section, matching: tuple[str, ...]) -> LinkPolicy:
     link = LinkPolicy(top.choice("link", tuple(LinkPolicy)) or LinkPolicy.NEVER)
     if link is LinkPolicy.VERIFIED_EMAIL and "email" not in matching:
         top.add_problem("link", "'verified-email' needs 'email' in matching")
     return link
 
 
-def _invite(top: Section) -> InviteOverrides:
+def _invite(top: _Section) -> Mapping[str, Any]:
+    """Return the terms of the mail that the mapping sets itself."""
     invite = top.section("invite", _INVITE_KEYS)
     actions = invite.texts("actions")
     if actions == ():
         invite.add_problem("actions", "is empty: the mail would ask for nothing")
-    return InviteOverrides(
-        actions=actions,
-        lifespan_s=_lifespan(invite),
-        client_id=invite.text("client_id"),
-        redirect_uri=invite.text("redirect_uri"),
-    )
+    terms = {
+        "actions": actions,
+        "lifespan_s": _lifespan(invite),
+        "client_id": invite.text("client_id"),
+        "redirect_uri": invite.text("redirect_uri"),
+    }
+    return {name: value for name, value in terms.items() if value is not None}
 
 
-def _lifespan(invite: Section) -> int | None:
+def _lifespan(invite: _Section) -> int | None:
     text = invite.text("lifespan")
     if text is None:
         return None

@@ -1,12 +1,12 @@
-"""What a mapping says, as frozen data; `mapping_reader` makes it from a document, `mapping` follows it."""
+"""The rules of a mapping as frozen data: `reader` makes them from a document, `mapping` applies them to events."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from keycloak_bridge.domain.users import (
     GROUPS,
     ORGANIZATIONS,
-    InvitationTerms,
     LinkPolicy,
     client_of,
 )
@@ -27,9 +27,8 @@ CREATE_ONLY_FIELDS = ("username", "emailVerified", "requiredActions")
 Keycloak refuses a changed username unless the realm allows it; the other two change by what the user does.
 """
 
-
 NEVER_CLEARED = ("username", *FLAG_FIELDS, "requiredActions")
-"""Fields that always have a value, or that the user's own doing changes; no event erases them."""
+"""Fields that always have a value, or that the user's own actions change; no event erases them."""
 
 
 def group_path(path: str) -> str:
@@ -78,8 +77,8 @@ class TargetRule:
 class MembershipRule:
     """How the user gets groups, roles or organizations; `allow` is None where everything is allowed.
 
-    `kind` is that of Membership. `ignore_others` drops what is not allowed instead of refusing the event; `managed` takes
-    away what is allowed and not named; `create_missing` creates groups that the realm lacks.
+    `kind` is that of Membership. `ignore_others` drops what is not allowed instead of refusing the event; `managed`
+    removes what is allowed and not named; `create_missing` creates groups that the realm lacks.
     """
 
     kind: str
@@ -89,13 +88,12 @@ class MembershipRule:
     ignore_others: bool = False
     managed: bool = False
     create_missing: bool = False
-    pointer: str = field(init=False, repr=False, compare=False)
-    """The rule as a JSON pointer into the mapping."""
 
-    def __post_init__(self) -> None:
+    @property
+    def pointer(self) -> str:
+        """The rule as a JSON pointer into the mapping."""
         client = client_of(self.kind)
-        named = self.kind if client is None else f"clientRoles/{escaped(client)}"
-        object.__setattr__(self, "pointer", f"/user/{named}")
+        return f"/user/{self.kind if client is None else 'clientRoles/' + escaped(client)}"
 
     @property
     def word(self) -> str:
@@ -119,25 +117,6 @@ class IdentityRule:
 
 
 @dataclass(frozen=True, slots=True)
-class InviteOverrides:
-    """What the mapping says about the mail; None leaves the settings' word."""
-
-    actions: tuple[str, ...] | None = None
-    lifespan_s: int | None = None
-    client_id: str | None = None
-    redirect_uri: str | None = None
-
-    def over(self, terms: InvitationTerms) -> InvitationTerms:
-        """Return `terms` with everything replaced that the mapping says itself."""
-        return InvitationTerms(
-            actions=terms.actions if self.actions is None else self.actions,
-            lifespan_s=terms.lifespan_s if self.lifespan_s is None else self.lifespan_s,
-            client_id=terms.client_id if self.client_id is None else self.client_id,
-            redirect_uri=terms.redirect_uri if self.redirect_uri is None else self.redirect_uri,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class MappingRules:
     """A whole mapping, checked."""
 
@@ -149,15 +128,13 @@ class MappingRules:
     memberships: tuple[MembershipRule, ...] = ()
     identities: tuple[IdentityRule, ...] = ()
     protected_groups: frozenset[str] = frozenset()
-    invite: InviteOverrides = field(default_factory=InviteOverrides)
+    invite: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of InvitationTerms that the mapping overrides."""
 
     @property
     def identity(self) -> TargetRule:
         """The rule of the external id."""
-        for rule in self.targets:
-            if rule.target == self.matching[0]:
-                return rule
-        raise AssertionError("the external id must be a target")
+        return next(rule for rule in self.targets if rule.target == self.matching[0])
 
     def membership(self, kind: str) -> MembershipRule | None:
         """Return the rule of one kind of membership, None where the mapping has none."""

@@ -1,12 +1,13 @@
 """A mapping file is read with errors that name it, and the shipped mapping fits the default schema."""
 
 import re
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from keycloak_bridge.app.mapping_files import default_mapping_text, load_mapping, parse_document
+from keycloak_bridge.app.mapping_files import default_mapping_text, load_mapping
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import UserEvent
 from keycloak_bridge.domain.users import (
@@ -19,6 +20,7 @@ from keycloak_bridge.domain.users import (
     Membership,
     client_roles,
 )
+from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.mapping.mapping import compile_mapping
 
 DEFAULT_PROPERTIES = {
@@ -94,7 +96,7 @@ def test_the_shipped_mapping_gives_no_other_group() -> None:
 
     assert groups is not None
     assert frozenset({"/staff", "/staff/engineering", "/customers"}) == groups.allow
-    assert mapping.accepts_every_group is False
+    assert Mappings(mapping).accepts_every_group is False
 
 
 def test_what_the_shipped_mapping_comments_out_works() -> None:
@@ -102,7 +104,7 @@ def test_what_the_shipped_mapping_comments_out_works() -> None:
     lines = default_mapping_text().splitlines()
     commented = re.compile(r"# (\[[\w.-]+\]$|[\w-]+ = )")
     opened = [line.removeprefix("# ") if commented.match(line) else line for line in lines]
-    document = parse_document("\n".join(opened), "opened.toml")
+    document = tomllib.loads("\n".join(opened))
 
     mapping = compile_mapping(
         document,

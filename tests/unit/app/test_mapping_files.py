@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.app.mapping_files import lifecycle_policy
 from keycloak_bridge.domain.errors import ConfigError
-from keycloak_bridge.domain.users import EmailChange, UnknownUser
-from keycloak_bridge.mapping.lifecycle import Deleted, LifecyclePolicy, Mappings
+from keycloak_bridge.domain.users import EmailChange, Intent, UnknownUser
+from keycloak_bridge.mapping.lifecycle import LifecyclePolicy, Mappings
 from keycloak_bridge.settings import (
     EventsSettings,
     LifecycleSettings,
@@ -166,7 +165,7 @@ def test_types_that_are_ignored_need_no_mapping(folder: Path) -> None:
                 "end_sessions": False,
                 "email_change": "verify",
             },
-            LifecyclePolicy(UnknownUser.WAIT, Deleted.ANONYMISE, False, EmailChange.VERIFY),
+            LifecyclePolicy(UnknownUser.WAIT, Intent.ANONYMISE, False, EmailChange.VERIFY),
         ),
     ],
 )
@@ -174,4 +173,6 @@ def test_the_policy_is_that_of_the_settings(
     settings: dict[str, Any], expected: LifecyclePolicy
 ) -> None:
     """Word for word."""
-    assert expected == lifecycle_policy(LifecycleSettings(**settings))
+    lifecycle = LifecycleSettings(**settings)
+
+    assert expected == Interpretation(Settings(lifecycle=lifecycle)).mapping.policy

@@ -15,7 +15,7 @@ from keycloak_bridge.domain.users import (
     OutOfScope,
     UnknownUser,
 )
-from keycloak_bridge.mapping.lifecycle import Deleted, LifecyclePolicy, Mappings
+from keycloak_bridge.mapping.lifecycle import LifecyclePolicy, Mappings
 
 ACTIVE = MINIMAL.replace("[user]", '[user]\nenabled = "data.active"')
 DEFAULT = mapping('protected_groups = ["/admins"]\n' + ACTIVE, invitation=TERMS)
@@ -40,16 +40,16 @@ def test_a_created_user_is_provisioned() -> None:
 @pytest.mark.parametrize(
     ("kind", "deleted", "intent", "enabled", "ends"),
     [
-        ("user.disabled", Deleted.DELETE, Intent.DISABLE, False, True),
-        ("user.enabled", Deleted.DELETE, Intent.ENABLE, True, False),
-        ("user.invitation.requested", Deleted.DELETE, Intent.INVITE, None, False),
-        ("user.deleted", Deleted.DISABLE, Intent.DISABLE, False, True),
-        ("user.deleted", Deleted.ANONYMISE, Intent.ANONYMISE, False, True),
-        ("user.deleted", Deleted.DELETE, Intent.DELETE, None, False),
+        ("user.disabled", Intent.DELETE, Intent.DISABLE, False, True),
+        ("user.enabled", Intent.DELETE, Intent.ENABLE, True, False),
+        ("user.invitation.requested", Intent.DELETE, Intent.INVITE, None, False),
+        ("user.deleted", Intent.DISABLE, Intent.DISABLE, False, True),
+        ("user.deleted", Intent.ANONYMISE, Intent.ANONYMISE, False, True),
+        ("user.deleted", Intent.DELETE, Intent.DELETE, None, False),
     ],
 )
 def test_an_event_that_only_names_its_user(
-    kind: str, deleted: Deleted, intent: Intent, enabled: bool | None, ends: bool
+    kind: str, deleted: Intent, intent: Intent, enabled: bool | None, ends: bool
 ) -> None:
     """Nothing of the mapping counts but the external id, the protected groups and the mail's terms."""
     user = wanted(kind, deleted=deleted)

@@ -25,6 +25,7 @@ from keycloak_bridge.domain.users import (
     MatchCriterion,
     OutOfScope,
 )
+from keycloak_bridge.mapping.lifecycle import Mappings
 
 
 def test_makes_what_keycloak_stores() -> None:
@@ -179,7 +180,7 @@ def test_groups_are_paths() -> None:
 )
 def test_a_mapping_knows_whether_it_accepts_every_group(text: str, expected: bool) -> None:
     """Only groups without `allow` are open, since nothing else bounds what an event may join."""
-    assert expected is mapping(text).accepts_every_group
+    assert expected is Mappings(mapping(text)).accepts_every_group
 
 
 def test_groups_can_be_a_plain_expression() -> None:
@@ -241,7 +242,7 @@ def test_own_reserved_names() -> None:
     """The mapping's list replaces the default one."""
     compiled = mapping('reserved = ["Root"]\n' + MINIMAL)
 
-    assert compiled.reserved == {"root"}
+    assert compiled.rules.reserved == {"root"}
     assert isinstance(compiled.apply(event(username="admin")), DesiredUser)
     with pytest.raises(ConflictError):
         compiled.apply(event(username="ROOT"))
@@ -273,9 +274,9 @@ def test_names_what_it_owns() -> None:
     """The realm's profile check asks for the attributes; reserved names and link are at hand."""
     compiled = mapping('link = "verified-email"\n' + MINIMAL + 'tags = "data.tags"')
 
-    assert compiled.attribute_names == ("tags", "userId")
+    assert Mappings(compiled).attribute_names == ("tags", "userId")
     assert compiled.rules.link is LinkPolicy.VERIFIED_EMAIL
-    assert compiled.reserved == {"admin"}
+    assert compiled.rules.reserved == {"admin"}
 
 
 def test_the_fingerprint_is_that_of_the_content() -> None:

@@ -11,12 +11,12 @@ from mapping_cases import event_of
 from keycloak_bridge.domain.errors import MappingError
 from keycloak_bridge.expressions.expression import Expression, compile_expression
 from keycloak_bridge.mapping.mapping import (
-    Spoken,
+    EventData,
     has_all,
+    is_complete,
     is_partial,
     is_present,
     properties_read,
-    says_everything,
 )
 
 
@@ -44,7 +44,7 @@ def test_which_events_are_complete(
     """Only an update can be partial, and only a created user or a complete update says everything."""
     event = event_of(kind, data)
 
-    assert (partial, everything) == (is_partial(event), says_everything(event))
+    assert (partial, everything) == (is_partial(event), is_complete(event))
 
 
 @pytest.mark.parametrize(
@@ -99,17 +99,17 @@ def test_which_properties_decide(text: str, expected: set[tuple[str, ...]]) -> N
     ],
 )
 def test_what_a_partial_event_speaks_of(text: str, data: dict[str, Any], expected: bool) -> None:
-    """All properties of a target or none of them; a constant is never spoken of."""
-    assert expected is Spoken(data, partial=True).of("/user/email", expression(text))
-    assert Spoken(data, partial=False).of("/user/email", expression(text))
+    """All properties of a target or none of them; a constant is never event of."""
+    assert expected is EventData(data, partial=True).decides("/user/email", expression(text))
+    assert EventData(data, partial=False).decides("/user/email", expression(text))
 
 
 def test_a_part_of_what_a_target_is_made_of_is_refused() -> None:
     """The error names what must come together, points at what is absent and quotes nothing."""
-    spoken = Spoken({"first": "Planted", "o": {}}, partial=True)
+    event = EventData({"first": "Planted", "o": {}}, partial=True)
 
     with pytest.raises(MappingError) as caught:
-        spoken.of(
+        event.decides(
             "/user/username", expression("join('.', [data.first, data.last, data.o.\"a/b\"])")
         )
 
@@ -140,15 +140,15 @@ def test_what_is_present_is_so_above_as_well(data: Mapping[str, Any], path: Any)
 def test_saying_more_never_makes_an_event_say_less(
     data: dict[str, Any], read: list[Any], path: Any, value: Any
 ) -> None:
-    """Whatever is spoken of stays so when a property is added at the top."""
+    """Whatever is event of stays so when a property is added at the top."""
     one = expression(" || ".join("data." + ".".join(each) for each in read))
     more = {path[0]: value, **data}
 
-    if Spoken(data, partial=True).of_any(one):
-        assert Spoken(more, partial=True).of_any(one)
+    if EventData(data, partial=True).mentions(one):
+        assert EventData(more, partial=True).mentions(one)
     if has_all(data, one):
         assert has_all(more, one)
-        assert Spoken(more, partial=True).of("/user/email", one)
+        assert EventData(more, partial=True).decides("/user/email", one)
 
 
 @given(DATA, st.lists(PATHS, min_size=1, max_size=3))
@@ -158,7 +158,7 @@ def test_all_some_or_none(data: dict[str, Any], read: list[Any]) -> None:
     present = [is_present(data, each) for each in properties_read([one])]
 
     try:
-        outcome: object = Spoken(data, partial=True).of("/user/email", one)
+        outcome: object = EventData(data, partial=True).decides("/user/email", one)
     except MappingError as error:
         outcome = error.code
     expected = True if all(present) else "incomplete-update" if any(present) else False
