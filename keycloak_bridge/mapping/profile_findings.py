@@ -1,11 +1,4 @@
-"""Compare a mapping, and the schema of what it maps, with the realm's user profile, before the first event.
-
-Hold what a schema allows for a property to what the realm's user profile takes of the attribute made from it.
-
-What is known of a mapping's targets before an event, and what can be found wrong with them.
-
-What a mapping and the schemas of its events say about each target, for a comparison with the user profile.
-"""
+"""Compare a mapping, and the schemas of the events that it maps, with the realm's user profile before the first event."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,11 +23,16 @@ from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX, TargetRule
 from keycloak_bridge.validation.catalog import SchemaCatalog
 from keycloak_bridge.validation.property_facts import PropertyFacts
-from keycloak_bridge.validation.subschema import Path
+
+_PAGE = "Realm settings > User profile"
+_PLAIN_PATH = re.compile(r"data((?:\.[A-Za-z_][A-Za-z0-9_]*)+)")
+_MOST_VALUES_NAMED = 5
+_NUMBERS = frozenset(("integer", "double"))
+_ANY_TEXT = (".*", r"[^\n\r\x85\u2028\u2029]*")
 
 
 class Severity(StrEnum):
-    """Whether the bridge would do harm or nothing (`error`), or merely less than it could (`warning`)."""
+    """Whether users would be wrong or refused (`error`), or only some values may be (`warning`)."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -42,7 +40,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that mapping, schema and profile do not agree on, and how to mend it; `target` as in the mapping."""
+    """One contradiction between mapping, schema and profile, and how to fix it; `target` as in the mapping."""
 
     code: str
     severity: Severity
@@ -53,9 +51,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class MappedTarget:
-    """What is known of one target of a mapping before there is an event.
+    """What is known about one target of a mapping before there is an event.
 
-    `facts` are the schema's word on the property that it copies, one for each version of the schema; none where an
+    `facts` are what each version of the schema says about the property that it copies; there are none where an
     expression computes the value. `always` says that no event can leave the target without a value.
     """
 
@@ -74,23 +72,98 @@ class MappedTarget:
         """Whether it is an attribute, rather than a field of the user."""
         return self.target.startswith(ATTRIBUTE_PREFIX)
 
-
-_MOST_VALUES_TOLD = 5
-_PAGE = "Realm settings > User profile"
-_NUMBERS = frozenset(("integer", "double"))
-_ANY_TEXT = (".*", r"[^\n\r\x85\u2028\u2029]*")
-
-
-def value_findings(attribute: ProfileAttribute, target: MappedTarget) -> Iterator[Finding]:
-    """Yield what the profile may refuse of the values that the schema allows, version by version."""
-    for facts in target.facts:
-        yield from _list_findings(attribute, target, facts)
-        text = facts.item if facts.item is not None and "string" not in facts.types else facts
-        yield from _value_findings(attribute, target, text)
+    @property
+    def described(self) -> str:
+        """The kind and the name of the target, for messages."""
+        return f"the {'attribute' if self.is_attribute else 'field'} {self.name}"
 
 
-def default_findings(attribute: ProfileAttribute, target: MappedTarget) -> Iterator[Finding]:
-    """Yield what the profile refuses of the value that the mapping gives by itself."""
+def all_mapped_targets(mappings: Mappings, schemas: SchemaCatalog) -> tuple[MappedTarget, ...]:
+    """Return the targets of every mapping with what the schemas of its events say; those of a new user come first."""
+    creating = mappings.by_type.get(USER_CREATED, mappings.default)
+    updating = mappings.by_type.get(USER_UPDATED, mappings.default)
+    others = [(event_type, one) for (event_type, _), one in mappings.by_major.items()]
+    pairs = [(USER_CREATED, creating), (USER_UPDATED, updating), *others]
+    return tuple(
+        _mapped_target(rule, schemas, event_type)
+        for event_type, mapping in pairs
+        for rule in mapping.rules.targets
+    )
+
+
+def _mapped_target(rule: TargetRule, schemas: SchemaCatalog, event_type: str) -> MappedTarget:
+    """Return what the schemas say about a rule; of a computed value only whether it is always there."""
+    expression, always = rule.expression, True
+    facts: tuple[PropertyFacts, ...] = ()
+    if expression is not None and (match := _PLAIN_PATH.fullmatch(expression.text.strip())):
+        found = schemas.property_facts(event_type, tuple(match[1].split(".")[1:]))
+        facts = tuple(one for one in found if one is not None)
+    # `required` refuses the event itself, so Keycloak never gets the user
+    if expression is not None and rule.default is None and not rule.required:
+        always = any(
+            all(
+                one is not None and one.required for one in schemas.property_facts(event_type, path)
+            )
+            for path in expression.data_paths
+        )
+    return MappedTarget(rule.target, facts, rule.default, always)
+
+
+def check_mapping(
+    profile: RealmProfile,
+    targets: Sequence[MappedTarget],
+    *,
+    whole: bool = True,
+    hidden: Sequence[str] = (),
+) -> tuple[Finding, ...]:
+    """Return what Keycloak would drop or refuse of users that have these targets, and who sees too much.
+
+    `whole` says that `targets` are all that a user is created with; of two entries for one target the first counts
+    then. `hidden` are attributes that users must not see.
+    """
+    findings = [finding for one in targets for finding in _target_findings(profile, one)]
+    if whole:
+        findings += _required_findings(profile, targets)
+    findings += _visible_findings(profile, hidden)
+    # versions of a schema repeat findings
+    return tuple({(one.code, one.target): one for one in reversed(findings)}.values())[::-1]
+
+
+def _target_findings(profile: RealmProfile, target: MappedTarget) -> Iterator[Finding]:
+    if target.is_attribute and target.name == LOCALE:
+        return  # built in: internationalization decides
+    if not target.is_attribute and target.name not in PROFILE_FIELDS:
+        return
+    attribute = profile.attributes.get(target.name)
+    if attribute is not None:
+        yield from _permission_findings(attribute, target)
+        yield from _default_findings(attribute, target)
+        for facts in target.facts:
+            yield from _value_findings(attribute, target, facts)
+    elif not profile.keeps_unmanaged and target.target not in ("username", "email"):
+        yield Finding(
+            "attribute-unknown",
+            Severity.ERROR,
+            target.target,
+            f"the realm's user profile does not know {target.described}: Keycloak would drop it silently",
+            f"add it under {_PAGE}, editable and visible for admins, or set "
+            "'Unmanaged attributes' to 'Only administrators can write'",
+        )
+
+
+def _permission_findings(attribute: ProfileAttribute, target: MappedTarget) -> Iterator[Finding]:
+    for right, allowed in (("edit", attribute.edit), ("view", attribute.view)):
+        if "admin" not in allowed:
+            yield Finding(
+                f"attribute-no-{right}",
+                Severity.ERROR,
+                target.target,
+                f"the realm's user profile does not let admins {right} {target.described}",
+                f"under {_PAGE} > {attribute.name}, allow admins to {right} it",
+            )
+
+
+def _default_findings(attribute: ProfileAttribute, target: MappedTarget) -> Iterator[Finding]:
     if target.default is None:
         return
     given = target.default if isinstance(target.default, list | tuple) else [target.default]
@@ -106,30 +179,30 @@ def default_findings(attribute: ProfileAttribute, target: MappedTarget) -> Itera
         )
 
 
-def _list_findings(
+def _value_findings(
     attribute: ProfileAttribute, target: MappedTarget, facts: PropertyFacts
 ) -> Iterator[Finding]:
+    """Yield what the profile may refuse of the values that one version of the schema allows."""
     # a schema that names no type says nothing about lists either
-    if attribute.multivalued or "array" not in facts.types or "object" in facts.types:
-        return
-    if facts.max_items is None or facts.max_items > 1:
+    is_list = "array" in facts.types and "object" not in facts.types
+    if not attribute.multivalued and is_list and (facts.max_items is None or facts.max_items > 1):
         yield _warning(
             "attribute-multivalued",
             target,
             "the schema allows a list, and the profile takes a single value",
             f"switch on 'Multivalued' under {_PAGE} > {target.name}, or map only one of the values",
         )
-
-
-def _value_findings(
-    attribute: ProfileAttribute, target: MappedTarget, facts: PropertyFacts
-) -> Iterator[Finding]:
+    if facts.item is not None and "string" not in facts.types:
+        facts = facts.item
     if facts.values is not None:
         yield from _enumerated_findings(attribute, target, facts.values)
-        return
-    if "string" not in facts.types:
-        return
-    validations = attribute.validations
+    elif "string" in facts.types:
+        yield from _text_findings(attribute.validations, target, facts)
+
+
+def _text_findings(
+    validations: Mapping[str, Mapping[str, Any]], target: MappedTarget, facts: PropertyFacts
+) -> Iterator[Finding]:
     if "length" in validations:
         yield from _length_findings(validations["length"], target, facts)
     if "pattern" in validations:
@@ -166,12 +239,12 @@ def _enumerated_findings(
     ]
     if not refused:
         return
-    told = ", ".join(repr(one) for one in refused[:_MOST_VALUES_TOLD])
-    more = ", …" if len(refused) > _MOST_VALUES_TOLD else ""
+    named = ", ".join(map(repr, refused[:_MOST_VALUES_NAMED]))
+    more = ", …" if len(refused) > _MOST_VALUES_NAMED else ""
     yield _warning(
         "attribute-options",
         target,
-        f"the profile refuses {len(refused)} of the {len(values)} values that the schema allows: {told}{more}",
+        f"the profile refuses {len(refused)} of the {len(values)} values that the schema allows: {named}{more}",
         f"allow the same values under {_PAGE} > {target.name} and in the schema",
     )
 
@@ -203,8 +276,9 @@ def _length_findings(
 def _pattern_findings(
     pattern: str, target: MappedTarget, facts: PropertyFacts
 ) -> Iterator[Finding]:
-    bare = _bare(pattern)
-    if facts.partial or any(_bare(one) == bare and _anchored(one) for one in facts.patterns):
+    # Keycloak implies the anchors
+    bare = pattern.removeprefix("^").removesuffix("$")
+    if facts.partial or (f"^{bare}$" in facts.patterns and not bare.endswith("\\")):
         return
     compiled = java_pattern(pattern)
     if compiled is not None and compiled.pattern in _ANY_TEXT:
@@ -216,91 +290,6 @@ def _pattern_findings(
         f"the profile asks for a pattern, and the schema allows {other}",
         f"use the same pattern in the schema and under {_PAGE} > {target.name}",
     )
-
-
-def _warning(code: str, target: MappedTarget, reason: str, remedy: str) -> Finding:
-    return Finding(
-        code,
-        Severity.WARNING,
-        target.target,
-        f"Keycloak may refuse {target.name}: {reason}",
-        remedy,
-    )
-
-
-def _text(value: Any) -> str:
-    """Return a value the way the mapping writes it into an attribute."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _anchored(pattern: str) -> bool:
-    return pattern.startswith("^") and pattern.endswith("$") and not pattern.endswith("\\$")
-
-
-def _bare(pattern: str) -> str:
-    """Return a pattern without the anchors, which Keycloak implies."""
-    return pattern.removeprefix("^").removesuffix("$")
-
-
-def check_mapping(
-    profile: RealmProfile,
-    targets: Sequence[MappedTarget],
-    *,
-    whole: bool = True,
-    hidden: Sequence[str] = (),
-) -> tuple[Finding, ...]:
-    """Return what Keycloak would drop or refuse of users that have these targets, and who sees too much.
-
-    `whole` says that `targets` are all that a user is created with; of a target that stands there twice the first counts
-    then. `hidden` are attributes that are nobody's business
-    but the bridge's.
-    """
-    findings = [finding for one in targets for finding in _target_findings(profile, one)]
-    if whole:
-        findings += _required_findings(profile, targets)
-    findings += _visible_findings(profile, hidden)
-    # versions of a schema say the same again
-    return tuple({(one.code, one.target): one for one in reversed(findings)}.values())[::-1]
-
-
-def _target_findings(profile: RealmProfile, target: MappedTarget) -> Iterator[Finding]:
-    if target.is_attribute and target.name == LOCALE:
-        return  # built in: internationalization decides
-    if not target.is_attribute and target.name not in PROFILE_FIELDS:
-        return
-    attribute = profile.attributes.get(target.name)
-    if attribute is None:
-        if not profile.keeps_unmanaged and target.target not in ("username", "email"):
-            yield _unknown(target)
-        return
-    yield from _permission_findings(attribute, target)
-    yield from default_findings(attribute, target)
-    yield from value_findings(attribute, target)
-
-
-def _unknown(target: MappedTarget) -> Finding:
-    what = "attribute" if target.is_attribute else "field"
-    return Finding(
-        "attribute-unknown",
-        Severity.ERROR,
-        target.target,
-        f"the realm's user profile does not know the {what} {target.name}: Keycloak would drop it silently",
-        f"add it under {_PAGE}, editable and visible for admins, or set "
-        "'Unmanaged attributes' to 'Only administrators can write'",
-    )
-
-
-def _permission_findings(attribute: ProfileAttribute, target: MappedTarget) -> Iterator[Finding]:
-    what = "attribute" if target.is_attribute else "field"
-    for right, allowed in (("edit", attribute.edit), ("view", attribute.view)):
-        if "admin" not in allowed:
-            yield Finding(
-                f"attribute-no-{right}",
-                Severity.ERROR,
-                target.target,
-                f"the realm's user profile does not let admins {right} the {what} {attribute.name}",
-                f"under {_PAGE} > {attribute.name}, allow admins to {right} it",
-            )
 
 
 def _required_findings(profile: RealmProfile, targets: Sequence[MappedTarget]) -> Iterator[Finding]:
@@ -332,59 +321,16 @@ def _visible_findings(profile: RealmProfile, hidden: Sequence[str]) -> Iterator[
             )
 
 
-_PLAIN_PATH = re.compile(r"data((?:\.[A-Za-z_][A-Za-z0-9_]*)+)")
-
-
-def mapped_targets(
-    rules: Sequence[TargetRule], schemas: SchemaCatalog, event_type: str
-) -> tuple[MappedTarget, ...]:
-    """Return each rule with what the schemas of `event_type` say about the property that it copies.
-
-    Of an expression that computes something, only whether it always has a value is known.
-    """
-    return tuple(_mapped(rule, schemas, event_type) for rule in rules)
-
-
-def _mapped(rule: TargetRule, schemas: SchemaCatalog, event_type: str) -> MappedTarget:
-    path = plain_path(rule)
-    facts: Sequence[PropertyFacts | None] = ()
-    if path is not None:
-        facts = schemas.property_facts(event_type, path)
-    return MappedTarget(
-        target=rule.target,
-        facts=tuple(one for one in facts if one is not None),
-        default=rule.default,
-        always=_always(rule, schemas, event_type),
+def _warning(code: str, target: MappedTarget, reason: str, remedy: str) -> Finding:
+    return Finding(
+        code,
+        Severity.WARNING,
+        target.target,
+        f"Keycloak may refuse {target.name}: {reason}",
+        remedy,
     )
 
 
-def plain_path(rule: TargetRule) -> Path | None:
-    """Return the property that the rule copies as it is; None where it computes a value or has none."""
-    match = None if rule.expression is None else _PLAIN_PATH.fullmatch(rule.expression.text.strip())
-    return None if match is None else tuple(match[1].split(".")[1:])
-
-
-def _always(rule: TargetRule, schemas: SchemaCatalog, event_type: str) -> bool:
-    """Say whether every valid event gives a value: by a default, or by a property that the schema requires.
-
-    A rule with `required` refuses the event itself, so Keycloak never sees the user.
-    """
-    if rule.expression is None or rule.default is not None or rule.required:
-        return True
-    return any(
-        all(one is not None and one.required for one in schemas.property_facts(event_type, path))
-        for path in rule.expression.data_paths
-    )
-
-
-def all_mapped_targets(mappings: Mappings, schemas: SchemaCatalog) -> tuple[MappedTarget, ...]:
-    """Return the targets of every mapping with what the schemas of its events say; those of a new user come first."""
-    creating = mappings.by_type.get(USER_CREATED, mappings.default)
-    updating = mappings.by_type.get(USER_UPDATED, mappings.default)
-    others = [(event_type, one) for (event_type, _), one in mappings.by_major.items()]
-    pairs = [(USER_CREATED, creating), (USER_UPDATED, updating), *others]
-    return tuple(
-        target
-        for event_type, mapping in pairs
-        for target in mapped_targets(mapping.rules.targets, schemas, event_type)
-    )
+def _text(value: Any) -> str:
+    """Return a value the way the mapping writes it into an attribute."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
