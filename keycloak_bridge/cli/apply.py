@@ -1,4 +1,4 @@
-"""`keycloak-bridge apply`: events by hand, step by step."""
+"""`keycloak-bridge apply`: apply events by hand, step by step."""
 
 from typing import Any
 
@@ -6,24 +6,26 @@ import click
 
 from keycloak_bridge.app.bridge import direct_provisioner
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.cli.common import INVALID_EVENT, Invocation, pass_invocation, settings_options
+from keycloak_bridge.cli.common import (
+    INVALID_EVENT,
+    Invocation,
+    pass_invocation,
+    settings_options,
+    violation_text,
+)
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import BridgeError, HoldError
-from keycloak_bridge.domain.events import Result
+from keycloak_bridge.domain.events import Record, Result
 from keycloak_bridge.domain.operations import (
-    CreateUser,
-    DeleteUser,
-    EndSessions,
     Join,
     Leave,
-    LinkIdentity,
+    Operation,
     Plan,
     RequestInvitation,
-    UnlinkIdentity,
-    UpdateUser,
+    describe,
 )
 from keycloak_bridge.domain.users import FoundUser, OutOfScope
-from keycloak_bridge.event_files.json_events import EventText, read_events
+from keycloak_bridge.event_files.json_events import read_events
 from keycloak_bridge.pipeline.interpret import Skipped
 from keycloak_bridge.provisioning.provisioner import Provisioner
 
@@ -34,7 +36,7 @@ from keycloak_bridge.provisioning.provisioner import Provisioner
 @settings_options
 @pass_invocation
 def apply(invocation: Invocation, files: tuple[str, ...], no_invite: bool) -> int:
-    """Apply events by hand and say each step: decoded, validated, mapped, found, planned, done.
+    """Apply events by hand and print each step: decoded, validated, mapped, found, planned, done.
 
     Takes the same files as `plan` and needs no Kafka: a mail that is due is sent at once, unless --no-invite. Applying
     the same event again writes nothing and sends nothing. Exit code 1 when an event was refused.
@@ -42,67 +44,60 @@ def apply(invocation: Invocation, files: tuple[str, ...], no_invite: bool) -> in
     if no_invite:
         # as with `run`: no mail is asked for, so that none is due later either
         invocation = invocation.overriding("invite.mode=none")
-    settings = invocation.settings(require=("keycloak.realm", "keycloak.client_secret"))
-
-    interpretation = Interpretation(settings)
-    interpretation.check()
+    interpretation = invocation.interpretation(keycloak=True)
     steps = _Steps(Console())
     provisioner = direct_provisioner(
-        interpretation, trace=steps.tell, invited=steps.invited, mails=not no_invite
+        interpretation, trace=steps.trace, invited=steps.invited, mails=not no_invite
     )
     refused = 0
     for file in files:
-        for text in read_events(file, max_bytes=settings.events.max_bytes):
+        for text in read_events(file, max_bytes=interpretation.settings.events.max_bytes):
             steps.console.line(text.place, style="bold")
-            refused += not _apply(text, interpretation, provisioner, steps)
+            refused += not _apply(text.record(), interpretation, provisioner, steps)
     return INVALID_EVENT if refused else 0
 
 
 def _apply(
-    text: EventText, interpretation: Interpretation, provisioner: Provisioner, steps: "_Steps"
+    record: Record, interpretation: Interpretation, provisioner: Provisioner, steps: "_Steps"
 ) -> bool:
     """Return whether the event was applied; raises only what would keep every event from it."""
     try:
-        reading = interpretation.read(text.record(), steps.tell)
-        if isinstance(reading, Skipped):
-            steps.say("result", f"ignored: {reading.sentence}", style="green")
+        prepared = interpretation.read(record, steps.trace)
+        if isinstance(prepared, Skipped):
+            steps.print("result", f"ignored: {prepared.sentence}", style="green")
             return True
-        result = provisioner.provision(reading.event, reading.desired, pinned=False).result
+        result = provisioner.provision(prepared.event, prepared.desired, pinned=False).result
     except BridgeError as error:
         if not error.is_final:
             raise
         steps.refused(error)
         return False
-    said = result.action or result.reason or ""
-    steps.say("result", f"{result.outcome.value} {said}".strip(), style="green")
+    detail = result.action or result.reason or ""
+    steps.print("result", f"{result.outcome.value} {detail}".strip(), style="green")
     return True
 
 
 class _Steps:
-    """Says each step on a line of its own."""
+    """Prints each step on a line of its own."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
-    def say(self, step: str, text: str, style: str | None = None) -> None:
-        """Print one step."""
+    def print(self, step: str, text: str, style: str | None = None) -> None:
         self.console.line(f"  {step:<10} {text}", style=style)
 
-    def tell(self, step: str, detail: object) -> None:
-        """Print what a step brought."""
-        self.say(step, _summary(detail))
+    def trace(self, step: str, detail: object) -> None:
+        self.print(step, _summary(detail))
 
     def invited(self, result: Result) -> None:
-        """Print what became of the mail."""
-        self.say("mail", result.reason or "sent by Keycloak")
+        self.print("mail", result.reason or "sent by Keycloak")
 
     def refused(self, error: BridgeError) -> None:
-        """Print why the event was refused."""
-        self.say("refused", f"{error.code}: {error.message}", style="red")
+        self.print("refused", f"{error.code}: {error.message}", style="red")
         for violation in error.violations:
-            self.say("", f"{violation.pointer}: {violation.message} ({violation.keyword})")
+            self.print("", violation_text(violation))
         if error.remedy:
-            self.say("", f"fix: {error.remedy}")
+            self.print("", f"fix: {error.remedy}")
 
 
 def _summary(detail: Any) -> str:
@@ -118,33 +113,19 @@ def _summary(detail: Any) -> str:
         case HoldError():
             return f"{detail.wait_s:.1f} s: {detail.message}"
         case Plan():
-            verbs = [_verb(operation) for operation in detail.operations]
-            return detail.skipped or "; ".join(verbs) or "nothing to do"
+            return (
+                detail.skipped or "; ".join(map(_operation, detail.operations)) or "nothing to do"
+            )
         case _:
-            return _verb(detail)
+            return _operation(detail)
 
 
-def _verb(operation: Any) -> str:
-    match operation:
-        case CreateUser():
-            return "create the user"
-        case UpdateUser():
-            targets = ", ".join(change.target for change in operation.changes)
-            return f"update {targets}"
-        case Join():
-            return f"add to {operation.kind}: {', '.join(operation.names)}"
-        case Leave():
-            return f"take out of {operation.kind}: {', '.join(operation.names)}"
-        case LinkIdentity():
-            return f"link to {operation.link.alias}"
-        case UnlinkIdentity():
-            return f"unlink from {operation.before.alias}"
-        case EndSessions():
-            return "end all sessions"
-        case DeleteUser():
-            return "delete the user"
-        case RequestInvitation():
-            actions = ", ".join(operation.terms.actions)
-            return f"ask for the mail ({operation.purpose}: {actions})"
-        case _:
-            return type(operation).__name__
+def _operation(operation: Operation) -> str:
+    """Return what is done, without values of the event other than names that the mapping allows."""
+    rows = describe(operation)
+    text = f"{rows[0].verb} {', '.join(dict.fromkeys(row.target for row in rows))}"
+    if isinstance(operation, Join | Leave):
+        return f"{text}: {', '.join(operation.names)}"
+    if isinstance(operation, RequestInvitation):
+        return f"{text}: {', '.join(operation.terms.actions)}"
+    return text

@@ -1,13 +1,4 @@
-"""What one call of the command line says about settings, and the settings that come of it.
-
-Every way in which a command can end badly: a sentence for people, an exit code for scripts.
-
-The option `--format`, the same for every command that has it.
-
-Points in time on the command line: as ISO 8601 writes them, or as an age.
-
-Examples at the end of a help text.
-"""
+"""What every command shares: the options for settings, --format, times, exit codes and how errors are printed."""
 
 import contextlib
 import os
@@ -16,7 +7,6 @@ import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,10 +18,12 @@ from keycloak_bridge.domain.errors import (
     ConfigError,
     EventError,
     KeycloakAuthError,
+    Violation,
 )
 from keycloak_bridge.domain.times import parse_duration
 
 if TYPE_CHECKING:
+    from keycloak_bridge.app.interpretation import Interpretation
     from keycloak_bridge.settings import LoadedSettings, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -39,39 +31,52 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """The options that every command shares, wherever they stood on the line."""
+    """The options for settings that every command has, before or after its name."""
 
     config: Path | None = None
     overrides: tuple[str, ...] = ()
 
     def load(self, require: Collection[str] = ()) -> "LoadedSettings":
         """Return the settings with their problems; raises ConfigError when the file cannot be read."""
-        # by name, so that --help and --version do not wait for JSON Schema
-        loaded: LoadedSettings = import_module("keycloak_bridge.settings").read_settings(
+        # here, so that --help and --version do not wait for JSON Schema
+        from keycloak_bridge.settings import read_settings  # noqa: PLC0415
+
+        return read_settings(
             self.config, environ=os.environ, overrides=self.overrides, require=require
         )
-        return loaded
 
     def settings(self, require: Collection[str] = ()) -> "Settings":
         """Return the settings in force and start the logs; `require` names keys that must have a value.
 
         Raises one ConfigError for all problems.
         """
+        from keycloak_bridge.ops import logs  # noqa: PLC0415 # as above
+
         loaded = self.load(require)
         loaded.raise_if_wrong()
         log = loaded.settings.log
-        import_module("keycloak_bridge.ops.logs").configure_logging(
-            level=log.level, log_format=log.format
-        )
+        logs.configure_logging(level=log.level, log_format=log.format)
         return loaded.settings
 
+    def interpretation(self, *, keycloak: bool = False) -> "Interpretation":
+        """Return schemas, envelope rules and mapping of the settings, all read and checked.
+
+        With `keycloak` the settings must say how to reach it. Raises ConfigError.
+        """
+        from keycloak_bridge.app.interpretation import Interpretation  # noqa: PLC0415 # as above
+        from keycloak_bridge.settings import KEYCLOAK_ACCESS  # noqa: PLC0415
+
+        interpretation = Interpretation(self.settings(KEYCLOAK_ACCESS if keycloak else ()))
+        interpretation.check()
+        return interpretation
+
     def overriding(self, *assignments: str) -> "Invocation":
-        """Return the same with more settings overridden, each as `section.key=value`; later ones go before."""
+        """Return the same with more settings, each as `section.key=value`; the last one of a key wins."""
         return replace(self, overrides=(*self.overrides, *assignments))
 
 
 def invocation_of(ctx: click.Context) -> Invocation:
-    """Return what the options said so far."""
+    """Return what the options have set so far."""
     return ctx.find_object(Invocation) or Invocation()
 
 
@@ -80,14 +85,14 @@ pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
 
 def settings_options(command: Command) -> Command:
-    """Give a command --config, --set and --log-level; they may stand before and behind its name."""
+    """Give a command --config, --set and --log-level; they may stand before or after its name."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Add what an option says to the invocation; what stands later goes before."""
+    """Add an option to the invocation; a later one overrides an earlier one."""
     invocation = invocation_of(ctx)
     if parameter.name == "config" and value is not None:
         ctx.obj = replace(invocation, config=value)
@@ -133,10 +138,10 @@ INVALID_EVENT = 1
 CONFIGURATION = 2
 STOPPED = 3
 CHANGES = 4
-"""Only where it was asked for: there is something that would be written."""
+"""Only with --exit-code: there is something that would be written."""
 INTERRUPTED = 130
 READER_LEFT = 141
-"""What shells say of a program whose output nobody reads any more."""
+"""What shells report for a program whose output is closed."""
 
 
 def exit_code_of(error: BaseException) -> int:
@@ -153,37 +158,39 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def report(error: BaseException) -> None:
-    """Say on standard error what went wrong and how to mend it; an interruption needs no words."""
+    """Print on standard error what went wrong and how to fix it; nothing for an interruption."""
     if isinstance(error, click.ClickException):
         error.show()
-    elif isinstance(error, BridgeError):
-        _say(_sentences(error))
     elif not isinstance(error, click.Abort | KeyboardInterrupt):
-        _say(_bug(error))
+        lines = _sentences(error) if isinstance(error, BridgeError) else _bug(error)
+        click.echo("\n".join(lines), err=True)
 
 
 def exit_quietly_if_reader_left(ctx: click.Context) -> None:
-    """Exit without a word when nobody reads standard output any more; return when something else broke."""
+    """Exit without a message when the reader of standard output is gone; return when something else broke."""
     with contextlib.suppress(OSError, ValueError):
         output = sys.stdout.fileno()
         poll = select.poll()
         poll.register(output, select.POLLERR)
         if any(event & select.POLLERR for _, event in poll.poll(0)):
-            # what is still buffered goes nowhere, so that the interpreter does not complain at its end
+            # what is still buffered is dropped, so that the interpreter does not complain at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), output)
             ctx.exit(READER_LEFT)
 
 
 def _sentences(error: BridgeError) -> list[str]:
-    """Return the error, its single problems and the remedy, a line each."""
+    """Return the error, each of its problems and the remedy, a line each."""
     first, *others = error.message.splitlines() or [error.code]
     lines = [f"error: {first}", *(f"       {line}" for line in others)]
-    for violation in error.violations:
-        where = violation.pointer or "/"
-        lines.append(f"       {where}: {violation.message} ({violation.keyword})")
+    lines += [f"       {violation_text(violation)}" for violation in error.violations]
     if error.remedy:
         lines.append(f"fix:   {error.remedy}")
     return lines
+
+
+def violation_text(violation: Violation) -> str:
+    """Return a broken rule as one line: where, what is wrong, and the keyword of the schema."""
+    return f"{violation.pointer or '/'}: {violation.message} ({violation.keyword})"
 
 
 def _bug(error: BaseException) -> list[str]:
@@ -191,23 +198,12 @@ def _bug(error: BaseException) -> list[str]:
     from keycloak_bridge.ops.logs import bare_traceback, failure  # noqa: PLC0415 # only in this rare case
 
     lines = [f"error: unexpected {failure(error)}; this is a bug of keycloak-bridge"]
-    if _debugging():
-        return [*lines, bare_traceback(error)]
-    return [
-        *lines,
-        "fix:   run it again with KEYCLOAK_BRIDGE_LOG_LEVEL=DEBUG and report the traceback",
-    ]
-
-
-def _debugging() -> bool:
-    """Say whether DEBUG was asked for; the settings may be what is broken, so they are not asked."""
+    # the settings may be what is broken, so they are not read here
     level = os.environ.get("KEYCLOAK_BRIDGE_LOG_LEVEL", "")
-    return "DEBUG" in (level.upper(), *(one.upper().rpartition("=")[2] for one in sys.argv))
-
-
-def _say(lines: list[str]) -> None:
-    for line in lines:
-        click.echo(line, err=True)
+    if "DEBUG" in (level.upper(), *(one.upper().rpartition("=")[2] for one in sys.argv)):
+        return [*lines, bare_traceback(error)]
+    remedy = "run it again with KEYCLOAK_BRIDGE_LOG_LEVEL=DEBUG and report the traceback"
+    return [*lines, f"fix:   {remedy}"]
 
 
 def format_option(json_is: str) -> Callable[[Command], Command]:
@@ -228,7 +224,7 @@ def now() -> datetime:
 
 
 def moment(text: str) -> datetime:
-    """Return the aware point in time that `text` is, or is as an age; raises click's error."""
+    """Return the aware time that `text` gives in ISO 8601 or as an age; raises click's error."""
     with contextlib.suppress(ValueError, OverflowError):
         return now() - timedelta(seconds=parse_duration(text))
     try:

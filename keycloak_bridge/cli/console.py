@@ -1,14 +1,11 @@
-"""Print for people on a terminal and for programs in a pipe: the same words, colours and boxes only for the former.
-
-A bar on a terminal while something takes its time; nothing elsewhere.
-"""
+"""Print for people on a terminal and for programs in a pipe; colours, boxes and progress bars only on a terminal."""
 
 import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TextIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TextIO, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console as RichConsole
@@ -19,15 +16,17 @@ from rich.text import Text
 
 _GAP = "  "
 
+Item = TypeVar("Item")
+
 
 class Console:
-    """One output stream. On a terminal `rich` draws, else lines are plain; NO_COLOR is respected."""
+    """One output stream: drawn by `rich` on a terminal, plain lines elsewhere; NO_COLOR is respected."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream
         self._rich: RichConsole | None = None
         if self._stream.isatty():
-            # without a colour system there is no bold either: nothing but the words
+            # without a colour system there is no bold either
             plain = bool(os.environ.get("NO_COLOR"))
             self._rich = RichConsole(
                 file=self._stream,
@@ -77,10 +76,18 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
 
 @contextlib.contextmanager
 def progress_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Lend a function that moves the bar on by a count; the bar stands on standard error and goes in the end."""
+    """Provide a function that advances a bar on standard error by a count; the bar disappears at the end."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
     with Progress(console=RichConsole(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+def with_progress(label: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+    """Yield `items` while a progress bar shows how many of `total` have come."""
+    with progress_bar(label, total) as advance:
+        for item in items:
+            advance(1)
+            yield item

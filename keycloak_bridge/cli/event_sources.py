@@ -1,11 +1,8 @@
-"""What the commands over many events share: whether they stand in files or in a range of a topic, and reading them.
-
-The population that a command works on, from a topic, files of events or CSV files.
-"""
+"""The events that a command works on: those of files, of CSV files, or of a range of a topic."""
 
 import contextlib
 import functools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -16,25 +13,28 @@ import click
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import moment
-from keycloak_bridge.cli.console import progress_bar
+from keycloak_bridge.cli.console import with_progress
 from keycloak_bridge.cli.plan_view import refused
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.event_files.csv_rows import csv_records, read_csv_record
 from keycloak_bridge.event_files.json_events import read_events
 from keycloak_bridge.kafka import reader as kafka_reader
-from keycloak_bridge.population.population import Population, Refusal, take_in
+from keycloak_bridge.population.population import Population, Read
 from keycloak_bridge.settings import Settings
+
+Row = tuple[str, dict[str, Any]]
+"""The place of an event, and what is printed about it."""
 
 _SETTINGS_TOPIC = ""
 """`--from-topic` without a name."""
 
-Advance = Callable[[int], None]
+_CSV = ".csv"
 
 
 @dataclass(frozen=True, slots=True)
 class EventLog:
-    """Where the events stand: in `files`, or in a topic between two moments.
+    """Which events are meant: those in `files`, or those of a topic between two times.
 
     `whole` refuses a topic whose first events are gone.
     """
@@ -50,35 +50,32 @@ class EventLog:
         """Whether a topic is meant."""
         return self.topic is not None
 
-    def without(self, files: Collection[str]) -> "EventLog | None":
-        """Return the same without some of its files, None where nothing is left."""
-        rest = tuple(file for file in self.files if file not in files)
-        return replace(self, files=rest) if rest or self.is_topic else None
-
     @contextlib.contextmanager
-    def opened(self, settings: Settings) -> Iterator[tuple[Iterator[Record], Advance]]:
-        """Lend the events, and what moves a bar on for each; raises BrokerError or ConfigError."""
+    def opened(self, settings: Settings) -> Iterator[Iterator[Record]]:
+        """Provide the events, with a progress bar for a topic; raises BrokerError or ConfigError."""
         if self.topic is None:
-            texts = (
-                t for f in self.files for t in read_events(f, max_bytes=settings.events.max_bytes)
+            limit = settings.events.max_bytes
+            yield (
+                text.record() for file in self.files for text in read_events(file, max_bytes=limit)
             )
-            yield (text.record() for text in texts), lambda _: None
             return
 
         topic = self.topic or settings.topics.events
         reader = kafka_reader.TopicReader(settings.kafka, topic)
         with contextlib.closing(reader):
             if self.whole and reader.is_cut:
-                raise _not_whole(topic)
+                raise ConfigError(
+                    f"orphans cannot be determined: the first events of {topic} are gone, by retention or deletion",
+                    remedy="compare with a file of the whole population, or leave out --orphans",
+                )
             if self.since is not None:
                 reader.begin_at(_milliseconds(self.since))
             if self.until is not None:
                 reader.end_at(_milliseconds(self.until))
-            with progress_bar(f"reading {topic}", reader.remaining()) as advance:
-                yield reader.read(), advance
+            yield with_progress(f"reading {topic}", reader.read(), reader.remaining())
 
     def place(self, record: Record) -> str:
-        """Return where an event stands, as compilers or Kafka people write it."""
+        """Return where an event is: `file:line`, or `topic/partition@offset`."""
         if self.is_topic:
             return f"{record.topic}/{record.partition}@{record.offset}"
         return f"{record.topic}:{record.offset}"
@@ -86,9 +83,9 @@ class EventLog:
 
 _OPTIONS = (
     click.argument("files", nargs=-1, metavar="[FILE]..."),
-    click.option("--from-topic", "topic", is_flag=False, flag_value=_SETTINGS_TOPIC, metavar="[NAME]", help="Read a topic instead of files: topics.events, or NAME. Commits nothing."),
-    click.option("--since", type=moment, metavar="TIME", help='Of the topic, what was published at this time or later: ISO 8601 (UTC without an offset), or an age such as "2 hours".'),
-    click.option("--until", type=moment, metavar="TIME", help="Of the topic, what was published before this time or age; else all there is now."),
+    click.option("--from-topic", "topic", is_flag=False, flag_value=_SETTINGS_TOPIC, metavar="[NAME]", help="Read a topic instead of files: topics.events, or NAME. Nothing is committed."),
+    click.option("--since", type=moment, metavar="TIME", help='With --from-topic: only events published at this time or later. ISO 8601 (UTC without an offset), or an age such as "2 hours".'),
+    click.option("--until", type=moment, metavar="TIME", help="With --from-topic: only events published before this time or age. Default: all there are now."),
 )  # fmt: skip
 
 
@@ -97,12 +94,7 @@ def event_log_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapper(*args: Any, **options: Any) -> Any:
-        log = EventLog(
-            options.pop("files"),
-            options.pop("topic"),
-            options.pop("since"),
-            options.pop("until"),
-        )
+        log = EventLog(*map(options.pop, ("files", "topic", "since", "until")))
         _check(log)
         return command(*args, log=log, **options)
 
@@ -124,21 +116,8 @@ def _check(log: EventLog) -> None:
         raise click.UsageError("--since must be earlier than --until")
 
 
-def _not_whole(topic: str) -> ConfigError:
-    return ConfigError(
-        f"orphans cannot be told: the first events of {topic} are gone, by its retention or by somebody's hand",
-        remedy="compare with a file of the whole population, or leave out --orphans",
-    )
-
-
 def _milliseconds(time: datetime) -> int:
     return int(time.timestamp() * 1000)
-
-
-Row = tuple[str, dict[str, Any]]
-"""Where an event stands, and what is told of it."""
-
-_CSV = ".csv"
 
 
 def read_population(
@@ -151,21 +130,22 @@ def read_population(
 
     With `csv_type` a file that ends in .csv holds the data of such events, a row each. Raises ConfigError or BrokerError.
     """
+
+    def refusals(records: Iterator[Record], read: Read | None = None) -> Iterator[Row]:
+        for record in records:
+            refusal = population.take_in(record, read)
+            if refusal is not None:
+                named = {"event": refusal.head.id, "user": refusal.head.subject}
+                yield log.place(record), {**named, **refused(refusal.error)}
+
     tables = [file for file in log.files if csv_type is not None and Path(file).suffix == _CSV]
-    others = log.without(tables)
-    if others is not None:
-        with others.opened(interpretation.settings) as (records, advance):
-            for refusal in take_in(population, records, interpretation, advance):
-                yield others.place(refusal.record), _told(refusal)
+    others = replace(log, files=tuple(file for file in log.files if file not in tables))
+    if others.files or log.is_topic:
+        with others.opened(interpretation.settings) as records:
+            yield from refusals(records)
     if csv_type is None:
         return
-
     for file in tables:
-        records = csv_records(file, interpretation.catalog.document(csv_type))
+        rows = csv_records(file, interpretation.catalog.document(csv_type))
         read = partial(read_csv_record, event_type=csv_type, interpretation=interpretation)
-        for refusal in take_in(population, records, interpretation, read=read):
-            yield log.place(refusal.record), _told(refusal)
-
-
-def _told(refusal: Refusal) -> dict[str, Any]:
-    return {"event": refusal.event_id, "user": refusal.user_id, **refused(refusal.error)}
+        yield from refusals(rows, read)

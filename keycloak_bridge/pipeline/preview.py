@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.errors import BridgeError, EventError
 from keycloak_bridge.domain.operations import (
     CreateUser,
     Plan,
@@ -17,7 +17,7 @@ from keycloak_bridge.domain.operations import (
     UpdateUser,
     visible_changes,
 )
-from keycloak_bridge.domain.users import FoundUser, OutOfScope
+from keycloak_bridge.domain.users import DesiredUser, FoundUser, OutOfScope
 from keycloak_bridge.pipeline.interpret import Prepared, Skipped
 from keycloak_bridge.provisioning.provisioner import Provisioner
 
@@ -51,6 +51,20 @@ class Preview:
     found: FoundUser | None = None
     plan: Plan | None = None
     error: BridgeError | None = None
+
+    @property
+    def desired(self) -> DesiredUser | None:
+        """What the mapping makes of an event that is in scope; None before that."""
+        desired = self.prepared.desired if isinstance(self.prepared, Prepared) else None
+        return desired if isinstance(desired, DesiredUser) else None
+
+    @property
+    def event_type(self) -> str | None:
+        """The type of the event; None when it could not be decoded or is a tombstone."""
+        if self.prepared is not None:
+            return None if self.prepared.event is None else self.prepared.event.type
+        context = self.error.context if isinstance(self.error, EventError) else None
+        return None if context is None else context.event_type
 
 
 def preview(

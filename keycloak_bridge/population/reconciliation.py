@@ -1,12 +1,14 @@
 """Compare a whole population with the realm, user by user, and repair what differs through the one provisioner."""
 
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from keycloak_bridge.domain.errors import BridgeError, ConflictError
-from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, USER_DISABLED, UserEvent
-from keycloak_bridge.domain.operations import CreateUser, Plan, RequestInvitation, UpdateUser
+from keycloak_bridge.delivery.rate_limit import side_by_side
+from keycloak_bridge.domain.errors import BridgeError, ConfigError, ConflictError
+from keycloak_bridge.domain.events import USER_DISABLED, UserEvent
+from keycloak_bridge.domain.operations import Plan, RequestInvitation
 from keycloak_bridge.domain.ports import UserDirectory
 from keycloak_bridge.domain.users import (
     DesiredUser,
@@ -16,17 +18,21 @@ from keycloak_bridge.domain.users import (
     UnknownUser,
     UserRepresentation,
 )
+from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX
+from keycloak_bridge.pipeline.preview import PreviewOutcome, outcome_of
 from keycloak_bridge.planning.fold import FoldedUser, fold, plan_folded, steps_of
-from keycloak_bridge.population.population import Standing
+from keycloak_bridge.population.population import Population, PopulationUser
 from keycloak_bridge.provisioning.provisioner import Provisioner
 
 _SOURCE = "/keycloak-bridge/reconcile"
 _SCHEMA_ID = "urn:keycloak-bridge:schema:user.disabled:1.0"
+_FEW = 10
+"""So many orphans may outnumber the population; a realm that small can be looked through."""
 
 
 class Finding(StrEnum):
-    """How a user of the population stands in the realm, or one of the realm in the population."""
+    """How a user of the population compares with the realm, or one of the realm with the population."""
 
     AGREES = "agrees"
     MISSING = "missing"
@@ -35,6 +41,14 @@ class Finding(StrEnum):
     SKIPPED = "skip"
     CONFLICT = "conflict"
     REFUSED = "refused"
+
+
+_FINDINGS = {
+    PreviewOutcome.SKIP: Finding.SKIPPED,
+    PreviewOutcome.CREATE: Finding.MISSING,
+    PreviewOutcome.UPDATE: Finding.DIFFERING,
+    PreviewOutcome.UNCHANGED: Finding.AGREES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +65,7 @@ class Comparison:
 
 
 class Reconciliation:
-    """Compares folded users with the realm, and with `repairs` brings the realm to what they shall be."""
+    """Compares folded users with the realm, and with `repairs` brings the realm to what their events say."""
 
     def __init__(
         self, provisioner: Provisioner, directory: UserDirectory, *, repairs: bool = False
@@ -60,36 +74,64 @@ class Reconciliation:
         self._directory = directory
         self._repairs = repairs
 
-    def settle(self, standing: Standing) -> Comparison:
-        """Return how the user stands, and repair it where that is wished.
+    def compare_all(self, population: Population, workers: int) -> Iterator[Comparison]:
+        """Yield how each user of the population compares, several at a time.
+
+        After a failure no other user is begun, and those that were are yielded before it is raised: they may have been
+        written.
+        """
+        failures: list[BridgeError] = []
+
+        def compare(user: PopulationUser) -> Comparison | None:
+            if failures:
+                return None
+            try:
+                return self.compare(user)
+            except BridgeError as error:
+                failures.append(error)
+                return None
+
+        for compared in side_by_side(compare, population, workers):
+            if compared is not None:
+                yield compared
+        if failures:
+            raise failures[0]
+
+    def compare(self, user: PopulationUser) -> Comparison:
+        """Return how the user compares, after repairing it where that is asked for.
 
         Raises what keeps every user from being compared, and HoldError where a limit keeps it from being written.
         """
-        folded = standing.folded
         try:
-            return self._settled(folded)
+            return self._compare(user.folded)
         except BridgeError as error:
             if not error.is_final:
                 raise
             finding = Finding.CONFLICT if isinstance(error, ConflictError) else Finding.REFUSED
-            return Comparison(standing.user_id, finding, reason=error.code, error=error)
+            return Comparison(user.user_id, finding, reason=error.code, error=error)
 
-    def settle_orphan(self, event: UserEvent, desired: DesiredUser) -> Comparison:
-        """Return what disabling a user of whom the population does not speak would change or has changed; as `settle`."""
-        settled = self.settle(Standing(fold(None, event, desired)))
-        if settled.finding is not Finding.DIFFERING:
-            return settled
-        return replace(settled, finding=Finding.ORPHANED)
+    def disable_orphans(
+        self, orphans: Iterable[tuple[str, str]], mappings: Mappings, *, ends_sessions: bool
+    ) -> Iterator[Comparison]:
+        """Yield what disabling each of `orphans` would change, or has changed; raises as `compare`."""
+        run = uuid.uuid4().hex[:12]
+        for user_id, _ in orphans:
+            event_id = f"reconcile-{run}/{user_id}"
+            event, desired = _disabling(user_id, event_id, mappings, ends_sessions=ends_sessions)
+            compared = self.compare(PopulationUser(fold(None, event, desired)))
+            if compared.finding is Finding.DIFFERING:
+                compared = replace(compared, finding=Finding.ORPHANED)
+            yield compared
 
-    def _settled(self, folded: FoldedUser) -> Comparison:
+    def _compare(self, folded: FoldedUser) -> Comparison:
         found = self._directory.find(folded.desired.matching[:1])
         steps = steps_of(folded, found)
-        compared = self._compared(folded, found, steps)
+        compared = self._planned(folded, found, steps)
         if not self._repairs:
             return compared
         if compared.finding is Finding.AGREES and _mail_is_due(compared.plan):
             self._provisioner.provision(*steps[0], pinned=False)
-        if compared.finding not in _REPAIRABLE:
+        if compared.finding not in (Finding.MISSING, Finding.DIFFERING):
             return compared
         for event, desired in steps:  # others may write the same user meanwhile: not pinned
             result = self._provisioner.provision(event, desired, pinned=False).result
@@ -101,29 +143,32 @@ class Reconciliation:
             )
         return compared
 
-    def _compared(
+    def _planned(
         self,
         folded: FoldedUser,
         found: FoundUser | None,
         steps: Sequence[tuple[UserEvent, DesiredUser]],
     ) -> Comparison:
-        if steps:  # where there are two, what the first of them finds and refuses
+        if steps:  # where there are two, this is what the first of them finds and refuses
             found, plan = self._provisioner.plan(*steps[0])
         if len(steps) != 1:
             plan = plan_folded(folded, found)
+        writes = [one for one in plan.operations if not isinstance(one, RequestInvitation)]
         return Comparison(
             folded.desired.external_id.value,
-            finding_of(plan),
+            _FINDINGS[outcome_of(replace(plan, operations=tuple(writes)))],
             None if found is None else found.user_id,
             reason=plan.skipped,
             plan=plan,
         )
 
 
-def bridged(users: Iterable[UserRepresentation], external_id: str) -> Iterator[tuple[str, str]]:
-    """Yield the id in user management and the Keycloak id of each of `users` that events can have made.
+def bridged_users(
+    users: Iterable[UserRepresentation], external_id: str
+) -> Iterator[tuple[str, str]]:
+    """Yield the external id and the Keycloak id of each of `users` that events can have made.
 
-    That is none without exactly one external id, and no service account.
+    Left out are users without exactly one external id, and service accounts.
     """
     for user in users:
         values = (user.get("attributes") or {}).get(external_id) or []
@@ -131,48 +176,46 @@ def bridged(users: Iterable[UserRepresentation], external_id: str) -> Iterator[t
             yield values[0], user["id"]
 
 
-def finding_of(plan: Plan) -> Finding:
-    """Return what a plan says of its user; bookkeeping and mails alone are no difference."""
-    if plan.skipped:
-        return Finding.SKIPPED
-    writes = [one for one in plan.operations if not isinstance(one, RequestInvitation)]
-    if any(isinstance(one, CreateUser) for one in writes):
-        return Finding.MISSING
-    return Finding.DIFFERING if any(map(_is_news, writes)) else Finding.AGREES
+def orphans_among(
+    bridged: Iterable[tuple[str, str]], population: Population, *, to_disable: bool
+) -> list[tuple[str, str]]:
+    """Return those of `bridged` that no event of the population mentions.
+
+    Raises ConfigError where the population cannot be the whole one, or, for orphans `to_disable`, where they outnumber it:
+    then it is the population of another realm, or of one department.
+    """
+    if not len(population) or population.refused:
+        why = "could not be read whole" if population.refused else "is empty"
+        raise ConfigError(
+            f"orphans cannot be determined: the population {why}",
+            remedy="fix what was refused, or leave out --orphans",
+        )
+    orphans = [one for one in bridged if not population.mentions(one[0])]
+    if to_disable and len(orphans) > max(len(population), _FEW):
+        raise ConfigError(
+            f"{len(orphans)} users of the realm would be orphans of a population of {len(population)}: "
+            "it is not the population of this realm",
+            remedy="look at them with --orphans report; give the whole population, or disable them by events",
+        )
+    return orphans
 
 
 def _mail_is_due(plan: Plan | None) -> bool:
-    """Say whether a user that is as it shall be still waits for its mail, of an attempt that was stopped."""
+    """Return whether a user that agrees still waits for its mail, after an attempt that was stopped."""
     return plan is not None and any(isinstance(one, RequestInvitation) for one in plan.operations)
 
 
-_REPAIRABLE = frozenset((Finding.MISSING, Finding.DIFFERING))
-
-
-def _is_news(operation: object) -> bool:
-    if not isinstance(operation, UpdateUser):
-        return True
-    targets = {one.target.removeprefix(ATTRIBUTE_PREFIX) for one in operation.changes}
-    return not targets <= set(BOOKKEEPING_ATTRIBUTES)
-
-
-def switched_off(
-    user_id: str,
-    external_id: str,
-    event_id: str,
-    *,
-    ends_sessions: bool,
-    protected_groups: frozenset[str],
+def _disabling(
+    user_id: str, event_id: str, mappings: Mappings, *, ends_sessions: bool
 ) -> tuple[UserEvent, DesiredUser]:
-    """Return the event that nobody sent, and what it wants; without a time, so that later news still counts."""
+    """Return an event that disables a user; it has no time, so that a later event of the user still counts."""
     event = UserEvent(event_id, _SOURCE, USER_DISABLED, user_id, None, _SCHEMA_ID, {})
-    criterion = MatchCriterion(ATTRIBUTE_PREFIX + external_id, user_id)
-    representation = UserRepresentation(enabled=False, attributes={external_id: [user_id]})
+    name = mappings.external_id
     return event, DesiredUser(
-        representation,
-        (criterion,),
+        UserRepresentation(enabled=False, attributes={name: [user_id]}),
+        (MatchCriterion(ATTRIBUTE_PREFIX + name, user_id),),
         intent=Intent.DISABLE,
         unknown=UnknownUser.SKIP,
         ends_sessions=ends_sessions,
-        protected_groups=protected_groups,
+        protected_groups=mappings.protected_groups,
     )

@@ -12,8 +12,8 @@ import pytest
 from cli_harness import Bench
 
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.cli.test_mapping import outcome_of
-from keycloak_bridge.cli.validate import judge
+from keycloak_bridge.cli.test_mapping import expectation
+from keycloak_bridge.cli.validate import preview_text
 from keycloak_bridge.event_files.json_events import EventText
 from keycloak_bridge.settings import read_settings
 from keycloak_bridge.settings.schema import toml_value
@@ -126,7 +126,7 @@ def test_a_recipe_makes_what_it_shows(example: Example, tmp_path: Path) -> None:
     loaded.raise_if_wrong()
     text = EventText("event.json", 1, (tmp_path / "event.json").read_bytes())
 
-    outcome = outcome_of(judge(Interpretation(loaded.settings), text))
+    outcome = expectation(preview_text(Interpretation(loaded.settings), text))
 
     shown = json.loads(example.shown)
     assert shown == part_of(outcome, shown)
@@ -156,11 +156,11 @@ def test_the_beginning_is_shown_whole(tmp_path: Path) -> None:
     settings = read_settings(tmp_path / "bridge.toml", environ={}, overrides=()).settings
     text = EventText("event.json", 1, (tmp_path / "event.json").read_bytes())
 
-    assert shown == outcome_of(judge(Interpretation(settings), text))
+    assert shown == expectation(preview_text(Interpretation(settings), text))
 
 
 def test_every_recipe_is_run() -> None:
-    """Below each heading stands something that the tests hold, and the list at the top leads to it."""
+    """Below each heading is something that the tests check, and the list at the top leads to it."""
     recipes = re.split(r"^### ", COOKBOOK, flags=re.MULTILINE)[1:]
     without = [text.splitlines()[0] for text in recipes if not re.search(r" (result|plan)=", text)]
     anchors = {

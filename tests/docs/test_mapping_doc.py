@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.cli.test_mapping import Case, hold
+from keycloak_bridge.cli.test_mapping import Case, run_case
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, USER_EVENTS, UserEvent
 from keycloak_bridge.domain.users import DesiredUser, Intent, LinkPolicy
@@ -71,7 +71,7 @@ def test_the_golden_case_is_the_example(tmp_path: Path) -> None:
     case.expected.write_text(BLOCKS["golden", "small"], encoding="utf-8")
     settings = Settings(mapping=MappingSettings(file=tmp_path / "mapping.toml"))
 
-    assert "equal" == hold(case, Interpretation(settings)).state
+    assert "equal" == run_case(case, Interpretation(settings)).state
 
 
 @pytest.mark.parametrize("name", [name for kind, name in BLOCKS if kind == "error"])

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from cli_harness import Bench, event_of
 
-from keycloak_bridge.cli.apply import _verb
+from keycloak_bridge.cli.apply import _operation
 from keycloak_bridge.domain.errors import KeycloakUnavailableError, MailDeliveryError
 from keycloak_bridge.domain.events import Purpose
 from keycloak_bridge.domain.operations import (
@@ -90,7 +90,7 @@ def test_a_change_names_its_targets(bench: Bench) -> None:
 
     assert "update attributes.department" in result.stdout
     assert all(
-        part in result.stdout for part in ("add to groups: /staff", "add to realmRoles: viewer")
+        part in result.stdout for part in ("join groups: /staff", "grant realmRoles: viewer")
     )
     assert "by attributes.userId" in result.stdout
 
@@ -205,7 +205,7 @@ def test_help_teaches(bench: Bench) -> None:
     """The steps, that no Kafka is needed, and an example."""
     text = " ".join(bench.run("apply", "--help").stdout.split())
 
-    assert all(part in text for part in ("say each step", "needs no Kafka", "Example:"))
+    assert all(part in text for part in ("print each step", "needs no Kafka", "Example:"))
 
 
 CORP = IdentityLink("corp", "planted-id", "planted.name")
@@ -214,23 +214,23 @@ CORP = IdentityLink("corp", "planted-id", "planted.name")
 @pytest.mark.parametrize(
     ("operation", "expected"),
     [
-        (CreateUser({"username": "planted"}), "create the user"),
-        (Join("clientRoles.crm", ("seller",)), "add to clientRoles.crm: seller"),
-        (Leave("groups", ("/staff", "/eu")), "take out of groups: /staff, /eu"),
-        (LinkIdentity(CORP), "link to corp"),
-        (UnlinkIdentity(CORP), "unlink from corp"),
-        (EndSessions(), "end all sessions"),
-        (DeleteUser(), "delete the user"),
+        (CreateUser({"username": "planted"}), "create username"),
+        (Join("clientRoles.crm", ("seller",)), "grant clientRoles.crm: seller"),
+        (Leave("groups", ("/staff", "/eu")), "leave groups: /staff, /eu"),
+        (LinkIdentity(CORP), "link identities.corp"),
+        (UnlinkIdentity(CORP), "unlink identities.corp"),
+        (EndSessions(), "end sessions"),
+        (DeleteUser(), "delete user"),
         (
             RequestInvitation(InvitationTerms(("VERIFY_EMAIL",), 60), Purpose.VERIFY_EMAIL),
-            "ask for the mail (verify-email: VERIFY_EMAIL)",
+            "verify-email actions: VERIFY_EMAIL",
         ),
     ],
     ids=lambda one: type(one).__name__,
 )
 def test_each_operation_has_its_words(operation: Operation, expected: str) -> None:
     """Without the values of the event, except where the mapping allows only known names."""
-    assert expected == _verb(operation)
+    assert expected == _operation(operation)
 
 
 def test_a_user_that_is_not_there_is_not_waited_for(

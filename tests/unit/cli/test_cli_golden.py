@@ -69,7 +69,7 @@ def test_each_difference_is_told() -> None:
         '  /representation/firstName: expected "Augusta", got "Ada"',
         '  /groups: expected ["/staff"], got nothing',
         '  /invitation: expected nothing, got {"actions": ["UPDATE_PASSWORD"], "lifespan": "3 days"}',
-        "  fix: correct the mapping, or, where this is meant, write it by --update",
+        "  fix: correct the mapping, or, where this is meant, write it with --update",
         "2 cases: 1 as expected, 1 different",
     ] == result.stdout.splitlines()
 
@@ -80,7 +80,7 @@ def test_an_unexpected_refusal_says_why() -> None:
     output = call("test-mapping", "cases").stdout
 
     assert "  the event is refused (schema-violation): the data breaks" in output
-    assert "    /data/email: must be an e-mail address [format]" in output
+    assert "    /data/email: must be an e-mail address (format)" in output
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_case_without_expectation() -> None:
     assert (1, False) == (result.exit_code, Path("cases/ada.expected.json").exists())
     assert [
         "cases/ada.event.json: has no ada.expected.json",
-        "  fix: write it by --update, and review it",
+        "  fix: write it with --update, and review it",
         "1 cases: 1 without expected file",
     ] == result.stdout.splitlines()
 

@@ -27,9 +27,9 @@ def test_every_violation_is_told() -> None:
     assert 1 == result.exit_code
     assert first.startswith("event.json:1: invalid (schema-violation): the data breaks")
     assert [
-        "  /data/email: must be an e-mail address [format]",
-        "  /data/familyName: must be a string [type]",
-        "  /data/givenName: is required [required]",
+        "  /data/email: must be an e-mail address (format)",
+        "  /data/familyName: must be a string (type)",
+        "  /data/givenName: is required (required)",
     ] == lines[:3]
     assert lines[3].startswith("  fix: ")
     assert "a b@acme" not in result.output
@@ -116,7 +116,7 @@ def test_show_mapped() -> None:
         "realmRoles": ["viewer"],
     } == json.loads(text)
     assert json.loads(text) == by_json["mapped"]
-    assert "invitation: UPDATE_PASSWORD; the link works 3 days" == mail
+    assert "invitation: UPDATE_PASSWORD; the link is valid for 3 days" == mail
     assert {
         "actions": ["UPDATE_PASSWORD"],
         "lifespan_s": 259200,

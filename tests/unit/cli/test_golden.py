@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.cli.test_mapping import Case, find_cases, hold
+from keycloak_bridge.cli.test_mapping import Case, find_cases, run_case
 from keycloak_bridge.settings import read_settings
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -30,7 +30,7 @@ CASES = [(name, case) for name in SETS for case in find_cases(GOLDEN / name)]
 )
 def test_a_case_is_as_expected(name: str, case: Case) -> None:
     """What the mapping makes of the event is what stands beside it."""
-    held = hold(case, interpretation(name))
+    held = run_case(case, interpretation(name))
 
     assert ("equal", ()) == (held.state, held.differences)
 

@@ -14,7 +14,7 @@ from samples import a_desired_user, an_event
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.events import Record, UserEvent
 from keycloak_bridge.domain.users import GROUPS, DesiredUser, Intent, Membership, UserRepresentation
-from keycloak_bridge.population.population import Population, take_in
+from keycloak_bridge.population.population import Population, Refusal
 from keycloak_bridge.settings import EventsSettings, Settings
 
 STRUCTURED = (("content-type", b"application/cloudevents+json"),)
@@ -56,12 +56,14 @@ def updated(user_id: str, event_id: str, **data: Any) -> dict[str, Any]:
 
 def taken_in(
     *events: Any, with_settings: Interpretation | None = None
-) -> tuple[Population, list[str]]:
-    """Return the population that the events make, and the codes of what was refused."""
-    population = Population()
-    records = [record_of(event, at) for at, event in enumerate(events)]
-    refusals = take_in(population, records, with_settings or interpretation())
-    return population, [one.error.code for one in refusals]
+) -> tuple[Population, list[Refusal]]:
+    """Return the population that the events make, and what was refused."""
+    population = Population(with_settings or interpretation())
+    records = [
+        event if isinstance(event, Record) else record_of(event, at)
+        for at, event in enumerate(events)
+    ]
+    return population, [one for one in map(population.take_in, records) if one is not None]
 
 
 def test_events_of_a_user_become_one_state() -> None:
@@ -84,20 +86,16 @@ def test_events_of_a_user_become_one_state() -> None:
 
 def test_what_would_be_refused_is_told_and_not_folded() -> None:
     """With place, id and user as far as they can be read; the user is known all the same."""
-    population = Population()
-    records = [record_of(event_of("u-1", data={"email": None}), 7), record_of(b"{oops", 8)]
+    population, (first, second) = taken_in(event_of("u-1", data={"email": None}), b"{oops")
 
-    first, second = take_in(population, records, interpretation())
-
-    assert ("schema-violation", "event-1", "u-1", 7) == (
+    assert ("schema-violation", "event-1", "u-1") == (
         first.error.code,
-        first.event_id,
-        first.user_id,
-        first.record.offset,
+        first.head.id,
+        first.head.subject,
     )
-    assert ("not-json", None, None) == (second.error.code, second.event_id, second.user_id)
+    assert ("not-json", None, None) == (second.error.code, second.head.id, second.head.subject)
     assert (0, 2) == (len(population), population.refused)
-    assert [True, False] == [population.speaks_of(user) for user in ("u-1", "u-2")]
+    assert [True, False] == [population.mentions(user) for user in ("u-1", "u-2")]
 
 
 def test_what_the_bridge_ignores_is_counted() -> None:
@@ -109,7 +107,7 @@ def test_what_the_bridge_ignores_is_counted() -> None:
     )
 
     assert ([], 2, 0) == (refused, population.ignored, len(population))
-    assert population.speaks_of("u-9")
+    assert population.mentions("u-9")
 
 
 def test_tombstones_are_refused_where_settings_say_so() -> None:
@@ -118,22 +116,19 @@ def test_tombstones_are_refused_where_settings_say_so() -> None:
 
     _, refused = taken_in(None, with_settings=Interpretation(settings))
 
-    assert ["tombstone"] == refused
+    assert ["tombstone"] == [one.error.code for one in refused]
 
 
 def test_a_tombstone_deletes_where_settings_say_so() -> None:
     """The user that its key names, folded as any other event."""
     settings = Settings(events=EventsSettings(tombstones="delete"))
-    population = Population()
     tombstone = Record("user-events", 3, 9, 0, b"u-1", None)
 
-    refused = list(
-        take_in(population, [record_of(event_of()), tombstone], Interpretation(settings))
-    )
+    population, refused = taken_in(event_of(), tombstone, with_settings=Interpretation(settings))
 
-    (standing,) = population
-    assert ([], 2) == (refused, standing.events)
-    assert "tombstone/user-events/3/9" == standing.folded.event.id
+    (user,) = population
+    assert ([], 2) == (refused, user.events)
+    assert "tombstone/user-events/3/9" == user.folded.event.id
 
 
 def test_what_nobody_can_read_past_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +142,7 @@ def test_what_nobody_can_read_past_is_raised(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_hundred_thousand_users_fit() -> None:
     """Measured with some, each different, each updated once; the rest is multiplication."""
-    population = Population()
+    population = Population(interpretation())
     events = list(_many(WARM + MEASURED))
     for event, desired in events[: 2 * WARM]:
         population.add(event, desired)
