@@ -24,7 +24,8 @@ from keycloak_bridge.domain.events import Invitation, Message, Record, Result, U
 from keycloak_bridge.domain.operations import Plan, RequestInvitation
 from keycloak_bridge.domain.users import DesiredUser
 from keycloak_bridge.events.decode import decode
-from keycloak_bridge.messages.published import invitation_message, result_message, result_of
+from keycloak_bridge.messages.invitations import invitation_message
+from keycloak_bridge.messages.results import result_message, result_of
 from keycloak_bridge.ops.logs import configure_logging, log_event
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.planning.plan import plan_user

@@ -29,7 +29,7 @@ from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.keycloak.partial_import import RealmAccess
 from keycloak_bridge.mapping.lifecycle import Mappings
-from keycloak_bridge.messages.published import invitation_message
+from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.invite import InviteStage

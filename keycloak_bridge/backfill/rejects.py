@@ -14,7 +14,7 @@ from keycloak_bridge.domain.errors import BridgeError, BrokerUnavailableError, C
 from keycloak_bridge.domain.events import Message, Record
 from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.event_files.json_events import PLACE_HEADER, RAW_HEADER
-from keycloak_bridge.messages.published import DEAD_LETTER_PREFIX
+from keycloak_bridge.messages.dead_letters import DEAD_LETTER_PREFIX
 
 _REPORT = ".report.ndjson"
 

@@ -42,7 +42,8 @@ from keycloak_bridge.event_files.json_events import BROKEN_HEADER
 from keycloak_bridge.invitations.inviter import InviteOutcome
 from keycloak_bridge.keycloak.partial_import import RealmAccess, realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
-from keycloak_bridge.messages.published import read_invitation, rejected
+from keycloak_bridge.messages.invitations import read_invitation
+from keycloak_bridge.messages.results import rejected
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.provisioning.provisioner import UserLocks
 from keycloak_bridge.settings import Settings

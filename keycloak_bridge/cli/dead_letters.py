@@ -53,6 +53,7 @@ from keycloak_bridge.kafka.dead_letter_topic import (
     Outgoing,
 )
 from keycloak_bridge.messages.dead_letters import (
+    DEAD_LETTER_PREFIX,
     INVITE_STAGE,
     REPLAY_PREFIX,
     DeadLetter,
@@ -60,6 +61,7 @@ from keycloak_bridge.messages.dead_letters import (
     LetterFilter,
     Place,
     counts_by_code,
+    dead_letter_headers,
     in_original_order,
     is_mark,
     mark_message,
@@ -67,11 +69,7 @@ from keycloak_bridge.messages.dead_letters import (
     read_letter,
     replay_message,
 )
-from keycloak_bridge.messages.published import (
-    DEAD_LETTER_PREFIX,
-    dead_letter_headers,
-    read_invitation,
-)
+from keycloak_bridge.messages.invitations import read_invitation
 from keycloak_bridge.pipeline.interpret import Skipped
 from keycloak_bridge.provisioning.provisioner import Provisioner
 from keycloak_bridge.settings import Settings

@@ -16,7 +16,8 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Outcome, Record, Result
 from keycloak_bridge.domain.ports import Acknowledgement, DeadLetterArchive, MessageProducer
-from keycloak_bridge.messages.published import dead_letter_message, result_message
+from keycloak_bridge.messages.dead_letters import dead_letter_message
+from keycloak_bridge.messages.results import result_message
 from keycloak_bridge.ops.logs import log_event
 
 logger = logging.getLogger(__name__)

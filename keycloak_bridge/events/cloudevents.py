@@ -1,14 +1,20 @@
-"""CloudEvents 1.0 in a Kafka record, structured or binary: which attributes it has, before any is judged."""
+"""CloudEvents 1.0 in Kafka records: the attributes of one that was read, not yet checked, and one that is written."""
 
 import binascii
+import json
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from keycloak_bridge.domain.errors import EventDecodeError, TombstoneError, Violation
-from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.events import Message, Record
+from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.events.json_reader import MAX_BYTES, MAX_DEPTH, parse_json
+
+SOURCE = "/keycloak-bridge"
+"""The `source` of what the bridge itself writes."""
 
 CONTENT_TYPE = "content-type"
 STRUCTURED = "application/cloudevents"
@@ -18,6 +24,7 @@ _BINARY_PREFIX = "ce_"
 _FRAME_BYTES = 5
 _JSON_TYPES = ("application/json", "text/json")
 _LARGEST_KEPT = 65_536
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,34 @@ def binary_attributes(headers: Mapping[str, str | bytes]) -> Mapping[str, Any]:
         for name, value in headers.items()
         if name.startswith(_BINARY_PREFIX)
     }
+
+
+def cloud_event_message(
+    kind: str,
+    identity: str,
+    subject: str | None,
+    data: Mapping[str, Any],
+    *,
+    topic: str,
+    time: datetime,
+    version: str = "1.0",
+) -> Message:
+    """Return a structured CloudEvent from the bridge, keyed by its subject; `kind` and `version` name its schema."""
+    event: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": identity,
+        "source": SOURCE,
+        "type": kind,
+    }
+    if subject is not None:
+        event["subject"] = subject
+    event["time"] = format_time(time)
+    event["datacontenttype"] = "application/json"
+    event["dataschema"] = f"urn:keycloak-bridge:schema:{kind}:{version}"
+    event["data"] = data
+    headers = ((CONTENT_TYPE, f"{STRUCTURED_JSON}; charset=UTF-8".encode()),)
+    key = subject.encode() if subject else None
+    return Message(topic, key, _compact(event).encode(), headers)
 
 
 def _media_type(headers: Mapping[str, str | bytes]) -> str:

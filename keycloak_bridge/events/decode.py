@@ -15,6 +15,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import USER_DELETED, CloudEvent, Record
 from keycloak_bridge.events.cloudevents import (
+    SOURCE,
     Limits,
     RawEnvelope,
     binary_attributes,
@@ -173,9 +174,6 @@ def _key_text(key: bytes) -> str | None:
         return None
 
 
-_SOURCE = "/keycloak-bridge"
-
-
 def deletion_of(record: Record) -> CloudEvent:
     """Return the event that the tombstone `record` stands for; no schema has seen its data yet.
 
@@ -197,7 +195,7 @@ def deletion_of(record: Record) -> CloudEvent:
         ) from error
     return CloudEvent(
         id=f"tombstone/{record.topic}/{record.partition}/{record.offset}",
-        source=_SOURCE,
+        source=SOURCE,
         type=USER_DELETED,
         subject=user_id,
         time=_time_of_record(record.timestamp_ms),

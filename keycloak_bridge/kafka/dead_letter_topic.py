@@ -20,8 +20,7 @@ from keycloak_bridge.domain.errors import BrokerAccessError, BrokerError
 from keycloak_bridge.domain.events import Message, Record
 from keycloak_bridge.kafka.client import connect, sending, translate, translated
 from keycloak_bridge.kafka.reader import TopicReader
-from keycloak_bridge.messages.dead_letters import Place
-from keycloak_bridge.messages.published import dead_letter_headers
+from keycloak_bridge.messages.dead_letters import Place, dead_letter_headers
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.settings import KafkaSettings
 

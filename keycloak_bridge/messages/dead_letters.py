@@ -1,25 +1,25 @@
-"""Dead letters as they are read back: which there are, which were replayed, and how one is replayed.
+"""Dead letters: how one is written and read back, what to do about it, and how it is replayed.
 
-What a replayed record carries: headers that name its dead letter and what the operator wished.
+A dead letter is the untouched record with headers that say why it could not be handled. A replay publishes the record to
+its topic again, with headers that name the dead letter, and writes a mark to the dead-letter topic.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from sys import intern
 from typing import NamedTuple, Self
 
+from keycloak_bridge.domain.errors import BridgeError, GivenUpError, KeycloakError
 from keycloak_bridge.domain.events import DEAD_LETTER_REPLAYED, Message, Record
 from keycloak_bridge.domain.times import format_time, parse_time
+from keycloak_bridge.events.cloudevents import cloud_event_message
 from keycloak_bridge.events.decode import EnvelopeRules, peek
-from keycloak_bridge.messages.published import (
-    DEAD_LETTER_PREFIX,
-    cloud_event_message,
-    dead_letter_headers,
-)
 
+DEAD_LETTER_PREFIX = "kb-dlq-"
 REPLAY_PREFIX = "kb-replay-"
 REPLAY_OF = "kb-replay-of"
 """The place of the dead letter, as `PARTITION/OFFSET` of the dead-letter topic."""
@@ -31,6 +31,14 @@ REPLAY_INVITE = "kb-replay-invite"
 NO_INVITE = b"none"
 
 _PLACE = re.compile(r"([0-9]{1,10})/([0-9]{1,19})", re.ASCII)
+
+REPLAYED = "kb-dlq-replayed"
+"""Header of the mark that a dead letter was replayed: the letter's place."""
+
+INVITE_STAGE = "invite"
+_ATTEMPTS = f"{DEAD_LETTER_PREFIX}attempts"
+_LARGEST_ERRORS = 4096
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Place(NamedTuple):
@@ -51,33 +59,76 @@ class Place(NamedTuple):
         return cls(int(match[1]), int(match[2]))
 
 
-def is_replay(record: Record) -> bool:
-    """Say whether an operator published `record` anew from a dead letter."""
-    return any(name == REPLAY_OF for name, _ in record.headers)
+def dead_letter_message(
+    record: Record,
+    error: BridgeError,
+    *,
+    topic: str,
+    stage: str,
+    group: str,
+    schema_id: str | None,
+    event_id: str | None,
+    time: datetime,
+    bridge_version: str,
+) -> Message:
+    """Return the untouched record with headers that say where it came from and why it was given up.
+
+    Headers of an earlier life as a dead letter are replaced, and its attempts counted on.
+    """
+    attempts = dead_letter_headers(record).get(_ATTEMPTS, "")
+    status = error.status if isinstance(error, KeycloakError | GivenUpError) else None
+    reason = {
+        "topic": record.topic,
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+        "timestamp": str(record.timestamp_ms),
+        "group": group,
+        "stage": stage,
+        "code": error.code,
+        "message": error.message,
+        "errors": _errors(error),
+        "action": error.remedy or recommended_action(error.code),
+        "http-status": None if status is None else str(status),
+        "schema-id": schema_id,
+        "event-id": event_id,
+        "attempts": str((_count(attempts) or 0) + 1),
+        "bridge-version": bridge_version,
+        "time": format_time(time),
+    }
+    headers = (
+        *(one for one in record.headers if not one[0].startswith(DEAD_LETTER_PREFIX)),
+        *((DEAD_LETTER_PREFIX + k, v.encode()) for k, v in reason.items() if v is not None),
+    )
+    return Message(topic, record.key, record.value, headers)
 
 
-def wants_no_invite(record: Record) -> bool:
-    """Say whether the operator who replayed `record` wants no mail to go out for it."""
-    return (REPLAY_INVITE, NO_INVITE) in record.headers
+def given_up(error: BridgeError) -> GivenUpError:
+    """Return the reason of a dead letter for a record that kept failing with `error`."""
+    return GivenUpError(
+        f"it kept failing while others succeeded; at last: {error.message}",
+        remedy=error.remedy,
+        status=error.status if isinstance(error, KeycloakError) else None,
+    )
 
 
-def place_header(record: Record, name: str) -> Place | None:
-    """Return the place that the last header `name` holds, None without a readable one."""
-    values = [value for other, value in record.headers if other == name]
-    if not values:
-        return None
-    try:
-        return Place.parse((values[-1] or b"").decode("ascii"))
-    except ValueError:
-        return None
+def _errors(error: BridgeError) -> str | None:
+    """Return as many violations as fit into the header."""
+    listed: list[dict[str, str]] = []
+    for violation in error.violations:
+        longer = [*listed, asdict(violation)]
+        if len(json.dumps(longer, ensure_ascii=False).encode()) > _LARGEST_ERRORS:
+            break
+        listed = longer
+    return json.dumps(listed, ensure_ascii=False) if listed else None
 
 
-REPLAYED = "kb-dlq-replayed"
-"""Header of the mark that a dead letter was replayed: the letter's place."""
-
-INVITE_STAGE = "invite"
-_ATTEMPTS = f"{DEAD_LETTER_PREFIX}attempts"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+def dead_letter_headers(record: Record) -> Mapping[str, str]:
+    """Return the reason headers of a dead letter as text, in the shape of the schema `dead-letter`."""
+    return {
+        name: (value or b"").decode("utf-8", errors="replace")
+        for name, value in record.headers
+        if name.startswith(DEAD_LETTER_PREFIX)
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +146,38 @@ class DeadLetter:
     event_id: str | None
     event_type: str | None
     user_id: str | None
+
+
+def read_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
+    """Return what `record` of the dead-letter topic tells, None when the bridge did not write it as a letter."""
+    headers = dead_letter_headers(record)
+
+    def header(name: str) -> str:
+        return headers.get(f"{DEAD_LETTER_PREFIX}{name}", "")
+
+    try:
+        position = Place.parse(f"{header('partition')}/{header('offset')}")
+    except ValueError:
+        return None
+    if is_mark(record) or not header("topic") or not header("code"):
+        return None
+    stage = header("stage")
+    # an invitation is the bridge's own record, whatever the envelope of the events is
+    head = peek(record, EnvelopeRules() if stage == INVITE_STAGE else rules)
+    return DeadLetter(
+        place=Place(record.partition, record.offset),
+        time=parse_time(header("time")) or _time_of(record),
+        # a hundred thousand letters share a few of these texts
+        code=intern(header("code")),
+        stage=intern(stage),
+        topic=intern(header("topic")),
+        position=position,
+        origin=place_header(record, REPLAY_ORIGIN) or position,
+        attempts=max(_count(header("attempts")) or 1, 1),
+        event_id=header("event-id") or head.id,
+        event_type=None if head.type is None else intern(head.type),
+        user_id=head.subject,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,40 +208,6 @@ class LetterFilter:
             and (self.since is None or letter.time >= self.since)
             and (self.until is None or letter.time < self.until)
         )
-
-
-def is_mark(record: Record) -> bool:
-    """Say whether a record of the dead-letter topic is no letter but the mark that one was replayed."""
-    return any(name == REPLAYED for name, _ in record.headers)
-
-
-def read_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
-    """Return what `record` of the dead-letter topic tells, None when the bridge did not write it as a letter."""
-    headers = dead_letter_headers(record)
-
-    def told(name: str) -> str:
-        return headers.get(f"{DEAD_LETTER_PREFIX}{name}", "")
-
-    position = _position(told("partition"), told("offset"))
-    if is_mark(record) or not told("topic") or not told("code") or position is None:
-        return None
-    stage = told("stage")
-    # an invitation is the bridge's own record, whatever the envelope of the events is
-    head = peek(record, EnvelopeRules() if stage == INVITE_STAGE else rules)
-    return DeadLetter(
-        place=Place(record.partition, record.offset),
-        time=parse_time(told("time")) or _time_of(record),
-        # a hundred thousand letters share a few of these texts
-        code=intern(told("code")),
-        stage=intern(stage),
-        topic=intern(told("topic")),
-        position=position,
-        origin=place_header(record, REPLAY_ORIGIN) or position,
-        attempts=max(_count(told("attempts")) or 1, 1),
-        event_id=told("event-id") or head.id,
-        event_type=None if head.type is None else intern(head.type),
-        user_id=head.subject,
-    )
 
 
 @dataclass(slots=True)
@@ -257,9 +306,28 @@ def _original_headers(record: Record) -> tuple[tuple[str, bytes | None], ...]:
     return tuple(one for one in record.headers if not one[0].startswith(added))
 
 
-def _position(partition: str, offset: str) -> Place | None:
+def is_mark(record: Record) -> bool:
+    """Say whether a record of the dead-letter topic is no letter but the mark that one was replayed."""
+    return any(name == REPLAYED for name, _ in record.headers)
+
+
+def is_replay(record: Record) -> bool:
+    """Say whether an operator published `record` anew from a dead letter."""
+    return any(name == REPLAY_OF for name, _ in record.headers)
+
+
+def wants_no_invite(record: Record) -> bool:
+    """Say whether the operator who replayed `record` wants no mail to go out for it."""
+    return (REPLAY_INVITE, NO_INVITE) in record.headers
+
+
+def place_header(record: Record, name: str) -> Place | None:
+    """Return the place that the last header `name` holds, None without a readable one."""
+    values = [value for other, value in record.headers if other == name]
+    if not values:
+        return None
     try:
-        return Place.parse(f"{partition}/{offset}")
+        return Place.parse((values[-1] or b"").decode("ascii"))
     except ValueError:
         return None
 
@@ -274,3 +342,70 @@ def _time_of(record: Record) -> datetime:
         return _EPOCH + timedelta(milliseconds=record.timestamp_ms)
     except OverflowError:
         return _EPOCH
+
+
+_PRODUCER = "correct the producer; this record stays as it is"
+_DATA = "correct the data in user management and publish the event again"
+_REALM = "mend the realm or the mapping, then replay the dead letter"
+
+RECOMMENDED_ACTIONS: Mapping[str, str] = {
+    "not-json": _PRODUCER,
+    "wrong-encoding": _PRODUCER,
+    "too-large": f"{_PRODUCER}, or raise events.max_bytes",
+    "too-deep": f"{_PRODUCER}, or raise events.max_depth",
+    "duplicate-key": _PRODUCER,
+    "invalid-text": _DATA,
+    "invalid-number": _PRODUCER,
+    "batch-not-supported": f"{_PRODUCER}: one event a record",
+    "unsupported-content-type": f"{_PRODUCER}: events are JSON",
+    "not-a-cloudevent": f"{_PRODUCER}, or describe its envelope in [envelope]",
+    "unsupported-specversion": _PRODUCER,
+    "invalid-envelope": _PRODUCER,
+    "key-mismatch": f"{_PRODUCER}: the record key must be the subject",
+    "subject-mismatch": f"{_PRODUCER}: the subject must be the user's id",
+    "tombstone": "set events.tombstones = ignore if tombstones are meant",
+    "unknown-type": "add a schema for the type, or name it in events.ignore_types",
+    "unknown-schema": "add the schema to a folder of [schemas], then replay the dead letter",
+    "schema-violation": _DATA,
+    "mapping-failed": _REALM,
+    "invalid-username": _DATA,
+    "invalid-value": _DATA,
+    "missing-value": _DATA,
+    "missing-external-id": _PRODUCER,
+    "role-not-allowed": "allow the role in the mapping, or take it out of the event",
+    "group-not-allowed": "allow the group in the mapping, or take it out of the event",
+    "organization-not-allowed": "allow the organization in the mapping, or take it out of the event",
+    "incomplete-update": "send the properties named in the message together, or a complete event",
+    "group-missing": _REALM,
+    "organization-missing": _REALM,
+    "group-not-found": _REALM,
+    "role-not-found": _REALM,
+    "client-not-found": _REALM,
+    "organization-not-found": _REALM,
+    "identity-provider-not-found": _REALM,
+    "managed-member": "take the organization out of the mapping, or remove the user in Keycloak",
+    "conflict": "free the username or e-mail in Keycloak or correct it in user management, then replay",
+    "ambiguous": "leave the external id to one of the users in Keycloak, then replay the dead letter",
+    "reserved-user": _DATA,
+    "identity-taken": "take the link away from the other user, or correct the event; then replay the dead letter",
+    "dropped-by-keycloak": "add the attributes to the realm's user profile, then replay the dead letter",
+    "protected-user": "take the user out of the protected group if events may change it, then replay the dead letter",
+    "username-kept": "turn on Edit username in the realm's login settings, then replay the dead letter",
+    "unknown-user": "publish the user's creation, then replay the dead letter; or see lifecycle.unknown_user",
+    "unsearchable-value": _DATA,
+    "no-actions": "name an action in invite.actions, then replay the dead letter",
+    "keycloak-rejected": _DATA,
+    "not-found": "somebody deletes what the bridge writes: find out who, then replay the dead letter",
+    "parked": "replay the user's earlier dead letter and this one; they keep their order",
+    "given-up": "find out what Keycloak has against this user, then replay the dead letter",
+    "internal-error": "report it with the log line `internal-error`, then replay the dead letter",
+    "not-an-invitation": "only the bridge may write to the invitations topic",
+}
+"""By stable reason code."""
+
+
+def recommended_action(code: str) -> str:
+    """Return the advice for a reason code; there is one for every code."""
+    return RECOMMENDED_ACTIONS.get(
+        code, "read the message, mend the cause, then replay the dead letter"
+    )

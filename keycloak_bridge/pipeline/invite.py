@@ -9,7 +9,9 @@ from keycloak_bridge.domain.events import Invitation, Outcome, Record, Result
 from keycloak_bridge.domain.ports import Acknowledgement, Dependency, Handled
 from keycloak_bridge.events.decode import EnvelopeRules, peek
 from keycloak_bridge.invitations.inviter import InviteOutcome, Inviter
-from keycloak_bridge.messages.published import given_up, read_invitation, rejected
+from keycloak_bridge.messages.dead_letters import given_up
+from keycloak_bridge.messages.invitations import read_invitation
+from keycloak_bridge.messages.results import rejected
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
 

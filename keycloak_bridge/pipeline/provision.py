@@ -28,8 +28,8 @@ from keycloak_bridge.domain.events import (
 from keycloak_bridge.domain.ports import Dependency, Handled
 from keycloak_bridge.domain.users import DesiredUser
 from keycloak_bridge.events.decode import peek
-from keycloak_bridge.messages.dead_letters import is_replay
-from keycloak_bridge.messages.published import given_up, rejected
+from keycloak_bridge.messages.dead_letters import given_up, is_replay
+from keycloak_bridge.messages.results import rejected
 from keycloak_bridge.pipeline.interpret import Interpreter, Skipped
 from keycloak_bridge.provisioning.bulk_writer import PendingWrite, WriteRouter
 from keycloak_bridge.provisioning.provisioner import Provisioned

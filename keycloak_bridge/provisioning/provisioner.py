@@ -32,7 +32,7 @@ from keycloak_bridge.domain.users import (
     UnknownUser,
     UserRepresentation,
 )
-from keycloak_bridge.messages.published import result_of, skipped
+from keycloak_bridge.messages.results import result_of, skipped
 from keycloak_bridge.planning.bookkeeping import is_being_invited, mail_begun
 from keycloak_bridge.planning.plan import plan_user
 from keycloak_bridge.provisioning.duplicates import DuplicateResolver

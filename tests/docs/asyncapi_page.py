@@ -11,15 +11,16 @@ from keycloak_bridge import __version__
 from keycloak_bridge.app.schema_files import load_documents
 from keycloak_bridge.app.wiring import INVITE_GROUP_SUFFIX
 from keycloak_bridge.domain.events import DEAD_LETTER, DEAD_LETTER_REPLAYED, INVITATION_DUE, RESULT
+from keycloak_bridge.events.cloudevents import SOURCE, cloud_event_message
 from keycloak_bridge.kafka.topics import wanted_topics
 from keycloak_bridge.messages.dead_letters import (
+    DEAD_LETTER_PREFIX,
     NO_INVITE,
     REPLAY_INVITE,
     REPLAY_OF,
     REPLAY_ORIGIN,
     REPLAYED,
 )
-from keycloak_bridge.messages.published import DEAD_LETTER_PREFIX, SOURCE, cloud_event_message
 from keycloak_bridge.settings import Settings, read_settings
 from keycloak_bridge.validation.catalog import OWN_MESSAGES
 from keycloak_bridge.validation.schema_checks import SchemaDocument

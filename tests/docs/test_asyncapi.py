@@ -23,12 +23,14 @@ from keycloak_bridge.domain.events import Invitation, Message, Outcome, Purpose,
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.events.formats import format_checker
-from keycloak_bridge.messages.dead_letters import mark_message, read_letter, replay_message
-from keycloak_bridge.messages.published import (
+from keycloak_bridge.messages.dead_letters import (
     dead_letter_message,
-    invitation_message,
-    result_message,
+    mark_message,
+    read_letter,
+    replay_message,
 )
+from keycloak_bridge.messages.invitations import invitation_message
+from keycloak_bridge.messages.results import result_message
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(generate.ASYNCAPI.read_text(encoding="utf-8"))
 SCHEMA = gzip.decompress(Path(__file__).with_name("asyncapi-3.0.0.json.gz").read_bytes())

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from keycloak_bridge.messages.published import RECOMMENDED_ACTIONS
+from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS
 
 PAGE = Path(__file__).parents[2] / "docs" / "operating.md"
 

@@ -13,7 +13,7 @@ from bridge_harness import STRUCTURED, Bench, an_event, wait_until
 
 from keycloak_bridge.domain.errors import EventValidationError
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.messages.published import dead_letter_message
+from keycloak_bridge.messages.dead_letters import dead_letter_message
 from keycloak_bridge.sandbox.demo import read_topic
 
 pytestmark = pytest.mark.integration

@@ -19,7 +19,7 @@ from keycloak_bridge.domain.events import Invitation, Record
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
 from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
 from keycloak_bridge.keycloak.import_eligibility import Judgement
-from keycloak_bridge.messages.published import invitation_message
+from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter, _Trial
 from keycloak_bridge.provisioning.bulk_writer import BulkWriter, WriteRouter

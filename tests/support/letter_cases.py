@@ -9,7 +9,7 @@ from stage_harness import DEAD_LETTERS, EVENTS, STRUCTURED, event_of
 
 from keycloak_bridge.domain.errors import EventValidationError, Violation
 from keycloak_bridge.domain.events import Message, Record
-from keycloak_bridge.messages.published import dead_letter_message
+from keycloak_bridge.messages.dead_letters import dead_letter_message
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 

@@ -16,7 +16,8 @@ from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Message, Record
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
 from keycloak_bridge.invitations.inviter import Inviter
-from keycloak_bridge.messages.published import dead_letter_headers, invitation_message
+from keycloak_bridge.messages.dead_letters import dead_letter_headers
+from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.ops.metrics import PREFIX, Metrics
 from keycloak_bridge.pipeline.interpret import Interpreter
 from keycloak_bridge.pipeline.invite import InviteStage

@@ -29,7 +29,7 @@ from keycloak_bridge.domain.events import Invitation, Record, TopicPartition
 from keycloak_bridge.domain.limits import Limit
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.domain.users import InvitationTerms, UserRepresentation
-from keycloak_bridge.messages.published import invitation_message
+from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.provisioning.provisioner import ProvisionPolicy, UserLocks
 from keycloak_bridge.provisioning.verification import VerificationPolicy

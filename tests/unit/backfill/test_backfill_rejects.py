@@ -16,7 +16,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Message, Record
 from keycloak_bridge.event_files.json_events import PLACE_HEADER, RAW_HEADER, TOPIC
-from keycloak_bridge.messages.published import dead_letter_message
+from keycloak_bridge.messages.dead_letters import dead_letter_message
 
 
 def record_of(offset: int, *, raw: bytes | None = None) -> Record:

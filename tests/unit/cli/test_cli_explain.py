@@ -9,7 +9,8 @@ from log_bench import DEAD_LETTERS, RESULTS, LogBench
 
 from keycloak_bridge.domain.errors import EventValidationError
 from keycloak_bridge.domain.events import Message, Outcome, Record, Result
-from keycloak_bridge.messages.published import dead_letter_message, result_message
+from keycloak_bridge.messages.dead_letters import dead_letter_message
+from keycloak_bridge.messages.results import result_message
 
 EMAIL = "planted.mail@acme.example"
 

@@ -14,7 +14,7 @@ from keycloak_bridge.domain.events import Invitation, Record
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.messages.dead_letters import read_letter, replay_message
-from keycloak_bridge.messages.published import invitation_message
+from keycloak_bridge.messages.invitations import invitation_message
 
 REPLAY = ("dead-letters", "replay")
 OPEN = (*REPLAY, "--all-open", "--yes")

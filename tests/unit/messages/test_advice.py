@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import keycloak_bridge
-from keycloak_bridge.messages.published import RECOMMENDED_ACTIONS, recommended_action
+from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS, recommended_action
 
 NEVER_IN_A_DEAD_LETTER = frozenset(
     {

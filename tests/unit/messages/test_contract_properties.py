@@ -17,12 +17,8 @@ from keycloak_bridge.domain.events import (
     Record,
 )
 from keycloak_bridge.domain.users import InvitationTerms
-from keycloak_bridge.messages.published import (
-    dead_letter_headers,
-    dead_letter_message,
-    invitation_message,
-    read_invitation,
-)
+from keycloak_bridge.messages.dead_letters import dead_letter_headers, dead_letter_message
+from keycloak_bridge.messages.invitations import invitation_message, read_invitation
 
 CATALOG = load_schemas(())
 MOMENT = datetime(2026, 11, 2, 3, 4, 5, 678_901, tzinfo=UTC)

@@ -35,13 +35,9 @@ from keycloak_bridge.domain.events import (
 )
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.events.decode import EnvelopeRules, decode
-from keycloak_bridge.messages.published import (
-    dead_letter_headers,
-    dead_letter_message,
-    invitation_message,
-    read_invitation,
-    result_message,
-)
+from keycloak_bridge.messages.dead_letters import dead_letter_headers, dead_letter_message
+from keycloak_bridge.messages.invitations import invitation_message, read_invitation
+from keycloak_bridge.messages.results import result_message
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 CATALOG = load_schemas()

@@ -12,13 +12,13 @@ from keycloak_bridge.domain.events import Message, Record
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.messages.dead_letters import (
     Place,
+    dead_letter_message,
     is_replay,
     original_record,
     read_letter,
     replay_message,
     wants_no_invite,
 )
-from keycloak_bridge.messages.published import dead_letter_message
 
 names = st.sampled_from(["trace", "ce_id", "content-type", "kb-other"])
 records = st.builds(

@@ -17,7 +17,7 @@ from keycloak_bridge.domain.operations import (
     UpdateUser,
 )
 from keycloak_bridge.domain.users import GROUPS, REALM_ROLES, IdentityLink, InvitationTerms
-from keycloak_bridge.messages.published import action_of, changed_by
+from keycloak_bridge.messages.results import action_of, changed_by
 
 CREATE = CreateUser(
     {

@@ -5,7 +5,7 @@ import pytest
 
 from keycloak_bridge.domain.events import Outcome, Record, Result
 from keycloak_bridge.messages.history import PastOutcome, in_order, read_outcome, set_last_by
-from keycloak_bridge.messages.published import result_message
+from keycloak_bridge.messages.results import result_message
 
 TIME = datetime(2026, 11, 2, 8, tzinfo=UTC)
 

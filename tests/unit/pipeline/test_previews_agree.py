@@ -15,7 +15,7 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.events import USER_EVENTS, Record
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.messages.dead_letters import NO_INVITE, REPLAY_INVITE
-from keycloak_bridge.messages.published import action_of
+from keycloak_bridge.messages.results import action_of
 from keycloak_bridge.pipeline.preview import Preview, PreviewOutcome, preview
 from keycloak_bridge.settings import (
     EnvelopeSettings,

@@ -43,7 +43,7 @@ from keycloak_bridge.domain.users import DesiredUser, OutOfScope, UserRepresenta
 from keycloak_bridge.events import cloudevents
 from keycloak_bridge.events.json_reader import parse_json
 from keycloak_bridge.invitations.inviter import Inviter
-from keycloak_bridge.messages.published import RECOMMENDED_ACTIONS, dead_letter_headers
+from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS, dead_letter_headers
 from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.bulk_writer import WriteRouter
