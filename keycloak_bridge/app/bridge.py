@@ -21,7 +21,7 @@ from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, Invitation, Re
 from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.kafka.dead_letter_topic import KafkaDeadLetterArchive
 from keycloak_bridge.kafka.producer import KafkaMessageProducer
-from keycloak_bridge.kafka.topics import TopicAdmin, TopicSpec, ensure_topics, wanted_topics
+from keycloak_bridge.kafka.topics import KafkaAdmin, TopicSpec, ensure_topics, wanted_topics
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.partial_import import realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
@@ -234,7 +234,7 @@ class Sidecar:
             )
 
     def _check_topics(self) -> None:
-        admin = TopicAdmin(self.settings.kafka)
+        admin = KafkaAdmin(self.settings.kafka)
         try:
             ensure_topics(admin, topic_specs(self.settings), create=self.settings.topics.create)
         finally:

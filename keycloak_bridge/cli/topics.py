@@ -6,7 +6,7 @@ import click
 
 from keycloak_bridge.app.bridge import topic_specs
 from keycloak_bridge.cli.common import Invocation, pass_invocation, settings_options
-from keycloak_bridge.kafka.topics import TopicAdmin, TopicSpec, ensure_topics
+from keycloak_bridge.kafka.topics import KafkaAdmin, TopicSpec, ensure_topics
 from keycloak_bridge.settings import Settings
 
 MISSING_EXIT_CODE = 2
@@ -27,7 +27,7 @@ def check(invocation: Invocation) -> int:
     """Say which topics exist; exit 2 when one is missing."""
     settings = invocation.settings()
 
-    with closing(TopicAdmin(settings.kafka)) as admin:
+    with closing(KafkaAdmin(settings.kafka)) as admin:
         states = admin.states(_specs(settings))
     for state in states:
         found = "missing" if state.partitions is None else f"{state.partitions} partitions"
@@ -51,7 +51,7 @@ def create(invocation: Invocation) -> None:
     settings = invocation.settings()
 
     specs = _specs(settings)
-    with closing(TopicAdmin(settings.kafka)) as admin:
+    with closing(KafkaAdmin(settings.kafka)) as admin:
         created = ensure_topics(admin, specs, create=True)
     for spec in specs:
         click.echo(

@@ -1,7 +1,7 @@
 """Every probe of one bridge, built from its settings: first settings, schemas and mapping, then Kafka and Keycloak."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 
 from keycloak_bridge.app.bridge import realm_problems, topic_specs
@@ -12,7 +12,7 @@ from keycloak_bridge.diagnostics.keycloak_probes import CONNECTION, KeycloakProb
 from keycloak_bridge.diagnostics.probe import Probe, ProbeResult, examine, green, red, yellow
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.users import ORGANIZATIONS, client_roles
-from keycloak_bridge.kafka.topics import KafkaSurvey, kafka_survey
+from keycloak_bridge.kafka.topics import KafkaAdmin
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.survey import KeycloakSurvey
 from keycloak_bridge.planning.ownership import administering
@@ -99,8 +99,8 @@ def realm_setup(interpretation: Interpretation, admin: KeycloakAdmin) -> RealmSe
 def _kafka(loaded: LoadedSettings, stack: ExitStack) -> Sequence[Probe]:
     settings = loaded.settings
 
-    def connect() -> KafkaSurvey:
-        return stack.enter_context(kafka_survey(settings.kafka))
+    def connect() -> KafkaAdmin:
+        return stack.enter_context(closing(KafkaAdmin(settings.kafka)))
 
     return KafkaProbes(settings.kafka, topic_specs(settings), connect).probes()
 

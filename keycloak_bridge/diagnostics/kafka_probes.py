@@ -6,7 +6,7 @@ from functools import cached_property
 from keycloak_bridge.app.wiring import INVITE_GROUP_SUFFIX
 from keycloak_bridge.diagnostics.probe import Probe, ProbeResult, gray, green, red, yellow
 from keycloak_bridge.domain.times import format_duration
-from keycloak_bridge.kafka.topics import GroupFacts, KafkaSurvey, TopicFacts, TopicSpec
+from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, TopicSpec
 from keycloak_bridge.settings import KafkaSettings
 
 CONNECTION = "kafka.connection"
@@ -35,7 +35,7 @@ class KafkaProbes:
         self,
         settings: KafkaSettings,
         topics: Sequence[TopicSpec],
-        connect: Callable[[], KafkaSurvey],
+        connect: Callable[[], KafkaAdmin],
     ) -> None:
         self._settings = settings
         self._specs = topics
@@ -173,7 +173,7 @@ class KafkaProbes:
         return [spec for spec in self._specs if spec.name in self._found]
 
     @cached_property
-    def _cluster(self) -> KafkaSurvey:
+    def _cluster(self) -> KafkaAdmin:
         return self._connect()
 
     @cached_property

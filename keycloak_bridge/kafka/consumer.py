@@ -30,10 +30,10 @@ _REQUEST_TIMEOUT_MS = 5_000
 """A broker that is just starting takes requests that it never answers, and everything behind them waits."""
 
 _CALL_TIMEOUT_MS = 4_000
-"""A call that waits for a broker holds up the poll thread; after an outage it must come back soon, and ask anew."""
+"""A call that waits for a broker holds up the poll thread; after an outage it must return soon, to be made again."""
 
 _FETCH_BYTES = 8 * 1024 * 1024
-"""Of all partitions of a broker together: what is fetched waits in memory, and thousands of records are in here.
+"""Of all partitions of a broker together: what is fetched waits in memory, and this holds thousands of records.
 
 A record that is larger comes all the same.
 """
@@ -45,7 +45,7 @@ Held = Callable[[TopicPartition], bool]
 
 
 class KafkaRecordConsumer:
-    """One topic read as a member of one consumer group; see the port `EventSource` for the promises."""
+    """One topic read as a member of one consumer group; see the port `RecordConsumer` for the promises."""
 
     def __init__(
         self, settings: KafkaSettings, *, topic: str, group_id: str, max_poll_records: int = 500
@@ -106,7 +106,7 @@ class KafkaRecordConsumer:
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Read on from `offset`; harmless when the partition is not assigned any more."""
-        # a ValueError is kafka-python's word for "not assigned", a KeyError for "not any more"
+        # kafka-python raises ValueError where it is not assigned, KeyError where it has just gone
         with contextlib.suppress(ValueError, KeyError):
             self._consumer.seek(KafkaTopicPartition(*partition), offset)
 
@@ -170,15 +170,15 @@ class KafkaRecordConsumer:
     def _pursue_join(self) -> None:
         """Keep kafka-python from forgetting a join that outlasted the poll in which it began.
 
-        It asks anew on each poll whether to rejoin; where changed metadata was the reason, the answer turns to no as
-        soon as the IO thread has the new assignment, nobody takes the assignment over, and with heartbeats off the
+        It decides again on each poll whether to rejoin; where changed metadata was the reason, the answer turns to no
+        as soon as the IO thread has the new assignment, the assignment is never applied, and with heartbeats off the
         member hangs for ever (3.0.12).
         """
         if self._consumer.group_metadata().state == MemberState.REBALANCING:
             self._consumer._coordinator.request_rejoin()  # noqa: SLF001 # there is no public way
 
     def _let_go_of_leftovers(self) -> None:
-        """Keep kafka-python from fetching anew for ever while it holds the empty rest of a fetch (3.0.12).
+        """Keep kafka-python from fetching again for ever while it holds the empty rest of a fetch (3.0.12).
 
         It sets aside a partition that is paused half-read, and takes it up again only when nothing is being read; the
         empty rest of another partition counts as something, so that the partition would never be delivered again.
@@ -227,8 +227,8 @@ class KafkaRecordConsumer:
     def _claim_nothing(self) -> None:
         """Keep kafka-python from claiming partitions that it has just lost when it joins again (3.0.12).
 
-        The leader would wait for this member to give them up, which it never does, since it does not have them; nobody
-        would own them any more, in a group that calls itself stable.
+        The leader would wait for this member to give them up, which it never does, since it does not have them; no
+        member would own them any more, in a group that is called stable.
         """
         for assignor in self._consumer._coordinator._assignors.values():  # noqa: SLF001
             assignor.member_assignment = None

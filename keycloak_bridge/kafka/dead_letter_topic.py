@@ -1,9 +1,4 @@
-"""The dead-letter topic for an operator: read to its end, without a group.
-
-Publish replayed records and their marks in transactions, for one operator at a time.
-
-Look up whether a record is among the dead letters already.
-"""
+"""The dead-letter topic: read by operators, searched by the bridge before it writes, and replayed in transactions."""
 
 import contextlib
 import logging
@@ -18,21 +13,23 @@ from kafka import errors as kafka_errors
 
 from keycloak_bridge.domain.errors import BrokerAccessError, BrokerError
 from keycloak_bridge.domain.events import Message, Record
-from keycloak_bridge.kafka.client import connect, sending, translate, translated
+from keycloak_bridge.kafka.client import close_producer, connect, sending, translate, translated
 from keycloak_bridge.kafka.reader import TopicReader
 from keycloak_bridge.messages.dead_letters import Place, dead_letter_headers
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.settings import KafkaSettings
 
+logger = logging.getLogger(__name__)
+
 _OVERHEAD_BYTES = 2048
-"""Headers and objects of a record, roughly."""
+"""Headers and objects of a record, estimated."""
 
 _WORTH_A_SEEK = 1000
 """Records to skip by reading on; a jump throws away what kafka-python has fetched ahead."""
 
 
 class DeadLetterReader(TopicReader):
-    """Reads the dead-letter topic, and single letters of it."""
+    """Reads the dead-letter topic from a beginning to an end, or single records of it."""
 
     def __init__(self, settings: KafkaSettings, topic: str, *, recent_bytes: int = 0) -> None:
         """Connect; raises BrokerError, or ConfigError where there is no such topic.
@@ -102,7 +99,7 @@ class DeadLetterReader(TopicReader):
 
 
 class _Recent:
-    """The last records that came, up to a number of bytes: what is fetched next was often read along already."""
+    """The last records that came, up to a number of bytes: what is fetched next was often read just before."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -110,7 +107,6 @@ class _Recent:
         self._bytes = 0
 
     def keep(self, records: Sequence[Record]) -> None:
-        """Take in `records`, and let go of the oldest beyond the limit."""
         for record in records:
             place = Place(record.partition, record.offset)
             before = self._records.pop(place, None)
@@ -120,12 +116,76 @@ class _Recent:
             self._bytes -= _size(self._records.pop(next(iter(self._records))))
 
     def among(self, places: frozenset[Place]) -> dict[Place, Record]:
-        """Return those of `places` that are still here."""
         return {place: self._records[place] for place in places & self._records.keys()}
 
 
 def _size(record: Record) -> int:
     return _OVERHEAD_BYTES + len(record.value or b"")
+
+
+_ORIGIN = ("kb-dlq-topic", "kb-dlq-partition", "kb-dlq-offset")
+_CLOCKS_DIFFER_MS = 3_600_000
+"""How far the clocks of a producer and of the bridge may be apart."""
+
+
+class KafkaDeadLetterArchive:
+    """The dead-letter topic as an index by original position. Safe to share between threads.
+
+    A dead letter is younger than its record, so the topic is read from the record's time on, once, and on at each call.
+    """
+
+    def __init__(self, settings: KafkaSettings, topic: str) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._lock = threading.Lock()
+        self._reader: DeadLetterReader | None = None
+        self._since_ms = 0
+        self._known: set[tuple[str, str, str]] = set()
+        self._reported = False
+
+    def holds(self, record: Record) -> bool:
+        """Say whether the topic has a dead letter of `record`; raises BrokerUnavailableError.
+
+        Where the bridge may not read the topic, the answer is no: twice is better than not at all.
+        """
+        with self._lock:
+            try:
+                self._read_from(record.timestamp_ms - _CLOCKS_DIFFER_MS)
+            except BrokerAccessError as error:
+                self._report(error)
+                return False
+            return (record.topic, str(record.partition), str(record.offset)) in self._known
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        with self._lock:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+    def _report(self, error: BrokerAccessError) -> None:
+        if self._reported:
+            return
+        self._reported = True
+        log_event(
+            logger,
+            "dead-letters-unreadable",
+            level=logging.WARNING,
+            message="the bridge may not read the dead letters, so one may be written twice after a crash",
+            topic=self._topic,
+            reason=error.code,
+        )
+
+    def _read_from(self, since_ms: int) -> None:
+        if self._reader is None or since_ms < self._since_ms:
+            self._reader = self._reader or DeadLetterReader(self._settings, self._topic)
+            self._reader.begin_at(since_ms)
+            self._since_ms = since_ms
+        for dead_letter in self._reader.read():
+            headers = dead_letter_headers(dead_letter)
+            if all(name in headers for name in _ORIGIN):
+                topic, partition, offset = (headers[name] for name in _ORIGIN)
+                self._known.add((topic, partition, offset))
 
 
 TOO_LARGE = "record-too-large"
@@ -135,8 +195,7 @@ _MAX_BLOCK_MS = 10_000
 _DELIVERY_TIMEOUT_MS = 15_000
 _END_TIMEOUT_S = 20.0
 _TRANSACTION_TIMEOUT_MS = 40_000
-"""Longer than a batch can take; after a crash the topics' readers wait this long for the end of what was left open."""
-_CLOSE_TIMEOUT_S = 5.0
+"""Longer than a batch can take; after a crash the topics' readers wait this long for an open transaction to end."""
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 _FENCING = (
@@ -156,7 +215,7 @@ class Outgoing(NamedTuple):
 
 
 class DeadLetterReplayer:
-    """Publishes batches, each as a whole or not at all. Only the newest with the same transactional id can."""
+    """Publishes batches, each as a whole or not at all; only the newest replayer with a transactional id can."""
 
     def __init__(self, settings: KafkaSettings, transactional_id: str) -> None:
         """Connect, and end what an earlier one with this id left open; raises BrokerError."""
@@ -183,10 +242,10 @@ class DeadLetterReplayer:
             raise
 
     def publish(self, batch: Sequence[Outgoing]) -> None:
-        """Publish `batch` in one transaction: when this returns, all of it stands in Kafka.
+        """Publish `batch` in one transaction: when this returns, Kafka has all of it.
 
         Raises BrokerAccessError with the code `record-too-large` (nothing of the batch was published; the next batch
-        may), BrokerError with the code `replay-fenced` (another operator replays now), or another BrokerError.
+        may be), BrokerError with the code `replay-fenced` (another operator replays now), or another BrokerError.
         """
         futures: list[Any] = []
         with self._replaying(futures):
@@ -207,23 +266,17 @@ class DeadLetterReplayer:
     def close(self) -> None:
         """Stop; what is not committed will never be seen."""
         with contextlib.suppress(kafka_errors.KafkaError):
-            self._producer.close(timeout=_CLOSE_TIMEOUT_S)
-            return
-        # records that cannot go out keep it open, and its finalizer would complain once more
-        self._producer._sender.force_close()  # noqa: SLF001 # the only way to give up
-        self._producer._sender.join(_CLOSE_TIMEOUT_S)  # noqa: SLF001
-        with contextlib.suppress(kafka_errors.KafkaError):
-            self._producer.close(timeout=_CLOSE_TIMEOUT_S)
+            close_producer(self._producer)
 
     @contextlib.contextmanager
     def _replaying(self, futures: list[Any]) -> Iterator[None]:
-        """Translate the error that was first; those behind it only say that something was."""
+        """Translate the first error; those that follow only say that there was one."""
         try:
             yield
         except (kafka_errors.KafkaError, OSError, ValueError) as error:
-            raise self._told(_cause(error, futures)) from error
+            raise self._translated(_cause(error, futures)) from error
 
-    def _told(self, error: Exception) -> BrokerError:
+    def _translated(self, error: Exception) -> BrokerError:
         if isinstance(error, _FENCING):
             return BrokerError(
                 "another replay has begun meanwhile, or this one took too long; what it had not finished is undone",
@@ -246,10 +299,10 @@ class DeadLetterReplayer:
 
 def _cause(error: Exception, futures: Sequence[Any]) -> Exception:
     """Return the error of the first record that says what happened, `error` where none does."""
-    told = [future.exception for future in futures if future.is_done and future.failed()]
-    telling = (*_FENCING, *_SIZE, kafka_errors.AuthorizationError)
-    for one in (*told, error, *error.args):
-        if isinstance(one, telling):
+    failures = [future.exception for future in futures if future.is_done and future.failed()]
+    causes = (*_FENCING, *_SIZE, kafka_errors.AuthorizationError)
+    for one in (*failures, error, *error.args):
+        if isinstance(one, causes):
             return one
     return error
 
@@ -274,73 +327,3 @@ def _within(timeout_s: float, call: Callable[[], None]) -> None:
         raise errors[0]
     if thread.is_alive():
         raise kafka_errors.KafkaTimeoutError("the transaction did not end in time")
-
-
-logger = logging.getLogger(__name__)
-
-_CLOCKS_DIFFER_MS = 3_600_000
-"""How far the clocks of a producer and of the bridge may be apart."""
-
-
-class KafkaDeadLetterArchive:
-    """The dead-letter topic as an index by original position. Safe to share between threads.
-
-    A letter is younger than its record, so it is read from the record's time on, once, and further at each question.
-    """
-
-    def __init__(self, settings: KafkaSettings, topic: str) -> None:
-        self._settings = settings
-        self._topic = topic
-        self._lock = threading.Lock()
-        self._reader: DeadLetterReader | None = None
-        self._since_ms = 0
-        self._known: set[tuple[str, str, str]] = set()
-        self._told = False
-
-    def holds(self, record: Record) -> bool:
-        """Say whether a dead letter of `record` stands in the topic; raises BrokerUnavailableError.
-
-        Where Kafka does not let the bridge read it, the answer is no: perhaps twice is better than not at all.
-        """
-        with self._lock:
-            try:
-                self._read_from(record.timestamp_ms - _CLOCKS_DIFFER_MS)
-            except BrokerAccessError as error:
-                self._tell(error)
-                return False
-            return (record.topic, str(record.partition), str(record.offset)) in self._known
-
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        with self._lock:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
-
-    def _tell(self, error: BrokerAccessError) -> None:
-        if self._told:
-            return
-        self._told = True
-        log_event(
-            logger,
-            "dead-letters-unreadable",
-            level=logging.WARNING,
-            message="the bridge may not read the dead letters, so one may be written twice after a crash",
-            topic=self._topic,
-            reason=error.code,
-        )
-
-    def _read_from(self, since_ms: int) -> None:
-        if self._reader is None:
-            self._reader = DeadLetterReader(self._settings, self._topic)
-            self._reader.begin_at(since_ms)
-            self._since_ms = since_ms
-        elif since_ms < self._since_ms:
-            self._reader.begin_at(since_ms)
-            self._since_ms = since_ms
-        for letter in self._reader.read():
-            told = dead_letter_headers(letter)
-            names = ("kb-dlq-topic", "kb-dlq-partition", "kb-dlq-offset")
-            if all(name in told for name in names):
-                topic, partition, offset = (told[name] for name in names)
-                self._known.add((topic, partition, offset))

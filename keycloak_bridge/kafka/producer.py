@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from kafka import KafkaProducer
@@ -9,7 +10,13 @@ from kafka import errors as kafka_errors
 
 from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, BrokerError
 from keycloak_bridge.domain.events import Message
-from keycloak_bridge.kafka.client import connect, sending, translate, translated
+from keycloak_bridge.kafka.client import (
+    close_producer,
+    connect,
+    sending,
+    translate,
+    translated,
+)
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.settings import KafkaSettings
 
@@ -23,18 +30,17 @@ No worker waits for it; only the next event of the same user does, and the commi
 
 _DELIVERY_TIMEOUT_MS = 15_000
 _MAX_BLOCK_MS = 10_000
-_CLOSE_TIMEOUT_S = 5.0
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
-"""The client's own ceiling; what a topic really takes is its `max.message.bytes`."""
+"""The limit of the client; that of a topic is its `max.message.bytes`."""
 
 
 class KafkaMessageProducer:
-    """A producer that may repeat a record after an outage; see the port `MessageSink` for the promises."""
+    """A producer that may repeat a record after an outage; see the port `MessageProducer` for the promises."""
 
     def __init__(self, settings: KafkaSettings, *, repeats: bool = True) -> None:
         """Connect; raises BrokerUnavailableError while no broker answers.
 
-        Without `repeats`, a record that got no answer is left to whoever published it.
+        Without `repeats`, a record that got no answer is left to the caller.
         """
         options: dict[str, Any] = {} if repeats else {"retries": 0}
         self._producer: Any = connect(
@@ -42,7 +48,7 @@ class KafkaMessageProducer:
             settings,
             acks="all",
             # kafka-python's idempotent producer never sends again once a batch has expired in an outage; every
-            # reader bears a repetition, and one request at a time keeps the order
+            # reader tolerates a repetition, and one request at a time keeps the order
             enable_idempotence=False,
             max_in_flight_requests_per_connection=1,
             # what fitted into the events topic compressed must fit into the dead letters as well
@@ -68,33 +74,23 @@ class KafkaMessageProducer:
     def close(self) -> None:
         """Send what is buffered and stop."""
         with translated("closing the producer"):
-            try:
-                self._producer.close(timeout=_CLOSE_TIMEOUT_S)
-            except kafka_errors.KafkaTimeoutError:
-                # it stays open then, and its finalizer would complain once more
-                sender = self._producer._sender  # noqa: SLF001 # the only way to give up
-                sender.force_close()
-                sender.join(_CLOSE_TIMEOUT_S)
-                self._producer.close(timeout=_CLOSE_TIMEOUT_S)
-                raise
+            close_producer(self._producer)
 
 
+@dataclass(frozen=True, slots=True)
 class _Acknowledgement:
-    """The future of one record."""
-
-    def __init__(self, future: Any, topic: str) -> None:
-        self._future = future
-        self._topic = topic
+    future: Any
+    topic: str
 
     def then(self, done: Callable[[BridgeError | None], None]) -> None:
         """Have `done` called once: at once if all is decided already, else from kafka-python's thread.
 
         That is after the delivery time-out at the latest, or with the end of `close`.
         """
-        self._future.add_callback(lambda _: self._tell(done, None))
-        self._future.add_errback(lambda error: self._tell(done, _failure(error, self._topic)))
+        self.future.add_callback(lambda _: self._call(done, None))
+        self.future.add_errback(lambda error: self._call(done, _failure(error, self.topic)))
 
-    def _tell(
+    def _call(
         self, done: Callable[[BridgeError | None], None], failure: BrokerError | None
     ) -> None:
         try:
@@ -106,12 +102,12 @@ class _Acknowledgement:
                 level=logging.WARNING,
                 message="what follows an acknowledgement failed",
                 error=error,
-                topic=self._topic,
+                topic=self.topic,
             )
 
 
 def _failure(error: Exception, topic: str) -> BrokerError:
-    """Translate `error`; what the topic will never take says so, whether the client or the broker found out."""
+    """Translate `error`; what the topic never accepts says so, whether the client or the broker reports it."""
     failure: BrokerError
     if isinstance(
         error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError

@@ -24,7 +24,7 @@ _POSITIVE = 0x7FFFFFFF
 
 
 class TopicReader:
-    """Reads one topic as no member of any group: nothing is committed, nobody is disturbed."""
+    """Reads one topic without a group: nothing is committed, no other consumer is disturbed."""
 
     def __init__(
         self, settings: KafkaSettings, topic: str, *, setting: str = "topics.events"
@@ -75,7 +75,7 @@ class TopicReader:
 
     @property
     def is_cut(self) -> bool:
-        """Whether the first records are gone: taken by retention, or deleted by somebody."""
+        """Whether the first records are gone, by retention or because they were deleted."""
         return self._cut
 
     def partitions_of(self, topic: str) -> frozenset[int]:
@@ -93,7 +93,7 @@ class TopicReader:
         self._assign()
 
     def read(self) -> Iterator[Record]:
-        """Yield what stands between where the last call ended (at first the beginning) and the present end.
+        """Yield the records between where the last call ended (at first the beginning) and the present end.
 
         Records of a transaction that is still open, and everything behind them, stay for the next call.
         """
@@ -154,7 +154,7 @@ class TopicReader:
             yield from records
 
     def _seen(self, records: Sequence[Record]) -> None:
-        """Hear of what came, before it is yielded."""
+        """See the records that were polled, before they are yielded."""
 
     def _progress(self) -> int:
         return sum(map(self._position, self._consumer.assignment()))

@@ -1,11 +1,7 @@
-"""The topics that the bridge needs: which are missing, how to create them.
+"""The topics that the bridge needs, created and examined through Kafka's admin API, with the brokers and groups around them."""
 
-Look at the Kafka cluster without changing anything: its brokers, topics, groups, and what the bridge may do.
-"""
-
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +19,15 @@ _MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's own default for max.message.bytes."""
 _DEAD_LETTER_HEADROOM_BYTES = 64 * 1024
 """A dead letter is the original record plus headers, so its topic must take a little more."""
+
+_COORDINATOR_ATTEMPTS = 10
+_COORDINATOR_PAUSE_S = 1.0
+_COORDINATOR_COMING = (
+    kafka_errors.CoordinatorNotAvailableError,
+    kafka_errors.CoordinatorLoadInProgressError,
+    kafka_errors.NotCoordinatorError,
+)
+"""A cluster that never had a group creates its coordinator at the first request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """What the cluster says about one wanted topic; None partitions: it does not exist."""
+    """A topic that the settings want, and how many partitions it has; None: it does not exist."""
 
     spec: TopicSpec
     partitions: int | None
@@ -81,107 +86,6 @@ def wanted_topics(settings: TopicsSettings, *, invitations: bool) -> tuple[Topic
     return tuple(topics)
 
 
-class TopicAdmin:
-    """Reads and creates topics."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        """Connect; raises BrokerUnavailableError while no broker answers."""
-        self._admin: Any = connect(KafkaAdminClient, settings, request_timeout_ms=15_000)
-
-    def states(self, specs: Sequence[TopicSpec]) -> tuple[TopicState, ...]:
-        """Return for each wanted topic how many partitions it has, in the order of `specs`."""
-        with translated("describing topics"):
-            described = {
-                topic["name"]: topic
-                for topic in self._admin.describe_topics([spec.name for spec in specs])
-            }
-            return tuple(
-                TopicState(spec, _partition_count(described.get(spec.name))) for spec in specs
-            )
-
-    def create(self, specs: Sequence[TopicSpec]) -> None:
-        """Create these topics and wait until they can be used; one that exists by now is fine."""
-        for spec in specs:
-            with translated(f"creating topic {spec.name}"):
-                try:
-                    self._admin.create_topics(
-                        {
-                            spec.name: {
-                                "num_partitions": spec.partitions,
-                                "replication_factor": spec.replication_factor,
-                                "configs": spec.config,
-                            }
-                        },
-                        wait_for_metadata=True,
-                    )
-                except kafka_errors.TopicAlreadyExistsError:
-                    continue
-
-    def max_message_bytes(self, topic: str) -> int | None:
-        """Return the largest batch that `topic` takes; None where that may not be asked."""
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
-        try:
-            with translated(f"reading the configuration of topic {topic}"):
-                described = self._admin.describe_configs([resource], config_filter="all")
-        except BrokerAccessError:
-            return None
-        found = described.get("topic", {}).get(topic, {}).get("max.message.bytes", {})
-        return int(found["value"]) if found.get("value") else None
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._admin.close()
-
-
-def ensure_topics(admin: TopicAdmin, specs: Sequence[TopicSpec], *, create: bool) -> list[str]:
-    """Return the names of topics that were created; raise ConfigError for missing ones if not allowed to."""
-    states = admin.states(specs)
-    missing = [state.spec for state in states if state.partitions is None]
-    missing = [_roomy(admin, states, spec) for spec in missing]
-    if missing and not create:
-        names = ", ".join(f"{spec.name} ({spec.purpose})" for spec in missing)
-        commands = "".join(f"\n  {spec.create_command()}" for spec in missing)
-        raise ConfigError(
-            f"Kafka has no topic {names}",
-            code="topic-missing",
-            remedy="run `keycloak-bridge topics create`, or set topics.create = true, or use "
-            f"Kafka's own tool:{commands}",
-        )
-    admin.create(missing)
-    return [spec.name for spec in missing]
-
-
-def _roomy(admin: TopicAdmin, states: Sequence[TopicState], spec: TopicSpec) -> TopicSpec:
-    """Let a topic for dead letters take whatever the topic of the events takes, and its headers."""
-    if spec.purpose != _DEAD_LETTERS:
-        return spec
-    events = next(state for state in states if state.spec.purpose == _EVENTS)
-    limit = None if events.partitions is None else admin.max_message_bytes(events.spec.name)
-    limit = max(limit or 0, _MAX_MESSAGE_BYTES) + _DEAD_LETTER_HEADROOM_BYTES
-    return replace(spec, config={**spec.config, "max.message.bytes": str(limit)})
-
-
-def _partition_count(described: dict[str, Any] | None) -> int | None:
-    if described is None:
-        return None
-    error: Any = kafka_errors.for_code(described.get("error_code", 0))  # type: ignore[no-untyped-call]
-    if error in (kafka_errors.UnknownTopicOrPartitionError, kafka_errors.UnknownTopicIdError):
-        return None
-    if error is not kafka_errors.NoError:
-        raise error()
-    return len(described.get("partitions") or ())
-
-
-_COORDINATOR_ATTEMPTS = 10
-_COORDINATOR_PAUSE_S = 1.0
-_COORDINATOR_COMING = (
-    kafka_errors.CoordinatorNotAvailableError,
-    kafka_errors.CoordinatorLoadInProgressError,
-    kafka_errors.NotCoordinatorError,
-)
-"""A cluster in which no group ever was makes its coordinator when it is first asked for."""
-
-
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
     """What the cluster says about a topic that exists.
@@ -204,8 +108,8 @@ class GroupFacts:
     members: int
 
 
-class KafkaSurvey:
-    """Asks the cluster. Every method may raise BrokerError."""
+class KafkaAdmin:
+    """Creates topics and examines the cluster. Every method may raise BrokerError."""
 
     def __init__(
         self, settings: KafkaSettings, sleep: Callable[[float], None] = time.sleep
@@ -214,16 +118,48 @@ class KafkaSurvey:
         self._sleep = sleep
         self._admin: Any = connect(KafkaAdminClient, settings, request_timeout_ms=15_000)
 
+    def states(self, specs: Sequence[TopicSpec]) -> tuple[TopicState, ...]:
+        """Return for each wanted topic how many partitions it has, in the order of `specs`."""
+        with translated("describing topics"):
+            described = {
+                topic["name"]: topic
+                for topic in self._admin.describe_topics([spec.name for spec in specs])
+            }
+            return tuple(
+                TopicState(spec, _partition_count(described.get(spec.name))) for spec in specs
+            )
+
+    def create(self, specs: Sequence[TopicSpec]) -> None:
+        """Create these topics and wait until they can be used; one that exists by now is fine."""
+        for spec in specs:
+            topic = {
+                "num_partitions": spec.partitions,
+                "replication_factor": spec.replication_factor,
+                "configs": spec.config,
+            }
+            with translated(f"creating topic {spec.name}"):
+                try:
+                    self._admin.create_topics({spec.name: topic}, wait_for_metadata=True)
+                except kafka_errors.TopicAlreadyExistsError:
+                    continue
+
+    def config(self, topic: str) -> Mapping[str, str] | None:
+        """Return the configuration of `topic`; None where the bridge may not read it."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        try:
+            with translated(f"reading the configuration of topic {topic}"):
+                answer = self._admin.describe_configs([resource], config_filter="all")
+        except BrokerAccessError:
+            return None
+        found = answer.get("topic", {}).get(topic, {})
+        return {key: one["value"] for key, one in found.items() if one.get("value") is not None}
+
     def broker_versions(self) -> tuple[tuple[int, ...], ...]:
-        """Return the version of each broker as its API versions tell, the oldest first."""
+        """Return the version of each broker by its API versions, the oldest first."""
         with translated("asking the brokers for their versions"):
             brokers = [one["broker_id"] for one in self._admin.describe_cluster()["brokers"]]
-            return tuple(
-                sorted(
-                    tuple(self._admin.get_broker_version_data(broker).broker_version)
-                    for broker in brokers
-                )
-            )
+            versions = (self._admin.get_broker_version_data(one).broker_version for one in brokers)
+            return tuple(sorted(map(tuple, versions)))
 
     def topics(self, names: Sequence[str]) -> Mapping[str, TopicFacts]:
         """Return those of the topics that exist."""
@@ -234,10 +170,10 @@ class KafkaSurvey:
         }
 
     def group(self, group_id: str) -> GroupFacts:
-        """Return what the coordinator knows of the group; one that nobody used yet is `Dead`."""
+        """Return what the coordinator knows of the group; one that was never used is `Dead`."""
         with translated(f"describing the consumer group {group_id}"):
             described = self._describe_group(group_id)
-            # kafka-python raises for the whole call only, and tells what concerns one group as text
+            # kafka-python raises for the whole call only, and reports what concerns one group as text
             if kafka_errors.GroupAuthorizationFailedError.__name__ in str(described.get("error")):
                 raise kafka_errors.GroupAuthorizationFailedError
         return GroupFacts(
@@ -250,47 +186,65 @@ class KafkaSurvey:
         self._admin.close()
 
     def _describe_group(self, group_id: str) -> Mapping[str, Any]:
-        for _ in range(_COORDINATOR_ATTEMPTS - 1):
+        attempts = _COORDINATOR_ATTEMPTS
+        while True:
             try:
                 found: Mapping[str, Any] = self._admin.describe_groups([group_id])[group_id]
             except _COORDINATOR_COMING:
+                attempts -= 1
+                if not attempts:
+                    raise
                 self._sleep(_COORDINATOR_PAUSE_S)
             else:
                 return found
-        last: Mapping[str, Any] = self._admin.describe_groups([group_id])[group_id]
-        return last
 
     def _topic(self, described: Mapping[str, Any]) -> TopicFacts:
         partitions = described.get("partitions") or ()
+        operations = described.get("authorized_operations")
         return TopicFacts(
             partitions=len(partitions),
             replicas=min((len(one.get("replica_nodes") or ()) for one in partitions), default=0),
             leaderless=sum(one.get("leader_id", -1) < 0 for one in partitions),
-            operations=_operations(described),
-            config=self._config(described["name"]),
+            operations=None if operations is None else frozenset(operations),
+            config=self.config(described["name"]),
         )
 
-    def _config(self, topic: str) -> Mapping[str, str] | None:
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
-        try:
-            with translated(f"reading the configuration of topic {topic}"):
-                answer = self._admin.describe_configs([resource], config_filter="all")
-        except BrokerAccessError:
-            return None
-        found = answer.get("topic", {}).get(topic, {})
-        return {key: one["value"] for key, one in found.items() if one.get("value") is not None}
+
+def ensure_topics(admin: KafkaAdmin, specs: Sequence[TopicSpec], *, create: bool) -> list[str]:
+    """Return the names of topics that were created; raise ConfigError for missing ones if not allowed to."""
+    states = admin.states(specs)
+    missing = [state.spec for state in states if state.partitions is None]
+    missing = [_large_enough(admin, states, spec) for spec in missing]
+    if missing and not create:
+        names = ", ".join(f"{spec.name} ({spec.purpose})" for spec in missing)
+        commands = "".join(f"\n  {spec.create_command()}" for spec in missing)
+        raise ConfigError(
+            f"Kafka has no topic {names}",
+            code="topic-missing",
+            remedy="run `keycloak-bridge topics create`, or set topics.create = true, or use "
+            f"Kafka's own tool:{commands}",
+        )
+    admin.create(missing)
+    return [spec.name for spec in missing]
 
 
-@contextlib.contextmanager
-def kafka_survey(settings: KafkaSettings) -> Iterator[KafkaSurvey]:
-    """Lend a survey of the cluster; raises BrokerUnavailableError while no broker answers."""
-    survey = KafkaSurvey(settings)
-    try:
-        yield survey
-    finally:
-        survey.close()
+def _large_enough(admin: KafkaAdmin, states: Sequence[TopicState], spec: TopicSpec) -> TopicSpec:
+    """Let the topic for dead letters take every record of the events topic, plus its headers."""
+    if spec.purpose != _DEAD_LETTERS:
+        return spec
+    events = next(state for state in states if state.spec.purpose == _EVENTS)
+    config = None if events.partitions is None else admin.config(events.spec.name)
+    largest = int((config or {}).get("max.message.bytes", 0))
+    limit = max(largest, _MAX_MESSAGE_BYTES) + _DEAD_LETTER_HEADROOM_BYTES
+    return replace(spec, config={**spec.config, "max.message.bytes": str(limit)})
 
 
-def _operations(described: Mapping[str, Any]) -> frozenset[str] | None:
-    named = described.get("authorized_operations")
-    return None if named is None else frozenset(named)
+def _partition_count(described: dict[str, Any] | None) -> int | None:
+    if described is None:
+        return None
+    error: Any = kafka_errors.for_code(described.get("error_code", 0))  # type: ignore[no-untyped-call]
+    if error in (kafka_errors.UnknownTopicOrPartitionError, kafka_errors.UnknownTopicIdError):
+        return None
+    if error is not kafka_errors.NoError:
+        raise error()
+    return len(described.get("partitions") or ())

@@ -12,7 +12,7 @@ from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartitio
 from keycloak_bridge.domain.ports import Acknowledgement, MessageProducer, RecordConsumer
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.kafka.producer import KafkaMessageProducer
-from keycloak_bridge.kafka.topics import TopicAdmin, TopicSpec
+from keycloak_bridge.kafka.topics import KafkaAdmin, TopicSpec
 from keycloak_bridge.settings import KafkaSettings
 
 PARTITIONS = 3
@@ -40,7 +40,7 @@ class RealBroker:
 
     def __init__(self, bootstrap_servers: str) -> None:
         self.settings = KafkaSettings(bootstrap_servers=(bootstrap_servers,), session_timeout=6.0)
-        self._admin = TopicAdmin(self.settings)
+        self._admin = KafkaAdmin(self.settings)
         self._sources: list[RecordConsumer] = []
         self.sink: MessageProducer = KafkaMessageProducer(self.settings)
 

@@ -84,7 +84,7 @@ class World:
         monkeypatch.setattr(bridge, "KafkaDeadLetterArchive", self._archive)
         monkeypatch.setattr(bridge, "SystemClock", lambda: self.clock)
         monkeypatch.setattr(assembly, "KafkaRecordConsumer", self._source)
-        monkeypatch.setattr(bridge, "TopicAdmin", self._topic_admin)
+        monkeypatch.setattr(bridge, "KafkaAdmin", self._topic_admin)
         monkeypatch.setattr(bridge, "KeycloakUserDirectory", lambda *_: self.keycloak)
         monkeypatch.setattr(bridge, "keycloak_admin", lambda *_: Closable(self.closed, "keycloak"))
         monkeypatch.setattr(bridge, "check_access", self._check)
@@ -191,7 +191,7 @@ class StubTopicAdmin(Closable):
     def states(self, specs: Sequence[TopicSpec]) -> tuple[TopicState, ...]:
         return tuple(TopicState(s, 1 if s.name in self._world.topics else None) for s in specs)
 
-    def max_message_bytes(self, topic: str) -> int | None:
+    def config(self, topic: str) -> dict[str, str] | None:
         return None
 
     def create(self, specs: Sequence[TopicSpec]) -> None:

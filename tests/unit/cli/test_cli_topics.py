@@ -25,7 +25,7 @@ class StubAdmin:
     def states(self, specs: Sequence[TopicSpec]) -> tuple[TopicState, ...]:
         return tuple(TopicState(spec, self.topics.get(spec.name)) for spec in specs)
 
-    def max_message_bytes(self, topic: str) -> int | None:
+    def config(self, topic: str) -> dict[str, str] | None:
         return None
 
     def create(self, specs: Sequence[TopicSpec]) -> None:
@@ -41,7 +41,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     StubAdmin.topics = {}
     StubAdmin.closed = 0
     StubAdmin.error = None
-    monkeypatch.setattr("keycloak_bridge.cli.topics.TopicAdmin", StubAdmin)
+    monkeypatch.setattr("keycloak_bridge.cli.topics.KafkaAdmin", StubAdmin)
     return Bench(tmp_path, monkeypatch)
 
 

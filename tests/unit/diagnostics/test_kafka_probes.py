@@ -8,7 +8,7 @@ import pytest
 from keycloak_bridge.diagnostics.kafka_probes import KafkaProbes
 from keycloak_bridge.diagnostics.probe import Light, ProbeResult, examine
 from keycloak_bridge.domain.errors import BrokerUnavailableError
-from keycloak_bridge.kafka.topics import GroupFacts, KafkaSurvey, TopicFacts, wanted_topics
+from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, wanted_topics
 from keycloak_bridge.settings import KafkaSettings, TopicsSettings
 
 SPECS = wanted_topics(TopicsSettings(), invitations=True)
@@ -30,7 +30,7 @@ def healthy() -> dict[str, TopicFacts]:
 
 
 @dataclass
-class StubCluster(KafkaSurvey):
+class StubCluster(KafkaAdmin):
     """Returns what it was given."""
 
     found: dict[str, TopicFacts] = field(default_factory=healthy)
@@ -55,12 +55,12 @@ class StubCluster(KafkaSurvey):
         self.found[NAMES[purpose]] = replace(topic, **facts)  # type: ignore[arg-type]
 
 
-def examined(cluster: KafkaSurvey) -> list[ProbeResult]:
+def examined(cluster: KafkaAdmin) -> list[ProbeResult]:
     """Return the results of all probes."""
     return list(examine(KafkaProbes(KafkaSettings(), SPECS, lambda: cluster).probes()))
 
 
-def not_green(cluster: KafkaSurvey) -> list[tuple[str, Light, str | None]]:
+def not_green(cluster: KafkaAdmin) -> list[tuple[str, Light, str | None]]:
     """Return everything that is not green."""
     return [
         (one.probe, one.light, one.subject)
@@ -149,7 +149,7 @@ def test_brokers_and_groups(cluster: StubCluster, expected: list[tuple[str, Ligh
 def test_no_broker_answers() -> None:
     """The connection is red, the rest is not checked."""
 
-    def connect() -> KafkaSurvey:
+    def connect() -> KafkaAdmin:
         raise BrokerUnavailableError("no broker", remedy="start one")
 
     results = list(examine(KafkaProbes(KafkaSettings(), SPECS, connect).probes()))

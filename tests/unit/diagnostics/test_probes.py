@@ -130,7 +130,7 @@ def test_without_settings_the_rest_is_still_checked(monkeypatch: pytest.MonkeyPa
     def unreachable(_: object) -> object:
         raise BrokerUnavailableError("no broker", remedy="start one")
 
-    monkeypatch.setattr(module, "kafka_survey", unreachable)
+    monkeypatch.setattr(module, "KafkaAdmin", unreachable)
     found = {one.probe: one for one in check_up(read_settings(None, environ={}))}
     kafka, keycloak = found["kafka.connection"], found["keycloak.connection"]
 

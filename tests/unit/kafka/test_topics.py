@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -6,12 +8,19 @@ from kafka import errors as kafka_errors
 
 from keycloak_bridge.domain.errors import BrokerAccessError, BrokerUnavailableError, ConfigError
 from keycloak_bridge.kafka import topics as kafka_topics
-from keycloak_bridge.kafka.topics import TopicAdmin, TopicSpec, ensure_topics, wanted_topics
+from keycloak_bridge.kafka.topics import (
+    GroupFacts,
+    KafkaAdmin,
+    TopicFacts,
+    TopicSpec,
+    ensure_topics,
+    wanted_topics,
+)
 from keycloak_bridge.settings import KafkaSettings, TopicsSettings
 
 
 class StubAdmin:
-    """A cluster that holds topics by name and number of partitions."""
+    """A cluster of two brokers and one group that holds topics by name and number of partitions."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -23,12 +32,26 @@ class StubAdmin:
         self.closed = False
         self.max_message_bytes: str | None = None
         self.config_error: Exception | None = None
+        self.group_errors: list[Exception] = []
+        self.group: dict[str, Any] = {"group_state": "Stable", "members": [{}, {}]}
+
+    def describe_cluster(self) -> dict[str, Any]:
+        return {"brokers": [{"broker_id": 1}, {"broker_id": 2}]}
+
+    def get_broker_version_data(self, broker: int) -> Any:
+        return SimpleNamespace(broker_version=(4, 2 - broker))
+
+    def describe_groups(self, names: list[str]) -> dict[str, Any]:
+        if self.group_errors:
+            raise self.group_errors.pop()
+        return {names[0]: self.group}
 
     def describe_configs(self, resources: list[Any], config_filter: str) -> dict[str, Any]:
+        assert "all" == config_filter
         if self.config_error is not None:
             raise self.config_error
         (resource,) = resources
-        configs = {"retention.ms": {"value": "1"}}
+        configs: dict[str, Any] = {"retention.ms": {"value": "1"}, "secret": {"value": None}}
         if self.max_message_bytes is not None:
             configs["max.message.bytes"] = {"value": self.max_message_bytes}
         return {"topic": {resource.name: configs}}
@@ -38,7 +61,11 @@ class StubAdmin:
             {
                 "name": name,
                 "error_code": self._code(name),
-                "partitions": [{} for _ in range(self.topics.get(name, 0))],
+                "partitions": [
+                    {"leader_id": number - 1, "replica_nodes": [1, 2][: number + 1]}
+                    for number in range(self.topics.get(name, 0))
+                ],
+                "authorized_operations": ["READ"],
             }
             for name in reversed(names)
         ]
@@ -60,14 +87,14 @@ class StubAdmin:
 
 
 @pytest.fixture
-def admin(monkeypatch: pytest.MonkeyPatch) -> TopicAdmin:
-    """An admin over the stub."""
+def admin(monkeypatch: pytest.MonkeyPatch) -> KafkaAdmin:
+    """An admin over the stub that never pauses."""
     monkeypatch.setattr(kafka_topics, "KafkaAdminClient", StubAdmin)
-    return TopicAdmin(KafkaSettings())
+    return KafkaAdmin(KafkaSettings(), sleep=lambda _: None)
 
 
 @pytest.fixture
-def stub(admin: TopicAdmin) -> StubAdmin:
+def stub(admin: KafkaAdmin) -> StubAdmin:
     """The stub behind the admin."""
     client: StubAdmin = admin._admin
     return client
@@ -122,7 +149,7 @@ def test_the_command_creates_the_same_topic() -> None:
     )
 
 
-def test_states_keep_the_order_of_the_question(admin: TopicAdmin, stub: StubAdmin) -> None:
+def test_states_keep_the_order_of_the_question(admin: KafkaAdmin, stub: StubAdmin) -> None:
     """Whatever the order of the answer."""
     stub.topics = {"user-events": 3}
 
@@ -140,7 +167,7 @@ def test_states_keep_the_order_of_the_question(admin: TopicAdmin, stub: StubAdmi
     ],
 )
 def test_a_topic_that_cannot_be_described_is_not_missing(
-    admin: TopicAdmin, stub: StubAdmin, code: int, expected: type[Exception]
+    admin: KafkaAdmin, stub: StubAdmin, code: int, expected: type[Exception]
 ) -> None:
     """Missing means that the cluster says so; anything else is its own error."""
     stub.describe_code = code
@@ -150,7 +177,7 @@ def test_a_topic_that_cannot_be_described_is_not_missing(
 
 
 def test_an_answer_that_leaves_a_topic_out_means_missing(
-    admin: TopicAdmin, stub: StubAdmin, monkeypatch: pytest.MonkeyPatch
+    admin: KafkaAdmin, stub: StubAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No word about it is no topic."""
     monkeypatch.setattr(stub, "describe_topics", lambda _: [])
@@ -158,7 +185,7 @@ def test_an_answer_that_leaves_a_topic_out_means_missing(
     assert [None] == [state.partitions for state in admin.states([EVENTS])]
 
 
-def test_missing_topics_are_created_as_wanted(admin: TopicAdmin, stub: StubAdmin) -> None:
+def test_missing_topics_are_created_as_wanted(admin: KafkaAdmin, stub: StubAdmin) -> None:
     """Only those, and the call waits until they can be used."""
     stub.topics = {"letters": 1}
 
@@ -177,7 +204,7 @@ def test_missing_topics_are_created_as_wanted(admin: TopicAdmin, stub: StubAdmin
     assert [True] == stub.waits
 
 
-def test_missing_topics_are_named_with_their_commands(admin: TopicAdmin, stub: StubAdmin) -> None:
+def test_missing_topics_are_named_with_their_commands(admin: KafkaAdmin, stub: StubAdmin) -> None:
     """Where creating is not allowed, one error names them all and how to create each."""
     with pytest.raises(ConfigError) as caught:
         ensure_topics(admin, [EVENTS, LETTERS], create=False)
@@ -190,7 +217,7 @@ def test_missing_topics_are_named_with_their_commands(admin: TopicAdmin, stub: S
     assert [] == stub.created
 
 
-def test_nothing_missing_is_nothing_to_do(admin: TopicAdmin, stub: StubAdmin) -> None:
+def test_nothing_missing_is_nothing_to_do(admin: KafkaAdmin, stub: StubAdmin) -> None:
     """Existing topics are left as they are, with or without leave to create."""
     stub.topics = {"user-events": 9, "letters": 9}
 
@@ -201,14 +228,14 @@ def test_nothing_missing_is_nothing_to_do(admin: TopicAdmin, stub: StubAdmin) ->
     assert [] == stub.created
 
 
-def test_a_topic_that_somebody_else_created_is_fine(admin: TopicAdmin, stub: StubAdmin) -> None:
+def test_a_topic_that_somebody_else_created_is_fine(admin: KafkaAdmin, stub: StubAdmin) -> None:
     """Two bridges may start at once."""
     stub.create_error = kafka_errors.TopicAlreadyExistsError()
 
     assert ["user-events"] == ensure_topics(admin, [EVENTS], create=True)
 
 
-def test_a_refused_creation_stops_and_names_the_topic(admin: TopicAdmin, stub: StubAdmin) -> None:
+def test_a_refused_creation_stops_and_names_the_topic(admin: KafkaAdmin, stub: StubAdmin) -> None:
     """Missing rights or a policy of the cluster do not pass by waiting."""
     stub.create_error = kafka_errors.PolicyViolationError()
 
@@ -228,7 +255,7 @@ def letters_limit(stub: StubAdmin) -> int:
     [("5000000", 5_000_000), ("1000", 1_048_588), (None, 1_048_588)],
 )
 def test_dead_letters_take_what_the_events_take(
-    admin: TopicAdmin, stub: StubAdmin, events_take: str | None, letters_take: int
+    admin: KafkaAdmin, stub: StubAdmin, events_take: str | None, letters_take: int
 ) -> None:
     """Every event must fit once more, with its headers."""
     stub.topics = {"user-events": 3}
@@ -240,7 +267,7 @@ def test_dead_letters_take_what_the_events_take(
 
 
 def test_a_configuration_that_may_not_be_read_is_done_without(
-    admin: TopicAdmin, stub: StubAdmin
+    admin: KafkaAdmin, stub: StubAdmin
 ) -> None:
     """The right to describe configurations is a luxury."""
     stub.topics = {"user-events": 3}
@@ -251,14 +278,92 @@ def test_a_configuration_that_may_not_be_read_is_done_without(
     assert letters_limit(stub) > 1_048_588
 
 
-def test_dead_letters_alone_are_created_with_room(admin: TopicAdmin, stub: StubAdmin) -> None:
+def test_dead_letters_alone_are_created_with_room(admin: KafkaAdmin, stub: StubAdmin) -> None:
     """The events topic may be missing as well; then Kafka's own default counts."""
     ensure_topics(admin, [EVENTS, LETTERS], create=True)
 
     assert letters_limit(stub) > 1_048_588
 
 
-def test_close_closes(admin: TopicAdmin, stub: StubAdmin) -> None:
+# the cluster
+
+
+def test_brokers_and_their_versions(admin: KafkaAdmin, stub: StubAdmin) -> None:
+    """The oldest comes first."""
+    assert ((4, 0), (4, 1)) == admin.broker_versions()
+
+
+def test_topics_that_exist(admin: KafkaAdmin, stub: StubAdmin) -> None:
+    """With partitions, the fewest replicas, rights and configuration."""
+    stub.topics = {"events": 2}
+    expected = TopicFacts(2, 1, 1, frozenset({"READ"}), {"retention.ms": "1"})
+
+    assert {"events": expected} == admin.topics(["events", "other"])
+
+
+def test_a_configuration_that_may_not_be_read(admin: KafkaAdmin, stub: StubAdmin) -> None:
+    """The rest is known all the same."""
+    stub.topics = {"events": 2}
+    stub.config_error = kafka_errors.TopicAuthorizationFailedError()
+
+    assert admin.topics(["events"])["events"].config is None
+
+
+@pytest.mark.parametrize(
+    ("group", "expected"),
+    [
+        ({"group_state": "Stable", "members": [{}]}, GroupFacts("Stable", 1)),
+        ({"group_state": "", "error": "x"}, GroupFacts("Dead", 0)),
+    ],
+)
+def test_groups(
+    admin: KafkaAdmin, stub: StubAdmin, group: dict[str, Any], expected: GroupFacts
+) -> None:
+    """One that was never used is dead."""
+    stub.group = group
+
+    assert expected == admin.group("g")
+
+
+def test_a_coordinator_that_is_being_created(admin: KafkaAdmin, stub: StubAdmin) -> None:
+    """It is asked again."""
+    stub.group_errors = [kafka_errors.CoordinatorNotAvailableError()] * 3
+
+    assert "Stable" == admin.group("g").state
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "times"),
+    [
+        (kafka_errors.CoordinatorNotAvailableError, BrokerUnavailableError, 10),
+        (kafka_errors.GroupAuthorizationFailedError, BrokerAccessError, 1),
+    ],
+)
+def test_a_group_that_cannot_be_described(
+    admin: KafkaAdmin,
+    stub: StubAdmin,
+    error: Callable[[], Exception],
+    expected: type[Exception],
+    times: int,
+) -> None:
+    """Retries end, and a refusal is not retried."""
+    stub.group_errors = [error() for _ in range(times)]
+
+    with pytest.raises(expected):
+        admin.group("g")
+    assert [] == stub.group_errors
+
+
+def test_a_group_that_may_not_be_described(admin: KafkaAdmin, stub: StubAdmin) -> None:
+    """The library reports it as text."""
+    error = str(kafka_errors.GroupAuthorizationFailedError())
+    stub.group = {"group_state": "", "error": error}
+
+    with pytest.raises(BrokerAccessError):
+        admin.group("g")
+
+
+def test_close_closes(admin: KafkaAdmin, stub: StubAdmin) -> None:
     """No connection stays behind."""
     admin.close()
 
