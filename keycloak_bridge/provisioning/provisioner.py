@@ -176,11 +176,13 @@ class Provisioner:
         criteria = _first_search(desired, absent=False)
         found = self._directory.find(criteria, desired.lookup)
         plan = plan_user(event, desired, found, reserved=self._policy.reserved)
+        self._operation_executor.refuse_impossible(desired, plan)
         others = [one for one in desired.matching if one not in criteria]
         if found is None and plan.operations and others:
             found = self._directory.find(others, desired.lookup)
-            plan = plan_user(event, desired, found, reserved=self._policy.reserved)
-        self._operation_executor.refuse_impossible(desired, plan)
+            if found is not None:
+                plan = plan_user(event, desired, found, reserved=self._policy.reserved)
+                self._operation_executor.refuse_impossible(desired, plan)
         return found, plan
 
     def draft(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from stage_harness import Flow, event_of, record_of
 
@@ -142,6 +142,12 @@ def flow_of(scene: Scene, known: Interpretation, applied: list[object]) -> Flow:
     return flow
 
 
+UNKNOWN_UPDATE = record_of(event_of(type="user.updated"))
+MISSING_GROUP = record_of(event_of(data={"groups": ["/customers"]}))
+
+
+@example(scene=Scene("shipped", "username taken", UNKNOWN_UPDATE))
+@example(scene=Scene("shipped", "username taken", MISSING_GROUP))
 @given(scene=scenes())
 @settings(deadline=None, max_examples=400)
 def test_a_preview_and_run_agree(bridges: dict[str, Interpretation], scene: Scene) -> None:
