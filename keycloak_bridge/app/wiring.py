@@ -126,8 +126,8 @@ class StageBuilder:
             return None
         external_id = self.interpretation.mapping.external_id
         return KnownUsers(
-            realm.everybody,
-            realm.count,
+            realm.list_users,
+            realm.count_users,
             external_id,
             backlog,
             self.clock,

@@ -11,7 +11,8 @@ from keycloak_bridge.app.realm_check import NEEDED_ROLES, Problem
 from keycloak_bridge.diagnostics.probe import Probe, ProbeResult, gray, green, red, yellow
 from keycloak_bridge.domain.errors import KeycloakConflictError
 from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE, IMPORTING
-from keycloak_bridge.keycloak.survey import Discovery, KeycloakSurvey, TokenFacts, token_facts
+from keycloak_bridge.keycloak.survey import Discovery, KeycloakSurvey
+from keycloak_bridge.keycloak.token import TokenFacts, token_facts
 from keycloak_bridge.mapping.profile_findings import Severity
 
 CONNECTION, TOKEN = "keycloak.connection", "keycloak.token"

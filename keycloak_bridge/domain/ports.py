@@ -236,6 +236,28 @@ class UserDirectory(Protocol):
         ...
 
 
+class UserImporter(Protocol):
+    """Creates many users at once, as `UserDirectory.create` would one by one. Safe to share between threads."""
+
+    def available(self) -> bool:
+        """Say whether the realm and the account let users be imported, as far as was seen a short while ago."""
+        ...
+
+    def body(self, representation: UserRepresentation) -> UserRepresentation | None:
+        """Return what to hand to `import_users` so that it makes of the user what `create` would.
+
+        None where that is not certain; `create` decides then, also about a user that would be refused.
+        """
+        ...
+
+    def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
+        """Create all that do not exist yet, and return their Keycloak ids in order, None for one that exists.
+
+        All or none: one bad user fails them all. Raises KeycloakError.
+        """
+        ...
+
+
 class Dependency(Flag):
     """What a finished record proves to work."""
 

@@ -37,7 +37,7 @@ from keycloak_bridge.invitations.rules import (
     awaits_another,
     settled,
 )
-from keycloak_bridge.keycloak.refusals import EXECUTE_ACTIONS_EMAIL
+from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.planning.bookkeeping import InvitationMark, mark_of, with_invitation_mark
 from keycloak_bridge.provisioning.provisioner import UserLocks

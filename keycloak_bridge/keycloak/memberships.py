@@ -1,36 +1,75 @@
-"""What users belong to, kind by kind.
+"""What users belong to: groups, roles, organizations, and accounts at identity providers.
 
-The groups of users, by their paths.
-
-The roles of users, by their names: the realm's own, and those of its clients.
-
-The organizations of users, by their aliases.
-
-What Keycloak said a moment ago.
+Groups, organizations and clients have an id in Keycloak beside the name in the mapping; the ids are remembered for a
+minute. An id that Keycloak does not know any more is forgotten, since the thing may have been deleted and created again.
 """
 
 import contextlib
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from keycloak_bridge.domain.errors import KeycloakConflictError, KeycloakNotFoundError
 from keycloak_bridge.domain.ports import Clock
-from keycloak_bridge.domain.users import GROUPS, ORGANIZATIONS, REALM_ROLES, client_of
-from keycloak_bridge.keycloak.admin import Json, KeycloakAdmin
-from keycloak_bridge.keycloak.refusals import (
-    client_not_found,
-    group_not_found,
-    normal_path,
-    organization_not_found,
-    owned_by_organization,
-    role_not_found,
+from keycloak_bridge.domain.users import (
+    GROUPS,
+    ORGANIZATIONS,
+    REALM_ROLES,
+    IdentityLink,
+    client_of,
 )
+from keycloak_bridge.keycloak.admin import Json, KeycloakAdmin
+from keycloak_bridge.keycloak.errors import conflict, keycloak_error, role_not_found
 
 CACHE_TTL_S = 60.0
 
+_LONGEST_NAME = 255
 _Value = TypeVar("_Value")
+
+
+class Memberships(Protocol):
+    """One kind of membership; see the port UserDirectory for the promises."""
+
+    def of(self, user_id: str) -> frozenset[str]:
+        """Return what the user belongs to. Raises KeycloakNotFoundError when there is no such user."""
+        ...
+
+    def missing(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those names that the realm does not have, as far as it can be asked."""
+        ...
+
+    def join(self, user_id: str, names: Sequence[str]) -> None:
+        """Make the user belong to these; harmless where it does."""
+        ...
+
+    def leave(self, user_id: str, names: Sequence[str]) -> None:
+        """Undo `join`; harmless where there is nothing to undo."""
+        ...
+
+
+class AllMemberships:
+    """Every kind of membership. Safe to share between threads."""
+
+    def __init__(self, admin: KeycloakAdmin, clock: Clock) -> None:
+        self.groups = Groups(admin, clock)
+        self._admin = admin
+        self._clock = clock
+        self._kinds: dict[str, Memberships] = {
+            GROUPS: self.groups,
+            ORGANIZATIONS: Organizations(admin, clock),
+            REALM_ROLES: Roles(admin, clock),
+        }
+
+    def kind(self, kind: str) -> Memberships:
+        """Return the memberships of this kind, as Membership spells it."""
+        known = self._kinds.get(kind)
+        if known is None:
+            client_id = client_of(kind)
+            if client_id is None:
+                raise ValueError(f"there is no such kind of membership: {kind}")
+            known = self._kinds.setdefault(kind, Roles(self._admin, self._clock, client_id))
+        return known
 
 
 class Cache(Generic[_Value]):
@@ -60,82 +99,92 @@ class Cache(Generic[_Value]):
             self._entries.pop(key, None)
 
 
-class KnownIds:
-    """Keycloak's ids of named things, remembered for a minute; what is not found is asked for again each time.
-
-    An administrator is probably about to create it.
-    """
+class KnownIds(Cache[str]):
+    """Keycloak's ids by name. A name that is not found is looked up each time: an administrator may just create it."""
 
     def __init__(self, look_up: Callable[[str], str | None], clock: Clock) -> None:
+        super().__init__(clock)
         self._look_up = look_up
-        self._known = Cache[str](clock)
 
-    def get(self, name: str) -> str | None:
+    def get(self, key: str) -> str | None:
         """Return the id, or None."""
-        known = self._known.get(name)
+        known = super().get(key)
         if known is None:
-            known = self._look_up(name)
+            known = self._look_up(key)
             if known is not None:
-                self._known.put(name, known)
+                self.put(key, known)
         return known
 
-    def forget(self, name: str) -> None:
-        """Ask again the next time."""
-        self._known.forget(name)
 
-    def leave(self, name: str, leave: Callable[[str], None]) -> None:
-        """Call `leave` with the id; where that is out of date, once more with the new one."""
-        for _ in range(2):
-            found = self.get(name)
-            if found is None:
-                return
-            try:
-                leave(found)
-            except KeycloakNotFoundError:
-                self.forget(name)
-            else:
-                return
+class _ById(ABC):
+    """Memberships that are joined and left one by one, by the id of what the name stands for."""
 
-
-_LONGEST_NAME = 255
-
-
-class Groups:
-    """The groups of a user, by their paths."""
+    missing_code: str
 
     def __init__(self, admin: KeycloakAdmin, clock: Clock) -> None:
         self._admin = admin
         self._ids = KnownIds(self._look_up, clock)
 
+    def missing(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those names that the realm does not have, as they were given."""
+        return tuple(name for name in names if self._ids.get(self.normal(name)) is None)
+
+    def join(self, user_id: str, names: Sequence[str]) -> None:
+        """Make the user a member. Raises KeycloakNotFoundError (`group-not-found`, `organization-not-found`)."""
+        for name in map(self.normal, names):
+            known = self._ids.get(name)
+            if known is None:
+                raise keycloak_error(code=self.missing_code, name=name)
+            try:
+                self._join(user_id, known)
+            except KeycloakNotFoundError:
+                self._ids.forget(name)
+                raise
+
+    def leave(self, user_id: str, names: Sequence[str]) -> None:
+        """Take the user out; where the id is out of date, once more with the new one."""
+        for name in map(self.normal, names):
+            for _ in range(2):
+                known = self._ids.get(name)
+                if known is None:
+                    break
+                try:
+                    self._leave(user_id, known, name)
+                    break
+                except KeycloakNotFoundError:
+                    self._ids.forget(name)
+
+    def forget(self, name: str) -> None:
+        """Look the id up again the next time."""
+        self._ids.forget(self.normal(name))
+
+    def normal(self, name: str) -> str:
+        """Return the name as Keycloak spells it."""
+        return name
+
+    @abstractmethod
+    def _look_up(self, name: str) -> str | None: ...
+
+    @abstractmethod
+    def _join(self, user_id: str, known_id: str) -> None: ...
+
+    @abstractmethod
+    def _leave(self, user_id: str, known_id: str, name: str) -> None: ...
+
+
+class Groups(_ById):
+    """The groups of a user, by their paths, with or without leading slash."""
+
+    missing_code = "group-not-found"
+
     def of(self, user_id: str) -> frozenset[str]:
         """Return the paths of the groups that the user is a direct member of."""
         return frozenset(str(group["path"]) for group in self._admin.user_groups(user_id))
 
-    def missing(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return those paths, with or without leading slash, that name no group of the realm."""
-        return tuple(path for path in names if self._ids.get(normal_path(path)) is None)
-
-    def join(self, user_id: str, names: Sequence[str]) -> None:
-        """Make the user a member. Raises KeycloakNotFoundError (`group-not-found`)."""
-        for path in names:
-            group_id = self._ids.get(normal_path(path))
-            if group_id is None:
-                raise group_not_found(path)
-            try:
-                self._admin.join_group(user_id, group_id)
-            except KeycloakNotFoundError:
-                self.forget(path)
-                raise
-
-    def leave(self, user_id: str, names: Sequence[str]) -> None:
-        """Take the user out of the groups."""
-        for path in names:
-            self._ids.leave(normal_path(path), partial(self._admin.leave_group, user_id))
-
     def create(self, path: str) -> None:
-        """Create the group and those above it; harmless when they are there.
+        """Create the group and those above it; harmless when they exist.
 
-        Raises KeycloakNotFoundError (`group-not-found`) for a path that can be none.
+        Raises KeycloakNotFoundError (`group-not-found`) for a path that no group can have.
         """
         parent: str | None = None
         names = path.strip("/").split("/")
@@ -147,25 +196,67 @@ class Groups:
                     self._admin.create_group(name, parent)
                 known = self._ids.get(at)
             if known is None:
-                raise group_not_found(at)
+                raise keycloak_error(code=self.missing_code, name=at)
             parent = known
 
-    def forget(self, path: str) -> None:
-        """Look the group up afresh the next time."""
-        self._ids.forget(normal_path(path))
+    def normal(self, name: str) -> str:
+        """Return the path as Keycloak spells it."""
+        return normal_path(name)
 
-    def _look_up(self, path: str) -> str | None:
+    def _look_up(self, name: str) -> str | None:
         try:
-            group = self._admin.group_by_path(path)
+            group = self._admin.group_by_path(name)
         except KeycloakNotFoundError:
             return None
         # some databases find groups without regard to case
-        return str(group["id"]) if group.get("path") == path else None
+        return str(group["id"]) if group.get("path") == name else None
+
+    def _join(self, user_id: str, known_id: str) -> None:
+        self._admin.join_group(user_id, known_id)
+
+    def _leave(self, user_id: str, known_id: str, name: str) -> None:
+        del name
+        self._admin.leave_group(user_id, known_id)
+
+
+def normal_path(path: str) -> str:
+    """Return the group's path as Keycloak spells it."""
+    return f"/{path.strip('/')}"
 
 
 def can_be_created(name: str) -> bool:
-    """Say whether a group of this name can be found again, and stored: Keycloak answers a long one by a bare 500."""
+    """Say whether a group of this name can be stored and found again: Keycloak answers a long one by a bare 500."""
     return name not in ("", ".", "..") and len(name) <= _LONGEST_NAME
+
+
+class Organizations(_ById):
+    """The organizations of a user, by their aliases.
+
+    Leaving raises KeycloakRejectedError (`managed-member`) where Keycloak would delete the user with its membership.
+    """
+
+    missing_code = "organization-not-found"
+
+    def of(self, user_id: str) -> frozenset[str]:
+        """Return the aliases of the organizations that the user is a member of."""
+        return frozenset(str(one["alias"]) for one in self._admin.organizations_of(user_id))
+
+    def _look_up(self, name: str) -> str | None:
+        try:
+            found = self._admin.organizations_with_alias(name)
+        except ValueError:  # no query can express it, and Keycloak allows no such alias
+            return None
+        return next((str(one["id"]) for one in found if one.get("alias") == name), None)
+
+    def _join(self, user_id: str, known_id: str) -> None:
+        with contextlib.suppress(KeycloakConflictError):  # it is a member
+            self._admin.join_organization(user_id, known_id)
+
+    def _leave(self, user_id: str, known_id: str, name: str) -> None:
+        member = self._admin.organization_member(known_id, user_id)
+        if member.get("membershipType") == "MANAGED":
+            raise keycloak_error(code="managed-member", name=name)
+        self._admin.leave_organization(user_id, known_id)
 
 
 class Roles:
@@ -191,7 +282,7 @@ class Roles:
             raise
 
     def missing(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return nothing: roles can be listed only for a user that is there."""
+        """Return nothing: roles can be listed only for a user that exists."""
         del names
         return ()
 
@@ -203,7 +294,7 @@ class Roles:
         try:
             known = {name: self._known.get(name) for name in names}
             if None in known.values():
-                known |= self._look_up(user_id, names, client)
+                known = self._look_up(user_id, names, client)
             roles = [role for role in known.values() if role is not None]
             if roles:
                 self._admin.map_roles(user_id, roles, client)
@@ -219,9 +310,7 @@ class Roles:
             roles = [role for role in mapped if role["name"] in names]
             if roles:
                 self._admin.unmap_roles(user_id, roles, client)
-        except (
-            KeycloakNotFoundError
-        ):  # the user, the client or a role is gone, and so is the mapping
+        except KeycloakNotFoundError:  # user, client or role is gone, and with it the mapping
             self._forget(names)
 
     def _client(self) -> str | None:
@@ -229,13 +318,13 @@ class Roles:
             return None
         client = self._clients.get(self._client_id)
         if client is None:
-            raise client_not_found(self._client_id)
+            raise keycloak_error(code="client-not-found", name=self._client_id)
         return client
 
     def _look_up(
         self, user_id: str, names: Sequence[str], client: str | None
     ) -> dict[str, Json | None]:
-        """Find roles among those that the user could get: `/roles` would need a role more than manage-users."""
+        """Find roles among those that the user could get: `/roles` would need a role beyond manage-users."""
         for role in self._admin.available_roles(user_id, client):
             self._known.put(str(role["name"]), role)
         known = {name: self._known.get(name) for name in names}
@@ -253,109 +342,73 @@ class Roles:
             self._clients.forget(self._client_id)
 
     def _look_up_client(self, client_id: str) -> str | None:
-        found = [one for one in self._admin.clients(client_id) if one.get("clientId") == client_id]
-        return str(found[0]["id"]) if found else None
+        found = self._admin.clients(client_id)
+        return next((str(one["id"]) for one in found if one.get("clientId") == client_id), None)
 
 
 def _names(roles: Sequence[Json]) -> frozenset[str]:
     return frozenset(str(role["name"]) for role in roles)
 
 
-class Organizations:
-    """The organizations of a user, by their aliases."""
+class Identities:
+    """Reads and writes links to identity providers. Safe to share between threads.
+
+    Keycloak itself checks nothing: it links one account to two users, and users to identity providers that it does not
+    have (and hides such links from then on).
+    """
 
     def __init__(self, admin: KeycloakAdmin, clock: Clock) -> None:
         self._admin = admin
-        self._ids = KnownIds(self._look_up, clock)
+        self._providers = Cache[bool](clock)
 
-    def of(self, user_id: str) -> frozenset[str]:
-        """Return the aliases of the organizations that the user is a member of."""
-        return frozenset(str(one["alias"]) for one in self._admin.organizations_of(user_id))
+    def of(self, user_id: str) -> tuple[IdentityLink, ...]:
+        """Return the user's accounts, ordered by alias. Raises KeycloakNotFoundError."""
+        links = [
+            IdentityLink(str(one["identityProvider"]), str(one["userId"]), one.get("userName"))
+            for one in self._admin.federated_identities(user_id)
+        ]
+        for link in links:
+            self._providers.put(link.alias, True)
+        return tuple(sorted(links, key=lambda link: link.alias))
 
-    def missing(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return those aliases that name no organization of the realm."""
-        return tuple(alias for alias in names if self._ids.get(alias) is None)
+    def owner(self, alias: str, user_id: str) -> str | None:
+        """Return the Keycloak id of the user with this account. Raises ConflictError (`identity-taken`) for several."""
+        if not alias or not user_id:
+            return None  # without one of them, Keycloak finds every user
+        found = self._admin.search_users({"idpAlias": alias, "idpUserId": user_id, "max": 2})
+        if len(found) > 1:
+            raise conflict(code="identity-taken", name=alias)
+        return found[0]["id"] if found else None
 
-    def join(self, user_id: str, names: Sequence[str]) -> None:
-        """Make the user a member. Raises KeycloakNotFoundError (`organization-not-found`)."""
-        for alias in names:
-            organization = self._ids.get(alias)
-            if organization is None:
-                raise organization_not_found(alias)
-            try:
-                with contextlib.suppress(KeycloakConflictError):  # it is a member
-                    self._admin.join_organization(user_id, organization)
-            except KeycloakNotFoundError:
-                self._ids.forget(alias)
-                raise
+    def link(self, user_id: str, link: IdentityLink) -> None:
+        """Link the user to its account; see the port.
 
-    def leave(self, user_id: str, names: Sequence[str]) -> None:
-        """Take the user out of the organizations.
-
-        Raises KeycloakRejectedError (`managed-member`) where Keycloak would delete the user with its membership.
+        An account that may not list identity providers sees only afterwards whether the alias exists: Keycloak hides links
+        to others. Such a link is removed again.
         """
-        for alias in names:
-            self._ids.leave(alias, partial(self._leave, user_id, alias))
-
-    def _leave(self, user_id: str, alias: str, organization: str) -> None:
-        member = self._admin.organization_member(organization, user_id)
-        if member.get("membershipType") == "MANAGED":
-            raise owned_by_organization(alias)
-        self._admin.leave_organization(user_id, organization)
-
-    def _look_up(self, alias: str) -> str | None:
+        if link.user_id is None:
+            raise ValueError("a link without an account is for unlink_identity")
+        identity: dict[str, Any] = {"identityProvider": link.alias, "userId": link.user_id}
+        if link.user_name is not None:
+            identity["userName"] = link.user_name
         try:
-            found = self._admin.organizations_with_alias(alias)
-        except ValueError:  # no spelling for it: Keycloak lets no organization be called so
-            return None
-        ids = [str(one["id"]) for one in found if one.get("alias") == alias]
-        return ids[0] if ids else None
+            self._admin.link_identity(user_id, link.alias, identity)
+        except KeycloakConflictError:
+            before = self._linked(user_id, link.alias)
+            if before == link:
+                return
+            self.unlink(user_id, link.alias)
+            if before is None:  # hidden: an earlier attempt ended before it could remove the link
+                raise keycloak_error(code="identity-provider-not-found", name=link.alias) from None
+            self._admin.link_identity(user_id, link.alias, identity)
+        if not self._providers.get(link.alias) and self._linked(user_id, link.alias) is None:
+            self.unlink(user_id, link.alias)
+            raise keycloak_error(code="identity-provider-not-found", name=link.alias)
 
+    def unlink(self, user_id: str, alias: str) -> None:
+        """Remove the link; harmless when there is none."""
+        with contextlib.suppress(KeycloakNotFoundError):
+            self._admin.unlink_identity(user_id, alias)
 
-class Memberships(Protocol):
-    """One kind of membership; see the port UserDirectory for the promises."""
-
-    def of(self, user_id: str) -> frozenset[str]:
-        """Return what the user belongs to. Raises KeycloakNotFoundError when there is no such user."""
-        ...
-
-    def missing(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return those names that the realm does not have, as far as it can be asked."""
-        ...
-
-    def join(self, user_id: str, names: Sequence[str]) -> None:
-        """Make the user belong to these; harmless where it does."""
-        ...
-
-    def leave(self, user_id: str, names: Sequence[str]) -> None:
-        """Undo `join`; harmless where there is nothing to undo."""
-        ...
-
-
-class AllMemberships:
-    """Every kind of membership. Safe to share between threads."""
-
-    def __init__(self, admin: KeycloakAdmin, clock: Clock) -> None:
-        self.groups = Groups(admin, clock)
-        self._organizations = Organizations(admin, clock)
-        self._realm_roles = Roles(admin, clock)
-        self._client_roles: dict[str, Roles] = {}
-        self._admin = admin
-        self._clock = clock
-
-    def kind(self, kind: str) -> Memberships:
-        """Return the memberships of this kind, as Membership spells it."""
-        if kind == GROUPS:
-            return self.groups
-        if kind == ORGANIZATIONS:
-            return self._organizations
-        if kind == REALM_ROLES:
-            return self._realm_roles
-        client_id = client_of(kind)
-        if client_id is None:
-            raise ValueError(f"there is no such kind of membership: {kind}")
-        known = self._client_roles.get(client_id)
-        if known is None:
-            fresh = Roles(self._admin, self._clock, client_id)
-            known = self._client_roles.setdefault(client_id, fresh)
-        return known
+    def _linked(self, user_id: str, alias: str) -> IdentityLink | None:
+        return next((link for link in self.of(user_id) if link.alias == alias), None)

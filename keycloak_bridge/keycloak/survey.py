@@ -1,24 +1,20 @@
-"""Look at Keycloak and the realm without changing anything: clock, public address, version, token, mail server."""
+"""What only the doctor asks of Keycloak and the realm: clock, public address, version, mail server."""
 
-import base64
-import binascii
 import contextlib
-import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from keycloak_bridge.domain.errors import KeycloakAuthError, KeycloakError
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.errors import from_response, json_object, not_keycloak
-from keycloak_bridge.keycloak.http import KeycloakHttp
-from keycloak_bridge.keycloak.refusals import Call
+from keycloak_bridge.keycloak.errors import Call, keycloak_error
+from keycloak_bridge.keycloak.http import KeycloakHttp, from_response, json_object
 
 STRANGE_HOST = "keycloak-bridge-doctor.invalid"
-"""A host name that no Keycloak has: one that repeats it takes its public address from its callers."""
+"""A host name that no Keycloak has; a Keycloak that repeats it takes its public address from its callers."""
 
 _DISCOVERY = Call("GET", "/.well-known/openid-configuration")
 _SERVER_INFO = Call("GET", "/admin/serverinfo")
@@ -31,16 +27,6 @@ class Discovery:
 
     issuer: str
     server_time: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class TokenFacts:
-    """What an access token says; empty for one that only Keycloak can read."""
-
-    issuer: str | None = None
-    audience: frozenset[str] = frozenset()
-    roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    issued_at: datetime | None = None
 
 
 class KeycloakSurvey:
@@ -84,7 +70,7 @@ class KeycloakSurvey:
         return {key: value for key, value in server.items() if key != "password"}
 
     def send_test_mail(self, address: str) -> None:
-        """Have Keycloak mail a link to `address`, by a user that is deleted again; the link is dead then.
+        """Have Keycloak mail a link to `address`, through a user that is deleted again, which makes the link invalid.
 
         Raises KeycloakError: MailDeliveryError when the mail server failed.
         """
@@ -112,32 +98,8 @@ class KeycloakSurvey:
             raise from_response(_DISCOVERY, response)
         issuer = (json_object(response) or {}).get("issuer")
         if not isinstance(issuer, str):
-            raise not_keycloak(_DISCOVERY, response.status_code)
+            raise keycloak_error(code="not-keycloak", call=_DISCOVERY, status=200)
         return Discovery(issuer, _http_date(response.headers.get("Date")))
-
-
-def token_facts(token: str) -> TokenFacts:
-    """Return what the token says about itself. It is not verified: this is for explaining what it lacks."""
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError, binascii.Error):
-        return TokenFacts()
-    if not isinstance(claims, dict):
-        return TokenFacts()
-    audience = claims.get("aud") or ()
-    access = claims.get("resource_access")
-    issued = claims.get("iat")
-    return TokenFacts(
-        issuer=claims.get("iss"),
-        audience=frozenset([audience] if isinstance(audience, str) else audience),
-        roles={
-            client: frozenset(map(str, one.get("roles") or ()))
-            for client, one in (access if isinstance(access, dict) else {}).items()
-            if isinstance(one, dict)
-        },
-        issued_at=datetime.fromtimestamp(issued, UTC) if isinstance(issued, int) else None,
-    )
 
 
 def _http_date(text: str | None) -> datetime | None:

@@ -1,25 +1,20 @@
-"""Hold an access token of the bridge's service account (client credentials), renewed before it expires."""
+"""The access token of the bridge's service account (client credentials): renewed before it expires, and what it says."""
 
 import base64
 import binascii
 import json
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import requests
 
-from keycloak_bridge.domain.errors import BridgeError, KeycloakAuthError, KeycloakUnavailableError
+from keycloak_bridge.domain.errors import KeycloakError, KeycloakUnavailableError
 from keycloak_bridge.domain.ports import Clock
-from keycloak_bridge.keycloak.errors import (
-    from_response,
-    json_object,
-    not_keycloak,
-    realm_not_found,
-)
-from keycloak_bridge.keycloak.http import KeycloakHttp
-from keycloak_bridge.keycloak.refusals import Call, where
+from keycloak_bridge.keycloak.errors import Call, keycloak_error
+from keycloak_bridge.keycloak.http import KeycloakHttp, from_response, json_object
 
 _CALL = Call("POST", "/protocol/openid-connect/token")
 
@@ -56,7 +51,7 @@ class TokenSource:
         self._current: _Token | None = None
 
     def token(self) -> str:
-        """Return a token that is good for a while yet.
+        """Return a token that is valid for a while yet.
 
         Raises KeycloakUnavailableError, or KeycloakAuthError (`keycloak-credentials`, `realm-not-found`).
         """
@@ -72,7 +67,7 @@ class TokenSource:
             return renewed.value
 
     def invalidate(self, token: str) -> None:
-        """Never give out `token` again; one that was renewed meanwhile stays."""
+        """Never give out `token` again; a token renewed meanwhile stays."""
         with self._renewal:
             if self._current is not None and self._current.value == token:
                 self._current = None
@@ -104,33 +99,52 @@ class TokenSource:
         return _Token(value, asked_at + lifetime_s - margin_s)
 
 
-def granted_roles(token: str, client: str = "realm-management") -> frozenset[str] | None:
-    """Return the roles of `client` that the token names; None when the token does not tell.
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """What an access token says; empty for one that only Keycloak can read. `roles` are by client."""
 
-    The token is not verified: this is for explaining what it lacks, never for granting anything.
-    """
+    issuer: str | None = None
+    audience: frozenset[str] = frozenset()
+    roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    issued_at: datetime | None = None
+
+
+def token_facts(token: str) -> TokenFacts:
+    """Return what the token says. It is not verified: this is for explaining what it lacks, never for granting anything."""
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        roles = claims["resource_access"][client]["roles"]
-    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
-        return None
-    return frozenset(map(str, roles)) if isinstance(roles, list) else None
-
-
-def _refusal(response: requests.Response, answer: dict[str, Any] | None) -> BridgeError:
-    status = response.status_code
-    answered = from_response(_CALL, response)
-    if isinstance(answered, KeycloakUnavailableError):
-        return answered
-    if answer is None:
-        return not_keycloak(_CALL, status)
-    if status == 404:
-        return realm_not_found(_CALL)
-    return KeycloakAuthError(
-        f"Keycloak refuses the client credentials ({_CALL}: {status})",
-        code="keycloak-credentials",
-        remedy="check [keycloak] client_id and client_secret (or client_secret_file), and that the client "
-        "has 'Client authentication' and 'Service account roles' switched on",
-        **where(_CALL, status),
+    except (IndexError, ValueError, binascii.Error):
+        return TokenFacts()
+    if not isinstance(claims, dict):
+        return TokenFacts()
+    audience = claims.get("aud") or ()
+    access = claims.get("resource_access")
+    issued = claims.get("iat")
+    return TokenFacts(
+        issuer=claims.get("iss"),
+        audience=frozenset([audience] if isinstance(audience, str) else audience),
+        roles={
+            client: frozenset(map(str, one["roles"]))
+            for client, one in (access if isinstance(access, dict) else {}).items()
+            if isinstance(one, dict) and isinstance(one.get("roles"), list)
+        },
+        issued_at=datetime.fromtimestamp(issued, UTC) if isinstance(issued, int) else None,
     )
+
+
+def granted_roles(token: str) -> frozenset[str] | None:
+    """Return the roles of realm-management that the token names; None when it does not say."""
+    return token_facts(token).roles.get("realm-management")
+
+
+def _refusal(response: requests.Response, answer: dict[str, Any] | None) -> KeycloakError:
+    status = response.status_code
+    error = from_response(_CALL, response)
+    if isinstance(error, KeycloakUnavailableError):
+        return error
+    if answer is None:
+        return keycloak_error(code="not-keycloak", call=_CALL, status=status)
+    if status == 404:
+        return keycloak_error(code="realm-not-found", call=_CALL, status=status)
+    return keycloak_error(code="keycloak-credentials", call=_CALL, status=status)

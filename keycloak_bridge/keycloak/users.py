@@ -1,24 +1,13 @@
-"""The port UserDirectory on Keycloak's Admin REST API.
-
-The accounts of users at the realm's identity providers.
-
-Keycloak itself checks nothing: it links one account to two users, and users to identity providers that it does not have
-(and hides such links from then on).
-
-Every user of the realm, a page at a time.
-
-The mails that Keycloak really sent, as its admin events hold them.
-"""
+"""The port UserDirectory on Keycloak's Admin REST API: finding, writing and inviting the users of one realm."""
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, cast
+from typing import cast
 
 from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
-    KeycloakConflictError,
     KeycloakError,
     KeycloakNotFoundError,
     KeycloakRejectedError,
@@ -33,232 +22,17 @@ from keycloak_bridge.domain.users import (
     MatchCriterion,
     UserRepresentation,
 )
-from keycloak_bridge.keycloak.admin import KeycloakAdmin, Params
-from keycloak_bridge.keycloak.memberships import AllMemberships, Cache
-from keycloak_bridge.keycloak.refusals import (
-    ambiguous,
-    identity_provider_not_found,
-    identity_shared,
-    mail_refusal,
-    normal_path,
-    refuse_unusable,
-    unsearchable,
-)
-
-
-class Identities:
-    """Reads and writes links to identity providers. Safe to share between threads."""
-
-    def __init__(self, admin: KeycloakAdmin, clock: Clock) -> None:
-        self._admin = admin
-        self._providers = Cache[bool](clock)
-
-    def of(self, user_id: str) -> tuple[IdentityLink, ...]:
-        """Return the user's accounts, ordered by alias. Raises KeycloakNotFoundError."""
-        links = [_link(one) for one in self._admin.federated_identities(user_id)]
-        for link in links:
-            self._providers.put(link.alias, True)
-        return tuple(sorted(links, key=lambda link: link.alias))
-
-    def owner(self, alias: str, user_id: str) -> str | None:
-        """Return the Keycloak id of the user with this account. Raises ConflictError (`identity-taken`) for several."""
-        if not alias or not user_id:
-            return None  # without one of both, Keycloak finds everybody
-        found = self._admin.search_users({"idpAlias": alias, "idpUserId": user_id, "max": 2})
-        if len(found) > 1:
-            raise identity_shared(alias)
-        return found[0]["id"] if found else None
-
-    def link(self, user_id: str, link: IdentityLink) -> None:
-        """Link the user to its account; see the port.
-
-        That the alias exists shows only afterwards, to an account that may not list identity providers: Keycloak hides
-        links to others. Such a link is taken away again.
-        """
-        if link.user_id is None:
-            raise ValueError("a link without an account is for unlink_identity")
-        if not self._replaced(user_id, link):
-            return
-        if self._providers.get(link.alias) or self._linked(user_id, link.alias) is not None:
-            return
-        self.unlink(user_id, link.alias)
-        raise identity_provider_not_found(link.alias)
-
-    def unlink(self, user_id: str, alias: str) -> None:
-        """Take the link away; harmless when there is none."""
-        with contextlib.suppress(KeycloakNotFoundError):
-            self._admin.unlink_identity(user_id, alias)
-
-    def _replaced(self, user_id: str, link: IdentityLink) -> bool:
-        """Put the link in the place of another one; say whether anything had to be written."""
-        identity = _identity(link)
-        try:
-            self._admin.link_identity(user_id, link.alias, identity)
-        except KeycloakConflictError:
-            before = self._linked(user_id, link.alias)
-            if before == link:
-                return False
-            if before is None:
-                # hidden: an earlier try was cut off before it could be taken away again
-                self.unlink(user_id, link.alias)
-                raise identity_provider_not_found(link.alias) from None
-            self.unlink(user_id, link.alias)
-            self._admin.link_identity(user_id, link.alias, identity)
-        return True
-
-    def _linked(self, user_id: str, alias: str) -> IdentityLink | None:
-        return next((link for link in self.of(user_id) if link.alias == alias), None)
-
-
-def _link(identity: dict[str, Any]) -> IdentityLink:
-    name = identity.get("userName")
-    return IdentityLink(
-        str(identity["identityProvider"]),
-        str(identity["userId"]),
-        None if name is None else str(name),
-    )
-
-
-def _identity(link: IdentityLink) -> dict[str, Any]:
-    identity = {"identityProvider": link.alias, "userId": link.user_id}
-    if link.user_name is not None:
-        identity["userName"] = link.user_name
-    return identity
-
-
-PAGE = 500
-"""Users to ask for at once; each comes with all its attributes."""
-
-_LARGE_PAGE = 1000
-"""Keycloak walks over all users before a page, so that few large ones cost less."""
-
-_OVERLAP = 20
-
-
-class UserPages(Protocol):
-    """What gives the users of a realm out page by page, in an order of their names."""
-
-    def search_users(self, params: Params) -> list[UserRepresentation]:
-        """Return the page from place `first` on, `max` users long."""
-        ...
-
-
-def each_user(admin: KeycloakAdmin, page_size: int = PAGE) -> Iterator[UserRepresentation]:
-    """Yield every user that the realm has, with all attributes; holds one page of them in memory.
-
-    Keycloak counts its pages by place: of users that come or go meanwhile, some may be left out or come twice.
-    """
-    first = 0
-    while True:
-        page = admin.search_users({"first": first, "max": page_size})
-        yield from page
-        if len(page) < page_size:
-            return
-        first += len(page)
-
-
-def everybody(
-    admin: UserPages, page_size: int = _LARGE_PAGE, overlap: int = _OVERLAP
-) -> Iterator[UserRepresentation]:
-    """Yield every user that was there before the first page and is there after the last, some of them twice.
-
-    Each page overlaps the one before, and at least one user must be in both: a page that users were deleted before cannot
-    leave anybody out. Raises KeycloakUnavailableError (`realm-in-motion`) where more of them went than the overlap holds.
-    """
-    first, tail = 0, frozenset[str]()
-    while True:
-        page = admin.search_users({"first": first, "max": page_size})
-        ids = [user["id"] for user in page]
-        if tail and tail.isdisjoint(ids):
-            raise KeycloakUnavailableError(
-                "users are deleted faster than the realm can be listed",
-                code="realm-in-motion",
-                remedy="nothing need be done: it is tried again",
-            )
-        yield from page
-        if len(page) < page_size:
-            return
-        tail = frozenset(ids[-overlap:])
-        first += page_size - overlap
-
+from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.errors import conflict, mail_refusal, refuse_unusable, unsearchable
+from keycloak_bridge.keycloak.memberships import AllMemberships, Identities, normal_path
 
 USABLE_TTL_S = 60.0
-"""How long it is believed that the ledger can or cannot be used: the role may be given while the bridge runs."""
+"""How long an answer about the ledger is believed: the role may be granted while the bridge runs."""
 
+_PAGE = 500
 _SLACK = timedelta(days=1)
 _CLOCKS_DIFFER = timedelta(seconds=60)
 _FEW = 20
-
-
-class MailLedger:
-    """Looks links up that were mailed. Safe to share between threads."""
-
-    def __init__(self, admin: KeycloakAdmin, clock: Clock) -> None:
-        self._admin = admin
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._known: tuple[float, bool] | None = None
-
-    def usable(self) -> bool:
-        """Say whether admin events are recorded and may be read; see the port."""
-        with self._lock:
-            known = self._known
-        if known is not None and self._clock.monotonic() - known[0] < USABLE_TTL_S:
-            return known[1]
-        usable = can_look_up_mails(self._admin)
-        self._believe(usable)
-        return usable
-
-    def recorded(self, user_id: str, since: datetime | None) -> bool:
-        """Say whether a link mailed to the user is on record; see the port.
-
-        `since` may be the bridge's time while the record is in Keycloak's: what is up to a minute older counts as well.
-        Rather an earlier mail is taken for this one than this one for none.
-
-        Keycloak has no index for paths and reads all admin events of the time asked for, hence `since`.
-        """
-        path = f"users/{user_id}/execute-actions-email"
-        asked: dict[str, str | int] = {
-            "operationTypes": "ACTION",
-            "resourceTypes": "USER",
-            "resourcePath": path,
-            "max": _FEW,
-        }
-        if since is not None:
-            # Keycloak takes the day in its own time zone, and its nodes' clocks may differ
-            asked["dateFrom"] = (since.astimezone(UTC) - _SLACK).date().isoformat()
-        try:
-            events = self._admin.admin_events(asked)
-        except KeycloakAuthError as error:
-            if error.status == 403:
-                self._believe(False)
-            raise
-        # Keycloak's comparison knows wildcards
-        return any(event.get("resourcePath") == path and _counts(event, since) for event in events)
-
-    def _believe(self, usable: bool) -> None:
-        with self._lock:
-            self._known = (self._clock.monotonic(), usable)
-
-
-def _counts(event: Mapping[str, Any], since: datetime | None) -> bool:
-    time_ms = event.get("time")
-    if since is None or not isinstance(time_ms, int):
-        return True
-    return time_ms >= (since - _CLOCKS_DIFFER).timestamp() * 1000
-
-
-def can_look_up_mails(admin: KeycloakAdmin) -> bool:
-    """Say whether the realm records the mails that it sends, and lets the service account read that; asks now."""
-    try:
-        return admin.events_config().get("adminEventsEnabled") is True
-    except KeycloakError as error:
-        # 404: a gateway may let the calls about users pass only
-        if error.status in (403, 404):
-            return False
-        raise
-
-
 _ATTRIBUTE_PREFIX = "attributes."
 _COMPUTED = ("access", "userProfileMetadata")
 
@@ -282,7 +56,7 @@ class KeycloakUserDirectory:
         for criterion in criteria:
             matches = self._matches(criterion) if criterion.value else []
             if len(matches) > 1:
-                raise ambiguous(criterion.target, len(matches))
+                raise conflict(code="ambiguous", name=criterion.target, count=len(matches))
             if matches:
                 return self._found(matches[0], criterion.target, lookup)
         return None
@@ -318,7 +92,7 @@ class KeycloakUserDirectory:
         try:
             return self._admin.create_user(representation)
         except KeycloakUnavailableError:
-            # a group that was deleted meanwhile shows as a bare 500: look afresh before the next attempt
+            # a group that was deleted meanwhile shows as a bare 500: look it up again before the next attempt
             for path in groups:
                 self._memberships.groups.forget(path)
             raise
@@ -359,11 +133,11 @@ class KeycloakUserDirectory:
         self._identities.link(user_id, link)
 
     def unlink_identity(self, user_id: str, alias: str) -> None:
-        """Take the link away; harmless when there is none."""
+        """Remove the link; harmless when there is none."""
         self._identities.unlink(user_id, alias)
 
     def end_sessions(self, user_id: str) -> None:
-        """Log the user out everywhere; harmless when it is nowhere logged in, or gone.
+        """Log the user out everywhere; harmless when it has no session or is gone.
 
         Offline sessions stay; Keycloak refreshes none of a disabled user.
         """
@@ -371,7 +145,7 @@ class KeycloakUserDirectory:
             self._admin.log_out(user_id)
 
     def has_credentials(self, user_id: str) -> bool:
-        """Say whether the user can already prove who it is: by a password, a passkey, or anything else."""
+        """Say whether the user can already log in: by a password, a passkey, or anything else."""
         return bool(self._admin.credentials(user_id))
 
     def execute_actions_email(self, user_id: str, terms: InvitationTerms) -> None:
@@ -404,16 +178,18 @@ class KeycloakUserDirectory:
         """Ask Keycloak, and compare again here: its comparisons depend on the database."""
         target, value = criterion.target, criterion.value
         if target.startswith(_ATTRIBUTE_PREFIX):
-            return self._having_attribute(target.removeprefix(_ATTRIBUTE_PREFIX), value)
+            return self._with_attribute(target.removeprefix(_ATTRIBUTE_PREFIX), value)
         if target not in ("username", "email"):
             raise ValueError(f"users cannot be matched by {target}")
-        if not _sendable(value):
-            raise unsearchable(f"/user/{target}")
+        try:
+            value.encode()  # half a surrogate pair cannot be sent
+        except UnicodeEncodeError as error:
+            raise unsearchable(f"/user/{target}") from error
         users = self._admin.search_users({target: value, "exact": "true", "max": 10})
         wanted = value.lower()
         return [user for user in users if str(user.get(target, "")).lower() == wanted]
 
-    def _having_attribute(self, name: str, value: str) -> list[UserRepresentation]:
+    def _with_attribute(self, name: str, value: str) -> list[UserRepresentation]:
         try:
             users = self._admin.find_users_by_attribute(name, value)
         except ValueError as error:
@@ -433,7 +209,7 @@ class KeycloakUserDirectory:
         )
 
     def _mail_refusal(self, user_id: str, error: KeycloakRejectedError) -> KeycloakRejectedError:
-        """Tell from the user what Keycloak's wording may tell differently one day."""
+        """Find the reason from the user itself: Keycloak's wording may change."""
         user = self._admin.get_user(user_id)
         if not user.get("enabled"):
             return mail_refusal("User is disabled")
@@ -443,14 +219,98 @@ class KeycloakUserDirectory:
 
 
 def _stored(user: UserRepresentation) -> UserRepresentation:
-    """Leave out what Keycloak works out for each answer, so that two answers about one user are equal."""
+    """Leave out what Keycloak computes for each answer, so that two answers about one user are equal."""
     kept = {key: value for key, value in user.items() if key not in _COMPUTED}
     return cast("UserRepresentation", kept)
 
 
-def _sendable(text: str) -> bool:
+class MailLedger:
+    """The mails that Keycloak really sent, as its admin events record them. Safe to share between threads."""
+
+    def __init__(self, admin: KeycloakAdmin, clock: Clock) -> None:
+        self._admin = admin
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: tuple[float, bool] | None = None
+
+    def usable(self) -> bool:
+        """Say whether admin events are recorded and may be read; see the port."""
+        with self._lock:
+            known = self._known
+        if known is not None and self._clock.monotonic() - known[0] < USABLE_TTL_S:
+            return known[1]
+        usable = can_look_up_mails(self._admin)
+        self._believe(usable)
+        return usable
+
+    def recorded(self, user_id: str, since: datetime | None) -> bool:
+        """Say whether a link mailed to the user is on record; see the port.
+
+        `since` may be the bridge's time while the record is in Keycloak's, so a mail up to a minute older counts as well:
+        better to take an earlier mail for this one than to miss this one. Keycloak has no index for paths and reads all
+        admin events of the period, hence `since`.
+        """
+        path = f"users/{user_id}/execute-actions-email"
+        params: dict[str, str | int] = {
+            "operationTypes": "ACTION",
+            "resourceTypes": "USER",
+            "resourcePath": path,
+            "max": _FEW,
+        }
+        if since is not None:
+            # Keycloak takes the day in its own time zone, and its nodes' clocks may differ
+            params["dateFrom"] = (since.astimezone(UTC) - _SLACK).date().isoformat()
+        try:
+            events = self._admin.admin_events(params)
+        except KeycloakAuthError as error:
+            if error.status == 403:
+                self._believe(False)
+            raise
+        # Keycloak's comparison knows wildcards
+        times_ms = [event.get("time") for event in events if event.get("resourcePath") == path]
+        if since is None:
+            return bool(times_ms)
+        earliest_ms = (since - _CLOCKS_DIFFER).timestamp() * 1000
+        return any(not isinstance(at, int) or at >= earliest_ms for at in times_ms)
+
+    def _believe(self, usable: bool) -> None:
+        with self._lock:
+            self._known = (self._clock.monotonic(), usable)
+
+
+def can_look_up_mails(admin: KeycloakAdmin) -> bool:
+    """Say whether the realm records the mails that it sends and lets the service account read that; asks now."""
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return admin.events_config().get("adminEventsEnabled") is True
+    except KeycloakError as error:
+        # 404: a gateway may let only the calls about users pass
+        if error.status in (403, 404):
+            return False
+        raise
+
+
+def each_user(
+    admin: KeycloakAdmin, page_size: int = _PAGE, overlap: int = 0
+) -> Iterator[UserRepresentation]:
+    """Yield every user of the realm, with all attributes; holds one page of them in memory.
+
+    Keycloak counts its pages by place: of users that come or go meanwhile, some may be left out or come twice. With an
+    `overlap` each page repeats so many users of the one before, and at least one of them must be in both. Then every user
+    that existed before the first page and exists after the last is among them, some twice, or KeycloakUnavailableError
+    (`realm-in-motion`) says that more users were deleted than the overlap covers.
+    """
+    first, tail = 0, frozenset[str]()
+    while True:
+        page = admin.search_users({"first": first, "max": page_size})
+        ids = [user["id"] for user in page]
+        if tail and tail.isdisjoint(ids):
+            raise KeycloakUnavailableError(
+                "users are deleted faster than the realm can be listed",
+                code="realm-in-motion",
+                remedy="nothing need be done: the listing is tried again",
+            )
+        yield from page
+        if len(page) < page_size:
+            return
+        tail = frozenset(ids[page_size - overlap :])
+        first += page_size - overlap

@@ -173,8 +173,7 @@ def _default_findings(attribute: ProfileAttribute, target: MappedTarget) -> Iter
             "attribute-default",
             Severity.ERROR,
             target.target,
-            f"Keycloak would refuse the mapping's own value for {target.name}: it "
-            f"{refused[0].message}",
+            f"Keycloak would refuse the mapping's own value for {target.name}: it {refused[0]}",
             f"change the default in the mapping, or the rule under {_PAGE} > {target.name}",
         )
 

@@ -24,9 +24,8 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
     PartitionRevokedError,
 )
-from keycloak_bridge.domain.ports import Clock
+from keycloak_bridge.domain.ports import Clock, UserImporter
 from keycloak_bridge.domain.users import UserRepresentation
-from keycloak_bridge.keycloak.import_eligibility import UserImporter
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
 

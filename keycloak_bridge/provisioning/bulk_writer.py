@@ -21,9 +21,8 @@ from keycloak_bridge.domain.errors import (
     KeycloakNotFoundError,
 )
 from keycloak_bridge.domain.events import Record, Result, TopicPartition, UserEvent
-from keycloak_bridge.domain.ports import Dependency, Handled
+from keycloak_bridge.domain.ports import Dependency, Handled, UserImporter
 from keycloak_bridge.domain.users import DesiredUser, Intent, OutOfScope
-from keycloak_bridge.keycloak.import_eligibility import UserImporter, Way
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.provisioning.batches import Alone, BatchWriter, Entry, Verdict
 from keycloak_bridge.provisioning.known_users import KnownUsers
@@ -105,10 +104,8 @@ class BulkWriter:
         draft = self._provisioner.draft(event, desired, mapping=mapping)
         if draft is None:
             return None
-        judgement = self._importer.judge(draft.representation)
-        if judgement.error is not None:
-            raise judgement.error
-        if judgement.way is not Way.IMPORT or self._may_be_anothers_name(draft):
+        body = self._importer.body(draft.representation)
+        if body is None or self._may_be_anothers_name(draft):
             return None
         announced = self._known_users.claim(desired)
         if announced is None:
@@ -124,7 +121,7 @@ class BulkWriter:
                 self._brake.end_batched()
 
         self._brake.begin_batched()
-        self._writer.submit(Entry(judgement.user, flight.may_write, done))
+        self._writer.submit(Entry(body, flight.may_write, done))
         return pending
 
     def proved(self, desired: DesiredUser) -> None:

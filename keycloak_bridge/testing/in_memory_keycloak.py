@@ -1,10 +1,7 @@
-"""The state of a Keycloak realm in memory, and what an administrator does to it.
+"""A Keycloak in memory that behaves as the real one does; the contract suite runs against both.
 
-The user profile of the Keycloak in memory: which attributes it keeps, and what it refuses with which key.
-
-A Keycloak in memory that behaves as the real one does; the same contract suite holds both to it.
-
-An import of users in memory; the same contract suite holds it and the real one to their promises.
+`InMemoryKeycloak` is a UserDirectory, the administrator of its realm (as AdminRealmTools is of a real one), and can fail on
+demand. `InMemoryImporter` is a UserImporter into its users.
 """
 
 import contextlib
@@ -33,28 +30,21 @@ from keycloak_bridge.domain.users import (
     MatchCriterion,
     UserRepresentation,
     client_of,
+    client_roles,
 )
-from keycloak_bridge.domain.users import client_roles as client_roles_of
 from keycloak_bridge.keycloak.admin import quote_query
-from keycloak_bridge.keycloak.errors import error_for, organizations_disabled
-from keycloak_bridge.keycloak.import_eligibility import Judgement, Way
-from keycloak_bridge.keycloak.memberships import can_be_created
-from keycloak_bridge.keycloak.refusals import (
+from keycloak_bridge.keycloak.errors import (
     EXECUTE_ACTIONS_EMAIL,
     Call,
-    ambiguous,
-    client_not_found,
-    group_not_found,
-    identity_provider_not_found,
-    identity_shared,
+    conflict,
+    error_for,
+    keycloak_error,
     mail_refusal,
-    normal_path,
-    organization_not_found,
-    owned_by_organization,
     refuse_unusable,
     role_not_found,
     unsearchable,
 )
+from keycloak_bridge.keycloak.memberships import can_be_created, normal_path
 
 MANAGED: Mapping[str, int] = {
     "userId": 255,
@@ -72,85 +62,19 @@ _NAME_BAN = re.compile(r'[<>&"\v$%!#?§;*~/\\|^=\[\]{}()\x00-\x1f\x7f]')
 _LOCAL_PART = re.compile(r"""[a-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*""")
 _DOMAIN_LABEL = re.compile(r"[^\W_]([\w-]*[^\W_])?")
 
-Refusal = dict[str, Any]
-
-
-def refusals(user: UserRepresentation, managed: Mapping[str, int]) -> list[Refusal]:
-    """Return what Keycloak would answer for each field that it refuses."""
-    return [
-        *_username(user.get("username", "")),
-        *_email(user.get("email", "")),
-        *_name("firstName", user.get("firstName", "")),
-        *_name("lastName", user.get("lastName", "")),
-        *_attributes(user.get("attributes", {}), managed),
-    ]
-
-
-def kept_attributes(
-    given: Mapping[str, list[str]], managed: Mapping[str, int], *, locale: bool
-) -> dict[str, list[str]]:
-    """Return the attributes that get stored: the rest vanishes without a word, as in Keycloak."""
-    known = {*managed, "locale"} if locale else {*managed}
-    filled = {name: [value for value in values if value] for name, values in given.items()}
-    return {name: values for name, values in filled.items() if values and name in known}
-
-
-def _username(username: str) -> Iterator[Refusal]:
-    if not 3 <= len(username) <= 255:
-        yield _refusal("username", "error-invalid-length", 3, 255)
-    elif _USERNAME_BAN.search(username) or not all(map(_is_latin_or_common, username)):
-        yield _refusal("username", "error-username-invalid-character")
-
-
-def _is_latin_or_common(character: str) -> bool:
-    if unicodedata.category(character)[0] not in "LM":
-        return True
-    return unicodedata.name(character, "").startswith("LATIN ")
-
-
-def _email(email: str) -> Iterator[Refusal]:
-    if not email:
-        return
-    local, at, domain = email.lower().rpartition("@")
-    labels = domain.split(".")
-    if not local.isascii():
-        yield _refusal("email", "error-non-ascii-local-part-email")
-    elif (
-        not at
-        or len(local) > 64
-        or not _LOCAL_PART.fullmatch(local)
-        or not all(_DOMAIN_LABEL.fullmatch(label) for label in labels)
-    ):
-        yield _refusal("email", "error-invalid-email", email)
-
-
-def _name(field: str, name: str) -> Iterator[Refusal]:
-    if len(name) > 255:
-        yield _refusal(field, "error-invalid-length-too-long", None, 255)
-    elif _NAME_BAN.search(name):
-        yield _refusal(field, "error-person-name-invalid-character")
-
-
-def _attributes(
-    attributes: Mapping[str, list[str]], managed: Mapping[str, int]
-) -> Iterator[Refusal]:
-    for name, values in attributes.items():
-        if name not in managed:
-            continue
-        if len(values) > 1:
-            yield _refusal(name, "error-invalid-multivalued-size", 0, 1)
-        elif any(len(value) > managed[name] for value in values):
-            yield _refusal(name, "error-invalid-length-too-long", None, managed[name])
-
-
-def _refusal(field: str, key: str, *params: object) -> Refusal:
-    return {"field": field, "errorMessage": key, "params": [field, *params]}
-
-
-POST = Call("POST", "/users")
+_Entry = dict[str, Any]
 _PLAIN = ("email", "firstName", "lastName")
-
 _STORED = ("username", "emailVerified", "enabled", *_PLAIN)
+_POST = Call("POST", "/users")
+_GET = Call("GET", "/users/{id}")
+_PUT = Call("PUT", "/users/{id}")
+_MAIL = Call("PUT", EXECUTE_ACTIONS_EMAIL)
+_ACTIONS = frozenset({"UPDATE_PASSWORD", "VERIFY_EMAIL", "CONFIGURE_TOTP"})
+_REDIRECT_URIS = {"demo-app": ("http://localhost:8000/",)}
+"""The realm's clients, each with the beginnings of the URIs that it allows."""
+
+_Params = ParamSpec("_Params")
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +88,7 @@ class SentMail:
 
 
 @dataclass(slots=True)
-class Account:
+class _Account:
     """A user with everything that Keycloak keeps beside its representation; `memberships` are by their kind."""
 
     user: UserRepresentation
@@ -175,18 +99,40 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """What one call shall raise; `after_effect` is an answer that got lost on its way."""
+class _Failure:
+    """What one call raises; `after_effect` is an answer that was lost."""
 
     error: BridgeError
     after_effect: bool
 
 
-class InMemoryRealm:
-    """Users and what they belong to, under the same rules as in Keycloak. Implements RealmTools.
+def _port(
+    method: Callable[Concatenate["InMemoryKeycloak", _Params], _Answer],
+) -> Callable[Concatenate["InMemoryKeycloak", _Params], _Answer]:
+    """Make a method one call to Keycloak: recorded, one at a time, and failing on demand."""
+    name = method.__name__
 
-    `redirect_uris` are the clients of the realm, each with the beginnings of the URIs that it allows; `client_roles` are
-    the roles of clients.
+    @functools.wraps(method)
+    def call(self: "InMemoryKeycloak", /, *args: _Params.args, **kwargs: _Params.kwargs) -> _Answer:
+        with self._lock:
+            self.calls.append(name)
+            waiting = self._failures.get(name, [])
+            failure = waiting.pop(0) if waiting else None
+            if failure is not None and not failure.after_effect:
+                raise failure.error
+            answer = method(self, *args, **kwargs)
+            if failure is not None:
+                raise failure.error
+            return answer
+
+    return call
+
+
+class InMemoryKeycloak:
+    """A UserDirectory and its administrator in one. Safe to share between threads.
+
+    `calls` lists the names of the port's methods in the order they were called, `mails` the links that were sent.
+    Switch `admin_events` off for a realm that records no mail, `view_events` for an account that may not look.
     """
 
     def __init__(
@@ -196,24 +142,19 @@ class InMemoryRealm:
         internationalization: bool = True,
         groups: Sequence[str] = (),
         realm_roles: Sequence[str] = (),
-        client_roles: Mapping[str, Sequence[str]] | None = None,
         organizations: Sequence[str] = (),
         identity_providers: Sequence[str] = (),
-        redirect_uris: Mapping[str, Sequence[str]] | None = None,
-        actions: Sequence[str] = ("UPDATE_PASSWORD", "VERIFY_EMAIL", "CONFIGURE_TOTP"),
     ) -> None:
         self.calls: list[str] = []
         self.mails: list[SentMail] = []
         self.admin_events = True
         self.view_events = True
         self._recorded: set[str] = set()
-        self._failures: dict[str, list[Failure]] = {}
+        self._failures: dict[str, list[_Failure]] = {}
         self._lock = threading.RLock()
         self._managed = managed
         self._internationalization = internationalization
-        self._redirect_uris = redirect_uris or {"demo-app": ("http://localhost:8000/",)}
-        self._actions = frozenset(actions)
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, _Account] = {}
         self._names: dict[str, set[str]] = {
             GROUPS: set(),
             REALM_ROLES: set(realm_roles),
@@ -223,11 +164,18 @@ class InMemoryRealm:
         self._owned: set[tuple[str, str]] = set()
         self._smtp_down = False
         self._usernames_editable = False
-        self._organizations_enabled = True
-        for client_id, names in (client_roles or {}).items():
-            self.add_client(client_id, names)
+        self._organizations_off = False
         for path in groups:
             self.add_group(path)
+
+    def fail(
+        self, method: str, error: BridgeError, *, times: int = 1, after_effect: bool = False
+    ) -> None:
+        """Make the next calls of `method` raise; with `after_effect` the call succeeds and its answer is lost."""
+        waiting = self._failures.setdefault(method, [])
+        waiting += [_Failure(error, after_effect)] * times
+
+    # what a test sees
 
     def users(self) -> tuple[UserRepresentation, ...]:
         """Return all users, in the order of their creation."""
@@ -254,10 +202,16 @@ class InMemoryRealm:
         """Return how many sessions the user has."""
         return self._accounts[user_id].sessions
 
+    def mails_sent(self, user_id: str) -> int:
+        """Return how many links were mailed to the user."""
+        return sum(mail.user_id == user_id for mail in self.mails)
+
+    # what an administrator does
+
     def add_user(self, representation: UserRepresentation) -> str:
         """Create a user and return its Keycloak id."""
         with self._lock:
-            return self.create_user(representation)
+            return self._create(representation)
 
     def delete_user(self, user_id: str) -> None:
         """Delete the user."""
@@ -285,12 +239,10 @@ class InMemoryRealm:
 
     def delete_group(self, path: str) -> None:
         """Delete the group and those below it."""
-        gone = normal_path(path)
+        below = f"{normal_path(path)}/"
         with self._lock:
             self._names[GROUPS] = {
-                kept
-                for kept in self._names[GROUPS]
-                if kept != gone and not kept.startswith(f"{gone}/")
+                kept for kept in self._names[GROUPS] if not f"{kept}/".startswith(below)
             }
             for account in self._accounts.values():
                 account.memberships[GROUPS] &= self._names[GROUPS]
@@ -303,7 +255,7 @@ class InMemoryRealm:
     def add_client(self, client_id: str, roles: Sequence[str] = ()) -> None:
         """Create a client with these roles."""
         with self._lock:
-            self._names.setdefault(client_roles_of(client_id), set()).update(roles)
+            self._names.setdefault(client_roles(client_id), set()).update(roles)
 
     def add_organization(self, alias: str) -> None:
         """Create an organization."""
@@ -311,155 +263,37 @@ class InMemoryRealm:
             self._names[ORGANIZATIONS].add(alias)
 
     def own_account(self, user_id: str, alias: str) -> None:
-        """Make the organization the owner of the user's account, as one that logged in through its identity provider."""
+        """Make the organization the owner of the user's account, as for one that logged in through its identity provider."""
         with self._lock:
             self._accounts[user_id].memberships[ORGANIZATIONS].add(alias)
             self._owned.add((user_id, alias))
-
-    @contextlib.contextmanager
-    def organizations_off(self) -> Iterator[None]:
-        """Switch organizations off meanwhile."""
-        self._organizations_enabled = False
-        try:
-            yield
-        finally:
-            self._organizations_enabled = True
-
-    @contextlib.contextmanager
-    def usernames_editable(self) -> Iterator[None]:
-        """Let usernames be changed meanwhile."""
-        self._usernames_editable = True
-        try:
-            yield
-        finally:
-            self._usernames_editable = False
 
     def add_identity_provider(self, alias: str) -> None:
         """Create an identity provider."""
         with self._lock:
             self._identity_providers.add(alias)
 
-    def mails_sent(self, user_id: str) -> int:
-        """Return how many links were mailed to the user."""
-        return sum(mail.user_id == user_id for mail in self.mails)
+    def organizations_off(self) -> contextlib.AbstractContextManager[None]:
+        """Switch organizations off meanwhile."""
+        return self._meanwhile("_organizations_off")
+
+    def usernames_editable(self) -> contextlib.AbstractContextManager[None]:
+        """Let usernames be changed meanwhile."""
+        return self._meanwhile("_usernames_editable")
+
+    def mail_outage(self) -> contextlib.AbstractContextManager[None]:
+        """Keep the SMTP server down meanwhile."""
+        return self._meanwhile("_smtp_down")
 
     @contextlib.contextmanager
-    def mail_outage(self) -> Iterator[None]:
-        """Keep the SMTP server down meanwhile."""
-        self._smtp_down = True
+    def _meanwhile(self, flag: str) -> Iterator[None]:
+        setattr(self, flag, True)
         try:
             yield
         finally:
-            self._smtp_down = False
+            setattr(self, flag, False)
 
-    def create_user(self, representation: UserRepresentation) -> str:
-        """Do what POST /users does."""
-        if not representation.get("username"):
-            raise error_for(POST, 400, {"errorMessage": "User name is missing"})
-        blank: UserRepresentation = {
-            "id": str(uuid.uuid4()),
-            "emailVerified": False,
-            "enabled": False,
-            "requiredActions": [],
-        }
-        user = self.written(blank, representation)
-        self.refuse(POST, user)
-        groups = {normal_path(path) for path in representation.get("groups", [])}
-        if not groups <= self._names[GROUPS]:
-            raise error_for(POST, 500, {"error": "unknown_error"})
-        self._accounts[user["id"]] = account = Account(user)
-        account.memberships[GROUPS] = groups
-        return user["id"]
-
-    def written(self, stored: UserRepresentation, given: UserRepresentation) -> UserRepresentation:
-        """Return `stored` with `given` written over it, in the way Keycloak normalises it."""
-        asked = cast("dict[str, object]", copy.deepcopy(given))
-        merged = {**stored, **{key: asked[key] for key in _STORED if asked.get(key) is not None}}
-        for key in ("username", "email"):
-            if key in merged:
-                merged[key] = str(merged[key]).lower()
-        for key in _PLAIN:
-            if not merged.get(key):
-                merged.pop(key, None)
-        user = cast("UserRepresentation", merged)
-        if "requiredActions" in given:
-            user["requiredActions"] = [
-                action for action in given["requiredActions"] if action in self._actions
-            ]
-        if "attributes" in given:
-            user.pop("attributes", None)
-            kept = kept_attributes(
-                given["attributes"], self._managed, locale=self._internationalization
-            )
-            if kept:
-                user["attributes"] = kept
-        return user
-
-    def refuse(self, call: Call, user: UserRepresentation) -> None:
-        """Raise what Keycloak answers when `user` breaks a rule or takes what is another's."""
-        for other in self._accounts.values():
-            if other.user["id"] == user["id"]:
-                continue
-            taken = {other.user["username"], other.user.get("email")} - {None}
-            for key, said in (("username", "same username"), ("email", "same email")):
-                if user.get(key) in taken:
-                    raise error_for(call, 409, {"errorMessage": f"User exists with {said}"})
-        refused = refusals(user, self._managed)
-        if refused:
-            raise error_for(call, 400, {"errors": refused} if len(refused) > 1 else refused[0])
-
-
-def without_plain(user: UserRepresentation) -> UserRepresentation:
-    """Return the user without the fields that a PUT with `attributes` erases unless it holds them."""
-    kept = {key: value for key, value in user.items() if key not in _PLAIN}
-    return cast("UserRepresentation", kept)
-
-
-_GET = Call("GET", "/users/{id}")
-_PUT = Call("PUT", "/users/{id}")
-_MAIL = Call("PUT", EXECUTE_ACTIONS_EMAIL)
-_EVENTS = Call("GET", "/admin-events")
-_ORGANIZATIONS = Call("GET", "/organizations")
-
-_Params = ParamSpec("_Params")
-_Answer = TypeVar("_Answer")
-
-
-def _port(
-    method: Callable[Concatenate["InMemoryKeycloak", _Params], _Answer],
-) -> Callable[Concatenate["InMemoryKeycloak", _Params], _Answer]:
-    """Make a method one call to Keycloak: recorded, one at a time, and failing when told to."""
-    name = method.__name__
-
-    @functools.wraps(method)
-    def call(self: "InMemoryKeycloak", /, *args: _Params.args, **kwargs: _Params.kwargs) -> _Answer:
-        with self._lock:
-            self.calls.append(name)
-            waiting = self._failures.get(name, [])
-            failure = waiting.pop(0) if waiting else None
-            if failure is not None and not failure.after_effect:
-                raise failure.error
-            answer = method(self, *args, **kwargs)
-            if failure is not None:
-                raise failure.error
-            return answer
-
-    return call
-
-
-class InMemoryKeycloak(InMemoryRealm):
-    """A UserDirectory and its RealmTools in one. Safe to share between threads.
-
-    `calls` holds the names of the port's methods in the order they were called, `mails` the links that were sent.
-    Switch `admin_events` off for a realm that records no mail, `view_events` for an account that may not look.
-    """
-
-    def fail(
-        self, method: str, error: BridgeError, *, times: int = 1, after_effect: bool = False
-    ) -> None:
-        """Make the next calls of `method` raise; `after_effect` is an answer that got lost on its way."""
-        waiting = self._failures.setdefault(method, [])
-        waiting += [Failure(error, after_effect)] * times
+    # the port
 
     @_port
     def find(
@@ -470,7 +304,7 @@ class InMemoryKeycloak(InMemoryRealm):
         for criterion in criteria:
             matches = self._matches(criterion) if criterion.value else []
             if len(matches) > 1:
-                raise ambiguous(criterion.target, len(matches))
+                raise conflict(code="ambiguous", name=criterion.target, count=len(matches))
             for account in matches:
                 self._refuse_organizations(*kinds)
                 user_id = account.user["id"]
@@ -508,18 +342,19 @@ class InMemoryKeycloak(InMemoryRealm):
     @_port
     def create(self, representation: UserRepresentation) -> str:
         """Create the user and return its Keycloak id."""
-        return self.create_user(representation)
+        return self._create(representation)
 
     @_port
     def update(self, user_id: str, representation: UserRepresentation) -> None:
         """Replace the user; with `attributes` given, what is absent is erased."""
         stored = self._account(_PUT, user_id).user
-        kept = without_plain(stored) if "attributes" in representation else stored
-        replaced = self.written(kept, representation)
+        erased = _PLAIN if "attributes" in representation else ()
+        kept = {key: value for key, value in stored.items() if key not in erased}
+        replaced = self._written(cast("UserRepresentation", kept), representation)
         if replaced["username"] != stored["username"] and not self._usernames_editable:
             key = "error-user-attribute-read-only"
             raise error_for(_PUT, 400, {"field": "username", "errorMessage": key, "params": []})
-        self.refuse(_PUT, replaced)
+        self._refuse(_PUT, replaced)
         self._accounts[user_id].user = replaced
 
     @_port
@@ -534,13 +369,11 @@ class InMemoryKeycloak(InMemoryRealm):
         known = self._names.get(kind)
         client_id = client_of(kind)
         if known is None and client_id is not None:
-            raise client_not_found(client_id)
+            raise keycloak_error(code="client-not-found", name=client_id)
         wanted = [_normal(kind, name) for name in names]
         missing = [name for name in wanted if name not in (known or ())]
-        if missing and kind == GROUPS:
-            raise group_not_found(missing[0])
-        if missing and kind == ORGANIZATIONS:
-            raise organization_not_found(missing[0])
+        if missing and kind in (GROUPS, ORGANIZATIONS):
+            raise keycloak_error(code=f"{kind[:-1]}-not-found", name=missing[0])
         if names:
             account = self._account(_GET, user_id)
             if missing:
@@ -554,7 +387,7 @@ class InMemoryKeycloak(InMemoryRealm):
         account = self._accounts.get(user_id)
         for name in names:
             if kind == ORGANIZATIONS and (user_id, name) in self._owned:
-                raise owned_by_organization(name)
+                raise keycloak_error(code="managed-member", name=name)
             if account is not None:
                 account.memberships[kind].discard(_normal(kind, name))
 
@@ -562,7 +395,7 @@ class InMemoryKeycloak(InMemoryRealm):
     def create_group(self, path: str) -> None:
         """Create the group and those above it; harmless when they are there."""
         if not all(map(can_be_created, path.strip("/").split("/"))):
-            raise group_not_found(path)
+            raise keycloak_error(code="group-not-found", name=normal_path(path))
         self.add_group(path)
 
     @_port
@@ -574,7 +407,7 @@ class InMemoryKeycloak(InMemoryRealm):
             if alias in each.identities and each.identities[alias].user_id == user_id
         ]
         if len(owners) > 1:
-            raise identity_shared(alias)
+            raise conflict(code="identity-taken", name=alias)
         return owners[0] if owners else None
 
     @_port
@@ -582,19 +415,19 @@ class InMemoryKeycloak(InMemoryRealm):
         """Link the user to its account, in the place of one that it has there."""
         account = self._account(_GET, user_id)
         if link.alias not in self._identity_providers:
-            raise identity_provider_not_found(link.alias)
+            raise keycloak_error(code="identity-provider-not-found", name=link.alias)
         account.identities[link.alias] = link
 
     @_port
     def unlink_identity(self, user_id: str, alias: str) -> None:
-        """Take the link away; harmless when there is none."""
+        """Remove the link; harmless when there is none."""
         account = self._accounts.get(user_id)
         if account is not None:
             account.identities.pop(alias, None)
 
     @_port
     def end_sessions(self, user_id: str) -> None:
-        """Log the user out everywhere; harmless when it is nowhere logged in."""
+        """Log the user out everywhere; harmless when it has no session."""
         account = self._accounts.get(user_id)
         if account is not None:
             account.sessions = 0
@@ -613,12 +446,12 @@ class InMemoryKeycloak(InMemoryRealm):
             raise mail_refusal("User email missing")
         if not user["enabled"]:
             raise mail_refusal("User is disabled")
-        if terms.client_id is not None and terms.client_id not in self._redirect_uris:
+        if terms.client_id is not None and terms.client_id not in _REDIRECT_URIS:
             raise mail_refusal("Client doesn't exist")
-        allowed = tuple(self._redirect_uris.get(terms.client_id or "", ()))
+        allowed = _REDIRECT_URIS.get(terms.client_id or "", ())
         if terms.redirect_uri is not None and not terms.redirect_uri.startswith(allowed):
             raise mail_refusal("Invalid redirect uri.")
-        if not self._actions.issuperset(terms.actions):
+        if not _ACTIONS.issuperset(terms.actions):
             raise mail_refusal("Provided invalid required actions")
         if self._smtp_down:
             raise error_for(_MAIL, 500, {"errorMessage": "Failed to send"})
@@ -636,20 +469,21 @@ class InMemoryKeycloak(InMemoryRealm):
     def mail_recorded(self, user_id: str, since: datetime | None = None) -> bool:
         """Say whether a link was mailed to the user while `admin_events` was on, at whatever time."""
         if not self.view_events:
-            raise error_for(_EVENTS, 403, {"error": "HTTP 403 Forbidden"})
+            raise error_for(Call("GET", "/admin-events"), 403, {"error": "HTTP 403 Forbidden"})
         return user_id in self._recorded
 
     def _refuse_organizations(self, *kinds: str) -> None:
-        if ORGANIZATIONS in kinds and not self._organizations_enabled:
-            raise organizations_disabled(_ORGANIZATIONS, 404)
+        if ORGANIZATIONS in kinds and self._organizations_off:
+            call = Call("GET", "/organizations")
+            raise keycloak_error(code="organizations-disabled", call=call, status=404)
 
-    def _account(self, call: Call, user_id: str) -> Account:
+    def _account(self, call: Call, user_id: str) -> _Account:
         account = self._accounts.get(user_id)
         if account is None:
             raise error_for(call, 404, {"error": "User not found"})
         return account
 
-    def _matches(self, criterion: MatchCriterion) -> list[Account]:
+    def _matches(self, criterion: MatchCriterion) -> list[_Account]:
         target, value = criterion.target, criterion.value
         accounts = self._accounts.values()
         if target in ("username", "email"):
@@ -663,41 +497,164 @@ class InMemoryKeycloak(InMemoryRealm):
             raise unsearchable(f"/user/attributes/{name}") from error
         return [each for each in accounts if value in each.user.get("attributes", {}).get(name, [])]
 
+    def _create(self, representation: UserRepresentation) -> str:
+        if not representation.get("username"):
+            raise error_for(_POST, 400, {"errorMessage": "User name is missing"})
+        blank: UserRepresentation = {
+            "id": str(uuid.uuid4()),
+            "emailVerified": False,
+            "enabled": False,
+            "requiredActions": [],
+        }
+        user = self._written(blank, representation)
+        self._refuse(_POST, user)
+        groups = {normal_path(path) for path in representation.get("groups", [])}
+        if not groups <= self._names[GROUPS]:
+            raise error_for(_POST, 500, {"error": "unknown_error"})
+        self._accounts[user["id"]] = account = _Account(user)
+        account.memberships[GROUPS] = groups
+        return user["id"]
+
+    def _written(self, stored: UserRepresentation, given: UserRepresentation) -> UserRepresentation:
+        """Return `stored` with `given` written over it, in the way Keycloak normalises it."""
+        asked = cast("dict[str, object]", copy.deepcopy(given))
+        merged = {**stored, **{key: asked[key] for key in _STORED if asked.get(key) is not None}}
+        for key in ("username", "email"):
+            if key in merged:
+                merged[key] = str(merged[key]).lower()
+        for key in _PLAIN:
+            if not merged.get(key):
+                merged.pop(key, None)
+        user = cast("UserRepresentation", merged)
+        if "requiredActions" in given:
+            user["requiredActions"] = [
+                action for action in given["requiredActions"] if action in _ACTIONS
+            ]
+        if "attributes" in given:
+            user.pop("attributes", None)
+            kept = _kept_attributes(
+                given["attributes"], self._managed, locale=self._internationalization
+            )
+            if kept:
+                user["attributes"] = kept
+        return user
+
+    def _refuse(self, call: Call, user: UserRepresentation) -> None:
+        """Raise what Keycloak answers when `user` breaks a rule or takes another user's name."""
+        for other in self._accounts.values():
+            if other.user["id"] == user["id"]:
+                continue
+            taken = {other.user["username"], other.user.get("email")} - {None}
+            for key, said in (("username", "same username"), ("email", "same email")):
+                if user.get(key) in taken:
+                    raise error_for(call, 409, {"errorMessage": f"User exists with {said}"})
+        refused = _refusals(user, self._managed)
+        if refused:
+            raise error_for(call, 400, {"errors": refused} if len(refused) > 1 else refused[0])
+
 
 def _normal(kind: str, name: str) -> str:
     return normal_path(name) if kind == GROUPS else name
 
 
-_CALL = Call("POST", "/partialImport")
+def _refusals(user: UserRepresentation, managed: Mapping[str, int]) -> list[_Entry]:
+    """Return what Keycloak would answer for each field that it refuses."""
+    return [
+        *_username(user.get("username", "")),
+        *_email(user.get("email", "")),
+        *_name("firstName", user.get("firstName", "")),
+        *_name("lastName", user.get("lastName", "")),
+        *_attributes(user.get("attributes", {}), managed),
+    ]
+
+
+def _kept_attributes(
+    given: Mapping[str, list[str]], managed: Mapping[str, int], *, locale: bool
+) -> dict[str, list[str]]:
+    """Return the attributes that get stored: the rest is dropped without an error, as in Keycloak."""
+    known = {*managed, "locale"} if locale else {*managed}
+    filled = {name: [value for value in values if value] for name, values in given.items()}
+    return {name: values for name, values in filled.items() if values and name in known}
+
+
+def _username(username: str) -> Iterator[_Entry]:
+    if not 3 <= len(username) <= 255:
+        yield _refusal("username", "error-invalid-length", 3, 255)
+    elif _USERNAME_BAN.search(username) or not all(map(_is_latin_or_common, username)):
+        yield _refusal("username", "error-username-invalid-character")
+
+
+def _is_latin_or_common(character: str) -> bool:
+    if unicodedata.category(character)[0] not in "LM":
+        return True
+    return unicodedata.name(character, "").startswith("LATIN ")
+
+
+def _email(email: str) -> Iterator[_Entry]:
+    if not email:
+        return
+    local, at, domain = email.lower().rpartition("@")
+    labels = domain.split(".")
+    if not local.isascii():
+        yield _refusal("email", "error-non-ascii-local-part-email")
+    elif (
+        not at
+        or len(local) > 64
+        or not _LOCAL_PART.fullmatch(local)
+        or not all(_DOMAIN_LABEL.fullmatch(label) for label in labels)
+    ):
+        yield _refusal("email", "error-invalid-email", email)
+
+
+def _name(field: str, name: str) -> Iterator[_Entry]:
+    if len(name) > 255:
+        yield _refusal(field, "error-invalid-length-too-long", None, 255)
+    elif _NAME_BAN.search(name):
+        yield _refusal(field, "error-person-name-invalid-character")
+
+
+def _attributes(
+    attributes: Mapping[str, list[str]], managed: Mapping[str, int]
+) -> Iterator[_Entry]:
+    for name, values in attributes.items():
+        if name not in managed:
+            continue
+        if len(values) > 1:
+            yield _refusal(name, "error-invalid-multivalued-size", 0, 1)
+        elif any(len(value) > managed[name] for value in values):
+            yield _refusal(name, "error-invalid-length-too-long", None, managed[name])
+
+
+def _refusal(field: str, key: str, *params: object) -> _Entry:
+    return {"field": field, "errorMessage": key, "params": [field, *params]}
 
 
 class InMemoryImporter:
     """A UserImporter into the users of an InMemoryKeycloak. Safe to share between threads.
 
-    `allowed` says whether users may be imported, `judgements` what `judge` answers for a username other than "import";
-    `batches` holds the usernames of each import that was tried.
+    `allowed` says whether users may be imported, `uncertain` lists the usernames that are left to `create`; `batches` lists
+    the usernames of each import that was tried.
     """
 
     def __init__(self, keycloak: InMemoryKeycloak) -> None:
         self._keycloak = keycloak
         self._lock = threading.Lock()
-        self._failures: list[Failure] = []
+        self._failures: list[_Failure] = []
         self.allowed = True
-        self.judgements: dict[str, Judgement] = {}
+        self.uncertain: set[str] = set()
         self.batches: list[tuple[str, ...]] = []
 
     def fail(self, error: BridgeError, *, times: int = 1, after_effect: bool = False) -> None:
-        """Make the next imports raise; `after_effect` is an answer that got lost on its way."""
-        self._failures += [Failure(error, after_effect)] * times
+        """Make the next imports raise; with `after_effect` the import succeeds and its answer is lost."""
+        self._failures += [_Failure(error, after_effect)] * times
 
     def available(self) -> bool:
         """Say whether users may be imported."""
         return self.allowed
 
-    def judge(self, representation: UserRepresentation) -> Judgement:
-        """Return what was put into `judgements`, else that the user may be imported as it is."""
-        usual = Judgement(Way.IMPORT, representation)
-        return self.judgements.get(representation["username"], usual)
+    def body(self, representation: UserRepresentation) -> UserRepresentation | None:
+        """Return the user as it is, unless its username is `uncertain`."""
+        return None if representation["username"] in self.uncertain else representation
 
     def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
         """Create all that are not there yet, or none."""
@@ -712,7 +669,7 @@ class InMemoryImporter:
             new = [user for user in users if user["username"] not in names]
             wrong = any(user.get("email") in emails for user in new)
             if wrong or not all(map(self._has_groups, users)):
-                raise error_for(_CALL, 500, {"error": "unknown_error"})
+                raise error_for(Call("POST", "/partialImport"), 500, {"error": "unknown_error"})
             ids = [self._keycloak.add_user(user) if user in new else None for user in users]
             if failure is not None:
                 raise failure.error

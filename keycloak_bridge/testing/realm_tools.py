@@ -1,77 +1,16 @@
-"""What a test does to a realm behind the bridge's back, the same on a real Keycloak and on the one in memory."""
+"""What a test does to the realm of a real Keycloak as its administrator; the Keycloak in memory has the same methods."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import requests
 
-from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.testing.fresh_realms import RealmAdministrator
 
 _PASSWORD = "correct horse battery"  # noqa: S105  (of users that live for one test)
 _TIMEOUT_S = 30
-
-
-class RealmTools(Protocol):
-    """An administrator at work."""
-
-    def add_user(self, representation: UserRepresentation) -> str:
-        """Create a user and return its Keycloak id."""
-        ...
-
-    def delete_user(self, user_id: str) -> None:
-        """Delete the user."""
-        ...
-
-    def set_password(self, user_id: str) -> None:
-        """Give the user a password."""
-        ...
-
-    def log_in(self, user_id: str) -> None:
-        """Give the user a password if it has none, and begin a session with it."""
-        ...
-
-    def add_group(self, path: str) -> None:
-        """Create the group, and its parents where they are missing."""
-        ...
-
-    def delete_group(self, path: str) -> None:
-        """Delete the group."""
-        ...
-
-    def add_realm_role(self, name: str) -> None:
-        """Create the realm role."""
-        ...
-
-    def add_client(self, client_id: str, roles: Sequence[str] = ()) -> None:
-        """Create a client with these roles."""
-        ...
-
-    def add_organization(self, alias: str) -> None:
-        """Create an organization."""
-        ...
-
-    def organizations_off(self) -> AbstractContextManager[None]:
-        """Switch organizations off meanwhile."""
-        ...
-
-    def add_identity_provider(self, alias: str) -> None:
-        """Create an identity provider."""
-        ...
-
-    def usernames_editable(self) -> AbstractContextManager[None]:
-        """Let usernames be changed meanwhile."""
-        ...
-
-    def mails_sent(self, user_id: str) -> int:
-        """Return how many links were mailed to the user."""
-        ...
-
-    def mail_outage(self) -> AbstractContextManager[None]:
-        """Keep the realm's SMTP server unreachable meanwhile."""
-        ...
 
 
 class AdminRealmTools:
@@ -80,11 +19,6 @@ class AdminRealmTools:
     def __init__(self, administrator: RealmAdministrator, realm: str) -> None:
         self._administrator = administrator
         self._realm = quote(realm, safe="")
-
-    def add_user(self, representation: UserRepresentation) -> str:
-        """Create a user and return its Keycloak id."""
-        created = self._call("POST", "/users", representation)
-        return created.headers["Location"].rpartition("/")[2]
 
     def delete_user(self, user_id: str) -> None:
         """Delete the user."""
@@ -148,11 +82,9 @@ class AdminRealmTools:
         body = {"name": f"{alias} by name", "alias": alias, "domains": domains}
         self._call("POST", "/organizations", body)
 
-    @contextmanager
-    def organizations_off(self) -> Iterator[None]:
+    def organizations_off(self) -> AbstractContextManager[None]:
         """Switch organizations off meanwhile."""
-        with self._meanwhile({"organizationsEnabled": False}):
-            yield
+        return self._meanwhile({"organizationsEnabled": False})
 
     def add_identity_provider(self, alias: str) -> None:
         """Create an identity provider that nobody can log in through."""
@@ -165,11 +97,9 @@ class AdminRealmTools:
         body = {"alias": alias, "providerId": "oidc", "config": config}
         self._call("POST", "/identity-provider/instances", body)
 
-    @contextmanager
-    def usernames_editable(self) -> Iterator[None]:
+    def usernames_editable(self) -> AbstractContextManager[None]:
         """Let usernames be changed meanwhile."""
-        with self._meanwhile({"editUsernameAllowed": True}):
-            yield
+        return self._meanwhile({"editUsernameAllowed": True})
 
     def grant(self, client_id: str, *roles: str) -> None:
         """Give the client's service account these roles of realm-management, and let them into its tokens."""
@@ -185,15 +115,10 @@ class AdminRealmTools:
         found = self._call("GET", f"/admin-events?operationTypes=ACTION&resourcePath={path}")
         return len(found.json())
 
-    @contextmanager
-    def mail_outage(self) -> Iterator[None]:
+    def mail_outage(self) -> AbstractContextManager[None]:
         """Point the realm at a port where nothing listens meanwhile."""
         smtp: Mapping[str, Any] = self._call("GET", "").json()["smtpServer"]
-        self._call("PUT", "", {"smtpServer": {**smtp, "host": "127.0.0.1", "port": "1"}})
-        try:
-            yield
-        finally:
-            self._call("PUT", "", {"smtpServer": smtp})
+        return self._meanwhile({"smtpServer": {**smtp, "host": "127.0.0.1", "port": "1"}})
 
     @contextmanager
     def _meanwhile(self, settings: Mapping[str, Any]) -> Iterator[None]:

@@ -31,7 +31,9 @@ from keycloak_bridge.domain.users import (
     client_roles,
 )
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
-from keycloak_bridge.testing.realm_tools import RealmTools
+from keycloak_bridge.testing.realm_tools import AdminRealmTools
+
+RealmTools = AdminRealmTools | InMemoryKeycloak
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 TERMS = InvitationTerms(("UPDATE_PASSWORD",), 3600)

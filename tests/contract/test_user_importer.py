@@ -9,11 +9,10 @@ import pytest
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.domain.errors import KeycloakUnavailableError
-from keycloak_bridge.domain.ports import UserDirectory
+from keycloak_bridge.domain.ports import UserDirectory, UserImporter
 from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak.import_eligibility import UserImporter, Way
 from keycloak_bridge.keycloak.partial_import import KeycloakUserImporter
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
@@ -56,7 +55,7 @@ def service(request: pytest.FixtureRequest) -> Service:
 
 
 def a_user(**fields: object) -> UserRepresentation:
-    """Return a user whose names nobody else has."""
+    """Return a user whose names no other test uses."""
     name = f"user-{uuid4().hex[:12]}"
     user = {
         "username": name,
@@ -70,12 +69,12 @@ def a_user(**fields: object) -> UserRepresentation:
     return cast("UserRepresentation", user)
 
 
-def judged(service: Service, *users: UserRepresentation) -> list[UserRepresentation]:
+def bodies(service: Service, *users: UserRepresentation) -> list[UserRepresentation]:
     """Return the bodies to import."""
     assert service.importer.available()
-    judgements = [service.importer.judge(user) for user in users]
-    assert {judgement.way for judgement in judgements} == {Way.IMPORT}
-    return [judgement.user for judgement in judgements]
+    found = [body for user in users if (body := service.importer.body(user)) is not None]
+    assert len(found) == len(users)
+    return found
 
 
 def is_there(service: Service, user: UserRepresentation) -> bool:
@@ -85,44 +84,44 @@ def is_there(service: Service, user: UserRepresentation) -> bool:
     return [one["username"] for one in carriers] == [user["username"]]
 
 
-def test_all_are_created_and_told_in_order(service: Service) -> None:
+def test_all_are_created_and_reported_in_order(service: Service) -> None:
     """Each with the id of its own."""
     users = [a_user() for _ in range(5)]
-    ids = service.importer.import_users(judged(service, *users))
+    ids = service.importer.import_users(bodies(service, *users))
 
     names = [(service.directory.get(str(user_id)) or {}).get("username") for user_id in ids]
     assert names == [user["username"] for user in users]
 
 
-def test_who_is_there_is_left_alone(service: Service) -> None:
+def test_a_user_that_exists_is_left_alone(service: Service) -> None:
     """Nothing of the user changes, and the others are created."""
     there, new = a_user(), a_user()
     user_id = service.directory.create(there)
     before = service.directory.get(user_id)
     other: UserRepresentation = {**there, "lastName": "Byron"}
-    ids = service.importer.import_users(judged(service, other, new))
+    ids = service.importer.import_users(bodies(service, other, new))
 
     assert (ids[0], ids[1] is None) == (None, False)
     assert service.directory.get(user_id) == before
 
 
 def test_one_bad_user_fails_them_all(service: Service) -> None:
-    """A group that the realm lacks; nobody of the batch is stored, and all can be imported without it."""
+    """A group that the realm lacks; no user of the batch is stored, and all can be imported without it."""
     users = [a_user(), a_user(groups=["/nowhere"]), a_user()]
     with pytest.raises(KeycloakUnavailableError) as raised:
-        service.importer.import_users(judged(service, *users))
+        service.importer.import_users(bodies(service, *users))
 
     assert raised.value.status == 500
     assert [is_there(service, user) for user in users] == [False, False, False]
-    assert None not in service.importer.import_users(judged(service, users[0], users[2]))
+    assert None not in service.importer.import_users(bodies(service, users[0], users[2]))
 
 
-def test_an_address_that_is_taken_creates_nobody(service: Service) -> None:
+def test_an_address_that_is_taken_creates_no_user(service: Service) -> None:
     """Keycloak skips the user, or fails the batch because it cannot find whom it would skip."""
     there = a_user()
     service.directory.create(there)
     user = a_user(email=there["email"])
     with contextlib.suppress(KeycloakUnavailableError):
-        assert list(service.importer.import_users(judged(service, user))) == [None]
+        assert list(service.importer.import_users(bodies(service, user))) == [None]
 
     assert not is_there(service, user)

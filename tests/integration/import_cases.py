@@ -1,9 +1,8 @@
-"""Users, good and bad, and the way that each may take into a realm of `PROFILE`."""
+"""Users, good and bad, and what becomes of each in a realm of `PROFILE`: only the first kind may go by import."""
 
 from typing import Any
 
-from keycloak_bridge.keycloak.import_eligibility import Way
-
+IMPORTED, REFUSED, UNCERTAIN = "imported", "refused", "uncertain"
 ADMIN = {"edit": ["admin"], "view": ["admin"]}
 
 
@@ -136,7 +135,7 @@ _REFUSED: dict[str, dict[str, Any]] = {
     "much-wrong": {"email": "x", "firstName": "<", **_given(letters=["A"], least=["a"])},
 }
 
-_SINGLE: dict[str, dict[str, Any]] = {
+_UNCERTAIN: dict[str, dict[str, Any]] = {
     "unknown-attribute": _given(unheard_of=["x"]),
     "unknown-validator": _given(day_of_locale=["11/24/2026"]),
     "unknown-action": {"requiredActions": ["NO_SUCH_ACTION"]},
@@ -173,14 +172,14 @@ def _user(name: str, changes: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in user.items() if value is not None}
 
 
-CASES: list[tuple[str, Way, dict[str, Any]]] = [
+CASES: list[tuple[str, str, dict[str, Any]]] = [
     *(
-        (f"named-{n}", Way.IMPORT, _user(f"named-{n}", {"firstName": a, "lastName": b}))
+        (f"named-{n}", IMPORTED, _user(f"named-{n}", {"firstName": a, "lastName": b}))
         for n, (a, b) in enumerate(_NAMES)
         if "&" not in a + b
     ),
-    *((name, Way.IMPORT, _user(name, changes)) for name, changes in _FINE.items()),
-    *((name, Way.REFUSED, _user(name, changes)) for name, changes in _REFUSED.items()),
-    *((name, Way.SINGLE, _user(name, changes)) for name, changes in _SINGLE.items()),
+    *((name, IMPORTED, _user(name, changes)) for name, changes in _FINE.items()),
+    *((name, REFUSED, _user(name, changes)) for name, changes in _REFUSED.items()),
+    *((name, UNCERTAIN, _user(name, changes)) for name, changes in _UNCERTAIN.items()),
 ]
-"""A name, the way, and the user."""
+"""A name, what becomes of the user, and the user."""

@@ -1,4 +1,4 @@
-"""An imported user is what POST makes of it, and one that is refused is refused as POST does: on the real Keycloak."""
+"""An imported user is what POST makes of it, and what POST refuses is never imported: on the real Keycloak."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from import_cases import ADMIN, CASES, PROFILE
+from import_cases import ADMIN, CASES, IMPORTED, PROFILE, REFUSED
 
 from keycloak_bridge.app.connections import SystemClock
-from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.errors import KeycloakRejectedError
+from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak.import_eligibility import ImportTerms, Way, judge_import
-from keycloak_bridge.keycloak.partial_import import read_import_terms
+from keycloak_bridge.keycloak.partial_import import ImportTerms, import_body, read_import_terms
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.testing.fresh_realms import RealmAdministrator, temporary_realm
@@ -120,26 +120,26 @@ def test_the_terms_are_read(imported: Realm, terms: ImportTerms) -> None:
     assert terms.default_actions == ("UPDATE_PROFILE",)
     assert {"VERIFY_EMAIL", "TERMS_AND_CONDITIONS"} <= terms.known_actions
     assert (terms.internationalized, terms.login_with_email) == (True, True)
-    assert (terms.federated, terms.duplicate_emails, terms.email_as_username) == (False,) * 3
-    assert (terms.wanted, terms.selected) == (frozenset(), frozenset())
+    assert (terms.post_only, terms.email_as_username) == (False, False)
+    assert terms.wanted == frozenset()
 
 
-def test_the_ways(terms: ImportTerms) -> None:
-    """As many as can be known to end well are imported; only what is uncertain goes alone."""
-    judged = {name: judge_import(terms, user).way for name, _, user in CASES}  # type: ignore[arg-type]
+def test_what_is_certain_is_imported(terms: ImportTerms) -> None:
+    """As many as can be known to end well; what is uncertain or would be refused is left to POST."""
+    imported = {name for name, _, user in CASES if import_body(terms, user) is not None}  # type: ignore[arg-type]
 
-    assert {name: way for name, way, _ in CASES} == judged
+    assert {name for name, way, _ in CASES if way == IMPORTED} == imported
 
 
 def test_imported_users_are_what_post_makes_of_them(
     posted: Realm, imported: Realm, terms: ImportTerms
 ) -> None:
     """Field by field, role by role, group by group."""
-    users: list[Any] = [user for _, way, user in CASES if way is Way.IMPORT]
+    users: list[Any] = [user for _, way, user in CASES if way == IMPORTED]
     for user in users:
         posted.admin.create_user(user)
 
-    results = imported.admin.import_users([judge_import(terms, user).user for user in users])
+    results = imported.admin.import_users([body_of(terms, user) for user in users])
 
     names = [user["username"].lower() for user in users]
     assert ["ADDED"] * len(users) == [one["action"] for one in results]
@@ -149,17 +149,12 @@ def test_imported_users_are_what_post_makes_of_them(
     }
 
 
-def test_refused_users_are_refused_as_post_does(posted: Realm, terms: ImportTerms) -> None:
-    """The same code, message keys, fields and limits; and what POST refuses is never imported."""
-    told, answered = {}, {}
-    for name, way, user in CASES:
-        if way is Way.REFUSED:
-            told[name] = _shape(judge_import(terms, user).error)  # type: ignore[arg-type]
-            with pytest.raises(BridgeError) as caught:
+def test_what_the_profile_refuses_is_refused_by_post(posted: Realm) -> None:
+    """So none of these is kept from a batch without need."""
+    for _, way, user in CASES:
+        if way == REFUSED:
+            with pytest.raises(KeycloakRejectedError):
                 posted.admin.create_user(user)  # type: ignore[arg-type]
-            answered[name] = _shape(caught.value)
-
-    assert answered == told
 
 
 @pytest.mark.parametrize(
@@ -182,21 +177,20 @@ def test_realms_with_other_names(
     for realm in (posted, imported):
         realm.call("PUT", "", settings)
 
-    judgement = judge_import(read_import_terms(imported.admin), whole)
+    body = body_of(read_import_terms(imported.admin), whole)
     posted.admin.create_user(whole)
-    imported.admin.import_users([judgement.user])
+    imported.admin.import_users([body])
 
     for realm in (posted, imported):
         realm.call("PUT", "", usual)
-    assert judgement.way is Way.IMPORT
     assert posted.stored(user["username"]) == imported.stored(user["username"])
 
 
 def test_every_import_is_an_admin_event(posted: Realm, imported: Realm) -> None:
-    """Whoever watches the admin events sees an imported user by the same path, but as the realm's, not a user's."""
+    """Who watches the admin events sees an imported user by the same path, but as the realm's, not a user's."""
     user: Any = {"username": "watched", "attributes": {"needed": ["x"]}}
     user_id = posted.admin.create_user(user)
-    body = judge_import(read_import_terms(imported.admin), user).user
+    body = body_of(read_import_terms(imported.admin), user)
     (result,) = imported.admin.import_users([body])
 
     seen = [
@@ -233,11 +227,12 @@ def test_a_rule_of_counts_and_a_default_are_left_to_post(imported: Realm) -> Non
         }
 
         assert {"several", "given"} == terms.wanted
-        assert judge_import(terms, user).way is Way.SINGLE
-        assert judge_import(terms, whole).way is Way.IMPORT
+        assert import_body(terms, user) is None
+        assert import_body(terms, whole) is not None
 
 
-def _shape(error: BridgeError | None) -> tuple[object, ...]:
-    assert error is not None
-    violations = {(one.pointer, one.keyword, one.message) for one in error.violations}
-    return type(error), error.code, error.remedy, len(error.violations), violations
+def body_of(terms: ImportTerms, user: Any) -> UserRepresentation:
+    """Return the body of a user that may be imported."""
+    body = import_body(terms, user)
+    assert body is not None
+    return body

@@ -18,7 +18,6 @@ from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Record
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
 from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
-from keycloak_bridge.keycloak.import_eligibility import Judgement
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter, _Trial
@@ -90,11 +89,11 @@ class HandImporter(InMemoryImporter):
         self.before: Callable[[Sequence[UserRepresentation]], None] = lambda _: None
         self.after: Callable[[], None] = nothing
 
-    def judge(self, representation: UserRepresentation) -> Judgement:
+    def body(self, representation: UserRepresentation) -> UserRepresentation | None:
         """Let something happen between the look at the roll and the claim."""
         happen, self.judging = self.judging, nothing
         happen()
-        return super().judge(representation)
+        return super().body(representation)
 
     def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
         """Let something happen once it is on its way, and before its answer is there."""

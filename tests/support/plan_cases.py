@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from plan_outcome import apply_plan
+
 from keycloak_bridge.domain.events import UserEvent
 from keycloak_bridge.domain.operations import Plan
 from keycloak_bridge.domain.users import (
@@ -20,7 +22,6 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.planning.bookkeeping import with_invitation_sent
 from keycloak_bridge.planning.plan import plan_user
-from keycloak_bridge.testing.simulation import apply_plan
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)

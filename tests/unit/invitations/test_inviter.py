@@ -22,8 +22,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import Invitation, Outcome
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.invitations.inviter import InviteOutcome, Inviter
-from keycloak_bridge.keycloak.errors import error_for, not_keycloak
-from keycloak_bridge.keycloak.refusals import EXECUTE_ACTIONS_EMAIL, Call
+from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL, Call, error_for, keycloak_error
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 
@@ -382,7 +381,7 @@ DEFINITE: list[BridgeError] = [
     KeycloakConflictError("no", status=409, path=MAIL.path),
     lost(path=TOKEN.path),
     lost(status=503, path="/users/{id}"),
-    not_keycloak(MAIL, 302),
+    keycloak_error(code="not-keycloak", call=MAIL, status=302),
     error_for(MAIL, 500, {"errorMessage": "Failed to send"}),
 ]
 IN_DOUBT: list[BridgeError] = [
@@ -394,7 +393,7 @@ IN_DOUBT: list[BridgeError] = [
     error_for(MAIL, 502, None),
     error_for(MAIL, 503, None),
     error_for(MAIL, 504, None),
-    not_keycloak(MAIL, 200),
+    keycloak_error(code="not-keycloak", call=MAIL, status=200),
 ]
 
 

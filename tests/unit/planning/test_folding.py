@@ -20,6 +20,7 @@ from plan_cases import (
     updating,
     wanting,
 )
+from plan_outcome import apply_plan
 
 from keycloak_bridge.domain.errors import UnknownUserError
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, UserEvent
@@ -38,7 +39,6 @@ from keycloak_bridge.domain.users import (
 from keycloak_bridge.planning.bookkeeping import invitation_state
 from keycloak_bridge.planning.fold import FoldedUser, fold, plan_folded
 from keycloak_bridge.planning.plan import plan_user
-from keycloak_bridge.testing.simulation import apply_plan
 
 Step = tuple[UserEvent, DesiredUser]
 

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plan_cases import CREATED, changed, desired, updating, wanting
+from plan_outcome import apply_plan
 from test_folding import FRESH, NAMING, TIMES, essence, folded, history, mapped, one_by_one
 
 from keycloak_bridge.domain.errors import UnknownUserError
@@ -9,7 +10,6 @@ from keycloak_bridge.domain.operations import Plan
 from keycloak_bridge.domain.users import DesiredUser, FoundUser, Intent
 from keycloak_bridge.planning.fold import plan_folded, steps_of
 from keycloak_bridge.planning.plan import plan_user
-from keycloak_bridge.testing.simulation import apply_plan
 
 
 def planned(wants: list[DesiredUser], found: FoundUser | None) -> Plan | None:

@@ -16,7 +16,6 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.users import UserRepresentation
-from keycloak_bridge.keycloak.import_eligibility import Judgement
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.provisioning.batches import Alone, BatchSize, BatchWriter, Entry, Verdict
 
@@ -47,8 +46,8 @@ class Importer:
         """Say yes."""
         return True
 
-    def judge(self, representation: UserRepresentation) -> Judgement:
-        """Nobody asks here."""
+    def body(self, representation: UserRepresentation) -> UserRepresentation | None:
+        """Not called by a writer of batches."""
         raise NotImplementedError
 
     def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:

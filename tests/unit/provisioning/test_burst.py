@@ -17,15 +17,11 @@ from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import (
     BridgeError,
     HoldError,
-    KeycloakRejectedError,
     KeycloakUnavailableError,
     PartitionRevokedError,
-    Violation,
 )
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.domain.ports import Dependency
 from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
-from keycloak_bridge.keycloak.import_eligibility import Judgement, Way
 from keycloak_bridge.pipeline.interpret import Prepared
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter
@@ -205,24 +201,21 @@ def test_an_address_that_is_somebodys_username_goes_alone() -> None:
 
 def test_what_only_keycloak_can_decide_goes_alone(scene: Scene) -> None:
     """It is created all the same."""
-    scene.importer.judgements[EMAIL] = Judgement.single("pattern")
+    scene.importer.uncertain.add(EMAIL)
     error = scene.handle(record_of(event_of()))
 
     assert (error, scene.importer.batches) == (None, [])
     assert scene.told() == [("provisioned", "created", None)]
 
 
-def test_what_keycloak_would_refuse_is_refused_without_a_call(scene: Scene) -> None:
-    """The dead letter says what Keycloak would have said."""
-    refusal = KeycloakRejectedError(
-        "Keycloak refuses /user/email", violations=[Violation("/user/email", "email", "is none")]
-    )
-    scene.importer.judgements[EMAIL] = Judgement(Way.REFUSED, error=refusal)
-    with scene.fence.around(lambda: True):
-        dependency = scene.stage.handle(record_of(event_of())).dependency
+def test_what_keycloak_would_refuse_is_refused_by_keycloak(scene: Scene) -> None:
+    """The dead letter gives Keycloak's own reason, since the user is posted."""
+    scene.importer.uncertain.add(EMAIL)
+    error = scene.handle(record_of(event_of(data={"givenName": "<b>"})))
 
-    assert (dependency, scene.importer.batches, scene.keycloak.users()) == (Dependency.NONE, [], ())
-    assert scene.told() == [("rejected", None, refusal.code)]
+    assert (error, scene.importer.batches, scene.keycloak.users()) == (None, [], ())
+    assert "create" in scene.keycloak.calls
+    assert scene.told() == [("rejected", None, "keycloak-rejected")]
     assert len(scene.flow.broker.records(DEAD_LETTERS)) == 1
 
 

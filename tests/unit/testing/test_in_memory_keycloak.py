@@ -111,9 +111,8 @@ def test_memberships_can_be_read() -> None:
 
 def test_all_that_a_user_holds_can_be_read() -> None:
     """The realm is equipped when it is made."""
-    keycloak = InMemoryKeycloak(
-        client_roles={"shop": ["buyer"]}, organizations=["acme"], identity_providers=["google"]
-    )
+    keycloak = InMemoryKeycloak(organizations=["acme"], identity_providers=["google"])
+    keycloak.add_client("shop", ["buyer"])
     user_id = keycloak.add_user(ADA)
     link = IdentityLink("google", "1", "ada")
     keycloak.join(user_id, client_roles("shop"), ["buyer"])

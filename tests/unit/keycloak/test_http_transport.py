@@ -17,8 +17,8 @@ from requests import exceptions as requests_errors
 from requests.adapters import HTTPAdapter
 
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, KeycloakRejectedError
+from keycloak_bridge.keycloak.errors import Call
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp, WireAdapter
-from keycloak_bridge.keycloak.refusals import Call
 
 ORIGIN = "http://keycloak:8080"
 CALL = Call("POST", "/users")

@@ -2,6 +2,7 @@
 
 import pytest
 from plan_cases import CREATED, INVITED, TERMS
+from plan_outcome import apply_plan
 
 from keycloak_bridge.domain.operations import (
     CreateUser,
@@ -17,7 +18,6 @@ from keycloak_bridge.domain.operations import (
     UpdateUser,
 )
 from keycloak_bridge.domain.users import GROUPS, FoundUser, IdentityLink
-from keycloak_bridge.testing.simulation import apply_plan
 
 OKTA = IdentityLink("okta", "o1")
 FOUND = FoundUser(

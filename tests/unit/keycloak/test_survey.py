@@ -1,7 +1,5 @@
 """What only the doctor asks Keycloak."""
 
-import base64
-import json
 from datetime import UTC, datetime
 
 import pytest
@@ -9,13 +7,7 @@ import pytest
 from keycloak_bridge.domain.errors import KeycloakAuthError, MailDeliveryError
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak.survey import (
-    STRANGE_HOST,
-    Discovery,
-    KeycloakSurvey,
-    TokenFacts,
-    token_facts,
-)
+from keycloak_bridge.keycloak.survey import STRANGE_HOST, Discovery, KeycloakSurvey
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.stub_adapter import StubAdapter
@@ -129,38 +121,3 @@ def test_a_test_mail_leaves_no_user(fails: bool) -> None:
         (one.method, one.path.rsplit("/", 1)[-1]) for one in stub.requests
     ]
     assert "ada@acme.example" == stub.requests[0].json["email"]
-
-
-def a_token(claims: object) -> str:
-    """Return a token with this payload."""
-    return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()}.s"
-
-
-@pytest.mark.parametrize(
-    ("token", "expected"),
-    [
-        ("opaque", TokenFacts()),
-        ("a.b.c", TokenFacts()),
-        (a_token([]), TokenFacts()),
-        (a_token({"aud": "account"}), TokenFacts(audience=frozenset({"account"}))),
-        (
-            a_token(
-                {
-                    "iss": ISSUER,
-                    "aud": ["a", "b"],
-                    "iat": 0,
-                    "resource_access": {"c": {"roles": ["r"]}, "d": "x"},
-                }
-            ),
-            TokenFacts(
-                ISSUER,
-                frozenset({"a", "b"}),
-                {"c": frozenset({"r"})},
-                datetime(1970, 1, 1, tzinfo=UTC),
-            ),
-        ),
-    ],
-)
-def test_tokens_tell_about_themselves(token: str, expected: TokenFacts) -> None:
-    """What cannot be read is empty."""
-    assert expected == token_facts(token)

@@ -1,4 +1,4 @@
-"""Values against the profile's validators: sure to be taken, sure to be refused, or Keycloak's own to say."""
+"""What Keycloak's user profile takes and refuses of a user, and what only Keycloak can decide."""
 
 from typing import Any
 
@@ -8,12 +8,97 @@ from hypothesis import strategies as st
 
 from keycloak_bridge.keycloak.user_profile import (
     Answer,
+    RealmProfile,
+    doubtful,
     java_length,
     java_pattern,
     judge_value,
+    judge_values,
     length_limits,
     options_of,
+    read_profile,
 )
+
+ADMIN = {"edit": ["admin"], "view": ["admin"]}
+
+
+def profile(*attributes: dict[str, Any], policy: str | None = None) -> RealmProfile:
+    """Return a profile that admins may write."""
+    answer: dict[str, Any] = {"attributes": [{"permissions": ADMIN, **one} for one in attributes]}
+    return read_profile(
+        answer if policy is None else {**answer, "unmanagedAttributePolicy": policy}
+    )
+
+
+LENGTH_3 = {"name": "tenantId", "validations": {"length": {"max": 3}}}
+
+
+@pytest.mark.parametrize(
+    ("read", "user", "expected"),
+    [
+        (profile(LENGTH_3), {"attributes": {"tenantId": ["abc"]}}, ()),
+        (profile(LENGTH_3), {"attributes": {"tenantId": ["abcd"]}}, ("tenantId",)),
+        (profile(LENGTH_3), {"attributes": {"tenantId": ["a", "b"]}}, ("tenantId",)),
+        (profile({**LENGTH_3, "multivalued": True}), {"attributes": {"tenantId": ["a", "b"]}}, ()),
+        (
+            profile({"name": "t", "multivalued": True, "validations": {"multivalued": {"min": 2}}}),
+            {"attributes": {"t": ["a"]}},
+            ("t",),
+        ),
+        (profile(), {"attributes": {"tenantId": ["a"], "locale": ["de"]}}, ("tenantId",)),
+        (profile(), {"attributes": {"tenantId": [""]}}, ()),
+        (profile(policy="ADMIN_EDIT"), {"attributes": {"tenantId": ["a"]}}, ()),
+        (profile(policy="ADMIN_VIEW"), {"attributes": {"tenantId": ["a"]}}, ("tenantId",)),
+        (profile(policy="ENABLED"), {"attributes": {"tenantId": ["a" * 2049]}}, ("tenantId",)),
+        (
+            profile({"name": "email", "validations": {"email": {}, "of-a-plugin": {}}}),
+            {"email": "ada@acme.example"},
+            ("email",),
+        ),
+        (
+            profile({"name": "username", "validations": {"length": {"min": 3}}}),
+            {"username": "ad"},
+            ("username",),
+        ),
+        (
+            profile({"name": "costCentre", "required": {"roles": ["admin"]}}),
+            {"attributes": {"costCentre": [" "]}},
+            ("costCentre",),
+        ),
+        (profile({"name": "lastName", "required": {}}), {}, ("lastName",)),
+        (profile({"name": "lastName", "required": {"roles": ["user"]}}), {}, ()),
+        (profile({"name": "lastName", "required": {"scopes": ["phone"]}}), {}, ()),
+        (profile({"name": "x", "required": {}, "permissions": {"edit": ["user"]}}), {}, ()),
+    ],
+)
+def test_what_keycloak_may_refuse_or_drop_is_named(
+    read: RealmProfile, user: Any, expected: tuple[str, ...]
+) -> None:
+    """Refused, dropped or undecided: each makes a user doubtful."""
+    assert expected == doubtful(read, user)
+
+
+def test_the_ways_to_break_a_rule_are_named() -> None:
+    """Rules that are broken, and those that only Keycloak can decide about; never a value."""
+    rules = {"length": {"max": 3}, "of-a-plugin": {}}
+    attribute = profile({"name": "a", "validations": rules}).attributes["a"]
+
+    assert judge_values(attribute, ["ab", "abcd"]) == (
+        [
+            "has 2 values, which the user profile does not allow",
+            "breaks the rule 'length' of the user profile",
+        ],
+        ["of-a-plugin"],
+    )
+
+
+@pytest.mark.parametrize("answer", [{}, {"attributes": None}, {"attributes": ["x", {}]}])
+def test_an_empty_profile_is_read(answer: dict[str, Any]) -> None:
+    """What is not there is not invented."""
+    assert RealmProfile() == read_profile(answer)
+
+
+# validators
 
 TAKEN, REFUSED, UNKNOWN = Answer
 

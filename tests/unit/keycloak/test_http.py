@@ -16,8 +16,8 @@ from keycloak_bridge.domain.errors import (
     KeycloakRejectedError,
     KeycloakUnavailableError,
 )
-from keycloak_bridge.keycloak.http import KINDS, KeycloakConnection, KeycloakHttp, translate
-from keycloak_bridge.keycloak.refusals import Call
+from keycloak_bridge.keycloak.errors import Call
+from keycloak_bridge.keycloak.http import CODES, KeycloakConnection, KeycloakHttp, translate
 from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 CALL = Call("GET", "/users")
@@ -132,7 +132,7 @@ def test_every_error_of_requests_is_mapped() -> None:
     unmapped = [
         each.__name__
         for each in subclasses(requests.RequestException)
-        if each.__module__.startswith("requests") and each not in KINDS
+        if each.__module__.startswith("requests") and each not in CODES
     ]
 
     assert unmapped == []

@@ -4,14 +4,14 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 import requests
 
 from keycloak_bridge.domain.errors import BridgeError, KeycloakAuthError, KeycloakUnavailableError
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak.token import TokenSource, granted_roles
+from keycloak_bridge.keycloak.token import TokenFacts, TokenSource, granted_roles, token_facts
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.stub_adapter import StubAdapter
 
@@ -118,7 +118,7 @@ def test_invalidated_token_is_never_given_out_again(bench: Bench) -> None:
 
 
 def test_late_invalidation_spares_the_renewed_token(bench: Bench) -> None:
-    """Two lanes that both saw a 401 renew once."""
+    """Two threads that both saw a 401 renew once."""
     bench.grant("a")
     bench.grant("b")
     old = bench.tokens.token()
@@ -164,7 +164,7 @@ def test_rotated_secret_is_used_at_the_next_renewal(bench: Bench) -> None:
 def test_refusal_is_told_apart_from_an_outage(
     bench: Bench, status: int, body: object, kind: type[BridgeError], code: str
 ) -> None:
-    """Wrong settings need a person, an outage needs patience."""
+    """Wrong settings need a person, an outage needs time."""
     bench.stub.answer(status, body, text=f"<html>{SECRET}</html>")
 
     with pytest.raises(kind) as caught:
@@ -190,25 +190,52 @@ def jwt(claims: object) -> str:
     return f"e30.{payload}.signature"
 
 
-def strange_tokens() -> Iterator[object]:
-    """Yield claims that name no roles."""
-    yield {}
-    yield []
-    yield {"resource_access": {"account": {"roles": ["x"]}}}
-    yield {"resource_access": {"realm-management": {"roles": "manage-users"}}}
-    yield {"resource_access": None}
-
-
-def test_roles_are_read_from_the_token() -> None:
-    """Those of realm-management."""
-    token = jwt({"resource_access": {"realm-management": {"roles": ["manage-users", "ü>>?"]}}})
-
-    assert granted_roles(token) == frozenset({"manage-users", "ü>>?"})
-
-
 @pytest.mark.parametrize(
-    "token", ["", "opaque", "a.b.c", "a.!!!.c", "a.é.c", *map(jwt, strange_tokens())]
+    ("token", "facts", "roles"),
+    [
+        ("", TokenFacts(), None),
+        ("opaque", TokenFacts(), None),
+        ("a.b.c", TokenFacts(), None),
+        ("a.!!!.c", TokenFacts(), None),
+        ("a.é.c", TokenFacts(), None),
+        (jwt({}), TokenFacts(), None),
+        (jwt([]), TokenFacts(), None),
+        (jwt({"resource_access": None}), TokenFacts(), None),
+        (
+            jwt({"resource_access": {"account": {"roles": ["x"]}}}),
+            TokenFacts(roles={"account": frozenset({"x"})}),
+            None,
+        ),
+        (
+            jwt({"resource_access": {"realm-management": {"roles": "manage-users"}}}),
+            TokenFacts(),
+            None,
+        ),
+        (jwt({"aud": "account"}), TokenFacts(audience=frozenset({"account"})), None),
+        (
+            jwt(
+                {
+                    "iss": "https://id.example.com/realms/acme",
+                    "aud": ["a", "b"],
+                    "iat": 0,
+                    "resource_access": {
+                        "realm-management": {"roles": ["manage-users", "ü>>?"]},
+                        "d": "x",
+                    },
+                }
+            ),
+            TokenFacts(
+                "https://id.example.com/realms/acme",
+                frozenset({"a", "b"}),
+                {"realm-management": frozenset({"manage-users", "ü>>?"})},
+                datetime(1970, 1, 1, tzinfo=UTC),
+            ),
+            frozenset({"manage-users", "ü>>?"}),
+        ),
+    ],
 )
-def test_token_that_does_not_tell_is_none(token: str) -> None:
-    """A scope may keep roles out, and a token may be none that can be read."""
-    assert granted_roles(token) is None
+def test_what_a_token_says_is_read(
+    token: str, facts: TokenFacts, roles: frozenset[str] | None
+) -> None:
+    """What cannot be read is empty: a scope may keep roles out, and a token may be opaque."""
+    assert (facts, roles) == (token_facts(token), granted_roles(token))

@@ -1,0 +1,409 @@
+"""Partial import: which new users may go by it, with which body, when it is available, and what its answer says."""
+
+import base64
+import dataclasses
+import json
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from keycloak_script import KeycloakScript
+
+from keycloak_bridge.domain.errors import BridgeError, KeycloakAuthError, KeycloakUnavailableError
+from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.keycloak import partial_import
+from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.partial_import import (
+    ImportTerms,
+    KeycloakUserImporter,
+    import_body,
+    read_import_terms,
+)
+from keycloak_bridge.keycloak.user_profile import doubtful, read_profile
+from keycloak_bridge.testing.fake_clock import FakeClock
+
+ADMIN = {"edit": ["admin"], "view": ["admin"]}
+
+
+def attribute(name: str, **rules: Any) -> dict[str, Any]:
+    """Return one of a profile that admins may write."""
+    return {"name": name, "permissions": ADMIN, **rules}
+
+
+PROFILE: dict[str, Any] = {
+    "attributes": [
+        attribute("username", validations={"length": {"min": 3, "max": 255}}),
+        attribute("email", validations={"email": {}, "length": {"max": 255}}),
+        attribute("firstName", validations={"person-name-prohibited-characters": {}}),
+        attribute("lastName"),
+        attribute("userId", validations={"length": {"max": 10}}),
+        attribute("plugin", validations={"of-a-plugin": {}}),
+        attribute("owned", permissions={"edit": ["user"], "view": ["admin"]}),
+        attribute("own-words", validations={"pattern": {"pattern": "a", "error-message": "x"}}),
+    ]
+}
+TERMS = ImportTerms(
+    read_profile(PROFILE),
+    "default-roles-acme",
+    default_groups=("/customers",),
+    default_actions=("UPDATE_PROFILE",),
+    known_actions=frozenset({"UPDATE_PROFILE", "VERIFY_EMAIL"}),
+    internationalized=True,
+)
+ADA: dict[str, Any] = {
+    "username": "ada",
+    "email": "ada@acme.example",
+    "enabled": True,
+    "attributes": {"userId": ["u1"]},
+}
+
+
+def body_of(changes: dict[str, Any] | None = None, **realm: Any) -> Any:
+    """Return the body for Ada with changes, in a realm that is set differently."""
+    user: Any = {**ADA, **(changes or {})}
+    return import_body(dataclasses.replace(TERMS, **realm), user)
+
+
+def test_the_body_has_all_that_post_adds() -> None:
+    """Role, groups and required actions of the realm on top of the user's own, each once, and nothing empty."""
+    changes = {
+        "username": "Ada",
+        "email": "Ada@Acme.Example",
+        "lastName": "",
+        "attributes": {"userId": ["u1", ""], "locale": []},
+        "groups": ["staff/", "/customers"],
+        "requiredActions": ["VERIFY_EMAIL"],
+    }
+
+    assert body_of(changes) == {
+        "username": "ada",
+        "email": "ada@acme.example",
+        "enabled": True,
+        "attributes": {"userId": ["u1"]},
+        "groups": ["/staff", "/customers"],
+        "requiredActions": ["VERIFY_EMAIL", "UPDATE_PROFILE"],
+        "realmRoles": ["default-roles-acme"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "realm"),
+    [
+        ({}, {"post_only": True}),
+        ({"realmRoles": ["admin"]}, {}),
+        ({"username": " "}, {}),
+        ({"username": " ada"}, {}),
+        ({"email": "ada@acme.example "}, {}),
+        ({"username": "bob@acme.example"}, {}),
+        ({}, {"email_as_username": True}),
+        ({"attributes": {"owned": ["x"]}}, {}),
+        ({"attributes": {"plugin": ["x"]}}, {}),
+        ({"attributes": {"unheard-of": ["x"]}}, {}),
+        ({"attributes": {"email": ["x"]}}, {}),
+        ({"attributes": {"LDAP_ID": ["x"]}}, {}),
+        ({"attributes": {"saml.persistent.name.id.for.x": ["x"]}}, {}),
+        ({"attributes": {"userId": [" "]}}, {}),
+        ({"attributes": {"userId": ["\x00"]}}, {}),
+        ({"attributes": {"userId": ["\ud800"]}}, {}),
+        ({"attributes": {"own-words": ["b"]}}, {}),
+        ({"attributes": {"locale": ["de"]}}, {"internationalized": False}),
+        ({"requiredActions": ["NO_SUCH"]}, {}),
+        ({"requiredActions": ["verify_email"]}, {}),
+        ({"email": "nobody-zoë@"}, {}),
+        ({}, {"wanted": frozenset({"given"})}),
+        ({"username": "ad"}, {}),
+        ({"email": "nobody", "attributes": {"userId": ["x" * 11]}}, {}),
+    ],
+)
+def test_what_is_not_certain_is_left_to_post(
+    changes: dict[str, Any], realm: dict[str, Any]
+) -> None:
+    """Also what the profile would refuse: the reason is Keycloak's own then."""
+    assert body_of(changes, **realm) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "realm"),
+    [
+        ({"username": "ada@acme.example"}, {"email_as_username": True}),
+        ({"username": "bob@acme.example"}, {"login_with_email": False}),
+        ({"attributes": {"given": ["x"]}}, {"wanted": frozenset({"given"})}),
+        ({"attributes": {"locale": ["de"]}}, {}),
+    ],
+)
+def test_what_is_certain_is_imported(changes: dict[str, Any], realm: dict[str, Any]) -> None:
+    """The counterparts of what is left to POST."""
+    profile = {"attributes": [*PROFILE["attributes"], attribute("given")]}
+
+    assert body_of(changes, profile=read_profile(profile), **realm) is not None
+
+
+_TEXTS = st.text(max_size=12) | st.sampled_from(["ada", "ada@acme.example", "<", "u1"])
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            **dict.fromkeys(("username", "email", "firstName", "lastName"), _TEXTS),
+            "enabled": st.booleans(),
+            "attributes": st.dictionaries(
+                st.sampled_from(["userId", "plugin", "owned", "locale", "other"]),
+                st.lists(_TEXTS, max_size=2),
+            ),
+            "requiredActions": st.lists(st.sampled_from(["VERIFY_EMAIL", "NO_SUCH"])),
+        },
+    )
+)
+def test_only_the_certain_are_imported(user: Any) -> None:
+    """No user is imported about whom Keycloak's profile has anything to say; a body is its own body again."""
+    body: Any = import_body(TERMS, user)
+
+    if body is not None:
+        assert not doubtful(TERMS.profile, user)
+        without_role = {name: value for name, value in body.items() if name != "realmRoles"}
+        assert import_body(TERMS, without_role) == body  # type: ignore[arg-type]
+
+
+# the terms of a realm
+
+TERMS_PROFILE = {
+    "attributes": [
+        attribute("plain", validations={"multivalued": {"max": "2"}}),
+        attribute("given", defaultValue="x"),
+        attribute("several", validations={"multivalued": {"min": "2", "max": "3"}}),
+    ]
+}
+SELECTIVE = {"attributes": [attribute("some", selector={"scopes": ["phone"]})]}
+ACTIONS = [
+    {"alias": "UPDATE_PROFILE", "enabled": True, "defaultAction": True},
+    {"alias": "TERMS_AND_CONDITIONS", "enabled": False, "defaultAction": True},
+    {"alias": "VERIFY_EMAIL", "enabled": True, "defaultAction": False},
+]
+REALM: dict[str, Any] = {
+    "defaultRole": {"name": "default-roles-acme"},
+    "defaultGroups": ["/customers"],
+    "internationalizationEnabled": True,
+    "registrationEmailAsUsername": True,
+    "loginWithEmailAllowed": False,
+}
+KNOWN = [{"providerId": "declarative-user-profile"}]
+
+
+def script(*answers: object) -> KeycloakScript:
+    """Return a Keycloak that says these one after another."""
+    keycloak = KeycloakScript()
+    for answer in answers:
+        keycloak.stub.answer(200, answer)
+    return keycloak
+
+
+def test_the_terms_of_a_realm() -> None:
+    """Five calls; a required action that is switched off is no default."""
+    keycloak = script(REALM, TERMS_PROFILE, ACTIONS, KNOWN, [])
+
+    terms = read_import_terms(keycloak.admin)
+
+    assert terms == ImportTerms(
+        profile=read_profile(TERMS_PROFILE),
+        default_role="default-roles-acme",
+        default_groups=("/customers",),
+        default_actions=("UPDATE_PROFILE",),
+        known_actions=frozenset({"UPDATE_PROFILE", "TERMS_AND_CONDITIONS", "VERIFY_EMAIL"}),
+        email_as_username=True,
+        login_with_email=False,
+        internationalized=True,
+        wanted=frozenset({"given", "several"}),
+    )
+    assert keycloak.sent() == [
+        "GET ",
+        "GET /users/profile",
+        "GET /authentication/required-actions",
+        "GET /components",
+        "GET /components",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("profile", "providers", "storages"),
+    [
+        (TERMS_PROFILE, KNOWN, [{"providerId": "ldap"}]),
+        (TERMS_PROFILE, [{"providerId": "of-a-plugin"}], []),
+        (SELECTIVE, KNOWN, []),
+    ],
+    ids=["ldap", "foreign-profile", "selector"],
+)
+def test_realms_in_which_only_post_can_tell(
+    profile: object, providers: list[object], storages: list[object]
+) -> None:
+    """Another store, another provider's profile, or rules for some clients only."""
+    keycloak = script(REALM, profile, ACTIONS, providers, storages)
+
+    assert read_import_terms(keycloak.admin).post_only
+
+
+def test_a_realm_without_a_default_role_is_not_understood() -> None:
+    """The account may see too little of the realm, or it is none of Keycloak's answers."""
+    with pytest.raises(KeycloakUnavailableError):
+        read_import_terms(script({"realm": "acme"}).admin)
+
+
+def test_a_missing_role_is_named() -> None:
+    """The log says what to grant."""
+    keycloak = script(REALM, TERMS_PROFILE)
+    keycloak.stub.answer(403, {"error": "HTTP 403 Forbidden"})
+
+    with pytest.raises(KeycloakAuthError) as caught:
+        read_import_terms(keycloak.admin)
+
+    assert "manage-realm" in str(caught.value.remedy)
+
+
+# the importer
+
+
+def token(*roles: str) -> str:
+    """Return a token that names these roles of realm-management."""
+    claims = {"resource_access": {"realm-management": {"roles": roles}}}
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"head.{payload}.signature"
+
+
+class StubAdmin:
+    """A Keycloak that answers what it is told to, and counts how often its terms are read."""
+
+    def __init__(self, access_token: str) -> None:
+        self.token = access_token
+        self.reads = 0
+        self.error: BridgeError | None = None
+        self.results: list[dict[str, Any]] = []
+
+    def access_token(self) -> str:
+        """Return the token."""
+        return self.token
+
+    def import_users(self, _users: object) -> list[dict[str, Any]]:
+        """Return the results, or fail."""
+        if self.error is not None:
+            raise self.error
+        return self.results
+
+    def terms(self) -> ImportTerms:
+        """Return the terms, or fail."""
+        self.reads += 1
+        if self.error is not None:
+            raise self.error
+        return TERMS
+
+
+class Scene:
+    """An importer over a stub."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, access_token: str) -> None:
+        monkeypatch.setattr(partial_import, "read_import_terms", StubAdmin.terms)
+        self.clock = FakeClock()
+        self.admin = StubAdmin(access_token)
+        self.importer = KeycloakUserImporter(cast("KeycloakAdmin", self.admin), self.clock)
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """An account that may import."""
+    return Scene(monkeypatch, token("manage-users", "manage-realm"))
+
+
+def users(*names: str) -> list[UserRepresentation]:
+    """Return users of these names."""
+    return [UserRepresentation(username=name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("access_token", "expected"),
+    [
+        (token("manage-realm"), True),
+        (token("realm-admin"), True),
+        (token("manage-users", "view-realm"), False),
+        ("opaque", True),
+    ],
+)
+def test_it_takes_the_role(
+    monkeypatch: pytest.MonkeyPatch, access_token: str, expected: bool
+) -> None:
+    """A token that does not tell its roles is tried."""
+    scene = Scene(monkeypatch, access_token)
+
+    assert scene.importer.available() is expected
+    assert scene.admin.reads == int(expected)
+
+
+def test_the_realm_is_read_again_after_half_a_minute(scene: Scene) -> None:
+    """However often it is asked meanwhile."""
+    for _ in range(3):
+        scene.importer.available()
+    scene.clock.advance(31.0)
+    scene.importer.available()
+
+    assert scene.admin.reads == 2
+
+
+def test_a_role_that_is_granted_later_is_seen(scene: Scene) -> None:
+    """Within some minutes, with the next token."""
+    scene.admin.token = token("manage-users")
+    before = scene.importer.available()
+    scene.admin.token = token("manage-realm")
+    soon = scene.importer.available()
+    scene.clock.advance(301.0)
+
+    assert (before, soon, scene.importer.available()) == (False, False, True)
+
+
+def test_a_realm_that_cannot_be_read_is_not_imported_into(scene: Scene) -> None:
+    """It is asked again later."""
+    scene.admin.error = KeycloakUnavailableError("down")
+    before = scene.importer.available()
+    scene.admin.error = None
+    scene.clock.advance(31.0)
+
+    assert (before, scene.importer.available()) == (False, True)
+
+
+def test_a_refusal_switches_imports_off_for_a_while(scene: Scene) -> None:
+    """Users are written one by one until then."""
+    before = scene.importer.available()
+    scene.admin.error = KeycloakAuthError("forbidden", status=403)
+    with pytest.raises(KeycloakAuthError):
+        scene.importer.import_users(users("ada"))
+
+    assert (before, scene.importer.available()) == (True, False)
+    assert scene.importer.body(users("ada")[0]) is None
+
+
+def test_each_user_gets_its_own_result(scene: Scene) -> None:
+    """In the order of the question, whatever the order and spelling of the answer."""
+    scene.admin.results = [
+        {"action": "SKIPPED", "resourceName": "eve", "id": "id-eve"},
+        {"action": "ADDED", "resourceName": "Ada", "id": "id-ada"},
+        {"action": "ADDED", "resourceName": "bob", "id": "id-bob"},
+    ]
+
+    assert scene.importer.import_users(users("ada", "bob", "eve")) == ["id-ada", "id-bob", None]
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [],
+        [{"action": "ADDED", "resourceName": "other", "id": "id"}],
+        [{"action": "ADDED", "resourceName": "ada"}],
+    ],
+)
+def test_an_answer_without_one_of_the_users_is_not_keycloaks(
+    scene: Scene, results: list[dict[str, Any]]
+) -> None:
+    """The users are searched for then."""
+    scene.admin.results = results
+    with pytest.raises(KeycloakUnavailableError) as raised:
+        scene.importer.import_users(users("ada"))
+
+    assert raised.value.code == "not-keycloak"

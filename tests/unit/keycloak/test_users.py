@@ -1,0 +1,452 @@
+"""What the directory adds to single calls: comparing, remembering, explaining refusals, listing, and mails on record."""
+
+import bisect
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, timezone
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from keycloak_script import KeycloakScript, scripted_admin
+
+from keycloak_bridge.domain.errors import (
+    KeycloakAuthError,
+    KeycloakRejectedError,
+    KeycloakUnavailableError,
+)
+from keycloak_bridge.domain.users import (
+    GROUPS,
+    ORGANIZATIONS,
+    REALM_ROLES,
+    FoundUser,
+    IdentityLink,
+    InvitationTerms,
+    Lookup,
+    MatchCriterion,
+    UserRepresentation,
+)
+from keycloak_bridge.keycloak.admin import KeycloakAdmin, Params
+from keycloak_bridge.keycloak.users import USABLE_TTL_S, KeycloakUserDirectory, each_user
+from keycloak_bridge.testing.stub_adapter import StubAdapter
+
+GROUP = {"id": "g1", "path": "/staff"}
+ADA: UserRepresentation = {"id": "u1", "username": "ada"}
+TERMS = InvitationTerms(("UPDATE_PASSWORD",), 60)
+
+
+class Bench(KeycloakScript):
+    """A directory over a script and a clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = KeycloakUserDirectory(self.admin, self.clock)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A fresh one."""
+    return Bench()
+
+
+@pytest.mark.parametrize(
+    ("target", "user"),
+    [
+        ("username", {"id": "u1", "username": "adam"}),
+        ("email", {"id": "u1", "email": "adam"}),
+        ("email", {"id": "u1"}),
+        ("attributes.userId", {"id": "u1", "attributes": {"userId": ["ADA"]}}),
+        ("attributes.userId", {"id": "u1", "attributes": {"other": ["ada"]}}),
+        ("attributes.userId", {"id": "u1"}),
+    ],
+)
+def test_what_keycloak_found_is_compared_again(
+    bench: Bench, target: str, user: dict[str, object]
+) -> None:
+    """Databases compare in their own ways; a user that merely resembles is not the one."""
+    bench.stub.answer(200, [user])
+
+    found = bench.directory.find([MatchCriterion(target, "ada")])
+
+    assert found is None
+
+
+def test_computed_fields_are_left_out(bench: Bench) -> None:
+    """`access` differs between two answers about the same user."""
+    user = {"id": "u1", "username": "ada", "access": {"manage": True}}
+    bench.stub.answer(200, [user])
+    bench.stub.answer(200, {**user, "userProfileMetadata": {}})
+
+    found = bench.directory.find([MatchCriterion("username", "ada")])
+
+    assert found is not None
+    assert found.representation == bench.directory.get("u1") == {"id": "u1", "username": "ada"}
+
+
+def test_each_look_up_costs_a_call_only_when_asked_for(bench: Bench) -> None:
+    """A mapping without groups and roles pays nothing for them."""
+    answers = {
+        "GET /users/u1/groups": [{"id": "g1", "path": "/staff"}],
+        "GET /organizations/members/u1/organizations": [{"id": "o1", "alias": "acme"}],
+        "GET /users/u1/role-mappings/realm": [{"id": "r1", "name": "viewer"}],
+        "GET /users/u1/federated-identity": [{"identityProvider": "google", "userId": "1"}],
+        "GET /users/u1/sessions": [{"id": "s1"}, {"id": "s2"}],
+    }
+    for body in ([ADA], [ADA], *answers.values()):
+        bench.stub.answer(200, body)
+    ada = [MatchCriterion("username", "ada")]
+
+    bench.directory.find(ada)
+    kinds = frozenset({GROUPS, REALM_ROLES, ORGANIZATIONS})
+    found = bench.directory.find(ada, Lookup(kinds, identities=True, sessions=True))
+
+    assert ["GET /users", "GET /users", *answers] == bench.sent()
+    assert found == FoundUser(
+        "u1",
+        ADA,
+        "username",
+        {
+            GROUPS: frozenset({"/staff"}),
+            REALM_ROLES: frozenset({"viewer"}),
+            ORGANIZATIONS: frozenset({"acme"}),
+        },
+        (IdentityLink("google", "1"),),
+        2,
+    )
+
+
+def test_everybody_with_an_external_id_is_compared_again(bench: Bench) -> None:
+    """Keycloak compares attributes without case."""
+    users = [{"id": name, "attributes": {"userId": [name]}, "access": {}} for name in ("u", "U")]
+    bench.stub.answer(200, users)
+
+    found = bench.directory.having(MatchCriterion("attributes.userId", "u"))
+
+    assert found == ({"id": "u", "attributes": {"userId": ["u"]}},)
+
+
+@pytest.mark.parametrize("target", ["username", "email"])
+def test_name_that_cannot_be_sent_is_refused(bench: Bench, target: str) -> None:
+    """Half a surrogate pair is JSON, but no text."""
+    with pytest.raises(KeycloakRejectedError) as caught:
+        bench.directory.find([MatchCriterion(target, "\ud800")])
+
+    assert caught.value.code == "unsearchable-value"
+
+
+def test_unknown_target_is_a_programming_error(bench: Bench) -> None:
+    """The mapping is checked at start; nothing may be searched by chance."""
+    with pytest.raises(ValueError, match="firstName"):
+        bench.directory.find([MatchCriterion("firstName", "Ada")])
+
+
+def test_failed_create_forgets_its_groups(bench: Bench) -> None:
+    """A group that was deleted meanwhile shows as a bare 500, and must not do so for ever."""
+    bench.stub.answer(200, GROUP)
+    bench.stub.answer(500, {"error": "unknown_error"})
+    bench.stub.answer(404, {"error": "Group path does not exist"})
+    bench.directory.missing(GROUPS, ["staff"])
+    with pytest.raises(KeycloakUnavailableError):
+        bench.directory.create({"username": "ada", "groups": ["staff"]})
+
+    assert bench.directory.missing(GROUPS, ["staff"]) == ("staff",)
+
+
+def test_groups_are_sent_as_keycloak_spells_them(bench: Bench) -> None:
+    """`//staff` would be a 500."""
+    bench.stub.answer(201, headers={"Location": "/users/u1"})
+
+    bench.directory.create({"username": "ada", "groups": ["//staff/", "a/b"]})
+
+    assert bench.stub.requests[0].json["groups"] == ["/staff", "/a/b"]
+
+
+def test_unknown_kind_of_membership_is_a_programming_error(bench: Bench) -> None:
+    """Nothing may be joined by chance."""
+    with pytest.raises(ValueError, match="roles"):
+        bench.directory.join("u1", "roles", ["viewer"])
+
+
+@pytest.mark.parametrize("kind", ["password", "otp", "webauthn-passwordless"])
+def test_any_credential_counts(bench: Bench, kind: str) -> None:
+    """Whoever can log in by a passkey needs no link either."""
+    bench.stub.answer(200, [{"id": "c1", "type": kind}])
+
+    assert bench.directory.has_credentials("u1") is True
+
+
+@pytest.mark.parametrize(
+    ("user", "code"),
+    [
+        ({"enabled": False, "email": "a@b"}, "user-disabled"),
+        ({"email": "a@b"}, "user-disabled"),
+        ({"enabled": True}, "no-email"),
+        ({"enabled": True, "email": "a@b"}, "keycloak-rejected"),
+    ],
+)
+def test_refused_mail_is_explained_by_the_user(
+    bench: Bench, user: dict[str, object], code: str
+) -> None:
+    """Keycloak's sentences may change; what the user lacks is a fact."""
+    bench.stub.answer(400, {"errorMessage": "worded differently"})
+    bench.stub.answer(200, user)
+
+    with pytest.raises(KeycloakRejectedError) as caught:
+        bench.directory.execute_actions_email("u1", TERMS)
+
+    assert caught.value.code == code
+
+
+def test_whatever_is_gone_is_deleted_and_logged_out(bench: Bench) -> None:
+    """A redelivered event does it again."""
+    for _ in range(2):
+        bench.stub.answer(404, {"error": "User not found"})
+
+    bench.directory.delete("u1")
+    bench.directory.end_sessions("u1")
+
+    assert ["DELETE /users/u1", "POST /users/u1/logout"] == bench.sent()
+
+
+def test_memberships_and_links_are_written_by_their_kind(bench: Bench) -> None:
+    """Each to its own endpoint."""
+    group = {"id": "g1", "path": "/staff"}
+    script: list[tuple[int, object]] = [
+        (200, group),
+        (204, None),
+        (204, None),
+        (404, {}),
+        (200, []),
+    ]
+    for status, body in script:
+        bench.stub.answer(status, body)
+
+    bench.directory.join("u1", GROUPS, ["/staff"])
+    bench.directory.leave("u1", GROUPS, ["/staff"])
+    bench.directory.create_group("/staff")
+    bench.directory.unlink_identity("u1", "google")
+    owner = bench.directory.identity_owner("google", "1")
+
+    assert owner is None
+    assert [
+        "GET /group-by-path/staff",
+        "PUT /users/u1/groups/g1",
+        "DELETE /users/u1/groups/g1",
+        "DELETE /users/u1/federated-identity/google",
+        "GET /users",
+    ] == bench.sent()
+
+
+# mails on record
+
+FORBIDDEN = {"error": "HTTP 403 Forbidden"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "text", "expected"),
+    [
+        (200, {"adminEventsEnabled": True}, "", True),
+        (200, {"adminEventsEnabled": False}, "", False),
+        (200, {}, "", False),
+        (403, FORBIDDEN, "", False),
+        (403, None, "<html>", False),
+        (404, None, "<html>", False),
+    ],
+)
+def test_the_ledger_is_usable_when_events_are_on_and_may_be_read(
+    bench: Bench, status: int, body: object, text: str, expected: bool
+) -> None:
+    """Neither a missing role nor a gateway that lets no such call pass is an outage."""
+    bench.stub.answer(status, body, text=text)
+
+    assert expected == bench.directory.can_look_up_mails()
+    assert ["/admin/realms/acme/events/config"] == [sent.path for sent in bench.stub.requests]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_it_is_asked_again_after_a_minute(bench: Bench, first: bool) -> None:
+    """The role may be given, or events switched off, while the bridge runs."""
+    bench.stub.answer(200, {"adminEventsEnabled": first})
+    bench.stub.answer(200, {"adminEventsEnabled": not first})
+    seen = [bench.directory.can_look_up_mails()]
+    bench.clock.advance(USABLE_TTL_S - 1)
+    seen.append(bench.directory.can_look_up_mails())
+    bench.clock.advance(1)
+    seen.append(bench.directory.can_look_up_mails())
+
+    assert [first, first, not first] == seen
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(503, KeycloakUnavailableError), (401, KeycloakAuthError)]
+)
+def test_an_outage_is_no_answer(bench: Bench, status: int, error: type[Exception]) -> None:
+    """It is asked again at once afterwards."""
+    for _ in range(2):  # a 401 is tried again with a fresh token
+        bench.stub.answer(status, {"error": "no"})
+    with pytest.raises(error):
+        bench.directory.can_look_up_mails()
+    if status == 503:
+        with pytest.raises(error):
+            bench.directory.can_look_up_mails()
+    bench.stub.answer(200, {"adminEventsEnabled": True})
+
+    assert bench.directory.can_look_up_mails() is True
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        ([], False),
+        (["users/u_1/execute-actions-email"], True),
+        (["users/uX1/execute-actions-email"], False),
+        (["users/uX1/execute-actions-email", "users/u_1/execute-actions-email"], True),
+    ],
+)
+def test_a_mail_is_found_by_its_path(bench: Bench, paths: list[str], expected: bool) -> None:
+    """One look, compared again: Keycloak's comparison knows wildcards."""
+    bench.stub.answer(200, [{"operationType": "ACTION", "resourcePath": path} for path in paths])
+
+    assert expected == bench.directory.mail_recorded("u_1")
+    (sent,) = bench.stub.requests
+    assert "/admin/realms/acme/admin-events" == sent.path
+    assert {
+        "operationTypes": "ACTION",
+        "resourceTypes": "USER",
+        "resourcePath": "users/u_1/execute-actions-email",
+        "max": "20",
+    } == sent.params
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        datetime(2026, 11, 2, 0, 30, tzinfo=UTC),
+        datetime(2026, 11, 1, 22, 30, tzinfo=timezone(timedelta(hours=-2))),
+    ],
+)
+def test_since_is_asked_by_the_day_before(bench: Bench, since: datetime) -> None:
+    """Keycloak takes a day in its own time zone, which nobody here knows."""
+    bench.stub.answer(200, [])
+
+    bench.directory.mail_recorded("u1", since)
+
+    assert "2026-11-01" == bench.stub.requests[0].params["dateFrom"]
+
+
+@pytest.mark.parametrize(
+    ("older_s", "expected"), [(-5, True), (0, True), (60, True), (61, False), (7200, False)]
+)
+def test_an_older_mail_does_not_count(bench: Bench, older_s: int, expected: bool) -> None:
+    """A user's second mail is not on record because of the first one; clocks may differ by a minute."""
+    since = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
+    time_ms = int((since.timestamp() - older_s) * 1000)
+    path = "users/u1/execute-actions-email"
+    bench.stub.answer(200, [{"time": time_ms, "resourcePath": path}])
+
+    assert expected == bench.directory.mail_recorded("u1", since)
+
+
+def test_a_role_taken_away_is_noticed_at_once(bench: Bench) -> None:
+    """The refusal itself says that the ledger cannot be used any more."""
+    bench.stub.answer(200, {"adminEventsEnabled": True})
+    bench.stub.answer(403, FORBIDDEN)
+    before = bench.directory.can_look_up_mails()
+    with pytest.raises(KeycloakAuthError) as caught:
+        bench.directory.mail_recorded("u1")
+
+    assert (True, 403, False) == (
+        before,
+        caught.value.status,
+        bench.directory.can_look_up_mails(),
+    )
+    assert 2 == len(bench.stub.requests)
+
+
+def test_an_outage_during_a_look_changes_no_belief(bench: Bench) -> None:
+    """Only a refusal does."""
+    bench.stub.answer(200, {"adminEventsEnabled": True})
+    bench.stub.answer(503)
+    bench.directory.can_look_up_mails()
+    with pytest.raises(KeycloakUnavailableError):
+        bench.directory.mail_recorded("u1")
+
+    assert bench.directory.can_look_up_mails() is True
+
+
+# listing
+
+
+def listing(*pages: int) -> tuple[list[str], list[str]]:
+    """Return the ids that come of pages with so many users, and the places asked for."""
+    stub = StubAdapter()
+    admin = scripted_admin(stub)
+    number = 0
+    for size in pages:
+        stub.answer(200, [{"id": f"kc-{number + at}"} for at in range(size)])
+        number += size
+
+    found = [user["id"] for user in each_user(admin, page_size=2)]
+
+    return found, [sent.params["first"] for sent in stub.requests]
+
+
+def test_pages_are_asked_for_until_one_is_not_full() -> None:
+    """None of them twice."""
+    found, asked = listing(2, 2, 1)
+
+    assert ["kc-0", "kc-1", "kc-2", "kc-3", "kc-4"] == found
+    assert ["0", "2", "4"] == asked
+
+
+def test_a_realm_without_users_is_asked_once() -> None:
+    """An empty page is the end."""
+    assert ([], ["0"]) == listing(0)
+
+
+@dataclass
+class ChangingRealm:
+    """A realm whose users come and go between two pages, in the order of their names."""
+
+    names: list[str]
+    changes: list[tuple[bool, int]]
+    constant: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.names.sort()
+        self.constant = set(self.names)
+
+    def search_users(self, params: Params) -> list[UserRepresentation]:
+        """Return a page, and then add or remove a user."""
+        first, most = int(params["first"]), int(params["max"])
+        page = [UserRepresentation(id=name) for name in self.names[first : first + most]]
+        if self.changes:
+            comes, number = self.changes.pop(0)
+            if comes:
+                bisect.insort(self.names, f"n{number:03}x")
+            elif self.names:
+                self.constant.discard(self.names.pop(number % len(self.names)))
+        return page
+
+
+@given(st.integers(0, 40), st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=12))
+def test_no_user_who_stays_is_left_out(count: int, changes: list[tuple[bool, int]]) -> None:
+    """Whatever changes between the pages; one user goes at a time, fewer than the overlap covers."""
+    realm = ChangingRealm([f"n{number:03}" for number in range(count)], changes)
+    found = {user["id"] for user in each_user(cast("KeycloakAdmin", realm), page_size=6, overlap=2)}
+
+    assert realm.constant <= found
+
+
+def test_too_many_deletions_are_noticed() -> None:
+    """Another user may have been missed."""
+    realm = ChangingRealm([f"n{number:03}" for number in range(20)], [])
+    pages = each_user(cast("KeycloakAdmin", realm), page_size=6, overlap=2)
+    for _ in range(6):
+        next(pages)
+    del realm.names[:6]
+
+    with pytest.raises(KeycloakUnavailableError) as raised:
+        next(pages)
+
+    assert raised.value.code == "realm-in-motion"
