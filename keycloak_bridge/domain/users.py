@@ -80,6 +80,11 @@ class Intent(StrEnum):
     DELETE = "delete"
     INVITE = "invite"
 
+    @property
+    def describes_user(self) -> bool:
+        """Whether the event describes the user (`PROVISION`, `UPDATE`), and may so create it or adopt one."""
+        return self in (Intent.PROVISION, Intent.UPDATE)
+
 
 class UnknownUser(StrEnum):
     """What becomes of an event about a user that Keycloak does not have."""

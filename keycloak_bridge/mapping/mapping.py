@@ -228,13 +228,7 @@ class AttributeMapping:
                 remedy="correct the username in user management, or the mapping's user.username",
                 violations=(Violation("/user/username", "username", problem),),
             )
-        if is_reserved(username, self.rules.reserved):
-            raise ConflictError(
-                "the event would give a user a reserved username",
-                code="reserved-user",
-                remedy="choose another username in user management",
-                violations=(Violation("/user/username", "reserved", "the username is reserved"),),
-            )
+        refuse_reserved_username(username, self.rules.reserved)
 
     def _criteria(self, representation: UserRepresentation) -> tuple[MatchCriterion, ...]:
         """Return those ways to find the user for which the event has exactly one value."""
@@ -497,6 +491,17 @@ def username_problem(username: str) -> str | None:
     if any(character in _PROHIBITED for character in username):
         return "the username contains a character that Keycloak prohibits in usernames"
     return None
+
+
+def refuse_reserved_username(username: str, reserved: Collection[str]) -> None:
+    """Raise ConflictError (`reserved-user`) when an event would give its user this username."""
+    if is_reserved(username, reserved):
+        raise ConflictError(
+            "the event would give a user a reserved username",
+            code="reserved-user",
+            remedy="choose another username in user management",
+            violations=(Violation("/user/username", "reserved", "the username is reserved"),),
+        )
 
 
 def is_reserved(username: str, reserved: Collection[str]) -> bool:

@@ -24,7 +24,6 @@ from keycloak_bridge.planning.bookkeeping import (
     mark_of,
 )
 
-_BRINGING = (Intent.PROVISION, Intent.UPDATE)
 _VERIFY_ACTIONS = ("VERIFY_EMAIL",)
 _VERIFY_LIFESPAN_S = 43_200
 """Keycloak's own default, for a bridge that invites nobody and so has no terms."""
@@ -39,7 +38,7 @@ def must_verify(
     desired: DesiredUser, before: UserRepresentation, after: UserRepresentation
 ) -> bool:
     """Say whether an existing user gets a new address that counts only once a mail has verified it."""
-    if desired.email_change is not EmailChange.VERIFY or desired.intent not in _BRINGING:
+    if desired.email_change is not EmailChange.VERIFY or not desired.intent.describes_user:
         return False
     return bool(after.get("email")) and _email_changes(before, after)
 
@@ -120,7 +119,7 @@ def _is_unverified(desired: DesiredUser, mark: InvitationMark, user: UserReprese
     """
     if desired.email_change is not EmailChange.VERIFY or user.get("emailVerified"):
         return False
-    brings = desired.intent in _BRINGING and "email" in desired.representation
+    brings = desired.intent.describes_user and "email" in desired.representation
     return brings or mark.follows_new_address
 
 

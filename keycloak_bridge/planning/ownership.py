@@ -1,4 +1,4 @@
-"""Decide whether a found user is the event's own: an event never takes over an account."""
+"""Check that the event may change the found user: an event never takes over an account."""
 
 from collections.abc import Collection, Iterable
 
@@ -8,7 +8,6 @@ from keycloak_bridge.domain.users import (
     REALM_ROLES,
     DesiredUser,
     FoundUser,
-    Intent,
     LinkPolicy,
     UserRepresentation,
     client_of,
@@ -18,21 +17,19 @@ from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX, MembershipRule
 
 _REALM_MANAGEMENT = "realm-management"
 _REALM_CLIENT = "-realm"
-"""How the clients end by whose roles the users of the realm master administer other realms."""
+"""Suffix of the clients in the realm master whose roles administer other realms."""
 
 _ADMINISTRATIVE_ROLES = frozenset({"admin", "create-realm"})
 """Roles of the realm master."""
-
-_LINKING = (Intent.PROVISION, Intent.UPDATE)
 
 
 def refuse_foreign_user(
     desired: DesiredUser, found: FoundUser, reserved: Collection[str] = ()
 ) -> None:
-    """Return when the event may write to `found`, raise ConflictError otherwise.
+    """Raise ConflictError unless the event may write to `found`.
 
-    It may when `found` carries exactly the event's external id, or carries none and the link policy allows it. It may not
-    when the user is reserved or in a protected group, whose roles reach the groups below it too.
+    It may when `found` has exactly the event's external id, or has none and the link policy allows it. It may not when
+    the username is reserved or the user is in a protected group or a group below one, which inherits its roles.
     """
     user = found.representation
     if user.get("serviceAccountClientId") or is_reserved(user.get("username", ""), reserved):
@@ -83,30 +80,21 @@ def refuse_protected_groups(desired: DesiredUser) -> None:
         )
 
 
-def refuse_reserved_username(desired: DesiredUser, reserved: Collection[str]) -> None:
-    """Raise ConflictError when the event would give its user a username that any mapping reserves."""
-    if is_reserved(desired.representation.get("username", ""), reserved):
-        raise ConflictError(
-            "the event would give a user a reserved username",
-            code="reserved-user",
-            remedy="choose another username in user management",
-            violations=(Violation("/user/username", "reserved", "the username is reserved"),),
-        )
-
-
 def administering(rules: Iterable[MembershipRule]) -> tuple[str, ...]:
     """Return the kinds of membership by which an event may make its user an administrator of a realm, sorted.
 
-    Those of groups and organizations depend on the realm, and are not told.
+    Groups and organizations are not among them: their roles depend on the realm.
     """
-    return tuple(sorted({rule.kind for rule in rules if _administers(rule)}))
-
-
-def _administers(rule: MembershipRule) -> bool:
-    if rule.kind == REALM_ROLES:
-        return rule.allow is None or bool(rule.allow & _ADMINISTRATIVE_ROLES)
-    client = client_of(rule.kind) or ""
-    return client == _REALM_MANAGEMENT or client.endswith(_REALM_CLIENT)
+    kinds = set()
+    for rule in rules:
+        client = client_of(rule.kind) or ""
+        if rule.kind == REALM_ROLES:
+            administers = rule.allow is None or bool(rule.allow & _ADMINISTRATIVE_ROLES)
+        else:
+            administers = client == _REALM_MANAGEMENT or client.endswith(_REALM_CLIENT)
+        if administers:
+            kinds.add(rule.kind)
+    return tuple(sorted(kinds))
 
 
 def _protected(groups: Collection[str], protected: Collection[str]) -> bool:
@@ -118,11 +106,11 @@ def _protected(groups: Collection[str], protected: Collection[str]) -> bool:
 
 
 def _may_link(desired: DesiredUser, found: FoundUser, user: UserRepresentation) -> bool:
-    """Say whether the policy lets the event take on a user that carries no external id.
+    """Return whether the policy lets the event adopt a user that has no external id.
 
-    A username is no proof: whoever registers one in advance would be handed the account of the person it was meant for.
+    A username is no proof: anybody who registers it in advance would get the account of the person it was meant for.
     """
-    if desired.intent not in _LINKING:
+    if not desired.intent.describes_user:
         return False
     if desired.link is LinkPolicy.VERIFIED_EMAIL:
         email = desired.representation.get("email")

@@ -36,8 +36,9 @@ from keycloak_bridge.domain.users import (
     UnknownUser,
     UserRepresentation,
 )
+from keycloak_bridge.mapping.mapping import refuse_reserved_username
 from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX, DEFAULT_RESERVED
-from keycloak_bridge.planning.bookkeeping import InvitationMark, format_mark, is_stale, stamp
+from keycloak_bridge.planning.bookkeeping import format_mark, is_stale, stamp
 from keycloak_bridge.planning.mail_due import (
     first_mark,
     mark_to_write,
@@ -47,18 +48,15 @@ from keycloak_bridge.planning.mail_due import (
 from keycloak_bridge.planning.ownership import (
     refuse_foreign_user,
     refuse_protected_groups,
-    refuse_reserved_username,
 )
 
 STALE = "stale"
 UNKNOWN_USER = "unknown-user"
-ANONYMOUS = "anonymous-"
-"""What the username of an anonymised user begins with; its Keycloak id follows."""
-
 SWITCHES = frozenset(("enabled", "emailVerified"))
-"""Fields that an administrator or the user may turn since an event was applied, and that its redelivery leaves alone."""
+"""Fields that an administrator or the user may change after an event was applied; its redelivery leaves them alone."""
 
 _PERSONAL_FIELDS = frozenset(("email", "firstName", "lastName"))
+_BOOKKEEPING = frozenset(BOOKKEEPING_ATTRIBUTES)
 
 
 def plan_user(
@@ -68,14 +66,14 @@ def plan_user(
     *,
     reserved: Collection[str] = DEFAULT_RESERVED,
 ) -> Plan:
-    """Return the fewest operations that make the user what `event` says.
+    """Return the fewest operations that bring the user to the state that `event` describes.
 
-    Planning again against the outcome returns no operation, except the request for a mail for as long as it is due. Raises
+    Planning again against the result returns no operation, except the request for a mail while it is due. Raises
     ConflictError (`conflict`, `reserved-user`, `protected-user`) when the user is not the event's own, and
     UnknownUserError where Keycloak has none and `desired.unknown` neither creates nor skips it.
     """
     refuse_protected_groups(desired)
-    refuse_reserved_username(desired, reserved)
+    refuse_reserved_username(desired.representation.get("username", ""), reserved)
     if found is None:
         return _plan_unknown(event, desired)
     refuse_foreign_user(desired, found, reserved)
@@ -88,13 +86,12 @@ def plan_user(
 
 
 def anonymous_username(user_id: str) -> str:
-    """Return the username that the user keeps when all that names a person is erased."""
-    return f"{ANONYMOUS}{user_id}".lower()
+    """Return the username of an anonymised user."""
+    return f"anonymous-{user_id}".lower()
 
 
 def _plan_unknown(event: UserEvent, desired: DesiredUser) -> Plan:
-    creating = desired.intent in (Intent.PROVISION, Intent.UPDATE)
-    if creating and desired.unknown is UnknownUser.CREATE:
+    if desired.intent.describes_user and desired.unknown is UnknownUser.CREATE:
         return _plan_new(event, desired)
     if desired.unknown is UnknownUser.SKIP:
         return Plan(None, skipped=UNKNOWN_USER)
@@ -105,7 +102,7 @@ def _plan_unknown(event: UserEvent, desired: DesiredUser) -> Plan:
 
 
 def _plan_new(event: UserEvent, desired: DesiredUser) -> Plan:
-    """Return the plan for a user that is not there; one call writes all but roles, identities and mail."""
+    """Return the plan for a new user; one call writes everything but roles, identities and mail."""
     wanted = desired.representation
     attributes = {**wanted.get("attributes", {}), **stamp(event)}
     mark = first_mark(event, desired)
@@ -129,7 +126,9 @@ def _plan_existing(event: UserEvent, desired: DesiredUser, found: FoundUser) -> 
     after = after_changes(found.representation, changes)
     mark = mark_to_write(event, desired, found.representation, after)
     if mark is not None:
-        changes = (*changes, _marking(found.representation, mark))
+        before = (found.representation.get("attributes") or {}).get(INVITATION_ATTRIBUTE)
+        marking = Change(ATTRIBUTE_PREFIX + INVITATION_ATTRIBUTE, before, [format_mark(mark)])
+        changes = (*changes, marking)
         after = after_changes(found.representation, changes)
     if changes:
         operations.append(UpdateUser(with_changes(found.representation, changes), changes))
@@ -150,8 +149,11 @@ def _changes(event: UserEvent, desired: DesiredUser, found: FoundUser) -> tuple[
         create_only |= SWITCHES
     wanted = cast("UserRepresentation", {**desired.representation})
     if desired.intent is Intent.ANONYMISE:
-        wanted = _anonymised(wanted, found.user_id)
-        cleared |= _PERSONAL_FIELDS | _personal_attributes(stored)
+        # what `wanted` itself has was set after all personal data was erased
+        erased = {"username": anonymous_username(found.user_id), "enabled": False}
+        wanted = cast("UserRepresentation", {**erased, **wanted})
+        attributes = {ATTRIBUTE_PREFIX + name for name in stored if name not in _BOOKKEEPING}
+        cleared |= _PERSONAL_FIELDS | attributes
     if desired.email_change is EmailChange.VERIFY:
         wanted.pop("emailVerified", None)  # only a mail verifies
     wanted["attributes"] = {**wanted.get("attributes", {}), **stamp(event)}
@@ -162,26 +164,8 @@ def _changes(event: UserEvent, desired: DesiredUser, found: FoundUser) -> tuple[
     return changes
 
 
-def _anonymised(wanted: UserRepresentation, user_id: str) -> UserRepresentation:
-    """Return what stays of the user; what `wanted` itself holds was said after all that names the person was erased."""
-    user: UserRepresentation = {"username": anonymous_username(user_id), "enabled": False}
-    return {**user, **wanted}
-
-
-def _personal_attributes(stored: Collection[str]) -> frozenset[str]:
-    return frozenset(ATTRIBUTE_PREFIX + name for name in stored if name not in _OWN)
-
-
-_OWN = frozenset(BOOKKEEPING_ATTRIBUTES)
-
-
-def _marking(user: UserRepresentation, mark: InvitationMark) -> Change:
-    before = (user.get("attributes") or {}).get(INVITATION_ATTRIBUTE)
-    return Change(ATTRIBUTE_PREFIX + INVITATION_ATTRIBUTE, before, [format_mark(mark)])
-
-
 def _membership_operations(desired: DesiredUser, found: FoundUser) -> list[Operation]:
-    """Return what to join, and then what to leave of all that the mapping owns."""
+    """Return what to join, then what to leave of everything that the mapping owns."""
     joins: list[Operation] = []
     leaves: list[Operation] = []
     for one in desired.memberships:
@@ -196,7 +180,7 @@ def _membership_operations(desired: DesiredUser, found: FoundUser) -> list[Opera
 
 
 def _identity_operations(desired: DesiredUser, found: FoundUser) -> list[Operation]:
-    """Return what to link and unlink; an anonymised user keeps no account elsewhere that would name the person."""
+    """Return what to link and unlink; an anonymised user keeps no identity that would name the person."""
     held: dict[str, IdentityLink] = {one.alias: one for one in found.identities}
     wanted = {one.alias: one for one in desired.identities}
     if desired.intent is Intent.ANONYMISE:

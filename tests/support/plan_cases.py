@@ -1,4 +1,4 @@
-"""What the tests of planning share: an event, its user, and a model of Keycloak that carries plans out."""
+"""What the tests of planning share: an event, its user, and a model of Keycloak that executes plans."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from keycloak_bridge.domain.users import (
     UnknownUser,
     UserRepresentation,
 )
-from keycloak_bridge.planning.bookkeeping import with_invitation_sent
+from keycloak_bridge.planning.bookkeeping import InvitationMark, MarkState, with_invitation_mark
 from keycloak_bridge.planning.plan import plan_user
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -83,7 +83,7 @@ def updating(**changes: Any) -> DesiredUser:
 
 
 def done(plan: Plan, found: FoundUser | None) -> FoundUser:
-    """Return the user as Keycloak would hold it after `plan`, which leaves one."""
+    """Return the user as Keycloak would store it after `plan`, which leaves one."""
     user = apply_plan(plan, found, new_id="42")
     assert user is not None
     return user
@@ -94,13 +94,8 @@ CREATED = done(plan_user(event(), desired(), None), None)
 
 def sent(found: FoundUser, event_id: str = "e1") -> FoundUser:
     """Return the user after the invite stage has mailed the invitation."""
-    return replace(
-        found,
-        representation={
-            **found.representation,
-            **with_invitation_sent(found.representation, event_id),
-        },
-    )
+    body = with_invitation_mark(found.representation, InvitationMark(MarkState.SENT, event_id))
+    return replace(found, representation={**found.representation, **body})
 
 
 INVITED = sent(CREATED)
@@ -109,7 +104,7 @@ INVITED = sent(CREATED)
 def changed(
     found: FoundUser, attributes: dict[str, list[str]] | None = None, **fields: Any
 ) -> FoundUser:
-    """Return `found` after somebody else changed fields or attributes."""
+    """Return `found` after another process changed fields or attributes."""
     user = {**found.representation, **fields}
     user["attributes"] = {**found.representation["attributes"], **(attributes or {})}
     return replace(found, representation=cast("UserRepresentation", user))

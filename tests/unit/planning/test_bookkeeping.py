@@ -1,25 +1,26 @@
-"""The bridge remembers on the user what it did, and finds it again."""
+"""The bridge records on the user what it did, and reads it back."""
 
 from datetime import datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from plan_cases import CREATED, LATER, NOON, changed, event
 
 from keycloak_bridge.domain.operations import Change, UpdateUser
 from keycloak_bridge.planning.bookkeeping import (
     InvitationMark,
     MarkState,
+    due_after,
+    format_mark,
     has_applied,
-    invitation_marker_due,
-    invitation_marker_sending,
-    invitation_marker_sent,
     invitation_state,
     is_being_invited,
     mail_begun,
     mark_of,
+    parse_mark,
     stamp,
-    with_invitation_sending,
-    with_invitation_sent,
+    with_invitation_mark,
     with_mark_of,
 )
 
@@ -50,13 +51,13 @@ def test_what_a_user_has_seen(event_id: str, time: datetime | None, expected: bo
     assert has_applied(event(event_id, time), USER) is expected
 
 
-def test_invitation_marks() -> None:
-    """The inviter reads and writes the mark through these, and its body is whole."""
-    assert invitation_state(USER) == invitation_marker_due("e1")
-    assert invitation_state(with_invitation_sending(USER, "e1")) == invitation_marker_sending("e1")
-    body = with_invitation_sent(USER, "e1", 5)
-    assert invitation_state(body) == invitation_marker_sent("e1", 5)
-    assert mark_of(body) == InvitationMark(MarkState.SENT, "e1", 5)
+def test_an_update_that_marks_changes_nothing_else() -> None:
+    """Its body is the whole user, without the fields that the user's own actions change."""
+    mark = InvitationMark(MarkState.SENT, "e1", 5)
+    body = with_invitation_mark(USER, mark)
+
+    assert "sent-until:5:e1" == invitation_state(body)
+    assert mark == mark_of(body)
     assert body["email"] == USER["email"]
     assert "enabled" not in body
 
@@ -91,10 +92,69 @@ def test_how_far_a_mail_is(mark: str, moving: bool, begun: str | None) -> None:
 
 def test_an_update_takes_over_the_latest_mark() -> None:
     """The invite stage may have marked the user since it was found; a mark that the update itself writes stays."""
-    latest = with_invitation_sent(USER, "e1")
+    latest = with_invitation_mark(USER, InvitationMark(MarkState.SENT, "e1"))
     update = UpdateUser(USER, (Change("firstName", "A", "Ada"),))
     marking = UpdateUser(USER, (Change("attributes.bridgeInvitation", None, ["due:e1"]),))
 
     assert invitation_state(with_mark_of(update, latest)) == "sent:e1"
     assert with_mark_of(update, {"username": "ada"}) == USER
     assert with_mark_of(marking, latest) == USER
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [
+        ("due:e1", InvitationMark(MarkState.DUE, "e1")),
+        ("sending:e1", InvitationMark(MarkState.SENDING, "e1")),
+        ("sent:e1", InvitationMark(MarkState.SENT, "e1")),
+        ("sent-until:1793534400:e1", InvitationMark(MarkState.SENT, "e1", 1793534400)),
+        ("due-until:0:e1", InvitationMark(MarkState.DUE, "e1", 0)),
+        ("sent:until:5:e1", InvitationMark(MarkState.SENT, "until:5:e1")),
+        ("due:urn:um:7\n", InvitationMark(MarkState.DUE, "urn:um:7\n")),
+    ],
+)
+def test_reads_and_writes(text: str, mark: InvitationMark) -> None:
+    """Event ids may hold colons and anything else."""
+    assert mark == parse_mark(text)
+    assert text == format_mark(mark)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "due", "due:", "lost:e1", "sent-until:soon:e1", "sent-until:e1", "sent-until:٣:e1"]
+)
+def test_unknown_text_is_no_mark(text: str) -> None:
+    """It stays on the user, and says nothing."""
+    assert parse_mark(text) is None
+
+
+@given(
+    st.builds(
+        InvitationMark,
+        st.sampled_from(MarkState),
+        st.text(min_size=1),
+        st.none() | st.integers(0, 10**15 - 1),
+    )
+)
+def test_every_mark_comes_back(mark: InvitationMark) -> None:
+    """Whatever the event's id."""
+    assert mark == parse_mark(format_mark(mark))
+
+
+@pytest.mark.parametrize("state", list(MarkState))
+def test_a_mark_is_of_one_event(state: MarkState) -> None:
+    """Each question is about state and event at once."""
+    mark = InvitationMark(state, "e1", 5)
+
+    assert mark.is_sending("e1") == (state is MarkState.SENDING)
+    assert mark.is_sent("e1") == (state is MarkState.SENT)
+    assert not mark.is_sending("e2")
+    assert not mark.is_sent("e2")
+    assert mark.is_settled == (state is MarkState.SENT)
+
+
+def test_the_end_of_an_earlier_link_is_kept() -> None:
+    """So that a mail which is asked for again can wait for it."""
+    earlier = InvitationMark(MarkState.SENT, "e1", 5)
+
+    assert due_after(earlier, "e2") == InvitationMark(MarkState.DUE, "e2", 5)
+    assert due_after(None, "e2") == InvitationMark(MarkState.DUE, "e2")

@@ -37,7 +37,7 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
 )
 from keycloak_bridge.planning.bookkeeping import invitation_state
-from keycloak_bridge.planning.fold import FoldedUser, fold, plan_folded
+from keycloak_bridge.planning.fold import FoldedUser, fold, plan_folded, steps_of
 from keycloak_bridge.planning.plan import plan_user
 
 Step = tuple[UserEvent, DesiredUser]
@@ -308,7 +308,7 @@ def test_an_update_of_a_user_that_nothing_creates_is_refused() -> None:
     after = at_once([*steps, (event("e9", LATER), desired())], None)
     assert after is not None
     assert after.representation["firstName"] == "Ada"
-    assert folded(steps).in_absence is None
+    assert folded(steps).absent.course is None
 
 
 def test_no_data_is_kept() -> None:
@@ -317,4 +317,68 @@ def test_no_data_is_kept() -> None:
     user = fold(None, one, desired())
 
     assert user.event == replace(one, data={})
-    assert user.in_absence == desired()
+    assert user.absent.course is not None
+    assert user.absent.course.desired == desired()
+
+
+@given(
+    st.lists(mapped() | NAMING, min_size=1, max_size=6),
+    st.lists(TIMES, min_size=6, max_size=6) | st.just([]),
+    st.sampled_from([None, FRESH]),
+)
+def test_provisioning_the_steps_is_the_folded_plan(
+    wants: list[DesiredUser], times: list[datetime | None], found: FoundUser | None
+) -> None:
+    """Whatever the events are: what is planned at once is what the few steps bring."""
+    user = folded(history(wants, times))
+    after = one_by_one(steps_of(user, found), found)
+
+    try:
+        expected = apply_plan(plan_folded(user, found), found)
+    except UnknownUserError:
+        expected = None
+    assert essence(expected) == essence(after)
+
+
+@pytest.mark.parametrize(
+    "wants",
+    [
+        [desired()],
+        [desired(), updating(firstName="Eve")],
+        [updating(firstName="Eve")],
+        [desired(), wanting(Intent.DELETE)],
+        [wanting(Intent.DISABLE)],
+    ],
+)
+@pytest.mark.parametrize("found", [None, CREATED], ids=["absent", "there"])
+def test_one_step_has_the_very_plan(wants: list[DesiredUser], found: FoundUser | None) -> None:
+    """Operation by operation, and refused where that is."""
+    ((one, want),) = steps_of(folded(history(wants)), found)
+
+    try:
+        expected: Plan | None = plan_user(one, want, found)
+    except UnknownUserError:
+        expected = None
+    try:
+        plan: Plan | None = plan_folded(folded(history(wants)), found)
+    except UnknownUserError:
+        plan = None
+    assert expected == plan
+
+
+def test_a_user_that_comes_back_takes_two_steps() -> None:
+    """It is removed, then created."""
+    user = folded(history([desired(), wanting(Intent.DELETE), desired(firstName="Eve")]))
+
+    removing, creating = steps_of(user, CREATED)
+
+    assert (Intent.DELETE, "e1") == (removing[1].intent, removing[0].id)
+    assert (Intent.PROVISION, "e2") == (creating[1].intent, creating[0].id)
+
+
+def test_nothing_is_left_to_do_for_a_user_that_is_newer_than_its_deletion() -> None:
+    """A deletion that is stale, and nothing behind it."""
+    newer = changed(CREATED, {"bridgeEventTime": ["2026-11-01T23:00:00Z"]})
+    user = folded(history([wanting(Intent.DELETE)]))
+
+    assert () == steps_of(user, newer)

@@ -20,6 +20,7 @@ from plan_cases import (
 )
 
 from keycloak_bridge.domain.errors import UnknownUserError
+from keycloak_bridge.domain.events import Purpose
 from keycloak_bridge.domain.operations import (
     Change,
     CreateUser,
@@ -33,6 +34,7 @@ from keycloak_bridge.domain.operations import (
     RequestInvitation,
     UnlinkIdentity,
     UpdateUser,
+    visible_changes,
 )
 from keycloak_bridge.domain.users import (
     GROUPS,
@@ -42,6 +44,7 @@ from keycloak_bridge.domain.users import (
     Intent,
     Membership,
     UnknownUser,
+    client_roles,
 )
 from keycloak_bridge.planning.plan import plan_user
 
@@ -397,3 +400,43 @@ def test_a_person_comes_back_to_its_anonymised_user() -> None:
         user["enabled"],
     )
     assert [UpdateUser] == [type(one) for one in plan.operations]
+
+
+def test_describes_every_operation() -> None:
+    """A plan is shown as rows of verb, target, value before and after."""
+    plan = Plan(
+        None,
+        (
+            CreateUser({"username": "ada", "attributes": {"tenantId": ["t1"]}}),
+            UpdateUser({}, (Change("firstName", "Ada", None),)),
+            Join(GROUPS, ("/a", "/b")),
+            Join(REALM_ROLES, ("viewer",)),
+            Leave(GROUPS, ("/c",)),
+            Leave(client_roles("app"), ("user",)),
+            LinkIdentity(IDENTITY),
+            LinkIdentity(IdentityLink("okta", "o2"), IDENTITY),
+            UnlinkIdentity(IDENTITY),
+            EndSessions(),
+            DeleteUser(),
+            RequestInvitation(TERMS),
+            RequestInvitation(TERMS, Purpose.RESEND),
+        ),
+    )
+
+    assert visible_changes(plan) == [
+        ("create", "username", None, "ada"),
+        ("create", "attributes.tenantId", None, ["t1"]),
+        ("update", "firstName", "Ada", None),
+        ("join", "groups", None, "/a"),
+        ("join", "groups", None, "/b"),
+        ("grant", "realmRoles", None, "viewer"),
+        ("leave", "groups", "/c", None),
+        ("revoke", "clientRoles.app", "user", None),
+        ("link", "identities.okta", None, "o1"),
+        ("link", "identities.okta", "o1", "o2"),
+        ("unlink", "identities.okta", "o1", None),
+        ("end", "sessions", None, None),
+        ("delete", "user", None, None),
+        ("invite", "actions", None, ["UPDATE_PASSWORD"]),
+        ("resend", "actions", None, ["UPDATE_PASSWORD"]),
+    ]

@@ -77,9 +77,9 @@ def test_events_of_a_user_become_one_state() -> None:
     first, second = population
     assert [] == refused
     assert [("u-1", 2), ("u-2", 1)] == [(one.user_id, one.events) for one in (first, second)]
-    state = first.folded.in_absence
-    assert state is not None
-    assert ["Sales"] == state.representation["attributes"]["department"]
+    course = first.folded.absent.course
+    assert course is not None
+    assert ["Sales"] == course.desired.representation["attributes"]["department"]
     assert "event-3" == first.folded.event.id
     assert {} == first.folded.event.data
 

@@ -34,9 +34,10 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
 )
 from keycloak_bridge.planning.bookkeeping import (
-    invitation_marker_sending,
+    InvitationMark,
+    MarkState,
     invitation_state,
-    with_invitation_sending,
+    with_invitation_mark,
 )
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -253,7 +254,8 @@ def test_a_mark_that_came_meanwhile_is_kept() -> None:
 
     def mark(step: str, _: object) -> None:
         if step == "planned":
-            harness.keycloak.update(user["id"], with_invitation_sending(user, "event-1"))
+            sending = InvitationMark(MarkState.SENDING, "event-1")
+            harness.keycloak.update(user["id"], with_invitation_mark(user, sending))
 
     racing = Provisioner(
         harness.keycloak, lambda _: (), FakeClock(), policy=ProvisionPolicy(), trace=mark
@@ -263,7 +265,7 @@ def test_a_mark_that_came_meanwhile_is_kept() -> None:
     provisioned = racing.provision(an_event("event-2"), renamed)
 
     (after,) = harness.keycloak.users()
-    assert ("King", invitation_marker_sending("event-1")) == (
+    assert ("King", "sending:event-1") == (
         after["lastName"],
         invitation_state(after),
     )
