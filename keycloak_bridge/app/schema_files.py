@@ -1,7 +1,4 @@
-"""Reads schema files: those that come with the bridge and those of the user's folders.
-
-The file in which published versions of schemas are recorded: SHA-256 by `<type>/<major>.<minor>.json`.
-"""
+"""Files of schemas: the shipped ones, those in the user's folders, and the record of published versions."""
 
 import json
 import re
@@ -52,7 +49,7 @@ def load_documents(folders: Sequence[Path] = ()) -> tuple[SchemaDocument, ...]:
     try:
         check_documents(documents)
     except ConfigError as error:
-        # What the readable files have wrong is told together with what could not be read.
+        # Problems of the readable files are reported together with files that could not be read.
         raise schema_error(problems, also=error.message) from error
     raise schema_error(problems)
 

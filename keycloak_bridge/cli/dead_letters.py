@@ -57,16 +57,16 @@ from keycloak_bridge.messages.dead_letters import (
     INVITE_STAGE,
     REPLAY_PREFIX,
     DeadLetter,
-    Inventory,
-    LetterFilter,
+    DeadLetterFilter,
+    DeadLetterInventory,
     Place,
     counts_by_code,
     dead_letter_headers,
     in_original_order,
-    is_mark,
-    mark_message,
+    is_replay_mark,
     original_record,
-    read_letter,
+    read_dead_letter,
+    replay_mark,
     replay_message,
 )
 from keycloak_bridge.messages.invitations import read_invitation
@@ -103,7 +103,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapper(*args: Any, **options: Any) -> Any:
-        chosen = LetterFilter(
+        chosen = DeadLetterFilter(
             codes=frozenset(options.pop("codes")),
             types=frozenset(options.pop("types")),
             users=frozenset(options.pop("users")),
@@ -134,10 +134,10 @@ def envelope_rules_of(settings: Settings) -> EnvelopeRules:
 
 
 def take_inventory(
-    reader: DeadLetterReader, rules: EnvelopeRules, chosen: LetterFilter
-) -> Inventory:
+    reader: DeadLetterReader, rules: EnvelopeRules, chosen: DeadLetterFilter
+) -> DeadLetterInventory:
     """Return what the topic holds now of the letters that are meant."""
-    inventory = Inventory(rules, chosen)
+    inventory = DeadLetterInventory(rules, chosen)
     total = reader.remaining()
     bar = progress_bar("reading dead letters", total) if total > _FEW else contextlib.nullcontext()
     with bar as advance:
@@ -192,7 +192,7 @@ class Selection:
 
 
 def select(
-    inventory: Inventory, reader: DeadLetterReader, wishes: Wishes, own_topic: str
+    inventory: DeadLetterInventory, reader: DeadLetterReader, wishes: Wishes, own_topic: str
 ) -> Selection:
     """Sort the letters that are meant into those to replay and those not."""
     selection = Selection()
@@ -545,7 +545,7 @@ BATCH = 100
 def replay(
     invocation: Invocation,
     letters: tuple[Place, ...],
-    chosen: LetterFilter,
+    chosen: DeadLetterFilter,
     all_open: bool,
     dry_run: bool,
     no_invite: bool,
@@ -582,7 +582,7 @@ def replay(
     return INVALID_EVENT if selection.impossible else 0
 
 
-def _check_usage(chosen: LetterFilter, *, all_open: bool, again: bool, asks: bool) -> None:
+def _check_usage(chosen: DeadLetterFilter, *, all_open: bool, again: bool, asks: bool) -> None:
     if chosen.is_empty and not all_open:
         raise click.UsageError("Name letters, or a filter such as --code, or --all-open.")
     if all_open and (chosen.places or again):
@@ -635,7 +635,7 @@ class _Replay:
         self,
         settings: Settings,
         reader: DeadLetterReader,
-        inventory: Inventory,
+        inventory: DeadLetterInventory,
         selection: Selection,
         wishes: Wishes,
     ) -> None:
@@ -692,7 +692,7 @@ class _Replay:
             number = letter.position.partition
             known = number in self._selection.partitions[letter.topic]
             outgoing.append(Outgoing(message, number if known else None))
-            mark = mark_message(letter, record, time=time)
+            mark = replay_mark(letter, record, time=time)
             outgoing.append(Outgoing(mark, letter.place.partition))
         try:
             replayer.publish(outgoing)
@@ -737,7 +737,7 @@ def dead_letters() -> None:
 @settings_options
 @pass_invocation
 def list_letters(
-    invocation: Invocation, chosen: LetterFilter, everything: bool, output: str
+    invocation: Invocation, chosen: DeadLetterFilter, everything: bool, output: str
 ) -> None:
     """List the dead letters that are open: ids and codes, no personal data."""
     settings = invocation.settings()
@@ -770,18 +770,18 @@ def show(invocation: Invocation, letter: Place) -> None:
         record = reader.fetch([letter]).get(letter)
     if record is None:
         raise no_letter([letter], settings.topics.dead_letters)
-    if is_mark(record):
+    if is_replay_mark(record):
         raise ConfigError(
             f"{letter} is no dead letter but the mark that one was replayed",
             remedy="`keycloak-bridge dead-letters list --all` names the letters",
         )
-    print_letter(Console(), record, read_letter(record, envelope_rules_of(settings)))
+    print_letter(Console(), record, read_dead_letter(record, envelope_rules_of(settings)))
 
 
 dead_letters.add_command(replay)
 
 
-def _row(letter: DeadLetter, inventory: Inventory) -> tuple[str, ...]:
+def _row(letter: DeadLetter, inventory: DeadLetterInventory) -> tuple[str, ...]:
     cells = (
         str(letter.place),
         letter.time.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -795,7 +795,7 @@ def _row(letter: DeadLetter, inventory: Inventory) -> tuple[str, ...]:
     return tuple(map(printable, cells))
 
 
-def _as_object(letter: DeadLetter, inventory: Inventory) -> dict[str, Any]:
+def _as_object(letter: DeadLetter, inventory: DeadLetterInventory) -> dict[str, Any]:
     return {
         "letter": str(letter.place),
         "time": format_time(letter.time),
@@ -812,11 +812,11 @@ def _as_object(letter: DeadLetter, inventory: Inventory) -> dict[str, Any]:
     }
 
 
-def _state(letter: DeadLetter, inventory: Inventory) -> str:
+def _state(letter: DeadLetter, inventory: DeadLetterInventory) -> str:
     return "open" if inventory.is_open(letter) else "replayed"
 
 
-def _totals(letters: list[DeadLetter], inventory: Inventory, *, everything: bool) -> str:
+def _totals(letters: list[DeadLetter], inventory: DeadLetterInventory, *, everything: bool) -> str:
     if not letters:
         matching = "" if inventory.chosen.is_empty else " that is meant"
         return f"there is no{'' if everything else ' open'} dead letter{matching}"

@@ -32,7 +32,7 @@ from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
 from keycloak_bridge.kafka import reader as kafka_reader
 from keycloak_bridge.kafka.reader import TopicReader
-from keycloak_bridge.messages.dead_letters import LetterFilter
+from keycloak_bridge.messages.dead_letters import DeadLetterFilter
 from keycloak_bridge.messages.history import PastOutcome, in_order, read_outcome, set_last_by
 from keycloak_bridge.planning.bookkeeping import parse_mark
 from keycloak_bridge.settings import Settings
@@ -315,7 +315,7 @@ def _each(reader: TopicReader, advance: Callable[[int], None]) -> Any:
 def _letters(settings: Settings, interpretation: Interpretation, user_id: str) -> tuple[int, int]:
     """Return how many dead letters of the user are open, and how many there are."""
     with letter_reader(settings) as reader:
-        chosen = LetterFilter(users=frozenset((user_id,)))
+        chosen = DeadLetterFilter(users=frozenset((user_id,)))
         inventory = take_inventory(reader, interpretation.rules, chosen)
     letters = inventory.letters(replayed=True)
     return sum(map(inventory.is_open, letters)), len(letters)

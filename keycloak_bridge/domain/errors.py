@@ -21,8 +21,8 @@ BridgeError                     disposition
 │ ├ KeycloakNotFoundError       REPLAN       404, once; then DEAD_LETTER
 │ ├ KeycloakAuthError           RETRY        401 after renewal, 403: every event would fail
 │ └ KeycloakRejectedError       DEAD_LETTER  any other 4xx
-├ HoldError                     WAIT         nothing failed: the pace or the brake says later
-├ BrakeError                    STOP         the brake is engaged, and nobody waits for its release
+├ HoldError                     WAIT         nothing failed: a limit or the brake delays the record
+├ BrakeError                    STOP         the brake is engaged, and this run does not wait for its release
 ├ InternalError                 RETRY        a fault of the bridge itself; DEAD_LETTER after the limit
 └ BrokerError
   ├ BrokerUnavailableError      RETRY
@@ -94,7 +94,7 @@ class ConfigError(BridgeError):
 
 @dataclass(frozen=True, slots=True)
 class EventContext:
-    """How far an event came: the step that refused it (decode, schema, map), and what was known by then."""
+    """The step that refused an event (decode, schema, map), and what was known by then."""
 
     step: str
     event_id: str | None = None
@@ -105,7 +105,7 @@ class EventContext:
 
 
 class EventError(BridgeError):
-    """The record can never succeed as it is; `context` is there once it was decoded."""
+    """The record can never succeed as it is; `context` is set once it was decoded."""
 
     disposition = Disposition.DEAD_LETTER
     default_code = "event"
@@ -250,7 +250,7 @@ class KeycloakRejectedError(KeycloakError):
 
 
 class HoldError(BridgeError):
-    """Nothing failed; the record is to be taken up again after `wait_s` seconds, which counts as no attempt."""
+    """Nothing failed; the record is handled again after `wait_s` seconds, which counts as no attempt."""
 
     disposition = Disposition.WAIT
     default_code = "held"
@@ -261,13 +261,13 @@ class HoldError(BridgeError):
 
 
 class BrakeError(BridgeError):
-    """The brake holds the flow, and this run was to end by itself."""
+    """The brake is engaged, and this run does not wait for its release."""
 
     default_code = "brake-engaged"
 
 
 class InternalError(BridgeError):
-    """The bridge itself failed on this record; tried again, then given up as any record that keeps failing."""
+    """The bridge itself failed on this record; it is retried, then given up as any record that keeps failing."""
 
     disposition = Disposition.RETRY
     default_code = "internal-error"
@@ -300,6 +300,6 @@ class BrokerAccessError(BrokerError):
 
 
 class DeadLetterError(BrokerError):
-    """A dead letter could not be written, so its record must not count as done."""
+    """A dead letter could not be written, so the offset of its record must not be committed."""
 
     default_code = "dead-letter-not-written"

@@ -1,4 +1,4 @@
-"""The words of the bridge as frozen data."""
+"""Records, events, invitations and results as frozen data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,10 +32,10 @@ USER_EVENTS = (
 """Event types that the bridge understands."""
 
 COMPLETE_TYPES = frozenset({USER_CREATED, USER_DELETED})
-"""Event types that say everything about the user, so that they do not depend on any event before them."""
+"""Event types that say everything about the user, so that they depend on no event before them."""
 
 URGENT_TYPES = frozenset({USER_DISABLED})
-"""Event types that wait for no event before them: whoever is to be locked out is, whatever else went wrong."""
+"""Event types that wait for no event before them: a disabled user is locked out at once, even if earlier events failed."""
 
 RESULT = "user.provisioning.result"
 INVITATION_DUE = "user.invitation.due"
@@ -51,7 +51,7 @@ class TopicPartition(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """What a group remembers of a partition: the next offset to read, and a note of up to 4,096 characters."""
+    """What a consumer group has committed for a partition: the next offset to read, and a note of up to 4,096 characters."""
 
     offset: int
     metadata: str = ""
@@ -81,7 +81,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class CloudEvent:
-    """An event whose envelope is sound; `data` is parsed JSON that no schema has seen yet.
+    """An event whose envelope is valid; `data` is parsed JSON that is not validated yet.
 
     `time` is aware; `dataschema` is the schema's `$id` when the producer named one.
     """
@@ -117,7 +117,7 @@ class Purpose(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of an event or an invitation, as told on the results topic."""
+    """The outcome of an event or an invitation, as published to the results topic."""
 
     PROVISIONED = "provisioned"
     SKIPPED = "skipped"
@@ -127,7 +127,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One line of news for user management; never holds personal data.
+    """What the bridge reports to user management about one record; never holds personal data.
 
     `action` is `created`, `updated`, `deleted`, `unchanged` or None; `reason` is a stable code for skipped and rejected.
     `changed` names the targets that were written (`email`, `attributes.department`, `groups`), without values; `mapping` is
@@ -152,8 +152,8 @@ class Result:
 class Invitation:
     """An invitation that is due: for which Keycloak user, caused by which event.
 
-    `confirm_only` asks for the mark of a mail that was asked for before, and for no mail. `purpose` decides what stands
-    against the mail: a user who has a password needs no first invitation, but may have to verify a changed address.
+    `confirm_only` asks for the mark of a mail that was requested before, and for no mail. `purpose` decides when no
+    mail is sent: a user who has a password needs no first invitation, but may have to verify a changed address.
     """
 
     id: str

@@ -1,9 +1,4 @@
-"""What the worker, the provisioner and the inviter ask of the outside world.
-
-What a stage gives back for a record, and what the delivery asks of a stage.
-
-What a record that ended shows to work, and what an error needs to see working again.
-"""
+"""The ports: what the flow asks of Kafka, Keycloak and the clock, and what the delivery asks of a stage."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,7 +120,7 @@ class DeadLetterArchive(Protocol):
     """The dead letters that were written before. Safe to share between threads."""
 
     def holds(self, record: Record) -> bool:
-        """Say whether a dead letter of `record` stands in its topic; raises BrokerError."""
+        """Say whether the topic holds a dead letter of `record`; raises BrokerError."""
         ...
 
 
@@ -156,7 +151,7 @@ class UserDirectory(Protocol):
     def missing(self, kind: str, names: Sequence[str]) -> tuple[str, ...]:
         """Return those groups or organizations that the realm does not have; none for roles.
 
-        Roles can be listed only for a user that is there: `join` finds out.
+        Roles can be listed only for a user that exists: `join` finds out.
         """
         ...
 
@@ -228,7 +223,7 @@ class UserDirectory(Protocol):
         ...
 
     def mail_recorded(self, user_id: str, since: datetime | None = None) -> bool:
-        """Say whether Keycloak recorded a link mailed to the user, by whomever.
+        """Say whether Keycloak recorded a link mailed to the user, by any client.
 
         One older than `since` does not count, but for a minute by which clocks may differ. After a KeycloakAuthError of
         status 403 the answer of `can_look_up_mails` is no for a while.
@@ -259,7 +254,7 @@ class UserImporter(Protocol):
 
 
 class Dependency(Flag):
-    """What a finished record proves to work."""
+    """The services that a finished record shows to work."""
 
     NONE = 0
     KAFKA = 1
@@ -289,10 +284,10 @@ class Handled:
 
 
 class RecordHandler(Protocol):
-    """A stage. Called from many threads, but never for two records of one lane at once."""
+    """A stage. Called from many threads, but never for two records of one ordering key at once."""
 
     def ordering_key(self, record: Record) -> bytes:
-        """Return what names the user of `record`: records of one partition and lane keep their order."""
+        """Return what names the user of `record`: records of one partition and ordering key keep their order."""
         ...
 
     def handle(self, record: Record) -> Handled:

@@ -1,7 +1,4 @@
-"""Durations as people and ISO 8601 write them, in seconds.
-
-Points in time as the bridge writes them: RFC 3339 in UTC, always with microseconds.
-"""
+"""Durations in seconds, rates, and points in time as the bridge writes them: RFC 3339 in UTC with microseconds."""
 
 import re
 from datetime import UTC, datetime

@@ -160,13 +160,13 @@ def _parse_body(record: Record, limits: Limits, content_type: str) -> Any:
 def _structured(body: Any, limits: Limits) -> RawEnvelope:
     if not isinstance(body, dict):
         raise _no_envelope()
-    # CloudEvents lets null stand for an attribute that is not set.
+    # In CloudEvents null means that an attribute is not set.
     attributes = {name: value for name, value in body.items() if value is not None}
     encoded = attributes.pop("data_base64", None)
     if encoded is None:
         return RawEnvelope(attributes, body.get("data"))
     if "data" in attributes:
-        raise envelope_error(Violation("/data_base64", "not", "must not stand beside data"))
+        raise envelope_error(Violation("/data_base64", "not", "must not be given with data"))
     return RawEnvelope(attributes, _decoded(encoded, limits))
 
 

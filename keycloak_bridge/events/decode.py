@@ -55,7 +55,7 @@ class EventHead(NamedTuple):
 
 
 def decode(record: Record, rules: EnvelopeRules) -> CloudEvent:
-    """Return the event in `record`; no schema has seen its data yet.
+    """Return the event in `record`; its data is not validated yet.
 
     Raises TombstoneError, EventDecodeError with every wrong attribute, or KeyMismatchError.
     """
@@ -82,7 +82,7 @@ def decode(record: Record, rules: EnvelopeRules) -> CloudEvent:
 def peek(record: Record, rules: EnvelopeRules) -> EventHead:
     """Return what is known of the event in `record`, decodable or not; never raises.
 
-    The key stands in for a missing subject where the rules say that it names the user.
+    The key replaces a missing subject if the rules say that it names the user.
     """
     try:
         attributes = _read(record, rules).attributes
@@ -175,14 +175,14 @@ def _key_text(key: bytes) -> str | None:
 
 
 def deletion_of(record: Record) -> CloudEvent:
-    """Return the event that the tombstone `record` stands for; no schema has seen its data yet.
+    """Return the deletion that the tombstone `record` means; its data is not validated yet.
 
-    Its id is the record's place and its time the record's, so that redelivery gives the same event. Raises TombstoneError
+    Its id is made of the record's place and its time is the record's, so that redelivery gives the same event. Raises TombstoneError
     without a key, and EventDecodeError for a key that is no text.
     """
     if not record.key:
         raise TombstoneError(
-            "the record has neither key nor value, so nobody knows whose user to delete",
+            "the record has neither key nor value, so the user to delete is unknown",
             remedy="publish tombstones with the user's id as key",
         )
     try:
@@ -210,4 +210,4 @@ def _time_of_record(timestamp_ms: int) -> datetime | None:
     try:
         return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
     except (ValueError, OverflowError, OSError):
-        return None  # whatever its producer wrote there is a time of no calendar
+        return None  # out of range

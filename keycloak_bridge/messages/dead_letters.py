@@ -25,7 +25,7 @@ REPLAY_OF = "kb-replay-of"
 """The place of the dead letter, as `PARTITION/OFFSET` of the dead-letter topic."""
 
 REPLAY_ORIGIN = "kb-replay-origin"
-"""Where the record stood in its topic before it was ever replayed, as `PARTITION/OFFSET`; replays keep to that order."""
+"""The place of the record in its topic before it was ever replayed; replays keep to that order."""
 
 REPLAY_INVITE = "kb-replay-invite"
 NO_INVITE = b"none"
@@ -33,7 +33,7 @@ NO_INVITE = b"none"
 _PLACE = re.compile(r"([0-9]{1,10})/([0-9]{1,19})", re.ASCII)
 
 REPLAYED = "kb-dlq-replayed"
-"""Header of the mark that a dead letter was replayed: the letter's place."""
+"""Header of the mark that a dead letter was replayed: its place."""
 
 INVITE_STAGE = "invite"
 _ATTEMPTS = f"{DEAD_LETTER_PREFIX}attempts"
@@ -73,7 +73,7 @@ def dead_letter_message(
 ) -> Message:
     """Return the untouched record with headers that say where it came from and why it was given up.
 
-    Headers of an earlier life as a dead letter are replaced, and its attempts counted on.
+    If the record was a dead letter before, those headers are replaced and the attempts continue to count.
     """
     attempts = dead_letter_headers(record).get(_ATTEMPTS, "")
     status = error.status if isinstance(error, KeycloakError | GivenUpError) else None
@@ -133,7 +133,7 @@ def dead_letter_headers(record: Record) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What is told of a dead letter without its value; `origin` is where the record stood before any replay."""
+    """A dead letter without its value; `origin` is the place of the record before any replay."""
 
     place: Place
     time: datetime
@@ -148,8 +148,8 @@ class DeadLetter:
     user_id: str | None
 
 
-def read_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
-    """Return what `record` of the dead-letter topic tells, None when the bridge did not write it as a letter."""
+def read_dead_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
+    """Return the dead letter in `record`, None when the bridge did not write it as one."""
     headers = dead_letter_headers(record)
 
     def header(name: str) -> str:
@@ -159,7 +159,7 @@ def read_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
         position = Place.parse(f"{header('partition')}/{header('offset')}")
     except ValueError:
         return None
-    if is_mark(record) or not header("topic") or not header("code"):
+    if is_replay_mark(record) or not header("topic") or not header("code"):
         return None
     stage = header("stage")
     # an invitation is the bridge's own record, whatever the envelope of the events is
@@ -167,7 +167,7 @@ def read_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
     return DeadLetter(
         place=Place(record.partition, record.offset),
         time=parse_time(header("time")) or _time_of(record),
-        # a hundred thousand letters share a few of these texts
+        # many thousands of dead letters share a few of these texts
         code=intern(header("code")),
         stage=intern(stage),
         topic=intern(header("topic")),
@@ -181,8 +181,8 @@ def read_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
 
 
 @dataclass(frozen=True, slots=True)
-class LetterFilter:
-    """Which dead letters are meant; an empty condition is none."""
+class DeadLetterFilter:
+    """A choice of dead letters; an empty condition allows all."""
 
     places: frozenset[Place] = frozenset()
     codes: frozenset[str] = frozenset()
@@ -194,11 +194,11 @@ class LetterFilter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether every letter is meant."""
-        return self == LetterFilter()
+        """Whether every dead letter is chosen."""
+        return self == DeadLetterFilter()
 
     def matches(self, letter: DeadLetter) -> bool:
-        """Say whether `letter` meets all conditions; `since` counts in, `until` does not."""
+        """Say whether `letter` meets all conditions; `since` is inclusive, `until` is not."""
         return (
             (not self.places or letter.place in self.places)
             and (not self.codes or letter.code in self.codes)
@@ -211,29 +211,29 @@ class LetterFilter:
 
 
 @dataclass(slots=True)
-class Inventory:
-    """The letters that a filter means and every mark, filled record by record; holds no values."""
+class DeadLetterInventory:
+    """The dead letters that a filter chooses and every mark, added record by record; without values."""
 
     rules: EnvelopeRules
-    chosen: LetterFilter = field(default_factory=LetterFilter)
+    chosen: DeadLetterFilter = field(default_factory=DeadLetterFilter)
     foreign: int = 0
-    """How many records were neither letters nor marks."""
+    """How many records were neither dead letters nor marks."""
     _letters: dict[Place, DeadLetter] = field(default_factory=dict)
     _replayed: set[Place] = field(default_factory=set)
 
     def add(self, record: Record) -> None:
-        """Take in the next record of the dead-letter topic."""
-        if is_mark(record):
+        """Add the next record of the dead-letter topic."""
+        if is_replay_mark(record):
             self.add_mark(record)
             return
-        letter = read_letter(record, self.rules)
+        letter = read_dead_letter(record, self.rules)
         if letter is None:
             self.foreign += 1
         elif self.chosen.matches(letter):
             self._letters[letter.place] = letter
 
     def add_mark(self, record: Record) -> None:
-        """Take in `record` if it is a mark, and pass over a letter."""
+        """Add `record` if it is a mark, ignore a dead letter."""
         place = place_header(record, REPLAYED)
         if place is not None:
             self._replayed.add(place)
@@ -243,22 +243,22 @@ class Inventory:
         return letter.place not in self._replayed
 
     def letters(self, *, replayed: bool) -> list[DeadLetter]:
-        """Return the letters, the oldest first; with `replayed` those too that are not open any more."""
+        """Return the dead letters, the oldest first; with `replayed` also those that are no longer open."""
         found = [one for one in self._letters.values() if replayed or self.is_open(one)]
         return sorted(found, key=lambda letter: (letter.time, letter.place))
 
     def missing(self) -> list[Place]:
-        """Return the places that the filter names and where no letter is that it means."""
+        """Return the places that the filter names and that hold no dead letter of its choice."""
         return sorted(self.chosen.places - self._letters.keys())
 
 
 def in_original_order(letters: Collection[DeadLetter]) -> list[DeadLetter]:
-    """Return `letters` as their records stood before any replay, so that each user's stay in order."""
+    """Return `letters` in the order of their records before any replay, which is the order of each user's events."""
     return sorted(letters, key=lambda letter: (letter.topic, letter.origin, letter.place))
 
 
 def counts_by_code(letters: Collection[DeadLetter]) -> Mapping[str, int]:
-    """Return how many letters there are of each code, the most frequent first."""
+    """Return the number of `letters` of each code, the most frequent first."""
     counts = Counter(letter.code for letter in letters)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
@@ -275,9 +275,9 @@ def original_record(letter: DeadLetter, record: Record) -> Record:
 
 
 def replay_message(letter: DeadLetter, record: Record, *, no_invite: bool) -> Message:
-    """Return the original record for the topic it came from, with headers that say whose replay it is.
+    """Return the original record for its topic, with headers that name the dead letter.
 
-    The attempts stay, so that a record that fails again counts on.
+    The number of attempts is kept, so that a record that fails again continues to count.
     """
     headers: list[tuple[str, bytes | None]] = [
         *_original_headers(record),
@@ -290,7 +290,7 @@ def replay_message(letter: DeadLetter, record: Record, *, no_invite: bool) -> Me
     return Message(letter.topic, record.key, record.value, tuple(headers))
 
 
-def mark_message(letter: DeadLetter, record: Record, *, time: datetime) -> Message:
+def replay_mark(letter: DeadLetter, record: Record, *, time: datetime) -> Message:
     """Return the mark for the dead-letter topic that `letter`, which is `record` there, was replayed at `time`."""
     data = {"letter": str(letter.place), "topic": letter.topic, "code": letter.code}
     identity = f"{letter.place}/{format_time(time)}"
@@ -306,18 +306,18 @@ def _original_headers(record: Record) -> tuple[tuple[str, bytes | None], ...]:
     return tuple(one for one in record.headers if not one[0].startswith(added))
 
 
-def is_mark(record: Record) -> bool:
-    """Say whether a record of the dead-letter topic is no letter but the mark that one was replayed."""
+def is_replay_mark(record: Record) -> bool:
+    """Say whether a record of the dead-letter topic is the mark that a dead letter was replayed."""
     return any(name == REPLAYED for name, _ in record.headers)
 
 
 def is_replay(record: Record) -> bool:
-    """Say whether an operator published `record` anew from a dead letter."""
+    """Say whether `record` is the replay of a dead letter."""
     return any(name == REPLAY_OF for name, _ in record.headers)
 
 
 def wants_no_invite(record: Record) -> bool:
-    """Say whether the operator who replayed `record` wants no mail to go out for it."""
+    """Say whether the replay of `record` must send no mail."""
     return (REPLAY_INVITE, NO_INVITE) in record.headers
 
 
@@ -337,7 +337,7 @@ def _count(text: str) -> int | None:
 
 
 def _time_of(record: Record) -> datetime:
-    """Return the record's timestamp; anybody can write one that no calendar knows."""
+    """Return the record's timestamp; a producer may write one that is out of range."""
     try:
         return _EPOCH + timedelta(milliseconds=record.timestamp_ms)
     except OverflowError:
@@ -346,7 +346,7 @@ def _time_of(record: Record) -> datetime:
 
 _PRODUCER = "correct the producer; this record stays as it is"
 _DATA = "correct the data in user management and publish the event again"
-_REALM = "mend the realm or the mapping, then replay the dead letter"
+_REALM = "correct the realm or the mapping, then replay the dead letter"
 
 RECOMMENDED_ACTIONS: Mapping[str, str] = {
     "not-json": _PRODUCER,
@@ -395,9 +395,9 @@ RECOMMENDED_ACTIONS: Mapping[str, str] = {
     "unsearchable-value": _DATA,
     "no-actions": "name an action in invite.actions, then replay the dead letter",
     "keycloak-rejected": _DATA,
-    "not-found": "somebody deletes what the bridge writes: find out who, then replay the dead letter",
+    "not-found": "another client deletes what the bridge writes: find out which, then replay the dead letter",
     "parked": "replay the user's earlier dead letter and this one; they keep their order",
-    "given-up": "find out what Keycloak has against this user, then replay the dead letter",
+    "given-up": "find out why Keycloak refuses this user, then replay the dead letter",
     "internal-error": "report it with the log line `internal-error`, then replay the dead letter",
     "not-an-invitation": "only the bridge may write to the invitations topic",
 }
@@ -407,5 +407,5 @@ RECOMMENDED_ACTIONS: Mapping[str, str] = {
 def recommended_action(code: str) -> str:
     """Return the advice for a reason code; there is one for every code."""
     return RECOMMENDED_ACTIONS.get(
-        code, "read the message, mend the cause, then replay the dead letter"
+        code, "read the message, correct the cause, then replay the dead letter"
     )

@@ -1,4 +1,4 @@
-"""What the results topic tells of one user: what became of its events, and which of them set what."""
+"""The history of one user, read from the results topic: the outcome of each event, and which one last set what."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ _BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class PastOutcome:
-    """What became of one event; `origin` is where its record stood, written `topic/partition@offset`.
+    """The outcome of one event; `origin` is the place of its record, `topic/partition@offset`.
 
-    `changed` names the targets that were written, and `mapping` is the fingerprint of the mapping that said what. Both are
-    empty in results that an older bridge wrote.
+    `changed` names the targets that were written, and `mapping` is the fingerprint of the mapping. Both are empty in
+    results that an older bridge wrote.
     """
 
     time: datetime | None
@@ -37,7 +37,7 @@ class PastOutcome:
 
 
 def read_outcome(record: Record) -> PastOutcome | None:
-    """Return what `record` of the results topic tells, None when it is no result; never raises."""
+    """Return the outcome in `record` of the results topic, None when it is no result; never raises."""
     try:
         event = decode(record, EnvelopeRules(match_key=False))
     except BridgeError:
@@ -65,7 +65,7 @@ def read_outcome(record: Record) -> PastOutcome | None:
 
 
 def in_order(outcomes: Iterable[PastOutcome]) -> tuple[PastOutcome, ...]:
-    """Return `outcomes` as they came to be; those of one moment stay as they are."""
+    """Return `outcomes` by time; the order of those of one moment is kept."""
     return tuple(sorted(outcomes, key=lambda one: one.time or _BEGINNING))
 
 

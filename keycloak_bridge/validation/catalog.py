@@ -137,7 +137,7 @@ class SchemaCatalog:
         raise ConfigError(
             f"{self._by_id[schema_id].origin}: the schema refers to itself without end",
             code="schema",
-            remedy="let the reference stand inside a property or an item",
+            remedy="put the reference inside a property or an item",
         )
 
     def validate(self, event: CloudEvent) -> UserEvent:

@@ -1,13 +1,10 @@
-"""Whether data keep their schema, said quickly: the schema as plain functions, made once.
+"""A fast check whether data is valid: a schema compiled to plain functions.
 
-Most events are valid, and of those nothing more is asked. What is broken is told by `violations`, which alone decides
-what must be refused: these functions only spare it the events that it would find nothing in. They know the keywords
-whose meaning is plain, with the bridge's own formats and patterns, and leave all others to it.
-
-The tests that the keywords of JSON Schema stand for, each a plain function of the value.
-
-Each keyword means what the library makes of it, for values that `parse_json` gives: a whole number is one with or without
-a decimal point, true is not 1, lengths count characters, and a keyword passes every value of a type that it is not about.
+Most events are valid and need nothing more. Only `find_violations`, which uses the jsonschema library, decides what is
+refused: these functions save it the events in which it would find nothing. They know the common keywords, with the
+bridge's own formats and patterns, and leave all others to the library. A keyword means what it means there, for values
+that `parse_json` returns: 1.0 is a whole number, true is not 1, lengths count characters, and a keyword accepts every
+value of a type that it is not about.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -335,7 +332,7 @@ class _Compiler:
 
 
 def _later(made: list[Test]) -> Test:
-    """Return the test that will stand in `made` once the schema around it is done."""
+    """Return a test that calls the one in `made`, which is added once the schema around it is compiled."""
 
     def test(value: Any) -> bool:
         return made[0](value)

@@ -1,6 +1,6 @@
-"""What an event breaks of its schema: every rule with its place, in words that never repeat a value.
+"""Validation of data against a schema: every broken rule with its place, in words that never repeat a value.
 
-Regular expressions of ECMA 262, as JSON Schema has them, run by Python.
+Regular expressions are those of ECMA 262, which JSON Schema prescribes, translated to Python's.
 """
 
 import json
@@ -151,7 +151,7 @@ def compile_schema(content: Schema, registry: Registry[Any]) -> Validator:
 
 
 def find_violations(validator: Validator, instance: Any, *, root: str) -> tuple[Violation, ...]:
-    """Return the broken rules, by pointer; pointers begin with `root`, where the instance stands.
+    """Return the broken rules, by pointer; pointers begin with `root`, the place of the instance.
 
     Names at most `MOST_VIOLATIONS`, however large the instance is.
     """

@@ -25,8 +25,8 @@ from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.events.formats import format_checker
 from keycloak_bridge.messages.dead_letters import (
     dead_letter_message,
-    mark_message,
-    read_letter,
+    read_dead_letter,
+    replay_mark,
     replay_message,
 )
 from keycloak_bridge.messages.invitations import invitation_message
@@ -69,9 +69,9 @@ def letter() -> Record:
 
 def mark() -> Message:
     """Return the mark that the letter was replayed."""
-    found = read_letter(letter(), EnvelopeRules())
+    found = read_dead_letter(letter(), EnvelopeRules())
     assert found is not None
-    return mark_message(found, letter(), time=NOON)
+    return replay_mark(found, letter(), time=NOON)
 
 
 def written() -> Iterator[tuple[str, str, Message]]:
@@ -167,7 +167,7 @@ def test_a_dead_letter_is_as_documented() -> None:
 def test_a_replayed_record_is_as_documented() -> None:
     """The headers that a replay adds stand among those of the events."""
     record = replace(letter(), headers=(CONTENT_TYPE, *letter().headers))
-    found = read_letter(record, EnvelopeRules())
+    found = read_dead_letter(record, EnvelopeRules())
     assert found is not None
     headers = text_headers(replay_message(found, record, no_invite=True))
     described = DOCUMENT["components"]["messages"]["user.created.1.0"]["headers"]["properties"]

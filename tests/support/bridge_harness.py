@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
-from keycloak_bridge.messages.dead_letters import is_mark
+from keycloak_bridge.messages.dead_letters import is_replay_mark
 from keycloak_bridge.sandbox import Mail, Sandbox
 from keycloak_bridge.sandbox.demo import read_topic
 from keycloak_bridge.testing.fresh_realms import FreshRealm, RealmAdministrator
@@ -257,7 +257,7 @@ class Bench:
         return [
             (record, {n: v.decode() for n, v in record.headers if n.startswith("kb-dlq-")})
             for record in self.read("dead-letters")
-            if not is_mark(record)
+            if not is_replay_mark(record)
         ]
 
     def read(self, name: str) -> list[Any]:

@@ -15,7 +15,7 @@ from keycloak_bridge.domain.events import Record
 from keycloak_bridge.kafka import dead_letter_topic as kafka_letters
 from keycloak_bridge.kafka import dead_letter_topic as kafka_replayer
 from keycloak_bridge.kafka.dead_letter_topic import FENCED, TOO_LARGE, Outgoing
-from keycloak_bridge.messages.dead_letters import Place, is_mark
+from keycloak_bridge.messages.dead_letters import Place, is_replay_mark
 from keycloak_bridge.settings import KafkaSettings
 
 
@@ -60,7 +60,7 @@ class LetterBench(Bench):
 
     def marks(self) -> list[Record]:
         """Return the marks of the dead-letter topic."""
-        return [record for record in self.log[DEAD_LETTERS] if is_mark(record)]
+        return [record for record in self.log[DEAD_LETTERS] if is_replay_mark(record)]
 
     def at_a_terminal(self) -> None:
         """Let somebody sit at standard input."""

@@ -13,16 +13,16 @@ from keycloak_bridge.cli import common as moments
 from keycloak_bridge.domain.errors import BrokerUnavailableError, Violation
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.events.decode import EnvelopeRules
-from keycloak_bridge.messages.dead_letters import mark_message, read_letter, replay_message
+from keycloak_bridge.messages.dead_letters import read_dead_letter, replay_mark, replay_message
 
 BAD_MAIL = Violation("/data/email", "format", "must be an e-mail address")
 
 
 def mark(record: Record, place: tuple[int, int]) -> Record:
     """Return the mark that the letter `record` was replayed."""
-    letter = read_letter(record, EnvelopeRules())
+    letter = read_dead_letter(record, EnvelopeRules())
     assert letter is not None
-    return stored(mark_message(letter, record, time=NOON), place)
+    return stored(replay_mark(letter, record, time=NOON), place)
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_show_shows_any_bytes(bench: LetterBench, body: bytes, shown: str) -> No
 def test_show_tells_a_replay_that_failed_again(bench: LetterBench) -> None:
     """From which letter it came stands apart from the record's own headers."""
     first = letter_record((3, 41))
-    letter = read_letter(first, EnvelopeRules())
+    letter = read_dead_letter(first, EnvelopeRules())
     assert letter is not None
     again = replay_message(letter, first, no_invite=False)
     bench.letters(letter_record((3, 50), headers=again.headers))

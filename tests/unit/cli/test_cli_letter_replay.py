@@ -13,7 +13,7 @@ from keycloak_bridge.domain.errors import KeycloakUnavailableError
 from keycloak_bridge.domain.events import Invitation, Record
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.events.decode import EnvelopeRules
-from keycloak_bridge.messages.dead_letters import read_letter, replay_message
+from keycloak_bridge.messages.dead_letters import read_dead_letter, replay_message
 from keycloak_bridge.messages.invitations import invitation_message
 
 REPLAY = ("dead-letters", "replay")
@@ -30,7 +30,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LetterBench:
 def given_up(record: Record, place: tuple[int, int], times: int) -> Record:
     """Return the letter of a record that was replayed and failed until it had been given up `times`."""
     for _ in range(times - 1):
-        letter = read_letter(record, EnvelopeRules())
+        letter = read_dead_letter(record, EnvelopeRules())
         assert letter is not None
         headers = replay_message(letter, record, no_invite=False).headers
         record = letter_record(place, headers=headers)

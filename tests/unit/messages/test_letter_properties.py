@@ -15,7 +15,7 @@ from keycloak_bridge.messages.dead_letters import (
     dead_letter_message,
     is_replay,
     original_record,
-    read_letter,
+    read_dead_letter,
     replay_message,
     wants_no_invite,
 )
@@ -44,7 +44,7 @@ def test_replays_count_on_and_never_nest(
     first = record
     for attempt, (no_invite, partition, offset) in enumerate(replays, start=1):
         letter_record = stored(_given_up(record, attempt), (partition, offset))
-        letter = read_letter(letter_record, EnvelopeRules())
+        letter = read_dead_letter(letter_record, EnvelopeRules())
         assert letter is not None
 
         message = replay_message(letter, letter_record, no_invite=no_invite)

@@ -13,15 +13,15 @@ from keycloak_bridge.domain.events import DEAD_LETTER_REPLAYED, Record
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.messages.dead_letters import (
     DeadLetter,
-    Inventory,
-    LetterFilter,
+    DeadLetterFilter,
+    DeadLetterInventory,
     Place,
     counts_by_code,
     in_original_order,
-    is_mark,
-    mark_message,
+    is_replay_mark,
     original_record,
-    read_letter,
+    read_dead_letter,
+    replay_mark,
     replay_message,
 )
 
@@ -30,14 +30,14 @@ RULES = EnvelopeRules()
 
 def letter_of(record: Record) -> DeadLetter:
     """Return the letter, which must be one."""
-    letter = read_letter(record, RULES)
+    letter = read_dead_letter(record, RULES)
     assert letter is not None
     return letter
 
 
 def mark_of(record: Record, place: tuple[int, int]) -> Record:
     """Return the mark that the letter `record` was replayed, as it is read at `place`."""
-    return stored(mark_message(letter_of(record), record, time=NOON), place)
+    return stored(replay_mark(letter_of(record), record, time=NOON), place)
 
 
 def test_a_letter_tells_where_it_came_from_and_why() -> None:
@@ -70,7 +70,7 @@ def test_a_record_without_reasons_is_no_letter(missing: str) -> None:
     record = letter_record()
     headers = tuple(one for one in record.headers if one[0] != f"kb-dlq-{missing}")
 
-    assert read_letter(Record(DEAD_LETTERS, 0, 0, 0, None, b"", headers), RULES) is None
+    assert read_dead_letter(Record(DEAD_LETTERS, 0, 0, 0, None, b"", headers), RULES) is None
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_filter_means_letters(conditions: dict[str, Any], matches: bool) -> No
         for name, value in conditions.items()
     }
 
-    chosen = LetterFilter(**given)
+    chosen = DeadLetterFilter(**given)
 
     assert matches is chosen.matches(letter_of(letter_record()))
     assert (not conditions) is chosen.is_empty
@@ -125,7 +125,7 @@ def test_a_filter_means_letters(conditions: dict[str, Any], matches: bool) -> No
 def test_an_inventory_knows_what_is_open() -> None:
     """A mark closes its letter, before or behind it; records of others are counted only."""
     first, second, third = (letter_record((0, n), minutes=-n) for n in range(3))
-    inventory = Inventory(RULES)
+    inventory = DeadLetterInventory(RULES)
     for record in (mark_of(second, (0, 9)), first, second, third, Record(DEAD_LETTERS, 0, 3, 0, None, b"")):  # fmt: skip
         inventory.add(record)
 
@@ -137,7 +137,7 @@ def test_an_inventory_knows_what_is_open() -> None:
 
 def test_a_mark_that_names_no_letter_closes_none() -> None:
     """Nor is it a record of somebody else."""
-    inventory = Inventory(RULES)
+    inventory = DeadLetterInventory(RULES)
     inventory.add(letter_record((0, 0)))
     inventory.add(Record(DEAD_LETTERS, 0, 1, 0, None, b"", (("kb-dlq-replayed", b"all"),)))
 
@@ -148,7 +148,7 @@ def test_an_inventory_keeps_only_what_is_meant() -> None:
     """Asked for letters that are not there, it names them; a mark is no letter."""
     record = letter_record((0, 0))
     places = frozenset({Place(0, 0), Place(0, 1), Place(5, 5)})
-    inventory = Inventory(RULES, LetterFilter(places=places))
+    inventory = DeadLetterInventory(RULES, DeadLetterFilter(places=places))
     for one in (record, mark_of(record, (0, 1)), letter_record((0, 2))):
         inventory.add(one)
 
@@ -227,10 +227,10 @@ def test_a_mark_is_told_from_a_letter_and_keeps_its_schema() -> None:
 
     event = json.loads(mark.value or b"")
 
-    assert (True, False) == (is_mark(mark), is_mark(record))
+    assert (True, False) == (is_replay_mark(mark), is_replay_mark(record))
     assert ("kb-dlq-replayed", b"3/41") in mark.headers
     assert (DEAD_LETTERS, record.key) == (mark.topic, mark.key)
     assert (DEAD_LETTER_REPLAYED, "2026-11-02T12:00:00.000000Z") == (event["type"], event["time"])
     assert () == load_schemas().violations(DEAD_LETTER_REPLAYED, event["data"], event["dataschema"])
     assert b"planted" not in (mark.value or b"")
-    assert read_letter(mark, RULES) is None
+    assert read_dead_letter(mark, RULES) is None
