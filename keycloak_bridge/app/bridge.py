@@ -12,7 +12,13 @@ from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import Problem, RealmGate, check_access, refuse
 from keycloak_bridge.app.stages import STARTING, RuntimeContext, Stage, run_stages
-from keycloak_bridge.app.wiring import StageBuilder, inviter, limits_of, provision_policy
+from keycloak_bridge.app.wiring import (
+    StageBuilder,
+    inviter,
+    limits_of,
+    provision_policy,
+    topic_output,
+)
 from keycloak_bridge.delivery.guards import Brake, LimitedAction
 from keycloak_bridge.delivery.rate_limit import wait_out
 from keycloak_bridge.delivery.retry import RetryPolicy
@@ -178,9 +184,7 @@ class Sidecar:
             self.settings,
             interpretation,
             directory,
-            sink,
-            letters,
-            archive,
+            topic_output(self.settings, sink, letters, archive, around.clock),
             around.clock,
             around.metrics,
             realm=realm_access(admin, around.clock),

@@ -12,7 +12,7 @@ from keycloak_bridge.delivery.dead_letters import SentDeadLetters
 from keycloak_bridge.delivery.fencing import fenced
 from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
 from keycloak_bridge.delivery.rate_limit import RateLimiter
-from keycloak_bridge.delivery.results import ResultPublisher
+from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
 from keycloak_bridge.delivery.stage import Backlog, StageContext
@@ -23,13 +23,13 @@ from keycloak_bridge.domain.ports import (
     DeadLetterArchive,
     MessageProducer,
     RecordConsumer,
+    StageOutput,
     UserDirectory,
 )
 from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.keycloak.partial_import import RealmAccess
 from keycloak_bridge.mapping.lifecycle import Mappings
-from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.invite import InviteStage
@@ -71,9 +71,7 @@ class StageBuilder:
     settings: Settings
     interpretation: Interpretation
     directory: UserDirectory
-    sink: MessageProducer
-    letters: MessageProducer
-    archive: DeadLetterArchive
+    output: StageOutput
     clock: Clock
     metrics: Metrics
     locks: UserLocks = field(default_factory=UserLocks)
@@ -91,12 +89,11 @@ class StageBuilder:
         settings, known = self.settings, self.interpretation
         group_id = settings.kafka.group_id
         context = self._context("provision", Backlog(settings.burst.backlog))
-        invite = self._asking_for_invitations()
         key_queues = settings.delivery.workers
         gate = ConcurrencyLimit(AdaptiveLimit(1, key_queues, max(1, key_queues // 2)), self.clock)
         provisioner = Provisioner(
             fenced(self.directory, context.fence, gate),
-            invite,
+            self._request_invitation,
             self.clock,
             policy=provision_policy(settings, known.mapping),
             limits=limits_of(settings, context.brake),
@@ -107,8 +104,10 @@ class StageBuilder:
         handler = ProvisionStage(
             interpreter=known.interpreter,
             after_dead_letter=settings.events.after_dead_letter,
-            router=WriteRouter(MarkRaceCheck(provisioner, invite, self.clock), known_users, burst),
-            publisher=self.publisher(context, group_id),
+            router=WriteRouter(
+                MarkRaceCheck(provisioner, self._request_invitation, self.clock), known_users, burst
+            ),
+            publisher=ResultPublisher(context, self.output, group_id),
             lost=context.dead_lettered_users,
         )
         return Stage(
@@ -166,7 +165,7 @@ class StageBuilder:
             inviter=inviter(
                 fenced(self.directory, context.fence), self.locks, settings, self.clock
             ),
-            publisher=self.publisher(context, group_id),
+            publisher=ResultPublisher(context, self.output, group_id),
             limits=limits_of(settings, context.brake),
         )
         return Stage(
@@ -204,29 +203,31 @@ class StageBuilder:
             backlog=backlog,
         )
 
-    def publisher(self, context: StageContext, group_id: str) -> ResultPublisher:
-        """Return where the stage of `context` publishes."""
-        topics = self.settings.topics
-        return ResultPublisher(
-            context,
-            self.sink,
-            self.letters,
-            self.archive,
-            topics.results,
-            topics.dead_letters,
-            group_id,
-        )
-
-    def _asking_for_invitations(self) -> Callable[[Invitation], Sequence[Acknowledgement]]:
-        topic = self.settings.topics.invitations
-
-        def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
-            return (self.sink.publish(invitation_message(invitation, topic=topic)),)
-
-        return invite
+    def _request_invitation(self, invitation: Invitation) -> Sequence[Acknowledgement]:
+        return (self.output.invitation(invitation),)
 
     def _joining(self, topic: str, group_id: str) -> Callable[[], RecordConsumer]:
         return partial(KafkaRecordConsumer, self.settings.kafka, topic=topic, group_id=group_id)
+
+
+def topic_output(
+    settings: Settings,
+    producer: MessageProducer,
+    dead_letters: MessageProducer,
+    archive: DeadLetterArchive,
+    clock: Clock,
+) -> TopicOutput:
+    """Return the topics of these settings as the output of the stages."""
+    topics = settings.topics
+    return TopicOutput(
+        producer,
+        dead_letters,
+        archive,
+        clock,
+        results_topic=topics.results,
+        dead_letters_topic=topics.dead_letters,
+        invitations_topic=topics.invitations,
+    )
 
 
 def limits_of(settings: Settings, brake: Brake) -> Limits:

@@ -1,197 +1,217 @@
-"""Bring the users of files into the realm: the provision stage over files instead of a topic, built from settings.
+"""Bring the users of files into the realm: the provision stage of `run`, with files in the place of a topic.
 
-What becomes of the lines of a backfill: results are counted, mails go out at once, unreadable rows are refused.
+`opened` opens the files. `BackfillFiles.previews` says what would become of each line. `BackfillFiles.start` opens journal
+and rejects, and returns the run, which continues where its journal says.
 """
 
-import json
+import contextlib
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from datetime import datetime
+from functools import cached_property, partial
+from pathlib import Path
 
-from keycloak_bridge.app.bridge import realm_problems
+from keycloak_bridge.app.bridge import direct_provisioner, realm_problems
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import RealmGate, refuse
-from keycloak_bridge.app.stages import Stage
 from keycloak_bridge.app.wiring import StageBuilder, inviter, limits_of
-from keycloak_bridge.backfill.rejects import Rejects
+from keycloak_bridge.backfill.files import InputFile, InputFiles, LineDecoder
+from keycloak_bridge.backfill.journal import Journal, is_new, read_journal
+from keycloak_bridge.backfill.rejects import RejectFile, Rejects, Written
 from keycloak_bridge.backfill.source import PARTITION, FileEventSource
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop
 from keycloak_bridge.delivery.guards import Brake, LimitedAction
-from keycloak_bridge.delivery.rate_limit import wait_out
-from keycloak_bridge.delivery.results import ResultPublisher
-from keycloak_bridge.domain.errors import BridgeError, EventValidationError, Violation
+from keycloak_bridge.delivery.rate_limit import side_by_side, wait_out
+from keycloak_bridge.domain.errors import BridgeError, ConfigError, UnknownSchemaError
 from keycloak_bridge.domain.events import (
+    USER_CREATED,
     Invitation,
-    Message,
     Outcome,
     Record,
     Result,
     TopicPartition,
 )
-from keycloak_bridge.domain.ports import (
-    Acknowledgement,
-    Clock,
-    Handled,
-    RecordHandler,
-    UserDirectory,
-)
-from keycloak_bridge.event_files.json_events import BROKEN_HEADER
-from keycloak_bridge.invitations.inviter import InviteOutcome
+from keycloak_bridge.domain.ports import Acknowledgement, Clock, UserDirectory
+from keycloak_bridge.domain.times import format_time, parse_time
+from keycloak_bridge.event_files.csv_rows import TableRules
+from keycloak_bridge.event_files.records import FileInterpreter, FileRecord, Line
 from keycloak_bridge.keycloak.partial_import import RealmAccess, realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
-from keycloak_bridge.messages.invitations import read_invitation
-from keycloak_bridge.messages.results import rejected
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.pipeline.interpret import Interpreter
+from keycloak_bridge.pipeline.preview import Preview, preview
 from keycloak_bridge.provisioning.provisioner import UserLocks
 from keycloak_bridge.settings import Settings
 from keycloak_bridge.settings.model import EnvelopeSettings
 
-_BROKEN = {
-    "cells": ("cells", "must have as many cells as the header"),
-    "wrong-encoding": ("encoding", "must be UTF-8"),
-    "quotes": ("quotes", "must have its quotes in pairs, and nothing behind the closing one"),
-    "too-large": ("maxLength", "must be shorter than events.max_bytes"),
-}
-"""By what is wrong with a row: keyword and rule."""
+_JOURNAL_SUFFIX = ".backfill.json"
+_PARTITION_SHARE = 4
+"""A partition may take a fourth of the records in hand; here there is one partition."""
 
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the events of this run, by one word each. Safe to share between threads."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    mails: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, word: str) -> None:
-        """Count one."""
-        with self._lock:
-            self.counts[word] += 1
-
-    def mailed(self) -> None:
-        """Count a mail."""
-        with self._lock:
-            self.mails += 1
-
-    @property
-    def done(self) -> int:
-        """How many events were told of."""
-        with self._lock:
-            return self.counts.total()
-
-    def snapshot(self) -> Mapping[str, int]:
-        """Return what was counted until now, by name."""
-        with self._lock:
-            mails = {"mailed": self.mails} if self.mails else {}
-            return dict(sorted({**self.counts, **mails}.items()))
-
-
-class Arrived:
-    """The acknowledgement of what needs to go nowhere."""
-
-    def then(self, done: Callable[[BridgeError | None], None]) -> None:
-        """Call `done` at once."""
-        done(None)
-
-
-_ARRIVED = Arrived()
-
-
-class News:
-    """A MessageSink that counts results, and has invitations mailed at once."""
-
-    def __init__(self, results_topic: str, tally: Tally) -> None:
-        self.mail: Callable[[Message], None] = lambda _: None
-        self._results_topic = results_topic
-        self._tally = tally
-
-    def publish(self, message: Message) -> Acknowledgement:
-        """Take a result or an invitation; raises what a mail that is due raises."""
-        if message.topic != self._results_topic:
-            self.mail(message)
-            return _ARRIVED
-        data = json.loads(message.value or b"{}")["data"]
-        word = data.get("action") or data["outcome"]
-        self._tally.add(word if word != Outcome.SKIPPED else f"skipped ({data.get('reason')})")
-        return _ARRIVED
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class FileHandler:
-    """The provision stage, and before it what can be wrong with a row of a table only."""
-
-    def __init__(self, stage: RecordHandler, publisher: ResultPublisher) -> None:
-        self._stage = stage
-        self._publisher = publisher
-
-    def ordering_key(self, record: Record) -> bytes:
-        """Return what names the user."""
-        return self._stage.ordering_key(record)
-
-    def handle(self, record: Record) -> Handled:
-        """Return what must be acknowledged before `record` counts as done; raises as the stage."""
-        broken = dict(record.headers).get(BROKEN_HEADER)
-        if broken is None:
-            return self._stage.handle(record)
-        since_s = self._publisher.context.clock.monotonic()
-        error = broken_row(broken.decode("ascii"))
-        result = rejected(Result(Outcome.REJECTED), error)
-        return Handled(
-            self._publisher.dead_letter(
-                record, error, step="decode", result=result, since_s=since_s
-            )
-        )
-
-    def give_up(self, record: Record, error: BridgeError) -> Handled:
-        """Reject a record that keeps failing while others succeed."""
-        return self._stage.give_up(record, error)
-
-
-def broken_row(reason: str) -> EventValidationError:
-    """Return the error for a row that cannot be read."""
-    keyword, rule = _BROKEN[reason]
-    return EventValidationError(
-        f"the row cannot be read: it {rule}",
-        remedy="put cells with a comma or a line break into quotes, and export the row as UTF-8",
-        violations=(Violation("/data", keyword, rule),),
-    )
-
-
-_ROOM = 4
-"""A partition may take the fourth part of the room in hand; here there is one partition."""
-
-_MAIL_PATIENCE_S = 60.0
+_MAIL_WAIT_S = 60.0
 """How long a mail may wait for the pace, besides the time in which an earlier one settles; then it is tried again."""
 
 
-def has_own_envelope(settings: Settings) -> bool:
-    """Say whether the producer's events are no CloudEvents."""
+@dataclass(frozen=True, slots=True)
+class BackfillOptions:
+    """What a run is asked for.
+
+    `event_type` is what rows and bare objects are the data of. `as_of` is the time of all files; `as_of_is_age` says that
+    it was given as an age, of which the first run's counts: the same words are another time each time. `columns` names the
+    property of a renamed column. `journal` and `rejects` are a file and a folder of the user's choice.
+    """
+
+    event_type: str | None = None
+    as_of: datetime | None = None
+    as_of_is_age: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+    delimiter: str = ","
+    journal: Path | None = None
+    rejects: Path | None = None
+    restart: bool = False
+    mails: bool = False
+
+
+@contextlib.contextmanager
+def opened(
+    settings: Settings, files: Sequence[str], options: BackfillOptions
+) -> "Iterator[BackfillFiles]":
+    """Open all files; raises ConfigError for what cannot be read or can never be right."""
+    enveloped = options.event_type is None and _has_own_envelope(settings)
+    known = _FileInterpretation(_backfill_settings(settings, enveloped=enveloped))
+    known.check()
+    event_type = options.event_type or USER_CREATED
+    try:
+        schema = known.catalog.document(known.rules.types.get(event_type, event_type))
+    except UnknownSchemaError as error:
+        raise ConfigError(
+            f"--type: {event_type} has no schema",
+            remedy="`keycloak-bridge schemas list` shows the types",
+        ) from error
+    rules = TableRules(options.delimiter, options.columns, schema, settings.events.max_bytes)
+    with InputFiles.opened(files, rules) as inputs:
+        if enveloped and any(one.is_table for one in inputs.files):
+            raise ConfigError(
+                "[envelope] describes no rows",
+                remedy="say with --type what the rows are the data of",
+            )
+        yield BackfillFiles(known, options, inputs, event_type, enveloped=enveloped)
+
+
+def _has_own_envelope(settings: Settings) -> bool:
+    """Say whether the producer's events are not CloudEvents."""
     names = (one.name for one in fields(EnvelopeSettings) if one.name != "types")
     return any(getattr(settings.envelope, name) is not None for name in names)
 
 
-def backfill_settings(settings: Settings, *, data: bool) -> Settings:
-    """Return `settings` for a run over files; with `data` their lines have no envelope of the producer's."""
-    envelope = EnvelopeSettings(types=settings.envelope.types) if data else settings.envelope
-    room = settings.delivery.max_records * _ROOM
+def _backfill_settings(settings: Settings, *, enveloped: bool) -> Settings:
+    envelope = settings.envelope if enveloped else EnvelopeSettings(types=settings.envelope.types)
+    max_records = settings.delivery.max_records * _PARTITION_SHARE
     return replace(
         settings,
         envelope=envelope,
-        delivery=replace(settings.delivery, max_records=room),
-        # nobody waits at the terminal for a user that may never appear
+        delivery=replace(settings.delivery, max_records=max_records),
+        # the operator does not wait at the terminal for a user that may never appear
         lifecycle=replace(settings.lifecycle, unknown_user_wait=0.0),
     )
 
 
-def realm_of(
+class _FileInterpretation(Interpretation):
+    @cached_property
+    def interpreter(self) -> Interpreter:
+        return FileInterpreter.of(super().interpreter)
+
+
+class BackfillFiles:
+    """The opened files of a backfill."""
+
+    def __init__(
+        self,
+        interpretation: Interpretation,
+        options: BackfillOptions,
+        inputs: InputFiles,
+        event_type: str,
+        *,
+        enveloped: bool,
+    ) -> None:
+        self.interpretation = interpretation
+        self.options = options
+        self.inputs = inputs
+        self._journal_file = options.journal or Path(f"{inputs.files[0].name}{_JOURNAL_SUFFIX}")
+        self._times = self._times_of_files()
+        self._task = {
+            "files": [Path(one.name).name for one in inputs.files],
+            "type": event_type,
+            "asOf": [None if time is None else format_time(time) for time in self._times],
+            "columns": dict(options.columns),
+            "delimiter": options.delimiter,
+        }
+        headers = [one.header for one in inputs.files]
+        schema = inputs.rules.schema
+        self.decoder = LineDecoder(
+            interpretation, event_type, self._times, headers, schema, enveloped
+        )
+
+    def _times_of_files(self) -> list[datetime | None]:
+        """Return when the users of each file were exported: as given, as in the journal, or when it was written."""
+        options = self.options
+        earlier = None if options.restart else read_journal(self._journal_file)
+        recorded = [] if earlier is None else earlier[0].get("asOf", [])
+        given = options.as_of is not None and not options.as_of_is_age
+        if not given and len(recorded) == len(self.inputs.files):
+            return [None if text is None else parse_time(text) for text in recorded]
+        return [options.as_of or one.modified for one in self.inputs.files]
+
+    def previews(self) -> Iterator[tuple[Line, Preview]]:
+        """Yield what would become of each line, compared with the realm as it is now; few are in memory.
+
+        Raises only what keeps every line from being previewed.
+        """
+        known = self.interpretation
+        provisioner = direct_provisioner(known, mails=False)
+
+        def preview_line(numbered: tuple[int, Line]) -> tuple[Line, Preview]:
+            offset, line = numbered
+            record = self.decoder.record(line, offset)
+            return line, preview(partial(known.read, record), provisioner)
+
+        lines = enumerate(self.inputs.lines())
+        yield from side_by_side(preview_line, lines, known.settings.delivery.workers)
+
+    @property
+    def as_of(self) -> datetime | None:
+        """The time of all files, None where they differ."""
+        return self._times[0] if len(set(self._times)) == 1 else None
+
+    def start(self) -> "BackfillRun":
+        """Return the run, with journal and rejects ready to continue; raises ConfigError."""
+        rejects = Rejects([self._reject_file(one) for one in self.inputs.files])
+        names = [one.file for one in rejects.files]
+        if len(set(names)) < len(names):
+            raise ConfigError("two files have the same name: their rejects would be mixed")
+        options = self.options
+        earlier = None if options.restart else read_journal(self._journal_file)
+        if is_new(earlier, self._task):
+            rejects.begin()
+        journal = Journal.open(self._journal_file, self._task, restart=options.restart)
+        rejects.resume(journal.progress.rejects)
+        return BackfillRun(self, journal, rejects)
+
+    def _reject_file(self, one: InputFile) -> RejectFile:
+        name = Path(f"{one.name}.rejects{'.csv' if one.is_table else '.ndjson'}")
+        folder = self.options.rejects
+        header = b"" if one.header is None else one.header.raw + b"\n"
+        return RejectFile(name if folder is None else folder / name.name, one.name, header)
+
+
+def connect_realm(
     interpretation: Interpretation,
 ) -> tuple[UserDirectory, RealmAccess | None, Clock]:
-    """Return the realm's users, what lets many be written at once, and the clock of both.
+    """Return the realm's users, the access for writing many at once, and the clock of both.
 
     Raises ConfigError where the realm is not ready.
     """
@@ -203,83 +223,157 @@ def realm_of(
 
 
 @dataclass(frozen=True, slots=True)
-class Backfill:
-    """A run over files: everything that it stands on."""
+class RunState:
+    """How far a run is: lines done (by earlier runs too), lines read, the part of the files read, and rejects."""
 
-    interpretation: Interpretation
-    directory: UserDirectory
-    source: FileEventSource
-    rejects: Rejects
-    clock: Clock
-    tally: Tally
-    realm: RealmAccess | None = None
-    mails: bool = False
+    done: int
+    read: int
+    share_read: float | None
+    rejected: int
 
-    def run(self, stop: threading.Event, turned: Callable[[], None] = lambda: None) -> None:
-        """Handle every line until `stop` is set; `turned` is called a few times a second at least.
+
+class BackfillRun:
+    """One run over the files: `execute` it, and ask it how far it is."""
+
+    def __init__(self, files: "BackfillFiles", journal: Journal, rejects: Rejects) -> None:
+        self.rejects = rejects
+        self.done_earlier = journal.progress.commit.offset
+        self._interpretation = files.interpretation
+        self._directory, self._realm, self._clock = connect_realm(files.interpretation)
+        self._inputs = files.inputs
+        self._source = FileEventSource(files.inputs.lines, files.decoder.record, journal, rejects)
+        self._journal = journal
+        self._mails = files.options.mails
+        self._output = _FileOutput(rejects)
+        self._began_s = time.monotonic()
+
+    def state(self) -> RunState:
+        """Return how far it is."""
+        done = self.done_earlier + self._output.handled
+        return RunState(done, self._source.read_lines, self._inputs.share_read(), len(self.rejects))
+
+    @property
+    def done(self) -> int:
+        """How many lines are done, this run's and those of earlier runs."""
+        return self._journal.progress.commit.offset
+
+    @property
+    def complete(self) -> bool:
+        """Whether every line is done."""
+        return self._source.end == self.done
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What became of the lines of this run, by name."""
+        return self._output.counts()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been going on."""
+        return time.monotonic() - self._began_s
+
+    def execute(self, stop: threading.Event, tick: Callable[[], None] = lambda: None) -> None:
+        """Handle every line until `stop` is set; `tick` is called at least a few times a second.
 
         What is done stays done however it ends. Raises BridgeError: ConfigError for files that changed or cannot be
         read, BrakeError when the brake engages.
         """
-        stage = self._stage()
+        locks = UserLocks()
+        builder = StageBuilder(
+            self._interpretation.settings,
+            self._interpretation,
+            self._directory,
+            output=self._output,
+            clock=self._clock,
+            metrics=Metrics(),
+            realm=self._realm,
+            locks=locks,
+        )
+        stage = builder.stages()[0]
         context = replace(stage.context, name="backfill")
-        worker = ConsumerLoop(context, self.source, stage.handler, stage.options)
+        if self._mails:
+            self._output.mail = self._mailer(stage.context.brake, locks)
 
         def until() -> Mapping[TopicPartition, int] | None:
-            turned()
-            end = self.source.end
-            return None if end is None else {PARTITION: end}
+            tick()
+            return None if self._source.end is None else {PARTITION: self._source.end}
 
         try:
-            worker.run(stop, until)
+            ConsumerLoop(context, self._source, stage.handler, stage.options).run(stop, until)
         finally:
             stage.close()
 
-    def _stage(self) -> Stage:
-        settings = self.interpretation.settings
-        news = News(settings.topics.results, self.tally)
-        locks = UserLocks()
-        assembly = StageBuilder(
-            settings,
-            self.interpretation,
-            self.directory,
-            sink=news,
-            letters=self.rejects,
-            archive=self.rejects,
-            clock=self.clock,
-            metrics=Metrics(),
-            realm=self.realm,
-            locks=locks,
-        )
-        stage = assembly.stages()[0]
-        if self.mails:
-            news.mail = self._mailing(stage.context.brake, locks)
-        publisher = assembly.publisher(stage.context, settings.kafka.group_id)
-        return replace(stage, handler=FileHandler(stage.handler, publisher))
-
-    def _mailing(self, brake: Brake, locks: UserLocks) -> Callable[[Message], None]:
-        """Return what mails an invitation at once, within pace and limits."""
-        settings = self.interpretation.settings
-        sender = inviter(self.directory, locks, settings, self.clock)
+    def _mailer(self, brake: Brake, locks: UserLocks) -> Callable[[Invitation], bool]:
+        """Return what mails an invitation at once, within pace and limits, and says whether a mail went out."""
+        settings = self._interpretation.settings
+        sender = inviter(self._directory, locks, settings, self._clock)
         limits = limits_of(settings, brake)
 
-        def invite(invitation: Invitation) -> InviteOutcome:
-            limits.admit((LimitedAction.MAIL,), invitation.id, self.clock.monotonic())
+        def mail(invitation: Invitation) -> bool:
+            if invitation.confirm_only:
+                sender.confirm(invitation)
+                return False
+            limits.admit((LimitedAction.MAIL,), invitation.id, self._clock.monotonic())
             outcome = wait_out(
                 partial(sender.invite, invitation),
                 lambda _: None,
-                limit_s=settings.invite.settle + _MAIL_PATIENCE_S,
+                limit_s=settings.invite.settle + _MAIL_WAIT_S,
             )
             if not outcome.mailed:
                 limits.take_back(LimitedAction.MAIL, invitation.id)
-            return outcome
-
-        def mail(message: Message) -> None:
-            record = Record(message.topic, 0, 0, 0, message.key, message.value, message.headers)
-            invitation = read_invitation(record, self.interpretation.catalog)
-            if invitation.confirm_only:
-                sender.confirm(invitation)
-            elif invite(invitation).mailed:
-                self.tally.mailed()
+            return outcome.mailed
 
         return mail
+
+
+class _FileOutput:
+    """Counts results, writes rejects, and mails invitations at once. Safe to share between threads."""
+
+    def __init__(self, rejects: Rejects) -> None:
+        self.mail: Callable[[Invitation], bool] = lambda _: False
+        self._rejects = rejects
+        self._counts: Counter[str] = Counter()
+        self._mailed = 0
+        self._lock = threading.Lock()
+
+    @property
+    def handled(self) -> int:
+        with self._lock:
+            return self._counts.total()
+
+    def counts(self) -> Mapping[str, int]:
+        with self._lock:
+            mailed = {"mailed": self._mailed} if self._mailed else {}
+            return dict(sorted({**self._counts, **mailed}.items()))
+
+    def result(self, record: Record, result: Result) -> Acknowledgement:  # noqa: ARG002 # the port's
+        word = result.action or result.outcome.value
+        if word == Outcome.SKIPPED:
+            word = f"skipped ({result.reason})"
+        with self._lock:
+            self._counts[word] += 1
+        return _WRITTEN
+
+    def dead_letter(
+        self,
+        record: Record,
+        error: BridgeError,
+        result: Result,
+        *,
+        step: str,
+        group_id: str,  # noqa: ARG002 # no consumer group here
+    ) -> Acknowledgement:
+        assert isinstance(record, FileRecord)  # noqa: S101 # the source has no other
+        return self._rejects.add(record, error, result, step)
+
+    def invitation(self, invitation: Invitation) -> Acknowledgement:
+        if self.mail(invitation):
+            with self._lock:
+                self._mailed += 1
+        return _WRITTEN
+
+    def holds(self, record: Record) -> bool:
+        return self._rejects.holds(record)
+
+
+_WRITTEN = Written().acknowledge()

@@ -1,4 +1,4 @@
-"""The files of a backfill as the one partition of a topic, whose group commits to a journal."""
+"""The files of a backfill as the one partition of a topic, whose consumer group commits to a journal."""
 
 import queue
 import threading
@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from keycloak_bridge.backfill.journal import Journal, Progress
+from keycloak_bridge.backfill.files import TOPIC
+from keycloak_bridge.backfill.journal import Journal, LineDigest, LinesRead, Progress
 from keycloak_bridge.backfill.rejects import Rejects
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.domain.ports import Release
-from keycloak_bridge.event_files.json_events import TOPIC, Line, Mark, Reading
+from keycloak_bridge.event_files.records import Line
 
 PARTITION = TopicPartition(TOPIC, 0)
 """One for all files: the events of a user keep their order from file to file."""
@@ -20,99 +21,23 @@ PARTITION = TopicPartition(TOPIC, 0)
 _CHUNK_RECORDS = 200
 _CHUNK_BYTES = 1 << 20
 _CHUNKS_AHEAD = 4
-_LEAVE_S = 1.0
+_STOP_TIMEOUT_S = 1.0
 _PAUSE_S = 0.02
-"""How soon a held partition is looked at again."""
+"""How soon a paused partition is looked at again."""
 
-Read = Callable[[], Iterator[Line]]
+ReadLines = Callable[[], Iterator[Line]]
 """Yields every line of the run, in the order of the files."""
 
 RecordOf = Callable[[Line, int], Record]
 """Makes the record of a line at an offset."""
 
 
-@dataclass(slots=True)
-class _Chunk:
-    """Records in a row, each with what the files held up to it; `end` where nothing comes behind them, or `error`."""
-
-    records: list[Record] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
-    size_bytes: int = 0
-    end: bool = False
-    error: BaseException | None = None
-
-    @property
-    def full(self) -> bool:
-        return len(self.records) >= _CHUNK_RECORDS or self.size_bytes >= _CHUNK_BYTES
-
-
-class _Reader:
-    """Reads ahead in a thread of its own: standard input may be silent for long, and the worker must not be."""
-
-    def __init__(self, read: Read, record_of: RecordOf, earlier: Progress) -> None:
-        self.chunks: queue.Queue[_Chunk] = queue.Queue(_CHUNKS_AHEAD)
-        self._read = read
-        self._record_of = record_of
-        self._earlier = earlier
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="backfill-reader", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Read no further; a read that waits for standard input is left behind."""
-        self._ended.set()
-        self._thread.join(_LEAVE_S)
-
-    def _run(self) -> None:
-        try:
-            last = self._hand_over_all()
-        except BaseException as error:  # noqa: BLE001 # the poll thread raises it
-            last = _Chunk(error=error)
-        self._hand_over(last)
-
-    def _hand_over_all(self) -> _Chunk:
-        earlier, reading, chunk = self._earlier, Reading(), _Chunk()
-        self._check(reading)
-        for line in self._read():
-            offset = reading.lines
-            reading.add(line)
-            self._check(reading)
-            if offset < earlier.commit.offset:
-                continue
-            chunk.records.append(self._record_of(line, offset))
-            chunk.marks.append(reading.mark())
-            chunk.size_bytes += len(line.raw)
-            if chunk.full:
-                if not self._hand_over(chunk):
-                    return _Chunk()
-                chunk = _Chunk()
-        if reading.lines < earlier.at_reach.lines:
-            raise changed()
-        chunk.end = True
-        return chunk
-
-    def _check(self, reading: Reading) -> None:
-        """Raise ConfigError where the journal speaks of other lines."""
-        for mark in (self._earlier.at_commit, self._earlier.at_reach):
-            if mark.lines == reading.lines and mark != reading.mark():
-                raise changed()
-
-    def _hand_over(self, chunk: _Chunk) -> bool:
-        while not self._ended.is_set():
-            try:
-                self.chunks.put(chunk, timeout=0.2)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-
 class FileEventSource:
-    """An EventSource over the lines that `read` yields; committing writes the journal. See the port for the rest."""
+    """A RecordConsumer over the lines that `read` yields; committing writes the journal. The port describes the rest."""
 
     def __init__(
         self,
-        read: Read,
+        read: ReadLines,
         record_of: RecordOf,
         journal: Journal,
         rejects: Rejects,
@@ -125,22 +50,22 @@ class FileEventSource:
         self._rejects = rejects
         self._pause = pause
         self._reader: _Reader | None = None
-        self._reach = journal.progress.at_commit
-        self._marks: deque[Mark] = deque([self._reach])
+        self._last = journal.progress.at_commit
+        self._marks: deque[LinesRead] = deque([self._last])
         self._ended = False
 
     @property
     def end(self) -> int | None:
-        """How many lines there are, None while that is not known."""
-        return self._reach.lines if self._ended else None
+        """How many lines there are, None until the last one was read."""
+        return self._last.lines if self._ended else None
 
     @property
     def read_lines(self) -> int:
         """How many lines were read until now."""
-        return self._reach.lines
+        return self._last.lines
 
     def when_revoked(self, release: Release) -> None:
-        """Nobody takes files away."""
+        """No other consumer takes files away."""
 
     def poll(self, timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
         """Return the next lines as records, and write what was rejected meanwhile; raises ConfigError for the files."""
@@ -156,7 +81,7 @@ class FileEventSource:
             raise chunk.error
         self._ended = chunk.end
         self._marks.extend(chunk.marks)
-        self._reach = self._marks[-1]
+        self._last = self._marks[-1]
         return chunk.records
 
     def assigned(self) -> frozenset[TopicPartition]:
@@ -164,11 +89,11 @@ class FileEventSource:
         return frozenset((PARTITION,))
 
     def joined(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Begin to read; what stands before the committed offset is read and compared, not handed out."""
+        """Begin to read; lines before the committed offset are read and compared, and not returned."""
         if self._reader is not None or offset != self._journal.progress.commit.offset:
             raise AssertionError(f"{partition} is read once, from its commit")
         self._reader = _Reader(self._read, self._record_of, self._journal.progress)
@@ -180,20 +105,20 @@ class FileEventSource:
             return
         while len(self._marks) > 1 and self._marks[1].lines <= commit.offset:
             self._marks.popleft()
-        reach = max(self._reach, self._journal.progress.at_reach, key=lambda mark: mark.lines)
-        self._journal.save(Progress(commit, self._marks[0], reach, self._rejects.state))
+        furthest = max(self._last, self._journal.progress.furthest, key=lambda mark: mark.lines)
+        self._journal.save(Progress(commit, self._marks[0], furthest, self._rejects.state))
 
     def commits(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Commit]:
         """Return what the journal says."""
         return dict.fromkeys(partitions, self._journal.progress.commit)
 
     def positions(self) -> Mapping[TopicPartition, int]:
-        """Return how many lines were handed out."""
-        return {PARTITION: self._reach.lines}
+        """Return how many lines were polled."""
+        return {PARTITION: self._last.lines}
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Return how many lines there are, as far as that is known."""
-        return {PARTITION: self._reach.lines}
+        return {PARTITION: self._last.lines}
 
     def committed(self) -> Mapping[TopicPartition, int]:
         """Return the offset in the journal."""
@@ -205,10 +130,85 @@ class FileEventSource:
             self._reader.stop()
 
 
-def changed() -> ConfigError:
-    """Return the error for files that are not what the journal speaks of."""
+@dataclass(slots=True)
+class _Chunk:
+    """Consecutive records, each with the lines read up to it; `end` after the last line, or the `error` that ended it."""
+
+    records: list[Record] = field(default_factory=list)
+    marks: list[LinesRead] = field(default_factory=list)
+    size_bytes: int = 0
+    end: bool = False
+    error: BaseException | None = None
+
+    @property
+    def full(self) -> bool:
+        return len(self.records) >= _CHUNK_RECORDS or self.size_bytes >= _CHUNK_BYTES
+
+
+class _Reader:
+    """Reads ahead in its own thread: standard input may be silent for long, and the consumer loop must not wait for it."""
+
+    def __init__(self, read: ReadLines, record_of: RecordOf, earlier: Progress) -> None:
+        self.chunks: queue.Queue[_Chunk] = queue.Queue(_CHUNKS_AHEAD)
+        self._read = read
+        self._record_of = record_of
+        self._earlier = earlier
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="backfill-reader", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Read no further; a read that waits for standard input is left behind."""
+        self._ended.set()
+        self._thread.join(_STOP_TIMEOUT_S)
+
+    def _run(self) -> None:
+        try:
+            last = self._read_all()
+        except BaseException as error:  # noqa: BLE001 # the poll thread raises it
+            last = _Chunk(error=error)
+        self._put(last)
+
+    def _read_all(self) -> _Chunk:
+        earlier, digest, chunk = self._earlier, LineDigest(), _Chunk()
+        self._check(digest)
+        for line in self._read():
+            offset = digest.lines
+            digest.add(line)
+            self._check(digest)
+            if offset < earlier.commit.offset:
+                continue
+            chunk.records.append(self._record_of(line, offset))
+            chunk.marks.append(digest.read())
+            chunk.size_bytes += len(line.raw)
+            if chunk.full:
+                if not self._put(chunk):
+                    return _Chunk()
+                chunk = _Chunk()
+        if digest.lines < earlier.furthest.lines:
+            raise _changed()
+        chunk.end = True
+        return chunk
+
+    def _check(self, digest: LineDigest) -> None:
+        """Raise ConfigError where the journal is about other lines."""
+        for mark in (self._earlier.at_commit, self._earlier.furthest):
+            if mark.lines == digest.lines and mark != digest.read():
+                raise _changed()
+
+    def _put(self, chunk: _Chunk) -> bool:
+        while not self._ended.is_set():
+            try:
+                self.chunks.put(chunk, timeout=0.2)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+
+def _changed() -> ConfigError:
     return ConfigError(
-        "the files are not what they were when this backfill began: lines that were read by then have changed",
+        "lines that this backfill has read before have changed",
         code="journal",
-        remedy="give the files as they were, or --restart to begin anew; who is in the realm already is left as it is",
+        remedy="give the files as they were, or --restart to begin again; users who are in the realm already are not written again",
     )

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from keycloak_bridge.cli.console import with_progress
 from keycloak_bridge.cli.plan_view import refused
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.event_files.csv_rows import csv_records, read_csv_record
+from keycloak_bridge.event_files.csv_rows import csv_records
 from keycloak_bridge.event_files.json_events import read_events
+from keycloak_bridge.event_files.records import FileInterpreter
 from keycloak_bridge.kafka import reader as kafka_reader
 from keycloak_bridge.population.population import Population, Read
 from keycloak_bridge.settings import Settings
@@ -146,6 +146,5 @@ def read_population(
     if csv_type is None:
         return
     for file in tables:
-        rows = csv_records(file, interpretation.catalog.document(csv_type))
-        read = partial(read_csv_record, event_type=csv_type, interpretation=interpretation)
-        yield from refusals(rows, read)
+        rows = csv_records(file, csv_type, interpretation.catalog.document(csv_type))
+        yield from refusals(rows, FileInterpreter.of(interpretation.interpreter).interpret)

@@ -14,9 +14,16 @@ from keycloak_bridge.domain.errors import (
     HoldError,
     ParkedError,
 )
-from keycloak_bridge.domain.events import Outcome, Record, Result
-from keycloak_bridge.domain.ports import Acknowledgement, DeadLetterArchive, MessageProducer
+from keycloak_bridge.domain.events import Invitation, Outcome, Record, Result
+from keycloak_bridge.domain.ports import (
+    Acknowledgement,
+    Clock,
+    DeadLetterArchive,
+    MessageProducer,
+    StageOutput,
+)
 from keycloak_bridge.messages.dead_letters import dead_letter_message
+from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.messages.results import result_message
 from keycloak_bridge.ops.logs import log_event
 
@@ -25,17 +32,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ResultPublisher:
-    """Publishes the results and dead letters of one stage.
-
-    `letters` must send nothing twice by itself; where it cannot say whether a dead letter arrived, the archive is asked.
-    """
+    """Publishes the results and dead letters of one stage."""
 
     context: StageContext
-    sink: MessageProducer
-    letters: MessageProducer
-    archive: DeadLetterArchive
-    results_topic: str
-    dead_letters_topic: str
+    output: StageOutput
     group_id: str
 
     def publish(self, record: Record, result: Result, since_s: float) -> Acknowledgement:
@@ -59,10 +59,7 @@ class ResultPublisher:
         context.metrics.handled(context.name, result.outcome.value, result.reason, duration_s)
         if result.outcome is not Outcome.REJECTED:
             context.brake.good()
-        now = context.clock.now()
-        return self.sink.publish(
-            result_message(result, topic=self.results_topic, time=now, origin=record)
-        )
+        return self.output.result(record, result)
 
     def dead_letter(
         self, record: Record, error: BridgeError, *, step: str, result: Result, since_s: float
@@ -72,33 +69,71 @@ class ResultPublisher:
         `step` is where it failed: decode, schema, map, keycloak or invite. Raises HoldError while the brake is engaged.
         """
         context, sent = self.context, self.context.sent_dead_letters
-        if sent.covers(record) and self.archive.holds(record):
+        if sent.covers(record) and self.output.holds(record):
             return (self.publish(record, result, since_s),)
         again = sent.sent(record)
         # a parked event follows from a dead letter that was counted
         counts = not again and not isinstance(error, ParkedError)
         if counts and not context.brake.admits():
             raise HoldError("too much became a dead letter", wait_s=BRAKED_S, code="brake")
-        message = dead_letter_message(
-            record,
-            error,
-            topic=self.dead_letters_topic,
-            stage=step,
-            group=self.group_id,
-            schema_id=result.schema_id,
-            event_id=result.event_id,
-            time=context.clock.now(),
-            bridge_version=__version__,
-        )
-        try:
-            letter = _DeadLetterAcknowledgement(self.letters.publish(message), record)
-        except BrokerAccessError as refusal:
-            raise _not_written(record, refusal) from refusal
+        letter = self.output.dead_letter(record, error, result, step=step, group_id=self.group_id)
         # even where it arrives, the record comes again if its result does not
         sent.note(record)
         if not again:
             context.metrics.dead_letter(context.name, error.code)
         return (letter, self.publish(record, result, since_s))
+
+
+@dataclass(frozen=True, slots=True)
+class TopicOutput:
+    """The topics of the bridge as the output of its stages.
+
+    `dead_letters` must send nothing twice by itself; where it cannot say whether a dead letter arrived, the archive is
+    asked.
+    """
+
+    producer: MessageProducer
+    dead_letters: MessageProducer
+    archive: DeadLetterArchive
+    clock: Clock
+    results_topic: str
+    dead_letters_topic: str
+    invitations_topic: str
+
+    def result(self, record: Record, result: Result) -> Acknowledgement:
+        """Publish what became of `record`."""
+        now = self.clock.now()
+        return self.producer.publish(
+            result_message(result, topic=self.results_topic, time=now, origin=record)
+        )
+
+    def dead_letter(
+        self, record: Record, error: BridgeError, result: Result, *, step: str, group_id: str
+    ) -> Acknowledgement:
+        """Publish the untouched record with the reason in its headers."""
+        message = dead_letter_message(
+            record,
+            error,
+            topic=self.dead_letters_topic,
+            stage=step,
+            group=group_id,
+            schema_id=result.schema_id,
+            event_id=result.event_id,
+            time=self.clock.now(),
+            bridge_version=__version__,
+        )
+        try:
+            return _DeadLetterAcknowledgement(self.dead_letters.publish(message), record)
+        except BrokerAccessError as refusal:
+            raise _not_written(record, refusal) from refusal
+
+    def invitation(self, invitation: Invitation) -> Acknowledgement:
+        """Publish the invitation for the invite stage."""
+        return self.producer.publish(invitation_message(invitation, topic=self.invitations_topic))
+
+    def holds(self, record: Record) -> bool:
+        """Ask the archive."""
+        return self.archive.holds(record)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,14 @@ from enum import Flag
 from typing import Protocol
 
 from keycloak_bridge.domain.errors import BridgeError, BrokerError, KeycloakError, MailDeliveryError
-from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartition
+from keycloak_bridge.domain.events import (
+    Commit,
+    Invitation,
+    Message,
+    Record,
+    Result,
+    TopicPartition,
+)
 from keycloak_bridge.domain.users import (
     FoundUser,
     IdentityLink,
@@ -121,6 +128,31 @@ class DeadLetterArchive(Protocol):
 
     def holds(self, record: Record) -> bool:
         """Say whether the topic holds a dead letter of `record`; raises BrokerError."""
+        ...
+
+
+class StageOutput(Protocol):
+    """Where stages publish results, dead letters and invitations. Safe to share between threads."""
+
+    def result(self, record: Record, result: Result) -> Acknowledgement:
+        """Publish what became of `record`."""
+        ...
+
+    def dead_letter(
+        self, record: Record, error: BridgeError, result: Result, *, step: str, group_id: str
+    ) -> Acknowledgement:
+        """Publish the untouched record and why it was rejected; raises DeadLetterError where that is not allowed.
+
+        `step` is where it failed: decode, schema, map, keycloak or invite.
+        """
+        ...
+
+    def invitation(self, invitation: Invitation) -> Acknowledgement:
+        """Ask the invite stage for a mail."""
+        ...
+
+    def holds(self, record: Record) -> bool:
+        """Say whether a dead letter of `record` was published before; raises BrokerError."""
         ...
 
 

@@ -59,13 +59,20 @@ def decode(record: Record, rules: EnvelopeRules) -> CloudEvent:
 
     Raises TombstoneError, EventDecodeError with every wrong attribute, or KeyMismatchError.
     """
-    envelope = _read(record, rules)
+    event = event_of(_read(record, rules), rules)
+    if rules.match_key:
+        _check_key(record.key, event.subject)
+    return event
+
+
+def event_of(envelope: RawEnvelope, rules: EnvelopeRules) -> CloudEvent:
+    """Return the event that `envelope` describes; raises EventDecodeError with every wrong attribute."""
     attributes = envelope.attributes
     time = _time(attributes.get("time"))
     violations = _violations(envelope, time)
     if violations:
         raise envelope_error(*violations)
-    event = CloudEvent(
+    return CloudEvent(
         id=attributes["id"],
         source=attributes["source"],
         type=rules.types.get(attributes["type"], attributes["type"]),
@@ -74,9 +81,6 @@ def decode(record: Record, rules: EnvelopeRules) -> CloudEvent:
         dataschema=attributes.get("dataschema"),
         data=envelope.data,
     )
-    if rules.match_key:
-        _check_key(record.key, event.subject)
-    return event
 
 
 def peek(record: Record, rules: EnvelopeRules) -> EventHead:

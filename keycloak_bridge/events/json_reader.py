@@ -61,9 +61,14 @@ def parse_json(text: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_
         value = _load(_decoder(partial(_marked, repeated)), characters, max_depth)
     # Only an escape (\u0000, \ud800) can bring such texts in, since raw ones are no JSON or no UTF-8.
     if repeated or "\\u" in characters:
-        for path, found in walk(value):
-            _check(path, found)
+        check_texts(value)
     return value
+
+
+def check_texts(value: Any) -> None:
+    """Raise EventDecodeError (`invalid-text`) for a text in `value` that cannot be stored or sent."""
+    for path, found in walk(value):
+        _check(path, found)
 
 
 def pointer(path: Iterable[str | int]) -> str:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from delivery_harness import Hand, Recorder, policy
-from stage_harness import DEAD_LETTERS, INVITATIONS, RESULTS, BrokerArchive
+from stage_harness import INVITATIONS, BrokerArchive, output_to
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
@@ -203,11 +203,7 @@ class BurstProcess:
             ),
             publisher=ResultPublisher(
                 replace(hand.context, sent_dead_letters=SentDeadLetters(reach=10)),
-                self._broker,
-                self._broker,
-                BrokerArchive(self._broker),
-                RESULTS,
-                DEAD_LETTERS,
+                output_to(self._broker, BrokerArchive(self._broker), clock),
                 "keycloak-bridge",
             ),
             lost=hand.lost,

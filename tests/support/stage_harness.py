@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, SentDeadLetters
 from keycloak_bridge.delivery.guards import Brake, Limits
-from keycloak_bridge.delivery.results import ResultPublisher
+from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Message, Record
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
@@ -130,6 +130,11 @@ def _place(letter: Record) -> tuple[str, ...]:
     return tuple(told[f"kb-dlq-{name}"] for name in ("topic", "partition", "offset"))
 
 
+def output_to(broker: InMemoryBroker, archive: BrokerArchive, clock: FakeClock) -> TopicOutput:
+    """Return the topics of the harness as the output of stages."""
+    return TopicOutput(broker, broker, archive, clock, RESULTS, DEAD_LETTERS, INVITATIONS)
+
+
 class Flow:
     """The stages and everything around them; `known` and `mapping` may be others than the shipped ones."""
 
@@ -196,11 +201,7 @@ class Flow:
         )
         return ResultPublisher(
             context,
-            self.broker,
-            self.broker,
-            self.archive,
-            RESULTS,
-            DEAD_LETTERS,
+            output_to(self.broker, self.archive, self.clock),
             "keycloak-bridge",
         )
 

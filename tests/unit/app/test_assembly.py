@@ -20,7 +20,7 @@ from stage_harness import (
 from keycloak_bridge.app import wiring as assembly
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.stages import Stage
-from keycloak_bridge.app.wiring import StageBuilder, inviter, provision_policy
+from keycloak_bridge.app.wiring import StageBuilder, inviter, provision_policy, topic_output
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
@@ -76,9 +76,7 @@ class Assembled:
             self.settings,
             Interpretation(self.settings) if "events" in sections else shipped(),
             self.keycloak,
-            self.broker,
-            self.letters,
-            self.archive,
+            topic_output(self.settings, self.broker, self.letters, self.archive, self.clock),
             self.clock,
             self.metrics,
             self.locks,

@@ -569,9 +569,7 @@ def test_only_what_is_held_is_released(world: World, caplog: pytest.LogCaptureFi
         SETTINGS,
         Interpretation(SETTINGS),
         world.keycloak,
-        world.broker,
-        world.broker,
-        world.archive,
+        assembly.topic_output(SETTINGS, world.broker, world.broker, world.archive, world.clock),
         world.clock,
         Metrics(),
     ).stages()

@@ -3,71 +3,67 @@ import sys
 
 import pytest
 
-from keycloak_bridge.cli.backfill import RateLimiter, Standing, expected, sentence, shown, span
+from keycloak_bridge.backfill.run import RunState
+from keycloak_bridge.cli.backfill import ProgressSentence, progress_shown, span
 
 
 class Terminal(io.StringIO):
-    """Standard error of somebody who looks."""
+    """Standard error that is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
-def test_rate_and_rest_are_those_of_the_last_seconds() -> None:
-    """What was slow a minute ago does not count any more."""
-    pace = RateLimiter()
-    for at_s, done in ((0.0, 0), (60.0, 60), (70.0, 1060), (80.0, 2060)):
-        pace.note(at_s, done)
-    standing = Standing(done=2060, read=2100, share_read=0.5, rejected=3)
+@pytest.mark.parametrize(
+    ("seen", "state", "expected"),
+    [
+        (
+            ((60.0, 60), (70.0, 1060)),
+            RunState(done=2060, read=2100, share_read=0.5, rejected=3),
+            "2060 of about 4200 done, 100/s, 21 s left, 3 rejected",
+        ),
+        ((), RunState(done=400, read=420, share_read=None, rejected=0), "400 done, 5/s"),
+    ],
+)
+def test_rate_and_rest_are_those_of_the_last_seconds(
+    seen: tuple[tuple[float, int], ...], state: RunState, expected: str
+) -> None:
+    """What was slow a minute ago does not count; of a pipe neither total nor time left is known."""
+    progress = ProgressSentence(0.0, 0)
+    for now_s, done in seen:
+        progress.update(now_s, RunState(done, done, None, 0))
 
-    assert 100.0 == pace.per_s
-    assert 4200 == expected(standing)
-    assert "2060 of about 4200 done, 100/s, 21 s left, 3 rejected" == sentence(standing, pace)
-
-
-def test_nobody_knows_how_much_a_pipe_will_bring() -> None:
-    """So there is neither a total nor a time."""
-    pace = RateLimiter()
-    pace.note(0.0, 0)
-    pace.note(2.0, 10)
-
-    assert "10 done, 5/s" == sentence(Standing(10, 20, None, 0), pace)
+    assert expected == progress.update(80.0, state)
 
 
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (7260, "2 h 1 min")]
 )
-def test_durations_are_for_people(seconds: float, expected: str) -> None:
-    """Two units at most."""
+def test_durations_have_two_units_at_most(seconds: float, expected: str) -> None:
+    """The smaller ones do not matter."""
     assert expected == span(seconds)
 
 
-def tell(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, *, quiet: bool) -> str:
-    """Return what was shown of a run of a minute, which was asked every second."""
+@pytest.mark.parametrize(
+    ("stream", "quiet", "lines"), [(io.StringIO(), False, 6), (io.StringIO(), True, 0), (Terminal(), False, None)]
+)  # fmt: skip
+def test_progress_goes_to_standard_error(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, quiet: bool, lines: int | None
+) -> None:
+    """Of a run of a minute: a line every ten seconds, nothing when quiet, on a terminal a bar with the same words."""
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", stream)
     seconds = 0.0
 
-    def standing() -> Standing:
-        return Standing(int(seconds * 10), int(seconds * 10), seconds / 60, 0)
+    def state() -> RunState:
+        return RunState(int(seconds * 10), int(seconds * 10), seconds / 60, 0)
 
-    with shown(standing, quiet=quiet, now=lambda: seconds) as tick:
+    with progress_shown(state, quiet=quiet, now=lambda: seconds) as tick:
         for second in range(1, 61):
             seconds = float(second)
             tick()
-    return stream.getvalue()
 
-
-def test_lines_stand_apart_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One every ten seconds, or none."""
-    told = tell(monkeypatch, io.StringIO(), quiet=False).splitlines()
-
-    assert 6 == len(told)
-    assert "backfill: 100 of about 600 done, 10/s, 50 s left" == told[0]
-    assert "" == tell(monkeypatch, io.StringIO(), quiet=True)
-
-
-def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the same words."""
-    monkeypatch.setenv("TERM", "xterm")
-
-    assert "600 of about 600 done" in tell(monkeypatch, Terminal(), quiet=False)
+    shown = stream.getvalue()
+    assert lines is None or lines == len(shown.splitlines())
+    assert quiet or "600 of about 600 done" in shown
+    assert lines != 6 or "backfill: 100 of about 600 done, 10/s, 50 s left" == shown.splitlines()[0]

@@ -22,7 +22,7 @@ AS_OF = "2026-11-10T08:00:00Z"
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """An empty realm that is as the bridge wants it, and a clock that runs."""
     made = Bench(tmp_path, monkeypatch)
-    monkeypatch.setattr(backfill, "realm_of", lambda _: (made.keycloak, None, SystemClock()))
+    monkeypatch.setattr(backfill, "connect_realm", lambda _: (made.keycloak, None, SystemClock()))
     return made
 
 
@@ -326,7 +326,7 @@ def test_the_brake_stops_it_and_the_same_command_goes_on(bench: Bench) -> None:
     assert False is told(first)["complete"]
     kept = (bench.folder / "users.csv.rejects.csv").read_text().splitlines()
     assert sorted(f"u-{n},no,A,B,,,," for n in range(50)) == sorted(kept[1:])
-    assert "mend them, then feed them" in rest.stdout
+    assert "fix them, then feed them" in rest.stdout
 
 
 def test_mails_are_sent_only_where_that_is_wished(bench: Bench) -> None:

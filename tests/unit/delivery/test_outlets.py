@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from stage_harness import DEAD_LETTERS, RESULTS, Flow, event_of, record_of, settled
+from stage_harness import DEAD_LETTERS, RESULTS, Flow, event_of, output_to, record_of, settled
 
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.errors import (
@@ -91,7 +91,8 @@ def test_a_dead_letter_is_written_and_told() -> None:
 def test_letters_go_out_by_their_own_sink() -> None:
     """One that repeats nothing by itself, since a second letter could not be told from the first."""
     flow, other = Flow(), Flow()
-    publisher = replace(flow.publisher("provision"), letters=other.broker)
+    output = replace(output_to(flow.broker, flow.archive, flow.clock), dead_letters=other.broker)
+    publisher = replace(flow.publisher("provision"), output=output)
 
     publisher.dead_letter(
         record_of(event_of()), BAD, step="schema", result=Result(Outcome.REJECTED), since_s=0.0

@@ -1,5 +1,3 @@
-import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +5,9 @@ import pytest
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.errors import ConfigError, EventValidationError
-from keycloak_bridge.event_files.csv_rows import csv_records, read_csv_record
+from keycloak_bridge.domain.events import CloudEvent
+from keycloak_bridge.event_files.csv_rows import csv_records
+from keycloak_bridge.event_files.records import FileInterpreter
 from keycloak_bridge.settings import Settings
 
 SCHEMA: dict[str, Any] = {
@@ -45,16 +45,17 @@ def test_a_cell_is_what_the_schema_calls_it(
     file = tmp_path / "users.csv"
     file.write_text(f"{header}\n{cells}\n", encoding="utf-8-sig")
 
-    (record,) = csv_records(str(file), SCHEMA)
+    (record,) = csv_records(str(file), "user.created", SCHEMA)
 
-    assert expected == json.loads(record.value or b"")
+    assert isinstance(record.event, CloudEvent)
+    assert expected == record.event.data
     assert (str(file), 2) == (record.topic, record.offset)
 
 
 def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     """With its name."""
     with pytest.raises(ConfigError, match="nowhere"):
-        list(csv_records(str(tmp_path / "nowhere.csv"), SCHEMA))
+        list(csv_records(str(tmp_path / "nowhere.csv"), "user.created", SCHEMA))
 
 
 def test_a_property_that_has_two_forms_is_a_sentence(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_a_property_that_has_two_forms_is_a_sentence(tmp_path: Path) -> None:
     file.write_text("userId,userId.inner\nu-1,x\n", encoding="utf-8")
 
     with pytest.raises(ConfigError, match="userId"):
-        list(csv_records(str(file), SCHEMA))
+        list(csv_records(str(file), "user.created", SCHEMA))
 
 
 @pytest.mark.parametrize("cells", ["u-1,Doe, Jane,jane@acme.example", "u-1,Doe"])
@@ -73,13 +74,10 @@ def test_a_row_with_more_or_fewer_cells_than_the_header_is_refused(
     """A comma without quotes would move every cell behind it to another property; no cell is repeated."""
     file = tmp_path / "users.csv"
     file.write_text(f"userId,name,email\n{cells}\n", encoding="utf-8")
-    read = partial(
-        read_csv_record, event_type="user.created", interpretation=Interpretation(Settings())
-    )
 
-    (record,) = csv_records(str(file), SCHEMA)
+    (record,) = csv_records(str(file), "user.created", SCHEMA)
     with pytest.raises(EventValidationError) as caught:
-        read(record)
+        FileInterpreter.of(Interpretation(Settings()).interpreter).interpret(record)
 
     (violation,) = caught.value.violations
     assert ("/data", "cells") == (violation.pointer, violation.keyword)
@@ -92,4 +90,4 @@ def test_a_column_twice_is_a_sentence(tmp_path: Path) -> None:
     file.write_text("userId, userId\nu-1,u-2\n", encoding="utf-8")
 
     with pytest.raises(ConfigError, match="twice"):
-        list(csv_records(str(file), SCHEMA))
+        list(csv_records(str(file), "user.created", SCHEMA))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.event_files.csv_rows import TableRules, read_header, read_rows
-from keycloak_bridge.event_files.json_events import Line
+from keycloak_bridge.event_files.records import Line
 
 SCHEMA: dict[str, Any] = {
     "required": ["userId"],
@@ -24,8 +24,7 @@ def read(
     rules = TableRules(",", columns or {}, SCHEMA, max_bytes)
     stream = io.BytesIO(content)
     header = read_header(stream, "users.csv", rules)
-    first = header.raw.count(b"\n") + 2
-    return header, list(read_rows(stream, 0, header, rules, first=first))
+    return header, list(read_rows(stream, 0, header, rules))
 
 
 def test_rows_keep_their_bytes_and_their_lines() -> None:

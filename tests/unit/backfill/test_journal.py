@@ -4,13 +4,19 @@ from typing import Any
 
 import pytest
 
-from keycloak_bridge.backfill.journal import Journal, Progress, read_journal
+from keycloak_bridge.backfill.journal import (
+    Journal,
+    LineDigest,
+    LinesRead,
+    Progress,
+    read_journal,
+)
 from keycloak_bridge.domain.errors import BrokerUnavailableError, ConfigError
 from keycloak_bridge.domain.events import Commit
-from keycloak_bridge.event_files.json_events import Line, Mark, Reading
+from keycloak_bridge.event_files.records import Line
 
 TASK: dict[str, Any] = {"files": ["users.csv"], "type": "user.created"}
-PROGRESS = Progress(Commit(7, "kb1:x"), Mark(7, "aa"), Mark(9, "bb"), {"0": (10, 11)})
+PROGRESS = Progress(Commit(7, "kb1:x"), LinesRead(7, "aa"), LinesRead(9, "bb"), {"0": (10, 11)})
 
 
 def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
@@ -37,8 +43,8 @@ def test_a_journal_of_another_task_is_refused(tmp_path: Path) -> None:
     assert Progress() == Journal.open(file, other, restart=True).progress
 
 
-def test_a_journal_of_nothing_is_nobody_s(tmp_path: Path) -> None:
-    """Whoever misspelt an option and was told so corrects it and goes on."""
+def test_a_journal_of_nothing_is_replaced(tmp_path: Path) -> None:
+    """An option that was misspelt at first can be corrected."""
     file = tmp_path / "journal.json"
     Journal.open(file, {**TASK, "type": "user.updated"})
 
@@ -48,17 +54,17 @@ def test_a_journal_of_nothing_is_nobody_s(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"format": 2}), "\x00"])
-def test_what_is_no_journal_is_left_alone(tmp_path: Path, text: str) -> None:
-    """It may be anything that somebody needs."""
+def test_another_file_is_left_alone(tmp_path: Path, text: str) -> None:
+    """It may be needed."""
     file = tmp_path / "journal.json"
     file.write_text(text)
 
-    with pytest.raises(ConfigError, match="no journal"):
+    with pytest.raises(ConfigError, match="not a journal"):
         Journal.open(file, TASK)
     assert text == file.read_text()
 
 
-def test_a_journal_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_journal_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     """At the start it is a mistake, later it may pass."""
     with pytest.raises(ConfigError, match="cannot be written"):
         Journal.open(tmp_path / "missing" / "journal.json", TASK)
@@ -73,15 +79,15 @@ def test_a_journal_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert Progress() == journal.progress
 
 
-def test_marks_tell_lines_apart() -> None:
+def test_digests_tell_lines_apart() -> None:
     """By content, place and number; a line break moved from one line to the next is seen too."""
     one, two = Line(0, 1, b"ab"), Line(0, 2, b"c")
     digests = set()
     for lines in ((), (one,), (one, two), (two, one), (Line(0, 1, b"a"), Line(0, 2, b"bc"))):
-        reading = Reading()
+        digest = LineDigest()
         for line in lines:
-            reading.add(line)
-        digests.add(reading.mark())
+            digest.add(line)
+        digests.add(digest.read())
 
     assert 5 == len(digests)
-    assert Mark() in digests
+    assert LinesRead() in digests

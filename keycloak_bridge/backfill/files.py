@@ -1,0 +1,311 @@
+"""The files of a backfill: opened, decompressed, read line by line, and each line decoded to an event."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import sys
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    ConfigError,
+    EventContext,
+    EventDecodeError,
+    EventError,
+)
+from keycloak_bridge.domain.events import CloudEvent, Record, UserEvent
+from keycloak_bridge.domain.times import format_time
+from keycloak_bridge.event_files import csv_rows
+from keycloak_bridge.event_files.csv_rows import Header, TableRules, read_header, read_rows
+from keycloak_bridge.event_files.json_events import STDIN, split_events
+from keycloak_bridge.event_files.records import FileRecord, Line, unreadable_row
+from keycloak_bridge.events.cloudevents import RawEnvelope, parse_value
+from keycloak_bridge.events.decode import decode, event_of, peek
+from keycloak_bridge.events.json_reader import check_texts
+
+TOPIC = "backfill"
+"""What the files of a run are called where a record must have a topic; they are its one partition."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_SUFFIX = ".gz"
+_JSON_SUFFIXES = frozenset((".json", ".ndjson", ".jsonl"))
+_SPACE = b"\xef\xbb\xbf \t\r\n"
+_BUFFER_BYTES = 1 << 16
+_SOURCE = "/keycloak-bridge/backfill"
+_ID_LENGTH = 32
+
+
+class _CountingStream(io.RawIOBase):
+    """A stream that counts the bytes that are read of it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override] # any buffer
+        # only what is there: a pipe must not be waited for until a whole buffer is full
+        read = getattr(self._stream, "read1", self._stream.read)
+        content = read(len(buffer))
+        buffer[: len(content)] = content
+        self.count += len(content)
+        return len(content)
+
+
+@dataclass(slots=True)
+class InputFile:
+    """One file, or standard input; opened by `open`, read once."""
+
+    number: int
+    source: str
+    is_table: bool = False
+    header: Header | None = None
+    size_bytes: int | None = None
+    modified: datetime | None = None
+    _file: BinaryIO | None = field(default=None, repr=False)
+    _counted: _CountingStream | None = None
+    _stream: BinaryIO | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return "stdin" if self.source == STDIN else self.source
+
+    @property
+    def read_bytes(self) -> int:
+        """How many of its bytes on disk were read."""
+        return 0 if self._counted is None else self._counted.count
+
+    def open(self, rules: TableRules) -> None:
+        """Open it and find out what it is; raises ConfigError."""
+        with _as_config_error(self.name):
+            if self.source == STDIN:
+                raw = cast("BinaryIO", sys.stdin.buffer)
+            else:
+                raw = Path(self.source).open("rb", buffering=0)  # noqa: SIM115 # closed by close
+                self._file = raw
+                status = Path(self.source).stat()
+                self.size_bytes = status.st_size
+                self.modified = datetime.fromtimestamp(status.st_mtime, UTC).replace(microsecond=0)
+            self._counted = _CountingStream(raw)
+            stream: io.BufferedReader[Any] = io.BufferedReader(self._counted, _BUFFER_BYTES)
+            if stream.peek(2)[:2] == _GZIP_MAGIC:
+                unpacked = gzip.GzipFile(fileobj=stream)
+                stream = io.BufferedReader(cast("io.RawIOBase", unpacked), _BUFFER_BYTES)
+            self._stream = cast("BinaryIO", stream)
+            self.is_table = self._looks_like_table(stream.peek(_BUFFER_BYTES))
+            if self.is_table:
+                self.header = read_header(self._stream, self.name, rules)
+
+    def _looks_like_table(self, head: bytes) -> bool:
+        suffix = Path(self._unpacked_name).suffix.lower()
+        if suffix == csv_rows.SUFFIX or suffix in _JSON_SUFFIXES:
+            return suffix == csv_rows.SUFFIX
+        first = head.lstrip(_SPACE)[:1]
+        return bool(first) and first not in b"{["
+
+    @property
+    def _unpacked_name(self) -> str:
+        return self.name.removesuffix(_GZIP_SUFFIX)
+
+    def close(self) -> None:
+        """Close the file; standard input is the caller's."""
+        if self._file is not None:
+            self._file.close()
+
+    def lines(self, rules: TableRules) -> Iterator[Line]:
+        """Yield every event of it; raises ConfigError where it ends in the middle."""
+        assert self._stream is not None  # noqa: S101 # opened before it is read
+        with _as_config_error(self.name):
+            if self.header is not None:
+                yield from read_rows(self._stream, self.number, self.header, rules)
+                return
+            for text in split_events(self._stream, self._unpacked_name, max_bytes=rules.max_bytes):
+                # JSON has line breaks between its parts only
+                body = text.body.rstrip(b"\r").replace(b"\r", b" ").replace(b"\n", b" ")
+                yield Line(self.number, text.line, body)
+
+
+@dataclass(frozen=True, slots=True)
+class InputFiles:
+    """All files of a run, in their order."""
+
+    files: Sequence[InputFile]
+    rules: TableRules
+
+    @classmethod
+    @contextlib.contextmanager
+    def opened(cls, sources: Sequence[str], rules: TableRules) -> "Iterator[InputFiles]":
+        """Open all of `sources`, and close them in the end; raises ConfigError."""
+        inputs = cls([InputFile(number, source) for number, source in enumerate(sources)], rules)
+        with contextlib.ExitStack() as stack:
+            for one in inputs.files:
+                stack.callback(one.close)
+                one.open(rules)
+            yield inputs
+
+    def lines(self) -> Iterator[Line]:
+        """Yield every event, file by file."""
+        for one in self.files:
+            yield from one.lines(self.rules)
+
+    def share_read(self) -> float | None:
+        """Return which part of the files was read, None where their size is not known."""
+        sizes = [one.size_bytes for one in self.files]
+        whole = sum(size for size in sizes if size is not None)
+        if None in sizes or not whole:
+            return None
+        return min(1.0, sum(one.read_bytes for one in self.files) / whole)
+
+
+@contextlib.contextmanager
+def _as_config_error(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ConfigError(
+            f"{name}: the gzip data is damaged or cut short",
+            remedy="copy the file again; what was read before the damage is done",
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"{name}: cannot be read: {error.strerror}",
+            remedy="Name an existing file of users, or - for standard input.",
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class LineDecoder:
+    """Decodes lines to events.
+
+    A line of data alone is an event of `event_type`, at the time of its file in `times`. Its id is made of its content,
+    so that the same line again is the same event. With `enveloped` every line is an event in the producer's envelope.
+    """
+
+    interpretation: Interpretation
+    event_type: str
+    times: Sequence[datetime | None]
+    headers: Sequence[Header | None]
+    schema: Mapping[str, Any]
+    enveloped: bool = False
+
+    def record(self, line: Line, offset: int) -> FileRecord:
+        """Return the record of `line`; its key is the user's id, so that the events of a user keep their order.
+
+        A line that is no event gets the error as its event. No schema has seen the data yet. Raises ConfigError for data
+        whose file has no time.
+        """
+        user_id, event = self._decoded(line)
+        key = user_id.encode("utf-8", "surrogatepass") if user_id else None
+        return FileRecord(
+            TOPIC, 0, offset, 0, key, line.raw, file=line.file, line=line.number, event=event
+        )
+
+    def _decoded(self, line: Line) -> tuple[str | None, CloudEvent | EventError]:
+        rules = self.interpretation.rules
+        if line.broken is not None:
+            return None, unreadable_row(line.broken)
+        if line.cells is not None:
+            return self._row(line, line.cells)
+        record = Record(TOPIC, 0, 0, 0, None, line.raw)
+        try:
+            if self.enveloped:
+                return peek(record, rules).subject, decode(record, rules)
+            body = parse_value(record, rules.limits)
+        except EventError as error:
+            return self._undecodable(record, error)
+        if isinstance(body, dict) and "specversion" not in body:
+            return self._data_event(line, body, line.raw)
+        try:
+            return self._user_of_event(body), decode(record, rules)
+        except EventError as error:
+            return self._user_of_event(body), error
+
+    def _row(self, line: Line, cells: Sequence[str]) -> tuple[str | None, CloudEvent | EventError]:
+        header = self.headers[line.file]
+        assert header is not None  # noqa: S101 # a row belongs to a table
+        data = header.data(cells, self.schema)
+        content = json.dumps(data, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        user_id, event = self._data_event(line, data, content)
+        try:
+            check_texts(data)
+        except EventDecodeError as error:
+            return user_id, self._with_context(error, content, user_id)
+        return user_id, event
+
+    def _data_event(
+        self, line: Line, data: Any, content: bytes
+    ) -> tuple[str | None, CloudEvent | EventError]:
+        """Return the user and the event whose data is `data`, with an id made of `content`."""
+        time = self.times[line.file]
+        if time is None:
+            raise ConfigError(
+                "standard input has no time of its own",
+                remedy="give --as-of, the time when the export was taken, so that nothing newer is overwritten",
+            )
+        user_id = self._user_of(self.event_type, data)
+        attributes = {
+            "id": self._id_of(content),
+            "source": _SOURCE,
+            "type": self.event_type,
+            "time": format_time(time),
+        }
+        if user_id:
+            attributes["subject"] = user_id
+        try:
+            return user_id, event_of(RawEnvelope(attributes, data), self.interpretation.rules)
+        except EventDecodeError as error:
+            return user_id, self._with_context(error, content, user_id)
+
+    def _undecodable(self, record: Record, error: EventError) -> tuple[str | None, EventError]:
+        """Return the user whose later events must wait for this one to be fixed, as far as it can be known."""
+        if self.enveloped:
+            return peek(record, self.interpretation.rules).subject, error
+        content = record.value or b""
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError):
+            return None, error
+        if not isinstance(body, dict) or "specversion" in body:
+            return self._user_of_event(body), error
+        user_id = self._user_of(self.event_type, body)
+        return user_id, self._with_context(error, content, user_id)
+
+    def _with_context(self, error: EventError, content: bytes, user_id: str | None) -> EventError:
+        error.context = EventContext("decode", self._id_of(content), self.event_type, user_id)
+        return error
+
+    def _id_of(self, content: bytes) -> str:
+        digest = hashlib.sha256(self.event_type.encode() + b"\n" + content).hexdigest()
+        return f"backfill-{digest[:_ID_LENGTH]}"
+
+    def _user_of_event(self, body: Any) -> str | None:
+        if not isinstance(body, dict):
+            return None
+        subject, kind = body.get("subject"), body.get("type")
+        if isinstance(subject, str) and subject:
+            return subject
+        return self._user_of(kind, body.get("data")) if isinstance(kind, str) else None
+
+    def _user_of(self, kind: str, data: Any) -> str | None:
+        """Return the id in user management that the mapping finds in `data`, which no schema has seen yet."""
+        if not isinstance(data, dict):
+            return None
+        known = self.interpretation
+        event_type = known.rules.types.get(kind, kind)
+        try:
+            schema_id = known.catalog.schema_id(event_type)
+            event = UserEvent("", "", event_type, None, None, schema_id, data)
+            return known.mapping.serving(event).identify(event).value
+        except BridgeError:
+            return None
