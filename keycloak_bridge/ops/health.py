@@ -1,11 +1,7 @@
-"""What the bridge says about itself: is the loop alive, and if not ready, why.
-
-Say once, in the status and in the log, why a stage is not ready, and when it is again.
-
-Liveness, readiness, metrics and the brake's release over HTTP.
+"""What the bridge reports about itself: whether its loops turn, why a stage is not ready, and both over HTTP.
 
 `/live` answers 200 while every loop turns, `/ready` 200 while nothing is wrong; otherwise 503 and the reasons as text.
-`/metrics` is for Prometheus. `POST /release` lets go of what the brake holds, for callers on this machine only.
+`/metrics` is for Prometheus. `POST /release` releases the brake, for callers on this machine only.
 """
 
 import ipaddress
@@ -19,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
 from keycloak_bridge.domain.errors import BridgeError, ConfigError
 from keycloak_bridge.domain.ports import Clock
@@ -50,7 +46,7 @@ class Status:
             self.problems.pop(component, None)
 
     def set_problem(self, component: str, sentence: str | None) -> bool:
-        """Note why `component` is not ready (None: it is); return whether that is news."""
+        """Note why `component` is not ready (None: it is); return whether that is a change."""
         with self._lock:
             before = self.problems.get(component)
             if sentence is None:
@@ -76,30 +72,30 @@ JOINING = "joining the consumer group"
 """Why a stage is not ready before Kafka has settled its group."""
 
 BRAKE = "brake"
-"""Code of the reason when too much became a dead letter."""
+"""Code of the reason while the brake holds the flow."""
 
 _HOW_TO_RELEASE = (
-    "look at `keycloak-bridge dead-letters list`, mend the cause, "
+    "look at `keycloak-bridge dead-letters list`, fix the cause, "
     "then restart or run `keycloak-bridge guard release`"
 )
 
 
 class Readiness:
-    """What was said last of one stage; at first that it is joining."""
+    """Reports once, in the status and in the log, why a stage is not ready, and when it is again."""
 
     def __init__(self, stage: str, status: Status) -> None:
         self._stage = stage
         self._status = status
-        self._told: str | None = JOINING
+        self._reported: str | None = JOINING
 
     def update(
         self, brake: str | None, problems: Sequence[BridgeError | None], *, joined: bool
     ) -> None:
-        """Note what is wrong: the brake's reason, else the first of `problems`; news are logged."""
+        """Note what is wrong: the brake's reason, else the first of `problems`; a change is logged."""
         sentence, code = self._why_not(brake, problems, joined)
-        if sentence == self._told:
+        if sentence == self._reported:
             return
-        before, self._told = self._told, sentence
+        before, self._reported = self._reported, sentence
         self._status.set_problem(self._stage, sentence)
         if sentence is None:
             log_event(logger, "ready", stage=self._stage)
@@ -125,26 +121,24 @@ class Readiness:
     def _why_not(
         self, brake: str | None, problems: Sequence[BridgeError | None], joined: bool
     ) -> tuple[str | None, str | None]:
-        """Return the sentence and the code of the reason."""
         if brake is not None:
             return f"the brake holds the flow: {brake}; {_HOW_TO_RELEASE}", BRAKE
         for error in problems:
             if error is not None:
                 return error.message, error.code
-        if self._told == JOINING and not joined:
+        if self._reported == JOINING and not joined:
             return JOINING, None
         return None, None
 
 
 STUCK_AFTER_S = 60.0
-"""Longer than the slowest turn of a poll loop: it turns every second, but calls to Kafka may block for 15 s each."""
+"""Longer than the slowest turn of a poll loop: every second, but calls to Kafka may block for 15 s each."""
 
 SLOWEST_CLIENT_S = 5.0
 """How long a client may keep silent before its connection is closed."""
 
-_JSON = "application/json"
 _PASSED_ON = ("Origin", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto")
-"""Headers of a browser or a proxy: either may stand on this machine and speak for somebody who does not."""
+"""Headers of a browser or a proxy: either may run on this machine and act for another one."""
 
 
 class HealthServer:
@@ -160,13 +154,15 @@ class HealthServer:
         metrics: Metrics | None = None,
         release: Callable[[], Sequence[str]] | None = None,
     ) -> None:
-        """Bind; raises ConfigError when the address cannot be had.
+        """Bind; raises ConfigError when the address is not available.
 
-        `release` lets go of what the brake holds and returns the names of it; it is called from a thread of the server.
-        Without `metrics` or `release` their endpoints are not there.
+        `release` releases the brakes and returns the names of their stages; it is called from a thread of the server.
+        Without `metrics` or `release` their endpoints do not exist.
         """
+        self._status = status
+        self._clock = clock
         try:
-            self._server = _Server(host, port, _handler(_pages(status, clock, metrics, release)))
+            self._server = _Server(host, port, self._pages(metrics, release))
         except OSError as error:
             raise ConfigError(
                 f"the health endpoint cannot listen on {host}:{port}: {error.strerror}",
@@ -190,138 +186,127 @@ class HealthServer:
         self._server.shutdown()
         self._server.server_close()
 
+    def _pages(
+        self, metrics: Metrics | None, release: Callable[[], Sequence[str]] | None
+    ) -> Mapping[str, "_Page"]:
+        pages = {
+            "/live": _Page(self._live, "200 while every loop turns"),
+            "/ready": _Page(
+                lambda: _up_or_down(self._status.why_not_ready()), "200 while nothing is wrong"
+            ),
+        }
+        if metrics is not None:
+            pages["/metrics"] = _Page(partial(self._metrics, metrics), "for Prometheus")
+        if release is not None:
+            pages["/release"] = _Page(
+                lambda: _json(HTTPStatus.OK, {"released": list(release())}),
+                "release the brake",
+                "POST",
+            )
+        lines = [f"{page.method:<4} {path:<8}  {page.about}\n" for path, page in pages.items()]
+        overview = _Answer(HTTPStatus.OK, "text/plain; charset=utf-8", "".join(lines).encode())
+        return {"/": _Page(lambda: overview, "this overview"), **pages}
+
+    def _live(self) -> "_Answer":
+        stuck = self._status.stuck(self._clock.monotonic(), STUCK_AFTER_S)
+        return _up_or_down([f"{name}: the loop stands still" for name in stuck])
+
+    def _metrics(self, metrics: Metrics) -> "_Answer":
+        metrics.ready(not self._status.why_not_ready())
+        return _Answer(HTTPStatus.OK, metrics.content_type, metrics.exposition())
+
 
 class _Server(ThreadingHTTPServer):
-    """A server for IPv4 or IPv6 whose mishaps are lines of the log."""
+    """A server for IPv4 or IPv6 whose failures are lines of the log."""
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, host: str, port: int, pages: Mapping[str, "_Page"]) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), handler)
+        self.pages = pages
+        super().__init__((host, port), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 # socketserver's
         error = sys.exception()
-        if error is not None and not isinstance(error, OSError):  # a client that left is no news
+        if error is not None and not isinstance(error, OSError):  # a client may leave at any time
             _log_failure(error)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What goes back to the client."""
-
+class _Answer(NamedTuple):
     status: HTTPStatus
     content_type: str
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """What stands at a path, and how it is asked for."""
-
+class _Page(NamedTuple):
     answer: Callable[[], _Answer]
     about: str
     method: str = "GET"
 
 
-def _pages(
-    status: Status,
-    clock: Clock,
-    metrics: Metrics | None,
-    release: Callable[[], Sequence[str]] | None,
-) -> Mapping[str, _Page]:
-    pages = {
-        "/live": _Page(partial(_live, status, clock), "200 while every loop turns"),
-        "/ready": _Page(partial(_ready, status), "200 while nothing is wrong"),
-    }
-    if metrics is not None:
-        pages["/metrics"] = _Page(partial(_metrics, metrics, status), "for Prometheus")
-    if release is not None:
-        pages["/release"] = _Page(
-            partial(_release, release), "let go of what the brake holds", "POST"
-        )
-    lines = [f"{page.method:<4} {path:<8}  {page.about}\n" for path, page in pages.items()]
-    overview = _Answer(HTTPStatus.OK, "text/plain; charset=utf-8", "".join(lines).encode())
-    return {"/": _Page(lambda: overview, "this overview"), **pages}
-
-
-def _live(status: Status, clock: Clock) -> _Answer:
-    stuck = status.stuck(clock.monotonic(), STUCK_AFTER_S)
-    return _verdict([f"{name}: the loop stands still" for name in stuck])
-
-
-def _ready(status: Status) -> _Answer:
-    return _verdict(status.why_not_ready())
-
-
-def _verdict(problems: Sequence[str]) -> _Answer:
-    return _json(
-        HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK,
-        {"status": "DOWN" if problems else "UP", "problems": list(problems)},
-    )
-
-
-def _metrics(metrics: Metrics, status: Status) -> _Answer:
-    metrics.ready(not status.why_not_ready())
-    return _Answer(HTTPStatus.OK, metrics.content_type, metrics.exposition())
-
-
-def _release(release: Callable[[], Sequence[str]]) -> _Answer:
-    return _json(HTTPStatus.OK, {"released": list(release())})
-
-
 def _json(status: HTTPStatus, content: Mapping[str, Any]) -> _Answer:
-    return _Answer(status, _JSON, json.dumps(content).encode() + b"\n")
+    return _Answer(status, "application/json", json.dumps(content).encode() + b"\n")
 
 
-def _refusal(status: HTTPStatus, why: str) -> _Answer:
-    return _json(status, {"error": why})
+def _up_or_down(problems: Sequence[str]) -> _Answer:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
+    return _json(status, {"status": "DOWN" if problems else "UP", "problems": list(problems)})
 
 
-def _handler(pages: Mapping[str, _Page]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        """Reads a request's head only: one answer a connection, and whatever body there is stays unread."""
+class _Handler(BaseHTTPRequestHandler):
+    """Reads the head of a request only: one answer a connection, and a body stays unread."""
 
-        timeout = SLOWEST_CLIENT_S
-        server_version = "keycloak-bridge"
-        sys_version = ""
+    server: _Server
+    timeout = SLOWEST_CLIENT_S
+    server_version = "keycloak-bridge"
+    sys_version = ""
 
-        def do_GET(self) -> None:
-            page = pages.get(self.path.partition("?")[0])
-            if page is None:
-                self._send(_refusal(HTTPStatus.NOT_FOUND, f"only {', '.join(pages)} are here"))
-            elif self.command != page.method:
-                why = f"only {page.method} is possible here"
-                self._send(_refusal(HTTPStatus.METHOD_NOT_ALLOWED, why), allow=page.method)
-            elif page.method == "POST" and (why_not := self._why_not_local()):
-                self._send(_refusal(HTTPStatus.FORBIDDEN, why_not))
-            else:
-                self._send(_answer(page))
+    def do_GET(self) -> None:
+        pages = self.server.pages
+        page = pages.get(self.path.partition("?")[0])
+        if page is None:
+            self._refuse(HTTPStatus.NOT_FOUND, f"only {', '.join(pages)} are here")
+        elif self.command != page.method:
+            why = f"only {page.method} is possible here"
+            self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, why, allow=page.method)
+        elif page.method == "POST" and (why_not := self._why_not_local()):
+            self._refuse(HTTPStatus.FORBIDDEN, why_not)
+        else:
+            self._send(self._answer(page))
 
-        do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
 
-        def _why_not_local(self) -> str | None:
-            peer, own = self.client_address[0], self.connection.getsockname()[0]
-            if not is_this_machine(peer, own):
-                return "only a caller on the bridge's own machine, or in its container, may do this"
-            if any(name in self.headers for name in _PASSED_ON):
-                return "a browser or a proxy may not do this; ask the bridge directly"
-            return None
+    def _answer(self, page: _Page) -> _Answer:
+        try:
+            return page.answer()
+        except Exception as error:  # noqa: BLE001 # the client gets an answer, and the log the error
+            _log_failure(error)
+            why = "the bridge failed at this; its log says why"
+            return _json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": why})
 
-        def _send(self, answer: _Answer, *, allow: str | None = None) -> None:
-            self.send_response(answer.status)
-            self.send_header("Content-Type", answer.content_type)
-            self.send_header("Content-Length", str(len(answer.body)))
-            if allow is not None:
-                self.send_header("Allow", allow)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(answer.body)
+    def _why_not_local(self) -> str | None:
+        peer, own = self.client_address[0], self.connection.getsockname()[0]
+        if not is_this_machine(peer, own):
+            return "only a caller on the bridge's own machine, or in its container, may do this"
+        if any(name in self.headers for name in _PASSED_ON):
+            return "a browser or a proxy may not do this; ask the bridge directly"
+        return None
 
-        def log_message(self, *_: Any) -> None:
-            """Probes are no news."""
+    def _refuse(self, status: HTTPStatus, why: str, *, allow: str | None = None) -> None:
+        self._send(_json(status, {"error": why}), allow=allow)
 
-    return Handler
+    def _send(self, answer: _Answer, *, allow: str | None = None) -> None:
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        if allow is not None:
+            self.send_header("Allow", allow)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    def log_message(self, *_: Any) -> None:
+        """Log nothing: probes come every second."""
 
 
 def is_this_machine(peer: str, own: str) -> bool:
@@ -329,15 +314,6 @@ def is_this_machine(peer: str, own: str) -> bool:
     address = ipaddress.ip_address(peer)
     mapped = getattr(address, "ipv4_mapped", None)  # how a socket for both families shows IPv4
     return peer == own or (mapped or address).is_loopback
-
-
-def _answer(page: _Page) -> _Answer:
-    try:
-        return page.answer()
-    except Exception as error:  # noqa: BLE001 # whatever it is, the client hears of it and the log says what
-        _log_failure(error)
-        why = "the bridge failed at this; its log says why"
-        return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, why)
 
 
 def _log_failure(error: BaseException) -> None:

@@ -1,7 +1,7 @@
 """Logs: one JSON line (or line of text) for each thing that happened, without personal data or secrets.
 
-Two nets: `log_event` takes only the fields of `EventFields`, and every text that is written, whoever logged it, goes
-through `redaction`. The text of an unexpected exception is not written at all, because it may repeat any value.
+`log_event` takes only the fields of `EventFields`, and every text that is written, also by libraries, goes through
+`redaction`. The text of an unexpected exception is not written at all, because it may repeat any value.
 """
 
 import json
@@ -24,7 +24,7 @@ _CHATTY = ("requests", "charset_normalizer", "asyncio")
 """Libraries whose lines below WARNING repeat requests and records."""
 
 _SILENT = ("kafka", "urllib3")
-"""Libraries that say of an outage, a hundred times a second or with whole URLs, what the bridge says once itself."""
+"""Libraries that report an outage, a hundred times a second or with whole URLs, which the bridge reports once itself."""
 
 _LONGEST = 4000
 _FIELDS_ATTRIBUTE = "bridge_fields"
@@ -38,7 +38,7 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} |
 
 
 class EventFields(TypedDict, total=False):
-    """All that a log line may say besides its message; ids and codes, never what a person typed."""
+    """All fields of a log line besides its message: ids and codes, never what a person typed."""
 
     stage: str | None
     group: str | None
@@ -79,12 +79,12 @@ def log_event(
 ) -> None:
     """Write one line; `action` is a stable word to filter by, `message` a sentence for people.
 
-    Fields that are None are left out, and so is every field that `EventFields` does not know.
+    Fields that are None are left out, and so is every field that is not in `EventFields`.
     """
     if not logger.isEnabledFor(level):
         return
     known = {name: value for name, value in fields.items() if value is not None and name in FIELDS}
-    # As Logger.log would do, but for its walk up the stack to a place that no line of ours names.
+    # as Logger.log does, without its walk up the stack for a place that no line of the bridge shows
     exc_info = None if error is None else (type(error), error, error.__traceback__)
     record = logger.makeRecord(
         logger.name, level, _PLACE, 0, "%s", (message or action,), exc_info, action, None
@@ -96,7 +96,7 @@ def log_event(
 def configure_logging(
     *, level: str = "INFO", log_format: LogFormat = "auto", stream: TextIO | None = None
 ) -> None:
-    """Send every log line of the process to `stream` (standard error), and replace what was set up before."""
+    """Send every log line of the process to `stream` (standard error) instead of what was set up before."""
     # each would be looked up for every line, and no line names any
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     target = stream or sys.stderr
@@ -142,7 +142,7 @@ def bare_traceback(error: BaseException) -> str:
 
 
 class _Lines(JsonFormatter):
-    """What both formats share: the fields of a line, safe to be read."""
+    """What both formats share: the redacted fields of a line."""
 
     def __init__(self, debugging: bool) -> None:
         super().__init__(json_serializer=_json, json_ensure_ascii=False)
@@ -185,9 +185,8 @@ class TextLines(_Lines):
         time, level, name = fields.pop("time"), fields.pop("level"), fields.pop("logger")
         action, message = fields.pop("action"), fields.pop("message")
         stack = fields.pop("traceback", None)
-        said = [action] if message == action else [action, message]
-        source = name if action == "log" else None
-        words = [source or said[0], *said[1:], *(f"{key}={value}" for key, value in fields.items())]
+        texts = [name if action == "log" else action, *([] if message == action else [message])]
+        words = [*texts, *(f"{key}={value}" for key, value in fields.items())]
         line = f"{time} {level:<7} " + " ".join(word.translate(_CONTROL) for word in words)
         return line if stack is None else f"{line}\n{stack}"
 
@@ -207,18 +206,18 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _safe(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields with every text redacted; all are looked through at once, since hardly any holds a thing."""
-    told = {
+    """Return the fields with every text redacted; all are searched at once, since a match is rare."""
+    plain = {
         name: value if value is None or isinstance(value, _PLAIN) else str(value)
         for name, value in fields.items()
     }
-    whole = "\n".join(map(str, told.values()))
+    whole = "\n".join(map(str, plain.values()))
     if len(whole) <= _LONGEST and not redaction.shared.may_mask(whole):
-        return told
+        return plain
     redact = redaction.shared.redact
     return {
         name: redact(value)[:_LONGEST] if isinstance(value, str) else value
-        for name, value in told.items()
+        for name, value in plain.items()
     }
 
 
@@ -226,7 +225,7 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _json(fields: dict[str, Any], **_: Any) -> str:
-    """Return the line; `_safe` left nothing in it but texts, numbers and flags, for which the plain encoder does."""
+    """Return the line; after `_safe` it has only texts, numbers and flags, for which the plain encoder is enough."""
     return _encode(fields)
 
 

@@ -1,13 +1,12 @@
-"""Every metric of the bridge: its name, its labels and what it says are declared here, once.
+"""Every metric of the bridge, declared once with its name, its labels and its meaning.
 
-A label is never more than a stage, a partition, an outcome or a stable code: nothing that a person typed, and few values.
+A label is a stage, a partition, an outcome or a stable code: nothing that a person typed, and few values.
 """
 
-import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypedDict, Unpack, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 
@@ -16,19 +15,51 @@ from keycloak_bridge import __version__
 PREFIX = "keycloak_bridge"
 
 OTHER = "other"
-"""Stands in a label for what does not look like a code."""
+"""The label of what does not look like a code."""
 
 _MOST_SERIES = 1000
-"""No more are remembered by what was asked for; a reason that is no code is looked up each time then."""
+"""So many are remembered; beyond that each is looked up."""
 
 _CODE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _OPENNESS = {"closed": 0.0, "half-open": 0.5}
+_STAGE_GAUGES = {
+    "in_hand": ("in_hand_records", "Records fetched and not done."),
+    "in_hand_bytes": ("in_hand_bytes", "Bytes of these records."),
+    "waiting": ("waiting_records", "Of these, records that wait for their turn or for time."),
+    "running": ("running_records", "Of these, records that a worker is at."),
+    "paused": ("fetching_paused", "1 while nothing is fetched because enough is in hand."),
+    "breaker": (
+        "breaker_open",
+        "1 while Keycloak is left alone because it fails, 0.5 while one record tries it, else 0.",
+    ),
+    "brake_engaged": (
+        "brake_engaged",
+        "1 while too many dead letters stopped the flow, else 0.",
+    ),
+    "oldest_s": (
+        "oldest_unfinished_seconds",
+        "How long the slowest partition has waited for its first record in hand.",
+    ),
+}
+
+
+class StageGauges(TypedDict):
+    """How a stage is doing; `breaker` is closed or half-open, any other word counts as open."""
+
+    in_hand: int
+    in_hand_bytes: int
+    waiting: int
+    running: int
+    paused: bool
+    breaker: str
+    brake_engaged: bool
+    oldest_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """How one metric is called, and what it says."""
+    """Name, kind, labels and meaning of one metric."""
 
     name: str
     kind: str
@@ -46,16 +77,6 @@ class Metrics:
         self._registry = _Registry()
         self._declared: list[Declared] = []
         self._handled: dict[tuple[str, str, str | None], tuple[Counter, Histogram]] = {}
-        self._declare_flow()
-        self._declare_hand()
-        self._ready = self._gauge(
-            "ready", "1 while `/ready` answers 200, else 0; looked up at each scrape."
-        )
-        self._gauge("build_info", "Always 1; the label is the version.", "version").labels(
-            __version__
-        ).set(1)
-
-    def _declare_flow(self) -> None:
         self._records = self._counter(
             "records_total",
             "Records that were done with, by what became of them; `reason` is empty where all went well.",
@@ -83,36 +104,21 @@ class Metrics:
         self._last_commit = self._gauge(
             "last_commit_timestamp_seconds", "When the last commit was, as Unix time.", "stage"
         )
-
-    def _declare_hand(self) -> None:
-        self._in_hand = self._gauge("in_hand_records", "Records fetched and not done.", "stage")
-        self._in_hand_bytes = self._gauge("in_hand_bytes", "Bytes of these records.", "stage")
-        self._waiting = self._gauge(
-            "waiting_records", "Of these, records that wait for their turn or for time.", "stage"
-        )
-        self._running = self._gauge(
-            "running_records", "Of these, records that a worker is at.", "stage"
-        )
-        self._paused = self._gauge(
-            "fetching_paused", "1 while nothing is fetched because enough is in hand.", "stage"
-        )
-        self._breaker = self._gauge(
-            "breaker_open",
-            "1 while Keycloak is left alone because it fails, 0.5 while one record tries it, else 0.",
-            "stage",
-        )
-        self._brake = self._gauge(
-            "brake_engaged", "1 while too many dead letters stopped the flow, else 0.", "stage"
-        )
-        self._oldest = self._gauge(
-            "oldest_unfinished_seconds", "How long the slowest partition has waited for its first record in hand.", "stage"
-        )  # fmt: skip
+        self._of_stage = {
+            field: self._gauge(name, meaning, "stage")
+            for field, (name, meaning) in _STAGE_GAUGES.items()
+        }
         self._lag = self._gauge(
             "lag_records",
             "Records of an assigned partition that are not committed.",
             "stage",
             "partition",
         )
+        self._ready = self._gauge(
+            "ready", "1 while `/ready` answers 200, else 0; looked up at each scrape."
+        )
+        version = self._gauge("build_info", "Always 1; the label is the version.", "version")
+        version.labels(__version__).set(1)
 
     @property
     def declared(self) -> tuple[Declared, ...]:
@@ -155,39 +161,17 @@ class Metrics:
         self._commits.labels(stage).inc()
         self._last_commit.labels(stage).set_to_current_time()
 
-    def gauges(
-        self,
-        stage: str,
-        *,
-        in_hand: int,
-        in_hand_bytes: int,
-        waiting: int,
-        running: int,
-        paused: bool,
-        breaker: str,
-        brake_engaged: bool,
-        oldest_s: float,
-    ) -> None:
-        """Note how a stage stands; `breaker` is closed or half-open, any other word counts as open."""
-        self._in_hand.labels(stage).set(in_hand)
-        self._in_hand_bytes.labels(stage).set(in_hand_bytes)
-        self._waiting.labels(stage).set(waiting)
-        self._running.labels(stage).set(running)
-        self._paused.labels(stage).set(paused)
-        self._breaker.labels(stage).set(_OPENNESS.get(breaker, 1.0))
-        self._brake.labels(stage).set(brake_engaged)
-        self._oldest.labels(stage).set(oldest_s)
-        # a rate over a series that is not there yet would be nothing instead of 0, and an alert on it silent
+    def gauges(self, stage: str, **values: Unpack[StageGauges]) -> None:
+        """Note how a stage is doing."""
+        numbers = {**values, "breaker": _OPENNESS.get(values["breaker"], 1.0)}
+        for field, gauge in self._of_stage.items():
+            gauge.labels(stage).set(cast("float", numbers[field]))
+        # a rate over a series that does not exist yet would be nothing instead of 0, and an alert on it silent
         self._commits.labels(stage)
 
     def lag(self, stage: str, partition: int, lag: int) -> None:
         """Note how many records of a partition are not committed."""
         self._lag.labels(stage, partition).set(lag)
-
-    def forget_partition(self, stage: str, partition: int) -> None:
-        """Say nothing more of a partition that another member has now."""
-        with contextlib.suppress(KeyError):  # older versions of the library say so
-            self._lag.remove(stage, partition)
 
     def ready(self, ready: bool) -> None:
         """Note whether `/ready` answers 200."""

@@ -1,6 +1,6 @@
-"""Mask what must never be read in a log: e-mail addresses, tokens, passwords and the secrets in use.
+"""Mask what must never appear in a log: e-mail addresses, tokens, passwords and the secrets in use.
 
-This is the second net; the first is that `logs.log_event` takes only fields that hold no personal data.
+This is the second safeguard; the first is that `logs.log_event` takes only fields without personal data.
 """
 
 import base64
@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 
 MASK = "[redacted]"
 SHORTEST_SECRET = 4
-"""Shorter texts are not masked: they would blot out ordinary words."""
+"""Shorter texts are not masked, since ordinary words contain them."""
 
 _AT = r"(?:@|%40|\\u0040|\\x40)"
 _WORD = r"[^\s\"<>()\[\],;]"
@@ -57,7 +57,7 @@ _TRACES = (
     "api-key",
     "api_key",
 )
-"""One of these stands, in lower case, in every ASCII text that a pattern masks anything of."""
+"""Every ASCII text of which a pattern masks something contains one of these, in lower case."""
 
 
 class Redactor:
@@ -78,7 +78,7 @@ class Redactor:
             self._forms = tuple(sorted(forms, key=len, reverse=True))
 
     def redact(self, text: str) -> str:
-        """Return `text` with everything masked that must not be read."""
+        """Return `text` with everything masked that must not appear."""
         if not self.may_mask(text):
             return text
         for form in self._forms:
@@ -88,15 +88,15 @@ class Redactor:
         return text
 
     def may_mask(self, text: str) -> bool:
-        """Say whether there can be anything in `text` that `redact` masks; quicker than to look for it."""
+        """Say whether `redact` can mask anything in `text`; quicker than searching for it."""
         if not text.isascii():
-            return True  # letters beyond ASCII may count as one of the words: the long s is an s
+            return True  # a letter beyond ASCII may match one of the words: the long s is an s
         lower = text.lower()
         return any(trace in lower for trace in _TRACES) or any(form in text for form in self._forms)
 
 
 shared = Redactor()
-"""What the whole process masks; every secret is added when it is revealed."""
+"""The redactor of the process; every secret is added when it is revealed."""
 
 
 def _forms(secret: str) -> set[str]:

@@ -163,15 +163,15 @@ def test_a_stage_that_never_committed_has_zero_commits() -> None:
     assert [({"stage": "provision"}, 0.0)] == named(metrics, "commits_total")
 
 
-def test_a_partition_that_went_away_has_no_lag() -> None:
-    """Another member tells it now; forgetting what was never told is nothing."""
+def test_the_lag_is_of_a_partition() -> None:
+    """Each has its own, which is what was noted last."""
     metrics = Metrics()
-    metrics.lag("provision", 0, 7)
-    metrics.lag("provision", 1, 9)
-    metrics.forget_partition("provision", 0)
-    metrics.forget_partition("provision", 5)
+    for partition, lag in ((0, 7), (1, 9), (0, 3)):
+        metrics.lag("provision", partition, lag)
 
-    assert [({"stage": "provision", "partition": "1"}, 9.0)] == named(metrics, "lag_records")
+    assert {"0": 3.0, "1": 9.0} == {
+        labels["partition"]: value for labels, value in named(metrics, "lag_records")
+    }
 
 
 def test_readiness_is_a_number() -> None:
