@@ -24,7 +24,7 @@ from keycloak_bridge.delivery.rate_limit import wait_out
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.domain.errors import BrokerUnavailableError
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, Invitation, Result
-from keycloak_bridge.domain.ports import Acknowledgement
+from keycloak_bridge.domain.ports import Acknowledgement, Trace, no_trace
 from keycloak_bridge.kafka.dead_letter_topic import KafkaDeadLetterArchive
 from keycloak_bridge.kafka.producer import KafkaMessageProducer
 from keycloak_bridge.kafka.topics import KafkaAdmin, TopicSpec, ensure_topics, wanted_topics
@@ -35,7 +35,6 @@ from keycloak_bridge.mapping.profile_findings import all_mapped_targets
 from keycloak_bridge.ops.health import HealthServer, Status
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.provisioning.executor import Trace, ignore
 from keycloak_bridge.provisioning.provisioner import Provisioner, UserLocks
 from keycloak_bridge.settings import Settings
 
@@ -62,7 +61,7 @@ def realm_problems(interpretation: Interpretation, admin: KeycloakAdmin) -> Sequ
 def direct_provisioner(
     interpretation: Interpretation,
     *,
-    trace: Trace = ignore,
+    trace: Trace = no_trace,
     invited: Callable[[Result], None] = lambda _: None,
     brake: Brake | None = None,
     mails: bool = True,

@@ -6,13 +6,13 @@ from functools import cached_property
 from keycloak_bridge.app.mapping_files import load_mappings
 from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.ports import Trace, no_trace
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.events.cloudevents import Limits
 from keycloak_bridge.events.custom_envelope import ATTRIBUTES, compile_envelope
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.pipeline.interpret import Interpreter, Prepared, Skipped
-from keycloak_bridge.provisioning.executor import Trace, ignore
 from keycloak_bridge.settings import Settings
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
@@ -60,7 +60,7 @@ class Interpretation:
         """Load and check everything now; raises ConfigError."""
         _ = self.interpreter
 
-    def read(self, record: Record, trace: Trace = ignore) -> Prepared | Skipped:
+    def read(self, record: Record, trace: Trace = no_trace) -> Prepared | Skipped:
         """Return what becomes of `record`, as `run` does; raises EventError."""
         return self.interpreter.interpret(record, trace)
 

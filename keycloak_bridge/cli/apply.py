@@ -66,7 +66,7 @@ def _apply(
         if isinstance(prepared, Skipped):
             steps.print("result", f"ignored: {prepared.sentence}", style="green")
             return True
-        result = provisioner.provision(prepared.event, prepared.desired, pinned=False).result
+        result = provisioner.provision(prepared.event, prepared.desired, one_partition=False).result
     except BridgeError as error:
         if not error.is_final:
             raise

@@ -37,9 +37,14 @@ class Fence:
     def check(self) -> None:
         """Raise PartitionRevokedError unless this thread may write."""
         if not self.question()():
-            raise PartitionRevokedError(
-                "the record may be another member's by now, so nothing is written for it"
-            )
+            raise revoked_error()
+
+
+def revoked_error() -> PartitionRevokedError:
+    """Return the error for a record that this member may not write."""
+    return PartitionRevokedError(
+        "the record may be another member's by now, so nothing is written for it"
+    )
 
 
 def fenced(

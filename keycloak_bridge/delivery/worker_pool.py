@@ -57,25 +57,9 @@ class WorkerPool:
             except BridgeError as error:
                 self._failed(task, error)
             except Exception as error:  # noqa: BLE001 # one record must not take the others with it
-                self._failed(task, self._internal_error(task.record, error))
+                self._failed(task, internal_error(error, task.record, self._context.name))
             else:
                 self._delivery.settle(task, handled)
-
-    def _internal_error(self, record: Record, error: Exception) -> InternalError:
-        log_event(
-            logger,
-            "internal-error",
-            level=logging.ERROR,
-            error=error,
-            stage=self._context.name,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-        )
-        return InternalError(
-            f"the bridge failed on this record ({type(error).__name__})",
-            remedy="report it with the log line `internal-error`; then replay the dead letter",
-        )
 
     def _failed(self, task: Task, error: BridgeError) -> None:
         record = task.record
@@ -101,3 +85,21 @@ class WorkerPool:
             self._delivery.postpone(task, again)
         else:
             self._delivery.settle(task, handled)
+
+
+def internal_error(error: Exception, record: Record | None, stage: str) -> InternalError:
+    """Log an exception that the bridge did not foresee, and return the error that the record gets for it."""
+    log_event(
+        logger,
+        "internal-error",
+        level=logging.ERROR,
+        error=error,
+        stage=stage,
+        topic=None if record is None else record.topic,
+        partition=None if record is None else record.partition,
+        offset=None if record is None else record.offset,
+    )
+    return InternalError(
+        f"the bridge failed on this record ({type(error).__name__})",
+        remedy="report it with the log line `internal-error`; then replay the dead letter",
+    )

@@ -332,3 +332,11 @@ class RecordHandler(Protocol):
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Make a dead letter of a record that keeps failing while others succeed; raises as `handle`."""
         ...
+
+
+Trace = Callable[[str, object], None]
+"""Called with each step of an event (`decoded`, `found`, `planned`, `done` …) and its outcome; `apply` prints them."""
+
+
+def no_trace(step: str, outcome: object) -> None:
+    """Trace nothing."""

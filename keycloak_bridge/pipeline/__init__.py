@@ -1,1 +1,17 @@
-"""START HERE: what happens to one record, from its bytes to its result."""
+"""START HERE: what happens to one record, from its bytes to its result.
+
+Read in this order:
+
+1. `provision.py`: `ProvisionStage.handle` takes a record of the events topic to a user in Keycloak and a result.
+2. `interpret.py`: `Interpreter.interpret` turns the record into a desired user: decode, validate, map. `run` and every
+   preview share it.
+3. `invite.py`: `InviteStage.handle` takes a record of the invitations topic to a mail. The provision stage writes these
+   records.
+
+(`preview.py` is for commands such as `plan`: the same way up to the first write.)
+
+Where a record comes from: `delivery.ConsumerLoop` polls Kafka, queues records by `ordering_key`, so that those of one user
+keep their order, and the threads of `delivery.WorkerPool` call `handle`. Where it goes: `provisioning.WriteRouter` writes
+the user by itself (`Provisioner`: find, plan, execute) or in a batch (`BulkWriter`); `delivery.ResultPublisher` publishes
+the result or a dead letter. `handle` returns what Kafka must acknowledge; then the offset of the record is committed.
+"""

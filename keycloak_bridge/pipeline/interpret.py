@@ -1,4 +1,4 @@
-"""START HERE. Turn one record into a desired user: decode, validate, map.
+"""Turn one record into a desired user: decode, validate, map.
 
 `run` and every preview (`validate`, `plan`, `apply`, `test-mapping`, `backfill`, `dead-letters replay --dry-run`) call
 `Interpreter.interpret`, so a preview and `run` cannot disagree about a record. Nothing here reads a file, the clock or
@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 
 from keycloak_bridge.domain.errors import EventContext, EventError, TombstoneError
 from keycloak_bridge.domain.events import CloudEvent, Record, UserEvent
+from keycloak_bridge.domain.ports import Trace, no_trace
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope
 from keycloak_bridge.events.decode import EnvelopeRules, decode, deletion_of
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.messages.dead_letters import wants_no_invite
-from keycloak_bridge.provisioning.executor import Trace, ignore
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A valid event and the user that the mapping makes of it; `mapping` is the fingerprint of that mapping."""
+    """A valid event and its desired user; `mapping` is the fingerprint of the mapping that was used."""
 
     event: UserEvent
     desired: DesiredUser | OutOfScope
@@ -29,14 +29,14 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A record that is not for Keycloak: an ignored type (with its event), or a tombstone that means nothing."""
+    """A record that is not for Keycloak: an ignored type (with its event), or a tombstone that is ignored."""
 
     reason: str
     event: CloudEvent | None = None
 
     @property
     def sentence(self) -> str:
-        """The reason for people."""
+        """The reason as a sentence."""
         return "its type is in events.ignore_types" if self.event is not None else self.reason
 
 
@@ -50,10 +50,10 @@ def _accept(_: CloudEvent) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """What is known before Keycloak is asked: envelope rules, schemas, mapping, and which records are skipped.
+    """Everything that decides about a record before Keycloak is asked.
 
-    `tombstones` says what a record without a value is: nothing to do (`ignore`), the deletion of the user that its key
-    names (`delete`), or a mistake (`dead-letter`).
+    `tombstones` says what a record without a value means: nothing (`ignore`), the deletion of the user named by its key
+    (`delete`), or an error (`dead-letter`).
     """
 
     rules: EnvelopeRules
@@ -63,12 +63,15 @@ class Interpreter:
     tombstones: str = "ignore"
 
     def interpret(
-        self, record: Record, trace: Trace = ignore, accept: Callable[[CloudEvent], None] = _accept
+        self,
+        record: Record,
+        trace: Trace = no_trace,
+        accept: Callable[[CloudEvent], None] = _accept,
     ) -> Prepared | Skipped:
         """Return the desired user of `record`, or why it is skipped.
 
-        `accept` may refuse a decoded event before its schema is looked at. Raises EventError, whose `context` says how
-        far the record came, and whatever `accept` raises.
+        `accept` may refuse a decoded event, by raising, before it is validated. Raises EventError, whose `context` says
+        which step failed and what is known of the event.
         """
         try:
             event = self._decode(record)
@@ -78,16 +81,18 @@ class Interpreter:
             raise
         prepared = self.prepare(event, trace, accept)
         if isinstance(prepared, Prepared) and wants_no_invite(record):
-            return replace(prepared, desired=_without_mail(prepared.desired))
+            desired = prepared.desired
+            if isinstance(desired, DesiredUser):
+                return replace(prepared, desired=replace(desired, invitation=None))
         return prepared
 
     def prepare(
         self,
         event: CloudEvent,
-        trace: Trace = ignore,
+        trace: Trace = no_trace,
         accept: Callable[[CloudEvent], None] = _accept,
     ) -> Prepared | Skipped:
-        """Do the same for an event that did not come as a record, such as a row of a table."""
+        """Do the same for an event that is no record, such as a row of a table."""
         context = EventContext("decode", event.id, event.type, event.subject)
         try:
             trace("decoded", f"{event.type} {event.id}")
@@ -117,8 +122,3 @@ class Interpreter:
             if self.tombstones != "delete":
                 raise
             return deletion_of(record)
-
-
-def _without_mail(desired: DesiredUser | OutOfScope) -> DesiredUser | OutOfScope:
-    """Leave out the invitation, as whoever replayed the record asked for."""
-    return replace(desired, invitation=None) if isinstance(desired, DesiredUser) else desired

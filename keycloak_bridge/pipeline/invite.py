@@ -1,4 +1,4 @@
-"""What becomes of one record of the invitations topic: a mail, or the news why there is none."""
+"""What happens to one record of the invitations topic: a mail, or a result that says why there is none."""
 
 from collections.abc import Sequence
 
@@ -36,7 +36,10 @@ class InviteStage:
         return record.key or f"@{record.offset}".encode()
 
     def handle(self, record: Record) -> Handled:
-        """Return what must be acknowledged before `record` counts as done; raises as the other stage."""
+        """Mail the invitation and publish the result; return what must be acknowledged.
+
+        Raises BridgeError only with a disposition other than DEAD_LETTER and REPLAN.
+        """
         since_s = self._publisher.context.clock.monotonic()
         known = Result(Outcome.REJECTED)
         try:
@@ -47,7 +50,7 @@ class InviteStage:
                 user_id=invitation.user_id,
                 keycloak_id=invitation.keycloak_id,
             )
-            outcome = self._ask(invitation)
+            outcome = self._invite(invitation)
         except BridgeError as error:
             if not error.is_final:
                 raise
@@ -63,22 +66,8 @@ class InviteStage:
             Dependency.KEYCLOAK | Dependency.MAIL if outcome.mailed else Dependency.KEYCLOAK,
         )
 
-    def _ask(self, invitation: Invitation) -> InviteOutcome:
-        """Have the mail sent within the limit; what may have been sent counts, however its attempt ended."""
-        if invitation.confirm_only:
-            return self._inviter.confirm(invitation)
-        if self._limits is None:
-            return self._inviter.invite(invitation)
-        self._limits.admit(
-            (LimitedAction.MAIL,), invitation.id, self._publisher.context.clock.monotonic()
-        )
-        outcome = self._inviter.invite(invitation)
-        if not outcome.mailed:
-            self._limits.take_back(LimitedAction.MAIL, invitation.id)
-        return outcome
-
     def give_up(self, record: Record, error: BridgeError) -> Handled:
-        """Make a dead letter of a record that keeps failing while others succeed."""
+        """Publish a dead letter for a record that keeps failing while others succeed."""
         since_s = self._publisher.context.clock.monotonic()
         event_id, event_type, subject = peek(record, EnvelopeRules())
         known = Result(Outcome.REJECTED, event_id=event_id, event_type=event_type, user_id=subject)
@@ -90,3 +79,16 @@ class InviteStage:
         return self._publisher.dead_letter(
             record, error, step="invite", result=rejected(known, error), since_s=since_s
         )
+
+    def _invite(self, invitation: Invitation) -> InviteOutcome:
+        if invitation.confirm_only:
+            return self._inviter.confirm(invitation)
+        if self._limits is None:
+            return self._inviter.invite(invitation)
+        self._limits.admit(
+            (LimitedAction.MAIL,), invitation.id, self._publisher.context.clock.monotonic()
+        )
+        outcome = self._inviter.invite(invitation)
+        if not outcome.mailed:
+            self._limits.take_back(LimitedAction.MAIL, invitation.id)
+        return outcome

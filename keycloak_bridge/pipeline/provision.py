@@ -1,15 +1,17 @@
-"""What becomes of one record of the events topic, from its bytes to what is published about it.
+"""What happens to one record of the events topic, from its bytes to its published result.
 
-A stage raises only what the delivery must decide about: wait and try again, stop, or abandon.
+A stage only raises what the delivery must decide about: wait and try again, stop, or leave the record to another member.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers
 from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.domain.errors import (
     BridgeError,
+    EventContext,
     EventError,
     HoldError,
     KeycloakError,
@@ -34,6 +36,8 @@ from keycloak_bridge.pipeline.interpret import Interpreter, Skipped
 from keycloak_bridge.provisioning.bulk_writer import PendingWrite, WriteRouter
 from keycloak_bridge.provisioning.provisioner import Provisioned
 
+_NOTHING_KNOWN = Result(Outcome.REJECTED)
+
 
 class ProvisionStage:
     """Takes a record of the events topic from bytes to a user in Keycloak."""
@@ -47,28 +51,27 @@ class ProvisionStage:
         publisher: ResultPublisher,
         lost: DeadLetteredUsers,
     ) -> None:
-        """Put a stage together.
+        """Create a stage.
 
-        `after_dead_letter` says what becomes of later events of a user one of whose events became a dead letter:
-        `park`, `continue` or `stop`. An event that says everything about its user depends on none before it and always
-        goes on.
+        `after_dead_letter` says what happens to later events of a user after one of its events became a dead letter:
+        `park`, `continue` or `stop`. An event with the complete user depends on no earlier one and always continues.
         """
         self._interpreter = interpreter
         self._after_dead_letter = after_dead_letter
         self._router = router
         self._publisher = publisher
-        self._lost = lost
+        self._dead_lettered = lost
         self._stopped_at: set[tuple[TopicPartition, int]] = set()
 
     def ordering_key(self, record: Record) -> bytes:
-        """Return the record key; without one, the subject, and without that, a lane of its own."""
+        """Return the record key; without one the subject, and without that a key of its own."""
         if record.key:
             return record.key
         _, _, subject = peek(record, self._interpreter.rules)
         return subject.encode("utf-8", "surrogatepass") if subject else f"@{record.offset}".encode()
 
     def handle(self, record: Record) -> Handled:
-        """Return what must be acknowledged before `record` counts as done.
+        """Interpret the record, write its user, publish the result; return what must be acknowledged.
 
         Raises BridgeError only with a disposition other than DEAD_LETTER and REPLAN.
         """
@@ -78,68 +81,71 @@ class ProvisionStage:
                 record, accept=partial(self._refuse_dependent, record)
             )
         except EventError as error:
-            return self._reject(record, error, _known_of(error), _step_of(error), since_s)
+            context = error.context or EventContext("decode")
+            return self._reject(record, error, _known(context), context.step, since_s)
         if isinstance(prepared, Skipped):
             return self._skip(record, prepared, since_s)
         event = prepared.event
-        known = Result(
-            Outcome.REJECTED,
+        known = replace(
+            _NOTHING_KNOWN,
             event_id=event.id,
             event_type=event.type,
             user_id=event.subject,
             schema_id=event.schema_id,
             mapping=prepared.mapping,
         )
-        taken = PendingWrite(record, event, prepared.desired, known, since_s)
-        return self._guarded(taken, lambda: self._bring(taken))
-
-    def _bring(self, taken: PendingWrite) -> Handled:
-        return self._router.bring(taken, partial(self._conclude, taken))
-
-    def _conclude(self, taken: PendingWrite, provision: Callable[[], Provisioned]) -> Handled:
-        return self._guarded(taken, lambda: self._tell(taken, provision()))
-
-    def _guarded(self, taken: PendingWrite, work: Callable[[], Handled]) -> Handled:
-        """Return what `work` returns; what can never succeed becomes a dead letter."""
+        write = PendingWrite(record, event, prepared.desired, known, since_s)
         try:
-            return work()
+            return self._router.write(write, partial(self._publish, write))
         except BridgeError as error:
-            if not error.is_final:
-                raise
-            return self._reject(taken.record, error, taken.known, "keycloak", taken.since_s)
+            return self._reject_if_final(write, error)
 
-    def _tell(self, taken: PendingWrite, provisioned: Provisioned) -> Handled:
-        record = taken.record
-        if taken.event.type not in URGENT_TYPES:  # what was lost before it still is
-            self._lost.forget(record.topic_partition, self.ordering_key(record))
-        reached = isinstance(taken.desired, DesiredUser)
+    def give_up(self, record: Record, error: BridgeError) -> Handled:
+        """Publish a dead letter for a record that keeps failing while others succeed."""
+        since_s = self._publisher.context.clock.monotonic()
+        return self._reject(record, given_up(error), _NOTHING_KNOWN, "keycloak", since_s)
+
+    def _publish(self, write: PendingWrite, provision: Callable[[], Provisioned]) -> Handled:
+        """Provision, then publish the result; called by the writer, for a batch from another thread."""
+        try:
+            provisioned = provision()
+            return self._publish_result(write, provisioned)
+        except BridgeError as error:
+            return self._reject_if_final(write, error)
+
+    def _publish_result(self, write: PendingWrite, provisioned: Provisioned) -> Handled:
+        record = write.record
+        if (
+            write.event.type not in URGENT_TYPES
+        ):  # after an urgent one, what was lost before is still missing
+            self._dead_lettered.forget(record.topic_partition, self.ordering_key(record))
+        result = replace(provisioned.result, mapping=write.known.mapping)
         return Handled(
             (
                 *provisioned.acknowledgements,
-                self._publisher.publish(record, provisioned.result, taken.since_s),
+                self._publisher.publish(record, result, write.since_s),
             ),
-            Dependency.KEYCLOAK if reached else Dependency.NONE,
+            Dependency.KEYCLOAK if isinstance(write.desired, DesiredUser) else Dependency.NONE,
         )
 
     def _skip(self, record: Record, skipped: Skipped, since_s: float) -> Handled:
-        """Tell of a tombstone; an ignored type is none of user management's news."""
+        """Publish that a tombstone was skipped; an ignored type has no result, since it is not about users."""
         if skipped.event is not None:
             return Handled()
-        result = Result(Outcome.SKIPPED, reason=skipped.reason, user_id=_text_key(record))
+        key = record.key.decode("utf-8", errors="replace") if record.key else None
+        result = Result(Outcome.SKIPPED, reason=skipped.reason, user_id=key)
         return Handled((self._publisher.publish(record, result, since_s),))
 
-    def give_up(self, record: Record, error: BridgeError) -> Handled:
-        """Make a dead letter of a record that keeps failing while others succeed."""
-        since_s = self._publisher.context.clock.monotonic()
-        return self._reject(record, given_up(error), Result(Outcome.REJECTED), "keycloak", since_s)
-
     def _refuse_dependent(self, record: Record, event: CloudEvent) -> None:
-        """Raise ParkedError for an event that may build on one that was lost; a replay brings the lost one itself."""
-        if _says_everything(event) or event.type in URGENT_TYPES:
+        """Raise ParkedError for an event that may depend on one that became a dead letter.
+
+        A replay is accepted: it brings the dead letter itself.
+        """
+        if _is_complete(event) or event.type in URGENT_TYPES:
             return
         if self._after_dead_letter == "continue":
             return
-        if is_replay(record) or not self._lost.knows(
+        if is_replay(record) or not self._dead_lettered.knows(
             record.topic_partition, self.ordering_key(record)
         ):
             return
@@ -147,12 +153,12 @@ class ProvisionStage:
             self._stop_at(record)
             return
         raise ParkedError(
-            "an earlier event of this user became a dead letter, and this one may build on it",
+            "an earlier event of this user became a dead letter, and this one may depend on it",
             remedy="replay the user's earlier dead letter and this one; they keep their order",
         )
 
     def _stop_at(self, record: Record) -> None:
-        """Engage the brake; the second time the event may go on, since somebody has looked and released it."""
+        """Engage the brake; the second time the event may continue, since the operator has released it."""
         place = (record.topic_partition, record.offset)
         if place in self._stopped_at:
             return
@@ -162,47 +168,41 @@ class ProvisionStage:
         )
         raise HoldError("an earlier event of this user was lost", wait_s=0.1, code="brake")
 
+    def _reject_if_final(self, write: PendingWrite, error: BridgeError) -> Handled:
+        if not error.is_final:
+            raise error
+        return self._reject(write.record, error, write.known, "keycloak", write.since_s)
+
     def _reject(
         self, record: Record, error: BridgeError, known: Result, step: str, since_s: float
     ) -> Handled:
         if known.event_id is None:
             event_id, event_type, subject = peek(record, self._interpreter.rules)
-            known = Result(
-                Outcome.REJECTED, event_id=event_id, event_type=event_type, user_id=subject
+            known = replace(
+                _NOTHING_KNOWN, event_id=event_id, event_type=event_type, user_id=subject
             )
         acknowledgements = self._publisher.dead_letter(
             record, error, step=step, result=rejected(known, error), since_s=since_s
         )
-        if record.key or known.user_id:  # else nobody knows whose event it was
-            self._lost.note(record.topic_partition, self.ordering_key(record))
+        if record.key or known.user_id:  # without both, the user is unknown
+            self._dead_lettered.note(record.topic_partition, self.ordering_key(record))
         answered = isinstance(error, KeycloakError) and error.status is not None
         return Handled(acknowledgements, Dependency.KEYCLOAK if answered else Dependency.NONE)
 
 
-def _says_everything(event: CloudEvent) -> bool:
-    """Say whether the event depends on none before it; no schema has seen its data yet."""
+def _is_complete(event: CloudEvent) -> bool:
+    """Say whether the event depends on no earlier one; its data is not validated yet."""
     data = event.data if isinstance(event.data, dict) else {}
     complete_update = event.type == USER_UPDATED and data.get("complete") is True
     return event.type in COMPLETE_TYPES or complete_update
 
 
-def _known_of(error: EventError) -> Result:
-    context = error.context
-    if context is None:
-        return Result(Outcome.REJECTED)
-    return Result(
-        Outcome.REJECTED,
+def _known(context: EventContext) -> Result:
+    return replace(
+        _NOTHING_KNOWN,
         event_id=context.event_id,
         event_type=context.event_type,
         user_id=context.user_id,
         schema_id=context.schema_id,
         mapping=context.mapping,
     )
-
-
-def _step_of(error: EventError) -> str:
-    return "decode" if error.context is None else error.context.step
-
-
-def _text_key(record: Record) -> str | None:
-    return record.key.decode("utf-8", errors="replace") if record.key else None

@@ -130,11 +130,11 @@ class Reconciliation:
         if not self._repairs:
             return compared
         if compared.finding is Finding.AGREES and _mail_is_due(compared.plan):
-            self._provisioner.provision(*steps[0], pinned=False)
+            self._provisioner.provision(*steps[0], one_partition=False)
         if compared.finding not in (Finding.MISSING, Finding.DIFFERING):
             return compared
         for event, desired in steps:  # others may write the same user meanwhile: not pinned
-            result = self._provisioner.provision(event, desired, pinned=False).result
+            result = self._provisioner.provision(event, desired, one_partition=False).result
             compared = replace(
                 compared,
                 keycloak_id=result.keycloak_id,

@@ -1,11 +1,12 @@
-"""The burst path: what a backlog brings of new users is created in batches, with the same outcome as one by one.
+"""How an event gets to Keycloak: in a batch with others, or by itself. Both ways have the same outcome.
 
-Choose the way by which an event is brought to Keycloak: with others in a batch, without a search, or with one.
+`WriteRouter` chooses the way; `BulkWriter` prepares the users of a backlog for a batch, and finishes them one by one once
+`BatchWriter` (batches.py) has created them.
 """
 
-import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from keycloak_bridge.delivery.bounded import BoundedDict
@@ -13,56 +14,120 @@ from keycloak_bridge.delivery.fencing import Fence
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.scheduler import when_all
 from keycloak_bridge.delivery.stage import Backlog
+from keycloak_bridge.delivery.worker_pool import internal_error
 from keycloak_bridge.domain.errors import (
     BridgeError,
     HoldError,
-    InternalError,
     KeycloakConflictError,
     KeycloakNotFoundError,
 )
 from keycloak_bridge.domain.events import Record, Result, TopicPartition, UserEvent
 from keycloak_bridge.domain.ports import Dependency, Handled, UserImporter
 from keycloak_bridge.domain.users import DesiredUser, Intent, OutOfScope
-from keycloak_bridge.ops.logs import log_event
-from keycloak_bridge.provisioning.batches import Alone, BatchWriter, Entry, Verdict
+from keycloak_bridge.provisioning.batches import BatchEntry, BatchOutcome, BatchWriter
 from keycloak_bridge.provisioning.known_users import KnownUsers
-from keycloak_bridge.provisioning.mark_races import Provisions
+from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Draft, Provisioned, Provisioner
 
-logger = logging.getLogger(__name__)
-
-Done = Callable[[BridgeError | None], None]
 Publish = Callable[[Callable[[], Provisioned]], Handled]
-"""Makes news, or a dead letter, of what an event's provisioning returns or raises."""
+"""Publishes the result, or a dead letter, of what an event's provisioning returns or raises."""
 
 
-class Pending:
-    """An acknowledgement that is still to come."""
+@dataclass(frozen=True, slots=True)
+class PendingWrite:
+    """An event to be written to Keycloak, begun at `since_s`; `known` is what its result says in any case."""
+
+    record: Record
+    event: UserEvent
+    desired: DesiredUser | OutOfScope
+    known: Result
+    since_s: float
+
+    @property
+    def one_partition(self) -> bool:
+        """Whether all events of the user come through one partition, because its external id is their key."""
+        if isinstance(self.desired, OutOfScope) or not self.record.key:
+            return False
+        return self.record.key == self.desired.external_id.value.encode("utf-8", "surrogatepass")
+
+
+class WriteRouter:
+    """Writes events to Keycloak. Safe to share between threads.
+
+    Without `known_users` every user is searched for; without `bulk_writer` each is written by itself.
+    """
+
+    def __init__(
+        self,
+        provisioner: Provisioner | MarkRaceCheck,
+        known_users: KnownUsers | None = None,
+        bulk_writer: "BulkWriter | None" = None,
+    ) -> None:
+        self._provisioner = provisioner
+        self._known_users = known_users
+        self._bulk_writer = bulk_writer
+
+    def write(self, write: PendingWrite, publish: Publish) -> Handled:
+        """Return what `publish` makes of the event's provisioning, now or once its batch is written.
+
+        Raises BridgeError.
+        """
+        desired = write.desired
+        if self._known_users is None or not isinstance(desired, DesiredUser):
+            return publish(lambda: self._provision(write, known_absent=False))
+        absent = (
+            write.one_partition
+            and desired.intent is Intent.PROVISION
+            and self._known_users.excludes(write.record.topic_partition, desired)
+        )
+        if absent and self._bulk_writer is not None:
+            pending = self._bulk_writer.offer(write, desired, publish)
+            if pending is not None:
+                return Handled((pending,), Dependency.KEYCLOAK)
+        with self._known_users.creating(desired) as first:
+            return publish(lambda: self._provision(write, known_absent=absent and first))
+
+    def _provision(self, write: PendingWrite, *, known_absent: bool) -> Provisioned:
+        provisioned = self._provisioner.provision(
+            write.event,
+            write.desired,
+            one_partition=write.one_partition,
+            known_absent=known_absent,
+        )
+        written = provisioned.result.action in ("created", "updated")
+        if self._bulk_writer is not None and written and isinstance(write.desired, DesiredUser):
+            self._bulk_writer.accepted(write.desired)
+        return provisioned
+
+
+class PendingAcknowledgement:
+    """An acknowledgement that arrives once its batch is written."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._done: Done | None = None
-        self._arrived: tuple[BridgeError | None] | None = None
+        self._arrived: Future[BridgeError | None] = Future()
 
-    def then(self, done: Done) -> None:
+    def then(self, done: Callable[[BridgeError | None], None]) -> None:
         """Have `done` called once, from any thread."""
-        with self._lock:
-            self._done = done
-            arrived = self._arrived
-        if arrived is not None:
-            done(*arrived)
+        self._arrived.add_done_callback(lambda future: done(future.result()))
 
     def arrive(self, error: BridgeError | None) -> None:
-        """Let the acknowledgement arrive."""
-        with self._lock:
-            self._arrived = (error,)
-            done = self._done
-        if done is not None:
-            done(error)
+        """Call what `then` was given."""
+        self._arrived.set_result(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _BatchedWrite:
+    """One event while its user is in a batch."""
+
+    record: Record
+    draft: Draft
+    publish: Publish
+    may_write: Callable[[], bool]
+    pending: PendingAcknowledgement
 
 
 class BulkWriter:
-    """Decides who goes by a batch, and finishes them one by one afterwards. Safe to share between threads."""
+    """Decides who may go into a batch, and finishes them one by one afterwards. Safe to share between threads."""
 
     def __init__(
         self,
@@ -81,67 +146,64 @@ class BulkWriter:
         self._backlog = backlog
         self._fence = fence
         self._brake = brake
+        self._single: BoundedDict[tuple[TopicPartition, int], None] = BoundedDict()
         self._lock = threading.Lock()
-        self._alone: BoundedDict[tuple[TopicPartition, int], None] = BoundedDict()
-        self._proven: set[str] = set()
+        self._accepted_attributes: set[str] = set()
 
     def offer(
-        self,
-        record: Record,
-        event: UserEvent,
-        desired: DesiredUser,
-        mapping: str | None,
-        conclude: Publish,
-    ) -> Pending | None:
-        """Return what becomes of the event once its batch is written; None where it must go the single way.
+        self, write: PendingWrite, desired: DesiredUser, publish: Publish
+    ) -> PendingAcknowledgement | None:
+        """Return what arrives once the event's batch is written; None where it must be written by itself.
 
-        `desired` is a user whose external id nobody carries. Raises BridgeError for one that can never be created.
+        `desired` is a user whose external id no user has. Raises BridgeError.
         """
-        if not self._backlog.is_large or self._goes_alone(record) or not self._is_proven(desired):
+        record = write.record
+        if not self._backlog.is_large or (record.topic_partition, record.offset) in self._single:
             return None
-        if not self._importer.available():
+        if not self._attributes_are_accepted(desired) or not self._importer.available():
             return None
-        draft = self._provisioner.draft(event, desired, mapping=mapping)
+        draft = self._provisioner.draft(write.event, desired)
         if draft is None:
             return None
         body = self._importer.body(draft.representation)
-        if body is None or self._may_be_anothers_name(draft):
+        if body is None or self._email_may_be_a_username(draft):
             return None
         announced = self._known_users.claim(desired)
         if announced is None:
             return None
-        pending = Pending()
-        flight = _Flight(record, draft, conclude, self._fence.question(), pending)
+        pending = PendingAcknowledgement()
+        batched = _BatchedWrite(record, draft, publish, self._fence.question(), pending)
 
-        def done(verdict: Verdict) -> None:
-            self._known_users.end(announced)  # what is left is done under the lock of the user
+        def done(outcome: BatchOutcome) -> None:
+            self._known_users.end(announced)  # the rest is done under the lock of the user
             try:
-                self._land(flight, verdict)
+                self._finish(batched, outcome)
             finally:
                 self._brake.end_batched()
 
         self._brake.begin_batched()
-        self._writer.submit(Entry(body, flight.may_write, done))
+        self._writer.submit(BatchEntry(body, batched.may_write, done))
         return pending
 
-    def proved(self, desired: DesiredUser) -> None:
-        """Take down that Keycloak itself took a user with these attributes.
+    def accepted(self, desired: DesiredUser) -> None:
+        """Note that Keycloak itself accepted a user with these attributes.
 
-        A server can keep attributes from administrators without telling anybody; an import would store them all the same.
+        A user profile can hide attributes from administrators without saying so; an import would store them regardless.
         """
         with self._lock:
-            self._proven |= desired.representation.get("attributes", {}).keys()
+            self._accepted_attributes |= desired.representation.get("attributes", {}).keys()
 
     def close(self) -> None:
-        """Begin no batch any more."""
+        """Begin no more batches."""
         self._writer.close()
 
-    def _is_proven(self, desired: DesiredUser) -> bool:
+    def _attributes_are_accepted(self, desired: DesiredUser) -> bool:
         with self._lock:
-            return self._proven >= desired.representation.get("attributes", {}).keys()
+            names = desired.representation.get("attributes", {}).keys()
+            return self._accepted_attributes >= names
 
-    def _may_be_anothers_name(self, draft: Draft) -> bool:
-        """Say whether the e-mail address may be somebody's username, which no import looks for."""
+    def _email_may_be_a_username(self, draft: Draft) -> bool:
+        """Say whether the e-mail address may be another user's username, which no import checks."""
         user = draft.representation
         email = user.get("email")
         return (
@@ -150,125 +212,28 @@ class BulkWriter:
             and self._known_users.holds_name(str(email))
         )
 
-    def _goes_alone(self, record: Record) -> bool:
-        return (record.topic_partition, record.offset) in self._alone
-
-    def _land(self, flight: "_Flight", verdict: Verdict) -> None:
-        """Tell the delivery what became of one user of a batch; never raises."""
-        try:
-            self._tell(flight, verdict)
-        except BridgeError as error:
-            flight.pending.arrive(error)
-        except Exception as error:  # noqa: BLE001 # one user must not take the batch with it
-            log_event(
-                logger,
-                "internal-error",
-                level=logging.ERROR,
-                error=error,
-                topic=flight.record.topic,
-                partition=flight.record.partition,
-                offset=flight.record.offset,
-            )
-            flight.pending.arrive(
-                InternalError(f"the bridge failed on this record ({type(error).__name__})")
-            )
-
-    def _tell(self, flight: "_Flight", verdict: Verdict) -> None:
-        if isinstance(verdict, BridgeError):
-            flight.pending.arrive(verdict)
+    def _finish(self, batched: _BatchedWrite, outcome: BatchOutcome) -> None:
+        """Let the acknowledgement of one user of a batch arrive; never raises."""
+        if not isinstance(outcome, str):
+            batched.pending.arrive(outcome or self._write_singly(batched.record))
             return
-        if isinstance(verdict, Alone):
-            raise self._alone_now(flight.record)
-        with self._fence.around(flight.may_write):
-            handled = flight.conclude(lambda: self._complete(flight, verdict))
-        when_all(handled.acknowledgements, flight.pending.arrive)
-
-    def _complete(self, flight: "_Flight", user_id: str) -> Provisioned:
         try:
-            return self._provisioner.complete(flight.draft, user_id)
+            with self._fence.around(batched.may_write):
+                handled = batched.publish(lambda: self._complete(batched, outcome))
+            when_all(handled.acknowledgements, batched.pending.arrive)
+        except BridgeError as error:
+            batched.pending.arrive(error)
+        except Exception as error:  # noqa: BLE001 # one user must not take the batch with it
+            batched.pending.arrive(internal_error(error, batched.record, "provision"))
+
+    def _complete(self, batched: _BatchedWrite, user_id: str) -> Provisioned:
+        try:
+            return self._provisioner.complete(batched.draft, user_id)
         except (KeycloakConflictError, KeycloakNotFoundError):
-            # another writer was faster: the single way plans anew with the whole search
-            raise self._alone_now(flight.record) from None
+            # another writer was faster: written by itself, the event is planned again with all searches
+            raise self._write_singly(batched.record) from None
 
-    def _alone_now(self, record: Record) -> HoldError:
-        self._alone.put((record.topic_partition, record.offset), None)
-        return HoldError("the user goes the single way", wait_s=0.0, code="single-way")
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """One user on its way through a batch."""
-
-    record: Record
-    draft: Draft
-    conclude: Publish
-    may_write: Callable[[], bool]
-    pending: Pending
-
-
-@dataclass(frozen=True, slots=True)
-class PendingWrite:
-    """An event on its way to Keycloak, begun at `since_s`; `known` is what its news will say in any case."""
-
-    record: Record
-    event: UserEvent
-    desired: DesiredUser | OutOfScope
-    known: Result
-    since_s: float
-
-
-class WriteRouter:
-    """Brings events to Keycloak; all ways have the same outcome. Safe to share between threads.
-
-    Without a roll each user is searched for; without a burst each is written by itself.
-    """
-
-    def __init__(
-        self,
-        provisions: Provisions,
-        known_users: KnownUsers | None = None,
-        burst: BulkWriter | None = None,
-    ) -> None:
-        self._provisions = provisions
-        self._known_users = known_users
-        self._burst = burst
-
-    def bring(self, taken: PendingWrite, conclude: Publish) -> Handled:
-        """Return what `conclude` makes of the event's provisioning, now or once its batch is written.
-
-        Raises BridgeError.
-        """
-        desired = taken.desired
-        if self._known_users is None or not isinstance(desired, DesiredUser):
-            return conclude(lambda: self._provision(taken, absent=False))
-        absent = _is_pinned(taken) and desired.intent is Intent.PROVISION
-        absent = absent and self._known_users.excludes(taken.record.topic_partition, desired)
-        if absent and self._burst is not None:
-            pending = self._burst.offer(
-                taken.record, taken.event, desired, taken.known.mapping, conclude
-            )
-            if pending is not None:
-                return Handled((pending,), Dependency.KEYCLOAK)
-        with self._known_users.creating(desired) as first:
-            return conclude(lambda: self._provision(taken, absent=absent and first))
-
-    def _provision(self, taken: PendingWrite, *, absent: bool) -> Provisioned:
-        provisioned = self._provisions.provision(
-            taken.event,
-            taken.desired,
-            pinned=_is_pinned(taken),
-            mapping=taken.known.mapping,
-            absent=absent,
-        )
-        written = provisioned.result.action in ("created", "updated")
-        if self._burst is not None and written and isinstance(taken.desired, DesiredUser):
-            self._burst.proved(taken.desired)
-        return provisioned
-
-
-def _is_pinned(taken: PendingWrite) -> bool:
-    """Say whether all events of the user come by one partition, because its external id is their key."""
-    record, desired = taken.record, taken.desired
-    if isinstance(desired, OutOfScope) or not record.key:
-        return False
-    return record.key == desired.external_id.value.encode("utf-8", "surrogatepass")
+    def _write_singly(self, record: Record) -> HoldError:
+        """Return the error that puts the event back; the next time it is written by itself."""
+        self._single.put((record.topic_partition, record.offset), None)
+        return HoldError("the user is written by itself", wait_s=0.0, code="single-way")

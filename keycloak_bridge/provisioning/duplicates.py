@@ -1,7 +1,7 @@
 """Keep one user per external id, although Keycloak itself keeps no attribute unique.
 
-Two processes that look for the same user at the same moment both find nobody and both create it. Each looks again after
-its create, and the oldest user stays.
+Two processes that search for the same user at the same moment both find none and both create it. Each searches again
+after its create, and the oldest user stays.
 """
 
 import logging
@@ -17,14 +17,14 @@ from keycloak_bridge.ops.logs import log_event
 logger = logging.getLogger(__name__)
 
 _GONE_BY_THEN_S = 2.0
-"""Far longer than another process takes between its create and its look."""
+"""Far longer than another process takes between its create and its search."""
 
 
 class DuplicateResolver:
-    """Settles which of several users with one external id stays. Safe to share between threads.
+    """Decides which of several users with one external id stays. Safe to share between threads.
 
-    Keycloak dates a user before it can be seen. So the owner of the older one may be the last to look, when the other one
-    has found itself alone: then the user of the event that is not done yet makes way, whichever is older.
+    Keycloak dates a user before it becomes visible. So the process with the older user may be the last to search, when the
+    other one has found itself alone: then the user of the event that is not done yet is deleted, whichever is older.
     """
 
     def __init__(self, directory: UserDirectory) -> None:
@@ -36,8 +36,8 @@ class DuplicateResolver:
     ) -> None:
         """Return when the user that was created for `event` is the only one among `carriers` of its external id.
 
-        Raises KeycloakConflictError, with the user deleted again, where an older one is there, and HoldError
-        (`duplicate-user`) where a younger one is, which its own process deletes meanwhile.
+        If there is an older one, delete the new user again and raise KeycloakConflictError. If there is a younger one,
+        which its own process is about to delete, raise HoldError (`duplicate-user`).
         """
         others = [one for one in carriers if one.get("id") != user_id]
         if not others:
@@ -53,7 +53,7 @@ class DuplicateResolver:
         )
 
     def make_way(self, event: UserEvent, external_id: MatchCriterion) -> bool:
-        """Delete the user that was created for `event` where another one stays; say whether that was done."""
+        """Delete the user that was created for `event` where another one stays; return whether that was done."""
         user_id = self._created.pop((event.source, event.id))
         if user_id is None:
             return False
@@ -64,7 +64,7 @@ class DuplicateResolver:
         return True
 
     def forget(self, event: UserEvent) -> None:
-        """Let go of what was created for `event`, which is done."""
+        """Forget what was created for `event`, which is done."""
         self._created.pop((event.source, event.id))
 
     def _delete(self, user_id: str) -> None:
@@ -73,7 +73,7 @@ class DuplicateResolver:
             logger,
             "duplicate-user-deleted",
             level=logging.WARNING,
-            message="another process had created the same user; the one that was created here is deleted again",
+            message="another process had created the same user, so the one that was created here is deleted again",
             keycloak_id=user_id,
         )
 

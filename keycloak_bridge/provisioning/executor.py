@@ -1,7 +1,4 @@
-"""Carry out the plan of one user: each write in its order, new users looked at, mails asked for.
-
-Do what a plan says through the port, after a look at what Keycloak would refuse too late or not at all.
-"""
+"""Execute the plan of one user: check what the realm lacks, write in order, read new users back, request mails."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -25,7 +22,7 @@ from keycloak_bridge.domain.operations import (
     UnlinkIdentity,
     UpdateUser,
 )
-from keycloak_bridge.domain.ports import Acknowledgement, Clock, UserDirectory
+from keycloak_bridge.domain.ports import Acknowledgement, Clock, Trace, UserDirectory
 from keycloak_bridge.domain.users import (
     GROUPS,
     ORGANIZATIONS,
@@ -39,51 +36,101 @@ from keycloak_bridge.planning.plan import anonymous_username
 from keycloak_bridge.provisioning.duplicates import DuplicateResolver
 from keycloak_bridge.provisioning.verification import Verification
 
-_WORDS = {GROUPS: ("groups", "group"), ORGANIZATIONS: ("organizations", "organization")}
-"""What the realm can lack, in words for several and for one."""
+Invite = Callable[[Invitation], Sequence[Acknowledgement]]
+"""Passes an invitation that is due to the invite stage."""
+
+_NOUNS = {GROUPS: ("groups", "group"), ORGANIZATIONS: ("organizations", "organization")}
+"""What the realm can lack: plural and singular."""
 
 
-class OperationExecutor:
-    """Writes the operations of a plan, each harmless to repeat."""
+class PlanExecutor:
+    """Executes plans; every write is harmless to repeat. Safe to share between threads."""
 
-    def __init__(self, directory: UserDirectory) -> None:
+    def __init__(
+        self,
+        directory: UserDirectory,
+        duplicates: DuplicateResolver,
+        verification: Verification,
+        invite: Invite,
+        clock: Clock,
+        trace: Trace,
+    ) -> None:
         self._directory = directory
+        self._duplicates = duplicates
+        self._verification = verification
+        self._invite = invite
+        self._clock = clock
+        self._trace = trace
 
-    def refuse_impossible(self, desired: DesiredUser, plan: Plan) -> tuple[str, ...]:
+    def missing_groups(self, desired: DesiredUser, plan: Plan) -> tuple[str, ...]:
         """Return the groups that must be created first; writes nothing.
 
         Raises MappingError (`group-missing`, `organization-missing`) for what the realm lacks and may not get, and
         ConflictError (`identity-taken`) for an account of an identity provider that is another user's.
         """
         to_create: list[str] = []
-        for kind in _WORDS:
+        for kind in _NOUNS:
             names = list(dict.fromkeys(_joined(plan, kind)))
             missing = self._directory.missing(kind, names) if names else ()
             memberships = [one for one in desired.memberships if one.kind == kind]
             if missing and any(one.create_missing for one in memberships):
                 to_create += missing
             elif missing:
-                raise _missing(kind, missing, memberships)
+                raise _missing_error(kind, missing, memberships)
         for operation in plan.operations:
             if isinstance(operation, LinkIdentity):
-                self._refuse_taken(plan.user_id, operation)
+                self._refuse_taken_identity(plan.user_id, operation)
         return tuple(to_create)
 
     def create_groups(self, paths: Sequence[str]) -> None:
-        """Create what `refuse_impossible` found missing."""
+        """Create what `missing_groups` returned."""
         for path in paths:
             self._directory.create_group(path)
 
-    def write(self, user_id: str, operation: Operation) -> None:
-        """Do one operation to a user that is there.
+    def execute(
+        self,
+        event: UserEvent,
+        desired: DesiredUser,
+        plan: Plan,
+        *,
+        one_partition: bool = True,
+        created: str | None = None,
+    ) -> tuple[str | None, tuple[Acknowledgement, ...]]:
+        """Do what `plan` says and return the user's Keycloak id, with what must still reach Kafka.
 
-        Raises MappingError (`username-kept`) where a person is to be erased and the realm lets nobody change a username:
-        all the rest is done by then.
+        `created` is the Keycloak id where the plan's CreateUser was done elsewhere; `one_partition` says that all events
+        of the user come through one partition. Raises BridgeError.
         """
+        user_id = plan.user_id
+        acknowledgements: list[Acknowledgement] = []
+        username_kept: MappingError | None = None
+        for operation in plan.operations:
+            if isinstance(operation, CreateUser):
+                user_id = created or self._directory.create(operation.representation)
+                self._check_new_user(event, user_id, operation, desired.external_id, one_partition)
+            elif user_id is None:
+                raise AssertionError("a plan without a user must begin with CreateUser")
+            elif isinstance(operation, RequestInvitation):
+                acknowledgements += self._invite(
+                    self._invitation(event, desired, user_id, operation)
+                )
+            elif isinstance(operation, UpdateUser):
+                try:
+                    self._update(user_id, operation)
+                except MappingError as error:
+                    username_kept = error  # raised once all the rest is done
+                else:
+                    self._verify_update(event, user_id, operation)
+            else:
+                self._write(user_id, operation)
+            self._trace("done", operation)
+        if username_kept is not None:
+            raise username_kept
+        return user_id, tuple(acknowledgements)
+
+    def _write(self, user_id: str, operation: Operation) -> None:
         directory = self._directory
         match operation:
-            case UpdateUser():
-                self._update(user_id, operation)
             case Join(kind, names):
                 directory.join(user_id, kind, names)
             case Leave(kind, names):
@@ -100,173 +147,53 @@ class OperationExecutor:
                 raise AssertionError(f"{type(operation).__name__} is not written to a user")
 
     def _update(self, user_id: str, update: UpdateUser) -> None:
+        """Replace the user.
+
+        Raises MappingError (`username-kept`) where a person is to be erased and the realm does not allow to change
+        usernames; everything else of the update is done by then.
+        """
         body = self._with_latest_mark(user_id, update)
         try:
             self._directory.update(user_id, body)
         except KeycloakRejectedError as error:
-            named = _name_that_may_stay(user_id, update, error)
-            if named is None:
+            kept = _username_to_keep(user_id, update, error)
+            if kept is None:
                 raise
-            self._directory.update(user_id, {**body, "username": named})
+            self._directory.update(user_id, {**body, "username": kept})
             raise MappingError(
-                "the user is disabled and anonymous but for its username, which the realm lets nobody change",
+                "the user is disabled and anonymous except for its username, which the realm does not allow to change",
                 code="username-kept",
                 remedy='turn on "Edit username" in the realm\'s login settings, then replay the event',
                 violations=error.violations,
             ) from error
 
     def _with_latest_mark(self, user_id: str, update: UpdateUser) -> UserRepresentation:
-        """Take over what the invite stage has marked since the user was found, as late as can be."""
+        """Take over what the invite stage has marked since the user was found, as late as possible."""
         if not is_being_invited(update.representation):
             return update.representation
         latest = self._directory.get(user_id)
         return update.representation if latest is None else with_mark_of(update, latest)
 
-    def _refuse_taken(self, user_id: str | None, operation: LinkIdentity) -> None:
-        """Keycloak would link one account to several users and log in any of them."""
-        link = operation.link
-        owner = None
-        if link.user_id is not None:
-            owner = self._directory.identity_owner(link.alias, link.user_id)
-        if owner not in (None, user_id):
-            raise ConflictError(
-                f"another user of the realm is linked to the account at {link.alias}",
-                code="identity-taken",
-                remedy="take the link away from the other user, or correct the event; then replay it",
-                violations=[
-                    Violation(
-                        f"/user/identities/{link.alias}", "owner", "is linked to another user"
-                    )
-                ],
-            )
-
-
-def _name_that_may_stay(
-    user_id: str, update: UpdateUser, error: KeycloakRejectedError
-) -> str | None:
-    """Return the username that must stay for the rest to be erased, None where Keycloak refuses something else."""
-    refused = {one.pointer for one in error.violations}
-    for change in update.changes:
-        if change.target == "username" and change.after == anonymous_username(user_id):
-            return str(change.before) if refused == {"/user/username"} else None
-    return None
-
-
-def _joined(plan: Plan, kind: str) -> Iterator[str]:
-    for operation in plan.operations:
-        if isinstance(operation, CreateUser) and kind == GROUPS:
-            # Keycloak answers a create with an unknown group by a bare 500
-            yield from operation.representation.get("groups", [])
-        elif isinstance(operation, Join) and operation.kind == kind:
-            yield from operation.names
-
-
-def _missing(kind: str, missing: Sequence[str], memberships: Sequence[Membership]) -> MappingError:
-    """A name comes from the event, so that only its place may be told."""
-    several, one = _WORDS[kind]
-    names = [name for membership in memberships for name in membership.names]
-    return MappingError(
-        f"the realm does not have {len(missing)} of the user's {several}",
-        code="group-missing" if kind == GROUPS else "organization-missing",
-        remedy=f"create the {one} in Keycloak or correct the event; then replay it",
-        violations=[
-            Violation(f"/user/{several}/{at}", "exists", f"the realm has no such {one}")
-            for at, name in enumerate(names)
-            if name in missing
-        ],
-    )
-
-
-Invite = Callable[[Invitation], Sequence[Acknowledgement]]
-"""Hands an invitation that is due to the invite stage."""
-
-Trace = Callable[[str, object], None]
-"""Hears of each step (`found`, `planned`, `done`) and what it brought; for `apply` and tests."""
-
-
-def ignore(step: str, detail: object) -> None:
-    """Trace nothing."""
-
-
-class PlanExecutor:
-    """Carries out plans. Safe to share between threads."""
-
-    def __init__(
-        self,
-        directory: UserDirectory,
-        applier: OperationExecutor,
-        verification: Verification,
-        uniqueness: DuplicateResolver,
-        invite: Invite,
-        clock: Clock,
-        trace: Trace,
-    ) -> None:
-        self._directory = directory
-        self._operation_executor = applier
-        self._verification = verification
-        self._duplicates = uniqueness
-        self._invite = invite
-        self._clock = clock
-        self._trace = trace
-
-    def carry_out(
-        self,
-        event: UserEvent,
-        desired: DesiredUser,
-        plan: Plan,
-        *,
-        pinned: bool = True,
-        created: str | None = None,
-    ) -> tuple[str | None, tuple[Acknowledgement, ...]]:
-        """Do what `plan` says and return the user's Keycloak id, with what must still reach Kafka.
-
-        `created` is the user of the plan's CreateUser where that was done elsewhere; `pinned` says that all events of the
-        user come by one partition. Raises BridgeError.
-        """
-        user_id = plan.user_id
-        acknowledgements: list[Acknowledgement] = []
-        left: MappingError | None = None
-        for operation in plan.operations:
-            if isinstance(operation, CreateUser):
-                user_id = created or self._directory.create(operation.representation)
-                self._look_at_new(event, user_id, operation, desired.external_id, pinned)
-            elif user_id is None:
-                raise AssertionError("a plan without a user must begin with CreateUser")
-            elif isinstance(operation, RequestInvitation):
-                invitation = self._invitation(event, desired, user_id, operation)
-                acknowledgements += self._invite(invitation)
-            else:
-                try:
-                    self._operation_executor.write(user_id, operation)
-                except MappingError as error:
-                    left = error  # told once all the rest is done
-            if isinstance(operation, UpdateUser) and left is None:
-                self._verify(event, str(user_id), operation)
-            self._trace("done", operation)
-        if left is not None:
-            raise left
-        return user_id, tuple(acknowledgements)
-
-    def _verify(self, event: UserEvent, user_id: str, operation: UpdateUser) -> None:
+    def _verify_update(self, event: UserEvent, user_id: str, operation: UpdateUser) -> None:
         if is_being_invited(operation.representation):
-            return  # its mark may be written at this moment, with all that was read before: see SecondLook
+            return  # the invite stage may be writing its mark just now: see MarkRaceCheck
         if self._verification.wants(event.id):
             self._verification.updated(user_id, operation)
 
-    def _look_at_new(
+    def _check_new_user(
         self,
         event: UserEvent,
         user_id: str,
         operation: CreateUser,
         external_id: MatchCriterion,
-        pinned: bool,
+        one_partition: bool,
     ) -> None:
-        """Read a new user back: is it all stored, and is it the only one?
+        """Read a new user back: is it stored completely, and is it the only one?
 
-        Two processes can create a user at the same moment only where its events come by several partitions.
+        Two processes can only create the same user at once if its events come through several partitions.
         """
         verified = self._verification.wants(event.id)
-        if not verified and pinned:
+        if not verified and one_partition:
             return
         carriers = self._directory.having(external_id)
         self._duplicates.settle(event, user_id, carriers)
@@ -286,3 +213,54 @@ class PlanExecutor:
             time=self._clock.now(),
             purpose=operation.purpose,
         )
+
+    def _refuse_taken_identity(self, user_id: str | None, operation: LinkIdentity) -> None:
+        """Keycloak would link one account to several users and log in any of them."""
+        link = operation.link
+        owner = None
+        if link.user_id is not None:
+            owner = self._directory.identity_owner(link.alias, link.user_id)
+        if owner not in (None, user_id):
+            pointer = f"/user/identities/{link.alias}"
+            raise ConflictError(
+                f"another user of the realm is linked to the account at {link.alias}",
+                code="identity-taken",
+                remedy="remove the link from the other user, or correct the event; then replay it",
+                violations=[Violation(pointer, "owner", "is linked to another user")],
+            )
+
+
+def _username_to_keep(user_id: str, update: UpdateUser, error: KeycloakRejectedError) -> str | None:
+    """Return the username that must stay so that the rest can be erased, None where Keycloak refuses something else."""
+    refused = {one.pointer for one in error.violations}
+    for change in update.changes:
+        if change.target == "username" and change.after == anonymous_username(user_id):
+            return str(change.before) if refused == {"/user/username"} else None
+    return None
+
+
+def _joined(plan: Plan, kind: str) -> Iterator[str]:
+    for operation in plan.operations:
+        if isinstance(operation, CreateUser) and kind == GROUPS:
+            # Keycloak answers a create with an unknown group with a bare 500
+            yield from operation.representation.get("groups", [])
+        elif isinstance(operation, Join) and operation.kind == kind:
+            yield from operation.names
+
+
+def _missing_error(
+    kind: str, missing: Sequence[str], memberships: Sequence[Membership]
+) -> MappingError:
+    """Report missing names by their position only: a name comes from the event and may be personal data."""
+    plural, singular = _NOUNS[kind]
+    names = [name for membership in memberships for name in membership.names]
+    return MappingError(
+        f"the realm does not have {len(missing)} of the user's {plural}",
+        code="group-missing" if kind == GROUPS else "organization-missing",
+        remedy=f"create the {singular} in Keycloak or correct the event; then replay it",
+        violations=[
+            Violation(f"/user/{plural}/{at}", "exists", f"the realm has no such {singular}")
+            for at, name in enumerate(names)
+            if name in missing
+        ],
+    )

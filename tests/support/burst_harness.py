@@ -20,7 +20,7 @@ from keycloak_bridge.domain.ports import Acknowledgement, Handled
 from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.pipeline.provision import ProvisionStage
-from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter, _Trial
+from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter
 from keycloak_bridge.provisioning.bulk_writer import BulkWriter, WriteRouter
 from keycloak_bridge.provisioning.known_users import KnownUsers
 from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
@@ -60,7 +60,7 @@ class HandWriter(BatchWriter):
         with self._changed:
             batch = self._take(size)
         if batch:
-            self._write(batch, _Trial())
+            self._write(batch)
         return bool(batch)
 
 
@@ -69,7 +69,7 @@ class HandRoll(KnownUsers):
 
     wanted = False
 
-    def _begin(self) -> None:
+    def _begin_listing(self) -> None:
         self.wanted = self.wanted or self._backlog.is_large
 
     def list_now(self) -> None:
@@ -77,7 +77,7 @@ class HandRoll(KnownUsers):
         if self._listing_now:
             return
         self.wanted, self._listing_now = False, True
-        self._read()
+        self._list()
 
 
 class HandImporter(InMemoryImporter):
@@ -195,7 +195,7 @@ class BurstProcess:
             hand.fence,
             hand.brake,
         )
-        burst.proved(_with_every_attribute())
+        burst.accepted(_with_every_attribute())
         return ProvisionStage(
             interpreter=known.interpreter,
             router=WriteRouter(

@@ -14,7 +14,7 @@ from keycloak_bridge.delivery.guards import Brake, Limits
 from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Message, Record
-from keycloak_bridge.domain.ports import Acknowledgement, Handled
+from keycloak_bridge.domain.ports import Acknowledgement, Handled, Trace, no_trace
 from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.messages.dead_letters import dead_letter_headers
 from keycloak_bridge.messages.invitations import invitation_message
@@ -23,7 +23,6 @@ from keycloak_bridge.pipeline.interpret import Interpreter
 from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.bulk_writer import WriteRouter
-from keycloak_bridge.provisioning.executor import Trace, ignore
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
 from keycloak_bridge.settings import Settings
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -151,7 +150,7 @@ class Flow:
         brake: Brake | None = None,
         lost: DeadLetteredUsers | None = None,
         limits: Limits | None = None,
-        trace: Trace = ignore,
+        trace: Trace = no_trace,
     ) -> None:
         known = known or interpretation()
         self.broker = InMemoryBroker(partitions=partitions)
@@ -164,7 +163,7 @@ class Flow:
         self.metrics = Metrics()
         self.provisioner = Provisioner(
             self.keycloak,
-            self._invite,
+            self.request_invitation,
             self.clock,
             policy=ProvisionPolicy(known.mapping.reserved),
             limits=limits,
@@ -259,6 +258,6 @@ class Flow:
         told += [json.dumps(reason, ensure_ascii=False).encode() for _, reason in self.letters]
         return b"\n".join(told)
 
-    def _invite(self, invitation: Invitation) -> Sequence[Acknowledgement]:
+    def request_invitation(self, invitation: Invitation) -> Sequence[Acknowledgement]:
         message: Message = invitation_message(invitation, topic=INVITATIONS)
         return (self.broker.publish(message),)

@@ -47,6 +47,7 @@ from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS, dead_lett
 from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.bulk_writer import WriteRouter
+from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Provisioned
 from keycloak_bridge.settings import EventsSettings, Settings
 
@@ -176,28 +177,29 @@ def test_a_tombstone_of_nobody_deletes_nobody() -> None:
 @pytest.mark.parametrize(
     ("key", "expected"), [(b"u-1", [True]), (None, [False]), (b"other", [False])]
 )
-def test_a_user_is_pinned_by_its_key(key: bytes | None, expected: list[bool]) -> None:
+def test_the_key_says_whether_one_partition_has_all_events_of_the_user(
+    key: bytes | None, expected: list[bool]
+) -> None:
     """Only the external id as key makes all its events come by one partition."""
     known = Interpretation(Settings(events=EventsSettings(match_key=False)))
     flow = Flow(known=known)
     asked: list[bool] = []
 
-    class Asks:
+    class Asks(MarkRaceCheck):
         def provision(
             self,
             event: UserEvent,
             desired: DesiredUser | OutOfScope,
             *,
-            pinned: bool = True,
-            mapping: str | None = None,
-            absent: bool = False,
+            one_partition: bool = True,
+            known_absent: bool = False,
         ) -> Provisioned:
-            asked.append(pinned)
-            return flow.provisioner.provision(event, desired, mapping=mapping)
+            asked.append(one_partition)
+            return flow.provisioner.provision(event, desired)
 
     stage = ProvisionStage(
         interpreter=known.interpreter,
-        router=WriteRouter(Asks()),
+        router=WriteRouter(Asks(flow.provisioner, flow.request_invitation, flow.clock)),
         publisher=flow.publisher("provision"),
         lost=flow.lost,
     )

@@ -17,9 +17,9 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.provisioning.batches import Alone, BatchSize, BatchWriter, Entry, Verdict
+from keycloak_bridge.provisioning.batches import BatchEntry, BatchOutcome, BatchSize, BatchWriter
 
-ALONE = Alone.ALONE
+ALONE = None
 WAIT_S = 30.0
 
 
@@ -67,19 +67,19 @@ class Told:
     def __init__(self, expected: int) -> None:
         self._changed = threading.Condition()
         self._expected = expected
-        self._verdicts: dict[str, list[Verdict]] = {}
+        self._verdicts: dict[str, list[BatchOutcome]] = {}
 
-    def of(self, name: str) -> Callable[[Verdict], None]:
+    def of(self, name: str) -> Callable[[BatchOutcome], None]:
         """Return what hears of one user."""
 
-        def done(verdict: Verdict) -> None:
+        def done(verdict: BatchOutcome) -> None:
             with self._changed:
                 self._verdicts.setdefault(name, []).append(verdict)
                 self._changed.notify_all()
 
         return done
 
-    def verdicts(self) -> dict[str, Verdict]:
+    def verdicts(self) -> dict[str, BatchOutcome]:
         """Return what each was told, once all were, each just once."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self._verdicts) == self._expected, WAIT_S)
@@ -95,7 +95,7 @@ def write(
     threads: int = 2,
     may_write: Callable[[str], bool] = lambda _: True,
     email: Callable[[str], str] = lambda name: f"{name}@acme.example",
-) -> dict[str, Verdict]:
+) -> dict[str, BatchOutcome]:
     """Have users of these names written, and return what became of each."""
     clock = SystemClock()
     writer = BatchWriter(
@@ -109,7 +109,7 @@ def write(
     told = Told(len(names))
     for name in names:
         user = UserRepresentation(username=name, email=email(name))
-        writer.submit(Entry(user, lambda name=name: may_write(name), told.of(name)))  # type: ignore[misc]
+        writer.submit(BatchEntry(user, lambda name=name: may_write(name), told.of(name)))  # type: ignore[misc]
     verdicts = told.verdicts()
     writer.close()
     return verdicts
@@ -220,6 +220,6 @@ def test_a_closed_writer_writes_nothing() -> None:
     )
     writer.close()
     told = Told(1)
-    writer.submit(Entry(UserRepresentation(username="u0"), lambda: True, told.of("u0")))
+    writer.submit(BatchEntry(UserRepresentation(username="u0"), lambda: True, told.of("u0")))
 
     assert (type(told.verdicts()["u0"]), importer.batches) == (PartitionRevokedError, [])

@@ -27,6 +27,7 @@ from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter
 from keycloak_bridge.provisioning.bulk_writer import BulkWriter, WriteRouter
 from keycloak_bridge.provisioning.known_users import KnownUsers
+from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Provisioner
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
 
@@ -108,10 +109,12 @@ class Scene:
             self.flow.brake,
         )
         if self.proven:
-            burst.proved(desired_of(record_of(event_of(data=EVERY_ATTRIBUTE))))
+            burst.accepted(desired_of(record_of(event_of(data=EVERY_ATTRIBUTE))))
         return ProvisionStage(
             interpreter=known.interpreter,
-            router=WriteRouter(provisioner, self.known_users, burst),
+            router=WriteRouter(
+                MarkRaceCheck(provisioner, lambda _: (), SystemClock()), self.known_users, burst
+            ),
             publisher=self.flow.publisher("provision"),
             lost=DeadLetteredUsers(),
         )

@@ -24,7 +24,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import Message, Record
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.provisioning.batches import Alone, BatchSize, BatchWriter, Entry, Verdict
+from keycloak_bridge.provisioning.batches import BatchEntry, BatchOutcome, BatchSize, BatchWriter
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
@@ -347,12 +347,12 @@ class Slow:
         self.writer = HandWriter(
             self.importer, self.gate, BatchSize(1, 20, 20), self.clock, Metrics(), threads=0
         )
-        self.verdicts: list[Verdict] = []
+        self.verdicts: list[BatchOutcome] = []
 
     def submit(self, name: str) -> None:
         """Have a user wait for its batch."""
         user = UserRepresentation(username=name, enabled=True)
-        self.writer.submit(Entry(user, lambda: self.mine, self.verdicts.append))
+        self.writer.submit(BatchEntry(user, lambda: self.mine, self.verdicts.append))
 
 
 def test_what_is_taken_away_while_its_batch_waits_its_turn_is_not_written() -> None:
@@ -406,15 +406,15 @@ def test_lost_answers_of_real_threads_double_nobody(
         Metrics(),
         threads=3,
     )
-    verdicts: dict[str, list[Verdict]] = {f"user-{number}": [] for number in range(count)}
+    verdicts: dict[str, list[BatchOutcome]] = {f"user-{number}": [] for number in range(count)}
     all_told = threading.Semaphore(0)
 
-    def entry(name: str) -> Entry:
-        def done(verdict: Verdict) -> None:
+    def entry(name: str) -> BatchEntry:
+        def done(verdict: BatchOutcome) -> None:
             verdicts[name].append(verdict)
             all_told.release()
 
-        return Entry(UserRepresentation(username=name, enabled=True), lambda: True, done)
+        return BatchEntry(UserRepresentation(username=name, enabled=True), lambda: True, done)
 
     for name in verdicts:
         writer.submit(entry(name))
@@ -425,4 +425,4 @@ def test_lost_answers_of_real_threads_double_nobody(
     there = {user["username"]: user["id"] for user in keycloak.users()}
     assert len(there) == len(keycloak.users())
     for name, ((verdict,)) in verdicts.items():
-        assert isinstance(verdict, Alone | BridgeError) or verdict == there[name]
+        assert verdict is None or isinstance(verdict, BridgeError) or verdict == there[name]

@@ -133,16 +133,20 @@ def test_an_unknown_partition_excludes_nobody(scene: Scene) -> None:
 def test_who_is_created_here_is_known_at_once(scene: Scene) -> None:
     """Before Keycloak has it, and whatever becomes of it."""
     scene.listed()
-    keys = scene.known_users.begin(wanted("u-2"))
-    before = scene.excludes("u-2")
-    scene.known_users.end(keys)
+    with scene.known_users.creating(wanted("u-2")):
+        before = scene.excludes("u-2")
 
     assert (before, scene.excludes("u-2")) == (False, False)
 
 
 def test_who_is_created_while_the_realm_is_listed_is_known(scene: Scene) -> None:
     """Its page may have passed by already."""
-    scene.realm.during = lambda: scene.known_users.end(scene.known_users.begin(wanted("u-2")))
+
+    def create() -> None:
+        with scene.known_users.creating(wanted("u-2")):
+            pass
+
+    scene.realm.during = create
     scene.listed()
 
     assert not scene.excludes("u-2")
@@ -161,13 +165,14 @@ def test_only_one_event_of_a_user_may_be_under_way_once_one_is_in_a_batch(scene:
     scene.listed()
     claimed = scene.known_users.claim(wanted("u-2"))
     again = scene.known_users.claim(wanted("u-2"))
-    with pytest.raises(HoldError):
-        scene.known_users.begin(wanted("u-2"))
+    with pytest.raises(HoldError), scene.known_users.creating(wanted("u-2")):
+        pass
     assert claimed is not None
     scene.known_users.end(claimed)
 
     assert again is None
-    assert not scene.known_users.begin(wanted("u-2")).first
+    with scene.known_users.creating(wanted("u-2")) as first:
+        assert not first
 
 
 def test_who_is_on_its_way_goes_into_no_batch(scene: Scene) -> None:

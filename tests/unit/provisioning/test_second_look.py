@@ -10,7 +10,7 @@ from keycloak_bridge.domain.events import Invitation, Outcome, Result, UserEvent
 from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.domain.users import DesiredUser, InvitationTerms, MatchCriterion, OutOfScope
 from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
-from keycloak_bridge.provisioning.provisioner import Provisioned
+from keycloak_bridge.provisioning.provisioner import Provisioned, Provisioner
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 DESIRED = DesiredUser({"username": "ada"}, (MatchCriterion("attributes.userId", "u-1"),))
@@ -23,23 +23,22 @@ def event(event_id: str = "event-1") -> UserEvent:
     return UserEvent(event_id, "/source", "user.created", "u-1", None, "schema", {})
 
 
-class Answers:
+class Answers(Provisioner):
     """Provisions by giving the next answer."""
 
     def __init__(self, *answers: Provisioned | Exception) -> None:
         self._answers = list(answers)
-        self.asked: list[tuple[bool, str | None]] = []
+        self.asked: list[tuple[bool, bool]] = []
 
     def provision(
         self,
         event: UserEvent,
         desired: DesiredUser | OutOfScope,
         *,
-        pinned: bool = True,
-        mapping: str | None = None,
-        absent: bool = False,
+        one_partition: bool = True,
+        known_absent: bool = False,
     ) -> Provisioned:
-        self.asked.append((pinned, mapping))
+        self.asked.append((one_partition, known_absent))
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -64,11 +63,11 @@ def test_without_a_race_nothing_changes() -> None:
 
 
 def test_what_the_stage_knows_is_handed_on() -> None:
-    """Whether one partition brings all events of the user, and by which mapping this one came."""
+    """Whether all events come through one partition, and whether the user is known to be absent."""
     answers = Answers(Provisioned(CREATED))
-    look_at(answers).provision(event(), DESIRED, pinned=False, mapping="m1")
+    look_at(answers).provision(event(), DESIRED, one_partition=False, known_absent=True)
 
-    assert [(False, "m1")] == answers.asked
+    assert [(False, True)] == answers.asked
 
 
 def test_a_race_is_looked_at_again_and_told_as_what_was_done_first() -> None:

@@ -65,7 +65,7 @@ def test_the_younger_one_is_deleted_and_the_older_one_brought() -> None:
 
     provisioner = provisioner_of(keycloak)
     with keycloak.usernames_editable():
-        result = provisioner.provision(an_event(), a_desired_user(), pinned=False).result
+        result = provisioner.provision(an_event(), a_desired_user(), one_partition=False).result
 
     (user,) = keycloak.users()
     assert keycloak.others == [user["id"]]
@@ -81,11 +81,11 @@ def test_the_older_one_waits_until_the_younger_one_is_gone() -> None:
     keycloak, invited = RacingKeycloak(older=False), list[Invitation]()
     provisioner = provisioner_of(keycloak, invited)
     with pytest.raises(HoldError) as held:
-        provisioner.provision(an_event(), a_desired_user(), pinned=False)
+        provisioner.provision(an_event(), a_desired_user(), one_partition=False)
     before = list(invited)
     keycloak.delete_user(*keycloak.others)
 
-    provisioner.provision(an_event(), a_desired_user(), pinned=False)
+    provisioner.provision(an_event(), a_desired_user(), one_partition=False)
 
     assert ("duplicate-user", []) == (held.value.code, before)
     assert [keycloak.users()[0]["id"]] == [one.keycloak_id for one in invited]
@@ -96,10 +96,10 @@ def test_the_older_one_makes_way_for_a_younger_one_that_stays() -> None:
     keycloak = RacingKeycloak(older=False)
     provisioner = provisioner_of(keycloak)
     with pytest.raises(HoldError):
-        provisioner.provision(an_event(), a_desired_user(), pinned=False)
+        provisioner.provision(an_event(), a_desired_user(), one_partition=False)
 
     with keycloak.usernames_editable():
-        result = provisioner.provision(an_event(), a_desired_user(), pinned=False).result
+        result = provisioner.provision(an_event(), a_desired_user(), one_partition=False).result
 
     assert keycloak.others == [user["id"] for user in keycloak.users()]
     assert "updated" == result.action
@@ -112,13 +112,13 @@ def test_users_that_were_there_before_are_left_alone() -> None:
     keycloak.add_user({**TWIN, "username": "other"})
 
     with pytest.raises(ConflictError) as caught:
-        provisioner_of(keycloak).provision(an_event(), a_desired_user(), pinned=False)
+        provisioner_of(keycloak).provision(an_event(), a_desired_user(), one_partition=False)
 
     assert ("ambiguous", 2) == (caught.value.code, len(keycloak.users()))
 
 
 @pytest.mark.parametrize(
-    ("pinned", "mode", "looks"),
+    ("one_partition", "mode", "looks"),
     [
         (True, "off", 0),
         (False, "off", 1),
@@ -126,13 +126,13 @@ def test_users_that_were_there_before_are_left_alone() -> None:
         (False, "always", 1),
     ],
 )
-def test_who_cannot_race_is_not_looked_at(pinned: bool, mode: str, looks: int) -> None:
+def test_who_cannot_race_is_not_looked_at(one_partition: bool, mode: str, looks: int) -> None:
     """The look costs a search; one for both questions is enough."""
     keycloak = InMemoryKeycloak()
     policy = ProvisionPolicy(verification=VerificationPolicy(mode))
 
     Provisioner(keycloak, lambda _: (), FakeClock(), policy=policy).provision(
-        an_event(), a_desired_user(), pinned=pinned
+        an_event(), a_desired_user(), one_partition=one_partition
     )
 
     assert looks == keycloak.calls.count("having")
