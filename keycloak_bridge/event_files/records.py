@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 
 from keycloak_bridge.domain.errors import EventError, EventValidationError, Violation
 from keycloak_bridge.domain.events import CloudEvent, Record
+from keycloak_bridge.domain.ports import Trace, no_trace
 from keycloak_bridge.pipeline.interpret import Interpreter, Prepared, Skipped
-from keycloak_bridge.provisioning.executor import Trace, ignore
 
 _UNREADABLE_ROWS = {
     "cells": ("cells", "must have as many cells as the header"),
@@ -54,7 +54,7 @@ class FileInterpreter(Interpreter):
     def interpret(
         self,
         record: Record,
-        trace: Trace = ignore,
+        trace: Trace = no_trace,
         accept: Callable[[CloudEvent], None] = lambda _: None,
     ) -> Prepared | Skipped:
         """Return the desired user of `record`, which is a FileRecord; raises as for a record of a topic."""
