@@ -1,8 +1,11 @@
-"""A mapping makes of an event what Keycloak would store."""
+"""A mapping turns an event into what Keycloak should store, or refuses it with a code and a pointer."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mapping_cases import (
     ATTRIBUTES,
     GROUPS,
@@ -17,15 +20,28 @@ from mapping_cases import (
     names,
 )
 
-from keycloak_bridge.domain.errors import ConfigError, ConflictError, MappingError
+from keycloak_bridge.domain.errors import (
+    ConfigError,
+    ConflictError,
+    EventError,
+    KeyMismatchError,
+    MappingError,
+)
 from keycloak_bridge.domain.users import (
     DesiredUser,
     InvitationTerms,
     LinkPolicy,
     MatchCriterion,
+    Membership,
     OutOfScope,
+    client_roles,
 )
 from keycloak_bridge.mapping.lifecycle import Mappings
+from keycloak_bridge.mapping.mapping import is_reserved, username_problem
+
+TAGS = MINIMAL + 'tags = "data.tags"\n'
+CLIENT = MINIMAL + '[user.clientRoles."my/app"]\nfrom = "data.roles.app"\nallow = ["reader"]\n'
+ORGANIZATIONS = MINIMAL + '[user.organizations]\nfrom = "data.orgs"\nallow = ["acme", "globex"]\n'
 
 
 def test_makes_what_keycloak_stores() -> None:
@@ -48,80 +64,54 @@ def test_makes_what_keycloak_stores() -> None:
     assert expected == desired(MINIMAL)
 
 
-def test_a_criterion_without_a_value_is_left_out() -> None:
-    """An event without an e-mail is matched by what it has."""
+def test_a_criterion_without_exactly_one_value_is_left_out() -> None:
+    """An event without an e-mail is matched by what it has; several values identify no user."""
     user = desired(MINIMAL, email=None, username="ada")
+    text = TAGS.replace('"username", "email"', '"attributes.tags"')
 
     assert [one.target for one in user.matching] == ["attributes.userId", "username"]
     assert "email" not in user.representation
-
-
-def test_several_values_identify_nobody() -> None:
-    """An attribute with more than one value is stored, but no user is found by it."""
-    text = MINIMAL.replace('"username", "email"', '"attributes.tags"') + 'tags = "data.tags"'
-
     assert [one.target for one in desired(text, tags=["a", "b"]).matching] == ["attributes.userId"]
     assert len(desired(text, tags=["a"]).matching) == 2
 
 
 @pytest.mark.parametrize(
-    ("value", "stored"),
+    ("rule", "value", "stored"),
     [
-        ("x", ["x"]),
-        (" x ", [" x "]),
-        (5, ["5"]),
-        (1.5, ["1.5"]),
-        (True, ["true"]),
-        (False, ["false"]),
-        (["a", "b", "a", "", None, 3], ["a", "b", "3"]),
+        ('"data.tags"', "x", ["x"]),
+        ('"data.tags"', " x ", [" x "]),
+        ('"data.tags"', 5, ["5"]),
+        ('"data.tags"', 1.5, ["1.5"]),
+        ('"data.tags"', True, ["true"]),
+        ('"data.tags"', False, ["false"]),
+        ('"data.tags"', ["a", "b", "a", "", None, 3], ["a", "b", "3"]),
+        ('"data.tags"', None, None),
+        ('"data.tags"', "", None),
+        ('"data.tags"', [], None),
+        ('"data.tags"', [None, ""], None),
+        ('{ from = "data.tags", default = "none" }', None, ["none"]),
+        ('{ from = "data.tags", default = ["a", "b"] }', [], ["a", "b"]),
+        ('{ from = "data.tags", default = 7 }', None, ["7"]),
+        ('{ from = "data.tags", default = "none" }', "x", ["x"]),
+        ("\"'constant'\"", None, ["constant"]),
     ],
 )
-def test_attributes_hold_lists_of_text(value: Any, stored: list[str]) -> None:
-    """Numbers and flags become text, lists several values; white space is not touched."""
-    user = desired(MINIMAL + 'tags = "data.tags"', tags=value)
+def test_attributes_are_lists_of_text(rule: str, value: Any, stored: list[str] | None) -> None:
+    """Numbers and flags become text, empty values and duplicates go, and a default replaces no value."""
+    user = desired(f"{MINIMAL}tags = {rule}", tags=value)
 
-    assert stored == user.representation["attributes"]["tags"]
-
-
-@pytest.mark.parametrize("value", [None, "", [], [None, ""]])
-def test_what_is_empty_is_not_written(value: Any) -> None:
-    """An empty value leaves the attribute alone."""
-    user = desired(MINIMAL + 'tags = "data.tags"', tags=value)
-
-    assert "tags" not in user.representation["attributes"]
+    assert stored == user.representation["attributes"].get("tags")
 
 
-@pytest.mark.parametrize(
-    ("rule", "data", "stored"),
-    [
-        ('{ from = "data.tags", default = "none" }', {}, ["none"]),
-        ('{ from = "data.tags", default = ["a", "b"] }', {"tags": []}, ["a", "b"]),
-        ('{ from = "data.tags", default = 7 }', {}, ["7"]),
-        ('{ from = "data.tags", default = "none" }', {"tags": "x"}, ["x"]),
-        ("\"'constant'\"", {}, ["constant"]),
-    ],
-)
-def test_a_default_fills_in(rule: str, data: dict[str, Any], stored: list[str]) -> None:
-    """The default stands where the event has nothing."""
-    user = desired(f"{MINIMAL}tags = {rule}", **data)
-
-    assert stored == user.representation["attributes"]["tags"]
-
-
-def test_apply_create_is_told_to_the_planner() -> None:
-    """Targets with apply = "create" are named, so that an update leaves them alone."""
+def test_the_planner_knows_what_counts_only_at_creation() -> None:
+    """Targets with apply = "create", and the username unless the mapping says otherwise."""
     text = MINIMAL + 'tags = { from = "data.tags", apply = "create" }\nn = "data.n"'
-
-    assert desired(text, tags="x", n=1).create_only == {"username", "enabled", "attributes.tags"}
-
-
-def test_a_username_can_be_kept_in_step() -> None:
-    """Where the realm lets usernames change, the mapping can say so."""
-    text = MINIMAL.replace(
+    renaming = MINIMAL.replace(
         '"data.username || data.email"', '{ from = "data.email", apply = "always" }'
     )
 
-    assert "username" not in desired(text).create_only
+    assert desired(text, tags="x", n=1).create_only == {"username", "enabled", "attributes.tags"}
+    assert "username" not in desired(renaming).create_only
 
 
 @pytest.mark.parametrize(
@@ -162,11 +152,84 @@ def test_when_decides_what_is_in_scope() -> None:
     assert isinstance(mapping(text).apply(event(active=True)), DesiredUser)
 
 
-def test_groups_are_paths() -> None:
-    """Group paths are written the way Keycloak writes them, each once."""
-    user = desired(MINIMAL + '[user.groups]\nfrom = "data.groups"', groups=["a/b", "/a/b/", "/c"])
+ANY_GROUP = MINIMAL + '[user.groups]\nfrom = "data.groups"'
+SECOND_CLIENT = CLIENT + '[user.clientRoles.b]\nfrom = "data.tags"\nallow = ["x"]'
 
-    assert names(user, "groups") == ("/a/b", "/c")
+
+@pytest.mark.parametrize(
+    ("text", "data", "kind", "expected"),
+    [
+        (ANY_GROUP, {"groups": ["a/b", "/a/b/", "/c"]}, "groups", ("/a/b", "/c")),
+        (HEAD + USER + 'groups = "data.groups"' + ATTRIBUTES, {"groups": "x"}, "groups", ("/x",)),
+        (ROLES, {"roles": ["editor", "editor"]}, "realmRoles", ("editor",)),
+        (ROLES + 'default = ["viewer"]', {"roles": []}, "realmRoles", ("viewer",)),
+        (ROLES + 'otherwise = "ignore"', {"roles": ["admin", "viewer"]}, "realmRoles", ("viewer",)),
+        (SECOND_CLIENT, {"roles": {"app": ["reader"]}}, client_roles("my/app"), ("reader",)),
+        (SECOND_CLIENT, {"tags": "x"}, client_roles("b"), ("x",)),
+        (ORGANIZATIONS + 'default = ["globex"]', {"orgs": ["acme"]}, "organizations", ("acme",)),
+        (ORGANIZATIONS + 'default = ["globex"]', {}, "organizations", ("globex",)),
+        # what is neither named nor owned need not be asked of Keycloak
+        (ROLES, {}, "realmRoles", None),
+        (GROUPS, {}, "groups", None),
+        (ORGANIZATIONS, {}, "organizations", None),
+        (CLIENT, {}, client_roles("my/app"), None),
+    ],
+)
+def test_memberships(
+    text: str, data: dict[str, Any], kind: str, expected: tuple[str, ...] | None
+) -> None:
+    """Each name once, paths as Keycloak writes them; the default counts where the event names nothing."""
+    assert expected == names(desired(text, **data), kind)
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "code", "pointer"),
+    [
+        (ROLES, {"roles": ["viewer", "realm-admin"]}, "role-not-allowed", "/user/realmRoles/1"),
+        (GROUPS, {"groups": ["/admins"]}, "group-not-allowed", "/user/groups/0"),
+        (CLIENT, {"roles": {"app": ["admin"]}}, "role-not-allowed", "/user/clientRoles/my~1app/0"),
+        (ORGANIZATIONS, {"orgs": ["admin"]}, "organization-not-allowed", "/user/organizations/0"),
+    ],
+)
+def test_nothing_outside_the_allow_list_is_granted(
+    text: str, data: dict[str, Any], code: str, pointer: str
+) -> None:
+    """It refuses the event, without being quoted; with otherwise = "ignore" the rest still counts."""
+    with pytest.raises(MappingError) as caught:
+        desired(text, **data)
+
+    assert caught.value.code == code
+    assert [one.pointer for one in caught.value.violations] == [pointer]
+    assert "admin" not in caught.value.message
+    ignoring = desired(text + 'otherwise = "ignore"', **data)
+    assert ([("viewer",)] if text == ROLES else []) == [one.names for one in ignoring.memberships]
+
+
+def test_what_is_managed_is_what_is_allowed() -> None:
+    """The planner takes away what is owned and not named."""
+    user = desired(ROLES + 'removal = "managed"', roles=["viewer"])
+    nothing = desired(GROUPS + 'removal = "managed"')
+
+    owned = frozenset({"viewer", "editor"})
+    assert (Membership("realmRoles", ("viewer",), owned),) == user.memberships
+    assert (Membership("groups", (), frozenset({"/staff"})),) == nothing.memberships
+
+
+def test_missing_groups_can_be_created() -> None:
+    """Only where the mapping says so."""
+    create = desired(GROUPS + 'missing = "create"', groups="staff")
+    reject = desired(GROUPS + 'missing = "reject"', groups="staff")
+
+    assert [True, False] == [user.memberships[0].create_missing for user in (create, reject)]
+
+
+def test_rules_are_found_by_kind() -> None:
+    """None where the mapping has none."""
+    rules = mapping(CLIENT).rules
+
+    assert rules.membership("groups") is None
+    assert (rule := rules.membership(client_roles("my/app"))) is not None
+    assert "role" == rule.word
 
 
 @pytest.mark.parametrize(
@@ -181,53 +244,6 @@ def test_groups_are_paths() -> None:
 def test_a_mapping_knows_whether_it_accepts_every_group(text: str, expected: bool) -> None:
     """Only groups without `allow` are open, since nothing else bounds what an event may join."""
     assert expected is Mappings(mapping(text)).accepts_every_group
-
-
-def test_groups_can_be_a_plain_expression() -> None:
-    """Without an allow-list every group is accepted."""
-    user = desired(HEAD + USER + 'groups = "data.groups"' + ATTRIBUTES, groups="x")
-
-    assert names(user, "groups") == ("/x",)
-
-
-def test_allowed_roles_are_granted() -> None:
-    """Roles in the allow-list pass, each once."""
-    user = desired(ROLES, roles=["editor", "editor"])
-
-    assert names(user, "realmRoles") == ("editor",)
-
-
-def test_default_roles_stand_in() -> None:
-    """The default is granted where the event names no role."""
-    user = desired(ROLES + 'default = ["viewer"]', roles=[])
-
-    assert names(user, "realmRoles") == ("viewer",)
-
-
-@pytest.mark.parametrize(
-    ("text", "data", "code", "pointer"),
-    [
-        (ROLES, {"roles": ["viewer", "realm-admin"]}, "role-not-allowed", "/user/realmRoles/1"),
-        (GROUPS, {"groups": ["/admins"]}, "group-not-allowed", "/user/groups/0"),
-    ],
-)
-def test_nothing_outside_the_allow_list_is_granted(
-    text: str, data: dict[str, Any], code: str, pointer: str
-) -> None:
-    """A role or group that is not allowed refuses the event, without being quoted."""
-    with pytest.raises(MappingError) as caught:
-        desired(text, **data)
-
-    assert caught.value.code == code
-    assert [one.pointer for one in caught.value.violations] == [pointer]
-    assert "admin" not in caught.value.message
-
-
-def test_others_can_be_passed_over() -> None:
-    """With otherwise = "ignore" the rest of the event still counts."""
-    user = desired(ROLES + 'otherwise = "ignore"', roles=["realm-admin", "viewer"])
-
-    assert names(user, "realmRoles") == ("viewer",)
 
 
 def test_the_subject_may_be_absent_or_ignored() -> None:
@@ -271,12 +287,14 @@ def test_a_redirect_needs_its_client() -> None:
 
 
 def test_names_what_it_owns() -> None:
-    """The realm's profile check asks for the attributes; reserved names and link are at hand."""
-    compiled = mapping('link = "verified-email"\n' + MINIMAL + 'tags = "data.tags"')
+    """The realm's profile check asks for the attributes; reserved names, groups and link are available."""
+    text = 'link = "verified-email"\nprotected_groups = ["admins", "/ops/root/"]\n' + TAGS
+    compiled = mapping(text)
 
     assert Mappings(compiled).attribute_names == ("tags", "userId")
     assert compiled.rules.link is LinkPolicy.VERIFIED_EMAIL
     assert compiled.rules.reserved == {"admin"}
+    assert frozenset({"/admins", "/ops/root"}) == desired(text).protected_groups
 
 
 def test_the_fingerprint_is_that_of_the_content() -> None:
@@ -285,3 +303,141 @@ def test_the_fingerprint_is_that_of_the_content() -> None:
 
     assert mapping(MINIMAL).fingerprint == same.fingerprint
     assert mapping(MINIMAL).fingerprint != mapping(MINIMAL + 'n = "data.n"').fingerprint
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "error", "code", "pointer"),
+    [
+        (MINIMAL, {"username": "a b c"}, MappingError, "invalid-username", "/user/username"),
+        (MINIMAL, {"email": None}, MappingError, "invalid-username", "/user/username"),
+        (MINIMAL, {"username": "Admin"}, ConflictError, "reserved-user", "/user/username"),
+        (
+            MINIMAL,
+            {"username": "service-account-x"},
+            ConflictError,
+            "reserved-user",
+            "/user/username",
+        ),
+        (MINIMAL, {"userId": ""}, MappingError, "missing-external-id", "/user/attributes/userId"),
+        (
+            MINIMAL,
+            {"userId": ["u1", "u2"]},
+            MappingError,
+            "missing-external-id",
+            "/user/attributes/userId",
+        ),
+        (MINIMAL, {"userId": "u2"}, KeyMismatchError, "subject-mismatch", "/subject"),
+        (MINIMAL, {"email": ["a", "b"]}, MappingError, "mapping-failed", "/user/username"),
+        (
+            HEAD + USER + 'enabled = "data.active"' + ATTRIBUTES,
+            {"active": "yes"},
+            MappingError,
+            "mapping-failed",
+            "/user/enabled",
+        ),
+        (
+            MINIMAL + '"a/b~c" = "data.tags"',
+            {"tags": [{"x": 1}]},
+            MappingError,
+            "mapping-failed",
+            "/user/attributes/a~1b~0c",
+        ),
+        (
+            MINIMAL + 'tags = { from = "data.tags", required = true }',
+            {},
+            MappingError,
+            "missing-value",
+            "/user/attributes/tags",
+        ),
+        (
+            TAGS,
+            {"tags": "a\0b"},
+            MappingError,
+            "invalid-value",
+            "/user/attributes/tags",
+        ),
+        (
+            TAGS,
+            {"tags": "\ud800"},
+            MappingError,
+            "invalid-value",
+            "/user/attributes/tags",
+        ),
+    ],
+)
+def test_an_event_that_makes_no_user_is_refused(
+    text: str, data: dict[str, Any], error: type[EventError], code: str, pointer: str
+) -> None:
+    """Each reason has its code and points at its target."""
+    with pytest.raises(error) as caught:
+        desired(text, **data)
+
+    assert caught.value.code == code
+    assert [one.pointer for one in caught.value.violations] == [pointer]
+    assert caught.value.remedy
+
+
+TEXT = st.text(alphabet="aB1 é한\0\ud800/<", max_size=4)
+SCALARS = st.sampled_from([None, True, False, 0, -1, 1.5, "u1", "viewer"]) | TEXT
+JSON = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(TEXT, SCALARS, max_size=2)
+FUZZED = ("userId", "email", "username", "active", "roles", "groups", "tags")
+WHOLE = mapping(
+    HEAD
+    + USER
+    + 'enabled = "data.active"'
+    + ATTRIBUTES
+    + 'tags = "data.tags"\n[user.groups]\nfrom = "data.groups"\n'
+    + '[user.realmRoles]\nfrom = "data.roles"\nallow = ["viewer"]'
+)
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(FUZZED, JSON)))
+def test_any_data_makes_a_user_or_an_event_error(data: Mapping[str, Any]) -> None:
+    """Nothing else escapes, whatever the data hold; what comes out is as Keycloak stores it."""
+    try:
+        user = WHOLE.apply(event(subject=None, **data))
+    except EventError:
+        return
+
+    assert isinstance(user, DesiredUser)
+    assert user.representation["username"] == user.representation["username"].lower()
+    assert all(all(values) for values in user.representation["attributes"].values())
+    assert set(names(user, "realmRoles") or ()) <= {"viewer"}
+
+
+SPACE = "the username contains white space or a control character"
+PROHIBITED = "the username contains a character that Keycloak prohibits in usernames"
+
+
+@pytest.mark.parametrize(
+    ("usernames", "problem"),
+    [
+        (["ada", "ada.lovelace+news@acme.example", "ça-va_9", "山田太郎", "x" * 255], None),
+        ([f"ada{one}l" for one in " \t\n\0\x7f\x85\xa0\u180e\u2028\u3000"], SPACE),
+        ([f"ada{one}l" for one in "<>&\"'$%!#?§,;:*~/\\|^=[]{}()`"], PROHIBITED),
+    ],
+    ids=["accepted", "white space", "prohibited"],
+)
+def test_usernames_are_checked_as_keycloak_does(usernames: list[str], problem: str | None) -> None:
+    """By its default user profile: letters of any script, digits and some punctuation; never quoted."""
+    assert dict.fromkeys(usernames, problem) == {name: username_problem(name) for name in usernames}
+
+
+@pytest.mark.parametrize("username", ["", "ab", "x" * 256, "𝒜" * 128])
+def test_usernames_of_wrong_length_are_refused(username: str) -> None:
+    """Keycloak takes 3 to 255 UTF-16 units."""
+    assert "3 to 255" in (username_problem(username) or "")
+
+
+@pytest.mark.parametrize(
+    ("username", "expected"),
+    [
+        ("admin", True),
+        ("ADMIN", True),
+        ("service-account-keycloak-bridge", True),
+        ("administrator", False),
+    ],
+)
+def test_reserved_names_are_out_of_reach(username: str, expected: bool) -> None:
+    """Reserved names are compared without case; service accounts always are reserved."""
+    assert is_reserved(username, {"admin"}) is expected

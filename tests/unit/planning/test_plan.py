@@ -40,6 +40,7 @@ from keycloak_bridge.domain.users import (
     GROUPS,
     ORGANIZATIONS,
     REALM_ROLES,
+    FoundUser,
     IdentityLink,
     Intent,
     Membership,
@@ -49,6 +50,15 @@ from keycloak_bridge.domain.users import (
 from keycloak_bridge.planning.plan import plan_user
 
 IDENTITY = IdentityLink("okta", "o1", "ada")
+E2 = event("e2", LATER)
+STARTED = ("due", "sending")
+
+
+def only_update(plan: Plan) -> UpdateUser:
+    """Return the one operation of `plan`."""
+    (update,) = plan.operations
+    assert isinstance(update, UpdateUser)
+    return update
 
 
 def test_a_new_user_is_created_in_one_call() -> None:
@@ -88,57 +98,37 @@ def test_a_bare_user_needs_one_operation() -> None:
     assert "bridgeEventTime" not in create.representation["attributes"]
 
 
-def test_a_redelivered_event_writes_nothing() -> None:
-    """After its own outcome only the mail that is still due is asked for, and after the mail nothing."""
-    assert plan_user(event(), desired(), CREATED) == Plan("42", (RequestInvitation(TERMS),))
-    assert plan_user(event(), desired(), INVITED) == Plan("42")
+MAIL = (RequestInvitation(TERMS),)
 
 
 @pytest.mark.parametrize(
-    ("mark", "expected"),
+    ("found", "expected"),
     [
-        ("due:e1", (RequestInvitation(TERMS),)),
-        ("sending:e1", (RequestInvitation(TERMS),)),
-        ("sent:e1", ()),
-        ("due:e0", ()),
-        ("sending:e0", ()),
+        (CREATED, MAIL),
+        (INVITED, ()),
+        *((changed(CREATED, {"bridgeInvitation": [f"{one}:e1"]}), MAIL) for one in STARTED),
+        *((changed(CREATED, {"bridgeInvitation": [f"{one}:e0"]}), ()) for one in STARTED),
+        (changed(CREATED, {"bridgeInvitation": ["sent:e1"]}), ()),
+        (
+            replace(INVITED, memberships={}),
+            (Join(GROUPS, ("/staff",)), Join(REALM_ROLES, ("viewer",))),
+        ),
+        (changed(INVITED, enabled=False), ()),
+        (changed(CREATED, enabled=False), ()),
     ],
 )
-def test_the_mail_is_asked_for_until_it_is_marked_as_sent(
-    mark: str, expected: tuple[Operation, ...]
+def test_a_redelivered_event_writes_only_what_is_missing(
+    found: FoundUser, expected: tuple[Operation, ...]
 ) -> None:
-    """One that may have gone out too: what is done about it is the inviter's to decide."""
-    found = changed(CREATED, {"bridgeInvitation": [mark]})
-
-    assert expected == plan_user(event(), desired(), found).operations
-
-
-def test_redelivery_completes_what_a_crash_left() -> None:
-    """Groups and roles that are missing are added, nothing else is written."""
-    found = replace(INVITED, memberships={})
-
-    assert plan_user(event(), desired(), found) == Plan(
-        "42", (Join(GROUPS, ("/staff",)), Join(REALM_ROLES, ("viewer",)))
-    )
-
-
-def test_redelivery_does_not_enable_a_user_that_was_disabled_since() -> None:
-    """An administrator's word is newer than the same old event."""
-    assert plan_user(event(), desired(), changed(INVITED, enabled=False)).operations == ()
-
-
-def test_a_disabled_user_gets_no_mail_although_it_is_due() -> None:
-    """Keycloak would refuse the mail."""
-    assert plan_user(event(), desired(), changed(CREATED, enabled=False)).operations == ()
+    """It requests the mail until that is marked as sent, and enables no user that was disabled since."""
+    assert Plan("42", expected) == plan_user(event(), desired(), found)
 
 
 def test_a_newer_event_updates_what_differs() -> None:
     """One PUT with all changes; it keeps what others wrote and leaves volatile fields out."""
     found = changed(INVITED, {"theirs": ["x"]}, emailVerified=True, requiredActions=[])
-    later = event("e2", LATER)
-    (update,) = plan_user(later, desired(firstName="Augusta"), found).operations
+    update = only_update(plan_user(E2, desired(firstName="Augusta"), found))
 
-    assert isinstance(update, UpdateUser)
     assert update.changes == (
         Change("firstName", "Ada", "Augusta"),
         Change("attributes.bridgeEventId", ["e1"], ["e2"]),
@@ -164,21 +154,10 @@ def test_a_newer_event_updates_what_differs() -> None:
     }
 
 
-def test_a_newer_event_disables_and_enables() -> None:
-    """User management decides about its users."""
-    later = event("e2", LATER)
-    (update,) = plan_user(later, desired(enabled=False), INVITED).operations
-
-    assert isinstance(update, UpdateUser)
-    assert update.representation["enabled"] is False
-
-
 def test_a_newer_event_asks_for_no_second_mail() -> None:
     """The mail belongs to the event that created the user, due or sent."""
-    later = event("e2", LATER)
-
     for found in (CREATED, INVITED):
-        operations = plan_user(later, desired(), found).operations
+        operations = plan_user(E2, desired(), found).operations
         assert [type(one) for one in operations] == [UpdateUser]
 
 
@@ -202,7 +181,7 @@ def test_an_older_event_is_stale(stored: str, time: datetime | None, skipped: st
 
 def test_a_stale_event_writes_nothing_but_its_mail_is_still_due() -> None:
     """A newer event must not swallow the invitation of the one that created the user."""
-    later = plan_user(event("e2", LATER), desired(firstName="A"), CREATED)
+    later = plan_user(E2, desired(firstName="A"), CREATED)
     found = done(later, CREATED)
 
     assert plan_user(event(), desired(), found) == Plan("42", (RequestInvitation(TERMS),), "stale")
@@ -244,33 +223,32 @@ def test_a_user_that_is_gone_already_is_skipped() -> None:
 def test_disabling_ends_the_sessions() -> None:
     """First the switch, so that nobody comes back in between; a second time there is nothing to do."""
     found = replace(INVITED, sessions=2)
-    plan = plan_user(event("e2", LATER), wanting(Intent.DISABLE), found)
+    plan = plan_user(E2, wanting(Intent.DISABLE), found)
     update, end = plan.operations
 
     assert isinstance(update, UpdateUser)
     assert update.representation["enabled"] is False
     assert end == EndSessions()
-    assert (
-        plan_user(event("e2", LATER), wanting(Intent.DISABLE), done(plan, found)).operations == ()
-    )
+    assert plan_user(E2, wanting(Intent.DISABLE), done(plan, found)).operations == ()
 
 
 def test_sessions_that_a_crash_left_are_ended() -> None:
     """The event was applied, and its user is still logged in; unless somebody enabled it since."""
-    found = done(plan_user(event("e2", LATER), wanting(Intent.DISABLE), INVITED), INVITED)
+    found = done(plan_user(E2, wanting(Intent.DISABLE), INVITED), INVITED)
     left = replace(found, sessions=1)
     back = changed(left, enabled=True)
 
     for user, expected in ((left, (EndSessions(),)), (back, ())):
-        assert plan_user(event("e2", LATER), wanting(Intent.DISABLE), user).operations == expected
+        assert plan_user(E2, wanting(Intent.DISABLE), user).operations == expected
 
 
 def test_enabling_turns_the_switch_only() -> None:
-    """Nothing else of the user is known to such an event."""
+    """Such an event knows nothing else of the user; one that describes the user may disable it."""
+    disabling = only_update(plan_user(E2, desired(enabled=False), INVITED))
     found = changed(INVITED, enabled=False)
-    (update,) = plan_user(event("e2", LATER), wanting(Intent.ENABLE), found).operations
+    update = only_update(plan_user(E2, wanting(Intent.ENABLE), found))
 
-    assert isinstance(update, UpdateUser)
+    assert disabling.representation["enabled"] is False
     assert [one.target for one in update.changes] == [
         "enabled",
         "attributes.bridgeEventId",
@@ -283,7 +261,7 @@ def test_anonymising_erases_all_that_names_a_person() -> None:
     found = replace(
         changed(INVITED, {"theirs": ["x"]}, lastName="King"), sessions=1, identities=(IDENTITY,)
     )
-    plan = plan_user(event("e2", LATER), wanting(Intent.ANONYMISE), found)
+    plan = plan_user(E2, wanting(Intent.ANONYMISE), found)
     after = done(plan, found)
 
     assert after.representation == {
@@ -299,24 +277,23 @@ def test_anonymising_erases_all_that_names_a_person() -> None:
     }
     assert (after.identities, after.sessions) == ((), 0)
     assert after.memberships == INVITED.memberships
-    assert plan_user(event("e2", LATER), wanting(Intent.ANONYMISE), after).operations == ()
+    assert plan_user(E2, wanting(Intent.ANONYMISE), after).operations == ()
 
 
 def test_deleting_needs_one_operation() -> None:
     """Unless a newer event says that the user lives on."""
     gone = wanting(Intent.DELETE)
 
-    assert plan_user(event("e2", LATER), gone, INVITED) == Plan("42", (DeleteUser(),))
-    found = done(plan_user(event("e2", LATER), desired(), INVITED), INVITED)
+    assert plan_user(E2, gone, INVITED) == Plan("42", (DeleteUser(),))
+    found = done(plan_user(E2, desired(), INVITED), INVITED)
     assert plan_user(event(), gone, found) == Plan("42", (), "stale")
 
 
 def test_what_is_cleared_is_absent_from_the_body() -> None:
     """Keycloak erases what a PUT lacks."""
     user = replace(updating(), cleared=frozenset({"firstName", "attributes.tenantId", "lastName"}))
-    (update,) = plan_user(event("e2", LATER), user, INVITED).operations
+    update = only_update(plan_user(E2, user, INVITED))
 
-    assert isinstance(update, UpdateUser)
     assert update.changes[2:] == (
         Change("attributes.tenantId", ["t1"], None),
         Change("firstName", "Ada", None),
@@ -388,7 +365,7 @@ def test_a_new_user_gets_its_identities() -> None:
 
 def test_a_person_comes_back_to_its_anonymised_user() -> None:
     """With what the new event says; the username that it never had a say in stays, and no second invitation is due."""
-    gone = done(plan_user(event("e2", LATER), wanting(Intent.ANONYMISE), INVITED), INVITED)
+    gone = done(plan_user(E2, wanting(Intent.ANONYMISE), INVITED), INVITED)
     again = event("e3", LATER + timedelta(hours=1))
     plan = plan_user(again, desired(), gone)
     user = done(plan, gone).representation
