@@ -1,10 +1,23 @@
-"""How far a partition is done, although its records are finished in any order."""
+"""How far a partition is done, although its records finish in any order."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from keycloak_bridge.delivery.offsets import OffsetTracker
+from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, fingerprint
+from keycloak_bridge.delivery.offsets import (
+    CommitNotes,
+    OffsetTracker,
+    PartitionStates,
+    read_notes,
+    tidy,
+    write_notes,
+)
+from keycloak_bridge.domain.events import Commit, TopicPartition
 
 
 def tracker(
@@ -157,3 +170,312 @@ def test_one_stubborn_record_costs_no_memory_for_those_that_pass_it() -> None:
 
     assert (0, 1) == (seen.next_to_commit(), len(seen._nodes))
     assert (range(2, 200_001),) == seen.finished_above()
+
+
+bounds = st.integers(0, 60)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "low", "expected"),
+    [
+        ([], None, ()),
+        ([range(5, 5), range(7, 3)], None, ()),
+        ([range(8, 9), range(2, 4)], None, (range(2, 4), range(8, 9))),
+        ([range(2, 4), range(4, 6)], None, (range(2, 6),)),
+        ([range(2, 9), range(3, 5)], None, (range(2, 9),)),
+        ([range(2, 4), range(6, 9)], 7, (range(7, 9),)),
+        ([range(2, 4)], 4, ()),
+    ],
+)
+def test_ranges_are_sorted_merged_and_cut(
+    ranges: list[range], low: int | None, expected: tuple[range, ...]
+) -> None:
+    """Every way in which two ranges or a range and the bound can lie to each other."""
+    assert expected == tidy(ranges, low)
+
+
+@given(st.lists(st.builds(range, bounds, bounds)), st.none() | bounds)
+def test_the_same_offsets_in_ranges_that_do_not_touch(ranges: list[range], low: int | None) -> None:
+    """Nothing is gained or lost, and there is one way only to say it."""
+    tidied = tidy(ranges, low)
+
+    expected = {offset for one in ranges for offset in one if low is None or offset >= low}
+    assert expected == {offset for one in tidied for offset in one}
+    assert all(one.stop < other.start for one, other in pairwise(tidied))
+
+
+P0 = TopicPartition("user-events", 0)
+P1 = TopicPartition("user-events", 1)
+
+
+def started(
+    lost: DeadLetteredUsers | None = None, *, offset: int = 0
+) -> tuple[PartitionStates, OffsetTracker]:
+    """Return holdings of one partition, and its tracker."""
+    partition_states = PartitionStates(lost or DeadLetteredUsers())
+    partition_states.start(P0, Commit(offset))
+    tracker = partition_states.tracker(P0)
+    assert tracker is not None
+    return partition_states, tracker
+
+
+def test_a_partition_is_held_from_start_to_release() -> None:
+    """And each start makes another tracker."""
+    partition_states, tracker = started()
+    during = partition_states.partitions()
+    partition_states.release([P0, P1])
+    after = (
+        partition_states.partitions(),
+        partition_states.tracker(P0),
+        partition_states.offsets(),
+    )
+    partition_states.start(P0, Commit(0))
+
+    assert frozenset({P0}) == during
+    assert (frozenset(), None, {}) == after
+    assert tracker is not partition_states.tracker(P0)
+
+
+def test_what_was_committed_is_committed_again_only_when_asked() -> None:
+    """A commit that Kafka has not confirmed is still due."""
+    partition_states, tracker = started()
+    tracker.deliver(0)
+    tracker.finish(0)
+    first = partition_states.commits({}, unchanged=False)
+    unconfirmed = partition_states.commits({}, unchanged=False)
+    partition_states.committed(first)
+
+    assert {P0: Commit(1)} == first == unconfirmed
+    assert {} == partition_states.commits({}, unchanged=False)
+    assert {P0: Commit(1)} == partition_states.commits({}, unchanged=True)
+    assert {P0: 1} == partition_states.offsets()
+
+
+def test_news_about_the_records_above_is_a_commit() -> None:
+    """Although the offset stays: a restart then knows what is done."""
+    partition_states, tracker = started()
+    tracker.deliver(0)
+    tracker.deliver(1)
+    nothing = partition_states.commits({}, unchanged=False)
+    tracker.finish(1)
+
+    notes = write_notes(0, CommitNotes((range(1, 2),)))
+    assert {} == nothing
+    assert {P0: Commit(0, notes)} == partition_states.commits({}, unchanged=False)
+
+
+def test_the_next_owner_reads_the_notes() -> None:
+    """What is finished is not worked on, and the lost users are known."""
+    lost, later = DeadLetteredUsers(), DeadLetteredUsers()
+    partition_states, tracker = started(lost)
+    for offset in range(3):
+        tracker.deliver(offset)
+    tracker.finish(1)
+    lost.note(P0, b"ada")
+    (commit,) = partition_states.release([P0]).values()
+    again = PartitionStates(later)
+    again.start(P0, commit)
+    tracker_again = again.tracker(P0)
+
+    assert tracker_again is not None
+    assert [True, False, True] == [tracker_again.deliver(offset) for offset in range(3)]
+    assert (fingerprint(b"ada"),) == later.of(P0)
+    assert () == lost.of(P0)
+
+
+def test_positions_stay_known_until_the_partition_is_started_anew() -> None:
+    """They step over markers; those of an earlier ownership say nothing."""
+    partition_states, _ = started(offset=3)
+    stepped = partition_states.commits({P0: 9}, unchanged=False)
+    remembered = partition_states.commits({}, unchanged=False)
+    partition_states.release([P0])
+    partition_states.start(P0, Commit(3))
+
+    assert {P0: Commit(9)} == stepped == remembered
+    assert {P0: Commit(3)} == partition_states.commits({}, unchanged=True)
+
+
+def test_positions_of_others_are_no_commits() -> None:
+    """Only what was started is committed."""
+    partition_states, _ = started()
+
+    assert {P0: Commit(0)} == partition_states.commits({P1: 7}, unchanged=True)
+
+
+def test_a_confirmation_that_comes_too_late_changes_nothing() -> None:
+    """The partition is gone."""
+    partition_states, _ = started()
+    partition_states.release([P0])
+    partition_states.committed({P0: Commit(5)})
+
+    assert {} == partition_states.offsets()
+
+
+def test_an_offset_that_came_before_begins_the_partition_anew() -> None:
+    """The same or a lower one; gaps forwards are no news."""
+    partition_states, tracker = started()
+    before = partition_states.restarts(P0, 0)
+    tracker.deliver(4)
+    seen = [partition_states.restarts(P0, offset) for offset in (0, 4, 5, 9)]
+
+    assert not before
+    assert [True, True, False, False] == seen
+    assert not partition_states.restarts(P1, 0)
+
+
+def test_a_partition_waits_for_its_first_unfinished_offset() -> None:
+    """From the first look at it on; each other offset begins again, and without work in hand nothing waits."""
+    partition_states, tracker = started()
+    ages = [partition_states.oldest_s(1.0)]
+    tracker.deliver(3)
+    tracker.deliver(4)
+    ages += [partition_states.oldest_s(now_s) for now_s in (10.0, 12.0, 40.0)]
+    tracker.finish(3)
+    ages += [partition_states.oldest_s(now_s) for now_s in (50.0, 51.0)]
+    tracker.finish(4)
+    ages.append(partition_states.oldest_s(60.0))
+    tracker.deliver(5)
+    ages += [partition_states.oldest_s(now_s) for now_s in (70.0, 71.0)]
+    partition_states.start(P0, Commit(5))
+    ages.append(partition_states.oldest_s(80.0))
+
+    assert [0.0, 0.0, 2.0, 30.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0] == ages
+
+
+def test_the_slowest_partition_counts() -> None:
+    """Whatever the others do."""
+    partition_states, first = started()
+    partition_states.start(P1, Commit(9))
+    second = partition_states.tracker(P1)
+    assert second is not None
+    first.deliver(3)
+    ages = [partition_states.oldest_s(0.0)]
+    second.deliver(9)
+    ages.append(partition_states.oldest_s(5.0))
+    first.finish(3)
+    ages.append(partition_states.oldest_s(8.0))
+
+    assert [0.0, 5.0, 3.0] == ages
+
+
+ROOM_FOR_ALL = 3000
+
+
+class PartitionMachine(RuleBasedStateMachine):
+    """A log with gaps, and owners that follow one another and know of each other by the commit only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[int] = []
+        self.log_end = 0
+        self.done: set[int] = set()
+        self.commit: tuple[int, str] | None = None
+        self.known_done: frozenset[int] = frozenset()
+        self.all_noted = True
+        self.take_over()
+
+    def take_over(self) -> None:
+        """Begin as the next owner: with what stands in the commit."""
+        start, metadata = self.commit if self.commit is not None else (None, "")
+        notes = read_notes(start or 0, metadata)
+        self.tracker = OffsetTracker(start, notes.finished)
+        self.inherited = {offset for one in notes.finished for offset in one}
+        self.position = start or 0
+        self.in_hand: set[int] = set()
+        self.delivered: set[int] = set()
+        self.highest_commit = start or 0
+
+    @rule(gaps=st.lists(st.integers(0, 3), min_size=1, max_size=6), markers=st.integers(0, 2))
+    def produce(self, gaps: list[int], markers: int) -> None:
+        """Records are written, after aborted ones and before the marker of their transaction."""
+        for gap in gaps:
+            self.log.append(self.log_end + gap)
+            self.log_end = self.log[-1] + 1
+        self.log_end += markers
+
+    @rule(count=st.integers(1, 8))
+    def poll(self, count: int) -> None:
+        """The next records are read; behind the last one the consumer passes the markers."""
+        ahead = [offset for offset in self.log if offset >= self.position]
+        for offset in ahead[:count]:
+            to_do = self.tracker.deliver(offset)
+            self.delivered.add(offset)
+            if to_do:
+                self.in_hand.add(offset)
+
+            assert to_do or offset in self.done
+            assert not (to_do and self.all_noted and offset in self.known_done)
+        self.position = ahead[count] if len(ahead) > count else self.log_end
+
+    @precondition(lambda self: self.in_hand)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        """Any of the records in hand is done."""
+        offset = data.draw(st.sampled_from(sorted(self.in_hand)))
+        self.tracker.finish(offset)
+        self.in_hand.discard(offset)
+        self.done.add(offset)
+
+    @precondition(lambda self: self.delivered)
+    @rule(data=st.data())
+    def read_again(self, data: st.DataObject) -> None:
+        """What was delivered comes again, and is not worked on twice."""
+        assert not self.tracker.deliver(data.draw(st.sampled_from(sorted(self.delivered))))
+
+    @rule(limit=st.sampled_from([ROOM_FOR_ALL, ROOM_FOR_ALL, 30, 16, 0]))
+    def commit_now(self, limit: int) -> None:
+        """The owner commits what it knows, with much or little room for the rest."""
+        offset = self.tracker.next_to_commit(self.position)
+        assert offset is not None
+        notes = CommitNotes(self.tracker.finished_above())
+        self.commit = offset, write_notes(offset, notes, limit)
+        self.all_noted = limit == ROOM_FOR_ALL
+        self.known_done = frozenset(self.delivered - self.in_hand | self.inherited)
+
+    @rule()
+    def crash(self) -> None:
+        """The next owner knows only what was committed."""
+        self.take_over()
+
+    @rule(data=st.data())
+    def compact(self, data: st.DataObject) -> None:
+        """Records that nobody is to read any more leave the log."""
+        kept = [offset for offset in self.log if data.draw(st.booleans())]
+        self.log = [one for one in self.log if one in kept or one in self.in_hand]
+
+    @invariant()
+    def nothing_unfinished_is_passed(self) -> None:
+        """The commit lies at the first record in hand, and everything in the log before it is done."""
+        offset = self.tracker.next_to_commit(self.position)
+
+        assert offset is not None
+        assert offset == min(self.in_hand, default=self.position)
+        assert all(one in self.done for one in self.log if one < offset)
+
+    @invariant()
+    def the_commit_never_goes_back(self) -> None:
+        """Not with the same owner, and not below what it began with."""
+        offset = self.tracker.next_to_commit(self.position)
+
+        assert offset is not None
+        assert self.highest_commit <= offset
+        self.highest_commit = offset
+
+    @invariant()
+    def finished_ranges_hold_what_is_done_and_nothing_else(self) -> None:
+        """No unfinished record is in them; all finished ones above the commit are."""
+        low = self.tracker.next_to_commit(self.position) or 0
+        above = {offset for one in self.tracker.finished_above() for offset in one}
+
+        assert not above & self.in_hand
+        assert all(offset in self.done for offset in self.log if offset in above)
+        assert {one for one in self.delivered - self.in_hand if one >= low} <= above
+
+    @invariant()
+    def what_is_in_hand_is_counted(self) -> None:
+        """`unfinished` is what bounds the work in hand."""
+        assert len(self.in_hand) == self.tracker.unfinished
+
+
+TestPartition = PartitionMachine.TestCase
+TestPartition.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from keycloak_bridge.delivery.fencing import Fence, fenced
+from keycloak_bridge.delivery.fencing import Fence, Lease, fenced
 from keycloak_bridge.domain.errors import PartitionRevokedError
 from keycloak_bridge.domain.ports import UserDirectory
 from keycloak_bridge.domain.users import (
@@ -143,3 +143,27 @@ def test_a_fence_stands_for_its_thread_and_its_block_only() -> None:
     other()
 
     assert [] == refused
+
+
+@pytest.mark.parametrize(
+    ("proofs_s", "now_s", "holds"),
+    [
+        ([], 0.0, False),
+        ([10.0], 10.0, True),
+        ([10.0], 14.9, True),
+        ([10.0], 15.0, False),
+        ([10.0], 1000.0, False),
+        ([10.0, 14.0], 18.9, True),
+        ([14.0, 10.0], 18.9, True),
+        ([10.0, 30.0], 34.0, True),
+    ],
+)
+def test_it_holds_for_its_length_after_the_latest_proof(
+    proofs_s: list[float], now_s: float, holds: bool
+) -> None:
+    """Without one, never; an older proof that is told later does not shorten it."""
+    lease = Lease(5.0)
+    for proof_s in proofs_s:
+        lease.renew(proof_s)
+
+    assert holds == lease.holds(now_s)

@@ -1,18 +1,24 @@
 """What is in hand between being read and being committed."""
 
+import random
 import threading
 
 import pytest
 from delivery_harness import P0, P1, TOPIC, Pending, policy, stage_context
 
+from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.offsets import CommitNotes, write_notes
-from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy
+from keycloak_bridge.delivery.retry import RetryPolicy
+from keycloak_bridge.delivery.scheduler import Backpressure, Delivery, DeliveryPolicy, when_all
 from keycloak_bridge.domain.errors import (
+    BridgeError,
+    BrokerAccessError,
     BrokerUnavailableError,
     ConfigError,
+    HoldError,
     KeycloakUnavailableError,
 )
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
@@ -459,3 +465,156 @@ def test_a_look_tells_what_is_in_hand() -> None:
     assert (2, 10, 1, 1) == (first.records, first.size_bytes, first.running, first.finished)
     assert (0.0, 3.0) == (first.oldest_s, second.oldest_s)
     assert 0 == case.delivery.look().finished
+
+
+RECORDS, USERS, CREW = 200, 17, 8
+LONG_S = 60.0
+
+
+def a_delivery() -> Delivery:
+    """Return a delivery that has taken up one partition, with short pauses and a lease that holds."""
+    clock = SystemClock()
+    lease = Lease(LONG_S)
+    lease.renew(clock.monotonic())
+    policy = DeliveryPolicy(RetryPolicy(0.001, 0.004), max_attempts=RECORDS)
+    delivery = Delivery(policy, lease, stage_context(clock=clock))
+    delivery.start(P0, Commit(0))
+    return delivery
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_all_is_done_without_another_poll(seed: int) -> None:
+    """Whatever waits, fails or opens the breaker meanwhile: no word from outside is needed to go on."""
+    chance = random.Random(seed)  # noqa: S311 # the same each time
+    delivery = a_delivery()
+    failures = {offset: chance.choice([0, 0, 0, 1, 2]) for offset in range(RECORDS)}
+    left = set(range(RECORDS))
+    all_done = threading.Event()
+
+    def handle(task: Task) -> None:
+        offset = task.record.offset
+        if failures[offset]:
+            failures[offset] -= 1
+            held = offset % 2
+            delivery.failed(
+                task, HoldError("later", wait_s=0.002) if held else KeycloakUnavailableError("down")
+            )
+            return
+        delivery.settle(task, Handled((), Dependency.KEYCLOAK))
+        left.discard(offset)
+        if not left:
+            all_done.set()
+
+    def work() -> None:
+        while (task := delivery.take()) is not None:
+            handle(task)
+
+    worker_pool = [threading.Thread(target=work) for _ in range(CREW)]
+    for thread in worker_pool:
+        thread.start()
+    delivery.accept(
+        (Record(TOPIC, 0, offset, 0, b"k", b"v", ()), bytes([offset % USERS]))
+        for offset in range(RECORDS)
+    )
+    all_done.wait(LONG_S)
+    delivery.stop(dismiss=True)
+    for thread in worker_pool:
+        thread.join(LONG_S)
+
+    assert left == set()
+    assert not any(thread.is_alive() for thread in worker_pool)
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ([(0, 0, 0)], [True]),
+        ([(99, 999, 0)], [True]),
+        ([(100, 0, 0)], [False]),
+        ([(0, 1000, 0)], [False]),
+        ([(100, 0, 0), (51, 0, 0), (50, 0, 0), (99, 0, 0)], [False, False, True, True]),
+        ([(0, 1500, 0), (0, 501, 0), (0, 500, 0)], [False, False, True]),
+        ([(100, 1000, 0), (50, 501, 0), (50, 500, 0)], [False, False, True]),
+    ],
+)
+def test_fetching_pauses_when_full_and_goes_on_when_half_is_free(
+    looks: list[tuple[int, int, int]], expected: list[bool]
+) -> None:
+    """Whichever of records and bytes is the scarcer."""
+    room = Backpressure(100, 1000)
+
+    assert expected == [room.admits(*look) for look in looks]
+
+
+@pytest.mark.parametrize(
+    ("max_records", "of_partition", "has"),
+    [(100, 24, True), (100, 25, False), (2, 0, True), (2, 1, False), (1, 0, True)],
+)
+def test_a_partition_may_take_a_quarter(max_records: int, of_partition: int, has: bool) -> None:
+    """One record at least."""
+    room = Backpressure(max_records, 1000)
+
+    assert has == room.admits(0, 0, of_partition)
+    assert not room.full
+
+
+def test_it_tells_whether_it_is_full() -> None:
+    """As of the last question."""
+    room = Backpressure(10, 1000)
+    seen = []
+    for records in (9, 10, 6, 5):
+        room.admits(records, 0, 0)
+        seen.append(room.full)
+
+    assert [False, True, True, False] == seen
+
+
+GONE = BrokerUnavailableError("gone")
+REFUSED = BrokerAccessError("not allowed")
+
+
+@pytest.mark.parametrize(
+    ("notes", "told"),
+    [
+        ([None], None),
+        ([None, None, None], None),
+        ([GONE], GONE),
+        ([None, GONE, None], GONE),
+        ([REFUSED, None, GONE], REFUSED),
+    ],
+)
+def test_the_last_one_reports_the_first_error(
+    notes: list[BridgeError | None], told: BridgeError | None
+) -> None:
+    """Nothing is reported before all are in, and then once."""
+    heard: list[BridgeError | None] = []
+    answers = [Pending() for _ in notes]
+    when_all(answers, heard.append)
+    for answer, note in zip(answers[:-1], notes, strict=False):
+        answer.arrive(note)
+    early = list(heard)
+    answers[-1].arrive(notes[-1])
+
+    assert ([], [told]) == (early, heard)
+
+
+def test_nothing_to_wait_for_is_done_at_once() -> None:
+    """Without an acknowledgement nothing can fail."""
+    heard: list[BridgeError | None] = []
+    when_all([], heard.append)
+
+    assert [None] == heard
+
+
+def test_they_come_from_any_thread() -> None:
+    """However they meet, one of them is the last."""
+    heard: list[BridgeError | None] = []
+    answers = [Pending() for _ in range(8)]
+    when_all(answers, heard.append)
+    threads = [threading.Thread(target=answer.arrive) for answer in answers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [None] == heard

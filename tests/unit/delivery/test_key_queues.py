@@ -1,13 +1,191 @@
-"""Whatever comes, fails and is revoked: lanes keep their order and lose nothing."""
+"""Records of a key keep their order and never overlap."""
 
 from itertools import count
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from keycloak_bridge.delivery.key_queues import KeyQueues, Task
 from keycloak_bridge.domain.events import Record, TopicPartition
+
+P0, P1 = TopicPartition("user-events", 0), TopicPartition("user-events", 1)
+_offsets = count()
+
+
+def event(
+    partition: int = 0,
+    value: bytes | None = b"12345",
+    headers: tuple[tuple[str, bytes | None], ...] = (),
+) -> Record:
+    """Return a record of its own offset."""
+    return Record("user-events", partition, next(_offsets), 0, b"key", value, headers)
+
+
+def lanes_of(*names: bytes) -> KeyQueues:
+    """Return lanes with a record for every name, in this order."""
+    key_queues = KeyQueues()
+    for name in names:
+        key_queues.add(event(), name)
+    return key_queues
+
+
+def taken(key_queues: KeyQueues, now_s: float = 0.0) -> Task:
+    """Return a task that must be there."""
+    task = key_queues.take(now_s)
+    assert task is not None
+    return task
+
+
+def test_a_lane_runs_one_record_at_a_time() -> None:
+    """The second of a user waits for the first."""
+    key_queues = lanes_of(b"ada", b"ada")
+    first = taken(key_queues)
+    meanwhile = key_queues.take(0.0)
+    key_queues.finish(first)
+
+    assert meanwhile is None
+    assert first.record.offset + 1 == taken(key_queues).record.offset
+
+
+def test_lanes_run_side_by_side_the_longest_ready_first() -> None:
+    """A lane that just ran goes behind those that have not."""
+    key_queues = lanes_of(b"ada", b"ada", b"eve", b"joe")
+    key_queues.finish(taken(key_queues))
+
+    assert [b"eve", b"joe", b"ada"] == [taken(key_queues).ordering_key for _ in range(3)]
+
+
+def test_one_name_in_two_partitions_is_two_lanes() -> None:
+    """Order is promised within a partition only."""
+    key_queues = KeyQueues()
+    key_queues.add(event(0), b"ada")
+    key_queues.add(event(1), b"ada")
+
+    assert [P0, P1] == [taken(key_queues).record.topic_partition for _ in range(2)]
+
+
+def test_a_record_put_back_holds_its_lane_only() -> None:
+    """It comes again as the same task, so that its attempts are not forgotten."""
+    key_queues = lanes_of(b"ada", b"ada", b"eve")
+    task = taken(key_queues)
+    task.failures = 3
+    put_back = key_queues.put_back(task, 5.0)
+    others = [taken(key_queues).ordering_key, key_queues.take(4.9)]
+
+    assert put_back
+    assert [b"eve", None] == others
+    assert (5.0, False, True) == (
+        key_queues.next_at_s(),
+        key_queues.has_ready(4.9),
+        key_queues.has_ready(5.0),
+    )
+    assert task is key_queues.take(5.0)
+    assert key_queues.next_at_s() is None
+
+
+def test_waiting_lanes_come_in_the_order_they_are_due() -> None:
+    """Whatever the order they were put back in."""
+    key_queues = lanes_of(b"ada", b"eve", b"joe")
+    tasks = [taken(key_queues) for _ in range(3)]
+    for task, until_s in zip(tasks, (3.0, 1.0, 2.0), strict=True):
+        key_queues.put_back(task, until_s)
+
+    assert [b"eve", b"joe", b"ada"] == [taken(key_queues, 9.0).ordering_key for _ in range(3)]
+
+
+def test_records_and_bytes_are_counted_until_finished() -> None:
+    """Keys, values and headers; a running or waiting record still counts."""
+    key_queues = KeyQueues()
+    key_queues.add(event(0, b"12345", (("id", b"abc"), ("none", None))), b"ada")
+    key_queues.add(event(1, None), b"eve")
+    held = (
+        key_queues.records,
+        key_queues.size_bytes,
+        key_queues.records_of(P0),
+        key_queues.records_of(P1),
+    )
+    task = taken(key_queues)
+    key_queues.put_back(task, 1.0)
+    waiting = (key_queues.records, key_queues.size_bytes)
+    taken(key_queues)
+    key_queues.finish(taken(key_queues, 1.0))
+
+    assert (2, (3 + 5 + 2 + 3 + 4) + 3, 1, 1) == held
+    assert (2, 20) == waiting
+    assert (1, 3, 0, 1) == (
+        key_queues.records,
+        key_queues.size_bytes,
+        key_queues.records_of(P0),
+        key_queues.records_of(P1),
+    )
+
+
+def test_a_dropped_partition_is_forgotten_but_for_what_runs() -> None:
+    """Ready, waiting and queued records go; running ones are told and still waited for."""
+    key_queues = lanes_of(b"running", b"waiting", b"queued", b"queued")
+    running = taken(key_queues)
+    key_queues.put_back(taken(key_queues), 1.0)
+    key_queues.add(event(1), b"ada")
+    key_queues.drop(P0)
+
+    assert running.dropped
+    assert (1, 8, 0, 1) == (
+        key_queues.records,
+        key_queues.size_bytes,
+        key_queues.records_of(P0),
+        key_queues.records_of(P1),
+    )
+    assert (1, 1, 0) == (key_queues.running(), key_queues.running(P0), key_queues.running(P1))
+    assert (P1, None) == (taken(key_queues, 9.0).record.topic_partition, key_queues.take(9.0))
+    assert key_queues.next_at_s() is None
+
+
+@pytest.mark.parametrize("how", ["finish", "put back"])
+def test_a_dropped_task_ends_without_effect(how: str) -> None:
+    """Its end counts down what runs, and nothing else."""
+    key_queues = lanes_of(b"ada")
+    task = taken(key_queues)
+    key_queues.drop(P0)
+    kept = key_queues.finish(task) if how == "finish" else key_queues.put_back(task, 1.0)
+
+    assert not kept
+    assert (0, 0, None, None) == (
+        key_queues.running(P0),
+        key_queues.records,
+        key_queues.next_at_s(),
+        key_queues.take(9.0),
+    )
+
+
+def test_a_lane_that_comes_back_waits_for_its_dropped_task() -> None:
+    """A partition lost and won again must not have two records of one user under way."""
+    key_queues = lanes_of(b"ada")
+    dropped = taken(key_queues)
+    key_queues.drop(P0)
+    key_queues.add(event(), b"ada")
+    before = (key_queues.has_ready(9.0), key_queues.take(9.0))
+    key_queues.put_back(dropped, 99.0)
+    task = taken(key_queues)
+
+    assert (False, None) == before
+    assert not task.dropped
+    assert key_queues.finish(task)
+
+
+def test_a_task_ends_once() -> None:
+    """A second report of the same run changes nothing."""
+    key_queues = lanes_of(b"ada", b"ada")
+    task = taken(key_queues)
+    key_queues.finish(task)
+    second = taken(key_queues)
+
+    assert not key_queues.finish(task)
+    assert not key_queues.put_back(task, 1.0)
+    assert (1, 1) == (key_queues.running(), key_queues.records)
+    assert key_queues.finish(second)
+
 
 PARTITIONS = [TopicPartition("user-events", number) for number in range(2)]
 partitions = st.sampled_from(PARTITIONS)

@@ -1,11 +1,15 @@
+"""How fast something may happen, and how a command waits for it."""
+
 import threading
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.delivery.rate_limit import RateLimiter
+from keycloak_bridge.delivery.rate_limit import RateLimiter, side_by_side, wait_out
+from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
 
 rates = st.floats(0.01, 1000)
 pauses = st.lists(st.floats(0, 5) | st.just(0.0), min_size=1, max_size=60)
@@ -136,3 +140,101 @@ def test_threads_share_one_pace() -> None:
         thread.join()
 
     assert 50 == sum(through)
+
+
+def held(*waits_s: float) -> Callable[[], str]:
+    """Return an attempt that is held so often, and then works."""
+    left = list(waits_s)
+
+    def attempt() -> str:
+        if left:
+            raise HoldError("the pace is kept", wait_s=left.pop(0), code="pace")
+        return "done"
+
+    return attempt
+
+
+def test_what_is_not_held_is_not_waited_for() -> None:
+    """Nothing is said either."""
+    told: list[HoldError] = []
+    slept: list[float] = []
+
+    assert "done" == wait_out(held(), told.append, limit_s=1.0, sleep=slept.append)
+    assert ([], []) == (told, slept)
+
+
+def test_each_pause_is_said_and_kept() -> None:
+    """As long as the error says, up to the limit in all."""
+    told: list[HoldError] = []
+    slept: list[float] = []
+
+    assert "done" == wait_out(held(0.5, 1.5), told.append, limit_s=2.0, sleep=slept.append)
+    assert ([0.5, 1.5], [0.5, 1.5]) == ([one.wait_s for one in told], slept)
+
+
+def test_what_takes_too_long_is_a_sentence() -> None:
+    """Pauses add up; the one beyond the limit is not begun."""
+    slept: list[float] = []
+
+    with pytest.raises(HoldError) as caught:
+        wait_out(held(1.5, 1.0), lambda _: None, limit_s=2.0, sleep=slept.append)
+
+    assert [1.5] == slept
+    assert ("pace", "the pace is kept; it would take 1 s more, so try again later") == (
+        caught.value.code,
+        caught.value.message,
+    )
+
+
+def test_any_other_error_comes_through() -> None:
+    """A pause is not an outage."""
+    error = KeycloakUnavailableError("gone")
+
+    def attempt() -> None:
+        raise error
+
+    with pytest.raises(KeycloakUnavailableError) as caught:
+        wait_out(attempt, lambda _: None, limit_s=2.0)
+
+    assert error is caught.value
+
+
+def test_answers_come_in_the_order_of_the_questions() -> None:
+    """However late the first of them is answered."""
+    second_asked = threading.Event()
+
+    def ask(question: int) -> int:
+        if question == 0:
+            second_asked.wait(10)
+        else:
+            second_asked.set()
+        return question * 10
+
+    assert [0, 10, 20, 30] == list(side_by_side(ask, range(4), workers=2))
+
+
+def test_few_questions_are_drawn_ahead() -> None:
+    """A hundred thousand questions do not stand in memory at once."""
+    drawn = 0
+
+    def questions() -> Iterator[int]:
+        nonlocal drawn
+        for number in range(1000):
+            drawn += 1
+            yield number
+
+    answers = side_by_side(str, questions(), workers=2)
+
+    assert "0" == next(answers)
+    assert 8 == drawn
+    assert 999 == len(list(answers))
+
+
+def test_what_a_question_raises_comes_up_in_its_turn() -> None:
+    """Answers before it are heard, and nothing is asked any more."""
+    answers = side_by_side(lambda number: 10 // number, [2, 1, 0, 5], workers=1)
+
+    assert [5, 10] == [next(answers), next(answers)]
+    with pytest.raises(ZeroDivisionError):
+        next(answers)
+    assert [] == list(answers)

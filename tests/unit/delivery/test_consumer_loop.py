@@ -1,4 +1,4 @@
-"""One stage from its first record to its last."""
+"""A stage polls, has its records handled, and commits what is done."""
 
 import threading
 from collections.abc import Mapping
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import pytest
 from delivery_harness import P0, P1, RESULTS, TOPIC, Hand, at_of, policy
 
+from keycloak_bridge.delivery.consumer_loop import BUSY_POLL_S, PollTimeout
+from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
     ConfigError,
@@ -297,3 +299,55 @@ def test_the_real_crew_waits_for_work_and_for_time() -> None:
 
 def _meet(meeting: threading.Barrier) -> None:
     meeting.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("in_hand", "finished", "idle_s", "expected_s"),
+    [
+        (1, 0, 0.0, BUSY_POLL_S),
+        (1, 0, 60.0, BUSY_POLL_S),
+        (0, 0, 0.0, 0.5),
+        (0, 0, 9.9, 0.5),
+        (0, 0, 10.0, 1.0),
+        (0, 3, 10.0, 0.5),
+    ],
+)
+def test_a_poll_is_longer_the_longer_there_was_nothing_to_do(
+    in_hand: int, finished: int, idle_s: float, expected_s: float
+) -> None:
+    """Short while records are in hand, long only after a while without any."""
+    rest = PollTimeout(100.0)
+
+    assert expected_s == rest.poll_s(in_hand, finished, 100.0 + idle_s)
+
+
+def test_a_record_ends_the_rest() -> None:
+    """The time without records begins anew."""
+    rest = PollTimeout(0.0)
+    rest.poll_s(1, 0, 60.0)
+
+    assert [0.5, 1.0] == [rest.poll_s(0, 0, at_s) for at_s in (69.9, 70.0)]
+
+
+HERE = TopicPartition("user-events", 0)
+
+
+def test_a_backlog_stands_until_most_of_it_is_gone() -> None:
+    """It comes at its size, and goes at a quarter of it, so that it does not flicker."""
+    backlog = Backlog(200)
+    seen = []
+    for records in (0, 199, 200, 150, 50, 49, 199, 200):
+        backlog.note(records)
+        seen.append(backlog.is_large)
+
+    assert seen == [False, False, True, True, True, False, False, True]
+
+
+def test_a_partition_is_new_again_when_it_comes_back() -> None:
+    """Another member may have created users of it in between."""
+    backlog = Backlog(200)
+    before = backlog.since_s(HERE)
+    backlog.begin(HERE, 5.0)
+    backlog.begin(HERE, 9.0)
+
+    assert (before, backlog.since_s(HERE)) == (None, 9.0)

@@ -1,0 +1,676 @@
+"""An outage is told from a bad record."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from keycloak_bridge.delivery.breaker import Breaker, BreakerState, FailurePolicy
+from keycloak_bridge.delivery.key_queues import Task
+from keycloak_bridge.delivery.retry import RetryPolicy, Snapshot, Tally, delay_s
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    BrokerUnavailableError,
+    ConfigError,
+    HoldError,
+    InternalError,
+    KeycloakAuthError,
+    KeycloakUnavailableError,
+    PartitionRevokedError,
+)
+from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.ports import Dependency
+
+POLICY = RetryPolicy(initial_s=1, max_s=8)
+ALL_WELL = Dependency.KAFKA | Dependency.KEYCLOAK
+FULL = 1 - 2**-52  # jitter that waits for (almost) the whole interval
+
+
+def opened(needs: Dependency = Dependency.KEYCLOAK, at_s: float = 100.0) -> Breaker:
+    """Return a breaker that just opened."""
+    breaker = Breaker(POLICY)
+    breaker.failed(needs, at_s, FULL, at_once=True)
+    return breaker
+
+
+def probing(needs: Dependency = Dependency.KEYCLOAK) -> Breaker:
+    """Return a breaker that lets one record probe at second 101."""
+    breaker = opened(needs)
+    assert breaker.admits(101.0)
+    return breaker
+
+
+def test_it_opens_after_so_many_failures_in_a_row() -> None:
+    """That is news once, and from then on nothing starts."""
+    breaker = Breaker(POLICY, threshold=3)
+    news = [breaker.failed(Dependency.KEYCLOAK, 100.0, 0.0) for _ in range(4)]
+
+    assert [False, False, True, False] == news
+    assert (BreakerState.OPEN, 101.0, Dependency.KEYCLOAK) == (
+        breaker.state,
+        breaker.probe_at_s,
+        breaker.needs,
+    )
+    assert not breaker.admits(100.9)
+
+
+def test_a_success_between_begins_a_new_row() -> None:
+    """One bad record among good ones opens nothing."""
+    breaker = Breaker(POLICY, threshold=3, window=1000)
+    for _ in range(50):
+        breaker.failed(Dependency.KEYCLOAK, 0.0, 0.0)
+        breaker.failed(Dependency.KEYCLOAK, 0.0, 0.0)
+        breaker.succeeded(ALL_WELL)
+
+    assert BreakerState.CLOSED is breaker.state
+    assert breaker.admits(0.0)
+
+
+def test_a_success_that_proves_something_else_ends_no_row() -> None:
+    """Invitations that need no mail do not hide that mails fail."""
+    breaker = Breaker(POLICY, threshold=3, window=1000)
+    news = []
+    for _ in range(3):
+        news.append(breaker.failed(Dependency.MAIL, 0.0, 0.0))
+        breaker.succeeded(ALL_WELL)
+
+    assert [False, False, True] == news
+
+
+def test_a_row_of_several_kinds_needs_all_of_them() -> None:
+    """The union of what failed since it was last proven."""
+    breaker = Breaker(POLICY, threshold=3)
+    breaker.failed(Dependency.MAIL, 0.0, 0.0)
+    breaker.succeeded(Dependency.MAIL)
+    for needs in (Dependency.KAFKA, Dependency.NONE, Dependency.KEYCLOAK):
+        breaker.failed(needs, 0.0, 0.0)
+
+    assert ALL_WELL == breaker.needs
+
+
+@pytest.mark.parametrize(("pattern", "expected"), [("gf", True), ("ggf", False), ("gff", True)])
+def test_half_of_a_full_window_is_an_outage(pattern: str, expected: bool) -> None:
+    """A dead node of two fails every other record, which is never a row."""
+    breaker = Breaker(POLICY, threshold=5, window=6)
+    for outcome in pattern * 12:
+        if outcome == "g":
+            breaker.succeeded(ALL_WELL)
+        else:
+            breaker.failed(Dependency.KEYCLOAK, 0.0, 0.0)
+            if breaker.state is BreakerState.OPEN:
+                break
+
+    assert expected == (breaker.state is BreakerState.OPEN)
+
+
+def test_a_window_that_is_not_full_shows_nothing() -> None:
+    """The first failures after the start are no share of anything."""
+    breaker = Breaker(POLICY, threshold=5, window=6)
+    for _ in range(2):
+        breaker.succeeded(ALL_WELL)
+        breaker.failed(Dependency.KEYCLOAK, 0.0, 0.0)
+
+    assert BreakerState.CLOSED is breaker.state
+
+
+def test_some_failures_open_it_at_once() -> None:
+    """A refused service account, for one: every record would fail."""
+    breaker = Breaker(POLICY)
+
+    assert breaker.failed(Dependency.KEYCLOAK, 5.0, 0.0, at_once=True)
+    assert 6.0 == breaker.probe_at_s
+
+
+def test_retry_after_opens_it_for_so_long() -> None:
+    """The server said when to come back, and one record more would not be polite."""
+    breaker = Breaker(POLICY)
+
+    assert breaker.failed(Dependency.KEYCLOAK, 5.0, 0.0, retry_after_s=30.0)
+    assert 35.0 == breaker.probe_at_s
+
+
+def test_one_record_probes_when_the_pause_is_over() -> None:
+    """Half-open, a second one has to wait for the first."""
+    breaker = opened()
+
+    assert [False, True, False] == [breaker.admits(now) for now in (100.9, 101.0, 500.0)]
+    assert (BreakerState.HALF_OPEN, None) == (breaker.state, breaker.probe_at_s)
+
+
+def test_failed_probes_pause_longer_and_longer() -> None:
+    """The backoff of the retry policy, without a last attempt; none of it is news."""
+    breaker, now_s, pauses = opened(at_s=0.0), 0.0, []
+    for _ in range(6):
+        probe_at_s = breaker.probe_at_s
+        assert probe_at_s is not None
+        pauses.append(round(probe_at_s - now_s, 6))
+        now_s = probe_at_s
+        assert breaker.admits(now_s)
+        assert not breaker.failed(Dependency.KEYCLOAK, now_s, FULL)
+
+    assert [1, 2, 4, 8, 8, 8] == pauses
+
+
+def test_stragglers_do_not_lengthen_the_pause() -> None:
+    """Sixteen records fail together, which is one outage."""
+    breaker = opened()
+    for _ in range(16):
+        breaker.failed(Dependency.KAFKA, 100.5, FULL, at_once=True, retry_after_s=50)
+
+    assert (101.0, Dependency.KEYCLOAK) == (breaker.probe_at_s, breaker.needs)
+
+
+def test_a_probe_that_fails_for_another_reason_adds_to_what_is_needed() -> None:
+    """Both have to be seen working then."""
+    breaker = probing()
+    breaker.failed(Dependency.KAFKA, 101.0, 0.0)
+
+    assert ALL_WELL == breaker.needs
+
+
+@pytest.mark.parametrize(
+    ("dependency", "expected"),
+    [
+        (ALL_WELL, BreakerState.CLOSED),
+        (Dependency.KEYCLOAK, BreakerState.CLOSED),
+        (Dependency.KAFKA, BreakerState.HALF_OPEN),
+        (Dependency.NONE, BreakerState.HALF_OPEN),
+    ],
+)
+def test_a_probe_closes_it_by_proof_only(dependency: Dependency, expected: BreakerState) -> None:
+    """Another success lets the next record probe at once."""
+    breaker = probing()
+    closed = breaker.succeeded(dependency)
+
+    assert (expected, expected is BreakerState.CLOSED) == (breaker.state, closed)
+    assert breaker.admits(101.0)
+
+
+def test_a_stragglers_success_closes_it_as_well() -> None:
+    """Proof is proof, also during the pause."""
+    breaker = opened()
+
+    assert breaker.succeeded(ALL_WELL)
+    assert breaker.admits(100.0)
+    assert (None, Dependency.NONE) == (breaker.probe_at_s, breaker.needs)
+
+
+def test_closing_forgets_the_failures() -> None:
+    """The next outage begins with a first failure and the shortest pause."""
+    breaker = Breaker(POLICY, threshold=2, window=4)
+    for _ in range(2):
+        breaker.failed(Dependency.KEYCLOAK, 0.0, FULL)
+    breaker.admits(10.0)
+    breaker.failed(Dependency.KEYCLOAK, 10.0, FULL)
+    breaker.succeeded(ALL_WELL)
+    news = [breaker.failed(Dependency.KEYCLOAK, 20.0, FULL) for _ in range(2)]
+
+    assert [False, True] == news
+    assert breaker.probe_at_s == pytest.approx(21.0)
+
+
+def test_closing_empties_the_window() -> None:
+    """The failures of an outage that is over are no share of what comes after it."""
+    breaker = Breaker(POLICY, threshold=5, window=4)
+    news = []
+    for _ in range(3):
+        breaker.succeeded(ALL_WELL)
+        news.append(breaker.failed(Dependency.KEYCLOAK, 0.0, 0.0))
+
+    assert [False, True, False] == news
+
+
+def test_a_probe_without_a_finding_gives_its_turn_away() -> None:
+    """An invalid event or a rebalance says nothing about Keycloak."""
+    breaker = probing()
+    breaker.neutral()
+
+    assert [True, False] == [breaker.admits(101.0), breaker.admits(101.0)]
+    assert BreakerState.HALF_OPEN is breaker.state
+
+
+def test_nothing_to_find_changes_nothing_elsewhere() -> None:
+    """An invalid event neither ends a pause nor opens anything."""
+    breaker = opened()
+    breaker.neutral()
+
+    assert not breaker.admits(100.5)
+    assert 101.0 == breaker.probe_at_s
+
+
+DOWN = KeycloakUnavailableError("down")
+BROKEN = InternalError("broken")
+POLICY = RetryPolicy(initial_s=1.0, max_s=8.0)
+
+
+def task() -> Task:
+    return Task(Record("user-events", 0, 0, 0, b"ada", b"{}"), b"ada")
+
+
+def trouble(max_attempts: int = 3) -> FailurePolicy:
+    return FailurePolicy(POLICY, max_attempts)
+
+
+def fail(
+    one: FailurePolicy, record: Task, error: BridgeError, *, now_s: float = 0.0
+) -> float | None:
+    return one.failed(record, error, now_s, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "until_s"),
+    [
+        (DOWN, 101.0),
+        (KeycloakUnavailableError("busy", retry_after_s=30.0), 130.0),
+        (BrokerUnavailableError("gone"), 101.0),
+        (BROKEN, 101.0),
+        (HoldError("later", wait_s=7.0), 107.0),
+        (PartitionRevokedError("gone"), 100.5),
+        (ConfigError("wrong"), None),
+    ],
+    ids=lambda value: getattr(value, "code", None),
+)
+def test_when_a_record_is_taken_up_again(error: BridgeError, until_s: float | None) -> None:
+    """After its back-off, after the time that it must wait, soon, or never: the flow stops."""
+    assert until_s == fail(trouble(), task(), error, now_s=100.0)
+
+
+def test_each_failure_of_a_record_waits_longer() -> None:
+    """Up to the limit; what is no failure does not count."""
+    one, record = trouble(), task()
+    waits = [fail(one, record, BROKEN) for _ in range(3)]
+    fail(one, record, HoldError("later", wait_s=1.0))
+    waits += [fail(one, record, BROKEN) for _ in range(2)]
+
+    assert [1.0, 2.0, 4.0, 8.0, 8.0] == waits
+
+
+def test_an_outage_is_named_until_it_is_over() -> None:
+    """The last error; only a record that proves what is needed ends it."""
+    one = trouble()
+    for _ in range(5):
+        fail(one, task(), DOWN)
+    during = (one.breaker.state, one.problem, one.breaker.probe_at_s)
+    one.worked(Dependency.KAFKA)
+    still = one.breaker.state
+    assert one.breaker.admits(10.0)
+    one.worked(Dependency.KEYCLOAK | Dependency.KAFKA)
+
+    assert (BreakerState.OPEN, DOWN, 1.0) == during
+    assert BreakerState.OPEN is still
+    assert (BreakerState.CLOSED, None, None) == (
+        one.breaker.state,
+        one.problem,
+        one.breaker.probe_at_s,
+    )
+
+
+def test_a_single_failure_is_no_outage() -> None:
+    """But one refusal of the service account is: every record would be refused."""
+    one = trouble()
+    fail(one, task(), DOWN)
+    single = (one.breaker.state, one.problem)
+    refused = KeycloakAuthError("refused")
+    fail(one, task(), refused)
+
+    assert (BreakerState.CLOSED, None) == single
+    assert refused is one.problem
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BROKEN, HoldError("later", wait_s=1.0), PartitionRevokedError("gone")],
+    ids=lambda error: error.code,
+)
+def test_what_proves_nothing_lets_the_next_record_probe(error: BridgeError) -> None:
+    """The breaker stays as it is, and does not wait for an answer that never comes."""
+    one = trouble()
+    for _ in range(5):
+        fail(one, task(), DOWN)
+    probes = [one.breaker.admits(10.0), one.breaker.admits(10.0)]
+    fail(one, task(), error, now_s=10.0)
+
+    assert [True, False] == probes
+    assert BreakerState.HALF_OPEN is one.breaker.state
+    assert one.breaker.admits(10.0)
+    assert DOWN is one.problem
+
+
+def test_a_failure_counts_when_others_succeed_meanwhile() -> None:
+    """A record that fails alone reaches its limit; in an outage nothing counts."""
+    one, record = trouble(max_attempts=2), task()
+    given_up = []
+    for successes in (0, 0, 1, 0, 1):
+        for _ in range(successes):
+            one.worked(Dependency.KEYCLOAK)
+        given_up.append(one.gives_up(record, DOWN))
+        fail(one, record, DOWN)
+
+    assert [False, False, False, False, True] == given_up
+
+
+def test_what_others_prove_must_be_what_the_record_needs() -> None:
+    """Records that never ask Keycloak say nothing about one that fails there."""
+    one, record = trouble(max_attempts=1), task()
+    fail(one, record, DOWN)
+    for _ in range(10):
+        one.worked(Dependency.KAFKA)
+
+    assert not one.gives_up(record, DOWN)
+
+
+def test_a_fault_of_the_bridge_always_counts() -> None:
+    """No outage explains it."""
+    one, record = trouble(max_attempts=3), task()
+
+    assert [False, False, True] == [one.gives_up(record, BROKEN) for _ in range(3)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [HoldError("later", wait_s=1.0), PartitionRevokedError("gone"), ConfigError("wrong")],
+    ids=lambda error: error.code,
+)
+def test_what_is_no_failure_gives_nothing_up(error: BridgeError) -> None:
+    """Not even a record that had reached its limit before, and could not be written as a dead letter."""
+    one, record = trouble(max_attempts=1), task()
+    before = one.gives_up(record, BROKEN)
+
+    assert (True, False) == (before, one.gives_up(record, error))
+
+
+def after(successes: int, failures: int) -> tuple[Tally, Snapshot]:
+    """Return a tally in which, since the snapshot, others did so well and so badly."""
+    tally = Tally()
+    tally.failed(Dependency.KEYCLOAK)
+    seen = tally.snapshot()
+    for _ in range(successes):
+        tally.succeeded(ALL_WELL)
+    for _ in range(failures):
+        tally.failed(Dependency.KEYCLOAK)
+    return tally, seen
+
+
+@pytest.mark.parametrize(
+    ("successes", "failures", "expected"),
+    [
+        (0, 0, False),
+        (1, 0, True),
+        (4, 1, False),
+        (5, 1, True),
+        (8, 2, False),
+        (9, 2, True),
+        (100, 100, False),
+    ],
+)
+def test_a_failure_counts_when_others_do_well(
+    successes: int, failures: int, expected: bool
+) -> None:
+    """More than four successes of others to each of their failures."""
+    tally, seen = after(successes, failures)
+
+    assert expected == tally.counts(seen, Dependency.KEYCLOAK)
+
+
+def test_a_first_failure_never_counts() -> None:
+    """However well others did before: nobody compared."""
+    tally, _ = after(100, 0)
+
+    assert not tally.counts(None, Dependency.KEYCLOAK)
+
+
+def test_its_own_failure_is_not_one_of_others() -> None:
+    """Asked before it is told, and the snapshot taken after: one success of another is enough each time."""
+    tally, attempts, seen = Tally(), 0, None
+    for _ in range(9):
+        tally.succeeded(ALL_WELL)
+        attempts += tally.counts(seen, Dependency.KEYCLOAK)
+        tally.failed(Dependency.KEYCLOAK)
+        seen = tally.snapshot()
+
+    assert 8 == attempts
+
+
+def test_told_before_it_is_asked_a_record_would_excuse_itself() -> None:
+    """The order of the two calls matters, which the docstring of Tally says."""
+    tally, seen = after(4, 0)
+    tally.failed(Dependency.KEYCLOAK)
+
+    assert not tally.counts(seen, Dependency.KEYCLOAK)
+
+
+@pytest.mark.parametrize(
+    ("dependency", "needs", "expected"),
+    [
+        (Dependency.KAFKA, Dependency.KAFKA, True),
+        (Dependency.KAFKA, Dependency.KEYCLOAK, False),
+        (ALL_WELL, Dependency.MAIL, False),
+        (ALL_WELL | Dependency.MAIL, Dependency.MAIL, True),
+        (Dependency.NONE, Dependency.KAFKA, False),
+        (Dependency.KAFKA, Dependency.NONE, True),
+        (ALL_WELL, ALL_WELL, True),
+    ],
+)
+def test_only_a_success_that_proves_the_need_counts(
+    dependency: Dependency, needs: Dependency, expected: bool
+) -> None:
+    """An invitation that was skipped says nothing about the mail server."""
+    tally = Tally()
+    seen = tally.snapshot()
+    tally.succeeded(dependency)
+
+    assert expected == tally.counts(seen, needs)
+
+
+def test_failures_of_another_need_excuse_nothing() -> None:
+    """While mails fail, a record that Keycloak alone refuses is still the exception."""
+    tally = Tally()
+    seen = tally.snapshot()
+    tally.succeeded(ALL_WELL)
+    tally.failed(Dependency.MAIL)
+
+    assert tally.counts(seen, Dependency.KEYCLOAK)
+
+
+def test_a_snapshot_does_not_move() -> None:
+    """What happens later is what a record is judged by."""
+    tally, seen = after(0, 0)
+    before = tally.counts(seen, Dependency.KEYCLOAK)
+    tally.succeeded(ALL_WELL)
+
+    assert (False, True) == (before, tally.counts(seen, Dependency.KEYCLOAK))
+
+
+def most_attempts(failing: float, seed: int, rounds: int = 400) -> int:
+    """Return how far towards its limit any of sixteen lanes came; a success begins a new record."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    tally, most = Tally(), 0
+    seen: list[Snapshot | None] = [None] * 16
+    attempts = [0] * 16
+    for _ in range(rounds):
+        for ordering_key in range(16):
+            if chance.random() >= failing:
+                tally.succeeded(ALL_WELL)
+                seen[ordering_key], attempts[ordering_key] = None, 0
+                continue
+            attempts[ordering_key] += tally.counts(seen[ordering_key], Dependency.KEYCLOAK)
+            tally.failed(Dependency.KEYCLOAK)
+            seen[ordering_key] = tally.snapshot()
+            most = max(most, attempts[ordering_key])
+    return most
+
+
+@pytest.mark.parametrize("failing", [0.05, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_chance_and_outage_bring_no_record_to_its_limit(failing: float, seed: int) -> None:
+    """A few per cent of failures, half a cluster down, all of it down: far from eight attempts."""
+    assert most_attempts(failing, seed) < 5
+
+
+seconds = st.floats(0.001, 3600, allow_nan=False)
+policies = st.builds(RetryPolicy, initial_s=seconds, max_s=seconds)
+attempts = st.integers(1, 10**9)
+jitters = st.floats(0, 1, exclude_max=True)
+
+
+@given(policies, attempts, jitters)
+def test_a_pause_stays_between_first_and_longest(
+    policy: RetryPolicy, attempt: int, jitter: float
+) -> None:
+    """Never above `max`, and never below `initial` unless `max` is smaller."""
+    pause = delay_s(policy, attempt, jitter)
+
+    assert min(policy.initial_s, policy.max_s) <= pause <= policy.max_s
+
+
+@given(policies, attempts, jitters, jitters)
+def test_more_jitter_is_no_shorter_pause(
+    policy: RetryPolicy, attempt: int, one: float, other: float
+) -> None:
+    """The pause grows with the jitter, so that bridges spread over the interval."""
+    low, high = sorted((one, other))
+
+    assert delay_s(policy, attempt, low) <= delay_s(policy, attempt, high)
+
+
+@given(policies, attempts, jitters)
+def test_a_later_attempt_waits_no_less(policy: RetryPolicy, attempt: int, jitter: float) -> None:
+    """Backing off never turns around."""
+    assert delay_s(policy, attempt, jitter) <= delay_s(policy, attempt + 1, jitter)
+
+
+@given(policies, attempts, jitters, st.floats(0, 10**9))
+def test_retry_after_is_kept_within_reason(
+    policy: RetryPolicy, attempt: int, jitter: float, retry_after_s: float
+) -> None:
+    """Never sooner than the server asks for, but never beyond ten times the longest pause for it."""
+    pause = delay_s(policy, attempt, jitter, retry_after_s)
+
+    bound = policy.max_s * 10
+    assert pause >= min(retry_after_s, bound)
+    assert pause <= max(bound, policy.initial_s)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "expected"), [(1, 0.2), (2, 0.2), (3, 0.4), (4, 0.8), (8, 12.8), (9, 15.0)]
+)
+def test_pauses_double_up_to_the_longest(attempt: int, expected: float) -> None:
+    """Half the interval of the defaults, attempt by attempt."""
+    assert expected == pytest.approx(delay_s(RetryPolicy(), attempt, 0.5))
+
+
+PROOFS = st.sampled_from([Dependency(value) for value in range(8)])
+NEEDS = st.sampled_from([Dependency.NONE, Dependency.KAFKA, Dependency.KEYCLOAK, Dependency.MAIL])
+JITTER = st.floats(0, 1, exclude_max=True)
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """Records start when admitted; those from before it opened may end while it is open (stragglers)."""
+
+    @initialize(threshold=st.integers(1, 4), window=st.integers(1, 8))
+    def begin(self, threshold: int, window: int) -> None:
+        """Begin closed."""
+        self.breaker = Breaker(POLICY, threshold, window)
+        self.threshold = threshold
+        self.now_s = 0.0
+        self.flying = 0  # started while closed, not ended yet
+        self.probes = 0
+        self.unproven: list[
+            Dependency
+        ] = []  # failures that no success has made up for, while closed
+
+    @rule(pause_s=st.floats(0, 10))
+    def wait(self, pause_s: float) -> None:
+        """Let time pass."""
+        self.now_s += pause_s
+
+    @rule()
+    def start(self) -> None:
+        """A record asks to start."""
+        state, probe_at_s = self.breaker.state, self.breaker.probe_at_s
+        admitted = self.breaker.admits(self.now_s)
+        match state:
+            case BreakerState.CLOSED:
+                assert admitted
+                self.flying += 1
+            case BreakerState.OPEN:
+                assert probe_at_s is not None
+                assert admitted == (self.now_s >= probe_at_s)
+                self.probes = int(admitted)
+            case BreakerState.HALF_OPEN:
+                assert admitted == (self.probes == 0)
+                self.probes += admitted
+        assert self.probes <= 1
+
+    @precondition(lambda self: self.flying and self.breaker.state is not BreakerState.HALF_OPEN)
+    @rule(needs=NEEDS, jitter=JITTER, at_once=st.booleans())
+    def fail(self, needs: Dependency, jitter: float, at_once: bool) -> None:
+        """A record that started while it was closed fails."""
+        self.flying -= 1
+        before = (self.breaker.state, self.breaker.probe_at_s, self.breaker.needs)
+        news = self.breaker.failed(needs, self.now_s, jitter, at_once=at_once)
+        after = (self.breaker.state, self.breaker.probe_at_s, self.breaker.needs)
+        if before[0] is BreakerState.OPEN:
+            assert (False, before) == (news, after)
+            return
+        self.unproven.append(needs)
+        assert news == (self.breaker.state is BreakerState.OPEN)
+        assert news or not (at_once or len(self.unproven) >= self.threshold)
+        assert not news or all(failure in self.breaker.needs for failure in self.unproven)
+
+    @precondition(lambda self: self.probes)
+    @rule(needs=NEEDS, jitter=JITTER)
+    def fail_probe(self, needs: Dependency, jitter: float) -> None:
+        """The probe fails."""
+        self.probes = 0
+        news = self.breaker.failed(needs, self.now_s, jitter)
+
+        probe_at_s = self.breaker.probe_at_s
+        assert not news
+        assert BreakerState.OPEN is self.breaker.state
+        assert probe_at_s is not None
+        assert POLICY.initial_s <= probe_at_s - self.now_s + 1e-9
+        assert probe_at_s - self.now_s <= POLICY.max_s + 1e-9
+
+    @precondition(lambda self: self.flying or self.probes)
+    @rule(dependency=PROOFS)
+    def succeed(self, dependency: Dependency) -> None:
+        """A record ends well, the probe if there is one."""
+        state, needs = self.breaker.state, self.breaker.needs
+        if self.probes:
+            self.probes = 0
+        elif state is BreakerState.HALF_OPEN:
+            return
+        else:
+            self.flying -= 1
+        closed = self.breaker.succeeded(dependency)
+
+        assert closed == (state is not BreakerState.CLOSED and needs in dependency)
+        assert self.breaker.state is (BreakerState.CLOSED if closed else state)
+        self.unproven = (
+            []
+            if state is not BreakerState.CLOSED
+            else [failure for failure in self.unproven if failure not in dependency]
+        )
+
+    @precondition(lambda self: self.probes)
+    @rule()
+    def learn_nothing(self) -> None:
+        """The probe ends without a finding."""
+        self.probes = 0
+        self.breaker.neutral()
+
+        assert BreakerState.HALF_OPEN is self.breaker.state
+
+    @invariant()
+    def a_pause_is_known_while_open_only(self) -> None:
+        """And nothing is needed while closed."""
+        state = self.breaker.state
+        assert (state is BreakerState.OPEN) == (self.breaker.probe_at_s is not None)
+        assert state is not BreakerState.CLOSED or self.breaker.needs is Dependency.NONE
+
+
+BreakerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestBreakerMachine = BreakerMachine.TestCase
