@@ -6,13 +6,7 @@ import click
 
 from keycloak_bridge.app.bridge import direct_provisioner
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.cli.common import (
-    INVALID_EVENT,
-    Invocation,
-    pass_invocation,
-    settings_options,
-    violation_text,
-)
+from keycloak_bridge.cli.common import INVALID_EVENT, Invocation, bridge_command, violation_text
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import BridgeError, HoldError
 from keycloak_bridge.domain.events import Record, Result
@@ -30,11 +24,9 @@ from keycloak_bridge.pipeline.interpret import Skipped
 from keycloak_bridge.provisioning.provisioner import Provisioner
 
 
-@click.command(epilog="Example: keycloak-bridge --config bridge.toml apply event.json")
+@bridge_command("keycloak-bridge --config bridge.toml apply event.json")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--no-invite", is_flag=True, help="Send no mail.")
-@settings_options
-@pass_invocation
 def apply(invocation: Invocation, files: tuple[str, ...], no_invite: bool) -> int:
     """Apply events by hand and print each step: decoded, validated, mapped, found, planned, done.
 

@@ -80,6 +80,21 @@ def invocation_of(ctx: click.Context) -> Invocation:
     return ctx.find_object(Invocation) or Invocation()
 
 
+def bridge_command(
+    *example_lines: str, name: str | None = None, group: click.Group | None = None
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a function a command that takes the `Invocation` first and has --config, --set and --log-level."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        create = click.command if group is None else group.command
+        command = create(name, epilog=examples(*example_lines))(pass_invocation(function))
+        for option in _OPTIONS:
+            option(command)
+        return command
+
+    return decorate
+
+
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 """Decorates a command that takes the `Invocation` as its first argument."""
 

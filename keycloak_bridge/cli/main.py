@@ -1,13 +1,9 @@
-"""The command `keycloak-bridge`. Nothing heavy is imported before a command needs it.
-
-`keycloak-bridge completion`: complete commands and options with the tab key.
-"""
+"""The command `keycloak-bridge`: a command is imported when it is used, so that help and completion are quick."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from click.shell_completion import get_completion_class
@@ -24,9 +20,8 @@ from keycloak_bridge.cli.common import (
 PROGRAM = "keycloak-bridge"
 
 
-@dataclass(frozen=True, slots=True)
-class LazyCommand:
-    """Where a command is, and what the overview says about it."""
+class LazyCommand(NamedTuple):
+    """Where a command is, and its line in the overview."""
 
     module: str
     attribute: str
@@ -37,7 +32,7 @@ COMMANDS = {
     "run": LazyCommand("run", "run", "Run the sidecar: events in, users and mails out."),
     "validate": LazyCommand("validate", "validate", "Check events against schema and mapping."),
     "test-mapping": LazyCommand(
-        "test_mapping", "golden", "Hold your mapping to sample events and what they make."
+        "test_mapping", "golden", "Test your mapping against sample events and the expected users."
     ),
     "plan": LazyCommand("plan", "plan", "Show what events would change in the realm."),
     "apply": LazyCommand("apply", "apply", "Apply events by hand, step by step."),
@@ -45,18 +40,24 @@ COMMANDS = {
         "reconcile", "reconcile", "Compare a whole population with the realm; repair it."
     ),
     "backfill": LazyCommand(
-        "backfill", "backfill", "Bring the users of files into the realm; go on where it ended."
+        "backfill",
+        "backfill",
+        "Import users from files into the realm; can be resumed.",
     ),
-    "explain": LazyCommand("explain", "explain", "Say which event set what of a user."),
+    "explain": LazyCommand(
+        "explain", "explain", "Show which event last set each attribute of a user."
+    ),
     "topics": LazyCommand("topics", "topics", "Check or create the Kafka topics."),
     "dead-letters": LazyCommand(
         "dead_letters", "dead_letters", "List, show and replay the dead letters."
     ),
     "schemas": LazyCommand("schemas", "schemas", "List, show and check the schemas of events."),
-    "guard": LazyCommand("run", "guard", "Ask the running bridge how it is; release its brake."),
+    "guard": LazyCommand(
+        "run", "guard", "Show the running bridge's status; release its safety brake."
+    ),
     "check-config": LazyCommand("config", "check_config", "Check settings, schemas and mapping."),
     "doctor": LazyCommand(
-        "doctor", "doctor", "Look at settings, Kafka, Keycloak and realm; say what is wrong."
+        "doctor", "doctor", "Check settings, Kafka, Keycloak and realm; report what is wrong."
     ),
     "init": LazyCommand("config", "init", "Write a settings file and a mapping to start from."),
     "sandbox": LazyCommand("sandbox", "sandbox", "Run a real Kafka and Keycloak on this machine."),
@@ -66,7 +67,7 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is used, and ends every run with a sentence and an exit code."""
+    """A group that imports a command when it is used, and turns every error into a message and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 # click's
         """Return the names of all commands, without importing them."""
@@ -83,12 +84,12 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's
-        """Write the overview from what is known without importing the commands."""
+        """Write the overview without importing the commands."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.summary) for name, lazy in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Invoke the command; a reader that closed our output ends it quietly."""
+        """Invoke the command; when the reader closes the output, it ends quietly."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -97,40 +98,19 @@ class LazyGroup(click.Group):
             raise
         return result
 
-    def main(
-        self,
-        args: Any = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
+    def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line and exit, or return the result when not in `standalone_mode`."""
-
-        def call() -> Any:
-            return super(LazyGroup, self).main(
-                args,
-                prog_name or PROGRAM,
-                complete_var,
-                standalone_mode=False,
-                windows_expand_args=windows_expand_args,
-                **extra,
-            )
-
-        if not standalone_mode:
+        standalone = extra.pop("standalone_mode", True)
+        extra.setdefault("prog_name", PROGRAM)
+        call = partial(super().main, *args, standalone_mode=False, **extra)
+        if not standalone:
             return call()
-        sys.exit(_exit_code(call))
-
-
-def _exit_code(call: Callable[[], Any]) -> int:
-    """Run `call`, say what went wrong, and return the exit code; an int that it returns is one."""
-    try:
-        result = call()
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 # the last place to turn it into a sentence
-        report(error)
-        return exit_code_of(error)
-    return result if isinstance(result, int) else 0
+        try:
+            result: Any = call()
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 # the last place to turn it into a message
+            report(error)
+            sys.exit(exit_code_of(error))
+        sys.exit(result if isinstance(result, int) else 0)
 
 
 @click.group(
@@ -143,12 +123,11 @@ def _exit_code(call: Callable[[], Any]) -> int:
 def app() -> None:
     """Bring users from Kafka into Keycloak.
 
-    The bridge reads events about users from Kafka, checks each against a JSON Schema, maps it, and brings the user in
-    Keycloak to what it says: created, updated, disabled, enabled or deleted. Keycloak mails new users a link to set a
-    password.
+    The bridge reads events about users from Kafka, checks each against a JSON Schema, maps it, and creates, updates,
+    disables, enables or deletes the user in Keycloak. Keycloak mails new users a link to set a password.
 
     Settings come from bridge.toml (or --config), then the environment (KEYCLOAK_BRIDGE_SECTION_KEY), then --set; each
-    goes before what stands before it.
+    source overrides the one before it.
     """
 
 

@@ -9,14 +9,7 @@ import click
 from keycloak_bridge.app.bridge import direct_provisioner
 from keycloak_bridge.app.connections import user_directory
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.cli.common import (
-    CHANGES,
-    Invocation,
-    examples,
-    format_option,
-    pass_invocation,
-    settings_options,
-)
+from keycloak_bridge.cli.common import CHANGES, Invocation, bridge_command, format_option
 from keycloak_bridge.cli.console import with_progress
 from keycloak_bridge.cli.event_sources import EventLog, Row, event_log_options, read_population
 from keycloak_bridge.cli.plan_view import Report, outcome_of, refused, row_of
@@ -27,12 +20,10 @@ from keycloak_bridge.population.reconciliation import Reconciliation
 from keycloak_bridge.provisioning.provisioner import Provisioner
 
 
-@click.command(
-    epilog=examples(
-        "keycloak-bridge --config bridge.toml plan event.json",
-        'keycloak-bridge plan --from-topic --since "1 day" --summary-only',
-        "keycloak-bridge plan --fold --exit-code events.ndjson",
-    ),
+@bridge_command(
+    "keycloak-bridge --config bridge.toml plan event.json",
+    'keycloak-bridge plan --from-topic --since "1 day" --summary-only',
+    "keycloak-bridge plan --fold --exit-code events.ndjson",
 )
 @event_log_options
 @click.option("--fold", is_flag=True, help="Plan the combined result of all events of each user, not each event. A topic is always folded.")  # fmt: skip
@@ -41,8 +32,6 @@ from keycloak_bridge.provisioning.provisioner import Provisioner
 @click.option(
     "--exit-code", "tells_changes", is_flag=True, help=f"Exit {CHANGES} when there are changes."
 )
-@settings_options
-@pass_invocation
 def plan(
     invocation: Invocation,
     log: EventLog,

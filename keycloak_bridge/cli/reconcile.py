@@ -7,14 +7,7 @@ import click
 
 from keycloak_bridge.app.bridge import direct_provisioner
 from keycloak_bridge.app.connections import all_users, user_directory
-from keycloak_bridge.cli.common import (
-    CHANGES,
-    Invocation,
-    examples,
-    format_option,
-    pass_invocation,
-    settings_options,
-)
+from keycloak_bridge.cli.common import CHANGES, Invocation, bridge_command, format_option
 from keycloak_bridge.cli.console import with_progress
 from keycloak_bridge.cli.event_sources import EventLog, event_log_options, read_population
 from keycloak_bridge.cli.plan_view import Report, changes_of
@@ -33,12 +26,10 @@ from keycloak_bridge.population.reconciliation import (
 _EMPTY = "the population is empty"
 
 
-@click.command(
-    epilog=examples(
-        "keycloak-bridge reconcile --from-topic",
-        "keycloak-bridge reconcile --orphans report users.csv",
-        "keycloak-bridge reconcile --apply --orphans disable users.csv",
-    ),
+@bridge_command(
+    "keycloak-bridge reconcile --from-topic",
+    "keycloak-bridge reconcile --orphans report users.csv",
+    "keycloak-bridge reconcile --apply --orphans disable users.csv",
 )
 @event_log_options
 @click.option("--type", "event_type", default=USER_CREATED, show_default=True, help="Event type whose data the rows of a CSV file are.")  # fmt: skip
@@ -50,8 +41,6 @@ _EMPTY = "the population is empty"
 @click.option(
     "--exit-code", "tells_changes", is_flag=True, help=f"Exit {CHANGES} when something differs."
 )
-@settings_options
-@pass_invocation
 def reconcile(
     invocation: Invocation,
     log: EventLog,

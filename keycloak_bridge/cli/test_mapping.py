@@ -14,10 +14,8 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import (
     INVALID_EVENT,
     Invocation,
-    examples,
+    bridge_command,
     format_option,
-    pass_invocation,
-    settings_options,
     violation_text,
 )
 from keycloak_bridge.cli.console import Console
@@ -46,21 +44,17 @@ _STATES = {
 _GOOD = {"equal", "written", "rewritten"}
 
 
-@click.command(
-    "test-mapping",
-    epilog=examples(
-        "keycloak-bridge test-mapping cases",
-        "keycloak-bridge --config bridge.toml test-mapping cases --format json",
-        "keycloak-bridge test-mapping cases --update",
-    ),
+@bridge_command(
+    "keycloak-bridge test-mapping cases",
+    "keycloak-bridge --config bridge.toml test-mapping cases --format json",
+    "keycloak-bridge test-mapping cases --update",
+    name="test-mapping",
 )
 @click.argument(
     "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
 @click.option("--update", is_flag=True, help="Rewrite expected files that differ.")
 @format_option("one object for each case")
-@settings_options
-@pass_invocation
 def golden(invocation: Invocation, folder: Path, update: bool, output: str) -> int:
     """Test your schemas and your mapping against sample events and the expected users.
 

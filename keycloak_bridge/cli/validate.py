@@ -11,10 +11,8 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import (
     INVALID_EVENT,
     Invocation,
-    examples,
+    bridge_command,
     format_option,
-    pass_invocation,
-    settings_options,
     violation_text,
 )
 from keycloak_bridge.cli.console import Console
@@ -35,13 +33,11 @@ from keycloak_bridge.pipeline.preview import Preview, PreviewOutcome, preview
 from keycloak_bridge.planning.mail_due import can_be_invited
 
 
-@click.command(
-    epilog=examples(
-        "keycloak-bridge validate event.json",
-        "keycloak-bridge validate --show-mapped event.json",
-        "keycloak-bridge validate --type user.created data.json",
-        "kcat -C -t user-events -e -q | keycloak-bridge validate --format json -",
-    )
+@bridge_command(
+    "keycloak-bridge validate event.json",
+    "keycloak-bridge validate --show-mapped event.json",
+    "keycloak-bridge validate --type user.created data.json",
+    "kcat -C -t user-events -e -q | keycloak-bridge validate --format json -",
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @format_option("one object for each event")
@@ -51,8 +47,6 @@ from keycloak_bridge.planning.mail_due import can_be_invited
 @click.option(
     "--type", "bare_type", metavar="TYPE", help="The files hold bare data of this event type."
 )
-@settings_options
-@pass_invocation
 def validate(
     invocation: Invocation,
     files: tuple[str, ...],
