@@ -15,12 +15,12 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
 from keycloak_bridge.domain.ports import Clock
+from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.token import granted_roles
 from keycloak_bridge.keycloak.user_profile import RealmProfile, read_profile
 from keycloak_bridge.keycloak.users import can_look_up_mails
 from keycloak_bridge.mapping.profile_findings import MappedTarget, Severity, check_mapping
-from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX
 
 NEEDED_ROLES = ("manage-users", "view-users", "query-users")
 

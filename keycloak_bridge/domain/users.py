@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
 GROUPS = "groups"
 REALM_ROLES = "realmRoles"
 ORGANIZATIONS = "organizations"
 _CLIENT_ROLES = "clientRoles."
+
+ATTRIBUTE_PREFIX = "attributes."
+"""What the targets of attributes begin with; those of fields are the fields' names."""
 
 
 def client_roles(client_id: str) -> str:
@@ -37,6 +40,24 @@ class UserRepresentation(TypedDict, total=False):
     serviceAccountClientId: str
     federationLink: str
     createdTimestamp: int
+
+
+def targets_of(user: UserRepresentation) -> dict[str, Any]:
+    """Return every field and every attribute of `user` under its target, fields first."""
+    targets: dict[str, Any] = {name: value for name, value in user.items() if name != "attributes"}
+    attributes = user.get("attributes") or {}
+    return targets | {ATTRIBUTE_PREFIX + name: values for name, values in attributes.items()}
+
+
+def representation_of(targets: Mapping[str, Any]) -> UserRepresentation:
+    """Return the user with these targets, the inverse of `targets_of`."""
+    user: dict[str, Any] = {"attributes": {}}
+    for target, value in targets.items():
+        if target.startswith(ATTRIBUTE_PREFIX):
+            user["attributes"][target.removeprefix(ATTRIBUTE_PREFIX)] = value
+        else:
+            user[target] = value
+    return cast("UserRepresentation", user)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from keycloak_bridge.domain.events import (
     UserEvent,
 )
 from keycloak_bridge.domain.users import (
+    ATTRIBUTE_PREFIX,
     GROUPS,
     DesiredUser,
     EmailChange,
@@ -25,7 +26,6 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
 )
 from keycloak_bridge.mapping.mapping import AttributeMapping, is_complete
-from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX
 
 MAPPED_TYPES = frozenset({USER_CREATED, USER_UPDATED})
 """Types of which every target of the mapping is evaluated; of the others only the external id is."""

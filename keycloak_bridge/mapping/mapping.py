@@ -31,12 +31,13 @@ from keycloak_bridge.domain.users import (
     Membership,
     OutOfScope,
     UserRepresentation,
+    representation_of,
+    targets_of,
 )
 from keycloak_bridge.expressions.analysis import Path
 from keycloak_bridge.expressions.expression import Expression, event_scope
 from keycloak_bridge.mapping.reader import read_rules
 from keycloak_bridge.mapping.rules import (
-    ATTRIBUTE_PREFIX,
     NEVER_CLEARED,
     IdentityRule,
     MappingRules,
@@ -148,7 +149,8 @@ class AttributeMapping:
             return outside
         scope, data = event_scope(event), EventData(event.data, is_partial(event))
         values = self._values(event, scope, data)
-        representation = normalised(_representation(values))
+        given = {target: value for target, value in values.items() if value is not None}
+        representation = normalised(representation_of(given))
         if "username" in values:
             self._check_username(representation.get("username", ""))
         create_only: set[str] = set()
@@ -188,16 +190,9 @@ class AttributeMapping:
     def _cleared(
         self, values: Mapping[str, Any], representation: UserRepresentation, *, partial: bool
     ) -> frozenset[str]:
-        attributes = representation.get("attributes", {})
-        return frozenset(
-            rule.target
-            for rule in self.rules.targets
-            if (partial or rule.managed)
-            and rule.target in values
-            and rule.target not in NEVER_CLEARED
-            and rule.target not in representation
-            and rule.attribute not in attributes
-        )
+        erasable = {rule.target for rule in self.rules.targets if partial or rule.managed}
+        decided = erasable & values.keys()
+        return frozenset(decided - targets_of(representation).keys() - set(NEVER_CLEARED))
 
     def _memberships(self, scope: Scope, data: "EventData") -> tuple[Membership, ...]:
         found = (
@@ -232,30 +227,14 @@ class AttributeMapping:
 
     def _criteria(self, representation: UserRepresentation) -> tuple[MatchCriterion, ...]:
         """Return those ways to find the user for which the event has exactly one value."""
-        attributes = representation.get("attributes", {})
+        targets = targets_of(representation)
         found = []
         for target in self.rules.matching:
-            if target.startswith(ATTRIBUTE_PREFIX):
-                values = attributes.get(target.removeprefix(ATTRIBUTE_PREFIX), [])
-            else:
-                field = representation.get(target)
-                values = [field] if isinstance(field, str) else []
+            value = targets.get(target, [])
+            values = value if isinstance(value, list) else [value]
             if len(values) == 1:
                 found.append(MatchCriterion(target, values[0]))
         return tuple(found)
-
-
-def _representation(values: Mapping[str, Any]) -> UserRepresentation:
-    """Return fields and attributes in Keycloak's shape, without those that have no value."""
-    representation = UserRepresentation(attributes={})
-    for target, value in values.items():
-        if value is None:
-            continue
-        if target.startswith(ATTRIBUTE_PREFIX):
-            representation["attributes"][target.removeprefix(ATTRIBUTE_PREFIX)] = value
-        else:
-            representation[target] = value  # type: ignore[literal-required]  # a USER_FIELDS name
-    return representation
 
 
 def _fingerprint(document: Mapping[str, Any]) -> str:

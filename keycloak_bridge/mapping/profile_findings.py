@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from keycloak_bridge.domain.events import USER_CREATED, USER_UPDATED
+from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX
 from keycloak_bridge.keycloak.user_profile import (
     LOCALE,
     PROFILE_FIELDS,
@@ -20,7 +21,7 @@ from keycloak_bridge.keycloak.user_profile import (
     options_of,
 )
 from keycloak_bridge.mapping.lifecycle import Mappings
-from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX, TargetRule
+from keycloak_bridge.mapping.rules import TargetRule
 from keycloak_bridge.validation.catalog import SchemaCatalog
 from keycloak_bridge.validation.property_facts import PropertyFacts
 

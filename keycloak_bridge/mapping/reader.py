@@ -7,6 +7,7 @@ from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
 from keycloak_bridge.domain.times import parse_duration
 from keycloak_bridge.domain.users import (
+    ATTRIBUTE_PREFIX,
     GROUPS,
     ORGANIZATIONS,
     REALM_ROLES,
@@ -21,7 +22,6 @@ from keycloak_bridge.expressions.expression import (
     compile_expression,
 )
 from keycloak_bridge.mapping.rules import (
-    ATTRIBUTE_PREFIX,
     CREATE_ONLY_FIELDS,
     DEFAULT_RESERVED,
     FLAG_FIELDS,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keycloak_bridge.domain.users import (
+    ATTRIBUTE_PREFIX,
     GROUPS,
     ORGANIZATIONS,
     LinkPolicy,
@@ -12,7 +13,6 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.expressions.expression import Expression
 
-ATTRIBUTE_PREFIX = "attributes."
 DEFAULT_RESERVED = ("admin",)
 """Usernames that no event may ever hold unless the mapping says otherwise."""
 

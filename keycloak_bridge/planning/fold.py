@@ -18,7 +18,7 @@ differences are:
   Keycloak id is not known yet.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, cast
@@ -33,8 +33,10 @@ from keycloak_bridge.domain.users import (
     Membership,
     UnknownUser,
     UserRepresentation,
+    representation_of,
+    targets_of,
 )
-from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX, DEFAULT_RESERVED
+from keycloak_bridge.mapping.rules import DEFAULT_RESERVED
 from keycloak_bridge.planning.bookkeeping import has_applied, is_stale
 from keycloak_bridge.planning.plan import STALE, SWITCHES, anonymous_username, plan_user
 
@@ -262,11 +264,11 @@ def _targets(
     earlier: DesiredUser, later: DesiredUser
 ) -> tuple[UserRepresentation, frozenset[str], frozenset[str]]:
     """Return the representation, the targets that are written only at creation, and those that are erased."""
-    held = dict(_flat(earlier.representation))
+    held = targets_of(earlier.representation)
     create_only, cleared = set(earlier.create_only), set(earlier.cleared)
     spoken = {
         target: value
-        for target, value in _flat(later.representation)
+        for target, value in targets_of(later.representation).items()
         if target not in later.create_only
     }
     for target, value in spoken.items():
@@ -280,25 +282,7 @@ def _targets(
             held.pop(target, None)
             create_only.discard(target)
             cleared.add(target)
-    return _nested(held), frozenset(create_only), frozenset(cleared)
-
-
-def _flat(representation: UserRepresentation) -> Iterator[tuple[str, Any]]:
-    for name, value in representation.items():
-        if name != "attributes":
-            yield name, value
-    for name, values in representation.get("attributes", {}).items():
-        yield ATTRIBUTE_PREFIX + name, values
-
-
-def _nested(targets: Mapping[str, Any]) -> UserRepresentation:
-    user: dict[str, Any] = {"attributes": {}}
-    for target, value in targets.items():
-        if target.startswith(ATTRIBUTE_PREFIX):
-            user["attributes"][target.removeprefix(ATTRIBUTE_PREFIX)] = value
-        else:
-            user[target] = value
-    return cast("UserRepresentation", user)
+    return representation_of(held), frozenset(create_only), frozenset(cleared)
 
 
 def _memberships(earlier: DesiredUser, later: DesiredUser) -> tuple[Membership, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 
 from keycloak_bridge.domain.errors import ConflictError, Violation
 from keycloak_bridge.domain.users import (
+    ATTRIBUTE_PREFIX,
     GROUPS,
     REALM_ROLES,
     DesiredUser,
@@ -13,7 +14,7 @@ from keycloak_bridge.domain.users import (
     client_of,
 )
 from keycloak_bridge.mapping.mapping import is_reserved
-from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX, MembershipRule
+from keycloak_bridge.mapping.rules import MembershipRule
 
 _REALM_MANAGEMENT = "realm-management"
 _REALM_CLIENT = "-realm"

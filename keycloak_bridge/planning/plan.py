@@ -27,6 +27,7 @@ from keycloak_bridge.domain.operations import (
     with_changes,
 )
 from keycloak_bridge.domain.users import (
+    ATTRIBUTE_PREFIX,
     GROUPS,
     DesiredUser,
     EmailChange,
@@ -37,7 +38,7 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
 )
 from keycloak_bridge.mapping.mapping import refuse_reserved_username
-from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX, DEFAULT_RESERVED
+from keycloak_bridge.mapping.rules import DEFAULT_RESERVED
 from keycloak_bridge.planning.bookkeeping import format_mark, is_stale, stamp
 from keycloak_bridge.planning.mail_due import (
     first_mark,

@@ -11,6 +11,7 @@ from keycloak_bridge.domain.events import USER_DISABLED, UserEvent
 from keycloak_bridge.domain.operations import Plan, RequestInvitation
 from keycloak_bridge.domain.ports import UserDirectory
 from keycloak_bridge.domain.users import (
+    ATTRIBUTE_PREFIX,
     DesiredUser,
     FoundUser,
     Intent,
@@ -19,7 +20,6 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
 )
 from keycloak_bridge.mapping.lifecycle import Mappings
-from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX
 from keycloak_bridge.pipeline.preview import PreviewOutcome, outcome_of
 from keycloak_bridge.planning.fold import FoldedUser, fold, plan_folded, steps_of
 from keycloak_bridge.population.population import Population, PopulationUser

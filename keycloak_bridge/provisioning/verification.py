@@ -22,8 +22,7 @@ from keycloak_bridge.domain.operations import (
     normalised,
 )
 from keycloak_bridge.domain.ports import UserDirectory
-from keycloak_bridge.domain.users import UserRepresentation
-from keycloak_bridge.mapping.rules import ATTRIBUTE_PREFIX
+from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX, UserRepresentation
 
 _ANOTHERS = frozenset(
     (f"{ATTRIBUTE_PREFIX}{INVITATION_ATTRIBUTE}", "emailVerified", "requiredActions")
