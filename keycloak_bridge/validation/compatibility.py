@@ -59,11 +59,6 @@ class Comparison:
     new: SchemaDocument
     changes: tuple[Change, ...]
 
-    @property
-    def compatible(self) -> bool:
-        """Whether `new` accepts everything that `old` accepted."""
-        return not breaking(self.changes)
-
 
 def compare_versions(
     documents: Sequence[SchemaDocument], *, strict: bool = False
@@ -241,14 +236,9 @@ class _Proof:
             yield Change(new.pointer(), code, "refuses everything that was allowed here")
             return
         for keyword in new.asserting():
-            if known.types.isdisjoint(_ABOUT.get(keyword, TYPES)):
-                continue
-            if keyword in _BOUNDS:
-                yield from _bound(known, new, keyword)
-            elif keyword in _RULES:
-                yield from _RULES[keyword](self, known, new, keyword)
-            elif keyword not in _BESIDE_OTHERS:
-                yield from _unchanged(known, new, keyword)
+            is_about_it = not known.types.isdisjoint(_ABOUT.get(keyword, TYPES))
+            if is_about_it and keyword not in _BESIDE_OTHERS:
+                yield from _RULES.get(keyword, _unchanged)(self, known, new, keyword)
 
     def _refused(self, values: list[Any], new: Subschema) -> list[Change]:
         refused = [_shown(value) for value in values if not self._accepts(new, value)]
@@ -277,7 +267,7 @@ def _type(_: _Proof, known: _Known, new: Subschema, keyword: str) -> Iterator[Ch
         yield Change(new.pointer(keyword), code, f"no longer takes {_type_names(lost)}")
 
 
-def _bound(known: _Known, new: Subschema, keyword: str) -> Iterator[Change]:
+def _bound(_: _Proof, known: _Known, new: Subschema, keyword: str) -> Iterator[Change]:
     """A bound of numbers, lengths or counts is no tighter than it was."""
     inclusive, exclusive, sign = _BOUNDS[keyword]
     # the largest of these pairs is the strictest: an exclusive bound refuses more than an equal one
@@ -386,19 +376,12 @@ def _one_of(proof: _Proof, known: _Known, new: Subschema, keyword: str) -> Itera
     yield _unproven(new, "that exactly one of the forms fits cannot be proven", keyword)
 
 
-def _unchanged(known: _Known, new: Subschema, keyword: str) -> Iterator[Change]:
+def _unchanged(_: _Proof, known: _Known, new: Subschema, keyword: str) -> Iterator[Change]:
     """A keyword that is not compared is the same as before, with those that belong to it."""
-    if keyword in ("unevaluatedItems", "unevaluatedProperties", "$dynamicRef"):
-        reason = "what it accepts depends on other schemas and cannot be compared"
-        inner = [*new.under(keyword)] if keyword != "$dynamicRef" else []
-        if not inner or not inner[0].is_trivial:
-            yield _unproven(new, reason, keyword)
-        return
     together = [keyword, *_TOGETHER.get(keyword, ())]
-    if not any(_same_at(old, new, *together) for old in known.having(keyword)):
-        reason = (
-            "differs from before; that everything that was valid is still taken cannot be proven"
-        )
+    unchanged = any(_same_at(old, new, *together) for old in known.having(keyword))
+    if keyword in _OF_THE_WHOLE or not unchanged:
+        reason = "that everything that was valid is still taken cannot be proven"
         yield Change(new.pointer(keyword), _CHANGED.get(keyword, UNPROVEN), reason)
 
 
@@ -471,7 +454,11 @@ _RULES: Mapping[str, _Rule] = {
     "items": _items,
     "anyOf": _any_of,
     "oneOf": _one_of,
+    **dict.fromkeys(_BOUNDS, _bound),
 }
+_OF_THE_WHOLE = {"unevaluatedItems", "unevaluatedProperties", "$dynamicRef"}
+"""What these mean depends on the schemas around them."""
+
 _TOGETHER = {"contains": ("minContains", "maxContains"), "if": ("then", "else")}
 _BESIDE_OTHERS = {"$ref", "allOf", "then", "else", "minContains", "maxContains"}
 """`applied` follows the first two; the others mean nothing without their keyword."""

@@ -7,7 +7,7 @@ that `parse_json` returns: 1.0 is a whole number, true is not 1, lengths count c
 value of a type that it is not about.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from typing import Any
 
@@ -18,23 +18,159 @@ from keycloak_bridge.validation.validator import compile_pattern
 Test = Callable[[Any], bool]
 Schema = Mapping[str, Any]
 
+_OF_TEXTS = frozenset({"minLength", "maxLength", "pattern", "format"})
+_OF_NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})  # fmt: skip
+_OF_OBJECTS = frozenset({"required", "properties", "minProperties", "maxProperties", "dependentRequired"})  # fmt: skip
+_OF_OTHER_PROPERTIES = frozenset({"patternProperties", "additionalProperties"})
+_OF_LISTS = frozenset({"prefixItems", "items", "minItems", "maxItems", "uniqueItems"})
+_KNOWN = (
+    _OF_TEXTS
+    | _OF_NUMBERS
+    | _OF_OBJECTS
+    | _OF_OTHER_PROPERTIES
+    | _OF_LISTS
+    | {"type", "enum", "const", "propertyNames", "dependentSchemas"}
+    | {"contains", "minContains", "maxContains"}
+    | {"$ref", "allOf", "anyOf", "oneOf", "not", "if", "then", "else"}
+)
+"""A schema with any other keyword that can refuse a value is left to the library."""
 
-class UnknownError(Exception):
+
+class _UnknownError(Exception):
     """The schema uses a keyword whose meaning is left to the library."""
 
 
-class UndecidedError(Exception):
+class _UndecidedError(Exception):
     """The value is of a kind that is left to the library."""
 
 
-def value_tests(schema: Schema) -> Iterable[Test]:
+def compile_verdict(schema: Subschema) -> Callable[[Any], bool | None]:
+    """Return a function that says whether a value that `parse_json` gave is valid; None where it cannot say.
+
+    The function is safe to share between threads.
+    """
+    try:
+        test = _Compiler().test(schema)
+    except (_UnknownError, RecursionError):
+        return lambda _: None
+
+    def verdict(value: Any) -> bool | None:
+        try:
+            return test(value)
+        except (_UndecidedError, RecursionError):
+            return None
+
+    return verdict
+
+
+class _Compiler:
+    """Makes the tests of one schema; schemas that refer to themselves are compiled once."""
+
+    def __init__(self) -> None:
+        self._referred: dict[int, list[Test]] = {}
+
+    def test(self, place: Subschema) -> Test:
+        schema = place.schema
+        if isinstance(schema, bool):
+            return lambda _: schema
+        if not _KNOWN.issuperset(place.asserting()):
+            raise _UnknownError
+        return _all_of([*_of_value(schema), *self._of_parts(place), *self._combined(place)])
+
+    def _inner(self, place: Subschema, *steps: str | int) -> Test:
+        inner = place.inside(*steps)
+        if inner.get("$id", None) is not None:
+            raise _UnknownError  # references inside are relative to another place
+        return self.test(inner)
+
+    def _optional(self, place: Subschema, keyword: str) -> Test:
+        return self._inner(place, keyword) if keyword in place.schema else lambda _: True
+
+    def _list(self, place: Subschema, keyword: str) -> list[Test]:
+        return [self._inner(place, keyword, index) for index in range(len(place.get(keyword)))]
+
+    def _named(self, place: Subschema, keyword: str) -> dict[str, Test]:
+        return {name: self._inner(place, keyword, name) for name in place.get(keyword)}
+
+    def _of_parts(self, place: Subschema) -> Iterator[Test]:
+        schema = place.schema
+        if not _OF_OBJECTS.isdisjoint(schema):
+            yield _properties(schema, self._named(place, "properties"))
+        if not _OF_OTHER_PROPERTIES.isdisjoint(schema):
+            patterns = self._named(place, "patternProperties")
+            others = self._optional(place, "additionalProperties")
+            yield _other_properties(frozenset(place.get("properties")), patterns, others)
+        if "propertyNames" in schema:
+            of_name = self._inner(place, "propertyNames")
+            yield lambda value: not isinstance(value, dict) or all(map(of_name, value))
+        if "dependentSchemas" in schema:
+            dependents = self._named(place, "dependentSchemas")
+            yield (
+                lambda value: (
+                    not isinstance(value, dict)
+                    or all(name not in value or test(value) for name, test in dependents.items())
+                )
+            )
+        if not _OF_LISTS.isdisjoint(schema):
+            yield _items(schema, self._list(place, "prefixItems"), self._optional(place, "items"))
+        if "contains" in schema:
+            yield _contains(schema, self._inner(place, "contains"))
+
+    def _combined(self, place: Subschema) -> Iterator[Test]:
+        schema = place.schema
+        if "$ref" in schema:
+            yield self._reference(place.target())
+        if "allOf" in schema:
+            yield from self._list(place, "allOf")
+        if "anyOf" in schema:
+            yield _any_of(self._list(place, "anyOf"))
+        if "oneOf" in schema:
+            forms = self._list(place, "oneOf")
+            yield lambda value: [test(value) for test in forms].count(True) == 1
+        if "not" in schema:
+            excluded = self._inner(place, "not")
+            yield lambda value: not excluded(value)
+        if "if" in schema:
+            condition, then, otherwise = (
+                self._optional(place, name) for name in ("if", "then", "else")
+            )
+            yield lambda value: then(value) if condition(value) else otherwise(value)
+
+    def _reference(self, target: Subschema) -> Test:
+        made = self._referred.get(id(target.schema))
+        if made is None:
+            made = self._referred[id(target.schema)] = []
+            made.append(self.test(target))
+
+        def test(value: Any) -> bool:
+            return made[0](value)  # the list is empty while the schema around it is compiled
+
+        return test
+
+
+def _all_of(tests: list[Test]) -> Test:
+    if len(tests) == 1:
+        return tests[0]
+    if len(tests) == 2:  # a type and a rule for it, as most schemas are
+        first, second = tests
+        return lambda value: first(value) and second(value)
+    return lambda value: all(test(value) for test in tests)
+
+
+def _any_of(tests: list[Test]) -> Test:
+    if len(tests) == 1:
+        return tests[0]
+    return lambda value: any(test(value) for test in tests)
+
+
+def _of_value(schema: Schema) -> Iterator[Test]:
     """Yield the tests of the keywords that look at the value itself."""
     if "type" in schema:
         types = schema["type"]
-        yield any_of([_TYPES[one] for one in ([types] if isinstance(types, str) else types)])
-    if not OF_TEXTS.isdisjoint(schema):
+        yield _any_of([_TYPES[one] for one in ([types] if isinstance(types, str) else types)])
+    if not _OF_TEXTS.isdisjoint(schema):
         yield _text(schema)
-    if not OF_NUMBERS.isdisjoint(schema):
+    if not _OF_NUMBERS.isdisjoint(schema):
         yield _number(schema)
     if "enum" in schema:
         yield _equals(schema["enum"])
@@ -46,46 +182,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_integer(value: Any) -> bool:
-    return _is_number(value) and (isinstance(value, int) or value.is_integer())
-
-
 _TYPES: Mapping[str, Test] = {
     "array": lambda value: isinstance(value, list),
     "boolean": lambda value: isinstance(value, bool),
-    "integer": _is_integer,
+    "integer": lambda value: _is_number(value) and (isinstance(value, int) or value.is_integer()),
     "null": lambda value: value is None,
     "number": _is_number,
     "object": lambda value: isinstance(value, dict),
     "string": lambda value: isinstance(value, str),
 }
-
-
-def all_of(tests: list[Test]) -> Test:
-    """Return the test for what passes all of `tests`."""
-    if len(tests) == 1:
-        return tests[0]
-    if len(tests) == 2:  # a type and a rule for it, as most schemas are
-        first, second = tests
-        return lambda value: first(value) and second(value)
-    return lambda value: all(test(value) for test in tests)
-
-
-def any_of(tests: list[Test]) -> Test:
-    """Return the test for what passes any of `tests`."""
-    if len(tests) == 1:
-        return tests[0]
-    return lambda value: any(test(value) for test in tests)
-
-
-def one_of(tests: list[Test]) -> Test:
-    """Return the test for what passes exactly one of `tests`."""
-    return lambda value: [test(value) for test in tests].count(True) == 1
-
-
-def none_of(test: Test) -> Test:
-    """Return the test for what does not pass `test`."""
-    return lambda value: not test(value)
 
 
 def _text(schema: Schema) -> Test:
@@ -96,9 +201,9 @@ def _text(schema: Schema) -> Test:
         more.append(lambda text: search(text) is not None)
     if "format" in schema:
         if schema["format"] not in FORMATS:
-            raise UnknownError
+            raise _UnknownError
         more.append(FORMATS[schema["format"]][0])
-    rest = all_of(more) if more else None
+    rest = _all_of(more) if more else None
 
     def test(value: Any) -> bool:
         if not isinstance(value, str):
@@ -118,7 +223,7 @@ def _number(schema: Schema) -> Test:
             return True
         if "multipleOf" in schema:
             if isinstance(value, float) or isinstance(step, float):
-                raise UndecidedError
+                raise _UndecidedError
             if value % step:
                 return False
         inside = (above is None or value > above) and (below is None or value < below)
@@ -130,7 +235,7 @@ def _number(schema: Schema) -> Test:
 def _equals(allowed: list[Any]) -> Test:
     """Return the test for one of the scalars in `allowed`, where true is not 1, but 1 is 1.0."""
     if any(isinstance(one, list | dict) for one in allowed):
-        raise UnknownError
+        raise _UnknownError
     numbers = [one for one in allowed if _is_number(one)]
     others = frozenset(one for one in allowed if not _is_number(one))  # texts, true, false, null
 
@@ -142,8 +247,7 @@ def _equals(allowed: list[Any]) -> Test:
     return test
 
 
-def members_test(schema: Schema, named: Mapping[str, Test]) -> Test:
-    """Return the test of an object by the properties that are named and their number."""
+def _properties(schema: Schema, named: Mapping[str, Test]) -> Test:
     required = frozenset(schema.get("required", ()))
     least, most = schema.get("minProperties", 0), schema.get("maxProperties", inf)
     dependents = {
@@ -167,7 +271,7 @@ def members_test(schema: Schema, named: Mapping[str, Test]) -> Test:
     return test
 
 
-def other_members_test(named: frozenset[str], patterns: Mapping[str, Test], others: Test) -> Test:
+def _other_properties(named: frozenset[str], patterns: Mapping[str, Test], others: Test) -> Test:
     """Return the test of the properties that match `patterns`, and of the `others` that nothing names."""
     found = [(compile_pattern(pattern).search, test) for pattern, test in patterns.items()]
 
@@ -185,21 +289,7 @@ def other_members_test(named: frozenset[str], patterns: Mapping[str, Test], othe
     return test
 
 
-def names_test(of_name: Test) -> Test:
-    """Return the test of the names of all properties."""
-    return lambda value: not isinstance(value, dict) or all(of_name(name) for name in value)
-
-
-def dependents_test(tests: Mapping[str, Test]) -> Test:
-    """Return the test of an object by the tests that a property of it brings with it."""
-    return lambda value: (
-        not isinstance(value, dict)
-        or all(name not in value or test(value) for name, test in tests.items())
-    )
-
-
-def items_test(schema: Schema, first: list[Test], others: Test) -> Test:
-    """Return the test of a list: its length, its `first` items by their place, and all others."""
+def _items(schema: Schema, first: list[Test], others: Test) -> Test:
     least, most = schema.get("minItems", 0), schema.get("maxItems", inf)
     unique = schema.get("uniqueItems", False)
 
@@ -207,7 +297,7 @@ def items_test(schema: Schema, first: list[Test], others: Test) -> Test:
         if not isinstance(value, list):
             return True
         if unique and not all(isinstance(item, str) for item in value):
-            raise UndecidedError
+            raise _UndecidedError
         return (
             least <= len(value) <= most
             and not (unique and len(set(value)) < len(value))
@@ -218,8 +308,7 @@ def items_test(schema: Schema, first: list[Test], others: Test) -> Test:
     return test
 
 
-def contains_test(schema: Schema, of_item: Test) -> Test:
-    """Return the test of how many items of a list pass `of_item`."""
+def _contains(schema: Schema, of_item: Test) -> Test:
     least, most = schema.get("minContains", 1), schema.get("maxContains", inf)
 
     def test(value: Any) -> bool:
@@ -228,126 +317,3 @@ def contains_test(schema: Schema, of_item: Test) -> Test:
         return bool(least <= [of_item(item) for item in value].count(True) <= most)
 
     return test
-
-
-OF_TEXTS = frozenset({"minLength", "maxLength", "pattern", "format"})
-OF_NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
-OF_OBJECTS = frozenset({"required", "properties", "minProperties", "maxProperties", "dependentRequired"})  # fmt: skip
-OF_OTHERS = frozenset({"patternProperties", "additionalProperties"})
-OF_LISTS = frozenset({"prefixItems", "items", "minItems", "maxItems", "uniqueItems"})
-
-
-def compile_verdict(schema: Subschema) -> Callable[[Any], bool | None]:
-    """Return a function that says whether a value that `parse_json` gave is valid; None where it cannot say.
-
-    The function is safe to share between threads.
-    """
-    try:
-        test = _Compiler().test(schema)
-    except (UnknownError, RecursionError):
-        return lambda _: None
-
-    def verdict(value: Any) -> bool | None:
-        try:
-            return test(value)
-        except (UndecidedError, RecursionError):
-            return None
-
-    return verdict
-
-
-class _Compiler:
-    """Makes the tests of one schema; schemas that refer to themselves are made once."""
-
-    def __init__(self) -> None:
-        self._referred: dict[int, list[Test]] = {}
-
-    def test(self, place: Subschema) -> Test:
-        """Return the test of a schema."""
-        schema = place.schema
-        if isinstance(schema, bool):
-            return lambda _: schema
-        if not _KEYWORDS.issuperset(place.asserting()):
-            raise UnknownError
-        tests = [*value_tests(schema), *self._of_parts(place), *self._of_combinations(place)]
-        return all_of(tests)
-
-    def _inner(self, place: Subschema, *steps: str | int) -> Test:
-        inner = place.inside(*steps)
-        if inner.get("$id", None) is not None:
-            raise UnknownError  # references inside are relative to another place
-        return self.test(inner)
-
-    def _optional(self, place: Subschema, keyword: str) -> Test:
-        """Return the test of the schema at `keyword`; without one every value passes."""
-        return self._inner(place, keyword) if keyword in place.schema else lambda _: True
-
-    def _list(self, place: Subschema, keyword: str) -> list[Test]:
-        return [self._inner(place, keyword, index) for index in range(len(place.get(keyword)))]
-
-    def _named(self, place: Subschema, keyword: str) -> dict[str, Test]:
-        return {name: self._inner(place, keyword, name) for name in place.get(keyword)}
-
-    def _of_parts(self, place: Subschema) -> Iterable[Test]:
-        schema = place.schema
-        if not OF_OBJECTS.isdisjoint(schema):
-            yield members_test(schema, self._named(place, "properties"))
-        if not OF_OTHERS.isdisjoint(schema):
-            patterns = self._named(place, "patternProperties")
-            others = self._optional(place, "additionalProperties")
-            yield other_members_test(frozenset(place.get("properties")), patterns, others)
-        if "propertyNames" in schema:
-            yield names_test(self._inner(place, "propertyNames"))
-        if "dependentSchemas" in schema:
-            yield dependents_test(self._named(place, "dependentSchemas"))
-        if not OF_LISTS.isdisjoint(schema):
-            first = self._list(place, "prefixItems")
-            yield items_test(schema, first, self._optional(place, "items"))
-        if "contains" in schema:
-            yield contains_test(schema, self._inner(place, "contains"))
-
-    def _of_combinations(self, place: Subschema) -> Iterable[Test]:
-        schema = place.schema
-        if "$ref" in schema:
-            yield self._reference(place.target())
-        if "allOf" in schema:
-            yield from self._list(place, "allOf")
-        if "anyOf" in schema:
-            yield any_of(self._list(place, "anyOf"))
-        if "oneOf" in schema:
-            yield one_of(self._list(place, "oneOf"))
-        if "not" in schema:
-            yield none_of(self._inner(place, "not"))
-        if "if" in schema:
-            condition, then, otherwise = (
-                self._optional(place, name) for name in ("if", "then", "else")
-            )
-            yield lambda value: then(value) if condition(value) else otherwise(value)
-
-    def _reference(self, target: Subschema) -> Test:
-        if id(target.schema) not in self._referred:
-            made = self._referred[id(target.schema)] = []
-            made.append(self.test(target))
-        return _later(self._referred[id(target.schema)])
-
-
-def _later(made: list[Test]) -> Test:
-    """Return a test that calls the one in `made`, which is added once the schema around it is compiled."""
-
-    def test(value: Any) -> bool:
-        return made[0](value)
-
-    return test
-
-
-_KEYWORDS = (
-    OF_TEXTS
-    | OF_NUMBERS
-    | OF_OBJECTS
-    | OF_OTHERS
-    | OF_LISTS
-    | {"type", "enum", "const", "propertyNames", "dependentSchemas"}
-    | {"contains", "minContains", "maxContains"}
-    | {"$ref", "allOf", "anyOf", "oneOf", "not", "if", "then", "else"}
-)
-"""The keywords that are known here; a schema with any other that can refuse a value is left to the library."""

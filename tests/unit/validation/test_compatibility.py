@@ -1,12 +1,27 @@
-"""Each change of a schema that may refuse valid data is reported by pointer and code; all others are proven harmless."""
+"""Whatever is called compatible accepts every value that was valid; any other change is reported by pointer and code."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
-from schema_cases import changes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from referencing import Registry
+from schema_cases import VALUES, changes, closed, places, version_pairs
 
+from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.validation import compatibility
-from keycloak_bridge.validation.compatibility import breaking
+from keycloak_bridge.validation.compatibility import (
+    breaking,
+    compare_versions,
+    publication_problems,
+    reader_notes,
+    unpublished,
+    version_name,
+)
+from keycloak_bridge.validation.schema_checks import SchemaDocument
+from keycloak_bridge.validation.validator import compile_schema
 
 TEXT = {"type": "string"}
 NUMBER = {"type": "number"}
@@ -181,3 +196,205 @@ def test_what_is_too_intricate_is_not_proven(monkeypatch: pytest.MonkeyPatch) ->
     choices = [{"anyOf": [{"minLength": n}, {"maxLength": n}]} for n in range(1, 16)]
 
     assert [("", "unproven")] == found({"allOf": choices}, TEXT)
+
+
+# drawing schemas takes its time on a busy machine
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGH = settings(PATIENT, max_examples=300)
+
+
+def valid(schema: Any) -> list[Any]:
+    """Return those values that the schema takes; none of a schema that refers to itself without end."""
+    validator = compile_schema(schema, Registry())
+    try:
+        return [value for value in VALUES if validator.is_valid(value)]
+    except RecursionError:
+        return []
+
+
+def refused(old: Any, new: Any) -> list[Any]:
+    """Return what `old` takes and `new` does not."""
+    validator = compile_schema(new, Registry())
+    return [value for value in valid(old) if not validator.is_valid(value)]
+
+
+@THOROUGH
+@given(version_pairs(combined=True))
+def test_what_is_compatible_takes_all_that_was_valid(pair: tuple[Any, Any]) -> None:
+    """Strictly: whatever any data could hold."""
+    old, new = pair
+    if not breaking(changes(old, new, strict=True)):
+        assert [] == refused(old, new)
+
+
+@THOROUGH
+@given(version_pairs(combined=False))
+def test_what_is_compatible_takes_all_that_was_written(pair: tuple[Any, Any]) -> None:
+    """A property of which nothing was said is not in data that was written by the older version."""
+    old, new = pair
+    if not breaking(changes(old, new, strict=False)):
+        assert [] == refused(closed(old), new)
+
+
+@PATIENT
+@given(version_pairs(combined=True), st.booleans())
+def test_a_version_is_compatible_with_itself(pair: tuple[Any, Any], strict: bool) -> None:
+    """Nothing is found where nothing changed."""
+    old, _ = pair
+
+    assert [] == changes(old, dict(old), strict=strict)
+
+
+EVENTS_PAGE = Path(__file__).parents[3] / "docs" / "events.md"
+DOCUMENTED = set(re.findall(r"`([a-z]+(?:-[a-z]+)+|unproven)`", EVENTS_PAGE.read_text("utf-8")))
+
+
+@PATIENT
+@given(version_pairs(combined=True), st.booleans())
+def test_every_code_is_documented(pair: tuple[Any, Any], strict: bool) -> None:
+    """In the table of docs/events.md."""
+    assert {change.code for change in changes(*pair, strict=strict)} <= DOCUMENTED
+
+
+@pytest.mark.parametrize("combined", [False, True])
+def test_the_cases_are_not_trivial(combined: bool) -> None:
+    """Among the random pairs are compatible ones and others."""
+    found: set[bool] = set()
+
+    @PATIENT
+    @given(version_pairs(combined=combined))
+    def compare(pair: tuple[Any, Any]) -> None:
+        found.add(bool(breaking(changes(*pair, strict=True))))
+
+    compare()
+
+    assert {False, True} == found
+
+
+def document(version: tuple[int, int], content: Any, event_type: str = "t") -> SchemaDocument:
+    """Return a version of a schema."""
+    name = "{}.{}".format(*version)
+    whole = {"$id": f"urn:test:{event_type}:{name}", **content}
+    return SchemaDocument(event_type, version, whole, f"folder/{event_type}/{name}.json")
+
+
+def test_a_version_is_compared_with_all_earlier_ones_of_its_major() -> None:
+    """The nearest first; other types and major versions are not compared."""
+    documents = [
+        document((1, 10), {}),
+        document((1, 2), {}),
+        document((1, 0), {}),
+        document((2, 0), {}),
+        document((1, 0), {}, "u"),
+    ]
+
+    pairs = [(one.old.version, one.new.version) for one in compare_versions(documents)]
+
+    assert [((1, 0), (1, 2)), ((1, 2), (1, 10)), ((1, 0), (1, 10))] == pairs
+
+
+def test_a_major_version_may_change_everything() -> None:
+    """That is what it is for."""
+    assert () == compare_versions([document((1, 0), TEXT), document((2, 0), {"type": "null"})])
+
+
+def test_a_property_cannot_come_back_as_another() -> None:
+    """A version is compared with those before the one that left the property out, too."""
+    others = {"a": TEXT}
+    versions = [
+        document((1, 0), {"properties": {**others, "b": TEXT}}),
+        document((1, 1), {"properties": others}),
+        document((1, 2), {"properties": {**others, "b": {"type": "null"}}}),
+    ]
+
+    refusing = {
+        (one.old.version[1], one.new.version[1])
+        for one in compare_versions(versions)
+        if breaking(one.changes)
+    }
+
+    assert {(0, 2)} == refusing
+
+
+def test_a_change_is_reported_once() -> None:
+    """Three versions, one narrowing: one report of it."""
+    versions = [document((1, 0), {}), document((1, 1), {}), document((1, 2), TEXT)]
+
+    codes = [[change.code for change in one.changes] for one in compare_versions(versions)]
+
+    assert [[], ["type-narrowed"], []] == codes
+
+
+def test_unsound_schemas_are_refused() -> None:
+    """There is nothing to compare."""
+    with pytest.raises(ConfigError):
+        compare_versions([document((1, 0), {"type": "text"})])
+
+
+def test_one_version_may_refer_to_the_other() -> None:
+    """A new version often is the older one and more."""
+    versions = [
+        document((1, 0), {"properties": {"a": TEXT}}),
+        document((1, 1), {"$ref": "urn:test:t:1.0", "properties": {"b": TEXT}}),
+    ]
+
+    (comparison,) = compare_versions(versions)
+
+    assert ["property-added"] == [change.code for change in comparison.changes]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"properties": {"a": TEXT}}, {}, [("/properties", "property-removed")]),
+        ({"required": ["a"]}, {}, [("/required", "required-removed")]),
+        (TEXT, {"type": ["string", "null"]}, [("/type", "type-widened")]),
+        ({"enum": ["a"]}, {"enum": ["a", "b"]}, [("/enum", "enum-value-added")]),
+        ({"properties": {"a": TEXT}}, {"properties": {"a": {}}}, []),
+        (
+            {"items": {"properties": {"a": TEXT}}},
+            {"items": {"properties": {"a": {"type": ["string", "null"]}}}},
+            [("/items/properties/a/type", "type-widened")],
+        ),
+        ({"properties": {"a": {"$ref": "#"}}}, {"properties": {"a": {"$ref": "#"}}}, []),
+    ],
+)
+def test_readers_get_notes(old: Any, new: Any, expected: list[tuple[str, str]]) -> None:
+    """None of them is breaking."""
+    before, after, _ = places(old, new)
+    notes = reader_notes(before, after)
+
+    assert expected == [(note.pointer, note.code) for note in notes]
+    assert not any(note.breaking for note in notes)
+
+
+ONE = SchemaDocument("t", (1, 0), {}, "own/t/1.0.json", "aa")
+TWO = SchemaDocument("t", (1, 1), {}, "own/t/1.1.json", "bb")
+
+
+def test_a_version_is_recorded_by_folder_and_name() -> None:
+    """Wherever the folders stand."""
+    assert "t/1.0.json" == version_name(ONE)
+
+
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [
+        ({}, []),
+        ({"t/1.0.json": "aa"}, []),
+        ({"t/1.0.json": "bb"}, [("own/t/1.0.json", "published-changed")]),
+        ({"t/0.9.json": "aa"}, [("t/0.9.json", "published-removed")]),
+    ],
+)
+def test_a_change_of_a_published_version_is_reported(
+    published: dict[str, str], expected: list[tuple[str, str]]
+) -> None:
+    """Changed and removed ones; versions that are new are no problem."""
+    found = publication_problems([ONE, TWO], published)
+
+    assert expected == [(problem.file, problem.code) for problem in found]
+
+
+def test_new_versions_are_those_that_are_not_recorded() -> None:
+    """A recorded one is never among them, whatever its sum."""
+    assert {"t/1.1.json": "bb"} == unpublished([ONE, TWO], {"t/1.0.json": "other"})
