@@ -2,31 +2,80 @@
 
 import json
 import signal
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from stage_harness import event_of
+from stage_harness import DEAD_LETTERS, EVENTS, RESULTS, STRUCTURED, event_of
 
 from keycloak_bridge.app import bridge, connections
 from keycloak_bridge.cli.main import app
 from keycloak_bridge.delivery.rate_limit import wait_out
+from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.events import Record
+from keycloak_bridge.kafka import dead_letter_topic as kafka_letters
+from keycloak_bridge.kafka import reader as kafka_reader
+from keycloak_bridge.settings import KafkaSettings
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 
 SECRET = "planted-client-secret"
+WRITES = ("create", "update", "join", "leave", "delete", "execute_actions_email")
+
+
+def call(*words: str, stdin: str | bytes | None = None, **environ: str) -> Result:
+    """Return what `keycloak-bridge <words>` prints and its exit code; nothing is behind it."""
+    return CliRunner().invoke(app, words, input=stdin, env=environ, prog_name="keycloak-bridge")
+
+
+def an_event(**data: Any) -> dict[str, Any]:
+    """Return a valid event of Ada; `data` overrides its data, None removes a property."""
+    merged = {
+        "userId": "u-1",
+        "email": "Ada@acme.example",
+        "givenName": "Ada",
+        "familyName": "Lovelace",
+        "tenantId": "tenant-1",
+        **data,
+    }
+    return {
+        "specversion": "1.0",
+        "id": "event-1",
+        "source": "/user-management",
+        "type": "user.created",
+        "subject": merged["userId"],
+        "data": {key: value for key, value in merged.items() if value is not None},
+    }
+
+
+def updated(user_id: str, event_id: str, **data: Any) -> dict[str, Any]:
+    """Return a later event with a part of the user."""
+    event = event_of(user_id, event_id, type="user.updated", time="2026-11-02T08:00:00Z")
+    return {**event, "data": {"userId": user_id, **data}}
+
+
+def write(path: Path, *events: dict[str, Any]) -> str:
+    """Write events one a line, and return the path."""
+    path.write_text("".join(f"{json.dumps(event)}\n" for event in events), encoding="utf-8")
+    return str(path)
 
 
 class Bench:
-    """A folder, an environment and a realm of its own."""
+    """A folder, an environment, a realm and topics; a record's timestamp is what `since` and `until` look at."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
         self.monkeypatch = monkeypatch
         self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
         self.clock = FakeClock()
+        self.log: dict[str, list[Record]] = {EVENTS: [], RESULTS: [], DEAD_LETTERS: []}
+        self.open_readers = 0
+        self.keys: list[bytes] = []
+        self.wrong_partition = False
+        self.cut = False
         monkeypatch.setenv("KEYCLOAK_BRIDGE_KEYCLOAK_REALM", "acme")
         monkeypatch.setenv("KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET", SECRET)
         # the process of the tests keeps its own logs and signals
@@ -36,7 +85,10 @@ class Bench:
             monkeypatch.setattr(module, "SystemClock", lambda: self.clock)
             monkeypatch.setattr(module, "keycloak_admin", lambda *_: None)
             monkeypatch.setattr(module, "KeycloakUserDirectory", lambda *_: self.keycloak)
+        monkeypatch.setattr(connections, "each_user", lambda *_: iter(self.keycloak.users()))
         monkeypatch.setattr(bridge, "wait_out", partial(wait_out, sleep=self.clock.advance))
+        monkeypatch.setattr(kafka_reader, "TopicReader", self._topic_reader)
+        monkeypatch.setattr(kafka_letters, "DeadLetterReader", self._topic_reader)
 
     def run(self, *arguments: str, stdin: str | bytes = "") -> Result:
         """Run `keycloak-bridge` with these arguments; no command may show a traceback or the secret."""
@@ -45,15 +97,66 @@ class Bench:
         assert SECRET not in result.output
         return result
 
+    def lines(self, *arguments: str) -> list[dict[str, Any]]:
+        """Run a command with --format json and return its lines."""
+        result = self.run(*arguments, "--format", "json")
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
     def file(self, *events: Any, name: str = "events.ndjson") -> str:
         """Write events, one a line (what is a string is written as it is), and return the name."""
         lines = [one if isinstance(one, str) else json.dumps(one) for one in events]
         (self.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
         return name
 
+    def publish(self, *events: Any, topic: str = EVENTS, timestamp_ms: int = 0) -> None:
+        """Put events into a topic as the next records; what is bytes is the value itself."""
+        for event in events:
+            is_event = isinstance(event, dict)
+            key = str(event["subject"]).encode() if is_event else None
+            value = json.dumps(event).encode() if is_event else event
+            log = self.log[topic]
+            log.append(Record(topic, 1, len(log), timestamp_ms, key, value, STRUCTURED))
+
     def calls(self, *names: str) -> list[str]:
         """Return those calls to Keycloak that are among `names`."""
         return [call for call in self.keycloak.calls if call in names]
 
+    def _topic_reader(
+        self, _settings: KafkaSettings, topic: str, **_: Any
+    ) -> "InMemoryTopicReader":
+        if topic not in self.log:
+            raise ConfigError(f"Kafka has no topic {topic}", code="topic-missing")
+        self.open_readers += 1
+        return InMemoryTopicReader(self, topic)
 
-__all__ = ["SECRET", "Bench", "event_of"]
+
+class InMemoryTopicReader:
+    """Promises what `TopicReader` does, of one partition."""
+
+    def __init__(self, bench: Bench, topic: str) -> None:
+        self._bench = bench
+        self._records = list(bench.log[topic])
+
+    @property
+    def is_cut(self) -> bool:
+        return self._bench.cut
+
+    def begin_at(self, timestamp_ms: int) -> None:
+        self._records = [one for one in self._records if one.timestamp_ms >= timestamp_ms]
+
+    def end_at(self, timestamp_ms: int) -> None:
+        self._records = [one for one in self._records if one.timestamp_ms < timestamp_ms]
+
+    def only_key(self, key: bytes) -> None:
+        self._bench.keys.append(key)
+        if self._bench.wrong_partition:
+            self._records = []
+
+    def remaining(self) -> int:
+        return len(self._records)
+
+    def read(self) -> Iterator[Record]:
+        yield from self._records
+
+    def close(self) -> None:
+        self._bench.open_readers -= 1

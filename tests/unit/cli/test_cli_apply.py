@@ -2,7 +2,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_harness import Bench, event_of
+from cli_harness import Bench
+from stage_harness import event_of
 
 from keycloak_bridge.cli.apply import _operation
 from keycloak_bridge.domain.errors import KeycloakUnavailableError, MailDeliveryError

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_harness import Bench, event_of
+from cli_harness import Bench
+from stage_harness import event_of
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.backfill import run as backfill

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from command_line import call
+from cli_harness import call
 
 from keycloak_bridge.app.realm_check import Problem
 from keycloak_bridge.domain.errors import ConfigError, KeycloakUnavailableError

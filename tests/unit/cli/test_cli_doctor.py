@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
-from command_line import call
+from cli_harness import call
 
 from keycloak_bridge.diagnostics.probe import ProbeResult, gray, green, red, yellow
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_harness import event_of
-from log_bench import DEAD_LETTERS, RESULTS, LogBench
+from cli_harness import Bench
+from stage_harness import DEAD_LETTERS, RESULTS, event_of
 
 from keycloak_bridge.domain.errors import EventValidationError
 from keycloak_bridge.domain.events import Message, Outcome, Record, Result
@@ -16,9 +16,9 @@ EMAIL = "planted.mail@acme.example"
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LogBench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A realm with the user u-1, and two results about it."""
-    made = LogBench(tmp_path, monkeypatch)
+    made = Bench(tmp_path, monkeypatch)
     made.run("apply", made.file(event_of(data={"department": "R&D"})))
     tell(made, result("event-0", "created", "username", "email", "attributes.department"), day=1)
     tell(made, result("event-1", "updated", "attributes.department"), day=2)
@@ -39,26 +39,26 @@ def result(event_id: str, action: str | None, *changed: str, **facts: Any) -> Re
     )
 
 
-def tell(bench: LogBench, told: Result, *, day: int) -> None:
+def tell(bench: Bench, told: Result, *, day: int) -> None:
     """Put a result into its topic."""
     origin = Record("user-events", 3, 40 + day, 0, b"u-1", b"{}")
     time = datetime(2026, 11, day, tzinfo=UTC)
     put(bench, result_message(told, topic=RESULTS, time=time, origin=origin))
 
 
-def put(bench: LogBench, message: Message) -> None:
+def put(bench: Bench, message: Message) -> None:
     """Put a message into its topic."""
     log = bench.log[message.topic]
     log.append(Record(message.topic, 0, len(log), 0, message.key, message.value, message.headers))
 
 
-def explained(bench: LogBench, *words: str) -> dict[str, Any]:
+def explained(bench: Bench, *words: str) -> dict[str, Any]:
     """Return what is told of a user as an object."""
     told: dict[str, Any] = json.loads(bench.run("explain", "--format", "json", *words).stdout)
     return told
 
 
-def test_each_target_names_the_event_that_set_it_last(bench: LogBench) -> None:
+def test_each_target_names_the_event_that_set_it_last(bench: Bench) -> None:
     """Id, type, time, record, schema and mapping; what no result speaks of stands without an event."""
     targets = explained(bench, "u-1")["targets"]
 
@@ -76,7 +76,7 @@ def test_each_target_names_the_event_that_set_it_last(bench: LogBench) -> None:
 
 
 @pytest.mark.parametrize("word", ["u-1", EMAIL, EMAIL.upper(), "keycloak-id"])
-def test_a_user_has_many_names(bench: LogBench, word: str) -> None:
+def test_a_user_has_many_names(bench: Bench, word: str) -> None:
     """The id in user management, username or e-mail, the Keycloak id."""
     keycloak_id = bench.keycloak.users()[0]["id"]
 
@@ -84,10 +84,10 @@ def test_a_user_has_many_names(bench: LogBench, word: str) -> None:
 
     assert ("u-1", keycloak_id) == (told["user"], told["keycloakId"])
     assert [b"u-1"] == bench.keys
-    assert 0 == bench.open
+    assert 0 == bench.open_readers
 
 
-def test_the_state_of_the_user_is_told(bench: LogBench) -> None:
+def test_the_state_of_the_user_is_told(bench: Bench) -> None:
     """Bookkeeping, invitation, credentials, required actions."""
     told = explained(bench, "u-1")
 
@@ -97,7 +97,7 @@ def test_the_state_of_the_user_is_told(bench: LogBench) -> None:
     assert {"open": 0, "total": 0} == told["deadLetters"]
 
 
-def test_only_the_last_outcomes_are_shown(bench: LogBench) -> None:
+def test_only_the_last_outcomes_are_shown(bench: Bench) -> None:
     """The oldest first, as many as were asked for."""
     tell(bench, result("event-2", None, outcome=Outcome.SKIPPED, reason="stale"), day=3)
 
@@ -111,7 +111,7 @@ def test_only_the_last_outcomes_are_shown(bench: LogBench) -> None:
     assert [] == explained(bench, "u-1", "--last", "0")["outcomes"]
 
 
-def test_values_are_shown_on_request_only(bench: LogBench) -> None:
+def test_values_are_shown_on_request_only(bench: Bench) -> None:
     """Neither names nor addresses nor attributes, unless somebody wants them on the terminal."""
     hidden = bench.run("explain", "u-1").stdout
     shown = bench.run("explain", "u-1", "--show-values").stdout
@@ -121,7 +121,7 @@ def test_values_are_shown_on_request_only(bench: LogBench) -> None:
     assert "value" not in explained(bench, "u-1")["targets"]["email"]
 
 
-def test_people_read_the_same(bench: LogBench) -> None:
+def test_people_read_the_same(bench: Bench) -> None:
     """Facts, a table of targets, a table of outcomes."""
     text = bench.run("explain", "u-1").stdout
 
@@ -137,7 +137,7 @@ def test_people_read_the_same(bench: LogBench) -> None:
         assert part in text
 
 
-def test_dead_letters_of_the_user_are_counted(bench: LogBench) -> None:
+def test_dead_letters_of_the_user_are_counted(bench: Bench) -> None:
     """With the command that lists them."""
     for user_id in ("u-1", "u-2"):
         record = Record(
@@ -162,14 +162,14 @@ def test_dead_letters_of_the_user_are_counted(bench: LogBench) -> None:
     )
 
 
-def test_results_may_stand_on_another_partition(bench: LogBench) -> None:
+def test_results_may_stand_on_another_partition(bench: Bench) -> None:
     """A topic that got more partitions: where the key's own has nothing, all are read."""
     bench.wrong_partition = True
 
     assert 2 == len(explained(bench, "u-1")["outcomes"])
 
 
-def test_a_deleted_user_lives_on_in_its_results(bench: LogBench) -> None:
+def test_a_deleted_user_lives_on_in_its_results(bench: Bench) -> None:
     """What became of it is told although the realm has it no more."""
     bench.keycloak.delete_user(bench.keycloak.users()[0]["id"])
     tell(bench, result("event-2", "deleted"), day=3)
@@ -184,7 +184,7 @@ def test_a_deleted_user_lives_on_in_its_results(bench: LogBench) -> None:
     assert "the realm has no such user" in bench.run("explain", "u-1").stdout
 
 
-def test_a_user_of_the_realm_alone_has_no_events(bench: LogBench) -> None:
+def test_a_user_of_the_realm_alone_has_no_events(bench: Bench) -> None:
     """Somebody made it by hand: its state is told, and no topic is read."""
     bench.keycloak.add_user({"username": "admin", "enabled": False})
 
@@ -195,7 +195,7 @@ def test_a_user_of_the_realm_alone_has_no_events(bench: LogBench) -> None:
     assert "invitation        none" in bench.run("explain", "admin").stdout
 
 
-def test_nobody_is_a_sentence(bench: LogBench) -> None:
+def test_nobody_is_a_sentence(bench: Bench) -> None:
     """Exit 1 for a user that neither the realm nor the topics know."""
     told = bench.run("explain", "nobody")
 

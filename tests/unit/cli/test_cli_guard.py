@@ -6,8 +6,8 @@ from contextlib import closing
 
 import pytest
 import requests
+from cli_harness import call
 from click.testing import Result
-from command_line import call
 from pytest_socket import enable_socket
 
 from keycloak_bridge.ops.health import HealthServer, Status

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 import pytest
-from command_line import call, write
+from cli_harness import call, write
 
 from keycloak_bridge import __version__
 from keycloak_bridge.cli.common import Invocation, exit_code_of, pass_invocation, settings_options

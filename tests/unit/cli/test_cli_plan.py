@@ -2,7 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_harness import Bench, event_of
+from cli_harness import Bench
+from stage_harness import event_of
 
 from keycloak_bridge.domain.errors import KeycloakAuthError, KeycloakUnavailableError
 

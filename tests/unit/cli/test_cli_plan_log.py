@@ -3,17 +3,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_harness import event_of
-from log_bench import LogBench
+from cli_harness import Bench
+from stage_harness import event_of
 
 WRITES = ("create", "update", "join", "leave", "delete", "execute_actions_email")
 DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LogBench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """An empty realm and empty topics."""
-    return LogBench(tmp_path, monkeypatch)
+    return Bench(tmp_path, monkeypatch)
 
 
 def updated(user_id: str, event_id: str, **data: Any) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def updated(user_id: str, event_id: str, **data: Any) -> dict[str, Any]:
     return {**event, "data": {"userId": user_id, **data}}
 
 
-def test_the_events_of_a_user_are_one_row(bench: LogBench) -> None:
+def test_the_events_of_a_user_are_one_row(bench: Bench) -> None:
     """What they come to is planned, once, and the totals stand in the last line."""
     bench.publish(
         event_of(data={"department": "R&D"}),
@@ -40,10 +40,10 @@ def test_the_events_of_a_user_are_one_row(bench: LogBench) -> None:
     assert ("u-2", 1, "create") == (second["user"], second["events"], second["outcome"])
     assert {"totals": {"create": 2}} == totals
     assert [] == bench.calls(*WRITES)
-    assert 0 == bench.open
+    assert 0 == bench.open_readers
 
 
-def test_a_user_as_it_shall_be_is_unchanged(bench: LogBench) -> None:
+def test_a_user_as_it_shall_be_is_unchanged(bench: Bench) -> None:
     """Applied one by one, then folded: nothing to do, and nothing to tell a script of."""
     events = (event_of(), updated("u-1", "event-2", department="Sales"))
     bench.run("apply", "--no-invite", bench.file(*events))
@@ -56,7 +56,7 @@ def test_a_user_as_it_shall_be_is_unchanged(bench: LogBench) -> None:
     assert {"totals": {"unchanged": 1}} == totals
 
 
-def test_a_change_shows_against_the_live_realm(bench: LogBench) -> None:
+def test_a_change_shows_against_the_live_realm(bench: Bench) -> None:
     """Now and then, and exit 4 for a script that asked."""
     bench.run("apply", "--no-invite", bench.file(event_of(data={"department": "R&D"})))
     bench.publish(updated("u-1", "event-2", department="Sales"))
@@ -69,7 +69,7 @@ def test_a_change_shows_against_the_live_realm(bench: LogBench) -> None:
     assert 0 == bench.run("plan", "--from-topic").exit_code
 
 
-def test_refused_events_and_conflicts_are_told_apart(bench: LogBench) -> None:
+def test_refused_events_and_conflicts_are_told_apart(bench: Bench) -> None:
     """A refused one has its place in the topic; a conflict is a user's. Both are exit 1, whatever changes."""
     bench.keycloak.add_user({"username": "planted.mail@acme.example", "enabled": True})
     bench.publish(
@@ -94,7 +94,7 @@ def test_refused_events_and_conflicts_are_told_apart(bench: LogBench) -> None:
     assert {"totals": {"conflict": 1, "create": 1, "refused": 2}} == totals
 
 
-def test_a_range_is_read(bench: LogBench) -> None:
+def test_a_range_is_read(bench: Bench) -> None:
     """From a time on, and up to another; times and ages."""
     for day in range(3):
         email = f"user{day}@acme.example"
@@ -109,7 +109,7 @@ def test_a_range_is_read(bench: LogBench) -> None:
     assert (0, "nothing to plan\n") == (recent.exit_code, recent.stdout)
 
 
-def test_a_topic_has_a_name(bench: LogBench) -> None:
+def test_a_topic_has_a_name(bench: Bench) -> None:
     """The one of the settings, or another; one that is not there is a sentence."""
     bench.log["legacy-users"] = []
     bench.publish(event_of(), topic="legacy-users")
@@ -118,7 +118,7 @@ def test_a_topic_has_a_name(bench: LogBench) -> None:
     assert 2 == bench.run("plan", "--from-topic", "nowhere").exit_code
 
 
-def test_files_are_folded_where_that_is_wished(bench: LogBench) -> None:
+def test_files_are_folded_where_that_is_wished(bench: Bench) -> None:
     """Without it each event is a row; with it each user."""
     file = bench.file(event_of(), updated("u-1", "event-2", department="Sales"), "{oops")
 
@@ -131,7 +131,7 @@ def test_files_are_folded_where_that_is_wished(bench: LogBench) -> None:
     assert {"totals": {"create": 1, "refused": 1}} == totals
 
 
-def test_a_summary_is_the_totals_alone(bench: LogBench) -> None:
+def test_a_summary_is_the_totals_alone(bench: Bench) -> None:
     """For people a line, for programs an object; of single events as of folded users."""
     file = bench.file(event_of(), event_of("u-2", "event-2", type="order.placed"))
     ignoring = ("--set", "events.ignore_types=order.placed", "plan", "--summary-only")
@@ -150,7 +150,7 @@ def test_a_summary_is_the_totals_alone(bench: LogBench) -> None:
     ],
 )
 def test_what_does_not_go_together_is_a_matter_of_usage(
-    bench: LogBench, words: tuple[str, ...]
+    bench: Bench, words: tuple[str, ...]
 ) -> None:
     """Exit 2 before anything is asked."""
     bench.file(event_of())

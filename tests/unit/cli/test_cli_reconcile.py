@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_harness import event_of
-from log_bench import InMemoryTopicReader, LogBench
+from cli_harness import Bench, InMemoryTopicReader
+from stage_harness import event_of
 
 from keycloak_bridge.domain.errors import KeycloakUnavailableError
 from keycloak_bridge.domain.events import Record
@@ -17,9 +17,9 @@ HEADER = "userId,email,givenName,familyName,tenantId,department,active,roles,att
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LogBench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A realm with the user u-1 and empty topics."""
-    made = LogBench(tmp_path, monkeypatch)
+    made = Bench(tmp_path, monkeypatch)
     made.run("apply", "--no-invite", made.file(user("u-1", department="R&D")))
     made.keycloak.calls.clear()
     return made
@@ -32,7 +32,7 @@ def user(user_id: str, event_id: str | None = None, **data: Any) -> dict[str, An
     return event_of(user_id, event_id or f"event-{user_id}", data=data)
 
 
-def table(bench: LogBench, *rows: str) -> str:
+def table(bench: Bench, *rows: str) -> str:
     """Write a CSV file and return its name."""
     (bench.folder / "users.csv").write_text(HEADER + "".join(f"{row}\n" for row in rows), "utf-8")
     return "users.csv"
@@ -53,7 +53,7 @@ def moved(**data: Any) -> dict[str, Any]:
     return {**user("u-1", "event-2", **data), "time": "2026-11-05T08:00:00Z"}
 
 
-def test_what_is_missing_and_what_differs_is_listed(bench: LogBench) -> None:
+def test_what_is_missing_and_what_differs_is_listed(bench: Bench) -> None:
     """Who agrees is only counted, and nothing is written."""
     bench.publish(moved(department="Sales"), user("u-2"))
 
@@ -68,7 +68,7 @@ def test_what_is_missing_and_what_differs_is_listed(bench: LogBench) -> None:
     assert 4 == bench.run("reconcile", "--from-topic", "--exit-code").exit_code
 
 
-def test_a_realm_that_agrees_has_no_rows(bench: LogBench) -> None:
+def test_a_realm_that_agrees_has_no_rows(bench: Bench) -> None:
     """The same events again."""
     bench.publish(user("u-1", department="R&D"))
 
@@ -77,7 +77,7 @@ def test_a_realm_that_agrees_has_no_rows(bench: LogBench) -> None:
     assert (0, "1 agrees\n") == (result.exit_code, result.stdout)
 
 
-def test_apply_repairs_without_a_mail(bench: LogBench) -> None:
+def test_apply_repairs_without_a_mail(bench: Bench) -> None:
     """What was missing is there, what differed is as it shall be, and the second time there is nothing to do."""
     bench.publish(moved(department="Sales"), user("u-2"))
 
@@ -94,7 +94,7 @@ def test_apply_repairs_without_a_mail(bench: LogBench) -> None:
     assert ["Sales"] == departments[0]
 
 
-def test_mails_are_sent_where_that_is_wished(bench: LogBench) -> None:
+def test_mails_are_sent_where_that_is_wished(bench: Bench) -> None:
     """To those that are created."""
     bench.publish(user("u-2"))
 
@@ -103,7 +103,7 @@ def test_mails_are_sent_where_that_is_wished(bench: LogBench) -> None:
     assert ["u-2@acme.example"] == [mail.email for mail in bench.keycloak.mails]
 
 
-def test_mails_are_under_their_limit(bench: LogBench) -> None:
+def test_mails_are_under_their_limit(bench: Bench) -> None:
     """The next run sends the rest, to a user that was created without its mail too."""
     bench.publish(user("u-2"), user("u-3"))
     limited = ("--set", "limits.mails=1/1 h", "--set", "delivery.workers=1")
@@ -119,7 +119,7 @@ def test_mails_are_under_their_limit(bench: LogBench) -> None:
 
 @pytest.mark.parametrize(("invite", "mails"), [((), 0), (("--invite",), 1)])
 def test_a_changed_address_is_verified_by_a_mail_only_where_mails_are_wished(
-    bench: LogBench, invite: tuple[str, ...], mails: int
+    bench: Bench, invite: tuple[str, ...], mails: int
 ) -> None:
     """Without one it stays unverified, and a later run with --invite mails."""
     account = bench.keycloak.users()[0]
@@ -136,7 +136,7 @@ def test_a_changed_address_is_verified_by_a_mail_only_where_mails_are_wished(
     assert ["ada@new.example"] == [one.email for one in bench.keycloak.mails]
 
 
-def test_a_deleted_and_recreated_user_is_judged_as_any(bench: LogBench) -> None:
+def test_a_deleted_and_recreated_user_is_judged_as_any(bench: Bench) -> None:
     """The dry run tells the conflict that would keep it from being removed."""
     bench.keycloak.join(bench.keycloak.users()[0]["id"], GROUPS, ["/staff"])
     mapping = resources.files("keycloak_bridge").joinpath("default_mapping.toml").read_text()
@@ -152,7 +152,7 @@ def test_a_deleted_and_recreated_user_is_judged_as_any(bench: LogBench) -> None:
     assert [("u-1", "conflict")] == outcomes(lines)
 
 
-def test_a_deleted_and_recreated_user_is_removed_and_created(bench: LogBench) -> None:
+def test_a_deleted_and_recreated_user_is_removed_and_created(bench: Bench) -> None:
     """Both steps, where deleting means removing."""
     before = bench.keycloak.users()[0]["id"]
     deleted = event_of("u-1", "event-2", type="user.deleted", time="2026-11-05T08:00:00Z")
@@ -170,7 +170,7 @@ def test_a_deleted_and_recreated_user_is_removed_and_created(bench: LogBench) ->
     assert ["u-1"] == after["attributes"]["userId"]
 
 
-def test_rows_of_a_table_are_events(bench: LogBench) -> None:
+def test_rows_of_a_table_are_events(bench: Bench) -> None:
     """Lists, booleans and properties within others; an empty cell says nothing; commas as in every CSV."""
     file = table(bench, row("u-1"), row("u-2", '"Legal, Tax"', "false,viewer; viewer,"))
 
@@ -185,7 +185,7 @@ def test_rows_of_a_table_are_events(bench: LogBench) -> None:
     assert second["attributes"]["bridgeEventId"][0].startswith("row-")
 
 
-def test_a_row_that_breaks_the_schema_is_refused_with_its_line(bench: LogBench) -> None:
+def test_a_row_that_breaks_the_schema_is_refused_with_its_line(bench: Bench) -> None:
     """Exit 1; the others are compared all the same."""
     file = table(bench, row("u-1"), row("u-2", rest="perhaps,,"), "u-3,nobody")
 
@@ -200,7 +200,7 @@ def test_a_row_that_breaks_the_schema_is_refused_with_its_line(bench: LogBench) 
 
 
 @pytest.mark.parametrize("text", ["", "userId,,email\n", "userId,userId\n", b"userId\n\xff\n"])
-def test_what_is_no_table_is_a_sentence(bench: LogBench, text: str | bytes) -> None:
+def test_what_is_no_table_is_a_sentence(bench: Bench, text: str | bytes) -> None:
     """Exit 2, and how to mend it."""
     raw = text.encode() if isinstance(text, str) else text
     (bench.folder / "users.csv").write_bytes(raw)
@@ -210,7 +210,7 @@ def test_what_is_no_table_is_a_sentence(bench: LogBench, text: str | bytes) -> N
     assert (2, True) == (result.exit_code, "users.csv" in result.stderr)
 
 
-def test_orphans_are_reported(bench: LogBench) -> None:
+def test_orphans_are_reported(bench: Bench) -> None:
     """Those with an id in user management of whom nothing speaks; others of the realm are no business of ours."""
     bench.run("apply", "--no-invite", bench.file(user("u-2")))
     bench.keycloak.add_user({"username": "admin", "enabled": True})
@@ -224,7 +224,7 @@ def test_orphans_are_reported(bench: LogBench) -> None:
     assert all(one["enabled"] for one in bench.keycloak.users())
 
 
-def test_orphans_are_disabled_only_with_apply(bench: LogBench) -> None:
+def test_orphans_are_disabled_only_with_apply(bench: Bench) -> None:
     """A dry run shows the change; then it is done once."""
     bench.run("apply", "--no-invite", bench.file(user("u-2")))
     disable = ("reconcile", "--orphans", "disable", table(bench, row("u-1")))
@@ -242,7 +242,7 @@ def test_orphans_are_disabled_only_with_apply(bench: LogBench) -> None:
 
 
 @pytest.mark.parametrize("rows", [(), ("u-1,nobody",)])
-def test_nobody_is_an_orphan_of_half_a_population(bench: LogBench, rows: tuple[str, ...]) -> None:
+def test_nobody_is_an_orphan_of_half_a_population(bench: Bench, rows: tuple[str, ...]) -> None:
     """Empty or refused in part: no orphans are told and none is touched."""
     result = bench.run("reconcile", "--apply", "--orphans", "disable", table(bench, *rows))
 
@@ -250,7 +250,7 @@ def test_nobody_is_an_orphan_of_half_a_population(bench: LogBench, rows: tuple[s
     assert bench.keycloak.users()[0]["enabled"]
 
 
-def test_nobody_is_an_orphan_of_a_topic_whose_beginning_is_gone(bench: LogBench) -> None:
+def test_nobody_is_an_orphan_of_a_topic_whose_beginning_is_gone(bench: Bench) -> None:
     """Retention took the events of the others; told before anything is compared."""
     bench.run("apply", "--no-invite", bench.file(user("u-2")))
     bench.publish(user("u-1", department="R&D"))
@@ -265,7 +265,7 @@ def test_nobody_is_an_orphan_of_a_topic_whose_beginning_is_gone(bench: LogBench)
     assert all(one["enabled"] for one in bench.keycloak.users())
 
 
-def test_a_user_that_is_created_meanwhile_is_no_orphan(bench: LogBench) -> None:
+def test_a_user_that_is_created_meanwhile_is_no_orphan(bench: Bench) -> None:
     """The bridge runs on: its event came too late to be read."""
     bench.publish(user("u-1", department="R&D"))
     read = InMemoryTopicReader.read
@@ -281,7 +281,7 @@ def test_a_user_that_is_created_meanwhile_is_no_orphan(bench: LogBench) -> None:
     assert [{"totals": {"agrees": 1}, "written": {}}] == lines
 
 
-def test_what_was_written_is_told_when_keycloak_goes_away(bench: LogBench) -> None:
+def test_what_was_written_is_told_when_keycloak_goes_away(bench: Bench) -> None:
     """Of the users in hand too; exit 3, and nothing is begun after the first failure."""
     bench.publish(*(user(f"u-{at}") for at in range(2, 8)))
     bench.keycloak.fail("create", KeycloakUnavailableError("no connection"), after_effect=True)
@@ -294,7 +294,7 @@ def test_what_was_written_is_told_when_keycloak_goes_away(bench: LogBench) -> No
     assert (f"written: {created - 1} created" if created > 1 else "") == told
 
 
-def test_a_realm_of_orphans_is_not_disabled(bench: LogBench) -> None:
+def test_a_realm_of_orphans_is_not_disabled(bench: Bench) -> None:
     """More of them than the population has users mean that it is another one's file; a report tells them."""
     bench.run("apply", "--no-invite", bench.file(*(user(f"u-{at}") for at in range(2, 13))))
     file = table(bench, row("u-1"))
@@ -307,7 +307,7 @@ def test_a_realm_of_orphans_is_not_disabled(bench: LogBench) -> None:
     assert {"agrees": 1, "orphaned": 11} == lines[-1]["totals"]
 
 
-def test_a_row_out_of_scope_is_no_orphan(bench: LogBench) -> None:
+def test_a_row_out_of_scope_is_no_orphan(bench: Bench) -> None:
     """The population speaks of its user, although nothing is made of it."""
     bench.run("apply", "--no-invite", bench.file(user("u-2")))
     mapping = resources.files("keycloak_bridge").joinpath("default_mapping.toml").read_text()
@@ -331,7 +331,7 @@ def test_a_row_out_of_scope_is_no_orphan(bench: LogBench) -> None:
     assert all(one["enabled"] for one in bench.keycloak.users())
 
 
-def test_an_orphan_that_any_mapping_protects_is_left_alone(bench: LogBench) -> None:
+def test_an_orphan_that_any_mapping_protects_is_left_alone(bench: Bench) -> None:
     """What one mapping protects is protected from all."""
     bench.run("apply", "--no-invite", bench.file(user("u-2")))
     orphan = bench.keycloak.users()[-1]["id"]
@@ -352,7 +352,7 @@ def test_an_orphan_that_any_mapping_protects_is_left_alone(bench: LogBench) -> N
     assert all(one["enabled"] for one in bench.keycloak.users())
 
 
-def test_a_limit_stops_the_repair(bench: LogBench) -> None:
+def test_a_limit_stops_the_repair(bench: Bench) -> None:
     """What was written stays and is counted; exit 3 with what to do, and the same command goes on with the rest."""
     bench.run("apply", "--no-invite", bench.file(*(user(f"u-{number}") for number in (2, 3, 4))))
     limited = ("--set", "limits.disables=2/1 h", "reconcile", "--orphans", "disable", "--apply")
@@ -376,9 +376,7 @@ def test_a_limit_stops_the_repair(bench: LogBench) -> None:
         ("--from-topic", "--since", "2026-11-02", "--until", "2026-11-01"),
     ],
 )
-def test_wishes_that_do_not_go_together_are_refused(
-    bench: LogBench, words: tuple[str, ...]
-) -> None:
+def test_wishes_that_do_not_go_together_are_refused(bench: Bench, words: tuple[str, ...]) -> None:
     """Exit 2 before anything is read."""
     assert 2 == bench.run("reconcile", *words).exit_code
     assert [] == bench.keycloak.calls

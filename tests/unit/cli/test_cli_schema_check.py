@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import call
+from cli_harness import call
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FIRST = {"type": "object", "properties": {"a": {"type": "string"}}}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import call
+from cli_harness import call
 
 USER_CREATED = "urn:keycloak-bridge:schema:user.created:1.1"
 

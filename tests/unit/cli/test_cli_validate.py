@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import an_event, call, write
+from cli_harness import an_event, call, write
 
 SCHEMA = "urn:keycloak-bridge:schema:user.created:1.1"
 

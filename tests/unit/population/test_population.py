@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from command_line import an_event as cloud_event
+from cli_harness import an_event as cloud_event
 from samples import a_desired_user, an_event
 
 from keycloak_bridge.app.interpretation import Interpretation
