@@ -16,11 +16,13 @@ from typing import Any, NamedTuple, cast
 
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, Purpose
 from keycloak_bridge.domain.users import (
+    ATTRIBUTE_PREFIX,
     GROUPS,
     ORGANIZATIONS,
     IdentityLink,
     InvitationTerms,
     UserRepresentation,
+    targets_of,
 )
 
 
@@ -136,11 +138,7 @@ def describe(operation: Operation) -> list[Row]:
     """Return what `operation` does, a row for each target; a user's fields come before its attributes."""
     match operation:
         case CreateUser(representation):
-            fields = [
-                (name, value) for name, value in representation.items() if name != "attributes"
-            ]
-            attributes = representation.get("attributes", {}).items()
-            named = [*fields, *((_ATTRIBUTE + name, values) for name, values in attributes)]
+            named = targets_of(representation).items()
             return [Row("create", name, None, value) for name, value in named]
         case UpdateUser(_, changes):
             return [Row("update", one.target, one.before, one.after) for one in changes]
@@ -170,8 +168,7 @@ def visible_changes(plan: Plan) -> list[Row]:
 
 
 _JOINED = (GROUPS, ORGANIZATIONS)
-_ATTRIBUTE = "attributes."
-_BOOKKEEPING = frozenset(_ATTRIBUTE + name for name in BOOKKEEPING_ATTRIBUTES)
+_BOOKKEEPING = frozenset(ATTRIBUTE_PREFIX + name for name in BOOKKEEPING_ATTRIBUTES)
 _VOLATILE = ("enabled", "emailVerified", "requiredActions")
 _ERASABLE = ("email", "firstName", "lastName", "requiredActions")
 _NOT_COMPARED = ("id", "attributes", "groups")
@@ -214,15 +211,15 @@ def differences(
     wanted_attributes = desired.get("attributes", {})
     for name, values in wanted_attributes.items():
         before = attributes.get(name)
-        if _ATTRIBUTE + name not in create_only and sorted(before or []) != sorted(values):
-            changes.append(Change(_ATTRIBUTE + name, before, values))
-    held = {*wanted, *(_ATTRIBUTE + name for name in wanted_attributes)}
+        if ATTRIBUTE_PREFIX + name not in create_only and sorted(before or []) != sorted(values):
+            changes.append(Change(ATTRIBUTE_PREFIX + name, before, values))
+    held = {*wanted, *(ATTRIBUTE_PREFIX + name for name in wanted_attributes)}
     return (*changes, *_erasures(found, cleared - create_only - held))
 
 
 def is_erasable(target: str) -> bool:
     """Say whether a user can be without `target`: without username and switches there is none."""
-    return target.startswith(_ATTRIBUTE) or target in _ERASABLE
+    return target.startswith(ATTRIBUTE_PREFIX) or target in _ERASABLE
 
 
 def with_changes(found: UserRepresentation, changes: Iterable[Change]) -> UserRepresentation:
@@ -250,8 +247,8 @@ def merge(
 def _changed(whole: dict[str, Any], changes: Iterable[Change]) -> UserRepresentation:
     attributes = dict(whole.get("attributes") or {})
     for change in changes:
-        if change.target.startswith(_ATTRIBUTE):
-            where, name = attributes, change.target.removeprefix(_ATTRIBUTE)
+        if change.target.startswith(ATTRIBUTE_PREFIX):
+            where, name = attributes, change.target.removeprefix(ATTRIBUTE_PREFIX)
         else:
             where, name = whole, change.target
         if change.after is None:
@@ -267,8 +264,8 @@ def _erasures(found: UserRepresentation, targets: AbstractSet[str]) -> Iterable[
     stored = cast("dict[str, Any]", found)
     attributes = stored.get("attributes") or {}
     for target in sorted(targets):
-        if target.startswith(_ATTRIBUTE):
-            before = attributes.get(target.removeprefix(_ATTRIBUTE))
+        if target.startswith(ATTRIBUTE_PREFIX):
+            before = attributes.get(target.removeprefix(ATTRIBUTE_PREFIX))
         else:
             before = stored.get(target) if target in _ERASABLE else None
         if before:

@@ -1,15 +1,33 @@
-"""Every type of event can have a mapping of its own, and all of them speak of the same users."""
+"""The shipped mapping fits the default schema; own mappings, one or several, are read with errors that name them."""
 
 import json
+import re
+import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.app.mapping_files import default_mapping_text, load_mapping
 from keycloak_bridge.domain.errors import ConfigError
-from keycloak_bridge.domain.users import EmailChange, Intent, UnknownUser
+from keycloak_bridge.domain.events import UserEvent
+from keycloak_bridge.domain.users import (
+    GROUPS,
+    ORGANIZATIONS,
+    REALM_ROLES,
+    DesiredUser,
+    EmailChange,
+    Intent,
+    InvitationTerms,
+    LinkPolicy,
+    Membership,
+    UnknownUser,
+    client_roles,
+)
 from keycloak_bridge.mapping.lifecycle import LifecyclePolicy, Mappings
+from keycloak_bridge.mapping.mapping import compile_mapping
 from keycloak_bridge.settings import (
     EventsSettings,
     LifecycleSettings,
@@ -17,6 +35,139 @@ from keycloak_bridge.settings import (
     SchemasSettings,
     Settings,
 )
+
+DEFAULT_PROPERTIES = {
+    (name,)
+    for name in (
+        *("userId", "email", "givenName", "familyName", "username", "locale", "tenantId"),
+        *("department", "phoneNumber", "active", "roles", "groups", "attributes"),
+        *("organizations", "clientRoles", "federatedIdentities", "requiredActions"),
+    )
+} | {
+    ("clientRoles", "demo-app"),
+    *(("federatedIdentities", name) for name in ("provider", "userId", "userName")),
+}
+has_property = DEFAULT_PROPERTIES.__contains__
+
+EVENT = UserEvent(
+    "e1",
+    "/user-management",
+    "user.created",
+    "u1",
+    datetime(2026, 11, 1, tzinfo=UTC),
+    "urn:keycloak-bridge:schema:user.created:1.0",
+    {
+        "userId": "u1",
+        "email": "Ada@Acme.example",
+        "givenName": "Ada",
+        "familyName": "Lovelace",
+        "locale": "en",
+        "tenantId": "t1",
+        "department": "R&D",
+        "phoneNumber": "+441234567",
+        "roles": ["viewer"],
+        "groups": ["/staff"],
+        "attributes": {"admin": "true"},
+    },
+)
+
+
+def test_the_shipped_mapping_maps_the_default_schema() -> None:
+    """Every property that has a place goes there; the free attributes of the event go nowhere."""
+    terms = InvitationTerms(("UPDATE_PASSWORD",), 60)
+    mapping = load_mapping(None, has_property=has_property, invitation=terms)
+    user = mapping.apply(EVENT)
+
+    assert isinstance(user, DesiredUser)
+    assert user.representation == {
+        "username": "ada@acme.example",
+        "email": "ada@acme.example",
+        "firstName": "Ada",
+        "lastName": "Lovelace",
+        "enabled": True,
+        "attributes": {
+            "userId": ["u1"],
+            "tenantId": ["t1"],
+            "department": ["R&D"],
+            "phoneNumber": ["+441234567"],
+            "locale": ["en"],
+        },
+    }
+    assert user.memberships == (
+        Membership(GROUPS, ("/staff",)),
+        Membership(REALM_ROLES, ("viewer",)),
+    )
+    assert user.link is LinkPolicy.NEVER
+    assert user.invitation == terms
+    assert user.create_only == {"username"}
+
+
+def test_the_shipped_mapping_gives_no_other_group() -> None:
+    """A group may carry an administrator's roles: only those of the shipped realm can be joined."""
+    mapping = load_mapping(None, has_property=has_property)
+    groups = mapping.rules.membership(GROUPS)
+
+    assert groups is not None
+    assert frozenset({"/staff", "/staff/engineering", "/customers"}) == groups.allow
+    assert Mappings(mapping).accepts_every_group is False
+
+
+def test_what_the_shipped_mapping_comments_out_works() -> None:
+    """The mapping works with all comment signs removed."""
+    lines = default_mapping_text().splitlines()
+    commented = re.compile(r"# (\[[\w.-]+\]$|[\w-]+ = )")
+    opened = [line.removeprefix("# ") if commented.match(line) else line for line in lines]
+    document = tomllib.loads("\n".join(opened))
+
+    mapping = compile_mapping(
+        document,
+        origin="opened.toml",
+        has_property=has_property,
+        invitation=InvitationTerms((), 60),
+    )
+    assert mapping.invitation == InvitationTerms(
+        ("UPDATE_PASSWORD",), 259200, "demo-app", "https://app.example/"
+    )
+    assert mapping.rules.when is not None
+    assert mapping.rules.protected_groups == {"/admins"}
+    kinds = {rule.kind for rule in mapping.rules.memberships}
+    assert kinds == {GROUPS, REALM_ROLES, ORGANIZATIONS, client_roles("demo-app")}
+    assert [rule.alias for rule in mapping.rules.identities] == ["corporate"]
+    assert sum(one != line for one, line in zip(opened, lines, strict=True)) == 17
+
+
+def test_an_own_file_is_read(tmp_path: Path) -> None:
+    """The named file is the mapping."""
+    path = tmp_path / "mapping.toml"
+    path.write_text(default_mapping_text(), "utf-8")
+    shipped = load_mapping(None, has_property=has_property)
+
+    assert load_mapping(path, has_property=has_property).fingerprint == shipped.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"zzz = 1", "zzz: unknown key"),
+        (b"matching = [", "not valid TOML"),
+        (b"x = 1\ny = = 1", "not valid TOML: .*line 2"),
+        (b"\xff", "is not UTF-8"),
+        (b"#" * 1_000_001, "too large"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_named(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    """The error says which file, and where in it."""
+    path = tmp_path / "mapping.toml"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=f"^{re.escape(str(path))}: {reason}") as caught:
+        load_mapping(path, has_property=has_property)
+    assert caught.value.remedy or reason == "too large"
+
 
 HEAD = 'matching = ["attributes.userId"]\n'
 USER = '[user]\nusername = "data.email"\n'
