@@ -44,7 +44,7 @@ PROBLEMS = [
     ("when = 'dta.active'\n" + MINIMAL, "when: 'dta' is a name"),
     ("user = 5\n" + HEAD, "user: must be a table"),
     (HEAD + USER + 'firstname = "data.given"' + ATTRIBUTES, "did you mean 'firstName'?"),
-    (HEAD + USER + 'costCentre = "data.n"' + ATTRIBUTES, "stand under [user.attributes]"),
+    (HEAD + USER + 'costCentre = "data.n"' + ATTRIBUTES, "belong under [user.attributes]"),
     (HEAD + USER + "enabled = true" + ATTRIBUTES, "user.enabled: must be an expression"),
     (HEAD + USER + "firstName = ''" + ATTRIBUTES, "user.firstName: must be text"),
     (
