@@ -27,7 +27,8 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
 )
 from keycloak_bridge.keycloak.admin import KeycloakAdmin, Params
-from keycloak_bridge.keycloak.users import USABLE_TTL_S, KeycloakUserDirectory, each_user
+from keycloak_bridge.keycloak.memberships import CACHE_TTL_S
+from keycloak_bridge.keycloak.users import KeycloakUserDirectory, each_user
 from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 GROUP = {"id": "g1", "path": "/staff"}
@@ -269,7 +270,7 @@ def test_it_is_asked_again_after_a_minute(bench: Bench, first: bool) -> None:
     bench.stub.answer(200, {"adminEventsEnabled": first})
     bench.stub.answer(200, {"adminEventsEnabled": not first})
     seen = [bench.directory.can_look_up_mails()]
-    bench.clock.advance(USABLE_TTL_S - 1)
+    bench.clock.advance(CACHE_TTL_S - 1)
     seen.append(bench.directory.can_look_up_mails())
     bench.clock.advance(1)
     seen.append(bench.directory.can_look_up_mails())
