@@ -65,7 +65,7 @@ def test_what_keycloak_found_is_compared_again(
     bench: Bench, target: str, user: dict[str, object]
 ) -> None:
     """Databases compare in their own ways; a user that merely resembles is not the one."""
-    bench.stub.answer(200, [user])
+    bench.answers([user])
 
     found = bench.directory.find([MatchCriterion(target, "ada")])
 
@@ -75,8 +75,7 @@ def test_what_keycloak_found_is_compared_again(
 def test_computed_fields_are_left_out(bench: Bench) -> None:
     """`access` differs between two answers about the same user."""
     user = {"id": "u1", "username": "ada", "access": {"manage": True}}
-    bench.stub.answer(200, [user])
-    bench.stub.answer(200, {**user, "userProfileMetadata": {}})
+    bench.answers([user], {**user, "userProfileMetadata": {}})
 
     found = bench.directory.find([MatchCriterion("username", "ada")])
 
@@ -94,7 +93,7 @@ def test_each_look_up_costs_a_call_only_when_asked_for(bench: Bench) -> None:
         "GET /users/u1/sessions": [{"id": "s1"}, {"id": "s2"}],
     }
     for body in ([ADA], [ADA], *answers.values()):
-        bench.stub.answer(200, body)
+        bench.answers(body)
     ada = [MatchCriterion("username", "ada")]
 
     bench.directory.find(ada)
@@ -119,7 +118,7 @@ def test_each_look_up_costs_a_call_only_when_asked_for(bench: Bench) -> None:
 def test_everybody_with_an_external_id_is_compared_again(bench: Bench) -> None:
     """Keycloak compares attributes without case."""
     users = [{"id": name, "attributes": {"userId": [name]}, "access": {}} for name in ("u", "U")]
-    bench.stub.answer(200, users)
+    bench.answers(users)
 
     found = bench.directory.having(MatchCriterion("attributes.userId", "u"))
 
@@ -143,9 +142,9 @@ def test_unknown_target_is_a_programming_error(bench: Bench) -> None:
 
 def test_failed_create_forgets_its_groups(bench: Bench) -> None:
     """A group that was deleted meanwhile shows as a bare 500, and must not do so for ever."""
-    bench.stub.answer(200, GROUP)
-    bench.stub.answer(500, {"error": "unknown_error"})
-    bench.stub.answer(404, {"error": "Group path does not exist"})
+    bench.answers(
+        GROUP, (500, {"error": "unknown_error"}), (404, {"error": "Group path does not exist"})
+    )
     bench.directory.missing(GROUPS, ["staff"])
     with pytest.raises(KeycloakUnavailableError):
         bench.directory.create({"username": "ada", "groups": ["staff"]})
@@ -171,7 +170,7 @@ def test_unknown_kind_of_membership_is_a_programming_error(bench: Bench) -> None
 @pytest.mark.parametrize("kind", ["password", "otp", "webauthn-passwordless"])
 def test_any_credential_counts(bench: Bench, kind: str) -> None:
     """Whoever can log in by a passkey needs no link either."""
-    bench.stub.answer(200, [{"id": "c1", "type": kind}])
+    bench.answers([{"id": "c1", "type": kind}])
 
     assert bench.directory.has_credentials("u1") is True
 
@@ -189,8 +188,7 @@ def test_refused_mail_is_explained_by_the_user(
     bench: Bench, user: dict[str, object], code: str
 ) -> None:
     """Keycloak's sentences may change; what the user lacks is a fact."""
-    bench.stub.answer(400, {"errorMessage": "worded differently"})
-    bench.stub.answer(200, user)
+    bench.answers((400, {"errorMessage": "worded differently"}), user)
 
     with pytest.raises(KeycloakRejectedError) as caught:
         bench.directory.execute_actions_email("u1", TERMS)
@@ -201,7 +199,7 @@ def test_refused_mail_is_explained_by_the_user(
 def test_whatever_is_gone_is_deleted_and_logged_out(bench: Bench) -> None:
     """A redelivered event does it again."""
     for _ in range(2):
-        bench.stub.answer(404, {"error": "User not found"})
+        bench.answers((404, {"error": "User not found"}))
 
     bench.directory.delete("u1")
     bench.directory.end_sessions("u1")
@@ -267,8 +265,7 @@ def test_the_ledger_is_usable_when_events_are_on_and_may_be_read(
 @pytest.mark.parametrize("first", [True, False])
 def test_it_is_asked_again_after_a_minute(bench: Bench, first: bool) -> None:
     """The role may be given, or events switched off, while the bridge runs."""
-    bench.stub.answer(200, {"adminEventsEnabled": first})
-    bench.stub.answer(200, {"adminEventsEnabled": not first})
+    bench.answers({"adminEventsEnabled": first}, {"adminEventsEnabled": not first})
     seen = [bench.directory.can_look_up_mails()]
     bench.clock.advance(CACHE_TTL_S - 1)
     seen.append(bench.directory.can_look_up_mails())
@@ -290,7 +287,7 @@ def test_an_outage_is_no_answer(bench: Bench, status: int, error: type[Exception
     if status == 503:
         with pytest.raises(error):
             bench.directory.can_look_up_mails()
-    bench.stub.answer(200, {"adminEventsEnabled": True})
+    bench.answers({"adminEventsEnabled": True})
 
     assert bench.directory.can_look_up_mails() is True
 
@@ -306,7 +303,7 @@ def test_an_outage_is_no_answer(bench: Bench, status: int, error: type[Exception
 )
 def test_a_mail_is_found_by_its_path(bench: Bench, paths: list[str], expected: bool) -> None:
     """One look, compared again: Keycloak's comparison knows wildcards."""
-    bench.stub.answer(200, [{"operationType": "ACTION", "resourcePath": path} for path in paths])
+    bench.answers([{"operationType": "ACTION", "resourcePath": path} for path in paths])
 
     assert expected == bench.directory.mail_recorded("u_1")
     (sent,) = bench.stub.requests
@@ -328,7 +325,7 @@ def test_a_mail_is_found_by_its_path(bench: Bench, paths: list[str], expected: b
 )
 def test_since_is_asked_by_the_day_before(bench: Bench, since: datetime) -> None:
     """Keycloak takes a day in its own time zone, which nobody here knows."""
-    bench.stub.answer(200, [])
+    bench.answers([])
 
     bench.directory.mail_recorded("u1", since)
 
@@ -343,15 +340,14 @@ def test_an_older_mail_does_not_count(bench: Bench, older_s: int, expected: bool
     since = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
     time_ms = int((since.timestamp() - older_s) * 1000)
     path = "users/u1/execute-actions-email"
-    bench.stub.answer(200, [{"time": time_ms, "resourcePath": path}])
+    bench.answers([{"time": time_ms, "resourcePath": path}])
 
     assert expected == bench.directory.mail_recorded("u1", since)
 
 
 def test_a_role_taken_away_is_noticed_at_once(bench: Bench) -> None:
     """The refusal itself says that the ledger cannot be used any more."""
-    bench.stub.answer(200, {"adminEventsEnabled": True})
-    bench.stub.answer(403, FORBIDDEN)
+    bench.answers({"adminEventsEnabled": True}, (403, FORBIDDEN))
     before = bench.directory.can_look_up_mails()
     with pytest.raises(KeycloakAuthError) as caught:
         bench.directory.mail_recorded("u1")
@@ -366,8 +362,7 @@ def test_a_role_taken_away_is_noticed_at_once(bench: Bench) -> None:
 
 def test_an_outage_during_a_look_changes_no_belief(bench: Bench) -> None:
     """Only a refusal does."""
-    bench.stub.answer(200, {"adminEventsEnabled": True})
-    bench.stub.answer(503)
+    bench.answers({"adminEventsEnabled": True}, 503)
     bench.directory.can_look_up_mails()
     with pytest.raises(KeycloakUnavailableError):
         bench.directory.mail_recorded("u1")
