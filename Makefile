@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` shows the main job from nothing, `make test` proves all of it.
+# Two commands matter: `make demo` shows the main job from nothing, `make test` proves it.
 # Nothing but Python >= 3.11 and make is needed; everything else is set up in .venv and the cache.
 
 PYTHON ?= python3
@@ -30,9 +30,13 @@ venv: $(STAMP)  ## set up the environment in .venv
 demo: $(STAMP)  ## the whole flow on a real Kafka and Keycloak; KEEP=1 leaves it up
 	@$(BIN)/python -m keycloak_bridge.sandbox.demo $(if $(KEEP),--keep)
 
-test: $(STAMP)  ## everything: unit, contract, integration, browser
+test: $(STAMP)  ## unit, contract, integration, browser and a short chaos run; 15 minutes at most on two cores
 	@$(BIN)/python -m tests.browser
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m tests.run
+
+test-all: $(STAMP)  ## everything, with all chaos scenarios, the sandbox's life cycle and all of Hypothesis
+	@$(BIN)/python -m tests.browser
+	@$(BIN)/python -m tests.run --all
 
 test-all: test chaos  ## everything, the long tests too
 
@@ -40,7 +44,7 @@ unit: $(STAMP)  ## the fast tests, without any service
 	@$(BIN)/python -m pytest tests/unit tests/docs -m "not integration and not e2e"
 
 integration: $(STAMP)  ## against real Kafka and Keycloak
-	@$(BIN)/python -m pytest -m integration
+	@$(BIN)/python -m pytest -m "integration and not chaos"
 
 chaos: $(STAMP)  ## break everything with 2,000 users (CHAOS_USERS=, CHAOS_KILLS=, CHAOS_WAY=); renews docs/reliability.md
 	@rm -f .chaos.jsonl
@@ -62,11 +66,11 @@ lint: $(STAMP)  ## ruff
 types: $(STAMP)  ## mypy, strict
 	@$(BIN)/mypy
 
-contracts: $(STAMP)  ## imports point downwards; new schema versions take what older ones took
+contracts: $(STAMP)  ## imports point downwards; new schema versions accept what older ones accepted
 	@$(BIN)/lint-imports
 	@$(BIN)/keycloak-bridge --config /dev/null schemas check --published tests/unit/validation/published_schemas.json
 
-format: $(STAMP)  ## format and mend what can be mended
+format: $(STAMP)  ## format, and fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -84,11 +88,11 @@ bench-check: $(STAMP)  ## a short run; fails when a ratio is far below the recor
 docs: $(STAMP)  ## regenerate what the documentation derives from the code
 	@$(BIN)/python -m tests.docs.generate
 
-screenshots: $(STAMP)  ## take the pictures of docs/first-login.md anew
+screenshots: $(STAMP)  ## take the pictures of docs/first-login.md again
 	@$(BIN)/python -m tests.browser
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m e2e -k event_to_token
 
-export-realm: $(STAMP)  ## write keycloak-config/ anew from the running sandbox (make demo KEEP=1)
+export-realm: $(STAMP)  ## write keycloak-config/ again from the running sandbox (make demo KEEP=1)
 	@environment="$$($(BIN)/keycloak-bridge sandbox env)" \
 		&& env $$environment $(BIN)/python keycloak-config/export_realm.py
 

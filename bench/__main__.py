@@ -15,7 +15,7 @@ from bench.program import measure
 from bench.sizes import Sizes
 from keycloak_bridge.sandbox import Sandbox, SandboxError, SandboxOptions
 from keycloak_bridge.sandbox.detached import terminable
-from keycloak_bridge.testing.fresh_realms import RealmAdministrator
+from keycloak_bridge.testing.realm_tools import RealmAdministrator
 
 JAVA_OPTIONS = ("-Xmx1g",)
 """In place of the sandbox's own: both compilers, and a heap that a hundred thousand users fit in."""
@@ -54,7 +54,7 @@ def _results(sizes: Sizes) -> dict[str, object]:
     databases: dict[str, object] = {}
     _say("starting the sandbox")
     with Sandbox(SandboxOptions(keycloak_java_options=JAVA_OPTIONS)) as sandbox:
-        pid = sandbox.keycloak.process.pid or 0
+        pid = sandbox.keycloak.pid or 0
         administrator = RealmAdministrator.of(sandbox)
         place = Place(sandbox, sandbox.keycloak_url, pid, administrator)
         databases["H2"] = _measured(place, sizes, weigh=True)

@@ -71,7 +71,7 @@ def _flood(ground: Ground, records: int) -> None:
         for number, one in enumerate(flooders):
             what = (place.bootstrap_servers, ground.topic("events"), f"flood{number}", share)
             command = [sys.executable, "-m", "bench.flood", *what]
-            one.start(command, os.environ, ROOT)
+            one.spawn(command, os.environ, ROOT)
         for one in flooders:
             one.wait_for_end(threading.Event(), _TIMEOUT_S, "fill the topic")
     finally:

@@ -11,8 +11,12 @@ import requests
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import FreshRealm, RealmAdministrator, create_realm
-from keycloak_bridge.testing.realm_tools import AdminRealmTools
+from keycloak_bridge.testing.realm_tools import (
+    AdminRealmTools,
+    FreshRealm,
+    RealmAdministrator,
+    create_realm,
+)
 
 PARTITIONS = 8
 TOPICS = ("events", "invitations", "results", "dead-letters")
@@ -33,7 +37,7 @@ class Place:
     @property
     def kafka_pid(self) -> int:
         """Return the process of the broker."""
-        return self.sandbox.kafka.process.pid or 0
+        return self.sandbox.kafka.pid or 0
 
     @property
     def bootstrap_servers(self) -> str:

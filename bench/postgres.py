@@ -33,7 +33,7 @@ from keycloak_bridge.sandbox.processes import (
     loopback_port,
 )
 from keycloak_bridge.sandbox.services import Service
-from keycloak_bridge.testing.fresh_realms import RealmAdministrator
+from keycloak_bridge.testing.realm_tools import RealmAdministrator
 
 _OWNER = "keycloak"
 _TIMEOUT_S = 400.0
@@ -61,7 +61,7 @@ def keycloak_on_postgres(sandbox: Sandbox, java_options: Sequence[str]) -> Itera
             administrator = RealmAdministrator(
                 keycloak.url, ADMIN_USERNAME, keycloak.admin_password
             )
-            yield Place(sandbox, keycloak.url, keycloak.process.pid or 0, administrator)
+            yield Place(sandbox, keycloak.url, keycloak.pid or 0, administrator)
         finally:
             keycloak.stop()
             database.stop()
@@ -89,11 +89,11 @@ class PostgresServer(Service):
         initdb = ManagedProcess("PostgreSQL's initdb", self._folder / "initdb.log")
         choices = (f"--username={_OWNER}", "--auth=trust", "--encoding=UTF8", "--locale=C")
         command = [_needed("initdb"), f"--pgdata={self._data}", *choices]
-        initdb.start(_as_nobody(command), child_environment())
+        initdb.spawn(_as_nobody(command), child_environment())
         initdb.wait_for_end(Event(), _TIMEOUT_S, "make a cluster")
         server = [_needed("postgres"), "-D", str(self._data), "-h", LOOPBACK, "-p", str(self.port)]
         options = ["-k", str(self._data), "-c", "max_connections=200"]
-        self.process.start(_as_nobody([*server, *options]), child_environment())
+        self.spawn(_as_nobody([*server, *options]), child_environment())
 
 
 class KeycloakOnPostgres(Service):
@@ -120,7 +120,7 @@ class KeycloakOnPostgres(Service):
         building = ManagedProcess("Keycloak's build", self._folder / "build.log")
         build = ["build", "--db=postgres"]
         command = server_command(find_java(), self._server, self._server, build, FAST_START)
-        building.start(command, child_environment())
+        building.spawn(command, child_environment())
         try:
             building.wait_for_end(Event(), _TIMEOUT_S, "build the distribution")
         finally:
@@ -148,7 +148,7 @@ class KeycloakOnPostgres(Service):
             "KC_BOOTSTRAP_ADMIN_USERNAME": ADMIN_USERNAME,
             "KC_BOOTSTRAP_ADMIN_PASSWORD": self.admin_password,
         }
-        self.process.start(command, child_environment() | first)
+        self.spawn(command, child_environment() | first)
 
 
 def _program(name: str) -> str | None:

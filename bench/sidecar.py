@@ -33,7 +33,7 @@ def running(ground: Ground, settings: Mapping[str, str]) -> Iterator[int]:
     outside = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
     chosen = {f"{_PREFIX}{name}": value for name, value in settings.items()}
     always = {f"{_PREFIX}MAPPING_FILE": str(MAPPING)}
-    process.start([*_BRIDGE, "run"], outside | ground.environment() | always | chosen)
+    process.spawn([*_BRIDGE, "run"], outside | ground.environment() | always | chosen)
     try:
         yield process.pid or 0
         if not process.alive:

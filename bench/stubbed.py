@@ -87,7 +87,7 @@ def kafka() -> Iterator[Service]:
         broker = KafkaBroker(distribution.java, jars, Path(folder, "kafka"), cancelled=stop)
         try:
             broker.start()
-            yield Service(broker.bootstrap_servers, broker.process.pid)
+            yield Service(broker.bootstrap_servers, broker.pid)
         finally:
             broker.stop()
 

@@ -1,5 +1,6 @@
 """Fixtures that every level of tests shares: one sandbox a session, a fresh realm and fresh topics a test."""
 
+import os
 import signal
 import uuid
 from collections.abc import Iterator
@@ -7,16 +8,29 @@ from pathlib import Path
 
 import pytest
 from bridge_harness import Bench
+from hypothesis import HealthCheck, settings
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.domain.ports import UserDirectory
-from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import FreshRealm, RealmAdministrator, temporary_realm
-from keycloak_bridge.testing.realm_tools import AdminRealmTools
+from keycloak_bridge.testing.realm_tools import (
+    AdminRealmTools,
+    FreshRealm,
+    RealmAdministrator,
+    bridge_admin,
+    temporary_realm,
+)
+
+for _profile, _examples in (("ci", 40), ("full", 100)):
+    # no deadline: a slow machine is no failure
+    settings.register_profile(
+        _profile,
+        max_examples=_examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
 
 @pytest.fixture(scope="session")
@@ -42,10 +56,30 @@ def fresh_realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
 
 
 @pytest.fixture
-def bench(sandbox: Sandbox, fresh_realm: FreshRealm, tmp_path: Path) -> Iterator[Bench]:
+def bench(sandbox: Sandbox, fresh_realm: FreshRealm, tmp_path: Path) -> Bench:
     """Everything to run the bridge against a fresh realm and fresh topics."""
-    with Bench.open(sandbox, fresh_realm, uuid.uuid4().hex[:8], tmp_path) as opened:
-        yield opened
+    return Bench.open(sandbox, fresh_realm, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
+    """A realm that the tests of one module share; each has its own users."""
+    with temporary_realm(sandbox) as realm:
+        yield realm
+
+
+@pytest.fixture(scope="module")
+def module_bench(
+    sandbox: Sandbox, module_realm: FreshRealm, tmp_path_factory: pytest.TempPathFactory
+) -> Bench:
+    """A realm and topics that the tests of one module share; each has its own users."""
+    return Bench.open(sandbox, module_realm, tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture
+def user_id() -> str:
+    """A user that no other test knows."""
+    return f"user-{uuid.uuid4().hex[:10]}"
 
 
 @pytest.fixture(scope="session")
@@ -61,12 +95,8 @@ def real_directory(
 ) -> Iterator[UserDirectory]:
     """The real Keycloak behind the port, seen by an account that may do all that a mapping can ask for."""
     real_realm_tools.grant(contract_realm.client_id, "view-clients", "manage-organizations")
-    clock = SystemClock()
-    http = KeycloakHttp(KeycloakConnection(url=sandbox.keycloak_url, realm=contract_realm.name))
-    secret = contract_realm.client_secret
-    admin = KeycloakAdmin(http, TokenSource(http, contract_realm.client_id, lambda: secret, clock))
-    yield KeycloakUserDirectory(admin, clock)
-    admin.close()
+    with bridge_admin(sandbox, contract_realm) as admin:
+        yield KeycloakUserDirectory(admin, SystemClock())
 
 
 @pytest.fixture(scope="session")

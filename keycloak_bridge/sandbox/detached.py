@@ -139,7 +139,7 @@ def hold(
     write_state(SandboxState(me, "starting"))
     try:
         with suppress(KeyboardInterrupt), terminable(), Sandbox(options, progress, downloads) as up:
-            pids = {"Kafka": up.kafka.process.pid, "Keycloak": up.keycloak.process.pid}
+            pids = {"Kafka": up.kafka.pid, "Keycloak": up.keycloak.pid}
             services = tuple(Identity.of(name, pid or 0) for name, pid in pids.items())
             run_dir = str(up.run_dir)
             write_state(SandboxState(me, "ready", run_dir, services, up.environment()))

@@ -393,7 +393,7 @@ def prepare(
 def _build(java: Java, server: Path, logs: Path, cancelled: Event) -> None:
     process = ManagedProcess("Keycloak's build", logs / "keycloak-build.log")
     command = server_command(java, server, server, ["build", *BUILD_OPTIONS], FAST_START)
-    process.start(command, child_environment())
+    process.spawn(command, child_environment())
     try:
         process.wait_for_end(cancelled, _PREPARE_TIMEOUT_S, "build the distribution")
     finally:
@@ -406,7 +406,7 @@ def _create_database(java: Java, staging: Path, logs: Path, cancelled: Event) ->
     link_home(staging / "server", home)
     arguments = http_arguments(f"http://localhost:{port}", port)
     process = ManagedProcess("Keycloak's first start", logs / "keycloak-first-start.log")
-    process.start(
+    process.spawn(
         server_command(java, staging / "server", home, arguments, FAST_START),
         child_environment()
         | {"KC_BOOTSTRAP_ADMIN_USERNAME": ADMIN_USERNAME, "KC_BOOTSTRAP_ADMIN_PASSWORD": password},

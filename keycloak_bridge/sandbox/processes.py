@@ -46,7 +46,7 @@ class ManagedProcess:
         """Tell whether the program runs (paused counts as running)."""
         return self._child is not None and self._child.poll() is None
 
-    def start(
+    def spawn(
         self, command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
     ) -> None:
         """Start the program; its output is appended to the log."""
@@ -54,12 +54,12 @@ class ManagedProcess:
             raise SandboxError(f"{self.name} runs already.")
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._child = _spawner().submit(self._spawn, command, environment, folder).result()
+            self._child = _spawner().submit(self._popen, command, environment, folder).result()
         except OSError as error:
             raise SandboxError(f"{self.name} cannot be started: {error.strerror}.") from error
         _running.add(self)
 
-    def _spawn(
+    def _popen(
         self, command: Sequence[str], environment: Mapping[str, str], folder: Path | None
     ) -> "subprocess.Popen[bytes]":
         with self.log_path.open("ab") as log:

@@ -52,38 +52,22 @@ _REALM_FILES = "*-realm.json"
 _PLACEHOLDER = re.compile(r"\$\{([^}:]+)(?::([^}]*))?\}")
 
 
-class Service(ABC):
-    """A server that can be started, stopped, killed, frozen and started again where it was."""
+class Service(ManagedProcess, ABC):
+    """A server that can be started, stopped, killed, paused and started again where it was."""
 
     def __init__(self, name: str, log_path: Path, timeout_s: float, cancelled: Event) -> None:
-        self.process = ManagedProcess(name, log_path)
+        super().__init__(name, log_path)
         self._timeout_s = timeout_s
         self._cancelled = cancelled
 
     def start(self) -> None:
         """Start on the same ports and data as before, and return once it answers."""
         self._launch()
-        self.process.wait(self.is_ready, self._cancelled, self._timeout_s, "it answered")
-
-    def stop(self) -> None:
-        """End it in order."""
-        self.process.stop()
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self.process.kill()
-
-    def pause(self) -> None:
-        """Freeze it: connections stay open, nothing answers."""
-        self.process.pause()
-
-    def resume(self) -> None:
-        """Let it go on after a pause."""
-        self.process.resume()
+        self.wait(self.is_ready, self._cancelled, self._timeout_s, "it answered")
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Tell, by asking over its own protocol, whether it serves."""
+        """Ask over its own protocol whether it serves."""
 
     @abstractmethod
     def _launch(self) -> None:
@@ -123,7 +107,7 @@ class KafkaBroker(Service):
         settings = self._folder / "server.properties"
         if not settings.exists():
             self._format(settings)
-        self.process.start(self._command("kafka.Kafka", str(settings)), child_environment())
+        self.spawn(self._command("kafka.Kafka", str(settings)), child_environment())
 
     def _format(self, settings: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +117,7 @@ class KafkaBroker(Service):
         formatting = ManagedProcess("Kafka's storage tool", self._folder / "format.log")
         # an id may begin with a dash, which would be taken for an option
         arguments = ("format", "--standalone", f"--cluster-id={cluster_id}", "-c", str(draft))
-        formatting.start(self._command("kafka.tools.StorageTool", *arguments), child_environment())
+        formatting.spawn(self._command("kafka.tools.StorageTool", *arguments), child_environment())
         try:
             formatting.wait_for_end(self._cancelled, _FORMAT_TIMEOUT_S, "format the log folder")
         finally:
@@ -261,7 +245,7 @@ class KeycloakServer(Service):
             raise SandboxError(
                 f"Keycloak is up and has no realm {self.realm!r}: let the realm file say "
                 '"realm": "${KEYCLOAK_REALM}", or name its realm with --realm. '
-                f"Its log is {self.process.log_path}"
+                f"Its log is {self.log_path}"
             )
         return status == HTTPStatus.OK
 
@@ -274,7 +258,7 @@ class KeycloakServer(Service):
             [*arguments, "--import-realm"],
             self._java_options,
         )
-        self.process.start(command, child_environment() | self._environment)
+        self.spawn(command, child_environment() | self._environment)
 
 
 def realm_file(config_dir: Path) -> Path:

@@ -14,15 +14,12 @@ from typing import Any
 
 import pytest
 from bridge_harness import Bench
-from bridges import Bridges
 from fault_proxy import FaultProxy
 from population import Population, generate
-from results_tail import ResultsTail
-from scene import BURST, LARGEST_RECORD, PARTITIONS, TRICKLE, Scene, Size
+from scene import BURST, LARGEST_RECORD, PARTITIONS, TRICKLE, Bridges, ResultsTail, Scene, Size
 
 from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import FreshRealm, RealmAdministrator
-from keycloak_bridge.testing.realm_tools import AdminRealmTools
+from keycloak_bridge.testing.realm_tools import AdminRealmTools, FreshRealm, RealmAdministrator
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -30,7 +27,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "way" in metafunc.fixturenames:
         differs = any(metafunc.definition.iter_markers("both_ways"))
         wanted = os.environ.get("CHAOS_WAY", "both" if differs else TRICKLE)
-        metafunc.parametrize("way", [TRICKLE, BURST] if wanted == "both" else [wanted])
+        ways = [TRICKLE, BURST] if wanted == "both" else [wanted]
+        metafunc.parametrize("way", ways)
 
 
 _IN_BATCHES = {"BURST_BACKLOG": "4", "DELIVERY_WORKERS": "2", "LOG_LEVEL": "DEBUG"}
@@ -64,7 +62,12 @@ def open_scene(
             proxy = stack.enter_context(FaultProxy(sandbox.keycloak_url).running())
             if proxied:
                 settings = {"KEYCLOAK_URL": proxy.url, **settings}
-            usual = {"TOPICS_PARTITIONS": str(PARTITIONS), **(_IN_BATCHES if way == BURST else {})}
+            usual = {
+                "TOPICS_PARTITIONS": str(PARTITIONS),
+                # the shortest that Kafka allows: for so long a killed member keeps its partitions
+                "KAFKA_SESSION_TIMEOUT": "6 s",
+                **(_IN_BATCHES if way == BURST else {}),
+            }
             bench = bench.but(**{**usual, **settings})
             bench.create_topic(
                 "events", partitions=PARTITIONS, max_message_bytes=str(LARGEST_RECORD)
@@ -73,7 +76,7 @@ def open_scene(
             seed = size.seed if size.seed is not None else time.time_ns() % 1_000_000
             users = size.users_in(way)
             make = population or (lambda suffix, chosen: generate(users, suffix, chosen))
-            bridges = stack.enter_context(Bridges(bench).lent())
+            bridges = stack.enter_context(Bridges(bench).ended_at_last())
             results = ResultsTail(bench.topic("results"), sandbox.bootstrap_servers)
             stack.callback(results.close)
             print(f"\nchaos: seed {seed}, topics *-{bench.suffix}, logs in {tmp_path}")
@@ -84,7 +87,7 @@ def open_scene(
                 bridges=bridges,
                 results=results,
                 seed=seed,
-                patience_s=size.patience_s(way),
+                limit_s=size.limit_s(way),
                 way=way,
             )
 

@@ -1,9 +1,14 @@
-"""Put what a run of the chaos suite reported into docs/reliability.md: `python -m tests.chaos.report FILE`."""
+"""The figures of each scenario, and the table of them in docs/reliability.md.
+
+`make chaos` collects what the scenarios `record` in a file; `python -m tests.chaos.report FILE` puts it into the page.
+"""
 
 import json
+import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,43 @@ _HEAD = (
     "recovery",
     "promised",
 )
+
+
+REPORT_VARIABLE = "CHAOS_REPORT"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The numbers of one run of a scenario."""
+
+    seed: int
+    way: str
+    """How users got into Keycloak: one by one, or in batches."""
+    batches: int
+    users: int
+    events: int
+    """Records of the events topic, bad ones and transaction markers included."""
+    writes: int
+    """Changes in Keycloak by its own admin events, requests for mails included."""
+    repeats: int
+    """Results that say again what an earlier one said: events published twice, and records handled again."""
+    mails: int
+    dead_letters: int
+    repeated_letters: int
+    recoveries_s: Sequence[float]
+    """From the end of each fault to the next result."""
+
+
+def record(scenario: str, figures: Figures, *, within_s: float | None = 5.0) -> None:
+    """Print the figures, and append them to the report if there is to be one.
+
+    `within_s` is the promise about recovery, None where the scenario makes none.
+    """
+    line = json.dumps({"scenario": scenario, "within_s": within_s, **asdict(figures)})
+    print(f"\nchaos: {line}")
+    if path := os.environ.get(REPORT_VARIABLE):
+        with Path(path).open("a", encoding="utf-8") as report:
+            report.write(line + "\n")
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -2,16 +2,21 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from figures import record
-from kafka_probe import serves_again
+from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka.errors import KafkaError
+from report import record
 from scene import Scene, Size
 from verdict import judge
 
 from keycloak_bridge.sandbox.services import KafkaBroker
 
-pytestmark = [pytest.mark.integration, pytest.mark.chaos]
+pytestmark = [pytest.mark.integration, pytest.mark.chaos, pytest.mark.full]
+
+_BACK_WITHIN_S = 300.0
+_TRY_S = 2.0
 
 
 @pytest.mark.parametrize("name", ["stopped", "killed", "frozen"])
@@ -46,3 +51,44 @@ def _ways(kafka: KafkaBroker) -> dict[str, tuple[Callable[[], None], Callable[[]
         "killed": (kafka.kill, kafka.start),
         "frozen": (kafka.pause, kafka.resume),
     }
+
+
+def serves_again(bootstrap_servers: str, topic: str) -> None:
+    """Return once a new client can write and commit: a broker answers long before it takes either."""
+    deadline = time.monotonic() + _BACK_WITHIN_S
+    while True:
+        try:
+            _write(bootstrap_servers, topic)
+            _commit(bootstrap_servers, topic)
+        except KafkaError:
+            assert time.monotonic() < deadline, "Kafka does not serve a new client"
+        else:
+            return
+
+
+def _write(bootstrap_servers: str, topic: str) -> None:
+    producer: Any = KafkaProducer(
+        bootstrap_servers=bootstrap_servers,
+        acks="all",
+        enable_idempotence=False,
+        retries=0,
+        max_block_ms=int(_TRY_S * 1000),
+        delivery_timeout_ms=int(_TRY_S * 1000),
+        request_timeout_ms=int(_TRY_S * 500),
+    )
+    try:
+        producer.send(topic, b"probe").get(timeout=_TRY_S)
+    finally:
+        producer.close(timeout=1.0)
+
+
+def _commit(bootstrap_servers: str, topic: str) -> None:
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap_servers, group_id=topic, enable_auto_commit=False
+    )
+    try:
+        at = TopicPartition(topic, 0)
+        consumer.assign([at])
+        consumer.commit({at: OffsetAndMetadata(0, "", -1)}, timeout_ms=int(_TRY_S * 1000))
+    finally:
+        consumer.close(autocommit=False)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from fault_proxy import PASS, Fault, Rule, always
-from figures import record
+from report import record
 from scene import Scene, Size
 from verdict import judge
 
-from keycloak_bridge.testing.fresh_realms import FreshRealm
+from keycloak_bridge.testing.realm_tools import FreshRealm
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 
@@ -31,8 +31,9 @@ def _run(
     """Publish before, while and after the fault; all must be done once in the end."""
     portions = scene.population.portions(3)
     scene.bridges.start()
-    scene.publish(next(portions))
-    scene.wait_for_done(_BEFORE)
+    first = next(portions)
+    scene.publish(first)
+    scene.wait_for_done(min(_BEFORE, len(first) // 2))
     with scene.fault(), contextmanager(fault)():
         scene.publish(next(portions))
     scene.publish(next(portions))
@@ -41,6 +42,7 @@ def _run(
     record(scenario, judge(scene, keycloak_died=keycloak_died))
 
 
+@pytest.mark.full
 @pytest.mark.both_ways
 def test_keycloak_stands_still(open_scene: Callable[..., Scene], size: Size) -> None:
     """SIGSTOP for longer than a call may take: what Keycloak does with old calls afterwards doubles nothing."""
@@ -58,6 +60,7 @@ def test_keycloak_stands_still(open_scene: Callable[..., Scene], size: Size) -> 
     _run(scene, frozen, f"3 Keycloak SIGSTOPped {size.outage_s:g} s")
 
 
+@pytest.mark.full
 @pytest.mark.both_ways
 def test_keycloak_is_killed_and_restarted(scene: Scene) -> None:
     """SIGKILL in the middle of writes and mails, and a new start; only a mail that it could not record may go twice."""
@@ -73,7 +76,7 @@ def test_keycloak_is_killed_and_restarted(scene: Scene) -> None:
     _run(scene, killed, "3 Keycloak killed and restarted", keycloak_died=True)
 
 
-@pytest.mark.parametrize("name", ["503", "slow"])
+@pytest.mark.parametrize("name", ["503", pytest.param("slow", marks=pytest.mark.full)])
 def test_keycloak_answers_badly(proxied: Scene, size: Size, name: str) -> None:
     """A gateway that refuses, a server that crawls."""
     rules = {
@@ -83,6 +86,7 @@ def test_keycloak_answers_badly(proxied: Scene, size: Size, name: str) -> None:
     _run_failing(proxied, size, name, rules[name])
 
 
+@pytest.mark.full
 @pytest.mark.both_ways
 @pytest.mark.parametrize("name", ["500", "connections reset"])
 def test_keycloak_fails_now_and_then(proxied: Scene, size: Size, name: str) -> None:
@@ -125,6 +129,7 @@ def resetting(seed: int) -> Rule:
     return rule
 
 
+@pytest.mark.full
 def test_the_secret_is_rotated(
     open_scene: Callable[..., Scene], fresh_realm: FreshRealm, tmp_path: Path, size: Size
 ) -> None:
@@ -144,6 +149,7 @@ def test_the_secret_is_rotated(
     _run(scene, rotated, "3 the client's secret rotated")
 
 
+@pytest.mark.full
 def test_the_role_is_taken_away(scene: Scene, size: Size) -> None:
     """Without manage-users everything waits; with it again the work goes on, old token or not."""
     client, role = _manage_users(scene)

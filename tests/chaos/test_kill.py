@@ -3,12 +3,13 @@
 import random
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from fault_proxy import Trap
-from figures import record
 from poison import SMALL_KINDS, publish_bad
+from population import Event
+from report import record
 from scene import BURST, TRICKLE, Scene, Size
 from verdict import Position, judge
 
@@ -37,17 +38,17 @@ def test_sigkill_and_restart(open_scene: Callable[..., Scene], size: Size) -> No
     member = scene.bridges.start()
     for number, portion in enumerate(portions[::2]):
         bad |= publish_bad(scene, SMALL_KINDS[number :: size.kills])
-        place = _PLACES[number % len(_PLACES)]
-        if place is None:
+        trap = _trap(scene, _PLACES[number % len(_PLACES)], member, chance, portion)
+        if trap is None:
             done = scene.done()
             scene.publish(portion)
             scene.wait_for_done(done + 1)
             time.sleep(chance.uniform(0, 1.5))
             member.kill()
         else:
-            scene.proxy.set_trap(_trap(scene, place, member, chance, len(portion)))
+            scene.proxy.set_trap(trap)
             scene.publish(portion)
-            _wait_for_death(scene, member)
+            scene.wait_until(lambda: member.poll() is not None, "the trap")  # noqa: B023
         with scene.fault():
             scene.bridges.kill(member)
         member = scene.bridges.start()
@@ -63,18 +64,21 @@ def test_sigkill_and_restart(open_scene: Callable[..., Scene], size: Size) -> No
 
 def _trap(
     scene: Scene,
-    place: tuple[str, str],
-    member: subprocess.Popen[bytes],
+    place: tuple[str, str] | None,
+    member: subprocess.Popen[str],
     chance: random.Random,
-    events: int,
-) -> Trap:
-    """Return what kills the bridge at one of the next calls of a kind; a batch holds many users."""
+    events: Sequence[Event],
+) -> Trap | None:
+    """Return what kills the bridge at one of the calls of a kind that these events certainly lead to, or None."""
+    if place is None:
+        return None
     call, moment = place
+    published = {event["id"] for event in events}
+    invited = sum(event_id in published for event_id in scene.population.invited.values())
+    if not invited:
+        return None
+    passing = chance.randrange(invited)
     if call == "mail":
-        return Trap(*_MAIL, moment, member.kill, chance.randrange(1 + events // 4))
-    passing = 0 if scene.way == BURST else chance.randrange(1 + events // 4)
-    return Trap(*_CREATE[scene.way], moment, member.kill, passing)
-
-
-def _wait_for_death(scene: Scene, member: subprocess.Popen[bytes]) -> None:
-    scene.wait_until(lambda: member.poll() is not None, "the trap")
+        return Trap(*_MAIL, moment, member.kill, passing)
+    # a batch holds many users
+    return Trap(*_CREATE[scene.way], moment, member.kill, 0 if scene.way == BURST else passing)

@@ -2,26 +2,35 @@
 
 import json
 import random
+import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
-from figures import record
-from mail_front import black_hole, mail_front
+from aiosmtpd.controller import Controller
+from bridge_harness import free_port
+from population import Event
+from report import record
 from scene import Scene, Size
 from verdict import Position, judge
 
-pytestmark = [pytest.mark.integration, pytest.mark.chaos]
+pytestmark = [pytest.mark.integration, pytest.mark.chaos, pytest.mark.full]
 
+_HOST = "127.0.0.1"
 _LATER = "451 4.7.1 Greylisted, try again later"
 _NEVER = "550 5.1.1 No such user here"
 _GREYLISTED_SHARE = 0.4
 _REFUSALS_AT_FIRST = 2
 _KNOWN_PER_UNKNOWN = 30
 _PORTIONS = 60
-_TRICKLE_S = 1.5
+
+
+Answer = Callable[[str], str | None]
+"""What the server says to a recipient, None where it takes the mail."""
 
 
 @pytest.mark.parametrize("name", ["refused", "black hole"])
@@ -71,7 +80,8 @@ def test_smtp_refuses_some_addresses(open_scene: Callable[..., Scene]) -> None:
             return _LATER
         return _NEVER if address in unknown else None
 
-    # an address is given up while nearly all other mails go out, so some are left for later
+    # an address is given up while nearly all other mails go out, so some are left for later: one portion for each time
+    # that an unknown address was tried
     portions = list(scene.population.portions(_PORTIONS))
     scene.bridges.start()
     with mail_front(scene, answer):
@@ -79,10 +89,21 @@ def test_smtp_refuses_some_addresses(open_scene: Callable[..., Scene]) -> None:
             scene.publish(portion)
         early = len(_early(scene)) - len(unknown)
         scene.wait_until(lambda: len(scene.mails()) >= early, f"{early} mails")
+        mailed = early
         for portion in portions[_PORTIONS // 2 :]:
+            tried = sum(asked[address] for address in unknown)
             scene.publish(portion)
-            if len(scene.bench.dead_letters()) < len(unknown):
-                time.sleep(_TRICKLE_S)
+            mailed += len(_invited_by(scene, portion))
+            scene.wait_until(
+                lambda mailed=mailed, tried=tried: (  # type: ignore[misc]
+                    len(scene.mails()) >= mailed
+                    and (
+                        sum(asked[address] for address in unknown) > tried
+                        or len(scene.bench.dead_letters()) >= len(unknown)
+                    )
+                ),
+                "the portion's mails, and one more try of an unknown address",
+            )
         scene.wait_until(lambda: len(scene.bench.dead_letters()) >= len(unknown), "dead letters")
         scene.wait_for_everything(unmailed=len(unknown))
     scene.bridges.all_leave()
@@ -97,9 +118,13 @@ def test_smtp_refuses_some_addresses(open_scene: Callable[..., Scene]) -> None:
 
 def _early(scene: Scene) -> list[str]:
     """Return the addresses of the users that the first half of all events invites."""
-    early = {event["id"] for event in scene.population.events[: len(scene.population.events) // 2]}
-    invited = scene.population.invited
-    return sorted(address for address, event_id in invited.items() if event_id in early)
+    return _invited_by(scene, scene.population.events[: len(scene.population.events) // 2])
+
+
+def _invited_by(scene: Scene, events: Sequence[Event]) -> list[str]:
+    """Return the addresses of the users that these events invite."""
+    ids = {event["id"] for event in events}
+    return sorted(one for one, event_id in scene.population.invited.items() if event_id in ids)
 
 
 def _invitations_of(scene: Scene, addresses: Sequence[str]) -> dict[Position, str]:
@@ -110,3 +135,70 @@ def _invitations_of(scene: Scene, addresses: Sequence[str]) -> dict[Position, st
         for record in scene.bench.read("invitations")
         if json.loads(record.value)["data"]["eventId"] in events
     }
+
+
+@contextmanager
+def mail_front(scene: Scene, answer: Answer) -> Iterator[None]:
+    """Have the realm send its mails by a server that answers so, and keeps in the catcher what it takes."""
+    front = Controller(_Handler(scene, answer), hostname=_HOST, port=free_port())
+    front.start()
+    try:
+        with _sending_by(scene, front.port):
+            yield
+    finally:
+        front.stop()
+
+
+@contextmanager
+def black_hole(scene: Scene) -> Iterator[None]:
+    """Have the realm send its mails by a server that takes connections and never says a word."""
+    held: list[socket.socket] = []
+    with socket.create_server((_HOST, 0)) as listener:
+
+        def swallow() -> None:
+            with suppress(OSError):
+                while True:
+                    held.append(listener.accept()[0])
+
+        threading.Thread(target=swallow, daemon=True).start()
+        try:
+            with _sending_by(scene, listener.getsockname()[1]):
+                yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for connection in held:
+                connection.close()
+
+
+@contextmanager
+def _sending_by(scene: Scene, port: int) -> Iterator[None]:
+    """Let the realm know another server meanwhile, with time-outs of two seconds."""
+    usual = scene.bench.admin("GET", "")["smtpServer"]
+    timeouts = dict.fromkeys(("timeout", "connectionTimeout", "writeTimeout"), "2000")
+    scene.bench.admin("PUT", "", json={"smtpServer": {**usual, **timeouts, "port": str(port)}})
+    try:
+        yield
+    finally:
+        scene.bench.admin("PUT", "", json={"smtpServer": usual})
+
+
+class _Handler:
+    """What aiosmtpd calls."""
+
+    def __init__(self, scene: Scene, answer: Answer) -> None:
+        self._catcher = scene.bench.sandbox.mail
+        self._answer = answer
+
+    async def handle_RCPT(  # noqa: N802 # aiosmtpd's name
+        self, server: Any, session: Any, envelope: Any, address: str, options: Any
+    ) -> str:
+        """Take or refuse a recipient."""
+        refusal = self._answer(address.lower())
+        if refusal is None:
+            envelope.rcpt_tos.append(address)
+        return refusal or "250 OK"
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        """Keep a mail."""
+        self._catcher.keep(list(envelope.rcpt_tos), bytes(envelope.content))
+        return "250 OK"

@@ -1,28 +1,26 @@
 """Scenario 2: members of the group join, leave, die and stand still for longer than the group bears."""
 
-import time
+import signal
 from collections.abc import Callable, Sequence
 from subprocess import Popen
 
 import pytest
-from figures import record
 from population import Event
+from report import record
 from scene import Scene
 from verdict import judge
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 
-_MAX_POLL_INTERVAL_S = 8
-_FROZEN_S = 12
-
 
 @pytest.mark.both_ways
 def test_members_come_and_go(open_scene: Callable[..., Scene]) -> None:
     """Three bridges with 8 partitions between them: every user and every mail once, whoever does it."""
-    scene = open_scene(KAFKA_MAX_POLL_INTERVAL=f"{_MAX_POLL_INTERVAL_S} s")
+    scene = open_scene()
     bridges = scene.bridges
     portions = scene.population.portions(7)
     first, second, third = (bridges.start() for _ in range(3))
+    scene.wait_until(lambda: scene.bench.group_members() == 3, "a group of three")
     scene.publish(next(portions))
     scene.wait_for_done(1)
 
@@ -42,16 +40,15 @@ def test_members_come_and_go(open_scene: Callable[..., Scene]) -> None:
     record("2 three members: leave, join, frozen, killed", judge(scene), within_s=None)
 
 
-def _frozen_meanwhile(
-    scene: Scene, members: Sequence[Popen[bytes]], events: Sequence[Event]
-) -> None:
+def _frozen_meanwhile(scene: Scene, members: Sequence[Popen[str]], events: Sequence[Event]) -> None:
     """Freeze members in the middle of their work until the group has given them up, then let them go on."""
     done = scene.done()
     scene.publish(events)
     scene.wait_for_done(done + 1)
     for member in members:
-        scene.bridges.freeze(member)
-    time.sleep(_FROZEN_S)
+        member.send_signal(signal.SIGSTOP)
+    alive = len(scene.bridges.members) - len(members)
+    scene.wait_until(lambda: scene.bench.group_members() <= alive, "a group without the frozen")
     with scene.fault():
         for member in members:
-            scene.bridges.resume(member)
+            member.send_signal(signal.SIGCONT)

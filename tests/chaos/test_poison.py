@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import requests
 from bridge_harness import an_event, free_port
-from figures import record
 from poison import KINDS, burst, publish_aborted, publish_bad, publish_committed, taken
+from report import record
 from scene import Scene
 from verdict import Position, judge
 
@@ -37,6 +37,7 @@ def test_bad_records_of_every_kind(open_scene: Callable[..., Scene]) -> None:
     record("6 bad records of every kind", judge(scene, bad=bad), within_s=None)
 
 
+@pytest.mark.full
 def test_a_burst_of_bad_records(open_scene: Callable[..., Scene]) -> None:
     """The brake stops the flow and says so; after the release every bad record is a dead letter once."""
     port = free_port()

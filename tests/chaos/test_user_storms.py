@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 from fault_proxy import PASS, Fault, Rule
-from figures import record
 from population import Event, Population, changed, generate, settled
+from report import record
 from scene import Scene, Size
 from verdict import judge
 
-pytestmark = [pytest.mark.integration, pytest.mark.chaos]
+pytestmark = [pytest.mark.integration, pytest.mark.chaos, pytest.mark.full]
 
 _STORMS = 3
 _EVENTS = 200
@@ -34,7 +34,7 @@ def test_the_order_of_a_user_is_kept(open_scene: Callable[..., Scene], size: Siz
 
     figures = judge(scene)
     for user_id, events in _storms(scene.population).items():
-        assert [event["id"] for event in events] == _told_of(scene, user_id)
+        assert [event["id"] for event in events] == _results_about(scene, user_id)
     record(f"7 {_STORMS} users with {_EVENTS} events, 5 % failures", figures, within_s=None)
 
 
@@ -58,9 +58,9 @@ def _storms(population: Population) -> dict[str, list[Event]]:
     return {user_id: life for user_id, life in lives.items() if len(life) == _EVENTS}
 
 
-def _told_of(scene: Scene, user_id: str) -> list[str]:
+def _results_about(scene: Scene, user_id: str) -> list[str]:
     """Return the ids of the user's events in the order of their first results."""
-    told = [one.data for one in scene.results.told() if not one.is_of_a_mail]
+    told = [one.data for one in scene.results.seen() if not one.is_of_a_mail]
     assert not [one for one in told if one.get("userId") == user_id and one.get("reason")]
     return list(dict.fromkeys(one["eventId"] for one in told if one.get("userId") == user_id))
 

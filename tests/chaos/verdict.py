@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bridge_harness import plain_mark
-from figures import Figures
 from population import FinalState
+from report import Figures
 from scene import BURST, Scene
 
 Position = tuple[str, int, int]
@@ -151,7 +151,7 @@ def _some(positions: Any, said: Mapping[Position, Any]) -> list[Any]:
 def _results(scene: Scene) -> Iterator[str]:
     """User management hears of every event at least once."""
     wanted = Counter(event["id"] for event in scene.population.events)
-    told = [one for one in scene.results.told() if not one.is_of_a_mail]
+    told = [one for one in scene.results.seen() if not one.is_of_a_mail]
     seen = Counter(one.data.get("eventId") for one in told)
     silent = [one for one, count in wanted.items() if seen[one] < count]
     if silent:
@@ -179,7 +179,7 @@ def _differences(what: str, wanted: Counter[str], seen: Counter[str]) -> Iterato
 
 
 def _figures(scene: Scene, letters: Mapping[Position, Sequence[str]], repeated: int) -> Figures:
-    told = scene.results.told()
+    told = scene.results.seen()
     repeats = sum(Counter(one.id for one in told).values()) - len({one.id for one in told})
     return Figures(
         seed=scene.seed,

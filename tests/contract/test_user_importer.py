@@ -11,15 +11,11 @@ from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.domain.errors import KeycloakUnavailableError
 from keycloak_bridge.domain.ports import UserDirectory, UserImporter
 from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
-from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.partial_import import KeycloakUserImporter
-from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import RealmAdministrator, temporary_realm
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
-from keycloak_bridge.testing.realm_tools import AdminRealmTools
+from keycloak_bridge.testing.realm_tools import bridge_admin, temporary_realm
 
 
 class Service(NamedTuple):
@@ -32,16 +28,12 @@ class Service(NamedTuple):
 @pytest.fixture(scope="module")
 def real_service(sandbox: Sandbox) -> Iterator[Service]:
     """The real Keycloak, seen by an account that may import."""
-    with temporary_realm(sandbox) as realm:
-        AdminRealmTools(RealmAdministrator.of(sandbox), realm.name).grant(
-            realm.client_id, "manage-realm"
-        )
-        clock = SystemClock()
-        http = KeycloakHttp(KeycloakConnection(url=sandbox.keycloak_url, realm=realm.name))
-        tokens = TokenSource(http, realm.client_id, lambda: realm.client_secret, clock)
-        admin = KeycloakAdmin(http, tokens)
+    clock = SystemClock()
+    with (
+        temporary_realm(sandbox, "manage-realm") as realm,
+        bridge_admin(sandbox, realm) as admin,
+    ):
         yield Service(KeycloakUserImporter(admin, clock), KeycloakUserDirectory(admin, clock))
-        admin.close()
 
 
 @pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.integration)])

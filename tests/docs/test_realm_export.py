@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import FreshRealm
+from keycloak_bridge.testing.realm_tools import FreshRealm
 
 FOLDER = Path(__file__).parents[2] / "keycloak-config"
 TEXT = (FOLDER / "acme-realm.json").read_text("utf-8")

@@ -1,7 +1,7 @@
 """What can never succeed becomes a dead letter that says why; everything around it is done."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import FreshRealm, temporary_realm
+from keycloak_bridge.testing.realm_tools import FreshRealm
 
 pytestmark = pytest.mark.integration
 
@@ -39,20 +39,13 @@ class Aftermath:
 
 
 @pytest.fixture(scope="module")
-def realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
-    """One realm for all of this module."""
-    with temporary_realm(sandbox) as fresh:
-        yield fresh
-
-
-@pytest.fixture(scope="module")
 def aftermath(
-    sandbox: Sandbox, realm: FreshRealm, tmp_path_factory: pytest.TempPathFactory
+    sandbox: Sandbox, module_realm: FreshRealm, tmp_path_factory: pytest.TempPathFactory
 ) -> Aftermath:
     """Publish every case with a good event before and behind it, and run the bridge once."""
     folder = tmp_path_factory.mktemp("bad-input")
     write_own_schema(folder / "schemas")
-    bench = Bench(sandbox, realm, f"bad-{realm.name[-6:]}", folder).but(
+    bench = Bench(sandbox, module_realm, f"bad-{module_realm.name[-6:]}", folder).but(
         TOPICS_PARTITIONS="1",
         EVENTS_TOMBSTONES="dead-letter",
         SCHEMAS_FOLDERS=str(folder / "schemas"),
@@ -239,10 +232,12 @@ def test_each_record_has_one_line_in_the_log(aftermath: Aftermath) -> None:
 
 
 def test_a_record_that_no_dead_letter_can_hold_stops_the_bridge(
-    sandbox: Sandbox, realm: FreshRealm, tmp_path: Path
+    sandbox: Sandbox, module_realm: FreshRealm, tmp_path: Path
 ) -> None:
     """A topic that somebody made too small: exit 3 with the remedy, nothing committed past it, then it goes on."""
-    bench = Bench(sandbox, realm, f"small-{realm.name[-6:]}", tmp_path).but(TOPICS_PARTITIONS="1")
+    bench = Bench(sandbox, module_realm, f"small-{module_realm.name[-6:]}", tmp_path).but(
+        TOPICS_PARTITIONS="1"
+    )
     bench.create_topic("events", max_message_bytes=str(16 * 1024 * 1024))
     bench.create_topic("dead-letters")
     bench.run_command("topics", "create", check=True)
@@ -287,10 +282,10 @@ def legacy(user_id: str, **meta: Any) -> tuple[bytes, bytes, Any]:
 
 
 def test_another_envelope_and_other_policies(
-    sandbox: Sandbox, realm: FreshRealm, tmp_path: Path
+    sandbox: Sandbox, module_realm: FreshRealm, tmp_path: Path
 ) -> None:
     """Own envelopes work, tombstones are skipped, ignored types pass, refused mails are dead letters too."""
-    bench = Bench(sandbox, realm, f"own-{realm.name[-6:]}", tmp_path).but(
+    bench = Bench(sandbox, module_realm, f"own-{module_realm.name[-6:]}", tmp_path).but(
         **ENVELOPE, EVENTS_IGNORE_TYPES="UserLoggedIn", INVITE_CLIENT_ID="no-such-client"
     )
     bench.run_command("topics", "create", check=True)

@@ -1,27 +1,19 @@
 """`plan`, `apply` and `run --no-invite` against a real realm."""
 
 import json
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from bridge_harness import Bench, an_event, plain_mark
 
-from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import temporary_realm
-
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def bench(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """A realm and topics that the tests of this module share; each has its own users."""
-    with (
-        temporary_realm(sandbox) as realm,
-        Bench.open(sandbox, realm, uuid.uuid4().hex[:8], tmp_path_factory.mktemp("cli")) as opened,
-    ):
-        yield opened
+@pytest.fixture
+def bench(module_bench: Bench) -> Bench:
+    """The bench of the module."""
+    return module_bench
 
 
 def ndjson(*events: Mapping[str, Any]) -> str:

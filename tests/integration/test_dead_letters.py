@@ -1,24 +1,34 @@
 """Dead letters are listed, shown and replayed: exactly once, also when the command is killed."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bridge_harness import STRUCTURED, Bench, an_event, wait_until
+from bridge_harness import STRUCTURED, Bench, an_event
 
 from keycloak_bridge.domain.errors import EventValidationError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.messages.dead_letters import dead_letter_message
-from keycloak_bridge.sandbox.demo import read_topic
+from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.realm_tools import FreshRealm
 
 pytestmark = pytest.mark.integration
 
+_STEP_S = 0.1
 DEFAULT_MAPPING = Path(__file__).parents[2] / "keycloak_bridge" / "default_mapping.toml"
+
+
+@pytest.fixture
+def bench(sandbox: Sandbox, module_realm: FreshRealm, tmp_path: Path) -> Bench:
+    """The realm of the module, and fresh topics."""
+    return Bench.open(sandbox, module_realm, tmp_path)
 
 
 def letters(bench: Bench, *words: str) -> list[dict[str, Any]]:
@@ -27,22 +37,20 @@ def letters(bench: Bench, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def replay(bench: Bench, *words: str) -> "subprocess.CompletedProcess[str]":
+def replay(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `replay` without a question."""
     return bench.run_command("dead-letters", "replay", "--yes", *words)
 
 
-def committed(bench: Bench, name: str) -> list[Any]:
-    """Return every record of a topic that is not in doubt."""
-    return read_topic(
-        bench.topic(name), bench.sandbox.bootstrap_servers, isolation_level="read_committed"
-    )
-
-
 def replays(bench: Bench) -> Counter[str]:
     """Return how often each letter was published anew."""
-    told = [dict(record.headers).get("kb-replay-of", b"") for record in committed(bench, "events")]
-    return Counter(one.decode() for one in told if one)
+    marks = [dict(record.headers).get("kb-replay-of", b"") for record in committed_events(bench)]
+    return Counter(mark.decode() for mark in marks if mark)
+
+
+def committed_events(bench: Bench) -> list[Any]:
+    """Return every event that no open transaction holds back."""
+    return bench.read("events", isolation_level="read_committed")
 
 
 def given_up(bench: Bench, count: int, *, topic: str | None = None) -> None:
@@ -162,7 +170,12 @@ def test_a_killed_replay_is_finished_by_the_next(bench: Bench) -> None:
     given_up(bench, count)
     command = [sys.executable, "-m", "keycloak_bridge", "dead-letters", "replay", "--yes", "--all-open"]  # fmt: skip
     with subprocess.Popen(command, env=bench.environment, cwd=bench.folder) as process:
-        wait_until(lambda: len(committed(bench, "events")) > 0)
+        # in short steps, so that it cannot end between two looks
+        while not replays(bench):
+            process.send_signal(signal.SIGCONT)
+            time.sleep(_STEP_S)
+            process.send_signal(signal.SIGSTOP)
+            assert process.poll() is None
         process.kill()
     at_the_kill = sum(replays(bench).values())
 
@@ -174,7 +187,7 @@ def test_a_killed_replay_is_finished_by_the_next(bench: Bench) -> None:
     assert (count, {1}) == (len(counts), set(counts.values()))
     assert [] == letters(bench)
     origins: dict[int, list[int]] = {}
-    for record in committed(bench, "events"):
+    for record in committed_events(bench):
         partition, offset = map(int, dict(record.headers)["kb-replay-origin"].split(b"/"))
         assert partition == record.partition
         origins.setdefault(partition, []).append(offset)

@@ -1,17 +1,16 @@
 """`doctor` tells a healthy bridge from a sick one, by real services."""
 
+import copy
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bridge_harness import Bench
-
-from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import FreshRealm, temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -41,27 +40,10 @@ WELL = {
 }
 
 
-@pytest.fixture(scope="module")
-def realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
-    """One realm for all of this module."""
-    with temporary_realm(sandbox) as fresh:
-        yield fresh
-
-
-@pytest.fixture(scope="module")
-def ready_bench(
-    sandbox: Sandbox, realm: FreshRealm, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Bench]:
-    """A bench on which everything is right, for tests that spoil one thing."""
-    folder = tmp_path_factory.mktemp("doctor")
-    with Bench.open(sandbox, realm, uuid.uuid4().hex[:8], folder) as bench:
-        yield bench
-
-
 @pytest.fixture
-def bench(ready_bench: Bench, tmp_path: Path) -> Bench:
+def bench(module_bench: Bench, tmp_path: Path) -> Bench:
     """The ready bench with a folder of its own."""
-    return replace(ready_bench, folder=tmp_path)
+    return replace(module_bench, folder=tmp_path)
 
 
 def examined(bench: Bench, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
@@ -91,31 +73,41 @@ def test_the_shipped_realm_is_well(bench: Bench) -> None:
     assert ", 0 red, " in text.stdout
 
 
-def change_profile(change: Callable[[dict[str, Any]], None]) -> Callable[[Bench], Bench]:
-    """Return how to spoil the user profile."""
+Fault = dict[str, str] | Callable[[dict[str, Any], dict[str, Any]], None]
 
-    def spoil(bench: Bench) -> Bench:
-        profile = bench.admin("GET", "/users/profile")
-        change(profile)
+
+@contextmanager
+def spoilt(bench: Bench, fault: Fault) -> Iterator[Bench]:
+    """Spoil the settings, the realm's user profile or the realm meanwhile."""
+    if isinstance(fault, dict):
+        yield bench.but(**fault)
+        return
+    profile = bench.admin("GET", "/users/profile")
+    realm = {"adminEventsEnabled": True}
+    changed = copy.deepcopy((profile, realm))
+    fault(*changed)
+    bench.admin("PUT", "/users/profile", json=changed[0])
+    bench.admin("PUT", "", json=changed[1])
+    try:
+        yield bench
+    finally:
         bench.admin("PUT", "/users/profile", json=profile)
-        return bench
-
-    return spoil
+        bench.admin("PUT", "", json=realm)
 
 
-def drop(profile: dict[str, Any]) -> None:
+def drop(profile: dict[str, Any], _: object) -> None:
     """Take the tenant out."""
     profile["attributes"] = [a for a in profile["attributes"] if a["name"] != "tenantId"]
 
 
-def shorten(profile: dict[str, Any]) -> None:
+def shorten(profile: dict[str, Any], _: object) -> None:
     """Allow less than the schema does."""
     next(a for a in profile["attributes"] if a["name"] == "department")["validations"] = {
         "length": {"max": 20}
     }
 
 
-def demand(profile: dict[str, Any]) -> None:
+def demand(profile: dict[str, Any], _: object) -> None:
     """Require what the mapping does not write."""
     permissions = {"edit": ["admin"], "view": ["admin"]}
     profile["attributes"].append(
@@ -123,67 +115,40 @@ def demand(profile: dict[str, Any]) -> None:
     )
 
 
-def lose_view_events(bench: Bench) -> Bench:
+def lose_admin_events(_: object, realm: dict[str, Any]) -> None:
     """Switch admin events off."""
-    bench.admin("PUT", "", json={"adminEventsEnabled": False})
-    return bench
+    realm["adminEventsEnabled"] = False
 
 
 @pytest.mark.parametrize(
-    ("spoil", "probe", "light", "told"),
+    ("fault", "probe", "light", "named"),
     [
-        (change_profile(drop), "keycloak.profile", "red", "tenantId"),
-        (change_profile(shorten), "keycloak.profile", "yellow", "department"),
-        (change_profile(demand), "keycloak.profile", "red", "costCentre"),
-        (lose_view_events, "keycloak.admin-events", "yellow", "admin events"),
+        (drop, "keycloak.profile", "red", "tenantId"),
+        (shorten, "keycloak.profile", "yellow", "department"),
+        (demand, "keycloak.profile", "red", "costCentre"),
+        (lose_admin_events, "keycloak.admin-events", "yellow", "admin events"),
+        ({"TOPICS_RESULTS": "missing-topic"}, "kafka.topics", "red", "missing-topic"),
         (
-            lambda bench: bench.but(TOPICS_RESULTS="nobody-made-it"),
-            "kafka.topics",
-            "red",
-            "nobody-made-it",
-        ),
-        (
-            lambda bench: bench.but(KEYCLOAK_CLIENT_SECRET="wrong-secret"),
+            {"KEYCLOAK_CLIENT_SECRET": "wrong-secret"},
             "keycloak.token",
             "red",
             "client credentials",
         ),
-        (
-            lambda bench: bench.but(KEYCLOAK_REALM="nowhere"),
-            "keycloak.connection",
-            "red",
-            "realm",
-        ),
-        (
-            lambda bench: bench.but(KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1"),
-            "kafka.connection",
-            "red",
-            "Kafka",
-        ),
-        (
-            lambda bench: bench.but(MAPPING_FILE="missing.toml"),
-            "settings",
-            "red",
-            "missing.toml",
-        ),
+        ({"KEYCLOAK_REALM": "nowhere"}, "keycloak.connection", "red", "realm"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, "kafka.connection", "red", "Kafka"),
+        ({"MAPPING_FILE": "missing.toml"}, "settings", "red", "missing.toml"),
     ],
 )
 def test_what_is_wrong_is_found(
-    sandbox: Sandbox,
-    bench: Bench,
-    spoil: Callable[[Bench], Bench],
-    probe: str,
-    light: str,
-    told: str,
+    bench: Bench, fault: Fault, probe: str, light: str, named: str
 ) -> None:
-    """The one probe tells it with a remedy, and the exit code is 1 for red only; the rest is still looked at."""
-    with temporary_realm(sandbox) as own:
-        spoilt = spoil(replace(bench, realm=own))
-        code, findings = examined(spoilt)
+    """Its probe reports it with a remedy, and the exit code is 1 for red only; every other probe still looks."""
+    with spoilt(bench, fault) as at_fault:
+        code, findings = examined(at_fault)
     wrong = [one for one in findings if one["probe"] == probe and one["light"] == light]
 
     assert (1 if light == "red" else 0) == code
-    assert any(told in one["message"] and one["remedy"] for one in wrong), findings
+    assert any(named in one["message"] and one["remedy"] for one in wrong), findings
     assert "wrong-secret" not in json.dumps(findings)
     assert {"red"} & set(lights(findings)[probe]) == ({"red"} if light == "red" else set())
     assert set(WELL) == set(lights(findings))

@@ -10,7 +10,7 @@ import pytest
 from bridge_harness import Bench, an_event
 
 from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import temporary_realm
+from keycloak_bridge.testing.realm_tools import temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -29,10 +29,11 @@ def benches(
     with (
         temporary_realm(sandbox) as one,
         temporary_realm(sandbox) as other,
-        Bench.open(sandbox, one, suffix, tmp_path_factory.mktemp("by-one")) as by_one,
-        Bench.open(sandbox, other, suffix, tmp_path_factory.mktemp("at-once")) as at_once,
     ):
-        yield by_one, at_once
+        yield (
+            Bench.open(sandbox, one, tmp_path_factory.mktemp("by-one"), suffix),
+            Bench.open(sandbox, other, tmp_path_factory.mktemp("at-once"), suffix),
+        )
 
 
 def life(dice: random.Random, user_id: str) -> list[dict[str, Any]]:

@@ -3,15 +3,11 @@
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bridge_harness import STRUCTURED, Bench, an_event, free_port, wait_until
-
-from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -33,24 +29,6 @@ department = "data.department"
 """
 
 
-@pytest.fixture(scope="module")
-def module_bench(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """A realm and topics that most tests of this module share; each test has its own users."""
-    with (
-        temporary_realm(sandbox) as realm,
-        Bench.open(
-            sandbox, realm, uuid.uuid4().hex[:8], tmp_path_factory.mktemp("guards")
-        ) as opened,
-    ):
-        yield opened
-
-
-@pytest.fixture
-def user_id() -> str:
-    """A user that no other test knows."""
-    return f"guard-{uuid.uuid4().hex[:10]}"
-
-
 def event_about(user_id: str, kind: str, **data: Any) -> dict[str, Any]:
     """Return a later event of this type about a user of `an_event`."""
     event = {**an_event(user_id), "type": kind, "id": f"{kind}-{user_id}"}
@@ -62,15 +40,6 @@ def mapped(bench: Bench, folder: Path, link: str = "never") -> Bench:
     file = folder / f"{link}.toml"
     file.write_text(_MAPPING.format(link=link))
     return bench.but(MAPPING_FILE=str(file))
-
-
-def letters_of(bench: Bench, user_id: str) -> list[str]:
-    """Return the codes of the user's dead letters."""
-    return [
-        headers["kb-dlq-code"]
-        for record, headers in bench.dead_letters()
-        if user_id in (record.value or b"").decode()
-    ]
 
 
 def decided(bench: Bench) -> set[str]:
@@ -114,7 +83,7 @@ def test_members_of_a_protected_group_are_out_of_reach(
     bench.catch_up()
 
     assert bench.user(user_id)["enabled"]
-    assert ["protected-user"] == letters_of(bench, user_id)
+    assert ["protected-user"] == bench.dead_letter_codes(user_id)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +116,7 @@ def test_an_account_is_taken_on_only_as_the_mapping_allows(
     (user,) = bench.admin("GET", f"/users?email={user_id}@acme.example&briefRepresentation=false")
     owner = user.get("attributes", {}).get("userId")
     assert ([user_id] if linked else None) == owner
-    assert ([] if linked else ["conflict"]) == letters_of(bench, user_id)
+    assert ([] if linked else ["conflict"]) == bench.dead_letter_codes(user_id)
 
 
 def test_a_matching_attribute_links(module_bench: Bench, tmp_path: Path) -> None:
@@ -177,7 +146,7 @@ def test_what_keycloak_drops_is_an_error_with_its_name(bench: Bench) -> None:
         kept = [one for one in profile["attributes"] if one["name"] != "department"]
         bench.admin("PUT", "/users/profile", json={**profile, "attributes": kept})
         bench.publish(an_event(user_id))
-        wait_until(lambda: letters_of(bench, user_id))
+        wait_until(lambda: bench.dead_letter_codes(user_id))
 
     ((_, headers),) = bench.dead_letters()
     assert "dropped-by-keycloak" == headers["kb-dlq-code"]

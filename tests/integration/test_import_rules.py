@@ -8,16 +8,12 @@ from typing import Any
 import pytest
 from import_cases import ADMIN, CASES, IMPORTED, PROFILE, REFUSED
 
-from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.domain.errors import KeycloakRejectedError
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.partial_import import ImportTerms, import_body, read_import_terms
-from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import RealmAdministrator, temporary_realm
-from keycloak_bridge.testing.realm_tools import AdminRealmTools
+from keycloak_bridge.testing.realm_tools import RealmAdministrator, bridge_admin, temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -82,15 +78,13 @@ class Realm:
 @contextmanager
 def a_realm(sandbox: Sandbox) -> Iterator[Realm]:
     """Lend one whose service account may import."""
-    with temporary_realm(sandbox) as fresh:
-        tools = AdminRealmTools(RealmAdministrator.of(sandbox), fresh.name)
-        tools.grant(fresh.client_id, "manage-realm")
-        http = KeycloakHttp(KeycloakConnection(sandbox.keycloak_url, fresh.name))
-        tokens = TokenSource(http, fresh.client_id, lambda: fresh.client_secret, SystemClock())
-        realm = Realm(sandbox, fresh.name, KeycloakAdmin(http, tokens))
+    with (
+        temporary_realm(sandbox, "manage-realm") as fresh,
+        bridge_admin(sandbox, fresh) as admin,
+    ):
+        realm = Realm(sandbox, fresh.name, admin)
         realm.prepare()
         yield realm
-        realm.admin.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,35 +9,16 @@ import pytest
 import requests
 from bridge_harness import Bench, an_event, free_port, wait_until
 
-from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import temporary_realm
-
 pytestmark = pytest.mark.integration
 
 _START = datetime(2026, 11, 1, 8, tzinfo=UTC)
 _PASSWORD = "correct horse battery"
 
 
-@pytest.fixture(scope="module")
-def module_bench(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """A realm and topics that the tests of this module share; each test has its own users."""
-    with (
-        temporary_realm(sandbox) as realm,
-        Bench.open(sandbox, realm, uuid.uuid4().hex[:8], tmp_path_factory.mktemp("life")) as opened,
-    ):
-        yield opened
-
-
 @pytest.fixture
 def bench(module_bench: Bench) -> Bench:
-    """The shared bench under a name that tests can replace."""
+    """The bench of the module."""
     return module_bench
-
-
-@pytest.fixture
-def user_id() -> str:
-    """A user that no other test knows."""
-    return f"life-{uuid.uuid4().hex[:10]}"
 
 
 def about(user_id: str, kind: str, hour: int, **data: Any) -> dict[str, Any]:
@@ -66,15 +46,6 @@ def told(bench: Bench, user_id: str) -> list[tuple[str, str | None, str | None]]
         (one["outcome"], one.get("action"), one.get("reason"))
         for one in bench.results()
         if one.get("userId") == user_id
-    ]
-
-
-def letters_of(bench: Bench, user_id: str) -> list[str]:
-    """Return the codes of the user's dead letters."""
-    return [
-        headers["kb-dlq-code"]
-        for record, headers in bench.dead_letters()
-        if user_id in (record.value or b"").decode()
     ]
 
 
@@ -193,7 +164,7 @@ def test_delete_removes_the_user(bench: Bench, user_id: str) -> None:
     assert [] == bench.admin("GET", f"/users?q=userId:{user_id}")
     assert ("provisioned", "deleted", None) in told(bench, user_id)
     assert ("skipped", None, "unknown-user") in told(bench, user_id)
-    assert [] == letters_of(bench, user_id)
+    assert [] == bench.dead_letter_codes(user_id)
 
 
 def test_anonymise_keeps_the_account_and_nothing_of_the_person(bench: Bench, user_id: str) -> None:
@@ -203,7 +174,7 @@ def test_anonymise_keeps_the_account_and_nothing_of_the_person(bench: Bench, use
     bench.publish(an_event(user_id, phoneNumber="+4930123456"), deleted)
     bench.but(LIFECYCLE_DELETED="anonymise").catch_up()
     half = bench.user(user_id)
-    assert (["username-kept"], False) == (letters_of(bench, user_id), half["enabled"])
+    assert (["username-kept"], False) == (bench.dead_letter_codes(user_id), half["enabled"])
     assert {"email", "firstName", "lastName"}.isdisjoint(half)
     bench.admin("PUT", "", json={**realm, "editUsernameAllowed": True})
     try:
@@ -284,7 +255,7 @@ def test_an_update_of_an_unknown_user_follows_the_policy(bench: Bench, user_id: 
     """A dead letter; a user, where the event says everything; or waiting until the user is there."""
     bench.publish(about(f"{user_id}-a", "user.updated", 1, department="Legal"))
     bench.catch_up()
-    assert ["unknown-user"] == letters_of(bench, f"{user_id}-a")
+    assert ["unknown-user"] == bench.dead_letter_codes(f"{user_id}-a")
 
     whole = an_event(f"{user_id}-b")
     updated = {**whole, "type": "user.updated", "data": {**whole["data"], "complete": True}}

@@ -2,15 +2,10 @@
 
 import json
 import subprocess
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from bridge_harness import Bench, an_event
-
-from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -18,17 +13,14 @@ HEADER = "userId,email,givenName,familyName,locale,tenantId,department\n"
 
 
 @pytest.fixture(scope="module")
-def bench(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench(module_bench: Bench) -> Bench:
     """A realm and topics with a history: two users provisioned, one of them moved, one refused."""
-    with (
-        temporary_realm(sandbox) as realm,
-        Bench.open(sandbox, realm, uuid.uuid4().hex[:8], tmp_path_factory.mktemp("log")) as opened,
-    ):
-        first, second = (an_event(f"{name}-{opened.suffix}") for name in ("first", "second"))
-        opened.publish(first, second, an_event(f"bad-{opened.suffix}", email="nobody"))
-        opened.publish(moved(f"first-{opened.suffix}", "move-1", department="Legal"))
-        opened.catch_up()
-        yield opened
+    suffix = module_bench.suffix
+    first, second = (an_event(f"{name}-{suffix}") for name in ("first", "second"))
+    module_bench.publish(first, second, an_event(f"bad-{suffix}", email="nobody"))
+    module_bench.publish(moved(f"first-{suffix}", "move-1", department="Legal"))
+    module_bench.catch_up()
+    return module_bench
 
 
 def moved(user_id: str, event_id: str, **data: Any) -> dict[str, Any]:

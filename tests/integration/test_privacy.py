@@ -1,16 +1,12 @@
 """No name, address, telephone number or secret leaves by a log, a result or the headers of a dead letter."""
 
 import json
-import uuid
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bridge_harness import STRUCTURED, Bench, an_event, wait_until
-
-from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import FreshRealm, temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -21,16 +17,10 @@ PLANTED = (
 """Words that stand in the events' personal data and nowhere else."""
 
 
-@pytest.fixture(scope="module")
-def bench(
-    sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Bench, FreshRealm]]:
-    """A realm of its own, and topics."""
-    with (
-        temporary_realm(sandbox) as realm,
-        Bench.open(sandbox, realm, uuid.uuid4().hex[:8], tmp_path_factory.mktemp("p")) as opened,
-    ):
-        yield opened, realm
+@pytest.fixture
+def bench(module_bench: Bench) -> Bench:
+    """The bench of the module."""
+    return module_bench
 
 
 def personal(user_id: str, **data: Any) -> dict[str, Any]:
@@ -90,62 +80,54 @@ def lower_headers(bench: Bench) -> str:
 
 
 @pytest.mark.parametrize(("level", "form"), [("INFO", "json"), ("DEBUG", "text")])
-def test_nothing_personal_and_no_secret_is_told(
-    bench: tuple[Bench, FreshRealm], level: str, form: str
-) -> None:
+def test_nothing_personal_and_no_secret_is_told(bench: Bench, level: str, form: str) -> None:
     """Whatever happens to an event, logs, results and reasons hold none of its values."""
-    opened, realm = bench
-    opened = opened.but(
+    bench = bench.but(
         LOG_LEVEL=level,
         LOG_FORMAT=form,
         KAFKA_GROUP_ID=f"privacy-{level}",
         BRAKE_IN_A_ROW="0",  # nearly all of it is bad, in whatever order
         BRAKE_SHARE="0",
     )
-    opened.publish_raw(*everything())
+    bench.publish_raw(*everything())
 
-    ran = opened.run_command("run", "--until-caught-up", check=True)
-    checked = opened.run_command("check-config", "--against-realm", check=True)
+    ran = bench.run_process("run", "--until-caught-up")
+    checked = bench.run_process("check-config", "--against-realm")
 
-    words = (*PLANTED, realm.client_secret)
+    assert (0, 0) == (ran.returncode, checked.returncode), ran.stderr + checked.stderr
+    words = (*PLANTED, bench.realm.client_secret)
     said = "\n".join((ran.stdout, ran.stderr, checked.stdout, checked.stderr))
     assert [] == leaks(said, words)
-    results = "\n".join(record.value.decode() for record in opened.read("results"))
+    results = "\n".join(record.value.decode() for record in bench.read("results"))
     assert [] == leaks(results, words)
-    assert [] == leaks(lower_headers(opened), words)
-    due = "\n".join(record.value.decode() for record in opened.read("invitations"))
+    assert [] == leaks(lower_headers(bench), words)
+    due = "\n".join(record.value.decode() for record in bench.read("invitations"))
     assert [] == leaks(due, words)
     # all of that was really tried
-    codes = {headers["kb-dlq-code"] for _, headers in opened.dead_letters()}
+    codes = {headers["kb-dlq-code"] for _, headers in bench.dead_letters()}
     assert len(codes) >= 12, codes
-    assert {"provisioned", "rejected", "invited"} <= {r["outcome"] for r in opened.results()}
+    assert {"provisioned", "rejected", "invited"} <= {r["outcome"] for r in bench.results()}
 
 
 @pytest.mark.parametrize("fault", ["secret", "keycloak", "kafka"])
-def test_no_secret_is_told_when_nothing_works(
-    bench: tuple[Bench, FreshRealm], tmp_path: Path, fault: str
-) -> None:
+def test_no_secret_is_told_when_nothing_works(bench: Bench, tmp_path: Path, fault: str) -> None:
     """Not even at DEBUG, where libraries talk."""
-    opened, _ = bench
     secret = "zyx-secret/with+odd=signs"
     settings = {"secret": {}, "keycloak": {"KEYCLOAK_URL": "http://127.0.0.1:1"}, "kafka": {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}}[fault]  # fmt: skip
-    opened = opened.but(LOG_LEVEL="DEBUG", KEYCLOAK_CLIENT_SECRET=secret, **settings)
-    opened.folder = tmp_path
+    bench = bench.but(LOG_LEVEL="DEBUG", KEYCLOAK_CLIENT_SECRET=secret, **settings)
+    bench = replace(bench, folder=tmp_path)
     if fault == "secret":
-        said = opened.run_command("run").stderr
+        said = bench.run_process("run").stderr
     else:
-        with opened.running():
-            wait_until(lambda: "waiting for it" in opened.log())
-        said = opened.log()
+        with bench.running():
+            wait_until(lambda: "waiting for it" in bench.log())
+        said = bench.log()
 
     assert [] == leaks(said, ("zyx-secret", "odd%3Dsigns"))
 
 
-def test_commands_that_show_events_show_no_secret(
-    bench: tuple[Bench, FreshRealm], tmp_path: Path
-) -> None:
+def test_commands_that_show_events_show_no_secret(bench: Bench, tmp_path: Path) -> None:
     """`validate`, `plan` and `apply` show a user's own data on standard output, nothing on standard error."""
-    opened, realm = bench
     sample = tmp_path / "events.ndjson"
     sample.write_text("\n".join(json.dumps(personal(name)) for name in ("one", "two")))
     said = ""
@@ -155,9 +137,9 @@ def test_commands_that_show_events_show_no_secret(
         ["apply"],
         ["plan", "--format", "json"],
     ):
-        done = opened.but(LOG_LEVEL="DEBUG").run_command(*command, str(sample), check=True)
+        done = bench.but(LOG_LEVEL="DEBUG").run_command(*command, str(sample), check=True)
         assert [] == leaks(done.stderr, PLANTED)
         said += done.stdout + done.stderr
 
     assert "zyxmail" in said
-    assert realm.client_secret not in said
+    assert bench.realm.client_secret not in said

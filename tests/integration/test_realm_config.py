@@ -4,7 +4,6 @@ import base64
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +13,9 @@ import requests
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.app.realm_check import Problem, check_access
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
-from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.sandbox import Mail, Sandbox
-from keycloak_bridge.testing.fresh_realms import FreshRealm, RealmAdministrator
+from keycloak_bridge.testing.realm_tools import FreshRealm, RealmAdministrator, bridge_admin
 
 pytestmark = pytest.mark.integration
 
@@ -115,21 +111,9 @@ def in_realm(admin: Account, sandbox: Sandbox, realm: FreshRealm) -> Account:
     return Account(admin.session, f"{sandbox.keycloak_url}/admin/realms/{realm.name}", admin.token)
 
 
-@contextmanager
-def as_bridge(sandbox: Sandbox, realm: FreshRealm) -> Iterator[KeycloakAdmin]:
-    """Open the bridge's own client, with a token that holds the roles of this moment."""
-    http = KeycloakHttp(KeycloakConnection(url=sandbox.keycloak_url, realm=realm.name))
-    tokens = TokenSource(http, realm.client_id, lambda: realm.client_secret, SystemClock())
-    keycloak = KeycloakAdmin(http, tokens)
-    try:
-        yield keycloak
-    finally:
-        keycloak.close()
-
-
 def checked(sandbox: Sandbox, realm: FreshRealm) -> list[Problem]:
     """Return what the bridge finds wrong with a realm at its start."""
-    with as_bridge(sandbox, realm) as keycloak:
+    with bridge_admin(sandbox, realm) as keycloak:
         return list(
             check_access(
                 keycloak,
@@ -293,7 +277,7 @@ def test_a_realm_without_a_record_of_mails_is_told(
     else:
         realm.call("PUT", "", json={"adminEventsEnabled": False})
     problems = checked(sandbox, fresh_realm)
-    with as_bridge(sandbox, fresh_realm) as keycloak:
+    with bridge_admin(sandbox, fresh_realm) as keycloak:
         usable = KeycloakUserDirectory(keycloak, SystemClock()).can_look_up_mails()
 
     assert [("mail-ledger-missing", "warning")] == [

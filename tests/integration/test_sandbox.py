@@ -4,20 +4,20 @@ import signal
 import smtplib
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
 import requests
+from bridge_harness import wait_until
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaTimeoutError
 
 from keycloak_bridge.sandbox import Sandbox, SandboxError, SandboxOptions
 from keycloak_bridge.sandbox.detached import STATE_VARIABLE, start_time
-from keycloak_bridge.testing.fresh_realms import temporary_realm
+from keycloak_bridge.testing.realm_tools import temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -160,7 +160,7 @@ def mended(sandbox: Sandbox) -> Iterator[Sandbox]:
     yield sandbox
     for service in (sandbox.kafka, sandbox.keycloak):
         service.resume()
-        if not service.process.alive:
+        if not service.alive:
             service.start()
 
 
@@ -200,8 +200,8 @@ def test_frozen_services_answer_after_the_pause(mended: Sandbox) -> None:
     for service in services:
         service.resume()
 
-    assert eventually(mended.keycloak.is_ready)
-    assert eventually(mended.kafka.is_ready)
+    wait_until(mended.keycloak.is_ready)
+    wait_until(mended.kafka.is_ready)
 
 
 def test_wrong_realm_is_explained(sandbox: Sandbox) -> None:
@@ -215,6 +215,7 @@ def test_wrong_realm_is_explained(sandbox: Sandbox) -> None:
         server.realm = sandbox.realm
 
 
+@pytest.mark.full
 def test_broken_realm_file_is_an_error_that_keeps_its_log(tmp_path: Path) -> None:
     """A Keycloak that dies early shows why, and its log stays; nothing else does."""
     config = tmp_path / "config"
@@ -230,6 +231,7 @@ def test_broken_realm_file_is_an_error_that_keeps_its_log(tmp_path: Path) -> Non
     assert processes_under(tmp_path / "run") == []
 
 
+@pytest.mark.full
 def test_detached_sandbox_serves_other_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +259,7 @@ def test_detached_sandbox_serves_other_processes(
     assert not Path(environment["SANDBOX_RUN_DIR"]).exists()
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_start_leaves_no_process(
@@ -268,10 +271,10 @@ def test_interrupted_start_leaves_no_process(
     with subprocess.Popen(
         [sys.executable, "-c", CLI, "up"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as up:
-        assert eventually(lambda: len(processes_under(tmp_path)) >= 2)
+        wait_until(lambda: len(processes_under(tmp_path)) >= 2)
         up.send_signal(number)
 
-    assert eventually(lambda: processes_under(tmp_path) == [])
+    wait_until(lambda: processes_under(tmp_path) == [])
     if number != signal.SIGKILL:
         assert up.returncode == 0
         assert list(tmp_path.glob("keycloak-bridge-sandbox-*")) == []
@@ -299,13 +302,3 @@ def processes_under(folder: Path) -> list[int]:
         for row in rows
         if str(folder) in row[-1] and "java" in row[-1] and start_time(int(row[0]))
     ]
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    """Tell whether a condition comes true within half a minute."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True

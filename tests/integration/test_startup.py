@@ -12,34 +12,15 @@ import pytest
 from bridge_harness import Bench, an_event, free_port, wait_until
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import FreshRealm, temporary_realm
-
 pytestmark = pytest.mark.integration
 
 SERVICE_ACCOUNT = "service-account-keycloak-bridge"
 
 
-@pytest.fixture(scope="module")
-def realm(sandbox: Sandbox) -> Iterator[FreshRealm]:
-    """One realm for all of this module."""
-    with temporary_realm(sandbox) as fresh:
-        yield fresh
-
-
-@pytest.fixture(scope="module")
-def ready_bench(
-    sandbox: Sandbox, realm: FreshRealm, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Bench]:
-    """A bench on which everything is right, for tests that spoil one thing in a copy of it."""
-    with Bench.open(sandbox, realm, uuid.uuid4().hex[:8], tmp_path_factory.mktemp("up")) as bench:
-        yield bench
-
-
 @pytest.fixture
-def bench(ready_bench: Bench, tmp_path: Path) -> Bench:
+def bench(module_bench: Bench, tmp_path: Path) -> Bench:
     """The ready bench with a folder of its own."""
-    return replace(ready_bench, folder=tmp_path)
+    return replace(module_bench, folder=tmp_path)
 
 
 def one_sentence(done: subprocess.CompletedProcess[str], exit_code: int) -> tuple[str, str]:
@@ -165,12 +146,12 @@ def test_a_health_port_in_use_is_named(bench: Bench) -> None:
 def started_without(bench: Bench, reason: str) -> Iterator[Callable[[], int]]:
     """Run the bridge until it says why it waits; lend a call that ends it and returns the exit code."""
     with bench.running() as process:
-        wait_until(lambda: reason in bench.log(), 30)
+        wait_until(lambda: reason in bench.log())
         assert process.poll() is None
 
         def end() -> int:
             process.terminate()
-            return process.wait(timeout=30)
+            return process.wait(timeout=120)
 
         yield end
 
@@ -195,11 +176,9 @@ def test_what_cannot_be_reached_is_waited_for(bench: Bench, settings: str, reaso
     assert "error:" not in bench.log()
 
 
-def test_topics_are_checked_and_created(
-    sandbox: Sandbox, realm: FreshRealm, tmp_path: Path
-) -> None:
+def test_topics_are_checked_and_created(bench: Bench) -> None:
     """`topics check` tells by exit code, `topics.create` lets `run` do it, and both agree afterwards."""
-    bench = Bench(sandbox, realm, uuid.uuid4().hex[:8], tmp_path)
+    bench = replace(bench, suffix=uuid.uuid4().hex[:8])
     missing = bench.run_command("topics", "check")
     refused = bench.run_command("run")
     bench.but(TOPICS_CREATE="true").run_command("run", "--until-caught-up", check=True)
@@ -213,11 +192,9 @@ def test_topics_are_checked_and_created(
     assert 4 == again.stdout.count("exists")
 
 
-def test_dead_letters_take_whatever_the_events_take(
-    sandbox: Sandbox, realm: FreshRealm, tmp_path: Path
-) -> None:
+def test_dead_letters_take_whatever_the_events_take(bench: Bench) -> None:
     """The topic for dead letters is created a little roomier than the events topic that it finds."""
-    bench = Bench(sandbox, realm, uuid.uuid4().hex[:8], tmp_path)
+    bench = replace(bench, suffix=uuid.uuid4().hex[:8])
     bench.create_topic("events", max_message_bytes="5000000")
     bench.run_command("topics", "create", check=True)
 

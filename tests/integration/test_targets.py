@@ -1,15 +1,11 @@
 """Everything of a user that a mapping can own, on the real Keycloak: groups, roles, organizations, identities."""
 
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from bridge_harness import Bench, an_event
 
-from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.testing.fresh_realms import RealmAdministrator, temporary_realm
-from keycloak_bridge.testing.realm_tools import AdminRealmTools
+from keycloak_bridge.testing.realm_tools import AdminRealmTools, RealmAdministrator
 
 pytestmark = pytest.mark.integration
 
@@ -57,16 +53,12 @@ removal = "managed"
 
 
 @pytest.fixture(scope="module")
-def bench(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench(module_bench: Bench) -> Bench:
     """A realm with a client, organizations and an identity provider, and an account that may manage them."""
-    folder = tmp_path_factory.mktemp("targets")
-    (folder / "mapping.toml").write_text(_MAPPING)
-    with (
-        temporary_realm(sandbox) as realm,
-        Bench.open(sandbox, realm, uuid.uuid4().hex[:8], folder) as opened,
-    ):
-        equip(opened)
-        yield opened.but(MAPPING_FILE=str(folder / "mapping.toml"))
+    file = module_bench.folder / "mapping.toml"
+    file.write_text(_MAPPING)
+    equip(module_bench)
+    return module_bench.but(MAPPING_FILE=str(file))
 
 
 def equip(bench: Bench) -> None:
@@ -93,12 +85,6 @@ def equip(bench: Bench) -> None:
     sandbox = bench.sandbox
     tools = AdminRealmTools(RealmAdministrator.of(sandbox), bench.realm.name)
     tools.grant(bench.realm.client_id, "view-clients", "manage-organizations")
-
-
-@pytest.fixture
-def user_id() -> str:
-    """A user that no other test knows."""
-    return f"target-{uuid.uuid4().hex[:10]}"
 
 
 def partition_states(bench: Bench, user_id: str) -> dict[str, Any]:

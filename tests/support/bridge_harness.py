@@ -2,29 +2,35 @@
 
 import contextlib
 import json
+import logging
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from click.testing import CliRunner
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
+from keycloak_bridge.cli.main import app
 from keycloak_bridge.messages.dead_letters import is_replay_mark
 from keycloak_bridge.sandbox import Mail, Sandbox
 from keycloak_bridge.sandbox.demo import read_topic
-from keycloak_bridge.testing.fresh_realms import FreshRealm, RealmAdministrator
+from keycloak_bridge.testing.realm_tools import FreshRealm, RealmAdministrator
 
 PARTITIONS = 4
 RUN_TIMEOUT_S = 900
 _ADMIN_EVENTS_PAGE = 2000
+_LOGGERS_THAT_THE_BRIDGE_SETS = ("requests", "charset_normalizer", "asyncio", "kafka", "urllib3")
 STRUCTURED = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 
 
@@ -57,7 +63,7 @@ def plain_mark(mark: str) -> str:
     return re.sub(r"^([a-z]+)-(?:until|perhaps):[0-9]+:", r"\1:", mark)
 
 
-def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
+def wait_until(condition: Callable[[], Any], timeout_s: float = 240.0) -> None:
     """Return once `condition()` holds; fail after the time-out."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -72,6 +78,48 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@contextlib.contextmanager
+def _process_state_restored() -> Iterator[None]:
+    """Take back what a command sets for its whole process: handlers of signals, logs and failures of threads."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS_THAT_THE_BRIDGE_SETS}
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    of_threads = threading.excepthook
+    try:
+        yield
+    finally:
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+        threading.excepthook = of_threads
+        logging.captureWarnings(capture=False)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        for name, before in levels.items():
+            logging.getLogger(name).setLevel(before)
+
+
+@contextlib.contextmanager
+def _deadline() -> Iterator[None]:
+    """Fail what takes longer than any command may."""
+
+    def fail(*_: object) -> None:
+        raise TimeoutError(f"a command took longer than {RUN_TIMEOUT_S} s")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(RUN_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+for _name in ("mail.log", "mail.debug"):
+    # the sandbox's SMTP server would write into the captured logs of commands
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
 @dataclass(slots=True)
 class Bench:
     """The bridge, a realm and four topics that no other test uses."""
@@ -83,12 +131,11 @@ class Bench:
     settings: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    @contextlib.contextmanager
-    def open(cls, sandbox: Sandbox, realm: FreshRealm, suffix: str, folder: Path) -> Iterator[Self]:
-        """Lend a bench; its topics are created by the bridge itself."""
-        bench = cls(sandbox, realm, suffix, folder)
+    def open(cls, sandbox: Sandbox, realm: FreshRealm, folder: Path, suffix: str = "") -> Self:
+        """Return a bench with topics that the bridge itself created."""
+        bench = cls(sandbox, realm, suffix or uuid.uuid4().hex[:8], folder)
         bench.run_command("topics", "create", check=True)
-        yield bench
+        return bench
 
     def topic(self, name: str) -> str:
         """Return the full name of `events`, `invitations`, `results` or `dead-letters`."""
@@ -98,8 +145,12 @@ class Bench:
     def environment(self) -> dict[str, str]:
         """The environment of every process of the bridge."""
         outside = {k: v for k, v in os.environ.items() if not k.startswith("KEYCLOAK_BRIDGE_")}
+        return outside | self.settings_in_environment
+
+    @property
+    def settings_in_environment(self) -> dict[str, str]:
+        """The bridge's settings, as its environment holds them."""
         return {
-            **outside,
             "KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS": self.sandbox.bootstrap_servers,
             "KEYCLOAK_BRIDGE_KAFKA_GROUP_ID": f"bridge-{self.suffix}",
             "KEYCLOAK_BRIDGE_KEYCLOAK_URL": self.sandbox.keycloak_url,
@@ -116,22 +167,49 @@ class Bench:
         }
 
     def run_command(
-        self, *arguments: str, check: bool = False, stdin: str = ""
+        self, *arguments: str, check: bool = False, stdin: str | bytes = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Run `keycloak-bridge` with these arguments to its end."""
-        done = subprocess.run(
+        """Run `keycloak-bridge` with these arguments to its end, in this process."""
+        others = dict.fromkeys(k for k in os.environ if k.startswith("KEYCLOAK_BRIDGE_"))
+        with contextlib.chdir(self.folder), _process_state_restored(), _deadline():
+            result = CliRunner().invoke(
+                app, arguments, input=stdin, env=others | self.settings_in_environment
+            )
+        done = subprocess.CompletedProcess(
+            arguments, result.exit_code, result.stdout, result.stderr
+        )
+        if check:
+            assert done.returncode == 0, done.stderr
+        return done
+
+    def start(self, *arguments: str, log: Path, **options: Any) -> subprocess.Popen[str]:
+        """Start `keycloak-bridge` as a process of its own, whose output is appended to `log`."""
+        with log.open("a") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "keycloak_bridge", *arguments],
+                env=self.environment,
+                cwd=self.folder,
+                text=True,
+                **{
+                    "stdin": subprocess.DEVNULL,
+                    "stdout": output,
+                    "stderr": subprocess.STDOUT,
+                    **options,
+                },
+            )
+
+    def run_process(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `keycloak-bridge` as a process of its own to its end, where its streams or its start are the subject."""
+        return subprocess.run(
             [sys.executable, "-m", "keycloak_bridge", *arguments],
             env=self.environment,
             cwd=self.folder,
-            input=stdin,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=RUN_TIMEOUT_S,
             check=False,
         )
-        if check:
-            assert done.returncode == 0, done.stderr
-        return done
 
     def catch_up(self) -> str:
         """Run the sidecar until everything in the topics is done; return its log."""
@@ -139,27 +217,17 @@ class Bench:
 
     @contextlib.contextmanager
     def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """Run the sidecar meanwhile; it is asked to end with SIGTERM, and killed if it will not."""
-        with (self.folder / "bridge.log").open("a+") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "keycloak_bridge", "run", *arguments],
-                env=self.environment,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                text=True,
-            )
+        """Run the sidecar as a process meanwhile; it is ended with SIGTERM, and killed if that takes too long."""
+        process = self.start("run", *arguments, log=self.folder / "bridge.log")
+        try:
+            yield process
+        finally:
+            process.terminate()
             try:
-                yield process
-            finally:
-                if process.poll() is None:
-                    process.send_signal(signal.SIGTERM)
-                    try:
-                        process.wait(timeout=60)
-                    except subprocess.TimeoutExpired:
-                        process.kill()
-                        process.wait()
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def log(self) -> str:
         """Return what a `running` sidecar has written."""
@@ -232,6 +300,12 @@ class Bench:
             offsets = admin.list_group_offsets(group_id)[group_id]
         return {at.partition: one.offset for at, one in offsets.items() if at.topic == topic}
 
+    def group_members(self) -> int:
+        """Return how many members the bridge's group has."""
+        group_id = f"bridge-{self.suffix}"
+        with self.kafka_admin() as admin:
+            return len(admin.describe_groups([group_id])[group_id]["members"])
+
     def end_offsets(self, name: str) -> dict[int, int]:
         """Return the end of every partition of one of the four topics."""
         topic = self.topic(name)
@@ -260,9 +334,17 @@ class Bench:
             if not is_replay_mark(record)
         ]
 
-    def read(self, name: str) -> list[Any]:
-        """Return every record of one of the four topics."""
-        return read_topic(self.topic(name), self.sandbox.bootstrap_servers)
+    def dead_letter_codes(self, user_id: str) -> list[str]:
+        """Return the codes of the dead letters whose record names the user."""
+        return [
+            headers["kb-dlq-code"]
+            for record, headers in self.dead_letters()
+            if user_id.encode() in (record.value or b"")
+        ]
+
+    def read(self, name: str, **options: Any) -> list[Any]:
+        """Return every record of one of the four topics; `options` are those of a KafkaConsumer."""
+        return read_topic(self.topic(name), self.sandbox.bootstrap_servers, **options)
 
     def mails_to(self, address: str) -> tuple[Mail, ...]:
         """Return the mails to one address; addresses are unique to a test by its user ids."""

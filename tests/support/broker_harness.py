@@ -16,8 +16,8 @@ from keycloak_bridge.kafka.topics import KafkaAdmin, TopicSpec
 from keycloak_bridge.settings import KafkaSettings
 
 PARTITIONS = 3
-PATIENCE_S = 30.0
-ACKNOWLEDGE_S = 30.0
+PATIENCE_S = 120.0
+ACKNOWLEDGE_S = 120.0
 KEYS = [f"u-{number}".encode() for number in range(12)]
 
 
