@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cli_harness import Bench
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +22,9 @@ def _clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     root.handlers[:], level, threading.excepthook = before
     root.setLevel(level)
     logging.captureWarnings(capture=False)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """An empty realm and empty topics."""
+    return Bench(tmp_path, monkeypatch)

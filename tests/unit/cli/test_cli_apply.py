@@ -1,6 +1,3 @@
-from pathlib import Path
-from typing import Any
-
 import pytest
 from cli_harness import Bench
 from stage_harness import event_of
@@ -20,12 +17,6 @@ from keycloak_bridge.domain.operations import (
     UnlinkIdentity,
 )
 from keycloak_bridge.domain.users import IdentityLink, InvitationTerms
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """An empty realm."""
-    return Bench(tmp_path, monkeypatch)
 
 
 def steps(output: str) -> list[str]:
@@ -112,13 +103,12 @@ def test_a_refused_event_is_explained_and_the_next_one_applied(bench: Bench) -> 
 
 def test_an_event_out_of_scope_says_why(bench: Bench) -> None:
     """The `when` of the mapping is shown."""
-    mapping = bench.folder / "mapping.toml"
-    mapping.write_text(
+    (bench.folder / "mapping.toml").write_text(
         'matching = ["attributes.userId"]\nwhen = "data.active == `true`"\n'
         '[user]\nusername = "data.email"\n[user.attributes]\nuserId = "data.userId"\n'
     )
 
-    result = bench.run("--set", f"mapping.file={mapping}", "apply", bench.file(event_of()))
+    result = bench.run("--set", "mapping.file=mapping.toml", "apply", bench.file(event_of()))
 
     assert 0 == result.exit_code
     assert "out of scope: data.active == `true`" in result.stdout
@@ -159,17 +149,15 @@ def test_what_may_pass_ends_the_command(
     assert (0, 1) == (again.exit_code, len(bench.keycloak.mails))
 
 
-def two_users() -> list[dict[str, Any]]:
-    """Return an event for each of two users."""
-    return [
-        event_of(user_id, f"event-{user_id}", data={"email": f"{user_id}@acme.example"})
-        for user_id in ("u-1", "u-2")
-    ]
+TWO_USERS = [
+    event_of(user_id, f"event-{user_id}", data={"email": f"{user_id}@acme.example"})
+    for user_id in ("u-1", "u-2")
+]
 
 
 def test_the_pace_of_mails_is_kept_and_said(bench: Bench) -> None:
     """Whoever brings many users by hand sees why it takes its time."""
-    result = bench.run("--set", "invite.pace=0.1/s", "apply", bench.file(*two_users()))
+    result = bench.run("--set", "invite.pace=0.1/s", "apply", bench.file(*TWO_USERS))
 
     assert (0, 2, 10.0) == (result.exit_code, len(bench.keycloak.mails), bench.clock.monotonic())
     assert 1 == steps(result.stdout).count("waiting")
@@ -178,7 +166,7 @@ def test_the_pace_of_mails_is_kept_and_said(bench: Bench) -> None:
 
 def test_a_pace_that_is_too_slow_ends_the_command(bench: Bench) -> None:
     """Exit 3 and the time that is left; applying again later sends what is due."""
-    file = bench.file(*two_users())
+    file = bench.file(*TWO_USERS)
 
     result = bench.run("--set", "invite.pace=0.01/s", "apply", file)
     again = bench.run("--set", "invite.pace=0.01/s", "apply", file)
@@ -200,13 +188,6 @@ def test_a_mail_that_may_be_on_its_way_is_waited_for(bench: Bench) -> None:
     assert 0 == result.exit_code
     assert "300.0 s: a mail that got no answer may still be on its way" in result.stdout
     assert (1, 300.0) == (len(bench.keycloak.mails), bench.clock.monotonic())
-
-
-def test_help_teaches(bench: Bench) -> None:
-    """The steps, that no Kafka is needed, and an example."""
-    text = " ".join(bench.run("apply", "--help").stdout.split())
-
-    assert all(part in text for part in ("print each step", "needs no Kafka", "Example:"))
 
 
 CORP = IdentityLink("corp", "planted-id", "planted.name")
@@ -234,13 +215,10 @@ def test_each_operation_has_its_words(operation: Operation, expected: str) -> No
     assert expected == _operation(operation)
 
 
-def test_a_user_that_is_not_there_is_not_waited_for(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_user_is_not_waited_for(bench: Bench) -> None:
     """At the terminal the event is refused at once, whatever the bridge would do."""
-    monkeypatch.setenv("KEYCLOAK_BRIDGE_LIFECYCLE_UNKNOWN_USER", "wait")
-    event = event_of(type="user.disabled")
+    file = bench.file(event_of(type="user.disabled"))
 
-    result = bench.run("apply", bench.file({**event, "data": {"userId": "u-1"}}))
+    result = bench.run("--set", "lifecycle.unknown_user=wait", "apply", file)
 
     assert (1, True) == (result.exit_code, "unknown-user: " in result.stdout)

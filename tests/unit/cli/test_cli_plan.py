@@ -1,19 +1,24 @@
 import json
-from pathlib import Path
+from typing import Any
 
 import pytest
-from cli_harness import Bench
+from cli_harness import WRITES, Bench, updated
 from stage_harness import event_of
 
 from keycloak_bridge.domain.errors import KeycloakAuthError, KeycloakUnavailableError
 
-WRITES = ("create", "update", "join_group", "grant_realm_roles", "execute_actions_email")
+DAY_MS = 86_400_000
+OTHER = {"email": "other@acme.example"}
+SCOPED = (
+    'matching = ["attributes.userId"]\nwhen = "data.active == `true`"\n'
+    '[user]\nusername = "data.email"\n[user.attributes]\nuserId = "data.userId"\n'
+)
 
 
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """An empty realm."""
-    return Bench(tmp_path, monkeypatch)
+def planned(bench: Bench, event: dict[str, Any], *words: str) -> dict[str, Any]:
+    """Return the only row of the plan of one event."""
+    (row,) = bench.lines(*words, "plan", bench.file(event))
+    return row
 
 
 def test_a_new_user_is_planned_and_not_written(bench: Bench) -> None:
@@ -35,10 +40,9 @@ def test_a_change_shows_now_and_then(bench: Bench) -> None:
     bench.keycloak.calls.clear()
     later = event_of(event_id="event-2", time="2026-11-02T08:00:00Z", data={"department": "Sales"})
 
-    result = bench.run("plan", "--format", "json", bench.file(later))
+    row = planned(bench, later)
 
-    told = json.loads(result.stdout)
-    assert ("update", "u-1") == (told["outcome"], told["user"])
+    assert ("update", "u-1") == (row["outcome"], row["user"])
     assert [
         {
             "operation": "update",
@@ -46,42 +50,68 @@ def test_a_change_shows_now_and_then(bench: Bench) -> None:
             "before": ["R&D"],
             "after": ["Sales"],
         }
-    ] == told["changes"]
+    ] == row["changes"]
     assert [] == bench.calls(*WRITES)
 
 
-def test_the_same_event_again_changes_nothing(bench: Bench) -> None:
-    """What was applied is what is planned: nothing."""
-    file = bench.file(event_of())
-    bench.run("apply", file)
-
-    told = json.loads(bench.run("plan", "--format", "json", file).stdout)
-
-    assert ("unchanged", []) == (told["outcome"], told["changes"])
-    assert bench.keycloak.users()[0]["id"] == told["keycloakId"]
-
-
-def test_a_later_event_without_changes_is_unchanged_for_people(bench: Bench) -> None:
-    """Bookkeeping alone is nothing that anybody plans for."""
+@pytest.mark.parametrize(
+    ("event_id", "time"), [("event-1", "2026-11-01T08:00:00Z"), ("event-2", "2026-11-02T08:00:00Z")]
+)
+def test_a_user_that_is_as_the_event_says_is_unchanged(
+    bench: Bench, event_id: str, time: str
+) -> None:
+    """By the same event again, or by a later one that changes the bookkeeping alone."""
     bench.run("apply", bench.file(event_of()))
-    later = event_of(event_id="event-2", time="2026-11-02T08:00:00Z")
 
-    told = json.loads(bench.run("plan", "--format", "json", bench.file(later)).stdout)
+    row = planned(bench, event_of(event_id=event_id, time=time))
 
-    assert ("unchanged", []) == (told["outcome"], told["changes"])
+    assert ("unchanged", []) == (row["outcome"], row["changes"])
+    assert bench.keycloak.users()[0]["id"] == row["keycloakId"]
 
 
 def test_an_older_event_is_skipped(bench: Bench) -> None:
     """The reason is the one of the results topic."""
     bench.run("apply", bench.file(event_of(event_id="event-2", time="2026-11-02T08:00:00Z")))
 
-    told = json.loads(bench.run("plan", "--format", "json", bench.file(event_of())).stdout)
+    row = planned(bench, event_of())
 
-    assert ("skip", "stale") == (told["outcome"], told["reason"])
+    assert ("skip", "stale") == (row["outcome"], row["reason"])
+
+
+def test_a_conflict_is_refused(bench: Bench) -> None:
+    """Another user has the name."""
+    bench.keycloak.add_user({"username": "planted.mail@acme.example", "enabled": True})
+
+    row = planned(bench, event_of())
+
+    assert ("refused", "conflict") == (row["outcome"], row["reason"])
+
+
+def test_an_event_out_of_scope_is_skipped(bench: Bench) -> None:
+    """The mapping's `when` decides before Keycloak is asked."""
+    (bench.folder / "mapping.toml").write_text(SCOPED)
+
+    row = planned(bench, event_of(), "--set", "mapping.file=mapping.toml")
+
+    assert ("skip", "out-of-scope") == (row["outcome"], row["reason"])
+    assert [] == bench.keycloak.calls
+
+
+def test_an_ignored_type_is_ignored(bench: Bench) -> None:
+    """As `run` does it: no schema and no Keycloak is asked, and nothing is refused."""
+    order = event_of(type="order.placed", data={"email": ...})
+
+    result = bench.run(
+        *("--set", "events.ignore_types=order.placed", "plan", bench.file(order, order))
+    )
+
+    assert (0, []) == (result.exit_code, bench.keycloak.calls)
+    assert "events.ndjson:1: ignored user u-1 (events.ignore_types)" in result.stdout
+    assert "2 ignored" == result.stdout.splitlines()[-1]
 
 
 def test_json_is_one_object_a_line(bench: Bench) -> None:
-    """Programs read line by line; each says where its event stood and what would come of it."""
+    """Each says where its event is and what would come of it."""
     file = bench.file(event_of(), "{oops", event_of("u-2", "event-2"))
 
     result = bench.run("plan", "--format", "json", file)
@@ -99,7 +129,7 @@ def test_json_is_one_object_a_line(bench: Bench) -> None:
 
 
 def test_refused_events_are_explained_and_counted(bench: Bench) -> None:
-    """Exit 1; pointer, rule and keyword of each violation, and a sum at the end."""
+    """Exit 1; pointer, rule and keyword of each violation, and the totals at the end."""
     file = bench.file(event_of(data={"email": ...}), event_of("u-2", "event-2"))
 
     result = bench.run("plan", file)
@@ -108,45 +138,6 @@ def test_refused_events_are_explained_and_counted(bench: Bench) -> None:
     assert "events.ndjson:1: refused (schema-violation)" in result.stdout
     assert "/data/email: is required (required)" in result.stdout
     assert "1 create, 1 refused" == result.stdout.splitlines()[-1]
-
-
-def test_a_conflict_is_refused(bench: Bench) -> None:
-    """Somebody else holds the name."""
-    bench.keycloak.add_user({"username": "planted.mail@acme.example", "enabled": True})
-
-    told = json.loads(bench.run("plan", "--format", "json", bench.file(event_of())).stdout)
-
-    assert ("refused", "conflict") == (told["outcome"], told["reason"])
-
-
-def test_an_event_out_of_scope_is_skipped(bench: Bench) -> None:
-    """The mapping's `when` decides before Keycloak is asked."""
-    mapping = bench.folder / "mapping.toml"
-    mapping.write_text(
-        'matching = ["attributes.userId"]\nwhen = "data.active == `true`"\n'
-        '[user]\nusername = "data.email"\n[user.attributes]\nuserId = "data.userId"\n'
-    )
-
-    result = bench.run(
-        "--set", f"mapping.file={mapping}", "plan", "--format", "json", bench.file(event_of())
-    )
-
-    told = json.loads(result.stdout)
-    assert ("skip", "out-of-scope") == (told["outcome"], told["reason"])
-    assert [] == bench.keycloak.calls
-
-
-def test_an_ignored_type_is_ignored(bench: Bench) -> None:
-    """As `run` does it: no schema and no Keycloak is asked, and nothing is refused."""
-    order = event_of(type="order.placed", data={"email": ...})
-
-    result = bench.run(
-        *("--set", "events.ignore_types=order.placed", "plan", bench.file(order, order))
-    )
-
-    assert (0, []) == (result.exit_code, bench.keycloak.calls)
-    assert "events.ndjson:1: ignored user u-1 (events.ignore_types)" in result.stdout
-    assert "2 ignored" == result.stdout.splitlines()[-1]
 
 
 def test_standard_input_is_a_file_too(bench: Bench) -> None:
@@ -160,11 +151,11 @@ def test_standard_input_is_a_file_too(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("error", "code"), [(KeycloakUnavailableError("away"), 3), (KeycloakAuthError("no"), 2)]
 )
-def test_a_keycloak_that_does_not_answer_is_a_sentence(
-    bench: Bench, error: Exception, code: int
+def test_a_keycloak_that_does_not_answer_ends_the_command(
+    bench: Bench, error: KeycloakUnavailableError, code: int
 ) -> None:
-    """What keeps every event from being planned ends the command."""
-    bench.keycloak.fail("find", error)  # type: ignore[arg-type]
+    """No event could be planned."""
+    bench.keycloak.fail("find", error)
 
     result = bench.run("plan", bench.file(event_of(), event_of()))
 
@@ -172,17 +163,139 @@ def test_a_keycloak_that_does_not_answer_is_a_sentence(
     assert f"error: {error}" in result.stderr
 
 
-def test_no_file_is_a_matter_of_usage(bench: Bench) -> None:
-    """Exit 2 for a missing argument and for a missing file, each with a sentence."""
-    assert [2, 2] == [
-        bench.run("plan").exit_code,
-        bench.run("plan", "nowhere.json").exit_code,
-    ]
-    assert "nowhere.json" in bench.run("plan", "nowhere.json").stderr
+def test_the_events_of_a_user_are_one_row(bench: Bench) -> None:
+    """Their combined result is planned, once, and the totals are the last line."""
+    bench.publish(
+        event_of(data={"department": "R&D"}),
+        updated("u-1", "event-2", department="Sales"),
+        event_of("u-2", "event-3", data=OTHER),
+    )
+
+    first, second, totals = bench.lines("plan", "--from-topic")
+
+    assert ("u-1", "event-2", 2, None, "create") == tuple(
+        first[name] for name in ("user", "event", "events", "keycloakId", "outcome")
+    )
+    targets = {change["target"]: change["after"] for change in first["changes"]}
+    assert ["Sales"] == targets["attributes.department"]
+    assert ("u-2", 1, "create") == (second["user"], second["events"], second["outcome"])
+    assert {"totals": {"create": 2}} == totals
+    assert [] == bench.calls(*WRITES)
+    assert 0 == bench.open_readers
 
 
-def test_help_teaches(bench: Bench) -> None:
-    """The forms of a file, that nothing is written, and an example."""
-    text = " ".join(bench.run("plan", "--help").stdout.split())
+def test_folded_events_that_were_applied_are_unchanged(bench: Bench) -> None:
+    """Applied one by one, then folded: nothing to do, and no changes for a script."""
+    events = (event_of(), updated("u-1", "event-2", department="Sales"))
+    bench.run("apply", "--no-invite", bench.file(*events))
+    bench.publish(*events)
 
-    assert all(part in text for part in ("NDJSON", "write nothing", "--format", "Examples:"))
+    result = bench.run("plan", "--from-topic", "--exit-code", "--format", "json")
+
+    row, totals = (json.loads(line) for line in result.stdout.splitlines())
+    assert (0, "unchanged", []) == (result.exit_code, row["outcome"], row["changes"])
+    assert {"totals": {"unchanged": 1}} == totals
+
+
+def test_a_folded_change_shows_against_the_live_realm(bench: Bench) -> None:
+    """Now and then, and exit 4 for a script that asked."""
+    bench.run("apply", "--no-invite", bench.file(event_of(data={"department": "R&D"})))
+    bench.publish(updated("u-1", "event-2", department="Sales"))
+
+    result = bench.run("plan", "--from-topic", "--exit-code")
+
+    assert 4 == result.exit_code
+    assert "u-1: update" in result.stdout
+    assert all(word in result.stdout for word in ("attributes.department", "R&D", "Sales"))
+    assert 0 == bench.run("plan", "--from-topic").exit_code
+
+
+def test_refused_events_and_conflicts_are_told_apart(bench: Bench) -> None:
+    """A refused one has its place in the topic; a conflict is a user's. Both are exit 1, whatever changes."""
+    bench.keycloak.add_user({"username": "planted.mail@acme.example", "enabled": True})
+    bench.publish(
+        event_of("u-3", "event-3", data={"email": ...}),
+        event_of(),
+        event_of("u-2", "event-2", data=OTHER),
+        b"{oops",
+    )
+
+    result = bench.run("plan", "--from-topic", "--exit-code", "--format", "json")
+
+    refused, broken, conflict, created, totals = map(json.loads, result.stdout.splitlines())
+    assert 1 == result.exit_code
+    assert ("user-events/1@0", "refused", "schema-violation", "u-3") == tuple(
+        refused[name] for name in ("place", "outcome", "reason", "user")
+    )
+    assert ("user-events/1@3", "not-json") == (broken["place"], broken["reason"])
+    assert ("u-1", "conflict", "conflict") == tuple(
+        conflict[name] for name in ("user", "outcome", "reason")
+    )
+    assert "create" == created["outcome"]
+    assert {"totals": {"conflict": 1, "create": 1, "refused": 2}} == totals
+
+
+def test_a_range_is_read(bench: Bench) -> None:
+    """From a time on, and up to another; times and ages."""
+    for day in range(3):
+        event = event_of(f"u-{day}", f"event-{day}", data={"email": f"user{day}@acme.example"})
+        bench.publish(event, timestamp_ms=day * DAY_MS)
+    second = ("--since", "1970-01-02T00:00:00Z", "--until", "1970-01-03T00:00:00Z")
+
+    within = bench.lines("plan", "--from-topic", *second)
+    recent = bench.run("plan", "--from-topic", "--since", "2 hours", "--summary-only")
+
+    assert ["u-1"] == [row["user"] for row in within[:-1]]
+    assert (0, "nothing to plan\n") == (recent.exit_code, recent.stdout)
+
+
+def test_a_topic_has_a_name(bench: Bench) -> None:
+    """The one of the settings, or another; a missing one is a clear error."""
+    bench.log["legacy-users"] = []
+    bench.publish(event_of(), topic="legacy-users")
+
+    assert "u-1" == bench.lines("plan", "--from-topic=legacy-users")[0]["user"]
+    assert 2 == bench.run("plan", "--from-topic", "nowhere").exit_code
+
+
+def test_files_are_folded_on_request(bench: Bench) -> None:
+    """Without it each event is a row; with it each user."""
+    file = bench.file(event_of(), updated("u-1", "event-2", department="Sales"), "{oops")
+
+    single = [row["outcome"] for row in bench.lines("plan", file)]
+    refused, folded, totals = bench.lines("plan", "--fold", file)
+
+    assert ["create", "refused", "refused"] == single
+    assert "events.ndjson:3" == refused["place"]
+    assert ("u-1", 2, "create") == (folded["user"], folded["events"], folded["outcome"])
+    assert {"totals": {"create": 1, "refused": 1}} == totals
+
+
+def test_a_summary_is_the_totals_alone(bench: Bench) -> None:
+    """For people a line, for programs an object; of single events as of folded users."""
+    file = bench.file(event_of(), event_of("u-2", "event-2", type="order.placed"))
+    ignoring = ("--set", "events.ignore_types=order.placed", "plan", "--summary-only")
+
+    assert "1 create, 1 ignored\n" == bench.run(*ignoring, file).stdout
+    assert "1 create, 1 ignored\n" == bench.run(*ignoring, "--fold", file).stdout
+    assert [{"totals": {"create": 1, "ignored": 1}}] == bench.lines(*ignoring, "--fold", file)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("nowhere.json",),
+        ("--since", "1 day", "events.ndjson"),
+        ("events.ndjson", "--from-topic"),
+        ("--from-topic", "--since", "yesterday"),
+    ],
+)
+def test_wrong_usage(bench: Bench, words: tuple[str, ...]) -> None:
+    """Exit 2 before anything is asked; a missing file is named."""
+    bench.file(event_of())
+
+    result = bench.run("plan", *words)
+
+    assert (2, []) == (result.exit_code, bench.keycloak.calls)
+    assert set(words) & {"nowhere.json"} <= set(result.stderr.replace(":", " ").split())

@@ -1,28 +1,30 @@
 import json
 from collections.abc import Iterator
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_harness import Bench, InMemoryTopicReader
+from cli_harness import WRITES, Bench, InMemoryTopicReader
 from stage_harness import event_of
 
 from keycloak_bridge.domain.errors import KeycloakUnavailableError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.users import GROUPS
 
-WRITES = ("create", "update", "join", "leave", "delete", "execute_actions_email")
 HEADER = "userId,email,givenName,familyName,tenantId,department,active,roles,attributes.floor\n"
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(bench: Bench) -> Bench:
     """A realm with the user u-1 and empty topics."""
-    made = Bench(tmp_path, monkeypatch)
-    made.run("apply", "--no-invite", made.file(user("u-1", department="R&D")))
-    made.keycloak.calls.clear()
-    return made
+    add(bench, "u-1", department="R&D")
+    bench.keycloak.calls.clear()
+    return bench
+
+
+def add(bench: Bench, *user_ids: str, **data: Any) -> None:
+    """Apply an event of each of these users."""
+    bench.run("apply", "--no-invite", bench.file(*(user(one, **data) for one in user_ids)))
 
 
 def user(user_id: str, event_id: str | None = None, **data: Any) -> dict[str, Any]:
@@ -46,6 +48,19 @@ def row(user_id: str, department: str = "R&D", rest: str = ",,") -> str:
 def outcomes(lines: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return user and outcome of each row."""
     return [(line["user"], line["outcome"]) for line in lines[:-1]]
+
+
+def mapping_file(bench: Bench, name: str, extra: str, *, staff: bool = True) -> None:
+    """Write the shipped mapping with `extra` before it, without `staff` so that no event may join /staff."""
+    mapping = resources.files("keycloak_bridge").joinpath("default_mapping.toml").read_text()
+    if not staff:
+        mapping = mapping.replace('"/staff", "/staff/engineering", ', "")
+    (bench.folder / name).write_text(f"{extra}\n{mapping}", "utf-8")
+
+
+def enabled(bench: Bench) -> list[bool]:
+    """Return which users of the realm are enabled."""
+    return [one["enabled"] for one in bench.keycloak.users()]
 
 
 def moved(**data: Any) -> dict[str, Any]:
@@ -139,12 +154,9 @@ def test_a_changed_address_is_verified_by_a_mail_only_where_mails_are_wished(
 def test_a_deleted_and_recreated_user_is_judged_as_any(bench: Bench) -> None:
     """The dry run tells the conflict that would keep it from being removed."""
     bench.keycloak.join(bench.keycloak.users()[0]["id"], GROUPS, ["/staff"])
-    mapping = resources.files("keycloak_bridge").joinpath("default_mapping.toml").read_text()
-    mapping = mapping.replace('"/staff", "/staff/engineering", ', "")
-    (bench.folder / "mapping.toml").write_text(f'protected_groups = ["/staff"]\n{mapping}', "utf-8")
+    mapping_file(bench, "mapping.toml", 'protected_groups = ["/staff"]', staff=False)
     deleted = event_of("u-1", "event-2", type="user.deleted", time="2026-11-05T08:00:00Z")
-    again = {**user("u-1", "event-3"), "time": "2026-11-06T08:00:00Z"}
-    bench.publish({**deleted, "data": {"userId": "u-1"}}, again)
+    bench.publish(deleted, {**user("u-1", "event-3"), "time": "2026-11-06T08:00:00Z"})
     settings = ("--set", "lifecycle.deleted=delete", "--set", "mapping.file=mapping.toml")
 
     lines = bench.lines(*settings, "reconcile", "--from-topic")
@@ -156,8 +168,7 @@ def test_a_deleted_and_recreated_user_is_removed_and_created(bench: Bench) -> No
     """Both steps, where deleting means removing."""
     before = bench.keycloak.users()[0]["id"]
     deleted = event_of("u-1", "event-2", type="user.deleted", time="2026-11-05T08:00:00Z")
-    again = {**user("u-1", "event-3"), "time": "2026-11-06T08:00:00Z"}
-    bench.publish({**deleted, "data": {"userId": "u-1"}}, again)
+    bench.publish(deleted, {**user("u-1", "event-3"), "time": "2026-11-06T08:00:00Z"})
     removing = ("--set", "lifecycle.deleted=delete", "reconcile", "--from-topic")
 
     told = bench.lines(*removing)
@@ -212,7 +223,7 @@ def test_what_is_no_table_is_a_sentence(bench: Bench, text: str | bytes) -> None
 
 def test_orphans_are_reported(bench: Bench) -> None:
     """Those with an id in user management of whom nothing speaks; others of the realm are no business of ours."""
-    bench.run("apply", "--no-invite", bench.file(user("u-2")))
+    add(bench, "u-2")
     bench.keycloak.add_user({"username": "admin", "enabled": True})
     file = table(bench, row("u-1"))
 
@@ -221,23 +232,23 @@ def test_orphans_are_reported(bench: Bench) -> None:
 
     assert {"agrees": 1} == ignored[-1]["totals"]
     assert [("u-2", "orphaned")] == outcomes(lines)
-    assert all(one["enabled"] for one in bench.keycloak.users())
+    assert all(enabled(bench))
 
 
 def test_orphans_are_disabled_only_with_apply(bench: Bench) -> None:
     """A dry run shows the change; then it is done once."""
-    bench.run("apply", "--no-invite", bench.file(user("u-2")))
+    add(bench, "u-2")
     disable = ("reconcile", "--orphans", "disable", table(bench, row("u-1")))
 
     dry = bench.lines(*disable)
-    still = [one["enabled"] for one in bench.keycloak.users()]
+    still = enabled(bench)
     done = bench.lines(*disable, "--apply")
     again = bench.lines(*disable, "--apply")
 
     assert [("u-2", "orphaned")] == outcomes(dry) == outcomes(done)
     assert ("enabled", False) == tuple(dry[0]["changes"][0][name] for name in ("target", "after"))
     assert [True, True] == still
-    assert [True, False] == [one["enabled"] for one in bench.keycloak.users()]
+    assert [True, False] == enabled(bench)
     assert [{"totals": {"agrees": 2}, "written": {}}] == again
 
 
@@ -252,7 +263,7 @@ def test_nobody_is_an_orphan_of_half_a_population(bench: Bench, rows: tuple[str,
 
 def test_nobody_is_an_orphan_of_a_topic_whose_beginning_is_gone(bench: Bench) -> None:
     """Retention took the events of the others; told before anything is compared."""
-    bench.run("apply", "--no-invite", bench.file(user("u-2")))
+    add(bench, "u-2")
     bench.publish(user("u-1", department="R&D"))
     bench.cut = True
     orphans = ("--orphans", "disable")
@@ -262,7 +273,7 @@ def test_nobody_is_an_orphan_of_a_topic_whose_beginning_is_gone(bench: Bench) ->
 
     assert (0, "1 agrees\n") == (whole.exit_code, whole.stdout)
     assert (2, True) == (result.exit_code, "orphans cannot be determined" in result.stderr)
-    assert all(one["enabled"] for one in bench.keycloak.users())
+    assert all(enabled(bench))
 
 
 def test_a_user_that_is_created_meanwhile_is_no_orphan(bench: Bench) -> None:
@@ -296,50 +307,36 @@ def test_what_was_written_is_told_when_keycloak_goes_away(bench: Bench) -> None:
 
 def test_a_realm_of_orphans_is_not_disabled(bench: Bench) -> None:
     """More of them than the population has users mean that it is another one's file; a report tells them."""
-    bench.run("apply", "--no-invite", bench.file(*(user(f"u-{at}") for at in range(2, 13))))
+    add(bench, *(f"u-{at}" for at in range(2, 13)))
     file = table(bench, row("u-1"))
 
     result = bench.run("reconcile", "--apply", "--orphans", "disable", file)
     lines = bench.lines("reconcile", "--orphans", "report", file)
 
     assert (2, True) == (result.exit_code, "11 users of the realm" in result.stderr)
-    assert all(one["enabled"] for one in bench.keycloak.users())
+    assert all(enabled(bench))
     assert {"agrees": 1, "orphaned": 11} == lines[-1]["totals"]
 
 
 def test_a_row_out_of_scope_is_no_orphan(bench: Bench) -> None:
     """The population speaks of its user, although nothing is made of it."""
-    bench.run("apply", "--no-invite", bench.file(user("u-2")))
-    mapping = resources.files("keycloak_bridge").joinpath("default_mapping.toml").read_text()
-    when = "when = \"data.userId != 'u-2'\"\n"
-    (bench.folder / "mapping.toml").write_text(when + mapping, "utf-8")
+    add(bench, "u-2")
+    mapping_file(bench, "mapping.toml", "when = \"data.userId != 'u-2'\"")
     file = table(bench, row("u-1"), row("u-2"))
 
-    lines = bench.lines(
-        *(
-            "--set",
-            "mapping.file=mapping.toml",
-            "reconcile",
-            "--apply",
-            "--orphans",
-            "disable",
-            file,
-        )
-    )
+    scoped = ("--set", "mapping.file=mapping.toml", "reconcile", "--apply", "--orphans", "disable")
+    lines = bench.lines(*scoped, file)
 
     assert {"agrees": 1, "ignored": 1} == lines[-1]["totals"]
-    assert all(one["enabled"] for one in bench.keycloak.users())
+    assert all(enabled(bench))
 
 
 def test_an_orphan_that_any_mapping_protects_is_left_alone(bench: Bench) -> None:
     """What one mapping protects is protected from all."""
-    bench.run("apply", "--no-invite", bench.file(user("u-2")))
+    add(bench, "u-2")
     orphan = bench.keycloak.users()[-1]["id"]
     bench.keycloak.join(orphan, GROUPS, ["/staff"])
-    mapping = resources.files("keycloak_bridge").joinpath("default_mapping.toml").read_text()
-    # no event may join what its mapping protects
-    mapping = mapping.replace('"/staff", "/staff/engineering", ', "")
-    (bench.folder / "strict.toml").write_text(f'protected_groups = ["/staff"]\n{mapping}', "utf-8")
+    mapping_file(bench, "strict.toml", 'protected_groups = ["/staff"]', staff=False)
     (bench.folder / "bridge.toml").write_text('[mapping.files]\n"user.updated" = "strict.toml"\n')
     file = table(bench, row("u-1"))
 
@@ -349,12 +346,12 @@ def test_an_orphan_that_any_mapping_protects_is_left_alone(bench: Bench) -> None
 
     assert {"agrees": 1, "conflict": 1} == lines[-1]["totals"]
     assert "protected-user" == lines[0]["reason"]
-    assert all(one["enabled"] for one in bench.keycloak.users())
+    assert all(enabled(bench))
 
 
 def test_a_limit_stops_the_repair(bench: Bench) -> None:
     """What was written stays and is counted; exit 3 with what to do, and the same command goes on with the rest."""
-    bench.run("apply", "--no-invite", bench.file(*(user(f"u-{number}") for number in (2, 3, 4))))
+    add(bench, "u-2", "u-3", "u-4")
     limited = ("--set", "limits.disables=2/1 h", "reconcile", "--orphans", "disable", "--apply")
     file = table(bench, row("u-1"))
 
@@ -364,7 +361,7 @@ def test_a_limit_stops_the_repair(bench: Bench) -> None:
     assert (3, 0) == (first.exit_code, second.exit_code)
     assert "stopped before the end: 2 users" in first.stderr
     assert "1 agrees, 2 orphaned\nwritten: 2 updated\n" in first.stdout
-    assert [True, False, False, False] == [one["enabled"] for one in bench.keycloak.users()]
+    assert [True, False, False, False] == enabled(bench)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
-"""Plain words in a pipe, colours on a terminal, unless NO_COLOR says otherwise."""
+"""Plain words in a pipe, colours and progress bars on a terminal, unless NO_COLOR says otherwise."""
 
 import io
+import sys
 
 import pytest
 
-from keycloak_bridge.cli.console import Console
+from keycloak_bridge.cli.console import Console, progress_bar
 
 
 class Terminal(io.StringIO):
@@ -72,3 +73,17 @@ def test_an_empty_table_has_its_heading() -> None:
     Console(stream).table(("A", "B"), [])
 
     assert "A  B\n" == stream.getvalue()
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_a_bar_is_drawn_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO]
+) -> None:
+    """Elsewhere nothing is written; the caller need not know."""
+    screen = stream()
+    monkeypatch.setattr(sys, "stderr", screen)
+
+    with progress_bar("reading", 10) as advance:
+        advance(10)
+
+    assert (stream is Terminal) is ("reading" in screen.getvalue())

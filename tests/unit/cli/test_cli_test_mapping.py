@@ -1,0 +1,365 @@
+"""`test-mapping` compares what schemas and mapping make of sample events with what is expected."""
+
+import copy
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_harness import an_event, call, write
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.cli.test_mapping import NOTHING, Case, differences, find_cases, run_case
+from keycloak_bridge.settings import read_settings
+
+ADA: dict[str, Any] = {
+    "representation": {
+        "username": "ada@acme.example",
+        "email": "ada@acme.example",
+        "firstName": "Ada",
+        "lastName": "Lovelace",
+        "enabled": True,
+        "attributes": {"userId": ["u-1"], "tenantId": ["tenant-1"]},
+    },
+    "invitation": {"actions": ["UPDATE_PASSWORD"], "lifespan": "3 days"},
+}
+IN_STAFF = {**ADA, "groups": ["/staff"]}
+
+
+def case(name: str, event: Any, expected: Any = ...) -> None:
+    """Write a case below `cases`; `...` leaves a file out."""
+    folder = Path("cases")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    for suffix, content in (("event", event), ("expected", expected)):
+        if content is not ...:
+            text = content if isinstance(content, str) else json.dumps(content)
+            (folder / f"{name}.{suffix}.json").write_text(text, encoding="utf-8")
+
+
+def expected(name: str) -> Any:
+    return json.loads(Path(f"cases/{name}.expected.json").read_text(encoding="utf-8"))
+
+
+def run(*words: str) -> tuple[int, list[str]]:
+    """Return the exit code of `test-mapping cases` and the lines that it prints."""
+    result = call("test-mapping", "cases", *words)
+    return result.exit_code, result.stdout.splitlines()
+
+
+def test_all_as_expected() -> None:
+    """One line with the totals, exit code 0; folders below are looked into, other files left alone."""
+    case("ada", an_event(), ADA)
+    violations = [{"pointer": "/data/givenName", "keyword": "required"}]
+    refused = {"rejected": {"code": "schema-violation", "violations": violations}}
+    case("refused/no-name", an_event(givenName=None), refused)
+    Path("cases/bridge.toml").touch()
+
+    assert (0, ["2 cases: 2 as expected"]) == run()
+
+
+def test_each_difference_is_printed() -> None:
+    """Pointer into the expected file, its value and the real one; exit code 1."""
+    other = {
+        "representation": {**ADA["representation"], "firstName": "Augusta"},
+        "groups": ["/staff"],
+    }
+    case("ada", an_event(), other)
+    case("bob", an_event(), ADA)
+
+    assert (
+        1,
+        [
+            "cases/ada.event.json: differs from ada.expected.json",
+            '  /representation/firstName: expected "Augusta", got "Ada"',
+            '  /groups: expected ["/staff"], got nothing',
+            '  /invitation: expected nothing, got {"actions": ["UPDATE_PASSWORD"], "lifespan": "3 days"}',
+            "  fix: correct the mapping, or, where this is meant, write it with --update",
+            "2 cases: 1 as expected, 1 different",
+        ],
+    ) == run()
+
+
+def test_an_unexpected_refusal_says_why() -> None:
+    """Reason and violations, as `validate` prints them."""
+    case("ada", an_event(email="nowhere"), ADA)
+    _, lines = run()
+
+    assert any(
+        one.startswith("  the event is refused (schema-violation): the data") for one in lines
+    )
+    assert "    /data/email: must be an e-mail address (format)" in lines
+
+
+@pytest.mark.parametrize(
+    ("settings", "event", "outcome"),
+    [
+        ((), an_event(active=False), {"representation": {**ADA["representation"], "enabled": False}}),
+        (("--set", "invite.mode=none"), an_event(), {"representation": ADA["representation"]}),
+        (
+            ("--set", "invite.client_id=app", "--set", "invite.redirect_uri=https://app.example/"),
+            an_event(roles=["viewer"], groups=["staff"]),
+            {
+                **IN_STAFF,
+                "realmRoles": ["viewer"],
+                "invitation": {
+                    **ADA["invitation"],
+                    "client_id": "app",
+                    "redirect_uri": "https://app.example/",
+                },
+            },
+        ),
+        (("--set", "events.ignore_types=user.created"), an_event(), {"ignored": True}),
+        (("--set", "mapping.file=m.toml"), an_event(), {"outOfScope": True}),
+        ((), "{", {"rejected": {"code": "not-json"}}),
+    ],
+)  # fmt: skip
+def test_every_outcome_can_be_expected(
+    settings: tuple[str, ...], event: Any, outcome: dict[str, Any]
+) -> None:
+    """--update writes it, and the case passes from then on under the same settings."""
+    Path("m.toml").write_text(
+        'matching = ["attributes.userId"]\nwhen = "data.tenantId == \'x\'"\n'
+        '[user]\nusername = "data.userId"\n[user.attributes]\nuserId = "data.userId"\n'
+    )
+    case("one", event)
+    code, lines = run("--update", *settings)
+
+    assert (0, "1 cases: 1 written") == (code, lines[-1])
+    assert outcome == expected("one")
+    assert (0, ["1 cases: 1 as expected"]) == run(*settings)
+
+
+def test_a_case_without_expectation() -> None:
+    """An error with its remedy, and nothing is written without --update."""
+    case("ada", an_event())
+
+    assert (
+        1,
+        [
+            "cases/ada.event.json: has no ada.expected.json",
+            "  fix: write it with --update, and review it",
+            "1 cases: 1 without expected file",
+        ],
+    ) == run()
+    assert not Path("cases/ada.expected.json").exists()
+
+
+def test_an_expectation_without_event() -> None:
+    """An error, with --update too: nothing is ever deleted."""
+    case("ada", an_event(), ADA)
+    case("old", ..., ADA)
+
+    assert (
+        1,
+        [
+            "cases/old.expected.json: has no event",
+            "  fix: add the event as old.event.json, or remove the file",
+            "2 cases: 1 as expected, 1 without event",
+        ],
+    ) == run("--update")
+    assert ADA == expected("old")
+
+
+def test_update_says_what_changed() -> None:
+    """What differs is rewritten and printed with both values; what is as expected keeps its bytes."""
+    case("ada", an_event(), IN_STAFF)
+    case("bob", an_event(), ADA)
+    before = Path("cases/bob.expected.json").read_bytes()
+
+    assert (
+        0,
+        [
+            "cases/ada.expected.json: rewritten",
+            '  /groups: was ["/staff"], now nothing',
+            "2 cases: 1 as expected, 1 rewritten",
+        ],
+    ) == run("--update")
+    assert (ADA, before) == (expected("ada"), Path("cases/bob.expected.json").read_bytes())
+
+
+def test_expected_files_are_for_people() -> None:
+    """Indented, in the letters of the event, and with the attributes last."""
+    case("zoe", an_event(givenName="Zoë"))
+    run("--update")
+    text = Path("cases/zoe.expected.json").read_text(encoding="utf-8")
+
+    assert '    "firstName": "Zoë",\n' in text
+    assert "attributes" == list(json.loads(text)["representation"])[-1]
+
+
+@pytest.mark.parametrize(
+    ("event", "content", "place", "message", "updated"),
+    [
+        (an_event(), "{", "ada.expected.json", "cannot be read: the value is not JSON", True),
+        (an_event(), '{"a": 1, "a": 2}', "ada.expected.json", "cannot be read: ", True),
+        ("", ADA, "ada.event.json", "holds no event", False),
+        ("[{}, {}]", ADA, "ada.event.json", "holds more than one event", False),
+    ],
+)
+def test_a_broken_file_is_one_broken_case(
+    event: Any, content: Any, place: str, message: str, updated: bool
+) -> None:
+    """It is reported with a remedy, and the others are tested; --update repairs an expectation, but no event."""
+    case("ada", event, content)
+    case("bob", an_event(), ADA)
+    code, (first, remedy, sums) = run()
+
+    assert 1 == code
+    assert first.startswith(f"cases/{place}: {message}")
+    assert remedy.startswith("  fix: ")
+    assert "2 cases: 1 as expected, 1 broken" == sums
+
+    code, lines = run("--update")
+
+    assert (not updated, ADA) == (code, expected("ada"))
+    assert f"2 cases: 1 as expected, 1 {'rewritten' if updated else 'broken'}" == lines[-1]
+
+
+def test_json_for_programs() -> None:
+    """One object for each case, with everything that the text says, in the order of their names."""
+    case("a", an_event(), ADA)
+    case("b", an_event(), IN_STAFF)
+    case("c", an_event(email="nowhere"), ADA)
+    case("d", ..., ADA)
+    equal, different, refused, orphan = map(json.loads, run("--format", "json")[1])
+
+    assert {"case": "a", "state": "equal", "differences": []} == equal
+    assert ("b", "different", [{"pointer": "/groups", "expected": ["/staff"]}]) == (
+        different["case"],
+        different["state"],
+        different["differences"],
+    )
+    assert {"file", "message", "remedy"} <= different.keys()
+    assert "schema-violation" == refused["refused"]["code"]
+    assert ("orphan", "cases/d.expected.json") == (orphan["state"], orphan["file"])
+
+
+def test_own_settings_schemas_and_mapping() -> None:
+    """The settings file is found as by every command; relative paths in it start where it is."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:x:1",
+        "type": "object",
+        "properties": {"nr": {"type": "string"}},
+    }
+    Path("own/schemas/user.created").mkdir(parents=True)
+    Path("own/schemas/user.created/2.0.json").write_text(json.dumps(schema))
+    Path("own/m.toml").write_text(
+        'matching = ["attributes.nr"]\n[user]\nusername = "data.nr"\n[user.attributes]\nnr = "data.nr || data.userId"\n'
+    )
+    Path("own/bridge.toml").write_text(
+        '[schemas]\nfolders = ["schemas"]\n[mapping]\nfile = "m.toml"\n'
+        '[envelope]\nid = "body.id"\ntype = "\'user.created\'"\nsource = "\'hr\'"\ndata = "body"\n'
+    )
+    case("one", {"id": "1", "nr": "n-17"})
+
+    assert 0 == run("--config", "own/bridge.toml", "--update")[0]
+    assert {
+        "representation": {"username": "n-17", "enabled": True, "attributes": {"nr": ["n-17"]}}
+    } == expected("one")
+
+
+def test_a_file_that_cannot_be_written() -> None:
+    """Exit code 2 and a clear error."""
+    case("ada", an_event())
+    Path("cases/ada.expected.json").symlink_to("nowhere/ada.json")
+    result = call("test-mapping", "cases", "--update")
+
+    assert (2, True) == (result.exit_code, "cannot be written" in result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere"),
+        (["x.json"], "x.json"),
+        (["empty"], "error: empty: holds no case"),
+        (["empty", "-c", "nope.toml"], "error: there is no settings file nope.toml"),
+        (["empty", "--set", "mapping.file=bad.toml"], "error: "),
+    ],
+)
+def test_wrong_usage(words: list[str], message: str) -> None:
+    """Exit code 2, a clear error and a remedy."""
+    Path("empty").mkdir()
+    write(Path("x.json"), an_event())
+    Path("bad.toml").write_text("matching = 3")
+    result = call("test-mapping", *words)
+
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert message in result.stderr
+
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+SETS = {"default": None, "hr": GOLDEN / "hr" / "bridge.toml"}
+"""Folders below tests/golden, and the settings of their cases."""
+
+
+@cache
+def interpretation(name: str) -> Interpretation:
+    """Return schemas, envelope and mapping of a set; without a settings file, the shipped ones."""
+    loaded = read_settings(SETS[name], environ={}, overrides=())
+    loaded.raise_if_wrong()
+    return Interpretation(loaded.settings)
+
+
+CASES = [(name, one) for name in SETS for one in find_cases(GOLDEN / name)]
+
+
+@pytest.mark.parametrize(("name", "one"), CASES, ids=[f"{name}/{one.name}" for name, one in CASES])
+def test_our_own_cases_are_as_expected(name: str, one: Case) -> None:
+    """Those of the shipped mapping and of an example for a personnel system."""
+    result = run_case(one, interpretation(name))
+
+    assert ("equal", ()) == (result.state, result.differences)
+
+
+def test_every_set_has_cases() -> None:
+    """No folder is forgotten, neither here nor there."""
+    assert {path.name for path in GOLDEN.iterdir()} == {name for name, _ in CASES} == set(SETS)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=8,
+)
+
+
+def places(expected: Any, got: Any) -> list[tuple[str, Any, Any]]:
+    return [(one.pointer, one.expected, one.got) for one in differences(expected, got)]
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "found"),
+    [
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, []),
+        ({"a": {"b": ["x"]}}, {"a": {"b": ["y"]}}, [("/a/b/0", "x", "y")]),
+        ({"a": 1}, {}, [("/a", 1, NOTHING)]),
+        ({}, {"a": None}, [("/a", NOTHING, None)]),
+        (["a"], ["a", "b"], [("/1", NOTHING, "b")]),
+        (["a", "b"], ["b", "a"], [("/0", "a", "b"), ("/1", "b", "a")]),
+        ({"a": True}, {"a": 1}, [("/a", True, 1)]),
+        ({"a": "1"}, {"a": 1}, [("/a", "1", 1)]),
+        ({"a": []}, {"a": {}}, [("/a", [], {})]),
+        ({"a/b": {"c~d": 1}}, {"a/b": {"c~d": 2}}, [("/a~1b/c~0d", 1, 2)]),
+        (1, 2, [("", 1, 2)]),
+    ],
+)
+def test_each_difference_has_one_place(expected: Any, got: Any, found: list[Any]) -> None:
+    """Pointer, what was expected and what is there, as deep as the two go together."""
+    assert found == places(expected, got)
+
+
+@given(VALUES, VALUES)
+def test_no_difference_goes_unseen(one: Any, other: Any) -> None:
+    """There is a difference exactly where the JSON text differs, and it is the same one seen from the other side."""
+    same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+    assert [] == places(one, copy.deepcopy(one))
+    assert same == (not places(one, other))
+    assert {(p, repr(got), repr(expected)) for p, expected, got in places(one, other)} == {
+        (p, repr(expected), repr(got)) for p, expected, got in places(other, one)
+    }
