@@ -1,56 +1,17 @@
-"""`keycloak-bridge run`: the sidecar.
-
-`keycloak-bridge guard`: ask the bridge that runs beside it how it is, and release its brake.
-"""
+"""`keycloak-bridge run`, the sidecar, and `keycloak-bridge guard`, which asks the bridge that runs on the same machine."""
 
 import signal
 import threading
-from types import FrameType
 
 import click
-from requests import Response
+import requests
 
 from keycloak_bridge.app.bridge import Sidecar
-from keycloak_bridge.cli.common import Invocation, examples, pass_invocation, settings_options
+from keycloak_bridge.cli.common import Invocation, bridge_command
 from keycloak_bridge.domain.errors import BridgeError, ConfigError
-from keycloak_bridge.settings import HealthSettings
-
-
-@click.command(
-    epilog="Example: keycloak-bridge --config bridge.toml run --until-caught-up",
-)
-@click.option(
-    "--until-caught-up",
-    is_flag=True,
-    help="End with exit code 0 when everything that the topics hold now is done, mails included.",
-)
-@click.option(
-    "--no-invite", is_flag=True, help="Send no mail, and ask for none: invite.mode = none."
-)
-@settings_options
-@pass_invocation
-def run(invocation: Invocation, until_caught_up: bool, no_invite: bool) -> None:
-    """Run the sidecar: events in, users and mails out.
-
-    It waits for Kafka and Keycloak to appear, and for either to come back. SIGTERM or Ctrl-C finishes the record in
-    hand, commits, leaves the consumer group and ends with exit code 0.
-    """
-    if no_invite:
-        invocation = invocation.overriding("invite.mode=none")
-    settings = invocation.settings(require=("keycloak.realm", "keycloak.client_secret"))
-
-    stop = threading.Event()
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
-    Sidecar(settings, stop).run(until_caught_up=until_caught_up)
-
+from keycloak_bridge.settings import KEYCLOAK_ACCESS, HealthSettings
 
 NOT_READY_EXIT_CODE = 1
-
 TIMEOUT_S = 5.0
 """How long the bridge may take to answer."""
 
@@ -58,21 +19,37 @@ _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 # what the bridge listens on, not wh
 _BESIDE = "run this beside the bridge, in the same container"
 
 
-@click.group(epilog=examples("keycloak-bridge guard status", "keycloak-bridge guard release"))
-def guard() -> None:
-    """Ask the running bridge how it is, and release its brake.
+@bridge_command("keycloak-bridge --config bridge.toml run --until-caught-up")
+@click.option("--until-caught-up", is_flag=True, help="End with exit code 0 when everything that the topics hold now is done, mails included.")  # fmt: skip
+@click.option("--no-invite", is_flag=True, help="Send no mail, and request none: invite.mode = none.")  # fmt: skip
+def run(invocation: Invocation, until_caught_up: bool, no_invite: bool) -> None:
+    """Run the sidecar: events in, users and mails out.
 
-    The bridge is asked at health.host and health.port, so this belongs beside it, in the same container.
+    It waits for Kafka and Keycloak to start, and reconnects to both. At SIGTERM or Ctrl-C it finishes the records in
+    hand, commits, leaves the consumer group and ends with exit code 0.
+    """
+    if no_invite:
+        invocation = invocation.overriding("invite.mode=none")
+    settings = invocation.settings(KEYCLOAK_ACCESS)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    Sidecar(settings, stop).run(until_caught_up=until_caught_up)
+
+
+@click.group()
+def guard() -> None:
+    """Show the running bridge's status; release its safety brake.
+
+    The bridge is asked at health.host and health.port, so run this beside it, in the same container.
     """
 
 
-@guard.command(epilog="Example: keycloak-bridge guard status")
-@settings_options
-@pass_invocation
+@bridge_command("keycloak-bridge guard status", group=guard)
 def status(invocation: Invocation) -> int:
-    """Say whether the bridge is ready.
+    """Print "ready", or every reason why the bridge is not ready.
 
-    Prints every reason why not. Exit 0 is ready, 1 not ready, 3 that no bridge answers.
+    Exit 0 is ready, 1 not ready, 3 that no bridge answers.
     """
     address = _address(invocation.settings().health)
     problems = _texts(_ask("GET", address, "/ready"), "problems", address)
@@ -81,19 +58,21 @@ def status(invocation: Invocation) -> int:
     return NOT_READY_EXIT_CODE if problems else 0
 
 
-@guard.command(epilog="Example: keycloak-bridge guard release")
-@settings_options
-@pass_invocation
+@bridge_command("keycloak-bridge guard release", group=guard)
 def release(invocation: Invocation) -> None:
-    """Release the brake, so that the flow goes on.
+    """Release the brake, so that the bridge continues.
 
-    The brake stops the flow when too much becomes a dead letter, or when more would be done than [limits] allow: look
-    first, and mend the cause.
+    The brake stops the bridge when too many records become dead letters, or when more would be done than [limits] allow.
+    Look at the reason first, and fix the cause.
     """
     address = _address(invocation.settings().health)
     answer = _ask("POST", address, "/release")
     if not answer.ok:
-        raise _refused(answer, address)
+        raise BridgeError(
+            f"what answers at {address} does not release (status {answer.status_code}): {_error_in(answer)}",
+            code="not-released",
+            remedy=_BESIDE,
+        )
     released = _texts(answer, "released", address)
     for line in [f"released {name}" for name in released] or ["nothing was held"]:
         click.echo(line)
@@ -103,7 +82,7 @@ def _address(health: HealthSettings) -> str:
     """Return host and port of the bridge that runs with these settings on this machine."""
     if not health.enabled:
         raise ConfigError(
-            "health.enabled is false, so the bridge answers nowhere",
+            "health.enabled is false, so the bridge does not answer",
             remedy="set health.enabled = true and start the bridge again",
         )
     if health.port == 0:
@@ -115,10 +94,8 @@ def _address(health: HealthSettings) -> str:
     return f"[{host}]:{health.port}" if ":" in host else f"{host}:{health.port}"
 
 
-def _ask(method: str, address: str, path: str) -> Response:
+def _ask(method: str, address: str, path: str) -> requests.Response:
     """Return the answer, whatever its status; raises BridgeError when there is none."""
-    import requests  # noqa: PLC0415 # takes its time
-
     with requests.Session() as session:
         session.trust_env = False  # a proxy is never on the way to this machine
         try:
@@ -129,7 +106,7 @@ def _ask(method: str, address: str, path: str) -> Response:
             raise BridgeError(
                 f"what listens at {address} does not answer within {TIMEOUT_S:g} s",
                 code="no-answer",
-                remedy="ask again; if it stays so, restart the bridge",
+                remedy="try again; if it still does not answer, restart the bridge",
             ) from error
         except requests.RequestException as error:
             raise BridgeError(
@@ -137,7 +114,7 @@ def _ask(method: str, address: str, path: str) -> Response:
             ) from error
 
 
-def _texts(answer: Response, name: str, address: str) -> list[str]:
+def _texts(answer: requests.Response, name: str, address: str) -> list[str]:
     """Return the list of texts called `name` in the answer; raises BridgeError when it is not a bridge's."""
     try:
         texts = answer.json()[name]
@@ -152,13 +129,8 @@ def _texts(answer: Response, name: str, address: str) -> list[str]:
     return texts
 
 
-def _refused(answer: Response, address: str) -> BridgeError:
+def _error_in(answer: requests.Response) -> str:
     try:
-        why = str(answer.json()["error"])
+        return str(answer.json()["error"])
     except (ValueError, KeyError, TypeError):
-        why = "it gives no reason; is it a bridge?"
-    return BridgeError(
-        f"what answers at {address} does not release (status {answer.status_code}): {why}",
-        code="not-released",
-        remedy=_BESIDE,
-    )
+        return "it gives no reason; is it a bridge?"

@@ -1,13 +1,12 @@
-"""`keycloak-bridge topics`: what Kafka must hold before the sidecar can run."""
+"""`keycloak-bridge topics`: the Kafka topics that the sidecar needs."""
 
 from contextlib import closing
 
 import click
 
 from keycloak_bridge.app.bridge import topic_specs
-from keycloak_bridge.cli.common import Invocation, pass_invocation, settings_options
-from keycloak_bridge.kafka.topics import KafkaAdmin, TopicSpec, ensure_topics
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.cli.common import Invocation, bridge_command
+from keycloak_bridge.kafka.topics import KafkaAdmin, ensure_topics
 
 MISSING_EXIT_CODE = 2
 
@@ -20,15 +19,12 @@ def topics() -> None:
     """
 
 
-@topics.command(epilog="Example: keycloak-bridge --config bridge.toml topics check")
-@settings_options
-@pass_invocation
+@bridge_command("keycloak-bridge --config bridge.toml topics check", group=topics)
 def check(invocation: Invocation) -> int:
-    """Say which topics exist; exit 2 when one is missing."""
+    """Show which topics exist; exit 2 when one is missing."""
     settings = invocation.settings()
-
     with closing(KafkaAdmin(settings.kafka)) as admin:
-        states = admin.states(_specs(settings))
+        states = admin.states(topic_specs(settings))
     for state in states:
         found = "missing" if state.partitions is None else f"{state.partitions} partitions"
         click.echo(f"{state.spec.purpose:<13} {state.spec.name:<32} {found}")
@@ -43,22 +39,13 @@ def check(invocation: Invocation) -> int:
     return MISSING_EXIT_CODE
 
 
-@topics.command(epilog="Example: keycloak-bridge --config bridge.toml topics create")
-@settings_options
-@pass_invocation
+@bridge_command("keycloak-bridge --config bridge.toml topics create", group=topics)
 def create(invocation: Invocation) -> None:
     """Create the topics that are missing; existing ones are left as they are."""
     settings = invocation.settings()
-
-    specs = _specs(settings)
+    specs = topic_specs(settings)
     with closing(KafkaAdmin(settings.kafka)) as admin:
         created = ensure_topics(admin, specs, create=True)
     for spec in specs:
-        click.echo(
-            f"{'created' if spec.name in created else 'exists'}  {spec.name} ({spec.purpose})"
-        )
-
-
-def _specs(settings: Settings) -> tuple[TopicSpec, ...]:
-
-    return topic_specs(settings)
+        word = "created" if spec.name in created else "exists"
+        click.echo(f"{word}  {spec.name} ({spec.purpose})")
