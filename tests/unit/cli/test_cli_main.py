@@ -91,32 +91,27 @@ def test_version() -> None:
     assert f"keycloak-bridge {__version__}\n" == call("--version").output
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["--version"]])
-def test_the_frame_is_light(words: list[str]) -> None:
-    """Neither importing the frame nor its help loads what only some commands need."""
-    script = (
-        "import sys\n"
-        "from keycloak_bridge.cli.main import app\n"
-        f"words = {words!r}\n"
-        "if words: app.main(words, standalone_mode=False)\n"
-        "print([name for name in ('kafka', 'requests', 'jsonschema', 'rich', 'jmespath') if name in sys.modules])"
-    )
-    output = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    ).stdout
-
-    assert "[]" == output.splitlines()[-1]
+FRAME = "from keycloak_bridge.cli.main import app"
+HEAVY = ("kafka", "requests", "jsonschema", "rich", "jmespath")
+OTHERS = (
+    *("rich", "pygments", "asyncio", "unittest", "pytest"),
+    *(f"keycloak_bridge.{name}" for name in ("testing", "sandbox", "diagnostics", "backfill.run")),
+)
 
 
-def test_the_sidecar_imports_no_more_than_it_needs() -> None:
-    """`run` loads neither what is for terminals nor what other commands are made of."""
-    script = (
-        "import sys\n"
-        "import keycloak_bridge.cli.run, keycloak_bridge.app.bridge\n"
-        "others = ('rich', 'pygments', 'asyncio', 'unittest', 'pytest', 'keycloak_bridge.testing',\n"
-        "    'keycloak_bridge.sandbox', 'keycloak_bridge.diagnostics', 'keycloak_bridge.backfill.run')\n"
-        "print([name for name in others if name in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("script", "unwanted"),
+    [
+        (FRAME, HEAVY),
+        (f"{FRAME}\napp.main(['--help'], standalone_mode=False)", HEAVY),
+        (f"{FRAME}\napp.main(['--version'], standalone_mode=False)", HEAVY),
+        ("import keycloak_bridge.cli.run, keycloak_bridge.app.bridge", OTHERS),
+    ],
+    ids=["import", "--help", "--version", "run"],
+)
+def test_no_more_is_imported_than_needed(script: str, unwanted: tuple[str, ...]) -> None:
+    """The frame and its help load nothing that only some commands need; `run` nothing of terminals and other commands."""
+    script += f"\nimport sys; print([name for name in {unwanted} if name in sys.modules])"
     output = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout
@@ -153,33 +148,34 @@ def test_errors_are_sentences(failing: Any, error: Exception, code: int, lines: 
 
 
 @pytest.mark.parametrize(("outcome", "code"), [(None, 0), (0, 0), (1, 1), (3, 3)])
-def test_a_number_that_a_command_returns_is_the_exit_code(failing: Any, outcome: int | None, code: int) -> None:  # fmt: skip
+def test_a_number_that_a_command_returns_is_the_exit_code(
+    failing: Any, outcome: int | None, code: int
+) -> None:
     """Nothing and 0 mean that all went well."""
     failing(outcome)
 
     assert code == call("run").exit_code
 
 
-def test_a_bug_says_so_without_its_text(failing: Any) -> None:
-    """One line with type and place, and how to get the traceback."""
+@pytest.mark.parametrize(
+    ("level", "parts"),
+    [
+        ("info", ("this is a bug of keycloak-bridge", "KEYCLOAK_BRIDGE_LOG_LEVEL=DEBUG")),
+        ("debug", ("raise outcome", "builtins.KeyError")),
+    ],
+)
+def test_a_bug_is_reported_without_its_text(
+    failing: Any, level: str, parts: tuple[str, ...]
+) -> None:
+    """One line with type and place, and how to get the traceback; with DEBUG the traceback, still without the text."""
     failing(KeyError(NAME))
-    result = call("run")
+    result = call("run", KEYCLOAK_BRIDGE_LOG_LEVEL=level)
 
     assert 3 == result.exit_code
     assert result.stderr.startswith("error: unexpected KeyError at ")
-    assert "this is a bug of keycloak-bridge" in result.stderr
-    assert "KEYCLOAK_BRIDGE_LOG_LEVEL=DEBUG" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert NAME not in result.stderr
-
-
-def test_a_bug_shows_its_traceback_when_debugging(failing: Any) -> None:
-    """Code and types, still without the text."""
-    failing(KeyError(NAME))
-    result = call("run", KEYCLOAK_BRIDGE_LOG_LEVEL="debug")
-
-    assert "raise outcome" in result.stderr
-    assert "builtins.KeyError" in result.stderr
+    assert all(part in result.stderr for part in parts)
+    assert ("raise outcome" in result.stderr) is (level == "debug")
+    assert "Traceback" not in result.stderr or level == "debug"
     assert NAME not in result.stderr
 
 

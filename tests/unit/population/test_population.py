@@ -1,15 +1,13 @@
-import functools
 import gc
-import json
 import tracemalloc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import pytest
-from cli_harness import an_event as cloud_event
+from cli_harness import updated
 from samples import a_desired_user, an_event
+from stage_harness import event_of, interpretation, record_of
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.events import Record, UserEvent
@@ -17,41 +15,10 @@ from keycloak_bridge.domain.users import GROUPS, DesiredUser, Intent, Membership
 from keycloak_bridge.population.population import Population, Refusal
 from keycloak_bridge.settings import EventsSettings, Settings
 
-STRUCTURED = (("content-type", b"application/cloudevents+json"),)
 WARM = 20
 MEASURED = 500
 USERS = 100_000
 LIMIT_BYTES = 300_000_000
-
-
-@functools.cache
-def interpretation() -> Interpretation:
-    """Return the shipped schemas and mapping; compiled once."""
-    return Interpretation(Settings())
-
-
-def event_of(
-    user_id: str = "u-1",
-    event_id: str = "event-1",
-    *,
-    data: Mapping[str, Any] = MappingProxyType({}),
-    **changes: Any,
-) -> dict[str, Any]:
-    """Return an event; None in its data takes away."""
-    event = cloud_event(**{"userId": user_id, **data})
-    return {**event, "id": event_id, "time": "2026-11-01T08:00:00Z", **changes}
-
-
-def record_of(event: Any, offset: int = 0) -> Record:
-    """Return an event as a record of the topic."""
-    value = event if isinstance(event, bytes | None) else json.dumps(event).encode()
-    return Record("user-events", 3, offset, 0, None, value, STRUCTURED)
-
-
-def updated(user_id: str, event_id: str, **data: Any) -> dict[str, Any]:
-    """Return a later event that says a part of the user."""
-    event = event_of(user_id, event_id, type="user.updated", time="2026-11-02T08:00:00Z")
-    return {**event, "data": {"userId": user_id, **data}}
 
 
 def taken_in(
@@ -59,17 +26,14 @@ def taken_in(
 ) -> tuple[Population, list[Refusal]]:
     """Return the population that the events make, and what was refused."""
     population = Population(with_settings or interpretation())
-    records = [
-        event if isinstance(event, Record) else record_of(event, at)
-        for at, event in enumerate(events)
-    ]
+    records = (one if isinstance(one, Record) else record_of(one) for one in events)
     return population, [one for one in map(population.take_in, records) if one is not None]
 
 
 def test_events_of_a_user_become_one_state() -> None:
     """The last word on every target, the number of events, and the last event's id."""
     population, refused = taken_in(
-        event_of("u-1", "event-1", data={"department": "R&D"}),
+        event_of(data={"department": "R&D"}),
         event_of("u-2", "event-2"),
         updated("u-1", "event-3", department="Sales"),
     )
@@ -86,7 +50,7 @@ def test_events_of_a_user_become_one_state() -> None:
 
 def test_what_would_be_refused_is_told_and_not_folded() -> None:
     """With place, id and user as far as they can be read; the user is known all the same."""
-    population, (first, second) = taken_in(event_of("u-1", data={"email": None}), b"{oops")
+    population, (first, second) = taken_in(event_of("u-1", data={"email": ...}), b"{oops")
 
     assert ("schema-violation", "event-1", "u-1") == (
         first.error.code,
@@ -98,12 +62,17 @@ def test_what_would_be_refused_is_told_and_not_folded() -> None:
     assert [True, False] == [population.mentions(user) for user in ("u-1", "u-2")]
 
 
+def with_events(**settings: Any) -> Interpretation:
+    """Return an interpretation with other settings of events."""
+    return Interpretation(Settings(events=EventsSettings(**settings)))
+
+
 def test_what_the_bridge_ignores_is_counted() -> None:
     """A type that settings name, and tombstones."""
-    settings = Settings(events=EventsSettings(ignore_types=("order.placed",)))
+    ignoring = with_events(ignore_types=("order.placed",))
 
     population, refused = taken_in(
-        event_of("u-9", type="order.placed"), None, with_settings=Interpretation(settings)
+        event_of("u-9", type="order.placed"), None, with_settings=ignoring
     )
 
     assert ([], 2, 0) == (refused, population.ignored, len(population))
@@ -112,19 +81,18 @@ def test_what_the_bridge_ignores_is_counted() -> None:
 
 def test_tombstones_are_refused_where_settings_say_so() -> None:
     """As `run` does it."""
-    settings = Settings(events=EventsSettings(tombstones="dead-letter"))
-
-    _, refused = taken_in(None, with_settings=Interpretation(settings))
+    _, refused = taken_in(None, with_settings=with_events(tombstones="dead-letter"))
 
     assert ["tombstone"] == [one.error.code for one in refused]
 
 
 def test_a_tombstone_deletes_where_settings_say_so() -> None:
     """The user that its key names, folded as any other event."""
-    settings = Settings(events=EventsSettings(tombstones="delete"))
     tombstone = Record("user-events", 3, 9, 0, b"u-1", None)
 
-    population, refused = taken_in(event_of(), tombstone, with_settings=Interpretation(settings))
+    population, refused = taken_in(
+        event_of(), tombstone, with_settings=with_events(tombstones="delete")
+    )
 
     (user,) = population
     assert ([], 2) == (refused, user.events)
