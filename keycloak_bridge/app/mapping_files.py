@@ -19,7 +19,7 @@ DEFAULT_ORIGIN = "default_mapping.toml"
 _LONGEST_BYTES = 1_000_000
 
 Served = tuple[str, int | None]
-"""An event type and a major version of its schema; None stands for all that have no mapping of their own."""
+"""An event type and a major version of its schema; None means all that have no mapping of their own."""
 
 
 def load_mappings(

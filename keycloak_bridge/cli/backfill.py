@@ -30,11 +30,9 @@ from keycloak_bridge.cli.common import (
     INVALID_EVENT,
     STOPPED,
     Invocation,
-    examples,
+    bridge_command,
     format_option,
     moment,
-    pass_invocation,
-    settings_options,
 )
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.cli.plan_view import print_row, refused, totals_line
@@ -42,7 +40,7 @@ from keycloak_bridge.domain.errors import BrakeError, BridgeError
 from keycloak_bridge.domain.events import USER_CREATED
 from keycloak_bridge.domain.times import format_time, parse_duration
 from keycloak_bridge.pipeline.preview import Preview, PreviewOutcome
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings import KEYCLOAK_ACCESS, Settings
 
 _REFUSALS_SHOWN = 20
 _LINE_INTERVAL_S = 10.0
@@ -81,12 +79,10 @@ def _as_of(
     return moment(text), False
 
 
-@click.command(
-    epilog=examples(
-        "keycloak-bridge backfill --dry-run users.csv",
-        "keycloak-bridge backfill --column 'E-Mail=email' --as-of 2026-11-06T18:00:00Z users.csv.gz",
-        "export-users | keycloak-bridge backfill --as-of '5 minutes' -",
-    ),
+@bridge_command(
+    "keycloak-bridge backfill --dry-run users.csv",
+    "keycloak-bridge backfill --column 'E-Mail=email' --as-of 2026-11-06T18:00:00Z users.csv.gz",
+    "export-users | keycloak-bridge backfill --as-of '5 minutes' -",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--type", "event_type", help=f"The event type of rows, and of objects that are not events.  [default: {USER_CREATED}]")  # fmt: skip
@@ -100,8 +96,6 @@ def _as_of(
 @click.option("--restart", is_flag=True, help="Begin again, whatever the journal says.")
 @click.option("--quiet", is_flag=True, help="Do not show the progress.")
 @format_option("the summary as one object")
-@settings_options
-@pass_invocation
 def backfill(
     invocation: Invocation,
     /,
@@ -145,7 +139,7 @@ def _settings(invocation: Invocation, *, mails: bool) -> Settings:
     invocation = replace(invocation, overrides=("log.level=WARNING", *invocation.overrides))
     # a mail that waits for its pace would delay its whole batch
     invocation = invocation.overriding("burst.mode=off" if mails else "invite.mode=none")
-    settings = invocation.settings(require=("keycloak.realm", "keycloak.client_secret"))
+    settings = invocation.settings(KEYCLOAK_ACCESS)
     if mails and settings.invite.mode == "none":
         raise click.UsageError("--invite needs a bridge that invites: invite.mode is none")
     return settings

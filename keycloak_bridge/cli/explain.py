@@ -11,7 +11,8 @@ from keycloak_bridge.app.connections import user_directory
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import INVALID_EVENT, Invocation, bridge_command, format_option
 from keycloak_bridge.cli.console import Console, with_progress
-from keycloak_bridge.cli.dead_letters import counted, letter_reader, printable, take_inventory
+from keycloak_bridge.cli.dead_letters import counted, dead_letter_reader, read_inventory
+from keycloak_bridge.cli.marked_json import printable
 from keycloak_bridge.domain.events import (
     BOOKKEEPING_ATTRIBUTES,
     EVENT_ID_ATTRIBUTE,
@@ -111,9 +112,9 @@ def _results(
 
 def _letters(settings: Settings, interpretation: Interpretation, user_id: str) -> tuple[int, int]:
     """Return how many dead letters of the user are open, and how many there are."""
-    with letter_reader(settings) as reader:
+    with dead_letter_reader(settings) as reader:
         chosen = DeadLetterFilter(users=frozenset((user_id,)))
-        inventory = take_inventory(reader, interpretation.rules, chosen)
+        inventory = read_inventory(reader, interpretation.rules, chosen)
     letters = inventory.letters(replayed=True)
     return sum(map(inventory.is_open, letters)), len(letters)
 

@@ -68,9 +68,6 @@ _MEANINGS: dict[str, tuple[type[Exception], ...]] = {
 CODES = {kind: code for code, kinds in _MEANINGS.items() for kind in kinds}
 """The code of each of `requests`' errors; a test fails when one is not here."""
 
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9._~/-]*(?:%[0-9A-F]{2}[A-Za-z0-9._~/-]*)*")
-"""What `requests` would send as it is."""
-
 _JSON = JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
@@ -129,10 +126,9 @@ class KeycloakHttp:
         if host is not None:
             headers["Host"] = host
         try:
-            request = None
             if form is None and host is None and url.startswith(self.admin_url):
                 request = self._admin_request(call, url, token, params, json)
-            if request is None:
+            else:
                 request = self._prepare(call, url, headers, params, form, json)
             response = self._session.get_adapter(request.url or "").send(
                 request, timeout=self._timeout, verify=self._session.verify or True
@@ -168,14 +164,12 @@ class KeycloakHttp:
         token: str | None,
         params: Mapping[str, str | int] | None,
         json: object,
-    ) -> requests.PreparedRequest | None:
-        """Return what `_prepare` would, without the work that is the same each time; None for an unusual path.
+    ) -> requests.PreparedRequest:
+        """Return what `_prepare` would, whose repeated work would cost more than the exchange itself.
 
-        To let `requests` prepare all of it costs more than the exchange itself.
+        The path in `url` must be encoded already.
         """
         path = url[len(self.admin_url) :]
-        if _PLAIN_PATH.fullmatch(path) is None:
-            return None
         if self._prepared_admin_url is None:
             self._prepared_admin_url = self._prepare(call, self.admin_url, {}).url
         request = requests.PreparedRequest()

@@ -8,7 +8,7 @@ import contextlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from keycloak_bridge.domain.errors import KeycloakConflictError, KeycloakNotFoundError
 from keycloak_bridge.domain.ports import Clock
@@ -28,26 +28,6 @@ _LONGEST_NAME = 255
 _Value = TypeVar("_Value")
 
 
-class Memberships(Protocol):
-    """One kind of membership; see the port UserDirectory for the promises."""
-
-    def of(self, user_id: str) -> frozenset[str]:
-        """Return what the user belongs to. Raises KeycloakNotFoundError when there is no such user."""
-        ...
-
-    def missing(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return those names that the realm does not have, as far as it can be asked."""
-        ...
-
-    def join(self, user_id: str, names: Sequence[str]) -> None:
-        """Make the user belong to these; harmless where it does."""
-        ...
-
-    def leave(self, user_id: str, names: Sequence[str]) -> None:
-        """Undo `join`; harmless where there is nothing to undo."""
-        ...
-
-
 class AllMemberships:
     """Every kind of membership. Safe to share between threads."""
 
@@ -55,14 +35,14 @@ class AllMemberships:
         self.groups = Groups(admin, clock)
         self._admin = admin
         self._clock = clock
-        self._kinds: dict[str, Memberships] = {
+        self._kinds: dict[str, Groups | Organizations | Roles] = {
             GROUPS: self.groups,
             ORGANIZATIONS: Organizations(admin, clock),
             REALM_ROLES: Roles(admin, clock),
         }
 
-    def kind(self, kind: str) -> Memberships:
-        """Return the memberships of this kind, as Membership spells it."""
+    def kind(self, kind: str) -> "Groups | Organizations | Roles":
+        """Return the memberships of this kind; the port UserDirectory has the promises of their methods."""
         known = self._kinds.get(kind)
         if known is None:
             client_id = client_of(kind)

@@ -256,7 +256,7 @@ def _email(config: Config, value: str) -> Answer:
         return Answer.REFUSED
     if any(character.isspace() for character in value):
         return Answer.REFUSED
-    return Answer.TAKEN if _USUAL_ADDRESS.fullmatch(value) else Answer.UNKNOWN
+    return _known(_USUAL_ADDRESS.fullmatch(value) is not None)
 
 
 def _integer_value(config: Config, value: str) -> Answer:
@@ -279,23 +279,6 @@ def _iso_date(_config: Config, value: str) -> Answer:
     return Answer.TAKEN
 
 
-def _uri(_config: Config, value: str) -> Answer:
-    return Answer.TAKEN if _USUAL_URI.fullmatch(value) else Answer.UNKNOWN
-
-
-def _person_name(_config: Config, value: str) -> Answer:
-    return _taken(_NAME_BAN.search(value) is None)
-
-
-def _username(_config: Config, value: str) -> Answer:
-    return _taken(_USERNAME_BAN.search(value) is None)
-
-
-def _one_script(_config: Config, value: str) -> Answer:
-    # Keycloak looks at the scripts of letters; ASCII is never a look-alike
-    return Answer.TAKEN if value.isascii() else Answer.UNKNOWN
-
-
 _JUDGES: Mapping[str, Callable[[Config, str], Answer]] = {
     "length": _length,
     "pattern": _pattern,
@@ -304,10 +287,11 @@ _JUDGES: Mapping[str, Callable[[Config, str], Answer]] = {
     "integer": _integer_value,
     "double": _double_value,
     "iso-date": _iso_date,
-    "uri": _uri,
-    "person-name-prohibited-characters": _person_name,
-    "username-prohibited-characters": _username,
-    "up-username-not-idn-homograph": _one_script,
+    "uri": lambda _, value: _known(_USUAL_URI.fullmatch(value) is not None),
+    "person-name-prohibited-characters": lambda _, value: _taken(not _NAME_BAN.search(value)),
+    "username-prohibited-characters": lambda _, value: _taken(not _USERNAME_BAN.search(value)),
+    # Keycloak looks at the scripts of letters; ASCII is never a look-alike
+    "up-username-not-idn-homograph": lambda _, value: _known(value.isascii()),
 }
 
 
@@ -319,6 +303,10 @@ def _within(config: Config, number: float) -> Answer:
 
 def _taken(holds: bool) -> Answer:
     return Answer.TAKEN if holds else Answer.REFUSED
+
+
+def _known(usual: bool) -> Answer:
+    return Answer.TAKEN if usual else Answer.UNKNOWN
 
 
 def _flag(value: object) -> bool:

@@ -1,7 +1,6 @@
 """The port UserDirectory on Keycloak's Admin REST API: finding, writing and inviting the users of one realm."""
 
 import contextlib
-import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -24,11 +23,9 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.errors import conflict, mail_refusal, refuse_unusable, unsearchable
-from keycloak_bridge.keycloak.memberships import AllMemberships, Identities, normal_path
+from keycloak_bridge.keycloak.memberships import AllMemberships, Cache, Identities, normal_path
 
-USABLE_TTL_S = 60.0
-"""How long an answer about the ledger is believed: the role may be granted while the bridge runs."""
-
+_EVENTS = "admin events"
 _PAGE = 500
 _SLACK = timedelta(days=1)
 _CLOCKS_DIFFER = timedelta(seconds=60)
@@ -44,7 +41,7 @@ class KeycloakUserDirectory:
         self._admin = admin
         self._memberships = AllMemberships(admin, clock)
         self._identities = Identities(admin, clock)
-        self._ledger = MailLedger(admin, clock)
+        self._events_readable = Cache[bool](clock)
 
     def find(
         self, criteria: Sequence[MatchCriterion], lookup: Lookup = NOTHING_MORE
@@ -168,11 +165,41 @@ class KeycloakUserDirectory:
 
     def can_look_up_mails(self) -> bool:
         """Say whether admin events are on and may be read, as far as was seen within the last minute."""
-        return self._ledger.usable()
+        known = self._events_readable.get(_EVENTS)
+        if known is None:
+            known = can_look_up_mails(self._admin)
+            self._events_readable.put(_EVENTS, known)
+        return known
 
     def mail_recorded(self, user_id: str, since: datetime | None = None) -> bool:
-        """Say whether Keycloak recorded a link mailed to the user; see the port."""
-        return self._ledger.recorded(user_id, since)
+        """Say whether Keycloak recorded a link mailed to the user; see the port.
+
+        `since` may be the bridge's time while the record is in Keycloak's, so a mail up to a minute older counts as well:
+        better to take an earlier mail for this one than to miss this one. Keycloak has no index for paths and reads all
+        admin events of the period, hence `since`.
+        """
+        path = f"users/{user_id}/execute-actions-email"
+        params: dict[str, str | int] = {
+            "operationTypes": "ACTION",
+            "resourceTypes": "USER",
+            "resourcePath": path,
+            "max": _FEW,
+        }
+        if since is not None:
+            # Keycloak takes the day in its own time zone, and its nodes' clocks may differ
+            params["dateFrom"] = (since.astimezone(UTC) - _SLACK).date().isoformat()
+        try:
+            events = self._admin.admin_events(params)
+        except KeycloakAuthError as error:
+            if error.status == 403:
+                self._events_readable.put(_EVENTS, False)
+            raise
+        # Keycloak's comparison knows wildcards
+        times_ms = [event.get("time") for event in events if event.get("resourcePath") == path]
+        if since is None:
+            return bool(times_ms)
+        earliest_ms = (since - _CLOCKS_DIFFER).timestamp() * 1000
+        return any(not isinstance(at, int) or at >= earliest_ms for at in times_ms)
 
     def _matches(self, criterion: MatchCriterion) -> list[UserRepresentation]:
         """Ask Keycloak, and compare again here: its comparisons depend on the database."""
@@ -222,60 +249,6 @@ def _stored(user: UserRepresentation) -> UserRepresentation:
     """Leave out what Keycloak computes for each answer, so that two answers about one user are equal."""
     kept = {key: value for key, value in user.items() if key not in _COMPUTED}
     return cast("UserRepresentation", kept)
-
-
-class MailLedger:
-    """The mails that Keycloak really sent, as its admin events record them. Safe to share between threads."""
-
-    def __init__(self, admin: KeycloakAdmin, clock: Clock) -> None:
-        self._admin = admin
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._known: tuple[float, bool] | None = None
-
-    def usable(self) -> bool:
-        """Say whether admin events are recorded and may be read; see the port."""
-        with self._lock:
-            known = self._known
-        if known is not None and self._clock.monotonic() - known[0] < USABLE_TTL_S:
-            return known[1]
-        usable = can_look_up_mails(self._admin)
-        self._believe(usable)
-        return usable
-
-    def recorded(self, user_id: str, since: datetime | None) -> bool:
-        """Say whether a link mailed to the user is on record; see the port.
-
-        `since` may be the bridge's time while the record is in Keycloak's, so a mail up to a minute older counts as well:
-        better to take an earlier mail for this one than to miss this one. Keycloak has no index for paths and reads all
-        admin events of the period, hence `since`.
-        """
-        path = f"users/{user_id}/execute-actions-email"
-        params: dict[str, str | int] = {
-            "operationTypes": "ACTION",
-            "resourceTypes": "USER",
-            "resourcePath": path,
-            "max": _FEW,
-        }
-        if since is not None:
-            # Keycloak takes the day in its own time zone, and its nodes' clocks may differ
-            params["dateFrom"] = (since.astimezone(UTC) - _SLACK).date().isoformat()
-        try:
-            events = self._admin.admin_events(params)
-        except KeycloakAuthError as error:
-            if error.status == 403:
-                self._believe(False)
-            raise
-        # Keycloak's comparison knows wildcards
-        times_ms = [event.get("time") for event in events if event.get("resourcePath") == path]
-        if since is None:
-            return bool(times_ms)
-        earliest_ms = (since - _CLOCKS_DIFFER).timestamp() * 1000
-        return any(not isinstance(at, int) or at >= earliest_ms for at in times_ms)
-
-    def _believe(self, usable: bool) -> None:
-        with self._lock:
-            self._known = (self._clock.monotonic(), usable)
 
 
 def can_look_up_mails(admin: KeycloakAdmin) -> bool:

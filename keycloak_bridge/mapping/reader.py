@@ -50,7 +50,7 @@ _INVITE_KEYS = ("actions", "lifespan", "client_id", "redirect_uri")
 
 _ALWAYS, _CREATE = "always", "create"
 _GRANTED = {GROUPS: "groups", ORGANIZATIONS: "organizations"}
-_LONGEST_LIFESPAN_S = 2**31 - 1  # Keycloak holds it in 32 bits
+_LONGEST_LIFESPAN_S = 2**31 - 1  # Keycloak stores it in 32 bits
 
 
 def read_rules(
@@ -172,7 +172,7 @@ class _Reader:
     def read(self, document: Mapping[str, Any], *, identifies_only: bool) -> MappingRules:
         top = _Section(document, "", self._problems, _TOP_KEYS)
         self._tables = _tables(top)
-        user = top.section("user", _USER_KEYS, "attributes stand under [user.attributes]")
+        user = top.section("user", _USER_KEYS, "attributes belong under [user.attributes]")
         when = self._expression(top, "when")
         targets = self._targets(user)
         matching = _matching(top, targets)
@@ -293,7 +293,7 @@ class _Reader:
 
 
 def _may_be_attribute(attributes: _Section, name: str) -> bool:
-    """Note why `name` cannot be a mapped attribute; say whether it can."""
+    """Return whether `name` can be a mapped attribute; report why it cannot."""
     if name in BOOKKEEPING_ATTRIBUTES:
         attributes.add_problem(name, "is written by the bridge itself and cannot be mapped")
         return False
@@ -320,7 +320,7 @@ def _create_only(rule: _Section, target: str) -> bool:
 
 
 def _managed(rule: _Section, target: str) -> bool:
-    """Say whether a complete event without a value erases the target; note why it cannot."""
+    """Return whether a complete event without a value erases the target; report why it cannot."""
     if rule.choice("removal", REMOVALS) != "managed":
         return False
     if target in NEVER_CLEARED:
@@ -333,7 +333,7 @@ def _managed(rule: _Section, target: str) -> bool:
 
 
 def _default(rule: _Section, target: str) -> Any:
-    """Return the default, checked against what the target can hold."""
+    """Return the default, checked against the values that the target takes."""
     default = rule.raw("default")
     if default is None:
         return None
@@ -376,7 +376,7 @@ def _check_allow(
     if "otherwise" in rule:
         rule.add_problem("otherwise", "has no effect without allow")
     if rule.raw("removal") == "managed":
-        rule.add_problem("removal", "needs allow: what is in it is the mapping's to take away")
+        rule.add_problem("removal", "needs allow: only what it lists is ever removed")
 
 
 def _tables(top: _Section) -> Tables:

@@ -14,7 +14,7 @@ from keycloak_bridge.domain.users import (
 from keycloak_bridge.expressions.expression import Expression
 
 DEFAULT_RESERVED = ("admin",)
-"""Usernames that no event may ever hold unless the mapping says otherwise."""
+"""Usernames that no event may ever use unless the mapping says otherwise."""
 
 TEXT_FIELDS = ("username", "email", "firstName", "lastName")
 FLAG_FIELDS = ("enabled", "emailVerified")
@@ -60,7 +60,7 @@ class TargetRule:
     pointer: str = field(init=False, repr=False, compare=False)
     """The target as a JSON pointer into the mapping."""
     kind: type[bool | str | list[str]] = field(init=False, repr=False, compare=False)
-    """What the target holds: a flag, a text, or a list of texts."""
+    """The type of the target's value: a flag, a text, or a list of texts."""
 
     def __post_init__(self) -> None:
         is_field = not self.target.startswith(ATTRIBUTE_PREFIX)

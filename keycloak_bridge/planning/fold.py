@@ -266,18 +266,18 @@ def _targets(
     """Return the representation, the targets that are written only at creation, and those that are erased."""
     held = targets_of(earlier.representation)
     create_only, cleared = set(earlier.create_only), set(earlier.cleared)
-    spoken = {
+    given = {
         target: value
         for target, value in targets_of(later.representation).items()
         if target not in later.create_only
     }
-    for target, value in spoken.items():
+    for target, value in given.items():
         cleared.discard(target)
         if target == "emailVerified" and not value and target in held:
             continue  # an e-mail that was verified stays verified
         held[target] = value
         create_only.discard(target)
-    for target in later.cleared - later.create_only - set(spoken):
+    for target in later.cleared - later.create_only - set(given):
         if is_erasable(target):
             held.pop(target, None)
             create_only.discard(target)

@@ -1,8 +1,8 @@
-"""Decide which mail an event makes due: the mark on the user that remembers it, and the request that starts it.
+"""Decide which mail an event makes due: the mark on the user that records it, and the request that starts it.
 
-A mail is due from the write that marks the user until the mark says that it was sent, so that a crash in between loses
-none: the redelivered event asks again. The mark names one event, and only that event asks. A mail of an earlier event
-may be on its way at any moment; were its mark enough for a later event to ask, one user would get two mails.
+A mail is due from the write that marks the user until the mark says that it was sent, so a crash in between loses none:
+the redelivered event requests it again. The mark names one event, and only that event requests the mail. A mail of an
+earlier event may be on its way at any moment; if its mark were enough for a later event, one user could get two mails.
 """
 
 from dataclasses import replace
@@ -18,38 +18,27 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.planning.bookkeeping import (
     InvitationMark,
-    MarkState,
     due_after,
     due_for_new_address,
     mark_of,
 )
 
-_VERIFY_ACTIONS = ("VERIFY_EMAIL",)
 _VERIFY_LIFESPAN_S = 43_200
-"""Keycloak's own default, for a bridge that invites nobody and so has no terms."""
+"""Keycloak's own default, for a bridge that sends no invitations and so has no terms."""
 
 
 def can_be_invited(user: UserRepresentation) -> bool:
-    """Say whether Keycloak could mail this user: it refuses disabled users and needs an address."""
+    """Return whether Keycloak would mail this user: it refuses disabled users and needs an address."""
     return bool(user.get("enabled")) and bool(user.get("email"))
 
 
 def must_verify(
     desired: DesiredUser, before: UserRepresentation, after: UserRepresentation
 ) -> bool:
-    """Say whether an existing user gets a new address that counts only once a mail has verified it."""
+    """Return whether an existing user gets a new address that a mail must verify."""
     if desired.email_change is not EmailChange.VERIFY or not desired.intent.describes_user:
         return False
     return bool(after.get("email")) and _email_changes(before, after)
-
-
-def first_mark(event: UserEvent, desired: DesiredUser) -> InvitationMark | None:
-    """Return the mark of a user that the event creates, None where the bridge does not invite it.
-
-    A user that cannot be mailed yet is marked all the same: the mark tells the users whose first invitation is still to
-    come, once they are enabled or have an address, from those that were there before and are never invited.
-    """
-    return None if desired.invitation is None else InvitationMark(MarkState.DUE, event.id)
 
 
 def mark_to_write(
@@ -60,9 +49,9 @@ def mark_to_write(
 ) -> InvitationMark | None:
     """Return the mark that makes a mail of this event due, None where the user's mark stays.
 
-    `before` is the user as found, `after` as the event makes it. Due is the mail of a user that was created before and can
-    be mailed only now: under this event, since what the creating event asked for was refused meanwhile, or may be
-    refused at this moment. A changed address makes it due again, because Keycloak kills the links mailed to the old one.
+    `before` is the user as found, `after` as the event makes it. A mail is due for a user that was created earlier and can
+    be mailed only now: under this event, since the request of the creating event was or may be refused. A changed address
+    makes it due again, because Keycloak invalidates the links sent to the old one.
     """
     mark = mark_of(before)
     if desired.intent is Intent.INVITE:
@@ -90,22 +79,26 @@ def requests(
     before: UserRepresentation | None,
     after: UserRepresentation,
 ) -> tuple[RequestInvitation, ...]:
-    """Return what to ask of the invite stage until the mail of this very event has certainly gone out.
+    """Return what to request from the invite stage until the mail of exactly this event was certainly sent.
 
-    `before` is None where the event creates the user; `after` carries the mark. An invitation comes before a verification:
-    its link verifies the address as well, and a user who has a password gets only the second.
+    `before` is None where the event creates the user; `after` has the mark. An invitation comes before a verification: its
+    link verifies the address too, and a user who has a password gets only the second.
     """
     mark = mark_of(after)
     if mark is None or mark.event_id != event.id or mark.is_settled or not can_be_invited(after):
         return ()
-    asked: list[RequestInvitation] = []
-    verifies = before is not None and _is_unverified(desired, mark, after)
-    asks = before is None or mark_of(before) is not None or desired.intent is Intent.INVITE
-    if desired.invitation is not None and asks:
-        asked.append(RequestInvitation(desired.invitation, _purpose(desired, mark)))
-    if verifies:
-        asked.append(RequestInvitation(_verification(desired), Purpose.VERIFY_EMAIL))
-    return tuple(asked)
+    requested: list[RequestInvitation] = []
+    known = before is None or mark_of(before) is not None
+    if desired.invitation is not None and (known or desired.intent is Intent.INVITE):
+        # by the mark alone: a redelivered event finds no change of the address, and the mail to the old one is no invite
+        again = desired.intent is Intent.INVITE or mark.follows_new_address
+        purpose = Purpose.RESEND if again else Purpose.INVITE
+        requested.append(RequestInvitation(desired.invitation, purpose))
+    if before is not None and _is_unverified(desired, mark, after):
+        terms = desired.invitation or InvitationTerms((), _VERIFY_LIFESPAN_S)
+        verification = replace(terms, actions=("VERIFY_EMAIL",))
+        requested.append(RequestInvitation(verification, Purpose.VERIFY_EMAIL))
+    return tuple(requested)
 
 
 def _email_changes(before: UserRepresentation, after: UserRepresentation) -> bool:
@@ -113,26 +106,11 @@ def _email_changes(before: UserRepresentation, after: UserRepresentation) -> boo
 
 
 def _is_unverified(desired: DesiredUser, mark: InvitationMark, user: UserRepresentation) -> bool:
-    """Say whether the user's address waits for its mail; a redelivered event must find out without a change.
+    """Return whether the user's address waits for its mail; a redelivered event must find out without a change.
 
     It is the event's own address, or an earlier event's whose mail was refused until now.
     """
     if desired.email_change is not EmailChange.VERIFY or user.get("emailVerified"):
         return False
-    brings = desired.intent.describes_user and "email" in desired.representation
-    return brings or mark.follows_new_address
-
-
-def _purpose(desired: DesiredUser, mark: InvitationMark) -> Purpose:
-    """Say why the user is invited, by the mark alone: a redelivered event finds no change of the address any more.
-
-    Were its mail called a first one, that to the old address would count as it after a crash.
-    """
-    again = desired.intent is Intent.INVITE or mark.follows_new_address
-    return Purpose.RESEND if again else Purpose.INVITE
-
-
-def _verification(desired: DesiredUser) -> InvitationTerms:
-    if desired.invitation is None:
-        return InvitationTerms(_VERIFY_ACTIONS, _VERIFY_LIFESPAN_S)
-    return replace(desired.invitation, actions=_VERIFY_ACTIONS)
+    changes = desired.intent.describes_user and "email" in desired.representation
+    return changes or mark.follows_new_address

@@ -39,9 +39,8 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.mapping.mapping import refuse_reserved_username
 from keycloak_bridge.mapping.rules import DEFAULT_RESERVED
-from keycloak_bridge.planning.bookkeeping import format_mark, is_stale, stamp
+from keycloak_bridge.planning.bookkeeping import due_after, format_mark, is_stale, stamp
 from keycloak_bridge.planning.mail_due import (
-    first_mark,
     mark_to_write,
     must_verify,
     requests,
@@ -106,9 +105,9 @@ def _plan_new(event: UserEvent, desired: DesiredUser) -> Plan:
     """Return the plan for a new user; one call writes everything but roles, identities and mail."""
     wanted = desired.representation
     attributes = {**wanted.get("attributes", {}), **stamp(event)}
-    mark = first_mark(event, desired)
-    if mark is not None:
-        attributes[INVITATION_ATTRIBUTE] = [format_mark(mark)]
+    if desired.invitation is not None:
+        # also of a user that cannot be mailed yet: users that existed before have no mark, and are never invited
+        attributes[INVITATION_ATTRIBUTE] = [format_mark(due_after(None, event.id))]
     user: UserRepresentation = {**wanted, "attributes": attributes}
     groups = [name for one in desired.memberships if one.kind == GROUPS for name in one.names]
     created: UserRepresentation = {**user, "groups": groups} if groups else user

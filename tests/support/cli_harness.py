@@ -16,7 +16,6 @@ from keycloak_bridge.cli.main import app
 from keycloak_bridge.delivery.rate_limit import wait_out
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.kafka import dead_letter_topic as kafka_letters
 from keycloak_bridge.kafka import reader as kafka_reader
 from keycloak_bridge.settings import KafkaSettings
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -88,7 +87,7 @@ class Bench:
         monkeypatch.setattr(connections, "each_user", lambda *_: iter(self.keycloak.users()))
         monkeypatch.setattr(bridge, "wait_out", partial(wait_out, sleep=self.clock.advance))
         monkeypatch.setattr(kafka_reader, "TopicReader", self._topic_reader)
-        monkeypatch.setattr(kafka_letters, "DeadLetterReader", self._topic_reader)
+        monkeypatch.setattr("keycloak_bridge.cli.dead_letters.DeadLetterReader", self._topic_reader)
 
     def run(self, *arguments: str, stdin: str | bytes = "") -> Result:
         """Run `keycloak-bridge` with these arguments; no command may show a traceback or the secret."""

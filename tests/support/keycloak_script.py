@@ -21,6 +21,14 @@ class KeycloakScript:
         self.clock = FakeClock()
         self.admin = scripted_admin(self.stub, self.clock)
 
+    def answers(self, *answers: object) -> None:
+        """Answer the next requests: each a JSON body, a status without one, or a pair of both."""
+        for answer in answers:
+            status, body = answer if isinstance(answer, tuple) else (200, answer)
+            if isinstance(answer, int):
+                status, body = answer, None
+            self.stub.answer(status, body)
+
     def sent(self) -> list[str]:
         """Return what was asked, each as method and path below the realm."""
         return [

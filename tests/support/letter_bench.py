@@ -12,8 +12,6 @@ from stage_harness import DEAD_LETTERS, EVENTS, INVITATIONS
 
 from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, BrokerError
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.kafka import dead_letter_topic as kafka_letters
-from keycloak_bridge.kafka import dead_letter_topic as kafka_replayer
 from keycloak_bridge.kafka.dead_letter_topic import FENCED, TOO_LARGE, Outgoing
 from keycloak_bridge.messages.dead_letters import Place, is_replay_mark
 from keycloak_bridge.settings import KafkaSettings
@@ -42,8 +40,9 @@ class LetterBench(Bench):
         self.meanwhile: list[Record] = []
         self.vanishing: set[tuple[int, int]] = set()
         self.open = 0
-        monkeypatch.setattr(kafka_letters, "DeadLetterReader", self._reader)
-        monkeypatch.setattr(kafka_replayer, "DeadLetterReplayer", self._replayer)
+        commands = "keycloak_bridge.cli.dead_letters"
+        monkeypatch.setattr(f"{commands}.DeadLetterReader", self._reader)
+        monkeypatch.setattr(f"{commands}.DeadLetterReplayer", self._replayer)
 
     def letters(self, *records: Record) -> None:
         """Put records into the dead-letter topic at the places that they carry."""

@@ -1,4 +1,4 @@
-"""Dead letters as the bridge writes them, and as the topic gives them back."""
+"""Dead letters as the bridge writes them, and as their topic returns them."""
 
 import json
 from collections.abc import Sequence
@@ -7,17 +7,40 @@ from typing import Any
 
 from stage_harness import DEAD_LETTERS, EVENTS, STRUCTURED, event_of
 
-from keycloak_bridge.domain.errors import EventValidationError, Violation
+from keycloak_bridge.domain.errors import BridgeError, EventValidationError, Violation
 from keycloak_bridge.domain.events import Message, Record
 from keycloak_bridge.messages.dead_letters import dead_letter_message
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 
 
-def stored(message: Message, place: tuple[int, int]) -> Record:
+def stored(message: Message, place: tuple[int, int] = (0, 7)) -> Record:
     """Return `message` as it is read at `place` of its topic."""
     partition, offset = place
     return Record(message.topic, partition, offset, 0, message.key, message.value, message.headers)
+
+
+def dead_letter(
+    record: Record,
+    error: BridgeError,
+    *,
+    stage: str = "schema",
+    schema_id: str | None = None,
+    event_id: str | None = None,
+    minutes: int = 0,
+) -> Message:
+    """Return the dead letter of `record`, written `minutes` after noon."""
+    return dead_letter_message(
+        record,
+        error,
+        topic=DEAD_LETTERS,
+        stage=stage,
+        group="keycloak-bridge",
+        schema_id=schema_id,
+        event_id=event_id,
+        time=NOON + timedelta(minutes=minutes),
+        bridge_version="0.1.0",
+    )
 
 
 def letter_record(
@@ -38,15 +61,9 @@ def letter_record(
     if isinstance(event, dict):
         key = str(event["subject"]).encode()
         event = json.dumps(event, ensure_ascii=False).encode()
-    message = dead_letter_message(
-        Record(topic, *origin, 1_793_577_600_000, key, event, headers),
-        EventValidationError("the data breaks its schema", code=code, violations=violations),
-        topic=DEAD_LETTERS,
-        stage=stage,
-        group="keycloak-bridge",
-        schema_id="urn:keycloak-bridge:schema:user.created:1.0",
-        event_id=None,
-        time=NOON + timedelta(minutes=minutes),
-        bridge_version="0.1.0",
+    record = Record(topic, *origin, 1_793_577_600_000, key, event, headers)
+    error = EventValidationError("the data breaks its schema", code=code, violations=violations)
+    schema_id = "urn:keycloak-bridge:schema:user.created:1.0"
+    return stored(
+        dead_letter(record, error, stage=stage, schema_id=schema_id, minutes=minutes), place
     )
-    return stored(message, place)

@@ -144,7 +144,7 @@ def test_no_letter_is_said(bench: LetterBench) -> None:
 
     assert (0, 0) == (nothing.exit_code, filtered.exit_code)
     assert "there is no open dead letter\n" == nothing.stdout
-    assert "there is no dead letter that is meant\n" == filtered.stdout
+    assert "there is no dead letter that matches\n" == filtered.stdout
     assert [] == listed(bench)
 
 
@@ -155,7 +155,7 @@ def test_records_of_others_are_counted(bench: LetterBench) -> None:
     result = bench.run("dead-letters", "list", "--format", "json")
 
     assert 1 == len(result.stdout.splitlines())
-    assert "1 records of the topic are no dead letters" in result.stderr
+    assert "1 records of the topic are not dead letters" in result.stderr
 
 
 def test_forged_headers_cannot_reach_the_terminal(bench: LetterBench) -> None:
@@ -279,7 +279,7 @@ def test_a_mark_is_no_letter(bench: LetterBench) -> None:
     result = bench.run("dead-letters", "show", "0/1")
 
     assert 2 == result.exit_code
-    assert "0/1 is no dead letter but the mark" in result.stderr
+    assert "0/1 is not a dead letter but the mark" in result.stderr
 
 
 def test_help_says_what_is_personal(bench: LetterBench) -> None:

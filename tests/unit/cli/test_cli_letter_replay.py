@@ -8,7 +8,6 @@ from letter_bench import LetterBench
 from letter_cases import NOON, letter_record
 from stage_harness import DEAD_LETTERS, EVENTS, INVITATIONS, STRUCTURED, event_of
 
-from keycloak_bridge.cli import dead_letters as letter_replay
 from keycloak_bridge.domain.errors import KeycloakUnavailableError
 from keycloak_bridge.domain.events import Invitation, Record
 from keycloak_bridge.domain.users import InvitationTerms
@@ -95,7 +94,7 @@ def test_what_another_operator_replayed_meanwhile_is_left_out(bench: LetterBench
     result = bench.run(*OPEN)
 
     assert [("0/1", 3)] == bench.replayed()
-    assert "1 dead letter replayed by somebody else meanwhile" in result.stderr
+    assert "1 dead letter replayed by another operator meanwhile" in result.stderr
 
 
 def test_letters_and_filters_stand_together(bench: LetterBench) -> None:
@@ -191,7 +190,7 @@ def test_a_partition_that_is_gone_is_left_to_the_key(bench: LetterBench) -> None
 
 def test_many_letters_go_in_batches(bench: LetterBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction each, whose values alone are in memory."""
-    monkeypatch.setattr(letter_replay, "BATCH", 4)
+    monkeypatch.setattr("keycloak_bridge.kafka.replay.BATCH", 4)
     bench.letters(*(letter_record((0, n), origin=(0, n)) for n in range(10)))
 
     result = bench.run(*OPEN)
@@ -220,7 +219,7 @@ def test_a_replay_that_breaks_off_says_how_far_it_came(
     bench: LetterBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same command goes on with the others."""
-    monkeypatch.setattr(letter_replay, "BATCH", 2)
+    monkeypatch.setattr("keycloak_bridge.kafka.replay.BATCH", 2)
     bench.letters(*(letter_record((0, n), origin=(0, n)) for n in range(5)))
     bench.fails_at = 1
 
@@ -310,7 +309,9 @@ def test_a_dry_run_needs_no_realm(bench: LetterBench) -> None:
     result = bench.run(*DRY)
 
     assert 1 == result.exit_code
-    assert "would be accepted: schema and mapping hold; the realm was not asked" in result.stdout
+    assert (
+        "would be accepted: schema and mapping accept it; the realm was not asked" in result.stdout
+    )
     assert "would be refused: role-not-allowed" in result.stdout
     assert [] == bench.keycloak.calls
 

@@ -1,14 +1,15 @@
 """Which users have a dead letter, and which records may have become one already."""
 
-import threading
+from functools import partial
 
 import pytest
+from threads import side_by_side
 
 from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, SentDeadLetters, fingerprint
 from keycloak_bridge.domain.events import Record, TopicPartition
 
-HERE = TopicPartition("users", 0)
-THERE = TopicPartition("users", 1)
+HERE = TopicPartition("user-events", 0)
+THERE = TopicPartition("user-events", 1)
 
 
 def noted(*keys: bytes, limit: int = 100) -> DeadLetteredUsers:
@@ -112,16 +113,9 @@ def test_threads_lose_no_note_of_each_other() -> None:
         for key in mine:
             lost.note(HERE, key)
 
-    threads = [threading.Thread(target=note_all, args=(mine,)) for mine in keys]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    side_by_side(*[partial(note_all, mine) for mine in keys])
 
     assert {fingerprint(key) for mine in keys for key in mine} == set(lost.of(HERE))
-
-
-HERE = TopicPartition("user-events", 0)
 
 
 def at(offset: int, partition: int = 0) -> Record:
@@ -173,33 +167,3 @@ def test_what_another_owner_sent_is_not_ours() -> None:
     sent_dead_letters.begin(HERE, 0)
 
     assert (True, False) == (sent_dead_letters.covers(at(5)), sent_dead_letters.sent(at(5)))
-
-
-def test_only_the_newest_are_remembered() -> None:
-    """A storm of dead letters does not fill the memory."""
-    sent_dead_letters = SentDeadLetters(0)
-    for offset in range(10_001):
-        sent_dead_letters.note(at(offset))
-
-    assert (False, True, True) == (
-        sent_dead_letters.sent(at(0)),
-        sent_dead_letters.sent(at(1)),
-        sent_dead_letters.sent(at(10_000)),
-    )
-
-
-def test_threads_share_it() -> None:
-    """Whatever any of them sent, all know."""
-    sent_dead_letters = SentDeadLetters(0)
-
-    def send(first: int) -> None:
-        for offset in range(first, first + 500):
-            sent_dead_letters.note(at(offset))
-
-    threads = [threading.Thread(target=send, args=(first,)) for first in range(0, 4000, 500)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert all(sent_dead_letters.sent(at(offset)) for offset in range(4000))

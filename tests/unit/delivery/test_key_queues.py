@@ -1,8 +1,10 @@
-"""Records of a key keep their order and never overlap."""
+"""Records of a key keep their order and never overlap.
+
+The machine at the end holds all of it for any order of events; the tests before it name what it does not look at.
+"""
 
 from itertools import count
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -23,8 +25,8 @@ def event(
     return Record("user-events", partition, next(_offsets), 0, b"key", value, headers)
 
 
-def lanes_of(*names: bytes) -> KeyQueues:
-    """Return lanes with a record for every name, in this order."""
+def queues_of(*names: bytes) -> KeyQueues:
+    """Return queues with a record for every key, in this order."""
     key_queues = KeyQueues()
     for name in names:
         key_queues.add(event(), name)
@@ -38,37 +40,17 @@ def taken(key_queues: KeyQueues, now_s: float = 0.0) -> Task:
     return task
 
 
-def test_a_lane_runs_one_record_at_a_time() -> None:
-    """The second of a user waits for the first."""
-    key_queues = lanes_of(b"ada", b"ada")
-    first = taken(key_queues)
-    meanwhile = key_queues.take(0.0)
-    key_queues.finish(first)
-
-    assert meanwhile is None
-    assert first.record.offset + 1 == taken(key_queues).record.offset
-
-
-def test_lanes_run_side_by_side_the_longest_ready_first() -> None:
-    """A lane that just ran goes behind those that have not."""
-    key_queues = lanes_of(b"ada", b"ada", b"eve", b"joe")
+def test_the_queue_that_has_been_ready_longest_comes_first() -> None:
+    """One that just ran goes behind those that have not."""
+    key_queues = queues_of(b"ada", b"ada", b"eve", b"joe")
     key_queues.finish(taken(key_queues))
 
     assert [b"eve", b"joe", b"ada"] == [taken(key_queues).ordering_key for _ in range(3)]
 
 
-def test_one_name_in_two_partitions_is_two_lanes() -> None:
-    """Order is promised within a partition only."""
-    key_queues = KeyQueues()
-    key_queues.add(event(0), b"ada")
-    key_queues.add(event(1), b"ada")
-
-    assert [P0, P1] == [taken(key_queues).record.topic_partition for _ in range(2)]
-
-
-def test_a_record_put_back_holds_its_lane_only() -> None:
+def test_a_record_put_back_holds_its_own_key_only() -> None:
     """It comes again as the same task, so that its attempts are not forgotten."""
-    key_queues = lanes_of(b"ada", b"ada", b"eve")
+    key_queues = queues_of(b"ada", b"ada", b"eve")
     task = taken(key_queues)
     task.failures = 3
     put_back = key_queues.put_back(task, 5.0)
@@ -85,9 +67,9 @@ def test_a_record_put_back_holds_its_lane_only() -> None:
     assert key_queues.next_at_s() is None
 
 
-def test_waiting_lanes_come_in_the_order_they_are_due() -> None:
+def test_waiting_queues_come_in_the_order_they_are_due() -> None:
     """Whatever the order they were put back in."""
-    key_queues = lanes_of(b"ada", b"eve", b"joe")
+    key_queues = queues_of(b"ada", b"eve", b"joe")
     tasks = [taken(key_queues) for _ in range(3)]
     for task, until_s in zip(tasks, (3.0, 1.0, 2.0), strict=True):
         key_queues.put_back(task, until_s)
@@ -122,46 +104,9 @@ def test_records_and_bytes_are_counted_until_finished() -> None:
     )
 
 
-def test_a_dropped_partition_is_forgotten_but_for_what_runs() -> None:
-    """Ready, waiting and queued records go; running ones are told and still waited for."""
-    key_queues = lanes_of(b"running", b"waiting", b"queued", b"queued")
-    running = taken(key_queues)
-    key_queues.put_back(taken(key_queues), 1.0)
-    key_queues.add(event(1), b"ada")
-    key_queues.drop(P0)
-
-    assert running.dropped
-    assert (1, 8, 0, 1) == (
-        key_queues.records,
-        key_queues.size_bytes,
-        key_queues.records_of(P0),
-        key_queues.records_of(P1),
-    )
-    assert (1, 1, 0) == (key_queues.running(), key_queues.running(P0), key_queues.running(P1))
-    assert (P1, None) == (taken(key_queues, 9.0).record.topic_partition, key_queues.take(9.0))
-    assert key_queues.next_at_s() is None
-
-
-@pytest.mark.parametrize("how", ["finish", "put back"])
-def test_a_dropped_task_ends_without_effect(how: str) -> None:
-    """Its end counts down what runs, and nothing else."""
-    key_queues = lanes_of(b"ada")
-    task = taken(key_queues)
-    key_queues.drop(P0)
-    kept = key_queues.finish(task) if how == "finish" else key_queues.put_back(task, 1.0)
-
-    assert not kept
-    assert (0, 0, None, None) == (
-        key_queues.running(P0),
-        key_queues.records,
-        key_queues.next_at_s(),
-        key_queues.take(9.0),
-    )
-
-
-def test_a_lane_that_comes_back_waits_for_its_dropped_task() -> None:
-    """A partition lost and won again must not have two records of one user under way."""
-    key_queues = lanes_of(b"ada")
+def test_a_key_that_comes_back_waits_for_its_dropped_task() -> None:
+    """A partition that was lost and came back must not have two records of one user under way."""
+    key_queues = queues_of(b"ada")
     dropped = taken(key_queues)
     key_queues.drop(P0)
     key_queues.add(event(), b"ada")
@@ -176,7 +121,7 @@ def test_a_lane_that_comes_back_waits_for_its_dropped_task() -> None:
 
 def test_a_task_ends_once() -> None:
     """A second report of the same run changes nothing."""
-    key_queues = lanes_of(b"ada", b"ada")
+    key_queues = queues_of(b"ada", b"ada")
     task = taken(key_queues)
     key_queues.finish(task)
     second = taken(key_queues)
@@ -193,8 +138,8 @@ names = st.sampled_from([b"ada", b"eve", b"joe"])
 Key = tuple[TopicPartition, bytes]
 
 
-class LanesMachine(RuleBasedStateMachine):
-    """The model: what each lane still has to do, which lanes wait, and which tasks run."""
+class KeyQueuesMachine(RuleBasedStateMachine):
+    """The model: what each key still has to do, which keys wait, and which tasks run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,7 +153,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.dropped: list[Task] = []
 
     def ready(self) -> set[Key]:
-        """Return the lanes of which a record may start now."""
+        """Return the keys of which a record may start now."""
         busy = {(task.record.topic_partition, task.ordering_key) for task in self.running}
         return {
             key
@@ -225,7 +170,7 @@ class LanesMachine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        """A worker asks for work, and gets the first of a lane that may start."""
+        """A worker asks for work, and gets the first of a key that may start."""
         ready = self.ready()
         task = self.key_queues.take(self.now_s)
 
@@ -298,7 +243,7 @@ class LanesMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_knows_what_is_due(self) -> None:
-        """Whether something may start, and when the first waiting lane may (if not woken already)."""
+        """Whether something may start, and when the first waiting queue may (if not woken already)."""
         assert bool(self.ready()) == self.key_queues.has_ready(self.now_s)
         later = [until_s for until_s in self.until_s.values() if until_s > self.now_s]
         next_at_s = self.key_queues.next_at_s()
@@ -311,13 +256,13 @@ class LanesMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_dropped_know_it(self) -> None:
-        """And nobody else thinks so."""
+        """And no other task does."""
         assert [task in self.dropped for task in self.running] == [
             task.dropped for task in self.running
         ]
 
     def teardown(self) -> None:
-        """Run everything to its end: each lane ends in its order and nothing is left."""
+        """Run everything to its end: each key ends in its order and nothing is left."""
         for running in self.running:
             self.key_queues.put_back(running, self.now_s)
         ended: dict[Key, list[Record]] = {}
@@ -335,5 +280,7 @@ class LanesMachine(RuleBasedStateMachine):
         )
 
 
-LanesMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
-TestLanesMachine = LanesMachine.TestCase
+KeyQueuesMachine.TestCase.settings = settings(
+    max_examples=100, stateful_step_count=50, deadline=None
+)
+TestKeyQueuesMachine = KeyQueuesMachine.TestCase

@@ -89,14 +89,6 @@ def test_what_is_finished_above_the_commit_is_told_in_few_ranges(
     assert expected == tracker(delivered, finished).finished_above()
 
 
-def test_an_offset_is_worked_on_once() -> None:
-    """What a consumer reads a second time after a seek is in hand already."""
-    seen = tracker([3, 8])
-
-    assert [False, False, False, True] == [seen.deliver(offset) for offset in (3, 5, 8, 9)]
-    assert 3 == seen.unfinished
-
-
 @pytest.mark.parametrize("offset", [2, 3, 4, 99])
 def test_finishing_what_is_not_in_hand_changes_nothing(offset: int) -> None:
     """Twice, never delivered, or in a gap."""
@@ -105,24 +97,6 @@ def test_finishing_what_is_not_in_hand_changes_nothing(offset: int) -> None:
     seen.finish(offset)
 
     assert (5, 2, ()) == (seen.next_to_commit(), seen.unfinished, seen.finished_above())
-
-
-def test_what_an_earlier_owner_finished_is_not_worked_on_again() -> None:
-    """It counts as finished as soon as it is read."""
-    seen = OffsetTracker(10, [range(11, 13), range(14, 15)])
-
-    worked_on = [offset for offset in range(10, 17) if seen.deliver(offset)]
-
-    assert [10, 13, 15, 16] == worked_on
-    assert 10 == seen.next_to_commit()
-    assert (range(11, 13), range(14, 15)) == seen.finished_above()
-
-
-def test_the_commit_passes_what_an_earlier_owner_finished() -> None:
-    """Once it was read and everything before it is done."""
-    seen = tracker([10, 11, 12, 13], [10], start=10, earlier=[range(11, 13)])
-
-    assert 13 == seen.next_to_commit()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Each endpoint: the request that goes out, and what is made of the answer."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import requests
@@ -38,295 +38,184 @@ def admin(stub: StubAdapter) -> KeycloakAdmin:
 
 SEARCH = {"briefRepresentation": "false", "max": "100"}
 PAGE = {"first": "0", "max": "100"}
+VIEWER = {"id": "r1", "name": "viewer"}
+REALM_ROLES = "/users/u1/role-mappings/realm"
+CLIENT_ROLES = "/users/u1/role-mappings/clients"
 
-READS: list[tuple[str, Use, str, dict[str, str], object]] = [
-    (
-        "search",
+
+class Endpoint(NamedTuple):
+    """A method, the request that it makes, and Keycloak's usual answer."""
+
+    request: str
+    use: Use
+    answer: object = None
+    status: int = 200
+    params: dict[str, str] = {}  # noqa: RUF012
+    body: object = None
+
+
+ENDPOINTS = [
+    Endpoint(
+        "GET /users",
         lambda admin: admin.search_users({"username": "ada", "exact": "true"}),
-        "/users",
-        SEARCH | {"username": "ada", "exact": "true"},
         [],
+        params=SEARCH | {"username": "ada", "exact": "true"},
     ),
-    (
-        "by-attribute",
+    Endpoint(
+        "GET /users",
         lambda admin: admin.find_users_by_attribute("userId", 'a "b"'),
-        "/users",
-        SEARCH | {"q": r'"userId":"a \"b\""', "first": "0"},
         [],
+        params=SEARCH | {"q": r'"userId":"a \"b\""', "first": "0"},
     ),
-    ("get", lambda admin: admin.get_user("u/1"), "/users/u%2F1", {}, {}),
-    ("credentials", lambda admin: admin.credentials("u1"), "/users/u1/credentials", {}, []),
-    ("groups", lambda admin: admin.user_groups("u1"), "/users/u1/groups", PAGE, []),
-    (
-        "group",
-        lambda admin: admin.group_by_path("/a b/c%d?"),
-        "/group-by-path/a%20b/c%25d%3F",
-        {},
-        {},
+    Endpoint("GET /users/u%2F1", lambda admin: admin.get_user("u/1"), {}),
+    Endpoint("GET /users/count", lambda admin: admin.count_users(), 3),
+    Endpoint("GET /users/u1/credentials", lambda admin: admin.credentials("u1"), []),
+    Endpoint("GET /users/u1/groups", lambda admin: admin.user_groups("u1"), [], params=PAGE),
+    Endpoint(
+        "GET /group-by-path/a%20b/c%25d%3F", lambda admin: admin.group_by_path("/a b/c%d?"), {}
     ),
-    (
-        "available",
-        lambda admin: admin.available_roles("u1"),
-        "/users/u1/role-mappings/realm/available",
-        {},
-        [],
+    Endpoint(f"GET {REALM_ROLES}/available", lambda admin: admin.available_roles("u1"), []),
+    Endpoint(f"GET {REALM_ROLES}", lambda admin: admin.mapped_roles("u1"), []),
+    Endpoint(
+        f"GET {CLIENT_ROLES}/c%2F1/available", lambda admin: admin.available_roles("u1", "c/1"), []
     ),
-    (
-        "mapped",
-        lambda admin: admin.mapped_roles("u1"),
-        "/users/u1/role-mappings/realm",
-        {},
-        [],
-    ),
-    (
-        "available-of-client",
-        lambda admin: admin.available_roles("u1", "c/1"),
-        "/users/u1/role-mappings/clients/c%2F1/available",
-        {},
-        [],
-    ),
-    (
-        "mapped-of-client",
-        lambda admin: admin.mapped_roles("u1", "c1"),
-        "/users/u1/role-mappings/clients/c1",
-        {},
-        [],
-    ),
-    ("clients", lambda admin: admin.clients("shop"), "/clients", {"clientId": "shop"}, []),
-    (
-        "organizations",
+    Endpoint(f"GET {CLIENT_ROLES}/c1", lambda admin: admin.mapped_roles("u1", "c1"), []),
+    Endpoint("GET /clients", lambda admin: admin.clients("shop"), [], params={"clientId": "shop"}),
+    Endpoint(
+        "GET /organizations",
         lambda admin: admin.organizations_with_alias('a"b'),
-        "/organizations",
-        {"q": r'alias:"a\"b"'},
         [],
+        params={"q": r'alias:"a\"b"'},
     ),
-    (
-        "organizations-of",
+    Endpoint(
+        "GET /organizations/members/u1/organizations",
         lambda admin: admin.organizations_of("u1"),
-        "/organizations/members/u1/organizations",
-        {},
         [],
     ),
-    (
-        "organization-member",
+    Endpoint(
+        "GET /organizations/o1/members/u1",
         lambda admin: admin.organization_member("o1", "u1"),
-        "/organizations/o1/members/u1",
-        {},
         {},
     ),
-    (
-        "identities",
-        lambda admin: admin.federated_identities("u1"),
-        "/users/u1/federated-identity",
-        {},
-        [],
+    Endpoint(
+        "GET /users/u1/federated-identity", lambda admin: admin.federated_identities("u1"), []
     ),
-    ("sessions", lambda admin: admin.sessions("u1"), "/users/u1/sessions", {}, []),
-    ("profile", lambda admin: admin.users_profile(), "/users/profile", {}, {}),
-    (
-        "metadata",
-        lambda admin: admin.users_profile_metadata(),
-        "/users/profile/metadata",
-        {},
-        {},
+    Endpoint("GET /users/u1/sessions", lambda admin: admin.sessions("u1"), []),
+    Endpoint("GET /users/profile", lambda admin: admin.users_profile(), {}),
+    Endpoint("GET /users/profile/metadata", lambda admin: admin.users_profile_metadata(), {}),
+    Endpoint("GET /authentication/required-actions", lambda admin: admin.required_actions(), []),
+    Endpoint("GET /components", lambda admin: admin.components("x"), [], params={"type": "x"}),
+    Endpoint("GET /events/config", lambda admin: admin.events_config(), {}),
+    Endpoint(
+        "GET /admin-events", lambda admin: admin.admin_events({"max": 5}), [], params={"max": "5"}
     ),
-    ("events-config", lambda admin: admin.events_config(), "/events/config", {}, {}),
-    ("events", lambda admin: admin.admin_events({"max": 5}), "/admin-events", {"max": "5"}, []),
-    ("realm", lambda admin: admin.realm(), "", {}, {}),
-]
-
-WRITES: list[tuple[str, Use, str, str, dict[str, str], object, int]] = [
-    (
-        "update",
+    Endpoint("GET ", lambda admin: admin.realm(), {}),
+    Endpoint(
+        "POST /users",
+        lambda admin: admin.create_user({"username": "ada"}),
+        status=201,
+        body={"username": "ada"},
+    ),
+    Endpoint(
+        "PUT /users/u1",
         lambda admin: admin.update_user("u1", {"firstName": "Ada"}),
-        "PUT",
-        "/users/u1",
-        {},
-        {"firstName": "Ada"},
-        204,
+        status=204,
+        body={"firstName": "Ada"},
     ),
-    (
-        "mail",
+    Endpoint("DELETE /users/u1", lambda admin: admin.delete_user("u1"), status=204),
+    Endpoint("POST /users/u1/logout", lambda admin: admin.log_out("u1"), status=204),
+    Endpoint(
+        "PUT /users/u1/execute-actions-email",
         lambda admin: admin.execute_actions_email("u1", ("UPDATE_PASSWORD",), lifespan_s=60),
-        "PUT",
-        "/users/u1/execute-actions-email",
-        {"lifespan": "60"},
-        ["UPDATE_PASSWORD"],
-        204,
+        status=204,
+        params={"lifespan": "60"},
+        body=["UPDATE_PASSWORD"],
     ),
-    (
-        "mail-with-redirect",
+    Endpoint(
+        "PUT /users/u1/execute-actions-email",
         lambda admin: admin.execute_actions_email(
             "u1", ("A", "B"), lifespan_s=1, client_id="app", redirect_uri="https://a.example/?x=1"
         ),
-        "PUT",
-        "/users/u1/execute-actions-email",
-        {"lifespan": "1", "client_id": "app", "redirect_uri": "https://a.example/?x=1"},
-        ["A", "B"],
-        204,
+        status=204,
+        params={"lifespan": "1", "client_id": "app", "redirect_uri": "https://a.example/?x=1"},
+        body=["A", "B"],
     ),
-    (
-        "grant",
-        lambda admin: admin.map_roles("u1", [{"id": "r1", "name": "viewer"}]),
-        "POST",
-        "/users/u1/role-mappings/realm",
-        {},
-        [{"id": "r1", "name": "viewer"}],
-        204,
+    Endpoint(
+        f"POST {REALM_ROLES}",
+        lambda admin: admin.map_roles("u1", [VIEWER]),
+        status=204,
+        body=[VIEWER],
     ),
-    (
-        "grant-of-client",
-        lambda admin: admin.map_roles("u1", [{"id": "r1", "name": "viewer"}], "c1"),
-        "POST",
-        "/users/u1/role-mappings/clients/c1",
-        {},
-        [{"id": "r1", "name": "viewer"}],
-        204,
+    Endpoint(
+        f"POST {CLIENT_ROLES}/c1",
+        lambda admin: admin.map_roles("u1", [VIEWER], "c1"),
+        status=204,
+        body=[VIEWER],
     ),
-    (
-        "take-away",
-        lambda admin: admin.unmap_roles("u1", [{"id": "r1", "name": "viewer"}]),
-        "DELETE",
-        "/users/u1/role-mappings/realm",
-        {},
-        [{"id": "r1", "name": "viewer"}],
-        204,
+    Endpoint(
+        f"DELETE {REALM_ROLES}",
+        lambda admin: admin.unmap_roles("u1", [VIEWER]),
+        status=204,
+        body=[VIEWER],
     ),
-    (
-        "create-group",
-        lambda admin: admin.create_group("a/b"),
-        "POST",
-        "/groups",
-        {},
-        {"name": "a/b"},
-        201,
+    Endpoint(
+        "POST /groups", lambda admin: admin.create_group("a/b"), status=201, body={"name": "a/b"}
     ),
-    (
-        "create-child",
+    Endpoint(
+        "POST /groups/g%2F1/children",
         lambda admin: admin.create_group("inner", "g/1"),
-        "POST",
-        "/groups/g%2F1/children",
-        {},
-        {"name": "inner"},
-        201,
+        status=201,
+        body={"name": "inner"},
     ),
-    (
-        "join-organization",
+    Endpoint("PUT /users/u1/groups/g1", lambda admin: admin.join_group("u1", "g1"), status=204),
+    Endpoint("DELETE /users/u1/groups/g1", lambda admin: admin.leave_group("u1", "g1"), status=204),
+    Endpoint(
+        "POST /organizations/o1/members",
         lambda admin: admin.join_organization("u1", "o1"),
-        "POST",
-        "/organizations/o1/members",
-        {},
-        "u1",
-        201,
+        status=201,
+        body="u1",
     ),
-    (
-        "link",
-        lambda admin: admin.link_identity("u1", "a/b", {"userId": "1"}),
-        "POST",
-        "/users/u1/federated-identity/a%2Fb",
-        {},
-        {"userId": "1"},
-        204,
-    ),
-    (
-        "create",
-        lambda admin: admin.create_user({"username": "ada"}),
-        "POST",
-        "/users",
-        {},
-        {"username": "ada"},
-        201,
-    ),
-]
-
-WITHOUT_BODY: list[tuple[str, Use, str, str]] = [
-    ("join", lambda admin: admin.join_group("u1", "g1"), "PUT", "/users/u1/groups/g1"),
-    ("leave", lambda admin: admin.leave_group("u1", "g1"), "DELETE", "/users/u1/groups/g1"),
-    (
-        "leave-organization",
+    Endpoint(
+        "DELETE /organizations/o1/members/u1",
         lambda admin: admin.leave_organization("u1", "o1"),
-        "DELETE",
-        "/organizations/o1/members/u1",
+        status=204,
     ),
-    (
-        "unlink",
+    Endpoint(
+        "POST /users/u1/federated-identity/a%2Fb",
+        lambda admin: admin.link_identity("u1", "a/b", {"userId": "1"}),
+        status=204,
+        body={"userId": "1"},
+    ),
+    Endpoint(
+        "DELETE /users/u1/federated-identity/a%2Fb",
         lambda admin: admin.unlink_identity("u1", "a/b"),
-        "DELETE",
-        "/users/u1/federated-identity/a%2Fb",
+        status=204,
     ),
-    ("log-out", lambda admin: admin.log_out("u1"), "POST", "/users/u1/logout"),
-    ("delete", lambda admin: admin.delete_user("u1"), "DELETE", "/users/u1"),
 ]
 
-ALL: list[tuple[str, Use]] = [
-    *((name, use) for name, use, *_ in READS),
-    *((name, use) for name, use, *_ in WRITES),
-    *((name, use) for name, use, *_ in WITHOUT_BODY),
-]
-
-every_endpoint = pytest.mark.parametrize("use", [use for _, use in ALL], ids=[n for n, _ in ALL])
-
-
-@pytest.mark.parametrize(
-    ("use", "path", "params", "body"), [row[1:] for row in READS], ids=[row[0] for row in READS]
+every_endpoint = pytest.mark.parametrize(
+    "endpoint", ENDPOINTS, ids=[one.request for one in ENDPOINTS]
 )
-def test_read_asks_its_endpoint(
-    admin: KeycloakAdmin,
-    stub: StubAdapter,
-    use: Use,
-    path: str,
-    params: dict[str, str],
-    body: object,
-) -> None:
-    """Method, encoded path, parameters, token."""
-    stub.answer(200, body)
 
-    assert body == use(admin)
+
+@every_endpoint
+def test_each_method_asks_its_endpoint(
+    admin: KeycloakAdmin, stub: StubAdapter, endpoint: Endpoint
+) -> None:
+    """Method, encoded path, parameters, token, JSON if any; what is read is returned."""
+    stub.answer(
+        endpoint.status, endpoint.answer, headers={"Location": "https://keycloak.example/x/u9"}
+    )
+
+    result = endpoint.use(admin)
+
     (sent,) = stub.requests
-    assert ("GET", BASE + path, params) == (sent.method, sent.path, sent.params)
+    assert endpoint.request == f"{sent.method} {sent.path.removeprefix(BASE)}"
+    assert endpoint.params == sent.params
     assert sent.headers["Authorization"] == f"Bearer {TOKEN}"
-
-
-@pytest.mark.parametrize(
-    ("use", "method", "path", "params", "body", "status"),
-    [row[1:] for row in WRITES],
-    ids=[row[0] for row in WRITES],
-)
-def test_write_sends_its_body(
-    admin: KeycloakAdmin,
-    stub: StubAdapter,
-    use: Use,
-    method: str,
-    path: str,
-    params: dict[str, str],
-    body: object,
-    status: int,
-) -> None:
-    """Method, encoded path, parameters, JSON."""
-    stub.answer(status, headers={"Location": "https://keycloak.example/x/u9"})
-
-    use(admin)
-
-    (sent,) = stub.requests
-    assert (method, BASE + path, params) == (sent.method, sent.path, sent.params)
-    assert body == sent.json
-
-
-@pytest.mark.parametrize(
-    ("use", "method", "path"),
-    [row[1:] for row in WITHOUT_BODY],
-    ids=[row[0] for row in WITHOUT_BODY],
-)
-def test_path_alone_says_it(
-    admin: KeycloakAdmin, stub: StubAdapter, use: Use, method: str, path: str
-) -> None:
-    """Nothing is sent in the body."""
-    stub.answer(204)
-
-    use(admin)
-
-    (sent,) = stub.requests
-    assert (method, BASE + path, "") == (sent.method, sent.path, sent.body)
+    assert endpoint.body == (sent.json if sent.body else None)
+    if sent.method == "GET":
+        assert endpoint.answer == result
 
 
 def test_created_id_is_the_last_segment_of_location(
@@ -354,13 +243,17 @@ def test_created_user_without_location_is_to_be_found_again(
     [(403, KeycloakAuthError), (409, KeycloakConflictError), (503, KeycloakUnavailableError)],
 )
 def test_every_endpoint_raises_typed_errors(
-    admin: KeycloakAdmin, stub: StubAdapter, use: Use, status: int, kind: type[BridgeError]
+    admin: KeycloakAdmin,
+    stub: StubAdapter,
+    endpoint: Endpoint,
+    status: int,
+    kind: type[BridgeError],
 ) -> None:
     """No status gets by unseen, and no id or value gets into the message."""
     stub.answer(status, {"error": "u1 ada"})
 
     with pytest.raises(kind) as caught:
-        use(admin)
+        endpoint.use(admin)
 
     assert not {"u1", "ada", "g1"} & set(str(caught.value).replace("/", " ").split())
 
@@ -368,26 +261,26 @@ def test_every_endpoint_raises_typed_errors(
 @every_endpoint
 @pytest.mark.parametrize("text", ["<html>Log in</html>", "null", '"text"', "[1]", ""])
 def test_every_endpoint_mistrusts_a_200_that_is_not_keycloaks(
-    admin: KeycloakAdmin, stub: StubAdapter, use: Use, text: str
+    admin: KeycloakAdmin, stub: StubAdapter, endpoint: Endpoint, text: str
 ) -> None:
     """A log-in page in front of Keycloak answers 200 to everything."""
     stub.answer(200, text=text)
 
     with pytest.raises(KeycloakUnavailableError) as caught:
-        use(admin)
+        endpoint.use(admin)
 
     assert caught.value.code == "not-keycloak"
 
 
 @every_endpoint
 def test_every_endpoint_translates_lost_answers(
-    admin: KeycloakAdmin, stub: StubAdapter, use: Use
+    admin: KeycloakAdmin, stub: StubAdapter, endpoint: Endpoint
 ) -> None:
     """Nothing of `requests` escapes, and nothing is sent twice."""
     stub.fail(requests.ReadTimeout())
 
     with pytest.raises(KeycloakUnavailableError):
-        use(admin)
+        endpoint.use(admin)
 
     assert len(stub.requests) == 1
 

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from keycloak_script import KeycloakScript, scripted_admin
+from keycloak_script import KeycloakScript
 
 from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
@@ -27,8 +27,8 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
 )
 from keycloak_bridge.keycloak.admin import KeycloakAdmin, Params
-from keycloak_bridge.keycloak.users import USABLE_TTL_S, KeycloakUserDirectory, each_user
-from keycloak_bridge.testing.stub_adapter import StubAdapter
+from keycloak_bridge.keycloak.memberships import CACHE_TTL_S
+from keycloak_bridge.keycloak.users import KeycloakUserDirectory, each_user
 
 GROUP = {"id": "g1", "path": "/staff"}
 ADA: UserRepresentation = {"id": "u1", "username": "ada"}
@@ -64,7 +64,7 @@ def test_what_keycloak_found_is_compared_again(
     bench: Bench, target: str, user: dict[str, object]
 ) -> None:
     """Databases compare in their own ways; a user that merely resembles is not the one."""
-    bench.stub.answer(200, [user])
+    bench.answers([user])
 
     found = bench.directory.find([MatchCriterion(target, "ada")])
 
@@ -74,8 +74,7 @@ def test_what_keycloak_found_is_compared_again(
 def test_computed_fields_are_left_out(bench: Bench) -> None:
     """`access` differs between two answers about the same user."""
     user = {"id": "u1", "username": "ada", "access": {"manage": True}}
-    bench.stub.answer(200, [user])
-    bench.stub.answer(200, {**user, "userProfileMetadata": {}})
+    bench.answers([user], {**user, "userProfileMetadata": {}})
 
     found = bench.directory.find([MatchCriterion("username", "ada")])
 
@@ -92,8 +91,7 @@ def test_each_look_up_costs_a_call_only_when_asked_for(bench: Bench) -> None:
         "GET /users/u1/federated-identity": [{"identityProvider": "google", "userId": "1"}],
         "GET /users/u1/sessions": [{"id": "s1"}, {"id": "s2"}],
     }
-    for body in ([ADA], [ADA], *answers.values()):
-        bench.stub.answer(200, body)
+    bench.answers([ADA], [ADA], *answers.values())
     ada = [MatchCriterion("username", "ada")]
 
     bench.directory.find(ada)
@@ -115,10 +113,10 @@ def test_each_look_up_costs_a_call_only_when_asked_for(bench: Bench) -> None:
     )
 
 
-def test_everybody_with_an_external_id_is_compared_again(bench: Bench) -> None:
+def test_users_with_an_external_id_are_compared_again(bench: Bench) -> None:
     """Keycloak compares attributes without case."""
     users = [{"id": name, "attributes": {"userId": [name]}, "access": {}} for name in ("u", "U")]
-    bench.stub.answer(200, users)
+    bench.answers(users)
 
     found = bench.directory.having(MatchCriterion("attributes.userId", "u"))
 
@@ -134,17 +132,19 @@ def test_name_that_cannot_be_sent_is_refused(bench: Bench, target: str) -> None:
     assert caught.value.code == "unsearchable-value"
 
 
-def test_unknown_target_is_a_programming_error(bench: Bench) -> None:
-    """The mapping is checked at start; nothing may be searched by chance."""
+def test_unknown_targets_and_kinds_are_programming_errors(bench: Bench) -> None:
+    """Nothing may be searched or joined by chance."""
     with pytest.raises(ValueError, match="firstName"):
         bench.directory.find([MatchCriterion("firstName", "Ada")])
+    with pytest.raises(ValueError, match="roles"):
+        bench.directory.join("u1", "roles", ["viewer"])
 
 
 def test_failed_create_forgets_its_groups(bench: Bench) -> None:
-    """A group that was deleted meanwhile shows as a bare 500, and must not do so for ever."""
-    bench.stub.answer(200, GROUP)
-    bench.stub.answer(500, {"error": "unknown_error"})
-    bench.stub.answer(404, {"error": "Group path does not exist"})
+    """A group that was deleted meanwhile shows as a bare 500, and must not do so forever."""
+    bench.answers(
+        GROUP, (500, {"error": "unknown_error"}), (404, {"error": "Group path does not exist"})
+    )
     bench.directory.missing(GROUPS, ["staff"])
     with pytest.raises(KeycloakUnavailableError):
         bench.directory.create({"username": "ada", "groups": ["staff"]})
@@ -161,16 +161,10 @@ def test_groups_are_sent_as_keycloak_spells_them(bench: Bench) -> None:
     assert bench.stub.requests[0].json["groups"] == ["/staff", "/a/b"]
 
 
-def test_unknown_kind_of_membership_is_a_programming_error(bench: Bench) -> None:
-    """Nothing may be joined by chance."""
-    with pytest.raises(ValueError, match="roles"):
-        bench.directory.join("u1", "roles", ["viewer"])
-
-
 @pytest.mark.parametrize("kind", ["password", "otp", "webauthn-passwordless"])
 def test_any_credential_counts(bench: Bench, kind: str) -> None:
-    """Whoever can log in by a passkey needs no link either."""
-    bench.stub.answer(200, [{"id": "c1", "type": kind}])
+    """A user that can log in by a passkey needs no link either."""
+    bench.answers([{"id": "c1", "type": kind}])
 
     assert bench.directory.has_credentials("u1") is True
 
@@ -188,8 +182,7 @@ def test_refused_mail_is_explained_by_the_user(
     bench: Bench, user: dict[str, object], code: str
 ) -> None:
     """Keycloak's sentences may change; what the user lacks is a fact."""
-    bench.stub.answer(400, {"errorMessage": "worded differently"})
-    bench.stub.answer(200, user)
+    bench.answers((400, {"errorMessage": "worded differently"}), user)
 
     with pytest.raises(KeycloakRejectedError) as caught:
         bench.directory.execute_actions_email("u1", TERMS)
@@ -197,35 +190,18 @@ def test_refused_mail_is_explained_by_the_user(
     assert caught.value.code == code
 
 
-def test_whatever_is_gone_is_deleted_and_logged_out(bench: Bench) -> None:
-    """A redelivered event does it again."""
-    for _ in range(2):
-        bench.stub.answer(404, {"error": "User not found"})
-
-    bench.directory.delete("u1")
-    bench.directory.end_sessions("u1")
-
-    assert ["DELETE /users/u1", "POST /users/u1/logout"] == bench.sent()
-
-
-def test_memberships_and_links_are_written_by_their_kind(bench: Bench) -> None:
-    """Each to its own endpoint."""
-    group = {"id": "g1", "path": "/staff"}
-    script: list[tuple[int, object]] = [
-        (200, group),
-        (204, None),
-        (204, None),
-        (404, {}),
-        (200, []),
-    ]
-    for status, body in script:
-        bench.stub.answer(status, body)
+def test_writes_reach_the_endpoint_of_their_kind(bench: Bench) -> None:
+    """What is gone is deleted, unlinked and logged out without an error: a redelivered event does it again."""
+    gone = (404, {"error": "User not found"})
+    bench.answers(GROUP, 204, 204, gone, [], gone, gone)
 
     bench.directory.join("u1", GROUPS, ["/staff"])
     bench.directory.leave("u1", GROUPS, ["/staff"])
     bench.directory.create_group("/staff")
     bench.directory.unlink_identity("u1", "google")
     owner = bench.directory.identity_owner("google", "1")
+    bench.directory.delete("u1")
+    bench.directory.end_sessions("u1")
 
     assert owner is None
     assert [
@@ -234,6 +210,8 @@ def test_memberships_and_links_are_written_by_their_kind(bench: Bench) -> None:
         "DELETE /users/u1/groups/g1",
         "DELETE /users/u1/federated-identity/google",
         "GET /users",
+        "DELETE /users/u1",
+        "POST /users/u1/logout",
     ] == bench.sent()
 
 
@@ -253,7 +231,7 @@ FORBIDDEN = {"error": "HTTP 403 Forbidden"}
         (404, None, "<html>", False),
     ],
 )
-def test_the_ledger_is_usable_when_events_are_on_and_may_be_read(
+def test_mails_can_be_looked_up_when_events_are_on_and_may_be_read(
     bench: Bench, status: int, body: object, text: str, expected: bool
 ) -> None:
     """Neither a missing role nor a gateway that lets no such call pass is an outage."""
@@ -265,11 +243,10 @@ def test_the_ledger_is_usable_when_events_are_on_and_may_be_read(
 
 @pytest.mark.parametrize("first", [True, False])
 def test_it_is_asked_again_after_a_minute(bench: Bench, first: bool) -> None:
-    """The role may be given, or events switched off, while the bridge runs."""
-    bench.stub.answer(200, {"adminEventsEnabled": first})
-    bench.stub.answer(200, {"adminEventsEnabled": not first})
+    """The role may be granted, or events switched off, while the bridge runs."""
+    bench.answers({"adminEventsEnabled": first}, {"adminEventsEnabled": not first})
     seen = [bench.directory.can_look_up_mails()]
-    bench.clock.advance(USABLE_TTL_S - 1)
+    bench.clock.advance(CACHE_TTL_S - 1)
     seen.append(bench.directory.can_look_up_mails())
     bench.clock.advance(1)
     seen.append(bench.directory.can_look_up_mails())
@@ -278,18 +255,16 @@ def test_it_is_asked_again_after_a_minute(bench: Bench, first: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(503, KeycloakUnavailableError), (401, KeycloakAuthError)]
+    ("status", "answers", "error"),
+    [(503, 1, KeycloakUnavailableError), (401, 2, KeycloakAuthError)],  # a 401 is tried again
 )
-def test_an_outage_is_no_answer(bench: Bench, status: int, error: type[Exception]) -> None:
+def test_an_outage_is_no_answer(
+    bench: Bench, status: int, answers: int, error: type[Exception]
+) -> None:
     """It is asked again at once afterwards."""
-    for _ in range(2):  # a 401 is tried again with a fresh token
-        bench.stub.answer(status, {"error": "no"})
+    bench.answers(*[(status, {"error": "no"})] * answers, {"adminEventsEnabled": True})
     with pytest.raises(error):
         bench.directory.can_look_up_mails()
-    if status == 503:
-        with pytest.raises(error):
-            bench.directory.can_look_up_mails()
-    bench.stub.answer(200, {"adminEventsEnabled": True})
 
     assert bench.directory.can_look_up_mails() is True
 
@@ -305,7 +280,7 @@ def test_an_outage_is_no_answer(bench: Bench, status: int, error: type[Exception
 )
 def test_a_mail_is_found_by_its_path(bench: Bench, paths: list[str], expected: bool) -> None:
     """One look, compared again: Keycloak's comparison knows wildcards."""
-    bench.stub.answer(200, [{"operationType": "ACTION", "resourcePath": path} for path in paths])
+    bench.answers([{"operationType": "ACTION", "resourcePath": path} for path in paths])
 
     assert expected == bench.directory.mail_recorded("u_1")
     (sent,) = bench.stub.requests
@@ -326,8 +301,8 @@ def test_a_mail_is_found_by_its_path(bench: Bench, paths: list[str], expected: b
     ],
 )
 def test_since_is_asked_by_the_day_before(bench: Bench, since: datetime) -> None:
-    """Keycloak takes a day in its own time zone, which nobody here knows."""
-    bench.stub.answer(200, [])
+    """Keycloak takes a day in its own time zone, which is not known here."""
+    bench.answers([])
 
     bench.directory.mail_recorded("u1", since)
 
@@ -342,66 +317,42 @@ def test_an_older_mail_does_not_count(bench: Bench, older_s: int, expected: bool
     since = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
     time_ms = int((since.timestamp() - older_s) * 1000)
     path = "users/u1/execute-actions-email"
-    bench.stub.answer(200, [{"time": time_ms, "resourcePath": path}])
+    bench.answers([{"time": time_ms, "resourcePath": path}])
 
     assert expected == bench.directory.mail_recorded("u1", since)
 
 
-def test_a_role_taken_away_is_noticed_at_once(bench: Bench) -> None:
-    """The refusal itself says that the ledger cannot be used any more."""
-    bench.stub.answer(200, {"adminEventsEnabled": True})
-    bench.stub.answer(403, FORBIDDEN)
+@pytest.mark.parametrize(
+    ("status", "error", "usable"),
+    [(403, KeycloakAuthError, False), (503, KeycloakUnavailableError, True)],
+)
+def test_only_a_refusal_says_that_mails_cannot_be_looked_up(
+    bench: Bench, status: int, error: type[Exception], usable: bool
+) -> None:
+    """A role that was taken away is noticed at once; an outage changes nothing."""
+    bench.answers({"adminEventsEnabled": True}, (status, FORBIDDEN))
     before = bench.directory.can_look_up_mails()
-    with pytest.raises(KeycloakAuthError) as caught:
+    with pytest.raises(error):
         bench.directory.mail_recorded("u1")
 
-    assert (True, 403, False) == (
-        before,
-        caught.value.status,
-        bench.directory.can_look_up_mails(),
-    )
+    assert (True, usable) == (before, bench.directory.can_look_up_mails())
     assert 2 == len(bench.stub.requests)
-
-
-def test_an_outage_during_a_look_changes_no_belief(bench: Bench) -> None:
-    """Only a refusal does."""
-    bench.stub.answer(200, {"adminEventsEnabled": True})
-    bench.stub.answer(503)
-    bench.directory.can_look_up_mails()
-    with pytest.raises(KeycloakUnavailableError):
-        bench.directory.mail_recorded("u1")
-
-    assert bench.directory.can_look_up_mails() is True
 
 
 # listing
 
 
-def listing(*pages: int) -> tuple[list[str], list[str]]:
-    """Return the ids that come of pages with so many users, and the places asked for."""
-    stub = StubAdapter()
-    admin = scripted_admin(stub)
-    number = 0
-    for size in pages:
-        stub.answer(200, [{"id": f"kc-{number + at}"} for at in range(size)])
-        number += size
+@pytest.mark.parametrize("sizes", [[2, 2, 1], [2, 0], [0]])
+def test_pages_are_asked_for_until_one_is_not_full(bench: Bench, sizes: list[int]) -> None:
+    """Each user once; an empty realm is asked once."""
+    ids = [[{"id": f"kc-{page}-{at}"} for at in range(size)] for page, size in enumerate(sizes)]
+    bench.answers(*ids)
 
-    found = [user["id"] for user in each_user(admin, page_size=2)]
+    found = [{"id": user["id"]} for user in each_user(bench.admin, page_size=2)]
 
-    return found, [sent.params["first"] for sent in stub.requests]
-
-
-def test_pages_are_asked_for_until_one_is_not_full() -> None:
-    """None of them twice."""
-    found, asked = listing(2, 2, 1)
-
-    assert ["kc-0", "kc-1", "kc-2", "kc-3", "kc-4"] == found
-    assert ["0", "2", "4"] == asked
-
-
-def test_a_realm_without_users_is_asked_once() -> None:
-    """An empty page is the end."""
-    assert ([], ["0"]) == listing(0)
+    assert found == [user for page in ids for user in page]
+    places = [sent.params["first"] for sent in bench.stub.requests]
+    assert [str(2 * page) for page in range(len(sizes))] == places
 
 
 @dataclass

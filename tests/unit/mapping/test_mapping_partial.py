@@ -1,4 +1,4 @@
-"""A partial `user.updated` makes what it speaks of, and a managed target is cleared by what a complete event leaves out."""
+"""A partial `user.updated` makes what it decides, and a managed target is cleared by what a complete event leaves out."""
 
 from typing import Any
 
@@ -23,6 +23,7 @@ from keycloak_bridge.domain.errors import MappingError
 from keycloak_bridge.domain.users import DesiredUser, IdentityLink, Membership, OutOfScope
 
 TAGS = MINIMAL + 'tags = "data.tags"\n'
+DEFAULT_TAGS = MINIMAL + 'tags = { from = "data.tags", default = "none" }'
 MANAGED_TAGS = MINIMAL + 'tags = { from = "data.tags", removal = "managed" }\n'
 NAMED = HEAD + USER + 'firstName = "data.given"\nenabled = { from = "data.active", default = true }'
 WHOLE = (
@@ -51,33 +52,30 @@ def test_a_changed_address_is_a_criterion() -> None:
     assert "username" not in user.representation
 
 
-@pytest.mark.parametrize("value", [None, "", []])
-def test_an_explicit_null_clears(value: Any) -> None:
-    """Also what is empty."""
-    user = updated(TAGS, tags=value)
+@pytest.mark.parametrize(
+    ("text", "data", "cleared"),
+    [
+        (TAGS, {"tags": None}, {"attributes.tags"}),
+        (TAGS, {"tags": ""}, {"attributes.tags"}),
+        (TAGS, {"tags": []}, {"attributes.tags"}),
+        (NAMED + ATTRIBUTES, {"given": None, "email": None}, {"email", "firstName"}),
+        (HEAD + USER + 'enabled = "data.active"' + ATTRIBUTES, {"active": None}, set()),
+        (DEFAULT_TAGS, {"tags": None}, set()),
+        (MANAGED_TAGS, {"tags": ["x"]}, set()),
+    ],
+)
+def test_an_explicit_null_clears(text: str, data: dict[str, Any], cleared: set[str]) -> None:
+    """And so does what is empty; switches are left alone, and what has a default is never without a value."""
+    user = updated(text, **data)
 
-    assert {"attributes.tags"} == user.cleared
-
-
-def test_a_field_is_cleared_too() -> None:
-    """Names and the address."""
-    assert {"email", "firstName"} == updated(NAMED + ATTRIBUTES, given=None, email=None).cleared
-
-
-def test_a_default_goes_before_clearing() -> None:
-    """What has a default is never without a value."""
-    text = MINIMAL + 'tags = { from = "data.tags", default = "none" }'
-
-    assert ["none"] == updated(text, tags=None).representation["attributes"]["tags"]
-    assert updated(NAMED + ATTRIBUTES, active=None).representation["enabled"] is True
-
-
-def test_switches_are_never_cleared() -> None:
-    """A flag without a value is left alone."""
-    user = updated(HEAD + USER + 'enabled = "data.active"' + ATTRIBUTES, active=None)
-
+    assert cleared == user.cleared
     assert "enabled" not in user.representation
-    assert frozenset() == user.cleared
+
+
+def test_a_default_overrides_clearing() -> None:
+    """For attributes and for fields."""
+    assert ["none"] == updated(DEFAULT_TAGS, tags=None).representation["attributes"]["tags"]
+    assert updated(NAMED + ATTRIBUTES, active=None).representation["enabled"] is True
 
 
 def test_a_username_cannot_be_cleared() -> None:

@@ -5,181 +5,158 @@ from mapping_cases import ATTRIBUTES, GROUPS, HEAD, MINIMAL, ROLES, USER, mappin
 
 from keycloak_bridge.domain.errors import ConfigError
 
-PROBLEMS = [
-    ("", "matching: is missing"),
-    ("", "user.username: is missing"),
-    ("matching = []" + USER + ATTRIBUTES, "matching: is missing"),
-    ('matching = "email"' + USER + ATTRIBUTES, "matching: must be a list of texts"),
-    ('matching = ["username"]' + USER + ATTRIBUTES, "must begin with attributes.<name>"),
-    ('matching = ["attributes.id"]' + USER + ATTRIBUTES, "'attributes.id' is not mapped"),
-    (
-        'matching = ["attributes.userID"]' + USER + ATTRIBUTES,
-        "'attributes.userID' is not mapped; did you mean 'attributes.userId'?",
-    ),
-    (
-        'matching = ["attributes.userId", "name"]' + USER + ATTRIBUTES,
-        "'name' is none of username, email and attributes.<name>",
-    ),
-    (
-        'matching = ["attributes.userId", "email", "email"]' + USER + ATTRIBUTES,
-        "names a target twice",
-    ),
-    (
-        HEAD + USER + '[user.attributes]\nuserId = { from = "data.userId", default = "x" }',
-        "has a default",
-    ),
-    (
-        HEAD + USER + '[user.attributes]\nuserId = { from = "data.userId", apply = "create" }',
-        "user.attributes.userId: holds the external id",
-    ),
-    ("machting = 1\n" + MINIMAL, "machting: unknown key; did you mean 'matching'?"),
-    ("zzz = 1\n" + MINIMAL, "zzz: unknown key; known here: matching, when"),
-    ("link = 'verified_email'\n" + MINIMAL, "did you mean 'verified-email'?"),
-    (
-        'link = "verified-email"\nmatching = ["attributes.userId"]' + USER + ATTRIBUTES,
-        "link: 'verified-email' needs 'email' in matching",
-    ),
-    ("reserved = 'admin'\n" + MINIMAL, "reserved: must be a list of texts"),
-    ("when = 5\n" + MINIMAL, "when: must be text"),
-    ("when = 'dta.active'\n" + MINIMAL, "when: 'dta' is a name"),
-    ("user = 5\n" + HEAD, "user: must be a table"),
-    (HEAD + USER + 'firstname = "data.given"' + ATTRIBUTES, "did you mean 'firstName'?"),
-    (HEAD + USER + 'costCentre = "data.n"' + ATTRIBUTES, "stand under [user.attributes]"),
-    (HEAD + USER + "enabled = true" + ATTRIBUTES, "user.enabled: must be an expression"),
-    (HEAD + USER + "firstName = ''" + ATTRIBUTES, "user.firstName: must be text"),
-    (
-        HEAD + USER + "requiredActions = [1]" + ATTRIBUTES,
-        "requiredActions: must be a list of texts",
-    ),
-    (
-        HEAD + USER + 'requiredActions = { from = "data.tags", apply = "always" }' + ATTRIBUTES,
-        "only 'create' works",
-    ),
-    (
-        HEAD + USER + 'enabled = { from = "data.active", default = "yes" }' + ATTRIBUTES,
-        "user.enabled.default: must be true or false",
-    ),
-    (
-        HEAD + USER + 'firstName = { from = "data.given", default = ["x"] }' + ATTRIBUTES,
-        "firstName.default: must be text",
-    ),
-    (
-        HEAD + USER + 'requiredActions = { from = "data.tags", default = "x" }' + ATTRIBUTES,
-        "requiredActions.default: must be a list of texts",
-    ),
-    (MINIMAL + "tags = 5", "user.attributes.tags: must be an expression"),
-    (MINIMAL + 'tags = "data.tag"', "user.attributes.tags: 'data.tag' is not a property"),
-    (MINIMAL + 'tags = { form = "data.tags" }', "tags.form: unknown key; did you mean 'from'?"),
-    (MINIMAL + "tags = { default = 1 }", "tags.from: is missing"),
-    (
-        MINIMAL + 'tags = { from = "data.tags", apply = "creat" }',
-        "tags.apply: must be one of always, create; did you mean 'create'?",
-    ),
-    (
-        MINIMAL + 'tags = { from = "data.tags", default = 2026-01-01 }',
-        "tags.default: must be text, a number, true/false, or a list of these",
-    ),
-    (
-        MINIMAL + 'tags = { from = "data.tags", default = 1, required = true }',
-        "tags.required: has no effect with a default",
-    ),
-    (
-        MINIMAL + 'tags = { from = "data.tags", required = "yes" }',
-        "tags.required: must be true or false",
-    ),
-    (MINIMAL + 'bridgeEventId = "id"', "bridgeEventId: is written by the bridge itself"),
-    (MINIMAL + 'email = "data.email"', "map it as user.email"),
-    (MINIMAL + '"" = "data.n"', "an attribute needs a name"),
-    (MINIMAL + '"a b" = "data.m"', "user.attributes.\"a b\": 'data.m' is not"),
-    (MINIMAL + '[user.realmRoles]\nfrom = "data.roles"', "realmRoles.allow: is missing"),
-    (MINIMAL + '[user.realmRoles]\nallow = ["a"]', "realmRoles.from: is missing"),
-    (MINIMAL + "[user.groups]\nfrom = 5", "user.groups.from: must be text"),
-    (MINIMAL + '[user.groups]\nfrom = "data.group"', "groups.from: 'data.group' is not"),
-    (MINIMAL + '[user.groups]\nfrom = "data.groups"\nprefix = 1', "groups.prefix: unknown key"),
-    (
-        MINIMAL + '[user.groups]\nfrom = "data.groups"\notherwise = "ignore"',
-        "otherwise: has no effect without allow",
-    ),
-    (ROLES + 'default = ["viewr"]', "'viewr' is not in allow; did you mean 'viewer'?"),
-    (ROLES + 'otherwise = "drop"', "otherwise: must be one of reject, ignore"),
-    (ROLES + "removal = 'gone'", "realmRoles.removal: must be one of add-only, managed"),
-    (
-        MINIMAL + '[user.groups]\nfrom = "data.groups"\nremoval = "managed"',
-        "groups.removal: needs allow",
-    ),
-    (GROUPS + 'missing = "ignore"', "groups.missing: must be one of reject, create"),
-    (ROLES + 'missing = "create"', "realmRoles.missing: unknown key"),
-    (
-        MINIMAL + '[user.clientRoles."my app"]\nfrom = "data.roles"',
-        'user.clientRoles."my app".allow: is missing: the roles',
-    ),
-    (
-        MINIMAL + '[user.clientRoles.app]\nfrom = "data.role"\nallow = []',
-        "user.clientRoles.app.from: 'data.role' is not",
-    ),
-    (
-        MINIMAL + '[user.organizations]\nfrom = "data.orgs"',
-        "user.organizations.allow: is missing: the organizations",
-    ),
-    (
-        MINIMAL + '[user.federatedIdentities.idp]\nuserName = "data.n"',
-        "user.federatedIdentities.idp.userId: is missing",
-    ),
-    (
-        MINIMAL + '[user.federatedIdentities.idp]\nuserId = "data.n"\nfrom = "data.n"',
-        "user.federatedIdentities.idp.from: unknown key",
-    ),
-    (
-        MINIMAL + '[user.federatedIdentities.idp]\nuserId = "data.m"\nuserName = "data.o"',
-        "user.federatedIdentities.idp.userName: 'data.o' is not",
-    ),
-    (
-        MINIMAL + 'tags = { from = "data.tags", removal = "all" }',
-        "tags.removal: must be one of add-only, managed",
-    ),
-    (
-        MINIMAL + 'tags = { from = "data.tags", removal = "managed", apply = "create" }',
-        'tags.removal: has no effect with apply = "create"',
-    ),
-    (
-        MINIMAL + 'tags = { from = "data.tags", removal = "managed", default = 1 }',
-        "tags.removal: has no effect with default",
-    ),
-    (
-        MINIMAL + 'tags = { from = "data.tags", removal = "managed", required = true }',
-        "tags.removal: has no effect with default or required",
-    ),
-    (
-        HEAD + USER + 'enabled = { from = "data.active", removal = "managed" }' + ATTRIBUTES,
-        "user.enabled.removal: 'enabled' is never erased",
-    ),
-    (
-        HEAD + '[user]\nusername = { from = "data.n", removal = "managed" }' + ATTRIBUTES,
-        "user.username.removal: 'username' is never erased",
-    ),
-    (
-        HEAD + USER + '[user.attributes]\nuserId = { from = "data.userId", removal = "managed" }',
-        "user.attributes.userId: holds the external id, which is never erased",
-    ),
-    ("protected_groups = 'x'\n" + MINIMAL, "protected_groups: must be a list of texts"),
-    (
-        "protected_groups = ['staff']\n" + GROUPS,
-        "user.groups.allow: '/staff' is protected by protected_groups",
-    ),
-    (
-        "protected_groups = ['/']\n" + MINIMAL,
-        "protected_groups: names no group",
-    ),
-    (MINIMAL + "[invite]\nactions = []", "invite.actions: is empty"),
-    (MINIMAL + '[invite]\nlifespan = "3"', "invite.lifespan: not a duration"),
-    (MINIMAL + '[invite]\nlifespan = "0 s"', "invite.lifespan: must be at least a second"),
-    (MINIMAL + '[invite]\nlifespam = "1 h"', "did you mean 'lifespan'?"),
-    (MINIMAL + "[tables]\nx = 5", "tables.x: must be a table"),
-    (MINIMAL + "[tables.x]\na = { b = 1 }", "tables.x.a: must be text"),
-]
+PROBLEMS: dict[str, list[tuple[str, str]]] = {
+    "%s": [
+        ("", "matching: is missing"),
+        ("", "user.username: is missing"),
+        (
+            'link = "verified-email"\nmatching = ["attributes.userId"]' + USER + ATTRIBUTES,
+            "link: 'verified-email' needs 'email' in matching",
+        ),
+        ("user = 5\n" + HEAD, "user: must be a table"),
+        (
+            HEAD + '[user]\nusername = { from = "data.n", removal = "managed" }' + ATTRIBUTES,
+            "user.username.removal: 'username' is never erased",
+        ),
+        (
+            "protected_groups = ['staff']\n" + GROUPS,
+            "user.groups.allow: '/staff' is protected by protected_groups",
+        ),
+    ],
+    "matching = %s" + USER + ATTRIBUTES: [
+        ("[]", "matching: is missing"),
+        ('"email"', "matching: must be a list of texts"),
+        ('["username"]', "must begin with attributes.<name>"),
+        ('["attributes.id"]', "'attributes.id' is not mapped"),
+        (
+            '["attributes.userID"]',
+            "'attributes.userID' is not mapped; did you mean 'attributes.userId'?",
+        ),
+        (
+            '["attributes.userId", "name"]',
+            "'name' is none of username, email and attributes.<name>",
+        ),
+        ('["attributes.userId", "email", "email"]', "names a target twice"),
+    ],
+    "%s\n" + MINIMAL: [
+        ("machting = 1", "machting: unknown key; did you mean 'matching'?"),
+        ("zzz = 1", "zzz: unknown key; known here: matching, when"),
+        ("link = 'verified_email'", "did you mean 'verified-email'?"),
+        ("reserved = 'admin'", "reserved: must be a list of texts"),
+        ("when = 5", "when: must be text"),
+        ("when = 'dta.active'", "when: 'dta' is a name"),
+        ("protected_groups = 'x'", "protected_groups: must be a list of texts"),
+        ("protected_groups = ['/']", "protected_groups: names no group"),
+    ],
+    HEAD + USER + "%s" + ATTRIBUTES: [
+        ('firstname = "data.given"', "did you mean 'firstName'?"),
+        ('costCentre = "data.n"', "belong under [user.attributes]"),
+        ("enabled = true", "user.enabled: must be an expression"),
+        ("firstName = ''", "user.firstName: must be text"),
+        ("requiredActions = [1]", "requiredActions: must be a list of texts"),
+        ('requiredActions = { from = "data.tags", apply = "always" }', "only 'create' works"),
+        (
+            'enabled = { from = "data.active", default = "yes" }',
+            "user.enabled.default: must be true or false",
+        ),
+        ('firstName = { from = "data.given", default = ["x"] }', "firstName.default: must be text"),
+        (
+            'requiredActions = { from = "data.tags", default = "x" }',
+            "requiredActions.default: must be a list of texts",
+        ),
+        (
+            'enabled = { from = "data.active", removal = "managed" }',
+            "user.enabled.removal: 'enabled' is never erased",
+        ),
+    ],
+    HEAD + USER + '[user.attributes]\nuserId = { from = "data.userId", %s }': [
+        ('default = "x"', "has a default"),
+        ('apply = "create"', "user.attributes.userId: holds the external id"),
+        (
+            'removal = "managed"',
+            "user.attributes.userId: holds the external id, which is never erased",
+        ),
+    ],
+    MINIMAL + 'tags = { from = "data.tags", %s }': [
+        ('apply = "creat"', "tags.apply: must be one of always, create; did you mean 'create'?"),
+        (
+            "default = 2026-01-01",
+            "tags.default: must be text, a number, true/false, or a list of these",
+        ),
+        ("default = 1, required = true", "tags.required: has no effect with a default"),
+        ('required = "yes"', "tags.required: must be true or false"),
+        ('removal = "all"', "tags.removal: must be one of add-only, managed"),
+        (
+            'removal = "managed", apply = "create"',
+            'tags.removal: has no effect with apply = "create"',
+        ),
+        ('removal = "managed", default = 1', "tags.removal: has no effect with default"),
+        (
+            'removal = "managed", required = true',
+            "tags.removal: has no effect with default or required",
+        ),
+    ],
+    MINIMAL + "%s": [
+        ("tags = 5", "user.attributes.tags: must be an expression"),
+        ('tags = "data.tag"', "user.attributes.tags: 'data.tag' is not a property"),
+        ('tags = { form = "data.tags" }', "tags.form: unknown key; did you mean 'from'?"),
+        ("tags = { default = 1 }", "tags.from: is missing"),
+        ('bridgeEventId = "id"', "bridgeEventId: is written by the bridge itself"),
+        ('email = "data.email"', "map it as user.email"),
+        ('"" = "data.n"', "an attribute needs a name"),
+        ('"a b" = "data.m"', "user.attributes.\"a b\": 'data.m' is not"),
+        ('[user.realmRoles]\nfrom = "data.roles"', "realmRoles.allow: is missing"),
+        ('[user.realmRoles]\nallow = ["a"]', "realmRoles.from: is missing"),
+        ("[user.groups]\nfrom = 5", "user.groups.from: must be text"),
+        ('[user.groups]\nfrom = "data.group"', "groups.from: 'data.group' is not"),
+        (
+            '[user.clientRoles."my app"]\nfrom = "data.roles"',
+            'user.clientRoles."my app".allow: is missing: the roles',
+        ),
+        (
+            '[user.clientRoles.app]\nfrom = "data.role"\nallow = []',
+            "user.clientRoles.app.from: 'data.role' is not",
+        ),
+        (
+            '[user.organizations]\nfrom = "data.orgs"',
+            "user.organizations.allow: is missing: the organizations",
+        ),
+        ("[invite]\nactions = []", "invite.actions: is empty"),
+        ('[invite]\nlifespan = "3"', "invite.lifespan: not a duration"),
+        ('[invite]\nlifespan = "0 s"', "invite.lifespan: must be at least a second"),
+        ('[invite]\nlifespam = "1 h"', "did you mean 'lifespan'?"),
+        ("[tables]\nx = 5", "tables.x: must be a table"),
+        ("[tables.x]\na = { b = 1 }", "tables.x.a: must be text"),
+    ],
+    MINIMAL + '[user.groups]\nfrom = "data.groups"\n%s': [
+        ("prefix = 1", "groups.prefix: unknown key"),
+        ('otherwise = "ignore"', "otherwise: has no effect without allow"),
+        ('removal = "managed"', "groups.removal: needs allow"),
+    ],
+    MINIMAL + "[user.federatedIdentities.idp]\n%s": [
+        ('userName = "data.n"', "user.federatedIdentities.idp.userId: is missing"),
+        ('userId = "data.n"\nfrom = "data.n"', "user.federatedIdentities.idp.from: unknown key"),
+        (
+            'userId = "data.m"\nuserName = "data.o"',
+            "user.federatedIdentities.idp.userName: 'data.o' is not",
+        ),
+    ],
+    ROLES + "%s": [
+        ('default = ["viewr"]', "'viewr' is not in allow; did you mean 'viewer'?"),
+        ('otherwise = "drop"', "otherwise: must be one of reject, ignore"),
+        ("removal = 'gone'", "realmRoles.removal: must be one of add-only, managed"),
+        ('missing = "create"', "realmRoles.missing: unknown key"),
+    ],
+    GROUPS + "%s": [
+        ('missing = "ignore"', "groups.missing: must be one of reject, create"),
+    ],
+}
+"""What is wrong with each text, by the mapping that it is put into."""
+
+CASES = [(whole % text, line) for whole, rows in PROBLEMS.items() for text, line in rows]
 
 
-@pytest.mark.parametrize(("text", "line"), PROBLEMS, ids=[line for _, line in PROBLEMS])
+@pytest.mark.parametrize(("text", "line"), CASES, ids=[line for _, line in CASES])
 def test_a_mapping_that_cannot_work_is_refused(text: str, line: str) -> None:
     """The error names the file, the key, the reason and, where there is one, the nearest right word."""
     with pytest.raises(ConfigError) as caught:

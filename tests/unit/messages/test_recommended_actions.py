@@ -1,4 +1,4 @@
-"""Every reason that a dead letter can carry comes with an advice."""
+"""Every code that a dead letter can carry has a recommended action."""
 
 import ast
 from collections.abc import Iterator
@@ -30,8 +30,11 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "keycloak-ca-file",
         "keycloak-credentials",
         "keycloak-forbidden",
+        "keycloak-no-answer",
+        "keycloak-tls",
         "keycloak-token-refused",
         "keycloak-unavailable",
+        "keycloak-unreachable",
         "keycloak-url",
         "mail-in-doubt",
         "mail-not-sent",
@@ -68,7 +71,7 @@ BUILT_FROM_PARTS = frozenset(
 
 
 def sources() -> Iterator[ast.Module]:
-    """Yield every module of the package that takes part in the flow and knows errors; other things have codes too."""
+    """Yield every module of the flow that knows errors; other things have codes too."""
     root = Path(keycloak_bridge.__file__).parent
     for path in sorted(root.rglob("*.py")):
         if not {"sandbox", "cli", "testing"} & set(path.relative_to(root).parts):
@@ -106,6 +109,13 @@ def code_parameters(module: ast.Module) -> dict[str, int]:
     return found
 
 
+def is_row(value: ast.expr) -> bool:
+    """Say whether `value` is a row of the table of Keycloak's errors by code."""
+    return (
+        isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "_Row"
+    )
+
+
 def codes(module: ast.Module) -> Iterator[str]:
     """Yield every code that `module` gives to an error."""
     takers = code_parameters(module)
@@ -118,8 +128,10 @@ def codes(module: ast.Module) -> Iterator[str]:
                 yield from chain.from_iterable(map(text, node.args[takers[node.func.id] :][:1]))
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if any(isinstance(one, ast.Name) and one.id == "default_code" for one in targets):
+            if any(isinstance(one, ast.Name) and one.id.endswith("_code") for one in targets):
                 yield from text(node.value)
+        elif isinstance(node, ast.Dict) and all(is_row(one) for one in node.values):
+            yield from chain.from_iterable(map(text, node.keys))
 
 
 CODES = frozenset(chain.from_iterable(map(codes, sources()))) | BUILT_FROM_PARTS
@@ -132,7 +144,7 @@ def test_codes_are_found() -> None:
 
 @pytest.mark.parametrize("code", sorted(CODES - NEVER_IN_A_DEAD_LETTER))
 def test_code_has_an_advice(code: str) -> None:
-    """Whoever reads the dead letter is told what to do."""
+    """The reader of the dead letter learns what to do."""
     assert recommended_action(code) == RECOMMENDED_ACTIONS[code]
 
 
@@ -142,5 +154,5 @@ def test_no_advice_is_left_over() -> None:
 
 
 def test_code_of_a_later_version_is_advised_too() -> None:
-    """An unknown code is better met with a general advice than with an error."""
+    """An unknown code gets a general advice, no error."""
     assert "replay" in recommended_action("code-of-the-future")

@@ -1,0 +1,483 @@
+"""A dead letter is the untouched record and a reason; it is listed, chosen, and replayed as often as needed."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from letter_cases import NOON, dead_letter, letter_record, stored
+from records import record as record_of
+from stage_harness import DEAD_LETTERS, EVENTS, STRUCTURED, event_of
+
+from keycloak_bridge.app.schema_files import load_schemas
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    EventDecodeError,
+    EventError,
+    EventValidationError,
+    KeycloakRejectedError,
+    MappingError,
+    Violation,
+)
+from keycloak_bridge.domain.events import DEAD_LETTER, DEAD_LETTER_REPLAYED, Message, Record
+from keycloak_bridge.events.decode import EnvelopeRules
+from keycloak_bridge.messages.dead_letters import (
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetterInventory,
+    Place,
+    counts_by_code,
+    dead_letter_headers,
+    in_original_order,
+    is_replay,
+    is_replay_mark,
+    original_record,
+    place_header,
+    read_dead_letter,
+    replay_mark,
+    replay_message,
+    wants_no_invite,
+)
+
+RULES = EnvelopeRules()
+CATALOG = load_schemas()
+VIOLATION = Violation("/data/email", "format", "must be an e-mail address")
+
+
+def reason_of(message: Message) -> Mapping[str, str]:
+    """Return the reason headers without their prefix."""
+    headers = dead_letter_headers(stored(message))
+    return {name.removeprefix("kb-dlq-"): text for name, text in headers.items()}
+
+
+def letter_of(record: Record) -> DeadLetter:
+    """Return the letter, which must be one."""
+    letter = read_dead_letter(record, RULES)
+    assert letter is not None
+    return letter
+
+
+def mark_of(record: Record, place: tuple[int, int]) -> Record:
+    """Return the mark that the letter `record` was replayed, as it is read at `place`."""
+    return stored(replay_mark(letter_of(record), record, time=NOON), place)
+
+
+def test_dead_letter_holds_the_untouched_record_of() -> None:
+    """Key, value and headers, in their order, and then the reason."""
+    headers = (("trace", b"\xff\x00"), ("empty", None), ("trace", b"2"))
+    original = record_of(b"\xff broken", key=b"\xfe", headers=headers)
+    error = EventDecodeError("the value is not UTF-8", code="wrong-encoding", remedy="look")
+
+    message = dead_letter(original, error, stage="decode")
+
+    assert (message.topic, message.key, message.value) == (DEAD_LETTERS, b"\xfe", b"\xff broken")
+    assert message.headers[:3] == headers
+    assert reason_of(message) == {
+        "topic": "user-events",
+        "partition": "3",
+        "offset": "42",
+        "timestamp": "1793577600000",
+        "group": "keycloak-bridge",
+        "stage": "decode",
+        "code": "wrong-encoding",
+        "message": "the value is not UTF-8",
+        "action": "look",
+        "attempts": "1",
+        "bridge-version": "0.1.0",
+        "time": "2026-11-02T12:00:00.000000Z",
+    }
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EventError("no"),
+        EventDecodeError("no", code="not-json"),
+        EventValidationError("no", violations=[VIOLATION] * 3),
+        KeycloakRejectedError("no", status=400, method="POST", path="/users"),
+    ],
+)
+def test_dead_letter_keeps_its_schema(error: BridgeError) -> None:
+    """The headers are a contract like any other."""
+    headers = dead_letter_headers(stored(dead_letter(record_of(b"x"), error)))
+
+    assert CATALOG.violations(DEAD_LETTER, dict(headers)) == ()
+
+
+def test_dead_letter_has_status_advice_and_event() -> None:
+    """What Keycloak answered, what to do about it, and which event it was."""
+    error = KeycloakRejectedError("Keycloak refuses the user", status=400)
+
+    reason = reason_of(dead_letter(record_of(b"x"), error, event_id="event-1"))
+
+    assert (reason["http-status"], reason["event-id"]) == ("400", "event-1")
+    assert "user management" in reason["action"]
+
+
+def test_dead_letter_lists_violations_within_its_limit() -> None:
+    """The list stays JSON, however many rules are broken."""
+    error = EventValidationError("no", violations=[VIOLATION] * 500)
+
+    listed = reason_of(dead_letter(record_of(b"x"), error))["errors"]
+
+    assert 3000 < len(listed.encode()) <= 4096
+    assert json.loads(listed)[0] == {
+        "pointer": "/data/email",
+        "keyword": "format",
+        "message": "must be an e-mail address",
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(b"4", "5"), (b"", "1"), ("٣".encode(), "1"), (b"9" * 5000, "1")]
+)
+def test_second_life_as_a_dead_letter_replaces_the_first(before: bytes, after: str) -> None:
+    """A replayed record that fails again counts on and keeps no old reason."""
+    headers = (("kb-dlq-code", b"old"), ("kb-dlq-attempts", before), ("trace", b"1"))
+
+    message = dead_letter(record_of(b"x", headers=headers), EventDecodeError("no"))
+
+    assert [name for name, _ in message.headers].count("kb-dlq-code") == 1
+    assert message.headers[0] == ("trace", b"1")
+    assert reason_of(message)["code"] == "not-a-cloudevent"
+    assert reason_of(message)["attempts"] == after
+
+
+def test_tombstone_stays_a_tombstone() -> None:
+    """A record without a value is dead-lettered without one."""
+    assert dead_letter(record_of(None, key=b"u-1"), EventError("no")).value is None
+
+
+headers = st.lists(
+    st.tuples(
+        st.sampled_from(["trace", "ce_id", "kb-dlq-code", "kb-dlq-attempts", "kb-dlq-x"]),
+        st.none() | st.binary(max_size=20) | st.sampled_from([b"1", b"41", b"-1", b"\xb2"]),
+    ),
+    max_size=6,
+).map(tuple)
+records = st.builds(
+    Record,
+    topic=st.sampled_from(["user-events", "user-events-dead-letters"]),
+    partition=st.integers(0, 100),
+    offset=st.integers(0, 2**63 - 1),
+    timestamp_ms=st.integers(-1, 2**62),
+    key=st.none() | st.binary(max_size=40),
+    value=st.none() | st.binary(max_size=200),
+    headers=headers,
+)
+violations = st.lists(
+    st.builds(
+        Violation,
+        pointer=st.text(st.characters(exclude_categories=["Cs"]), max_size=512),
+        keyword=st.just("type"),
+        message=st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
+    ),
+    max_size=60,
+).map(tuple)
+
+
+@given(records, violations)
+def test_a_dead_letter_is_the_record_and_a_reason(
+    record: Record, broken: tuple[Violation, ...]
+) -> None:
+    """Whatever the record and the violations: bytes untouched, headers that keep their schema, at most 4 kB of errors."""
+    message = dead_letter(record, EventValidationError("sentence", violations=broken))
+
+    reason = dead_letter_headers(stored(message))
+    own = tuple(one for one in record.headers if not one[0].startswith("kb-dlq-"))
+    assert (record.key, record.value, own) == (
+        message.key,
+        message.value,
+        message.headers[: len(own)],
+    )
+    assert () == CATALOG.violations(DEAD_LETTER, dict(reason))
+    assert len(reason.get("kb-dlq-errors", "").encode()) <= 4096
+    listed = json.loads(reason.get("kb-dlq-errors", "[]"))
+    assert [one.pointer for one in broken][: len(listed)] == [one["pointer"] for one in listed]
+
+
+@given(records, st.integers(1, 5))
+def test_every_further_life_counts_on(record: Record, lives: int) -> None:
+    """Attempts grow by one each time, and no reason header stands twice."""
+    first = dead_letter(record, EventValidationError("sentence"))
+    begun = int(dead_letter_headers(stored(first))["kb-dlq-attempts"])
+    message = first
+
+    for _ in range(lives):
+        message = dead_letter(stored(message), EventValidationError("sentence"))
+
+    assert begun + lives == int(dead_letter_headers(stored(message))["kb-dlq-attempts"])
+    assert len(first.headers) == len(message.headers)
+
+
+def test_a_letter_tells_where_it_came_from_and_why() -> None:
+    """Everything that `list` shows, and no value of the event."""
+    assert DeadLetter(
+        place=Place(3, 41),
+        time=NOON,
+        code="schema-violation",
+        stage="schema",
+        topic=EVENTS,
+        position=Place(3, 4711),
+        origin=Place(3, 4711),
+        attempts=1,
+        event_id="event-1",
+        event_type="user.created",
+        user_id="u-1",
+    ) == letter_of(letter_record())
+
+
+def test_a_letter_that_cannot_be_decoded_tells_what_it_can() -> None:
+    """The key stands in for the user."""
+    letter = letter_of(letter_record(event=b"\xff\x00"))
+
+    assert (None, None, "u-1") == (letter.event_id, letter.event_type, letter.user_id)
+
+
+@pytest.mark.parametrize("missing", ["topic", "partition", "offset", "code"])
+def test_a_record_without_reasons_is_no_letter(missing: str) -> None:
+    """Whoever else writes to the topic is passed over."""
+    record = letter_record()
+    headers = tuple(one for one in record.headers if one[0] != f"kb-dlq-{missing}")
+
+    assert read_dead_letter(Record(DEAD_LETTERS, 0, 0, 0, None, b"", headers), RULES) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("attempts", b"many"), ("attempts", b"9" * 5000), ("attempts", b"-3"), ("time", b"noon")],
+)
+def test_a_header_of_somebody_else_breaks_nothing(header: str, value: bytes) -> None:
+    """What cannot be read counts as once, and as given up at the record's own time."""
+    record = letter_record()
+    headers = tuple(
+        (name, value if name == f"kb-dlq-{header}" else old) for name, old in record.headers
+    )
+    letter = letter_of(Record(DEAD_LETTERS, 0, 0, 2**62, None, b"", headers))
+
+    assert letter.attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("conditions", "matches"),
+    [
+        ({}, True),
+        ({"places": {Place(3, 41)}}, True),
+        ({"places": {Place(3, 42)}}, False),
+        ({"codes": {"schema-violation", "conflict"}}, True),
+        ({"codes": {"conflict"}}, False),
+        ({"types": {"user.created"}}, True),
+        ({"types": {"user.moved"}}, False),
+        ({"users": {"u-1"}}, True),
+        ({"users": {"u-2"}}, False),
+        ({"stage": "schema"}, True),
+        ({"stage": "map"}, False),
+        ({"since": NOON}, True),
+        ({"since": NOON + timedelta(seconds=1)}, False),
+        ({"until": NOON + timedelta(seconds=1)}, True),
+        ({"until": NOON}, False),
+        ({"users": {"u-1"}, "codes": {"conflict"}}, False),
+    ],
+)
+def test_a_filter_means_letters(conditions: dict[str, Any], matches: bool) -> None:
+    """Every condition must hold; `since` counts in, `until` does not."""
+    given: dict[str, Any] = {
+        name: frozenset(value) if isinstance(value, set) else value
+        for name, value in conditions.items()
+    }
+
+    chosen = DeadLetterFilter(**given)
+
+    assert matches is chosen.matches(letter_of(letter_record()))
+    assert (not conditions) is chosen.is_empty
+
+
+def test_an_inventory_knows_what_is_open() -> None:
+    """A mark closes its letter, before or behind it; records of others are counted only."""
+    first, second, third = (letter_record((0, n), minutes=-n) for n in range(3))
+    inventory = DeadLetterInventory(RULES)
+    for record in (mark_of(second, (0, 9)), first, second, third, Record(DEAD_LETTERS, 0, 3, 0, None, b"")):  # fmt: skip
+        inventory.add(record)
+
+    assert [Place(0, 2), Place(0, 0)] == [one.place for one in inventory.letters(replayed=False)]
+    assert [2, 1, 0] == [one.place.offset for one in inventory.letters(replayed=True)]
+    assert 1 == inventory.foreign
+    assert [] == inventory.missing()
+
+
+def test_a_mark_that_names_no_letter_closes_none() -> None:
+    """Nor is it a record of somebody else."""
+    inventory = DeadLetterInventory(RULES)
+    inventory.add(letter_record((0, 0)))
+    inventory.add(Record(DEAD_LETTERS, 0, 1, 0, None, b"", (("kb-dlq-replayed", b"all"),)))
+
+    assert (1, 0) == (len(inventory.letters(replayed=False)), inventory.foreign)
+
+
+def test_an_inventory_keeps_only_what_is_meant() -> None:
+    """Asked for letters that are not there, it names them; a mark is no letter."""
+    record = letter_record((0, 0))
+    places = frozenset({Place(0, 0), Place(0, 1), Place(5, 5)})
+    inventory = DeadLetterInventory(RULES, DeadLetterFilter(places=places))
+    for one in (record, mark_of(record, (0, 1)), letter_record((0, 2))):
+        inventory.add(one)
+
+    assert [Place(0, 0)] == [one.place for one in inventory.letters(replayed=True)]
+    assert [Place(0, 1), Place(5, 5)] == inventory.missing()
+
+
+def test_letters_of_a_user_keep_their_order_over_replays() -> None:
+    """A record that failed again still stands where it was at first, before what came behind it."""
+    early = letter_record((0, 0), origin=(3, 10))
+    again = replay_message(letter_of(early), early, no_invite=False)
+    failed_again = letter_record((0, 7), origin=(3, 900), headers=again.headers)
+    late = letter_record((0, 1), origin=(3, 20))
+    other = letter_record((0, 2), origin=(2, 30))
+
+    ordered = in_original_order([letter_of(one) for one in (late, failed_again, other)])
+
+    assert [Place(0, 2), Place(0, 7), Place(0, 1)] == [one.place for one in ordered]
+    assert (2, Place(3, 900), Place(3, 10)) == (
+        ordered[1].attempts,
+        ordered[1].position,
+        ordered[1].origin,
+    )
+
+
+def test_codes_are_counted_most_frequent_first() -> None:
+    """Equal ones by name."""
+    codes = ("conflict", "not-json", "conflict", "ambiguous")
+    letters = [letter_of(letter_record((0, n), code=code)) for n, code in enumerate(codes)]
+
+    assert [("conflict", 2), ("ambiguous", 1), ("not-json", 1)] == list(counts_by_code(letters).items())  # fmt: skip
+
+
+def test_a_replay_is_the_original_record_with_three_headers_more() -> None:
+    """Key, value and headers untouched; the reasons are gone, the count stays."""
+    record = letter_record(headers=(*STRUCTURED, ("trace", b"\x00"), ("trace", b"2")))
+
+    message = replay_message(letter_of(record), record, no_invite=False)
+
+    assert (EVENTS, record.key, record.value) == (message.topic, message.key, message.value)
+    assert (
+        *STRUCTURED,
+        ("trace", b"\x00"),
+        ("trace", b"2"),
+        ("kb-dlq-attempts", b"1"),
+        ("kb-replay-of", b"3/41"),
+        ("kb-replay-origin", b"3/4711"),
+    ) == message.headers
+
+
+def test_the_wish_for_no_mail_is_of_one_replay_only() -> None:
+    """It is in the record, and not in the next replay of the same record."""
+    record = letter_record()
+    quiet = replay_message(letter_of(record), record, no_invite=True)
+    failed_again = letter_record((0, 5), headers=quiet.headers)
+
+    loud = replay_message(letter_of(failed_again), failed_again, no_invite=False)
+
+    assert ("kb-replay-invite", b"none") in quiet.headers
+    assert "kb-replay-invite" not in dict(loud.headers)
+
+
+def test_the_original_record_is_what_the_bridge_had_read() -> None:
+    """Where it stood, and without a header of the bridge."""
+    record = letter_record()
+
+    assert Record(EVENTS, 3, 4711, 0, b"u-1", record.value, STRUCTURED) == original_record(
+        letter_of(record), record
+    )
+
+
+def test_a_mark_is_told_from_a_letter_and_keeps_its_schema() -> None:
+    """It names its letter by place, carries its key, and holds nothing of the person."""
+    record = letter_record(event=event_of(data={"email": "planted@acme.example"}))
+    mark = mark_of(record, (3, 42))
+
+    event = json.loads(mark.value or b"")
+
+    assert (True, False) == (is_replay_mark(mark), is_replay_mark(record))
+    assert ("kb-dlq-replayed", b"3/41") in mark.headers
+    assert (DEAD_LETTERS, record.key) == (mark.topic, mark.key)
+    assert (DEAD_LETTER_REPLAYED, "2026-11-02T12:00:00.000000Z") == (event["type"], event["time"])
+    assert () == load_schemas().violations(DEAD_LETTER_REPLAYED, event["data"], event["dataschema"])
+    assert b"planted" not in (mark.value or b"")
+    assert read_dead_letter(mark, RULES) is None
+
+
+fresh_records = records.filter(
+    lambda record: not any(name.startswith("kb-dlq-") for name, _ in record.headers)
+)
+lives = st.lists(
+    st.tuples(st.booleans(), st.integers(0, 50), st.integers(0, 2**62)), min_size=1, max_size=6
+)
+
+
+@given(fresh_records, lives)
+def test_replays_count_on_and_never_nest(
+    record: Record, replays: list[tuple[bool, int, int]]
+) -> None:
+    """After n failures the letter says n; key, value, headers and the first position are the record's own."""
+    first = record
+    for attempt, (no_invite, partition, offset) in enumerate(replays, start=1):
+        letter_record = stored(
+            dead_letter(record, MappingError("the mapping fails"), minutes=attempt),
+            (partition, offset),
+        )
+        letter = read_dead_letter(letter_record, EnvelopeRules())
+        assert letter is not None
+
+        message = replay_message(letter, letter_record, no_invite=no_invite)
+        record = stored(message, (partition, offset))
+
+        assert attempt == letter.attempts
+        assert Place(first.partition, first.offset) == letter.origin
+        assert (first.key, first.value) == (message.key, message.value)
+        assert first.headers == original_record(letter, letter_record).headers
+        assert (True, no_invite) == (is_replay(record), wants_no_invite(record))
+        added = [name for name, _ in message.headers[len(first.headers) :]]
+        assert len(added) == len(set(added)) == 3 + no_invite
+
+
+@pytest.mark.parametrize(
+    ("headers", "replay", "quiet"),
+    [
+        ((), False, False),
+        ((("kb-replay-of", b"3/41"),), True, False),
+        ((("kb-replay-of", b"3/41"), ("kb-replay-invite", b"none")), True, True),
+        ((("kb-replay-invite", b"yes"),), False, False),
+        ((("kb-replay-invite", None),), False, False),
+    ],
+)
+def test_a_replay_says_so(
+    headers: tuple[tuple[str, bytes | None], ...], replay: bool, quiet: bool
+) -> None:
+    """By its headers alone."""
+    record = record_of(headers=headers)
+
+    assert (replay, quiet) == (is_replay(record), wants_no_invite(record))
+
+
+@pytest.mark.parametrize("place", [Place(0, 0), Place(3, 41), Place(2**31 - 1, 2**63 - 1)])
+def test_a_place_is_read_back(place: Place) -> None:
+    """What is printed can be typed."""
+    assert place == Place.parse(str(place))
+
+
+@pytest.mark.parametrize("text", ["", "3", "3/", "/41", "3/-1", "3/41/1", " 3/41", "٣/41", "3/41\n", "a/b"])  # fmt: skip
+def test_what_is_no_place_is_refused(text: str) -> None:
+    """The sentence says what to write."""
+    with pytest.raises(ValueError, match="PARTITION/OFFSET"):
+        Place.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "place"), [(b"3/41", Place(3, 41)), (None, None), (b"\xff", None), (b"x", None)]
+)
+def test_a_header_that_holds_no_place_is_none(value: bytes | None, place: Place | None) -> None:
+    """Other clients may write headers."""
+    assert place == place_header(record_of(headers=(("kb-replay-of", value),)), "kb-replay-of")

@@ -1,0 +1,287 @@
+"""Results keep their schema, name what was written without values, and are read back as a user's history."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from letter_cases import NOON, stored
+from records import record
+
+from keycloak_bridge.app.schema_files import load_schemas
+from keycloak_bridge.domain.errors import Violation
+from keycloak_bridge.domain.events import RESULT, CloudEvent, Message, Outcome, Record, Result
+from keycloak_bridge.domain.operations import (
+    Change,
+    CreateUser,
+    DeleteUser,
+    EndSessions,
+    Join,
+    Leave,
+    LinkIdentity,
+    Operation,
+    Plan,
+    RequestInvitation,
+    UnlinkIdentity,
+    UpdateUser,
+)
+from keycloak_bridge.domain.users import GROUPS, REALM_ROLES, IdentityLink, InvitationTerms
+from keycloak_bridge.events.decode import EnvelopeRules, decode
+from keycloak_bridge.messages.history import PastOutcome, in_order, read_outcome, set_last_by
+from keycloak_bridge.messages.results import action_of, changed_by, result_message
+
+CATALOG = load_schemas()
+CREATED = Result(Outcome.PROVISIONED, action="created", event_id="event-1", user_id="u-1")
+UNREADABLE = Result(Outcome.REJECTED, reason="not-json")
+VIOLATION = Violation("/data/email", "format", "must be an e-mail address")
+IDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=40)
+
+
+def published(result: Result, origin: Record | None = None) -> Message:
+    """Return the message of a result."""
+    return result_message(result, topic="results", time=NOON, origin=origin)
+
+
+def decoded(message: Message) -> CloudEvent:
+    """Return the CloudEvent that `message` holds."""
+    return decode(stored(message), EnvelopeRules())
+
+
+def test_result_is_a_cloudevent() -> None:
+    """Key and subject are the user's id, the schema is named, nothing unknown is sent as null."""
+    message = published(CREATED)
+
+    assert (message.topic, message.key) == ("results", b"u-1")
+    assert decoded(message) == CloudEvent(
+        id="event-1/provisioned",
+        source="/keycloak-bridge",
+        type=RESULT,
+        subject="u-1",
+        time=NOON,
+        dataschema="urn:keycloak-bridge:schema:user.provisioning.result:1.1",
+        data={
+            "outcome": "provisioned",
+            "action": "created",
+            "eventId": "event-1",
+            "userId": "u-1",
+        },
+    )
+
+
+def test_repeated_result_has_the_same_id() -> None:
+    """Consumers recognise a repetition by the id, whatever the second run found to do."""
+    second = replace(CREATED, action="unchanged")
+
+    assert {decoded(published(one)).id for one in (CREATED, second)} == {"event-1/provisioned"}
+
+
+def test_result_of_an_unreadable_record_is_named_by_its_position() -> None:
+    """Two unreadable records are not taken for one."""
+    message = result_message(UNREADABLE, topic="t", time=NOON, position="user-events/3/42")
+
+    assert decoded(message).id == "user-events/3/42/rejected"
+    assert message.key is None
+
+
+def test_result_names_what_was_written_and_the_place_of_the_record() -> None:
+    """Targets, the mapping and the place, which also names an unreadable record."""
+    updated = Result(
+        Outcome.PROVISIONED,
+        action="updated",
+        event_id="event-1",
+        changed=("email", "realmRoles"),
+        mapping="3f1c5b0e9a72",
+    )
+
+    of_update = decoded(published(updated, record(b"x")))
+    of_unreadable = decoded(published(UNREADABLE, record(b"x")))
+
+    source = {"topic": "user-events", "partition": 3, "offset": 42}
+    assert of_update.data == {
+        "outcome": "provisioned",
+        "action": "updated",
+        "eventId": "event-1",
+        "changed": ["email", "realmRoles"],
+        "mapping": "3f1c5b0e9a72",
+        "source": source,
+    }
+    assert of_unreadable.data == {"outcome": "rejected", "reason": "not-json", "source": source}
+    assert of_unreadable.id == "user-events/3/42/rejected"
+
+
+@given(
+    st.builds(
+        Result,
+        outcome=st.sampled_from(Outcome),
+        action=st.sampled_from([None, "created", "updated", "deleted", "unchanged"]),
+        reason=st.sampled_from([None, "stale", "schema-violation"]),
+        message=st.none() | IDS,
+        event_id=st.none() | IDS,
+        event_type=st.none() | IDS,
+        user_id=st.none() | IDS,
+        keycloak_id=st.none() | IDS,
+        schema_id=st.none() | IDS,
+        violations=st.lists(st.just(VIOLATION), max_size=3).map(tuple),
+        changed=st.lists(st.sampled_from(["email", "groups"]), max_size=2).map(tuple),
+        mapping=st.none() | st.just("3f1c5b0e9a72"),
+    ),
+    st.none() | st.just(record(b"x")),
+)
+def test_every_result_keeps_its_schema(result: Result, origin: Record | None) -> None:
+    """Whatever became of an event can be reported."""
+    event = decoded(published(result, origin))
+
+    assert CATALOG.validate(event).type == RESULT
+
+
+CREATE = CreateUser(
+    {
+        "username": "ada",
+        "groups": ["/staff"],
+        "attributes": {"userId": ["u-1"], "bridgeEventId": ["event-1"]},
+    }
+)
+UPDATE = UpdateUser(
+    {}, (Change("email", None, "a@x"), Change("attributes.bridgeEventId", None, ["event-2"]))
+)
+INVITE = RequestInvitation(InvitationTerms((), 60))
+
+DESCRIBED: dict[str, tuple[tuple[Operation, ...], str, tuple[str, ...]]] = {
+    "nothing": ((), "unchanged", ()),
+    "only the mail": ((INVITE,), "unchanged", ()),
+    "created": (
+        (CREATE, Join(REALM_ROLES, ("viewer",)), INVITE),
+        "created",
+        ("username", "groups", "attributes.userId", REALM_ROLES),
+    ),
+    "updated": ((UPDATE, EndSessions()), "updated", ("email",)),
+    "logged out": ((EndSessions(),), "updated", ()),
+    "moved": (
+        (Join(GROUPS, ("/a",)), Leave(GROUPS, ("/b",))),
+        "updated",
+        (GROUPS,),
+    ),
+    "linked": (
+        (LinkIdentity(IdentityLink("corp", "1")), UnlinkIdentity(IdentityLink("old", "2"))),
+        "updated",
+        ("identities.corp", "identities.old"),
+    ),
+    "deleted": ((DeleteUser(),), "deleted", ()),
+}
+
+
+@pytest.mark.parametrize(("operations", "action", "changed"), DESCRIBED.values(), ids=DESCRIBED)
+def test_a_plan_is_described_by_action_and_targets(
+    operations: tuple[Operation, ...], action: str, changed: tuple[str, ...]
+) -> None:
+    """One word for what happened to the user, and the targets without values; bookkeeping is left out."""
+    plan = Plan("kc-1", operations)
+
+    assert (action, changed) == (action_of(plan), changed_by(plan))
+
+
+def an_outcome(event_id: str, *changed: str, day: int = 1, **facts: Any) -> PastOutcome:
+    """Return a past outcome, provisioned by default."""
+    facts = {"outcome": "provisioned", "action": "updated", **facts}
+    time = datetime(2026, 11, day, tzinfo=UTC)
+    return PastOutcome(time, event_id=event_id, changed=changed, **facts)
+
+
+def test_a_result_is_read_back_whole() -> None:
+    """Everything that says which event set what, from the very message that is published."""
+    result = Result(
+        Outcome.PROVISIONED,
+        action="updated",
+        event_id="event-1",
+        event_type="user.updated",
+        user_id="u-1",
+        keycloak_id="kc-1",
+        schema_id="urn:x:1.0",
+        changed=("email", "attributes.department"),
+        mapping="abc",
+    )
+    origin = Record("user-events", 3, 41, 0, b"u-1", b"{}")
+
+    assert read_outcome(stored(published(result, origin))) == PastOutcome(
+        NOON,
+        "provisioned",
+        action="updated",
+        event_id="event-1",
+        event_type="user.updated",
+        schema_id="urn:x:1.0",
+        keycloak_id="kc-1",
+        user_id="u-1",
+        changed=("email", "attributes.department"),
+        mapping="abc",
+        origin="user-events/3@41",
+    )
+
+
+def test_a_result_of_an_older_bridge_has_less() -> None:
+    """Without targets, mapping and place it still has the outcome of the event."""
+    result = Result(Outcome.SKIPPED, reason="stale", event_id="event-1")
+
+    assert read_outcome(stored(published(result))) == PastOutcome(
+        NOON, "skipped", reason="stale", event_id="event-1"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"{oops",
+        b"[]",
+        b'{"specversion":"1.0","id":"1","source":"/x","type":"user.created","data":{"outcome":"invited"}}',
+        b'{"specversion":"1.0","id":"1","source":"/x","type":"user.provisioning.result","data":[]}',
+        b'{"specversion":"1.0","id":"1","source":"/x","type":"user.provisioning.result","data":{"outcome":1}}',
+    ],
+)
+def test_what_is_no_result_is_ignored(value: bytes | None) -> None:
+    """Other clients may write to a topic."""
+    assert read_outcome(Record("results", 0, 0, 0, b"u-1", value)) is None
+
+
+def test_odd_parts_of_a_result_are_left_out() -> None:
+    """Numbers where texts belong, and a place without an offset, are not believed."""
+    value = (
+        b'{"specversion":"1.0","id":"1","source":"/x","type":"user.provisioning.result",'
+        b'"data":{"outcome":"provisioned","eventId":7,"changed":["email",7],"source":{"topic":"t"}}}'
+    )
+
+    assert PastOutcome(None, "provisioned", changed=("email",)) == read_outcome(
+        Record("results", 0, 0, 0, None, value)
+    )
+
+
+def test_the_last_event_that_wrote_a_target_set_it() -> None:
+    """Target by target; what was skipped or mailed wrote nothing."""
+    created = an_outcome("event-1", "email", "attributes.department", action="created")
+    moved = an_outcome("event-2", "attributes.department")
+    stale = an_outcome("event-3", "email", outcome="skipped", action=None)
+
+    assert {"email": created, "attributes.department": moved} == set_last_by(
+        (created, moved, stale)
+    )
+
+
+def test_a_user_created_again_owes_nothing_to_earlier_events() -> None:
+    """Deleting takes everything away; creating begins again."""
+    first = an_outcome("event-1", "email", "attributes.department", action="created")
+    gone = an_outcome("event-2", action="deleted")
+    again = an_outcome("event-3", "email", action="created")
+
+    assert {} == set_last_by((first, gone))
+    assert {"email": again} == set_last_by((first, gone, again))
+    assert {"email": again} == set_last_by((first, again))
+
+
+def test_outcomes_are_put_in_order_of_time() -> None:
+    """Results of one user from several partitions; one without a time comes first."""
+    late, early = an_outcome("event-2", day=2), an_outcome("event-1", day=1)
+    timeless = PastOutcome(None, "invited")
+
+    assert (timeless, early, late) == in_order((late, timeless, early))
