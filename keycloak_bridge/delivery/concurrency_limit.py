@@ -1,8 +1,6 @@
-"""Let no more calls run at once than the server bears; the rest waits its turn.
+"""Let no more calls run at once than the server can take; the others wait their turn.
 
-How many calls a server is given at once: more while its answers stay as quick as they can be, fewer when they queue.
-
-The congestion control of TCP on requests instead of packets: additive increase and multiplicative decrease (RFC 5681),
+More calls run while answers stay as quick as on an unloaded server, fewer when they queue. This is the congestion control of TCP on requests instead of packets: additive increase and multiplicative decrease (RFC 5681),
 led by how long an answer takes compared with an unloaded server, as in TCP Vegas, so that the queue stays short before
 anything fails.
 """
@@ -20,7 +18,7 @@ from keycloak_bridge.domain.ports import Clock
 _TOLERANCE = 2.0
 """An answer that takes this many times the unloaded one has waited in a queue for half of the time."""
 
-_ROOM_BELOW = 0.85
+_GROW_BELOW = 0.85
 """Below this part of the tolerance one more is tried."""
 
 _SHORTEST_S = 1e-6
@@ -28,10 +26,10 @@ _START = 4
 _HALVED = 0.5
 _LEAST_CUT = 0.9
 _WINDOW_LEAST = 8
-"""Answers that a window has at the least; a median of fewer says little."""
+"""Fewest answers in a window; a median of fewer says little."""
 
 _CREDIT = 0.4
-"""How far a quicker window draws down what counts as unloaded; wholly, the luckiest one would rule."""
+"""How much a quicker window lowers what counts as unloaded; with all of it, the luckiest one would decide."""
 
 _NO_LOSS = 0.9
 """A probe that keeps this part of the throughput shows that all above it only queued."""
@@ -39,15 +37,15 @@ _NO_LOSS = 0.9
 _FIRST_PROBE_SHARE = 8
 """The first look at a less loaded server comes after this part of `forget_s`; what was seen at the start may be cold."""
 
-_PROBE_PATIENCE = 4
+_PROBE_LIMIT = 4
 """A probe that sees too little ends after so many times the answer's usual duration."""
 
 
 class AdaptiveLimit:
-    """An adaptive limit on what runs at once. Not safe to share between threads: see Gate.
+    """An adaptive limit on what runs at once. Not safe to share between threads: see ConcurrencyLimit.
 
     Batches take longer than single users, so that durations are compared per user and only with calls of about the same
-    size. What an unloaded server takes is the least median of a window. It is asked again every `forget_s` seconds with
+    size. What an unloaded server takes is the least median of a window. It is measured again every `forget_s` seconds with
     half as many at once, so that a server that really got slower counts as slow for no longer than that.
     """
 
@@ -119,7 +117,7 @@ class AdaptiveLimit:
             seconds / self._unloaded_s.get(kind, seconds) for kind, seconds in medians.items()
         )
         if slowest > _TOLERANCE and self._settled <= self._least:
-            self._unloaded_s.update(medians)  # nothing can be less loaded: this is its pace now
+            self._unloaded_s.update(medians)  # it cannot be less loaded: this is its speed now
         for kind, seconds in medians.items():
             known_s = self._unloaded_s.setdefault(kind, seconds)
             self._unloaded_s[kind] = known_s + _CREDIT * min(0.0, seconds - known_s)
@@ -128,7 +126,7 @@ class AdaptiveLimit:
             cut = min(_LEAST_CUT, max(_HALVED, _TOLERANCE / slowest))
             self._set(self._limit * cut)
             self._cut_s = now_s
-        elif slowest <= _TOLERANCE * _ROOM_BELOW and window.peak >= self._settled:
+        elif slowest <= _TOLERANCE * _GROW_BELOW and window.peak >= self._settled:
             self._set(self._limit + 1)
         self._window = _Window(now_s)
 
@@ -204,7 +202,7 @@ class _Probe:
     def is_over(self, now_s: float) -> bool:
         """Say whether enough was seen, or enough time went by."""
         enough = self._window is not None and self._window.is_full(self.limit)
-        return enough or now_s - self._begun_s > _PROBE_PATIENCE * self._usual_s
+        return enough or now_s - self._begun_s > _PROBE_LIMIT * self._usual_s
 
     def medians(self) -> dict[int, float]:
         """Return what was seen of each class; nothing where it was too little."""
@@ -230,8 +228,8 @@ class Turn:
 class ConcurrencyLimit:
     """Admits calls in the order in which they asked, as many at once as the limiter says. Safe to share between threads.
 
-    A call within another one of the same thread needs no turn of its own. A closed gate admits everybody at once, so that
-    no thread is left waiting when the bridge ends.
+    A call within another one of the same thread needs no turn of its own. Once closed it admits all calls at once, so
+    that no thread is left waiting when the bridge ends.
     """
 
     def __init__(self, limiter: AdaptiveLimit, clock: Clock) -> None:
@@ -288,14 +286,14 @@ class ConcurrencyLimit:
             self._leave(turn, begun_s, size, failed)
 
     def close(self) -> None:
-        """Admit whoever waits, and everybody from now on."""
+        """Admit all calls that wait, and all later ones."""
         with self._lock:
             self._closed = True
             self._admit()
 
     def _enter(self) -> None:
         with self._lock:
-            if self._has_room() and not self._waiting:
+            if self._may_enter() and not self._waiting:
                 self._running += 1
                 return
             ticket = threading.Event()
@@ -316,7 +314,7 @@ class ConcurrencyLimit:
 
     def _admit(self) -> None:
         """Wake those whose turn it is; they count as running from here on."""
-        while self._waiting and self._has_room():
+        while self._waiting and self._may_enter():
             self._running += 1
             self._waiting.popleft().set()
 
@@ -329,5 +327,5 @@ class ConcurrencyLimit:
                 self._running -= 1
             self._admit()
 
-    def _has_room(self) -> bool:
+    def _may_enter(self) -> bool:
         return self._closed or self._limiter.admits(self._running)

@@ -1,9 +1,4 @@
-"""How fast something may happen.
-
-Wait out what only needs time, where no delivery does it: by hand, one event after the other.
-
-Ask about many things side by side, and hear the answers in order, with few of them in memory.
-"""
+"""How fast something may happen, and how commands without a consumer loop wait for it or do many things at once."""
 
 import threading
 import time
@@ -18,15 +13,15 @@ _ROUNDING_S = 1e-6
 
 
 class RateLimiter:
-    """Spreads something over time: at most so many a second, bursts of at most one second's worth (at least 1).
+    """Token bucket: at most so many a second, bursts of at most one second's worth (at least 1); None is no limit.
 
-    Safe to share between threads. None means no limit.
+    Safe to share between threads.
     """
 
     def __init__(self, per_s: float | None) -> None:
         self._per_s = per_s
         self._lock = threading.Lock()
-        self._even_at_s = float("-inf")  # when the next would be due in an even spread
+        self._even_at_s = float("-inf")  # when the next is due at an even rate
 
     def take(self, now_s: float) -> float:
         """Take a token and return 0.0, or take nothing and return the seconds to wait before asking again."""
@@ -35,7 +30,7 @@ class RateLimiter:
         burst = max(self._per_s, 1.0)
         with self._lock:
             due_s = max(self._even_at_s, now_s)
-            # a burst may be so far ahead of the even spread
+            # a burst may be so far ahead of the even rate
             early_s = due_s - (burst - 1) / self._per_s - now_s
             if early_s > _ROUNDING_S:
                 return early_s
@@ -55,12 +50,12 @@ Found = TypeVar("Found")
 
 def wait_out(
     attempt: Callable[[], Found],
-    told: Callable[[HoldError], None],
+    on_pause: Callable[[HoldError], None],
     *,
     limit_s: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Found:
-    """Return what `attempt` returns once it is not held any more; `told` hears of each pause before it.
+    """Return what `attempt` returns once it is not held any more; `on_pause` is called before each pause.
 
     Raises HoldError when the pauses would take more than `limit_s` seconds in all.
     """
@@ -75,7 +70,7 @@ def wait_out(
                     wait_s=hold.wait_s,
                     code=hold.code,
                 ) from hold
-            told(hold)
+            on_pause(hold)
             left_s -= hold.wait_s
             sleep(hold.wait_s)
 
@@ -84,7 +79,7 @@ _Question = TypeVar("_Question")
 _Answer = TypeVar("_Answer")
 
 _AHEAD = 4
-"""How many questions a worker may be ahead of the answers that were taken."""
+"""Questions of a worker that may be ahead of the answers that were taken."""
 
 
 def side_by_side(

@@ -7,7 +7,7 @@ LIMIT_S = 60.0
 """Only a hanging test waits so long."""
 
 
-def side_by_side(*works: Callable[[], object]) -> None:
+def in_threads(*works: Callable[[], object]) -> None:
     """Run `works` at the same time, each in a thread of its own, until all have ended."""
     threads = [threading.Thread(target=work, daemon=True) for work in works]
     for thread in threads:

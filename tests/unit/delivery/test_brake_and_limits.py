@@ -1,11 +1,11 @@
 """The brake and the limits stop the flow before more harm is done."""
 
-import threading
 from itertools import accumulate
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threads import in_threads
 
 from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits, limited_actions
 from keycloak_bridge.domain.errors import HoldError
@@ -21,7 +21,7 @@ from keycloak_bridge.domain.operations import (
 from keycloak_bridge.domain.users import Intent
 
 
-def letters(brake: Brake, asked: int) -> int:
+def dead_letters(brake: Brake, asked: int) -> int:
     """Return how many of so many dead letters in a row get through."""
     return sum(brake.admits() for _ in range(asked))
 
@@ -31,7 +31,7 @@ def test_exactly_so_many_get_through_in_a_row(in_a_row: int) -> None:
     """The one after them is held, and so is everything later."""
     brake = Brake(in_a_row, 0, 200)
 
-    assert in_a_row == letters(brake, in_a_row * 3)
+    assert in_a_row == dead_letters(brake, in_a_row * 3)
     assert f"{in_a_row} dead letters in a row" == brake.reason
 
 
@@ -39,11 +39,11 @@ def test_a_good_record_begins_a_new_row() -> None:
     """Bad records between good ones are exceptions."""
     brake = Brake(3, 0, 200)
     for _ in range(50):
-        letters(brake, 2)
+        dead_letters(brake, 2)
         brake.good()
 
     assert brake.reason is None
-    assert 3 == letters(brake, 10)
+    assert 3 == dead_letters(brake, 10)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_share_holds_once_the_window_is_full(good: int, through: int, share:
     for _ in range(good):
         brake.good()
 
-    assert through == letters(brake, 100)
+    assert through == dead_letters(brake, 100)
     assert f"{share} of the last 10 records became dead letters" == brake.reason
 
 
@@ -63,7 +63,7 @@ def test_the_share_forgets_what_left_the_window() -> None:
     """Old dead letters do not add up with new ones."""
     brake = Brake(0, 50, 10)
     for _ in range(20):
-        letters(brake, 4)
+        dead_letters(brake, 4)
         for _ in range(8):
             brake.good()
 
@@ -74,13 +74,13 @@ def test_without_limits_everything_passes() -> None:
     """0 is no limit."""
     brake = Brake(0, 0, 10)
 
-    assert 1000 == letters(brake, 1000)
+    assert 1000 == dead_letters(brake, 1000)
 
 
 def test_good_records_do_not_disengage_it() -> None:
-    """Somebody has to look; records that were under way meanwhile change nothing."""
+    """An operator has to look; records that were under way meanwhile change nothing."""
     brake = Brake(2, 0, 10)
-    letters(brake, 3)
+    dead_letters(brake, 3)
     for _ in range(100):
         brake.good()
 
@@ -88,56 +88,50 @@ def test_good_records_do_not_disengage_it() -> None:
     assert "2 dead letters in a row" == brake.reason
 
 
-def test_a_release_lets_the_storm_pass() -> None:
-    """The limits rest until as many good records came in a row, then hold as from the start."""
+def test_a_release_lets_the_rest_of_the_bad_records_pass() -> None:
+    """The limits do not apply until as many good records came in a row, then apply as from the start."""
     brake = Brake(3, 50, 10)
-    letters(brake, 4)
+    dead_letters(brake, 4)
     brake.release()
-    storm = letters(brake, 50)
+    passed = dead_letters(brake, 50)
     brake.good()
     brake.good()
-    storm += letters(brake, 50)  # two good ones are not three
+    passed += dead_letters(brake, 50)  # two good ones are not three
     for _ in range(3):
         brake.good()
 
-    assert 100 == storm
-    assert 3 == letters(brake, 50)
+    assert 100 == passed
+    assert 3 == dead_letters(brake, 50)
     assert "3 dead letters in a row" == brake.reason
 
 
-def test_the_share_alone_rests_for_twenty_good_records() -> None:
-    """Without a limit in a row there is still a measure of calm."""
+def test_the_share_alone_does_not_apply_for_twenty_good_records() -> None:
+    """Without a limit in a row, twenty is the number."""
     brake = Brake(0, 50, 10)
-    letters(brake, 11)
+    dead_letters(brake, 11)
     brake.release()
     for _ in range(19):
         brake.good()
-    storm = letters(brake, 30)
+    passed = dead_letters(brake, 30)
     for _ in range(20):
         brake.good()
 
-    assert 30 == storm
-    assert 10 == letters(brake, 30)
+    assert 30 == passed
+    assert 10 == dead_letters(brake, 30)
 
 
 def test_a_release_of_what_is_not_engaged_keeps_the_limits() -> None:
-    """Nobody switches the brake off by releasing it twice."""
+    """Releasing it twice does not switch it off."""
     brake = Brake(3, 0, 10)
     brake.release()
 
-    assert 3 == letters(brake, 10)
+    assert 3 == dead_letters(brake, 10)
 
 
 def test_threads_share_one_count() -> None:
     """However many ask at once, exactly the limit gets through."""
     brake, through = Brake(100, 0, 10), []
-    threads = [
-        threading.Thread(target=lambda: through.append(letters(brake, 100))) for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*[lambda: through.append(dead_letters(brake, 100))] * 8)
 
     assert 100 == sum(through)
 
@@ -172,23 +166,23 @@ def brake() -> Brake:
 
 
 def limits(brake: Brake, count: int = 2, window_s: float = 60.0) -> Limits:
-    """Limit one kind of deed and no other."""
+    """Limit one action and no other."""
     return Limits(brake, {LimitedAction.DISABLE: Limit(count, window_s), LimitedAction.MAIL: None})
 
 
 def admitted(
-    limits: Limits, key: str, now_s: float, deed: LimitedAction = LimitedAction.DISABLE
+    limits: Limits, key: str, now_s: float, action: LimitedAction = LimitedAction.DISABLE
 ) -> bool:
     """Say whether it may be done."""
     try:
-        limits.admit((deed,), key, now_s)
+        limits.admit((action,), key, now_s)
     except HoldError:
         return False
     return True
 
 
 def test_one_too_many_engages_the_brake_with_the_numbers() -> None:
-    """Whoever looks reads what was done, how often, and which setting said stop."""
+    """The operator reads what was done, how often, and which setting stopped it."""
     braked = brake()
     one = limits(braked)
 
@@ -196,8 +190,8 @@ def test_one_too_many_engages_the_brake_with_the_numbers() -> None:
     assert "2 users were disabled within 1 minute ([limits] disables)" == braked.reason
 
 
-def test_a_release_starts_the_window_anew() -> None:
-    """Whoever looked wants it to go on, not to be stopped again at once."""
+def test_a_release_empties_the_window() -> None:
+    """The flow goes on instead of being stopped again at once."""
     braked = brake()
     one = limits(braked)
     for key in "abc":
@@ -212,13 +206,13 @@ def test_while_the_brake_holds_nothing_is_done() -> None:
     braked = brake()
     one = limits(braked)
     admitted(one, "a", 0.0)
-    braked.engage("of somebody's own accord")
+    braked.engage("by hand")
 
     assert [False, False] == [admitted(one, key, 0.0) for key in "ab"]
 
 
 def test_another_attempt_counts_once() -> None:
-    """An outage of Keycloak must not look like a mass of deeds."""
+    """An outage of Keycloak must not look like mass changes."""
     one = limits(brake())
 
     assert all(admitted(one, "a", 0.0) for _ in range(9))
@@ -265,7 +259,7 @@ def _update(*changes: Change) -> UpdateUser:
     return UpdateUser({}, changes)
 
 
-DEEDS: dict[str, tuple[Operation, Intent, set[LimitedAction]]] = {
+ACTIONS: dict[str, tuple[Operation, Intent, set[LimitedAction]]] = {
     "disabled": (_update(Change("enabled", True, False)), Intent.DISABLE, {LimitedAction.DISABLE}),
     "enabled": (_update(Change("enabled", False, True)), Intent.ENABLE, set()),
     "another address": (
@@ -289,7 +283,7 @@ DEEDS: dict[str, tuple[Operation, Intent, set[LimitedAction]]] = {
 }
 
 
-@pytest.mark.parametrize(("operation", "intent", "expected"), DEEDS.values(), ids=DEEDS)
+@pytest.mark.parametrize(("operation", "intent", "expected"), ACTIONS.values(), ids=ACTIONS)
 def test_a_plan_is_counted_for_the_harm_that_it_does(
     operation: Operation, intent: Intent, expected: set[LimitedAction]
 ) -> None:

@@ -82,19 +82,6 @@ def test_done_means_acknowledged() -> None:
     assert 2 == len(hand.broker.records(RESULTS))
 
 
-def test_retry_after_is_respected() -> None:
-    """No attempt is made before the server's Retry-After has passed."""
-    hand = Hand()
-    hand.publish(0)
-    hand.handler.errors[0, 0] = [KeycloakUnavailableError("busy", retry_after_s=120.0)]
-    times: list[float] = []
-    hand.handler.after = lambda _: times.append(hand.clock.monotonic())
-
-    hand.run()
-
-    assert times[0] >= 120.0
-
-
 def test_markers_are_stepped_over() -> None:
     """What no record stands for does not keep a run from its end, nor the commit from the end of the log."""
     hand = Hand()

@@ -13,7 +13,6 @@ from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
     HoldError,
-    KeycloakAuthError,
     KeycloakUnavailableError,
     PartitionRevokedError,
 )
@@ -107,17 +106,6 @@ def test_a_probe_is_one_record() -> None:
 
     assert (1, BreakerState.OPEN) == failed
     assert (1, BreakerState.CLOSED) == worked
-
-
-def test_one_refusal_of_the_account_is_an_outage() -> None:
-    """Every other record would be refused just the same."""
-    hand = Hand()
-    hand.publish(0, 1)
-    failing(hand, (0, 0), lambda: KeycloakAuthError("refused"), 1)
-    hand.turn()
-
-    assert 1 == hand.work()
-    assert BreakerState.OPEN is hand.turn().breaker
 
 
 def test_an_outage_makes_no_dead_letter() -> None:
@@ -434,17 +422,3 @@ def test_a_record_that_proves_nothing_ends_no_outage() -> None:
     assert BreakerState.CLOSED is not look.breaker
     assert (f"provision: {DOWN}",) == hand.problems()
     assert BreakerState.CLOSED is hand.turn().breaker
-
-
-def test_how_long_a_partition_stands_still_is_told() -> None:
-    """Its first unfinished record, since it became the first."""
-    hand = Hand()
-    hand.publish(0, 1)
-    failing(hand, (0, 0), keycloak_down, 1)
-    hand.turn()
-    hand.work()
-    hand.turn(1.0)
-
-    assert 8.0 == hand.turn(7.0).oldest_s
-    hand.work()
-    assert 0.0 == hand.turn(1.0).oldest_s

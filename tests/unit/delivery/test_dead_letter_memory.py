@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from threads import side_by_side
+from threads import in_threads
 
 from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, SentDeadLetters, fingerprint
 from keycloak_bridge.domain.events import Record, TopicPartition
@@ -113,7 +113,7 @@ def test_threads_lose_no_note_of_each_other() -> None:
         for key in mine:
             lost.note(HERE, key)
 
-    side_by_side(*[partial(note_all, mine) for mine in keys])
+    in_threads(*[partial(note_all, mine) for mine in keys])
 
     assert {fingerprint(key) for mine in keys for key in mine} == set(lost.of(HERE))
 

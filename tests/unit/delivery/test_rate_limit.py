@@ -7,13 +7,14 @@ from itertools import accumulate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threads import in_threads
 
 from keycloak_bridge.delivery.rate_limit import RateLimiter, side_by_side, wait_out
 from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
 
 rates = st.floats(0.01, 1000)
 pauses = st.lists(st.floats(0, 5) | st.just(0.0), min_size=1, max_size=60)
-ROUNDING = 1e-3  # a microsecond at the fastest pace, in tokens
+ROUNDING = 1e-3  # a microsecond at the fastest rate, in tokens
 
 
 def most_in_any_span(taken_s: list[float], per_s: float) -> float:
@@ -26,37 +27,37 @@ def most_in_any_span(taken_s: list[float], per_s: float) -> float:
 
 
 @given(rates, pauses, st.floats(0, 10**6))
-def test_no_span_holds_more_than_a_burst_and_its_share(
+def test_no_span_has_more_than_a_burst_and_its_share(
     per_s: float, pauses: list[float], start_s: float
 ) -> None:
-    """Wherever one begins to count: at most one second's worth (at least 1) plus the pace."""
-    pace = RateLimiter(per_s)
+    """Wherever one begins to count: at most one second's worth (at least 1) plus the rate."""
+    limiter = RateLimiter(per_s)
     taken_s = []
     for now_s in accumulate(pauses, initial=start_s):
-        taken_s += [now_s for _ in range(3) if pace.take(now_s) == 0.0]
+        taken_s += [now_s for _ in range(3) if limiter.take(now_s) == 0.0]
 
     assert most_in_any_span(taken_s, per_s) <= max(per_s, 1.0) + ROUNDING
 
 
 @given(rates, st.floats(0, 10**6))
-def test_who_waits_as_told_gets_a_token(per_s: float, now_s: float) -> None:
+def test_a_token_is_there_after_the_wait(per_s: float, now_s: float) -> None:
     """The wait is long enough, and never longer than one interval."""
-    pace = RateLimiter(per_s)
-    while not (wait_s := pace.take(now_s)):
+    limiter = RateLimiter(per_s)
+    while not (wait_s := limiter.take(now_s)):
         pass
 
     assert 0 < wait_s <= 1 / per_s + 1e-6
-    assert 0.0 == pace.take(now_s + wait_s)
+    assert 0.0 == limiter.take(now_s + wait_s)
 
 
 @given(
     st.sampled_from([0.25, 1.0, 2.0, 16.0]),  # with eighths of seconds, exact in floats
     st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=60),
 )
-def test_tokens_given_back_at_once_leave_the_pace_to_the_used(
+def test_tokens_given_back_at_once_change_nothing(
     per_s: float, turns: list[tuple[int, bool]]
 ) -> None:
-    """Whoever asks, does not need it and says so changes nothing for the others."""
+    """A token that is taken and given back changes nothing for the others."""
     asked, spared = RateLimiter(per_s), RateLimiter(per_s)
     now_s, differences = 0.0, []
     for eighths, used in turns:
@@ -74,70 +75,61 @@ def test_tokens_given_back_at_once_leave_the_pace_to_the_used(
     ("per_s", "expected"), [(0.01, 1), (0.5, 1), (1.0, 1), (2.5, 2), (14.0, 14)]
 )
 def test_a_burst_is_one_seconds_worth(per_s: float, expected: int) -> None:
-    """And at least one, however slow the pace."""
-    pace = RateLimiter(per_s)
+    """And at least one, however low the rate."""
+    limiter = RateLimiter(per_s)
 
-    assert expected == [pace.take(5.0) for _ in range(30)].count(0.0)
+    assert expected == [limiter.take(5.0) for _ in range(30)].count(0.0)
 
 
 def test_idle_time_saves_no_more_than_a_burst() -> None:
     """A quiet night does not become a flood in the morning."""
-    pace = RateLimiter(3.0)
-    pace.take(0.0)
+    limiter = RateLimiter(3.0)
+    limiter.take(0.0)
 
-    assert 3 == [pace.take(40_000.0) for _ in range(30)].count(0.0)
+    assert 3 == [limiter.take(40_000.0) for _ in range(30)].count(0.0)
 
 
 def test_asking_takes_nothing() -> None:
-    """Whoever is told to wait has not used up anybody's turn."""
-    pace = RateLimiter(0.5)
-    pace.take(10.0)
-    waits = [pace.take(10.5) for _ in range(3)]
+    """A refusal uses up no token."""
+    limiter = RateLimiter(0.5)
+    limiter.take(10.0)
+    waits = [limiter.take(10.5) for _ in range(3)]
 
     assert [1.5, 1.5, 1.5] == waits
-    assert 0.0 == pace.take(12.0)
+    assert 0.0 == limiter.take(12.0)
 
 
 def test_a_token_given_back_goes_to_another() -> None:
-    """A mail that turned out not to be due costs none of the pace."""
-    pace = RateLimiter(0.5)
-    pace.take(10.0)
-    pace.give_back()
+    """A mail that turned out not to be due costs no token."""
+    limiter = RateLimiter(0.5)
+    limiter.take(10.0)
+    limiter.give_back()
 
-    assert 0.0 == pace.take(10.0)
-    assert 2.0 == pace.take(10.0)
+    assert 0.0 == limiter.take(10.0)
+    assert 2.0 == limiter.take(10.0)
 
 
-def test_without_a_pace_nobody_waits() -> None:
+def test_without_a_limit_nothing_waits() -> None:
     """None is no limit, whatever is given back."""
-    pace = RateLimiter(None)
-    waits = {pace.take(1.0) for _ in range(1000)}
-    pace.give_back()
+    limiter = RateLimiter(None)
+    waits = {limiter.take(1.0) for _ in range(1000)}
+    limiter.give_back()
 
-    assert {0.0} == waits | {pace.take(0.0)}
+    assert {0.0} == waits | {limiter.take(0.0)}
 
 
 def test_an_earlier_time_gives_no_extra_token() -> None:
     """Threads read the clock before they ask, so times arrive out of order."""
-    pace = RateLimiter(1.0)
-    pace.take(10.0)
+    limiter = RateLimiter(1.0)
+    limiter.take(10.0)
 
-    assert 1.5 == pace.take(9.5)
+    assert 1.5 == limiter.take(9.5)
 
 
-def test_threads_share_one_pace() -> None:
+def test_threads_share_one_limit() -> None:
     """However many ask at once, exactly the burst gets through."""
-    pace, through = RateLimiter(50.0), []
-    threads = [
-        threading.Thread(
-            target=lambda: through.append([pace.take(1.0) for _ in range(50)].count(0.0))
-        )
-        for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    limiter, through = RateLimiter(50.0), []
+    in_threads(*[lambda: through.append([limiter.take(1.0) for _ in range(50)].count(0.0))] * 8)
 
     assert 50 == sum(through)
 
@@ -155,21 +147,21 @@ def held(*waits_s: float) -> Callable[[], str]:
 
 
 def test_what_is_not_held_is_not_waited_for() -> None:
-    """Nothing is said either."""
-    told: list[HoldError] = []
+    """No pause is reported either."""
+    pauses: list[HoldError] = []
     slept: list[float] = []
 
-    assert "done" == wait_out(held(), told.append, limit_s=1.0, sleep=slept.append)
-    assert ([], []) == (told, slept)
+    assert "done" == wait_out(held(), pauses.append, limit_s=1.0, sleep=slept.append)
+    assert ([], []) == (pauses, slept)
 
 
-def test_each_pause_is_said_and_kept() -> None:
+def test_each_pause_is_reported_and_kept() -> None:
     """As long as the error says, up to the limit in all."""
-    told: list[HoldError] = []
+    pauses: list[HoldError] = []
     slept: list[float] = []
 
-    assert "done" == wait_out(held(0.5, 1.5), told.append, limit_s=2.0, sleep=slept.append)
-    assert ([0.5, 1.5], [0.5, 1.5]) == ([one.wait_s for one in told], slept)
+    assert "done" == wait_out(held(0.5, 1.5), pauses.append, limit_s=2.0, sleep=slept.append)
+    assert ([0.5, 1.5], [0.5, 1.5]) == ([one.wait_s for one in pauses], slept)
 
 
 def test_what_takes_too_long_is_a_sentence() -> None:
@@ -205,7 +197,7 @@ def test_answers_come_in_the_order_of_the_questions() -> None:
 
     def ask(question: int) -> int:
         if question == 0:
-            second_asked.wait(10)
+            assert second_asked.wait(60)
         else:
             second_asked.set()
         return question * 10
@@ -214,7 +206,7 @@ def test_answers_come_in_the_order_of_the_questions() -> None:
 
 
 def test_few_questions_are_drawn_ahead() -> None:
-    """A hundred thousand questions do not stand in memory at once."""
+    """A hundred thousand questions are not in memory at once."""
     drawn = 0
 
     def questions() -> Iterator[int]:
@@ -230,8 +222,8 @@ def test_few_questions_are_drawn_ahead() -> None:
     assert 999 == len(list(answers))
 
 
-def test_what_a_question_raises_comes_up_in_its_turn() -> None:
-    """Answers before it are heard, and nothing is asked any more."""
+def test_what_a_question_raises_comes_in_its_turn() -> None:
+    """Answers before it come first, and nothing is asked any more."""
     answers = side_by_side(lambda number: 10 // number, [2, 1, 0, 5], workers=1)
 
     assert [5, 10] == [next(answers), next(answers)]

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from delivery_harness import P0, P1, TOPIC, Pending, policy, stage_context
-from threads import LIMIT_S, side_by_side
+from threads import LIMIT_S, in_threads
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.delivery.fencing import Lease
@@ -169,12 +169,25 @@ def test_a_record_that_is_another_members_is_not_given_up() -> None:
     assert not case.delivery.failed(task, DOWN)
 
 
+def test_stopping_begins_nothing_and_lets_the_running_end() -> None:
+    """What ends now is still committed."""
+    case = Case()
+    case.accept(0, 1)
+    task = case.take()
+    case.delivery.stop()
+    case.delivery.settle(task, DONE)
+
+    assert None is case.delivery.try_take()
+    assert case.delivery.held(P1)
+    assert (0, {P0: 1}) == (case.delivery.running(), case.commits())
+
+
 def test_waiting_for_idleness_ends_with_the_last_record() -> None:
     """However long the wait could be, it is over when nothing runs."""
     case = Case()
     case.accept(0)
     task = case.take()
-    side_by_side(lambda: case.delivery.settle(task, DONE), lambda: case.delivery.wait_idle(LIMIT_S))
+    in_threads(lambda: case.delivery.settle(task, DONE), lambda: case.delivery.wait_idle(LIMIT_S))
 
     assert 0 == case.delivery.running()
 
@@ -245,7 +258,7 @@ def test_all_is_done_without_another_poll(seed: int) -> None:
         all_done.wait(LIMIT_S)
         delivery.stop(dismiss=True)
 
-    side_by_side(feed, *[work] * WORKERS)
+    in_threads(feed, *[work] * WORKERS)
 
     assert left == set()
 
@@ -336,6 +349,6 @@ def test_they_come_from_any_thread() -> None:
     heard: list[BridgeError | None] = []
     answers = [Pending() for _ in range(8)]
     when_all(answers, heard.append)
-    side_by_side(*[answer.arrive for answer in answers])
+    in_threads(*[answer.arrive for answer in answers])
 
     assert [None] == heard

@@ -6,9 +6,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 
 import pytest
 from pytest_socket import enable_socket
+from threads import in_threads
 
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.ops.health import STUCK_AFTER_S, HealthServer, Status, is_this_machine
@@ -103,7 +105,7 @@ def test_a_bridge_without_complaints_is_live_and_ready(harness: Harness) -> None
 
 
 def test_a_problem_is_not_ready_but_live(harness: Harness) -> None:
-    """The reason is in the body; a restart would not mend it, so the process stays live."""
+    """The reason is in the body; a restart would not fix it, so the process stays live."""
     harness.status.set_problem("provision", "Keycloak does not answer")
 
     assert [
@@ -147,7 +149,7 @@ def test_what_is_asked_is_not_changed(harness: Harness, path: str, method: str) 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
 def test_nothing_is_released_by_looking(harness: Harness, method: str) -> None:
-    """A crawler or a link must not let go of anything; only POST does."""
+    """A crawler or a link must not release the brake; only POST does."""
     harness.held = ["provision"]
 
     status, _, _ = harness.get("/release", method)
@@ -155,7 +157,7 @@ def test_nothing_is_released_by_looking(harness: Harness, method: str) -> None:
     assert (405, ["provision"]) == (status, harness.held)
 
 
-def test_a_refused_method_is_told_the_right_one(harness: Harness) -> None:
+def test_a_refused_method_names_the_right_one(harness: Harness) -> None:
     """As HTTP wants it, in `Allow`."""
     with closing(http.client.HTTPConnection(LOOPBACK, harness.server.port, timeout=5)) as client:
         client.request("GET", "/release")
@@ -193,7 +195,7 @@ def test_metrics_and_readiness_agree(harness: Harness, problem: str | None, valu
     assert b"\nkeycloak_bridge_ready " + value in harness.get("/metrics")[1]
 
 
-def test_release_tells_what_was_held(harness: Harness) -> None:
+def test_release_names_what_was_held(harness: Harness) -> None:
     """The second time there is nothing left."""
     harness.held = ["provision", "invite"]
 
@@ -203,7 +205,7 @@ def test_release_tells_what_was_held(harness: Harness) -> None:
 
 @pytest.mark.parametrize("header", ["Origin", "Forwarded", "X-Forwarded-For", "x-forwarded-proto"])
 def test_release_is_not_passed_on(harness: Harness, header: str) -> None:
-    """A page in a browser, or a proxy on this machine, asks for somebody else."""
+    """A page in a browser, or a proxy on this machine, may act for another machine."""
     harness.held = ["provision"]
 
     status, _ = harness.ask("/release", "POST", {header: "http://acme.example"})
@@ -214,7 +216,7 @@ def test_release_is_not_passed_on(harness: Harness, header: str) -> None:
 def test_release_from_another_machine_is_refused(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever may probe need not be allowed to release; the answer says where it is possible."""
+    """A caller that may probe need not be allowed to release; the answer says where it is possible."""
     monkeypatch.setattr("keycloak_bridge.ops.health.is_this_machine", lambda *_: False)
     harness.held = ["provision"]
 
@@ -256,10 +258,10 @@ def test_a_body_is_not_waited_for(harness: Harness) -> None:
     assert answer.endswith(b'{"released": []}\n')
 
 
-def test_a_release_that_fails_is_told_and_logged(
+def test_a_release_that_fails_is_answered_and_logged(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client gets 500; the log gets the type, and neither the text of the exception."""
+    """The client gets 500; the log gets the type; neither has the text of the exception."""
     harness.fault = ValueError("ada@acme.example")
 
     with caplog.at_level(logging.ERROR):
@@ -274,14 +276,14 @@ def test_a_release_that_fails_is_told_and_logged(
     ("fault", "actions"),
     [(ValueError("ada@acme.example"), ["health-failed"]), (BrokenPipeError(), [])],
 )
-def test_a_mishap_of_a_connection_is_one_line_or_none(
+def test_a_failure_of_a_connection_is_one_line_or_none(
     harness: Harness,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
     fault: Exception,
     actions: list[str],
 ) -> None:
-    """No traceback goes to standard error past the log; a client that left is no news at all."""
+    """No traceback goes to standard error; a client that left is not logged at all."""
     with caplog.at_level(logging.ERROR):
         try:
             raise fault
@@ -293,7 +295,7 @@ def test_a_mishap_of_a_connection_is_one_line_or_none(
 
 
 def test_without_metrics_and_brake_their_paths_are_not_there(loopback: None) -> None:
-    """Neither stands in the overview."""
+    """Neither is in the overview."""
     server = HealthServer(Status(), FakeClock(), host=LOOPBACK, port=0)
     server.start()
     with closing(http.client.HTTPConnection(LOOPBACK, server.port, timeout=5)) as client:
@@ -310,7 +312,7 @@ def test_without_metrics_and_brake_their_paths_are_not_there(loopback: None) -> 
 def test_probes_leave_nothing_in_the_output(
     harness: Harness, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A probe every second is no news, nor is one that does not wait for its answer."""
+    """Neither a probe every second, nor one that does not wait for its answer."""
     harness.ask("/live")
     harness.get("/nowhere")
     harness.get("/metrics")
@@ -320,7 +322,7 @@ def test_probes_leave_nothing_in_the_output(
 
 
 def test_a_port_in_use_is_a_matter_of_settings(loopback: None) -> None:
-    """One sentence with the address, and the settings that mend it."""
+    """One sentence with the address, and the settings that fix it."""
     with closing(socket.create_server((LOOPBACK, 0))) as taken:
         port = taken.getsockname()[1]
 
@@ -349,3 +351,77 @@ def test_close_frees_the_port(loopback: None) -> None:
     second.close()
 
     assert port == second.port
+
+
+# the status behind it
+
+
+def test_nothing_noted_is_ready_and_alive() -> None:
+    """A status without notes has no complaint."""
+    status = Status()
+
+    assert ((), ()) == (status.why_not_ready(), status.stuck(1e9, 1.0))
+
+
+def test_problems_are_listed_by_component_until_they_pass() -> None:
+    """Sorted by name, the latest sentence each."""
+    status = Status()
+    status.set_problem("provision", "old")
+    status.set_problem("provision", "Keycloak does not answer")
+    status.set_problem("invite", "the SMTP server does not answer")
+
+    assert (
+        "invite: the SMTP server does not answer",
+        "provision: Keycloak does not answer",
+    ) == status.why_not_ready()
+    status.set_problem("invite", None)
+    assert ("provision: Keycloak does not answer",) == status.why_not_ready()
+
+
+def test_only_a_change_is_reported() -> None:
+    """So that a long outage is one warning."""
+    status = Status()
+
+    told = [status.set_problem("kafka", text) for text in (None, "away", "away", "slow", None)]
+
+    assert [False, True, False, True, True] == told
+
+
+def test_a_loop_is_stuck_after_the_limit() -> None:
+    """Exactly the limit is still fine; a beat helps."""
+    status = Status()
+    status.beat("provision", 10.0)
+    status.beat("invite", 50.0)
+
+    assert () == status.stuck(70.0, 60.0)
+    assert ("provision",) == status.stuck(70.1, 60.0)
+    status.beat("provision", 70.0)
+    assert () == status.stuck(70.1, 60.0)
+
+
+def test_a_component_that_ended_is_forgotten() -> None:
+    """Neither its loop nor its last problem counts any more; forgetting twice is harmless."""
+    status = Status()
+    status.beat("provision", 0.0)
+    status.set_problem("provision", "away")
+
+    status.forget("provision")
+    status.forget("provision")
+
+    assert ((), ()) == (status.why_not_ready(), status.stuck(1e9, 1.0))
+
+
+def test_notes_of_many_threads_are_all_kept() -> None:
+    """Stages write while the health endpoint reads."""
+    status = Status()
+
+    def note(name: str) -> None:
+        for at in range(200):
+            status.beat(name, float(at))
+            status.set_problem(name, str(at))
+            status.why_not_ready()
+            status.stuck(0.0, 1.0)
+
+    in_threads(*[partial(note, f"stage-{n}") for n in range(4)])
+
+    assert tuple(f"stage-{n}: 199" for n in range(4)) == status.why_not_ready()
