@@ -85,12 +85,10 @@ def compile_mapping(
             code="mapping",
             remedy="add client_id under [invite], of the client that owns the address",
         )
-    return AttributeMapping(
-        rules=rules,
-        invitation=terms,
-        match_subject=match_subject,
-        fingerprint=_fingerprint(document),
-    )
+    # neither the order of keys nor comments and layout count
+    content = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_LENGTH]
+    return AttributeMapping(rules, terms, match_subject, fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +158,17 @@ class AttributeMapping:
                 # Keycloak creates a user without it disabled
                 representation["enabled"] = True
                 create_only.add("enabled")
+        memberships = [
+            _membership(rule, scope)
+            for rule in self.rules.memberships
+            if data.decides(rule.pointer, rule.expression)
+        ]
         return DesiredUser(
             representation=representation,
             matching=self._criteria(representation),
             create_only=frozenset(create_only),
             cleared=self._cleared(values, representation, partial=data.partial),
-            memberships=self._memberships(scope, data),
+            memberships=tuple(one for one in memberships if one is not None),
             identities=self._identities(scope, data),
             link=self.rules.link,
             invitation=self.invitation,
@@ -193,14 +196,6 @@ class AttributeMapping:
         erasable = {rule.target for rule in self.rules.targets if partial or rule.managed}
         decided = erasable & values.keys()
         return frozenset(decided - targets_of(representation).keys() - set(NEVER_CLEARED))
-
-    def _memberships(self, scope: Scope, data: "EventData") -> tuple[Membership, ...]:
-        found = (
-            _membership(rule, scope)
-            for rule in self.rules.memberships
-            if data.decides(rule.pointer, rule.expression)
-        )
-        return tuple(one for one in found if one is not None)
 
     def _identities(self, scope: Scope, data: "EventData") -> tuple[IdentityLink, ...]:
         """Return the accounts that are named, and those to unlink where the event or the mapping says so."""
@@ -235,12 +230,6 @@ class AttributeMapping:
             if len(values) == 1:
                 found.append(MatchCriterion(target, values[0]))
         return tuple(found)
-
-
-def _fingerprint(document: Mapping[str, Any]) -> str:
-    """Return a short hash of the content that ignores the order of keys, comments and layout."""
-    content = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_LENGTH]
 
 
 def _target_value(rule: TargetRule, scope: Scope) -> Any:

@@ -55,22 +55,25 @@ class TargetRule:
     create_only: bool = False
     required: bool = False
     managed: bool = False
-    attribute: str | None = field(init=False, repr=False, compare=False)
-    """The attribute's name, or None for a field."""
-    pointer: str = field(init=False, repr=False, compare=False)
-    """The target as a JSON pointer into the mapping."""
-    kind: type[bool | str | list[str]] = field(init=False, repr=False, compare=False)
-    """The type of the target's value: a flag, a text, or a list of texts."""
 
-    def __post_init__(self) -> None:
+    @property
+    def attribute(self) -> str | None:
+        """The attribute's name, or None for a field."""
         is_field = not self.target.startswith(ATTRIBUTE_PREFIX)
-        name = None if is_field else self.target.removeprefix(ATTRIBUTE_PREFIX)
-        pointer = f"/user/{self.target}" if name is None else f"/user/attributes/{escaped(name)}"
-        object.__setattr__(self, "attribute", name)
-        object.__setattr__(self, "pointer", pointer)
-        holds_texts = name is not None or self.target == "requiredActions"
-        kind = list if holds_texts else bool if self.target in FLAG_FIELDS else str
-        object.__setattr__(self, "kind", kind)
+        return None if is_field else self.target.removeprefix(ATTRIBUTE_PREFIX)
+
+    @property
+    def pointer(self) -> str:
+        """The target as a JSON pointer into the mapping."""
+        name = self.attribute
+        return f"/user/{self.target if name is None else 'attributes/' + escaped(name)}"
+
+    @property
+    def kind(self) -> type[bool | str | list[str]]:
+        """The type of the target's value: a flag, a text, or a list of texts."""
+        if self.target in FLAG_FIELDS:
+            return bool
+        return str if self.target in TEXT_FIELDS else list
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,10 @@ def steps_of(
     """
     if found is None:
         return (_creating(folded, folded.absent),)
-    track = _track_of(folded, found)
+    # the track that led to `found`; events that were refused before its creation are no part of it
+    course = folded.absent.course
+    created = course is not None and has_applied(course.born, found.representation)
+    track = folded.absent if created else folded.there
     if track.deleted is not None and not is_stale(track.deleted, found.representation):
         removing = (track.deleted, replace(folded.desired, intent=Intent.DELETE))
         return (removing,) if track.course is None else (removing, _creating(folded, track))
@@ -141,13 +144,6 @@ def _creating(folded: FoldedUser, track: Track) -> tuple[UserEvent, DesiredUser]
         return folded.event, folded.desired
     wanted = replace(track.course.desired, intent=Intent.PROVISION, unknown=UnknownUser.CREATE)
     return track.course.event, wanted
-
-
-def _track_of(folded: FoldedUser, found: FoundUser) -> Track:
-    """Return the track that led to `found`; events that were refused before its creation are no part of it."""
-    course = folded.absent.course
-    created = course is not None and has_applied(course.born, found.representation)
-    return folded.absent if created else folded.there
 
 
 def _step(track: Track, event: UserEvent, desired: DesiredUser, *, created: bool) -> Track:
@@ -289,17 +285,11 @@ def _memberships(earlier: DesiredUser, later: DesiredUser) -> tuple[Membership, 
     """Return by kind the names that were given last; `owned` is then only what was removed last."""
     kinds = {one.kind: one for one in earlier.memberships}
     for one in later.memberships:
-        before = kinds.get(one.kind)
-        kinds[one.kind] = one if before is None else _membership(before, one)
+        before = kinds.get(one.kind, Membership(one.kind, ()))
+        removed = one.owned - set(one.names)
+        kept = [name for name in before.names if name not in removed]
+        names = tuple(dict.fromkeys([*kept, *one.names]))
+        owned = ((before.owned - set(before.names)) | removed) - set(names)
+        missing = before.create_missing or one.create_missing
+        kinds[one.kind] = Membership(one.kind, names, frozenset(owned), missing)
     return tuple(kinds.values())
-
-
-def _membership(earlier: Membership, later: Membership) -> Membership:
-    left_later = later.owned - set(later.names)
-    left_earlier = earlier.owned - set(earlier.names)
-    kept = [name for name in earlier.names if name not in left_later]
-    names = tuple(dict.fromkeys([*kept, *later.names]))
-    owned = (left_earlier | left_later) - set(names)
-    return Membership(
-        later.kind, names, frozenset(owned), earlier.create_missing or later.create_missing
-    )

@@ -89,11 +89,6 @@ def setting(default: Any, doc: str, kind: Kind | None = None) -> Any:
     return dataclasses.field(default=value, metadata=metadata)
 
 
-def section(of: type[Any]) -> Any:
-    """Return a dataclass field that holds the settings of one section."""
-    return dataclasses.field(default_factory=of)
-
-
 def sections(settings_type: type[Any]) -> Mapping[str, type[Any]]:
     """Return the dataclass of each section by its name."""
     return typing.get_type_hints(settings_type)

@@ -17,7 +17,6 @@ from keycloak_bridge.settings.fields import (
     duration,
     files,
     integer,
-    section,
     setting,
     table,
     text,
@@ -358,23 +357,23 @@ class LogSettings:
 class Settings:
     """All settings, by section."""
 
-    kafka: KafkaSettings = section(KafkaSettings)
-    topics: TopicsSettings = section(TopicsSettings)
-    keycloak: KeycloakSettings = section(KeycloakSettings)
-    events: EventsSettings = section(EventsSettings)
-    envelope: EnvelopeSettings = section(EnvelopeSettings)
-    schemas: SchemasSettings = section(SchemasSettings)
-    mapping: MappingSettings = section(MappingSettings)
-    lifecycle: LifecycleSettings = section(LifecycleSettings)
-    verify: VerifySettings = section(VerifySettings)
-    limits: LimitsSettings = section(LimitsSettings)
-    invite: InviteSettings = section(InviteSettings)
-    delivery: DeliverySettings = section(DeliverySettings)
-    burst: BurstSettings = section(BurstSettings)
-    brake: BrakeSettings = section(BrakeSettings)
-    retry: RetrySettings = section(RetrySettings)
-    health: HealthSettings = section(HealthSettings)
-    log: LogSettings = section(LogSettings)
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicsSettings = TopicsSettings()
+    keycloak: KeycloakSettings = KeycloakSettings()
+    events: EventsSettings = EventsSettings()
+    envelope: EnvelopeSettings = EnvelopeSettings()
+    schemas: SchemasSettings = SchemasSettings()
+    mapping: MappingSettings = MappingSettings()
+    lifecycle: LifecycleSettings = LifecycleSettings()
+    verify: VerifySettings = VerifySettings()
+    limits: LimitsSettings = LimitsSettings()
+    invite: InviteSettings = InviteSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    burst: BurstSettings = BurstSettings()
+    brake: BrakeSettings = BrakeSettings()
+    retry: RetrySettings = RetrySettings()
+    health: HealthSettings = HealthSettings()
+    log: LogSettings = LogSettings()
 
 
 GONE: Mapping[str, str] = {

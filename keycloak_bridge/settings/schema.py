@@ -79,19 +79,16 @@ def _problems(error: ValidationError, document: Mapping[str, Any]) -> Iterator[P
             if (name := f"{path[0]}.{key}") not in settings_by_name():
                 yield name, unknown_key(name)
     elif error.validator == "not":
-        for one in settings_by_name().values():
-            if one.section == path[0] and one.kind.secret and _both(one, document[path[0]]):
+        given = document[path[0]]
+        # a section that is no table satisfies "required" of the schema vacuously
+        for one in _of_section(path[0]) if isinstance(given, Mapping) else ():
+            if one.kind.secret and {one.key, one.in_file.key} <= given.keys():
                 yield one.name, f"is given together with `{one.in_file.key}`; keep one of them"
     elif len(path) == 1:
         yield path[0], f"must be a table: [{path[0]}]"
     else:
         name = ".".join(path[:2])
         yield name, f"must be {settings_by_name()[name].kind.expected}"
-
-
-def _both(secret: Setting, section: Any) -> bool:
-    # a section that is no table satisfies "required" of the schema vacuously
-    return isinstance(section, Mapping) and {secret.key, secret.in_file.key} <= section.keys()
 
 
 def _object(description: str, properties: dict[str, Any]) -> dict[str, Any]:
