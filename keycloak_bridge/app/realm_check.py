@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.errors import (
     ConfigError,
     KeycloakAuthError,
@@ -20,7 +21,12 @@ from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.token import granted_roles
 from keycloak_bridge.keycloak.user_profile import RealmProfile, read_profile
 from keycloak_bridge.keycloak.users import can_look_up_mails
-from keycloak_bridge.mapping.profile_findings import MappedTarget, Severity, check_mapping
+from keycloak_bridge.mapping.profile_findings import (
+    MappedTarget,
+    Severity,
+    all_mapped_targets,
+    check_mapping,
+)
 
 NEEDED_ROLES = ("manage-users", "view-users", "query-users")
 
@@ -53,6 +59,20 @@ class AccessFacts:
     profile: Mapping[str, Any] | None
     internationalization: bool | None
     mail_ledger: bool | None = None
+
+
+def realm_problems(interpretation: Interpretation, admin: KeycloakAdmin) -> Sequence[Problem]:
+    """Return what in the realm would make events fail, or lose what they write; asks Keycloak."""
+    names = (*interpretation.mapping.attribute_names, *BOOKKEEPING_ATTRIBUTES)
+    guarded = (interpretation.mapping.external_id, *BOOKKEEPING_ATTRIBUTES)
+    invite = interpretation.settings.invite
+    return check_access(
+        admin,
+        names,
+        guarded,
+        invite_delivery=invite.delivery if invite.mode != "none" else None,
+        targets=all_mapped_targets(interpretation.mapping, interpretation.catalog),
+    )
 
 
 def check_access(

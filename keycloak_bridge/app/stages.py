@@ -20,14 +20,14 @@ from keycloak_bridge.ops.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 STARTING = "startup"
-"""The component that is not ready until the stages stand."""
+"""The component that is not ready until the stages run."""
 
 Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeContext:
-    """What everything that runs shares."""
+    """What all stages of the process share."""
 
     clock: Clock
     status: Status
@@ -35,12 +35,12 @@ class RuntimeContext:
     retry: RetryPolicy
     stop: threading.Event
 
-    def patiently(
+    def wait_for(
         self, component: str, attempt: Callable[[], Found], *, then: str | None = None
     ) -> Found | None:
-        """Return what `attempt` returns once it stops raising errors that can pass; None when told to stop.
+        """Try until `attempt` raises no more errors of disposition RETRY, and return its outcome; None when stopped.
 
-        Any other error comes through at once. `then` is what the component still waits for after it.
+        Any other error is raised at once. `then` is the problem that the component has after it.
         """
         failures = 0
         while not self.stop.is_set():
@@ -50,27 +50,20 @@ class RuntimeContext:
                 if error.disposition is not Disposition.RETRY:
                     raise
                 failures += 1
-                self._note(component, error)
+                is_new = self.status.set_problem(component, error.message)
+                log_event(
+                    logger,
+                    "waiting",
+                    level=logging.WARNING if is_new else logging.DEBUG,
+                    message=f"{error.message}; waiting for it",
+                    stage=component,
+                    reason=error.code,
+                )
                 self.stop.wait(delay_s(self.retry, failures, random.random()))  # noqa: S311 # jitter
             else:
                 self.status.set_problem(component, then)
                 return found
         return None
-
-    def _note(self, component: str, error: BridgeError) -> None:
-        news = self.status.set_problem(component, error.message)
-        log_event(
-            logger,
-            "waiting",
-            level=logging.WARNING if news else logging.DEBUG,
-            message=f"{error.message}; waiting for it",
-            stage=component,
-            reason=error.code,
-        )
-
-
-def nothing() -> None:
-    """Leave nothing behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +74,7 @@ class Stage:
     join: Callable[[], RecordConsumer]
     handler: RecordHandler
     options: ConsumerOptions
-    close: Callable[[], None] = nothing
+    close: Callable[[], None] = lambda: None
 
     @property
     def name(self) -> str:
@@ -89,25 +82,32 @@ class Stage:
         return self.context.name
 
 
-def run_stages(
-    stages: Sequence[Stage], surroundings: RuntimeContext, *, until_caught_up: bool
-) -> None:
-    """Run `stages` until told to stop, or until each has done what its topic held.
+def run_stages(stages: Sequence[Stage], runtime: RuntimeContext, *, until_caught_up: bool) -> None:
+    """Run `stages` until stopped, or until each has done what its topic had.
 
-    With `until_caught_up` the first stage ends at what its topic held when it joined; each later one at what its topic
-    holds when the stage before has ended. The first error of any stage stops all and is raised.
+    With `until_caught_up` the first stage ends at what its topic had when it joined; each later one at what its topic has
+    when the stage before has ended. The first error of any stage stops all and is raised.
     """
     errors: list[BaseException] = []
-    threads: list[threading.Thread] = []
-    before: threading.Event | None = None
+    ended = [threading.Event() for _ in stages]
+
+    def run(number: int) -> None:
+        try:
+            before = ended[number - 1] if number else None
+            _run_stage(stages[number], runtime, before, until_caught_up=until_caught_up)
+        except BaseException as error:  # noqa: BLE001 # the main thread raises it
+            errors.append(error)
+            runtime.stop.set()
+        finally:
+            ended[number].set()
+
+    threads = [
+        threading.Thread(target=run, args=(number,), name=stage.name)
+        for number, stage in enumerate(stages)
+    ]
     for stage in stages:
-        ended = threading.Event()
-        runner = _Runner(stage, surroundings, before, ended, until_caught_up, errors)
-        threads.append(threading.Thread(target=runner, name=stage.name))
-        before = ended
-    for stage in stages:
-        surroundings.status.set_problem(stage.name, JOINING)
-    surroundings.status.set_problem(STARTING, None)
+        runtime.status.set_problem(stage.name, JOINING)
+    runtime.status.set_problem(STARTING, None)
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -117,57 +117,27 @@ def run_stages(
         raise errors[0]
 
 
-class _Runner:
-    """The life of one stage's thread."""
+def _run_stage(
+    stage: Stage,
+    runtime: RuntimeContext,
+    before: threading.Event | None,
+    *,
+    until_caught_up: bool,
+) -> None:
+    consumer = runtime.wait_for(stage.name, stage.join, then=JOINING)
+    if consumer is None:
+        return
+    ends: Mapping[TopicPartition, int] | None = None
 
-    def __init__(
-        self,
-        stage: Stage,
-        surroundings: RuntimeContext,
-        before: threading.Event | None,
-        ended: threading.Event,
-        until_caught_up: bool,
-        errors: list[BaseException],
-    ) -> None:
-        self._stage = stage
-        self._surroundings = surroundings
-        self._before = before
-        self._ended = ended
-        self._until_caught_up = until_caught_up
-        self._errors = errors
+    def targets() -> Mapping[TopicPartition, int] | None:
+        """Return the end of the topic, read once: when this stage has joined, or when the stage before has ended."""
+        nonlocal ends
+        if ends is None and (before is None or before.is_set()):
+            ends = consumer.end_offsets()
+        return ends
 
-    def __call__(self) -> None:
-        try:
-            self._run()
-        except BaseException as error:  # noqa: BLE001 # handed to the main thread, which raises it
-            self._errors.append(error)
-            self._surroundings.stop.set()
-        finally:
-            self._ended.set()
-
-    def _run(self) -> None:
-        around = self._surroundings
-        source = around.patiently(self._stage.name, self._stage.join, then=JOINING)
-        if source is None:
-            return
-        stage = self._stage
-        worker = ConsumerLoop(stage.context, source, stage.handler, stage.options)
-        until = _Targets(source, self._before) if self._until_caught_up else None
-        try:
-            worker.run(around.stop, until)
-        finally:
-            self._stage.close()
-
-
-class _Targets:
-    """The end of the topic, read once: when this stage has joined, or when the stage before has ended."""
-
-    def __init__(self, source: RecordConsumer, after: threading.Event | None) -> None:
-        self._source = source
-        self._after = after
-        self._ends: Mapping[TopicPartition, int] | None = None
-
-    def __call__(self) -> Mapping[TopicPartition, int] | None:
-        if self._ends is None and (self._after is None or self._after.is_set()):
-            self._ends = self._source.end_offsets()
-        return self._ends
+    loop = ConsumerLoop(stage.context, consumer, stage.handler, stage.options)
+    try:
+        loop.run(runtime.stop, targets if until_caught_up else None)
+    finally:
+        stage.close()

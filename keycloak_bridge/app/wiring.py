@@ -1,22 +1,27 @@
-"""Put the stages together from settings: each with its own context, consumer group and workers."""
+"""The composition root: build stages, provisioners and inviters from settings.
+
+`StageBuilder` is for the running bridge and for backfill; `direct_provisioner` is for commands that need no Kafka.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
+from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.app.stages import Stage, nothing
+from keycloak_bridge.app.stages import Stage
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
 from keycloak_bridge.delivery.dead_letters import SentDeadLetters
 from keycloak_bridge.delivery.fencing import fenced
 from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
-from keycloak_bridge.delivery.rate_limit import RateLimiter
+from keycloak_bridge.delivery.rate_limit import RateLimiter, wait_out
 from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
 from keycloak_bridge.delivery.stage import Backlog, StageContext
-from keycloak_bridge.domain.events import Invitation
+from keycloak_bridge.domain.errors import HoldError
+from keycloak_bridge.domain.events import Invitation, Result
 from keycloak_bridge.domain.ports import (
     Acknowledgement,
     Clock,
@@ -24,11 +29,15 @@ from keycloak_bridge.domain.ports import (
     MessageProducer,
     RecordConsumer,
     StageOutput,
+    Trace,
     UserDirectory,
+    no_trace,
 )
-from keycloak_bridge.invitations.inviter import Inviter
+from keycloak_bridge.invitations.inviter import InviteOutcome, Inviter
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
+from keycloak_bridge.kafka.topics import TopicSpec, wanted_topics
 from keycloak_bridge.keycloak.partial_import import RealmAccess
+from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
@@ -57,11 +66,14 @@ _BRAKE_WINDOW = 200
 _FINISHERS = 4
 """Threads more than batches in flight: while a batch is finished, the next one is on its way."""
 
-_REACH = 10
+_EARLIER_OWNER_FACTOR = 10
 """Offsets per record that an earlier owner may have had in hand above its commit: most offsets are records."""
 
 _RELEASE_PART = 3
-"""Giving up a partition may take this part of the session: heartbeats wait for it."""
+"""Releasing a partition may take this part of the session: heartbeats wait for it."""
+
+_MAIL_WAIT_S = 60.0
+"""How long a mail that is sent at once may wait for the pace, besides the time in which an earlier one settles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +91,7 @@ class StageBuilder:
     status: Status = field(default_factory=Status)
 
     def stages(self) -> Sequence[Stage]:
-        """Return the provision stage and, unless somebody else invites, the invite stage."""
+        """Return the provision stage and, unless invitations are off, the invite stage."""
         stages = [self._provision()]
         if self.settings.invite.mode != "none":
             stages.append(self._invite())
@@ -115,11 +127,11 @@ class StageBuilder:
             self._joining(settings.topics.events, group_id),
             handler,
             self._options(settings.delivery.workers),
-            burst.close if burst is not None else nothing,
+            (lambda: None) if burst is None else burst.close,
         )
 
     def _known_users(self, backlog: Backlog) -> KnownUsers | None:
-        """Return what knows who is new; it helps wherever users can be listed."""
+        """Return what knows which users are new, where users can be listed."""
         realm = self.realm
         if realm is None:
             return None
@@ -163,10 +175,13 @@ class StageBuilder:
         handler = InviteStage(
             catalog=self.interpretation.catalog,
             inviter=inviter(
-                fenced(self.directory, context.fence), self.locks, settings, self.clock
+                fenced(self.directory, context.fence),
+                self.locks,
+                settings,
+                self.clock,
+                context.brake,
             ),
             publisher=ResultPublisher(context, self.output, group_id),
-            limits=limits_of(settings, context.brake),
         )
         return Stage(
             context,
@@ -199,7 +214,9 @@ class StageBuilder:
             self.status,
             self.metrics,
             Brake(brake.in_a_row, brake.share, _BRAKE_WINDOW),
-            sent_dead_letters=SentDeadLetters(_REACH * self.settings.delivery.max_records),
+            sent_dead_letters=SentDeadLetters(
+                _EARLIER_OWNER_FACTOR * self.settings.delivery.max_records
+            ),
             backlog=backlog,
         )
 
@@ -246,16 +263,81 @@ def provision_policy(settings: Settings, mapping: Mappings) -> ProvisionPolicy:
 
 
 def inviter(
-    directory: UserDirectory, locks: UserLocks, settings: Settings, clock: Clock
+    directory: UserDirectory,
+    locks: UserLocks,
+    settings: Settings,
+    clock: Clock,
+    brake: Brake | None = None,
 ) -> Inviter:
-    """Return the inviter that these settings ask for."""
+    """Return the inviter of these settings; with `brake` their limits apply, and engage it."""
     invite = settings.invite
     return Inviter(
         directory,
         locks,
-        pace=RateLimiter(invite.pace),
         clock=clock,
+        pace=RateLimiter(invite.pace),
+        limits=None if brake is None else limits_of(settings, brake),
         settle_s=invite.settle,
         at_most_once=invite.delivery == "at-most-once",
         resend=settings.lifecycle.resend,
     )
+
+
+def mailer(
+    sender: Inviter, settings: Settings, waiting: Callable[[HoldError], None] = lambda _: None
+) -> Callable[[Invitation], InviteOutcome]:
+    """Return what mails an invitation at once.
+
+    It waits for the pace, and for an earlier mail without an answer to settle; `waiting` is called before each pause.
+    """
+
+    def mail(invitation: Invitation) -> InviteOutcome:
+        return wait_out(
+            partial(sender.invite, invitation),
+            waiting,
+            limit_s=settings.invite.settle + _MAIL_WAIT_S,
+        )
+
+    return mail
+
+
+def direct_provisioner(
+    interpretation: Interpretation,
+    *,
+    trace: Trace = no_trace,
+    invited: Callable[[Result], None] = lambda _: None,
+    brake: Brake | None = None,
+    mails: bool = True,
+) -> Provisioner:
+    """Return a provisioner that needs no Kafka: an invitation that is due is mailed at once, unless `mails` is False.
+
+    `invited` is called with each mail's result, `trace` also with each pause before a mail (`waiting`). With `brake` the
+    limits of the settings apply, and engage it.
+    """
+    clock = SystemClock()
+    settings = interpretation.settings
+    directory = KeycloakUserDirectory(keycloak_admin(settings, clock), clock)
+    locks = UserLocks()
+    sender = inviter(directory, locks, settings, clock, brake)
+    mail = mailer(sender, settings, partial(trace, "waiting"))
+
+    def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
+        if mails:
+            invited(mail(invitation).result)
+        return ()
+
+    return Provisioner(
+        directory,
+        invite,
+        clock,
+        # a command does not wait for a user that may never appear
+        policy=replace(provision_policy(settings, interpretation.mapping), unknown_user_wait_s=0),
+        limits=None if brake is None else limits_of(settings, brake),
+        locks=locks,
+        trace=trace,
+    )
+
+
+def topic_specs(settings: Settings) -> tuple[TopicSpec, ...]:
+    """Return the topics that `run` needs with these settings."""
+    return wanted_topics(settings.topics, invitations=settings.invite.mode != "none")

@@ -14,18 +14,16 @@ from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 
-from keycloak_bridge.app.bridge import direct_provisioner, realm_problems
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.app.realm_check import RealmGate, refuse
-from keycloak_bridge.app.wiring import StageBuilder, inviter, limits_of
+from keycloak_bridge.app.realm_check import RealmGate, realm_problems, refuse
+from keycloak_bridge.app.wiring import StageBuilder, direct_provisioner, inviter, mailer
 from keycloak_bridge.backfill.files import InputFile, InputFiles, LineDecoder
 from keycloak_bridge.backfill.journal import Journal, is_new, read_journal
 from keycloak_bridge.backfill.rejects import RejectFile, Rejects, Written
 from keycloak_bridge.backfill.source import PARTITION, FileEventSource
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop
-from keycloak_bridge.delivery.guards import Brake, LimitedAction
-from keycloak_bridge.delivery.rate_limit import side_by_side, wait_out
+from keycloak_bridge.delivery.rate_limit import side_by_side
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, UnknownSchemaError
 from keycloak_bridge.domain.events import (
     USER_CREATED,
@@ -51,9 +49,6 @@ from keycloak_bridge.settings.model import EnvelopeSettings
 _JOURNAL_SUFFIX = ".backfill.json"
 _PARTITION_SHARE = 4
 """A partition may take a fourth of the records in hand; here there is one partition."""
-
-_MAIL_WAIT_S = 60.0
-"""How long a mail may wait for the pace, besides the time in which an earlier one settles; then it is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +287,10 @@ class BackfillRun:
         stage = builder.stages()[0]
         context = replace(stage.context, name="backfill")
         if self._mails:
-            self._output.mail = self._mailer(stage.context.brake, locks)
+            settings = self._interpretation.settings
+            sender = inviter(self._directory, locks, settings, self._clock, stage.context.brake)
+            mail = mailer(sender, settings)
+            self._output.mail = lambda invitation: mail(invitation).mailed
 
         def until() -> Mapping[TopicPartition, int] | None:
             tick()
@@ -302,28 +300,6 @@ class BackfillRun:
             ConsumerLoop(context, self._source, stage.handler, stage.options).run(stop, until)
         finally:
             stage.close()
-
-    def _mailer(self, brake: Brake, locks: UserLocks) -> Callable[[Invitation], bool]:
-        """Return what mails an invitation at once, within pace and limits, and says whether a mail went out."""
-        settings = self._interpretation.settings
-        sender = inviter(self._directory, locks, settings, self._clock)
-        limits = limits_of(settings, brake)
-
-        def mail(invitation: Invitation) -> bool:
-            if invitation.confirm_only:
-                sender.confirm(invitation)
-                return False
-            limits.admit((LimitedAction.MAIL,), invitation.id, self._clock.monotonic())
-            outcome = wait_out(
-                partial(sender.invite, invitation),
-                lambda _: None,
-                limit_s=settings.invite.settle + _MAIL_WAIT_S,
-            )
-            if not outcome.mailed:
-                limits.take_back(LimitedAction.MAIL, invitation.id)
-            return outcome.mailed
-
-        return mail
 
 
 class _FileOutput:

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from keycloak_bridge.app.bridge import direct_provisioner
 from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.cli.common import (
     INVALID_EVENT,
     Invocation,

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from keycloak_bridge.app.bridge import direct_provisioner
 from keycloak_bridge.app.connections import all_users, user_directory
+from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.cli.common import CHANGES, Invocation, bridge_command, format_option
 from keycloak_bridge.cli.console import with_progress
 from keycloak_bridge.cli.event_sources import EventLog, event_log_options, read_population

@@ -6,7 +6,7 @@ import threading
 import click
 import requests
 
-from keycloak_bridge.app.bridge import Sidecar
+from keycloak_bridge.app.bridge import Bridge
 from keycloak_bridge.cli.common import Invocation, bridge_command
 from keycloak_bridge.domain.errors import BridgeError, ConfigError
 from keycloak_bridge.settings import KEYCLOAK_ACCESS, HealthSettings
@@ -34,7 +34,7 @@ def run(invocation: Invocation, until_caught_up: bool, no_invite: bool) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    Sidecar(settings, stop).run(until_caught_up=until_caught_up)
+    Bridge(settings, stop).run(until_caught_up=until_caught_up)
 
 
 @click.group()

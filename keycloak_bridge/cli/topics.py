@@ -4,7 +4,7 @@ from contextlib import closing
 
 import click
 
-from keycloak_bridge.app.bridge import topic_specs
+from keycloak_bridge.app.wiring import topic_specs
 from keycloak_bridge.cli.common import Invocation, bridge_command
 from keycloak_bridge.kafka.topics import KafkaAdmin, ensure_topics
 

@@ -57,13 +57,15 @@ def wait_out(
 ) -> Found:
     """Return what `attempt` returns once it is not held any more; `on_pause` is called before each pause.
 
-    Raises HoldError when the pauses would take more than `limit_s` seconds in all.
+    Raises HoldError when the pauses would take more than `limit_s` seconds in all, and while the brake is engaged.
     """
     left_s = limit_s
     while True:
         try:
             return attempt()
         except HoldError as hold:
+            if hold.code == "brake":
+                raise  # only the operator ends that
             if hold.wait_s > left_s:
                 raise HoldError(
                     f"{hold.message}; it would take {hold.wait_s:.0f} s more, so try again later",

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 
-from keycloak_bridge.app.bridge import realm_problems, topic_specs
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin, keycloak_http
 from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.app.realm_check import realm_problems
+from keycloak_bridge.app.wiring import topic_specs
 from keycloak_bridge.diagnostics.kafka_probes import KafkaProbes
 from keycloak_bridge.diagnostics.keycloak_probes import CONNECTION, KeycloakProbes, RealmSetup
 from keycloak_bridge.diagnostics.probe import Probe, ProbeResult, examine, green, red, yellow

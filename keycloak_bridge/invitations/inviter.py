@@ -1,23 +1,30 @@
-"""Have Keycloak mail one invitation, and never twice where that can be known.
+"""Have Keycloak mail an invitation, and never twice where that can be known: whether, when and how, in one place.
 
-Write on the user how far its mail is.
+The life of an invitation, as `Inviter.invite` takes it:
 
-What this process knows of mails whose invitation is not settled yet.
+1. Is the mail still wanted? The user's state, its mark and its credentials may say no (rules.py decides).
+2. May the mail be out already, because an earlier attempt got no answer or another process announced it? Then wait until
+   it has settled, and ask Keycloak's admin events.
+3. Mark the user as `sending`, so that after a crash the next process knows about which mail to ask Keycloak.
+4. Have Keycloak send the mail, within pace and limits.
+5. Mark the user as `sent`; if only that fails, the next attempt writes the mark without another mail.
+
+The mark is an attribute of the user (planning.bookkeeping). What this process knows of unsettled mails is kept in memory.
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 
 from keycloak_bridge.delivery.bounded import BoundedDict
+from keycloak_bridge.delivery.guards import LimitedAction, Limits
 from keycloak_bridge.delivery.rate_limit import RateLimiter
 from keycloak_bridge.domain.errors import (
     BridgeError,
     HoldError,
+    KeycloakAuthError,
     KeycloakConflictError,
     KeycloakNotFoundError,
     KeycloakRejectedError,
@@ -29,12 +36,17 @@ from keycloak_bridge.domain.ports import Clock, UserDirectory
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.invitations.rules import (
     ALREADY_INVITED,
+    HAS_CREDENTIALS,
     LINK_STILL_VALID,
     SUPERSEDED,
-    MailInquiry,
     Settlement,
     announced,
     awaits_another,
+    counts_since,
+    link_may_stand,
+    link_stands,
+    may_have_begun,
+    reason_against,
     settled,
 )
 from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL
@@ -42,65 +54,20 @@ from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.planning.bookkeeping import InvitationMark, mark_of, with_invitation_mark
 from keycloak_bridge.provisioning.provisioner import UserLocks
 
-_Next = Callable[[UserRepresentation], InvitationMark | None]
-
-
-class InvitationMarker:
-    """Marks users, and changes nothing else of them. Safe to share between threads.
-
-    Each user is read again before: the provision stage or an administrator may have written meanwhile. Every method
-    raises BridgeError, KeycloakNotFoundError for a user that is gone.
-    """
-
-    def __init__(self, directory: UserDirectory, locks: UserLocks, clock: Clock) -> None:
-        self._directory = directory
-        self._locks = locks
-        self._clock = clock
-
-    def announce(self, invitation: Invitation) -> bool:
-        """Mark the mail as about to go out; False where a later event's mail is due by now instead.
-
-        That does not stop a verification; it goes out unmarked.
-        """
-        superseded = False
-
-        def sending(user: UserRepresentation) -> InvitationMark | None:
-            nonlocal superseded
-            mark = mark_of(user)
-            superseded = awaits_another(mark, invitation.event_id)
-            return None if superseded else announced(invitation, mark, self._clock.now())
-
-        self._mark(invitation, sending)
-        return not superseded or invitation.purpose is Purpose.VERIFY_EMAIL
-
-    def settle(self, invitation: Invitation, settlement: Settlement) -> None:
-        """Mark the user so that nothing is mailed for this event any more; a later event's mail stays due."""
-
-        def sent(user: UserRepresentation) -> InvitationMark | None:
-            return settled(invitation, mark_of(user), self._clock.now(), settlement)
-
-        self._mark(invitation, sent)
-
-    def _mark(self, invitation: Invitation, following: _Next) -> None:
-        with self._locks.of(invitation.user_id):
-            user = self._directory.get(invitation.keycloak_id)
-            if user is None:
-                raise KeycloakNotFoundError("the user is gone", code="user-not-found")
-            mark = following(user)
-            if mark is not None:
-                self._directory.update(invitation.keycloak_id, with_invitation_mark(user, mark))
-
-
-MailKey = tuple[str, str]
-"""The Keycloak id of a user, and the event that caused the invitation."""
+logger = logging.getLogger(__name__)
 
 _UNREACHABLE = "keycloak-unreachable"
+
+_NOT_NOW = frozenset(("user-disabled", "no-email"))
+"""What the user may have become since it was read; the mail is due again once that changes back."""
+
+_REFUSALS = (KeycloakNotFoundError, KeycloakConflictError, KeycloakRejectedError)
 
 
 class Fate(StrEnum):
     """What became of the last attempt to mail.
 
-    Certainly nothing, nobody knows, the mail is out, or another process announced it and nobody knows.
+    Certainly nothing, unknown, the mail is out, or another process announced it and the rest is unknown.
     """
 
     NOT_SENT = "not-sent"
@@ -109,57 +76,26 @@ class Fate(StrEnum):
     ANNOUNCED = "announced"
 
 
-DOUBTS = frozenset((Fate.IN_DOUBT, Fate.ANNOUNCED))
+_DOUBTS = frozenset((Fate.IN_DOUBT, Fate.ANNOUNCED))
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The last attempt to mail an invitation, and when it ended, or was first heard of, on the monotonic clock."""
+    """The last attempt to mail an invitation, and when it ended or became known, on the monotonic clock."""
 
     fate: Fate
     ended_s: float
 
 
-def may_have_mailed(error: BridgeError) -> bool:
-    """Say whether the mail may be out although the call for it failed.
-
-    Keycloak's own word that it could not hand the mail over counts, and so does every refusal; an answer that got lost or
-    that something in front of Keycloak made up says nothing.
-    """
-    if not isinstance(error, KeycloakUnavailableError) or isinstance(error, MailDeliveryError):
-        return False
-    if error.path not in (None, EXECUTE_ACTIONS_EMAIL):
-        return False  # it was a call for a token, or about a mail that was refused
-    if error.status is None:
-        return error.code != _UNREACHABLE
-    return error.status >= 500 or 200 <= error.status < 300
-
-
-logger = logging.getLogger(__name__)
-
-_NOT_NOW = frozenset(("user-disabled", "no-email"))
-"""What became of the user since it was looked at; the mail is due again once that changes back."""
-
-_REFUSALS = (KeycloakNotFoundError, KeycloakConflictError, KeycloakRejectedError)
-
-
 @dataclass(frozen=True, slots=True)
 class InviteOutcome:
-    """The news about an invitation, and whether this very attempt sent a mail.
+    """The result of an invitation, and whether this very attempt sent a mail.
 
-    `mailed` is False with the outcome `invited` when it was an earlier attempt's mail that is only told now.
+    `mailed` is False with the outcome `invited` when it was an earlier attempt's mail that is only reported now.
     """
 
     result: Result
     mailed: bool
-
-
-class _SystemClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
 
 
 class _Token:
@@ -171,12 +107,11 @@ class _Token:
 class Inviter:
     """Decides whether a mail is still wanted, has it sent, and marks the user as invited.
 
-    Before the mail the user is marked as well (`sending`), so that after a crash the next process knows of which mails to
-    ask Keycloak. To ask before each mail would cost more with every mail: Keycloak reads all admin events since then.
-    Safe to share between threads as long as none has the same invitation as another. `settle_s` is how long a mail that got
-    no answer may still be on its way. `at_most_once` decides where neither Keycloak's admin events nor this process
-    know whether a mail went out: then no mail rather than perhaps a second one. `resend` says whether a user whose last
-    link is still alive gets another one: `always`, or `when-expired`; a link to verify a changed address is not asked.
+    Safe to share between threads as long as no two have the same invitation. `limits` count the mails. `settle_s` is how
+    long a mail that got no answer may still be on its way. `at_most_once` decides where neither Keycloak's admin events
+    nor this process know whether a mail went out: then no mail rather than perhaps a second one. `resend` says whether a
+    user whose last link is still valid gets another one: `always`, or `when-expired`; a link to verify a changed address
+    is sent in any case, since Keycloak has invalidated the links of the old address.
     """
 
     def __init__(
@@ -184,105 +119,163 @@ class Inviter:
         directory: UserDirectory,
         locks: UserLocks | None = None,
         *,
+        clock: Clock,
         pace: RateLimiter | None = None,
-        clock: Clock | None = None,
+        limits: Limits | None = None,
         settle_s: float = 0.0,
         at_most_once: bool = False,
         resend: str = "when-expired",
     ) -> None:
         self._directory = directory
+        self._locks = locks or UserLocks()
+        self._clock = clock
         self._pace = pace or RateLimiter(None)
-        self._clock = clock or _SystemClock()
-        self._now_s = self._clock.monotonic
-        self._marker = InvitationMarker(directory, locks or UserLocks(), self._clock)
-        minds_links = resend != "always"
-        self._inquiry = MailInquiry(directory, self._clock, minds_links=minds_links)
+        self._limits = limits
         self._settle_s = settle_s
         self._at_most_once = at_most_once
+        self._respects_links = resend != "always"
         # an attempt is remembered until it is settled; forgetting one is like a restart of the process
-        self._attempts: BoundedDict[MailKey, Attempt] = BoundedDict()
+        self._attempts: BoundedDict[tuple[str, str], Attempt] = BoundedDict()
 
     def invite(self, invitation: Invitation) -> InviteOutcome:
-        """Send the mail unless it went out before or would be wrong now; say what was done.
+        """Send the mail unless it went out before or would be wrong now; return what was done.
 
-        The mark is written after the mail. If only the mark fails, the next attempt writes it without another mail.
-        Raises HoldError (`pace`, `mail-in-doubt`) or another BridgeError.
+        Where the invitation only asks for it, confirm an earlier mail and send none. Raises HoldError (`brake`, `pace`,
+        `mail-in-doubt`) or another BridgeError.
         """
-        key = (invitation.keycloak_id, invitation.event_id)
-        last = self._attempts.get(key)
+        if invitation.confirm_only:
+            return self._confirm(invitation)
+        if self._limits is None:
+            return self._invite(invitation)
+        # a mail that may have been sent counts, however its attempt ended
+        self._limits.admit((LimitedAction.MAIL,), invitation.id, self._clock.monotonic())
+        outcome = self._invite(invitation)
+        if not outcome.mailed:
+            self._limits.take_back(LimitedAction.MAIL, invitation.id)
+        return outcome
+
+    def _confirm(self, invitation: Invitation) -> InviteOutcome:
+        """Mark the user if Keycloak recorded the mail."""
+        user = self._directory.get(invitation.keycloak_id)
+        if user is None:
+            return self._skip(invitation, "user-not-found")
+        reason = self._reason_against(invitation, user)
+        if reason is not None:
+            return self._skip(invitation, reason)
+        if self._is_recorded(invitation, user):
+            return self._settle(invitation, Settlement.RECORDED, ALREADY_INVITED)
+        return self._skip(invitation, "not-mailed")
+
+    def _invite(self, invitation: Invitation) -> InviteOutcome:
+        last = self._attempts.get(_key(invitation))
         if last is not None and last.fate is Fate.SENT:
-            return self._settled(invitation, Settlement.MAILED)
+            return self._settle(invitation, Settlement.MAILED)
         self._hold_while_in_doubt(last)
         with self._token() as token:
             try:
-                return self._invite(invitation, key, last, token)
+                return self._invite_now(invitation, last, token)
             except KeycloakNotFoundError:
-                return self._skipped(invitation, "user-not-found")
+                return self._skip(invitation, "user-not-found")
             except KeycloakRejectedError as error:
                 if error.code not in _NOT_NOW:
                     raise
-                return self._settled(invitation, Settlement.REFUSED, error.code)
+                return self._settle(invitation, Settlement.REFUSED, error.code)
 
-    def confirm(self, invitation: Invitation) -> InviteOutcome:
-        """Mark the user where Keycloak recorded the mail; mail nobody, since that was asked of somebody before."""
-        user = self._directory.get(invitation.keycloak_id)
-        if user is None:
-            return self._skipped(invitation, "user-not-found")
-        reason = self._inquiry.why_not(invitation, user)
-        if reason is not None:
-            return self._skipped(invitation, reason)
-        if self._inquiry.recorded(invitation, user):
-            return self._settled(invitation, Settlement.RECORDED, ALREADY_INVITED)
-        return self._skipped(invitation, "not-mailed")
-
-    def _invite(
-        self, invitation: Invitation, key: MailKey, last: Attempt | None, token: _Token
+    def _invite_now(
+        self, invitation: Invitation, last: Attempt | None, token: _Token
     ) -> InviteOutcome:
         user = self._directory.get(invitation.keycloak_id)
         if user is None:
-            return self._skipped(invitation, "user-not-found")
-        reason = self._inquiry.why_not(invitation, user)
+            return self._skip(invitation, "user-not-found")
+        reason = self._reason_against(invitation, user)
         if reason == LINK_STILL_VALID:
-            return self._settled(invitation, Settlement.KEPT, reason)
+            return self._settle(invitation, Settlement.KEPT, reason)
         if reason is not None:
-            return self._skipped(invitation, reason)
-        may_be_out = self._inquiry.may_be_out(invitation, user)
+            return self._skip(invitation, reason)
+        may_be_out = self._may_be_out(invitation, user)
         if last is None and may_be_out:
-            # who announced it may be sending it right now, or have died in the middle
-            last = self._remember(key, Fate.ANNOUNCED)
+            # the process that announced it may be sending it right now, or may have died in the middle
+            last = self._remember(invitation, Fate.ANNOUNCED)
             self._hold_while_in_doubt(last)
         if last is not None and (
-            last.fate is Fate.IN_DOUBT or (may_be_out and last.fate in DOUBTS)
+            last.fate is Fate.IN_DOUBT or (may_be_out and last.fate in _DOUBTS)
         ):
-            settled = self._settled_doubt(invitation, user, last)
-            if settled is not None:
-                return settled
-        if not self._announce(invitation, key, last):
-            return self._skipped(invitation, SUPERSEDED)
-        self._mail(invitation, key, token)
-        return self._settled(invitation, Settlement.MAILED, mailed=True)
+            outcome = self._settle_doubt(invitation, user, last)
+            if outcome is not None:
+                return outcome
+        if not self._announce(invitation, last):
+            return self._skip(invitation, SUPERSEDED)
+        self._mail(invitation, token)
+        return self._settle(invitation, Settlement.MAILED, mailed=True)
 
-    def _settled_doubt(
+    def _reason_against(self, invitation: Invitation, user: UserRepresentation) -> str | None:
+        """Return the code of the reason against a mail, None where it is due."""
+        mark = mark_of(user)
+        reason = reason_against(invitation, user)
+        if reason is not None:
+            return reason
+        if invitation.purpose is Purpose.VERIFY_EMAIL:
+            # a later event's invitation verifies the address too, but a user with credentials will not get that
+            if not awaits_another(mark, invitation.event_id):
+                return None
+            has_credentials = self._directory.has_credentials(invitation.keycloak_id)
+            return None if has_credentials else SUPERSEDED
+        if self._directory.has_credentials(invitation.keycloak_id):
+            return HAS_CREDENTIALS
+        if self._respects_links and link_stands(mark, invitation.event_id, self._clock.now()):
+            return LINK_STILL_VALID
+        return None
+
+    def _may_be_out(self, invitation: Invitation, user: UserRepresentation) -> bool:
+        """Say whether another process may have sent this mail, or an earlier one whose link rules this one out."""
+        mark = mark_of(user)
+        if may_have_begun(mark, invitation.event_id) or self._link_may_stand(invitation, user):
+            return True
+        # a verification finds the mark of a later event only here: it may have replaced its own
+        return awaits_another(mark, invitation.event_id)
+
+    def _link_may_stand(self, invitation: Invitation, user: UserRepresentation) -> bool:
+        """Say whether this link would be a second one, if an earlier mail in doubt went out."""
+        if not self._respects_links or invitation.purpose is Purpose.VERIFY_EMAIL:
+            return False
+        return link_may_stand(mark_of(user), invitation.event_id, self._clock.now())
+
+    def _is_recorded(self, invitation: Invitation, user: UserRepresentation) -> bool | None:
+        """Say whether Keycloak recorded the mail to the user; None where it cannot be asked.
+
+        Only asked in doubt: the call becomes slower with every mail, since Keycloak reads all admin events since then.
+        """
+        if not self._directory.can_look_up_mails():
+            return None
+        since = counts_since(invitation, user, mark_of(user))
+        try:
+            return self._directory.mail_recorded(invitation.keycloak_id, since)
+        except KeycloakAuthError as error:
+            if error.status == 403:  # the role was removed just now
+                return None
+            raise
+
+    def _settle_doubt(
         self, invitation: Invitation, user: UserRepresentation, last: Attempt
     ) -> InviteOutcome | None:
-        """Ask Keycloak about a mail in doubt; None where it goes out now."""
-        recorded = self._inquiry.recorded(invitation, user)
+        """Ask Keycloak about a mail in doubt; None where it is to be sent now."""
+        recorded = self._is_recorded(invitation, user)
         if recorded:
-            if last.fate is Fate.IN_DOUBT:  # nobody has been told of our own mail
-                return self._settled(invitation, Settlement.MAILED)
-            if self._inquiry.may_be_joined(invitation, user):
-                return self._settled(invitation, Settlement.KEPT, LINK_STILL_VALID)
-            return self._settled(invitation, Settlement.RECORDED, ALREADY_INVITED)
+            if last.fate is Fate.IN_DOUBT:  # our own mail, which was not reported yet
+                return self._settle(invitation, Settlement.MAILED)
+            if self._link_may_stand(invitation, user):
+                return self._settle(invitation, Settlement.KEPT, LINK_STILL_VALID)
+            return self._settle(invitation, Settlement.RECORDED, ALREADY_INVITED)
         if recorded is None and self._at_most_once:
-            return self._settled(invitation, Settlement.UNKNOWN, "maybe-invited")
+            return self._settle(invitation, Settlement.UNKNOWN, "maybe-invited")
         if recorded is None:
             _log_repetition(invitation)
         return None
 
     def _hold_while_in_doubt(self, last: Attempt | None) -> None:
-        if last is None or last.fate not in DOUBTS:
+        if last is None or last.fate not in _DOUBTS:
             return
-        wait_s = last.ended_s + self._settle_s - self._now_s()
+        wait_s = last.ended_s + self._settle_s - self._clock.monotonic()
         if wait_s > 0:
             raise HoldError(
                 "a mail that got no answer may still be on its way",
@@ -292,7 +285,7 @@ class Inviter:
 
     @contextmanager
     def _token(self) -> Iterator[_Token]:
-        wait_s = self._pace.take(self._now_s())
+        wait_s = self._pace.take(self._clock.monotonic())
         if wait_s > 0:
             raise HoldError("the pace of invitations is kept", wait_s=wait_s, code="pace")
         token = _Token()
@@ -302,33 +295,45 @@ class Inviter:
             if not token.spent:
                 self._pace.give_back()
 
-    def _announce(self, invitation: Invitation, key: MailKey, last: Attempt | None) -> bool:
-        """Mark the user before the mail, for whoever comes after a crash; False where a later event's mail is due."""
+    def _announce(self, invitation: Invitation, last: Attempt | None) -> bool:
+        """Mark the user before the mail, for the next process after a crash.
+
+        False where a later event's mail is due instead; a verification goes out in any case, then without a mark.
+        """
+        superseded = False
+
+        def sending(user: UserRepresentation) -> InvitationMark | None:
+            nonlocal superseded
+            mark = mark_of(user)
+            superseded = awaits_another(mark, invitation.event_id)
+            return None if superseded else announced(invitation, mark, self._clock.now())
+
         if last is None:
             # this write may take effect unanswered: the mark must not be mistaken for a mail then
-            self._remember(key, Fate.NOT_SENT)
+            self._remember(invitation, Fate.NOT_SENT)
         try:
-            return self._marker.announce(invitation)
+            self._mark(invitation, sending)
         except (KeycloakConflictError, KeycloakRejectedError) as error:
             if self._at_most_once:
                 raise
             _log_unmarked(invitation, error)
             return True
+        return not superseded or invitation.purpose is Purpose.VERIFY_EMAIL
 
-    def _mail(self, invitation: Invitation, key: MailKey, token: _Token) -> None:
+    def _mail(self, invitation: Invitation, token: _Token) -> None:
         fate = Fate.IN_DOUBT
         try:
             self._directory.execute_actions_email(invitation.keycloak_id, invitation.terms)
             fate = Fate.SENT
         except BridgeError as error:
-            if not may_have_mailed(error):
+            if not _may_have_mailed(error):
                 fate = Fate.NOT_SENT
             raise
         finally:
             token.spent = fate is not Fate.NOT_SENT
-            self._remember(key, fate)
+            self._remember(invitation, fate)
 
-    def _settled(
+    def _settle(
         self,
         invitation: Invitation,
         settlement: Settlement,
@@ -336,27 +341,68 @@ class Inviter:
         *,
         mailed: bool = False,
     ) -> InviteOutcome:
-        """Mark the user so that no mail follows, which no refusal can change, and tell: skipped for `reason`, else invited."""
+        """Mark the user so that no mail follows, and return the outcome: skipped for `reason`, else invited.
+
+        A refusal of the mark changes nothing. A later event's mail stays due.
+        """
+
+        def sent(user: UserRepresentation) -> InvitationMark | None:
+            return settled(invitation, mark_of(user), self._clock.now(), settlement)
+
         try:
-            self._marker.settle(invitation, settlement)
+            self._mark(invitation, sent)
         except _REFUSALS as error:
             _log_unmarked(invitation, error)
         if reason is not None:
-            return self._skipped(invitation, reason)
-        self._forget(invitation)
+            return self._skip(invitation, reason)
+        self._attempts.pop(_key(invitation))
         return InviteOutcome(_result(invitation, Outcome.INVITED, None), mailed)
 
-    def _skipped(self, invitation: Invitation, reason: str) -> InviteOutcome:
-        self._forget(invitation)
+    def _skip(self, invitation: Invitation, reason: str) -> InviteOutcome:
+        self._attempts.pop(_key(invitation))
         return InviteOutcome(_result(invitation, Outcome.SKIPPED, reason), mailed=False)
 
-    def _remember(self, key: MailKey, fate: Fate) -> Attempt:
-        attempt = Attempt(fate, self._now_s())
-        self._attempts.put(key, attempt)
+    def _mark(
+        self,
+        invitation: Invitation,
+        following: Callable[[UserRepresentation], InvitationMark | None],
+    ) -> None:
+        """Write the mark that follows, and nothing else.
+
+        The user is read again before: the provision stage or an administrator may have written it meanwhile.
+        """
+        with self._locks.of(invitation.user_id):
+            user = self._directory.get(invitation.keycloak_id)
+            if user is None:
+                raise KeycloakNotFoundError("the user is gone", code="user-not-found")
+            mark = following(user)
+            if mark is not None:
+                self._directory.update(invitation.keycloak_id, with_invitation_mark(user, mark))
+
+    def _remember(self, invitation: Invitation, fate: Fate) -> Attempt:
+        attempt = Attempt(fate, self._clock.monotonic())
+        self._attempts.put(_key(invitation), attempt)
         return attempt
 
-    def _forget(self, invitation: Invitation) -> None:
-        self._attempts.pop((invitation.keycloak_id, invitation.event_id))
+
+def _key(invitation: Invitation) -> tuple[str, str]:
+    """Name the mail by its user and the event that caused it."""
+    return invitation.keycloak_id, invitation.event_id
+
+
+def _may_have_mailed(error: BridgeError) -> bool:
+    """Say whether the mail may be out although the call for it failed.
+
+    A refusal, or Keycloak's own answer that the mail server did not take the mail, says no. A lost answer, or one of a
+    proxy in front of Keycloak, says nothing.
+    """
+    if not isinstance(error, KeycloakUnavailableError) or isinstance(error, MailDeliveryError):
+        return False
+    if error.path not in (None, EXECUTE_ACTIONS_EMAIL):
+        return False  # it was the call for a token, or about a mail that was refused
+    if error.status is None:
+        return error.code != _UNREACHABLE
+    return error.status >= 500 or 200 <= error.status < 300
 
 
 def _log_unmarked(invitation: Invitation, error: BridgeError) -> None:
@@ -364,7 +410,7 @@ def _log_unmarked(invitation: Invitation, error: BridgeError) -> None:
         logger,
         "invitation-not-marked",
         level=logging.WARNING,
-        message="the user could not be marked; only Keycloak's admin events can tell of its mail",
+        message="the user could not be marked; only Keycloak's admin events know of its mail",
         reason=error.code,
         event_id=invitation.event_id,
         keycloak_id=invitation.keycloak_id,

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from keycloak_bridge.delivery.guards import LimitedAction, Limits
 from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.domain.errors import BridgeError, KeycloakError
-from keycloak_bridge.domain.events import Invitation, Outcome, Record, Result
+from keycloak_bridge.domain.events import Outcome, Record, Result
 from keycloak_bridge.domain.ports import Acknowledgement, Dependency, Handled
 from keycloak_bridge.events.decode import EnvelopeRules, peek
-from keycloak_bridge.invitations.inviter import InviteOutcome, Inviter
+from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.messages.dead_letters import given_up
 from keycloak_bridge.messages.invitations import read_invitation
 from keycloak_bridge.messages.results import rejected
@@ -24,12 +23,10 @@ class InviteStage:
         catalog: SchemaCatalog,
         inviter: Inviter,
         publisher: ResultPublisher,
-        limits: Limits | None = None,
     ) -> None:
         self._catalog = catalog
         self._inviter = inviter
         self._publisher = publisher
-        self._limits = limits
 
     def ordering_key(self, record: Record) -> bytes:
         """Return the record key, which is the user's id; the bridge writes no invitation without one."""
@@ -50,7 +47,7 @@ class InviteStage:
                 user_id=invitation.user_id,
                 keycloak_id=invitation.keycloak_id,
             )
-            outcome = self._invite(invitation)
+            outcome = self._inviter.invite(invitation)
         except BridgeError as error:
             if not error.is_final:
                 raise
@@ -79,16 +76,3 @@ class InviteStage:
         return self._publisher.dead_letter(
             record, error, step="invite", result=rejected(known, error), since_s=since_s
         )
-
-    def _invite(self, invitation: Invitation) -> InviteOutcome:
-        if invitation.confirm_only:
-            return self._inviter.confirm(invitation)
-        if self._limits is None:
-            return self._inviter.invite(invitation)
-        self._limits.admit(
-            (LimitedAction.MAIL,), invitation.id, self._publisher.context.clock.monotonic()
-        )
-        outcome = self._inviter.invite(invitation)
-        if not outcome.mailed:
-            self._limits.take_back(LimitedAction.MAIL, invitation.id)
-        return outcome

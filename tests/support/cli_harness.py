@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from stage_harness import DEAD_LETTERS, EVENTS, RESULTS, STRUCTURED, event_of
 
-from keycloak_bridge.app import bridge, connections
+from keycloak_bridge.app import connections, wiring
 from keycloak_bridge.cli.main import app
 from keycloak_bridge.delivery.rate_limit import wait_out
 from keycloak_bridge.domain.errors import ConfigError
@@ -80,12 +80,12 @@ class Bench:
         # the process of the tests keeps its own logs and signals
         monkeypatch.setattr("keycloak_bridge.ops.logs.configure_logging", lambda **_: None)
         monkeypatch.setattr(signal, "signal", lambda *_: None)
-        for module in (bridge, connections):
+        for module in (wiring, connections):
             monkeypatch.setattr(module, "SystemClock", lambda: self.clock)
             monkeypatch.setattr(module, "keycloak_admin", lambda *_: None)
             monkeypatch.setattr(module, "KeycloakUserDirectory", lambda *_: self.keycloak)
         monkeypatch.setattr(connections, "each_user", lambda *_: iter(self.keycloak.users()))
-        monkeypatch.setattr(bridge, "wait_out", partial(wait_out, sleep=self.clock.advance))
+        monkeypatch.setattr(wiring, "wait_out", partial(wait_out, sleep=self.clock.advance))
         monkeypatch.setattr(kafka_reader, "TopicReader", self._topic_reader)
         monkeypatch.setattr("keycloak_bridge.cli.dead_letters.DeadLetterReader", self._topic_reader)
 

@@ -184,9 +184,8 @@ class Flow:
         )
         self.invite = InviteStage(
             catalog=known.catalog,
-            inviter=Inviter(self.keycloak, clock=self.clock),
+            inviter=Inviter(self.keycloak, clock=self.clock, limits=limits),
             publisher=self.publisher("invite"),
-            limits=limits,
         )
 
     def publisher(self, stage: str) -> ResultPublisher:

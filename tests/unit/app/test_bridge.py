@@ -19,12 +19,12 @@ from stage_harness import (
     record_of,
 )
 
-from keycloak_bridge.app import bridge, connections
-from keycloak_bridge.app import wiring as assembly
-from keycloak_bridge.app.bridge import Sidecar, direct_provisioner, release_brakes, topic_specs
+from keycloak_bridge.app import bridge, connections, realm_check, wiring
+from keycloak_bridge.app.bridge import Bridge, release_brakes
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import Problem, refuse
+from keycloak_bridge.app.wiring import direct_provisioner, topic_specs
 from keycloak_bridge.delivery import rate_limit as patience
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
@@ -82,12 +82,15 @@ class World:
         self.stop = threading.Event()
         monkeypatch.setattr(bridge, "KafkaMessageProducer", self._sink)
         monkeypatch.setattr(bridge, "KafkaDeadLetterArchive", self._archive)
-        monkeypatch.setattr(bridge, "SystemClock", lambda: self.clock)
-        monkeypatch.setattr(assembly, "KafkaRecordConsumer", self._source)
+        for module in (bridge, wiring):
+            monkeypatch.setattr(module, "SystemClock", lambda: self.clock)
+            monkeypatch.setattr(module, "KeycloakUserDirectory", lambda *_: self.keycloak)
+            monkeypatch.setattr(
+                module, "keycloak_admin", lambda *_: Closable(self.closed, "keycloak")
+            )
+        monkeypatch.setattr(wiring, "KafkaRecordConsumer", self._source)
         monkeypatch.setattr(bridge, "KafkaAdmin", self._topic_admin)
-        monkeypatch.setattr(bridge, "KeycloakUserDirectory", lambda *_: self.keycloak)
-        monkeypatch.setattr(bridge, "keycloak_admin", lambda *_: Closable(self.closed, "keycloak"))
-        monkeypatch.setattr(bridge, "check_access", self._check)
+        monkeypatch.setattr(realm_check, "check_access", self._check)
         monkeypatch.setattr(self.broker, "close", lambda: self.closed.append("sink"))
         monkeypatch.setattr(self.archive, "close", lambda: self.closed.append("archive"))
 
@@ -108,7 +111,7 @@ class World:
         watchdog = threading.Timer(20, end)
         watchdog.start()
         try:
-            Sidecar(settings, self.stop).run(until_caught_up=until_caught_up)
+            Bridge(settings, self.stop).run(until_caught_up=until_caught_up)
         finally:
             watchdog.cancel()
             assert not hangs.is_set()
@@ -565,11 +568,11 @@ def test_nothing_is_released_before_there_are_stages(
 
 def test_only_what_is_held_is_released(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """Each by its name, with a line of log; asking again finds nothing."""
-    stages = assembly.StageBuilder(
+    stages = wiring.StageBuilder(
         SETTINGS,
         Interpretation(SETTINGS),
         world.keycloak,
-        assembly.topic_output(SETTINGS, world.broker, world.broker, world.archive, world.clock),
+        wiring.topic_output(SETTINGS, world.broker, world.broker, world.archive, world.clock),
         world.clock,
         Metrics(),
     ).stages()
@@ -661,7 +664,7 @@ def test_a_direct_provisioner_waits_for_the_pace(
 
         return patience.wait_out(*arguments, **more, sleep=sleep)
 
-    monkeypatch.setattr(bridge, "wait_out", wait_out)
+    monkeypatch.setattr(wiring, "wait_out", wait_out)
     interpretation = Interpretation(replace(SETTINGS, invite=InviteSettings(pace=0.1, settle=0.0)))
     provisioner = direct_provisioner(
         interpretation, trace=lambda step, what: told.append(what) if step == "waiting" else None
@@ -682,7 +685,7 @@ def test_a_realm_that_is_being_imported_is_waited_for(world: World) -> None:
     world.publish(event_of())
     missing = [Problem("realm-not-found", "there is no realm acme", "create it")]
     answers = [missing, missing, []]
-    world.monkeypatch.setattr(bridge, "check_access", lambda *_, **__: answers.pop(0))
+    world.monkeypatch.setattr(realm_check, "check_access", lambda *_, **__: answers.pop(0))
 
     world.run()
 

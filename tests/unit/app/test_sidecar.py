@@ -381,7 +381,7 @@ def test_patience_tries_until_it_works(harness: Harness) -> None:
             raise errors.pop()
         return "found"
 
-    assert "found" == harness.around.patiently("keycloak", attempt)
+    assert "found" == harness.around.wait_for("keycloak", attempt)
     assert [(), *[("keycloak: Keycloak does not answer",)] * 3] == seen
     assert () == harness.status.why_not_ready()
 
@@ -395,7 +395,7 @@ def test_patience_warns_once(harness: Harness, caplog: pytest.LogCaptureFixture)
             raise errors.pop()
 
     with caplog.at_level("DEBUG", "keycloak_bridge.app.stages"):
-        harness.around.patiently("keycloak", attempt)
+        harness.around.wait_for("keycloak", attempt)
 
     assert ["WARNING", "DEBUG", "DEBUG", "DEBUG", "DEBUG"] == [
         record.levelname for record in caplog.records
@@ -412,7 +412,7 @@ def test_patience_ends_when_told_to_stop(harness: Harness) -> None:
             harness.stop.set()
         raise BrokerUnavailableError("gone")
 
-    assert harness.around.patiently("kafka", attempt) is None
+    assert harness.around.wait_for("kafka", attempt) is None
     assert 2 == len(attempts)
 
 
@@ -424,6 +424,6 @@ def test_patience_is_only_for_what_can_pass(harness: Harness) -> None:
         raise error
 
     with pytest.raises(ConfigError) as caught:
-        harness.around.patiently("kafka", attempt)
+        harness.around.wait_for("kafka", attempt)
 
     assert error is caught.value

@@ -43,7 +43,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     StubSidecar.runs = []
     StubSidecar.error = None
     StubSidecar.during = staticmethod(lambda: None)
-    monkeypatch.setattr("keycloak_bridge.cli.run.Sidecar", StubSidecar)
+    monkeypatch.setattr("keycloak_bridge.cli.run.Bridge", StubSidecar)
     return Bench(tmp_path, monkeypatch)
 
 

@@ -3,6 +3,7 @@
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -62,7 +63,7 @@ def test_a_due_invitation_is_mailed_and_marked() -> None:
     keycloak = InMemoryKeycloak()
     user_id = keycloak.add_user(a_user())
 
-    result = Inviter(keycloak).invite(an_invitation(user_id)).result
+    result = Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id)).result
 
     assert (Outcome.INVITED, user_id, "event-1") == (
         result.outcome,
@@ -79,9 +80,9 @@ def test_the_same_invitation_again_sends_no_second_mail() -> None:
     """A redelivered invitation is recognised by the mark."""
     keycloak = InMemoryKeycloak()
     user_id = keycloak.add_user(a_user())
-    Inviter(keycloak).invite(an_invitation(user_id))
+    Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id))
 
-    result = Inviter(keycloak).invite(an_invitation(user_id)).result
+    result = Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id)).result
 
     assert (Outcome.SKIPPED, "already-invited") == (result.outcome, result.reason)
     assert 1 == len(keycloak.mails)
@@ -96,7 +97,7 @@ def test_a_user_who_cannot_be_invited_gets_no_mail(fields: dict[str, object], re
     keycloak = InMemoryKeycloak()
     user_id = keycloak.add_user(a_user(**fields))
 
-    result = Inviter(keycloak).invite(an_invitation(user_id)).result
+    result = Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id)).result
 
     assert (Outcome.SKIPPED, reason) == (result.outcome, result.reason)
     assert [] == keycloak.mails
@@ -108,7 +109,7 @@ def test_a_user_with_a_password_gets_no_mail() -> None:
     user_id = keycloak.add_user(a_user())
     keycloak.set_password(user_id)
 
-    result = Inviter(keycloak).invite(an_invitation(user_id)).result
+    result = Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id)).result
 
     assert (Outcome.SKIPPED, "has-credentials") == (result.outcome, result.reason)
     assert [] == keycloak.mails
@@ -116,7 +117,9 @@ def test_a_user_with_a_password_gets_no_mail() -> None:
 
 def test_a_user_that_is_gone_gets_no_mail() -> None:
     """The user was deleted before the mail was due."""
-    result = Inviter(InMemoryKeycloak()).invite(an_invitation("no-such-user")).result
+    result = (
+        Inviter(InMemoryKeycloak(), clock=FakeClock()).invite(an_invitation("no-such-user")).result
+    )
 
     assert (Outcome.SKIPPED, "user-not-found") == (result.outcome, result.reason)
 
@@ -126,9 +129,9 @@ def test_a_failed_mail_stays_due() -> None:
     keycloak = InMemoryKeycloak()
     user_id = keycloak.add_user(a_user())
     with keycloak.mail_outage(), pytest.raises(MailDeliveryError):
-        Inviter(keycloak).invite(an_invitation(user_id))
+        Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id))
 
-    result = Inviter(keycloak).invite(an_invitation(user_id)).result
+    result = Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id)).result
 
     assert Outcome.INVITED == result.outcome
     assert 1 == len(keycloak.mails)
@@ -140,7 +143,7 @@ def test_a_user_that_vanishes_while_asked_gets_no_mail() -> None:
     user_id = keycloak.add_user(a_user())
     keycloak.fail("has_credentials", KeycloakNotFoundError("gone"))
 
-    result = Inviter(keycloak).invite(an_invitation(user_id)).result
+    result = Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id)).result
 
     assert (Outcome.SKIPPED, "user-not-found") == (result.outcome, result.reason)
     assert [] == keycloak.mails
@@ -553,7 +556,7 @@ def test_since_when_to_look_is_the_users_own_age() -> None:
 
     keycloak = Aged()
     announced = a_user(attributes={"bridgeInvitation": ["sending:event-1"]})
-    Inviter(keycloak).invite(an_invitation(keycloak.add_user(announced)))
+    Inviter(keycloak, clock=FakeClock()).invite(an_invitation(keycloak.add_user(announced)))
 
     assert [datetime(2026, 11, 2, tzinfo=UTC)] == asked
 
@@ -669,7 +672,9 @@ def test_a_mark_is_confirmed_without_a_mail(
         keycloak.execute_actions_email(user_id, TERMS)
     before = len(keycloak.mails)
 
-    outcome = Inviter(keycloak).confirm(an_invitation(user_id))
+    outcome = Inviter(keycloak, clock=FakeClock()).invite(
+        replace(an_invitation(user_id), confirm_only=True)
+    )
 
     assert (Outcome.SKIPPED, reason, False) == (
         outcome.result.outcome,

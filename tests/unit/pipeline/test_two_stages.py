@@ -63,7 +63,7 @@ def test_marking_an_invitation_does_not_undo_an_update() -> None:
     )
     keycloak.meanwhile = update
 
-    Inviter(keycloak, locks).invite(invitations[0])
+    Inviter(keycloak, locks, clock=FakeClock()).invite(invitations[0])
     update.join(timeout=10)
 
     (user,) = keycloak.users()
