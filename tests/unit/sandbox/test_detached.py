@@ -27,6 +27,8 @@ from keycloak_bridge.sandbox.detached import (
 )
 from keycloak_bridge.sandbox.options import SandboxError, SandboxOptions
 
+ME = Identity.of("sandbox", os.getpid())
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -52,7 +54,7 @@ def held_by(holder: Identity) -> SandboxState:
 
 def test_state_is_read_back_as_written() -> None:
     """Nothing is lost on the way through the file."""
-    state = held_by(Identity.of("sandbox", os.getpid()))
+    state = held_by(ME)
     write_state(state)
 
     assert read_state() == state
@@ -61,7 +63,7 @@ def test_state_is_read_back_as_written() -> None:
 
 def test_state_holds_secrets_for_its_owner_only(folder: Path) -> None:
     """Nobody else can read the file or look into the folder."""
-    write_state(held_by(Identity.of("sandbox", os.getpid())))
+    write_state(held_by(ME))
 
     assert stat.S_IMODE((folder / "sandbox.json").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -84,38 +86,31 @@ def test_gone_process_is_not_alive(sleeper: "subprocess.Popen[bytes]") -> None:
     assert not known.alive
 
 
-def test_recycled_number_is_never_killed(sleeper: "subprocess.Popen[bytes]") -> None:
-    """A process that has the number of a former holder, or service, is left alone."""
-    write_state(held_by(Identity("sandbox", sleeper.pid, "long ago")))
+@pytest.mark.parametrize("is_the_holder", [True, False])
+def test_down_ends_the_holder_and_no_recycled_number(
+    sleeper: "subprocess.Popen[bytes]", is_the_holder: bool
+) -> None:
+    """The holder gets SIGTERM; a process that has the number of a former holder, or service, is left alone."""
+    known = Identity.of("sandbox", sleeper.pid)
+    state = held_by(known if is_the_holder else replace(known, started="long ago"))
+    write_state(replace(state, services=()) if is_the_holder else state)
 
     assert stop_detached() is True
 
-    assert sleeper.poll() is None
     assert read_state() is None
+    if is_the_holder:
+        assert sleeper.wait(60) == -signal.SIGTERM
+    else:
+        assert sleeper.poll() is None
 
 
-def test_down_ends_the_holder(sleeper: "subprocess.Popen[bytes]") -> None:
-    """The holder gets SIGTERM, and the state is forgotten."""
-    write_state(replace(held_by(Identity.of("sandbox", sleeper.pid)), services=()))
-
-    assert stop_detached() is True
-
-    assert sleeper.wait(5) == -signal.SIGTERM
-    assert read_state() is None
-
-
-def test_second_sandbox_is_refused() -> None:
-    """While one is held up, another one is an error that says how to stop the first."""
-    write_state(held_by(Identity.of("sandbox", os.getpid())))
-
+def test_only_one_sandbox_is_up() -> None:
+    """A second one is refused with the way to stop the first; one whose holder crashed is forgotten."""
+    write_state(held_by(ME))
     with pytest.raises(SandboxError, match="sandbox down"):
         refuse_second()
 
-
-def test_leftover_of_a_crash_is_forgotten() -> None:
-    """A state whose holder is gone stands in nobody's way."""
-    write_state(held_by(Identity("sandbox", os.getpid(), "long ago")))
-
+    write_state(held_by(replace(ME, started="long ago")))
     refuse_second()
 
     assert read_state() is None
@@ -126,7 +121,7 @@ def test_only_temporary_run_folders_are_removed(tmp_path: Path, name: str, kept:
     """A folder that somebody chose stays."""
     run_dir = tmp_path / name
     run_dir.mkdir()
-    state = held_by(Identity.of("sandbox", os.getpid()))
+    state = held_by(ME)
     write_state(replace(state, run_dir=str(run_dir)))
 
     clear_state()
@@ -163,7 +158,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def is_up(environment: dict[str, str], *services: Identity, phase: str = "ready") -> None:
     """Leave word of a sandbox that this process holds."""
-    me = Identity.of("sandbox", os.getpid())
+    me = ME
     write_state(SandboxState(me, phase, services=services, environment=environment))
 
 
@@ -186,36 +181,27 @@ def test_env_prints_exactly_the_environment(environment: dict[str, str]) -> None
     assert dict(line.split("=", 1) for line in result.stdout.splitlines()) == environment
 
 
-def test_status_shows_what_is_where(environment: dict[str, str]) -> None:
-    """Exit 0, each service, and the addresses."""
-    is_up(environment, Identity.of("Kafka", os.getpid()))
+@pytest.mark.parametrize(
+    ("services", "phase", "code", "words"),
+    [
+        ((replace(ME, name="Kafka"),), "ready", 0, ("Kafka: up", "http://localhost:2/admin/")),
+        ((Identity("Keycloak", ME.pid, "x"),), "ready", 3, ("Keycloak: ended", "broken")),
+        ((), "starting", 3, ("starting",)),
+    ],
+)
+def test_status_names_each_service(
+    environment: dict[str, str],
+    services: tuple[Identity, ...],
+    phase: str,
+    code: int,
+    words: tuple[str, ...],
+) -> None:
+    """Exit 0 with the addresses where everything is up, else 3 with what is not."""
+    is_up(environment, *services, phase=phase)
 
     result = run("status")
 
-    assert result.exit_code == 0
-    assert f"Kafka: up (process {os.getpid()})" in result.output
-    assert "http://localhost:2/admin/" in result.output
-
-
-def test_status_of_a_broken_sandbox_is_exit_3(environment: dict[str, str]) -> None:
-    """A service that ended is named."""
-    is_up(environment, Identity("Keycloak", os.getpid(), "long ago"))
-
-    result = run("status")
-
-    assert result.exit_code == 3
-    assert "Keycloak: ended" in result.output
-    assert "broken" in result.output
-
-
-def test_status_of_a_starting_sandbox_is_exit_3(environment: dict[str, str]) -> None:
-    """Not ready is not up."""
-    is_up(environment, phase="starting")
-
-    result = run("status")
-
-    assert result.exit_code == 3
-    assert "starting" in result.output
+    assert (code, []) == (result.exit_code, [word for word in words if word not in result.output])
 
 
 def test_mail_lists_links(environment: dict[str, str], tmp_path: Path) -> None:
@@ -236,18 +222,14 @@ def test_mail_lists_links(environment: dict[str, str], tmp_path: Path) -> None:
     assert json.loads(as_json.stdout)["links"] == ["http://localhost:2/x"]
 
 
-def test_no_mail_is_said(environment: dict[str, str]) -> None:
-    """An empty catcher is no error."""
+def test_nothing_to_list_or_stop_is_no_error(environment: dict[str, str]) -> None:
+    """`down` without a sandbox, and `mail` without a mail."""
+    assert run("down").exit_code == 0
     is_up(environment)
 
     result = run("mail")
 
     assert (result.exit_code, result.stdout) == (0, "No mail so far.\n")
-
-
-def test_down_without_a_sandbox_is_fine() -> None:
-    """Stopping nothing is no error."""
-    assert run("down").exit_code == 0
 
 
 def test_second_up_is_one_line_and_exit_2(environment: dict[str, str]) -> None:

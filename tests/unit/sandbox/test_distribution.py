@@ -100,22 +100,19 @@ def files_in(cache: Path) -> list[str]:
     return sorted(path.name for path in cache.rglob("*") if path.is_file())
 
 
-def test_file_arrives_under_its_maven_path(tmp_path: Path, central: MavenCentral) -> None:
-    """A fetched file stands where Maven would put it, with its content."""
+def test_a_file_is_fetched_once(tmp_path: Path, central: MavenCentral) -> None:
+    """It is where Maven would put it, and is not asked for again unless it was damaged."""
     (path,) = get(tmp_path, artifact())
-
     assert path == tmp_path / "maven/org/example/thing/1.2/thing-1.2.jar"
     assert path.read_bytes() == CONTENT
-
-
-def test_full_cache_needs_no_network(tmp_path: Path, central: MavenCentral) -> None:
-    """What is here already is not asked for again."""
-    get(tmp_path, artifact())
     central.asked.clear()
 
     get(tmp_path, artifact())
-
     assert central.asked == []
+
+    path.write_bytes(b"damaged")
+    get(tmp_path, artifact())
+    assert path.read_bytes() == CONTENT
 
 
 def test_wrong_checksum_is_refused_and_deleted(tmp_path: Path, central: MavenCentral) -> None:
@@ -127,16 +124,6 @@ def test_wrong_checksum_is_refused_and_deleted(tmp_path: Path, central: MavenCen
         get(tmp_path, wanted)
 
     assert files_in(tmp_path) == []
-
-
-def test_damaged_file_in_the_cache_is_fetched_anew(tmp_path: Path, central: MavenCentral) -> None:
-    """A cached file that changed since is replaced by the pinned one."""
-    (path,) = get(tmp_path, artifact())
-    path.write_bytes(b"damaged")
-
-    get(tmp_path, artifact())
-
-    assert path.read_bytes() == CONTENT
 
 
 def test_broken_download_leaves_nothing(tmp_path: Path, central: MavenCentral) -> None:
@@ -188,52 +175,28 @@ def test_lock_file_pins_every_artifact(program: str, first: str, count: int) -> 
     assert all(item.size > 0 and item.version[0].isdigit() for item in pinned.artifacts)
 
 
-def test_chosen_folder_beats_the_environment(
+def test_the_cache_is_chosen_named_or_the_users_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An option wins over KEYCLOAK_BRIDGE_CACHE."""
-    monkeypatch.setenv(CACHE_VARIABLE, "/elsewhere")
+    """An option wins over KEYCLOAK_BRIDGE_CACHE, which wins over the user's cache."""
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    assert cache_dir() == platformdirs.user_cache_path("keycloak-bridge")
 
+    monkeypatch.setenv(CACHE_VARIABLE, "/elsewhere")
+    assert cache_dir() == Path("/elsewhere")
     assert cache_dir(tmp_path) == tmp_path
 
 
-def test_environment_beats_the_user_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """KEYCLOAK_BRIDGE_CACHE names the folder."""
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-
-    assert cache_dir() == tmp_path
-
-
-def test_user_cache_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a choice the user's own cache is taken."""
-    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
-
-    assert cache_dir() == platformdirs.user_cache_path("keycloak-bridge")
-
-
 def test_one_part_is_held_by_one_only(tmp_path: Path) -> None:
-    """A second holder waits, and gives up when cancelled."""
-    cancelled = Event()
-    cancelled.set()
-
-    with (
-        exclusive(tmp_path, "kafka", Event()),
-        pytest.raises(SandboxCancelled),
-        exclusive(tmp_path, "kafka", cancelled),
-    ):
-        pytest.fail("two hold the same part")
-
-
-def test_parts_are_independent(tmp_path: Path) -> None:
-    """Holding Kafka's part does not delay Keycloak's."""
+    """A second holder waits, and gives up when cancelled; another part is free."""
     cancelled = Event()
     cancelled.set()
 
     with exclusive(tmp_path, "kafka", Event()), exclusive(tmp_path, "keycloak", cancelled):
-        assert sorted(path.name for path in tmp_path.iterdir()) == [
-            ".kafka.lock",
-            ".keycloak.lock",
-        ]
+        with pytest.raises(SandboxCancelled), exclusive(tmp_path, "kafka", cancelled):
+            pytest.fail("two hold the same part")
+
+        assert {".kafka.lock", ".keycloak.lock"} == {path.name for path in tmp_path.iterdir()}
 
 
 def test_unwritable_cache_names_the_variable(tmp_path: Path) -> None:
@@ -257,8 +220,9 @@ def prepared(folder: Path) -> PreparedKeycloak:
 
 
 def test_each_server_gets_its_own_database(tmp_path: Path) -> None:
-    """Homes share the program and nothing else."""
+    """Homes share the program and nothing else; the administrator belongs to the database."""
     shared = prepared(tmp_path / "cache")
+    assert shared.admin_password == "secret"
     for name in ("one", "two"):
         shared.lay_out(tmp_path / name)
 
@@ -266,11 +230,6 @@ def test_each_server_gets_its_own_database(tmp_path: Path) -> None:
 
     assert (tmp_path / "two/data/h2/keycloakdb.mv.db").read_text() == "template"
     assert (tmp_path / "one/lib").resolve() == (tmp_path / "two/lib").resolve()
-
-
-def test_administrator_comes_with_the_database(tmp_path: Path) -> None:
-    """The password belongs to the prepared database."""
-    assert prepared(tmp_path).admin_password == "secret"
 
 
 def test_another_recipe_is_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,36 +288,31 @@ def test_command_separates_program_and_data(tmp_path: Path) -> None:
 
 def test_rendering_what_is_locked_gives_the_committed_file() -> None:
     """The committed lock file is exactly what the command writes."""
-    programs = [(name, locked(name).version, locked(name).artifacts) for name in json.loads(text())]
+    text = LOCK.read_text(encoding="utf-8")
+    programs = [(name, locked(name).version, locked(name).artifacts) for name in json.loads(text)]
 
-    assert render(programs) == text()
-
-
-def text() -> str:
-    """Return the committed lock file."""
-    return LOCK.read_text(encoding="utf-8")
+    assert render(programs) == text
 
 
-@pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
-    """Let jgo find a file that is there, and Maven Central publish a checksum for it."""
+@pytest.mark.parametrize("published", [b"zip", b"another zip"])
+def test_only_what_maven_central_published_is_pinned(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, published: bytes
+) -> None:
+    """A file that agrees with Maven Central's own checksum is pinned by SHA-256, any other is refused."""
     folder = tmp_path / "org/keycloak/keycloak-quarkus-dist/1.0"
     folder.mkdir(parents=True)
     (folder / "keycloak-quarkus-dist-1.0.zip").write_bytes(b"zip")
-    answer = SimpleNamespace(text="", raise_for_status=lambda: None)
+    checksum = hashlib.sha1(published, usedforsecurity=False).hexdigest()
+    answer = SimpleNamespace(text=checksum, raise_for_status=lambda: None)
     monkeypatch.setattr("requests.get", lambda *_, **__: answer)
-    return answer
 
+    if published != b"zip":
+        with pytest.raises(SandboxError, match="not the file that Maven Central published"):
+            keycloak_artifacts("1.0", tmp_path)
+        return
+    (pinned,) = keycloak_artifacts("1.0", tmp_path)
 
-def test_pins_the_checksum_of_the_published_file(
-    published: SimpleNamespace, tmp_path: Path
-) -> None:
-    """A file that agrees with Maven Central's own checksum is pinned by SHA-256."""
-    published.text = hashlib.sha1(b"zip", usedforsecurity=False).hexdigest()
-
-    (artifact,) = keycloak_artifacts("1.0", tmp_path)
-
-    assert asdict(artifact) == {
+    assert asdict(pinned) == {
         "group": "org.keycloak",
         "name": "keycloak-quarkus-dist",
         "version": "1.0",
@@ -366,13 +320,3 @@ def test_pins_the_checksum_of_the_published_file(
         "sha256": hashlib.sha256(b"zip").hexdigest(),
         "size": 3,
     }
-
-
-def test_refuses_to_pin_what_differs_from_the_published_checksum(
-    published: SimpleNamespace, tmp_path: Path
-) -> None:
-    """A file that was changed on its way is not pinned."""
-    published.text = hashlib.sha1(b"another zip", usedforsecurity=False).hexdigest()
-
-    with pytest.raises(SandboxError, match="not the file that Maven Central published"):
-        keycloak_artifacts("1.0", tmp_path)
