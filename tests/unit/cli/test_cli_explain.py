@@ -1,65 +1,54 @@
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_harness import Bench
+from letter_cases import letter_record, stored
 from stage_harness import DEAD_LETTERS, RESULTS, event_of
 
-from keycloak_bridge.domain.errors import EventValidationError
-from keycloak_bridge.domain.events import Message, Outcome, Record, Result
-from keycloak_bridge.messages.dead_letters import dead_letter_message
+from keycloak_bridge.domain.events import Outcome, Record, Result
 from keycloak_bridge.messages.results import result_message
 
 EMAIL = "planted.mail@acme.example"
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(bench: Bench) -> Bench:
     """A realm with the user u-1, and two results about it."""
-    made = Bench(tmp_path, monkeypatch)
-    made.run("apply", made.file(event_of(data={"department": "R&D"})))
-    tell(made, result("event-0", "created", "username", "email", "attributes.department"), day=1)
-    tell(made, result("event-1", "updated", "attributes.department"), day=2)
-    return made
+    bench.run("apply", bench.file(event_of(data={"department": "R&D"})))
+    tell(bench, 1, "event-0", "created", changed=("username", "email", "attributes.department"))
+    tell(bench, 2, "event-1", "updated", changed=("attributes.department",))
+    return bench
 
 
-def result(event_id: str, action: str | None, *changed: str, **facts: Any) -> Result:
-    """Return the result of an event of u-1, provisioned unless told otherwise."""
-    told: dict[str, Any] = {"outcome": Outcome.PROVISIONED, "user_id": "u-1", **facts}
-    return Result(
+def tell(bench: Bench, day: int, event_id: str, action: str | None, **facts: Any) -> None:
+    """Publish the result of an event of u-1, provisioned unless `facts` say otherwise."""
+    result = Result(
+        **{"outcome": Outcome.PROVISIONED, **facts},
         action=action,
         event_id=event_id,
         event_type="user.updated",
+        user_id="u-1",
         schema_id="urn:x:1.0",
-        changed=changed,
         mapping="3f1c5b0e9a72",
-        **told,
     )
-
-
-def tell(bench: Bench, told: Result, *, day: int) -> None:
-    """Put a result into its topic."""
     origin = Record("user-events", 3, 40 + day, 0, b"u-1", b"{}")
     time = datetime(2026, 11, day, tzinfo=UTC)
-    put(bench, result_message(told, topic=RESULTS, time=time, origin=origin))
-
-
-def put(bench: Bench, message: Message) -> None:
-    """Put a message into its topic."""
-    log = bench.log[message.topic]
-    log.append(Record(message.topic, 0, len(log), 0, message.key, message.value, message.headers))
+    message = result_message(result, topic=RESULTS, time=time, origin=origin)
+    bench.log[RESULTS].append(stored(message, (0, day)))
 
 
 def explained(bench: Bench, *words: str) -> dict[str, Any]:
-    """Return what is told of a user as an object."""
-    told: dict[str, Any] = json.loads(bench.run("explain", "--format", "json", *words).stdout)
-    return told
+    """Return the explanation of a user as an object."""
+    explanation: dict[str, Any] = json.loads(
+        bench.run("explain", "--format", "json", *words).stdout
+    )
+    return explanation
 
 
 def test_each_target_names_the_event_that_set_it_last(bench: Bench) -> None:
-    """Id, type, time, record, schema and mapping; what no result speaks of stands without an event."""
+    """Id, type, time, record, schema and mapping; a target without a result has no event."""
     targets = explained(bench, "u-1")["targets"]
 
     assert {
@@ -87,7 +76,7 @@ def test_a_user_has_many_names(bench: Bench, word: str) -> None:
     assert 0 == bench.open_readers
 
 
-def test_the_state_of_the_user_is_told(bench: Bench) -> None:
+def test_the_state_of_the_user_is_shown(bench: Bench) -> None:
     """Bookkeeping, invitation, credentials, required actions."""
     told = explained(bench, "u-1")
 
@@ -99,7 +88,7 @@ def test_the_state_of_the_user_is_told(bench: Bench) -> None:
 
 def test_only_the_last_outcomes_are_shown(bench: Bench) -> None:
     """The oldest first, as many as were asked for."""
-    tell(bench, result("event-2", None, outcome=Outcome.SKIPPED, reason="stale"), day=3)
+    tell(bench, 3, "event-2", None, outcome=Outcome.SKIPPED, reason="stale")
 
     assert ["event-0", "event-1", "event-2"] == [
         one["event"] for one in explained(bench, "u-1")["outcomes"]
@@ -112,7 +101,7 @@ def test_only_the_last_outcomes_are_shown(bench: Bench) -> None:
 
 
 def test_values_are_shown_on_request_only(bench: Bench) -> None:
-    """Neither names nor addresses nor attributes, unless somebody wants them on the terminal."""
+    """Neither names nor addresses nor attributes without --show-values."""
     hidden = bench.run("explain", "u-1").stdout
     shown = bench.run("explain", "u-1", "--show-values").stdout
 
@@ -139,22 +128,8 @@ def test_people_read_the_same(bench: Bench) -> None:
 
 def test_dead_letters_of_the_user_are_counted(bench: Bench) -> None:
     """With the command that lists them."""
-    for user_id in ("u-1", "u-2"):
-        record = Record(
-            "user-events", 0, 7, 0, user_id.encode(), json.dumps(event_of(user_id)).encode()
-        )
-        letter = dead_letter_message(
-            record,
-            EventValidationError("the data breaks its schema"),
-            topic=DEAD_LETTERS,
-            stage="schema",
-            group="test",
-            schema_id=None,
-            event_id="event-1",
-            time=datetime(2026, 11, 3, tzinfo=UTC),
-            bridge_version="0",
-        )
-        put(bench, letter)
+    for offset, user_id in enumerate(("u-1", "u-2")):
+        bench.log[DEAD_LETTERS].append(letter_record((1, offset), event=event_of(user_id)))
 
     assert {"open": 1, "total": 1} == explained(bench, "u-1")["deadLetters"]
     assert (
@@ -170,9 +145,9 @@ def test_results_may_stand_on_another_partition(bench: Bench) -> None:
 
 
 def test_a_deleted_user_lives_on_in_its_results(bench: Bench) -> None:
-    """What became of it is told although the realm has it no more."""
+    """Its outcomes are shown although the realm has it no more."""
     bench.keycloak.delete_user(bench.keycloak.users()[0]["id"])
-    tell(bench, result("event-2", "deleted"), day=3)
+    tell(bench, 3, "event-2", "deleted")
 
     told = explained(bench, "u-1")
 
@@ -185,7 +160,7 @@ def test_a_deleted_user_lives_on_in_its_results(bench: Bench) -> None:
 
 
 def test_a_user_of_the_realm_alone_has_no_events(bench: Bench) -> None:
-    """Somebody made it by hand: its state is told, and no topic is read."""
+    """An administrator made it: its state is shown, and no topic is read."""
     bench.keycloak.add_user({"username": "admin", "enabled": False})
 
     told = explained(bench, "admin")
@@ -195,7 +170,7 @@ def test_a_user_of_the_realm_alone_has_no_events(bench: Bench) -> None:
     assert "invitation        none" in bench.run("explain", "admin").stdout
 
 
-def test_nobody_is_a_sentence(bench: Bench) -> None:
+def test_an_unknown_user_is_a_clear_error(bench: Bench) -> None:
     """Exit 1 for a user that neither the realm nor the topics know."""
     told = bench.run("explain", "nobody")
 

@@ -9,6 +9,7 @@ from keycloak_bridge.domain.errors import KeycloakAuthError, KeycloakUnavailable
 
 DAY_MS = 86_400_000
 OTHER = {"email": "other@acme.example"}
+IGNORING = ("--set", "events.ignore_types=order.placed")
 SCOPED = (
     'matching = ["attributes.userId"]\nwhen = "data.active == `true`"\n'
     '[user]\nusername = "data.email"\n[user.attributes]\nuserId = "data.userId"\n'
@@ -54,60 +55,40 @@ def test_a_change_shows_now_and_then(bench: Bench) -> None:
     assert [] == bench.calls(*WRITES)
 
 
+LATER: dict[str, Any] = {"event_id": "event-2", "time": "2026-11-02T08:00:00Z"}
+
+
 @pytest.mark.parametrize(
-    ("event_id", "time"), [("event-1", "2026-11-01T08:00:00Z"), ("event-2", "2026-11-02T08:00:00Z")]
+    ("applied", "event", "settings", "outcome", "reason"),
+    [
+        (event_of(), event_of(), (), "unchanged", None),
+        (event_of(), event_of(**LATER), (), "unchanged", None),
+        (event_of(**LATER), event_of(), (), "skip", "stale"),
+        (event_of(), event_of("u-2"), (), "refused", "conflict"),
+        (None, event_of(), ("--set", "mapping.file=mapping.toml"), "skip", "out-of-scope"),
+        (None, event_of(type="order.placed"), IGNORING, "ignored", "events.ignore_types"),
+    ],
+    ids=["again", "bookkeeping alone", "older", "name taken", "out of scope", "ignored type"],
 )
-def test_a_user_that_is_as_the_event_says_is_unchanged(
-    bench: Bench, event_id: str, time: str
+def test_each_outcome_has_its_reason(
+    bench: Bench,
+    applied: dict[str, Any] | None,
+    event: dict[str, Any],
+    settings: tuple[str, ...],
+    outcome: str,
+    reason: str | None,
 ) -> None:
-    """By the same event again, or by a later one that changes the bookkeeping alone."""
-    bench.run("apply", bench.file(event_of()))
-
-    row = planned(bench, event_of(event_id=event_id, time=time))
-
-    assert ("unchanged", []) == (row["outcome"], row["changes"])
-    assert bench.keycloak.users()[0]["id"] == row["keycloakId"]
-
-
-def test_an_older_event_is_skipped(bench: Bench) -> None:
-    """The reason is the one of the results topic."""
-    bench.run("apply", bench.file(event_of(event_id="event-2", time="2026-11-02T08:00:00Z")))
-
-    row = planned(bench, event_of())
-
-    assert ("skip", "stale") == (row["outcome"], row["reason"])
-
-
-def test_a_conflict_is_refused(bench: Bench) -> None:
-    """Another user has the name."""
-    bench.keycloak.add_user({"username": "planted.mail@acme.example", "enabled": True})
-
-    row = planned(bench, event_of())
-
-    assert ("refused", "conflict") == (row["outcome"], row["reason"])
-
-
-def test_an_event_out_of_scope_is_skipped(bench: Bench) -> None:
-    """The mapping's `when` decides before Keycloak is asked."""
+    """The reason is the one of the results topic; what is out of scope or ignored does not ask Keycloak."""
     (bench.folder / "mapping.toml").write_text(SCOPED)
+    if applied is not None:
+        bench.run("apply", bench.file(applied))
 
-    row = planned(bench, event_of(), "--set", "mapping.file=mapping.toml")
+    row = planned(bench, event, *settings)
 
-    assert ("skip", "out-of-scope") == (row["outcome"], row["reason"])
-    assert [] == bench.keycloak.calls
-
-
-def test_an_ignored_type_is_ignored(bench: Bench) -> None:
-    """As `run` does it: no schema and no Keycloak is asked, and nothing is refused."""
-    order = event_of(type="order.placed", data={"email": ...})
-
-    result = bench.run(
-        *("--set", "events.ignore_types=order.placed", "plan", bench.file(order, order))
-    )
-
-    assert (0, []) == (result.exit_code, bench.keycloak.calls)
-    assert "events.ndjson:1: ignored user u-1 (events.ignore_types)" in result.stdout
-    assert "2 ignored" == result.stdout.splitlines()[-1]
+    assert (outcome, reason) == (row["outcome"], row.get("reason"))
+    if outcome == "unchanged":
+        assert ([], bench.keycloak.users()[0]["id"]) == (row["changes"], row["keycloakId"])
+    assert applied or not bench.keycloak.calls
 
 
 def test_json_is_one_object_a_line(bench: Bench) -> None:
@@ -274,11 +255,11 @@ def test_files_are_folded_on_request(bench: Bench) -> None:
 def test_a_summary_is_the_totals_alone(bench: Bench) -> None:
     """For people a line, for programs an object; of single events as of folded users."""
     file = bench.file(event_of(), event_of("u-2", "event-2", type="order.placed"))
-    ignoring = ("--set", "events.ignore_types=order.placed", "plan", "--summary-only")
+    command = (*IGNORING, "plan", "--summary-only")
 
-    assert "1 create, 1 ignored\n" == bench.run(*ignoring, file).stdout
-    assert "1 create, 1 ignored\n" == bench.run(*ignoring, "--fold", file).stdout
-    assert [{"totals": {"create": 1, "ignored": 1}}] == bench.lines(*ignoring, "--fold", file)
+    assert "1 create, 1 ignored\n" == bench.run(*command, file).stdout
+    assert "1 create, 1 ignored\n" == bench.run(*command, "--fold", file).stdout
+    assert [{"totals": {"create": 1, "ignored": 1}}] == bench.lines(*command, "--fold", file)
 
 
 @pytest.mark.parametrize(

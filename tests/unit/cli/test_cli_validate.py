@@ -36,7 +36,7 @@ def test_every_violation_is_told() -> None:
 
 
 def test_many_events() -> None:
-    """Only the invalid ones are told, with their lines, and the sums."""
+    """Only the invalid ones are printed, with their lines, and the totals."""
     write(Path("events.ndjson"), an_event(), an_event(userId=""), an_event(), {"a": 1})
     result = call("validate", "events.ndjson")
     places = [line for line in result.stdout.splitlines() if line.startswith("events")]
@@ -125,34 +125,34 @@ def test_show_mapped() -> None:
     } == by_json["invitation"]
 
 
+def shown_of(event: dict[str, Any], *words: str) -> dict[str, Any]:
+    """Return what --show-mapped shows of an event, or of the data of one."""
+    write(Path("x.json"), event)
+    shown: dict[str, Any] = json.loads(
+        call("validate", "--show-mapped", "--format=json", "x.json", *words).stdout
+    )
+    return shown
+
+
 @pytest.mark.parametrize(
     ("data", "settings"), [({"active": False}, ()), ({}, ("--set", "invite.mode=none"))]
 )
 def test_show_mapped_of_a_user_that_gets_no_mail(
     data: dict[str, bool], settings: tuple[str, ...]
 ) -> None:
-    """Where nobody would be invited, no invitation is shown, and no empty memberships."""
-    write(Path("x.json"), an_event(**data))
-    shown = call("validate", "--show-mapped", "--format=json", "x.json", *settings).stdout
+    """No invitation is shown, and no empty memberships."""
+    shown = shown_of(an_event(**data), *settings)
 
-    assert "invitation" not in json.loads(shown)
-    assert not {"groups", "realmRoles"} & json.loads(shown)["mapped"].keys()
+    assert "invitation" not in shown
+    assert not {"groups", "realmRoles"} & shown["mapped"].keys()
     assert "invitation" not in call("validate", "--show-mapped", "x.json", *settings).stdout
-
-
-def shown_of(kind: str, data: dict[str, object]) -> dict[str, Any]:
-    """Return what validate shows of bare data of a type."""
-    Path("data.json").write_text(json.dumps({"userId": "u-1", **data}))
-    shown: dict[str, Any] = json.loads(
-        call("validate", "--show-mapped", "--format=json", "--type", kind, "data.json").stdout
-    )
-    return shown
 
 
 def test_show_mapped_of_a_later_event() -> None:
     """What it wants, what it clears, and the mail where one is asked for."""
-    updated = shown_of("user.updated", {"familyName": "King", "department": None})
-    asked = shown_of("user.invitation.requested", {})
+    changed = {"userId": "u-1", "familyName": "King", "department": None}
+    updated = shown_of(changed, "--type", "user.updated")
+    asked = shown_of({"userId": "u-1"}, "--type", "user.invitation.requested")
 
     assert {
         "lastName": "King",
