@@ -99,7 +99,7 @@ def test_body_ends_where_the_answer_says(method: str, data: bytes, body: bytes) 
     ids=["old", "told", "to the end", "more than asked for"],
 )
 def test_connection_that_ends_or_holds_more_is_not_asked_again(data: bytes) -> None:
-    """The next answer on it could be somebody else's."""
+    """The next answer on it could belong to another request."""
     assert not read(data).reusable
 
 

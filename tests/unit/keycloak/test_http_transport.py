@@ -13,7 +13,6 @@ import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 from requests import PreparedRequest
-from requests import exceptions as requests_errors
 from requests.adapters import HTTPAdapter
 
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, KeycloakRejectedError
@@ -27,7 +26,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 class FakeSocket:
-    """Answers as it was told, and fails as it was told."""
+    """Answers or fails as it was made to."""
 
     def __init__(self, answer: bytes | BaseException) -> None:
         self.answer = answer
@@ -102,8 +101,10 @@ def test_request_is_one_write_with_all_that_keycloak_needs() -> None:
     """A second write would cost a packet, and a wait where the server delays its acknowledgements."""
     wire = Wire(CREATED)
 
-    wire.post({"username": "Zoë"})
+    answer = wire.post({"username": "Zoë"})
 
+    assert (answer.status_code, answer.reason, answer.content) == (201, "Created", b"")
+    assert answer.headers["Location"] == "http://keycloak/users/1"
     first, *headers = wire.sock.sent.decode().partition("\r\n\r\n")[0].split("\r\n")
     names = dict(line.split(": ", 1) for line in headers)
     body = b'{"username":"Zo\\u00eb"}'
@@ -113,14 +114,6 @@ def test_request_is_one_write_with_all_that_keycloak_needs() -> None:
     assert names["Content-Type"] == "application/json"
     assert names["Content-Length"] == str(len(body))
     assert wire.sock.sent.endswith(b"\r\n\r\n" + body)
-
-
-def test_answer_is_one_of_requests() -> None:
-    """Whoever calls sees no difference."""
-    answer = Wire(CREATED).post()
-
-    assert (answer.status_code, answer.reason, answer.content) == (201, "Created", b"")
-    assert answer.headers["Location"] == "http://keycloak/users/1"
 
 
 def test_compressed_answer_is_unpacked() -> None:
@@ -153,7 +146,7 @@ def test_connection_is_kept_and_each_timeout_is_its_own() -> None:
     ],
     ids=repr,
 )
-def test_connection_in_doubt_is_closed_and_makes_room(answer: Any) -> None:
+def test_connection_in_doubt_is_closed_and_leaves_the_pool(answer: Any) -> None:
     """The rest of an answer would be taken for the next one."""
     wire = Wire(answer)
 
@@ -284,18 +277,9 @@ def test_short_cut_prepares_what_requests_would(
     assert {**short.headers, "Content-Length": 0} == {**whole.headers, "Content-Length": 0}
 
 
-def test_address_that_cannot_be_called_is_a_setting_to_mend() -> None:
+def test_address_that_cannot_be_called_is_a_wrong_setting() -> None:
     """It shows at the first call."""
     http = KeycloakHttp(KeycloakConnection("keycloak:8080", "acme"))
 
     with pytest.raises(ConfigError):
         http.send(CALL, f"{http.admin_url}/users")
-
-
-def test_errors_are_those_of_requests() -> None:
-    """The adapter keeps the contract of `requests` by itself."""
-    request = PreparedRequest()
-    request.prepare("GET", f"{ORIGIN}/users")
-
-    with pytest.raises(requests_errors.ReadTimeout):
-        Wire(TimeoutError()).adapter.send(request, timeout=(1.0, 1.0))

@@ -26,7 +26,7 @@ def read(source: InMemorySource) -> list[Record]:
     return list(source.poll(0, lambda _: False))
 
 
-def test_a_publish_error_is_told_by_the_acknowledgement() -> None:
+def test_a_publish_error_comes_with_the_acknowledgement() -> None:
     """As with the real one nothing is raised at once; the record is not stored, the next one is."""
     broker = a_broker()
     error = BrokerUnavailableError("gone")
@@ -64,8 +64,13 @@ def test_a_commit_error_commits_nothing() -> None:
     assert {P0: 0} == source.committed()
 
 
-def test_a_revoked_partition_is_released_committed_and_gone() -> None:
-    """Nobody gets it by itself; it is told once, and positions forget it."""
+@pytest.mark.parametrize(
+    ("lost", "commits"), [(False, {P1: Commit(1, "note")}), (True, {})], ids=["revoked", "lost"]
+)
+def test_a_revoked_partition_is_released_once_and_gone(
+    lost: bool, commits: dict[TopicPartition, Commit]
+) -> None:
+    """What it commits counts unless the partition is lost already; no member gets it by itself."""
     broker = a_broker(b"\x00", b"\x01", partitions=2)
     source = broker.source(TOPIC, "group")
     calls: list[tuple[frozenset[TopicPartition], bool]] = []
@@ -75,54 +80,29 @@ def test_a_revoked_partition_is_released_committed_and_gone() -> None:
         return {P1: Commit(1, "note")}
 
     source.when_revoked(release)
-    source.revoke(P1)
-    source.revoke(P1)
+    for _ in range(2):
+        source.revoke(P1, lost=lost)
 
     assert [0] == [record.partition for record in read(source)]
-    assert {P0: 1} == source.positions()
-    assert [(frozenset({P1}), False)] == calls
-    assert {P1: Commit(1, "note")} == broker.commits["group"]
+    assert ({P0: 1}, frozenset({P0})) == (source.positions(), source.assigned())
+    assert [(frozenset({P1}), lost)] == calls
+    assert commits == broker.commits["group"]
 
 
-def test_a_lost_partition_is_released_and_not_committed() -> None:
-    """It belongs to somebody else already."""
-    broker = a_broker()
-    source = broker.source(TOPIC, "group")
-    calls: list[tuple[frozenset[TopicPartition], bool]] = []
-
-    def release(partitions: frozenset[TopicPartition], lost: bool) -> dict[TopicPartition, Commit]:
-        calls.append((partitions, lost))
-        return {P0: Commit(1)}
-
-    source.when_revoked(release)
-    source.revoke(P0, lost=True)
-
-    assert [(frozenset({P0}), True)] == calls
-    assert {} == broker.commits["group"]
-    assert frozenset() == source.assigned()
-
-
-def test_an_assigned_partition_is_read_from_the_commit() -> None:
-    """Whatever was fetched before and not committed comes again."""
-    source = a_broker(b"\x00", b"\x00").source(TOPIC, "group")
-    read(source)
-    source.commit({P0: Commit(1)})
-    source.revoke(P0)
-
-    source.assign(P0)
-
-    assert [1] == [record.offset for record in read(source)]
-
-
-def test_a_revoked_partition_can_be_given_to_another_member() -> None:
-    """By hand, whoever's turn it would be."""
-    broker = a_broker(b"k")
+def test_a_revoked_partition_can_be_assigned_and_is_read_from_the_commit() -> None:
+    """By hand, to the same member or another one; what was fetched and not committed comes again."""
+    broker = a_broker(b"\x00", b"\x00")
     first, second = broker.source(TOPIC, "group"), broker.source(TOPIC, "group")
-    first.revoke(P0)
+    read(first)
+    first.commit({P0: Commit(1, "note")})
+    for source in (first, second):
+        first.revoke(P0)
+        source.assign(P0)
+        assert [1] == [record.offset for record in read(source)]
 
-    second.assign(P0)
-
-    assert ([], 1) == (read(first), len(read(second)))
+    assert [] == read(first)
+    assert {"group": {P0: Commit(1, "note")}} == broker.commits
+    assert {P0: 1} == broker.offsets("group")
 
 
 def test_members_share_partitions_in_turn() -> None:
@@ -138,6 +118,7 @@ def test_members_share_partitions_in_turn() -> None:
     assert (frozenset({P0}), frozenset({P1})) == (first.assigned(), second.assigned())
 
     first.close()
+    assert (True, False) == (first.closed, first.joined())
     read(second)
     assert (frozenset(), frozenset({P0, P1})) == (first.assigned(), second.assigned())
 
@@ -153,23 +134,6 @@ def test_an_offset_can_be_taken_without_a_record() -> None:
     assert [0, 2] == [record.offset for record in read(source)]
     assert {P0: 4} == source.positions() == source.end_offsets()
     assert [0, 2] == [record.offset for record in broker.records(TOPIC)]
-
-
-def test_commits_can_be_looked_at_from_outside() -> None:
-    """Tests ask for them by group, with their metadata or without."""
-    broker = a_broker(b"k")
-    broker.source(TOPIC, "group").commit({P0: Commit(1, "note")})
-
-    assert {"group": {P0: Commit(1, "note")}} == broker.commits
-    assert {P0: 1} == broker.offsets("group")
-
-
-def test_a_closed_member_has_left() -> None:
-    """It counts as joined no more."""
-    source = a_broker().source(TOPIC, "group")
-    source.close()
-
-    assert (True, False) == (source.closed, source.joined())
 
 
 def test_records_are_listed_by_topic() -> None:
