@@ -46,15 +46,16 @@ class SentRequest:
 
 
 class StubAdapter(BaseAdapter):
-    """Answers with what `answer` and `fail` were told, in that order; a token is always there to be had.
+    """Answers with what `answer` and `fail` were given, in that order; requests for tokens are always answered by `token`.
 
-    With `scripted_tokens` requests for tokens are answered from the script too. `requests` holds what was sent, requests
-    for tokens left out unless they are scripted.
+    With `scripted_tokens` requests for tokens are answered from the script too. `requests` lists what was sent, without
+    requests for tokens unless they are scripted.
     """
 
     def __init__(self, *, scripted_tokens: bool = False) -> None:
         super().__init__()
         self.requests: list[SentRequest] = []
+        self.token = TOKEN
         self._scripted_tokens = scripted_tokens
         self._script: deque[requests.Response | Exception] = deque()
 
@@ -86,7 +87,7 @@ class StubAdapter(BaseAdapter):
         del stream, verify, cert, proxies
         sent = _sent(request, timeout)
         if sent.path.endswith("/token") and not self._scripted_tokens:
-            answer = _response(200, {"access_token": TOKEN, "expires_in": 300}, "", {})
+            answer = _response(200, {"access_token": self.token, "expires_in": 300}, "", {})
         else:
             self.requests.append(sent)
             if not self._script:

@@ -3,17 +3,15 @@
 import base64
 import dataclasses
 import json
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from keycloak_script import KeycloakScript
 
-from keycloak_bridge.domain.errors import BridgeError, KeycloakAuthError, KeycloakUnavailableError
+from keycloak_bridge.domain.errors import KeycloakAuthError, KeycloakUnavailableError
 from keycloak_bridge.domain.users import UserRepresentation
-from keycloak_bridge.keycloak import partial_import
-from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.partial_import import (
     ImportTerms,
     KeycloakUserImporter,
@@ -21,7 +19,6 @@ from keycloak_bridge.keycloak.partial_import import (
     read_import_terms,
 )
 from keycloak_bridge.keycloak.user_profile import doubtful, read_profile
-from keycloak_bridge.testing.fake_clock import FakeClock
 
 ADMIN = {"edit": ["admin"], "view": ["admin"]}
 
@@ -188,22 +185,32 @@ REALM: dict[str, Any] = {
     "registrationEmailAsUsername": True,
     "loginWithEmailAllowed": False,
 }
+FORBIDDEN = (403, {"error": "HTTP 403 Forbidden"})
 KNOWN = [{"providerId": "declarative-user-profile"}]
 
 
-def script(*answers: object) -> KeycloakScript:
-    """Return a Keycloak that says these one after another."""
-    keycloak = KeycloakScript()
-    for answer in answers:
-        keycloak.stub.answer(200, answer)
-    return keycloak
+ANSWERS = (REALM, TERMS_PROFILE, ACTIONS, KNOWN, [])
 
 
-def test_the_terms_of_a_realm() -> None:
+class Bench(KeycloakScript):
+    """The subject over a script and a clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.importer = KeycloakUserImporter(self.admin, self.clock)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A fresh one, whose tokens do not name their roles."""
+    return Bench()
+
+
+def test_the_terms_of_a_realm(bench: Bench) -> None:
     """Five calls; a required action that is switched off is no default."""
-    keycloak = script(REALM, TERMS_PROFILE, ACTIONS, KNOWN, [])
+    bench.answers(*ANSWERS)
 
-    terms = read_import_terms(keycloak.admin)
+    terms = read_import_terms(bench.admin)
 
     assert terms == ImportTerms(
         profile=read_profile(TERMS_PROFILE),
@@ -216,7 +223,7 @@ def test_the_terms_of_a_realm() -> None:
         internationalized=True,
         wanted=frozenset({"given", "several"}),
     )
-    assert keycloak.sent() == [
+    assert bench.sent() == [
         "GET ",
         "GET /users/profile",
         "GET /authentication/required-actions",
@@ -235,27 +242,28 @@ def test_the_terms_of_a_realm() -> None:
     ids=["ldap", "foreign-profile", "selector"],
 )
 def test_realms_in_which_only_post_can_tell(
-    profile: object, providers: list[object], storages: list[object]
+    bench: Bench, profile: object, providers: list[object], storages: list[object]
 ) -> None:
     """Another store, another provider's profile, or rules for some clients only."""
-    keycloak = script(REALM, profile, ACTIONS, providers, storages)
+    bench.answers(REALM, profile, ACTIONS, providers, storages)
 
-    assert read_import_terms(keycloak.admin).post_only
+    assert read_import_terms(bench.admin).post_only
 
 
-def test_a_realm_without_a_default_role_is_not_understood() -> None:
-    """The account may see too little of the realm, or it is none of Keycloak's answers."""
+def test_a_realm_without_a_default_role_is_not_understood(bench: Bench) -> None:
+    """The account may see too little of the realm, or the answer is not Keycloak's."""
+    bench.answers({"realm": "acme"})
+
     with pytest.raises(KeycloakUnavailableError):
-        read_import_terms(script({"realm": "acme"}).admin)
+        read_import_terms(bench.admin)
 
 
-def test_a_missing_role_is_named() -> None:
+def test_a_missing_role_is_named(bench: Bench) -> None:
     """The log says what to grant."""
-    keycloak = script(REALM, TERMS_PROFILE)
-    keycloak.stub.answer(403, {"error": "HTTP 403 Forbidden"})
+    bench.answers(REALM, TERMS_PROFILE, FORBIDDEN)
 
     with pytest.raises(KeycloakAuthError) as caught:
-        read_import_terms(keycloak.admin)
+        read_import_terms(bench.admin)
 
     assert "manage-realm" in str(caught.value.remedy)
 
@@ -268,49 +276,6 @@ def token(*roles: str) -> str:
     claims = {"resource_access": {"realm-management": {"roles": roles}}}
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     return f"head.{payload}.signature"
-
-
-class StubAdmin:
-    """A Keycloak that answers what it is told to, and counts how often its terms are read."""
-
-    def __init__(self, access_token: str) -> None:
-        self.token = access_token
-        self.reads = 0
-        self.error: BridgeError | None = None
-        self.results: list[dict[str, Any]] = []
-
-    def access_token(self) -> str:
-        """Return the token."""
-        return self.token
-
-    def import_users(self, _users: object) -> list[dict[str, Any]]:
-        """Return the results, or fail."""
-        if self.error is not None:
-            raise self.error
-        return self.results
-
-    def terms(self) -> ImportTerms:
-        """Return the terms, or fail."""
-        self.reads += 1
-        if self.error is not None:
-            raise self.error
-        return TERMS
-
-
-class Scene:
-    """An importer over a stub."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, access_token: str) -> None:
-        monkeypatch.setattr(partial_import, "read_import_terms", StubAdmin.terms)
-        self.clock = FakeClock()
-        self.admin = StubAdmin(access_token)
-        self.importer = KeycloakUserImporter(cast("KeycloakAdmin", self.admin), self.clock)
-
-
-@pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
-    """An account that may import."""
-    return Scene(monkeypatch, token("manage-users", "manage-realm"))
 
 
 def users(*names: str) -> list[UserRepresentation]:
@@ -327,83 +292,89 @@ def users(*names: str) -> list[UserRepresentation]:
         ("opaque", True),
     ],
 )
-def test_it_takes_the_role(
-    monkeypatch: pytest.MonkeyPatch, access_token: str, expected: bool
-) -> None:
-    """A token that does not tell its roles is tried."""
-    scene = Scene(monkeypatch, access_token)
+def test_it_takes_the_role(bench: Bench, access_token: str, expected: bool) -> None:
+    """A token that does not name its roles is tried."""
+    bench.stub.token = access_token
+    bench.answers(*ANSWERS)
 
-    assert scene.importer.available() is expected
-    assert scene.admin.reads == int(expected)
+    assert bench.importer.available() is expected
+    assert bool(bench.sent()) is expected
 
 
-def test_the_realm_is_read_again_after_half_a_minute(scene: Scene) -> None:
+def test_the_realm_is_read_again_after_half_a_minute(bench: Bench) -> None:
     """However often it is asked meanwhile."""
+    bench.answers(*ANSWERS, *ANSWERS)
     for _ in range(3):
-        scene.importer.available()
-    scene.clock.advance(31.0)
-    scene.importer.available()
+        assert bench.importer.available()
+    once = len(bench.sent())
+    bench.clock.advance(31.0)
+    bench.importer.available()
 
-    assert scene.admin.reads == 2
+    assert (len(ANSWERS), 2 * len(ANSWERS)) == (once, len(bench.sent()))
 
 
-def test_a_role_that_is_granted_later_is_seen(scene: Scene) -> None:
+def test_a_role_that_is_granted_later_is_seen(bench: Bench) -> None:
     """Within some minutes, with the next token."""
-    scene.admin.token = token("manage-users")
-    before = scene.importer.available()
-    scene.admin.token = token("manage-realm")
-    soon = scene.importer.available()
-    scene.clock.advance(301.0)
+    bench.answers(*ANSWERS)
+    bench.stub.token = token("manage-users")
+    before = bench.importer.available()
+    bench.stub.token = token("manage-realm")
+    soon = bench.importer.available()
+    bench.clock.advance(301.0)
 
-    assert (before, soon, scene.importer.available()) == (False, False, True)
+    assert (before, soon, bench.importer.available()) == (False, False, True)
 
 
-def test_a_realm_that_cannot_be_read_is_not_imported_into(scene: Scene) -> None:
+def test_a_realm_that_cannot_be_read_is_not_imported_into(bench: Bench) -> None:
     """It is asked again later."""
-    scene.admin.error = KeycloakUnavailableError("down")
-    before = scene.importer.available()
-    scene.admin.error = None
-    scene.clock.advance(31.0)
+    bench.answers(503, *ANSWERS)
+    before = bench.importer.available()
+    bench.clock.advance(31.0)
 
-    assert (before, scene.importer.available()) == (False, True)
+    assert (before, bench.importer.available()) == (False, True)
 
 
-def test_a_refusal_switches_imports_off_for_a_while(scene: Scene) -> None:
+def test_a_refusal_switches_imports_off_for_a_while(bench: Bench) -> None:
     """Users are written one by one until then."""
-    before = scene.importer.available()
-    scene.admin.error = KeycloakAuthError("forbidden", status=403)
+    bench.answers(*ANSWERS, FORBIDDEN)
+    before = bench.importer.available()
     with pytest.raises(KeycloakAuthError):
-        scene.importer.import_users(users("ada"))
+        bench.importer.import_users(users("ada"))
 
-    assert (before, scene.importer.available()) == (True, False)
-    assert scene.importer.body(users("ada")[0]) is None
+    assert (before, bench.importer.available()) == (True, False)
+    assert bench.importer.body(users("ada")[0]) is None
 
 
-def test_each_user_gets_its_own_result(scene: Scene) -> None:
+def test_each_user_gets_its_own_result(bench: Bench) -> None:
     """In the order of the question, whatever the order and spelling of the answer."""
-    scene.admin.results = [
+    results = [
         {"action": "SKIPPED", "resourceName": "eve", "id": "id-eve"},
         {"action": "ADDED", "resourceName": "Ada", "id": "id-ada"},
         {"action": "ADDED", "resourceName": "bob", "id": "id-bob"},
     ]
+    bench.answers({"results": results})
 
-    assert scene.importer.import_users(users("ada", "bob", "eve")) == ["id-ada", "id-bob", None]
+    assert bench.importer.import_users(users("ada", "bob", "eve")) == ["id-ada", "id-bob", None]
+    assert {"ifResourceExists": "SKIP", "users": users("ada", "bob", "eve")} == (
+        bench.stub.requests[0].json
+    )
 
 
 @pytest.mark.parametrize(
-    "results",
+    "answer",
     [
-        [],
-        [{"action": "ADDED", "resourceName": "other", "id": "id"}],
-        [{"action": "ADDED", "resourceName": "ada"}],
+        {},
+        {"results": []},
+        {"results": [{"action": "ADDED", "resourceName": "other", "id": "id"}]},
+        {"results": [{"action": "ADDED", "resourceName": "ada"}]},
     ],
 )
 def test_an_answer_without_one_of_the_users_is_not_keycloaks(
-    scene: Scene, results: list[dict[str, Any]]
+    bench: Bench, answer: dict[str, Any]
 ) -> None:
     """The users are searched for then."""
-    scene.admin.results = results
+    bench.answers(answer)
     with pytest.raises(KeycloakUnavailableError) as raised:
-        scene.importer.import_users(users("ada"))
+        bench.importer.import_users(users("ada"))
 
     assert raised.value.code == "not-keycloak"
