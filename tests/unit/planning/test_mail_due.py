@@ -45,25 +45,60 @@ def mails(plan: Plan) -> tuple[RequestInvitation, ...]:
 
 
 @pytest.mark.parametrize(
-    "user", [desired(enabled=False), desired(email="")], ids=["disabled", "no-email"]
+    ("user", "mark"),
+    [
+        (desired(enabled=False), ["due:e1"]),
+        (desired(email=""), ["due:e1"]),
+        (replace(desired(), invitation=None), None),
+    ],
+    ids=["disabled", "no-email", "invitations-off"],
 )
-def test_a_user_that_cannot_be_mailed_is_marked_only(user: DesiredUser) -> None:
-    """The mark tells it from users that are never invited, for when it can be."""
+def test_a_new_user_that_is_not_mailed(user: DesiredUser, mark: list[str] | None) -> None:
+    """One that cannot be mailed yet is marked, for later; a bridge without invitations marks none."""
     create, *others = plan_user(event(), user, None).operations
 
     assert isinstance(create, CreateUser)
-    assert create.representation["attributes"]["bridgeInvitation"] == ["due:e1"]
+    assert create.representation["attributes"].get("bridgeInvitation") == mark
     assert not any(isinstance(one, RequestInvitation) for one in others)
 
 
-def test_no_mark_where_nobody_is_invited() -> None:
-    """A bridge without invitations remembers none."""
-    user = replace(desired(), invitation=None)
-    create, *others = plan_user(event(), user, None).operations
+WITHOUT_ADDRESS = done(plan_user(event(), desired(email=""), None), None)
+ASKED_WHILE_DISABLED = done(
+    plan_user(E2, wanting(Intent.INVITE), changed(INVITED, enabled=False)),
+    changed(INVITED, enabled=False),
+)
 
-    assert isinstance(create, CreateUser)
-    assert "bridgeInvitation" not in create.representation["attributes"]
-    assert not any(isinstance(one, RequestInvitation) for one in others)
+
+@pytest.mark.parametrize(
+    ("user", "found", "expected"),
+    [
+        (updating(email="ada@acme.example"), WITHOUT_ADDRESS, (RequestInvitation(TERMS),)),
+        (updating(email="ada@acme.example"), changed(INVITED, email="Ada@Acme.Example"), ()),
+        (MOVED, LINKED, ()),
+        (wanting(Intent.INVITE), LINKED, (RESEND,)),
+        (wanting(Intent.INVITE, invitation=None), LINKED, ()),
+        (wanting(Intent.INVITE), changed(INVITED, enabled=False), ()),
+        (wanting(Intent.ENABLE), ASKED_WHILE_DISABLED, (RequestInvitation(TERMS),)),
+    ],
+    ids=[
+        "gets an address",
+        "only in capitals",
+        "existed before the bridge",
+        "existed before, requested",
+        "existed before, invitations off",
+        "requested while disabled",
+        "enabled after the request",
+    ],
+)
+def test_who_is_mailed(
+    user: DesiredUser, found: FoundUser, expected: tuple[RequestInvitation, ...]
+) -> None:
+    """A user is mailed once it can be; one that existed before the bridge only on request, and stays verified."""
+    plan = plan_user(event("e3", LATER), user, found)
+
+    assert expected == mails(plan)
+    verified = [one.representation.get("emailVerified") for one in (found, done(plan, found))]
+    assert verified[0] == verified[1]
 
 
 @pytest.mark.parametrize("mark", ["due:e1", "sending:e1"])
@@ -81,14 +116,6 @@ def test_a_user_that_is_enabled_is_invited_then(enabling: DesiredUser, mark: str
     assert plan_user(E2, enabling, after) == Plan("42", mails(plan))
     assert mails(plan_user(event(), desired(enabled=False), after)) == ()
     assert plan_user(E2, enabling, sent(after, "e2")).operations == ()
-
-
-def test_a_user_that_gets_its_address_is_invited_then() -> None:
-    """Without one it could not be."""
-    found = done(plan_user(event(), desired(email=""), None), None)
-    plan = plan_user(E2, updating(email="ada@acme.example"), found)
-
-    assert mails(plan) == (RequestInvitation(TERMS),)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +149,6 @@ def test_a_changed_address_makes_the_invitation_due_again(found: FoundUser) -> N
     assert plan_user(E2, MOVED, sent(after, "e2")).operations == ()
 
 
-def test_an_address_in_capitals_is_the_same() -> None:
-    """Keycloak does not tell them apart."""
-    found = changed(INVITED, email="Ada@Acme.Example")
-
-    assert mails(plan_user(E2, updating(email="ada@acme.example"), found)) == ()
-
-
 def test_an_erased_address_makes_it_due_for_the_next() -> None:
     """Its link is dead as well, and there is nowhere to send another."""
     gone = replace(updating(), cleared=frozenset({"email"}))
@@ -138,14 +158,6 @@ def test_an_erased_address_makes_it_due_for_the_next() -> None:
     assert mails(plan) == ()
     assert invitation_state(after.representation) == "due-until:0:e2"
     assert mails(plan_user(event("e3", LATER), MOVED, after)) == (RESEND,)
-
-
-def test_the_address_of_a_user_that_is_never_invited_changes_in_silence() -> None:
-    """It was there before the bridge."""
-    plan = plan_user(E2, MOVED, LINKED)
-
-    assert mails(plan) == ()
-    assert done(plan, LINKED).representation["emailVerified"] is True
 
 
 def test_a_changed_address_is_verified() -> None:
@@ -212,21 +224,3 @@ def test_an_invitation_that_is_asked_for() -> None:
     assert invitation_state(after.representation) == "due-until:5:e2"
     assert plan_user(E2, again, after) == Plan("42", (RESEND,))
     assert plan_user(E2, again, sent(after, "e2")) == Plan("42")
-
-
-def test_an_invitation_asked_for_while_disabled_waits() -> None:
-    """It goes out when the user is enabled, under that event."""
-    found = changed(INVITED, enabled=False)
-    plan = plan_user(E2, wanting(Intent.INVITE), found)
-    after = done(plan, found)
-
-    assert mails(plan) == ()
-    assert mails(plan_user(event("e3", LATER), wanting(Intent.ENABLE), after)) == (
-        RequestInvitation(TERMS),
-    )
-
-
-def test_a_linked_user_may_be_invited_when_asked_for() -> None:
-    """The one way to a mail for a user that was there before; not where the bridge invites nobody."""
-    assert mails(plan_user(E2, wanting(Intent.INVITE), LINKED)) == (RESEND,)
-    assert mails(plan_user(E2, wanting(Intent.INVITE, invitation=None), LINKED)) == ()

@@ -62,8 +62,10 @@ def only_update(plan: Plan) -> UpdateUser:
 
 
 def test_a_new_user_is_created_in_one_call() -> None:
-    """Representation, groups and bookkeeping go into the create; roles and mail need their own calls."""
-    assert plan_user(event(), desired(), None) == Plan(
+    """Representation, groups and bookkeeping go into the create; roles, identities and mail need their own calls."""
+    user = replace(desired(), identities=(IDENTITY, IdentityLink("azure", None)))
+
+    assert plan_user(event(), user, None) == Plan(
         None,
         (
             CreateUser(
@@ -83,6 +85,7 @@ def test_a_new_user_is_created_in_one_call() -> None:
                 }
             ),
             Join(REALM_ROLES, ("viewer",)),
+            LinkIdentity(IDENTITY),
             RequestInvitation(TERMS),
         ),
     )
@@ -189,57 +192,57 @@ def test_a_stale_event_writes_nothing_but_its_mail_is_still_due() -> None:
 
 
 @pytest.mark.parametrize("intent", [Intent.PROVISION, Intent.UPDATE])
-def test_an_unknown_user_is_created_by_what_may(intent: Intent) -> None:
-    """An update that says everything may, too."""
+def test_an_unknown_user_is_created_by_what_describes_it(intent: Intent) -> None:
+    """A complete update does, too."""
     plan = plan_user(event(), replace(desired(), intent=intent), None)
 
     assert isinstance(plan.operations[0], CreateUser)
 
 
-@pytest.mark.parametrize("unknown", [UnknownUser.DEAD_LETTER, UnknownUser.WAIT])
-@pytest.mark.parametrize("intent", list(Intent))
+@pytest.mark.parametrize(
+    ("intent", "unknown"),
+    [
+        *(
+            (one, policy)
+            for one in Intent
+            for policy in (UnknownUser.DEAD_LETTER, UnknownUser.WAIT)
+        ),
+        *((one, UnknownUser.CREATE) for one in (Intent.DISABLE, Intent.DELETE, Intent.INVITE)),
+    ],
+)
 def test_an_unknown_user_is_refused(intent: Intent, unknown: UnknownUser) -> None:
-    """Whether the event waits first is not the plan's to decide; the message names no user."""
+    """An event that only names its user creates none, whatever the policy; the message names no user."""
     with pytest.raises(UnknownUserError) as caught:
         plan_user(event(), wanting(intent, unknown=unknown), None)
     assert caught.value.code == "unknown-user"
     assert "u1" not in f"{caught.value.message} {caught.value.remedy}"
 
 
-@pytest.mark.parametrize("intent", [Intent.DISABLE, Intent.DELETE, Intent.INVITE])
-def test_an_event_that_only_names_its_user_creates_none(intent: Intent) -> None:
-    """It says too little for that, whatever the policy."""
-    with pytest.raises(UnknownUserError):
-        plan_user(event(), wanting(intent, unknown=UnknownUser.CREATE), None)
+def test_deleting_needs_one_operation_at_most() -> None:
+    """None for a user that is gone already, or of which a newer event says that it exists."""
+    gone = wanting(Intent.DELETE)
+    found = done(plan_user(E2, desired(), INVITED), INVITED)
 
-
-def test_a_user_that_is_gone_already_is_skipped() -> None:
-    """Nothing is left to do."""
-    plan = plan_user(event(), wanting(Intent.DELETE), None)
-
-    assert plan == Plan(None, (), "unknown-user")
+    assert plan_user(event(), gone, None) == Plan(None, (), "unknown-user")
+    assert plan_user(E2, gone, INVITED) == Plan("42", (DeleteUser(),))
+    assert plan_user(event(), gone, found) == Plan("42", (), "stale")
 
 
 def test_disabling_ends_the_sessions() -> None:
-    """First the switch, so that nobody comes back in between; a second time there is nothing to do."""
+    """The switch comes first, so that no session starts in between; sessions that a crash left are ended later."""
+    disable = wanting(Intent.DISABLE)
     found = replace(INVITED, sessions=2)
-    plan = plan_user(E2, wanting(Intent.DISABLE), found)
+    plan = plan_user(E2, disable, found)
     update, end = plan.operations
+    after = done(plan, found)
+    left = replace(after, sessions=1)
 
     assert isinstance(update, UpdateUser)
     assert update.representation["enabled"] is False
     assert end == EndSessions()
-    assert plan_user(E2, wanting(Intent.DISABLE), done(plan, found)).operations == ()
-
-
-def test_sessions_that_a_crash_left_are_ended() -> None:
-    """The event was applied, and its user is still logged in; unless somebody enabled it since."""
-    found = done(plan_user(E2, wanting(Intent.DISABLE), INVITED), INVITED)
-    left = replace(found, sessions=1)
-    back = changed(left, enabled=True)
-
-    for user, expected in ((left, (EndSessions(),)), (back, ())):
-        assert plan_user(E2, wanting(Intent.DISABLE), user).operations == expected
+    assert plan_user(E2, disable, after).operations == ()
+    assert plan_user(E2, disable, left).operations == (EndSessions(),)
+    assert plan_user(E2, disable, changed(left, enabled=True)).operations == ()
 
 
 def test_enabling_turns_the_switch_only() -> None:
@@ -278,15 +281,6 @@ def test_anonymising_erases_all_that_names_a_person() -> None:
     assert (after.identities, after.sessions) == ((), 0)
     assert after.memberships == INVITED.memberships
     assert plan_user(E2, wanting(Intent.ANONYMISE), after).operations == ()
-
-
-def test_deleting_needs_one_operation() -> None:
-    """Unless a newer event says that the user lives on."""
-    gone = wanting(Intent.DELETE)
-
-    assert plan_user(E2, gone, INVITED) == Plan("42", (DeleteUser(),))
-    found = done(plan_user(E2, desired(), INVITED), INVITED)
-    assert plan_user(event(), gone, found) == Plan("42", (), "stale")
 
 
 def test_what_is_cleared_is_absent_from_the_body() -> None:
@@ -349,18 +343,6 @@ def test_identities(
     found = replace(INVITED, identities=held)
 
     assert expected == plan_user(event(), replace(desired(), identities=(link,)), found).operations
-
-
-def test_a_new_user_gets_its_identities() -> None:
-    """They need calls of their own, before the mail."""
-    user = replace(desired(), identities=(IDENTITY, IdentityLink("azure", None)))
-    operations = plan_user(event(), user, None).operations
-
-    assert operations[1:] == (
-        Join(REALM_ROLES, ("viewer",)),
-        LinkIdentity(IDENTITY),
-        RequestInvitation(TERMS),
-    )
 
 
 def test_a_person_comes_back_to_its_anonymised_user() -> None:
