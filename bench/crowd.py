@@ -5,7 +5,7 @@ import tomllib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def _interpretation() -> tuple[SchemaCatalog, AttributeMapping]:
     mapping = compile_mapping(
         tomllib.loads(MAPPING.read_text(encoding="utf-8")),
         origin=MAPPING.name,
-        has_property=catalog.property_check(USER_CREATED),
+        has_property=partial(catalog.has_property, USER_CREATED),
     )
     return catalog, mapping
 

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterator
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def load_mappings(
         try:
             return load_mapping(
                 path,
-                has_property=catalog.property_check(kind, major),
+                has_property=partial(catalog.has_property, kind, major=major),
                 invitation=invitation,
                 match_subject=settings.events.match_subject,
                 identifies_only=kind not in MAPPED_TYPES,
@@ -155,8 +156,8 @@ def _problems_together(
 
 def _versions(catalog: SchemaCatalog) -> frozenset[tuple[str, int]]:
     majors = _majors(catalog)
-    return frozenset((one.type, majors[one.id]) for one in catalog.entries())
+    return frozenset((one.type, majors[one.id]) for one in catalog.documents)
 
 
 def _majors(catalog: SchemaCatalog) -> dict[str, int]:
-    return {one.id: int(one.version.partition(".")[0]) for one in catalog.entries()}
+    return {one.id: one.version[0] for one in catalog.documents}

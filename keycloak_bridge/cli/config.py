@@ -92,7 +92,7 @@ def _content_problems(interpretation: Interpretation, console: Console) -> Itera
     """Yield what is wrong with schemas, envelope and mapping; print what was found where nothing is."""
     broken = False
     try:
-        console.line(f"schemas: {len(interpretation.catalog.entries())} schemas")
+        console.line(f"schemas: {len(interpretation.catalog.documents)} schemas")
     except ConfigError as error:
         broken = True
         yield error

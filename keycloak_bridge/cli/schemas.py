@@ -1,8 +1,7 @@
 """`keycloak-bridge schemas`: list, show and check the schemas of events."""
 
-import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -16,18 +15,14 @@ from keycloak_bridge.app.schema_files import (
 from keycloak_bridge.cli.common import Invocation, bridge_command, format_option
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import ConfigError, UnknownSchemaError
-from keycloak_bridge.validation.catalog import SchemaCatalog
 from keycloak_bridge.validation.compatibility import (
+    Finding,
     compare_versions,
     publication_problems,
-    unpublished,
-    version_name,
 )
-from keycloak_bridge.validation.schema_checks import SchemaDocument
 
 INCOMPATIBLE = 1
-_UNRECORDED = "unrecorded"
-_VERSION = re.compile(r"[0-9]+\.[0-9]+")
+_UNRECORDED = ("unrecorded", "is not recorded as published; --record adds it")
 
 
 @click.group()
@@ -40,8 +35,8 @@ def schemas() -> None:
 )
 def list_(invocation: Invocation) -> None:
     """List every known schema."""
-    entries = load_schemas(invocation.settings().schemas.folders).entries()
-    rows = [(one.type, one.version, one.id, one.origin) for one in entries]
+    documents = load_schemas(invocation.settings().schemas.folders).documents
+    rows = [(one.type, one.number, one.id, one.origin) for one in documents]
     Console().table(("TYPE", "VERSION", "ID", "FROM"), rows)
 
 
@@ -56,7 +51,8 @@ def show(invocation: Invocation, schema: str) -> None:
     """Print a schema: the newest of a type, TYPE/VERSION, or by its id."""
     catalog = load_schemas(invocation.settings().schemas.folders)
     try:
-        document = catalog.document(_id_of(catalog, schema))
+        by_name = {one.name: one.id for one in catalog.documents}
+        document = catalog.document(by_name.get(f"{schema}.json", schema))
     except UnknownSchemaError as error:
         raise ConfigError(
             error.message,
@@ -64,32 +60,6 @@ def show(invocation: Invocation, schema: str) -> None:
             remedy="`keycloak-bridge schemas list` shows all; schemas.folders adds your own.",
         ) from error
     Console().json(document)
-
-
-def _id_of(catalog: SchemaCatalog, schema: str) -> str:
-    """Turn TYPE/VERSION into an id; anything else is an id or a type already."""
-    event_type, _, version = schema.rpartition("/")
-    if not event_type or not _VERSION.fullmatch(version):
-        return schema
-    ids = [one.id for one in catalog.entries() if (one.type, one.version) == (event_type, version)]
-    return ids[0] if ids else schema
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report of `check`; `older` is the version that was compared with."""
-
-    file: str
-    pointer: str
-    code: str
-    message: str
-    breaking: bool
-    older: str | None = None
-
-    def __str__(self) -> str:
-        where = f"{self.file}: {self.pointer}" if self.pointer else self.file
-        against = f" (against {self.older})" if self.older else ""
-        return f"{where}: {self.message}{against} [{self.code}]"
 
 
 @bridge_command(
@@ -128,24 +98,17 @@ def check(
     if wanted:
         shipped = {document.id for document in load_documents()}
         checked = tuple(one for one in documents if one.id not in shipped)
-    findings = _compatibility(documents, {one.id for one in checked}, strict=strict)
+    files = {document.origin for document in checked}
+    findings = [one for one in compare_versions(documents, strict=strict) if one.file in files]
     recorded: dict[str, str] = {}
     if published is not None:
         known = {} if record and not published.exists() else read_published(published)
-        findings += [
-            Finding(one.file, "", one.code, one.message, breaking=True)
-            for one in publication_problems(checked, known)
-        ]
-        new = unpublished(checked, known)
+        findings += publication_problems(checked, known)
+        new = sorted((one for one in checked if one.name not in known), key=lambda one: one.name)
         if not record:
-            message = "is not recorded as published; --record adds it"
-            findings += [
-                Finding(one.origin, "", _UNRECORDED, message, breaking=False)
-                for one in checked
-                if version_name(one) in new
-            ]
+            findings += [Finding(one.origin, "", *_UNRECORDED, breaking=False) for one in new]
         elif not any(finding.breaking for finding in findings):
-            recorded = new
+            recorded = {document.name: document.digest for document in new}
             write_published(published, {**known, **recorded})
     failed = any(finding.breaking for finding in findings)
     if output == "json":
@@ -159,25 +122,6 @@ def check(
     else:
         _print_report(len(documents), findings, list(recorded), failed=failed)
     return INCOMPATIBLE if failed else 0
-
-
-def _compatibility(
-    documents: Sequence[SchemaDocument], checked: set[str], *, strict: bool
-) -> list[Finding]:
-    """Return what the versions with an id in `checked` change against all earlier ones."""
-    return [
-        Finding(
-            file=comparison.new.origin,
-            pointer=change.pointer or "/",
-            code=change.code,
-            message=change.message,
-            breaking=change.breaking,
-            older="{}.{}".format(*comparison.old.version),
-        )
-        for comparison in compare_versions(documents, strict=strict)
-        if comparison.new.id in checked
-        for change in comparison.changes
-    ]
 
 
 def _print_report(

@@ -51,7 +51,7 @@ def content_probes(loaded: LoadedSettings, interpretation: Interpretation) -> Se
             yield green(f"read from {loaded.file}" if loaded.file else "defaults and environment")
 
     def schemas() -> Iterable[ProbeResult]:
-        yield green(f"{len(interpretation.catalog.entries())} schemas")
+        yield green(f"{len(interpretation.catalog.documents)} schemas")
 
     def envelope() -> Iterable[ProbeResult]:
         custom = interpretation.rules.custom

@@ -1,8 +1,6 @@
 """The catalog of schemas: loaded and compiled once, then used to validate every event."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jsonschema.protocols import Validator
@@ -32,47 +30,23 @@ OWN_MESSAGES = frozenset({RESULT, INVITATION_DUE, DEAD_LETTER, DEAD_LETTER_REPLA
 """Types that the bridge publishes; they have schemas and are no events about a user."""
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaEntry:
-    """One schema as `schemas list` shows it."""
-
-    type: str
-    version: str
-    id: str
-    title: str
-    origin: str
-
-
 class SchemaCatalog:
-    """Every schema that is known, by type, version and `$id`; immutable, safe to share between threads."""
+    """Every known schema by type, version and `$id`, `documents` in that order; immutable, safe to share between threads."""
 
     def __init__(self, documents: Iterable[SchemaDocument]) -> None:
         """Compile `documents`; raises ConfigError with one line for every problem."""
-        self._documents = tuple(sorted(documents, key=lambda d: (d.type, d.version)))
-        registry: Registry[Any] = check_documents(self._documents)
-        self._by_id = {document.id: document for document in self._documents}
+        self.documents = tuple(sorted(documents, key=lambda d: (d.type, d.version)))
+        registry: Registry[Any] = check_documents(self.documents)
+        self._by_id = {document.id: document for document in self.documents}
         # sorted by version, so the newest of a type is what remains
-        self._newest = {document.type: document for document in self._documents}
+        self._newest = {document.type: document for document in self.documents}
         self._validators: Mapping[str, Validator] = {
-            document.id: compile_schema(document.content, registry) for document in self._documents
+            document.id: compile_schema(document.content, registry) for document in self.documents
         }
         self._roots = {
-            document.id: Subschema.root(document.content, registry) for document in self._documents
+            document.id: Subschema.root(document.content, registry) for document in self.documents
         }
         self._verdicts = {name: compile_verdict(root) for name, root in self._roots.items()}
-
-    def entries(self) -> tuple[SchemaEntry, ...]:
-        """Return every schema, by type and version."""
-        return tuple(
-            SchemaEntry(
-                type=document.type,
-                version="{}.{}".format(*document.version),
-                id=document.id,
-                title=str(document.content.get("title", "")),
-                origin=document.origin,
-            )
-            for document in self._documents
-        )
 
     def document(self, id_or_type: str) -> Mapping[str, Any]:
         """Return the schema with that `$id`, or the newest one of that type; raises UnknownSchemaError."""
@@ -86,19 +60,15 @@ class SchemaCatalog:
         """Say whether any version of the type, or of its `major` version, has a property at `path` below `data`."""
         return any(
             has_property(self._roots[document.id], path)
-            for document in self._documents
+            for document in self.documents
             if document.type == event_type and major in (None, document.version[0])
         )
-
-    def property_check(self, event_type: str, major: int | None = None) -> Callable[[Path], bool]:
-        """Return `has_property` of one type, the shape in which a mapping asks."""
-        return partial(self.has_property, event_type, major=major)
 
     def property_facts(self, event_type: str, path: Path) -> tuple[PropertyFacts | None, ...]:
         """Return what each version of the type's schema says about the property at `path`, None where it is not named."""
         return tuple(
             property_facts(self._roots[document.id], path)
-            for document in self._documents
+            for document in self.documents
             if document.type == event_type
         )
 
@@ -113,7 +83,7 @@ class SchemaCatalog:
             return self._newest[event_type].id
         document = self._by_id.get(dataschema)
         if document is None or document.type != event_type:
-            known = [one.id for one in self._documents if one.type == event_type]
+            known = [one.id for one in self.documents if one.type == event_type]
             raise _unknown("schema", f"dataschema names no schema of {event_type}", known)
         return dataschema
 

@@ -52,40 +52,49 @@ def breaking(changes: Sequence[Change]) -> list[Change]:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """What `new` changes against `old`, an earlier minor version of the same type."""
+class Finding:
+    """A change of the version in `file` against the `older` one, or a published version that is not what it was."""
 
-    old: SchemaDocument
-    new: SchemaDocument
-    changes: tuple[Change, ...]
+    file: str
+    pointer: str
+    code: str
+    message: str
+    breaking: bool = True
+    older: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.pointer}" if self.pointer else self.file
+        against = f" (against {self.older})" if self.older else ""
+        return f"{where}: {self.message}{against} [{self.code}]"
 
 
 def compare_versions(
     documents: Sequence[SchemaDocument], *, strict: bool = False
-) -> tuple[Comparison, ...]:
+) -> Iterator[Finding]:
     """Compare each version with every earlier one of its major version, the nearest first.
 
     What the comparison with a nearer one reports already is not repeated. Raises ConfigError for unsound schemas.
     """
     registry = check_documents(documents)
-    comparisons: list[Comparison] = []
     ordered = sorted(documents, key=lambda document: (document.type, document.version))
     for new in ordered:
         reported: set[Change] = set()
         for old in reversed(ordered):
-            if (old.type, old.version[0]) != (new.type, new.version[0]):
-                continue
-            if old.version >= new.version:
+            is_of_major = (old.type, old.version[0]) == (new.type, new.version[0])
+            if not is_of_major or old.version >= new.version:
                 continue
             before, after = (Subschema.root(one.content, registry) for one in (old, new))
             changes = [
                 *incompatibilities(before, after, registry, strict=strict),
                 *reader_notes(before, after),
             ]
-            fresh = tuple(change for change in changes if change not in reported)
-            reported.update(fresh)
-            comparisons.append(Comparison(old, new, fresh))
-    return tuple(comparisons)
+            for one in changes:
+                if one not in reported:
+                    reported.add(one)
+                    where = one.pointer or "/"
+                    yield Finding(
+                        new.origin, where, one.code, one.message, one.breaking, old.number
+                    )
 
 
 def incompatibilities(
@@ -509,38 +518,15 @@ def _note(new: Subschema, code: str, message: str, *steps: str) -> Change:
     return Change(new.pointer(*steps), code, message, breaking=False)
 
 
-@dataclass(frozen=True, slots=True)
-class PublicationProblem:
-    """A published version that is not what it was: its file, a stable code, and what is wrong."""
-
-    file: str
-    code: str
-    message: str
-
-
-def version_name(document: SchemaDocument) -> str:
-    """Return the name under which a version is recorded, `<type>/<major>.<minor>.json`."""
-    return "{}/{}.{}.json".format(document.type, *document.version)
-
-
 def publication_problems(
     documents: Sequence[SchemaDocument], published: Mapping[str, str]
-) -> Iterator[PublicationProblem]:
+) -> Iterator[Finding]:
     """Yield every version of `published`, SHA-256 by name, whose file has changed or is gone."""
-    present = {version_name(document): document for document in documents}
+    present = {document.name: document for document in documents}
     for name, digest in sorted(published.items()):
         document = present.get(name)
         if document is None:
-            yield PublicationProblem(name, "published-removed", "was published and is not there")
+            yield Finding(name, "", "published-removed", "was published and is not there")
         elif document.digest != digest:
-            yield PublicationProblem(
-                document.origin, "published-changed", "was published and has changed since"
-            )
-
-
-def unpublished(
-    documents: Sequence[SchemaDocument], published: Mapping[str, str]
-) -> dict[str, str]:
-    """Return the SHA-256 by name of every version that is not among `published`."""
-    named = {version_name(document): document.digest for document in documents}
-    return {name: digest for name, digest in sorted(named.items()) if name not in published}
+            message = "was published and has changed since"
+            yield Finding(document.origin, "", "published-changed", message)

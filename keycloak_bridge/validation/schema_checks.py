@@ -36,6 +36,16 @@ class SchemaDocument:
         """The schema's `$id`."""
         return str(self.content["$id"])
 
+    @property
+    def number(self) -> str:
+        """The version as it is written, such as `1.0`."""
+        return "{}.{}".format(*self.version)
+
+    @property
+    def name(self) -> str:
+        """The name under which the version is recorded when it is published, `<type>/<major>.<minor>.json`."""
+        return f"{self.type}/{self.number}.json"
+
 
 @dataclass(frozen=True, slots=True)
 class SchemaProblem:

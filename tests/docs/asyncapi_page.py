@@ -103,7 +103,7 @@ _Plain.add_representer(str, _text)
 
 
 def _name(document: SchemaDocument) -> str:
-    return "{}.{}.{}".format(document.type, *document.version)
+    return f"{document.type}.{document.number}"
 
 
 def _named(documents: Mapping[str, SchemaDocument], *types: str) -> list[str]:
