@@ -41,36 +41,24 @@ class Breaker:
         self._row: Counter[Dependency] = Counter()
         self._failed_probes = 0
         self._probing = False
-        self._state = BreakerState.CLOSED
-        self._probe_at_s: float | None = None
-        self._needs = Dependency.NONE
-
-    @property
-    def state(self) -> BreakerState:
+        self.state = BreakerState.CLOSED
         """Whether records flow."""
-        return self._state
-
-    @property
-    def probe_at_s(self) -> float | None:
+        self.probe_at_s: float | None = None
         """When the next probe may start; None unless open."""
-        return self._probe_at_s
-
-    @property
-    def needs(self) -> Dependency:
+        self.needs = Dependency.NONE
         """What a success must prove to close it; NONE (any success will do) also while closed."""
-        return self._needs
 
     def admits(self, now_s: float) -> bool:
         """Say whether a record may start now; True unless closed means that this record is the probe."""
-        match self._state:
+        match self.state:
             case BreakerState.CLOSED:
                 return True
-            case BreakerState.OPEN if self._probe_at_s is not None and now_s < self._probe_at_s:
+            case BreakerState.OPEN if self.probe_at_s is not None and now_s < self.probe_at_s:
                 return False
             case BreakerState.HALF_OPEN if self._probing:
                 return False
-        self._state = BreakerState.HALF_OPEN
-        self._probe_at_s = None
+        self.state = BreakerState.HALF_OPEN
+        self.probe_at_s = None
         self._probing = True
         return True
 
@@ -87,29 +75,29 @@ class Breaker:
 
         `at_once` says that one such failure is enough, as does a server's Retry-After.
         """
-        match self._state:
+        match self.state:
             case BreakerState.CLOSED:
                 self._row[needs] += 1
                 self._outcomes.append(False)
                 if not (at_once or retry_after_s is not None or self._is_outage()):
                     return False
-                self._needs = reduce(or_, self._row)
+                self.needs = reduce(or_, self._row)
                 self._open(now_s, jitter, retry_after_s)
                 return True
             case BreakerState.HALF_OPEN:
                 self._failed_probes += 1
-                self._needs |= needs
+                self.needs |= needs
                 self._open(now_s, jitter, retry_after_s)
         return False  # a straggler says nothing new about an open breaker
 
     def succeeded(self, dependency: Dependency) -> bool:
         """Report a success; True when it closed the breaker."""
-        if self._state is BreakerState.CLOSED:
+        if self.state is BreakerState.CLOSED:
             self._outcomes.append(True)
             for needs in [needs for needs in self._row if needs in dependency]:
                 del self._row[needs]
             return False
-        if self._needs not in dependency:
+        if self.needs not in dependency:
             self.neutral()
             return False
         self._close()
@@ -127,16 +115,16 @@ class Breaker:
 
     def _open(self, now_s: float, jitter: float, retry_after_s: float | None) -> None:
         pause_s = delay_s(self._policy, self._failed_probes + 1, jitter, retry_after_s)
-        self._state = BreakerState.OPEN
-        self._probe_at_s = now_s + pause_s
+        self.state = BreakerState.OPEN
+        self.probe_at_s = now_s + pause_s
         self._probing = False
 
     def _close(self) -> None:
-        self._state = BreakerState.CLOSED
-        self._probe_at_s = None
+        self.state = BreakerState.CLOSED
+        self.probe_at_s = None
         self._probing = False
         self._failed_probes = 0
-        self._needs = Dependency.NONE
+        self.needs = Dependency.NONE
         self._row.clear()
         self._outcomes.clear()
 

@@ -54,18 +54,10 @@ class KeyQueues:
         self._waiting: list[tuple[float, int, _KeyQueue]] = []
         self._order = count()
         self._running: dict[TopicPartition, dict[bytes, Task]] = {}
-        self._records = 0
-        self._size_bytes = 0
-
-    @property
-    def records(self) -> int:
+        self.records = 0
         """How many records are neither finished nor dropped."""
-        return self._records
-
-    @property
-    def size_bytes(self) -> int:
+        self.size_bytes = 0
         """How large these records are: keys, values and headers."""
-        return self._size_bytes
 
     @property
     def ready(self) -> int:
@@ -180,8 +172,8 @@ class KeyQueues:
     def _count(self, state: _Partition, records: int, size_bytes: int) -> None:
         state.records += records
         state.size_bytes += size_bytes
-        self._records += records
-        self._size_bytes += size_bytes
+        self.records += records
+        self.size_bytes += size_bytes
 
 
 def _size_of(record: Record) -> int:

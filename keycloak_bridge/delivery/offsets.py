@@ -162,7 +162,8 @@ class OffsetTracker:
     def __init__(self, start: int | None = None, finished: Iterable[range] = ()) -> None:
         self._start = start
         self._finished_earlier = deque(tidy(finished, start))
-        self._last_delivered: int | None = None
+        self.last_delivered: int | None = None
+        """The offset that was delivered last."""
         self._nodes: dict[int, _Unfinished] = {}
         self._ring = _Unfinished(-1)  # belongs to no offset: its neighbours are first and last
 
@@ -171,23 +172,18 @@ class OffsetTracker:
         """How many delivered offsets are not finished."""
         return len(self._nodes)
 
-    @property
-    def last_delivered(self) -> int | None:
-        """The offset that was delivered last."""
-        return self._last_delivered
-
     def deliver(self, offset: int) -> bool:
         """Note that `offset` was read, and say whether it is to be worked on.
 
         It is not when an earlier owner has finished it, which is remembered, or when it was delivered before.
         """
-        if self._last_delivered is not None and offset <= self._last_delivered:
+        if self.last_delivered is not None and offset <= self.last_delivered:
             return False
 
-        if self._last_delivered is None and self._start is not None and offset < self._start:
+        if self.last_delivered is None and self._start is not None and offset < self._start:
             # reading was set back, so the records that were finished need not be those that come now
             self._finished_earlier.clear()
-        self._last_delivered = offset
+        self.last_delivered = offset
         if self._was_finished_earlier(offset):
             self._ring.before.followed_by_finished(offset, offset)
             return False
@@ -209,9 +205,9 @@ class OffsetTracker:
         """
         if self._nodes:
             return self._ring.after.offset
-        if self._last_delivered is None:
+        if self.last_delivered is None:
             return self._start if position is None else position
-        following = self._last_delivered + 1
+        following = self.last_delivered + 1
         return following if position is None else max(following, position)
 
     def finished_above(self) -> tuple[range, ...]:
@@ -235,7 +231,7 @@ class OffsetTracker:
             node = node.after
 
     def _not_yet_reached(self) -> tuple[range, ...]:
-        low = None if self._last_delivered is None else self._last_delivered + 1
+        low = None if self.last_delivered is None else self.last_delivered + 1
         return tidy(self._finished_earlier, low)
 
 

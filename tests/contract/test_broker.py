@@ -75,7 +75,7 @@ def topic(broker: Broker) -> str:
 
 @pytest.fixture
 def group() -> str:
-    """A consumer group that nobody was in yet."""
+    """A consumer group without a member so far."""
     return unique("group")
 
 
@@ -128,7 +128,7 @@ def test_a_record_without_key_and_value_arrives_empty(
 
 
 def test_acknowledged_means_readable(broker: Broker, topic: str, group: str) -> None:
-    """Once it is told, the end of the topic counts the record, and asking again is harmless."""
+    """Once it is called, the end of the topic counts the record, and asking again is harmless."""
     source = broker.source(topic, group)
     acknowledgement = broker.sink.publish(Message(topic, b"k", b"v"))
 
@@ -406,7 +406,7 @@ def test_a_member_that_holds_everything_stays_one(broker: Broker, topic: str, gr
 
 
 def test_a_closed_member_makes_room_at_once(broker: Broker, topic: str, group: str) -> None:
-    """Closing leaves the group, so nobody has to wait for a session to run out."""
+    """Closing leaves the group, so no member has to wait for a session to run out."""
     first = broker.source(topic, group)
     settled(first)
     first.close()

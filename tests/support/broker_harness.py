@@ -27,7 +27,7 @@ class Broker(Protocol):
     sink: MessageProducer
 
     def new_topic(self) -> str:
-        """Create a topic that nobody else uses."""
+        """Create a topic that no other test uses."""
         ...
 
     def source(self, topic: str, group_id: str) -> RecordConsumer:
@@ -45,7 +45,7 @@ class RealBroker:
         self.sink: MessageProducer = KafkaMessageProducer(self.settings)
 
     def new_topic(self, **config: str) -> str:
-        """Create a topic that nobody else uses, patiently: a test before may have restarted the broker."""
+        """Create a topic that no other test uses; retry, since a test before may have restarted the broker."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             name = unique("topic")
@@ -88,14 +88,14 @@ def publish(broker: Broker, *messages: Message) -> None:
 def arrived(acknowledgement: Acknowledgement) -> None:
     """Wait until the record has arrived; raise what befell it else."""
     outcomes: list[BridgeError | None] = []
-    told = threading.Event()
+    called = threading.Event()
 
     def done(error: BridgeError | None) -> None:
         outcomes.append(error)
-        told.set()
+        called.set()
 
     acknowledgement.then(done)
-    assert told.wait(ACKNOWLEDGE_S), "nobody was told what became of the record"
+    assert called.wait(ACKNOWLEDGE_S), "no answer came for the record"
     if outcomes[0] is not None:
         raise outcomes[0]
 

@@ -32,7 +32,7 @@ At = tuple[int, int]
 
 
 def at_of(record: Record) -> At:
-    """Return where `record` stands."""
+    """Return the position of `record`."""
     return (record.partition, record.offset)
 
 
@@ -80,7 +80,7 @@ class Pending:
 
 
 class Recorder:
-    """A stage that remembers what it handled, and fails as it is told."""
+    """A stage that remembers what it handled, and fails as the test says."""
 
     def __init__(self, broker: InMemoryBroker) -> None:
         self._broker = broker
@@ -183,7 +183,7 @@ class Hand:
         self.turn(2.0)
 
     def run(self, *, per_poll: int = 1000, to_the_end: bool = True) -> None:
-        """Run the worker itself. Time passes while it polls, and so is done what its crew would do, if it has none."""
+        """Run the worker itself. Time passes while it polls, and without workers their work is done then."""
         poll = self.source.poll
 
         def working_poll(

@@ -1,4 +1,4 @@
-"""What stands in a commit beside the offset."""
+"""The notes of a commit beside its offset."""
 
 import re
 import zlib
@@ -39,7 +39,7 @@ def framed(offset: int, body: bytes) -> str:
 
 @given(commits())
 def test_what_is_written_is_read(commit: tuple[int, CommitNotes]) -> None:
-    """With room for all, nothing is left out."""
+    """With space for all, nothing is left out."""
     offset, notes = commit
 
     assert notes == read_notes(offset, write_notes(offset, notes, 10_000))
@@ -69,7 +69,7 @@ def test_ranges_in_any_order_are_cut_at_the_offset() -> None:
 
 @given(commits(), st.integers(-5, 1500))
 def test_a_note_never_outgrows_its_limit(commit: tuple[int, CommitNotes], limit: int) -> None:
-    """What is kept are the newest lost users and the lowest finished ranges."""
+    """What is kept are the newest users and the lowest finished ranges."""
     offset, notes = commit
 
     written = write_notes(offset, notes, limit)
@@ -85,7 +85,7 @@ def test_a_note_never_outgrows_its_limit(commit: tuple[int, CommitNotes], limit:
     assert kept == notes or len(kept.dead_lettered) * 8 <= max(limit, 0) / 2 * 3 / 4
 
 
-def test_lost_users_leave_half_of_the_room_to_ranges() -> None:
+def test_dead_lettered_users_leave_half_to_ranges() -> None:
     """Many of both: about half for each, and no more than some bytes are wasted."""
     notes = CommitNotes(ranges_above(0, [(1, 1)] * 2000), tuple(range(500)))
 
@@ -100,8 +100,8 @@ def test_lost_users_leave_half_of_the_room_to_ranges() -> None:
     assert 499 == kept.dead_lettered[-1]
 
 
-def test_ranges_take_the_room_that_lost_users_do_not_need() -> None:
-    """Half of the room is the most that lost users get, not what they must have."""
+def test_ranges_take_what_dead_lettered_users_do_not_need() -> None:
+    """Half is the most that dead-lettered users get, not what they must have."""
     notes = CommitNotes(ranges_above(0, [(1, 1)] * 2000), (1,))
 
     kept = read_notes(0, write_notes(0, notes))
@@ -110,7 +110,7 @@ def test_ranges_take_the_room_that_lost_users_do_not_need() -> None:
 
 
 @given(offsets, st.none() | st.text() | st.text().map("kb1:{}".format))
-def test_a_note_of_somebody_else_is_ignored(offset: int, metadata: str | None) -> None:
+def test_a_note_of_another_tool_is_ignored(offset: int, metadata: str | None) -> None:
     """Any text may stand there: other tools commit too."""
     assert CommitNotes() == read_notes(offset, metadata)
 

@@ -19,7 +19,7 @@ _PATIENCE_S = 30
 
 
 class Recorder(AdaptiveLimit):
-    """Keeps what it was told."""
+    """Keeps what was reported to it."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(1, limit, limit)
@@ -47,14 +47,14 @@ def join(started: list[threading.Thread]) -> None:
 
 
 def test_no_more_run_than_the_limit_says() -> None:
-    """Thirty threads, a limit that changes: never more inside than were admitted, and everybody gets in."""
+    """Thirty threads, a limit that changes: never more inside than were admitted, and all calls get in."""
     limiter = AdaptiveLimit(1, 4)
-    gate = ConcurrencyLimit(limiter, FakeClock())
+    limit = ConcurrencyLimit(limiter, FakeClock())
     lock, inside, most, turns = threading.Lock(), [0], [0], [0]
 
     def work() -> None:
         for _ in range(30):
-            with gate.slot():
+            with limit.slot():
                 with lock:
                     inside[0] += 1
                     most[0] = max(most[0], inside[0])
@@ -66,19 +66,19 @@ def test_no_more_run_than_the_limit_says() -> None:
 
     assert turns == [900]
     assert most[0] <= 4
-    assert gate.running == 0
+    assert limit.running == 0
 
 
 def test_latency_size_and_failure_reach_the_limiter() -> None:
     """What could not be answered failed; what was refused is an answer."""
     clock, limiter = FakeClock(), Recorder(4)
-    gate = ConcurrencyLimit(limiter, clock)
+    limit = ConcurrencyLimit(limiter, clock)
 
-    with gate.slot(20):
+    with limit.slot(20):
         clock.advance(2)
-    with pytest.raises(KeycloakUnavailableError), gate.slot():
+    with pytest.raises(KeycloakUnavailableError), limit.slot():
         raise KeycloakUnavailableError("gone")
-    with pytest.raises(KeycloakConflictError), gate.slot():
+    with pytest.raises(KeycloakConflictError), limit.slot():
         raise KeycloakConflictError("taken")
 
     assert [(2, 20, 1, False), (0, 1, 1, True), (0, 1, 1, False)] == limiter.notes
@@ -87,77 +87,77 @@ def test_latency_size_and_failure_reach_the_limiter() -> None:
 def test_an_excused_failure_says_nothing() -> None:
     """One bad user fails a whole batch with a 500; that is not the server's weakness."""
     limiter = Recorder(4)
-    gate = ConcurrencyLimit(limiter, FakeClock())
+    limit = ConcurrencyLimit(limiter, FakeClock())
 
     with pytest.raises(KeycloakUnavailableError):
-        _fail_excused(gate)
+        _fail_excused(limit)
 
     assert limiter.notes == []
-    assert gate.running == 0
+    assert limit.running == 0
 
 
 def test_an_interrupted_call_says_nothing() -> None:
-    """Whoever pressed Ctrl-C did not measure anything."""
+    """An interrupt measures nothing."""
     limiter = Recorder(4)
-    gate = ConcurrencyLimit(limiter, FakeClock())
+    limit = ConcurrencyLimit(limiter, FakeClock())
 
-    with pytest.raises(KeyboardInterrupt), gate.slot():
+    with pytest.raises(KeyboardInterrupt), limit.slot():
         raise KeyboardInterrupt
 
     assert limiter.notes == []
-    assert gate.running == 0
+    assert limit.running == 0
 
 
 def test_a_call_within_a_call_needs_no_turn() -> None:
     """A thread never waits for itself."""
-    gate = ConcurrencyLimit(AdaptiveLimit(1, 1), FakeClock())
+    limit = ConcurrencyLimit(AdaptiveLimit(1, 1), FakeClock())
 
-    with gate.slot(20) as outer, gate.slot() as inner:
+    with limit.slot(20) as outer, limit.slot() as inner:
         assert inner is outer
-        assert gate.running == 1
-    with gate.slot():
-        assert gate.running == 1
+        assert limit.running == 1
+    with limit.slot():
+        assert limit.running == 1
 
 
 def test_first_come_first_served() -> None:
-    """Nobody who asks later overtakes."""
-    gate = ConcurrencyLimit(AdaptiveLimit(1, 1), FakeClock())
+    """No later call overtakes."""
+    limit = ConcurrencyLimit(AdaptiveLimit(1, 1), FakeClock())
     served: list[int] = []
     waiting: list[threading.Thread] = []
 
-    with gate.slot():
+    with limit.slot():
         for number in range(5):
-            waiting += threads(1, lambda number=number: _serve(gate, served, number))  # type: ignore[misc]
-            while gate.waiting <= number:
+            waiting += threads(1, lambda number=number: _serve(limit, served, number))  # type: ignore[misc]
+            while limit.waiting <= number:
                 pass
 
     join(waiting)
     assert served == [0, 1, 2, 3, 4]
 
 
-def test_closing_admits_everybody() -> None:
-    """A bridge that ends leaves no thread behind at the gate."""
-    gate = ConcurrencyLimit(AdaptiveLimit(1, 1), FakeClock())
+def test_closing_admits_all_calls() -> None:
+    """A bridge that ends leaves no thread waiting."""
+    limit = ConcurrencyLimit(AdaptiveLimit(1, 1), FakeClock())
     served: list[int] = []
 
-    with gate.slot():
-        waiting = threads(5, lambda: _serve(gate, served, 1))
-        while gate.waiting < 5:
+    with limit.slot():
+        waiting = threads(5, lambda: _serve(limit, served, 1))
+        while limit.waiting < 5:
             pass
-        gate.close()
+        limit.close()
         join(waiting)
 
     assert served == [1] * 5
-    assert gate.running == 0
+    assert limit.running == 0
 
 
-def _serve(gate: ConcurrencyLimit, served: list[int], number: int) -> None:
-    with gate.slot():
+def _serve(limit: ConcurrencyLimit, served: list[int], number: int) -> None:
+    with limit.slot():
         served.append(number)
 
 
-def _fail_excused(gate: ConcurrencyLimit) -> None:
-    with gate.slot(20) as turn:
+def _fail_excused(limit: ConcurrencyLimit) -> None:
+    with limit.slot(20) as turn:
         turn.excuse()
         raise KeycloakUnavailableError("one bad user")
 
@@ -274,7 +274,7 @@ def test_errors_bring_the_limit_down_at_once() -> None:
 
 
 def test_one_burst_of_errors_cuts_once() -> None:
-    """What had begun before the cut tells nothing new."""
+    """What had begun before the cut says nothing new."""
     limiter = AdaptiveLimit(1, MOST, 16)
 
     for number in range(16):
@@ -284,7 +284,7 @@ def test_one_burst_of_errors_cuts_once() -> None:
 
 
 def test_what_is_not_used_does_not_grow() -> None:
-    """A limit that nobody comes near says nothing about what the server bears."""
+    """A limit that is never reached says nothing about what the server can take."""
     server = Server(cores=16, offered=3).run(AdaptiveLimit(1, MOST, 4), 30)
 
     assert max(server.limits(0, 30)) == 4
@@ -317,7 +317,7 @@ def test_batches_and_single_users_share_a_limit() -> None:
 def test_stays_within_its_bounds(
     least: int, more: int, ends: list[tuple[float, int, int, bool, float]]
 ) -> None:
-    """Whatever it is told, the limit is between the least and the most, and admits no more than it says."""
+    """Whatever is reported, the limit is between the least and the most, and admits no more than it says."""
     limiter = AdaptiveLimit(least, least + more)
     now_s = 0.0
 

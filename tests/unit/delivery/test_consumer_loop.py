@@ -39,7 +39,7 @@ def test_everything_is_handled_in_order_and_committed() -> None:
 
 
 def test_an_error_that_can_pass_is_tried_until_it_works() -> None:
-    """The record stays at the head of its lane, nothing is skipped, and no later one of the lane comes first."""
+    """The record stays the first of its key, nothing is skipped, and no later one of the key comes first."""
     hand = Hand()
     hand.publish(0, 0)
     hand.handler.errors[0, 0] = down(12)
@@ -83,7 +83,7 @@ def test_done_means_acknowledged() -> None:
 
 
 def test_markers_are_stepped_over() -> None:
-    """What no record stands for does not keep a run from its end, nor the commit from the end of the log."""
+    """An offset without a record does not keep a run from its end, nor the commit from the end of the log."""
     hand = Hand()
     hand.broker.burn(TOPIC)
     hand.publish(0)
@@ -95,7 +95,7 @@ def test_markers_are_stepped_over() -> None:
     assert {P0: 3} == hand.committed
 
 
-def test_a_record_that_waits_holds_only_its_lane() -> None:
+def test_a_record_that_waits_holds_only_its_key() -> None:
     """The user's later event waits for it; those of all others do not, even in the same partition."""
     hand = Hand()
     hand.publish(0, 1, 0, 1)
@@ -230,7 +230,7 @@ def test_not_ready_before_the_group_is_settled() -> None:
     assert () == hand.problems()
 
 
-def test_lanes_run_side_by_side() -> None:
+def test_keys_run_at_the_same_time() -> None:
     """As many records at once as there are workers, each of another user."""
     hand = Hand(workers=3, partitions=2)
     meeting = threading.Barrier(3)
@@ -243,7 +243,7 @@ def test_lanes_run_side_by_side() -> None:
     assert not meeting.broken
 
 
-def test_records_of_a_lane_never_overlap_and_never_swap() -> None:
+def test_records_of_a_key_never_overlap_and_never_swap() -> None:
     """Whatever the threads do: one record of a user at a time, in their order."""
     hand = Hand(workers=4)
     busy: set[bytes | None] = set()
@@ -267,7 +267,7 @@ def test_records_of_a_lane_never_overlap_and_never_swap() -> None:
         assert sorted(mine) == mine
 
 
-def test_the_real_crew_waits_for_work_and_for_time() -> None:
+def test_real_workers_wait_for_work_and_for_time() -> None:
     """Threads that found nothing to do are woken by what is published later, and by the end of a back-off."""
     hand = Hand(workers=2)
     handled = threading.Event()
@@ -303,23 +303,23 @@ def test_a_poll_is_longer_the_longer_there_was_nothing_to_do(
     in_hand: int, finished: int, idle_s: float, expected_s: float
 ) -> None:
     """Short while records are in hand, long only after a while without any."""
-    rest = PollTimeout(100.0)
+    timeout = PollTimeout(100.0)
 
-    assert expected_s == rest.poll_s(in_hand, finished, 100.0 + idle_s)
+    assert expected_s == timeout.poll_s(in_hand, finished, 100.0 + idle_s)
 
 
-def test_a_record_ends_the_rest() -> None:
-    """The time without records begins anew."""
-    rest = PollTimeout(0.0)
-    rest.poll_s(1, 0, 60.0)
+def test_a_record_ends_the_quiet() -> None:
+    """The time without records begins again."""
+    timeout = PollTimeout(0.0)
+    timeout.poll_s(1, 0, 60.0)
 
-    assert [0.5, 1.0] == [rest.poll_s(0, 0, at_s) for at_s in (69.9, 70.0)]
+    assert [0.5, 1.0] == [timeout.poll_s(0, 0, at_s) for at_s in (69.9, 70.0)]
 
 
 HERE = TopicPartition("user-events", 0)
 
 
-def test_a_backlog_stands_until_most_of_it_is_gone() -> None:
+def test_a_backlog_is_large_until_most_of_it_is_gone() -> None:
     """It comes at its size, and goes at a quarter of it, so that it does not flicker."""
     backlog = Backlog(200)
     seen = []

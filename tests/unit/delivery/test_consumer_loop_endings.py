@@ -48,7 +48,7 @@ def test_stop_ends_after_the_record_in_hand() -> None:
 
 
 def test_a_run_that_ends_by_itself_does_not_wait_for_the_brake() -> None:
-    """What is done is committed, and whoever started it hears why the rest is not."""
+    """What is done is committed, and the error says why the others are not."""
     hand = Hand()
     hand.publish(0, 0, 0)
     hand.handler.after = lambda _: hand.brake.engage("20 dead letters in a row")
@@ -180,7 +180,7 @@ def test_what_is_fetched_while_draining_is_not_skipped() -> None:
     assert {P0: 1} == hand.committed
 
 
-def test_the_crew_goes_home() -> None:
+def test_the_workers_end() -> None:
     """No thread of a stage is left once it has ended."""
     hand = Hand(workers=3)
     hand.publish(0, 1)
@@ -283,7 +283,7 @@ def test_a_consumer_that_is_refused_ends_the_stage() -> None:
     assert hand.source.closed
 
 
-def test_a_broken_crew_ends_the_stage() -> None:
+def test_a_broken_worker_ends_the_stage() -> None:
     """A fault outside of any record comes out of the poll thread, and no record is passed over."""
     hand = Hand(workers=1)
     hand.publish(0)

@@ -1,4 +1,4 @@
-"""What a stage does while Keycloak, Kafka, the bridge itself or a single record is in trouble."""
+"""What a stage does while Keycloak, Kafka, the bridge itself or a single record fails."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def keycloak_down() -> Exception:
 
 
 def outage(hand: Hand) -> None:
-    """Have the first events of five users fail: enough to tell an outage."""
+    """Have the first events of five users fail: enough to be an outage."""
     hand.publish(0, 1, 2, 3, 4)
     for record in hand.broker.records(TOPIC):
         failing(hand, at_of(record), keycloak_down, 1)
@@ -62,12 +62,12 @@ def test_an_outage_shows_while_it_lasts() -> None:
     hand = Hand()
     outage(hand)
     during = hand.turn()
-    told = hand.problems()
+    shown = hand.problems()
     hand.settle_all(1)
     after = hand.turn()
 
     assert BreakerState.OPEN is during.breaker
-    assert (f"provision: {DOWN}",) == told
+    assert (f"provision: {DOWN}",) == shown
     assert (BreakerState.CLOSED, ()) == (after.breaker, hand.problems())
 
 
@@ -93,7 +93,7 @@ def test_an_outage_pauses_every_partition() -> None:
 
 
 def test_a_probe_is_one_record() -> None:
-    """While nobody knows whether Keycloak is back, one record tries it; a failure closes the door again."""
+    """While it is unknown whether Keycloak is back, one record tries it; a failure stops the others again."""
     hand = Hand()
     outage(hand)
     for offset in range(5):
@@ -122,7 +122,7 @@ def test_an_outage_makes_no_dead_letter() -> None:
 
 
 def test_a_record_that_fails_while_others_succeed_becomes_a_dead_letter() -> None:
-    """After the limit, once; the flow never stood still for it, and the commit goes past it."""
+    """After the limit, once; the flow never waited for it, and the commit goes past it."""
     hand = Hand(delivery=policy(max_attempts=3))
     hand.publish(0)
     failing(hand, (0, 0), keycloak_down)
@@ -161,7 +161,7 @@ def test_a_dead_letter_that_cannot_be_written_is_tried_again(how: str) -> None:
     assert 1 == len(hand.broker.records(LETTERS))
 
 
-def test_who_waits_is_not_given_up() -> None:
+def test_a_record_that_waits_is_not_given_up() -> None:
     """A record that had reached its limit and now has to wait did not fail once more."""
     hand = Hand(delivery=policy(max_attempts=1))
     hand.publish(0)
@@ -176,7 +176,7 @@ def test_who_waits_is_not_given_up() -> None:
 
 
 def test_holding_is_no_failure() -> None:
-    """A record that must wait waits that long; nothing is told, and no breaker opens."""
+    """A record that must wait waits that long; nothing is reported, and no breaker opens."""
     hand = Hand()
     hand.publish(*range(10))
     for offset in range(10):
@@ -211,7 +211,7 @@ def test_an_unexpected_error_is_no_end(log: io.StringIO) -> None:
 
 
 def test_an_unexpected_error_opens_no_breaker() -> None:
-    """It says nothing about Keycloak: whoever else is in hand is handled at once."""
+    """It says nothing about Keycloak: all others in hand are handled at once."""
     hand = Hand()
     hand.publish(*range(10))
     for offset in range(6):
@@ -237,7 +237,7 @@ def test_an_outage_of_kafka_is_over_when_kafka_answers() -> None:
 
 
 def test_an_outage_of_kafka_is_noticed_while_idle() -> None:
-    """A poll that brings nothing does not tell that Kafka is gone, so it is asked now and then."""
+    """A poll that brings nothing does not show that Kafka is gone, so it is asked now and then."""
     hand = Hand()
     ends, failures, seen = hand.source.end_offsets, [True, True], []
 
@@ -256,23 +256,23 @@ def test_an_outage_of_kafka_is_noticed_while_idle() -> None:
     assert () == hand.problems()
 
 
-def test_only_an_answer_of_kafka_ends_its_trouble() -> None:
+def test_only_an_answer_of_kafka_ends_its_outage() -> None:
     """Polls that bring nothing, and records that end, prove nothing about Kafka."""
     hand = Hand()
     hand.turn()
     hand.source.commit_errors = [BrokerUnavailableError(GONE)]
     hand.turn(2.0)
-    told = [hand.problems()]
+    shown = [hand.problems()]
     hand.publish(0)
     hand.handler.answer = lambda _: ()
     hand.turn(0.1)
     hand.work()
     hand.turn(0.1)
-    told.append(hand.problems())
+    shown.append(hand.problems())
     hand.turn(2.0)
-    told.append(hand.problems())
+    shown.append(hand.problems())
 
-    assert [(f"provision: {GONE}",), (f"provision: {GONE}",), ()] == told
+    assert [(f"provision: {GONE}",), (f"provision: {GONE}",), ()] == shown
     assert {P0: 1} == hand.committed
 
 
@@ -320,7 +320,7 @@ def test_a_member_that_was_frozen_begins_nothing() -> None:
 
 
 def test_a_member_that_was_frozen_writes_nothing() -> None:
-    """A record that was begun before is refused at the fence, and begun anew once the membership is proven."""
+    """A record that was begun before is refused at the fence, and begun again once the membership is proven."""
     hand = Hand()
     hand.publish(0)
     refusals: list[str] = []
@@ -394,7 +394,7 @@ def test_the_flow_goes_on_when_the_brake_is_released() -> None:
 
 
 def test_the_brake_keeps_the_membership() -> None:
-    """However long somebody takes to look at the dead letters, the partitions stay and no session ends."""
+    """However long an operator takes to look at the dead letters, the partitions stay and no session ends."""
     brake = Brake(0, 0, 20)
     hand = Hand(brake=brake)
     hand.turn()

@@ -69,16 +69,16 @@ def test_records_that_came_with_the_rebalance_are_not_lost() -> None:
 
 
 def test_a_rebalance_in_a_poll_is_no_failure() -> None:
-    """The next turn goes on, and nobody is told of a problem."""
+    """The next turn goes on, and no problem is reported."""
     hand = Hand()
     hand.publish(0)
     hand.source.poll_errors = [PartitionRevokedError("rebalancing")]
     hand.turn()
-    told = hand.problems()
+    shown = hand.problems()
 
     hand.run()
 
-    assert () == told
+    assert () == shown
     assert ([(0, 0)], {P0: 1}) == (hand.handler.handled, hand.committed)
 
 
@@ -94,7 +94,7 @@ def test_what_is_finished_is_committed_as_the_partition_goes() -> None:
 
 
 def test_a_lost_partition_is_not_committed() -> None:
-    """Somebody else has it already; our commit would take it back."""
+    """Another member has it already; a commit would take it back."""
     hand = Hand()
     hand.publish(0, 0)
     hand.turn()
@@ -105,8 +105,8 @@ def test_a_lost_partition_is_not_committed() -> None:
     assert {P0: 0} == hand.committed
 
 
-def test_a_partition_that_went_unheard_is_not_committed() -> None:
-    """Even when nobody told us, what is not assigned any more is let go."""
+def test_a_partition_that_went_without_notice_is_not_committed() -> None:
+    """What is not assigned any more is released, even without a revocation."""
     hand = Hand()
     hand.publish(0)
     hand.turn()
@@ -164,7 +164,7 @@ def test_giving_up_a_partition_does_not_wait_for_ever() -> None:
 
 
 def test_a_user_is_handled_once_at_a_time_even_across_a_rebalance() -> None:
-    """The record that runs on keeps its lane busy when the partition is back."""
+    """The record that runs on keeps its key busy when the partition is back."""
     hand = Hand()
     hand.publish(0)
     task = begun(hand)
@@ -193,7 +193,7 @@ def test_the_other_member_goes_on_where_this_one_left() -> None:
     assert {P0: 2, P1: 2} == hand.committed
 
 
-def test_lost_users_go_with_their_partition() -> None:
+def test_dead_lettered_users_go_with_their_partition() -> None:
     """The next owner knows whose events are among the dead letters."""
     hand = Hand()
     hand.publish(0)
@@ -219,24 +219,24 @@ def test_a_partition_whose_commit_cannot_be_read_is_not_begun(
     with monkeypatch.context() as outage:
         outage.setattr(hand.source, "commits", _unreachable)
         hand.turn()
-        told = hand.problems()
+        shown = hand.problems()
         begun_early = hand.work()
     hand.settle_all(1)
 
-    assert (("provision: gone",), 0) == (told, begun_early)
+    assert (("provision: gone",), 0) == (shown, begun_early)
     assert [(0, 0)] == hand.handler.handled
     assert () == hand.problems()
 
 
 @pytest.mark.parametrize("records", [1, 3])
-def test_a_topic_that_was_made_anew_is_read_from_its_beginning(records: int) -> None:
+def test_a_topic_that_was_created_again_is_read_from_its_beginning(records: int) -> None:
     """Offsets that begin again are other records: they are handled, and committed as what they are."""
     hand = Hand()
     hand.publish(0, 0, 0)
     hand.turn()
     hand.work()
     hand.turn(2.0)
-    hand.source._broker = InMemoryBroker()  # the topic of the same name, made anew
+    hand.source._broker = InMemoryBroker()  # the topic of the same name, created again
     for _ in range(records):
         hand.source._broker.publish(hand_message(0))
     hand.source.seek(P0, 0)

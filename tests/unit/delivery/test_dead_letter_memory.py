@@ -14,10 +14,10 @@ THERE = TopicPartition("user-events", 1)
 
 def noted(*keys: bytes, limit: int = 100) -> DeadLetteredUsers:
     """Return what is known after these dead letters."""
-    lost = DeadLetteredUsers(limit)
+    users = DeadLetteredUsers(limit)
     for key in keys:
-        lost.note(HERE, key)
-    return lost
+        users.note(HERE, key)
+    return users
 
 
 def test_a_fingerprint_stays_the_same() -> None:
@@ -26,14 +26,14 @@ def test_a_fingerprint_stays_the_same() -> None:
     assert 0x40F89E395B66422F == fingerprint(b"a")
 
 
-def test_a_user_is_lost_in_its_partition_only() -> None:
-    """A key may mean somebody else in another topic."""
-    lost = noted(b"a")
+def test_a_user_is_remembered_in_its_partition_only() -> None:
+    """A key may mean another user in another topic."""
+    users = noted(b"a")
 
     assert (True, False, False) == (
-        lost.knows(HERE, b"a"),
-        lost.knows(HERE, b"b"),
-        lost.knows(THERE, b"a"),
+        users.knows(HERE, b"a"),
+        users.knows(HERE, b"b"),
+        users.knows(THERE, b"a"),
     )
 
 
@@ -49,20 +49,20 @@ def test_a_user_is_lost_in_its_partition_only() -> None:
 )
 def test_the_newest_are_remembered(keys: list[bytes], expected: list[bytes]) -> None:
     """In order and each once; the oldest beyond the limit is forgotten."""
-    lost = noted(*keys, limit=3)
+    users = noted(*keys, limit=3)
 
-    assert tuple(map(fingerprint, expected)) == lost.of(HERE)
+    assert tuple(map(fingerprint, expected)) == users.of(HERE)
 
 
 @pytest.mark.parametrize(("key", "left"), [(b"a", [b"b"]), (b"c", [b"a", b"b"])])
 def test_a_user_is_forgotten_alone(key: bytes, left: list[bytes]) -> None:
-    """Also one that was never lost."""
-    lost = noted(b"a", b"b")
+    """Also one that was never users."""
+    users = noted(b"a", b"b")
 
-    lost.forget(HERE, key)
-    lost.forget(THERE, key)
+    users.forget(HERE, key)
+    users.forget(THERE, key)
 
-    assert tuple(map(fingerprint, left)) == lost.of(HERE)
+    assert tuple(map(fingerprint, left)) == users.of(HERE)
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def test_the_next_owner_knows_what_the_earlier_one_left(
     fingerprints: tuple[int, ...], expected: tuple[int, ...]
 ) -> None:
     """And nothing that it knew itself when it last had the partition."""
-    lost = noted(b"a", limit=3)
+    users = noted(b"a", limit=3)
 
-    lost.take_over(HERE, fingerprints)
+    users.take_over(HERE, fingerprints)
 
-    assert expected == lost.of(HERE)
+    assert expected == users.of(HERE)
 
 
 def test_a_partition_hands_over_its_users() -> None:
@@ -91,31 +91,31 @@ def test_a_partition_hands_over_its_users() -> None:
 
 def test_a_partition_that_is_given_up_is_forgotten() -> None:
     """Also one that was never held."""
-    lost = noted(b"a")
+    users = noted(b"a")
 
-    lost.drop(HERE)
-    lost.drop(THERE)
+    users.drop(HERE)
+    users.drop(THERE)
 
-    assert ((), False) == (lost.of(HERE), lost.knows(HERE, b"a"))
+    assert ((), False) == (users.of(HERE), users.knows(HERE, b"a"))
 
 
 def test_no_limit_of_nothing_is_passed() -> None:
-    """With a limit of 0 nobody is remembered."""
+    """With a limit of 0 no user is remembered."""
     assert () == noted(b"a", limit=0).of(HERE)
 
 
 def test_threads_lose_no_note_of_each_other() -> None:
     """Workers note dead letters at the same time."""
-    lost = DeadLetteredUsers(limit=10_000)
+    users = DeadLetteredUsers(limit=10_000)
     keys = [[b"%d-%d" % (thread, one) for one in range(200)] for thread in range(4)]
 
     def note_all(mine: list[bytes]) -> None:
         for key in mine:
-            lost.note(HERE, key)
+            users.note(HERE, key)
 
     in_threads(*[partial(note_all, mine) for mine in keys])
 
-    assert {fingerprint(key) for mine in keys for key in mine} == set(lost.of(HERE))
+    assert {fingerprint(key) for mine in keys for key in mine} == set(users.of(HERE))
 
 
 def at(offset: int, partition: int = 0) -> Record:
@@ -144,7 +144,7 @@ def test_without_an_earlier_owner_there_is_no_doubt() -> None:
 
 
 def test_a_partition_that_comes_back_begins_anew() -> None:
-    """Somebody else may have had it meanwhile, and got further."""
+    """Another member may have had it meanwhile, and got further."""
     sent_dead_letters = SentDeadLetters(10)
     sent_dead_letters.begin(HERE, 100)
     sent_dead_letters.begin(HERE, 200)
@@ -162,7 +162,7 @@ def test_what_was_sent_may_stand() -> None:
 
 
 def test_what_another_owner_sent_is_not_ours() -> None:
-    """The doubt about it is no knowledge."""
+    """It may have been sent, but this process does not know."""
     sent_dead_letters = SentDeadLetters(10)
     sent_dead_letters.begin(HERE, 0)
 

@@ -31,7 +31,7 @@ from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 
 SESSION_S = 6.0
 ROUNDS = 60
-"""Far more than any back-off, so that a flow that stands still is told from a slow one."""
+"""Far more than any back-off, so that a blocked flow is not taken for a slow one."""
 
 USERS = [bytes([number]) for number in range(4)]
 PARTITIONS = [TopicPartition(TOPIC, number) for number in range(2)]
@@ -67,7 +67,7 @@ class Answer:
             done(*self._given)
 
     def give(self, error: BridgeError | None) -> None:
-        """Tell that the record is safe, or what befell it."""
+        """Report that the record is safe, or why it is not."""
         if error is None:
             self._arrived()
         self._given = (error,)
@@ -115,7 +115,7 @@ class Stage(Recorder):
 
 
 class Process:
-    """One process of the bridge; its crew works when the machine says so."""
+    """One process of the bridge; its workers work when the machine says so."""
 
     def __init__(self, machine: "DeliveryMachine") -> None:
         stage = Stage(machine)
@@ -231,7 +231,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.start()
 
     def publish(self, users: list[bytes]) -> None:
-        """Have user management tell news of some users."""
+        """Have user management publish events of some users."""
         for key in users:
             self.broker.publish(Message(TOPIC, key, b"{}"))
             record = [one for one in self.broker.records(TOPIC) if one.key == key][-1]
@@ -244,7 +244,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         seconds=st.sampled_from([0.0, 0.5, 1.0, 2.0, SESSION_S, 60.0]),
     )
     def work(self, data: st.DataObject, users: list[bytes], marker: bool, seconds: float) -> None:
-        """News come, poll threads turn, workers take records, and some of what they have meets its fate."""
+        """Events come, poll threads turn, workers take records, and some of what they have meets its fate."""
         self.publish(users)
         if marker:
             self.broker.burn(TOPIC, data.draw(partitions).partition)
@@ -282,15 +282,17 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule(
         data=st.data(),
-        trouble=st.sampled_from(["commit", "freeze", "crash", "leave", "brake", "mend", "mend"]),
+        disturbance=st.sampled_from(
+            ["commit", "freeze", "crash", "leave", "brake", "repair", "repair"]
+        ),
     )
-    def disturb(self, data: st.DataObject, trouble: str) -> None:
+    def disturb(self, data: st.DataObject, disturbance: str) -> None:
         """Something happens to a member, or all of it is over."""
-        if trouble == "mend":
-            self._mend()
+        if disturbance == "repair":
+            self._repair()
         elif self.members():
             process = data.draw(st.sampled_from(self.members()))
-            match trouble:
+            match disturbance:
                 case "commit":
                     error = data.draw(
                         st.sampled_from([BrokerUnavailableError, PartitionRevokedError])
@@ -306,7 +308,7 @@ class DeliveryMachine(RuleBasedStateMachine):
                 case "brake":
                     process.hand.brake.engage("too much became a dead letter")
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         """Start processes where there are none; have them hear of evictions, and an operator release their brakes."""
         self.start()
         for process in self.alive():
@@ -362,7 +364,7 @@ class DeliveryMachine(RuleBasedStateMachine):
                 assert on_its_way == process.hand.delivery.running()
 
     def teardown(self) -> None:
-        """When all trouble is over, everything is done and committed, and each user is as its last event says."""
+        """When all disturbances are over, everything is done and committed, and each user is as its last event says."""
         self.fate = Fate.DONE
         processes = [process or Process(self) for process in self.processes]
         for process in processes:

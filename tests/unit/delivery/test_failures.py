@@ -1,4 +1,4 @@
-"""An outage is told from a bad record."""
+"""An outage is distinguished from a bad record."""
 
 import random
 
@@ -43,11 +43,11 @@ def probing(needs: Dependency = Dependency.KEYCLOAK) -> Breaker:
 
 
 def test_it_opens_after_so_many_failures_in_a_row() -> None:
-    """That is news once, and from then on nothing starts."""
+    """It reports that once, and from then on nothing starts."""
     breaker = Breaker(POLICY, threshold=3)
-    news = [breaker.failed(Dependency.KEYCLOAK, 100.0, 0.0) for _ in range(4)]
+    opened_now = [breaker.failed(Dependency.KEYCLOAK, 100.0, 0.0) for _ in range(4)]
 
-    assert [False, False, True, False] == news
+    assert [False, False, True, False] == opened_now
     assert (BreakerState.OPEN, 101.0, Dependency.KEYCLOAK) == (
         breaker.state,
         breaker.probe_at_s,
@@ -71,12 +71,12 @@ def test_a_success_between_begins_a_new_row() -> None:
 def test_a_success_that_proves_something_else_ends_no_row() -> None:
     """Invitations that need no mail do not hide that mails fail."""
     breaker = Breaker(POLICY, threshold=3, window=1000)
-    news = []
+    opened_now = []
     for _ in range(3):
-        news.append(breaker.failed(Dependency.MAIL, 0.0, 0.0))
+        opened_now.append(breaker.failed(Dependency.MAIL, 0.0, 0.0))
         breaker.succeeded(ALL_WELL)
 
-    assert [False, False, True] == news
+    assert [False, False, True] == opened_now
 
 
 @pytest.mark.parametrize(("pattern", "expected"), [("gf", True), ("ggf", False), ("gff", True)])
@@ -121,7 +121,7 @@ def test_retry_after_opens_it_for_so_long() -> None:
 
 
 def test_failed_probes_pause_longer_and_longer() -> None:
-    """The backoff of the retry policy, without a last attempt; none of it is news."""
+    """The backoff of the retry policy, without a last attempt; none of it is reported."""
     breaker, now_s, pauses = opened(at_s=0.0), 0.0, []
     for _ in range(6):
         probe_at_s = breaker.probe_at_s
@@ -159,21 +159,21 @@ def test_closing_forgets_the_failure_policy() -> None:
     breaker.admits(10.0)
     breaker.failed(Dependency.KEYCLOAK, 10.0, FULL)
     breaker.succeeded(ALL_WELL)
-    news = [breaker.failed(Dependency.KEYCLOAK, 20.0, FULL) for _ in range(2)]
+    opened_now = [breaker.failed(Dependency.KEYCLOAK, 20.0, FULL) for _ in range(2)]
 
-    assert [False, True] == news
+    assert [False, True] == opened_now
     assert breaker.probe_at_s == pytest.approx(21.0)
 
 
 def test_closing_empties_the_window() -> None:
     """The failures of an outage that is over are no share of what comes after it."""
     breaker = Breaker(POLICY, threshold=5, window=4)
-    news = []
+    opened_now = []
     for _ in range(3):
         breaker.succeeded(ALL_WELL)
-        news.append(breaker.failed(Dependency.KEYCLOAK, 0.0, 0.0))
+        opened_now.append(breaker.failed(Dependency.KEYCLOAK, 0.0, 0.0))
 
-    assert [False, True, False] == news
+    assert [False, True, False] == opened_now
 
 
 def test_nothing_to_find_changes_nothing_elsewhere() -> None:
@@ -554,25 +554,25 @@ class BreakerMachine(RuleBasedStateMachine):
         """A record that started while it was closed fails."""
         self.flying -= 1
         before = (self.breaker.state, self.breaker.probe_at_s, self.breaker.needs)
-        news = self.breaker.failed(needs, self.now_s, jitter, at_once=at_once)
+        opened_now = self.breaker.failed(needs, self.now_s, jitter, at_once=at_once)
         after = (self.breaker.state, self.breaker.probe_at_s, self.breaker.needs)
         if before[0] is BreakerState.OPEN:
-            assert (False, before) == (news, after)
+            assert (False, before) == (opened_now, after)
             return
         self.unproven.append(needs)
-        assert news == (self.breaker.state is BreakerState.OPEN)
-        assert news or not (at_once or len(self.unproven) >= self.threshold)
-        assert not news or all(failure in self.breaker.needs for failure in self.unproven)
+        assert opened_now == (self.breaker.state is BreakerState.OPEN)
+        assert opened_now or not (at_once or len(self.unproven) >= self.threshold)
+        assert not opened_now or all(failure in self.breaker.needs for failure in self.unproven)
 
     @precondition(lambda self: self.probes)
     @rule(needs=NEEDS, jitter=JITTER)
     def fail_probe(self, needs: Dependency, jitter: float) -> None:
         """The probe fails."""
         self.probes = 0
-        news = self.breaker.failed(needs, self.now_s, jitter)
+        opened_now = self.breaker.failed(needs, self.now_s, jitter)
 
         probe_at_s = self.breaker.probe_at_s
-        assert not news
+        assert not opened_now
         assert BreakerState.OPEN is self.breaker.state
         assert probe_at_s is not None
         assert POLICY.initial_s <= probe_at_s - self.now_s + 1e-9

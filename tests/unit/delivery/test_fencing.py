@@ -65,7 +65,7 @@ def state(keycloak: InMemoryKeycloak) -> tuple[object, ...]:
 
 
 def test_every_call_is_in_one_of_the_tables() -> None:
-    """Whoever adds a method to the port decides here whether it writes."""
+    """Add a method of the port to one of them: does it write?"""
     methods = {name for name in vars(UserDirectory) if not name.startswith("_")}
 
     assert methods == WRITES.keys() | READS.keys()
@@ -73,7 +73,7 @@ def test_every_call_is_in_one_of_the_tables() -> None:
 
 @pytest.mark.parametrize("name", WRITES)
 def test_a_write_is_refused_behind_a_closed_fence(name: str) -> None:
-    """Before Keycloak hears of it."""
+    """Before Keycloak gets it."""
     keycloak, fence, users, user_id = behind_a_fence()
     before = state(keycloak)
 
@@ -112,7 +112,7 @@ def test_reading_is_always_allowed(name: str) -> None:
     assert READS[name](keycloak, user_id) == answer
 
 
-def test_the_fence_is_asked_anew_before_each_write() -> None:
+def test_the_fence_is_asked_again_before_each_write() -> None:
     """Between two writes of one record, the partition may go."""
     _, fence, _, _ = behind_a_fence()
     answers = [False, True]
@@ -125,7 +125,7 @@ def test_the_fence_is_asked_anew_before_each_write() -> None:
     assert [] == answers
 
 
-def test_a_fence_stands_for_its_thread_and_its_block_only() -> None:
+def test_a_fence_counts_for_its_thread_and_its_block_only() -> None:
     """Who handles no record (a check of the realm) may write, and so may another thread's record."""
     fence = Fence()
     refused: list[str] = []
@@ -161,7 +161,7 @@ def test_a_fence_stands_for_its_thread_and_its_block_only() -> None:
 def test_it_holds_for_its_length_after_the_latest_proof(
     proofs_s: list[float], now_s: float, holds: bool
 ) -> None:
-    """Without one, never; an older proof that is told later does not shorten it."""
+    """Without one, never; an older proof that is reported later does not shorten it."""
     lease = Lease(5.0)
     for proof_s in proofs_s:
         lease.renew(proof_s)

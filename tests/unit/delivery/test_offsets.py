@@ -82,7 +82,7 @@ def test_before_anything_is_read_the_committed_offset_stands(
         ([3, 5, 7, 9, 11], [3, 9], (range(9, 10),)),
     ],
 )
-def test_what_is_finished_above_the_commit_is_told_in_few_ranges(
+def test_what_is_finished_above_the_commit_is_few_ranges(
     delivered: list[int], finished: list[int], expected: tuple[range, ...]
 ) -> None:
     """Gaps between finished offsets are in, unfinished offsets are not."""
@@ -124,7 +124,7 @@ def test_ranges_below_the_committed_offset_are_left_out() -> None:
     assert (range(10, 12),) == OffsetTracker(10, [range(2, 5), range(8, 12)]).finished_above()
 
 
-def test_a_partition_that_is_read_from_further_back_is_done_anew() -> None:
+def test_a_partition_that_is_read_from_further_back_is_done_again() -> None:
     """A log that was cut holds other records at the offsets that were finished."""
     seen = OffsetTracker(10, [range(11, 13)])
 
@@ -135,7 +135,7 @@ def test_a_partition_that_is_read_from_further_back_is_done_anew() -> None:
 
 
 def test_one_stubborn_record_costs_no_memory_for_those_that_pass_it() -> None:
-    """A hundred thousand records are finished behind it, and one range tells them."""
+    """A hundred thousand records are finished behind it, in one range."""
     seen = tracker([0])
 
     for offset in range(2, 200_002, 2):
@@ -185,7 +185,7 @@ P1 = TopicPartition("user-events", 1)
 def started(
     lost: DeadLetteredUsers | None = None, *, offset: int = 0
 ) -> tuple[PartitionStates, OffsetTracker]:
-    """Return holdings of one partition, and its tracker."""
+    """Return the states of one partition, and its tracker."""
     partition_states = PartitionStates(lost or DeadLetteredUsers())
     partition_states.start(P0, Commit(offset))
     tracker = partition_states.tracker(P0)
@@ -225,7 +225,7 @@ def test_what_was_committed_is_committed_again_only_when_asked() -> None:
     assert {P0: 1} == partition_states.offsets()
 
 
-def test_news_about_the_records_above_is_a_commit() -> None:
+def test_a_change_above_the_offset_is_a_commit() -> None:
     """Although the offset stays: a restart then knows what is done."""
     partition_states, tracker = started()
     tracker.deliver(0)
@@ -239,7 +239,7 @@ def test_news_about_the_records_above_is_a_commit() -> None:
 
 
 def test_the_next_owner_reads_the_notes() -> None:
-    """What is finished is not worked on, and the lost users are known."""
+    """What is finished is not worked on, and the dead-lettered users are known."""
     lost, later = DeadLetteredUsers(), DeadLetteredUsers()
     partition_states, tracker = started(lost)
     for offset in range(3):
@@ -257,7 +257,7 @@ def test_the_next_owner_reads_the_notes() -> None:
     assert () == lost.of(P0)
 
 
-def test_positions_stay_known_until_the_partition_is_started_anew() -> None:
+def test_positions_stay_known_until_the_partition_is_started_again() -> None:
     """They step over markers; those of an earlier ownership say nothing."""
     partition_states, _ = started(offset=3)
     stepped = partition_states.commits({P0: 9}, unchanged=False)
@@ -285,8 +285,8 @@ def test_a_confirmation_that_comes_too_late_changes_nothing() -> None:
     assert {} == partition_states.offsets()
 
 
-def test_an_offset_that_came_before_begins_the_partition_anew() -> None:
-    """The same or a lower one; gaps forwards are no news."""
+def test_an_offset_that_came_before_restarts_the_partition() -> None:
+    """The same or a lower one; gaps forwards change nothing."""
     partition_states, tracker = started()
     before = partition_states.restarts(P0, 0)
     tracker.deliver(4)
@@ -332,7 +332,7 @@ def test_the_slowest_partition_counts() -> None:
     assert [0.0, 5.0, 3.0] == ages
 
 
-ROOM_FOR_ALL = 3000
+SPACE_FOR_ALL = 3000
 
 
 class PartitionMachine(RuleBasedStateMachine):
@@ -349,7 +349,7 @@ class PartitionMachine(RuleBasedStateMachine):
         self.take_over()
 
     def take_over(self) -> None:
-        """Begin as the next owner: with what stands in the commit."""
+        """Begin as the next owner: with what is in the commit."""
         start, metadata = self.commit if self.commit is not None else (None, "")
         notes = read_notes(start or 0, metadata)
         self.tracker = OffsetTracker(start, notes.finished)
@@ -396,14 +396,14 @@ class PartitionMachine(RuleBasedStateMachine):
         """What was delivered comes again, and is not worked on twice."""
         assert not self.tracker.deliver(data.draw(st.sampled_from(sorted(self.delivered))))
 
-    @rule(limit=st.sampled_from([ROOM_FOR_ALL, ROOM_FOR_ALL, 30, 16, 0]))
+    @rule(limit=st.sampled_from([SPACE_FOR_ALL, SPACE_FOR_ALL, 30, 16, 0]))
     def commit_now(self, limit: int) -> None:
-        """The owner commits what it knows, with much or little room for the rest."""
+        """The owner commits what it knows, with much or little space for the notes."""
         offset = self.tracker.next_to_commit(self.position)
         assert offset is not None
         notes = CommitNotes(self.tracker.finished_above())
         self.commit = offset, write_notes(offset, notes, limit)
-        self.all_noted = limit == ROOM_FOR_ALL
+        self.all_noted = limit == SPACE_FOR_ALL
         self.known_done = frozenset(self.delivered - self.in_hand | self.inherited)
 
     @rule()
@@ -413,7 +413,7 @@ class PartitionMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def compact(self, data: st.DataObject) -> None:
-        """Records that nobody is to read any more leave the log."""
+        """Records that no owner must read any more leave the log."""
         kept = [offset for offset in self.log if data.draw(st.booleans())]
         self.log = [one for one in self.log if one in kept or one in self.in_hand]
 

@@ -35,8 +35,8 @@ def give_up(flow: Flow, offset: int = 42, error: BridgeError = BAD) -> Sequence[
     )
 
 
-def tell(flow: Flow, result: Result = GOOD, offset: int = 42) -> None:
-    """Publish the news of a record."""
+def publish(flow: Flow, result: Result = GOOD, offset: int = 42) -> None:
+    """Publish the result of a record."""
     settled(flow.publisher("provision").publish(record_of(event_of(), offset=offset), result, 0.0))
 
 
@@ -45,16 +45,16 @@ def flow_with(brake: Brake) -> Flow:
     return Flow(brake=brake)
 
 
-# news
+# results
 
 
-def test_news_is_a_result_with_the_time_it_took(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_result_is_published_with_the_time_it_took(caplog: pytest.LogCaptureFixture) -> None:
     """In the topic, in the log and in the metrics."""
     flow = Flow()
     flow.clock.advance(2.0)
 
     with caplog.at_level("INFO", "keycloak_bridge.delivery.results"):
-        tell(flow)
+        publish(flow)
 
     assert ["provisioned"] == [result["outcome"] for result in flow.results]
     assert [2000.0] == [line.bridge_fields["duration_ms"] for line in caplog.records]  # type: ignore[attr-defined]
@@ -62,11 +62,11 @@ def test_news_is_a_result_with_the_time_it_took(caplog: pytest.LogCaptureFixture
     assert {("provision",): 2.0} == flow.counted("record_seconds_sum")
 
 
-def test_news_names_the_position_where_there_is_no_event() -> None:
-    """Two records that nobody can read have two results."""
+def test_a_result_names_the_position_where_there_is_no_event() -> None:
+    """Two unreadable records have two results."""
     flow = Flow()
     for offset in (1, 2):
-        tell(flow, Result(Outcome.REJECTED, reason="not-json"), offset)
+        publish(flow, Result(Outcome.REJECTED, reason="not-json"), offset)
 
     ids = [json.loads(record.value or b"")["id"] for record in flow.broker.records(RESULTS)]
     assert ["user-events/3/1/rejected", "user-events/3/2/rejected"] == ids
@@ -75,7 +75,7 @@ def test_news_names_the_position_where_there_is_no_event() -> None:
 # dead letters
 
 
-def test_a_dead_letter_is_written_and_told() -> None:
+def test_a_dead_letter_comes_with_a_result() -> None:
     """Both must arrive before the record is done; both are counted by stage and code."""
     flow = Flow()
 
@@ -88,8 +88,8 @@ def test_a_dead_letter_is_written_and_told() -> None:
     assert {("rejected", "schema-violation", "provision"): 1.0} == flow.counted("records_total")
 
 
-def test_letters_go_out_by_their_own_sink() -> None:
-    """One that repeats nothing by itself, since a second letter could not be told from the first."""
+def test_dead_letters_have_a_producer_of_their_own() -> None:
+    """One that repeats nothing by itself, since a second dead letter would look like the first."""
     flow, other = Flow(), Flow()
     output = replace(output_to(flow.broker, flow.archive, flow.clock), dead_letters=other.broker)
     publisher = replace(flow.publisher("provision"), output=output)
@@ -116,16 +116,16 @@ def test_a_letter_that_is_refused_for_good_stops(
     flow = Flow()
     flow.broker.publish_errors = [raised]
 
-    letter, news = give_up(flow)
+    letter, result = give_up(flow)
 
     with pytest.raises(expected) as caught:
         settled(letter)
     assert raised.remedy == caught.value.remedy
-    settled(news)
+    settled(result)
 
 
 def test_a_letter_that_is_refused_at_once_stops_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client itself may refuse a record before it is sent; there is no news of it."""
+    """The client itself may refuse a record before it is sent; there is no result of it."""
     flow = Flow()
 
     def publish(_: Message) -> Acknowledgement:
@@ -143,8 +143,8 @@ def test_a_letter_that_is_refused_at_once_stops_too(monkeypatch: pytest.MonkeyPa
 # each letter once
 
 
-def test_nothing_is_looked_up_without_a_doubt() -> None:
-    """A look at the dead letters costs time, and most records were never in doubt."""
+def test_nothing_is_looked_up_without_a_reason() -> None:
+    """A look at the dead letters costs time, and most records cannot have one."""
     flow = Flow()
     give_up(flow)
 
@@ -152,7 +152,7 @@ def test_nothing_is_looked_up_without_a_doubt() -> None:
 
 
 def test_a_letter_of_an_earlier_owner_is_not_written_again() -> None:
-    """The news of it is told, since nobody knows whether that went out; further on nothing is looked up."""
+    """Its result is published, since it may not have gone out; further on nothing is looked up."""
     before = Flow()
     give_up(before, 42)
     after = Flow()
@@ -160,18 +160,18 @@ def test_a_letter_of_an_earlier_owner_is_not_written_again() -> None:
     after.archive = before.archive
     after.sent_dead_letters.begin(record_of(event_of()).topic_partition, 40)  # to 49
 
-    told = give_up(after, 42)
+    published = give_up(after, 42)
     give_up(after, 43)
     give_up(after, 50)
 
-    assert 1 == len(told)
+    assert 1 == len(published)
     assert ["42", "43", "50"] == [reason["offset"] for _, reason in after.letters]
     assert [42, 43] == after.archive.asked
     assert {("schema-violation", "provision"): 2.0} == after.counted("dead_letters_total")
 
 
-def test_a_letter_that_arrived_is_not_written_again_for_the_news_of_it() -> None:
-    """Its record comes again when the result got lost, and then only that is told."""
+def test_a_letter_that_arrived_is_not_written_again_for_its_result() -> None:
+    """Its record comes again when the result got lost, and then only that is published."""
     flow = Flow()
     letter, _ = give_up(flow)
     settled(letter)
@@ -182,7 +182,7 @@ def test_a_letter_that_arrived_is_not_written_again_for_the_news_of_it() -> None
 
 
 def test_a_letter_that_got_lost_is_written_again_and_counted_once() -> None:
-    """An outage of Kafka must not look like a storm of dead letters, however often one is tried."""
+    """An outage of Kafka must not look like many dead letters, however often one is tried."""
     flow = flow_with(Brake(1, 0, 200))
     flow.broker.publish_errors = [BrokerUnavailableError("gone")] * 5
     for _ in range(2):
@@ -201,7 +201,7 @@ def test_a_letter_that_got_lost_is_written_again_and_counted_once() -> None:
 
 
 def test_the_letter_after_the_limit_is_held() -> None:
-    """Twenty pass; of the next nothing is written, told or counted, however often it comes again."""
+    """Twenty pass; of the next nothing is written, published or counted, however often it comes again."""
     flow = Flow()
     for offset in range(20):
         give_up(flow, offset)
@@ -216,7 +216,7 @@ def test_the_letter_after_the_limit_is_held() -> None:
 
 
 def test_a_release_lets_it_through() -> None:
-    """Whoever has looked wants the rest as dead letters too."""
+    """The other bad records become dead letters too."""
     flow = flow_with(Brake(2, 0, 200))
     for offset in range(2):
         give_up(flow, offset)
@@ -244,7 +244,7 @@ def test_whatever_is_not_refused_ends_the_row(outcome: Outcome, through: bool) -
     flow = flow_with(Brake(1, 0, 200))
     give_up(flow, 1)
 
-    tell(flow, Result(outcome))
+    publish(flow, Result(outcome))
 
     assert through is _passes(flow, 2)
 
@@ -288,7 +288,7 @@ def test_an_archive_that_cannot_be_asked_writes_nothing(monkeypatch: pytest.Monk
 
 
 def test_an_error_of_keycloak_keeps_its_status() -> None:
-    """Whatever is given up, the header tells what Keycloak said."""
+    """Whatever is given up, a header has the status of Keycloak."""
     flow = Flow()
 
     give_up(flow, error=KeycloakUnavailableError("down", status=503))

@@ -11,6 +11,7 @@ from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.key_queues import Task
+from keycloak_bridge.delivery.offsets import CommitNotes, write_notes
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import Backpressure, Delivery, DeliveryPolicy, when_all
 from keycloak_bridge.domain.errors import (
@@ -124,7 +125,7 @@ def test_a_busy_partition_keeps_no_other_out() -> None:
 
 
 def test_an_outage_holds_every_partition_while_something_can_probe() -> None:
-    """With nothing in hand, only a new record could tell that it is over."""
+    """With nothing in hand, only a new record could show that it is over."""
     case = Case()
     for offset in range(5):
         case.accept(offset, user=f"user-{offset}")
@@ -167,6 +168,24 @@ def test_a_record_that_is_another_members_is_not_given_up() -> None:
 
     assert again is task
     assert not case.delivery.failed(task, DOWN)
+
+
+def test_a_release_returns_what_to_commit() -> None:
+    """What is finished, with its notes; nothing for what is lost already."""
+    case = Case()
+    case.accept(0, user="ada")
+    case.accept(1, user="eve")
+    case.accept(0, at=P1)
+    tasks = [case.take() for _ in range(3)]
+    case.delivery.settle(tasks[1], DONE)
+    case.delivery.settle(tasks[2], DONE)
+    released = case.delivery.release(frozenset({P0}), False)
+    lost = case.delivery.release(frozenset({P1}), True)
+
+    notes = CommitNotes((range(1, 2),))
+    assert {P0: Commit(0, write_notes(0, notes))} == released
+    assert {} == lost
+    assert frozenset() == case.delivery.partitions()
 
 
 def test_stopping_begins_nothing_and_lets_the_running_end() -> None:
@@ -312,7 +331,7 @@ REFUSED = BrokerAccessError("not allowed")
 
 
 @pytest.mark.parametrize(
-    ("notes", "told"),
+    ("notes", "error"),
     [
         ([None], None),
         ([None, None, None], None),
@@ -322,33 +341,33 @@ REFUSED = BrokerAccessError("not allowed")
     ],
 )
 def test_the_last_one_reports_the_first_error(
-    notes: list[BridgeError | None], told: BridgeError | None
+    notes: list[BridgeError | None], error: BridgeError | None
 ) -> None:
     """Nothing is reported before all are in, and then once."""
-    heard: list[BridgeError | None] = []
+    reported: list[BridgeError | None] = []
     answers = [Pending() for _ in notes]
-    when_all(answers, heard.append)
+    when_all(answers, reported.append)
     for answer, note in zip(answers[:-1], notes, strict=False):
         answer.arrive(note)
-    early = list(heard)
+    early = list(reported)
     answers[-1].arrive(notes[-1])
 
-    assert ([], [told]) == (early, heard)
+    assert ([], [error]) == (early, reported)
 
 
 def test_nothing_to_wait_for_is_done_at_once() -> None:
     """Without an acknowledgement nothing can fail."""
-    heard: list[BridgeError | None] = []
-    when_all([], heard.append)
+    reported: list[BridgeError | None] = []
+    when_all([], reported.append)
 
-    assert [None] == heard
+    assert [None] == reported
 
 
 def test_they_come_from_any_thread() -> None:
     """However they meet, one of them is the last."""
-    heard: list[BridgeError | None] = []
+    reported: list[BridgeError | None] = []
     answers = [Pending() for _ in range(8)]
-    when_all(answers, heard.append)
+    when_all(answers, reported.append)
     in_threads(*[answer.arrive for answer in answers])
 
-    assert [None] == heard
+    assert [None] == reported

@@ -1,4 +1,4 @@
-"""What becomes of a record in the hands of the crew."""
+"""What becomes of a record that a worker takes."""
 
 import logging
 
@@ -51,8 +51,8 @@ def test_a_record_that_was_not_done_is_taken_up_again(
     later = hand.work()
 
     assert (0, 1) == (at_once, later)
-    told = f'retries_total{{code="{error.code}",stage="provision"}} 1.0'
-    assert bool(retries) == (told in hand.metrics.exposition().decode())
+    found = f'retries_total{{code="{error.code}",stage="provision"}} 1.0'
+    assert bool(retries) == (found in hand.metrics.exposition().decode())
 
 
 def test_an_error_that_cannot_pass_ends_the_flow() -> None:
@@ -150,7 +150,7 @@ def test_giving_up_waits_where_it_must(error: BridgeError) -> None:
 @pytest.mark.parametrize(
     ("level", "lines"), [(logging.DEBUG, ["retrying", "retrying"]), (logging.INFO, [])]
 )
-def test_attempts_are_told_to_who_asks(
+def test_attempts_are_logged_on_debug(
     caplog: pytest.LogCaptureFixture, level: int, lines: list[str]
 ) -> None:
     """Each failed attempt with its number, on level DEBUG only: an outage has thousands."""
@@ -160,9 +160,9 @@ def test_attempts_are_told_to_who_asks(
     with caplog.at_level(level):
         hand.settle_all(3)
 
-    told = [fields for line in caplog.records if (fields := _fields(line))["action"] == "retrying"]
-    assert lines == [fields["action"] for fields in told]
-    assert [1, 2][: len(lines)] == [fields["attempt"] for fields in told]
+    found = [fields for line in caplog.records if (fields := _fields(line))["action"] == "retrying"]
+    assert lines == [fields["action"] for fields in found]
+    assert [1, 2][: len(lines)] == [fields["attempt"] for fields in found]
 
 
 def _fields(line: logging.LogRecord) -> dict[str, object]:

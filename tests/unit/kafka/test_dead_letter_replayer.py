@@ -32,7 +32,7 @@ class StubFuture:
 
 
 class StubProducer:
-    """Remembers what was called; fails where it is told to."""
+    """Remembers what was called; fails where the test says so."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -120,11 +120,11 @@ def test_a_record_that_fails_undoes_its_batch(
     """The one that was first says why; those behind it fail only because of it."""
     StubProducer.last.record_errors = [kafka_errors.TransactionAbortedError(), error]
 
-    with pytest.raises(expected) as told:
+    with pytest.raises(expected) as caught:
         replayer.publish(BATCH)
 
     if code != "kafka-unavailable":
-        assert code == told.value.code
+        assert code == caught.value.code
     assert ["abort"] == StubProducer.last.calls[-1:]
 
 
@@ -132,30 +132,30 @@ def test_the_cause_is_found_in_what_kafka_python_wraps(replayer: DeadLetterRepla
     """A later send says only that something has failed before."""
     failing(send=kafka_errors.KafkaError("failed before", kafka_errors.ProducerFencedError()))
 
-    with pytest.raises(BridgeError) as told:
+    with pytest.raises(BridgeError) as caught:
         replayer.publish(BATCH)
 
-    assert FENCED == told.value.code
+    assert FENCED == caught.value.code
 
 
 def test_a_commit_that_is_fenced_says_so(replayer: DeadLetterReplayer) -> None:
-    """Another operator began meanwhile; nothing of this batch stands."""
+    """Another operator began meanwhile; nothing of this batch is published."""
     failing(commit=kafka_errors.ProducerFencedError())
 
-    with pytest.raises(BridgeError) as told:
+    with pytest.raises(BridgeError) as caught:
         replayer.publish(BATCH)
 
-    assert (FENCED, True) == (told.value.code, "another replay" in told.value.message)
+    assert (FENCED, True) == (caught.value.code, "another replay" in caught.value.message)
 
 
 def test_an_abort_that_fails_hides_nothing(replayer: DeadLetterReplayer) -> None:
-    """The first error is told."""
+    """The first error is raised."""
     failing(send=kafka_errors.ProducerFencedError(), abort=kafka_errors.KafkaError("invalid"))
 
-    with pytest.raises(BridgeError) as told:
+    with pytest.raises(BridgeError) as caught:
         replayer.publish(BATCH)
 
-    assert FENCED == told.value.code
+    assert FENCED == caught.value.code
 
 
 def test_a_commit_without_an_answer_ends(
@@ -176,10 +176,10 @@ def test_a_forbidden_id_names_the_acl(monkeypatch: pytest.MonkeyPatch) -> None:
     StubProducer.planned = {"init": kafka_errors.TransactionalIdAuthorizationFailedError()}
     monkeypatch.setattr(kafka_replayer, "KafkaProducer", StubProducer)
 
-    with pytest.raises(BrokerAccessError) as told:
+    with pytest.raises(BrokerAccessError) as caught:
         DeadLetterReplayer(KafkaSettings(), "bridge-replay")
 
-    assert "TransactionalId bridge-replay" in str(told.value.remedy)
+    assert "TransactionalId bridge-replay" in str(caught.value.remedy)
     assert ["init", "close"] == StubProducer.last.calls
 
 

@@ -122,14 +122,14 @@ KAFKA_ERRORS = sorted(
 
 
 def decisions(kind: type[Exception]) -> list[str]:
-    """Return the tables in which a class stands."""
+    """Return the tables that have a class."""
     tables = {
         "access": issubclass(kind, kafka_client._ACCESS),
         "revoked": issubclass(kind, kafka_client._REVOKED),
         "retriable": issubclass(kind, kafka_errors.RetriableError),
         "outage": kind.__name__ in OUTAGES,
     }
-    return [name for name, stands in tables.items() if stands]
+    return [name for name, has_it in tables.items() if has_it]
 
 
 @pytest.mark.parametrize("kind", KAFKA_ERRORS, ids=lambda kind: kind.__name__)

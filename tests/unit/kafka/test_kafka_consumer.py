@@ -275,9 +275,7 @@ def test_nothing_is_fetched_of_what_is_held(
     assert {K0} == stub.paused_now
 
 
-def test_kafka_python_is_told_of_changes_only(
-    source: KafkaRecordConsumer, stub: StubConsumer
-) -> None:
+def test_kafka_python_gets_changes_only(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
     """Neither pause nor resume is said again; what is held no more flows again."""
     stub.assigned = [K0]
     for held in (nothing, all_of_it, all_of_it, nothing, nothing):
@@ -289,7 +287,7 @@ def test_kafka_python_is_told_of_changes_only(
 def test_a_partition_that_came_back_unpaused_is_paused_again(
     source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
-    """It was lost and regained within one poll, so nobody saw it missing."""
+    """It was lost and regained within one poll, so it was never seen missing."""
     source.poll(0, all_of_it)
     stub.paused_now.clear()
 
@@ -314,7 +312,7 @@ def test_what_comes_while_polling_is_held_at_once(
 def test_before_the_first_poll_nothing_is_held(
     source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
-    """Nobody has said yet what to hold."""
+    """It is not known yet what to hold."""
     stub.listener.on_partitions_assigned({K0})
 
     assert set() == stub.paused_now
@@ -360,7 +358,7 @@ def test_revoked_partitions_are_released_and_committed(
 def test_lost_partitions_are_released_without_a_commit(
     source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
-    """They belong to somebody else already."""
+    """They belong to another member already."""
     calls: list[tuple[frozenset[TopicPartition], bool]] = []
 
     def release(partitions: frozenset[TopicPartition], lost: bool) -> dict[TopicPartition, Commit]:
@@ -386,7 +384,7 @@ def test_a_release_with_nothing_to_commit_commits_nothing(
 
 
 def test_without_a_release_nothing_happens(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
-    """Whoever only looks does not care about rebalances."""
+    """A rebalance without a release changes nothing."""
     stub.listener.on_partitions_revoked({K0})
     stub.listener.on_partitions_lost({K1})
 
@@ -394,7 +392,7 @@ def test_without_a_release_nothing_happens(source: KafkaRecordConsumer, stub: St
 
 
 @pytest.mark.parametrize("moment", ["on_partitions_revoked", "on_partitions_lost"])
-def test_a_release_that_fails_is_told_in_the_log(
+def test_a_release_that_fails_is_logged(
     source: KafkaRecordConsumer, stub: StubConsumer, caplog: pytest.LogCaptureFixture, moment: str
 ) -> None:
     """Nothing may get into kafka-python's thread, which sends the heartbeats."""
@@ -408,7 +406,7 @@ def test_a_release_that_fails_is_told_in_the_log(
     assert [(logging.WARNING, RuntimeError)] == warnings_of(caplog)
 
 
-def test_a_commit_that_cannot_be_sent_is_told_in_the_log(
+def test_a_commit_that_cannot_be_sent_is_logged(
     source: KafkaRecordConsumer, stub: StubConsumer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next owner then reads some records again."""
@@ -420,7 +418,7 @@ def test_a_commit_that_cannot_be_sent_is_told_in_the_log(
     assert [(logging.WARNING, kafka_errors.FencedInstanceIdError)] == warnings_of(caplog)
 
 
-def test_a_commit_that_is_refused_later_is_told_in_the_log(
+def test_a_commit_that_is_refused_later_is_logged(
     source: KafkaRecordConsumer, stub: StubConsumer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its answer comes when the listener has long returned."""
@@ -432,7 +430,7 @@ def test_a_commit_that_is_refused_later_is_told_in_the_log(
     assert [(logging.WARNING, kafka_errors.CommitFailedError)] == warnings_of(caplog)
 
 
-def test_a_hold_that_fails_is_told_in_the_log(
+def test_a_hold_that_fails_is_logged(
     source: KafkaRecordConsumer, stub: StubConsumer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The question is asked on kafka-python's thread too."""
@@ -489,7 +487,7 @@ def test_a_join_that_outlasts_a_poll_is_pursued(
 
 
 def test_kafka_python_can_be_asked_to_rejoin() -> None:
-    """The one private thing the source relies on; see KafkaEventSource._pursue_join."""
+    """The one private thing the source relies on; see KafkaRecordConsumer._pursue_join."""
     assert callable(ConsumerCoordinator.request_rejoin)
 
 
@@ -635,7 +633,7 @@ def test_close_leaves_within_bounds(source: KafkaRecordConsumer, stub: StubConsu
 def test_what_was_lost_is_not_claimed(
     source: KafkaRecordConsumer, stub: StubConsumer, lost: bool, claimed: Any
 ) -> None:
-    """kafka-python would tell the leader that it has them still, and nobody would get them any more."""
+    """kafka-python would still claim them, and no member would get them any more."""
     revoke = stub.listener.on_partitions_lost if lost else stub.listener.on_partitions_revoked
     revoke([K0, K1])
 

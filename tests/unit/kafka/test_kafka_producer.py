@@ -20,7 +20,7 @@ from keycloak_bridge.settings import KafkaSettings
 
 
 class StubProducer:
-    """Remembers what was sent; its futures end as told, or stay open when nothing was told."""
+    """Remembers what was sent; its futures end as the test says, or stay open."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -100,35 +100,35 @@ def test_a_message_goes_as_it_is(sink: KafkaMessageProducer, stub: StubProducer)
     ] == stub.sent
 
 
-def test_an_acknowledgement_tells_once_when_the_record_has_arrived(
+def test_an_acknowledgement_reports_once_when_the_record_has_arrived(
     sink: KafkaMessageProducer, stub: StubProducer
 ) -> None:
-    """Not before, and everybody who asked; who asks later is told at once."""
-    told: list[tuple[str, BridgeError | None]] = []
+    """Not before, and to every callback; one that is added later is called at once."""
+    reported: list[tuple[str, BridgeError | None]] = []
     acknowledgement = sink.publish(Message("t", b"k", b"v"))
 
-    acknowledgement.then(lambda error: told.append(("first", error)))
-    acknowledgement.then(lambda error: told.append(("second", error)))
-    before = list(told)
+    acknowledgement.then(lambda error: reported.append(("first", error)))
+    acknowledgement.then(lambda error: reported.append(("second", error)))
+    before = list(reported)
     stub.futures[0].success("metadata")
-    acknowledgement.then(lambda error: told.append(("later", error)))
+    acknowledgement.then(lambda error: reported.append(("later", error)))
 
     assert [] == before
-    assert [("first", None), ("second", None), ("later", None)] == told
+    assert [("first", None), ("second", None), ("later", None)] == reported
 
 
-def test_an_acknowledgement_tells_once_that_the_record_is_lost(
+def test_an_acknowledgement_reports_once_that_the_record_is_lost(
     sink: KafkaMessageProducer, stub: StubProducer
 ) -> None:
-    """kafka-python may fail a batch that it has given up already once more; that is not told again."""
-    told: list[BridgeError | None] = []
-    sink.publish(Message("t", b"k", b"v")).then(told.append)
+    """kafka-python may fail a batch that it has given up already once more; that is not reported again."""
+    reported: list[BridgeError | None] = []
+    sink.publish(Message("t", b"k", b"v")).then(reported.append)
 
     stub.futures[0].failure(kafka_errors.KafkaTimeoutError())
     stub.futures[0].failure(kafka_errors.IllegalStateError())
 
     assert ["Kafka does not answer while publishing to t: KafkaTimeoutError"] == [
-        error and error.message for error in told
+        error and error.message for error in reported
     ]
 
 

@@ -119,20 +119,20 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
 
 
 def places(records: Any) -> list[Place]:
-    """Return where records stood."""
+    """Return where records are."""
     return sorted(Place(one.partition, one.offset) for one in records)
 
 
 def test_it_is_no_member_of_a_group_and_commits_nothing(topic: Topic) -> None:
-    """An operator who looks disturbs nobody, and sees nothing that may still be undone."""
+    """An operator disturbs no consumer, and sees nothing that may still be undone."""
     topic.reader({0: []})
-    told = topic.consumer.options
+    options = topic.consumer.options
 
     assert (None, False, "read_committed", False) == (
-        told["group_id"],
-        told["enable_auto_commit"],
-        told["isolation_level"],
-        told["allow_auto_create_topics"],
+        options["group_id"],
+        options["enable_auto_commit"],
+        options["isolation_level"],
+        options["allow_auto_create_topics"],
     )
 
 
@@ -232,11 +232,11 @@ def test_a_position_that_cannot_be_found_is_an_outage(topic: Topic) -> None:
 
 def test_a_missing_topic_is_a_matter_of_configuration(topic: Topic) -> None:
     """Nothing is created, the connection is closed, and the sentence names the setting."""
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         topic.reader({0: []}, "nowhere")
 
-    assert "topic-missing" == told.value.code
-    assert "topics.dead_letters" in str(told.value.remedy)
+    assert "topic-missing" == caught.value.code
+    assert "topics.dead_letters" in str(caught.value.remedy)
     assert topic.consumer.closed
 
 
@@ -335,7 +335,7 @@ def test_the_partition_of_a_key_is_read_alone(reader: TopicReader) -> None:
 
 
 def test_a_missing_topic_names_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that whoever reads it knows what to mend."""
+    """It says what to fix."""
     monkeypatch.setattr(kafka_reader, "KafkaConsumer", lambda **_: StubConsumer({}))
 
     with pytest.raises(ConfigError, match=r"topics\.results") as caught:

@@ -382,9 +382,9 @@ def test_only_a_change_is_reported() -> None:
     """So that a long outage is one warning."""
     status = Status()
 
-    told = [status.set_problem("kafka", text) for text in (None, "away", "away", "slow", None)]
+    changed = [status.set_problem("kafka", text) for text in (None, "away", "away", "slow", None)]
 
-    assert [False, True, False, True, True] == told
+    assert [False, True, False, True, True] == changed
 
 
 def test_a_loop_is_stuck_after_the_limit() -> None:
