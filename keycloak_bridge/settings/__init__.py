@@ -30,7 +30,6 @@ from keycloak_bridge.settings.schema import (
     sample_toml,
     settings_by_name,
     settings_schema,
-    settings_table,
 )
 from keycloak_bridge.settings.secret import Secret
 
@@ -61,5 +60,4 @@ __all__ = [
     "sample_toml",
     "settings_by_name",
     "settings_schema",
-    "settings_table",
 ]

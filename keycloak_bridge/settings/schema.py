@@ -1,4 +1,4 @@
-"""The JSON Schema of the settings file, the check against it, and the documentation: all made from the declarations."""
+"""The JSON Schema of the settings file, the check against it, and the sample file: all made from the declarations."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -137,21 +137,6 @@ _HEADER = """\
 # Relative paths start at the folder of this file. Check it with: keycloak-bridge check-config
 """
 
-_FORMS = """\
-| Form | In the file | In the environment and in flags |
-| --- | --- | --- |
-| duration | `"5 s"`, `"10 minutes"`, `"3 days"`, `"PT72H"` | the same without quotes |
-| list | `["a", "b"]` | `a,b` |
-| table | `{ UserCreated = "user.created" }` | `UserCreated=user.created,UserMoved=user.updated` |
-| true/false | `true`, `false` | `true`, `false`, `yes`, `no`, `on`, `off`, `1`, `0` |
-| path | relative to the folder of the file | relative to the working folder |
-| secret | the text, or `<key>_file` with the path of a file that holds it | the same |
-
-An empty variable counts as absent; an unknown one is an error, like an unknown key. The text and the `_file` form of
-the same secret in one source are an error; across sources the later one overrides. The JSON Schema of the file, for
-editors, is [settings.schema.json](settings.schema.json).
-"""
-
 
 def sample_toml(active: Mapping[str, Any] | None = None) -> str:
     """Return a settings file with every key explained; only those in `active` are set, to the values given."""
@@ -173,18 +158,6 @@ def sample_toml(active: Mapping[str, Any] | None = None) -> str:
     return "\n".join(lines)
 
 
-def settings_table() -> str:
-    """Return all settings in Markdown: how each form is written, then a table for each section."""
-    parts = [_FORMS]
-    for name, section_type in sections(Settings).items():
-        rows = "\n".join(_row(one) for one in _of_section(name))
-        parts.append(
-            f"### `[{name}]`\n\n{_summary_of(section_type.__doc__)}\n\n"
-            f"| Key | Form | Default | Meaning |\n| --- | --- | --- | --- |\n{rows}\n"
-        )
-    return "\n".join(parts)
-
-
 def toml_value(value: Any) -> str:
     """Return `value` as TOML writes it."""
     if isinstance(value, bool):
@@ -199,11 +172,3 @@ def toml_value(value: Any) -> str:
 
 def _of_section(section: str) -> Iterator[Setting]:
     return (one for one in settings_by_name().values() if one.section == section)
-
-
-def _row(one: Setting) -> str:
-    options = one.kind.schema.get("enum", ())
-    form = " or ".join(f"`{option}`" for option in options) or one.kind.name
-    default = "" if one.default is None else f"`{toml_value(one.default)}`"
-    cells = (f"`{one.key}`", form, default, one.doc)
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -12,7 +12,8 @@ import click
 from keycloak_bridge.cli.main import COMMANDS, app
 from keycloak_bridge.expressions.functions import function_docs
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.settings import settings_schema, settings_table
+from keycloak_bridge.settings import Setting, settings_by_name, settings_schema
+from keycloak_bridge.settings.schema import toml_value
 
 # as a module of tests.docs it finds its neighbour no other way
 sys.path.append(str(Path(__file__).parent))
@@ -40,6 +41,22 @@ nearest one that exists. `keycloak-bridge init` writes a file with all settings 
 
 """
 
+_FORMS = """\
+| Form | In the file | In the environment and in flags |
+| --- | --- | --- |
+| duration | `"5 s"`, `"10 minutes"`, `"3 days"`, `"PT72H"` | the same without quotes |
+| list | `["a", "b"]` | `a,b` |
+| table | `{ UserCreated = "user.created" }` | `UserCreated=user.created,UserMoved=user.updated` |
+| true/false | `true`, `false` | `true`, `false`, `yes`, `no`, `on`, `off`, `1`, `0` |
+| path | relative to the folder of the file | relative to the working folder |
+| secret | the text, or `<key>_file` with the path of a file that holds it | the same |
+
+An empty variable counts as absent; an unknown one is an error, like an unknown key. The text and the `_file` form of
+the same secret in one source are an error; across sources the later one overrides. The JSON Schema of the file, for
+editors, is [settings.schema.json](settings.schema.json).
+"""
+
+
 _METRICS_INTRO = """\
 # Metrics
 
@@ -53,8 +70,16 @@ process of the bridge counts for itself and from 0. [operating.md](operating.md)
 
 
 def settings_page() -> str:
-    """Return docs/settings.md."""
-    return _SETTINGS_INTRO + settings_table().rstrip() + "\n"
+    """Return docs/settings.md: how each form is written, then a table for each section."""
+    parts = [_SETTINGS_INTRO + _FORMS]
+    for name, section in settings_schema()["properties"].items():
+        declared = [one for one in settings_by_name().values() if one.section == name]
+        rows = "\n".join(_setting_row(one) for one in declared)
+        parts.append(
+            f"### `[{name}]`\n\n{section['description']}\n\n"
+            f"| Key | Form | Default | Meaning |\n| --- | --- | --- | --- |\n{rows}\n"
+        )
+    return "\n".join(parts)
 
 
 def metrics_page() -> str:
@@ -87,6 +112,14 @@ def architecture_page(text: str) -> str:
         purpose = (ast.get_docstring(tree) or "").partition("\n\n")[0].replace("\n", " ")
         rows.append(f"| `{name}/` | {purpose} |")
     return _between(text, "packages", "\n".join(rows))
+
+
+def _setting_row(one: Setting) -> str:
+    options = one.kind.schema.get("enum", ())
+    form = " or ".join(f"`{option}`" for option in options) or one.kind.name
+    default = "" if one.default is None else f"`{toml_value(one.default)}`"
+    cells = (f"`{one.key}`", form, default, one.doc)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _commands() -> str:
