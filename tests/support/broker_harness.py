@@ -30,7 +30,7 @@ class Broker(Protocol):
         """Create a topic that no other test uses."""
         ...
 
-    def source(self, topic: str, group_id: str) -> RecordConsumer:
+    def source(self, topic: str, group_id: str, *, session_timeout: float = 6.0) -> RecordConsumer:
         """Return a new member of the group; it is closed with the test at the latest."""
         ...
 
@@ -57,9 +57,16 @@ class RealBroker:
                 return name
 
     def source(
-        self, topic: str, group_id: str, max_poll_interval: float = 300.0
+        self,
+        topic: str,
+        group_id: str,
+        *,
+        session_timeout: float = 6.0,
+        max_poll_interval: float = 300.0,
     ) -> KafkaRecordConsumer:
-        settings = dataclasses.replace(self.settings, max_poll_interval=max_poll_interval)
+        settings = dataclasses.replace(
+            self.settings, session_timeout=session_timeout, max_poll_interval=max_poll_interval
+        )
         source = KafkaRecordConsumer(settings, topic=topic, group_id=group_id)
         self._sources.append(source)
         return source
