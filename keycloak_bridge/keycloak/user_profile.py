@@ -179,7 +179,7 @@ _JAVA_ONLY = re.compile(
 )
 _JAVA_CLASS = re.compile(r"\[(?:\\.|[^\]\\])*?(?:\[|&&|--|\|\||~~)", re.DOTALL)
 _CLOSED = re.compile(r"(?:\\.|\[(?:\\.|[^\]\\])*\]|[^\[\\])*", re.DOTALL)
-"""No class is left open: what stands for a dot would close it."""
+"""No class is left open, which the translation of a dot would close."""
 
 _JAVA_PART = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|[.$]", re.DOTALL)
 _JAVA_MEANS = {".": r"[^\n\r\x85\u2028\u2029]", "$": r"\Z"}
@@ -196,7 +196,7 @@ class Answer(StrEnum):
 def judge_value(validator: str, config: Config, value: str) -> Answer:
     """Return what `validator` makes of one value; UNKNOWN where only Keycloak can tell.
 
-    An empty value is nobody's concern: Keycloak's validators of a profile pass over it.
+    An empty value is taken: Keycloak's validators of a profile skip it.
     """
     if not value:
         return Answer.TAKEN

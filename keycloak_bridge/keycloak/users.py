@@ -265,7 +265,7 @@ def can_look_up_mails(admin: KeycloakAdmin) -> bool:
 def each_user(
     admin: KeycloakAdmin, page_size: int = _PAGE, overlap: int = 0
 ) -> Iterator[UserRepresentation]:
-    """Yield every user of the realm, with all attributes; holds one page of them in memory.
+    """Yield every user of the realm, with all attributes; keeps one page of them in memory.
 
     Keycloak counts its pages by place: of users that come or go meanwhile, some may be left out or come twice. With an
     `overlap` each page repeats so many users of the one before, and at least one of them must be in both. Then every user

@@ -10,7 +10,7 @@ from keycloak_bridge.domain.ports import Release
 
 
 class InMemoryBroker:
-    """Holds records per partition and commits per group; implements the port `MessageSink`.
+    """Keeps records by partition and commits by group; implements the port `MessageProducer`.
 
     A key always lands on the same partition; records without one go to partition 0.
     """
@@ -22,7 +22,7 @@ class InMemoryBroker:
         self._groups: dict[tuple[str, str], _Group] = {}
         self.commits: dict[str, dict[TopicPartition, Commit]] = defaultdict(dict)
         self.publish_errors: list[BridgeError] = []
-        """Told by the next acknowledgements, one each; such a record is not stored."""
+        """Given to the next acknowledgements, one each; such a record is not stored."""
 
     def publish(self, message: Message) -> "_Acknowledgement":
         """Store `message` unless a failure is due."""
@@ -59,13 +59,13 @@ class InMemoryBroker:
             logs = sorted((at, log) for at, log in self._logs.items() if at.topic == topic)
             return [record for _, log in logs for record in log if record is not None]
 
-    def source(self, topic: str, group_id: str) -> "InMemorySource":
-        """Return a new member of the group; it holds at once what no other member has."""
+    def source(self, topic: str, group_id: str) -> "InMemoryConsumer":
+        """Return a new member of the group; it is assigned at once what no other member has."""
         with self._lock:
             group = self._groups.setdefault(
                 (topic, group_id), _Group(self.partitions_of(topic), self.commits[group_id])
             )
-        return InMemorySource(self, topic, group)
+        return InMemoryConsumer(self, topic, group)
 
     def partitions_of(self, topic: str) -> list[TopicPartition]:
         """Return the partitions of `topic`."""
@@ -97,7 +97,7 @@ class _Acknowledgement:
 
 
 class _Group:
-    """Who may hold what: partitions go round the members in turn, apart from those that a test has placed by hand."""
+    """Assigns partitions to members in turn, except those that a test has placed by hand."""
 
     def __init__(
         self, partitions: list[TopicPartition], commits: dict[TopicPartition, Commit]
@@ -105,32 +105,32 @@ class _Group:
         self.commits = commits
         self._partitions = partitions
         self._lock = threading.Lock()
-        self._members: list[InMemorySource] = []
-        self._owners: dict[TopicPartition, InMemorySource] = {}
-        self._placed: dict[TopicPartition, InMemorySource | None] = {}
+        self._members: list[InMemoryConsumer] = []
+        self._owners: dict[TopicPartition, InMemoryConsumer] = {}
+        self._placed: dict[TopicPartition, InMemoryConsumer | None] = {}
 
-    def join(self, member: "InMemorySource") -> None:
+    def join(self, member: "InMemoryConsumer") -> None:
         with self._lock:
             self._members.append(member)
 
-    def leave(self, member: "InMemorySource") -> None:
+    def leave(self, member: "InMemoryConsumer") -> None:
         with self._lock:
             self._members = [one for one in self._members if one is not member]
             self._placed = {at: one for at, one in self._placed.items() if one is not member}
 
-    def place(self, partition: TopicPartition, member: "InMemorySource | None") -> None:
-        """Give the partition to nobody but `member`."""
+    def place(self, partition: TopicPartition, member: "InMemoryConsumer | None") -> None:
+        """Assign the partition to no other than `member`."""
         with self._lock:
             self._placed[partition] = member
 
-    def to_give_up(self, member: "InMemorySource") -> frozenset[TopicPartition]:
-        """Return what `member` holds and another one should."""
+    def to_give_up(self, member: "InMemoryConsumer") -> frozenset[TopicPartition]:
+        """Return what is assigned to `member` and should be another one's."""
         with self._lock:
             held = {at for at, owner in self._owners.items() if owner is member}
             return frozenset(at for at in held if self._due(at) is not member)
 
-    def take(self, member: "InMemorySource") -> frozenset[TopicPartition]:
-        """Give `member` what is free and should be its own; return that."""
+    def take(self, member: "InMemoryConsumer") -> frozenset[TopicPartition]:
+        """Assign to `member` what is free and should be its own; return that."""
         with self._lock:
             free = [at for at in self._partitions if at not in self._owners]
             taken = frozenset(at for at in free if self._due(at) is member)
@@ -142,7 +142,7 @@ class _Group:
             for partition in partitions:
                 self._owners.pop(partition, None)
 
-    def _due(self, partition: TopicPartition) -> "InMemorySource | None":
+    def _due(self, partition: TopicPartition) -> "InMemoryConsumer | None":
         if partition in self._placed:
             return self._placed[partition]
         if not self._members:
@@ -150,8 +150,8 @@ class _Group:
         return self._members[partition.partition % len(self._members)]
 
 
-class InMemorySource:
-    """Implements the port `EventSource`.
+class InMemoryConsumer:
+    """Implements the port `RecordConsumer`.
 
     As with the real one, a member gives partitions up while it polls or closes, and takes over what is free by then.
     """
@@ -188,7 +188,7 @@ class InMemorySource:
         return records
 
     def revoke(self, partition: TopicPartition, *, lost: bool = False) -> None:
-        """Take the partition away, as a rebalance would (or an eviction: `lost`); nobody gets it by itself."""
+        """Revoke the partition, as a rebalance would (or an eviction: `lost`); no member gets it by itself."""
         self._group.place(partition, None)
         self._give_up(self.assigned() & {partition}, lost=lost)
 
@@ -198,7 +198,7 @@ class InMemorySource:
         self._take()
 
     def assigned(self) -> frozenset[TopicPartition]:
-        """Return the partitions that this member holds now."""
+        """Return the partitions that are assigned to this member now."""
         return frozenset(self._positions)
 
     def joined(self) -> bool:

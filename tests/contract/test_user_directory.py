@@ -328,7 +328,7 @@ def test_update_without_attributes_merges(
 
 
 def test_update_to_a_taken_email_conflicts(directory: UserDirectory) -> None:
-    """Nobody's address is taken over."""
+    """No other user's address is taken over."""
     other = a_user()
     directory.create(other)
     user = stored(directory, directory.create(a_user()))
@@ -440,14 +440,14 @@ def test_external_ids_differ_by_case(directory: UserDirectory) -> None:
 
 
 def test_first_successful_criterion_wins(directory: UserDirectory) -> None:
-    """Criteria are in order of precedence, and `matched_by` tells which one it was."""
+    """Criteria are in order of precedence, and `matched_by` names the one that was met."""
     by_name, by_email = a_user(), a_user()
     directory.create(by_name)
     directory.create(by_email)
 
     found = directory.find(
         [
-            MatchCriterion("attributes.userId", unique("nobody")),
+            MatchCriterion("attributes.userId", unique("none")),
             MatchCriterion("email", by_email["email"]),
             MatchCriterion("username", by_name["username"]),
         ],
@@ -727,7 +727,7 @@ def test_group_is_created_with_those_above_it(directory: UserDirectory) -> None:
 
 @pytest.mark.parametrize("path", ["", "/", "/../users", "a//b", "/" + "x" * 256])
 def test_what_can_be_no_group_is_not_created(directory: UserDirectory, path: str) -> None:
-    """A path that nobody could find again."""
+    """A path that could not be found again."""
     with pytest.raises(KeycloakNotFoundError) as caught:
         directory.create_group(path)
 
@@ -840,7 +840,7 @@ def test_owner_of_an_account_is_found_exactly(
 
 
 def test_account_of_two_users_is_taken(directory: UserDirectory, alias: str) -> None:
-    """Keycloak links it to both without a word, and then nobody can log in by it."""
+    """Keycloak links it to both without an error, and then no log-in by it works."""
     account = IdentityLink(alias, "shared")
     for _ in range(2):
         directory.link_identity(directory.create(a_user()), account)
@@ -951,7 +951,7 @@ def test_terms_that_keycloak_refuses_mail_nothing(
 def test_user_who_cannot_be_mailed_is_refused(
     directory: UserDirectory, fields: dict[str, object], code: str
 ) -> None:
-    """What the user lacks is told by the code."""
+    """The code says what the user lacks."""
     user_id = directory.create(a_user(**fields))
 
     with pytest.raises(KeycloakRejectedError) as caught:

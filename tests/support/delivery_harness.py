@@ -17,7 +17,7 @@ from keycloak_bridge.domain.ports import Acknowledgement, Clock, Dependency, Han
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemorySource
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemoryConsumer
 
 TOPIC = "user-events"
 RESULTS = "user-results"
@@ -144,7 +144,7 @@ class Hand:
         self.brake = self.context.brake
         self.lost = self.context.dead_lettered_users
         self.handler = handler or Recorder(self.broker)
-        self.source: InMemorySource = self.broker.source(TOPIC, GROUP)
+        self.source: InMemoryConsumer = self.broker.source(TOPIC, GROUP)
         self.stop = threading.Event()
         self.worker = ConsumerLoop(
             self.context,

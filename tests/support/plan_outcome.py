@@ -1,4 +1,4 @@
-"""What Keycloak would hold after a plan, without a Keycloak."""
+"""The user in Keycloak after a plan, without a Keycloak."""
 
 from dataclasses import replace
 from typing import Any, cast
@@ -22,10 +22,10 @@ _MATCHED_BY = "id"
 
 
 def apply_plan(plan: Plan, found: FoundUser | None, *, new_id: str = "new") -> FoundUser | None:
-    """Return the user that Keycloak would hold after `plan`, None where there would be none.
+    """Return the user as Keycloak would have it after `plan`, None where there would be none.
 
     A created user gets the Keycloak id `new_id`. The mail that a plan requests changes nothing: it is the invite stage
-    that marks it as sent. Of memberships, identities and sessions only those that `found` tells of are known.
+    that marks it as sent. Of memberships, identities and sessions only those in `found` are known.
     """
     user = found
     for operation in plan.operations:

@@ -8,7 +8,7 @@ from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 
 
 class TimedKeycloak(InMemoryKeycloak):
-    """Records each mail at the time of `clock`; `mailed_at` holds a time for each of `mails`."""
+    """Records each mail at the time of `clock`; `mailed_at` lists a time for each of `mails`."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__()

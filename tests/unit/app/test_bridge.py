@@ -52,7 +52,7 @@ from keycloak_bridge.settings import (
     TopicsSettings,
 )
 from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemorySource
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemoryConsumer
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 
 SETTINGS = Settings(
@@ -134,7 +134,7 @@ class World:
         self.archive_of = topic
         return self.archive
 
-    def _source(self, _: KafkaSettings, *, topic: str, group_id: str) -> InMemorySource:
+    def _source(self, _: KafkaSettings, *, topic: str, group_id: str) -> InMemoryConsumer:
         self.joined.append((topic, group_id))
         source = self.broker.source(topic, group_id)
         poll = source.poll

@@ -23,7 +23,7 @@ from keycloak_bridge.domain.ports import Handled, RecordConsumer
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemorySource
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemoryConsumer
 
 FIRST, SECOND = "user-events", "user-invitations"
 RETRY = RetryPolicy(initial_s=0.001, max_s=0.001)
@@ -72,7 +72,7 @@ class Harness:
         self.brake = Brake(20, 50, 200)
         self.lost = DeadLetteredUsers()
         self.sent_dead_letters = SentDeadLetters(10)
-        self.sources: dict[str, list[InMemorySource]] = {FIRST: [], SECOND: []}
+        self.sources: dict[str, list[InMemoryConsumer]] = {FIRST: [], SECOND: []}
         self.join_errors: dict[str, list[Exception]] = {FIRST: [], SECOND: []}
 
     def publish(self, count: int) -> None:
@@ -131,7 +131,7 @@ class Harness:
         return all(source.closed for sources in self.sources.values() for source in sources)
 
 
-def _take_time(source: InMemorySource, clock: FakeClock) -> None:
+def _take_time(source: InMemoryConsumer, clock: FakeClock) -> None:
     poll = source.poll
 
     def polling(timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:

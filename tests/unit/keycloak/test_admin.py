@@ -202,7 +202,7 @@ def test_each_method_asks_its_endpoint(
 def test_created_id_is_the_last_segment_of_location(
     admin: KeycloakAdmin, stub: StubAdapter
 ) -> None:
-    """Keycloak tells the id nowhere else."""
+    """Keycloak names the id nowhere else."""
     stub.answer(201, headers={"Location": "http://internal:8080/admin/realms/acme/users/u-42"})
 
     assert admin.create_user({"username": "ada"}) == "u-42"

@@ -238,7 +238,7 @@ def test_no_answer_carries_a_value_into_an_error(status: int, call: Call, where:
     ],
 )
 def test_a_refusal_names_the_role_and_what_needs_it(path: str, role: str, feature: str) -> None:
-    """One role too few for one part of the mapping holds all users in the end."""
+    """One missing role for one part of the mapping stops all users in the end."""
     remedy = error_for(Call("GET", path), 403, {}).remedy or ""
 
     assert (True, True) == (role in remedy, feature in remedy)

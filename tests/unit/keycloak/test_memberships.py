@@ -362,7 +362,7 @@ def test_joining_nothing_asks_nothing(bench: Bench, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "answer", "told"),
+    ("kind", "answer", "named"),
     [
         (SHOP_ROLES, (403, {"error": "HTTP 403 Forbidden"}), "view-clients"),
         (ORGANIZATIONS, (403, {"error": "HTTP 403 Forbidden"}), "manage-organizations"),
@@ -376,7 +376,7 @@ def test_joining_nothing_asks_nothing(bench: Bench, kind: str) -> None:
     ],
 )
 def test_a_refusal_names_the_role_or_setting_that_is_missing(
-    bench: Bench, kind: str, answer: object, told: str
+    bench: Bench, kind: str, answer: object, named: str
 ) -> None:
     """It is no fault of the user."""
     bench.answers(answer)
@@ -384,7 +384,7 @@ def test_a_refusal_names_the_role_or_setting_that_is_missing(
     with pytest.raises(KeycloakAuthError) as caught:
         bench.all.kind(kind).of("u1")
 
-    assert told in f"{caught.value.code} {caught.value.remedy}"
+    assert named in f"{caught.value.code} {caught.value.remedy}"
 
 
 def test_link_to_no_account_is_a_programming_error(bench: Bench) -> None:

@@ -33,7 +33,7 @@ def survey_of(stub: StubAdapter) -> KeycloakSurvey:
     ],
 )
 def test_discovery(headers: dict[str, str], expected: datetime | None) -> None:
-    """The issuer, and the time where a header tells it."""
+    """The issuer, and the time where a header names it."""
     stub = StubAdapter()
     stub.answer(200, {"issuer": ISSUER}, headers=headers)
 

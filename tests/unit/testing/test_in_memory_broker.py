@@ -7,7 +7,7 @@ from stage_harness import settled
 
 from keycloak_bridge.domain.errors import BrokerUnavailableError, PartitionRevokedError
 from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartition
-from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemorySource
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemoryConsumer
 
 TOPIC = "user-events"
 P0, P1 = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
@@ -21,7 +21,7 @@ def a_broker(*keys: bytes, partitions: int = 1) -> InMemoryBroker:
     return broker
 
 
-def read(source: InMemorySource) -> list[Record]:
+def read(source: InMemoryConsumer) -> list[Record]:
     """Poll with nothing held."""
     return list(source.poll(0, lambda _: False))
 
