@@ -17,7 +17,7 @@ TERMS = InvitationTerms(actions=("UPDATE_PASSWORD",), lifespan_s=3600)
 
 
 def an_event(event_id: str = "event-1", *, user_id: str = "u-1", day: int = 1) -> UserEvent:
-    """Return a validated event; its data plays no part once a desired user stands."""
+    """Return a validated event; its data has no meaning once there is a desired user."""
     return UserEvent(
         id=event_id,
         source="/user-management",

@@ -1,44 +1,49 @@
-"""Every error of the bridge has a stable code and a disposition, and none carries what it must not."""
+"""Every error has a stable code, a disposition and a dependency, and keeps what it is given."""
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import pytest
 
 from keycloak_bridge.domain import errors
 from keycloak_bridge.domain.errors import BridgeError, Disposition, KeycloakError, Violation
+from keycloak_bridge.domain.ports import Dependency, dependency_of
 
-DISPOSITIONS: dict[type[BridgeError], Disposition] = {
-    errors.ConfigError: Disposition.STOP,
-    errors.EventError: Disposition.DEAD_LETTER,
-    errors.EventDecodeError: Disposition.DEAD_LETTER,
-    errors.KeyMismatchError: Disposition.DEAD_LETTER,
-    errors.TombstoneError: Disposition.DEAD_LETTER,
-    errors.UnknownSchemaError: Disposition.DEAD_LETTER,
-    errors.EventValidationError: Disposition.DEAD_LETTER,
-    errors.MappingError: Disposition.DEAD_LETTER,
-    errors.ConflictError: Disposition.DEAD_LETTER,
-    errors.UnknownUserError: Disposition.DEAD_LETTER,
-    errors.DroppedError: Disposition.DEAD_LETTER,
-    errors.ParkedError: Disposition.DEAD_LETTER,
-    errors.GivenUpError: Disposition.DEAD_LETTER,
-    errors.KeycloakError: Disposition.STOP,
-    errors.KeycloakUnavailableError: Disposition.RETRY,
-    errors.MailDeliveryError: Disposition.RETRY,
-    errors.KeycloakConflictError: Disposition.REPLAN,
-    errors.KeycloakNotFoundError: Disposition.REPLAN,
-    errors.KeycloakAuthError: Disposition.RETRY,
-    errors.KeycloakRejectedError: Disposition.DEAD_LETTER,
-    errors.HoldError: Disposition.WAIT,
-    errors.BrakeError: Disposition.STOP,
-    errors.InternalError: Disposition.RETRY,
-    errors.BrokerError: Disposition.STOP,
-    errors.BrokerUnavailableError: Disposition.RETRY,
-    errors.PartitionRevokedError: Disposition.ABANDON,
-    errors.BrokerAccessError: Disposition.STOP,
-    errors.DeadLetterError: Disposition.STOP,
+STOP, RETRY, WAIT = Disposition.STOP, Disposition.RETRY, Disposition.WAIT
+REPLAN, DEAD_LETTER, ABANDON = Disposition.REPLAN, Disposition.DEAD_LETTER, Disposition.ABANDON
+NONE, KAFKA = Dependency.NONE, Dependency.KAFKA
+KEYCLOAK, MAIL = Dependency.KEYCLOAK, Dependency.MAIL
+
+DECISIONS: dict[type[BridgeError], tuple[Disposition, Dependency]] = {
+    errors.ConfigError: (STOP, NONE),
+    errors.EventError: (DEAD_LETTER, NONE),
+    errors.EventDecodeError: (DEAD_LETTER, NONE),
+    errors.KeyMismatchError: (DEAD_LETTER, NONE),
+    errors.TombstoneError: (DEAD_LETTER, NONE),
+    errors.UnknownSchemaError: (DEAD_LETTER, NONE),
+    errors.EventValidationError: (DEAD_LETTER, NONE),
+    errors.MappingError: (DEAD_LETTER, NONE),
+    errors.ConflictError: (DEAD_LETTER, NONE),
+    errors.UnknownUserError: (DEAD_LETTER, NONE),
+    errors.DroppedError: (DEAD_LETTER, NONE),
+    errors.ParkedError: (DEAD_LETTER, NONE),
+    errors.GivenUpError: (DEAD_LETTER, NONE),
+    errors.KeycloakError: (STOP, KEYCLOAK),
+    errors.KeycloakUnavailableError: (RETRY, KEYCLOAK),
+    errors.MailDeliveryError: (RETRY, MAIL),
+    errors.KeycloakConflictError: (REPLAN, KEYCLOAK),
+    errors.KeycloakNotFoundError: (REPLAN, KEYCLOAK),
+    errors.KeycloakAuthError: (RETRY, KEYCLOAK),
+    errors.KeycloakRejectedError: (DEAD_LETTER, KEYCLOAK),
+    errors.HoldError: (WAIT, NONE),
+    errors.BrakeError: (STOP, NONE),
+    errors.InternalError: (RETRY, NONE),
+    errors.BrokerError: (STOP, KAFKA),
+    errors.BrokerUnavailableError: (RETRY, KAFKA),
+    errors.PartitionRevokedError: (ABANDON, KAFKA),
+    errors.BrokerAccessError: (STOP, KAFKA),
+    errors.DeadLetterError: (STOP, KAFKA),
 }
 
 
@@ -49,80 +54,67 @@ def subclasses(kind: type[BridgeError]) -> Iterator[type[BridgeError]]:
             yield from subclasses(one)
 
 
-MUST_BE_TOLD: dict[type[BridgeError], dict[str, Any]] = {errors.HoldError: {"wait_s": 1.5}}
-"""What an error cannot do without, besides its sentence."""
-
+TREE = sorted(set(subclasses(BridgeError)), key=lambda kind: kind.__name__)
+VIOLATION = Violation("/data/email", "format", "must be an e-mail address")
 TAKES_LESS: dict[type[BridgeError], set[str]] = {
     errors.HoldError: {"remedy", "violations"},
     errors.GivenUpError: {"code", "violations"},
 }
-"""What would mean nothing for an error: nobody mends a pause, and giving up has one code."""
+"""What has no meaning for an error: a pause needs no remedy, and giving up has one code."""
 
 
-def making(kind: type[BridgeError]) -> Any:
-    """Return what makes an error of this kind from its sentence."""
-    return partial(kind, **MUST_BE_TOLD.get(kind, {}))
-
-
-def taking(part: str) -> list[type[BridgeError]]:
-    """Return the errors that can be told `part`."""
-    return [kind for kind in TREE if part not in TAKES_LESS.get(kind, set())]
-
-
-TREE = sorted(set(subclasses(BridgeError)), key=lambda kind: kind.__name__)
+def make(kind: type[BridgeError], **given: Any) -> BridgeError:
+    """Return an error of this kind."""
+    if kind is errors.HoldError:
+        given["wait_s"] = 1.5
+    return kind("sentence", **given)
 
 
 def test_the_table_knows_the_whole_tree() -> None:
     """A new error needs a decision about what the worker does."""
-    assert set(DISPOSITIONS) == set(TREE)
+    assert set(DECISIONS) == set(TREE)
 
 
 @pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
 def test_each_error_says_what_the_worker_does(kind: type[BridgeError]) -> None:
-    """What can pass is retried, what never can is given up, what nobody can decide stops."""
-    assert DISPOSITIONS[kind] is making(kind)("sentence").disposition
+    """Whether the record is retried or given up, and what must work again before its failure is over."""
+    error = make(kind)
+    disposition, dependency = DECISIONS[kind]
+
+    assert (disposition, dependency) == (error.disposition, dependency_of(error))
+    assert error.is_final is (disposition in (DEAD_LETTER, REPLAN))
 
 
 @pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
 def test_each_error_has_a_code_of_its_own_form(kind: type[BridgeError]) -> None:
     """Codes are words in lower case, safe to alert on; the sentence is the text of the exception."""
-    error = making(kind)("sentence")
+    error = make(kind)
 
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind.default_code)
     assert (kind.default_code, "sentence", "sentence") == (error.code, error.message, str(error))
 
 
-@pytest.mark.parametrize("kind", taking("code"), ids=lambda kind: kind.__name__)
-def test_a_code_that_is_given_goes_before_the_default(kind: type[BridgeError]) -> None:
-    """One class has as many codes as there are reasons."""
-    assert "other" == making(kind)("sentence", code="other").code
+@pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
+def test_each_error_keeps_what_it_is_given(kind: type[BridgeError]) -> None:
+    """A code overrides the default; remedy and violations are apart from the sentence."""
+    everything = {"code": "other", "remedy": "restart it", "violations": (VIOLATION,)}
+    given = {name: everything[name] for name in everything.keys() - TAKES_LESS.get(kind, set())}
 
+    error = make(kind, **given)
 
-@pytest.mark.parametrize("kind", taking("remedy"), ids=lambda kind: kind.__name__)
-def test_each_error_keeps_its_remedy(kind: type[BridgeError]) -> None:
-    """It stands apart from the sentence."""
-    error = making(kind)("sentence", remedy="mend it")
-
-    assert ("sentence", "mend it") == (str(error), error.remedy)
-
-
-@pytest.mark.parametrize("kind", taking("violations"), ids=lambda kind: kind.__name__)
-def test_each_error_keeps_its_violations(kind: type[BridgeError]) -> None:
-    """However they are handed over."""
-    violation = Violation("/data/email", "format", "must be an e-mail address")
-
-    assert (violation,) == making(kind)("sentence", violations=[violation]).violations
+    assert "sentence" == str(error)
+    assert given == {name: getattr(error, name) for name in given}
 
 
 def test_a_pause_says_how_long_it_is() -> None:
-    """The worker takes the record up again then; nothing is there to mend."""
+    """The worker handles the record again then; there is nothing to correct."""
     error = errors.HoldError("the pace is kept", wait_s=0.25, code="pace")
 
     assert (0.25, "pace", None, ()) == (error.wait_s, error.code, error.remedy, error.violations)
 
 
 def test_giving_up_keeps_the_last_answer_of_keycloak() -> None:
-    """The header `kb-dlq-http-status` tells it; there may have been none."""
+    """It is in the header `kb-dlq-http-status`; there may have been none."""
     error = errors.GivenUpError("it kept failing", remedy="look", status=503)
 
     assert (503, "given-up", "look") == (error.status, error.code, error.remedy)
@@ -131,16 +123,10 @@ def test_giving_up_keeps_the_last_answer_of_keycloak() -> None:
 
 def test_an_error_of_keycloak_keeps_the_call() -> None:
     """Status, method, path and Retry-After are for logs, headers and the worker."""
-    error = KeycloakError(
-        "sentence", status=503, method="PUT", path="/users/{id}", retry_after_s=2.5
-    )
+    given = {"status": 503, "method": "PUT", "path": "/users/{id}", "retry_after_s": 2.5}
+    error = KeycloakError("sentence", **given)  # type: ignore[arg-type]
 
-    assert (503, "PUT", "/users/{id}", 2.5) == (
-        error.status,
-        error.method,
-        error.path,
-        error.retry_after_s,
-    )
+    assert given == {name: getattr(error, name) for name in given}
 
 
 def test_the_drawing_names_every_error() -> None:

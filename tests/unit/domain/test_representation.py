@@ -123,7 +123,7 @@ def test_volatile_fields_are_sent_when_they_change(field: str, value: object) ->
 
 
 def test_what_was_found_is_not_touched() -> None:
-    """The found representation is data of somebody else."""
+    """The found representation belongs to the caller."""
     before = {**FOUND, "attributes": {**FOUND["attributes"]}}
     merge(FOUND, {"attributes": {"tenant": ["t2"]}})
 

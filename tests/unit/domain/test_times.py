@@ -104,5 +104,5 @@ def test_the_end_of_the_calendar_is_written_too() -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-11-01T00:00:00"])
 def test_what_is_no_point_in_time_is_none(text: str) -> None:
-    """An attribute that somebody edited by hand is no reason to fail."""
+    """An attribute that was edited by hand is no reason to fail."""
     assert parse_time(text) is None

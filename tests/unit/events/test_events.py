@@ -143,7 +143,7 @@ def test_all_wrong_attributes_are_named_at_once() -> None:
     ],
 )
 def test_key_must_agree_with_the_subject(key: bytes | None, subject: Any, agrees: bool) -> None:
-    """Order is kept by key, so the key has to name the user."""
+    """Order is kept by key, so the key must name the user."""
     a_record = record(envelope(subject=subject), key=key)
 
     assert decode(a_record, EnvelopeRules(match_key=False)).id == "event-1"
@@ -176,7 +176,7 @@ def test_limits_are_those_of_the_rules() -> None:
         (record(envelope(specversion="0.3"), key=b"u-1"), (None, None, "u-1")),
     ],
 )
-def test_peek_tells_what_can_be_told(
+def test_peek_returns_what_is_known(
     a_record: Record, expected: tuple[str | None, str | None, str | None]
 ) -> None:
     """Results and dead letters name the event where the record lets them."""
@@ -260,7 +260,7 @@ def test_any_record_is_an_event_or_a_known_error(
     headers: tuple[tuple[str, bytes | None], ...],
     own_envelope: bool,
 ) -> None:
-    """Whatever the bytes are, nothing but a BridgeError comes out, and a peek never fails."""
+    """For any bytes, nothing but a BridgeError is raised, and a peek never fails."""
     a_record = Record("t", 0, 0, 0, key, value, headers)
     rules = custom_rules() if own_envelope else RULES
     try:

@@ -183,7 +183,7 @@ violations = st.lists(
 def test_a_dead_letter_is_the_record_and_a_reason(
     record: Record, broken: tuple[Violation, ...]
 ) -> None:
-    """Whatever the record and the violations: bytes untouched, headers that keep their schema, at most 4 kB of errors."""
+    """For any record and violations: bytes untouched, headers valid under their schema, at most 4 kB of errors."""
     message = dead_letter(record, EventValidationError("sentence", violations=broken))
 
     reason = dead_letter_headers(stored(message))
@@ -201,7 +201,7 @@ def test_a_dead_letter_is_the_record_and_a_reason(
 
 @given(records, st.integers(1, 5))
 def test_every_further_life_counts_on(record: Record, lives: int) -> None:
-    """Attempts grow by one each time, and no reason header stands twice."""
+    """Attempts grow by one each time, and no reason header is repeated."""
     first = dead_letter(record, EventValidationError("sentence"))
     begun = int(dead_letter_headers(stored(first))["kb-dlq-attempts"])
     message = first
@@ -213,7 +213,7 @@ def test_every_further_life_counts_on(record: Record, lives: int) -> None:
     assert len(first.headers) == len(message.headers)
 
 
-def test_a_letter_tells_where_it_came_from_and_why() -> None:
+def test_a_letter_has_its_origin_and_its_reason() -> None:
     """Everything that `list` shows, and no value of the event."""
     assert DeadLetter(
         place=Place(3, 41),
@@ -230,8 +230,8 @@ def test_a_letter_tells_where_it_came_from_and_why() -> None:
     ) == letter_of(letter_record())
 
 
-def test_a_letter_that_cannot_be_decoded_tells_what_it_can() -> None:
-    """The key stands in for the user."""
+def test_a_letter_that_cannot_be_decoded_has_what_is_known() -> None:
+    """The key names the user."""
     letter = letter_of(letter_record(event=b"\xff\x00"))
 
     assert (None, None, "u-1") == (letter.event_id, letter.event_type, letter.user_id)
@@ -239,7 +239,7 @@ def test_a_letter_that_cannot_be_decoded_tells_what_it_can() -> None:
 
 @pytest.mark.parametrize("missing", ["topic", "partition", "offset", "code"])
 def test_a_record_without_reasons_is_no_letter(missing: str) -> None:
-    """Whoever else writes to the topic is passed over."""
+    """Records of other clients are ignored."""
     record = letter_record()
     headers = tuple(one for one in record.headers if one[0] != f"kb-dlq-{missing}")
 
@@ -250,7 +250,7 @@ def test_a_record_without_reasons_is_no_letter(missing: str) -> None:
     ("header", "value"),
     [("attempts", b"many"), ("attempts", b"9" * 5000), ("attempts", b"-3"), ("time", b"noon")],
 )
-def test_a_header_of_somebody_else_breaks_nothing(header: str, value: bytes) -> None:
+def test_an_unreadable_header_breaks_nothing(header: str, value: bytes) -> None:
     """What cannot be read counts as once, and as given up at the record's own time."""
     record = letter_record()
     headers = tuple(
@@ -282,8 +282,8 @@ def test_a_header_of_somebody_else_breaks_nothing(header: str, value: bytes) -> 
         ({"users": {"u-1"}, "codes": {"conflict"}}, False),
     ],
 )
-def test_a_filter_means_letters(conditions: dict[str, Any], matches: bool) -> None:
-    """Every condition must hold; `since` counts in, `until` does not."""
+def test_a_filter_chooses_letters(conditions: dict[str, Any], matches: bool) -> None:
+    """Every condition must hold; `since` is inclusive, `until` is not."""
     given: dict[str, Any] = {
         name: frozenset(value) if isinstance(value, set) else value
         for name, value in conditions.items()
@@ -309,7 +309,7 @@ def test_an_inventory_knows_what_is_open() -> None:
 
 
 def test_a_mark_that_names_no_letter_closes_none() -> None:
-    """Nor is it a record of somebody else."""
+    """It is not counted as a foreign record either."""
     inventory = DeadLetterInventory(RULES)
     inventory.add(letter_record((0, 0)))
     inventory.add(Record(DEAD_LETTERS, 0, 1, 0, None, b"", (("kb-dlq-replayed", b"all"),)))
@@ -330,7 +330,7 @@ def test_an_inventory_keeps_only_what_is_meant() -> None:
 
 
 def test_letters_of_a_user_keep_their_order_over_replays() -> None:
-    """A record that failed again still stands where it was at first, before what came behind it."""
+    """A record that failed again keeps its first position, before later ones."""
     early = letter_record((0, 0), origin=(3, 10))
     again = replay_message(letter_of(early), early, no_invite=False)
     failed_again = letter_record((0, 7), origin=(3, 900), headers=again.headers)

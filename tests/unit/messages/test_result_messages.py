@@ -71,7 +71,7 @@ def test_result_is_a_cloudevent() -> None:
 
 
 def test_repeated_result_has_the_same_id() -> None:
-    """Consumers recognise a repetition by the id, whatever the second run found to do."""
+    """Consumers recognise a repetition by the id, even if the second run had something else to do."""
     second = replace(CREATED, action="unchanged")
 
     assert {decoded(published(one)).id for one in (CREATED, second)} == {"event-1/provisioned"}
@@ -130,7 +130,7 @@ def test_result_names_what_was_written_and_the_place_of_the_record() -> None:
     st.none() | st.just(record(b"x")),
 )
 def test_every_result_keeps_its_schema(result: Result, origin: Record | None) -> None:
-    """Whatever became of an event can be reported."""
+    """Every outcome can be reported."""
     event = decoded(published(result, origin))
 
     assert CATALOG.validate(event).type == RESULT

@@ -130,7 +130,7 @@ def test_a_breaking_change_is_reported(old: Any, new: Any, pointer: str, code: s
     ],
 )  # fmt: skip
 def test_a_harmless_change_is_proven(old: Any, new: Any) -> None:
-    """Whatever any data may hold."""
+    """For any data, with `strict`."""
     assert [] == found(old, new, strict=True)
 
 
@@ -196,9 +196,9 @@ def test_what_is_too_intricate_is_not_proven(monkeypatch: pytest.MonkeyPatch) ->
     assert [("", "unproven")] == found({"allOf": choices}, TEXT)
 
 
-# drawing schemas takes its time on a busy machine
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-THOROUGH = settings(PATIENT, max_examples=300)
+# drawing schemas is slow on a busy machine
+NO_DEADLINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGH = settings(NO_DEADLINE, max_examples=300)
 
 
 def valid(schema: Any) -> list[Any]:
@@ -219,7 +219,7 @@ def refused(old: Any, new: Any) -> list[Any]:
 @THOROUGH
 @given(version_pairs(combined=True))
 def test_what_is_compatible_takes_all_that_was_valid(pair: tuple[Any, Any]) -> None:
-    """Strictly: whatever any data could hold."""
+    """With `strict`: for any data."""
     old, new = pair
     if not breaking(changes(old, new, strict=True)):
         assert [] == refused(old, new)
@@ -234,7 +234,7 @@ def test_what_is_compatible_takes_all_that_was_written(pair: tuple[Any, Any]) ->
         assert [] == refused(closed(old), new)
 
 
-@PATIENT
+@NO_DEADLINE
 @given(version_pairs(combined=True), st.booleans())
 def test_a_version_is_compatible_with_itself(pair: tuple[Any, Any], strict: bool) -> None:
     """Nothing is found where nothing changed."""
@@ -247,7 +247,7 @@ EVENTS_PAGE = Path(__file__).parents[3] / "docs" / "events.md"
 DOCUMENTED = set(re.findall(r"`([a-z]+(?:-[a-z]+)+|unproven)`", EVENTS_PAGE.read_text("utf-8")))
 
 
-@PATIENT
+@NO_DEADLINE
 @given(version_pairs(combined=True), st.booleans())
 def test_every_code_is_documented(pair: tuple[Any, Any], strict: bool) -> None:
     """In the table of docs/events.md."""
@@ -259,7 +259,7 @@ def test_the_cases_are_not_trivial(combined: bool) -> None:
     """Among the random pairs are compatible ones and others."""
     found: set[bool] = set()
 
-    @PATIENT
+    @NO_DEADLINE
     @given(version_pairs(combined=combined))
     def compare(pair: tuple[Any, Any]) -> None:
         found.add(bool(breaking(changes(*pair, strict=True))))

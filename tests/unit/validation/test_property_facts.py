@@ -98,7 +98,7 @@ def test_lists_values_and_types() -> None:
     ],
 )
 def test_widths(pattern: str, expected: int | None) -> None:
-    """Simple anchored patterns tell how long a match can be."""
+    """Simple anchored patterns limit the length of a match."""
     assert expected == widest(pattern)
 
 

@@ -58,7 +58,7 @@ def test_every_property_is_described(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_examples_hold(name: str) -> None:
-    """Whoever copies an example sends a valid message."""
+    """A copied example is a valid message."""
     schema = content(name)
     kind = name.split("/", maxsplit=1)[0]
 
@@ -69,7 +69,7 @@ def test_examples_hold(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_nothing_refers_outside_the_file(name: str) -> None:
-    """A schema can be used by anybody's validator, without a network."""
+    """A schema can be used by any validator, without a network."""
     references = [
         sub[keyword]
         for sub in subschemas(name)

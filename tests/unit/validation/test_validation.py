@@ -343,7 +343,7 @@ def test_broken_schema_is_named_with_file_and_pointer(content: Any, line: str) -
 
 
 def test_all_problems_are_reported_together() -> None:
-    """One run tells everything that is to be corrected."""
+    """One run reports everything that must be corrected."""
     bad = {"format": "x", "pattern": "("}
 
     with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""The quick verdict and the library agree, on whatever schema and value the quick one says anything at all."""
+"""The fast check and the library agree on every schema and value that the fast check decides."""
 
 import gzip
 import hashlib
@@ -38,7 +38,7 @@ CATALOG = load_schemas()
 
 
 class Verdicts(NamedTuple):
-    """What both say of one value, the quick one first; None where it is left open, or a schema refers to itself without end."""
+    """What both say of one value, the fast one first; None where it does not decide, or a schema refers to itself without end."""
 
     quick: bool | None
     slow: bool | None
@@ -117,7 +117,7 @@ def mutated_examples(draw: st.DrawFn) -> tuple[str, Any]:
 
 
 def test_suite_is_the_official_one() -> None:
-    """What stands in the repository is what its notice says."""
+    """The file in the repository is the one that its notice names."""
     assert hashlib.sha256(SUITE).hexdigest() == SUITE_SHA256
 
 
