@@ -1,8 +1,9 @@
 """Events and users that unit tests share."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from keycloak_bridge.domain.events import UserEvent
+from keycloak_bridge.domain.events import Invitation, Purpose, UserEvent
 from keycloak_bridge.domain.users import (
     GROUPS,
     REALM_ROLES,
@@ -59,4 +60,34 @@ def a_desired_user(
             if names
         ),
         invitation=invitation,
+    )
+
+
+def a_due_user(mark: str = "due:event-1", **fields: object) -> UserRepresentation:
+    """Return a user whose invitation has this mark; `fields` are added or replaced."""
+    user: dict[str, object] = {
+        "username": "ada",
+        "email": "ada@acme.example",
+        "enabled": True,
+        "attributes": {"userId": ["u-1"], "bridgeInvitation": [mark]},
+    }
+    return UserRepresentation(**{**user, **fields})  # type: ignore[typeddict-item]
+
+
+def an_invitation(
+    keycloak_id: str,
+    event_id: str = "event-1",
+    purpose: Purpose = Purpose.INVITE,
+    time: datetime = datetime(2026, 11, 1, tzinfo=UTC),
+) -> Invitation:
+    """Return what the provision stage publishes for a user."""
+    actions = ("VERIFY_EMAIL",) if purpose is Purpose.VERIFY_EMAIL else TERMS.actions
+    return Invitation(
+        id=f"{event_id}/invitation",
+        event_id=event_id,
+        user_id="u-1",
+        keycloak_id=keycloak_id,
+        terms=replace(TERMS, actions=actions),
+        time=time,
+        purpose=purpose,
     )

@@ -1,13 +1,14 @@
-"""One invitation, one mail: in good times, after failures, and where nobody can tell."""
+"""One event, one mail: in good times, after failures, in doubt, and for later mails of the same user."""
 
-import re
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from samples import TERMS
+from samples import TERMS, a_due_user, an_invitation
+from timed_keycloak import TimedKeycloak
 
 from keycloak_bridge.delivery.rate_limit import RateLimiter
 from keycloak_bridge.domain.errors import (
@@ -20,136 +21,34 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
     MailDeliveryError,
 )
-from keycloak_bridge.domain.events import Invitation, Outcome
+from keycloak_bridge.domain.events import Invitation, Purpose
 from keycloak_bridge.domain.users import UserRepresentation
-from keycloak_bridge.invitations.inviter import InviteOutcome, Inviter
+from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL, Call, error_for, keycloak_error
+from keycloak_bridge.planning.bookkeeping import (
+    InvitationMark,
+    due_after,
+    format_mark,
+    mark_of,
+    parse_mark,
+    with_invitation_mark,
+)
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 
 MAIL = Call("PUT", EXECUTE_ACTIONS_EMAIL)
 TOKEN = Call("POST", "/protocol/openid-connect/token")
 SETTLE_S = 15.0
+START_S = 1_793_491_200
+LIFESPAN_S = TERMS.lifespan_s
+
+MAILED = ("invited", None, True)
+REPORTED = ("invited", None, False)
+"""An earlier attempt's mail is reported."""
 
 
-def a_user(**fields: object) -> UserRepresentation:
-    user: dict[str, object] = {
-        "username": "ada",
-        "email": "ada@acme.example",
-        "enabled": True,
-        "attributes": {"userId": ["u-1"], "bridgeInvitation": ["due:event-1"]},
-    }
-    return UserRepresentation(**{**user, **fields})  # type: ignore[typeddict-item]
-
-
-def an_invitation(keycloak_id: str, event_id: str = "event-1") -> Invitation:
-    return Invitation(
-        id=f"{event_id}/invitation",
-        event_id=event_id,
-        user_id="u-1",
-        keycloak_id=keycloak_id,
-        terms=TERMS,
-        time=datetime(2026, 11, 1, tzinfo=UTC),
-    )
-
-
-def plain(mark: str) -> str:
-    """Return the mark without the end of a link."""
-    return re.sub("-(until|perhaps):[0-9]+", "", mark)
-
-
-def test_a_due_invitation_is_mailed_and_marked() -> None:
-    """The mail goes out with its terms, and the user remembers it."""
-    keycloak = InMemoryKeycloak()
-    user_id = keycloak.add_user(a_user())
-
-    result = Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id)).result
-
-    assert (Outcome.INVITED, user_id, "event-1") == (
-        result.outcome,
-        result.keycloak_id,
-        result.event_id,
-    )
-    assert [TERMS] == [mail.terms for mail in keycloak.mails]
-    (mark,) = keycloak.users()[0]["attributes"]["bridgeInvitation"]
-    assert "sent:event-1" == plain(mark)
-    assert "ada@acme.example" == keycloak.users()[0]["email"]
-
-
-def test_the_same_invitation_again_sends_no_second_mail() -> None:
-    """A redelivered invitation is recognised by the mark."""
-    keycloak = InMemoryKeycloak()
-    user_id = keycloak.add_user(a_user())
-    Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id))
-
-    result = Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id)).result
-
-    assert (Outcome.SKIPPED, "already-invited") == (result.outcome, result.reason)
-    assert 1 == len(keycloak.mails)
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [({"enabled": False}, "user-disabled"), ({"email": ""}, "no-email")],
-)
-def test_a_user_who_cannot_be_invited_gets_no_mail(fields: dict[str, object], reason: str) -> None:
-    """Disabled users and users without an address are skipped with the reason."""
-    keycloak = InMemoryKeycloak()
-    user_id = keycloak.add_user(a_user(**fields))
-
-    result = Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id)).result
-
-    assert (Outcome.SKIPPED, reason) == (result.outcome, result.reason)
-    assert [] == keycloak.mails
-
-
-def test_a_user_with_a_password_gets_no_mail() -> None:
-    """Whoever set a password already needs no link."""
-    keycloak = InMemoryKeycloak()
-    user_id = keycloak.add_user(a_user())
-    keycloak.set_password(user_id)
-
-    result = Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id)).result
-
-    assert (Outcome.SKIPPED, "has-credentials") == (result.outcome, result.reason)
-    assert [] == keycloak.mails
-
-
-def test_a_user_that_is_gone_gets_no_mail() -> None:
-    """The user was deleted before the mail was due."""
-    result = (
-        Inviter(InMemoryKeycloak(), clock=FakeClock()).invite(an_invitation("no-such-user")).result
-    )
-
-    assert (Outcome.SKIPPED, "user-not-found") == (result.outcome, result.reason)
-
-
-def test_a_failed_mail_stays_due() -> None:
-    """An SMTP outage leaves the mark as it was, so that the next attempt mails."""
-    keycloak = InMemoryKeycloak()
-    user_id = keycloak.add_user(a_user())
-    with keycloak.mail_outage(), pytest.raises(MailDeliveryError):
-        Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id))
-
-    result = Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id)).result
-
-    assert Outcome.INVITED == result.outcome
-    assert 1 == len(keycloak.mails)
-
-
-def test_a_user_that_vanishes_while_asked_gets_no_mail() -> None:
-    """Deleted between two questions is deleted all the same, and no dead letter."""
-    keycloak = InMemoryKeycloak()
-    user_id = keycloak.add_user(a_user())
-    keycloak.fail("has_credentials", KeycloakNotFoundError("gone"))
-
-    result = Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id)).result
-
-    assert (Outcome.SKIPPED, "user-not-found") == (result.outcome, result.reason)
-    assert [] == keycloak.mails
-
-
-# no mail twice
+def skipped(reason: str) -> tuple[str, str, bool]:
+    return "skipped", reason, False
 
 
 def lost(status: int | None = None, path: str = MAIL.path) -> KeycloakUnavailableError:
@@ -160,95 +59,178 @@ def lost(status: int | None = None, path: str = MAIL.path) -> KeycloakUnavailabl
 
 
 class Scene:
-    """A realm with one user who is due, and bridges that come and go."""
+    """One user who is due, and bridges that come and go; events mark it as the provision stage does."""
 
-    def __init__(self, *, ledger: bool = True, mark: str = "due:event-1") -> None:
-        self.keycloak = InMemoryKeycloak()
-        self.keycloak.view_events = ledger
+    def __init__(
+        self,
+        *,
+        ledger: bool = True,
+        at_most_once: bool = False,
+        resend: str = "when-expired",
+        pace: RateLimiter | None = None,
+        **user: object,
+    ) -> None:
         self.clock = FakeClock()
-        self.user_id = self.keycloak.add_user(
-            a_user(attributes={"userId": ["u-1"], "bridgeInvitation": [mark]})
-        )
+        self.keycloak = TimedKeycloak(self.clock)
+        self.keycloak.view_events = ledger
+        self.at_most_once = at_most_once
+        self.resend = resend
+        self.pace = pace
+        self.user_id = self.keycloak.add_user(a_due_user(**user))
+        self.restart()
 
-    def bridge(self, *, at_most_once: bool = False, pace: RateLimiter | None = None) -> Inviter:
-        """Start a bridge, which knows nothing of those before it."""
-        return Inviter(
+    def restart(self) -> None:
+        """Let another bridge take over, which knows nothing of those before it."""
+        self.inviter = Inviter(
             self.keycloak,
-            pace=pace,
             clock=self.clock,
+            pace=self.pace,
             settle_s=SETTLE_S,
-            at_most_once=at_most_once,
+            at_most_once=self.at_most_once,
+            resend=self.resend,
         )
 
-    def invite(self, inviter: Inviter) -> InviteOutcome:
-        """Have the one invitation handled."""
-        return inviter.invite(an_invitation(self.user_id))
+    def invitation(
+        self, event_id: str = "event-1", purpose: Purpose = Purpose.INVITE
+    ) -> Invitation:
+        """Return the invitation that the provision stage publishes now."""
+        return an_invitation(self.user_id, event_id, purpose, self.clock.now())
 
-    def invite_later(self, inviter: Inviter) -> InviteOutcome:
-        """Have the one invitation handled by a bridge that finds it announced, which must wait first."""
+    def invite(self, invitation: Invitation | None = None) -> tuple[str, str | None, bool]:
+        """Have an invitation handled, by default the first; return outcome, reason and whether it mailed."""
+        outcome = self.inviter.invite(invitation or self.invitation())
+        return outcome.result.outcome.value, outcome.result.reason, outcome.mailed
+
+    def invite_after_wait(self) -> tuple[str, str | None, bool]:
+        """Have the first invitation handled by a bridge that finds it announced, which must wait first."""
         with pytest.raises(HoldError) as caught:
-            self.invite(inviter)
+            self.invite()
         assert ("mail-in-doubt", SETTLE_S) == (caught.value.code, caught.value.wait_s)
         self.settle()
-        return self.invite(inviter)
+        return self.invite()
 
-    def fails(self, inviter: Inviter, error: BridgeError, *, after_effect: bool = False) -> None:
-        """Have the mail fail; `after_effect` with the mail sent."""
-        self.keycloak.fail("execute_actions_email", error, after_effect=after_effect)
+    def outcome(self, invitation: Invitation) -> str:
+        """Have an invitation handled, after every wait that the bridge asks for; return the reason or the outcome."""
+        while True:
+            try:
+                outcome, reason, _ = self.invite(invitation)
+            except HoldError as hold:
+                self.clock.advance(hold.wait_s)
+            else:
+                return reason or outcome
+
+    def fail(
+        self,
+        error: BridgeError,
+        invitation: Invitation | None = None,
+        *,
+        step: str = "execute_actions_email",
+        after_effect: bool = False,
+    ) -> None:
+        """Have an attempt fail at `step`; `after_effect` with the mail sent."""
+        self.keycloak.fail(step, error, after_effect=after_effect)
         with pytest.raises(type(error)):
-            self.invite(inviter)
-
-    def announce(self, inviter: Inviter) -> None:
-        """Have the user marked before the mail, and the mail refused, so that only the last mark remains to write."""
-        self.fails(inviter, MailDeliveryError("refused"))
+            self.invite(invitation)
 
     def settle(self) -> None:
         """Let the time pass in which a mail may still be on its way."""
         self.clock.advance(SETTLE_S)
 
-    @property
-    def mark(self) -> str:
-        """What the user remembers, but for the end of a link."""
-        return plain(self.whole_mark)
+    def request(self, event_id: str) -> Invitation:
+        """Ask for the invitation once more."""
+        self.write(due_after(mark_of(self.user), event_id))
+        return self.invitation(event_id, Purpose.RESEND)
+
+    def change_address(self, event_id: str, purpose: Purpose = Purpose.RESEND) -> Invitation:
+        """Give the user another address."""
+        mark = parse_mark(f"due:{event_id}")
+        assert mark is not None
+        self.write(mark, email=f"{event_id}@acme.example", emailVerified=False)
+        return self.invitation(event_id, purpose)
+
+    def write(self, mark: InvitationMark, **fields: object) -> None:
+        body = {**with_invitation_mark(self.user, mark), **fields}
+        self.keycloak.update(self.user_id, UserRepresentation(**body))  # type: ignore[typeddict-item]
 
     @property
-    def whole_mark(self) -> str:
-        """What the user remembers."""
-        (user,) = self.keycloak.users()
-        return user["attributes"]["bridgeInvitation"][0]
+    def user(self) -> UserRepresentation:
+        (user,) = (one for one in self.keycloak.users() if one["id"] == self.user_id)
+        return user
+
+    @property
+    def full_mark(self) -> str:
+        mark = mark_of(self.user)
+        assert mark is not None
+        return format_mark(mark)
+
+    @property
+    def mark(self) -> str:
+        """The mark without the end of a link."""
+        state, *_, event_id = self.full_mark.split(":")
+        return f"{state.split('-')[0]}:{event_id}"
 
     @property
     def mails(self) -> int:
-        """How many mails went out."""
         return len(self.keycloak.mails)
 
 
-def told(outcome: InviteOutcome) -> tuple[str, str | None, bool]:
-    """Return what is told, in short."""
-    return outcome.result.outcome.value, outcome.result.reason, outcome.mailed
-
-
-def test_a_mail_says_that_it_went_out() -> None:
-    """Whoever counts mails can."""
+def test_a_due_invitation_is_mailed_and_marked_once() -> None:
+    """The mail has its terms, the user its mark; a redelivered invitation is recognised by it."""
     scene = Scene()
 
-    assert ("invited", None, True) == told(scene.invite(scene.bridge()))
-    assert "sent-until:1793494800:event-1" == scene.whole_mark
-    assert ("skipped", "already-invited", False) == told(scene.invite(scene.bridge()))
+    result = scene.inviter.invite(scene.invitation()).result
+
+    assert (scene.user_id, "event-1") == (result.keycloak_id, result.event_id)
+    assert f"sent-until:{START_S + LIFESPAN_S}:event-1" == scene.full_mark
+    assert "ada@acme.example" == scene.user["email"]
+    scene.restart()
+    assert skipped("already-invited") == scene.invite()
+    assert [TERMS] == [mail.terms for mail in scene.keycloak.mails]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"enabled": False}, "user-disabled"), ({"email": ""}, "no-email")],
+)
+def test_a_user_who_cannot_be_invited_gets_no_mail(fields: dict[str, object], reason: str) -> None:
+    """Disabled users and users without an address are skipped with the reason."""
+    scene = Scene(**fields)
+
+    assert (skipped(reason), 0) == (scene.invite(), scene.mails)
+
+
+def test_a_user_with_a_password_gets_no_mail() -> None:
+    """No link is needed any more."""
+    scene = Scene()
+    scene.keycloak.set_password(scene.user_id)
+
+    assert (skipped("has-credentials"), 0) == (scene.invite(), scene.mails)
+
+
+@pytest.mark.parametrize("step", ["has_credentials", "update", None])
+def test_a_user_that_is_gone_gets_no_mail(step: str | None) -> None:
+    """Deleted before the invitation, between two calls or before the mark: no mail, and no dead letter."""
+    scene = Scene()
+    invitation = scene.invitation()
+    if step is None:
+        invitation = replace(invitation, keycloak_id="no-such-user")
+    else:
+        scene.keycloak.fail(step, KeycloakNotFoundError("gone"))
+
+    assert (skipped("user-not-found"), 0) == (scene.invite(invitation), scene.mails)
 
 
 def test_a_mark_written_late_is_no_second_mail() -> None:
-    """The news is that the user is invited; the mail was sent by the attempt before."""
+    """The result is that the user is invited; the mail was sent by the attempt before."""
     scene = Scene()
-    bridge = scene.bridge()
-    scene.announce(bridge)
-    scene.keycloak.fail("update", KeycloakUnavailableError("gone"))
-    with pytest.raises(KeycloakUnavailableError):
-        scene.invite(bridge)
-    mails = scene.mails
+    scene.fail(
+        MailDeliveryError("refused")
+    )  # the user is announced, so that only the last mark is left to write
+    scene.fail(KeycloakUnavailableError("gone"), step="update")
 
-    assert ("invited", None, False) == told(scene.invite(bridge))
-    assert (1, 1, "sent:event-1") == (mails, scene.mails, scene.mark)
+    assert 1 == scene.mails
+    assert REPORTED == scene.invite()
+    assert (1, "sent:event-1") == (scene.mails, scene.mark)
 
 
 @pytest.mark.parametrize(
@@ -262,116 +244,90 @@ def test_a_mark_written_late_is_no_second_mail() -> None:
 def test_a_refused_mark_does_not_undo_the_mail(error: BridgeError) -> None:
     """The mail is out: the invitation is done, whatever Keycloak thinks of the user by now."""
     scene = Scene()
-    bridge = scene.bridge()
-    scene.announce(bridge)
+    scene.fail(MailDeliveryError("refused"))
     scene.keycloak.fail("update", error)
 
-    assert ("invited", None, True) == told(scene.invite(bridge))
-    assert 1 == scene.mails
+    assert (MAILED, 1) == (scene.invite(), scene.mails)
 
 
-@pytest.mark.parametrize("at_most_once", [False, True])
-def test_a_mail_on_record_is_not_sent_again_by_the_next_bridge(at_most_once: bool) -> None:
-    """Killed between the mail and the mark: Keycloak's admin events remember."""
-    scene = Scene()
-    scene.fails(scene.bridge(), lost(), after_effect=True)
-
-    outcome = scene.invite_later(scene.bridge(at_most_once=at_most_once))
-
-    assert ("skipped", "already-invited", False) == told(outcome)
-    assert (1, "sent:event-1") == (scene.mails, scene.mark)
+# a mail in doubt: at most once, at least once, with and without Keycloak's admin events
 
 
-@pytest.mark.parametrize("at_most_once", [False, True])
-@pytest.mark.parametrize("sent", [False, True])
-def test_a_lost_answer_is_looked_up(sent: bool, at_most_once: bool) -> None:
-    """After the time to settle the ledger knows: the mail is told as sent, or sent now; in either mode."""
-    scene = Scene()
-    bridge = scene.bridge(at_most_once=at_most_once)
-    scene.fails(bridge, lost(), after_effect=sent)
-    scene.settle()
-
-    assert ("invited", None, not sent) == told(scene.invite(bridge))
-    assert (1, "sent:event-1") == (scene.mails, scene.mark)
-
-
-@pytest.mark.parametrize("ledger", [True, False])
-def test_a_mail_in_doubt_waits_without_a_call(ledger: bool) -> None:
-    """While the mail may be on its way nothing is asked and nothing is sent; the wait is exact."""
-    scene = Scene(ledger=ledger)
-    bridge = scene.bridge()
-    scene.fails(bridge, lost())
-    calls = list(scene.keycloak.calls)
-    scene.clock.advance(5.0)
-
-    with pytest.raises(HoldError) as caught:
-        scene.invite(bridge)
-
-    assert ("mail-in-doubt", SETTLE_S - 5.0) == (caught.value.code, caught.value.wait_s)
-    assert calls == scene.keycloak.calls
-
-
-def test_without_a_ledger_a_lost_answer_is_mailed_again_at_least_once() -> None:
-    """Rather twice than never."""
-    scene = Scene(ledger=False)
-    bridge = scene.bridge()
-    scene.fails(bridge, lost(), after_effect=True)
-    mark = scene.mark
-    scene.settle()
-
-    assert ("invited", None, True) == told(scene.invite(bridge))
-    assert ("sending:event-1", "sent:event-1", 2) == (mark, scene.mark, scene.mails)
-
-
-@pytest.mark.parametrize("same_bridge", [True, False])
-@pytest.mark.parametrize("sent", [True, False])
-def test_without_a_ledger_a_lost_answer_is_never_mailed_again_at_most_once(
-    same_bridge: bool, sent: bool
+@pytest.mark.parametrize(
+    ("ledger", "at_most_once", "sent", "restarted", "expected", "mails"),
+    [
+        # Keycloak's admin events know it
+        (True, False, True, False, REPORTED, 1),
+        (True, True, True, False, REPORTED, 1),
+        (True, False, False, False, MAILED, 1),
+        (True, True, False, False, MAILED, 1),
+        (True, False, True, True, skipped("already-invited"), 1),
+        (True, True, True, True, skipped("already-invited"), 1),
+        # rather twice than never
+        (False, False, True, False, MAILED, 2),
+        (False, False, False, True, MAILED, 1),
+        # rather never than twice
+        (False, True, True, False, skipped("maybe-invited"), 1),
+        (False, True, True, True, skipped("maybe-invited"), 1),
+        (False, True, False, False, skipped("maybe-invited"), 0),
+        (False, True, False, True, skipped("maybe-invited"), 0),
+    ],
+)
+def test_a_lost_answer(
+    ledger: bool,
+    at_most_once: bool,
+    sent: bool,
+    restarted: bool,
+    expected: tuple[str, str | None, bool],
+    mails: int,
 ) -> None:
-    """Rather never than twice, by this bridge and by the next; user management is told."""
-    scene = Scene(ledger=False)
-    bridge = scene.bridge(at_most_once=True)
-    scene.fails(bridge, lost(), after_effect=sent)
-    scene.settle()
-    if same_bridge:
-        outcome = scene.invite(bridge)
+    """Once the mail has settled, this bridge or the next one looks it up, or follows `invite.delivery`."""
+    scene = Scene(ledger=ledger, at_most_once=at_most_once)
+    scene.fail(lost(), after_effect=sent)
+    assert "sending:event-1" == scene.mark
+    if restarted:
+        scene.restart()
+        outcome = scene.invite_after_wait()
     else:
-        outcome = scene.invite_later(scene.bridge(at_most_once=True))
+        scene.settle()
+        outcome = scene.invite()
 
-    assert ("skipped", "maybe-invited", False) == told(outcome)
-    assert (int(sent), "sent:event-1") == (scene.mails, scene.mark)
-
-
-def test_without_a_ledger_the_next_bridge_mails_again_at_least_once() -> None:
-    """A mark of the bridge before says no more than that the mail may be out."""
-    scene = Scene(ledger=False, mark="sending:event-1")
-
-    assert ("invited", None, True) == told(scene.invite_later(scene.bridge()))
-    assert "sent:event-1" == scene.mark
+    assert (expected, mails, "sent:event-1") == (outcome, scene.mails, scene.mark)
 
 
-@pytest.mark.parametrize("at_most_once", [False, True])
-def test_an_announced_mail_that_is_not_on_record_is_sent(at_most_once: bool) -> None:
-    """Killed between the announcement and the mail: the ledger knows, and the invitation is not lost."""
-    scene = Scene(mark="sending:event-1")
+@pytest.mark.parametrize(("ledger", "at_most_once"), [(False, False), (True, False), (True, True)])
+def test_an_announced_mail_that_is_not_on_record_is_sent(ledger: bool, at_most_once: bool) -> None:
+    """Killed between the announcement and the mail: the invitation is not lost."""
+    scene = Scene(ledger=ledger, at_most_once=at_most_once, mark="sending:event-1")
 
-    outcome = scene.invite_later(scene.bridge(at_most_once=at_most_once))
-
-    assert ("invited", None, True) == told(outcome)
+    assert MAILED == scene.invite_after_wait()
     assert (1, "sent:event-1") == (scene.mails, scene.mark)
 
 
 def test_a_mail_that_another_bridge_is_just_sending_is_waited_for() -> None:
     """It is not on record yet when this bridge takes over, and marked when the wait is over."""
     scene = Scene(mark="sending:event-1")
-    bridge = scene.bridge()
     with pytest.raises(HoldError):
-        scene.invite(bridge)
+        scene.invite()
     scene.keycloak.execute_actions_email(scene.user_id, TERMS)
     scene.settle()
 
-    assert ("skipped", "already-invited", False) == told(scene.invite(bridge))
-    assert 1 == scene.mails
+    assert (skipped("already-invited"), 1) == (scene.invite(), scene.mails)
+
+
+@pytest.mark.parametrize("ledger", [True, False])
+def test_a_mail_in_doubt_waits_without_a_call(ledger: bool) -> None:
+    """While the mail may be on its way nothing is asked and nothing is sent; the wait is exact."""
+    scene = Scene(ledger=ledger)
+    scene.fail(lost())
+    calls = list(scene.keycloak.calls)
+    scene.clock.advance(5.0)
+
+    with pytest.raises(HoldError) as caught:
+        scene.invite()
+
+    assert ("mail-in-doubt", SETTLE_S - 5.0) == (caught.value.code, caught.value.wait_s)
+    assert calls == scene.keycloak.calls
 
 
 DEFINITE: list[BridgeError] = [
@@ -403,95 +359,62 @@ IN_DOUBT: list[BridgeError] = [
 @pytest.mark.parametrize("at_most_once", [False, True])
 @pytest.mark.parametrize("ledger", [False, True])
 @pytest.mark.parametrize("error", DEFINITE, ids=lambda error: f"{error.code}-{error.status}")
-def test_a_definite_failure_is_mailed_at_once(
+def test_after_a_definite_failure_the_mail_goes_out_at_once(
     error: BridgeError, ledger: bool, at_most_once: bool
 ) -> None:
     """What certainly sent nothing leaves no doubt, in any mode."""
-    scene = Scene(ledger=ledger)
-    bridge = scene.bridge(at_most_once=at_most_once)
-    scene.fails(bridge, error)
+    scene = Scene(ledger=ledger, at_most_once=at_most_once)
+    scene.fail(error)
 
-    assert ("invited", None, True) == told(scene.invite(bridge))
+    assert MAILED == scene.invite()
     assert (1, "sent:event-1") == (scene.mails, scene.mark)
 
 
-@pytest.mark.parametrize("error", IN_DOUBT, ids=lambda error: f"{error.code}-{error.status}")
+@pytest.mark.parametrize(
+    "error", [*IN_DOUBT, ZeroDivisionError()], ids=lambda error: getattr(error, "code", "bug")
+)
 def test_an_answer_that_says_nothing_leaves_a_doubt(error: BridgeError) -> None:
-    """No answer, Keycloak's bare 500, and whatever something in front of it made up."""
+    """No answer, Keycloak's bare 500, the answer of a proxy, and an exception that was not foreseen."""
     scene = Scene()
-    bridge = scene.bridge()
-    scene.fails(bridge, error)
+    scene.fail(error)
 
     with pytest.raises(HoldError):
-        scene.invite(bridge)
-
-
-def test_a_bug_in_the_call_leaves_a_doubt() -> None:
-    """What nobody foresaw may have happened after the mail."""
-    scene = Scene()
-    bridge = scene.bridge()
-    scene.keycloak.fail("execute_actions_email", ZeroDivisionError())  # type: ignore[arg-type]
-    with pytest.raises(ZeroDivisionError):
-        scene.invite(bridge)
-
-    with pytest.raises(HoldError):
-        scene.invite(bridge)
+        scene.invite()
 
 
 def test_after_a_restart_at_most_once_cannot_know_of_a_refused_mail() -> None:
     """The mark says that a mail may be out, and nothing says otherwise."""
-    scene = Scene(ledger=False)
-    scene.fails(scene.bridge(at_most_once=True), MailDeliveryError("refused"))
+    scene = Scene(ledger=False, at_most_once=True)
+    scene.fail(MailDeliveryError("refused"))
+    scene.restart()
 
-    outcome = scene.invite_later(scene.bridge(at_most_once=True))
-
-    assert ("skipped", "maybe-invited", False) == told(outcome)
+    assert skipped("maybe-invited") == scene.invite_after_wait()
 
 
 def test_an_announcement_whose_answer_was_lost_is_no_mail() -> None:
     """The mark may be there although its call failed; this bridge knows that it did not mail."""
-    scene = Scene(ledger=False)
-    bridge = scene.bridge(at_most_once=True)
-    scene.keycloak.fail("update", KeycloakUnavailableError("lost"), after_effect=True)
-    with pytest.raises(KeycloakUnavailableError):
-        scene.invite(bridge)
-    mark = scene.mark
+    scene = Scene(ledger=False, at_most_once=True)
+    scene.fail(KeycloakUnavailableError("lost"), step="update", after_effect=True)
 
-    assert ("invited", None, True) == told(scene.invite(bridge))
-    assert ("sending:event-1", 1) == (mark, scene.mails)
+    assert "sending:event-1" == scene.mark
+    assert (MAILED, 1) == (scene.invite(), scene.mails)
 
 
-def test_a_refused_announcement_stops_the_mail_at_most_once() -> None:
-    """Without the mark the promise could not be kept after a crash."""
-    scene = Scene(ledger=False)
-    scene.keycloak.fail("update", KeycloakRejectedError("refused"))
-    with pytest.raises(KeycloakRejectedError):
-        scene.invite(scene.bridge(at_most_once=True))
-
+def test_a_refused_announcement_stops_the_mail_at_most_once_only() -> None:
+    """Without the mark that promise could not be kept after a crash; at least once needs no mark."""
+    scene = Scene(ledger=False, at_most_once=True)
+    scene.fail(KeycloakRejectedError("refused"), step="update")
     assert 0 == scene.mails
 
-
-def test_a_refused_announcement_stops_no_mail_at_least_once() -> None:
-    """The mark would change nothing."""
     scene = Scene(ledger=False)
     scene.keycloak.fail("update", KeycloakRejectedError("refused"))
-
-    assert ("invited", None, True) == told(scene.invite(scene.bridge()))
-
-
-def test_a_user_that_vanishes_before_the_announcement_gets_no_mail() -> None:
-    """Gone is gone, and no dead letter."""
-    scene = Scene(ledger=False)
-    scene.keycloak.fail("update", KeycloakNotFoundError("gone"))
-
-    assert ("skipped", "user-not-found", False) == told(scene.invite(scene.bridge()))
-    assert 0 == scene.mails
+    assert MAILED == scene.invite()
 
 
 def test_a_mail_costs_no_look_at_the_ledger() -> None:
-    """Keycloak reads all that it recorded since the user's creation for one look: only a doubt is worth that."""
+    """For one look Keycloak reads all that it recorded since the user's creation: only a doubt is worth that."""
     scene = Scene()
-    scene.invite(scene.bridge())
+    scene.invite()
 
     assert [
         *("get", "has_credentials"),
@@ -500,15 +423,18 @@ def test_a_mail_costs_no_look_at_the_ledger() -> None:
     ] == scene.keycloak.calls
 
 
-def test_a_role_that_was_just_taken_away_is_no_outage() -> None:
-    """It goes on as without a ledger."""
-    scene = Scene()
-    bridge = scene.bridge(at_most_once=True)
-    scene.fails(bridge, lost(), after_effect=True)
+@pytest.mark.parametrize("gone", ["role", "ledger"])
+def test_a_ledger_that_went_away_leaves_the_doubt(gone: str) -> None:
+    """The role was removed just now, or admin events were switched off: it goes on as without a ledger."""
+    scene = Scene(at_most_once=True)
+    scene.fail(lost(), after_effect=True)
     scene.settle()
-    scene.keycloak.fail("mail_recorded", KeycloakAuthError("no", status=403))
+    if gone == "role":
+        scene.keycloak.fail("mail_recorded", KeycloakAuthError("no", status=403))
+    else:
+        scene.keycloak.admin_events = False
 
-    assert ("skipped", "maybe-invited", False) == told(scene.invite(bridge))
+    assert (skipped("maybe-invited"), 1) == (scene.invite(), scene.mails)
 
 
 @pytest.mark.parametrize("method", ["can_look_up_mails", "mail_recorded"])
@@ -518,27 +444,11 @@ def test_a_role_that_was_just_taken_away_is_no_outage() -> None:
 def test_a_doubt_outlives_an_outage_of_the_ledger(method: str, error: BridgeError) -> None:
     """Nothing is mailed before Keycloak has answered."""
     scene = Scene()
-    bridge = scene.bridge()
-    scene.fails(bridge, lost(), after_effect=True)
+    scene.fail(lost(), after_effect=True)
     scene.settle()
-    scene.keycloak.fail(method, error)
-    with pytest.raises(type(error)):
-        scene.invite(bridge)
+    scene.fail(error, step=method)
 
-    assert ("invited", None, False) == told(scene.invite(bridge))
-    assert 1 == scene.mails
-
-
-def test_a_ledger_that_went_away_leaves_the_doubt() -> None:
-    """In doubt with a ledger, and nobody to ask afterwards: at most once stays at most once."""
-    scene = Scene()
-    bridge = scene.bridge(at_most_once=True)
-    scene.fails(bridge, lost(), after_effect=True)
-    scene.settle()
-    scene.keycloak.admin_events = False
-
-    assert ("skipped", "maybe-invited", False) == told(scene.invite(bridge))
-    assert 1 == scene.mails
+    assert (REPORTED, 1) == (scene.invite(), scene.mails)
 
 
 def test_since_when_to_look_is_the_users_own_age() -> None:
@@ -555,31 +465,66 @@ def test_since_when_to_look_is_the_users_own_age() -> None:
             return super().mail_recorded(user_id, since)
 
     keycloak = Aged()
-    announced = a_user(attributes={"bridgeInvitation": ["sending:event-1"]})
-    Inviter(keycloak, clock=FakeClock()).invite(an_invitation(keycloak.add_user(announced)))
+    user_id = keycloak.add_user(a_due_user(mark="sending:event-1"))
+    Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id))
 
     assert [datetime(2026, 11, 2, tzinfo=UTC)] == asked
+
+
+@pytest.mark.parametrize(
+    ("mailed", "ledger", "reason", "mark"),
+    [
+        (True, True, "already-invited", "sent:event-1"),
+        (False, True, "not-mailed", "sending:event-1"),
+        (True, False, "not-mailed", "sending:event-1"),
+    ],
+)
+def test_a_mark_is_confirmed_without_a_mail(
+    mailed: bool, ledger: bool, reason: str, mark: str
+) -> None:
+    """A request for the mark only never causes a mail, and marks only what is on record."""
+    scene = Scene(ledger=ledger, mark="sending:event-1")
+    if mailed:
+        scene.keycloak.execute_actions_email(scene.user_id, TERMS)
+    before = scene.mails
+
+    assert skipped(reason) == scene.invite(replace(scene.invitation(), confirm_only=True))
+    assert (mark, before) == (scene.mark, scene.mails)
+
+
+@pytest.mark.parametrize("code", ["user-disabled", "no-email"])
+def test_a_user_that_changes_under_the_mail_stays_due(code: str) -> None:
+    """Disabled, or without an address, since it was read: no dead letter, and due again when that changes back."""
+    scene = Scene()
+    scene.keycloak.fail("execute_actions_email", KeycloakRejectedError("refused", code=code))
+
+    assert (skipped(code), "due:event-1") == (scene.invite(), scene.mark)
+    assert (MAILED, 1) == (scene.invite(), scene.mails)
 
 
 # the pace
 
 
+def other_user(scene: Scene) -> Invitation:
+    """Return the invitation of another user."""
+    user_id = scene.keycloak.add_user(a_due_user(username="eve", email="eve@acme.example"))
+    return an_invitation(user_id)
+
+
 def test_the_pace_is_kept() -> None:
     """The next mail waits for its turn, and costs no call meanwhile."""
-    scene = Scene()
-    bridge = scene.bridge(pace=RateLimiter(0.5))
-    scene.invite(bridge)
-    other = scene.keycloak.add_user(a_user(username="eve", email="eve@acme.example"))
+    scene = Scene(pace=RateLimiter(0.5))
+    scene.invite()
+    other = other_user(scene)
     calls = list(scene.keycloak.calls)
 
     with pytest.raises(HoldError) as caught:
-        bridge.invite(an_invitation(other))
-    held = list(scene.keycloak.calls)
+        scene.invite(other)
+    assert calls == scene.keycloak.calls
     scene.clock.advance(caught.value.wait_s)
 
     assert ("pace", 2.0) == (caught.value.code, caught.value.wait_s)
-    assert calls == held
-    assert ("invited", None, True) == told(bridge.invite(an_invitation(other)))
+    assert MAILED == scene.invite(other)
 
 
 @pytest.mark.parametrize(
@@ -593,40 +538,34 @@ def test_the_pace_is_kept() -> None:
 )
 def test_no_mail_costs_no_pace(error: BridgeError) -> None:
     """What was skipped or certainly failed lets the next mail go at once."""
-    scene = Scene()
-    bridge = scene.bridge(pace=RateLimiter(0.01))
-    bridge.invite(an_invitation("nobody"))
+    scene = Scene(pace=RateLimiter(0.01))
+    scene.invite(an_invitation("nobody"))
     scene.keycloak.fail("execute_actions_email", error)
-    other = scene.keycloak.add_user(a_user(username="eve", email="eve@acme.example"))
-    try:
-        bridge.invite(an_invitation(other))
-    except type(error):
-        pass
+    with contextlib.suppress(type(error)):
+        scene.invite(other_user(scene))
 
-    assert ("invited", None, True) == told(scene.invite(bridge))
+    assert MAILED == scene.invite()
 
 
 def test_a_mail_in_doubt_costs_its_pace() -> None:
     """It may well have gone out; the mark that is written later costs nothing."""
-    scene = Scene()
-    bridge = scene.bridge(pace=RateLimiter(1 / (2 * SETTLE_S)))
-    scene.fails(bridge, lost(), after_effect=True)
+    scene = Scene(pace=RateLimiter(1 / (2 * SETTLE_S)))
+    scene.fail(lost(), after_effect=True)
     scene.settle()
     with pytest.raises(HoldError) as caught:
-        scene.invite(bridge)
+        scene.invite()
     scene.clock.advance(caught.value.wait_s)
 
     assert ("pace", SETTLE_S) == (caught.value.code, caught.value.wait_s)
-    assert ("invited", None, False) == told(scene.invite(bridge))
+    assert REPORTED == scene.invite()
 
 
 def test_threads_share_one_inviter() -> None:
     """Different users at once, each failing in its own way first: one mail each, and the pace is kept."""
-    scene = Scene()
+    scene = Scene(pace=RateLimiter(100.0))
     keycloak = scene.keycloak
-    bridge = scene.bridge(pace=RateLimiter(100.0))
     users = [
-        keycloak.add_user(a_user(username=f"user-{at}", email=f"user-{at}@acme.example"))
+        keycloak.add_user(a_due_user(username=f"user-{at}", email=f"user-{at}@acme.example"))
         for at in range(60)
     ]
     keycloak.fail("execute_actions_email", MailDeliveryError("refused"), times=20)
@@ -637,7 +576,7 @@ def test_threads_share_one_inviter() -> None:
     def until_invited(user_id: str) -> None:
         while True:
             try:
-                bridge.invite(an_invitation(user_id))
+                scene.inviter.invite(an_invitation(user_id))
             except HoldError as hold:
                 with advancing:
                     scene.clock.advance(hold.wait_s)
@@ -652,50 +591,206 @@ def test_threads_share_one_inviter() -> None:
     assert dict.fromkeys(users, 1) == {one: keycloak.mails_sent(one) for one in users}
 
 
+# later mails of one user: asked for once more, or to verify a changed address
+
+
+def test_a_request_respects_a_valid_link() -> None:
+    """The user has it already; the mark says when it ends, and the event is done."""
+    scene = Scene()
+    scene.outcome(scene.invitation())
+    scene.clock.advance(LIFESPAN_S - 1)
+    again = scene.request("event-2")
+
+    assert f"due-until:{START_S + LIFESPAN_S}:event-2" == scene.full_mark
+    assert ("link-still-valid", 1) == (scene.outcome(again), scene.mails)
+    assert f"sent-until:{START_S + LIFESPAN_S}:event-2" == scene.full_mark
+    scene.clock.advance(1)
+    assert ("already-invited", 1) == (scene.outcome(again), scene.mails)
+
+
+def test_a_request_mails_once_the_link_has_ended() -> None:
+    """And the next one respects the new link."""
+    scene = Scene()
+    scene.outcome(scene.invitation())
+    scene.clock.advance(LIFESPAN_S)
+    again = scene.outcome(scene.request("event-2"))
+    soon = scene.outcome(scene.request("event-3"))
+
+    assert ("invited", "link-still-valid", 2) == (again, soon, scene.mails)
+
+
+def test_a_request_always_mails_where_that_is_the_policy() -> None:
+    """Two links are valid then, as the operator chose."""
+    scene = Scene(resend="always")
+    scene.outcome(scene.invitation())
+
+    assert ("invited", 2) == (scene.outcome(scene.request("event-2")), scene.mails)
+
+
+def test_a_changed_address_gets_a_new_link() -> None:
+    """Keycloak invalidated the old one."""
+    scene = Scene()
+    scene.outcome(scene.invitation())
+
+    assert "invited" == scene.outcome(scene.change_address("event-2"))
+    assert ["ada@acme.example", "event-2@acme.example"] == [
+        mail.email for mail in scene.keycloak.mails
+    ]
+
+
+def test_a_user_with_a_password_gets_no_second_invitation_but_verifies() -> None:
+    """The link for a changed address asks for nothing but the address."""
+    scene = Scene()
+    scene.keycloak.set_password(scene.user_id)
+    outcomes = [
+        scene.outcome(scene.request("event-2")),
+        scene.outcome(scene.change_address("event-3", Purpose.RESEND)),
+        scene.outcome(scene.invitation("event-3", Purpose.VERIFY_EMAIL)),
+    ]
+
+    assert ["has-credentials", "has-credentials", "invited"] == outcomes
+    assert [("VERIFY_EMAIL",)] == [mail.terms.actions for mail in scene.keycloak.mails]
+    assert f"sent-until:{START_S + LIFESPAN_S}:event-3" == scene.full_mark
+
+
+def test_an_event_that_invites_again_needs_no_verification() -> None:
+    """The one link does both."""
+    scene = Scene()
+    outcomes = [
+        scene.outcome(scene.change_address("event-2", Purpose.RESEND)),
+        scene.outcome(scene.invitation("event-2", Purpose.VERIFY_EMAIL)),
+    ]
+
+    assert (["invited", "already-invited"], 1) == (outcomes, scene.mails)
+
+
+def test_a_verified_address_is_not_verified_again() -> None:
+    """The user was faster, by another link."""
+    scene = Scene()
+    verification = scene.change_address("event-2", Purpose.VERIFY_EMAIL)
+    mark = mark_of(scene.user)
+    assert mark is not None
+    scene.write(mark, emailVerified=True)
+
+    assert ("already-verified", 0) == (scene.outcome(verification), scene.mails)
+
+
+def test_the_later_of_two_events_mails() -> None:
+    """The first invitation was still waiting when it was asked for again."""
+    scene = Scene()
+    first = scene.invitation()
+    again = scene.request("event-2")
+
+    assert ["superseded", "invited"] == [scene.outcome(first), scene.outcome(again)]
+    assert 1 == scene.mails
+
+
+@pytest.mark.parametrize(("credentials", "expected"), [(True, "invited"), (False, "superseded")])
+def test_a_request_takes_no_verification_from_a_user_with_a_password(
+    credentials: bool, expected: str
+) -> None:
+    """The later event will not mail such a user."""
+    scene = Scene()
+    if credentials:
+        scene.keycloak.set_password(scene.user_id)
+    verification = scene.change_address("event-2", Purpose.VERIFY_EMAIL)
+    scene.request("event-3")
+
+    assert expected == scene.outcome(verification)
+    assert "due:event-3" == scene.full_mark
+
+
+def test_a_lost_answer_is_not_settled_by_the_mail_before() -> None:
+    """A mail that was recorded before the request does not count as its mail."""
+    scene = Scene()
+    scene.outcome(scene.invitation())
+    scene.clock.advance(LIFESPAN_S)
+    again = scene.request("event-2")
+    scene.fail(lost(), again)
+
+    assert ("invited", 2) == (scene.outcome(again), scene.mails)
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_lost_answer_of_a_later_mail_is_looked_up(restarted: bool) -> None:
+    """It is on record since it was asked for."""
+    scene = Scene()
+    scene.outcome(scene.invitation())
+    scene.clock.advance(LIFESPAN_S)
+    again = scene.request("event-2")
+    scene.fail(lost(), again, after_effect=True)
+    if restarted:
+        scene.restart()
+
+    expected = "already-invited" if restarted else "invited"
+    assert (expected, 2) == (scene.outcome(again), scene.mails)
+
+
+@pytest.mark.parametrize(("sent", "expected"), [(True, "link-still-valid"), (False, "invited")])
+def test_a_mail_in_doubt_is_looked_up_for_the_next_event(sent: bool, expected: str) -> None:
+    """A request after a lost answer neither adds a second link nor trusts a mail that never went out."""
+    scene = Scene()
+    scene.clock.advance(7)
+    first = scene.invitation()
+    scene.fail(lost(), first, after_effect=sent)
+    again = scene.request("event-2")
+    scene.restart()
+
+    assert ["superseded", expected] == [scene.outcome(first), scene.outcome(again)]
+    assert 1 == scene.mails
+
+
+def test_a_doubtful_link_that_ends_while_it_is_waited_for() -> None:
+    """Whatever is on record, the user has no valid link."""
+    scene = Scene()
+    first = scene.invitation()
+    scene.fail(lost(), first, after_effect=True)
+    scene.clock.advance(LIFESPAN_S + 55)
+
+    assert ("invited", 2) == (scene.outcome(scene.request("event-2")), scene.mails)
+
+
+def test_a_refused_mail_is_no_link() -> None:
+    """The SMTP server was down when the invitation was asked for again; no mail is lost by that."""
+    scene = Scene()
+    first = scene.invitation()
+    scene.fail(MailDeliveryError("down"), first)
+    again = scene.request("event-2")
+
+    assert ["superseded", "invited"] == [scene.outcome(first), scene.outcome(again)]
+
+
 @pytest.mark.parametrize(
-    ("mailed", "ledger", "reason", "mark"),
+    ("ledger", "at_most_once", "expected"),
     [
-        (True, True, "already-invited", "sent:event-1"),
-        (False, True, "not-mailed", "sending:event-1"),
-        (True, False, "not-mailed", "sending:event-1"),
+        (True, False, "already-invited"),
+        (False, True, "maybe-invited"),
+        (False, False, "invited"),
     ],
 )
-def test_a_mark_is_confirmed_without_a_mail(
-    mailed: bool, ledger: bool, reason: str, mark: str
+def test_an_invitation_that_comes_back_after_a_later_one(
+    ledger: bool, at_most_once: bool, expected: str
 ) -> None:
-    """Whoever asks for the mark only never causes a mail, and marks only what is on record."""
-    keycloak = InMemoryKeycloak()
-    keycloak.view_events = ledger
-    attributes = {"userId": ["u-1"], "bridgeInvitation": ["sending:event-1"]}
-    user_id = keycloak.add_user(a_user(attributes=attributes))
-    if mailed:
-        keycloak.execute_actions_email(user_id, TERMS)
-    before = len(keycloak.mails)
+    """The bridge was killed before it committed either: the mark knows of the later mail only."""
+    scene = Scene(ledger=ledger, resend="always")
+    first = scene.invitation()
+    scene.outcome(first)
+    scene.outcome(scene.request("event-2"))
+    mark = scene.full_mark
+    scene.at_most_once = at_most_once
+    scene.restart()
 
-    outcome = Inviter(keycloak, clock=FakeClock()).invite(
-        replace(an_invitation(user_id), confirm_only=True)
-    )
-
-    assert (Outcome.SKIPPED, reason, False) == (
-        outcome.result.outcome,
-        outcome.result.reason,
-        outcome.mailed,
-    )
-    assert mark == plain(keycloak.users()[0]["attributes"]["bridgeInvitation"][0])
-    assert before == len(keycloak.mails)
+    assert expected == scene.outcome(first)
+    assert (mark == scene.full_mark) is (expected != "invited")
 
 
-@pytest.mark.parametrize("code", ["user-disabled", "no-email"])
-def test_a_user_that_changes_under_the_mail_stays_due(code: str) -> None:
-    """Disabled, or without an address, since it was looked at: no dead letter, and due again when that changes back."""
-    scene = Scene()
-    bridge = scene.bridge()
-    scene.keycloak.fail("execute_actions_email", KeycloakRejectedError("refused", code=code))
+def test_a_request_after_a_doubt_that_was_given_up() -> None:
+    """At most once and without a record, as long as a link may be valid."""
+    scene = Scene(ledger=False, at_most_once=True)
+    first = scene.invitation()
+    scene.fail(lost(), first)
+    outcomes = [scene.outcome(first), scene.outcome(scene.request("event-2"))]
+    scene.clock.advance(2 * LIFESPAN_S)
+    outcomes.append(scene.outcome(scene.request("event-3")))
 
-    refused = scene.invite(bridge)
-    mark = scene.mark
-    mailed = scene.invite(bridge)
-
-    assert (Outcome.SKIPPED, code) == (refused.result.outcome, refused.result.reason)
-    assert "due:event-1" == mark
-    assert (True, 1) == (mailed.mailed, scene.mails)
+    assert ["maybe-invited", "maybe-invited", "invited"] == outcomes

@@ -1,7 +1,6 @@
 """Several mails of one user, whatever fails and comes back: one for an event, and never two links that were not wanted."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -14,7 +13,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from samples import TERMS
+from samples import a_due_user, an_invitation
 from timed_keycloak import TimedKeycloak
 
 from keycloak_bridge.domain.errors import (
@@ -36,7 +35,6 @@ from keycloak_bridge.planning.bookkeeping import (
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 SETTLE_S = 15.0
-VERIFY = replace(TERMS, actions=("VERIFY_EMAIL",))
 SECONDS = st.sampled_from((0, 100, 1800, 3600))
 TIMES = st.integers(0, 4)
 STEPS = ("get", "has_credentials", "update", "execute_actions_email", "mail_recorded")
@@ -78,7 +76,7 @@ class Mailbox(TimedKeycloak):
 
 
 class Life(RuleBasedStateMachine):
-    """One user, many events, a lane of invitations that is read again after a crash, and a Keycloak that fails."""
+    """One user, many events, a queue of invitations that is read again after a crash, and a Keycloak that fails."""
 
     ledger = True
     at_most_once = False
@@ -90,16 +88,9 @@ class Life(RuleBasedStateMachine):
         self.clock = FakeClock()
         self.keycloak = Mailbox(self.clock)
         self.keycloak.view_events = self.ledger
-        self.user_id = self.keycloak.add_user(
-            {
-                "username": "ada",
-                "email": "ada@acme.example",
-                "enabled": True,
-                "attributes": {"userId": ["u-1"], "bridgeInvitation": ["due:event-1"]},
-            }
-        )
+        self.user_id = self.keycloak.add_user(a_due_user())
         self.event = 1
-        self.ordering_key: list[Invitation] = []
+        self.queue: list[Invitation] = []
         self.done = self.committed = 0
         self.publish(Purpose.INVITE)
         self.restart(commits=False)
@@ -143,7 +134,7 @@ class Life(RuleBasedStateMachine):
     @rule(times=TIMES)
     def redeliver(self, times: int) -> None:
         """Let the provision stage ask for the mails of the last event once more, as after a crash of its own."""
-        last = [one for one in self.ordering_key if one.event_id == f"event-{self.event}"]
+        last = [one for one in self.queue if one.event_id == f"event-{self.event}"]
         for purpose in dict.fromkeys(one.purpose for one in last):
             self.publish(purpose)
         self.work(times)
@@ -165,7 +156,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(times=TIMES)
     def work(self, times: int) -> None:
-        """Have the next invitations of the lane handled."""
+        """Have the next invitations in the queue handled."""
         for _ in range(times):
             self.attempt()
 
@@ -192,7 +183,7 @@ class Life(RuleBasedStateMachine):
             self.attempt()
         (user,) = self.keycloak.users()
 
-        assert self.done == len(self.ordering_key)
+        assert self.done == len(self.queue)
         if (self.ledger or not self.at_most_once) and not self.has_password():
             assert user["email"] in {mail.email for mail in self.keycloak.mails}
 
@@ -202,11 +193,11 @@ class Life(RuleBasedStateMachine):
 
     def attempt(self) -> None:
         """Have the next invitation handled once."""
-        if self.done == len(self.ordering_key):
+        if self.done == len(self.queue):
             return
-        self.keycloak.asked = self.ordering_key[self.done]
+        self.keycloak.asked = self.queue[self.done]
         try:
-            self.inviter.invite(self.ordering_key[self.done])
+            self.inviter.invite(self.queue[self.done])
         except HoldError as hold:
             self.clock.advance(hold.wait_s)
         except BridgeError:
@@ -227,17 +218,9 @@ class Life(RuleBasedStateMachine):
         self.keycloak._failures = failures
 
     def publish(self, purpose: Purpose) -> None:
-        """Put the invitation of the present event on the lane."""
-        self.ordering_key.append(
-            Invitation(
-                id=f"event-{self.event}/invitation",
-                event_id=f"event-{self.event}",
-                user_id="u-1",
-                keycloak_id=self.user_id,
-                terms=VERIFY if purpose is Purpose.VERIFY_EMAIL else TERMS,
-                time=self.clock.now(),
-                purpose=purpose,
-            )
+        """Put the invitation of the present event into the queue."""
+        self.queue.append(
+            an_invitation(self.user_id, f"event-{self.event}", purpose, self.clock.now())
         )
 
 

@@ -1,7 +1,5 @@
 """Whatever fails and whenever the bridge dies: no mail twice, and none lost, where that can be known."""
 
-from datetime import UTC, datetime
-
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -12,7 +10,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from samples import TERMS
+from samples import a_due_user, an_invitation
 
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -49,14 +47,7 @@ class Invitations(RuleBasedStateMachine):
         self.keycloak = InMemoryKeycloak()
         self.keycloak.view_events = self.ledger
         self.clock = FakeClock()
-        self.user_id = self.keycloak.add_user(
-            {
-                "username": "ada",
-                "email": "ada@acme.example",
-                "enabled": True,
-                "attributes": {"userId": ["u-1"], "bridgeInvitation": ["due:event-1"]},
-            }
-        )
+        self.user_id = self.keycloak.add_user(a_due_user())
         self.results: list[Result] = []
         self.restart()
 
@@ -127,15 +118,7 @@ class Invitations(RuleBasedStateMachine):
             assert self.keycloak.mails
 
     def invitation(self) -> Invitation:
-        """The only one."""
-        return Invitation(
-            "event-1/invitation",
-            "event-1",
-            "u-1",
-            self.user_id,
-            TERMS,
-            datetime(2026, 11, 1, tzinfo=UTC),
-        )
+        return an_invitation(self.user_id)
 
 
 @pytest.mark.parametrize("ledger", [True, False])
