@@ -1,6 +1,7 @@
 """Turn a mapping document into rules, or report everything that is wrong with it at once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from keycloak_bridge.domain.errors import ConfigError
@@ -175,8 +176,13 @@ class _Reader:
         user = top.section("user", _USER_KEYS, "attributes belong under [user.attributes]")
         when = self._expression(top, "when")
         targets = self._targets(user)
-        matching = _matching(top, targets)
-        _check_identity(user, targets, matching, identifies_only=identifies_only)
+        by_target = {rule.target: rule for rule in targets}
+        matching = _matching(top, by_target)
+        if "username" not in by_target and not identifies_only:
+            example = "lower(data.username || data.email)"
+            user.add_problem("username", f'is missing; map it, for example "{example}"')
+        if matching[0] in by_target:
+            _check_external_id(user, by_target[matching[0]])
         memberships = self._memberships(user)
         protected = frozenset(map(group_path, top.texts("protected_groups") or ()))
         _check_protected(top, user, memberships, protected)
@@ -193,7 +199,12 @@ class _Reader:
             invite=_invite(top),
         )
 
-    def _expression(self, section: _Section, name: str) -> Expression | None:
+    def _expression(
+        self, section: _Section, name: str, needed: str | None = None
+    ) -> Expression | None:
+        """Return the expression at `name`, None where there is none; `needed` says what for there must be one."""
+        if needed and name not in section:
+            section.add_problem(name, f"is missing: the expression that gives {needed}")
         text = section.text(name)
         if text is None:
             return None
@@ -227,11 +238,9 @@ class _Reader:
             section.add_problem(name, f"must be {form}")
             return TargetRule(target, None)
         rule = section.section(name, _RULE_KEYS)
-        if "from" not in rule:
-            rule.add_problem("from", "is missing: the expression that gives the value")
         return TargetRule(
             target,
-            self._expression(rule, "from"),
+            self._expression(rule, "from", "the value"),
             default=_default(rule, target),
             create_only=_create_only(rule, target),
             required=rule.flag("required"),
@@ -254,9 +263,7 @@ class _Reader:
             return None
         keys = (*_MEMBERSHIP_KEYS, "missing") if kind == GROUPS else _MEMBERSHIP_KEYS
         rule = section.as_table(name, keys)
-        if "from" not in rule:
-            rule.add_problem("from", "is missing: the expression that gives the list")
-        expression = self._expression(rule, "from")
+        expression = self._expression(rule, "from", "the list")
         allow = rule.texts("allow")
         default = rule.texts("default") or ()
         otherwise = rule.choice("otherwise", ("reject", "ignore"))
@@ -281,10 +288,7 @@ class _Reader:
         rules = []
         for alias in identities:
             rule = identities.section(alias, _IDENTITY_KEYS)
-            if "userId" not in rule:
-                reason = "is missing: the expression that gives the id at the provider"
-                rule.add_problem("userId", reason)
-            user_id = self._expression(rule, "userId")
+            user_id = self._expression(rule, "userId", "the id at the provider")
             user_name = self._expression(rule, "userName")
             managed = rule.choice("removal", REMOVALS) == "managed"
             if user_id is not None:
@@ -294,29 +298,24 @@ class _Reader:
 
 def _may_be_attribute(attributes: _Section, name: str) -> bool:
     """Return whether `name` can be a mapped attribute; report why it cannot."""
+    reason = None
     if name in BOOKKEEPING_ATTRIBUTES:
-        attributes.add_problem(name, "is written by the bridge itself and cannot be mapped")
-        return False
-    if name in TEXT_FIELDS:
-        attributes.add_problem(
-            name, f"Keycloak keeps this outside the attributes: map it as user.{name}"
-        )
-        return False
-    if not name.strip():
-        attributes.add_problem(name, "an attribute needs a name")
-        return False
-    return True
+        reason = "is written by the bridge itself and cannot be mapped"
+    elif name in TEXT_FIELDS:
+        reason = f"Keycloak keeps this outside the attributes: map it as user.{name}"
+    elif not name.strip():
+        reason = "an attribute needs a name"
+    if reason is not None:
+        attributes.add_problem(name, reason)
+    return reason is None
 
 
 def _create_only(rule: _Section, target: str) -> bool:
     apply = rule.choice("apply", (_ALWAYS, _CREATE))
     if target == "requiredActions" and apply == _ALWAYS:
-        rule.add_problem(
-            "apply", "every event would ask the user for the actions again; only 'create' works"
-        )
-    if apply is None:
-        return target in CREATE_ONLY_FIELDS
-    return apply == _CREATE
+        reason = "every event would ask the user for the actions again; only 'create' works"
+        rule.add_problem("apply", reason)
+    return target in CREATE_ONLY_FIELDS if apply is None else apply == _CREATE
 
 
 def _managed(rule: _Section, target: str) -> bool:
@@ -393,66 +392,39 @@ def _tables(top: _Section) -> Tables:
     return tables
 
 
-def _matching(top: _Section, targets: tuple[TargetRule, ...]) -> tuple[str, ...]:
-    """Return what users are found by; the first is the external id."""
+def _matching(top: _Section, targets: Mapping[str, TargetRule]) -> tuple[str, ...]:
+    """Return the targets that users are found by; the first is the external id."""
+    report = partial(top.add_problem, "matching")
     matching = top.texts("matching")
     if not matching:
         if "matching" not in top or matching == ():
-            top.add_problem(
-                "matching",
-                'is missing: the targets to find a user by, as in ["attributes.userId", "username", "email"]',
-            )
-        return ("attributes.",)
+            example = '["attributes.userId", "username", "email"]'
+            report(f"is missing: the targets to find a user by, as in {example}")
+        return (ATTRIBUTE_PREFIX,)
     if not matching[0].startswith(ATTRIBUTE_PREFIX):
-        top.add_problem(
-            "matching",
-            f"must begin with attributes.<name>, the attribute that holds the user's id in user management, "
-            f"not with '{matching[0]}': usernames and e-mail addresses change and can be taken over",
+        report(
+            "must begin with attributes.<name>, the attribute that holds the user's id in user management, "
+            f"not with '{matching[0]}': usernames and e-mail addresses change and can be taken over"
         )
-    mapped = {rule.target: rule for rule in targets}
     for target in matching:
-        _check_criterion(top, target, mapped)
+        if target not in ("username", "email") and not target.startswith(ATTRIBUTE_PREFIX):
+            report(f"'{target}' is none of username, email and attributes.<name>")
+        elif target not in targets:
+            hint = suggestion(target, targets) or "; map it under [user]"
+            report(f"'{target}' is not mapped{hint}")
+        elif targets[target].default is not None:
+            report(f"'{target}' has a default, which would make different users look like one")
     if len(set(matching)) < len(matching):
-        top.add_problem("matching", "names a target twice")
+        report("names a target twice")
     return matching
 
 
-def _check_criterion(top: _Section, target: str, mapped: Mapping[str, TargetRule]) -> None:
-    if target not in ("username", "email") and not target.startswith(ATTRIBUTE_PREFIX):
-        top.add_problem("matching", f"'{target}' is none of username, email and attributes.<name>")
-    elif target not in mapped:
-        hint = suggestion(target, mapped) or "; map it under [user]"
-        top.add_problem("matching", f"'{target}' is not mapped{hint}")
-    elif mapped[target].default is not None:
-        top.add_problem(
-            "matching", f"'{target}' has a default, which would make different users look like one"
-        )
-
-
-def _check_identity(
-    user: _Section,
-    targets: tuple[TargetRule, ...],
-    matching: tuple[str, ...],
-    *,
-    identifies_only: bool,
-) -> None:
-    by_target = {rule.target: rule for rule in targets}
-    if "username" not in by_target and not identifies_only:
-        user.add_problem(
-            "username", 'is missing; map it, for example "lower(data.username || data.email)"'
-        )
-    external_id = by_target.get(matching[0])
-    if external_id is None:
-        return
-    name, attributes = external_id.attribute or "", user.section("attributes", None)
+def _check_external_id(user: _Section, external_id: TargetRule) -> None:
+    report = partial(user.section("attributes", None).add_problem, external_id.attribute or "")
     if external_id.create_only:
-        attributes.add_problem(
-            name, 'holds the external id, which is always written: remove apply = "create"'
-        )
+        report('holds the external id, which is always written: remove apply = "create"')
     if external_id.managed:
-        attributes.add_problem(
-            name, 'holds the external id, which is never erased: remove removal = "managed"'
-        )
+        report('holds the external id, which is never erased: remove removal = "managed"')
 
 
 def _check_protected(

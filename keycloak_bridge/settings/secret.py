@@ -34,7 +34,20 @@ class Secret:
         """
         if self._path is None:
             return self._value or ""
-        secret = _read(self._path)
+        try:
+            secret = self._path.read_text(encoding="utf-8").strip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"the secret file {self._path} cannot be read",
+                code="secret-unreadable",
+                remedy="Create the file, or let the bridge's user read it.",
+            ) from error
+        if not secret:
+            raise ConfigError(
+                f"the secret file {self._path} is empty",
+                code="secret-unreadable",
+                remedy="Write the secret into the file.",
+            )
         redaction.shared.add(secret)
         return secret
 
@@ -57,21 +70,3 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash((self._value, self._path))
-
-
-def _read(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8").strip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"the secret file {path} cannot be read",
-            code="secret-unreadable",
-            remedy="Create the file, or let the bridge's user read it.",
-        ) from error
-    if not text:
-        raise ConfigError(
-            f"the secret file {path} is empty",
-            code="secret-unreadable",
-            remedy="Write the secret into the file.",
-        )
-    return text
