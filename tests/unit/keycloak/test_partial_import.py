@@ -189,7 +189,7 @@ FORBIDDEN = (403, {"error": "HTTP 403 Forbidden"})
 KNOWN = [{"providerId": "declarative-user-profile"}]
 
 
-ANSWERS = (REALM, TERMS_PROFILE, ACTIONS, KNOWN, [])
+ANSWERS: tuple[object, ...] = (REALM, TERMS_PROFILE, ACTIONS, KNOWN, [])
 
 
 class Bench(KeycloakScript):
