@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -75,11 +76,6 @@ class Invocation:
         return replace(self, overrides=(*self.overrides, *assignments))
 
 
-def invocation_of(ctx: click.Context) -> Invocation:
-    """Return what the options have set so far."""
-    return ctx.find_object(Invocation) or Invocation()
-
-
 def bridge_command(
     *example_lines: str, name: str | None = None, group: click.Group | None = None
 ) -> Callable[[Callable[..., Any]], click.Command]:
@@ -87,66 +83,46 @@ def bridge_command(
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         create = click.command if group is None else group.command
-        command = create(name, epilog=examples(*example_lines))(pass_invocation(function))
-        for option in _OPTIONS:
-            option(command)
+        take = click.make_pass_decorator(Invocation, ensure=True)
+        command = create(name, epilog=examples(*example_lines))(take(function))
+        add_settings_options(command)
         return command
 
     return decorate
 
 
-pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
-"""Decorates a command that takes the `Invocation` as its first argument."""
-
-
-def settings_options(command: Command) -> Command:
-    """Give a command --config, --set and --log-level; they may stand before or after its name."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+def add_settings_options(command: click.Command) -> None:
+    """Give a command --config, --set and --log-level; on a group they stand before the command's name."""
+    option = partial(click.option, expose_value=False, callback=_remember)
+    option(
+        *("-c", "--config"),
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Settings file; else KEYCLOAK_BRIDGE_CONFIG, else ./bridge.toml.",
+    )(command)
+    option(
+        *("--set", "overrides"),
+        multiple=True,
+        metavar="SECTION.KEY=VALUE",
+        help="Override one setting; may be repeated.",
+    )(command)
+    option(
+        "--log-level",
+        type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+        metavar="LEVEL",
+        help="DEBUG, INFO, WARNING or ERROR; short for --set log.level=…",
+    )(command)
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     """Add an option to the invocation; a later one overrides an earlier one."""
-    invocation = invocation_of(ctx)
-    if parameter.name == "config" and value is not None:
-        ctx.obj = replace(invocation, config=value)
-    elif parameter.name == "override" and value:
+    invocation = ctx.find_object(Invocation) or Invocation()
+    if parameter.name == "config":
+        ctx.obj = replace(invocation, config=value or invocation.config)
+    elif parameter.name == "overrides":
         ctx.obj = invocation.overriding(*value)
-    elif parameter.name == "log_level" and value is not None:
+    elif value is not None:
         ctx.obj = invocation.overriding(f"log.level={value}")
-    elif ctx.obj is None:
-        ctx.obj = invocation
-
-
-_OPTIONS = (
-    click.option(
-        "-c",
-        "--config",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        expose_value=False,
-        callback=_remember,
-        help="Settings file; else KEYCLOAK_BRIDGE_CONFIG, else ./bridge.toml.",
-    ),
-    click.option(
-        "--set",
-        "override",
-        multiple=True,
-        metavar="SECTION.KEY=VALUE",
-        expose_value=False,
-        callback=_remember,
-        help="Override one setting; may be repeated.",
-    ),
-    click.option(
-        "--log-level",
-        type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
-        metavar="LEVEL",
-        expose_value=False,
-        callback=_remember,
-        help="DEBUG, INFO, WARNING or ERROR; short for --set log.level=…",
-    ),
-)
 
 
 INVALID_EVENT = 1

@@ -10,11 +10,11 @@ from click.shell_completion import get_completion_class
 
 from keycloak_bridge import __version__
 from keycloak_bridge.cli.common import (
+    add_settings_options,
     examples,
     exit_code_of,
     exit_quietly_if_reader_left,
     report,
-    settings_options,
 )
 
 PROGRAM = "keycloak-bridge"
@@ -119,7 +119,6 @@ class LazyGroup(click.Group):
     epilog="Start with `keycloak-bridge init`, or see everything work: `keycloak-bridge sandbox up`.",
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
-@settings_options
 def app() -> None:
     """Bring users from Kafka into Keycloak.
 
@@ -129,6 +128,9 @@ def app() -> None:
     Settings come from bridge.toml (or --config), then the environment (KEYCLOAK_BRIDGE_SECTION_KEY), then --set; each
     source overrides the one before it.
     """
+
+
+add_settings_options(app)
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.cli.common import CHANGES, Invocation, bridge_command, format_option
 from keycloak_bridge.cli.console import with_progress
 from keycloak_bridge.cli.event_sources import EventLog, Row, event_log_options, read_population
-from keycloak_bridge.cli.plan_view import Report, outcome_of, refused, row_of
+from keycloak_bridge.cli.plan_view import Report, refused, row_of
 from keycloak_bridge.delivery.rate_limit import side_by_side
-from keycloak_bridge.pipeline.preview import Preview, preview
+from keycloak_bridge.pipeline.preview import Preview, outcome_of, preview
 from keycloak_bridge.population.population import Population, PopulationUser
 from keycloak_bridge.population.reconciliation import Reconciliation
 from keycloak_bridge.provisioning.provisioner import Provisioner
@@ -117,5 +117,5 @@ def _user_row(user: PopulationUser, reconciliation: Reconciliation) -> dict[str,
         return {**row, **refused(compared.error), "outcome": compared.finding.value}
     if compared.plan is not None:
         row["keycloakId"] = compared.keycloak_id
-        row |= outcome_of(compared.plan)
+        row |= row_of(Preview(outcome_of(compared.plan), compared.reason, plan=compared.plan))
     return row

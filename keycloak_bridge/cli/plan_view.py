@@ -9,7 +9,6 @@ from keycloak_bridge.cli.common import CHANGES, INVALID_EVENT, violation_text
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import BridgeError, Violation
 from keycloak_bridge.domain.operations import Plan, visible_changes
-from keycloak_bridge.pipeline import preview
 from keycloak_bridge.pipeline.preview import Preview
 
 _STYLES = {
@@ -73,11 +72,6 @@ def row_of(seen: Preview) -> dict[str, Any]:
     reason = {"reason": seen.reason} if seen.reason else {}
     changes = {} if seen.plan is None else {"changes": changes_of(seen.plan)}
     return {"outcome": seen.outcome.value, **reason, **changes}
-
-
-def outcome_of(plan: Plan) -> dict[str, Any]:
-    """Return what a row says of a plan."""
-    return row_of(Preview(preview.outcome_of(plan), plan.skipped, plan=plan))
 
 
 def changes_of(plan: Plan) -> list[dict[str, Any]]:

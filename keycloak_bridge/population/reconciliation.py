@@ -1,7 +1,7 @@
 """Compare a whole population with the realm, user by user, and repair what differs through the one provisioner."""
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -13,7 +13,6 @@ from keycloak_bridge.domain.ports import UserDirectory
 from keycloak_bridge.domain.users import (
     ATTRIBUTE_PREFIX,
     DesiredUser,
-    FoundUser,
     Intent,
     MatchCriterion,
     UnknownUser,
@@ -126,14 +125,26 @@ class Reconciliation:
     def _compare(self, folded: FoldedUser) -> Comparison:
         found = self._directory.find(folded.desired.matching[:1])
         steps = steps_of(folded, found)
-        compared = self._planned(folded, found, steps)
+        if steps:  # where there are two, this is what the first of them finds and refuses
+            found, plan = self._provisioner.plan(*steps[0])
+        if len(steps) != 1:
+            plan = plan_folded(folded, found)
+        writes = [one for one in plan.operations if not isinstance(one, RequestInvitation)]
+        compared = Comparison(
+            folded.desired.external_id.value,
+            _FINDINGS[outcome_of(replace(plan, operations=tuple(writes)))],
+            None if found is None else found.user_id,
+            reason=plan.skipped,
+            plan=plan,
+        )
         if not self._repairs:
             return compared
-        if compared.finding is Finding.AGREES and _mail_is_due(compared.plan):
+        if compared.finding is Finding.AGREES and len(writes) < len(plan.operations):
+            # it still waits for its mail, after an attempt that was stopped
             self._provisioner.provision(*steps[0], one_partition=False)
         if compared.finding not in (Finding.MISSING, Finding.DIFFERING):
             return compared
-        for event, desired in steps:  # others may write the same user meanwhile: not pinned
+        for event, desired in steps:  # others may write the same user meanwhile
             result = self._provisioner.provision(event, desired, one_partition=False).result
             compared = replace(
                 compared,
@@ -142,25 +153,6 @@ class Reconciliation:
                 action=result.action,
             )
         return compared
-
-    def _planned(
-        self,
-        folded: FoldedUser,
-        found: FoundUser | None,
-        steps: Sequence[tuple[UserEvent, DesiredUser]],
-    ) -> Comparison:
-        if steps:  # where there are two, this is what the first of them finds and refuses
-            found, plan = self._provisioner.plan(*steps[0])
-        if len(steps) != 1:
-            plan = plan_folded(folded, found)
-        writes = [one for one in plan.operations if not isinstance(one, RequestInvitation)]
-        return Comparison(
-            folded.desired.external_id.value,
-            _FINDINGS[outcome_of(replace(plan, operations=tuple(writes)))],
-            None if found is None else found.user_id,
-            reason=plan.skipped,
-            plan=plan,
-        )
 
 
 def bridged_users(
@@ -198,11 +190,6 @@ def orphans_among(
             remedy="look at them with --orphans report; give the whole population, or disable them by events",
         )
     return orphans
-
-
-def _mail_is_due(plan: Plan | None) -> bool:
-    """Return whether a user that agrees still waits for its mail, after an attempt that was stopped."""
-    return plan is not None and any(isinstance(one, RequestInvitation) for one in plan.operations)
 
 
 def _disabling(

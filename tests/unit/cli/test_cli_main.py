@@ -11,7 +11,7 @@ import pytest
 from cli_harness import call, write
 
 from keycloak_bridge import __version__
-from keycloak_bridge.cli.common import Invocation, exit_code_of, pass_invocation, settings_options
+from keycloak_bridge.cli.common import Invocation, bridge_command, exit_code_of
 from keycloak_bridge.cli.main import COMMANDS, LazyCommand, app
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -199,9 +199,7 @@ def test_options_may_stand_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> Non
     """What stands nearer to the command goes before; --set adds up in order."""
     seen: list[Invocation] = []
 
-    @click.command()
-    @settings_options
-    @pass_invocation
+    @bridge_command()
     def run(invocation: Invocation) -> None:
         seen.append(invocation)
 
