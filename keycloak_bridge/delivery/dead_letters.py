@@ -31,10 +31,8 @@ class DeadLetteredUsers:
 
     def note(self, partition: TopicPartition, key: bytes) -> None:
         """Remember the user as the newest of `partition`; the oldest beyond the limit is forgotten."""
-        user = fingerprint(key)
         with self._lock:
-            others = [one for one in self._users.get(partition, ()) if one != user]
-            self._users[partition] = self._newest([*others, user])
+            self._keep(partition, [*self._users.get(partition, ()), fingerprint(key)])
 
     def forget(self, partition: TopicPartition, key: bytes) -> None:
         """Count the user as complete again; harmless when it is not remembered."""
@@ -55,17 +53,17 @@ class DeadLetteredUsers:
 
     def take_over(self, partition: TopicPartition, fingerprints: Sequence[int]) -> None:
         """Replace what is known of `partition` by what its earlier owner left, the newest last."""
-        newest_first = dict.fromkeys(reversed(fingerprints))
         with self._lock:
-            self._users[partition] = self._newest(list(reversed(newest_first)))
+            self._keep(partition, fingerprints)
 
     def drop(self, partition: TopicPartition) -> None:
         """Forget `partition`; its next owner knows better."""
         with self._lock:
             self._users.pop(partition, None)
 
-    def _newest(self, users: list[int]) -> list[int]:
-        return users[max(0, len(users) - self._limit) :]
+    def _keep(self, partition: TopicPartition, users: Sequence[int]) -> None:
+        newest_first = list(dict.fromkeys(reversed(users)))[: self._limit]
+        self._users[partition] = newest_first[::-1]
 
 
 class SentDeadLetters:

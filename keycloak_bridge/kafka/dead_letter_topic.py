@@ -36,7 +36,9 @@ class DeadLetterReader(TopicReader):
 
         Of the last records that came, `recent_bytes` stay in memory for `fetch`.
         """
-        self._recent = _Recent(recent_bytes)
+        self._recent_limit = recent_bytes
+        self._recent: dict[Place, Record] = {}
+        self._recent_bytes = 0
         super().__init__(settings, topic, setting="topics.dead_letters")
 
     def fetch(self, places: Collection[Place]) -> Mapping[Place, Record]:
@@ -45,7 +47,7 @@ class DeadLetterReader(TopicReader):
         Moves the position: what `read` yields afterwards is any part of the topic.
         """
         asked = frozenset(places)
-        found = self._recent.among(asked)
+        found = {place: self._recent[place] for place in asked & self._recent.keys()}
         missing = self._missing(asked - found.keys())
         self._read_only(missing)
 
@@ -88,7 +90,14 @@ class DeadLetterReader(TopicReader):
             self._jump(at, offsets[-1], back=True)
 
     def _seen(self, records: Sequence[Record]) -> None:
-        self._recent.keep(records)
+        """Keep the records, since what is fetched next was often read just before; forget the oldest beyond the limit."""
+        for record in records:
+            place = Place(record.partition, record.offset)
+            before = self._recent.pop(place, None)
+            self._recent_bytes += _size(record) - (0 if before is None else _size(before))
+            self._recent[place] = record
+        while self._recent_bytes > self._recent_limit:
+            self._recent_bytes -= _size(self._recent.pop(next(iter(self._recent))))
 
     def _jump(self, partition: KafkaTopicPartition, offset: int, *, back: bool = False) -> None:
         """Move the position to `offset` where that is far ahead, or behind and `back` is allowed."""
@@ -96,27 +105,6 @@ class DeadLetterReader(TopicReader):
         if offset - position > _WORTH_A_SEEK or (back and offset < position):
             with translated(f"reading {self._topic}"):
                 self._consumer.seek(partition, offset)
-
-
-class _Recent:
-    """The last records that came, up to a number of bytes: what is fetched next was often read just before."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._records: dict[Place, Record] = {}
-        self._bytes = 0
-
-    def keep(self, records: Sequence[Record]) -> None:
-        for record in records:
-            place = Place(record.partition, record.offset)
-            before = self._records.pop(place, None)
-            self._bytes += _size(record) - (0 if before is None else _size(before))
-            self._records[place] = record
-        while self._bytes > self._limit_bytes:
-            self._bytes -= _size(self._records.pop(next(iter(self._records))))
-
-    def among(self, places: frozenset[Place]) -> dict[Place, Record]:
-        return {place: self._records[place] for place in places & self._records.keys()}
 
 
 def _size(record: Record) -> int:

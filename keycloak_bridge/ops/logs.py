@@ -103,7 +103,7 @@ def configure_logging(
     debugging = level == "DEBUG"
     as_text = log_format == "text" or (log_format == "auto" and target.isatty())
     handler = _Handler(target)
-    handler.setFormatter(TextLines(debugging) if as_text else JsonLines(debugging))
+    handler.setFormatter(_Formatter(as_text=as_text, debugging=debugging))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -141,15 +141,19 @@ def bare_traceback(error: BaseException) -> str:
     return redaction.shared.redact("\nwhich led to\n".join(lines))
 
 
-class _Lines(JsonFormatter):
-    """What both formats share: the redacted fields of a line."""
+class _Formatter(JsonFormatter):
+    """Writes a record as one JSON object, or as a line of text for people at a terminal."""
 
-    def __init__(self, debugging: bool) -> None:
+    def __init__(self, *, as_text: bool, debugging: bool) -> None:
         super().__init__(json_serializer=_json, json_ensure_ascii=False)
+        self._as_text = as_text
         self._debugging = debugging
 
-    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        """Return the line as ordered fields; every text in it is redacted."""
+    def format(self, record: logging.LogRecord) -> str:
+        fields = self._fields(record)
+        return _text(fields) if self._as_text else self.serialize_log_record(fields)
+
+    def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         own = getattr(record, _FIELDS_ATTRIBUTE, {})
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         fields = {
@@ -168,27 +172,15 @@ class _Lines(JsonFormatter):
         return _safe(fields)
 
 
-class JsonLines(_Lines):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line of JSON."""
-        return self.serialize_log_record(self.fields(record))
-
-
-class TextLines(_Lines):
-    """Lines for people at a terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line of text; a traceback follows on lines of its own."""
-        fields = self.fields(record)
-        time, level, name = fields.pop("time"), fields.pop("level"), fields.pop("logger")
-        action, message = fields.pop("action"), fields.pop("message")
-        stack = fields.pop("traceback", None)
-        texts = [name if action == "log" else action, *([] if message == action else [message])]
-        words = [*texts, *(f"{key}={value}" for key, value in fields.items())]
-        line = f"{time} {level:<7} " + " ".join(word.translate(_CONTROL) for word in words)
-        return line if stack is None else f"{line}\n{stack}"
+def _text(fields: dict[str, Any]) -> str:
+    """Return the fields as one line of text; a traceback follows on lines of its own."""
+    time, level, name = fields.pop("time"), fields.pop("level"), fields.pop("logger")
+    action, message = fields.pop("action"), fields.pop("message")
+    stack = fields.pop("traceback", None)
+    texts = [name if action == "log" else action, *([] if message == action else [message])]
+    words = [*texts, *(f"{key}={value}" for key, value in fields.items())]
+    line = f"{time} {level:<7} " + " ".join(word.translate(_CONTROL) for word in words)
+    return line if stack is None else f"{line}\n{stack}"
 
 
 class _Handler(logging.StreamHandler[TextIO]):

@@ -6,7 +6,7 @@ A label is a stage, a partition, an outcome or a stable code: nothing that a per
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, TypedDict, Unpack, cast
+from typing import ClassVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 
@@ -42,19 +42,6 @@ _STAGE_GAUGES = {
         "How long the slowest partition has waited for its first record in hand.",
     ),
 }
-
-
-class StageGauges(TypedDict):
-    """How a stage is doing; `breaker` is closed or half-open, any other word counts as open."""
-
-    in_hand: int
-    in_hand_bytes: int
-    waiting: int
-    running: int
-    paused: bool
-    breaker: str
-    brake_engaged: bool
-    oldest_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +148,11 @@ class Metrics:
         self._commits.labels(stage).inc()
         self._last_commit.labels(stage).set_to_current_time()
 
-    def gauges(self, stage: str, **values: Unpack[StageGauges]) -> None:
-        """Note how a stage is doing."""
-        numbers = {**values, "breaker": _OPENNESS.get(values["breaker"], 1.0)}
-        for field, gauge in self._of_stage.items():
-            gauge.labels(stage).set(cast("float", numbers[field]))
+    def gauges(self, stage: str, *, breaker: str, **values: float) -> None:
+        """Note how a stage is doing, by the keys of _STAGE_GAUGES; `breaker` is closed, half-open, or else open."""
+        values["breaker"] = _OPENNESS.get(breaker, 1.0)
+        for key, gauge in self._of_stage.items():
+            gauge.labels(stage).set(values[key])
         # a rate over a series that does not exist yet would be nothing instead of 0, and an alert on it silent
         self._commits.labels(stage)
 

@@ -204,7 +204,7 @@ def test_memory_is_bounded(topic: Topic) -> None:
     log = [Raw(0, offset, size=10_000) for offset in range(50)]
     reader = topic.reader({0: log}, recent_bytes=30_000)
     list(reader.read())
-    held = len(reader._recent.among(frozenset(Place(0, offset) for offset in range(50))))
+    held = len(reader._recent)
 
     found = reader.fetch([Place(0, 0), Place(0, 49)])
 
