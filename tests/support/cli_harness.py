@@ -86,8 +86,9 @@ class Bench:
             monkeypatch.setattr(module, "KeycloakUserDirectory", lambda *_: self.keycloak)
         monkeypatch.setattr(connections, "each_user", lambda *_: iter(self.keycloak.users()))
         monkeypatch.setattr(wiring, "wait_out", partial(wait_out, sleep=self.clock.advance))
-        monkeypatch.setattr(kafka_reader, "TopicReader", self._topic_reader)
+        # this imports the module, whose own reader is a subclass of the one that is replaced next
         monkeypatch.setattr("keycloak_bridge.cli.dead_letters.DeadLetterReader", self._topic_reader)
+        monkeypatch.setattr(kafka_reader, "TopicReader", self._topic_reader)
 
     def run(self, *arguments: str, stdin: str | bytes = "") -> Result:
         """Run `keycloak-bridge` with these arguments; no command may show a traceback or the secret."""
