@@ -34,7 +34,6 @@ _LINGER_S = 0.02
 _MOST_FAILURES = 14
 """Two halves on each of seven levels: one bad user fails a batch no more often; more bad users are not worth the search."""
 
-_START = 20
 _STEP = 2
 _TOO_LONG = 2.0
 """A batch that takes this many times its target was too large."""
@@ -229,10 +228,7 @@ class BatchSize:
     Safe to share between threads.
     """
 
-    def __init__(
-        self, least: int, most: int, start: int | None = None, *, target_s: float = 0.25
-    ) -> None:
-        start = min(most, max(least, _START)) if start is None else start
+    def __init__(self, least: int, most: int, start: int, *, target_s: float = 0.25) -> None:
         if not 1 <= least <= start <= most:
             raise ValueError("a batch size needs 1 <= least <= start <= most")
         self._least, self._most = least, most

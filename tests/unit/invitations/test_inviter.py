@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from samples import TERMS, a_due_user, an_invitation
@@ -68,7 +69,7 @@ class Scene:
         at_most_once: bool = False,
         resend: str = "when-expired",
         pace: RateLimiter | None = None,
-        **user: object,
+        **user: Any,
     ) -> None:
         self.clock = FakeClock()
         self.keycloak = TimedKeycloak(self.clock)
@@ -192,7 +193,7 @@ def test_a_due_invitation_is_mailed_and_marked_once() -> None:
     ("fields", "reason"),
     [({"enabled": False}, "user-disabled"), ({"email": ""}, "no-email")],
 )
-def test_a_user_who_cannot_be_invited_gets_no_mail(fields: dict[str, object], reason: str) -> None:
+def test_a_user_who_cannot_be_invited_gets_no_mail(fields: dict[str, Any], reason: str) -> None:
     """Disabled users and users without an address are skipped with the reason."""
     scene = Scene(**fields)
 

@@ -7,9 +7,129 @@ from keycloak_bridge.domain.errors import DroppedError, KeycloakNotFoundError
 from keycloak_bridge.domain.operations import Change, CreateUser, UpdateUser
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
-from keycloak_bridge.provisioning.verification import Verification, VerificationPolicy
+from keycloak_bridge.provisioning.verification import (
+    Verification,
+    VerificationPolicy,
+    dropped_of_changes,
+    dropped_of_new,
+)
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+
+SENT = UserRepresentation(
+    username="ada",
+    email="ada@acme.example",
+    firstName="Ada",
+    enabled=True,
+    requiredActions=["CONFIGURE_TOTP"],
+    groups=["/staff"],
+    attributes={
+        "userId": ["u-1"],
+        "team": ["b", "a"],
+        "bridgeEventId": ["event-1"],
+        "bridgeInvitation": ["due:event-1"],
+    },
+)
+STORED = UserRepresentation(
+    id="kc-1",
+    createdTimestamp=7,
+    username="ada",
+    email="ada@acme.example",
+    emailVerified=False,
+    firstName="Ada",
+    enabled=True,
+    requiredActions=["CONFIGURE_TOTP"],
+    attributes={
+        "userId": ["u-1"],
+        "team": ["a", "b"],
+        "bridgeEventId": ["event-1"],
+        "bridgeInvitation": ["due:event-1"],
+    },
+)
+
+
+def but(user: UserRepresentation, **attributes: list[str]) -> UserRepresentation:
+    """Return the user with other attributes; an empty one is taken away."""
+    merged = {**user["attributes"], **attributes}
+    return {**user, "attributes": {name: values for name, values in merged.items() if values}}
+
+
+FEDERATED = UserRepresentation(**{**STORED, "firstName": "Ada Maria", "federationLink": "ldap-1"})
+
+
+NEW: dict[str, tuple[UserRepresentation, tuple[str, ...]]] = {
+    "all stored": (STORED, ()),
+    "without an attribute": (but(STORED, team=[]), ("attributes.team",)),
+    "with part of an attribute": (but(STORED, team=["a"]), ("attributes.team",)),
+    "without the external id": (but(STORED, userId=[]), ("attributes.userId",)),
+    "mailed by another process meanwhile": (
+        but(STORED, team=[], bridgeInvitation=["sending-until:5:event-1"]),
+        (),
+    ),
+    "without the mark": (but(STORED, bridgeInvitation=[]), ("attributes.bridgeInvitation",)),
+    "without the action": ({**STORED, "requiredActions": []}, ("requiredActions",)),
+    "with the realm's default actions": (
+        {**STORED, "requiredActions": ["UPDATE_PROFILE", "CONFIGURE_TOTP"]},
+        (),
+    ),
+    "another username": ({**STORED, "username": "eve"}, ("username",)),
+    "the e-mail address as username": ({**STORED, "username": "ada@acme.example"}, ()),
+    "federated": (FEDERATED, ()),
+    "federated, without the external id": (but(FEDERATED, userId=[]), ("attributes.userId",)),
+    "another name": ({**STORED, "firstName": "Eve"}, ("firstName",)),
+    "evened out": ({**STORED, "username": "Ada", "email": "ADA@acme.example"}, ()),
+    "trimmed": (but({**STORED, "firstName": " Ada "}, team=["b ", "a"]), ()),
+    "written by a later event": (but(STORED, bridgeEventId=["event-2"], team=[]), ()),
+    "without the event's id": (but(STORED, bridgeEventId=[]), ("attributes.bridgeEventId",)),
+}
+
+
+@pytest.mark.parametrize(("stored", "expected"), NEW.values(), ids=NEW)
+def test_what_a_new_user_lacks_is_named(
+    stored: UserRepresentation, expected: tuple[str, ...]
+) -> None:
+    """What Keycloak evens out by itself does not count, nor what a later event wrote."""
+    assert expected == dropped_of_new(SENT, stored)
+
+
+CHANGED: dict[str, tuple[Change, UserRepresentation, tuple[str, ...]]] = {
+    "stored": (Change("firstName", "A", "Ada"), STORED, ()),
+    "not stored": (
+        Change("attributes.department", None, ["Sales"]),
+        STORED,
+        ("attributes.department",),
+    ),
+    "erased": (Change("lastName", "King", None), STORED, ()),
+    "not erased": (Change("email", "ada@acme.example", None), STORED, ("email",)),
+    "attribute not erased": (
+        Change("attributes.team", ["a", "b"], None),
+        STORED,
+        ("attributes.team",),
+    ),
+    "not disabled": (Change("enabled", True, False), STORED, ("enabled",)),
+    "disabled": (Change("enabled", True, False), {**STORED, "enabled": False}, ()),
+    "the mark, which the invite stage has moved on": (
+        Change("attributes.bridgeInvitation", None, ["due:event-1"]),
+        but(STORED, bridgeInvitation=["sent:event-1"]),
+        (),
+    ),
+    "an action that the user did meanwhile": (
+        Change("requiredActions", [], ["UPDATE_PASSWORD"]),
+        {**STORED, "requiredActions": []},
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "stored", "expected"), CHANGED.values(), ids=CHANGED)
+def test_what_a_change_did_not_reach_is_named(
+    change: Change, stored: UserRepresentation, expected: tuple[str, ...]
+) -> None:
+    """Only what was changed is judged: the rest may have been changed by others."""
+    assert expected == dropped_of_changes(SENT, (change,), stored)
+
+
+# which users are read back
 
 USER = UserRepresentation(
     username="ada", enabled=True, attributes={"userId": ["u-1"], "team": ["x"]}
