@@ -13,25 +13,18 @@ Node = Mapping[str, Any]
 SCOPE_NAMES = ("data", "id", "type", "subject", "source", "time")
 """What an expression sees at its top: the event's data and the attributes of its envelope."""
 
+_ARITIES = function_arities()
 _NOWHERE: frozenset[Path] = frozenset()
 _TOP: frozenset[Path] = frozenset({()})
-_CHAINS = ("subexpression", "index_expression", "pipe", "projection")
+_CHAINS = ("subexpression", "index_expression", "pipe", "projection", "flatten")
 _STEPS_INTO_LIST = ("index", "slice", "current", "identity")
 
 
-@dataclass(slots=True)
-class Findings:
-    """Paths that an expression reads from the scope, and what is wrong with its function calls."""
-
-    paths: set[Path] = field(default_factory=set)
-    problems: list[str] = field(default_factory=list)
-
-
-def analyse(node: Node, tables: Iterable[str]) -> Findings:
+def analyse(node: Node, tables: Iterable[str]) -> "Analysis":
     """Return which paths the expression reads and which of its calls cannot work."""
-    findings = Findings()
-    _Walk(findings, frozenset(tables), function_arities()).visit(node, _TOP)
-    return findings
+    analysis = Analysis(frozenset(tables))
+    analysis.visit(node, _TOP)
+    return analysis
 
 
 def path_problems(paths: Iterable[Path], has_property: Callable[[Path], bool]) -> list[str]:
@@ -67,88 +60,68 @@ def _path_problem(path: Path, has_property: Callable[[Path], bool]) -> str | Non
 
 
 @dataclass(frozen=True, slots=True)
-class _Walk:
-    """Visits nodes; a value is the set of paths that it may be, empty when it is computed."""
+class Analysis:
+    """Visits the nodes of an expression; a value is the set of paths that it may be, empty when it is computed.
 
-    findings: Findings
+    Collects the `paths` that are read from the scope, and the `problems` of function calls.
+    """
+
     tables: frozenset[str]
-    arities: Mapping[str, tuple[int, bool]]
+    paths: set[Path] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
 
     def visit(self, node: Node, context: frozenset[Path]) -> frozenset[Path]:
+        """Return what the node's value may be, where `context` is what it is evaluated on."""
         kind, children = node["type"], node["children"]
         if kind == "field":
-            return self._field(node["value"], context)
+            paths = frozenset((*path, node["value"]) for path in context)
+            self.paths.update(paths)
+            return paths
         if kind in _STEPS_INTO_LIST:
             return context
-        if kind == "subexpression":
-            self._check_negation(children)
         if kind in _CHAINS:
-            return self._chain(children, context)
+            if kind == "subexpression" and children[0]["type"] == "not_expression":
+                # the library negates `data` in `!data.active` and looks for `active` in the answer
+                self.problems.append("'!' needs brackets before a path, as in !(data.active)")
+            for child in children:
+                context = self.visit(child, context)
+            return context
         if kind == "filter_projection":
-            return self._filter(node, context)
+            base, right, condition = children
+            element = self.visit(base, context)
+            self.visit(condition, element)
+            return self.visit(right, element)
         if kind == "or_expression":
             return self.visit(children[0], context) | self.visit(children[1], context)
-        if kind == "flatten":
-            return self.visit(children[0], context)
         if kind == "value_projection":
             self.visit(children[0], context)
             return self.visit(children[1], _NOWHERE)
         if kind == "function_expression":
-            return self._call(node, context)
+            self._check_call(node["value"], children)
         for child in children:
-            self.visit(child, context)
-        return _NOWHERE
-
-    def _field(self, name: str, context: frozenset[Path]) -> frozenset[Path]:
-        paths = frozenset((*path, name) for path in context)
-        self.findings.paths.update(paths)
-        return paths
-
-    def _check_negation(self, chain: list[Node]) -> None:
-        """Refuse `!data.active`: the library negates `data` and then looks for `active` in the answer."""
-        if chain[0]["type"] == "not_expression":
-            self.findings.problems.append("'!' needs brackets before a path, as in !(data.active)")
-
-    def _chain(self, nodes: Iterable[Node], context: frozenset[Path]) -> frozenset[Path]:
-        for node in nodes:
-            context = self.visit(node, context)
-        return context
-
-    def _filter(self, node: Node, context: frozenset[Path]) -> frozenset[Path]:
-        base, right, condition = node["children"]
-        element = self.visit(base, context)
-        self.visit(condition, element)
-        return self.visit(right, element)
-
-    def _call(self, node: Node, context: frozenset[Path]) -> frozenset[Path]:
-        name, arguments = node["value"], node["children"]
-        self._check_call(name, arguments)
-        for argument in arguments:
-            # A reference (&x) is evaluated against elements that only the function knows.
-            self.visit(argument, _NOWHERE if argument["type"] == "expref" else context)
+            # a reference (&x) is evaluated against elements that only the function knows
+            self.visit(child, _NOWHERE if child["type"] == "expref" else context)
         return _NOWHERE
 
     def _check_call(self, name: str, arguments: list[Node]) -> None:
-        if name not in self.arities:
-            hint = suggestion(name, self.arities)
-            self.findings.problems.append(f"there is no function {name}(){hint}")
+        if name not in _ARITIES:
+            hint = suggestion(name, _ARITIES)
+            self.problems.append(f"there is no function {name}(){hint}")
             return
-        expected, variadic = self.arities[name]
+        expected, variadic = _ARITIES[name]
         given = len(arguments)
         if given < expected if variadic else given != expected:
             least = "at least " if variadic else ""
-            self.findings.problems.append(
-                f"{name}() takes {least}{expected} argument(s), not {given}"
-            )
+            self.problems.append(f"{name}() takes {least}{expected} argument(s), not {given}")
         elif name == "lookup":
             self._check_table(arguments[0])
 
     def _check_table(self, argument: Node) -> None:
         table = argument.get("value") if argument["type"] == "literal" else None
         if not isinstance(table, str):
-            self.findings.problems.append(
+            self.problems.append(
                 "lookup() takes the name of its table as plain text, as in lookup('name', …)"
             )
         elif table not in self.tables:
             hint = suggestion(table, self.tables) or f"; add [tables.{table}]"
-            self.findings.problems.append(f"lookup() names an unknown table '{table}'{hint}")
+            self.problems.append(f"lookup() names an unknown table '{table}'{hint}")

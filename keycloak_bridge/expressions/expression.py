@@ -1,8 +1,7 @@
 """JMESPath expressions of a mapping: compiled and checked once, evaluated for every event.
 
-Expressions of plain shape as functions, which give what JMESPath's interpreter would, without it.
-
-Plain are paths, `||`, constants, and the functions of one text: nearly all that a mapping holds.
+Plain expressions (paths, `||`, constants and the functions of one text, which is nearly all that a mapping has) become
+functions that return what JMESPath's interpreter would, without it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,90 +20,14 @@ from keycloak_bridge.expressions.functions import MappingFunctions
 
 Evaluate = Callable[[Any], Any]
 Node = Mapping[str, Any]
+Tables = Mapping[str, Mapping[str, Any]]
 
 _OF_ONE_TEXT = frozenset({"lower", "upper", "trim", "normalize_diacritics"})
+_PLAIN = frozenset({"field", "literal", "subexpression", "or_expression", "function_expression"})
 
 
 class NotPlainError(Exception):
     """Says that only the interpreter knows the answer: a value is of a type that a function does not take."""
-
-
-def plain(node: Node, functions: MappingFunctions) -> Evaluate | None:
-    """Return what evaluates the parsed expression, None for one that is not plain; it may raise NotPlainError."""
-    kind, children = node["type"], node["children"]
-    if kind == "field":
-        return _field(node["value"])
-    if kind == "literal":
-        return _constant(node["value"])
-    make = _MAKERS.get(kind)
-    if make is not None:
-        parts = [plain(child, functions) for child in children]
-        known = [part for part in parts if part is not None]
-        return make(known) if len(known) == len(parts) else None
-    if kind == "function_expression" and node["value"] in _OF_ONE_TEXT and len(children) == 1:
-        argument = plain(children[0], functions)
-        call = getattr(functions, f"_func_{node['value']}")
-        return None if argument is None else _of_text(call, argument)
-    return None
-
-
-def _field(name: str) -> Evaluate:
-    def evaluate(value: Any) -> Any:
-        try:
-            return value.get(name)
-        except AttributeError:  # what is no object has no properties
-            return None
-
-    return evaluate
-
-
-def _constant(constant: Any) -> Evaluate:
-    return lambda _: constant
-
-
-def _path(steps: list[Evaluate]) -> Evaluate:
-    if len(steps) == 2:  # data.email
-        outer, inner = steps
-        return lambda value: inner(outer(value))
-
-    def evaluate(value: Any) -> Any:
-        for step in steps:
-            value = step(value)
-        return value
-
-    return evaluate
-
-
-def _either(choices: list[Evaluate]) -> Evaluate:
-    first, second = choices
-
-    def evaluate(value: Any) -> Any:
-        found = first(value)
-        false = found is None or found is False or found in ("", [], {})
-        return second(value) if false else found
-
-    return evaluate
-
-
-def _of_text(call: Callable[[str], Any], argument: Evaluate) -> Evaluate:
-    def evaluate(value: Any) -> Any:
-        text = argument(value)
-        if text is None:
-            return None
-        if type(text) is not str:  # the interpreter goes by the exact type as well
-            raise NotPlainError
-        return call(text)
-
-    return evaluate
-
-
-_MAKERS: Mapping[str, Callable[[list[Evaluate]], Evaluate]] = {
-    "subexpression": _path,
-    "or_expression": _either,
-}
-
-
-Tables = Mapping[str, Mapping[str, Any]]
 
 
 class ExpressionError(ValueError):
@@ -147,9 +70,8 @@ class Expression:
         )
 
     def is_true(self, scope: Mapping[str, Any], pointer: str) -> bool:
-        """Say whether the result counts as true in JMESPath, where 0 does and "" and [] do not."""
-        result = self.evaluate(scope, pointer)
-        return result is not None and result is not False and result not in ("", [], {})
+        """Say whether the result counts as true in JMESPath; raises as `evaluate`."""
+        return _is_true(self.evaluate(scope, pointer))
 
 
 def compile_expression(
@@ -204,3 +126,61 @@ def _reason(error: Exception) -> str:
         expected = " or ".join(error.expected_types)
         return f"{error.function_name}() takes {expected}, not {error.actual_type}"
     return "a comparison or function does not work with values of these types"
+
+
+def plain(node: Node, functions: MappingFunctions) -> Evaluate | None:
+    """Return what evaluates the parsed expression, None for one that is not plain; it may raise NotPlainError."""
+    kind, value = node["type"], node.get("value")
+    if kind not in _PLAIN or (kind == "function_expression" and value not in _OF_ONE_TEXT):
+        return None
+    parts = [plain(child, functions) for child in node["children"]]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    if kind == "field":
+        return lambda scope: scope.get(value) if isinstance(scope, dict) else None
+    if kind == "literal":
+        return lambda _: value
+    if kind == "subexpression":
+        return _path(known)
+    if kind == "or_expression":
+        return _either(*known)
+    return _of_text(getattr(functions, f"_func_{value}"), known[0])
+
+
+def _path(steps: list[Evaluate]) -> Evaluate:
+    if len(steps) == 2:  # data.email
+        outer, inner = steps
+        return lambda value: inner(outer(value))
+
+    def evaluate(value: Any) -> Any:
+        for step in steps:
+            value = step(value)
+        return value
+
+    return evaluate
+
+
+def _either(first: Evaluate, second: Evaluate) -> Evaluate:
+    def evaluate(value: Any) -> Any:
+        found = first(value)
+        return found if _is_true(found) else second(value)
+
+    return evaluate
+
+
+def _of_text(call: Callable[[str], Any], argument: Evaluate) -> Evaluate:
+    def evaluate(value: Any) -> Any:
+        text = argument(value)
+        if text is None:
+            return None
+        if type(text) is not str:  # the interpreter goes by the exact type as well
+            raise NotPlainError
+        return call(text)
+
+    return evaluate
+
+
+def _is_true(value: Any) -> bool:
+    """Say whether a value counts as true in JMESPath, where 0 does and "" and [] do not."""
+    return value is not None and value is not False and value not in ("", [], {})

@@ -102,12 +102,12 @@ def test_size_is_checked_before_anything_else() -> None:
     ],
 )
 def test_a_hostile_megabyte_takes_no_time(text: bytes) -> None:
-    """Cost grows with the length, not with its square."""
-    began = time.perf_counter()
+    """Cost grows with the length, not with its square, which would take hours on any machine."""
+    began_s = time.process_time()
     with suppress(EventDecodeError):
         parse_json(text)
 
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began_s < 60
 
 
 def test_a_generous_limit_does_not_break_the_parser() -> None:
