@@ -270,7 +270,7 @@ class UserImporter(Protocol):
         """Say whether the realm and the account let users be imported, as far as was seen a short while ago."""
         ...
 
-    def body(self, representation: UserRepresentation) -> UserRepresentation | None:
+    def import_body(self, representation: UserRepresentation) -> UserRepresentation | None:
         """Return what to hand to `import_users` so that it makes of the user what `create` would.
 
         None where that is not certain; `create` decides then, also about a user that would be refused.

@@ -24,8 +24,8 @@ from keycloak_bridge.keycloak.user_profile import (
     PROFILE_FIELDS,
     ProfileAttribute,
     RealmProfile,
-    doubtful,
     read_profile,
+    uncertain_fields,
 )
 from keycloak_bridge.keycloak.users import each_user
 from keycloak_bridge.ops.logs import log_event
@@ -93,7 +93,7 @@ class KeycloakUserImporter:
                 self._reading.release()
         return self._terms is not None
 
-    def body(self, representation: UserRepresentation) -> UserRepresentation | None:
+    def import_body(self, representation: UserRepresentation) -> UserRepresentation | None:
         """Return the body to import for the user, None where only POST can tell; see the port."""
         terms = self._terms
         return None if terms is None else import_body(terms, representation)
@@ -218,7 +218,7 @@ def import_body(
         and terms.known_actions.issuperset(actions)
         and _names_are_certain(terms, user)
         and _attributes_are_certain(terms, attributes)
-        and not doubtful(terms.profile, representation)
+        and not uncertain_fields(terms.profile, representation)
     )
     if not certain:
         return None

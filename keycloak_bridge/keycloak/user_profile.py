@@ -72,7 +72,7 @@ def read_profile(answer: Mapping[str, Any]) -> RealmProfile:
     return RealmProfile(attributes, None if policy is None else str(policy))
 
 
-def doubtful(profile: RealmProfile, user: UserRepresentation) -> tuple[str, ...]:
+def uncertain_fields(profile: RealmProfile, user: UserRepresentation) -> tuple[str, ...]:
     """Return what of `user` Keycloak is not certain to take and store as it is, when an administrator writes it.
 
     These are names of fields and attributes that the profile refuses or drops, or that only Keycloak can decide about. What

@@ -165,7 +165,7 @@ class BulkWriter:
         draft = self._provisioner.draft(write.event, desired)
         if draft is None:
             return None
-        body = self._importer.body(draft.representation)
+        body = self._importer.import_body(draft.representation)
         if body is None or self._email_may_be_a_username(draft):
             return None
         announced = self._known_users.claim(desired)

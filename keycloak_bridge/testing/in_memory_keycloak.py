@@ -652,7 +652,7 @@ class InMemoryImporter:
         """Say whether users may be imported."""
         return self.allowed
 
-    def body(self, representation: UserRepresentation) -> UserRepresentation | None:
+    def import_body(self, representation: UserRepresentation) -> UserRepresentation | None:
         """Return the user as it is, unless its username is `uncertain`."""
         return None if representation["username"] in self.uncertain else representation
 

@@ -64,7 +64,7 @@ def a_user(**fields: object) -> UserRepresentation:
 def bodies(service: Service, *users: UserRepresentation) -> list[UserRepresentation]:
     """Return the bodies to import."""
     assert service.importer.available()
-    found = [body for user in users if (body := service.importer.body(user)) is not None]
+    found = [body for user in users if (body := service.importer.import_body(user)) is not None]
     assert len(found) == len(users)
     return found
 

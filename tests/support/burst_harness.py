@@ -89,11 +89,11 @@ class HandImporter(InMemoryImporter):
         self.before: Callable[[Sequence[UserRepresentation]], None] = lambda _: None
         self.after: Callable[[], None] = nothing
 
-    def body(self, representation: UserRepresentation) -> UserRepresentation | None:
+    def import_body(self, representation: UserRepresentation) -> UserRepresentation | None:
         """Let something happen between the look at the roll and the claim."""
         happen, self.judging = self.judging, nothing
         happen()
-        return super().body(representation)
+        return super().import_body(representation)
 
     def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
         """Let something happen once it is on its way, and before its answer is there."""

@@ -18,7 +18,7 @@ from keycloak_bridge.keycloak.partial_import import (
     import_body,
     read_import_terms,
 )
-from keycloak_bridge.keycloak.user_profile import doubtful, read_profile
+from keycloak_bridge.keycloak.user_profile import read_profile, uncertain_fields
 
 ADMIN = {"edit": ["admin"], "view": ["admin"]}
 
@@ -158,7 +158,7 @@ def test_only_the_certain_are_imported(user: Any) -> None:
     body: Any = import_body(TERMS, user)
 
     if body is not None:
-        assert not doubtful(TERMS.profile, user)
+        assert not uncertain_fields(TERMS.profile, user)
         without_role = {name: value for name, value in body.items() if name != "realmRoles"}
         assert import_body(TERMS, without_role) == body  # type: ignore[arg-type]
 
@@ -342,7 +342,7 @@ def test_a_refusal_switches_imports_off_for_a_while(bench: Bench) -> None:
         bench.importer.import_users(users("ada"))
 
     assert (before, bench.importer.available()) == (True, False)
-    assert bench.importer.body(users("ada")[0]) is None
+    assert bench.importer.import_body(users("ada")[0]) is None
 
 
 def test_each_user_gets_its_own_result(bench: Bench) -> None:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from keycloak_bridge.keycloak.user_profile import (
     Answer,
     RealmProfile,
-    doubtful,
     java_length,
     java_pattern,
     judge_value,
@@ -17,6 +16,7 @@ from keycloak_bridge.keycloak.user_profile import (
     length_limits,
     options_of,
     read_profile,
+    uncertain_fields,
 )
 
 ADMIN = {"edit": ["admin"], "view": ["admin"]}
@@ -74,8 +74,8 @@ LENGTH_3 = {"name": "tenantId", "validations": {"length": {"max": 3}}}
 def test_what_keycloak_may_refuse_or_drop_is_named(
     read: RealmProfile, user: Any, expected: tuple[str, ...]
 ) -> None:
-    """Refused, dropped or undecided: each makes a user doubtful."""
-    assert expected == doubtful(read, user)
+    """Refused, dropped or undecided: the user is left to POST then."""
+    assert expected == uncertain_fields(read, user)
 
 
 def test_the_ways_to_break_a_rule_are_named() -> None:

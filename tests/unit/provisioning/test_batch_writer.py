@@ -46,7 +46,7 @@ class Importer:
         """Say yes."""
         return True
 
-    def body(self, representation: UserRepresentation) -> UserRepresentation | None:
+    def import_body(self, representation: UserRepresentation) -> UserRepresentation | None:
         """Not called by a writer of batches."""
         raise NotImplementedError
 
