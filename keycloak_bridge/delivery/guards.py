@@ -10,9 +10,8 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 from keycloak_bridge.domain.errors import HoldError
-from keycloak_bridge.domain.limits import Limit
 from keycloak_bridge.domain.operations import DeleteUser, Operation, Plan, UpdateUser
-from keycloak_bridge.domain.times import format_duration
+from keycloak_bridge.domain.times import Limit, format_duration
 from keycloak_bridge.domain.users import Intent
 
 _CALM_WITHOUT_ROW = 20

@@ -1,6 +1,7 @@
-"""Durations in seconds, rates, and points in time as the bridge writes them: RFC 3339 in UTC with microseconds."""
+"""Durations, rates and limits as settings write them, and points in time: RFC 3339 in UTC with microseconds."""
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -32,7 +33,16 @@ _ISO = re.compile(
     re.ASCII,
 )
 _PACE = re.compile(rf"({_COUNT})\s*/\s*([a-z]+)", re.ASCII)
+_LIMIT = re.compile(r"([0-9]{1,9})\s*/\s*([0-9Pp].*)", re.ASCII)
 _EXPECTED = 'write for example "3 days", "12 h", "90 minutes" or "PT72H"'
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `count` within any `window_s` seconds."""
+
+    count: int
+    window_s: float
 
 
 def parse_duration(text: str) -> float:
@@ -55,6 +65,23 @@ def parse_pace(text: str) -> float:
     if pace is None or pace[2] not in _UNITS or not Decimal(pace[1]):
         raise ValueError('write for example "14/s", "200/minute" or "5000/hour"')
     return float(Decimal(pace[1]) / _UNITS[pace[2]])
+
+
+def parse_limit(text: str) -> Limit | None:
+    """Return the limit in `text`, such as "500/1 h"; None for "none".
+
+    Raises ValueError with a sentence that says what to write instead.
+    """
+    stripped = text.strip()
+    if stripped.lower() == "none":
+        return None
+    limit = _LIMIT.fullmatch(stripped)
+    if limit is None or not int(limit[1]):
+        raise ValueError('write for example "500/1 h", "50/10 minutes" or "none"')
+    window_s = parse_duration(limit[2])
+    if not window_s:
+        raise ValueError("the duration must be longer than nothing")
+    return Limit(int(limit[1]), window_s)
 
 
 def format_duration(seconds: float) -> str:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from keycloak_bridge.domain.limits import Limit, parse_limit
-from keycloak_bridge.domain.times import parse_duration, parse_pace
+from keycloak_bridge.domain.times import Limit, parse_duration, parse_limit, parse_pace
 from keycloak_bridge.settings.secret import Secret
 
 FILE_SUFFIX = "_file"

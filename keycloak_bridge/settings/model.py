@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from keycloak_bridge.domain.limits import Limit
+from keycloak_bridge.domain.times import Limit
 from keycloak_bridge.settings.fields import (
     LIMIT,
     PACE,

@@ -26,8 +26,8 @@ from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
 from keycloak_bridge.domain.errors import HoldError, PartitionRevokedError
 from keycloak_bridge.domain.events import Invitation, Record, TopicPartition
-from keycloak_bridge.domain.limits import Limit
 from keycloak_bridge.domain.ports import Handled
+from keycloak_bridge.domain.times import Limit
 from keycloak_bridge.domain.users import InvitationTerms, UserRepresentation
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.ops.metrics import Metrics

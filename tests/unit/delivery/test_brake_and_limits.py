@@ -9,7 +9,6 @@ from threads import in_threads
 
 from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits, limited_actions
 from keycloak_bridge.domain.errors import HoldError
-from keycloak_bridge.domain.limits import Limit, parse_limit
 from keycloak_bridge.domain.operations import (
     Change,
     CreateUser,
@@ -18,6 +17,7 @@ from keycloak_bridge.domain.operations import (
     Plan,
     UpdateUser,
 )
+from keycloak_bridge.domain.times import Limit, parse_limit
 from keycloak_bridge.domain.users import Intent
 
 

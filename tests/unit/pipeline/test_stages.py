@@ -37,8 +37,8 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import DEAD_LETTER, INVITATION_DUE, RESULT, Record, UserEvent
-from keycloak_bridge.domain.limits import Limit
 from keycloak_bridge.domain.ports import Dependency
+from keycloak_bridge.domain.times import Limit
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope, UserRepresentation
 from keycloak_bridge.events import cloudevents
 from keycloak_bridge.events.json_reader import parse_json

@@ -20,9 +20,9 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import Invitation, Outcome, Result
-from keycloak_bridge.domain.limits import Limit
 from keycloak_bridge.domain.operations import CreateUser, Plan, RequestInvitation
 from keycloak_bridge.domain.ports import Acknowledgement
+from keycloak_bridge.domain.times import Limit
 from keycloak_bridge.domain.users import (
     GROUPS,
     ORGANIZATIONS,

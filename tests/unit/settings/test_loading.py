@@ -7,7 +7,7 @@ from types import MappingProxyType
 import pytest
 
 from keycloak_bridge.domain.errors import ConfigError
-from keycloak_bridge.domain.limits import Limit
+from keycloak_bridge.domain.times import Limit
 from keycloak_bridge.settings import (
     KEYCLOAK_ACCESS,
     Secret,
