@@ -41,7 +41,7 @@ class Example:
 
 
 def examples() -> Iterator[Example]:
-    """Yield the promises in order; a later block of a recipe goes before an earlier one, a mapping adds to it."""
+    """Yield the promises in order; a later block of a recipe overrides an earlier one, a mapping adds to it."""
     recipes: dict[str, Example] = {}
     for kind, name, text in BLOCK.findall(COOKBOOK):
         now = recipes.setdefault(name, Example(name))
@@ -107,7 +107,7 @@ def event_with(shown: dict[str, Any]) -> dict[str, Any]:
 
 
 def part_of(whole: Any, shown: Any) -> Any:
-    """Return of `whole` only what `shown` speaks of; what is not there is None."""
+    """Return the part of `whole` that `shown` mentions; what is not there is None."""
     if not isinstance(whole, dict) or not isinstance(shown, dict):
         return whole
     return {key: part_of(whole.get(key), value) for key, value in shown.items()}
@@ -120,7 +120,7 @@ PLANS = [one for one in EXAMPLES if one.kind == "plan"]
 
 @pytest.mark.parametrize("example", RESULTS, ids=lambda one: one.recipe)
 def test_a_recipe_makes_what_it_shows(example: Example, tmp_path: Path) -> None:
-    """Its mapping makes of its event what stands below it, held as `test-mapping` holds it."""
+    """Its mapping turns its event into what is printed below it, compared as `test-mapping` compares."""
     lay_out(example, tmp_path)
     loaded = read_settings(tmp_path / "bridge.toml", environ={}, overrides=())
     loaded.raise_if_wrong()
@@ -136,7 +136,7 @@ def test_a_recipe_makes_what_it_shows(example: Example, tmp_path: Path) -> None:
 def test_a_recipe_plans_what_it_shows(
     example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against the user that it shows, `plan` prints what stands below it."""
+    """Against the user that it shows, `plan` prints what the recipe shows."""
     monkeypatch.chdir(tmp_path)
     lay_out(example, tmp_path)
     bench = Bench(tmp_path, monkeypatch)
@@ -173,7 +173,7 @@ def test_every_recipe_is_run() -> None:
 
 
 def test_every_block_is_used() -> None:
-    """No block is misspelt, so that nobody runs it."""
+    """No block is skipped because of a misspelt kind."""
     kinds = {kind for kind, _, _ in BLOCK.findall(COOKBOOK)}
 
     assert kinds <= {"mapping", "settings", "schema", "update", "event", "body", "found", "result", "plan", "mapper"}  # fmt: skip
@@ -181,7 +181,7 @@ def test_every_block_is_used() -> None:
 
 
 def test_the_protocol_mapper_is_the_shipped_one() -> None:
-    """The realm in keycloak-config/ holds it, to the letter."""
+    """The realm in keycloak-config/ has it, to the letter."""
     realm = json.loads((ROOT / "keycloak-config" / "acme-realm.json").read_text("utf-8"))
     (client,) = [one for one in realm["clients"] if one["clientId"] == "demo-app"]
 

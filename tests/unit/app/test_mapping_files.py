@@ -193,7 +193,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def mappings(folder: Path, default: str | None = None, **files: str) -> Mappings:
-    """Return the mappings of settings that name a file with each content; `_` stands for the dot in a type."""
+    """Return the mappings of settings that name a file with each content; `_` replaces the dot in a type."""
     paths = {}
     for key, content in files.items():
         paths[key.replace("_", ".")] = folder / f"{key.replace('/', '-')}.toml"
@@ -323,7 +323,7 @@ def test_types_that_are_ignored_need_no_mapping(folder: Path) -> None:
 def test_the_policy_is_that_of_the_settings(
     settings: dict[str, Any], expected: LifecyclePolicy
 ) -> None:
-    """Word for word."""
+    """Setting by setting."""
     lifecycle = LifecycleSettings(**settings)
 
     assert expected == Interpretation(Settings(lifecycle=lifecycle)).mapping.policy

@@ -29,7 +29,7 @@ def wanted(kind: str, /, data: dict[str, Any] | None = None, **policy: Any) -> D
 
 
 def test_a_created_user_is_provisioned() -> None:
-    """As ever: unknown users are created."""
+    """Unknown users are created."""
     user = wanted("user.created", {"email": "ada@acme.example"}, unknown_user=UnknownUser.WAIT)
 
     assert (Intent.PROVISION, UnknownUser.CREATE) == (user.intent, user.unknown)
@@ -86,7 +86,7 @@ def test_unknown_users(kind: str, data: dict[str, Any], policy: str, expected: s
 
 @pytest.mark.parametrize("kind", ["user.created", "user.updated", "user.enabled"])
 def test_a_changed_address_follows_the_policy(kind: str) -> None:
-    """Whichever event brings it, or enables the user who could not be mailed before."""
+    """Whichever event changes it, or enables the user who could not be mailed before."""
     data = {"email": "ada@acme.example"}
 
     assert EmailChange.VERIFY is wanted(kind, data, email_change=EmailChange.VERIFY).email_change
@@ -107,7 +107,7 @@ def test_an_update_that_switches_off_ends_sessions(active: bool | None, expected
 
 @pytest.mark.parametrize("kind", [kind for kind in USER_EVENTS if kind != "user.created"])
 def test_every_event_must_say_whose_user_it_is(kind: str) -> None:
-    """Without the id, or with another subject, it is refused as ever."""
+    """Without the id, or with another subject, it is refused."""
     with pytest.raises(MappingError, match="which user"):
         Mappings(DEFAULT).apply(event_of(kind, {"userId": " "}))
     with pytest.raises(KeyMismatchError):
@@ -162,7 +162,7 @@ def test_which_mapping_serves(kind: str, schema_id: str, expected: object) -> No
 
 
 def test_what_several_mappings_have_together() -> None:
-    """The realm must know the attributes of all, and what one reserves no event may hold."""
+    """The realm must know the attributes of all, and no event may use a username that one reserves."""
     assert ("tags", "userId") == SEVERAL.attribute_names
     assert {"admin", "root"} == SEVERAL.reserved
     assert "userId" == SEVERAL.external_id

@@ -206,7 +206,7 @@ def test_nothing_outside_the_allow_list_is_granted(
 
 
 def test_what_is_managed_is_what_is_allowed() -> None:
-    """The planner takes away what is owned and not named."""
+    """The planner removes what is owned and not named."""
     user = desired(ROLES + 'removal = "managed"', roles=["viewer"])
     nothing = desired(GROUPS + 'removal = "managed"')
 
@@ -369,7 +369,7 @@ WHOLE = mapping(
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(FUZZED, JSON)))
 def test_any_data_makes_a_user_or_an_event_error(data: Mapping[str, Any]) -> None:
-    """Nothing else escapes, whatever the data hold; what comes out is as Keycloak stores it."""
+    """Nothing else is raised, whatever the data; the user is as Keycloak stores it."""
     try:
         user = WHOLE.apply(event(subject=None, **data))
     except EventError:

@@ -45,7 +45,7 @@ def test_a_partial_update_makes_what_it_speaks_of() -> None:
 
 
 def test_a_changed_address_is_a_criterion() -> None:
-    """So that the planner sees whose it is already."""
+    """So that the planner finds another user that has it."""
     user = updated(MINIMAL, email="New@acme.example")
 
     assert ["attributes.userId", "email"] == [one.target for one in user.matching]
@@ -219,7 +219,7 @@ VALUES = {
 
 @given(st.fixed_dictionaries({}, optional=VALUES))
 def test_an_update_touches_only_what_its_properties_reach(data: dict[str, Any]) -> None:
-    """What no property of the event reaches is neither written, nor cleared, nor taken away."""
+    """What no property of the event reaches is neither written, nor cleared, nor removed."""
     reaches = {
         "email": {"email"},
         "given": {"firstName"},

@@ -1,4 +1,4 @@
-"""A partial event speaks of what its data have, and of nothing else."""
+"""A partial event decides what its data have, and nothing else."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -131,7 +131,7 @@ PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(tuple)
 
 @given(DATA, PATHS)
 def test_what_is_present_is_so_above_as_well(data: Mapping[str, Any], path: Any) -> None:
-    """Nothing is there whose surroundings are not."""
+    """A property is there only if everything above it is."""
     if is_present(data, path):
         assert all(is_present(data, path[:length]) for length in range(1, len(path)))
 

@@ -158,7 +158,7 @@ CASES = [(whole % text, line) for whole, rows in PROBLEMS.items() for text, line
 
 @pytest.mark.parametrize(("text", "line"), CASES, ids=[line for _, line in CASES])
 def test_a_mapping_that_cannot_work_is_refused(text: str, line: str) -> None:
-    """The error names the file, the key, the reason and, where there is one, the nearest right word."""
+    """The error names the file, the key, the reason and, where there is one, the nearest valid name."""
     with pytest.raises(ConfigError) as caught:
         mapping(text)
 
@@ -177,8 +177,8 @@ def test_a_mapping_that_only_identifies_needs_no_username() -> None:
         mapping(text)
 
 
-def test_all_problems_are_told_at_once() -> None:
-    """Whoever writes a mapping sees every mistake in one run."""
+def test_all_problems_are_reported_at_once() -> None:
+    """The author of a mapping sees every mistake in one run."""
     text = "zzz = 1\n" + HEAD + '[user]\nemail = "lwer(data.mail)"' + ATTRIBUTES + "x = 5"
 
     with pytest.raises(ConfigError) as caught:

@@ -141,7 +141,7 @@ def test_administrators_must_be_let_in(
     ],
 )
 def test_what_would_vanish(target: str, policy: str | None, expected: list[str]) -> None:
-    """An attribute that nobody declared is dropped, a name that was taken out of the profile too."""
+    """An undeclared attribute is dropped, and so is a name that was removed from the profile."""
     profile = read_profile({"unmanagedAttributePolicy": policy})
 
     assert expected == [one.code for one in check_mapping(profile, [MappedTarget(target)])]
@@ -178,7 +178,7 @@ def test_the_bridges_own_attributes_are_not_shown() -> None:
     assert ("attribute-user-visible", Severity.WARNING) == (finding.code, finding.severity)
 
 
-def test_versions_of_a_schema_tell_a_thing_once() -> None:
+def test_versions_of_a_schema_report_a_finding_once() -> None:
     """1.0 and 1.1 that allow the same are one finding."""
     profile = read_profile(
         {"attributes": [{"name": "tenantId", "permissions": ADMIN, **rules(length={"max": 1})}]}

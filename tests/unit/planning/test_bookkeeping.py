@@ -46,7 +46,7 @@ def test_the_stamp_of_an_event() -> None:
         ("e2", LATER, False),
     ],
 )
-def test_what_a_user_has_seen(event_id: str, time: datetime | None, expected: bool) -> None:
+def test_which_events_were_applied(event_id: str, time: datetime | None, expected: bool) -> None:
     """The event itself, or one that is not older."""
     assert has_applied(event(event_id, time), USER) is expected
 
@@ -83,7 +83,7 @@ def test_an_unreadable_mark_is_none(values: list[str]) -> None:
     ],
 )
 def test_how_far_a_mail_is(mark: str, moving: bool, begun: str | None) -> None:
-    """Whether the mark may change at any moment, and whose mail has begun."""
+    """Whether the mark may change at any moment, and the event whose mail was started."""
     user = changed(CREATED, {"bridgeInvitation": [mark]}).representation
 
     assert is_being_invited(user) is moving
@@ -114,7 +114,7 @@ def test_an_update_takes_over_the_latest_mark() -> None:
     ],
 )
 def test_reads_and_writes(text: str, mark: InvitationMark) -> None:
-    """Event ids may hold colons and anything else."""
+    """Event ids may contain colons and anything else."""
     assert mark == parse_mark(text)
     assert text == format_mark(mark)
 

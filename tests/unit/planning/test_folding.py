@@ -1,4 +1,4 @@
-"""All events of a user at once bring it to where they would bring it one by one."""
+"""All events of a user at once have the same effect as one by one."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -184,7 +184,7 @@ def test_at_once_is_as_one_by_one(
 def test_events_that_were_applied_do_no_harm(
     wants: list[DesiredUser], applied: int, found: FoundUser | None
 ) -> None:
-    """A live user that has seen the first events is brought on as by the others alone."""
+    """If the first events were applied already, the result is that of the others alone."""
     steps = history(wants)
     seen = one_by_one(steps[:applied], found)
 
@@ -225,7 +225,7 @@ def test_what_only_the_creation_verifies(found: FoundUser | None) -> None:
 
 
 def test_a_disabled_user_stays_disabled() -> None:
-    """Somebody turned the switch since the event that enabled; a later one speaks of something else."""
+    """An administrator disabled it after the event that enabled it; a later one changes something else."""
     steps = history([desired(), updating(firstName="Eve")])
     after = at_once(steps, changed(CREATED, enabled=False))
 
@@ -234,8 +234,8 @@ def test_a_disabled_user_stays_disabled() -> None:
     assert after.representation["firstName"] == "Eve"
 
 
-def test_what_somebody_changed_is_set_right() -> None:
-    """By the last word on each target, whichever event it was."""
+def test_changes_by_others_are_overwritten() -> None:
+    """By the last event that set each target."""
     steps = history([desired(), updating(lastName="King")])
     live = one_by_one(steps, None)
     assert live is not None
@@ -312,7 +312,7 @@ def test_an_update_of_a_user_that_nothing_creates_is_refused() -> None:
 
 
 def test_no_data_is_kept() -> None:
-    """A planner holds very many users."""
+    """Very many folded users are in memory at once."""
     one = replace(event(), data={"givenName": "Ada"})
     user = fold(None, one, desired())
 
@@ -329,7 +329,7 @@ def test_no_data_is_kept() -> None:
 def test_provisioning_the_steps_is_the_folded_plan(
     wants: list[DesiredUser], times: list[datetime | None], found: FoundUser | None
 ) -> None:
-    """Whatever the events are: what is planned at once is what the few steps bring."""
+    """Whatever the events are: the plan and the few steps have the same effect."""
     user = folded(history(wants, times))
     after = one_by_one(steps_of(user, found), found)
 

@@ -139,7 +139,7 @@ def test_enabling_invites_nobody_else(found: FoundUser) -> None:
 
 @pytest.mark.parametrize("found", [CREATED, INVITED], ids=["due", "sent"])
 def test_a_changed_address_makes_the_invitation_due_again(found: FoundUser) -> None:
-    """Keycloak kills the link that was mailed to the old one."""
+    """Keycloak invalidates the link that was mailed to the old one."""
     plan = plan_user(E2, MOVED, found)
     after = done(plan, found)
 
@@ -173,7 +173,7 @@ def test_a_changed_address_is_verified() -> None:
 
 
 def test_a_user_that_is_never_invited_verifies_too() -> None:
-    """It gets that mail only; without terms it lives as long as Keycloak's own."""
+    """It gets that mail only; without terms its link is valid as long as Keycloak's own."""
     for terms, lifespan_s in ((TERMS, 43200), (replace(TERMS, lifespan_s=60), 60), (None, 43200)):
         plan = plan_user(E2, replace(VERIFIED_MOVE, invitation=terms), LINKED)
         assert mails(plan) == (
@@ -206,7 +206,7 @@ def test_an_address_that_changed_while_disabled_is_verified_once_enabled(
 
 
 def test_only_a_mail_verifies() -> None:
-    """What the mapping says about a verified address holds for new users only then."""
+    """A verified address in the mapping then counts for new users only."""
     found = changed(INVITED, emailVerified=False)
     user = replace(updating(emailVerified=True), email_change=EmailChange.VERIFY)
 

@@ -1,4 +1,4 @@
-"""An event never touches somebody else's account."""
+"""An event never changes the account of another user."""
 
 from dataclasses import replace
 

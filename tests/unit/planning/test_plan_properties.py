@@ -31,7 +31,7 @@ TIMES = st.none() | st.sampled_from([NOON - timedelta(1), NOON, NOON + timedelta
 
 @st.composite
 def representations(draw: st.DrawFn, external_ids: st.SearchStrategy[list[str]]) -> dict[str, Any]:
-    """Draw a user as a mapping makes it, or as Keycloak holds it."""
+    """Draw a user as a mapping makes it, or as Keycloak stores it."""
     user: dict[str, Any] = draw(
         st.fixed_dictionaries(
             {"username": st.sampled_from(["ada", "eve"]), "enabled": st.booleans()},

@@ -1,4 +1,4 @@
-"""A secret gives itself away only when asked."""
+"""A secret shows its value only when revealed."""
 
 import copy
 import dataclasses
@@ -54,8 +54,8 @@ def test_reads_its_file_each_time(tmp_path: Path) -> None:
     assert "[redacted]" == redaction.shared.redact("second-value")
 
 
-@pytest.mark.parametrize(("content", "told"), [(None, "cannot be read"), (b"\n", "is empty"), (b"\xff", "cannot be read")])  # fmt: skip
-def test_names_a_useless_file(tmp_path: Path, content: bytes | None, told: str) -> None:
+@pytest.mark.parametrize(("content", "reported"), [(None, "cannot be read"), (b"\n", "is empty"), (b"\xff", "cannot be read")])  # fmt: skip
+def test_names_a_useless_file(tmp_path: Path, content: bytes | None, reported: str) -> None:
     """A missing, empty or binary file is an error that names it."""
     path = tmp_path / "secret"
     if content is not None:
@@ -64,7 +64,7 @@ def test_names_a_useless_file(tmp_path: Path, content: bytes | None, told: str) 
     with pytest.raises(ConfigError) as caught:
         Secret(path=path).reveal()
 
-    assert f"the secret file {path} {told}" == caught.value.message
+    assert f"the secret file {path} {reported}" == caught.value.message
 
 
 @pytest.mark.parametrize("arguments", [{}, {"value": "x", "path": Path("y")}])
