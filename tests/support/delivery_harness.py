@@ -69,12 +69,16 @@ class Pending:
 
     def __init__(self) -> None:
         self._done: list[Callable[[BridgeError | None], None]] = []
+        self._arrived: list[BridgeError | None] = []
 
     def then(self, done: Callable[[BridgeError | None], None]) -> None:
         self._done.append(done)
+        for error in self._arrived:
+            done(error)
 
     def arrive(self, error: BridgeError | None = None) -> None:
-        """Let the answer come: the record is safe, or `error` befell it."""
+        """Let the answer come: the record is safe, or why it is not."""
+        self._arrived.append(error)
         for done in self._done:
             done(error)
 

@@ -1,10 +1,9 @@
 """Whatever fails, crashes, freezes or moves: no record is lost, and each user sees its events in their order."""
 
 from collections import defaultdict
-from collections.abc import Callable
 from enum import StrEnum
 
-from delivery_harness import GROUP, TOPIC, At, Hand, Recorder, at_of, policy
+from delivery_harness import GROUP, TOPIC, At, Hand, Pending, Recorder, at_of, policy
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -53,28 +52,6 @@ class Fate(StrEnum):
 fates = st.sampled_from([*[Fate.DONE] * 4, *Fate])
 
 
-class Answer:
-    """Kafka's answer to what was published about a record, now or later."""
-
-    def __init__(self, arrived: Callable[[], None]) -> None:
-        self._arrived = arrived
-        self._done: Callable[[BridgeError | None], None] | None = None
-        self._given: tuple[BridgeError | None] | None = None
-
-    def then(self, done: Callable[[BridgeError | None], None]) -> None:
-        self._done = done
-        if self._given is not None:
-            done(*self._given)
-
-    def give(self, error: BridgeError | None) -> None:
-        """Report that the record is safe, or why it is not."""
-        if error is None:
-            self._arrived()
-        self._given = (error,)
-        if self._done is not None:
-            self._done(error)
-
-
 class Stage(Recorder):
     """Writes each record to the world of the machine, and fails as the machine says."""
 
@@ -103,14 +80,20 @@ class Stage(Recorder):
         return self._published(record, written=False, dependency=Dependency.NONE)
 
     def _published(self, record: Record, *, written: bool, dependency: Dependency) -> Handled:
-        answer = Answer(lambda: self._machine.finished(record, written=written))
+        answer = Pending()
+
+        def finished(error: BridgeError | None) -> None:
+            if error is None:
+                self._machine.finished(record, written=written)
+
+        answer.then(finished)
         match self._machine.fate:
             case Fate.UNANSWERED:
                 self.process.unanswered.append(answer)
             case Fate.UNCONFIRMED:
-                answer.give(BrokerUnavailableError("gone"))
+                answer.arrive(BrokerUnavailableError("gone"))
             case _:
-                answer.give(None)
+                answer.arrive()
         return Handled((answer,), dependency)
 
 
@@ -127,7 +110,7 @@ class Process:
         )
         stage.process = self
         self.running: list[Task] = []
-        self.unanswered: list[Answer] = []
+        self.unanswered: list[Pending] = []
         self.evicted = False
 
     def begin(self) -> bool:
@@ -144,7 +127,7 @@ class Process:
     def end_all(self) -> None:
         """Have everything that was begun meet the fate of the moment."""
         while self.unanswered:
-            self.unanswered.pop().give(None)
+            self.unanswered.pop().arrive()
         while self.running:
             self.hand.worker_pool.do(self.running.pop())
 
@@ -263,7 +246,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         for process in self.running():
             self._end(process, fate, data)
         for process in self.unanswered():
-            process.unanswered.pop(0).give(None if arrives else BrokerUnavailableError("gone"))
+            process.unanswered.pop(0).arrive(None if arrives else BrokerUnavailableError("gone"))
 
     def _end(self, process: Process, fate: Fate, data: st.DataObject) -> None:
         task = process.running.pop(data.draw(st.integers(0, len(process.running) - 1)))

@@ -337,50 +337,33 @@ def test_a_partition_that_leaves_in_between_is_no_crash(
 # giving partitions up
 
 
-def test_revoked_partitions_are_released_and_committed(
-    source: KafkaRecordConsumer, stub: StubConsumer
+@pytest.mark.parametrize(
+    ("moment", "commits", "sent"),
+    [
+        ("revoked", {P0: Commit(7, "done: 9-12")}, [{K0: OffsetAndMetadata(7, "done: 9-12", -1)}]),
+        ("revoked", {}, []),
+        ("lost", {P0: Commit(7)}, []),
+    ],
+)
+def test_partitions_are_released_and_committed(
+    source: KafkaRecordConsumer,
+    stub: StubConsumer,
+    moment: str,
+    commits: dict[TopicPartition, Commit],
+    sent: list[dict[KafkaTopicPartition, OffsetAndMetadata]],
 ) -> None:
-    """What the release returns is committed as it is, without waiting: a blocking commit raises there."""
+    """Without waiting, since a blocking commit raises there; what is lost belongs to another member already."""
     calls: list[tuple[frozenset[TopicPartition], bool]] = []
 
     def release(partitions: frozenset[TopicPartition], lost: bool) -> dict[TopicPartition, Commit]:
         calls.append((partitions, lost))
-        return {P0: Commit(7, "done: 9-12")}
+        return commits
 
     source.when_revoked(release)
-    stub.listener.on_partitions_revoked({K0, K1})
+    getattr(stub.listener, f"on_partitions_{moment}")({K0, K1})
 
-    assert [(frozenset({P0, P1}), False)] == calls
-    assert [{K0: OffsetAndMetadata(7, "done: 9-12", -1)}] == stub.async_commits
-    assert [] == stub.commits
-
-
-def test_lost_partitions_are_released_without_a_commit(
-    source: KafkaRecordConsumer, stub: StubConsumer
-) -> None:
-    """They belong to another member already."""
-    calls: list[tuple[frozenset[TopicPartition], bool]] = []
-
-    def release(partitions: frozenset[TopicPartition], lost: bool) -> dict[TopicPartition, Commit]:
-        calls.append((partitions, lost))
-        return {P1: Commit(7)}
-
-    source.when_revoked(release)
-    stub.listener.on_partitions_lost({K1})
-
-    assert [(frozenset({P1}), True)] == calls
-    assert [] == stub.async_commits
-
-
-def test_a_release_with_nothing_to_commit_commits_nothing(
-    source: KafkaRecordConsumer, stub: StubConsumer
-) -> None:
-    """No request for an empty answer."""
-    source.when_revoked(lambda _partitions, _lost: {})
-
-    stub.listener.on_partitions_revoked({K0})
-
-    assert [] == stub.async_commits
+    assert [(frozenset({P0, P1}), moment == "lost")] == calls
+    assert (sent, []) == (stub.async_commits, stub.commits)
 
 
 def test_without_a_release_nothing_happens(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
@@ -391,99 +374,91 @@ def test_without_a_release_nothing_happens(source: KafkaRecordConsumer, stub: St
     assert [] == stub.async_commits
 
 
-@pytest.mark.parametrize("moment", ["on_partitions_revoked", "on_partitions_lost"])
-def test_a_release_that_fails_is_logged(
-    source: KafkaRecordConsumer, stub: StubConsumer, caplog: pytest.LogCaptureFixture, moment: str
-) -> None:
-    """Nothing may get into kafka-python's thread, which sends the heartbeats."""
-
-    def release(_: frozenset[TopicPartition], __: bool) -> dict[TopicPartition, Commit]:
-        raise RuntimeError
-
-    source.when_revoked(release)
-    getattr(stub.listener, moment)({K0})
-
-    assert [(logging.WARNING, RuntimeError)] == warnings_of(caplog)
+def broken(*_: object) -> Any:
+    """Fail as a release or as the question what to hold."""
+    raise RuntimeError
 
 
-def test_a_commit_that_cannot_be_sent_is_logged(
-    source: KafkaRecordConsumer, stub: StubConsumer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The next owner then reads some records again."""
+def a_release_fails(source: KafkaRecordConsumer, stub: StubConsumer) -> type[Exception]:
+    source.when_revoked(broken)
+    stub.listener.on_partitions_revoked({K0})
+    return RuntimeError
+
+
+def a_release_fails_after_a_loss(
+    source: KafkaRecordConsumer, stub: StubConsumer
+) -> type[Exception]:
+    source.when_revoked(broken)
+    stub.listener.on_partitions_lost({K0})
+    return RuntimeError
+
+
+def a_commit_cannot_be_sent(source: KafkaRecordConsumer, stub: StubConsumer) -> type[Exception]:
     source.when_revoked(lambda _partitions, _lost: {P0: Commit(1)})
     stub.error = kafka_errors.FencedInstanceIdError()
-
     stub.listener.on_partitions_revoked({K0})
+    return kafka_errors.FencedInstanceIdError
 
-    assert [(logging.WARNING, kafka_errors.FencedInstanceIdError)] == warnings_of(caplog)
 
-
-def test_a_commit_that_is_refused_later_is_logged(
-    source: KafkaRecordConsumer, stub: StubConsumer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its answer comes when the listener has long returned."""
+def a_commit_is_refused_later(source: KafkaRecordConsumer, stub: StubConsumer) -> type[Exception]:
     source.when_revoked(lambda _partitions, _lost: {P0: Commit(1)})
     stub.listener.on_partitions_revoked({K0})
-
     stub.async_future.failure(kafka_errors.CommitFailedError())
+    return kafka_errors.CommitFailedError
 
-    assert [(logging.WARNING, kafka_errors.CommitFailedError)] == warnings_of(caplog)
 
-
-def test_a_hold_that_fails_is_logged(
-    source: KafkaRecordConsumer, stub: StubConsumer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The question is asked on kafka-python's thread too."""
-    answers = iter([False, False])
-    source.poll(0, lambda _: next(answers))
-
+def a_hold_fails(source: KafkaRecordConsumer, stub: StubConsumer) -> type[Exception]:
+    stub.assigned = []
+    source.poll(0, broken)
+    stub.assigned = [K0]
     stub.listener.on_partitions_assigned({K0})
+    return RuntimeError
 
-    assert [(logging.WARNING, StopIteration)] == warnings_of(caplog)
 
+@pytest.mark.parametrize(
+    "fail",
+    [
+        a_release_fails,
+        a_release_fails_after_a_loss,
+        a_commit_cannot_be_sent,
+        a_commit_is_refused_later,
+        a_hold_fails,
+    ],
+)
+def test_what_fails_in_a_rebalance_is_logged(
+    source: KafkaRecordConsumer,
+    stub: StubConsumer,
+    caplog: pytest.LogCaptureFixture,
+    fail: Callable[[KafkaRecordConsumer, StubConsumer], type[Exception]],
+) -> None:
+    """Nothing may get into kafka-python's thread, which sends the heartbeats; at worst records come again."""
+    error = fail(source, stub)
 
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[tuple[int, type[BaseException] | None]]:
-    """Return the level and the kind of error of each line in the log."""
-    return [(line.levelno, line.exc_info[0] if line.exc_info else None) for line in caplog.records]
+    assert [(logging.WARNING, error)] == [
+        (line.levelno, line.exc_info[0] if line.exc_info else None) for line in caplog.records
+    ]
 
 
 # membership
 
 
 @pytest.mark.parametrize(
-    ("state", "expected"),
+    ("state", "joined", "rejoins"),
     [
-        (MemberState.UNJOINED, False),
-        (MemberState.REBALANCING, False),
-        (MemberState.STABLE, True),
+        (MemberState.UNJOINED, False, 0),
+        (MemberState.REBALANCING, False, 1),
+        (MemberState.STABLE, True, 0),
     ],
 )
-def test_joined_means_stable(
-    source: KafkaRecordConsumer, stub: StubConsumer, state: str, expected: bool
+def test_only_a_settled_member_is_joined(
+    source: KafkaRecordConsumer, stub: StubConsumer, state: str, joined: bool, rejoins: int
 ) -> None:
-    """Only a settled member of the group counts."""
-    stub.state = state
-
-    assert expected is source.joined()
-
-
-@pytest.mark.parametrize(
-    ("state", "expected"),
-    [
-        (MemberState.UNJOINED, 0),
-        (MemberState.REBALANCING, 1),
-        (MemberState.STABLE, 0),
-    ],
-)
-def test_a_join_that_outlasts_a_poll_is_pursued(
-    source: KafkaRecordConsumer, stub: StubConsumer, state: str, expected: int
-) -> None:
-    """kafka-python forgets it else; a settled member asks for nothing."""
+    """A join that outlasts a poll is pursued, since kafka-python forgets it otherwise."""
     stub.state = state
 
     source.poll(0, nothing)
 
-    assert expected == stub.rejoins
+    assert (joined, rejoins) == (source.joined(), stub.rejoins)
 
 
 def test_kafka_python_can_be_asked_to_rejoin() -> None:
