@@ -29,7 +29,7 @@ from keycloak_bridge.messages.results import result_message, result_of
 from keycloak_bridge.ops.logs import configure_logging, log_event
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.planning.plan import plan_user
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings.model import Settings
 
 EVENTS = Path(__file__).parents[1] / "tests" / "events" / "user-created-2000.ndjson"
 _NOW = datetime(2026, 11, 1, 9, 30, tzinfo=UTC)

@@ -9,7 +9,7 @@ from dataclasses import fields
 from bench.crowd import MAPPING
 from bench.place import Ground
 from keycloak_bridge.sandbox.processes import ManagedProcess
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings.model import Settings
 
 _PREFIX = "KEYCLOAK_BRIDGE_"
 _BRIDGE = [sys.executable, "-m", "keycloak_bridge"]

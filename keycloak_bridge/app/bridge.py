@@ -24,7 +24,7 @@ from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.ops.health import HealthServer, Status
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings.model import Settings
 
 logger = logging.getLogger(__name__)
 

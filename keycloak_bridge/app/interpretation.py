@@ -13,7 +13,7 @@ from keycloak_bridge.events.custom_envelope import ATTRIBUTES, compile_envelope
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.pipeline.interpret import Interpreter, Prepared, Skipped
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
 

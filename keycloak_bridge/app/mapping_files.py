@@ -13,7 +13,7 @@ from keycloak_bridge.domain.users import EmailChange, Intent, InvitationTerms, U
 from keycloak_bridge.expressions.analysis import suggestion
 from keycloak_bridge.mapping.lifecycle import MAPPED_TYPES, LifecyclePolicy, Mappings
 from keycloak_bridge.mapping.mapping import AttributeMapping, compile_mapping, properties_read
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
 DEFAULT_ORIGIN = "default_mapping.toml"

@@ -49,7 +49,7 @@ from keycloak_bridge.provisioning.known_users import KnownUsers
 from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy, UserLocks
 from keycloak_bridge.provisioning.verification import VerificationPolicy
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings.model import Settings
 
 INVITE_GROUP_SUFFIX = "-invite"
 """The invite stage is a consumer group of its own, so that its lag is the backlog of mails."""

@@ -43,8 +43,7 @@ from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.interpret import Interpreter
 from keycloak_bridge.pipeline.preview import Preview, preview
 from keycloak_bridge.provisioning.provisioner import UserLocks
-from keycloak_bridge.settings import Settings
-from keycloak_bridge.settings.model import EnvelopeSettings
+from keycloak_bridge.settings.model import EnvelopeSettings, Settings
 
 _JOURNAL_SUFFIX = ".backfill.json"
 _PARTITION_SHARE = 4

@@ -40,7 +40,8 @@ from keycloak_bridge.domain.errors import BrakeError, BridgeError
 from keycloak_bridge.domain.events import USER_CREATED
 from keycloak_bridge.domain.times import format_time, parse_duration
 from keycloak_bridge.pipeline.preview import Preview, PreviewOutcome
-from keycloak_bridge.settings import KEYCLOAK_ACCESS, Settings
+from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS
+from keycloak_bridge.settings.model import Settings
 
 _REFUSALS_SHOWN = 20
 _LINE_INTERVAL_S = 10.0

@@ -25,7 +25,8 @@ from keycloak_bridge.domain.times import parse_duration
 
 if TYPE_CHECKING:
     from keycloak_bridge.app.interpretation import Interpretation
-    from keycloak_bridge.settings import LoadedSettings, Settings
+    from keycloak_bridge.settings.loading import LoadedSettings
+    from keycloak_bridge.settings.model import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -40,7 +41,7 @@ class Invocation:
     def load(self, require: Collection[str] = ()) -> "LoadedSettings":
         """Return the settings with their problems; raises ConfigError when the file cannot be read."""
         # here, so that --help and --version do not wait for JSON Schema
-        from keycloak_bridge.settings import read_settings  # noqa: PLC0415
+        from keycloak_bridge.settings.loading import read_settings  # noqa: PLC0415
 
         return read_settings(
             self.config, environ=os.environ, overrides=self.overrides, require=require
@@ -65,7 +66,7 @@ class Invocation:
         With `keycloak` the settings must say how to reach it. Raises ConfigError.
         """
         from keycloak_bridge.app.interpretation import Interpretation  # noqa: PLC0415 # as above
-        from keycloak_bridge.settings import KEYCLOAK_ACCESS  # noqa: PLC0415
+        from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS  # noqa: PLC0415 # as above
 
         interpretation = Interpretation(self.settings(KEYCLOAK_ACCESS if keycloak else ()))
         interpretation.check()

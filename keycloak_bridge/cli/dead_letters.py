@@ -46,7 +46,7 @@ from keycloak_bridge.messages.invitations import read_invitation
 from keycloak_bridge.pipeline.interpret import Skipped
 from keycloak_bridge.pipeline.preview import PreviewOutcome, preview
 from keycloak_bridge.provisioning.provisioner import Provisioner
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings.model import Settings
 
 STAGES = ("decode", "schema", "map", "keycloak", "invite")
 _RECENT_BYTES = 16 * 1024 * 1024

@@ -21,7 +21,7 @@ from keycloak_bridge.event_files.json_events import read_events
 from keycloak_bridge.event_files.records import FileInterpreter
 from keycloak_bridge.kafka import reader as kafka_reader
 from keycloak_bridge.population.population import Population, Read
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings.model import Settings
 
 Row = tuple[str, dict[str, Any]]
 """The place of an event, and what is printed about it."""

@@ -25,7 +25,8 @@ from keycloak_bridge.kafka import reader as kafka_reader
 from keycloak_bridge.messages.dead_letters import DeadLetterFilter
 from keycloak_bridge.messages.history import PastOutcome, in_order, read_outcome, set_last_by
 from keycloak_bridge.planning.bookkeeping import parse_mark
-from keycloak_bridge.settings import KEYCLOAK_ACCESS, Settings
+from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS
+from keycloak_bridge.settings.model import Settings
 
 _FIELDS = ("username", "email", "emailVerified", "enabled", "firstName", "lastName")
 _BY = ("event", "type", "time", "record", "schema", "mapping")

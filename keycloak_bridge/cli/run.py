@@ -9,7 +9,8 @@ import requests
 from keycloak_bridge.app.bridge import Bridge
 from keycloak_bridge.cli.common import Invocation, bridge_command
 from keycloak_bridge.domain.errors import BridgeError, ConfigError
-from keycloak_bridge.settings import KEYCLOAK_ACCESS, HealthSettings
+from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS
+from keycloak_bridge.settings.model import HealthSettings
 
 NOT_READY_EXIT_CODE = 1
 TIMEOUT_S = 5.0

@@ -17,7 +17,7 @@ from keycloak_bridge.kafka.topics import KafkaAdmin
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.survey import KeycloakSurvey
 from keycloak_bridge.planning.ownership import administering
-from keycloak_bridge.settings import LoadedSettings
+from keycloak_bridge.settings.loading import LoadedSettings
 
 SETTINGS, SCHEMAS, ENVELOPE, MAPPING = "settings", "schemas", "envelope", "mapping"
 _ANY_GROUP = "an event may join any group of the realm"

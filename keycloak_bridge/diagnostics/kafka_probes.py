@@ -7,7 +7,7 @@ from keycloak_bridge.app.wiring import INVITE_GROUP_SUFFIX
 from keycloak_bridge.diagnostics.probe import Probe, ProbeResult, gray, green, red, yellow
 from keycloak_bridge.domain.times import format_duration
 from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, TopicSpec
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 
 CONNECTION = "kafka.connection"
 TOPICS = "kafka.topics"

@@ -13,7 +13,7 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Message, Record
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 
 Client = TypeVar("Client")
 

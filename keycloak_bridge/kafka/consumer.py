@@ -22,7 +22,7 @@ from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.domain.ports import Release
 from keycloak_bridge.kafka.client import connect, record_of, translated
 from keycloak_bridge.ops.logs import log_event
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from keycloak_bridge.kafka.client import close_producer, connect, sending, trans
 from keycloak_bridge.kafka.reader import TopicReader
 from keycloak_bridge.messages.dead_letters import Place, dead_letter_headers
 from keycloak_bridge.ops.logs import log_event
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 
 logger = logging.getLogger(__name__)
 

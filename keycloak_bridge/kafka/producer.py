@@ -18,7 +18,7 @@ from keycloak_bridge.kafka.client import (
     translated,
 )
 from keycloak_bridge.ops.logs import log_event
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 
 _log = logging.getLogger(__name__)
 

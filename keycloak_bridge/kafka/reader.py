@@ -12,7 +12,7 @@ from kafka.partitioner.default import murmur2
 from keycloak_bridge.domain.errors import BrokerUnavailableError, ConfigError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.kafka.client import connect, record_of, translated
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 
 _REQUEST_TIMEOUT_MS = 15_000
 _POLL_MS = 500

@@ -11,7 +11,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from keycloak_bridge.domain.errors import BrokerAccessError, ConfigError
 from keycloak_bridge.kafka.client import connect, translated
-from keycloak_bridge.settings import KafkaSettings, TopicsSettings
+from keycloak_bridge.settings.model import KafkaSettings, TopicsSettings
 
 _EVENTS = "events"
 _DEAD_LETTERS = "dead letters"

@@ -21,7 +21,8 @@ from keycloak_bridge.messages.dead_letters import (
     REPLAY_ORIGIN,
     REPLAYED,
 )
-from keycloak_bridge.settings import Settings, read_settings
+from keycloak_bridge.settings.loading import read_settings
+from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.validation.catalog import OWN_MESSAGES
 from keycloak_bridge.validation.schema_checks import SchemaDocument
 

@@ -12,8 +12,8 @@ import click
 from keycloak_bridge.cli.main import COMMANDS, app
 from keycloak_bridge.expressions.functions import function_docs
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.settings import Setting, settings_by_name, settings_schema
-from keycloak_bridge.settings.schema import toml_value
+from keycloak_bridge.settings.fields import Setting
+from keycloak_bridge.settings.schema import settings_by_name, settings_schema, toml_value
 
 # as a module of tests.docs it finds its neighbour no other way
 sys.path.append(str(Path(__file__).parent))

@@ -20,7 +20,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from keycloak_bridge import __version__
-from keycloak_bridge.settings import environment_names, read_settings
+from keycloak_bridge.settings.loading import environment_names, read_settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose"

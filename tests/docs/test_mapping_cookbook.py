@@ -15,7 +15,7 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.test_mapping import expectation
 from keycloak_bridge.cli.validate import preview_text
 from keycloak_bridge.event_files.json_events import EventText
-from keycloak_bridge.settings import read_settings
+from keycloak_bridge.settings.loading import read_settings
 from keycloak_bridge.settings.schema import toml_value
 
 ROOT = Path(__file__).parents[2]

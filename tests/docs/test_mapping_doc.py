@@ -17,7 +17,7 @@ from keycloak_bridge.expressions.functions import function_docs
 from keycloak_bridge.mapping.mapping import compile_mapping
 from keycloak_bridge.mapping.reader import REMOVALS
 from keycloak_bridge.mapping.rules import USER_FIELDS
-from keycloak_bridge.settings import MappingSettings, Settings
+from keycloak_bridge.settings.model import MappingSettings, Settings
 
 DOC = (Path(__file__).parents[2] / "docs" / "mapping.md").read_text("utf-8")
 BLOCKS = {

@@ -14,7 +14,7 @@ from keycloak_bridge.cli.main import app
 from keycloak_bridge.domain.events import USER_CREATED, USER_EVENTS, Record
 from keycloak_bridge.events.decode import EnvelopeRules, decode
 from keycloak_bridge.mapping.mapping import compile_mapping
-from keycloak_bridge.settings import settings_by_name, settings_schema
+from keycloak_bridge.settings.schema import settings_by_name, settings_schema
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -24,7 +24,8 @@ from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS, dead_lett
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.messages.results import result_message
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.settings import Settings, settings_by_name, settings_schema
+from keycloak_bridge.settings.model import Settings
+from keycloak_bridge.settings.schema import settings_by_name, settings_schema
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "keycloak_bridge"

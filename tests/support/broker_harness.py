@@ -13,7 +13,7 @@ from keycloak_bridge.domain.ports import Acknowledgement, MessageProducer, Recor
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.kafka.producer import KafkaMessageProducer
 from keycloak_bridge.kafka.topics import KafkaAdmin, TopicSpec
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 
 PARTITIONS = 3
 PATIENCE_S = 120.0

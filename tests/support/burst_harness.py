@@ -25,8 +25,7 @@ from keycloak_bridge.provisioning.bulk_writer import BulkWriter, WriteRouter
 from keycloak_bridge.provisioning.known_users import KnownUsers
 from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
-from keycloak_bridge.settings import Settings
-from keycloak_bridge.settings.model import LifecycleSettings
+from keycloak_bridge.settings.model import LifecycleSettings, Settings
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak

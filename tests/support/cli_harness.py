@@ -17,7 +17,7 @@ from keycloak_bridge.delivery.rate_limit import wait_out
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.kafka import reader as kafka_reader
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 

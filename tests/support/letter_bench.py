@@ -14,7 +14,7 @@ from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, Broker
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.kafka.dead_letter_topic import FENCED, TOO_LARGE, Outgoing
 from keycloak_bridge.messages.dead_letters import Place, is_replay_mark
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 
 
 class Terminal:

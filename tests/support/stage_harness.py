@@ -24,7 +24,7 @@ from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.bulk_writer import WriteRouter
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak

@@ -33,7 +33,7 @@ from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.provisioning.provisioner import ProvisionPolicy, UserLocks
 from keycloak_bridge.provisioning.verification import VerificationPolicy
-from keycloak_bridge.settings import (
+from keycloak_bridge.settings.model import (
     BrakeSettings,
     DeliverySettings,
     EventsSettings,

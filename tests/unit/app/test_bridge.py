@@ -39,7 +39,7 @@ from keycloak_bridge.mapping.profile_findings import MappedTarget, Severity
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.interpret import Prepared
-from keycloak_bridge.settings import (
+from keycloak_bridge.settings.model import (
     BrakeSettings,
     EventsSettings,
     HealthSettings,
@@ -47,10 +47,10 @@ from keycloak_bridge.settings import (
     KafkaSettings,
     KeycloakSettings,
     RetrySettings,
-    Secret,
     Settings,
     TopicsSettings,
 )
+from keycloak_bridge.settings.secret import Secret
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemoryConsumer
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak

@@ -28,7 +28,7 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.mapping.lifecycle import LifecyclePolicy, Mappings
 from keycloak_bridge.mapping.mapping import compile_mapping
-from keycloak_bridge.settings import (
+from keycloak_bridge.settings.model import (
     EventsSettings,
     LifecycleSettings,
     MappingSettings,

@@ -14,7 +14,7 @@ from keycloak_bridge.domain.errors import (
     DeadLetterError,
     KeycloakAuthError,
 )
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings.model import Settings
 
 
 class StubSidecar:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.test_mapping import NOTHING, Case, differences, find_cases, run_case
-from keycloak_bridge.settings import read_settings
+from keycloak_bridge.settings.loading import read_settings
 
 ADA: dict[str, Any] = {
     "representation": {

@@ -6,7 +6,7 @@ from cli_harness import Bench
 
 from keycloak_bridge.domain.errors import BrokerUnavailableError
 from keycloak_bridge.kafka.topics import TopicSpec, TopicState
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 
 ALL = ("user-events", "user-invitations", "user-results", "user-events-dead-letters")
 

@@ -9,7 +9,7 @@ from keycloak_bridge.diagnostics.kafka_probes import KafkaProbes
 from keycloak_bridge.diagnostics.probe import Light, ProbeResult, examine
 from keycloak_bridge.domain.errors import BrokerUnavailableError
 from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, wanted_topics
-from keycloak_bridge.settings import KafkaSettings, TopicsSettings
+from keycloak_bridge.settings.model import KafkaSettings, TopicsSettings
 
 SPECS = wanted_topics(TopicsSettings(), invitations=True)
 EVERYTHING = frozenset({"READ", "WRITE", "DESCRIBE"})

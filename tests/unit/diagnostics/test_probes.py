@@ -24,7 +24,7 @@ from keycloak_bridge.domain.errors import BrokerUnavailableError, KeycloakUnavai
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
-from keycloak_bridge.settings import read_settings
+from keycloak_bridge.settings.loading import read_settings
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.stub_adapter import StubAdapter
 

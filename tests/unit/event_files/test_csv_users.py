@@ -8,7 +8,7 @@ from keycloak_bridge.domain.errors import ConfigError, EventValidationError
 from keycloak_bridge.domain.events import CloudEvent
 from keycloak_bridge.event_files.csv_rows import csv_records
 from keycloak_bridge.event_files.records import FileInterpreter
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings.model import Settings
 
 SCHEMA: dict[str, Any] = {
     "properties": {

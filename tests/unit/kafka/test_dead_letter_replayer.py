@@ -8,7 +8,7 @@ from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, Broker
 from keycloak_bridge.domain.events import Message
 from keycloak_bridge.kafka import dead_letter_topic as kafka_replayer
 from keycloak_bridge.kafka.dead_letter_topic import FENCED, TOO_LARGE, DeadLetterReplayer, Outgoing
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 
 BATCH = [
     Outgoing(Message("user-events", b"u-1", b"{}", (("a", b"1"), ("b", None))), 3),

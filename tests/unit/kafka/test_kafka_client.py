@@ -19,7 +19,8 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.kafka import client as kafka_client
 from keycloak_bridge.kafka.client import connect, connection_options, translate, translated
-from keycloak_bridge.settings import KafkaSettings, Secret
+from keycloak_bridge.settings.model import KafkaSettings
+from keycloak_bridge.settings.secret import Secret
 
 OUTAGES = frozenset(
     [

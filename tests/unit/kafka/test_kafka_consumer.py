@@ -21,7 +21,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.kafka import consumer as kafka_source
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 
 TOPIC = "user-events"
 K0, K1 = KafkaTopicPartition(TOPIC, 0), KafkaTopicPartition(TOPIC, 1)

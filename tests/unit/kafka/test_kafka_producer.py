@@ -16,7 +16,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import Message
 from keycloak_bridge.kafka import producer as kafka_sink
 from keycloak_bridge.kafka.producer import KafkaMessageProducer
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 
 
 class StubProducer:

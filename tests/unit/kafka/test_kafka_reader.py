@@ -12,7 +12,7 @@ from keycloak_bridge.kafka import reader as kafka_reader
 from keycloak_bridge.kafka.dead_letter_topic import DeadLetterReader
 from keycloak_bridge.kafka.reader import TopicReader
 from keycloak_bridge.messages.dead_letters import Place
-from keycloak_bridge.settings import KafkaSettings
+from keycloak_bridge.settings.model import KafkaSettings
 
 TOPIC = "dead-letters"
 

@@ -16,7 +16,7 @@ from keycloak_bridge.kafka.topics import (
     ensure_topics,
     wanted_topics,
 )
-from keycloak_bridge.settings import KafkaSettings, TopicsSettings
+from keycloak_bridge.settings.model import KafkaSettings, TopicsSettings
 
 
 class StubAdmin:

@@ -16,7 +16,7 @@ from keycloak_bridge.mapping.profile_findings import (
     all_mapped_targets,
     check_mapping,
 )
-from keycloak_bridge.settings import Settings
+from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.validation.property_facts import PropertyFacts
 
 ADMIN = {"edit": ["admin"], "view": ["admin"]}

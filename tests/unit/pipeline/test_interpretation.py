@@ -16,7 +16,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.users import DesiredUser, InvitationTerms, OutOfScope
 from keycloak_bridge.pipeline.interpret import Prepared, Skipped
-from keycloak_bridge.settings import (
+from keycloak_bridge.settings.model import (
     EnvelopeSettings,
     EventsSettings,
     InviteSettings,

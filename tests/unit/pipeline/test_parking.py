@@ -16,7 +16,7 @@ from keycloak_bridge.domain.events import USER_CREATED, USER_DISABLED, TopicPart
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope
 from keycloak_bridge.mapping.lifecycle import Mappings
-from keycloak_bridge.settings import SchemasSettings, Settings
+from keycloak_bridge.settings.model import SchemasSettings, Settings
 
 HERE = TopicPartition(EVENTS, 3)
 MOVED = "user.moved"

@@ -17,7 +17,7 @@ from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.messages.dead_letters import NO_INVITE, REPLAY_INVITE
 from keycloak_bridge.messages.results import action_of
 from keycloak_bridge.pipeline.preview import Preview, PreviewOutcome, preview
-from keycloak_bridge.settings import (
+from keycloak_bridge.settings.model import (
     EnvelopeSettings,
     EventsSettings,
     LifecycleSettings,

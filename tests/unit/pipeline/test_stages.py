@@ -49,7 +49,7 @@ from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.bulk_writer import WriteRouter
 from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Provisioned
-from keycloak_bridge.settings import EventsSettings, Settings
+from keycloak_bridge.settings.model import EventsSettings, Settings
 
 USER_CREATED_NEWEST = "urn:keycloak-bridge:schema:user.created:1.1"
 FINGERPRINT = interpretation().mapping.default.fingerprint

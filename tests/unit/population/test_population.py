@@ -13,7 +13,7 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.events import Record, UserEvent
 from keycloak_bridge.domain.users import GROUPS, DesiredUser, Intent, Membership, UserRepresentation
 from keycloak_bridge.population.population import Population, Refusal
-from keycloak_bridge.settings import EventsSettings, Settings
+from keycloak_bridge.settings.model import EventsSettings, Settings
 
 WARM = 20
 MEASURED = 500

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from keycloak_bridge.settings import (
-    Settings,
-    read_settings,
+from keycloak_bridge.settings.loading import read_settings
+from keycloak_bridge.settings.model import Settings
+from keycloak_bridge.settings.schema import (
     sample_toml,
     settings_by_name,
     settings_schema,
+    toml_value,
 )
-from keycloak_bridge.settings.schema import toml_value
 
 NAMES = sorted(settings_by_name())
 

@@ -8,16 +8,11 @@ import pytest
 
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.times import Limit
-from keycloak_bridge.settings import (
-    KEYCLOAK_ACCESS,
-    Secret,
-    Settings,
-    environment_names,
-    read_settings,
-    settings_by_name,
-)
 from keycloak_bridge.settings.fields import environment_name
-from keycloak_bridge.settings.model import GONE
+from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS, environment_names, read_settings
+from keycloak_bridge.settings.model import GONE, Settings
+from keycloak_bridge.settings.schema import settings_by_name
+from keycloak_bridge.settings.secret import Secret
 
 Write = Callable[[str], Path]
 
