@@ -93,7 +93,7 @@ def bridge_command(
 
 
 def add_settings_options(command: click.Command) -> None:
-    """Give a command --config, --set and --log-level; on a group they stand before the command's name."""
+    """Give a command --config, --set and --log-level; on a group they come before the name of the command."""
     option = partial(click.option, expose_value=False, callback=_remember)
     option(
         *("-c", "--config"),

@@ -128,7 +128,7 @@ def read_population(
 ) -> Iterator[Row]:
     """Fold every event of `log` into `population`, and yield a row for each that would be refused.
 
-    With `csv_type` a file that ends in .csv holds the data of such events, a row each. Raises ConfigError or BrokerError.
+    With `csv_type` a file that ends in .csv contains the data of such events, one in each row. Raises ConfigError or BrokerError.
     """
 
     def refusals(records: Iterator[Record], read: Read | None = None) -> Iterator[Row]:

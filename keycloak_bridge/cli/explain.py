@@ -151,19 +151,19 @@ def _targets(
     user: UserRepresentation, outcomes: Sequence[PastOutcome], *, show_values: bool
 ) -> dict[str, dict[str, Any]]:
     """Return what set each target: those that the user has, and others that were ever written."""
-    held: dict[str, Any] = {name: user[name] for name in _FIELDS if name in user}  # type: ignore[literal-required]
-    held |= {
-        f"attributes.{name}": values
-        for name, values in sorted((user.get("attributes") or {}).items())
+    values: dict[str, Any] = {name: user[name] for name in _FIELDS if name in user}  # type: ignore[literal-required]
+    values |= {
+        f"attributes.{name}": value
+        for name, value in sorted((user.get("attributes") or {}).items())
         if name not in BOOKKEEPING_ATTRIBUTES
     }
     setters = set_last_by(outcomes)
     return {
         target: {
-            **({"value": held.get(target)} if show_values else {}),
+            **({"value": values.get(target)} if show_values else {}),
             **(_event(setters[target]) if target in setters else dict.fromkeys(_BY)),
         }
-        for target in dict.fromkeys((*held, *setters))
+        for target in dict.fromkeys((*values, *setters))
     }
 
 

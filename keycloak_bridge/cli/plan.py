@@ -30,7 +30,10 @@ from keycloak_bridge.provisioning.provisioner import Provisioner
 @format_option("one object for each row")
 @click.option("--summary-only", is_flag=True, help="Print the totals only.")
 @click.option(
-    "--exit-code", "tells_changes", is_flag=True, help=f"Exit {CHANGES} when there are changes."
+    "--exit-code",
+    "detailed_exit_code",
+    is_flag=True,
+    help=f"Exit {CHANGES} when there are changes.",
 )
 def plan(
     invocation: Invocation,
@@ -38,11 +41,11 @@ def plan(
     fold: bool,
     output: str,
     summary_only: bool,
-    tells_changes: bool,
+    detailed_exit_code: bool,
 ) -> int:
     """Show what events would change in the realm, attribute by attribute; write nothing.
 
-    A FILE holds one event, a JSON array of events or one event a line (NDJSON); - is standard input. Each event of a file
+    A FILE contains one event, a JSON array of events or one event a line (NDJSON); - is standard input. Each event of a file
     is compared with the realm as it is now, not with what earlier events of the file would make of it.
 
     With --fold or --from-topic the events of each user are folded first, and there is one row for each user and for each
@@ -65,7 +68,7 @@ def plan(
         if output == "text" and not summary_only:
             report.console.line()
         report.print_totals(if_empty="nothing to plan")
-    return report.exit_code(tells_changes=tells_changes)
+    return report.exit_code(detailed_exit_code=detailed_exit_code)
 
 
 def _single(
@@ -95,7 +98,7 @@ def _folded(
     interpretation: Interpretation,
     provisioner: Provisioner,
 ) -> Iterator[Row]:
-    """Yield each event that would be refused, then what the others come to for each user."""
+    """Yield each event that would be refused, then the combined result of the others for each user."""
     yield from read_population(log, population, interpretation)
     settings = interpretation.settings
     reconciliation = Reconciliation(provisioner, user_directory(settings))

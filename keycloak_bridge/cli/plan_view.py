@@ -58,11 +58,11 @@ class Report:
         if written:
             self.console.line(f"written: {totals_line(written)}")
 
-    def exit_code(self, *, tells_changes: bool) -> int:
+    def exit_code(self, *, detailed_exit_code: bool) -> int:
         """Return 1 after a refusal or a conflict, 4 for changes where that was asked for, else 0."""
         if self.totals["refused"] or self.totals["conflict"]:
             return INVALID_EVENT
-        return CHANGES if tells_changes and any(self.totals[one] for one in _CHANGING) else 0
+        return CHANGES if detailed_exit_code and any(self.totals[one] for one in _CHANGING) else 0
 
 
 def row_of(seen: Preview) -> dict[str, Any]:

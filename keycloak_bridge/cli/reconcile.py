@@ -39,7 +39,10 @@ _EMPTY = "the population is empty"
 @format_option("one object for each row")
 @click.option("--summary-only", is_flag=True, help="Print the totals only.")
 @click.option(
-    "--exit-code", "tells_changes", is_flag=True, help=f"Exit {CHANGES} when something differs."
+    "--exit-code",
+    "detailed_exit_code",
+    is_flag=True,
+    help=f"Exit {CHANGES} when something differs.",
 )
 def reconcile(
     invocation: Invocation,
@@ -50,7 +53,7 @@ def reconcile(
     invite: bool,
     output: str,
     summary_only: bool,
-    tells_changes: bool,
+    detailed_exit_code: bool,
 ) -> int:
     """Compare a whole population with the realm: list the users that are missing, differ or are orphaned.
 
@@ -112,7 +115,7 @@ def reconcile(
             raise _stopped(error, brake.reason) from error
         raise
     report.print_totals(writes=True, if_empty=_EMPTY)
-    return report.exit_code(tells_changes=tells_changes)
+    return report.exit_code(detailed_exit_code=detailed_exit_code)
 
 
 def _row(compared: Comparison) -> dict[str, Any]:

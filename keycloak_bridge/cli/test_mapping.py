@@ -69,7 +69,7 @@ def golden(invocation: Invocation, folder: Path, update: bool, output: str) -> i
     cases = find_cases(folder)
     if not cases:
         raise ConfigError(
-            f"{folder}: holds no case",
+            f"{folder}: contains no case",
             remedy=f"add an event as NAME{EVENT}, then write NAME{EXPECTED} with --update",
         )
     console = Console()
@@ -137,7 +137,7 @@ def run_case(case: Case, interpretation: Interpretation, *, update: bool = False
     limit = interpretation.settings.events.max_bytes
     texts = list(islice(read_events(str(case.event), max_bytes=limit), 2))
     if len(texts) != 1:
-        message = f"holds {'more than one event' if texts else 'no event'}"
+        message = f"contains {'more than one event' if texts else 'no event'}"
         remedy = "write one event into the file, as it is published"
         return CaseResult(case, "broken", case.event, message=message, remedy=remedy)
     seen = preview_text(interpretation, texts[0])

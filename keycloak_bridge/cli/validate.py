@@ -45,7 +45,10 @@ from keycloak_bridge.planning.mail_due import can_be_invited
     "--show-mapped", is_flag=True, help="Print the user that the mapping makes, and its invitation."
 )
 @click.option(
-    "--type", "bare_type", metavar="TYPE", help="The files hold bare data of this event type."
+    "--type",
+    "bare_type",
+    metavar="TYPE",
+    help="The files contain only the data of events of this type.",
 )
 def validate(
     invocation: Invocation,
@@ -56,7 +59,7 @@ def validate(
 ) -> int:
     """Check events against schema and mapping; - reads standard input.
 
-    A FILE holds one event as JSON, an array of them, or one a line (NDJSON). Every violation is printed with its JSON
+    A FILE contains one event as JSON, an array of them, or one a line (NDJSON). Every violation is printed with its JSON
     pointer. Nothing is sent anywhere.
 
     Exit code: 0 all valid, 1 any invalid, 2 wrong usage or configuration.
@@ -142,7 +145,9 @@ def _previews(
             found = True
             yield text, preview_text(interpretation, text, bare_type)
         if not found:
-            raise ConfigError(f"{file}: holds no event", remedy="Name a file with an event in it.")
+            raise ConfigError(
+                f"{file}: contains no event", remedy="Name a file with an event in it."
+            )
 
 
 def _schema(seen: Preview) -> str | None:

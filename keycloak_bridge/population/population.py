@@ -27,7 +27,7 @@ _WINDOW = 32_768
 
 @dataclass(frozen=True, slots=True)
 class PopulationUser:
-    """What the events of one user, `events` of them, come to."""
+    """The combined result of the events of one user, and how many they are."""
 
     folded: FoldedUser
     events: int = 1

@@ -43,7 +43,7 @@ def test_init_never_overwrites() -> None:
 
 
 def test_init_in_a_place_that_is_no_folder() -> None:
-    """A file in the way is told."""
+    """A file in the way is reported."""
     Path("x").touch()
 
     assert 2 == call("init", "x/y").exit_code
@@ -169,7 +169,7 @@ def test_asking_the_realm_needs_access() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "code", "told"),
+    ("found", "code", "printed"),
     [
         ((), 0, "realm: acme is ready\n"),
         (
@@ -195,7 +195,7 @@ def test_asking_the_realm_needs_access() -> None:
     ],
 )
 def test_the_realm_is_asked(
-    monkeypatch: pytest.MonkeyPatch, found: Sequence[Problem] | Exception, code: int, told: str
+    monkeypatch: pytest.MonkeyPatch, found: Sequence[Problem] | Exception, code: int, printed: str
 ) -> None:
     """A warning does not fail; a realm that is not ready, or that does not answer, does, and the address is named."""
 
@@ -209,4 +209,4 @@ def test_the_realm_is_asked(
     result = call("check-config", "--against-realm", *address, *ACCESS)
 
     assert code == result.exit_code
-    assert told == result.stderr if code else told in result.stdout
+    assert printed == result.stderr if code else printed in result.stdout

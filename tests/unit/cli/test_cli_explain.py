@@ -17,12 +17,14 @@ EMAIL = "planted.mail@acme.example"
 def bench(bench: Bench) -> Bench:
     """A realm with the user u-1, and two results about it."""
     bench.run("apply", bench.file(event_of(data={"department": "R&D"})))
-    tell(bench, 1, "event-0", "created", changed=("username", "email", "attributes.department"))
-    tell(bench, 2, "event-1", "updated", changed=("attributes.department",))
+    publish_result(
+        bench, 1, "event-0", "created", changed=("username", "email", "attributes.department")
+    )
+    publish_result(bench, 2, "event-1", "updated", changed=("attributes.department",))
     return bench
 
 
-def tell(bench: Bench, day: int, event_id: str, action: str | None, **facts: Any) -> None:
+def publish_result(bench: Bench, day: int, event_id: str, action: str | None, **facts: Any) -> None:
     """Publish the result of an event of u-1, provisioned unless `facts` say otherwise."""
     result = Result(
         **{"outcome": Outcome.PROVISIONED, **facts},
@@ -69,26 +71,26 @@ def test_a_user_has_many_names(bench: Bench, word: str) -> None:
     """The id in user management, username or e-mail, the Keycloak id."""
     keycloak_id = bench.keycloak.users()[0]["id"]
 
-    told = explained(bench, keycloak_id if word == "keycloak-id" else word)
+    found = explained(bench, keycloak_id if word == "keycloak-id" else word)
 
-    assert ("u-1", keycloak_id) == (told["user"], told["keycloakId"])
+    assert ("u-1", keycloak_id) == (found["user"], found["keycloakId"])
     assert [b"u-1"] == bench.keys
     assert 0 == bench.open_readers
 
 
 def test_the_state_of_the_user_is_shown(bench: Bench) -> None:
     """Bookkeeping, invitation, credentials, required actions."""
-    told = explained(bench, "u-1")
+    found = explained(bench, "u-1")
 
-    assert (True, False, []) == (told["enabled"], told["credentials"], told["requiredActions"])
-    assert {"id": "event-1", "time": "2026-11-01T08:00:00.000000Z"} == told["lastEvent"]
-    assert ("sent", "event-1") == (told["invitation"]["state"], told["invitation"]["event"])
-    assert {"open": 0, "total": 0} == told["deadLetters"]
+    assert (True, False, []) == (found["enabled"], found["credentials"], found["requiredActions"])
+    assert {"id": "event-1", "time": "2026-11-01T08:00:00.000000Z"} == found["lastEvent"]
+    assert ("sent", "event-1") == (found["invitation"]["state"], found["invitation"]["event"])
+    assert {"open": 0, "total": 0} == found["deadLetters"]
 
 
 def test_only_the_last_outcomes_are_shown(bench: Bench) -> None:
     """The oldest first, as many as were asked for."""
-    tell(bench, 3, "event-2", None, outcome=Outcome.SKIPPED, reason="stale")
+    publish_result(bench, 3, "event-2", None, outcome=Outcome.SKIPPED, reason="stale")
 
     assert ["event-0", "event-1", "event-2"] == [
         one["event"] for one in explained(bench, "u-1")["outcomes"]
@@ -147,14 +149,14 @@ def test_results_may_stand_on_another_partition(bench: Bench) -> None:
 def test_a_deleted_user_lives_on_in_its_results(bench: Bench) -> None:
     """Its outcomes are shown although the realm has it no more."""
     bench.keycloak.delete_user(bench.keycloak.users()[0]["id"])
-    tell(bench, 3, "event-2", "deleted")
+    publish_result(bench, 3, "event-2", "deleted")
 
-    told = explained(bench, "u-1")
+    found = explained(bench, "u-1")
 
     assert (None, {}, "deleted") == (
-        told["keycloakId"],
-        told["targets"],
-        told["outcomes"][-1]["action"],
+        found["keycloakId"],
+        found["targets"],
+        found["outcomes"][-1]["action"],
     )
     assert "the realm has no such user" in bench.run("explain", "u-1").stdout
 
@@ -163,15 +165,15 @@ def test_a_user_of_the_realm_alone_has_no_events(bench: Bench) -> None:
     """An administrator made it: its state is shown, and no topic is read."""
     bench.keycloak.add_user({"username": "admin", "enabled": False})
 
-    told = explained(bench, "admin")
+    found = explained(bench, "admin")
 
-    assert (None, False, [], []) == (told["user"], told["enabled"], told["outcomes"], bench.keys)
-    assert told["invitation"] is None
+    assert (None, False, [], []) == (found["user"], found["enabled"], found["outcomes"], bench.keys)
+    assert found["invitation"] is None
     assert "invitation        none" in bench.run("explain", "admin").stdout
 
 
 def test_an_unknown_user_is_a_clear_error(bench: Bench) -> None:
     """Exit 1 for a user that neither the realm nor the topics know."""
-    told = bench.run("explain", "nobody")
+    found = bench.run("explain", "nobody")
 
-    assert (1, "", True) == (told.exit_code, told.stdout, "know such a user" in told.stderr)
+    assert (1, "", True) == (found.exit_code, found.stdout, "know such a user" in found.stderr)

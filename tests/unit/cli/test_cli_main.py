@@ -188,7 +188,7 @@ def test_exit_code_of_clicks_own_errors() -> None:
 
 
 def test_options_may_stand_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands nearer to the command goes before; --set adds up in order."""
+    """An option nearer to the command overrides one before it; --set adds up in order."""
     seen: list[Invocation] = []
 
     @bridge_command()
@@ -226,9 +226,9 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
         assert process.stderr is not None
         process.stdout.read(1)
         process.stdout.close()
-        told = process.stderr.read()
+        errors = process.stderr.read()
 
-    assert (141, b"") == (process.returncode, told)
+    assert (141, b"") == (process.returncode, errors)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -128,16 +128,16 @@ def test_a_changed_address_is_verified_by_a_mail_only_with_invite(
     verifying = ("--set", "lifecycle.email_change=verify", "reconcile", "--from-topic", "--apply")
 
     bench.run(*verifying, *invite)
-    told = len(bench.keycloak.mails)
+    mailed = len(bench.keycloak.mails)
     verified = bench.keycloak.users()[0]["emailVerified"]
     bench.run(*verifying, "--invite")
 
-    assert (mails, False) == (told, verified)
+    assert (mails, False) == (mailed, verified)
     assert ["ada@new.example"] == [one.email for one in bench.keycloak.mails]
 
 
 def test_a_deleted_and_recreated_user_is_judged_as_any(bench: Bench) -> None:
-    """The dry run tells the conflict that would keep it from being removed."""
+    """The dry run reports the conflict that would keep it from being removed."""
     bench.keycloak.join(bench.keycloak.users()[0]["id"], GROUPS, ["/staff"])
     mapping_file(bench, "mapping.toml", 'protected_groups = ["/staff"]', staff=False)
     deleted = event_of("u-1", "event-2", type="user.deleted", time="2026-11-05T08:00:00Z")
@@ -156,11 +156,11 @@ def test_a_deleted_and_recreated_user_is_removed_and_created(bench: Bench) -> No
     bench.publish(deleted, {**user("u-1", "event-3"), "time": "2026-11-06T08:00:00Z"})
     removing = ("--set", "lifecycle.deleted=delete", "reconcile", "--from-topic")
 
-    told = bench.lines(*removing)
+    planned = bench.lines(*removing)
     bench.lines(*removing, "--apply")
 
-    assert 2 == len(told)
-    assert before == told[0]["keycloakId"]
+    assert 2 == len(planned)
+    assert before == planned[0]["keycloakId"]
     (after,) = bench.keycloak.users()
     assert before != after["id"]
     assert ["u-1"] == after["attributes"]["userId"]
@@ -297,21 +297,21 @@ def test_a_user_that_is_created_meanwhile_is_no_orphan(bench: Bench) -> None:
     assert [{"totals": {"agrees": 1}, "written": {}}] == lines
 
 
-def test_what_was_written_is_told_when_keycloak_goes_away(bench: Bench) -> None:
+def test_what_was_written_is_reported_when_keycloak_goes_away(bench: Bench) -> None:
     """Of the users in hand too; exit 3, and nothing is begun after the first failure."""
     bench.publish(*(user(f"u-{at}") for at in range(2, 8)))
     bench.keycloak.fail("create", KeycloakUnavailableError("no connection"), after_effect=True)
 
     result = bench.run("reconcile", "--from-topic", "--apply", "--summary-only")
 
-    (told,) = [one for one in result.stdout.splitlines() if "written" in one] or [""]
+    (written,) = [one for one in result.stdout.splitlines() if "written" in one] or [""]
     created = len(bench.calls("create"))
     assert (3, True) == (result.exit_code, "no connection" in result.stderr)
-    assert (f"written: {created - 1} created" if created > 1 else "") == told
+    assert (f"written: {created - 1} created" if created > 1 else "") == written
 
 
 def test_a_row_out_of_scope_is_no_orphan(bench: Bench) -> None:
-    """The population speaks of its user, although nothing is made of it."""
+    """The population mentions its user, although no user is made of it."""
     add(bench, "u-2")
     mapping_file(bench, "mapping.toml", "when = \"data.userId != 'u-2'\"")
     file = table(bench, ROW, row("u-2"))

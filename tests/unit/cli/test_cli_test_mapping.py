@@ -195,8 +195,8 @@ def test_expected_files_are_for_people() -> None:
     [
         (an_event(), "{", "ada.expected.json", "cannot be read: the value is not JSON", True),
         (an_event(), '{"a": 1, "a": 2}', "ada.expected.json", "cannot be read: ", True),
-        ("", ADA, "ada.event.json", "holds no event", False),
-        ("[{}, {}]", ADA, "ada.event.json", "holds more than one event", False),
+        ("", ADA, "ada.event.json", "contains no event", False),
+        ("[{}, {}]", ADA, "ada.event.json", "contains more than one event", False),
     ],
 )
 def test_a_broken_file_is_one_broken_case(
@@ -276,7 +276,7 @@ def test_a_file_that_cannot_be_written() -> None:
     [
         (["nowhere"], "nowhere"),
         (["x.json"], "x.json"),
-        (["empty"], "error: empty: holds no case"),
+        (["empty"], "error: empty: contains no case"),
         (["empty", "-c", "nope.toml"], "error: there is no settings file nope.toml"),
         (["empty", "--set", "mapping.file=bad.toml"], "error: "),
     ],

@@ -69,13 +69,13 @@ def test_several_files_and_standard_input() -> None:
     ],
 )
 def test_bad_input_has_a_stable_code(content: bytes, code: str) -> None:
-    """Whatever stands in the file, it is told and nothing breaks."""
+    """Whatever the file contains, it is reported and nothing breaks."""
     Path("x.json").write_bytes(content)
     result = call("validate", "--format", "json", "x.json")
-    told = json.loads(result.stdout.splitlines()[0])
+    printed = json.loads(result.stdout.splitlines()[0])
 
     assert 1 == result.exit_code
-    assert (False, code) == (told["valid"], told["code"])
+    assert (False, code) == (printed["valid"], printed["code"])
 
 
 def test_json_for_programs() -> None:
@@ -199,16 +199,16 @@ def test_an_envelope_of_the_producer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "printed"),
     [
         (["nope.json"], "error: nope.json: cannot be read: No such file or directory"),
-        (["empty.json"], "error: empty.json: holds no event"),
+        (["empty.json"], "error: empty.json: contains no event"),
         (["x.json", "-c", "nope.toml"], "error: there is no settings file nope.toml"),
         (["x.json", "--set", "a.b=c"], "error: --set a.b: unknown key"),
         (["x.json", "--set", "mapping.file=bad.toml"], "error: "),
     ],
 )
-def test_wrong_configuration(words: list[str], told: str) -> None:
+def test_wrong_configuration(words: list[str], printed: str) -> None:
     """Exit code 2 and a sentence."""
     write(Path("x.json"), an_event())
     Path("empty.json").touch()
@@ -216,5 +216,5 @@ def test_wrong_configuration(words: list[str], told: str) -> None:
     result = call("validate", *words)
 
     assert (2, "") == (result.exit_code, result.stdout)
-    assert result.stderr.startswith(told)
+    assert result.stderr.startswith(printed)
     assert "fix:" in result.stderr
