@@ -214,7 +214,7 @@ def test_create_with_what_is_taken_conflicts(
     pointers: list[str] | None,
 ) -> None:
     """Names are compared without case, and both are names to log in with."""
-    other = a_user(username=f"{unique('name')}@acme.example")
+    other = a_user() if pointers else a_user(username=f"{unique('name')}@acme.example")
     directory.create(other)
 
     with pytest.raises(KeycloakConflictError) as caught:
