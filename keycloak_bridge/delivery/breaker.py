@@ -9,13 +9,13 @@ from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.retry import RetryPolicy, Tally, delay_s
 from keycloak_bridge.domain.errors import (
     BridgeError,
+    Dependency,
     Disposition,
     HoldError,
     InternalError,
     KeycloakAuthError,
     KeycloakError,
 )
-from keycloak_bridge.domain.ports import Dependency, dependency_of
 
 
 class BreakerState(StrEnum):
@@ -164,7 +164,7 @@ class FailurePolicy:
         """
         if error.disposition is not Disposition.RETRY:
             return False
-        if isinstance(error, InternalError) or self._tally.counts(task.seen, dependency_of(error)):
+        if isinstance(error, InternalError) or self._tally.counts(task.seen, error.dependency):
             task.attempts += 1
         return task.attempts >= self._max_attempts
 
@@ -178,7 +178,7 @@ class FailurePolicy:
         return now_s + _AGAIN_S if error.disposition is Disposition.ABANDON else None
 
     def _failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float:
-        needs = dependency_of(error)
+        needs = error.dependency
         retry_after_s = error.retry_after_s if isinstance(error, KeycloakError) else None
         if not task.failures:
             # a record that fails again and again says nothing new about all others

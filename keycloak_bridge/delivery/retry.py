@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keycloak_bridge.domain.ports import Dependency
+from keycloak_bridge.domain.errors import Dependency
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from keycloak_bridge.delivery.key_queues import KeyQueues, Task
 from keycloak_bridge.delivery.offsets import OffsetTracker, PartitionStates
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.stage import StageContext
-from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.errors import BridgeError, Dependency
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
-from keycloak_bridge.domain.ports import Acknowledgement, Dependency, Handled
+from keycloak_bridge.domain.ports import Acknowledgement, Handled
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ Messages say what, where and what to do; they never carry a value of the event o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Flag, StrEnum
 from typing import ClassVar
 
 
@@ -51,6 +51,15 @@ class Disposition(StrEnum):
     ABANDON = "abandon"
 
 
+class Dependency(Flag):
+    """The services that the bridge depends on."""
+
+    NONE = 0
+    KAFKA = 1
+    KEYCLOAK = 2
+    MAIL = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One broken rule: where (JSON pointer into the event), which keyword, and why, without the value."""
@@ -61,9 +70,13 @@ class Violation:
 
 
 class BridgeError(Exception):
-    """Base of all errors; `code` is stable and safe to alert on."""
+    """Base of all errors; `code` is stable and safe to alert on.
+
+    `dependency` is what must work again before the failure is over; after one without any success will do.
+    """
 
     disposition: ClassVar[Disposition] = Disposition.STOP
+    dependency: ClassVar[Dependency] = Dependency.NONE
     default_code: ClassVar[str] = "error"
 
     def __init__(
@@ -187,6 +200,7 @@ class GivenUpError(EventError):
 class KeycloakError(BridgeError):
     """An Admin REST call failed; `path` is a template without ids of users."""
 
+    dependency = Dependency.KEYCLOAK
     default_code = "keycloak"
 
     def __init__(
@@ -218,6 +232,7 @@ class KeycloakUnavailableError(KeycloakError):
 class MailDeliveryError(KeycloakUnavailableError):
     """Keycloak could not hand the mail to the SMTP server; the user itself is fine."""
 
+    dependency = Dependency.MAIL
     default_code = "mail-not-sent"
 
 
@@ -276,6 +291,7 @@ class InternalError(BridgeError):
 class BrokerError(BridgeError):
     """Kafka failed."""
 
+    dependency = Dependency.KAFKA
     default_code = "kafka"
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Flag
 from typing import Protocol
 
-from keycloak_bridge.domain.errors import BridgeError, BrokerError, KeycloakError, MailDeliveryError
+from keycloak_bridge.domain.errors import BridgeError, Dependency
 from keycloak_bridge.domain.events import (
     Commit,
     Invitation,
@@ -285,31 +284,9 @@ class UserImporter(Protocol):
         ...
 
 
-class Dependency(Flag):
-    """The services that a finished record shows to work."""
-
-    NONE = 0
-    KAFKA = 1
-    KEYCLOAK = 2
-    MAIL = 4
-
-
-def dependency_of(error: BridgeError) -> Dependency:
-    """Return what must be seen working before what caused `error` is over; NONE: any success will do."""
-    match error:
-        case MailDeliveryError():
-            return Dependency.MAIL
-        case KeycloakError():
-            return Dependency.KEYCLOAK
-        case BrokerError():
-            return Dependency.KAFKA
-        case _:
-            return Dependency.NONE
-
-
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """A record that is done once its acknowledgements are in; `proof` is what it showed to work."""
+    """A record that is done once its acknowledgements are in; `dependency` names the services that it showed to work."""
 
     acknowledgements: Sequence[Acknowledgement] = ()
     dependency: Dependency = Dependency.NONE

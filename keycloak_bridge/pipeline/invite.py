@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from keycloak_bridge.delivery.results import ResultPublisher
-from keycloak_bridge.domain.errors import BridgeError, KeycloakError
+from keycloak_bridge.domain.errors import BridgeError, Dependency, KeycloakError
 from keycloak_bridge.domain.events import Outcome, Record, Result
-from keycloak_bridge.domain.ports import Acknowledgement, Dependency, Handled
+from keycloak_bridge.domain.ports import Acknowledgement, Handled
 from keycloak_bridge.events.decode import EnvelopeRules, peek
 from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.messages.dead_letters import given_up

@@ -11,6 +11,7 @@ from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers
 from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.domain.errors import (
     BridgeError,
+    Dependency,
     EventContext,
     EventError,
     HoldError,
@@ -27,7 +28,7 @@ from keycloak_bridge.domain.events import (
     Result,
     TopicPartition,
 )
-from keycloak_bridge.domain.ports import Dependency, Handled
+from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.domain.users import DesiredUser
 from keycloak_bridge.events.decode import peek
 from keycloak_bridge.messages.dead_letters import given_up, is_replay

@@ -17,12 +17,13 @@ from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.delivery.worker_pool import internal_error
 from keycloak_bridge.domain.errors import (
     BridgeError,
+    Dependency,
     HoldError,
     KeycloakConflictError,
     KeycloakNotFoundError,
 )
 from keycloak_bridge.domain.events import Record, Result, TopicPartition, UserEvent
-from keycloak_bridge.domain.ports import Dependency, Handled, UserImporter
+from keycloak_bridge.domain.ports import Handled, UserImporter
 from keycloak_bridge.domain.users import DesiredUser, Intent, OutOfScope
 from keycloak_bridge.provisioning.batches import BatchEntry, BatchOutcome, BatchWriter
 from keycloak_bridge.provisioning.known_users import KnownUsers

@@ -11,9 +11,9 @@ from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy, InHand
 from keycloak_bridge.delivery.stage import Backlog, StageContext
 from keycloak_bridge.delivery.worker_pool import WorkerPool
-from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.errors import BridgeError, Dependency
 from keycloak_bridge.domain.events import Message, Record, TopicPartition
-from keycloak_bridge.domain.ports import Acknowledgement, Clock, Dependency, Handled
+from keycloak_bridge.domain.ports import Acknowledgement, Clock, Handled
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.testing.fake_clock import FakeClock

@@ -12,12 +12,12 @@ from keycloak_bridge.delivery.breaker import BreakerState
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
+    Dependency,
     HoldError,
     KeycloakUnavailableError,
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Record, TopicPartition
-from keycloak_bridge.domain.ports import Dependency
 from keycloak_bridge.ops.logs import configure_logging
 
 DOWN = "Keycloak does not answer"

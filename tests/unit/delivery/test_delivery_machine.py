@@ -19,12 +19,13 @@ from keycloak_bridge.delivery.offsets import read_notes
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,
+    Dependency,
     HoldError,
     KeycloakUnavailableError,
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Message, Record, TopicPartition
-from keycloak_bridge.domain.ports import Dependency, Handled
+from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 

@@ -14,6 +14,7 @@ from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,
     ConfigError,
+    Dependency,
     HoldError,
     InternalError,
     KeycloakAuthError,
@@ -21,7 +22,6 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.domain.ports import Dependency
 
 POLICY = RetryPolicy(initial_s=1, max_s=8)
 ALL_WELL = Dependency.KAFKA | Dependency.KEYCLOAK

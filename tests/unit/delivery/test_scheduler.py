@@ -19,11 +19,12 @@ from keycloak_bridge.domain.errors import (
     BrokerAccessError,
     BrokerUnavailableError,
     ConfigError,
+    Dependency,
     HoldError,
     KeycloakUnavailableError,
 )
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
-from keycloak_bridge.domain.ports import Dependency, Handled
+from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 DOWN = KeycloakUnavailableError("down")

@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from keycloak_bridge.domain import errors
-from keycloak_bridge.domain.errors import BridgeError, Disposition, KeycloakError, Violation
-from keycloak_bridge.domain.ports import Dependency, dependency_of
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    Dependency,
+    Disposition,
+    KeycloakError,
+    Violation,
+)
 
 STOP, RETRY, WAIT = Disposition.STOP, Disposition.RETRY, Disposition.WAIT
 REPLAN, DEAD_LETTER, ABANDON = Disposition.REPLAN, Disposition.DEAD_LETTER, Disposition.ABANDON
@@ -81,7 +86,7 @@ def test_each_error_says_what_the_worker_does(kind: type[BridgeError]) -> None:
     error = make(kind)
     disposition, dependency = DECISIONS[kind]
 
-    assert (disposition, dependency) == (error.disposition, dependency_of(error))
+    assert (disposition, dependency) == (error.disposition, error.dependency)
     assert error.is_final is (disposition in (DEAD_LETTER, REPLAN))
 
 

@@ -26,6 +26,7 @@ from keycloak_bridge.domain.errors import (
     BrokerAccessError,
     BrokerUnavailableError,
     DeadLetterError,
+    Dependency,
     HoldError,
     InternalError,
     KeycloakAuthError,
@@ -37,7 +38,6 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import DEAD_LETTER, INVITATION_DUE, RESULT, Record, UserEvent
-from keycloak_bridge.domain.ports import Dependency
 from keycloak_bridge.domain.times import Limit
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope, UserRepresentation
 from keycloak_bridge.events import cloudevents
