@@ -1,4 +1,4 @@
-"""The stages come out of the settings as they should: what each has for itself, and what they share."""
+"""The stages are built from the settings: what each has for itself, and what they share."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any, Literal
 
 import pytest
+from samples import a_due_user, an_invitation
 from stage_harness import (
     DEAD_LETTERS,
     EVENTS,
@@ -17,7 +18,6 @@ from stage_harness import (
     settled,
 )
 
-from keycloak_bridge.app import wiring as assembly
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.stages import Stage
 from keycloak_bridge.app.wiring import StageBuilder, inviter, provision_policy, topic_output
@@ -25,10 +25,9 @@ from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
 from keycloak_bridge.domain.errors import HoldError, PartitionRevokedError
-from keycloak_bridge.domain.events import Invitation, Record, TopicPartition
+from keycloak_bridge.domain.events import Record, TopicPartition
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.domain.times import Limit
-from keycloak_bridge.domain.users import InvitationTerms, UserRepresentation
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.provisioning.provisioner import ProvisionPolicy, UserLocks
@@ -43,7 +42,6 @@ from keycloak_bridge.settings.model import (
     LimitsSettings,
     RetrySettings,
     Settings,
-    TopicsSettings,
     VerifySettings,
 )
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -84,7 +82,7 @@ class Assembled:
 
     @property
     def provision(self) -> Stage:
-        """The stage that brings users."""
+        """The stage that writes users."""
         return self.stages[0]
 
     @property
@@ -131,36 +129,6 @@ BAD = event_of("u-9", data={"email": ...})
 # which stages, and how they run
 
 
-@pytest.mark.parametrize(
-    ("mode", "names"), [("mail", ["provision", "invite"]), ("none", ["provision"])]
-)
-def test_there_is_an_invite_stage_where_the_bridge_invites(
-    mode: Literal["mail", "none"], names: list[str]
-) -> None:
-    """Where Keycloak invites by itself, nobody reads the invitations."""
-    built = Assembled(invite=InviteSettings(mode=mode))
-
-    assert names == [stage.name for stage in built.stages]
-
-
-def test_each_stage_is_a_group_on_its_own_topic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is joined before it is asked for."""
-    joined: list[tuple[str, str]] = []
-
-    def join(_: KafkaSettings, *, topic: str, group_id: str) -> None:
-        joined.append((topic, group_id))
-
-    monkeypatch.setattr(assembly, "KafkaRecordConsumer", join)
-    built = Assembled(
-        kafka=KafkaSettings(group_id="mine"), topics=TopicsSettings(events="e", invitations="i")
-    )
-
-    assert [] == joined
-    for stage in built.stages:
-        stage.join()
-    assert [("e", "mine"), ("i", "mine-invite")] == joined
-
-
 def test_a_stage_runs_as_the_settings_say() -> None:
     """Workers of its own; all else is the same for both. Giving up a partition takes a third of the session."""
     built = Assembled(
@@ -181,14 +149,23 @@ def test_a_stage_runs_as_the_settings_say() -> None:
 # what guards them
 
 
-def test_the_provision_stage_writes_only_inside_its_fence() -> None:
-    """A record that is another member's by now may be read, and nothing more."""
+@pytest.mark.parametrize(
+    ("answers", "roles", "writes"), [([False], [], []), ([True, False], ["viewer"], ["create"])]
+)
+def test_the_provision_stage_asks_its_fence_before_every_write(
+    answers: list[bool], roles: list[str], writes: list[str]
+) -> None:
+    """A record that may be another member's by now is only read; the fence may close between two writes."""
     built = Assembled()
+    question = iter(answers)
 
-    with built.provision.context.fence.around(lambda: False), pytest.raises(PartitionRevokedError):
-        built.provision.handler.handle(record_of(event_of()))
+    with (
+        built.provision.context.fence.around(lambda: next(question)),
+        pytest.raises(PartitionRevokedError),
+    ):
+        built.provision.handler.handle(record_of(event_of(data={"roles": roles})))
 
-    assert ([], []) == (built.writes(), built.broker.records(RESULTS))
+    assert (writes, []) == (built.writes(), built.broker.records(RESULTS))
 
 
 def test_the_invite_stage_writes_only_inside_its_fence() -> None:
@@ -201,21 +178,6 @@ def test_the_invite_stage_writes_only_inside_its_fence() -> None:
         built.invite.handler.handle(record)
 
     assert before == built.writes()
-
-
-def test_every_single_write_asks_the_fence() -> None:
-    """It may close between two writes for the same record."""
-    built = Assembled()
-    answers = iter([True, False])
-    event = event_of(data={"roles": ["viewer"]})
-
-    with (
-        built.provision.context.fence.around(lambda: next(answers)),
-        pytest.raises(PartitionRevokedError),
-    ):
-        built.provision.handler.handle(record_of(event))
-
-    assert ["create"] == built.writes()
 
 
 def test_a_fence_guards_its_own_stage_only() -> None:
@@ -231,7 +193,7 @@ def test_a_fence_guards_its_own_stage_only() -> None:
 
 
 def test_each_stage_has_a_brake_of_its_own() -> None:
-    """With the limits of the settings; one that stands does not hold the other."""
+    """With the limits of the settings; one that is engaged does not hold the other."""
     built = Assembled(brake=BrakeSettings(in_a_row=2, share=0))
     for offset in range(2):
         built.handle(built.provision, record_of(BAD, offset=offset))
@@ -246,7 +208,7 @@ def test_each_stage_has_a_brake_of_its_own() -> None:
 
 
 def test_dead_letters_go_out_by_their_own_sink() -> None:
-    """News and invitations do not."""
+    """Results and invitations do not."""
     built = Assembled()
     built.lose()
 
@@ -258,7 +220,7 @@ def test_dead_letters_go_out_by_their_own_sink() -> None:
 
 @pytest.mark.parametrize("number", [0, 1], ids=["provision", "invite"])
 def test_a_stage_knows_in_which_doubt_it_is(number: int) -> None:
-    """What its worker says of a partition's begin decides whether a dead letter is looked up first."""
+    """Where its partition began decides whether a dead letter is looked up first."""
     built = Assembled(delivery=DeliverySettings(max_records=2))
     stage = built.stages[number]
     stage.context.sent_dead_letters.begin(HERE, 100)
@@ -270,31 +232,26 @@ def test_a_stage_knows_in_which_doubt_it_is(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("after_dead_letter", "code"), [("park", "parked"), ("continue", "unknown-type")]
+    ("after_dead_letter", "code"),
+    [("park", "parked"), ("continue", "unknown-type"), ("stop", None)],
 )
-def test_what_follows_a_lost_event_is_for_the_settings_to_say(
-    after_dead_letter: Literal["park", "continue"], code: str
+def test_the_settings_say_what_follows_a_dead_letter(
+    after_dead_letter: Literal["park", "continue", "stop"], code: str | None
 ) -> None:
-    """And the stage's worker hands on what is known of lost users."""
+    """The stage knows which users are concerned; `stop` engages the brake that the health endpoint releases."""
     built = Assembled(events=EventsSettings(after_dead_letter=after_dead_letter))
     built.lose()
+    record = record_of(event_of(type="user.renamed"), offset=2)
 
-    built.handle(built.provision, record_of(event_of(type="user.renamed"), offset=2))
-
-    letter = built.letters.records(DEAD_LETTERS)[-1]
-    assert ("kb-dlq-code", code.encode()) in letter.headers
+    if code is None:
+        with pytest.raises(HoldError):
+            built.provision.handler.handle(record)
+        assert built.provision.context.brake.reason is not None
+    else:
+        built.handle(built.provision, record)
+        letter = built.letters.records(DEAD_LETTERS)[-1]
+        assert ("kb-dlq-code", code.encode()) in letter.headers
     assert built.provision.context.dead_lettered_users.knows(HERE, b"u-1")
-
-
-def test_stop_holds_the_stage_by_its_brake() -> None:
-    """The one that the health endpoint releases."""
-    built = Assembled(events=EventsSettings(after_dead_letter="stop"))
-    built.lose()
-
-    with pytest.raises(HoldError):
-        built.provision.handler.handle(record_of(event_of(type="user.renamed"), offset=2))
-
-    assert built.provision.context.brake.reason is not None
 
 
 def test_both_stages_take_the_same_locks() -> None:
@@ -306,7 +263,7 @@ def test_both_stages_take_the_same_locks() -> None:
     assert len(built.locks.taken) > 1
 
 
-def test_a_user_that_is_being_invited_is_looked_at_again() -> None:
+def test_a_user_that_is_being_invited_is_checked_again() -> None:
     """The invite stage of another process may have written its mark over the update."""
     built = Assembled()
     built.handle(built.provision, record_of(event_of()))
@@ -322,37 +279,14 @@ def test_a_user_that_is_being_invited_is_looked_at_again() -> None:
 # how mails go out
 
 
-def invitation_of(user_id: str, keycloak_id: str) -> Invitation:
-    """Return an invitation that is due."""
-    return Invitation(
-        id=f"event-{user_id}/invitation",
-        event_id=f"event-{user_id}",
-        user_id=user_id,
-        keycloak_id=keycloak_id,
-        terms=InvitationTerms(("UPDATE_PASSWORD",), 3600),
-        time=FakeClock().now(),
-    )
-
-
-def a_user(keycloak: InMemoryKeycloak, user_id: str, mark: str = "due") -> Invitation:
-    """Add a user with a mark, and return the invitation."""
-    user = UserRepresentation(
-        username=user_id,
-        email=f"{user_id}@acme.example",
-        firstName="Ada",
-        lastName="Lovelace",
-        enabled=True,
-        attributes={"userId": [user_id], "bridgeInvitation": [f"{mark}:event-{user_id}"]},
-    )
-    return invitation_of(user_id, keycloak.add_user(user))
-
-
 def test_the_pace_of_mails_is_kept_by_the_stage() -> None:
     """The second one is held as long as it takes."""
     built = Assembled(invite=InviteSettings(pace=0.5))
     records = []
     for user_id in ("u-1", "u-2"):
-        message = invitation_message(a_user(built.keycloak, user_id), topic=INVITATIONS)
+        user = a_due_user(username=user_id, email=f"{user_id}@acme.example")
+        invitation = an_invitation(built.keycloak.add_user(user))
+        message = invitation_message(invitation, topic=INVITATIONS)
         records.append(Record(INVITATIONS, 0, 1, 0, message.key, message.value, message.headers))
     built.handle(built.invite, records[0])
 
@@ -373,7 +307,7 @@ def test_a_mail_in_doubt_settles_and_is_then_decided(
     keycloak = InMemoryKeycloak()
     keycloak.admin_events = False
     clock = FakeClock()
-    invitation = a_user(keycloak, "u-1", mark="sending")
+    invitation = an_invitation(keycloak.add_user(a_due_user(mark="sending:event-1")))
     settings = Settings(invite=InviteSettings(settle=30.0, delivery=delivery))
     mailing = inviter(keycloak, UserLocks(), settings, clock)
 
