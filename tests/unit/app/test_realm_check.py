@@ -1,26 +1,31 @@
-"""What keeps the bridge from working on a realm, told before anything is consumed."""
+"""What keeps the bridge from working on a realm is reported before anything is consumed."""
 
 import base64
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from keycloak_script import scripted_admin
 
 from keycloak_bridge.app.realm_check import (
+    IMPORT_GRACE_S,
     NEEDED_ROLES,
     AccessFacts,
     InviteDelivery,
+    Problem,
+    RealmGate,
     check_access,
     gather,
     judge,
+    refuse,
 )
-from keycloak_bridge.domain.errors import KeycloakUnavailableError
+from keycloak_bridge.domain.errors import ConfigError, KeycloakUnavailableError
 from keycloak_bridge.mapping.profile_findings import MappedTarget, Severity
+from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.stub_adapter import StubAdapter
 from keycloak_bridge.validation.property_facts import PropertyFacts
 
-ALL = frozenset(NEEDED_ROLES)
 ADMIN_ONLY = {"edit": ["admin"], "view": ["admin"]}
 PROFILE = {"attributes": [{"name": "userId", "permissions": ADMIN_ONLY}]}
 
@@ -31,63 +36,71 @@ def token_with(*roles: str) -> str:
     return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()}.s"
 
 
+def facts(
+    profile: dict[str, Any] | None = PROFILE,
+    *,
+    roles: Iterable[str] = NEEDED_ROLES,
+    languages: bool | None = True,
+    mail_ledger: bool | None = None,
+) -> AccessFacts:
+    return AccessFacts(frozenset(roles), profile, languages, mail_ledger)
+
+
+def user_id_with(**fields: Any) -> dict[str, Any]:
+    return {"attributes": [{"name": "userId", **fields}]}
+
+
+def answering(search: int = 200, create: int = 400, profile: Any = PROFILE) -> StubAdapter:
+    """Return a Keycloak whose token names no roles, so that each is tried."""
+    stub = StubAdapter()
+    stub.answer(search, [] if search == 200 else {"error": "HTTP 403 Forbidden"})
+    stub.answer(create, {"errorMessage": "User name is missing"})
+    stub.answer(200, profile)
+    stub.answer(200, {"attributes": []})
+    return stub
+
+
 @pytest.mark.parametrize(
-    ("facts", "attributes", "expected"),
+    ("seen", "attributes", "expected"),
     [
-        (AccessFacts(ALL, PROFILE, True), ["userId", "locale"], []),
-        (AccessFacts(ALL, PROFILE, False), ["userId"], []),
-        (AccessFacts(ALL, PROFILE, None), ["userId", "locale"], []),
-        (AccessFacts(ALL, PROFILE, False), ["locale"], [("internationalization-off", "error")]),
-        (AccessFacts(ALL, PROFILE, True), ["tenantId"], [("attribute-unknown", "error")]),
+        (facts(), ["userId", "locale"], []),
+        (facts(languages=False), ["userId"], []),
+        (facts(languages=None), ["userId", "locale"], []),
+        (facts(languages=False), ["locale"], [("internationalization-off", "error")]),
+        (facts(), ["tenantId"], [("attribute-unknown", "error")]),
         (
-            AccessFacts(ALL, {**PROFILE, "unmanagedAttributePolicy": "ADMIN_VIEW"}, True),
+            facts({**PROFILE, "unmanagedAttributePolicy": "ADMIN_VIEW"}),
             ["tenantId"],
             [("attribute-unknown", "error")],
         ),
+        (facts({**PROFILE, "unmanagedAttributePolicy": "ADMIN_EDIT"}), ["tenantId"], []),
+        (facts({"unmanagedAttributePolicy": "ENABLED"}), ["tenantId"], []),
         (
-            AccessFacts(ALL, {**PROFILE, "unmanagedAttributePolicy": "ADMIN_EDIT"}, True),
-            ["tenantId"],
-            [],
-        ),
-        (
-            AccessFacts(ALL, {"unmanagedAttributePolicy": "ENABLED"}, True),
-            ["tenantId"],
-            [],
-        ),
-        (
-            AccessFacts(ALL, {"attributes": [{"name": "userId"}]}, True),
+            facts(user_id_with()),
             ["userId"],
             [("attribute-no-edit", "error"), ("attribute-no-view", "error")],
         ),
         (
-            AccessFacts(
-                ALL,
+            facts(
                 {
-                    "attributes": [
-                        {"name": "userId", "permissions": {"edit": ["admin"], "view": ["user"]}}
-                    ],
+                    **user_id_with(permissions={"edit": ["admin"], "view": ["user"]}),
                     "unmanagedAttributePolicy": "ENABLED",
-                },
-                True,
+                }
             ),
             ["userId"],
             [("attribute-no-view", "error")],
         ),
-        (AccessFacts(frozenset(), PROFILE, True), [], [("role-missing", "error")]),
-        (
-            AccessFacts(frozenset({"manage-users"}), PROFILE, True),
-            [],
-            [("role-missing", "warning")],
-        ),
-        (AccessFacts(ALL - {"manage-users"}, PROFILE, True), [], [("role-missing", "error")]),
-        (AccessFacts(ALL, None, None), ["userId"], [("profile-unreadable", "warning")]),
+        (facts(roles=()), [], [("role-missing", "error")]),
+        (facts(roles={"manage-users"}), [], [("role-missing", "warning")]),
+        (facts(roles={"view-users", "query-users"}), [], [("role-missing", "error")]),
+        (facts(None, languages=None), ["userId"], [("profile-unreadable", "warning")]),
     ],
 )
 def test_facts_are_judged(
-    facts: AccessFacts, attributes: list[str], expected: list[tuple[str, str]]
+    seen: AccessFacts, attributes: list[str], expected: list[tuple[str, str]]
 ) -> None:
     """Errors would lose or refuse users, warnings merely might."""
-    actual = judge(facts, attributes)
+    actual = judge(seen, attributes)
 
     assert expected == [(problem.code, problem.severity) for problem in actual]
     assert all(problem.message and problem.remedy for problem in actual)
@@ -115,11 +128,11 @@ def test_facts_are_judged(
         (None, []),
     ],
 )
-def test_what_decides_whose_user_it_is_belongs_to_administrators(
+def test_users_must_not_edit_what_identifies_them(
     profile: dict[str, Any] | None, expected: list[str]
 ) -> None:
-    """A user that may edit its external id or the bookkeeping could pass for another; the rest is nobody's concern."""
-    problems = judge(AccessFacts(ALL, profile, True), [], ["userId", "bridgeEventId"])
+    """A user that may edit its external id or the bookkeeping could pass for another; other attributes do not matter."""
+    problems = judge(facts(profile), [], ["userId", "bridgeEventId"])
     found = [problem for problem in problems if problem.code == "attribute-user-editable"]
 
     assert len(expected) == len(found)
@@ -129,22 +142,18 @@ def test_what_decides_whose_user_it_is_belongs_to_administrators(
         assert name in problem.remedy
 
 
-def test_guarded_attributes_reach_the_verdict() -> None:
+def test_guarded_attributes_are_judged() -> None:
     """What the caller guards is judged by the realm's own profile."""
-    stub = StubAdapter()
-    stub.answer(200, [])
-    stub.answer(400, {"errorMessage": "User name is missing"})
     editable = {"edit": ["admin", "user"], "view": ["admin", "user"]}
-    stub.answer(200, {"attributes": [{"name": "userId", "permissions": editable}]})
-    stub.answer(200, {"attributes": []})
+    stub = answering(profile=user_id_with(permissions=editable))
 
     problems = check_access(scripted_admin(stub), ["userId"], ["userId"])
 
     assert ["attribute-user-editable"] == [problem.code for problem in problems]
 
 
-def test_targets_are_held_to_the_profile() -> None:
-    """What is known of the mapped properties is compared; attributes of the bridge's own are merely looked up."""
+def test_targets_are_compared_with_the_profile() -> None:
+    """What is known of the mapped properties is compared; attributes of the bridge's own only must exist."""
     profile = {
         "attributes": [
             {"name": "userId", "permissions": ADMIN_ONLY, "validations": {"length": {"max": 5}}},
@@ -155,11 +164,11 @@ def test_targets_are_held_to_the_profile() -> None:
             },
         ]
     }
-    facts = PropertyFacts(types=frozenset({"string"}), max_length=9)
-    targets = [MappedTarget("attributes.userId", (facts,))]
+    property_facts = PropertyFacts(types=frozenset({"string"}), max_length=9)
+    targets = [MappedTarget("attributes.userId", (property_facts,))]
 
     problems = judge(
-        AccessFacts(ALL, profile, True),
+        facts(profile),
         ["userId", "bridgeEventId", "bridgeInvitation"],
         targets=targets,
     )
@@ -182,13 +191,11 @@ def test_targets_are_held_to_the_profile() -> None:
         (None, "at-least-once", []),
     ],
 )
-def test_mails_that_cannot_be_looked_up_are_worth_a_warning(
+def test_mails_that_cannot_be_looked_up_are_a_warning(
     mail_ledger: bool | None, invite_delivery: InviteDelivery | None, expected: list[str]
 ) -> None:
-    """It says what becomes of a mail in doubt then; a bridge that sends no mail hears nothing of it."""
-    facts = AccessFacts(ALL, PROFILE, True, mail_ledger)
-
-    problems = judge(facts, ["userId"], invite_delivery=invite_delivery)
+    """It says what happens to a mail in doubt then; a bridge that sends no mails gets no warning."""
+    problems = judge(facts(mail_ledger=mail_ledger), ["userId"], invite_delivery=invite_delivery)
 
     assert len(expected) == len(problems)
     for then, problem in zip(expected, problems, strict=True):
@@ -209,12 +216,8 @@ def test_mails_that_cannot_be_looked_up_are_worth_a_warning(
 def test_the_ledger_is_asked_for_where_mails_are_sent(
     status: int, config: dict[str, object], expected: list[str]
 ) -> None:
-    """The role is optional: whether it is there shows in the answer."""
-    stub = StubAdapter()
-    stub.answer(200, [])
-    stub.answer(400, {"errorMessage": "User name is missing"})
-    stub.answer(200, PROFILE)
-    stub.answer(200, {"attributes": []})
+    """The role is optional; the answer shows whether the account has it."""
+    stub = answering()
     stub.answer(status, config)
 
     problems = check_access(scripted_admin(stub), ["userId"], invite_delivery="at-least-once")
@@ -224,24 +227,22 @@ def test_the_ledger_is_asked_for_where_mails_are_sent(
 
 def test_problem_names_what_is_missing() -> None:
     """One sentence is enough to act on."""
-    (role, attribute) = judge(
-        AccessFacts(frozenset({"query-users"}), PROFILE, True), ["userId", "tenantId"]
-    )
+    (role, attribute) = judge(facts(roles={"query-users"}), ["userId", "tenantId"])
 
     assert "manage-users, view-users" in role.message
     assert "query-users" not in role.message
     assert "tenantId" in attribute.message
 
 
-def test_roles_are_read_from_the_token_when_it_tells() -> None:
+def test_roles_are_read_from_a_token_that_names_them() -> None:
     """No calls are made to find out what is known."""
     stub = StubAdapter()
     stub.answer(200, PROFILE)
     stub.answer(200, {"attributes": [{"name": "locale"}]})
 
-    facts = gather(scripted_admin(stub), token_with("manage-users", "manage-realm"))
+    gathered = gather(scripted_admin(stub), token_with("manage-users", "manage-realm"))
 
-    assert AccessFacts(frozenset({"manage-users"}), PROFILE, True) == facts
+    assert AccessFacts(frozenset({"manage-users"}), PROFILE, True) == gathered
 
 
 @pytest.mark.parametrize(
@@ -252,23 +253,19 @@ def test_roles_are_read_from_the_token_when_it_tells() -> None:
         (403, 403, set()),
     ],
 )
-def test_roles_are_tried_out_when_the_token_is_silent(
+def test_roles_are_tried_when_the_token_names_none(
     search: int, create: int, expected: set[str]
 ) -> None:
     """A user without a username cannot be created, and being allowed to try shows in the answer."""
-    stub = StubAdapter()
-    stub.answer(search, [] if search == 200 else {"error": "HTTP 403 Forbidden"})
-    stub.answer(create, {"errorMessage": "User name is missing"})
-    stub.answer(200, PROFILE)
-    stub.answer(200, {"attributes": []})
+    stub = answering(search, create)
 
-    facts = gather(scripted_admin(stub), "opaque")
+    gathered = gather(scripted_admin(stub), "opaque")
 
-    assert AccessFacts(frozenset(expected), PROFILE, False) == facts
+    assert AccessFacts(frozenset(expected), PROFILE, False) == gathered
     assert stub.requests[1].json == {}
 
 
-def test_account_without_any_role_is_told_so() -> None:
+def test_an_account_without_any_role() -> None:
     """Nothing can be read, and the reason comes first."""
     stub = StubAdapter()
     for _ in range(4):
@@ -280,16 +277,21 @@ def test_account_without_any_role_is_told_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "code"),
+    ("status", "body", "scripted_tokens", "code"),
     [
-        (401, {"error": "unauthorized_client"}, "keycloak-credentials"),
-        (404, {"error": "Realm does not exist"}, "realm-not-found"),
+        (401, {"error": "unauthorized_client"}, True, "keycloak-credentials"),
+        (404, {"error": "Realm does not exist"}, True, "realm-not-found"),
+        # a token that another host name issued is refused by every call
+        (401, {"error": "HTTP 401 Unauthorized"}, False, "keycloak-token-refused"),
     ],
 )
-def test_refused_log_in_is_the_only_problem(status: int, body: object, code: str) -> None:
+def test_a_refusal_is_the_only_problem(
+    status: int, body: object, scripted_tokens: bool, code: str
+) -> None:
     """Everything else would follow from it."""
-    stub = StubAdapter(scripted_tokens=True)
-    stub.answer(status, body)
+    stub = StubAdapter(scripted_tokens=scripted_tokens)
+    for _ in range(1 if scripted_tokens else 2):
+        stub.answer(status, body)
 
     (problem,) = check_access(scripted_admin(stub), ["userId"])
 
@@ -297,21 +299,53 @@ def test_refused_log_in_is_the_only_problem(status: int, body: object, code: str
     assert problem.remedy
 
 
-def test_refused_token_is_a_problem() -> None:
-    """A token that another host name made is refused by every call."""
-    stub = StubAdapter()
-    for _ in range(2):
-        stub.answer(401, {"error": "HTTP 401 Unauthorized"})
-
-    (problem,) = check_access(scripted_admin(stub), [])
-
-    assert problem.code == "keycloak-token-refused"
-
-
-def test_outage_is_no_verdict() -> None:
-    """Whoever starts the bridge waits and checks again."""
+def test_an_outage_is_no_problem_of_the_realm() -> None:
+    """The bridge waits and checks again."""
     stub = StubAdapter()
     stub.answer(503)
 
     with pytest.raises(KeycloakUnavailableError):
         check_access(scripted_admin(stub), [])
+
+
+# the check at start
+
+
+MISSING = Problem("realm-not-found", "there is no such realm", "check keycloak.realm")
+
+
+def test_a_missing_realm_may_be_on_its_way() -> None:
+    """Keycloak answers before its import is through: first it is waited for, then it counts as misspelt."""
+    clock = FakeClock()
+    clock.advance(1000.0)
+    gate = RealmGate(lambda: (MISSING,), clock)
+
+    with pytest.raises(KeycloakUnavailableError):
+        gate()
+    clock.advance(IMPORT_GRACE_S - 1)
+    with pytest.raises(KeycloakUnavailableError):
+        gate()
+    clock.advance(1)
+    assert (MISSING,) == gate()
+
+
+def test_other_problems_come_at_once() -> None:
+    """A wrong secret does not fix itself."""
+    wrong = Problem("keycloak-credentials", "the secret is wrong", "correct it")
+
+    assert (wrong,) == RealmGate(lambda: (wrong,), FakeClock())()
+
+
+def test_errors_are_refused_together_and_warnings_pass() -> None:
+    """One sentence names every error with its remedy; a warning alone refuses nothing."""
+    warning = Problem("odd", "something is odd", "look", Severity.WARNING)
+    refuse((warning,))
+
+    with pytest.raises(ConfigError) as caught:
+        refuse((warning, MISSING, Problem("x", "another thing", "fix it")))
+
+    assert "realm-not-found" == caught.value.code
+    message = caught.value.message
+    assert [True, True, False] == [
+        text in message for text in ("check keycloak.realm", "fix it", "something is odd")
+    ]

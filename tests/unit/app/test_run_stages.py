@@ -1,3 +1,5 @@
+"""Two stages side by side: they start, wait, catch up and end together."""
+
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -45,7 +47,7 @@ class Handler:
         return record.key or b""
 
     def handle(self, record: Record) -> Handled:
-        """Remember the record, and publish it anew."""
+        """Remember the record, and publish it again."""
         self.also(record)
         self.handled.append(record.offset)
         if self.publishes_to is None:
@@ -66,7 +68,7 @@ class Harness:
         self.status = Status()
         self.metrics = Metrics()
         self.stop = threading.Event()
-        self.around = RuntimeContext(self.clock, self.status, self.metrics, RETRY, self.stop)
+        self.runtime = RuntimeContext(self.clock, self.status, self.metrics, RETRY, self.stop)
         self.first = Handler(self.broker, publishes_to=SECOND)
         self.second = Handler(self.broker)
         self.brake = Brake(20, 50, 200)
@@ -119,10 +121,10 @@ class Harness:
             hangs.set()
             self.stop.set()
 
-        watchdog = threading.Timer(20, end)
+        watchdog = threading.Timer(120, end)
         watchdog.start()
         try:
-            run_stages(self.stages, self.around, until_caught_up=until_caught_up)
+            run_stages(self.stages, self.runtime, until_caught_up=until_caught_up)
         finally:
             watchdog.cancel()
             assert not hangs.is_set()
@@ -135,7 +137,7 @@ def _take_time(source: InMemoryConsumer, clock: FakeClock) -> None:
     poll = source.poll
 
     def polling(timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
-        time.sleep(0.001)  # lets the other threads on
+        time.sleep(0.001)  # lets the other threads run
         clock.advance(timeout_s)
         return poll(timeout_s, held)
 
@@ -144,20 +146,26 @@ def _take_time(source: InMemoryConsumer, clock: FakeClock) -> None:
 
 @pytest.fixture
 def harness() -> Harness:
-    """Two stages that nothing was told yet."""
+    """Two stages over empty topics."""
     return Harness()
 
 
-def test_both_stages_end_when_all_is_done(harness: Harness) -> None:
-    """What the first brings forth is done by the second before the run ends."""
-    harness.publish(5)
+@pytest.mark.parametrize("count", [0, 5])
+def test_both_stages_end_when_all_is_done(harness: Harness, count: int) -> None:
+    """What the first stage publishes is done by the second before the run ends; empty topics end at once."""
+    harness.publish(count)
+    if count:
+        # Kafka may be away at start
+        harness.join_errors[FIRST] = [BrokerUnavailableError("gone")] * 2
 
     harness.run()
 
-    assert ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4]) == (harness.first.handled, harness.second.handled)
+    numbers = list(range(count))
+    assert (numbers, numbers) == (harness.first.handled, harness.second.handled)
     assert not harness.stop.is_set()
     assert harness.all_closed()
-    assert {TopicPartition(SECOND, 0): 5} == harness.broker.offsets(f"group-{SECOND}")
+    assert () == harness.status.why_not_ready()
+    assert count == harness.broker.offsets(f"group-{SECOND}").get(TopicPartition(SECOND, 0), 0)
 
 
 def test_a_stage_is_not_ready_before_it_has_joined(harness: Harness) -> None:
@@ -179,19 +187,11 @@ def test_a_stage_is_not_ready_before_it_has_joined(harness: Harness) -> None:
 
     harness.publish(1)
     stage = harness.stage("provision", join, harness.first)
-    run_stages([stage], harness.around, until_caught_up=True)
+    run_stages([stage], harness.runtime, until_caught_up=True)
 
     waiting = ("provision: joining the consumer group",)
     assert [waiting, waiting] == seen[:2]
     assert () == harness.status.why_not_ready()
-
-
-def test_empty_topics_end_at_once(harness: Harness) -> None:
-    """There is nothing to catch up with."""
-    harness.run()
-
-    assert ([], []) == (harness.first.handled, harness.second.handled)
-    assert harness.all_closed()
 
 
 def test_the_second_stage_waits_for_the_first(harness: Harness) -> None:
@@ -201,8 +201,8 @@ def test_the_second_stage_waits_for_the_first(harness: Harness) -> None:
 
     def slowly(_: Record) -> None:
         # the second stage turns idly meanwhile and must not take an empty topic for the end
-        assert joined.wait(10)
-        assert seen_idle.wait(10)
+        assert joined.wait(60)
+        assert seen_idle.wait(60)
 
     harness.publish(1)
     harness.first.also = slowly
@@ -235,7 +235,7 @@ def test_the_second_stage_waits_for_the_first(harness: Harness) -> None:
 
 
 def test_what_comes_later_is_left_to_the_next_run(harness: Harness) -> None:
-    """The end is read once, so that a topic that never rests does not keep the run going for ever."""
+    """The end is read once, so that a topic that never rests does not keep the run going forever."""
 
     def more(_: Record) -> None:
         if len(harness.first.handled) < 50:
@@ -269,16 +269,16 @@ def test_the_first_error_stops_both_and_is_raised(harness: Harness, culprit: str
 
 
 class Collapse(BaseException):
-    """What no stage could have meant to raise."""
+    """An error that no stage raises by intention."""
 
 
 @pytest.mark.parametrize(
-    ("where", "error"), [("before", ZeroDivisionError), ("also", Collapse)], ids=["poll", "crew"]
+    ("where", "error"), [("before", ZeroDivisionError), ("also", Collapse)], ids=["poll", "worker"]
 )
 def test_a_bug_in_a_thread_is_raised_too(
     harness: Harness, where: str, error: type[BaseException]
 ) -> None:
-    """A thread must not die in silence while the process looks alive, neither the poll thread nor one of the crew."""
+    """A thread must not die in silence while the process looks alive, neither the poll thread nor a worker."""
 
     def fail(_: Record) -> None:
         raise error
@@ -292,7 +292,7 @@ def test_a_bug_in_a_thread_is_raised_too(
     assert harness.all_closed()
 
 
-def test_a_bug_with_one_record_stops_nobody(harness: Harness) -> None:
+def test_a_bug_with_one_record_stops_no_stage(harness: Harness) -> None:
     """It is tried again as after an outage, and the others go on."""
     errors = [ZeroDivisionError(), ZeroDivisionError()]
 
@@ -308,6 +308,20 @@ def test_a_bug_with_one_record_stops_nobody(harness: Harness) -> None:
     assert ([0, 1], [0, 1]) == (harness.first.handled, harness.second.handled)
 
 
+def test_a_stage_that_may_not_join_stops_both(harness: Harness) -> None:
+    """An error that does not pass ends the run; after a stop, no stage joins a group to leave it at once."""
+    harness.join_errors[SECOND] = [ConfigError("no")]
+
+    with pytest.raises(ConfigError):
+        harness.run(until_caught_up=False)
+    assert harness.all_closed()
+
+    stopped = Harness()
+    stopped.stop.set()
+    stopped.run(until_caught_up=False)
+    assert {FIRST: [], SECOND: []} == stopped.sources
+
+
 def test_stop_ends_both_stages(harness: Harness) -> None:
     """SIGTERM sets the event; what is done is committed."""
     harness.publish(1)
@@ -319,38 +333,8 @@ def test_stop_ends_both_stages(harness: Harness) -> None:
     assert harness.all_closed()
 
 
-def test_a_stage_waits_until_it_can_join(harness: Harness) -> None:
-    """Kafka may be away at start; the stage tries again and then does its work."""
-    harness.publish(1)
-    harness.join_errors[FIRST] = [BrokerUnavailableError("gone"), BrokerUnavailableError("gone")]
-
-    harness.run()
-
-    assert ([0], [0]) == (harness.first.handled, harness.second.handled)
-    assert () == harness.status.why_not_ready()
-
-
-def test_a_stage_that_may_not_join_stops_both(harness: Harness) -> None:
-    """An error that does not pass ends the run."""
-    harness.join_errors[SECOND] = [ConfigError("no")]
-
-    with pytest.raises(ConfigError):
-        harness.run(until_caught_up=False)
-
-    assert harness.all_closed()
-
-
-def test_a_stop_before_joining_ends_without_joining(harness: Harness) -> None:
-    """Nobody joins a group to leave it at once."""
-    harness.stop.set()
-
-    harness.run(until_caught_up=False)
-
-    assert {FIRST: [], SECOND: []} == harness.sources
-
-
 def test_a_stage_takes_over_what_it_must_know_of_a_partition(harness: Harness) -> None:
-    """Its lost users come from the commit of the owner before it, and its doubts begin there."""
+    """Its dead-lettered users come from the commit of the earlier owner, and so does where dead letters are looked up."""
     here = TopicPartition(FIRST, 0)
     harness.first.also = lambda _: harness.lost.note(here, b"u-7")
     harness.publish(1)
@@ -367,63 +351,48 @@ def test_a_stage_takes_over_what_it_must_know_of_a_partition(harness: Harness) -
     assert [((fingerprint(b"u-7"),), True)] == seen
 
 
-# patience
+# waiting for Kafka and Keycloak
 
 
-def test_patience_tries_until_it_works(harness: Harness) -> None:
-    """The problem shows meanwhile, once as news, and is gone afterwards."""
-    seen: list[tuple[str, ...]] = []
-    errors = [KeycloakUnavailableError("Keycloak does not answer") for _ in range(3)]
+class Attempts:
+    """Raises the errors one after the other, then returns `found`; notes what is not ready before each attempt."""
 
-    def attempt() -> str:
-        seen.append(harness.status.why_not_ready())
-        if errors:
-            raise errors.pop()
+    def __init__(self, harness: Harness, *errors: Exception, stop_at: int = 0) -> None:
+        self._harness = harness
+        self._errors = list(errors)
+        self._stop_at = stop_at
+        self.seen: list[tuple[str, ...]] = []
+
+    def __call__(self) -> str:
+        self.seen.append(self._harness.status.why_not_ready())
+        if len(self.seen) == self._stop_at:
+            self._harness.stop.set()
+        if self._errors:
+            raise self._errors.pop(0)
         return "found"
 
-    assert "found" == harness.around.wait_for("keycloak", attempt)
-    assert [(), *[("keycloak: Keycloak does not answer",)] * 3] == seen
-    assert () == harness.status.why_not_ready()
 
-
-def test_patience_warns_once(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
-    """A long outage is one warning, not thousands."""
-    errors = [KeycloakUnavailableError("Keycloak does not answer") for _ in range(5)]
-
-    def attempt() -> None:
-        if errors:
-            raise errors.pop()
+def test_waiting_tries_until_it_works(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    """The problem is visible meanwhile, is one warning and not thousands, and is gone afterwards."""
+    attempts = Attempts(harness, *[KeycloakUnavailableError("Keycloak does not answer")] * 3)
 
     with caplog.at_level("DEBUG", "keycloak_bridge.app.stages"):
-        harness.around.wait_for("keycloak", attempt)
+        assert "found" == harness.runtime.wait_for("keycloak", attempts)
 
-    assert ["WARNING", "DEBUG", "DEBUG", "DEBUG", "DEBUG"] == [
-        record.levelname for record in caplog.records
-    ]
-
-
-def test_patience_ends_when_told_to_stop(harness: Harness) -> None:
-    """A stop during the wait gives None."""
-    attempts: list[int] = []
-
-    def attempt() -> None:
-        attempts.append(1)
-        if len(attempts) == 2:
-            harness.stop.set()
-        raise BrokerUnavailableError("gone")
-
-    assert harness.around.wait_for("kafka", attempt) is None
-    assert 2 == len(attempts)
+    assert [(), *[("keycloak: Keycloak does not answer",)] * 3] == attempts.seen
+    assert () == harness.status.why_not_ready()
+    assert ["WARNING", "DEBUG", "DEBUG"] == [record.levelname for record in caplog.records]
 
 
-def test_patience_is_only_for_what_can_pass(harness: Harness) -> None:
-    """A wrong setting comes through at once."""
-    error = ConfigError("wrong")
+def test_a_stop_ends_the_waiting(harness: Harness) -> None:
+    """The result is None."""
+    attempts = Attempts(harness, *[BrokerUnavailableError("gone")] * 9, stop_at=2)
 
-    def attempt() -> None:
-        raise error
+    assert harness.runtime.wait_for("kafka", attempts) is None
+    assert 2 == len(attempts.seen)
 
-    with pytest.raises(ConfigError) as caught:
-        harness.around.wait_for("kafka", attempt)
 
-    assert error is caught.value
+def test_only_what_can_pass_is_waited_for(harness: Harness) -> None:
+    """A wrong setting is raised at once."""
+    with pytest.raises(ConfigError):
+        harness.runtime.wait_for("kafka", Attempts(harness, ConfigError("wrong")))
