@@ -72,8 +72,8 @@ def bridge(shared: Bridge, monkeypatch: pytest.MonkeyPatch) -> Bridge:
 
 
 @pytest.fixture
-def somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something else listens at the port."""
+def another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another server listens at the port."""
 
     def request(*_: object, **__: object) -> requests.Response:
         answer = requests.Response()
@@ -84,27 +84,20 @@ def somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests.Session, "request", request)
 
 
-def test_a_ready_bridge_is_ready(bridge: Bridge) -> None:
-    """One word, exit 0."""
-    result = bridge.guard("status")
-
-    assert (0, "ready\n", "") == (result.exit_code, result.stdout, result.stderr)
-
-
-def test_a_problem_is_printed(bridge: Bridge) -> None:
-    """What `/ready` says, a line each, and exit 1."""
-    bridge.status.set_problem("provision", "the brake is engaged")
-
-    result = bridge.guard("status")
-
-    assert (1, "provision: the brake is engaged\n") == (result.exit_code, result.stdout)
-
-
-def test_status_releases_nothing(bridge: Bridge) -> None:
-    """Looking is safe."""
+@pytest.mark.parametrize(
+    ("problem", "code", "output"),
+    [(None, 0, "ready\n"), ("the brake is engaged", 1, "provision: the brake is engaged\n")],
+)
+def test_status_prints_whether_it_is_ready(
+    bridge: Bridge, problem: str | None, code: int, output: str
+) -> None:
+    """What `/ready` says, a line each; it releases nothing."""
+    bridge.status.set_problem("provision", problem)
     bridge.held = ["provision"]
-    bridge.guard("status")
 
+    result = bridge.guard("status")
+
+    assert (code, output, "") == (result.exit_code, result.stdout, result.stderr)
     assert ["provision"] == bridge.held
 
 
@@ -140,8 +133,8 @@ def test_nobody_listens(command: str) -> None:
     ] == result.stderr.splitlines()
 
 
-def test_somebody_who_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit 3 after a time-out, which is told apart from nobody."""
+def test_a_server_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 3 after a time-out, with another sentence than without a server."""
     monkeypatch.setattr("keycloak_bridge.cli.run.TIMEOUT_S", 0.05)
     with closing(socket.create_server((LOOPBACK, 0))) as silent:
         result = guard("status", silent.getsockname()[1])
@@ -151,8 +144,8 @@ def test_somebody_who_never_answers_is_not_waited_for(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("command", ["status", "release"])
-@pytest.mark.usefixtures("somebody_else")
-def test_somebody_else_is_not_taken_for_a_bridge(command: str) -> None:
+@pytest.mark.usefixtures("another_server")
+def test_another_server_is_not_taken_for_a_bridge(command: str) -> None:
     """Exit 3 instead of good news."""
     result = guard(command, 9090)
 
@@ -160,24 +153,16 @@ def test_somebody_else_is_not_taken_for_a_bridge(command: str) -> None:
     assert "is not a bridge" in result.stderr
 
 
-def test_a_refusal_says_why(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bridge's own sentence."""
-    monkeypatch.setattr("keycloak_bridge.ops.health.is_this_machine", lambda *_: False)
-
-    result = bridge.guard("release")
-
-    assert (3, "") == (result.exit_code, result.stdout)
-    assert "(status 403): only a caller on the bridge's own machine" in result.stderr
-
-
-def test_a_release_that_fails_is_no_success(bridge: Bridge) -> None:
-    """Exit 3 and where to look."""
+def test_a_failed_release_says_why(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 3: where to look, or the bridge's own sentence."""
     bridge.fault = ValueError()
+    failed = bridge.guard("release")
+    monkeypatch.setattr("keycloak_bridge.ops.health.is_this_machine", lambda *_: False)
+    refused = bridge.guard("release")
 
-    result = bridge.guard("release")
-
-    assert (3, "") == (result.exit_code, result.stdout)
-    assert "its log says why" in result.stderr
+    assert [(3, ""), (3, "")] == [(one.exit_code, one.stdout) for one in (failed, refused)]
+    assert "its log says why" in failed.stderr
+    assert "(status 403): only a caller on the bridge's own machine" in refused.stderr
 
 
 @pytest.mark.parametrize(("setting", "value"), [("health.enabled", "false"), ("health.port", "0")])

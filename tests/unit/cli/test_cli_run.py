@@ -8,7 +8,6 @@ import pytest
 from cli_harness import Bench
 
 from keycloak_bridge.domain.errors import (
-    BridgeError,
     BrokerAccessError,
     ConfigError,
     DeadLetterError,
@@ -17,143 +16,131 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.settings.model import Settings
 
 
-class StubSidecar:
-    """Stands in for the sidecar: remembers how it was run, and ends as told."""
+class StubBridge:
+    """Remembers how the sidecar was run; `during` happens in it."""
 
-    runs: list[tuple[Settings, bool]]
-    error: BaseException | None
-    during: Callable[[], None]
+    def __init__(self) -> None:
+        self.runs: list[tuple[Settings, bool]] = []
+        self.stop = threading.Event()
+        self.during: Callable[[], Any] = lambda: None
 
-    def __init__(self, settings: Settings, stop: threading.Event) -> None:
-        self._settings = settings
-        type(self).stop = stop
+    def __call__(self, settings: Settings, stop: threading.Event) -> "StubBridge":
+        self._settings, self.stop = settings, stop
+        return self
 
-    stop: threading.Event
-
-    def run(self, *, until_caught_up: bool = False) -> None:
+    def run(self, *, until_caught_up: bool) -> None:
         self.runs.append((self._settings, until_caught_up))
-        type(self).during()
-        if self.error is not None:
-            raise self.error
+        self.during()
 
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """A bench whose sidecar is the stub."""
-    StubSidecar.runs = []
-    StubSidecar.error = None
-    StubSidecar.during = staticmethod(lambda: None)
-    monkeypatch.setattr("keycloak_bridge.cli.run.Bridge", StubSidecar)
+    """A realm and a Kafka in memory."""
     return Bench(tmp_path, monkeypatch)
 
 
-def test_run_runs_the_sidecar(bench: Bench) -> None:
-    """Exit 0 when it ends, and no word on standard output."""
+@pytest.fixture
+def sidecar(monkeypatch: pytest.MonkeyPatch) -> StubBridge:
+    """The stub in the place of the bridge."""
+    made = StubBridge()
+    monkeypatch.setattr("keycloak_bridge.cli.run.Bridge", made)
+    return made
+
+
+def failing(error: BaseException) -> Callable[[], None]:
+    """Return what raises `error`."""
+
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+def test_run_runs_the_sidecar(bench: Bench, sidecar: StubBridge) -> None:
+    """Exit 0 when it ends, and nothing on standard output; --config may be behind the command, too."""
+    (bench.folder / "other.toml").write_text('[kafka]\ngroup_id = "mine"\n')
+
     result = bench.run("run")
+    bench.run("run", "--until-caught-up", "--config", "other.toml")
 
-    ((settings, until_caught_up),) = StubSidecar.runs
-    assert (0, "", False) == (result.exit_code, result.stdout, until_caught_up)
-    assert ("acme", "mail") == (settings.keycloak.realm, settings.invite.mode)
-
-
-def test_until_caught_up_is_handed_over(bench: Bench) -> None:
-    """The flag reaches the sidecar."""
-    bench.run("run", "--until-caught-up")
-
-    assert [True] == [until for _, until in StubSidecar.runs]
+    assert (0, "") == (result.exit_code, result.stdout)
+    assert [("acme", "mail", "keycloak-bridge", False), ("acme", "mail", "mine", True)] == [
+        (one.keycloak.realm, one.invite.mode, one.kafka.group_id, until)
+        for one, until in sidecar.runs
+    ]
 
 
-def test_no_invite_goes_before_every_setting(bench: Bench) -> None:
+def test_no_invite_overrides_every_setting(bench: Bench, sidecar: StubBridge) -> None:
     """A replay of data sends no mail, whatever file, environment and --set say."""
     bench.monkeypatch.setenv("KEYCLOAK_BRIDGE_INVITE_MODE", "mail")
 
     bench.run("--set", "invite.mode=mail", "run", "--no-invite")
 
-    assert ["none"] == [settings.invite.mode for settings, _ in StubSidecar.runs]
-
-
-def test_a_settings_file_is_read(bench: Bench) -> None:
-    """--config may stand behind the command, too."""
-    (bench.folder / "other.toml").write_text('[kafka]\ngroup_id = "mine"\n')
-
-    result = bench.run("run", "--config", "other.toml")
-
-    assert (0, ["mine"]) == (result.exit_code, [s.kafka.group_id for s, _ in StubSidecar.runs])
+    assert ["none"] == [settings.invite.mode for settings, _ in sidecar.runs]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_asks_the_sidecar_to_stop(bench: Bench, number: signal.Signals) -> None:
+def test_a_signal_asks_the_sidecar_to_stop(
+    bench: Bench, sidecar: StubBridge, number: signal.Signals
+) -> None:
     """The handler only sets the event; the sidecar ends by itself with exit code 0."""
     handlers: dict[int, Any] = {}
     bench.monkeypatch.setattr(signal, "signal", handlers.__setitem__)
-    seen: list[bool] = []
-
-    def during() -> None:
-        handlers[number](number, None)
-        seen.append(StubSidecar.stop.is_set())
-
-    StubSidecar.during = staticmethod(during)
+    sidecar.during = lambda: handlers[number](number, None)
 
     result = bench.run("run")
 
-    assert ([True], 0) == (seen, result.exit_code)
+    assert (True, 0) == (sidecar.stop.is_set(), result.exit_code)
 
 
-@pytest.mark.parametrize("missing", ["REALM", "CLIENT_SECRET"])
-def test_missing_access_is_named(bench: Bench, missing: str) -> None:
-    """Exit 2 with the key, before anything is started."""
-    bench.monkeypatch.delenv(f"KEYCLOAK_BRIDGE_KEYCLOAK_{missing}")
+@pytest.mark.parametrize(
+    ("missing", "words", "says"),
+    [
+        ("KEYCLOAK_BRIDGE_KEYCLOAK_REALM", (), "keycloak.realm"),
+        ("KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET", (), "keycloak.client_secret"),
+        ("HOME", ("--set", "kafka.grup_id=x"), "group_id"),
+    ],
+)
+def test_wrong_settings_are_named(
+    bench: Bench, sidecar: StubBridge, missing: str, words: tuple[str, ...], says: str
+) -> None:
+    """Exit 2 with the key, or the nearest right one, before anything is started."""
+    bench.monkeypatch.delenv(missing)
 
-    result = bench.run("run")
+    result = bench.run(*words, "run")
 
-    assert 2 == result.exit_code
-    assert f"keycloak.{missing.lower()}" in result.stderr
-    assert [] == StubSidecar.runs
-
-
-def test_a_misspelt_setting_is_named(bench: Bench) -> None:
-    """Exit 2 with the key and the nearest right one."""
-    result = bench.run("--set", "kafka.grup_id=x", "run")
-
-    assert 2 == result.exit_code
-    assert "group_id" in result.stderr
+    assert (2, []) == (result.exit_code, sidecar.runs)
+    assert says in result.stderr
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (ConfigError("the realm is not ready", remedy="mend it"), 2),
-        (KeycloakAuthError("refused", remedy="mend it"), 2),
-        (BrokerAccessError("refused", remedy="mend it"), 2),
-        (DeadLetterError("nowhere", remedy="mend it"), 3),
+        (ConfigError("the realm is not ready", remedy="fix it"), 2),
+        (KeycloakAuthError("refused", remedy="fix it"), 2),
+        (BrokerAccessError("refused", remedy="fix it"), 2),
+        (DeadLetterError("nowhere", remedy="fix it"), 3),
     ],
 )
 def test_what_stops_the_sidecar_is_a_sentence_and_an_exit_code(
-    bench: Bench, error: BridgeError, code: int
+    bench: Bench, sidecar: StubBridge, error: Any, code: int
 ) -> None:
     """The sentence and its remedy on standard error."""
-    StubSidecar.error = error
+    sidecar.during = failing(error)
 
     result = bench.run("run")
 
     assert (code, "") == (result.exit_code, result.stdout)
     assert f"error: {error.message}" in result.stderr
-    assert "mend it" in result.stderr
+    assert "fix it" in result.stderr
 
 
-def test_a_bug_is_named_without_its_text(bench: Bench) -> None:
+def test_a_bug_is_named_without_its_text(bench: Bench, sidecar: StubBridge) -> None:
     """Exit 3; an unexpected exception may repeat any value, so its text stays inside."""
-    StubSidecar.error = ZeroDivisionError("planted@acme.example")
+    sidecar.during = failing(ZeroDivisionError("planted@acme.example"))
 
     result = bench.run("run")
 
     assert 3 == result.exit_code
     assert "ZeroDivisionError" in result.stderr
     assert "planted" not in result.output
-
-
-def test_help_teaches(bench: Bench) -> None:
-    """Options, what SIGTERM does, and an example."""
-    text = " ".join(bench.run("run", "--help").stdout.split())
-
-    assert all(part in text for part in ("--until-caught-up", "--no-invite", "SIGTERM", "Example:"))

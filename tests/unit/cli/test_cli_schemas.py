@@ -1,51 +1,70 @@
-"""`schemas` lists and shows."""
+"""`schemas` lists, shows and checks: new versions against older ones, published ones against what they were."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_harness import call
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+FIRST: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
 USER_CREATED = "urn:keycloak-bridge:schema:user.created:1.1"
+RECORD = ("--published", "published.json", "--record")
+OWN = ("--set", "schemas.folders=own")
 
 
-@pytest.fixture
-def own_folder() -> str:
-    """A folder with a schema of the user's own."""
-    folder = Path("own/user.moved")
-    folder.mkdir(parents=True)
-    schema = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "urn:example:user.moved:2.3",
-        "title": "A user moved",
-        "type": "object",
-    }
-    (folder / "2.3.json").write_text(json.dumps(schema))
-    return "schemas.folders=own"
+def schema(version: str, content: Any, folder: str = "own") -> Path:
+    """Write a version of the type user.moved and return its file."""
+    file = Path(folder) / "user.moved" / f"{version}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    head = {"$schema": DIALECT, "$id": f"urn:example:user.moved:{version}"}
+    file.write_text(json.dumps({**head, **content}))
+    return file
 
 
-def test_list(own_folder: str) -> None:
-    """Type, version, id and origin of every schema, aligned."""
-    lines = call("schemas", "list", "--set", own_folder).stdout.splitlines()
-    rows = {line.split()[0]: line.split() for line in lines}  # the newest version comes last
+@pytest.fixture(autouse=True)
+def _first_version() -> None:
+    schema("1.0", FIRST)
+
+
+def published() -> dict[str, str]:
+    """Return what is recorded as published."""
+    recorded: dict[str, str] = json.loads(Path("published.json").read_text())
+    return recorded
+
+
+def findings(*words: str) -> list[tuple[str, str, str, bool]]:
+    """Return file, pointer and code of what is found, and whether it is breaking."""
+    report = json.loads(call("schemas", "check", "own", "--format", "json", *words).stdout)
+    return [
+        (one["file"], one["pointer"], one["code"], one["breaking"]) for one in report["findings"]
+    ]
+
+
+def test_list() -> None:
+    """Type, version, id and origin of every schema, aligned, the newest version last."""
+    lines = call("schemas", "list", *OWN).stdout.splitlines()
+    rows = {line.split()[0]: line.split() for line in lines}
 
     assert ["TYPE", "VERSION", "ID", "FROM"] == rows["TYPE"]
     assert ["1.1", USER_CREATED, "schemas/user.created/1.1.json"] == rows["user.created"][1:]
-    assert ["2.3", "urn:example:user.moved:2.3"] == rows["user.moved"][1:3]
+    assert ["1.0", "urn:example:user.moved:1.0"] == rows["user.moved"][1:3]
     assert {"dead-letter", "user.invitation.due", "user.provisioning.result"} <= rows.keys()
 
 
-@pytest.mark.parametrize("name", ["user.created", "user.created/1.1", USER_CREATED])
-def test_show(name: str) -> None:
-    """The newest of a type, a version, or by id, as JSON."""
-    assert USER_CREATED == json.loads(call("schemas", "show", name).stdout)["$id"]
-
-
-def test_show_own(own_folder: str) -> None:
-    """Schemas of the user are shown the same way."""
-    shown = json.loads(call("schemas", "show", "user.moved/2.3", "--set", own_folder).stdout)
-
-    assert "A user moved" == shown["title"]
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("user.created", USER_CREATED),
+        ("user.created/1.1", USER_CREATED),
+        (USER_CREATED, USER_CREATED),
+        ("user.moved/1.0", "urn:example:user.moved:1.0"),
+    ],
+)
+def test_show(name: str, expected: str) -> None:
+    """The newest of a type, a version, or by id, as JSON; those of the user too."""
+    assert expected == json.loads(call("schemas", "show", name, *OWN).stdout)["$id"]
 
 
 @pytest.mark.parametrize("name", ["nope", "user.created/9.9", "urn:nope"])
@@ -57,12 +76,106 @@ def test_show_unknown(name: str) -> None:
     assert "`keycloak-bridge schemas list`" in result.stderr
 
 
-def test_a_broken_schema_is_named() -> None:
-    """A folder with a broken schema is an error with the file's name."""
-    folder = Path("own/x")
-    folder.mkdir(parents=True)
-    (folder / "1.0.json").write_text("{")
-    result = call("schemas", "list", "--set", "schemas.folders=own")
+def test_the_shipped_schemas_are_compatible() -> None:
+    """Without any argument, those are checked."""
+    result = call("schemas", "check")
+
+    *findings, verdict = result.stdout.splitlines()
+    assert 0 == result.exit_code
+    assert "every minor version accepts what earlier ones accepted" in verdict
+    assert {"note"} == {one.partition(":")[0] for one in findings}
+
+
+def test_a_compatible_version_passes() -> None:
+    """A note is no error."""
+    schema("1.1", {**FIRST, "properties": {**FIRST["properties"], "b": {"type": "null"}}})
+    result = call("schemas", "check", "own")
+
+    assert 0 == result.exit_code
+    assert result.stdout.startswith("note: own/user.moved/1.1.json: /properties/b: ")
+    assert 1 == call("schemas", "check", "own", "--strict").exit_code
+
+
+def test_an_incompatible_version_is_an_error() -> None:
+    """File, pointer, rule, the version it breaks, and what to do; then nothing is recorded."""
+    schema("1.1", {**FIRST, "required": ["a"]})
+    result = call("schemas", "check", "own")
+    error, fix, _ = result.stdout.splitlines()
+
+    assert 1 == result.exit_code
+    assert error.startswith("error: own/user.moved/1.1.json: /required/0: ")
+    assert error.endswith("(against 1.0) [required-added]")
+    assert "new major version" in fix
+    assert [("own/user.moved/1.1.json", "/required/0", "required-added", True)] == findings()
+    assert 1 == call("schemas", "check", "own", *RECORD).exit_code
+    assert not Path("published.json").exists()
+
+
+def test_folders_come_from_the_settings_unless_named() -> None:
+    """An argument overrides [schemas]."""
+    schema("1.1", {**FIRST, "required": ["a"]})
+    schema("1.0", FIRST, "other")
+
+    assert 1 == call("schemas", "check", *OWN).exit_code
+    assert 0 == call("schemas", "check", "other", *OWN).exit_code
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nowhere",),
+        ("own", "--record"),
+        ("own", "--published", "none.json"),
+        ("own", "--format", "xml"),
+    ],
+)
+def test_wrong_usage(words: tuple[str, ...]) -> None:
+    """Exit code 2, and nothing on standard output."""
+    result = call("schemas", "check", *words)
+
+    assert (2, "") == (result.exit_code, result.stdout)
+
+
+@pytest.mark.parametrize("command", [("list", *OWN), ("check", "own")])
+@pytest.mark.parametrize(("text", "place"), [("{", "1.1.json"), (None, "1.1.json: /type")])
+def test_a_broken_schema_is_named(command: tuple[str, ...], text: str | None, place: str) -> None:
+    """With file and pointer."""
+    file = schema("1.1", {"type": "text"})
+    if text is not None:
+        file.write_text(text)
+
+    result = call("schemas", *command)
 
     assert 2 == result.exit_code
-    assert "own/x/1.0.json" in result.stderr
+    assert f"own/user.moved/{place}" in result.stderr
+
+
+def test_published_versions_are_recorded_once() -> None:
+    """New ones are added; what is recorded stays as it is, also when its file has changed."""
+    assert 0 == call("schemas", "check", "own", *RECORD).exit_code
+    before = published()
+    schema("1.1", {**FIRST, "title": "more"})
+    assert 0 == call("schemas", "check", "own", *RECORD).exit_code
+    after = published()
+    schema("1.0", {**FIRST, "title": "changed"})
+    result = call("schemas", "check", "own", *RECORD)
+
+    assert ["user.moved/1.0.json"] == list(before)
+    assert before.items() < after.items()
+    assert ["user.moved/1.0.json", "user.moved/1.1.json"] == list(after)
+    assert (1, after) == (result.exit_code, published())
+
+
+def test_a_change_of_a_published_version_is_an_error() -> None:
+    """Changed, removed; a new one that was not recorded yet is a note."""
+    schema("0.9", FIRST)
+    call("schemas", "check", "own", *RECORD)
+    schema("0.9", FIRST).unlink()
+    schema("1.0", {**FIRST, "title": "changed"})
+    schema("1.1", FIRST)
+
+    assert [
+        ("own/user.moved/1.0.json", "", "published-changed", True),
+        ("own/user.moved/1.1.json", "", "unrecorded", False),
+        ("user.moved/0.9.json", "", "published-removed", True),
+    ] == sorted(findings("--published", "published.json"))
