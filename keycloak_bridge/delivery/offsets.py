@@ -26,18 +26,16 @@ class _PartitionState:
     position: int | None = None
     waits_for: tuple[int, float] | None = None  # the first unfinished offset, and since when it is
 
-    def commit(self, dead_lettered: tuple[int, ...]) -> Commit | None:
+    def commit(self, dead_lettered: tuple[int, ...]) -> Commit:
         offset = self.tracker.next_to_commit(self.position)
-        if offset is None:
-            return None
         notes = CommitNotes(self.tracker.finished_above(), dead_lettered)
         return Commit(offset, write_notes(offset, notes))
 
     def waited_s(self, now_s: float) -> float:
-        offset = self.tracker.next_to_commit() if self.tracker.unfinished else None
-        if offset is None:
+        if not self.tracker.unfinished:
             self.waits_for = None
             return 0.0
+        offset = self.tracker.next_to_commit()
         if self.waits_for is None or self.waits_for[0] != offset:
             self.waits_for = (offset, now_s)
         return now_s - self.waits_for[1]
@@ -81,7 +79,7 @@ class PartitionStates:
         for partition, state in self._states.items():
             state.position = positions.get(partition, state.position)
             commit = state.commit(self._dead_lettered_users.of(partition))
-            if commit is not None and (unchanged or state.committed != commit):
+            if unchanged or state.committed != commit:
                 commits[partition] = commit
         return commits
 
@@ -104,9 +102,7 @@ class PartitionStates:
         for partition in partitions:
             state = self._states.pop(partition, None)
             if state is not None:
-                commit = state.commit(self._dead_lettered_users.of(partition))
-                if commit is not None:
-                    commits[partition] = commit
+                commits[partition] = state.commit(self._dead_lettered_users.of(partition))
             self._dead_lettered_users.drop(partition)
         return commits
 
@@ -159,7 +155,7 @@ class OffsetTracker:
     `start` is the committed offset that reading begins at, `finished` what an earlier owner has finished from there on.
     """
 
-    def __init__(self, start: int | None = None, finished: Iterable[range] = ()) -> None:
+    def __init__(self, start: int = 0, finished: Iterable[range] = ()) -> None:
         self._start = start
         self._finished_earlier = deque(tidy(finished, start))
         self.last_delivered: int | None = None
@@ -180,7 +176,7 @@ class OffsetTracker:
         if self.last_delivered is not None and offset <= self.last_delivered:
             return False
 
-        if self.last_delivered is None and self._start is not None and offset < self._start:
+        if self.last_delivered is None and offset < self._start:
             # reading was set back, so the records that were finished need not be those that come now
             self._finished_earlier.clear()
         self.last_delivered = offset
@@ -198,8 +194,8 @@ class OffsetTracker:
         if node is not None:
             node.remove()
 
-    def next_to_commit(self, position: int | None = None) -> int | None:
-        """Return the first unfinished offset; where all are finished, the next to read, as far as it is known.
+    def next_to_commit(self, position: int | None = None) -> int:
+        """Return the first unfinished offset; where all are finished, the next to read.
 
         `position` is the consumer's: it has passed the transaction markers behind the last record.
         """

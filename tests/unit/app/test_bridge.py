@@ -94,7 +94,7 @@ class World:
                 module, "keycloak_admin", lambda *_: Closable(self.closed, "keycloak")
             )
         monkeypatch.setattr(wiring, "KafkaRecordConsumer", self._source)
-        monkeypatch.setattr(bridge, "KafkaAdmin", self._topic_admin)
+        monkeypatch.setattr(bridge, "KafkaAdmin", self._kafka_admin)
         monkeypatch.setattr(realm_check, "check_access", self._check)
         monkeypatch.setattr(self.broker, "close", lambda: self.closed.append("producer"))
         monkeypatch.setattr(self.archive, "close", lambda: self.closed.append("archive"))
@@ -156,9 +156,9 @@ class World:
         source.poll = polling  # type: ignore[method-assign]
         return source
 
-    def _topic_admin(self, _: KafkaSettings) -> "StubTopicAdmin":
+    def _kafka_admin(self, _: KafkaSettings) -> "StubKafkaAdmin":
         self._raise_next("topics")
-        return StubTopicAdmin(self)
+        return StubKafkaAdmin(self)
 
     def _check(
         self, _: object, names: Sequence[str], guarded: Sequence[str], **options: Any
@@ -183,7 +183,7 @@ class Closable:
         return 0
 
 
-class StubTopicAdmin(Closable):
+class StubKafkaAdmin(Closable):
     """A cluster that has the topics of the world."""
 
     def __init__(self, world: World) -> None:
@@ -444,13 +444,13 @@ def test_health_says_starting_until_everything_is_there(
 ) -> None:
     """Probes are answered from the very start, no brake is released before there are stages; it ends with the bridge."""
     seen: list[object] = []
-    states = StubTopicAdmin.states
+    states = StubKafkaAdmin.states
 
-    def watched(self: StubTopicAdmin, specs: Sequence[TopicSpec]) -> tuple[TopicState, ...]:
+    def watched(self: StubKafkaAdmin, specs: Sequence[TopicSpec]) -> tuple[TopicState, ...]:
         seen.extend((servers[0].status.why_not_ready(), servers[0].release()))
         return states(self, specs)
 
-    world.monkeypatch.setattr(StubTopicAdmin, "states", watched)
+    world.monkeypatch.setattr(StubKafkaAdmin, "states", watched)
 
     world.run(replace(SETTINGS, health=HealthSettings(port=4711)))
 

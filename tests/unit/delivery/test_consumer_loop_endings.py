@@ -239,17 +239,6 @@ def test_a_kafka_that_is_away_at_the_end_is_no_failure(monkeypatch: pytest.Monke
     assert {P0: 0} == hand.committed
 
 
-def test_a_group_that_cannot_be_left_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The brokers will notice by themselves."""
-    hand = Hand()
-    hand.publish(0)
-    monkeypatch.setattr(hand.source, "close", _unreachable)
-
-    hand.run()
-
-    assert {P0: 1} == hand.committed
-
-
 @pytest.mark.parametrize(
     "error", [DeadLetterError("nowhere"), BrokerAccessError("not allowed")], ids=lambda e: e.code
 )

@@ -143,7 +143,7 @@ def test_without_an_earlier_owner_there_is_no_doubt() -> None:
     assert not SentDeadLetters(10).covers(at(0))
 
 
-def test_a_partition_that_comes_back_begins_anew() -> None:
+def test_a_partition_that_comes_back_begins_again() -> None:
     """Another member may have had it meanwhile, and got further."""
     sent_dead_letters = SentDeadLetters(10)
     sent_dead_letters.begin(HERE, 100)

@@ -104,14 +104,6 @@ def test_a_window_that_is_not_full_shows_nothing() -> None:
     assert BreakerState.CLOSED is breaker.state
 
 
-def test_some_failures_open_it_at_once() -> None:
-    """A refused service account, for one: every record would fail."""
-    breaker = Breaker(POLICY)
-
-    assert breaker.failed(Dependency.KEYCLOAK, 5.0, 0.0, at_once=True)
-    assert 6.0 == breaker.probe_at_s
-
-
 def test_retry_after_opens_it_for_so_long() -> None:
     """The server said when to come back, and one record more would not be polite."""
     breaker = Breaker(POLICY)
@@ -151,7 +143,7 @@ def test_a_probe_that_fails_for_another_reason_adds_to_what_is_needed() -> None:
     assert ALL_WELL == breaker.needs
 
 
-def test_closing_forgets_the_failure_policy() -> None:
+def test_closing_forgets_the_failures() -> None:
     """The next outage begins with a first failure and the shortest pause."""
     breaker = Breaker(POLICY, threshold=2, window=4)
     for _ in range(2):
@@ -293,16 +285,6 @@ def test_a_failure_counts_when_others_succeed_meanwhile() -> None:
         fail(one, record, DOWN)
 
     assert [False, False, False, False, True] == given_up
-
-
-def test_what_others_prove_must_be_what_the_record_needs() -> None:
-    """Records that never ask Keycloak say nothing about one that fails there."""
-    one, record = failure_policy(max_attempts=1), task()
-    fail(one, record, DOWN)
-    for _ in range(10):
-        one.worked(Dependency.KAFKA)
-
-    assert not one.gives_up(record, DOWN)
 
 
 def test_a_fault_of_the_bridge_always_counts() -> None:

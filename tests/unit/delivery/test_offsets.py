@@ -24,7 +24,7 @@ def tracker(
     delivered: Sequence[int],
     finished: Sequence[int] = (),
     *,
-    start: int | None = None,
+    start: int = 0,
     earlier: Sequence[range] = (),
 ) -> OffsetTracker:
     """Return a tracker that has seen all this."""
@@ -39,7 +39,7 @@ def tracker(
 @pytest.mark.parametrize(
     ("delivered", "finished", "position", "expected"),
     [
-        ([], [], None, None),
+        ([], [], None, 0),
         ([], [], 7, 7),
         ([3], [], None, 3),
         ([3], [], 9, 3),
@@ -53,7 +53,7 @@ def tracker(
     ],
 )
 def test_the_first_unfinished_offset_is_committed(
-    delivered: list[int], finished: list[int], position: int | None, expected: int | None
+    delivered: list[int], finished: list[int], position: int | None, expected: int
 ) -> None:
     """Or the next to read when all are finished; a gap is never stepped over by counting."""
     assert expected == tracker(delivered, finished).next_to_commit(position)
@@ -343,21 +343,21 @@ class PartitionMachine(RuleBasedStateMachine):
         self.log: list[int] = []
         self.log_end = 0
         self.done: set[int] = set()
-        self.commit: tuple[int, str] | None = None
+        self.commit = (0, "")
         self.known_done: frozenset[int] = frozenset()
         self.all_noted = True
         self.take_over()
 
     def take_over(self) -> None:
         """Begin as the next owner: with what is in the commit."""
-        start, metadata = self.commit if self.commit is not None else (None, "")
-        notes = read_notes(start or 0, metadata)
+        start, metadata = self.commit
+        notes = read_notes(start, metadata)
         self.tracker = OffsetTracker(start, notes.finished)
         self.inherited = {offset for one in notes.finished for offset in one}
-        self.position = start or 0
+        self.position = start
         self.in_hand: set[int] = set()
         self.delivered: set[int] = set()
-        self.highest_commit = start or 0
+        self.highest_commit = start
 
     @rule(gaps=st.lists(st.integers(0, 3), min_size=1, max_size=6), markers=st.integers(0, 2))
     def produce(self, gaps: list[int], markers: int) -> None:
@@ -400,7 +400,6 @@ class PartitionMachine(RuleBasedStateMachine):
     def commit_now(self, limit: int) -> None:
         """The owner commits what it knows, with much or little space for the notes."""
         offset = self.tracker.next_to_commit(self.position)
-        assert offset is not None
         notes = CommitNotes(self.tracker.finished_above())
         self.commit = offset, write_notes(offset, notes, limit)
         self.all_noted = limit == SPACE_FOR_ALL
@@ -422,7 +421,6 @@ class PartitionMachine(RuleBasedStateMachine):
         """The commit lies at the first record in hand, and everything in the log before it is done."""
         offset = self.tracker.next_to_commit(self.position)
 
-        assert offset is not None
         assert offset == min(self.in_hand, default=self.position)
         assert all(one in self.done for one in self.log if one < offset)
 
@@ -431,14 +429,13 @@ class PartitionMachine(RuleBasedStateMachine):
         """Not with the same owner, and not below what it began with."""
         offset = self.tracker.next_to_commit(self.position)
 
-        assert offset is not None
         assert self.highest_commit <= offset
         self.highest_commit = offset
 
     @invariant()
     def finished_ranges_hold_what_is_done_and_nothing_else(self) -> None:
         """No unfinished record is in them; all finished ones above the commit are."""
-        low = self.tracker.next_to_commit(self.position) or 0
+        low = self.tracker.next_to_commit(self.position)
         above = {offset for one in self.tracker.finished_above() for offset in one}
 
         assert not above & self.in_hand

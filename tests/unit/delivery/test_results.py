@@ -40,11 +40,6 @@ def publish(flow: Flow, result: Result = GOOD, offset: int = 42) -> None:
     settled(flow.publisher("provision").publish(record_of(event_of(), offset=offset), result, 0.0))
 
 
-def flow_with(brake: Brake) -> Flow:
-    """Return a flow that this brake watches over."""
-    return Flow(brake=brake)
-
-
 # results
 
 
@@ -140,15 +135,7 @@ def test_a_letter_that_is_refused_at_once_stops_too(monkeypatch: pytest.MonkeyPa
     assert {} == flow.counted("dead_letters_total")
 
 
-# each letter once
-
-
-def test_nothing_is_looked_up_without_a_reason() -> None:
-    """A look at the dead letters costs time, and most records cannot have one."""
-    flow = Flow()
-    give_up(flow)
-
-    assert [] == flow.archive.asked
+# each dead letter once
 
 
 def test_a_letter_of_an_earlier_owner_is_not_written_again() -> None:
@@ -183,7 +170,7 @@ def test_a_letter_that_arrived_is_not_written_again_for_its_result() -> None:
 
 def test_a_letter_that_got_lost_is_written_again_and_counted_once() -> None:
     """An outage of Kafka must not look like many dead letters, however often one is tried."""
-    flow = flow_with(Brake(1, 0, 200))
+    flow = Flow(brake=Brake(1, 0, 200))
     flow.broker.publish_errors = [BrokerUnavailableError("gone")] * 5
     for _ in range(2):
         letter, _ = give_up(flow)
@@ -200,7 +187,7 @@ def test_a_letter_that_got_lost_is_written_again_and_counted_once() -> None:
 # the brake
 
 
-def test_the_letter_after_the_limit_is_held() -> None:
+def test_the_dead_letter_after_the_limit_is_held() -> None:
     """Twenty pass; of the next nothing is written, published or counted, however often it comes again."""
     flow = Flow()
     for offset in range(20):
@@ -215,21 +202,6 @@ def test_the_letter_after_the_limit_is_held() -> None:
     assert {("schema-violation", "provision"): 20.0} == flow.counted("dead_letters_total")
 
 
-def test_a_release_lets_it_through() -> None:
-    """The other bad records become dead letters too."""
-    flow = flow_with(Brake(2, 0, 200))
-    for offset in range(2):
-        give_up(flow, offset)
-    with pytest.raises(HoldError):
-        give_up(flow, 2)
-    flow.brake.release()
-
-    for offset in range(2, 10):
-        give_up(flow, offset)
-
-    assert (10, None) == (len(flow.letters), flow.brake.reason)
-
-
 @pytest.mark.parametrize(
     ("outcome", "through"),
     [
@@ -241,7 +213,7 @@ def test_a_release_lets_it_through() -> None:
 )
 def test_whatever_is_not_refused_ends_the_row(outcome: Outcome, through: bool) -> None:
     """One good record between them, and two dead letters are exceptions again."""
-    flow = flow_with(Brake(1, 0, 200))
+    flow = Flow(brake=Brake(1, 0, 200))
     give_up(flow, 1)
 
     publish(flow, Result(outcome))
@@ -251,7 +223,7 @@ def test_whatever_is_not_refused_ends_the_row(outcome: Outcome, through: bool) -
 
 def test_parked_events_do_not_count() -> None:
     """They are the consequence of a dead letter that was counted; the brake does not hold them either."""
-    flow = flow_with(Brake(2, 0, 200))
+    flow = Flow(brake=Brake(2, 0, 200))
     parked = ParkedError("an earlier event was lost")
     give_up(flow, 0)
     for offset in range(1, 20):
@@ -272,7 +244,7 @@ def _passes(flow: Flow, offset: int) -> bool:
 
 
 def test_an_archive_that_cannot_be_asked_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its outage is waited for; otherwise a letter might stand there twice."""
+    """Its outage is waited for; otherwise a dead letter might be written twice."""
     flow = Flow()
     flow.sent_dead_letters.begin(record_of(event_of()).topic_partition, 42)
 

@@ -334,16 +334,6 @@ def test_the_partition_of_a_key_is_read_alone(reader: TopicReader) -> None:
     assert [Place(number, offset) for offset in range(10)] == places(reader.read())
 
 
-def test_a_missing_topic_names_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says what to fix."""
-    monkeypatch.setattr(kafka_reader, "KafkaConsumer", lambda **_: StubConsumer({}))
-
-    with pytest.raises(ConfigError, match=r"topics\.results") as caught:
-        TopicReader(KafkaSettings(), TOPIC, setting="topics.results")
-
-    assert "topic-missing" == caught.value.code
-
-
 @pytest.mark.parametrize(("first", "expected"), [(0, False), (4, True)])
 def test_a_topic_whose_first_records_are_gone_says_so(
     monkeypatch: pytest.MonkeyPatch, first: int, expected: bool

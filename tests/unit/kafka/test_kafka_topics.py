@@ -129,7 +129,7 @@ def test_without_mails_there_is_no_invitations_topic() -> None:
     assert 3 == len(wanted)
 
 
-def test_a_dead_letter_has_room_for_its_headers() -> None:
+def test_a_dead_letter_may_exceed_its_record_by_its_headers() -> None:
     """Its topic takes more than the largest record that Kafka takes by default."""
     *others, letters = wanted_topics(TopicsSettings(), invitations=True)
 
@@ -228,7 +228,7 @@ def test_nothing_missing_is_nothing_to_do(admin: KafkaAdmin, stub: StubAdmin) ->
     assert [] == stub.created
 
 
-def test_a_topic_that_somebody_else_created_is_fine(admin: KafkaAdmin, stub: StubAdmin) -> None:
+def test_a_topic_that_was_created_meanwhile_is_fine(admin: KafkaAdmin, stub: StubAdmin) -> None:
     """Two bridges may start at once."""
     stub.create_error = kafka_errors.TopicAlreadyExistsError()
 
@@ -278,7 +278,7 @@ def test_a_configuration_that_may_not_be_read_is_done_without(
     assert letters_limit(stub) > 1_048_588
 
 
-def test_dead_letters_alone_are_created_with_room(admin: KafkaAdmin, stub: StubAdmin) -> None:
+def test_dead_letters_alone_are_created_large_enough(admin: KafkaAdmin, stub: StubAdmin) -> None:
     """The events topic may be missing as well; then Kafka's own default counts."""
     ensure_topics(admin, [EVENTS, LETTERS], create=True)
 
