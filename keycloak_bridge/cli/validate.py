@@ -16,7 +16,7 @@ from keycloak_bridge.cli.common import (
     violation_text,
 )
 from keycloak_bridge.cli.console import Console
-from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.errors import ConfigError, Violation
 from keycloak_bridge.domain.events import CloudEvent
 from keycloak_bridge.domain.times import format_duration
 from keycloak_bridge.domain.users import (
@@ -67,24 +67,19 @@ def validate(
     interpretation = invocation.interpretation()
     console = Console()
     total = invalid = 0
-    only = ""
     for text, seen in _previews(interpretation, files, bare_type):
+        row = _row(text, seen, show_mapped=show_mapped)
         total += 1
-        invalid += seen.error is not None
+        invalid += not row["valid"]
         if output == "json":
-            console.json(_as_object(text, seen, show_mapped=show_mapped), indent=None)
-        elif seen.error is not None:
-            _print_invalid(console, text, seen)
-        elif show_mapped:
-            console.line(_valid(text, seen), "green")
-            _print_mapped(console, seen)
-        else:
-            only = _valid(text, seen)
+            console.json(row, indent=None)
+        elif show_mapped or not row["valid"]:
+            _print(console, row)
     if output == "text" and total > 1:
         style = "red" if invalid else "green"
         console.line(f"{total} events: {total - invalid} valid, {invalid} invalid", style)
-    elif output == "text" and only:
-        console.line(only, "green")
+    elif output == "text" and not (invalid or show_mapped):
+        _print(console, row)
     return INVALID_EVENT if invalid else 0
 
 
@@ -150,60 +145,47 @@ def _previews(
             )
 
 
-def _schema(seen: Preview) -> str | None:
-    """Return the schema that the event was checked against and kept."""
-    return seen.prepared.event.schema_id if isinstance(seen.prepared, Prepared) else None
-
-
-def _skipped(seen: Preview) -> str | None:
-    """Return why a valid event is not for Keycloak."""
-    if isinstance(seen.prepared, Skipped):
-        return seen.prepared.sentence
-    return "the mapping's `when` says no" if seen.outcome is PreviewOutcome.SKIP else None
-
-
-def _as_object(text: EventText, seen: Preview, *, show_mapped: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def _row(text: EventText, seen: Preview, *, show_mapped: bool) -> dict[str, Any]:
+    prepared, desired = seen.prepared, seen.desired
+    row: dict[str, Any] = {
         "file": text.name,
         "line": text.line,
         "valid": seen.error is None,
         "type": seen.event_type,
-        "schema": _schema(seen),
+        "schema": prepared.event.schema_id if isinstance(prepared, Prepared) else None,
     }
     if seen.error is not None:
-        found |= {
+        row |= {
             "code": seen.error.code,
             "message": seen.error.message,
             "remedy": seen.error.remedy,
             "violations": [asdict(one) for one in seen.error.violations],
         }
-    if skipped := _skipped(seen):
-        found["skipped"] = skipped
-    if show_mapped and seen.desired is not None:
-        found["mapped"] = {**seen.desired.representation, **beside_representation(seen.desired)}
-        if (terms := invitation_of(seen.desired)) is not None:
-            found["invitation"] = asdict(terms)
-    return found
+    if isinstance(prepared, Skipped):
+        row["skipped"] = prepared.sentence
+    elif seen.outcome is PreviewOutcome.SKIP:
+        row["skipped"] = "the mapping's `when` says no"
+    if show_mapped and desired is not None:
+        row["mapped"] = {**desired.representation, **beside_representation(desired)}
+        if (terms := invitation_of(desired)) is not None:
+            row["invitation"] = asdict(terms)
+    return row
 
 
-def _valid(text: EventText, seen: Preview) -> str:
-    return f"{text.place}: valid ({', '.join(filter(None, (_schema(seen), _skipped(seen))))})"
-
-
-def _print_mapped(console: Console, seen: Preview) -> None:
-    if seen.desired is None:
+def _print(console: Console, row: dict[str, Any]) -> None:
+    place = f"{row['file']}:{row['line']}"
+    if not row["valid"]:
+        console.line(f"{place}: invalid ({row['code']}): {row['message']}", "red")
+        for violation in row["violations"]:
+            console.line(f"  {violation_text(Violation(**violation))}")
+        if row["remedy"]:
+            console.line(f"  fix: {row['remedy']}")
         return
-    console.json({**seen.desired.representation, **beside_representation(seen.desired)})
-    if (terms := invitation_of(seen.desired)) is not None:
-        lifespan = format_duration(terms.lifespan_s)
-        console.line(f"invitation: {', '.join(terms.actions)}; the link is valid for {lifespan}")
-
-
-def _print_invalid(console: Console, text: EventText, seen: Preview) -> None:
-    if seen.error is None:
-        return
-    console.line(f"{text.place}: invalid ({seen.error.code}): {seen.error.message}", "red")
-    for violation in seen.error.violations:
-        console.line(f"  {violation_text(violation)}")
-    if seen.error.remedy:
-        console.line(f"  fix: {seen.error.remedy}")
+    about = ", ".join(filter(None, (row["schema"], row.get("skipped"))))
+    console.line(f"{place}: valid ({about})", "green")
+    if "mapped" in row:
+        console.json(row["mapped"])
+    if "invitation" in row:
+        actions = ", ".join(row["invitation"]["actions"])
+        lifespan = format_duration(row["invitation"]["lifespan_s"])
+        console.line(f"invitation: {actions}; the link is valid for {lifespan}")
