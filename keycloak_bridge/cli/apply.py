@@ -4,12 +4,10 @@ from typing import Any
 
 import click
 
-from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.cli.common import INVALID_EVENT, Invocation, bridge_command, violation_text
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import BridgeError, HoldError
-from keycloak_bridge.domain.events import Record, Result
 from keycloak_bridge.domain.operations import (
     Join,
     Leave,
@@ -20,7 +18,7 @@ from keycloak_bridge.domain.operations import (
 )
 from keycloak_bridge.domain.users import FoundUser, OutOfScope
 from keycloak_bridge.event_files.json_events import read_events
-from keycloak_bridge.pipeline.interpret import Skipped
+from keycloak_bridge.pipeline.interpret import Prepared, Skipped
 from keycloak_bridge.provisioning.provisioner import Provisioner
 
 
@@ -37,59 +35,44 @@ def apply(invocation: Invocation, files: tuple[str, ...], no_invite: bool) -> in
         # as with `run`: no mail is asked for, so that none is due later either
         invocation = invocation.overriding("invite.mode=none")
     interpretation = invocation.interpretation(keycloak=True)
-    steps = _Steps(Console())
+    console = Console()
+
+    def step(name: str, text: str, style: str | None = None) -> None:
+        console.line(f"  {name:<10} {text}", style=style)
+
+    def trace(name: str, detail: object) -> None:
+        step(name, _summary(detail))
+
     provisioner = direct_provisioner(
-        interpretation, trace=steps.trace, invited=steps.invited, mails=not no_invite
+        interpretation,
+        trace=trace,
+        invited=lambda result: step("mail", result.reason or "sent by Keycloak"),
+        mails=not no_invite,
     )
     refused = 0
     for file in files:
         for text in read_events(file, max_bytes=interpretation.settings.events.max_bytes):
-            steps.console.line(text.place, style="bold")
-            refused += not _apply(text.record(), interpretation, provisioner, steps)
+            console.line(text.place, style="bold")
+            try:
+                found = interpretation.read(text.record(), trace)
+                step("result", _applied(found, provisioner), style="green")
+            except BridgeError as error:
+                if not error.is_final:
+                    raise
+                refused += 1
+                step("refused", f"{error.code}: {error.message}", style="red")
+                for violation in error.violations:
+                    step("", violation_text(violation))
+                if error.remedy:
+                    step("", f"fix: {error.remedy}")
     return INVALID_EVENT if refused else 0
 
 
-def _apply(
-    record: Record, interpretation: Interpretation, provisioner: Provisioner, steps: "_Steps"
-) -> bool:
-    """Return whether the event was applied; raises only what would keep every event from it."""
-    try:
-        prepared = interpretation.read(record, steps.trace)
-        if isinstance(prepared, Skipped):
-            steps.print("result", f"ignored: {prepared.sentence}", style="green")
-            return True
-        result = provisioner.provision(prepared.event, prepared.desired, one_partition=False).result
-    except BridgeError as error:
-        if not error.is_final:
-            raise
-        steps.refused(error)
-        return False
-    detail = result.action or result.reason or ""
-    steps.print("result", f"{result.outcome.value} {detail}".strip(), style="green")
-    return True
-
-
-class _Steps:
-    """Prints each step on a line of its own."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-
-    def print(self, step: str, text: str, style: str | None = None) -> None:
-        self.console.line(f"  {step:<10} {text}", style=style)
-
-    def trace(self, step: str, detail: object) -> None:
-        self.print(step, _summary(detail))
-
-    def invited(self, result: Result) -> None:
-        self.print("mail", result.reason or "sent by Keycloak")
-
-    def refused(self, error: BridgeError) -> None:
-        self.print("refused", f"{error.code}: {error.message}", style="red")
-        for violation in error.violations:
-            self.print("", violation_text(violation))
-        if error.remedy:
-            self.print("", f"fix: {error.remedy}")
+def _applied(found: Prepared | Skipped, provisioner: Provisioner) -> str:
+    if isinstance(found, Skipped):
+        return f"ignored: {found.sentence}"
+    result = provisioner.provision(found.event, found.desired, one_partition=False).result
+    return f"{result.outcome.value} {result.action or result.reason or ''}".strip()
 
 
 def _summary(detail: Any) -> str:

@@ -153,9 +153,14 @@ def report(error: BaseException) -> None:
     """Print on standard error what went wrong and how to fix it; nothing for an interruption."""
     if isinstance(error, click.ClickException):
         error.show()
-    elif not isinstance(error, click.Abort | KeyboardInterrupt):
-        lines = _sentences(error) if isinstance(error, BridgeError) else _bug(error)
+    elif isinstance(error, BridgeError):
+        first, *others = error.message.splitlines() or [error.code]
+        others += map(violation_text, error.violations)
+        remedy = [f"fix:   {error.remedy}"] if error.remedy else []
+        lines = [f"error: {first}", *(f"       {line}" for line in others), *remedy]
         click.echo("\n".join(lines), err=True)
+    elif not isinstance(error, click.Abort | KeyboardInterrupt):
+        click.echo(_bug(error), err=True)
 
 
 def exit_quietly_if_reader_left(ctx: click.Context) -> None:
@@ -170,32 +175,21 @@ def exit_quietly_if_reader_left(ctx: click.Context) -> None:
             ctx.exit(READER_LEFT)
 
 
-def _sentences(error: BridgeError) -> list[str]:
-    """Return the error, each of its problems and the remedy, a line each."""
-    first, *others = error.message.splitlines() or [error.code]
-    lines = [f"error: {first}", *(f"       {line}" for line in others)]
-    lines += [f"       {violation_text(violation)}" for violation in error.violations]
-    if error.remedy:
-        lines.append(f"fix:   {error.remedy}")
-    return lines
-
-
 def violation_text(violation: Violation) -> str:
     """Return a broken rule as one line: where, what is wrong, and the keyword of the schema."""
     return f"{violation.pointer or '/'}: {violation.message} ({violation.keyword})"
 
 
-def _bug(error: BaseException) -> list[str]:
+def _bug(error: BaseException) -> str:
     """Describe an unexpected exception without its text, which may repeat any value."""
     from keycloak_bridge.ops.logs import bare_traceback, failure  # noqa: PLC0415 # only in this rare case
 
-    lines = [f"error: unexpected {failure(error)}; this is a bug of keycloak-bridge"]
     # the settings may be what is broken, so they are not read here
     level = os.environ.get("KEYCLOAK_BRIDGE_LOG_LEVEL", "")
-    if "DEBUG" in (level.upper(), *(one.upper().rpartition("=")[2] for one in sys.argv)):
-        return [*lines, bare_traceback(error)]
-    remedy = "run it again with KEYCLOAK_BRIDGE_LOG_LEVEL=DEBUG and report the traceback"
-    return [*lines, f"fix:   {remedy}"]
+    debugs = "DEBUG" in (level.upper(), *(one.upper().rpartition("=")[2] for one in sys.argv))
+    remedy = "fix:   run it again with KEYCLOAK_BRIDGE_LOG_LEVEL=DEBUG and report the traceback"
+    what = f"error: unexpected {failure(error)}; this is a bug of keycloak-bridge"
+    return f"{what}\n{bare_traceback(error) if debugs else remedy}"
 
 
 def format_option(json_is: str) -> Callable[[Command], Command]:

@@ -12,7 +12,7 @@ from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.cli.common import CHANGES, Invocation, bridge_command, format_option
 from keycloak_bridge.cli.console import with_progress
 from keycloak_bridge.cli.event_sources import EventLog, Row, event_log_options, read_population
-from keycloak_bridge.cli.plan_view import Report, refused, row_of
+from keycloak_bridge.cli.plan_view import Report, comparison_row, row_of
 from keycloak_bridge.delivery.rate_limit import side_by_side
 from keycloak_bridge.pipeline.preview import Preview, outcome_of, preview
 from keycloak_bridge.population.population import Population, PopulationUser
@@ -111,14 +111,8 @@ def _folded(
 def _user_row(user: PopulationUser, reconciliation: Reconciliation) -> dict[str, Any]:
     """Return what would become of a user; raises only what keeps every user from being planned."""
     compared = reconciliation.compare(user)
-    row: dict[str, Any] = {
-        "user": compared.user_id,
-        "event": user.folded.event.id,
-        "events": user.events,
-    }
-    if compared.error is not None:
-        return {**row, **refused(compared.error), "outcome": compared.finding.value}
-    if compared.plan is not None:
-        row["keycloakId"] = compared.keycloak_id
-        row |= row_of(Preview(outcome_of(compared.plan), compared.reason, plan=compared.plan))
-    return row
+    row = {"user": compared.user_id, "event": user.folded.event.id, "events": user.events}
+    if compared.plan is None:
+        return {**row, **comparison_row(compared, compared.finding.value)}
+    named = {"keycloakId": compared.keycloak_id}
+    return {**row, **named, **comparison_row(compared, outcome_of(compared.plan).value)}

@@ -10,6 +10,7 @@ from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import BridgeError, Violation
 from keycloak_bridge.domain.operations import Plan, visible_changes
 from keycloak_bridge.pipeline.preview import Preview
+from keycloak_bridge.population.reconciliation import Comparison
 
 _STYLES = {
     "create": "green",
@@ -72,6 +73,15 @@ def row_of(seen: Preview) -> dict[str, Any]:
     reason = {"reason": seen.reason} if seen.reason else {}
     changes = {} if seen.plan is None else {"changes": changes_of(seen.plan)}
     return {"outcome": seen.outcome.value, **reason, **changes}
+
+
+def comparison_row(compared: Comparison, outcome: str) -> dict[str, Any]:
+    """Return what a row says of a user that was compared: outcome, reason, and changes or what is wrong."""
+    if compared.error is not None:
+        return {**refused(compared.error), "outcome": outcome}
+    named = {"reason": compared.reason, "action": compared.action}
+    changes = [] if compared.plan is None else changes_of(compared.plan)
+    return {"outcome": outcome, **{k: v for k, v in named.items() if v}, "changes": changes}
 
 
 def changes_of(plan: Plan) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """`keycloak-bridge reconcile`: a whole population against the realm."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -10,7 +10,7 @@ from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.cli.common import CHANGES, Invocation, bridge_command, format_option
 from keycloak_bridge.cli.console import with_progress
 from keycloak_bridge.cli.event_sources import EventLog, event_log_options, read_population
-from keycloak_bridge.cli.plan_view import Report, changes_of
+from keycloak_bridge.cli.plan_view import Report, comparison_row
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.errors import BridgeError, HoldError
 from keycloak_bridge.domain.events import USER_CREATED
@@ -119,20 +119,8 @@ def reconcile(
 
 
 def _row(compared: Comparison) -> dict[str, Any]:
-    """Return what is printed about a user."""
-    row: dict[str, Any] = {
-        "user": compared.user_id,
-        "keycloakId": compared.keycloak_id,
-        "outcome": compared.finding.value,
-    }
-    if compared.reason:
-        row["reason"] = compared.reason
-    if compared.error is not None:
-        violations = [asdict(violation) for violation in compared.error.violations]
-        return {**row, "message": compared.error.message, "violations": violations}
-    if compared.action:
-        row["action"] = compared.action
-    return {**row, "changes": [] if compared.plan is None else changes_of(compared.plan)}
+    named = {"user": compared.user_id, "keycloakId": compared.keycloak_id}
+    return {**named, **comparison_row(compared, compared.finding.value)}
 
 
 def _stopped(error: HoldError, reason: str | None) -> BridgeError:

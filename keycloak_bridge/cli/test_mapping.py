@@ -113,9 +113,9 @@ class CaseResult:
     case: Case
     state: str
     file: Path
-    differences: "tuple[Difference, ...]" = ()
     message: str | None = None
     remedy: str | None = None
+    differences: "tuple[Difference, ...]" = ()
     refusal: BridgeError | None = None
 
 
@@ -133,21 +133,28 @@ def run_case(case: Case, interpretation: Interpretation, *, update: bool = False
     """Return how `case` compares with what is expected; with `update` the expected file is written where it differs."""
     if not case.event.exists():
         remedy = f"add the event as {case.event.name}, or remove the file"
-        return CaseResult(case, "orphan", case.expected, message="has no event", remedy=remedy)
+        return CaseResult(case, "orphan", case.expected, "has no event", remedy)
     limit = interpretation.settings.events.max_bytes
     texts = list(islice(read_events(str(case.event), max_bytes=limit), 2))
     if len(texts) != 1:
         message = f"contains {'more than one event' if texts else 'no event'}"
         remedy = "write one event into the file, as it is published"
-        return CaseResult(case, "broken", case.event, message=message, remedy=remedy)
+        return CaseResult(case, "broken", case.event, message, remedy)
     seen = preview_text(interpretation, texts[0])
     outcome = expectation(seen)
     result = _compared(case, outcome)
     if update and result.state not in _GOOD:
         state = "written" if result.state == "missing" else "rewritten"
         changed = result.differences or tuple(differences({}, outcome))
-        _write_expected(case, outcome)
-        result = CaseResult(case, state, case.expected, changed)
+        result = CaseResult(case, state, case.expected, differences=changed)
+        text = json.dumps(outcome, ensure_ascii=False, indent=2) + "\n"
+        try:
+            case.expected.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"{case.expected}: cannot be written: {error.strerror}",
+                remedy="let this user write to the folder",
+            ) from error
     return replace(result, refusal=seen.error)
 
 
@@ -175,38 +182,24 @@ def expectation(seen: Preview) -> dict[str, Any]:
 
 
 def _compared(case: Case, outcome: dict[str, Any]) -> CaseResult:
-    def broken(message: str, remedy: str) -> CaseResult:
-        return CaseResult(case, "broken", case.expected, message=message, remedy=remedy)
-
     if not case.expected.exists():
-        message = f"has no {case.expected.name}"
         remedy = "write it with --update, and review it"
-        return CaseResult(case, "missing", case.event, message=message, remedy=remedy)
+        return CaseResult(case, "missing", case.event, f"has no {case.expected.name}", remedy)
     try:
-        expected = parse_json(case.expected.read_bytes())
+        found = tuple(differences(parse_json(case.expected.read_bytes()), outcome))
     except OSError as error:
-        return broken(f"cannot be read: {error.strerror}", "let this user read it")
+        message, remedy = f"cannot be read: {error.strerror}", "let this user read it"
+        return CaseResult(case, "broken", case.expected, message, remedy)
     except EventDecodeError as error:
         places = "".join(f"; {one.pointer}: {one.message}" for one in error.violations)
+        message = f"cannot be read: {error.message}{places}"
         remedy = "correct it, or write it again with --update"
-        return broken(f"cannot be read: {error.message}{places}", remedy)
-    found = tuple(differences(expected, outcome))
+        return CaseResult(case, "broken", case.expected, message, remedy)
     if not found:
         return CaseResult(case, "equal", case.event)
     message = f"differs from {case.expected.name}"
     remedy = "correct the mapping, or, where this is meant, write it with --update"
-    return CaseResult(case, "different", case.event, found, message, remedy)
-
-
-def _write_expected(case: Case, outcome: dict[str, Any]) -> None:
-    text = json.dumps(outcome, ensure_ascii=False, indent=2) + "\n"
-    try:
-        case.expected.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{case.expected}: cannot be written: {error.strerror}",
-            remedy="let this user write to the folder",
-        ) from error
+    return CaseResult(case, "different", case.event, message, remedy, found)
 
 
 NOTHING: Final = object()
