@@ -28,6 +28,9 @@ from keycloak_bridge.validation.property_facts import PropertyFacts
 _PAGE = "Realm settings > User profile"
 _PLAIN_PATH = re.compile(r"data((?:\.[A-Za-z_][A-Za-z0-9_]*)+)")
 _MOST_VALUES_NAMED = 5
+_Doubt = tuple[str, str, str]
+"""Code, reason and remedy of a finding about values."""
+
 _NUMBERS = frozenset(("integer", "double"))
 _ANY_TEXT = (".*", r"[^\n\r\x85\u2028\u2029]*")
 
@@ -140,7 +143,9 @@ def _target_findings(profile: RealmProfile, target: MappedTarget) -> Iterator[Fi
         yield from _permission_findings(attribute, target)
         yield from _default_findings(attribute, target)
         for facts in target.facts:
-            yield from _value_findings(attribute, target, facts)
+            for code, reason, remedy in _doubts(attribute, facts):
+                message = f"Keycloak may refuse {target.name}: {reason}"
+                yield Finding(code, Severity.WARNING, target.target, message, remedy)
     elif not profile.keeps_unmanaged and target.target not in ("username", "email"):
         yield Finding(
             "attribute-unknown",
@@ -179,56 +184,44 @@ def _default_findings(attribute: ProfileAttribute, target: MappedTarget) -> Iter
         )
 
 
-def _value_findings(
-    attribute: ProfileAttribute, target: MappedTarget, facts: PropertyFacts
-) -> Iterator[Finding]:
+def _doubts(attribute: ProfileAttribute, facts: PropertyFacts) -> Iterator[_Doubt]:
     """Yield what the profile may refuse of the values that one version of the schema allows."""
+    page = f"{_PAGE} > {attribute.name}"
     # a schema that names no type says nothing about lists either
     is_list = "array" in facts.types and "object" not in facts.types
     if not attribute.multivalued and is_list and (facts.max_items is None or facts.max_items > 1):
-        yield _warning(
-            "attribute-multivalued",
-            target,
-            "the schema allows a list, and the profile takes a single value",
-            f"switch on 'Multivalued' under {_PAGE} > {target.name}, or map only one of the values",
-        )
+        reason = "the schema allows a list, and the profile takes a single value"
+        remedy = f"switch on 'Multivalued' under {page}, or map only one of the values"
+        yield "attribute-multivalued", reason, remedy
     if facts.item is not None and "string" not in facts.types:
         facts = facts.item
     if facts.values is not None:
-        yield from _enumerated_findings(attribute, target, facts.values)
-    elif "string" in facts.types:
-        yield from _text_findings(attribute.validations, target, facts)
-
-
-def _text_findings(
-    validations: Mapping[str, Mapping[str, Any]], target: MappedTarget, facts: PropertyFacts
-) -> Iterator[Finding]:
+        yield from _doubts_about_values(attribute, facts.values, page)
+        return
+    if "string" not in facts.types:
+        return
+    validations = attribute.validations
     if "length" in validations:
-        yield from _length_findings(validations["length"], target, facts)
+        yield from _doubts_about_length(validations["length"], facts, page)
     if "pattern" in validations:
-        yield from _pattern_findings(str(validations["pattern"].get("pattern", "")), target, facts)
+        yield from _doubts_about_pattern(
+            str(validations["pattern"].get("pattern", "")), facts, page
+        )
     options = options_of(validations["options"]) if "options" in validations else None
     if options is not None and not facts.partial:
-        yield _warning(
-            "attribute-options",
-            target,
-            "the profile takes a few options only, and the schema allows any text",
-            f"list the same values in the schema as enum, or take the options away under {_PAGE}",
-        )
+        reason = "the profile takes a few options only, and the schema allows any text"
+        remedy = f"list the same values in the schema as enum, or remove the options under {_PAGE}"
+        yield "attribute-options", reason, remedy
     for validator in sorted(_NUMBERS & set(validations)):
         if not facts.patterns and not facts.partial:
-            yield _warning(
-                "attribute-number",
-                target,
-                f"the profile takes only numbers ({validator}), and the schema allows any text",
-                "let the schema say so by type or pattern, or take the rule away "
-                f"under {_PAGE} > {target.name}",
-            )
+            reason = f"the profile takes only numbers ({validator}), and the schema allows any text"
+            remedy = f"let the schema say so by type or pattern, or remove the rule under {page}"
+            yield "attribute-number", reason, remedy
 
 
-def _enumerated_findings(
-    attribute: ProfileAttribute, target: MappedTarget, values: Sequence[Any]
-) -> Iterator[Finding]:
+def _doubts_about_values(
+    attribute: ProfileAttribute, values: Sequence[Any], page: str
+) -> Iterator[_Doubt]:
     refused = [
         text
         for text in (_text(value) for value in values if value is not None)
@@ -237,45 +230,33 @@ def _enumerated_findings(
             for validator, config in attribute.validations.items()
         )
     ]
-    if not refused:
-        return
-    named = ", ".join(map(repr, refused[:_MOST_VALUES_NAMED]))
-    more = ", …" if len(refused) > _MOST_VALUES_NAMED else ""
-    yield _warning(
-        "attribute-options",
-        target,
-        f"the profile refuses {len(refused)} of the {len(values)} values that the schema allows: {named}{more}",
-        f"allow the same values under {_PAGE} > {target.name} and in the schema",
-    )
+    if refused:
+        named = ", ".join(map(repr, refused[:_MOST_VALUES_NAMED]))
+        more = ", …" if len(refused) > _MOST_VALUES_NAMED else ""
+        reason = f"the profile refuses {len(refused)} of the {len(values)} values that the schema allows: {named}{more}"
+        yield "attribute-options", reason, f"allow the same values under {page} and in the schema"
 
 
-def _length_findings(
-    config: Mapping[str, Any], target: MappedTarget, facts: PropertyFacts
-) -> Iterator[Finding]:
+def _doubts_about_length(
+    config: Mapping[str, Any], facts: PropertyFacts, page: str
+) -> Iterator[_Doubt]:
     least, greatest = length_limits(config)
     longest = facts.longest
     if greatest is not None and (
         facts.may_be_endless or (longest is not None and longest > greatest and not facts.partial)
     ):
         allowed = "any length" if longest is None else f"{longest} characters"
-        yield _warning(
-            "attribute-length",
-            target,
-            f"the schema allows {allowed}, and the profile takes {greatest}",
-            f"raise 'length' under {_PAGE} > {target.name}, or lower maxLength in a new version of the schema",
-        )
+        reason = f"the schema allows {allowed}, and the profile takes {greatest}"
+        remedy = f"raise 'length' under {page}, or lower maxLength in a new version of the schema"
+        yield "attribute-length", reason, remedy
     elif least > 1 and facts.min_length < least and not (facts.patterns or facts.partial):
-        yield _warning(
-            "attribute-length",
-            target,
-            f"the schema allows {facts.min_length} characters, and the profile takes at least {least}",
-            f"lower 'length' under {_PAGE} > {target.name}, or raise minLength in a new version of the schema",
-        )
+        shortest = f"{facts.min_length} characters"
+        reason = f"the schema allows {shortest}, and the profile takes at least {least}"
+        remedy = f"lower 'length' under {page}, or raise minLength in a new version of the schema"
+        yield "attribute-length", reason, remedy
 
 
-def _pattern_findings(
-    pattern: str, target: MappedTarget, facts: PropertyFacts
-) -> Iterator[Finding]:
+def _doubts_about_pattern(pattern: str, facts: PropertyFacts, page: str) -> Iterator[_Doubt]:
     # Keycloak implies the anchors
     bare = pattern.removeprefix("^").removesuffix("$")
     if facts.partial or (f"^{bare}$" in facts.patterns and not bare.endswith("\\")):
@@ -284,12 +265,8 @@ def _pattern_findings(
     if compiled is not None and compiled.pattern in _ANY_TEXT:
         return
     other = "another pattern" if facts.patterns else "any text"
-    yield _warning(
-        "attribute-pattern",
-        target,
-        f"the profile asks for a pattern, and the schema allows {other}",
-        f"use the same pattern in the schema and under {_PAGE} > {target.name}",
-    )
+    reason = f"the profile asks for a pattern, and the schema allows {other}"
+    yield "attribute-pattern", reason, f"use the same pattern in the schema and under {page}"
 
 
 def _required_findings(profile: RealmProfile, targets: Sequence[MappedTarget]) -> Iterator[Finding]:
@@ -319,16 +296,6 @@ def _visible_findings(profile: RealmProfile, hidden: Sequence[str]) -> Iterator[
                 f"the realm shows users the bridge's own attribute {name}",
                 f"under {_PAGE} > {name}, let only admins view it",
             )
-
-
-def _warning(code: str, target: MappedTarget, reason: str, remedy: str) -> Finding:
-    return Finding(
-        code,
-        Severity.WARNING,
-        target.target,
-        f"Keycloak may refuse {target.name}: {reason}",
-        remedy,
-    )
 
 
 def _text(value: Any) -> str:
