@@ -146,11 +146,6 @@ def test_second_life_as_a_dead_letter_replaces_the_first(before: bytes, after: s
     assert reason_of(message)["attempts"] == after
 
 
-def test_tombstone_stays_a_tombstone() -> None:
-    """A record without a value is dead-lettered without one."""
-    assert dead_letter(record_of(None, key=b"u-1"), EventError("no")).value is None
-
-
 headers = st.lists(
     st.tuples(
         st.sampled_from(["trace", "ce_id", "kb-dlq-code", "kb-dlq-attempts", "kb-dlq-x"]),
@@ -197,20 +192,6 @@ def test_a_dead_letter_is_the_record_and_a_reason(
     assert len(reason.get("kb-dlq-errors", "").encode()) <= 4096
     listed = json.loads(reason.get("kb-dlq-errors", "[]"))
     assert [one.pointer for one in broken][: len(listed)] == [one["pointer"] for one in listed]
-
-
-@given(records, st.integers(1, 5))
-def test_every_further_life_counts_on(record: Record, lives: int) -> None:
-    """Attempts grow by one each time, and no reason header is repeated."""
-    first = dead_letter(record, EventValidationError("sentence"))
-    begun = int(dead_letter_headers(stored(first))["kb-dlq-attempts"])
-    message = first
-
-    for _ in range(lives):
-        message = dead_letter(stored(message), EventValidationError("sentence"))
-
-    assert begun + lives == int(dead_letter_headers(stored(message))["kb-dlq-attempts"])
-    assert len(first.headers) == len(message.headers)
 
 
 def test_a_letter_has_its_origin_and_its_reason() -> None:
