@@ -75,13 +75,9 @@ def read_cloudevent(record: Record, limits: Limits) -> RawEnvelope:
     headers = header_texts(record)
     content_type = _media_type(headers)
     if content_type.startswith(_BATCH):
-        raise EventDecodeError(
-            "the record holds a batch of events",
-            code="batch-not-supported",
-            remedy="publish one event a record",
-        )
+        raise _refusal("batch-not-supported")
     if content_type.startswith(STRUCTURED) and content_type not in (STRUCTURED, STRUCTURED_JSON):
-        raise _content_type_error()
+        raise _refusal("unsupported-content-type", _CONTENT_TYPE_VIOLATION)
     body = _parse_body(record, limits, content_type)
     if content_type.startswith(STRUCTURED) or (isinstance(body, dict) and "specversion" in body):
         return _checked(_structured(body, limits))
@@ -154,12 +150,12 @@ def _parse_body(record: Record, limits: Limits, content_type: str) -> Any:
         is_other_format = error.code in ("not-json", "wrong-encoding")
         if not is_other_format or content_type == STRUCTURED or _is_json(content_type):
             raise
-    raise _content_type_error()
+    raise _refusal("unsupported-content-type", _CONTENT_TYPE_VIOLATION)
 
 
 def _structured(body: Any, limits: Limits) -> RawEnvelope:
     if not isinstance(body, dict):
-        raise _no_envelope()
+        raise _refusal("not-a-cloudevent")
     # In CloudEvents null means that an attribute is not set.
     attributes = {name: value for name, value in body.items() if value is not None}
     encoded = attributes.pop("data_base64", None)
@@ -183,9 +179,9 @@ def _decoded(encoded: Any, limits: Limits) -> Any:
 def _binary(headers: Mapping[str, str | bytes], body: Any, content_type: str) -> RawEnvelope:
     attributes = binary_attributes(headers)
     if not attributes:
-        raise _no_envelope()
+        raise _refusal("not-a-cloudevent")
     if not _is_json(content_type):
-        raise _content_type_error()
+        raise _refusal("unsupported-content-type", _CONTENT_TYPE_VIOLATION)
     return RawEnvelope(attributes, body, prefix=f"/headers/{_BINARY_PREFIX}")
 
 
@@ -196,12 +192,8 @@ def _checked(envelope: RawEnvelope) -> RawEnvelope:
     if version is None:
         raise envelope_error(Violation(where, "required", "is required"))
     if version != "1.0":
-        raise EventDecodeError(
-            f"{where} is not 1.0",
-            code="unsupported-specversion",
-            remedy="publish CloudEvents 1.0",
-            violations=(Violation(where, "const", 'must be "1.0"'),),
-        )
+        violation = Violation(where, "const", 'must be "1.0"')
+        raise _refusal("unsupported-specversion", violation)
     return envelope
 
 
@@ -216,20 +208,23 @@ def envelope_error(*violations: Violation) -> EventDecodeError:
     )
 
 
-def _no_envelope() -> EventDecodeError:
-    return EventDecodeError(
+def _refusal(code: str, *violations: Violation) -> EventDecodeError:
+    message, remedy = _REFUSALS[code]
+    return EventDecodeError(message, code=code, remedy=remedy, violations=violations)
+
+
+_REFUSALS = {
+    "batch-not-supported": ("the record holds a batch of events", "publish one event a record"),
+    "not-a-cloudevent": (
         "the record is no CloudEvent: neither headers ce_… nor specversion in its value",
-        code="not-a-cloudevent",
-        remedy="publish CloudEvents 1.0, or describe the producer's envelope in [envelope]",
-    )
-
-
-def _content_type_error() -> EventDecodeError:
-    return EventDecodeError(
+        "publish CloudEvents 1.0, or describe the producer's envelope in [envelope]",
+    ),
+    "unsupported-content-type": (
         "the header content-type names a format other than JSON",
-        code="unsupported-content-type",
-        remedy="publish JSON, and name it in content-type",
-        violations=(
-            Violation(f"/headers/{CONTENT_TYPE}", "contentMediaType", "must be a JSON media type"),
-        ),
-    )
+        "publish JSON, and name it in content-type",
+    ),
+    "unsupported-specversion": ("its specversion is not 1.0", "publish CloudEvents 1.0"),
+}
+_CONTENT_TYPE_VIOLATION = Violation(
+    f"/headers/{CONTENT_TYPE}", "contentMediaType", "must be a JSON media type"
+)
