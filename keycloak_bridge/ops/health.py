@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -151,18 +150,19 @@ class HealthServer:
         *,
         host: str,
         port: int,
-        metrics: Metrics | None = None,
-        release: Callable[[], Sequence[str]] | None = None,
+        metrics: Metrics,
+        release: Callable[[], Sequence[str]],
     ) -> None:
         """Bind; raises ConfigError when the address is not available.
 
         `release` releases the brakes and returns the names of their stages; it is called from a thread of the server.
-        Without `metrics` or `release` their endpoints do not exist.
         """
         self._status = status
         self._clock = clock
+        self._metrics = metrics
+        self._release = release
         try:
-            self._server = _Server(host, port, self._pages(metrics, release))
+            self._server = _Server(host, port, self._pages())
         except OSError as error:
             raise ConfigError(
                 f"the health endpoint cannot listen on {host}:{port}: {error.strerror}",
@@ -186,23 +186,13 @@ class HealthServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def _pages(
-        self, metrics: Metrics | None, release: Callable[[], Sequence[str]] | None
-    ) -> Mapping[str, "_Page"]:
+    def _pages(self) -> Mapping[str, "_Page"]:
         pages = {
             "/live": _Page(self._live, "200 while every loop turns"),
-            "/ready": _Page(
-                lambda: _up_or_down(self._status.why_not_ready()), "200 while nothing is wrong"
-            ),
+            "/ready": _Page(self._ready, "200 while nothing is wrong"),
+            "/metrics": _Page(self._expose_metrics, "for Prometheus"),
+            "/release": _Page(self._release_brakes, "release the brake", "POST"),
         }
-        if metrics is not None:
-            pages["/metrics"] = _Page(partial(self._metrics, metrics), "for Prometheus")
-        if release is not None:
-            pages["/release"] = _Page(
-                lambda: _json(HTTPStatus.OK, {"released": list(release())}),
-                "release the brake",
-                "POST",
-            )
         lines = [f"{page.method:<4} {path:<8}  {page.about}\n" for path, page in pages.items()]
         overview = _Answer(HTTPStatus.OK, "text/plain; charset=utf-8", "".join(lines).encode())
         return {"/": _Page(lambda: overview, "this overview"), **pages}
@@ -211,9 +201,15 @@ class HealthServer:
         stuck = self._status.stuck(self._clock.monotonic(), STUCK_AFTER_S)
         return _up_or_down([f"{name}: the loop stands still" for name in stuck])
 
-    def _metrics(self, metrics: Metrics) -> "_Answer":
-        metrics.ready(not self._status.why_not_ready())
-        return _Answer(HTTPStatus.OK, metrics.content_type, metrics.exposition())
+    def _ready(self) -> "_Answer":
+        return _up_or_down(self._status.why_not_ready())
+
+    def _expose_metrics(self) -> "_Answer":
+        self._metrics.ready(not self._status.why_not_ready())
+        return _Answer(HTTPStatus.OK, self._metrics.content_type, self._metrics.exposition())
+
+    def _release_brakes(self) -> "_Answer":
+        return _json(HTTPStatus.OK, {"released": list(self._release())})
 
 
 class _Server(ThreadingHTTPServer):

@@ -11,6 +11,7 @@ from click.testing import Result
 from pytest_socket import enable_socket
 
 from keycloak_bridge.ops.health import HealthServer, Status
+from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 LOOPBACK = "127.0.0.1"
@@ -24,7 +25,12 @@ class Bridge:
         self.held: list[str] = []
         self.fault: Exception | None = None
         self.server = HealthServer(
-            self.status, FakeClock(), host=LOOPBACK, port=0, release=self._release
+            self.status,
+            FakeClock(),
+            host=LOOPBACK,
+            port=0,
+            metrics=Metrics(),
+            release=self._release,
         )
         self.server.start()
 

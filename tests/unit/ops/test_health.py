@@ -74,6 +74,13 @@ class Harness:
         return status, json.loads(body)
 
 
+def a_server(host: str = LOOPBACK, port: int = 0) -> HealthServer:
+    """Return a server of its own that is not started."""
+    return HealthServer(
+        Status(), FakeClock(), host=host, port=port, metrics=Metrics(), release=list
+    )
+
+
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Harness]:
     """One server for all tests."""
@@ -294,21 +301,6 @@ def test_a_failure_of_a_connection_is_one_line_or_none(
     assert ("", "") == capfd.readouterr()
 
 
-def test_without_metrics_and_brake_their_paths_are_not_there(loopback: None) -> None:
-    """Neither is in the overview."""
-    server = HealthServer(Status(), FakeClock(), host=LOOPBACK, port=0)
-    server.start()
-    with closing(http.client.HTTPConnection(LOOPBACK, server.port, timeout=5)) as client:
-        found = []
-        for method, path in (("GET", "/metrics"), ("POST", "/release"), ("GET", "/")):
-            client.request(method, path)
-            answer = client.getresponse()
-            found.append((answer.status, b"/release" in answer.read()))
-    server.close()
-
-    assert [(404, False), (404, False), (200, False)] == found
-
-
 def test_probes_leave_nothing_in_the_output(
     harness: Harness, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,7 +319,7 @@ def test_a_port_in_use_is_a_matter_of_settings(loopback: None) -> None:
         port = taken.getsockname()[1]
 
         with pytest.raises(ConfigError) as caught:
-            HealthServer(Status(), FakeClock(), host=LOOPBACK, port=port)
+            a_server(port=port)
 
     assert f"{LOOPBACK}:{port}" in caught.value.message
     assert "health.port" in str(caught.value.remedy)
@@ -336,17 +328,17 @@ def test_a_port_in_use_is_a_matter_of_settings(loopback: None) -> None:
 def test_an_address_of_another_machine_is_a_matter_of_settings(loopback: None) -> None:
     """A host that is not ours cannot be listened on."""
     with pytest.raises(ConfigError):
-        HealthServer(Status(), FakeClock(), host="192.0.2.1", port=0)
+        a_server("192.0.2.1")
 
 
 def test_close_frees_the_port(loopback: None) -> None:
     """The next start finds it free."""
-    first = HealthServer(Status(), FakeClock(), host=LOOPBACK, port=0)
+    first = a_server()
     first.start()
     port = first.port
     first.close()
 
-    second = HealthServer(Status(), FakeClock(), host=LOOPBACK, port=port)
+    second = a_server(port=port)
     second.start()
     second.close()
 
