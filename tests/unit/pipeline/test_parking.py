@@ -1,8 +1,9 @@
-"""An event that may build on a lost one of its user does not go on by itself."""
+"""An event that may depend on a dead letter of its user is parked, unless the settings say otherwise."""
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,13 @@ REPLAYED = (("kb-replay-of", b"0/7"),)
 
 
 class EveryType:
-    """A mapping that serves any type of event, as one of a user's own might."""
+    """A mapping for any type of event, such as an operator's own."""
 
     def __init__(self, mapping: Mappings) -> None:
         self._mapping = mapping
 
     def apply(self, event: UserEvent) -> DesiredUser | OutOfScope:
-        """Return what the mapping makes of it, of a type of one's own as of a created user with this data."""
+        """Return what the mapping makes of it, treating the own type as a created user with this data."""
         own = event.type == MOVED
         return self._mapping.apply(replace(event, type=USER_CREATED) if own else event)
 
@@ -41,7 +42,7 @@ class EveryType:
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> Interpretation:
-    """The shipped schemas, and a type of the user's own that does not say everything about its user."""
+    """The shipped schemas, and a type of the operator's own that is not complete."""
     folder: Path = tmp_path_factory.mktemp("schemas")
     (folder / MOVED).mkdir()
     schema = {"$id": "urn:acme:user.moved:1.0", "type": "object", "required": ["email"]}
@@ -64,9 +65,10 @@ def start(known: Interpretation) -> Callable[..., Flow]:
     return begin
 
 
-def lose(flow: Flow, user_id: str = "u-1") -> None:
+def lose(flow: Flow, user_id: str = "u-1", *, offset: int = 41, **record: Any) -> None:
     """Let an event of the user become a dead letter."""
-    flow.handle(event_of(user_id, f"lost-{user_id}", data={"email": ...}), offset=41)
+    event = event_of(user_id, f"lost-{user_id}", data={"email": ...})
+    flow.handle(event, offset=offset, **record)
 
 
 def move(flow: Flow, user_id: str = "u-1", event_id: str = "moved-1", **record: Any) -> Handled:
@@ -80,20 +82,73 @@ def codes(flow: Flow) -> list[str]:
     return [code for _, code in flow.reasons]
 
 
-def test_a_later_event_of_a_lost_user_is_parked(start: Callable[..., Flow]) -> None:
-    """It waits among the dead letters beside the one that was lost; Keycloak is not touched."""
+Step = Callable[[Flow], object]
+CASES: dict[str, tuple[str, list[Step], list[str], bool]] = {
+    # what follows a dead letter, the codes of the dead letters after it, and whether the user is still incomplete
+    "a later event": ("park", [move], ["parked"], True),
+    "every later event": (
+        "park",
+        [move, partial(move, event_id="moved-2", offset=43)],
+        ["parked"] * 2,
+        True,
+    ),
+    "another user": ("park", [partial(move, user_id="u-2")], [], True),
+    "a complete event and a later one": (
+        "park",
+        [lambda flow: flow.handle(event_of()), move],
+        [],
+        False,
+    ),
+    "its replay and a later one": (
+        "park",
+        [partial(move, headers=REPLAYED), partial(move, event_id="moved-2")],
+        [],
+        False,
+    ),
+    "its replay, which fails again, and a later one": (
+        "park",
+        [partial(lose, headers=REPLAYED, offset=43), partial(move, offset=44)],
+        ["schema-violation", "parked"],
+        True,
+    ),
+    "a later event, where events do not depend on each other": ("continue", [move], [], False),
+}
+
+
+@pytest.mark.parametrize(("policy", "steps", "expected", "lost"), CASES.values(), ids=CASES)
+def test_what_follows_a_dead_letter(
+    start: Callable[..., Flow], policy: str, steps: list[Step], expected: list[str], lost: bool
+) -> None:
+    """Later events of the user are parked until a complete event, or a replay of the dead letter, succeeds."""
+    flow = start(policy)
+    lose(flow)
+    for step in steps:
+        step(flow)
+
+    assert ["schema-violation", *expected] == codes(flow)
+    done = len(steps) - len(expected)
+    assert ["provisioned"] * done == [
+        one["outcome"] for one in flow.results if one["outcome"] != "rejected"
+    ]
+    assert done == 0 or flow.keycloak.users()
+    assert done > 0 or [] == flow.keycloak.calls
+    assert lost is flow.lost.knows(HERE, b"u-1")
+
+
+def test_a_parked_event_says_what_to_do(start: Callable[..., Flow]) -> None:
+    """The dead letter is the event itself, with its own id, and names the order of replays."""
     flow = start()
     lose(flow)
-
     move(flow)
 
-    assert ["schema-violation", "parked"] == codes(flow)
-    assert [] == flow.keycloak.calls
-    assert ["rejected", "rejected"] == [result["outcome"] for result in flow.results]
+    letter, reason = flow.letters[-1]
+    assert ("moved-1", "decode") == (reason["event-id"], reason["stage"])
+    assert "replay the user's earlier dead letter" in reason["action"]
+    assert MOVED == json.loads(letter.value or b"")["type"]
 
 
-def test_whoever_is_to_be_locked_out_is(start: Callable[..., Flow]) -> None:
-    """Offboarding waits for nothing, and makes nothing whole: what may build on the lost event is parked after it too."""
+def test_a_disabled_user_is_locked_out_at_once(start: Callable[..., Flow]) -> None:
+    """Even if an earlier event failed; what may depend on that one is still parked afterwards."""
     flow = start()
     flow.handle(event_of("u-1", "created"), offset=40)
     lose(flow)
@@ -106,54 +161,8 @@ def test_whoever_is_to_be_locked_out_is(start: Callable[..., Flow]) -> None:
     assert ["schema-violation", "parked"] == codes(flow)
 
 
-def test_a_parked_event_says_what_to_do(start: Callable[..., Flow]) -> None:
-    """It is itself, with its own id, and names the order of replays."""
-    flow = start()
-    lose(flow)
-    move(flow)
-
-    letter, reason = flow.letters[-1]
-    assert ("moved-1", "decode") == (reason["event-id"], reason["stage"])
-    assert "replay the user's earlier dead letter" in reason["action"]
-    assert MOVED == json.loads(letter.value or b"")["type"]
-
-
-def test_parking_goes_on_until_the_user_is_whole(start: Callable[..., Flow]) -> None:
-    """An event that was parked is lost as well."""
-    flow = start()
-    lose(flow)
-    for number in range(3):
-        move(flow, event_id=f"moved-{number}", offset=42 + number)
-
-    assert ["schema-violation", *["parked"] * 3] == codes(flow)
-
-
-def test_other_users_go_on(start: Callable[..., Flow]) -> None:
-    """One user's loss is nobody else's."""
-    flow = start()
-    lose(flow)
-
-    move(flow, "u-2")
-
-    assert ["schema-violation"] == codes(flow)
-    assert ["u-2"] == [user["attributes"]["userId"][0] for user in flow.keycloak.users()]
-
-
-def test_a_complete_event_goes_on_and_makes_the_user_whole(start: Callable[..., Flow]) -> None:
-    """`user.created` says everything, so that nothing is missing after it."""
-    flow = start()
-    lose(flow)
-
-    flow.handle(event_of())
-    move(flow)
-
-    assert ["schema-violation"] == codes(flow)
-    assert ["rejected", "provisioned", "provisioned"] == [one["outcome"] for one in flow.results]
-    assert not flow.lost.knows(HERE, b"u-1")
-
-
-def test_a_complete_update_goes_on_and_makes_the_user_whole(start: Callable[..., Flow]) -> None:
-    """It says everything as well; one that does not say so is parked."""
+def test_a_complete_update_is_not_parked(start: Callable[..., Flow]) -> None:
+    """Nor is what follows it; an update that is not marked complete is parked."""
     flow = start()
     flow.handle(event_of())
     lose(flow)
@@ -169,59 +178,18 @@ def test_a_complete_update_goes_on_and_makes_the_user_whole(start: Callable[...,
     ]
 
 
-def test_a_replay_goes_through_and_makes_the_user_whole(start: Callable[..., Flow]) -> None:
-    """It is the lost event itself, which nothing else can bring."""
-    flow = start()
-    lose(flow)
+def test_stop_engages_the_brake_until_the_release(start: Callable[..., Flow]) -> None:
+    """The event is held and nothing is published; after the release it continues, since a replay would come after it.
 
-    move(flow, headers=REPLAYED)
-    move(flow, event_id="moved-2")
-
-    assert ["schema-violation"] == codes(flow)
-    assert not flow.lost.knows(HERE, b"u-1")
-
-
-def test_a_replay_that_fails_again_is_lost_again(start: Callable[..., Flow]) -> None:
-    """Its failure is its own, and what comes after it is parked."""
-    flow = start()
-    lose(flow)
-    flow.handle(event_of(type=MOVED, data={"email": ...}), headers=REPLAYED, offset=43)
-
-    move(flow)
-
-    assert ["schema-violation", "schema-violation", "parked"] == codes(flow)
-
-
-def test_continue_parks_nothing(start: Callable[..., Flow]) -> None:
-    """Where events do not build on each other."""
-    flow = start("continue")
-    lose(flow)
-
-    move(flow)
-
-    assert ["schema-violation"] == codes(flow)
-    assert ["rejected", "provisioned"] == [result["outcome"] for result in flow.results]
-
-
-def test_stop_engages_the_brake(start: Callable[..., Flow]) -> None:
-    """The event is held and nothing is told of it; the reason stands in the brake."""
+    The next user's dead letter stops the flow again.
+    """
     flow = start("stop")
     lose(flow)
-
     with pytest.raises(HoldError) as caught:
         move(flow)
-
     assert "brake" == caught.value.code
     assert "follows one of the same user" in str(flow.brake.reason)
     assert (1, []) == (len(flow.results), flow.keycloak.calls)
-
-
-def test_a_release_lets_the_event_go_on_that_stopped_the_flow(start: Callable[..., Flow]) -> None:
-    """A replay of the lost one would stand behind it for ever; the next user's loss stops the flow again."""
-    flow = start("stop")
-    lose(flow)
-    with pytest.raises(HoldError):
-        move(flow)
     flow.brake.release()
 
     move(flow)
@@ -245,7 +213,7 @@ def test_a_user_is_found_by_the_subject_where_there_is_no_key(start: Callable[..
     assert ["schema-violation", "parked"] == codes(flow)
 
 
-def test_a_loss_travels_with_the_partition(start: Callable[..., Flow]) -> None:
+def test_dead_lettered_users_move_with_the_partition(start: Callable[..., Flow]) -> None:
     """The next owner parks what the one before would have parked, and no other partition knows of it."""
     before = start()
     lose(before)
@@ -259,8 +227,8 @@ def test_a_loss_travels_with_the_partition(start: Callable[..., Flow]) -> None:
     assert () == before.lost.of(TopicPartition(EVENTS, 0))
 
 
-def test_records_of_nobody_leave_no_trace(start: Callable[..., Flow]) -> None:
-    """A flood of what names no user must not push the lost users out."""
+def test_records_of_unknown_users_are_not_remembered(start: Callable[..., Flow]) -> None:
+    """A flood of them must not displace the known ones."""
     flow = start(lost=DeadLetteredUsers(limit=1))
     lose(flow)
     for offset in range(5):
@@ -269,10 +237,10 @@ def test_records_of_nobody_leave_no_trace(start: Callable[..., Flow]) -> None:
     assert flow.lost.knows(HERE, b"u-1")
 
 
-def test_what_the_brake_holds_back_is_not_lost_yet(start: Callable[..., Flow]) -> None:
-    """Only a dead letter is a loss."""
+def test_what_the_brake_holds_is_no_dead_letter_yet(start: Callable[..., Flow]) -> None:
+    """Later events of the user are not parked."""
     flow = start()
-    flow.brake.engage("of somebody's own accord")
+    flow.brake.engage("by the operator")
     flow.keycloak.fail("create", KeycloakRejectedError("refused", status=400))
 
     with pytest.raises(HoldError):

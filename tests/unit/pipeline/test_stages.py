@@ -1,3 +1,5 @@
+"""What both stages make of a record: a user, a mail, a result, a dead letter, or an error for the delivery."""
+
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -31,6 +33,7 @@ from keycloak_bridge.domain.errors import (
     InternalError,
     KeycloakAuthError,
     KeycloakConflictError,
+    KeycloakError,
     KeycloakNotFoundError,
     KeycloakRejectedError,
     KeycloakUnavailableError,
@@ -65,7 +68,7 @@ WRITTEN = (
 
 
 def test_an_event_becomes_a_user_an_invitation_and_a_result() -> None:
-    """One record, one user, one invitation, one line of news with ids only."""
+    """One record, one user, one invitation, one result with ids only."""
     flow = Flow()
 
     flow.handle(event_of())
@@ -89,8 +92,8 @@ def test_an_event_becomes_a_user_an_invitation_and_a_result() -> None:
     assert [] == flow.letters
 
 
-def test_the_same_record_again_tells_the_same_and_creates_nothing() -> None:
-    """Redelivery gives a result of the same id, so that consumers can tell it."""
+def test_the_same_record_again_creates_nothing() -> None:
+    """Redelivery gives a result of the same id, so that consumers recognise it."""
     flow = Flow()
 
     flow.handle(event_of())
@@ -101,8 +104,8 @@ def test_the_same_record_again_tells_the_same_and_creates_nothing() -> None:
     assert 1 == len({json.loads(r.value or b"")["id"] for r in flow.broker.records(RESULTS)})
 
 
-def test_an_ignored_type_gives_no_news() -> None:
-    """Events of other systems on the same topic are none of ours."""
+def test_an_ignored_type_gives_no_result() -> None:
+    """Events of other systems on the same topic are not for the bridge."""
     flow = Flow(ignored_types={"order.placed"})
 
     flow.handle(event_of(type="order.placed", data={"userId": ...}))
@@ -110,41 +113,35 @@ def test_an_ignored_type_gives_no_news() -> None:
     assert ([], [], []) == (flow.results, flow.letters, flow.keycloak.calls)
 
 
-def test_a_tombstone_is_skipped_with_a_result() -> None:
-    """Under the policy `ignore` the deleted key is told and nothing is touched."""
-    flow = Flow(tombstones="ignore")
-
-    flow.handle(None, key=b"u-1")
-
-    expected = {"outcome": "skipped", "reason": "tombstone", "userId": "u-1", "source": HERE}
-    assert [expected] == flow.results
-    assert ([], []) == (flow.letters, flow.keycloak.calls)
+TOMBSTONES: dict[str, tuple[str, bytes | None, tuple[str, str, str | None], list[Any]]] = {
+    "ignored": ("ignore", b"u-1", ("skipped", "tombstone", "u-1"), []),
+    "ignored, without a key": ("ignore", None, ("skipped", "tombstone", None), []),
+    "refused": ("dead-letter", b"u-1", ("rejected", "tombstone", "u-1"), ["decode"]),
+    "deletion of an unknown user": ("delete", b"u-1", ("skipped", "unknown-user", "u-1"), []),
+    "deletion without a key": ("delete", None, ("rejected", "tombstone", None), ["decode"]),
+}
 
 
-def test_a_tombstone_is_a_dead_letter_where_none_is_meant() -> None:
-    """Under the policy `dead-letter` it goes there, still without a value."""
-    flow = Flow(tombstones="dead-letter")
+@pytest.mark.parametrize(("policy", "key", "result", "steps"), TOMBSTONES.values(), ids=TOMBSTONES)
+def test_a_tombstone(
+    policy: str, key: bytes | None, result: tuple[str, str, str | None], steps: list[str]
+) -> None:
+    """It is reported with the user that its key names; as a dead letter it still has no value."""
+    flow = Flow(tombstones=policy)
 
-    flow.handle(None, key=b"u-1")
+    flow.handle(None, key=key)
 
-    assert [("decode", "tombstone")] == flow.reasons
-    assert (b"u-1", None) == (flow.letters[0][0].key, flow.letters[0][0].value)
-    assert [("rejected", "tombstone", "u-1")] == [
-        (r["outcome"], r["reason"], r["userId"]) for r in flow.results
+    assert [result] == [(one["outcome"], one["reason"], one.get("userId")) for one in flow.results]
+    assert [HERE] == [one["source"] for one in flow.results]
+    assert [(step, "tombstone") for step in steps] == flow.reasons
+    assert [(key, None if key else b"") for _ in steps] == [
+        (one.key, one.value) for one, _ in flow.letters
     ]
-
-
-def test_a_tombstone_without_a_key_is_skipped_too() -> None:
-    """There is nobody to name."""
-    flow = Flow()
-
-    flow.handle(None)
-
-    assert [{"outcome": "skipped", "reason": "tombstone", "source": HERE}] == flow.results
+    assert () == flow.keycloak.users()
 
 
 def test_a_tombstone_deletes_the_user_of_its_key_where_that_is_meant() -> None:
-    """It goes through schema, mapping and lifecycle as any `user.deleted`, which disables unless told otherwise."""
+    """It goes through schema, mapping and lifecycle as any `user.deleted`, which disables unless the settings say otherwise."""
     flow = Flow(tombstones="delete")
     flow.handle(event_of())
 
@@ -159,19 +156,6 @@ def test_a_tombstone_deletes_the_user_of_its_key_where_that_is_meant() -> None:
             for name in ("outcome", "action", "eventId", "eventType", "changed")
         )
     ]
-
-
-def test_a_tombstone_of_nobody_deletes_nobody() -> None:
-    """An unknown user is nothing to do; a record without a key is a mistake."""
-    flow = Flow(tombstones="delete")
-
-    flow.handle(None, key=b"u-1")
-    flow.handle(None, offset=43)
-
-    assert [("skipped", "unknown-user"), ("rejected", "tombstone")] == [
-        (result["outcome"], result["reason"]) for result in flow.results
-    ]
-    assert [("decode", "tombstone")] == flow.reasons
 
 
 @pytest.mark.parametrize(
@@ -208,7 +192,7 @@ def test_the_key_says_whether_one_partition_has_all_events_of_the_user(
     assert expected == asked
 
 
-# the provision stage: what never can
+# the provision stage: what never can succeed
 
 BAD: Mapping[str, tuple[Any, tuple[str, str]]] = {
     "no JSON": (b"{oops", ("decode", "not-json")),
@@ -229,9 +213,7 @@ BAD: Mapping[str, tuple[Any, tuple[str, str]]] = {
 
 
 @pytest.mark.parametrize(("event", "expected"), BAD.values(), ids=BAD)
-def test_what_never_can_succeed_is_a_dead_letter_and_news(
-    event: Any, expected: tuple[str, str]
-) -> None:
+def test_what_never_can_succeed_is_a_dead_letter(event: Any, expected: tuple[str, str]) -> None:
     """The untouched record with stage, code and advice; a result with the same code; then it is done."""
     flow = Flow()
     record = record_of(event)
@@ -248,39 +230,24 @@ def test_what_never_can_succeed_is_a_dead_letter_and_news(
     assert [("rejected", expected[1])] == [(r["outcome"], r["reason"]) for r in flow.results]
 
 
-def test_a_dead_letter_names_event_and_schema_as_far_as_known() -> None:
-    """Behind the envelope both are known; the pointers stand in the headers and in the result."""
+def test_a_dead_letter_and_its_result_name_what_could_be_read() -> None:
+    """Event and user if the envelope is broken elsewhere, the schema and pointers if it was found, else the position."""
     flow = Flow()
-
     flow.handle(event_of(data={"email": "nowhere"}))
+    flow.handle(event_of(time="yesterday"), offset=43)
+    flow.handle(b"{", key=b"u-1", offset=44)
 
-    reason = flow.letters[0][1]
-    assert ("event-1", USER_CREATED_NEWEST) == (reason["event-id"], reason["schema-id"])
-    assert ["/data/email"] == [one["pointer"] for one in json.loads(reason["errors"])]
-    assert [["/data/email"]] == [[v["pointer"] for v in r["violations"]] for r in flow.results]
-
-
-def test_a_broken_envelope_still_tells_what_could_be_read() -> None:
-    """The id is readable although another attribute is wrong."""
-    flow = Flow()
-
-    flow.handle(event_of(time="yesterday"))
-
-    assert [("event-1", "u-1")] == [(r["eventId"], r["userId"]) for r in flow.results]
-    assert "event-1" == flow.letters[0][1]["event-id"]
+    (_, invalid), (_, broken), _ = flow.letters
+    assert ("event-1", USER_CREATED_NEWEST) == (invalid["event-id"], invalid["schema-id"])
+    assert ["/data/email"] == [one["pointer"] for one in json.loads(invalid["errors"])]
+    assert ["/data/email"] == [one["pointer"] for one in flow.results[0]["violations"]]
+    assert "event-1" == broken["event-id"]
+    assert ("event-1", "u-1") == (flow.results[1]["eventId"], flow.results[1]["userId"])
+    unreadable = flow.broker.records(RESULTS)[-1]
+    assert "user-events/3/44/rejected" == json.loads(unreadable.value or b"")["id"]
 
 
-def test_a_record_that_cannot_be_read_at_all_is_told_by_its_position() -> None:
-    """Two such records have different results."""
-    flow = Flow()
-
-    flow.handle(b"{", key=b"u-1")
-
-    (record,) = flow.broker.records(RESULTS)
-    assert "user-events/3/42/rejected" == json.loads(record.value or b"")["id"]
-
-
-def test_an_email_of_somebody_else_is_a_conflict() -> None:
+def test_an_email_of_another_user_is_a_conflict() -> None:
     """The account that was there stays as it is."""
     flow = Flow()
     flow.keycloak.add_user(
@@ -293,42 +260,34 @@ def test_an_email_of_somebody_else_is_a_conflict() -> None:
     assert ["else"] == [user["username"] for user in flow.keycloak.users()]
 
 
-def test_a_user_that_keycloak_refuses_is_a_dead_letter_with_its_status() -> None:
-    """The status and what Keycloak points at are in the headers."""
-    flow = Flow()
-    flow.keycloak.fail(
-        "create",
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeycloakConflictError("taken"),
+        KeycloakNotFoundError("gone"),
         KeycloakRejectedError(
             "Keycloak refuses the user",
             status=400,
             violations=[Violation("/user/email", "error-invalid-email", "must be valid")],
         ),
-    )
-
-    flow.handle(event_of())
-
-    reason = flow.letters[0][1]
-    assert ("keycloak", "keycloak-rejected", "400") == (
-        reason["stage"],
-        reason["code"],
-        reason["http-status"],
-    )
-    assert "/user/email" == json.loads(reason["errors"])[0]["pointer"]
-
-
-@pytest.mark.parametrize("error", [KeycloakConflictError("taken"), KeycloakNotFoundError("gone")])
-def test_what_fails_again_after_planning_anew_is_a_dead_letter(error: BridgeError) -> None:
-    """Once is bad luck, twice is the event's own fault."""
+    ],
+)
+def test_what_keycloak_refuses_is_a_dead_letter(error: KeycloakError) -> None:
+    """After it was planned again where that may help; status and pointers are in the headers."""
     flow = Flow()
     flow.keycloak.fail("create", error, times=2)
 
     flow.handle(event_of())
 
     assert [("keycloak", error.code)] == flow.reasons
+    reason = flow.letters[0][1]
+    assert error.status == (int(reason["http-status"]) if error.status else None)
+    pointers = [one["pointer"] for one in json.loads(reason.get("errors", "[]"))]
+    assert [one.pointer for one in error.violations] == pointers
 
 
 def test_an_old_dead_letter_that_fails_again_counts_on() -> None:
-    """Its headers are replaced, its bytes are the same as ever."""
+    """Its headers are replaced, its bytes stay the same."""
     flow = Flow()
     flow.handle(b"{oops", key=b"u-1")
     first, _ = flow.letters[0]
@@ -353,7 +312,7 @@ PASSING = [
 @pytest.mark.parametrize("error", PASSING, ids=lambda error: error.code)
 @pytest.mark.parametrize("call", ["find", "create"])
 def test_an_outage_is_raised_untouched(call: str, error: BridgeError) -> None:
-    """The worker decides: no result, no dead letter, the very same error."""
+    """The delivery decides: no result, no dead letter, the very same error."""
     flow = Flow()
     flow.keycloak.fail(call, error)
 
@@ -364,28 +323,29 @@ def test_an_outage_is_raised_untouched(call: str, error: BridgeError) -> None:
     assert ([], []) == (flow.results, flow.letters)
 
 
-def test_a_broker_that_is_away_is_no_fault_of_the_record() -> None:
+@pytest.mark.parametrize(
+    ("event", "refusal", "error"),
+    [
+        (event_of(), BrokerUnavailableError("gone"), BrokerUnavailableError),
+        # a record that is nowhere must not be committed past
+        (b"{oops", BrokerAccessError("too large"), DeadLetterError),
+    ],
+)
+def test_a_broker_that_refuses_is_no_fault_of_the_record(
+    event: Any, refusal: BridgeError, error: type[BridgeError]
+) -> None:
     """The failure comes out of the acknowledgement."""
     flow = Flow()
-    flow.broker.publish_errors = [BrokerUnavailableError("gone")]
+    flow.broker.publish_errors = [refusal]
 
-    with pytest.raises(BrokerUnavailableError):
-        flow.handle(event_of())
-
-
-def test_a_dead_letter_that_kafka_refuses_stops_the_flow() -> None:
-    """A record that is nowhere must not be committed past."""
-    flow = Flow()
-    flow.broker.publish_errors = [BrokerAccessError("too large")]
-
-    with pytest.raises(DeadLetterError):
-        flow.handle(b"{oops")
+    with pytest.raises(error):
+        flow.handle(event)
 
 
 def test_what_the_brake_holds_is_raised() -> None:
-    """Neither a dead letter nor news; the record is taken up again when somebody has released it."""
+    """Neither a dead letter nor a result; the record is handled again after the release."""
     flow = Flow()
-    flow.brake.engage("of somebody's own accord")
+    flow.brake.engage("by the operator")
 
     with pytest.raises(HoldError):
         flow.handle(b"{oops")
@@ -393,7 +353,7 @@ def test_what_the_brake_holds_is_raised() -> None:
     assert ([], []) == (flow.letters, flow.results)
 
 
-# the provision stage: order, replays, proof, giving up
+# the provision stage: order, replays, dependencies, giving up
 
 
 @pytest.mark.parametrize(
@@ -405,20 +365,13 @@ def test_what_the_brake_holds_is_raised() -> None:
         (record_of(b"{oops", offset=7), b"@7"),
         (record_of(None, offset=7), b"@7"),
         (record_of(event_of(subject=...), offset=7), b"@7"),
+        (record_of(json.dumps(event_of("\ud800")).encode(), offset=7), b"@7"),
     ],
-    ids=["key", "subject", "empty key", "unreadable", "tombstone", "no subject"],
+    ids=["key", "subject", "empty key", "unreadable", "tombstone", "no subject", "surrogate"],
 )
-def test_a_lane_is_the_user(record: Record, expected: bytes) -> None:
-    """The key, as Kafka itself orders; else the subject; what names nobody waits for nobody."""
+def test_records_of_a_user_keep_their_order(record: Record, expected: bytes) -> None:
+    """By the record key, as in Kafka itself, else by the subject; a record without both waits for no other."""
     assert expected == Flow().provision.ordering_key(record)
-
-
-def test_an_ids_bytes_need_not_be_unicode() -> None:
-    """Whatever JSON can hold has a lane."""
-    record = replace(record_of(event_of("u-1")), key=None)
-    spoilt = replace(record, value=(record.value or b"").replace(b"u-1", b"\\ud800"))
-
-    assert Flow().provision.ordering_key(spoilt)
 
 
 @pytest.mark.parametrize("event", [event_of("u-2"), event_of("u-2", time="never")])
@@ -441,51 +394,37 @@ def test_a_record_without_a_key_is_parsed_once(
     assert [record.value] == parsed
 
 
-def test_a_replay_may_ask_for_no_mail() -> None:
-    """The user is brought, and no invitation is due, now or later."""
+@pytest.mark.parametrize(("invite", "mails"), [(b"none", 0), (b"due", 1)])
+def test_a_replay_says_whether_it_asks_for_the_mail(invite: bytes, mails: int) -> None:
+    """Without a mail, none is due later either."""
     flow = Flow()
 
-    flow.handle(event_of(), headers=(("kb-replay-invite", b"none"),))
+    flow.handle(event_of(), headers=(("kb-replay-of", b"0/7"), ("kb-replay-invite", invite)))
+    assert mails == len(flow.invitations)
     flow.handle(event_of(), offset=43)
 
-    assert (1, []) == (len(flow.keycloak.users()), flow.invitations)
-    assert "bridgeInvitation" not in flow.keycloak.users()[0]["attributes"]
+    (user,) = flow.keycloak.users()
+    assert bool(mails) is ("bridgeInvitation" in user["attributes"])
+    assert 2 * mails == len(flow.invitations)
 
 
-def test_a_replay_asks_for_the_mail_unless_told_otherwise() -> None:
-    """A replay does what the event would have done."""
-    flow = Flow()
+def test_only_what_reached_keycloak_shows_that_it_works() -> None:
+    """Whether it wrote, changed nothing or was refused there; a bad record is no sign that Keycloak is back."""
+    flow = Flow(ignored_types={"order.placed"})
+    bad = [event for event, (step, _) in BAD.values() if step != "keycloak"]
+    for offset, event in enumerate([*bad, None, event_of(type="order.placed")]):
+        assert Dependency.NONE is flow.handle(event, offset=offset).dependency
+    assert [] == flow.keycloak.calls
 
-    flow.handle(event_of(), headers=(("kb-replay-of", b"0/7"), ("kb-replay-invite", b"due")))
-
-    assert 1 == len(flow.invitations)
-
-
-def test_what_reached_keycloak_proves_it() -> None:
-    """Whether it wrote, changed nothing or was refused there."""
     flow = Flow()
     created = flow.handle(event_of())
     unchanged = flow.handle(event_of(), offset=43)
     flow.keycloak.fail("create", KeycloakRejectedError("refused", status=400))
     refused = flow.handle(event_of("u-2", data={"email": "else@acme.example"}), offset=44)
-
     assert [Dependency.KEYCLOAK] * 3 == [one.dependency for one in (created, unchanged, refused)]
 
 
-def test_what_never_reached_keycloak_proves_nothing_of_it() -> None:
-    """While Keycloak is away, a bad record or a tombstone is no sign that it is back."""
-    flow = Flow(ignored_types={"order.placed"})
-    bad = [event for event, (step, _) in BAD.values() if step != "keycloak"]
-    proofs = {
-        flow.handle(event, offset=offset).dependency
-        for offset, event in enumerate([*bad, None, event_of(type="order.placed")])
-    }
-
-    assert {Dependency.NONE} == proofs
-    assert [] == flow.keycloak.calls
-
-
-def test_an_event_out_of_scope_proves_nothing_of_keycloak() -> None:
+def test_an_event_out_of_scope_never_reaches_keycloak() -> None:
     """The mapping alone decided."""
 
     class OutOfMapping:
@@ -528,7 +467,7 @@ GIVEN_UP: Mapping[str, tuple[BridgeError, tuple[str | None, str]]] = {
 def test_a_record_that_keeps_failing_is_given_up(
     stage: str, error: BridgeError, expected: tuple[str | None, str]
 ) -> None:
-    """The untouched record with Keycloak's last answer and what to do; the news names event and user."""
+    """The untouched record with Keycloak's last answer and what to do; the result names event and user."""
     flow = Flow()
     flow.handle(event_of())
     record = record_of(event_of(), offset=43) if stage == "provision" else flow.invitations[0]
@@ -546,8 +485,8 @@ def test_a_record_that_keeps_failing_is_given_up(
     assert {("given-up", stage): 1.0} == flow.counted("dead_letters_total")
 
 
-def test_giving_up_loses_the_user_and_minds_the_brake() -> None:
-    """It is a dead letter as any other."""
+def test_giving_up_is_a_dead_letter_as_any_other() -> None:
+    """Later events of the user are parked, and the brake counts it."""
     flow = Flow(brake=Brake(1, 0, 200))
     error = KeycloakUnavailableError("Keycloak failed", status=500)
     record = record_of(event_of(), offset=43)
@@ -569,7 +508,7 @@ def an_invitation(flow: Flow) -> Record:
 
 
 def test_an_invitation_becomes_a_mail_and_a_result() -> None:
-    """The mail is out, the news holds ids only."""
+    """The mail is out, the result has ids only."""
     flow = Flow()
     record = an_invitation(flow)
 
@@ -585,10 +524,12 @@ def test_an_invitation_becomes_a_mail_and_a_result() -> None:
         "source": {"topic": INVITATIONS, "partition": 0, "offset": 0},
     } == flow.results[-1]
     assert {(): 1.0} == flow.counted("mails_total")
+    # the key is the user's id; a record without one waits for no other
+    assert [b"u-1", b"@42"] == [flow.invite.ordering_key(one) for one in (record, record_of(b"{"))]
 
 
-def test_only_a_mail_proves_that_mails_go_out() -> None:
-    """A mail that was sent before, or is not due, says nothing of the SMTP server."""
+def test_only_a_mail_shows_that_mails_go_out() -> None:
+    """A mail that was sent before, or is not due, says nothing about the SMTP server."""
     flow = Flow()
     record = an_invitation(flow)
 
@@ -596,6 +537,10 @@ def test_only_a_mail_proves_that_mails_go_out() -> None:
     again = flow.handle_invitation(record)
     flow.keycloak.delete_user(flow.keycloak.users()[0]["id"])
     gone = flow.handle_invitation(record)
+    assert ("skipped", "user-not-found") == (
+        flow.results[-1]["outcome"],
+        flow.results[-1]["reason"],
+    )
     broken = flow.handle_invitation(record_of(b"{"))
 
     assert [
@@ -607,21 +552,11 @@ def test_only_a_mail_proves_that_mails_go_out() -> None:
     assert {(): 1.0} == flow.counted("mails_total")
 
 
-def test_the_invite_stage_keeps_the_order_of_a_user() -> None:
-    """The key is the user's id; what has none is no invitation and waits for nobody."""
-    flow = Flow()
-
-    assert (b"u-1", b"@42") == (
-        flow.invite.ordering_key(an_invitation(flow)),
-        flow.invite.ordering_key(record_of(b"{")),
-    )
-
-
 def test_a_mail_that_must_wait_is_held() -> None:
-    """The pace is kept by the delivery; nothing is told meanwhile."""
+    """The delivery waits for the pace; nothing is published meanwhile."""
     flow = Flow()
     record = an_invitation(flow)
-    told = len(flow.results)
+    before = len(flow.results)
     stage = InviteStage(
         catalog=interpretation().catalog,
         inviter=Inviter(flow.keycloak, pace=_used_up(), clock=flow.clock),
@@ -631,7 +566,7 @@ def test_a_mail_that_must_wait_is_held() -> None:
     with pytest.raises(HoldError) as caught:
         stage.handle(record)
 
-    assert ("pace", told, []) == (caught.value.code, len(flow.results), flow.keycloak.mails)
+    assert ("pace", before, []) == (caught.value.code, len(flow.results), flow.keycloak.mails)
 
 
 def test_mails_beyond_the_limit_wait_for_a_release() -> None:
@@ -682,7 +617,7 @@ BROKEN: Mapping[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 def test_a_record_that_is_no_invitation_is_a_dead_letter(
     spoil: Callable[[dict[str, Any]], Any], code: str
 ) -> None:
-    """Whatever else stands on the topic is given up with stage `invite`, and no mail goes out."""
+    """Anything else on the topic is rejected with stage `invite`, and no mail goes out."""
     flow = Flow()
     good = json.loads(an_invitation(flow).value or b"")
 
@@ -699,17 +634,17 @@ def test_a_record_that_is_no_invitation_is_a_dead_letter(
     ids=lambda error: error.code,
 )
 def test_a_mail_that_may_go_out_later_is_raised_untouched(error: BridgeError) -> None:
-    """No dead letter for an SMTP outage: the worker waits."""
+    """No dead letter for an SMTP outage: the delivery waits."""
     flow = Flow()
     record = an_invitation(flow)
     flow.keycloak.fail("execute_actions_email", error)
-    told = len(flow.results)
+    before = len(flow.results)
 
     with pytest.raises(BridgeError) as caught:
         flow.handle_invitation(record)
 
     assert error is caught.value
-    assert ([], told) == (flow.letters, len(flow.results))
+    assert ([], before) == (flow.letters, len(flow.results))
 
 
 def test_a_mail_that_keycloak_refuses_is_a_dead_letter_that_names_the_user() -> None:
@@ -724,20 +659,6 @@ def test_a_mail_that_keycloak_refuses_is_a_dead_letter_that_names_the_user() -> 
     assert Dependency.KEYCLOAK is handled.dependency
     assert ("event-1", "u-1", flow.keycloak.users()[0]["id"]) == tuple(
         flow.results[-1][name] for name in ("eventId", "userId", "keycloakId")
-    )
-
-
-def test_a_user_that_is_gone_gets_no_mail_and_a_result() -> None:
-    """Somebody deleted the user meanwhile."""
-    flow = Flow()
-    record = an_invitation(flow)
-    flow.keycloak.delete_user(flow.keycloak.users()[0]["id"])
-
-    flow.handle_invitation(record)
-
-    assert ("skipped", "user-not-found") == (
-        flow.results[-1]["outcome"],
-        flow.results[-1]["reason"],
     )
 
 
@@ -772,7 +693,7 @@ def everything() -> Flow:
     return flow
 
 
-def test_everything_that_is_published_keeps_its_schema(everything: Flow) -> None:
+def test_everything_that_is_published_fits_its_schema(everything: Flow) -> None:
     """Results, invitations and the headers of dead letters fit the schemas that consumers get."""
     catalog = interpretation().catalog
 
@@ -809,9 +730,9 @@ def test_no_personal_data_leaves_the_bridge(
     everything: Flow, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Names, addresses and numbers of the events are in no message of ours."""
-    told = everything.published().decode() + caplog.text
+    text = everything.published().decode() + caplog.text
 
-    assert [] == [value for value in (*PLANTED, "planted") if value.casefold() in told.casefold()]
+    assert [] == [value for value in (*PLANTED, "planted") if value.casefold() in text.casefold()]
 
 
 def test_each_record_is_one_line_of_log(caplog: pytest.LogCaptureFixture) -> None:
