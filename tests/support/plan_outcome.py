@@ -1,7 +1,7 @@
 """The user in Keycloak after a plan, without a Keycloak."""
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from keycloak_bridge.domain.operations import (
     CreateUser,
@@ -18,7 +18,6 @@ from keycloak_bridge.domain.operations import (
 from keycloak_bridge.domain.users import GROUPS, FoundUser, IdentityLink, UserRepresentation
 
 _ERASED_WHEN_ABSENT = ("email", "firstName", "lastName")
-_MATCHED_BY = "id"
 
 
 def apply_plan(plan: Plan, found: FoundUser | None, *, new_id: str = "new") -> FoundUser | None:
@@ -29,26 +28,32 @@ def apply_plan(plan: Plan, found: FoundUser | None, *, new_id: str = "new") -> F
     """
     user = found
     for operation in plan.operations:
-        user = _apply(operation, user, new_id)
+        if isinstance(operation, CreateUser):
+            user = _created(operation.representation, new_id)
+        elif isinstance(operation, DeleteUser):
+            user = None
+        elif user is not None:
+            user = _changed(user, operation)
     return user
 
 
-def _apply(operation: Operation, user: FoundUser | None, new_id: str) -> FoundUser | None:
-    if isinstance(operation, CreateUser):
-        return _created(operation.representation, new_id)
-    if user is None or isinstance(operation, DeleteUser):
-        return None
+def _changed(user: FoundUser, operation: Operation) -> FoundUser:
     match operation:
         case UpdateUser(body):
-            return replace(user, representation=_updated(user.representation, body))
+            # a PUT with attributes replaces them and erases absent names and address; other fields stay
+            erased = set(_ERASED_WHEN_ABSENT) - body.keys()
+            kept = {key: value for key, value in user.representation.items() if key not in erased}
+            return replace(user, representation=cast("UserRepresentation", {**kept, **body}))
         case Join(kind, names):
-            return _with_members(user, kind, _names(user, kind) | set(names))
+            joined = user.memberships.get(kind, frozenset()) | set(names)
+            return replace(user, memberships={**user.memberships, kind: joined})
         case Leave(kind, names):
-            return _with_members(user, kind, _names(user, kind) - set(names))
+            left = user.memberships.get(kind, frozenset()) - set(names)
+            return replace(user, memberships={**user.memberships, kind: left})
         case LinkIdentity(link):
-            return replace(user, identities=(*_without(user, link.alias), link))
+            return replace(user, identities=(*_others(user, link.alias), link))
         case UnlinkIdentity(before):
-            return replace(user, identities=_without(user, before.alias))
+            return replace(user, identities=_others(user, before.alias))
         case EndSessions():
             return replace(user, sessions=0)
         case _:
@@ -56,34 +61,11 @@ def _apply(operation: Operation, user: FoundUser | None, new_id: str) -> FoundUs
 
 
 def _created(representation: UserRepresentation, new_id: str) -> FoundUser:
-    user: dict[str, Any] = {**representation, "id": new_id}
-    groups = frozenset(user.pop("groups", ()))
-    user.setdefault("enabled", False)
-    return FoundUser(
-        new_id,
-        cast("UserRepresentation", user),
-        matched_by=_MATCHED_BY,
-        memberships={GROUPS: groups} if groups else {},
-    )
+    user = {"enabled": False, **representation, "id": new_id}
+    groups = frozenset(cast("list[str]", user.pop("groups", [])))
+    memberships = {GROUPS: groups} if groups else {}
+    return FoundUser(new_id, cast("UserRepresentation", user), "id", memberships)
 
 
-def _updated(stored: UserRepresentation, body: UserRepresentation) -> UserRepresentation:
-    """Carry out a PUT with attributes: it replaces them, absent names and address are erased, other fields stay."""
-    user = {
-        name: value
-        for name, value in stored.items()
-        if name in body or name not in _ERASED_WHEN_ABSENT
-    }
-    return cast("UserRepresentation", {**user, **body})
-
-
-def _names(user: FoundUser, kind: str) -> frozenset[str]:
-    return user.memberships.get(kind, frozenset())
-
-
-def _with_members(user: FoundUser, kind: str, names: frozenset[str]) -> FoundUser:
-    return replace(user, memberships={**user.memberships, kind: names})
-
-
-def _without(user: FoundUser, alias: str) -> tuple[IdentityLink, ...]:
+def _others(user: FoundUser, alias: str) -> tuple[IdentityLink, ...]:
     return tuple(one for one in user.identities if one.alias != alias)
