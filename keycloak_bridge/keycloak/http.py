@@ -281,7 +281,7 @@ _WITHOUT_BODY = frozenset({"GET", "HEAD"})
 class WireAdapter(HTTPAdapter):
     """Sends a request and reads the whole answer. Safe to share between threads; raises errors of `requests` only.
 
-    Nothing is tried again. A request without a plain URL, through a proxy or with a streamed body is left to `requests`.
+    Nothing is tried again. Proxies, client certificates and streamed bodies, which the bridge does not use, are not known.
     """
 
     def __init__(self, pool_size: int) -> None:
@@ -298,13 +298,13 @@ class WireAdapter(HTTPAdapter):
         proxies: Mapping[str, str] | None = None,
     ) -> Response:
         """Return the answer; `timeout` is (for the connection, for each part of the answer)."""
+        del stream, cert, proxies
         url = _URL.fullmatch(request.url or "")
-        body = _body_of(request)
-        if url is None or body is None or proxies or cert or not isinstance(timeout, tuple):
-            request.headers = CaseInsensitiveDict(request.headers)
-            request.prepare_content_length(request.body)
-            return super().send(request, stream, timeout, verify, cert, proxies)
+        if url is None:
+            raise requests_errors.InvalidURL("the URL has a fragment or no path", request=request)
         origin, host, target = url.groups()
+        body = request.body or b""
+        body = body.encode() if isinstance(body, str) else body
         message = _head(request, host.removesuffix(_OWN_PORT[origin[:5]]), target, body) + body
         pool = self._pool(origin, request, verify)
         return self._response(request, _exchange(pool, request, message, timeout))
@@ -354,16 +354,6 @@ class WireAdapter(HTTPAdapter):
         response = self.build_response(request, raw)
         response.content  # noqa: B018 # reads it, or raises
         return response
-
-
-def _body_of(request: PreparedRequest) -> bytes | None:
-    """Return the body as it is sent; None for one that is not in memory."""
-    body: object = request.body
-    if body is None:
-        return b""
-    if isinstance(body, bytes):
-        return body
-    return body.encode() if isinstance(body, str) else None
 
 
 def _head(request: PreparedRequest, host: str, target: str, body: bytes) -> bytes:

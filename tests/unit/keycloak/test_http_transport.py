@@ -13,7 +13,6 @@ import urllib3
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from requests import PreparedRequest
-from requests.adapters import HTTPAdapter
 
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, KeycloakRejectedError
 from keycloak_bridge.keycloak.errors import Call
@@ -246,19 +245,6 @@ def test_pool_of_urllib3_is_used_as_it_is_made() -> None:
     assert adapter._pool(ORIGIN, request, True) is not pool
 
 
-def test_what_is_out_of_the_ordinary_is_left_to_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as a proxy, which nothing of the bridge sets."""
-    seen: list[str | None] = []
-    monkeypatch.setattr(HTTPAdapter, "send", lambda _, request, *__: seen.append(request.url))
-    request = PreparedRequest()
-    request.prepare("POST", f"{ORIGIN}/users", data=b"x")
-
-    WireAdapter(1).send(request, timeout=(1, 1), proxies={"http": "http://proxy.example"})
-
-    assert seen == [f"{ORIGIN}/users"]
-    assert request.headers["Content-Length"] == "1"
-
-
 @given(segment=texts, params=st.dictionaries(texts, texts | st.integers()), body=texts)
 def test_short_cut_prepares_what_requests_would(
     segment: str, params: dict[str, str | int], body: str
@@ -277,9 +263,10 @@ def test_short_cut_prepares_what_requests_would(
     assert {**short.headers, "Content-Length": 0} == {**whole.headers, "Content-Length": 0}
 
 
-def test_address_that_cannot_be_called_is_a_wrong_setting() -> None:
+@pytest.mark.parametrize("url", ["keycloak:8080", "http://keycloak:8080/#part"])
+def test_address_that_cannot_be_called_is_a_wrong_setting(url: str) -> None:
     """It shows at the first call."""
-    http = KeycloakHttp(KeycloakConnection("keycloak:8080", "acme"))
+    http = KeycloakHttp(KeycloakConnection(url, "acme"))
 
     with pytest.raises(ConfigError):
         http.send(CALL, f"{http.admin_url}/users")
