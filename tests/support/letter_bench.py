@@ -1,10 +1,8 @@
 """A dead-letter topic in memory behind `dead-letters`, read and replayed as the real one."""
 
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 from cli_harness import Bench
@@ -15,13 +13,6 @@ from keycloak_bridge.domain.events import Record
 from keycloak_bridge.kafka.dead_letter_topic import FENCED, TOO_LARGE, Outgoing
 from keycloak_bridge.messages.dead_letters import Place, is_replay_mark
 from keycloak_bridge.settings.model import KafkaSettings
-
-
-class Terminal:
-    """Standard input that somebody sits at."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 class LetterBench(Bench):
@@ -62,8 +53,9 @@ class LetterBench(Bench):
         return [record for record in self.log[DEAD_LETTERS] if is_replay_mark(record)]
 
     def at_a_terminal(self) -> None:
-        """Let somebody sit at standard input."""
-        self.monkeypatch.setattr("keycloak_bridge.cli.dead_letters.sys", _Sys())
+        """Make standard input a terminal."""
+        terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+        self.monkeypatch.setattr("keycloak_bridge.cli.dead_letters.sys", terminal)
 
     def _reader(
         self, _settings: KafkaSettings, topic: str, *, recent_bytes: int
@@ -78,17 +70,8 @@ class LetterBench(Bench):
         return InMemoryReplayer(self)
 
 
-class _Sys:
-    """The module `sys` with somebody at standard input."""
-
-    stdin = Terminal()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys, name)
-
-
 class InMemoryReader:
-    """Promises what `LetterReader` does."""
+    """Promises what `DeadLetterReader` does."""
 
     def __init__(self, bench: LetterBench, topic: str) -> None:
         self._bench = bench
@@ -119,7 +102,7 @@ class InMemoryReader:
 
 
 class InMemoryReplayer:
-    """Promises what `LetterReplayer` does."""
+    """Promises what `DeadLetterReplayer` does."""
 
     def __init__(self, bench: LetterBench) -> None:
         self._bench = bench
@@ -140,8 +123,3 @@ class InMemoryReplayer:
 
     def close(self) -> None:
         self._bench.open -= 1
-
-
-def without_header(record: Record, name: str) -> Record:
-    """Return `record` without one of its headers."""
-    return replace(record, headers=tuple(one for one in record.headers if one[0] != name))

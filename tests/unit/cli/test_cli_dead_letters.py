@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from letter_bench import LetterBench, without_header
+from letter_bench import LetterBench
 from letter_cases import NOON, letter_record, stored
 from stage_harness import DEAD_LETTERS, INVITATIONS, PLANTED, STRUCTURED, event_of
 
@@ -62,17 +62,6 @@ def test_open_letters_are_listed_with_codes_and_ids_only(bench: LetterBench) -> 
     assert "2 dead letters open: 1 conflict, 1 schema-violation" == totals
     assert not [one for one in PLANTED if one in result.output]
     assert 0 == bench.open
-
-
-def test_replayed_letters_are_listed_on_demand(bench: LetterBench) -> None:
-    """Each says which it is."""
-    replayed = letter_record((0, 0))
-    bench.letters(replayed, letter_record((0, 5), minutes=1), mark(replayed, (0, 9)))
-
-    result = bench.run("dead-letters", "list", "--all")
-
-    assert ["replayed", "open"] == [line.split()[-1] for line in result.stdout.splitlines()[1:3]]
-    assert "2 dead letters, 1 of them open: 2 schema-violation" == result.stdout.splitlines()[-1]
 
 
 def test_json_is_one_object_a_line(bench: LetterBench) -> None:
@@ -135,35 +124,6 @@ def test_many_letters_are_listed(bench: LetterBench) -> None:
     bench.letters(*(letter_record((0, number), minutes=number) for number in range(150)))
 
     assert [f"0/{number}" for number in range(150)] == listed(bench)
-
-
-def test_no_letter_is_said(bench: LetterBench) -> None:
-    """Exit 0, in words; JSON is empty."""
-    nothing = bench.run("dead-letters", "list")
-    filtered = bench.run("dead-letters", "list", "--all", "--code", "x")
-
-    assert (0, 0) == (nothing.exit_code, filtered.exit_code)
-    assert "there is no open dead letter\n" == nothing.stdout
-    assert "there is no dead letter that matches\n" == filtered.stdout
-    assert [] == listed(bench)
-
-
-def test_records_of_others_are_counted(bench: LetterBench) -> None:
-    """They are no letters and break nothing; the count stands apart from the output."""
-    bench.letters(Record(DEAD_LETTERS, 0, 0, 0, None, None), letter_record((0, 1)))
-
-    result = bench.run("dead-letters", "list", "--format", "json")
-
-    assert 1 == len(result.stdout.splitlines())
-    assert "1 records of the topic are not dead letters" in result.stderr
-
-
-def test_forged_headers_cannot_reach_the_terminal(bench: LetterBench) -> None:
-    """Escapes of a terminal are shown, not obeyed."""
-    bench.letters(letter_record((0, 0), code="\x1b[2Jcleared"))
-
-    assert "\x1b" not in bench.run("dead-letters", "list").stdout
-    assert "\\x1b[2Jcleared" in bench.run("dead-letters", "list").stdout
 
 
 @pytest.mark.parametrize(
@@ -261,33 +221,46 @@ def test_show_tells_a_replay_that_failed_again(bench: LetterBench) -> None:
     assert "  attempts        2" in lines
 
 
-def test_show_shows_what_the_bridge_did_not_write(bench: LetterBench) -> None:
-    """An errors header that is no list is shown as it is."""
-    record = without_header(letter_record((0, 0)), "kb-dlq-code")
+def test_replayed_ones_are_listed_on_demand(bench: LetterBench) -> None:
+    """Each with its state; a mark is not a dead letter, and `show` says so with exit code 2."""
+    replayed = letter_record((0, 0))
+    bench.letters(replayed, letter_record((0, 5), minutes=1), mark(replayed, (0, 9)))
+
+    result = bench.run("dead-letters", "list", "--all")
+    shown = bench.run("dead-letters", "show", "0/9")
+
+    assert ["replayed", "open"] == [line.split()[-1] for line in result.stdout.splitlines()[1:3]]
+    assert "2 dead letters, 1 of them open: 2 schema-violation" == result.stdout.splitlines()[-1]
+    assert (2, True) == (shown.exit_code, "0/9 is not a dead letter but the mark" in shown.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "there is no open dead letter\n"),
+        (("--all", "--code", "x"), "there is no dead letter that matches\n"),
+        (("--format", "json"), ""),
+    ],
+)
+def test_an_empty_topic_is_a_sentence(
+    bench: LetterBench, words: tuple[str, ...], says: str
+) -> None:
+    """Exit 0; JSON is empty."""
+    result = bench.run("dead-letters", "list", *words)
+
+    assert (0, says) == (result.exit_code, result.stdout)
+
+
+def test_records_of_other_producers_are_shown_as_they_are(bench: LetterBench) -> None:
+    """They are counted apart from the output; no escape sequence reaches the terminal."""
     strange = Record(DEAD_LETTERS, 0, 1, 0, None, b"1", (("kb-dlq-errors", b'[{"x":1}]'),))
-    bench.letters(record, strange)
+    bench.letters(strange, letter_record((0, 0), code="\x1b[2Jcleared"))
 
-    assert 0 == bench.run("dead-letters", "show", "0/0").exit_code
-    assert '[{"x":1}]' in bench.run("dead-letters", "show", "0/1").stdout
+    listing = bench.run("dead-letters", "list")
+    rows = bench.run("dead-letters", "list", "--format", "json")
+    shown = bench.run("dead-letters", "show", "0/1")
 
-
-def test_a_mark_is_no_letter(bench: LetterBench) -> None:
-    """Exit 2, and the sentence says what stands there."""
-    record = letter_record((0, 0))
-    bench.letters(record, mark(record, (0, 1)))
-
-    result = bench.run("dead-letters", "show", "0/1")
-
-    assert 2 == result.exit_code
-    assert "0/1 is not a dead letter but the mark" in result.stderr
-
-
-def test_help_says_what_is_personal(bench: LetterBench) -> None:
-    """`list` shows none of it, `show` does on purpose."""
-    show, listing = (
-        " ".join(bench.run("dead-letters", name, "--help").stdout.split())
-        for name in ("show", "list")
-    )
-
-    assert "on your terminal on purpose" in show
-    assert "no personal data" in listing
+    assert (False, True) == ("\x1b" in listing.stdout, "\\x1b[2Jcleared" in listing.stdout)
+    assert 1 == len(rows.stdout.splitlines())
+    assert "1 records of the topic are not dead letters" in rows.stderr
+    assert (0, True) == (shown.exit_code, '[{"x":1}]' in shown.stdout)
