@@ -1,19 +1,31 @@
 import csv
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.domain.errors import ConfigError
-from keycloak_bridge.event_files.csv_rows import TableRules, read_header, read_rows
-from keycloak_bridge.event_files.records import Line
+from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.domain.errors import ConfigError, EventError, EventValidationError
+from keycloak_bridge.domain.events import CloudEvent
+from keycloak_bridge.event_files.csv_rows import TableRules, csv_records, read_header, read_rows
+from keycloak_bridge.event_files.records import FileInterpreter, FileRecord, Line
+from keycloak_bridge.settings.model import Settings
 
 SCHEMA: dict[str, Any] = {
     "required": ["userId"],
-    "properties": {"roles": {"type": "array"}, "active": {"type": "boolean"}},
+    "properties": {
+        "userId": {"type": "string"},
+        "active": {"type": ["boolean", "null"]},
+        "roles": {"type": "array"},
+        "level": {"type": "integer"},
+        "share": {"type": "number"},
+        "attributes": {"type": "object", "properties": {"tags": {"type": "array"}}},
+        "anything": True,
+    },
 }
 
 
@@ -27,8 +39,86 @@ def read(
     return header, list(read_rows(stream, 0, header, rules))
 
 
+def records(folder: Path, text: str | None) -> list[FileRecord]:
+    """Return the records of a file that holds `text`, or is missing."""
+    file = folder / "users.csv"
+    if text is not None:
+        file.write_text(text, encoding="utf-8-sig")
+    return list(csv_records(str(file), "user.created", SCHEMA))
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "expected"),
+    [
+        ("userId", "007", {"userId": "007"}),
+        ("userId,active", "u-1,TRUE", {"userId": "u-1", "active": True}),
+        ("active", "perhaps", {"active": "perhaps"}),
+        ("roles", "viewer; editor;", {"roles": ["viewer", "editor"]}),
+        ("level,share", "-3,0.5", {"level": -3, "share": 0.5}),
+        ("level", "three", {"level": "three"}),
+        ("level,share", f"{'9' * 400},nan", {"level": "9" * 400, "share": "nan"}),
+        ("attributes.tags,attributes.floor", "a;b,3", {"attributes": {"tags": ["a", "b"], "floor": "3"}}),
+        ("anything,other", "1,2", {"anything": "1", "other": "2"}),
+        ("userId,roles", "u-1,", {"userId": "u-1"}),
+        ("userId", '"a, ""quoted"" one"', {"userId": 'a, "quoted" one'}),
+    ],
+)  # fmt: skip
+def test_a_cell_is_what_the_schema_calls_it(
+    tmp_path: Path, header: str, cells: str, expected: dict[str, Any]
+) -> None:
+    """What cannot be read so stays text, which the schema refuses."""
+    (record,) = records(tmp_path, f"{header}\n{cells}\n")
+
+    assert isinstance(record.event, CloudEvent)
+    assert (expected, "user.created", None) == (
+        record.event.data,
+        record.event.type,
+        record.event.time,
+    )
+    assert (str(tmp_path / "users.csv"), 2) == (record.topic, record.offset)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("userId,userId.inner\nu-1,x\n", "userId"),
+        ("userId, userId\nu-1,u-2\n", "twice"),
+        ('userId\n"a"b\n', "not CSV"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_right_is_a_sentence(
+    tmp_path: Path, text: str | None, says: str
+) -> None:
+    """A property that has two forms or two columns, no CSV, no file at all."""
+    with pytest.raises(ConfigError, match=says):
+        records(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("cells", "code"),
+    [
+        ("u-1,Doe, Jane,jane@acme.example", "schema-violation"),
+        ("u-1,Doe", "schema-violation"),
+        ("u-1,Doe\x00,x", "invalid-text"),
+    ],
+)
+def test_an_unreadable_row_is_refused(tmp_path: Path, cells: str, code: str) -> None:
+    """A comma without quotes would move every cell behind it to another property; no cell is repeated."""
+    (record,) = records(tmp_path, f"userId,name,email\n{cells}\n")
+
+    with pytest.raises(EventError) as caught:
+        FileInterpreter.of(Interpretation(Settings()).interpreter).interpret(record)
+
+    (violation,) = caught.value.violations
+    assert code == caught.value.code
+    assert "Doe" not in f"{caught.value.message} {violation.message} {caught.value.remedy}"
+    if isinstance(caught.value, EventValidationError):
+        assert ("/data", "cells") == (violation.pointer, violation.keyword)
+
+
 def test_rows_keep_their_bytes_and_their_lines() -> None:
-    """Line breaks in quotes, Windows' line ends, a byte order mark; a row that says nothing is left out."""
+    """Line breaks in quotes, Windows' line ends, a byte order mark; an empty row is left out."""
     header, rows = read(
         b'\xef\xbb\xbfuserId,"na\nme"\r\n1,"a\r\nb"\r\n,\r\n\r\n2,c', {"na\nme": "note"}
     )
@@ -51,7 +141,7 @@ def test_rows_keep_their_bytes_and_their_lines() -> None:
     ],
 )
 def test_a_row_that_cannot_be_read_says_why(row: bytes, reason: str) -> None:
-    """The one behind it is read as ever."""
+    """The next one is read as usual."""
     _, rows = read(b"userId,name\n" + row + b"\n2,b\n")
 
     assert [(reason, 2), (None, 3)] == [(one.broken, one.number) for one in rows]
@@ -66,16 +156,12 @@ def test_an_open_quote_ends_with_the_file() -> None:
 
 
 def test_columns_are_renamed_and_left_out() -> None:
-    """By what stands in the first line."""
+    """By their names in the first line; a name that is not there is an error."""
     header, (row,) = read(
         b"No, Rollen ,note\n1,a;b,x\n", {"No": "userId", "Rollen": "roles", "note": ""}
     )
 
     assert {"userId": "1", "roles": ["a", "b"]} == header.data(row.cells, SCHEMA)
-
-
-def test_a_column_that_is_not_there_is_a_slip() -> None:
-    """Of whoever wrote --column."""
     with pytest.raises(ConfigError, match="no column Nummer"):
         read(b"userId\n1\n", {"Nummer": "userId"})
 
