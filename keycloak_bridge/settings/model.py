@@ -379,8 +379,8 @@ class Settings:
 GONE: Mapping[str, str] = {
     "kafka.heartbeat_interval": "a heartbeat is sent four times within kafka.session_timeout; set that instead",
     "verify.first": 'the first 100 users are read back after each start; verify.mode = "always" reads back all',
-    "burst.batch": "the bridge chooses the size of a batch by Keycloak's response times; remove the line",
-    "burst.in_flight": "the bridge chooses the number of batches by Keycloak's response times; remove the line",
+    "burst.batch": "the bridge chooses the size of a batch by Keycloak's response times; leave it out",
+    "burst.in_flight": "the bridge chooses the number of batches by Keycloak's response times; leave it out",
     "brake.window": "brake.share is always taken of the last 200 records; set that instead",
 }
 """Settings of earlier versions, and what to do instead."""

@@ -5,7 +5,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from click.testing import CliRunner
 
+from keycloak_bridge.cli.main import app
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.times import Limit
 from keycloak_bridge.settings.fields import environment_name
@@ -231,7 +233,7 @@ def test_a_byte_order_mark_is_accepted(write: Write) -> None:
 def test_a_setting_that_is_gone_is_reported_with_what_to_do_instead(
     write: Write, name: str
 ) -> None:
-    """In the file, in the environment and in a flag."""
+    """In the file, in the environment and in a flag; a command ends with exit code 2."""
     section, _, key = name.partition(".")
     variable = environment_name(name)
 
@@ -241,6 +243,9 @@ def test_a_setting_that_is_gone_is_reported_with_what_to_do_instead(
         f"{variable}: is gone: {GONE[name]}",
         f"--set {name}: is gone: {GONE[name]}",
     ] == problems(write(f"[{section}]\n{key} = 1"), {variable: "1"}, f"{name}=1")
+    result = CliRunner().invoke(app, ["--set", f"{name}=1", "schemas", "list"])
+    assert 2 == result.exit_code
+    assert GONE[name] in result.output
 
 
 def test_all_problems_are_reported_together(write: Write) -> None:
