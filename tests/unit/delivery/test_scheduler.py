@@ -278,7 +278,7 @@ def test_all_is_done_without_another_poll(seed: int) -> None:
         all_done.wait(LIMIT_S)
         delivery.stop(dismiss=True)
 
-    in_threads(feed, *[work] * WORKERS)
+    in_threads(*[work] * WORKERS, feed)
 
     assert left == set()
 
