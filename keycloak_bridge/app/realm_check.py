@@ -1,9 +1,9 @@
-"""Check at start whether the bridge's service account and the realm allow what the bridge is set up to do.
+"""Check at start whether the service account and the realm allow what the bridge is set up to do.
 
-Refuse to start on a realm that would lose or refuse users, but give one that is being imported a while.
+The bridge does not start on a realm that would lose or refuse users, but waits a while for one that is being imported.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -30,16 +30,18 @@ from keycloak_bridge.mapping.profile_findings import (
 
 NEEDED_ROLES = ("manage-users", "view-users", "query-users")
 
+IMPORT_GRACE_S = 20.0
+"""How long a realm may be missing at start before its name counts as wrong."""
 
 InviteDelivery = Literal["at-least-once", "at-most-once"]
-"""What is done where nobody can tell whether a mail went out (`invite.delivery`)."""
+"""What is done with a mail in doubt (`invite.delivery`)."""
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with the access or the realm, and how to mend it."""
+    """One thing that is wrong with the access or the realm, and how to fix it."""
 
     code: str
     message: str
@@ -49,10 +51,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class AccessFacts:
-    """What was seen in the realm. `profile` is None when it may not be read.
+    """What was found in the realm; None is what may not be read, or was not asked for.
 
-    `roles` holds only those of NEEDED_ROLES that the account has in effect. `mail_ledger` says whether admin events record
-    the mails and may be read; None when nobody asked.
+    `roles` are those of NEEDED_ROLES that the account has. `mail_ledger` says whether admin events record the mails and
+    may be read.
     """
 
     roles: frozenset[str]
@@ -85,37 +87,32 @@ def check_access(
 ) -> tuple[Problem, ...]:
     """Return what keeps the bridge from writing users with these attributes; empty when all is well.
 
-    `attributes` are those that the mapping writes and the bridge's own. `guarded` are those that decide whose user it is
-    and what was done to it: no user may edit them. `invite_delivery` is None where the bridge sends no mails. `targets`
-    are all that the mapping writes, with what the schemas say about them: with these, what Keycloak would refuse is
-    found too. Raises KeycloakUnavailableError.
+    `attributes` are those that the mapping writes and the bridge's own. `guarded` are those that identify a user and say
+    what was done to it: no user may edit them. `invite_delivery` is None where the bridge sends no mails. `targets` are
+    all that the mapping writes, with what the schemas say about them: these are needed to find what Keycloak would
+    refuse. Raises KeycloakUnavailableError.
     """
     try:
-        token = admin.access_token()
+        facts = gather(admin, admin.access_token(), mails=invite_delivery is not None)
     except KeycloakAuthError as error:
-        return (_problem(error),)
-    try:
-        facts = gather(admin, token, mails=invite_delivery is not None)
-        return judge(facts, attributes, guarded, invite_delivery=invite_delivery, targets=targets)
-    except KeycloakAuthError as error:
-        return (_problem(error),)
+        remedy = error.remedy or "look at Keycloak's log"
+        return (Problem(error.code, error.message, remedy),)
+    return judge(facts, attributes, guarded, invite_delivery=invite_delivery, targets=targets)
 
 
 def gather(admin: KeycloakAdmin, token: str, *, mails: bool = False) -> AccessFacts:
-    """Return the facts; only a token that does not name its roles costs calls for each of them.
+    """Return the facts; roles are only tried one by one if the token does not name them.
 
-    `mails` asks whether mails can be looked up.
+    With `mails`, whether mails can be looked up is found out as well.
     """
     named = granted_roles(token)
     roles = _probed_roles(admin) if named is None else named.intersection(NEEDED_ROLES)
     profile = _allowed(admin.users_profile)
     metadata = _allowed(admin.users_profile_metadata)
-    return AccessFacts(
-        roles=roles,
-        profile=profile,
-        internationalization=None if metadata is None else "locale" in _by_name(metadata),
-        mail_ledger=can_look_up_mails(admin) if mails else None,
-    )
+    languages = None
+    if metadata is not None:
+        languages = any(one["name"] == "locale" for one in metadata.get("attributes", ()))
+    return AccessFacts(roles, profile, languages, can_look_up_mails(admin) if mails else None)
 
 
 def judge(
@@ -127,59 +124,71 @@ def judge(
     targets: Sequence[MappedTarget] = (),
 ) -> tuple[Problem, ...]:
     """Return what is wrong, the service account's roles first."""
-    profile = None if facts.profile is None else read_profile(facts.profile)
-    return (
-        *_role_problems(facts.roles),
-        *profile_problems(profile, attributes, targets),
-        *_guard_problems(profile, guarded),
-        *_locale_problems(facts.internationalization, attributes),
-        *_ledger_problems(facts.mail_ledger, invite_delivery),
-    )
-
-
-def _role_problems(roles: frozenset[str]) -> list[Problem]:
-    missing = [role for role in NEEDED_ROLES if role not in roles]
-    if not missing:
-        return []
-    # manage-users implies the two others in today's Keycloak; without it not one user can be written
-    severity = Severity.ERROR if "manage-users" in missing else Severity.WARNING
-    return [
-        Problem(
-            "role-missing",
-            f"the service account lacks the realm-management roles {', '.join(missing)}",
-            "assign them on the client's tab 'Service account roles', and let the client's scope hold them",
-            severity,
+    problems: list[Problem] = []
+    missing = [role for role in NEEDED_ROLES if role not in facts.roles]
+    if missing:
+        # manage-users implies the two others in today's Keycloak; without it no user can be written
+        severity = Severity.ERROR if "manage-users" in missing else Severity.WARNING
+        problems.append(
+            Problem(
+                "role-missing",
+                f"the service account lacks the realm-management roles {', '.join(missing)}",
+                "assign them on the client's tab 'Service account roles', and let the client's scope hold them",
+                severity,
+            )
         )
-    ]
-
-
-def profile_problems(
-    profile: RealmProfile | None, attributes: Sequence[str], targets: Sequence[MappedTarget]
-) -> list[Problem]:
-    """Return what the realm's user profile would drop or refuse; None is a profile that may not be read."""
-    if profile is None:
-        return [
+    if facts.profile is None:
+        problems.append(
             Problem(
                 "profile-unreadable",
                 "the service account may not read the realm's user profile",
                 "assign it the realm-management role view-users",
                 Severity.WARNING,
             )
-        ]
+        )
+    else:
+        profile = read_profile(facts.profile)
+        problems += _profile_problems(profile, attributes, targets)
+        problems += _guard_problems(profile, guarded)
+    if "locale" in attributes and facts.internationalization is False:
+        problems.append(
+            Problem(
+                "internationalization-off",
+                "the mapping writes the attribute locale, and the realm has internationalization switched "
+                "off: Keycloak would drop it silently and mail in one language only",
+                "switch it on under Realm settings > Localization, or remove locale from the mapping",
+            )
+        )
+    if facts.mail_ledger is False and invite_delivery is not None:
+        then = "is sent again" if invite_delivery == "at-least-once" else "is never sent again"
+        problems.append(
+            Problem(
+                "mail-ledger-missing",
+                "Keycloak's admin events cannot be read, so a mail whose answer was lost "
+                f"{then} (invite.delivery)",
+                "give the service account the realm-management role view-events, in the client's scope too, and "
+                "switch on Realm settings > Events > Admin events settings > Save events",
+                Severity.WARNING,
+            )
+        )
+    return tuple(problems)
+
+
+def _profile_problems(
+    profile: RealmProfile, attributes: Sequence[str], targets: Sequence[MappedTarget]
+) -> Iterator[Problem]:
+    """Yield what the realm's user profile would drop or refuse."""
     known = {target.target for target in targets}
     named = [ATTRIBUTE_PREFIX + name for name in attributes]
     others = [MappedTarget(name) for name in named if name not in known]
-    findings = check_mapping(
+    for finding in check_mapping(
         profile, [*targets, *others], whole=bool(targets), hidden=BOOKKEEPING_ATTRIBUTES
-    )
-    return [Problem(one.code, one.message, one.remedy, one.severity) for one in findings]
+    ):
+        yield Problem(finding.code, finding.message, finding.remedy, finding.severity)
 
 
-def _guard_problems(profile: RealmProfile | None, guarded: Sequence[str]) -> list[Problem]:
-    """Return a problem for each attribute by which a user could pass for another, or keep the bridge away."""
-    if profile is None:
-        return []  # told already
-    problems = []
+def _guard_problems(profile: RealmProfile, guarded: Sequence[str]) -> Iterator[Problem]:
+    """Yield each attribute by which a user could pretend to be another, or keep the bridge away."""
     for name in guarded:
         attribute = profile.attributes.get(name)
         if attribute is not None:
@@ -192,50 +201,16 @@ def _guard_problems(profile: RealmProfile | None, guarded: Sequence[str]) -> lis
                 "'Unmanaged attributes' to 'Only administrators can write'"
             )
         if editable:
-            problems.append(Problem("attribute-user-editable", _user_editable(name), remedy))
-    return problems
-
-
-def _user_editable(name: str) -> str:
-    return (
-        f"the realm lets users edit their own attribute {name}: one could pass for somebody else, "
-        "or have events about oneself refused"
-    )
-
-
-def _locale_problems(internationalization: bool | None, attributes: Sequence[str]) -> list[Problem]:
-    if "locale" not in attributes or internationalization is not False:
-        return []
-    return [
-        Problem(
-            "internationalization-off",
-            "the mapping writes the attribute locale, and the realm has internationalization switched "
-            "off: Keycloak would drop it silently and mail in one language only",
-            "switch it on under Realm settings > Localization, or take locale out of the mapping",
-        )
-    ]
-
-
-def _ledger_problems(
-    mail_ledger: bool | None, invite_delivery: InviteDelivery | None
-) -> list[Problem]:
-    if mail_ledger is not False or invite_delivery is None:
-        return []
-    then = "is sent again" if invite_delivery == "at-least-once" else "is never sent again"
-    return [
-        Problem(
-            "mail-ledger-missing",
-            "Keycloak's admin events cannot be read, so a mail whose answer was lost "
-            f"{then} (invite.delivery)",
-            "give the service account the realm-management role view-events, in the client's scope too, and "
-            "switch on Realm settings > Events > Admin events settings > Save events",
-            Severity.WARNING,
-        )
-    ]
+            yield Problem(
+                "attribute-user-editable",
+                f"the realm lets users edit their own attribute {name}: a user could pretend to be another "
+                "one, or have its own events refused",
+                remedy,
+            )
 
 
 def _probed_roles(admin: KeycloakAdmin) -> frozenset[str]:
-    """Find out by calls that change nothing; a scope may keep the roles out of the token itself."""
+    """Find out with calls that change nothing; a client scope may keep the roles out of the token itself."""
     roles = set()
     if _allowed(lambda: admin.search_users({"max": 1})) is not None:
         roles |= {"query-users", "view-users"}
@@ -258,22 +233,10 @@ def _allowed(call: Callable[[], Answer]) -> Answer | None:
         raise
 
 
-def _by_name(profile: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {attribute["name"]: attribute for attribute in profile.get("attributes", ())}
-
-
-def _problem(error: KeycloakAuthError) -> Problem:
-    return Problem(error.code, error.message, error.remedy or "look at Keycloak's log")
-
-
-IMPORT_GRACE_S = 20.0
-"""How long a realm may be missing at start before it counts as misspelt."""
-
-
 class RealmGate:
-    """Checks the realm, and gives one that is not there yet a while to be imported.
+    """Checks the realm, and waits a while for one that is missing.
 
-    Keycloak answers before its import at start-up is through.
+    Keycloak answers before its import at start-up is done.
     """
 
     def __init__(self, check: Callable[[], Sequence[Problem]], clock: Clock) -> None:
@@ -282,7 +245,7 @@ class RealmGate:
         self._missing_since_s: float | None = None
 
     def __call__(self) -> Sequence[Problem]:
-        """Return the problems; raises KeycloakUnavailableError while a missing realm may yet come."""
+        """Return the problems; raises KeycloakUnavailableError while a missing realm may still appear."""
         problems = self._check()
         missing = next((one for one in problems if one.code == "realm-not-found"), None)
         if missing is not None:

@@ -1,9 +1,7 @@
 """Read a written user back: Keycloak's 201 does not say that all of it is stored.
 
-What Keycloak did not store of a user although it accepted the write.
-
-It answers 201 and drops attributes that its user profile does not know, required actions that it does not have, and what
-the realm switches off.
+It drops attributes that its user profile does not know, required actions that it does not have, and what the realm
+switches off.
 """
 
 import threading
@@ -24,21 +22,21 @@ from keycloak_bridge.domain.operations import (
 from keycloak_bridge.domain.ports import UserDirectory
 from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX, UserRepresentation
 
-_ANOTHERS = frozenset(
+_WRITTEN_BY_OTHERS = frozenset(
     (f"{ATTRIBUTE_PREFIX}{INVITATION_ATTRIBUTE}", "emailVerified", "requiredActions")
 )
-"""What the invite stage or the user may have changed since a user that was there already was written."""
+"""What the invite stage or the user may have changed since an existing user was written."""
 
 
 def dropped_of_new(sent: UserRepresentation, stored: UserRepresentation) -> tuple[str, ...]:
     """Return the targets of a created user that are not stored as they were sent."""
     if _written_since(sent, stored):
         return ()
-    wanted = _even(sent)
+    wanted = _normalised(sent)
     actions = set(stored.get("requiredActions") or ())
     if actions.issuperset(wanted.get("requiredActions") or ()):
-        wanted.pop("requiredActions", None)  # the realm's default actions come on top
-    return _judged(differences(_even(stored), wanted), stored)
+        wanted.pop("requiredActions", None)  # the realm adds its default actions
+    return _ours(differences(_normalised(stored), wanted), stored)
 
 
 def dropped_of_changes(
@@ -47,19 +45,19 @@ def dropped_of_changes(
     """Return the targets among `changes` that are not stored as the PUT of `sent` said."""
     if _written_since(sent, stored):
         return ()
-    judged = [change for change in changes if change.target not in _ANOTHERS]
-    wanted = _made_of([one for one in judged if one.after or one.after is False])
+    judged = [change for change in changes if change.target not in _WRITTEN_BY_OTHERS]
+    wanted = _representation_of([one for one in judged if one.after or one.after is False])
     erased = {one.target for one in judged if not one.after and one.after is not False}
-    return _judged(differences(_even(stored), _even(wanted), frozenset(), erased), stored)
+    return _ours(differences(_normalised(stored), _normalised(wanted), frozenset(), erased), stored)
 
 
-def _judged(missed: Sequence[Change], stored: UserRepresentation) -> tuple[str, ...]:
-    """Return the targets among `missed`, without those that are another's to decide.
+def _ours(missed: Sequence[Change], stored: UserRepresentation) -> tuple[str, ...]:
+    """Return the targets among `missed` that this bridge decides.
 
-    That is the username where the realm takes the e-mail address for it, and every field of a user that a federation
-    such as LDAP stores, by its own rules.
+    Others decide the username where the realm uses the e-mail address for it, and every field of a user that a
+    federation such as LDAP stores by its own rules.
     """
-    user = _even(stored)
+    user = _normalised(stored)
     if stored.get("federationLink"):
         missed = [one for one in missed if one.target.startswith(ATTRIBUTE_PREFIX)]
     if user.get("email") and user.get("email") == user.get("username"):
@@ -68,9 +66,9 @@ def _judged(missed: Sequence[Change], stored: UserRepresentation) -> tuple[str, 
 
 
 def _written_since(sent: UserRepresentation, stored: UserRepresentation) -> bool:
-    """Say whether somebody wrote the user meanwhile; then nothing can be said about this write.
+    """Say whether the user was written since; then nothing can be said about this write.
 
-    That is another event, or the invite stage, perhaps of the process that took over while this one stood still.
+    By another event, or by the invite stage, perhaps of the process that took over while this one was frozen.
     """
     then, now = _attributes(sent), _attributes(stored)
     return any(
@@ -79,26 +77,26 @@ def _written_since(sent: UserRepresentation, stored: UserRepresentation) -> bool
     )
 
 
-def _made_of(changes: Sequence[Change]) -> UserRepresentation:
-    made: dict[str, Any] = {}
+def _representation_of(changes: Sequence[Change]) -> UserRepresentation:
+    fields: dict[str, Any] = {}
     for change in changes:
         if change.target.startswith(ATTRIBUTE_PREFIX):
             name = change.target.removeprefix(ATTRIBUTE_PREFIX)
-            made.setdefault("attributes", {})[name] = change.after
+            fields.setdefault("attributes", {})[name] = change.after
         else:
-            made[change.target] = change.after
-    return cast("UserRepresentation", made)
+            fields[change.target] = change.after
+    return cast("UserRepresentation", fields)
 
 
-def _even(user: UserRepresentation) -> UserRepresentation:
-    """Return `user` without what Keycloak evens out by itself: case, white space around, order, repetitions."""
-    even: dict[str, Any] = {
+def _normalised(user: UserRepresentation) -> UserRepresentation:
+    """Return `user` without what Keycloak normalises: case, surrounding white space, order, repetitions."""
+    body: dict[str, Any] = {
         name: value.strip() if isinstance(value, str) else value for name, value in user.items()
     }
-    even["attributes"] = {
+    body["attributes"] = {
         name: [value.strip() for value in values] for name, values in _attributes(user).items()
     }
-    return normalised(cast("UserRepresentation", even))
+    return normalised(cast("UserRepresentation", body))
 
 
 def _attributes(user: UserRepresentation) -> dict[str, list[str]]:
@@ -112,7 +110,7 @@ _PERCENT = 100
 class VerificationPolicy:
     """Which written users are read back: `always`, `off`, or `sampled`.
 
-    A sample holds the `first` ones, until so many in a row agree, and `share_percent` of all later ones.
+    A sample has the `first` ones, until so many in a row agree, and `share_percent` of all later ones.
     """
 
     mode: str = "sampled"
@@ -130,7 +128,7 @@ class Verification:
         self._agreed = 0
 
     def wants(self, event_id: str) -> bool:
-        """Say whether the user of this event is read back; among later events it is always the same ones."""
+        """Say whether the user of this event is read back; of later events, the choice is the same in every process."""
         policy = self._policy
         if policy.mode != "sampled":
             return policy.mode == "always"
@@ -168,7 +166,7 @@ class Verification:
         if dropped:
             raise DroppedError(
                 f"Keycloak accepted the user and did not store all of it ({', '.join(dropped)})",
-                remedy="add the attributes to the realm's user profile, or take them out of the mapping; "
+                remedy="add the attributes to the realm's user profile, or remove them from the mapping; "
                 "then replay the event",
                 violations=[
                     Violation(_pointer(target), "stored", "is not stored as it was sent")
