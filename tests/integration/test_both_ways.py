@@ -12,7 +12,6 @@ from keycloak_bridge.testing.realm_tools import temporary_realm
 
 pytestmark = pytest.mark.integration
 
-_PAGE = 10_000
 _OWN = ("id", "createdTimestamp", "access", "userProfileMetadata")
 _TOLD = ("outcome", "action", "reason", "changed", "mapping", "eventType", "userId", "schemaId")
 
@@ -44,22 +43,10 @@ def prepared(bench: Bench, mixture: Mixture) -> None:
 
 def state(bench: Bench) -> dict[str, Any]:
     """Return all that the realm holds of each user, by username, without Keycloak's own ids and times."""
-    users = {
+    return {
         user["username"]: {name: value for name, value in user.items() if name not in _OWN}
-        for user in bench.users()
+        for user in bench.users_with_memberships()
     }
-    for user in users.values():
-        user |= {"groups": set(), "roles": set()}
-    for role in bench.admin("GET", "/roles"):
-        path = f"/roles/{role['name']}/users?max={_PAGE}"
-        for user in bench.admin("GET", path):
-            # the administrator of the other realm has another default role
-            users[user["username"]]["roles"].add(role["name"].replace(bench.realm.name, "realm"))
-    for path in ("/staff", "/staff/engineering", "/customers"):
-        group = bench.admin("GET", f"/group-by-path{path}")
-        for user in bench.admin("GET", f"/groups/{group['id']}/members?max={_PAGE}"):
-            users[user["username"]]["groups"].add(path)
-    return users
 
 
 def results(bench: Bench) -> dict[str, Any]:

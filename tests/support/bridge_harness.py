@@ -393,6 +393,20 @@ class Bench:
         users: list[dict[str, Any]] = self.admin("GET", "/users", params=params)
         return users
 
+    def users_with_memberships(self) -> list[dict[str, Any]]:
+        """Return all users with sets of their `groups` and realm `roles`; the default role is named `default`."""
+        users = {user["id"]: {**user, "groups": set(), "roles": set()} for user in self.users()}
+        everyone = {"max": 10_000}
+        for role in self.admin("GET", "/roles"):
+            is_default = role["name"] == f"default-roles-{self.realm.name}"
+            for user in self.admin("GET", f"/roles/{role['name']}/users", params=everyone):
+                users[user["id"]]["roles"].add("default" if is_default else role["name"])
+        for path in ("/staff", "/staff/engineering", "/customers"):
+            group = self.admin("GET", f"/group-by-path{path}")
+            for user in self.admin("GET", f"/groups/{group['id']}/members", params=everyone):
+                users[user["id"]]["groups"].add(path)
+        return list(users.values())
+
     def user(self, user_id: str) -> dict[str, Any]:
         """Return the one user with this external id."""
         found = [u for u in self.users() if u.get("attributes", {}).get("userId") == [user_id]]
