@@ -21,21 +21,20 @@ def judge(
     *,
     bad: Mapping[Position, str] | None = None,
     unmailed: Sequence[str] = (),
-    strangers: int = 0,
     keycloak_died: bool = False,
 ) -> Figures:
     """Return the figures of a scenario, or fail with everything that is not as it must be.
 
-    `bad` holds the code of the dead letter of every bad record, `unmailed` the addresses that no mail can reach, and
-    `strangers` is how many users may be there that nobody published. Where `keycloak_died`, a second mail is forgiven if
+    `bad` holds the code of the dead letter of every bad record, `unmailed` the addresses that no mail can reach. Where `keycloak_died`, a second mail is forgiven if
     Keycloak took the knowledge of the first one with it.
     """
     letters = _letters(scene)
     repeated_letters = sum(len(codes) - 1 for codes in letters.values())
+    unrecorded = scene.bench.unrecorded(scene.mails()) if keycloak_died else Counter[str]()
+    print(f"\nchaos: mails that Keycloak did not live to record: {unrecorded.total()}")
     problems = [
-        *_users(scene, strangers, unmailed),
-        *_memberships(scene),
-        *_mails(scene, unmailed, _unrecorded(scene) if keycloak_died else Counter()),
+        *_users(scene, unmailed),
+        *_mails(scene, unmailed, unrecorded),
         *_dead_letters(letters, bad or {}),
         *_results(scene),
         *_commits(scene),
@@ -49,9 +48,9 @@ def judge(
     return figures
 
 
-def _users(scene: Scene, strangers: int, unmailed: Sequence[str]) -> Iterator[str]:
-    """Every user exactly once, in the right final state, and nobody else."""
-    users = scene.bench.users()
+def _users(scene: Scene, unmailed: Sequence[str]) -> Iterator[str]:
+    """Every user exactly once, in the right final state with its groups and roles, and nobody else."""
+    users = scene.bench.users_with_memberships()
     ids = Counter((one.get("attributes", {}).get("userId") or [""])[0] for one in users)
     expected = {
         user_id: state.unmailed() if state.fields["email"] in unmailed else state
@@ -60,7 +59,7 @@ def _users(scene: Scene, strangers: int, unmailed: Sequence[str]) -> Iterator[st
     yield from _differences(
         "users", Counter(expected.keys()), Counter({k: v for k, v in ids.items() if k in expected})
     )
-    if sum(ids.values()) - len(expected) > strangers:
+    if sum(ids.values()) - len(expected):
         yield f"{sum(ids.values()) - len(expected)} users too many"
     wrong = [
         f"{user_id}: {_wrong(expected[user_id], user)}"
@@ -73,34 +72,15 @@ def _users(scene: Scene, strangers: int, unmailed: Sequence[str]) -> Iterator[st
 
 
 def _wrong(expected: FinalState, user: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = {**expected.fields, "groups": set(expected.groups), "roles": set(expected.roles)}
     seen = {**{name: user.get(name) for name in _FIELDS}, **user["attributes"]}
+    seen |= {"groups": user["groups"], "roles": user["roles"] - {"default"}}
     seen["bridgeInvitation"] = [plain_mark(mark) for mark in seen.get("bridgeInvitation", [])]
-    names = seen.keys() | expected.fields.keys()
     return {
-        name: (expected.fields.get(name), seen.get(name))
-        for name in sorted(names)
-        if expected.fields.get(name) != seen.get(name)
+        name: (wanted.get(name), seen.get(name))
+        for name in sorted(seen.keys() | wanted.keys())
+        if wanted.get(name) != seen.get(name)
     }
-
-
-def _memberships(scene: Scene) -> Iterator[str]:
-    """Groups and realm roles are those of the events."""
-    roles = {role for state in scene.population.final.values() for role in state.roles}
-    groups = {path for state in scene.population.final.values() for path in state.groups}
-    everybody = {"max": 100_000, "briefRepresentation": "false"}
-    for role in sorted(roles):
-        members = scene.bench.admin("GET", f"/roles/{role}/users", params=everybody)
-        wanted = (one for one, state in scene.population.final.items() if role in state.roles)
-        yield from _differences(f"users with the role {role}", Counter(wanted), _ids(members))
-    for path in sorted(groups):
-        group = scene.bench.admin("GET", f"/group-by-path{path}")
-        members = scene.bench.admin("GET", f"/groups/{group['id']}/members", params=everybody)
-        wanted = (one for one, state in scene.population.final.items() if path in state.groups)
-        yield from _differences(f"members of {path}", Counter(wanted), _ids(members))
-
-
-def _ids(users: Sequence[Mapping[str, Any]]) -> Counter[str]:
-    return Counter(user["attributes"]["userId"][0] for user in users)
 
 
 def _mails(scene: Scene, unmailed: Sequence[str], forgiven: Counter[str]) -> Iterator[str]:
@@ -109,18 +89,13 @@ def _mails(scene: Scene, unmailed: Sequence[str], forgiven: Counter[str]) -> Ite
     yield from _differences("mails", wanted, scene.mails() - forgiven)
 
 
-def _unrecorded(scene: Scene) -> Counter[str]:
-    """Return how many mails to each address Keycloak has no record of."""
-    unrecorded = scene.bench.unrecorded(scene.mails())
-    print(f"\nchaos: mails that Keycloak did not live to record: {unrecorded.total()}")
-    return unrecorded
-
-
 def _letters(scene: Scene) -> dict[Position, list[str]]:
     letters: dict[Position, list[str]] = {}
     for _, headers in scene.bench.dead_letters():
-        told = headers["kb-dlq-topic"], headers["kb-dlq-partition"], headers["kb-dlq-offset"]
-        position = told[0], int(told[1]), int(told[2])
+        topic, partition, offset = (
+            headers[f"kb-dlq-{name}"] for name in ("topic", "partition", "offset")
+        )
+        position = topic, int(partition), int(offset)
         letters.setdefault(position, []).append(headers["kb-dlq-code"])
     return letters
 
