@@ -1,4 +1,8 @@
-"""Run the real bridge as a process against the sandbox, and look at what came of it."""
+"""Run the real bridge against the sandbox, and look at what came of it.
+
+Commands that run to their end are called in this process, which saves a second of start-up each. Where signals, a kill
+or the streams are the subject, the bridge is a process of its own.
+"""
 
 import contextlib
 import json
@@ -6,7 +10,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +28,7 @@ from keycloak_bridge.cli.main import app
 from keycloak_bridge.messages.dead_letters import is_replay_mark
 from keycloak_bridge.sandbox import Mail, Sandbox
 from keycloak_bridge.sandbox.demo import read_topic
+from keycloak_bridge.sandbox.processes import loopback_port
 from keycloak_bridge.testing.realm_tools import FreshRealm, RealmAdministrator
 
 PARTITIONS = 4
@@ -72,10 +76,8 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 240.0) -> None:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of this machine on which nothing listens."""
+    return loopback_port(0, "a test")
 
 
 @contextlib.contextmanager
@@ -358,16 +360,15 @@ class Bench:
     def written(self) -> Counter[tuple[str, str]]:
         """Return what the bridge did to this realm: operations and paths of Keycloak's own admin events."""
         realm_id = self.admin("GET", "")["id"]
-        told: list[dict[str, Any]] = []
-        while True:
-            span = {"first": len(told), "max": _ADMIN_EVENTS_PAGE}
+        events: list[dict[str, Any]] = []
+        page = None
+        while page is None or len(page) == _ADMIN_EVENTS_PAGE:
+            span = {"first": len(events), "max": _ADMIN_EVENTS_PAGE}
             page = self.admin("GET", "/admin-events", params=span)
-            told += page
-            if len(page) < _ADMIN_EVENTS_PAGE:
-                break
+            events += page
         return Counter(
             (one["operationType"], one["resourcePath"])
-            for one in told
+            for one in events
             # the administrator's own are of the realm master
             if one["authDetails"]["realmId"] == realm_id
         )
