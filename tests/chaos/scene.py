@@ -27,7 +27,7 @@ _TIMES_AS_MANY = 2
 _FULL_USERS = 2000
 _POLL_S = 0.2
 _LOG_END = 3000
-_GRACE_S = 60
+_GRACE_S = 120
 _POLL_MS = 50
 
 
@@ -65,7 +65,7 @@ class Size:
 
     def limit_s(self, way: str) -> float:
         """How long a test waits for progress before it fails."""
-        return 120.0 + self.users_in(way) * 0.3
+        return 300.0 + self.users_in(way)
 
 
 @dataclass(slots=True)

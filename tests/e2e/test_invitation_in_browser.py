@@ -23,7 +23,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 pytestmark = pytest.mark.e2e
 
 CLIENT = "demo-app"
-WAIT_S = 30
+WAIT_S = 120
 
 
 @contextlib.contextmanager
