@@ -4,10 +4,9 @@ import json
 import uuid
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-from bridge_harness import STRUCTURED, Bench, an_event, free_port, wait_until
+from bridge_harness import STRUCTURED, Bench, about, an_event, free_port, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -29,12 +28,6 @@ department = "data.department"
 """
 
 
-def event_about(user_id: str, kind: str, **data: Any) -> dict[str, Any]:
-    """Return a later event of this type about a user of `an_event`."""
-    event = {**an_event(user_id), "type": kind, "id": f"{kind}-{user_id}"}
-    return {**event, "time": "2026-11-02T08:00:00Z", "data": {"userId": user_id, **data}}
-
-
 def mapped(bench: Bench, folder: Path, link: str = "never") -> Bench:
     """Return the bench with a mapping that protects a group and links by `link`."""
     file = folder / f"{link}.toml"
@@ -53,7 +46,7 @@ def test_mass_disabling_is_held_and_goes_on_after_a_release(bench: Bench) -> Non
     bench.publish(*map(an_event, ids))
     bench.catch_up()
     guarded = bench.but(LIMITS_DISABLES="3/1 h", HEALTH_PORT=str(free_port()))
-    bench.publish(*(event_about(one, "user.disabled") for one in ids))
+    bench.publish(*(about(one, "user.disabled", 24) for one in ids))
 
     def disabled() -> int:
         return sum(not user["enabled"] for user in bench.users())
@@ -79,7 +72,7 @@ def test_members_of_a_protected_group_are_out_of_reach(
     group = bench.admin("GET", "/group-by-path/staff")
     bench.admin("PUT", f"/users/{user['id']}/groups/{group['id']}")
 
-    bench.publish(event_about(user_id, "user.disabled"))
+    bench.publish(about(user_id, "user.disabled", 24))
     bench.catch_up()
 
     assert bench.user(user_id)["enabled"]

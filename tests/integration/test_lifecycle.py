@@ -2,12 +2,12 @@
 
 import json
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import requests
-from bridge_harness import Bench, an_event, free_port, wait_until
+from bridge_harness import Bench, about, an_event, free_port, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -19,20 +19,6 @@ _PASSWORD = "correct horse battery"
 def bench(module_bench: Bench) -> Bench:
     """The bench of the module."""
     return module_bench
-
-
-def about(user_id: str, kind: str, hour: int, **data: Any) -> dict[str, Any]:
-    """Return an event of this type about the user, `hour` hours after its creation."""
-    return {
-        "specversion": "1.0",
-        "id": f"{kind}-{hour}-{user_id}",
-        "source": "/user-management",
-        "type": kind,
-        "subject": user_id,
-        "time": (_START + timedelta(hours=hour)).isoformat(),
-        "datacontenttype": "application/json",
-        "data": {"userId": user_id, **data},
-    }
 
 
 def address(user_id: str) -> str:

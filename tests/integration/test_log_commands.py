@@ -5,7 +5,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from bridge_harness import Bench, an_event
+from bridge_harness import Bench, about, an_event
 
 pytestmark = pytest.mark.integration
 
@@ -18,20 +18,9 @@ def bench(module_bench: Bench) -> Bench:
     suffix = module_bench.suffix
     first, second = (an_event(f"{name}-{suffix}") for name in ("first", "second"))
     module_bench.publish(first, second, an_event(f"bad-{suffix}", email="nobody"))
-    module_bench.publish(moved(f"first-{suffix}", "move-1", department="Legal"))
+    module_bench.publish(about(f"first-{suffix}", "user.updated", 48, department="Legal"))
     module_bench.catch_up()
     return module_bench
-
-
-def moved(user_id: str, event_id: str, **data: Any) -> dict[str, Any]:
-    """Return a later event that says a part of the user."""
-    event = an_event(user_id, event_id=f"{event_id}-{user_id}")
-    return {
-        **event,
-        "type": "user.updated",
-        "time": "2026-11-03T08:00:00Z",
-        "data": {"userId": user_id, **data},
-    }
 
 
 def lines(done: "subprocess.CompletedProcess[str]") -> list[dict[str, Any]]:
@@ -105,7 +94,10 @@ def test_a_user_is_explained(bench: Bench) -> None:
     refused = bench.run_command("explain", f"bad-{bench.suffix}", "--format", "json", check=True)
 
     department, email = (told["targets"][name] for name in ("attributes.department", "email"))
-    assert (f"move-1-{user_id}", f"event-{user_id}") == (department["event"], email["event"])
+    assert (f"user.updated-48-{user_id}", f"event-{user_id}") == (
+        department["event"],
+        email["event"],
+    )
     assert email["record"].startswith(f"{bench.topic('events')}/")
     assert all(email[name] for name in ("time", "schema", "mapping"))
     assert {"provisioned", "invited"} <= {one["outcome"] for one in told["outcomes"]}, told

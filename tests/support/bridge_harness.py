@@ -18,6 +18,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,6 +35,7 @@ from keycloak_bridge.testing.realm_tools import FreshRealm, RealmAdministrator
 PARTITIONS = 4
 RUN_TIMEOUT_S = 900
 _ADMIN_EVENTS_PAGE = 2000
+_CREATED_AT = datetime(2026, 11, 1, 8, tzinfo=UTC)
 _LOGGERS_THAT_THE_BRIDGE_SETS = ("requests", "charset_normalizer", "asyncio", "kafka", "urllib3")
 STRUCTURED = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 
@@ -56,9 +58,20 @@ def an_event(user_id: str, *, event_id: str | None = None, **data: Any) -> dict[
         "source": "/user-management",
         "type": "user.created",
         "subject": user_id,
-        "time": "2026-11-01T08:00:00Z",
+        "time": _CREATED_AT.isoformat().replace("+00:00", "Z"),
         "datacontenttype": "application/json",
         "data": {key: value for key, value in merged.items() if value is not None},
+    }
+
+
+def about(user_id: str, kind: str, hours: float, **data: Any) -> dict[str, Any]:
+    """Return an event of this type about the user, so many hours after `an_event`."""
+    return {
+        **an_event(user_id),
+        "id": f"{kind}-{hours}-{user_id}",
+        "type": kind,
+        "time": (_CREATED_AT + timedelta(hours=hours)).isoformat(),
+        "data": {"userId": user_id, **data},
     }
 
 
