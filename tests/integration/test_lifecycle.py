@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from bridge_harness import Bench, about, an_event, free_port, wait_until
 
 pytestmark = pytest.mark.integration
 
-_START = datetime(2026, 11, 1, 8, tzinfo=UTC)
 _PASSWORD = "correct horse battery"
 
 
