@@ -47,8 +47,8 @@ def _frozen_meanwhile(scene: Scene, members: Sequence[Popen[str]], events: Seque
     scene.wait_for_done(done + 1)
     for member in members:
         member.send_signal(signal.SIGSTOP)
-    alive = len(scene.bridges.members) - len(members)
-    scene.wait_until(lambda: scene.bench.group_members() <= alive, "a group without the frozen")
+    remaining = range(1 + len(scene.bridges.members) - len(members))
+    scene.wait_until(lambda: scene.bench.group_members() in remaining, "a group without the frozen")
     with scene.fault():
         for member in members:
             member.send_signal(signal.SIGCONT)

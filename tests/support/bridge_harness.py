@@ -24,6 +24,7 @@ from typing import Any, Self
 
 from click.testing import CliRunner
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
 
 from keycloak_bridge.cli.main import app
 from keycloak_bridge.messages.dead_letters import is_replay_mark
@@ -315,11 +316,14 @@ class Bench:
             offsets = admin.list_group_offsets(group_id)[group_id]
         return {at.partition: one.offset for at, one in offsets.items() if at.topic == topic}
 
-    def group_members(self) -> int:
-        """Return how many members the bridge's group has."""
+    def group_members(self) -> int | None:
+        """Return how many members the bridge's group has, None while no coordinator can say so."""
         group_id = f"bridge-{self.suffix}"
         with self.kafka_admin() as admin:
-            return len(admin.describe_groups([group_id])[group_id]["members"])
+            try:
+                return len(admin.describe_groups([group_id])[group_id]["members"])
+            except KafkaError:
+                return None
 
     def end_offsets(self, name: str) -> dict[int, int]:
         """Return the end of every partition of one of the four topics."""
