@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TextIO, TypeVar
 
 from rich.cells import cell_len
@@ -85,7 +85,7 @@ def progress_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
-def with_progress(label: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+def with_progress(label: str, items: Iterable[Item], total: int) -> Generator[Item, None, None]:
     """Yield `items` while a progress bar shows how many of `total` have come."""
     with progress_bar(label, total) as advance:
         for item in items:

@@ -72,7 +72,9 @@ class EventLog:
                 reader.begin_at(_milliseconds(self.since))
             if self.until is not None:
                 reader.end_at(_milliseconds(self.until))
-            yield with_progress(f"reading {topic}", reader.read(), reader.remaining())
+            records = with_progress(f"reading {topic}", reader.read(), reader.remaining())
+            with contextlib.closing(records):
+                yield records
 
     def place(self, record: Record) -> str:
         """Return where an event is: `file:line`, or `topic/partition@offset`."""

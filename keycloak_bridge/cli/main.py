@@ -109,7 +109,7 @@ class LazyGroup(click.Group):
             result: Any = call()
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 # the last place to turn it into a message
             report(error)
-            sys.exit(exit_code_of(error))
+            result = exit_code_of(error)
         sys.exit(result if isinstance(result, int) else 0)
 
 

@@ -10,10 +10,26 @@ from cli_harness import an_event, call, write
 SCHEMA = "urn:keycloak-bridge:schema:user.created:1.1"
 
 
-def test_one_valid_event() -> None:
+ENVELOPE = (
+    *("--set", "envelope.id=body.meta.id", "--set", "envelope.type=body.meta.kind"),
+    *("--set", "envelope.data=body.payload", "--set", "envelope.subject=body.payload.userId"),
+    *("--set", "envelope.types=UserCreated=user.created"),
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (an_event(), ()),
+        (an_event()["data"], ("--type", "user.created")),
+        ({"meta": {"id": "1", "kind": "UserCreated"}, "payload": an_event()["data"]}, ENVELOPE),
+    ],
+    ids=["CloudEvent", "data alone", "the producer's envelope"],
+)
+def test_one_valid_event(content: dict[str, Any], words: tuple[str, ...]) -> None:
     """One line with place and schema, exit code 0."""
-    write(Path("event.json"), an_event())
-    result = call("validate", "event.json")
+    write(Path("event.json"), content)
+    result = call("validate", *words, "event.json")
 
     assert (0, f"event.json:1: valid ({SCHEMA})\n") == (result.exit_code, result.output)
 
@@ -165,14 +181,6 @@ def test_show_mapped_of_a_later_event() -> None:
     assert ["UPDATE_PASSWORD"] == asked["invitation"]["actions"]
 
 
-def test_bare_data() -> None:
-    """With --type the file holds data without an envelope."""
-    Path("data.json").write_text(json.dumps(an_event()["data"]))
-    result = call("validate", "--type", "user.created", "data.json")
-
-    assert (0, f"data.json:1: valid ({SCHEMA})\n") == (result.exit_code, result.output)
-
-
 def test_what_is_passed_over_is_valid() -> None:
     """Ignored types and events out of scope get through, and say why nothing comes of them."""
     mapping = 'matching = ["attributes.userId"]\nwhen = "data.tenantId == \'x\'"\n[user]\nusername = "data.userId"\n[user.attributes]\nuserId = "data.userId"\n'
@@ -183,19 +191,6 @@ def test_what_is_passed_over_is_valid() -> None:
 
     assert f"x.json:1: valid ({SCHEMA}, the mapping's `when` says no)\n" == scoped.output
     assert "x.json:1: valid (its type is in events.ignore_types)\n" == ignored.output
-
-
-def test_an_envelope_of_the_producer() -> None:
-    """Settings describe another envelope."""
-    body = {"meta": {"id": "1", "kind": "UserCreated"}, "payload": an_event()["data"]}
-    Path("x.json").write_text(json.dumps(body))
-    Path("bridge.toml").write_text(
-        '[envelope]\nid = "body.meta.id"\ntype = "body.meta.kind"\ndata = "body.payload"\n'
-        'subject = "body.payload.userId"\ntypes = { UserCreated = "user.created" }\n'
-    )
-    result = call("validate", "x.json")
-
-    assert (0, f"x.json:1: valid ({SCHEMA})\n") == (result.exit_code, result.output)
 
 
 @pytest.mark.parametrize(
