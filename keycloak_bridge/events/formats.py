@@ -109,10 +109,6 @@ def _ascii_label(label: str) -> str | None:
     return label if _LABEL.fullmatch(label) else None
 
 
-def _is_hostname(text: str) -> bool:
-    return text.isascii() and _is_domain(text)
-
-
 def _is_date(text: str) -> bool:
     if _DATE.fullmatch(text) is None:
         return False
@@ -140,16 +136,8 @@ def _is_uri_reference(text: str) -> bool:
     return not set(rest) & set("[]") and (scheme is not None or ":" not in rest.split("/")[0])
 
 
-def _is_language_tag(text: str) -> bool:
-    return _LANGUAGE_TAG.fullmatch(text) is not None
-
-
-def _is_uuid(text: str) -> bool:
-    return _UUID.fullmatch(text) is not None
-
-
-def _is_date_time(text: str) -> bool:
-    return parse_timestamp(text) is not None
+def _matches(pattern: re.Pattern[str]) -> Callable[[str], bool]:
+    return lambda text: pattern.fullmatch(text) is not None
 
 
 def _is_ip(kind: Callable[[str], object]) -> Callable[[str], bool]:
@@ -166,15 +154,18 @@ def _is_ip(kind: Callable[[str], object]) -> Callable[[str], bool]:
 FORMATS: Mapping[str, tuple[Callable[[str], bool], str]] = MappingProxyType(
     {
         "date": (_is_date, "a date such as 2026-11-01"),
-        "date-time": (_is_date_time, "a date and time with offset such as 2026-11-01T09:30:00Z"),
+        "date-time": (
+            lambda text: parse_timestamp(text) is not None,
+            "a date and time with offset such as 2026-11-01T09:30:00Z",
+        ),
         "email": (is_email, "an e-mail address"),
-        "hostname": (_is_hostname, "a host name"),
+        "hostname": (lambda text: text.isascii() and _is_domain(text), "a host name"),
         "ipv4": (_is_ip(ipaddress.IPv4Address), "an IPv4 address"),
         "ipv6": (_is_ip(ipaddress.IPv6Address), "an IPv6 address"),
-        "language-tag": (_is_language_tag, "a language tag (BCP 47) such as de or pt-BR"),
+        "language-tag": (_matches(_LANGUAGE_TAG), "a language tag (BCP 47) such as de or pt-BR"),
         "uri": (is_uri, "a URI with scheme"),
         "uri-reference": (_is_uri_reference, "a URI, or one relative to another"),
-        "uuid": (_is_uuid, "a UUID"),
+        "uuid": (_matches(_UUID), "a UUID"),
     }
 )
 """Every format that a schema may use: its check, and what a text must be to pass it.
