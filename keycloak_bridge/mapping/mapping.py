@@ -243,7 +243,10 @@ def _target_value(rule: TargetRule, scope: Scope) -> Any:
     if value is None:
         converted: Any = None
     elif rule.kind is bool:
-        converted = _flag(value, rule.pointer)
+        if not isinstance(value, bool):
+            reason = f"the value must be true or false, not {_kind(value)}"
+            raise _refusal(rule.pointer, "type", reason)
+        converted = value
     elif rule.kind is str:
         converted = None if _is_empty(value) else _text(value, rule.pointer)
     else:
@@ -269,7 +272,14 @@ def _membership(rule: MembershipRule, scope: Scope) -> Membership | None:
     if allow is not None:
         refused = [index for index, name in enumerate(names) if name not in allow]
         if refused and not rule.ignore_others:
-            raise _not_allowed(rule, refused)
+            what = rule.word
+            reason = f"the mapping does not allow this {what}"
+            raise MappingError(
+                f"the event asks for {len(refused)} {what}(s) that the mapping does not allow",
+                code=f"{what}-not-allowed",
+                remedy=f"add the {what} to allow in [user.{rule.kind}], or correct the event",
+                violations=[Violation(f"{rule.pointer}/{at}", "allow", reason) for at in refused],
+            )
         names = [name for name in names if name in allow]
     owned = allow if rule.managed and allow is not None else frozenset[str]()
     if not names and not owned:
@@ -295,26 +305,9 @@ def _identity_link(rule: IdentityRule, scope: Scope) -> IdentityLink:
     )
 
 
-def _not_allowed(rule: MembershipRule, refused: list[int]) -> MappingError:
-    what = rule.word
-    reason = f"the mapping does not allow this {what}"
-    return MappingError(
-        f"the event asks for {len(refused)} {what}(s) that the mapping does not allow",
-        code=f"{what}-not-allowed",
-        remedy=f"add the {what} to allow in [user.{rule.kind}], or correct the event",
-        violations=[Violation(f"{rule.pointer}/{index}", "allow", reason) for index in refused],
-    )
-
-
 def _is_empty(value: Any) -> bool:
     """Return whether there is nothing to store."""
     return value is None or (not value and isinstance(value, str | list | dict))
-
-
-def _flag(value: Any, pointer: str) -> bool | None:
-    if value is None or isinstance(value, bool):
-        return value
-    raise _refusal(pointer, "type", f"the value must be true or false, not {_kind(value)}")
 
 
 def _texts(value: Any, pointer: str) -> list[str]:

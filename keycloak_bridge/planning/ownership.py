@@ -33,40 +33,36 @@ def refuse_foreign_user(
     the username is reserved or the user is in a protected group or a group below one, which inherits its roles.
     """
     user = found.representation
-    if user.get("serviceAccountClientId") or is_reserved(user.get("username", ""), reserved):
-        raise _conflict(
-            found,
-            "reserved-user",
-            "is a service account or has a reserved username",
-            "correct the event; events never change such users",
-        )
-    if _protected(found.memberships.get(GROUPS, ()), desired.protected_groups):
-        raise _conflict(
-            found,
-            "protected-user",
-            "is a member of a protected group",
-            "change that user in Keycloak itself; events never change members of such groups",
-        )
     external_id = desired.external_id
     name = external_id.target.removeprefix(ATTRIBUTE_PREFIX)
     stored = (user.get("attributes") or {}).get(name) or []
-    if stored == [external_id.value]:
+    code = "conflict"
+    if user.get("serviceAccountClientId") or is_reserved(user.get("username", ""), reserved):
+        code = "reserved-user"
+        reason = "is a service account or has a reserved username"
+        remedy = "correct the event; events never change such users"
+    elif _protected(found.memberships.get(GROUPS, ()), desired.protected_groups):
+        code = "protected-user"
+        reason = "is a member of a protected group"
+        remedy = "change that user in Keycloak itself; events never change members of such groups"
+    elif stored == [external_id.value] or (not stored and _may_link(desired, found, user)):
         return
-    if stored:
-        raise _conflict(
-            found,
-            "conflict",
-            f"belongs to another user of user management (its {name} differs)",
-            "correct the event, or the user in Keycloak; then replay the event",
-        )
-    if not _may_link(desired, found, user):
-        raise _conflict(
-            found,
-            "conflict",
-            f"exists already and carries no {name}",
+    elif stored:
+        reason = f"belongs to another user of user management (its {name} differs)"
+        remedy = "correct the event, or the user in Keycloak; then replay the event"
+    else:
+        reason = f"exists already and carries no {name}"
+        remedy = (
             f"set the attribute {name} of that user in Keycloak, or allow it by link in the mapping; "
-            "then replay the event",
+            "then replay the event"
         )
+    pointer = "/user/" + found.matched_by.replace(ATTRIBUTE_PREFIX, "attributes/", 1)
+    raise ConflictError(
+        f"the Keycloak user found by {found.matched_by} {reason}",
+        code=code,
+        remedy=remedy,
+        violations=(Violation(pointer, "owner", f"the user found by it {reason}"),),
+    )
 
 
 def refuse_protected_groups(desired: DesiredUser) -> None:
@@ -120,13 +116,3 @@ def _may_link(desired: DesiredUser, found: FoundUser, user: UserRepresentation) 
     if desired.link is LinkPolicy.MATCHING_ATTRIBUTE:
         return found.matched_by.startswith(ATTRIBUTE_PREFIX)
     return False
-
-
-def _conflict(found: FoundUser, code: str, reason: str, remedy: str) -> ConflictError:
-    pointer = "/user/" + found.matched_by.replace(ATTRIBUTE_PREFIX, "attributes/", 1)
-    return ConflictError(
-        f"the Keycloak user found by {found.matched_by} {reason}",
-        code=code,
-        remedy=remedy,
-        violations=(Violation(pointer, "owner", f"the user found by it {reason}"),),
-    )
