@@ -38,8 +38,6 @@ test-all: $(STAMP)  ## everything, with all chaos scenarios, the sandbox's life 
 	@$(BIN)/python -m tests.browser
 	@$(BIN)/python -m tests.run --all
 
-test-all: test chaos  ## everything, the long tests too
-
 unit: $(STAMP)  ## the fast tests, without any service
 	@$(BIN)/python -m pytest tests/unit tests/docs -m "not integration and not e2e"
 
