@@ -8,7 +8,7 @@ import json
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -62,50 +62,32 @@ class _CountingStream(io.RawIOBase):
         return len(content)
 
 
-@dataclass(slots=True)
 class InputFile:
-    """One file, or standard input; opened by `open`, read once."""
+    """One opened file, or standard input; read once.
 
-    number: int
-    source: str
-    is_table: bool = False
-    header: Header | None = None
-    size_bytes: int | None = None
-    modified: datetime | None = None
-    _file: BinaryIO | None = field(default=None, repr=False)
-    _counted: _CountingStream | None = None
-    _stream: BinaryIO | None = field(default=None, repr=False)
+    `header` is that of a table. `size_bytes` and `modified` are not known of standard input.
+    """
 
-    @property
-    def name(self) -> str:
-        """What it is called in messages."""
-        return "stdin" if self.source == STDIN else self.source
-
-    @property
-    def read_bytes(self) -> int:
-        """How many of its bytes on disk were read."""
-        return 0 if self._counted is None else self._counted.count
-
-    def open(self, rules: TableRules) -> None:
-        """Open it and find out what it is; raises ConfigError."""
-        with _as_config_error(self.name):
-            if self.source == STDIN:
-                raw = cast("BinaryIO", sys.stdin.buffer)
-            else:
-                raw = Path(self.source).open("rb", buffering=0)  # noqa: SIM115 # closed by close
-                self._file = raw
-                status = Path(self.source).stat()
-                self.size_bytes = status.st_size
-                self.modified = datetime.fromtimestamp(status.st_mtime, UTC).replace(microsecond=0)
-            self._counted = _CountingStream(raw)
-            stream: io.BufferedReader[Any] = io.BufferedReader(self._counted, _BUFFER_BYTES)
-            if stream.peek(2)[:2] == _GZIP_MAGIC:
-                unpacked = gzip.GzipFile(fileobj=stream)
-                stream = io.BufferedReader(cast("io.RawIOBase", unpacked), _BUFFER_BYTES)
-            self._stream = cast("BinaryIO", stream)
-            self.is_table = self._looks_like_table(stream.peek(_BUFFER_BYTES))
-            if self.is_table:
-                self.header = read_header(self._stream, self.name, rules)
+    def __init__(self, number: int, source: str, raw: BinaryIO, rules: TableRules) -> None:
+        """Find out what `raw` holds; raises ConfigError and OSError."""
+        self.number = number
+        self.name = _name_of(source)
+        self.header: Header | None = None
+        self.size_bytes: int | None = None
+        self.modified: datetime | None = None
+        if source != STDIN:
+            status = Path(source).stat()
+            self.size_bytes = status.st_size
+            self.modified = datetime.fromtimestamp(status.st_mtime, UTC).replace(microsecond=0)
+        self._counted = _CountingStream(raw)
+        stream: io.BufferedReader[Any] = io.BufferedReader(self._counted, _BUFFER_BYTES)
+        if stream.peek(2)[:2] == _GZIP_MAGIC:
+            unpacked = gzip.GzipFile(fileobj=stream)
+            stream = io.BufferedReader(cast("io.RawIOBase", unpacked), _BUFFER_BYTES)
+        self._stream = cast("BinaryIO", stream)
+        self._unpacked_name = self.name.removesuffix(_GZIP_SUFFIX)
+        if self._looks_like_table(stream.peek(_BUFFER_BYTES)):
+            self.header = read_header(self._stream, self.name, rules)
 
     def _looks_like_table(self, head: bytes) -> bool:
         suffix = Path(self._unpacked_name).suffix.lower()
@@ -115,17 +97,12 @@ class InputFile:
         return bool(first) and first not in b"{["
 
     @property
-    def _unpacked_name(self) -> str:
-        return self.name.removesuffix(_GZIP_SUFFIX)
-
-    def close(self) -> None:
-        """Close the file; standard input is the caller's."""
-        if self._file is not None:
-            self._file.close()
+    def read_bytes(self) -> int:
+        """How many of its bytes on disk were read."""
+        return self._counted.count
 
     def lines(self, rules: TableRules) -> Iterator[Line]:
         """Yield every event of it; raises ConfigError where it ends in the middle."""
-        assert self._stream is not None  # noqa: S101 # opened before it is read
         with _as_config_error(self.name):
             if self.header is not None:
                 yield from read_rows(self._stream, self.number, self.header, rules)
@@ -147,12 +124,15 @@ class InputFiles:
     @contextlib.contextmanager
     def opened(cls, sources: Sequence[str], rules: TableRules) -> "Iterator[InputFiles]":
         """Open all of `sources`, and close them in the end; raises ConfigError."""
-        inputs = cls([InputFile(number, source) for number, source in enumerate(sources)], rules)
+        files = []
         with contextlib.ExitStack() as stack:
-            for one in inputs.files:
-                stack.callback(one.close)
-                one.open(rules)
-            yield inputs
+            for number, source in enumerate(sources):
+                with _as_config_error(_name_of(source)):
+                    raw = cast("BinaryIO", sys.stdin.buffer)
+                    if source != STDIN:
+                        raw = stack.enter_context(Path(source).open("rb", buffering=0))
+                    files.append(InputFile(number, source, raw, rules))
+            yield cls(files, rules)
 
     def lines(self) -> Iterator[Line]:
         """Yield every event, file by file."""
@@ -166,6 +146,10 @@ class InputFiles:
         if None in sizes or not whole:
             return None
         return min(1.0, sum(one.read_bytes for one in self.files) / whole)
+
+
+def _name_of(source: str) -> str:
+    return "stdin" if source == STDIN else source
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def opened(
         ) from error
     rules = TableRules(options.delimiter, options.columns, schema, settings.events.max_bytes)
     with InputFiles.opened(files, rules) as inputs:
-        if enveloped and any(one.is_table for one in inputs.files):
+        if enveloped and any(one.header for one in inputs.files):
             raise ConfigError(
                 "[envelope] describes no rows",
                 remedy="say with --type what the rows are the data of",
@@ -196,9 +196,9 @@ class BackfillFiles:
         return BackfillRun(self, journal, rejects)
 
     def _reject_file(self, one: InputFile) -> RejectFile:
-        name = Path(f"{one.name}.rejects{'.csv' if one.is_table else '.ndjson'}")
+        suffix, header = (".csv", one.header.raw + b"\n") if one.header else (".ndjson", b"")
+        name = Path(f"{one.name}.rejects{suffix}")
         folder = self.options.rejects
-        header = b"" if one.header is None else one.header.raw + b"\n"
         return RejectFile(name if folder is None else folder / name.name, one.name, header)
 
 

@@ -1,11 +1,11 @@
 """The files of a backfill as the one partition of a topic, whose consumer group commits to a journal."""
 
+import contextlib
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from keycloak_bridge.backfill.files import TOPIC
 from keycloak_bridge.backfill.journal import Journal, LineDigest, LinesRead, Progress
@@ -77,12 +77,14 @@ class FileEventSource:
             chunk = self._reader.chunks.get(timeout=timeout_s)
         except queue.Empty:
             return ()
-        if chunk.error is not None:
-            raise chunk.error
-        self._ended = chunk.end
-        self._marks.extend(chunk.marks)
+        if isinstance(chunk, BaseException):
+            raise chunk
+        if chunk is None:
+            self._ended = True
+            return ()
+        self._marks.extend(mark for _, mark in chunk)
         self._last = self._marks[-1]
-        return chunk.records
+        return [record for record, _ in chunk]
 
     def assigned(self) -> frozenset[TopicPartition]:
         """Return the one partition."""
@@ -130,47 +132,50 @@ class FileEventSource:
             self._reader.stop()
 
 
-@dataclass(slots=True)
-class _Chunk:
-    """Consecutive records, each with the lines read up to it; `end` after the last line, or the `error` that ended it."""
-
-    records: list[Record] = field(default_factory=list)
-    marks: list[LinesRead] = field(default_factory=list)
-    size_bytes: int = 0
-    end: bool = False
-    error: BaseException | None = None
-
-    @property
-    def full(self) -> bool:
-        return len(self.records) >= _CHUNK_RECORDS or self.size_bytes >= _CHUNK_BYTES
+_Chunk = list[tuple[Record, LinesRead]]
+"""Consecutive records, each with the lines read up to it."""
 
 
 class _Reader:
-    """Reads ahead in its own thread: standard input may be silent for long, and the consumer loop must not wait for it."""
+    """Reads ahead in its own thread: standard input may be silent for long, and the consumer loop must not wait for it.
+
+    After the last chunk comes None, or the error that ended it.
+    """
 
     def __init__(self, read: ReadLines, record_of: RecordOf, earlier: Progress) -> None:
-        self.chunks: queue.Queue[_Chunk] = queue.Queue(_CHUNKS_AHEAD)
+        self.chunks: queue.Queue[_Chunk | BaseException | None] = queue.Queue(_CHUNKS_AHEAD)
         self._read = read
         self._record_of = record_of
         self._earlier = earlier
-        self._ended = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="backfill-reader", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Read no further; a read that waits for standard input is left behind."""
-        self._ended.set()
+        self._stopped.set()
         self._thread.join(_STOP_TIMEOUT_S)
 
     def _run(self) -> None:
         try:
-            last = self._read_all()
+            for chunk in self._read_chunks():
+                if not self._put(chunk):
+                    return
+            self._put(None)
         except BaseException as error:  # noqa: BLE001 # the poll thread raises it
-            last = _Chunk(error=error)
-        self._put(last)
+            self._put(error)
 
-    def _read_all(self) -> _Chunk:
-        earlier, digest, chunk = self._earlier, LineDigest(), _Chunk()
+    def _put(self, chunk: _Chunk | BaseException | None) -> bool:
+        while not self._stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self.chunks.put(chunk, timeout=0.2)
+                return True
+        return False
+
+    def _read_chunks(self) -> Iterator[_Chunk]:
+        earlier, digest = self._earlier, LineDigest()
+        chunk: _Chunk = []
+        size_bytes = 0
         self._check(digest)
         for line in self._read():
             offset = digest.lines
@@ -178,32 +183,21 @@ class _Reader:
             self._check(digest)
             if offset < earlier.commit.offset:
                 continue
-            chunk.records.append(self._record_of(line, offset))
-            chunk.marks.append(digest.read())
-            chunk.size_bytes += len(line.raw)
-            if chunk.full:
-                if not self._put(chunk):
-                    return _Chunk()
-                chunk = _Chunk()
+            chunk.append((self._record_of(line, offset), digest.read()))
+            size_bytes += len(line.raw)
+            if len(chunk) >= _CHUNK_RECORDS or size_bytes >= _CHUNK_BYTES:
+                yield chunk
+                chunk, size_bytes = [], 0
         if digest.lines < earlier.furthest.lines:
             raise _changed()
-        chunk.end = True
-        return chunk
+        if chunk:
+            yield chunk
 
     def _check(self, digest: LineDigest) -> None:
         """Raise ConfigError where the journal is about other lines."""
         for mark in (self._earlier.at_commit, self._earlier.furthest):
             if mark.lines == digest.lines and mark != digest.read():
                 raise _changed()
-
-    def _put(self, chunk: _Chunk) -> bool:
-        while not self._ended.is_set():
-            try:
-                self.chunks.put(chunk, timeout=0.2)
-            except queue.Full:
-                continue
-            return True
-        return False
 
 
 def _changed() -> ConfigError:

@@ -91,7 +91,8 @@ def test_a_run_that_is_killed_goes_on_and_repeats_nothing(bench: Bench) -> None:
 
     def has_created(users: int) -> bool:
         assert process.poll() is None, log.read_text()
-        return bench.admin("GET", "/users/count") - at_first >= users
+        count: int = bench.admin("GET", "/users/count")
+        return count - at_first >= users
 
     try:
         feed(0, FED_AT_FIRST)
