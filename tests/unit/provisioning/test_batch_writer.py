@@ -1,4 +1,4 @@
-"""Batches: who is created, who goes alone, and what a failure means for each user of it."""
+"""Batches: who is created, who must be written by itself, and what a failure means for each user."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.provisioning.batches import BatchEntry, BatchOutcome, BatchSize, BatchWriter
 
-ALONE = None
+BY_ITSELF = None
 WAIT_S = 30.0
 
 
@@ -61,30 +61,30 @@ class Importer:
         return [None if name in self.existing else f"id-{name}" for name in names]
 
 
-class Told:
-    """Hears what became of each user."""
+class Outcomes:
+    """Collects the outcome of each user."""
 
     def __init__(self, expected: int) -> None:
         self._changed = threading.Condition()
         self._expected = expected
-        self._verdicts: dict[str, list[BatchOutcome]] = {}
+        self._outcomes: dict[str, list[BatchOutcome]] = {}
 
     def of(self, name: str) -> Callable[[BatchOutcome], None]:
-        """Return what hears of one user."""
+        """Return what takes the outcome of one user."""
 
-        def done(verdict: BatchOutcome) -> None:
+        def done(outcome: BatchOutcome) -> None:
             with self._changed:
-                self._verdicts.setdefault(name, []).append(verdict)
+                self._outcomes.setdefault(name, []).append(outcome)
                 self._changed.notify_all()
 
         return done
 
-    def verdicts(self) -> dict[str, BatchOutcome]:
-        """Return what each was told, once all were, each just once."""
+    def all(self) -> dict[str, BatchOutcome]:
+        """Return the outcome of each once all are there; each comes only once."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self._verdicts) == self._expected, WAIT_S)
-            assert all(len(verdicts) == 1 for verdicts in self._verdicts.values())
-            return {name: verdicts[0] for name, verdicts in self._verdicts.items()}
+            assert self._changed.wait_for(lambda: len(self._outcomes) == self._expected, WAIT_S)
+            assert all(len(results) == 1 for results in self._outcomes.values())
+            return {name: results[0] for name, results in self._outcomes.items()}
 
 
 def write(
@@ -106,13 +106,13 @@ def write(
         Metrics(),
         threads,
     )
-    told = Told(len(names))
+    outcomes = Outcomes(len(names))
     for name in names:
         user = UserRepresentation(username=name, email=email(name))
-        writer.submit(BatchEntry(user, lambda name=name: may_write(name), told.of(name)))  # type: ignore[misc]
-    verdicts = told.verdicts()
+        writer.submit(BatchEntry(user, lambda name=name: may_write(name), outcomes.of(name)))  # type: ignore[misc]
+    results = outcomes.all()
     writer.close()
-    return verdicts
+    return results
 
 
 def many(count: int) -> list[str]:
@@ -121,11 +121,11 @@ def many(count: int) -> list[str]:
 
 
 def test_all_are_created_in_batches() -> None:
-    """None larger than the size; each is told its id."""
+    """None larger than the size; each gets its id."""
     importer = Importer()
-    verdicts = write(importer, many(35))
+    results = write(importer, many(35))
 
-    assert verdicts == {name: f"id-{name}" for name in many(35)}
+    assert results == {name: f"id-{name}" for name in many(35)}
     assert max(map(len, importer.batches)) <= 10
 
 
@@ -134,65 +134,69 @@ def test_few_do_not_wait_for_others() -> None:
     assert write(Importer(), ["u0"]) == {"u0": "id-u0"}
 
 
-def test_who_exists_goes_alone() -> None:
-    """The single way finds out whose user it is."""
-    assert write(Importer(existing=["u1"]), many(3)) == {"u0": "id-u0", "u1": ALONE, "u2": "id-u2"}
+def test_a_user_that_exists_is_written_by_itself() -> None:
+    """Written by itself, it is found out whose user it is."""
+    assert write(Importer(existing=["u1"]), many(3)) == {
+        "u0": "id-u0",
+        "u1": BY_ITSELF,
+        "u2": "id-u2",
+    }
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.data())
 def test_a_bad_user_takes_no_other_with_it(count: int, data: st.DataObject) -> None:
-    """Whoever is bad: all others are created once, and the bad ones left to the single way."""
+    """All others are created once, and the bad ones are written by themselves."""
     names = many(count)
     bad = data.draw(st.sets(st.sampled_from(names), max_size=2))
     importer = Importer(bad=sorted(bad))
-    verdicts = write(importer, names, threads=1)
+    results = write(importer, names, threads=1)
 
-    assert verdicts == {name: ALONE if name in bad else f"id-{name}" for name in names}
+    assert results == {name: BY_ITSELF if name in bad else f"id-{name}" for name in names}
     assert sorted(importer.created) == sorted(set(names) - bad)
 
 
 def test_a_batch_full_of_bad_users_is_given_up_soon() -> None:
     """Rather than one call for each half of each half."""
     importer = Importer(bad=many(64))
-    verdicts = write(importer, many(64), size=64, threads=1)
+    results = write(importer, many(64), size=64, threads=1)
 
-    assert set(verdicts.values()) == {ALONE}
+    assert set(results.values()) == {BY_ITSELF}
     assert len(importer.batches) < 40
 
 
 @pytest.mark.parametrize("status", [503, 429, None])
-def test_an_outage_is_told_to_all(status: int | None) -> None:
+def test_an_outage_is_reported_for_all(status: int | None) -> None:
     """No halving finds anything then; each is tried again later."""
     importer = Importer(bad=["u1"], error=lambda: unavailable(status))
-    verdicts = write(importer, many(3), size=3, threads=1)
+    results = write(importer, many(3), size=3, threads=1)
 
-    assert {type(verdict) for verdict in verdicts.values()} == {KeycloakUnavailableError}
+    assert {type(outcome) for outcome in results.values()} == {KeycloakUnavailableError}
     assert importer.batches == [many(3)]
 
 
-def test_who_lacks_the_role_writes_one_by_one() -> None:
-    """The single way takes less."""
+def test_without_the_role_users_are_written_one_by_one() -> None:
+    """That needs no additional role."""
     importer = Importer(bad=["u1"], error=lambda: KeycloakAuthError("403", status=403))
 
-    assert set(write(importer, many(3), size=3).values()) == {ALONE}
+    assert set(write(importer, many(3), size=3).values()) == {BY_ITSELF}
 
 
-def test_a_token_that_is_refused_is_trouble_for_all() -> None:
-    """No user's fault, and the single way would fare no better."""
+def test_a_token_that_is_refused_is_reported_for_all() -> None:
+    """No user's fault, and one by one would fail as well."""
     importer = Importer(bad=["u1"], error=lambda: KeycloakAuthError("401", status=401))
-    verdicts = write(importer, many(3), size=3, threads=1)
+    results = write(importer, many(3), size=3, threads=1)
 
-    assert {type(verdict) for verdict in verdicts.values()} == {KeycloakAuthError}
+    assert {type(outcome) for outcome in results.values()} == {KeycloakAuthError}
 
 
-def test_what_is_not_ours_any_more_is_not_written() -> None:
+def test_a_record_of_another_member_is_not_written() -> None:
     """Another member may have it by now."""
     importer = Importer()
-    verdicts = write(importer, many(3), may_write=lambda name: name != "u1")
+    results = write(importer, many(3), may_write=lambda name: name != "u1")
 
-    assert type(verdicts.pop("u1")) is PartitionRevokedError
-    assert verdicts == {"u0": "id-u0", "u2": "id-u2"}
+    assert type(results.pop("u1")) is PartitionRevokedError
+    assert results == {"u0": "id-u0", "u2": "id-u2"}
     assert "u1" not in importer.created
 
 
@@ -207,7 +211,7 @@ def test_two_who_share_an_address_are_in_two_batches() -> None:
 
 
 def test_a_closed_writer_writes_nothing() -> None:
-    """Whoever comes is told so."""
+    """The outcome says so."""
     clock = SystemClock()
     importer = Importer()
     writer = BatchWriter(
@@ -219,10 +223,10 @@ def test_a_closed_writer_writes_nothing() -> None:
         1,
     )
     writer.close()
-    told = Told(1)
-    writer.submit(BatchEntry(UserRepresentation(username="u0"), lambda: True, told.of("u0")))
+    outcomes = Outcomes(1)
+    writer.submit(BatchEntry(UserRepresentation(username="u0"), lambda: True, outcomes.of("u0")))
 
-    assert (type(told.verdicts()["u0"]), importer.batches) == (PartitionRevokedError, [])
+    assert (type(outcomes.all()["u0"]), importer.batches) == (PartitionRevokedError, [])
 
 
 # how many users a batch has
@@ -278,7 +282,7 @@ def test_settles_around_the_target(fixed_s: float, user_s: float, least: int, mo
 def test_stays_within_its_bounds(
     least: int, more: int, ends: list[tuple[float, int, bool]]
 ) -> None:
-    """Whatever it is told."""
+    """Whatever the batches take."""
     batch = BatchSize(least, least + more, least)
 
     for latency_s, size, failed in ends:
@@ -288,6 +292,6 @@ def test_stays_within_its_bounds(
 
 
 def test_impossible_bounds_are_refused() -> None:
-    """A batch of nobody would never end."""
+    """A batch without users would never end."""
     with pytest.raises(ValueError, match="1 <= least"):
         BatchSize(0, 10, 5)

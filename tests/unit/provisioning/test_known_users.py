@@ -1,10 +1,12 @@
-"""Of whom the roll is sure that nobody in the realm carries its external id."""
+"""Which external ids certainly no user of the realm has."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
@@ -37,7 +39,7 @@ class Realm:
     listings: int = 0
     during: Callable[[], None] = lambda: None
 
-    def everybody(self) -> Iterator[UserRepresentation]:
+    def list_users(self) -> Iterator[UserRepresentation]:
         """Yield the users that were there at the start."""
         self.listings += 1
         if self.error is not None:
@@ -52,7 +54,7 @@ class Realm:
 
 
 class Scene:
-    """A roll over a realm, with a partition that is this member's since second 1."""
+    """Known users of a realm, with a partition that was assigned to this member in second 1."""
 
     def __init__(
         self,
@@ -66,13 +68,13 @@ class Scene:
         self.realm = Realm(list(users))
         self.backlog = Backlog(1)
         self.known_users = KnownUsers(
-            self.realm.everybody, self.realm.count, "userId", self.backlog, self.clock, most=most
+            self.realm.list_users, self.realm.count, "userId", self.backlog, self.clock, most=most
         )
         self.take_over()
         self.backlog.note(1)
 
     def take_over(self) -> None:
-        """Have the partition come to this member now."""
+        """Have the partition assigned to this member now."""
         self.backlog.begin(HERE, self.clock.monotonic())
         self.clock.advance(1.0)
 
@@ -88,27 +90,31 @@ class Scene:
 
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
-    """A realm that holds u-1."""
+    """A realm with the user u-1."""
     return Scene(monkeypatch, stored("u-1", username="ada"))
 
 
-def test_who_is_not_in_the_realm_is_excluded(scene: Scene) -> None:
-    """Once it was listed."""
-    scene.listed()
-
-    assert [scene.excludes("u-1"), scene.excludes("u-2")] == [False, True]
-
-
-def test_nobody_is_excluded_before_the_listing(scene: Scene) -> None:
-    """The question itself begins it."""
+def test_a_user_that_is_not_in_the_realm_is_excluded(scene: Scene) -> None:
+    """Once the realm is listed, which the question itself begins; without a backlog every user is searched for."""
+    scene.backlog.note(0)
+    assert (scene.excludes("u-2"), scene.realm.listings) == (False, 0)
+    scene.backlog.note(1)
     assert (scene.excludes("u-2"), scene.realm.listings) == (False, 1)
 
+    assert [scene.excludes("u-1"), scene.excludes("u-2")] == [False, True]
+    assert not scene.excludes("u-2", TopicPartition("user-events", 7))  # was never assigned
 
-def test_no_realm_is_listed_without_a_backlog(scene: Scene) -> None:
-    """A trickle can be searched for one by one."""
-    scene.backlog.note(0)
 
-    assert (scene.excludes("u-2"), scene.realm.listings) == (False, 0)
+@given(listed=st.sets(st.text()), announced=st.sets(st.text()))
+def test_no_known_user_is_excluded(listed: set[str], announced: set[str]) -> None:
+    """Whether the realm had it, or it was created since."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        scene = Scene(monkeypatch, *map(stored, listed)).listed()
+        for external_id in announced:
+            with scene.known_users.creating(wanted(external_id)):
+                pass
+
+        assert not any(map(scene.excludes, listed | announced))
 
 
 def test_a_partition_that_came_later_needs_another_listing(scene: Scene) -> None:
@@ -123,15 +129,8 @@ def test_a_partition_that_came_later_needs_another_listing(scene: Scene) -> None
     assert scene.realm.listings == 2
 
 
-def test_an_unknown_partition_excludes_nobody(scene: Scene) -> None:
-    """What was never begun is not ours."""
-    scene.listed()
-
-    assert not scene.excludes("u-2", TopicPartition("user-events", 7))
-
-
-def test_who_is_created_here_is_known_at_once(scene: Scene) -> None:
-    """Before Keycloak has it, and whatever becomes of it."""
+def test_a_user_that_is_created_here_is_known_at_once(scene: Scene) -> None:
+    """Before Keycloak has it, and whatever happens to it."""
     scene.listed()
     with scene.known_users.creating(wanted("u-2")):
         before = scene.excludes("u-2")
@@ -139,28 +138,27 @@ def test_who_is_created_here_is_known_at_once(scene: Scene) -> None:
     assert (before, scene.excludes("u-2")) == (False, False)
 
 
-def test_who_is_created_while_the_realm_is_listed_is_known(scene: Scene) -> None:
-    """Its page may have passed by already."""
-
-    def create() -> None:
+@pytest.mark.parametrize("moment", ["before the listing", "during the listing"])
+def test_a_user_that_is_created_while_the_realm_is_listed_is_known(
+    scene: Scene, moment: str
+) -> None:
+    """It may be missing from the page that it belongs to."""
+    if moment == "before the listing":
         with scene.known_users.creating(wanted("u-2")):
-            pass
+            scene.listed()
+    else:
 
-    scene.realm.during = create
-    scene.listed()
+        def create() -> None:
+            with scene.known_users.creating(wanted("u-2")):
+                pass
 
-    assert not scene.excludes("u-2")
-
-
-def test_who_was_on_its_way_when_the_listing_began_is_known(scene: Scene) -> None:
-    """It may come into the realm after its page."""
-    with scene.known_users.creating(wanted("u-2")):
+        scene.realm.during = create
         scene.listed()
 
     assert not scene.excludes("u-2")
 
 
-def test_only_one_event_of_a_user_may_be_under_way_once_one_is_in_a_batch(scene: Scene) -> None:
+def test_only_one_event_of_a_user_may_be_in_progress_once_one_is_in_a_batch(scene: Scene) -> None:
     """A batch holds no lock of its user, so that other events wait for it."""
     scene.listed()
     claimed = scene.known_users.claim(wanted("u-2"))
@@ -175,8 +173,8 @@ def test_only_one_event_of_a_user_may_be_under_way_once_one_is_in_a_batch(scene:
         assert not first
 
 
-def test_who_is_on_its_way_goes_into_no_batch(scene: Scene) -> None:
-    """Neither a user whose single way began, nor one whom the list holds by now."""
+def test_a_user_that_is_being_created_goes_into_no_batch(scene: Scene) -> None:
+    """Neither one that is being written by itself, nor one that the list has by now."""
     scene.listed()
     with scene.known_users.creating(wanted("u-2")) as first:
         meanwhile = scene.known_users.claim(wanted("u-2"))
@@ -186,8 +184,8 @@ def test_who_is_on_its_way_goes_into_no_batch(scene: Scene) -> None:
     assert scene.known_users.claim(wanted("u-1")) is None
 
 
-def test_nobody_is_excluded_once_the_backlog_is_gone(scene: Scene) -> None:
-    """Others may create users, too: the list is asked while it is of now."""
+def test_no_user_is_excluded_once_the_backlog_is_gone(scene: Scene) -> None:
+    """Others may create users, too: the list is only used while it is fresh."""
     scene.listed()
     scene.backlog.note(0)
 
@@ -195,8 +193,8 @@ def test_nobody_is_excluded_once_the_backlog_is_gone(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(("rest_s", "listings"), [(59.0, 1), (61.0, 2)])
-def test_a_later_backlog_is_listed_anew(scene: Scene, rest_s: float, listings: int) -> None:
-    """One that comes soon goes on with the same list."""
+def test_a_later_backlog_is_listed_again(scene: Scene, rest_s: float, listings: int) -> None:
+    """One that comes soon uses the same list."""
     scene.listed()
     scene.clock.advance(rest_s)
     scene.excludes("u-2")
@@ -205,7 +203,7 @@ def test_a_later_backlog_is_listed_anew(scene: Scene, rest_s: float, listings: i
 
 
 def test_a_listing_that_fails_is_tried_again_later(scene: Scene) -> None:
-    """Until then everybody is searched for."""
+    """Until then every user is searched for."""
     scene.realm.error = KeycloakUnavailableError("Keycloak is down")
     first = [scene.excludes("u-2"), scene.excludes("u-2")]
     scene.realm.error = None

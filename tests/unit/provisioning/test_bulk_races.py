@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from burst_harness import BurstProcess, HandWriter, deleting, fields_of
+from bulk_harness import BulkProcess, HandBatchWriter, deleting, fields_of
 from delivery_harness import P0, P1, TOPIC
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,9 +40,9 @@ class World:
         self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
         self.clock = FakeClock()
 
-    def member(self) -> BurstProcess:
+    def member(self) -> BulkProcess:
         """Return one more member, in the middle of a backlog."""
-        process = BurstProcess(self.broker, self.keycloak, self.clock, deleting())
+        process = BulkProcess(self.broker, self.keycloak, self.clock, deleting())
         process.hand.turn()
         for partition in (P0, P1):
             process.backlog.begin(partition, self.clock.monotonic())
@@ -68,8 +68,8 @@ def event(user: str, number: int = 1, **changes: Any) -> dict[str, Any]:
     return event_of(user, f"{user}/{number}", time=time, data=data, **changes)
 
 
-def told(process: BurstProcess, record: Record) -> list[BridgeError | None]:
-    """Have the stage handle a record, and return where the news of its end will stand."""
+def handle(process: BulkProcess, record: Record) -> list[BridgeError | None]:
+    """Have the stage handle a record, and return a list that will have its outcome."""
     arrived: list[BridgeError | None] = []
     try:
         handled = process.stage.handle(record)
@@ -93,14 +93,14 @@ def world() -> World:
 
 
 def test_a_user_in_two_partitions_is_created_once(world: World) -> None:
-    """A topic that got more partitions holds events of one user in both: the second waits for the batch of the first."""
+    """A topic that got more partitions has events of one user in both: the second waits for the batch of the first."""
     process = world.member()
     first, second = (event("u-1", n, data={"email": f"{n}@acme.example"}) for n in (1, 2))
-    arrived = told(process, placed(first, 0))
-    (waits,) = told(process, placed(second, 1))
+    arrived = handle(process, placed(first, 0))
+    (waits,) = handle(process, placed(second, 1))
     process.drain()
     with world.keycloak.usernames_editable():
-        told(process, placed(second, 1))
+        handle(process, placed(second, 1))
 
     assert {None} == set(arrived)
     assert isinstance(waits, HoldError)
@@ -110,39 +110,39 @@ def test_a_user_in_two_partitions_is_created_once(world: World) -> None:
     ]
 
 
-def test_a_user_that_came_between_look_and_claim_goes_the_single_way(world: World) -> None:
-    """Another lane of the same user was faster."""
+def test_a_user_that_came_between_look_and_claim_is_written_by_itself(world: World) -> None:
+    """An event from another partition was faster."""
     process = world.member()
     other = placed(event("u-1", 2, data={"email": "2@acme.example"}), 1)
 
     def meanwhile() -> None:
-        told(process, other)
+        handle(process, other)
         process.drain()
 
     process.importer.judging = meanwhile
-    told(process, placed(event("u-1", 1), 0))
+    handle(process, placed(event("u-1", 1), 0))
     process.drain()
 
     assert ["u-1"] == world.ids()
 
 
 def test_an_event_without_a_key_waits_for_the_batch(world: World) -> None:
-    """It would search for a user that is on its way, and find nobody."""
+    """It would search for a user that is being created, and not find it."""
     process = world.member()
-    told(process, placed(event("u-1", 1), 0))
+    handle(process, placed(event("u-1", 1), 0))
     second = placed(event("u-1", 2, data={"email": "2@acme.example"}), 1)
 
-    (waits,) = told(process, replace(second, key=None))
+    (waits,) = handle(process, replace(second, key=None))
 
     assert isinstance(waits, HoldError)
     assert ("under-way", True) == (waits.code, waits.wait_s > 0)
 
 
 def test_a_list_of_an_earlier_backlog_says_nothing(world: World) -> None:
-    """Somebody was created by hand since, under another name."""
+    """A user was created by hand since, under another name."""
     process = world.member()
     process.backlog.note(0)
-    told(process, placed(event("u-0"), 0))
+    handle(process, placed(event("u-0"), 0))
     world.keycloak.add_user(
         UserRepresentation(
             username="by-hand", enabled=True, attributes={"userId": ["u-1"]}, email="x@acme.example"
@@ -151,7 +151,7 @@ def test_a_list_of_an_earlier_backlog_says_nothing(world: World) -> None:
     world.clock.advance(3600.0)
     process.backlog.note(1)
     with world.keycloak.usernames_editable():
-        told(process, placed(event("u-1"), 0))
+        handle(process, placed(event("u-1"), 0))
         process.drain()
 
     assert ["u-0", "u-1"] == world.ids()
@@ -161,11 +161,11 @@ def test_a_list_of_before_a_partition_came_says_nothing_of_it(world: World) -> N
     """Another member created its user since, and the user has a new address by now."""
     process, other = world.member(), world.member()
     world.clock.advance(1.0)
-    told(other, placed(event("u-1", 1), 0))
+    handle(other, placed(event("u-1", 1), 0))
     other.drain()
     process.backlog.begin(P0, world.clock.monotonic())
     with world.keycloak.usernames_editable():
-        told(process, placed(event("u-1", 2, data={"email": "2@acme.example"}), 0))
+        handle(process, placed(event("u-1", 2, data={"email": "2@acme.example"}), 0))
         process.drain()
 
     assert ["u-1"] == world.ids()
@@ -176,7 +176,7 @@ def test_no_list_is_relied_on_without_a_backlog(world: World) -> None:
     process = world.member()
     process.backlog.note(0)
     world.keycloak.calls.clear()
-    told(process, placed(event("u-1"), 0))
+    handle(process, placed(event("u-1"), 0))
 
     assert "find" in world.keycloak.calls
     assert not process.known_users.excludes(P0, deleting_desired("u-2"))
@@ -184,15 +184,15 @@ def test_no_list_is_relied_on_without_a_backlog(world: World) -> None:
 
 def deleting_desired(user: str) -> Any:
     """Return what the mapping makes of a new user."""
-    reading = deleting().read(record_of(event(user)))
-    return reading.desired  # type: ignore[union-attr]
+    prepared = deleting().read(record_of(event(user)))
+    return prepared.desired  # type: ignore[union-attr]
 
 
 def test_swapped_names_are_kept_apart(world: World) -> None:
     """One has the username of the other's address: both are there, each under its own."""
     process = world.member()
     for user, name, email in (("u-1", "ada", "bob@x.example"), ("u-2", "bob", "ada@x.example")):
-        told(process, placed(event(user, data={"username": name, "email": email}), 0))
+        handle(process, placed(event(user, data={"username": name, "email": email}), 0))
     process.drain()
 
     assert [("u-1", "ada"), ("u-2", "bob")] == sorted(
@@ -214,7 +214,7 @@ def test_what_follows_a_creation_waits_for_its_batch(world: World) -> None:
 
 
 def test_nothing_is_committed_before_its_batch_is_written(world: World) -> None:
-    """Nor before what is left of it is done, and told."""
+    """Nor before the rest of it is done and reported."""
     world.publish(event("u-1"))
     process = world.member()
     process.hand.work()
@@ -288,12 +288,12 @@ def test_redelivery_does_what_a_failure_left(
             failing.broker.publish_errors.append(BrokerUnavailableError("down"))
         case _:
             failing.keycloak.fail(step, lost, after_effect=after_effect)
-    told(first, placed(WHOLE, 0))
+    handle(first, placed(WHOLE, 0))
     first.drain()
-    arrived = told(process, placed(WHOLE, 0))
+    arrived = handle(process, placed(WHOLE, 0))
     process.drain()
     second = failing.member() if crash else process
-    told(second, placed(WHOLE, 0))
+    handle(second, placed(WHOLE, 0))
     second.drain()
 
     assert arrived[0] is not None
@@ -301,17 +301,17 @@ def test_redelivery_does_what_a_failure_left(
 
 
 def test_dead_letters_that_overtake_a_batch_are_not_in_a_row(world: World) -> None:
-    """The good ones between them just have not been written yet; only what is left without them engages the brake."""
+    """The good ones between them are just not written yet; only bad ones in a row after that engage the brake."""
     process = world.member()
     brake = process.hand.brake
     brake._in_a_row = 2
-    told(process, placed(event("u-1"), 0))
+    handle(process, placed(event("u-1"), 0))
     bad = [placed(event(f"u-{n}", data={"email": 7}), 0, n) for n in range(2, 7)]
-    held = [told(process, one)[0] for one in bad[:3]]
+    held = [handle(process, one)[0] for one in bad[:3]]
     before = brake.reason
     process.drain()
-    after = [told(process, one)[0] for one in bad[2:4]]
-    last = told(process, bad[4])[0]
+    after = [handle(process, one)[0] for one in bad[2:4]]
+    last = handle(process, bad[4])[0]
 
     assert [None, None, HoldError] == [one and type(one) for one in held]
     assert (None, [None, None]) == (before, after)
@@ -319,7 +319,7 @@ def test_dead_letters_that_overtake_a_batch_are_not_in_a_row(world: World) -> No
     assert "2 dead letters in a row" == brake.reason
 
 
-def test_nothing_more_is_written_for_what_was_taken_away_with_its_batch(world: World) -> None:
+def test_nothing_more_is_written_for_what_was_revoked_with_its_batch(world: World) -> None:
     """The user is there, and what is left of it is up to the next owner."""
     one = event("u-1", data={"roles": ["viewer"]})
     world.publish(one)
@@ -344,18 +344,18 @@ class Slow:
         self.keycloak = InMemoryKeycloak()
         self.importer = InMemoryImporter(self.keycloak)
         self.gate = ConcurrencyLimit(AdaptiveLimit(1, 1, 1), self.clock)
-        self.writer = HandWriter(
+        self.writer = HandBatchWriter(
             self.importer, self.gate, BatchSize(1, 20, 20), self.clock, Metrics(), threads=0
         )
-        self.verdicts: list[BatchOutcome] = []
+        self.outcomes: list[BatchOutcome] = []
 
     def submit(self, name: str) -> None:
         """Have a user wait for its batch."""
         user = UserRepresentation(username=name, enabled=True)
-        self.writer.submit(BatchEntry(user, lambda: self.mine, self.verdicts.append))
+        self.writer.submit(BatchEntry(user, lambda: self.mine, self.outcomes.append))
 
 
-def test_what_is_taken_away_while_its_batch_waits_its_turn_is_not_written() -> None:
+def test_what_is_revoked_while_its_batch_waits_is_not_written() -> None:
     """A loaded Keycloak may keep it waiting for longer than another member needs to go beyond it."""
     slow = Slow()
     slow.submit("ada")
@@ -368,20 +368,20 @@ def test_what_is_taken_away_while_its_batch_waits_its_turn_is_not_written() -> N
     thread.join(WAIT_S)
 
     assert [] == slow.importer.batches
-    assert [PartitionRevokedError] == list(map(type, slow.verdicts))
+    assert [PartitionRevokedError] == list(map(type, slow.outcomes))
 
 
-def test_a_fault_of_the_bridge_is_told_to_all_of_the_batch(
+def test_a_fault_of_the_bridge_is_reported_for_all_of_the_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Else they would hold up their partitions for ever, and nobody would hear of it."""
+    """Otherwise they would block their partitions forever, and silently."""
     slow = Slow()
     monkeypatch.setattr(slow.importer, "import_users", lambda users: users[0]["nonsense"])
     for name in ("ada", "bob"):
         slow.submit(name)
     slow.writer.flush()
 
-    assert [InternalError] * 2 == list(map(type, slow.verdicts))
+    assert [InternalError] * 2 == list(map(type, slow.outcomes))
 
 
 @given(
@@ -389,10 +389,10 @@ def test_a_fault_of_the_bridge_is_told_to_all_of_the_batch(
     faults=st.lists(st.tuples(st.sampled_from([500, 503, None]), st.booleans()), max_size=4),
 )
 @settings(deadline=None, max_examples=25)
-def test_lost_answers_of_real_threads_double_nobody(
+def test_lost_answers_of_real_threads_double_no_user(
     count: int, faults: list[tuple[int | None, bool]]
 ) -> None:
-    """Whatever fails before or after its effect: who is told an id is there, and everybody is told once."""
+    """Whatever fails before or after its effect: a reported id exists, and each user is reported once."""
     keycloak = InMemoryKeycloak()
     importer = InMemoryImporter(keycloak)
     for status, after_effect in faults:
@@ -406,23 +406,23 @@ def test_lost_answers_of_real_threads_double_nobody(
         Metrics(),
         threads=3,
     )
-    verdicts: dict[str, list[BatchOutcome]] = {f"user-{number}": [] for number in range(count)}
-    all_told = threading.Semaphore(0)
+    outcomes: dict[str, list[BatchOutcome]] = {f"user-{number}": [] for number in range(count)}
+    all_done = threading.Semaphore(0)
 
     def entry(name: str) -> BatchEntry:
-        def done(verdict: BatchOutcome) -> None:
-            verdicts[name].append(verdict)
-            all_told.release()
+        def done(outcome: BatchOutcome) -> None:
+            outcomes[name].append(outcome)
+            all_done.release()
 
         return BatchEntry(UserRepresentation(username=name, enabled=True), lambda: True, done)
 
-    for name in verdicts:
+    for name in outcomes:
         writer.submit(entry(name))
-    heard = [all_told.acquire(timeout=WAIT_S) for _ in verdicts]
+    done_in_time = [all_done.acquire(timeout=WAIT_S) for _ in outcomes]
     writer.close()
 
-    assert all(heard)
+    assert all(done_in_time)
     there = {user["username"]: user["id"] for user in keycloak.users()}
     assert len(there) == len(keycloak.users())
-    for name, ((verdict,)) in verdicts.items():
-        assert verdict is None or isinstance(verdict, BridgeError) or verdict == there[name]
+    for name, ((outcome,)) in outcomes.items():
+        assert outcome is None or isinstance(outcome, BridgeError) or outcome == there[name]

@@ -43,7 +43,7 @@ def deleting() -> Interpretation:
     return built
 
 
-class HandWriter(BatchWriter):
+class HandBatchWriter(BatchWriter):
     """A BatchWriter without threads."""
 
     def _start(self) -> None:
@@ -63,7 +63,7 @@ class HandWriter(BatchWriter):
         return bool(batch)
 
 
-class HandRoll(KnownUsers):
+class HandKnownUsers(KnownUsers):
     """A Roll that lists the realm when told to; meanwhile anything may happen."""
 
     wanted = False
@@ -89,7 +89,7 @@ class HandImporter(InMemoryImporter):
         self.after: Callable[[], None] = nothing
 
     def import_body(self, representation: UserRepresentation) -> UserRepresentation | None:
-        """Let something happen between the look at the roll and the claim."""
+        """Let something happen between the look at the known users and the claim."""
         happen, self.judging = self.judging, nothing
         happen()
         return super().import_body(representation)
@@ -123,7 +123,7 @@ class _Handler(Recorder):
         return self.stage.give_up(record, error)
 
 
-class BurstProcess:
+class BulkProcess:
     """A provision stage as it is assembled, in one group with others on the same broker, Keycloak and clock."""
 
     def __init__(
@@ -148,7 +148,7 @@ class BurstProcess:
             backlog=self.backlog,
         )
         self.importer = HandImporter(keycloak)
-        self.writer = HandWriter(
+        self.writer = HandBatchWriter(
             self.importer,
             ConcurrencyLimit(AdaptiveLimit(1, 4, 2), clock),
             BatchSize(1, 20, 20),
@@ -156,11 +156,13 @@ class BurstProcess:
             self.hand.metrics,
             threads=0,
         )
-        self.known_users = HandRoll(self._everybody, lambda: 10, "userId", self.backlog, clock)
+        self.known_users = HandKnownUsers(
+            self._everybody, lambda: 10, "userId", self.backlog, clock
+        )
         handler.stage = self.stage = self._stage(known)
 
     def list_now(self) -> None:
-        """Read the roll; the clock goes on, so that the list is of later than what came to be before."""
+        """Read the known users; the clock goes on, so that the list is of later than what came to be before."""
         self.clock.advance(0.001)
         self.known_users.list_now()
 

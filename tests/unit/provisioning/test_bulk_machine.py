@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from burst_harness import BurstProcess, deleting, fields_of, nothing
+from bulk_harness import BulkProcess, deleting, fields_of, nothing
 from delivery_harness import GROUP, TOPIC, At, at_of
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -70,7 +70,7 @@ def a_realm() -> InMemoryKeycloak:
     return InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
 
 
-class BurstMachine(RuleBasedStateMachine):
+class BulkMachine(RuleBasedStateMachine):
     """Up to two processes in one group, both in a backlog, and what is true of the world outside them."""
 
     def __init__(self) -> None:
@@ -83,17 +83,17 @@ class BurstMachine(RuleBasedStateMachine):
         self.lives: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.places: dict[At, tuple[str, int]] = {}
         self.faults: list[str] = []
-        self.evicted: list[BurstProcess] = []
-        self.processes: list[BurstProcess | None] = [self._process(), None]
+        self.evicted: list[BulkProcess] = []
+        self.processes: list[BulkProcess | None] = [self._process(), None]
 
-    def _process(self) -> BurstProcess:
-        return BurstProcess(self.broker, self.keycloak, self.clock, deleting())
+    def _process(self) -> BulkProcess:
+        return BulkProcess(self.broker, self.keycloak, self.clock, deleting())
 
-    def alive(self) -> list[BurstProcess]:
+    def alive(self) -> list[BulkProcess]:
         """Return the processes that are there."""
         return [process for process in self.processes if process is not None]
 
-    def members(self) -> list[BurstProcess]:
+    def members(self) -> list[BulkProcess]:
         """Return the processes that Kafka counts as members."""
         return [process for process in self.alive() if process not in self.evicted]
 
@@ -167,7 +167,7 @@ class BurstMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.alive())
     @rule(data=st.data())
     def awkward(self, data: st.DataObject) -> None:
-        """Something happens in the middle of a listing, or between the look at the roll and the claim."""
+        """Something happens in the middle of a listing, or between the look at the known users and the claim."""
         process = data.draw(st.sampled_from(self.alive()))
         if data.draw(st.booleans()):
             process.meanwhile = self._drawn(data)
@@ -275,7 +275,7 @@ class BurstMachine(RuleBasedStateMachine):
         }
         return {one: there.get(one, ()) for one in ids}
 
-    def _step(self, process: BurstProcess, step: str) -> None:
+    def _step(self, process: BulkProcess, step: str) -> None:
         match step:
             case "work":
                 process.hand.work(1)
@@ -286,7 +286,7 @@ class BurstMachine(RuleBasedStateMachine):
             case "turn":
                 self._turn(process)
 
-    def _turn(self, process: BurstProcess) -> None:
+    def _turn(self, process: BulkProcess) -> None:
         if process in self.evicted:
             process.hand.source.commit_errors = [PartitionRevokedError("fenced")] * 3
         process.hand.turn()
@@ -299,14 +299,14 @@ class BurstMachine(RuleBasedStateMachine):
         if back and self.members():
             data.draw(st.sampled_from(self.members())).hand.source.assign(partition)
 
-    def _freeze(self, process: BurstProcess) -> None:
+    def _freeze(self, process: BulkProcess) -> None:
         """Throw a process out that proves nothing for a whole session; it thaws before it hears of that."""
         proven_at_s = process.hand.delivery._lease.proven_at_s
         if proven_at_s is not None:
             self.clock.advance(max(0.0, proven_at_s + SESSION_S - self.clock.monotonic()))
         self._evict(process)
 
-    def _evict(self, process: BurstProcess) -> None:
+    def _evict(self, process: BulkProcess) -> None:
         """Have Kafka give the partitions to others, without this process hearing of it."""
         source = process.hand.source
         group = source._group
@@ -314,7 +314,7 @@ class BurstMachine(RuleBasedStateMachine):
         group.free([at for at in source.assigned() if group._owners.get(at) is source])
         self.evicted.append(process)
 
-    def _notice(self, process: BurstProcess) -> None:
+    def _notice(self, process: BulkProcess) -> None:
         source = process.hand.source
         process.hand.delivery.release(source.assigned(), True)
         source._positions.clear()
@@ -322,7 +322,7 @@ class BurstMachine(RuleBasedStateMachine):
         source.commit_errors.clear()
         self.evicted.remove(process)
 
-    def _forget(self, process: BurstProcess) -> None:
+    def _forget(self, process: BulkProcess) -> None:
         """A process is gone; nothing of it writes any more."""
         process.hand.delivery.release(frozenset(PARTITIONS), True)
         self.processes[self.processes.index(process)] = None
@@ -394,7 +394,7 @@ class BurstMachine(RuleBasedStateMachine):
         self.editable.__exit__(None, None, None)
         assert self._one_by_one() == sorted(map(fields_of, self.keycloak.users()), key=str)
 
-    def _calm_round(self, process: BurstProcess) -> None:
+    def _calm_round(self, process: BulkProcess) -> None:
         process.hand.turn()
         if process.known_users.wanted:
             process.list_now()
@@ -414,5 +414,5 @@ class BurstMachine(RuleBasedStateMachine):
         return sorted(map(fields_of, flow.keycloak.users()), key=str)
 
 
-BurstMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
-TestBurstMachine = BurstMachine.TestCase
+BulkMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+TestBulkMachine = BulkMachine.TestCase

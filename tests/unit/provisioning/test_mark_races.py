@@ -1,4 +1,4 @@
-"""A user that was written while its invitation was being marked is looked at again."""
+"""A user that was written while its invitation was being marked is checked again."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,22 +56,20 @@ def look_at(provisioner: Answers, asked: list[Invitation] | None = None) -> Mark
 
 
 def test_without_a_race_nothing_changes() -> None:
-    """One look is enough."""
-    provisioned = Provisioned(CREATED)
+    """One look is enough, and a mail that is being sent is left to the invite stage; the arguments are passed on."""
+    asked: list[Invitation] = []
+    provisioned = Provisioned(replace(UNCHANGED, keycloak_id="kc-1"), mailing="event-0")
+    answers = Answers(provisioned)
+    desired = replace(DESIRED, invitation=InvitationTerms(("UPDATE_PASSWORD",), 60))
 
-    assert provisioned is look_at(Answers(provisioned)).provision(event(), DESIRED)
-
-
-def test_what_the_stage_knows_is_handed_on() -> None:
-    """Whether all events come through one partition, and whether the user is known to be absent."""
-    answers = Answers(Provisioned(CREATED))
-    look_at(answers).provision(event(), DESIRED, one_partition=False, known_absent=True)
-
-    assert [(False, True)] == answers.asked
+    assert provisioned is look_at(answers, asked).provision(
+        event(), desired, one_partition=False, known_absent=True
+    )
+    assert ([(False, True)], []) == (answers.asked, asked)
 
 
-def test_a_race_is_looked_at_again_and_told_as_what_was_done_first() -> None:
-    """The later look that finds everything as desired ends it; the news is not that nothing changed."""
+def test_a_race_is_checked_again_and_reported_as_what_was_done_first() -> None:
+    """The later look that finds everything as desired ends it; the result is not that nothing changed."""
     look = look_at(Answers(Provisioned(UPDATED, raced=True), Provisioned(UNCHANGED)))
     with pytest.raises(HoldError) as held:
         look.provision(event(), DESIRED)
@@ -80,8 +78,8 @@ def test_a_race_is_looked_at_again_and_told_as_what_was_done_first() -> None:
     assert Provisioned(UPDATED) == look.provision(event(), DESIRED)
 
 
-def test_a_race_that_goes_on_is_looked_at_until_it_ends() -> None:
-    """However often the mark wins, the first news stays the news."""
+def test_a_race_that_goes_on_is_checked_until_it_ends() -> None:
+    """However often the mark wins, the first result counts."""
     look = look_at(
         Answers(
             Provisioned(CREATED, raced=True),
@@ -97,8 +95,8 @@ def test_a_race_that_goes_on_is_looked_at_until_it_ends() -> None:
     assert CREATED == look.provision(event(), DESIRED).result
 
 
-def test_a_user_that_is_never_as_desired_is_not_looked_at_for_ever() -> None:
-    """Keycloak may not keep what is written; the fifth look ends it, and the next reading begins anew."""
+def test_a_user_that_is_never_as_desired_is_not_checked_forever() -> None:
+    """Keycloak may not keep what is written; the fifth look ends it, and the next delivery begins again."""
     looks = 5
     look = look_at(Answers(*[Provisioned(UPDATED, raced=True)] * (looks + 1)))
     for _ in range(looks - 1):
@@ -111,7 +109,7 @@ def test_a_user_that_is_never_as_desired_is_not_looked_at_for_ever() -> None:
 
 
 def test_each_event_has_its_own_first_look() -> None:
-    """What was done for one is not told of another, nor of the same one when it is read again later."""
+    """What was done for one is not reported for another, nor for the same one when it is read again later."""
     look = look_at(
         Answers(
             Provisioned(CREATED, raced=True),
@@ -135,10 +133,10 @@ def test_each_event_has_its_own_first_look() -> None:
         ("event-0", None, []),
     ],
 )
-def test_a_mark_that_was_taken_back_is_asked_for_again(
+def test_a_mark_that_was_overwritten_is_requested_again(
     mailing: str | None, terms: InvitationTerms | None, expected: list[tuple[str, str, str, bool]]
 ) -> None:
-    """A mail that still counts as begun after the race is left to the invite stage, which finds out, and mails nobody."""
+    """A mail that still counts as begun after the race is left to the invite stage, which finds out, and sends no mail."""
     asked: list[Invitation] = []
     unchanged = Provisioned(replace(UNCHANGED, keycloak_id="kc-1"), mailing=mailing)
     look = look_at(Answers(Provisioned(UPDATED, raced=True), unchanged), asked)
@@ -151,14 +149,3 @@ def test_a_mark_that_was_taken_back_is_asked_for_again(
     assert expected == [
         (one.event_id, one.user_id, one.keycloak_id, one.confirm_only) for one in asked
     ]
-
-
-def test_nothing_is_asked_for_without_a_race() -> None:
-    """A mail that is under way is nobody's business but the invite stage's."""
-    asked: list[Invitation] = []
-    under_way = Provisioned(replace(UNCHANGED, keycloak_id="kc-1"), mailing="event-0")
-    desired = replace(DESIRED, invitation=InvitationTerms(("UPDATE_PASSWORD",), 60))
-
-    look_at(Answers(under_way), asked).provision(event(), desired)
-
-    assert [] == asked

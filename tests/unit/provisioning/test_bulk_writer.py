@@ -1,9 +1,10 @@
-"""Events on their way through batches: the same users, news and dead letters as one by one."""
+"""Events that are written in batches: the same users, results and dead letters as one by one."""
 
+import copy
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ EVERY_ATTRIBUTE = {"department": "R&D", "locale": "de"}
 class Scene:
     """A provision stage in the middle of a backlog; `there` are the users of the realm when it is listed."""
 
-    def __init__(self, *there: Mapping[str, Any], proven: bool = True) -> None:
+    def __init__(self, *there: Mapping[str, Any], accepted: bool = True) -> None:
         clock = SystemClock()
         self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
         for user in there:
@@ -49,7 +50,7 @@ class Scene:
         self.backlog = Backlog(1)
         self.fence = Fence()
         self.mine = True
-        self.proven = proven
+        self.accepted = accepted
         self.writer = BatchWriter(
             self.importer,
             ConcurrencyLimit(AdaptiveLimit(1, 4, 2), clock),
@@ -73,7 +74,7 @@ class Scene:
         self.keycloak.calls.clear()
 
     def handle(self, record: Record) -> BridgeError | None:
-        """Have one record handled to its end; return what came instead of its acknowledgements."""
+        """Have one record handled to its end; return the error that came instead of an acknowledgement."""
         arrived: list[BridgeError | None] = []
         all_in = threading.Event()
         with self.fence.around(lambda: self.mine):
@@ -89,13 +90,11 @@ class Scene:
         assert all_in.wait(WAIT_S)
         return next((error for error in arrived if error is not None), None)
 
-    def told(self) -> list[tuple[str | None, ...]]:
+    def results(self) -> list[tuple[str | None, ...]]:
         """Return outcome, action and reason of each result."""
-        results = [
-            json.loads(one.value or b"")["data"] for one in self.flow.broker.records(RESULTS)
-        ]
+        data = [json.loads(one.value or b"")["data"] for one in self.flow.broker.records(RESULTS)]
         names = ("outcome", "action", "reason")
-        return [tuple(data.get(name) for name in names) for data in results]
+        return [tuple(one.get(name) for name in names) for one in data]
 
     def _stage(self, provisioner: Provisioner) -> ProvisionStage:
         known = interpretation()
@@ -108,7 +107,7 @@ class Scene:
             self.fence,
             self.flow.brake,
         )
-        if self.proven:
+        if self.accepted:
             burst.accepted(desired_of(record_of(event_of(data=EVERY_ATTRIBUTE))))
         return ProvisionStage(
             interpreter=known.interpreter,
@@ -129,115 +128,126 @@ def desired_of(record: Record) -> DesiredUser:
 
 
 @pytest.fixture
-def scene() -> Iterator[Scene]:
-    """An empty realm."""
-    opened = Scene()
-    yield opened
-    opened.writer.close()
+def scene() -> Scene:
+    """An empty realm; the threads of the writer are daemons."""
+    return Scene()
 
 
-def opened(*there: Mapping[str, Any], proven: bool = True) -> Scene:
-    """Return a scene that ends with its test; its threads are daemons."""
-    return Scene(*there, proven=proven)
+def test_a_new_user_is_created_in_a_batch(scene: Scene) -> None:
+    """No search and no POST; groups come with the batch, roles after it; result and mark as if it came by itself.
 
-
-def test_a_new_user_goes_by_a_batch(scene: Scene) -> None:
-    """No search and no POST; the news and the mark of its invitation are those of the single way."""
-    error = scene.handle(record_of(event_of()))
+    The same event again finds the user and writes nothing.
+    """
+    event = event_of(data={"roles": ["viewer"], "groups": ["/staff"]})
+    error = scene.handle(record_of(event))
 
     (user,) = scene.keycloak.users()
     assert (error, scene.importer.batches) == (None, [(EMAIL,)])
     assert {"find", "create"}.isdisjoint(scene.keycloak.calls)
     assert user["attributes"]["bridgeInvitation"] == ["due:event-1"]
-    assert scene.told() == [("provisioned", "created", None)]
-
-
-def test_the_rest_of_its_plan_follows(scene: Scene) -> None:
-    """Roles are given one by one, groups come with the batch."""
-    scene.handle(record_of(event_of(data={"roles": ["viewer"], "groups": ["/staff"]})))
-
-    (user,) = scene.keycloak.users()
     assert scene.keycloak.realm_roles_of(user["id"]) == {"viewer"}
     assert scene.keycloak.groups_of(user["id"]) == {"/staff"}
-
-
-def test_the_same_event_again_writes_nothing(scene: Scene) -> None:
-    """The user is known by then, and searched for."""
-    scene.handle(record_of(event_of()))
-    error = scene.handle(record_of(event_of(), offset=43))
-
-    assert (error, len(scene.importer.batches)) == (None, 1)
-    assert scene.told()[1:] == [("provisioned", "unchanged", None)]
+    scene.handle(record_of(event, offset=43))
+    assert len(scene.importer.batches) == 1
+    assert scene.results() == [("provisioned", action, None) for action in ("created", "unchanged")]
 
 
 def test_a_user_who_was_there_before_is_searched_for() -> None:
     """However its username and address have changed since."""
     there = {"username": "old", "email": "old@acme.example", "enabled": True}
-    scene = opened({**there, "attributes": {"userId": ["u-1"]}})
+    scene = Scene({**there, "attributes": {"userId": ["u-1"]}})
     error = scene.handle(record_of(event_of()))
 
     assert (error, scene.importer.batches) == (None, [])
-    assert scene.told() == [("provisioned", "updated", None)]
+    assert scene.results() == [("provisioned", "updated", None)]
+
+
+def without_backlog(scene: Scene) -> None:
+    scene.backlog.note(0)
+
+
+def without_role(scene: Scene) -> None:
+    scene.importer.allowed = False
+
+
+def uncertain(scene: Scene) -> None:
+    scene.importer.uncertain.add(EMAIL)
+
+
+CREATED, REJECTED = ("provisioned", "created", None), "rejected"
+BY_ITSELF: dict[str, tuple[Any, dict[str, Any], bytes | None, tuple[Any, ...]]] = {
+    "without a backlog, it is faster": (without_backlog, {}, None, CREATED),
+    "a batch needs one role more": (without_role, {}, None, CREATED),
+    "only Keycloak can decide": (uncertain, {}, None, CREATED),
+    "another key than its external id": (None, {}, b"", (REJECTED, None, "key-mismatch")),
+    "it can never be created": (
+        None,
+        {"data": {"roles": ["admin"]}},
+        None,
+        (REJECTED, None, "role-not-allowed"),
+    ),
+    "an update is about a user that should be there": (
+        None,
+        {"type": "user.updated", "data": {"complete": True}},
+        None,
+        (REJECTED, None, "unknown-user"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("prepare", "changes", "key", "result"), BY_ITSELF.values(), ids=BY_ITSELF)
+def test_what_is_written_by_itself(
+    scene: Scene,
+    prepare: Callable[[Scene], None] | None,
+    changes: dict[str, Any],
+    key: bytes | None,
+    result: tuple[Any, ...],
+) -> None:
+    """The outcome is the same as that of a batch."""
+    if prepare is not None:
+        prepare(scene)
+    error = scene.handle(record_of(event_of(**copy.deepcopy(changes)), key=key))
+
+    assert (error, scene.importer.batches) == (None, [])
+    assert scene.results() == [result]
+
+
+def test_an_address_that_is_another_users_name_is_written_by_itself() -> None:
+    """An import would not notice."""
+    scene = Scene({"username": "ada@acme.example", "email": "x@acme.example", "enabled": True})
+    scene.handle(record_of(event_of(data={"username": "lovelace", "email": "Ada@acme.example"})))
+
+    assert scene.importer.batches == []
+    assert scene.results() == [("rejected", None, "conflict")]
 
 
 @pytest.mark.parametrize("held", [{"username": EMAIL}, {"username": "ada", "email": EMAIL}])
-def test_an_account_of_somebody_else_is_a_conflict(held: dict[str, str]) -> None:
-    """Whether Keycloak skips the user of the batch or fails it all: the single way says why."""
-    scene = opened({**held, "enabled": True})
+def test_an_account_of_another_user_is_a_conflict(held: dict[str, str]) -> None:
+    """Whether Keycloak skips the user of the batch or fails it all: written by itself, it says why."""
+    scene = Scene({**held, "enabled": True})
     first = scene.handle(record_of(event_of()))
     again = scene.handle(record_of(event_of()))
 
     assert isinstance(first, HoldError)
     assert (first.code, first.wait_s, again) == ("single-way", 0.0, None)
     assert len(scene.importer.batches) == 1
-    assert scene.told() == [("rejected", None, "conflict")]
-
-
-def test_an_address_that_is_somebodys_username_goes_alone() -> None:
-    """An import would not see it."""
-    scene = opened({"username": "ada@acme.example", "email": "x@acme.example", "enabled": True})
-    scene.handle(record_of(event_of(data={"username": "lovelace", "email": "Ada@acme.example"})))
-
-    assert scene.importer.batches == []
-    assert scene.told() == [("rejected", None, "conflict")]
-
-
-def test_what_only_keycloak_can_decide_goes_alone(scene: Scene) -> None:
-    """It is created all the same."""
-    scene.importer.uncertain.add(EMAIL)
-    error = scene.handle(record_of(event_of()))
-
-    assert (error, scene.importer.batches) == (None, [])
-    assert scene.told() == [("provisioned", "created", None)]
+    assert scene.results() == [("rejected", None, "conflict")]
 
 
 def test_what_keycloak_would_refuse_is_refused_by_keycloak(scene: Scene) -> None:
-    """The dead letter gives Keycloak's own reason, since the user is posted."""
+    """The dead letter has Keycloak's own reason, since the user is posted."""
     scene.importer.uncertain.add(EMAIL)
     error = scene.handle(record_of(event_of(data={"givenName": "<b>"})))
 
     assert (error, scene.importer.batches, scene.keycloak.users()) == (None, [], ())
     assert "create" in scene.keycloak.calls
-    assert scene.told() == [("rejected", None, "keycloak-rejected")]
+    assert scene.results() == [("rejected", None, "keycloak-rejected")]
     assert len(scene.flow.broker.records(DEAD_LETTERS)) == 1
 
 
-@pytest.mark.parametrize(
-    ("key", "data"),
-    [(b"", {}), (None, {"roles": ["admin"]})],
-    ids=["key that pins nobody", "role that is not allowed"],
-)
-def test_what_goes_no_batch_at_all(scene: Scene, key: bytes | None, data: dict[str, Any]) -> None:
-    """Its events may come by several partitions, or it can never be created."""
-    record = record_of(event_of(data=data), key=key)
-    scene.handle(record)
-
-    assert scene.importer.batches == []
-
-
-def test_an_attribute_that_is_new_to_keycloak_is_tried_out_first() -> None:
-    """By one user on the single way: a server may keep it from administrators without telling anybody."""
-    scene = opened(proven=False)
+def test_an_attribute_that_is_new_to_keycloak_is_tried_first() -> None:
+    """With one user by itself: a user profile may hide it from administrators without saying so."""
+    scene = Scene(accepted=False)
     errors = [
         scene.handle(
             record_of(
@@ -250,23 +260,7 @@ def test_an_attribute_that_is_new_to_keycloak_is_tried_out_first() -> None:
     assert (errors, scene.importer.batches) == ([None, None], [("bob@x.example",)])
 
 
-def test_without_a_backlog_nobody_goes_by_a_batch(scene: Scene) -> None:
-    """A few users are quicker one by one."""
-    scene.backlog.note(0)
-    scene.handle(record_of(event_of()))
-
-    assert (scene.importer.batches, len(scene.keycloak.users())) == ([], 1)
-
-
-def test_without_the_role_nobody_goes_by_a_batch(scene: Scene) -> None:
-    """Everybody is written all the same."""
-    scene.importer.allowed = False
-    scene.handle(record_of(event_of()))
-
-    assert (scene.importer.batches, len(scene.keycloak.users())) == ([], 1)
-
-
-def test_an_outage_has_the_record_tried_again(scene: Scene) -> None:
+def test_after_an_outage_the_record_is_tried_again(scene: Scene) -> None:
     """Its answer may have been lost, so that the second time it is searched for."""
     scene.importer.fail(KeycloakUnavailableError("Keycloak is down", status=503))
     first = scene.handle(record_of(event_of()))
@@ -275,7 +269,7 @@ def test_an_outage_has_the_record_tried_again(scene: Scene) -> None:
     assert isinstance(first, KeycloakUnavailableError)
     assert (second, len(scene.importer.batches)) == (None, 1)
     assert "find" in scene.keycloak.calls
-    assert scene.told() == [("provisioned", "created", None)]
+    assert scene.results() == [("provisioned", "created", None)]
 
 
 def test_what_fails_after_the_batch_is_finished_later(scene: Scene) -> None:
@@ -291,18 +285,10 @@ def test_what_fails_after_the_batch_is_finished_later(scene: Scene) -> None:
     assert scene.keycloak.realm_roles_of(user["id"]) == {"viewer"}
 
 
-def test_nothing_is_written_for_a_record_of_somebody_else(scene: Scene) -> None:
+def test_nothing_is_written_for_a_record_of_another_member(scene: Scene) -> None:
     """It was taken away while it waited for its batch."""
     scene.mine = False
     error = scene.handle(record_of(event_of()))
 
     assert isinstance(error, PartitionRevokedError)
-    assert (scene.importer.batches, scene.told()) == ([], [])
-
-
-def test_an_update_never_goes_by_a_batch(scene: Scene) -> None:
-    """It is about somebody who should be there."""
-    event = event_of(type="user.updated", data={"complete": True})
-    scene.handle(record_of(event))
-
-    assert scene.importer.batches == []
+    assert (scene.importer.batches, scene.results()) == ([], [])
