@@ -58,8 +58,8 @@ class KafkaSettings:
     ssl_password: Secret | None = setting(None, "Passphrase of the client certificate's key.")
     session_timeout: float = setting(
         "6 s",
-        "How long the group waits for a silent member before it reassigns its partitions; a heartbeat is sent four "
-        "times within it.",
+        "How long the group waits for a silent member before it reassigns its partitions; a heartbeat is sent every "
+        "quarter of it, at least every 3 s.",
         duration(at_least="1 s"),
     )
     max_poll_interval: float = setting(
@@ -70,8 +70,8 @@ class KafkaSettings:
 
     @property
     def heartbeat_interval(self) -> float:
-        """How often a member sends a heartbeat, in seconds; Kafka wants at most a third of the session timeout."""
-        return self.session_timeout / 4
+        """Seconds between two heartbeats, which also tell a member of a rebalance; 3 s is Kafka's own default."""
+        return min(self.session_timeout / 4, 3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +377,7 @@ class Settings:
 
 
 GONE: Mapping[str, str] = {
-    "kafka.heartbeat_interval": "a heartbeat is sent four times within kafka.session_timeout; set that instead",
+    "kafka.heartbeat_interval": "a heartbeat is sent every quarter of kafka.session_timeout, at least every 3 s; set that instead",
     "verify.first": 'the first 100 users are read back after each start; verify.mode = "always" reads back all',
     "burst.batch": "the bridge chooses the size of a batch by Keycloak's response times; leave it out",
     "burst.in_flight": "the bridge chooses the number of batches by Keycloak's response times; leave it out",

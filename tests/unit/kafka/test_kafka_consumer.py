@@ -221,14 +221,17 @@ def test_kafka_python_knows_every_option_of_the_source(stub: StubConsumer) -> No
     assert set() == set(stub.options) - set(KafkaConsumer.DEFAULT_CONFIG)
 
 
-def test_membership_settings_become_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The settings of the group have kafka-python's names; four heartbeats fit into a session."""
+@pytest.mark.parametrize(("session_s", "heartbeat_ms"), [(6.0, 1500), (60.0, 3000)])
+def test_membership_settings_become_milliseconds(
+    monkeypatch: pytest.MonkeyPatch, session_s: float, heartbeat_ms: int
+) -> None:
+    """They have kafka-python's names; a heartbeat is sent every quarter of a session, at least every 3 s."""
     monkeypatch.setattr(kafka_source, "KafkaConsumer", StubConsumer)
-    settings = KafkaSettings(session_timeout=6.0, max_poll_interval=60.0)
+    settings = KafkaSettings(session_timeout=session_s, max_poll_interval=60.0)
 
     options = KafkaRecordConsumer(settings, topic=TOPIC, group_id="g")._consumer.options
 
-    assert (6000, 1500, 60_000) == (
+    assert (1000 * session_s, heartbeat_ms, 60_000) == (
         options["session_timeout_ms"],
         options["heartbeat_interval_ms"],
         options["max_poll_interval_ms"],
