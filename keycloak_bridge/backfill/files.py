@@ -18,7 +18,6 @@ from keycloak_bridge.domain.errors import (
     BridgeError,
     ConfigError,
     EventContext,
-    EventDecodeError,
     EventError,
 )
 from keycloak_bridge.domain.events import CloudEvent, Record, UserEvent
@@ -28,7 +27,7 @@ from keycloak_bridge.event_files.csv_rows import Header, TableRules, read_header
 from keycloak_bridge.event_files.json_events import STDIN, split_events
 from keycloak_bridge.event_files.records import FileRecord, Line, unreadable_row
 from keycloak_bridge.events.cloudevents import RawEnvelope, parse_value
-from keycloak_bridge.events.decode import decode, event_of, peek
+from keycloak_bridge.events.decode import EnvelopeRules, decode, event_of, peek
 from keycloak_bridge.events.json_reader import check_texts
 
 TOPIC = "backfill"
@@ -196,41 +195,43 @@ class LineDecoder:
         )
 
     def _decoded(self, line: Line) -> tuple[str | None, CloudEvent | EventError]:
+        """Return the user's id and the event of `line`, or why there is none."""
         rules = self.interpretation.rules
         if line.broken is not None:
             return None, unreadable_row(line.broken)
         if line.cells is not None:
             return self._row(line, line.cells)
         record = Record(TOPIC, 0, 0, 0, None, line.raw)
+        if self.enveloped:
+            return peek(record, rules).subject, _decode(record, rules)
+        problem = None
         try:
-            if self.enveloped:
-                return peek(record, rules).subject, decode(record, rules)
             body = parse_value(record, rules.limits)
         except EventError as error:
-            return self._undecodable(record, error)
+            problem = error
+            try:  # whose later events must wait for this one to be fixed
+                body = json.loads(line.raw)
+            except (ValueError, RecursionError):
+                return None, problem
         if isinstance(body, dict) and "specversion" not in body:
-            return self._data_event(line, body, line.raw)
-        try:
-            return self._user_of_event(body), decode(record, rules)
-        except EventError as error:
-            return self._user_of_event(body), error
+            return self._data_event(line, body, line.raw, problem)
+        return self._user_of_event(body), problem or _decode(record, rules)
 
     def _row(self, line: Line, cells: Sequence[str]) -> tuple[str | None, CloudEvent | EventError]:
         header = self.headers[line.file]
         assert header is not None  # noqa: S101 # a row belongs to a table
         data = header.data(cells, self.schema)
         content = json.dumps(data, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        user_id, event = self._data_event(line, data, content)
         try:
             check_texts(data)
-        except EventDecodeError as error:
-            return user_id, self._with_context(error, content, user_id)
-        return user_id, event
+        except EventError as error:
+            return self._data_event(line, data, content, error)
+        return self._data_event(line, data, content)
 
     def _data_event(
-        self, line: Line, data: Any, content: bytes
+        self, line: Line, data: Any, content: bytes, problem: EventError | None = None
     ) -> tuple[str | None, CloudEvent | EventError]:
-        """Return the user and the event whose data is `data`, with an id made of `content`."""
+        """Return the user's id and the event whose data is `data`, with an id made of `content`, or its `problem`."""
         time = self.times[line.file]
         if time is None:
             raise ConfigError(
@@ -238,40 +239,21 @@ class LineDecoder:
                 remedy="give --as-of, the time when the export was taken, so that nothing newer is overwritten",
             )
         user_id = self._user_of(self.event_type, data)
+        digest = hashlib.sha256(self.event_type.encode() + b"\n" + content).hexdigest()
         attributes = {
-            "id": self._id_of(content),
+            "id": f"backfill-{digest[:_ID_LENGTH]}",
             "source": _SOURCE,
             "type": self.event_type,
             "time": format_time(time),
+            **({"subject": user_id} if user_id else {}),
         }
-        if user_id:
-            attributes["subject"] = user_id
-        try:
-            return user_id, event_of(RawEnvelope(attributes, data), self.interpretation.rules)
-        except EventDecodeError as error:
-            return user_id, self._with_context(error, content, user_id)
-
-    def _undecodable(self, record: Record, error: EventError) -> tuple[str | None, EventError]:
-        """Return the user whose later events must wait for this one to be fixed, as far as it can be known."""
-        if self.enveloped:
-            return peek(record, self.interpretation.rules).subject, error
-        content = record.value or b""
-        try:
-            body = json.loads(content)
-        except (ValueError, RecursionError):
-            return None, error
-        if not isinstance(body, dict) or "specversion" in body:
-            return self._user_of_event(body), error
-        user_id = self._user_of(self.event_type, body)
-        return user_id, self._with_context(error, content, user_id)
-
-    def _with_context(self, error: EventError, content: bytes, user_id: str | None) -> EventError:
-        error.context = EventContext("decode", self._id_of(content), self.event_type, user_id)
-        return error
-
-    def _id_of(self, content: bytes) -> str:
-        digest = hashlib.sha256(self.event_type.encode() + b"\n" + content).hexdigest()
-        return f"backfill-{digest[:_ID_LENGTH]}"
+        if problem is None:
+            try:
+                return user_id, event_of(RawEnvelope(attributes, data), self.interpretation.rules)
+            except EventError as error:
+                problem = error
+        problem.context = EventContext("decode", attributes["id"], self.event_type, user_id)
+        return user_id, problem
 
     def _user_of_event(self, body: Any) -> str | None:
         if not isinstance(body, dict):
@@ -293,3 +275,10 @@ class LineDecoder:
             return known.mapping.serving(event).identify(event).value
         except BridgeError:
             return None
+
+
+def _decode(record: Record, rules: EnvelopeRules) -> CloudEvent | EventError:
+    try:
+        return decode(record, rules)
+    except EventError as error:
+        return error

@@ -4,8 +4,7 @@ import contextlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -76,25 +75,12 @@ def _filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _chosen(
-    places: Collection[Place] = (),
-    *,
-    codes: Collection[str],
-    types: Collection[str],
-    users: Collection[str],
-    stage: str | None,
-    since: datetime | None,
-    until: datetime | None,
-) -> DeadLetterFilter:
-    return DeadLetterFilter(
-        frozenset(places),
-        frozenset(codes),
-        frozenset(types),
-        frozenset(users),
-        stage,
-        since,
-        until,
-    )
+def _chosen(filters: Mapping[str, Any], places: Collection[Place] = ()) -> DeadLetterFilter:
+    values = {
+        name: frozenset(value) if isinstance(value, tuple) else value
+        for name, value in filters.items()
+    }
+    return DeadLetterFilter(frozenset(places), **values)
 
 
 def letter_place(text: str) -> Place:
@@ -127,7 +113,7 @@ def list_letters(invocation: Invocation, /, everything: bool, output: str, **fil
     """List the dead letters that are open: ids and codes, no personal data."""
     settings = invocation.settings()
     with dead_letter_reader(settings) as reader:
-        inventory = read_inventory(reader, Interpretation(settings).rules, _chosen(**filters))
+        inventory = read_inventory(reader, Interpretation(settings).rules, _chosen(filters))
     letters = inventory.letters(replayed=everything)
     console = Console()
     if output == "json":
@@ -194,7 +180,7 @@ def replay(
     present schemas and mapping and, where the settings name the realm, is compared with it. Exit code 1 when a dead
     letter cannot be replayed or would be refused again.
     """
-    chosen = _chosen(letters, **filters)
+    chosen = _chosen(filters, letters)
     if chosen.is_empty and not all_open:
         raise click.UsageError("Name dead letters, or a filter such as --code, or --all-open.")
     if all_open and (chosen.places or again):
