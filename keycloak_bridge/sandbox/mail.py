@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -17,7 +16,7 @@ from keycloak_bridge.sandbox.processes import LOOPBACK, loopback_port
 
 _RECIPIENTS = "X-Sandbox-Recipients"
 _LINK = re.compile(r"https?://[^\s<>\"']+")
-_REFUSAL = "451 4.3.2 The sandbox was told to refuse mail"
+_REFUSAL = "451 4.3.2 The sandbox was asked to refuse mail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,7 @@ class MailCatcher:
         self.folder = folder
         self.port = loopback_port(port, "the mail catcher")
         self.refusing = False
+        """While this is set, every mail is refused with a temporary error."""
         self._arrived = Condition()
         self._messages: list[Mail] = []
         self._controller: Any = None
@@ -66,10 +66,6 @@ class MailCatcher:
         if self._controller is not None:
             self._controller.stop()
             self._controller = None
-
-    def refuse(self, refusing: bool = True) -> None:
-        """Refuse every mail with a temporary error, or accept again."""
-        self.refusing = refusing
 
     def sent_to(self, recipient: str) -> tuple[Mail, ...]:
         """Return the mails to one address, oldest first."""
@@ -130,23 +126,15 @@ def decode(raw: bytes) -> Mail:
     message = message_from_bytes(raw, policy=default)
     text, html = _body(message, "plain"), _body(message, "html")
     recipients = tuple(str(message[_RECIPIENTS] or message["To"] or "").split(", "))
-    links = dict.fromkeys([*_links_of_text(text), *_links_of_html(html)])
+    anchors = _Anchors()
+    anchors.feed(html)
+    links = dict.fromkeys([link.rstrip(".,;)") for link in _LINK.findall(text)] + anchors.links)
     return Mail(recipients, str(message["Subject"] or ""), text, html, tuple(links))
 
 
 def _body(message: EmailMessage, kind: str) -> str:
     part = message.get_body(preferencelist=(kind,))
     return str(part.get_content()) if part is not None else ""
-
-
-def _links_of_text(text: str) -> list[str]:
-    return [link.rstrip(".,;)") for link in _LINK.findall(text)]
-
-
-def _links_of_html(html: str) -> Iterator[str]:
-    parser = _Anchors()
-    parser.feed(html)
-    yield from parser.links
 
 
 class _Anchors(HTMLParser):

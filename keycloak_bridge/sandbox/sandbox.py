@@ -10,7 +10,7 @@ from threading import Event
 from types import TracebackType
 from typing import Self, TypeVar
 
-from keycloak_bridge.sandbox.distribution import Distribution, cache_dir
+from keycloak_bridge.sandbox.distribution import ADMIN_USERNAME, Distribution, cache_dir
 from keycloak_bridge.sandbox.mail import MailCatcher
 from keycloak_bridge.sandbox.options import (
     Downloads,
@@ -49,6 +49,7 @@ class Sandbox:
         self.options = options or SandboxOptions()
         self.realm = self.options.realm
         self.client_id = CLIENT_ID
+        self.admin_username = ADMIN_USERNAME
         self.client_secret = secrets.token_urlsafe(24)
         self._progress = progress
         self._cancelled = Event()
@@ -115,11 +116,6 @@ class Sandbox:
         return self.keycloak.public_url
 
     @property
-    def admin_username(self) -> str:
-        """Return the administrator of the master realm."""
-        return self.keycloak.admin_username
-
-    @property
     def admin_password(self) -> str:
         """Return the administrator's password."""
         return self.keycloak.admin_password
@@ -133,7 +129,7 @@ class Sandbox:
             "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_ID": self.client_id,
             "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET": self.client_secret,
             "SANDBOX_KEYCLOAK_PUBLIC_URL": self.keycloak_public_url,
-            "SANDBOX_ADMIN_USERNAME": self.admin_username,
+            "SANDBOX_ADMIN_USERNAME": ADMIN_USERNAME,
             "SANDBOX_ADMIN_PASSWORD": self.admin_password,
             "SANDBOX_SMTP_PORT": str(self.mail.port),
             "SANDBOX_MAIL_DIR": str(self.mail.folder),

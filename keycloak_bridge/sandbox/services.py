@@ -21,7 +21,6 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from keycloak_bridge.sandbox.distribution import (
-    ADMIN_USERNAME,
     PreparedKeycloak,
     http_arguments,
     server_command,
@@ -216,11 +215,6 @@ class KeycloakServer(Service):
     def public_url(self) -> str:
         """Return the address that stands in mails and tokens."""
         return f"http://localhost:{self.port}"
-
-    @property
-    def admin_username(self) -> str:
-        """Return the name of the administrator of the master realm."""
-        return ADMIN_USERNAME
 
     @property
     def admin_password(self) -> str:

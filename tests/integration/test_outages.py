@@ -188,7 +188,7 @@ def test_an_smtp_outage_delays_mails_and_no_user(bench: Bench) -> None:
     mail = bench.sandbox.mail
     with bench.running():
         wait_until(lambda: probe(bench, "/ready") == (200, ""))
-        mail.refuse(True)
+        mail.refusing = True
         try:
             ids = publish(bench, 20)
             wait_until(lambda: provisioned(bench) == len(ids))
@@ -196,7 +196,7 @@ def test_an_smtp_outage_delays_mails_and_no_user(bench: Bench) -> None:
             assert (503, 200) == (probe(bench, "/ready")[0], probe(bench, "/live")[0])
             assert 0 == mails_of(bench).total()
         finally:
-            mail.refuse(False)
+            mail.refusing = False
         wait_until(lambda: all_mailed(bench, ids))
         wait_until(lambda: probe(bench, "/ready") == (200, ""))
 

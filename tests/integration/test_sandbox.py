@@ -105,11 +105,11 @@ def test_mailed_link_carries_the_public_host(sandbox: Sandbox) -> None:
 
 def test_refused_mail_fails_the_call(sandbox: Sandbox) -> None:
     """While the catcher refuses, Keycloak reports an error and nothing is kept."""
-    sandbox.mail.refuse()
+    sandbox.mail.refusing = True
     try:
         answer = invite(sandbox, sandbox.realm, "refused@example.com")
     finally:
-        sandbox.mail.refuse(refusing=False)
+        sandbox.mail.refusing = False
 
     assert answer.status_code == 500
     assert sandbox.mail.sent_to("refused@example.com") == ()
