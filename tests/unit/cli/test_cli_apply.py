@@ -24,7 +24,7 @@ def steps(output: str) -> list[str]:
     return [line.split()[0] for line in output.splitlines() if line.startswith("  ")]
 
 
-def test_every_step_is_said(bench: Bench) -> None:
+def test_every_step_is_printed(bench: Bench) -> None:
     """From the bytes to the mail, a line each, in the order of the flow."""
     event = event_of(data={"roles": ["viewer"], "groups": ["/staff"]})
 
@@ -39,7 +39,7 @@ def test_every_step_is_said(bench: Bench) -> None:
     assert (1, 1) == (len(bench.keycloak.users()), len(bench.keycloak.mails))
 
 
-def test_no_value_of_the_event_is_said(bench: Bench) -> None:
+def test_no_value_of_the_event_is_printed(bench: Bench) -> None:
     """Names of attributes only: the output may end up in a ticket."""
     result = bench.run("apply", bench.file(event_of()))
 
@@ -155,8 +155,8 @@ TWO_USERS = [
 ]
 
 
-def test_the_pace_of_mails_is_kept_and_said(bench: Bench) -> None:
-    """Whoever brings many users by hand sees why it takes its time."""
+def test_the_pace_of_mails_is_kept_and_printed(bench: Bench) -> None:
+    """An operator who applies many users sees why it takes its time."""
     result = bench.run("--set", "invite.pace=0.1/s", "apply", bench.file(*TWO_USERS))
 
     assert (0, 2, 10.0) == (result.exit_code, len(bench.keycloak.mails), bench.clock.monotonic())
