@@ -101,10 +101,10 @@ class StageBuilder:
         settings, known = self.settings, self.interpretation
         group_id = settings.kafka.group_id
         context = self._context("provision", Backlog(settings.burst.backlog))
-        key_queues = settings.delivery.workers
-        gate = ConcurrencyLimit(AdaptiveLimit(1, key_queues, max(1, key_queues // 2)), self.clock)
+        workers = settings.delivery.workers
+        limit = ConcurrencyLimit(AdaptiveLimit(1, workers, max(1, workers // 2)), self.clock)
         provisioner = Provisioner(
-            fenced(self.directory, context.fence, gate),
+            fenced(self.directory, context.fence, limit),
             self._request_invitation,
             self.clock,
             policy=provision_policy(settings, known.mapping),
@@ -112,40 +112,41 @@ class StageBuilder:
             locks=self.locks,
         )
         known_users = self._known_users(context.backlog)
-        burst = None if known_users is None else self._burst(provisioner, known_users, context)
+        bulk_writer = (
+            None if known_users is None else self._bulk_writer(provisioner, known_users, context)
+        )
         handler = ProvisionStage(
             interpreter=known.interpreter,
             after_dead_letter=settings.events.after_dead_letter,
             router=WriteRouter(
-                MarkRaceCheck(provisioner, self._request_invitation, self.clock), known_users, burst
+                MarkRaceCheck(provisioner, self._request_invitation, self.clock),
+                known_users,
+                bulk_writer,
             ),
             publisher=ResultPublisher(context, self.output, group_id),
-            lost=context.dead_lettered_users,
         )
         return Stage(
             context,
-            self._joining(settings.topics.events, group_id),
+            self._join(settings.topics.events, group_id),
             handler,
-            self._options(settings.delivery.workers),
-            (lambda: None) if burst is None else burst.close,
+            self._options(workers),
+            (lambda: None) if bulk_writer is None else bulk_writer.close,
         )
 
     def _known_users(self, backlog: Backlog) -> KnownUsers | None:
         """Return what knows which users are new, where users can be listed."""
-        realm = self.realm
-        if realm is None:
+        if self.realm is None:
             return None
-        external_id = self.interpretation.mapping.external_id
         return KnownUsers(
-            realm.list_users,
-            realm.count_users,
-            external_id,
+            self.realm.list_users,
+            self.realm.count_users,
+            self.interpretation.mapping.external_id,
             backlog,
             self.clock,
             most=self.settings.burst.list_limit,
         )
 
-    def _burst(
+    def _bulk_writer(
         self, provisioner: Provisioner, known_users: KnownUsers, context: StageContext
     ) -> BulkWriter | None:
         if self.realm is None or self.settings.burst.mode == "off":
@@ -158,15 +159,7 @@ class StageBuilder:
             self.metrics,
             threads=_IN_FLIGHT + _FINISHERS,
         )
-        return BulkWriter(
-            provisioner,
-            self.realm.importer,
-            writer,
-            known_users,
-            context.backlog,
-            context.fence,
-            context.brake,
-        )
+        return BulkWriter(provisioner, self.realm.importer, writer, known_users, context)
 
     def _invite(self) -> Stage:
         settings = self.settings
@@ -185,7 +178,7 @@ class StageBuilder:
         )
         return Stage(
             context,
-            self._joining(settings.topics.invitations, group_id),
+            self._join(settings.topics.invitations, group_id),
             handler,
             self._options(settings.invite.workers),
         )
@@ -223,7 +216,7 @@ class StageBuilder:
     def _request_invitation(self, invitation: Invitation) -> Sequence[Acknowledgement]:
         return (self.output.invitation(invitation),)
 
-    def _joining(self, topic: str, group_id: str) -> Callable[[], RecordConsumer]:
+    def _join(self, topic: str, group_id: str) -> Callable[[], RecordConsumer]:
         return partial(KafkaRecordConsumer, self.settings.kafka, topic=topic, group_id=group_id)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers
 from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -50,7 +49,6 @@ class ProvisionStage:
         after_dead_letter: str = "park",
         router: WriteRouter,
         publisher: ResultPublisher,
-        lost: DeadLetteredUsers,
     ) -> None:
         """Create a stage.
 
@@ -61,7 +59,7 @@ class ProvisionStage:
         self._after_dead_letter = after_dead_letter
         self._router = router
         self._publisher = publisher
-        self._dead_lettered = lost
+        self._dead_lettered = publisher.context.dead_lettered_users
         self._stopped_at: set[tuple[TopicPartition, int]] = set()
 
     def ordering_key(self, record: Record) -> bytes:

@@ -10,10 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from keycloak_bridge.delivery.bounded import BoundedDict
-from keycloak_bridge.delivery.fencing import Fence
-from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.scheduler import when_all
-from keycloak_bridge.delivery.stage import Backlog
+from keycloak_bridge.delivery.stage import StageContext
 from keycloak_bridge.delivery.worker_pool import internal_error
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -136,17 +134,13 @@ class BulkWriter:
         importer: UserImporter,
         writer: BatchWriter,
         known_users: KnownUsers,
-        backlog: Backlog,
-        fence: Fence,
-        brake: Brake,
+        context: StageContext,
     ) -> None:
         self._provisioner = provisioner
         self._importer = importer
         self._writer = writer
         self._known_users = known_users
-        self._backlog = backlog
-        self._fence = fence
-        self._brake = brake
+        self._context = context
         self._single: BoundedDict[tuple[TopicPartition, int], None] = BoundedDict()
         self._lock = threading.Lock()
         self._accepted_attributes: set[str] = set()
@@ -159,7 +153,10 @@ class BulkWriter:
         `desired` is a user whose external id no user has. Raises BridgeError.
         """
         record = write.record
-        if not self._backlog.is_large or (record.topic_partition, record.offset) in self._single:
+        if (
+            not self._context.backlog.is_large
+            or (record.topic_partition, record.offset) in self._single
+        ):
             return None
         if not self._attributes_are_accepted(desired) or not self._importer.available():
             return None
@@ -173,16 +170,16 @@ class BulkWriter:
         if announced is None:
             return None
         pending = PendingAcknowledgement()
-        batched = _BatchedWrite(record, draft, publish, self._fence.question(), pending)
+        batched = _BatchedWrite(record, draft, publish, self._context.fence.question(), pending)
 
         def done(outcome: BatchOutcome) -> None:
             self._known_users.end(announced)  # the rest is done under the lock of the user
             try:
                 self._finish(batched, outcome)
             finally:
-                self._brake.end_batched()
+                self._context.brake.end_batched()
 
-        self._brake.begin_batched()
+        self._context.brake.begin_batched()
         self._writer.submit(BatchEntry(body, batched.may_write, done))
         return pending
 
@@ -219,13 +216,13 @@ class BulkWriter:
             batched.pending.arrive(outcome or self._write_singly(batched.record))
             return
         try:
-            with self._fence.around(batched.may_write):
+            with self._context.fence.around(batched.may_write):
                 handled = batched.publish(lambda: self._complete(batched, outcome))
             when_all(handled.acknowledgements, batched.pending.arrive)
         except BridgeError as error:
             batched.pending.arrive(error)
         except Exception as error:  # noqa: BLE001 # one user must not take the batch with it
-            batched.pending.arrive(internal_error(error, batched.record, "provision"))
+            batched.pending.arrive(internal_error(error, batched.record, self._context.name))
 
     def _complete(self, batched: _BatchedWrite, user_id: str) -> Provisioned:
         try:

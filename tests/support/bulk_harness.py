@@ -192,9 +192,7 @@ class BulkProcess:
             self.importer,
             self.writer,
             self.known_users,
-            self.backlog,
-            hand.fence,
-            hand.brake,
+            hand.context,
         )
         burst.accepted(_with_every_attribute())
         return ProvisionStage(
@@ -207,7 +205,6 @@ class BulkProcess:
                 output_to(self._broker, BrokerArchive(self._broker), clock),
                 "keycloak-bridge",
             ),
-            lost=hand.lost,
         )
 
     def _invite(self, invitation: Invitation) -> Sequence[Acknowledgement]:

@@ -180,7 +180,6 @@ class Flow:
             after_dead_letter=after_dead_letter,
             router=WriteRouter(self.provisioner),
             publisher=self.publisher("provision"),
-            lost=self.lost,
         )
         self.invite = InviteStage(
             catalog=known.catalog,
@@ -196,6 +195,7 @@ class Flow:
             brake=self.brake,
             metrics=self.metrics,
             sent_dead_letters=self.sent_dead_letters,
+            dead_lettered_users=self.lost,
         )
         return ResultPublisher(
             context,

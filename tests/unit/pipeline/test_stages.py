@@ -185,7 +185,6 @@ def test_the_key_says_whether_one_partition_has_all_events_of_the_user(
         interpreter=known.interpreter,
         router=WriteRouter(Asks(flow.provisioner, flow.request_invitation, flow.clock)),
         publisher=flow.publisher("provision"),
-        lost=flow.lost,
     )
     stage.handle(replace(record_of(event_of()), key=key))
 

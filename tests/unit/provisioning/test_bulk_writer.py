@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from delivery_harness import stage_context
 from stage_harness import DEAD_LETTERS, RESULTS, Flow, event_of, interpretation, record_of
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
-from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers
 from keycloak_bridge.delivery.fencing import Fence
 from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import (
@@ -103,9 +103,7 @@ class Scene:
             self.importer,
             self.writer,
             self.known_users,
-            self.backlog,
-            self.fence,
-            self.flow.brake,
+            stage_context(brake=self.flow.brake, fence=self.fence, backlog=self.backlog),
         )
         if self.accepted:
             burst.accepted(desired_of(record_of(event_of(data=EVERY_ATTRIBUTE))))
@@ -115,7 +113,6 @@ class Scene:
                 MarkRaceCheck(provisioner, lambda _: (), SystemClock()), self.known_users, burst
             ),
             publisher=self.flow.publisher("provision"),
-            lost=DeadLetteredUsers(),
         )
 
 
