@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from cli_harness import call
+from click.testing import Result
 
 from keycloak_bridge.diagnostics.probe import ProbeResult, gray, green, red, yellow
 
@@ -17,28 +18,23 @@ MIXED = [
 ]
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """Where the address of the test mail ends up."""
-    return []
-
-
-def find(
-    monkeypatch: pytest.MonkeyPatch, results: Sequence[ProbeResult], asked: list[str | None]
-) -> None:
-    """Let the check-up see these."""
+def doctor(
+    monkeypatch: pytest.MonkeyPatch, results: Sequence[ProbeResult], *words: str
+) -> tuple[Result, str | None]:
+    """Let the check-up find `results`; return what is printed, and the address of the test mail."""
+    addresses: list[str | None] = []
 
     def check_up(_: object, *, test_mail: str | None = None) -> Iterator[ProbeResult]:
-        asked.append(test_mail)
+        addresses.append(test_mail)
         yield from (replace(one, probe=f"probe.{at}") for at, one in enumerate(results))
 
     monkeypatch.setattr("keycloak_bridge.cli.doctor.check_up", check_up)
+    return call("doctor", *words), addresses[0]
 
 
-def test_text(monkeypatch: pytest.MonkeyPatch, asked: list[str | None]) -> None:
+def test_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """One row for each result, its remedy below, a total at the end; red is exit code 1."""
-    find(monkeypatch, MIXED, asked)
-    result = call("doctor", "--send-test-mail", "ada@acme.example")
+    result, address = doctor(monkeypatch, MIXED, "--send-test-mail", "ada@acme.example")
 
     assert 1 == result.exit_code
     assert (
@@ -52,13 +48,12 @@ def test_text(monkeypatch: pytest.MonkeyPatch, asked: list[str | None]) -> None:
         "\n"
         "1 green, 1 yellow, 1 red, 1 gray\n"
     ) == result.stdout
-    assert ["ada@acme.example"] == asked
+    assert "ada@acme.example" == address
 
 
-def test_json(monkeypatch: pytest.MonkeyPatch, asked: list[str | None]) -> None:
+def test_json(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for programs; without red the exit code is 0."""
-    find(monkeypatch, MIXED[:3], asked)
-    result = call("doctor", "--format", "json")
+    result, address = doctor(monkeypatch, MIXED[:3], "--format", "json")
     document = json.loads(result.stdout)
 
     assert (0, True) == (result.exit_code, document["healthy"])
@@ -70,4 +65,4 @@ def test_json(monkeypatch: pytest.MonkeyPatch, asked: list[str | None]) -> None:
         "message": "clocks are 6 s apart",
         "remedy": "use NTP",
     } == document["findings"][1]
-    assert [None] == asked
+    assert address is None
