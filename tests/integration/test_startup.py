@@ -1,10 +1,8 @@
 """Whatever is wrong at the start is said in one clear sentence with its remedy, or waited for."""
 
-import contextlib
 import socket
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -142,20 +140,6 @@ def test_a_health_port_in_use_is_named(bench: Bench) -> None:
     assert "health.port" in remedy
 
 
-@contextlib.contextmanager
-def started_without(bench: Bench, reason: str) -> Iterator[Callable[[], int]]:
-    """Run the bridge until it says why it waits; lend a call that ends it and returns the exit code."""
-    with bench.running() as process:
-        wait_until(lambda: reason in bench.log())
-        assert process.poll() is None
-
-        def end() -> int:
-            process.terminate()
-            return process.wait(timeout=120)
-
-        yield end
-
-
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
@@ -168,8 +152,11 @@ def test_what_cannot_be_reached_is_waited_for(bench: Bench, settings: str, reaso
     port = free_port()
     nowhere = f"http://127.0.0.1:{port}" if settings == "KEYCLOAK_URL" else f"127.0.0.1:{port}"
 
-    with started_without(bench.but(**{settings: nowhere}), reason) as end:
-        assert 0 == end()
+    with bench.but(**{settings: nowhere}).running() as process:
+        wait_until(lambda: reason in bench.log())
+        assert process.poll() is None
+        process.terminate()
+        assert 0 == process.wait(timeout=120)
 
     assert 1 == bench.log().count(reason)
     assert "Traceback" not in bench.log()
