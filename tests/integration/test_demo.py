@@ -6,33 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from bridge_harness import wait_until
+from bridge_harness import processes_under, wait_until
+
+from keycloak_bridge.sandbox.detached import start_time
 
 pytestmark = pytest.mark.integration
 
 DEMO = (sys.executable, "-m", "keycloak_bridge.sandbox.demo")
 TIMEOUT_S = 600
-
-
-def processes_under(folder: Path) -> list[str]:
-    """Return the command lines of living processes that name `folder`."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(folder) in line:
-            found.append(line)
-    return found
-
-
-def runs(pid: int) -> bool:
-    """Say whether the process runs; one that nobody has reaped yet has no command line any more."""
-    try:
-        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
-    except OSError:
-        return False
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -105,4 +86,4 @@ def test_a_kept_demo_is_up_until_it_is_told_to_stop(tmp_path: Path) -> None:
     ]
     assert [] == processes_under(tmp_path)
     (bridge,) = re.findall(r"bridge: up \(process (\d+)\)", status.stdout)
-    assert not runs(int(bridge))
+    assert start_time(int(bridge)) is None

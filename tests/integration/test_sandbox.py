@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import requests
-from bridge_harness import wait_until
+from bridge_harness import processes_under, wait_until
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaTimeoutError
 
 from keycloak_bridge.sandbox import Sandbox, SandboxError, SandboxOptions
-from keycloak_bridge.sandbox.detached import STATE_VARIABLE, start_time
+from keycloak_bridge.sandbox.detached import STATE_VARIABLE
 from keycloak_bridge.testing.realm_tools import temporary_realm
 
 pytestmark = pytest.mark.integration
@@ -295,16 +295,3 @@ def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
         check=False,
         timeout=180,
     )
-
-
-def processes_under(folder: Path) -> list[int]:
-    """Return the Java processes that work on files in a folder."""
-    answer = subprocess.run(
-        ["ps", "-ww", "-A", "-o", "pid=,args="], capture_output=True, text=True, check=True
-    )
-    rows = [line.split(None, 1) for line in answer.stdout.splitlines()]
-    return [
-        int(row[0])
-        for row in rows
-        if str(folder) in row[-1] and "java" in row[-1] and start_time(int(row[0]))
-    ]

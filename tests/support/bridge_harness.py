@@ -89,6 +89,15 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 240.0) -> None:
         time.sleep(0.2)
 
 
+def processes_under(folder: Path) -> list[int]:
+    """Return the living processes whose command line names a folder."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-A", "-o", "pid=,args="], capture_output=True, text=True, check=True
+    )
+    rows = [line.split(None, 1) for line in listed.stdout.splitlines()]
+    return [int(pid) for pid, *rest in rows if str(folder) in "".join(rest)]
+
+
 def free_port() -> int:
     """Return a port of this machine on which nothing listens."""
     return loopback_port(0, "a test")
