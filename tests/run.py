@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         counts = _counts(tail) + _counts(output.read())
     total = ", ".join(f"{count} {what}" for what, count in counts.items())
     print(f"{f' {total} in {time.monotonic() - began:.0f}s ':=^80}")
-    return max(codes)
+    return int(any(codes))
 
 
 def _pytest(
