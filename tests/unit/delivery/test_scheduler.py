@@ -72,6 +72,16 @@ def test_a_record_of_a_partition_that_was_not_started_is_left_out() -> None:
     assert (None, 0) == (case.delivery.try_take(), case.delivery.look().records)
 
 
+def test_a_log_that_was_cut_begins_at_its_next_record() -> None:
+    """What was in hand of the old log is dropped, and its commit says nothing about the new one."""
+    case = Case()
+    case.accept(4, 5)
+    case.accept(3)
+
+    assert 1 == case.delivery.look().records
+    assert {P0: 3, P1: 0} == case.delivery.offsets()
+
+
 def test_an_answer_of_kafka_proves_kafka() -> None:
     """It ends an outage of Kafka, which a record without an answer does not."""
     case = Case()
