@@ -76,7 +76,7 @@ def _filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _chosen(filters: Mapping[str, Any], places: Collection[Place] = ()) -> DeadLetterFilter:
-    values = {
+    values: dict[str, Any] = {
         name: frozenset(value) if isinstance(value, tuple) else value
         for name, value in filters.items()
     }
@@ -186,7 +186,7 @@ def replay(
     if all_open and (chosen.places or again):
         raise click.UsageError("--all-open goes with neither dead letters nor --again.")
     if not (yes or dry_run or sys.stdin.isatty()):
-        raise click.UsageError("Standard input is not a terminal, so nobody can confirm; add --yes.")  # fmt: skip
+        raise click.UsageError("Standard input is not a terminal, so this cannot be confirmed; add --yes.")  # fmt: skip
     settings = invocation.settings()
     console = Console()
     with dead_letter_reader(settings) as reader:

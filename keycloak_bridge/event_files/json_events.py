@@ -23,7 +23,7 @@ _STRUCTURE = re.compile(rb'[\\"\[\]{},\n]')
 
 @dataclass(frozen=True, slots=True)
 class EventText:
-    """One event as it stands in a file; a body longer than allowed is cut just behind the limit."""
+    """One event of a file; a body longer than allowed is cut just behind the limit."""
 
     name: str
     line: int
@@ -58,7 +58,7 @@ def read_events(source: str, *, max_bytes: int) -> Iterator[EventText]:
 
 
 def split_events(stream: BinaryIO, name: str, *, max_bytes: int) -> Iterator[EventText]:
-    """Yield every event in `stream`; its form is told from `name` and the first line."""
+    """Yield every event in `stream`; `name` and the first line decide about its form."""
     limit = max_bytes + 1
     chunks = _chunks(stream)
     head = bytearray()
@@ -92,7 +92,7 @@ def _bare(text: bytes | bytearray) -> bytes:
 
 
 def _is_by_lines(text: bytes) -> bool:
-    """Say whether the first line is an event of its own, if perhaps a broken one."""
+    """Say whether the first line is an event by itself, even if a broken one."""
     first = text.partition(b"\n")[0].rstrip(_SPACE)
     with suppress(ValueError, RecursionError):
         json.loads(first)
