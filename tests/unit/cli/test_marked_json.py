@@ -38,50 +38,47 @@ def test_a_member_a_line() -> None:
     ],
 )
 def test_a_rule_stands_beside_its_line(pointer: str, line: str) -> None:
-    """What is not there is told where it is missing."""
+    """What is missing is shown where it should be."""
     lines, elsewhere = marked(BODY, pointer)
 
     assert () == elsewhere
     assert [f"{line}   ← {pointer or '/'}: is wrong (rule)"] == [one for one in lines if "←" in one]
 
 
-def test_bare_data_is_marked_too() -> None:
-    """Of a binary event the body is the data alone."""
-    lines, elsewhere = marked(b'{"email":1}', "/data/email", "/data/name")
-
-    assert () == elsewhere
-    assert ("{   ← /data/name: is wrong (rule)", '  "email": 1   ← /data/email: is wrong (rule)', "}") == lines  # fmt: skip
+DIGITS = "9" * 5000
 
 
-def test_several_rules_share_a_line() -> None:
-    """All are told."""
-    lines, _ = marked(b"[1]", "/0", "/0")
+@pytest.mark.parametrize(
+    ("body", "pointers", "expected", "elsewhere"),
+    [
+        (
+            '{"email":1}',
+            ("/data/email", "/data/name"),
+            ("{   ← /data/name: is wrong (rule)", '  "email": 1   ← /data/email: is wrong (rule)', "}"),
+            (),
+        ),
+        ("[1]", ("/0", "/0"), ("[", "  1   ← /0: is wrong (rule); /0: is wrong (rule)", "]"), ()),
+        ("[1]", ("/user/firstName",), ("[", "  1", "]"), ("/user/firstName",)),
+        (
+            f'{{"a":1.50,"a":{DIGITS},"b":NaN}}',
+            ("/a",),
+            ("{", '  "a": 1.50,   ← /a: is wrong (rule)', f'  "a": {DIGITS},', '  "b": NaN', "}"),
+            (),
+        ),
+    ],
+    ids=["bare-data", "several-rules", "no-line", "as-written"],
+)  # fmt: skip
+def test_every_rule_is_shown(
+    body: str, pointers: tuple[str, ...], expected: tuple[str, ...], elsewhere: tuple[str, ...]
+) -> None:
+    """Of a binary event the body is the data alone; numbers and repeated names stay as they were written."""
+    lines, others = marked(body.encode(), *pointers)
 
-    assert "  1   ← /0: is wrong (rule); /0: is wrong (rule)" == lines[1]
-
-
-def test_a_rule_about_something_else_is_told_apart() -> None:
-    """A pointer into the user that Keycloak would get has no line here."""
-    assert ["/user/firstName"] == [one.pointer for one in marked(BODY, "/user/firstName").elsewhere]
-
-
-def test_numbers_and_repeated_names_stand_as_they_were_written() -> None:
-    """The reader of a dead letter wants to see what was sent."""
-    digits = "9" * 5000
-
-    lines, _ = marked(f'{{"a":1.50,"a":{digits},"b":NaN}}'.encode(), "/a")
-
-    assert (
-        "{",
-        '  "a": 1.50,   ← /a: is wrong (rule)',
-        f'  "a": {digits},',
-        '  "b": NaN',
-        "}",
-    ) == lines
+    assert (expected, elsewhere) == (lines, tuple(one.pointer for one in others))
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000 + b"]" * 100_000, b"\x00{}"])
-def test_what_is_no_json_is_none(body: bytes) -> None:
+def test_other_bytes_are_none(body: bytes) -> None:
     """The caller shows an excerpt then."""
     assert marked_json(body, []) is None
 
@@ -101,6 +98,6 @@ def test_no_line_can_reach_the_terminal(value: object) -> None:
 
 
 def test_printable_leaves_names_of_people_alone() -> None:
-    """Letters of any script are to look at; a right-to-left mark is not."""
+    """Letters of any script are printable; a right-to-left mark is not."""
     assert "Zoë Łukasz 山田" == printable("Zoë Łukasz 山田")
     assert "a\\u202eb\\x1b[0m\\n" == printable("a\u202eb\x1b[0m\n")

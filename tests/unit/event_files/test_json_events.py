@@ -44,14 +44,16 @@ def split(content: bytes, name: str = "x.json", max_bytes: int = LIMIT) -> list[
         (b'\xef\xbb\xbf{"a":1}\n{"b":2}', [(1, b'{"a":1}'), (2, b'{"b":2}')]),
     ],
 )
-def test_form_is_told_from_the_content(content: bytes, expected: list[tuple[int, bytes]]) -> None:
+def test_the_content_decides_about_the_form(
+    content: bytes, expected: list[tuple[int, bytes]]
+) -> None:
     """One event over several lines, one a line, or an array; with line numbers."""
     assert expected == split(content)
 
 
 @pytest.mark.parametrize("name", ["x.ndjson", "x.jsonl"])
-def test_form_is_told_from_the_name(name: str) -> None:
-    """Such a file has an event a line, whatever stands in the first one."""
+def test_the_name_decides_about_the_form(name: str) -> None:
+    """Such a file has an event a line, whatever the first line is."""
     assert [(1, b"["), (2, b"1")] == split(b"[\n1\n", name)
 
 
@@ -114,14 +116,6 @@ def test_memory_is_bounded() -> None:
     assert [1, 2, 3] == [next(events).line for _ in range(3)]
 
 
-def test_place_and_record() -> None:
-    """A place as compilers write it, and a record that the decoder takes."""
-    event = EventText("a/b.json", 7, b"{}")
-
-    assert "a/b.json:7" == event.place
-    assert (b"{}", None, ()) == (event.record().value, event.record().key, event.record().headers)
-
-
 @pytest.mark.parametrize("name", ["nope.json", "."])
 def test_unreadable_files_are_named(name: str) -> None:
     """A missing file and a folder."""
@@ -131,9 +125,13 @@ def test_unreadable_files_are_named(name: str) -> None:
     assert caught.value.message.startswith(f"{name}: cannot be read: ")
 
 
-def test_reads_files(tmp_path: Path) -> None:
-    """A file is read by its path."""
+def test_a_file_is_read_by_its_path(tmp_path: Path) -> None:
+    """Each event has a place as compilers write it, and is a record that the decoder takes."""
     path = tmp_path / "x.json"
     path.write_bytes(b"{}")
 
-    assert [EventText(str(path), 1, b"{}")] == list(read_events(str(path), max_bytes=LIMIT))
+    (event,) = read_events(str(path), max_bytes=LIMIT)
+
+    assert EventText(str(path), 1, b"{}") == event
+    record = event.record()
+    assert (f"{path}:1", b"{}", None, ()) == (event.place, record.value, record.key, record.headers)
