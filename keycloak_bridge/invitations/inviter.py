@@ -43,8 +43,8 @@ from keycloak_bridge.invitations.rules import (
     announced,
     awaits_another,
     counts_since,
-    link_may_stand,
-    link_stands,
+    link_is_valid,
+    link_may_be_valid,
     may_have_begun,
     reason_against,
     settled,
@@ -222,23 +222,23 @@ class Inviter:
             return None if has_credentials else SUPERSEDED
         if self._directory.has_credentials(invitation.keycloak_id):
             return HAS_CREDENTIALS
-        if self._respects_links and link_stands(mark, invitation.event_id, self._clock.now()):
+        if self._respects_links and link_is_valid(mark, invitation.event_id, self._clock.now()):
             return LINK_STILL_VALID
         return None
 
     def _may_be_out(self, invitation: Invitation, user: UserRepresentation) -> bool:
         """Say whether another process may have sent this mail, or an earlier one whose link rules this one out."""
         mark = mark_of(user)
-        if may_have_begun(mark, invitation.event_id) or self._link_may_stand(invitation, user):
+        if may_have_begun(mark, invitation.event_id) or self._link_may_be_valid(invitation, user):
             return True
         # a verification finds the mark of a later event only here: it may have replaced its own
         return awaits_another(mark, invitation.event_id)
 
-    def _link_may_stand(self, invitation: Invitation, user: UserRepresentation) -> bool:
+    def _link_may_be_valid(self, invitation: Invitation, user: UserRepresentation) -> bool:
         """Say whether this link would be a second one, if an earlier mail in doubt went out."""
         if not self._respects_links or invitation.purpose is Purpose.VERIFY_EMAIL:
             return False
-        return link_may_stand(mark_of(user), invitation.event_id, self._clock.now())
+        return link_may_be_valid(mark_of(user), invitation.event_id, self._clock.now())
 
     def _is_recorded(self, invitation: Invitation, user: UserRepresentation) -> bool | None:
         """Say whether Keycloak recorded the mail to the user; None where it cannot be asked.
@@ -263,7 +263,7 @@ class Inviter:
         if recorded:
             if last.fate is Fate.IN_DOUBT:  # our own mail, which was not reported yet
                 return self._settle(invitation, Settlement.MAILED)
-            if self._link_may_stand(invitation, user):
+            if self._link_may_be_valid(invitation, user):
                 return self._settle(invitation, Settlement.KEPT, LINK_STILL_VALID)
             return self._settle(invitation, Settlement.RECORDED, ALREADY_INVITED)
         if recorded is None and self._at_most_once:

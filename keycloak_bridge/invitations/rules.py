@@ -52,12 +52,12 @@ def may_have_begun(mark: InvitationMark | None, event_id: str) -> bool:
     return mark.state is not MarkState.DUE
 
 
-def link_stands(mark: InvitationMark | None, event_id: str, now: datetime) -> bool:
+def link_is_valid(mark: InvitationMark | None, event_id: str, now: datetime) -> bool:
     """Say whether a link of an earlier mail is still valid; what `event_id` itself has announced does not count."""
     return _may_stand(mark, event_id, now) and mark is not None and not mark.in_doubt
 
 
-def link_may_stand(mark: InvitationMark | None, event_id: str, now: datetime) -> bool:
+def link_may_be_valid(mark: InvitationMark | None, event_id: str, now: datetime) -> bool:
     """Say whether a link is still valid, if an earlier mail in doubt went out."""
     return _may_stand(mark, event_id, now) and mark is not None and mark.in_doubt
 

@@ -1,1 +1,1 @@
-"""Write users to Keycloak: one by one, or in batches while a backlog stands."""
+"""Write users to Keycloak: one by one, or in batches while there is a backlog."""

@@ -1,4 +1,4 @@
-"""A process of the bridge in the middle of a backlog, by hand: batches are written and the realm is listed when told to."""
+"""A process of the bridge in the middle of a backlog, step by step: batches are written and the realm is listed when the test says so."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -64,7 +64,7 @@ class HandBatchWriter(BatchWriter):
 
 
 class HandKnownUsers(KnownUsers):
-    """A Roll that lists the realm when told to; meanwhile anything may happen."""
+    """Known users that list the realm when the test says so; meanwhile anything may happen."""
 
     wanted = False
 
@@ -187,18 +187,18 @@ class BulkProcess:
             clock,
             policy=ProvisionPolicy(known.mapping.reserved),
         )
-        burst = BulkWriter(
+        bulk_writer = BulkWriter(
             provisioner,
             self.importer,
             self.writer,
             self.known_users,
             hand.context,
         )
-        burst.accepted(_with_every_attribute())
+        bulk_writer.accepted(_with_every_attribute())
         return ProvisionStage(
             interpreter=known.interpreter,
             router=WriteRouter(
-                MarkRaceCheck(provisioner, self._invite, clock), self.known_users, burst
+                MarkRaceCheck(provisioner, self._invite, clock), self.known_users, bulk_writer
             ),
             publisher=ResultPublisher(
                 replace(hand.context, sent_dead_letters=SentDeadLetters(reach=10)),

@@ -125,8 +125,8 @@ class BrokerArchive:
 
 
 def _place(letter: Record) -> tuple[str, ...]:
-    told = dead_letter_headers(letter)
-    return tuple(told[f"kb-dlq-{name}"] for name in ("topic", "partition", "offset"))
+    headers = dead_letter_headers(letter)
+    return tuple(headers[f"kb-dlq-{name}"] for name in ("topic", "partition", "offset"))
 
 
 def output_to(broker: InMemoryBroker, archive: BrokerArchive, clock: FakeClock) -> TopicOutput:
@@ -252,10 +252,10 @@ class Flow:
 
     def published(self) -> bytes:
         """Return everything that left the bridge, except the untouched bytes of dead letters."""
-        told = [record.value or b"" for record in self.broker.records(RESULTS)]
+        results = [record.value or b"" for record in self.broker.records(RESULTS)]
         told += [record.value or b"" for record in self.invitations]
         told += [json.dumps(reason, ensure_ascii=False).encode() for _, reason in self.letters]
-        return b"\n".join(told)
+        return b"\n".join(texts)
 
     def request_invitation(self, invitation: Invitation) -> Sequence[Acknowledgement]:
         message: Message = invitation_message(invitation, topic=INVITATIONS)

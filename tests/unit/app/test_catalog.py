@@ -1,4 +1,4 @@
-"""Schema files are read and checked once, and every problem is told with file and pointer."""
+"""Schema files are read and checked once, and every problem is reported with file and pointer."""
 
 import json
 from collections.abc import Iterator
@@ -91,7 +91,7 @@ def test_all_problems_of_all_files_are_told_together(tmp_path: Path) -> None:
 
 
 def test_published_id_cannot_be_taken(tmp_path: Path) -> None:
-    """Nobody redefines what a contract means."""
+    """No folder can redefine a published contract."""
     taken = "urn:keycloak-bridge:schema:user.created:1.0"
     write(tmp_path, "user.created/1.0.json", {"$id": taken})
 
@@ -114,7 +114,7 @@ def test_unreadable_file_is_told_where_nothing_else_is_wrong(tmp_path: Path) -> 
 
 
 def test_folder_must_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missing permissions are told, not raised."""
+    """Missing permissions are reported, not raised."""
 
     def refuse(_: Path) -> Iterator[Path]:
         raise PermissionError(13, "Permission denied")

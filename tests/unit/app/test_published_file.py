@@ -50,6 +50,6 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_record(tmp_path: Path) -> None:
-    """What cannot be read is told."""
+    """What cannot be read is reported."""
     with pytest.raises(ConfigError):
         read_published(tmp_path)

@@ -303,7 +303,7 @@ def test_the_pace_of_mails_is_kept_by_the_stage() -> None:
 def test_a_mail_in_doubt_settles_and_is_then_decided(
     delivery: Literal["at-least-once", "at-most-once"], reason: str | None, mails: int
 ) -> None:
-    """Where Keycloak cannot tell of mails, the settings say whether one too many or one too few is worse."""
+    """Where Keycloak does not record mails, the settings say whether one too many or one too few is worse."""
     keycloak = InMemoryKeycloak()
     keycloak.admin_events = False
     clock = FakeClock()

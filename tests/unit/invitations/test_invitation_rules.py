@@ -11,8 +11,8 @@ from keycloak_bridge.invitations.rules import (
     Settlement,
     announced,
     counts_since,
-    link_may_stand,
-    link_stands,
+    link_is_valid,
+    link_may_be_valid,
     may_have_begun,
     reason_against,
     settled,
@@ -92,13 +92,13 @@ def test_reason_against(
 def test_what_a_mark_says_of_mails_and_links(
     mark: str | None, begun: bool, stands: bool, may_stand: bool
 ) -> None:
-    """Whether this event's mail may be out, and whether an earlier link is, or may be, alive."""
+    """Whether this event's mail may be out, and whether an earlier link is, or may be, valid."""
     found = mark_of(a_user(mark))
 
     assert (begun, stands, may_stand) == (
         may_have_begun(found, "e2"),
-        link_stands(found, "e2", NOW),
-        link_may_stand(found, "e2", NOW),
+        link_is_valid(found, "e2", NOW),
+        link_may_be_valid(found, "e2", NOW),
     )
 
 
@@ -115,7 +115,7 @@ def test_what_a_mark_says_of_mails_and_links(
     ],
 )
 def test_the_mark_before_the_mail(mark: str | None, expected: str | None) -> None:
-    """It tells the latest end that the link can have, and is written once for quick attempts."""
+    """It has the latest end that the link can have, and is written once for quick attempts."""
     written = announced(INVITATION, mark_of(a_user(mark)), NOW)
 
     assert expected == (None if written is None else format_mark(written))
@@ -144,7 +144,7 @@ def test_the_mark_before_the_mail(mark: str | None, expected: str | None) -> Non
 def test_the_mark_after_the_mail(
     mark: str | None, settlement: Settlement, expected: str | None
 ) -> None:
-    """It tells when the user's last link ends; what another event still has to do is left to it."""
+    """It says when the user's last link ends; another event's work is left to that event."""
     written = settled(INVITATION, mark_of(a_user(mark)), NOW, settlement)
 
     assert expected == (None if written is None else format_mark(written))
@@ -162,7 +162,7 @@ def test_the_mark_after_the_mail(
     ],
 )
 def test_a_mail_that_is_due_again_knows_of_the_earlier_link(earlier: str, expected: str) -> None:
-    """A link that may be alive is not forgotten, nor taken for certain."""
+    """A link that may be valid is not forgotten, nor taken for certain."""
     assert expected == format_mark(due_after(parse_mark(earlier), "e2"))
 
 

@@ -41,7 +41,7 @@ STEPS = ("get", "has_credentials", "update", "execute_actions_email", "mail_reco
 
 
 class Mailbox(TimedKeycloak):
-    """Knows for which invitation it mails, whether it had to, and how many links are alive then."""
+    """Knows for which invitation it mails, whether it had to, and how many links are valid then."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(clock)
@@ -167,12 +167,12 @@ class Life(RuleBasedStateMachine):
             assert len(self.keycloak.events) == len(set(self.keycloak.events))
 
     @invariant()
-    def no_invitation_for_whoever_has_a_password(self) -> None:
+    def no_invitation_for_a_user_with_a_password(self) -> None:
         """Only a verification goes to a user with credentials."""
         assert [] == self.keycloak.needless
 
     @invariant()
-    def no_second_link_that_is_alive(self) -> None:
+    def no_second_valid_link(self) -> None:
         """Only as the policy says, or without a ledger, at least once."""
         if self.resend == "when-expired" and (self.ledger or self.at_most_once):
             assert [] == self.keycloak.joined

@@ -88,15 +88,15 @@ class Invitations(RuleBasedStateMachine):
             assert len(self.keycloak.mails) <= 1
 
     @invariant()
-    def news_is_true(self) -> None:
-        """Who is told to be invited has a mail, and is told once."""
+    def results_are_true(self) -> None:
+        """A user that is reported as invited has a mail, and is reported once."""
         invited = [one for one in self.results if one.outcome is Outcome.INVITED]
 
         assert len(invited) <= 1
         assert bool(invited) <= bool(self.keycloak.mails)
 
     def teardown(self) -> None:
-        """No mail is lost: when the failures end, it is out, or was given up as told."""
+        """No mail is lost: when the failures end, it is out, or was given up and reported."""
         settled = False
         for _ in range(500):
             try:

@@ -1,4 +1,4 @@
-"""Whatever arrives, how often and in whichever order: one user, one mail, no crash, nothing told that is private."""
+"""Whatever arrives, how often and in whichever order: one user, one mail, no crash, no personal data published."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -40,7 +40,7 @@ def event_about(user: str, serial: int, department: str, roles: list[str]) -> di
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Draw the events of a topic: up to three users, each told about several times."""
+    """Draw the events of a topic: up to three users, each with several events."""
     return [
         event_about(
             draw(st.sampled_from(USERS)),
@@ -207,7 +207,7 @@ RECORDS = st.builds(
 @given(RECORDS)
 @settings(deadline=None, max_examples=300)
 def test_no_record_can_stop_the_flow(record: Record) -> None:
-    """Whatever its bytes are, it has a lane, each stage is done with it and tells one result."""
+    """Whatever its bytes are, it has an ordering key, and each stage finishes it with one result."""
     for stage in ("provision", "invite"):
         flow = Flow()
         handler = getattr(flow, stage)
@@ -239,7 +239,7 @@ def test_every_record_can_be_given_up(record: Record, stage: str) -> None:
 
 @given(PROPERTIES.filter(lambda name: name not in ("userId", "active")), st.booleans())
 @settings(deadline=None)
-def test_no_value_of_an_event_is_told(name: str, taken: bool) -> None:
+def test_no_value_of_an_event_is_published(name: str, taken: bool) -> None:
     """A planted value ends in no header, no result and no invitation, wherever it stood (names of attributes may be)."""
     planted = "Zz-planted-Zz"
     values: list[Any] = [planted, [planted], [f"/{planted}"], {"x": planted}]

@@ -60,7 +60,7 @@ def test_the_shipped_files_fit_together() -> None:
 
 
 def test_an_event_is_read_step_by_step() -> None:
-    """Decoded, validated and mapped are told, and none of it holds a value of the data."""
+    """Decoded, validated and mapped are traced, without a value of the data."""
     steps: list[tuple[str, object]] = []
 
     read = Interpretation(Settings()).read(record(), lambda *step: steps.append(step))

@@ -64,7 +64,7 @@ def test_marking_an_invitation_does_not_undo_an_update() -> None:
     keycloak.meanwhile = update
 
     Inviter(keycloak, locks, clock=FakeClock()).invite(invitations[0])
-    update.join(timeout=10)
+    update.join(timeout=60)
 
     (user,) = keycloak.users()
     mark = mark_of(user)

@@ -1,4 +1,4 @@
-"""Batches that fail, crash, freeze, move or lose their answers: nobody is there twice, nobody is lost, no commit is early."""
+"""Batches that fail, crash, freeze, move or lose their answers: no user is there twice or lost, and no commit is early."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -112,7 +112,7 @@ class BulkMachine(RuleBasedStateMachine):
             process.list_now()
 
     def publish(self, users: Sequence[str]) -> None:
-        """Have user management tell news of some users."""
+        """Have user management publish events of some users."""
         ours, self.broker.publish_errors = self.broker.publish_errors, []
         for user in users:
             serial = len(self.lives[user])
@@ -268,7 +268,7 @@ class BulkMachine(RuleBasedStateMachine):
                 raise LOST
 
     def _last_of(self, ids: Sequence[str]) -> dict[str, Any]:
-        """Return what was told last of these users, and who is there."""
+        """Return the last events of these users, and which of them exist."""
         there = {
             user["attributes"]["userId"][0]: tuple(user["attributes"]["bridgeEventId"])
             for user in self.keycloak.users()
@@ -300,7 +300,7 @@ class BulkMachine(RuleBasedStateMachine):
             data.draw(st.sampled_from(self.members())).hand.source.assign(partition)
 
     def _freeze(self, process: BulkProcess) -> None:
-        """Throw a process out that proves nothing for a whole session; it thaws before it hears of that."""
+        """Throw a process out that proves nothing for a whole session; it wakes up before it notices."""
         proven_at_s = process.hand.delivery._lease.proven_at_s
         if proven_at_s is not None:
             self.clock.advance(max(0.0, proven_at_s + SESSION_S - self.clock.monotonic()))
@@ -341,22 +341,22 @@ class BulkMachine(RuleBasedStateMachine):
     # what must hold
 
     @invariant()
-    def nobody_is_there_twice(self) -> None:
+    def no_user_is_there_twice(self) -> None:
         """Keycloak itself would not mind."""
         ids = [user["attributes"]["userId"][0] for user in self.keycloak.users()]
         assert sorted(set(ids)) == sorted(ids)
 
     @invariant()
     def nothing_is_committed_before_it_is_stored(self) -> None:
-        """What Kafka holds as done can be seen in Keycloak, and was told."""
-        told = [record.value or b"" for record in self.broker.records(RESULTS)]
+        """What is committed is visible in Keycloak, and has a result."""
+        results = [record.value or b"" for record in self.broker.records(RESULTS)]
         stored = {
             user["attributes"]["userId"][0]: user["attributes"]["bridgeEventId"][0]
             for user in self.keycloak.users()
         }
         for user, last in self._passed().items():
             life = self.lives[user]
-            assert any(f'"{user}/{last}"'.encode() in value for value in told)
+            assert any(f'"{user}/{last}"'.encode() in value for value in results)
             if user in stored:
                 assert int(stored[user].partition("/")[2]) >= last
             else:
@@ -389,7 +389,7 @@ class BulkMachine(RuleBasedStateMachine):
 
         assert ends == self.broker.offsets(GROUP)
         assert [] == self.broker.records(DEAD_LETTERS)
-        self.nobody_is_there_twice()
+        self.no_user_is_there_twice()
         self.nothing_is_committed_before_it_is_stored()
         self.editable.__exit__(None, None, None)
         assert self._one_by_one() == sorted(map(fields_of, self.keycloak.users()), key=str)

@@ -258,7 +258,7 @@ WHOLE = event("u-1", data={"roles": ["viewer"], "groups": ["/staff"]})
 
 
 def state(world: World) -> list[Any]:
-    """Return all that the realm holds of its users, without what every run makes anew."""
+    """Return all that the realm has of its users, except what differs with every run."""
     return [
         (
             fields_of(user),

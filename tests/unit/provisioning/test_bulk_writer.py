@@ -98,7 +98,7 @@ class Scene:
 
     def _stage(self, provisioner: Provisioner) -> ProvisionStage:
         known = interpretation()
-        burst = BulkWriter(
+        bulk_writer = BulkWriter(
             provisioner,
             self.importer,
             self.writer,
@@ -106,11 +106,13 @@ class Scene:
             stage_context(brake=self.flow.brake, fence=self.fence, backlog=self.backlog),
         )
         if self.accepted:
-            burst.accepted(desired_of(record_of(event_of(data=EVERY_ATTRIBUTE))))
+            bulk_writer.accepted(desired_of(record_of(event_of(data=EVERY_ATTRIBUTE))))
         return ProvisionStage(
             interpreter=known.interpreter,
             router=WriteRouter(
-                MarkRaceCheck(provisioner, lambda _: (), SystemClock()), self.known_users, burst
+                MarkRaceCheck(provisioner, lambda _: (), SystemClock()),
+                self.known_users,
+                bulk_writer,
             ),
             publisher=self.flow.publisher("provision"),
         )

@@ -80,7 +80,7 @@ class Scene:
 
     def listed(self) -> "Scene":
         """Have the realm listed."""
-        assert not self.excludes("somebody")
+        assert not self.excludes("another")
         return self
 
     def excludes(self, external_id: str, partition: TopicPartition = HERE) -> bool:

@@ -173,7 +173,7 @@ def test_a_lost_answer_does_not_make_a_second_user(harness: Harness) -> None:
     assert 1 == len(harness.invitations)
 
 
-def test_a_user_that_vanishes_meanwhile_is_planned_anew(harness: Harness) -> None:
+def test_a_user_that_vanishes_meanwhile_is_planned_again(harness: Harness) -> None:
     """A 404 on update means that the user was deleted: it is created again."""
     harness.provision(a_desired_user())
     (user,) = harness.keycloak.users()
@@ -334,7 +334,7 @@ def test_a_deleted_user_is_gone(harness: Harness) -> None:
 
 
 def test_a_disabled_user_is_logged_out(harness: Harness) -> None:
-    """The switch first, so that nobody logs in again behind it; what is left over is done by redelivery."""
+    """The switch first, so that the user cannot log in again; a redelivery does the rest."""
     harness.provision(a_desired_user())
     (user,) = harness.keycloak.users()
     harness.keycloak.log_in(user["id"])

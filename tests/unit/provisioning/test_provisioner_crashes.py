@@ -121,7 +121,7 @@ class Realm:
             self.keycloak.log_in(user["id"])
 
     def state(self) -> list[Any]:
-        """Return all that the realm holds of its users, without what every run makes anew."""
+        """Return all that the realm has of its users, except what differs with every run."""
         return [
             (
                 {

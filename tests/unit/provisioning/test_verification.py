@@ -150,7 +150,7 @@ def test_an_attribute_that_vanished_is_named_without_its_value() -> None:
 
 
 def test_a_user_without_its_external_id_is_read_by_itself() -> None:
-    """Nobody carries the external id, since the profile does not know that attribute."""
+    """No user has the external id, since the profile does not know that attribute."""
     keycloak = InMemoryKeycloak(managed={"team": 10})
     user_id = keycloak.add_user(USER)
 
@@ -174,8 +174,8 @@ def test_a_change_that_vanished_is_named() -> None:
     assert ["/user/attributes/team"] == [one.pointer for one in caught.value.violations]
 
 
-def test_a_user_that_is_gone_is_planned_anew() -> None:
-    """Somebody deleted it between write and look."""
+def test_a_user_that_is_gone_is_planned_again() -> None:
+    """It was deleted between the write and the check."""
     with pytest.raises(KeycloakNotFoundError):
         Verification(InMemoryKeycloak(), ALWAYS).updated("kc-1", UpdateUser(USER, ()))
 
@@ -226,7 +226,7 @@ def test_a_difference_makes_the_sample_whole_again() -> None:
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_nobody_is_invited_into_half_an_account(existing: bool) -> None:
+def test_no_user_is_invited_into_half_an_account(existing: bool) -> None:
     """The look back comes before the mail."""
     keycloak = InMemoryKeycloak(
         managed={"userId": 50, "bridgeEventId": 50, "bridgeEventTime": 50, "bridgeInvitation": 99}
