@@ -252,9 +252,9 @@ class Flow:
 
     def published(self) -> bytes:
         """Return everything that left the bridge, except the untouched bytes of dead letters."""
-        results = [record.value or b"" for record in self.broker.records(RESULTS)]
-        told += [record.value or b"" for record in self.invitations]
-        told += [json.dumps(reason, ensure_ascii=False).encode() for _, reason in self.letters]
+        texts = [record.value or b"" for record in self.broker.records(RESULTS)]
+        texts += [record.value or b"" for record in self.invitations]
+        texts += [json.dumps(reason, ensure_ascii=False).encode() for _, reason in self.letters]
         return b"\n".join(texts)
 
     def request_invitation(self, invitation: Invitation) -> Sequence[Acknowledgement]:
