@@ -204,10 +204,15 @@ def format_option(json_is: str) -> Callable[[Command], Command]:
     )
 
 
+def now() -> datetime:
+    """Return the present in UTC; tests replace it."""
+    return datetime.now(UTC)
+
+
 def moment(text: str) -> datetime:
     """Return the aware time that `text` gives in ISO 8601 or as an age; raises click's error."""
     with contextlib.suppress(ValueError, OverflowError):
-        return datetime.now(UTC) - timedelta(seconds=parse_duration(text))
+        return now() - timedelta(seconds=parse_duration(text))
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
