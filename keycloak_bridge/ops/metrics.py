@@ -24,22 +24,28 @@ _CODE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _OPENNESS = {"closed": 0.0, "half-open": 0.5}
 _STAGE_GAUGES = {
-    "in_hand": ("in_hand_records", "Records fetched and not done."),
+    "in_hand": ("in_hand_records", "Records that are fetched and not finished."),
     "in_hand_bytes": ("in_hand_bytes", "Bytes of these records."),
-    "waiting": ("waiting_records", "Of these, records that wait for their turn or for time."),
-    "running": ("running_records", "Of these, records that a worker is at."),
-    "paused": ("fetching_paused", "1 while nothing is fetched because enough is in hand."),
+    "waiting": (
+        "waiting_records",
+        "Of these, records that wait for an earlier record or for their next attempt.",
+    ),
+    "running": ("running_records", "Of these, records that a worker is processing."),
+    "paused": (
+        "fetching_paused",
+        "1 while fetching is paused because enough records are in memory, else 0.",
+    ),
     "breaker": (
         "breaker_open",
-        "1 while Keycloak is left alone because it fails, 0.5 while one record tries it, else 0.",
+        "1 while the circuit breaker is open because Keycloak fails, 0.5 while one record probes it, else 0.",
     ),
     "brake_engaged": (
         "brake_engaged",
-        "1 while too many dead letters stopped the flow, else 0.",
+        "1 while the brake stops the flow (too many dead letters, or a limit is reached), else 0.",
     ),
     "oldest_s": (
         "oldest_unfinished_seconds",
-        "How long the slowest partition has waited for its first record in hand.",
+        "How long the slowest partition has waited for its first unfinished record.",
     ),
 }
 
@@ -66,30 +72,32 @@ class Metrics:
         self._handled: dict[tuple[str, str, str | None], tuple[Counter, Histogram]] = {}
         self._records = self._counter(
             "records_total",
-            "Records that were done with, by what became of them; `reason` is empty where all went well.",
+            "Finished records by outcome; `reason` is empty if the record succeeded.",
             "stage",
             "outcome",
             "reason",
         )
         self._seconds = self._histogram(
-            "record_seconds", "Seconds that a record took, from its first attempt.", "stage"
+            "record_seconds", "Seconds from the first attempt of a record to its end.", "stage"
         )
         self._dead_letters = self._counter(
             "dead_letters_total", "Dead letters by their code.", "stage", "code"
         )
         self._retries = self._counter(
-            "retries_total", "Attempts that failed and are made again.", "stage", "code"
+            "retries_total", "Failed attempts that are retried.", "stage", "code"
         )
-        self._mails = self._counter("mails_total", "Mails that Keycloak was asked for and sent.")
+        self._mails = self._counter("mails_total", "Mails that Keycloak sent for the bridge.")
         self._batches = self._counter(
-            "batches_total", "Batches of new users, by whether Keycloak took them whole.", "outcome"
+            "batches_total",
+            "Batches of new users that Keycloak accepted (`written`) or failed (`failed`).",
+            "outcome",
         )
-        self._batched = self._counter("batched_users_total", "Users in the batches that it took.")
+        self._batched = self._counter("batched_users_total", "Users in the accepted batches.")
         self._commits = self._counter(
-            "commits_total", "Commits that brought a partition further.", "stage"
+            "commits_total", "Commits that advanced a partition.", "stage"
         )
         self._last_commit = self._gauge(
-            "last_commit_timestamp_seconds", "When the last commit was, as Unix time.", "stage"
+            "last_commit_timestamp_seconds", "Unix time of the last commit.", "stage"
         )
         self._of_stage = {
             field: self._gauge(name, meaning, "stage")
@@ -102,7 +110,7 @@ class Metrics:
             "partition",
         )
         self._ready = self._gauge(
-            "ready", "1 while `/ready` answers 200, else 0; looked up at each scrape."
+            "ready", "1 while `/ready` answers 200, else 0; determined at each scrape."
         )
         version = self._gauge("build_info", "Always 1; the label is the version.", "version")
         version.labels(__version__).set(1)

@@ -42,7 +42,7 @@ _UNKNOWN_TO_DRAFT_7 = {
     "unevaluatedProperties",
 }
 _DESCRIPTION = """\
-What keycloak-bridge reads from Kafka and writes to it, told from the bridge's side. Names of topics and groups,
+What keycloak-bridge reads from Kafka and writes to Kafka, from the bridge's point of view. Names of topics and groups,
 partitions and retention are the defaults; settings change them.
 """
 
@@ -88,7 +88,7 @@ def asyncapi_document() -> dict[str, Any]:
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes what occurs twice twice, and long texts as blocks."""
+    """Writes repeated values in full, without YAML aliases, and long texts as blocks."""
 
     def ignore_aliases(self, _: Any) -> bool:
         return True
@@ -108,7 +108,7 @@ def _name(document: SchemaDocument) -> str:
 
 
 def _named(documents: Mapping[str, SchemaDocument], *types: str) -> list[str]:
-    """Return the names of all versions of these types; of every event type where none is named."""
+    """Return the names of all versions of these types, or of every event type if none is given."""
     return [
         name
         for name, one in documents.items()
@@ -141,8 +141,8 @@ def _channels(settings: Settings, documents: Mapping[str, SchemaDocument]) -> di
         "userEvents": channel(
             topics.events,
             "User events",
-            "Events of user management, keyed by the user's id there (`topics.events`). The binary mode of CloudEvents, "
-            "Confluent's framing and envelopes of your own are read too: docs/events.md.",
+            "Events of user management, keyed by the user's id there (`topics.events`). The bridge also reads the binary "
+            "mode of CloudEvents, Confluent's framing and envelopes of your own: docs/events.md.",
             _named(documents),
         ),
         "invitations": channel(
@@ -154,14 +154,14 @@ def _channels(settings: Settings, documents: Mapping[str, SchemaDocument]) -> di
         "results": channel(
             topics.results,
             "Results",
-            "What became of each event, for user management to read (`topics.results`).",
+            "The result of each event, for user management to read (`topics.results`).",
             _named(documents, RESULT),
         ),
         "deadLetters": channel(
             topics.dead_letters,
             "Dead letters",
-            f"Records that can never succeed, and marks of those that were replayed, which the header `{REPLAYED}` "
-            "tells from letters (`topics.dead_letters`).",
+            "Records that can never succeed, and marks of those that were replayed, which have the header "
+            f"`{REPLAYED}` (`topics.dead_letters`).",
             _named(documents, DEAD_LETTER, DEAD_LETTER_REPLAYED),
         ),
     }
@@ -183,14 +183,14 @@ def _operations(settings: Settings, documents: Mapping[str, SchemaDocument]) -> 
         }
 
     group = settings.kafka.group_id
-    letters, marks = _named(documents, DEAD_LETTER), _named(documents, DEAD_LETTER_REPLAYED)
+    dead_letters, marks = _named(documents, DEAD_LETTER), _named(documents, DEAD_LETTER_REPLAYED)
     events, invitations = _named(documents), _named(documents, INVITATION_DUE)
     return {
         "receiveUserEvents": operation(
             "receive", "userEvents", "Provision the user of each event.", events, group
         ),
         "sendInvitations": operation(
-            "send", "invitations", "Ask the invite stage for a mail.", invitations
+            "send", "invitations", "Request a mail from the invite stage.", invitations
         ),
         "receiveInvitations": operation(
             "receive",
@@ -200,16 +200,19 @@ def _operations(settings: Settings, documents: Mapping[str, SchemaDocument]) -> 
             group + INVITE_GROUP_SUFFIX,
         ),
         "sendResults": operation(
-            "send", "results", "Tell what became of an event.", _named(documents, RESULT)
+            "send", "results", "Publish the result of an event.", _named(documents, RESULT)
         ),
         "sendDeadLetters": operation(
-            "send", "deadLetters", "Keep a record that can never succeed, with the reason.", letters
+            "send",
+            "deadLetters",
+            "Keep a record that can never succeed, with the reason.",
+            dead_letters,
         ),
         "readDeadLetters": operation(
             "receive",
             "deadLetters",
             "List, show and replay dead letters (`keycloak-bridge dead-letters`), without a consumer group.",
-            [*letters, *marks],
+            [*dead_letters, *marks],
         ),
         "sendReplayMarks": operation(
             "send", "deadLetters", "Mark a dead letter as replayed, in one transaction.", marks
@@ -255,8 +258,8 @@ def _message(document: SchemaDocument) -> dict[str, Any]:
 
 
 _KEYS = {
-    RESULT: "The id of the user in user management; none where the event could not be read.",
-    DEAD_LETTER_REPLAYED: "The key of the letter.",
+    RESULT: "The id of the user in user management; none if the event could not be read.",
+    DEAD_LETTER_REPLAYED: "The key of the dead letter.",
 }
 
 
@@ -270,25 +273,28 @@ def _key(description: str) -> dict[str, Any]:
 
 
 def _headers(event_type: str) -> dict[str, Any]:
-    """Return what the headers of a structured CloudEvent are, those of replayed records among them."""
+    """Return the schema of the headers of a structured CloudEvent, including those of replayed records."""
     properties: dict[str, Any] = {
         "content-type": {"type": "string", "pattern": "^application/cloudevents\\+json"}
     }
     if event_type == DEAD_LETTER_REPLAYED:
-        properties[REPLAYED] = {"description": "Place of the letter in this topic.", **_PLACE}
+        properties[REPLAYED] = {
+            "description": "Position of the dead letter in this topic.",
+            **_PLACE,
+        }
         return {"type": "object", "required": ["content-type", REPLAYED], "properties": properties}
     if event_type != RESULT:
         replayed = "Only on a replayed record."
         properties |= {
             f"{DEAD_LETTER_PREFIX}attempts": {
-                "description": f"How often it was given up. {replayed}",
+                "description": f"How often it became a dead letter. {replayed}",
                 "type": "string",
                 "pattern": "^[0-9]+$",
             },
-            REPLAY_OF: {"description": f"Place of its dead letter. {replayed}", **_PLACE},
-            REPLAY_ORIGIN: {"description": f"Place where it stood at first. {replayed}", **_PLACE},
+            REPLAY_OF: {"description": f"Position of its dead letter. {replayed}", **_PLACE},
+            REPLAY_ORIGIN: {"description": f"Its first position. {replayed}", **_PLACE},
             REPLAY_INVITE: {
-                "description": f"No mail is to go out for it. {replayed}",
+                "description": f"No mail must be sent for it. {replayed}",
                 "type": "string",
                 "enum": [NO_INVITE.decode()],
             },
@@ -322,7 +328,7 @@ def _cloud_event(
 
 
 def _event(document: SchemaDocument, data: Mapping[str, Any], *, own: bool) -> Any:
-    """Return the CloudEvent in which `data` travels."""
+    """Return the CloudEvent with `data`."""
     event_id = data.get("eventId", "5e3f9c1a")
     identities = {
         RESULT: f"{event_id}/{data.get('outcome')}",
@@ -343,10 +349,10 @@ def _event(document: SchemaDocument, data: Mapping[str, Any], *, own: bool) -> A
 
 
 def _embedded(document: SchemaDocument) -> Any:
-    """Return the schema as AsyncAPI has them, which is Draft 7: the same rules in its words."""
+    """Return the schema with the same rules in Draft 7, which AsyncAPI uses."""
     schema = _in_draft_7(document.content, _name(document))
-    told = {key: schema[key] for key in schema if key not in ("$schema", "$id", "examples")}
-    return {**told, "x-schema-id": document.id}
+    kept = {key: schema[key] for key in schema if key not in ("$schema", "$id", "examples")}
+    return {**kept, "x-schema-id": document.id}
 
 
 def _in_draft_7(schema: Any, name: str) -> Any:
