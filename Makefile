@@ -1,5 +1,5 @@
-# Two commands matter: `make demo` shows the main job from nothing, `make test` proves it.
-# Nothing but Python >= 3.11 and make is needed; everything else is set up in .venv and the cache.
+# The two main commands: `make demo` shows the whole flow on a new machine, `make test` tests it.
+# Only Python 3.11 or newer and make are needed; everything else is set up in .venv and the cache.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -27,44 +27,44 @@ $(STAMP): setup.cfg pyproject.toml
 
 venv: $(STAMP)  ## set up the environment in .venv
 
-demo: $(STAMP)  ## the whole flow on a real Kafka and Keycloak; KEEP=1 leaves it up
+demo: $(STAMP)  ## show the whole flow on a real Kafka and Keycloak; KEEP=1 leaves the services running
 	@$(BIN)/python -m keycloak_bridge.sandbox.demo $(if $(KEEP),--keep)
 
-test: $(STAMP)  ## unit, contract, integration, browser and a short chaos run; 15 minutes at most on two cores
+test: $(STAMP)  ## run unit, docs, contract, integration and browser tests and a short chaos run; at most 15 minutes
 	@$(BIN)/python -m tests.browser
 	@$(BIN)/python -m tests.run
 
-test-all: $(STAMP)  ## everything, with all chaos scenarios, the sandbox's life cycle and all of Hypothesis
+test-all: $(STAMP)  ## run all tests: also all chaos scenarios, the life cycle of the sandbox, and Hypothesis in full
 	@$(BIN)/python -m tests.browser
 	@$(BIN)/python -m tests.run --all
 
-unit: $(STAMP)  ## the fast tests, without any service
+unit: $(STAMP)  ## run the fast tests, which need no service
 	@$(BIN)/python -m pytest tests/unit tests/docs -m "not integration and not e2e"
 
-integration: $(STAMP)  ## against real Kafka and Keycloak
+integration: $(STAMP)  ## run the tests on a real Kafka and Keycloak
 	@$(BIN)/python -m pytest -m "integration and not chaos"
 
-chaos: $(STAMP)  ## break everything with 2,000 users (CHAOS_USERS=, CHAOS_KILLS=, CHAOS_WAY=); renews docs/reliability.md
+chaos: $(STAMP)  ## run the chaos suite with 2,000 users (CHAOS_USERS=, CHAOS_KILLS=, CHAOS_WAY=); updates docs/reliability.md
 	@rm -f .chaos.jsonl
 	@CHAOS_USERS=$(CHAOS_USERS) CHAOS_KILLS=$(CHAOS_KILLS) CHAOS_WAY=$(CHAOS_WAY) CHAOS_REPORT=$(CURDIR)/.chaos.jsonl \
 		$(BIN)/python -m pytest -m chaos
 	@$(BIN)/python -m tests.chaos.report .chaos.jsonl
 	@rm -f .chaos.jsonl
 
-e2e: $(STAMP)  ## in a real browser
+e2e: $(STAMP)  ## run the tests in a real browser
 	@$(BIN)/python -m tests.browser
 	@$(BIN)/python -m pytest -m e2e
 
-check: lint types contracts unit  ## what must be green before each commit
+check: lint types contracts unit  ## run all checks that must pass before each commit
 
-lint: $(STAMP)  ## ruff
+lint: $(STAMP)  ## run ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-types: $(STAMP)  ## mypy, strict
+types: $(STAMP)  ## run mypy in strict mode
 	@$(BIN)/mypy
 
-contracts: $(STAMP)  ## imports point downwards; new schema versions accept what older ones accepted
+contracts: $(STAMP)  ## check that imports point downwards, and that new schema versions accept what older ones accepted
 	@$(BIN)/lint-imports
 	@$(BIN)/keycloak-bridge --config /dev/null schemas check --published tests/unit/validation/published_schemas.json
 
@@ -72,27 +72,27 @@ format: $(STAMP)  ## format, and fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-coverage: $(STAMP)  ## branch coverage of the unit tests
+coverage: $(STAMP)  ## measure the branch coverage of the unit tests
 	@$(BIN)/coverage run -m pytest tests/unit
 	@$(BIN)/coverage combine
 	@$(BIN)/coverage report
 
-bench: $(STAMP)  ## measure against a bare client on a warmed Keycloak (bench/README.md); renews docs/benchmark
+bench: $(STAMP)  ## compare with a bare client on a warmed-up Keycloak (bench/README.md); updates docs/benchmark
 	@$(BIN)/python -m bench
 
-bench-check: $(STAMP)  ## a short run; fails when a ratio is far below the recorded one
+bench-check: $(STAMP)  ## run the benchmark briefly; fails if a ratio is far below the recorded one
 	@$(BIN)/python -m bench --check
 
-docs: $(STAMP)  ## regenerate what the documentation derives from the code
+docs: $(STAMP)  ## generate the parts of the documentation that come from the code
 	@$(BIN)/python -m tests.docs.generate
 
 screenshots: $(STAMP)  ## take the pictures of docs/first-login.md again
 	@$(BIN)/python -m tests.browser
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m e2e -k event_to_token
 
-export-realm: $(STAMP)  ## write keycloak-config/ again from the running sandbox (make demo KEEP=1)
+export-realm: $(STAMP)  ## export the realm of the running sandbox (make demo KEEP=1) to keycloak-config/
 	@environment="$$($(BIN)/keycloak-bridge sandbox env)" \
 		&& env $$environment $(BIN)/python keycloak-config/export_realm.py
 
-clean:  ## remove what was built here (not the download cache)
+clean:  ## remove everything that was built here, but not the download cache
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -1,7 +1,7 @@
-"""Write a realm of a running Keycloak to a file that Keycloak can import at start-up.
+"""Write a realm of a running Keycloak to a file that Keycloak can import when it starts.
 
-What the file looks like, and why, stands in normal_form.py. A realm named export-reference-… exists
-for some seconds on that Keycloak to learn its defaults: use a development server.
+normal_form.py describes the form of the file. To learn Keycloak's defaults, the script creates a realm
+named export-reference-… and deletes it after some seconds: use a development server.
 """
 
 import argparse
@@ -27,14 +27,14 @@ SANDBOX_ADMIN_PASSWORD, so that this works beside a running sandbox:
 
 
 class ExportError(Exception):
-    """The realm could not be exported; the text says why and what to do."""
+    """The realm could not be exported; the message says why and what to do."""
 
 
 class Administration:
-    """The few calls of the Admin REST API that an export needs."""
+    """The calls of the Admin REST API that an export needs."""
 
     def __init__(self, url: str, username: str, password: str) -> None:
-        """Log in; raises ExportError when Keycloak cannot be reached or refuses."""
+        """Log in; raises ExportError if Keycloak cannot be reached or refuses."""
         self._url = url.rstrip("/")
         self._session = requests.Session()
         self._session.trust_env = False
@@ -51,7 +51,7 @@ class Administration:
         self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
     def exported(self, realm: str) -> dict[str, Any]:
-        """Return the realm with clients, groups and roles, secrets masked."""
+        """Return the realm with clients, groups and roles; secrets are masked."""
         answer = self._call(
             "POST",
             f"/admin/realms/{realm}/partial-export",
@@ -91,7 +91,7 @@ def export(
     template: dict[str, Any],
     environment: Mapping[str, str],
 ) -> str:
-    """Return the realm as the text of an import file, in the words of `template`."""
+    """Return the realm as the text of an import file, with the placeholders and keys of `template`."""
     exported = administration.exported(realm)
     reference = f"export-reference-{secrets.token_hex(4)}"
     with administration.temporary(bare(exported, reference)):
@@ -131,12 +131,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--realm", default=realm, help="realm to export (%(default)s)")
     parser.add_argument("--admin", default=admin, help="administrator (%(default)s)")
     parser.add_argument("--file", type=Path, default=FILE, help="file to write (%(default)s)")
-    parser.add_argument("--check", action="store_true", help="only compare; 1 if it differs")
+    parser.add_argument(
+        "--check", action="store_true", help="only compare; the exit code is 1 if the file differs"
+    )
     return parser
 
 
 def _environment() -> dict[str, str]:
-    """Return what filled the placeholders; a sandbox has its own name for the demo client's address."""
+    """Return the values of the placeholders; a sandbox has its own variable for the demo client's address."""
     sandbox = os.environ.get("SANDBOX_DEMO_APP_URL")
     return ({"DEMO_APP_URL": sandbox} if sandbox else {}) | dict(os.environ)
 

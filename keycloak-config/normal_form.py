@@ -1,8 +1,8 @@
-"""Bring the export of a realm into a form that people can read, review and import again.
+"""Turn the export of a realm into a form that people can read and review, and that can be imported again.
 
-Kept is what differs from a fresh realm of the same Keycloak, and every key which the file at hand
-already spells out. Generated ids vanish; a value that the file takes from the environment stays a
-``${NAME:default}`` placeholder, and a masked secret becomes one.
+It contains what differs from a new realm of the same Keycloak, and every key of the existing file.
+Generated ids are removed. A value that the file takes from the environment remains a ``${NAME:default}``
+placeholder, and a masked secret becomes one.
 """
 
 import json
@@ -12,8 +12,11 @@ from typing import Any
 
 MASKED = "**********"
 GENERATED = {"id", "containerId", "parentId", "internalId", "createdTimestamp", "keycloakVersion"}
-DERIVED = {"path"}  # a group's path follows from where it stands
-KEPT = {"realm", "enabled"}  # without them an import makes a nameless or a disabled realm
+DERIVED = {"path"}  # a group's path follows from its position
+KEPT = {
+    "realm",
+    "enabled",
+}  # without them, an import creates a realm without a name, or a disabled one
 IDENTITIES = ("clientId", "username", "client", "clientScope", "alias", "name", "providerId")
 ORDERED = re.compile(r"Algorithms$|^authenticationExecutions$")
 PLACEHOLDER = re.compile(r"\$\{([A-Z][A-Z0-9_]*)(?::([^}]*))?\}")
@@ -37,12 +40,12 @@ SMTP = {
     "starttls": "${SMTP_STARTTLS:false}",
     "ssl": "${SMTP_SSL:false}",
 }
-OWN = "(exported)"  # marks in the reference what a fresh realm would not have
+OWN = "(exported)"  # marks items of the reference that a new realm would not have
 PROFILE_CONFIG = "kc.user.profile.config"
 
 
 def resolve(value: Any, environment: Mapping[str, str]) -> Any:
-    """Fill every placeholder as Keycloak does on import: environment, default, else untouched."""
+    """Fill every placeholder as Keycloak does on import: from the environment, else its default, else unchanged."""
     if isinstance(value, dict):
         return {key: resolve(item, environment) for key, item in value.items()}
     if isinstance(value, list):
@@ -60,7 +63,7 @@ def normal_form(
     template: dict[str, Any],
     environment: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the shortest representation that imports to `exported`, shaped like `template`."""
+    """Return the shortest representation whose import results in `exported`, in the form of `template`."""
     name = template.get("realm") or f"${{KEYCLOAK_REALM:{exported['realm']}}}"
     value = _clean(_nameless(exported, name))
     default = _marked(_clean(_nameless(reference, name)), bare(exported, ""))
@@ -104,7 +107,7 @@ def _bare_group(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _marked(default: Any, own: Any) -> Any:
-    """Mark the items which the reference realm was given, so that none passes for a default."""
+    """Mark the items that were added to the reference realm, so that none counts as a default."""
     if isinstance(own, dict) and isinstance(default, dict):
         return default | {key: _marked(default.get(key), own[key]) for key in own}
     items, owned = _by_identity(default), _by_identity(own)
@@ -117,7 +120,7 @@ def _marked(default: Any, own: Any) -> Any:
 
 
 def dump(realm: dict[str, Any]) -> str:
-    """Return the text of the file: sorted keys, two spaces, UTF-8 as it is."""
+    """Return the text of the file: sorted keys, an indent of two spaces, UTF-8 not escaped."""
     return json.dumps(realm, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -132,7 +135,7 @@ def _nameless(exported: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _clean(value: Any, key: str = "") -> Any:
-    """Drop what Keycloak generates and sort what has no order."""
+    """Remove what Keycloak generates, and sort what has no order."""
     if isinstance(value, dict):
         dropped = GENERATED | (DERIVED if "subGroups" in value else set())
         return {k: _clean(v, k) for k, v in sorted(value.items()) if k not in dropped}
@@ -149,14 +152,14 @@ def _sort_key(item: Any) -> tuple[str, str]:
 
 
 def _identity(item: Any) -> str | None:
-    """Return what tells this item from its siblings, or nothing for plain values."""
+    """Return what distinguishes this item from its siblings, or None for plain values."""
     if not isinstance(item, dict):
         return None
     return next((f"{key}={item[key]}" for key in IDENTITIES if key in item), None)
 
 
 def _by_identity(items: Any) -> dict[str, Any] | None:
-    """Return the items by identity, or nothing when they cannot be told apart."""
+    """Return the items by identity, or None if they cannot be distinguished."""
     if not isinstance(items, list):
         return None
     found = {_identity(item): item for item in items}
@@ -172,7 +175,7 @@ def _minimal(
     environment: Mapping[str, str],
     kept: set[str] | frozenset[str] = frozenset(),
 ) -> Any:
-    """Return `value` without what `default` holds already, in the words of `template`."""
+    """Return `value` without what equals `default`, with the placeholders and keys of `template`."""
     if isinstance(value, dict):
         default = default if isinstance(default, dict) else {}
         template = template if isinstance(template, dict) else {}
@@ -212,13 +215,13 @@ def _minimal_items(
 
 
 def _worded(value: list[Any], template: list[Any], environment: Mapping[str, str]) -> list[Any]:
-    """Give each value the placeholder that it came from."""
+    """Replace each value by the placeholder that it came from."""
     words = {json.dumps(resolve(word, environment)): word for word in template}
     return sorted((words.get(json.dumps(item), item) for item in value), key=_sort_key)
 
 
 def _restored_secrets(realm: dict[str, Any]) -> dict[str, Any]:
-    """Turn what Keycloak masked, and no file has worded, into a placeholder."""
+    """Replace each masked secret that has no placeholder in the file by a new placeholder."""
     for client in realm.get("clients", []):
         if client.get("secret") == MASKED:
             prefix = re.sub(r"[^A-Z0-9]+", "_", client["clientId"].upper())
