@@ -10,8 +10,8 @@ from pathlib import Path
 
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError
 from keycloak_bridge.events.json_reader import parse_json
-from keycloak_bridge.validation.catalog import SchemaCatalog
-from keycloak_bridge.validation.schema_checks import (
+from keycloak_bridge.validation.catalog import (
+    SchemaCatalog,
     SchemaDocument,
     SchemaProblem,
     check_documents,

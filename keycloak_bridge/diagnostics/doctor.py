@@ -9,13 +9,17 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import realm_problems
 from keycloak_bridge.app.wiring import topic_specs
 from keycloak_bridge.diagnostics.kafka_probes import KafkaProbes
-from keycloak_bridge.diagnostics.keycloak_probes import CONNECTION, KeycloakProbes, RealmSetup
+from keycloak_bridge.diagnostics.keycloak_probes import (
+    CONNECTION,
+    KeycloakProbes,
+    KeycloakSurvey,
+    RealmSetup,
+)
 from keycloak_bridge.diagnostics.probe import Probe, ProbeResult, examine, green, red, yellow
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.users import ORGANIZATIONS, client_roles
 from keycloak_bridge.kafka.topics import KafkaAdmin
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.survey import KeycloakSurvey
 from keycloak_bridge.planning.ownership import administering
 from keycloak_bridge.settings.loading import LoadedSettings
 

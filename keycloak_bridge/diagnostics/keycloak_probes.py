@@ -1,17 +1,23 @@
 """Probes of Keycloak and the realm: reachable, token, clock, roles, profile, mail, and where the links in mails lead."""
 
+import contextlib
 import ipaddress
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
+from typing import Any
 from urllib.parse import urlsplit
 
 from keycloak_bridge.app.realm_check import NEEDED_ROLES, Problem
 from keycloak_bridge.diagnostics.probe import Probe, ProbeResult, gray, green, red, yellow
-from keycloak_bridge.domain.errors import KeycloakConflictError
+from keycloak_bridge.domain.errors import KeycloakAuthError, KeycloakConflictError, KeycloakError
+from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.errors import Call, keycloak_error
+from keycloak_bridge.keycloak.http import KeycloakHttp, from_response, json_object
 from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE, IMPORTING
-from keycloak_bridge.keycloak.survey import Discovery, KeycloakSurvey
 from keycloak_bridge.keycloak.token import TokenFacts, token_facts
 from keycloak_bridge.mapping.profile_findings import Severity
 
@@ -49,7 +55,7 @@ class KeycloakProbes:
     def __init__(
         self,
         realm: RealmSetup,
-        survey: KeycloakSurvey,
+        survey: "KeycloakSurvey",
         token: Callable[[], str],
         now: Callable[[], datetime],
         *,
@@ -208,7 +214,7 @@ class KeycloakProbes:
         yield from found or [green(well)]
 
     @cached_property
-    def _discovery(self) -> Discovery:
+    def _discovery(self) -> "Discovery":
         found = self._survey.discovery()
         self._discovered_at = self._now()
         return found
@@ -268,3 +274,98 @@ def is_internal(host: str) -> bool:
         pass
     name = host.rstrip(".").lower()
     return "." not in name or name.endswith((".local", ".internal", ".localhost", ".svc", ".lan"))
+
+
+STRANGE_HOST = "keycloak-bridge-doctor.invalid"
+"""A host name that no Keycloak has; a Keycloak that repeats it takes its public address from its callers."""
+
+_DISCOVERY = Call("GET", "/.well-known/openid-configuration")
+_SERVER_INFO = Call("GET", "/admin/serverinfo")
+_LINK_LIFESPAN_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What Keycloak publishes about the realm: its own address, and the server's time where the answer names one."""
+
+    issuer: str
+    server_time: datetime | None
+
+
+class KeycloakSurvey:
+    """Asks Keycloak what no other part of the bridge needs to know. Methods may raise KeycloakError."""
+
+    def __init__(self, http: KeycloakHttp, admin: KeycloakAdmin) -> None:
+        self._http = http
+        self._admin = admin
+
+    def discovery(self) -> Discovery:
+        """Return the realm's public facts; raises KeycloakAuthError (`realm-not-found`) for a wrong name."""
+        return self._discovery(None)
+
+    def follows_its_callers(self) -> bool | None:
+        """Say whether Keycloak's links lead to whatever host it was called by; None where a proxy is in the way."""
+        try:
+            return STRANGE_HOST in self._discovery(STRANGE_HOST).issuer
+        except KeycloakError:
+            return None
+
+    def server_version(self) -> str | None:
+        """Return Keycloak's version; None where the service account may not ask."""
+        base = self._http.admin_url.rpartition("/admin/realms/")[0]
+        try:
+            response = self._http.send(
+                _SERVER_INFO, f"{base}{_SERVER_INFO.path}", token=self._admin.access_token()
+            )
+        except KeycloakAuthError:
+            return None
+        answer = json_object(response) or {}
+        info = answer.get("systemInfo") if response.status_code == 200 else None
+        version = info.get("version") if isinstance(info, dict) else None
+        return None if version is None else str(version)
+
+    def smtp(self) -> Mapping[str, Any] | None:
+        """Return the realm's mail server without its password; None where the service account may not read it."""
+        realm = self._admin.realm()
+        if "smtpServer" not in realm:
+            return None
+        server = realm["smtpServer"] or {}
+        return {key: value for key, value in server.items() if key != "password"}
+
+    def send_test_mail(self, address: str) -> None:
+        """Have Keycloak mail a link to `address`, through a user that is deleted again, which makes the link invalid.
+
+        Raises KeycloakError: MailDeliveryError when the mail server failed.
+        """
+        name = f"keycloak-bridge-doctor-{secrets.token_hex(6)}"
+        user_id = self._admin.create_user(
+            {
+                "username": name,
+                "email": address,
+                "firstName": "Test",
+                "lastName": "Mail",
+                "enabled": True,
+            }
+        )
+        try:
+            self._admin.execute_actions_email(
+                user_id, ["UPDATE_PASSWORD"], lifespan_s=_LINK_LIFESPAN_S
+            )
+        finally:
+            self._admin.delete_user(user_id)
+
+    def _discovery(self, host: str | None) -> Discovery:
+        url = self._http.realm_url + _DISCOVERY.path
+        response = self._http.send(_DISCOVERY, url, host=host)
+        if response.status_code != 200:
+            raise from_response(_DISCOVERY, response)
+        issuer = (json_object(response) or {}).get("issuer")
+        if not isinstance(issuer, str):
+            raise keycloak_error(code="not-keycloak", call=_DISCOVERY, status=200)
+        return Discovery(issuer, _http_date(response.headers.get("Date")))
+
+
+def _http_date(text: str | None) -> datetime | None:
+    with contextlib.suppress(TypeError, ValueError):
+        return None if text is None else parsedate_to_datetime(text).astimezone(UTC)
+    return None

@@ -23,7 +23,7 @@ from keycloak_bridge.keycloak.user_profile import (
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.mapping.rules import TargetRule
 from keycloak_bridge.validation.catalog import SchemaCatalog
-from keycloak_bridge.validation.property_facts import PropertyFacts
+from keycloak_bridge.validation.subschema import PropertyFacts
 
 _PAGE = "Realm settings > User profile"
 _PLAIN_PATH = re.compile(r"data((?:\.[A-Za-z_][A-Za-z0-9_]*)+)")

@@ -24,7 +24,7 @@ from keycloak_bridge.domain.errors import ConfigError, KeycloakUnavailableError
 from keycloak_bridge.mapping.profile_findings import MappedTarget, Severity
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.stub_adapter import StubAdapter
-from keycloak_bridge.validation.property_facts import PropertyFacts
+from keycloak_bridge.validation.subschema import PropertyFacts
 
 ADMIN_ONLY = {"edit": ["admin"], "view": ["admin"]}
 PROFILE = {"attributes": [{"name": "userId", "permissions": ADMIN_ONLY}]}

@@ -11,7 +11,9 @@ import pytest
 
 from keycloak_bridge.app.realm_check import Problem
 from keycloak_bridge.diagnostics.keycloak_probes import (
+    Discovery,
     KeycloakProbes,
+    KeycloakSurvey,
     RealmSetup,
     is_internal,
     links_result,
@@ -22,7 +24,6 @@ from keycloak_bridge.domain.errors import (
     KeycloakConflictError,
     MailDeliveryError,
 )
-from keycloak_bridge.keycloak.survey import Discovery, KeycloakSurvey
 from keycloak_bridge.mapping.profile_findings import Severity
 
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)

@@ -17,7 +17,7 @@ from keycloak_bridge.mapping.profile_findings import (
     check_mapping,
 )
 from keycloak_bridge.settings.model import Settings
-from keycloak_bridge.validation.property_facts import PropertyFacts
+from keycloak_bridge.validation.subschema import PropertyFacts
 
 ADMIN = {"edit": ["admin"], "view": ["admin"]}
 TEXT = frozenset({"string"})

@@ -12,13 +12,13 @@ from schema_cases import VALUES, changes, closed, places, version_pairs
 
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.validation import compatibility
+from keycloak_bridge.validation.catalog import SchemaDocument
 from keycloak_bridge.validation.compatibility import (
     breaking,
     compare_versions,
     publication_problems,
     reader_notes,
 )
-from keycloak_bridge.validation.schema_checks import SchemaDocument
 from keycloak_bridge.validation.validator import compile_schema
 
 TEXT = {"type": "string"}

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from keycloak_bridge.validation.property_facts import PropertyFacts, property_facts, widest
-from keycloak_bridge.validation.subschema import Subschema
+from keycloak_bridge.validation.subschema import PropertyFacts, Subschema, property_facts, widest
 
 ID = "urn:test:schema"
 

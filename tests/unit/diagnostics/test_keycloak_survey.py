@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from keycloak_bridge.diagnostics.keycloak_probes import STRANGE_HOST, Discovery, KeycloakSurvey
 from keycloak_bridge.domain.errors import KeycloakAuthError, MailDeliveryError
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak.survey import STRANGE_HOST, Discovery, KeycloakSurvey
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.stub_adapter import StubAdapter
