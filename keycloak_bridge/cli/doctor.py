@@ -5,7 +5,7 @@ import click
 from keycloak_bridge.cli.common import Invocation, bridge_command, format_option
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.diagnostics.doctor import check_up
-from keycloak_bridge.diagnostics.probe import Light
+from keycloak_bridge.diagnostics.probes import Light
 
 UNWELL = 1
 _LIGHTS = (Light.GREEN, Light.YELLOW, Light.RED, Light.GRAY)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from keycloak_bridge.app.schema_files import (
+from keycloak_bridge.app.interpretation import (
     load_documents,
     load_schemas,
     read_published,

@@ -8,14 +8,19 @@ from keycloak_bridge.app.connections import SystemClock, keycloak_admin, keycloa
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import realm_problems
 from keycloak_bridge.app.wiring import topic_specs
-from keycloak_bridge.diagnostics.kafka_probes import KafkaProbes
-from keycloak_bridge.diagnostics.keycloak_probes import (
-    CONNECTION,
+from keycloak_bridge.diagnostics.probes import (
+    KEYCLOAK_CONNECTION,
+    KafkaProbes,
     KeycloakProbes,
     KeycloakSurvey,
+    Probe,
+    ProbeResult,
     RealmSetup,
+    examine,
+    green,
+    red,
+    yellow,
 )
-from keycloak_bridge.diagnostics.probe import Probe, ProbeResult, examine, green, red, yellow
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.users import ORGANIZATIONS, client_roles
 from keycloak_bridge.kafka.topics import KafkaAdmin
@@ -119,7 +124,7 @@ def _keycloak(
         admin = keycloak_admin(interpretation.settings, clock, http)
     except ConfigError as error:
         result: ProbeResult = red(error.message, error.remedy or "correct the settings")
-        return (Probe(CONNECTION, lambda: (result,), (SETTINGS,)),)
+        return (Probe(KEYCLOAK_CONNECTION, lambda: (result,), (SETTINGS,)),)
     stack.callback(admin.close)
     return KeycloakProbes(
         realm_setup(interpretation, admin),

@@ -33,8 +33,7 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.planning.bookkeeping import is_being_invited, with_mark_of
 from keycloak_bridge.planning.plan import anonymous_username
-from keycloak_bridge.provisioning.duplicates import DuplicateResolver
-from keycloak_bridge.provisioning.verification import Verification
+from keycloak_bridge.provisioning.verification import DuplicateResolver, Verification
 
 Invite = Callable[[Invitation], Sequence[Acknowledgement]]
 """Passes an invitation that is due to the invite stage."""

@@ -34,9 +34,12 @@ from keycloak_bridge.domain.users import (
 from keycloak_bridge.messages.results import result_of, skipped
 from keycloak_bridge.planning.bookkeeping import is_being_invited, mail_begun
 from keycloak_bridge.planning.plan import plan_user
-from keycloak_bridge.provisioning.duplicates import DuplicateResolver
 from keycloak_bridge.provisioning.executor import Invite, PlanExecutor
-from keycloak_bridge.provisioning.verification import Verification, VerificationPolicy
+from keycloak_bridge.provisioning.verification import (
+    DuplicateResolver,
+    Verification,
+    VerificationPolicy,
+)
 
 _LOOK_AGAIN_S = 2.0
 """How often an event that waits for its user looks for it."""

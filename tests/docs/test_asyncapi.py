@@ -17,7 +17,7 @@ from jsonschema import Draft7Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
-from keycloak_bridge.app.schema_files import load_documents
+from keycloak_bridge.app.interpretation import load_documents
 from keycloak_bridge.domain.errors import EventDecodeError
 from keycloak_bridge.domain.events import Invitation, Message, Outcome, Purpose, Record, Result
 from keycloak_bridge.domain.users import InvitationTerms

@@ -9,7 +9,7 @@ import click
 import generate
 import pytest
 
-from keycloak_bridge.app.schema_files import load_schemas
+from keycloak_bridge.app.interpretation import load_schemas
 from keycloak_bridge.cli.main import app
 from keycloak_bridge.domain.events import USER_CREATED, USER_EVENTS, Record
 from keycloak_bridge.events.decode import EnvelopeRules, decode

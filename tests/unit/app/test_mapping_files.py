@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.app.mapping_files import default_mapping_text, load_mapping
+from keycloak_bridge.app.interpretation import Interpretation, default_mapping_text, load_mapping
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import UserEvent
 from keycloak_bridge.domain.users import (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from keycloak_bridge.app.schema_files import read_published, write_published
+from keycloak_bridge.app.interpretation import read_published, write_published
 from keycloak_bridge.domain.errors import ConfigError
 
 DIGESTS = {"b/1.0.json": "b" * 64, "a/1.0.json": "a" * 64}

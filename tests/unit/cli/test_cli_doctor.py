@@ -8,7 +8,7 @@ import pytest
 from cli_harness import call
 from click.testing import Result
 
-from keycloak_bridge.diagnostics.probe import ProbeResult, gray, green, red, yellow
+from keycloak_bridge.diagnostics.probes import ProbeResult, gray, green, red, yellow
 
 MIXED = [
     green("two topics"),

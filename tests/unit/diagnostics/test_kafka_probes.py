@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from keycloak_bridge.diagnostics.kafka_probes import KafkaProbes
-from keycloak_bridge.diagnostics.probe import Light, ProbeResult, examine
+from keycloak_bridge.diagnostics.probes import KafkaProbes, Light, ProbeResult, examine
 from keycloak_bridge.domain.errors import BrokerUnavailableError
 from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, wanted_topics
 from keycloak_bridge.settings.model import KafkaSettings, TopicsSettings

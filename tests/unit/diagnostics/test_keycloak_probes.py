@@ -10,15 +10,19 @@ from typing import Any, cast
 import pytest
 
 from keycloak_bridge.app.realm_check import Problem
-from keycloak_bridge.diagnostics.keycloak_probes import (
+from keycloak_bridge.diagnostics.probes import (
     Discovery,
     KeycloakProbes,
     KeycloakSurvey,
+    Light,
+    Probe,
+    ProbeResult,
     RealmSetup,
+    examine,
+    green,
     is_internal,
     links_result,
 )
-from keycloak_bridge.diagnostics.probe import Light, Probe, ProbeResult, examine, green
 from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
     KeycloakConflictError,

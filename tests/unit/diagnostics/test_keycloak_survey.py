@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from keycloak_bridge.diagnostics.keycloak_probes import STRANGE_HOST, Discovery, KeycloakSurvey
+from keycloak_bridge.diagnostics.probes import STRANGE_HOST, Discovery, KeycloakSurvey
 from keycloak_bridge.domain.errors import KeycloakAuthError, MailDeliveryError
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp

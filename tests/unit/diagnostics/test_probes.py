@@ -9,11 +9,11 @@ import pytest
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.diagnostics import doctor as module
 from keycloak_bridge.diagnostics.doctor import check_up, content_probes, realm_setup
-from keycloak_bridge.diagnostics.keycloak_probes import RealmSetup
-from keycloak_bridge.diagnostics.probe import (
+from keycloak_bridge.diagnostics.probes import (
     Light,
     Probe,
     ProbeResult,
+    RealmSetup,
     examine,
     gray,
     green,

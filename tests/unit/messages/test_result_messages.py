@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from letter_cases import NOON, stored
 from records import record
 
-from keycloak_bridge.app.schema_files import load_schemas
+from keycloak_bridge.app.interpretation import load_schemas
 from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.events import RESULT, CloudEvent, Message, Outcome, Record, Result
 from keycloak_bridge.domain.operations import (
