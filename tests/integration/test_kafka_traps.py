@@ -30,6 +30,7 @@ from kafka import TopicPartition as KafkaTopicPartition
 
 from keycloak_bridge.domain.errors import BridgeError, BrokerUnavailableError, PartitionRevokedError
 from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartition
+from keycloak_bridge.kafka import client as kafka_client
 from keycloak_bridge.kafka import consumer as kafka_source
 from keycloak_bridge.kafka import producer as kafka_sink
 from keycloak_bridge.kafka.client import connection_options
@@ -75,7 +76,7 @@ def impatient_sink(
 ) -> Iterator[KafkaMessageProducer]:
     """A producer that gives up sooner; tests may close it themselves."""
     monkeypatch.setattr(kafka_sink, "_DELIVERY_TIMEOUT_MS", DELIVERY_TIMEOUT_MS)
-    monkeypatch.setattr(kafka_sink, "_CLOSE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(kafka_client, "_CLOSE_TIMEOUT_S", 1.0)
     sink = KafkaMessageProducer(broker.settings)
     yield sink
     sink.close()
