@@ -26,6 +26,7 @@ from keycloak_bridge.ops.logs import log_event
 
 logger = logging.getLogger(__name__)
 
+_BUCKETS = 4096
 _AGAIN_S = 60.0
 """Pause after a listing that failed."""
 
@@ -201,11 +202,9 @@ class KnownUsers:
         listed = _Keys()
         for user in self._listing():
             count += 1
-            listed.append(*self._keys(user))
-        listed.sort()
+            listed.add(*self._keys(user))
         with self._lock:
-            listed.append(*self._announced_meanwhile)
-            listed.sort()
+            listed.add(*self._announced_meanwhile)
             self._known, self._begun_s = listed, begun_s
             self._announced_meanwhile, self._listing_now = [], False
         log_event(
@@ -228,29 +227,24 @@ class KnownUsers:
 
 
 class _Keys:
-    """A set of texts as sorted 64-bit hashes, 8 bytes each; a text that is not in it is mistaken once in 10^13.
+    """A set of texts as 64-bit hashes, about 8 bytes each; a text that is not in it is mistaken once in 10^13.
 
-    Not safe to share between threads.
+    Each bucket is sorted by itself, so that one more text moves only a small part of millions. Not safe to share between
+    threads.
     """
 
     def __init__(self) -> None:
-        self._hashes = array("Q")
+        self._buckets = [array("Q") for _ in range(_BUCKETS)]
 
     def __contains__(self, text: str) -> bool:
         hashed = _hash(text)
-        at = bisect_left(self._hashes, hashed)
-        return at < len(self._hashes) and self._hashes[at] == hashed
+        bucket = self._buckets[hashed % _BUCKETS]
+        at = bisect_left(bucket, hashed)
+        return at < len(bucket) and bucket[at] == hashed
 
     def add(self, *texts: str) -> None:
-        for text in texts:
-            insort(self._hashes, _hash(text))
-
-    def append(self, *texts: str) -> None:
-        """Add many texts; `sort` must follow."""
-        self._hashes.extend(map(_hash, texts))
-
-    def sort(self) -> None:
-        self._hashes = array("Q", sorted(self._hashes))
+        for hashed in map(_hash, texts):
+            insort(self._buckets[hashed % _BUCKETS], hashed)
 
 
 def _hash(text: str) -> int:
