@@ -665,7 +665,7 @@ def test_group_is_known_as_soon_as_it_is_created(directory: UserDirectory, tools
     assert ((group,), ()) == (before, directory.missing(GROUPS, [group]))
 
 
-@pytest.mark.parametrize("prefix", ["", "/"])
+@pytest.mark.parametrize("prefix", ["", "/", "//"])
 def test_user_is_created_into_its_groups(
     directory: UserDirectory, tools: Tools, prefix: str
 ) -> None:

@@ -1,26 +1,49 @@
-"""One exchange: what goes out, and what becomes of every failure to be answered."""
+"""One exchange: what goes over the wire, how the answer is read, and what becomes of every failure to get one."""
 
+import contextlib
 import email.message
+import gzip
+import json
+import ssl
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
 import urllib3
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from requests import PreparedRequest
 from requests import exceptions as requests_errors
+from urllib3.exceptions import ProtocolError
 
 from keycloak_bridge.domain.errors import (
+    BridgeError,
     ConfigError,
     KeycloakRejectedError,
     KeycloakUnavailableError,
 )
 from keycloak_bridge.keycloak.errors import Call
-from keycloak_bridge.keycloak.http import CODES, KeycloakConnection, KeycloakHttp, translate
+from keycloak_bridge.keycloak.http import (
+    CODES,
+    Answer,
+    KeycloakConnection,
+    KeycloakHttp,
+    Receive,
+    WireAdapter,
+    read_answer,
+    translate,
+)
 from keycloak_bridge.testing.stub_adapter import StubAdapter
 
-CALL = Call("GET", "/users")
+ORIGIN = "http://keycloak:8080"
+CALL = Call("POST", "/users")
+CREATED = b"HTTP/1.1 201 Created\r\nLocation: http://keycloak/users/1\r\ncontent-length: 0\r\n\r\n"
 URL = "https://keycloak.example/users"
+texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @pytest.fixture
@@ -50,19 +73,6 @@ def test_urls_hold_path_and_encoded_realm(http: KeycloakHttp) -> None:
         "https://keycloak.example/auth/realms/a%20realm",
         "https://keycloak.example/auth/admin/realms/a%20realm",
     )
-
-
-def test_request_carries_token_agent_and_timeouts(http: KeycloakHttp, stub: StubAdapter) -> None:
-    """Both timeouts go with every request."""
-    stub.answer(200, [])
-
-    http.send(CALL, URL, token="t0k3n", params={"q": "a b"})
-
-    (sent,) = stub.requests
-    assert sent.headers["Authorization"] == "Bearer t0k3n"
-    assert sent.headers["User-Agent"].startswith("keycloak-bridge/")
-    assert sent.timeout == (1.5, 20.0)
-    assert sent.params == {"q": "a b"}
 
 
 def test_redirects_are_not_followed(http: KeycloakHttp, stub: StubAdapter) -> None:
@@ -193,3 +203,391 @@ def refused_connection() -> requests_errors.ConnectionError:
 def test_kind_of_failure_is_reported(error: requests.RequestException, code: str) -> None:
     """Above all whether the call may have taken effect; an unknown error can delay users but lose none."""
     assert code == translate(CALL, error).code
+
+
+# the transport
+
+
+class FakeSocket:
+    """Answers or fails as it was made to."""
+
+    def __init__(self, answer: bytes | BaseException) -> None:
+        self.answer = answer
+        self.sent = b""
+        self.timeouts: list[float] = []
+
+    def settimeout(self, timeout_s: float) -> None:
+        self.timeouts.append(timeout_s)
+
+    def sendall(self, data: bytes) -> None:
+        self.sent += data
+
+    def recv(self, most: int) -> bytes:
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        part, self.answer = self.answer[:most], self.answer[most:]
+        return part
+
+
+class FakeConnection:
+    """A connection of urllib3, not yet opened."""
+
+    def __init__(self, sock: FakeSocket, failure: Exception | None = None) -> None:
+        self.sock: FakeSocket | None = None
+        self.timeout = 0.0
+        self.closed = False
+        self._to_be = sock
+        self._failure = failure
+
+    def connect(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self.sock = self._to_be
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakePool:
+    """A pool of urllib3 with one connection."""
+
+    def __init__(self, connection: FakeConnection) -> None:
+        self.pool = object()
+        self.connection = connection
+        self.given_back: list[FakeConnection | None] = []
+
+    def _get_conn(self) -> FakeConnection:
+        return self.connection
+
+    def _put_conn(self, connection: FakeConnection | None) -> None:
+        self.given_back.append(connection)
+
+
+class Wire:
+    """The subject, and the other end."""
+
+    def __init__(self, answer: bytes | BaseException, failure: Exception | None = None) -> None:
+        self.sock = FakeSocket(answer)
+        self.connection = FakeConnection(self.sock, failure)
+        self.pool = FakePool(self.connection)
+        self.adapter = WireAdapter(1)
+        self.adapter._known = (ORIGIN, True, self.pool)
+        self.http = KeycloakHttp(KeycloakConnection(ORIGIN, "acme", 1.5, 20.0), self.adapter)
+
+    def post(self, body: object = None, **options: Any) -> Any:
+        """Create a user."""
+        url = f"{self.http.admin_url}/users"
+        return self.http.send(CALL, url, token="t0k3n", json=body, **options)
+
+
+def test_request_is_one_write_with_all_that_keycloak_needs() -> None:
+    """A second write would cost a packet, and a wait where the server delays its acknowledgements."""
+    wire = Wire(CREATED)
+
+    answer = wire.post({"username": "Zoë"})
+
+    assert (answer.status_code, answer.reason, answer.content) == (201, "Created", b"")
+    assert answer.headers["Location"] == "http://keycloak/users/1"
+    first, *headers = wire.sock.sent.decode().partition("\r\n\r\n")[0].split("\r\n")
+    names = dict(line.split(": ", 1) for line in headers)
+    body = b'{"username":"Zo\\u00eb"}'
+    assert first == "POST /admin/realms/acme/users HTTP/1.1"
+    assert names["Host"] == "keycloak:8080"
+    assert names["Authorization"] == "Bearer t0k3n"
+    assert names["User-Agent"].startswith("keycloak-bridge/")
+    assert names["Content-Type"] == "application/json"
+    assert names["Content-Length"] == str(len(body))
+    assert wire.sock.sent.endswith(b"\r\n\r\n" + body)
+
+
+def test_compressed_answer_is_unpacked() -> None:
+    """Something in front of Keycloak may do that."""
+    body = gzip.compress(b'{"a": 1}')
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+
+    assert Wire(head.encode() + body).post().json() == {"a": 1}
+
+
+def test_connection_is_kept_and_each_timeout_is_its_own() -> None:
+    """One for connecting, one for each part of the answer."""
+    wire = Wire(CREATED)
+
+    wire.post()
+
+    assert wire.pool.given_back == [wire.connection]
+    assert (wire.connection.timeout, wire.sock.timeouts) == (1.5, [20.0])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        TimeoutError(),
+        ConnectionResetError(),
+        KeyboardInterrupt(),
+    ],
+    ids=repr,
+)
+def test_connection_in_doubt_is_closed_and_leaves_the_pool(answer: Any) -> None:
+    """The rest of an answer would be taken for the next one."""
+    wire = Wire(answer)
+
+    with contextlib.suppress(BridgeError, KeyboardInterrupt):
+        wire.post()
+
+    assert wire.connection.closed
+    assert wire.pool.given_back == [None]
+
+
+def _new_connection(kind: Callable[..., Exception]) -> Exception:
+    return kind(urllib3.connection.HTTPConnection("keycloak"), "refused")
+
+
+@pytest.mark.parametrize(
+    ("connecting", "answer", "code"),
+    [
+        (_new_connection(urllib3.exceptions.NewConnectionError), b"", "keycloak-unreachable"),
+        (_new_connection(urllib3.exceptions.ConnectTimeoutError), b"", "keycloak-unreachable"),
+        (TimeoutError(), b"", "keycloak-unreachable"),
+        (ssl.SSLCertVerificationError("bad"), b"", "keycloak-tls"),
+        (None, ssl.SSLError("bad record"), "keycloak-tls"),
+        (None, TimeoutError(), "keycloak-no-answer"),
+        (None, ConnectionResetError(), "keycloak-no-answer"),
+        (None, b"HTTP/1.1 20", "keycloak-no-answer"),
+        (None, b"SSH-2.0\r\n\r\n", "keycloak-no-answer"),
+    ],
+)
+def test_failures_keep_their_meaning(
+    connecting: Exception | None, answer: bytes | Exception, code: str
+) -> None:
+    """Above all whether the call may have taken effect."""
+    with pytest.raises(BridgeError) as caught:
+        Wire(answer, connecting).post()
+
+    assert code == caught.value.code
+
+
+def test_header_cannot_smuggle_another() -> None:
+    """A token is whatever a server said it is."""
+    wire = Wire(CREATED)
+    url = f"{wire.http.admin_url}/users"
+
+    with pytest.raises(ConfigError):
+        wire.http.send(CALL, url, token="a\r\nX-Evil: 1")
+
+    assert wire.sock.sent == b""
+
+
+def test_value_that_json_lacks_is_never_sent() -> None:
+    """Keycloak would not know it either."""
+    with pytest.raises(KeycloakRejectedError):
+        Wire(CREATED).post({"a": float("nan")})
+
+
+def test_other_host_is_named() -> None:
+    """The doctor calls Keycloak by the name that stands in its links."""
+    wire = Wire(CREATED)
+
+    wire.post(host="login.acme.example")
+
+    assert wire.sock.sent.count(b"Host: ") == 1
+    assert b"\r\nHost: login.acme.example\r\n" in wire.sock.sent
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://keycloak:80", "keycloak"),
+        ("https://keycloak:443", "keycloak"),
+        ("http://keycloak:443", "keycloak:443"),
+        ("https://[::1]:8443", "[::1]:8443"),
+    ],
+)
+def test_port_of_the_scheme_is_left_out(url: str, host: str) -> None:
+    """As browsers do; Keycloak may build its issuer from it."""
+    wire = Wire(CREATED)
+    wire.adapter._known = (url, True, wire.pool)
+
+    KeycloakHttp(KeycloakConnection(url, "acme"), wire.adapter).send(CALL, f"{url}/users")
+
+    assert f"\r\nHost: {host}\r\n".encode() in wire.sock.sent
+
+
+def test_pool_of_urllib3_is_used_as_it_is_made() -> None:
+    """It has what is taken from it, and a closed one is not asked again."""
+    adapter = WireAdapter(2)
+    request = PreparedRequest()
+    request.prepare("GET", f"{ORIGIN}/users")
+    pool = adapter._pool(ORIGIN, request, True)
+    connection = pool._get_conn()
+    pool._put_conn(None)
+
+    assert connection.sock is None
+    assert adapter._pool(ORIGIN, request, True) is pool
+    adapter.close()
+    assert adapter._pool(ORIGIN, request, True) is not pool
+
+
+@given(segment=texts, params=st.dictionaries(texts, texts | st.integers()), body=texts)
+def test_short_cut_prepares_what_requests_would(
+    segment: str, params: dict[str, str | int], body: str
+) -> None:
+    """Addresses and headers are the same, whatever is in them; `KeycloakAdmin` sends no segment that URLs collapse."""
+    assume(segment not in (".", ".."))
+    http = KeycloakHttp(KeycloakConnection("http://Keycloak.example/a b/", "a realm"))
+    url = f"{http.admin_url}/users/{quote(segment, safe='')}"
+    value = {"username": body}
+
+    short = http._admin_request(CALL, url, "t", params, value)
+    whole = http._prepare(CALL, url, {"Authorization": "Bearer t"}, params, None, value)
+
+    assert short.url == whole.url
+    assert json.loads(short.body or b"") == value
+    assert {**short.headers, "Content-Length": 0} == {**whole.headers, "Content-Length": 0}
+
+
+@pytest.mark.parametrize("url", ["keycloak:8080", "http://keycloak:8080/#part"])
+def test_address_that_cannot_be_called_is_a_wrong_setting(url: str) -> None:
+    """It shows at the first call."""
+    http = KeycloakHttp(KeycloakConnection(url, "acme"))
+
+    with pytest.raises(ConfigError):
+        http.send(CALL, f"{http.admin_url}/users")
+
+
+# answers off the wire: in whatever pieces they come, they read the same
+
+LISTED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n1;x=y\r\n]\r\n0\r\n\r\n"
+
+
+def pieces(parts: Iterable[bytes]) -> Receive:
+    """Return a connection that brings these parts, then ends."""
+    left: Iterator[bytes] = iter(parts)
+
+    def receive(most: int) -> bytes:
+        part = next(left, b"")
+        assert len(part) <= most
+        return part
+
+    return receive
+
+
+def read(data: bytes, method: str = "GET") -> Answer:
+    """Return the answer that comes in pieces as large as can be."""
+    most = 65536
+    return read_answer(pieces(data[at : at + most] for at in range(0, len(data), most)), method)
+
+
+@pytest.mark.parametrize(
+    ("data", "answer"),
+    [
+        (
+            CREATED,
+            Answer(
+                201,
+                "Created",
+                {"location": "http://keycloak/users/1", "content-length": "0"},
+                b"",
+                reusable=True,
+            ),
+        ),
+        (
+            b"HTTP/1.1 200\r\nA: 1\r\na:2\r\n  3\r\nContent-Length: 0\r\n\r\n",
+            Answer(200, "", {"a": "1, 2 3", "content-length": "0"}, b"", reusable=True),
+        ),
+        (
+            b"HTTP/1.1 200 OK\nContent-Length: 1\n\nx",
+            Answer(200, "OK", {"content-length": "1"}, b"x", reusable=True),
+        ),
+    ],
+    ids=["created", "odd headers", "bare line feeds"],
+)
+def test_answer_is_read_as_it_was_meant(data: bytes, answer: Answer) -> None:
+    """Status, reason, headers in lower case and body."""
+    assert answer == read(data)
+
+
+@pytest.mark.parametrize("whole", [CREATED, LISTED, CHUNKED])
+@given(data=st.data())
+def test_pieces_make_no_difference(whole: bytes, data: st.DataObject) -> None:
+    """A network cuts wherever it likes."""
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(whole) - 1))))
+    parts = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+
+    assert read(whole) == read_answer(pieces(parts), "GET")
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "body"),
+    [
+        ("GET", LISTED, b"[]"),
+        ("GET", CHUNKED, b"[]"),
+        ("GET", b"HTTP/1.1 200 OK\r\n\r\nto the end", b"to the end"),
+        ("PUT", b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b""),
+        ("POST", b"HTTP/1.1 100 Continue\r\n\r\n" + LISTED, b"[]"),
+        ("POST", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + LISTED, b"[]"),
+    ],
+)
+def test_body_ends_where_the_answer_says(method: str, data: bytes, body: bytes) -> None:
+    """By its length, by its chunks, with the connection, or there is none."""
+    assert body == read(data, method).body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Close\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        LISTED + b"HTTP/1.1 200 OK\r\n",
+    ],
+    ids=["old", "told", "to the end", "more than asked for"],
+)
+def test_connection_that_ends_or_holds_more_is_not_asked_again(data: bytes) -> None:
+    """The next answer on it could belong to another request."""
+    assert not read(data).reusable
+
+
+@pytest.mark.parametrize("whole", [CREATED, LISTED, CHUNKED])
+def test_an_answer_that_breaks_off_is_none(whole: bytes) -> None:
+    """At whatever byte the connection ends before the last one."""
+    for end in range(len(whole)):
+        with pytest.raises(ProtocolError):
+            read(whole[:end])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/2 200\r\n\r\n",
+        b"HTTP/1.1 20 OK\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno header\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1_0\r\n\r\n0123456789",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[]\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\n[\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 65536,
+    ],
+)
+def test_what_is_no_clear_answer_is_refused(data: bytes) -> None:
+    """Better no answer than half of one, or two in one."""
+    with pytest.raises(ProtocolError):
+        read(data)
+
+
+@given(st.binary(max_size=200))
+def test_nothing_else_is_raised(data: bytes) -> None:
+    """Whatever it is that answers."""
+    for head in (b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"):
+        try:
+            read(head + data)
+        except ProtocolError:
+            continue

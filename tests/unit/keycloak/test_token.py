@@ -40,20 +40,6 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_token_is_asked_for_by_client_credentials(bench: Bench) -> None:
-    """A form with id and secret, to the realm's token endpoint."""
-    bench.grant("a")
-
-    assert bench.tokens.token() == "a"
-    (sent,) = bench.stub.requests
-    assert (sent.method, sent.path) == ("POST", "/realms/acme/protocol/openid-connect/token")
-    assert sent.form == {
-        "grant_type": "client_credentials",
-        "client_id": "keycloak-bridge",
-        "client_secret": SECRET,
-    }
-
-
 @pytest.mark.parametrize(
     ("expires_in", "fresh_until_s"), [(300, 270), (60, 30), (40, 20), (2, 1), (0, 0)]
 )

@@ -113,16 +113,6 @@ def test_each_look_up_costs_a_call_only_when_asked_for(bench: Bench) -> None:
     )
 
 
-def test_users_with_an_external_id_are_compared_again(bench: Bench) -> None:
-    """Keycloak compares attributes without case."""
-    users = [{"id": name, "attributes": {"userId": [name]}, "access": {}} for name in ("u", "U")]
-    bench.answers(users)
-
-    found = bench.directory.having(MatchCriterion("attributes.userId", "u"))
-
-    assert found == ({"id": "u", "attributes": {"userId": ["u"]}},)
-
-
 @pytest.mark.parametrize("target", ["username", "email"])
 def test_name_that_cannot_be_sent_is_refused(bench: Bench, target: str) -> None:
     """Half a surrogate pair is JSON, but no text."""
@@ -152,15 +142,6 @@ def test_failed_create_forgets_its_groups(bench: Bench) -> None:
     assert bench.directory.missing(GROUPS, ["staff"]) == ("staff",)
 
 
-def test_groups_are_sent_as_keycloak_spells_them(bench: Bench) -> None:
-    """`//staff` would be a 500."""
-    bench.stub.answer(201, headers={"Location": "/users/u1"})
-
-    bench.directory.create({"username": "ada", "groups": ["//staff/", "a/b"]})
-
-    assert bench.stub.requests[0].json["groups"] == ["/staff", "/a/b"]
-
-
 @pytest.mark.parametrize("kind", ["password", "otp", "webauthn-passwordless"])
 def test_any_credential_counts(bench: Bench, kind: str) -> None:
     """A user that can log in by a passkey needs no link either."""
@@ -188,31 +169,6 @@ def test_refused_mail_is_explained_by_the_user(
         bench.directory.execute_actions_email("u1", TERMS)
 
     assert caught.value.code == code
-
-
-def test_writes_reach_the_endpoint_of_their_kind(bench: Bench) -> None:
-    """What is gone is deleted, unlinked and logged out without an error: a redelivered event does it again."""
-    gone = (404, {"error": "User not found"})
-    bench.answers(GROUP, 204, 204, gone, [], gone, gone)
-
-    bench.directory.join("u1", GROUPS, ["/staff"])
-    bench.directory.leave("u1", GROUPS, ["/staff"])
-    bench.directory.create_group("/staff")
-    bench.directory.unlink_identity("u1", "google")
-    owner = bench.directory.identity_owner("google", "1")
-    bench.directory.delete("u1")
-    bench.directory.end_sessions("u1")
-
-    assert owner is None
-    assert [
-        "GET /group-by-path/staff",
-        "PUT /users/u1/groups/g1",
-        "DELETE /users/u1/groups/g1",
-        "DELETE /users/u1/federated-identity/google",
-        "GET /users",
-        "DELETE /users/u1",
-        "POST /users/u1/logout",
-    ] == bench.sent()
 
 
 # mails on record
@@ -267,30 +223,6 @@ def test_an_outage_is_no_answer(
         bench.directory.can_look_up_mails()
 
     assert bench.directory.can_look_up_mails() is True
-
-
-@pytest.mark.parametrize(
-    ("paths", "expected"),
-    [
-        ([], False),
-        (["users/u_1/execute-actions-email"], True),
-        (["users/uX1/execute-actions-email"], False),
-        (["users/uX1/execute-actions-email", "users/u_1/execute-actions-email"], True),
-    ],
-)
-def test_a_mail_is_found_by_its_path(bench: Bench, paths: list[str], expected: bool) -> None:
-    """One look, compared again: Keycloak's comparison knows wildcards."""
-    bench.answers([{"operationType": "ACTION", "resourcePath": path} for path in paths])
-
-    assert expected == bench.directory.mail_recorded("u_1")
-    (sent,) = bench.stub.requests
-    assert "/admin/realms/acme/admin-events" == sent.path
-    assert {
-        "operationTypes": "ACTION",
-        "resourceTypes": "USER",
-        "resourcePath": "users/u_1/execute-actions-email",
-        "max": "20",
-    } == sent.params
 
 
 @pytest.mark.parametrize(
