@@ -52,21 +52,6 @@ def test_a_note_of_this_version_stays_readable() -> None:
     assert "kb1:FlwlZQIAAAAAAAAAAf__________AgKHAwE" == write_notes(5, notes)
 
 
-@pytest.mark.parametrize(
-    "notes", [CommitNotes(), CommitNotes((range(2, 5),)), CommitNotes((range(9, 9),))]
-)
-def test_nothing_to_say_is_an_empty_note(notes: CommitNotes) -> None:
-    """A range below the committed offset is done by the commit itself."""
-    assert "" == write_notes(5, notes)
-
-
-def test_ranges_in_any_order_are_cut_at_the_offset() -> None:
-    """The offset may have passed some of them."""
-    notes = CommitNotes((range(20, 22), range(3, 8), range(7, 10)))
-
-    assert (range(5, 10), range(20, 22)) == read_notes(5, write_notes(5, notes)).finished
-
-
 @given(commits(), st.integers(-5, 1500))
 def test_a_note_never_outgrows_its_limit(commit: tuple[int, CommitNotes], limit: int) -> None:
     """What is kept are the newest users and the lowest finished ranges."""
@@ -98,15 +83,6 @@ def test_dead_lettered_users_leave_half_to_ranges() -> None:
         len(kept.finished),
     )
     assert 499 == kept.dead_lettered[-1]
-
-
-def test_ranges_take_what_dead_lettered_users_do_not_need() -> None:
-    """Half is the most that dead-lettered users get, not what they must have."""
-    notes = CommitNotes(ranges_above(0, [(1, 1)] * 2000), (1,))
-
-    kept = read_notes(0, write_notes(0, notes))
-
-    assert (1, 1117) == (len(kept.dead_lettered), len(kept.finished))
 
 
 @given(offsets, st.none() | st.text() | st.text().map("kb1:{}".format))

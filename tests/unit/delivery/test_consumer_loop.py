@@ -4,17 +4,15 @@ import threading
 from collections.abc import Mapping
 
 import pytest
-from delivery_harness import P0, P1, RESULTS, TOPIC, Hand, at_of, policy
+from delivery_harness import P0, P1, Hand, policy
 
 from keycloak_bridge.delivery.consumer_loop import BUSY_POLL_S, PollTimeout
 from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import (
-    BrokerUnavailableError,
     ConfigError,
     KeycloakUnavailableError,
-    PartitionRevokedError,
 )
-from keycloak_bridge.domain.events import Message, Record, TopicPartition
+from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.ops.health import JOINING
 
 DOWN = "Keycloak does not answer"
@@ -38,19 +36,6 @@ def test_everything_is_handled_in_order_and_committed() -> None:
     assert hand.source.closed
 
 
-def test_an_error_that_can_pass_is_tried_until_it_works() -> None:
-    """The record stays the first of its key, nothing is skipped, and no later one of the key comes first."""
-    hand = Hand()
-    hand.publish(0, 0)
-    hand.handler.errors[0, 0] = down(12)
-
-    hand.run()
-
-    assert [(0, 0), (0, 1)] == hand.handler.handled
-    assert {P0: 2} == hand.committed
-    assert [] == hand.handler.given_up
-
-
 def test_a_fatal_error_stops_after_committing_what_is_done() -> None:
     """The record before the fatal one is committed, the fatal one is not."""
     hand = Hand()
@@ -62,52 +47,6 @@ def test_a_fatal_error_stops_after_committing_what_is_done() -> None:
 
     assert {P0: 1} == hand.committed
     assert hand.source.closed
-
-
-def test_done_means_acknowledged() -> None:
-    """A record whose result Kafka did not take is handled again, and is not committed before."""
-    hand = Hand()
-    hand.publish(0, 0)
-    hand.broker.publish_errors = [BrokerUnavailableError("gone")]
-    hand.turn()
-    hand.work(1)
-    hand.turn(2.0)
-
-    assert {P0: 0} == hand.committed
-
-    hand.settle_all()
-
-    assert [(0, 0), (0, 0), (0, 1)] == hand.handler.handled
-    assert {P0: 2} == hand.committed
-    assert 2 == len(hand.broker.records(RESULTS))
-
-
-def test_markers_are_stepped_over() -> None:
-    """An offset without a record does not keep a run from its end, nor the commit from the end of the log."""
-    hand = Hand()
-    hand.broker.burn(TOPIC)
-    hand.publish(0)
-    hand.broker.burn(TOPIC)
-
-    hand.run()
-
-    assert [(0, 1)] == hand.handler.handled
-    assert {P0: 3} == hand.committed
-
-
-def test_a_record_that_waits_holds_only_its_key() -> None:
-    """The user's later event waits for it; those of all others do not, even in the same partition."""
-    hand = Hand()
-    hand.publish(0, 1, 0, 1)
-    hand.handler.errors[0, 0] = down(1)
-    hand.turn()
-    hand.work()
-
-    assert [(0, 1), (0, 3)] == hand.handler.handled
-
-    hand.settle_all(1)
-
-    assert [(0, 1), (0, 3), (0, 0), (0, 2)] == hand.handler.handled
 
 
 def test_the_commit_is_the_first_unfinished_record() -> None:
@@ -128,24 +67,6 @@ def test_the_commit_is_the_first_unfinished_record() -> None:
 
     assert [(0, 0), (0, 2)] == again.handler.handled
     assert {P0: 4} == again.committed
-
-
-def test_fetching_pauses_while_enough_is_in_hand() -> None:
-    """A full hand fetches nothing; it goes on when half of it is free, and the partition is at its end at last."""
-    hand = Hand(delivery=policy(max_records=4))
-    hand.publish(0, 1, 2, 3)
-    hand.turn()
-    hand.publish(4, 5)
-    seen = [(look.records, look.full) for look in (hand.turn(), hand.turn())]
-    hand.work(1)
-    seen.append((hand.turn().records, hand.turn().full))
-    hand.work(3)
-    hand.turn()
-    hand.settle_all()
-
-    assert [(4, True), (4, True), (3, True)] == seen
-    assert [(0, offset) for offset in range(6)] == hand.handler.handled
-    assert {P0: 6} == hand.committed
 
 
 def test_commits_come_every_second() -> None:
@@ -172,19 +93,6 @@ def test_many_finished_records_are_committed_at_once() -> None:
     hand.turn()
 
     assert {P0: 500} == hand.committed
-
-
-def test_a_commit_in_a_rebalance_is_repeated() -> None:
-    """A refused commit loses nothing and repeats nothing while the partition stays ours."""
-    hand = Hand()
-    hand.publish(0)
-    hand.source.commit_errors = [PartitionRevokedError("rebalancing")]
-
-    hand.run()
-
-    assert [(0, 0)] == hand.handler.handled
-    assert {P0: 1} == hand.committed
-    assert () == hand.problems()
 
 
 def test_a_run_to_the_end_counts_the_partitions_of_other_members() -> None:
@@ -241,47 +149,6 @@ def test_keys_run_at_the_same_time() -> None:
 
     assert {P0: 2, P1: 1} == hand.committed
     assert not meeting.broken
-
-
-def test_records_of_a_key_never_overlap_and_never_swap() -> None:
-    """Whatever the threads do: one record of a user at a time, in their order."""
-    hand = Hand(workers=4)
-    busy: set[bytes | None] = set()
-    overlaps: list[Record] = []
-
-    def begin(record: Record) -> None:
-        if record.key in busy:
-            overlaps.append(record)
-        busy.add(record.key)
-
-    hand.handler.before = begin
-    hand.handler.after = lambda record: busy.discard(record.key)
-    hand.publish(*[number % 3 for number in range(300)])
-
-    hand.run()
-
-    assert [] == overlaps
-    assert 300 == len(hand.handler.handled)
-    for user in range(3):
-        mine = [at for at in hand.handler.handled if at[1] % 3 == user]
-        assert sorted(mine) == mine
-
-
-def test_real_workers_wait_for_work_and_for_time() -> None:
-    """Threads that found nothing to do are woken by what is published later, and by the end of a back-off."""
-    hand = Hand(workers=2)
-    handled = threading.Event()
-    hand.handler.errors[0, 0] = down(1)
-    hand.handler.after = lambda record: handled.set() if at_of(record) == (0, 0) else None
-    thread = threading.Thread(target=hand.run, kwargs={"to_the_end": False})
-    thread.start()
-    hand.broker.publish(Message(TOPIC, b"late", b"{}"))
-    handled.wait(PATIENCE_S)
-    hand.stop.set()
-    thread.join(PATIENCE_S)
-
-    assert [(0, 0)] == hand.handler.handled
-    assert {P0: 1} == hand.committed
 
 
 def _meet(meeting: threading.Barrier) -> None:

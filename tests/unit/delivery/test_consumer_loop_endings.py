@@ -60,28 +60,6 @@ def test_a_run_that_ends_by_itself_does_not_wait_for_the_brake() -> None:
     assert hand.source.closed
 
 
-def test_what_is_being_written_may_end() -> None:
-    """The last answers come while the stage drains, and are committed."""
-    hand = Hand()
-    hand.publish(0, 0)
-    answer = Pending()
-    hand.handler.answer = lambda _: (answer,)
-    hand.handler.after = lambda _: hand.stop.set()
-    polls: list[int] = []
-
-    def during() -> None:
-        polls.append(hand.delivery.running())
-        if 3 == sum(polls):
-            answer.arrive()
-
-    polling(hand, during)
-
-    hand.run(to_the_end=False)
-
-    assert [(0, 0)] == hand.handler.handled
-    assert {P0: 1} == hand.committed
-
-
 def test_the_membership_is_proven_while_the_stage_drains() -> None:
     """What is being written could not be written to its end without that."""
     hand = Hand(drain_s=60.0)

@@ -12,12 +12,10 @@ from keycloak_bridge.delivery.breaker import BreakerState
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
-    Dependency,
-    HoldError,
     KeycloakUnavailableError,
     PartitionRevokedError,
 )
-from keycloak_bridge.domain.events import Record, TopicPartition
+from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.ops.logs import configure_logging
 
 DOWN = "Keycloak does not answer"
@@ -82,45 +80,6 @@ def test_an_outage_is_logged_once(log: io.StringIO) -> None:
     assert ["ready", "waiting", "ready"] == [one for one in actions if one != "retrying"]
 
 
-def test_an_outage_pauses_every_partition() -> None:
-    """Nothing more is fetched, and no record is begun before the probe is due."""
-    hand = Hand(partitions=2)
-    outage(hand)
-    hand.publish(6, 7)
-
-    assert 5 == hand.turn().records
-    assert 0 == hand.work()
-
-
-def test_a_probe_is_one_record() -> None:
-    """While it is unknown whether Keycloak is back, one record tries it; a failure stops the others again."""
-    hand = Hand()
-    outage(hand)
-    for offset in range(5):
-        failing(hand, (0, offset), keycloak_down, 1)
-    hand.turn(60.0)
-    failed = (hand.work(), hand.turn().breaker)
-    hand.handler.errors.clear()
-    hand.turn(60.0)
-    worked = (hand.work(1), hand.turn().breaker)
-
-    assert (1, BreakerState.OPEN) == failed
-    assert (1, BreakerState.CLOSED) == worked
-
-
-def test_an_outage_makes_no_dead_letter() -> None:
-    """However long it lasts, no attempt counts while nothing works for anybody."""
-    hand = Hand(delivery=policy(max_attempts=2))
-    hand.publish(0, 1, 2)
-    for offset in range(3):
-        failing(hand, (0, offset), keycloak_down, 40)
-
-    hand.run()
-
-    assert [] == hand.handler.given_up
-    assert {P0: 3} == hand.committed
-
-
 def test_a_record_that_fails_while_others_succeed_becomes_a_dead_letter() -> None:
     """After the limit, once; the flow never waited for it, and the commit goes past it."""
     hand = Hand(delivery=policy(max_attempts=3))
@@ -137,58 +96,6 @@ def test_a_record_that_fails_while_others_succeed_becomes_a_dead_letter() -> Non
     assert [((0, 0), "keycloak-unavailable")] == hand.handler.given_up
     assert 1 == len(hand.broker.records(LETTERS))
     assert {P0: 73} == hand.committed
-
-
-@pytest.mark.parametrize("how", ["refused", "unanswered"])
-def test_a_dead_letter_that_cannot_be_written_is_tried_again(how: str) -> None:
-    """The record stays where it is: never commit past one that is nowhere."""
-    hand = Hand(delivery=policy(max_attempts=1))
-    hand.publish(0)
-    failing(hand, (0, 0), lambda: ValueError("broken"))
-    if how == "refused":
-        hand.handler.give_up_errors = [BrokerUnavailableError(GONE)]
-    else:
-        hand.broker.publish_errors = [BrokerUnavailableError(GONE)]
-    hand.turn()
-    hand.work()
-    hand.turn(2.0)
-
-    assert {P0: 0} == hand.committed
-
-    hand.settle_all()
-
-    assert {P0: 1} == hand.committed
-    assert 1 == len(hand.broker.records(LETTERS))
-
-
-def test_a_record_that_waits_is_not_given_up() -> None:
-    """A record that had reached its limit and now has to wait did not fail once more."""
-    hand = Hand(delivery=policy(max_attempts=1))
-    hand.publish(0)
-    errors = [ValueError("broken"), HoldError("later", wait_s=1.0), PartitionRevokedError("gone")]
-    hand.handler.errors[0, 0] = errors
-    hand.handler.give_up_errors = [BrokerUnavailableError(GONE)]
-    hand.settle_all()
-
-    assert [] == hand.handler.given_up
-    assert [(0, 0)] == hand.handler.handled
-    assert {P0: 1} == hand.committed
-
-
-def test_holding_is_no_failure() -> None:
-    """A record that must wait waits that long; nothing is reported, and no breaker opens."""
-    hand = Hand()
-    hand.publish(*range(10))
-    for offset in range(10):
-        failing(hand, (0, offset), lambda: HoldError("the pace", wait_s=3.0), 1)
-    hand.turn()
-    hand.work()
-    hand.turn(2.9)
-    early = hand.work()
-    look = hand.turn(0.2)
-
-    assert (0, BreakerState.CLOSED, ()) == (early, look.breaker, hand.problems())
-    assert 10 == hand.work()
 
 
 # the bridge itself
@@ -223,17 +130,6 @@ def test_an_unexpected_error_opens_no_breaker() -> None:
 
 
 # Kafka
-
-
-def test_an_outage_of_kafka_is_over_when_kafka_answers() -> None:
-    """Kafka came back and nothing is in hand: the bridge is ready again, and a run to the end ends."""
-    hand = Hand()
-    hand.source.poll_errors = [BrokerUnavailableError("gone"), BrokerUnavailableError("gone")]
-
-    hand.run()
-
-    assert [] == hand.handler.handled
-    assert hand.source.closed
 
 
 def test_an_outage_of_kafka_is_noticed_while_idle() -> None:
@@ -319,33 +215,6 @@ def test_a_member_that_was_frozen_begins_nothing() -> None:
     assert (0, 0, 1) == (frozen, refused, hand.work())
 
 
-def test_a_member_that_was_frozen_writes_nothing() -> None:
-    """A record that was begun before is refused at the fence, and begun again once the membership is proven."""
-    hand = Hand()
-    hand.publish(0)
-    refusals: list[str] = []
-
-    def freeze(_: Record) -> None:
-        if not refusals:
-            hand.clock.advance(5.0)
-        try:
-            hand.fence.check()
-        except PartitionRevokedError as error:
-            refusals.append(error.code)
-            raise
-
-    hand.handler.before = freeze
-    hand.turn()
-    hand.work()
-    hand.turn()
-    hand.turn(0.6)
-    hand.work()
-
-    assert ["partition-revoked"] == refusals
-    assert [(0, 0)] == hand.handler.handled
-    assert [] == hand.handler.given_up
-
-
 def test_an_idle_member_keeps_its_membership_proven() -> None:
     """It commits what was committed before, often enough that a record that comes now may be written at once."""
     hand = Hand()
@@ -406,19 +275,3 @@ def test_the_brake_keeps_the_membership() -> None:
     hand.turn(1.0)
 
     assert 1 == hand.work()
-
-
-def test_a_record_that_proves_nothing_ends_no_outage() -> None:
-    """An event that is rejected before Keycloak is asked says nothing about Keycloak."""
-    hand = Hand()
-    outage(hand)
-    hand.handler.dependency = Dependency.NONE
-    hand.turn(60.0)
-    hand.work(1)
-    look = hand.turn()
-    hand.handler.dependency = Dependency.KEYCLOAK
-    hand.work(1)
-
-    assert BreakerState.CLOSED is not look.breaker
-    assert (f"provision: {DOWN}",) == hand.problems()
-    assert BreakerState.CLOSED is hand.turn().breaker

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 import pytest
-from delivery_harness import P0, P1, TOPIC, Hand, Pending, policy
+from delivery_harness import P0, TOPIC, Hand, policy
 
 from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.domain.errors import (
@@ -22,25 +22,6 @@ def begun(hand: Hand) -> Task:
     task = hand.delivery.try_take()
     assert task is not None
     return task
-
-
-def test_a_revoked_partition_is_dropped_and_read_again_when_it_returns() -> None:
-    """Queued records of a revoked partition are not handled; they come again from the commit."""
-    hand = Hand(partitions=2)
-    hand.publish(0, 1, 0, 1)
-    hand.turn()
-    hand.work(1)
-    hand.source.revoke(P1)
-    hand.work()
-    without = list(hand.handler.handled)
-    hand.source.assign(P1)
-    hand.turn()
-    hand.work()
-    hand.turn(2.0)
-
-    assert [(0, 0), (0, 1)] == without
-    assert [(0, 0), (0, 1), (1, 0), (1, 1)] == hand.handler.handled
-    assert {P0: 2, P1: 2} == hand.committed
 
 
 def test_records_that_came_with_the_rebalance_are_not_lost() -> None:
@@ -82,29 +63,6 @@ def test_a_rebalance_in_a_poll_is_no_failure() -> None:
     assert ([(0, 0)], {P0: 1}) == (hand.handler.handled, hand.committed)
 
 
-def test_what_is_finished_is_committed_as_the_partition_goes() -> None:
-    """The next owner begins behind it, although no commit was due yet."""
-    hand = Hand()
-    hand.publish(0, 0)
-    hand.turn()
-    hand.work(1)
-    hand.source.revoke(P0)
-
-    assert {P0: 1} == hand.committed
-
-
-def test_a_lost_partition_is_not_committed() -> None:
-    """Another member has it already; a commit would take it back."""
-    hand = Hand()
-    hand.publish(0, 0)
-    hand.turn()
-    hand.work()
-    hand.source.revoke(P0, lost=True)
-    hand.turn(2.0)
-
-    assert {P0: 0} == hand.committed
-
-
 def test_a_partition_that_went_without_notice_is_not_committed() -> None:
     """What is not assigned any more is released, even without a revocation."""
     hand = Hand()
@@ -137,60 +95,6 @@ def test_giving_up_a_partition_waits_for_what_is_being_written() -> None:
 
     assert [(0, 0)] == hand.handler.handled
     assert {P0: 1} == hand.committed
-
-
-def test_giving_up_a_partition_does_not_wait_for_ever() -> None:
-    """What runs on is fenced off, and counts neither here nor when the partition is back."""
-    hand = Hand()
-    hand.publish(0)
-    answer = Pending()
-    hand.handler.answer = lambda _: (answer,)
-    task = begun(hand)
-    hand.worker_pool.do(task)
-    hand.source.revoke(P0)
-    hand.source.assign(P0)
-    hand.turn(2.0)
-    answer.arrive()
-    hand.turn(2.0)
-
-    assert {P0: 0} == hand.committed
-    assert not hand.delivery.may_write(task)
-
-    hand.handler.answer = lambda _: ()
-    hand.settle_all(1)
-
-    assert [(0, 0), (0, 0)] == hand.handler.handled
-    assert {P0: 1} == hand.committed
-
-
-def test_a_user_is_handled_once_at_a_time_even_across_a_rebalance() -> None:
-    """The record that runs on keeps its key busy when the partition is back."""
-    hand = Hand()
-    hand.publish(0)
-    task = begun(hand)
-    hand.source.revoke(P0)
-    hand.source.assign(P0)
-    hand.turn()
-    meanwhile = hand.work()
-    hand.worker_pool.do(task)
-
-    assert (0, 1) == (meanwhile, hand.work())
-
-
-def test_the_other_member_goes_on_where_this_one_left() -> None:
-    """Between the two, every record once."""
-    hand = Hand(partitions=2)
-    hand.publish(0, 1, 0, 1)
-    hand.turn()
-    hand.work(3)
-    other = Hand(broker=hand.broker)
-    hand.turn(2.0)
-    other.settle_all(2)
-    hand.settle_all(1)
-
-    assert [(1, 1)] == other.handler.handled
-    assert 3 == len(hand.handler.handled)
-    assert {P0: 2, P1: 2} == hand.committed
 
 
 def test_dead_lettered_users_go_with_their_partition() -> None:
@@ -244,18 +148,6 @@ def test_a_topic_that_was_created_again_is_read_from_its_beginning(records: int)
 
     assert 3 + records == len(hand.handler.handled)
     assert {P0: records} == hand.committed
-
-
-def test_what_was_in_hand_of_the_old_topic_is_dropped() -> None:
-    """It is not to be written any more, nor to hold up the new records of its user."""
-    hand = Hand()
-    hand.publish(0, 0, 0)
-    task = begun(hand)
-    hand.source.seek(P0, 0)
-    look = hand.turn()
-
-    assert 3 == look.records
-    assert not hand.delivery.may_write(task)
 
 
 def hand_message(key: int) -> Message:

@@ -80,30 +80,6 @@ def test_the_next_owner_knows_what_the_earlier_one_left(
     assert expected == users.of(HERE)
 
 
-def test_a_partition_hands_over_its_users() -> None:
-    """What one process notes, another knows."""
-    heir = DeadLetteredUsers()
-
-    heir.take_over(HERE, noted(b"a", b"b").of(HERE))
-
-    assert [True, True, False] == [heir.knows(HERE, key) for key in (b"a", b"b", b"c")]
-
-
-def test_a_partition_that_is_given_up_is_forgotten() -> None:
-    """Also one that was never held."""
-    users = noted(b"a")
-
-    users.drop(HERE)
-    users.drop(THERE)
-
-    assert ((), False) == (users.of(HERE), users.knows(HERE, b"a"))
-
-
-def test_no_limit_of_nothing_is_passed() -> None:
-    """With a limit of 0 no user is remembered."""
-    assert () == noted(b"a", limit=0).of(HERE)
-
-
 def test_threads_lose_no_note_of_each_other() -> None:
     """Workers note dead letters at the same time."""
     users = DeadLetteredUsers(limit=10_000)
@@ -159,11 +135,3 @@ def test_what_was_sent_may_stand() -> None:
 
     assert (True, False) == (sent_dead_letters.sent(at(5)), sent_dead_letters.sent(at(6)))
     assert (True, False) == (sent_dead_letters.covers(at(5)), sent_dead_letters.covers(at(6)))
-
-
-def test_what_another_owner_sent_is_not_ours() -> None:
-    """It may have been sent, but this process does not know."""
-    sent_dead_letters = SentDeadLetters(10)
-    sent_dead_letters.begin(HERE, 0)
-
-    assert (True, False) == (sent_dead_letters.covers(at(5)), sent_dead_letters.sent(at(5)))

@@ -48,25 +48,6 @@ def test_the_queue_that_has_been_ready_longest_comes_first() -> None:
     assert [b"eve", b"joe", b"ada"] == [taken(key_queues).ordering_key for _ in range(3)]
 
 
-def test_a_record_put_back_holds_its_own_key_only() -> None:
-    """It comes again as the same task, so that its attempts are not forgotten."""
-    key_queues = queues_of(b"ada", b"ada", b"eve")
-    task = taken(key_queues)
-    task.failures = 3
-    put_back = key_queues.put_back(task, 5.0)
-    others = [taken(key_queues).ordering_key, key_queues.take(4.9)]
-
-    assert put_back
-    assert [b"eve", None] == others
-    assert (5.0, False, True) == (
-        key_queues.next_at_s(),
-        key_queues.has_ready(4.9),
-        key_queues.has_ready(5.0),
-    )
-    assert task is key_queues.take(5.0)
-    assert key_queues.next_at_s() is None
-
-
 def test_waiting_queues_come_in_the_order_they_are_due() -> None:
     """Whatever the order they were put back in."""
     key_queues = queues_of(b"ada", b"eve", b"joe")
@@ -75,48 +56,6 @@ def test_waiting_queues_come_in_the_order_they_are_due() -> None:
         key_queues.put_back(task, until_s)
 
     assert [b"eve", b"joe", b"ada"] == [taken(key_queues, 9.0).ordering_key for _ in range(3)]
-
-
-def test_records_and_bytes_are_counted_until_finished() -> None:
-    """Keys, values and headers; a running or waiting record still counts."""
-    key_queues = KeyQueues()
-    key_queues.add(event(0, b"12345", (("id", b"abc"), ("none", None))), b"ada")
-    key_queues.add(event(1, None), b"eve")
-    held = (
-        key_queues.records,
-        key_queues.size_bytes,
-        key_queues.records_of(P0),
-        key_queues.records_of(P1),
-    )
-    task = taken(key_queues)
-    key_queues.put_back(task, 1.0)
-    waiting = (key_queues.records, key_queues.size_bytes)
-    taken(key_queues)
-    key_queues.finish(taken(key_queues, 1.0))
-
-    assert (2, (3 + 5 + 2 + 3 + 4) + 3, 1, 1) == held
-    assert (2, 20) == waiting
-    assert (1, 3, 0, 1) == (
-        key_queues.records,
-        key_queues.size_bytes,
-        key_queues.records_of(P0),
-        key_queues.records_of(P1),
-    )
-
-
-def test_a_key_that_comes_back_waits_for_its_dropped_task() -> None:
-    """A partition that was lost and came back must not have two records of one user under way."""
-    key_queues = queues_of(b"ada")
-    dropped = taken(key_queues)
-    key_queues.drop(P0)
-    key_queues.add(event(), b"ada")
-    before = (key_queues.has_ready(9.0), key_queues.take(9.0))
-    key_queues.put_back(dropped, 99.0)
-    task = taken(key_queues)
-
-    assert (False, None) == before
-    assert not task.dropped
-    assert key_queues.finish(task)
 
 
 def test_a_task_ends_once() -> None:
@@ -164,7 +103,9 @@ class KeyQueuesMachine(RuleBasedStateMachine):
     @rule(partition=partitions, name=names, size=st.integers(0, 5))
     def add(self, partition: TopicPartition, name: bytes, size: int) -> None:
         """A record was polled."""
-        record = Record(*partition, next(self.offsets), 0, name, b"x" * size, (("h", b"1"),))
+        record = Record(
+            *partition, next(self.offsets), 0, name, b"x" * size or None, (("h", b"1"),)
+        )
         self.key_queues.add(record, name)
         self.todo.setdefault((partition, name), []).append(record)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, fingerprint
+from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers
 from keycloak_bridge.delivery.offsets import (
     CommitNotes,
     OffsetTracker,
@@ -67,63 +67,6 @@ def test_before_anything_is_read_the_committed_offset_stands(
     assert expected == OffsetTracker(40).next_to_commit(position)
 
 
-@pytest.mark.parametrize(
-    ("delivered", "finished", "expected"),
-    [
-        ([], [], ()),
-        ([3, 4], [3, 4], ()),
-        ([3, 4, 5], [3], ()),
-        ([3, 4, 5], [4, 5], (range(4, 6),)),
-        ([3, 4, 5], [5, 4], (range(4, 6),)),
-        ([3, 7, 20], [7, 20], (range(7, 21),)),
-        ([3, 7, 20], [20], (range(20, 21),)),
-        ([3, 5, 7, 9, 11], [5, 9, 11], (range(5, 6), range(9, 12))),
-        ([3, 5, 7, 9, 11], [5, 11, 9, 7], (range(5, 12),)),
-        ([3, 5, 7, 9, 11], [3, 9], (range(9, 10),)),
-    ],
-)
-def test_what_is_finished_above_the_commit_is_few_ranges(
-    delivered: list[int], finished: list[int], expected: tuple[range, ...]
-) -> None:
-    """Gaps between finished offsets are in, unfinished offsets are not."""
-    assert expected == tracker(delivered, finished).finished_above()
-
-
-@pytest.mark.parametrize("offset", [2, 3, 4, 99])
-def test_finishing_what_is_not_in_hand_changes_nothing(offset: int) -> None:
-    """Twice, never delivered, or in a gap."""
-    seen = tracker([3, 5, 6], [3])
-
-    seen.finish(offset)
-
-    assert (5, 2, ()) == (seen.next_to_commit(), seen.unfinished, seen.finished_above())
-
-
-@pytest.mark.parametrize(
-    ("delivered", "expected"),
-    [
-        ([], (range(11, 13), range(20, 30))),
-        ([10], (range(11, 13), range(20, 30))),
-        ([10, 11], (range(11, 13), range(20, 30))),
-        ([10, 12, 13], (range(12, 13), range(20, 30))),
-        ([10, 15, 22], (range(22, 30),)),
-        ([10, 31], ()),
-    ],
-)
-def test_ranges_of_an_earlier_owner_are_handed_on_before_they_are_reached(
-    delivered: list[int], expected: tuple[range, ...]
-) -> None:
-    """A second restart before the first one's backlog is read loses nothing."""
-    seen = tracker(delivered, start=10, earlier=[range(11, 13), range(20, 30)])
-
-    assert expected == seen.finished_above()
-
-
-def test_ranges_below_the_committed_offset_are_left_out() -> None:
-    """They are done by the commit itself."""
-    assert (range(10, 12),) == OffsetTracker(10, [range(2, 5), range(8, 12)]).finished_above()
-
-
 def test_a_partition_that_is_read_from_further_back_is_done_again() -> None:
     """A log that was cut holds other records at the offsets that were finished."""
     seen = OffsetTracker(10, [range(11, 13)])
@@ -147,25 +90,6 @@ def test_one_stubborn_record_costs_no_memory_for_those_that_pass_it() -> None:
 
 
 bounds = st.integers(0, 60)
-
-
-@pytest.mark.parametrize(
-    ("ranges", "low", "expected"),
-    [
-        ([], None, ()),
-        ([range(5, 5), range(7, 3)], None, ()),
-        ([range(8, 9), range(2, 4)], None, (range(2, 4), range(8, 9))),
-        ([range(2, 4), range(4, 6)], None, (range(2, 6),)),
-        ([range(2, 9), range(3, 5)], None, (range(2, 9),)),
-        ([range(2, 4), range(6, 9)], 7, (range(7, 9),)),
-        ([range(2, 4)], 4, ()),
-    ],
-)
-def test_ranges_are_sorted_merged_and_cut(
-    ranges: list[range], low: int | None, expected: tuple[range, ...]
-) -> None:
-    """Every way in which two ranges or a range and the bound can lie to each other."""
-    assert expected == tidy(ranges, low)
 
 
 @given(st.lists(st.builds(range, bounds, bounds)), st.none() | bounds)
@@ -238,25 +162,6 @@ def test_a_change_above_the_offset_is_a_commit() -> None:
     assert {P0: Commit(0, notes)} == partition_states.commits({}, unchanged=False)
 
 
-def test_the_next_owner_reads_the_notes() -> None:
-    """What is finished is not worked on, and the dead-lettered users are known."""
-    lost, later = DeadLetteredUsers(), DeadLetteredUsers()
-    partition_states, tracker = started(lost)
-    for offset in range(3):
-        tracker.deliver(offset)
-    tracker.finish(1)
-    lost.note(P0, b"ada")
-    (commit,) = partition_states.release([P0]).values()
-    again = PartitionStates(later)
-    again.start(P0, commit)
-    tracker_again = again.tracker(P0)
-
-    assert tracker_again is not None
-    assert [True, False, True] == [tracker_again.deliver(offset) for offset in range(3)]
-    assert (fingerprint(b"ada"),) == later.of(P0)
-    assert () == lost.of(P0)
-
-
 def test_positions_stay_known_until_the_partition_is_started_again() -> None:
     """They step over markers; those of an earlier ownership say nothing."""
     partition_states, _ = started(offset=3)
@@ -267,13 +172,6 @@ def test_positions_stay_known_until_the_partition_is_started_again() -> None:
 
     assert {P0: Commit(9)} == stepped == remembered
     assert {P0: Commit(3)} == partition_states.commits({}, unchanged=True)
-
-
-def test_positions_of_others_are_no_commits() -> None:
-    """Only what was started is committed."""
-    partition_states, _ = started()
-
-    assert {P0: Commit(0)} == partition_states.commits({P1: 7}, unchanged=True)
 
 
 def test_a_confirmation_that_comes_too_late_changes_nothing() -> None:
@@ -450,3 +348,13 @@ class PartitionMachine(RuleBasedStateMachine):
 
 TestPartition = PartitionMachine.TestCase
 TestPartition.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize("offset", [2, 3, 4, 99])
+def test_finishing_what_is_not_in_hand_changes_nothing(offset: int) -> None:
+    """Twice, never delivered, or in a gap."""
+    seen = tracker([3, 5, 6], [3])
+
+    seen.finish(offset)
+
+    assert (5, 2, ()) == (seen.next_to_commit(), seen.unfinished, seen.finished_above())

@@ -81,14 +81,6 @@ def test_a_burst_is_one_seconds_worth(per_s: float, expected: int) -> None:
     assert expected == [limiter.take(5.0) for _ in range(30)].count(0.0)
 
 
-def test_idle_time_saves_no_more_than_a_burst() -> None:
-    """A quiet night does not become a flood in the morning."""
-    limiter = RateLimiter(3.0)
-    limiter.take(0.0)
-
-    assert 3 == [limiter.take(40_000.0) for _ in range(30)].count(0.0)
-
-
 def test_asking_takes_nothing() -> None:
     """A refusal uses up no token."""
     limiter = RateLimiter(0.5)
@@ -97,16 +89,6 @@ def test_asking_takes_nothing() -> None:
 
     assert [1.5, 1.5, 1.5] == waits
     assert 0.0 == limiter.take(12.0)
-
-
-def test_a_token_given_back_goes_to_another() -> None:
-    """A mail that turned out not to be due costs no token."""
-    limiter = RateLimiter(0.5)
-    limiter.take(10.0)
-    limiter.give_back()
-
-    assert 0.0 == limiter.take(10.0)
-    assert 2.0 == limiter.take(10.0)
 
 
 def test_without_a_limit_nothing_waits() -> None:

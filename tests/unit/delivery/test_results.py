@@ -1,6 +1,5 @@
 """What is published of a record, and when a dead letter is not written."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,6 @@ from keycloak_bridge.domain.errors import (
     DeadLetterError,
     EventValidationError,
     HoldError,
-    KeycloakUnavailableError,
     ParkedError,
 )
 from keycloak_bridge.domain.events import Message, Outcome, Result
@@ -55,16 +53,6 @@ def test_a_result_is_published_with_the_time_it_took(caplog: pytest.LogCaptureFi
     assert [2000.0] == [line.bridge_fields["duration_ms"] for line in caplog.records]  # type: ignore[attr-defined]
     assert {("provisioned", "", "provision"): 1.0} == flow.counted("records_total")
     assert {("provision",): 2.0} == flow.counted("record_seconds_sum")
-
-
-def test_a_result_names_the_position_where_there_is_no_event() -> None:
-    """Two unreadable records have two results."""
-    flow = Flow()
-    for offset in (1, 2):
-        publish(flow, Result(Outcome.REJECTED, reason="not-json"), offset)
-
-    ids = [json.loads(record.value or b"")["id"] for record in flow.broker.records(RESULTS)]
-    assert ["user-events/3/1/rejected", "user-events/3/2/rejected"] == ids
 
 
 # dead letters
@@ -257,12 +245,3 @@ def test_an_archive_that_cannot_be_asked_writes_nothing(monkeypatch: pytest.Monk
         give_up(flow)
 
     assert ([], None) == (flow.letters, flow.brake.reason)
-
-
-def test_an_error_of_keycloak_keeps_its_status() -> None:
-    """Whatever is given up, a header has the status of Keycloak."""
-    flow = Flow()
-
-    give_up(flow, error=KeycloakUnavailableError("down", status=503))
-
-    assert "503" == flow.letters[0][1]["http-status"]

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 
 import pytest
 from delivery_harness import P0, P1, TOPIC, Pending, policy, stage_context
@@ -108,23 +109,6 @@ def test_the_first_reason_to_stop_is_raised() -> None:
 
     with pytest.raises(ConfigError, match="first"):
         case.delivery.look()
-
-
-@pytest.mark.parametrize(
-    ("rules", "enough"),
-    [(policy(max_records=8), 4), (policy(max_bytes=20), 6)],
-    ids=["records", "bytes"],
-)
-def test_a_full_hand_holds_every_partition(rules: DeliveryPolicy, enough: int) -> None:
-    """Until half of what may be in hand is free again."""
-    case = Case(rules)
-    case.accept(*range(8))
-    done = 0
-    while case.delivery.held(P1):
-        case.delivery.settle(case.take(), DONE)
-        done += 1
-
-    assert enough == done
 
 
 def test_a_busy_partition_keeps_no_other_out() -> None:
@@ -260,6 +244,8 @@ def test_all_is_done_without_another_poll(seed: int) -> None:
     delivery = a_delivery()
     failures = {offset: chance.choice([0, 0, 0, 1, 2]) for offset in range(RECORDS)}
     left = set(range(RECORDS))
+    busy: set[bytes] = set()
+    overlaps: list[bytes] = []
     all_done = threading.Event()
 
     def handle(task: Task) -> None:
@@ -278,6 +264,11 @@ def test_all_is_done_without_another_poll(seed: int) -> None:
 
     def work() -> None:
         while (task := delivery.take()) is not None:
+            key = task.ordering_key
+            overlaps.extend({key} & busy)
+            busy.add(key)
+            time.sleep(0)
+            busy.discard(key)
             handle(task)
 
     def feed() -> None:
@@ -290,7 +281,7 @@ def test_all_is_done_without_another_poll(seed: int) -> None:
 
     in_threads(*[work] * WORKERS, feed)
 
-    assert left == set()
+    assert (left, overlaps) == (set(), [])
 
 
 @pytest.mark.parametrize(
@@ -324,17 +315,6 @@ def test_a_partition_may_take_a_quarter(max_records: int, of_partition: int, has
 
     assert has == backpressure.admits(0, 0, of_partition)
     assert not backpressure.full
-
-
-def test_it_shows_whether_it_is_full() -> None:
-    """As of the last question."""
-    backpressure = Backpressure(10, 1000)
-    seen = []
-    for records in (9, 10, 6, 5):
-        backpressure.admits(records, 0, 0)
-        seen.append(backpressure.full)
-
-    assert [False, True, True, False] == seen
 
 
 GONE = BrokerUnavailableError("gone")
@@ -382,3 +362,20 @@ def test_they_come_from_any_thread() -> None:
     in_threads(*[answer.arrive for answer in answers])
 
     assert [None] == reported
+
+
+@pytest.mark.parametrize(
+    ("rules", "enough"),
+    [(policy(max_records=8), 4), (policy(max_bytes=20), 6)],
+    ids=["records", "bytes"],
+)
+def test_a_full_hand_holds_every_partition(rules: DeliveryPolicy, enough: int) -> None:
+    """Until half of what may be in hand is free again."""
+    case = Case(rules)
+    case.accept(*range(8))
+    done = 0
+    while case.delivery.held(P1):
+        case.delivery.settle(case.take(), DONE)
+        done += 1
+
+    assert enough == done

@@ -3,13 +3,12 @@
 import logging
 
 import pytest
-from delivery_harness import Hand, at_of, policy
+from delivery_harness import Hand, policy
 
 from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,
-    ConfigError,
     HoldError,
     InternalError,
     KeycloakUnavailableError,
@@ -53,17 +52,6 @@ def test_a_record_that_was_not_done_is_taken_up_again(
     assert (0, 1) == (at_once, later)
     found = f'retries_total{{code="{error.code}",stage="provision"}} 1.0'
     assert bool(retries) == (found in hand.metrics.exposition().decode())
-
-
-def test_an_error_that_cannot_pass_ends_the_flow() -> None:
-    """It is no matter of this record alone."""
-    hand = Hand()
-    task = begun(hand)
-    hand.handler.errors[0, 0] = [ConfigError("broken")]
-    hand.worker_pool.do(task)
-
-    with pytest.raises(ConfigError):
-        hand.turn()
 
 
 def test_the_record_decides_about_writing_while_it_is_handled() -> None:
@@ -115,17 +103,6 @@ def test_an_unexpected_error_becomes_one_of_the_bridge(caplog: pytest.LogCapture
         fields["partition"],
         fields["offset"],
     )
-
-
-def test_giving_up_is_done_once() -> None:
-    """The record is done when its dead letter has arrived."""
-    hand = Hand(delivery=policy(max_attempts=1))
-    task = begun(hand)
-    hand.handler.errors[0, 0] = [ValueError("broken")]
-    hand.worker_pool.do(task)
-
-    assert [(at_of(task.record), "internal-error")] == hand.handler.given_up
-    assert (0, 0) == (hand.delivery.running(), hand.work())
 
 
 @pytest.mark.parametrize(

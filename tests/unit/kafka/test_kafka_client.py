@@ -179,14 +179,6 @@ def test_raw_errors_of_the_connection_are_outages(raw: Exception) -> None:
     assert "planted" not in caught.value.message
 
 
-def test_kafka_errors_inside_the_block_are_translated() -> None:
-    """The block raises the bridge's error from kafka-python's."""
-    with pytest.raises(PartitionRevokedError) as caught, translated("committing offsets"):
-        raise kafka_errors.CommitFailedError
-
-    assert isinstance(caught.value.__cause__, kafka_errors.CommitFailedError)
-
-
 def test_errors_of_the_bridge_pass_untouched() -> None:
     """A missing secret file stays a matter of configuration."""
     error = ConfigError("the secret file is empty")
@@ -271,6 +263,7 @@ def test_connect_adds_options_and_translates() -> None:
 
 def test_kafka_python_is_the_version_whose_private_parts_are_used() -> None:
     """The consumer's work-arounds rely on private attributes: check each of them before allowing another version."""
+    assert callable(ConsumerCoordinator.request_rejoin)
     assert version("kafka-python").split(".")[:2] == ["3", "0"]
     for owner, name in PRIVATE_PARTS:
         assert f".{name}" in inspect.getsource(owner), name

@@ -5,11 +5,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, OffsetAndMetadata
+from kafka import OffsetAndMetadata
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.future import Future
 from kafka.structs import MemberState
 
@@ -18,7 +17,7 @@ from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
     PartitionRevokedError,
 )
-from keycloak_bridge.domain.events import Commit, Record, TopicPartition
+from keycloak_bridge.domain.events import Commit, TopicPartition
 from keycloak_bridge.kafka import consumer as kafka_source
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.settings.model import KafkaSettings
@@ -196,31 +195,6 @@ def all_of_it(_: TopicPartition) -> bool:
     return True
 
 
-def test_the_consumer_is_set_up_to_lose_nothing(stub: StubConsumer) -> None:
-    """Nothing is committed by itself, nothing skipped, nothing read that was taken back."""
-    wanted = {
-        "group_id": "keycloak-bridge",
-        "enable_auto_commit": False,
-        "auto_offset_reset": "earliest",
-        "isolation_level": "read_committed",
-        "allow_auto_create_topics": False,
-        "partition_assignment_strategy": (CooperativeStickyAssignor,),
-    }
-
-    assert wanted == {name: stub.options[name] for name in wanted}
-    assert [TOPIC] == stub.topics
-
-
-def test_bytes_stay_bytes(stub: StubConsumer) -> None:
-    """A deserializer that raises hangs kafka-python, so there is none."""
-    assert [] == [name for name in stub.options if "deserializer" in name]
-
-
-def test_kafka_python_knows_every_option_of_the_source(stub: StubConsumer) -> None:
-    """A misspelt option would be refused only in front of a real broker."""
-    assert set() == set(stub.options) - set(KafkaConsumer.DEFAULT_CONFIG)
-
-
 @pytest.mark.parametrize(("session_s", "heartbeat_ms"), [(6.0, 1500), (60.0, 3000)])
 def test_membership_settings_become_milliseconds(
     monkeypatch: pytest.MonkeyPatch, session_s: float, heartbeat_ms: int
@@ -238,44 +212,7 @@ def test_membership_settings_become_milliseconds(
     )
 
 
-def test_records_come_untouched_and_in_order(
-    source: KafkaRecordConsumer, stub: StubConsumer
-) -> None:
-    """Key, value and headers are the bytes of Kafka, null values included."""
-    headers: list[tuple[str, bytes | None]] = [("b", b"\xff"), ("a", None), ("b", b"")]
-    stub.batches = {K0: [Raw(4, headers=headers), Raw(6, key=None, value=None)]}
-
-    records = source.poll(0.25, nothing)
-
-    assert [
-        Record(
-            TOPIC,
-            0,
-            4,
-            1_793_577_600_000,
-            b"u-1",
-            b"{}",
-            (("b", b"\xff"), ("a", None), ("b", b"")),
-        ),
-        Record(TOPIC, 0, 6, 1_793_577_600_000, None, None, ()),
-    ] == records
-    assert [{"timeout_ms": 250, "max_records": 500}] == stub.polls
-    assert {"fetch_max_wait_ms": 250} == stub.config
-
-
 # holding partitions
-
-
-def test_nothing_is_fetched_of_what_is_held(
-    source: KafkaRecordConsumer, stub: StubConsumer
-) -> None:
-    """The other partitions go on."""
-    stub.batches = {K0: [Raw(0)], K1: [Raw(3, partition=1)]}
-
-    records = source.poll(0, lambda at: at == P0)
-
-    assert [P1] == [record.topic_partition for record in records]
-    assert {K0} == stub.paused_now
 
 
 def test_kafka_python_gets_changes_only(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
@@ -312,15 +249,6 @@ def test_what_comes_while_polling_is_held_at_once(
     assert {K0, K1} == stub.paused_now
 
 
-def test_before_the_first_poll_nothing_is_held(
-    source: KafkaRecordConsumer, stub: StubConsumer
-) -> None:
-    """It is not known yet what to hold."""
-    stub.listener.on_partitions_assigned({K0})
-
-    assert set() == stub.paused_now
-
-
 @pytest.mark.parametrize("paused", [set(), {K0, K1}])
 def test_a_partition_that_leaves_in_between_is_no_crash(
     source: KafkaRecordConsumer, stub: StubConsumer, paused: set[KafkaTopicPartition]
@@ -338,43 +266,6 @@ def test_a_partition_that_leaves_in_between_is_no_crash(
 
 
 # giving partitions up
-
-
-@pytest.mark.parametrize(
-    ("moment", "commits", "sent"),
-    [
-        ("revoked", {P0: Commit(7, "done: 9-12")}, [{K0: OffsetAndMetadata(7, "done: 9-12", -1)}]),
-        ("revoked", {}, []),
-        ("lost", {P0: Commit(7)}, []),
-    ],
-)
-def test_partitions_are_released_and_committed(
-    source: KafkaRecordConsumer,
-    stub: StubConsumer,
-    moment: str,
-    commits: dict[TopicPartition, Commit],
-    sent: list[dict[KafkaTopicPartition, OffsetAndMetadata]],
-) -> None:
-    """Without waiting, since a blocking commit raises there; what is lost belongs to another member already."""
-    calls: list[tuple[frozenset[TopicPartition], bool]] = []
-
-    def release(partitions: frozenset[TopicPartition], lost: bool) -> dict[TopicPartition, Commit]:
-        calls.append((partitions, lost))
-        return commits
-
-    source.when_revoked(release)
-    getattr(stub.listener, f"on_partitions_{moment}")({K0, K1})
-
-    assert [(frozenset({P0, P1}), moment == "lost")] == calls
-    assert (sent, []) == (stub.async_commits, stub.commits)
-
-
-def test_without_a_release_nothing_happens(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
-    """A rebalance without a release changes nothing."""
-    stub.listener.on_partitions_revoked({K0})
-    stub.listener.on_partitions_lost({K1})
-
-    assert [] == stub.async_commits
 
 
 def broken(*_: object) -> Any:
@@ -464,42 +355,16 @@ def test_only_a_settled_member_is_joined(
     assert (joined, rejoins) == (source.joined(), stub.rejoins)
 
 
-def test_kafka_python_can_be_asked_to_rejoin() -> None:
-    """The one private thing the source relies on; see KafkaRecordConsumer._pursue_join."""
-    assert callable(ConsumerCoordinator.request_rejoin)
-
-
 # offsets
-
-
-def test_commit_hands_over_offsets_and_metadata(
-    source: KafkaRecordConsumer, stub: StubConsumer
-) -> None:
-    """Both go as they are."""
-    source.commit({P0: Commit(7, "done: 9-12"), P1: Commit(1)})
-
-    assert [
-        {K0: OffsetAndMetadata(7, "done: 9-12", -1), K1: OffsetAndMetadata(1, "", -1)}
-    ] == stub.commits
 
 
 def test_commits_come_back_with_their_metadata(
     source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
-    """A partition without a commit is left out; another client may have committed no metadata at all."""
-    stub.commits_stored = {K0: OffsetAndMetadata(7, "done: 9-12", -1)}
-    assert {P0: Commit(7, "done: 9-12")} == source.commits([P0, P1])
-
+    """Another client may have committed no metadata at all."""
     nobodys: Any = None
     stub.commits_stored = {K1: OffsetAndMetadata(2, nobodys, -1)}
-    assert {P1: Commit(2, "")} == source.commits([P1])
-
-
-def test_seek_reads_on_from_there(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
-    """Back or ahead."""
-    source.seek(P0, 5)
-
-    assert [(K0, 5)] == stub.seeks
+    assert {P1: Commit(2, "")} == source.commits([P0, P1])
 
 
 def test_seeking_in_what_has_left_is_no_crash(
@@ -515,13 +380,6 @@ def test_seeking_in_what_has_left_is_no_crash(
     assert [] == stub.seeks
 
 
-def test_nothing_to_commit_asks_nobody(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
-    """No call for an empty commit."""
-    source.commit({})
-
-    assert [] == stub.commits
-
-
 def test_positions_leave_out_what_is_unknown(
     source: KafkaRecordConsumer, stub: StubConsumer
 ) -> None:
@@ -531,14 +389,6 @@ def test_positions_leave_out_what_is_unknown(
     assert {P0: 5} == source.positions()
     assert max(stub.position_timeouts_ms) <= 200
     assert min(stub.position_timeouts_ms) >= 1
-
-
-def test_ends_are_of_every_partition(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
-    """Other members' partitions count too."""
-    stub.assigned = []
-    stub.ends = {K0: 3, K1: 4}
-
-    assert {P0: 3, P1: 4} == source.end_offsets()
 
 
 def test_committed_falls_back_to_the_beginning(
@@ -600,13 +450,6 @@ def test_no_call_lets_foreign_errors_out(
     assert raw is caught.value.__cause__
 
 
-def test_close_leaves_within_bounds(source: KafkaRecordConsumer, stub: StubConsumer) -> None:
-    """A group that does not answer cannot hold up the end."""
-    source.close()
-
-    assert stub.closed_with is not None
-
-
 @pytest.mark.parametrize(("lost", "claimed"), [(True, None), (False, {K0, K1})])
 def test_what_was_lost_is_not_claimed(
     source: KafkaRecordConsumer, stub: StubConsumer, lost: bool, claimed: Any
@@ -616,3 +459,14 @@ def test_what_was_lost_is_not_claimed(
     revoke([K0, K1])
 
     assert claimed == stub._assignors["cooperative-sticky"].member_assignment
+
+
+def test_no_topic_is_created_and_members_rebalance_together(
+    source: KafkaRecordConsumer, stub: StubConsumer
+) -> None:
+    """A misspelt topic stays missing; a poll waits in Kafka no longer than it was asked to."""
+    source.poll(0.25, nothing)
+
+    assert stub.options["allow_auto_create_topics"] is False
+    assert (CooperativeStickyAssignor,) == stub.options["partition_assignment_strategy"]
+    assert (250, {"fetch_max_wait_ms": 250}) == (stub.polls[0]["timeout_ms"], stub.config)

@@ -240,13 +240,6 @@ def test_a_missing_topic_is_a_matter_of_configuration(topic: Topic) -> None:
     assert topic.consumer.closed
 
 
-def test_other_topics_are_asked_for_without_creating_them(topic: Topic) -> None:
-    """An empty set says that there is none."""
-    reader = topic.reader({0: [], 1: []})
-
-    assert [{0, 1}, frozenset()] == [reader.partitions_of(TOPIC), reader.partitions_of("gone")]
-
-
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -276,13 +269,6 @@ def test_a_kafka_that_gives_nothing_ends_the_wait(
     with pytest.raises(BrokerUnavailableError, match="no records"):
         list(reader.read())
     assert 1 == topic.consumer.polls
-
-
-def test_closing_closes(topic: Topic) -> None:
-    """The connection goes."""
-    topic.reader({0: []}).close()
-
-    assert topic.consumer.closed
 
 
 # any topic, by time and by key

@@ -3,7 +3,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 
 from keycloak_bridge.domain.errors import BrokerAccessError, BrokerUnavailableError, ConfigError
@@ -245,52 +244,7 @@ def test_a_refused_creation_stops_and_names_the_topic(admin: KafkaAdmin, stub: S
     assert "user-events" in caught.value.message
 
 
-def letters_limit(stub: StubAdmin) -> int:
-    """Return what the created topic of the dead letters takes."""
-    return int(stub.created[-1]["letters"]["configs"]["max.message.bytes"])
-
-
-@pytest.mark.parametrize(
-    ("events_take", "letters_take"),
-    [("5000000", 5_000_000), ("1000", 1_048_588), (None, 1_048_588)],
-)
-def test_dead_letters_take_what_the_events_take(
-    admin: KafkaAdmin, stub: StubAdmin, events_take: str | None, letters_take: int
-) -> None:
-    """Every event must fit once more, with its headers."""
-    stub.topics = {"user-events": 3}
-    stub.max_message_bytes = events_take
-
-    ensure_topics(admin, [EVENTS, LETTERS], create=True)
-
-    assert letters_limit(stub) >= letters_take + 8192
-
-
-def test_a_configuration_that_may_not_be_read_is_done_without(
-    admin: KafkaAdmin, stub: StubAdmin
-) -> None:
-    """The right to describe configurations is a luxury."""
-    stub.topics = {"user-events": 3}
-    stub.config_error = kafka_errors.TopicAuthorizationFailedError()
-
-    ensure_topics(admin, [EVENTS, LETTERS], create=True)
-
-    assert letters_limit(stub) > 1_048_588
-
-
-def test_dead_letters_alone_are_created_large_enough(admin: KafkaAdmin, stub: StubAdmin) -> None:
-    """The events topic may be missing as well; then Kafka's own default counts."""
-    ensure_topics(admin, [EVENTS, LETTERS], create=True)
-
-    assert letters_limit(stub) > 1_048_588
-
-
 # the cluster
-
-
-def test_brokers_and_their_versions(admin: KafkaAdmin, stub: StubAdmin) -> None:
-    """The oldest comes first."""
-    assert ((4, 0), (4, 1)) == admin.broker_versions()
 
 
 def test_topics_that_exist(admin: KafkaAdmin, stub: StubAdmin) -> None:
@@ -363,13 +317,33 @@ def test_a_group_that_may_not_be_described(admin: KafkaAdmin, stub: StubAdmin) -
         admin.group("g")
 
 
-def test_close_closes(admin: KafkaAdmin, stub: StubAdmin) -> None:
-    """No connection stays behind."""
-    admin.close()
-
-    assert stub.closed
+def test_brokers_and_their_versions(admin: KafkaAdmin, stub: StubAdmin) -> None:
+    """The oldest comes first."""
+    assert ((4, 0), (4, 1)) == admin.broker_versions()
 
 
-def test_kafka_python_knows_every_option_of_the_admin(stub: StubAdmin) -> None:
-    """A misspelt option would be refused only in front of a real broker."""
-    assert set() == set(stub.options) - set(KafkaAdminClient.DEFAULT_CONFIG)
+@pytest.mark.parametrize(
+    ("topics", "events_take", "error", "letters_take"),
+    [
+        ({"user-events": 3}, "5000000", None, 5_000_000),
+        ({"user-events": 3}, "1000", None, 1_048_588),
+        ({"user-events": 3}, None, None, 1_048_588),
+        ({"user-events": 3}, "9000000", kafka_errors.TopicAuthorizationFailedError(), 1_048_588),
+        ({}, None, None, 1_048_588),
+    ],
+)
+def test_dead_letters_take_what_the_events_take(
+    admin: KafkaAdmin,
+    stub: StubAdmin,
+    topics: dict[str, int],
+    events_take: str | None,
+    error: Exception | None,
+    letters_take: int,
+) -> None:
+    """Every event must fit once more, with its headers; Kafka's default counts where nothing is known."""
+    stub.topics, stub.max_message_bytes, stub.config_error = topics, events_take, error
+
+    ensure_topics(admin, [EVENTS, LETTERS], create=True)
+
+    created = stub.created[-1]["letters"]["configs"]["max.message.bytes"]
+    assert int(created) >= letters_take + 8192

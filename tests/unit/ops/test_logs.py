@@ -183,11 +183,6 @@ def test_libraries_that_shout_are_silent(name: str) -> None:
     assert "no broker" in written(log, level="DEBUG")
 
 
-def test_level() -> None:
-    """Lines below the level are not written."""
-    assert "" == written(lambda: log_event(logger, "x", level=logging.INFO), level="WARNING")
-
-
 def test_bridge_errors_have_no_traceback() -> None:
     """Their sentence is enough, at DEBUG too."""
     error = raised(KeycloakUnavailableError("Keycloak is away"), ValueError(NAME))
