@@ -23,9 +23,16 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import CloudEvent, Record, UserEvent
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.event_files import csv_rows
-from keycloak_bridge.event_files.csv_rows import Header, TableRules, read_header, read_rows
+from keycloak_bridge.event_files.csv_rows import (
+    FileRecord,
+    Header,
+    Line,
+    TableRules,
+    read_header,
+    read_rows,
+    unreadable_row,
+)
 from keycloak_bridge.event_files.json_events import STDIN, split_events
-from keycloak_bridge.event_files.records import FileRecord, Line, unreadable_row
 from keycloak_bridge.events.cloudevents import RawEnvelope, parse_value
 from keycloak_bridge.events.decode import EnvelopeRules, decode, event_of, peek
 from keycloak_bridge.events.json_reader import check_texts

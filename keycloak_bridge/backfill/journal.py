@@ -1,18 +1,28 @@
-"""The journal of a backfill: how far it is, so that a run that was killed continues without repeating its work."""
+"""What a backfill keeps on disk, so that a run that was killed continues without repeating its work.
+
+The journal says how far it is. The rejects are the lines that could not be brought in, as they were, to be fixed and fed
+again; the reasons are beside them.
+"""
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import threading
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keycloak_bridge.domain.errors import BrokerUnavailableError, ConfigError
-from keycloak_bridge.domain.events import Commit
-from keycloak_bridge.event_files.records import Line
+from keycloak_bridge.domain.errors import BridgeError, BrokerUnavailableError, ConfigError
+from keycloak_bridge.domain.events import Commit, Record, Result
+from keycloak_bridge.domain.ports import Acknowledgement
+from keycloak_bridge.event_files.csv_rows import FileRecord, Line
+from keycloak_bridge.messages.dead_letters import recommended_action
 
 _FORMAT = 1
+_REPORT = ".report.ndjson"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +134,7 @@ class Journal:
             stream.flush()
             os.fsync(stream.fileno())
         beside.replace(self._file)
-        sync_folder(self._file)
+        _sync_folder(self._file)
 
 
 def read_journal(file: Path) -> tuple[Mapping[str, Any], Progress] | None:
@@ -161,10 +171,218 @@ def is_new(found: tuple[Mapping[str, Any], Progress] | None, task: Mapping[str, 
     return found is None or (found[1] == Progress() and found[0] != task)
 
 
-def sync_folder(file: Path) -> None:
+def _sync_folder(file: Path) -> None:
     """Write the name of a new file to disk too."""
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+class Written:
+    """The acknowledgement of something that goes to a file."""
+
+    def __init__(self) -> None:
+        self._future: Future[BridgeError | None] = Future()
+
+    def then(self, done: Callable[[BridgeError | None], None]) -> None:
+        """Have `done` called once, from any thread."""
+        self._future.add_done_callback(lambda future: done(future.result()))
+
+    def acknowledge(self, error: BridgeError | None = None) -> "Written":
+        """Report that it is written, or why not."""
+        self._future.set_result(error)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class _Reject:
+    record: FileRecord
+    reason: Mapping[str, Any]
+    written: Written
+
+
+class Rejects:
+    """The rejects of a run, one RejectFile an input; safe to share between threads, but for `sync`.
+
+    Nothing counts as written before `sync`.
+    """
+
+    def __init__(self, files: Sequence["RejectFile"]) -> None:
+        self.files = files
+        self._lock = threading.Lock()
+        self._waiting: list[_Reject] = []
+
+    @property
+    def state(self) -> Mapping[str, tuple[int, int]]:
+        """Length and CRC-32 of each file that has rejects, by the number of its input."""
+        return {str(number): one.state for number, one in enumerate(self.files) if one.offsets}
+
+    def __len__(self) -> int:
+        return sum(len(one.offsets) for one in self.files)
+
+    def begin(self) -> None:
+        """Refuse to overwrite what an earlier run left; raises ConfigError."""
+        for one in self.files:
+            one.begin()
+
+    def resume(self, state: Mapping[str, tuple[int, int]]) -> None:
+        """Continue behind what was written when `state` was so; raises ConfigError where a file was edited since."""
+        for number, one in enumerate(self.files):
+            one.resume(state.get(str(number), (0, 0)))
+
+    def add(
+        self, record: FileRecord, error: BridgeError, result: Result, step: str
+    ) -> Acknowledgement:
+        """Take a reject; the next `sync` acknowledges it, or it is acknowledged now when it is in its file already."""
+        reason: dict[str, Any] = {
+            "event": result.event_id,
+            "step": step,
+            "reason": error.code,
+            "message": error.message,
+            "remedy": error.remedy or recommended_action(error.code),
+            "violations": [asdict(one) for one in error.violations] or None,
+        }
+        written = Written()
+        with self._lock:
+            if record.offset in self.files[record.file].offsets:
+                return written.acknowledge()
+            known = {name: value for name, value in reason.items() if value is not None}
+            self._waiting.append(_Reject(record, known, written))
+        return written
+
+    def holds(self, record: Record) -> bool:
+        """Say whether the record is in its file of rejects."""
+        with self._lock:
+            return any(record.offset in one.offsets for one in self.files)
+
+    def sync(self) -> None:
+        """Write what waits, sync it, and acknowledge it; what the disk does not take is to be tried again."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        waiting.sort(key=lambda one: one.record.offset)
+        for number, file in enumerate(self.files):
+            rejects = [one for one in waiting if one.record.file == number]
+            if not rejects:
+                continue
+            problem: BridgeError | None = None
+            try:
+                with self._lock:
+                    file.add(rejects)
+            except OSError as error:
+                problem = BrokerUnavailableError(
+                    f"{file.file}: the rejects cannot be written: {error.strerror}", code="rejects"
+                )
+            for one in rejects:
+                one.written.acknowledge(problem)
+
+
+class RejectFile:
+    """The rejects of one input in `file`, with `header` as first line, and their reasons beside it.
+
+    A reason is on disk before its line is, so after a crash the reasons say which lines are complete. `source` is the name
+    of the input. Nothing is created before there is something to write. Used by one thread.
+    """
+
+    def __init__(self, file: Path, source: str, header: bytes = b"") -> None:
+        self.file = file
+        self.report = file.with_name(file.name.removesuffix(file.suffix) + _REPORT)
+        self.offsets: set[int] = set()
+        self._source = source
+        self._header = header
+        self._size = self._crc = self._lines = self._report_size = 0
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Length and CRC-32 of what is certainly on disk."""
+        return self._size, self._crc
+
+    def begin(self) -> None:
+        """Make sure that nothing of an earlier run is overwritten; raises ConfigError."""
+        for one in (self.file, self.report):
+            if one.exists():
+                raise ConfigError(
+                    f"{one} exists already, with what an earlier backfill refused",
+                    code="rejects",
+                    remedy="feed it, or move it and its report away",
+                )
+
+    def resume(self, state: tuple[int, int]) -> None:
+        """Continue behind the last complete reject; raises ConfigError where the file was edited since `state`."""
+        if not self.file.exists() and not self.report.exists():
+            return  # they were taken away to be fixed
+        size, crc = state
+        content = self.file.read_bytes() if self.file.exists() else b""
+        if len(content) < size or zlib.crc32(content[:size]) != crc:
+            raise self._edited()
+        entries, report_size = self._entries(len(content))
+        end = entries[-1]["end"] if entries else 0
+        torn = self.report.exists() and self.report.stat().st_size > report_size
+        if end < size or (len(content) > end and not torn):
+            raise self._edited()
+        self.offsets = {entry["offset"] for entry in entries}
+        self._size, self._crc = end, zlib.crc32(content[:end])
+        self._lines, self._report_size = content[:end].count(b"\n"), report_size
+        self._truncate()
+
+    def add(self, rejects: Sequence[_Reject]) -> None:
+        """Write and sync reasons and lines; raises OSError, with both files as before as far as possible."""
+        new = not self._size
+        reasons, lines = [], bytearray(self._header if new else b"")
+        for one in rejects:
+            first = self._lines + lines.count(b"\n") + 1
+            lines += (one.record.value or b"") + b"\n"
+            place = {"file": self._source, "line": one.record.line, "rejectsLine": first}
+            end = {"offset": one.record.offset, "end": self._size + len(lines)}
+            reasons.append(json.dumps({**place, **one.reason, **end}, ensure_ascii=False) + "\n")
+        text = "".join(reasons).encode()
+        try:
+            _append(self.report, text)
+            _append(self.file, lines)
+            if new:
+                _sync_folder(self.file)
+        except OSError:
+            self._truncate()
+            raise
+        self._size += len(lines)
+        self._crc = zlib.crc32(lines, self._crc)
+        self._lines += lines.count(b"\n")
+        self._report_size += len(text)
+        self.offsets.update(one.record.offset for one in rejects)
+
+    def _entries(self, size: int) -> tuple[list[Mapping[str, Any]], int]:
+        """Return the reasons whose lines are complete in a file of `size` bytes, and where they end in the report."""
+        entries: list[Mapping[str, Any]] = []
+        report = self.report.read_bytes() if self.report.exists() else b""
+        report_size = 0
+        for line in report.splitlines(keepends=True):
+            try:
+                entry = json.loads(line)
+                complete = line.endswith(b"\n") and entry["end"] <= size
+            except (ValueError, LookupError, TypeError):
+                complete = False
+            if not complete:
+                break
+            entries.append(entry)
+            report_size += len(line)
+        return entries, report_size
+
+    def _truncate(self) -> None:
+        for file, size in ((self.file, self._size), (self.report, self._report_size)):
+            if file.exists():
+                os.truncate(file, size)
+
+    def _edited(self) -> ConfigError:
+        return ConfigError(
+            f"{self.file} was changed while its backfill is not done",
+            code="rejects",
+            remedy="move it and its report away, fix it there and feed it by itself; then continue here",
+        )
+
+
+def _append(file: Path, content: bytes | bytearray) -> None:
+    with file.open("ab") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())

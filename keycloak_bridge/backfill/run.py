@@ -19,8 +19,14 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import RealmGate, realm_problems, refuse
 from keycloak_bridge.app.wiring import StageBuilder, direct_provisioner, inviter, mailer
 from keycloak_bridge.backfill.files import InputFile, InputFiles, LineDecoder
-from keycloak_bridge.backfill.journal import Journal, is_new, read_journal
-from keycloak_bridge.backfill.rejects import RejectFile, Rejects, Written
+from keycloak_bridge.backfill.journal import (
+    Journal,
+    RejectFile,
+    Rejects,
+    Written,
+    is_new,
+    read_journal,
+)
 from keycloak_bridge.backfill.source import PARTITION, FileEventSource
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop
 from keycloak_bridge.delivery.rate_limit import side_by_side
@@ -35,8 +41,7 @@ from keycloak_bridge.domain.events import (
 )
 from keycloak_bridge.domain.ports import Acknowledgement, Clock, UserDirectory
 from keycloak_bridge.domain.times import format_time, parse_time
-from keycloak_bridge.event_files.csv_rows import TableRules
-from keycloak_bridge.event_files.records import FileInterpreter, FileRecord, Line
+from keycloak_bridge.event_files.csv_rows import FileInterpreter, FileRecord, Line, TableRules
 from keycloak_bridge.keycloak.partial_import import RealmAccess, realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.ops.metrics import Metrics

@@ -8,12 +8,11 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from keycloak_bridge.backfill.files import TOPIC
-from keycloak_bridge.backfill.journal import Journal, LineDigest, LinesRead, Progress
-from keycloak_bridge.backfill.rejects import Rejects
+from keycloak_bridge.backfill.journal import Journal, LineDigest, LinesRead, Progress, Rejects
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.domain.ports import Release
-from keycloak_bridge.event_files.records import Line
+from keycloak_bridge.event_files.csv_rows import Line
 
 PARTITION = TopicPartition(TOPIC, 0)
 """One for all files: the events of a user keep their order from file to file."""

@@ -34,8 +34,7 @@ from keycloak_bridge.cli.common import (
     format_option,
     moment,
 )
-from keycloak_bridge.cli.console import Console
-from keycloak_bridge.cli.plan_view import print_row, refused, totals_line
+from keycloak_bridge.cli.console import Console, print_row, refused, totals_line
 from keycloak_bridge.domain.errors import BrakeError, BridgeError
 from keycloak_bridge.domain.events import USER_CREATED
 from keycloak_bridge.domain.times import format_time, parse_duration

@@ -12,13 +12,11 @@ import click
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import moment
-from keycloak_bridge.cli.console import with_progress
-from keycloak_bridge.cli.plan_view import refused
+from keycloak_bridge.cli.console import refused, with_progress
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.event_files.csv_rows import csv_records
+from keycloak_bridge.event_files.csv_rows import FileInterpreter, csv_records
 from keycloak_bridge.event_files.json_events import read_events
-from keycloak_bridge.event_files.records import FileInterpreter
 from keycloak_bridge.kafka import reader as kafka_reader
 from keycloak_bridge.population.population import Population, Read
 from keycloak_bridge.settings.model import Settings
@@ -148,5 +146,7 @@ def read_population(
     if csv_type is None:
         return
     for file in tables:
-        rows = csv_records(file, csv_type, interpretation.catalog.document(csv_type))
+        schema = interpretation.catalog.document(csv_type)
+        limit = interpretation.settings.events.max_bytes
+        rows = csv_records(file, csv_type, schema, max_bytes=limit)
         yield from refusals(rows, FileInterpreter.of(interpretation.interpreter).interpret)

@@ -47,7 +47,7 @@ COMMANDS = {
     "explain": LazyCommand(
         "explain", "explain", "Show which event last set each attribute of a user."
     ),
-    "topics": LazyCommand("topics", "topics", "Check or create the Kafka topics."),
+    "topics": LazyCommand("run", "topics", "Check or create the Kafka topics."),
     "dead-letters": LazyCommand(
         "dead_letters", "dead_letters", "List, show and replay the dead letters."
     ),
@@ -57,7 +57,7 @@ COMMANDS = {
     ),
     "check-config": LazyCommand("config", "check_config", "Check settings, schemas and mapping."),
     "doctor": LazyCommand(
-        "doctor", "doctor", "Check settings, Kafka, Keycloak and realm; report what is wrong."
+        "config", "doctor", "Check settings, Kafka, Keycloak and realm; report what is wrong."
     ),
     "init": LazyCommand("config", "init", "Write a settings file and a mapping to start from."),
     "sandbox": LazyCommand("sandbox", "sandbox", "Run a real Kafka and Keycloak on this machine."),

@@ -10,13 +10,12 @@ from keycloak_bridge.app.connections import user_directory
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.cli.common import CHANGES, Invocation, bridge_command, format_option
-from keycloak_bridge.cli.console import with_progress
+from keycloak_bridge.cli.console import Report, changes_of, refused, with_progress
 from keycloak_bridge.cli.event_sources import EventLog, Row, event_log_options, read_population
-from keycloak_bridge.cli.plan_view import Report, comparison_row, row_of
 from keycloak_bridge.delivery.rate_limit import side_by_side
 from keycloak_bridge.pipeline.preview import Preview, outcome_of, preview
 from keycloak_bridge.population.population import Population, PopulationUser
-from keycloak_bridge.population.reconciliation import Reconciliation
+from keycloak_bridge.population.reconciliation import Comparison, Reconciliation
 from keycloak_bridge.provisioning.provisioner import Provisioner
 
 
@@ -81,15 +80,24 @@ def _single(
             yield log.place(record), _event_row(seen)
 
 
+def _outcome_row(seen: Preview) -> dict[str, Any]:
+    """Return what a row says of a preview: outcome, reason, and changes or what is wrong."""
+    if seen.error is not None:
+        return refused(seen.error)
+    reason = {"reason": seen.reason} if seen.reason else {}
+    changes = {} if seen.plan is None else {"changes": changes_of(seen.plan)}
+    return {"outcome": seen.outcome.value, **reason, **changes}
+
+
 def _event_row(seen: Preview) -> dict[str, Any]:
     if seen.prepared is None or seen.error is not None:
-        return row_of(seen)
+        return _outcome_row(seen)
     event = seen.prepared.event
     row: dict[str, Any] = {"event": event and event.id, "user": event and event.subject}
     if seen.plan is not None and seen.desired is not None:
         row["user"] = seen.desired.external_id.value
         row["keycloakId"] = None if seen.found is None else seen.found.user_id
-    return {**row, **row_of(seen)}
+    return {**row, **_outcome_row(seen)}
 
 
 def _folded(
@@ -116,3 +124,12 @@ def _user_row(user: PopulationUser, reconciliation: Reconciliation) -> dict[str,
         return {**row, **comparison_row(compared, compared.finding.value)}
     named = {"keycloakId": compared.keycloak_id}
     return {**row, **named, **comparison_row(compared, outcome_of(compared.plan).value)}
+
+
+def comparison_row(compared: Comparison, outcome: str) -> dict[str, Any]:
+    """Return what a row says of a user that was compared: outcome, reason, and changes or what is wrong."""
+    if compared.error is not None:
+        return {**refused(compared.error), "outcome": outcome}
+    named = {"reason": compared.reason, "action": compared.action}
+    changes = [] if compared.plan is None else changes_of(compared.plan)
+    return {"outcome": outcome, **{k: v for k, v in named.items() if v}, "changes": changes}

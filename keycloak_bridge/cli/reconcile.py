@@ -8,9 +8,9 @@ import click
 from keycloak_bridge.app.connections import all_users, user_directory
 from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.cli.common import CHANGES, Invocation, bridge_command, format_option
-from keycloak_bridge.cli.console import with_progress
+from keycloak_bridge.cli.console import Report, with_progress
 from keycloak_bridge.cli.event_sources import EventLog, event_log_options, read_population
-from keycloak_bridge.cli.plan_view import Report, comparison_row
+from keycloak_bridge.cli.plan import comparison_row
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.errors import BridgeError, HoldError
 from keycloak_bridge.domain.events import USER_CREATED

@@ -1,4 +1,4 @@
-"""Users in CSV files with a header, each row as the data of an event.
+"""Events that are decoded while their file is read: users in CSV files with a header, each row as the data of an event.
 
 A column is named after a property of the data, `attributes.costCenter` after one within another. An empty cell is an
 absent property. What the schema calls a list is split at `;`, a number or a boolean is read as one.
@@ -10,14 +10,15 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from keycloak_bridge.domain.errors import ConfigError, EventError
-from keycloak_bridge.domain.events import CloudEvent
-from keycloak_bridge.event_files.records import FileRecord, Line, unreadable_row
-from keycloak_bridge.events.json_reader import check_texts
+from keycloak_bridge.domain.errors import ConfigError, EventError, EventValidationError, Violation
+from keycloak_bridge.domain.events import CloudEvent, Record
+from keycloak_bridge.domain.ports import Trace, no_trace
+from keycloak_bridge.events.json_reader import parse_json
+from keycloak_bridge.pipeline.interpret import Interpreter, Prepared, Skipped
 
 SUFFIX = ".csv"
 _SEPARATOR = ";"
@@ -25,13 +26,48 @@ _SOURCE = "/keycloak-bridge/reconcile"
 _BOOLEANS = {"true": True, "false": False}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UNDECODED = re.compile("[\udc80-\udcff]")
+_UNREADABLE_ROWS = {
+    "cells": ("cells", "must have as many cells as the header"),
+    "wrong-encoding": ("encoding", "must be UTF-8"),
+    "quotes": ("quotes", "must have its quotes in pairs, and nothing behind the closing one"),
+    "too-large": ("maxLength", "must be shorter than events.max_bytes"),
+}
+"""By what is wrong with a row: keyword and rule."""
 
 
-def csv_records(file: str, event_type: str, schema: Mapping[str, Any]) -> Iterator[FileRecord]:
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An event of the file number `file` of a run that begins in line `number`; `raw` is what a file of rejects repeats.
+
+    `cells` are those of a row; `broken` says why the row cannot be read, see `unreadable_row`.
+    """
+
+    file: int
+    number: int
+    raw: bytes
+    cells: tuple[str, ...] | None = None
+    broken: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord(Record):
+    """An event in a file, or the error for a part of the file that is none.
+
+    It stands in line `line` of the file number `file` of a run; `value` is what a file of rejects repeats.
+    """
+
+    file: int = 0
+    line: int = 0
+    event: CloudEvent | EventError | None = None
+
+
+def csv_records(
+    file: str, event_type: str, schema: Mapping[str, Any], *, max_bytes: int
+) -> Iterator[FileRecord]:
     """Yield a record for each row, as an event of `event_type`; raises ConfigError for a file that is no CSV.
 
     The id of an event is made of its content, so that the same row again is the same event. It has no time, so that it
-    never counts as older than what was applied before.
+    never counts as older than what was applied before. A row of more than `max_bytes` is refused.
     """
     try:
         with Path(file).open(encoding="utf-8-sig", newline="") as stream:
@@ -40,7 +76,7 @@ def csv_records(file: str, event_type: str, schema: Mapping[str, Any]) -> Iterat
             for row in rows:
                 event: CloudEvent | EventError = unreadable_row("cells")
                 if None not in row and None not in row.values():
-                    event = _row_event(event_type, row_data(row, schema))
+                    event = _row_event(event_type, row_data(row, schema), max_bytes)
                 yield FileRecord(file, 0, rows.line_num, 0, None, None, event=event)
     except OSError as error:
         raise ConfigError(
@@ -52,12 +88,13 @@ def csv_records(file: str, event_type: str, schema: Mapping[str, Any]) -> Iterat
         ) from error
 
 
-def _row_event(event_type: str, data: Mapping[str, Any]) -> CloudEvent | EventError:
+def _row_event(event_type: str, data: Mapping[str, Any], max_bytes: int) -> CloudEvent | EventError:
+    text = json.dumps(data).encode()
     try:
-        check_texts(data)
+        parse_json(text, max_bytes=max_bytes)  # checked as the value of a Kafka record is
     except EventError as error:
         return error
-    identity = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:16]
+    identity = hashlib.sha256(text).hexdigest()[:16]
     return CloudEvent(f"row-{identity}", _SOURCE, event_type, None, None, None, data)
 
 
@@ -224,3 +261,34 @@ def _value(text: str, schema: Mapping[str, Any]) -> Any:
         except (ValueError, OverflowError):
             return text
     return text
+
+
+class FileInterpreter(Interpreter):
+    """Interprets the records of files, whose events are decoded already."""
+
+    @classmethod
+    def of(cls, interpreter: Interpreter) -> "FileInterpreter":
+        """Return one with the same schemas, mapping and rules."""
+        return cls(**{one.name: getattr(interpreter, one.name) for one in fields(interpreter)})
+
+    def interpret(
+        self,
+        record: Record,
+        trace: Trace = no_trace,
+        accept: Callable[[CloudEvent], None] = lambda _: None,
+    ) -> Prepared | Skipped:
+        """Return the desired user of `record`, which is a FileRecord; raises as for a record of a topic."""
+        event = record.event if isinstance(record, FileRecord) else None
+        if isinstance(event, CloudEvent):
+            return self.prepare(event, trace, accept)
+        raise event or AssertionError("the record is of no file")
+
+
+def unreadable_row(reason: str) -> EventValidationError:
+    """Return the error for a row that cannot be read: `cells`, `wrong-encoding`, `quotes` or `too-large`."""
+    keyword, rule = _UNREADABLE_ROWS[reason]
+    return EventValidationError(
+        f"the row cannot be read: it {rule}",
+        remedy="put cells with a comma or a line break into quotes, and export the row as UTF-8",
+        violations=(Violation("/data", keyword, rule),),
+    )

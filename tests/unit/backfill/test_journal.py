@@ -13,7 +13,7 @@ from keycloak_bridge.backfill.journal import (
 )
 from keycloak_bridge.domain.errors import BrokerUnavailableError, ConfigError
 from keycloak_bridge.domain.events import Commit
-from keycloak_bridge.event_files.records import Line
+from keycloak_bridge.event_files.csv_rows import Line
 
 TASK: dict[str, Any] = {"files": ["users.csv"], "type": "user.created"}
 PROGRESS = Progress(Commit(7, "kb1:x"), LinesRead(7, "aa"), LinesRead(9, "bb"), {"0": (10, 11)})

@@ -9,7 +9,7 @@ from stage_harness import event_of, interpretation
 from keycloak_bridge.backfill.files import LineDecoder
 from keycloak_bridge.domain.errors import ConfigError, EventError
 from keycloak_bridge.domain.events import CloudEvent
-from keycloak_bridge.event_files.records import FileRecord, Line
+from keycloak_bridge.event_files.csv_rows import FileRecord, Line
 
 TIME = datetime(2026, 11, 6, 18, tzinfo=UTC)
 DECODER = LineDecoder(interpretation(), "user.created", [TIME], [None], {})

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keycloak_bridge.backfill.files import TOPIC
-from keycloak_bridge.backfill.rejects import RejectFile, Rejects
+from keycloak_bridge.backfill.journal import RejectFile, Rejects
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,
@@ -15,7 +15,7 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import Outcome, Result
-from keycloak_bridge.event_files.records import FileRecord
+from keycloak_bridge.event_files.csv_rows import FileRecord
 
 RULE = Violation("/data/email", "required", "is required")
 ERROR = EventValidationError("the data breaks its schema", violations=(RULE,))

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from keycloak_bridge.backfill.files import TOPIC
-from keycloak_bridge.backfill.journal import Journal
-from keycloak_bridge.backfill.rejects import Rejects
+from keycloak_bridge.backfill.journal import Journal, Rejects
 from keycloak_bridge.backfill.source import PARTITION, FileEventSource
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import Commit, Record
-from keycloak_bridge.event_files.records import Line
+from keycloak_bridge.event_files.csv_rows import Line
 
 
 def lines(count: int, text: str = "line") -> Callable[[], Iterator[Line]]:

@@ -28,7 +28,7 @@ def doctor(
         addresses.append(test_mail)
         yield from (replace(one, probe=f"probe.{at}") for at, one in enumerate(results))
 
-    monkeypatch.setattr("keycloak_bridge.cli.doctor.check_up", check_up)
+    monkeypatch.setattr("keycloak_bridge.cli.config.check_up", check_up)
     return call("doctor", *words), addresses[0]
 
 

@@ -41,7 +41,7 @@ class Cluster:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """An empty cluster."""
     made = Cluster()
-    monkeypatch.setattr("keycloak_bridge.cli.topics.KafkaAdmin", made.connect)
+    monkeypatch.setattr("keycloak_bridge.cli.run.KafkaAdmin", made.connect)
     return made
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.cli.marked_json import MarkedText, escaped_excerpt, marked_json, printable
+from keycloak_bridge.cli.dead_letters import MarkedText, escaped_excerpt, marked_json, printable
 from keycloak_bridge.domain.errors import Violation
 
 BODY = b'{"id":"1","data":{"email":"nobody","roles":["a","b"],"a/b":{},"none":[]}}'

@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.errors import ConfigError, EventError, EventValidationError
 from keycloak_bridge.domain.events import CloudEvent
-from keycloak_bridge.event_files.csv_rows import TableRules, csv_records, read_header, read_rows
-from keycloak_bridge.event_files.records import FileInterpreter, FileRecord, Line
+from keycloak_bridge.event_files.csv_rows import (
+    FileInterpreter,
+    FileRecord,
+    Line,
+    TableRules,
+    csv_records,
+    read_header,
+    read_rows,
+)
 from keycloak_bridge.settings.model import Settings
 
 SCHEMA: dict[str, Any] = {
@@ -44,7 +51,7 @@ def records(folder: Path, text: str | None) -> list[FileRecord]:
     file = folder / "users.csv"
     if text is not None:
         file.write_text(text, encoding="utf-8-sig")
-    return list(csv_records(str(file), "user.created", SCHEMA))
+    return list(csv_records(str(file), "user.created", SCHEMA, max_bytes=500))
 
 
 @pytest.mark.parametrize(
@@ -101,6 +108,7 @@ def test_a_file_that_cannot_be_right_is_a_sentence(
         ("u-1,Doe, Jane,jane@acme.example", "schema-violation"),
         ("u-1,Doe", "schema-violation"),
         ("u-1,Doe\x00,x", "invalid-text"),
+        (f"u-1,Doe,{'x' * 500}", "too-large"),
     ],
 )
 def test_an_unreadable_row_is_refused(tmp_path: Path, cells: str, code: str) -> None:
@@ -110,11 +118,11 @@ def test_an_unreadable_row_is_refused(tmp_path: Path, cells: str, code: str) -> 
     with pytest.raises(EventError) as caught:
         FileInterpreter.of(Interpretation(Settings()).interpreter).interpret(record)
 
-    (violation,) = caught.value.violations
-    assert code == caught.value.code
-    assert "Doe" not in f"{caught.value.message} {violation.message} {caught.value.remedy}"
-    if isinstance(caught.value, EventValidationError):
-        assert ("/data", "cells") == (violation.pointer, violation.keyword)
+    error = caught.value
+    assert code == error.code
+    assert "Doe" not in f"{error.message} {error.violations} {error.remedy}"
+    if isinstance(error, EventValidationError):
+        assert [("/data", "cells")] == [(one.pointer, one.keyword) for one in error.violations]
 
 
 def test_rows_keep_their_bytes_and_their_lines() -> None:
