@@ -187,18 +187,20 @@ class BulkProcess:
             clock,
             policy=ProvisionPolicy(known.mapping.reserved),
         )
-        bulk_writer = BulkWriter(
+        self.bulk_writer = BulkWriter(
             provisioner,
             self.importer,
             self.writer,
             self.known_users,
             hand.context,
         )
-        bulk_writer.accepted(_with_every_attribute())
+        self.bulk_writer.accepted(_with_every_attribute())
         return ProvisionStage(
             interpreter=known.interpreter,
             router=WriteRouter(
-                MarkRaceCheck(provisioner, self._invite, clock), self.known_users, bulk_writer
+                MarkRaceCheck(provisioner, self._invite, clock),
+                self.known_users,
+                self.bulk_writer,
             ),
             publisher=ResultPublisher(
                 replace(hand.context, sent_dead_letters=SentDeadLetters(reach=10)),

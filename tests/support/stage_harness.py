@@ -135,7 +135,7 @@ def output_to(broker: InMemoryBroker, archive: BrokerArchive, clock: FakeClock) 
 
 
 class Flow:
-    """The stages and everything around them; `known` and `mapping` may be others than the shipped ones."""
+    """The stages and everything around them; `known` may be other than the shipped schemas and mapping."""
 
     def __init__(
         self,
@@ -146,7 +146,6 @@ class Flow:
         keycloak: InMemoryKeycloak | None = None,
         partitions: int = 1,
         known: Interpretation | None = None,
-        mapping: Any = None,
         brake: Brake | None = None,
         lost: DeadLetteredUsers | None = None,
         limits: Limits | None = None,
@@ -173,7 +172,7 @@ class Flow:
             interpreter=Interpreter(
                 known.rules,
                 known.catalog,
-                mapping or known.mapping,
+                known.mapping,
                 frozenset(ignored_types),
                 tombstones,
             ),

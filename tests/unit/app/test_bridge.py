@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from stage_harness import (
@@ -27,7 +27,7 @@ from keycloak_bridge.app.bridge import Bridge, release_brakes
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import Problem
-from keycloak_bridge.app.wiring import direct_provisioner, topic_specs
+from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.delivery import rate_limit
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
@@ -36,7 +36,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
     KeycloakUnavailableError,
 )
-from keycloak_bridge.domain.events import Message, Record, Result, TopicPartition
+from keycloak_bridge.domain.events import Message, Record, TopicPartition
 from keycloak_bridge.kafka.topics import TopicSpec, TopicState
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.ops.health import Status
@@ -44,8 +44,6 @@ from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.interpret import Prepared
 from keycloak_bridge.provisioning.provisioner import Provisioner
 from keycloak_bridge.settings.model import (
-    BrakeSettings,
-    EventsSettings,
     HealthSettings,
     InviteSettings,
     KafkaSettings,
@@ -244,34 +242,6 @@ def test_mode_none_runs_one_stage_and_asks_for_no_mail(world: World) -> None:
     assert (1, 0) == (len(world.keycloak.users()), len(world.keycloak.mails))
 
 
-def test_topics_and_groups_come_from_the_settings(world: World) -> None:
-    """All four names and the group."""
-    world.topics = {"e", "i", "r", "d"}
-    settings = replace(
-        SETTINGS,
-        kafka=KafkaSettings(group_id="mine"),
-        topics=TopicsSettings(events="e", invitations="i", results="r", dead_letters="d"),
-    )
-    world.broker.publish(Message("e", b"u-1", json.dumps(event_of()).encode(), STRUCTURED))
-    world.broker.publish(Message("e", b"u-1", b"{oops"))
-
-    world.run(settings)
-
-    assert {("e", "mine"), ("i", "mine-invite")} == set(world.joined)
-    assert (1, 3, 1) == tuple(len(world.broker.records(topic)) for topic in ("i", "r", "d"))
-
-
-def test_policies_of_events_come_from_the_settings(world: World) -> None:
-    """Skipped types give nothing, tombstones go where they should."""
-    world.publish(event_of(type="order.placed"))
-    world.broker.publish(Message(EVENTS, b"u-1", None))
-    events = EventsSettings(ignore_types=("order.placed",), tombstones="dead-letter")
-
-    world.run(replace(SETTINGS, events=events))
-
-    assert ["rejected"] == world.outcomes()
-
-
 # before anything is consumed
 
 
@@ -389,18 +359,6 @@ def test_a_realm_that_is_not_ready_stops_before_anything_is_consumed(world: Worl
     assert [] == world.joined
 
 
-def test_a_broken_mapping_stops_before_anything_is_reached(world: World, tmp_path: Path) -> None:
-    """Not even the topics are asked for."""
-    file = tmp_path / "mapping.toml"
-    file.write_text("[user]\nnickname = 'data.x'\n")
-    mapping = replace(SETTINGS.mapping, file=file)
-
-    with pytest.raises(ConfigError):
-        world.run(replace(SETTINGS, mapping=mapping))
-
-    assert [] == world.closed
-
-
 # health
 
 
@@ -483,34 +441,6 @@ def test_metrics_are_those_of_the_stages(world: World, servers: list[StubHealth]
     assert {("provision",), ("invite",)} == set(counted(server.metrics, "commits_total"))
 
 
-def test_the_brake_is_seen_and_released_at_the_health_endpoint(
-    world: World, servers: list[StubHealth]
-) -> None:
-    """The flow is held, with its reason, until the brake is released; then everything is done."""
-    world.publish(b"{oops", b"{oops", b"{oops", event_of())
-    seen: list[str] = []
-    released: list[str] = []
-
-    def look() -> None:
-        if servers and (
-            why := [one for one in servers[0].status.why_not_ready() if "brake" in one]
-        ):
-            seen.extend(why)
-            released.extend(servers[0].release())
-        if 5 == len(world.outcomes()):
-            world.stop.set()
-
-    world.each_poll = look
-
-    world.run(replace(WITH_HEALTH, brake=BrakeSettings(in_a_row=1, share=0)), until_caught_up=False)
-
-    assert seen[0].startswith("provision: the brake holds the flow: 1 dead letters in a row; look")
-    assert "keycloak-bridge guard release" in seen[0]
-    assert {"provision"} == set(released)
-    assert 3 == len(world.broker.records(DEAD_LETTERS))
-    assert ["invited", "provisioned", *["rejected"] * 3] == world.outcomes()
-
-
 # its parts
 
 
@@ -565,38 +495,11 @@ def test_a_secret_file_that_is_being_replaced_is_waited_for(tmp_path: Path) -> N
     assert "renewed-hush-hush" == connections._reading(missing)()
 
 
-def test_topics_follow_the_mode_of_invitations() -> None:
-    """Without mails there are three."""
-    none = replace(SETTINGS, invite=InviteSettings(mode="none"))
-
-    assert (4, 3) == (len(topic_specs(SETTINGS)), len(topic_specs(none)))
-
-
 def apply_directly(settings: Settings, user_id: str, provisioner: Provisioner) -> None:
     event = event_of(user_id, f"event-{user_id}", data={"email": f"{user_id}@acme.example"})
     prepared = Interpretation(settings).read(record_of(event))
     assert isinstance(prepared, Prepared)
     provisioner.provision(prepared.event, prepared.desired)
-
-
-@pytest.mark.parametrize(("mode", "mails"), [("mail", 1), ("none", 0)])
-def test_a_direct_provisioner_mails_at_once(
-    world: World, mode: Literal["mail", "none"], mails: int
-) -> None:
-    """`apply` needs no Kafka; with --no-invite the user is created, and no mail is due now or later."""
-    results: list[Result] = []
-    settings = replace(SETTINGS, invite=replace(SETTINGS.invite, mode=mode))
-
-    apply_directly(
-        settings, "u-1", direct_provisioner(Interpretation(settings), invited=results.append)
-    )
-
-    (user,) = world.keycloak.users()
-    assert (mails, mails, bool(mails)) == (
-        len(world.keycloak.mails),
-        len(results),
-        "bridgeInvitation" in user["attributes"],
-    )
 
 
 def test_a_direct_provisioner_waits_for_the_pace(world: World) -> None:
@@ -614,11 +517,3 @@ def test_a_direct_provisioner_waits_for_the_pace(world: World) -> None:
     holds = [one for one in traced if isinstance(one, HoldError)]
     assert [("pace", 10.0)] == [(one.code, one.wait_s) for one in holds]
     assert 2 == len(world.keycloak.mails)
-
-
-def test_the_clock_is_aware_and_never_runs_backwards() -> None:
-    """As the port promises."""
-    clock = SystemClock()
-
-    assert clock.now().utcoffset() is not None
-    assert clock.monotonic() <= clock.monotonic()

@@ -3,7 +3,6 @@
 import json
 import re
 import tomllib
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,13 @@ import pytest
 
 from keycloak_bridge.app.interpretation import Interpretation, default_mapping_text, load_mapping
 from keycloak_bridge.domain.errors import ConfigError
-from keycloak_bridge.domain.events import UserEvent
 from keycloak_bridge.domain.users import (
     GROUPS,
     ORGANIZATIONS,
     REALM_ROLES,
-    DesiredUser,
     EmailChange,
     Intent,
     InvitationTerms,
-    LinkPolicy,
-    Membership,
     UnknownUser,
     client_roles,
 )
@@ -47,58 +42,6 @@ DEFAULT_PROPERTIES = {
     *(("federatedIdentities", name) for name in ("provider", "userId", "userName")),
 }
 has_property = DEFAULT_PROPERTIES.__contains__
-
-EVENT = UserEvent(
-    "e1",
-    "/user-management",
-    "user.created",
-    "u1",
-    datetime(2026, 11, 1, tzinfo=UTC),
-    "urn:keycloak-bridge:schema:user.created:1.0",
-    {
-        "userId": "u1",
-        "email": "Ada@Acme.example",
-        "givenName": "Ada",
-        "familyName": "Lovelace",
-        "locale": "en",
-        "tenantId": "t1",
-        "department": "R&D",
-        "phoneNumber": "+441234567",
-        "roles": ["viewer"],
-        "groups": ["/staff"],
-        "attributes": {"admin": "true"},
-    },
-)
-
-
-def test_the_shipped_mapping_maps_the_default_schema() -> None:
-    """Every property that has a place goes there; the free attributes of the event go nowhere."""
-    terms = InvitationTerms(("UPDATE_PASSWORD",), 60)
-    mapping = load_mapping(None, has_property=has_property, invitation=terms)
-    user = mapping.apply(EVENT)
-
-    assert isinstance(user, DesiredUser)
-    assert user.representation == {
-        "username": "ada@acme.example",
-        "email": "ada@acme.example",
-        "firstName": "Ada",
-        "lastName": "Lovelace",
-        "enabled": True,
-        "attributes": {
-            "userId": ["u1"],
-            "tenantId": ["t1"],
-            "department": ["R&D"],
-            "phoneNumber": ["+441234567"],
-            "locale": ["en"],
-        },
-    }
-    assert user.memberships == (
-        Membership(GROUPS, ("/staff",)),
-        Membership(REALM_ROLES, ("viewer",)),
-    )
-    assert user.link is LinkPolicy.NEVER
-    assert user.invitation == terms
-    assert user.create_only == {"username"}
 
 
 def test_the_shipped_mapping_gives_no_other_group() -> None:
@@ -133,15 +76,6 @@ def test_what_the_shipped_mapping_comments_out_works() -> None:
     assert kinds == {GROUPS, REALM_ROLES, ORGANIZATIONS, client_roles("demo-app")}
     assert [rule.alias for rule in mapping.rules.identities] == ["corporate"]
     assert sum(one != line for one, line in zip(opened, lines, strict=True)) == 17
-
-
-def test_an_own_file_is_read(tmp_path: Path) -> None:
-    """The named file is the mapping."""
-    path = tmp_path / "mapping.toml"
-    path.write_text(default_mapping_text(), "utf-8")
-    shipped = load_mapping(None, has_property=has_property)
-
-    assert load_mapping(path, has_property=has_property).fingerprint == shipped.fingerprint
 
 
 @pytest.mark.parametrize(

@@ -41,15 +41,3 @@ def test_a_missing_record_is_told(tmp_path: Path) -> None:
         read_published(tmp_path / "none.json")
 
     assert "--record" in (caught.value.remedy or "")
-
-
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """Writing fails with a sentence."""
-    with pytest.raises(ConfigError):
-        write_published(tmp_path / "none" / "published.json", DIGESTS)
-
-
-def test_a_folder_is_no_record(tmp_path: Path) -> None:
-    """What cannot be read is reported."""
-    with pytest.raises(ConfigError):
-        read_published(tmp_path)

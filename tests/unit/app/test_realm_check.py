@@ -142,16 +142,6 @@ def test_users_must_not_edit_what_identifies_them(
         assert name in problem.remedy
 
 
-def test_guarded_attributes_are_judged() -> None:
-    """What the caller guards is judged by the realm's own profile."""
-    editable = {"edit": ["admin", "user"], "view": ["admin", "user"]}
-    stub = answering(profile=user_id_with(permissions=editable))
-
-    problems = check_access(scripted_admin(stub), ["userId"], ["userId"])
-
-    assert ["attribute-user-editable"] == [problem.code for problem in problems]
-
-
 def test_targets_are_compared_with_the_profile() -> None:
     """What is known of the mapped properties is compared; attributes of the bridge's own only must exist."""
     profile = {
@@ -202,27 +192,6 @@ def test_mails_that_cannot_be_looked_up_are_a_warning(
         assert ("mail-ledger-missing", Severity.WARNING) == (problem.code, problem.severity)
         assert then in problem.message
         assert "view-events" in problem.remedy
-
-
-@pytest.mark.parametrize(
-    ("status", "config", "expected"),
-    [
-        (200, {"adminEventsEnabled": True}, []),
-        (200, {"adminEventsEnabled": False}, ["mail-ledger-missing"]),
-        (200, {}, ["mail-ledger-missing"]),
-        (403, {"error": "HTTP 403 Forbidden"}, ["mail-ledger-missing"]),
-    ],
-)
-def test_the_ledger_is_asked_for_where_mails_are_sent(
-    status: int, config: dict[str, object], expected: list[str]
-) -> None:
-    """The role is optional; the answer shows whether the account has it."""
-    stub = answering()
-    stub.answer(status, config)
-
-    problems = check_access(scripted_admin(stub), ["userId"], invite_delivery="at-least-once")
-
-    assert expected == [problem.code for problem in problems]
 
 
 def test_problem_names_what_is_missing() -> None:

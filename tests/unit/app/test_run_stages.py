@@ -9,7 +9,7 @@ import pytest
 
 from keycloak_bridge.app.stages import RuntimeContext, Stage, run_stages
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
-from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, SentDeadLetters, fingerprint
+from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, SentDeadLetters
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
@@ -292,22 +292,6 @@ def test_a_bug_in_a_thread_is_raised_too(
     assert harness.all_closed()
 
 
-def test_a_bug_with_one_record_stops_no_stage(harness: Harness) -> None:
-    """It is tried again as after an outage, and the others go on."""
-    errors = [ZeroDivisionError(), ZeroDivisionError()]
-
-    def fail(_: Record) -> None:
-        if errors:
-            raise errors.pop()
-
-    harness.first.also = fail
-    harness.publish(2)
-
-    harness.run()
-
-    assert ([0, 1], [0, 1]) == (harness.first.handled, harness.second.handled)
-
-
 def test_a_stage_that_may_not_join_stops_both(harness: Harness) -> None:
     """An error that does not pass ends the run; after a stop, no stage joins a group to leave it at once."""
     harness.join_errors[SECOND] = [ConfigError("no")]
@@ -331,24 +315,6 @@ def test_stop_ends_both_stages(harness: Harness) -> None:
 
     assert {TopicPartition(SECOND, 0): 1} == harness.broker.offsets(f"group-{SECOND}")
     assert harness.all_closed()
-
-
-def test_a_stage_takes_over_what_it_must_know_of_a_partition(harness: Harness) -> None:
-    """Its dead-lettered users come from the commit of the earlier owner, and so does where dead letters are looked up."""
-    here = TopicPartition(FIRST, 0)
-    harness.first.also = lambda _: harness.lost.note(here, b"u-7")
-    harness.publish(1)
-    harness.run()
-    after = Harness(harness.broker)
-    seen: list[tuple[tuple[int, ...], bool]] = []
-    after.first.also = lambda record: seen.append(
-        (after.lost.of(here), after.sent_dead_letters.covers(record))
-    )
-    after.publish(1)
-
-    after.run()
-
-    assert [((fingerprint(b"u-7"),), True)] == seen
 
 
 # waiting for Kafka and Keycloak
@@ -390,9 +356,3 @@ def test_a_stop_ends_the_waiting(harness: Harness) -> None:
 
     assert harness.runtime.wait_for("kafka", attempts) is None
     assert 2 == len(attempts.seen)
-
-
-def test_only_what_can_pass_is_waited_for(harness: Harness) -> None:
-    """A wrong setting is raised at once."""
-    with pytest.raises(ConfigError):
-        harness.runtime.wait_for("kafka", Attempts(harness, ConfigError("wrong")))

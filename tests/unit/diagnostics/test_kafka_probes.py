@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from keycloak_bridge.diagnostics.probes import KafkaProbes, Light, ProbeResult, examine
-from keycloak_bridge.domain.errors import BrokerUnavailableError
 from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, wanted_topics
 from keycloak_bridge.settings.model import KafkaSettings, TopicsSettings
 
@@ -68,26 +67,6 @@ def not_green(cluster: KafkaAdmin) -> list[tuple[str, Light, str | None]]:
     ]
 
 
-def test_a_healthy_cluster() -> None:
-    """Everything is green; each topic and both groups are named."""
-    results = examined(StubCluster())
-    text = " ".join(one.message for one in results)
-
-    assert {Light.GREEN} == {one.light for one in results}
-    assert all(name in text for name in NAMES.values())
-    assert "keycloak-bridge-invite: stable, 2 members" in text
-
-
-def test_a_missing_topic() -> None:
-    """It is red with the command that makes it; the others are still checked."""
-    cluster = StubCluster()
-    del cluster.found[NAMES["results"]]
-    (missing,) = (one for one in examined(cluster) if one.light is Light.RED)
-
-    assert [("kafka.topics", Light.RED, "results")] == not_green(cluster)
-    assert f"--topic {NAMES['results']}" in (missing.remedy or "")
-
-
 @pytest.mark.parametrize(
     ("purpose", "facts", "expected"),
     [
@@ -143,14 +122,3 @@ def test_what_is_harmless(purpose: str, facts: dict[str, object]) -> None:
 def test_brokers_and_groups(cluster: StubCluster, expected: list[tuple[str, Light]]) -> None:
     """Old brokers are a risk, a group without members is not."""
     assert expected == [(probe, light) for probe, light, _ in not_green(cluster)]
-
-
-def test_no_broker_answers() -> None:
-    """The connection is red, the rest is not checked."""
-
-    def connect() -> KafkaAdmin:
-        raise BrokerUnavailableError("no broker", remedy="start one")
-
-    results = list(examine(KafkaProbes(KafkaSettings(), SPECS, connect).probes()))
-
-    assert [Light.RED, *[Light.GRAY] * 5] == [one.light for one in results]

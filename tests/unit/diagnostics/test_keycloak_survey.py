@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from keycloak_bridge.diagnostics.probes import STRANGE_HOST, Discovery, KeycloakSurvey
-from keycloak_bridge.domain.errors import KeycloakAuthError, MailDeliveryError
+from keycloak_bridge.domain.errors import MailDeliveryError
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
@@ -39,16 +39,6 @@ def test_discovery(headers: dict[str, str], expected: datetime | None) -> None:
 
     assert Discovery(ISSUER, expected) == survey_of(stub).discovery()
     assert f"{URL}/realms/acme/.well-known/openid-configuration" == stub.requests[0].url
-
-
-def test_a_realm_that_is_not_there() -> None:
-    """It has a code of its own."""
-    stub = StubAdapter()
-    stub.answer(404, {"error": "Realm does not exist"})
-
-    with pytest.raises(KeycloakAuthError) as caught:
-        survey_of(stub).discovery()
-    assert "realm-not-found" == caught.value.code
 
 
 @pytest.mark.parametrize(

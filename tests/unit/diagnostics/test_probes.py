@@ -15,7 +15,6 @@ from keycloak_bridge.diagnostics.probes import (
     ProbeResult,
     RealmSetup,
     examine,
-    gray,
     green,
     red,
     yellow,
@@ -63,24 +62,6 @@ def lights(*overrides: str) -> dict[str, list[Light]]:
     for result in examine(content_probes(loaded, Interpretation(loaded.settings))):
         found.setdefault(result.probe, []).append(result.light)
     return found
-
-
-def test_every_probe_runs_in_order() -> None:
-    """One probe may find several things."""
-    results = examine(
-        [
-            Probe("a", finding(WELL, yellow("x", "y"))),
-            Probe("b", finding(red("x", "y"))),
-            Probe("c", finding(gray("x"))),
-        ]
-    )
-
-    assert [
-        ("a", Light.GREEN),
-        ("a", Light.YELLOW),
-        ("b", Light.RED),
-        ("c", Light.GRAY),
-    ] == [(one.probe, one.light) for one in results]
 
 
 def test_a_probe_that_needs_something_red_is_skipped() -> None:
@@ -147,20 +128,6 @@ def test_the_realm_of_the_settings() -> None:
     assert "userId" in setup.attributes()
     assert "http" in setup.url
     assert {"view-clients": False, "manage-organizations": False} == setup.optional_roles()
-
-
-def test_the_defaults_are_well() -> None:
-    """Four probes, all green."""
-    assert {
-        one: [Light.GREEN] for one in ("settings", "schemas", "envelope", "mapping")
-    } == lights()
-
-
-def test_wrong_settings() -> None:
-    """Each is reported, and the rest is checked with the defaults."""
-    found = lights("kafka.group=x", "delivery.workers=0")
-
-    assert ([Light.RED, Light.RED], [Light.GREEN]) == (found["settings"], found["mapping"])
 
 
 def test_broken_schemas() -> None:

@@ -22,7 +22,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
     MailDeliveryError,
 )
-from keycloak_bridge.domain.events import Invitation, Purpose
+from keycloak_bridge.domain.events import Invitation, Outcome, Purpose
 from keycloak_bridge.domain.users import InvitationTerms, UserRepresentation
 from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.planning.bookkeeping import (
@@ -37,7 +37,10 @@ from keycloak_bridge.testing.fake_clock import FakeClock
 SETTLE_S = 15.0
 SECONDS = st.sampled_from((0, 100, 1800, 3600))
 TIMES = st.integers(0, 4)
-STEPS = ("get", "has_credentials", "update", "execute_actions_email", "mail_recorded")
+STEPS = (
+    *("get", "has_credentials", "update", "execute_actions_email"),
+    *("can_look_up_mails", "mail_recorded"),
+)
 
 
 class Mailbox(TimedKeycloak):
@@ -91,6 +94,7 @@ class Life(RuleBasedStateMachine):
         self.user_id = self.keycloak.add_user(a_due_user())
         self.event = 1
         self.queue: list[Invitation] = []
+        self.reported: list[str] = []
         self.done = self.committed = 0
         self.publish(Purpose.INVITE)
         self.restart(commits=False)
@@ -167,6 +171,13 @@ class Life(RuleBasedStateMachine):
             assert len(self.keycloak.events) == len(set(self.keycloak.events))
 
     @invariant()
+    def reports_are_true(self) -> None:
+        """An event that is reported as invited has a mail, and is reported once where that can be known."""
+        assert set(self.reported) <= set(self.keycloak.events)
+        if self.ledger or self.at_most_once:
+            assert len(self.reported) == len(set(self.reported))
+
+    @invariant()
     def no_invitation_for_a_user_with_a_password(self) -> None:
         """Only a verification goes to a user with credentials."""
         assert [] == self.keycloak.needless
@@ -197,13 +208,15 @@ class Life(RuleBasedStateMachine):
             return
         self.keycloak.asked = self.queue[self.done]
         try:
-            self.inviter.invite(self.queue[self.done])
+            result = self.inviter.invite(self.queue[self.done]).result
         except HoldError as hold:
             self.clock.advance(hold.wait_s)
         except BridgeError:
             pass
         else:
             self.done += 1
+            if result.outcome is Outcome.INVITED:
+                self.reported.append(str(result.event_id))
 
     def write(
         self,

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from stage_harness import (
     record_of,
 )
 
-from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.app.interpretation import Interpretation, default_mapping_text
 from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
 from keycloak_bridge.delivery.rate_limit import RateLimiter
 from keycloak_bridge.domain.errors import (
@@ -42,7 +43,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import DEAD_LETTER, INVITATION_DUE, RESULT, Record, UserEvent
 from keycloak_bridge.domain.times import Limit
-from keycloak_bridge.domain.users import DesiredUser, OutOfScope, UserRepresentation
+from keycloak_bridge.domain.users import DesiredUser, OutOfScope
 from keycloak_bridge.events import cloudevents
 from keycloak_bridge.events.json_reader import parse_json
 from keycloak_bridge.invitations.inviter import Inviter
@@ -52,7 +53,7 @@ from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.bulk_writer import WriteRouter
 from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Provisioned
-from keycloak_bridge.settings.model import EventsSettings, Settings
+from keycloak_bridge.settings.model import EventsSettings, MappingSettings, Settings
 
 USER_CREATED_NEWEST = "urn:keycloak-bridge:schema:user.created:1.1"
 FINGERPRINT = interpretation().mapping.default.fingerprint
@@ -90,18 +91,6 @@ def test_an_event_becomes_a_user_an_invitation_and_a_result() -> None:
     ] == flow.results
     assert [b"u-1"] == [record.key for record in flow.invitations]
     assert [] == flow.letters
-
-
-def test_the_same_record_again_creates_nothing() -> None:
-    """Redelivery gives a result of the same id, so that consumers recognise it."""
-    flow = Flow()
-
-    flow.handle(event_of())
-    flow.handle(event_of())
-
-    assert 1 == len(flow.keycloak.users())
-    assert ["created", "unchanged"] == [result["action"] for result in flow.results]
-    assert 1 == len({json.loads(r.value or b"")["id"] for r in flow.broker.records(RESULTS)})
 
 
 def test_an_ignored_type_gives_no_result() -> None:
@@ -244,19 +233,6 @@ def test_a_dead_letter_and_its_result_name_what_could_be_read() -> None:
     assert ("event-1", "u-1") == (flow.results[1]["eventId"], flow.results[1]["userId"])
     unreadable = flow.broker.records(RESULTS)[-1]
     assert "user-events/3/44/rejected" == json.loads(unreadable.value or b"")["id"]
-
-
-def test_an_email_of_another_user_is_a_conflict() -> None:
-    """The account that was there stays as it is."""
-    flow = Flow()
-    flow.keycloak.add_user(
-        UserRepresentation(username="else", email="planted.mail@acme.example", enabled=True)
-    )
-
-    flow.handle(event_of())
-
-    assert [("keycloak", "conflict")] == flow.reasons
-    assert ["else"] == [user["username"] for user in flow.keycloak.users()]
 
 
 @pytest.mark.parametrize(
@@ -423,17 +399,11 @@ def test_only_what_reached_keycloak_shows_that_it_works() -> None:
     assert [Dependency.KEYCLOAK] * 3 == [one.dependency for one in (created, unchanged, refused)]
 
 
-def test_an_event_out_of_scope_never_reaches_keycloak() -> None:
+def test_an_event_out_of_scope_never_reaches_keycloak(tmp_path: Path) -> None:
     """The mapping alone decided."""
-
-    class OutOfMapping:
-        def apply(self, _: UserEvent) -> OutOfScope:
-            return OutOfScope("data.active")
-
-        def fingerprint_of(self, _: UserEvent) -> str:
-            return FINGERPRINT
-
-    flow = Flow(mapping=OutOfMapping())
+    file = tmp_path / "mapping.toml"
+    file.write_text('when = "data.active"\n' + default_mapping_text())
+    flow = Flow(known=Interpretation(Settings(mapping=MappingSettings(file=file))))
 
     handled = flow.handle(event_of())
 

@@ -1,194 +1,179 @@
-"""Events that are written in batches: the same users, results and dead letters as one by one."""
+"""Events that are written in batches: the same users, results and dead letters as one by one, also at awkward moments."""
 
-import copy
 import json
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from delivery_harness import stage_context
-from stage_harness import DEAD_LETTERS, RESULTS, Flow, event_of, interpretation, record_of
+from bulk_harness import BulkProcess, HandBatchWriter, deleting, fields_of
+from delivery_harness import P0, P1, TOPIC
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stage_harness import RESULTS, STRUCTURED, event_of, record_of
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
-from keycloak_bridge.delivery.fencing import Fence
-from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import (
     BridgeError,
+    BrokerUnavailableError,
     HoldError,
+    InternalError,
     KeycloakUnavailableError,
     PartitionRevokedError,
 )
-from keycloak_bridge.domain.events import Record
-from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
-from keycloak_bridge.pipeline.interpret import Prepared
-from keycloak_bridge.pipeline.provision import ProvisionStage
-from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter
-from keycloak_bridge.provisioning.bulk_writer import BulkWriter, WriteRouter
-from keycloak_bridge.provisioning.known_users import KnownUsers
-from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
-from keycloak_bridge.provisioning.provisioner import Provisioner
+from keycloak_bridge.domain.events import Message, Record
+from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.provisioning.batches import BatchEntry, BatchOutcome, BatchSize, BatchWriter
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
 
 WAIT_S = 30.0
-EMAIL = "planted.mail@acme.example"
-EVERY_ATTRIBUTE = {"department": "R&D", "locale": "de"}
 
 
-class Scene:
-    """A provision stage in the middle of a backlog; `there` are the users of the realm when it is listed."""
+class World:
+    """A realm, a Kafka with two partitions, and members of one group that have listed the realm."""
 
-    def __init__(self, *there: Mapping[str, Any], accepted: bool = True) -> None:
-        clock = SystemClock()
+    def __init__(self) -> None:
+        self.broker = InMemoryBroker(partitions=2)
         self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
-        for user in there:
-            self.keycloak.add_user(UserRepresentation(**user))  # type: ignore[typeddict-item]
-        self.flow = Flow(keycloak=self.keycloak)
-        self.importer = InMemoryImporter(self.keycloak)
-        self.backlog = Backlog(1)
-        self.fence = Fence()
-        self.mine = True
-        self.accepted = accepted
-        self.writer = BatchWriter(
-            self.importer,
-            ConcurrencyLimit(AdaptiveLimit(1, 4, 2), clock),
-            BatchSize(1, 20, 20),
-            clock,
-            self.flow.metrics,
-            threads=2,
-        )
-        self.known_users = KnownUsers(
-            self.keycloak.users, lambda: len(there), "userId", self.backlog, clock
-        )
-        self.stage = self._stage(self.flow.provisioner)
-        place = record_of(event_of()).topic_partition
-        self.backlog.begin(place, clock.monotonic() - 1.0)
-        self.backlog.note(1)
-        nobody = desired_of(record_of(event_of("nobody")))
-        deadline_s = time.monotonic() + WAIT_S
-        while not self.known_users.excludes(place, nobody):
-            assert time.monotonic() < deadline_s
-            threading.Event().wait(0.001)
-        self.keycloak.calls.clear()
+        self.clock = FakeClock()
 
-    def handle(self, record: Record) -> BridgeError | None:
-        """Have one record handled to its end; return the error that came instead of an acknowledgement."""
-        arrived: list[BridgeError | None] = []
-        all_in = threading.Event()
-        with self.fence.around(lambda: self.mine):
-            acknowledgements = self.stage.handle(record).acknowledgements
+    def member(self) -> BulkProcess:
+        """Return one more member, in the middle of a backlog."""
+        process = BulkProcess(self.broker, self.keycloak, self.clock, deleting())
+        process.hand.turn()
+        for partition in (P0, P1):
+            process.backlog.begin(partition, self.clock.monotonic())
+        process.backlog.note(1)
+        process.list_now()
+        return process
 
-        def note(error: BridgeError | None) -> None:
-            arrived.append(error)
-            if len(arrived) == len(acknowledgements):
-                all_in.set()
-
-        for acknowledgement in acknowledgements:
-            acknowledgement.then(note)
-        assert all_in.wait(WAIT_S)
-        return next((error for error in arrived if error is not None), None)
+    def publish(self, *events: dict[str, Any]) -> None:
+        """Write these events to the topic."""
+        for event in events:
+            record = record_of(event)
+            self.broker.publish(Message(TOPIC, record.key, record.value, headers=record.headers))
 
     def results(self) -> list[tuple[str | None, ...]]:
         """Return outcome, action and reason of each result."""
-        data = [json.loads(one.value or b"")["data"] for one in self.flow.broker.records(RESULTS)]
-        names = ("outcome", "action", "reason")
-        return [tuple(one.get(name) for name in names) for one in data]
+        data = [json.loads(one.value or b"")["data"] for one in self.broker.records(RESULTS)]
+        return [tuple(one.get(name) for name in ("outcome", "action", "reason")) for one in data]
 
-    def _stage(self, provisioner: Provisioner) -> ProvisionStage:
-        known = interpretation()
-        bulk_writer = BulkWriter(
-            provisioner,
-            self.importer,
-            self.writer,
-            self.known_users,
-            stage_context(brake=self.flow.brake, fence=self.fence, backlog=self.backlog),
-        )
-        if self.accepted:
-            bulk_writer.accepted(desired_of(record_of(event_of(data=EVERY_ATTRIBUTE))))
-        return ProvisionStage(
-            interpreter=known.interpreter,
-            router=WriteRouter(
-                MarkRaceCheck(provisioner, lambda _: (), SystemClock()),
-                self.known_users,
-                bulk_writer,
-            ),
-            publisher=self.flow.publisher("provision"),
-        )
+    def ids(self) -> list[str]:
+        """Return the external id of each user of the realm."""
+        return sorted(user["attributes"]["userId"][0] for user in self.keycloak.users())
 
 
-def desired_of(record: Record) -> DesiredUser:
-    """Return what the shipped mapping makes of an event."""
-    reading = interpretation().read(record)
-    assert isinstance(reading, Prepared)
-    assert isinstance(reading.desired, DesiredUser)
-    return reading.desired
+def event(user: str, number: int = 1, **changes: Any) -> dict[str, Any]:
+    """Return an event about a user, whose address is one of its own."""
+    data = {"userId": user, "email": f"{user}@acme.example", **changes.pop("data", {})}
+    time = f"2026-11-01T08:{number:02}:00Z"
+    return event_of(user, f"{user}/{number}", time=time, data=data, **changes)
+
+
+def handle(process: BulkProcess, record: Record) -> list[BridgeError | None]:
+    """Have the stage handle a record, and return a list that will have its outcome."""
+    arrived: list[BridgeError | None] = []
+    try:
+        handled = process.stage.handle(record)
+    except HoldError as error:
+        return [error]
+    for acknowledgement in handled.acknowledgements:
+        acknowledgement.then(arrived.append)
+    return arrived
+
+
+def placed(one: dict[str, Any], partition: int, offset: int = 0) -> Record:
+    """Return the record of an event in this partition, whatever its key says."""
+    record = record_of(one)
+    return Record(TOPIC, partition, offset, 0, record.key, record.value, STRUCTURED)
+
+
+def write(process: BulkProcess, record: Record) -> BridgeError | None:
+    """Have a record handled, and every batch written; return the error that came instead of an acknowledgement."""
+    arrived = handle(process, record)
+    process.drain()
+    return next((error for error in arrived if error is not None), None)
 
 
 @pytest.fixture
-def scene() -> Scene:
-    """An empty realm; the threads of the writer are daemons."""
-    return Scene()
+def world() -> World:
+    """An empty realm."""
+    return World()
 
 
-def test_a_new_user_is_created_in_a_batch(scene: Scene) -> None:
+EMAIL = "u-1@acme.example"
+WHOLE = event("u-1", data={"roles": ["viewer"], "groups": ["/staff"]})
+
+
+def test_a_new_user_is_created_in_a_batch(world: World) -> None:
     """No search and no POST; groups come with the batch, roles after it; result and mark as if it came by itself.
 
     The same event again finds the user and writes nothing.
     """
-    event = event_of(data={"roles": ["viewer"], "groups": ["/staff"]})
-    error = scene.handle(record_of(event))
+    process = world.member()
+    error = write(process, placed(WHOLE, 0))
 
-    (user,) = scene.keycloak.users()
-    assert (error, scene.importer.batches) == (None, [(EMAIL,)])
-    assert {"find", "create"}.isdisjoint(scene.keycloak.calls)
-    assert user["attributes"]["bridgeInvitation"] == ["due:event-1"]
-    assert scene.keycloak.realm_roles_of(user["id"]) == {"viewer"}
-    assert scene.keycloak.groups_of(user["id"]) == {"/staff"}
-    scene.handle(record_of(event, offset=43))
-    assert len(scene.importer.batches) == 1
-    assert scene.results() == [("provisioned", action, None) for action in ("created", "unchanged")]
+    (user,) = world.keycloak.users()
+    assert (error, process.importer.batches) == (None, [(EMAIL,)])
+    assert {"find", "create"}.isdisjoint(world.keycloak.calls)
+    assert user["attributes"]["bridgeInvitation"] == ["due:u-1/1"]
+    assert world.keycloak.realm_roles_of(user["id"]) == {"viewer"}
+    assert world.keycloak.groups_of(user["id"]) == {"/staff"}
+    write(process, placed(WHOLE, 0, 43))
+    assert len(process.importer.batches) == 1
+    assert world.results() == [("provisioned", action, None) for action in ("created", "unchanged")]
 
 
-def test_a_user_who_was_there_before_is_searched_for() -> None:
+def test_a_user_who_was_there_before_is_searched_for(world: World) -> None:
     """However its username and address have changed since."""
-    there = {"username": "old", "email": "old@acme.example", "enabled": True}
-    scene = Scene({**there, "attributes": {"userId": ["u-1"]}})
-    error = scene.handle(record_of(event_of()))
+    old = UserRepresentation(username="old", email="old@acme.example", enabled=True)
+    world.keycloak.add_user({**old, "attributes": {"userId": ["u-1"]}})
+    process = world.member()
+    error = write(process, placed(WHOLE, 0))
 
-    assert (error, scene.importer.batches) == (None, [])
-    assert scene.results() == [("provisioned", "updated", None)]
-
-
-def without_backlog(scene: Scene) -> None:
-    scene.backlog.note(0)
+    assert (error, process.importer.batches) == (None, [])
+    assert world.results() == [("provisioned", "updated", None)]
 
 
-def without_role(scene: Scene) -> None:
-    scene.importer.allowed = False
+def without_backlog(process: BulkProcess) -> None:
+    process.backlog.note(0)
 
 
-def uncertain(scene: Scene) -> None:
-    scene.importer.uncertain.add(EMAIL)
+def without_role(process: BulkProcess) -> None:
+    process.importer.allowed = False
+
+
+def uncertain(process: BulkProcess) -> None:
+    process.importer.uncertain.add(EMAIL)
 
 
 CREATED, REJECTED = ("provisioned", "created", None), "rejected"
-BY_ITSELF: dict[str, tuple[Any, dict[str, Any], bytes | None, tuple[Any, ...]]] = {
-    "without a backlog, it is faster": (without_backlog, {}, None, CREATED),
-    "a batch needs one role more": (without_role, {}, None, CREATED),
-    "only Keycloak can decide": (uncertain, {}, None, CREATED),
+BY_ITSELF: dict[str, tuple[Any, dict[str, Any], bytes, tuple[Any, ...]]] = {
+    "without a backlog, it is faster": (without_backlog, {}, b"u-1", CREATED),
+    "a batch needs one role more": (without_role, {}, b"u-1", CREATED),
+    "only Keycloak can decide": (uncertain, {}, b"u-1", CREATED),
+    "Keycloak refuses it, with its own reason": (
+        uncertain,
+        {"data": {"givenName": "<b>"}},
+        b"u-1",
+        (REJECTED, None, "keycloak-rejected"),
+    ),
     "another key than its external id": (None, {}, b"", (REJECTED, None, "key-mismatch")),
     "it can never be created": (
         None,
         {"data": {"roles": ["admin"]}},
-        None,
+        b"u-1",
         (REJECTED, None, "role-not-allowed"),
     ),
     "an update is about a user that should be there": (
         None,
         {"type": "user.updated", "data": {"complete": True}},
-        None,
+        b"u-1",
         (REJECTED, None, "unknown-user"),
     ),
 }
@@ -196,98 +181,355 @@ BY_ITSELF: dict[str, tuple[Any, dict[str, Any], bytes | None, tuple[Any, ...]]] 
 
 @pytest.mark.parametrize(("prepare", "changes", "key", "result"), BY_ITSELF.values(), ids=BY_ITSELF)
 def test_what_is_written_by_itself(
-    scene: Scene,
-    prepare: Callable[[Scene], None] | None,
+    world: World,
+    prepare: Callable[[BulkProcess], None] | None,
     changes: dict[str, Any],
-    key: bytes | None,
+    key: bytes,
     result: tuple[Any, ...],
 ) -> None:
     """The outcome is the same as that of a batch."""
+    process = world.member()
     if prepare is not None:
-        prepare(scene)
-    error = scene.handle(record_of(event_of(**copy.deepcopy(changes)), key=key))
+        prepare(process)
+    error = write(process, replace(placed(event("u-1", **changes), 0), key=key))
 
-    assert (error, scene.importer.batches) == (None, [])
-    assert scene.results() == [result]
+    assert (error, process.importer.batches) == (None, [])
+    assert world.results() == [result]
 
 
-def test_an_address_that_is_another_users_name_is_written_by_itself() -> None:
+def test_an_address_that_is_another_users_name_is_written_by_itself(world: World) -> None:
     """An import would not notice."""
-    scene = Scene({"username": "ada@acme.example", "email": "x@acme.example", "enabled": True})
-    scene.handle(record_of(event_of(data={"username": "lovelace", "email": "Ada@acme.example"})))
+    world.keycloak.add_user({"username": EMAIL, "email": "x@acme.example", "enabled": True})
+    process = world.member()
+    write(process, placed(event("u-1", data={"username": "ada", "email": EMAIL.upper()}), 0))
 
-    assert scene.importer.batches == []
-    assert scene.results() == [("rejected", None, "conflict")]
+    assert process.importer.batches == []
+    assert world.results() == [("rejected", None, "conflict")]
 
 
 @pytest.mark.parametrize("held", [{"username": EMAIL}, {"username": "ada", "email": EMAIL}])
-def test_an_account_of_another_user_is_a_conflict(held: dict[str, str]) -> None:
+def test_an_account_of_another_user_is_a_conflict(world: World, held: dict[str, str]) -> None:
     """Whether Keycloak skips the user of the batch or fails it all: written by itself, it says why."""
-    scene = Scene({**held, "enabled": True})
-    first = scene.handle(record_of(event_of()))
-    again = scene.handle(record_of(event_of()))
+    world.keycloak.add_user(UserRepresentation(**{**held, "enabled": True}))  # type: ignore[typeddict-item]
+    process = world.member()
+    first, again = (write(process, placed(event("u-1"), 0)) for _ in range(2))
 
     assert isinstance(first, HoldError)
     assert (first.code, first.wait_s, again) == ("single-way", 0.0, None)
-    assert len(scene.importer.batches) == 1
-    assert scene.results() == [("rejected", None, "conflict")]
+    assert len(process.importer.batches) == 1
+    assert world.results() == [("rejected", None, "conflict")]
 
 
-def test_what_keycloak_would_refuse_is_refused_by_keycloak(scene: Scene) -> None:
-    """The dead letter has Keycloak's own reason, since the user is posted."""
-    scene.importer.uncertain.add(EMAIL)
-    error = scene.handle(record_of(event_of(data={"givenName": "<b>"})))
-
-    assert (error, scene.importer.batches, scene.keycloak.users()) == (None, [], ())
-    assert "create" in scene.keycloak.calls
-    assert scene.results() == [("rejected", None, "keycloak-rejected")]
-    assert len(scene.flow.broker.records(DEAD_LETTERS)) == 1
-
-
-def test_an_attribute_that_is_new_to_keycloak_is_tried_first() -> None:
+def test_an_attribute_that_is_new_to_keycloak_is_tried_first(world: World) -> None:
     """With one user by itself: a user profile may hide it from administrators without saying so."""
-    scene = Scene(accepted=False)
-    errors = [
-        scene.handle(
-            record_of(
-                event_of(name, f"e-{name}", data={"userId": name, "email": f"{name}@x.example"})
-            )
-        )
-        for name in ("ada", "bob")
+    process = world.member()
+    process.bulk_writer._accepted_attributes.clear()
+    errors = [write(process, placed(event(name), 0, at)) for at, name in enumerate(("u-1", "u-2"))]
+
+    assert (errors, process.importer.batches) == ([None, None], [("u-2@acme.example",)])
+
+
+# what another thread, another partition or another member does in between
+
+
+def test_a_user_in_two_partitions_is_created_once(world: World) -> None:
+    """A topic that got more partitions has events of one user in both: the second waits for the batch of the first."""
+    process = world.member()
+    first, second = (event("u-1", n, data={"email": f"{n}@acme.example"}) for n in (1, 2))
+    arrived = handle(process, placed(first, 0))
+    (waits,) = handle(process, placed(second, 1))
+    process.drain()
+    with world.keycloak.usernames_editable():
+        handle(process, placed(second, 1))
+
+    assert {None} == set(arrived)
+    assert isinstance(waits, HoldError)
+    assert "under-way" == waits.code
+    assert [("u-1", "2@acme.example")] == [
+        (user["attributes"]["userId"][0], user["email"]) for user in world.keycloak.users()
     ]
 
-    assert (errors, scene.importer.batches) == ([None, None], [("bob@x.example",)])
+
+def test_a_user_that_came_between_look_and_claim_is_written_by_itself(world: World) -> None:
+    """An event from another partition was faster."""
+    process = world.member()
+    other = placed(event("u-1", 2, data={"email": "2@acme.example"}), 1)
+
+    def meanwhile() -> None:
+        handle(process, other)
+        process.drain()
+
+    process.importer.judging = meanwhile
+    handle(process, placed(event("u-1", 1), 0))
+    process.drain()
+
+    assert ["u-1"] == world.ids()
 
 
-def test_after_an_outage_the_record_is_tried_again(scene: Scene) -> None:
-    """Its answer may have been lost, so that the second time it is searched for."""
-    scene.importer.fail(KeycloakUnavailableError("Keycloak is down", status=503))
-    first = scene.handle(record_of(event_of()))
-    second = scene.handle(record_of(event_of()))
+def test_an_event_without_a_key_waits_for_the_batch(world: World) -> None:
+    """It would search for a user that is being created, and not find it."""
+    process = world.member()
+    handle(process, placed(event("u-1", 1), 0))
+    second = placed(event("u-1", 2, data={"email": "2@acme.example"}), 1)
 
-    assert isinstance(first, KeycloakUnavailableError)
-    assert (second, len(scene.importer.batches)) == (None, 1)
-    assert "find" in scene.keycloak.calls
-    assert scene.results() == [("provisioned", "created", None)]
+    (waits,) = handle(process, replace(second, key=None))
 
-
-def test_what_fails_after_the_batch_is_finished_later(scene: Scene) -> None:
-    """The user is there by then, and the roles come with the second attempt."""
-    scene.keycloak.fail("join", KeycloakUnavailableError("Keycloak is down", status=503))
-    record = record_of(event_of(data={"roles": ["viewer"]}))
-    first = scene.handle(record)
-    second = scene.handle(record)
-
-    (user,) = scene.keycloak.users()
-    assert isinstance(first, KeycloakUnavailableError)
-    assert second is None
-    assert scene.keycloak.realm_roles_of(user["id"]) == {"viewer"}
+    assert isinstance(waits, HoldError)
+    assert ("under-way", True) == (waits.code, waits.wait_s > 0)
 
 
-def test_nothing_is_written_for_a_record_of_another_member(scene: Scene) -> None:
-    """It was taken away while it waited for its batch."""
-    scene.mine = False
-    error = scene.handle(record_of(event_of()))
+def test_a_list_of_an_earlier_backlog_says_nothing(world: World) -> None:
+    """A user was created by hand since, under another name."""
+    process = world.member()
+    process.backlog.note(0)
+    handle(process, placed(event("u-0"), 0))
+    world.keycloak.add_user(
+        UserRepresentation(
+            username="by-hand", enabled=True, attributes={"userId": ["u-1"]}, email="x@acme.example"
+        )
+    )
+    world.clock.advance(3600.0)
+    process.backlog.note(1)
+    with world.keycloak.usernames_editable():
+        handle(process, placed(event("u-1"), 0))
+        process.drain()
 
-    assert isinstance(error, PartitionRevokedError)
-    assert (scene.importer.batches, scene.results()) == ([], [])
+    assert ["u-0", "u-1"] == world.ids()
+
+
+def test_a_list_of_before_a_partition_came_says_nothing_of_it(world: World) -> None:
+    """Another member created its user since, and the user has a new address by now."""
+    process, other = world.member(), world.member()
+    world.clock.advance(1.0)
+    handle(other, placed(event("u-1", 1), 0))
+    other.drain()
+    process.backlog.begin(P0, world.clock.monotonic())
+    with world.keycloak.usernames_editable():
+        handle(process, placed(event("u-1", 2, data={"email": "2@acme.example"}), 0))
+        process.drain()
+
+    assert ["u-1"] == world.ids()
+
+
+def test_no_list_is_relied_on_without_a_backlog(world: World) -> None:
+    """A trickle is searched for, one by one."""
+    process = world.member()
+    process.backlog.note(0)
+    world.keycloak.calls.clear()
+    handle(process, placed(event("u-1"), 0))
+
+    assert "find" in world.keycloak.calls
+    assert not process.known_users.excludes(P0, deleting_desired("u-2"))
+
+
+def deleting_desired(user: str) -> Any:
+    """Return what the mapping makes of a new user."""
+    prepared = deleting().read(record_of(event(user)))
+    return prepared.desired  # type: ignore[union-attr]
+
+
+def test_swapped_names_are_kept_apart(world: World) -> None:
+    """One has the username of the other's address: both are there, each under its own."""
+    process = world.member()
+    for user, name, email in (("u-1", "ada", "bob@x.example"), ("u-2", "bob", "ada@x.example")):
+        handle(process, placed(event(user, data={"username": name, "email": email}), 0))
+    process.drain()
+
+    assert [("u-1", "ada"), ("u-2", "bob")] == sorted(
+        (user["attributes"]["userId"][0], user["username"]) for user in world.keycloak.users()
+    )
+
+
+def record_partition(world: World) -> Any:
+    """Return where the only event stands."""
+    return world.broker.records(TOPIC)[0].topic_partition
+
+
+def test_a_record_that_came_back_is_not_written_by_its_old_batch(world: World) -> None:
+    """It was taken away and given back to the same process while it waited; only the second time counts."""
+    world.publish(event("u-1"))
+    process = world.member()
+    process.hand.work()
+    partition = record_partition(world)
+    process.hand.source.revoke(partition)
+    process.hand.source.assign(partition)
+    process.hand.turn()
+    world.keycloak.calls.clear()
+    process.drain()
+    written_by_the_old = list(process.importer.batches)
+    process.hand.turn(1.0)
+    process.hand.work()
+    process.drain()
+    process.hand.turn(2.0)
+
+    assert [] == written_by_the_old
+    assert (["u-1"], 1) == (world.ids(), process.hand.committed[partition])
+
+
+def state(world: World) -> list[Any]:
+    """Return all that the realm has of its users, except what differs with every run."""
+    return [
+        (
+            fields_of(user),
+            user["attributes"]["bridgeInvitation"],
+            world.keycloak.groups_of(user["id"]),
+            world.keycloak.realm_roles_of(user["id"]),
+        )
+        for user in world.keycloak.users()
+    ]
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["same process", "another process"])
+@pytest.mark.parametrize("after_effect", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("status", [None, 500, 503])
+@pytest.mark.parametrize("step", ["import", "join", "invite"])
+def test_redelivery_does_what_a_failure_left(
+    step: str, status: int | None, after_effect: bool, crash: bool
+) -> None:
+    """In the batch or after it, by the same process or by one that knows nothing: as if nothing had happened."""
+    smooth, failing = World(), World()
+    lost = KeycloakUnavailableError("lost", status=status)
+    first, process = smooth.member(), failing.member()
+    match step:
+        case "import":
+            process.importer.fail(lost, after_effect=after_effect)
+        case "invite":
+            failing.broker.publish_errors.append(BrokerUnavailableError("down"))
+        case _:
+            failing.keycloak.fail(step, lost, after_effect=after_effect)
+    write(first, placed(WHOLE, 0))
+    arrived = handle(process, placed(WHOLE, 0))
+    process.drain()
+    second = failing.member() if crash else process
+    write(second, placed(WHOLE, 0))
+
+    assert arrived[0] is not None
+    assert state(smooth) == state(failing)
+
+
+def test_dead_letters_that_overtake_a_batch_are_not_in_a_row(world: World) -> None:
+    """The good ones between them are just not written yet; only bad ones in a row after that engage the brake."""
+    process = world.member()
+    brake = process.hand.brake
+    brake._in_a_row = 2
+    handle(process, placed(event("u-1"), 0))
+    bad = [placed(event(f"u-{n}", data={"email": 7}), 0, n) for n in range(2, 7)]
+    held = [handle(process, one)[0] for one in bad[:3]]
+    before = brake.reason
+    process.drain()
+    after = [handle(process, one)[0] for one in bad[2:4]]
+    last = handle(process, bad[4])[0]
+
+    assert [None, None, HoldError] == [one and type(one) for one in held]
+    assert (None, [None, None]) == (before, after)
+    assert isinstance(last, HoldError)
+    assert "2 dead letters in a row" == brake.reason
+
+
+def test_nothing_more_is_written_for_what_was_revoked_with_its_batch(world: World) -> None:
+    """The user is there, and what is left of it is up to the next owner."""
+    one = event("u-1", data={"roles": ["viewer"]})
+    world.publish(one)
+    process = world.member()
+    process.hand.work()
+    partition = record_partition(world)
+    process.importer.after = lambda: process.hand.source.revoke(partition)
+    world.keycloak.calls.clear()
+    process.drain()
+    left = [name for name in world.keycloak.calls if name in ("join", "update", "delete")]
+
+    assert (["u-1"], []) == (world.ids(), left)
+    assert 0 == process.hand.committed.get(partition, 0)
+
+
+class Slow:
+    """A gate at which a batch waits, while something happens."""
+
+    def __init__(self) -> None:
+        self.mine = True
+        self.clock = FakeClock()
+        self.keycloak = InMemoryKeycloak()
+        self.importer = InMemoryImporter(self.keycloak)
+        self.gate = ConcurrencyLimit(AdaptiveLimit(1, 1, 1), self.clock)
+        self.writer = HandBatchWriter(
+            self.importer, self.gate, BatchSize(1, 20, 20), self.clock, Metrics(), threads=0
+        )
+        self.outcomes: list[BatchOutcome] = []
+
+    def submit(self, name: str) -> None:
+        """Have a user wait for its batch."""
+        user = UserRepresentation(username=name, enabled=True)
+        self.writer.submit(BatchEntry(user, lambda: self.mine, self.outcomes.append))
+
+
+def test_what_is_revoked_while_its_batch_waits_is_not_written() -> None:
+    """A loaded Keycloak may keep it waiting for longer than another member needs to go beyond it."""
+    slow = Slow()
+    slow.submit("ada")
+    with slow.gate.slot():  # all that may run does
+        thread = threading.Thread(target=slow.writer.flush)
+        thread.start()
+        while not slow.gate.waiting:
+            pass
+        slow.mine = False
+    thread.join(WAIT_S)
+
+    assert [] == slow.importer.batches
+    assert [PartitionRevokedError] == list(map(type, slow.outcomes))
+
+
+def test_a_fault_of_the_bridge_is_reported_for_all_of_the_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise they would block their partitions forever, and silently."""
+    slow = Slow()
+    monkeypatch.setattr(slow.importer, "import_users", lambda users: users[0]["nonsense"])
+    for name in ("ada", "bob"):
+        slow.submit(name)
+    slow.writer.flush()
+
+    assert [InternalError] * 2 == list(map(type, slow.outcomes))
+
+
+@given(
+    count=st.integers(1, 12),
+    faults=st.lists(st.tuples(st.sampled_from([500, 503, None]), st.booleans()), max_size=4),
+)
+@settings(deadline=None, max_examples=25)
+def test_lost_answers_of_real_threads_double_no_user(
+    count: int, faults: list[tuple[int | None, bool]]
+) -> None:
+    """Whatever fails before or after its effect: a reported id exists, and each user is reported once."""
+    keycloak = InMemoryKeycloak()
+    importer = InMemoryImporter(keycloak)
+    for status, after_effect in faults:
+        importer.fail(KeycloakUnavailableError("x", status=status), after_effect=after_effect)
+    clock = SystemClock()
+    writer = BatchWriter(
+        importer,
+        ConcurrencyLimit(AdaptiveLimit(1, 3, 2), clock),
+        BatchSize(1, 4, 4),
+        clock,
+        Metrics(),
+        threads=3,
+    )
+    outcomes: dict[str, list[BatchOutcome]] = {f"user-{number}": [] for number in range(count)}
+    all_done = threading.Semaphore(0)
+
+    def entry(name: str) -> BatchEntry:
+        def done(outcome: BatchOutcome) -> None:
+            outcomes[name].append(outcome)
+            all_done.release()
+
+        return BatchEntry(UserRepresentation(username=name, enabled=True), lambda: True, done)
+
+    for name in outcomes:
+        writer.submit(entry(name))
+    done_in_time = [all_done.acquire(timeout=WAIT_S) for _ in outcomes]
+    writer.close()
+
+    assert all(done_in_time)
+    there = {user["username"]: user["id"] for user in keycloak.users()}
+    assert len(there) == len(keycloak.users())
+    for name, ((outcome,)) in outcomes.items():
+        assert outcome is None or isinstance(outcome, BridgeError) or outcome == there[name]
