@@ -235,15 +235,6 @@ def after_changes(found: UserRepresentation, changes: Iterable[Change]) -> UserR
     return _changed(cast("dict[str, Any]", copy.deepcopy(found)), changes)
 
 
-def merge(
-    found: UserRepresentation,
-    desired: UserRepresentation,
-    create_only: AbstractSet[str] = frozenset(),
-) -> UserRepresentation:
-    """Return the whole body of a PUT that makes `found` hold what `desired` holds."""
-    return with_changes(found, differences(found, desired, create_only))
-
-
 def _changed(whole: dict[str, Any], changes: Iterable[Change]) -> UserRepresentation:
     attributes = dict(whole.get("attributes") or {})
     for change in changes:
