@@ -5,7 +5,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,16 @@ import pytest
 import yaml
 from asyncapi_page import asyncapi_page
 from jsonschema import Draft7Validator
+from letter_cases import NOON, letter_record
 from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
 from keycloak_bridge.app.interpretation import load_documents
-from keycloak_bridge.domain.errors import EventDecodeError
 from keycloak_bridge.domain.events import Invitation, Message, Outcome, Purpose, Record, Result
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.events.formats import format_checker
 from keycloak_bridge.messages.dead_letters import (
-    dead_letter_message,
     read_dead_letter,
     replay_mark,
     replay_message,
@@ -35,10 +33,8 @@ from keycloak_bridge.messages.results import result_message
 DOCUMENT: dict[str, Any] = yaml.safe_load(generate.ASYNCAPI.read_text(encoding="utf-8"))
 SCHEMA = gzip.decompress(Path(__file__).with_name("asyncapi-3.0.0.json.gz").read_bytes())
 SCHEMA_SHA256 = "d4571a420e6ffb7fcc7066c95a6db1202f299a3c51daa103d0706bf30f95e626"
-NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 EVENT = DOCUMENT["components"]["messages"]["user.created.1.0"]["examples"][0]["payload"]
-RECORD = Record("user-events", 3, 42, 0, b"u-1", json.dumps(EVENT).encode())
-CONTENT_TYPE = ("content-type", b"application/cloudevents+json; charset=UTF-8")
+LETTER = letter_record(event=EVENT)
 
 
 def broken(part: str, message: str, value: Any) -> list[str]:
@@ -51,31 +47,10 @@ def broken(part: str, message: str, value: Any) -> list[str]:
     return [error.json_path for error in validator.iter_errors(value)]
 
 
-def letter() -> Record:
-    """Return a dead letter as it is read back."""
-    message = dead_letter_message(
-        RECORD,
-        EventDecodeError("it is no event"),
-        topic="user-events-dead-letters",
-        stage="decode",
-        group="keycloak-bridge",
-        schema_id=None,
-        event_id=None,
-        time=NOON,
-        bridge_version="0.1.0",
-    )
-    return Record(message.topic, 1, 7, 0, message.key, message.value, message.headers)
-
-
-def mark() -> Message:
-    """Return the mark that the letter was replayed."""
-    found = read_dead_letter(letter(), EnvelopeRules())
-    assert found is not None
-    return replay_mark(found, letter(), time=NOON)
-
-
 def written() -> Iterator[tuple[str, str, Message]]:
     """Yield a message of every kind that the bridge writes: its name, its channel, itself."""
+    letter = read_dead_letter(LETTER, EnvelopeRules())
+    assert letter is not None
     terms = InvitationTerms(("UPDATE_PASSWORD",), 3600, "demo-app", "https://app.example/")
     invitation = Invitation("e-1/invitation", "e-1", "u-1", "kc-1", terms, NOON)
     for purpose, version in ((Purpose.INVITE, "1.0"), (Purpose.RESEND, "1.1")):
@@ -86,9 +61,9 @@ def written() -> Iterator[tuple[str, str, Message]]:
         Result(Outcome.PROVISIONED, "deleted", changed=("email", "groups"), mapping="3f1c5b0e9a72"),
         Result(Outcome.REJECTED, None, "not-json", "it is no event"),
     ):
-        message = result_message(result, topic="user-results", time=NOON, origin=RECORD)
+        message = result_message(result, topic="user-results", time=NOON, origin=LETTER)
         yield "user.provisioning.result.1.1", "results", message
-    yield "dead-letter.replayed.1.0", "deadLetters", mark()
+    yield "dead-letter.replayed.1.0", "deadLetters", replay_mark(letter, LETTER, time=NOON)
 
 
 def text_headers(message: Message | Record) -> dict[str, str]:
@@ -160,16 +135,15 @@ def test_what_the_bridge_writes_is_as_documented(name: str, channel: str, messag
 
 def test_a_dead_letter_is_as_documented() -> None:
     """Its headers keep the schema, its value is the original one."""
-    assert [] == broken("headers", "dead-letter.1.0", text_headers(letter()))
-    assert RECORD.value == letter().value
+    assert [] == broken("headers", "dead-letter.1.0", text_headers(LETTER))
+    assert EVENT == json.loads(LETTER.value or b"")
 
 
 def test_a_replayed_record_is_as_documented() -> None:
     """The headers that a replay adds stand among those of the events."""
-    record = replace(letter(), headers=(CONTENT_TYPE, *letter().headers))
-    found = read_dead_letter(record, EnvelopeRules())
+    found = read_dead_letter(LETTER, EnvelopeRules())
     assert found is not None
-    headers = text_headers(replay_message(found, record, no_invite=True))
+    headers = text_headers(replay_message(found, LETTER, no_invite=True))
     described = DOCUMENT["components"]["messages"]["user.created.1.0"]["headers"]["properties"]
 
     assert headers.keys() == described.keys()
