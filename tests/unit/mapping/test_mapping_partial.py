@@ -21,6 +21,8 @@ from mapping_cases import (
 
 from keycloak_bridge.domain.errors import MappingError
 from keycloak_bridge.domain.users import DesiredUser, IdentityLink, Membership, OutOfScope
+from keycloak_bridge.expressions.expression import Expression, compile_expression
+from keycloak_bridge.mapping.mapping import EventData, has_all, is_present, properties_read
 
 TAGS = MINIMAL + 'tags = "data.tags"\n'
 DEFAULT_TAGS = MINIMAL + 'tags = { from = "data.tags", default = "none" }'
@@ -65,16 +67,12 @@ def test_a_changed_address_is_a_criterion() -> None:
     ],
 )
 def test_an_explicit_null_clears(text: str, data: dict[str, Any], cleared: set[str]) -> None:
-    """And so does what is empty; switches are left alone, and what has a default is never without a value."""
+    """And so does what is empty; switches are left alone, and a default, where there is one, is set instead."""
     user = updated(text, **data)
 
     assert cleared == user.cleared
     assert "enabled" not in user.representation
-
-
-def test_a_default_overrides_clearing() -> None:
-    """For attributes and for fields."""
-    assert ["none"] == updated(DEFAULT_TAGS, tags=None).representation["attributes"]["tags"]
+    assert (text == DEFAULT_TAGS) is (["none"] == user.representation["attributes"].get("tags"))
     assert updated(NAMED + ATTRIBUTES, active=None).representation["enabled"] is True
 
 
@@ -136,11 +134,7 @@ def test_a_complete_event_clears_what_is_managed(kind: str, text: str, cleared: 
     assert isinstance(user, DesiredUser)
     assert cleared == user.cleared
     assert {"username", "enabled"} == user.create_only
-
-
-def test_nothing_is_cleared_that_has_a_value() -> None:
-    """Managed or not."""
-    assert frozenset() == desired(MANAGED_TAGS, tags=["x"]).cleared
+    assert frozenset() == desired(text, tags=["x"]).cleared
 
 
 IDENTITY = (
@@ -244,3 +238,91 @@ def test_an_update_touches_only_what_its_properties_reach(data: dict[str, Any]) 
         *(one.alias for one in user.identities),
     }
     assert touched - {"attributes.userId"} <= set().union(*(reaches[name] for name in data))
+
+
+def expression(text: str) -> Expression:
+    """Return `text` compiled, whatever it reads."""
+    return compile_expression(text, tables={"t": {}}, has_property=lambda _: True)
+
+
+@pytest.mark.parametrize(
+    ("data", "path", "expected"),
+    [
+        ({}, ("a",), False),
+        ({"a": None}, ("a",), True),
+        ({"a": {}}, ("a",), True),
+        ({"a": {}}, ("a", "b"), False),
+        ({"a": {"b": None}}, ("a", "b"), True),
+        ({"a": None}, ("a", "b"), True),
+        ({"a": []}, ("a", "b"), True),
+        ({"a": [{"c": 1}]}, ("a", "b"), True),
+        ({"a": "text"}, ("a", "b"), True),
+        ({"b": 1}, ("a", "b"), False),
+    ],
+)
+def test_what_is_present(data: dict[str, Any], path: tuple[str, ...], expected: bool) -> None:
+    """A key counts, null too; null or a list for the whole is an answer for its parts."""
+    assert expected is is_present(data, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("'constant'", set()),
+        ("time", set()),
+        ("data.a", {("a",)}),
+        ("data.a || data.b", {("a",), ("b",)}),
+        ("data.a.b", {("a", "b")}),
+        ('data.roles."my-app"', {("roles", "my-app")}),
+        ("(data.a || data.b).c", {("a", "c"), ("b", "c")}),
+        ("data.list[].lower(@)", {("list",)}),
+        ("data.list[?kind == 'x'].value | [0]", {("list", "kind"), ("list", "value")}),
+        ("lookup('t', data.a)", {("a",)}),
+    ],
+)
+def test_which_properties_decide(text: str, expected: set[tuple[str, ...]]) -> None:
+    """What only leads to another property does not count."""
+    assert expected == properties_read([expression(text)])
+
+
+def test_a_part_of_what_a_target_is_made_of_is_refused() -> None:
+    """The error names what must come together, points at what is absent and quotes nothing."""
+    event = EventData({"first": "Planted", "o": {}}, partial=True)
+
+    with pytest.raises(MappingError) as caught:
+        event.decides(
+            "/user/username", expression("join('.', [data.first, data.last, data.o.\"a/b\"])")
+        )
+
+    assert "incomplete-update" == caught.value.code
+    assert ["/data/last", "/data/o/a~1b"] == [one.pointer for one in caught.value.violations]
+    assert "data.first, data.last, data.o.a/b" in (caught.value.remedy or "")
+    assert "Planted" not in f"{caught.value.message}{caught.value.remedy}"
+
+
+STEPS = ("a", "b", "c")
+LEAVES = st.none() | st.booleans() | st.text(max_size=2)
+DATA = st.recursive(
+    LEAVES | st.lists(LEAVES, max_size=2),
+    lambda inner: st.dictionaries(st.sampled_from(STEPS), inner, max_size=3),
+    max_leaves=8,
+).filter(lambda value: isinstance(value, dict))
+PATHS = st.lists(st.sampled_from(STEPS), min_size=1, max_size=3).map(tuple)
+
+
+@given(DATA, st.lists(PATHS, min_size=1, max_size=3))
+def test_all_some_or_none(data: dict[str, Any], read: list[Any]) -> None:
+    """A partial event has all properties of a target, or none, or is refused."""
+    one = expression(" || ".join("data." + ".".join(each) for each in read))
+    present = [is_present(data, each) for each in properties_read([one])]
+
+    try:
+        outcome: object = EventData(data, partial=True).decides("/user/email", one)
+    except MappingError as error:
+        outcome = error.code
+    expected = True if all(present) else "incomplete-update" if any(present) else False
+
+    assert expected == outcome
+    assert any(present) is EventData(data, partial=True).mentions(one)
+    assert all(present) is has_all(data, one)
+    assert EventData(data, partial=False).decides("/user/email", one)

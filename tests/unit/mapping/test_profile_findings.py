@@ -27,15 +27,14 @@ TENANT = "attributes.tenantId"
 
 def found(
     attribute: dict[str, Any],
-    facts: PropertyFacts | None = None,
-    *,
+    *facts: PropertyFacts | None,
     default: Any = None,
     target: str = TENANT,
 ) -> list[Finding]:
     """Return the findings of one target against one attribute."""
     name = target.removeprefix("attributes.")
     profile = read_profile({"attributes": [{"name": name, "permissions": ADMIN, **attribute}]})
-    known = () if facts is None else (facts,)
+    known = tuple(one for one in facts if one is not None)
     return list(check_mapping(profile, [MappedTarget(target, known, default)]))
 
 
@@ -88,13 +87,14 @@ def rules(**validations: Any) -> dict[str, Any]:
 def test_what_the_schema_allows_and_the_profile_refuses(
     attribute: dict[str, Any], facts: PropertyFacts | None, expected: list[str]
 ) -> None:
-    """It is a warning with a remedy, and only what can be decided is said."""
+    """It is a warning with a remedy, once for all versions of a schema, and only what can be decided is said."""
     findings = found(attribute, facts)
 
     assert [(code, Severity.WARNING, TENANT) for code in expected] == [
         (one.code, one.severity, one.target) for one in findings
     ]
     assert all("tenantId" in one.message and one.remedy for one in findings)
+    assert findings == found(attribute, facts, facts)
 
 
 @pytest.mark.parametrize(
@@ -178,46 +178,11 @@ def test_the_bridges_own_attributes_are_not_shown() -> None:
     assert ("attribute-user-visible", Severity.WARNING) == (finding.code, finding.severity)
 
 
-def test_versions_of_a_schema_report_a_finding_once() -> None:
-    """1.0 and 1.1 that allow the same are one finding."""
-    profile = read_profile(
-        {"attributes": [{"name": "tenantId", "permissions": ADMIN, **rules(length={"max": 1})}]}
-    )
-    target = MappedTarget(TENANT, (text(max_length=9), text(max_length=9)))
-
-    assert ["attribute-length"] == [one.code for one in check_mapping(profile, [target])]
-
-
 REALM = Path(__file__).parents[3] / "keycloak-config" / "acme-realm.json"
 
 
-def shipped() -> dict[str, MappedTarget]:
-    """Return the targets of the shipped mapping that a new user gets."""
-    interpretation = Interpretation(Settings())
-    targets = all_mapped_targets(interpretation.mapping, interpretation.catalog)
-    return {target.target: target for target in reversed(targets)}
-
-
-def test_a_copied_property_brings_its_facts() -> None:
-    """The length of the schema is known; of a computed value nothing is."""
-    targets = shipped()
-
-    assert {255} == {one.longest for one in targets["firstName"].facts}
-    assert () == targets["email"].facts
-
-
-def test_what_an_event_may_lack() -> None:
-    """Required by the schema, or by default: there; else not for certain."""
-    targets = shipped()
-    always = {name: targets[name].always for name in ("username", "email", "enabled")}
-
-    assert {"username": True, "email": True, "enabled": True} == always
-    assert targets["attributes.userId"].always
-    assert not targets["attributes.department"].always
-
-
 def test_the_shipped_parts_agree() -> None:
-    """Mapping, schemas and realm of this repository give no finding."""
+    """Mapping, schemas and realm of this repository give no finding; what the schemas say is known of each target."""
     realm = json.loads(REALM.read_text(encoding="utf-8"))
     (component,) = realm["components"]["org.keycloak.userprofile.UserProfileProvider"]
     profile = read_profile(json.loads(component["config"]["kc.user.profile.config"][0]))
@@ -225,3 +190,8 @@ def test_the_shipped_parts_agree() -> None:
     targets = all_mapped_targets(interpretation.mapping, interpretation.catalog)
 
     assert () == check_mapping(profile, targets, hidden=BOOKKEEPING_ATTRIBUTES)
+    new = {one.target: one for one in reversed(targets)}
+    assert ({255}, ()) == ({one.longest for one in new["firstName"].facts}, new["email"].facts)
+    always = ("username", "email", "enabled", "attributes.userId")
+    assert all(new[name].always for name in always)
+    assert not new["attributes.department"].always
