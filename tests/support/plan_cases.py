@@ -1,9 +1,10 @@
-"""What the tests of planning share: an event, its user, and a model of Keycloak that executes plans."""
+"""What the tests of planning share: events, users and strategies for them, and a model of Keycloak that executes plans."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from hypothesis import strategies as st
 from plan_outcome import apply_plan
 
 from keycloak_bridge.domain.events import UserEvent
@@ -13,6 +14,7 @@ from keycloak_bridge.domain.users import (
     REALM_ROLES,
     DesiredUser,
     FoundUser,
+    IdentityLink,
     Intent,
     InvitationTerms,
     MatchCriterion,
@@ -108,3 +110,56 @@ def changed(
     user = {**found.representation, **fields}
     user["attributes"] = {**found.representation["attributes"], **(attributes or {})}
     return replace(found, representation=cast("UserRepresentation", user))
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "email": st.sampled_from(["ada@acme.example", "eve@acme.example"]),
+    "firstName": st.sampled_from(["Ada", "Eve"]),
+    "emailVerified": st.booleans(),
+    "enabled": st.booleans(),
+    "requiredActions": st.lists(NAMES, unique=True, max_size=2),
+}
+TARGETS = st.sampled_from([*FIELDS, "username", "attributes.a", "attributes.b"])
+VALUES = st.lists(st.sampled_from(["1", "2", "3"]), min_size=1, max_size=2, unique=True)
+KINDS = st.lists(
+    st.builds(
+        lambda kind, names, owned: Membership(kind, tuple(names), owned),
+        st.sampled_from([GROUPS, REALM_ROLES]),
+        st.lists(NAMES, unique=True),
+        st.frozensets(NAMES),
+    ),
+    unique_by=lambda one: one.kind,
+)
+IDENTITIES = st.lists(
+    st.builds(IdentityLink, st.sampled_from(["okta", "azure"]), st.none() | NAMES),
+    unique_by=lambda one: one.alias,
+)
+
+
+@st.composite
+def representations(
+    draw: st.DrawFn, external_ids: st.SearchStrategy[list[str]]
+) -> UserRepresentation:
+    """Draw a user as a mapping makes it, or as Keycloak stores it."""
+    fields = draw(st.fixed_dictionaries({}, optional=FIELDS))
+    attributes = draw(st.dictionaries(NAMES, VALUES))
+    if external_id := draw(external_ids):
+        attributes["userId"] = external_id
+    user = {"username": draw(st.sampled_from(["ada", "eve"])), **fields, "attributes": attributes}
+    return cast("UserRepresentation", user)
+
+
+@st.composite
+def mapped(draw: st.DrawFn) -> DesiredUser:
+    """Draw what a created or updated event wants, whole or partial."""
+    return replace(
+        desired(),
+        representation=draw(representations(st.just(["u1"]))),
+        create_only=draw(st.frozensets(TARGETS)),
+        cleared=draw(st.frozensets(TARGETS)),
+        memberships=tuple(draw(KINDS)),
+        identities=tuple(draw(IDENTITIES)),
+        intent=draw(st.sampled_from([Intent.PROVISION, Intent.UPDATE])),
+        unknown=draw(st.sampled_from([UnknownUser.CREATE, UnknownUser.DEAD_LETTER])),
+    )

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from plan_cases import (
     CREATED,
@@ -17,6 +17,7 @@ from plan_cases import (
     changed,
     desired,
     event,
+    mapped,
     updating,
     wanting,
 )
@@ -32,59 +33,13 @@ from keycloak_bridge.domain.users import (
     FoundUser,
     IdentityLink,
     Intent,
-    Membership,
     UnknownUser,
-    UserRepresentation,
 )
 from keycloak_bridge.planning.bookkeeping import invitation_state
 from keycloak_bridge.planning.fold import FoldedUser, fold, plan_folded, steps_of
 from keycloak_bridge.planning.plan import plan_user
 
 Step = tuple[UserEvent, DesiredUser]
-
-NAMES = st.sampled_from(["a", "b", "c"])
-VALUES = st.lists(st.sampled_from(["1", "2"]), min_size=1, max_size=2, unique=True)
-FIELDS: dict[str, st.SearchStrategy[Any]] = {
-    "email": st.sampled_from(["ada@acme.example", "eve@acme.example"]),
-    "firstName": st.sampled_from(["Ada", "Eve"]),
-    "emailVerified": st.booleans(),
-    "enabled": st.booleans(),
-    "requiredActions": st.lists(NAMES, unique=True, max_size=2),
-}
-TARGETS = st.sampled_from([*FIELDS, "username", "attributes.a", "attributes.b"])
-MEMBERSHIPS = st.lists(
-    st.builds(
-        lambda kind, names, owned: Membership(kind, tuple(names), owned),
-        st.sampled_from([GROUPS, REALM_ROLES]),
-        st.lists(NAMES, unique=True),
-        st.frozensets(NAMES),
-    ),
-    unique_by=lambda one: one.kind,
-)
-IDENTITIES = st.lists(
-    st.builds(IdentityLink, st.sampled_from(["okta", "azure"]), st.none() | NAMES),
-    unique_by=lambda one: one.alias,
-)
-
-
-@st.composite
-def mapped(draw: st.DrawFn) -> DesiredUser:
-    """Draw what a created or updated event wants, whole or partial."""
-    fields = draw(st.fixed_dictionaries({}, optional=FIELDS))
-    attributes = draw(st.dictionaries(st.sampled_from(["a", "b"]), VALUES))
-    whole = {"username": draw(st.sampled_from(["ada", "eve"])), **fields}
-    user = {**whole, "attributes": {**attributes, "userId": ["u1"]}}
-    return replace(
-        desired(),
-        representation=cast("UserRepresentation", user),
-        create_only=draw(st.frozensets(TARGETS)),
-        cleared=draw(st.frozensets(TARGETS)),
-        memberships=tuple(draw(MEMBERSHIPS)),
-        identities=tuple(draw(IDENTITIES)),
-        intent=draw(st.sampled_from([Intent.PROVISION, Intent.UPDATE])),
-        unknown=draw(st.sampled_from([UnknownUser.CREATE, UnknownUser.DEAD_LETTER])),
-    )
-
 
 NAMING = st.builds(
     wanting,
@@ -104,6 +59,10 @@ FRESH = changed(
     ),
     {"a": ["9"], "theirs": ["x"], **{name: [] for name in BOOKKEEPING_ATTRIBUTES}},
 )
+VERIFYING = [
+    replace(desired(emailVerified=True), create_only=frozenset({"emailVerified"})),
+    desired(emailVerified=False),
+]
 
 
 def history(wants: Sequence[DesiredUser], times: Sequence[datetime | None] = ()) -> list[Step]:
@@ -167,10 +126,12 @@ def essence(found: FoundUser | None) -> object:
     st.lists(TIMES, min_size=7, max_size=7) | st.just([]),
     st.sampled_from([None, FRESH]),
 )
+@example(VERIFYING, [], None)
+@example(VERIFYING, [], FRESH)
 def test_at_once_is_as_one_by_one(
     wants: list[DesiredUser], times: list[datetime | None], found: FoundUser | None
 ) -> None:
-    """Whether Keycloak has the user or not, in order or not."""
+    """Whether Keycloak has the user or not, in order or not, and where only the creation verifies the address."""
     steps = history(wants, times)
 
     assert essence(one_by_one(steps, found)) == essence(at_once(steps, found))
@@ -213,15 +174,6 @@ def test_reading_again_changes_nothing(
     assert essence(one_by_one(steps[:again], after)) == essence(after)
     plan = plan_folded(folded(steps), after)
     assert all(isinstance(one, RequestInvitation) for one in plan.operations)
-
-
-@pytest.mark.parametrize("found", [None, FRESH], ids=["created here", "there before"])
-def test_what_only_the_creation_verifies(found: FoundUser | None) -> None:
-    """A later event that does not verify the address takes nothing back, and gives nothing to who was there before."""
-    first, second = desired(emailVerified=True), desired(emailVerified=False)
-    steps = history([replace(first, create_only=frozenset({"emailVerified"})), second])
-
-    assert essence(one_by_one(steps, found)) == essence(at_once(steps, found))
 
 
 def test_a_disabled_user_stays_disabled() -> None:
@@ -269,11 +221,15 @@ def test_an_invitation_is_asked_for_once() -> None:
 
 
 def test_a_user_that_comes_back_is_another() -> None:
-    """The one that was deleted goes first; who came back already stays."""
+    """The one that was deleted goes first, in a step of its own; who came back already stays."""
     steps = history([desired(), wanting(Intent.DELETE), desired(firstName="Eve")])
     again = one_by_one(steps, CREATED)
     plan = plan_folded(folded(steps), CREATED)
 
+    removing, creating = steps_of(folded(steps), CREATED)
+
+    assert (Intent.DELETE, "e1") == (removing[1].intent, removing[0].id)
+    assert (Intent.PROVISION, "e2") == (creating[1].intent, creating[0].id)
     assert [type(one) for one in plan.operations][:2] == [DeleteUser, CreateUser]
     assert again is not None
     assert all(
@@ -364,21 +320,3 @@ def test_one_step_has_the_very_plan(wants: list[DesiredUser], found: FoundUser |
     except UnknownUserError:
         plan = None
     assert expected == plan
-
-
-def test_a_user_that_comes_back_takes_two_steps() -> None:
-    """It is removed, then created."""
-    user = folded(history([desired(), wanting(Intent.DELETE), desired(firstName="Eve")]))
-
-    removing, creating = steps_of(user, CREATED)
-
-    assert (Intent.DELETE, "e1") == (removing[1].intent, removing[0].id)
-    assert (Intent.PROVISION, "e2") == (creating[1].intent, creating[0].id)
-
-
-def test_nothing_is_left_to_do_for_a_user_that_is_newer_than_its_deletion() -> None:
-    """A deletion that is stale, and nothing behind it."""
-    newer = changed(CREATED, {"bridgeEventTime": ["2026-11-01T23:00:00Z"]})
-    user = folded(history([wanting(Intent.DELETE)]))
-
-    assert () == steps_of(user, newer)

@@ -4,23 +4,28 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from plan_cases import (
     CREATED,
     INVITED,
     LATER,
+    NAMES,
     NOON,
     TERMS,
     changed,
     desired,
     done,
     event,
+    mapped,
+    representations,
     sent,
     updating,
     wanting,
 )
 
-from keycloak_bridge.domain.errors import UnknownUserError
-from keycloak_bridge.domain.events import Purpose
+from keycloak_bridge.domain.errors import ConflictError, UnknownUserError
+from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, Purpose, UserEvent
 from keycloak_bridge.domain.operations import (
     Change,
     CreateUser,
@@ -40,9 +45,12 @@ from keycloak_bridge.domain.users import (
     GROUPS,
     ORGANIZATIONS,
     REALM_ROLES,
+    DesiredUser,
+    EmailChange,
     FoundUser,
     IdentityLink,
     Intent,
+    LinkPolicy,
     Membership,
     UnknownUser,
     client_roles,
@@ -399,3 +407,52 @@ def test_describes_every_operation() -> None:
         ("invite", "actions", None, ["UPDATE_PASSWORD"]),
         ("resend", "actions", None, ["UPDATE_PASSWORD"]),
     ]
+
+
+TIMES = st.none() | st.sampled_from([NOON - timedelta(1), NOON, NOON + timedelta(1)])
+EVENTS = st.builds(event, st.sampled_from(["e1", "e2"]), TIMES)
+WANTED = st.builds(
+    lambda user, link, terms, change: replace(
+        user, link=link, invitation=terms, email_change=change
+    ),
+    mapped(),
+    st.sampled_from(LinkPolicy),
+    st.sampled_from([None, TERMS]),
+    st.sampled_from(EmailChange),
+)
+FOUND = st.none() | st.builds(
+    FoundUser,
+    st.just("42"),
+    representations(st.sampled_from([[], ["u1"], ["u2"]])),
+    st.sampled_from(["attributes.userId", "username", "email"]),
+    st.fixed_dictionaries({GROUPS: st.frozensets(NAMES), REALM_ROLES: st.frozensets(NAMES)}),
+    st.lists(st.builds(IdentityLink, st.just("okta"), NAMES), max_size=1).map(tuple),
+)
+
+
+@given(st.lists(EVENTS, min_size=1, max_size=3), WANTED, FOUND)
+def test_planning_again_gives_nothing_to_do(
+    events: list[UserEvent], user: DesiredUser, found: FoundUser | None
+) -> None:
+    """Whatever happened before: the second time only a mail that is due remains; foreign users stay as they are."""
+    for one in events:
+        stored = [] if found is None else found.representation["attributes"].get("userId", [])
+        try:
+            plan = plan_user(one, user, found)
+        except UnknownUserError:
+            assert found is None
+            return
+        except ConflictError:
+            assert stored != ["u1"]
+            return
+        assert stored in ([], ["u1"])
+        after = done(plan, found)
+        if found is not None:
+            owned = set(user.representation["attributes"]) | set(BOOKKEEPING_ATTRIBUTES)
+            owned |= {one.removeprefix("attributes.") for one in user.cleared}
+            for name, values in found.representation["attributes"].items():
+                assert name in owned or after.representation["attributes"][name] == values
+        again = plan_user(one, user, after)
+        assert all(isinstance(left, RequestInvitation) for left in again.operations)
+        assert plan_user(one, user, sent(after, one.id)).operations == ()
+        found = after
