@@ -11,8 +11,8 @@ from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory, each_user
+from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import Settings
-from keycloak_bridge.settings.secret import Secret
 
 
 class SystemClock:

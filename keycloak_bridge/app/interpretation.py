@@ -24,7 +24,7 @@ from keycloak_bridge.events.cloudevents import Limits
 from keycloak_bridge.events.custom_envelope import ATTRIBUTES, compile_envelope
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.events.json_reader import parse_json
-from keycloak_bridge.expressions.analysis import suggestion
+from keycloak_bridge.expressions.expression import suggestion
 from keycloak_bridge.mapping.lifecycle import MAPPED_TYPES, LifecyclePolicy, Mappings
 from keycloak_bridge.mapping.mapping import AttributeMapping, compile_mapping, properties_read
 from keycloak_bridge.pipeline.interpret import Interpreter, Prepared, Skipped

@@ -23,10 +23,9 @@ from keycloak_bridge.diagnostics.probes import Light
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, KeycloakError
 from keycloak_bridge.domain.times import format_duration
 from keycloak_bridge.planning.ownership import administering
-from keycloak_bridge.settings.fields import Setting
+from keycloak_bridge.settings.fields import Secret, Setting
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS, LoadedSettings
 from keycloak_bridge.settings.schema import sample_toml, settings_by_name
-from keycloak_bridge.settings.secret import Secret
 
 SETTINGS_FILE = "bridge.toml"
 MAPPING_FILE = "mapping.toml"

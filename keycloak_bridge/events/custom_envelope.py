@@ -11,7 +11,7 @@ from jmespath.parser import ParsedResult
 from keycloak_bridge.domain.errors import ConfigError, Violation
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.events.cloudevents import Limits, RawEnvelope, envelope_error, parse_value
-from keycloak_bridge.expressions.analysis import analyse, suggestion
+from keycloak_bridge.expressions.expression import analyse, suggestion
 from keycloak_bridge.expressions.functions import MappingFunctions
 
 ATTRIBUTES = ("id", "type", "subject", "time", "dataschema", "source", "data")

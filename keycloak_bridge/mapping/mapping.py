@@ -34,8 +34,7 @@ from keycloak_bridge.domain.users import (
     representation_of,
     targets_of,
 )
-from keycloak_bridge.expressions.analysis import Path
-from keycloak_bridge.expressions.expression import Expression, event_scope
+from keycloak_bridge.expressions.expression import Expression, Path, event_scope
 from keycloak_bridge.mapping.reader import read_rules
 from keycloak_bridge.mapping.rules import (
     NEVER_CLEARED,

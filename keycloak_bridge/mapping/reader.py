@@ -15,12 +15,13 @@ from keycloak_bridge.domain.users import (
     LinkPolicy,
     client_roles,
 )
-from keycloak_bridge.expressions.analysis import Path, suggestion
 from keycloak_bridge.expressions.expression import (
     Expression,
     ExpressionError,
+    Path,
     Tables,
     compile_expression,
+    suggestion,
 )
 from keycloak_bridge.mapping.rules import (
     CREATE_ONLY_FIELDS,

@@ -1,7 +1,8 @@
 """Declare a setting as a dataclass field: default, description and kind.
 
 A kind says how a value is written in TOML and in text (environment, flags), and what it is in Python. Most kinds follow
-from the field's type annotation; only a number, a duration or a text with rules of its own names its kind.
+from the field's type annotation; only a number, a duration or a text with rules of its own names its kind. A secret never
+prints itself.
 """
 
 import dataclasses
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.times import Limit, parse_duration, parse_limit, parse_pace
-from keycloak_bridge.settings.secret import Secret
+from keycloak_bridge.ops import redaction
 
 FILE_SUFFIX = "_file"
 ENVIRONMENT_PREFIX = "KEYCLOAK_BRIDGE_"
+MASK = "********"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,66 @@ def _table_from_text(given: str) -> Any:
     if not all(separator for _, separator, _ in pairs):
         raise ValueError("not key=value pairs")
     return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+class Secret:
+    """A secret from the settings, or the file that holds it; only `reveal` returns it."""
+
+    __slots__ = ("_value", "path")
+
+    def __init__(self, value: str | None = None, *, path: Path | None = None) -> None:
+        if (value is None) == (path is None):
+            raise ValueError("a secret has either a value or a path")
+        self._value = value
+        self.path = path
+        """The file that holds the secret, None for a secret given as text."""
+        if value is not None:
+            redaction.shared.add(value)
+
+    def reveal(self) -> str:
+        """Return the secret; all logs mask it from then on.
+
+        The file is read on each call, so a rotated secret takes effect at once. Raises ConfigError when it cannot be read or
+        is empty.
+        """
+        if self.path is None:
+            return self._value or ""
+        try:
+            secret = self.path.read_text(encoding="utf-8").strip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"the secret file {self.path} cannot be read",
+                code="secret-unreadable",
+                remedy="Create the file, or let the bridge's user read it.",
+            ) from error
+        if not secret:
+            raise ConfigError(
+                f"the secret file {self.path} is empty",
+                code="secret-unreadable",
+                remedy="Write the secret into the file.",
+            )
+        redaction.shared.add(secret)
+        return secret
+
+    def __repr__(self) -> str:
+        return f"Secret({MASK!r})"
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __format__(self, spec: str) -> str:
+        return format(MASK, spec)
+
+    def __bool__(self) -> bool:
+        return self.path is not None or bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return (self._value, self.path) == (other._value, other.path)
+
+    def __hash__(self) -> int:
+        return hash((self._value, self.path))
 
 
 _TEXT_SCHEMA = {"type": "string", "minLength": 1}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keycloak_bridge.domain.errors import ConfigError
-from keycloak_bridge.expressions.analysis import suggestion
+from keycloak_bridge.expressions.expression import suggestion
 from keycloak_bridge.settings.fields import (
     ENVIRONMENT_PREFIX,
     Setting,

@@ -14,6 +14,7 @@ from keycloak_bridge.settings.fields import (
     LIMIT,
     PACE,
     URL,
+    Secret,
     duration,
     files,
     integer,
@@ -22,7 +23,6 @@ from keycloak_bridge.settings.fields import (
     text,
     texts,
 )
-from keycloak_bridge.settings.secret import Secret
 
 _TOPIC = text("the name of a topic", pattern="^[A-Za-z0-9._-]{1,249}$")
 _RETENTION = duration(at_least="1 s", at_most="36500 days")

@@ -8,7 +8,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from keycloak_bridge.expressions.analysis import suggestion
+from keycloak_bridge.expressions.expression import suggestion
 from keycloak_bridge.settings.fields import Setting, declared, sections
 from keycloak_bridge.settings.model import GONE, Settings
 

@@ -43,6 +43,7 @@ from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.interpret import Prepared
 from keycloak_bridge.provisioning.provisioner import Provisioner
+from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import (
     HealthSettings,
     InviteSettings,
@@ -52,7 +53,6 @@ from keycloak_bridge.settings.model import (
     Settings,
     TopicsSettings,
 )
-from keycloak_bridge.settings.secret import Secret
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemoryConsumer
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak

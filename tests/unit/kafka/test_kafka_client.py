@@ -19,8 +19,8 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.kafka import client as kafka_client
 from keycloak_bridge.kafka.client import connect, connection_options, translate, translated
+from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import KafkaSettings
-from keycloak_bridge.settings.secret import Secret
 
 OUTAGES = frozenset(
     [

@@ -10,11 +10,10 @@ from click.testing import CliRunner
 from keycloak_bridge.cli.main import app
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.times import Limit
-from keycloak_bridge.settings.fields import environment_name
+from keycloak_bridge.settings.fields import Secret, environment_name
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS, environment_names, read_settings
 from keycloak_bridge.settings.model import GONE, Settings
 from keycloak_bridge.settings.schema import settings_by_name
-from keycloak_bridge.settings.secret import Secret
 
 Write = Callable[[str], Path]
 

@@ -9,8 +9,8 @@ import pytest
 
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.ops import redaction
+from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import KeycloakSettings, Settings
-from keycloak_bridge.settings.secret import Secret
 
 PLANTED = "s3cr3t-planted-in-settings"
 
