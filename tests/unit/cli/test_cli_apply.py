@@ -24,49 +24,11 @@ def steps(output: str) -> list[str]:
     return [line.split()[0] for line in output.splitlines() if line.startswith("  ")]
 
 
-def test_every_step_is_printed(bench: Bench) -> None:
-    """From the bytes to the mail, a line each, in the order of the flow."""
-    event = event_of(data={"roles": ["viewer"], "groups": ["/staff"]})
-
-    result = bench.run("apply", bench.file(event))
-
-    assert 0 == result.exit_code
-    assert "events.ndjson:1" == result.stdout.splitlines()[0]
-    assert [
-        *("decoded", "validated", "mapped", "found", "planned"),
-        *("done", "done", "mail", "done", "result"),
-    ] == steps(result.stdout)
-    assert (1, 1) == (len(bench.keycloak.users()), len(bench.keycloak.mails))
-
-
 def test_no_value_of_the_event_is_printed(bench: Bench) -> None:
     """Names of attributes only: the output may end up in a ticket."""
     result = bench.run("apply", bench.file(event_of()))
 
     assert "planted" not in result.output.lower()
-
-
-def test_applying_again_writes_and_mails_nothing(bench: Bench) -> None:
-    """The second time nothing is left to do."""
-    file = bench.file(event_of())
-    bench.run("apply", file)
-
-    result = bench.run("apply", file)
-
-    assert 0 == result.exit_code
-    assert "nothing to do" in result.stdout
-    assert "provisioned unchanged" in result.stdout
-    assert (1, 1) == (len(bench.keycloak.users()), len(bench.keycloak.mails))
-
-
-def test_no_invite_sends_no_mail(bench: Bench) -> None:
-    """The user is made, and no mail is due, not even by a later run."""
-    result = bench.run("apply", "--no-invite", bench.file(event_of()))
-    bench.run("apply", bench.file(event_of()))
-
-    assert 0 == result.exit_code
-    assert (1, []) == (len(bench.keycloak.users()), bench.keycloak.mails)
-    assert "mail" not in steps(result.stdout)
 
 
 def test_a_change_names_its_targets(bench: Bench) -> None:
@@ -85,20 +47,6 @@ def test_a_change_names_its_targets(bench: Bench) -> None:
         part in result.stdout for part in ("join groups: /staff", "grant realmRoles: viewer")
     )
     assert "by attributes.userId" in result.stdout
-
-
-def test_a_refused_event_is_explained_and_the_next_one_applied(bench: Bench) -> None:
-    """Exit 1; code, pointers and remedy; the rest goes on."""
-    file = bench.file(event_of(data={"email": ...}), "{oops", event_of("u-2", "event-2"))
-
-    result = bench.run("apply", file)
-
-    assert 1 == result.exit_code
-    assert ["u-2"] == [user["attributes"]["userId"][0] for user in bench.keycloak.users()]
-    assert "schema-violation: " in result.stdout
-    assert "/data/email: is required (required)" in result.stdout
-    assert "not-json: " in result.stdout
-    assert "fix: " in result.stdout
 
 
 def test_an_event_out_of_scope_says_why(bench: Bench) -> None:

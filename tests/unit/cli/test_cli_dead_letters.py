@@ -10,7 +10,7 @@ from letter_cases import NOON, letter_record, stored
 from stage_harness import DEAD_LETTERS, INVITATIONS, PLANTED, STRUCTURED, event_of
 
 from keycloak_bridge.cli import common as moments
-from keycloak_bridge.domain.errors import BrokerUnavailableError, Violation
+from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.messages.dead_letters import read_dead_letter, replay_mark, replay_message
@@ -143,16 +143,6 @@ def test_wrong_usage_is_told(bench: LetterBench, words: tuple[str, ...]) -> None
 
     assert (2, "") == (result.exit_code, result.stdout)
     assert result.stderr
-
-
-def test_a_kafka_that_is_away_is_a_sentence(bench: LetterBench) -> None:
-    """Exit 3 with the remedy."""
-    bench.error = BrokerUnavailableError("Kafka does not answer", remedy="start it")
-
-    result = bench.run("dead-letters", "list")
-
-    assert 3 == result.exit_code
-    assert "start it" in result.stderr
 
 
 def test_show_marks_each_broken_rule(bench: LetterBench) -> None:

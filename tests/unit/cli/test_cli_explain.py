@@ -78,16 +78,6 @@ def test_a_user_has_many_names(bench: Bench, word: str) -> None:
     assert 0 == bench.open_readers
 
 
-def test_the_state_of_the_user_is_shown(bench: Bench) -> None:
-    """Bookkeeping, invitation, credentials, required actions."""
-    found = explained(bench, "u-1")
-
-    assert (True, False, []) == (found["enabled"], found["credentials"], found["requiredActions"])
-    assert {"id": "event-1", "time": "2026-11-01T08:00:00.000000Z"} == found["lastEvent"]
-    assert ("sent", "event-1") == (found["invitation"]["state"], found["invitation"]["event"])
-    assert {"open": 0, "total": 0} == found["deadLetters"]
-
-
 def test_only_the_last_outcomes_are_shown(bench: Bench) -> None:
     """The oldest first, as many as were asked for."""
     publish_result(bench, 3, "event-2", None, outcome=Outcome.SKIPPED, reason="stale")

@@ -8,7 +8,6 @@ from letter_bench import LetterBench
 from letter_cases import NOON, letter_record
 from stage_harness import DEAD_LETTERS, EVENTS, INVITATIONS, STRUCTURED, event_of
 
-from keycloak_bridge.domain.errors import KeycloakUnavailableError
 from keycloak_bridge.domain.events import Invitation, Record
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.events.decode import EnvelopeRules
@@ -254,43 +253,16 @@ def test_a_dry_run_needs_no_realm(bench: LetterBench) -> None:
     assert 0 == bench.run(*DRY).exit_code
 
 
-@pytest.mark.parametrize(
-    ("setting", "event", "outcome"),
-    [
-        ("events.ignore_types=user.created", event_of(), "skipped: its type is in events.ignore_types"),
-        ("events.tombstones=ignore", None, "skipped: tombstone"),
-        ("events.tombstones=dead-letter", None, "refused: tombstone"),
-        ("mapping.file=mapping.toml", event_of(), "skipped: out-of-scope"),
-    ],
-)  # fmt: skip
-def test_a_dry_run_follows_the_settings(
-    bench: LetterBench, setting: str, event: dict[str, Any] | None, outcome: str
-) -> None:
-    """As `run` would: ignored types, tombstones, and the mapping's `when`."""
-    (bench.folder / "mapping.toml").write_text(
-        'matching = ["attributes.userId"]\nwhen = "data.active == `true`"\n'
-        '[user]\nusername = "data.email"\n[user.attributes]\nuserId = "data.userId"\n'
-    )
-    record = letter_record((0, 0), event=event)
-    if event is None:
-        record = Record(record.topic, 0, 0, 0, b"u-1", None, record.headers)
-    bench.letters(record)
+@pytest.mark.parametrize(("tombstones", "outcome"), [("ignore", "skipped: tombstone"), ("dead-letter", "refused: tombstone")])  # fmt: skip
+def test_a_dry_run_follows_the_settings(bench: LetterBench, tombstones: str, outcome: str) -> None:
+    """As `run` would."""
+    record = letter_record((0, 0))
+    bench.letters(Record(record.topic, 0, 0, 0, b"u-1", None, record.headers))
 
-    result = bench.run("--set", setting, *DRY)
+    result = bench.run("--set", f"events.tombstones={tombstones}", *DRY)
 
     assert f"would be {outcome}\n" in result.stdout
     assert outcome.startswith("refused") == result.exit_code
-
-
-def test_a_keycloak_that_is_away_ends_a_dry_run(bench: LetterBench) -> None:
-    """Exit 3: nothing can be said of any letter."""
-    bench.letters(letter_record((0, 0)))
-    bench.keycloak.fail("find", KeycloakUnavailableError("Keycloak is away"))
-
-    result = bench.run(*DRY)
-
-    assert 3 == result.exit_code
-    assert "Keycloak is away" in result.stderr
 
 
 def test_a_second_life_goes_out_in_the_order_of_the_first(bench: LetterBench) -> None:
@@ -302,60 +274,12 @@ def test_a_second_life_goes_out_in_the_order_of_the_first(bench: LetterBench) ->
     assert [("0/7", 3), ("0/1", 3)] == bench.replayed()
 
 
-@pytest.mark.parametrize(
-    ("letters", "words", "code", "says", "replayed"),
-    [
-        (
-            [letter_record((0, 0)), letter_record((0, 1), code="conflict")],
-            (*REPLAY, "--yes", "--code", "conflict"),
-            0,
-            (),
-            [("0/1", 3)],
-        ),
-        (
-            [letter_record((0, 0)), given_up(letter_record((0, 1)), (0, 1), times=3)],
-            (*OPEN, "--max-attempts", "3"),
-            0,
-            ("0/1  schema-violation: passed over, was given up 3 times (--max-attempts 3)",),
-            [("0/0", 3)],
-        ),
-        (
-            [letter_record((0, 0)), given_up(letter_record((0, 1)), (0, 1), times=3)],
-            (*OPEN, "--max-attempts", "4"),
-            0,
-            (),
-            [("0/0", 3), ("0/1", 3)],
-        ),
-        (
-            [
-                letter_record((0, 0), topic="gone"),
-                letter_record((0, 1), topic=DEAD_LETTERS),
-                letter_record((0, 2)),
-            ],
-            OPEN,
-            1,
-            (
-                "0/0  schema-violation: cannot be replayed, topic gone does not exist any more",
-                "0/1  schema-violation: cannot be replayed",
-            ),
-            [("0/2", 3)],
-        ),
-        ([letter_record((0, 0), origin=(9, 1))], OPEN, 0, (), [("0/0", None)]),
-    ],
-    ids=["filter", "attempts", "more-attempts", "no-topic", "no-partition"],
-)
-def test_only_what_is_meant_and_possible_is_replayed(
-    bench: LetterBench,
-    letters: list[Record],
-    words: tuple[str, ...],
-    code: int,
-    says: tuple[str, ...],
-    replayed: list[tuple[str, int | None]],
-) -> None:
-    """The others are named with the reason; a record whose partition is gone goes by its key."""
-    bench.letters(*letters)
+def test_what_cannot_go_back_to_its_place_is_named_or_goes_by_its_key(bench: LetterBench) -> None:
+    """Exit 1 for a record of the dead-letter topic itself; one whose partition is gone goes by its key."""
+    odd = letter_record((0, 1), topic=DEAD_LETTERS)
+    bench.letters(letter_record((0, 0), origin=(9, 1)), odd, letter_record((0, 2)))
 
-    result = bench.run(*words)
+    result = bench.run(*OPEN)
 
-    assert (code, replayed) == (result.exit_code, bench.replayed())
-    assert all(sentence in result.stdout for sentence in says)
+    assert (1, [("0/2", 3), ("0/0", None)]) == (result.exit_code, bench.replayed())
+    assert "0/1  schema-violation: cannot be replayed" in result.stdout

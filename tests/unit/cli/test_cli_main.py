@@ -11,8 +11,8 @@ import pytest
 from cli_harness import call, write
 
 from keycloak_bridge import __version__
-from keycloak_bridge.cli.common import Invocation, bridge_command, exit_code_of
-from keycloak_bridge.cli.main import COMMANDS, LazyCommand, app
+from keycloak_bridge.cli.common import Invocation, bridge_command
+from keycloak_bridge.cli.main import COMMANDS
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerAccessError,
@@ -25,23 +25,6 @@ from keycloak_bridge.domain.errors import (
 )
 
 NAME = "Lovelace"
-
-
-def tree(command: click.Command, words: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return the words of `command` and of every command below it."""
-    if not isinstance(command, click.Group):
-        return [words]
-    context = click.Context(command)
-    found = [words]
-    for name in command.list_commands(context):
-        below = command.get_command(context, name)
-        assert below is not None
-        found += tree(below, (*words, name))
-    return found
-
-
-WORDS = [words for words in tree(app, ()) if words[:1] != ("sandbox",)]
-"""Every command but the sandbox's, which has tests of its own."""
 
 
 @pytest.fixture
@@ -58,17 +41,6 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr("keycloak_bridge.cli.run.run", run)
 
     return install
-
-
-@pytest.mark.parametrize("words", WORDS, ids=" ".join)
-def test_every_command_has_help(words: tuple[str, ...]) -> None:
-    """`--help` of every command and group works; each command shows how it is called."""
-    result = call(*words, "--help")
-    is_group = any(other[: len(words)] == words for other in WORDS if other != words)
-
-    assert 0 == result.exit_code
-    assert result.output.startswith(f"Usage: {' '.join(('keycloak-bridge', *words))}")
-    assert is_group or "Example" in result.output
 
 
 def test_overview_names_every_command() -> None:
@@ -182,11 +154,6 @@ def test_wrong_usage(words: list[str]) -> None:
     assert "Usage: keycloak-bridge" in result.stderr
 
 
-def test_exit_code_of_clicks_own_errors() -> None:
-    """A usage error keeps the code that click gives it."""
-    assert 2 == exit_code_of(click.UsageError("x"))
-
-
 def test_options_may_stand_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     """An option nearer to the command overrides one before it; --set adds up in order."""
     seen: list[Invocation] = []
@@ -205,12 +172,6 @@ def test_options_may_stand_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> Non
         Invocation(Path("a.toml"), ()),
         Invocation(None, ()),
     ] == seen
-
-
-def test_unknown_commands_of_the_table_are_none() -> None:
-    """The group knows only what its table names."""
-    assert app.get_command(click.Context(app), "nope") is None
-    assert all(isinstance(lazy, LazyCommand) for lazy in COMMANDS.values())
 
 
 def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:

@@ -7,12 +7,6 @@ from typing import Any
 import pytest
 from cli_harness import Bench
 
-from keycloak_bridge.domain.errors import (
-    BrokerAccessError,
-    ConfigError,
-    DeadLetterError,
-    KeycloakAuthError,
-)
 from keycloak_bridge.settings.model import Settings
 
 
@@ -45,15 +39,6 @@ def sidecar(monkeypatch: pytest.MonkeyPatch) -> StubBridge:
     made = StubBridge()
     monkeypatch.setattr("keycloak_bridge.cli.run.Bridge", made)
     return made
-
-
-def failing(error: BaseException) -> Callable[[], None]:
-    """Return what raises `error`."""
-
-    def fail() -> None:
-        raise error
-
-    return fail
 
 
 def test_run_runs_the_sidecar(bench: Bench, sidecar: StubBridge) -> None:
@@ -111,36 +96,3 @@ def test_wrong_settings_are_named(
 
     assert (2, []) == (result.exit_code, sidecar.runs)
     assert says in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (ConfigError("the realm is not ready", remedy="fix it"), 2),
-        (KeycloakAuthError("refused", remedy="fix it"), 2),
-        (BrokerAccessError("refused", remedy="fix it"), 2),
-        (DeadLetterError("nowhere", remedy="fix it"), 3),
-    ],
-)
-def test_what_stops_the_sidecar_is_a_sentence_and_an_exit_code(
-    bench: Bench, sidecar: StubBridge, error: Any, code: int
-) -> None:
-    """The sentence and its remedy on standard error."""
-    sidecar.during = failing(error)
-
-    result = bench.run("run")
-
-    assert (code, "") == (result.exit_code, result.stdout)
-    assert f"error: {error.message}" in result.stderr
-    assert "fix it" in result.stderr
-
-
-def test_a_bug_is_named_without_its_text(bench: Bench, sidecar: StubBridge) -> None:
-    """Exit 3; an unexpected exception may repeat any value, so its text stays inside."""
-    sidecar.during = failing(ZeroDivisionError("planted@acme.example"))
-
-    result = bench.run("run")
-
-    assert 3 == result.exit_code
-    assert "ZeroDivisionError" in result.stderr
-    assert "planted" not in result.output

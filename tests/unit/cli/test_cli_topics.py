@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 from cli_harness import Bench
 
-from keycloak_bridge.domain.errors import BrokerUnavailableError
 from keycloak_bridge.kafka.topics import TopicSpec, TopicState
 from keycloak_bridge.settings.model import KafkaSettings
 
@@ -90,14 +89,3 @@ def test_create_creates_what_is_missing(bench: Bench, cluster: Cluster) -> None:
         (line.split()[0], line.split()[1]) for line in first.stdout.splitlines()
     ]
     assert {"exists"} == {line.split()[0] for line in second.stdout.splitlines()}
-
-
-def test_a_kafka_that_is_away_is_a_sentence(bench: Bench, cluster: Cluster) -> None:
-    """Exit 3 with the remedy; this command does not wait."""
-    cluster.error = BrokerUnavailableError("Kafka does not answer", remedy="start it")
-
-    result = bench.run("topics", "check")
-
-    assert (3, "") == (result.exit_code, result.stdout)
-    assert "Kafka does not answer" in result.stderr
-    assert "start it" in result.stderr

@@ -46,11 +46,11 @@ def read(
     return header, list(read_rows(stream, 0, header, rules))
 
 
-def records(folder: Path, text: str | None) -> list[FileRecord]:
+def records(folder: Path, text: str | bytes | None) -> list[FileRecord]:
     """Return the records of a file that holds `text`, or is missing."""
     file = folder / "users.csv"
     if text is not None:
-        file.write_text(text, encoding="utf-8-sig")
+        file.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8-sig"))
     return list(csv_records(str(file), "user.created", SCHEMA, max_bytes=500))
 
 
@@ -83,6 +83,7 @@ def test_a_cell_is_what_the_schema_calls_it(
         record.event.time,
     )
     assert (str(tmp_path / "users.csv"), 2) == (record.topic, record.offset)
+    assert record.event.id.startswith("row-")
 
 
 @pytest.mark.parametrize(
@@ -90,12 +91,15 @@ def test_a_cell_is_what_the_schema_calls_it(
     [
         ("userId,userId.inner\nu-1,x\n", "userId"),
         ("userId, userId\nu-1,u-2\n", "twice"),
+        ("", "must name every column"),
+        ("userId,,email\n", "must name every column"),
+        (b"userId\n\xff\n", "not CSV in UTF-8"),
         ('userId\n"a"b\n', "not CSV"),
         (None, "cannot be read"),
     ],
 )
 def test_a_file_that_cannot_be_right_is_a_sentence(
-    tmp_path: Path, text: str | None, says: str
+    tmp_path: Path, text: str | bytes | None, says: str
 ) -> None:
     """A property that has two forms or two columns, no CSV, no file at all."""
     with pytest.raises(ConfigError, match=says):

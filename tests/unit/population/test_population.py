@@ -79,26 +79,6 @@ def test_what_the_bridge_ignores_is_counted() -> None:
     assert population.mentions("u-9")
 
 
-def test_tombstones_are_refused_where_settings_say_so() -> None:
-    """As `run` does it."""
-    _, refused = taken_in(None, with_settings=with_events(tombstones="dead-letter"))
-
-    assert ["tombstone"] == [one.error.code for one in refused]
-
-
-def test_a_tombstone_deletes_where_settings_say_so() -> None:
-    """The user that its key names, folded as any other event."""
-    tombstone = Record("user-events", 3, 9, 0, b"u-1", None)
-
-    population, refused = taken_in(
-        event_of(), tombstone, with_settings=with_events(tombstones="delete")
-    )
-
-    (user,) = population
-    assert ([], 2) == (refused, user.events)
-    assert "tombstone/user-events/3/9" == user.folded.event.id
-
-
 def test_what_nobody_can_read_past_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that is not the event's own fault ends the reading."""
     broken = Interpretation(Settings())
