@@ -13,7 +13,7 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import RealmGate, realm_problems, refuse
 from keycloak_bridge.app.stages import STARTING, RuntimeContext, Stage, run_stages
 from keycloak_bridge.app.wiring import StageBuilder, topic_output, topic_specs
-from keycloak_bridge.delivery.retry import RetryPolicy
+from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.domain.errors import BrokerUnavailableError
 from keycloak_bridge.kafka.dead_letter_topic import KafkaDeadLetterArchive
 from keycloak_bridge.kafka.producer import KafkaMessageProducer

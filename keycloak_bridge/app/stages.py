@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from keycloak_bridge.delivery.breaker import RetryPolicy, delay_s
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions
-from keycloak_bridge.delivery.retry import RetryPolicy, delay_s
 from keycloak_bridge.delivery.stage import StageContext
 from keycloak_bridge.domain.errors import BridgeError, Disposition
 from keycloak_bridge.domain.events import TopicPartition

@@ -10,16 +10,15 @@ from functools import partial
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.stages import Stage
+from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
-from keycloak_bridge.delivery.dead_letters import SentDeadLetters
 from keycloak_bridge.delivery.fencing import fenced
 from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
 from keycloak_bridge.delivery.rate_limit import RateLimiter, wait_out
 from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
-from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
-from keycloak_bridge.delivery.stage import Backlog, StageContext
+from keycloak_bridge.delivery.stage import Backlog, SentDeadLetters, StageContext
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.events import Invitation, Result
 from keycloak_bridge.domain.ports import (

@@ -29,7 +29,6 @@ from keycloak_bridge.backfill.journal import (
 )
 from keycloak_bridge.backfill.source import PARTITION, FileEventSource
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop
-from keycloak_bridge.delivery.rate_limit import side_by_side
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, UnknownSchemaError
 from keycloak_bridge.domain.events import (
     USER_CREATED,
@@ -47,6 +46,7 @@ from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.interpret import Interpreter
 from keycloak_bridge.pipeline.preview import Preview, preview
+from keycloak_bridge.population.reconciliation import side_by_side
 from keycloak_bridge.provisioning.provisioner import UserLocks
 from keycloak_bridge.settings.model import EnvelopeSettings, Settings
 

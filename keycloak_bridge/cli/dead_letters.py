@@ -24,8 +24,14 @@ from keycloak_bridge.domain.errors import BridgeError, ConfigError, EventError, 
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.events.decode import EnvelopeRules
-from keycloak_bridge.kafka.dead_letter_topic import DeadLetterReader, DeadLetterReplayer
-from keycloak_bridge.kafka.replay import GONE, Replay, ReplayOptions, batches
+from keycloak_bridge.kafka.dead_letter_topic import (
+    GONE,
+    DeadLetterReader,
+    DeadLetterReplayer,
+    Replay,
+    ReplayOptions,
+    batches,
+)
 from keycloak_bridge.messages.dead_letters import (
     DEAD_LETTER_PREFIX,
     INVITE_STAGE,

@@ -12,10 +12,9 @@ from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.cli.common import CHANGES, Invocation, bridge_command, format_option
 from keycloak_bridge.cli.console import Report, changes_of, refused, with_progress
 from keycloak_bridge.cli.event_sources import EventLog, Row, event_log_options, read_population
-from keycloak_bridge.delivery.rate_limit import side_by_side
 from keycloak_bridge.pipeline.preview import Preview, outcome_of, preview
 from keycloak_bridge.population.population import Population, PopulationUser
-from keycloak_bridge.population.reconciliation import Comparison, Reconciliation
+from keycloak_bridge.population.reconciliation import Comparison, Reconciliation, side_by_side
 from keycloak_bridge.provisioning.provisioner import Provisioner
 
 

@@ -1,21 +1,39 @@
-"""Tell an outage from a bad record: what a failure means for its record and for all others."""
+"""Tell an outage from a bad record: how long a failed record waits, which failures count, when nothing more is tried."""
 
 from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import reduce
 from operator import or_
 
-from keycloak_bridge.delivery.key_queues import Task
-from keycloak_bridge.delivery.retry import RetryPolicy, Tally, delay_s
 from keycloak_bridge.domain.errors import (
-    BridgeError,
     Dependency,
-    Disposition,
-    HoldError,
-    InternalError,
-    KeycloakAuthError,
-    KeycloakError,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Exponential backoff between `initial_s` and `max_s` seconds, without a last attempt."""
+
+    initial_s: float = 0.2
+    max_s: float = 30.0
+
+
+def delay_s(
+    policy: RetryPolicy, attempt: int, jitter: float, retry_after_s: float | None = None
+) -> float:
+    """Return seconds to wait after failed attempt number `attempt` (from 1).
+
+    `jitter` in [0, 1) spreads the waiting over the whole interval (full jitter), so that many bridges do not come back
+    at once; a server's Retry-After is a lower bound, itself bounded by ten times `max_s`.
+    """
+    exponent = min(attempt - 1, 32)  # beyond this the ceiling holds anyway, and floats stay finite
+    ceiling: float = min(policy.max_s, policy.initial_s * 2.0**exponent)
+    spread = max(policy.initial_s, ceiling * jitter)
+    if retry_after_s is None:
+        return min(spread, policy.max_s)
+    return max(spread, min(retry_after_s, policy.max_s * 10))
 
 
 class BreakerState(StrEnum):
@@ -129,72 +147,54 @@ class Breaker:
         self._outcomes.clear()
 
 
-_AGAIN_S = 0.5
-"""Pause before a record is tried again that could not be written because the lease had expired."""
+_SUCCESSES_PER_FAILURE = 4
 
 
-class FailurePolicy:
-    """Decides what a failure means for its record and for all others of the stage: attempts, back-off and breaker."""
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What had worked and failed up to some moment; never changes afterwards."""
 
-    def __init__(self, retry: RetryPolicy, max_attempts: int) -> None:
-        self._retry = retry
-        self._max_attempts = max_attempts
-        self.breaker = Breaker(retry)
-        self._tally = Tally()
-        self._last: BridgeError | None = None
+    successes: Mapping[Dependency, int]
+    failures: Mapping[Dependency, int]
 
-    @property
-    def problem(self) -> BridgeError | None:
-        """What opened the breaker; None while it is closed."""
-        return None if self.breaker.state is BreakerState.CLOSED else self._last
 
-    def worked(self, dependency: Dependency) -> None:
-        """Note a record that was done, and what that proves."""
-        self._tally.succeeded(dependency)
-        if dependency:
-            self.breaker.succeeded(dependency)
-        else:
-            self.breaker.neutral()
+class Tally:
+    """Counts which records worked and which began to fail, so that a bad one can be told from an outage.
 
-    def gives_up(self, task: Task, error: BridgeError) -> bool:
-        """Count this failure where others succeed meanwhile, and say whether the record has reached its limit.
+    When a record fails, ask `counts` first, then call `failed`, then keep a `snapshot` for its next failure. In this
+    order a record's own failures lie before its snapshot and are never taken for those of others.
+    """
 
-        A fault of the bridge itself always counts: no outage explains it. What is no failure (the record must wait, is
-        another member's, the flow must stop) never gives a record up, however often it failed before.
+    def __init__(self) -> None:
+        self._successes: Counter[Dependency] = Counter()
+        self._failures: Counter[Dependency] = Counter()
+
+    def succeeded(self, dependency: Dependency) -> None:
+        """Count a record that ended and proved that `dependency` works."""
+        self._successes[dependency] += 1
+
+    def failed(self, needs: Dependency) -> None:
+        """Count a record that begins to fail because `needs` does not work."""
+        self._failures[needs] += 1
+
+    def snapshot(self) -> Snapshot:
+        """Return what was counted so far."""
+        return Snapshot(dict(self._successes), dict(self._failures))
+
+    def counts(self, since: Snapshot | None, needs: Dependency) -> bool:
+        """Say whether a failure that needs `needs` is the record's own fault, as far as others show.
+
+        `since` is the snapshot of the record's last failure. A first failure (None) never counts, since nothing was
+        seen yet; a later one counts when meanwhile others proved `needs` more than four times as often as they began to
+        fail for it. So an outage of half a cluster counts for no record, and a few per cent of random failures do not
+        outweigh the successes around them.
         """
-        if error.disposition is not Disposition.RETRY:
+        if since is None:
             return False
-        if isinstance(error, InternalError) or self._tally.counts(task.seen, error.dependency):
-            task.attempts += 1
-        return task.attempts >= self._max_attempts
+        proven = _proving(self._successes, needs) - _proving(since.successes, needs)
+        failed = self._failures[needs] - since.failures.get(needs, 0)
+        return proven >= 1 + _SUCCESSES_PER_FAILURE * failed
 
-    def failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float | None:
-        """Note why the record was not done; return the second to take it up again, None where the flow must stop."""
-        if error.disposition is Disposition.RETRY:
-            return self._failed(task, error, now_s, jitter)
-        self.breaker.neutral()
-        if isinstance(error, HoldError):
-            return now_s + error.wait_s
-        return now_s + _AGAIN_S if error.disposition is Disposition.ABANDON else None
 
-    def _failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float:
-        needs = error.dependency
-        retry_after_s = error.retry_after_s if isinstance(error, KeycloakError) else None
-        if not task.failures:
-            # a record that fails again and again says nothing new about all others
-            self._tally.failed(needs)
-        task.seen = self._tally.snapshot()
-        task.failures += 1
-        if needs and not task.attempts:
-            self._last = error
-            self.breaker.failed(
-                needs,
-                now_s,
-                jitter,
-                at_once=isinstance(error, KeycloakAuthError),
-                retry_after_s=retry_after_s,
-            )
-        else:
-            # a fault of the bridge, or a record that fails alone, says nothing about an outage
-            self.breaker.neutral()
-        return now_s + delay_s(self._retry, task.failures, jitter, retry_after_s)
+def _proving(successes: Mapping[Dependency, int], needs: Dependency) -> int:
+    return sum(count for dependency, count in successes.items() if needs in dependency)

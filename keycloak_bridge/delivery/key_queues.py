@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import count
 
-from keycloak_bridge.delivery.retry import Snapshot
+from keycloak_bridge.delivery.breaker import Snapshot
 from keycloak_bridge.domain.events import Record, TopicPartition
 
 

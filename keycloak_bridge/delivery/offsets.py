@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers
+from keycloak_bridge.delivery.stage import DeadLetteredUsers
 from keycloak_bridge.domain.events import Commit, TopicPartition
 
 

@@ -1,10 +1,8 @@
-"""How fast something may happen, and how commands without a consumer loop wait for it or do many things at once."""
+"""How fast something may happen, and how commands without a consumer loop wait for it."""
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from typing import TypeVar
 
 from keycloak_bridge.domain.errors import HoldError
@@ -75,30 +73,3 @@ def wait_out(
             on_pause(hold)
             left_s -= hold.wait_s
             sleep(hold.wait_s)
-
-
-_Question = TypeVar("_Question")
-_Answer = TypeVar("_Answer")
-
-_AHEAD = 4
-"""Questions of a worker that may be ahead of the answers that were taken."""
-
-
-def side_by_side(
-    ask: Callable[[_Question], _Answer], questions: Iterable[_Question], workers: int
-) -> Iterator[_Answer]:
-    """Yield what `ask` returns for each of `questions`, in their order; raises what it raises.
-
-    Questions are drawn by the caller's thread, a few for each worker ahead of the answers.
-    """
-    waiting: deque[Future[_Answer]] = deque()
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for question in questions:
-            waiting.append(pool.submit(ask, question))
-            if len(waiting) >= workers * _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

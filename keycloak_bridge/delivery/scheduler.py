@@ -9,13 +9,20 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from keycloak_bridge.delivery.breaker import BreakerState, FailurePolicy
+from keycloak_bridge.delivery.breaker import Breaker, BreakerState, RetryPolicy, Tally, delay_s
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.key_queues import KeyQueues, Task
 from keycloak_bridge.delivery.offsets import OffsetTracker, PartitionStates
-from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.stage import StageContext
-from keycloak_bridge.domain.errors import BridgeError, Dependency
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    Dependency,
+    Disposition,
+    HoldError,
+    InternalError,
+    KeycloakAuthError,
+    KeycloakError,
+)
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
 
@@ -300,6 +307,77 @@ class Delivery:
         now_s = self._clock.monotonic()
         moments = (self._key_queues.next_at_s(), self._failures.breaker.probe_at_s)
         return min((at - now_s for at in moments if at is not None and at > now_s), default=None)
+
+
+_AGAIN_S = 0.5
+"""Pause before a record is tried again that could not be written because the lease had expired."""
+
+
+class FailurePolicy:
+    """Decides what a failure means for its record and for all others of the stage: attempts, back-off and breaker."""
+
+    def __init__(self, retry: RetryPolicy, max_attempts: int) -> None:
+        self._retry = retry
+        self._max_attempts = max_attempts
+        self.breaker = Breaker(retry)
+        self._tally = Tally()
+        self._last: BridgeError | None = None
+
+    @property
+    def problem(self) -> BridgeError | None:
+        """What opened the breaker; None while it is closed."""
+        return None if self.breaker.state is BreakerState.CLOSED else self._last
+
+    def worked(self, dependency: Dependency) -> None:
+        """Note a record that was done, and what that proves."""
+        self._tally.succeeded(dependency)
+        if dependency:
+            self.breaker.succeeded(dependency)
+        else:
+            self.breaker.neutral()
+
+    def gives_up(self, task: Task, error: BridgeError) -> bool:
+        """Count this failure where others succeed meanwhile, and say whether the record has reached its limit.
+
+        A fault of the bridge itself always counts: no outage explains it. What is no failure (the record must wait, is
+        another member's, the flow must stop) never gives a record up, however often it failed before.
+        """
+        if error.disposition is not Disposition.RETRY:
+            return False
+        if isinstance(error, InternalError) or self._tally.counts(task.seen, error.dependency):
+            task.attempts += 1
+        return task.attempts >= self._max_attempts
+
+    def failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float | None:
+        """Note why the record was not done; return the second to take it up again, None where the flow must stop."""
+        if error.disposition is Disposition.RETRY:
+            return self._failed(task, error, now_s, jitter)
+        self.breaker.neutral()
+        if isinstance(error, HoldError):
+            return now_s + error.wait_s
+        return now_s + _AGAIN_S if error.disposition is Disposition.ABANDON else None
+
+    def _failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float:
+        needs = error.dependency
+        retry_after_s = error.retry_after_s if isinstance(error, KeycloakError) else None
+        if not task.failures:
+            # a record that fails again and again says nothing new about all others
+            self._tally.failed(needs)
+        task.seen = self._tally.snapshot()
+        task.failures += 1
+        if needs and not task.attempts:
+            self._last = error
+            self.breaker.failed(
+                needs,
+                now_s,
+                jitter,
+                at_once=isinstance(error, KeycloakAuthError),
+                retry_after_s=retry_after_s,
+            )
+        else:
+            # a fault of the bridge, or a record that fails alone, says nothing about an outage
+            self.breaker.neutral()
+        return now_s + delay_s(self._retry, task.failures, jitter, retry_after_s)
 
 
 _PARTITION_SHARE = 4

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from keycloak_bridge.delivery.bounded import BoundedDict
 from keycloak_bridge.delivery.guards import LimitedAction, Limits
 from keycloak_bridge.delivery.rate_limit import RateLimiter
+from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import (
     BridgeError,
     HoldError,

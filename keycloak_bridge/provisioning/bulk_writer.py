@@ -9,9 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from keycloak_bridge.delivery.bounded import BoundedDict
 from keycloak_bridge.delivery.scheduler import when_all
-from keycloak_bridge.delivery.stage import StageContext
+from keycloak_bridge.delivery.stage import BoundedDict, StageContext
 from keycloak_bridge.delivery.worker_pool import internal_error
 from keycloak_bridge.domain.errors import (
     BridgeError,

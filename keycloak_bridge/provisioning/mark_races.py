@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keycloak_bridge.delivery.bounded import BoundedDict
+from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.events import Invitation, Result, UserEvent
 from keycloak_bridge.domain.ports import Acknowledgement, Clock

@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from keycloak_bridge.delivery.bounded import BoundedDict
 from keycloak_bridge.delivery.guards import Limits, limited_actions
+from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import (
     ConflictError,
     HoldError,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from keycloak_bridge.delivery.bounded import BoundedDict
+from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import (
     DroppedError,
     HoldError,

@@ -10,10 +10,9 @@ from stage_harness import INVITATIONS, BrokerArchive, output_to
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
-from keycloak_bridge.delivery.dead_letters import SentDeadLetters
 from keycloak_bridge.delivery.fencing import fenced
 from keycloak_bridge.delivery.results import ResultPublisher
-from keycloak_bridge.delivery.stage import Backlog
+from keycloak_bridge.delivery.stage import Backlog, SentDeadLetters
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Record
 from keycloak_bridge.domain.ports import Acknowledgement, Handled

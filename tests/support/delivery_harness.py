@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions
 from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy, InHand
 from keycloak_bridge.delivery.stage import Backlog, StageContext
 from keycloak_bridge.delivery.worker_pool import WorkerPool

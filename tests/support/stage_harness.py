@@ -9,9 +9,9 @@ from delivery_harness import stage_context
 from prometheus_client.parser import text_string_to_metric_families
 
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, SentDeadLetters
 from keycloak_bridge.delivery.guards import Brake, Limits
 from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
+from keycloak_bridge.delivery.stage import DeadLetteredUsers, SentDeadLetters
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Message, Record
 from keycloak_bridge.domain.ports import Acknowledgement, Handled, Trace, no_trace

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 import pytest
 
 from keycloak_bridge.app.stages import RuntimeContext, Stage, run_stages
+from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
-from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, SentDeadLetters
 from keycloak_bridge.delivery.guards import Brake
-from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
-from keycloak_bridge.delivery.stage import StageContext
+from keycloak_bridge.delivery.stage import (
+    DeadLetteredUsers,
+    SentDeadLetters,
+    StageContext,
+)
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,

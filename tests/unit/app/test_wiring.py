@@ -21,8 +21,8 @@ from stage_harness import (
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.stages import Stage
 from keycloak_bridge.app.wiring import StageBuilder, inviter, provision_policy, topic_output
+from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
-from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
 from keycloak_bridge.domain.errors import HoldError, PartitionRevokedError
 from keycloak_bridge.domain.events import Record, TopicPartition

@@ -134,7 +134,7 @@ def test_an_operator_at_a_terminal_is_asked(bench: LetterBench, answer: str, cou
 
 def test_many_letters_go_in_batches(bench: LetterBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction each, whose values alone are in memory."""
-    monkeypatch.setattr("keycloak_bridge.kafka.replay.BATCH", 4)
+    monkeypatch.setattr("keycloak_bridge.kafka.dead_letter_topic.BATCH", 4)
     bench.letters(*(letter_record((0, n), origin=(0, n)) for n in range(10)))
 
     result = bench.run(*OPEN)
@@ -163,7 +163,7 @@ def test_a_replay_that_breaks_off_says_how_far_it_came(
     bench: LetterBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same command goes on with the others."""
-    monkeypatch.setattr("keycloak_bridge.kafka.replay.BATCH", 2)
+    monkeypatch.setattr("keycloak_bridge.kafka.dead_letter_topic.BATCH", 2)
     bench.letters(*(letter_record((0, n), origin=(0, n)) for n in range(5)))
     bench.fails_at = 1
 

@@ -1,4 +1,4 @@
-from keycloak_bridge.delivery.bounded import BoundedDict
+from keycloak_bridge.delivery.stage import BoundedDict
 
 
 def test_an_entry_is_remembered_until_it_is_popped() -> None:

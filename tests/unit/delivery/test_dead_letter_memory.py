@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 from threads import in_threads
 
-from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers, SentDeadLetters, fingerprint
+from keycloak_bridge.delivery.stage import DeadLetteredUsers, SentDeadLetters, fingerprint
 from keycloak_bridge.domain.events import Record, TopicPartition
 
 HERE = TopicPartition("user-events", 0)

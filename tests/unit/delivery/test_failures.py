@@ -7,9 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from keycloak_bridge.delivery.breaker import Breaker, BreakerState, FailurePolicy
+from keycloak_bridge.delivery.breaker import (
+    Breaker,
+    BreakerState,
+    RetryPolicy,
+    Snapshot,
+    Tally,
+    delay_s,
+)
 from keycloak_bridge.delivery.key_queues import Task
-from keycloak_bridge.delivery.retry import RetryPolicy, Snapshot, Tally, delay_s
+from keycloak_bridge.delivery.scheduler import FailurePolicy
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from keycloak_bridge.delivery.dead_letters import DeadLetteredUsers
 from keycloak_bridge.delivery.offsets import (
     CommitNotes,
     OffsetTracker,
@@ -17,6 +16,7 @@ from keycloak_bridge.delivery.offsets import (
     tidy,
     write_notes,
 )
+from keycloak_bridge.delivery.stage import DeadLetteredUsers
 from keycloak_bridge.domain.events import Commit, TopicPartition
 
 

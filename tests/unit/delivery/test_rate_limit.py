@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threads import in_threads
 
-from keycloak_bridge.delivery.rate_limit import RateLimiter, side_by_side, wait_out
+from keycloak_bridge.delivery.rate_limit import RateLimiter, wait_out
 from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
+from keycloak_bridge.population.reconciliation import side_by_side
 
 rates = st.floats(0.01, 1000)
 pauses = st.lists(st.floats(0, 5) | st.just(0.0), min_size=1, max_size=60)

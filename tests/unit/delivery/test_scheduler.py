@@ -9,11 +9,11 @@ from delivery_harness import P0, P1, TOPIC, Pending, policy, stage_context
 from threads import LIMIT_S, in_threads
 
 from keycloak_bridge.app.connections import SystemClock
+from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.offsets import CommitNotes, write_notes
-from keycloak_bridge.delivery.retry import RetryPolicy
 from keycloak_bridge.delivery.scheduler import Backpressure, Delivery, DeliveryPolicy, when_all
 from keycloak_bridge.domain.errors import (
     BridgeError,
