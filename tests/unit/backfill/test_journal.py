@@ -3,17 +3,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from keycloak_bridge.backfill.files import TOPIC
 from keycloak_bridge.backfill.journal import (
     Journal,
     LineDigest,
     LinesRead,
     Progress,
+    RejectFile,
+    Rejects,
     read_journal,
 )
-from keycloak_bridge.domain.errors import BrokerUnavailableError, ConfigError
-from keycloak_bridge.domain.events import Commit
-from keycloak_bridge.event_files.csv_rows import Line
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    BrokerUnavailableError,
+    ConfigError,
+    EventValidationError,
+    Violation,
+)
+from keycloak_bridge.domain.events import Commit, Outcome, Result
+from keycloak_bridge.event_files.csv_rows import FileRecord, Line
 
 TASK: dict[str, Any] = {"files": ["users.csv"], "type": "user.created"}
 PROGRESS = Progress(Commit(7, "kb1:x"), LinesRead(7, "aa"), LinesRead(9, "bb"), {"0": (10, 11)})
@@ -91,3 +102,147 @@ def test_digests_tell_lines_apart() -> None:
 
     assert 5 == len(digests)
     assert LinesRead() in digests
+
+
+RULE = Violation("/data/email", "required", "is required")
+ERROR = EventValidationError("the data breaks its schema", violations=(RULE,))
+
+
+def record_of(offset: int, raw: bytes | None = None) -> FileRecord:
+    """Return the record of a line of the first file."""
+    value = b'{"userId": "u-%d"}' % offset if raw is None else raw
+    return FileRecord(TOPIC, 0, offset, 0, None, value, line=offset + 2)
+
+
+def opened(folder: Path, header: bytes = b"") -> Rejects:
+    """Return the rejects of one file."""
+    return Rejects([RejectFile(folder / "users.rejects.csv", "users", header)])
+
+
+def reject(rejects: Rejects, *records: FileRecord | int) -> list[BridgeError | None]:
+    """Add rejects, and return the list in which their acknowledgements arrive."""
+    arrived: list[BridgeError | None] = []
+    for record in (record_of(one) if isinstance(one, int) else one for one in records):
+        result = Result(Outcome.REJECTED, event_id=f"event-{record.offset}")
+        rejects.add(record, ERROR, result, "schema").then(arrived.append)
+    return arrived
+
+
+def written(rejects: Rejects, *offsets: int) -> list[BridgeError | None]:
+    """Add rejects, sync, and return what was acknowledged."""
+    arrived = reject(rejects, *offsets)
+    rejects.sync()
+    return arrived
+
+
+def test_a_reject_counts_once_it_is_on_disk(tmp_path: Path) -> None:
+    """The line as it was, and its reason with places and without values."""
+    rejects = opened(tmp_path, b"userId,email\n")
+    arrived = reject(rejects, record_of(3, b'u-3,"a\nb"'))
+    assert ([], [], 0) == (arrived, list(tmp_path.iterdir()), len(rejects))
+
+    rejects.sync()
+
+    assert [None] == arrived
+    assert b'userId,email\nu-3,"a\nb"\n' == (tmp_path / "users.rejects.csv").read_bytes()
+    (reason,) = (tmp_path / "users.rejects.report.ndjson").read_text().splitlines()
+    assert {
+        "file": "users",
+        "line": 5,
+        "rejectsLine": 2,
+        "event": "event-3",
+        "step": "schema",
+        "reason": "schema-violation",
+        "message": "the data breaks its schema",
+        "remedy": "correct the data in user management and publish the event again",
+        "violations": [{"pointer": "/data/email", "keyword": "required", "message": "is required"}],
+        "offset": 3,
+        "end": 23,
+    } == json.loads(reason)
+
+
+def test_a_line_is_there_once(tmp_path: Path) -> None:
+    """In this run and in the next one, which knows from the reasons."""
+    rejects = opened(tmp_path)
+    assert [None, None] == written(rejects, 1, 2)
+    assert [None, None] == written(rejects, 2, 5)
+    later = opened(tmp_path)
+    later.resume(rejects.state)
+
+    assert [None, None, None] == written(later, 5, 1, 9)
+
+    assert 4 == len(later)
+    assert (True, False) == (later.holds(record_of(9)), later.holds(record_of(8)))
+    assert 4 == len((tmp_path / "users.rejects.csv").read_bytes().splitlines())
+
+
+@settings(max_examples=40, deadline=None)
+@given(torn=st.integers(0, 70), reasons_torn=st.booleans(), data=st.data())
+def test_what_a_crash_tore_is_cut_off(
+    tmp_path_factory: pytest.TempPathFactory, torn: int, reasons_torn: bool, data: st.DataObject
+) -> None:
+    """Reasons are written first; wherever the crash came, only complete lines with their reasons are left."""
+    folder = tmp_path_factory.mktemp("torn")
+    rejects = opened(folder)
+    written(rejects, 1)
+    state = rejects.state
+    lines, report = folder / "users.rejects.csv", folder / "users.rejects.report.ndjson"
+    before = report.stat().st_size
+    written(rejects, 2, 3, 4)
+    if reasons_torn:  # no line was written by then
+        size = data.draw(st.integers(before, report.stat().st_size))
+        report.write_bytes(report.read_bytes()[:size])
+        lines.write_bytes(lines.read_bytes()[: state["0"][0]])
+    else:
+        size = min(state["0"][0] + torn, lines.stat().st_size)
+        lines.write_bytes(lines.read_bytes()[:size])
+
+    later = opened(folder)
+    later.resume(state)
+    written(later, 1, 2, 3, 4)
+
+    kept = sorted(json.loads(line)["userId"] for line in lines.read_bytes().splitlines())
+    assert ["u-1", "u-2", "u-3", "u-4"] == kept
+    reasons = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [1, 2, 3, 4] == [one["rejectsLine"] for one in reasons]
+
+
+@pytest.mark.parametrize("edit", [b"{}\n", b""])
+def test_an_edited_file_is_not_touched(tmp_path: Path, edit: bytes) -> None:
+    """Changed, or longer than its reasons say."""
+    rejects = opened(tmp_path)
+    written(rejects, 1)
+    file = tmp_path / "users.rejects.csv"
+    edited = edit or file.read_bytes() + b"{}\n"
+    file.write_bytes(edited)
+
+    with pytest.raises(ConfigError, match="was changed"):
+        opened(tmp_path).resume(rejects.state)
+    assert edited == file.read_bytes()
+
+
+def test_a_new_run_overwrites_nothing(tmp_path: Path) -> None:
+    """Neither lines nor reasons; a run continues without files that were taken away."""
+    rejects = opened(tmp_path)
+    written(rejects, 1)
+
+    with pytest.raises(ConfigError, match="exists already"):
+        opened(tmp_path).begin()
+    for file in tmp_path.iterdir():
+        file.unlink()
+    later = opened(tmp_path)
+    later.resume(rejects.state)
+
+    assert (0, {}) == (len(later), later.state)
+
+
+def test_a_full_disk_is_tried_again(tmp_path: Path) -> None:
+    """The record does not count as done, and neither file keeps half of it."""
+    folder = tmp_path / "folder"
+    rejects = opened(folder)
+    (failed,) = written(rejects, 1)
+    folder.mkdir()
+
+    assert isinstance(failed, BrokerUnavailableError)
+    assert [None] == written(rejects, 1)
+    assert 1 == len(rejects)

@@ -112,18 +112,6 @@ def test_the_pace_of_mails_is_kept_and_printed(bench: Bench) -> None:
     assert "10.0 s: the pace of invitations is kept" in result.stdout
 
 
-def test_a_pace_that_is_too_slow_ends_the_command(bench: Bench) -> None:
-    """Exit 3 and the time that is left; applying again later sends what is due."""
-    file = bench.file(*TWO_USERS)
-
-    result = bench.run("--set", "invite.pace=0.01/s", "apply", file)
-    again = bench.run("--set", "invite.pace=0.01/s", "apply", file)
-
-    assert 3 == result.exit_code
-    assert "the pace of invitations is kept; it would take 100 s more" in result.stderr
-    assert (0, 2) == (again.exit_code, len(bench.keycloak.mails))
-
-
 def test_a_mail_that_may_be_on_its_way_is_waited_for(bench: Bench) -> None:
     """An apply that died while it sent leaves a mark; the next one asks Keycloak once the mail has settled."""
     lost = KeycloakUnavailableError("the answer got lost", status=504)

@@ -219,7 +219,7 @@ def test_a_run_continues_where_lines_were_added(bench: Bench) -> None:
 
 
 def test_rejects_of_an_earlier_run_are_never_overwritten(bench: Bench) -> None:
-    """They may be fixed at that moment; a run continues without those that were taken away."""
+    """They may be fixed at that moment."""
     file = bench.file({"userId": "u-1"}, data_of(2))
     run(bench, file)
 
@@ -229,11 +229,6 @@ def test_rejects_of_an_earlier_run_are_never_overwritten(bench: Bench) -> None:
 
     assert (2, True) == (again.code, "move it" in again.stderr)
     assert (2, True) == (edited.code, "was changed" in edited.stderr)
-    for name in ("events.ndjson.rejects.ndjson", "events.ndjson.rejects.report.ndjson"):
-        (bench.folder / name).unlink()
-    bench.file({"userId": "u-1"}, data_of(2), {"userId": "u-3"})
-    assert 1 == run(bench, file).code
-    assert '{"userId": "u-3"}\n' == read(bench, "events.ndjson.rejects.ndjson")
 
 
 def test_the_brake_stops_it_and_the_same_command_continues(bench: Bench) -> None:

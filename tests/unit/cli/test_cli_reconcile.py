@@ -105,29 +105,20 @@ def test_a_changed_address_is_verified_by_a_mail_only_with_invite(
     assert ["ada@new.example"] == [one.email for one in bench.keycloak.mails]
 
 
-def test_a_deleted_and_recreated_user_is_judged_as_any(bench: Bench) -> None:
-    """The dry run reports the conflict that would keep it from being removed."""
-    bench.keycloak.join(bench.keycloak.users()[0]["id"], GROUPS, ["/staff"])
-    mapping_file(bench, "mapping.toml", 'protected_groups = ["/staff"]', staff=False)
-    deleted = event_of("u-1", "event-2", type="user.deleted", time="2026-11-05T08:00:00Z")
-    bench.publish(deleted, {**user("u-1", "event-3"), "time": "2026-11-06T08:00:00Z"})
-    settings = ("--set", "lifecycle.deleted=delete", "--set", "mapping.file=mapping.toml")
-
-    lines = bench.lines(*settings, "reconcile", "--from-topic")
-
-    assert [("u-1", "conflict")] == outcomes(lines)
-
-
 def test_a_deleted_and_recreated_user_is_removed_and_created(bench: Bench) -> None:
-    """Both steps, where deleting means removing."""
+    """Both steps, where deleting means removing; the dry run reports the conflict that would keep it from it."""
     before = bench.keycloak.users()[0]["id"]
     deleted = event_of("u-1", "event-2", type="user.deleted", time="2026-11-05T08:00:00Z")
     bench.publish(deleted, {**user("u-1", "event-3"), "time": "2026-11-06T08:00:00Z"})
     removing = ("--set", "lifecycle.deleted=delete", "reconcile", "--from-topic")
 
+    bench.keycloak.join(before, GROUPS, ["/staff"])
+    mapping_file(bench, "mapping.toml", 'protected_groups = ["/staff"]', staff=False)
+    protected = bench.lines("--set", "mapping.file=mapping.toml", *removing)
     planned = bench.lines(*removing)
     bench.lines(*removing, "--apply")
 
+    assert [("u-1", "conflict")] == outcomes(protected)
     assert 2 == len(planned)
     assert before == planned[0]["keycloakId"]
     (after,) = bench.keycloak.users()
