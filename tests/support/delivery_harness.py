@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from keycloak_bridge.delivery.breaker import RetryPolicy
@@ -62,6 +63,37 @@ def stage_context(
         brake or Brake(0, 0, 20),
         **parts,
     )
+
+
+def passing_time(source: InMemoryConsumer, clock: FakeClock) -> InMemoryConsumer:
+    """Let the clock go on while `source` polls, and the other threads run."""
+    poll = source.poll
+
+    def polling(timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
+        time.sleep(0.001)
+        clock.advance(timeout_s)
+        return poll(timeout_s, held)
+
+    source.poll = polling  # type: ignore[method-assign]
+    return source
+
+
+@contextmanager
+def ended_if_it_hangs(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` after two minutes; then the test fails."""
+    hangs = threading.Event()
+
+    def end() -> None:
+        hangs.set()
+        stop.set()
+
+    watchdog = threading.Timer(120, end)
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+        assert not hangs.is_set()
 
 
 class Pending:

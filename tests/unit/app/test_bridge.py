@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from delivery_harness import ended_if_it_hangs, passing_time
 from stage_harness import (
     DEAD_LETTERS,
     EVENTS,
@@ -36,7 +36,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
     KeycloakUnavailableError,
 )
-from keycloak_bridge.domain.events import Message, Record, TopicPartition
+from keycloak_bridge.domain.events import Message, TopicPartition
 from keycloak_bridge.kafka.topics import TopicSpec, TopicState
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.ops.health import Status
@@ -80,7 +80,6 @@ class World:
         self.producers: list[bool] = []
         self.clock = FakeClock()
         self.archive = BrokerArchive(self.broker)
-        self.each_poll: Callable[[], None] = lambda: None
         self.closed: list[str] = []
         self.stop = threading.Event()
         monkeypatch.setattr(bridge, "KafkaMessageProducer", self._producer)
@@ -105,19 +104,8 @@ class World:
 
     def run(self, settings: Settings = SETTINGS, *, until_caught_up: bool = True) -> None:
         """Run the bridge; one that hangs is ended after a while, and its test fails."""
-        hangs = threading.Event()
-
-        def end() -> None:
-            hangs.set()
-            self.stop.set()
-
-        watchdog = threading.Timer(120, end)
-        watchdog.start()
-        try:
+        with ended_if_it_hangs(self.stop):
             Bridge(settings, self.stop).run(until_caught_up=until_caught_up)
-        finally:
-            watchdog.cancel()
-            assert not hangs.is_set()
 
     def outcomes(self) -> list[str]:
         """Return the published outcomes, sorted: users do not wait for each other."""
@@ -142,17 +130,7 @@ class World:
 
     def _source(self, _: KafkaSettings, *, topic: str, group_id: str) -> InMemoryConsumer:
         self.joined.append((topic, group_id))
-        source = self.broker.source(topic, group_id)
-        poll = source.poll
-
-        def polling(timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
-            time.sleep(0.001)  # lets the other threads run
-            self.clock.advance(timeout_s)
-            self.each_poll()
-            return poll(timeout_s, held)
-
-        source.poll = polling  # type: ignore[method-assign]
-        return source
+        return passing_time(self.broker.source(topic, group_id), self.clock)
 
     def _kafka_admin(self, _: KafkaSettings) -> "StubKafkaAdmin":
         self._raise_next("topics")

@@ -21,10 +21,9 @@ from keycloak_bridge.app.realm_check import (
     refuse,
 )
 from keycloak_bridge.domain.errors import ConfigError, KeycloakUnavailableError
-from keycloak_bridge.mapping.profile_findings import MappedTarget, Severity
+from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.stub_adapter import StubAdapter
-from keycloak_bridge.validation.subschema import PropertyFacts
 
 ADMIN_ONLY = {"edit": ["admin"], "view": ["admin"]}
 PROFILE = {"attributes": [{"name": "userId", "permissions": ADMIN_ONLY}]}
@@ -68,28 +67,7 @@ def answering(search: int = 200, create: int = 400, profile: Any = PROFILE) -> S
         (facts(languages=None), ["userId", "locale"], []),
         (facts(languages=False), ["locale"], [("internationalization-off", "error")]),
         (facts(), ["tenantId"], [("attribute-unknown", "error")]),
-        (
-            facts({**PROFILE, "unmanagedAttributePolicy": "ADMIN_VIEW"}),
-            ["tenantId"],
-            [("attribute-unknown", "error")],
-        ),
-        (facts({**PROFILE, "unmanagedAttributePolicy": "ADMIN_EDIT"}), ["tenantId"], []),
         (facts({"unmanagedAttributePolicy": "ENABLED"}), ["tenantId"], []),
-        (
-            facts(user_id_with()),
-            ["userId"],
-            [("attribute-no-edit", "error"), ("attribute-no-view", "error")],
-        ),
-        (
-            facts(
-                {
-                    **user_id_with(permissions={"edit": ["admin"], "view": ["user"]}),
-                    "unmanagedAttributePolicy": "ENABLED",
-                }
-            ),
-            ["userId"],
-            [("attribute-no-view", "error")],
-        ),
         (facts(roles=()), [], [("role-missing", "error")]),
         (facts(roles={"manage-users"}), [], [("role-missing", "warning")]),
         (facts(roles={"view-users", "query-users"}), [], [("role-missing", "error")]),
@@ -140,35 +118,6 @@ def test_users_must_not_edit_what_identifies_them(
     for name, problem in zip(expected, found, strict=True):
         assert name in problem.message
         assert name in problem.remedy
-
-
-def test_targets_are_compared_with_the_profile() -> None:
-    """What is known of the mapped properties is compared; attributes of the bridge's own only must exist."""
-    profile = {
-        "attributes": [
-            {"name": "userId", "permissions": ADMIN_ONLY, "validations": {"length": {"max": 5}}},
-            {"name": "lastName", "permissions": ADMIN_ONLY, "required": {}},
-            {
-                "name": "bridgeEventId",
-                "permissions": {"edit": ["admin"], "view": ["admin", "user"]},
-            },
-        ]
-    }
-    property_facts = PropertyFacts(types=frozenset({"string"}), max_length=9)
-    targets = [MappedTarget("attributes.userId", (property_facts,))]
-
-    problems = judge(
-        facts(profile),
-        ["userId", "bridgeEventId", "bridgeInvitation"],
-        targets=targets,
-    )
-
-    assert [
-        ("attribute-length", Severity.WARNING),
-        ("attribute-unknown", Severity.ERROR),
-        ("attribute-required", Severity.ERROR),
-        ("attribute-user-visible", Severity.WARNING),
-    ] == [(problem.code, problem.severity) for problem in problems]
 
 
 @pytest.mark.parametrize(

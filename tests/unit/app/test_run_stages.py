@@ -1,30 +1,22 @@
 """Two stages side by side: they start, wait, catch up and end together."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import pytest
+from delivery_harness import Recorder, ended_if_it_hangs, passing_time, stage_context
 
 from keycloak_bridge.app.stages import RuntimeContext, Stage, run_stages
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
-from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
-from keycloak_bridge.delivery.stage import (
-    DeadLetteredUsers,
-    SentDeadLetters,
-    StageContext,
-)
 from keycloak_bridge.domain.errors import (
-    BridgeError,
     BrokerUnavailableError,
     ConfigError,
     KeycloakUnavailableError,
 )
 from keycloak_bridge.domain.events import Message, Record, TopicPartition
-from keycloak_bridge.domain.ports import Handled, RecordConsumer
+from keycloak_bridge.domain.ports import Acknowledgement, RecordConsumer
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -32,34 +24,6 @@ from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemoryCon
 
 FIRST, SECOND = "user-events", "user-invitations"
 RETRY = RetryPolicy(initial_s=0.001, max_s=0.001)
-
-
-@dataclass
-class Handler:
-    """Remembers offsets, and does what a test wants with each record."""
-
-    broker: InMemoryBroker
-    publishes_to: str | None = None
-    also: Callable[[Record], None] = lambda _: None
-    before: Callable[[Record], None] = lambda _: None
-    handled: list[int] = field(default_factory=list)
-
-    def ordering_key(self, record: Record) -> bytes:
-        """Return the record key."""
-        self.before(record)
-        return record.key or b""
-
-    def handle(self, record: Record) -> Handled:
-        """Remember the record, and publish it again."""
-        self.also(record)
-        self.handled.append(record.offset)
-        if self.publishes_to is None:
-            return Handled()
-        return Handled((self.broker.publish(Message(self.publishes_to, record.key, record.value)),))
-
-    def give_up(self, record: Record, error: BridgeError) -> Handled:
-        """No test lets it come to this."""
-        raise error
 
 
 class Harness:
@@ -72,13 +36,13 @@ class Harness:
         self.metrics = Metrics()
         self.stop = threading.Event()
         self.runtime = RuntimeContext(self.clock, self.status, self.metrics, RETRY, self.stop)
-        self.first = Handler(self.broker, publishes_to=SECOND)
-        self.second = Handler(self.broker)
-        self.brake = Brake(20, 50, 200)
-        self.lost = DeadLetteredUsers()
-        self.sent_dead_letters = SentDeadLetters(10)
+        self.first, self.second = Recorder(self.broker), Recorder(self.broker)
+        self.first.answer = self._publish
         self.sources: dict[str, list[InMemoryConsumer]] = {FIRST: [], SECOND: []}
         self.join_errors: dict[str, list[Exception]] = {FIRST: [], SECOND: []}
+
+    def _publish(self, record: Record) -> Sequence[Acknowledgement]:
+        return (self.broker.publish(Message(SECOND, record.key, record.value)),)
 
     def publish(self, count: int) -> None:
         for _ in range(count):
@@ -88,25 +52,16 @@ class Harness:
         def join() -> RecordConsumer:
             if self.join_errors[topic]:
                 raise self.join_errors[topic].pop(0)
-            source = self.broker.source(topic, f"group-{topic}")
+            source = passing_time(self.broker.source(topic, f"group-{topic}"), self.clock)
             self.sources[topic].append(source)
-            _take_time(source, self.clock)
             return source
 
         return join
 
-    def stage(self, name: str, join: Callable[[], RecordConsumer], handler: Handler) -> Stage:
+    def stage(self, name: str, join: Callable[[], RecordConsumer], handler: Recorder) -> Stage:
         """Return a stage with two workers that never wait for long."""
         options = ConsumerOptions(DeliveryPolicy(RETRY, release_s=0.0), workers=2)
-        context = StageContext(
-            name,
-            self.clock,
-            self.status,
-            self.metrics,
-            self.brake,
-            dead_lettered_users=self.lost,
-            sent_dead_letters=self.sent_dead_letters,
-        )
+        context = stage_context(name, self.clock, status=self.status, metrics=self.metrics)
         return Stage(context, join, handler, options)
 
     @property
@@ -118,33 +73,11 @@ class Harness:
 
     def run(self, *, until_caught_up: bool = True) -> None:
         """Run the stages; a test that hangs is ended after a while, and fails."""
-        hangs = threading.Event()
-
-        def end() -> None:
-            hangs.set()
-            self.stop.set()
-
-        watchdog = threading.Timer(120, end)
-        watchdog.start()
-        try:
+        with ended_if_it_hangs(self.stop):
             run_stages(self.stages, self.runtime, until_caught_up=until_caught_up)
-        finally:
-            watchdog.cancel()
-            assert not hangs.is_set()
 
     def all_closed(self) -> bool:
         return all(source.closed for sources in self.sources.values() for source in sources)
-
-
-def _take_time(source: InMemoryConsumer, clock: FakeClock) -> None:
-    poll = source.poll
-
-    def polling(timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
-        time.sleep(0.001)  # lets the other threads run
-        clock.advance(timeout_s)
-        return poll(timeout_s, held)
-
-    source.poll = polling  # type: ignore[method-assign]
 
 
 @pytest.fixture
@@ -163,7 +96,7 @@ def test_both_stages_end_when_all_is_done(harness: Harness, count: int) -> None:
 
     harness.run()
 
-    numbers = list(range(count))
+    numbers = [(0, offset) for offset in range(count)]
     assert (numbers, numbers) == (harness.first.handled, harness.second.handled)
     assert not harness.stop.is_set()
     assert harness.all_closed()
@@ -208,7 +141,7 @@ def test_the_second_stage_waits_for_the_first(harness: Harness) -> None:
         assert seen_idle.wait(60)
 
     harness.publish(1)
-    harness.first.also = slowly
+    harness.first.before = slowly
     join = harness.join
 
     def watched(topic: str) -> Callable[[], RecordConsumer]:
@@ -234,7 +167,7 @@ def test_the_second_stage_waits_for_the_first(harness: Harness) -> None:
 
     harness.run()
 
-    assert ([0], [0]) == (harness.first.handled, harness.second.handled)
+    assert ([(0, 0)], [(0, 0)]) == (harness.first.handled, harness.second.handled)
 
 
 def test_what_comes_later_is_left_to_the_next_run(harness: Harness) -> None:
@@ -245,7 +178,7 @@ def test_what_comes_later_is_left_to_the_next_run(harness: Harness) -> None:
             harness.publish(1)
 
     harness.publish(1)
-    harness.first.also = more
+    harness.first.before = more
 
     harness.run()
 
@@ -260,7 +193,7 @@ def test_the_first_error_stops_both_and_is_raised(harness: Harness, culprit: str
     def fail(_: Record) -> None:
         raise error
 
-    getattr(harness, culprit).also = fail
+    getattr(harness, culprit).before = fail
     harness.publish(2)
 
     with pytest.raises(ConfigError) as caught:
@@ -276,7 +209,9 @@ class Collapse(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("where", "error"), [("before", ZeroDivisionError), ("also", Collapse)], ids=["poll", "worker"]
+    ("where", "error"),
+    [("ordering_key", ZeroDivisionError), ("before", Collapse)],
+    ids=["poll", "worker"],
 )
 def test_a_bug_in_a_thread_is_raised_too(
     harness: Harness, where: str, error: type[BaseException]
@@ -312,7 +247,7 @@ def test_a_stage_that_may_not_join_stops_both(harness: Harness) -> None:
 def test_stop_ends_both_stages(harness: Harness) -> None:
     """SIGTERM sets the event; what is done is committed."""
     harness.publish(1)
-    harness.second.also = lambda _: harness.stop.set()
+    harness.second.before = lambda _: harness.stop.set()
 
     harness.run(until_caught_up=False)
 

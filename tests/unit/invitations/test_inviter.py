@@ -1,8 +1,6 @@
 """One event, one mail: in good times, after failures, in doubt, and for later mails of the same user."""
 
 import contextlib
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -189,17 +187,6 @@ def test_a_due_invitation_is_mailed_and_marked_once() -> None:
     assert [TERMS] == [mail.terms for mail in scene.keycloak.mails]
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [({"enabled": False}, "user-disabled"), ({"email": ""}, "no-email")],
-)
-def test_a_user_who_cannot_be_invited_gets_no_mail(fields: dict[str, Any], reason: str) -> None:
-    """Disabled users and users without an address are skipped with the reason."""
-    scene = Scene(**fields)
-
-    assert (skipped(reason), 0) == (scene.invite(), scene.mails)
-
-
 def test_a_user_with_a_password_gets_no_mail() -> None:
     """No link is needed any more."""
     scene = Scene()
@@ -262,6 +249,8 @@ def test_a_refused_mark_does_not_undo_the_mail(error: BridgeError) -> None:
         (True, True, True, False, REPORTED, 1),
         (True, False, False, False, MAILED, 1),
         (True, True, False, False, MAILED, 1),
+        (True, False, False, True, MAILED, 1),
+        (True, True, False, True, MAILED, 1),
         (True, False, True, True, skipped("already-invited"), 1),
         (True, True, True, True, skipped("already-invited"), 1),
         # rather twice than never
@@ -294,26 +283,6 @@ def test_a_lost_answer(
         outcome = scene.invite()
 
     assert (expected, mails, "sent:event-1") == (outcome, scene.mails, scene.mark)
-
-
-@pytest.mark.parametrize(("ledger", "at_most_once"), [(False, False), (True, False), (True, True)])
-def test_an_announced_mail_that_is_not_on_record_is_sent(ledger: bool, at_most_once: bool) -> None:
-    """Killed between the announcement and the mail: the invitation is not lost."""
-    scene = Scene(ledger=ledger, at_most_once=at_most_once, mark="sending:event-1")
-
-    assert MAILED == scene.invite_after_wait()
-    assert (1, "sent:event-1") == (scene.mails, scene.mark)
-
-
-def test_a_mail_that_another_bridge_is_just_sending_is_waited_for() -> None:
-    """It is not on record yet when this bridge takes over, and marked when the wait is over."""
-    scene = Scene(mark="sending:event-1")
-    with pytest.raises(HoldError):
-        scene.invite()
-    scene.keycloak.execute_actions_email(scene.user_id, TERMS)
-    scene.settle()
-
-    assert (skipped("already-invited"), 1) == (scene.invite(), scene.mails)
 
 
 @pytest.mark.parametrize("ledger", [True, False])
@@ -381,15 +350,6 @@ def test_an_answer_that_says_nothing_leaves_a_doubt(error: BridgeError) -> None:
 
     with pytest.raises(HoldError):
         scene.invite()
-
-
-def test_after_a_restart_at_most_once_cannot_know_of_a_refused_mail() -> None:
-    """The mark says that a mail may be out, and nothing says otherwise."""
-    scene = Scene(ledger=False, at_most_once=True)
-    scene.fail(MailDeliveryError("refused"))
-    scene.restart()
-
-    assert skipped("maybe-invited") == scene.invite_after_wait()
 
 
 def test_an_announcement_whose_answer_was_lost_is_no_mail() -> None:
@@ -561,37 +521,6 @@ def test_a_mail_in_doubt_costs_its_pace() -> None:
     assert REPORTED == scene.invite()
 
 
-def test_threads_share_one_inviter() -> None:
-    """Different users at once, each failing in its own way first: one mail each, and the pace is kept."""
-    scene = Scene(pace=RateLimiter(100.0))
-    keycloak = scene.keycloak
-    users = [
-        keycloak.add_user(a_due_user(username=f"user-{at}", email=f"user-{at}@acme.example"))
-        for at in range(60)
-    ]
-    keycloak.fail("execute_actions_email", MailDeliveryError("refused"), times=20)
-    keycloak.fail("execute_actions_email", lost(), times=10, after_effect=True)
-    keycloak.fail("update", KeycloakUnavailableError("gone"), times=10)
-    advancing = threading.Lock()
-
-    def until_invited(user_id: str) -> None:
-        while True:
-            try:
-                scene.inviter.invite(an_invitation(user_id))
-            except HoldError as hold:
-                with advancing:
-                    scene.clock.advance(hold.wait_s)
-            except KeycloakUnavailableError:
-                pass
-            else:
-                return
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(until_invited, users))
-
-    assert dict.fromkeys(users, 1) == {one: keycloak.mails_sent(one) for one in users}
-
-
 # later mails of one user: asked for once more, or to verify a changed address
 
 
@@ -652,38 +581,6 @@ def test_a_user_with_a_password_gets_no_second_invitation_but_verifies() -> None
     assert ["has-credentials", "has-credentials", "invited"] == outcomes
     assert [("VERIFY_EMAIL",)] == [mail.terms.actions for mail in scene.keycloak.mails]
     assert f"sent-until:{START_S + LIFESPAN_S}:event-3" == scene.full_mark
-
-
-def test_an_event_that_invites_again_needs_no_verification() -> None:
-    """The one link does both."""
-    scene = Scene()
-    outcomes = [
-        scene.outcome(scene.change_address("event-2", Purpose.RESEND)),
-        scene.outcome(scene.invitation("event-2", Purpose.VERIFY_EMAIL)),
-    ]
-
-    assert (["invited", "already-invited"], 1) == (outcomes, scene.mails)
-
-
-def test_a_verified_address_is_not_verified_again() -> None:
-    """The user was faster, by another link."""
-    scene = Scene()
-    verification = scene.change_address("event-2", Purpose.VERIFY_EMAIL)
-    mark = mark_of(scene.user)
-    assert mark is not None
-    scene.write(mark, emailVerified=True)
-
-    assert ("already-verified", 0) == (scene.outcome(verification), scene.mails)
-
-
-def test_the_later_of_two_events_mails() -> None:
-    """The first invitation was still waiting when it was asked for again."""
-    scene = Scene()
-    first = scene.invitation()
-    again = scene.request("event-2")
-
-    assert ["superseded", "invited"] == [scene.outcome(first), scene.outcome(again)]
-    assert 1 == scene.mails
 
 
 @pytest.mark.parametrize(("credentials", "expected"), [(True, "invited"), (False, "superseded")])
@@ -749,16 +646,6 @@ def test_a_doubtful_link_that_ends_while_it_is_waited_for() -> None:
     scene.clock.advance(LIFESPAN_S + 55)
 
     assert ("invited", 2) == (scene.outcome(scene.request("event-2")), scene.mails)
-
-
-def test_a_refused_mail_is_no_link() -> None:
-    """The SMTP server was down when the invitation was asked for again; no mail is lost by that."""
-    scene = Scene()
-    first = scene.invitation()
-    scene.fail(MailDeliveryError("down"), first)
-    again = scene.request("event-2")
-
-    assert ["superseded", "invited"] == [scene.outcome(first), scene.outcome(again)]
 
 
 @pytest.mark.parametrize(

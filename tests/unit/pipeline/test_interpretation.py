@@ -8,10 +8,6 @@ from stage_harness import event_of
 from keycloak_bridge.app.interpretation import Interpretation, invitation_terms
 from keycloak_bridge.domain.errors import (
     ConfigError,
-    EventDecodeError,
-    EventValidationError,
-    KeyMismatchError,
-    MappingError,
 )
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.users import DesiredUser, InvitationTerms, OutOfScope
@@ -25,15 +21,6 @@ from keycloak_bridge.settings.model import (
     Settings,
 )
 
-SHORT_MAPPING = """
-matching = ["attributes.userId"]
-when = "data.active == `true`"
-[user]
-username = "data.email"
-[user.attributes]
-userId = "data.userId"
-"""
-
 
 def record(**changes: Any) -> Record:
     """Return an event as it stands in a file."""
@@ -44,14 +31,6 @@ def desired_of(read: Prepared | Skipped) -> DesiredUser | OutOfScope:
     """Return what the mapping made of an event that was not ignored."""
     assert isinstance(read, Prepared)
     return read.desired
-
-
-@pytest.fixture
-def mapping_file(tmp_path: Path) -> Path:
-    """A mapping with a filter."""
-    path = tmp_path / "mapping.toml"
-    path.write_text(SHORT_MAPPING)
-    return path
 
 
 def test_the_shipped_files_fit_together() -> None:
@@ -75,32 +54,6 @@ def test_an_event_is_read_step_by_step() -> None:
     )
     assert ["decoded", "validated", "mapped"] == [step for step, _ in steps]
     assert "planted" not in str(steps).lower()
-
-
-def test_what_the_filter_leaves_out_is_told(mapping_file: Path) -> None:
-    """`when` is the answer instead of a user."""
-    steps: list[tuple[str, object]] = []
-    interpretation = Interpretation(Settings(mapping=MappingSettings(file=mapping_file)))
-
-    desired = desired_of(interpretation.read(record(), lambda *step: steps.append(step)))
-
-    assert OutOfScope("data.active == `true`") == desired
-    assert ("mapped", desired) == steps[-1]
-
-
-@pytest.mark.parametrize(
-    ("bad", "expected"),
-    [
-        (Record("x.json", 0, 1, 0, None, b"{"), EventDecodeError),
-        (record(data={"email": "nowhere"}), EventValidationError),
-        (record(data={"roles": ["root"]}), MappingError),
-        (record(subject="u-2"), KeyMismatchError),
-    ],
-)
-def test_a_bad_event_is_its_own_error(bad: Record, expected: type[Exception]) -> None:
-    """Each step has its class."""
-    with pytest.raises(expected):
-        Interpretation(Settings()).read(bad)
 
 
 def test_an_ignored_type_is_not_looked_into() -> None:

@@ -26,9 +26,6 @@ from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
 from keycloak_bridge.delivery.rate_limit import RateLimiter
 from keycloak_bridge.domain.errors import (
     BridgeError,
-    BrokerAccessError,
-    BrokerUnavailableError,
-    DeadLetterError,
     Dependency,
     HoldError,
     InternalError,
@@ -41,18 +38,22 @@ from keycloak_bridge.domain.errors import (
     MailDeliveryError,
     Violation,
 )
-from keycloak_bridge.domain.events import DEAD_LETTER, INVITATION_DUE, RESULT, Record, UserEvent
+from keycloak_bridge.domain.events import (
+    DEAD_LETTER,
+    INVITATION_DUE,
+    RESULT,
+    Outcome,
+    Record,
+    Result,
+)
 from keycloak_bridge.domain.times import Limit
-from keycloak_bridge.domain.users import DesiredUser, OutOfScope
 from keycloak_bridge.events import cloudevents
 from keycloak_bridge.events.json_reader import parse_json
 from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS, dead_letter_headers
+from keycloak_bridge.pipeline.interpret import Prepared
 from keycloak_bridge.pipeline.invite import InviteStage
-from keycloak_bridge.pipeline.provision import ProvisionStage
-from keycloak_bridge.provisioning.bulk_writer import WriteRouter
-from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
-from keycloak_bridge.provisioning.provisioner import Provisioned
+from keycloak_bridge.provisioning.bulk_writer import PendingWrite
 from keycloak_bridge.settings.model import EventsSettings, MappingSettings, Settings
 
 USER_CREATED_NEWEST = "urn:keycloak-bridge:schema:user.created:1.1"
@@ -147,37 +148,18 @@ def test_a_tombstone_deletes_the_user_of_its_key_where_that_is_meant() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("key", "expected"), [(b"u-1", [True]), (None, [False]), (b"other", [False])]
-)
+@pytest.mark.parametrize(("key", "expected"), [(b"u-1", True), (None, False), (b"other", False)])
 def test_the_key_says_whether_one_partition_has_all_events_of_the_user(
-    key: bytes | None, expected: list[bool]
+    key: bytes | None, expected: bool
 ) -> None:
     """Only the external id as key makes all its events come by one partition."""
     known = Interpretation(Settings(events=EventsSettings(match_key=False)))
-    flow = Flow(known=known)
-    asked: list[bool] = []
+    record = replace(record_of(event_of()), key=key)
+    prepared = known.read(record)
+    assert isinstance(prepared, Prepared)
+    write = PendingWrite(record, prepared.event, prepared.desired, Result(Outcome.REJECTED), 0.0)
 
-    class Asks(MarkRaceCheck):
-        def provision(
-            self,
-            event: UserEvent,
-            desired: DesiredUser | OutOfScope,
-            *,
-            one_partition: bool = True,
-            known_absent: bool = False,
-        ) -> Provisioned:
-            asked.append(one_partition)
-            return flow.provisioner.provision(event, desired)
-
-    stage = ProvisionStage(
-        interpreter=known.interpreter,
-        router=WriteRouter(Asks(flow.provisioner, flow.request_invitation, flow.clock)),
-        publisher=flow.publisher("provision"),
-    )
-    stage.handle(replace(record_of(event_of()), key=key))
-
-    assert expected == asked
+    assert expected is write.one_partition
 
 
 # the provision stage: what never can succeed
@@ -296,36 +278,6 @@ def test_an_outage_is_raised_untouched(call: str, error: BridgeError) -> None:
 
     assert error is caught.value
     assert ([], []) == (flow.results, flow.letters)
-
-
-@pytest.mark.parametrize(
-    ("event", "refusal", "error"),
-    [
-        (event_of(), BrokerUnavailableError("gone"), BrokerUnavailableError),
-        # a record that is nowhere must not be committed past
-        (b"{oops", BrokerAccessError("too large"), DeadLetterError),
-    ],
-)
-def test_a_broker_that_refuses_is_no_fault_of_the_record(
-    event: Any, refusal: BridgeError, error: type[BridgeError]
-) -> None:
-    """The failure comes out of the acknowledgement."""
-    flow = Flow()
-    flow.broker.publish_errors = [refusal]
-
-    with pytest.raises(error):
-        flow.handle(event)
-
-
-def test_what_the_brake_holds_is_raised() -> None:
-    """Neither a dead letter nor a result; the record is handled again after the release."""
-    flow = Flow()
-    flow.brake.engage("by the operator")
-
-    with pytest.raises(HoldError):
-        flow.handle(b"{oops")
-
-    assert ([], []) == (flow.letters, flow.results)
 
 
 # the provision stage: order, replays, dependencies, giving up

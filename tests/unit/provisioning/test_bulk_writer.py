@@ -266,68 +266,6 @@ def test_a_user_that_came_between_look_and_claim_is_written_by_itself(world: Wor
     assert ["u-1"] == world.ids()
 
 
-def test_an_event_without_a_key_waits_for_the_batch(world: World) -> None:
-    """It would search for a user that is being created, and not find it."""
-    process = world.member()
-    handle(process, placed(event("u-1", 1), 0))
-    second = placed(event("u-1", 2, data={"email": "2@acme.example"}), 1)
-
-    (waits,) = handle(process, replace(second, key=None))
-
-    assert isinstance(waits, HoldError)
-    assert ("under-way", True) == (waits.code, waits.wait_s > 0)
-
-
-def test_a_list_of_an_earlier_backlog_says_nothing(world: World) -> None:
-    """A user was created by hand since, under another name."""
-    process = world.member()
-    process.backlog.note(0)
-    handle(process, placed(event("u-0"), 0))
-    world.keycloak.add_user(
-        UserRepresentation(
-            username="by-hand", enabled=True, attributes={"userId": ["u-1"]}, email="x@acme.example"
-        )
-    )
-    world.clock.advance(3600.0)
-    process.backlog.note(1)
-    with world.keycloak.usernames_editable():
-        handle(process, placed(event("u-1"), 0))
-        process.drain()
-
-    assert ["u-0", "u-1"] == world.ids()
-
-
-def test_a_list_of_before_a_partition_came_says_nothing_of_it(world: World) -> None:
-    """Another member created its user since, and the user has a new address by now."""
-    process, other = world.member(), world.member()
-    world.clock.advance(1.0)
-    handle(other, placed(event("u-1", 1), 0))
-    other.drain()
-    process.backlog.begin(P0, world.clock.monotonic())
-    with world.keycloak.usernames_editable():
-        handle(process, placed(event("u-1", 2, data={"email": "2@acme.example"}), 0))
-        process.drain()
-
-    assert ["u-1"] == world.ids()
-
-
-def test_no_list_is_relied_on_without_a_backlog(world: World) -> None:
-    """A trickle is searched for, one by one."""
-    process = world.member()
-    process.backlog.note(0)
-    world.keycloak.calls.clear()
-    handle(process, placed(event("u-1"), 0))
-
-    assert "find" in world.keycloak.calls
-    assert not process.known_users.excludes(P0, deleting_desired("u-2"))
-
-
-def deleting_desired(user: str) -> Any:
-    """Return what the mapping makes of a new user."""
-    prepared = deleting().read(record_of(event(user)))
-    return prepared.desired  # type: ignore[union-attr]
-
-
 def test_swapped_names_are_kept_apart(world: World) -> None:
     """One has the username of the other's address: both are there, each under its own."""
     process = world.member()

@@ -129,15 +129,6 @@ def test_a_partition_that_came_later_needs_another_listing(scene: Scene) -> None
     assert scene.realm.listings == 2
 
 
-def test_a_user_that_is_created_here_is_known_at_once(scene: Scene) -> None:
-    """Before Keycloak has it, and whatever happens to it."""
-    scene.listed()
-    with scene.known_users.creating(wanted("u-2")):
-        before = scene.excludes("u-2")
-
-    assert (before, scene.excludes("u-2")) == (False, False)
-
-
 @pytest.mark.parametrize("moment", ["before the listing", "during the listing"])
 def test_a_user_that_is_created_while_the_realm_is_listed_is_known(
     scene: Scene, moment: str
@@ -182,14 +173,6 @@ def test_a_user_that_is_being_created_goes_into_no_batch(scene: Scene) -> None:
     assert (first, meanwhile) == (True, None)
     assert scene.known_users.claim(wanted("u-2")) is None
     assert scene.known_users.claim(wanted("u-1")) is None
-
-
-def test_no_user_is_excluded_once_the_backlog_is_gone(scene: Scene) -> None:
-    """Others may create users, too: the list is only used while it is fresh."""
-    scene.listed()
-    scene.backlog.note(0)
-
-    assert not scene.excludes("u-2")
 
 
 @pytest.mark.parametrize(("rest_s", "listings"), [(59.0, 1), (61.0, 2)])
