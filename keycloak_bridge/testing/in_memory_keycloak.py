@@ -79,11 +79,10 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, slots=True)
 class SentMail:
-    """A link that was mailed; `locale` is the language that Keycloak would write it in."""
+    """A link that was mailed."""
 
     user_id: str
     email: str
-    locale: str
     terms: InvitationTerms
 
 
@@ -139,7 +138,6 @@ class InMemoryKeycloak:
         self,
         *,
         managed: Mapping[str, int] = MANAGED,
-        internationalization: bool = True,
         groups: Sequence[str] = (),
         realm_roles: Sequence[str] = (),
         organizations: Sequence[str] = (),
@@ -153,7 +151,6 @@ class InMemoryKeycloak:
         self._failures: dict[str, list[_Failure]] = {}
         self._lock = threading.RLock()
         self._managed = managed
-        self._internationalization = internationalization
         self._accounts: dict[str, _Account] = {}
         self._names: dict[str, set[str]] = {
             GROUPS: set(),
@@ -161,7 +158,6 @@ class InMemoryKeycloak:
             ORGANIZATIONS: set(organizations),
         }
         self._identity_providers = set(identity_providers)
-        self._owned: set[tuple[str, str]] = set()
         self._smtp_down = False
         self._usernames_editable = False
         self._organizations_off = False
@@ -261,12 +257,6 @@ class InMemoryKeycloak:
         """Create an organization."""
         with self._lock:
             self._names[ORGANIZATIONS].add(alias)
-
-    def own_account(self, user_id: str, alias: str) -> None:
-        """Make the organization the owner of the user's account, as for one that logged in through its identity provider."""
-        with self._lock:
-            self._accounts[user_id].memberships[ORGANIZATIONS].add(alias)
-            self._owned.add((user_id, alias))
 
     def add_identity_provider(self, alias: str) -> None:
         """Create an identity provider."""
@@ -385,11 +375,8 @@ class InMemoryKeycloak:
         """Undo `join`; harmless where there is nothing to undo."""
         self._refuse_organizations(kind)
         account = self._accounts.get(user_id)
-        for name in names:
-            if kind == ORGANIZATIONS and (user_id, name) in self._owned:
-                raise keycloak_error(code="managed-member", name=name)
-            if account is not None:
-                account.memberships[kind].discard(_normal(kind, name))
+        if account is not None:
+            account.memberships[kind] -= {_normal(kind, name) for name in names}
 
     @_port
     def create_group(self, path: str) -> None:
@@ -455,8 +442,7 @@ class InMemoryKeycloak:
             raise mail_refusal("Provided invalid required actions")
         if self._smtp_down:
             raise error_for(_MAIL, 500, {"errorMessage": "Failed to send"})
-        locale = user.get("attributes", {}).get("locale", ["en"])[0]
-        self.mails.append(SentMail(user_id, user["email"], locale, terms))
+        self.mails.append(SentMail(user_id, user["email"], terms))
         if self.admin_events:
             self._recorded.add(user_id)
 
@@ -532,9 +518,7 @@ class InMemoryKeycloak:
             ]
         if "attributes" in given:
             user.pop("attributes", None)
-            kept = _kept_attributes(
-                given["attributes"], self._managed, locale=self._internationalization
-            )
+            kept = _kept_attributes(given["attributes"], self._managed)
             if kept:
                 user["attributes"] = kept
         return user
@@ -569,10 +553,10 @@ def _refusals(user: UserRepresentation, managed: Mapping[str, int]) -> list[_Ent
 
 
 def _kept_attributes(
-    given: Mapping[str, list[str]], managed: Mapping[str, int], *, locale: bool
+    given: Mapping[str, list[str]], managed: Mapping[str, int]
 ) -> dict[str, list[str]]:
     """Return the attributes that get stored: the rest is dropped without an error, as in Keycloak."""
-    known = {*managed, "locale"} if locale else {*managed}
+    known = {*managed, "locale"}
     filled = {name: [value for value in values if value] for name, values in given.items()}
     return {name: values for name, values in filled.items() if values and name in known}
 

@@ -427,6 +427,12 @@ def test_external_id_that_cannot_be_searched_is_refused(
     assert caught.value.code == "unsearchable-value"
 
 
+def test_unknown_target_is_a_programming_error(directory: UserDirectory) -> None:
+    """Nothing may be searched by chance."""
+    with pytest.raises(ValueError, match="firstName"):
+        find(directory, "firstName", "Ada")
+
+
 def test_external_ids_differ_by_case(directory: UserDirectory) -> None:
     """Keycloak compares attributes without case; the bridge must not."""
     value = unique("id")

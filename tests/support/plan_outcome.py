@@ -61,7 +61,7 @@ def _changed(user: FoundUser, operation: Operation) -> FoundUser:
 
 
 def _created(representation: UserRepresentation, new_id: str) -> FoundUser:
-    user = {"enabled": False, **representation, "id": new_id}
+    user = {**representation, "id": new_id}
     groups = frozenset(cast("list[str]", user.pop("groups", [])))
     memberships = {GROUPS: groups} if groups else {}
     return FoundUser(new_id, cast("UserRepresentation", user), "id", memberships)
