@@ -26,106 +26,76 @@ def dead_letters(brake: Brake, asked: int) -> int:
     return sum(brake.admits() for _ in range(asked))
 
 
-@pytest.mark.parametrize("in_a_row", [1, 3, 20])
-def test_exactly_so_many_get_through_in_a_row(in_a_row: int) -> None:
-    """The one after them is held, and so is everything later."""
-    brake = Brake(in_a_row, 0, 200)
-
-    assert in_a_row == dead_letters(brake, in_a_row * 3)
-    assert f"{in_a_row} dead letters in a row" == brake.reason
-
-
-def test_a_good_record_begins_a_new_row() -> None:
-    """Bad records between good ones are exceptions."""
-    brake = Brake(3, 0, 200)
-    for _ in range(50):
-        dead_letters(brake, 2)
-        brake.good()
-
-    assert brake.reason is None
-    assert 3 == dead_letters(brake, 10)
-
-
-@pytest.mark.parametrize(
-    ("good", "through", "share"), [(100, 5, 5), (6, 5, 5), (5, 5, 5), (4, 6, 6), (0, 10, 10)]
-)
-def test_the_share_holds_once_the_window_is_full(good: int, through: int, share: int) -> None:
-    """Half of the last ten, however many came before them; fewer than ten records are no share."""
-    brake = Brake(0, 50, 10)
-    for _ in range(good):
-        brake.good()
-
-    assert through == dead_letters(brake, 100)
-    assert f"{share} of the last 10 records became dead letters" == brake.reason
-
-
-def test_the_share_forgets_what_left_the_window() -> None:
-    """Old dead letters do not add up with new ones."""
-    brake = Brake(0, 50, 10)
-    for _ in range(20):
-        dead_letters(brake, 4)
-        for _ in range(8):
-            brake.good()
-
-    assert brake.reason is None
-
-
-def test_without_limits_everything_passes() -> None:
-    """0 is no limit."""
-    brake = Brake(0, 0, 10)
-
-    assert 1000 == dead_letters(brake, 1000)
-
-
-def test_good_records_do_not_disengage_it() -> None:
-    """An operator has to look; records that were under way meanwhile change nothing."""
-    brake = Brake(2, 0, 10)
-    dead_letters(brake, 3)
-    for _ in range(100):
-        brake.good()
-
-    assert not brake.admits()
-    assert "2 dead letters in a row" == brake.reason
+ROW = "{} dead letters in a row"
+SHARE = "{} of the last 10 records became dead letters"
+BRAKES: dict[str, tuple[Brake, list[int | str], list[int], str | None]] = {
+    "no more than the limit in a row": (Brake(3, 0, 200), [9, 9], [3, 0], ROW.format(3)),
+    "one in a row": (Brake(1, 0, 200), [3], [1], ROW.format(1)),
+    "a good record begins a new row": (
+        Brake(3, 0, 200),
+        [2, "good", 2, "good", 2, "good", 9],
+        [2, 2, 2, 3],
+        ROW.format(3),
+    ),
+    "good records do not disengage it": (
+        Brake(2, 0, 10),
+        [3, *["good"] * 100, 1],
+        [2, 0],
+        ROW.format(2),
+    ),
+    "half of a full window": (Brake(0, 50, 10), [*["good"] * 6, 100], [5], SHARE.format(5)),
+    "however many came before": (Brake(0, 50, 10), [*["good"] * 100, 100], [5], SHARE.format(5)),
+    "more than half when it fills": (
+        Brake(0, 50, 10),
+        [*["good"] * 4, 100],
+        [6],
+        SHARE.format(6),
+    ),
+    "bad ones only": (Brake(0, 50, 10), [100], [10], SHARE.format(10)),
+    "what left the window is forgotten": (
+        Brake(0, 50, 10),
+        [4, *["good"] * 8] * 20,
+        [4] * 20,
+        None,
+    ),
+    "0 is no limit": (Brake(0, 0, 10), [1000], [1000], None),
+    "the rest of the bad records passes after a release": (
+        Brake(3, 50, 10),
+        [4, "release", 50, "good", "good", 50, *["good"] * 3, 50],
+        [3, 50, 50, 3],
+        ROW.format(3),
+    ),
+    "twenty good records after a release without a limit in a row": (
+        Brake(0, 50, 10),
+        [11, "release", *["good"] * 19, 30, *["good"] * 20, 30],
+        [10, 30, 10],
+        SHARE.format(10),
+    ),
+    "releasing what is not engaged keeps the limits": (
+        Brake(3, 0, 10),
+        ["release", 10],
+        [3],
+        ROW.format(3),
+    ),
+}
 
 
-def test_a_release_lets_the_rest_of_the_bad_records_pass() -> None:
-    """The limits do not apply until as many good records came in a row, then apply as from the start."""
-    brake = Brake(3, 50, 10)
-    dead_letters(brake, 4)
-    brake.release()
-    passed = dead_letters(brake, 50)
-    brake.good()
-    brake.good()
-    passed += dead_letters(brake, 50)  # two good ones are not three
-    for _ in range(3):
-        brake.good()
+@pytest.mark.parametrize(("brake", "steps", "through", "reason"), BRAKES.values(), ids=BRAKES)
+def test_when_the_brake_engages(
+    brake: Brake, steps: list[int | str], through: list[int], reason: str | None
+) -> None:
+    """A number asks for so many dead letters; those that get through are counted. Only a release disengages it."""
+    passed = []
+    for step in steps:
+        match step:
+            case "good":
+                brake.good()
+            case "release":
+                brake.release()
+            case int():
+                passed.append(dead_letters(brake, step))
 
-    assert 100 == passed
-    assert 3 == dead_letters(brake, 50)
-    assert "3 dead letters in a row" == brake.reason
-
-
-def test_the_share_alone_does_not_apply_for_twenty_good_records() -> None:
-    """Without a limit in a row, twenty is the number."""
-    brake = Brake(0, 50, 10)
-    dead_letters(brake, 11)
-    brake.release()
-    for _ in range(19):
-        brake.good()
-    passed = dead_letters(brake, 30)
-    for _ in range(20):
-        brake.good()
-
-    assert 30 == passed
-    assert 10 == dead_letters(brake, 30)
-
-
-def test_a_release_of_what_is_not_engaged_keeps_the_limits() -> None:
-    """Releasing it twice does not switch it off."""
-    brake = Brake(3, 0, 10)
-    brake.release()
-
-    assert 3 == dead_letters(brake, 10)
+    assert (through, reason) == (passed, brake.reason)
 
 
 def test_threads_share_one_count() -> None:
@@ -190,17 +160,6 @@ def test_one_too_many_engages_the_brake_with_the_numbers() -> None:
     assert "2 users were disabled within 1 minute ([limits] disables)" == braked.reason
 
 
-def test_a_release_empties_the_window() -> None:
-    """The flow goes on instead of being stopped again at once."""
-    braked = brake()
-    one = limits(braked)
-    for key in "abc":
-        admitted(one, key, 0.0)
-    braked.release()
-
-    assert [True, True, False] == [admitted(one, key, 0.0) for key in "cde"]
-
-
 def test_while_the_brake_holds_nothing_is_done() -> None:
     """Whatever engaged it, and also what was admitted before."""
     braked = brake()
@@ -227,15 +186,6 @@ def test_what_was_not_done_is_taken_back() -> None:
     one.take_back(LimitedAction.MAIL, "a")
 
     assert admitted(one, "b", 0.0)
-
-
-def test_what_has_no_limit_is_always_admitted() -> None:
-    """Even while the brake holds: the delivery itself holds the flow then."""
-    braked = brake()
-    one = limits(braked, count=1)
-
-    assert all(admitted(one, str(number), 0.0, LimitedAction.MAIL) for number in range(99))
-    assert braked.reason is None
 
 
 @given(st.integers(1, 5), st.lists(st.integers(0, 40), max_size=60))
@@ -289,3 +239,12 @@ def test_a_plan_is_counted_for_the_harm_that_it_does(
 ) -> None:
     """Only what takes something from a user that was there."""
     assert expected == limited_actions(Plan("kc-1", (operation,)), intent)
+
+
+def test_what_has_no_limit_is_always_admitted() -> None:
+    """Even while the brake holds: the delivery itself holds the flow then."""
+    braked = brake()
+    one = limits(braked, count=1)
+
+    assert all(admitted(one, str(number), 0.0, LimitedAction.MAIL) for number in range(99))
+    assert braked.reason is None

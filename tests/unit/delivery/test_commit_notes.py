@@ -114,15 +114,6 @@ def test_a_damaged_note_is_ignored(commit: tuple[int, CommitNotes], data: st.Dat
     assert read == CommitNotes() or (at == len(written) - 1 and read == notes)
 
 
-@pytest.mark.parametrize("stray", [" ", "\n", "!", "é", "\udc80", "+", "A"])
-@pytest.mark.parametrize("at", [4, 9, -1])
-def test_a_note_with_something_in_it_is_ignored(stray: str, at: int) -> None:
-    """Also where a lenient decoder would skip it."""
-    written = write_notes(5, CommitNotes((range(7, 9),)))
-
-    assert CommitNotes() == read_notes(5, written[:at] + stray + written[at:])
-
-
 @given(commits(), offsets)
 def test_a_note_beside_another_offset_is_ignored(
     commit: tuple[int, CommitNotes], other: int
@@ -159,8 +150,10 @@ def test_a_note_that_makes_no_sense_is_ignored(body: bytes) -> None:
     assert CommitNotes() == read_notes(5, framed(5, body))
 
 
-def test_another_version_is_ignored() -> None:
-    """A later release may write otherwise, and be rolled back."""
+@pytest.mark.parametrize("stray", [" ", "\n", "!", "é", "\udc80", "+", "A"])
+@pytest.mark.parametrize("at", [4, 9, -1])
+def test_a_note_with_something_in_it_is_ignored(stray: str, at: int) -> None:
+    """Also where a lenient decoder would skip it."""
     written = write_notes(5, CommitNotes((range(7, 9),)))
 
-    assert CommitNotes() == read_notes(5, written.replace("kb1:", "kb2:"))
+    assert CommitNotes() == read_notes(5, written[:at] + stray + written[at:])

@@ -80,20 +80,6 @@ def test_the_next_owner_knows_what_the_earlier_one_left(
     assert expected == users.of(HERE)
 
 
-def test_threads_lose_no_note_of_each_other() -> None:
-    """Workers note dead letters at the same time."""
-    users = DeadLetteredUsers(limit=10_000)
-    keys = [[b"%d-%d" % (thread, one) for one in range(200)] for thread in range(4)]
-
-    def note_all(mine: list[bytes]) -> None:
-        for key in mine:
-            users.note(HERE, key)
-
-    in_threads(*[partial(note_all, mine) for mine in keys])
-
-    assert {fingerprint(key) for mine in keys for key in mine} == set(users.of(HERE))
-
-
 def at(offset: int, partition: int = 0) -> Record:
     """Return a record at this position."""
     return Record("user-events", partition, offset, 0, b"u-1", b"{}")
@@ -108,15 +94,6 @@ def test_an_earlier_owner_reached_so_far(offset: int, expected: bool) -> None:
     sent_dead_letters.begin(HERE, 100)
 
     assert expected is sent_dead_letters.covers(at(offset))
-
-
-def test_without_an_earlier_owner_there_is_no_doubt() -> None:
-    """Nor in another partition than the one that was taken over."""
-    sent_dead_letters = SentDeadLetters(10)
-    sent_dead_letters.begin(HERE, 100)
-
-    assert not sent_dead_letters.covers(at(100, partition=1))
-    assert not SentDeadLetters(10).covers(at(0))
 
 
 def test_a_partition_that_comes_back_begins_again() -> None:
@@ -135,3 +112,17 @@ def test_what_was_sent_may_stand() -> None:
 
     assert (True, False) == (sent_dead_letters.sent(at(5)), sent_dead_letters.sent(at(6)))
     assert (True, False) == (sent_dead_letters.covers(at(5)), sent_dead_letters.covers(at(6)))
+
+
+def test_threads_lose_no_note_of_each_other() -> None:
+    """Workers note dead letters at the same time."""
+    users = DeadLetteredUsers(limit=10_000)
+    keys = [[b"%d-%d" % (thread, one) for one in range(200)] for thread in range(4)]
+
+    def note_all(mine: list[bytes]) -> None:
+        for key in mine:
+            users.note(HERE, key)
+
+    in_threads(*[partial(note_all, mine) for mine in keys])
+
+    assert {fingerprint(key) for mine in keys for key in mine} == set(users.of(HERE))

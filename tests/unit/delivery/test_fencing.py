@@ -112,19 +112,6 @@ def test_reading_is_always_allowed(name: str) -> None:
     assert READS[name](keycloak, user_id) == answer
 
 
-def test_the_fence_is_asked_again_before_each_write() -> None:
-    """Between two writes of one record, the partition may go."""
-    _, fence, _, _ = behind_a_fence()
-    answers = [False, True]
-
-    with fence.around(answers.pop):
-        fence.check()
-        with pytest.raises(PartitionRevokedError):
-            fence.check()
-
-    assert [] == answers
-
-
 def test_a_fence_counts_for_its_thread_and_its_block_only() -> None:
     """Who handles no record (a check of the realm) may write, and so may another thread's record."""
     fence = Fence()

@@ -174,15 +174,6 @@ def test_positions_stay_known_until_the_partition_is_started_again() -> None:
     assert {P0: Commit(3)} == partition_states.commits({}, unchanged=True)
 
 
-def test_a_confirmation_that_comes_too_late_changes_nothing() -> None:
-    """The partition is gone."""
-    partition_states, _ = started()
-    partition_states.release([P0])
-    partition_states.committed({P0: Commit(5)})
-
-    assert {} == partition_states.offsets()
-
-
 def test_an_offset_that_came_before_restarts_the_partition() -> None:
     """The same or a lower one; gaps forwards change nothing."""
     partition_states, tracker = started()
@@ -212,22 +203,6 @@ def test_a_partition_waits_for_its_first_unfinished_offset() -> None:
     ages.append(partition_states.oldest_s(80.0))
 
     assert [0.0, 0.0, 2.0, 30.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0] == ages
-
-
-def test_the_slowest_partition_counts() -> None:
-    """Whatever the others do."""
-    partition_states, first = started()
-    partition_states.start(P1, Commit(9))
-    second = partition_states.tracker(P1)
-    assert second is not None
-    first.deliver(3)
-    ages = [partition_states.oldest_s(0.0)]
-    second.deliver(9)
-    ages.append(partition_states.oldest_s(5.0))
-    first.finish(3)
-    ages.append(partition_states.oldest_s(8.0))
-
-    assert [0.0, 5.0, 3.0] == ages
 
 
 SPACE_FOR_ALL = 3000
@@ -358,3 +333,28 @@ def test_finishing_what_is_not_in_hand_changes_nothing(offset: int) -> None:
     seen.finish(offset)
 
     assert (5, 2, ()) == (seen.next_to_commit(), seen.unfinished, seen.finished_above())
+
+
+def test_a_confirmation_that_comes_too_late_changes_nothing() -> None:
+    """The partition is gone."""
+    partition_states, _ = started()
+    partition_states.release([P0])
+    partition_states.committed({P0: Commit(5)})
+
+    assert {} == partition_states.offsets()
+
+
+def test_the_slowest_partition_counts() -> None:
+    """Whatever the others do."""
+    partition_states, first = started()
+    partition_states.start(P1, Commit(9))
+    second = partition_states.tracker(P1)
+    assert second is not None
+    first.deliver(3)
+    ages = [partition_states.oldest_s(0.0)]
+    second.deliver(9)
+    ages.append(partition_states.oldest_s(5.0))
+    first.finish(3)
+    ages.append(partition_states.oldest_s(8.0))
+
+    assert [0.0, 5.0, 3.0] == ages

@@ -132,22 +132,6 @@ def test_an_outage_holds_every_partition_while_something_can_probe() -> None:
     assert (True, False) == (during, case.delivery.held(P1))
 
 
-def test_a_record_may_be_written_while_it_runs() -> None:
-    """Not when it is done, or put back, or was never begun."""
-    case = Case()
-    case.accept(0, 1)
-    task = case.take()
-    running = case.delivery.may_write(task)
-    case.delivery.postpone(task, DOWN)
-    put_back = case.delivery.may_write(task)
-    case.clock.advance(1.0)
-    case.delivery.settle(case.take(), DONE)
-
-    assert (True, False) == (running, put_back)
-    assert not case.delivery.may_write(task)
-    assert not case.delivery.may_write(Task(task.record, task.ordering_key))
-
-
 def test_a_record_that_is_another_members_is_not_given_up() -> None:
     """The member that has it now may well succeed with it."""
     case = Case(policy(max_attempts=1))
@@ -194,16 +178,6 @@ def test_stopping_begins_nothing_and_lets_the_running_end() -> None:
     assert None is case.delivery.try_take()
     assert case.delivery.held(P1)
     assert (0, {P0: 1}) == (case.delivery.running(), case.commits())
-
-
-def test_waiting_for_idleness_ends_with_the_last_record() -> None:
-    """However long the wait could be, it is over when nothing runs."""
-    case = Case()
-    case.accept(0)
-    task = case.take()
-    in_threads(lambda: case.delivery.settle(task, DONE), lambda: case.delivery.wait_idle(LIMIT_S))
-
-    assert 0 == case.delivery.running()
 
 
 def test_a_look_shows_what_is_in_hand() -> None:
@@ -346,14 +320,6 @@ def test_the_last_one_reports_the_first_error(
     assert ([], [error]) == (early, reported)
 
 
-def test_nothing_to_wait_for_is_done_at_once() -> None:
-    """Without an acknowledgement nothing can fail."""
-    reported: list[BridgeError | None] = []
-    when_all([], reported.append)
-
-    assert [None] == reported
-
-
 def test_they_come_from_any_thread() -> None:
     """However they meet, one of them is the last."""
     reported: list[BridgeError | None] = []
@@ -379,3 +345,27 @@ def test_a_full_hand_holds_every_partition(rules: DeliveryPolicy, enough: int) -
         done += 1
 
     assert enough == done
+
+
+def test_a_record_may_be_written_while_it_runs() -> None:
+    """Not when it is done, or put back, or was never begun."""
+    case = Case()
+    case.accept(0, 1)
+    task = case.take()
+    running = case.delivery.may_write(task)
+    case.delivery.postpone(task, DOWN)
+    put_back = case.delivery.may_write(task)
+    case.clock.advance(1.0)
+    case.delivery.settle(case.take(), DONE)
+
+    assert (True, False) == (running, put_back)
+    assert not case.delivery.may_write(task)
+    assert not case.delivery.may_write(Task(task.record, task.ordering_key))
+
+
+def test_nothing_to_wait_for_is_done_at_once() -> None:
+    """Without an acknowledgement nothing can fail."""
+    reported: list[BridgeError | None] = []
+    when_all([], reported.append)
+
+    assert [None] == reported

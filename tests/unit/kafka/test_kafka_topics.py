@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -148,15 +147,6 @@ def test_the_command_creates_the_same_topic() -> None:
     )
 
 
-def test_states_keep_the_order_of_the_question(admin: KafkaAdmin, stub: StubAdmin) -> None:
-    """Whatever the order of the answer."""
-    stub.topics = {"user-events": 3}
-
-    states = admin.states([EVENTS, LETTERS])
-
-    assert [(EVENTS, 3), (LETTERS, None)] == [(state.spec, state.partitions) for state in states]
-
-
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
@@ -216,17 +206,6 @@ def test_missing_topics_are_named_with_their_commands(admin: KafkaAdmin, stub: S
     assert [] == stub.created
 
 
-def test_nothing_missing_is_nothing_to_do(admin: KafkaAdmin, stub: StubAdmin) -> None:
-    """Existing topics are left as they are, with or without leave to create."""
-    stub.topics = {"user-events": 9, "letters": 9}
-
-    assert ([], []) == (
-        ensure_topics(admin, [EVENTS, LETTERS], create=True),
-        ensure_topics(admin, [EVENTS, LETTERS], create=False),
-    )
-    assert [] == stub.created
-
-
 def test_a_topic_that_was_created_meanwhile_is_fine(admin: KafkaAdmin, stub: StubAdmin) -> None:
     """Two bridges may start at once."""
     stub.create_error = kafka_errors.TopicAlreadyExistsError()
@@ -264,57 +243,48 @@ def test_a_configuration_that_may_not_be_read(admin: KafkaAdmin, stub: StubAdmin
 
 
 @pytest.mark.parametrize(
-    ("group", "expected"),
+    ("group", "errors", "expected"),
     [
-        ({"group_state": "Stable", "members": [{}]}, GroupFacts("Stable", 1)),
-        ({"group_state": "", "error": "x"}, GroupFacts("Dead", 0)),
+        ({"group_state": "Stable", "members": [{}]}, [], GroupFacts("Stable", 1)),
+        ({"group_state": "", "error": "x"}, [], GroupFacts("Dead", 0)),
+        (
+            {"group_state": "", "error": str(kafka_errors.GroupAuthorizationFailedError())},
+            [],
+            BrokerAccessError,
+        ),
+        (
+            {"group_state": "Stable", "members": [{}]},
+            [kafka_errors.CoordinatorNotAvailableError()] * 3,
+            GroupFacts("Stable", 1),
+        ),
+        ({}, [kafka_errors.CoordinatorNotAvailableError()] * 10, BrokerUnavailableError),
+        ({}, [kafka_errors.GroupAuthorizationFailedError()], BrokerAccessError),
+    ],
+    ids=[
+        "used",
+        "never used",
+        "refused in words",
+        "coordinator comes",
+        "no coordinator",
+        "refused",
     ],
 )
 def test_groups(
-    admin: KafkaAdmin, stub: StubAdmin, group: dict[str, Any], expected: GroupFacts
-) -> None:
-    """One that was never used is dead."""
-    stub.group = group
-
-    assert expected == admin.group("g")
-
-
-def test_a_coordinator_that_is_being_created(admin: KafkaAdmin, stub: StubAdmin) -> None:
-    """It is asked again."""
-    stub.group_errors = [kafka_errors.CoordinatorNotAvailableError()] * 3
-
-    assert "Stable" == admin.group("g").state
-
-
-@pytest.mark.parametrize(
-    ("error", "expected", "times"),
-    [
-        (kafka_errors.CoordinatorNotAvailableError, BrokerUnavailableError, 10),
-        (kafka_errors.GroupAuthorizationFailedError, BrokerAccessError, 1),
-    ],
-)
-def test_a_group_that_cannot_be_described(
     admin: KafkaAdmin,
     stub: StubAdmin,
-    error: Callable[[], Exception],
-    expected: type[Exception],
-    times: int,
+    group: dict[str, Any],
+    errors: list[Exception],
+    expected: GroupFacts | type[Exception],
 ) -> None:
-    """Retries end, and a refusal is not retried."""
-    stub.group_errors = [error() for _ in range(times)]
+    """A coordinator that is being created is asked again, a limited number of times; a refusal is not."""
+    stub.group, stub.group_errors = group, list(errors)
 
-    with pytest.raises(expected):
-        admin.group("g")
+    if isinstance(expected, GroupFacts):
+        assert expected == admin.group("g")
+    else:
+        with pytest.raises(expected):
+            admin.group("g")
     assert [] == stub.group_errors
-
-
-def test_a_group_that_may_not_be_described(admin: KafkaAdmin, stub: StubAdmin) -> None:
-    """The library reports it as text."""
-    error = str(kafka_errors.GroupAuthorizationFailedError())
-    stub.group = {"group_state": "", "error": error}
-
-    with pytest.raises(BrokerAccessError):
-        admin.group("g")
 
 
 def test_brokers_and_their_versions(admin: KafkaAdmin, stub: StubAdmin) -> None:
