@@ -9,11 +9,8 @@ from typing import Any
 import pytest
 from bulk_harness import BulkProcess, HandBatchWriter, deleting, fields_of
 from delivery_harness import P0, P1, TOPIC
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from stage_harness import RESULTS, STRUCTURED, event_of, record_of
 
-from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -26,7 +23,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import Message, Record
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.provisioning.batches import BatchEntry, BatchOutcome, BatchSize, BatchWriter
+from keycloak_bridge.provisioning.batches import BatchEntry, BatchOutcome, BatchSize
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
@@ -427,47 +424,3 @@ def test_a_fault_of_the_bridge_is_reported_for_all_of_the_batch(
     slow.writer.flush()
 
     assert [InternalError] * 2 == list(map(type, slow.outcomes))
-
-
-@given(
-    count=st.integers(1, 12),
-    faults=st.lists(st.tuples(st.sampled_from([500, 503, None]), st.booleans()), max_size=4),
-)
-@settings(deadline=None, max_examples=25)
-def test_lost_answers_of_real_threads_double_no_user(
-    count: int, faults: list[tuple[int | None, bool]]
-) -> None:
-    """Whatever fails before or after its effect: a reported id exists, and each user is reported once."""
-    keycloak = InMemoryKeycloak()
-    importer = InMemoryImporter(keycloak)
-    for status, after_effect in faults:
-        importer.fail(KeycloakUnavailableError("x", status=status), after_effect=after_effect)
-    clock = SystemClock()
-    writer = BatchWriter(
-        importer,
-        ConcurrencyLimit(AdaptiveLimit(1, 3, 2), clock),
-        BatchSize(1, 4, 4),
-        clock,
-        Metrics(),
-        threads=3,
-    )
-    outcomes: dict[str, list[BatchOutcome]] = {f"user-{number}": [] for number in range(count)}
-    all_done = threading.Semaphore(0)
-
-    def entry(name: str) -> BatchEntry:
-        def done(outcome: BatchOutcome) -> None:
-            outcomes[name].append(outcome)
-            all_done.release()
-
-        return BatchEntry(UserRepresentation(username=name, enabled=True), lambda: True, done)
-
-    for name in outcomes:
-        writer.submit(entry(name))
-    done_in_time = [all_done.acquire(timeout=WAIT_S) for _ in outcomes]
-    writer.close()
-
-    assert all(done_in_time)
-    there = {user["username"]: user["id"] for user in keycloak.users()}
-    assert len(there) == len(keycloak.users())
-    for name, ((outcome,)) in outcomes.items():
-        assert outcome is None or isinstance(outcome, BridgeError) or outcome == there[name]

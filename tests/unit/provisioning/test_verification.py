@@ -137,18 +137,6 @@ USER = UserRepresentation(
 ALWAYS = VerificationPolicy("always")
 
 
-def test_an_attribute_that_vanished_is_named_without_its_value() -> None:
-    """The realm's profile does not know it; the pointer says which one."""
-    keycloak = InMemoryKeycloak()
-    user_id = keycloak.add_user(USER)
-
-    with pytest.raises(DroppedError) as caught:
-        Verification(keycloak, ALWAYS).created(user_id, CreateUser(USER), keycloak.users())
-
-    assert ["/user/attributes/team"] == [one.pointer for one in caught.value.violations]
-    assert "attributes.team" in caught.value.message
-
-
 def test_a_user_without_its_external_id_is_read_by_itself() -> None:
     """No user has the external id, since the profile does not know that attribute."""
     keycloak = InMemoryKeycloak(managed={"team": 10})
@@ -158,20 +146,6 @@ def test_a_user_without_its_external_id_is_read_by_itself() -> None:
         Verification(keycloak, ALWAYS).created(user_id, CreateUser(USER), ())
 
     assert ["/user/attributes/userId"] == [one.pointer for one in caught.value.violations]
-
-
-def test_a_change_that_vanished_is_named() -> None:
-    """Only what was changed is judged."""
-    keycloak = InMemoryKeycloak()
-    user_id = keycloak.add_user(USER)
-    update = UpdateUser(
-        USER, (Change("attributes.team", None, ["x"]), Change("firstName", "Ada", None))
-    )
-
-    with pytest.raises(DroppedError) as caught:
-        Verification(keycloak, ALWAYS).updated(user_id, update)
-
-    assert ["/user/attributes/team"] == [one.pointer for one in caught.value.violations]
 
 
 def test_a_user_that_is_gone_is_planned_again() -> None:
