@@ -2,14 +2,14 @@
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from stage_harness import DEAD_LETTERS, EVENTS, RESULTS, STRUCTURED, event_of
+from stage_harness import DEAD_LETTERS, EVENTS, INVITATIONS, RESULTS, STRUCTURED, event_of
 
 from keycloak_bridge.app import connections, wiring
 from keycloak_bridge.cli.main import app
@@ -17,10 +17,12 @@ from keycloak_bridge.delivery.rate_limit import wait_out
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.kafka import reader as kafka_reader
+from keycloak_bridge.messages.dead_letters import Place
 from keycloak_bridge.settings.model import KafkaSettings
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 
+PARTITIONS = 4
 SECRET = "planted-client-secret"
 WRITES = ("create", "update", "join", "leave", "delete", "execute_actions_email")
 
@@ -70,7 +72,10 @@ class Bench:
         self.monkeypatch = monkeypatch
         self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
         self.clock = FakeClock()
-        self.log: dict[str, list[Record]] = {EVENTS: [], RESULTS: [], DEAD_LETTERS: []}
+        topics = (EVENTS, RESULTS, INVITATIONS, DEAD_LETTERS)
+        self.log: dict[str, list[Record]] = {topic: [] for topic in topics}
+        self.fetches: list[int] = []
+        self.vanishing: set[tuple[int, int]] = set()
         self.open_readers = 0
         self.keys: list[bytes] = []
         self.wrong_partition = False
@@ -131,32 +136,46 @@ class Bench:
 
 
 class InMemoryTopicReader:
-    """Promises what `TopicReader` does, of one partition."""
+    """Promises what `TopicReader` and `DeadLetterReader` do; the records of all partitions are in one list."""
 
     def __init__(self, bench: Bench, topic: str) -> None:
         self._bench = bench
-        self._records = list(bench.log[topic])
+        self._topic = topic
+        self._position = 0
+        self._wanted: list[Callable[[Record], bool]] = []
 
     @property
     def is_cut(self) -> bool:
         return self._bench.cut
 
     def begin_at(self, timestamp_ms: int) -> None:
-        self._records = [one for one in self._records if one.timestamp_ms >= timestamp_ms]
+        self._wanted.append(lambda one: one.timestamp_ms >= timestamp_ms)
 
     def end_at(self, timestamp_ms: int) -> None:
-        self._records = [one for one in self._records if one.timestamp_ms < timestamp_ms]
+        self._wanted.append(lambda one: one.timestamp_ms < timestamp_ms)
 
     def only_key(self, key: bytes) -> None:
         self._bench.keys.append(key)
-        if self._bench.wrong_partition:
-            self._records = []
+        self._wanted.append(lambda _: not self._bench.wrong_partition)
 
     def remaining(self) -> int:
-        return len(self._records)
+        return len(self._bench.log[self._topic]) - self._position
 
     def read(self) -> Iterator[Record]:
-        yield from self._records
+        log = self._bench.log[self._topic]
+        begin, self._position = self._position, len(log)
+        for record in log[begin : self._position]:
+            if all(wanted(record) for wanted in self._wanted):
+                yield record
+
+    def partitions_of(self, topic: str) -> frozenset[int]:
+        return frozenset(range(PARTITIONS if topic in self._bench.log else 0))
+
+    def fetch(self, places: Collection[Place]) -> Mapping[Place, Record]:
+        self._bench.fetches.append(len(places))
+        found = {Place(one.partition, one.offset): one for one in self._bench.log[self._topic]}
+        there = found.keys() - self._bench.vanishing
+        return {place: found[place] for place in places if place in there}
 
     def close(self) -> None:
         self._bench.open_readers -= 1

@@ -1,17 +1,17 @@
 """A dead-letter topic in memory behind `dead-letters`, read and replayed as the real one."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from cli_harness import Bench
-from stage_harness import DEAD_LETTERS, EVENTS, INVITATIONS
+from stage_harness import DEAD_LETTERS
 
-from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, BrokerError
+from keycloak_bridge.domain.errors import BrokerAccessError, BrokerError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.kafka.dead_letter_topic import FENCED, TOO_LARGE, Outgoing
-from keycloak_bridge.messages.dead_letters import Place, is_replay_mark
+from keycloak_bridge.messages.dead_letters import is_replay_mark
 from keycloak_bridge.settings.model import KafkaSettings
 
 
@@ -20,20 +20,12 @@ class LetterBench(Bench):
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(folder, monkeypatch)
-        self.topics: dict[str, int] = {EVENTS: 4, INVITATIONS: 4, DEAD_LETTERS: 4}
-        self.log: dict[str, list[Record]] = {name: [] for name in self.topics}
         self.transactions: list[Sequence[Outgoing]] = []
-        self.fetches: list[int] = []
         self.transactional_id: str | None = None
-        self.error: BridgeError | None = None
         self.fails_at: int | None = None
         self.largest = 1_000_000
         self.meanwhile: list[Record] = []
-        self.vanishing: set[tuple[int, int]] = set()
-        self.open = 0
-        commands = "keycloak_bridge.cli.dead_letters"
-        monkeypatch.setattr(f"{commands}.DeadLetterReader", self._reader)
-        monkeypatch.setattr(f"{commands}.DeadLetterReplayer", self._replayer)
+        monkeypatch.setattr("keycloak_bridge.cli.dead_letters.DeadLetterReplayer", self._replayer)
 
     def letters(self, *records: Record) -> None:
         """Put records into the dead-letter topic at the places that they carry."""
@@ -57,48 +49,10 @@ class LetterBench(Bench):
         terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
         self.monkeypatch.setattr("keycloak_bridge.cli.dead_letters.sys", terminal)
 
-    def _reader(
-        self, _settings: KafkaSettings, topic: str, *, recent_bytes: int
-    ) -> "InMemoryReader":
-        if self.error is not None:
-            raise self.error
-        return InMemoryReader(self, topic)
-
     def _replayer(self, _settings: KafkaSettings, transactional_id: str) -> "InMemoryReplayer":
         self.transactional_id = transactional_id
         self.letters(*self.meanwhile)
         return InMemoryReplayer(self)
-
-
-class InMemoryReader:
-    """Promises what `DeadLetterReader` does."""
-
-    def __init__(self, bench: LetterBench, topic: str) -> None:
-        self._bench = bench
-        self._topic = topic
-        self._position = 0
-        bench.open += 1
-
-    def partitions_of(self, topic: str) -> frozenset[int]:
-        return frozenset(range(self._bench.topics.get(topic, 0)))
-
-    def read(self) -> Iterator[Record]:
-        log = self._bench.log[self._topic]
-        begin, self._position = self._position, len(log)
-        yield from log[begin : self._position]
-
-    def remaining(self) -> int:
-        return len(self._bench.log[self._topic]) - self._position
-
-    def fetch(self, places: Collection[Place]) -> Mapping[Place, Record]:
-        self._bench.fetches.append(len(places))
-        log = self._bench.log[self._topic]
-        found = {Place(one.partition, one.offset): one for one in log}
-        there = found.keys() - self._bench.vanishing
-        return {place: found[place] for place in places if place in there}
-
-    def close(self) -> None:
-        self._bench.open -= 1
 
 
 class InMemoryReplayer:
@@ -106,7 +60,7 @@ class InMemoryReplayer:
 
     def __init__(self, bench: LetterBench) -> None:
         self._bench = bench
-        bench.open += 1
+        bench.open_readers += 1
 
     def publish(self, batch: Sequence[Outgoing]) -> None:
         bench = self._bench
@@ -122,4 +76,4 @@ class InMemoryReplayer:
             log.append(Record(message.topic, number, offset, 0, message.key, message.value, message.headers))  # fmt: skip
 
     def close(self) -> None:
-        self._bench.open -= 1
+        self._bench.open_readers -= 1

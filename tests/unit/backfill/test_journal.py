@@ -43,17 +43,6 @@ def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
     assert ["journal.json"] == [one.name for one in tmp_path.iterdir()]
 
 
-def test_a_journal_of_another_task_is_refused(tmp_path: Path) -> None:
-    """Naming what differs; --restart takes it."""
-    file = tmp_path / "journal.json"
-    Journal.open(file, TASK).save(PROGRESS)
-    other = {**TASK, "type": "user.updated"}
-
-    with pytest.raises(ConfigError, match="another type"):
-        Journal.open(file, other)
-    assert Progress() == Journal.open(file, other, restart=True).progress
-
-
 def test_a_journal_of_nothing_is_replaced(tmp_path: Path) -> None:
     """An option that was misspelt at first can be corrected."""
     file = tmp_path / "journal.json"

@@ -69,7 +69,7 @@ def test_open_letters_are_listed_with_codes_and_ids_only(bench: LetterBench) -> 
     assert ["3/42", "conflict", "u-2"] == [second.split()[at] for at in (0, 2, 4)]
     assert "2 dead letters open: 1 conflict, 1 schema-violation" == totals
     assert not [one for one in PLANTED if one in result.output]
-    assert 0 == bench.open
+    assert 0 == bench.open_readers
 
 
 def test_json_is_one_object_a_line(bench: LetterBench) -> None:
@@ -174,7 +174,7 @@ def test_show_marks_each_broken_rule(bench: LetterBench) -> None:
     ):
         assert fact in words
     assert "errors" not in words
-    assert 0 == bench.open
+    assert 0 == bench.open_readers
 
 
 @pytest.mark.parametrize(

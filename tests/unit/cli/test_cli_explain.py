@@ -49,23 +49,6 @@ def explained(bench: Bench, *words: str) -> dict[str, Any]:
     return explanation
 
 
-def test_each_target_names_the_event_that_set_it_last(bench: Bench) -> None:
-    """Id, type, time, record, schema and mapping; a target without a result has no event."""
-    targets = explained(bench, "u-1")["targets"]
-
-    assert {
-        "event": "event-1",
-        "type": "user.updated",
-        "time": "2026-11-02T00:00:00.000000Z",
-        "record": "user-events/3@42",
-        "schema": "urn:x:1.0",
-        "mapping": "3f1c5b0e9a72",
-    } == targets["attributes.department"]
-    assert "event-0" == targets["email"]["event"]
-    assert targets["firstName"]["event"] is None
-    assert not [name for name in targets if "bridge" in name]
-
-
 @pytest.mark.parametrize("word", ["u-1", EMAIL, EMAIL.upper(), "keycloak-id"])
 def test_a_user_has_many_names(bench: Bench, word: str) -> None:
     """The id in user management, username or e-mail, the Keycloak id."""

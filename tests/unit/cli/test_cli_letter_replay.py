@@ -53,7 +53,7 @@ def test_records_go_back_to_where_they_came_from(bench: LetterBench) -> None:
     assert (DEAD_LETTERS, 1) == (mark.message.topic, mark.partition)
     assert [b"1/5", b"0/9"] == [dict(one.headers)["kb-dlq-replayed"] for one in bench.marks()]
     assert "keycloak-bridge-replay" == bench.transactional_id
-    assert 0 == bench.open
+    assert 0 == bench.open_readers
 
 
 def test_nothing_is_replayed_twice_by_accident(bench: LetterBench) -> None:
@@ -165,7 +165,7 @@ def test_a_replay_that_breaks_off_says_how_far_it_came(
     assert "replayed 2 of 5 dead letters before this" in broken.stderr
     assert "another replay has begun" in broken.stderr
     assert [f"0/{n}" for n in range(5)] == [letter for letter, _ in bench.replayed()]
-    assert 0 == bench.open
+    assert 0 == bench.open_readers
 
 
 def test_a_letter_that_went_meanwhile_is_told(bench: LetterBench) -> None:
@@ -221,7 +221,7 @@ def test_a_dry_run_says_what_would_be_now(bench: LetterBench) -> None:
     assert "0/0  schema-violation → would be created" == result.stdout.splitlines()[0]
     assert "1 would be created, 1 would be left as it is, 1 would be mailed, 2 would be refused, 1 would be skipped, 1 would be updated" == result.stdout.splitlines()[-1]  # fmt: skip
     assert (before, []) == (bench.keycloak.users(), bench.transactions)
-    assert 0 == bench.open
+    assert 0 == bench.open_readers
 
 
 def test_a_dry_run_needs_no_realm(bench: LetterBench) -> None:

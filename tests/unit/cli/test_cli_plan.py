@@ -27,14 +27,13 @@ LATER: dict[str, Any] = {"event_id": "event-2", "time": "2026-11-02T08:00:00Z"}
 @pytest.mark.parametrize(
     ("applied", "event", "settings", "outcome", "reason"),
     [
-        (event_of(), event_of(), (), "unchanged", None),
         (event_of(), event_of(**LATER), (), "unchanged", None),
         (event_of(**LATER), event_of(), (), "skip", "stale"),
         (event_of(), event_of("u-2"), (), "refused", "conflict"),
         (None, event_of(), ("--set", "mapping.file=mapping.toml"), "skip", "out-of-scope"),
         (None, event_of(type="order.placed"), IGNORING, "ignored", "events.ignore_types"),
     ],
-    ids=["again", "bookkeeping alone", "older", "name taken", "out of scope", "ignored type"],
+    ids=["bookkeeping alone", "older", "name taken", "out of scope", "ignored type"],
 )
 def test_each_outcome_has_its_reason(
     bench: Bench,

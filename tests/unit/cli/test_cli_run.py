@@ -1,7 +1,6 @@
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,12 +24,6 @@ class StubBridge:
     def run(self, *, until_caught_up: bool) -> None:
         self.runs.append((self._settings, until_caught_up))
         self.during()
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """A realm and a Kafka in memory."""
-    return Bench(tmp_path, monkeypatch)
 
 
 @pytest.fixture
