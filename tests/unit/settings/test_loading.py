@@ -59,7 +59,7 @@ def test_defaults_need_no_file(write: Write) -> None:
 
 
 def test_precedence(write: Write) -> None:
-    """A flag overrides the environment, which overrides the file, which overrides the default."""
+    """A later flag overrides an earlier one, that the environment, which overrides the file, which overrides the default."""
     path = write('[kafka]\ngroup_id = "file"\nclient_id = "file"\n[keycloak]\nrealm = "file"\n')
     settings = load_settings(
         path,
@@ -67,7 +67,7 @@ def test_precedence(write: Write) -> None:
             "KEYCLOAK_BRIDGE_KAFKA_GROUP_ID": "environment",
             "KEYCLOAK_BRIDGE_KAFKA_CLIENT_ID": "environment",
         },
-        overrides=["kafka.group_id=flag"],
+        overrides=["kafka.group_id=earlier", "kafka.group_id = flag"],
     )
 
     assert ("flag", "environment", "file", "user-events") == (
@@ -76,13 +76,6 @@ def test_precedence(write: Write) -> None:
         settings.keycloak.realm,
         settings.topics.events,
     )
-
-
-def test_later_flags_win(write: Write) -> None:
-    """The same key twice: the later flag counts."""
-    settings = load_settings(overrides=["health.port=1", "health.port = 2"])
-
-    assert 2 == settings.health.port
 
 
 @pytest.mark.parametrize(
@@ -123,11 +116,16 @@ def test_texts_are_read_by_the_form_of_the_setting(
 
 
 def test_everything_in_a_file(write: Write, tmp_path: Path) -> None:
-    """The file's values have TOML's types, and relative paths start at its folder."""
-    (tmp_path / "schemas").mkdir()
-    (tmp_path / "m.toml").touch()
+    """The file's values have TOML's types; relative paths start at its folder, those in a flag at the working folder.
+
+    The file is the one that KEYCLOAK_BRIDGE_CONFIG names, else `bridge.toml`; editors may begin it with a byte order mark.
+    """
+    folder = tmp_path / "etc"
+    (folder / "schemas").mkdir(parents=True)
+    (folder / "m.toml").touch()
+    (tmp_path / "other.toml").touch()
     path = write(
-        """
+        """\ufeff
         [topics]
         create = true
         retention = "1 day"
@@ -142,31 +140,18 @@ def test_everything_in_a_file(write: Write, tmp_path: Path) -> None:
         file = "m.toml"
         """
     )
-    settings = load_settings(path)
+    path = path.rename(folder / "x.toml")
+    settings = load_settings(environ={"KEYCLOAK_BRIDGE_CONFIG": str(path)})
+    by_flag = load_settings(path, overrides=["mapping.file=other.toml"])
 
     assert (True, 86400.0) == (settings.topics.create, settings.topics.retention)
     assert (2048, ("a", "b")) == (settings.events.max_bytes, settings.events.ignore_types)
     assert {"A": "b"} == settings.envelope.types
-    assert (tmp_path / "schemas",) == settings.schemas.folders
-    assert tmp_path / "m.toml" == settings.mapping.file
-
-
-def test_paths_start_where_they_are_given(write: Write, tmp_path: Path) -> None:
-    """In the file they start at its folder, in a flag at the working folder."""
-    folder = tmp_path / "etc"
-    folder.mkdir()
-    (folder / "m.toml").touch()
-    (tmp_path / "other.toml").touch()
-    path = folder / "bridge.toml"
-    path.write_text('[mapping]\nfile = "m.toml"\n')
-
-    in_file = load_settings(path)
-    by_flag = load_settings(path, overrides=["mapping.file=other.toml"])
-
-    assert (folder / "m.toml", tmp_path / "other.toml") == (
-        in_file.mapping.file,
-        by_flag.mapping.file,
-    )
+    assert (folder / "schemas",) == settings.schemas.folders
+    assert folder / "m.toml" == settings.mapping.file
+    assert tmp_path / "other.toml" == by_flag.mapping.file
+    write('[kafka]\ngroup_id = "x"')
+    assert "x" == load_settings().kafka.group_id
 
 
 @pytest.mark.parametrize(
@@ -223,11 +208,6 @@ def test_a_wrong_file_is_reported_with_key_and_reason(
     assert [f"bridge.toml: {one}" for one in expected] == problems(write(line))
 
 
-def test_a_byte_order_mark_is_accepted(write: Write) -> None:
-    """Editors on Windows write one."""
-    assert "x" == load_settings(write('\ufeff[kafka]\ngroup_id = "x"')).kafka.group_id
-
-
 @pytest.mark.parametrize("name", GONE)
 def test_a_setting_that_is_gone_is_reported_with_what_to_do_instead(
     write: Write, name: str
@@ -252,7 +232,12 @@ def test_all_problems_are_reported_together(write: Write) -> None:
     path = write('[kafka]\ngroup = "x"\n[health]\nport = "x"\n')
     found = problems(
         path,
-        {"KEYCLOAK_BRIDGE_TOPICS_CREATE": "perhaps", "KEYCLOAK_BRIDGE_KAFKA_GRUOP_ID": "x"},
+        {
+            "KEYCLOAK_BRIDGE_TOPICS_CREATE": "perhaps",
+            "KEYCLOAK_BRIDGE_KAFKA_GRUOP_ID": "x",
+            "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET": "planted",
+            "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET_FILE": "bridge.toml",
+        },
         "nothing",
         "log.levle=DEBUG",
         "envelope.types=a",
@@ -263,6 +248,7 @@ def test_all_problems_are_reported_together(write: Write) -> None:
         "bridge.toml: health.port: must be a whole number from 0 to 65535",
         "KEYCLOAK_BRIDGE_KAFKA_GRUOP_ID: unknown variable; did you mean 'KEYCLOAK_BRIDGE_KAFKA_GROUP_ID'?",
         "KEYCLOAK_BRIDGE_TOPICS_CREATE: must be true or false",
+        "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET: is given together with `client_secret_file`; keep one of them",
         "--set: must be section.key=value",
         "--set log.levle: unknown key; did you mean 'level'?",
         '--set envelope.types: must be a table such as { UserCreated = "user.created" }, separated by commas',
@@ -283,6 +269,7 @@ def test_valid_settings_count_although_others_are_wrong(write: Write) -> None:
 def test_variables_of_others_are_no_mistake(write: Write, value: str) -> None:
     """The realm import's and the sandbox's variables, empty ones and foreign ones are left alone."""
     others = ("KEYCLOAK_BRIDGE_CLIENT_SECRET", "KEYCLOAK_BRIDGE_CACHE", "PATH")
+    assert {*others[:2], "KEYCLOAK_BRIDGE_CONFIG"} <= environment_names()
     empty = {"KEYCLOAK_BRIDGE_KAFKA_GROUP_ID": ""}
 
     assert Settings() == load_settings(environ=dict.fromkeys(others, value) | empty)
@@ -347,25 +334,6 @@ def test_a_secret_is_text_or_a_file_in_every_source(
     assert ("from-file" if secret.path else "y") == secret.reveal()
 
 
-def test_a_secret_as_text_and_file_in_the_environment(write: Write, tmp_path: Path) -> None:
-    """The two contradict each other."""
-    (tmp_path / "s").write_text("x")
-    name = "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET"
-
-    assert [f"{name}: is given together with `client_secret_file`; keep one of them"] == problems(
-        None, {name: "planted", f"{name}_FILE": "s"}
-    )
-
-
-def test_the_file_is_named_by_the_environment_or_in_the_working_folder(write: Write) -> None:
-    """KEYCLOAK_BRIDGE_CONFIG names it; else `bridge.toml` is read if it exists."""
-    path = write('[kafka]\ngroup_id = "x"')
-
-    assert "x" == load_settings().kafka.group_id
-    other = path.rename("other.toml")
-    assert "x" == load_settings(environ={"KEYCLOAK_BRIDGE_CONFIG": str(other)}).kafka.group_id
-
-
 @pytest.mark.parametrize(
     ("content", "reported"),
     [
@@ -387,17 +355,3 @@ def test_a_file_that_cannot_be_read(
 
     assert str(path) in caught.value.message
     assert caught.value.remedy
-
-
-def test_environment_names_follow_the_settings() -> None:
-    """Every setting has its variable, secrets two; the reserved ones are known."""
-    names = environment_names()
-
-    assert {
-        "KEYCLOAK_BRIDGE_CONFIG",
-        "KEYCLOAK_BRIDGE_CLIENT_SECRET",
-        "KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS",
-        "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET",
-        "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET_FILE",
-    } <= names
-    assert "KEYCLOAK_BRIDGE_KAFKA_GROUP_ID_FILE" not in names
