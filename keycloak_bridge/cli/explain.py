@@ -22,7 +22,7 @@ from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
 from keycloak_bridge.kafka import reader as kafka_reader
 from keycloak_bridge.messages.dead_letters import DeadLetterFilter
-from keycloak_bridge.messages.history import PastOutcome, in_order, read_outcome, set_last_by
+from keycloak_bridge.messages.results import PastOutcome, in_order, read_outcome, set_last_by
 from keycloak_bridge.planning.bookkeeping import parse_mark
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS
 from keycloak_bridge.settings.model import Settings

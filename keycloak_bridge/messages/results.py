@@ -1,7 +1,12 @@
-"""Results: what became of an event, as the bridge publishes it; they never hold a value of the user."""
+"""Results: what became of an event, as the bridge publishes it, and the history of one user as it is read back.
 
-from dataclasses import asdict, replace
-from datetime import datetime
+A result never holds a value of the user.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
 
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import (
@@ -20,8 +25,10 @@ from keycloak_bridge.domain.operations import (
     visible_changes,
 )
 from keycloak_bridge.events.cloudevents import cloud_event_message
+from keycloak_bridge.events.decode import EnvelopeRules, decode
 
 _VERSION = "1.1"
+_BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 _NOT_WRITTEN = ("sessions", "user", "actions")
 """Rows of a plan that name no field, attribute or membership of the user."""
 
@@ -118,3 +125,89 @@ def changed_by(plan: Plan) -> tuple[str, ...]:
     """
     targets = (row.target for row in visible_changes(plan))
     return tuple(dict.fromkeys(target for target in targets if target not in _NOT_WRITTEN))
+
+
+@dataclass(frozen=True, slots=True)
+class PastOutcome:
+    """The outcome of one event; `origin` is the place of its record, `topic/partition@offset`.
+
+    `changed` names the targets that were written, and `mapping` is the fingerprint of the mapping. Both are empty in
+    results that an older bridge wrote.
+    """
+
+    time: datetime | None
+    outcome: str
+    action: str | None = None
+    reason: str | None = None
+    event_id: str | None = None
+    event_type: str | None = None
+    schema_id: str | None = None
+    keycloak_id: str | None = None
+    user_id: str | None = None
+    changed: tuple[str, ...] = ()
+    mapping: str | None = None
+    origin: str | None = None
+
+
+def read_outcome(record: Record) -> PastOutcome | None:
+    """Return the outcome in `record` of the results topic, None when it is no result; never raises."""
+    try:
+        event = decode(record, EnvelopeRules(match_key=False))
+    except BridgeError:
+        return None
+    data = event.data
+    if event.type != RESULT or not isinstance(data, dict):
+        return None
+    outcome = _text(data, "outcome")
+    if outcome is None:
+        return None
+    return PastOutcome(
+        time=event.time,
+        outcome=outcome,
+        action=_text(data, "action"),
+        reason=_text(data, "reason"),
+        event_id=_text(data, "eventId"),
+        event_type=_text(data, "eventType"),
+        schema_id=_text(data, "schemaId"),
+        keycloak_id=_text(data, "keycloakId"),
+        user_id=_text(data, "userId"),
+        changed=_texts(data.get("changed")),
+        mapping=_text(data, "mapping"),
+        origin=_origin(data.get("source")),
+    )
+
+
+def in_order(outcomes: Iterable[PastOutcome]) -> tuple[PastOutcome, ...]:
+    """Return `outcomes` by time; the order of those of one moment is kept."""
+    return tuple(sorted(outcomes, key=lambda one: one.time or _BEGINNING))
+
+
+def set_last_by(outcomes: Iterable[PastOutcome]) -> Mapping[str, PastOutcome]:
+    """Return which of `outcomes`, given in order, wrote each target last.
+
+    A user that was created or deleted has nothing left of what was set before.
+    """
+    setters: dict[str, PastOutcome] = {}
+    for one in outcomes:
+        if one.outcome != Outcome.PROVISIONED:
+            continue
+        if one.action in ("created", "deleted"):
+            setters.clear()
+        if one.action != "deleted":
+            setters.update(dict.fromkeys(one.changed, one))
+    return setters
+
+
+def _text(data: Mapping[str, Any], name: str) -> str | None:
+    value = data.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
+
+
+def _origin(source: Any) -> str | None:
+    if not isinstance(source, dict) or not {"topic", "partition", "offset"} <= source.keys():
+        return None
+    return f"{source['topic']}/{source['partition']}@{source['offset']}"

@@ -41,10 +41,7 @@ def composition(name: str = "compose.yaml") -> dict[str, Any]:
     return document
 
 
-def services() -> dict[str, Any]:
-    """Return the services of compose.yaml by name."""
-    found: dict[str, Any] = composition()["services"]
-    return found
+SERVICES: dict[str, Any] = composition()["services"]
 
 
 def dot_env() -> dict[str, str]:
@@ -56,7 +53,7 @@ def dot_env() -> dict[str, str]:
 def environment(service: str) -> dict[str, str]:
     """Return a service's environment as Compose fills it from .env alone."""
     values = dot_env()
-    given = services()[service]["environment"]
+    given = SERVICES[service]["environment"]
     return {key: VARIABLE.sub(lambda m: values[m[1]], text) for key, text in given.items()}
 
 
@@ -68,33 +65,25 @@ def instructions() -> list[tuple[str, str]]:
     return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines if line.strip()]
 
 
-def build_stage() -> list[tuple[str, str]]:
-    """Return the instructions up to the second FROM."""
-    found = instructions()
-    second = [index for index, (word, _) in enumerate(found) if word == "FROM"][1]
-    return found[:second]
+INSTRUCTIONS = instructions()
+LAST = dict(INSTRUCTIONS)
+"""The argument of the last instruction of each kind."""
 
-
-def instruction(word: str) -> str:
-    """Return the argument of the last instruction of that kind."""
-    return [argument for name, argument in instructions() if name == word][-1]
+BUILD_STAGE = INSTRUCTIONS[: [word for word, _ in INSTRUCTIONS].index("FROM", 1)]
+"""The instructions up to the second FROM."""
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "compose.secrets.yaml"])
 def test_follows_the_compose_specification(name: str) -> None:
-    """The specification's JSON Schema finds nothing wrong."""
+    """The specification's JSON Schema finds nothing wrong; a misspelt key would be."""
     errors = [
         error.json_path for error in Draft202012Validator(SCHEMA).iter_errors(composition(name))
     ]
 
-    assert [] == errors
-
-
-def test_a_misspelt_key_would_be_found() -> None:
-    """The schema is closed, so that the test above means something."""
-    document = composition()
+    document = composition(name)
     document["services"]["bridge"]["healthchek"] = {}
 
+    assert [] == errors
     assert not Draft202012Validator(SCHEMA).is_valid(document)
 
 
@@ -106,11 +95,25 @@ def test_keycloak_gets_exactly_what_the_realm_reads() -> None:
     assert read == given
 
 
+def test_the_demonstration_is_closed_to_others() -> None:
+    """Known secrets are marked, no port is published to others, and .env has the variables that are used."""
+    published = dot_env()
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+
+    assert set(published) == set(VARIABLE.findall((COMPOSE / "compose.yaml").read_text("utf-8")))
+    assert all(published[name].startswith("demo-only-") for name in SECRETS)
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    # mails lead to the published port, by whatever name the bridge calls
+    keycloak = environment("keycloak")
+    assert f"http://localhost:{published['KEYCLOAK_PORT']}" == keycloak["KC_HOSTNAME"]
+    assert "true" == keycloak["KC_HOSTNAME_BACKCHANNEL_DYNAMIC"]
+
+
 @pytest.mark.parametrize("service", ["topics", "bridge"])
 def test_the_settings_of_the_bridge_exist(service: str) -> None:
     """Every KEYCLOAK_BRIDGE_ name is a setting."""
     override = composition("compose.secrets.yaml")["services"]["bridge"]["environment"]
-    built_in = re.findall(r"(KEYCLOAK_BRIDGE_[A-Z_]+)=", instruction("ENV"))
+    built_in = re.findall(r"(KEYCLOAK_BRIDGE_[A-Z_]+)=", LAST["ENV"])
     names = {*environment(service), *override, *built_in}
 
     assert set() == names - environment_names()
@@ -147,50 +150,26 @@ def test_the_secret_may_be_a_file(tmp_path: Path) -> None:
     assert "from-a-file" == secret.reveal()
 
 
-def test_dot_env_is_what_compose_reads() -> None:
-    """Every variable has a line in .env, and every line is used."""
-    used = set(VARIABLE.findall((COMPOSE / "compose.yaml").read_text("utf-8")))
-
-    assert used == set(dot_env())
-
-
-def test_only_this_machine_reaches_the_demonstration() -> None:
-    """Known secrets are marked as such, and no port is published to others."""
-    ports = [port for service in services().values() for port in service.get("ports", [])]
-
-    assert all(dot_env()[name].startswith("demo-only-") for name in SECRETS)
-    assert all(port.startswith("127.0.0.1:") for port in ports)
-
-
-def test_the_public_address_is_the_published_one() -> None:
-    """What stands in mails leads to the published port, by whatever name the bridge calls."""
-    keycloak = environment("keycloak")
-
-    assert f"http://localhost:{dot_env()['KEYCLOAK_PORT']}" == keycloak["KC_HOSTNAME"]
-    assert "true" == keycloak["KC_HOSTNAME_BACKCHANNEL_DYNAMIC"]
-
-
 def test_images_are_pinned() -> None:
     """No image follows a moving tag."""
-    named = [service["image"] for service in services().values()]
-    bases = [argument.split(" ")[0] for word, argument in instructions() if word == "FROM"]
+    named = [service["image"] for service in SERVICES.values()]
+    bases = [argument.split(" ")[0] for word, argument in INSTRUCTIONS if word == "FROM"]
 
     assert [] == [image for image in named + bases if not PINNED.match(image)]
-    assert f"keycloak-bridge:{__version__}" == services()["bridge"]["image"]
+    assert f"keycloak-bridge:{__version__}" == SERVICES["bridge"]["image"]
 
 
 def test_each_service_waits_for_what_it_needs() -> None:
     """Order is gated by health, and whatever is waited for says how it is."""
-    found = services()
     awaited = [
         (other, how["condition"])
-        for service in found.values()
+        for service in SERVICES.values()
         for other, how in service.get("depends_on", {}).items()
     ]
     healthy = {other for other, condition in awaited if condition == "service_healthy"}
 
     assert {"postgres", "mailpit", "kafka", "keycloak"} == healthy
-    assert all("test" in found[name]["healthcheck"] for name in healthy)
+    assert all("test" in SERVICES[name]["healthcheck"] for name in healthy)
     assert {("topics", "service_completed_successfully")} == {
         one for one in awaited if one[1] != "service_healthy"
     }
@@ -199,9 +178,9 @@ def test_each_service_waits_for_what_it_needs() -> None:
 @pytest.mark.parametrize("service", ["topics", "bridge"])
 def test_the_bridge_may_do_nothing_but_its_work(service: str) -> None:
     """No root, no capabilities, nothing to write to but /tmp."""
-    found = services()[service]
+    found = SERVICES[service]
 
-    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", instruction("USER"))
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", LAST["USER"])
     assert found["read_only"] is True
     assert ["ALL"] == found["cap_drop"]
     assert ["no-new-privileges:true"] == found["security_opt"]
@@ -214,7 +193,7 @@ def test_the_build_context_holds_what_the_dockerfile_copies() -> None:
     allowed = {line[1:].rstrip("/") for line in lines if line.startswith("!")}
     copied = {
         source.rstrip("/")
-        for word, argument in build_stage()
+        for word, argument in BUILD_STAGE
         if word == "COPY"
         for source in argument.split(" ")[:-1]
     }
@@ -246,7 +225,7 @@ def answering(status: int) -> Iterator[int]:
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
 def test_the_health_check_of_keycloak_works(status: int, healthy: bool) -> None:
     """Plain bash, without curl, tells ready from not ready."""
-    word, *command = services()["keycloak"]["healthcheck"]["test"]
+    word, *command = SERVICES["keycloak"]["healthcheck"]["test"]
     with answering(status) as port:
         script = command[-1].replace("$$", "$").replace("/9000", f"/{port}")
         done = subprocess.run([*command[:-1], script], timeout=10, check=False)
@@ -258,7 +237,7 @@ def test_the_health_check_of_keycloak_works(status: int, healthy: bool) -> None:
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
 def test_the_health_check_of_the_bridge_works(status: int, healthy: bool) -> None:
     """The image's own check asks /live at the port of the settings."""
-    _, command = re.split(r"\bCMD ", instruction("HEALTHCHECK"))
+    _, command = re.split(r"\bCMD ", LAST["HEALTHCHECK"])
     _, *arguments = json.loads(command)
     with answering(status) as port:
         environ = os.environ | {"KEYCLOAK_BRIDGE_HEALTH_PORT": str(port)}
@@ -276,7 +255,7 @@ def test_the_steps_of_the_dockerfile_run_natively(tmp_path: Path) -> None:
     source.mkdir()
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
-    for word, argument in build_stage():
+    for word, argument in BUILD_STAGE:
         if word == "COPY":
             copy(argument, source)
         elif word == "RUN":
@@ -284,7 +263,7 @@ def test_the_steps_of_the_dockerfile_run_natively(tmp_path: Path) -> None:
             subprocess.run(step, shell=True, cwd=source, env=environ, check=True)  # noqa: S602
 
     shutil.rmtree(source)  # the image does not have it either
-    (program,) = json.loads(instruction("ENTRYPOINT"))
+    (program,) = json.loads(LAST["ENTRYPOINT"])
     version = subprocess.run(
         [installed / "bin" / program, "--version"], capture_output=True, text=True, check=True
     )

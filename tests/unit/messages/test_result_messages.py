@@ -29,8 +29,15 @@ from keycloak_bridge.domain.operations import (
 )
 from keycloak_bridge.domain.users import GROUPS, REALM_ROLES, IdentityLink, InvitationTerms
 from keycloak_bridge.events.decode import EnvelopeRules, decode
-from keycloak_bridge.messages.history import PastOutcome, in_order, read_outcome, set_last_by
-from keycloak_bridge.messages.results import action_of, changed_by, result_message
+from keycloak_bridge.messages.results import (
+    PastOutcome,
+    action_of,
+    changed_by,
+    in_order,
+    read_outcome,
+    result_message,
+    set_last_by,
+)
 
 CATALOG = load_schemas()
 CREATED = Result(Outcome.PROVISIONED, action="created", event_id="event-1", user_id="u-1")

@@ -51,17 +51,6 @@ def test_which_events_were_applied(event_id: str, time: datetime | None, expecte
     assert has_applied(event(event_id, time), USER) is expected
 
 
-def test_an_update_that_marks_changes_nothing_else() -> None:
-    """Its body is the whole user, without the fields that the user's own actions change."""
-    mark = InvitationMark(MarkState.SENT, "e1", 5)
-    body = with_invitation_mark(USER, mark)
-
-    assert "sent-until:5:e1" == invitation_state(body)
-    assert mark == mark_of(body)
-    assert body["email"] == USER["email"]
-    assert "enabled" not in body
-
-
 @pytest.mark.parametrize("values", [[], ["due:e1", "sent:e1"], ["whatever"]])
 def test_an_unreadable_mark_is_none(values: list[str]) -> None:
     """As for a user that was never marked."""
@@ -136,20 +125,16 @@ def test_unknown_text_is_no_mark(text: str) -> None:
     )
 )
 def test_every_mark_comes_back(mark: InvitationMark) -> None:
-    """Whatever the event's id."""
-    assert mark == parse_mark(format_mark(mark))
+    """Whatever the event's id; the update that writes it changes nothing else."""
+    body = with_invitation_mark(USER, mark)
 
-
-@pytest.mark.parametrize("state", list(MarkState))
-def test_a_mark_is_of_one_event(state: MarkState) -> None:
-    """Each question is about state and event at once."""
-    mark = InvitationMark(state, "e1", 5)
-
-    assert mark.is_sending("e1") == (state is MarkState.SENDING)
-    assert mark.is_sent("e1") == (state is MarkState.SENT)
-    assert not mark.is_sending("e2")
-    assert not mark.is_sent("e2")
-    assert mark.is_settled == (state is MarkState.SENT)
+    assert mark == parse_mark(format_mark(mark)) == mark_of(body)
+    assert body["email"] == USER["email"]
+    assert "enabled" not in body
+    assert (mark.state is MarkState.SENDING) == mark.is_sending(mark.event_id)
+    assert (mark.state is MarkState.SENT) == mark.is_sent(mark.event_id) == mark.is_settled
+    assert not mark.is_sending(f"{mark.event_id}2")
+    assert not mark.is_sent(f"{mark.event_id}2")
 
 
 def test_the_end_of_an_earlier_link_is_kept() -> None:
