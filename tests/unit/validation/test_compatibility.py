@@ -10,13 +10,11 @@ from hypothesis import strategies as st
 from referencing import Registry
 from schema_cases import VALUES, changes, closed, places, version_pairs
 
-from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.validation import compatibility
 from keycloak_bridge.validation.catalog import SchemaDocument
 from keycloak_bridge.validation.compatibility import (
     breaking,
     compare_versions,
-    publication_problems,
     reader_notes,
 )
 from keycloak_bridge.validation.validator import compile_schema
@@ -321,12 +319,6 @@ def test_a_change_is_reported_once() -> None:
     assert [("folder/t/1.2.json", "1.1", "type-narrowed")] == compared(*versions)
 
 
-def test_unsound_schemas_are_refused() -> None:
-    """They cannot be compared."""
-    with pytest.raises(ConfigError):
-        compared(document((1, 0), {"type": "text"}))
-
-
 def test_one_version_may_refer_to_the_other() -> None:
     """A new version often is the older one and more."""
     versions = [
@@ -360,30 +352,3 @@ def test_readers_get_notes(old: Any, new: Any, expected: list[tuple[str, str]]) 
 
     assert expected == [(note.pointer, note.code) for note in notes]
     assert not any(note.breaking for note in notes)
-
-
-ONE = SchemaDocument("t", (1, 0), {}, "own/t/1.0.json", "aa")
-TWO = SchemaDocument("t", (1, 1), {}, "own/t/1.1.json", "bb")
-
-
-def test_a_version_is_recorded_by_folder_and_name() -> None:
-    """Independent of where the folders are."""
-    assert "t/1.0.json" == ONE.name
-
-
-@pytest.mark.parametrize(
-    ("published", "expected"),
-    [
-        ({}, []),
-        ({"t/1.0.json": "aa"}, []),
-        ({"t/1.0.json": "bb"}, [("own/t/1.0.json", "published-changed")]),
-        ({"t/0.9.json": "aa"}, [("t/0.9.json", "published-removed")]),
-    ],
-)
-def test_a_change_of_a_published_version_is_reported(
-    published: dict[str, str], expected: list[tuple[str, str]]
-) -> None:
-    """Changed and removed ones; versions that are new are no problem."""
-    found = publication_problems([ONE, TWO], published)
-
-    assert expected == [(problem.file, problem.code) for problem in found]

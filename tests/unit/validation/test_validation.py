@@ -1,6 +1,5 @@
 """Data keeps every rule of its schema, or every broken rule is reported without its value."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -370,20 +369,6 @@ def test_schema_that_refers_to_itself_without_end_stops_the_bridge() -> None:
         endless.validate(event())
 
 
-def test_documents() -> None:
-    """What `schemas list` and `schemas show` print."""
-    versions = catalog({**OBJECT, "title": "A user"}, {"$id": "urn:test:1.1"})
-
-    assert [(one.name, one.id) for one in versions.documents] == [
-        ("user.created/1.0.json", "urn:test:1.0"),
-        ("user.created/1.1.json", "urn:test:1.1"),
-    ]
-    assert versions.document("urn:test:1.0")["title"] == "A user"
-    assert versions.document(TYPE) == {"$id": "urn:test:1.1"}
-    with pytest.raises(UnknownSchemaError, match=r"known: urn:test:1\.0, urn:test:1\.1"):
-        versions.document("nothing")
-
-
 SHAPE = {
     **OBJECT,
     "$defs": {
@@ -459,22 +444,6 @@ def test_a_path_of_any_version_counts() -> None:
 
     assert known == [True, True, False]
     assert not versions.has_property("user.deleted", ("old",))
-
-
-@given(st.dictionaries(st.sampled_from(["a", "b"]), st.integers() | st.text() | st.none()))
-def test_accepted_exactly_when_the_rules_hold(data: dict[str, Any]) -> None:
-    """The catalog agrees with the rule written out."""
-    schema = {
-        **OBJECT,
-        "required": ["a"],
-        "properties": {"a": {"type": "string", "pattern": "^[a-z]*$"}, "b": {"type": "integer"}},
-    }
-    a_holds = isinstance(data.get("a"), str) and all("a" <= c <= "z" for c in data["a"])
-    b_holds = "b" not in data or isinstance(data["b"], int)
-
-    found = catalog(json.loads(json.dumps(schema))).violations(TYPE, data)
-
-    assert (not found) == (a_holds and b_holds)
 
 
 @pytest.mark.parametrize(
