@@ -172,7 +172,6 @@ def is_new(found: tuple[Mapping[str, Any], Progress] | None, task: Mapping[str, 
 
 
 def _sync_folder(file: Path) -> None:
-    """Write the name of a new file to disk too."""
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

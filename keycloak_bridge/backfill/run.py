@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
@@ -236,7 +237,7 @@ class BackfillRun:
 
     def __init__(self, files: "BackfillFiles", journal: Journal, rejects: Rejects) -> None:
         self.rejects = rejects
-        self.done_earlier = journal.progress.commit.offset
+        self._done_earlier = journal.progress.commit.offset
         self._interpretation = files.interpretation
         self._directory, self._realm, self._clock = connect_realm(files.interpretation)
         self._inputs = files.inputs
@@ -248,28 +249,24 @@ class BackfillRun:
 
     def state(self) -> RunState:
         """Return how far it is."""
-        done = self.done_earlier + self._output.handled
-        return RunState(done, self._source.read_lines, self._inputs.share_read(), len(self.rejects))
+        done, read = self._done_earlier + self._output.handled, self._source.positions()[PARTITION]
+        return RunState(done, read, self._inputs.share_read(), len(self.rejects))
 
-    @property
-    def done(self) -> int:
-        """How many lines are done, this run's and those of earlier runs."""
-        return self._journal.progress.commit.offset
-
-    @property
-    def complete(self) -> bool:
-        """Whether every line is done."""
-        return self._source.end == self.done
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """What became of the lines of this run, by name."""
-        return self._output.counts()
-
-    @property
-    def seconds(self) -> float:
-        """How long it has been going on."""
-        return time.monotonic() - self._began_s
+    def summary(self) -> dict[str, Any]:
+        """Return what is done: lines (by earlier runs too), what became of those of this run, and the rejects."""
+        done = self._journal.progress.commit.offset
+        return {
+            "complete": self._source.end == done,
+            "done": done,
+            "doneEarlier": self._done_earlier,
+            "counts": self._output.counts(),
+            "seconds": round(time.monotonic() - self._began_s, 1),
+            "rejects": [
+                {"file": str(one.file), "report": str(one.report), "count": len(one.offsets)}
+                for one in self.rejects.files
+                if one.offsets
+            ],
+        }
 
     def execute(self, stop: threading.Event, tick: Callable[[], None] = lambda: None) -> None:
         """Handle every line until `stop` is set; `tick` is called at least a few times a second.

@@ -51,17 +51,8 @@ class FileEventSource:
         self._reader: _Reader | None = None
         self._last = journal.progress.at_commit
         self._marks: deque[LinesRead] = deque([self._last])
-        self._ended = False
-
-    @property
-    def end(self) -> int | None:
+        self.end: int | None = None
         """How many lines there are, None until the last one was read."""
-        return self._last.lines if self._ended else None
-
-    @property
-    def read_lines(self) -> int:
-        """How many lines were read until now."""
-        return self._last.lines
 
     def when_revoked(self, release: Release) -> None:
         """No other consumer takes files away."""
@@ -69,7 +60,7 @@ class FileEventSource:
     def poll(self, timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
         """Return the next lines as records, and write what was rejected meanwhile; raises ConfigError for the files."""
         self._rejects.sync()
-        if self._reader is None or self._ended or held(PARTITION):
+        if self._reader is None or self.end is not None or held(PARTITION):
             self._pause(min(timeout_s, _PAUSE_S))
             return ()
         try:
@@ -79,7 +70,7 @@ class FileEventSource:
         if isinstance(chunk, BaseException):
             raise chunk
         if chunk is None:
-            self._ended = True
+            self.end = self._last.lines
             return ()
         self._marks.extend(mark for _, mark in chunk)
         self._last = self._marks[-1]
@@ -119,7 +110,7 @@ class FileEventSource:
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Return how many lines there are, as far as that is known."""
-        return {PARTITION: self._last.lines}
+        return self.positions()
 
     def committed(self) -> Mapping[TopicPartition, int]:
         """Return the offset in the journal."""
@@ -193,7 +184,6 @@ class _Reader:
             yield chunk
 
     def _check(self, digest: LineDigest) -> None:
-        """Raise ConfigError where the journal is about other lines."""
         for mark in (self._earlier.at_commit, self._earlier.furthest):
             if mark.lines == digest.lines and mark != digest.read():
                 raise _changed()

@@ -178,7 +178,6 @@ def _preview_word(found: Preview) -> str:
 
 
 def _run(files: BackfillFiles, console: Console, output: str, *, quiet: bool) -> int:
-    """Bring every line into the realm; return the exit code."""
     run = files.start()
     stop = threading.Event()
     try:
@@ -220,32 +219,20 @@ def _stopping(stop: threading.Event) -> Iterator[list[int]]:
 
 
 def _print_summary(run: BackfillRun, as_of: datetime | None, console: Console, output: str) -> None:
-    """Print how the run ended, as sentences or as one JSON object."""
-    rejected = [one for one in run.rejects.files if one.offsets]
+    summary = run.summary()
     if output == "json":
-        rejects = [
-            {"file": str(one.file), "report": str(one.report), "count": len(one.offsets)}
-            for one in rejected
-        ]
-        summary = {
-            "complete": run.complete,
-            "done": run.done,
-            "doneEarlier": run.done_earlier,
-            "counts": run.counts,
-            "seconds": round(run.seconds, 1),
-            "rejects": rejects,
-        }
         console.json(summary, indent=None)
         return
-    console.line(totals_line(run.counts) or "nothing was left to do")
-    earlier = f", {run.done_earlier} of them by earlier runs" if run.done_earlier else ""
-    end = "all lines are done" if run.complete else "stopped before the end"
-    console.line(f"{end}: {run.done} in {span(run.seconds)}{earlier}")
-    for one in rejected:
-        console.line(f"{len(one.offsets)} rejected: {one.file}, with reasons in {one.report}")
-    if rejected:
+    console.line(totals_line(summary["counts"]) or "nothing was left to do")
+    before = summary["doneEarlier"]
+    earlier = f", {before} of them by earlier runs" if before else ""
+    end = "all lines are done" if summary["complete"] else "stopped before the end"
+    console.line(f"{end}: {summary['done']} in {span(summary['seconds'])}{earlier}")
+    for one in summary["rejects"]:
+        console.line(f"{one['count']} rejected: {one['file']}, with reasons in {one['report']}")
+    if summary["rejects"]:
         time_option = f" --as-of {format_time(as_of)}" if as_of else ""
-        names = " ".join(shlex.quote(str(one.file)) for one in rejected)
+        names = " ".join(shlex.quote(one["file"]) for one in summary["rejects"])
         console.line(f"fix them, then feed them: keycloak-bridge backfill{time_option} {names}")
 
 

@@ -123,7 +123,6 @@ def _content_problems(interpretation: Interpretation, console: Console) -> Itera
 
 
 def _realm_problems(interpretation: Interpretation, console: Console) -> Iterator[BridgeError]:
-    """Yield what keeps the bridge from writing to the realm."""
     keycloak = interpretation.settings.keycloak
     admin = keycloak_admin(interpretation.settings, SystemClock())
     try:

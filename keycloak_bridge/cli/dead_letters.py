@@ -376,7 +376,6 @@ def _print_body(console: Console, value: bytes | None, violations: Sequence[Viol
 
 
 def _print_not_ready(console: Console, selected: Replay) -> None:
-    """Print what will not be replayed, and how many were replayed before."""
     for letter, reason in selected.passed_over:
         console.line(f"{letter.place}  {letter.code}: passed over, {reason}", "yellow")
     for letter, reason in selected.impossible:

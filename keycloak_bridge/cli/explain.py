@@ -1,7 +1,7 @@
 """`keycloak-bridge explain`: which event last set each attribute of a user, and the state of its invitation."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -91,27 +91,20 @@ def _outcomes(settings: Settings, user_id: str) -> Sequence[PastOutcome]:
 
     The topic may have had another number of partitions.
     """
-    key = user_id.encode()
-    return in_order(list(_results(settings, key, all_partitions=False)) or _results(settings, key))
-
-
-def _results(
-    settings: Settings, key: bytes, *, all_partitions: bool = True
-) -> Iterator[PastOutcome]:
-    reader = kafka_reader.TopicReader(
-        settings.kafka, settings.topics.results, setting="topics.results"
-    )
-    with contextlib.closing(reader):
-        if not all_partitions:
-            reader.only_key(key)
-        for record in with_progress("reading results", reader.read(), reader.remaining()):
-            outcome = read_outcome(record) if record.key == key else None
-            if outcome is not None:
-                yield outcome
+    key, topic = user_id.encode(), settings.topics.results
+    for all_partitions in (False, True):
+        reader = kafka_reader.TopicReader(settings.kafka, topic, setting="topics.results")
+        with contextlib.closing(reader):
+            if not all_partitions:
+                reader.only_key(key)
+            records = with_progress("reading results", reader.read(), reader.remaining())
+            found = [read_outcome(record) for record in records if record.key == key]
+        if outcomes := [one for one in found if one is not None]:
+            return in_order(outcomes)
+    return ()
 
 
 def _letters(settings: Settings, interpretation: Interpretation, user_id: str) -> tuple[int, int]:
-    """Return how many dead letters of the user are open, and how many there are."""
     with dead_letter_reader(settings) as reader:
         chosen = DeadLetterFilter(users=frozenset((user_id,)))
         inventory = read_inventory(reader, interpretation.rules, chosen)

@@ -72,7 +72,6 @@ def plan(
 def _single(
     log: EventLog, interpretation: Interpretation, provisioner: Provisioner
 ) -> Iterator[Row]:
-    """Yield what would become of each event; only what keeps every event from being planned is raised."""
     with log.opened(interpretation.settings) as records:
         for record in records:
             seen = preview(partial(interpretation.read, record), provisioner)
@@ -80,7 +79,6 @@ def _single(
 
 
 def _outcome_row(seen: Preview) -> dict[str, Any]:
-    """Return what a row says of a preview: outcome, reason, and changes or what is wrong."""
     if seen.error is not None:
         return refused(seen.error)
     reason = {"reason": seen.reason} if seen.reason else {}
@@ -105,7 +103,6 @@ def _folded(
     interpretation: Interpretation,
     provisioner: Provisioner,
 ) -> Iterator[Row]:
-    """Yield each event that would be refused, then the combined result of the others for each user."""
     yield from read_population(log, population, interpretation)
     settings = interpretation.settings
     reconciliation = Reconciliation(provisioner, user_directory(settings))
@@ -116,7 +113,6 @@ def _folded(
 
 
 def _user_row(user: PopulationUser, reconciliation: Reconciliation) -> dict[str, Any]:
-    """Return what would become of a user; raises only what keeps every user from being planned."""
     compared = reconciliation.compare(user)
     row = {"user": compared.user_id, "event": user.folded.event.id, "events": user.events}
     if compared.plan is None:

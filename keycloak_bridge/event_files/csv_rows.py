@@ -148,7 +148,6 @@ def read_header(stream: BinaryIO, name: str, rules: TableRules) -> Header:
 
 
 def _check_header(file: str, names: Sequence[str] | None) -> None:
-    """Raise ConfigError unless `names` are a name for every column, each once."""
     if not names or any(not (name or "").strip() for name in names):
         raise ConfigError(
             f"{file}: the first line must name every column",
