@@ -1,19 +1,27 @@
 """A stage polls, has its records handled, and commits what is done."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
-from delivery_harness import P0, P1, Hand, policy
+from delivery_harness import P0, P1, TOPIC, Hand, Pending, policy
 
 from keycloak_bridge.delivery.consumer_loop import BUSY_POLL_S, PollTimeout
-from keycloak_bridge.delivery.stage import Backlog
+from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.domain.errors import (
+    BrakeError,
+    BridgeError,
+    BrokerAccessError,
+    BrokerUnavailableError,
     ConfigError,
+    DeadLetterError,
     KeycloakUnavailableError,
+    PartitionRevokedError,
 )
-from keycloak_bridge.domain.events import TopicPartition
+from keycloak_bridge.domain.events import Message, Record, TopicPartition
+from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.ops.health import JOINING
+from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 
 DOWN = "Keycloak does not answer"
 PATIENCE_S = 30.0
@@ -183,25 +191,394 @@ def test_a_record_ends_the_quiet() -> None:
     assert [0.5, 1.0] == [timeout.poll_s(0, 0, at_s) for at_s in (69.9, 70.0)]
 
 
-HERE = TopicPartition("user-events", 0)
+# how a stage ends, or does not
 
 
-def test_a_backlog_is_large_until_most_of_it_is_gone() -> None:
-    """It comes at its size, and goes at a quarter of it, so that it does not flicker."""
-    backlog = Backlog(200)
-    seen = []
-    for records in (0, 199, 200, 150, 50, 49, 199, 200):
-        backlog.note(records)
-        seen.append(backlog.is_large)
-
-    assert seen == [False, False, True, True, True, False, False, True]
+Held = Callable[[TopicPartition], bool]
 
 
-def test_a_partition_is_new_again_when_it_comes_back() -> None:
-    """Another member may have created users of it in between."""
-    backlog = Backlog(200)
-    before = backlog.since_s(HERE)
-    backlog.begin(HERE, 5.0)
-    backlog.begin(HERE, 9.0)
+def polling(hand: Hand, during: Callable[[], None]) -> None:
+    """Have `during` called at each poll."""
+    poll = hand.source.poll
 
-    assert (before, backlog.since_s(HERE)) == (None, 9.0)
+    def watched(timeout_s: float, held: Held) -> Sequence[Record]:
+        during()
+        return poll(timeout_s, held)
+
+    hand.source.poll = watched  # type: ignore[method-assign]
+
+
+def test_stop_ends_after_the_record_in_hand() -> None:
+    """What is done is committed, the rest is left to the next run."""
+    hand = Hand()
+    hand.publish(0, 0, 0)
+    hand.handler.after = lambda _: hand.stop.set()
+
+    hand.run(per_poll=1, to_the_end=False)
+
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+    assert hand.source.closed
+
+
+def test_a_run_that_ends_by_itself_does_not_wait_for_the_brake() -> None:
+    """What is done is committed, and the error says why the others are not."""
+    hand = Hand()
+    hand.publish(0, 0, 0)
+    hand.handler.after = lambda _: hand.brake.engage("20 dead letters in a row")
+
+    with pytest.raises(BrakeError, match="20 dead letters in a row"):
+        hand.run(per_poll=1)
+
+    assert {P0: 1} == hand.committed
+    assert hand.source.closed
+
+
+def test_the_membership_is_proven_while_the_stage_drains() -> None:
+    """What is being written could not be written to its end without that."""
+    hand = Hand(drain_s=60.0)
+    hand.publish(0)
+    answer = Pending()
+    hand.handler.answer = lambda _: (answer,)
+    hand.turn()
+    task = hand.delivery.try_take()
+    assert task is not None
+    hand.worker_pool.do(task)
+    hand.stop.set()
+    allowed: list[bool] = []
+
+    def during() -> None:
+        allowed.append(hand.delivery.may_write(task))
+        if hand.clock.monotonic() > 30.0:
+            answer.arrive()
+
+    polling(hand, during)
+
+    hand.run(to_the_end=False)
+
+    assert all(allowed)
+    assert {P0: 1} == hand.committed
+
+
+@pytest.mark.parametrize("kafka_answers", [True, False], ids=["Kafka up", "Kafka down"])
+def test_draining_ends_at_its_deadline(kafka_answers: bool) -> None:
+    """A call that hangs does not hold up the end; its record is not committed."""
+    hand = Hand(drain_s=5.0)
+    hand.publish(0)
+    hand.handler.answer = lambda _: (Pending(),)
+
+    def begin_to_stop(_: Record) -> None:
+        hand.stop.set()
+        if not kafka_answers:
+            hand.source.poll_errors += [BrokerUnavailableError("gone")] * 20
+
+    hand.handler.after = begin_to_stop
+
+    hand.run(to_the_end=False)
+
+    assert {P0: 0} == hand.committed
+    assert 5.0 <= hand.clock.monotonic() < 10.0
+    assert hand.source.closed
+
+
+def test_what_is_being_written_may_end_although_kafka_is_away() -> None:
+    """Keycloak's answer is worth waiting for all the same."""
+    hand = Hand(workers=1, drain_s=PATIENCE_S)
+    hand.publish(0)
+    begun, go = threading.Event(), threading.Event()
+
+    def slowly(_: Record) -> None:
+        begun.set()
+        go.wait(PATIENCE_S)
+
+    def during() -> None:
+        if begun.is_set():
+            hand.stop.set()
+        if hand.delivery._stopping and not go.is_set():
+            go.set()
+            raise BrokerUnavailableError("gone")
+
+    hand.handler.before = slowly
+    hand.handler.answer = lambda _: ()
+    polling(hand, during)
+
+    hand.run(to_the_end=False)
+
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+
+
+def test_what_is_fetched_while_draining_is_not_skipped() -> None:
+    """A poll that brings a record all the same moves the position, but not the commit."""
+    hand = Hand()
+    hand.publish(0)
+    answer = Pending()
+    hand.handler.answer = lambda _: (answer,)
+    hand.handler.after = lambda _: hand.stop.set()
+    poll = hand.source.poll
+
+    def greedy(timeout_s: float, held: Held) -> Sequence[Record]:
+        if not hand.stop.is_set():
+            return poll(timeout_s, held)
+        hand.publish(1)
+        answer.arrive()
+        return poll(timeout_s, lambda _: False)
+
+    hand.source.poll = greedy  # type: ignore[method-assign]
+
+    hand.run(to_the_end=False)
+
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+
+
+def test_the_workers_end() -> None:
+    """No thread of a stage is left once it has ended."""
+    hand = Hand(workers=3)
+    hand.publish(0, 1)
+
+    hand.run()
+
+    assert [] == [one for one in threading.enumerate() if one.name.startswith("provision-")]
+
+
+def test_an_ended_stage_is_not_expected_any_more() -> None:
+    """Neither its turns nor its problems are."""
+    hand = Hand()
+
+    hand.run()
+
+    assert ({}, {}) == (hand.status.beats, hand.status.problems)
+
+
+@pytest.mark.parametrize("question", ["committed", "end_offsets"])
+def test_an_outage_while_looking_for_the_end_is_waited_for(question: str) -> None:
+    """The run goes on until Kafka answers, and then ends as ever."""
+    hand = Hand()
+    hand.publish(0)
+    answer: Callable[[], Mapping[TopicPartition, int]] = getattr(hand.source, question)
+    errors = [BrokerUnavailableError("gone"), PartitionRevokedError("rebalancing")]
+
+    def failing() -> Mapping[TopicPartition, int]:
+        if errors and hand.committed.get(P0):
+            raise errors.pop()
+        return answer()
+
+    setattr(hand.source, question, failing)
+
+    hand.run()
+
+    assert ([], [(0, 0)], {P0: 1}) == (errors, hand.handler.handled, hand.committed)
+    assert hand.source.closed
+
+
+def test_a_kafka_that_is_away_at_the_end_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was done is done; the next member handles it once more."""
+    hand = Hand()
+    hand.publish(0)
+    monkeypatch.setattr(hand.source, "close", _unreachable)
+
+    def stopping(_: Record) -> Sequence[Acknowledgement]:
+        hand.source.commit_errors = [BrokerUnavailableError("gone")] * 100
+        hand.stop.set()
+        return ()
+
+    hand.handler.answer = stopping
+
+    hand.run()
+
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 0} == hand.committed
+
+
+@pytest.mark.parametrize(
+    "error", [DeadLetterError("nowhere"), BrokerAccessError("not allowed")], ids=lambda e: e.code
+)
+def test_an_acknowledgement_that_never_can_come_stops_before_the_commit(
+    error: BridgeError,
+) -> None:
+    """The record is not committed past, and the error is the one that is raised."""
+    hand = Hand()
+    hand.publish(0, 0, 0)
+    refused = Pending()
+    hand.handler.answer = lambda record: (refused,) if record.offset == 1 else ()
+    polling(hand, lambda: refused.arrive(error))
+
+    with pytest.raises(BridgeError) as caught:
+        hand.run()
+
+    assert error is caught.value
+    assert {P0: 1} == hand.committed
+    assert [(0, 0), (0, 1)] == hand.handler.handled
+    assert hand.source.closed
+
+
+def test_a_consumer_that_is_refused_ends_the_stage() -> None:
+    """No waiting helps against missing rights."""
+    hand = Hand()
+    hand.source.poll_errors = [BrokerAccessError("not allowed")]
+
+    with pytest.raises(BrokerAccessError):
+        hand.run()
+
+    assert hand.source.closed
+
+
+def test_a_broken_worker_ends_the_stage() -> None:
+    """A fault outside of any record comes out of the poll thread, and no record is passed over."""
+    hand = Hand(workers=1)
+    hand.publish(0)
+    fault = RuntimeError("broken")
+    hand.handler.errors[0, 0] = [ValueError("x")] * 100
+    hand.handler.give_up_errors = [fault]
+
+    with pytest.raises(RuntimeError) as caught:
+        hand.run()
+
+    assert fault is caught.value
+    assert {P0: 0} == hand.committed
+
+
+# partitions come, go and come back
+
+
+def begun(hand: Hand) -> Task:
+    """Turn once and take the first record, which then runs."""
+    hand.turn()
+    task = hand.delivery.try_take()
+    assert task is not None
+    return task
+
+
+def test_records_that_came_with_the_rebalance_are_not_lost() -> None:
+    """A poll can bring records of a partition that was taken away and given back inside it: they come again."""
+    hand = Hand()
+    hand.publish(0, 0)
+    poll = hand.source.poll
+    rebalances = [P0]
+
+    def rebalancing_poll(
+        timeout_s: float, held: Callable[[TopicPartition], bool]
+    ) -> Sequence[Record]:
+        while rebalances:
+            partition = rebalances.pop()
+            hand.source.revoke(partition)
+            hand.source.assign(partition)
+        return poll(timeout_s, held)
+
+    hand.source.poll = rebalancing_poll  # type: ignore[method-assign]
+    hand.handler.errors[0, 0] = [KeycloakUnavailableError("down")]
+
+    hand.run()
+
+    assert [(0, 0), (0, 1)] == hand.handler.handled
+    assert {P0: 2} == hand.committed
+
+
+def test_a_rebalance_in_a_poll_is_no_failure() -> None:
+    """The next turn goes on, and no problem is reported."""
+    hand = Hand()
+    hand.publish(0)
+    hand.source.poll_errors = [PartitionRevokedError("rebalancing")]
+    hand.turn()
+    shown = hand.problems()
+
+    hand.run()
+
+    assert () == shown
+    assert ([(0, 0)], {P0: 1}) == (hand.handler.handled, hand.committed)
+
+
+def test_a_partition_that_went_without_notice_is_not_committed() -> None:
+    """What is not assigned any more is released, even without a revocation."""
+    hand = Hand()
+    hand.publish(0)
+    hand.turn()
+    hand.work()
+    hand.source.when_revoked(lambda _partitions, _lost: {})
+    hand.source.revoke(P0, lost=True)
+    hand.turn(2.0)
+
+    assert {P0: 0} == hand.committed
+    assert frozenset() == hand.delivery.partitions()
+
+
+def test_giving_up_a_partition_waits_for_what_is_being_written() -> None:
+    """What ends in time is committed, so that the next owner does not write it again."""
+    hand = Hand(delivery=policy(release_s=30.0))
+    hand.publish(0, 0)
+    task = begun(hand)
+
+    def end() -> None:
+        while not task.dropped:
+            pass  # the release holds the lock by then, and lets go of it only to wait
+        hand.worker_pool.do(task)
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    hand.source.revoke(P0)
+    thread.join()
+
+    assert [(0, 0)] == hand.handler.handled
+    assert {P0: 1} == hand.committed
+
+
+def test_dead_lettered_users_go_with_their_partition() -> None:
+    """The next owner knows whose events are among the dead letters."""
+    hand = Hand()
+    hand.publish(0)
+    hand.handler.after = lambda record: hand.lost.note(record.topic_partition, b"ada")
+    hand.turn()
+    hand.work()
+    hand.source.revoke(P0)
+    forgotten = not hand.lost.knows(P0, b"ada")
+    other = Hand(broker=hand.broker)
+    other.source.assign(P0)
+    other.turn()
+
+    assert forgotten
+    assert other.lost.knows(P0, b"ada")
+
+
+def test_a_partition_whose_commit_cannot_be_read_is_not_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without knowing where the group is, nothing is handled; a moment later it is."""
+    hand = Hand()
+    hand.publish(0)
+    with monkeypatch.context() as outage:
+        outage.setattr(hand.source, "commits", _unreachable)
+        hand.turn()
+        shown = hand.problems()
+        begun_early = hand.work()
+    hand.settle_all(1)
+
+    assert (("provision: gone",), 0) == (shown, begun_early)
+    assert [(0, 0)] == hand.handler.handled
+    assert () == hand.problems()
+
+
+@pytest.mark.parametrize("records", [1, 3])
+def test_a_topic_that_was_created_again_is_read_from_its_beginning(records: int) -> None:
+    """Offsets that begin again are other records: they are handled, and committed as what they are."""
+    hand = Hand()
+    hand.publish(0, 0, 0)
+    hand.turn()
+    hand.work()
+    hand.turn(2.0)
+    hand.source._broker = InMemoryBroker()  # the topic of the same name, created again
+    for _ in range(records):
+        hand.source._broker.publish(hand_message(0))
+    hand.source.seek(P0, 0)
+    hand.settle_all(1)
+
+    assert 3 + records == len(hand.handler.handled)
+    assert {P0: records} == hand.committed
+
+
+def hand_message(key: int) -> Message:
+    return Message(TOPIC, bytes([key]), b"{}")
+
+
+def _unreachable(*_: object) -> None:
+    raise BrokerUnavailableError("gone")

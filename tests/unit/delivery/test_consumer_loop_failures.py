@@ -20,7 +20,6 @@ from keycloak_bridge.ops.logs import configure_logging
 
 DOWN = "Keycloak does not answer"
 GONE = "Kafka does not answer"
-PLANTED = "ada.lovelace@acme.example"
 
 
 @pytest.fixture
@@ -101,34 +100,6 @@ def test_a_record_that_fails_while_others_succeed_becomes_a_dead_letter() -> Non
 # the bridge itself
 
 
-def test_an_unexpected_error_is_no_end(log: io.StringIO) -> None:
-    """The record becomes a dead letter after the limit, the others go on, and no value is in the log."""
-    hand = Hand(delivery=policy(max_attempts=3))
-    hand.publish(0, 1, 0)
-    failing(hand, (0, 0), lambda: ValueError(PLANTED))
-
-    hand.run()
-
-    assert [((0, 0), "internal-error")] == hand.handler.given_up
-    assert [(0, 1), (0, 2)] == hand.handler.handled
-    assert {P0: 3} == hand.committed
-    lines = [line for line in log.getvalue().splitlines() if '"internal-error"' in line]
-    assert [] != [line for line in lines if '"offset": 0' in line and "ValueError" in line]
-    assert PLANTED not in log.getvalue()
-
-
-def test_an_unexpected_error_opens_no_breaker() -> None:
-    """It says nothing about Keycloak: all others in hand are handled at once."""
-    hand = Hand()
-    hand.publish(*range(10))
-    for offset in range(6):
-        failing(hand, (0, offset), lambda: ValueError(PLANTED), 1)
-    hand.turn()
-
-    assert 10 == hand.work()
-    assert BreakerState.CLOSED is hand.turn().breaker
-
-
 # Kafka
 
 
@@ -188,18 +159,6 @@ def test_kafka_is_left_alone_for_a_moment_after_it_failed() -> None:
 # the membership
 
 
-def test_nothing_is_begun_before_the_membership_is_proven() -> None:
-    """A commit that Kafka took is the proof; with the first turn it is there."""
-    hand = Hand()
-    hand.publish(0)
-    hand.source.commit_errors = [PartitionRevokedError("rebalancing")]
-    hand.turn()
-    before = hand.work()
-    hand.turn(0.1)
-
-    assert (0, 1) == (before, hand.work())
-
-
 def test_a_member_that_was_frozen_begins_nothing() -> None:
     """Its session may have ended, and others may have its partitions; a commit that is taken says otherwise."""
     hand = Hand()
@@ -243,23 +202,6 @@ def test_the_brake_holds_the_flow() -> None:
     (sentence,) = hand.problems()
     assert sentence.startswith("provision: the brake holds the flow: 3 dead letters in a row; ")
     assert "keycloak-bridge guard release" in sentence
-
-
-def test_the_flow_goes_on_when_the_brake_is_released() -> None:
-    """And everything is handled, in order, once."""
-    brake = Brake(0, 0, 20)
-    hand = Hand(brake=brake)
-    hand.publish(0, 0)
-    hand.turn()
-    brake.engage("too many")
-    hand.turn()
-    brake.release()
-    hand.turn()
-    hand.work()
-    hand.turn(2.0)
-
-    assert [(0, 0), (0, 1)] == hand.handler.handled
-    assert ({P0: 2}, ()) == (hand.committed, hand.problems())
 
 
 def test_the_brake_keeps_the_membership() -> None:

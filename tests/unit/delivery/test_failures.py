@@ -187,9 +187,11 @@ def test_an_outage_is_named_until_it_is_over() -> None:
 
 
 def test_a_single_failure_is_no_outage() -> None:
-    """But one refusal of the service account is: every record would be refused."""
+    """Nor are faults of the bridge; one refusal of the service account is: every record would be refused."""
     one = failure_policy()
     fail(one, task(), DOWN)
+    for _ in range(20):
+        fail(one, task(), BROKEN)
     single = (one.breaker.state, one.problem)
     refused = KeycloakAuthError("refused")
     fail(one, task(), refused)

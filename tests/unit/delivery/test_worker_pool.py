@@ -12,7 +12,6 @@ from keycloak_bridge.domain.errors import (
     HoldError,
     InternalError,
     KeycloakUnavailableError,
-    PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.ports import Handled
@@ -25,54 +24,6 @@ def begun(hand: Hand) -> Task:
     task = hand.delivery.try_take()
     assert task is not None
     return task
-
-
-@pytest.mark.parametrize(
-    ("error", "after_s", "retries"),
-    [
-        (KeycloakUnavailableError("down"), 60.0, 1),
-        (BrokerUnavailableError("gone"), 60.0, 1),
-        (HoldError("later", wait_s=2.0), 2.0, 0),
-        (PartitionRevokedError("another member's"), 0.5, 0),
-    ],
-    ids=lambda value: getattr(value, "code", ""),
-)
-def test_a_record_that_was_not_done_is_taken_up_again(
-    error: BridgeError, after_s: float, retries: int
-) -> None:
-    """After its time; only a failure is counted as one."""
-    hand = Hand()
-    task = begun(hand)
-    hand.handler.errors[0, 0] = [error]
-    hand.worker_pool.do(task)
-    at_once = hand.work()
-    hand.turn(after_s)
-    later = hand.work()
-
-    assert (0, 1) == (at_once, later)
-    found = f'retries_total{{code="{error.code}",stage="provision"}} 1.0'
-    assert bool(retries) == (found in hand.metrics.exposition().decode())
-
-
-def test_the_record_decides_about_writing_while_it_is_handled() -> None:
-    """Its thread may write while the record is ours, and afterwards nothing asks any more."""
-    hand = Hand(delivery=policy())
-    task = begun(hand)
-    checks: list[str] = []
-
-    def checked(_: Record) -> None:
-        hand.fence.check()
-        checks.append("ours")
-        hand.source.revoke(hand.broker.partitions_of("user-events")[0])
-        hand.fence.check()
-        checks.append("written although it is another member's")
-
-    hand.handler.before = checked
-    hand.worker_pool.do(task)
-    hand.fence.check()
-
-    assert ["ours"] == checks
-    assert [] == hand.handler.handled
 
 
 def test_an_unexpected_error_becomes_one_of_the_bridge(caplog: pytest.LogCaptureFixture) -> None:
@@ -127,17 +78,20 @@ def test_giving_up_waits_where_it_must(error: BridgeError) -> None:
 @pytest.mark.parametrize(
     ("level", "lines"), [(logging.DEBUG, ["retrying", "retrying"]), (logging.INFO, [])]
 )
-def test_attempts_are_logged_on_debug(
+def test_attempts_are_counted_and_logged_on_debug(
     caplog: pytest.LogCaptureFixture, level: int, lines: list[str]
 ) -> None:
-    """Each failed attempt with its number, on level DEBUG only: an outage has thousands."""
+    """Each failed attempt (waiting is none) with its number, on level DEBUG only: an outage has thousands."""
     hand = Hand()
     hand.publish(0)
-    hand.handler.errors[0, 0] = [KeycloakUnavailableError("down") for _ in range(2)]
+    held = HoldError("later", wait_s=1.0)
+    hand.handler.errors[0, 0] = [held, *(KeycloakUnavailableError("down") for _ in range(2))]
     with caplog.at_level(level):
-        hand.settle_all(3)
+        hand.settle_all(4)
 
     found = [fields for line in caplog.records if (fields := _fields(line))["action"] == "retrying"]
+    retries = 'retries_total{code="keycloak-unavailable",stage="provision"} 2.0'
+    assert retries in hand.metrics.exposition().decode()
     assert lines == [fields["action"] for fields in found]
     assert [1, 2][: len(lines)] == [fields["attempt"] for fields in found]
 

@@ -1,6 +1,5 @@
 import logging
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,86 +26,61 @@ K0, K1 = KafkaTopicPartition(TOPIC, 0), KafkaTopicPartition(TOPIC, 1)
 P0, P1 = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
 
 
-@dataclass
-class Raw:
-    """What kafka-python gives for a record."""
-
-    offset: int
-    key: bytes | None = b"u-1"
-    value: bytes | None = b"{}"
-    headers: list[tuple[str, bytes | None]] = field(default_factory=list)
-    topic: str = TOPIC
-    partition: int = 0
-    timestamp: int = 1_793_577_600_000
-
-
 class StubConsumer:
-    """Behaves like kafka-python's consumer as far as the source asks, and remembers how it was asked."""
+    """Fails as kafka-python's consumer does where a real Kafka cannot be made to, and remembers how it was asked."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
         self.assigned: list[KafkaTopicPartition] = [K0, K1]
         self.paused_now: set[KafkaTopicPartition] = set()
-        self.batches: dict[KafkaTopicPartition, list[Raw]] = {}
-        self.polls: list[dict[str, int]] = []
-        self.commits: list[dict[KafkaTopicPartition, OffsetAndMetadata]] = []
-        self.async_commits: list[dict[KafkaTopicPartition, OffsetAndMetadata]] = []
-        self.async_future = Future()
         self.switches: list[tuple[str, KafkaTopicPartition]] = []
+        self.polled_ms = 0
+        self.async_future = Future()
         self.position_timeouts_ms: list[int] = []
         self.rejoins = 0
         self.config: dict[str, int] = {}
-        self._next_partition_records: list[Raw] | None = None
+        self._next_partition_records: list[object] | None = None
         self._assignors = {"cooperative-sticky": SimpleNamespace(member_assignment={K0, K1})}
+        self._coordinator = self._fetcher = self
         self.seeks: list[tuple[KafkaTopicPartition, int]] = []
         self.commits_stored: dict[KafkaTopicPartition, OffsetAndMetadata] = {}
         self.beginnings: dict[KafkaTopicPartition, int] = {K0: 0, K1: 0}
-        self.ends: dict[KafkaTopicPartition, int] = {K0: 0, K1: 0}
         self.position_of: dict[KafkaTopicPartition, int | None] = {K0: 0, K1: 0}
         self.partition_numbers: set[int] | None = {1, 0}
         self.gone: set[KafkaTopicPartition] = set()
         self.state: str = MemberState.STABLE
         self.error: Exception | None = None
-        self.closed_with: int | None = None
 
     def subscribe(self, topics: list[str], listener: Any) -> None:
-        self.topics = topics
+        assert [TOPIC] == topics
         self.listener = listener
 
     def assignment(self) -> set[KafkaTopicPartition]:
         return set(self.assigned)
 
-    def pause(self, *partitions: KafkaTopicPartition) -> None:
-        self._known(partitions)
-        self.switches += [("pause", at) for at in partitions]
-        self.paused_now.update(partitions)
+    def pause(self, partition: KafkaTopicPartition) -> None:
+        self._known(partition)
+        self.switches.append(("pause", partition))
+        self.paused_now.add(partition)
 
-    def resume(self, *partitions: KafkaTopicPartition) -> None:
-        self._known(partitions)
-        self.switches += [("resume", at) for at in partitions]
-        self.paused_now.difference_update(partitions)
+    def resume(self, partition: KafkaTopicPartition) -> None:
+        self._known(partition)
+        self.switches.append(("resume", partition))
+        self.paused_now.discard(partition)
 
     def paused(self) -> set[KafkaTopicPartition]:
         return set(self.paused_now)
 
-    def poll(self, timeout_ms: int, max_records: int) -> dict[KafkaTopicPartition, list[Raw]]:
+    def poll(self, timeout_ms: int, max_records: int) -> dict[KafkaTopicPartition, list[object]]:
         self._fail()
-        self.polls.append({"timeout_ms": timeout_ms, "max_records": max_records})
-        return {
-            at: raws
-            for at, raws in self.batches.items()
-            if at in self.assignment() - self.paused_now
-        }
+        self.polled_ms = timeout_ms
+        return {}
 
-    def commit(
-        self, offsets: dict[KafkaTopicPartition, OffsetAndMetadata], timeout_ms: int
-    ) -> None:
+    def commit(self, offsets: object, timeout_ms: int) -> None:
         self._fail()
-        self.commits.append(offsets)
 
-    def commit_async(self, offsets: dict[KafkaTopicPartition, OffsetAndMetadata]) -> Future:
+    def commit_async(self, offsets: object) -> Future:
         self._fail()
-        self.async_commits.append(offsets)
         return self.async_future
 
     def position(self, partition: KafkaTopicPartition, timeout_ms: int) -> int | None:
@@ -119,22 +93,20 @@ class StubConsumer:
     def seek(self, partition: KafkaTopicPartition, offset: int) -> None:
         if partition not in self.assigned:
             raise ValueError("Unassigned partition")
-        self._known([partition])
+        self._known(partition)
         self.seeks.append((partition, offset))
 
     def partitions_for_topic(self, topic: str) -> set[int] | None:
         return self.partition_numbers
 
     def beginning_offsets(
-        self, partitions: list[KafkaTopicPartition], timeout_ms: int
+        self, partitions: object, timeout_ms: int
     ) -> dict[KafkaTopicPartition, int]:
-        return {at: self.beginnings[at] for at in partitions}
+        return self.beginnings
 
-    def end_offsets(
-        self, partitions: list[KafkaTopicPartition], timeout_ms: int
-    ) -> dict[KafkaTopicPartition, int]:
+    def end_offsets(self, partitions: object, timeout_ms: int) -> dict[KafkaTopicPartition, int]:
         self._fail()
-        return {at: self.ends[at] for at in partitions}
+        return {K0: 0, K1: 0}
 
     def committed(
         self, partition: KafkaTopicPartition, timeout_ms: int, metadata: bool = False
@@ -146,25 +118,15 @@ class StubConsumer:
     def group_metadata(self) -> Any:
         return self
 
-    @property
-    def _coordinator(self) -> "StubConsumer":
-        return self
-
-    @property
-    def _fetcher(self) -> "StubConsumer":
-        return self
-
     def request_rejoin(self) -> None:
         self.rejoins += 1
 
     def close(self, timeout_ms: int) -> None:
         self._fail()
-        self.closed_with = timeout_ms
 
-    def _known(self, partitions: Collection[KafkaTopicPartition]) -> None:
-        for partition in partitions:
-            if partition in self.gone or partition not in self.assigned:
-                raise KeyError(partition)
+    def _known(self, partition: KafkaTopicPartition) -> None:
+        if partition in self.gone or partition not in self.assigned:
+            raise KeyError(partition)
 
     def _fail(self) -> None:
         if self.error is not None:
@@ -273,62 +235,55 @@ def broken(*_: object) -> Any:
     raise RuntimeError
 
 
-def a_release_fails(source: KafkaRecordConsumer, stub: StubConsumer) -> type[Exception]:
-    source.when_revoked(broken)
-    stub.listener.on_partitions_revoked({K0})
-    return RuntimeError
-
-
-def a_release_fails_after_a_loss(
-    source: KafkaRecordConsumer, stub: StubConsumer
-) -> type[Exception]:
-    source.when_revoked(broken)
-    stub.listener.on_partitions_lost({K0})
-    return RuntimeError
-
-
-def a_commit_cannot_be_sent(source: KafkaRecordConsumer, stub: StubConsumer) -> type[Exception]:
-    source.when_revoked(lambda _partitions, _lost: {P0: Commit(1)})
-    stub.error = kafka_errors.FencedInstanceIdError()
-    stub.listener.on_partitions_revoked({K0})
-    return kafka_errors.FencedInstanceIdError
-
-
-def a_commit_is_refused_later(source: KafkaRecordConsumer, stub: StubConsumer) -> type[Exception]:
-    source.when_revoked(lambda _partitions, _lost: {P0: Commit(1)})
-    stub.listener.on_partitions_revoked({K0})
-    stub.async_future.failure(kafka_errors.CommitFailedError())
-    return kafka_errors.CommitFailedError
-
-
-def a_hold_fails(source: KafkaRecordConsumer, stub: StubConsumer) -> type[Exception]:
-    stub.assigned = []
-    source.poll(0, broken)
-    stub.assigned = [K0]
-    stub.listener.on_partitions_assigned({K0})
-    return RuntimeError
+def one_commit(*_: object) -> dict[TopicPartition, Commit]:
+    """Release with something to commit."""
+    return {P0: Commit(1)}
 
 
 @pytest.mark.parametrize(
-    "fail",
+    ("moment", "release", "sending", "refusal", "logged"),
     [
-        a_release_fails,
-        a_release_fails_after_a_loss,
-        a_commit_cannot_be_sent,
-        a_commit_is_refused_later,
-        a_hold_fails,
+        ("revoked", broken, None, None, RuntimeError),
+        ("lost", broken, None, None, RuntimeError),
+        ("assigned", one_commit, None, None, RuntimeError),
+        (
+            "revoked",
+            one_commit,
+            kafka_errors.FencedInstanceIdError(),
+            None,
+            kafka_errors.FencedInstanceIdError,
+        ),
+        (
+            "revoked",
+            one_commit,
+            None,
+            kafka_errors.CommitFailedError(),
+            kafka_errors.CommitFailedError,
+        ),
     ],
+    ids=["release", "release after a loss", "hold", "commit not sent", "commit refused later"],
 )
 def test_what_fails_in_a_rebalance_is_logged(
     source: KafkaRecordConsumer,
     stub: StubConsumer,
     caplog: pytest.LogCaptureFixture,
-    fail: Callable[[KafkaRecordConsumer, StubConsumer], type[Exception]],
+    moment: str,
+    release: Any,
+    sending: Exception | None,
+    refusal: Exception | None,
+    logged: type[Exception],
 ) -> None:
     """Nothing may get into kafka-python's thread, which sends the heartbeats; at worst records come again."""
-    error = fail(source, stub)
+    stub.assigned = []
+    source.poll(0, broken)  # of no partition it is asked yet
+    source.when_revoked(release)
+    stub.assigned, stub.error = [K0], sending
 
-    assert [(logging.WARNING, error)] == [
+    getattr(stub.listener, f"on_partitions_{moment}")({K0})
+    if refusal is not None:
+        stub.async_future.failure(refusal)
+
+    assert [(logging.WARNING, logged)] == [
         (line.levelno, line.exc_info[0] if line.exc_info else None) for line in caplog.records
     ]
 
@@ -469,4 +424,4 @@ def test_no_topic_is_created_and_members_rebalance_together(
 
     assert stub.options["allow_auto_create_topics"] is False
     assert (CooperativeStickyAssignor,) == stub.options["partition_assignment_strategy"]
-    assert (250, {"fetch_max_wait_ms": 250}) == (stub.polls[0]["timeout_ms"], stub.config)
+    assert (250, {"fetch_max_wait_ms": 250}) == (stub.polled_ms, stub.config)

@@ -1,11 +1,17 @@
-"""Which users have a dead letter, and which records may have become one already."""
+"""What a stage remembers: users with a dead letter, records that may have become one already, its backlog."""
 
 from functools import partial
 
 import pytest
 from threads import in_threads
 
-from keycloak_bridge.delivery.stage import DeadLetteredUsers, SentDeadLetters, fingerprint
+from keycloak_bridge.delivery.stage import (
+    Backlog,
+    BoundedDict,
+    DeadLetteredUsers,
+    SentDeadLetters,
+    fingerprint,
+)
 from keycloak_bridge.domain.events import Record, TopicPartition
 
 HERE = TopicPartition("user-events", 0)
@@ -126,3 +132,60 @@ def test_threads_lose_no_note_of_each_other() -> None:
     in_threads(*[partial(note_all, mine) for mine in keys])
 
     assert {fingerprint(key) for mine in keys for key in mine} == set(users.of(HERE))
+
+
+def test_a_backlog_is_large_until_most_of_it_is_gone() -> None:
+    """It comes at its size, and goes at a quarter of it, so that it does not flicker."""
+    backlog = Backlog(200)
+    seen = []
+    for records in (0, 199, 200, 150, 50, 49, 199, 200):
+        backlog.note(records)
+        seen.append(backlog.is_large)
+
+    assert seen == [False, False, True, True, True, False, False, True]
+
+
+def test_a_partition_is_new_again_when_it_comes_back() -> None:
+    """Another member may have created users of it in between."""
+    backlog = Backlog(200)
+    before = backlog.since_s(HERE)
+    backlog.begin(HERE, 5.0)
+    backlog.begin(HERE, 9.0)
+
+    assert (before, backlog.since_s(HERE)) == (None, 9.0)
+
+
+def test_an_entry_is_remembered_until_it_is_popped() -> None:
+    """The last value counts; popping twice is harmless."""
+    entries: BoundedDict[str, int] = BoundedDict()
+    entries.put("a", 1)
+    entries.put("a", 2)
+
+    assert (entries.get("a"), entries.get("b")) == (2, None)
+    assert ("a" in entries, "b" in entries) == (True, False)
+    assert (entries.pop("a"), entries.pop("a"), "a" in entries) == (2, None, False)
+
+
+def test_the_first_value_stays() -> None:
+    """However often a default is offered, until the key is popped."""
+    entries: BoundedDict[str, float] = BoundedDict()
+    seen = [entries.setdefault("a", at) for at in (1.0, 2.0, 3.0)]
+    entries.pop("a")
+
+    assert [*seen, entries.setdefault("a", 4.0)] == [1.0, 1.0, 1.0, 4.0]
+
+
+def test_memory_is_bounded_and_keeps_what_was_touched_last() -> None:
+    """The entry that was neither put nor asked for by default for the longest time goes first."""
+    entries: BoundedDict[str, int] = BoundedDict(limit=2)
+    entries.put("a", 1)
+    entries.put("b", 2)
+    entries.setdefault("a", 9)
+    entries.put("c", 3)
+
+    assert [entries.get(key) for key in "abc"] == [1, None, 3]
+
+    entries.put("a", 4)
+    entries.put("d", 5)
+
+    assert [entries.get(key) for key in "acd"] == [4, None, 5]
