@@ -85,15 +85,10 @@ class ProvisionStage:
         if isinstance(prepared, Skipped):
             return self._skip(record, prepared, since_s)
         event = prepared.event
-        known = replace(
-            _NOTHING_KNOWN,
-            event_id=event.id,
-            event_type=event.type,
-            user_id=event.subject,
-            schema_id=event.schema_id,
-            mapping=prepared.mapping,
+        context = EventContext(
+            "keycloak", event.id, event.type, event.subject, event.schema_id, prepared.mapping
         )
-        write = PendingWrite(record, event, prepared.desired, known, since_s)
+        write = PendingWrite(record, event, prepared.desired, _known(context), since_s)
         try:
             return self._router.write(write, partial(self._publish, write))
         except BridgeError as error:

@@ -51,7 +51,6 @@ from keycloak_bridge.settings.model import (
     KeycloakSettings,
     RetrySettings,
     Settings,
-    TopicsSettings,
 )
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemoryConsumer
@@ -71,11 +70,8 @@ class World:
         self.monkeypatch = monkeypatch
         self.broker = InMemoryBroker()
         self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
-        self.topics = {EVENTS, INVITATIONS, RESULTS, DEAD_LETTERS}
-        self.created: list[str] = []
         self.problems: list[list[Problem]] = []
         self.errors: dict[str, list[Exception]] = {}
-        self.stops_when_out_of_errors = False
         self.joined: list[tuple[str, str]] = []
         self.producers: list[bool] = []
         self.clock = FakeClock()
@@ -115,8 +111,6 @@ class World:
     def _raise_next(self, what: str) -> None:
         errors = self.errors.get(what)
         if errors:
-            if self.stops_when_out_of_errors and len(errors) == 1:
-                self.stop.set()
             raise errors.pop(0)
 
     def _producer(self, _: KafkaSettings, *, repeats: bool = True) -> InMemoryBroker:
@@ -134,7 +128,7 @@ class World:
 
     def _kafka_admin(self, _: KafkaSettings) -> "StubKafkaAdmin":
         self._raise_next("topics")
-        return StubKafkaAdmin(self)
+        return StubKafkaAdmin(self.closed, "topics")
 
     def _check(
         self, _: object, names: Sequence[str], guarded: Sequence[str], **options: Any
@@ -160,20 +154,13 @@ class Closable:
 
 
 class StubKafkaAdmin(Closable):
-    """A cluster that has the topics of the world."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world.closed, "topics")
-        self._world = world
+    """A cluster that has every topic."""
 
     def states(self, specs: Sequence[TopicSpec]) -> tuple[TopicState, ...]:
-        return tuple(TopicState(s, 1 if s.name in self._world.topics else None) for s in specs)
+        return tuple(TopicState(spec, 1) for spec in specs)
 
-    def config(self, topic: str) -> dict[str, str] | None:
-        return None
-
-    def create(self, specs: Sequence[TopicSpec]) -> None:
-        self._world.created += [spec.name for spec in specs]
+    def create(self, missing: Sequence[TopicSpec]) -> None:
+        assert not missing
 
 
 @pytest.fixture
@@ -208,18 +195,6 @@ def test_an_event_becomes_a_user_and_a_mail(world: World) -> None:
     assert (3, 1) == (len(world.outcomes()), len(world.keycloak.mails))
 
 
-def test_mode_none_runs_one_stage_and_asks_for_no_mail(world: World) -> None:
-    """Keycloak invites by itself, or data is replayed; the invitations topic is not even wanted."""
-    world.publish(event_of())
-    world.topics.discard(INVITATIONS)
-
-    world.run(replace(SETTINGS, invite=InviteSettings(mode="none")))
-
-    assert [(EVENTS, "keycloak-bridge")] == world.joined
-    assert [] == world.broker.records(INVITATIONS)
-    assert (1, 0) == (len(world.keycloak.users()), len(world.keycloak.mails))
-
-
 # before anything is consumed
 
 
@@ -247,19 +222,6 @@ def test_it_waits_for_what_is_away_at_start(
     assert ["invited", "provisioned"] == world.outcomes()
 
 
-@pytest.mark.parametrize("away", ["topics", "realm", "producer"])
-def test_a_stop_ends_the_waiting(world: World, away: str) -> None:
-    """SIGTERM is noticed before anything is reached; nothing is consumed and all is closed."""
-    world.publish(event_of())
-    world.errors[away] = [BrokerUnavailableError("gone")] * 3
-    world.stops_when_out_of_errors = True
-
-    world.run(until_caught_up=False)
-
-    assert ([], []) == (world.joined, world.outcomes())
-    assert "keycloak" in world.closed
-
-
 def test_a_stop_between_the_connections_closes_what_is_open(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,24 +239,6 @@ def test_a_stop_between_the_connections_closes_what_is_open(
     world.run(until_caught_up=False)
 
     assert (["keycloak", "producer", "topics"], []) == (sorted(world.closed), world.joined)
-
-
-@pytest.mark.parametrize("create", [False, True])
-def test_a_missing_topic_stops_the_start_unless_it_may_be_created(
-    world: World, create: bool
-) -> None:
-    """`topics.create`; nothing is consumed before."""
-    world.topics.discard(RESULTS)
-    settings = replace(SETTINGS, topics=TopicsSettings(create=create))
-
-    if create:
-        world.run(settings)
-        assert [RESULTS] == world.created
-    else:
-        with pytest.raises(ConfigError) as caught:
-            world.run(settings)
-        assert ("topic-missing", []) == (caught.value.code, world.joined)
-        assert "keycloak" in world.closed
 
 
 @pytest.mark.parametrize(
@@ -317,24 +261,6 @@ def test_what_the_realm_is_checked_for(
     assert ("userId", *own) == guarded
     assert delivery == options["invite_delivery"]
     assert {"email", "attributes.userId"} < {one.target for one in options["targets"]}
-
-
-def test_a_realm_that_is_not_ready_stops_before_anything_is_consumed(world: World) -> None:
-    """Every problem is in the sentence, with its remedy."""
-    world.problems = [
-        [
-            Problem("role-missing", "manage-users is missing", "grant it"),
-            Problem("attribute-unmanaged", "tenantId is unknown", "add it"),
-        ]
-    ]
-
-    with pytest.raises(ConfigError) as caught:
-        world.run()
-
-    assert "role-missing" == caught.value.code
-    parts = ("manage-users is missing", "grant it", "tenantId is unknown", "add it")
-    assert all(part in caught.value.message for part in parts)
-    assert [] == world.joined
 
 
 # health

@@ -175,20 +175,6 @@ def test_a_user_is_found_by_the_subject_where_there_is_no_key() -> None:
     assert ["schema-violation", "parked"] == codes(flow)
 
 
-def test_dead_lettered_users_move_with_the_partition() -> None:
-    """The next owner parks what the one before would have parked, and no other partition knows of it."""
-    before = start()
-    lose(before)
-    lost = DeadLetteredUsers()
-    lost.take_over(HERE, before.lost.of(HERE))
-    after = start(lost=lost)
-
-    move(after)
-
-    assert ["parked"] == codes(after)
-    assert () == before.lost.of(TopicPartition(EVENTS, 0))
-
-
 def test_records_of_unknown_users_are_not_remembered() -> None:
     """A flood of them must not displace the known ones."""
     flow = start(lost=DeadLetteredUsers(limit=1))

@@ -23,7 +23,6 @@ from stage_harness import (
 
 from keycloak_bridge.app.interpretation import Interpretation, default_mapping_text
 from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
-from keycloak_bridge.delivery.rate_limit import RateLimiter
 from keycloak_bridge.domain.errors import (
     BridgeError,
     Dependency,
@@ -49,10 +48,8 @@ from keycloak_bridge.domain.events import (
 from keycloak_bridge.domain.times import Limit
 from keycloak_bridge.events import cloudevents
 from keycloak_bridge.events.json_reader import parse_json
-from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS, dead_letter_headers
 from keycloak_bridge.pipeline.interpret import Prepared
-from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.provisioning.bulk_writer import PendingWrite
 from keycloak_bridge.settings.model import EventsSettings, MappingSettings, Settings
 
@@ -473,23 +470,6 @@ def test_only_a_mail_shows_that_mails_go_out() -> None:
     assert {(): 1.0} == flow.counted("mails_total")
 
 
-def test_a_mail_that_must_wait_is_held() -> None:
-    """The delivery waits for the pace; nothing is published meanwhile."""
-    flow = Flow()
-    record = an_invitation(flow)
-    before = len(flow.results)
-    stage = InviteStage(
-        catalog=interpretation().catalog,
-        inviter=Inviter(flow.keycloak, pace=_used_up(), clock=flow.clock),
-        publisher=flow.publisher("invite"),
-    )
-
-    with pytest.raises(HoldError) as caught:
-        stage.handle(record)
-
-    assert ("pace", before, []) == (caught.value.code, len(flow.results), flow.keycloak.mails)
-
-
 def test_mails_beyond_the_limit_wait_for_a_release() -> None:
     """What turns out to need no mail is not counted."""
     brake = Brake(0, 0, 10)
@@ -508,12 +488,6 @@ def test_mails_beyond_the_limit_wait_for_a_release() -> None:
 
     assert ("brake", 1) == (held.value.code, len(flow.keycloak.mails))
     assert "1 mails were sent within 1 minute ([limits] mails)" == brake.reason
-
-
-def _used_up() -> RateLimiter:
-    pace = RateLimiter(1.0)
-    pace.take(0.0)
-    return pace
 
 
 def _without_keycloak_id(invitation: dict[str, Any]) -> dict[str, Any]:

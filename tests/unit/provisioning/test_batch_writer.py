@@ -165,29 +165,24 @@ def test_a_batch_full_of_bad_users_is_given_up_soon() -> None:
     assert len(importer.batches) < 40
 
 
-@pytest.mark.parametrize("status", [503, 429, None])
-def test_an_outage_is_reported_for_all(status: int | None) -> None:
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (unavailable(503), KeycloakUnavailableError),
+        (unavailable(429), KeycloakUnavailableError),
+        (unavailable(None), KeycloakUnavailableError),
+        (KeycloakAuthError("401", status=401), KeycloakAuthError),
+        # written by itself, a user needs no additional role
+        (KeycloakAuthError("403", status=403), type(None)),
+    ],
+)
+def test_what_is_no_users_fault_happens_to_all(error: KeycloakError, outcome: type) -> None:
     """No halving finds anything then; each is tried again later."""
-    importer = Importer(bad=["u1"], error=lambda: unavailable(status))
+    importer = Importer(bad=["u1"], error=lambda: error)
     results = write(importer, many(3), size=3, threads=1)
 
-    assert {type(outcome) for outcome in results.values()} == {KeycloakUnavailableError}
+    assert {type(one) for one in results.values()} == {outcome}
     assert importer.batches == [many(3)]
-
-
-def test_without_the_role_users_are_written_one_by_one() -> None:
-    """That needs no additional role."""
-    importer = Importer(bad=["u1"], error=lambda: KeycloakAuthError("403", status=403))
-
-    assert set(write(importer, many(3), size=3).values()) == {BY_ITSELF}
-
-
-def test_a_token_that_is_refused_is_reported_for_all() -> None:
-    """No user's fault, and one by one would fail as well."""
-    importer = Importer(bad=["u1"], error=lambda: KeycloakAuthError("401", status=401))
-    results = write(importer, many(3), size=3, threads=1)
-
-    assert {type(outcome) for outcome in results.values()} == {KeycloakAuthError}
 
 
 def test_a_record_of_another_member_is_not_written() -> None:

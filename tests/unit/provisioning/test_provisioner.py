@@ -119,26 +119,6 @@ def test_a_new_user_is_created_with_groups_roles_and_an_invitation(harness: Harn
     ]
 
 
-def test_the_same_event_again_writes_nothing(harness: Harness) -> None:
-    """Redelivery finds everything as it should be; only the mail that is still due is asked for again."""
-    desired = a_desired_user(groups=("/staff",), realm_roles=("viewer",))
-    harness.provision(desired)
-    harness.keycloak.calls.clear()
-
-    result = harness.provision(desired)
-
-    assert ("unchanged", []) == (result.action, harness.writes)
-    assert 2 == len(harness.invitations)
-
-
-def test_an_event_out_of_scope_is_skipped(harness: Harness) -> None:
-    """The `when` filter leaves Keycloak alone and says so."""
-    result = harness.provision(OutOfScope("data.active"))
-
-    assert (Outcome.SKIPPED, "out-of-scope") == (result.outcome, result.reason)
-    assert [] == harness.keycloak.calls
-
-
 def test_a_taken_username_is_a_conflict(harness: Harness) -> None:
     """An account that the bridge did not make is never taken over, and nothing is written."""
     harness.keycloak.add_user(UserRepresentation(username="ada", enabled=True))
@@ -318,29 +298,6 @@ def test_what_was_written_is_named_without_values(harness: Harness) -> None:
 
     assert ("email", "groups", "realmRoles", "identities.corp") == result.changed
     assert "updated" == result.action
-
-
-def test_memberships_and_links_are_removed(harness: Harness) -> None:
-    """Of what the mapping owns, whatever the event does not name."""
-    harness.keycloak.add_identity_provider("corp")
-    first = replace(
-        a_desired_user(groups=("/staff",)), identities=(IdentityLink("corp", "ada@corp"),)
-    )
-    harness.provision(first)
-    later = replace(
-        a_desired_user(),
-        memberships=(Membership(GROUPS, (), owned=frozenset({"/staff"})),),
-        identities=(IdentityLink("corp", None),),
-    )
-
-    result = harness.provision(later, 2)
-
-    (user,) = harness.keycloak.users()
-    assert ("groups", "identities.corp") == result.changed
-    assert (frozenset(), ()) == (
-        harness.keycloak.groups_of(user["id"]),
-        harness.keycloak.identities_of(user["id"]),
-    )
 
 
 @pytest.mark.parametrize("existing", [False, True])
