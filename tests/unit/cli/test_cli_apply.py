@@ -2,21 +2,7 @@ import pytest
 from cli_harness import Bench
 from stage_harness import event_of
 
-from keycloak_bridge.cli.apply import _operation
 from keycloak_bridge.domain.errors import KeycloakUnavailableError, MailDeliveryError
-from keycloak_bridge.domain.events import Purpose
-from keycloak_bridge.domain.operations import (
-    CreateUser,
-    DeleteUser,
-    EndSessions,
-    Join,
-    Leave,
-    LinkIdentity,
-    Operation,
-    RequestInvitation,
-    UnlinkIdentity,
-)
-from keycloak_bridge.domain.users import IdentityLink, InvitationTerms
 
 
 def steps(output: str) -> list[str]:
@@ -33,7 +19,7 @@ def test_no_value_of_the_event_is_printed(bench: Bench) -> None:
 
 def test_a_change_names_its_targets(bench: Bench) -> None:
     """An update says which fields it writes."""
-    bench.run("apply", bench.file(event_of()))
+    created = bench.run("apply", bench.file(event_of()))
     later = event_of(
         event_id="event-2",
         time="2026-11-02T08:00:00Z",
@@ -42,6 +28,7 @@ def test_a_change_names_its_targets(bench: Bench) -> None:
 
     result = bench.run("apply", bench.file(later))
 
+    assert "invite actions: UPDATE_PASSWORD" in created.stdout
     assert "update attributes.department" in result.stdout
     assert all(
         part in result.stdout for part in ("join groups: /staff", "grant realmRoles: viewer")
@@ -124,31 +111,6 @@ def test_a_mail_that_may_be_on_its_way_is_waited_for(bench: Bench) -> None:
     assert 0 == result.exit_code
     assert "300.0 s: a mail that got no answer may still be on its way" in result.stdout
     assert (1, 300.0) == (len(bench.keycloak.mails), bench.clock.monotonic())
-
-
-CORP = IdentityLink("corp", "planted-id", "planted.name")
-
-
-@pytest.mark.parametrize(
-    ("operation", "expected"),
-    [
-        (CreateUser({"username": "planted"}), "create username"),
-        (Join("clientRoles.crm", ("seller",)), "grant clientRoles.crm: seller"),
-        (Leave("groups", ("/staff", "/eu")), "leave groups: /staff, /eu"),
-        (LinkIdentity(CORP), "link identities.corp"),
-        (UnlinkIdentity(CORP), "unlink identities.corp"),
-        (EndSessions(), "end sessions"),
-        (DeleteUser(), "delete user"),
-        (
-            RequestInvitation(InvitationTerms(("VERIFY_EMAIL",), 60), Purpose.VERIFY_EMAIL),
-            "verify-email actions: VERIFY_EMAIL",
-        ),
-    ],
-    ids=lambda one: type(one).__name__,
-)
-def test_each_operation_has_its_words(operation: Operation, expected: str) -> None:
-    """Without the values of the event, except where the mapping allows only known names."""
-    assert expected == _operation(operation)
 
 
 def test_an_unknown_user_is_not_waited_for(bench: Bench) -> None:

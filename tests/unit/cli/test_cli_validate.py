@@ -117,32 +117,6 @@ def test_show_mapped() -> None:
     } == by_json["invitation"]
 
 
-def shown_of(event: dict[str, Any], *words: str) -> dict[str, Any]:
-    """Return what --show-mapped shows of an event, or of the data of one."""
-    write(Path("x.json"), event)
-    shown: dict[str, Any] = json.loads(
-        call("validate", "--show-mapped", "--format=json", "x.json", *words).stdout
-    )
-    return shown
-
-
-def test_show_mapped_of_a_later_event() -> None:
-    """What it wants, what it clears, and the mail where one is asked for."""
-    changed = {"userId": "u-1", "familyName": "King", "department": None}
-    updated = shown_of(changed, "--type", "user.updated")
-    asked = shown_of({"userId": "u-1"}, "--type", "user.invitation.requested")
-
-    assert {
-        "lastName": "King",
-        "attributes": {"userId": ["u-1"]},
-        "cleared": ["attributes.department"],
-        "intent": "update",
-    } == updated["mapped"]
-    assert "invitation" not in updated
-    assert "invite" == asked["mapped"]["intent"]
-    assert ["UPDATE_PASSWORD"] == asked["invitation"]["actions"]
-
-
 def test_what_is_passed_over_is_valid() -> None:
     """Ignored types and events out of scope get through, and say why nothing comes of them."""
     mapping = 'matching = ["attributes.userId"]\nwhen = "data.tenantId == \'x\'"\n[user]\nusername = "data.userId"\n[user.attributes]\nuserId = "data.userId"\n'
