@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from delivery_harness import Recorder, ended_if_it_hangs, passing_time, stage_context
@@ -130,40 +131,24 @@ def test_a_stage_is_not_ready_before_it_has_joined(harness: Harness) -> None:
     assert () == harness.status.why_not_ready()
 
 
-def test_the_second_stage_waits_for_the_first(harness: Harness) -> None:
+def test_the_second_stage_waits_for_the_first(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It looks for its end only when nothing new can come, however long the first takes."""
-    seen_idle = threading.Event()
-    joined = threading.Event()
+    polls, poll = threading.Semaphore(0), InMemoryConsumer.poll
+
+    def counting(source: InMemoryConsumer, *arguments: Any) -> Sequence[Record]:
+        if source in harness.sources[SECOND]:
+            polls.release()
+        return poll(source, *arguments)
 
     def slowly(_: Record) -> None:
-        # the second stage turns idly meanwhile and must not take an empty topic for the end
-        assert joined.wait(60)
-        assert seen_idle.wait(60)
+        # the second stage polls idly meanwhile and must not take an empty topic for the end
+        assert all(polls.acquire(timeout=60) for _ in range(5))
 
+    monkeypatch.setattr(InMemoryConsumer, "poll", counting)
     harness.publish(1)
     harness.first.before = slowly
-    join = harness.join
-
-    def watched(topic: str) -> Callable[[], RecordConsumer]:
-        def joining() -> RecordConsumer:
-            source = join(topic)()
-            if topic == SECOND:
-                poll, turns = source.poll, iter(range(10**9))
-
-                def counting(
-                    timeout_s: float, held: Callable[[TopicPartition], bool]
-                ) -> Sequence[Record]:
-                    joined.set()
-                    if next(turns) > 3:
-                        seen_idle.set()
-                    return poll(timeout_s, held)
-
-                source.poll = counting  # type: ignore[method-assign]
-            return source
-
-        return joining
-
-    harness.join = watched  # type: ignore[method-assign]
 
     harness.run()
 
