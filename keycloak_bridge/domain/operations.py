@@ -264,7 +264,6 @@ def _erasures(found: UserRepresentation, targets: AbstractSet[str]) -> Iterable[
 
 
 def _attributes(attributes: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Return the attributes that have a value, each value once."""
     distinct = {
         name: list(filter(None, dict.fromkeys(values))) for name, values in attributes.items()
     }

@@ -100,7 +100,6 @@ def format_duration(seconds: float) -> str:
 
 
 def _parts(counts: dict[str, str | None]) -> Decimal:
-    """Return the sum of ISO 8601 parts by the name of their unit."""
     given = {unit: Decimal(count) for unit, count in counts.items() if count}
     if not given:
         raise ValueError(f"the duration is empty; {_EXPECTED}")
@@ -108,7 +107,6 @@ def _parts(counts: dict[str, str | None]) -> Decimal:
 
 
 def _words(text: str) -> Decimal:
-    """Return the sum of counts with units, with nothing else between them."""
     total, position = Decimal(0), 0
     while part := _PART.match(text, position):
         count, unit = part.groups()
@@ -124,7 +122,6 @@ def _words(text: str) -> Decimal:
 
 
 def _counted(count: Decimal, unit: str) -> str:
-    """Return the count and its unit in the right number, without trailing zeros."""
     return f"{count.normalize():f} {unit}" + ("" if count == 1 else "s")
 
 

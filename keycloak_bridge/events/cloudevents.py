@@ -186,7 +186,6 @@ def _binary(headers: Mapping[str, str | bytes], body: Any, content_type: str) ->
 
 
 def _checked(envelope: RawEnvelope) -> RawEnvelope:
-    """Return `envelope` if it is of the one version that is understood."""
     version = envelope.attributes.get("specversion")
     where = f"{envelope.prefix}specversion"
     if version is None:

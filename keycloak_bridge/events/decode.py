@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -68,7 +69,8 @@ def decode(record: Record, rules: EnvelopeRules) -> CloudEvent:
 def event_of(envelope: RawEnvelope, rules: EnvelopeRules) -> CloudEvent:
     """Return the event that `envelope` describes; raises EventDecodeError with every wrong attribute."""
     attributes = envelope.attributes
-    time = _time(attributes.get("time"))
+    given = attributes.get("time")
+    time = parse_timestamp(given) if isinstance(given, str) else None
     violations = _violations(envelope, time)
     if violations:
         raise envelope_error(*violations)
@@ -108,10 +110,6 @@ def _read(record: Record, rules: EnvelopeRules) -> RawEnvelope:
     return read_cloudevent(record, rules.limits)
 
 
-def _time(value: Any) -> datetime | None:
-    return parse_timestamp(value) if isinstance(value, str) else None
-
-
 def _violations(envelope: RawEnvelope, time: datetime | None) -> tuple[Violation, ...]:
     """Return what is wrong with the attributes; `time` is the point in time that the one of that name gives."""
     found: list[Violation] = []
@@ -129,7 +127,6 @@ def _violations(envelope: RawEnvelope, time: datetime | None) -> tuple[Violation
 
 
 def _text_problem(value: Any, longest: int) -> tuple[str, str] | None:
-    """Return which keyword a text breaks and how, None for a good one."""
     if isinstance(value, str) and 0 < len(value) <= longest and value.isprintable():
         return None  # as nearly all are
     if value is None:
@@ -189,29 +186,23 @@ def deletion_of(record: Record) -> CloudEvent:
             "the record has neither key nor value, so the user to delete is unknown",
             remedy="publish tombstones with the user's id as key",
         )
-    try:
-        user_id = record.key.decode("utf-8")
-    except UnicodeDecodeError as error:
+    user_id = _key_text(record.key)
+    if user_id is None:
         raise EventDecodeError(
             "the key of a record without a value is not UTF-8",
             code="wrong-encoding",
             violations=(Violation("/subject", "type", "must be text in UTF-8"),),
-        ) from error
+        )
+    time = None
+    if record.timestamp_ms >= 0:  # Kafka writes -1 where there is none
+        with suppress(ValueError, OverflowError, OSError):  # out of range
+            time = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     return CloudEvent(
         id=f"tombstone/{record.topic}/{record.partition}/{record.offset}",
         source=SOURCE,
         type=USER_DELETED,
         subject=user_id,
-        time=_time_of_record(record.timestamp_ms),
+        time=time,
         dataschema=None,
         data={"userId": user_id},
     )
-
-
-def _time_of_record(timestamp_ms: int) -> datetime | None:
-    if timestamp_ms < 0:
-        return None  # Kafka's way to say that there is none
-    try:
-        return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None  # out of range

@@ -97,7 +97,6 @@ def _is_domain(text: str) -> bool:
 
 
 def _ascii_label(label: str) -> str | None:
-    """Return the label as DNS has it, None where it has none."""
     if not label.isascii():
         # Java refuses letters that IDNA 2003 does not know and those beyond U+FFFF; Python lets them pass.
         if any(stringprep.in_table_a1(letter) or letter > "\uffff" for letter in label):

@@ -4,7 +4,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from math import isinf
 from typing import Any, NoReturn
 
@@ -55,10 +54,10 @@ def parse_json(text: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_
     characters = _characters(text.removeprefix(_BYTE_ORDER_MARK))
     if _is_deeper(characters, max_depth):
         raise _bad_depth(max_depth)
-    repeated: list[_Repeated] = []
     value = _load(_PLAIN, characters, max_depth)
-    if value is _REPEATED:
-        value = _load(_decoder(partial(_marked, repeated)), characters, max_depth)
+    repeated = value is _REPEATED
+    if repeated:
+        value = _load(_MARKING, characters, max_depth)
     # Only an escape (\u0000, \ud800) can bring such texts in, since raw ones are no JSON or no UTF-8.
     if repeated or "\\u" in characters:
         check_texts(value)
@@ -139,13 +138,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _marked(repeated: list[_Repeated], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) == len(pairs):
         return members
     marked = _Repeated(members)
     marked.key = Counter(key for key, _ in pairs).most_common(1)[0][0]
-    repeated.append(marked)
     return marked
 
 
@@ -167,6 +165,7 @@ def _float(digits: str) -> float:
 
 
 _PLAIN = _decoder(_object)
+_MARKING = _decoder(_marked)
 _REPEATED = object()
 
 

@@ -122,7 +122,6 @@ def event_scope(event: UserEvent) -> Mapping[str, Any]:
 
 
 def _syntax_problem(error: Exception, text: str) -> str:
-    """Return where the syntax breaks, in one line."""
     if isinstance(error, EmptyExpressionError):
         return "the expression is empty"
     if not isinstance(error, ParseError) or error.lex_position >= len(text):

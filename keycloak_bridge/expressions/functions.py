@@ -109,7 +109,6 @@ def function_arities() -> Mapping[str, tuple[int, bool]]:
 
 
 def _without_diacritics(text: str) -> str:
-    """Drop the combining marks that stand on Latin letters, and nothing else."""
     kept: list[str] = []
     latin = False
     for character in unicodedata.normalize("NFD", text.translate(_NO_DECOMPOSITION)):

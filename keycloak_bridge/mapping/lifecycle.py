@@ -104,10 +104,6 @@ class Mappings:
             return self.by_major[event.type, major]
         return self.by_type.get(event.type, self.default)
 
-    def fingerprint_of(self, event: UserEvent) -> str:
-        """Return the fingerprint of the mapping that serves `event`."""
-        return self.serving(event).fingerprint
-
     def apply(self, event: UserEvent) -> DesiredUser | OutOfScope:
         """Return what `event` wants of its user.
 
@@ -115,7 +111,13 @@ class Mappings:
         (`reserved-user`).
         """
         if event.type not in USER_EVENTS:
-            raise _unknown_type()
+            known = ", ".join(USER_EVENTS)
+            raise UnknownSchemaError(
+                f"the bridge serves events of these types only: {known}",
+                code="unknown-type",
+                remedy="rename the type in [envelope.types] if it means one of these, or name it in events.ignore_types",
+                violations=(Violation("/type", "enum", f"must be one of: {known}"),),
+            )
         mapping = self.serving(event)
         if event.type not in MAPPED_TYPES:
             return mapping.out_of_scope(event) or self._named(event, mapping)
@@ -160,13 +162,3 @@ class Mappings:
     def _unknown(self, *, creatable: bool) -> UnknownUser:
         policy = self.policy.unknown_user
         return UnknownUser.DEAD_LETTER if policy is UnknownUser.CREATE and not creatable else policy
-
-
-def _unknown_type() -> UnknownSchemaError:
-    known = ", ".join(USER_EVENTS)
-    return UnknownSchemaError(
-        f"the bridge serves events of these types only: {known}",
-        code="unknown-type",
-        remedy="rename the type in [envelope.types] if it means one of these, or name it in events.ignore_types",
-        violations=(Violation("/type", "enum", f"must be one of: {known}"),),
-    )

@@ -105,7 +105,9 @@ class AttributeMapping:
         An event without complete data about the user is filtered only if it has everything that `when` reads.
         """
         when = self.rules.when
-        if when is None or not (is_complete(event) or has_all(event.data, when)):
+        if when is None or not (
+            is_complete(event) or EventData(event.data, partial=True).has_all(when)
+        ):
             return None
         return None if when.is_true(event_scope(event), "/when") else OutOfScope(when.text)
 
@@ -305,12 +307,10 @@ def _identity_link(rule: IdentityRule, scope: Scope) -> IdentityLink:
 
 
 def _is_empty(value: Any) -> bool:
-    """Return whether there is nothing to store."""
     return value is None or (not value and isinstance(value, str | list | dict))
 
 
 def _texts(value: Any, pointer: str) -> list[str]:
-    """Return a value or a list of values as different texts, without empty ones."""
     if isinstance(value, str):
         return [_text(value, pointer)] if value else []
     if _is_empty(value):
@@ -320,7 +320,6 @@ def _texts(value: Any, pointer: str) -> list[str]:
 
 
 def _text(value: Any, pointer: str) -> str:
-    """Return text, a number or a flag as text."""
     if isinstance(value, list | dict):
         raise _refusal(pointer, "type", f"the value must be text, not {_kind(value)}")
     text = value if isinstance(value, str) else json.dumps(value)
@@ -336,7 +335,6 @@ def _text(value: Any, pointer: str) -> str:
 
 
 def _kind(value: Any) -> str:
-    """Return the JSON type of `value` as a word."""
     kinds = {"dict": "an object", "list": "a list", "str": "text"}
     return kinds.get(type(value).__name__, "a number")
 
@@ -407,7 +405,15 @@ class EventData:
         if len(absent) == len(properties):
             return False
         if absent:
-            raise _incomplete(pointer, properties, absent)
+            together = ", ".join("data." + ".".join(path) for path in sorted(properties))
+            pointers = ["/".join(("/data", *map(escaped, path))) for path in absent]
+            reason = f"is needed to set {pointer}"
+            raise MappingError(
+                f"the event changes only a part of what {pointer} is made of",
+                code="incomplete-update",
+                remedy=f"the producer must send these together: {together}; or send a complete event",
+                violations=[Violation(one, "required", reason) for one in pointers],
+            )
         return True
 
     def mentions(self, expression: Expression) -> bool:
@@ -416,25 +422,9 @@ class EventData:
             return True
         return any(is_present(self.data, path) for path in properties_read((expression,)))
 
-
-def has_all(data: Mapping[str, Any], expression: Expression) -> bool:
-    """Return whether `data` has every property that the expression reads."""
-    return all(is_present(data, path) for path in properties_read((expression,)))
-
-
-def _incomplete(pointer: str, properties: Iterable[Path], absent: Iterable[Path]) -> MappingError:
-    together = ", ".join("data." + ".".join(path) for path in sorted(properties))
-    return MappingError(
-        f"the event changes only a part of what {pointer} is made of",
-        code="incomplete-update",
-        remedy=f"the producer must send these together: {together}; or send a complete event",
-        violations=[
-            Violation(
-                "/".join(("/data", *map(escaped, path))), "required", f"is needed to set {pointer}"
-            )
-            for path in absent
-        ],
-    )
+    def has_all(self, expression: Expression) -> bool:
+        """Return whether the event has every property that the expression reads."""
+        return all(is_present(self.data, path) for path in properties_read((expression,)))
 
 
 def username_problem(username: str) -> str | None:

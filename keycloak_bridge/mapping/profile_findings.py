@@ -185,7 +185,6 @@ def _default_findings(attribute: ProfileAttribute, target: MappedTarget) -> Iter
 
 
 def _doubts(attribute: ProfileAttribute, facts: PropertyFacts) -> Iterator[_Doubt]:
-    """Yield what the profile may refuse of the values that one version of the schema allows."""
     page = f"{_PAGE} > {attribute.name}"
     # a schema that names no type says nothing about lists either
     is_list = "array" in facts.types and "object" not in facts.types
@@ -299,5 +298,4 @@ def _visible_findings(profile: RealmProfile, hidden: Sequence[str]) -> Iterator[
 
 
 def _text(value: Any) -> str:
-    """Return a value the way the mapping writes it into an attribute."""
     return str(value).lower() if isinstance(value, bool) else str(value)

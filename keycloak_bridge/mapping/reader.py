@@ -145,7 +145,6 @@ class _Section:
         return None
 
     def section(self, name: str, known: Iterable[str] | None, hint: str = "") -> "_Section":
-        """Return the table at `name`, empty where there is none."""
         value = self.raw(name)
         if value is not None and not isinstance(value, Mapping):
             self.add_problem(name, "must be a table")
@@ -217,7 +216,6 @@ class _Reader:
         return None
 
     def _targets(self, user: _Section) -> tuple[TargetRule, ...]:
-        """Return the rules of all targets, fields first."""
         fields = [self._target(user, name, name) for name in USER_FIELDS if name in user]
         attributes = user.section("attributes", None)
         return tuple(fields) + tuple(
@@ -249,7 +247,6 @@ class _Reader:
         )
 
     def _memberships(self, user: _Section) -> tuple[MembershipRule, ...]:
-        """Return the rules of groups, realm roles, client roles and organizations, in this order."""
         clients = user.section("clientRoles", None)
         rules = [
             self._membership(user, GROUPS, GROUPS),
@@ -298,7 +295,6 @@ class _Reader:
 
 
 def _may_be_attribute(attributes: _Section, name: str) -> bool:
-    """Return whether `name` can be a mapped attribute; report why it cannot."""
     reason = None
     if name in BOOKKEEPING_ATTRIBUTES:
         reason = "is written by the bridge itself and cannot be mapped"
@@ -333,7 +329,6 @@ def _managed(rule: _Section, target: str) -> bool:
 
 
 def _default(rule: _Section, target: str) -> Any:
-    """Return the default, checked against the values that the target takes."""
     default = rule.raw("default")
     if default is None:
         return None
@@ -380,7 +375,6 @@ def _check_allow(
 
 
 def _tables(top: _Section) -> Tables:
-    """Return `[tables.*]`, whose values are text, numbers, flags or lists of text."""
     tables: dict[str, Mapping[str, Any]] = {}
     section = top.section("tables", None)
     for name in section:
@@ -394,7 +388,6 @@ def _tables(top: _Section) -> Tables:
 
 
 def _matching(top: _Section, targets: Mapping[str, TargetRule]) -> tuple[str, ...]:
-    """Return the targets that users are found by; the first is the external id."""
     report = partial(top.add_problem, "matching")
     matching = top.texts("matching")
     if not matching:
@@ -451,7 +444,6 @@ def _link(top: _Section, matching: tuple[str, ...]) -> LinkPolicy:
 
 
 def _invite(top: _Section) -> Mapping[str, Any]:
-    """Return the terms of the mail that the mapping sets itself."""
     invite = top.section("invite", _INVITE_KEYS)
     actions = invite.texts("actions")
     if actions == ():

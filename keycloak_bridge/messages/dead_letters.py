@@ -112,7 +112,6 @@ def given_up(error: BridgeError) -> GivenUpError:
 
 
 def _errors(error: BridgeError) -> str | None:
-    """Return as many violations as fit into the header."""
     listed: list[dict[str, str]] = []
     for violation in error.violations:
         longer = [*listed, asdict(violation)]

@@ -105,7 +105,7 @@ class Interpreter:
             user_event = self.catalog.validate(event)
             trace("validated", user_event.schema_id)
             context = replace(context, step="map")
-            fingerprint = self.mapping.fingerprint_of(user_event)
+            fingerprint = self.mapping.serving(user_event).fingerprint
             context = replace(context, mapping=fingerprint)
             desired = self.mapping.apply(user_event)
         except EventError as error:

@@ -176,7 +176,6 @@ def _step(track: Track, event: UserEvent, desired: DesiredUser, *, created: bool
 
 
 def _noted(course: Course, event: UserEvent, desired: DesiredUser) -> Course:
-    """Record which event changed a switch, anonymised or invited last."""
     if desired.intent is Intent.ANONYMISE:
         return replace(course, switched=event, anonymised=event)
     if desired.intent is Intent.INVITE:

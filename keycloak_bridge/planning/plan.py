@@ -165,7 +165,6 @@ def _changes(event: UserEvent, desired: DesiredUser, found: FoundUser) -> tuple[
 
 
 def _membership_operations(desired: DesiredUser, found: FoundUser) -> list[Operation]:
-    """Return what to join, then what to leave of everything that the mapping owns."""
     joins: list[Operation] = []
     leaves: list[Operation] = []
     for one in desired.memberships:

@@ -157,22 +157,23 @@ def files(expected: str) -> Kind:
     """Return the kind of a table of existing files, each under a name."""
 
     def convert(raw: Any, base: Path) -> dict[str, Path]:
-        return {name: _existing_file(one, base) for name, one in raw.items()}
+        return {name: _existing(one, base) for name, one in raw.items()}
 
     return dataclasses.replace(table(expected), convert=convert)
 
 
-def _existing_file(raw: str, base: Path) -> Path:
+def _existing(raw: str, base: Path) -> Path:
     found = base / Path(raw).expanduser()
     if not found.is_file():
         raise ValueError(f"names a file that does not exist: {found}")
     return found
 
 
-def _existing_folder(raw: str, base: Path) -> Path:
-    found = base / Path(raw).expanduser()
-    if not found.is_dir():
-        raise ValueError(f"names a folder that does not exist: {found}")
+def _folders(raw: Sequence[str], base: Path) -> tuple[Path, ...]:
+    found = tuple(base / Path(one).expanduser() for one in raw)
+    for one in found:
+        if not one.is_dir():
+            raise ValueError(f"names a folder that does not exist: {one}")
     return found
 
 
@@ -284,23 +285,19 @@ SECRET_FILE = Kind(
     "path",
     "the path of a file",
     _TEXT_SCHEMA,
-    convert=lambda raw, base: Secret(path=_existing_file(raw, base)),
+    convert=lambda raw, base: Secret(path=_existing(raw, base)),
 )
 _BY_TYPE: Mapping[Any, Kind] = {
     str: text(),
     bool: Kind("true/false", "true or false", {"type": "boolean"}, _boolean_from_text),
-    Path: Kind("path", "the path of a file", _TEXT_SCHEMA, convert=_existing_file),
+    Path: Kind("path", "the path of a file", _TEXT_SCHEMA, convert=_existing),
     Secret: Kind("secret", "text", _TEXT_SCHEMA, convert=lambda raw, _: Secret(raw), secret=True),
     Limit: LIMIT,
-    tuple[Path, ...]: dataclasses.replace(
-        texts("a list of folders"),
-        convert=lambda raw, base: tuple(_existing_folder(one, base) for one in raw),
-    ),
+    tuple[Path, ...]: dataclasses.replace(texts("a list of folders"), convert=_folders),
 }
 
 
 def _kind_of(annotation: Any) -> Kind:
-    """Return the kind that a field's type decides: the type itself, an optional one, or a choice of words."""
     if annotation in _BY_TYPE:
         return _BY_TYPE[annotation]
     if typing.get_origin(annotation) is Literal:

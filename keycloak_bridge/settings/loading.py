@@ -14,7 +14,7 @@ from keycloak_bridge.settings.fields import (
     environment_name,
     sections,
 )
-from keycloak_bridge.settings.model import GONE, KafkaSettings, Settings, TopicsSettings
+from keycloak_bridge.settings.model import GONE, Settings
 from keycloak_bridge.settings.schema import Problem, check, settings_by_name, unknown_key
 
 CONFIG_VARIABLE = "KEYCLOAK_BRIDGE_CONFIG"
@@ -82,11 +82,6 @@ def read_settings(
             place = origins.get(target, f"{'settings' if path is None else path}: {target}")
             problems.append(f"{place}: {reason}")
     return LoadedSettings(settings, path, origins, tuple(problems))
-
-
-def environment_names() -> frozenset[str]:
-    """Return every name in the environment that the bridge knows."""
-    return RESERVED_NAMES | {one.environment_name for one in settings_by_name().values()}
 
 
 @dataclass(slots=True)
@@ -171,7 +166,6 @@ def _environment_source(environ: Mapping[str, str]) -> _Source:
 
 
 def _flag_source(overrides: Sequence[str]) -> _Source:
-    """Read `--set section.key=value`."""
     source = _Source(lambda name: f"--set {name}")
     given: dict[str, str] = {}
     for override in overrides:
@@ -208,28 +202,18 @@ def _missing(settings: Settings, required: Collection[str]) -> Iterator[Problem]
 
 
 def _clashes(settings: Settings) -> Iterator[Problem]:
-    """Yield the settings that contradict others."""
-    yield from _kafka_clashes(settings.kafka)
-    yield from _topic_clashes(settings.topics)
-    if settings.invite.redirect_uri and not settings.invite.client_id:
-        yield "invite.redirect_uri", "needs `invite.client_id`: Keycloak checks the page with it"
-    if settings.retry.initial > settings.retry.max:
-        yield "retry.initial", "must not be longer than `retry.max`"
-
-
-def _kafka_clashes(kafka: KafkaSettings) -> Iterator[Problem]:
-    protocol = kafka.security_protocol
-    if protocol.startswith("SASL_"):
+    kafka, topics = settings.kafka, settings.topics
+    if kafka.security_protocol.startswith("SASL_"):
         for key in ("sasl_mechanism", "sasl_username", "sasl_password"):
             if not getattr(kafka, key):
-                yield f"kafka.{key}", f'is needed by security_protocol = "{protocol}"'
+                yield (
+                    f"kafka.{key}",
+                    f'is needed by security_protocol = "{kafka.security_protocol}"',
+                )
     if kafka.ssl_keyfile and not kafka.ssl_certfile:
         yield "kafka.ssl_keyfile", "needs `kafka.ssl_certfile`"
     if kafka.max_poll_interval < kafka.session_timeout:
         yield "kafka.max_poll_interval", "must not be shorter than `kafka.session_timeout`"
-
-
-def _topic_clashes(topics: TopicsSettings) -> Iterator[Problem]:
     if topics.replication_factor == 0:
         yield "topics.replication_factor", "must be -1 (the brokers' default) or at least 1"
     seen: dict[str, str] = {}
@@ -238,3 +222,7 @@ def _topic_clashes(topics: TopicsSettings) -> Iterator[Problem]:
         if name in seen:
             yield f"topics.{key}", f"must be another topic than `topics.{seen[name]}`"
         seen.setdefault(name, key)
+    if settings.invite.redirect_uri and not settings.invite.client_id:
+        yield "invite.redirect_uri", "needs `invite.client_id`: Keycloak checks the page with it"
+    if settings.retry.initial > settings.retry.max:
+        yield "retry.initial", "must not be longer than `retry.max`"

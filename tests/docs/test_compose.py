@@ -20,7 +20,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from keycloak_bridge import __version__
-from keycloak_bridge.settings.loading import environment_names, read_settings
+from keycloak_bridge.settings.loading import read_settings
+from keycloak_bridge.settings.schema import settings_by_name
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose"
@@ -116,7 +117,7 @@ def test_the_settings_of_the_bridge_exist(service: str) -> None:
     built_in = re.findall(r"(KEYCLOAK_BRIDGE_[A-Z_]+)=", LAST["ENV"])
     names = {*environment(service), *override, *built_in}
 
-    assert set() == names - environment_names()
+    assert set() == names - {one.environment_name for one in settings_by_name().values()}
 
 
 def test_the_settings_are_valid_together() -> None:

@@ -22,7 +22,7 @@ from mapping_cases import (
 from keycloak_bridge.domain.errors import MappingError
 from keycloak_bridge.domain.users import DesiredUser, IdentityLink, Membership, OutOfScope
 from keycloak_bridge.expressions.expression import Expression, compile_expression
-from keycloak_bridge.mapping.mapping import EventData, has_all, is_present, properties_read
+from keycloak_bridge.mapping.mapping import EventData, is_present, properties_read
 
 TAGS = MINIMAL + 'tags = "data.tags"\n'
 DEFAULT_TAGS = MINIMAL + 'tags = { from = "data.tags", default = "none" }'
@@ -324,5 +324,5 @@ def test_all_some_or_none(data: dict[str, Any], read: list[Any]) -> None:
 
     assert expected == outcome
     assert any(present) is EventData(data, partial=True).mentions(one)
-    assert all(present) is has_all(data, one)
+    assert all(present) is EventData(data, partial=True).has_all(one)
     assert EventData(data, partial=False).decides("/user/email", one)
