@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from mapping_cases import HEAD, MINIMAL, TERMS, USER, event, event_of, mapping
+from mapping_cases import HEAD, MINIMAL, TERMS, USER, event_of, mapping
 
 from keycloak_bridge.domain.errors import KeyMismatchError, MappingError, UnknownSchemaError
 from keycloak_bridge.domain.events import USER_EVENTS
@@ -26,15 +26,6 @@ def wanted(kind: str, /, data: dict[str, Any] | None = None, **policy: Any) -> D
     desired = Mappings(DEFAULT, policy=LifecyclePolicy(**policy)).apply(event_of(kind, data or {}))
     assert isinstance(desired, DesiredUser)
     return desired
-
-
-def test_a_created_user_is_provisioned() -> None:
-    """Unknown users are created."""
-    user = wanted("user.created", {"email": "ada@acme.example"}, unknown_user=UnknownUser.WAIT)
-
-    assert (Intent.PROVISION, UnknownUser.CREATE) == (user.intent, user.unknown)
-    assert user.ends_sessions is False
-    assert user == DEFAULT.apply(event_of("user.created", {"email": "ada@acme.example"}))
 
 
 @pytest.mark.parametrize(
@@ -95,12 +86,13 @@ def test_a_changed_address_follows_the_policy(kind: str) -> None:
 
 @pytest.mark.parametrize(("active", "expected"), [(False, True), (True, False), (None, False)])
 def test_an_update_that_switches_off_ends_sessions(active: bool | None, expected: bool) -> None:
-    """It is a way to disable a user, and so is a later event that describes the whole of it again."""
+    """It is a way to disable a user, and so is a later event that describes the whole of it again, which creates one."""
     user = wanted("user.updated", {"active": active})
     again = wanted("user.created", {"email": "ada@acme.example", "active": active})
 
     assert (Intent.UPDATE, expected) == (user.intent, user.ends_sessions)
     assert (Intent.PROVISION, expected) == (again.intent, again.ends_sessions)
+    assert UnknownUser.CREATE is again.unknown
     assert TERMS == user.invitation
     assert wanted("user.updated", {"active": active}, end_sessions=False).ends_sessions is False
 
@@ -156,6 +148,10 @@ SEVERAL = Mappings(
 def test_which_mapping_serves(kind: str, schema_id: str, expected: object) -> None:
     """By type and major version, else by type, else the default."""
     assert expected is SEVERAL.serving(event_of(kind, {}, schema_id=schema_id))
+    made = SEVERAL.apply(event_of(kind, {"tags": "x", "username": "ada"}, schema_id=schema_id))
+    assert isinstance(made, DesiredUser)
+    assert {"/admins"} == made.protected_groups
+    assert (expected is OTHER) is ("tags" in made.representation["attributes"])
 
 
 def test_what_several_mappings_have_together() -> None:
@@ -165,17 +161,3 @@ def test_what_several_mappings_have_together() -> None:
     assert "userId" == SEVERAL.external_id
     assert {"/admins"} == SEVERAL.protected_groups
     assert (True, False) == (SEVERAL.accepts_every_group, Mappings(DEFAULT).accepts_every_group)
-
-
-def test_the_serving_mapping_makes_the_user() -> None:
-    """Of its own type."""
-    made = SEVERAL.apply(event_of("user.updated", {"tags": "x"}))
-    other = SEVERAL.apply(event(tags="x"))
-
-    assert isinstance(made, DesiredUser)
-    assert isinstance(other, DesiredUser)
-    assert {"/admins"} == made.protected_groups == other.protected_groups
-    assert (["x"], None) == (
-        made.representation["attributes"].get("tags"),
-        other.representation["attributes"].get("tags"),
-    )

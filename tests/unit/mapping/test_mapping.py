@@ -62,6 +62,9 @@ def test_makes_what_keycloak_stores() -> None:
     )
 
     assert expected == desired(MINIMAL)
+    # without a subject, or with match_subject off, the data alone names the user
+    assert expected == mapping(MINIMAL).apply(event(subject=None))
+    assert expected == mapping(MINIMAL, match_subject=False).apply(event(subject="other"))
 
 
 def test_a_criterion_without_exactly_one_value_is_left_out() -> None:
@@ -237,14 +240,6 @@ def test_a_mapping_knows_whether_it_accepts_every_group(text: str, expected: boo
     assert expected is Mappings(mapping(text)).accepts_every_group
 
 
-def test_the_subject_may_be_absent_or_ignored() -> None:
-    """Without a subject, or with match_subject off, the data alone names the user."""
-    assert isinstance(mapping(MINIMAL).apply(event(subject=None)), DesiredUser)
-    lenient = mapping(MINIMAL, match_subject=False)
-
-    assert isinstance(lenient.apply(event(subject="other")), DesiredUser)
-
-
 def test_own_reserved_names() -> None:
     """The mapping's list replaces the default one; a name that only begins like a reserved one is free."""
     compiled = mapping('reserved = ["Root"]\n' + MINIMAL)
@@ -267,15 +262,11 @@ def test_the_invitation_is_the_settings_with_the_mappings_word_over_it() -> None
     )
     assert mapping(MINIMAL, invitation=TERMS).invitation == TERMS
     assert mapping(text).invitation is None
-
-
-def test_a_redirect_needs_its_client() -> None:
-    """Keycloak refuses redirect_uri without client_id at every mail, so it is refused at start."""
-    text = MINIMAL + '[invite]\nredirect_uri = "https://app.example/"'
-
+    redirecting = MINIMAL + '[invite]\nredirect_uri = "https://app.example/"'
+    assert mapping(redirecting, invitation=TERMS).invitation is not None
+    # Keycloak refuses redirect_uri without client_id at every mail, so it is refused at start
     with pytest.raises(ConfigError, match=r"m\.toml: invite\.redirect_uri: .*client_id"):
-        mapping(text, invitation=InvitationTerms(("UPDATE_PASSWORD",), 60))
-    assert mapping(text, invitation=TERMS).invitation is not None
+        mapping(redirecting, invitation=InvitationTerms(("UPDATE_PASSWORD",), 60))
 
 
 def test_names_what_it_owns() -> None:
