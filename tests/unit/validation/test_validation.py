@@ -38,11 +38,11 @@ def event(data: Any = USER, dataschema: str | None = None, event_type: str = TYP
     return CloudEvent("event-1", "/u", event_type, "u-1", time, dataschema, data)
 
 
-def broken(schema: Mapping[str, Any], value: Any) -> list[tuple[str, str, str]]:
+def broken(schema: Mapping[str, Any], value: Any) -> list[tuple[str, str]]:
     """Return what `value` breaks of `schema`, which describes the property `x`."""
     whole = {**OBJECT, "properties": {"x": schema}}
     found = catalog(whole).violations(TYPE, {"x": value})
-    return [(violation.pointer, violation.keyword, violation.message) for violation in found]
+    return [(one.pointer, f"{one.keyword}: {one.message}") for one in found]
 
 
 @pytest.mark.parametrize(
@@ -61,103 +61,78 @@ def broken(schema: Mapping[str, Any], value: Any) -> list[tuple[str, str, str]]:
             1,
             None,
         ),
-        ({"type": "string"}, 1, ("/data/x", "type", "must be a string")),
-        ({"type": ["integer", "null"]}, "", ("/data/x", "type", "must be a whole number or null")),
-        ({"minLength": 1}, "", ("/data/x", "minLength", "must be at least 1 character long")),
-        ({"maxLength": 2}, "abc", ("/data/x", "maxLength", "must be at most 2 characters long")),
-        ({"minimum": 3}, 2, ("/data/x", "minimum", "must be at least 3")),
-        ({"maximum": 3}, 4, ("/data/x", "maximum", "must be at most 3")),
-        ({"exclusiveMinimum": 3}, 3, ("/data/x", "exclusiveMinimum", "must be greater than 3")),
-        ({"exclusiveMaximum": 3}, 3, ("/data/x", "exclusiveMaximum", "must be less than 3")),
+        ({"type": "string"}, 1, "type: must be a string"),
+        ({"type": ["integer", "null"]}, "", "type: must be a whole number or null"),
+        ({"minLength": 1}, "", "minLength: must be at least 1 character long"),
+        ({"maxLength": 2}, "abc", "maxLength: must be at most 2 characters long"),
+        ({"minimum": 3}, 2, "minimum: must be at least 3"),
+        ({"maximum": 3}, 4, "maximum: must be at most 3"),
+        ({"exclusiveMinimum": 3}, 3, "exclusiveMinimum: must be greater than 3"),
+        ({"exclusiveMaximum": 3}, 3, "exclusiveMaximum: must be less than 3"),
         ({"multipleOf": 0.01}, 10**299 + 0.5, None),
-        ({"multipleOf": 2}, 3, ("/data/x", "multipleOf", "must be a multiple of 2")),
-        ({"enum": ["a", 1]}, "b", ("/data/x", "enum", 'must be one of: "a", 1')),
-        ({"const": "ä"}, "b", ("/data/x", "const", 'must be "ä"')),
-        ({"pattern": "^a$"}, "a\n", ("/data/x", "pattern", "must match the pattern ^a$")),
-        ({"format": "email"}, "a b@c", ("/data/x", "format", "must be an e-mail address")),
-        ({"required": ["a/b"]}, {}, ("/data/x/a~1b", "required", "is required")),
+        ({"multipleOf": 2}, 3, "multipleOf: must be a multiple of 2"),
+        ({"enum": ["a", 1]}, "b", 'enum: must be one of: "a", 1'),
+        ({"const": "ä"}, "b", 'const: must be "ä"'),
+        ({"pattern": "^a$"}, "a\n", "pattern: must match the pattern ^a$"),
+        ({"format": "email"}, "a b@c", "format: must be an e-mail address"),
+        ({"required": ["a/b"]}, {}, "/a~1b required: is required"),
         (
             {"dependentRequired": {"a": ["b"]}},
             {"a": 1},
-            ("/data/x/b", "dependentRequired", "is required beside what is given"),
+            "/b dependentRequired: is required beside what is given",
         ),
         (
             {"properties": {"a": True}, "additionalProperties": False},
             {"a": 1, "b": 2},
-            (
-                "/data/x/b",
-                "additionalProperties",
-                "is a property that the schema does not know",
-            ),
+            "/b additionalProperties: is a property that the schema does not know",
         ),
         (
             {"patternProperties": {"^a$": {"type": "null"}}, "additionalProperties": True},
             {"a": 1, "a\n": 1},
-            ("/data/x/a", "type", "must be null"),
+            "/a type: must be null",
         ),
         (
             {"patternProperties": {"^a$": True}, "additionalProperties": False},
             {"a": 1, "a\n": 1},
-            (
-                "/data/x/a\ufffd",
-                "additionalProperties",
-                "is a property that the schema does not know",
-            ),
+            "/a\ufffd additionalProperties: is a property that the schema does not know",
         ),
-        (
-            {"additionalProperties": {"type": "null"}},
-            {"a": 1},
-            ("/data/x/a", "type", "must be null"),
-        ),
+        ({"additionalProperties": {"type": "null"}}, {"a": 1}, "/a type: must be null"),
         (
             {"propertyNames": {"maxLength": 1}},
             {"ab": 1},
-            ("/data/x/ab", "propertyNames", "is not an allowed name of a property"),
+            "/ab propertyNames: is not an allowed name of a property",
         ),
-        ({"minItems": 1}, [], ("/data/x", "minItems", "must have at least 1 item")),
-        ({"maxItems": 2}, [1, 2, 3], ("/data/x", "maxItems", "must have at most 2 items")),
-        (
-            {"maxProperties": 0},
-            {"a": 1},
-            ("/data/x", "maxProperties", "must have at most 0 properties"),
-        ),
-        ({"uniqueItems": True}, [1, 1], ("/data/x", "uniqueItems", "must not hold an item twice")),
+        ({"minItems": 1}, [], "minItems: must have at least 1 item"),
+        ({"maxItems": 2}, [1, 2, 3], "maxItems: must have at most 2 items"),
+        ({"maxProperties": 0}, {"a": 1}, "maxProperties: must have at most 0 properties"),
+        ({"uniqueItems": True}, [1, 1], "uniqueItems: must not hold an item twice"),
         (
             {"anyOf": [{"type": "null"}, {"type": "array"}]},
             1,
-            ("/data/x", "anyOf", "must have at least one of the 2 allowed forms"),
+            "anyOf: must have at least one of the 2 allowed forms",
         ),
-        (
-            {"oneOf": [True, True]},
-            1,
-            ("/data/x", "oneOf", "must have exactly one of the 2 allowed forms"),
-        ),
-        ({"not": {}}, 1, ("/data/x", "not", "has a form that the schema excludes")),
-        (False, 1, ("/data/x", "false", "is not allowed here")),
+        ({"oneOf": [True, True]}, 1, "oneOf: must have exactly one of the 2 allowed forms"),
+        ({"not": {}}, 1, "not: has a form that the schema excludes"),
+        (False, 1, "false: is not allowed here"),
         (
             {"if": {"type": "string"}, "then": {"minLength": 2}},
             "a",
-            ("/data/x", "minLength", "must be at least 2 characters long"),
+            "minLength: must be at least 2 characters long",
         ),
         (
             {"unevaluatedProperties": False},
             {"a": 1},
-            (
-                "/data/x",
-                "unevaluatedProperties",
-                "holds properties that the schema does not know",
-            ),
+            "unevaluatedProperties: holds properties that the schema does not know",
         ),
-        ({"items": {"type": "string"}}, ["a", 1], ("/data/x/1", "type", "must be a string")),
+        ({"items": {"type": "string"}}, ["a", 1], "/1 type: must be a string"),
     ],
 )
-def test_broken_rule_is_told_in_words(
-    schema: Any, value: Any, expected: tuple[str, str, str] | None
-) -> None:
+def test_broken_rule_is_reported_in_words(schema: Any, value: Any, expected: str | None) -> None:
     """Pointer, keyword, and the rule with the schema's own parameter."""
-    actual = broken(schema, value)
+    found = [f"{pointer} {rest}" for pointer, rest in broken(schema, value)]
 
-    assert actual == ([] if expected is None else [expected])
+    below = "" if expected is None or expected.startswith("/") else " "
+    assert ([] if expected is None else [f"/data/x{below}{expected}"]) == found
 
 
 def test_all_violations_come_sorted() -> None:
@@ -185,7 +160,7 @@ def test_reports_are_bounded() -> None:
 
 def test_long_parameters_are_shortened() -> None:
     """An enumeration of thousands does not fill the dead letter."""
-    ((_, _, message),) = broken({"enum": [str(number) for number in range(5000)]}, "x")
+    ((_, message),) = broken({"enum": [str(number) for number in range(5000)]}, "x")
 
     assert len(message) < 250
 
