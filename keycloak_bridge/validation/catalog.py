@@ -36,7 +36,6 @@ from keycloak_bridge.validation.subschema import (
     REFERENCES,
     Path,
     PropertyFacts,
-    SchemaResolver,
     Subschema,
     has_property,
     property_facts,
@@ -326,7 +325,7 @@ def _pattern_problem(text: str) -> str | None:
     return None
 
 
-def _resolves(resolver: SchemaResolver, ref: str) -> bool:
+def _resolves(resolver: Any, ref: str) -> bool:
     try:
         resolver.lookup(ref)
     except (Unresolvable, LookupError, ValueError):

@@ -8,10 +8,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote
 
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from keycloak_bridge.events.json_reader import pointer
@@ -48,18 +48,6 @@ _SAME_VALUE = ("if", "then", "else", "not", "allOf", "anyOf", "oneOf", "dependen
 _DESCRIBING = (*REFERENCES, *_IN_LIST, "then", "else", "items", "dependentSchemas")
 
 
-class SchemaResolver(Protocol):
-    """Finds what a reference names, as seen from one place; `referencing` makes them."""
-
-    def lookup(self, ref: str) -> Any:
-        """Return `contents`, the named schema, and `resolver`, what finds references from there."""
-        ...
-
-    def in_subresource(self, subresource: Resource[Any]) -> "SchemaResolver":
-        """Return what finds references inside a schema at this place."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Subschema:
     """A schema, what resolves the references in it, and the path to it in its file.
@@ -68,7 +56,7 @@ class Subschema:
     """
 
     schema: Any
-    resolver: SchemaResolver
+    resolver: Any  # of `referencing`, which does not export its class
     path: Steps = ()
     elsewhere: bool = False
 

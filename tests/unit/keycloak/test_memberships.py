@@ -28,6 +28,7 @@ SHOP = {"id": "c1", "clientId": "shop"}
 ACME = {"id": "o1", "alias": "acme", "name": "Acme Ltd"}
 LINK = IdentityLink("google", "new", "ada")
 LINKED = {"identityProvider": "google", "userId": "new", "userName": "ada"}
+FORBIDDEN = (403, {"error": "HTTP 403 Forbidden"})
 NOT_FOUND = (404, {"error": "Could not find it"})
 CONFLICT = (409, {"errorMessage": "It exists already"})
 AVAILABLE = "GET /users/u1/role-mappings/realm/available"
@@ -256,10 +257,10 @@ def test_joining_nothing_asks_nothing(bench: Bench, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "answer", "named"),
     [
-        (SHOP_ROLES, (403, {"error": "HTTP 403 Forbidden"}), "view-clients"),
-        (ORGANIZATIONS, (403, {"error": "HTTP 403 Forbidden"}), "manage-organizations"),
-        (GROUPS, (403, {"error": "HTTP 403 Forbidden"}), "manage-users"),
-        (REALM_ROLES, (403, {"error": "HTTP 403 Forbidden"}), "manage-users"),
+        (SHOP_ROLES, FORBIDDEN, "view-clients (for user.clientRoles of the mapping)"),
+        (ORGANIZATIONS, FORBIDDEN, "manage-organizations (for user.organizations of the mapping)"),
+        (GROUPS, FORBIDDEN, "manage-users"),
+        (REALM_ROLES, FORBIDDEN, "manage-users"),
         (
             ORGANIZATIONS,
             (404, {"errorMessage": "Organizations not enabled for this realm."}),
