@@ -17,7 +17,7 @@ from keycloak_bridge.cli.common import (
     format_option,
     report,
 )
-from keycloak_bridge.cli.console import Console
+from keycloak_bridge.cli.console import Console, cell
 from keycloak_bridge.diagnostics.doctor import check_up
 from keycloak_bridge.diagnostics.probes import Light
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, KeycloakError
@@ -86,11 +86,9 @@ def _shown(value: Any, setting: Setting) -> str:
         return f"{value} (in {value.path})" if value.path else str(value)
     if setting.kind.name == "duration":
         return format_duration(value)
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
     if isinstance(value, dict):
         return ", ".join(f"{key}={one}" for key, one in value.items())
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return cell(value)
 
 
 def _content_problems(interpretation: Interpretation, console: Console) -> Iterator[BridgeError]:

@@ -180,7 +180,7 @@ def print_row(console: Console, place: str, row: Mapping[str, Any]) -> None:
         console.line(f"  {violation_text(Violation(**violation))}")
     if row.get("changes"):
         rows = [
-            (f"  {c['operation']}", c["target"], _text(c["before"]), _text(c["after"]))
+            (f"  {c['operation']}", c["target"], cell(c["before"]), cell(c["after"]))
             for c in row["changes"]
         ]
         console.table(("  what", "target", "now", "then"), rows)
@@ -192,9 +192,10 @@ def totals_line(totals: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counted)
 
 
-def _text(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Return a value of JSON as people read it in a table."""
     if value is None:
         return "-"
-    if isinstance(value, list):
-        return ", ".join(str(one) for one in value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(cell, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -10,7 +10,7 @@ import click
 from keycloak_bridge.app.connections import user_directory
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import INVALID_EVENT, Invocation, bridge_command, format_option
-from keycloak_bridge.cli.console import Console, with_progress
+from keycloak_bridge.cli.console import Console, cell, with_progress
 from keycloak_bridge.cli.dead_letters import counted, dead_letter_reader, printable, read_inventory
 from keycloak_bridge.domain.events import (
     BOOKKEEPING_ATTRIBUTES,
@@ -233,8 +233,4 @@ def _outcome_row(outcome: Mapping[str, Any]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, list):
-        return ", ".join(map(_cell, value))
-    return str(value).lower() if isinstance(value, bool) else printable(str(value))
+    return printable(cell(value))

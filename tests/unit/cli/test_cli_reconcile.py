@@ -126,18 +126,22 @@ def test_a_deleted_and_recreated_user_is_removed_and_created(bench: Bench) -> No
     assert ["u-1"] == after["attributes"]["userId"]
 
 
-def test_a_row_that_breaks_the_schema_is_refused_with_its_line(bench: Bench) -> None:
-    """Exit 1; the others are compared all the same."""
-    file = table(bench, ROW, row("u-2", rest="perhaps,,"), "u-3,nobody")
+def test_a_row_that_cannot_be_a_user_is_refused_with_its_line(bench: Bench) -> None:
+    """Exit 1; it breaks the schema, or is larger than an event may be. The others are compared all the same."""
+    file = table(bench, ROW, row("u-2", rest="perhaps,,"), "u-3,nobody", row("u-4", "x" * 2000))
 
-    result = bench.run("reconcile", "--format", "json", file)
+    result = bench.run("--set", "events.max_bytes=2000", "reconcile", "--format", "json", file)
 
-    lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert 1 == result.exit_code
-    assert [("users.csv:3", "/data/active"), ("users.csv:4", "/data")] == [
-        (line["place"], line["violations"][0]["pointer"]) for line in lines[:-1]
+    *refused, totals = (json.loads(line) for line in result.stdout.splitlines())
+    assert (1, {"agrees": 1, "refused": 3}) == (result.exit_code, totals["totals"])
+    assert [
+        ("users.csv:3", "schema-violation", ["/data/active"]),
+        ("users.csv:4", "schema-violation", ["/data"]),
+        ("users.csv:5", "too-large", []),
+    ] == [
+        (one["place"], one["reason"], [broken["pointer"] for broken in one["violations"]])
+        for one in refused
     ]
-    assert {"agrees": 1, "refused": 2} == lines[-1]["totals"]
 
 
 def test_orphans_are_reported(bench: Bench) -> None:
