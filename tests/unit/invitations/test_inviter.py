@@ -37,7 +37,6 @@ from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL, Call, error_f
 from keycloak_bridge.planning.bookkeeping import (
     InvitationMark,
     due_after,
-    due_for_new_address,
     format_mark,
     mark_of,
     parse_mark,
@@ -73,6 +72,7 @@ class Scene:
 
     def __init__(
         self,
+        keycloak: TimedKeycloak | None = None,
         *,
         ledger: bool = True,
         at_most_once: bool = False,
@@ -80,8 +80,8 @@ class Scene:
         pace: RateLimiter | None = None,
         **user: Any,
     ) -> None:
-        self.clock = FakeClock()
-        self.keycloak = TimedKeycloak(self.clock)
+        self.keycloak = keycloak or TimedKeycloak(FakeClock())
+        self.clock = self.keycloak.clock
         self.keycloak.view_events = ledger
         self.at_most_once = at_most_once
         self.resend = resend
@@ -750,16 +750,18 @@ class Life(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         """A user who is due."""
-        self.clock = FakeClock()
-        self.keycloak = Mailbox(self.clock)
-        self.keycloak.view_events = self.ledger
-        self.user_id = self.keycloak.add_user(a_due_user())
+        self.keycloak = Mailbox(FakeClock())
+        self.scene = Scene(
+            self.keycloak,
+            ledger=self.ledger,
+            at_most_once=self.at_most_once,
+            resend=self.resend,
+        )
         self.event = 1
         self.queue: list[Invitation] = []
         self.reported: list[str] = []
         self.done = self.committed = 0
-        self.publish(Purpose.INVITE)
-        self.restart(commits=False)
+        self.queue.append(self.scene.invitation())
 
     @rule(commits=st.booleans())
     def restart(self, commits: bool) -> None:
@@ -767,34 +769,22 @@ class Life(RuleBasedStateMachine):
         if commits:
             self.committed = self.done
         self.done = self.committed
-        self.inviter = Inviter(
-            self.keycloak,
-            clock=self.clock,
-            settle_s=SETTLE_S,
-            at_most_once=self.at_most_once,
-            resend=self.resend,
-        )
+        self.scene.restart()
 
     @rule(seconds=SECONDS, times=TIMES)
     def request(self, seconds: int, times: int) -> None:
         """Let user management ask for the invitation once more."""
-        self.clock.advance(seconds)
-        self.event += 1
-        self.write(lambda user: (due_after(mark_of(user), f"event-{self.event}"), {}))
-        self.publish(Purpose.RESEND)
+        self.scene.clock.advance(seconds)
+        self.publish(self.scene.request)
         self.work(times)
 
     @rule(verify=st.booleans(), times=TIMES)
     def change_address(self, verify: bool, times: int) -> None:
         """Let the user have another address; clocks may differ by a minute, within which no mail must have gone out."""
-        self.clock.advance(61)
-        self.event += 1
-        event_id = f"event-{self.event}"
-        fields = {"email": f"{event_id}@acme.example", "emailVerified": False}
-        self.write(lambda _: (due_for_new_address(event_id), fields))
-        self.publish(Purpose.RESEND)
+        self.scene.clock.advance(61)
+        self.publish(self.scene.change_address)
         if verify:
-            self.publish(Purpose.VERIFY_EMAIL)
+            self.repeat(Purpose.VERIFY_EMAIL)
         self.work(times)
 
     @rule(times=TIMES)
@@ -802,13 +792,13 @@ class Life(RuleBasedStateMachine):
         """Let the provision stage ask for the mails of the last event once more, as after a crash of its own."""
         last = [one for one in self.queue if one.event_id == f"event-{self.event}"]
         for purpose in dict.fromkeys(one.purpose for one in last):
-            self.publish(purpose)
+            self.repeat(purpose)
         self.work(times)
 
     @rule()
     def set_password(self) -> None:
         """Let the user accept the invitation."""
-        self.keycloak.set_password(self.user_id)
+        self.keycloak.set_password(self.scene.user_id)
 
     @rule(step=st.sampled_from(STEPS), after_effect=st.booleans())
     def lose_an_answer(self, step: str, after_effect: bool) -> None:
@@ -854,15 +844,14 @@ class Life(RuleBasedStateMachine):
         """No invitation is lost: in the end the user has a password, or got a link for the present address."""
         for _ in range(500):
             self.attempt()
-        (user,) = self.keycloak.users()
 
         assert self.done == len(self.queue)
         if (self.ledger or not self.at_most_once) and not self.has_password():
-            assert user["email"] in {mail.email for mail in self.keycloak.mails}
+            assert self.scene.user["email"] in {mail.email for mail in self.keycloak.mails}
 
     def has_password(self) -> bool:
         """Say whether the user accepted."""
-        return self.keycloak._accounts[self.user_id].credentials > 0
+        return self.keycloak._accounts[self.scene.user_id].credentials > 0
 
     def attempt(self) -> None:
         """Have the next invitation handled once."""
@@ -870,9 +859,9 @@ class Life(RuleBasedStateMachine):
             return
         self.keycloak.asked = self.queue[self.done]
         try:
-            result = self.inviter.invite(self.queue[self.done]).result
+            result = self.scene.inviter.invite(self.queue[self.done]).result
         except HoldError as hold:
-            self.clock.advance(hold.wait_s)
+            self.scene.clock.advance(hold.wait_s)
         except BridgeError:
             pass
         else:
@@ -880,23 +869,16 @@ class Life(RuleBasedStateMachine):
             if result.outcome is Outcome.INVITED:
                 self.reported.append(str(result.event_id))
 
-    def write(
-        self,
-        made: Callable[[UserRepresentation], tuple[InvitationMark, dict[str, object]]],
-    ) -> None:
-        """Write as the provision stage does, and as if nothing failed there."""
-        (user,) = self.keycloak.users()
-        mark, fields = made(user)
+    def publish(self, made: Callable[[str], Invitation]) -> None:
+        """Put the invitation of a new event into the queue, as if nothing failed in the provision stage."""
+        self.event += 1
         failures, self.keycloak._failures = self.keycloak._failures, {}
-        body = {**with_invitation_mark(user, mark), **fields}
-        self.keycloak.update(self.user_id, UserRepresentation(**body))  # type: ignore[typeddict-item]
+        self.queue.append(made(f"event-{self.event}"))
         self.keycloak._failures = failures
 
-    def publish(self, purpose: Purpose) -> None:
-        """Put the invitation of the present event into the queue."""
-        self.queue.append(
-            an_invitation(self.user_id, f"event-{self.event}", purpose, self.clock.now())
-        )
+    def repeat(self, purpose: Purpose) -> None:
+        """Put another invitation of the last event into the queue."""
+        self.queue.append(self.scene.invitation(f"event-{self.event}", purpose))
 
 
 @pytest.mark.parametrize("ledger", [True, False])
