@@ -84,7 +84,7 @@ def _round(
     pairs = list(zip(events, desired, strict=True))
     plans, cost = _timed(lambda pair: plan_user(*pair, None), pairs)
     yield "plan", cost
-    mapping = mappings.fingerprint_of(events[0])
+    mapping = mappings.serving(events[0]).fingerprint
     results, cost = _timed(
         lambda one: _result(*one, mapping), list(zip(events, plans, strict=True))
     )
