@@ -236,28 +236,11 @@ class ConcurrencyLimit:
         self._limiter = limiter
         self._clock = clock
         self._lock = threading.Lock()
-        self._running = 0
+        self.running = 0
+        """How many calls run now."""
         self._waiting: deque[threading.Event] = deque()
         self._closed = False
         self._own = threading.local()
-
-    @property
-    def limit(self) -> int:
-        """How many calls may run at once now."""
-        with self._lock:
-            return self._limiter.limit
-
-    @property
-    def running(self) -> int:
-        """How many calls run now."""
-        with self._lock:
-            return self._running
-
-    @property
-    def waiting(self) -> int:
-        """How many calls wait for their turn."""
-        with self._lock:
-            return len(self._waiting)
 
     @contextmanager
     def slot(self, size: int = 1) -> Iterator[Turn]:
@@ -294,7 +277,7 @@ class ConcurrencyLimit:
     def _enter(self) -> None:
         with self._lock:
             if self._may_enter() and not self._waiting:
-                self._running += 1
+                self.running += 1
                 return
             ticket = threading.Event()
             self._waiting.append(ticket)
@@ -307,7 +290,7 @@ class ConcurrencyLimit:
     def _leave(self, turn: Turn, begun_s: float, size: int, failed: bool) -> None:
         now_s = self._clock.monotonic()
         with self._lock:
-            running, self._running = self._running, self._running - 1
+            running, self.running = self.running, self.running - 1
             if not turn.excused:
                 self._limiter.note(now_s - begun_s, size, running, failed, now_s)
             self._admit()
@@ -315,7 +298,7 @@ class ConcurrencyLimit:
     def _admit(self) -> None:
         """Wake those whose turn it is; they count as running from here on."""
         while self._waiting and self._may_enter():
-            self._running += 1
+            self.running += 1
             self._waiting.popleft().set()
 
     def _give_back(self, ticket: threading.Event) -> None:
@@ -324,8 +307,8 @@ class ConcurrencyLimit:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
             else:
-                self._running -= 1
+                self.running -= 1
             self._admit()
 
     def _may_enter(self) -> bool:
-        return self._closed or self._limiter.admits(self._running)
+        return self._closed or self._limiter.admits(self.running)

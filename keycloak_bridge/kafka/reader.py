@@ -32,7 +32,8 @@ class TopicReader:
         """Connect; raises BrokerError, or ConfigError, which names `setting`, where there is no such topic."""
         self._topic = topic
         self._limits: Mapping[KafkaTopicPartition, int] = {}
-        self._cut = False
+        self.is_cut = False
+        """Whether the first records are gone, by retention or because they were deleted."""
         self._consumer: Any = connect(
             KafkaConsumer,
             settings,
@@ -68,15 +69,10 @@ class TopicReader:
             begins = self._consumer.beginning_offsets(
                 self._partitions, timeout_ms=_REQUEST_TIMEOUT_MS
             )
-            self._cut = any(begins.values())
+            self.is_cut = any(begins.values())
             self._consumer.assign(self._partitions)
             for partition in self._partitions:
                 self._consumer.seek(partition, begins[partition])
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the first records are gone, by retention or because they were deleted."""
-        return self._cut
 
     def partitions_of(self, topic: str) -> frozenset[int]:
         """Return the numbers of a topic's partitions, none for a topic that does not exist; creates nothing."""

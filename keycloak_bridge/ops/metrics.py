@@ -68,7 +68,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = _Registry()
-        self._declared: list[Declared] = []
+        self.declared: list[Declared] = []
+        """Every metric, with its full name, in the order of the documentation."""
         self._handled: dict[tuple[str, str, str | None], tuple[Counter, Histogram]] = {}
         self._records = self._counter(
             "records_total",
@@ -114,11 +115,6 @@ class Metrics:
         )
         version = self._gauge("build_info", "Always 1; the label is the version.", "version")
         version.labels(__version__).set(1)
-
-    @property
-    def declared(self) -> tuple[Declared, ...]:
-        """Every metric, with its full name, in the order of the documentation."""
-        return tuple(self._declared)
 
     def handled(self, stage: str, outcome: str, reason: str | None, seconds: float) -> None:
         """Count a record that was done with, and the time that it took."""
@@ -189,8 +185,8 @@ class Metrics:
         return Histogram(full, meaning, labels, registry=self._registry, buckets=_BUCKETS_S)
 
     def _declare(self, name: str, kind: str, meaning: str, labels: tuple[str, ...]) -> str:
-        self._declared.append(Declared(f"{PREFIX}_{name}", kind, labels, meaning))
-        return self._declared[-1].name
+        self.declared.append(Declared(f"{PREFIX}_{name}", kind, labels, meaning))
+        return self.declared[-1].name
 
 
 class _Registry(CollectorRegistry):

@@ -3,9 +3,8 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from keycloak_bridge.delivery.breaker import (
     Breaker,
@@ -358,121 +357,6 @@ def test_retry_after_is_kept_within_reason(
     assert pause <= max(bound, policy.initial_s)
 
 
-PROOFS = st.sampled_from([Dependency(value) for value in range(8)])
-NEEDS = st.sampled_from([Dependency.NONE, Dependency.KAFKA, Dependency.KEYCLOAK, Dependency.MAIL])
-JITTER = st.floats(0, 1, exclude_max=True)
-
-
-class BreakerMachine(RuleBasedStateMachine):
-    """Records start when admitted; those from before it opened may end while it is open (stragglers)."""
-
-    @initialize(threshold=st.integers(1, 4), window=st.integers(1, 8))
-    def begin(self, threshold: int, window: int) -> None:
-        """Begin closed."""
-        self.breaker = Breaker(POLICY, threshold, window)
-        self.threshold = threshold
-        self.now_s = 0.0
-        self.flying = 0  # started while closed, not ended yet
-        self.probes = 0
-        self.unproven: list[
-            Dependency
-        ] = []  # failures that no success has made up for, while closed
-
-    @rule(pause_s=st.floats(0, 10))
-    def wait(self, pause_s: float) -> None:
-        """Let time pass."""
-        self.now_s += pause_s
-
-    @rule()
-    def start(self) -> None:
-        """A record asks to start."""
-        state, probe_at_s = self.breaker.state, self.breaker.probe_at_s
-        admitted = self.breaker.admits(self.now_s)
-        match state:
-            case BreakerState.CLOSED:
-                assert admitted
-                self.flying += 1
-            case BreakerState.OPEN:
-                assert probe_at_s is not None
-                assert admitted == (self.now_s >= probe_at_s)
-                self.probes = int(admitted)
-            case BreakerState.HALF_OPEN:
-                assert admitted == (self.probes == 0)
-                self.probes += admitted
-        assert self.probes <= 1
-
-    @precondition(lambda self: self.flying and self.breaker.state is not BreakerState.HALF_OPEN)
-    @rule(needs=NEEDS, jitter=JITTER, at_once=st.booleans())
-    def fail(self, needs: Dependency, jitter: float, at_once: bool) -> None:
-        """A record that started while it was closed fails."""
-        self.flying -= 1
-        before = (self.breaker.state, self.breaker.probe_at_s, self.breaker.needs)
-        opened_now = self.breaker.failed(needs, self.now_s, jitter, at_once=at_once)
-        after = (self.breaker.state, self.breaker.probe_at_s, self.breaker.needs)
-        if before[0] is BreakerState.OPEN:
-            assert (False, before) == (opened_now, after)
-            return
-        self.unproven.append(needs)
-        assert opened_now == (self.breaker.state is BreakerState.OPEN)
-        assert opened_now or not (at_once or len(self.unproven) >= self.threshold)
-        assert not opened_now or all(failure in self.breaker.needs for failure in self.unproven)
-
-    @precondition(lambda self: self.probes)
-    @rule(needs=NEEDS, jitter=JITTER)
-    def fail_probe(self, needs: Dependency, jitter: float) -> None:
-        """The probe fails."""
-        self.probes = 0
-        opened_now = self.breaker.failed(needs, self.now_s, jitter)
-
-        probe_at_s = self.breaker.probe_at_s
-        assert not opened_now
-        assert BreakerState.OPEN is self.breaker.state
-        assert probe_at_s is not None
-        assert POLICY.initial_s <= probe_at_s - self.now_s + 1e-9
-        assert probe_at_s - self.now_s <= POLICY.max_s + 1e-9
-
-    @precondition(lambda self: self.flying or self.probes)
-    @rule(dependency=PROOFS)
-    def succeed(self, dependency: Dependency) -> None:
-        """A record ends well, the probe if there is one."""
-        state, needs = self.breaker.state, self.breaker.needs
-        if self.probes:
-            self.probes = 0
-        elif state is BreakerState.HALF_OPEN:
-            return
-        else:
-            self.flying -= 1
-        closed = self.breaker.succeeded(dependency)
-
-        assert closed == (state is not BreakerState.CLOSED and needs in dependency)
-        assert self.breaker.state is (BreakerState.CLOSED if closed else state)
-        self.unproven = (
-            []
-            if state is not BreakerState.CLOSED
-            else [failure for failure in self.unproven if failure not in dependency]
-        )
-
-    @precondition(lambda self: self.probes)
-    @rule()
-    def learn_nothing(self) -> None:
-        """The probe ends without a finding."""
-        self.probes = 0
-        self.breaker.neutral()
-
-        assert BreakerState.HALF_OPEN is self.breaker.state
-
-    @invariant()
-    def a_pause_is_known_while_open_only(self) -> None:
-        """And nothing is needed while closed."""
-        state = self.breaker.state
-        assert (state is BreakerState.OPEN) == (self.breaker.probe_at_s is not None)
-        assert state is not BreakerState.CLOSED or self.breaker.needs is Dependency.NONE
-
-
-BreakerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
-TestBreakerMachine = BreakerMachine.TestCase
-
-
 def test_each_failure_of_a_record_waits_longer() -> None:
     """Up to the limit; what is no failure does not count."""
     one, record = failure_policy(), task()
@@ -530,3 +414,28 @@ def test_a_probe_that_fails_for_another_reason_adds_to_what_is_needed() -> None:
     breaker.failed(Dependency.KAFKA, 101.0, 0.0)
 
     assert ALL_WELL == breaker.needs
+
+
+def test_stragglers_do_not_lengthen_the_pause() -> None:
+    """Sixteen records fail together, which is one outage."""
+    breaker = opened()
+    for _ in range(16):
+        breaker.failed(Dependency.KAFKA, 100.5, FULL, at_once=True, retry_after_s=50)
+
+    assert (101.0, Dependency.KEYCLOAK) == (breaker.probe_at_s, breaker.needs)
+
+
+def test_a_probe_that_proves_too_little_lets_the_next_one_try() -> None:
+    """One record at a time, until what is needed was seen working."""
+    breaker = opened()
+    admitted = [breaker.admits(101.0), breaker.admits(101.0)]
+    closed = [breaker.succeeded(Dependency.KAFKA)]
+    admitted += [breaker.admits(101.0), breaker.admits(101.0)]
+    closed.append(breaker.succeeded(ALL_WELL))
+
+    assert ([True, False, True, False], [False, True]) == (admitted, closed)
+    assert (BreakerState.CLOSED, None, Dependency.NONE) == (
+        breaker.state,
+        breaker.probe_at_s,
+        breaker.needs,
+    )

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -212,15 +212,6 @@ def test_memory_is_bounded(topic: Topic) -> None:
     assert {Place(0, 0), Place(0, 49)} == found.keys()
 
 
-def test_reading_can_begin_at_a_time(topic: Topic) -> None:
-    """A partition without anything as young begins at its end."""
-    reader = topic.reader({0: [Raw(0, offset) for offset in range(9)], 1: [Raw(1, 0)]})
-
-    reader.begin_at(7)  # the stub's clock is the offset
-
-    assert [Place(0, 7), Place(0, 8)] == places(reader.read())
-
-
 def test_a_position_that_cannot_be_found_is_an_outage(topic: Topic) -> None:
     """kafka-python gives none after its time-out."""
     reader = topic.reader({0: [Raw(0, 0)]})
@@ -283,31 +274,23 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> TopicReader:
     return TopicReader(KafkaSettings(), TOPIC)
 
 
-def test_a_range_begins_and_ends_at_a_time(reader: TopicReader) -> None:
-    """The first moment counts in, the last does not; what is fetched beyond it is not yielded."""
-    reader.begin_at(3)
-    reader.end_at(6)
+@pytest.mark.parametrize(
+    ("begin", "end", "offsets"),
+    [(3, 6, range(3, 6)), (100, None, ()), (None, 100, range(10)), (7, None, range(7, 10))],
+)
+def test_a_range_begins_and_ends_at_a_time(
+    reader: TopicReader, begin: int | None, end: int | None, offsets: Collection[int]
+) -> None:
+    """The first moment counts in, the last does not; an end in the future is the present end."""
+    if begin is not None:
+        reader.begin_at(begin)
+    if end is not None:
+        reader.end_at(end)
 
-    remaining = reader.remaining()
-
-    assert 9 == remaining
-    assert [Place(number, offset) for number in range(3) for offset in (3, 4, 5)] == places(
+    assert 3 * len(offsets) == reader.remaining()
+    assert [Place(number, offset) for number in range(3) for offset in offsets] == places(
         reader.read()
     )
-
-
-def test_a_range_of_the_future_is_empty(reader: TopicReader) -> None:
-    """Nothing is as young, and the present end is no record."""
-    reader.begin_at(100)
-
-    assert [0, 0] == [reader.remaining(), len(list(reader.read()))]
-
-
-def test_an_end_in_the_future_is_the_present_end(reader: TopicReader) -> None:
-    """All there is now."""
-    reader.end_at(100)
-
-    assert 30 == len(list(reader.read()))
 
 
 def test_the_partition_of_a_key_is_read_alone(reader: TopicReader) -> None:

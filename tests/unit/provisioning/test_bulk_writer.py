@@ -404,7 +404,7 @@ def test_what_is_revoked_while_its_batch_waits_is_not_written() -> None:
     with slow.gate.slot():  # all that may run does
         thread = threading.Thread(target=slow.writer.flush)
         thread.start()
-        while not slow.gate.waiting:
+        while not len(slow.gate._waiting):
             pass
         slow.mine = False
     thread.join(WAIT_S)
