@@ -14,6 +14,7 @@ from plan_cases import (
     LATER,
     NOON,
     TERMS,
+    apply_plan,
     changed,
     desired,
     event,
@@ -21,7 +22,6 @@ from plan_cases import (
     updating,
     wanting,
 )
-from plan_outcome import apply_plan
 
 from keycloak_bridge.domain.errors import UnknownUserError
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, UserEvent
