@@ -53,9 +53,10 @@ from keycloak_bridge.provisioning.provisioner import Provisioner
 from keycloak_bridge.settings.model import Settings
 
 STAGES = ("decode", "schema", "map", "keycloak", "invite")
-ARROW = "←"
+_ARROW = "←"
 _INDENT = "  "
 _DATA = "data"
+_Path = tuple[str, ...]
 _RECENT_BYTES = 16 * 1024 * 1024
 _FEW = 100
 """Dead letters; below, a bar would only flicker."""
@@ -366,7 +367,7 @@ def _print_body(console: Console, value: bytes | None, violations: Sequence[Viol
             if rest > 0:
                 console.line(f"… and {counted(rest, 'byte')} more")
     for line in marked.lines if marked else ():
-        console.line(line, "red" if f"   {ARROW} " in line else None)
+        console.line(line, "red" if f"   {_ARROW} " in line else None)
     elsewhere = violations if marked is None else marked.elsewhere
     if elsewhere:
         console.line()
@@ -473,9 +474,6 @@ def _reason(error: BridgeError) -> str:
     return error.code + (f" ({where}{more})" if where else "")
 
 
-_Path = tuple[str, ...]
-
-
 class MarkedText(NamedTuple):
     """The lines, and the violations whose place is not among them."""
 
@@ -567,7 +565,7 @@ def _with_notes(
             printable(f"{one.pointer or '/'}: {one.message} ({one.keyword})")
             for one in left.pop(path, ())
         )
-        yield f"{text}   {ARROW} {notes_here}" if notes_here else text
+        yield f"{text}   {_ARROW} {notes_here}" if notes_here else text
 
 
 def _line_of(pointer: str, paths: set[_Path]) -> _Path | None:

@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from cli_harness import WRITES, Bench
-from stage_harness import event_of
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.backfill.journal import read_journal
 from keycloak_bridge.backfill.run import RunState
 from keycloak_bridge.cli.backfill import ProgressSentence, progress_shown, span
-from keycloak_bridge.domain.errors import KeycloakUnavailableError
 from keycloak_bridge.domain.users import UserRepresentation
 
 HEADER = "userId,email,givenName,familyName,tenantId,department,active,roles\n"
@@ -141,26 +139,6 @@ def test_a_document_of_many_is_read_too(bench: Bench) -> None:
     assert {"userId": "u-2"} == json.loads(read(bench, "users.json.rejects.ndjson"))
 
 
-@pytest.mark.parametrize(
-    ("as_of", "counts", "department"),
-    [
-        ("2026-11-06T18:00:00Z", {"skipped (stale)": 1}, "New"),
-        ("2026-11-08T18:00:00Z", {"updated": 1}, "Old"),
-    ],
-)
-def test_what_changed_later_is_left_alone(
-    bench: Bench, as_of: str, counts: dict[str, int], department: str
-) -> None:
-    """An export of Friday does not undo what an event of Saturday brought; one of Sunday does."""
-    saturday = event_of("u-1", "event-1", time="2026-11-07T08:00:00Z", data={"department": "New"})
-    run(bench, bench.file(saturday))
-
-    result = run(bench, "--as-of", as_of, bench.file(data_of(1, department="Old"), name="f.ndjson"))
-
-    assert (0, counts) == result.counts
-    assert [department] == bench.keycloak.users()[0]["attributes"]["department"]
-
-
 def test_users_of_one_file_follow_those_of_the_one_before(bench: Bench) -> None:
     """Files are one after the other, so the last word is the last file's."""
     one = bench.file(*(data_of(1, department=f"D{n}") for n in range(20)), name="1.ndjson")
@@ -271,15 +249,6 @@ def test_mails_are_under_their_limit(bench: Bench) -> None:
     assert (3, 0) == (first.code, second.code), first.stderr
     assert "1 mails were sent" in first.stderr
     assert 2 == len(bench.keycloak.mails)
-
-
-def test_an_outage_is_waited_out(bench: Bench) -> None:
-    """As with `run`: nothing is refused because Keycloak is away for a moment."""
-    bench.keycloak.fail("create", KeycloakUnavailableError("away"), times=3)
-
-    result = bench.run("--set", "retry.initial=10 ms", "backfill", bench.file(data_of(1)))
-
-    assert (0, True) == (result.exit_code, "1 created" in result.stdout), result.output
 
 
 def test_a_cut_gzip_file_is_reported(bench: Bench) -> None:
