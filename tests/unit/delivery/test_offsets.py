@@ -358,3 +358,21 @@ def test_the_slowest_partition_counts() -> None:
     ages.append(partition_states.oldest_s(8.0))
 
     assert [0.0, 5.0, 3.0] == ages
+
+
+@pytest.mark.parametrize(
+    ("delivered", "expected"),
+    [
+        ([], (range(11, 13), range(20, 30))),
+        ([10, 12, 13], (range(12, 13), range(20, 30))),
+        ([10, 15, 22], (range(22, 30),)),
+        ([10, 31], ()),
+    ],
+)
+def test_ranges_of_an_earlier_owner_are_handed_on_before_they_are_reached(
+    delivered: list[int], expected: tuple[range, ...]
+) -> None:
+    """A second restart before the first one's backlog is read loses nothing."""
+    seen = tracker(delivered, start=10, earlier=[range(11, 13), range(20, 30)])
+
+    assert expected == seen.finished_above()

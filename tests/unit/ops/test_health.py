@@ -140,30 +140,38 @@ def test_a_query_changes_nothing(harness: Harness) -> None:
     assert (200, UP) == harness.ask("/ready?verbose=1")
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/live/x", "/%2e%2e/live", "/Live"])
-@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_another_path_is_not_found(harness: Harness, path: str, method: str) -> None:
-    """There are five paths and no more."""
-    status, body = harness.ask(path, method)
+NOT_FOUND = [
+    (method, path, 404)
+    for method in ("GET", "POST", "DELETE")
+    for path in ("/healthz", "/live/x", "/%2e%2e/live", "/Live")
+]
+NOT_ALLOWED = [
+    *(
+        (method, path, 405)
+        for method in ("HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        for path in ("/", "/live", "/ready", "/metrics")
+    ),
+    *((method, "/release", 405) for method in ("GET", "HEAD", "PUT", "DELETE")),
+]
 
-    assert (404, {"error": "only /, /live, /ready, /metrics, /release are here"}) == (status, body)
 
+@pytest.mark.parametrize(("method", "path", "expected"), [*NOT_FOUND, *NOT_ALLOWED])
+def test_there_are_five_paths_with_one_method_each(
+    harness: Harness, method: str, path: str, expected: int
+) -> None:
+    """A crawler or a link must not release the brake; the right method is in `Allow`, as HTTP wants it."""
+    harness.held = ["provision"]
 
-@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-@pytest.mark.parametrize("path", ["/", "/live", "/ready", "/metrics"])
-def test_what_is_asked_is_not_changed(harness: Harness, path: str, method: str) -> None:
-    """Only GET."""
-    assert 405 == harness.get(path, method)[0]
-
-
-def test_a_refused_method_names_the_right_one(harness: Harness) -> None:
-    """As HTTP wants it, in `Allow`."""
     with closing(http.client.HTTPConnection(LOOPBACK, harness.server.port, timeout=5)) as client:
-        client.request("GET", "/release")
+        client.request(method, path)
         answer = client.getresponse()
-        answer.read()
+        body = answer.read()
 
-    assert (405, "POST") == (answer.status, answer.getheader("Allow"))
+    assert (expected, ["provision"]) == (answer.status, harness.held)
+    if expected == 404:
+        assert b'{"error": "only /, /live, /ready, /metrics, /release are here"}\n' == body
+    else:
+        assert ("POST" if path == "/release" else "GET") == answer.getheader("Allow")
 
 
 def test_the_overview_names_all(harness: Harness) -> None:
@@ -363,13 +371,3 @@ def test_notes_of_many_threads_are_all_kept() -> None:
     in_threads(*[partial(note, f"stage-{n}") for n in range(4)])
 
     assert tuple(f"stage-{n}: 199" for n in range(4)) == status.why_not_ready()
-
-
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
-def test_nothing_is_released_by_looking(harness: Harness, method: str) -> None:
-    """A crawler or a link must not release the brake; only POST does."""
-    harness.held = ["provision"]
-
-    status, _, _ = harness.get("/release", method)
-
-    assert (405, ["provision"]) == (status, harness.held)
