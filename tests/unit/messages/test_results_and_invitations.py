@@ -1,5 +1,6 @@
-"""Results keep their schema, name what was written without values, and are read back as a user's history."""
+"""Results and invitations keep their schema, and are read back as they were written."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -8,11 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from letter_cases import NOON, stored
-from records import record
+from records import envelope, record
 
 from keycloak_bridge.app.interpretation import load_schemas
-from keycloak_bridge.domain.errors import Violation
-from keycloak_bridge.domain.events import RESULT, CloudEvent, Message, Outcome, Record, Result
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    EventDecodeError,
+    EventValidationError,
+    KeyMismatchError,
+    Violation,
+)
+from keycloak_bridge.domain.events import (
+    INVITATION_DUE,
+    RESULT,
+    CloudEvent,
+    Invitation,
+    Message,
+    Outcome,
+    Purpose,
+    Record,
+    Result,
+)
 from keycloak_bridge.domain.operations import (
     Change,
     CreateUser,
@@ -29,6 +46,7 @@ from keycloak_bridge.domain.operations import (
 )
 from keycloak_bridge.domain.users import GROUPS, REALM_ROLES, IdentityLink, InvitationTerms
 from keycloak_bridge.events.decode import EnvelopeRules, decode
+from keycloak_bridge.messages.invitations import invitation_message, read_invitation
 from keycloak_bridge.messages.results import (
     PastOutcome,
     action_of,
@@ -43,7 +61,7 @@ CATALOG = load_schemas()
 CREATED = Result(Outcome.PROVISIONED, action="created", event_id="event-1", user_id="u-1")
 UNREADABLE = Result(Outcome.REJECTED, reason="not-json")
 VIOLATION = Violation("/data/email", "format", "must be an e-mail address")
-IDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=40)
+IDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=255)
 
 
 def published(result: Result, origin: Record | None = None) -> Message:
@@ -276,3 +294,101 @@ def test_outcomes_are_put_in_order_of_time() -> None:
     timeless = PastOutcome(None, "invited")
 
     assert (timeless, early, late) == in_order((late, timeless, early))
+
+
+TERMS = InvitationTerms(("UPDATE_PASSWORD", "CONFIGURE_TOTP"), 259_200)
+INVITATION = Invitation("event-1/invitation", "event-1", "u-1", "kc-1", TERMS, NOON)
+
+names = st.text(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ_"), min_size=1, max_size=40)
+moments = st.datetimes(
+    min_value=datetime(1, 1, 2),  # noqa: DTZ001 # Hypothesis adds the zone
+    max_value=datetime(9999, 12, 30),  # noqa: DTZ001
+    timezones=st.just(UTC),
+)
+terms = st.builds(
+    InvitationTerms,
+    actions=st.lists(names, min_size=1, max_size=4).map(tuple),
+    lifespan_s=st.integers(60, 2**31 - 1),
+    client_id=st.none() | names,
+) | st.builds(
+    InvitationTerms,
+    actions=st.just(("UPDATE_PASSWORD",)),
+    lifespan_s=st.just(3600),
+    client_id=names,
+    redirect_uri=names.map("https://app.example/{}".format),
+)
+invitations = st.builds(
+    Invitation,
+    id=IDS,
+    event_id=IDS,
+    user_id=IDS,
+    keycloak_id=names,
+    terms=terms,
+    time=moments,
+    confirm_only=st.booleans(),
+    purpose=st.sampled_from(Purpose),
+)
+
+
+@given(invitations)
+def test_every_invitation_is_read_back_as_it_was(invitation: Invitation) -> None:
+    """The invite stage does what the provision stage asked for, and the record keeps its schema."""
+    message = invitation_message(invitation, topic="user-invitations")
+
+    event = json.loads(message.value or b"")
+    assert message.key == invitation.user_id.encode()
+    assert invitation == read_invitation(stored(message), CATALOG)
+    assert () == CATALOG.violations(INVITATION_DUE, event["data"], event["dataschema"])
+
+
+@pytest.mark.parametrize(
+    ("purpose", "version", "written"),
+    [
+        (Purpose.INVITE, "1.0", None),
+        (Purpose.RESEND, "1.1", "resend"),
+        (Purpose.VERIFY_EMAIL, "1.1", "verify-email"),
+    ],
+)
+def test_invitation_names_the_oldest_schema_that_describes_it(
+    purpose: Purpose, version: str, written: str | None
+) -> None:
+    """An invite stage of the previous release reads first invitations, which are most of them."""
+    message = invitation_message(replace(INVITATION, purpose=purpose), topic="t")
+    event = json.loads(message.value or b"")
+
+    assert event["dataschema"] == f"urn:keycloak-bridge:schema:{INVITATION_DUE}:{version}"
+    assert event["data"].get("purpose") == written
+
+
+def changed_invitation(**changes: Any) -> Record:
+    """Return an invitation with other data."""
+    message = invitation_message(INVITATION, topic="invitations")
+    event = json.loads(message.value or b"")
+    event["data"] |= changes
+    return replace(stored(message), value=json.dumps(event).encode())
+
+
+@pytest.mark.parametrize("purpose", ["welcome", 3, None, ["resend"]])
+def test_unknown_purpose_of_an_old_record_is_a_first_invitation(purpose: object) -> None:
+    """Version 1.0 allowed any property by that name, and gave it no meaning."""
+    assert read_invitation(changed_invitation(purpose=purpose), CATALOG) == INVITATION
+
+
+@pytest.mark.parametrize(
+    ("a_record", "error"),
+    [
+        (record(envelope()), EventDecodeError),
+        (record(b"x"), EventDecodeError),
+        (changed_invitation(lifespan="3 days"), EventValidationError),
+        (changed_invitation(actions=[]), EventValidationError),
+        (changed_invitation(redirectUri="https://app.example"), EventValidationError),
+        (
+            replace(stored(invitation_message(INVITATION, topic="t")), key=b"u-2"),
+            KeyMismatchError,
+        ),
+    ],
+)
+def test_what_is_no_invitation_is_refused(a_record: Record, error: type[BridgeError]) -> None:
+    """A record of another client makes Keycloak send no mail."""
+    with pytest.raises(error):
+        read_invitation(a_record, CATALOG)
