@@ -56,21 +56,14 @@ def parse_timestamp(text: str) -> datetime | None:
         else:
             offset = timedelta(hours=int(hours), minutes=int(minutes))
             time = local + offset if sign == "-" else local - offset
+        if leap:
+            if (time.hour, time.minute) != (23, 59):
+                return None
+            return (time + timedelta(seconds=1)).replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
-    if leap:
-        return _after_leap_second(time)
     microsecond = int(fraction[:6].ljust(6, "0")) if fraction else 0
     return time.replace(microsecond=microsecond, tzinfo=UTC)
-
-
-def _after_leap_second(time: datetime) -> datetime | None:
-    if (time.hour, time.minute) != (23, 59):
-        return None
-    try:
-        return (time + timedelta(seconds=1)).replace(tzinfo=UTC)
-    except OverflowError:
-        return None
 
 
 def is_email(text: str) -> bool:
@@ -108,16 +101,6 @@ def _ascii_label(label: str) -> str | None:
     return label if _LABEL.fullmatch(label) else None
 
 
-def _is_date(text: str) -> bool:
-    if _DATE.fullmatch(text) is None:
-        return False
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
-
-
 def is_uri(text: str) -> bool:
     """Say whether `text` is a URI (RFC 3986): a scheme, and nothing that would have to be escaped."""
     return _SCHEME.match(text) is not None and _is_uri_reference(text)
@@ -139,10 +122,10 @@ def _matches(pattern: re.Pattern[str]) -> Callable[[str], bool]:
     return lambda text: pattern.fullmatch(text) is not None
 
 
-def _is_ip(kind: Callable[[str], object]) -> Callable[[str], bool]:
+def _parsed_by(parse: Callable[[str], object]) -> Callable[[str], bool]:
     def check(text: str) -> bool:
         try:
-            kind(text)
+            parse(text)
         except ValueError:
             return False
         return text.isascii() and "%" not in text
@@ -150,17 +133,22 @@ def _is_ip(kind: Callable[[str], object]) -> Callable[[str], bool]:
     return check
 
 
+_is_iso_date = _parsed_by(date.fromisoformat)
+
 FORMATS: Mapping[str, tuple[Callable[[str], bool], str]] = MappingProxyType(
     {
-        "date": (_is_date, "a date such as 2026-11-01"),
+        "date": (
+            lambda text: _DATE.fullmatch(text) is not None and _is_iso_date(text),
+            "a date such as 2026-11-01",
+        ),
         "date-time": (
             lambda text: parse_timestamp(text) is not None,
             "a date and time with offset such as 2026-11-01T09:30:00Z",
         ),
         "email": (is_email, "an e-mail address"),
         "hostname": (lambda text: text.isascii() and _is_domain(text), "a host name"),
-        "ipv4": (_is_ip(ipaddress.IPv4Address), "an IPv4 address"),
-        "ipv6": (_is_ip(ipaddress.IPv6Address), "an IPv6 address"),
+        "ipv4": (_parsed_by(ipaddress.IPv4Address), "an IPv4 address"),
+        "ipv6": (_parsed_by(ipaddress.IPv6Address), "an IPv6 address"),
         "language-tag": (_matches(_LANGUAGE_TAG), "a language tag (BCP 47) such as de or pt-BR"),
         "uri": (is_uri, "a URI with scheme"),
         "uri-reference": (_is_uri_reference, "a URI, or one relative to another"),

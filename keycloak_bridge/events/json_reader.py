@@ -18,6 +18,7 @@ _LONGEST_INTEGER = 300  # digits; a double ends at 309, and every consumer must 
 _STRINGS_AND_BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 _PRINTABLE = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_BROKEN = re.compile("[\0\ud800-\udfff]")
 
 
 class _Repeated(dict[str, Any]):
@@ -180,7 +181,7 @@ def _check(path: tuple[str | int, ...], found: Any) -> None:
             Violation(where, "duplicate-key", "must be named once"),
         )
     texts = found if isinstance(found, dict) else (found,)
-    if any(isinstance(text, str) and _is_broken(text) for text in texts):
+    if any(isinstance(text, str) and _BROKEN.search(text) for text in texts):
         where = pointer(path)
         rule = "must not hold U+0000 or half of a surrogate pair"
         raise _refusal(
@@ -189,10 +190,6 @@ def _check(path: tuple[str | int, ...], found: Any) -> None:
             "publish text that can be stored",
             Violation(where, "text", rule),
         )
-
-
-def _is_broken(text: str) -> bool:
-    return "\x00" in text or _SURROGATE.search(text) is not None
 
 
 def walk(value: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:

@@ -16,7 +16,7 @@ from jmespath.parser import ParsedResult
 from keycloak_bridge.domain.errors import MappingError, Violation
 from keycloak_bridge.domain.events import UserEvent
 from keycloak_bridge.domain.times import format_time
-from keycloak_bridge.expressions.functions import MappingFunctions, function_arities
+from keycloak_bridge.expressions.functions import MappingFunctions
 
 Evaluate = Callable[[Any], Any]
 Node = Mapping[str, Any]
@@ -26,7 +26,6 @@ Tables = Mapping[str, Mapping[str, Any]]
 SCOPE_NAMES = ("data", "id", "type", "subject", "source", "time")
 """What an expression sees at its top: the event's data and the attributes of its envelope."""
 
-_ARITIES = function_arities()
 _NOWHERE: frozenset[Path] = frozenset()
 _TOP: frozenset[Path] = frozenset({()})
 _CHAINS = ("subexpression", "index_expression", "pipe", "projection", "flatten")
@@ -278,12 +277,13 @@ class Analysis:
         return _NOWHERE
 
     def _check_call(self, name: str, arguments: list[Node]) -> None:
-        if name not in _ARITIES:
-            hint = suggestion(name, _ARITIES)
-            self.problems.append(f"there is no function {name}(){hint}")
+        known = MappingFunctions.FUNCTION_TABLE
+        if name not in known:
+            self.problems.append(f"there is no function {name}(){suggestion(name, known)}")
             return
-        expected, variadic = _ARITIES[name]
-        given = len(arguments)
+        signature = known[name]["signature"]
+        variadic = bool(signature) and bool(signature[-1].get("variadic"))
+        expected, given = len(signature), len(arguments)
         if given < expected if variadic else given != expected:
             least = "at least " if variadic else ""
             self.problems.append(f"{name}() takes {least}{expected} argument(s), not {given}")

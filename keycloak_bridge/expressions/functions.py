@@ -98,16 +98,6 @@ def function_docs() -> Mapping[str, str]:
     }
 
 
-def function_arities() -> Mapping[str, tuple[int, bool]]:
-    """Return for every callable function how many arguments it takes, and whether it takes more than that."""
-    arities = {}
-    for name, spec in MappingFunctions.FUNCTION_TABLE.items():
-        arguments = spec["signature"]
-        variadic = bool(arguments) and bool(arguments[-1].get("variadic"))
-        arities[name] = (len(arguments), variadic)
-    return arities
-
-
 def _without_diacritics(text: str) -> str:
     kept: list[str] = []
     latin = False

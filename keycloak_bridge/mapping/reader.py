@@ -448,24 +448,17 @@ def _invite(top: _Section) -> Mapping[str, Any]:
     actions = invite.texts("actions")
     if actions == ():
         invite.add_problem("actions", "is empty: the mail would ask for nothing")
+    lifespan, lifespan_s = invite.text("lifespan"), None
+    try:
+        lifespan_s = None if lifespan is None else int(parse_duration(lifespan))
+    except ValueError as error:
+        invite.add_problem("lifespan", str(error))
+    if lifespan_s is not None and not 1 <= lifespan_s <= _LONGEST_LIFESPAN_S:
+        invite.add_problem("lifespan", "must be at least a second and less than 68 years")
     terms = {
         "actions": actions,
-        "lifespan_s": _lifespan(invite),
+        "lifespan_s": lifespan_s,
         "client_id": invite.text("client_id"),
         "redirect_uri": invite.text("redirect_uri"),
     }
     return {name: value for name, value in terms.items() if value is not None}
-
-
-def _lifespan(invite: _Section) -> int | None:
-    text = invite.text("lifespan")
-    if text is None:
-        return None
-    try:
-        seconds = int(parse_duration(text))
-    except ValueError as error:
-        invite.add_problem("lifespan", str(error))
-        return None
-    if not 1 <= seconds <= _LONGEST_LIFESPAN_S:
-        invite.add_problem("lifespan", "must be at least a second and less than 68 years")
-    return seconds

@@ -1,6 +1,5 @@
 """Invitations: how the provision stage asks the invite stage for a mail, and how the invite stage reads it."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -63,6 +62,7 @@ def read_invitation(record: Record, catalog: SchemaCatalog) -> Invitation:
         raise EventValidationError(
             f"the record breaks the schema of {INVITATION_DUE}", violations=violations
         )
+    purpose = data.get("purpose")  # version 1.0 of the schema does not define it
     return Invitation(
         id=cloud_event.id,
         event_id=data["eventId"],
@@ -76,13 +76,5 @@ def read_invitation(record: Record, catalog: SchemaCatalog) -> Invitation:
         ),
         time=cloud_event.time,
         confirm_only=_CONFIRM_ONLY in record.headers,
-        purpose=_purpose(data),
+        purpose=Purpose(purpose) if purpose in list(Purpose) else Purpose.INVITE,
     )
-
-
-def _purpose(data: Mapping[str, Any]) -> Purpose:
-    """Return what the mail is for; version 1.0 of the schema does not define the property."""
-    try:
-        return Purpose(data.get("purpose", Purpose.INVITE))
-    except ValueError:
-        return Purpose.INVITE

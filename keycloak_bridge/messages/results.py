@@ -158,7 +158,7 @@ def read_outcome(record: Record) -> PastOutcome | None:
     data = event.data
     if event.type != RESULT or not isinstance(data, dict):
         return None
-    outcome = _text(data, "outcome")
+    outcome, changed = _text(data, "outcome"), data.get("changed")
     if outcome is None:
         return None
     return PastOutcome(
@@ -171,7 +171,9 @@ def read_outcome(record: Record) -> PastOutcome | None:
         schema_id=_text(data, "schemaId"),
         keycloak_id=_text(data, "keycloakId"),
         user_id=_text(data, "userId"),
-        changed=_texts(data.get("changed")),
+        changed=tuple(one for one in changed if isinstance(one, str))
+        if isinstance(changed, list)
+        else (),
         mapping=_text(data, "mapping"),
         origin=_origin(data.get("source")),
     )
@@ -201,10 +203,6 @@ def set_last_by(outcomes: Iterable[PastOutcome]) -> Mapping[str, PastOutcome]:
 def _text(data: Mapping[str, Any], name: str) -> str | None:
     value = data.get(name)
     return value if isinstance(value, str) else None
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
 
 
 def _origin(source: Any) -> str | None:
