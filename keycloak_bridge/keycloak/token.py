@@ -19,6 +19,9 @@ from keycloak_bridge.keycloak.http import KeycloakHttp, from_response, json_obje
 _CALL = Call("POST", "/protocol/openid-connect/token")
 
 
+_RENEWED_BEFORE_S = 30.0
+
+
 @dataclass(frozen=True, slots=True)
 class _Token:
     value: str
@@ -35,18 +38,12 @@ class TokenSource:
     """
 
     def __init__(
-        self,
-        http: KeycloakHttp,
-        client_id: str,
-        secret: Callable[[], str],
-        clock: Clock,
-        margin_s: float = 30.0,
+        self, http: KeycloakHttp, client_id: str, secret: Callable[[], str], clock: Clock
     ) -> None:
         self._http = http
         self._client_id = client_id
         self._secret = secret
         self._clock = clock
-        self._margin_s = margin_s
         self._renewal = threading.Lock()
         self._current: _Token | None = None
 
@@ -95,7 +92,7 @@ class TokenSource:
         lifetime_s = answer.get("expires_in")
         lifetime_s = float(lifetime_s) if isinstance(lifetime_s, int) else 0.0
         # half of a short life at most, or such a token would be renewed for every call
-        margin_s = min(self._margin_s, lifetime_s / 2)
+        margin_s = min(_RENEWED_BEFORE_S, lifetime_s / 2)
         return _Token(value, asked_at + lifetime_s - margin_s)
 
 

@@ -36,7 +36,9 @@ from keycloak_bridge.validation.subschema import (
     REFERENCES,
     Path,
     PropertyFacts,
+    Steps,
     Subschema,
+    follow,
     has_property,
     property_facts,
 )
@@ -128,7 +130,8 @@ class SchemaCatalog:
         Raises UnknownSchemaError (`unknown-type`, `unknown-schema`).
         """
         if event_type not in self._newest:
-            raise _unknown("type", "the event's type has no schema", self._event_types())
+            known = [name for name in self._newest if name not in OWN_MESSAGES]
+            raise _unknown("type", "the event's type has no schema", known)
         if dataschema is None:
             return self._newest[event_type].id
         document = self._by_id.get(dataschema)
@@ -180,9 +183,6 @@ class SchemaCatalog:
             schema_id=schema_id,
             data=event.data,
         )
-
-    def _event_types(self) -> list[str]:
-        return [name for name in self._newest if name not in OWN_MESSAGES]
 
 
 def _unknown(what: str, reason: str, known: Iterable[str]) -> UnknownSchemaError:
@@ -293,41 +293,30 @@ def _repeated(documents: Sequence[SchemaDocument]) -> Iterator[SchemaProblem]:
 
 
 def _content_problems(origin: str, root: Subschema) -> Iterator[SchemaProblem]:
-    waiting = [root]
-    while waiting:
-        place = waiting.pop(0)
-        for step, reason in _keyword_problems(place):
-            yield SchemaProblem(origin, place.pointer(*step), reason)
-        waiting += place.under(*CONTAINERS)
+    for place in follow([root], *CONTAINERS):
+        for steps, reason in _keyword_problems(place):
+            yield SchemaProblem(origin, place.pointer(*steps), reason)
 
 
-def _keyword_problems(place: Subschema) -> Iterator[tuple[tuple[str, ...], str]]:
+def _keyword_problems(place: Subschema) -> Iterator[tuple[Steps, str]]:
     name = place.get("format", None)
     if name is not None and name not in FORMATS:
         yield ("format",), f"'{name}' is not a format that is checked; known: {', '.join(FORMATS)}"
-    patterns = [(("patternProperties", text), text) for text in place.get("patternProperties")]
+    patterns: list[Steps] = [("patternProperties", text) for text in place.get("patternProperties")]
     if place.get("pattern", None) is not None:
-        patterns.append((("pattern",), place.schema["pattern"]))  # type: ignore[arg-type]
-    for step, text in patterns:
-        if problem := _pattern_problem(text):
-            yield step, problem
+        patterns.append(("pattern",))
+    for steps in patterns:
+        try:
+            compile_pattern(place.schema["pattern"] if steps == ("pattern",) else str(steps[1]))
+        except (re.error, OverflowError, RecursionError) as error:
+            yield steps, f"is not a regular expression that can be used: {error}"
     for keyword in REFERENCES:
         reference = place.get(keyword, None)
-        if reference is not None and not _resolves(place.resolver, reference):
-            yield (keyword,), f"'{reference}' names no schema of these folders; nothing is fetched"
-
-
-def _pattern_problem(text: str) -> str | None:
-    try:
-        compile_pattern(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        return f"is not a regular expression that can be used: {error}"
-    return None
-
-
-def _resolves(resolver: Any, ref: str) -> bool:
-    try:
-        resolver.lookup(ref)
-    except (Unresolvable, LookupError, ValueError):
-        return False
-    return True
+        try:
+            if reference is not None:
+                place.resolver.lookup(reference)
+        except (Unresolvable, LookupError, ValueError):
+            yield (
+                (keyword,),
+                f"'{reference}' names no schema of these folders; nothing is fetched",
+            )
