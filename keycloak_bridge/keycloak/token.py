@@ -17,8 +17,6 @@ from keycloak_bridge.keycloak.errors import Call, keycloak_error
 from keycloak_bridge.keycloak.http import KeycloakHttp, from_response, json_object
 
 _CALL = Call("POST", "/protocol/openid-connect/token")
-
-
 _RENEWED_BEFORE_S = 30.0
 
 
