@@ -58,6 +58,21 @@ def test_waiting_queues_come_in_the_order_they_are_due() -> None:
     assert [b"eve", b"joe", b"ada"] == [taken(key_queues, 9.0).ordering_key for _ in range(3)]
 
 
+def test_a_key_that_comes_back_waits_for_its_dropped_task() -> None:
+    """A partition that was lost and came back must not have two records of one user under way."""
+    key_queues = queues_of(b"ada")
+    dropped = taken(key_queues)
+    key_queues.drop(P0)
+    key_queues.add(event(), b"ada")
+    before = (key_queues.has_ready(9.0), key_queues.take(9.0))
+    key_queues.put_back(dropped, 99.0)
+    task = taken(key_queues)
+
+    assert (False, None) == before
+    assert not task.dropped
+    assert key_queues.finish(task)
+
+
 def test_a_task_ends_once() -> None:
     """A second report of the same run changes nothing."""
     key_queues = queues_of(b"ada", b"ada")

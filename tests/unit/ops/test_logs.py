@@ -305,3 +305,8 @@ def test_what_is_planted_never_appears(
     assert output
     assert planted not in output
     assert json.dumps(planted)[1:-1] not in output
+
+
+def test_level() -> None:
+    """Lines below the level are not written."""
+    assert "" == written(lambda: log_event(logger, "x", level=logging.INFO), level="WARNING")
