@@ -78,13 +78,16 @@ def is_admitted(schema: Any) -> bool:
     return True
 
 
-def suite() -> Iterator[tuple[str, Any, list[Any]]]:
-    """Yield each schema of the official suite that a catalog takes, with its values."""
+def suite() -> Iterator[tuple[str, bool, Verdicts]]:
+    """Yield each case of the official suite whose schema a catalog takes: what it is, its answer, and what both say."""
     for name, groups in json.loads(SUITE).items():
         for group in groups:
             if is_admitted(group["schema"]):
-                values = [one["data"] for one in group["tests"]]
-                yield f"{name}: {group['description']}", group["schema"], values
+                found = verdicts(group["schema"], *[one["data"] for one in group["tests"]])
+                for case, said in zip(group["tests"], found, strict=True):
+                    what = f"{name}: {group['description']}: {case['description']}"
+                    # the bridge asserts formats
+                    yield what, case["valid"] and "only an annotation" not in what, said
 
 
 def mutated(value: Any, draw: st.DrawFn) -> Any:
@@ -122,14 +125,12 @@ def test_suite_is_the_official_one() -> None:
 
 
 def test_official_suite() -> None:
-    """Both agree on the whole suite, and few of its schemas are left to the library."""
-    found = {what: verdicts(schema, *values) for what, schema, values in suite()}
-    wrong = {what: disagreements(of_it) for what, of_it in found.items()}
-    every = [one for of_it in found.values() for one in of_it]
-    left = sum(one.quick is None for one in every)
+    """Both give the answers of the suite, and few of its schemas are left to the library."""
+    cases = list(suite())
+    left = sum(said.quick is None for _, _, said in cases)
 
-    assert {} == {what: of_it for what, of_it in wrong.items() if of_it}
-    assert 1000 < len(every) > 3 * left
+    assert [] == [case for case in cases if not {case[1], None}.issuperset(case[2])]
+    assert 1000 < len(cases) > 3 * left
 
 
 @settings(max_examples=40, deadline=None)
@@ -154,25 +155,15 @@ def test_mutated_events(case: tuple[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("schema", "value", "expected"),
     [
-        (True, 1, True),
-        (False, 1, False),
-        ({"type": "integer"}, 1.0, True),
-        ({"type": "integer"}, True, False),
         ({"type": "integer"}, 10**400, True),
-        ({"enum": [1, "a"]}, True, False),
-        ({"enum": [1, "a"]}, 1.0, True),
-        ({"const": False}, 0, False),
-        ({"const": 0}, -0.0, True),
-        ({"maxLength": 1}, "\U0001f600", True),
         ({"pattern": "^a$"}, "a\n", False),
         ({"pattern": r"^\d$"}, "٣", False),
         ({"format": "email"}, "a@b", True),
-        ({"format": "email"}, 1, True),
         ({"minimum": 0.1}, 10**400, True),
     ],
 )
 def test_meaning(schema: Any, value: Any, expected: bool) -> None:
-    """Numbers, lengths, formats and patterns mean what the library makes of them."""
+    """What the official suite does not ask of numbers, formats and patterns."""
     assert [Verdicts(expected, expected)] == verdicts(schema, value)
 
 
