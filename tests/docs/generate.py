@@ -94,12 +94,12 @@ def metrics_page() -> str:
 
 def readme(text: str) -> str:
     """Return the README with its generated parts renewed."""
-    return _between(text, "commands", _commands())
+    return between(text, "commands", _commands())
 
 
 def mapping_page(text: str) -> str:
     """Return docs/mapping.md with the functions that the docstrings describe."""
-    return _between(text, "functions", "\n".join(f"- {doc}" for doc in function_docs().values()))
+    return between(text, "functions", "\n".join(f"- {doc}" for doc in function_docs().values()))
 
 
 def architecture_page(text: str) -> str:
@@ -112,7 +112,7 @@ def architecture_page(text: str) -> str:
         tree = ast.parse((PACKAGE / name / "__init__.py").read_text(encoding="utf-8"))
         purpose = (ast.get_docstring(tree) or "").partition("\n\n")[0].replace("\n", " ")
         rows.append(f"| `{name}/` | {purpose} |")
-    return _between(text, "packages", "\n".join(rows))
+    return between(text, "packages", "\n".join(rows))
 
 
 def _setting_row(one: Setting) -> str:
@@ -134,7 +134,7 @@ def _commands() -> str:
     return "\n".join(rows)
 
 
-def _between(text: str, name: str, content: str) -> str:
+def between(text: str, name: str, content: str) -> str:
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
     assert pattern.search(text), f"there is no part {name}"
