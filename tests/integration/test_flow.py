@@ -143,6 +143,7 @@ def test_events_arrive_as_they_were_published(bench: Bench, count: int) -> None:
     """Names from 25 languages, field by field what Keycloak stored, each with its mail request done once."""
     lines = EVENTS.read_text(encoding="utf-8").splitlines()[:count]
     events = [json.loads(line) for line in lines]
+    earlier = len(bench.sandbox.mail.messages)
     bench.publish(*events)
 
     bench.catch_up()
@@ -154,7 +155,7 @@ def test_events_arrive_as_they_were_published(bench: Bench, count: int) -> None:
         user_id: seen(user) for user_id, user in stored.items()
     }
     assert [] == bench.dead_letters()
-    mails = [m.recipients[0] for m in bench.sandbox.mail.messages]
+    mails = [m.recipients[0] for m in bench.sandbox.mail.messages[earlier:]]
     addresses = {event["data"]["email"].lower() for event in events}
     assert sorted(addresses) == sorted(mail for mail in mails if mail in addresses)
 
