@@ -1,7 +1,6 @@
 """How fast something may happen, and how a command waits for it."""
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import accumulate
 
 import pytest
@@ -11,7 +10,6 @@ from threads import in_threads
 
 from keycloak_bridge.delivery.rate_limit import RateLimiter, wait_out
 from keycloak_bridge.domain.errors import HoldError
-from keycloak_bridge.population.reconciliation import side_by_side
 
 rates = st.floats(0.01, 1000)
 pauses = st.lists(st.floats(0, 5) | st.just(0.0), min_size=1, max_size=60)
@@ -140,44 +138,3 @@ def test_what_takes_too_long_is_a_sentence() -> None:
         caught.value.code,
         caught.value.message,
     )
-
-
-def test_answers_come_in_the_order_of_the_questions() -> None:
-    """However late the first of them is answered."""
-    second_asked = threading.Event()
-
-    def ask(question: int) -> int:
-        if question == 0:
-            assert second_asked.wait(60)
-        else:
-            second_asked.set()
-        return question * 10
-
-    assert [0, 10, 20, 30] == list(side_by_side(ask, range(4), workers=2))
-
-
-def test_few_questions_are_drawn_ahead() -> None:
-    """A hundred thousand questions are not in memory at once."""
-    drawn = 0
-
-    def questions() -> Iterator[int]:
-        nonlocal drawn
-        for number in range(1000):
-            drawn += 1
-            yield number
-
-    answers = side_by_side(str, questions(), workers=2)
-
-    assert "0" == next(answers)
-    assert 8 == drawn
-    assert 999 == len(list(answers))
-
-
-def test_what_a_question_raises_comes_in_its_turn() -> None:
-    """Answers before it come first, and nothing is asked any more."""
-    answers = side_by_side(lambda number: 10 // number, [2, 1, 0, 5], workers=1)
-
-    assert [5, 10] == [next(answers), next(answers)]
-    with pytest.raises(ZeroDivisionError):
-        next(answers)
-    assert [] == list(answers)
