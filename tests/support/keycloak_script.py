@@ -1,10 +1,11 @@
 """Keycloak's Admin REST API over a script and a clock, for the tests of what is built on it."""
 
+from stub_adapter import StubAdapter
+
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 
 def scripted_admin(stub: StubAdapter, clock: FakeClock | None = None) -> KeycloakAdmin:

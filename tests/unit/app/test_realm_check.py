@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from keycloak_script import scripted_admin
+from stub_adapter import StubAdapter
 
 from keycloak_bridge.app.realm_check import (
     IMPORT_GRACE_S,
@@ -23,7 +24,6 @@ from keycloak_bridge.app.realm_check import (
 from keycloak_bridge.domain.errors import ConfigError, KeycloakUnavailableError
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 ADMIN_ONLY = {"edit": ["admin"], "view": ["admin"]}
 PROFILE = {"attributes": [{"name": "userId", "permissions": ADMIN_ONLY}]}

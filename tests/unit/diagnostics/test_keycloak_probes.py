@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import Mock, create_autospec
 
 import pytest
+from stub_adapter import StubAdapter
 
 from keycloak_bridge.app.realm_check import Problem
 from keycloak_bridge.diagnostics.probes import (
@@ -35,7 +36,6 @@ from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
 ISSUER = "https://id.example.com/realms/acme"

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from stub_adapter import StubAdapter
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.diagnostics import doctor as module
@@ -25,7 +26,6 @@ from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.settings.loading import read_settings
 from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 WELL = green("well")
 MAPPING = """

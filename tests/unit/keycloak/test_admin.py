@@ -8,6 +8,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from keycloak_script import scripted_admin
+from stub_adapter import StubAdapter
 
 from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
@@ -16,7 +17,6 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
 )
 from keycloak_bridge.keycloak.admin import KeycloakAdmin, quote_query
-from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 BASE = "/admin/realms/acme"
 

@@ -18,6 +18,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from requests import PreparedRequest
 from requests import exceptions as requests_errors
+from stub_adapter import StubAdapter
 from urllib3.exceptions import ProtocolError
 
 from keycloak_bridge.domain.errors import (
@@ -37,7 +38,6 @@ from keycloak_bridge.keycloak.http import (
     read_answer,
     translate,
 )
-from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 ORIGIN = "http://keycloak:8080"
 CALL = Call("POST", "/users")

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 import requests
+from stub_adapter import StubAdapter
 
 from keycloak_bridge.domain.errors import BridgeError, KeycloakAuthError, KeycloakUnavailableError
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenFacts, TokenSource, granted_roles, token_facts
 from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.stub_adapter import StubAdapter
 
 SECRET = "s3cr3t-of-the-client"
 

@@ -11,7 +11,7 @@ import requests
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
-TOKEN = "stub-token"  # noqa: S105  (not a secret)
+TOKEN = "stub-token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,6 @@ def _response(
 ) -> requests.Response:
     response = requests.Response()
     response.status_code = status
-    response._content = (text if json is None else jsonlib.dumps(json)).encode()  # noqa: SLF001
+    response._content = (text if json is None else jsonlib.dumps(json)).encode()
     response.headers = CaseInsensitiveDict(headers)
     return response
