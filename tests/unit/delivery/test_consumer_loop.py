@@ -582,3 +582,13 @@ def hand_message(key: int) -> Message:
 
 def _unreachable(*_: object) -> None:
     raise BrokerUnavailableError("gone")
+
+
+def test_a_new_partition_is_read_from_its_commit() -> None:
+    """Wherever its position is: one that was lost and came back in one poll is past records that were dropped."""
+    hand = Hand()
+    hand.publish(0, 0)
+    hand.source.seek(P0, 1)
+    hand.settle_all(1)
+
+    assert [(0, 0), (0, 1)] == hand.handler.handled
