@@ -73,7 +73,7 @@ def custom_rules(**expressions: str) -> EnvelopeRules:
     "changes",
     [
         {"time": "2026-11-01T11:30:00+02:00", "dataschema": None},
-        {"data": ..., "data_base64": b64encode(json.dumps(USER).encode()).decode()},
+        {"data": None, "data_base64": b64encode(json.dumps(USER).encode()).decode()},
     ],
     ids=["json", "base64"],
 )

@@ -102,11 +102,15 @@ def test_second_life_as_a_dead_letter_replaces_the_first(before: bytes, after: s
     """A replayed record that fails again counts on and keeps no old reason."""
     headers = (("kb-dlq-code", b"old"), ("kb-dlq-attempts", before), ("trace", b"1"))
 
-    message = dead_letter(record_of(b"x", headers=headers), EventDecodeError("no"))
+    error = EventDecodeError("no", remedy="look")
+    message = dead_letter(record_of(b"x", headers=headers), error)
 
     assert [name for name, _ in message.headers].count("kb-dlq-code") == 1
     assert message.headers[0] == ("trace", b"1")
-    assert reason_of(message)["code"] == "not-a-cloudevent"
+    assert ("not-a-cloudevent", "look") == (
+        reason_of(message)["code"],
+        reason_of(message)["action"],
+    )
     assert reason_of(message)["attempts"] == after
 
 
