@@ -109,9 +109,8 @@ class ProvisionStage:
 
     def _publish_result(self, write: PendingWrite, provisioned: Provisioned) -> Handled:
         record = write.record
-        if (
-            write.event.type not in URGENT_TYPES
-        ):  # after an urgent one, what was lost before is still missing
+        # an urgent event is applied although the dead letter before it is still missing
+        if write.event.type not in URGENT_TYPES:
             self._dead_lettered.forget(record.topic_partition, self.ordering_key(record))
         result = replace(provisioned.result, mapping=write.known.mapping)
         return Handled(
