@@ -26,7 +26,8 @@ _NEVER = "550 5.1.1 No such user here"
 _GREYLISTED_SHARE = 0.4
 _REFUSALS_AT_FIRST = 2
 _KNOWN_PER_UNKNOWN = 30
-_PORTIONS = 60
+_PORTIONS = 40
+_EARLY_PART = 4
 
 
 Answer = Callable[[str], str | None]
@@ -68,9 +69,10 @@ def test_smtp_refuses_some_addresses(open_scene: Callable[..., Scene]) -> None:
     chance = random.Random(scene.seed)  # noqa: S311 # no secret
     # only of a user with one event it is certain that there is one invitation
     count = Counter(event["data"]["email"].lower() for event in scene.population.events)
-    unknown = [address for address in _early(scene) if count[address] == 1]
+    invited_early = _invited_by(scene, _early_and_late(scene.population.events)[0])
+    unknown = [address for address in invited_early if count[address] == 1]
     unknown = chance.sample(unknown, len(unknown) // _KNOWN_PER_UNKNOWN + 1)
-    known = sorted(set(_early(scene)) - set(unknown))
+    known = sorted(set(invited_early) - set(unknown))
     greylisted = set(chance.sample(known, int(len(known) * _GREYLISTED_SHARE)))
     asked: Counter[str] = Counter()
 
@@ -82,19 +84,19 @@ def test_smtp_refuses_some_addresses(open_scene: Callable[..., Scene]) -> None:
 
     # a try counts only if other mails went out since the one before, so some are left for later: one portion for each
     # time that the unknown addresses were tried
-    portions = list(scene.population.portions(_PORTIONS))
+    early, late = _early_and_late(scene.population.events)
+    mailed = len(_invited_by(scene, early)) - len(unknown)
+    portion = -(-len(late) // _PORTIONS)
     scene.bridges.start()
     with mail_front(scene, answer):
-        for portion in portions[: _PORTIONS // 2]:
-            scene.publish(portion)
-        early = len(_early(scene)) - len(unknown)
-        scene.wait_until(lambda: len(scene.mails()) >= early, f"{early} mails")
-        mailed = early
-        for portion in portions[_PORTIONS // 2 :]:
-            scene.publish(portion)
-            if invited := len(_invited_by(scene, portion)):
+        scene.publish(early)
+        scene.wait_until(lambda: len(scene.mails()) >= mailed, "the mails of the early users")
+        for begin in range(0, len(late), portion):
+            events = late[begin : begin + portion]
+            scene.publish(events)
+            if invited := len(_invited_by(scene, events)):
                 mailed += invited
-                scene.wait_until(lambda mailed=mailed: len(scene.mails()) >= mailed, "the mails")  # type: ignore[misc]
+                scene.wait_until(lambda: scene.results_of_mails() >= mailed, "the mails")  # noqa: B023
                 _wait_for_one_more_try(scene, unknown, asked)
         scene.wait_until(lambda: len(scene.bench.dead_letters()) >= len(unknown), "dead letters")
         scene.wait_for_everything(unmailed=len(unknown))
@@ -119,9 +121,9 @@ def _wait_for_one_more_try(scene: Scene, unknown: Sequence[str], asked: Counter[
     scene.wait_until(tried_or_given_up, "one more try of the unknown addresses")
 
 
-def _early(scene: Scene) -> list[str]:
-    """Return the addresses of the users that the first half of all events invites."""
-    return _invited_by(scene, scene.population.events[: len(scene.population.events) // 2])
+def _early_and_late(events: Sequence[Event]) -> tuple[Sequence[Event], Sequence[Event]]:
+    """Return the first events, whose users' addresses may be refused, and all others."""
+    return events[: len(events) // _EARLY_PART], events[len(events) // _EARLY_PART :]
 
 
 def _invited_by(scene: Scene, events: Sequence[Event]) -> list[str]:
