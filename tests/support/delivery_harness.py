@@ -9,6 +9,7 @@ from typing import Any
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions
 from keycloak_bridge.delivery.guards import Brake
+from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy, InHand
 from keycloak_bridge.delivery.stage import Backlog, StageContext
 from keycloak_bridge.delivery.worker_pool import WorkerPool
@@ -126,8 +127,8 @@ class Recorder:
         """Raised by the next attempts at a record, one each."""
         self.give_up_errors: list[Exception] = []
         self.dependency = Dependency.KEYCLOAK
-        self.before: Callable[[Record], None] = lambda _: None
-        self.after: Callable[[Record], None] = lambda _: None
+        self.before: Callable[[Record], object] = lambda _: None
+        self.after: Callable[[Record], object] = lambda _: None
         self.answer: Callable[[Record], Sequence[Acknowledgement]] = self._result
 
     def ordering_key(self, record: Record) -> bytes:
@@ -201,6 +202,13 @@ class Hand:
         """Let time pass, then have the poll thread take one turn."""
         self.clock.advance(advance_s)
         return self.worker.turn()
+
+    def begun(self) -> Task:
+        """Turn once and take the first record, which then runs."""
+        self.turn()
+        task = self.delivery.try_take()
+        assert task is not None
+        return task
 
     def work(self, most: int = 1000) -> int:
         """Do what may be begun now, at most so many records; return how many that were."""

@@ -10,6 +10,7 @@ from statistics import mean
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threads import in_threads
 
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
 from keycloak_bridge.domain.errors import KeycloakConflictError, KeycloakUnavailableError
@@ -62,7 +63,7 @@ def test_no_more_run_than_the_limit_says() -> None:
                 with lock:
                     inside[0] -= 1
 
-    join(threads(30, work))
+    in_threads(*[work] * 30)
 
     assert turns == [900]
     assert most[0] <= 4

@@ -7,7 +7,6 @@ import pytest
 from delivery_harness import P0, P1, TOPIC, Hand, Pending, policy
 
 from keycloak_bridge.delivery.consumer_loop import BUSY_POLL_S, PollTimeout
-from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.domain.errors import (
     BrakeError,
     BridgeError,
@@ -30,18 +29,6 @@ PATIENCE_S = 30.0
 
 def down(times: int) -> list[Exception]:
     return [KeycloakUnavailableError(DOWN) for _ in range(times)]
-
-
-def test_everything_is_handled_in_order_and_committed() -> None:
-    """Each record once, the commit behind the last one, the group left."""
-    hand = Hand()
-    hand.publish(0, 0, 0)
-
-    hand.run()
-
-    assert [(0, 0), (0, 1), (0, 2)] == hand.handler.handled
-    assert {P0: 3} == hand.committed
-    assert hand.source.closed
 
 
 def test_a_fatal_error_stops_after_committing_what_is_done() -> None:
@@ -129,7 +116,7 @@ def test_a_run_to_the_end_counts_the_partitions_of_other_members() -> None:
 
 
 def test_not_ready_before_the_group_is_settled() -> None:
-    """A stage that only joins says so, and is ready after its first look at Kafka as a member."""
+    """A stage that only joins says so; one that has ended is not expected to turn or to be ready any more."""
     hand = Hand()
     seen: list[tuple[str, ...]] = []
     settled = [False, False]
@@ -143,52 +130,41 @@ def test_not_ready_before_the_group_is_settled() -> None:
     hand.run()
 
     assert (f"provision: {JOINING}",) == seen[0]
-    assert () == hand.problems()
+    assert ({}, {}) == (hand.status.beats, hand.status.problems)
 
 
 def test_keys_run_at_the_same_time() -> None:
-    """As many records at once as there are workers, each of another user."""
+    """As many records at once as there are workers, each of another user; no thread outlives the stage."""
     hand = Hand(workers=3, partitions=2)
     meeting = threading.Barrier(3)
-    hand.handler.before = lambda _: _meet(meeting)
+    hand.handler.before = lambda _: meeting.wait(PATIENCE_S)
     hand.publish(0, 1, 2)
 
     hand.run()
 
     assert {P0: 2, P1: 1} == hand.committed
     assert not meeting.broken
-
-
-def _meet(meeting: threading.Barrier) -> None:
-    meeting.wait(PATIENCE_S)
+    assert [] == [one for one in threading.enumerate() if one.name.startswith("provision-")]
 
 
 @pytest.mark.parametrize(
-    ("in_hand", "finished", "idle_s", "expected_s"),
+    ("turns", "expected_s"),
     [
-        (1, 0, 0.0, BUSY_POLL_S),
-        (1, 0, 60.0, BUSY_POLL_S),
-        (0, 0, 0.0, 0.5),
-        (0, 0, 9.9, 0.5),
-        (0, 0, 10.0, 1.0),
-        (0, 3, 10.0, 0.5),
+        ([(1, 0, 0.0)], [BUSY_POLL_S]),
+        ([(0, 0, 0.0), (0, 0, 9.9), (0, 0, 10.0)], [0.5, 0.5, 1.0]),
+        ([(0, 3, 10.0)], [0.5]),
+        ([(1, 0, 60.0), (0, 0, 69.9), (0, 0, 70.0)], [BUSY_POLL_S, 0.5, 1.0]),
     ],
 )
 def test_a_poll_is_longer_the_longer_there_was_nothing_to_do(
-    in_hand: int, finished: int, idle_s: float, expected_s: float
+    turns: list[tuple[int, int, float]], expected_s: list[float]
 ) -> None:
-    """Short while records are in hand, long only after a while without any."""
+    """Short while records are in hand, long only after a while without any, which a record ends."""
     timeout = PollTimeout(100.0)
 
-    assert expected_s == timeout.poll_s(in_hand, finished, 100.0 + idle_s)
-
-
-def test_a_record_ends_the_quiet() -> None:
-    """The time without records begins again."""
-    timeout = PollTimeout(0.0)
-    timeout.poll_s(1, 0, 60.0)
-
-    assert [0.5, 1.0] == [timeout.poll_s(0, 0, at_s) for at_s in (69.9, 70.0)]
+    assert expected_s == [
+        timeout.poll_s(in_hand, finished, 100.0 + idle_s) for in_hand, finished, idle_s in turns
+    ]
 
 
 # how a stage ends, or does not
@@ -240,9 +216,7 @@ def test_the_membership_is_proven_while_the_stage_drains() -> None:
     hand.publish(0)
     answer = Pending()
     hand.handler.answer = lambda _: (answer,)
-    hand.turn()
-    task = hand.delivery.try_take()
-    assert task is not None
+    task = hand.begun()
     hand.worker_pool.do(task)
     hand.stop.set()
     allowed: list[bool] = []
@@ -330,25 +304,6 @@ def test_what_is_fetched_while_draining_is_not_skipped() -> None:
 
     assert [(0, 0)] == hand.handler.handled
     assert {P0: 1} == hand.committed
-
-
-def test_the_workers_end() -> None:
-    """No thread of a stage is left once it has ended."""
-    hand = Hand(workers=3)
-    hand.publish(0, 1)
-
-    hand.run()
-
-    assert [] == [one for one in threading.enumerate() if one.name.startswith("provision-")]
-
-
-def test_an_ended_stage_is_not_expected_any_more() -> None:
-    """Neither its turns nor its problems are."""
-    hand = Hand()
-
-    hand.run()
-
-    assert ({}, {}) == (hand.status.beats, hand.status.problems)
 
 
 @pytest.mark.parametrize("question", ["committed", "end_offsets"])
@@ -442,31 +397,19 @@ def test_a_broken_worker_ends_the_stage() -> None:
 # partitions come, go and come back
 
 
-def begun(hand: Hand) -> Task:
-    """Turn once and take the first record, which then runs."""
-    hand.turn()
-    task = hand.delivery.try_take()
-    assert task is not None
-    return task
-
-
 def test_records_that_came_with_the_rebalance_are_not_lost() -> None:
     """A poll can bring records of a partition that was taken away and given back inside it: they come again."""
     hand = Hand()
     hand.publish(0, 0)
-    poll = hand.source.poll
     rebalances = [P0]
 
-    def rebalancing_poll(
-        timeout_s: float, held: Callable[[TopicPartition], bool]
-    ) -> Sequence[Record]:
+    def during() -> None:
         while rebalances:
             partition = rebalances.pop()
             hand.source.revoke(partition)
             hand.source.assign(partition)
-        return poll(timeout_s, held)
 
-    hand.source.poll = rebalancing_poll  # type: ignore[method-assign]
+    polling(hand, during)
     hand.handler.errors[0, 0] = [KeycloakUnavailableError("down")]
 
     hand.run()
@@ -507,7 +450,7 @@ def test_giving_up_a_partition_waits_for_what_is_being_written() -> None:
     """What ends in time is committed, so that the next owner does not write it again."""
     hand = Hand(delivery=policy(release_s=30.0))
     hand.publish(0, 0)
-    task = begun(hand)
+    task = hand.begun()
 
     def end() -> None:
         while not task.dropped:
@@ -568,16 +511,12 @@ def test_a_topic_that_was_created_again_is_read_from_its_beginning(records: int)
     hand.turn(2.0)
     hand.source._broker = InMemoryBroker()  # the topic of the same name, created again
     for _ in range(records):
-        hand.source._broker.publish(hand_message(0))
+        hand.source._broker.publish(Message(TOPIC, b"\0", b"{}"))
     hand.source.seek(P0, 0)
     hand.settle_all(1)
 
     assert 3 + records == len(hand.handler.handled)
     assert {P0: records} == hand.committed
-
-
-def hand_message(key: int) -> Message:
-    return Message(TOPIC, bytes([key]), b"{}")
 
 
 def _unreachable(*_: object) -> None:

@@ -1,9 +1,7 @@
 """What a stage does while Keycloak, Kafka, the bridge itself or a single record fails."""
 
-import io
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 from delivery_harness import LETTERS, P0, TOPIC, At, Hand, at_of, policy
@@ -16,22 +14,9 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import TopicPartition
-from keycloak_bridge.ops.logs import configure_logging
 
 DOWN = "Keycloak does not answer"
 GONE = "Kafka does not answer"
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """All that the bridge logs."""
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-    stream = io.StringIO()
-    configure_logging(level="DEBUG", log_format="json", stream=stream)
-    yield stream
-    root.handlers[:] = before
-    root.setLevel(level)
 
 
 def failing(hand: Hand, at: At, error: Callable[[], Exception], times: int = 1000) -> None:
@@ -54,29 +39,21 @@ def outage(hand: Hand) -> None:
 # Keycloak
 
 
-def test_an_outage_shows_while_it_lasts() -> None:
-    """The status names what is wrong until a record proves that it works again."""
+def test_an_outage_shows_while_it_lasts(caplog: pytest.LogCaptureFixture) -> None:
+    """The status names it until a record is through; the log has one warning, and one line when it is over."""
     hand = Hand()
-    outage(hand)
-    during = hand.turn()
-    shown = hand.problems()
-    hand.settle_all(1)
-    after = hand.turn()
+    with caplog.at_level(logging.INFO):
+        outage(hand)
+        failing(hand, (0, 0), keycloak_down, 3)
+        during = (hand.turn().breaker, hand.problems())
+        hand.settle_all(10)
+        after = (hand.turn().breaker, hand.problems())
 
-    assert BreakerState.OPEN is during.breaker
-    assert (f"provision: {DOWN}",) == shown
-    assert (BreakerState.CLOSED, ()) == (after.breaker, hand.problems())
-
-
-def test_an_outage_is_logged_once(log: io.StringIO) -> None:
-    """Not with each attempt: one warning, and one line when it is over."""
-    hand = Hand()
-    outage(hand)
-    failing(hand, (0, 0), keycloak_down, 3)
-    hand.settle_all(10)
-
-    actions = [json.loads(line)["action"] for line in log.getvalue().splitlines()]
-    assert ["ready", "waiting", "ready"] == [one for one in actions if one != "retrying"]
+    assert (BreakerState.OPEN, (f"provision: {DOWN}",)) == during
+    assert (BreakerState.CLOSED, ()) == after
+    assert ["ready", "waiting", "ready"] == [
+        vars(line)["bridge_fields"]["action"] for line in caplog.records
+    ]
 
 
 def test_a_record_that_fails_while_others_succeed_becomes_a_dead_letter() -> None:
@@ -95,9 +72,6 @@ def test_a_record_that_fails_while_others_succeed_becomes_a_dead_letter() -> Non
     assert [((0, 0), "keycloak-unavailable")] == hand.handler.given_up
     assert 1 == len(hand.broker.records(LETTERS))
     assert {P0: 73} == hand.committed
-
-
-# the bridge itself
 
 
 # Kafka

@@ -12,17 +12,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from keycloak_bridge.delivery.key_queues import KeyQueues, Task
 from keycloak_bridge.domain.events import Record, TopicPartition
 
-P0, P1 = TopicPartition("user-events", 0), TopicPartition("user-events", 1)
+PARTITIONS = [TopicPartition("user-events", number) for number in range(2)]
 _offsets = count()
 
 
-def event(
-    partition: int = 0,
-    value: bytes | None = b"12345",
-    headers: tuple[tuple[str, bytes | None], ...] = (),
-) -> Record:
+def event() -> Record:
     """Return a record of its own offset."""
-    return Record("user-events", partition, next(_offsets), 0, b"key", value, headers)
+    return Record(*PARTITIONS[0], next(_offsets), 0, b"key", b"12345")
 
 
 def queues_of(*names: bytes) -> KeyQueues:
@@ -62,7 +58,7 @@ def test_a_key_that_comes_back_waits_for_its_dropped_task() -> None:
     """A partition that was lost and came back must not have two records of one user under way."""
     key_queues = queues_of(b"ada")
     dropped = taken(key_queues)
-    key_queues.drop(P0)
+    key_queues.drop(PARTITIONS[0])
     key_queues.add(event(), b"ada")
     before = (key_queues.has_ready(9.0), key_queues.take(9.0))
     key_queues.put_back(dropped, 99.0)
@@ -86,7 +82,6 @@ def test_a_task_ends_once() -> None:
     assert key_queues.finish(second)
 
 
-PARTITIONS = [TopicPartition("user-events", number) for number in range(2)]
 partitions = st.sampled_from(PARTITIONS)
 names = st.sampled_from([b"ada", b"eve", b"joe"])
 Key = tuple[TopicPartition, bytes]

@@ -60,8 +60,15 @@ class Case:
         assert task is not None
         return task
 
-    def commits(self, *, unchanged: bool = False) -> dict[TopicPartition, int]:
-        commits = self.delivery.commits({}, unchanged=unchanged)
+    def all_fail(self, error: BridgeError) -> None:
+        """Have five users' events fail, which is an outage."""
+        for offset in range(5):
+            self.accept(offset, user=f"user-{offset}")
+        for task in [self.take() for _ in range(5)]:
+            self.delivery.postpone(task, error)
+
+    def commits(self) -> dict[TopicPartition, int]:
+        commits = self.delivery.commits({}, unchanged=False)
         return {partition: commit.offset for partition, commit in commits.items()}
 
 
@@ -87,10 +94,8 @@ def test_an_answer_of_kafka_proves_kafka() -> None:
     """It ends an outage of Kafka, which a record without an answer does not."""
     case = Case()
     gone = BrokerUnavailableError("gone")
-    for offset in range(6):
-        case.accept(offset, user=f"user-{offset}")
-    for task in [case.take() for _ in range(5)]:
-        case.delivery.postpone(task, gone)
+    case.all_fail(gone)
+    case.accept(5, user="user-5")
     case.clock.advance(1.0)
     answer = Pending()
     case.delivery.settle(case.take(), Handled((), Dependency.KEYCLOAK))
@@ -122,10 +127,7 @@ def test_a_busy_partition_keeps_no_other_out() -> None:
 def test_an_outage_holds_every_partition_while_something_can_probe() -> None:
     """With nothing in hand, only a new record could show that it is over."""
     case = Case()
-    for offset in range(5):
-        case.accept(offset, user=f"user-{offset}")
-    for task in [case.take() for _ in range(5)]:
-        case.delivery.postpone(task, DOWN)
+    case.all_fail(DOWN)
     during = case.delivery.held(P1)
     case.delivery.release(frozenset({P0}), True)
 
@@ -298,6 +300,7 @@ REFUSED = BrokerAccessError("not allowed")
 @pytest.mark.parametrize(
     ("notes", "error"),
     [
+        ([], None),
         ([None], None),
         ([None, None, None], None),
         ([GONE], GONE),
@@ -308,14 +311,14 @@ REFUSED = BrokerAccessError("not allowed")
 def test_the_last_one_reports_the_first_error(
     notes: list[BridgeError | None], error: BridgeError | None
 ) -> None:
-    """Nothing is reported before all are in, and then once."""
+    """Nothing is reported before all are in, and then once; at once where there is nothing to wait for."""
     reported: list[BridgeError | None] = []
+    early: list[BridgeError | None] = []
     answers = [Pending() for _ in notes]
     when_all(answers, reported.append)
-    for answer, note in zip(answers[:-1], notes, strict=False):
+    for answer, note in zip(answers, notes, strict=True):
+        early = list(reported)
         answer.arrive(note)
-    early = list(reported)
-    answers[-1].arrive(notes[-1])
 
     assert ([], [error]) == (early, reported)
 
@@ -361,11 +364,3 @@ def test_a_record_may_be_written_while_it_runs() -> None:
     assert (True, False) == (running, put_back)
     assert not case.delivery.may_write(task)
     assert not case.delivery.may_write(Task(task.record, task.ordering_key))
-
-
-def test_nothing_to_wait_for_is_done_at_once() -> None:
-    """Without an acknowledgement nothing can fail."""
-    reported: list[BridgeError | None] = []
-    when_all([], reported.append)
-
-    assert [None] == reported
