@@ -279,11 +279,6 @@ def desired_of(read: Prepared | Skipped) -> DesiredUser | OutOfScope:
     return read.desired
 
 
-def test_the_shipped_files_fit_together() -> None:
-    """Without any setting everything is checked and sound."""
-    Interpretation(Settings()).check()
-
-
 def test_an_event_is_read_step_by_step() -> None:
     """Decoded, validated and mapped are traced, without a value of the data."""
     steps: list[tuple[str, object]] = []
@@ -300,20 +295,6 @@ def test_an_event_is_read_step_by_step() -> None:
     )
     assert ["decoded", "validated", "mapped"] == [step for step, _ in steps]
     assert "planted" not in str(steps).lower()
-
-
-def test_an_ignored_type_is_not_looked_into() -> None:
-    """`events.ignore_types` comes before schema and mapping, so that any data will do."""
-    settings = Settings(events=EventsSettings(ignore_types=("order.placed",)))
-    steps: list[tuple[str, object]] = []
-    order = record(type="order.placed", data={"email": "nowhere"})
-
-    read = Interpretation(settings).read(order, lambda *step: steps.append(step))
-
-    assert isinstance(read, Skipped)
-    assert read.event is not None
-    assert ("event-1", "order.placed") == (read.event.id, read.event.type)
-    assert ["decoded"] == [step for step, _ in steps]
 
 
 def test_settings_of_events_are_kept() -> None:

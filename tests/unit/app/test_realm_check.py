@@ -143,15 +143,6 @@ def test_mails_that_cannot_be_looked_up_are_a_warning(
         assert "view-events" in problem.remedy
 
 
-def test_problem_names_what_is_missing() -> None:
-    """One sentence is enough to act on."""
-    (role, attribute) = judge(facts(roles={"query-users"}), ["userId", "tenantId"])
-
-    assert "manage-users, view-users" in role.message
-    assert "query-users" not in role.message
-    assert "tenantId" in attribute.message
-
-
 def test_roles_are_read_from_a_token_that_names_them() -> None:
     """No calls are made to find out what is known."""
     stub = StubAdapter()

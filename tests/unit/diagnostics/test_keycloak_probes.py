@@ -360,20 +360,15 @@ def test_the_mail_server(realm: object, expected: object) -> None:
     assert expected == survey_of(stub).smtp()
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_test_mail_leaves_no_user(fails: bool) -> None:
-    """A user for the address is made, mailed and deleted, also when the mail failed."""
+def test_a_test_mail_that_fails_leaves_no_user() -> None:
+    """A user for the address is made, mailed and deleted."""
     stub = StubAdapter()
     stub.answer(201, headers={"Location": f"{URL}/admin/realms/acme/users/42"})
-    stub.answer(500 if fails else 204, {"errorMessage": "Failed to send execute actions email"})
+    stub.answer(500, {"errorMessage": "Failed to send execute actions email"})
     stub.answer(204)
-    asked = survey_of(stub)
 
-    if fails:
-        with pytest.raises(MailDeliveryError):
-            asked.send_test_mail("ada@acme.example")
-    else:
-        asked.send_test_mail("ada@acme.example")
+    with pytest.raises(MailDeliveryError):
+        survey_of(stub).send_test_mail("ada@acme.example")
 
     assert [("POST", "users"), ("PUT", "execute-actions-email"), ("DELETE", "42")] == [
         (one.method, one.path.rsplit("/", 1)[-1]) for one in stub.requests

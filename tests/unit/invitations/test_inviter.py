@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -225,14 +225,6 @@ def test_a_due_invitation_is_mailed_and_marked_once() -> None:
     assert [TERMS] == [mail.terms for mail in scene.keycloak.mails]
 
 
-def test_a_user_with_a_password_gets_no_mail() -> None:
-    """No link is needed any more."""
-    scene = Scene()
-    scene.keycloak.set_password(scene.user_id)
-
-    assert (skipped("has-credentials"), 0) == (scene.invite(), scene.mails)
-
-
 @pytest.mark.parametrize("step", ["has_credentials", "update", None])
 def test_a_user_that_is_gone_gets_no_mail(step: str | None) -> None:
     """Deleted before the invitation, between two calls or before the mark: no mail, and no dead letter."""
@@ -450,26 +442,6 @@ def test_a_doubt_outlives_an_outage_of_the_ledger(method: str, error: BridgeErro
     assert (REPORTED, 1) == (scene.invite(), scene.mails)
 
 
-def test_since_when_to_look_is_the_users_own_age() -> None:
-    """No mail can be older than its user, and Keycloak reads the whole time that it is asked for."""
-    asked: list[datetime | None] = []
-
-    class Aged(InMemoryKeycloak):
-        def get(self, user_id: str) -> UserRepresentation | None:
-            user = super().get(user_id)
-            return user and {**user, "createdTimestamp": 1_793_577_600_000}
-
-        def mail_recorded(self, user_id: str, since: datetime | None = None) -> bool:
-            asked.append(since)
-            return super().mail_recorded(user_id, since)
-
-    keycloak = Aged()
-    user_id = keycloak.add_user(a_due_user(mark="sending:event-1"))
-    Inviter(keycloak, clock=FakeClock()).invite(an_invitation(user_id))
-
-    assert [datetime(2026, 11, 2, tzinfo=UTC)] == asked
-
-
 @pytest.mark.parametrize(
     ("mailed", "ledger", "reason", "mark"),
     [
@@ -562,20 +534,6 @@ def test_a_mail_in_doubt_costs_its_pace() -> None:
 # later mails of one user: asked for once more, or to verify a changed address
 
 
-def test_a_request_respects_a_valid_link() -> None:
-    """The user has it already; the mark says when it ends, and the event is done."""
-    scene = Scene()
-    scene.outcome(scene.invitation())
-    scene.clock.advance(LIFESPAN_S - 1)
-    again = scene.request("event-2")
-
-    assert f"due-until:{START_S + LIFESPAN_S}:event-2" == scene.full_mark
-    assert ("link-still-valid", 1) == (scene.outcome(again), scene.mails)
-    assert f"sent-until:{START_S + LIFESPAN_S}:event-2" == scene.full_mark
-    scene.clock.advance(1)
-    assert ("already-invited", 1) == (scene.outcome(again), scene.mails)
-
-
 def test_a_request_mails_once_the_link_has_ended() -> None:
     """And the next one respects the new link."""
     scene = Scene()
@@ -593,17 +551,6 @@ def test_a_request_always_mails_where_that_is_the_policy() -> None:
     scene.outcome(scene.invitation())
 
     assert ("invited", 2) == (scene.outcome(scene.request("event-2")), scene.mails)
-
-
-def test_a_changed_address_gets_a_new_link() -> None:
-    """Keycloak invalidated the old one."""
-    scene = Scene()
-    scene.outcome(scene.invitation())
-
-    assert "invited" == scene.outcome(scene.change_address("event-2"))
-    assert ["ada@acme.example", "event-2@acme.example"] == [
-        mail.email for mail in scene.keycloak.mails
-    ]
 
 
 def test_a_user_with_a_password_gets_no_second_invitation_but_verifies() -> None:
@@ -645,21 +592,6 @@ def test_a_lost_answer_is_not_settled_by_the_mail_before() -> None:
     scene.fail(lost(), again)
 
     assert ("invited", 2) == (scene.outcome(again), scene.mails)
-
-
-@pytest.mark.parametrize("restarted", [True, False])
-def test_a_lost_answer_of_a_later_mail_is_looked_up(restarted: bool) -> None:
-    """It is on record since it was asked for."""
-    scene = Scene()
-    scene.outcome(scene.invitation())
-    scene.clock.advance(LIFESPAN_S)
-    again = scene.request("event-2")
-    scene.fail(lost(), again, after_effect=True)
-    if restarted:
-        scene.restart()
-
-    expected = "already-invited" if restarted else "invited"
-    assert (expected, 2) == (scene.outcome(again), scene.mails)
 
 
 @pytest.mark.parametrize(("sent", "expected"), [(True, "link-still-valid"), (False, "invited")])

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from stage_harness import (
-    DEAD_LETTERS,
     EVENTS,
     INVITATIONS,
     PLANTED,
@@ -127,24 +126,6 @@ def test_a_tombstone(
     assert () == flow.keycloak.users()
 
 
-def test_a_tombstone_deletes_the_user_of_its_key_where_that_is_meant() -> None:
-    """It goes through schema, mapping and lifecycle as any `user.deleted`, which disables unless the settings say otherwise."""
-    flow = Flow(tombstones="delete")
-    flow.handle(event_of())
-
-    flow.handle(None, key=b"u-1", offset=43)
-
-    assert [False] == [user["enabled"] for user in flow.keycloak.users()]
-    assert [
-        ("provisioned", "updated", "tombstone/user-events/3/43", "user.deleted", ["enabled"])
-    ] == [
-        tuple(
-            flow.results[-1][name]
-            for name in ("outcome", "action", "eventId", "eventType", "changed")
-        )
-    ]
-
-
 @pytest.mark.parametrize(("key", "expected"), [(b"u-1", True), (None, False), (b"other", False)])
 def test_the_key_says_whether_one_partition_has_all_events_of_the_user(
     key: bytes | None, expected: bool
@@ -177,24 +158,6 @@ BAD: Mapping[str, tuple[Any, tuple[str, str]]] = {
     "missing group": (event_of(data={"groups": ["/customers"]}), ("keycloak", "group-missing")),
     "missing role": (event_of(data={"roles": ["auditor"]}), ("keycloak", "role-not-found")),
 }
-
-
-@pytest.mark.parametrize(("event", "expected"), BAD.values(), ids=BAD)
-def test_what_never_can_succeed_is_a_dead_letter(event: Any, expected: tuple[str, str]) -> None:
-    """The untouched record with stage, code and advice; a result with the same code; then it is done."""
-    flow = Flow()
-    record = record_of(event)
-
-    flow.settle(flow.provision.handle(record))
-
-    ((letter, reason),) = flow.letters
-    assert [expected] == flow.reasons
-    assert (record.key, record.value) == (letter.key, letter.value)
-    assert STRUCTURED == letter.headers[:1]
-    assert ("user-events", "3", "42", "keycloak-bridge", "1") == tuple(
-        reason[name] for name in ("topic", "partition", "offset", "group", "attempts")
-    )
-    assert [("rejected", expected[1])] == [(r["outcome"], r["reason"]) for r in flow.results]
 
 
 def test_a_dead_letter_and_its_result_name_what_could_be_read() -> None:
@@ -238,21 +201,6 @@ def test_what_keycloak_refuses_is_a_dead_letter(error: KeycloakError) -> None:
     assert error.status == (int(reason["http-status"]) if error.status else None)
     pointers = [one["pointer"] for one in json.loads(reason.get("errors", "[]"))]
     assert [one.pointer for one in error.violations] == pointers
-
-
-def test_an_old_dead_letter_that_fails_again_counts_on() -> None:
-    """Its headers are replaced, its bytes stay the same."""
-    flow = Flow()
-    flow.handle(b"{oops", key=b"u-1")
-    first, _ = flow.letters[0]
-
-    flow.settle(flow.provision.handle(first))
-
-    (_, _), (second, reason) = flow.letters
-    assert ("2", DEAD_LETTERS) == (reason["attempts"], reason["topic"])
-    assert (first.key, first.value) == (second.key, second.value)
-    names = [name for name, _ in second.headers]
-    assert len(names) == len(set(names))
 
 
 # the provision stage: what may pass, or must stop
@@ -316,20 +264,6 @@ def test_a_record_without_a_key_is_parsed_once(
         flow.provision.handle(record)
 
     assert [record.value] == parsed
-
-
-@pytest.mark.parametrize(("invite", "mails"), [(b"none", 0), (b"due", 1)])
-def test_a_replay_says_whether_it_asks_for_the_mail(invite: bytes, mails: int) -> None:
-    """Without a mail, none is due later either."""
-    flow = Flow()
-
-    flow.handle(event_of(), headers=(("kb-replay-of", b"0/7"), ("kb-replay-invite", invite)))
-    assert mails == len(flow.invitations)
-    flow.handle(event_of(), offset=43)
-
-    (user,) = flow.keycloak.users()
-    assert bool(mails) is ("bridgeInvitation" in user["attributes"])
-    assert 2 * mails == len(flow.invitations)
 
 
 def test_only_what_reached_keycloak_shows_that_it_works() -> None:

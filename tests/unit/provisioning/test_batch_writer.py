@@ -87,6 +87,13 @@ class Outcomes:
             return {name: results[0] for name, results in self._outcomes.items()}
 
 
+def writer_to(importer: Importer, size: int, threads: int) -> BatchWriter:
+    """Return a writer of batches of so many users at most."""
+    clock = SystemClock()
+    limit = ConcurrencyLimit(AdaptiveLimit(1, 4, 2), clock)
+    return BatchWriter(importer, limit, BatchSize(1, size, size), clock, Metrics(), threads)
+
+
 def write(
     importer: Importer,
     names: Sequence[str],
@@ -97,15 +104,7 @@ def write(
     email: Callable[[str], str] = lambda name: f"{name}@acme.example",
 ) -> dict[str, BatchOutcome]:
     """Have users of these names written, and return what became of each."""
-    clock = SystemClock()
-    writer = BatchWriter(
-        importer,
-        ConcurrencyLimit(AdaptiveLimit(1, 4, 2), clock),
-        BatchSize(1, size, size),
-        clock,
-        Metrics(),
-        threads,
-    )
+    writer = writer_to(importer, size, threads)
     outcomes = Outcomes(len(names))
     for name in names:
         user = UserRepresentation(username=name, email=email(name))
@@ -120,20 +119,6 @@ def many(count: int) -> list[str]:
     return [f"u{number}" for number in range(count)]
 
 
-def test_all_are_created_in_batches() -> None:
-    """None larger than the size; each gets its id."""
-    importer = Importer()
-    results = write(importer, many(35))
-
-    assert results == {name: f"id-{name}" for name in many(35)}
-    assert max(map(len, importer.batches)) <= 10
-
-
-def test_few_do_not_wait_for_others() -> None:
-    """A batch that does not fill up goes as it is."""
-    assert write(Importer(), ["u0"]) == {"u0": "id-u0"}
-
-
 def test_a_user_that_exists_is_written_by_itself() -> None:
     """Written by itself, it is found out whose user it is."""
     assert write(Importer(existing=["u1"]), many(3)) == {
@@ -146,7 +131,7 @@ def test_a_user_that_exists_is_written_by_itself() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.data())
 def test_a_bad_user_takes_no_other_with_it(count: int, data: st.DataObject) -> None:
-    """All others are created once, and the bad ones are written by themselves."""
+    """All others are created once in batches of the size at most, and the bad ones are written by themselves."""
     names = many(count)
     bad = data.draw(st.sets(st.sampled_from(names), max_size=2))
     importer = Importer(bad=sorted(bad))
@@ -154,6 +139,7 @@ def test_a_bad_user_takes_no_other_with_it(count: int, data: st.DataObject) -> N
 
     assert results == {name: BY_ITSELF if name in bad else f"id-{name}" for name in names}
     assert sorted(importer.created) == sorted(set(names) - bad)
+    assert max(map(len, importer.batches)) <= 10
 
 
 def test_a_batch_full_of_bad_users_is_given_up_soon() -> None:
@@ -207,16 +193,8 @@ def test_two_who_share_an_address_are_in_two_batches() -> None:
 
 def test_a_closed_writer_writes_nothing() -> None:
     """The outcome says so."""
-    clock = SystemClock()
     importer = Importer()
-    writer = BatchWriter(
-        importer,
-        ConcurrencyLimit(AdaptiveLimit(1, 4, 2), clock),
-        BatchSize(1, 9, 9),
-        clock,
-        Metrics(),
-        1,
-    )
+    writer = writer_to(importer, 9, 1)
     writer.close()
     outcomes = Outcomes(1)
     writer.submit(BatchEntry(UserRepresentation(username="u0"), lambda: True, outcomes.of("u0")))

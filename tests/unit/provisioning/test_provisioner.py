@@ -119,19 +119,6 @@ def test_a_new_user_is_created_with_groups_roles_and_an_invitation(harness: Harn
     ]
 
 
-def test_a_taken_username_is_a_conflict(harness: Harness) -> None:
-    """An account that the bridge did not make is never taken over, and nothing is written."""
-    harness.keycloak.add_user(UserRepresentation(username="ada", enabled=True))
-
-    with pytest.raises(ConflictError) as caught:
-        harness.provision(a_desired_user())
-
-    assert "conflict" == caught.value.code
-    assert [{"username": "ada"}] == [
-        {"username": user["username"]} for user in harness.keycloak.users()
-    ]
-
-
 def test_an_email_that_is_another_users_name_is_a_conflict(harness: Harness) -> None:
     """Keycloak answers 409 for a user that no search by username or e-mail finds."""
     harness.keycloak.add_user(UserRepresentation(username="ada@acme.example", enabled=True))
@@ -332,18 +319,6 @@ def test_an_event_waits_for_its_user_and_not_forever(harness: Harness) -> None:
         harness.provision(waiting)
     with pytest.raises(HoldError):
         harness.provision(waiting)
-
-
-def test_a_user_that_appears_ends_the_waiting(harness: Harness) -> None:
-    """Its creation came through another partition."""
-    waiting = changed(Intent.DISABLE, unknown=UnknownUser.WAIT)
-    with pytest.raises(HoldError):
-        harness.provision(waiting, 2)
-    harness.provision(a_desired_user())
-
-    result = harness.provision(waiting, 2)
-
-    assert ("updated", ("enabled",)) == (result.action, result.changed)
 
 
 # two processes that create the same user at the same moment leave one of them
