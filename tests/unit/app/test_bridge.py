@@ -24,14 +24,12 @@ from stage_harness import (
 
 from keycloak_bridge.app import bridge, connections, realm_check, wiring
 from keycloak_bridge.app.bridge import Bridge, release_brakes
-from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import Problem
 from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.delivery import rate_limit
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
-    ConfigError,
     HoldError,
     KeycloakAuthError,
     KeycloakUnavailableError,
@@ -368,23 +366,6 @@ def test_only_what_is_held_is_released(world: World, caplog: pytest.LogCaptureFi
         (line.bridge_fields["action"], line.bridge_fields["stage"])  # type: ignore[attr-defined]
         for line in caplog.records
     ]
-
-
-@pytest.mark.parametrize(
-    ("keycloak", "key"),
-    [
-        (KeycloakSettings(client_secret=Secret("hush-hush-hush")), "keycloak.realm"),
-        (KeycloakSettings(realm="acme"), "keycloak.client_secret"),
-    ],
-)
-def test_missing_access_is_named(keycloak: KeycloakSettings, key: str) -> None:
-    """The key and how to set it."""
-    with pytest.raises(ConfigError) as caught:
-        keycloak_admin(Settings(keycloak=keycloak), SystemClock())
-
-    assert key in caught.value.message
-    assert caught.value.remedy
-    keycloak_admin(SETTINGS, SystemClock()).close()  # with both, it connects only when it is used
 
 
 def test_a_secret_file_that_is_being_replaced_is_waited_for(tmp_path: Path) -> None:

@@ -229,33 +229,19 @@ def test_a_stage_that_may_not_join_stops_both(harness: Harness) -> None:
     assert {FIRST: [], SECOND: []} == stopped.sources
 
 
-def test_stop_ends_both_stages(harness: Harness) -> None:
-    """SIGTERM sets the event; what is done is committed."""
-    harness.publish(1)
-    harness.second.before = lambda _: harness.stop.set()
-
-    harness.run(until_caught_up=False)
-
-    assert {TopicPartition(SECOND, 0): 1} == harness.broker.offsets(f"group-{SECOND}")
-    assert harness.all_closed()
-
-
 # waiting for Kafka and Keycloak
 
 
 class Attempts:
     """Raises the errors one after the other, then returns `found`; notes what is not ready before each attempt."""
 
-    def __init__(self, harness: Harness, *errors: Exception, stop_at: int = 0) -> None:
+    def __init__(self, harness: Harness, *errors: Exception) -> None:
         self._harness = harness
         self._errors = list(errors)
-        self._stop_at = stop_at
         self.seen: list[tuple[str, ...]] = []
 
     def __call__(self) -> str:
         self.seen.append(self._harness.status.why_not_ready())
-        if len(self.seen) == self._stop_at:
-            self._harness.stop.set()
         if self._errors:
             raise self._errors.pop(0)
         return "found"
@@ -271,11 +257,3 @@ def test_waiting_tries_until_it_works(harness: Harness, caplog: pytest.LogCaptur
     assert [(), *[("keycloak: Keycloak does not answer",)] * 3] == attempts.seen
     assert () == harness.status.why_not_ready()
     assert ["WARNING", "DEBUG", "DEBUG"] == [record.levelname for record in caplog.records]
-
-
-def test_a_stop_ends_the_waiting(harness: Harness) -> None:
-    """The result is None."""
-    attempts = Attempts(harness, *[BrokerUnavailableError("gone")] * 9, stop_at=2)
-
-    assert harness.runtime.wait_for("kafka", attempts) is None
-    assert 2 == len(attempts.seen)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from keycloak_script import scripted_admin
 from stub_adapter import StubAdapter
 
 from keycloak_bridge.app.interpretation import Interpretation
@@ -21,11 +22,7 @@ from keycloak_bridge.diagnostics.probes import (
     yellow,
 )
 from keycloak_bridge.domain.errors import BrokerUnavailableError, KeycloakUnavailableError
-from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.settings.loading import read_settings
-from keycloak_bridge.testing.fake_clock import FakeClock
 
 WELL = green("well")
 MAPPING = """
@@ -50,9 +47,7 @@ def finding(*results: ProbeResult) -> Callable[[], Iterable[ProbeResult]]:
 def setup_of(*overrides: str) -> RealmSetup:
     """Return the realm of these settings, over a Keycloak that answers nothing."""
     settings = read_settings(None, environ={}, overrides=overrides).settings
-    http = KeycloakHttp(KeycloakConnection(settings.keycloak.url, "acme"), StubAdapter())
-    admin = KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", FakeClock()))
-    return realm_setup(Interpretation(settings), admin)
+    return realm_setup(Interpretation(settings), scripted_admin(StubAdapter()))
 
 
 def lights(*overrides: str) -> dict[str, list[Light]]:

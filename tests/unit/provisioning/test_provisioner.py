@@ -20,7 +20,7 @@ from keycloak_bridge.domain.errors import (
     UnknownUserError,
     Violation,
 )
-from keycloak_bridge.domain.events import Invitation, Outcome, Result
+from keycloak_bridge.domain.events import Invitation, Result
 from keycloak_bridge.domain.operations import Plan
 from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.domain.users import (
@@ -97,26 +97,6 @@ class Harness:
 @pytest.fixture
 def harness() -> Harness:
     return Harness()
-
-
-def test_a_new_user_is_created_with_groups_roles_and_an_invitation(harness: Harness) -> None:
-    """One event makes one whole user and one invitation that names the Keycloak id."""
-    desired = a_desired_user(groups=("/staff",), realm_roles=("viewer",))
-
-    result = harness.provision(desired)
-
-    (user,) = harness.keycloak.users()
-    assert (Outcome.PROVISIONED, "created", user["id"], "u-1") == (
-        result.outcome,
-        result.action,
-        result.keycloak_id,
-        result.user_id,
-    )
-    assert {"/staff"} == harness.keycloak.groups_of(user["id"])
-    assert {"viewer"} == harness.keycloak.realm_roles_of(user["id"])
-    assert [(user["id"], "event-1", "u-1", TERMS)] == [
-        (i.keycloak_id, i.event_id, i.user_id, i.terms) for i in harness.invitations
-    ]
 
 
 def test_an_email_that_is_another_users_name_is_a_conflict(harness: Harness) -> None:
@@ -285,24 +265,6 @@ def test_what_was_written_is_named_without_values(harness: Harness) -> None:
 
     assert ("email", "groups", "realmRoles", "identities.corp") == result.changed
     assert "updated" == result.action
-
-
-@pytest.mark.parametrize("existing", [False, True])
-def test_a_missing_group_is_created_where_the_mapping_says_so(
-    harness: Harness, existing: bool
-) -> None:
-    """Before the user, who is a member from the beginning."""
-    if existing:
-        harness.provision(a_desired_user())
-    desired = replace(
-        a_desired_user(),
-        memberships=(Membership(GROUPS, ("/new/team", "/staff"), create_missing=True),),
-    )
-
-    harness.provision(desired, 2)
-
-    (user,) = harness.keycloak.users()
-    assert {"/new/team", "/staff"} == harness.keycloak.groups_of(user["id"])
 
 
 def test_an_event_waits_for_its_user_and_not_forever(harness: Harness) -> None:
