@@ -5,18 +5,17 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import mean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from threads import in_threads
+from threads import in_threads, join, started
 
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
 from keycloak_bridge.domain.errors import KeycloakConflictError, KeycloakUnavailableError
 from keycloak_bridge.testing.fake_clock import FakeClock
-
-_PATIENCE_S = 30
 
 
 class Recorder(AdaptiveLimit):
@@ -30,21 +29,6 @@ class Recorder(AdaptiveLimit):
         """Take it down."""
         self.notes.append((latency_s, size, running, failed))
         super().note(latency_s, size, running, failed, now_s)
-
-
-def threads(count: int, work: Callable[[], None]) -> list[threading.Thread]:
-    """Return that many threads at `work`."""
-    started = [threading.Thread(target=work, daemon=True) for _ in range(count)]
-    for one in started:
-        one.start()
-    return started
-
-
-def join(started: list[threading.Thread]) -> None:
-    """See all of them end."""
-    for one in started:
-        one.join(_PATIENCE_S)
-        assert not one.is_alive()
 
 
 def test_no_more_run_than_the_limit_says() -> None:
@@ -116,7 +100,7 @@ def test_first_come_first_served() -> None:
 
     with limit.slot():
         for number in range(5):
-            waiting += threads(1, lambda number=number: _serve(limit, served, number))  # type: ignore[misc]
+            waiting += started(partial(_serve, limit, served, number))
             while len(limit._waiting) <= number:
                 pass
 
@@ -130,7 +114,7 @@ def test_closing_admits_all_calls() -> None:
     served: list[int] = []
 
     with limit.slot():
-        waiting = threads(5, lambda: _serve(limit, served, 1))
+        waiting = started(*[partial(_serve, limit, served, 1)] * 5)
         while len(limit._waiting) < 5:
             pass
         limit.close()

@@ -342,10 +342,9 @@ class DeliveryMachine(RuleBasedStateMachine):
     @invariant()
     def what_runs_is_known(self) -> None:
         """Also of partitions that are gone: a drain waits for no more and no less."""
-        for process in self.processes:
-            if process is not None:
-                on_its_way = len(process.running) + len(process.unanswered)
-                assert on_its_way == process.hand.delivery.running()
+        for process in self.alive():
+            on_its_way = len(process.running) + len(process.unanswered)
+            assert on_its_way == process.hand.delivery.running()
 
     def teardown(self) -> None:
         """When all disturbances are over, everything is done and committed, and each user is as its last event says."""
