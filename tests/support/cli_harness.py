@@ -1,5 +1,6 @@
 """Run commands in the process, with a realm and a Kafka in memory behind the composition root."""
 
+import io
 import json
 import signal
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -56,6 +57,30 @@ def updated(user_id: str, event_id: str, **data: Any) -> dict[str, Any]:
     """Return a later event with a part of the user."""
     event = event_of(user_id, event_id, type="user.updated", time="2026-11-02T08:00:00Z")
     return {**event, "data": {"userId": user_id, **data}}
+
+
+def data_of(number: int, **changes: Any) -> dict[str, Any]:
+    """Return the data of a user of its own."""
+    user_id = f"u-{number}"
+    data: dict[str, Any] = an_event(userId=user_id, email=f"{user_id}@acme.example", **changes)[
+        "data"
+    ]
+    return data
+
+
+def smallest_mapping(head: str = "") -> str:
+    """Return a mapping of the id alone, with `head` before its tables."""
+    return (
+        f'matching = ["attributes.userId"]\n{head}\n'
+        '[user]\nusername = "data.userId"\n[user.attributes]\nuserId = "data.userId"\n'
+    )
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def write(path: Path, *events: dict[str, Any]) -> str:

@@ -9,7 +9,8 @@ from stage_harness import DEAD_LETTERS, EVENTS, STRUCTURED, event_of
 
 from keycloak_bridge.domain.errors import BridgeError, EventValidationError, Violation
 from keycloak_bridge.domain.events import Message, Record
-from keycloak_bridge.messages.dead_letters import dead_letter_message
+from keycloak_bridge.events.decode import EnvelopeRules
+from keycloak_bridge.messages.dead_letters import DeadLetter, dead_letter_message, read_dead_letter
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 
@@ -41,6 +42,13 @@ def dead_letter(
         time=NOON + timedelta(minutes=minutes),
         bridge_version="0.1.0",
     )
+
+
+def letter_of(record: Record) -> DeadLetter:
+    """Return the dead letter that `record` is."""
+    letter = read_dead_letter(record, EnvelopeRules())
+    assert letter is not None
+    return letter
 
 
 def letter_record(

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.linearity import Run, cores_used, doubt, ratios, table
-from bench.publish import between
 
 
 def run(number: int, sidecars: int, rate: float, problem: str | None = None) -> Run:
@@ -70,10 +69,3 @@ def test_the_table_has_a_row_for_each_number_of_sidecars() -> None:
         == rows[3]
     )
     assert "Round 2, 2 sidecars of 2 workers: none more for 120 s" == rows[-1]
-
-
-def test_a_part_of_a_page_is_renewed_and_the_rest_stays() -> None:
-    """Only what stands between the two lines changes."""
-    assert "a\n<b>\nnew\n<e>\nz\n" == between(
-        "a\n<b>\nold\n<e>\nz\n", "<b>\n", "<e>\n", "new\n", "x"
-    )

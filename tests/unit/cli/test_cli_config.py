@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cli_harness import SECRET, call
+from cli_harness import SECRET, call, smallest_mapping
 from click.testing import Result
 
 from keycloak_bridge.app.realm_check import Problem
@@ -133,8 +133,8 @@ def test_check_config_warns_of_what_events_may_give(
 ) -> None:
     """A mapping that gives away any group, or makes administrators, is in order and dangerous; exit code 0."""
     Path("m.toml").write_text(
-        'matching = ["attributes.userId"]\n[user]\nusername = "data.userId"\n'
-        f'[user.attributes]\nuserId = "data.userId"\n[user.{kind}]\nfrom = "data.roles"\n'
+        smallest_mapping()
+        + f'[user.{kind}]\nfrom = "data.roles"\n'
         + ("" if allow is None else f'allow = ["{allow}"]\n')
     )
     result = call("check-config", "--set", "mapping.file=m.toml")

@@ -84,8 +84,9 @@ def test_no_more_is_imported_than_needed(script: str, unwanted: tuple[str, ...])
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "lines"),
+    ("outcome", "code", "lines"),
     [
+        *((returned, returned or 0, []) for returned in (None, 0, 1, 3)),
         (ConfigError("a is wrong", remedy="Do b."), 2, ["error: a is wrong", "fix:   Do b."]),
         (ConfigError("a: x\nb: y"), 2, ["error: a: x", "       b: y"]),
         (KeycloakAuthError("refused"), 2, ["error: refused"]),
@@ -102,23 +103,15 @@ def test_no_more_is_imported_than_needed(script: str, unwanted: tuple[str, ...])
         (click.Abort(), 130, []),
     ],
 )
-def test_errors_are_sentences(failing: Any, error: Exception, code: int, lines: list[str]) -> None:
-    """What, the single problems, the remedy; each kind has its exit code; no traceback."""
-    failing(error)
+def test_errors_are_sentences(
+    failing: Any, outcome: BaseException | int | None, code: int, lines: list[str]
+) -> None:
+    """What, the single problems, the remedy; each kind has its exit code, as a number returned is; no traceback."""
+    failing(outcome)
     result = call("run")
 
     assert (code, "") == (result.exit_code, result.stdout)
     assert lines == [line for line in result.stderr.splitlines() if line]
-
-
-@pytest.mark.parametrize(("outcome", "code"), [(None, 0), (0, 0), (1, 1), (3, 3)])
-def test_a_number_that_a_command_returns_is_the_exit_code(
-    failing: Any, outcome: int | None, code: int
-) -> None:
-    """Nothing and 0 mean that all went well."""
-    failing(outcome)
-
-    assert code == call("run").exit_code
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,13 @@ import json
 from typing import Any
 
 import pytest
-from cli_harness import WRITES, Bench, updated
+from cli_harness import WRITES, Bench, smallest_mapping, updated
 from stage_harness import event_of
 
 from keycloak_bridge.domain.errors import KeycloakAuthError, KeycloakUnavailableError
 
 OTHER = {"email": "other@acme.example"}
 IGNORING = ("--set", "events.ignore_types=order.placed")
-SCOPED = (
-    'matching = ["attributes.userId"]\nwhen = "data.active == `true`"\n'
-    '[user]\nusername = "data.email"\n[user.attributes]\nuserId = "data.userId"\n'
-)
 
 
 def planned(bench: Bench, event: dict[str, Any], *words: str) -> dict[str, Any]:
@@ -44,7 +40,7 @@ def test_each_outcome_has_its_reason(
     reason: str | None,
 ) -> None:
     """The reason is the one of the results topic; what is out of scope or ignored does not ask Keycloak."""
-    (bench.folder / "mapping.toml").write_text(SCOPED)
+    (bench.folder / "mapping.toml").write_text(smallest_mapping('when = "data.active == `true`"'))
     if applied is not None:
         bench.run("apply", bench.file(applied))
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from cli_harness import updated
 from samples import a_desired_user, an_event
 from stage_harness import event_of, interpretation, record_of
 
@@ -30,24 +29,6 @@ def taken_in(
     population = Population(with_settings or interpretation())
     records = (one if isinstance(one, Record) else record_of(one) for one in events)
     return population, [one for one in map(population.take_in, records) if one is not None]
-
-
-def test_events_of_a_user_become_one_state() -> None:
-    """The last word on every target, the number of events, and the last event's id."""
-    population, refused = taken_in(
-        event_of(data={"department": "R&D"}),
-        event_of("u-2", "event-2"),
-        updated("u-1", "event-3", department="Sales"),
-    )
-
-    first, second = population
-    assert [] == refused
-    assert [("u-1", 2), ("u-2", 1)] == [(one.user_id, one.events) for one in (first, second)]
-    course = first.folded.absent.course
-    assert course is not None
-    assert ["Sales"] == course.desired.representation["attributes"]["department"]
-    assert "event-3" == first.folded.event.id
-    assert {} == first.folded.event.data
 
 
 def test_what_would_be_refused_is_told_and_not_folded() -> None:

@@ -52,19 +52,12 @@ def held_by(holder: Identity) -> SandboxState:
     )
 
 
-def test_state_is_read_back_as_written() -> None:
-    """Nothing is lost on the way through the file."""
+def test_state_is_read_back_as_written(folder: Path) -> None:
+    """Nothing is lost on the way through the file, which holds secrets and is its owner's alone."""
     state = held_by(ME)
     write_state(state)
 
-    assert read_state() == state
-    assert state.up
-
-
-def test_state_holds_secrets_for_its_owner_only(folder: Path) -> None:
-    """Nobody else can read the file or look into the folder."""
-    write_state(held_by(ME))
-
+    assert (read_state(), state.up) == (state, True)
     assert stat.S_IMODE((folder / "sandbox.json").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
@@ -156,12 +149,6 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def is_up(environment: dict[str, str], *services: Identity, phase: str = "ready") -> None:
-    """Leave word of a sandbox that this process holds."""
-    me = ME
-    write_state(SandboxState(me, phase, services=services, environment=environment))
-
-
 @pytest.mark.parametrize("command", ["status", "env", "mail"])
 def test_nothing_up_is_exit_3(command: str) -> None:
     """Without a sandbox the commands say how to start one."""
@@ -173,7 +160,7 @@ def test_nothing_up_is_exit_3(command: str) -> None:
 
 def test_env_prints_exactly_the_environment(environment: dict[str, str]) -> None:
     """KEY=VALUE lines and nothing else."""
-    is_up(environment)
+    write_state(SandboxState(ME, "ready", environment=environment))
 
     result = run("env")
 
@@ -197,7 +184,7 @@ def test_status_names_each_service(
     words: tuple[str, ...],
 ) -> None:
     """Exit 0 with the addresses where everything is up, else 3 with what is not."""
-    is_up(environment, *services, phase=phase)
+    write_state(SandboxState(ME, phase, services=services, environment=environment))
 
     result = run("status")
 
@@ -206,7 +193,7 @@ def test_status_names_each_service(
 
 def test_mail_lists_links(environment: dict[str, str], tmp_path: Path) -> None:
     """Each mail shows subject, recipient and links."""
-    is_up(environment)
+    write_state(SandboxState(ME, "ready", environment=environment))
     (tmp_path / "mail").mkdir()
     (tmp_path / "mail" / "000001.eml").write_bytes(
         b"X-Sandbox-Recipients: ada@example.com\r\nSubject: Hello\r\n\r\nhttp://localhost:2/x\r\n"
@@ -225,16 +212,16 @@ def test_mail_lists_links(environment: dict[str, str], tmp_path: Path) -> None:
 def test_nothing_to_list_or_stop_is_no_error(environment: dict[str, str]) -> None:
     """`down` without a sandbox, and `mail` without a mail."""
     assert run("down").exit_code == 0
-    is_up(environment)
+    write_state(SandboxState(ME, "ready", environment=environment))
 
     result = run("mail")
 
     assert (result.exit_code, result.stdout) == (0, "No mail so far.\n")
 
 
-def test_second_up_is_one_line_and_exit_2(environment: dict[str, str]) -> None:
+def test_second_up_is_one_line_and_exit_2() -> None:
     """A sandbox that is starting, or up in another terminal, is not started twice."""
-    is_up(environment, phase="starting")
+    write_state(SandboxState(ME, "starting"))
 
     result = run("up")
 

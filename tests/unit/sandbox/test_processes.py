@@ -88,22 +88,6 @@ def test_stop_lets_the_program_tidy_up(process: ManagedProcess, paused: bool) ->
     assert process.tail()[-1] == "tidy"
 
 
-def test_pause_freezes_and_resume_goes_on(process: ManagedProcess) -> None:
-    """Nothing moves between pause and resume."""
-    start(process, "while :; do echo tick; sleep 0.02; done")
-    assert eventually(lambda: process.log_path.stat().st_size > 0)
-
-    process.pause()
-    time.sleep(0.1)
-    frozen = process.log_path.stat().st_size
-    time.sleep(0.3)
-    assert process.log_path.stat().st_size == frozen
-    assert process.alive
-
-    process.resume()
-    assert eventually(lambda: process.log_path.stat().st_size > frozen)
-
-
 def test_starts_again_after_a_kill(process: ManagedProcess) -> None:
     """Not while it runs; afterwards the same object starts it again, and its log goes on."""
     start(process, "echo first; sleep 60")

@@ -60,11 +60,6 @@ def test_folder_without_export_is_an_error(tmp_path: Path) -> None:
         realm_file(tmp_path)
 
 
-def test_project_folder_is_the_default() -> None:
-    """A source tree brings its own realm."""
-    assert realm_file(default_config_dir()).name == "acme-realm.json"
-
-
 def test_installed_package_takes_the_folder_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
