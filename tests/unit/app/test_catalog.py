@@ -10,22 +10,6 @@ import pytest
 from keycloak_bridge.app.interpretation import load_schemas, read_published, write_published
 from keycloak_bridge.domain.errors import ConfigError
 
-SHIPPED = [
-    "dead-letter/1.0",
-    "dead-letter.replayed/1.0",
-    "user.created/1.0",
-    "user.created/1.1",
-    "user.deleted/1.0",
-    "user.disabled/1.0",
-    "user.enabled/1.0",
-    "user.invitation.due/1.0",
-    "user.invitation.due/1.1",
-    "user.invitation.requested/1.0",
-    "user.provisioning.result/1.0",
-    "user.provisioning.result/1.1",
-    "user.updated/1.0",
-]
-
 
 def write(folder: Path, name: str, content: Any) -> Path:
     """Write `content` as `name`; text stays as it is."""
@@ -42,13 +26,6 @@ def problems(*folders: Path) -> list[str]:
     assert caught.value.code == "schema"
     assert caught.value.remedy
     return caught.value.message.splitlines()
-
-
-def test_shipped_schemas_are_there_without_any_folder() -> None:
-    """An installed bridge carries its contracts."""
-    origins = [document.origin for document in load_schemas().documents]
-
-    assert origins == [f"schemas/{name}.json" for name in SHIPPED]
 
 
 def test_folder_adds_types_and_versions(tmp_path: Path) -> None:

@@ -45,20 +45,6 @@ def facts(
     return AccessFacts(frozenset(roles), profile, languages, mail_ledger)
 
 
-def user_id_with(**fields: Any) -> dict[str, Any]:
-    return {"attributes": [{"name": "userId", **fields}]}
-
-
-def answering(search: int = 200, create: int = 400, profile: Any = PROFILE) -> StubAdapter:
-    """Return a Keycloak whose token names no roles, so that each is tried."""
-    stub = StubAdapter()
-    stub.answer(search, [] if search == 200 else {"error": "HTTP 403 Forbidden"})
-    stub.answer(create, {"errorMessage": "User name is missing"})
-    stub.answer(200, profile)
-    stub.answer(200, {"attributes": []})
-    return stub
-
-
 @pytest.mark.parametrize(
     ("seen", "attributes", "expected"),
     [
@@ -166,7 +152,11 @@ def test_roles_are_tried_when_the_token_names_none(
     search: int, create: int, expected: set[str]
 ) -> None:
     """A user without a username cannot be created, and being allowed to try shows in the answer."""
-    stub = answering(search, create)
+    stub = StubAdapter()
+    stub.answer(search, [] if search == 200 else {"error": "HTTP 403 Forbidden"})
+    stub.answer(create, {"errorMessage": "User name is missing"})
+    stub.answer(200, PROFILE)
+    stub.answer(200, {"attributes": []})
 
     gathered = gather(scripted_admin(stub), "opaque")
 

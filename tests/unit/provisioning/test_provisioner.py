@@ -12,6 +12,7 @@ from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,
     ConflictError,
+    DroppedError,
     HoldError,
     KeycloakConflictError,
     KeycloakNotFoundError,
@@ -204,15 +205,6 @@ def test_a_mark_that_came_meanwhile_is_kept(harness: Harness) -> None:
 # the whole life of a user
 
 
-def changed(intent: Intent, **more: Any) -> DesiredUser:
-    """Return what an event wants that names nothing but its user."""
-    external_id = MatchCriterion("attributes.userId", "u-1")
-    representation = UserRepresentation(attributes={"userId": ["u-1"]})
-    if intent in (Intent.DISABLE, Intent.ANONYMISE):
-        representation["enabled"] = False
-    return DesiredUser(representation, (external_id,), intent=intent, **more)
-
-
 def test_a_user_whose_mail_is_on_its_way_is_not_judged(harness: Harness) -> None:
     """Another process may put back what it had read before its mark; a second look fixes that, without a dead letter."""
     harness.provision(a_desired_user())
@@ -236,7 +228,7 @@ def test_a_username_that_must_stay_keeps_nothing_else_of_the_person(harness: Har
     harness.provision(a_desired_user())
     (user,) = harness.keycloak.users()
     harness.keycloak.log_in(user["id"])
-    gone = changed(Intent.ANONYMISE, ends_sessions=True)
+    gone = switched(Intent.ANONYMISE, enabled=False, ends_sessions=True)
 
     with pytest.raises(MappingError) as caught:
         harness.provision(gone, 2)
@@ -269,7 +261,7 @@ def test_what_was_written_is_named_without_values(harness: Harness) -> None:
 
 def test_an_event_waits_for_its_user_and_not_forever(harness: Harness) -> None:
     """Ten minutes after this process saw it first, it becomes a dead letter."""
-    waiting = changed(Intent.ENABLE, unknown=UnknownUser.WAIT)
+    waiting = named(Intent.ENABLE, unknown=UnknownUser.WAIT)
     for passed_s in (0.0, 300.0, 299.0):
         harness.clock.advance(passed_s)
         with pytest.raises(HoldError) as held:
@@ -281,6 +273,23 @@ def test_an_event_waits_for_its_user_and_not_forever(harness: Harness) -> None:
         harness.provision(waiting)
     with pytest.raises(HoldError):
         harness.provision(waiting)
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_no_user_is_invited_into_half_an_account(existing: bool) -> None:
+    """What Keycloak did not store is found by the look back, which comes before the mail."""
+    managed = {"userId": 50, "bridgeEventId": 50, "bridgeEventTime": 50, "bridgeInvitation": 99}
+    harness = Harness(InMemoryKeycloak(managed=managed), "always")
+    if existing:
+        harness.keycloak.add_user({**TWIN, "username": "ada", "attributes": {"userId": ["u-1"]}})
+
+    with pytest.raises(DroppedError) as caught:
+        harness.create(one_partition=True)
+
+    assert (["/user/attributes/tenantId"], []) == (
+        [one.pointer for one in caught.value.violations],
+        harness.invitations,
+    )
 
 
 # two processes that create the same user at the same moment leave one of them

@@ -1,19 +1,16 @@
 """What Keycloak did not store is found by reading back, always or in samples."""
 
 import pytest
-from samples import a_desired_user, an_event
 
 from keycloak_bridge.domain.errors import DroppedError, KeycloakNotFoundError
 from keycloak_bridge.domain.operations import Change, CreateUser, UpdateUser
 from keycloak_bridge.domain.users import UserRepresentation
-from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
 from keycloak_bridge.provisioning.verification import (
     Verification,
     VerificationPolicy,
     dropped_of_changes,
     dropped_of_new,
 )
-from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 
 SENT = UserRepresentation(
@@ -197,29 +194,3 @@ def test_a_difference_makes_the_sample_whole_again() -> None:
         sampled.created(user_id, CreateUser(USER), keycloak.users())
 
     assert (False, True) == (before, sampled.wants("event-1"))
-
-
-@pytest.mark.parametrize("existing", [False, True])
-def test_no_user_is_invited_into_half_an_account(existing: bool) -> None:
-    """The look back comes before the mail."""
-    keycloak = InMemoryKeycloak(
-        managed={"userId": 50, "bridgeEventId": 50, "bridgeEventTime": 50, "bridgeInvitation": 99}
-    )
-    if existing:
-        keycloak.add_user(
-            UserRepresentation(username="ada", enabled=True, attributes={"userId": ["u-1"]})
-        )
-    invited: list[object] = []
-
-    def invite(invitation: object) -> tuple[()]:
-        invited.append(invitation)
-        return ()
-
-    provisioner = Provisioner(
-        keycloak, invite, FakeClock(), policy=ProvisionPolicy(verification=ALWAYS)
-    )
-    with pytest.raises(DroppedError) as caught:
-        provisioner.provision(an_event(), a_desired_user())
-
-    assert ["/user/attributes/tenantId"] == [one.pointer for one in caught.value.violations]
-    assert [] == invited
