@@ -156,11 +156,11 @@ class Recorder:
 
 
 class Hand:
-    """A consumer loop over a broker in memory. Without `workers`, the test does their work."""
+    """A consumer loop over a broker in memory, which has `events` of these users. Without `workers`, the test does their work."""
 
     def __init__(
         self,
-        *,
+        *events: int,
         partitions: int = 1,
         broker: InMemoryBroker | None = None,
         clock: FakeClock | None = None,
@@ -192,6 +192,7 @@ class Hand:
         self.delivery: Delivery = self.worker.delivery
         self.source.when_revoked(self.delivery.release)
         self.worker_pool = WorkerPool(self.context, 0, self.delivery, self.handler)
+        self.publish(*events)
 
     def publish(self, *keys: int) -> None:
         """Write one event for each user; user 1 of two partitions has partition 1."""

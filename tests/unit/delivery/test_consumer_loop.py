@@ -33,8 +33,7 @@ def down(times: int) -> list[Exception]:
 
 def test_a_fatal_error_stops_after_committing_what_is_done() -> None:
     """The record before the fatal one is committed, the fatal one is not."""
-    hand = Hand()
-    hand.publish(0, 0)
+    hand = Hand(0, 0)
     hand.handler.errors[0, 1] = [ConfigError("broken")]
 
     with pytest.raises(ConfigError):
@@ -46,8 +45,7 @@ def test_a_fatal_error_stops_after_committing_what_is_done() -> None:
 
 def test_the_commit_is_the_first_unfinished_record() -> None:
     """Whatever is finished above it is noted beside it, and a restart skips exactly that."""
-    hand = Hand()
-    hand.publish(0, 1, 0, 1)
+    hand = Hand(0, 1, 0, 1)
     hand.handler.errors[0, 0] = down(1)
     hand.turn()
     hand.work()
@@ -66,8 +64,7 @@ def test_the_commit_is_the_first_unfinished_record() -> None:
 
 def test_commits_come_every_second() -> None:
     """Not with each record while more are in hand."""
-    hand = Hand()
-    hand.publish(0, 0, 0)
+    hand = Hand(0, 0, 0)
     hand.turn()
     hand.work(1)
     hand.turn(0.5)
@@ -81,8 +78,7 @@ def test_commits_come_every_second() -> None:
 
 def test_many_finished_records_are_committed_at_once() -> None:
     """So that a crash repeats a bounded number of them."""
-    hand = Hand(delivery=policy(max_records=4000))
-    hand.publish(*[0] * 600)
+    hand = Hand(*[0] * 600, delivery=policy(max_records=4000))
     hand.turn()
     hand.work(500)
     hand.turn()
@@ -186,8 +182,7 @@ def polling(hand: Hand, during: Callable[[], None]) -> None:
 
 def test_stop_ends_after_the_record_in_hand() -> None:
     """What is done is committed, the rest is left to the next run."""
-    hand = Hand()
-    hand.publish(0, 0, 0)
+    hand = Hand(0, 0, 0)
     hand.handler.after = lambda _: hand.stop.set()
 
     hand.run(per_poll=1, to_the_end=False)
@@ -199,8 +194,7 @@ def test_stop_ends_after_the_record_in_hand() -> None:
 
 def test_a_run_that_ends_by_itself_does_not_wait_for_the_brake() -> None:
     """What is done is committed, and the error says why the others are not."""
-    hand = Hand()
-    hand.publish(0, 0, 0)
+    hand = Hand(0, 0, 0)
     hand.handler.after = lambda _: hand.brake.engage("20 dead letters in a row")
 
     with pytest.raises(BrakeError, match="20 dead letters in a row"):
@@ -212,8 +206,7 @@ def test_a_run_that_ends_by_itself_does_not_wait_for_the_brake() -> None:
 
 def test_the_membership_is_proven_while_the_stage_drains() -> None:
     """What is being written could not be written to its end without that."""
-    hand = Hand(drain_s=60.0)
-    hand.publish(0)
+    hand = Hand(0, drain_s=60.0)
     answer = Pending()
     hand.handler.answer = lambda _: (answer,)
     task = hand.begun()
@@ -237,8 +230,7 @@ def test_the_membership_is_proven_while_the_stage_drains() -> None:
 @pytest.mark.parametrize("kafka_answers", [True, False], ids=["Kafka up", "Kafka down"])
 def test_draining_ends_at_its_deadline(kafka_answers: bool) -> None:
     """A call that hangs does not hold up the end; its record is not committed."""
-    hand = Hand(drain_s=5.0)
-    hand.publish(0)
+    hand = Hand(0, drain_s=5.0)
     hand.handler.answer = lambda _: (Pending(),)
 
     def begin_to_stop(_: Record) -> None:
@@ -257,8 +249,7 @@ def test_draining_ends_at_its_deadline(kafka_answers: bool) -> None:
 
 def test_what_is_being_written_may_end_although_kafka_is_away() -> None:
     """Keycloak's answer is worth waiting for all the same."""
-    hand = Hand(workers=1, drain_s=PATIENCE_S)
-    hand.publish(0)
+    hand = Hand(0, workers=1, drain_s=PATIENCE_S)
     begun, go = threading.Event(), threading.Event()
 
     def slowly(_: Record) -> None:
@@ -284,8 +275,7 @@ def test_what_is_being_written_may_end_although_kafka_is_away() -> None:
 
 def test_what_is_fetched_while_draining_is_not_skipped() -> None:
     """A poll that brings a record all the same moves the position, but not the commit."""
-    hand = Hand()
-    hand.publish(0)
+    hand = Hand(0)
     answer = Pending()
     hand.handler.answer = lambda _: (answer,)
     hand.handler.after = lambda _: hand.stop.set()
@@ -309,8 +299,7 @@ def test_what_is_fetched_while_draining_is_not_skipped() -> None:
 @pytest.mark.parametrize("question", ["committed", "end_offsets"])
 def test_an_outage_while_looking_for_the_end_is_waited_for(question: str) -> None:
     """The run goes on until Kafka answers, and then ends as ever."""
-    hand = Hand()
-    hand.publish(0)
+    hand = Hand(0)
     answer: Callable[[], Mapping[TopicPartition, int]] = getattr(hand.source, question)
     errors = [BrokerUnavailableError("gone"), PartitionRevokedError("rebalancing")]
 
@@ -329,8 +318,7 @@ def test_an_outage_while_looking_for_the_end_is_waited_for(question: str) -> Non
 
 def test_a_kafka_that_is_away_at_the_end_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was done is done; the next member handles it once more."""
-    hand = Hand()
-    hand.publish(0)
+    hand = Hand(0)
     monkeypatch.setattr(hand.source, "close", _unreachable)
 
     def stopping(_: Record) -> Sequence[Acknowledgement]:
@@ -353,8 +341,7 @@ def test_an_acknowledgement_that_never_can_come_stops_before_the_commit(
     error: BridgeError,
 ) -> None:
     """The record is not committed past, and the error is the one that is raised."""
-    hand = Hand()
-    hand.publish(0, 0, 0)
+    hand = Hand(0, 0, 0)
     refused = Pending()
     hand.handler.answer = lambda record: (refused,) if record.offset == 1 else ()
     polling(hand, lambda: refused.arrive(error))
@@ -381,8 +368,7 @@ def test_a_consumer_that_is_refused_ends_the_stage() -> None:
 
 def test_a_broken_worker_ends_the_stage() -> None:
     """A fault outside of any record comes out of the poll thread, and no record is passed over."""
-    hand = Hand(workers=1)
-    hand.publish(0)
+    hand = Hand(0, workers=1)
     fault = RuntimeError("broken")
     hand.handler.errors[0, 0] = [ValueError("x")] * 100
     hand.handler.give_up_errors = [fault]
@@ -399,8 +385,7 @@ def test_a_broken_worker_ends_the_stage() -> None:
 
 def test_records_that_came_with_the_rebalance_are_not_lost() -> None:
     """A poll can bring records of a partition that was taken away and given back inside it: they come again."""
-    hand = Hand()
-    hand.publish(0, 0)
+    hand = Hand(0, 0)
     rebalances = [P0]
 
     def during() -> None:
@@ -420,8 +405,7 @@ def test_records_that_came_with_the_rebalance_are_not_lost() -> None:
 
 def test_a_rebalance_in_a_poll_is_no_failure() -> None:
     """The next turn goes on, and no problem is reported."""
-    hand = Hand()
-    hand.publish(0)
+    hand = Hand(0)
     hand.source.poll_errors = [PartitionRevokedError("rebalancing")]
     hand.turn()
     shown = hand.problems()
@@ -434,8 +418,7 @@ def test_a_rebalance_in_a_poll_is_no_failure() -> None:
 
 def test_a_partition_that_went_without_notice_is_not_committed() -> None:
     """What is not assigned any more is released, even without a revocation."""
-    hand = Hand()
-    hand.publish(0)
+    hand = Hand(0)
     hand.turn()
     hand.work()
     hand.source.when_revoked(lambda _partitions, _lost: {})
@@ -448,8 +431,7 @@ def test_a_partition_that_went_without_notice_is_not_committed() -> None:
 
 def test_giving_up_a_partition_waits_for_what_is_being_written() -> None:
     """What ends in time is committed, so that the next owner does not write it again."""
-    hand = Hand(delivery=policy(release_s=30.0))
-    hand.publish(0, 0)
+    hand = Hand(0, 0, delivery=policy(release_s=30.0))
     task = hand.begun()
 
     def end() -> None:
@@ -468,8 +450,7 @@ def test_giving_up_a_partition_waits_for_what_is_being_written() -> None:
 
 def test_dead_lettered_users_go_with_their_partition() -> None:
     """The next owner knows whose events are among the dead letters."""
-    hand = Hand()
-    hand.publish(0)
+    hand = Hand(0)
     hand.handler.after = lambda record: hand.lost.note(record.topic_partition, b"ada")
     hand.turn()
     hand.work()
@@ -487,8 +468,7 @@ def test_a_partition_whose_commit_cannot_be_read_is_not_begun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without knowing where the group is, nothing is handled; a moment later it is."""
-    hand = Hand()
-    hand.publish(0)
+    hand = Hand(0)
     with monkeypatch.context() as outage:
         outage.setattr(hand.source, "commits", _unreachable)
         hand.turn()
@@ -504,8 +484,7 @@ def test_a_partition_whose_commit_cannot_be_read_is_not_begun(
 @pytest.mark.parametrize("records", [1, 3])
 def test_a_topic_that_was_created_again_is_read_from_its_beginning(records: int) -> None:
     """Offsets that begin again are other records: they are handled, and committed as what they are."""
-    hand = Hand()
-    hand.publish(0, 0, 0)
+    hand = Hand(0, 0, 0)
     hand.turn()
     hand.work()
     hand.turn(2.0)
@@ -525,8 +504,7 @@ def _unreachable(*_: object) -> None:
 
 def test_a_new_partition_is_read_from_its_commit() -> None:
     """Wherever its position is: one that was lost and came back in one poll is past records that were dropped."""
-    hand = Hand()
-    hand.publish(0, 0)
+    hand = Hand(0, 0)
     hand.source.seek(P0, 1)
     hand.settle_all(1)
 

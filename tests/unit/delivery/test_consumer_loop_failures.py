@@ -58,8 +58,7 @@ def test_an_outage_shows_while_it_lasts(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_a_record_that_fails_while_others_succeed_becomes_a_dead_letter() -> None:
     """After the limit, once; the flow never waited for it, and the commit goes past it."""
-    hand = Hand(delivery=policy(max_attempts=3))
-    hand.publish(0)
+    hand = Hand(0, delivery=policy(max_attempts=3))
     failing(hand, (0, 0), keycloak_down)
     hand.turn()
     for _ in range(8):
@@ -135,8 +134,7 @@ def test_kafka_is_left_alone_for_a_moment_after_it_failed() -> None:
 
 def test_a_member_that_was_frozen_begins_nothing() -> None:
     """Its session may have ended, and others may have its partitions; a commit that is taken says otherwise."""
-    hand = Hand()
-    hand.publish(0)
+    hand = Hand(0)
     hand.turn()
     hand.clock.advance(5.0)
     frozen = hand.work()
@@ -165,8 +163,7 @@ def test_an_idle_member_keeps_its_membership_proven() -> None:
 def test_the_brake_holds_the_flow() -> None:
     """Nothing is begun and nothing fetched; the status says why and what to do."""
     brake = Brake(0, 0, 20)
-    hand = Hand(brake=brake)
-    hand.publish(0)
+    hand = Hand(0, brake=brake)
     hand.turn()
     brake.engage("3 dead letters in a row")
     hand.publish(1)

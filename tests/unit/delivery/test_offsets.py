@@ -223,7 +223,6 @@ class PartitionMachine(RuleBasedStateMachine):
         self.position = start
         self.in_hand: set[int] = set()
         self.delivered: set[int] = set()
-        self.highest_commit = start
 
     @rule(gaps=st.lists(st.integers(0, 3), min_size=1, max_size=6), markers=st.integers(0, 2))
     def produce(self, gaps: list[int], markers: int) -> None:
@@ -289,14 +288,6 @@ class PartitionMachine(RuleBasedStateMachine):
 
         assert offset == min(self.in_hand, default=self.position)
         assert all(one in self.done for one in self.log if one < offset)
-
-    @invariant()
-    def the_commit_never_goes_back(self) -> None:
-        """Not with the same owner, and not below what it began with."""
-        offset = self.tracker.next_to_commit(self.position)
-
-        assert self.highest_commit <= offset
-        self.highest_commit = offset
 
     @invariant()
     def finished_ranges_hold_what_is_done_and_nothing_else(self) -> None:

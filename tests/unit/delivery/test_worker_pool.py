@@ -18,8 +18,7 @@ from keycloak_bridge.domain.ports import Handled
 
 def test_an_unexpected_error_becomes_one_of_the_bridge(caplog: pytest.LogCaptureFixture) -> None:
     """It is logged with the place of the record, and its reason names the type only."""
-    hand = Hand(delivery=policy(max_attempts=1))
-    hand.publish(0)
+    hand = Hand(0, delivery=policy(max_attempts=1))
     task = hand.begun()
     hand.handler.errors[0, 0] = [ValueError("planted")]
     reasons: list[BridgeError] = []
@@ -49,8 +48,7 @@ def test_an_unexpected_error_becomes_one_of_the_bridge(caplog: pytest.LogCapture
 )
 def test_giving_up_waits_where_it_must(error: BridgeError) -> None:
     """The brake may hold it, and Kafka may not answer: it is tried again, and not done meanwhile."""
-    hand = Hand(delivery=policy(max_attempts=1))
-    hand.publish(0)
+    hand = Hand(0, delivery=policy(max_attempts=1))
     task = hand.begun()
     hand.handler.errors[0, 0] = [ValueError("broken"), ValueError("broken")]
     hand.handler.give_up_errors = [error]
@@ -69,8 +67,7 @@ def test_attempts_are_counted_and_logged_on_debug(
     caplog: pytest.LogCaptureFixture, level: int, lines: list[str]
 ) -> None:
     """Each failed attempt (waiting is none) with its number, on level DEBUG only: an outage has thousands."""
-    hand = Hand()
-    hand.publish(0)
+    hand = Hand(0)
     held = HoldError("later", wait_s=1.0)
     hand.handler.errors[0, 0] = [held, *(KeycloakUnavailableError("down") for _ in range(2))]
     with caplog.at_level(level):
