@@ -241,28 +241,15 @@ def test_types_that_are_ignored_need_no_mapping(folder: Path) -> None:
     mappings(folder, BLIND.replace('userId = "data.mail"', 'userId = "subject"'))
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, LifecyclePolicy()),
-        (
-            {
-                "unknown_user": "wait",
-                "deleted": "anonymise",
-                "end_sessions": False,
-                "email_change": "verify",
-            },
-            LifecyclePolicy(UnknownUser.WAIT, Intent.ANONYMISE, False, EmailChange.VERIFY),
-        ),
-    ],
-)
-def test_the_policy_is_that_of_the_settings(
-    settings: dict[str, Any], expected: LifecyclePolicy
-) -> None:
+def test_the_policy_is_that_of_the_settings() -> None:
     """Setting by setting."""
-    lifecycle = LifecycleSettings(**settings)
+    lifecycle = LifecycleSettings(
+        unknown_user="wait", deleted="anonymise", end_sessions=False, email_change="verify"
+    )
+    policy = LifecyclePolicy(UnknownUser.WAIT, Intent.ANONYMISE, False, EmailChange.VERIFY)
 
-    assert expected == Interpretation(Settings(lifecycle=lifecycle)).mapping.policy
+    assert policy == Interpretation(Settings(lifecycle=lifecycle)).mapping.policy
+    assert LifecyclePolicy() == Interpretation(Settings()).mapping.policy
 
 
 # settings, schemas, envelope and mapping together

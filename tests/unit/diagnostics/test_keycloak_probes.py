@@ -219,25 +219,23 @@ def test_a_bridge_that_sends_no_mails() -> None:
     ] == not_green(examined(survey(smtp=None), realm))
 
 
-@pytest.mark.parametrize(("answer", "light"), [(None, Light.GREEN), ("fails", Light.RED)])
-def test_a_test_mail(answer: str | None, light: Light) -> None:
-    """It is sent only on request, and no message repeats the address."""
-    error = None if answer is None else MailDeliveryError("the mail server failed")
+@pytest.mark.parametrize(
+    ("error", "light", "remedy"),
+    [
+        (None, Light.GREEN, ""),
+        (MailDeliveryError("the mail server failed"), Light.RED, ""),
+        # usually the operator's own address, which says nothing about the mail server
+        (KeycloakConflictError("a user of the realm holds it"), Light.GRAY, "another address"),
+    ],
+)
+def test_a_test_mail(error: Exception | None, light: Light, remedy: str) -> None:
+    """It is sent only on request, and neither message nor remedy repeats the address."""
     stub = survey(send_test_mail=error)
     result = examined(stub, test_mail=PLANTED)[-1]
 
     stub.send_test_mail.assert_called_once_with(PLANTED)
     assert ("keycloak.test-mail", light) == (result.probe, result.light)
-    assert PLANTED not in result.message
-
-
-def test_a_test_mail_to_a_user_of_the_realm() -> None:
-    """Usually the operator's own address: it says nothing about the mail server, and the remedy is another address."""
-    stub = survey(send_test_mail=KeycloakConflictError("another user of the realm holds it"))
-    result = examined(stub, test_mail=PLANTED)[-1]
-
-    assert (Light.GRAY, "keycloak.test-mail") == (result.light, result.probe)
-    assert "another address" in (result.remedy or "")
+    assert remedy in (result.remedy or "")
     assert PLANTED not in f"{result.message} {result.remedy}"
 
 
@@ -292,72 +290,56 @@ def survey_of(stub: StubAdapter) -> KeycloakSurvey:
     )
 
 
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({"Date": "Sun, 01 Nov 2026 08:00:00 GMT"}, datetime(2026, 11, 1, 8, tzinfo=UTC)),
-        ({"Date": "yesterday"}, None),
-        ({}, None),
-    ],
-)
-def test_discovery(headers: dict[str, str], expected: datetime | None) -> None:
-    """The issuer, and the time where a header names it."""
-    stub = StubAdapter()
-    stub.answer(200, {"issuer": ISSUER}, headers=headers)
-
-    assert Discovery(ISSUER, expected) == survey_of(stub).discovery()
-    assert f"{URL}/realms/acme/.well-known/openid-configuration" == stub.requests[0].url
+DISCOVERED = f"{URL}/realms/acme/.well-known/openid-configuration"
+ASKED = {
+    "discovery": (DISCOVERED, None),
+    "follows_its_callers": (DISCOVERED, STRANGE_HOST),
+    "server_version": (f"{URL}/admin/serverinfo", None),
+    "smtp": (f"{URL}/admin/realms/acme", None),
+}
 
 
 @pytest.mark.parametrize(
-    ("status", "issuer", "expected"),
+    ("question", "status", "body", "expected"),
     [
-        (200, f"https://{STRANGE_HOST}/realms/acme", True),
-        (200, ISSUER, False),
-        (404, ISSUER, None),
-        (502, ISSUER, None),
+        ("discovery", 200, {"issuer": ISSUER}, Discovery(ISSUER, None)),
+        # called by a strange name, Keycloak repeats it or not; a proxy may refuse it
+        ("follows_its_callers", 200, {"issuer": f"https://{STRANGE_HOST}/realms/acme"}, True),
+        ("follows_its_callers", 200, {"issuer": ISSUER}, False),
+        ("follows_its_callers", 404, {"issuer": ISSUER}, None),
+        ("follows_its_callers", 502, {"issuer": ISSUER}, None),
+        ("server_version", 200, {"systemInfo": {"version": "26.7.3"}}, "26.7.3"),
+        ("server_version", 200, {"themes": {}}, None),
+        ("server_version", 403, {"error": "HTTP 403 Forbidden"}, None),
+        # without its password; None where it may not be read
+        ("smtp", 200, {"realm": "acme"}, None),
+        ("smtp", 200, {"smtpServer": {}}, {}),
+        ("smtp", 200, {"smtpServer": {"host": "h", "password": "planted"}}, {"host": "h"}),
     ],
 )
-def test_whether_links_follow_the_caller(status: int, issuer: str, expected: bool | None) -> None:
-    """Called by a strange name, Keycloak repeats it or not; a proxy may refuse it."""
-    stub = StubAdapter()
-    stub.answer(status, {"issuer": issuer})
-
-    assert expected is survey_of(stub).follows_its_callers()
-    assert STRANGE_HOST == stub.requests[0].headers["Host"]
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "expected"),
-    [
-        (200, {"systemInfo": {"version": "26.7.3"}}, "26.7.3"),
-        (200, {"themes": {}}, None),
-        (403, {"error": "HTTP 403 Forbidden"}, None),
-    ],
-)
-def test_the_version(status: int, body: object, expected: str | None) -> None:
-    """Where it may be asked."""
+def test_what_keycloak_answers(question: str, status: int, body: object, expected: object) -> None:
+    """Each question has one address, and an answer that says nothing is no error."""
     stub = StubAdapter()
     stub.answer(status, body)
 
-    assert expected == survey_of(stub).server_version()
-    assert f"{URL}/admin/serverinfo" == stub.requests[0].url
+    assert expected == getattr(survey_of(stub), question)()
+    (asked,) = stub.requests
+    assert ASKED[question] == (asked.url, asked.headers.get("Host"))
 
 
 @pytest.mark.parametrize(
-    ("realm", "expected"),
+    ("date", "expected"),
     [
-        ({"realm": "acme"}, None),
-        ({"smtpServer": {}}, {}),
-        ({"smtpServer": {"host": "h", "password": "planted"}}, {"host": "h"}),
+        ("Sun, 01 Nov 2026 08:00:00 GMT", datetime(2026, 11, 1, 8, tzinfo=UTC)),
+        ("yesterday", None),
     ],
 )
-def test_the_mail_server(realm: object, expected: object) -> None:
-    """Without its password; None where it may not be read."""
+def test_a_header_may_tell_the_time(date: str, expected: datetime | None) -> None:
+    """Where it holds a date."""
     stub = StubAdapter()
-    stub.answer(200, realm)
+    stub.answer(200, {"issuer": ISSUER}, headers={"Date": date})
 
-    assert expected == survey_of(stub).smtp()
+    assert Discovery(ISSUER, expected) == survey_of(stub).discovery()
 
 
 def test_a_test_mail_that_fails_leaves_no_user() -> None:
