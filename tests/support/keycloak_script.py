@@ -9,7 +9,6 @@ from keycloak_bridge.testing.fake_clock import FakeClock
 
 
 def scripted_admin(stub: StubAdapter, clock: FakeClock | None = None) -> KeycloakAdmin:
-    """Return an admin client whose other end is `stub`."""
     http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), stub)
     return KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", clock or FakeClock()))
 

@@ -149,7 +149,6 @@ def _others(user: FoundUser, alias: str) -> tuple[IdentityLink, ...]:
 
 
 def done(plan: Plan, found: FoundUser | None) -> FoundUser:
-    """Return the user as Keycloak would store it after `plan`, which leaves one."""
     user = apply_plan(plan, found, new_id="42")
     assert user is not None
     return user

@@ -26,7 +26,6 @@ def places(old: Any, new: Any) -> tuple[Subschema, Subschema, Registry[Any]]:
 
 
 def changes(old: Any, new: Any, *, strict: bool) -> list[Change]:
-    """Compare two schemas that stand alone."""
     before, after, registry = places(old, new)
     return incompatibilities(before, after, registry, strict=strict)
 
@@ -56,7 +55,6 @@ _FLAGS = st.booleans()
 
 
 def _values() -> list[Any]:
-    """Return scalars, and lists and objects of them and of each other."""
     chance = random.Random(42)  # noqa: S311 # the same values each time
     found: list[Any] = [*_SCALARS, [], {}]
     found += [[one] for one in _SCALARS]
@@ -173,7 +171,6 @@ def version_pairs(draw: st.DrawFn, *, combined: bool) -> tuple[Any, Any]:
 
 
 def _change(draw: st.DrawFn, root: Any, fresh: st.SearchStrategy[Any], *, combined: bool) -> None:
-    """Change one keyword of one schema inside `root`."""
     keywords = _PLAIN | _structures(fresh) | (_combinations(fresh) if combined else {})
     schema = draw(st.sampled_from(_objects(root)))
     present = [word for word in schema if word in keywords]
@@ -193,7 +190,6 @@ def _change(draw: st.DrawFn, root: Any, fresh: st.SearchStrategy[Any], *, combin
 
 
 def _objects(schema: Any) -> list[dict[str, Any]]:
-    """Return every schema object inside `schema`, itself first."""
     if not isinstance(schema, dict):
         return []
     found = [schema]

@@ -49,7 +49,6 @@ EXPRESSIONS = {
 
 
 def custom_rules(**expressions: str) -> EnvelopeRules:
-    """Return rules for a producer with an envelope of its own."""
     types = {"UserRegistered": "user.created"}
     custom = compile_envelope(EXPRESSIONS | expressions)
     return EnvelopeRules(Limits(1000, 8), custom=custom, types=types)

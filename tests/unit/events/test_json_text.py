@@ -13,7 +13,6 @@ from keycloak_bridge.events.json_reader import parse_json, pointer
 
 
 def failure(text: bytes, **limits: int) -> EventDecodeError:
-    """Return the error that parsing raises."""
     with pytest.raises(EventDecodeError) as caught:
         parse_json(text, **limits)
     return caught.value

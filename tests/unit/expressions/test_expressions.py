@@ -36,12 +36,10 @@ PROPERTIES = {
 
 
 def compiled(text: str) -> Expression:
-    """Return the expression, checked against the little schema of this module."""
     return compile_expression(text, tables=TABLES, has_property=PROPERTIES.__contains__)
 
 
 def evaluate(text: str, **data: Any) -> Any:
-    """Return what the expression makes of `data`."""
     return compiled(text).evaluate({"data": data}, "/user/x")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from keycloak_script import scripted_admin
 from stub_adapter import StubAdapter
@@ -25,13 +25,11 @@ Use = Callable[[KeycloakAdmin], object]
 
 @pytest.fixture
 def stub() -> StubAdapter:
-    """The other end."""
     return StubAdapter()
 
 
 @pytest.fixture
 def admin(stub: StubAdapter) -> KeycloakAdmin:
-    """The subject."""
     return scripted_admin(stub)
 
 
@@ -250,20 +248,14 @@ def parsed_query(query: str) -> dict[str, str]:
     return found
 
 
-@given(st.text(alphabet=st.sampled_from("ab:\"\\ '*%"), min_size=1))
+@example("")
+@given(st.text(alphabet=st.sampled_from("ab:\"\\ '*%")))
 def test_quoted_value_means_itself_or_is_refused(value: str) -> None:
     """No value is ever read as another one."""
     try:
         quoted = quote_query(value)
     except ValueError:
-        assert "\\" in value
+        assert not value or "\\" in value
         return
 
     assert {"userId": value} == parsed_query(f"{quote_query('userId')}:{quoted}")
-
-
-@pytest.mark.parametrize("value", ["", "a\\", "a\\\\b", 'a\\"', "\ud800"])
-def test_value_without_a_spelling_is_refused(value: str) -> None:
-    """What Keycloak would misread is not asked."""
-    with pytest.raises(ValueError):  # noqa: PT011  (no more is promised)
-        quote_query(value)

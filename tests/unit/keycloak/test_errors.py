@@ -29,7 +29,6 @@ MAIL = Call("PUT", EXECUTE_ACTIONS_EMAIL)
 def response(
     status: int, body: object = None, *, text: str = "", headers: dict[str, str] | None = None
 ) -> requests.Response:
-    """Return an answer as `requests` would."""
     made = requests.Response()
     made.status_code = status
     made._content = (text if body is None else json.dumps(body)).encode()

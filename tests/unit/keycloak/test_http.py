@@ -48,20 +48,17 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 @pytest.fixture
 def stub() -> StubAdapter:
-    """The other end."""
     return StubAdapter()
 
 
 @pytest.fixture
 def http(stub: StubAdapter) -> KeycloakHttp:
-    """The subject."""
     return KeycloakHttp(
         KeycloakConnection("https://keycloak.example/auth/", "a realm", 1.5, 20.0), stub
     )
 
 
 def subclasses(of: type[Exception]) -> Iterator[type[Exception]]:
-    """Walk the tree of an exception."""
     yield of
     for each in of.__subclasses__():
         yield from subclasses(each)
@@ -271,7 +268,6 @@ class Wire:
         self.http = KeycloakHttp(KeycloakConnection(ORIGIN, "acme", 1.5, 20.0), self.adapter)
 
     def post(self, body: object = None, **options: Any) -> Any:
-        """Create a user."""
         url = f"{self.http.admin_url}/users"
         return self.http.send(CALL, url, token="t0k3n", json=body, **options)
 
@@ -460,7 +456,6 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n1;x=y
 
 
 def pieces(parts: Iterable[bytes]) -> Receive:
-    """Return a connection that brings these parts, then ends."""
     left: Iterator[bytes] = iter(parts)
 
     def receive(most: int) -> bytes:
@@ -472,7 +467,6 @@ def pieces(parts: Iterable[bytes]) -> Receive:
 
 
 def read(data: bytes, method: str = "GET") -> Answer:
-    """Return the answer that comes in pieces as large as can be."""
     most = 65536
     return read_answer(pieces(data[at : at + most] for at in range(0, len(data), most)), method)
 

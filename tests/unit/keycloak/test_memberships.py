@@ -45,30 +45,25 @@ class Bench(KeycloakScript):
         self.identities = Identities(self.admin, self.clock)
 
     def join(self, kind: str, *names: str, user: str = "u1") -> "Bench":
-        """Make a user belong to these."""
         self.all.kind(kind).join(user, names)
         return self
 
     def leave(self, kind: str, *names: str) -> "Bench":
-        """Undo it."""
         self.all.kind(kind).leave("u1", names)
         return self
 
     def refused(self, kind: str, *names: str) -> "Bench":
-        """Try to join, and be refused."""
         with pytest.raises(KeycloakNotFoundError):
             self.join(kind, *names)
         return self
 
     def link(self, user: str = "u1") -> "Bench":
-        """Link a user to its account."""
         self.identities.link(user, LINK)
         return self
 
 
 @pytest.fixture
 def bench() -> Bench:
-    """A fresh one."""
     return Bench()
 
 

@@ -24,7 +24,6 @@ ADMIN = {"edit": ["admin"], "view": ["admin"]}
 
 
 def attribute(name: str, **rules: Any) -> dict[str, Any]:
-    """Return one of a profile that admins may write."""
     return {"name": name, "permissions": ADMIN, **rules}
 
 
@@ -56,7 +55,6 @@ ADA: dict[str, Any] = {
 
 
 def body_of(changes: dict[str, Any] | None = None, **realm: Any) -> Any:
-    """Return the body for Ada with changes, in a realm that is set differently."""
     user: Any = {**ADA, **(changes or {})}
     return import_body(dataclasses.replace(TERMS, **realm), user)
 
@@ -191,14 +189,12 @@ def test_a_missing_role_is_named(bench: Bench) -> None:
 
 
 def token(*roles: str) -> str:
-    """Return a token that names these roles of realm-management."""
     claims = {"resource_access": {"realm-management": {"roles": roles}}}
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     return f"head.{payload}.signature"
 
 
 def users(*names: str) -> list[UserRepresentation]:
-    """Return users of these names."""
     return [UserRepresentation(username=name) for name in names]
 
 

@@ -29,14 +29,12 @@ class Bench:
         self.tokens = TokenSource(http, "keycloak-bridge", lambda: self.secret, self.clock)
 
     def grant(self, *tokens: str, expires_in: int = 300) -> None:
-        """Let the next requests bring these tokens."""
         for token in tokens:
             self.stub.answer(200, {"access_token": token, "expires_in": expires_in})
 
 
 @pytest.fixture
 def bench() -> Bench:
-    """A fresh one."""
     return Bench()
 
 
@@ -153,7 +151,6 @@ def test_failed_renewal_is_tried_again_by_the_next_call(bench: Bench) -> None:
 
 
 def jwt(claims: object) -> str:
-    """Return an unsigned token with these claims."""
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
     return f"e30.{payload}.signature"
 

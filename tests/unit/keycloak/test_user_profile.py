@@ -23,7 +23,6 @@ ADMIN = {"edit": ["admin"], "view": ["admin"]}
 
 
 def profile(*attributes: dict[str, Any], policy: str | None = None) -> RealmProfile:
-    """Return a profile that admins may write."""
     answer: dict[str, Any] = {"attributes": [{"permissions": ADMIN, **one} for one in attributes]}
     return read_profile(
         answer if policy is None else {**answer, "unmanagedAttributePolicy": policy}

@@ -22,7 +22,6 @@ DEFAULT = mapping('protected_groups = ["/admins"]\n' + ACTIVE, invitation=TERMS)
 
 
 def wanted(kind: str, /, data: dict[str, Any] | None = None, **policy: Any) -> DesiredUser:
-    """Return what an event of type `kind` wants under a policy."""
     desired = Mappings(DEFAULT, policy=LifecyclePolicy(**policy)).apply(event_of(kind, data or {}))
     assert isinstance(desired, DesiredUser)
     return desired

@@ -31,7 +31,6 @@ def found(
     default: Any = None,
     target: str = TENANT,
 ) -> list[Finding]:
-    """Return the findings of one target against one attribute."""
     name = target.removeprefix("attributes.")
     profile = read_profile({"attributes": [{"name": name, "permissions": ADMIN, **attribute}]})
     known = tuple(one for one in facts if one is not None)
@@ -39,12 +38,10 @@ def found(
 
 
 def text(**facts: Any) -> PropertyFacts:
-    """Return the facts of a text."""
     return PropertyFacts(types=TEXT, **facts)
 
 
 def rules(**validations: Any) -> dict[str, Any]:
-    """Return an attribute with these validations."""
     return {"validations": validations}
 
 

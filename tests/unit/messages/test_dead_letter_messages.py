@@ -50,20 +50,17 @@ VIOLATION = Violation("/data/email", "format", "must be an e-mail address")
 
 
 def reason_of(message: Message) -> Mapping[str, str]:
-    """Return the reason headers without their prefix."""
     headers = dead_letter_headers(stored(message))
     return {name.removeprefix("kb-dlq-"): text for name, text in headers.items()}
 
 
 def letter_of(record: Record) -> DeadLetter:
-    """Return the letter, which must be one."""
     letter = read_dead_letter(record, RULES)
     assert letter is not None
     return letter
 
 
 def mark_of(record: Record, place: tuple[int, int]) -> Record:
-    """Return the mark that the letter `record` was replayed, as it is read at `place`."""
     return stored(replay_mark(letter_of(record), record, time=NOON), place)
 
 

@@ -82,7 +82,6 @@ def sources() -> Iterator[ast.Module]:
 
 
 def imported(module: ast.Module) -> set[str]:
-    """Return the last words of the modules that `module` imports from."""
     froms = [node for node in ast.walk(module) if isinstance(node, ast.ImportFrom)]
     return {(node.module or "").rpartition(".")[2].rpartition("_")[2] for node in froms}
 
@@ -111,14 +110,12 @@ def code_parameters(module: ast.Module) -> dict[str, int]:
 
 
 def is_row(value: ast.expr) -> bool:
-    """Say whether `value` is a row of the table of Keycloak's errors by code."""
     return (
         isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "_Row"
     )
 
 
 def codes(module: ast.Module) -> Iterator[str]:
-    """Yield every code that `module` gives to an error."""
     takers = code_parameters(module)
     for node in ast.walk(module):
         if isinstance(node, ast.Call):

@@ -37,7 +37,6 @@ def load_settings(
     environ: Mapping[str, str] = MappingProxyType({}),
     overrides: Sequence[str] = (),
 ) -> Settings:
-    """Return the settings as a command gets them."""
     loaded = read_settings(path, environ=environ, overrides=overrides)
     loaded.raise_if_wrong()
     return loaded.settings
@@ -46,7 +45,6 @@ def load_settings(
 def problems(
     path: Path | None, environ: Mapping[str, str] | None = None, *overrides: str
 ) -> list[str]:
-    """Return the lines of the one error, without the file's folder."""
     with pytest.raises(ConfigError) as caught:
         load_settings(path, environ=environ or {}, overrides=overrides)
     message = caught.value.message

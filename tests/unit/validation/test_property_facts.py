@@ -14,14 +14,12 @@ ID = "urn:test:schema"
 
 
 def facts(schema: dict[str, Any], *path: str) -> PropertyFacts | None:
-    """Return the facts of one path of a whole schema."""
     content = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": ID, **schema}
     registry: Registry[Any] = Registry().with_resource(ID, DRAFT202012.create_resource(content))
     return property_facts(Subschema.root(content, registry.crawl()), path)
 
 
 def one(schema: Any, **more: Any) -> PropertyFacts:
-    """Return the facts of a property with this schema."""
     found = facts({"properties": {"a": schema}, **more}, "a")
     assert found is not None
     return found

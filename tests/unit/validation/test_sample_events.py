@@ -22,12 +22,10 @@ RULES = EnvelopeRules()
 
 
 def name_of(path: Path) -> str:
-    """Return what the file is about."""
     return "/".join((*path.parts[-4:-2], path.stem))
 
 
 def validated(value: bytes) -> UserEvent:
-    """Return the event that `value` holds, validated."""
     return CATALOG.validate(decode(Record("user-events", 0, 0, 0, None, value), RULES))
 
 

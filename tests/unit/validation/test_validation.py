@@ -33,7 +33,6 @@ def catalog(*contents: Any) -> SchemaCatalog:
 
 
 def event(data: Any = USER, dataschema: str | None = None, event_type: str = TYPE) -> CloudEvent:
-    """Return a decoded event."""
     time = datetime(2026, 11, 1, tzinfo=UTC)
     return CloudEvent("event-1", "/u", event_type, "u-1", time, dataschema, data)
 
