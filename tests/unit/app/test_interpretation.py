@@ -285,9 +285,9 @@ def test_an_event_is_read_step_by_step() -> None:
 
 
 def test_settings_of_events_are_kept() -> None:
-    """Limits, ignored keys and the envelope reach the rules."""
+    """Limits, ignored keys and subjects, and the envelope reach the rules and the mapping."""
     settings = Settings(
-        events=EventsSettings(max_bytes=2048, max_depth=7, match_key=False),
+        events=EventsSettings(max_bytes=2048, max_depth=7, match_key=False, match_subject=False),
         envelope=EnvelopeSettings(
             id="body.id",
             type="body.kind",
@@ -296,24 +296,17 @@ def test_settings_of_events_are_kept() -> None:
         ),
     )
 
-    rules = Interpretation(settings).rules
+    known = Interpretation(settings)
+    rules = known.rules
 
-    assert (2048, 7, False, {"UserCreated": "user.created"}) == (
+    assert (2048, 7, False, False, {"UserCreated": "user.created"}) == (
         rules.limits.max_bytes,
         rules.limits.max_depth,
         rules.match_key,
+        known.mapping.default.match_subject,
         rules.types,
     )
     assert rules.custom is not None
-
-
-def test_the_subject_may_be_something_else() -> None:
-    """`events.match_subject = false` takes any subject."""
-    settings = Settings(events=EventsSettings(match_subject=False))
-
-    read = Interpretation(settings).read(record(subject="else"))
-
-    assert isinstance(desired_of(read), DesiredUser)
 
 
 @pytest.mark.parametrize("part", ["mapping", "schemas", "envelope"])

@@ -199,26 +199,34 @@ def test_what_keycloak_refuses_is_a_dead_letter(error: KeycloakError) -> None:
     assert [one.pointer for one in error.violations] == pointers
 
 
-# the provision stage: what may pass, or must stop
-
-PASSING = [
-    KeycloakUnavailableError("down", retry_after_s=3.0),
-    KeycloakAuthError("refused"),
-]
+# what may pass
 
 
-@pytest.mark.parametrize("error", PASSING, ids=lambda error: error.code)
-@pytest.mark.parametrize("call", ["find", "create"])
-def test_an_outage_is_raised_untouched(call: str, error: BridgeError) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeycloakUnavailableError("down", retry_after_s=3.0),
+        KeycloakAuthError("refused"),
+        MailDeliveryError("the SMTP server is away"),
+    ],
+    ids=lambda error: error.code,
+)
+@pytest.mark.parametrize(
+    ("stage", "call"),
+    [("provision", "find"), ("provision", "create"), ("invite", "execute_actions_email")],
+)
+def test_an_outage_is_raised_untouched(stage: str, call: str, error: BridgeError) -> None:
     """The delivery decides: no result, no dead letter, the very same error."""
     flow = Flow()
+    record = an_invitation(flow) if stage == "invite" else record_of(event_of())
+    before = len(flow.results)
     flow.keycloak.fail(call, error)
 
     with pytest.raises(BridgeError) as caught:
-        flow.handle(event_of())
+        getattr(flow, stage).handle(record)
 
     assert error is caught.value
-    assert ([], []) == (flow.results, flow.letters)
+    assert ([], before) == (flow.letters, len(flow.results))
 
 
 # the provision stage: order, replays, dependencies, giving up
@@ -451,25 +459,6 @@ def test_a_record_that_is_no_invitation_is_a_dead_letter(
     assert [("invite", code)] == flow.reasons
     assert ("rejected", code) == (flow.results[-1]["outcome"], flow.results[-1]["reason"])
     assert [] == flow.keycloak.mails
-
-
-@pytest.mark.parametrize(
-    "error",
-    [*PASSING, MailDeliveryError("the SMTP server is away")],
-    ids=lambda error: error.code,
-)
-def test_a_mail_that_may_go_out_later_is_raised_untouched(error: BridgeError) -> None:
-    """No dead letter for an SMTP outage: the delivery waits."""
-    flow = Flow()
-    record = an_invitation(flow)
-    flow.keycloak.fail("execute_actions_email", error)
-    before = len(flow.results)
-
-    with pytest.raises(BridgeError) as caught:
-        flow.handle_invitation(record)
-
-    assert error is caught.value
-    assert ([], before) == (flow.letters, len(flow.results))
 
 
 def test_a_mail_that_keycloak_refuses_is_a_dead_letter_that_names_the_user() -> None:
