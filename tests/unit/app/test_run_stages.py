@@ -30,8 +30,8 @@ RETRY = RetryPolicy(initial_s=0.001, max_s=0.001)
 class Harness:
     """Two stages, the first of which feeds the second, over a broker in memory; time passes while they poll."""
 
-    def __init__(self, broker: InMemoryBroker | None = None) -> None:
-        self.broker = broker or InMemoryBroker()
+    def __init__(self) -> None:
+        self.broker = InMemoryBroker()
         self.clock = FakeClock()
         self.status = Status()
         self.metrics = Metrics()

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any, Literal
 
 import pytest
@@ -14,6 +13,7 @@ from stage_harness import (
     RESULTS,
     BrokerArchive,
     event_of,
+    interpretation,
     record_of,
     settled,
 )
@@ -52,12 +52,6 @@ WRITES = {"create", "update", "join_group", "grant_realm_roles", "execute_action
 HERE = TopicPartition(EVENTS, 3)
 
 
-@cache
-def shipped() -> Interpretation:
-    """Return the shipped schemas and mapping, read once."""
-    return Interpretation(Settings())
-
-
 class Assembled:
     """The stages of some settings over a Kafka and a Keycloak in memory."""
 
@@ -72,7 +66,7 @@ class Assembled:
         self.locks = NotedLocks()
         self.stages: Sequence[Stage] = StageBuilder(
             self.settings,
-            Interpretation(self.settings) if "events" in sections else shipped(),
+            Interpretation(self.settings) if "events" in sections else interpretation(),
             self.keycloak,
             topic_output(self.settings, self.broker, self.letters, self.archive, self.clock),
             self.clock,

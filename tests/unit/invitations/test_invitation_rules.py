@@ -4,9 +4,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from samples import a_due_user, an_invitation
 
-from keycloak_bridge.domain.events import Invitation, Purpose
-from keycloak_bridge.domain.users import InvitationTerms, UserRepresentation
+from keycloak_bridge.domain.events import Purpose
+from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.invitations.rules import (
     Settlement,
     announced,
@@ -24,24 +25,13 @@ NOW_S = int(NOW.timestamp())
 END_S = NOW_S + 3600
 ASKED = NOW - timedelta(minutes=20)
 CREATED = NOW - timedelta(days=9)
-INVITATION = Invitation(
-    id="e2/invitation",
-    event_id="e2",
-    user_id="u1",
-    keycloak_id="k1",
-    terms=InvitationTerms(("UPDATE_PASSWORD",), 3600),
-    time=ASKED,
-)
+INVITATION = an_invitation("k1", "e2", time=ASKED)
 
 
 def a_user(mark: str | None, **fields: object) -> UserRepresentation:
-    user: dict[str, object] = {
-        "email": "ada@acme.example",
-        "enabled": True,
-        "attributes": {} if mark is None else {"bridgeInvitation": [mark]},
-        "createdTimestamp": int(CREATED.timestamp() * 1000),
-    }
-    return UserRepresentation(**{**user, **fields})  # type: ignore[typeddict-item]
+    if mark is None:
+        fields["attributes"] = {}
+    return a_due_user(mark or "", createdTimestamp=int(CREATED.timestamp() * 1000), **fields)
 
 
 @pytest.mark.parametrize(

@@ -4,23 +4,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from samples import TERMS, a_desired_user, an_event
 
 from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
 from keycloak_bridge.domain.events import Invitation, Outcome, Result, UserEvent
 from keycloak_bridge.domain.ports import Acknowledgement
-from keycloak_bridge.domain.users import DesiredUser, InvitationTerms, MatchCriterion, OutOfScope
+from keycloak_bridge.domain.users import DesiredUser, InvitationTerms, OutOfScope
 from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Provisioned, Provisioner
 from keycloak_bridge.testing.fake_clock import FakeClock
 
-DESIRED = DesiredUser({"username": "ada"}, (MatchCriterion("attributes.userId", "u-1"),))
 CREATED = Result(Outcome.PROVISIONED, action="created")
 UPDATED = Result(Outcome.PROVISIONED, action="updated")
 UNCHANGED = Result(Outcome.PROVISIONED, action="unchanged")
-
-
-def event(event_id: str = "event-1") -> UserEvent:
-    return UserEvent(event_id, "/source", "user.created", "u-1", None, "schema", {})
 
 
 class Answers(Provisioner):
@@ -60,10 +56,10 @@ def test_without_a_race_nothing_changes() -> None:
     asked: list[Invitation] = []
     provisioned = Provisioned(replace(UNCHANGED, keycloak_id="kc-1"), mailing="event-0")
     answers = Answers(provisioned)
-    desired = replace(DESIRED, invitation=InvitationTerms(("UPDATE_PASSWORD",), 60))
+    desired = a_desired_user()
 
     assert provisioned is look_at(answers, asked).provision(
-        event(), desired, one_partition=False, known_absent=True
+        an_event(), desired, one_partition=False, known_absent=True
     )
     assert ([(False, True)], []) == (answers.asked, asked)
 
@@ -80,9 +76,9 @@ def test_a_race_that_goes_on_is_checked_until_it_ends() -> None:
     )
     for error in (HoldError, HoldError, KeycloakUnavailableError):
         with pytest.raises(error):
-            look.provision(event(), DESIRED)
+            look.provision(an_event(), a_desired_user())
 
-    assert CREATED == look.provision(event(), DESIRED).result
+    assert CREATED == look.provision(an_event(), a_desired_user()).result
 
 
 def test_a_user_that_is_never_as_desired_is_not_checked_forever() -> None:
@@ -91,12 +87,12 @@ def test_a_user_that_is_never_as_desired_is_not_checked_forever() -> None:
     look = look_at(Answers(*[Provisioned(UPDATED, raced=True)] * (looks + 1)))
     for _ in range(looks - 1):
         with pytest.raises(HoldError) as held:
-            look.provision(event(), DESIRED)
+            look.provision(an_event(), a_desired_user())
         assert ("second-look", True) == (held.value.code, held.value.wait_s > 0)
 
-    assert Provisioned(UPDATED) == look.provision(event(), DESIRED)
+    assert Provisioned(UPDATED) == look.provision(an_event(), a_desired_user())
     with pytest.raises(HoldError):
-        look.provision(event(), DESIRED)
+        look.provision(an_event(), a_desired_user())
 
 
 def test_each_event_has_its_own_first_look() -> None:
@@ -110,8 +106,10 @@ def test_each_event_has_its_own_first_look() -> None:
         )
     )
     with pytest.raises(HoldError):
-        look.provision(event("one"), DESIRED)
-    results = [look.provision(event(name), DESIRED).result for name in ("two", "one", "one")]
+        look.provision(an_event("one"), a_desired_user())
+    results = [
+        look.provision(an_event(name), a_desired_user()).result for name in ("two", "one", "one")
+    ]
 
     assert [UNCHANGED, CREATED, UNCHANGED] == results
 
@@ -119,8 +117,8 @@ def test_each_event_has_its_own_first_look() -> None:
 @pytest.mark.parametrize(
     ("mailing", "terms", "expected"),
     [
-        ("event-0", InvitationTerms(("UPDATE_PASSWORD",), 60), [("event-0", "u-1", "kc-1", True)]),
-        (None, InvitationTerms(("UPDATE_PASSWORD",), 60), []),
+        ("event-0", TERMS, [("event-0", "u-1", "kc-1", True)]),
+        (None, TERMS, []),
         ("event-0", None, []),
     ],
 )
@@ -131,11 +129,11 @@ def test_a_mark_that_was_overwritten_is_requested_again(
     asked: list[Invitation] = []
     unchanged = Provisioned(replace(UNCHANGED, keycloak_id="kc-1"), mailing=mailing)
     look = look_at(Answers(Provisioned(UPDATED, raced=True), unchanged), asked)
-    desired = replace(DESIRED, invitation=terms)
+    desired = a_desired_user(invitation=terms)
     with pytest.raises(HoldError):
-        look.provision(event(), desired)
+        look.provision(an_event(), desired)
 
-    look.provision(event(), desired)
+    look.provision(an_event(), desired)
 
     assert expected == [
         (one.event_id, one.user_id, one.keycloak_id, one.confirm_only) for one in asked
