@@ -96,17 +96,6 @@ def test_lines_that_were_read_must_be_what_they_were(
         drained(opened(tmp_path, other))
 
 
-def test_what_keeps_a_file_from_being_read_is_raised(tmp_path: Path) -> None:
-    """By the thread that polls."""
-
-    def broken() -> Iterator[Line]:
-        yield from lines(5)()
-        raise ConfigError("cut short")
-
-    with pytest.raises(ConfigError, match="cut short"):
-        drained(opened(tmp_path, broken))
-
-
 def test_a_silent_pipe_does_not_block_the_consumer_loop(tmp_path: Path) -> None:
     """It may be silent for long."""
     going_on = threading.Event()

@@ -120,22 +120,6 @@ def test_filters_say_which_letters_are_meant(
     assert expected == listed(bench, *words)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("list", "--since", "yesterday"),
-        ("show", "41"),
-        ("show", "3/41"),
-    ],
-)
-def test_wrong_usage_is_told(bench: LetterBench, words: tuple[str, ...]) -> None:
-    """Exit 2 and a sentence."""
-    result = bench.run("dead-letters", *words)
-
-    assert (2, "") == (result.exit_code, result.stdout)
-    assert result.stderr
-
-
 def test_show_marks_each_broken_rule(bench: LetterBench) -> None:
     """Reasons, headers, key and the whole body, personal data included."""
     violations = (BAD_MAIL, Violation("/user/firstName", "length", "is too long"))

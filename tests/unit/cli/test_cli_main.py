@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 import pytest
-from cli_harness import call, write
+from cli_harness import Bench, an_event, call, write
 
 from keycloak_bridge import __version__
 from keycloak_bridge.cli.common import Invocation, bridge_command
@@ -145,6 +145,38 @@ def test_wrong_usage(words: list[str]) -> None:
 
     assert 2 == result.exit_code
     assert "Usage: keycloak-bridge" in result.stderr
+
+
+SINCE = ("--from-topic", "--since")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan",),
+        ("plan", "nowhere.json"),
+        ("plan", "--since", "1 day", "events.ndjson"),
+        ("plan", "events.ndjson", "--from-topic"),
+        ("plan", *SINCE, "yesterday"),
+        ("reconcile",),
+        ("reconcile", "--invite", "events.ndjson"),
+        ("reconcile", *SINCE, "1 day", "--orphans", "report"),
+        ("reconcile", *SINCE, "2026-11-02", "--until", "2026-11-01"),
+        ("dead-letters", "list", "--since", "yesterday"),
+        ("dead-letters", "show", "41"),
+        ("dead-letters", "show", "3/41"),
+    ],
+    ids=" ".join,
+)
+def test_options_that_make_no_sense_are_refused(bench: Bench, words: tuple[str, ...]) -> None:
+    """Exit 2 and a sentence before Keycloak is asked; a missing file is named."""
+    bench.file(an_event())
+
+    result = bench.run(*words)
+
+    assert (2, "", []) == (result.exit_code, result.stdout, bench.keycloak.calls)
+    assert result.stderr
+    assert set(words) & {"nowhere.json"} <= set(result.stderr.replace(":", " ").split())
 
 
 def test_options_may_stand_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,23 +159,3 @@ def test_a_summary_is_the_totals_alone(bench: Bench) -> None:
     assert "1 create, 1 ignored\n" == bench.run(*command, file).stdout
     assert "1 create, 1 ignored\n" == bench.run(*command, "--fold", file).stdout
     assert [{"totals": {"create": 1, "ignored": 1}}] == bench.lines(*command, "--fold", file)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        (),
-        ("nowhere.json",),
-        ("--since", "1 day", "events.ndjson"),
-        ("events.ndjson", "--from-topic"),
-        ("--from-topic", "--since", "yesterday"),
-    ],
-)
-def test_wrong_usage(bench: Bench, words: tuple[str, ...]) -> None:
-    """Exit 2 before anything is asked; a missing file is named."""
-    bench.file(event_of())
-
-    result = bench.run("plan", *words)
-
-    assert (2, []) == (result.exit_code, bench.keycloak.calls)
-    assert set(words) & {"nowhere.json"} <= set(result.stderr.replace(":", " ").split())

@@ -268,18 +268,3 @@ def test_a_limit_stops_the_repair(bench: Bench) -> None:
     assert "stopped before the end: 2 users" in first.stderr
     assert "1 agrees, 2 orphaned\nwritten: 2 updated\n" in first.stdout
     assert [True, False, False, False] == enabled(bench)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        (),
-        ("--invite", "events.ndjson"),
-        ("--from-topic", "--since", "1 day", "--orphans", "report"),
-        ("--from-topic", "--since", "2026-11-02", "--until", "2026-11-01"),
-    ],
-)
-def test_options_that_exclude_each_other_are_refused(bench: Bench, words: tuple[str, ...]) -> None:
-    """Exit 2 before anything is read."""
-    assert 2 == bench.run("reconcile", *words).exit_code
-    assert [] == bench.keycloak.calls

@@ -62,12 +62,6 @@ def test_state_is_read_back_as_written(folder: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_no_state_without_a_sandbox() -> None:
-    """Before the first start there is nothing to know."""
-    assert read_state() is None
-    assert stop_detached() is False
-
-
 def test_gone_process_is_not_alive(sleeper: "subprocess.Popen[bytes]") -> None:
     """A process that ended is known to have ended."""
     known = Identity.of("sleeper", sleeper.pid)
