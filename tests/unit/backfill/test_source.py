@@ -135,6 +135,5 @@ def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert (
-        peak_bytes < 6_000_000
-    )  # the lines alone are 12 million, and this test keeps a number of each
+    # the lines alone are 12 million, and this test keeps a number of each
+    assert peak_bytes < 6_000_000

@@ -50,14 +50,9 @@ def test_cpu_is_that_of_the_steady_part() -> None:
 
 def test_ratios_are_taken_within_a_round() -> None:
     """Each run is compared with the bare client of its own round, and the median is of those ratios."""
+    measured = {"bare": (1000.0, 500.0, 800.0), "burst": (2000.0, 500.0, 1760.0)}
     found = figures(
-        [
-            *(run("bare", number, rate) for number, rate in ((1, 1000.0), (2, 500.0), (3, 800.0))),
-            *(
-                run("burst", number, rate)
-                for number, rate in ((1, 2000.0), (2, 500.0), (3, 1760.0))
-            ),
-        ]
+        [run(name, at, rate) for name, some in measured.items() for at, rate in enumerate(some, 1)]
     )
 
     assert {"median": 2.0, "least": 1.0, "greatest": 2.2} == found["burst"]["ratio"]

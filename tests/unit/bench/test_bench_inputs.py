@@ -68,10 +68,8 @@ def test_a_request_is_prepared_to_the_byte() -> None:
 def test_sizes_come_from_the_environment() -> None:
     """What is not named keeps its default; a check is small by default and can be chosen too."""
     chosen = {"BENCH_ROUNDS": "5", "BENCH_EVENTS": "", "OTHER": "1"}
+    whole, small = (Sizes.from_environment(chosen, check=check) for check in (False, True))
 
-    assert (5, Sizes().events) == (
-        (found := Sizes.from_environment(chosen, check=False)).rounds,
-        found.events,
-    )
-    assert (5, 0) == ((found := Sizes.from_environment(chosen, check=True)).rounds, found.backlog)
+    assert (5, Sizes().events) == (whole.rounds, whole.events)
+    assert (5, 0) == (small.rounds, small.backlog)
     assert Sizes.from_environment({}, check=True).events < Sizes().events

@@ -76,14 +76,11 @@ def test_a_cell_is_what_the_schema_calls_it(
     """What cannot be read so stays text, which the schema refuses."""
     (record,) = records(tmp_path, f"{header}\n{cells}\n")
 
-    assert isinstance(record.event, CloudEvent)
-    assert (expected, "user.created", None) == (
-        record.event.data,
-        record.event.type,
-        record.event.time,
-    )
+    event = record.event
+    assert isinstance(event, CloudEvent)
+    assert (expected, "user.created", None) == (event.data, event.type, event.time)
     assert (str(tmp_path / "users.csv"), 2) == (record.topic, record.offset)
-    assert record.event.id.startswith("row-")
+    assert event.id.startswith("row-")
 
 
 @pytest.mark.parametrize(
