@@ -75,6 +75,7 @@ class World:
         self.clock = FakeClock()
         self.archive = BrokerArchive(self.broker)
         self.closed: list[str] = []
+        self.servers: list[StubHealth] = []
         self.stop = threading.Event()
         monkeypatch.setattr(bridge, "KafkaMessageProducer", self._producer)
         monkeypatch.setattr(bridge, "KafkaDeadLetterArchive", self._archive)
@@ -271,16 +272,17 @@ class StubHealth(Closable):
         self,
         world: World,
         status: Status,
+        _: object,
+        *,
+        host: str,
         port: int,
         metrics: Metrics,
         release: Callable[[], Sequence[str]],
     ) -> None:
         super().__init__(world.closed, "health")
-        self.status = status
-        self.port = port
-        self.metrics = metrics
-        self.release = release
+        self.status, self.port, self.metrics, self.release = status, port, metrics, release
         self.started_with: tuple[str, ...] | None = None
+        world.servers.append(self)
 
     def start(self) -> None:
         self.started_with = self.status.why_not_ready()
@@ -289,14 +291,8 @@ class StubHealth(Closable):
 @pytest.fixture
 def servers(world: World, monkeypatch: pytest.MonkeyPatch) -> list[StubHealth]:
     """The health servers that were made."""
-    made: list[StubHealth] = []
-
-    def make(status: Status, _: object, *, host: str, port: int, **more: Any) -> StubHealth:
-        made.append(StubHealth(world, status, port, **more))
-        return made[-1]
-
-    monkeypatch.setattr(bridge, "HealthServer", make)
-    return made
+    monkeypatch.setattr(bridge, "HealthServer", partial(StubHealth, world))
+    return world.servers
 
 
 def test_health_says_starting_until_everything_is_there(

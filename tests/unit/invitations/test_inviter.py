@@ -534,23 +534,23 @@ def test_a_mail_in_doubt_costs_its_pace() -> None:
 # later mails of one user: asked for once more, or to verify a changed address
 
 
-def test_a_request_mails_once_the_link_has_ended() -> None:
-    """And the next one respects the new link."""
-    scene = Scene()
+@pytest.mark.parametrize(
+    ("resend", "wait_s", "expected", "mails"),
+    [
+        ("when-expired", LIFESPAN_S, ["invited", "link-still-valid"], 2),
+        ("always", 0, ["invited", "invited"], 3),
+    ],
+)
+def test_a_request_mails_by_the_policy(
+    resend: str, wait_s: int, expected: list[str], mails: int
+) -> None:
+    """Once the link has ended, and the next one respects the new link; or always, as the operator chose."""
+    scene = Scene(resend=resend)
     scene.outcome(scene.invitation())
-    scene.clock.advance(LIFESPAN_S)
-    again = scene.outcome(scene.request("event-2"))
-    soon = scene.outcome(scene.request("event-3"))
+    scene.clock.advance(wait_s)
+    outcomes = [scene.outcome(scene.request(name)) for name in ("event-2", "event-3")]
 
-    assert ("invited", "link-still-valid", 2) == (again, soon, scene.mails)
-
-
-def test_a_request_always_mails_where_that_is_the_policy() -> None:
-    """Two links are valid then, as the operator chose."""
-    scene = Scene(resend="always")
-    scene.outcome(scene.invitation())
-
-    assert ("invited", 2) == (scene.outcome(scene.request("event-2")), scene.mails)
+    assert (expected, mails) == (outcomes, scene.mails)
 
 
 def test_a_user_with_a_password_gets_no_second_invitation_but_verifies() -> None:

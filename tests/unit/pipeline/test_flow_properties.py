@@ -201,10 +201,7 @@ def test_every_record_can_be_given_up(record: Record, stage: str) -> None:
     ((letter, reason),) = flow.letters
     assert "given-up" == reason["code"]
     kept = b"" if record.key is None and record.value is None else record.value
-    assert (record.key, kept) == (
-        letter.key,
-        letter.value,
-    )
+    assert (record.key, kept) == (letter.key, letter.value)
     assert ["rejected"] == [result["outcome"] for result in flow.results]
 
 

@@ -303,10 +303,6 @@ GIVEN_UP: Mapping[str, tuple[BridgeError, tuple[str | None, str]]] = {
         KeycloakUnavailableError("Keycloak failed", status=500, remedy="look at its log"),
         ("500", "look at its log"),
     ),
-    "no answer of Keycloak": (
-        KeycloakUnavailableError("no answer", remedy="start it"),
-        (None, "start it"),
-    ),
     "a fault of the bridge": (
         InternalError("the bridge failed", remedy="report it"),
         (None, "report it"),
