@@ -47,17 +47,14 @@ def test_json_without_placeholders_is_untouched(value: object) -> None:
 
 
 def test_realm_file_is_found(tmp_path: Path) -> None:
-    """The export is the file that Keycloak's import looks for."""
+    """The export is the file that Keycloak's import looks for; without one the error names folder and option."""
     (tmp_path / "readme.json").write_text("{}")
+    with pytest.raises(SandboxError, match=rf"{tmp_path} holds no realm export.*--config-dir"):
+        realm_file(tmp_path)
+
     (tmp_path / "acme-realm.json").write_text("{}")
 
     assert realm_file(tmp_path).name == "acme-realm.json"
-
-
-def test_folder_without_export_is_an_error(tmp_path: Path) -> None:
-    """The message names the folder and the option."""
-    with pytest.raises(SandboxError, match=rf"{tmp_path} holds no realm export.*--config-dir"):
-        realm_file(tmp_path)
 
 
 def test_installed_package_takes_the_folder_here(
