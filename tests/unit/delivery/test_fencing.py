@@ -1,9 +1,9 @@
 """Nothing is written for a record that is another member's."""
 
-import threading
 from collections.abc import Callable
 
 import pytest
+from threads import in_threads
 
 from keycloak_bridge.delivery.fencing import Fence, Lease, fenced
 from keycloak_bridge.domain.errors import PartitionRevokedError
@@ -111,9 +111,7 @@ def test_a_fence_counts_for_its_thread_and_its_block_only() -> None:
             refused.append(error.code)
 
     with fence.around(lambda: False):
-        thread = threading.Thread(target=other)
-        thread.start()
-        thread.join()
+        in_threads(other)
     other()
 
     assert [] == refused

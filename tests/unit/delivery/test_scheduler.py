@@ -202,22 +202,15 @@ def test_a_look_shows_what_is_in_hand() -> None:
 RECORDS, USERS, WORKERS = 200, 17, 8
 
 
-def a_delivery() -> Delivery:
-    """Return a delivery that has started one partition, with short pauses and a lease that holds."""
-    clock = SystemClock()
-    lease = Lease(LIMIT_S)
-    lease.renew(clock.monotonic())
-    policy = DeliveryPolicy(RetryPolicy(0.001, 0.004), max_attempts=RECORDS)
-    delivery = Delivery(policy, lease, stage_context(clock=clock))
-    delivery.start(P0, Commit(0))
-    return delivery
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_all_is_done_without_another_poll(seed: int) -> None:
     """Whatever waits, fails or opens the breaker meanwhile: each worker is woken when there may be work for it."""
     chance = random.Random(seed)  # noqa: S311 # the same each time
-    delivery = a_delivery()
+    clock, lease = SystemClock(), Lease(LIMIT_S)
+    lease.renew(clock.monotonic())
+    rules = DeliveryPolicy(RetryPolicy(0.001, 0.004), max_attempts=RECORDS)
+    delivery = Delivery(rules, lease, stage_context(clock=clock))
+    delivery.start(P0, Commit(0))
     failures = {offset: chance.choice([0, 0, 0, 1, 2]) for offset in range(RECORDS)}
     left = set(range(RECORDS))
     busy: set[bytes] = set()

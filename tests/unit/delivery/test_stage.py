@@ -86,9 +86,9 @@ def test_the_next_owner_knows_what_the_earlier_one_left(
     assert expected == users.of(HERE)
 
 
-def at(offset: int, partition: int = 0) -> Record:
+def at(offset: int) -> Record:
     """Return a record at this position."""
-    return Record("user-events", partition, offset, 0, b"u-1", b"{}")
+    return Record(*HERE, offset, 0, b"u-1", b"{}")
 
 
 @pytest.mark.parametrize("earlier", [[], [50]])
