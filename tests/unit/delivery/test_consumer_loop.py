@@ -298,12 +298,15 @@ def test_what_is_fetched_while_draining_is_not_skipped() -> None:
 
 @pytest.mark.parametrize("question", ["committed", "end_offsets"])
 def test_an_outage_while_looking_for_the_end_is_waited_for(question: str) -> None:
-    """The run goes on until Kafka answers, and then ends as ever."""
+    """It shows; the run goes on until Kafka answers, and then ends as ever."""
     hand = Hand(0)
     answer: Callable[[], Mapping[TopicPartition, int]] = getattr(hand.source, question)
-    errors = [BrokerUnavailableError("gone"), PartitionRevokedError("rebalancing")]
+    errors = [PartitionRevokedError("rebalancing"), BrokerUnavailableError("gone")]
+
+    shown: list[tuple[str, ...]] = []
 
     def failing() -> Mapping[TopicPartition, int]:
+        shown.append(hand.problems())
         if errors and hand.committed.get(P0):
             raise errors.pop()
         return answer()
@@ -313,7 +316,21 @@ def test_an_outage_while_looking_for_the_end_is_waited_for(question: str) -> Non
     hand.run()
 
     assert ([], [(0, 0)], {P0: 1}) == (errors, hand.handler.handled, hand.committed)
+    assert ("provision: gone",) in shown
     assert hand.source.closed
+
+
+def test_an_outage_of_kafka_is_noticed_while_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll that brings nothing does not show that Kafka is gone, so it is asked now and then."""
+    hand = Hand()
+    hand.turn()
+    with monkeypatch.context() as outage:
+        outage.setattr(hand.source, "end_offsets", _unreachable)
+        hand.turn(5.0)
+        shown = hand.problems()
+    hand.turn(5.0)
+
+    assert (("provision: gone",), ()) == (shown, hand.problems())
 
 
 def test_a_kafka_that_is_away_at_the_end_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

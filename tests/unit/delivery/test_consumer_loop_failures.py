@@ -1,7 +1,7 @@
 """What a stage does while Keycloak, Kafka, the bridge itself or a single record fails."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pytest
 from delivery_harness import LETTERS, P0, TOPIC, At, Hand, at_of, policy
@@ -13,7 +13,6 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
     PartitionRevokedError,
 )
-from keycloak_bridge.domain.events import TopicPartition
 
 DOWN = "Keycloak does not answer"
 GONE = "Kafka does not answer"
@@ -74,26 +73,6 @@ def test_a_record_that_fails_while_others_succeed_becomes_a_dead_letter() -> Non
 
 
 # Kafka
-
-
-def test_an_outage_of_kafka_is_noticed_while_idle() -> None:
-    """A poll that brings nothing does not show that Kafka is gone, so it is asked now and then."""
-    hand = Hand()
-    ends, failures, seen = hand.source.end_offsets, [True, True], []
-
-    def sometimes() -> Mapping[TopicPartition, int]:
-        seen.append(hand.problems())
-        if failures:
-            failures.pop()
-            raise BrokerUnavailableError(GONE)
-        return ends()
-
-    hand.source.end_offsets = sometimes  # type: ignore[method-assign]
-
-    hand.run()
-
-    assert (f"provision: {GONE}",) in seen
-    assert () == hand.problems()
 
 
 def test_only_an_answer_of_kafka_ends_its_outage() -> None:
