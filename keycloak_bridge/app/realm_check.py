@@ -66,7 +66,7 @@ class AccessFacts:
 def realm_problems(interpretation: Interpretation, admin: KeycloakAdmin) -> Sequence[Problem]:
     """Return what in the realm would make events fail, or lose what they write; asks Keycloak."""
     names = (*interpretation.mapping.attribute_names, *BOOKKEEPING_ATTRIBUTES)
-    guarded = (interpretation.mapping.external_id, *BOOKKEEPING_ATTRIBUTES)
+    guarded = (*interpretation.mapping.matching_attributes, *BOOKKEEPING_ATTRIBUTES)
     invite = interpretation.settings.invite
     return check_access(
         admin,
@@ -87,8 +87,8 @@ def check_access(
 ) -> tuple[Problem, ...]:
     """Return what keeps the bridge from writing users with these attributes; empty when all is well.
 
-    `attributes` are those that the mapping writes and the bridge's own. `guarded` are those that identify a user and say
-    what was done to it: no user may edit them. `invite_delivery` is None where the bridge sends no mails. `targets` are
+    `attributes` are those that the mapping writes and the bridge's own. `guarded` are those by which a user is found, and
+    those that say what was done to it: no user may edit them. `invite_delivery` is None where the bridge sends no mails. `targets` are
     all that the mapping writes, with what the schemas say about them: these are needed to find what Keycloak would
     refuse. Raises KeycloakUnavailableError.
     """
@@ -204,7 +204,7 @@ def _guard_problems(profile: RealmProfile, guarded: Sequence[str]) -> Iterator[P
             yield Problem(
                 "attribute-user-editable",
                 f"the realm lets users edit their own attribute {name}: a user could pretend to be another "
-                "one, or have its own events refused",
+                "one, or have events refused",
                 remedy,
             )
 

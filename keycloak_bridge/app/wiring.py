@@ -9,6 +9,7 @@ from functools import partial
 
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.app.realm_check import realm_problems, refuse
 from keycloak_bridge.app.stages import Stage
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
@@ -300,15 +301,20 @@ def direct_provisioner(
     invited: Callable[[Result], None] = lambda _: None,
     brake: Brake | None = None,
     mails: bool = True,
+    writes: bool = False,
 ) -> Provisioner:
     """Return a provisioner that needs no Kafka: an invitation that is due is mailed at once, unless `mails` is False.
 
     `invited` is called with each mail's result, `trace` also with each pause before a mail (`waiting`). With `brake` the
-    limits of the settings apply, and engage it.
+    limits of the settings apply, and engage it. With `writes` the realm is checked first, as `run` does at its start:
+    raises ConfigError where it is not ready.
     """
     clock = SystemClock()
     settings = interpretation.settings
-    directory = KeycloakUserDirectory(keycloak_admin(settings, clock), clock)
+    admin = keycloak_admin(settings, clock)
+    if writes:
+        refuse(realm_problems(interpretation, admin))
+    directory = KeycloakUserDirectory(admin, clock)
     locks = UserLocks()
     sender = inviter(directory, locks, settings, clock, brake)
     mail = mailer(sender, settings, partial(trace, "waiting"))

@@ -48,6 +48,7 @@ def apply(invocation: Invocation, files: tuple[str, ...], no_invite: bool) -> in
         trace=trace,
         invited=lambda result: step("mail", result.reason or "sent by Keycloak"),
         mails=not no_invite,
+        writes=True,
     )
     refused = 0
     for file in files:

@@ -80,7 +80,7 @@ def reconcile(
     population = Population(interpretation)
     brake = Brake(0, 0, 1)
     reconciliation = Reconciliation(
-        direct_provisioner(interpretation, brake=brake, mails=invite),
+        direct_provisioner(interpretation, brake=brake, mails=invite, writes=repairs),
         user_directory(settings),
         repairs=repairs,
     )

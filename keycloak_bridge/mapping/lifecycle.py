@@ -81,6 +81,17 @@ class Mappings:
         return self.default.rules.external_id
 
     @property
+    def matching_attributes(self) -> tuple[str, ...]:
+        """The user attributes by which any mapping finds a user, the external id first; no user may edit its own."""
+        targets = (target for one in self.all for target in one.rules.matching)
+        names = (
+            one.removeprefix(ATTRIBUTE_PREFIX)
+            for one in targets
+            if one.startswith(ATTRIBUTE_PREFIX)
+        )
+        return tuple(dict.fromkeys(names))
+
+    @property
     def attribute_names(self) -> tuple[str, ...]:
         """The user attributes that any mapping writes, sorted; the realm's user profile must know them."""
         rules = (rule for one in self.all for rule in one.rules.targets)

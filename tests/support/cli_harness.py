@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from stage_harness import DEAD_LETTERS, EVENTS, INVITATIONS, RESULTS, STRUCTURED, event_of
 
 from keycloak_bridge.app import connections, wiring
+from keycloak_bridge.app.realm_check import Problem
 from keycloak_bridge.cli.main import app
 from keycloak_bridge.delivery.rate_limit import wait_out
 from keycloak_bridge.domain.errors import ConfigError
@@ -102,6 +103,7 @@ class Bench:
         self.fetches: list[int] = []
         self.vanishing: set[tuple[int, int]] = set()
         self.open_readers = 0
+        self.realm_problems: list[Problem] = []
         self.keys: list[bytes] = []
         self.wrong_partition = False
         self.cut = False
@@ -114,6 +116,7 @@ class Bench:
             monkeypatch.setattr(module, "SystemClock", lambda: self.clock)
             monkeypatch.setattr(module, "keycloak_admin", lambda *_: None)
             monkeypatch.setattr(module, "KeycloakUserDirectory", lambda *_: self.keycloak)
+        monkeypatch.setattr(wiring, "realm_problems", lambda *_: self.realm_problems)
         monkeypatch.setattr(connections, "each_user", lambda *_: iter(self.keycloak.users()))
         monkeypatch.setattr(wiring, "wait_out", partial(wait_out, sleep=self.clock.advance))
         # this imports the module, whose own reader is a subclass of the one that is replaced next

@@ -3,12 +3,15 @@
 import base64
 import json
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from keycloak_script import scripted_admin
 from stub_adapter import StubAdapter
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import (
     IMPORT_GRACE_S,
     NEEDED_ROLES,
@@ -19,10 +22,13 @@ from keycloak_bridge.app.realm_check import (
     check_access,
     gather,
     judge,
+    realm_problems,
     refuse,
 )
 from keycloak_bridge.domain.errors import ConfigError, KeycloakUnavailableError
+from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
 from keycloak_bridge.mapping.profile_findings import Severity
+from keycloak_bridge.settings.model import MappingSettings, Settings
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 ADMIN_ONLY = {"edit": ["admin"], "view": ["admin"]}
@@ -104,6 +110,42 @@ def test_users_must_not_edit_what_identifies_them(
     for name, problem in zip(expected, found, strict=True):
         assert name in problem.message
         assert name in problem.remedy
+
+
+@pytest.mark.parametrize("link", ["never", "matching-attribute"])
+@pytest.mark.parametrize(
+    ("edit", "policy", "refused"),
+    [
+        (["admin"], None, ()),
+        (["admin", "user"], None, ("attribute-user-editable",)),
+        (None, "ENABLED", ("attribute-user-editable",)),
+        (None, "ADMIN_EDIT", ()),
+    ],
+)
+def test_every_attribute_that_finds_a_user_is_guarded(
+    tmp_path: Path, link: str, edit: list[str] | None, policy: str | None, refused: tuple[str, ...]
+) -> None:
+    """Whoever may write their own personnel number would be linked to, or stand in the way of, the person with that number."""
+    (tmp_path / "mapping.toml").write_text(
+        f'matching = ["attributes.userId", "attributes.number"]\nlink = "{link}"\n'
+        '[user]\nusername = "data.username"\n'
+        '[user.attributes]\nuserId = "data.userId"\nnumber = "data.tenantId"\n'
+    )
+    settings = replace(Settings(), mapping=MappingSettings(file=tmp_path / "mapping.toml"))
+    names = ("userId", *BOOKKEEPING_ATTRIBUTES)
+    attributes = [{"name": name, "permissions": ADMIN_ONLY} for name in names]
+    if edit is not None:
+        attributes.append({"name": "number", "permissions": {"edit": edit, "view": ["admin"]}})
+    stub = StubAdapter()
+    stub.token = token_with(*NEEDED_ROLES)
+    stub.answer(200, {"attributes": attributes, "unmanagedAttributePolicy": policy})
+    stub.answer(200, {"attributes": []})
+    stub.answer(200, {"adminEventsEnabled": True})
+
+    problems = realm_problems(Interpretation(settings), scripted_admin(stub))
+
+    assert refused == tuple(one.code for one in problems if one.severity is Severity.ERROR)
+    assert all("number" in one.message for one in problems)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 from cli_harness import Bench, smallest_mapping
 from stage_harness import event_of
 
+from keycloak_bridge.app.realm_check import Problem
 from keycloak_bridge.domain.errors import KeycloakUnavailableError, MailDeliveryError
 
 
@@ -72,6 +73,28 @@ def test_what_may_pass_ends_the_command(
     assert 3 == result.exit_code
     assert all(part in result.stderr for part in (error.message, str(error.remedy)))
     assert (0, 1) == (again.exit_code, len(bench.keycloak.mails))
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (("apply",), True),
+        (("reconcile", "--apply"), True),
+        (("reconcile",), False),
+        (("plan",), False),
+    ],
+)
+def test_what_writes_checks_the_realm_first(
+    bench: Bench, words: tuple[str, ...], refused: bool
+) -> None:
+    """A command that writes refuses a realm that `run` would refuse; one that only looks does not ask."""
+    bench.realm_problems = [Problem("attribute-user-editable", "users edit it", "let admins only")]
+
+    result = bench.run(*words, bench.file(event_of()))
+
+    assert refused is (2 == result.exit_code)
+    assert refused is ("users edit it (let admins only)" in result.stderr)
+    assert [] == bench.calls("create")
 
 
 TWO_USERS = [

@@ -126,6 +126,11 @@ def test_other_types_are_unknown(kind: str) -> None:
 
 OTHER = mapping('reserved = ["root"]\n' + MINIMAL + 'tags = "data.tags"')
 SECOND = mapping(HEAD + USER + 'groups = "data.groups"\n[user.attributes]\nuserId = "data.userId"')
+NUMBERED = mapping(
+    'matching = ["attributes.userId", "username", "attributes.number"]\n'
+    + USER
+    + '[user.attributes]\nuserId = "data.userId"\nnumber = "data.tags"'
+)
 SEVERAL = Mappings(
     DEFAULT,
     by_type={"user.updated": OTHER},
@@ -158,5 +163,6 @@ def test_what_several_mappings_have_together() -> None:
     assert ("tags", "userId") == SEVERAL.attribute_names
     assert {"admin", "root"} == SEVERAL.reserved
     assert "userId" == SEVERAL.external_id
+    assert ("userId", "number") == Mappings(DEFAULT, {"user.updated": NUMBERED}).matching_attributes
     assert {"/admins"} == SEVERAL.protected_groups
     assert (True, False) == (SEVERAL.accepts_every_group, Mappings(DEFAULT).accepts_every_group)
