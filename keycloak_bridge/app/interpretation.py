@@ -18,12 +18,12 @@ from typing import Any
 
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError
 from keycloak_bridge.domain.events import USER_CREATED, USER_EVENTS, Record
+from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.domain.ports import Trace, no_trace
 from keycloak_bridge.domain.users import EmailChange, Intent, InvitationTerms, UnknownUser
 from keycloak_bridge.events.cloudevents import Limits
 from keycloak_bridge.events.custom_envelope import ATTRIBUTES, compile_envelope
 from keycloak_bridge.events.decode import EnvelopeRules
-from keycloak_bridge.events.json_reader import parse_json
 from keycloak_bridge.expressions.expression import suggestion
 from keycloak_bridge.mapping.lifecycle import MAPPED_TYPES, LifecyclePolicy, Mappings
 from keycloak_bridge.mapping.mapping import AttributeMapping, compile_mapping, properties_read

@@ -21,6 +21,7 @@ from keycloak_bridge.domain.errors import (
     EventError,
 )
 from keycloak_bridge.domain.events import CloudEvent, Record, UserEvent
+from keycloak_bridge.domain.json_reader import check_texts
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.event_files import csv_rows
 from keycloak_bridge.event_files.csv_rows import (
@@ -35,7 +36,6 @@ from keycloak_bridge.event_files.csv_rows import (
 from keycloak_bridge.event_files.json_events import STDIN, split_events
 from keycloak_bridge.events.cloudevents import RawEnvelope, parse_value
 from keycloak_bridge.events.decode import EnvelopeRules, decode, event_of, peek
-from keycloak_bridge.events.json_reader import check_texts
 
 TOPIC = "backfill"
 """What the files of a run are called where a record must have a topic; they are its one partition."""

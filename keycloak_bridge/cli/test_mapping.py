@@ -21,9 +21,9 @@ from keycloak_bridge.cli.common import (
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.cli.validate import beside_representation, invitation_of, preview_text
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, EventDecodeError
+from keycloak_bridge.domain.json_reader import parse_json, pointer
 from keycloak_bridge.domain.times import format_duration
 from keycloak_bridge.event_files.json_events import read_events
-from keycloak_bridge.events.json_reader import parse_json, pointer
 from keycloak_bridge.pipeline.interpret import Skipped
 from keycloak_bridge.pipeline.preview import Preview
 

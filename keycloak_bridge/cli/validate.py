@@ -18,6 +18,7 @@ from keycloak_bridge.cli.common import (
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import ConfigError, Violation
 from keycloak_bridge.domain.events import CloudEvent
+from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.domain.times import format_duration
 from keycloak_bridge.domain.users import (
     DesiredUser,
@@ -27,7 +28,6 @@ from keycloak_bridge.domain.users import (
     client_of,
 )
 from keycloak_bridge.event_files.json_events import EventText, read_events
-from keycloak_bridge.events.json_reader import parse_json
 from keycloak_bridge.pipeline.interpret import Prepared, Skipped
 from keycloak_bridge.pipeline.preview import Preview, PreviewOutcome, preview
 from keycloak_bridge.planning.mail_due import can_be_invited

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 from keycloak_bridge.domain.errors import ConfigError, EventError, EventValidationError, Violation
 from keycloak_bridge.domain.events import CloudEvent, Record
+from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.domain.ports import Trace, no_trace
-from keycloak_bridge.events.json_reader import parse_json
 from keycloak_bridge.pipeline.interpret import Interpreter, Prepared, Skipped
 
 SUFFIX = ".csv"

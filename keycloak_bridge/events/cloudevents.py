@@ -10,8 +10,8 @@ from typing import Any
 
 from keycloak_bridge.domain.errors import EventDecodeError, TombstoneError, Violation
 from keycloak_bridge.domain.events import Message, Record
+from keycloak_bridge.domain.json_reader import MAX_BYTES, MAX_DEPTH, parse_json
 from keycloak_bridge.domain.times import format_time
-from keycloak_bridge.events.json_reader import MAX_BYTES, MAX_DEPTH, parse_json
 
 SOURCE = "/keycloak-bridge"
 """The `source` of what the bridge itself writes."""

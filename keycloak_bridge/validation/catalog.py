@@ -28,8 +28,8 @@ from keycloak_bridge.domain.events import (
     CloudEvent,
     UserEvent,
 )
+from keycloak_bridge.domain.json_reader import pointer
 from keycloak_bridge.events.formats import FORMATS, is_uri
-from keycloak_bridge.events.json_reader import pointer
 from keycloak_bridge.validation.compiled import compile_verdict
 from keycloak_bridge.validation.subschema import (
     CONTAINERS,

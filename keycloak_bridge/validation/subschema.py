@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from keycloak_bridge.events.json_reader import pointer
+from keycloak_bridge.domain.json_reader import pointer
 from keycloak_bridge.validation.validator import ASSERTING, compile_pattern
 
 Path = tuple[str, ...]

@@ -17,8 +17,8 @@ from jsonschema.validators import extend
 from referencing import Registry
 
 from keycloak_bridge.domain.errors import Violation
+from keycloak_bridge.domain.json_reader import pointer
 from keycloak_bridge.events.formats import FORMATS, format_checker
-from keycloak_bridge.events.json_reader import pointer
 
 _PART = re.compile(r"\\.|\(\?<(?![=!])|[\[\]$.]", re.DOTALL)
 _SPACES = r"\s\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"

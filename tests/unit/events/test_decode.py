@@ -20,11 +20,11 @@ from keycloak_bridge.domain.errors import (
     KeyMismatchError,
 )
 from keycloak_bridge.domain.events import CloudEvent, Record
+from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.events import cloudevents
 from keycloak_bridge.events.cloudevents import Limits
 from keycloak_bridge.events.custom_envelope import compile_envelope
 from keycloak_bridge.events.decode import EnvelopeRules, decode, deletion_of, peek
-from keycloak_bridge.events.json_reader import parse_json
 
 RULES = EnvelopeRules()
 EVENT = CloudEvent(

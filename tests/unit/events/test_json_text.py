@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keycloak_bridge.domain.errors import EventDecodeError
-from keycloak_bridge.events.json_reader import parse_json, pointer
+from keycloak_bridge.domain.json_reader import parse_json, pointer
 
 
 def failure(text: bytes, **limits: int) -> EventDecodeError:

@@ -40,9 +40,9 @@ from keycloak_bridge.domain.events import (
     Record,
     Result,
 )
+from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.domain.times import Limit
 from keycloak_bridge.events import cloudevents
-from keycloak_bridge.events.json_reader import parse_json
 from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS
 from keycloak_bridge.pipeline.interpret import Prepared
 from keycloak_bridge.provisioning.bulk_writer import PendingWrite
