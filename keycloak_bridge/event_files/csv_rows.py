@@ -280,6 +280,8 @@ class FileInterpreter(Interpreter):
         event = record.event if isinstance(record, FileRecord) else None
         if isinstance(event, CloudEvent):
             return self.prepare(event, trace, accept)
+        if (ignored := self.ignores(record)) is not None:
+            return ignored
         raise event or AssertionError("the record is of no file")
 
 

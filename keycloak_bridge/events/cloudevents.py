@@ -84,6 +84,23 @@ def read_cloudevent(record: Record, limits: Limits) -> RawEnvelope:
     return _checked(_binary(headers, body, content_type))
 
 
+def read_head(record: Record, limits: Limits) -> Mapping[str, Any]:
+    """Return the attributes of the CloudEvent in `record` as far as they can be read; nothing is checked, nothing raised.
+
+    Headers `ce_…` say them also where the value cannot be read.
+    """
+    headers = header_texts(record)
+    try:
+        body = parse_value(record, limits)
+    except (TombstoneError, EventDecodeError):
+        body = None
+    if isinstance(body, dict) and (
+        "specversion" in body or _media_type(headers).startswith(STRUCTURED)
+    ):
+        return body
+    return binary_attributes(headers)
+
+
 def header_texts(record: Record) -> Mapping[str, str | bytes]:
     """Return the last value of each header by its name in lower case, as bytes where it is not UTF-8."""
     texts: dict[str, str | bytes] = {}

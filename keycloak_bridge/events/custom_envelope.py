@@ -1,6 +1,7 @@
 """A producer's own envelope, described by expressions instead of code."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
 
-from keycloak_bridge.domain.errors import ConfigError, Violation
+from keycloak_bridge.domain.errors import ConfigError, EventDecodeError, TombstoneError, Violation
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.events.cloudevents import Limits, RawEnvelope, envelope_error, parse_value
 from keycloak_bridge.expressions.expression import analyse, suggestion
@@ -16,6 +17,7 @@ from keycloak_bridge.expressions.functions import MappingFunctions
 
 ATTRIBUTES = ("id", "type", "subject", "time", "dataschema", "source", "data")
 REQUIRED = ("id", "type", "data")
+HEAD = ("id", "type", "subject")
 _SCOPE = ("key", "headers", "body")
 
 
@@ -24,6 +26,23 @@ class CustomEnvelope:
     """Compiled expressions, one for each attribute that the producer has."""
 
     expressions: Mapping[str, ParsedResult]
+    of_value: frozenset[str] = frozenset()
+    """The attributes whose expressions read the record's value."""
+
+    def read_head(self, record: Record, limits: Limits) -> Mapping[str, Any]:
+        """Return id, type and subject as far as they can be read; nothing is checked, nothing raised."""
+        readable, body = True, None
+        try:
+            body = parse_value(record, limits)
+        except (TombstoneError, EventDecodeError):
+            readable = False
+        scope = _scope(record, body)
+        found: dict[str, Any] = {}
+        for name in HEAD:
+            if name in self.expressions and (readable or name not in self.of_value):
+                with suppress(EventDecodeError):
+                    found[name] = _text(self._evaluate(name, scope))
+        return found
 
     def read(self, record: Record, limits: Limits) -> RawEnvelope:
         """Return what the expressions find in `record`.
@@ -71,25 +90,24 @@ def compile_envelope(expressions: Mapping[str, str | None]) -> CustomEnvelope | 
         if name not in given
     ]
     compiled: dict[str, ParsedResult] = {}
+    of_value: set[str] = set()
     for name, text in given.items():
         try:
             compiled[name] = jmespath.compile(text)
         except (JMESPathError, LookupError):
             problems.append(f"envelope.{name}: is no JMESPath expression: {text!r}")
-        else:
-            problems += _expression_problems(name, compiled[name])
+            continue
+        findings = analyse(compiled[name].parsed, ())
+        roots = {path[0] for path in findings.paths}
+        problems += [f"envelope.{name}: {problem}" for problem in findings.problems]
+        problems += [
+            f"envelope.{name}: '{root}' is unknown; an expression sees {', '.join(_SCOPE)}"
+            for root in sorted(roots - set(_SCOPE))
+        ]
+        of_value |= {name} if "body" in roots else set()
     if problems:
         raise ConfigError("\n".join(problems), remedy="correct [envelope] in the settings file")
-    return CustomEnvelope(compiled)
-
-
-def _expression_problems(name: str, compiled: ParsedResult) -> list[str]:
-    findings = analyse(compiled.parsed, ())
-    roots = sorted({path[0] for path in findings.paths} - set(_SCOPE))
-    return [f"envelope.{name}: {problem}" for problem in findings.problems] + [
-        f"envelope.{name}: '{root}' is unknown; an expression sees {', '.join(_SCOPE)}"
-        for root in roots
-    ]
+    return CustomEnvelope(compiled, frozenset(of_value))
 
 
 def _scope(record: Record, body: Any) -> Mapping[str, Any]:

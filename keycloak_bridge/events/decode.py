@@ -3,12 +3,11 @@
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from keycloak_bridge.domain.errors import (
-    BridgeError,
     EventDecodeError,
     KeyMismatchError,
     TombstoneError,
@@ -19,10 +18,9 @@ from keycloak_bridge.events.cloudevents import (
     SOURCE,
     Limits,
     RawEnvelope,
-    binary_attributes,
     envelope_error,
-    header_texts,
     read_cloudevent,
+    read_head,
 )
 from keycloak_bridge.events.custom_envelope import CustomEnvelope
 from keycloak_bridge.events.formats import FORMATS, parse_timestamp
@@ -90,10 +88,10 @@ def peek(record: Record, rules: EnvelopeRules) -> EventHead:
 
     The key replaces a missing subject if the rules say that it names the user.
     """
-    try:
-        attributes = _read(record, rules).attributes
-    except BridgeError:
-        attributes = {} if rules.custom else binary_attributes(header_texts(record))
+    if rules.custom is not None:
+        attributes = rules.custom.read_head(record, rules.limits)
+    else:
+        attributes = read_head(record, rules.limits)
     event_id, event_type, subject = (
         attributes.get(name) if _text_problem(attributes.get(name), LONGEST_ID) is None else None
         for name in ("id", "type", "subject")
@@ -107,6 +105,9 @@ def peek(record: Record, rules: EnvelopeRules) -> EventHead:
 def _read(record: Record, rules: EnvelopeRules) -> RawEnvelope:
     if rules.custom is not None:
         return rules.custom.read(record, rules.limits)
+    if record.value is None and peek(record, rules).type not in (None, USER_DELETED):
+        # its headers say that it is another event, which has no data; no tombstone says anything else
+        record = replace(record, value=b"null")
     return read_cloudevent(record, rules.limits)
 
 

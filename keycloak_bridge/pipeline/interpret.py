@@ -12,7 +12,7 @@ from keycloak_bridge.domain.errors import EventContext, EventError, TombstoneErr
 from keycloak_bridge.domain.events import CloudEvent, Record, UserEvent
 from keycloak_bridge.domain.ports import Trace, no_trace
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope
-from keycloak_bridge.events.decode import EnvelopeRules, decode, deletion_of
+from keycloak_bridge.events.decode import EnvelopeRules, EventHead, decode, deletion_of, peek
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.messages.dead_letters import wants_no_invite
 from keycloak_bridge.validation.catalog import SchemaCatalog
@@ -29,10 +29,10 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A record that is not for Keycloak: an ignored type (with its event), or a tombstone that is ignored."""
+    """A record that is not for Keycloak: an ignored type (with what is known of its event), or an ignored tombstone."""
 
     reason: str
-    event: CloudEvent | None = None
+    event: EventHead | None = None
 
     @property
     def sentence(self) -> str:
@@ -70,9 +70,12 @@ class Interpreter:
     ) -> Prepared | Skipped:
         """Return the desired user of `record`, or why it is skipped.
 
-        `accept` may refuse a decoded event, by raising, before it is validated. Raises EventError, whose `context` says
-        which step failed and what is known of the event.
+        A type that is ignored is so before anything else of the record is judged. `accept` may refuse a decoded event, by
+        raising, before it is validated. Raises EventError, whose `context` says which step failed and what is known of the
+        event.
         """
+        if (ignored := self.ignores(record)) is not None:
+            return ignored
         try:
             event = self._decode(record)
         except TombstoneError:
@@ -86,6 +89,13 @@ class Interpreter:
                 return replace(prepared, desired=replace(desired, invitation=None))
         return prepared
 
+    def ignores(self, record: Record) -> Skipped | None:
+        """Say whether the type of the event in `record` is ignored; whatever else is in it does not count."""
+        if not self.ignored_types:
+            return None
+        head = peek(record, self.rules)
+        return Skipped(IGNORED, head) if head.type in self.ignored_types else None
+
     def prepare(
         self,
         event: CloudEvent,
@@ -97,7 +107,7 @@ class Interpreter:
         try:
             trace("decoded", f"{event.type} {event.id}")
             if event.type in self.ignored_types:
-                return Skipped(IGNORED, event)
+                return Skipped(IGNORED, EventHead(event.id, event.type, event.subject))
             accept(event)
             context = replace(context, step="schema")
             schema_id = self.catalog.schema_id(event.type, event.dataschema)

@@ -138,7 +138,9 @@ class EventsSettings:
         "What to do with records without a value; `delete` is a `user.deleted` of the key's user.",
     )
     ignore_types: tuple[str, ...] = setting(
-        [], "Event types to skip instead of refusing.", texts("a list of event types")
+        [],
+        "Event types to skip before anything else of a record is judged.",
+        texts("a list of event types"),
     )
     after_dead_letter: Literal["park", "continue", "stop"] = setting(
         "park",

@@ -9,7 +9,8 @@ from stage_harness import event_of, interpretation
 from keycloak_bridge.backfill.files import LineDecoder
 from keycloak_bridge.domain.errors import ConfigError, EventError
 from keycloak_bridge.domain.events import CloudEvent
-from keycloak_bridge.event_files.csv_rows import FileRecord, Line
+from keycloak_bridge.event_files.csv_rows import FileInterpreter, FileRecord, Line
+from keycloak_bridge.pipeline.interpret import Skipped
 
 TIME = datetime(2026, 11, 6, 18, tzinfo=UTC)
 DECODER = LineDecoder(interpretation(), "user.created", [TIME], [None], {})
@@ -82,6 +83,19 @@ def test_undecodable_data_is_named_too() -> None:
     assert event.context is not None
     assert ("user.created", "u-1") == (event.context.event_type, event.context.user_id)
     assert str(event.context.event_id).startswith("backfill-")
+
+
+def test_a_line_of_an_ignored_type_is_ignored_whatever_else_is_in_it() -> None:
+    """As a record of the topic is."""
+    line = record_of(event_of(type="order.placed", time="2026-11-28 10:01"))
+    ignoring = replace(
+        DECODER.interpretation.interpreter, ignored_types=frozenset({"order.placed"})
+    )
+
+    assert isinstance(line.event, EventError)
+    found = FileInterpreter.of(ignoring).interpret(line)
+    assert isinstance(found, Skipped)
+    assert "events.ignore_types" == found.reason
 
 
 def test_an_event_keeps_its_own_time_and_id() -> None:

@@ -289,7 +289,8 @@ def test_limits_are_those_of_the_rules() -> None:
         (record(b"not JSON", key=b"u-1"), (None, None, "u-1")),
         (record(b"not JSON", key=b"\xff"), (None, None, None)),
         (record(None, key=b"u-1"), (None, None, "u-1")),
-        (record(envelope(specversion="0.3"), key=b"u-1"), (None, None, "u-1")),
+        (record(envelope(specversion="0.3")), ("event-1", "user.created", "u-1")),
+        (binary(None, subject="u-9"), ("event-1", "user.created", "u-9")),
     ],
 )
 def test_peek_returns_what_is_known(

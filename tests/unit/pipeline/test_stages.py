@@ -46,7 +46,12 @@ from keycloak_bridge.events import cloudevents
 from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS
 from keycloak_bridge.pipeline.interpret import Prepared
 from keycloak_bridge.provisioning.bulk_writer import PendingWrite
-from keycloak_bridge.settings.model import EventsSettings, MappingSettings, Settings
+from keycloak_bridge.settings.model import (
+    EnvelopeSettings,
+    EventsSettings,
+    MappingSettings,
+    Settings,
+)
 
 USER_CREATED_NEWEST = "urn:keycloak-bridge:schema:user.created:1.1"
 FINGERPRINT = interpretation().mapping.default.fingerprint
@@ -86,13 +91,121 @@ def test_an_event_becomes_a_user_an_invitation_and_a_result() -> None:
     assert [] == flow.letters
 
 
-def test_an_ignored_type_gives_no_result() -> None:
-    """Events of other systems on the same topic are not for the bridge."""
-    flow = Flow(ignored_types={"order.placed"})
+def headed(**attributes: str) -> tuple[tuple[str, bytes | None], ...]:
+    """Return the headers of a binary CloudEvent."""
+    return tuple((f"ce_{name}", text.encode()) for name, text in attributes.items())
 
-    flow.handle(event_of(type="order.placed", data={"userId": ...}))
+
+PLACED = event_of(type="order.placed", data={"userId": ...})
+IGNORED: dict[str, Record] = {
+    "nothing wrong": record_of(PLACED),
+    "about something else than its key": record_of({**PLACED, "subject": "order/1"}, key=b"u-1"),
+    "no subject": record_of({**PLACED, "subject": None}, key=b"u-1"),
+    "a time of its own form": record_of({**PLACED, "time": "2026-11-28 10:01"}),
+    "an id that is a number": record_of({**PLACED, "id": 7}),
+    "an older specversion": record_of({**PLACED, "specversion": "0.3"}),
+    "no data": record_of({**PLACED, "data": None}),
+    "a schema that is unknown": record_of({**PLACED, "dataschema": "urn:shop:order"}),
+    "both forms of data": record_of({**PLACED, "data_base64": "?"}),
+    "binary": Record(EVENTS, 3, 42, -1, b"u-1", b"{}", headed(type="order.placed")),
+    "binary, and no JSON": Record(EVENTS, 3, 42, -1, b"u-1", b"\x03", headed(type="order.placed")),
+    "binary, in another format": Record(
+        EVENTS,
+        3,
+        42,
+        -1,
+        None,
+        b"a,b",
+        (("content-type", b"text/csv"), *headed(type="order.placed")),
+    ),
+    "binary, and too large": Record(
+        EVENTS, 3, 42, -1, None, b" " * 1_048_577, headed(type="order.placed")
+    ),
+    "binary, without a value": Record(EVENTS, 3, 42, -1, b"u-1", None, headed(type="order.placed")),
+}
+
+
+@pytest.mark.parametrize("tombstones", ["delete", "dead-letter"])
+@pytest.mark.parametrize("record", IGNORED.values(), ids=IGNORED)
+def test_an_ignored_type_is_ignored_before_anything_else_is_judged(
+    record: Record, tombstones: str
+) -> None:
+    """Events of other systems on the same topic are not for the bridge, whatever is in them."""
+    flow = Flow(ignored_types={"order.placed"}, tombstones=tombstones)
+
+    flow.settle(flow.provision.handle(record))
 
     assert ([], [], []) == (flow.results, flow.letters, flow.keycloak.calls)
+    assert () == flow.lost.of(record.topic_partition)
+
+
+def test_a_topic_that_is_shared_with_orders() -> None:
+    """Orders keyed by user id neither become dead letters nor park what the user sends later, and never brake."""
+    flow = Flow(ignored_types={"order.placed"}, brake=Brake(3, 0, 200))
+    for number in range(1, 6):
+        user = f"u-{number}"
+        order = event_of(user, f"o-{number}", type="order.placed", data={"orderId": number})
+        wrong = ({"subject": f"order/{number}"}, {"time": "2026-11-28 10:01"})[number % 2]
+        flow.handle(event_of(user, f"c-{number}", data={"email": f"{user}@acme.example"}))
+        flow.handle({**order, **wrong}, key=user.encode())
+        update = event_of(
+            user,
+            f"m-{number}",
+            type="user.updated",
+            time="2026-11-28T10:05:00Z",
+            data=dict.fromkeys(
+                ("email", "givenName", "familyName", "phoneNumber", "tenantId"), ...
+            ),
+        )
+        flow.handle({**update, "data": {"userId": user, "department": "Sales"}})
+
+    assert (["created", "updated"] * 5, []) == (
+        [one["action"] for one in flow.results],
+        flow.reasons,
+    )
+    assert None is flow.brake.reason
+
+
+ORDERS = {"type": "headers.kind", "id": "lower(body.no)", "data": "body", "time": "lower(body.at)"}
+
+
+@pytest.mark.parametrize("value", [b'{"no": 7, "at": 1}', b"\x03", None])
+def test_an_ignored_type_in_an_envelope_of_the_producers(value: bytes | None) -> None:
+    """Only the expression of the type is asked, and the value is read only where that expression reads it."""
+    known = Interpretation(
+        Settings(
+            envelope=EnvelopeSettings(**ORDERS, types={"OrderPlaced": "order.placed"}),
+            events=EventsSettings(tombstones="delete"),
+        )
+    )
+    flow = Flow(ignored_types={"order.placed"}, tombstones="delete", known=known)
+    headers = (("kind", b"OrderPlaced"),)
+
+    flow.settle(flow.provision.handle(Record(EVENTS, 3, 42, -1, b"u-1", value, headers)))
+
+    assert ([], [], []) == (flow.results, flow.letters, flow.keycloak.calls)
+
+
+@pytest.mark.parametrize("policy", ["ignore", "delete", "dead-letter"])
+def test_an_event_without_data_is_no_tombstone(policy: str) -> None:
+    """Where the headers name its type: nothing is deleted by an update, and no switching off is skipped."""
+    flow = Flow(tombstones=policy)
+    attributes = {"specversion": "1.0", "id": "e-1", "source": "/um", "subject": "u-1"}
+    disabled, deleted = (
+        Record(EVENTS, 3, offset, 0, b"u-1", None, headed(**attributes, type=kind))
+        for offset, kind in enumerate(("user.disabled", "user.deleted"))
+    )
+
+    flow.settle(flow.provision.handle(disabled))
+
+    assert [("schema", "schema-violation")] == flow.reasons
+    assert [("e-1", "user.disabled", "u-1")] == [
+        (one["eventId"], one["eventType"], one["userId"]) for one in flow.results
+    ]
+    flow.settle(flow.provision.handle(deleted))
+    assert {"ignore": "tombstone", "delete": "unknown-user", "dead-letter": "tombstone"}[
+        policy
+    ] == flow.results[1]["reason"]
 
 
 TOMBSTONES: dict[str, tuple[str, bytes | None, tuple[str, str, str | None], list[Any]]] = {
