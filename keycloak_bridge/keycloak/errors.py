@@ -61,7 +61,12 @@ _ROWS: Mapping[str, _Row] = {
     "keycloak-no-answer": _Row(
         KeycloakUnavailableError,
         "Keycloak did not answer; the call may have taken effect ({call})",
-        "look at Keycloak's log and load; raise [keycloak] read_timeout if it is merely slow",
+        "look at Keycloak's log and load and at the proxies in front of it; raise [keycloak] read_timeout if it is merely slow",
+    ),
+    "keycloak-answer-too-large": _Row(
+        KeycloakUnavailableError,
+        "the answer to {call} is longer than 32 MiB, and was not read; the call may have taken effect",
+        "check [keycloak] url and the proxies in front of Keycloak: its own answers are shorter",
     ),
     "keycloak-tls": _Row(
         KeycloakUnavailableError,

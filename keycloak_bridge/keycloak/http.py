@@ -2,13 +2,17 @@
 
 `requests`, urllib3 and http.client together take ten times the CPU of the exchange itself, most of it for cookies,
 redirects, proxies and e-mail headers that no call to Keycloak has. So `WireAdapter`, the transport under `requests`, sends
-a request in one write and reads the answer in as few steps as possible. Connections, their pool, TLS and its certificates
-stay urllib3's.
+a request in one write and has `httptools` (llhttp, the parser of Node.js) read the answer. Connections, their pool, TLS
+and its certificates stay urllib3's.
+
+An exchange has one deadline, from the first byte of the request to the last one of the answer, however slowly either comes,
+and an answer has a greatest length.
 """
 
-import io
 import re
 import ssl
+import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -19,8 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import httptools
 import requests
-import urllib3
 from requests import PreparedRequest, Response
 from requests import exceptions as requests_errors
 from requests.adapters import BaseAdapter, HTTPAdapter
@@ -38,6 +42,14 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.keycloak.errors import Call, error_for, keycloak_error, where
 
+MOST_BODY_BYTES = 32 * 1024 * 1024
+"""The longest answer that is read: 64 KB for each user of the largest page, which has 500."""
+
+
+class AnswerTooLargeError(requests_errors.RequestException):
+    """The answer is longer than MOST_BODY_BYTES; nothing of it is kept."""
+
+
 _MEANINGS: dict[str, tuple[type[Exception], ...]] = {
     "keycloak-no-answer": (
         requests_errors.RequestException,
@@ -53,6 +65,7 @@ _MEANINGS: dict[str, tuple[type[Exception], ...]] = {
         requests_errors.JSONDecodeError,
         requests_errors.TooManyRedirects,
     ),
+    "keycloak-answer-too-large": (AnswerTooLargeError,),
     "keycloak-unreachable": (requests_errors.ConnectTimeout, requests_errors.ProxyError),
     "keycloak-tls": (requests_errors.SSLError,),
     "keycloak-rejected": (requests_errors.InvalidJSONError,),
@@ -204,7 +217,11 @@ def _open_session(connection: KeycloakConnection, adapter: BaseAdapter | None) -
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
     session.headers.update(
-        {"User-Agent": f"keycloak-bridge/{__version__}", "Accept": "application/json"}
+        {
+            "User-Agent": f"keycloak-bridge/{__version__}",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+        }
     )
     if connection.ca_file is not None:
         try:  # now: a wrong file would look like an outage at every call
@@ -276,6 +293,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
 _URL = re.compile(r"(https?://(?:[^/?#@]*@)?([^/?#@]+))(/[^#]*)")
 _OWN_PORT = {"http:": ":80", "https": ":443"}
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
 
 class WireAdapter(HTTPAdapter):
@@ -284,8 +302,9 @@ class WireAdapter(HTTPAdapter):
     Nothing is tried again. Proxies, client certificates and streamed bodies, which the bridge does not use, are not known.
     """
 
-    def __init__(self, pool_size: int) -> None:
+    def __init__(self, pool_size: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=0, pool_block=True)
+        self._monotonic = monotonic
         self._known: tuple[str, Any, Any] | None = None
 
     def send(
@@ -297,7 +316,7 @@ class WireAdapter(HTTPAdapter):
         cert: Any = None,
         proxies: Mapping[str, str] | None = None,
     ) -> Response:
-        """Return the answer; `timeout` is (for the connection, for each part of the answer)."""
+        """Return the answer; `timeout` is (for the connection, from then on to the end of the answer)."""
         del stream, cert, proxies
         url = _URL.fullmatch(request.url or "")
         if url is None:
@@ -307,7 +326,8 @@ class WireAdapter(HTTPAdapter):
         body = body.encode() if isinstance(body, str) else body
         message = _head(request, host.removesuffix(_OWN_PORT[origin[:5]]), target, body) + body
         pool = self._pool(origin, request, verify)
-        return self._response(request, _exchange(pool, request, message, timeout))
+        answer = _exchange(pool, request, message, timeout, self._monotonic)
+        return _response(request, answer)
 
     def close(self) -> None:
         """Close the pooled connections; a later call opens new ones."""
@@ -327,33 +347,40 @@ class WireAdapter(HTTPAdapter):
         self._known = (origin, verify, pool)
         return pool
 
-    def _response(self, request: PreparedRequest, answer: "Answer") -> Response:
-        if "content-encoding" in answer.headers:
-            return self._decoded(request, answer)
-        response = Response()
-        response.status_code = answer.status
-        response.reason = answer.reason
-        response.headers = CaseInsensitiveDict(answer.headers)
-        if answer.body:
-            response.encoding = get_encoding_from_headers(response.headers)
-        response.url = request.url or ""
-        response.request = request
-        response._content = answer.body  # noqa: SLF001 # there is no public way to say that it is read
-        return response
 
-    def _decoded(self, request: PreparedRequest, answer: "Answer") -> Response:
-        """Let urllib3 decompress what a proxy in front of Keycloak compressed."""
-        raw = urllib3.HTTPResponse(
-            io.BytesIO(answer.body),
-            headers=answer.headers,
-            status=answer.status,
-            reason=answer.reason,
-            preload_content=False,
-            decode_content=False,
+def _response(request: PreparedRequest, answer: "Answer") -> Response:
+    response = Response()
+    response.status_code = answer.status
+    response.reason = answer.reason
+    response.headers = CaseInsensitiveDict(answer.headers)
+    if answer.body:
+        response.encoding = get_encoding_from_headers(response.headers)
+    response.url = request.url or ""
+    response.request = request
+    coding = answer.headers.get("content-encoding")
+    body = answer.body if coding is None else _unpacked(request, answer.body, coding)
+    response._content = body  # noqa: SLF001 # there is no public way to say that it is read
+    return response
+
+
+def _unpacked(request: PreparedRequest, body: bytes, coding: str) -> bytes:
+    """Return what a proxy in front of Keycloak compressed."""
+    if not body or coding.lower() == "identity":
+        return body
+    if coding.lower() not in ("gzip", "x-gzip", "deflate"):
+        raise requests_errors.ContentDecodingError(
+            "not a coding that was asked for", request=request
         )
-        response = self.build_response(request, raw)
-        response.content  # noqa: B018 # reads it, or raises
-        return response
+    unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
+    try:
+        whole = unpacker.decompress(body, MOST_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise requests_errors.ContentDecodingError(error, request=request) from error
+    if len(whole) > MOST_BODY_BYTES:
+        raise AnswerTooLargeError(request=request)
+    if not unpacker.eof:
+        raise requests_errors.ContentDecodingError("the content has no end", request=request)
+    return whole
 
 
 def _head(request: PreparedRequest, host: str, target: str, body: bytes) -> bytes:
@@ -379,7 +406,11 @@ def _lines(request: PreparedRequest) -> bytes:
 
 
 def _exchange(
-    pool: Any, request: PreparedRequest, message: bytes, timeout: tuple[float, float]
+    pool: Any,
+    request: PreparedRequest,
+    message: bytes,
+    timeout: tuple[float, float],
+    monotonic: Callable[[], float],
 ) -> "Answer":
     """Send `message` on a connection of `pool` and return the answer."""
     try:
@@ -390,7 +421,7 @@ def _exchange(
     try:
         if connection.sock is None:
             _connect(connection, request, timeout[0])
-        answer = _converse(connection.sock, request, message, timeout[1])
+        answer = _converse(_TimedSocket(connection.sock, timeout[1], monotonic), request, message)
         if answer.reusable:
             kept = connection
     finally:
@@ -413,15 +444,42 @@ def _connect(connection: Any, request: PreparedRequest, timeout_s: float) -> Non
         raise requests_errors.ConnectionError(error, request=request) from error
 
 
-def _converse(sock: Any, request: PreparedRequest, message: bytes, timeout_s: float) -> "Answer":
+class _TimedSocket:
+    """A socket whose deadline holds for all that is sent and received, since each operation gets only the time left."""
+
+    def __init__(self, sock: Any, timeout_s: float, monotonic: Callable[[], float]) -> None:
+        self._sock = sock
+        self._monotonic = monotonic
+        self._end_s = monotonic() + timeout_s
+
+    def send(self, message: bytes) -> None:
+        left = memoryview(message)
+        while left:
+            self._rearm()
+            left = left[self._sock.send(left) :]
+
+    def receive(self, most: int) -> bytes:
+        self._rearm()
+        received: bytes = self._sock.recv(most)
+        return received
+
+    def _rearm(self) -> None:
+        left_s = self._end_s - self._monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left_s)
+
+
+def _converse(sock: _TimedSocket, request: PreparedRequest, message: bytes) -> "Answer":
     try:
-        sock.settimeout(timeout_s)
-        sock.sendall(message)
-        return read_answer(sock.recv, request.method or "")
+        sock.send(message)
+        return read_answer(sock.receive, request.method or "")
     except TimeoutError as error:
         raise requests_errors.ReadTimeout(error, request=request) from error
     except ssl.SSLError as error:
         raise requests_errors.SSLError(error, request=request) from error
+    except AnswerTooLargeError:
+        raise
     except (OSError, urllib3_errors.HTTPError) as error:
         raise requests_errors.ConnectionError(error, request=request) from error
 
@@ -430,10 +488,8 @@ Receive = Callable[[int], bytes]
 """Returns at most so many bytes; none once the connection has ended."""
 
 _CHUNK = 65536
-_MOST_HEAD_BYTES = 65536
-_END = re.compile(rb"\r?\n\r?\n")
-_STATUS = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (.*))?")
-_DIGITS = {10: re.compile("[0-9]{1,18}"), 16: re.compile("[0-9a-fA-F]{1,15}")}
+_MOST_BYTES_BESIDE_BODY = 65536
+_INTERIM = range(100, 200)
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -451,116 +507,107 @@ class Answer:
 def read_answer(receive: Receive, method: str) -> Answer:
     """Return the final answer to a request by `method`, with its whole body.
 
-    Raises urllib3's ProtocolError for what ends too early or is no HTTP; errors of `receive` come through.
+    Raises urllib3's ProtocolError for what ends too early or is no HTTP, AnswerTooLargeError for what is too long; errors of
+    `receive` come through.
     """
-    stream = _Stream(receive)
-    while True:
-        version, status, reason, headers = _parsed(stream.head())
-        if status >= HTTPStatus.OK:
-            break
-        if status == HTTPStatus.SWITCHING_PROTOCOLS:
-            raise ProtocolError("the answer changes the protocol")
-    reusable = version == "1" and "close" not in headers.get("connection", "").lower()
-    coding = headers.get("transfer-encoding", "").lower()
-    length = headers.get("content-length")
-    if method == "HEAD" or status in _BODILESS:
-        body = b""
-    elif coding:
-        if coding != "chunked":
-            raise ProtocolError("the answer has a transfer coding that was not asked for")
-        body = stream.chunks()
-    elif length is not None:
-        body = stream.exactly(_number(length, 10))
-    else:
-        body, reusable = stream.rest(), False
-    return Answer(status, reason, headers, body, reusable and stream.empty)
+    reading = _Reading(method)
+    while not reading.ended:
+        reading.feed(receive(_CHUNK))
+    return reading.answer()
 
 
-class _Stream:
-    """The bytes received and not read yet."""
+class _Reading:
+    """What the parser has found so far; it calls the methods that begin with `on_`, in which nothing may be raised."""
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._buffer = b""
+    def __init__(self, method: str) -> None:
+        self.ended = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._to_head = method == "HEAD"
+        self._status = 0
+        self._reason = b""
+        self._headers: dict[str, str] = {}
+        self._body: list[bytes] = []
+        self._length = 0
+        self._beside_body = 0
+        self._reusable = True
+        self._problem: str | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the answer; none mean that the connection has ended."""
+        if not data:
+            if not self._ends_with_connection:
+                raise ProtocolError("the connection ended before the answer did")
+            self.ended, self._reusable = True, False
+            return
+        self._beside_body += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.ended:
+                raise ProtocolError("the answer is not HTTP") from error
+            self._reusable = False  # what follows the answer belongs to nobody
+        if self._problem is not None:
+            raise ProtocolError(self._problem)
+        if self._length > MOST_BODY_BYTES:
+            raise AnswerTooLargeError
+        if self._beside_body > _MOST_BYTES_BESIDE_BODY + _CHUNK:
+            raise ProtocolError("the answer has no end")
+
+    def answer(self) -> Answer:
+        """Return the answer that has ended; nothing can be fed any more."""
+        del (
+            self._parser
+        )  # which refers to this object, so that both would wait for the garbage collector
+        reason = self._reason.decode("latin-1").strip()
+        return Answer(self._status, reason, self._headers, b"".join(self._body), self._reusable)
 
     @property
-    def empty(self) -> bool:
-        return not self._buffer
+    def _ends_with_connection(self) -> bool:
+        return self._final and not self._headers.keys() & {"content-length", "transfer-encoding"}
 
-    def head(self) -> str:
-        while (end := _END.search(self._buffer)) is None:
-            if len(self._buffer) > _MOST_HEAD_BYTES:
-                raise ProtocolError("the head of the answer has no end")
-            self._more()
-        head, self._buffer = self._buffer[: end.start()], self._buffer[end.end() :]
-        return head.decode("latin-1")
+    @property
+    def _final(self) -> bool:
+        """Whether all headers were read, and are not those of an interim answer such as 100 Continue."""
+        return self._status != 0 and self._status not in _INTERIM
 
-    def exactly(self, length: int) -> bytes:
-        parts, received = [self._buffer], len(self._buffer)
-        while received < length:
-            self._buffer = b""
-            self._more()
-            parts.append(self._buffer)
-            received += len(self._buffer)
-        whole = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._buffer = whole[length:]
-        return whole[:length]
+    def on_message_begin(self) -> None:
+        if self.ended:
+            self._reusable = False
+            return
+        self._status, self._reason, self._headers = 0, b"", {}
 
-    def rest(self) -> bytes:
-        parts = [self._buffer]
-        while part := self._receive(_CHUNK):
-            parts.append(part)
-        self._buffer = b""
-        return b"".join(parts)
+    def on_status(self, part: bytes) -> None:
+        if not self.ended:
+            self._reason += part
 
-    def chunks(self) -> bytes:
-        """Return the content of all chunks, without trailers."""
-        parts = []
-        while length := _number(self._line().partition(b";")[0].decode("latin-1").strip(), 16):
-            parts.append(self.exactly(length))
-            if self._line():
-                raise ProtocolError("a chunk of the answer is longer than it says")
-        while self._line():
-            pass
-        return b"".join(parts)
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._final:  # a trailer, or what follows the answer
+            return
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
+        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
-    def _line(self) -> bytes:
-        while b"\n" not in self._buffer:
-            if len(self._buffer) > _MOST_HEAD_BYTES:
-                raise ProtocolError("a line of the answer has no end")
-            self._more()
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line.removesuffix(b"\r")
+    def on_headers_complete(self) -> None:
+        if self.ended:
+            return
+        self._status = self._parser.get_status_code()
+        if self._parser.get_http_version() not in ("1.0", "1.1"):
+            self._problem = "the answer is of another version of HTTP"
+        elif self._status == HTTPStatus.SWITCHING_PROTOCOLS:
+            self._problem = "the answer changes the protocol"
+        elif self._headers.get("transfer-encoding", "chunked").lower() != "chunked":
+            self._problem = "the answer has a transfer coding that was not asked for"
+        self._reusable = self._parser.should_keep_alive()
+        self.ended = self._to_head and self._final
 
-    def _more(self) -> None:
-        part = self._receive(_CHUNK)
-        if not part:
-            raise ProtocolError("the connection ended before the answer did")
-        self._buffer += part
+    def on_body(self, part: bytes) -> None:
+        if self.ended:
+            self._reusable = False
+            return
+        self._length += len(part)
+        self._beside_body = 0
+        if self._length <= MOST_BODY_BYTES:
+            self._body.append(part)
 
-
-def _parsed(head: str) -> tuple[str, int, str, dict[str, str]]:
-    """Return the minor version, the status, its reason and the headers."""
-    first, *lines = head.split("\n")
-    found = _STATUS.fullmatch(first.rstrip("\r"))
-    if found is None:
-        raise ProtocolError("the answer is not HTTP")
-    headers: dict[str, str] = {}
-    name = ""
-    for line in lines:
-        if line[:1] in (" ", "\t") and name:
-            headers[name] += " " + line.strip()
-            continue
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise ProtocolError("the answer has a header without a colon")
-        name, value = name.strip().lower(), value.strip()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return found[1], int(found[2]), (found[3] or "").strip(), headers
-
-
-def _number(text: str, base: int) -> int:
-    """Return a length; Python would take signs, spaces, prefixes and underscores too."""
-    if _DIGITS[base].fullmatch(text) is None:
-        raise ProtocolError("the answer does not say how long it is")
-    return int(text, base)
+    def on_message_complete(self) -> None:
+        if self._final:
+            self.ended = True

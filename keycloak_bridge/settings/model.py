@@ -116,7 +116,11 @@ class KeycloakSettings:
         None, "Secret of that client. Needed by every command that talks to Keycloak."
     )
     connect_timeout: float = setting("5 s", "How long connecting may take.", duration())
-    read_timeout: float = setting("30 s", "How long a response may take.", duration())
+    read_timeout: float = setting(
+        "30 s",
+        "How long a call may take once connected: from the first byte of the request to the last of the answer.",
+        duration(),
+    )
     pool_size: int = setting(24, "Most connections to keep open.", integer(1, 512))
     ca_file: Path | None = setting(
         None, "CA certificates (PEM) to trust instead of the usual ones."

@@ -208,16 +208,27 @@ class FakeSocket:
         self.answer = answer
         self.sent = b""
         self.timeouts: list[float] = []
+        self.now_s = 1000.0
+        self.takes_s = 0.0
+        self.endless = b""
+        self.most_at_once = 65536
 
     def settimeout(self, timeout_s: float) -> None:
         self.timeouts.append(timeout_s)
 
-    def sendall(self, data: bytes) -> None:
-        self.sent += data
+    def send(self, data: memoryview) -> int:
+        self.now_s += self.takes_s
+        part = bytes(data[: self.most_at_once])
+        self.sent += part
+        return len(part)
 
     def recv(self, most: int) -> bytes:
+        self.now_s += self.takes_s
         if isinstance(self.answer, BaseException):
             raise self.answer
+        if not self.answer:
+            self.answer = self.endless
+        most = min(most, self.most_at_once)
         part, self.answer = self.answer[:most], self.answer[most:]
         return part
 
@@ -263,7 +274,7 @@ class Wire:
         self.sock = FakeSocket(answer)
         self.connection = FakeConnection(self.sock, failure)
         self.pool = FakePool(self.connection)
-        self.adapter = WireAdapter(1)
+        self.adapter = WireAdapter(1, monotonic=lambda: self.sock.now_s)
         self.adapter._known = (ORIGIN, True, self.pool)
         self.http = KeycloakHttp(KeycloakConnection(ORIGIN, "acme", 1.5, 20.0), self.adapter)
 
@@ -300,14 +311,102 @@ def test_compressed_answer_is_unpacked() -> None:
     assert Wire(head.encode() + body).post().json() == {"a": 1}
 
 
+@pytest.mark.parametrize("head", [b"", b"Content-Encoding: br\r\n", b"Content-Encoding: gzip\r\n"])
+def test_content_that_cannot_be_unpacked_is_no_answer(head: bytes) -> None:
+    """Neither is one that breaks off, or in a coding that was not asked for."""
+    packed = gzip.compress(b"{}")[:-1] if head else b""
+    length = len(packed) if head else 1
+    data = b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (head, length, packed)
+
+    with pytest.raises(KeycloakUnavailableError) as caught:
+        Wire(data).post()
+
+    assert caught.value.code == "keycloak-no-answer"
+
+
 def test_connection_is_kept_and_each_timeout_is_its_own() -> None:
-    """One for connecting, one for each part of the answer."""
+    """One for connecting, one for all of the exchange: what its parts took is gone."""
     wire = Wire(CREATED)
+    wire.sock.takes_s = 4.0
+    wire.sock.most_at_once = len(CREATED) - 1
 
     wire.post()
 
     assert wire.pool.given_back == [wire.connection]
-    assert (wire.connection.timeout, wire.sock.timeouts) == (1.5, [20.0])
+    assert wire.connection.timeout == 1.5
+    parts = -(-len(wire.sock.sent) // wire.sock.most_at_once) + 2
+    assert wire.sock.timeouts == [20.0 - 4.0 * i for i in range(parts)]
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on"),
+    [
+        (HEAD + b"Content-Length: 9999\r\n\r\n", b"x"),
+        (HEAD + b"X-Slow: ", b"x"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;", b"x"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"T: x\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (HEAD + b"\r\n", b"x"),
+        (b"", b"\r\n"),
+    ],
+    ids=["body", "head", "chunks", "extension", "trailers", "interim", "to the end", "line ends"],
+)
+class TestAnswerThatNeverEnds:
+    """Whatever keeps Keycloak, or what answers in its place, from the end of its answer."""
+
+    def test_it_ends_at_the_deadline(self, begins: bytes, goes_on: bytes) -> None:
+        """A byte each second is no sign of life."""
+        wire = Wire(begins)
+        wire.sock.endless, wire.sock.most_at_once, wire.sock.takes_s = goes_on, 1, 0.125
+
+        with pytest.raises(KeycloakUnavailableError) as caught:
+            wire.post()
+
+        assert caught.value.code == "keycloak-no-answer"
+        assert wire.sock.now_s == 1020.0
+        assert wire.connection.closed
+
+    def test_its_length_is_bounded(
+        self, begins: bytes, goes_on: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Fast is no better."""
+        monkeypatch.setattr("keycloak_bridge.keycloak.http.MOST_BODY_BYTES", 1000)
+        wire = Wire(begins)
+        wire.sock.endless = goes_on * (65536 // len(goes_on))
+
+        with pytest.raises(KeycloakUnavailableError) as caught:
+            wire.post()
+
+        assert caught.value.code in ("keycloak-answer-too-large", "keycloak-no-answer")
+        assert wire.connection.closed
+
+
+def test_request_that_is_not_taken_ends_at_the_deadline() -> None:
+    """The other end may read as slowly as it writes."""
+    wire = Wire(CREATED)
+    wire.sock.most_at_once, wire.sock.takes_s = 1, 1.0
+
+    with pytest.raises(KeycloakUnavailableError) as caught:
+        wire.post()
+
+    assert caught.value.code == "keycloak-no-answer"
+    assert len(wire.sock.sent) == 20
+
+
+def test_unpacked_content_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes may become gigabytes."""
+    monkeypatch.setattr("keycloak_bridge.keycloak.http.MOST_BODY_BYTES", 1000)
+    body = gzip.compress(b" " * 1001)
+    head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+
+    with pytest.raises(KeycloakUnavailableError) as caught:
+        Wire(head + body).post()
+
+    assert caught.value.code == "keycloak-answer-too-large"
 
 
 @pytest.mark.parametrize(
@@ -485,15 +584,11 @@ def read(data: bytes, method: str = "GET") -> Answer:
             ),
         ),
         (
-            b"HTTP/1.1 200\r\nA: 1\r\na:2\r\n  3\r\nContent-Length: 0\r\n\r\n",
-            Answer(200, "", {"a": "1, 2 3", "content-length": "0"}, b"", reusable=True),
-        ),
-        (
-            b"HTTP/1.1 200 OK\nContent-Length: 1\n\nx",
-            Answer(200, "OK", {"content-length": "1"}, b"x", reusable=True),
+            b"HTTP/1.1 200\r\nA: 1\r\na:2\r\nContent-Length: 0\r\n\r\n",
+            Answer(200, "", {"a": "1, 2", "content-length": "0"}, b"", reusable=True),
         ),
     ],
-    ids=["created", "odd headers", "bare line feeds"],
+    ids=["created", "odd headers"],
 )
 def test_answer_is_read_as_it_was_meant(data: bytes, answer: Answer) -> None:
     """Status, reason, headers in lower case and body."""
@@ -534,8 +629,9 @@ def test_body_ends_where_the_answer_says(method: str, data: bytes, body: bytes) 
         b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Close\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n",
         LISTED + b"HTTP/1.1 200 OK\r\n",
+        LISTED + b"garbage",
     ],
-    ids=["old", "told", "to the end", "more than asked for"],
+    ids=["old", "told", "to the end", "more than asked for", "no answer either"],
 )
 def test_connection_that_ends_or_holds_more_is_not_asked_again(data: bytes) -> None:
     """The next answer on it could belong to another request."""
@@ -555,6 +651,9 @@ def test_an_answer_that_breaks_off_is_none(whole: bytes) -> None:
     [
         b"SSH-2.0-OpenSSH\r\n\r\n",
         b"HTTP/2 200\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 1\n\nx",
+        b"HTTP/1.1 200 OK\r\nA: 1\r\n 2\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 20 OK\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nno header\r\n\r\n",
@@ -564,7 +663,7 @@ def test_an_answer_that_breaks_off_is_none(whole: bytes) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[]\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\n[\r\n0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 65536,
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000,
     ],
 )
 def test_what_is_no_clear_answer_is_refused(data: bytes) -> None:

@@ -27,6 +27,7 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "kafka-unavailable",
         "keycloak",
         "keycloak-access",
+        "keycloak-answer-too-large",
         "keycloak-busy",
         "keycloak-ca-file",
         "keycloak-credentials",
