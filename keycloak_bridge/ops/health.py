@@ -4,6 +4,8 @@
 `/metrics` is for Prometheus. `POST /release` releases the brake, for callers on this machine only.
 """
 
+import contextlib
+import http.client
 import ipaddress
 import json
 import logging
@@ -14,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from typing import Any, NamedTuple
 
 from keycloak_bridge.domain.errors import BridgeError, ConfigError
@@ -136,6 +139,15 @@ STUCK_AFTER_S = 60.0
 SLOWEST_CLIENT_S = 5.0
 """How long a client may keep silent before its connection is closed."""
 
+SLOWEST_REQUEST_S = 10.0
+"""How long a connection may last, from its beginning to the end of the answer."""
+
+MOST_CONNECTIONS = 32
+"""So many clients at once; one more takes the place of the one that has kept its request back for longest."""
+
+MOST_HEAD_BYTES = 16384
+"""The longest request with all its headers."""
+
 _PASSED_ON = ("Origin", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto")
 """Headers of a browser or a proxy: either may run on this machine and act for another one."""
 
@@ -162,7 +174,7 @@ class HealthServer:
         self._metrics = metrics
         self._release = release
         try:
-            self._server = _Server(host, port, self._pages())
+            self._server = _Server(host, port, self._pages(), clock)
         except OSError as error:
             raise ConfigError(
                 f"the health endpoint cannot listen on {host}:{port}: {error.strerror}",
@@ -216,16 +228,102 @@ class _Server(ThreadingHTTPServer):
     """A server for IPv4 or IPv6 whose failures are lines of the log."""
 
     daemon_threads = True
+    request_queue_size = 4 * MOST_CONNECTIONS
 
-    def __init__(self, host: str, port: int, pages: Mapping[str, "_Page"]) -> None:
+    def __init__(self, host: str, port: int, pages: Mapping[str, "_Page"], clock: Clock) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.pages = pages
+        self._connections = _Connections(clock)
         super().__init__((host, port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._connections.admit(request):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Runs after each new connection, and twice a second."""
+        self._connections.end_slow()
+
+    def request_is_read(self, request: socket.socket) -> None:
+        """Note that the client waits for the bridge now, not the other way round."""
+        self._connections.is_read(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self._connections.forget(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 # socketserver's
         error = sys.exception()
         if error is not None and not isinstance(error, OSError):  # a client may leave at any time
             _log_failure(error)
+
+
+class _Connections:
+    """The open connections: never more than MOST_CONNECTIONS, and none for longer than SLOWEST_REQUEST_S.
+
+    A connection is only shut down here; its thread wakes up from that and closes it.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._since: dict[socket.socket, float] = {}
+        self._unread: dict[socket.socket, None] = {}
+
+    def admit(self, connection: socket.socket) -> bool:
+        """Make room for `connection`; False if none of the others ended in time."""
+        with self._changed:
+            if len(self._since) >= MOST_CONNECTIONS:
+                _shut_down(next(iter(self._unread or self._since)))
+            if not self._changed.wait_for(
+                lambda: len(self._since) < MOST_CONNECTIONS, timeout=SLOWEST_CLIENT_S
+            ):
+                return False
+            self._since[connection] = self._clock.monotonic()
+            self._unread[connection] = None
+        return True
+
+    def is_read(self, connection: socket.socket) -> None:
+        with self._changed:
+            self._unread.pop(connection, None)
+
+    def forget(self, connection: socket.socket) -> None:
+        with self._changed:
+            self._since.pop(connection, None)
+            self._unread.pop(connection, None)
+            self._changed.notify()
+
+    def end_slow(self) -> None:
+        """Shut down what has lasted for too long."""
+        with self._changed:
+            now_s = self._clock.monotonic()
+            for connection, since_s in self._since.items():
+                if now_s - since_s <= SLOWEST_REQUEST_S:
+                    break
+                _shut_down(connection)
+
+
+def _shut_down(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # its client was faster
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Head:
+    """The stream of a request, which gives no more than MOST_HEAD_BYTES."""
+
+    def __init__(self, stream: BufferedIOBase) -> None:
+        self._stream = stream
+        self._left = MOST_HEAD_BYTES
+        self.close = stream.close
+
+    def readline(self, limit: int) -> bytes:
+        line = self._stream.readline(min(limit, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise http.client.LineTooLong("request")
+        return line
 
 
 class _Answer(NamedTuple):
@@ -257,7 +355,19 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "keycloak-bridge"
     sys_version = ""
 
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = _Head(self.rfile)  # type: ignore[assignment] # no more of it is used
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except http.client.LineTooLong:  # the first line; the base class answers it for headers
+            self.requestline = self.request_version = self.command = ""
+            self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
+
     def do_GET(self) -> None:
+        self.server.request_is_read(self.connection)
         pages = self.server.pages
         page = pages.get(self.path.partition("?")[0])
         if page is None:

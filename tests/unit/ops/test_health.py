@@ -1,3 +1,4 @@
+import contextlib
 import http.client
 import json
 import logging
@@ -12,7 +13,15 @@ import pytest
 from pytest_socket import enable_socket
 from threads import in_threads
 
-from keycloak_bridge.ops.health import STUCK_AFTER_S, HealthServer, Status, is_this_machine
+from keycloak_bridge.ops.health import (
+    MOST_CONNECTIONS,
+    MOST_HEAD_BYTES,
+    SLOWEST_REQUEST_S,
+    STUCK_AFTER_S,
+    HealthServer,
+    Status,
+    is_this_machine,
+)
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.testing.fake_clock import FakeClock
 
@@ -294,6 +303,68 @@ def test_probes_leave_nothing_in_the_output(
     socket.create_connection((LOOPBACK, harness.server.port), timeout=5).close()
 
     assert ("", "") == capfd.readouterr()
+
+
+def connect(harness: Harness, sent: bytes) -> socket.socket:
+    """Return a client that has sent this much of a request."""
+    client = socket.create_connection((LOOPBACK, harness.server.port), timeout=5)
+    client.sendall(sent)
+    return client
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /live HT", b"GET /live HTTP/1.1\r\nX: 1\r\n"])
+def test_slow_clients_keep_nobody_away(harness: Harness, sent: bytes) -> None:
+    """The oldest of them make room; the others, and the probes between them, are untouched."""
+    many = 4 * MOST_CONNECTIONS
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(harness, sent)) for _ in range(many)]
+        probes = [harness.ask("/live") for _ in range(3)]
+        first_left = many - MOST_CONNECTIONS + 1
+        ended = [client.recv(1) for client in clients[:first_left]]
+        clients[-1].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            clients[-1].recv(1)
+
+    assert [(200, UP)] * 3 == probes
+    assert [b""] * first_left == ended
+
+
+@pytest.mark.parametrize("sent", [b"G", b"GET /live HTTP/1.1\r\nX: 1\r\n"])
+def test_a_request_has_a_deadline(harness: Harness, sent: bytes) -> None:
+    """A byte each second is no sign of life: it ends with the next turn of the server."""
+    with connect(harness, sent) as client:
+        harness.ask("/live")
+        harness.clock.advance(SLOWEST_REQUEST_S)
+        client.sendall(b"E")
+        harness.ask("/live")
+        client.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            client.recv(1)
+        client.setblocking(True)
+        harness.clock.advance(0.1)
+        harness.ask("/live")
+
+        assert b"" == client.recv(1)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /" + b"x" * MOST_HEAD_BYTES, b"414"),
+        (b"GET /live HTTP/1.1\r\nX: " + b"x" * MOST_HEAD_BYTES, b"431"),
+        (b"GET /live HTTP/1.1\r\n" + b"X: x\r\n" * (MOST_HEAD_BYTES // 6), b"431"),
+        (b"GET /live HTTP/1.1\r\n" + b"X: %s\r\n" % (b"x" * 6000) * 3, b"431"),
+    ],
+    ids=["line", "header", "headers", "long headers"],
+)
+def test_a_request_has_a_greatest_length(
+    harness: Harness, caplog: pytest.LogCaptureFixture, head: bytes, status: bytes
+) -> None:
+    """Answered without waiting for its end, and without a line in the log."""
+    with connect(harness, head) as client:
+        assert status == client.recv(65536).split()[1]
+
+    assert [] == caplog.records
 
 
 def test_close_frees_the_port(loopback: None) -> None:
