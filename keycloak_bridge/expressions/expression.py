@@ -11,12 +11,17 @@ from typing import Any
 
 import jmespath
 from jmespath.exceptions import EmptyExpressionError, JMESPathError, JMESPathTypeError, ParseError
+from jmespath.functions import TYPES_MAP
 from jmespath.parser import ParsedResult
 
 from keycloak_bridge.domain.errors import MappingError, Violation
 from keycloak_bridge.domain.events import UserEvent
 from keycloak_bridge.domain.times import format_time
-from keycloak_bridge.expressions.functions import MappingFunctions
+from keycloak_bridge.expressions.functions import (
+    MappingFunctions,
+    UnusableArgumentError,
+    constant_problem,
+)
 
 Evaluate = Callable[[Any], Any]
 Node = Mapping[str, Any]
@@ -31,6 +36,33 @@ _TOP: frozenset[Path] = frozenset({()})
 _CHAINS = ("subexpression", "index_expression", "pipe", "projection", "flatten")
 _STEPS_INTO_LIST = ("index", "slice", "current", "identity")
 
+_TEXT = frozenset({"string", "null"})
+_LIST = frozenset({"array", "null"})
+_RESULTS: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(
+        ("lower", "upper", "trim", "replace", "normalize_diacritics", "text", "timestamp"), _TEXT
+    ),
+    **dict.fromkeys(("join", "type", "to_string"), _TEXT),
+    **dict.fromkeys(("split", "keys", "values", "map", "sort", "sort_by", "to_array"), _LIST),
+    **dict.fromkeys(
+        ("abs", "avg", "ceil", "floor", "length", "sum", "to_number"), frozenset({"number", "null"})
+    ),
+    **dict.fromkeys(("contains", "ends_with", "starts_with"), frozenset({"boolean"})),
+    "find": frozenset({"object", "null"}),
+    "merge": frozenset({"object"}),
+    "reverse": frozenset({"array", "string"}),
+    "multi_select_list": _LIST,
+    "multi_select_dict": frozenset({"object", "null"}),
+    "not_expression": frozenset({"boolean"}),
+    "comparator": frozenset({"boolean", "null"}),
+    "expref": frozenset({"expref"}),
+    **dict.fromkeys(
+        ("projection", "filter_projection", "value_projection", "flatten", "slice"), _LIST
+    ),
+}
+"""The types that the result of a function or of another node may have; those of all others are not known before."""
+
+_ORDERING = frozenset({"lt", "lte", "gt", "gte"})
 _OF_ONE_TEXT = frozenset({"lower", "upper", "trim", "normalize_diacritics"})
 _PLAIN = frozenset({"field", "literal", "subexpression", "or_expression", "function_expression"})
 
@@ -130,6 +162,8 @@ def _syntax_problem(error: Exception, text: str) -> str:
 
 def _reason(error: Exception) -> str:
     """Return why an evaluation failed, in types and names only."""
+    if isinstance(error, UnusableArgumentError):
+        return error.reason
     if isinstance(error, JMESPathTypeError):
         expected = " or ".join(error.expected_types)
         return f"{error.function_name}() takes {expected}, not {error.actual_type}"
@@ -269,12 +303,24 @@ class Analysis:
         if kind == "value_projection":
             self.visit(children[0], context)
             return self.visit(children[1], _NOWHERE)
+        if kind == "comparator" and node["value"] in _ORDERING:
+            self._check_order(children)
         if kind == "function_expression":
             self._check_call(node["value"], children)
-        for child in children:
-            # a reference (&x) is evaluated against elements that only the function knows
+        # a reference (&x) is evaluated against elements that only the function knows
+        values = [
             self.visit(child, _NOWHERE if child["type"] == "expref" else context)
+            for child in children
+        ]
+        if kind == "function_expression" and node["value"] == "find" and len(children) == 3:
+            return self._found(values[0], children[1])
         return _NOWHERE
+
+    def _found(self, elements: frozenset[Path], key: Node) -> frozenset[Path]:
+        """Return what `find` gives: an element, of which it read one property."""
+        if isinstance(key.get("value"), str):
+            self.paths.update((*path, key["value"]) for path in elements)
+        return elements
 
     def _check_call(self, name: str, arguments: list[Node]) -> None:
         known = MappingFunctions.FUNCTION_TABLE
@@ -284,11 +330,25 @@ class Analysis:
         signature = known[name]["signature"]
         variadic = bool(signature) and bool(signature[-1].get("variadic"))
         expected, given = len(signature), len(arguments)
-        if given < expected if variadic else given != expected:
+        constants = [constant(argument) for argument in arguments]
+        if problem := constant_problem(name, constants):
+            self.problems.append(problem)
+        elif given < expected if variadic else given != expected:
             least = "at least " if variadic else ""
-            self.problems.append(f"{name}() takes {least}{expected} argument(s), not {given}")
+            plural = "" if expected == 1 else "s"
+            self.problems.append(f"{name}() takes {least}{expected} argument{plural}, not {given}")
         elif name == "lookup":
             self._check_table(arguments[0])
+        elif problem := _types_problem(name, signature, arguments) or _failure(name, constants):
+            self.problems.append(problem)
+
+    def _check_order(self, sides: list[Node]) -> None:
+        for side in sides:
+            types = _static_types(side)
+            if types is not None and not types & {"number", "string"}:
+                self.problems.append(
+                    f"<, <=, > and >= compare numbers or texts, never {_named(types)}"
+                )
 
     def _check_table(self, argument: Node) -> None:
         table = argument.get("value") if argument["type"] == "literal" else None
@@ -299,3 +359,71 @@ class Analysis:
         elif table not in self.tables:
             hint = suggestion(table, self.tables) or f"; add [tables.{table}]"
             self.problems.append(f"lookup() names an unknown table '{table}'{hint}")
+
+
+def constant(node: Node) -> tuple[bool, Any]:
+    """Return whether a parsed expression is a constant, and which."""
+    is_literal = node["type"] == "literal"
+    return is_literal, node.get("value") if is_literal else None
+
+
+def _types_problem(
+    name: str, signature: Iterable[Mapping[str, Any]], arguments: list[Node]
+) -> str | None:
+    """Return why no event can give the function arguments of the types that it takes, None where one may."""
+    for parameter, argument in zip(signature, arguments, strict=False):
+        accepted = parameter["types"]
+        possible = {one.partition("-")[0] for one in accepted}
+        if possible == {"expref"} and argument["type"] != "expref":
+            return f"{name}() takes a reference (&…), as in &name"
+        given = _static_types(argument)
+        if not accepted or given is None:
+            continue
+        # what works for null alone never does anything
+        if not (given - {"null"} or given) & possible:
+            return (
+                f"{name}() takes {' or '.join(accepted)}, never {_named(given - {'null'} or given)}"
+            )
+    return None
+
+
+def _named(types: Iterable[str]) -> str:
+    return " or ".join(sorted(types)).replace("expref", "a reference (&…)")
+
+
+def _static_types(node: Node) -> frozenset[str] | None:
+    """Return the types that the value of a parsed expression may have, None where only an event can tell."""
+    kind = node["type"]
+    known, value = constant(node)
+    if known:
+        return frozenset({TYPES_MAP[type(value).__name__]})
+    if kind == "function_expression":
+        return _RESULTS.get(node["value"])
+    return _RESULTS.get(kind)
+
+
+def _failure(name: str, constants: list[tuple[bool, Any]]) -> str | None:
+    """Return why the call fails with what is constant in it, whatever an event has; None where it may work."""
+    if not constants or not any(known for known, _ in constants):
+        return None
+    signature = MappingFunctions.FUNCTION_TABLE[name]["signature"]
+    sample = [
+        value if known else _sample(signature[min(index, len(signature) - 1)]["types"])
+        for index, (known, value) in enumerate(constants)
+    ]
+    if _UNKNOWN in sample:
+        return None
+    try:
+        MappingFunctions({}).call_function(name, sample)
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
+        reason = _reason(error)
+        return reason if reason.startswith(f"{name}(") else f"{name}() never works: {reason}"
+    return None
+
+
+_UNKNOWN = object()
+
+
+def _sample(types: Iterable[str]) -> Any:
+    """Return a value with which a call works if it can work at all, `_UNKNOWN` where there is no such value."""
+    return None if "null" in types else _UNKNOWN

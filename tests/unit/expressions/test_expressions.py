@@ -1,5 +1,6 @@
 """Expressions are checked once and evaluated without ever quoting a value."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,12 +66,124 @@ def evaluate(text: str, **data: Any) -> Any:
         ),
         ("normalize_diacritics(data.name)", {"name": "최현우 й हिंदी ガ"}, "최현우 й हिंदी ガ"),
         ("lower(data.name || data.email)", {"email": "A@B"}, "a@b"),
+        (
+            "find(data.people, 'city', data.name).city",
+            {"people": [None, "x", {"city": 1}, {"city": "Bern"}], "name": "Bern"},
+            "Bern",
+        ),
+        ("find(data.people, 'city', data.n)", {"people": [{"city": True}], "n": 1}, None),
+        ("find(data.people, 'city', data.n).city", {"people": [{"city": 1.0}], "n": 1}, 1.0),
+        ("find(data.people, 'city', data.name)", {"people": [{"city": None}, {}]}, None),
+        ("text(data.n)", {"n": 4711}, "4711"),
+        ("text(data.n)", {"n": 1.5}, "1.5"),
+        ("text(data.flag)", {"flag": True}, "true"),
+        ("text(data.name)", {"name": "a"}, "a"),
+        ("from_json(data.name).a[1]", {"name": ' {"a": [1, "é"]}'}, "é"),
+        ("to_number(data.name)", {"name": "-1.5e3"}, -1500),
+        *(
+            ("to_number(data.name)", {"name": text}, None)
+            for text in ("nan", "Infinity", "1_0", "٣", " 1", "01", "1e999", "9" * 5000)
+        ),
     ],
 )
 def test_functions(text: str, data: dict[str, Any], expected: Any) -> None:
     """Each function does what its description promises; null for a property that the event lacks needs no guard."""
     assert expected == evaluate(text, **data)
     assert evaluate(text) is None or "[]" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "reason"),
+    [
+        ("from_json(data.name)", {"name": "4711"[:0]}, "from_json() cannot read the text (not-json)"),
+        ("from_json(data.name)", {"name": "{4711}"}, "from_json() cannot read the text (not-json)"),
+        ("from_json(data.name)", {"name": "[" * 4711}, "from_json() cannot read the text (too-deep)"),
+        (
+            "from_json(data.name)",
+            {"name": "1" * 4711},
+            "from_json() cannot read the text (invalid-number)",
+        ),
+        (
+            "from_json(data.name)",
+            {"name": '{"4711": 1, "4711": 2}'},
+            "from_json() cannot read the text (duplicate-key)",
+        ),
+        (
+            "from_json(data.name)",
+            {"name": '"\\ud800 4711"'},
+            "from_json() cannot read the text (invalid-text)",
+        ),
+        (
+            "from_json(data.name)",
+            {"name": '"\ud800 4711"'},
+            "from_json() cannot read the text (invalid-text)",
+        ),
+        ("from_json(data.n)", {"n": 4711}, "from_json() takes string or null, not number"),
+        ("split(data.name, data.email)", {"name": "a", "email": ""}, "split() needs a separator, not an empty text"),
+        (
+            "replace(data.name, data.email, 'x')",
+            {"name": "a", "email": ""},
+            "replace() needs a text to look for, not an empty one",
+        ),
+        (
+            "replace(data.name, 'a', data.email)",
+            {"name": "a" * 10_000, "email": "4711" * 1_000},
+            "replace() would make a text that is too long",
+        ),
+        (
+            "join(data.name, data.tags)",
+            {"name": "4711" * 1_000, "tags": ["a"] * 10_000},
+            "join() would make a text that is too long",
+        ),
+        ("timestamp(data.name, 'ms')", {"name": "4711x"}, "timestamp(): the text is no number of units since 1970"),
+    ],
+)  # fmt: skip
+def test_hostile_values_are_refused_with_a_reason_that_quotes_none(
+    text: str, data: dict[str, Any], reason: str
+) -> None:
+    """Whatever the event holds, the function ends with an error of ours, and no result is far larger than the event."""
+    with pytest.raises(MappingError) as caught:
+        evaluate(text, **data)
+
+    assert reason == caught.value.violations[0].message
+    assert "4711" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+HOSTILE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**300), 10**300)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | st.sampled_from(["2026-11-28T10:30", "+0100", "{", "[[[[", "9999-12-31T23:59:60-23:59"]),
+    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.just("city"), inner),
+    max_leaves=10,
+)
+
+
+@given(
+    st.sampled_from(
+        [
+            *(f"timestamp(data.name, {form})" for form in ("'s'", "'ms'", "'us'", "'ns'", "'iso'", "'rfc1123'")),
+            *(f"timestamp(data.name, {form}, 'America/New_York')" for form in ("'list'", "'iso'", "'%Y-%m-%dT%H:%M'")),
+            "find(data.people, 'city', data.n)",
+            "from_json(data.name)",
+            "text(data.name)",
+            "to_number(data.name)",
+            "split(data.name, data.n)",
+            "replace(data.name, data.n, data.n)",
+            "join(data.name, data.n)",
+        ]
+    ),
+    HOSTILE,
+    HOSTILE,
+)  # fmt: skip
+def test_no_value_raises_anything_else(text: str, name: Any, n: Any) -> None:
+    """Numbers without end, wrong types and odd texts give a value or a MappingError."""
+    with suppress(MappingError):
+        evaluate(text, name=name, people=name, n=n)
 
 
 def test_every_function_is_documented() -> None:
@@ -119,8 +232,8 @@ def test_a_failing_evaluation_names_target_and_reason_only(
         ("data..email", "breaks off at column 6"),
         ("lwer(data.email)", "there is no function lwer(); did you mean 'lower'?"),
         ("qqq(data.email)", "there is no function qqq()"),
-        ("lower(data.email, 'x')", "lower() takes 1 argument(s), not 2"),
-        ("not_null()", "not_null() takes at least 1 argument(s), not 0"),
+        ("lower(data.email, 'x')", "lower() takes 1 argument, not 2"),
+        ("not_null()", "not_null() takes at least 1 argument, not 0"),
         ("dta.email", "'dta' is a name that expressions do not know; did you mean 'data'?"),
         ("email", "an expression sees data, id, type"),
         ("subject.id", "'subject' is text and has no properties"),
@@ -139,6 +252,44 @@ def test_a_failing_evaluation_names_target_and_reason_only(
         ("lookup('contries', data.name)", "unknown table 'contries'; did you mean 'countries'?"),
         ("lookup('zz', data.name)", "add [tables.zz]"),
         ("lookup(data.name, data.name)", "takes the name of its table as plain text"),
+        ("split(data.name, '')", "split() needs a separator"),
+        ("replace(data.name, '', 'x')", "replace() needs a text"),
+        ("lower(`5`)", "lower() takes string or null, never number"),
+        ("lower(split(data.name, ','))", "lower() takes string or null, never array"),
+        ("upper(length(data.tags))", "upper() takes string or null, never number"),
+        ("first(lower(data.name))", "first() takes array or null, never string"),
+        ("first({a: data.name})", "first() takes array or null, never object"),
+        ("lower([data.name])", "lower() takes string or null, never array"),
+        ("lower(data.tags[])", "lower() takes string or null, never array"),
+        ("split(data.name, `null`)", "split() takes string, never null"),
+        ("join(',', `[1]`)", "join() takes array-string"),
+        ("map(data.tags, data.tags)", "map() takes a reference (&…), as in &name"),
+        ("lower(&name)", "lower() takes string or null, never a reference (&…)"),
+        ("from_json('{')", "from_json() cannot read the text"),
+        ("data.n > `true`", "compare numbers or texts, never boolean"),
+        ("data.tags[] > data.n", "compare numbers or texts, never array"),
+        ("find(data.people, 'town', data.n)", "'data.people.town' is not a property"),
+        ("find(data.people, 'city', data.n).town", "'data.people.town' is not a property"),
+        (
+            "find(data.people, data.name, data.n)",
+            "find() takes the name of a property as plain text",
+        ),
+        ("find(data.people, 'city')", "find() takes 3 arguments, not 2"),
+        ("timestamp(data.n)", "timestamp() takes 2 or 3 arguments, not 1"),
+        ("timestamp(data.n, 'ms', 'UTC', 'x')", "timestamp() takes 2 or 3 arguments, not 4"),
+        ("timestamp(data.n, data.name)", "timestamp() takes form and zone as plain text"),
+        ("timestamp(data.n, 'ms', `1`)", "timestamp() takes form and zone as plain text"),
+        ("timestamp(data.n, 'millis')", "timestamp() knows no form 'millis': use one of s, ms"),
+        ("timestamp(data.n, 'iso', 'Mars/Base')", "timestamp() knows no time zone 'Mars/Base'"),
+        ("timestamp(data.n, 'iso', '../etc')", "timestamp() knows no time zone '../etc'"),
+        ("timestamp(data.n, 'list')", "timestamp() needs a time zone as its third argument"),
+        ("timestamp(data.n, '%d.%m.%Y')", "timestamp() needs a time zone as its third argument"),
+        ("timestamp(data.n, '%H:%M', 'UTC')", "timestamp() needs year, month and day in a format"),
+        ("timestamp(data.n, '%Q', 'UTC')", "timestamp() cannot read %Q in a format"),
+        (
+            "timestamp(`{}`, 'ms')",
+            "timestamp() takes string or number or array or null, never object",
+        ),
     ],
 )
 def test_an_expression_that_cannot_work_is_refused(text: str, problem: str) -> None:
@@ -168,6 +319,9 @@ def test_all_problems_are_reported_together() -> None:
         ("data.address.*.anything", {("address",)}),
         ("merge(data.address, `{}`).anything", {("address",)}),
         ("id || subject || time", set()),
+        ("find(data.people, 'city', data.name).city", {("people",), ("people", "city"), ("name",)}),
+        ("from_json(data.name).whatever", {("name",)}),
+        ("timestamp(data.n, 'ms')", {("n",)}),
         ("data", set()),
     ],
 )
