@@ -43,6 +43,7 @@ from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
+from keycloak_bridge.planning.ownership import OwnUsers
 from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter
 from keycloak_bridge.provisioning.bulk_writer import BulkWriter, WriteRouter
 from keycloak_bridge.provisioning.known_users import KnownUsers
@@ -167,8 +168,10 @@ class StageBuilder:
         context = self._context("invite", Backlog())
         handler = InviteStage(
             catalog=self.interpretation.catalog,
+            mappings=self.interpretation.mapping,
             inviter=inviter(
                 fenced(self.directory, context.fence),
+                own_users(self.interpretation.mapping),
                 self.locks,
                 settings,
                 self.clock,
@@ -255,8 +258,14 @@ def provision_policy(settings: Settings, mapping: Mappings) -> ProvisionPolicy:
     )
 
 
+def own_users(mapping: Mappings) -> OwnUsers:
+    """Return which users the bridge may mail."""
+    return OwnUsers(mapping.external_id, mapping.reserved, mapping.protected_groups)
+
+
 def inviter(
     directory: UserDirectory,
+    own: OwnUsers,
     locks: UserLocks,
     settings: Settings,
     clock: Clock,
@@ -266,6 +275,7 @@ def inviter(
     invite = settings.invite
     return Inviter(
         directory,
+        own,
         locks,
         clock=clock,
         pace=RateLimiter(invite.pace),
@@ -316,7 +326,8 @@ def direct_provisioner(
         refuse(realm_problems(interpretation, admin))
     directory = KeycloakUserDirectory(admin, clock)
     locks = UserLocks()
-    sender = inviter(directory, locks, settings, clock, brake)
+    own = own_users(interpretation.mapping)
+    sender = inviter(directory, own, locks, settings, clock, brake)
     mail = mailer(sender, settings, partial(trace, "waiting"))
 
     def invite(invitation: Invitation) -> Sequence[Acknowledgement]:

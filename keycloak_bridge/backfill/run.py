@@ -18,7 +18,13 @@ from typing import Any
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import RealmGate, realm_problems, refuse
-from keycloak_bridge.app.wiring import StageBuilder, direct_provisioner, inviter, mailer
+from keycloak_bridge.app.wiring import (
+    StageBuilder,
+    direct_provisioner,
+    inviter,
+    mailer,
+    own_users,
+)
 from keycloak_bridge.backfill.files import InputFile, InputFiles, LineDecoder
 from keycloak_bridge.backfill.journal import (
     Journal,
@@ -289,7 +295,9 @@ class BackfillRun:
         context = replace(stage.context, name="backfill")
         if self._mails:
             settings = self._interpretation.settings
-            sender = inviter(self._directory, locks, settings, self._clock, stage.context.brake)
+            own = own_users(self._interpretation.mapping)
+            brake = stage.context.brake
+            sender = inviter(self._directory, own, locks, settings, self._clock, brake)
             mail = mailer(sender, settings)
             self._output.mail = lambda invitation: mail(invitation).mailed
 

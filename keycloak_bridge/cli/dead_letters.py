@@ -453,7 +453,7 @@ def _preview_replay(
     original = original_record(letter, record)
     if letter.stage == INVITE_STAGE:
         try:
-            read_invitation(original, interpretation.catalog)
+            read_invitation(original, interpretation.catalog, interpretation.mapping)
         except EventError as error:
             return _REFUSED, _reason(error)
         return "mailed", "the mail would be asked for again"

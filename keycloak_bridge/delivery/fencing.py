@@ -62,6 +62,7 @@ _READS = frozenset(
         "find",
         "having",
         "get",
+        "belongs_to",
         "missing",
         "identity_owner",
         "has_credentials",

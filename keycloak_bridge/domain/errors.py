@@ -10,7 +10,7 @@ BridgeError                     disposition
 │ ├ UnknownSchemaError          unknown-type, unknown-schema
 │ ├ EventValidationError        schema-violation
 │ ├ MappingError                mapping-failed, invalid-username, role-not-allowed, ...
-│ ├ ConflictError               conflict, ambiguous, reserved-user, protected-user, identity-taken
+│ ├ ConflictError               conflict, ambiguous, reserved-user, protected-user, identity-taken, foreign-user
 │ ├ UnknownUserError            unknown-user
 │ ├ DroppedError                dropped-by-keycloak
 │ ├ ParkedError                 parked: an earlier event of the user is among the dead letters

@@ -152,7 +152,8 @@ class Result:
 class Invitation:
     """An invitation that is due: for which Keycloak user, caused by which event.
 
-    `confirm_only` asks for the mark of a mail that was requested before, and for no mail. `purpose` decides when no
+    `terms` are those of the settings and the mapping that serves events of `event_type` and `schema_id` (None where the
+    record does not say); they are never read from the invitations topic, which anybody may have written to. `confirm_only` asks for the mark of a mail that was requested before, and for no mail. `purpose` decides when no
     mail is sent: a user who has a password needs no first invitation, but may have to verify a changed address.
     """
 
@@ -164,6 +165,9 @@ class Invitation:
     time: datetime
     confirm_only: bool = False
     purpose: Purpose = Purpose.INVITE
+    event_type: str | None = None
+    schema_id: str | None = None
+    event_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

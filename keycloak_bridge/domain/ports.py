@@ -179,6 +179,10 @@ class UserDirectory(Protocol):
         """Return the user with all attributes, or None."""
         ...
 
+    def belongs_to(self, user_id: str, kind: str) -> frozenset[str]:
+        """Return the groups, roles or organizations that the user belongs to. Raises KeycloakNotFoundError."""
+        ...
+
     def missing(self, kind: str, names: Sequence[str]) -> tuple[str, ...]:
         """Return those groups or organizations that the realm does not have; none for roles.
 

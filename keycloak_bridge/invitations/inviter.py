@@ -2,7 +2,8 @@
 
 The life of an invitation, as `Inviter.invite` takes it:
 
-1. Is the mail still wanted? The user's state, its mark and its credentials may say no (rules.py decides).
+1. Is the user the bridge's own, and the mail still wanted? Only the user in Keycloak says so: its external id, groups, state,
+   mark and credentials. Nothing proves who wrote the record (rules.py and planning/ownership.py decide).
 2. May the mail be out already, because an earlier attempt got no answer or another process announced it? Then wait until
    it has settled, and ask Keycloak's admin events.
 3. Mark the user as `sending`, so that after a crash the next process knows about which mail to ask Keycloak.
@@ -33,7 +34,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Invitation, Outcome, Purpose, Result
 from keycloak_bridge.domain.ports import Clock, UserDirectory
-from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.domain.users import GROUPS, UserRepresentation
 from keycloak_bridge.invitations.rules import (
     ALREADY_INVITED,
     HAS_CREDENTIALS,
@@ -52,6 +53,7 @@ from keycloak_bridge.invitations.rules import (
 from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.planning.bookkeeping import InvitationMark, mark_of, with_invitation_mark
+from keycloak_bridge.planning.ownership import OwnUsers
 from keycloak_bridge.provisioning.provisioner import UserLocks
 
 logger = logging.getLogger(__name__)
@@ -117,6 +119,7 @@ class Inviter:
     def __init__(
         self,
         directory: UserDirectory,
+        own_users: OwnUsers,
         locks: UserLocks | None = None,
         *,
         clock: Clock,
@@ -127,6 +130,7 @@ class Inviter:
         resend: str = "when-expired",
     ) -> None:
         self._directory = directory
+        self._own_users = own_users
         self._locks = locks or UserLocks()
         self._clock = clock
         self._pace = pace or RateLimiter(None)
@@ -140,7 +144,8 @@ class Inviter:
     def invite(self, invitation: Invitation) -> InviteOutcome:
         """Send the mail unless it went out before or would be wrong now; return what was done.
 
-        Where the invitation only asks for it, confirm an earlier mail and send none. Raises HoldError (`brake`, `pace`,
+        Where the invitation only asks for it, confirm an earlier mail and send none. Raises ConflictError (`foreign-user`,
+        `reserved-user`, `protected-user`) for a user that is not the bridge's own, HoldError (`brake`, `pace`,
         `mail-in-doubt`) or another BridgeError.
         """
         if invitation.confirm_only:
@@ -159,6 +164,7 @@ class Inviter:
         user = self._directory.get(invitation.keycloak_id)
         if user is None:
             return self._skip(invitation, "user-not-found")
+        self._own_users.refuse_another(user, invitation.user_id)
         reason = self._reason_against(invitation, user)
         if reason is not None:
             return self._skip(invitation, reason)
@@ -187,6 +193,7 @@ class Inviter:
         user = self._directory.get(invitation.keycloak_id)
         if user is None:
             return self._skip(invitation, "user-not-found")
+        self._own_users.refuse_another(user, invitation.user_id)
         reason = self._reason_against(invitation, user)
         if reason == LINK_STILL_VALID:
             return self._settle(invitation, Settlement.KEPT, reason)
@@ -209,11 +216,14 @@ class Inviter:
         return self._settle(invitation, Settlement.MAILED, mailed=True)
 
     def _reason_against(self, invitation: Invitation, user: UserRepresentation) -> str | None:
-        """Return the code of the reason against a mail, None where it is due."""
+        """Return the code of the reason against a mail, None where it is due; raises ConflictError (`protected-user`)."""
         mark = mark_of(user)
         reason = reason_against(invitation, user)
         if reason is not None:
             return reason
+        if self._own_users.protected_groups:
+            groups = self._directory.belongs_to(invitation.keycloak_id, GROUPS)
+            self._own_users.refuse_protected(groups)
         if invitation.purpose is Purpose.VERIFY_EMAIL:
             # a later event's invitation verifies the address too, but a user with credentials will not get that
             if not awaits_another(mark, invitation.event_id):

@@ -1,6 +1,7 @@
 """The rules of invitations, without side effects: what rules out a mail, which mark follows, which mails count.
 
-A mark says of which event the last mail is, how far it is (due, sending, sent), and when its link ends.
+A mark says of which event the last mail is, how far it is (due, sending, sent), and when its link ends. It is the one
+authority: the provision stage writes it before it asks for a mail, so a record without it asks for nothing.
 """
 
 import math
@@ -15,6 +16,7 @@ ALREADY_INVITED = "already-invited"
 ALREADY_VERIFIED = "already-verified"
 HAS_CREDENTIALS = "has-credentials"
 LINK_STILL_VALID = "link-still-valid"
+NOT_DUE = "not-due"
 SUPERSEDED = "superseded"
 
 _AHEAD_S = 60
@@ -30,11 +32,17 @@ def reason_against(invitation: Invitation, user: UserRepresentation) -> str | No
         return "user-disabled"
     if not user.get("email"):
         return "no-email"
-    if mark is not None and mark.is_sent(invitation.event_id):
+    if mark is None:
+        return NOT_DUE
+    if mark.is_sent(invitation.event_id):
         return ALREADY_INVITED
     if invitation.purpose is Purpose.VERIFY_EMAIL:
-        return ALREADY_VERIFIED if user.get("emailVerified", False) else None
-    return SUPERSEDED if awaits_another(mark, invitation.event_id) else None
+        if user.get("emailVerified", False):
+            return ALREADY_VERIFIED
+        # a later event's mail, which is due, may be one that this user does not get
+        if awaits_another(mark, invitation.event_id):
+            return None
+    return None if mark.event_id == invitation.event_id else SUPERSEDED
 
 
 def awaits_another(mark: InvitationMark | None, event_id: str) -> bool:
@@ -43,13 +51,8 @@ def awaits_another(mark: InvitationMark | None, event_id: str) -> bool:
 
 
 def may_have_begun(mark: InvitationMark | None, event_id: str) -> bool:
-    """Say whether this event's mail may be out although this process did not send it.
-
-    A process that sent another event's mail may have sent this one before, and been killed before it committed either.
-    """
-    if mark is None or mark.is_sent(event_id):
-        return False
-    return mark.state is not MarkState.DUE
+    """Say whether this event's mail may be out although this process did not send it."""
+    return mark is not None and mark.is_sending(event_id)
 
 
 def link_is_valid(mark: InvitationMark | None, event_id: str, now: datetime) -> bool:

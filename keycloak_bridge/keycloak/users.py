@@ -70,9 +70,15 @@ class KeycloakUserDirectory:
     def get(self, user_id: str) -> UserRepresentation | None:
         """Return the user with all attributes, or None."""
         try:
-            return _stored(self._admin.get_user(user_id))
+            user = self._admin.get_user(user_id)
         except KeycloakNotFoundError:
             return None
+        # `profile` is no user, but there is something at /users/profile
+        return _stored(user) if user.get("id") == user_id else None
+
+    def belongs_to(self, user_id: str, kind: str) -> frozenset[str]:
+        """Return what the user belongs to of this kind of membership; see the port."""
+        return self._memberships.kind(kind).of(user_id)
 
     def missing(self, kind: str, names: Sequence[str]) -> tuple[str, ...]:
         """Return those groups or organizations that the realm does not have, as they were given; none for roles."""

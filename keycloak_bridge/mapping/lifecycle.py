@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from keycloak_bridge.domain.errors import UnknownSchemaError, Violation
+from keycloak_bridge.domain.errors import MappingError, UnknownSchemaError, Violation
 from keycloak_bridge.domain.events import (
     INVITATION_REQUESTED,
     USER_CREATED,
@@ -13,6 +13,7 @@ from keycloak_bridge.domain.events import (
     USER_ENABLED,
     USER_EVENTS,
     USER_UPDATED,
+    Purpose,
     UserEvent,
 )
 from keycloak_bridge.domain.users import (
@@ -21,11 +22,15 @@ from keycloak_bridge.domain.users import (
     DesiredUser,
     EmailChange,
     Intent,
+    InvitationTerms,
     OutOfScope,
     UnknownUser,
     UserRepresentation,
 )
 from keycloak_bridge.mapping.mapping import AttributeMapping, is_complete
+
+VERIFY_LIFESPAN_S = 43_200
+"""Keycloak's own default, for a bridge that sends no invitations and so has no terms."""
 
 MAPPED_TYPES = frozenset({USER_CREATED, USER_UPDATED})
 """Types of which every target of the mapping is evaluated; of the others only the external id is."""
@@ -110,10 +115,35 @@ class Mappings:
 
     def serving(self, event: UserEvent) -> AttributeMapping:
         """Return the mapping that serves `event`."""
-        major = self.majors.get(event.schema_id)
-        if major is not None and (event.type, major) in self.by_major:
-            return self.by_major[event.type, major]
-        return self.by_type.get(event.type, self.default)
+        return self._serving(event.type, event.schema_id)
+
+    def invitation_terms(
+        self, event_type: str | None, schema_id: str | None, purpose: Purpose
+    ) -> InvitationTerms:
+        """Return on which terms a mail goes out that an event of this type and schema makes due.
+
+        They have no actions where this bridge invites nobody. Raises MappingError (`not-an-invitation`) for a
+        verification, where changed addresses are not verified.
+        """
+        mapping = self.default
+        if event_type is not None:
+            mapping = self._serving(event_type, schema_id)
+        terms = mapping.invitation or InvitationTerms((), VERIFY_LIFESPAN_S)
+        if purpose is not Purpose.VERIFY_EMAIL:
+            return terms
+        if self.policy.email_change is not EmailChange.VERIFY:
+            raise MappingError(
+                "the record asks to verify a changed address, and these settings verify none",
+                code="not-an-invitation",
+                remedy='only the bridge may write to the invitations topic; see lifecycle.email_change = "verify"',
+            )
+        return replace(terms, actions=("VERIFY_EMAIL",))
+
+    def _serving(self, event_type: str, schema_id: str | None) -> AttributeMapping:
+        major = None if schema_id is None else self.majors.get(schema_id)
+        if major is not None and (event_type, major) in self.by_major:
+            return self.by_major[event_type, major]
+        return self.by_type.get(event_type, self.default)
 
     def apply(self, event: UserEvent) -> DesiredUser | OutOfScope:
         """Return what `event` wants of its user.

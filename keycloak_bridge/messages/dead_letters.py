@@ -398,6 +398,7 @@ RECOMMENDED_ACTIONS: Mapping[str, str] = {
     "parked": "replay the user's earlier dead letter and this one; they keep their order",
     "given-up": "find out why Keycloak refuses this user, then replay the dead letter",
     "internal-error": "report it with the log line `internal-error`, then replay the dead letter",
+    "foreign-user": "find out who wrote to the invitations topic: only the bridge may, and of its own users only",
     "not-an-invitation": "only the bridge may write to the invitations topic",
 }
 """By stable reason code."""

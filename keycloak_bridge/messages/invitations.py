@@ -1,38 +1,36 @@
-"""Invitations: how the provision stage asks the invite stage for a mail, and how the invite stage reads it."""
+"""Invitations: how the provision stage asks the invite stage for a mail, and how the invite stage reads it.
+
+A record says whom to mail and why, and nothing else: nothing proves who wrote it. On which terms the mail goes out is
+decided by the settings and the mapping of the invite stage, and whether it goes out by the mark on the user in Keycloak.
+"""
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from keycloak_bridge.domain.errors import EventDecodeError, EventValidationError
 from keycloak_bridge.domain.events import INVITATION_DUE, Invitation, Message, Purpose, Record
-from keycloak_bridge.domain.users import InvitationTerms
+from keycloak_bridge.domain.times import format_time, parse_time
 from keycloak_bridge.events.cloudevents import cloud_event_message
 from keycloak_bridge.events.decode import EnvelopeRules, decode
+from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
 _CONFIRM_ONLY = ("kb-confirm-only", b"true")
+_VERSION = "1.2"
 
 
 def invitation_message(invitation: Invitation, *, topic: str) -> Message:
-    """Return the record with which the provision stage asks the invite stage for a mail.
-
-    A first invitation uses the oldest version of its schema, so that invite stages of the previous release, which run
-    during an upgrade, can read it.
-    """
-    terms = invitation.terms
+    """Return the record with which the provision stage asks the invite stage for a mail."""
     data: dict[str, Any] = {
         "eventId": invitation.event_id,
+        "eventType": invitation.event_type,
+        "eventSchema": invitation.schema_id,
+        "eventTime": None if invitation.event_time is None else format_time(invitation.event_time),
         "userId": invitation.user_id,
         "keycloakId": invitation.keycloak_id,
-        "actions": list(terms.actions),
-        "lifespan": terms.lifespan_s,
-        "clientId": terms.client_id,
-        "redirectUri": terms.redirect_uri,
+        "purpose": invitation.purpose.value,
     }
-    version = "1.0"
-    if invitation.purpose is not Purpose.INVITE:
-        version = "1.1"
-        data["purpose"] = invitation.purpose.value
     message = cloud_event_message(
         INVITATION_DUE,
         invitation.id,
@@ -40,15 +38,18 @@ def invitation_message(invitation: Invitation, *, topic: str) -> Message:
         {name: value for name, value in data.items() if value is not None},
         topic=topic,
         time=invitation.time,
-        version=version,
+        version=_VERSION,
     )
     if not invitation.confirm_only:
         return message
     return replace(message, headers=(*message.headers, _CONFIRM_ONLY))
 
 
-def read_invitation(record: Record, catalog: SchemaCatalog) -> Invitation:
-    """Return the invitation that `invitation_message` wrote; raises EventError for anything else."""
+def read_invitation(record: Record, catalog: SchemaCatalog, mappings: Mappings) -> Invitation:
+    """Return the invitation that `invitation_message` wrote, on the terms of `mappings`.
+
+    The terms that records of schema 1.0 and 1.1 carry are ignored. Raises EventError for anything else.
+    """
     cloud_event = decode(record, EnvelopeRules())
     if cloud_event.type != INVITATION_DUE or cloud_event.time is None:
         raise EventDecodeError(
@@ -62,19 +63,28 @@ def read_invitation(record: Record, catalog: SchemaCatalog) -> Invitation:
         raise EventValidationError(
             f"the record breaks the schema of {INVITATION_DUE}", violations=violations
         )
-    purpose = data.get("purpose")  # version 1.0 of the schema does not define it
+    given = data.get("purpose")  # version 1.0 of the schema does not define it
+    purpose = Purpose(given) if given in list(Purpose) else Purpose.INVITE
+    event_type, schema_id = _text(data.get("eventType")), _text(data.get("eventSchema"))
     return Invitation(
         id=cloud_event.id,
         event_id=data["eventId"],
         user_id=data["userId"],
         keycloak_id=data["keycloakId"],
-        terms=InvitationTerms(
-            actions=tuple(data["actions"]),
-            lifespan_s=data["lifespan"],
-            client_id=data.get("clientId"),
-            redirect_uri=data.get("redirectUri"),
-        ),
+        terms=mappings.invitation_terms(event_type, schema_id, purpose),
         time=cloud_event.time,
         confirm_only=_CONFIRM_ONLY in record.headers,
-        purpose=Purpose(purpose) if purpose in list(Purpose) else Purpose.INVITE,
+        purpose=purpose,
+        event_type=event_type,
+        schema_id=schema_id,
+        event_time=_time(data.get("eventTime")),
     )
+
+
+def _text(value: object) -> str | None:
+    """Return `value` if it is a text: versions 1.0 and 1.1 of the schema do not define it."""
+    return value if isinstance(value, str) else None
+
+
+def _time(value: object) -> datetime | None:
+    return parse_time(value) if isinstance(value, str) else None

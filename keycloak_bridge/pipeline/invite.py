@@ -8,6 +8,7 @@ from keycloak_bridge.domain.events import Outcome, Record, Result
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
 from keycloak_bridge.events.decode import EnvelopeRules, peek
 from keycloak_bridge.invitations.inviter import Inviter
+from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.messages.dead_letters import given_up
 from keycloak_bridge.messages.invitations import read_invitation
 from keycloak_bridge.messages.results import rejected
@@ -21,10 +22,12 @@ class InviteStage:
         self,
         *,
         catalog: SchemaCatalog,
+        mappings: Mappings,
         inviter: Inviter,
         publisher: ResultPublisher,
     ) -> None:
         self._catalog = catalog
+        self._mappings = mappings
         self._inviter = inviter
         self._publisher = publisher
 
@@ -40,7 +43,7 @@ class InviteStage:
         since_s = self._publisher.context.clock.monotonic()
         known = Result(Outcome.REJECTED)
         try:
-            invitation = read_invitation(record, self._catalog)
+            invitation = read_invitation(record, self._catalog, self._mappings)
             known = Result(
                 Outcome.REJECTED,
                 event_id=invitation.event_id,

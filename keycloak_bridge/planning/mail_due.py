@@ -16,15 +16,13 @@ from keycloak_bridge.domain.users import (
     InvitationTerms,
     UserRepresentation,
 )
+from keycloak_bridge.mapping.lifecycle import VERIFY_LIFESPAN_S
 from keycloak_bridge.planning.bookkeeping import (
     InvitationMark,
     due_after,
     due_for_new_address,
     mark_of,
 )
-
-_VERIFY_LIFESPAN_S = 43_200
-"""Keycloak's own default, for a bridge that sends no invitations and so has no terms."""
 
 
 def can_be_invited(user: UserRepresentation) -> bool:
@@ -95,7 +93,7 @@ def requests(
         purpose = Purpose.RESEND if again else Purpose.INVITE
         requested.append(RequestInvitation(desired.invitation, purpose))
     if before is not None and _is_unverified(desired, mark, after):
-        terms = desired.invitation or InvitationTerms((), _VERIFY_LIFESPAN_S)
+        terms = desired.invitation or InvitationTerms((), VERIFY_LIFESPAN_S)
         verification = replace(terms, actions=("VERIFY_EMAIL",))
         requested.append(RequestInvitation(verification, Purpose.VERIFY_EMAIL))
     return tuple(requested)

@@ -1,8 +1,10 @@
 """Check that the event may change the found user: an event never takes over an account."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from keycloak_bridge.domain.errors import ConflictError, Violation
+from keycloak_bridge.domain.events import INVITATION_ATTRIBUTE
 from keycloak_bridge.domain.users import (
     ATTRIBUTE_PREFIX,
     GROUPS,
@@ -15,6 +17,7 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.mapping.mapping import is_reserved
 from keycloak_bridge.mapping.rules import MembershipRule
+from keycloak_bridge.planning.bookkeeping import invitation_state
 
 _REALM_MANAGEMENT = "realm-management"
 _REALM_CLIENT = "-realm"
@@ -62,6 +65,47 @@ def refuse_foreign_user(
         code=code,
         remedy=remedy,
         violations=(Violation(pointer, "owner", f"the user found by it {reason}"),),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OwnUsers:
+    """Which users are the bridge's own, as far as that shows without an event: those it may mail.
+
+    `external_id` is the attribute with the id in user management; `reserved` and `protected_groups` are those of all
+    mappings.
+    """
+
+    external_id: str
+    reserved: frozenset[str] = frozenset()
+    protected_groups: frozenset[str] = frozenset()
+
+    def refuse_another(self, user: UserRepresentation, external_id: str) -> None:
+        """Raise ConflictError (`reserved-user`, `foreign-user`) unless `user` is the bridge's own with this id."""
+        if user.get("serviceAccountClientId") or is_reserved(
+            user.get("username", ""), self.reserved
+        ):
+            raise _no_mail("reserved-user", "is a service account or has a reserved username")
+        stored = (user.get("attributes") or {}).get(self.external_id) or []
+        if stored != [external_id]:
+            raise _no_mail(
+                "foreign-user", f"does not have the record's userId as its {self.external_id}"
+            )
+        if invitation_state(user) is None:
+            raise _no_mail("foreign-user", f"has no {INVITATION_ATTRIBUTE}: no event asks for it")
+
+    def refuse_protected(self, groups: Collection[str]) -> None:
+        """Raise ConflictError (`protected-user`) when one of a user's groups is protected."""
+        if _protected(groups, self.protected_groups):
+            raise _no_mail("protected-user", "is a member of a protected group")
+
+
+def _no_mail(code: str, reason: str) -> ConflictError:
+    return ConflictError(
+        f"the Keycloak user that the record names {reason}",
+        code=code,
+        remedy="no mail was sent; find out who wrote the record: only the bridge may write to the invitations topic",
+        violations=(Violation("/data/keycloakId", "owner", f"the user {reason}"),),
     )
 
 

@@ -211,6 +211,9 @@ class PlanExecutor:
             terms=operation.terms,
             time=self._clock.now(),
             purpose=operation.purpose,
+            event_type=event.type,
+            schema_id=event.schema_id,
+            event_time=event.time,
         )
 
     def _refuse_taken_identity(self, user_id: str | None, operation: LinkIdentity) -> None:

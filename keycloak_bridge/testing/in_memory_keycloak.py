@@ -321,6 +321,12 @@ class InMemoryKeycloak:
         return None if account is None else copy.deepcopy(account.user)
 
     @_port
+    def belongs_to(self, user_id: str, kind: str) -> frozenset[str]:
+        """Return the groups, roles or organizations that the user belongs to."""
+        self._account(_GET, user_id)
+        return self.members_of(user_id, kind)
+
+    @_port
     def missing(self, kind: str, names: Sequence[str]) -> tuple[str, ...]:
         """Return those groups or organizations that the realm does not have; none for roles."""
         self._refuse_organizations(kind)

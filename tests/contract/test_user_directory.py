@@ -348,10 +348,11 @@ def test_update_that_breaks_a_rule_is_refused(
     "use",
     [
         lambda directory: directory.update(NOBODY, {"firstName": "Ada"}),
+        lambda directory: directory.belongs_to(NOBODY, GROUPS),
         lambda directory: directory.has_credentials(NOBODY),
         lambda directory: directory.execute_actions_email(NOBODY, TERMS),
     ],
-    ids=["update", "credentials", "mail"],
+    ids=["update", "groups", "credentials", "mail"],
 )
 def test_a_user_that_does_not_exist_is_not_found(
     directory: UserDirectory, use: Callable[[UserDirectory], object]
@@ -362,6 +363,12 @@ def test_a_user_that_does_not_exist_is_not_found(
 
     assert caught.value.code == "not-found"
     assert directory.get(NOBODY) is None
+
+
+@pytest.mark.parametrize("user_id", ["profile", "count", "..", ""])
+def test_what_is_no_id_of_a_user_finds_none(directory: UserDirectory, user_id: str) -> None:
+    """Keycloak has other things at such paths, and a forged invitation may name them."""
+    assert directory.get(user_id) is None
 
 
 # find

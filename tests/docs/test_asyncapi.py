@@ -53,9 +53,9 @@ def written() -> Iterator[tuple[str, str, Message]]:
     assert letter is not None
     terms = InvitationTerms(("UPDATE_PASSWORD",), 3600, "demo-app", "https://app.example/")
     invitation = Invitation("e-1/invitation", "e-1", "u-1", "kc-1", terms, NOON)
-    for purpose, version in ((Purpose.INVITE, "1.0"), (Purpose.RESEND, "1.1")):
+    for purpose in (Purpose.INVITE, Purpose.RESEND):
         message = invitation_message(replace(invitation, purpose=purpose), topic="user-invitations")
-        yield f"user.invitation.due.{version}", "invitations", message
+        yield "user.invitation.due.1.2", "invitations", message
     for result in (
         Result(Outcome.PROVISIONED, "created", None, None, "e-1", "user.created", "u-1", "kc-1"),
         Result(Outcome.PROVISIONED, "deleted", changed=("email", "groups"), mapping="3f1c5b0e9a72"),

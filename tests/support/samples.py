@@ -13,7 +13,9 @@ from keycloak_bridge.domain.users import (
     Membership,
     UserRepresentation,
 )
+from keycloak_bridge.planning.ownership import OwnUsers
 
+OWN_USERS = OwnUsers("userId", frozenset(("admin",)), frozenset(("/admins",)))
 TERMS = InvitationTerms(actions=("UPDATE_PASSWORD",), lifespan_s=3600)
 
 

@@ -9,6 +9,7 @@ from delivery_harness import stage_context
 from prometheus_client.parser import text_string_to_metric_families
 
 from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.app.wiring import own_users
 from keycloak_bridge.delivery.guards import Brake, Limits
 from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
 from keycloak_bridge.delivery.stage import DeadLetteredUsers, SentDeadLetters
@@ -182,7 +183,10 @@ class Flow:
         )
         self.invite = InviteStage(
             catalog=known.catalog,
-            inviter=Inviter(self.keycloak, clock=self.clock, limits=limits),
+            mappings=known.mapping,
+            inviter=Inviter(
+                self.keycloak, own_users(known.mapping), clock=self.clock, limits=limits
+            ),
             publisher=self.publisher("invite"),
         )
 

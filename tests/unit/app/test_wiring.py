@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
-from samples import a_due_user, an_invitation
+from samples import OWN_USERS, a_due_user, an_invitation
 from stage_harness import (
     DEAD_LETTERS,
     EVENTS,
@@ -284,7 +284,7 @@ def test_a_mail_in_doubt_settles_and_is_then_decided(
     clock = FakeClock()
     invitation = an_invitation(keycloak.add_user(a_due_user(mark="sending:event-1")))
     settings = Settings(invite=InviteSettings(settle=30.0, delivery=delivery))
-    mailing = inviter(keycloak, UserLocks(), settings, clock)
+    mailing = inviter(keycloak, OWN_USERS, UserLocks(), settings, clock)
 
     with pytest.raises(HoldError) as caught:
         mailing.invite(invitation)

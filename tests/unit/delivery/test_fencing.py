@@ -49,6 +49,7 @@ READS: dict[str, Callable[[UserDirectory, str], object]] = {
     "find": lambda users, _: users.find([MatchCriterion("username", "ada")], ALL),
     "having": lambda users, _: users.having(MatchCriterion("username", "ada")),
     "get": lambda users, user: users.get(user),
+    "belongs_to": lambda users, user: users.belongs_to(user, GROUPS),
     "missing": lambda users, _: users.missing(GROUPS, ["/staff", "/none"]),
     "identity_owner": lambda users, _: users.identity_owner("old", "ada"),
     "has_credentials": lambda users, user: users.has_credentials(user),

@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 from letter_cases import NOON, stored
 from records import envelope, record
 
-from keycloak_bridge.app.interpretation import load_schemas
+from keycloak_bridge.app.interpretation import Interpretation, load_schemas
 from keycloak_bridge.domain.errors import (
     BridgeError,
     EventDecodeError,
     EventValidationError,
     KeyMismatchError,
+    MappingError,
     Violation,
 )
 from keycloak_bridge.domain.events import (
     INVITATION_DUE,
     RESULT,
+    USER_EVENTS,
     CloudEvent,
     Invitation,
     Message,
@@ -46,6 +48,7 @@ from keycloak_bridge.domain.operations import (
 )
 from keycloak_bridge.domain.users import GROUPS, REALM_ROLES, IdentityLink, InvitationTerms
 from keycloak_bridge.events.decode import EnvelopeRules, decode
+from keycloak_bridge.mapping.mapping import AttributeMapping
 from keycloak_bridge.messages.invitations import invitation_message, read_invitation
 from keycloak_bridge.messages.results import (
     PastOutcome,
@@ -56,6 +59,7 @@ from keycloak_bridge.messages.results import (
     result_message,
     set_last_by,
 )
+from keycloak_bridge.settings.model import LifecycleSettings, Settings
 
 CATALOG = load_schemas()
 CREATED = Result(Outcome.PROVISIONED, action="created", event_id="event-1", user_id="u-1")
@@ -282,8 +286,22 @@ def test_outcomes_are_put_in_order_of_time() -> None:
     assert (timeless, early, late) == in_order((late, timeless, early))
 
 
-TERMS = InvitationTerms(("UPDATE_PASSWORD", "CONFIGURE_TOTP"), 259_200)
-INVITATION = Invitation("event-1/invitation", "event-1", "u-1", "kc-1", TERMS, NOON)
+VERIFYING = Settings(lifecycle=LifecycleSettings(email_change="verify"))
+MAPPINGS = Interpretation(VERIFYING).mapping
+INVITATION = Invitation(
+    "event-1/invitation",
+    "event-1",
+    "u-1",
+    "kc-1",
+    MAPPINGS.invitation_terms(None, None, Purpose.INVITE),
+    NOON,
+)
+FORGED = {
+    "actions": ["UPDATE_PASSWORD", "CONFIGURE_TOTP", "delete_account"],
+    "lifespan": 315_360_000,
+    "clientId": "evil",
+    "redirectUri": "https://evil.example/",
+}
 
 names = st.text(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ_"), min_size=1, max_size=40)
 moments = st.datetimes(
@@ -296,12 +314,6 @@ terms = st.builds(
     actions=st.lists(names, min_size=1, max_size=4).map(tuple),
     lifespan_s=st.integers(60, 2**31 - 1),
     client_id=st.none() | names,
-) | st.builds(
-    InvitationTerms,
-    actions=st.just(("UPDATE_PASSWORD",)),
-    lifespan_s=st.just(3600),
-    client_id=names,
-    redirect_uri=names.map("https://app.example/{}".format),
 )
 invitations = st.builds(
     Invitation,
@@ -313,50 +325,108 @@ invitations = st.builds(
     time=moments,
     confirm_only=st.booleans(),
     purpose=st.sampled_from(Purpose),
+    event_type=st.none() | st.sampled_from(USER_EVENTS),
+    schema_id=st.none() | names,
+    event_time=st.none() | moments,
 )
 
 
 @given(invitations)
 def test_every_invitation_is_read_back_as_it_was(invitation: Invitation) -> None:
-    """The invite stage does what the provision stage asked for, and the record keeps its schema."""
+    """All but the terms, which are those of the settings when it is read; and the record keeps its schema."""
     message = invitation_message(invitation, topic="user-invitations")
+    terms = MAPPINGS.invitation_terms(
+        invitation.event_type, invitation.schema_id, invitation.purpose
+    )
 
     event = json.loads(message.value or b"")
     assert message.key == invitation.user_id.encode()
-    assert invitation == read_invitation(stored(message), CATALOG)
+    assert replace(invitation, terms=terms) == read_invitation(stored(message), CATALOG, MAPPINGS)
     assert () == CATALOG.violations(INVITATION_DUE, event["data"], event["dataschema"])
 
 
+def test_an_invitation_says_whom_and_why_and_on_no_terms() -> None:
+    """Nobody signs the record."""
+    event = json.loads(invitation_message(INVITATION, topic="t").value or b"")
+
+    assert event["dataschema"] == f"urn:keycloak-bridge:schema:{INVITATION_DUE}:1.2"
+    assert {
+        "eventId": "event-1",
+        "userId": "u-1",
+        "keycloakId": "kc-1",
+        "purpose": "invite",
+    } == event["data"]
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
+def test_terms_of_a_record_are_ignored(version: str) -> None:
+    """Records of earlier releases carry them, and forged ones may."""
+    assert read_invitation(changed_invitation(version, **FORGED), CATALOG, MAPPINGS) == INVITATION
+
+
 @pytest.mark.parametrize(
-    ("purpose", "version", "written"),
+    ("event_type", "schema_id", "actions"),
     [
-        (Purpose.INVITE, "1.0", None),
-        (Purpose.RESEND, "1.1", "resend"),
-        (Purpose.VERIFY_EMAIL, "1.1", "verify-email"),
+        (None, None, ("UPDATE_PASSWORD",)),
+        ("user.created", None, ("CONFIGURE_TOTP",)),
+        ("user.enabled", None, ("UPDATE_PASSWORD",)),
+        ("user.created", "urn:created:2.0", ("UPDATE_PROFILE",)),
+        ("user.enabled", "urn:created:2.0", ("UPDATE_PASSWORD",)),
+        ("user.created", "urn:else", ("CONFIGURE_TOTP",)),
+        ("user.moved", "urn:else", ("UPDATE_PASSWORD",)),
     ],
 )
-def test_invitation_names_the_oldest_schema_that_describes_it(
-    purpose: Purpose, version: str, written: str | None
+def test_the_mapping_that_serves_the_event_has_the_terms(
+    event_type: str | None, schema_id: str | None, actions: tuple[str, ...]
 ) -> None:
-    """An invite stage of the previous release reads first invitations, which are most of them."""
-    message = invitation_message(replace(INVITATION, purpose=purpose), topic="t")
-    event = json.loads(message.value or b"")
+    """A record chooses among what is configured, and can ask for nothing else."""
 
-    assert event["dataschema"] == f"urn:keycloak-bridge:schema:{INVITATION_DUE}:{version}"
-    assert event["data"].get("purpose") == written
+    def asking(*actions: str) -> AttributeMapping:
+        return replace(MAPPINGS.default, invitation=InvitationTerms(actions, 3600))
+
+    mappings = replace(
+        MAPPINGS,
+        default=asking("UPDATE_PASSWORD"),
+        by_type={"user.created": asking("CONFIGURE_TOTP")},
+        by_major={("user.created", 2): asking("UPDATE_PROFILE")},
+        majors={"urn:created:2.0": 2},
+    )
+    record = changed_invitation(
+        eventType=event_type or 1, eventSchema=schema_id or 1, version="1.1"
+    )
+
+    assert actions == read_invitation(record, CATALOG, mappings).terms.actions
 
 
-def changed_invitation(**changes: Any) -> Record:
+def test_no_address_is_verified_where_the_settings_verify_none() -> None:
+    """A record cannot turn an invitation into a verification."""
+    record = stored(
+        invitation_message(replace(INVITATION, purpose=Purpose.VERIFY_EMAIL), topic="t")
+    )
+    trusting = Interpretation(Settings()).mapping
+
+    assert ("VERIFY_EMAIL",) == read_invitation(record, CATALOG, MAPPINGS).terms.actions
+    with pytest.raises(MappingError) as caught:
+        read_invitation(record, CATALOG, trusting)
+    assert "not-an-invitation" == caught.value.code
+
+
+def changed_invitation(version: str = "1.2", **changes: Any) -> Record:
+    """Return a record with these data, as a release with that version of the schema wrote it."""
     message = invitation_message(INVITATION, topic="invitations")
     event = json.loads(message.value or b"")
-    event["data"] |= changes
+    event["dataschema"] = f"urn:keycloak-bridge:schema:{INVITATION_DUE}:{version}"
+    terms = {} if version == "1.2" else {"actions": ["UPDATE_PASSWORD"], "lifespan": 3600}
+    event["data"] |= {**terms, **changes}
     return replace(stored(message), value=json.dumps(event).encode())
 
 
 @pytest.mark.parametrize("purpose", ["welcome", 3, None, ["resend"]])
 def test_unknown_purpose_of_an_old_record_is_a_first_invitation(purpose: object) -> None:
     """Version 1.0 allowed any property by that name, and gave it no meaning."""
-    assert read_invitation(changed_invitation(purpose=purpose), CATALOG) == INVITATION
+    assert (
+        read_invitation(changed_invitation("1.0", purpose=purpose), CATALOG, MAPPINGS) == INVITATION
+    )
 
 
 @pytest.mark.parametrize(
@@ -364,9 +434,11 @@ def test_unknown_purpose_of_an_old_record_is_a_first_invitation(purpose: object)
     [
         (record(envelope()), EventDecodeError),
         (record(b"x"), EventDecodeError),
-        (changed_invitation(lifespan="3 days"), EventValidationError),
-        (changed_invitation(actions=[]), EventValidationError),
-        (changed_invitation(redirectUri="https://app.example"), EventValidationError),
+        (changed_invitation(eventType=""), EventValidationError),
+        (changed_invitation(eventTime="yesterday"), EventValidationError),
+        (changed_invitation("1.0", lifespan="3 days"), EventValidationError),
+        (changed_invitation("1.0", actions=[]), EventValidationError),
+        (changed_invitation("1.0", redirectUri="https://app.example"), EventValidationError),
         (
             replace(stored(invitation_message(INVITATION, topic="t")), key=b"u-2"),
             KeyMismatchError,
@@ -376,4 +448,4 @@ def test_unknown_purpose_of_an_old_record_is_a_first_invitation(purpose: object)
 def test_what_is_no_invitation_is_refused(a_record: Record, error: type[BridgeError]) -> None:
     """A record of another client makes Keycloak send no mail."""
     with pytest.raises(error):
-        read_invitation(a_record, CATALOG)
+        read_invitation(a_record, CATALOG, MAPPINGS)

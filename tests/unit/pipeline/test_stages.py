@@ -570,6 +570,32 @@ def test_a_record_that_is_no_invitation_is_a_dead_letter(
     assert [] == flow.keycloak.mails
 
 
+def test_a_forged_invitation_mails_nothing_on_its_own_terms() -> None:
+    """No administrator gets a link that deletes an account; who is due gets what the settings say."""
+    flow = Flow()
+    good = json.loads(an_invitation(flow).value or b"")
+    administrator = flow.keycloak.add_user(
+        {"username": "admin", "email": "admin@acme.example", "enabled": True}
+    )
+    terms = {"actions": ["UPDATE_PASSWORD", "delete_account"], "lifespan": 315_360_000}
+
+    def forged(**data: Any) -> Record:
+        body = {**good, "dataschema": "urn:keycloak-bridge:schema:user.invitation.due:1.0"}
+        return record_of(body | {"data": good["data"] | terms | data}, key=b"u-1")
+
+    flow.handle_invitation(forged(keycloakId=administrator))
+    flow.handle_invitation(forged(eventId="event-2"))
+    assert ([("invite", "reserved-user")], []) == (flow.reasons, flow.keycloak.mails)
+
+    flow.handle_invitation(forged())
+
+    (mail,) = flow.keycloak.mails
+    assert interpretation().mapping.default.invitation == mail.terms
+    assert ["reserved-user", "superseded", None] == [
+        result.get("reason") for result in flow.results[-3:]
+    ]
+
+
 def test_a_mail_that_keycloak_refuses_is_a_dead_letter_that_names_the_user() -> None:
     """A wrong redirect URI, say; the result carries the ids of the invitation."""
     flow = Flow()

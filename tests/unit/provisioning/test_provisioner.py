@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
-from samples import TERMS, a_desired_user, an_event
+from samples import OWN_USERS, TERMS, a_desired_user, an_event
 
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -427,7 +427,7 @@ def test_marking_an_invitation_does_not_undo_an_update() -> None:
     update = threading.Thread(target=harness.provision, args=(renamed, 2), daemon=True)
     keycloak.meanwhile = update
 
-    Inviter(keycloak, locks, clock=FakeClock()).invite(harness.invitations[0])
+    Inviter(keycloak, OWN_USERS, locks, clock=FakeClock()).invite(harness.invitations[0])
     update.join(timeout=60)
 
     (user,) = keycloak.users()
