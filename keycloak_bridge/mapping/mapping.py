@@ -1,21 +1,20 @@
 """The attribute mapping: from a validated event to the user that Keycloak should have.
 
 A complete event decides every target of the mapping. A partial one decides those whose properties it has. Usernames are
-checked by the rules of Keycloak's default user profile (length, prohibited characters), before Keycloak is asked; its
-further check, that a username is not a look-alike from another script, is left to Keycloak.
+checked by the rules of Keycloak's default user profile (length, prohibited characters), before Keycloak is asked, and may
+have no character that nobody can see; Keycloak's further check, that scripts are not mixed, is left to it.
 """
 
 import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from keycloak_bridge.domain.errors import (
     ConfigError,
-    ConflictError,
     KeyMismatchError,
     MappingError,
     Violation,
@@ -36,6 +35,11 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.expressions.expression import Expression, Path, event_scope
 from keycloak_bridge.mapping.reader import read_rules
+from keycloak_bridge.mapping.reserved_names import (
+    has_invisible_character,
+    is_anonymous,
+    refuse_reserved_name,
+)
 from keycloak_bridge.mapping.rules import (
     NEVER_CLEARED,
     IdentityRule,
@@ -50,7 +54,6 @@ Scope = Mapping[str, Any]
 
 _FINGERPRINT_LENGTH = 12
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair
-_SERVICE_ACCOUNT_PREFIX = "service-account-"
 _LENGTHS = range(3, 256)
 _PROHIBITED = frozenset("<>&\"'$%!#?§,;:*~/\\|^=[]{}()`")
 _SPACES_AND_CONTROLS = frozenset(("Zs", "Zl", "Zp", "Cc"))
@@ -150,8 +153,9 @@ class AttributeMapping:
         values = self._values(event, scope, data)
         given = {target: value for target, value in values.items() if value is not None}
         representation = normalised(representation_of(given))
+        refuse_reserved_name(representation, self.rules.reserved)
         if "username" in values:
-            self._check_username(representation.get("username", ""))
+            _check_username(representation.get("username", ""))
         create_only: set[str] = set()
         if not data.partial:
             create_only |= {rule.target for rule in self.rules.targets if rule.create_only}
@@ -210,16 +214,6 @@ class AttributeMapping:
             if link.user_id is not None or rule.managed or data.partial:
                 links.append(link)
         return tuple(links)
-
-    def _check_username(self, username: str) -> None:
-        if problem := username_problem(username):
-            raise MappingError(
-                f"the mapping makes a username that Keycloak refuses: {problem}",
-                code="invalid-username",
-                remedy="correct the username in user management, or the mapping's user.username",
-                violations=(Violation("/user/username", "username", problem),),
-            )
-        refuse_reserved_username(username, self.rules.reserved)
 
     def _criteria(self, representation: UserRepresentation) -> tuple[MatchCriterion, ...]:
         """Return those ways to find the user for which the event has exactly one value."""
@@ -427,9 +421,19 @@ class EventData:
         return all(is_present(self.data, path) for path in properties_read((expression,)))
 
 
+def _check_username(username: str) -> None:
+    if problem := username_problem(username):
+        raise MappingError(
+            f"the mapping makes a username that cannot be used: {problem}",
+            code="invalid-username",
+            remedy="correct the username in user management, or the mapping's user.username",
+            violations=(Violation("/user/username", "username", problem),),
+        )
+
+
 def username_problem(username: str) -> str | None:
-    """Return why Keycloak would refuse the lower-case `username`, without quoting it; None when it is fine."""
-    if _ORDINARY.fullmatch(username):
+    """Return why Keycloak or the bridge refuses the lower-case `username`, without quoting it; None when it is fine."""
+    if _ORDINARY.fullmatch(username) and not is_anonymous(username):
         return None
     length = len(username.encode("utf-16-le", "surrogatepass")) // 2  # Keycloak counts UTF-16 units
     if length not in _LENGTHS:
@@ -440,21 +444,8 @@ def username_problem(username: str) -> str | None:
         return "the username contains white space or a control character"
     if any(character in _PROHIBITED for character in username):
         return "the username contains a character that Keycloak prohibits in usernames"
+    if has_invisible_character(username):
+        return "the username contains a character that nobody can see"
+    if is_anonymous(username):
+        return "the username is one that anonymised users get"
     return None
-
-
-def refuse_reserved_username(username: str, reserved: Collection[str]) -> None:
-    """Raise ConflictError (`reserved-user`) when an event would give its user this username."""
-    if is_reserved(username, reserved):
-        raise ConflictError(
-            "the event would give a user a reserved username",
-            code="reserved-user",
-            remedy="choose another username in user management",
-            violations=(Violation("/user/username", "reserved", "the username is reserved"),),
-        )
-
-
-def is_reserved(username: str, reserved: Collection[str]) -> bool:
-    """Return whether no event may ever use or change `username`; those of service accounts always are reserved."""
-    lower = username.lower()
-    return lower.startswith(_SERVICE_ACCOUNT_PREFIX) or lower in reserved

@@ -23,6 +23,7 @@ from keycloak_bridge.expressions.expression import (
     compile_expression,
     suggestion,
 )
+from keycloak_bridge.mapping.reserved_names import is_protected
 from keycloak_bridge.mapping.rules import (
     CREATE_ONLY_FIELDS,
     DEFAULT_RESERVED,
@@ -431,7 +432,7 @@ def _check_protected(
         top.add_problem("protected_groups", "names no group: a path is like /admins")
     for rule in memberships:
         for path in sorted(rule.allow or ()) if rule.kind == GROUPS else ():
-            if any(path == one or path.startswith(one + "/") for one in protected):
+            if is_protected(path, protected):
                 reason = f"'{path}' is protected by protected_groups: no event may join it"
                 user.section(GROUPS, None).add_problem("allow", reason)
 

@@ -36,9 +36,10 @@ from keycloak_bridge.domain.users import (
     representation_of,
     targets_of,
 )
+from keycloak_bridge.mapping.reserved_names import anonymous_username
 from keycloak_bridge.mapping.rules import DEFAULT_RESERVED
 from keycloak_bridge.planning.bookkeeping import has_applied, is_stale
-from keycloak_bridge.planning.plan import STALE, SWITCHES, anonymous_username, plan_user
+from keycloak_bridge.planning.plan import STALE, SWITCHES, plan_user
 
 NEUTRAL: Mapping[Intent, Intent] = MappingProxyType(
     {Intent.INVITE: Intent.ENABLE, Intent.ANONYMISE: Intent.DISABLE}

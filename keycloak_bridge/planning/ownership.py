@@ -15,7 +15,7 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
     client_of,
 )
-from keycloak_bridge.mapping.mapping import is_reserved
+from keycloak_bridge.mapping.reserved_names import is_protected, reserved_name
 from keycloak_bridge.mapping.rules import MembershipRule
 from keycloak_bridge.planning.bookkeeping import invitation_state
 
@@ -26,6 +26,8 @@ _REALM_CLIENT = "-realm"
 _ADMINISTRATIVE_ROLES = frozenset({"admin", "create-realm"})
 """Roles of the realm master."""
 
+_RESERVED = "is a service account or has a reserved username or e-mail address"
+
 
 def refuse_foreign_user(
     desired: DesiredUser, found: FoundUser, reserved: Collection[str] = ()
@@ -33,16 +35,16 @@ def refuse_foreign_user(
     """Raise ConflictError unless the event may write to `found`.
 
     It may when `found` has exactly the event's external id, or has none and the link policy allows it. It may not when
-    the username is reserved or the user is in a protected group or a group below one, which inherits its roles.
+    its username or e-mail address is reserved, or the user is in a protected group or a group below one, which inherits its roles.
     """
     user = found.representation
     external_id = desired.external_id
     name = external_id.target.removeprefix(ATTRIBUTE_PREFIX)
     stored = (user.get("attributes") or {}).get(name) or []
     code = "conflict"
-    if user.get("serviceAccountClientId") or is_reserved(user.get("username", ""), reserved):
+    if _is_reserved(user, reserved):
         code = "reserved-user"
-        reason = "is a service account or has a reserved username"
+        reason = _RESERVED
         remedy = "correct the event; events never change such users"
     elif _protected(found.memberships.get(GROUPS, ()), desired.protected_groups):
         code = "protected-user"
@@ -82,10 +84,8 @@ class OwnUsers:
 
     def refuse_another(self, user: UserRepresentation, external_id: str) -> None:
         """Raise ConflictError (`reserved-user`, `foreign-user`) unless `user` is the bridge's own with this id."""
-        if user.get("serviceAccountClientId") or is_reserved(
-            user.get("username", ""), self.reserved
-        ):
-            raise _no_mail("reserved-user", "is a service account or has a reserved username")
+        if _is_reserved(user, self.reserved):
+            raise _no_mail("reserved-user", _RESERVED)
         stored = (user.get("attributes") or {}).get(self.external_id) or []
         if stored != [external_id]:
             raise _no_mail(
@@ -138,12 +138,12 @@ def administering(rules: Iterable[MembershipRule]) -> tuple[str, ...]:
     return tuple(sorted(kinds))
 
 
+def _is_reserved(user: UserRepresentation, reserved: Collection[str]) -> bool:
+    return bool(user.get("serviceAccountClientId")) or reserved_name(user, reserved) is not None
+
+
 def _protected(groups: Collection[str], protected: Collection[str]) -> bool:
-    return any(
-        group == path or group.startswith(path.rstrip("/") + "/")
-        for group in groups
-        for path in protected
-    )
+    return any(is_protected(group, protected) for group in groups)
 
 
 def _may_link(desired: DesiredUser, found: FoundUser, user: UserRepresentation) -> bool:

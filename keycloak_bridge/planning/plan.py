@@ -37,7 +37,7 @@ from keycloak_bridge.domain.users import (
     UnknownUser,
     UserRepresentation,
 )
-from keycloak_bridge.mapping.mapping import refuse_reserved_username
+from keycloak_bridge.mapping.reserved_names import anonymous_username, refuse_reserved_name
 from keycloak_bridge.mapping.rules import DEFAULT_RESERVED
 from keycloak_bridge.planning.bookkeeping import due_after, format_mark, is_stale, stamp
 from keycloak_bridge.planning.mail_due import (
@@ -73,7 +73,7 @@ def plan_user(
     UnknownUserError where Keycloak has none and `desired.unknown` neither creates nor skips it.
     """
     refuse_protected_groups(desired)
-    refuse_reserved_username(desired.representation.get("username", ""), reserved)
+    refuse_reserved_name(desired.representation, reserved)
     if found is None:
         return _plan_unknown(event, desired)
     refuse_foreign_user(desired, found, reserved)
@@ -83,11 +83,6 @@ def plan_user(
     if desired.intent is Intent.DELETE:
         return Plan(found.user_id, (DeleteUser(),))
     return _plan_existing(event, desired, found)
-
-
-def anonymous_username(user_id: str) -> str:
-    """Return the username of an anonymised user."""
-    return f"anonymous-{user_id}".lower()
 
 
 def _plan_unknown(event: UserEvent, desired: DesiredUser) -> Plan:

@@ -31,8 +31,8 @@ from keycloak_bridge.domain.users import (
     Membership,
     UserRepresentation,
 )
+from keycloak_bridge.mapping.reserved_names import anonymous_username
 from keycloak_bridge.planning.bookkeeping import is_being_invited, with_mark_of
-from keycloak_bridge.planning.plan import anonymous_username
 from keycloak_bridge.provisioning.verification import DuplicateResolver, Verification
 
 Invite = Callable[[Invitation], Sequence[Acknowledgement]]

@@ -526,6 +526,8 @@ JOINING = replace(
         (ATTRIBUTE_LINK, changed(INVITED, serviceAccountClientId="demo-app"), "reserved-user"),
         (ATTRIBUTE_LINK, changed(INVITED, username="service-account-demo"), "reserved-user"),
         (ATTRIBUTE_LINK, changed(INVITED, username="root"), "reserved-user"),
+        (ATTRIBUTE_LINK, changed(INVITED, username="r\u03bfo\u200bt"), "reserved-user"),
+        (ATTRIBUTE_LINK, changed(INVITED, email="Root"), "reserved-user"),
         (JOINING, None, "protected-user"),
         (JOINING, INVITED, "protected-user"),
     ],
