@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError
-from keycloak_bridge.domain.events import USER_CREATED, USER_EVENTS, Record
+from keycloak_bridge.domain.events import USER_CREATED, USER_DELETED, USER_EVENTS, Record
 from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.domain.ports import Trace, no_trace
 from keycloak_bridge.domain.users import EmailChange, Intent, InvitationTerms, UnknownUser
 from keycloak_bridge.events.cloudevents import Limits
 from keycloak_bridge.events.custom_envelope import ATTRIBUTES, compile_envelope
 from keycloak_bridge.events.decode import EnvelopeRules
+from keycloak_bridge.events.record_key import compile_keys
 from keycloak_bridge.expressions.expression import suggestion
 from keycloak_bridge.mapping.lifecycle import MAPPED_TYPES, LifecyclePolicy, Mappings
 from keycloak_bridge.mapping.mapping import AttributeMapping, compile_mapping, properties_read
@@ -69,8 +70,11 @@ class Interpretation:
         return EnvelopeRules(
             limits=Limits(events.max_bytes, events.max_depth),
             match_key=events.match_key,
+            # first, since it says what is wrong with envelope.subject
             custom=compile_envelope({name: getattr(envelope, name) for name in ATTRIBUTES}),
             types=envelope.types,
+            keys=compile_keys(envelope.key, envelope.subject),
+            keys_name_users=envelope.key is not None or events.tombstones == "delete",
         )
 
     @cached_property
@@ -338,6 +342,18 @@ def _problems_together(
             yield (
                 f"{settings.mapping.files[key]}: matching: must begin with attributes.{name}, as in {origin}: "
                 "one user has one external id, whatever the event"
+            )
+    if settings.events.tombstones == "delete":
+        newest = max(
+            (major for kind, major in _versions(catalog) if kind == USER_DELETED), default=0
+        )
+        served: tuple[Served, ...] = ((USER_DELETED, newest), (USER_DELETED, None))
+        serving = next((own[one] for one in served if one in own), default)
+        if not serving.is_named_by_an_id_alone():
+            yield (
+                f"user.attributes.{name}: the key of a tombstone is not enough to make it; with events.tombstones = "
+                '"delete", name a mapping for user.deleted in [mapping.files] whose '
+                f"{name} is made of `subject`, which is the user whom the key names"
             )
     rule = next(one for one in default.rules.targets if one.attribute == name)
     paths = frozenset() if rule.expression is None else properties_read((rule.expression,))

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -48,6 +48,7 @@ from keycloak_bridge.domain.events import (
 from keycloak_bridge.domain.ports import Acknowledgement, Clock, UserDirectory
 from keycloak_bridge.domain.times import format_time, parse_time
 from keycloak_bridge.event_files.csv_rows import FileInterpreter, FileRecord, Line, TableRules
+from keycloak_bridge.events.custom_envelope import ATTRIBUTES
 from keycloak_bridge.keycloak.partial_import import RealmAccess, realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.ops.metrics import Metrics
@@ -110,8 +111,7 @@ def opened(
 
 def _has_own_envelope(settings: Settings) -> bool:
     """Say whether the producer's events are not CloudEvents."""
-    names = (one.name for one in fields(EnvelopeSettings) if one.name != "types")
-    return any(getattr(settings.envelope, name) is not None for name in names)
+    return any(getattr(settings.envelope, name) is not None for name in ATTRIBUTES)
 
 
 def _backfill_settings(settings: Settings, *, enveloped: bool) -> Settings:

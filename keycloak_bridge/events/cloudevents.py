@@ -2,6 +2,7 @@
 
 import binascii
 import json
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ _BINARY_PREFIX = "ce_"
 _FRAME_BYTES = 5
 _JSON_TYPES = ("application/json", "text/json")
 _LARGEST_KEPT = 65_536
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+LONGEST_ID = 255
+"""Characters of an id, a type or a subject; what Keycloak stores in a column."""
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -56,14 +61,34 @@ def parse_value(record: Record, limits: Limits) -> Any:
         )
     if limits in record.parsed:
         return record.parsed[limits]
-    value = record.value
-    # Byte 0 and four bytes of schema id; no JSON text begins with byte 0.
-    if value[:1] == b"\x00" and len(value) >= _FRAME_BYTES:
-        value = value[_FRAME_BYTES:]
+    value = unframed(record.value)
     parsed = parse_json(value, max_bytes=limits.max_bytes, max_depth=limits.max_depth)
     if len(value) <= _LARGEST_KEPT:
         record.parsed[limits] = parsed
     return parsed
+
+
+def unframed(content: bytes) -> bytes:
+    """Return what Confluent's serializer framed: byte 0 and four bytes of schema id, since no JSON begins with byte 0."""
+    is_framed = content[:1] == b"\x00" and len(content) >= _FRAME_BYTES
+    return content[_FRAME_BYTES:] if is_framed else content
+
+
+def text_problem(value: Any, longest: int) -> tuple[str, str] | None:
+    """Return what is wrong with the text of an attribute, as keyword and rule; None where nothing is."""
+    if isinstance(value, str) and 0 < len(value) <= longest and value.isprintable():
+        return None  # as nearly all are
+    if value is None:
+        return "required", "is required"
+    if not isinstance(value, str):
+        return "type", "must be text in UTF-8"
+    if not value:
+        return "minLength", "must be at least 1 character long"
+    if len(value) > longest:
+        return "maxLength", f"must be at most {longest} characters long"
+    if _CONTROL.search(value):
+        return "pattern", "must not hold control characters"
+    return None
 
 
 def read_cloudevent(record: Record, limits: Limits) -> RawEnvelope:

@@ -12,6 +12,7 @@ from jmespath.parser import ParsedResult
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError, TombstoneError, Violation
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.events.cloudevents import Limits, RawEnvelope, envelope_error, parse_value
+from keycloak_bridge.events.record_key import read_key
 from keycloak_bridge.expressions.expression import analyse, suggestion
 from keycloak_bridge.expressions.functions import MappingFunctions
 
@@ -73,7 +74,7 @@ _OPTIONS = jmespath.Options(custom_functions=MappingFunctions({}))
 def compile_envelope(expressions: Mapping[str, str | None]) -> CustomEnvelope | None:
     """Return the envelope that `expressions` describe, by name of the attribute; None without any of them.
 
-    They see `key` (text or null), `headers` (name to text) and `body` (the parsed value), and may call what a mapping
+    They see `key` (as `read_key` reads it), `headers` (name to text) and `body` (the parsed value), and may call what a mapping
     may. Raises ConfigError naming `envelope.<attribute>`, with a line for every problem.
     """
     given = {name: text for name, text in expressions.items() if text is not None}
@@ -113,10 +114,16 @@ def compile_envelope(expressions: Mapping[str, str | None]) -> CustomEnvelope | 
 def _scope(record: Record, body: Any) -> Mapping[str, Any]:
     headers = {name: _decoded(value) for name, value in record.headers}
     return {
-        "key": _decoded(record.key),
+        "key": _key(record.key),
         "headers": {name: text for name, text in headers.items() if text is not None},
         "body": body,
     }
+
+
+def _key(key: bytes | None) -> Any:
+    with suppress(EventDecodeError):
+        return read_key(key)
+    return None
 
 
 def _decoded(value: bytes | None) -> str | None:

@@ -1,11 +1,10 @@
 """From a Kafka record to an event whose envelope is valid; a record without a value may stand for a deletion."""
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from keycloak_bridge.domain.errors import (
     EventDecodeError,
@@ -15,34 +14,44 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import USER_DELETED, CloudEvent, Record
 from keycloak_bridge.events.cloudevents import (
+    LONGEST_ID,
     SOURCE,
     Limits,
     RawEnvelope,
     envelope_error,
     read_cloudevent,
     read_head,
+    text_problem,
 )
 from keycloak_bridge.events.custom_envelope import CustomEnvelope
 from keycloak_bridge.events.formats import FORMATS, parse_timestamp
-
-LONGEST_ID = 255
-"""Characters of an id, a type or a subject; what Keycloak stores in a column."""
+from keycloak_bridge.events.record_key import RecordKeys
 
 _LONGEST_URI = 2048
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeRules:
     """How to read a record: limits, the producer's envelope (None: CloudEvents) and its names of types.
 
-    `match_key` says that a record key, where there is one, must be the event's subject.
+    `match_key` says that the user whom a record key names, where there is one, must be the event's subject;
+    `keys_name_users` that keys name users even if that is not asked of every event.
     """
 
     limits: Limits = field(default_factory=Limits)
     match_key: bool = True
     custom: CustomEnvelope | None = None
     types: Mapping[str, str] = field(default_factory=dict)
+    keys: RecordKeys = field(default_factory=RecordKeys)
+    keys_name_users: bool = False
+
+    def user_of_key(self, record: Record) -> str | None:
+        """Return the user whom the record's key names; None where it names none, or need not name one."""
+        if not (self.match_key or self.keys_name_users):
+            return None
+        with suppress(EventDecodeError):
+            return self.keys.user(record)
+        return None
 
 
 class EventHead(NamedTuple):
@@ -60,7 +69,7 @@ def decode(record: Record, rules: EnvelopeRules) -> CloudEvent:
     """
     event = event_of(_read(record, rules), rules)
     if rules.match_key:
-        _check_key(record.key, event.subject)
+        _check_key(record, event.subject, rules)
     return event
 
 
@@ -93,12 +102,11 @@ def peek(record: Record, rules: EnvelopeRules) -> EventHead:
     else:
         attributes = read_head(record, rules.limits)
     event_id, event_type, subject = (
-        attributes.get(name) if _text_problem(attributes.get(name), LONGEST_ID) is None else None
+        attributes.get(name) if text_problem(attributes.get(name), LONGEST_ID) is None else None
         for name in ("id", "type", "subject")
     )
-    if subject is None and rules.match_key and record.key is not None:
-        key = _key_text(record.key)
-        subject = key if _text_problem(key, LONGEST_ID) is None else None
+    if subject is None:
+        subject = rules.user_of_key(record)
     return EventHead(event_id, rules.types.get(event_type or "", event_type), subject)
 
 
@@ -121,26 +129,10 @@ def _violations(envelope: RawEnvelope, time: datetime | None) -> tuple[Violation
         if name == "time":
             problem = None if time is not None else _NO_TIME
         else:
-            problem = _text_problem(value, longest)
+            problem = text_problem(value, longest)
         if problem is not None:
             found.append(Violation(envelope.prefix + name, *problem))
     return tuple(found)
-
-
-def _text_problem(value: Any, longest: int) -> tuple[str, str] | None:
-    if isinstance(value, str) and 0 < len(value) <= longest and value.isprintable():
-        return None  # as nearly all are
-    if value is None:
-        return "required", "is required"
-    if not isinstance(value, str):
-        return "type", "must be text in UTF-8"
-    if not value:
-        return "minLength", "must be at least 1 character long"
-    if len(value) > longest:
-        return "maxLength", f"must be at most {longest} characters long"
-    if _CONTROL.search(value):
-        return "pattern", "must not hold control characters"
-    return None
 
 
 _REQUIRED = ("id", "source", "type")
@@ -155,44 +147,33 @@ _LONGEST: Mapping[str, int] = {
 _NO_TIME = ("format", f"must be {FORMATS['date-time'][1]}")
 
 
-def _check_key(key: bytes | None, subject: str | None) -> None:
-    if key is None:
-        return
-    text = _key_text(key)
-    if text is not None and (subject is None or text == subject):
-        return
-    reason = "is not UTF-8" if text is None else "is not the event's subject"
+def _check_key(record: Record, subject: str | None, rules: EnvelopeRules) -> None:
+    reason = "is not the event's subject"
+    try:
+        user = rules.keys.user(record)
+        if user is None or subject in (None, user):
+            return
+    except EventDecodeError as error:
+        reason = error.message.removeprefix("the record key ")
     raise KeyMismatchError(
         f"the record key {reason}",
-        remedy="publish with the user's id as key, or set events.match_key to false",
+        remedy="publish with the user's id as key, say in envelope.key where in the key it is, or set events.match_key "
+        "to false",
         violations=(Violation("/subject", "key", "must be the record key"),),
     )
 
 
-def _key_text(key: bytes) -> str | None:
-    try:
-        return key.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
+def deletion_of(record: Record, rules: EnvelopeRules) -> CloudEvent:
+    """Return the deletion that the tombstone `record` means; it has no data, and its key names the user.
 
-
-def deletion_of(record: Record) -> CloudEvent:
-    """Return the deletion that the tombstone `record` means; its data is not validated yet.
-
-    Its id is made of the record's place and its time is the record's, so that redelivery gives the same event. Raises TombstoneError
-    without a key, and EventDecodeError for a key that is no text.
+    Its id is made of the record's place and its time is the record's, so that redelivery gives the same event. Raises
+    TombstoneError without a key, and EventDecodeError (`unreadable-key`) for a key that names nobody.
     """
-    if not record.key:
+    user_id = rules.keys.user(record)
+    if user_id is None:
         raise TombstoneError(
             "the record has neither key nor value, so the user to delete is unknown",
             remedy="publish tombstones with the user's id as key",
-        )
-    user_id = _key_text(record.key)
-    if user_id is None:
-        raise EventDecodeError(
-            "the key of a record without a value is not UTF-8",
-            code="wrong-encoding",
-            violations=(Violation("/subject", "type", "must be text in UTF-8"),),
         )
     time = None
     if record.timestamp_ms >= 0:  # Kafka writes -1 where there is none
@@ -205,5 +186,5 @@ def deletion_of(record: Record) -> CloudEvent:
         subject=user_id,
         time=time,
         dataschema=None,
-        data={"userId": user_id},
+        data=None,
     )

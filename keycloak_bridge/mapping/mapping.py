@@ -53,6 +53,7 @@ from keycloak_bridge.mapping.rules import (
 Scope = Mapping[str, Any]
 
 _FINGERPRINT_LENGTH = 12
+_ANY_ID = "u-1"
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair
 _LENGTHS = range(3, 256)
 _PROHIBITED = frozenset("<>&\"'$%!#?§,;:*~/\\|^=[]{}()`")
@@ -141,6 +142,28 @@ class AttributeMapping:
             )
         return MatchCriterion(rule.target, external_id[0])
 
+    def data_naming(self, user_id: str) -> Mapping[str, Any]:
+        """Return the least data of an event about this user: the id, wherever the external id is read."""
+        return _nested(self._identifying(), user_id)
+
+    def is_named_by_an_id_alone(self) -> bool:
+        """Say whether such data give the external id, as one property does, or each of several that stand for another."""
+        paths = self._identifying()
+        if len(paths) < 2:
+            return True
+        try:
+            found = {
+                tuple(_target_value(self.rules.identity, {"data": _nested((path,), _ANY_ID)}) or ())
+                for path in paths
+            }
+        except MappingError:
+            return False
+        return len(found) == 1 and () not in found
+
+    def _identifying(self) -> frozenset[Path]:
+        expression = self.rules.identity.expression
+        return frozenset() if expression is None else properties_read((expression,))
+
     def apply(self, event: UserEvent) -> DesiredUser | OutOfScope:
         """Return the user that `event`, a `user.created` or `user.updated`, describes.
 
@@ -225,6 +248,17 @@ class AttributeMapping:
             if len(values) == 1:
                 found.append(MatchCriterion(target, values[0]))
         return tuple(found)
+
+
+def _nested(paths: Iterable[Path], value: str) -> Mapping[str, Any]:
+    """Return data that have `value` at each of `paths`, none of which leads to another."""
+    data: dict[str, Any] = {}
+    for path in paths:
+        here = data
+        for name in path[:-1]:
+            here = here.setdefault(name, {})
+        here[path[-1]] = value
+    return data
 
 
 def _target_value(rule: TargetRule, scope: Scope) -> Any:

@@ -361,6 +361,7 @@ RECOMMENDED_ACTIONS: Mapping[str, str] = {
     "unsupported-specversion": _PRODUCER,
     "invalid-envelope": _PRODUCER,
     "key-mismatch": f"{_PRODUCER}: the record key must be the subject",
+    "unreadable-key": f"{_PRODUCER}: the record key must be the user's id, or see envelope.key",
     "subject-mismatch": f"{_PRODUCER}: the subject must be the user's id",
     "tombstone": "set events.tombstones = ignore if tombstones are meant",
     "unknown-type": "add a schema for the type, or name it in events.ignore_types",

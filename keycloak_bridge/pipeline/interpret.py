@@ -77,11 +77,14 @@ class Interpreter:
         if (ignored := self.ignores(record)) is not None:
             return ignored
         try:
-            event = self._decode(record)
+            event = decode(record, self.rules)
         except TombstoneError:
             if self.tombstones == "ignore":
                 return Skipped(TOMBSTONE)
-            raise
+            if self.tombstones != "delete":
+                raise
+            deletion = deletion_of(record, self.rules)
+            return self._prepare(deletion, self._naming, trace, accept)
         prepared = self.prepare(event, trace, accept)
         if isinstance(prepared, Prepared) and wants_no_invite(record):
             desired = prepared.desired
@@ -103,6 +106,15 @@ class Interpreter:
         accept: Callable[[CloudEvent], None] = _accept,
     ) -> Prepared | Skipped:
         """Do the same for an event that is no record, such as a row of a table."""
+        return self._prepare(event, self.catalog.validate, trace, accept)
+
+    def _prepare(
+        self,
+        event: CloudEvent,
+        check: Callable[[CloudEvent], UserEvent],
+        trace: Trace,
+        accept: Callable[[CloudEvent], None],
+    ) -> Prepared | Skipped:
         context = EventContext("decode", event.id, event.type, event.subject)
         try:
             trace("decoded", f"{event.type} {event.id}")
@@ -112,7 +124,7 @@ class Interpreter:
             context = replace(context, step="schema")
             schema_id = self.catalog.schema_id(event.type, event.dataschema)
             context = replace(context, schema_id=schema_id)
-            user_event = self.catalog.validate(event)
+            user_event = check(event)
             trace("validated", user_event.schema_id)
             context = replace(context, step="map")
             fingerprint = self.mapping.serving(user_event).fingerprint
@@ -125,10 +137,15 @@ class Interpreter:
         trace("mapped", targets or desired)
         return Prepared(user_event, desired, fingerprint)
 
-    def _decode(self, record: Record) -> CloudEvent:
-        try:
-            return decode(record, self.rules)
-        except TombstoneError:
-            if self.tombstones != "delete":
-                raise
-            return deletion_of(record)
+    def _naming(self, deletion: CloudEvent) -> UserEvent:
+        """Return the event of a tombstone: it has no data to check, and gets what the mapping reads of the user's id."""
+        event = UserEvent(
+            id=deletion.id,
+            source=deletion.source,
+            type=deletion.type,
+            subject=deletion.subject,
+            time=deletion.time,
+            schema_id=self.catalog.schema_id(deletion.type),
+            data={},
+        )
+        return replace(event, data=self.mapping.serving(event).data_naming(deletion.subject or ""))

@@ -63,9 +63,13 @@ class ProvisionStage:
         self._stopped_at: set[tuple[TopicPartition, int]] = set()
 
     def ordering_key(self, record: Record) -> bytes:
-        """Return the record key; without one the subject, and without that a key of its own."""
-        if record.key:
-            return record.key
+        """Return the user whom the key names, else the key; without one the subject, and without that a key of its own."""
+        try:
+            user = self._interpreter.rules.keys.user(record)
+        except EventError:
+            return record.key or b""
+        if user is not None:
+            return user.encode()
         _, _, subject = peek(record, self._interpreter.rules)
         return subject.encode("utf-8", "surrogatepass") if subject else f"@{record.offset}".encode()
 
@@ -125,8 +129,8 @@ class ProvisionStage:
         """Publish that a tombstone was skipped; an ignored type has no result, since it is not about users."""
         if skipped.event is not None:
             return Handled()
-        key = record.key.decode("utf-8", errors="replace") if record.key else None
-        result = Result(Outcome.SKIPPED, reason=skipped.reason, user_id=key)
+        user_id = self._interpreter.rules.user_of_key(record)
+        result = Result(Outcome.SKIPPED, reason=skipped.reason, user_id=user_id)
         return Handled((self._publisher.publish(record, result, since_s),))
 
     def _refuse_dependent(self, record: Record, event: CloudEvent) -> None:

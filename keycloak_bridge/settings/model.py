@@ -154,7 +154,7 @@ class EventsSettings:
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeSettings:
-    """A producer's own envelope: JMESPath expressions over `key`, `headers` and `body`; without any: CloudEvents."""
+    """A producer's own envelope: JMESPath expressions over `key`, `headers` and `body`; without any but `key`: CloudEvents."""
 
     id: str | None = setting(None, "Expression for the event's id.", _EXPRESSION)
     type: str | None = setting(None, "Expression for the event's type.", _EXPRESSION)
@@ -164,6 +164,11 @@ class EnvelopeSettings:
     source: str | None = setting(None, "Expression for the publisher of the event.", _EXPRESSION)
     data: str | None = setting(
         None, "Expression for the data that the schema describes.", _EXPRESSION
+    )
+    key: str | None = setting(
+        None,
+        "Expression over `key` for the user's id in a record key, for CloudEvents too; without it, the key is the id.",
+        _EXPRESSION,
     )
     types: Mapping[str, str] = setting(
         {},

@@ -178,14 +178,16 @@ def test_anonymise_keeps_the_account_and_nothing_of_the_person(bench: Bench, use
 
 
 def test_a_tombstone_deletes_by_policy(bench: Bench, user_id: str) -> None:
-    """A record without a value is the deletion of its key's user, where the settings say so."""
-    bench = bench.but(EVENTS_TOMBSTONES="delete")
-    bench.publish(an_event(user_id))
-    bench.publish_raw((user_id.encode(), None, ()))
+    """A record without a value is the deletion of its key's user, where the settings say so; a key may be JSON."""
+    bench = bench.but(EVENTS_TOMBSTONES="delete", EVENTS_MATCH_KEY="false")
+    other = f"{user_id}-json"
+    bench.publish(an_event(user_id), an_event(other))
+    bench.catch_up()
+    bench.publish_raw((user_id.encode(), None, ()), (f'"{other}"'.encode(), None, ()))
 
     bench.catch_up()
 
-    assert not bench.user(user_id)["enabled"]
+    assert [False, False] == [bench.user(one)["enabled"] for one in (user_id, other)]
 
 
 def test_a_changed_address_gets_a_new_invitation_and_the_old_link_is_dead(

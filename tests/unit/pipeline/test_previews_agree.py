@@ -105,7 +105,7 @@ def scenes(draw: st.DrawFn) -> Scene:
     )
     tombstone_or_no_json = st.sampled_from([None, b"{oops", b"[1]"])
     value = draw(st.just(event) | st.just(event) | st.just(event) | tombstone_or_no_json)
-    key = draw(st.sampled_from([None, None, b"u-1", b"u-2", b"\xff"]))
+    key = draw(st.sampled_from([None, None, b"u-1", b'"u-1"', b"u-2", b"\xff", b""]))
     record = record_of(value, key=key, headers=HEADERS[draw(st.sampled_from(sorted(HEADERS)))])
     return Scene(draw(st.sampled_from(sorted(BRIDGES))), draw(st.sampled_from(REALMS)), record)
 

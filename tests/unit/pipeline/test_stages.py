@@ -23,6 +23,7 @@ from keycloak_bridge.app.interpretation import Interpretation, default_mapping_t
 from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
 from keycloak_bridge.domain.errors import (
     BridgeError,
+    ConfigError,
     Dependency,
     HoldError,
     InternalError,
@@ -50,6 +51,7 @@ from keycloak_bridge.settings.model import (
     EnvelopeSettings,
     EventsSettings,
     MappingSettings,
+    SchemasSettings,
     Settings,
 )
 
@@ -213,6 +215,7 @@ TOMBSTONES: dict[str, tuple[str, bytes | None, tuple[str, str, str | None], list
     "ignored, without a key": ("ignore", None, ("skipped", "tombstone", None), []),
     "refused": ("dead-letter", b"u-1", ("rejected", "tombstone", "u-1"), ["decode"]),
     "deletion of an unknown user": ("delete", b"u-1", ("skipped", "unknown-user", "u-1"), []),
+    "deletion with an empty key": ("delete", b"", ("rejected", "tombstone", None), ["decode"]),
     "deletion without a key": ("delete", None, ("rejected", "tombstone", None), ["decode"]),
 }
 
@@ -229,10 +232,119 @@ def test_a_tombstone(
     assert [result] == [(one["outcome"], one["reason"], one.get("userId")) for one in flow.results]
     assert [HERE] == [one["source"] for one in flow.results]
     assert [(step, "tombstone") for step in steps] == flow.reasons
-    assert [(key, None if key else b"") for _ in steps] == [
+    assert [(key, b"" if key is None else None) for _ in steps] == [
         (one.key, one.value) for one, _ in flow.letters
     ]
     assert () == flow.keycloak.users()
+
+
+OWN_DELETED = {
+    "$id": "urn:acme:user.deleted:2.0",
+    "type": "object",
+    "required": ["account", "deletedBy"],
+    "properties": {
+        "account": {"type": "object", "properties": {"no": {"type": "string"}}},
+        "deletedBy": {"type": "string"},
+    },
+}
+OWN_MAPPING = """matching = ["attributes.userId"]
+[user.attributes]
+userId = "%s"
+"""
+
+
+def of_own_schema(folder: Path, expression: str, **events: Any) -> Interpretation:
+    """Return what reads deletions by a schema whose id is no `userId`, with this expression for it."""
+    schemas = folder / "user.deleted"
+    schemas.mkdir()
+    (schemas / "2.0.json").write_text(json.dumps(OWN_DELETED))
+    mapping = folder / "deleted.toml"
+    mapping.write_text(OWN_MAPPING % expression)
+    settings = Settings(
+        schemas=SchemasSettings(folders=(folder,)),
+        mapping=MappingSettings(files={"user.deleted/2": mapping}),
+        events=EventsSettings(tombstones="delete", **events),
+    )
+    return Interpretation(settings)
+
+
+KEYS: dict[str, tuple[str | None, bytes]] = {
+    "text": (None, b"u-1"),
+    "JSON text": (None, b'"u-1"'),
+    "framed JSON text": (None, b'\x00\x00\x00\x00\x01"u-1"'),
+    "object": ("key.id", b'{"id": "u-1"}'),
+    "object or text": ("key.id || key", b"u-1"),
+}
+
+
+@pytest.mark.parametrize(("expression", "key"), KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize("match_key", [True, False])
+def test_a_tombstone_deletes_the_user_whom_its_key_names(
+    expression: str | None, key: bytes, match_key: bool
+) -> None:
+    """However the producer writes its keys, and whether or not the keys of events are checked."""
+    known = Interpretation(
+        Settings(
+            envelope=EnvelopeSettings(key=expression),
+            events=EventsSettings(match_key=match_key, tombstones="delete"),
+        )
+    )
+    flow = Flow(known=known, tombstones="delete")
+    flow.handle(event_of(), key=key)
+
+    flow.handle(None, key=key)
+
+    assert ([], [False]) == (flow.reasons, [user["enabled"] for user in flow.keycloak.users()])
+    assert ("user.deleted", "u-1") == (
+        flow.results[1]["eventType"],
+        flow.results[1]["userId"],
+    )
+    assert b"u-1" == flow.provision.ordering_key(record_of(None, key=key))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["data.account.no", "data.account.no || data.deletedBy", "trim(data.account.no)", "subject"],
+)
+def test_a_tombstone_goes_through_the_mapping(tmp_path: Path, expression: str) -> None:
+    """Also where the schema calls the id otherwise, or asks for more than a key can say."""
+    flow = Flow(known=of_own_schema(tmp_path, expression), tombstones="delete")
+    flow.handle(event_of())
+
+    flow.handle(None, key=b"u-1")
+
+    assert ([], [False]) == (flow.reasons, [user["enabled"] for user in flow.keycloak.users()])
+
+
+def test_an_id_of_two_properties_is_refused_at_start_where_tombstones_delete(
+    tmp_path: Path,
+) -> None:
+    """A key names one thing: nobody would ever be found."""
+    expression = "join('-', [data.account.no, data.deletedBy])"
+
+    with pytest.raises(ConfigError, match=r"userId: the key of a tombstone is not enough"):
+        of_own_schema(tmp_path, expression).check()
+
+
+@pytest.mark.parametrize("key", [b"\xff", b'{"id": "u-1"}', b'{"id": "u-1", "id": "u-2"}'])
+def test_a_tombstone_whose_key_cannot_be_read_is_a_dead_letter(key: bytes) -> None:
+    """It is never skipped: somebody was to be deleted."""
+    flow = Flow(tombstones="delete")
+
+    flow.handle(None, key=key)
+
+    assert [("decode", "unreadable-key")] == flow.reasons
+    assert [("rejected", None)] == [(one["outcome"], one.get("userId")) for one in flow.results]
+
+
+def test_a_skipped_tombstone_names_nobody_where_keys_need_not_name_users() -> None:
+    """The key may be an address, and results go to others."""
+    known = Interpretation(Settings(events=EventsSettings(match_key=False)))
+    flow = Flow(known=known)
+
+    flow.handle(None, key=PLANTED[0].encode())
+
+    assert [("tombstone", None)] == [(one["reason"], one.get("userId")) for one in flow.results]
 
 
 @pytest.mark.parametrize(("key", "expected"), [(b"u-1", True), (None, False), (b"other", False)])
@@ -349,6 +461,9 @@ def test_an_outage_is_raised_untouched(stage: str, call: str, error: BridgeError
     ("record", "expected"),
     [
         (record_of(event_of("u-2"), key=b"u-1"), b"u-1"),
+        (record_of(event_of("u-2"), key=b'"u-1"'), b"u-1"),
+        (record_of(event_of("u-2"), key=b'{"tenant": 1}'), b'{"tenant": 1}'),
+        (record_of(event_of("u-2"), key=b"\xff"), b"\xff"),
         (replace(record_of(event_of("u-2")), key=None), b"u-2"),
         (replace(record_of(event_of("u-2")), key=b""), b"u-2"),
         (record_of(b"{oops", offset=7), b"@7"),
@@ -356,7 +471,18 @@ def test_an_outage_is_raised_untouched(stage: str, call: str, error: BridgeError
         (record_of(event_of(subject=...), offset=7), b"@7"),
         (record_of(json.dumps(event_of("\ud800")).encode(), offset=7), b"@7"),
     ],
-    ids=["key", "subject", "empty key", "unreadable", "tombstone", "no subject", "surrogate"],
+    ids=[
+        "key",
+        "JSON key",
+        "object",
+        "no text",
+        "subject",
+        "empty key",
+        "unreadable",
+        "tombstone",
+        "no subject",
+        "surrogate",
+    ],
 )
 def test_records_of_a_user_keep_their_order(record: Record, expected: bytes) -> None:
     """By the record key, as in Kafka itself, else by the subject; a record without both waits for no other."""

@@ -1,0 +1,111 @@
+"""Which user a record key names: as text, as a JSON text, or where an expression finds the id."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+from jmespath.parser import ParsedResult
+
+from keycloak_bridge.domain.errors import ConfigError, EventDecodeError, Violation
+from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.json_reader import parse_json
+from keycloak_bridge.events.cloudevents import LONGEST_ID, text_problem, unframed
+from keycloak_bridge.expressions.expression import analyse
+from keycloak_bridge.expressions.functions import MappingFunctions
+
+_OPTIONS = jmespath.Options(custom_functions=MappingFunctions({}))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKeys:
+    """How to read record keys; without an expression, the text of a key is the user's id."""
+
+    expression: ParsedResult | None = None
+
+    def user(self, record: Record) -> str | None:
+        """Return the id of the user that the record's key names; None without a key, and an empty one is none.
+
+        Raises EventDecodeError (`unreadable-key`) for a key that names nobody.
+        """
+        try:
+            value = read_key(record.key)
+        except EventDecodeError as error:
+            raise _unreadable(error.message) from None
+        if value is None:
+            return None
+        if self.expression is not None:
+            try:
+                value = self.expression.search({"key": value}, options=_OPTIONS)
+            except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError):
+                value = None
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if text_problem(value, LONGEST_ID) is not None:
+            raise _unreadable(
+                f"the record key names no user by a text of up to {LONGEST_ID} characters"
+            )
+        return str(value)
+
+
+def _unreadable(message: str) -> EventDecodeError:
+    return EventDecodeError(
+        message,
+        code="unreadable-key",
+        remedy="publish with the user's id as key, or say in envelope.key where in the key it is",
+        violations=(Violation("/key", "expression", "must name the user"),),
+    )
+
+
+def read_key(key: bytes | None) -> Any:
+    """Return what a record key says: the value of a JSON text, object or array, else its text; None without a key.
+
+    A serializer of JSON puts a text in quotes, and Confluent's frames it. What only begins like JSON is text. Raises
+    EventDecodeError where different readers would read different things.
+    """
+    bare = unframed(key or b"")
+    if bare[:1] in (b'"', b"{", b"["):
+        code = ""
+        try:
+            value = parse_json(bare, max_bytes=len(bare))
+        except EventDecodeError as error:
+            code = error.code
+        if not code:
+            return None if value == "" else value
+        if code != "not-json":
+            raise EventDecodeError(f"the record key is JSON that cannot be read: {code}", code=code)
+    try:
+        return bare.decode("utf-8") or None
+    except UnicodeDecodeError:
+        pass
+    raise EventDecodeError("the record key is not UTF-8", code="wrong-encoding")
+
+
+def compile_keys(key: str | None, subject: str | None) -> RecordKeys:
+    """Return how `envelope.key` finds the user in a record key; without it `envelope.subject`, if that reads only the key.
+
+    Raises ConfigError naming `envelope.key`.
+    """
+    if key is None:
+        if subject is None or _compiled(subject)[1] != {"key"}:
+            return RecordKeys()
+        return RecordKeys(_compiled(subject)[0])
+    try:
+        compiled, roots = _compiled(key)
+    except (JMESPathError, LookupError):
+        raise _wrong(f"is no JMESPath expression: {key!r}") from None
+    problems = analyse(compiled.parsed, ()).problems
+    if problems:
+        raise _wrong("; ".join(problems))
+    if roots != {"key"}:
+        raise _wrong("must read `key` and nothing else, such as key.id")
+    return RecordKeys(compiled)
+
+
+def _compiled(text: str) -> tuple[ParsedResult, set[str]]:
+    compiled = jmespath.compile(text)
+    return compiled, {path[0] for path in analyse(compiled.parsed, ()).paths}
+
+
+def _wrong(reason: str) -> ConfigError:
+    return ConfigError(f"envelope.key: {reason}", remedy="correct [envelope] in the settings file")
