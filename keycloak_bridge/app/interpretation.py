@@ -70,6 +70,7 @@ class Interpretation:
         return EnvelopeRules(
             limits=Limits(events.max_bytes, events.max_depth),
             match_key=events.match_key,
+            nulls_absent=events.nulls == "absent",
             # first, since it says what is wrong with envelope.subject
             custom=compile_envelope({name: getattr(envelope, name) for name in ATTRIBUTES}),
             types=envelope.types,

@@ -13,6 +13,8 @@ from keycloak_bridge.domain.errors import EventDecodeError, TombstoneError, Viol
 from keycloak_bridge.domain.events import Message, Record
 from keycloak_bridge.domain.json_reader import MAX_BYTES, MAX_DEPTH, parse_json
 from keycloak_bridge.domain.times import format_time
+from keycloak_bridge.events.frames import SCHEMA_ID_HEADER, named, without_frame
+from keycloak_bridge.events.recognition import recognise
 
 SOURCE = "/keycloak-bridge"
 """The `source` of what the bridge itself writes."""
@@ -21,8 +23,9 @@ CONTENT_TYPE = "content-type"
 STRUCTURED = "application/cloudevents"
 STRUCTURED_JSON = "application/cloudevents+json"
 _BATCH = "application/cloudevents-batch"
-_BINARY_PREFIX = "ce_"
-_FRAME_BYTES = 5
+_BINARY_PREFIXES = ("ce-", "ce_")
+_SPRING_TYPES = "spring_json_header_types"
+_CONTENT_TYPE_OF_DATA = "datacontenttype"
 _JSON_TYPES = ("application/json", "text/json")
 _LARGEST_KEPT = 65_536
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -42,15 +45,19 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class RawEnvelope:
-    """Attributes as the producer wrote them, of any type; the pointer to one is `prefix` and its name."""
+    """Attributes as the producer wrote them, of any type; the pointer to one is `prefix` and its name.
+
+    `cleared` are the names of the properties of `data` that are null although it does not say so.
+    """
 
     attributes: Mapping[str, Any]
     data: Any
     prefix: str = "/"
+    cleared: Any = None
 
 
 def parse_value(record: Record, limits: Limits) -> Any:
-    """Return the JSON of the record's value, without the frame of Confluent's serializer.
+    """Return the JSON of the record's value, without the frame of a schema registry's serializer.
 
     A value of up to 64 KiB is parsed once and kept with the record; callers must not change it. Raises TombstoneError or
     EventDecodeError.
@@ -61,17 +68,21 @@ def parse_value(record: Record, limits: Limits) -> Any:
         )
     if limits in record.parsed:
         return record.parsed[limits]
-    value = unframed(record.value)
-    parsed = parse_json(value, max_bytes=limits.max_bytes, max_depth=limits.max_depth)
+    if len(record.value) > limits.max_bytes:
+        value = record.value  # which is refused for that, unread
+    else:
+        value = without_frame(record.value, limits.max_bytes)
+    try:
+        parsed = parse_json(value, max_bytes=limits.max_bytes, max_depth=limits.max_depth)
+    except EventDecodeError as error:
+        what = None
+        if error.code in _UNREADABLE:
+            has_id = any(name == SCHEMA_ID_HEADER for name, _ in record.headers)
+            what = named(value, has_schema_id=has_id)
+        raise what or error from None
     if len(value) <= _LARGEST_KEPT:
         record.parsed[limits] = parsed
     return parsed
-
-
-def unframed(content: bytes) -> bytes:
-    """Return what Confluent's serializer framed: byte 0 and four bytes of schema id, since no JSON begins with byte 0."""
-    is_framed = content[:1] == b"\x00" and len(content) >= _FRAME_BYTES
-    return content[_FRAME_BYTES:] if is_framed else content
 
 
 def text_problem(value: Any, longest: int) -> tuple[str, str] | None:
@@ -103,10 +114,12 @@ def read_cloudevent(record: Record, limits: Limits) -> RawEnvelope:
         raise _refusal("batch-not-supported")
     if content_type.startswith(STRUCTURED) and content_type not in (STRUCTURED, STRUCTURED_JSON):
         raise _refusal("unsupported-content-type", _CONTENT_TYPE_VIOLATION)
-    body = _parse_body(record, limits, content_type)
+    attributes = binary_attributes(headers)
+    data_type = _as_media_type(attributes.get(_CONTENT_TYPE_OF_DATA)) or content_type
+    body = _parse_body(record, limits, content_type if content_type == STRUCTURED else data_type)
     if content_type.startswith(STRUCTURED) or (isinstance(body, dict) and "specversion" in body):
         return _checked(_structured(body, limits))
-    return _checked(_binary(headers, body, content_type))
+    return _checked(_binary(headers, attributes, body, data_type))
 
 
 def read_head(record: Record, limits: Limits) -> Mapping[str, Any]:
@@ -139,12 +152,30 @@ def header_texts(record: Record) -> Mapping[str, str | bytes]:
 
 
 def binary_attributes(headers: Mapping[str, str | bytes]) -> Mapping[str, Any]:
-    """Return the attributes that headers `ce_…` carry, by their names without the prefix."""
-    return {
-        name.removeprefix(_BINARY_PREFIX): value
+    """Return the attributes that headers `ce_…` and `ce-…` carry, by their names without the prefix.
+
+    Where both name one, `ce_` counts, as the specification has it. What Spring wrote as JSON is read as such.
+    """
+    attributes = {
+        name.removeprefix(prefix): value
+        for prefix in _BINARY_PREFIXES
         for name, value in headers.items()
-        if name.startswith(_BINARY_PREFIX)
+        if name.startswith(prefix)
     }
+    if _SPRING_TYPES in headers or attributes.get("specversion") == '"1.0"':
+        return {name: _unquoted(value) for name, value in attributes.items()}
+    return attributes
+
+
+def _unquoted(value: str | bytes) -> str | bytes:
+    """Return the text of which `value` is the JSON; `value` itself where it is no JSON of a text."""
+    if not isinstance(value, str) or not value.startswith('"'):
+        return value
+    try:
+        text = parse_json(value.encode())
+    except EventDecodeError:
+        return value
+    return text if isinstance(text, str) else value
 
 
 def cloud_event_message(
@@ -177,8 +208,14 @@ def cloud_event_message(
 
 def _media_type(headers: Mapping[str, str | bytes]) -> str:
     """Return the content type in lower case without parameters, empty where none is given."""
-    value = headers.get(CONTENT_TYPE, "")
-    return value.partition(";")[0].strip().lower() if isinstance(value, str) else "?"
+    return _as_media_type(headers.get(CONTENT_TYPE, ""))
+
+
+def _as_media_type(value: Any) -> str:
+    """Return the media type in lower case without parameters and quotes, empty for None."""
+    if value is None:
+        return ""
+    return value.strip(' "').partition(";")[0].strip().lower() if isinstance(value, str) else "?"
 
 
 def _is_json(content_type: str) -> bool:
@@ -189,7 +226,7 @@ def _parse_body(record: Record, limits: Limits, content_type: str) -> Any:
     try:
         return parse_value(record, limits)
     except EventDecodeError as error:
-        is_other_format = error.code in ("not-json", "wrong-encoding")
+        is_other_format = error.code in _UNREADABLE
         if not is_other_format or content_type == STRUCTURED or _is_json(content_type):
             raise
     raise _refusal("unsupported-content-type", _CONTENT_TYPE_VIOLATION)
@@ -197,34 +234,49 @@ def _parse_body(record: Record, limits: Limits, content_type: str) -> Any:
 
 def _structured(body: Any, limits: Limits) -> RawEnvelope:
     if not isinstance(body, dict):
-        raise _refusal("not-a-cloudevent")
+        raise no_event(body)
     # In CloudEvents null means that an attribute is not set.
     attributes = {name: value for name, value in body.items() if value is not None}
     encoded = attributes.pop("data_base64", None)
+    is_json = _is_json(_as_media_type(attributes.get(_CONTENT_TYPE_OF_DATA)))
     if encoded is None:
-        return RawEnvelope(attributes, body.get("data"))
+        data = body.get("data")
+        if isinstance(data, str) and not is_json:
+            raise _refusal("unsupported-content-type", _DATA_TYPE_VIOLATION)
+        return RawEnvelope(attributes, data)
     if "data" in attributes:
         raise envelope_error(Violation("/data_base64", "not", "must not be given with data"))
-    return RawEnvelope(attributes, _decoded(encoded, limits))
+    return RawEnvelope(attributes, _decoded(encoded, limits, is_json=is_json))
 
 
-def _decoded(encoded: Any, limits: Limits) -> Any:
+def _decoded(encoded: Any, limits: Limits, *, is_json: bool) -> Any:
     try:
         content = b64decode(encoded, validate=True)
     except (binascii.Error, ValueError, TypeError):
         content = None
     if content is None:
         raise envelope_error(Violation("/data_base64", "contentEncoding", "must be base64"))
-    return parse_json(content, max_bytes=limits.max_bytes, max_depth=limits.max_depth)
+    try:
+        return parse_json(content, max_bytes=limits.max_bytes, max_depth=limits.max_depth)
+    except EventDecodeError as error:
+        if is_json or error.code not in _UNREADABLE:
+            raise
+    raise _refusal("unsupported-content-type", _DATA_TYPE_VIOLATION)
 
 
-def _binary(headers: Mapping[str, str | bytes], body: Any, content_type: str) -> RawEnvelope:
-    attributes = binary_attributes(headers)
+def _binary(
+    headers: Mapping[str, str | bytes], attributes: Mapping[str, Any], body: Any, data_type: str
+) -> RawEnvelope:
     if not attributes:
-        raise _refusal("not-a-cloudevent")
-    if not _is_json(content_type):
-        raise _refusal("unsupported-content-type", _CONTENT_TYPE_VIOLATION)
-    return RawEnvelope(attributes, body, prefix=f"/headers/{_BINARY_PREFIX}")
+        raise no_event(body)
+    hyphen, underscore = _BINARY_PREFIXES
+    spelling = underscore if any(name.startswith(underscore) for name in headers) else hyphen
+    prefix = f"/headers/{spelling}"
+    if not _is_json(data_type):
+        named_there = _CONTENT_TYPE_OF_DATA in attributes
+        where = prefix + _CONTENT_TYPE_OF_DATA if named_there else f"/headers/{CONTENT_TYPE}"
+        raise _refusal("unsupported-content-type", _not_json(where))
+    return RawEnvelope(attributes, body, prefix=prefix)
 
 
 def _checked(envelope: RawEnvelope) -> RawEnvelope:
@@ -249,6 +301,23 @@ def envelope_error(*violations: Violation) -> EventDecodeError:
     )
 
 
+def no_event(body: Any) -> EventDecodeError:
+    """Return the error for a value that is no CloudEvent, which says what it is."""
+    found = recognise(body)
+    if found.is_batch:
+        return EventDecodeError(
+            f"the record holds a batch: {found.what}",
+            code="batch-not-supported",
+            remedy=found.remedy,
+        )
+    _, remedy = _REFUSALS["not-a-cloudevent"]
+    return EventDecodeError(
+        f"the record is no CloudEvent: no headers ce_… or ce-…, and the value is {found.what}",
+        code="not-a-cloudevent",
+        remedy=found.remedy or remedy,
+    )
+
+
 def _refusal(code: str, *violations: Violation) -> EventDecodeError:
     message, remedy = _REFUSALS[code]
     return EventDecodeError(message, code=code, remedy=remedy, violations=violations)
@@ -257,15 +326,21 @@ def _refusal(code: str, *violations: Violation) -> EventDecodeError:
 _REFUSALS = {
     "batch-not-supported": ("the record holds a batch of events", "publish one event a record"),
     "not-a-cloudevent": (
-        "the record is no CloudEvent: neither headers ce_… nor specversion in its value",
+        "the record is no CloudEvent",
         "publish CloudEvents 1.0, or describe the producer's envelope in [envelope]",
     ),
     "unsupported-content-type": (
-        "the header content-type names a format other than JSON",
-        "publish JSON, and name it in content-type",
+        "the content type names a format other than JSON",
+        "publish JSON, and name it as content type",
     ),
     "unsupported-specversion": ("its specversion is not 1.0", "publish CloudEvents 1.0"),
 }
-_CONTENT_TYPE_VIOLATION = Violation(
-    f"/headers/{CONTENT_TYPE}", "contentMediaType", "must be a JSON media type"
-)
+
+
+def _not_json(where: str) -> Violation:
+    return Violation(where, "contentMediaType", "must be a JSON media type")
+
+
+_UNREADABLE = ("not-json", "wrong-encoding")
+_CONTENT_TYPE_VIOLATION = _not_json(f"/headers/{CONTENT_TYPE}")
+_DATA_TYPE_VIOLATION = _not_json(f"/{_CONTENT_TYPE_OF_DATA}")

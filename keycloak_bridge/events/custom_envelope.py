@@ -12,11 +12,12 @@ from jmespath.parser import ParsedResult
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError, TombstoneError, Violation
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.events.cloudevents import Limits, RawEnvelope, envelope_error, parse_value
+from keycloak_bridge.events.recognition import recognise
 from keycloak_bridge.events.record_key import read_key
-from keycloak_bridge.expressions.expression import analyse, suggestion
+from keycloak_bridge.expressions.expression import analyse, failure_reason, suggestion
 from keycloak_bridge.expressions.functions import MappingFunctions
 
-ATTRIBUTES = ("id", "type", "subject", "time", "dataschema", "source", "data")
+ATTRIBUTES = ("id", "type", "subject", "time", "dataschema", "source", "data", "cleared")
 REQUIRED = ("id", "type", "data")
 HEAD = ("id", "type", "subject")
 _SCOPE = ("key", "headers", "body")
@@ -51,20 +52,26 @@ class CustomEnvelope:
         An id that is a whole number becomes text; without an expression, `source` names the topic. Raises
         TombstoneError or EventDecodeError.
         """
-        scope = _scope(record, parse_value(record, limits))
+        body = parse_value(record, limits)
+        scope = _scope(record, body)
         found = {name: self._evaluate(name, scope) for name in self.expressions}
-        data = found.pop("data", None)
+        data, cleared = found.pop("data", None), found.pop("cleared", None)
+        absent = [name for name in ("id", "type") if found.get(name) is None]
+        if absent and (instead := _instead(body)):
+            raise envelope_error(
+                *(Violation(f"/{name}", "required", f"is required; {instead}") for name in absent)
+            )
         attributes = {name: _text(value) for name, value in found.items() if value is not None}
         attributes.setdefault("source", f"/kafka/{record.topic}")
-        return RawEnvelope(attributes, data)
+        return RawEnvelope(attributes, data, cleared=cleared)
 
     def _evaluate(self, name: str, scope: Mapping[str, Any]) -> Any:
         try:
             return self.expressions[name].search(scope, options=_OPTIONS)
-        except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError):
-            pass
+        except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
+            reason = failure_reason(error)
         # Raised outside the handler: the library's error quotes the value and must not travel along.
-        reason = f"cannot be found: envelope.{name} does not work with these types"
+        reason = f"cannot be found by envelope.{name}: {reason}"
         raise envelope_error(Violation(f"/{name}", "expression", reason))
 
 
@@ -133,6 +140,14 @@ def _decoded(value: bytes | None) -> str | None:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         return None
+
+
+def _instead(body: Any) -> str | None:
+    """Return what the value is where it is nothing that an envelope is, or is inside something else."""
+    found = recognise(body)
+    if isinstance(body, dict) and found.remedy is None:
+        return None
+    return f"the value is {found.what}" + (f": {found.remedy}" if found.remedy else "")
 
 
 def _text(value: Any) -> Any:

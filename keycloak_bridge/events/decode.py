@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keycloak_bridge.domain.errors import (
     EventDecodeError,
@@ -25,6 +25,7 @@ from keycloak_bridge.events.cloudevents import (
 )
 from keycloak_bridge.events.custom_envelope import CustomEnvelope
 from keycloak_bridge.events.formats import FORMATS, parse_timestamp
+from keycloak_bridge.events.nulls import with_nulls, without_nulls
 from keycloak_bridge.events.record_key import RecordKeys
 
 _LONGEST_URI = 2048
@@ -35,7 +36,8 @@ class EnvelopeRules:
     """How to read a record: limits, the producer's envelope (None: CloudEvents) and its names of types.
 
     `match_key` says that the user whom a record key names, where there is one, must be the event's subject;
-    `keys_name_users` that keys name users even if that is not asked of every event.
+    `keys_name_users` that keys name users even if that is not asked of every event; `nulls_absent` that a property of the
+    data that is null counts as absent.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -44,6 +46,7 @@ class EnvelopeRules:
     types: Mapping[str, str] = field(default_factory=dict)
     keys: RecordKeys = field(default_factory=RecordKeys)
     keys_name_users: bool = False
+    nulls_absent: bool = False
 
     def user_of_key(self, record: Record) -> str | None:
         """Return the user whom the record's key names; None where it names none, or need not name one."""
@@ -88,8 +91,23 @@ def event_of(envelope: RawEnvelope, rules: EnvelopeRules) -> CloudEvent:
         subject=attributes.get("subject"),
         time=time,
         dataschema=attributes.get("dataschema"),
-        data=envelope.data,
+        data=_data(envelope, rules),
     )
+
+
+def _data(envelope: RawEnvelope, rules: EnvelopeRules) -> Any:
+    data, names = envelope.data, envelope.cleared
+    if rules.nulls_absent:
+        data = without_nulls(data)
+    if names is None:
+        return data
+    problem = "must be a list of names of properties"
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        try:
+            return with_nulls(data, names, rules.limits.max_depth)
+        except ValueError:
+            problem = "must name properties of the data"
+    raise envelope_error(Violation("/cleared", "expression", problem))
 
 
 def peek(record: Record, rules: EnvelopeRules) -> EventHead:
@@ -144,7 +162,10 @@ _LONGEST: Mapping[str, int] = {
     "time": LONGEST_ID,
     "dataschema": _LONGEST_URI,
 }
-_NO_TIME = ("format", f"must be {FORMATS['date-time'][1]}")
+_NO_TIME = (
+    "format",
+    f"must be {FORMATS['date-time'][1]}; timestamp() in [envelope] reads other forms",
+)
 
 
 def _check_key(record: Record, subject: str | None, rules: EnvelopeRules) -> None:

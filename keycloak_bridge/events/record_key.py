@@ -10,7 +10,8 @@ from jmespath.parser import ParsedResult
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError, Violation
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.json_reader import parse_json
-from keycloak_bridge.events.cloudevents import LONGEST_ID, text_problem, unframed
+from keycloak_bridge.events.cloudevents import LONGEST_ID, text_problem
+from keycloak_bridge.events.frames import without_key_frame
 from keycloak_bridge.expressions.expression import analyse
 from keycloak_bridge.expressions.functions import MappingFunctions
 
@@ -63,7 +64,7 @@ def read_key(key: bytes | None) -> Any:
     A serializer of JSON puts a text in quotes, and Confluent's frames it. What only begins like JSON is text. Raises
     EventDecodeError where different readers would read different things.
     """
-    bare = unframed(key or b"")
+    bare = without_key_frame(key or b"")
     if bare[:1] in (b'"', b"{", b"["):
         code = ""
         try:

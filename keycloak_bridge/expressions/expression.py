@@ -102,7 +102,7 @@ class Expression:
         try:
             return self._parsed.search(scope, options=self._options)
         except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
-            reason = _reason(error)
+            reason = failure_reason(error)
         # Raised outside the handler: the library's error quotes the value and must not travel along.
         raise MappingError(
             f"the expression of {pointer} cannot be evaluated for this event: {reason}",
@@ -160,7 +160,7 @@ def _syntax_problem(error: Exception, text: str) -> str:
     return f"the expression breaks off at column {error.lex_position + 1}: {text[error.lex_position :]!r}"
 
 
-def _reason(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """Return why an evaluation failed, in types and names only."""
     if isinstance(error, UnusableArgumentError):
         return error.reason
@@ -416,7 +416,7 @@ def _failure(name: str, constants: list[tuple[bool, Any]]) -> str | None:
     try:
         MappingFunctions({}).call_function(name, sample)
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
-        reason = _reason(error)
+        reason = failure_reason(error)
         return reason if reason.startswith(f"{name}(") else f"{name}() never works: {reason}"
     return None
 

@@ -357,6 +357,7 @@ RECOMMENDED_ACTIONS: Mapping[str, str] = {
     "invalid-number": _PRODUCER,
     "batch-not-supported": f"{_PRODUCER}: one event a record",
     "unsupported-content-type": f"{_PRODUCER}: events are JSON",
+    "unsupported-format": f"{_PRODUCER}: events are JSON",
     "not-a-cloudevent": f"{_PRODUCER}, or describe its envelope in [envelope]",
     "unsupported-specversion": _PRODUCER,
     "invalid-envelope": _PRODUCER,

@@ -141,6 +141,11 @@ class EventsSettings:
         "ignore",
         "What to do with records without a value; `delete` is a `user.deleted` of the key's user.",
     )
+    nulls: Literal["value", "absent"] = setting(
+        "value",
+        "What a null in the data means: a `value`, which clears; or that the property is `absent`, for producers whose "
+        "serializer writes null for what is not there.",
+    )
     ignore_types: tuple[str, ...] = setting(
         [],
         "Event types to skip before anything else of a record is judged.",
@@ -168,6 +173,11 @@ class EnvelopeSettings:
     key: str | None = setting(
         None,
         "Expression over `key` for the user's id in a record key, for CloudEvents too; without it, the key is the id.",
+        _EXPRESSION,
+    )
+    cleared: str | None = setting(
+        None,
+        "Expression for a list of names of properties of the data that are null although the data do not say so.",
         _EXPRESSION,
     )
     types: Mapping[str, str] = setting(

@@ -44,6 +44,8 @@ from keycloak_bridge.validation.subschema import (
 )
 from keycloak_bridge.validation.validator import (
     MOST_VIOLATIONS,
+    NOT_INSIDE_TEXT,
+    NOT_NULL,
     compile_pattern,
     compile_schema,
     find_violations,
@@ -201,11 +203,22 @@ def _invalid(schema_id: str, violations: tuple[Violation, ...]) -> EventValidati
     more = "" if count == 1 else f", and {count - 1} more"
     if count == MOST_VIOLATIONS:
         more = ", and many more"
+    remedy = "correct the event in user management and publish it again"
+    for mistake, correction in _MISTAKES.items():
+        if any(violation.message.endswith(mistake) for violation in violations):
+            remedy = correction
     return EventValidationError(
         f"the data breaks {schema_id}: {first.pointer} {first.message}{more}",
-        remedy="correct the event in user management and publish it again",
+        remedy=remedy,
         violations=violations,
     )
+
+
+_MISTAKES = {
+    NOT_NULL: 'leave out what has no value, or set events.nulls = "absent" if the producer cannot',
+    NOT_INSIDE_TEXT: "let the producer serialize once, or read the text with from_json() in [envelope]",
+}
+"""What to do about the mistakes of serializers, by the end of a violation's message."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from referencing import Registry
 from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.json_reader import pointer
 from keycloak_bridge.events.formats import FORMATS, format_checker
+from keycloak_bridge.events.recognition import is_json_text
 
 _PART = re.compile(r"\\.|\(\?<(?![=!])|[\[\]$.]", re.DOTALL)
 _SPACES = r"\s\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -51,6 +52,8 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(translated), re.ASCII)
 
 
+NOT_NULL = ", not null; leave the property out"
+NOT_INSIDE_TEXT = ", not JSON inside a text"
 MOST_VIOLATIONS = 50
 """No report names more, however many rules are broken."""
 
@@ -164,9 +167,18 @@ def find_violations(validator: Validator, instance: Any, *, root: str) -> tuple[
 def _violation(error: ValidationError, root: str) -> Violation:
     # A schema that is `false` has no keyword of its own.
     keyword = str(error.validator) if error.validator else "false"
-    return Violation(
-        root + pointer(error.absolute_path), keyword, _message(keyword, error.validator_value)
-    )
+    message = _message(keyword, error.validator_value) + _instead(error)
+    return Violation(root + pointer(error.absolute_path), keyword, message)
+
+
+def _instead(error: ValidationError) -> str:
+    """Return what is there instead, where producers write it by mistake."""
+    instance = error.instance
+    if error.validator != "type":
+        return ""
+    if instance is None:
+        return NOT_NULL if error.absolute_path else ""
+    return NOT_INSIDE_TEXT if is_json_text(instance) else ""
 
 
 def _message(keyword: str, parameter: Any) -> str:

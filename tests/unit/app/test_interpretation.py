@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import records
 from stage_harness import event_of
 
 from keycloak_bridge.app.interpretation import (
@@ -17,7 +18,7 @@ from keycloak_bridge.app.interpretation import (
     load_mapping,
     load_schemas,
 )
-from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.errors import ConfigError, EventValidationError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.users import (
     GROUPS,
@@ -348,3 +349,70 @@ def test_mode_none_has_no_terms() -> None:
     assert invitation_terms(settings) is None
     assert isinstance(desired, DesiredUser)
     assert desired.invitation is None
+
+
+NULLS = {
+    "userId": "u-24",
+    "email": "n@acme.example",
+    "givenName": "Nia",
+    "familyName": "Null",
+    **dict.fromkeys(
+        ("department", "locale", "phoneNumber", "tenantId", "username", "roles", "groups")
+    ),
+    **dict.fromkeys(("attributes", "active")),
+}
+
+
+def test_nulls_for_what_is_not_there() -> None:
+    """Each violation says that absent is meant, the remedy names the setting, and with it the event is read."""
+    with pytest.raises(EventValidationError) as caught:
+        Interpretation(Settings()).read(record(data=NULLS, subject="u-24"))
+
+    absent = Settings(events=EventsSettings(nulls="absent"))
+    desired = desired_of(Interpretation(absent).read(record(data=NULLS, subject="u-24")))
+
+    assert 9 == len(caught.value.violations)
+    assert all(
+        one.message.endswith(", not null; leave the property out")
+        for one in caught.value.violations
+    )
+    assert 'events.nulls = "absent"' in (caught.value.remedy or "")
+    assert isinstance(desired, DesiredUser)
+    assert {"userId": ["u-24"]} == desired.representation["attributes"]
+
+
+def test_data_that_are_json_inside_a_text() -> None:
+    """The violation says so, and the remedy names the function that reads it."""
+    text = json.dumps({"userId": "u-7", "email": "o@acme.example"})
+    with pytest.raises(EventValidationError, match="not JSON inside a text") as caught:
+        Interpretation(Settings()).read(records.record(records.envelope(data=text)))
+
+    assert "from_json()" in (caught.value.remedy or "")
+    assert "u-7" not in caught.value.message
+
+
+def test_an_outbox_whose_payload_is_a_text() -> None:
+    """An envelope of one's own reads it, whatever unit its time has."""
+    envelope = EnvelopeSettings(
+        id="body.id",
+        type="body.type",
+        subject="body.aggregateid",
+        time="timestamp(body.timestamp, 'ms')",
+        source="'outbox'",
+        data="from_json(body.payload)",
+        types={"UserRegistered": "user.created"},
+    )
+    payload = {"userId": "u-7", "email": "o@acme.example", "givenName": "O", "familyName": "B"}
+    body = {
+        "id": "0b8e",
+        "aggregateid": "u-7",
+        "type": "UserRegistered",
+        "timestamp": 1795861800000,
+        "payload": json.dumps(payload),
+    }
+    value = json.dumps(body).encode()
+    found = Interpretation(Settings(envelope=envelope)).read(Record("t", 0, 0, 0, None, value))
+
+    assert isinstance(found, Prepared)
+    assert payload == found.event.data
+    assert "2026-11-28T10:30:00+00:00" == str(found.event.time).replace(" ", "T")

@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -96,6 +97,172 @@ def test_binary_mode(content_type: str | None) -> None:
 
     assert decode(sent, RULES) == expected
     assert decode(twice, RULES) == replace(expected, id="last")
+
+
+def spelt(
+    a_record: Record, spelling: Callable[[str], str], written: Callable[[str], str]
+) -> Record:
+    """Return the record with each header renamed and its value written anew."""
+    headers = tuple(
+        (spelling(name), written((value or b"").decode()).encode())
+        for name, value in a_record.headers
+    )
+    return replace(a_record, headers=headers)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        lambda name: name.replace("ce_", "ce-"),
+        lambda name: name.replace("ce_", "Ce-").title(),
+        str.upper,
+    ],
+)
+@pytest.mark.parametrize("written", [str, json.dumps], ids=["plain", "Spring's JSON"])
+def test_headers_are_read_however_an_sdk_writes_them(
+    spelling: Callable[[str], str], written: Callable[[str], str]
+) -> None:
+    """With a hyphen, in any case, and with values that Spring quoted."""
+    expected = CloudEvent("event-1", "/u", "user.created", None, None, None, USER)
+
+    assert expected == decode(spelt(binary(), spelling, written), RULES)
+
+
+def test_quotation_marks_belong_to_the_value_unless_spring_wrote_them() -> None:
+    """An id may have them; Spring's own header says which headers are JSON, whatever the version looks like."""
+    plain = binary(id='"e-1"')
+    spring = replace(plain, headers=(*plain.headers, ("spring_json_header_types", b"{}")))
+
+    assert '"e-1"' == decode(plain, RULES).id
+    assert "e-1" == decode(spring, RULES).id
+    for odd in ('"', '"\\ud800"', '"a" "b"'):
+        changed = replace(spring, headers=(*spring.headers, ("ce_id", odd.encode())))
+        assert odd == decode(changed, RULES).id
+
+
+def test_an_underscore_comes_before_a_hyphen() -> None:
+    """What the specification says counts; a wrong one is pointed at as it is spelt."""
+    both = replace(binary(), headers=(*binary().headers, ("ce-id", b"other")))
+
+    assert "event-1" == decode(both, RULES).id
+    with pytest.raises(EventDecodeError) as caught:
+        decode(spelt(binary(id=None), lambda name: name.replace("_", "-"), str), RULES)
+    assert ["/headers/ce-id"] == [one.pointer for one in caught.value.violations]
+
+
+@pytest.mark.parametrize(
+    ("a_record", "pointer"),
+    [
+        (binary(content_type="application/octet-stream", datacontenttype="application/json"), None),
+        (binary(content_type='"application/json"'), None),
+        (
+            binary(content_type="application/json", datacontenttype="application/xml"),
+            "/headers/ce_datacontenttype",
+        ),
+        (record(envelope(datacontenttype="application/xml")), None),
+        (record(envelope(datacontenttype="application/xml", data="<user/>")), "/datacontenttype"),
+        (
+            record(envelope(datacontenttype="application/xml", data=..., data_base64="PHUvPg==")),
+            "/datacontenttype",
+        ),
+    ],
+)
+def test_the_content_type_of_the_data_counts_wherever_it_is(
+    a_record: Record, pointer: str | None
+) -> None:
+    """It comes before that of the record; data that are JSON are read whatever they are called."""
+    if pointer is None:
+        assert USER == decode(a_record, RULES).data
+        return
+    with pytest.raises(EventDecodeError) as caught:
+        decode(a_record, RULES)
+    assert "unsupported-content-type" == caught.value.code
+    assert [pointer] == [one.pointer for one in caught.value.violations]
+
+
+@pytest.mark.parametrize(
+    ("data", "nulls_absent", "cleared", "expected"),
+    [
+        ({"a": None, "b": {"c": None, "d": 0}}, False, None, {"a": None, "b": {"c": None, "d": 0}}),
+        ({"a": None, "b": {"c": None, "d": 0}}, True, None, {"b": {"d": 0}}),
+        ({"a": [None, {"b": None}]}, True, None, {"a": [None, {}]}),
+        ({"a": None, "b": None}, True, ["b"], {"b": None}),
+        ({"a": 1}, False, ["b.c", "b.d", "a"], {"a": None, "b": {"c": None, "d": None}}),
+        ({"b": {"x": 1}}, False, ["b.c"], {"b": {"x": 1, "c": None}}),
+        ({"b.c": 1}, False, ["b.c"], {"b.c": None}),
+        ({"a": 1}, False, [], {"a": 1}),
+        (None, True, None, None),
+    ],
+)
+def test_nulls_mean_what_the_settings_say(
+    data: Any, nulls_absent: bool, cleared: Any, expected: Any
+) -> None:
+    """A property that is null may count as absent; one that a list names is null. The record stays as it was."""
+    custom = compile_envelope(
+        {"id": "'1'", "type": "'user.updated'", "data": "body.data", "cleared": "body.nulled"}
+    )
+    a_record = record({"data": data, "nulled": cleared})
+    rules = EnvelopeRules(custom=custom, nulls_absent=nulls_absent)
+
+    assert expected == decode(a_record, rules).data
+    assert expected == decode(a_record, rules).data
+
+
+@pytest.mark.parametrize(
+    ("data", "cleared"),
+    [({}, "a"), ({}, [1]), ({}, [".".join("a" * 40)]), ({"a": 1}, ["a.b"]), ([], ["a"])],
+)
+def test_a_list_of_names_that_is_none_is_pointed_at(data: Any, cleared: Any) -> None:
+    """Nothing else is raised, however deep the names lead."""
+    custom = compile_envelope(
+        {"id": "'1'", "type": "'t'", "data": "body.data", "cleared": "body.nulled"}
+    )
+    with pytest.raises(EventDecodeError) as caught:
+        decode(record({"data": data, "nulled": cleared}), EnvelopeRules(custom=custom))
+
+    assert ["/cleared"] == [one.pointer for one in caught.value.violations]
+
+
+TIMES = {
+    "array": [2026, 11, 28, 10, 30],
+    "no zone": "2026-11-28T10:30:00",
+    "no colon": "2026-11-28T11:30:00.000+0100",
+    "space": "2026-11-28 10:30:00Z",
+    "seconds": 1795861800,
+    "milliseconds": 1795861800000,
+    "milliseconds in a text": "1795861800000",
+    "zone by name": "2026-11-28T11:30:00+01:00[Europe/Berlin]",
+    "RFC 1123": "Sat, 28 Nov 2026 10:30:00 GMT",
+    ".NET": "/Date(1795861800000)/",
+    "comma": "2026-11-28T10:30:00,000Z",
+    "no seconds": "2026-11-28T10:30Z",
+}
+FORMS = {
+    "array": "'list', 'UTC'",
+    "no zone": "'iso', 'UTC'",
+    "seconds": "'s'",
+    "milliseconds": "'ms'",
+    "milliseconds in a text": "'ms'",
+    "RFC 1123": "'rfc1123'",
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_times_of_other_systems_are_read_in_an_envelope_of_ones_own(name: str) -> None:
+    """CloudEvents refuses them and says how to read them."""
+    value = envelope(time=TIMES[name])
+    of_body = f"timestamp(body.time, {FORMS.get(name, repr('iso'))})"
+    if name == ".NET":
+        of_body = "timestamp(replace(replace(body.time, '/Date(', ''), ')/', ''), 'ms')"
+    custom = compile_envelope(
+        {"id": "body.id", "type": "body.type", "data": "body.data", "time": of_body}
+    )
+
+    read = decode(record(value), EnvelopeRules(custom=custom)).time
+
+    assert datetime(2026, 11, 28, 10, 30, tzinfo=UTC) == read
+    with pytest.raises(EventDecodeError, match=r"/time must be .*; timestamp\(\) in \[envelope\]"):
+        decode(record(value), RULES)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,177 @@
+"""What surrounds or replaces the JSON of a value: frames of schema registries' serializers, other formats and encodings.
+
+A frame around JSON is taken away. Everything else is named, so that a dead letter says what is there.
+"""
+
+import zlib
+from uuid import UUID
+
+from keycloak_bridge.domain.errors import EventDecodeError
+
+SCHEMA_ID_HEADER = "__value_schema_id"
+"""Where newer serializers of Confluent put the schema's id instead of framing the value."""
+
+_CONFLUENT = 5  # byte 0, and four bytes of id
+_APICURIO = 9  # byte 0, and eight bytes of id
+_GLUE = 18  # byte 3, the compression, and a UUID
+_GLUE_VERSION = 3
+_PLAIN, _DEFLATED = 0, 5
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SPACES = b" \t\r\n"
+_FEW = 64
+_MOST_FIELDS = 2000
+_VARINT_BYTES = 10
+_FORMATS = (
+    (b"Obj\x01", "an Avro container file"),
+    (b"\xac\xed\x00\x05", "a serialized Java object"),
+    (b"\x1f\x8b", "compressed with gzip"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4"),
+)
+_ENCODINGS = (
+    (b"\xff\xfe\x00\x00", "UTF-32"),
+    (b"\x00\x00\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
+
+
+def without_frame(value: bytes, max_bytes: int) -> bytes:
+    """Return the JSON inside the frame that a registry's serializer put around it; `value` itself where it has none.
+
+    Raises EventDecodeError (`unsupported-format`, `wrong-encoding`) naming what is there. What a frame holds compressed
+    is read up to `max_bytes` and a byte.
+    """
+    first = value[:1]
+    if first == b"\x00" and len(value) >= _CONFLUENT:
+        return _of_confluent(value)
+    if first == b"\x03" and len(value) >= _GLUE and value[1] in (_PLAIN, _DEFLATED):
+        return _of_glue(value, max_bytes)
+    return value
+
+
+def without_key_frame(key: bytes) -> bytes:
+    """Return what is in the frame of a record key, which need not be JSON; `key` itself where it has none."""
+    try:
+        return without_frame(key, len(key))
+    except EventDecodeError:
+        return key[_CONFLUENT:] if key[:1] == b"\x00" else key
+
+
+def named(value: bytes, *, has_schema_id: bool) -> EventDecodeError | None:
+    """Return the error that says what a `value` is that could not be read as JSON, None where that is not known.
+
+    `has_schema_id` says that a header has the id of the value's schema.
+    """
+    if encoding := _encoding(value):
+        return _wrong_encoding(encoding)
+    for beginning, what in _FORMATS:
+        if value.startswith(beginning):
+            return _unsupported(what)
+    if has_schema_id:
+        return _unsupported(
+            f"{_binary_format(value)}, with the id of its schema in the header {SCHEMA_ID_HEADER}"
+        )
+    return None
+
+
+def _of_confluent(value: bytes) -> bytes:
+    for length in (_CONFLUENT, _APICURIO):
+        content = value[length:]
+        if _looks_like_json(content):
+            return content
+    if encoding := _encoding(value):
+        raise _wrong_encoding(encoding)
+    # no registry of Confluent gives the id 0
+    is_longer = value[1:_CONFLUENT] == bytes(4) and len(value) >= _APICURIO
+    length, whose = (_APICURIO, "an Apicurio") if is_longer else (_CONFLUENT, "a Confluent")
+    number = int.from_bytes(value[1:length], "big")
+    raise _unsupported(f"{_binary_format(value[length:])} in {whose} frame, schema {number}")
+
+
+def _of_glue(value: bytes, max_bytes: int) -> bytes:
+    content, schema = value[_GLUE:], UUID(bytes=value[2:_GLUE])
+    if value[1] == _DEFLATED:
+        try:
+            content = zlib.decompressobj().decompress(content, max_bytes + 1)
+        except zlib.error:
+            content = b""
+    if _looks_like_json(content):
+        return content
+    what = "Avro or Protobuf" if content else "nothing that can be decompressed"
+    raise _unsupported(f"{what} in a frame of AWS Glue, schema {schema}")
+
+
+def _looks_like_json(content: bytes) -> bool:
+    start = content[:_FEW].removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACES)[:1]
+    # a quotation mark is also the length of a text in Avro
+    return start in (b"{", b"[") or (start == b'"' and content.rstrip(_SPACES).endswith(b'"'))
+
+
+def _encoding(value: bytes) -> str | None:
+    """Return the encoding of a value that is JSON in another one than UTF-8: by its mark, or the zeros between letters."""
+    for mark, encoding in _ENCODINGS:
+        if value.startswith(mark):
+            return encoding
+    head = value[:8]
+    if len(head) >= 4 and head.count(0) in (len(head) // 2, len(head) * 3 // 4):
+        letters = bytes(one for one in head if one)
+        if letters.isascii() and letters[:1] in (b"{", b"[", b'"'):
+            return "UTF-16" if head.count(0) == len(head) // 2 else "UTF-32"
+    return None
+
+
+def _binary_format(content: bytes) -> str:
+    """Return what a serializer wrote that is no JSON: Protobuf has indexes of a message and then fields to the very end."""
+    if not content:
+        return "nothing"
+    return "Protobuf" if _is_protobuf(content) else "Avro"
+
+
+def _is_protobuf(content: bytes) -> bool:
+    count, place = _varint(content, 0)
+    for _ in range(min(count // 2, _FEW)):  # written in zigzag
+        _, place = _varint(content, place)
+    fields = 0
+    while 0 <= place < len(content) and fields < _MOST_FIELDS:
+        tag, place = _varint(content, place)
+        if place < 0 or tag >> 3 == 0:
+            return False
+        kind = tag & 7
+        if kind == 0:
+            _, place = _varint(content, place)
+        elif kind == 2:
+            length, place = _varint(content, place)
+            place = place + length if place >= 0 else place
+        elif kind in (1, 5):
+            place += 8 if kind == 1 else 4
+        else:
+            return False
+        fields += 1
+    return fields > 0 and (place == len(content) or fields == _MOST_FIELDS)
+
+
+def _varint(content: bytes, place: int) -> tuple[int, int]:
+    """Return the number at `place` and the place behind it, -1 where there is none."""
+    number = 0
+    if place < 0:
+        return 0, -1
+    for index, byte in enumerate(content[place : place + _VARINT_BYTES]):
+        number |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return number, place + index + 1
+    return 0, -1
+
+
+def _wrong_encoding(encoding: str) -> EventDecodeError:
+    return EventDecodeError(
+        f"the value is {encoding}, not UTF-8", code="wrong-encoding", remedy="publish JSON in UTF-8"
+    )
+
+
+def _unsupported(what: str) -> EventDecodeError:
+    return EventDecodeError(
+        f"the value is {what}; the bridge reads JSON",
+        code="unsupported-format",
+        remedy="publish JSON, uncompressed: serializers and converters have a variant for JSON or JSON Schema",
+    )
