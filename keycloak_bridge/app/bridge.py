@@ -15,7 +15,7 @@ from keycloak_bridge.app.stages import STARTING, RuntimeContext, Stage, run_stag
 from keycloak_bridge.app.wiring import StageBuilder, topic_output, topic_specs
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.domain.errors import BrokerUnavailableError
-from keycloak_bridge.kafka.dead_letter_topic import KafkaDeadLetterArchive
+from keycloak_bridge.kafka.dead_letter_archive import KafkaDeadLetterArchive
 from keycloak_bridge.kafka.producer import KafkaMessageProducer
 from keycloak_bridge.kafka.topics import KafkaAdmin, ensure_topics
 from keycloak_bridge.keycloak.admin import KeycloakAdmin

@@ -360,5 +360,8 @@ class _FileOutput:
     def holds(self, record: Record) -> bool:
         return self._rejects.holds(record)
 
+    def replayed(self, record: Record) -> bool:  # noqa: ARG002 # the port's
+        return False
+
 
 _WRITTEN = Written().acknowledge()

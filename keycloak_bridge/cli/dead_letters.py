@@ -32,10 +32,9 @@ from keycloak_bridge.kafka.dead_letter_topic import (
     ReplayOptions,
     batches,
 )
+from keycloak_bridge.messages.bridge_headers import DEAD_LETTER_PREFIX, REPLAY_PREFIX
 from keycloak_bridge.messages.dead_letters import (
-    DEAD_LETTER_PREFIX,
     INVITE_STAGE,
-    REPLAY_PREFIX,
     DeadLetter,
     DeadLetterFilter,
     DeadLetterInventory,
@@ -182,7 +181,7 @@ def replay(
     yes: bool,
     **filters: Any,
 ) -> int:
-    """Publish the original records of dead letters again to the topics that they came from.
+    """Publish the original records of dead letters again to the topics of events and invitations that they came from.
 
     Key, value and headers are the original ones, and so is the order. What was replayed is remembered in the dead-letter
     topic, in one transaction with the record, and not replayed again. With --dry-run each dead letter goes through the
@@ -203,7 +202,7 @@ def replay(
         if missing := inventory.missing():
             raise _no_dead_letter(missing, settings.topics.dead_letters)
         options = ReplayOptions(no_invite, max_attempts, again)
-        selected = Replay(inventory, reader, options, settings.topics.dead_letters)
+        selected = Replay(inventory, reader, options, settings.topics)
         _print_not_ready(console, selected)
         if dry_run:
             return _dry_run(console, settings, selected)
@@ -378,9 +377,9 @@ def _print_body(console: Console, value: bytes | None, violations: Sequence[Viol
 
 def _print_not_ready(console: Console, selected: Replay) -> None:
     for letter, reason in selected.passed_over:
-        console.line(f"{letter.place}  {letter.code}: passed over, {reason}", "yellow")
+        console.line(printable(f"{letter.place}  {letter.code}: passed over, {reason}"), "yellow")
     for letter, reason in selected.impossible:
-        console.line(f"{letter.place}  {letter.code}: cannot be replayed, {reason}", "red")
+        console.line(printable(f"{letter.place}  {letter.code}: cannot be replayed, {reason}"), "red")  # fmt: skip
     if before := selected.replayed_before:
         was = "was" if before == 1 else "were"
         console.line(f"{counted(before)} {was} replayed before; --again replays once more")
@@ -397,7 +396,7 @@ def _replay(console: Console, settings: Settings, selected: Replay) -> None:
             with progress_bar("replaying", len(letters)) as advance:
                 for batch in batches(letters):
                     for letter, reason in selected.publish(replayer, batch):
-                        click.echo(f"{letter.place}  {letter.code} ({_origin(letter)}): cannot be replayed, {reason}", err=True)  # fmt: skip
+                        click.echo(printable(f"{letter.place}  {letter.code} ({_origin(letter)}): cannot be replayed, {reason}"), err=True)  # fmt: skip
                     advance(len(batch))
         except (BridgeError, KeyboardInterrupt):
             click.echo(f"replayed {selected.done} of {counted(len(letters))} before this; the same command continues with the others", err=True)  # fmt: skip
@@ -420,13 +419,13 @@ def _dry_run(console: Console, settings: Settings, selected: Replay) -> int:
     for letter, record in selected.records():
         if record is None:
             gone += 1
-            console.line(f"{letter.place}  {letter.code} → {GONE}", "red")
+            console.line(printable(f"{letter.place}  {letter.code} → {GONE}"), "red")
             continue
         outcome, detail = _preview_replay(letter, record, interpretation, provisioner)
         totals[outcome] += 1
         sentence = f"would be {outcome}" + (f": {detail}" if detail else "")
         style = "red" if outcome == _REFUSED else "green"
-        console.line(f"{letter.place}  {letter.code} → {sentence}", style)
+        console.line(printable(f"{letter.place}  {letter.code} → {sentence}"), style)
     console.line(", ".join(f"{count} would be {what}" for what, count in sorted(totals.items())) or "nothing to replay")  # fmt: skip
     return INVALID_EVENT if gone or selected.impossible or totals[_REFUSED] else 0
 

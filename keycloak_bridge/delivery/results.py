@@ -22,6 +22,7 @@ from keycloak_bridge.domain.ports import (
     MessageProducer,
     StageOutput,
 )
+from keycloak_bridge.messages.bridge_headers import has_bridge_headers, without_bridge_headers
 from keycloak_bridge.messages.dead_letters import dead_letter_message
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.messages.results import result_message
@@ -37,6 +38,24 @@ class ResultPublisher:
     context: StageContext
     output: StageOutput
     group_id: str
+
+    def believed(self, record: Record) -> Record:
+        """Return `record` without headers of the bridge, unless they are those of a replay: any producer can write them.
+
+        Raises BrokerError where that cannot be told now.
+        """
+        if not has_bridge_headers(record) or self.output.replayed(record):
+            return record
+        log_event(
+            logger,
+            "replay-not-confirmed",
+            level=logging.WARNING,
+            message="its headers say that it is a replay, and the dead-letter topic does not: it counts as a new record",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+        )
+        return without_bridge_headers(record)
 
     def publish(self, record: Record, result: Result, since_s: float) -> Acknowledgement:
         """Publish `result` and log it as the one line of this record, which was begun at `since_s`."""
@@ -121,6 +140,7 @@ class TopicOutput:
             event_id=result.event_id,
             time=self.clock.now(),
             bridge_version=__version__,
+            topic_id=self.archive.topic_id(record.topic),
         )
         try:
             return _DeadLetterAcknowledgement(self.dead_letters.publish(message), record)
@@ -134,6 +154,10 @@ class TopicOutput:
     def holds(self, record: Record) -> bool:
         """Ask the archive."""
         return self.archive.holds(record)
+
+    def replayed(self, record: Record) -> bool:
+        """Ask the archive."""
+        return self.archive.replayed(record)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from keycloak_bridge.delivery.fencing import Fence
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.events import Record, TopicPartition
 from keycloak_bridge.domain.ports import Clock
+from keycloak_bridge.messages.bridge_headers import record_digest
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 
@@ -83,7 +84,7 @@ class SentDeadLetters:
     def __init__(self, reach: int = 0) -> None:
         self._reach = reach
         self._until: dict[TopicPartition, int] = {}
-        self._sent: BoundedDict[tuple[TopicPartition, int], None] = BoundedDict()
+        self._sent: BoundedDict[bytes, None] = BoundedDict()
 
     def begin(self, partition: TopicPartition, committed: int) -> None:
         """Note that a partition is read from its commit on, perhaps after another owner."""
@@ -91,11 +92,11 @@ class SentDeadLetters:
 
     def note(self, record: Record) -> None:
         """Note that a dead letter of `record` was handed over; whether it arrived may stay unknown."""
-        self._sent.put((record.topic_partition, record.offset), None)
+        self._sent.put(record_digest(record), None)
 
     def sent(self, record: Record) -> bool:
         """Say whether this process sent a dead letter of `record` before, as far as it remembers."""
-        return (record.topic_partition, record.offset) in self._sent
+        return record_digest(record) in self._sent
 
     def covers(self, record: Record) -> bool:
         """Say whether the dead letters must be searched before one is written of `record`."""

@@ -126,7 +126,15 @@ class DeadLetterArchive(Protocol):
     """The dead letters that were written before. Safe to share between threads."""
 
     def holds(self, record: Record) -> bool:
-        """Say whether the topic holds a dead letter of `record`; raises BrokerError."""
+        """Say whether the topic holds a dead letter of this very `record`; raises BrokerError."""
+        ...
+
+    def replayed(self, record: Record) -> bool:
+        """Say whether `record` is the replay that its headers say it is; raises BrokerError."""
+        ...
+
+    def topic_id(self, topic: str) -> str | None:
+        """Return Kafka's id of `topic`, None where it gives none; raises BrokerError."""
         ...
 
 
@@ -151,7 +159,11 @@ class StageOutput(Protocol):
         ...
 
     def holds(self, record: Record) -> bool:
-        """Say whether a dead letter of `record` was published before; raises BrokerError."""
+        """Say whether a dead letter of this very `record` was published before; raises BrokerError."""
+        ...
+
+    def replayed(self, record: Record) -> bool:
+        """Say whether `record` is the replay that its headers say it is; raises BrokerError."""
         ...
 
 

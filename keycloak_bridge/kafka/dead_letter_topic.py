@@ -1,7 +1,6 @@
-"""The dead-letter topic: read by operators, searched by the bridge before it writes, and replayed in transactions."""
+"""The dead-letter topic: read by operators, and replayed in transactions."""
 
 import contextlib
-import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,15 +21,11 @@ from keycloak_bridge.messages.dead_letters import (
     DeadLetter,
     DeadLetterInventory,
     Place,
-    dead_letter_headers,
     in_original_order,
     replay_mark,
     replay_message,
 )
-from keycloak_bridge.ops.logs import log_event
-from keycloak_bridge.settings.model import KafkaSettings
-
-logger = logging.getLogger(__name__)
+from keycloak_bridge.settings.model import KafkaSettings, TopicsSettings
 
 _OVERHEAD_BYTES = 2048
 """Headers and objects of a record, estimated."""
@@ -42,7 +37,14 @@ _WORTH_A_SEEK = 1000
 class DeadLetterReader(TopicReader):
     """Reads the dead-letter topic from a beginning to an end, or single records of it."""
 
-    def __init__(self, settings: KafkaSettings, topic: str, *, recent_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: str,
+        *,
+        recent_bytes: int = 0,
+        committed_only: bool = True,
+    ) -> None:
         """Connect; raises BrokerError, or ConfigError where there is no such topic.
 
         Of the last records that came, `recent_bytes` stay in memory for `fetch`.
@@ -50,7 +52,9 @@ class DeadLetterReader(TopicReader):
         self._recent_limit = recent_bytes
         self._recent: dict[Place, Record] = {}
         self._recent_bytes = 0
-        super().__init__(settings, topic, setting="topics.dead_letters")
+        super().__init__(
+            settings, topic, setting="topics.dead_letters", committed_only=committed_only
+        )
 
     def fetch(self, places: Collection[Place]) -> Mapping[Place, Record]:
         """Return the records at `places`; one that is not there (any more) is left out.
@@ -120,71 +124,6 @@ class DeadLetterReader(TopicReader):
 
 def _size(record: Record) -> int:
     return _OVERHEAD_BYTES + len(record.value or b"")
-
-
-_ORIGIN = ("kb-dlq-topic", "kb-dlq-partition", "kb-dlq-offset")
-_CLOCKS_DIFFER_MS = 3_600_000
-"""How far the clocks of a producer and of the bridge may be apart."""
-
-
-class KafkaDeadLetterArchive:
-    """The dead-letter topic as an index by original position. Safe to share between threads.
-
-    A dead letter is younger than its record, so the topic is read from the record's time on, once, and on at each call.
-    """
-
-    def __init__(self, settings: KafkaSettings, topic: str) -> None:
-        self._settings = settings
-        self._topic = topic
-        self._lock = threading.Lock()
-        self._reader: DeadLetterReader | None = None
-        self._since_ms = 0
-        self._known: set[tuple[str, str, str]] = set()
-        self._reported = False
-
-    def holds(self, record: Record) -> bool:
-        """Say whether the topic has a dead letter of `record`; raises BrokerUnavailableError.
-
-        Where the bridge may not read the topic, the answer is no: twice is better than not at all.
-        """
-        with self._lock:
-            try:
-                self._read_from(record.timestamp_ms - _CLOCKS_DIFFER_MS)
-            except BrokerAccessError as error:
-                self._report(error)
-                return False
-            return (record.topic, str(record.partition), str(record.offset)) in self._known
-
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        with self._lock:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
-
-    def _report(self, error: BrokerAccessError) -> None:
-        if self._reported:
-            return
-        self._reported = True
-        log_event(
-            logger,
-            "dead-letters-unreadable",
-            level=logging.WARNING,
-            message="the bridge may not read the dead letters, so one may be written twice after a crash",
-            topic=self._topic,
-            reason=error.code,
-        )
-
-    def _read_from(self, since_ms: int) -> None:
-        if self._reader is None or since_ms < self._since_ms:
-            self._reader = self._reader or DeadLetterReader(self._settings, self._topic)
-            self._reader.begin_at(since_ms)
-            self._since_ms = since_ms
-        for dead_letter in self._reader.read():
-            headers = dead_letter_headers(dead_letter)
-            if all(name in headers for name in _ORIGIN):
-                topic, partition, offset = (headers[name] for name in _ORIGIN)
-                self._known.add((topic, partition, offset))
 
 
 TOO_LARGE = "record-too-large"
@@ -332,6 +271,8 @@ BATCH = 100
 """Dead letters in a transaction, and in memory."""
 
 GONE = "is gone from the dead-letter topic"
+FOREIGN_TOPIC = "foreign-topic"
+FOREIGN_STAGE = "foreign-stage"
 
 Reasoned = tuple[DeadLetter, str]
 """A dead letter, and why it is not replayed."""
@@ -349,7 +290,7 @@ class ReplayOptions:
 class Replay:
     """The dead letters of `inventory`, sorted into those that can be replayed, in order, and those that cannot.
 
-    `own_topic` is the dead-letter topic.
+    They go to the events and the invitations of `topics` only: whoever can write a dead letter can name any topic in it.
     """
 
     def __init__(
@@ -357,7 +298,7 @@ class Replay:
         inventory: DeadLetterInventory,
         reader: DeadLetterReader,
         options: ReplayOptions,
-        own_topic: str,
+        topics: TopicsSettings,
     ) -> None:
         self.ready: list[DeadLetter] = []
         self.passed_over: list[Reasoned] = []
@@ -367,28 +308,40 @@ class Replay:
         self._inventory = inventory
         self._reader = reader
         self._options = options
+        self._topics = topics
         self._partitions: dict[str, frozenset[int]] = {}
         for letter in in_original_order(inventory.letters(replayed=True)):
-            self._sort(letter, own_topic)
+            self._sort(letter)
 
-    def _sort(self, letter: DeadLetter, own_topic: str) -> None:
-        options = self._options
-        if letter.topic not in self._partitions:
-            self._partitions[letter.topic] = self._reader.partitions_of(letter.topic)
+    def _sort(self, letter: DeadLetter) -> None:
+        options, topics = self._options, self._topics
+        is_invitation = letter.topic == topics.invitations
         if not (options.again or self._inventory.is_open(letter)):
             self.replayed_before += 1
         elif letter.attempts >= options.max_attempts:
             times = "1 time" if letter.attempts == 1 else f"{letter.attempts} times"
             reason = f"was given up {times} (--max-attempts {options.max_attempts})"
             self.passed_over.append((letter, reason))
-        elif options.no_invite and letter.stage == INVITE_STAGE:
+        elif options.no_invite and is_invitation:
             self.passed_over.append((letter, "is an invitation (--no-invite)"))
-        elif letter.topic == own_topic:
-            self.impossible.append((letter, "its topic is the dead-letter topic"))
-        elif not self._partitions[letter.topic]:
+        elif letter.topic not in (topics.events, topics.invitations):
+            reason = (
+                f"{FOREIGN_TOPIC}: topic {letter.topic} is neither topics.events ({topics.events}) nor topics.invitations "
+                f"({topics.invitations}); where that was its name when the bridge read it, name it with --set"
+            )
+            self.impossible.append((letter, reason))
+        elif is_invitation != (letter.stage == INVITE_STAGE):
+            reason = f"{FOREIGN_STAGE}: the bridge writes no dead letter of topic {letter.topic} in that stage"
+            self.impossible.append((letter, reason))
+        elif not self._partitions_of(letter.topic):
             self.impossible.append((letter, f"topic {letter.topic} does not exist any more"))
         else:
             self.ready.append(letter)
+
+    def _partitions_of(self, topic: str) -> frozenset[int]:
+        if topic not in self._partitions:
+            self._partitions[topic] = self._reader.partitions_of(topic)
+        return self._partitions[topic]
 
     def records(self) -> Iterator[tuple[DeadLetter, Record | None]]:
         """Yield what can be replayed with its record, None where that is gone."""
@@ -427,7 +380,7 @@ class Replay:
         for letter, record in pairs:
             message = replay_message(letter, record, no_invite=self._options.no_invite)
             number = letter.position.partition
-            exists = number in self._partitions[letter.topic]
+            exists = number in self._partitions_of(letter.topic)
             outgoing.append(Outgoing(message, number if exists else None))
             mark = replay_mark(letter, record, time=time)
             outgoing.append(Outgoing(mark, letter.place.partition))

@@ -27,9 +27,17 @@ class TopicReader:
     """Reads one topic without a group: nothing is committed, no other consumer is disturbed."""
 
     def __init__(
-        self, settings: KafkaSettings, topic: str, *, setting: str = "topics.events"
+        self,
+        settings: KafkaSettings,
+        topic: str,
+        *,
+        setting: str = "topics.events",
+        committed_only: bool = True,
     ) -> None:
-        """Connect; raises BrokerError, or ConfigError, which names `setting`, where there is no such topic."""
+        """Connect; raises BrokerError, or ConfigError, which names `setting`, where there is no such topic.
+
+        Unless `committed_only`, records of transactions that are open or were aborted are read too.
+        """
         self._topic = topic
         self._limits: Mapping[KafkaTopicPartition, int] = {}
         self.is_cut = False
@@ -40,7 +48,7 @@ class TopicReader:
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            isolation_level="read_committed",
+            isolation_level="read_committed" if committed_only else "read_uncommitted",
             allow_auto_create_topics=False,
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
             # a jump waits for the fetch under way, and that one waits at the end of a partition

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import UUID
 
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
@@ -168,6 +169,13 @@ class KafkaAdmin:
         return {
             topic["name"]: self._topic(topic) for topic in described if not topic.get("error_code")
         }
+
+    def topic_id(self, name: str) -> str | None:
+        """Return the id of the topic, which one that is made anew has not; None where there is none or Kafka gives none."""
+        with translated(f"asking for the id of topic {name}"):
+            (topic,) = self._admin.describe_topics([name])
+        found = topic.get("topic_id")
+        return str(found) if found is not None and found != UUID(int=0) else None
 
     def group(self, group_id: str) -> GroupFacts:
         """Return what the coordinator knows of the group; one that was never used is `Dead`."""

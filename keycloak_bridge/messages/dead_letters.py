@@ -4,6 +4,7 @@ A dead letter is the untouched record with headers that say why it could not be 
 its topic again, with headers that name the dead letter, and writes a mark to the dead-letter topic.
 """
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -18,9 +19,13 @@ from keycloak_bridge.domain.events import DEAD_LETTER_REPLAYED, Message, Record
 from keycloak_bridge.domain.times import format_time, parse_time
 from keycloak_bridge.events.cloudevents import cloud_event_message
 from keycloak_bridge.events.decode import EnvelopeRules, peek
+from keycloak_bridge.messages.bridge_headers import (
+    DEAD_LETTER_PREFIX,
+    content_digest,
+    original_headers,
+    record_digest,
+)
 
-DEAD_LETTER_PREFIX = "kb-dlq-"
-REPLAY_PREFIX = "kb-replay-"
 REPLAY_OF = "kb-replay-of"
 """The place of the dead letter, as `PARTITION/OFFSET` of the dead-letter topic."""
 
@@ -31,13 +36,20 @@ REPLAY_INVITE = "kb-replay-invite"
 NO_INVITE = b"none"
 
 _PLACE = re.compile(r"([0-9]{1,10})/([0-9]{1,19})", re.ASCII)
+_INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+_POSITION = ("topic", "partition", "offset", "timestamp")
 
 REPLAYED = "kb-dlq-replayed"
 """Header of the mark that a dead letter was replayed: its place."""
 
 INVITE_STAGE = "invite"
 _ATTEMPTS = f"{DEAD_LETTER_PREFIX}attempts"
+DIGEST = f"{DEAD_LETTER_PREFIX}digest"
+"""Header of a dead letter, and of the mark that it was replayed: what the record holds."""
+
 _LARGEST_ERRORS = 4096
+_LONGEST_TEXT = 1000
+"""Characters of a header that are kept of a dead letter; any client may have written it."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -70,10 +82,12 @@ def dead_letter_message(
     event_id: str | None,
     time: datetime,
     bridge_version: str,
+    topic_id: str | None = None,
 ) -> Message:
     """Return the untouched record with headers that say where it came from and why it was given up.
 
-    If the record was a dead letter before, those headers are replaced and the attempts continue to count.
+    If the record was a dead letter before, those headers are replaced and the attempts continue to count. `topic_id` is
+    Kafka's id of the record's topic: one that is made anew under the same name has another.
     """
     attempts = dead_letter_headers(record).get(_ATTEMPTS, "")
     status = error.status if isinstance(error, KeycloakError | GivenUpError) else None
@@ -82,6 +96,8 @@ def dead_letter_message(
         "partition": str(record.partition),
         "offset": str(record.offset),
         "timestamp": str(record.timestamp_ms),
+        "topic-id": topic_id,
+        "digest": content_digest(record).hex(),
         "group": group,
         "stage": stage,
         "code": error.code,
@@ -130,9 +146,29 @@ def dead_letter_headers(record: Record) -> Mapping[str, str]:
     }
 
 
+def dead_lettered_record(letter: Record) -> bytes | None:
+    """Return the digest of the record, as `record_digest` does, that the dead letter is of; None for any other record.
+
+    The digest is taken of what the dead letter holds, not of what its headers say of it.
+    """
+    headers = dead_letter_headers(letter)
+    found = [headers.get(f"{DEAD_LETTER_PREFIX}{name}", "") for name in _POSITION]
+    topic, *numbers = found
+    if is_replay_mark(letter) or not topic or not all(map(_INTEGER.fullmatch, numbers)):
+        return None
+    partition, offset, timestamp_ms = map(int, numbers)
+    record = replace(
+        letter, topic=topic, partition=partition, offset=offset, timestamp_ms=timestamp_ms
+    )
+    return record_digest(record, topic_id=headers.get(f"{DEAD_LETTER_PREFIX}topic-id"))
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter without its value; `origin` is the place of the record before any replay."""
+    """A dead letter without its value; `origin` is the place of the record before any replay.
+
+    `replay` is the digest that the mark of its replay has.
+    """
 
     place: Place
     time: datetime
@@ -145,6 +181,7 @@ class DeadLetter:
     event_id: str | None
     event_type: str | None
     user_id: str | None
+    replay: bytes
 
 
 def read_dead_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
@@ -152,7 +189,7 @@ def read_dead_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
     headers = dead_letter_headers(record)
 
     def header(name: str) -> str:
-        return headers.get(f"{DEAD_LETTER_PREFIX}{name}", "")
+        return headers.get(f"{DEAD_LETTER_PREFIX}{name}", "")[:_LONGEST_TEXT]
 
     try:
         position = Place.parse(f"{header('partition')}/{header('offset')}")
@@ -160,11 +197,11 @@ def read_dead_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
         return None
     if is_replay_mark(record) or not header("topic") or not header("code"):
         return None
-    stage = header("stage")
+    stage, place = header("stage"), Place(record.partition, record.offset)
     # an invitation is the bridge's own record, whatever the envelope of the events is
     head = peek(record, EnvelopeRules() if stage == INVITE_STAGE else rules)
     return DeadLetter(
-        place=Place(record.partition, record.offset),
+        place=place,
         time=parse_time(header("time")) or _time_of(record),
         # many thousands of dead letters share a few of these texts
         code=intern(header("code")),
@@ -176,6 +213,7 @@ def read_dead_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
         event_id=header("event-id") or head.id,
         event_type=None if head.type is None else intern(head.type),
         user_id=head.subject,
+        replay=_replay_digest(place, content_digest(record).hex()),
     )
 
 
@@ -218,7 +256,7 @@ class DeadLetterInventory:
     foreign: int = 0
     """How many records were neither dead letters nor marks."""
     _letters: dict[Place, DeadLetter] = field(default_factory=dict)
-    _replayed: set[Place] = field(default_factory=set)
+    _replayed: set[bytes] = field(default_factory=set)
 
     def add(self, record: Record) -> None:
         """Add the next record of the dead-letter topic."""
@@ -233,13 +271,13 @@ class DeadLetterInventory:
 
     def add_mark(self, record: Record) -> None:
         """Add `record` if it is a mark, ignore a dead letter."""
-        place = place_header(record, REPLAYED)
-        if place is not None:
-            self._replayed.add(place)
+        replay = marked_replay(record)
+        if replay is not None:
+            self._replayed.add(replay)
 
     def is_open(self, letter: DeadLetter) -> bool:
         """Say whether no mark says that `letter` was replayed."""
-        return letter.place not in self._replayed
+        return letter.replay not in self._replayed
 
     def letters(self, *, replayed: bool) -> list[DeadLetter]:
         """Return the dead letters, the oldest first; with `replayed` also those that are no longer open."""
@@ -269,7 +307,7 @@ def original_record(letter: DeadLetter, record: Record) -> Record:
         topic=letter.topic,
         partition=letter.position.partition,
         offset=letter.position.offset,
-        headers=_original_headers(record),
+        headers=original_headers(record),
     )
 
 
@@ -279,7 +317,7 @@ def replay_message(letter: DeadLetter, record: Record, *, no_invite: bool) -> Me
     The number of attempts is kept, so that a record that fails again continues to count.
     """
     headers: list[tuple[str, bytes | None]] = [
-        *_original_headers(record),
+        *original_headers(record),
         (_ATTEMPTS, str(letter.attempts).encode()),
         (REPLAY_OF, str(letter.place).encode()),
         (REPLAY_ORIGIN, str(letter.origin).encode()),
@@ -297,17 +335,30 @@ def replay_mark(letter: DeadLetter, record: Record, *, time: datetime) -> Messag
         DEAD_LETTER_REPLAYED, identity, None, data, topic=record.topic, time=time
     )
     mark = (REPLAYED, str(letter.place).encode())
-    return replace(message, key=record.key, headers=(*message.headers, mark))
-
-
-def _original_headers(record: Record) -> tuple[tuple[str, bytes | None], ...]:
-    added = (DEAD_LETTER_PREFIX, REPLAY_PREFIX)
-    return tuple(one for one in record.headers if not one[0].startswith(added))
+    digest = (DIGEST, content_digest(record).hex().encode())
+    return replace(message, key=record.key, headers=(*message.headers, mark, digest))
 
 
 def is_replay_mark(record: Record) -> bool:
     """Say whether a record of the dead-letter topic is the mark that a dead letter was replayed."""
     return any(name == REPLAYED for name, _ in record.headers)
+
+
+def claimed_replay(record: Record) -> bytes | None:
+    """Return the digest of the replay that `record` says it is: its dead letter and its content; None if it says nothing."""
+    place = place_header(record, REPLAY_OF)
+    return None if place is None else _replay_digest(place, content_digest(record).hex())
+
+
+def marked_replay(record: Record) -> bytes | None:
+    """Return the same of the replay that `record` of the dead-letter topic is the mark of; None if it is none."""
+    place = place_header(record, REPLAYED)
+    content = dead_letter_headers(record).get(DIGEST, "")
+    return _replay_digest(place, content) if place is not None and content else None
+
+
+def _replay_digest(place: Place, content: str) -> bytes:
+    return hashlib.sha256(f"{place}:{content}".encode()).digest()
 
 
 def is_replay(record: Record) -> bool:

@@ -41,6 +41,7 @@ class InviteStage:
         Raises BridgeError only with a disposition other than DEAD_LETTER and REPLAN.
         """
         since_s = self._publisher.context.clock.monotonic()
+        record = self._publisher.believed(record)
         known = Result(Outcome.REJECTED)
         try:
             invitation = read_invitation(record, self._catalog, self._mappings)
@@ -69,6 +70,7 @@ class InviteStage:
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Publish a dead letter for a record that keeps failing while others succeed."""
         since_s = self._publisher.context.clock.monotonic()
+        record = self._publisher.believed(record)
         event_id, event_type, subject = peek(record, EnvelopeRules())
         known = Result(Outcome.REJECTED, event_id=event_id, event_type=event_type, user_id=subject)
         return Handled(self._dead_letter(record, given_up(error), known, since_s))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from keycloak_bridge.delivery.results import ResultPublisher
+from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import (
     BridgeError,
     Dependency,
@@ -25,11 +26,11 @@ from keycloak_bridge.domain.events import (
     Outcome,
     Record,
     Result,
-    TopicPartition,
 )
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.domain.users import DesiredUser
 from keycloak_bridge.events.decode import peek
+from keycloak_bridge.messages.bridge_headers import record_digest
 from keycloak_bridge.messages.dead_letters import given_up, is_replay
 from keycloak_bridge.messages.results import rejected
 from keycloak_bridge.pipeline.interpret import Interpreter, Skipped
@@ -60,7 +61,7 @@ class ProvisionStage:
         self._router = router
         self._publisher = publisher
         self._dead_lettered = publisher.context.dead_lettered_users
-        self._stopped_at: set[tuple[TopicPartition, int]] = set()
+        self._stopped_at: BoundedDict[bytes, None] = BoundedDict()
 
     def ordering_key(self, record: Record) -> bytes:
         """Return the user whom the key names, else the key; without one the subject, and without that a key of its own."""
@@ -79,6 +80,7 @@ class ProvisionStage:
         Raises BridgeError only with a disposition other than DEAD_LETTER and REPLAN.
         """
         since_s = self._publisher.context.clock.monotonic()
+        record = self._publisher.believed(record)
         try:
             prepared = self._interpreter.interpret(
                 record, accept=partial(self._refuse_dependent, record)
@@ -101,6 +103,7 @@ class ProvisionStage:
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Publish a dead letter for a record that keeps failing while others succeed."""
         since_s = self._publisher.context.clock.monotonic()
+        record = self._publisher.believed(record)
         return self._reject(record, given_up(error), _NOTHING_KNOWN, "keycloak", since_s)
 
     def _publish(self, write: PendingWrite, provision: Callable[[], Provisioned]) -> Handled:
@@ -156,10 +159,10 @@ class ProvisionStage:
 
     def _stop_at(self, record: Record) -> None:
         """Engage the brake; the second time the event may continue, since the operator has released it."""
-        place = (record.topic_partition, record.offset)
-        if place in self._stopped_at:
+        digest = record_digest(record)
+        if digest in self._stopped_at:
             return
-        self._stopped_at.add(place)
+        self._stopped_at.put(digest, None)
         self._publisher.context.brake.engage(
             "an event follows one of the same user that became a dead letter"
         )

@@ -13,8 +13,9 @@ from keycloak_bridge.app.wiring import INVITE_GROUP_SUFFIX
 from keycloak_bridge.domain.events import DEAD_LETTER, DEAD_LETTER_REPLAYED, INVITATION_DUE, RESULT
 from keycloak_bridge.events.cloudevents import SOURCE, cloud_event_message
 from keycloak_bridge.kafka.topics import wanted_topics
+from keycloak_bridge.messages.bridge_headers import DEAD_LETTER_PREFIX
 from keycloak_bridge.messages.dead_letters import (
-    DEAD_LETTER_PREFIX,
+    DIGEST,
     NO_INVITE,
     REPLAY_INVITE,
     REPLAY_OF,
@@ -281,7 +282,13 @@ def _headers(event_type: str) -> dict[str, Any]:
             "description": "Position of the dead letter in this topic.",
             **_PLACE,
         }
-        return {"type": "object", "required": ["content-type", REPLAYED], "properties": properties}
+        properties[DIGEST] = {
+            "description": "The digest of the record that was replayed, as its dead letter has it.",
+            "type": "string",
+            "pattern": "^[0-9a-f]{64}$",
+        }
+        names = ["content-type", REPLAYED, DIGEST]
+        return {"type": "object", "required": names, "properties": properties}
     if event_type != RESULT:
         replayed = "Only on a replayed record."
         properties |= {

@@ -29,6 +29,7 @@ def dead_letter(
     schema_id: str | None = None,
     event_id: str | None = None,
     minutes: int = 0,
+    topic_id: str | None = None,
 ) -> Message:
     """Return the dead letter of `record`, written `minutes` after noon."""
     return dead_letter_message(
@@ -41,6 +42,7 @@ def dead_letter(
         event_id=event_id,
         time=NOON + timedelta(minutes=minutes),
         bridge_version="0.1.0",
+        topic_id=topic_id,
     )
 
 

@@ -1,7 +1,7 @@
 """Both stages over a Kafka and a Keycloak in memory."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,14 @@ from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Message, Record
 from keycloak_bridge.domain.ports import Acknowledgement, Handled, Trace, no_trace
 from keycloak_bridge.invitations.inviter import Inviter
-from keycloak_bridge.messages.dead_letters import dead_letter_headers
+from keycloak_bridge.messages.bridge_headers import content_digest, record_digest
+from keycloak_bridge.messages.dead_letters import (
+    claimed_replay,
+    dead_letter_headers,
+    dead_lettered_record,
+    is_replay_mark,
+    marked_replay,
+)
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.ops.metrics import PREFIX, Metrics
 from keycloak_bridge.pipeline.interpret import Interpreter
@@ -118,16 +125,22 @@ class BrokerArchive:
     def holds(self, record: Record) -> bool:
         """Say whether a dead letter of `record` stands in its topic."""
         self.asked.append(record.offset)
-        place = (record.topic, str(record.partition), str(record.offset))
-        return place in map(_place, self._broker.records(DEAD_LETTERS))
+        return record_digest(record) in self._digests(dead_lettered_record)
+
+    def replayed(self, record: Record) -> bool:
+        """Say whether the mark of this replay stands in the topic."""
+        claimed = claimed_replay(record)
+        return claimed is not None and claimed in self._digests(marked_replay)
+
+    def topic_id(self, topic: str) -> str | None:
+        """Return none: a topic in memory is never made anew."""
+        return None
 
     def close(self) -> None:
         """Nothing to close."""
 
-
-def _place(letter: Record) -> tuple[str, ...]:
-    headers = dead_letter_headers(letter)
-    return tuple(headers[f"kb-dlq-{name}"] for name in ("topic", "partition", "offset"))
+    def _digests(self, digest: Callable[[Record], bytes | None]) -> list[bytes | None]:
+        return [digest(one) for one in self._broker.records(DEAD_LETTERS)]
 
 
 def output_to(broker: InMemoryBroker, archive: BrokerArchive, clock: FakeClock) -> TopicOutput:
@@ -206,9 +219,12 @@ class Flow:
             "keycloak-bridge",
         )
 
-    def handle(self, event: Any, **record: Any) -> Handled:
-        """Take one event through the provision stage to its acknowledgements."""
-        return self.settle(self.provision.handle(record_of(event, **record)))
+    def handle(self, event: Any, *, confirmed: bool = False, **record: Any) -> Handled:
+        """Take one event through the provision stage to its acknowledgements; `confirmed` as the replay that it says it is."""
+        made = record_of(event, **record)
+        if confirmed:
+            self.confirm(made)
+        return self.settle(self.provision.handle(made))
 
     def handle_invitation(self, record: Record) -> Handled:
         """Take one record through the invite stage to its acknowledgements."""
@@ -219,6 +235,15 @@ class Flow:
         for acknowledgement in handled.acknowledgements:
             settled(acknowledgement)
         return handled
+
+    def confirm(self, record: Record) -> None:
+        """Put the mark of the replay that `record` says it is into the dead-letter topic, as an operator's replay does."""
+        digest = content_digest(record).hex().encode()
+        headers = (
+            ("kb-dlq-replayed", dict(record.headers)["kb-replay-of"]),
+            ("kb-dlq-digest", digest),
+        )
+        self.broker.publish(Message(DEAD_LETTERS, record.key, b"{}", headers))
 
     def counted(self, name: str) -> Mapping[tuple[str, ...], float]:
         """Return the samples of one metric, as `counted` does."""
@@ -246,6 +271,7 @@ class Flow:
                 },
             )
             for record in self.broker.records(DEAD_LETTERS)
+            if not is_replay_mark(record)
         ]
 
     @property

@@ -253,12 +253,34 @@ def test_a_second_life_goes_out_in_the_order_of_the_first(bench: LetterBench) ->
     assert [("0/7", 3), ("0/1", 3)] == bench.replayed()
 
 
-def test_what_cannot_go_back_to_its_place_is_named_or_goes_by_its_key(bench: LetterBench) -> None:
-    """Exit 1 for a record of the dead-letter topic itself; one whose partition is gone goes by its key."""
-    odd = letter_record((0, 1), topic=DEAD_LETTERS)
-    bench.letters(letter_record((0, 0), origin=(9, 1)), odd, letter_record((0, 2)))
+def test_what_cannot_go_back_to_its_place_goes_by_its_key(bench: LetterBench) -> None:
+    """Where its partition is gone."""
+    bench.letters(letter_record((0, 0), origin=(9, 1)), letter_record((0, 2)))
 
     result = bench.run(*OPEN)
 
-    assert (1, [("0/2", 3), ("0/0", None)]) == (result.exit_code, bench.replayed())
-    assert "0/1  schema-violation: cannot be replayed" in result.stdout
+    assert (0, [("0/2", 3), ("0/0", None)]) == (result.exit_code, bench.replayed())
+
+
+@pytest.mark.parametrize(
+    ("letter", "sentence"),
+    [
+        ({"topic": DEAD_LETTERS}, "foreign-topic: topic user-events-dead-letters is neither"),
+        ({"topic": "payments\x1b[2J"}, "foreign-topic: topic payments\\x1b[2J is neither"),
+        ({"topic": "x" * 99_999}, "foreign-topic: topic xxx"),
+        ({"topic": INVITATIONS}, "foreign-stage: the bridge writes no"),
+        ({"stage": "invite"}, "foreign-stage: the bridge writes no"),
+    ],
+)
+def test_a_letter_goes_to_no_topic_but_those_of_the_settings(
+    bench: LetterBench, letter: dict[str, Any], sentence: str
+) -> None:
+    """Whatever its headers name; exit 1, and the others are replayed."""
+    bench.letters(letter_record((0, 1), **letter), letter_record((0, 2)))
+
+    result, dry = bench.run(*OPEN), bench.run(*DRY)
+
+    assert (1, 1, [("0/2", 3)]) == (result.exit_code, dry.exit_code, bench.replayed())
+    for one in (result, dry):
+        assert f"0/1  schema-violation: cannot be replayed, {sentence}" in one.stdout
+        assert 2000 > len(one.stdout)

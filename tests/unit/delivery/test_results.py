@@ -172,6 +172,41 @@ def test_a_letter_that_got_lost_is_written_again_and_counted_once() -> None:
     assert {("schema-violation", "provision"): 1.0} == flow.counted("dead_letters_total")
 
 
+def test_another_record_at_the_same_place_gets_its_dead_letter() -> None:
+    """A topic that was made anew begins at its first offsets again, and so does one whose offsets were reset."""
+    flow = Flow()
+    flow.sent_dead_letters.begin(record_of(event_of()).topic_partition, 0)
+    publisher = flow.publisher("provision")
+    for event_id in ("event-1", "event-2"):
+        record = record_of(event_of(event_id=event_id), offset=0)
+        result = Result(Outcome.REJECTED)
+        publisher.dead_letter(record, BAD, step="schema", result=result, since_s=0.0)
+
+    assert 2 == len({letter.value for letter, _ in flow.letters})
+    assert {("schema-violation", "provision"): 2.0} == flow.counted("dead_letters_total")
+
+
+@pytest.mark.parametrize("forged", ["the position", "and its digest", "and its bytes"])
+def test_whoever_writes_the_dead_letter_topic_keeps_no_record_out_of_it(forged: str) -> None:
+    """A letter that says that it is of a record must hold that record."""
+    flow = Flow()
+    give_up(flow)
+    ((letter, _),) = flow.letters
+    other = Flow()
+    value = letter.value if forged == "and its bytes" else b"{}"
+    headers = tuple(
+        one for one in letter.headers if forged != "the position" or one[0] != "kb-dlq-digest"
+    )
+    other.broker.publish(Message(DEAD_LETTERS, letter.key, value, headers))
+    other.sent_dead_letters.begin(record_of(event_of()).topic_partition, 42)
+
+    give_up(other)
+
+    values = [one.value for one, _ in other.letters]
+    assert letter.value in values
+    assert (1 if forged == "and its bytes" else 2) == len(values)
+
+
 # the brake
 
 

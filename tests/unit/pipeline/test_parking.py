@@ -10,7 +10,7 @@ import pytest
 from stage_harness import EVENTS, Flow, event_of, record_of
 
 from keycloak_bridge.delivery.stage import DeadLetteredUsers
-from keycloak_bridge.domain.errors import HoldError
+from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
 from keycloak_bridge.domain.events import USER_DISABLED, USER_UPDATED, TopicPartition
 from keycloak_bridge.domain.ports import Handled
 
@@ -65,13 +65,29 @@ CASES: dict[str, tuple[str, list[Step], list[str], bool]] = {
     ),
     "its replay and a later one": (
         "park",
-        [partial(move, headers=REPLAYED), partial(move, event_id="moved-2")],
+        [partial(move, headers=REPLAYED, confirmed=True), partial(move, event_id="moved-2")],
         [],
         False,
     ),
     "its replay, which fails again, and a later one": (
         "park",
-        [partial(lose, headers=REPLAYED, offset=43), partial(move, offset=44)],
+        [partial(lose, headers=REPLAYED, offset=43, confirmed=True), partial(move, offset=44)],
+        ["schema-violation", "parked"],
+        True,
+    ),
+    "a record that says it is a replay": (
+        "park",
+        [partial(move, headers=REPLAYED)],
+        ["parked"],
+        True,
+    ),
+    "a replay whose mark is another record's": (
+        "park",
+        [
+            partial(move, headers=REPLAYED, confirmed=True, event_id="moved-1"),
+            partial(lose, offset=43),
+            partial(move, headers=REPLAYED, event_id="moved-2"),
+        ],
         ["schema-violation", "parked"],
         True,
     ),
@@ -194,3 +210,45 @@ def test_what_the_brake_holds_is_no_dead_letter_yet() -> None:
         lose(flow)
 
     assert not flow.lost.knows(HERE, b"u-1")
+
+
+ATTEMPTS = ("kb-dlq-attempts", b"7")
+CLAIMS = (
+    ATTEMPTS,
+    ("kb-dlq-code", b"no-code"),
+    ("kb-replay-of", b"0/7"),
+    ("kb-replay-origin", b"0/0"),
+    ("kb-replay-invite", b"none"),
+)
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_headers_of_the_bridge_are_believed_of_a_replay_only(
+    confirmed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any producer can write them: without its mark, a record is new, and its mail is due."""
+    flow = Flow()
+    flow.handle(event_of("u-1"), headers=CLAIMS, confirmed=confirmed)
+    lose(flow, "u-2", headers=CLAIMS, confirmed=confirmed)
+
+    ((letter, reason),) = flow.letters
+    kept = [name for name, _ in letter.headers if name.startswith("kb-replay-")]
+    said = [one for one in caplog.records if one.message.startswith("its headers say")]
+    assert (("8", 3, 0) if confirmed else ("1", 0, 2)) == (
+        reason["attempts"],
+        len(kept),
+        len(said),
+    )
+    assert (0 if confirmed else 1) == len(flow.invitations)
+
+
+def test_a_record_given_up_is_no_replay_because_it_says_so() -> None:
+    """In both stages."""
+    flow = Flow()
+    error = KeycloakUnavailableError("it fails")
+    for offset, give_up in enumerate((flow.provision.give_up, flow.invite.give_up)):
+        record = record_of(event_of(), offset=offset, headers=CLAIMS)
+        flow.settle(give_up(record, error))
+    flow.handle_invitation(record_of({"no": "invitation"}, headers=(ATTEMPTS,)))
+
+    assert ["1"] * 3 == [reason["attempts"] for _, reason in flow.letters]

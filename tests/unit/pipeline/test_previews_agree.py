@@ -14,7 +14,7 @@ from stage_harness import Flow, event_of, record_of
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.events import USER_EVENTS, Record
 from keycloak_bridge.domain.users import UserRepresentation
-from keycloak_bridge.messages.dead_letters import NO_INVITE, REPLAY_INVITE
+from keycloak_bridge.messages.dead_letters import NO_INVITE, REPLAY_INVITE, REPLAY_OF, is_replay
 from keycloak_bridge.messages.results import action_of
 from keycloak_bridge.pipeline.preview import Preview, PreviewOutcome, preview
 from keycloak_bridge.settings.model import (
@@ -79,7 +79,7 @@ DATA: dict[str, Any] = {
 }
 HEADERS: dict[str, tuple[tuple[str, bytes | None], ...]] = {
     "none": (),
-    "replayed without invitation": ((REPLAY_INVITE, NO_INVITE),),
+    "replayed without invitation": ((REPLAY_OF, b"0/7"), (REPLAY_INVITE, NO_INVITE)),
 }
 
 
@@ -138,6 +138,8 @@ def flow_of(scene: Scene, known: Interpretation, applied: list[object]) -> Flow:
         flow.handle(event_of())
     if scene.realm == "has the user switched off":
         flow.handle(event_of(event_id="event-0", type="user.disabled"))
+    if is_replay(scene.record):
+        flow.confirm(scene.record)
     applied.clear()
     return flow
 
