@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bridge_harness import STRUCTURED, Bench, an_event
+from bridge_harness import STRUCTURED, Bench, about, an_event, wait_until
+from kafka import OffsetAndMetadata
+from kafka import TopicPartition as KafkaTopicPartition
 
 from keycloak_bridge.domain.errors import EventValidationError
 from keycloak_bridge.domain.events import Record
@@ -22,6 +24,7 @@ from keycloak_bridge.testing.realm_tools import FreshRealm
 pytestmark = pytest.mark.integration
 
 _STEP_S = 0.1
+NOW_MS = int(time.time() * 1000)
 DEFAULT_MAPPING = Path(__file__).parents[2] / "keycloak_bridge" / "default_mapping.toml"
 
 
@@ -216,16 +219,73 @@ def test_two_operators_replay_each_letter_once(bench: Bench) -> None:
     assert (count, {1}) == (len(counts), set(counts.values()))
 
 
-def test_a_letter_of_a_topic_that_is_gone_is_told(bench: Bench) -> None:
-    """Exit code 1; the letters of other topics are replayed."""
-    given_up(bench, 2, topic=f"gone-{bench.suffix}")
+def test_a_letter_of_another_topic_is_told(bench: Bench) -> None:
+    """Exit code 1; the letters of the topics in the settings are replayed."""
+    given_up(bench, 2, topic=f"other-{bench.suffix}")
     given_up(bench, 3)
 
     done = replay(bench, "--all-open")
 
     assert 1 == done.returncode
-    assert 2 == done.stdout.count(f"topic gone-{bench.suffix} does not exist any more")
+    assert 2 == done.stdout.count(f"foreign-topic: topic other-{bench.suffix} is neither")
     assert "replayed 3 dead letters" in done.stdout
     assert 3 == sum(replays(bench).values())
     with bench.kafka_admin() as admin:
-        assert f"gone-{bench.suffix}" not in admin.list_topics()
+        assert f"other-{bench.suffix}" not in admin.list_topics()
+
+
+def test_a_topic_made_anew_has_dead_letters_of_its_own(bench: Bench) -> None:
+    """At offsets that had one before, and even of an equal record; read again, each record still has one."""
+    same, other = (b"u-1", b"{oops", STRUCTURED), (b"u-1", b"[oops", STRUCTURED)
+
+    def read_from_the_start(*records: tuple[bytes, bytes, Any]) -> list[tuple[bytes, str]]:
+        with bench.producer() as sender:
+            for key, value, headers in records:
+                sender.send(
+                    bench.topic("events"), key=key, value=value, headers=list(headers), timestamp_ms=NOW_MS, partition=0
+                ).get(timeout=30)  # fmt: skip
+        with bench.kafka_admin() as admin:
+            offsets = {KafkaTopicPartition(bench.topic("events"), 0): OffsetAndMetadata(0, "", -1)}
+            admin.alter_group_offsets(f"bridge-{bench.suffix}", offsets)
+        bench.catch_up()
+        return [
+            (letter.value, headers["kb-dlq-topic-id"]) for letter, headers in bench.dead_letters()
+        ]
+
+    bench.catch_up()
+    first = read_from_the_start(same)
+    with bench.kafka_admin() as admin:
+        admin.delete_topics([bench.topic("events")])
+        wait_until(lambda: bench.topic("events") not in admin.list_topics())
+    bench.create_topic("events")
+    second = read_from_the_start(other, same)
+    third = read_from_the_start()
+
+    assert [b"{oops"] == [value for value, _ in first]
+    assert second == third
+    assert [b"[oops", b"{oops", b"{oops"] == sorted(value for value, _ in second)
+    assert 3 == len(set(second))
+
+
+def test_only_a_real_replay_is_not_parked(bench: Bench) -> None:
+    """A producer can write the headers of one, and its record is parked nevertheless."""
+    user_id = f"parked-{bench.suffix}"
+    lost, later = (about(user_id, "user.updated", hours, department=name) for hours, name in ((1, "A"), (2, "B")))  # fmt: skip
+    lost["data"]["roles"] = ["editor"]
+    bench.publish(an_event(user_id), lost, later)
+    strict(bench).catch_up()
+    (parked,) = (one for one in letters(bench) if one["code"] == "parked")
+    forged = (*STRUCTURED, ("kb-replay-of", parked["letter"].encode()))
+    bench.publish_raw((user_id.encode(), json.dumps(later).encode(), forged))
+    said = bench.catch_up()
+    before = Counter(one["code"] for one in letters(bench))
+
+    done = replay(bench, "--all-open")
+    bench.catch_up()
+
+    assert "replay-not-confirmed" in said
+    assert Counter({"role-not-allowed": 1, "parked": 2}) == before
+    assert (0, []) == (done.returncode, letters(bench))
+    user = bench.user(user_id)
+    assert ["B"] == user["attributes"]["department"]
+    assert "editor" in bench.realm_roles_of(user["id"])
