@@ -29,7 +29,7 @@ from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, Top
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.errors import Call, keycloak_error
 from keycloak_bridge.keycloak.http import KeycloakHttp, from_response, json_object
-from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE, IMPORTING
+from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE, IMPORTING, USER_STORAGE
 from keycloak_bridge.keycloak.token import TokenFacts, token_facts
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.ops.logs import failure
@@ -379,6 +379,7 @@ class KeycloakProbes:
             Probe("keycloak.profile", self._check_profile, (*needs, "mapping")),
             Probe("keycloak.languages", self._check_languages, (*needs, "mapping")),
             Probe("keycloak.admin-events", self._check_admin_events, (*needs, "mapping")),
+            Probe("keycloak.federation", self._check_federation, needs),
             Probe("keycloak.mail-server", self._check_mail_server, needs),
         ]
         if self._test_mail is not None:
@@ -480,6 +481,17 @@ class KeycloakProbes:
         else:
             yield gray(_NO_MAILS)
 
+    def _check_federation(self) -> Iterable[ProbeResult]:
+        providers = self._survey.user_federation()
+        if providers is None:
+            yield gray(
+                "unknown: reading the providers of user federation needs the role view-realm"
+            )
+        elif not providers:
+            yield green("none: all users are Keycloak's own")
+        for one in providers or ():
+            yield _federation_result(one)
+
     def _check_mail_server(self) -> Iterable[ProbeResult]:
         server = self._survey.smtp()
         if not self._realm.invites:
@@ -545,6 +557,26 @@ def _batch_role(roles: frozenset[str]) -> ProbeResult:
     return green(f"has {IMPORT_ROLE}; a backlog of new users is written in batches", IMPORT_ROLE)
 
 
+def _federation_result(provider: "FederationProvider") -> ProbeResult:
+    what = f"{provider.name} ({provider.kind}), edit mode {provider.edit_mode or 'unknown'}"
+    if not provider.enabled:
+        return green(f"{what}: switched off", provider.name)
+    if provider.edit_mode == "READ_ONLY":
+        return yellow(
+            f"{what}: its users can be disabled and enabled; any other change is a dead letter, and "
+            "a deleted user comes back and is disabled",
+            "delete and change such users in the directory, or leave them out by `when` in the mapping",
+            provider.name,
+        )
+    if provider.edit_mode == "WRITABLE":
+        return green(f"{what}: events write to the directory", provider.name)
+    return yellow(
+        f"{what}: a deleted user may come back from the directory, and is disabled then",
+        "delete such users in the directory",
+        provider.name,
+    )
+
+
 def links_result(issuer: str, *, follows: bool | None) -> ProbeResult:
     """Judge links that lead to the host of `issuer`.
 
@@ -591,6 +623,16 @@ class Discovery:
     server_time: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class FederationProvider:
+    """A directory that the realm takes users from; `kind` is such as `ldap`."""
+
+    name: str
+    kind: str
+    edit_mode: str | None
+    enabled: bool = True
+
+
 class KeycloakSurvey:
     """Asks Keycloak what no other part of the bridge needs to know. Methods may raise KeycloakError."""
 
@@ -631,6 +673,14 @@ class KeycloakSurvey:
         server = realm["smtpServer"] or {}
         return {key: value for key, value in server.items() if key != "password"}
 
+    def user_federation(self) -> Sequence[FederationProvider] | None:
+        """Return where users come from besides Keycloak; None where the service account may not read it."""
+        try:
+            found = self._admin.components(USER_STORAGE)
+        except KeycloakAuthError:
+            return None
+        return [_provider(one) for one in found]
+
     def send_test_mail(self, address: str) -> None:
         """Have Keycloak mail a link to `address`, through a user that is deleted again, which makes the link invalid.
 
@@ -662,6 +712,14 @@ class KeycloakSurvey:
         if not isinstance(issuer, str):
             raise keycloak_error(code="not-keycloak", call=_DISCOVERY, status=200)
         return Discovery(issuer, _http_date(response.headers.get("Date")))
+
+
+def _provider(component: Mapping[str, Any]) -> FederationProvider:
+    config = component.get("config") or {}
+    mode, enabled = (next(iter(config.get(name) or ()), None) for name in ("editMode", "enabled"))
+    return FederationProvider(
+        str(component.get("name")), str(component.get("providerId")), mode, enabled != "false"
+    )
 
 
 def _http_date(text: str | None) -> datetime | None:

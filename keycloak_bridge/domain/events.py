@@ -129,7 +129,8 @@ class Outcome(StrEnum):
 class Result:
     """What the bridge reports to user management about one record; never holds personal data.
 
-    `action` is `created`, `updated`, `deleted`, `unchanged` or None; `reason` is a stable code for skipped and rejected.
+    `action` is `created`, `updated`, `deleted`, `unchanged` or None; `reason` is a stable code for skipped and rejected,
+    and for what Keycloak did not take of one that was provisioned.
     `changed` names the targets that were written (`email`, `attributes.department`, `groups`), without values; `mapping` is
     the fingerprint of the mapping.
     """

@@ -12,6 +12,7 @@ import copy
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, NamedTuple, cast
 
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, Purpose
@@ -88,7 +89,9 @@ class EndSessions:
 
 @dataclass(frozen=True, slots=True)
 class DeleteUser:
-    """Remove the user from Keycloak for good."""
+    """Remove the user from Keycloak for good; a `federated` one may come back from its directory (LDAP)."""
+
+    federated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,17 @@ class Plan:
     user_id: str | None
     operations: tuple[Operation, ...] = ()
     skipped: str | None = None
+
+
+class Effect(StrEnum):
+    """Why less was done than a plan says, although the event is done.
+
+    `SWITCHED`: Keycloak takes no more of the user than its switches, so that the user does not carry the event.
+    `RETURNED`: the deleted user came back from its directory (LDAP), and was disabled instead.
+    """
+
+    SWITCHED = "only-switched"
+    RETURNED = "deleted-user-returned"
 
 
 class Row(NamedTuple):

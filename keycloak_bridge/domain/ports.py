@@ -212,6 +212,8 @@ class UserDirectory(Protocol):
     def update(self, user_id: str, representation: UserRepresentation) -> None:
         """Replace the user by `representation`, which must be whole: what its attributes lack is erased.
 
+        One without `attributes` changes only what it has.
+
         Raises KeycloakConflictError, KeycloakNotFoundError or KeycloakRejectedError.
         """
         ...

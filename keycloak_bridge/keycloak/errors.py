@@ -222,6 +222,9 @@ _OWN_FIELDS = frozenset(
     {"id", "username", "email", "emailVerified", "enabled", "firstName", "lastName"}
     | {"attributes", "groups", "requiredActions"}
 )
+READ_ONLY = "error-user-attribute-read-only"
+"""Keycloak's word for a field that nobody may write: a username, or all of a user whose directory is read-only."""
+
 _FIELD_NAME = re.compile(r"[\w.\-]{1,255}")
 _MESSAGE_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,99}")
 _UNKNOWN_FIELD = re.compile(r'Unrecognized field "([\w.\-]{1,255})"')

@@ -47,7 +47,7 @@ _LARGE_PAGE = 1000
 
 _OVERLAP = 20
 
-_USER_STORAGE = "org.keycloak.storage.UserStorageProvider"
+USER_STORAGE = "org.keycloak.storage.UserStorageProvider"
 _USER_PROFILE = "org.keycloak.userprofile.UserProfileProvider"
 _KNOWN_PROFILE = "declarative-user-profile"
 
@@ -189,7 +189,7 @@ def read_import_terms(admin: KeycloakAdmin) -> ImportTerms:
         login_with_email=bool(realm.get("loginWithEmailAllowed", True)),
         internationalized=bool(realm.get("internationalizationEnabled")),
         post_only=any(one.get("providerId") != _KNOWN_PROFILE for one in profile_providers)
-        or bool(admin.components(_USER_STORAGE))
+        or bool(admin.components(USER_STORAGE))
         or any(one.get("selector") for one in attributes),
         wanted=frozenset(str(one.get("name")) for one in attributes if _is_wanted(one)),
     )

@@ -30,6 +30,7 @@ _PAGE = 500
 _SLACK = timedelta(days=1)
 _CLOCKS_DIFFER = timedelta(seconds=60)
 _FEW = 20
+_NEVER = -1
 _ATTRIBUTE_PREFIX = "attributes."
 _COMPUTED = ("access", "userProfileMetadata")
 
@@ -148,8 +149,12 @@ class KeycloakUserDirectory:
             self._admin.log_out(user_id)
 
     def has_credentials(self, user_id: str) -> bool:
-        """Say whether the user can already log in: by a password, a passkey, or anything else."""
-        return bool(self._admin.credentials(user_id))
+        """Say whether the user can already log in: by a password, a passkey, or anything else.
+
+        Keycloak shows a password, made at no time, of each user of an LDAP directory, whether or not it has one.
+        """
+        credentials = self._admin.credentials(user_id)
+        return any(one.get("createdDate") != _NEVER for one in credentials)
 
     def execute_actions_email(self, user_id: str, terms: InvitationTerms) -> None:
         """Have Keycloak mail the link; see the port.

@@ -20,6 +20,7 @@ from keycloak_bridge.domain.events import (
 from keycloak_bridge.domain.operations import (
     CreateUser,
     DeleteUser,
+    Effect,
     Plan,
     RequestInvitation,
     visible_changes,
@@ -43,6 +44,21 @@ def result_of(event: UserEvent, plan: Plan, keycloak_id: str | None) -> Result:
         action=action_of(plan),
         changed=changed_by(plan),
     )
+
+
+_EFFECTS = {
+    Effect.SWITCHED: "Keycloak lets only the switches of this user be written (its directory is read-only, or the "
+    "user profile refuses what it has), so the event is not recorded on it",
+    Effect.RETURNED: "the deleted user came back from its directory and was disabled: delete it in the directory",
+}
+
+
+def with_effect(result: Result, effect: Effect) -> Result:
+    """Return the result of a plan of which no more could be done."""
+    told = replace(result, reason=effect.value, message=_EFFECTS[effect])
+    if effect is Effect.RETURNED:
+        return replace(told, action="updated", changed=("enabled",))
+    return told if result.changed else replace(told, action="unchanged")
 
 
 def skipped(event: UserEvent, reason: str | None, keycloak_id: str | None = None) -> Result:

@@ -81,7 +81,8 @@ def plan_user(
         user = found.representation
         return Plan(found.user_id, requests(event, desired, user, user), STALE)
     if desired.intent is Intent.DELETE:
-        return Plan(found.user_id, (DeleteUser(),))
+        federated = bool(found.representation.get("federationLink"))
+        return Plan(found.user_id, (DeleteUser(federated),))
     return _plan_existing(event, desired, found)
 
 

@@ -1,17 +1,20 @@
 """Execute the plan of one user: check what the realm lacks, write in order, read new users back, request mails."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, cast
 
 from keycloak_bridge.domain.errors import (
+    BridgeError,
     ConflictError,
     KeycloakRejectedError,
     MappingError,
     Violation,
 )
-from keycloak_bridge.domain.events import Invitation, Purpose, UserEvent
+from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, Invitation, Purpose, UserEvent
 from keycloak_bridge.domain.operations import (
     CreateUser,
     DeleteUser,
+    Effect,
     EndSessions,
     Join,
     Leave,
@@ -24,6 +27,7 @@ from keycloak_bridge.domain.operations import (
 )
 from keycloak_bridge.domain.ports import Acknowledgement, Clock, Trace, UserDirectory
 from keycloak_bridge.domain.users import (
+    ATTRIBUTE_PREFIX,
     GROUPS,
     ORGANIZATIONS,
     DesiredUser,
@@ -31,6 +35,7 @@ from keycloak_bridge.domain.users import (
     Membership,
     UserRepresentation,
 )
+from keycloak_bridge.keycloak.errors import READ_ONLY
 from keycloak_bridge.mapping.reserved_names import anonymous_username
 from keycloak_bridge.planning.bookkeeping import is_being_invited, with_mark_of
 from keycloak_bridge.provisioning.verification import DuplicateResolver, Verification
@@ -40,6 +45,17 @@ Invite = Callable[[Invitation], Sequence[Acknowledgement]]
 
 _NOUNS = {GROUPS: ("groups", "group"), ORGANIZATIONS: ("organizations", "organization")}
 """What the realm can lack: plural and singular."""
+
+_BOOKKEEPING = frozenset(ATTRIBUTE_PREFIX + name for name in BOOKKEEPING_ATTRIBUTES)
+_SWITCHES = ("enabled", "emailVerified")
+
+
+class Executed(NamedTuple):
+    """The user's Keycloak id, what must still reach Kafka, and why less was done than the plan says."""
+
+    user_id: str | None
+    acknowledgements: tuple[Acknowledgement, ...] = ()
+    effect: Effect | None = None
 
 
 class PlanExecutor:
@@ -94,15 +110,16 @@ class PlanExecutor:
         *,
         one_partition: bool = True,
         created: str | None = None,
-    ) -> tuple[str | None, tuple[Acknowledgement, ...]]:
-        """Do what `plan` says and return the user's Keycloak id, with what must still reach Kafka.
+    ) -> Executed:
+        """Do what `plan` says.
 
         `created` is the Keycloak id where the plan's CreateUser was done elsewhere; `one_partition` says that all events
         of the user come through one partition. Raises BridgeError.
         """
         user_id = plan.user_id
         acknowledgements: list[Acknowledgement] = []
-        username_kept: MappingError | None = None
+        effect: Effect | None = None
+        refused: BridgeError | None = None
         for operation in plan.operations:
             if isinstance(operation, CreateUser):
                 user_id = created or self._directory.create(operation.representation)
@@ -114,18 +131,20 @@ class PlanExecutor:
                     self._invitation(event, desired, user_id, operation)
                 )
             elif isinstance(operation, UpdateUser):
-                try:
-                    self._update(user_id, operation)
-                except MappingError as error:
-                    username_kept = error  # raised once all the rest is done
-                else:
+                effect, refused = self._update(user_id, operation)
+                if effect is None and refused is None:
                     self._verify_update(event, user_id, operation)
+            elif isinstance(operation, DeleteUser):
+                self._directory.delete(user_id)
+                returned = self._disable_returned(desired) if operation.federated else None
+                if returned is not None:
+                    user_id, effect = returned, Effect.RETURNED
             else:
                 self._write(user_id, operation)
             self._trace("done", operation)
-        if username_kept is not None:
-            raise username_kept
-        return user_id, tuple(acknowledgements)
+        if refused is not None:
+            raise refused
+        return Executed(user_id, tuple(acknowledgements), effect)
 
     def _write(self, user_id: str, operation: Operation) -> None:
         directory = self._directory
@@ -140,16 +159,15 @@ class PlanExecutor:
                 directory.unlink_identity(user_id, before.alias)
             case EndSessions():
                 directory.end_sessions(user_id)
-            case DeleteUser():
-                directory.delete(user_id)
             case _:
                 raise AssertionError(f"{type(operation).__name__} is not written to a user")
 
-    def _update(self, user_id: str, update: UpdateUser) -> None:
+    def _update(self, user_id: str, update: UpdateUser) -> tuple[Effect | None, BridgeError | None]:
         """Replace the user.
 
-        Raises MappingError (`username-kept`) where a person is to be erased and the realm does not allow to change
-        usernames; everything else of the update is done by then.
+        Return why only switches were written, and an error to raise once all the rest of the plan is done: a person is
+        to be erased and the realm does not allow to change usernames, or Keycloak refuses other changes of a user that
+        it disables.
         """
         body = self._with_latest_mark(user_id, update)
         try:
@@ -157,14 +175,43 @@ class PlanExecutor:
         except KeycloakRejectedError as error:
             kept = _username_to_keep(user_id, update, error)
             if kept is None:
-                raise
+                return self._update_switches(user_id, update, error)
             self._directory.update(user_id, {**body, "username": kept})
-            raise MappingError(
+            return None, MappingError(
                 "the user is disabled and anonymous except for its username, which the realm does not allow to change",
                 code="username-kept",
                 remedy='turn on "Edit username" in the realm\'s login settings, then replay the event',
                 violations=error.violations,
-            ) from error
+            )
+        return None, None
+
+    def _update_switches(
+        self, user_id: str, update: UpdateUser, error: KeycloakRejectedError
+    ) -> tuple[Effect | None, BridgeError | None]:
+        """Disable a user that Keycloak lets nothing else be written of, or write what it does not need written.
+
+        A federation such as LDAP may be read-only, and a user profile may refuse what was stored before it. Raises
+        `error` where the user is to be changed otherwise and not to be disabled.
+        """
+        wanted = {change.target: change.after for change in update.changes}
+        switches = {name: wanted[name] for name in _SWITCHES if name in wanted}
+        others = wanted.keys() - _BOOKKEEPING - switches.keys()
+        disables = switches.get("enabled") is False
+        if not disables and (others or not _is_read_only(update, error)):
+            raise error
+        if others:
+            switches = {"enabled": False}
+        if switches:
+            self._directory.update(user_id, cast("UserRepresentation", switches))
+        return Effect.SWITCHED, error if others else None
+
+    def _disable_returned(self, desired: DesiredUser) -> str | None:
+        """Disable the user that its directory brought back at once; return its new Keycloak id."""
+        returned = None
+        for user in self._directory.having(desired.external_id):
+            returned = user["id"]
+            self._directory.update(returned, {"enabled": False})
+        return returned
 
     def _with_latest_mark(self, user_id: str, update: UpdateUser) -> UserRepresentation:
         """Take over what the invite stage has marked since the user was found, as late as possible."""
@@ -239,6 +286,12 @@ def _username_to_keep(user_id: str, update: UpdateUser, error: KeycloakRejectedE
         if change.target == "username" and change.after == anonymous_username(user_id):
             return str(change.before) if refused == {"/user/username"} else None
     return None
+
+
+def _is_read_only(update: UpdateUser, error: KeycloakRejectedError) -> bool:
+    """Say whether the user comes from a directory that Keycloak may not write to."""
+    keywords = {violation.keyword for violation in error.violations}
+    return bool(update.representation.get("federationLink")) and keywords == {READ_ONLY}
 
 
 def _joined(plan: Plan, kind: str) -> Iterator[str]:

@@ -31,10 +31,10 @@ from keycloak_bridge.domain.users import (
     UnknownUser,
     UserRepresentation,
 )
-from keycloak_bridge.messages.results import result_of, skipped
+from keycloak_bridge.messages.results import result_of, skipped, with_effect
 from keycloak_bridge.planning.bookkeeping import is_being_invited, mail_begun
 from keycloak_bridge.planning.plan import plan_user
-from keycloak_bridge.provisioning.executor import Invite, PlanExecutor
+from keycloak_bridge.provisioning.executor import Executed, Invite, PlanExecutor
 from keycloak_bridge.provisioning.verification import (
     DuplicateResolver,
     Verification,
@@ -195,8 +195,8 @@ class Provisioner:
         """
         event, desired, plan = draft.event, draft.desired, draft.plan
         with self._locks.of(desired.external_id.value):
-            _, acknowledgements = self._executor.execute(event, desired, plan, created=user_id)
-        return Provisioned(_result(event, desired, plan, user_id), acknowledgements)
+            done = self._executor.execute(event, desired, plan, created=user_id)
+        return Provisioned(_result(event, desired, plan, done), done.acknowledgements)
 
     def _provision(
         self, event: UserEvent, desired: DesiredUser, one_partition: bool, known_absent: bool
@@ -236,15 +236,13 @@ class Provisioner:
             actions = limited_actions(plan, desired.intent)
             self._limits.admit(actions, f"{event.source} {event.id}", self._clock.monotonic())
         self._executor.create_groups(missing_groups)
-        user_id, acknowledgements = self._executor.execute(
-            event, desired, plan, one_partition=one_partition
-        )
-        result = _result(event, desired, plan, user_id)
+        done = self._executor.execute(event, desired, plan, one_partition=one_partition)
+        result = _result(event, desired, plan, done)
         if found is None:
-            return Provisioned(result, acknowledgements)
+            return Provisioned(result, done.acknowledgements)
         updated = any(isinstance(operation, UpdateUser) for operation in plan.operations)
         raced = updated and is_being_invited(found.representation)
-        return Provisioned(result, acknowledgements, raced, mail_begun(found.representation))
+        return Provisioned(result, done.acknowledgements, raced, mail_begun(found.representation))
 
     def _wait_for_user(self, event: UserEvent, desired: DesiredUser) -> None:
         """Raise HoldError while the user may still appear."""
@@ -261,8 +259,9 @@ def _key(event: UserEvent) -> tuple[str, str]:
     return event.source, event.id
 
 
-def _result(event: UserEvent, desired: DesiredUser, plan: Plan, user_id: str | None) -> Result:
-    return replace(result_of(event, plan, user_id), user_id=desired.external_id.value)
+def _result(event: UserEvent, desired: DesiredUser, plan: Plan, done: Executed) -> Result:
+    result = replace(result_of(event, plan, done.user_id), user_id=desired.external_id.value)
+    return result if done.effect is None else with_effect(result, done.effect)
 
 
 def _first_search(desired: DesiredUser, known_absent: bool) -> tuple[MatchCriterion, ...]:

@@ -20,6 +20,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.ports import NOTHING_MORE
 from keycloak_bridge.domain.users import (
+    ATTRIBUTE_PREFIX,
     GROUPS,
     ORGANIZATIONS,
     REALM_ROLES,
@@ -31,10 +32,12 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
     client_of,
     client_roles,
+    targets_of,
 )
 from keycloak_bridge.keycloak.admin import quote_query
 from keycloak_bridge.keycloak.errors import (
     EXECUTE_ACTIONS_EMAIL,
+    READ_ONLY,
     Call,
     conflict,
     error_for,
@@ -95,6 +98,7 @@ class _Account:
     identities: dict[str, IdentityLink] = field(default_factory=dict)
     credentials: int = 0
     sessions: int = 0
+    directory_entry: UserRepresentation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,15 @@ class InMemoryKeycloak:
         """Create a user and return its Keycloak id."""
         with self._lock:
             return self._create(representation)
+
+    def add_directory_user(self, representation: UserRepresentation) -> str:
+        """Import a user from a read-only directory, such as LDAP, and return its Keycloak id."""
+        with self._lock:
+            user_id = self._create(representation)
+            account = self._accounts[user_id]
+            account.directory_entry = representation
+            account.user["federationLink"] = "directory"
+            return user_id
 
     def delete_user(self, user_id: str) -> None:
         """Delete the user."""
@@ -351,12 +364,16 @@ class InMemoryKeycloak:
             key = "error-user-attribute-read-only"
             raise error_for(_PUT, 400, {"field": "username", "errorMessage": key, "params": []})
         self._refuse(_PUT, replaced)
+        if self._accounts[user_id].directory_entry is not None:
+            _refuse_changes(stored, replaced)
         self._accounts[user_id].user = replaced
 
     @_port
     def delete(self, user_id: str) -> None:
-        """Remove the user for good; harmless when it is gone."""
-        self._accounts.pop(user_id, None)
+        """Remove the user for good; harmless when it is gone. One of a directory comes back at once."""
+        account = self._accounts.pop(user_id, None)
+        if account is not None and account.directory_entry is not None:
+            self.add_directory_user(account.directory_entry)
 
     @_port
     def join(self, user_id: str, kind: str, names: Sequence[str]) -> None:
@@ -545,6 +562,20 @@ class InMemoryKeycloak:
 
 def _normal(kind: str, name: str) -> str:
     return normal_path(name) if kind == GROUPS else name
+
+
+def _refuse_changes(stored: UserRepresentation, replaced: UserRepresentation) -> None:
+    """Raise what Keycloak answers when anything but switches and actions of a directory's user changes."""
+    before, after = targets_of(stored), targets_of(replaced)
+    changed = [
+        name.removeprefix(ATTRIBUTE_PREFIX)
+        for name in sorted(before.keys() | after.keys())
+        if name in (*_PLAIN, "username") or name.startswith(ATTRIBUTE_PREFIX)
+        if before.get(name) != after.get(name)
+    ]
+    refused = [_refusal(name, READ_ONLY) for name in changed]
+    if refused:
+        raise error_for(_PUT, 400, {"errors": refused} if len(refused) > 1 else refused[0])
 
 
 def _refusals(user: UserRepresentation, managed: Mapping[str, int]) -> list[_Entry]:

@@ -30,8 +30,9 @@ WELL = {
     "keycloak.links": {"yellow"},
     "keycloak.token": {"green"},
     "keycloak.clock": {"green"},
-    # neither is open to the service account
+    # none of them is open to the service account
     "keycloak.version": {"gray"},
+    "keycloak.federation": {"gray"},
     "keycloak.mail-server": {"gray"},
     "keycloak.roles": {"green", "gray"},
     "keycloak.profile": {"green"},

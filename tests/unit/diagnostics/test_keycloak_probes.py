@@ -15,6 +15,7 @@ from keycloak_bridge.app.realm_check import Problem
 from keycloak_bridge.diagnostics.probes import (
     STRANGE_HOST,
     Discovery,
+    FederationProvider,
     KeycloakProbes,
     KeycloakSurvey,
     Light,
@@ -39,6 +40,7 @@ from keycloak_bridge.testing.fake_clock import FakeClock
 
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
 ISSUER = "https://id.example.com/realms/acme"
+LDAP = FederationProvider("people", "ldap", "READ_ONLY")
 PLANTED = "planted@acme.example"
 
 
@@ -60,6 +62,7 @@ def survey(**answers: Any) -> Mock:
         "follows_its_callers": False,
         "server_version": "26.7.3",
         "smtp": {"host": "smtp.example.com", "from": "no-reply@example.com"},
+        "user_federation": (),
     }
     stub: Mock = create_autospec(KeycloakSurvey, instance=True)
     for name, answer in {**healthy, **answers}.items():
@@ -113,6 +116,10 @@ def not_green(results: Sequence[ProbeResult]) -> list[tuple[str, Light]]:
         ({"server_version": None}, ("version", "gray")),
         ({"smtp": None}, ("mail-server", "gray")),
         ({"smtp": {}}, ("mail-server", "red")),
+        ({"user_federation": None}, ("federation", "gray")),
+        ({"user_federation": [LDAP]}, ("federation", "yellow")),
+        ({"user_federation": [replace(LDAP, edit_mode="UNSYNCED")]}, ("federation", "yellow")),
+        ({"user_federation": [replace(LDAP, edit_mode=None)]}, ("federation", "yellow")),
         ({"smtp": {"host": "smtp.example.com"}}, ("mail-server", "red")),
         ({"discovery": Discovery(ISSUER, NOW + timedelta(seconds=6))}, ("clock", "yellow")),
         ({"discovery": Discovery(ISSUER, NOW - timedelta(seconds=31))}, ("clock", "red")),
@@ -296,6 +303,10 @@ ASKED = {
     "follows_its_callers": (DISCOVERED, STRANGE_HOST),
     "server_version": (f"{URL}/admin/serverinfo", None),
     "smtp": (f"{URL}/admin/realms/acme", None),
+    "user_federation": (
+        f"{URL}/admin/realms/acme/components?type=org.keycloak.storage.UserStorageProvider",
+        None,
+    ),
 }
 
 
@@ -311,6 +322,17 @@ ASKED = {
         ("server_version", 200, {"systemInfo": {"version": "26.7.3"}}, "26.7.3"),
         ("server_version", 200, {"themes": {}}, None),
         ("server_version", 403, {"error": "HTTP 403 Forbidden"}, None),
+        ("user_federation", 403, {"error": "HTTP 403 Forbidden"}, None),
+        ("user_federation", 200, [], []),
+        (
+            "user_federation",
+            200,
+            [
+                {"name": "people", "providerId": "ldap", "config": {"editMode": ["READ_ONLY"]}},
+                {"name": "old", "providerId": "kerberos", "config": {"enabled": ["false"]}},
+            ],
+            [LDAP, FederationProvider("old", "kerberos", None, enabled=False)],
+        ),
         # without its password; None where it may not be read
         ("smtp", 200, {"realm": "acme"}, None),
         ("smtp", 200, {"smtpServer": {}}, {}),

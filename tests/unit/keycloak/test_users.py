@@ -127,6 +127,15 @@ def test_any_credential_counts(bench: Bench, kind: str) -> None:
     assert bench.directory.has_credentials("u1") is True
 
 
+def test_a_password_that_every_user_of_a_directory_seems_to_have_does_not_count(
+    bench: Bench,
+) -> None:
+    """Keycloak does not know whether an LDAP directory has one; a new user there must be invited."""
+    bench.answers([{"type": "password", "createdDate": -1, "federationLink": "people"}])
+
+    assert bench.directory.has_credentials("u1") is False
+
+
 @pytest.mark.parametrize(
     ("user", "code"),
     [

@@ -16,6 +16,7 @@ from keycloak_bridge.domain.errors import (
     HoldError,
     KeycloakConflictError,
     KeycloakNotFoundError,
+    KeycloakRejectedError,
     KeycloakUnavailableError,
     MappingError,
     UnknownUserError,
@@ -241,6 +242,90 @@ def test_a_username_that_must_stay_keeps_nothing_else_of_the_person(harness: Har
         harness.provision(gone, 2)
     (anonymous,) = harness.keycloak.users()
     assert f"anonymous-{user['id']}" == anonymous["username"]
+
+
+@pytest.fixture
+def listed(harness: Harness) -> str:
+    """The Keycloak id of a user of a read-only directory, who is logged in."""
+    user_id = harness.keycloak.add_directory_user(a_desired_user().representation)
+    harness.keycloak.log_in(user_id)
+    return user_id
+
+
+def test_a_user_of_a_read_only_directory_is_disabled(harness: Harness, listed: str) -> None:
+    """Without the mark of the event, which the result says; again and again with the same outcome."""
+    gone = switched(Intent.DISABLE, enabled=False, ends_sessions=True)
+
+    first = harness.provision(gone, 2)
+    again = harness.provision(gone, 2)
+
+    (user,) = harness.keycloak.users()
+    assert (False, 0) == (user["enabled"], harness.keycloak.sessions_of(listed))
+    assert ("updated", "only-switched", ("enabled",)) == (
+        first.action,
+        first.reason,
+        first.changed,
+    )
+    assert ("unchanged", "only-switched", ()) == (again.action, again.reason, again.changed)
+    assert "bridgeEventId" not in user["attributes"]
+
+
+def test_a_user_of_a_read_only_directory_is_enabled(harness: Harness, listed: str) -> None:
+    """As a switch, like the other way."""
+    harness.keycloak.update(listed, {"enabled": False})
+
+    result = harness.provision(switched(Intent.ENABLE, enabled=True), 2)
+
+    assert ("only-switched", True) == (result.reason, harness.keycloak.users()[0]["enabled"])
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_user_of_a_read_only_directory_is_refused_as_a_whole_or_only_disabled(
+    harness: Harness, listed: str, known: bool
+) -> None:
+    """A change that cannot be made is an error as ever; one that disables, too, does that much before."""
+    changed = a_desired_user(email="new@acme.example")
+    if known:
+        off = {**changed.representation, "enabled": False}
+        changed = replace(
+            changed, representation=cast("UserRepresentation", off), ends_sessions=True
+        )
+
+    with pytest.raises(KeycloakRejectedError) as caught:
+        harness.provision(changed, 2)
+
+    (user,) = harness.keycloak.users()
+    assert "/user/email" in {one.pointer for one in caught.value.violations}
+    assert "ada@acme.example" == user["email"]
+    assert (not known, int(not known)) == (user["enabled"], harness.keycloak.sessions_of(listed))
+
+
+def test_a_user_that_comes_back_from_its_directory_is_disabled(
+    harness: Harness, listed: str
+) -> None:
+    """Keycloak answers 204 to its deletion, and imports it again at the next look."""
+    result = harness.provision(named(Intent.DELETE), 2)
+
+    (user,) = harness.keycloak.users()
+    assert (False, True) == (user["enabled"], user["id"] != listed)
+    assert ("updated", "deleted-user-returned", ("enabled",), user["id"]) == (
+        result.action,
+        result.reason,
+        result.changed,
+        result.keycloak_id,
+    )
+
+
+def test_a_user_that_keycloak_refuses_to_change_is_disabled_all_the_same(harness: Harness) -> None:
+    """A stricter user profile refuses what was stored before it, and with it every update of the whole user."""
+    harness.provision(a_desired_user())
+    refused = KeycloakRejectedError("400", violations=[Violation("/user/lastName", "x", "x")])
+    harness.keycloak.fail("update", refused)
+
+    result = harness.provision(switched(Intent.DISABLE, enabled=False), 2)
+
+    assert ("only-switched", ("enabled",)) == (result.reason, result.changed)
+    assert not harness.keycloak.users()[0]["enabled"]
 
 
 def test_what_was_written_is_named_without_values(harness: Harness) -> None:
