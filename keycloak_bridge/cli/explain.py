@@ -17,6 +17,7 @@ from keycloak_bridge.domain.events import (
     EVENT_ID_ATTRIBUTE,
     EVENT_TIME_ATTRIBUTE,
     INVITATION_ATTRIBUTE,
+    event_id_in,
 )
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
@@ -119,11 +120,15 @@ def _state(user: UserRepresentation, user_id: str | None) -> dict[str, Any]:
         "keycloakId": user.get("id"),
         "enabled": user.get("enabled"),
         "lastEvent": {
-            "id": _only(attributes, EVENT_ID_ATTRIBUTE),
+            "id": _event_id(_only(attributes, EVENT_ID_ATTRIBUTE)),
             "time": _only(attributes, EVENT_TIME_ATTRIBUTE),
         },
         "invitation": _invitation(_only(attributes, INVITATION_ATTRIBUTE)),
     }
+
+
+def _event_id(stored: str | None) -> str | None:
+    return None if stored is None else event_id_in(stored)
 
 
 def _invitation(text: str | None) -> dict[str, Any] | None:
@@ -136,7 +141,7 @@ def _invitation(text: str | None) -> dict[str, Any] | None:
     if mark.until_s is not None:
         with contextlib.suppress(ValueError, OverflowError, OSError):  # a time of no calendar
             ends = format_time(datetime.fromtimestamp(mark.until_s, UTC))
-    return {"state": mark.state.value, "event": mark.event_id, "linkEnds": ends}
+    return {"state": mark.state.value, "event": event_id_in(mark.event_id), "linkEnds": ends}
 
 
 def _targets(

@@ -115,6 +115,7 @@ class EventContext:
     user_id: str | None = None
     schema_id: str | None = None
     mapping: str | None = None
+    identity: str | None = None
 
 
 class EventError(BridgeError):

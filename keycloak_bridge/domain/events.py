@@ -1,5 +1,8 @@
 """Records, events, invitations and results as frozen data."""
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -95,9 +98,43 @@ class CloudEvent:
     data: Any
 
 
+_DIGEST_LENGTH = 24
+_LONGEST_SHOWN = 230
+_IDENTITY = re.compile(rf"(?P<id>.*)~[0-9a-f]{{{_DIGEST_LENGTH}}}", re.DOTALL)
+
+
+def event_identity(event_id: str, source: str, event_type: str, user_id: str | None) -> str:
+    """Return the text by which the bridge knows an event: its id for people, and a digest of all that makes it one event.
+
+    An id is unique within its source only, and some exports give one id to all their events. So what is remembered,
+    counted and published under an id is so under this text, which has at most 255 UTF-16 code units: what the shipped user
+    profile lets an attribute have.
+    """
+    parts = json.dumps([event_id, source, event_type, user_id])
+    digest = hashlib.sha256(parts.encode()).hexdigest()[:_DIGEST_LENGTH]
+    shown = event_id.encode(errors="replace").decode().strip()
+    if len(shown.encode("utf-16-le")) // 2 > _LONGEST_SHOWN:
+        shown = shown[: _LONGEST_SHOWN // 2]
+    return f"{shown}~{digest}"
+
+
+def event_id_in(identity: str) -> str:
+    """Return the id of the event that `identity` stands for, as people know it; a bare id stands for itself."""
+    match = _IDENTITY.fullmatch(identity)
+    return identity if match is None else match["id"]
+
+
+def is_identity(text: str) -> bool:
+    """Say whether `text` is one that `event_identity` made; earlier versions of the bridge wrote the bare id."""
+    return _IDENTITY.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class UserEvent:
-    """A validated event: `data` holds what the schema `schema_id` promises."""
+    """A validated event: `data` holds what the schema `schema_id` promises.
+
+    `user_id` is the user's id in user management as the mapping reads it, once it has.
+    """
 
     id: str
     source: str
@@ -106,6 +143,17 @@ class UserEvent:
     time: datetime | None
     schema_id: str
     data: Mapping[str, Any]
+    user_id: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What tells this event from every other; two records with the same identity are the same event."""
+        return event_identity(self.id, self.source, self.type, self.user_id or self.subject)
+
+    @property
+    def identity_for_results(self) -> str | None:
+        """The identity, None where it does not say which user the event is about."""
+        return self.identity if self.user_id or self.subject else None
 
 
 class Purpose(StrEnum):
@@ -132,7 +180,8 @@ class Result:
     `action` is `created`, `updated`, `deleted`, `unchanged` or None; `reason` is a stable code for skipped and rejected,
     and for what Keycloak did not take of one that was provisioned.
     `changed` names the targets that were written (`email`, `attributes.department`, `groups`), without values; `mapping` is
-    the fingerprint of the mapping.
+    the fingerprint of the mapping. `identity` tells the event from every other, also from those with the same id; without
+    it, only the place of its record does.
     """
 
     outcome: Outcome
@@ -147,14 +196,19 @@ class Result:
     violations: tuple[Violation, ...] = ()
     changed: tuple[str, ...] = ()
     mapping: str | None = None
+    identity: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
     """An invitation that is due: for which Keycloak user, caused by which event.
 
-    `terms` are those of the settings and the mapping that serves events of `event_type` and `schema_id` (None where the
-    record does not say); they are never read from the invitations topic, which anybody may have written to. `confirm_only` asks for the mark of a mail that was requested before, and for no mail. `purpose` decides when no
+    `event_id` is what the user's mark names the event by: its identity, or its bare id where an earlier version of the
+    bridge wrote the mark. `caused_by` is the id by which its producer knows it. `terms` are those of the settings and the
+    mapping that serves events of `event_type` and `schema_id` (None where the record does not say); they are never read
+    from the invitations topic, which anybody may have written to.
+
+    `confirm_only` asks for the mark of a mail that was requested before, and for no mail. `purpose` decides when no
     mail is sent: a user who has a password needs no first invitation, but may have to verify a changed address.
     """
 
@@ -169,6 +223,12 @@ class Invitation:
     event_type: str | None = None
     schema_id: str | None = None
     event_time: datetime | None = None
+    caused_by: str | None = None
+
+    @property
+    def shown_event_id(self) -> str:
+        """The id of the event as its producer knows it."""
+        return self.caused_by or event_id_in(self.event_id)
 
 
 @dataclass(frozen=True, slots=True)

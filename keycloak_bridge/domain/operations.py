@@ -96,10 +96,14 @@ class DeleteUser:
 
 @dataclass(frozen=True, slots=True)
 class RequestInvitation:
-    """Put an invitation on the invitations topic; the invite stage decides about the mail."""
+    """Put an invitation on the invitations topic; the invite stage decides about the mail.
+
+    `event` is the text by which the user's mark names the event, where an earlier version of the bridge wrote it.
+    """
 
     terms: InvitationTerms
     purpose: Purpose = Purpose.INVITE
+    event: str | None = None
 
 
 Operation = (
@@ -171,7 +175,7 @@ def describe(operation: Operation) -> list[Row]:
             return [Row("end", "sessions", None, None)]
         case DeleteUser():
             return [Row("delete", "user", None, None)]
-        case RequestInvitation(terms, purpose):
+        case RequestInvitation(terms, purpose, _):
             return [Row(purpose.value, "actions", None, list(terms.actions))]
 
 

@@ -153,10 +153,11 @@ class Inviter:
         if self._limits is None:
             return self._invite(invitation)
         # a mail that may have been sent counts, however its attempt ended
-        self._limits.admit((LimitedAction.MAIL,), invitation.id, self._clock.monotonic())
+        counted = f"{invitation.keycloak_id} {invitation.id}"
+        self._limits.admit((LimitedAction.MAIL,), counted, self._clock.monotonic())
         outcome = self._invite(invitation)
         if not outcome.mailed:
-            self._limits.take_back(LimitedAction.MAIL, invitation.id)
+            self._limits.take_back(LimitedAction.MAIL, counted)
         return outcome
 
     def _confirm(self, invitation: Invitation) -> InviteOutcome:
@@ -422,7 +423,7 @@ def _log_unmarked(invitation: Invitation, error: BridgeError) -> None:
         level=logging.WARNING,
         message="the user could not be marked; only Keycloak's admin events know of its mail",
         reason=error.code,
-        event_id=invitation.event_id,
+        event_id=invitation.shown_event_id,
         keycloak_id=invitation.keycloak_id,
     )
 
@@ -433,7 +434,7 @@ def _log_repetition(invitation: Invitation) -> None:
         "mail-may-repeat",
         level=logging.WARNING,
         message="the mail goes out although an earlier one got no answer (invite.delivery)",
-        event_id=invitation.event_id,
+        event_id=invitation.shown_event_id,
         keycloak_id=invitation.keycloak_id,
     )
 
@@ -442,7 +443,8 @@ def _result(invitation: Invitation, outcome: Outcome, reason: str | None) -> Res
     return Result(
         outcome,
         reason=reason,
-        event_id=invitation.event_id,
+        event_id=invitation.shown_event_id,
         user_id=invitation.user_id or None,
         keycloak_id=invitation.keycloak_id,
+        identity=invitation.id,
     )

@@ -9,7 +9,14 @@ from datetime import datetime
 from typing import Any
 
 from keycloak_bridge.domain.errors import EventDecodeError, EventValidationError
-from keycloak_bridge.domain.events import INVITATION_DUE, Invitation, Message, Purpose, Record
+from keycloak_bridge.domain.events import (
+    INVITATION_DUE,
+    Invitation,
+    Message,
+    Purpose,
+    Record,
+    event_id_in,
+)
 from keycloak_bridge.domain.times import format_time, parse_time
 from keycloak_bridge.events.cloudevents import cloud_event_message
 from keycloak_bridge.events.decode import EnvelopeRules, decode
@@ -18,6 +25,8 @@ from keycloak_bridge.validation.catalog import SchemaCatalog
 
 _CONFIRM_ONLY = ("kb-confirm-only", b"true")
 _VERSION = "1.2"
+_CAUSED_BY = "kb-event-id"
+"""Header with the event's id where it is too long for the event's identity."""
 
 
 def invitation_message(invitation: Invitation, *, topic: str) -> Message:
@@ -40,9 +49,12 @@ def invitation_message(invitation: Invitation, *, topic: str) -> Message:
         time=invitation.time,
         version=_VERSION,
     )
-    if not invitation.confirm_only:
-        return message
-    return replace(message, headers=(*message.headers, _CONFIRM_ONLY))
+    headers = message.headers
+    if invitation.confirm_only:
+        headers = (*headers, _CONFIRM_ONLY)
+    if invitation.shown_event_id != event_id_in(invitation.event_id):
+        headers = (*headers, (_CAUSED_BY, invitation.shown_event_id.encode(errors="replace")))
+    return replace(message, headers=headers)
 
 
 def read_invitation(record: Record, catalog: SchemaCatalog, mappings: Mappings) -> Invitation:
@@ -75,6 +87,7 @@ def read_invitation(record: Record, catalog: SchemaCatalog, mappings: Mappings) 
         time=cloud_event.time,
         confirm_only=_CONFIRM_ONLY in record.headers,
         purpose=purpose,
+        caused_by=_caused_by(record),
         event_type=event_type,
         schema_id=schema_id,
         event_time=_time(data.get("eventTime")),
@@ -88,3 +101,8 @@ def _text(value: object) -> str | None:
 
 def _time(value: object) -> datetime | None:
     return parse_time(value) if isinstance(value, str) else None
+
+
+def _caused_by(record: Record) -> str | None:
+    value = dict(record.headers).get(_CAUSED_BY)
+    return None if value is None else value.decode(errors="replace")

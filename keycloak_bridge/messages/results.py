@@ -71,6 +71,7 @@ def skipped(event: UserEvent, reason: str | None, keycloak_id: str | None = None
         user_id=event.subject,
         keycloak_id=keycloak_id,
         schema_id=event.schema_id,
+        identity=event.identity_for_results,
     )
 
 
@@ -95,8 +96,8 @@ def result_message(
 ) -> Message:
     """Return the message of one result, with the place of `origin`, the record it is about.
 
-    Its id is the same for the same event and outcome, so that consumers recognise a repetition. For an event that could
-    not be read the place, else `position` (such as `user-events/3/42`), is used instead of its id.
+    Its id is the same for the same event and outcome, so that consumers recognise a repetition. Where it is not known which
+    event of which user it is, the place, else `position` (such as `user-events/3/42`), is used instead of its identity.
     """
     source = None
     if origin is not None:
@@ -118,7 +119,7 @@ def result_message(
         "source": source,
     }
     present = {name: value for name, value in data.items() if value is not None and value != []}
-    identity = f"{result.event_id or position}/{result.outcome.value}"
+    identity = f"{result.identity or position}/{result.outcome.value}"
     return cloud_event_message(
         RESULT, identity, result.user_id, present, topic=topic, time=time, version=_VERSION
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from keycloak_bridge.domain.errors import EventContext, EventError, TombstoneError
-from keycloak_bridge.domain.events import CloudEvent, Record, UserEvent
+from keycloak_bridge.domain.events import CloudEvent, Record, UserEvent, event_identity
 from keycloak_bridge.domain.ports import Trace, no_trace
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope
 from keycloak_bridge.events.decode import EnvelopeRules, EventHead, decode, deletion_of, peek
@@ -116,6 +116,9 @@ class Interpreter:
         accept: Callable[[CloudEvent], None],
     ) -> Prepared | Skipped:
         context = EventContext("decode", event.id, event.type, event.subject)
+        if event.subject:
+            identity = event_identity(event.id, event.source, event.type, event.subject)
+            context = replace(context, identity=identity)
         try:
             trace("decoded", f"{event.type} {event.id}")
             if event.type in self.ignored_types:
@@ -133,6 +136,8 @@ class Interpreter:
         except EventError as error:
             error.context = context
             raise
+        if isinstance(desired, DesiredUser):
+            user_event = replace(user_event, user_id=desired.external_id.value)
         targets = "" if isinstance(desired, OutOfScope) else ", ".join(desired.representation)
         trace("mapped", targets or desired)
         return Prepared(user_event, desired, fingerprint)

@@ -47,9 +47,10 @@ class InviteStage:
             invitation = read_invitation(record, self._catalog, self._mappings)
             known = Result(
                 Outcome.REJECTED,
-                event_id=invitation.event_id,
+                event_id=invitation.shown_event_id,
                 user_id=invitation.user_id,
                 keycloak_id=invitation.keycloak_id,
+                identity=invitation.id,
             )
             outcome = self._inviter.invite(invitation)
         except BridgeError as error:

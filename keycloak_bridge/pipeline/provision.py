@@ -92,7 +92,13 @@ class ProvisionStage:
             return self._skip(record, prepared, since_s)
         event = prepared.event
         context = EventContext(
-            "keycloak", event.id, event.type, event.subject, event.schema_id, prepared.mapping
+            "keycloak",
+            event.id,
+            event.type,
+            event.subject,
+            event.schema_id,
+            prepared.mapping,
+            event.identity_for_results,
         )
         write = PendingWrite(record, event, prepared.desired, _known(context), since_s)
         try:
@@ -205,4 +211,5 @@ def _known(context: EventContext) -> Result:
         user_id=context.user_id,
         schema_id=context.schema_id,
         mapping=context.mapping,
+        identity=context.identity,
     )

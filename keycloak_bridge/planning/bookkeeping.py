@@ -1,7 +1,8 @@
 """The attributes in which the bridge records, on the user itself, what it did.
 
 `bridgeEventId` and `bridgeEventTime` name the event that was applied last. `bridgeInvitation` is the invitation mark: the
-state of the mail of one event. It reads `due:<event>`, `sending:<event>`, `sent:<event>` or, where a link of the user may
+state of the mail of one event. An event is named by its identity; earlier versions wrote its bare id, which is still
+understood. The mark reads `due:<event>`, `sending:<event>`, `sent:<event>` or, where a link of the user may
 still be valid, `<state>-until:<epoch seconds>:<event>`, or `<state>-perhaps:…` where it is unknown whether the mail with
 that link was sent. Event ids are free text and may contain colons themselves.
 """
@@ -16,6 +17,7 @@ from keycloak_bridge.domain.events import (
     EVENT_TIME_ATTRIBUTE,
     INVITATION_ATTRIBUTE,
     UserEvent,
+    is_identity,
 )
 from keycloak_bridge.domain.operations import Change, UpdateUser, after_changes, with_changes
 from keycloak_bridge.domain.times import format_time, parse_time
@@ -110,7 +112,7 @@ def stamp(event: UserEvent) -> dict[str, list[str]]:
 
     An event without a time keeps the stored time, which still excludes older events.
     """
-    attributes = {EVENT_ID_ATTRIBUTE: [event.id]}
+    attributes = {EVENT_ID_ATTRIBUTE: [event.identity]}
     if event.time is not None:
         attributes[EVENT_TIME_ATTRIBUTE] = [format_time(event.time)]
     return attributes
@@ -122,9 +124,27 @@ def is_stale(event: UserEvent, found: UserRepresentation) -> bool:
     return applied is not None and event.time is not None and applied > event.time
 
 
+def is_last(event: UserEvent, found: UserRepresentation) -> bool:
+    """Return whether `event` is the one that was applied to the user last.
+
+    A bare id, as earlier versions wrote it, may be that of another source; so it counts with the stored time only.
+    """
+    stored = _only(found, EVENT_ID_ATTRIBUTE)
+    if stored is None or stored == event.identity:
+        return stored is not None
+    return stored == event.id and not is_identity(stored) and _time_applied(found) == event.time
+
+
+def marks(mark: InvitationMark, event: UserEvent) -> bool:
+    """Return whether `mark` is about the mail of `event`; a bare id, as earlier versions wrote it, counts too."""
+    if mark.event_id == event.identity:
+        return True
+    return mark.event_id == event.id and not is_identity(mark.event_id)
+
+
 def has_applied(event: UserEvent, found: UserRepresentation) -> bool:
     """Return whether `event` was applied to the user: it was the last one, or one of that time or newer was."""
-    if _only(found, EVENT_ID_ATTRIBUTE) == event.id:
+    if is_last(event, found):
         return True
     applied = _time_applied(found)
     return applied is not None and event.time is not None and applied >= event.time

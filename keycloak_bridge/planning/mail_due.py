@@ -22,6 +22,7 @@ from keycloak_bridge.planning.bookkeeping import (
     due_after,
     due_for_new_address,
     mark_of,
+    marks,
 )
 
 
@@ -53,21 +54,21 @@ def mark_to_write(
     """
     mark = mark_of(before)
     if desired.intent is Intent.INVITE:
-        known = mark is not None and mark.event_id == event.id
-        return None if known or desired.invitation is None else due_after(mark, event.id)
+        known = mark is not None and marks(mark, event)
+        return None if known or desired.invitation is None else due_after(mark, event.identity)
     if desired.intent in (Intent.ANONYMISE, Intent.DELETE):
         return None
     invites = mark is not None and desired.invitation is not None
     verifies = must_verify(desired, before, after)
     if before.get("email") and _email_changes(before, after) and (invites or verifies):
-        return due_for_new_address(event.id)
+        return due_for_new_address(event.identity)
     if verifies:
-        return due_after(mark, event.id)
-    if mark is None or mark.is_settled or mark.event_id == event.id:
+        return due_after(mark, event.identity)
+    if mark is None or mark.is_settled or marks(mark, event):
         return None
     becomes_mailable = can_be_invited(after) and not can_be_invited(before)
     if becomes_mailable and (invites or _is_unverified(desired, mark, after)):
-        return due_after(mark, event.id)
+        return due_after(mark, event.identity)
     return None
 
 
@@ -83,19 +84,20 @@ def requests(
     link verifies the address too, and a user who has a password gets only the second.
     """
     mark = mark_of(after)
-    if mark is None or mark.event_id != event.id or mark.is_settled or not can_be_invited(after):
+    if mark is None or not marks(mark, event) or mark.is_settled or not can_be_invited(after):
         return ()
+    marked = mark.event_id if mark.event_id != event.identity else None
     requested: list[RequestInvitation] = []
     known = before is None or mark_of(before) is not None
     if desired.invitation is not None and (known or desired.intent is Intent.INVITE):
         # by the mark alone: a redelivered event finds no change of the address, and the mail to the old one is no invite
         again = desired.intent is Intent.INVITE or mark.follows_new_address
         purpose = Purpose.RESEND if again else Purpose.INVITE
-        requested.append(RequestInvitation(desired.invitation, purpose))
+        requested.append(RequestInvitation(desired.invitation, purpose, marked))
     if before is not None and _is_unverified(desired, mark, after):
         terms = desired.invitation or InvitationTerms((), VERIFY_LIFESPAN_S)
         verification = replace(terms, actions=("VERIFY_EMAIL",))
-        requested.append(RequestInvitation(verification, Purpose.VERIFY_EMAIL))
+        requested.append(RequestInvitation(verification, Purpose.VERIFY_EMAIL, marked))
     return tuple(requested)
 
 

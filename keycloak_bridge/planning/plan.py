@@ -6,7 +6,6 @@ from typing import cast
 from keycloak_bridge.domain.errors import UnknownUserError
 from keycloak_bridge.domain.events import (
     BOOKKEEPING_ATTRIBUTES,
-    EVENT_ID_ATTRIBUTE,
     INVITATION_ATTRIBUTE,
     UserEvent,
 )
@@ -39,7 +38,7 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.mapping.reserved_names import anonymous_username, refuse_reserved_name
 from keycloak_bridge.mapping.rules import DEFAULT_RESERVED
-from keycloak_bridge.planning.bookkeeping import due_after, format_mark, is_stale, stamp
+from keycloak_bridge.planning.bookkeeping import due_after, format_mark, is_last, is_stale, stamp
 from keycloak_bridge.planning.mail_due import (
     mark_to_write,
     must_verify,
@@ -103,7 +102,7 @@ def _plan_new(event: UserEvent, desired: DesiredUser) -> Plan:
     attributes = {**wanted.get("attributes", {}), **stamp(event)}
     if desired.invitation is not None:
         # also of a user that cannot be mailed yet: users that existed before have no mark, and are never invited
-        attributes[INVITATION_ATTRIBUTE] = [format_mark(due_after(None, event.id))]
+        attributes[INVITATION_ATTRIBUTE] = [format_mark(due_after(None, event.identity))]
     user: UserRepresentation = {**wanted, "attributes": attributes}
     groups = [name for one in desired.memberships if one.kind == GROUPS for name in one.names]
     created: UserRepresentation = {**user, "groups": groups} if groups else user
@@ -140,7 +139,7 @@ def _changes(event: UserEvent, desired: DesiredUser, found: FoundUser) -> tuple[
     user = found.representation
     stored = user.get("attributes") or {}
     create_only, cleared = desired.create_only, desired.cleared
-    if stored.get(EVENT_ID_ATTRIBUTE) == [event.id]:
+    if is_last(event, user):
         # the event was applied before: a user disabled since then must not come back by redelivery
         create_only |= SWITCHES
     wanted = cast("UserRepresentation", {**desired.representation})

@@ -223,7 +223,7 @@ class PlanExecutor:
     def _verify_update(self, event: UserEvent, user_id: str, operation: UpdateUser) -> None:
         if is_being_invited(operation.representation):
             return  # the invite stage may be writing its mark just now: see MarkRaceCheck
-        if self._verification.wants(event.id):
+        if self._verification.wants(event.identity):
             self._verification.updated(user_id, operation)
 
     def _check_new_user(
@@ -238,7 +238,7 @@ class PlanExecutor:
 
         Two processes can only create the same user at once if its events come through several partitions.
         """
-        verified = self._verification.wants(event.id)
+        verified = self._verification.wants(event.identity)
         if not verified and one_partition:
             return
         carriers = self._directory.having(external_id)
@@ -250,9 +250,10 @@ class PlanExecutor:
         self, event: UserEvent, desired: DesiredUser, user_id: str, operation: RequestInvitation
     ) -> Invitation:
         about = "verification" if operation.purpose is Purpose.VERIFY_EMAIL else "invitation"
+        marked = operation.event or event.identity
         return Invitation(
-            id=f"{event.id}/{about}",
-            event_id=event.id,
+            id=f"{marked}/{about}",
+            event_id=marked,
             user_id=desired.external_id.value,
             keycloak_id=user_id,
             terms=operation.terms,
@@ -261,6 +262,7 @@ class PlanExecutor:
             event_type=event.type,
             schema_id=event.schema_id,
             event_time=event.time,
+            caused_by=event.id,
         )
 
     def _refuse_taken_identity(self, user_id: str | None, operation: LinkIdentity) -> None:

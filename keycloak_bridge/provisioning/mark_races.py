@@ -46,7 +46,7 @@ class MarkRaceCheck:
         self._invite = invite
         self._clock = clock
         self._lock = threading.Lock()
-        self._first: BoundedDict[tuple[str, str], _First] = BoundedDict()
+        self._first: BoundedDict[str, _First] = BoundedDict()
 
     def provision(
         self,
@@ -75,7 +75,7 @@ class MarkRaceCheck:
 
     def _remember(self, event: UserEvent, provisioned: Provisioned) -> _First | None:
         """Return what the first look did, None for the first itself; keep it where another look must follow."""
-        key = (event.source, event.id)
+        key = event.identity
         with self._lock:
             first = self._first.pop(key)
             if first is not None:

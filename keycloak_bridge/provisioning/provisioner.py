@@ -129,7 +129,7 @@ class Provisioner:
             clock,
             trace,
         )
-        self._waiting_since_s: BoundedDict[tuple[str, str], float] = BoundedDict()
+        self._waiting_since_s: BoundedDict[str, float] = BoundedDict()
 
     def provision(
         self,
@@ -154,7 +154,7 @@ class Provisioner:
             except UnknownUserError:
                 self._wait_for_user(event, desired)
                 raise
-        self._waiting_since_s.pop(_key(event))
+        self._waiting_since_s.pop(event.identity)
         self._duplicates.forget(event)
         return provisioned
 
@@ -234,7 +234,7 @@ class Provisioner:
         missing_groups = self._executor.missing_groups(desired, plan)
         if self._limits is not None:
             actions = limited_actions(plan, desired.intent)
-            self._limits.admit(actions, f"{event.source} {event.id}", self._clock.monotonic())
+            self._limits.admit(actions, event.identity, self._clock.monotonic())
         self._executor.create_groups(missing_groups)
         done = self._executor.execute(event, desired, plan, one_partition=one_partition)
         result = _result(event, desired, plan, done)
@@ -249,14 +249,10 @@ class Provisioner:
         if desired.unknown is not UnknownUser.WAIT:
             return
         now_s = self._clock.monotonic()
-        waited_s = now_s - self._waiting_since_s.setdefault(_key(event), now_s)
+        waited_s = now_s - self._waiting_since_s.setdefault(event.identity, now_s)
         if waited_s < self._policy.unknown_user_wait_s:
             raise HoldError("the user is not there yet", wait_s=_LOOK_AGAIN_S, code="unknown-user")
-        self._waiting_since_s.pop(_key(event))
-
-
-def _key(event: UserEvent) -> tuple[str, str]:
-    return event.source, event.id
+        self._waiting_since_s.pop(event.identity)
 
 
 def _result(event: UserEvent, desired: DesiredUser, plan: Plan, done: Executed) -> Result:

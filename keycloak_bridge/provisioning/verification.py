@@ -142,7 +142,7 @@ class Verification:
         self._lock = threading.Lock()
         self._agreed = 0
 
-    def wants(self, event_id: str) -> bool:
+    def wants(self, identity: str) -> bool:
         """Say whether the user of this event is read back; of later events, the choice is the same in every process."""
         policy = self._policy
         if policy.mode != "sampled":
@@ -150,7 +150,7 @@ class Verification:
         with self._lock:
             if self._agreed < policy.first:
                 return True
-        hashed = zlib.crc32(event_id.encode("utf-8", "surrogatepass"))
+        hashed = zlib.crc32(identity.encode("utf-8", "surrogatepass"))
         return hashed % _PERCENT < policy.share_percent
 
     def created(
@@ -204,7 +204,7 @@ class DuplicateResolver:
 
     def __init__(self, directory: UserDirectory) -> None:
         self._directory = directory
-        self._created: BoundedDict[tuple[str, str], str] = BoundedDict()
+        self._created: BoundedDict[str, str] = BoundedDict()
 
     def settle(
         self, event: UserEvent, user_id: str, carriers: Sequence[UserRepresentation]
@@ -220,7 +220,7 @@ class DuplicateResolver:
         if min(carriers, key=_age).get("id") != user_id:
             self._delete(user_id)
             raise KeycloakConflictError("another process created the user")
-        self._created.put((event.source, event.id), user_id)
+        self._created.put(event.identity, user_id)
         raise HoldError(
             "another process created the user too and is about to delete it",
             wait_s=_GONE_BY_THEN_S,
@@ -229,7 +229,7 @@ class DuplicateResolver:
 
     def make_way(self, event: UserEvent, external_id: MatchCriterion) -> bool:
         """Delete the user that was created for `event` where another one stays; return whether that was done."""
-        user_id = self._created.pop((event.source, event.id))
+        user_id = self._created.pop(event.identity)
         if user_id is None:
             return False
         ids = {one.get("id") for one in self._directory.having(external_id)}
@@ -240,7 +240,7 @@ class DuplicateResolver:
 
     def forget(self, event: UserEvent) -> None:
         """Forget what was created for `event`, which is done."""
-        self._created.pop((event.source, event.id))
+        self._created.pop(event.identity)
 
     def _delete(self, user_id: str) -> None:
         self._directory.delete(user_id)

@@ -9,6 +9,8 @@ from population import FinalState
 from report import Figures
 from scene import BURST, Scene
 
+from keycloak_bridge.domain.events import event_id_in
+
 Position = tuple[str, int, int]
 """Topic, partition and offset of a record that must become a dead letter."""
 
@@ -73,6 +75,9 @@ def _wrong(expected: FinalState, user: Mapping[str, Any]) -> dict[str, Any]:
     seen = {**{name: user.get(name) for name in _FIELDS}, **user["attributes"]}
     seen |= {"groups": user["groups"], "roles": user["roles"] - {"default"}}
     seen["bridgeInvitation"] = [plain_mark(mark) for mark in seen.get("bridgeInvitation", [])]
+    seen["bridgeEventId"] = [event_id_in(one) for one in seen.get("bridgeEventId", [])]
+    # without what it says of the access
+    seen["bridgeEventTime"] = [one.partition(" ")[0] for one in seen.get("bridgeEventTime", [])]
     return {
         name: (wanted.get(name), seen.get(name))
         for name in sorted(seen.keys() | wanted.keys())

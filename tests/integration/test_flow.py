@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from bridge_harness import STRUCTURED, Bench, an_event, plain_mark, wait_until
 
+from keycloak_bridge.domain.events import event_id_in
+
 pytestmark = pytest.mark.integration
 
 EVENTS = Path(__file__).parents[1] / "events" / "user-created-2000.ndjson"
@@ -53,6 +55,7 @@ def test_an_event_becomes_a_user_with_a_mail(bench: Bench) -> None:
         "bridgeInvitation": [f"sent:event-{user_id}"],
     } == {
         **user["attributes"],
+        "bridgeEventId": [event_id_in(*user["attributes"]["bridgeEventId"])],
         "bridgeInvitation": [plain_mark(*user["attributes"]["bridgeInvitation"])],
     }
     assert {"/staff"} == bench.groups_of(user["id"])

@@ -27,6 +27,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from keycloak_bridge.cli.main import app
+from keycloak_bridge.domain.events import event_id_in
 from keycloak_bridge.messages.dead_letters import is_replay_mark
 from keycloak_bridge.sandbox import Mail, Sandbox
 from keycloak_bridge.sandbox.demo import read_topic
@@ -77,8 +78,8 @@ def about(user_id: str, kind: str, hours: float, **data: Any) -> dict[str, Any]:
 
 
 def plain_mark(mark: str) -> str:
-    """Return an invitation mark without the moment at which its link ends, which no test can know."""
-    return re.sub(r"^([a-z]+)-(?:until|perhaps):[0-9]+:", r"\1:", mark)
+    """Return an invitation mark with the bare id of its event, without the moment at which its link ends, which no test can know."""
+    return event_id_in(re.sub(r"^([a-z]+)-(?:until|perhaps):[0-9]+:", r"\1:", mark))
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 240.0) -> None:

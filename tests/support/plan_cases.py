@@ -46,6 +46,11 @@ def event(event_id: str = "e1", time: datetime | None = NOON) -> UserEvent:
     return UserEvent(event_id, "/um", "user.created", "u1", time, "urn:s", {})
 
 
+def identity(event_id: str) -> str:
+    """Return the text by which the bridge knows the event of that id."""
+    return event(event_id).identity
+
+
 def desired(**changes: Any) -> DesiredUser:
     """Return the user that the event wants, with `changes` to its representation."""
     representation: dict[str, Any] = {
@@ -159,7 +164,9 @@ CREATED = done(plan_user(event(), desired(), None), None)
 
 def sent(found: FoundUser, event_id: str = "e1") -> FoundUser:
     """Return the user after the invite stage has mailed the invitation."""
-    body = with_invitation_mark(found.representation, InvitationMark(MarkState.SENT, event_id))
+    body = with_invitation_mark(
+        found.representation, InvitationMark(MarkState.SENT, identity(event_id))
+    )
     return replace(found, representation={**found.representation, **body})
 
 

@@ -62,7 +62,13 @@ from keycloak_bridge.messages.results import (
 from keycloak_bridge.settings.model import LifecycleSettings, Settings
 
 CATALOG = load_schemas()
-CREATED = Result(Outcome.PROVISIONED, action="created", event_id="event-1", user_id="u-1")
+CREATED = Result(
+    Outcome.PROVISIONED,
+    action="created",
+    event_id="event-1",
+    user_id="u-1",
+    identity="event-1~5",
+)
 UNREADABLE = Result(Outcome.REJECTED, reason="not-json")
 VIOLATION = Violation("/data/email", "format", "must be an e-mail address")
 IDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=255)
@@ -84,7 +90,7 @@ def test_result_is_a_cloudevent() -> None:
     assert decoded(repeated).id == decoded(message).id
     assert (message.topic, message.key) == ("results", b"u-1")
     assert decoded(message) == CloudEvent(
-        id="event-1/provisioned",
+        id="event-1~5/provisioned",
         source="/keycloak-bridge",
         type=RESULT,
         subject="u-1",

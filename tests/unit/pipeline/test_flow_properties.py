@@ -14,7 +14,7 @@ from keycloak_bridge.domain.errors import (
     Disposition,
     KeycloakUnavailableError,
 )
-from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.events import Record, event_identity
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.users import DesiredUser
 from keycloak_bridge.pipeline.interpret import Prepared
@@ -97,7 +97,8 @@ def test_redelivery_makes_one_user_and_one_mail(
     last = {event["subject"]: event for event in events}
     for person, event in last.items():
         assert [event["data"]["department"]] == users[person]["attributes"]["department"]
-        assert [event["id"]] == users[person]["attributes"]["bridgeEventId"]
+        known = event_identity(event["id"], event["source"], event["type"], person)
+        assert [known] == users[person]["attributes"]["bridgeEventId"]
         assert () == operations(flow, event)
 
 

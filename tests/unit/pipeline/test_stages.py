@@ -1,6 +1,7 @@
 """What both stages make of a record: a user, a mail, a result, a dead letter, or an error for the delivery."""
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
@@ -125,6 +126,69 @@ IGNORED: dict[str, Record] = {
     ),
     "binary, without a value": Record(EVENTS, 3, 42, -1, b"u-1", None, headed(type="order.placed")),
 }
+
+
+# the identity of an event: its id is unique within its source only
+
+
+def test_an_id_of_another_source_is_another_event() -> None:
+    """Access management disables whom HR has created under the same id."""
+    flow = Flow()
+    flow.handle(event_of(event_id="1001", source="/hr"))
+    disabling = event_of(
+        event_id="1001", source="/access-management", type="user.disabled", data={"userId": "u-1"}
+    )
+
+    flow.handle({**disabling, "data": {"userId": "u-1"}})
+
+    (user,) = flow.keycloak.users()
+    assert (False, ["enabled"]) == (user["enabled"], flow.results[-1]["changed"])
+
+
+def forty(**changes: Any) -> list[dict[str, Any]]:
+    """Return events of one id and source about forty users, as a nightly export has them."""
+    return [
+        event_of(f"u-{n}", "export-7", data={"email": f"u-{n}@acme.example"}, **changes)
+        for n in range(40)
+    ]
+
+
+def test_one_id_for_forty_users_makes_forty_results() -> None:
+    """Each has a CloudEvents id of its own, and the same when the events are delivered again."""
+    flow = Flow()
+    for _ in range(2):
+        for at, event in enumerate(forty()):
+            flow.settle(flow.provision.handle(record_of(event, offset=at)))
+    for at, invitation in enumerate(list(flow.invitations)[:40]):
+        flow.settle(flow.invite.handle(replace(invitation, offset=at)))
+
+    ids = [json.loads(one.value or b"")["id"] for one in flow.broker.records(RESULTS)]
+    assert (40, ids[:40]) == (len(set(ids[:40])), ids[40:80])
+    assert 80 == len(set(ids))
+
+
+def test_one_id_for_forty_users_does_not_escape_the_limits() -> None:
+    """Neither forty disabled users nor forty mails count as one."""
+    flow = limited(disables=3, mails=5)
+    for event in forty():
+        flow.handle(event)
+    disabled = (record_of(event) for event in forty(type="user.disabled"))
+    with pytest.raises(HoldError, match="release"):
+        deque(map(flow.settle, map(flow.provision.handle, disabled)))
+    assert 3 == sum(not user["enabled"] for user in flow.keycloak.users())
+
+    flow.brake.release()
+    due = reversed(list(flow.invitations))
+    with pytest.raises(HoldError, match="release"):
+        deque(map(flow.settle, map(flow.invite.handle, due)))
+    assert 5 == len(flow.keycloak.mails)
+
+
+def limited(**counts: int) -> Flow:
+    """Return a flow that may do only so much in an hour."""
+    brake = Brake(20, 50, 200)
+    limits = {LimitedAction(action): Limit(count, 3600) for action, count in counts.items()}
+    return Flow(brake=brake, limits=Limits(brake, limits))
 
 
 @pytest.mark.parametrize("tombstones", ["delete", "dead-letter"])

@@ -1,5 +1,6 @@
 """The bridge records on the user what it did, and reads it back."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -7,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plan_cases import CREATED, LATER, NOON, changed, event
 
+from keycloak_bridge.domain.events import UserEvent, event_id_in, event_identity, is_identity
 from keycloak_bridge.domain.operations import Change, UpdateUser
+from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.planning.bookkeeping import (
     InvitationMark,
     MarkState,
@@ -16,8 +19,10 @@ from keycloak_bridge.planning.bookkeeping import (
     has_applied,
     invitation_state,
     is_being_invited,
+    is_last,
     mail_begun,
     mark_of,
+    marks,
     parse_mark,
     stamp,
     with_invitation_mark,
@@ -30,10 +35,10 @@ USER = CREATED.representation
 def test_the_stamp_of_an_event() -> None:
     """Its id and its time; one without a time leaves the stored time alone."""
     assert stamp(event()) == {
-        "bridgeEventId": ["e1"],
+        "bridgeEventId": [event().identity],
         "bridgeEventTime": ["2026-11-01T12:00:00.000000Z"],
     }
-    assert stamp(event(time=None)) == {"bridgeEventId": ["e1"]}
+    assert stamp(event(time=None)) == {"bridgeEventId": [event().identity]}
 
 
 @pytest.mark.parametrize(
@@ -143,3 +148,44 @@ def test_the_end_of_an_earlier_link_is_kept() -> None:
 
     assert due_after(earlier, "e2") == InvitationMark(MarkState.DUE, "e2", 5)
     assert due_after(None, "e2") == InvitationMark(MarkState.DUE, "e2")
+
+
+# one id is not one event: another source, type or user may use it too
+
+OTHERS = {
+    "another source": replace(event(), source="/access-management"),
+    "another type": replace(event(), type="user.disabled"),
+    "another user": replace(event(), subject="u2"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_an_event_is_more_than_its_id(other: UserEvent) -> None:
+    """Neither the stamp nor the mark of one event is that of another with the same id."""
+    stamped = UserRepresentation(attributes=stamp(event()))
+    marked = InvitationMark(MarkState.DUE, event().identity)
+
+    assert (True, False) == (is_last(event(), stamped), is_last(other, stamped))
+    assert (True, False) == (marks(marked, event()), marks(marked, other))
+
+
+def test_a_bare_id_of_an_earlier_version_needs_the_stored_time() -> None:
+    """Another source may have used the id for another event; a mark, which holds no time, is believed."""
+    attributes = {"bridgeEventId": ["e1"], "bridgeEventTime": ["2026-11-01T12:00:00.000000Z"]}
+    stamped = UserRepresentation(attributes=attributes)
+
+    assert is_last(event(), stamped)
+    assert not is_last(event(time=LATER), stamped)
+    assert marks(InvitationMark(MarkState.DUE, "e1"), event())
+    assert not marks(InvitationMark(MarkState.DUE, event().identity), event(event().identity))
+
+
+@given(st.text(min_size=1, max_size=255), st.text(max_size=300), st.none() | st.text())
+def test_an_identity_fits_into_an_attribute(event_id: str, source: str, user: str | None) -> None:
+    """Whatever an event is called: at most 255 UTF-16 code units, and its id is what people know it by."""
+    known = event_identity(event_id, source, "user.created", user)
+
+    assert len(known.encode("utf-16-le")) // 2 <= 255
+    assert is_identity(known)
+    if len(event_id) <= 115:
+        assert event_id.encode(errors="replace").decode().strip() == event_id_in(known)

@@ -18,6 +18,7 @@ from plan_cases import (
     changed,
     desired,
     event,
+    identity,
     mapped,
     updating,
     wanting,
@@ -201,7 +202,7 @@ def test_one_mail_for_one_new_user() -> None:
     create, *_, mail = plan_folded(folded(steps), None).operations
 
     assert isinstance(create, CreateUser)
-    assert create.representation["attributes"]["bridgeInvitation"] == ["due:e2"]
+    assert create.representation["attributes"]["bridgeInvitation"] == [f"due:{identity('e2')}"]
     assert mail == RequestInvitation(TERMS)
 
 
@@ -214,7 +215,7 @@ def test_an_invitation_is_asked_for_once() -> None:
 
     after = at_once(steps, before)
     assert after is not None
-    assert invitation_state(after.representation) == "due:e2"
+    assert invitation_state(after.representation) == f"due:{identity('e2')}"
     plan = plan_folded(folded(steps), seen)
     assert not any(isinstance(one, RequestInvitation) for one in plan.operations)
 

@@ -17,6 +17,7 @@ from plan_cases import (
     desired,
     done,
     event,
+    identity,
     mapped,
     representations,
     sent,
@@ -88,9 +89,9 @@ def test_a_new_user_is_created_in_one_call() -> None:
                         "attributes": {
                             "userId": ["u1"],
                             "tenantId": ["t1"],
-                            "bridgeEventId": ["e1"],
+                            "bridgeEventId": [identity("e1")],
                             "bridgeEventTime": ["2026-11-01T12:00:00.000000Z"],
-                            "bridgeInvitation": ["due:e1"],
+                            "bridgeInvitation": [f"due:{identity('e1')}"],
                         },
                         "groups": ["/staff"],
                     }
@@ -121,9 +122,12 @@ MAIL = (RequestInvitation(TERMS),)
     [
         (CREATED, MAIL),
         (INVITED, ()),
-        *((changed(CREATED, {"bridgeInvitation": [f"{one}:e1"]}), MAIL) for one in STARTED),
+        *(
+            (changed(CREATED, {"bridgeInvitation": [f"{one}:{identity('e1')}"]}), MAIL)
+            for one in STARTED
+        ),
         *((changed(CREATED, {"bridgeInvitation": [f"{one}:e0"]}), ()) for one in STARTED),
-        (changed(CREATED, {"bridgeInvitation": ["sent:e1"]}), ()),
+        (changed(CREATED, {"bridgeInvitation": [f"sent:{identity('e1')}"]}), ()),
         (
             replace(INVITED, memberships={}),
             (Join(GROUPS, ("/staff",)), Join(REALM_ROLES, ("viewer",))),
@@ -146,7 +150,7 @@ def test_a_newer_event_updates_what_differs() -> None:
 
     assert update.changes == (
         Change("firstName", "Ada", "Augusta"),
-        Change("attributes.bridgeEventId", ["e1"], ["e2"]),
+        Change("attributes.bridgeEventId", [identity("e1")], [E2.identity]),
         Change(
             "attributes.bridgeEventTime",
             ["2026-11-01T12:00:00.000000Z"],
@@ -162,9 +166,9 @@ def test_a_newer_event_updates_what_differs() -> None:
             "userId": ["u1"],
             "tenantId": ["t1"],
             "theirs": ["x"],
-            "bridgeEventId": ["e2"],
+            "bridgeEventId": [E2.identity],
             "bridgeEventTime": ["2026-11-01T13:00:00.000000Z"],
-            "bridgeInvitation": ["sent:e1"],
+            "bridgeInvitation": [f"sent:{identity('e1')}"],
         },
     }
 
@@ -277,9 +281,9 @@ def test_anonymising_erases_all_that_names_a_person() -> None:
         "enabled": False,
         "attributes": {
             "userId": ["u1"],
-            "bridgeEventId": ["e2"],
+            "bridgeEventId": [E2.identity],
             "bridgeEventTime": ["2026-11-01T13:00:00.000000Z"],
-            "bridgeInvitation": ["sent:e1"],
+            "bridgeInvitation": [f"sent:{identity('e1')}"],
         },
     }
     assert (after.identities, after.sessions) == ((), 0)

@@ -20,7 +20,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
     PartitionRevokedError,
 )
-from keycloak_bridge.domain.events import Message, TopicPartition
+from keycloak_bridge.domain.events import Message, TopicPartition, event_id_in
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -358,7 +358,7 @@ class BulkMachine(RuleBasedStateMachine):
             life = self.lives[user]
             assert any(f'"{user}/{last}"'.encode() in value for value in results)
             if user in stored:
-                assert int(stored[user].partition("/")[2]) >= last
+                assert int(event_id_in(stored[user]).partition("/")[2]) >= last
             else:
                 assert any(one["type"] == "user.deleted" for one in life[last:])
 
