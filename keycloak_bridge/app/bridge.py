@@ -44,6 +44,14 @@ class Bridge:
         settings = self.settings
         interpretation = Interpretation(settings)
         interpretation.check()
+        for warning in interpretation.warnings:
+            log_event(
+                logger,
+                "mapping-warning",
+                level=logging.WARNING,
+                message=f"{warning.message} ({warning.remedy})",
+                reason=warning.code,
+            )
         clock = SystemClock()
         retry = RetryPolicy(settings.retry.initial, settings.retry.max)
         runtime = RuntimeContext(clock, Status(), Metrics(), retry, self.stop)

@@ -83,6 +83,23 @@ class Interpretation:
         """The mapping of every type of event, checked against the schemas; raises ConfigError."""
         return load_mappings(self.settings, self.catalog, invitation_terms(self.settings))
 
+    @property
+    def warnings(self) -> tuple[ConfigError, ...]:
+        """What will not work, though everything else does; raises ConfigError."""
+        default, unmapped = self.mapping.default, self.mapping.unmapped
+        if not unmapped:
+            return ()
+        listed = " or ".join("data." + ".".join(path) for path in sorted(_identifying(default)))
+        kinds = ", ".join(kind for kind in USER_EVENTS if kind in unmapped)
+        key = f"{self.settings.mapping.file or DEFAULT_ORIGIN}: user.attributes.{default.rules.external_id}"
+        return (
+            ConfigError(
+                f"{key}: nothing says whose user it is: no {listed} in {kinds}; such events become dead letters",
+                code="unmapped-type",
+                remedy="name mappings for these types in [mapping.files], or the types in events.ignore_types",
+            ),
+        )
+
     @cached_property
     def interpreter(self) -> Interpreter:
         """What turns a record into a desired user; raises ConfigError."""
@@ -273,6 +290,7 @@ def load_mappings(
             end_sessions=settings.lifecycle.end_sessions,
             email_change=EmailChange(settings.lifecycle.email_change),
         ),
+        unmapped=frozenset(_unmapped(settings, catalog, default, own)),
     )
 
 
@@ -356,21 +374,28 @@ def _problems_together(
                 '"delete", name a mapping for user.deleted in [mapping.files] whose '
                 f"{name} is made of `subject`, which is the user whom the key names"
             )
-    rule = next(one for one in default.rules.targets if one.attribute == name)
-    paths = frozenset() if rule.expression is None else properties_read((rule.expression,))
-    blind = []
+
+
+def _unmapped(
+    settings: Settings,
+    catalog: SchemaCatalog,
+    default: AttributeMapping,
+    own: dict[Served, AttributeMapping],
+) -> Iterator[str]:
+    """Yield the types that no mapping can serve: their schemas have nothing that says whose user it is."""
+    paths = _identifying(default)
     for kind in USER_EVENTS:
         majors = {major for one, major in _versions(catalog) if one == kind}
         left = {major for major in majors if not {(kind, None), (kind, major)} & own.keys()}
-        if left and kind not in settings.events.ignore_types:
-            seen = (catalog.has_property(kind, path, major) for path in paths for major in left)
-            blind += [] if any(seen) else [kind]
-    if paths and blind:
-        listed = " or ".join("data." + ".".join(path) for path in sorted(paths))
-        yield (
-            f"{origin}: user.attributes.{name}: nothing would say whose user it is: no {listed} in {', '.join(blind)}; "
-            "name mappings for these types in [mapping.files], or the types in events.ignore_types"
-        )
+        seen = (catalog.has_property(kind, path, major) for path in paths for major in left)
+        if paths and left and kind not in settings.events.ignore_types and not any(seen):
+            yield kind
+
+
+def _identifying(mapping: AttributeMapping) -> frozenset[tuple[str, ...]]:
+    """Return the properties of the data of which the mapping makes the external id."""
+    expression = mapping.rules.identity.expression
+    return frozenset() if expression is None else properties_read((expression,))
 
 
 def _versions(catalog: SchemaCatalog) -> frozenset[tuple[str, int]]:

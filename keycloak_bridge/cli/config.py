@@ -114,6 +114,9 @@ def _content_problems(interpretation: Interpretation, console: Console) -> Itera
         return
     file = interpretation.settings.mapping.file or "the shipped one"
     console.line(f"mapping: {file}, attributes {', '.join(mapping.attribute_names)}")
+    for warning in interpretation.warnings:
+        _warn(console, warning.message)
+        console.line(f"fix:   {warning.remedy}")
     if mapping.accepts_every_group:
         _warn(console, _ANY_GROUP)
     for kind in administering(rule for one in mapping.all for rule in one.rules.memberships):

@@ -70,6 +70,8 @@ def content_probes(loaded: LoadedSettings, interpretation: Interpretation) -> Se
         found = interpretation.mapping
         file = interpretation.settings.mapping.file or "the shipped one"
         yield green(f"{file}: attributes {', '.join(found.attribute_names)}")
+        for warning in interpretation.warnings:
+            yield yellow(warning.message, warning.remedy or "")
         if found.accepts_every_group:
             yield yellow(_ANY_GROUP, "list the allowed groups in user.groups.allow of the mapping")
         for kind in administering(rule for one in found.all for rule in one.rules.memberships):
@@ -112,7 +114,8 @@ def _kafka(loaded: LoadedSettings, stack: ExitStack) -> Sequence[Probe]:
     def connect() -> KafkaAdmin:
         return stack.enter_context(closing(KafkaAdmin(settings.kafka)))
 
-    return KafkaProbes(settings.kafka, topic_specs(settings), connect).probes()
+    creates = settings.topics.create
+    return KafkaProbes(settings.kafka, topic_specs(settings), connect, creates=creates).probes()
 
 
 def _keycloak(

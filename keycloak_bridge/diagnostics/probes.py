@@ -150,7 +150,11 @@ class KafkaProbes:
         settings: KafkaSettings,
         topics: Sequence[TopicSpec],
         connect: Callable[[], KafkaAdmin],
+        *,
+        creates: bool = False,
     ) -> None:
+        """Take what to examine; `creates` says that the bridge creates missing topics at its start."""
+        self._creates = creates
         self._settings = settings
         self._specs = topics
         self._connect = connect
@@ -184,7 +188,13 @@ class KafkaProbes:
     def _check_topics(self) -> Iterable[ProbeResult]:
         for spec in self._specs:
             facts = self._found.get(spec.name)
-            if facts is None:
+            if facts is None and self._creates:
+                yield yellow(
+                    f"Kafka has no topic {spec.name}, or the bridge may not describe it: it will be created at the start",
+                    f"nothing, if the bridge may create topics; otherwise {spec.create_command()}",
+                    spec.purpose,
+                )
+            elif facts is None:
                 yield red(
                     f"Kafka has no topic {spec.name}, or the bridge may not describe it",
                     f"run `keycloak-bridge topics create`, or {spec.create_command()}",

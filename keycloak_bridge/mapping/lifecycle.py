@@ -68,6 +68,9 @@ class Mappings:
     by_major: Mapping[tuple[str, int], AttributeMapping] = field(default_factory=dict)
     majors: Mapping[str, int] = field(default_factory=dict)
     policy: LifecyclePolicy = LifecyclePolicy()
+    unmapped: frozenset[str] = frozenset()
+    """Types of events whose data cannot say to the default mapping whose user it is, and that have none of their own."""
+
     protected_groups: frozenset[str] = field(init=False, repr=False, compare=False)
     """The groups whose members no event may change; a group that one mapping protects is protected from all."""
 
@@ -144,6 +147,18 @@ class Mappings:
         if major is not None and (event_type, major) in self.by_major:
             return self.by_major[event_type, major]
         return self.by_type.get(event_type, self.default)
+
+    def refuse_unmapped(self, event_type: str, schema_id: str) -> None:
+        """Raise MappingError (`unmapped-type`) where no mapping can serve an event of that type and schema."""
+        own = (event_type, self.majors.get(schema_id, -1)) in self.by_major
+        if event_type not in self.unmapped or own:
+            return
+        raise MappingError(
+            f"no mapping serves {event_type}: the default one cannot say whose user such an event is about",
+            code="unmapped-type",
+            remedy="name a mapping for the type in [mapping.files], or the type in events.ignore_types",
+            violations=(Violation("/type", "mapping", "is served by no mapping"),),
+        )
 
     def apply(self, event: UserEvent) -> DesiredUser | OutOfScope:
         """Return what `event` wants of its user.

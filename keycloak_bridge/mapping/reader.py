@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from math import isfinite
 from typing import Any
 
 from keycloak_bridge.domain.errors import ConfigError
@@ -153,9 +154,15 @@ class _Section:
         return _Section(value or {}, self._key_of(name), self._problems, known, hint)
 
     def as_table(self, name: str, known: Iterable[str]) -> "_Section":
-        """Return the table at `name`; text there is short for a table with that `from`."""
-        if isinstance(self.raw(name), str):
-            return _Section({"from": self.raw(name)}, self._key_of(name), self._problems, None)
+        """Return the table at `name`; text there is short for a table with that `from`, a list for these constants."""
+        value = self.raw(name)
+        short: dict[str, Any] | None = None
+        if isinstance(value, str):
+            short = {"from": value}
+        elif isinstance(value, list):
+            short = {"from": "`[]`", "default": value, "allow": value}
+        if short is not None:
+            return _Section(short, self._key_of(name), self._problems, None)
         return self.section(name, known)
 
     def _key_of(self, name: str) -> str:
@@ -230,13 +237,12 @@ class _Reader:
         if isinstance(value, str):
             expression = self._expression(section, name)
             return TargetRule(target, expression, create_only=target in CREATE_ONLY_FIELDS)
-        if target == "requiredActions" and isinstance(value, list):
-            actions = section.texts(name)
-            return TargetRule(target, None, list(actions or ()), create_only=True)
         if not isinstance(value, dict):
-            form = "an expression (text) or a table { from = …, default = … }"
-            section.add_problem(name, f"must be {form}")
-            return TargetRule(target, None)
+            if expected := _unfit(value, target):
+                form = "an expression (text), a table { from = …, default = … } or a constant"
+                section.add_problem(name, f"must be {form}: {expected}")
+                value = None
+            return TargetRule(target, None, value, create_only=target in CREATE_ONLY_FIELDS)
         rule = section.section(name, _RULE_KEYS)
         return TargetRule(
             target,
@@ -335,20 +341,28 @@ def _default(rule: _Section, target: str) -> Any:
         return None
     if rule.flag("required"):
         rule.add_problem("required", "has no effect with a default")
-    if target in FLAG_FIELDS:
-        fits, expected = isinstance(default, bool), "true or false"
-    elif target == "requiredActions":
-        fits, expected = _is_list_of(default, str), "a list of texts"
-    elif target in TEXT_FIELDS:
-        fits, expected = isinstance(default, str | int | float), "text, a number or true/false"
-    else:
-        scalars = (str, int, float)
-        fits = isinstance(default, scalars) or _is_list_of(default, *scalars)
-        expected = "text, a number, true/false, or a list of these"
-    if not fits:
+    if expected := _unfit(default, target):
         rule.add_problem("default", f"must be {expected}")
         return None
     return default
+
+
+def _unfit(value: Any, target: str) -> str | None:
+    """Return what a constant of the target must be, None where `value` is."""
+    if target in FLAG_FIELDS:
+        fits, expected = isinstance(value, bool), "true or false"
+    elif target == "requiredActions":
+        fits, expected = _is_list_of(value, str), "a list of texts"
+    elif target in TEXT_FIELDS:
+        fits, expected = _is_scalar(value), "text, a number or true/false"
+    else:
+        fits = _is_scalar(value) or (isinstance(value, list) and all(map(_is_scalar, value)))
+        expected = "text, a number, true/false, or a list of these"
+    return None if fits else expected
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int) or (isinstance(value, float) and isfinite(value))
 
 
 def _is_list_of(value: Any, *types: type) -> bool:

@@ -417,6 +417,7 @@ RECOMMENDED_ACTIONS: Mapping[str, str] = {
     "subject-mismatch": f"{_PRODUCER}: the subject must be the user's id",
     "tombstone": "set events.tombstones = ignore if tombstones are meant",
     "unknown-type": "add a schema for the type, or name it in events.ignore_types",
+    "unmapped-type": "name a mapping for the type in [mapping.files], or the type in events.ignore_types",
     "unknown-schema": "add the schema to a folder of [schemas], then replay the dead letter",
     "schema-violation": _DATA,
     "mapping-failed": _REALM,

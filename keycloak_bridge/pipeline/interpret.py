@@ -106,7 +106,7 @@ class Interpreter:
         accept: Callable[[CloudEvent], None] = _accept,
     ) -> Prepared | Skipped:
         """Do the same for an event that is no record, such as a row of a table."""
-        return self._prepare(event, self.catalog.validate, trace, accept)
+        return self._prepare(event, self._validated, trace, accept)
 
     def _prepare(
         self,
@@ -141,6 +141,12 @@ class Interpreter:
         targets = "" if isinstance(desired, OutOfScope) else ", ".join(desired.representation)
         trace("mapped", targets or desired)
         return Prepared(user_event, desired, fingerprint)
+
+    def _validated(self, event: CloudEvent) -> UserEvent:
+        self.mapping.refuse_unmapped(
+            event.type, self.catalog.schema_id(event.type, event.dataschema)
+        )
+        return self.catalog.validate(event)
 
     def _naming(self, deletion: CloudEvent) -> UserEvent:
         """Return the event of a tombstone: it has no data to check, and gets what the mapping reads of the user's id."""

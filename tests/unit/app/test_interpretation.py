@@ -18,7 +18,7 @@ from keycloak_bridge.app.interpretation import (
     load_mapping,
     load_schemas,
 )
-from keycloak_bridge.domain.errors import ConfigError, EventValidationError
+from keycloak_bridge.domain.errors import ConfigError, EventValidationError, MappingError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.users import (
     GROUPS,
@@ -217,14 +217,50 @@ BLIND = HEAD + '[user]\nusername = "data.mail"\n[user.attributes]\nuserId = "dat
 
 
 def test_every_event_must_say_whose_user_it_is(folder: Path) -> None:
-    """A mapping for one schema alone would make dead letters of all later events."""
-    with pytest.raises(ConfigError) as caught:
-        mappings(folder, BLIND, user_deleted=HEAD + IDENTITY, user_updated=WHOLE)
-
-    assert "no data.mail in user.disabled, user.enabled, user.invitation.requested;" in str(
-        caught.value
+    """A mapping for one schema alone makes dead letters of all later events: a warning says so before any comes."""
+    (folder / "m.toml").write_text(BLIND)
+    (folder / "identity.toml").write_text(HEAD + IDENTITY)
+    (folder / "whole.toml").write_text(WHOLE)
+    own = {"user.deleted": folder / "identity.toml", "user.updated": folder / "whole.toml"}
+    interpretation = Interpretation(
+        Settings(
+            schemas=SchemasSettings(folders=(folder,)),
+            mapping=MappingSettings(file=folder / "m.toml", files=own),
+        )
     )
-    assert "[mapping.files]" in str(caught.value)
+    (warning,) = interpretation.warnings
+
+    assert "no data.mail in user.disabled, user.enabled, user.invitation.requested;" in str(warning)
+    assert "[mapping.files]" in (warning.remedy or "")
+    for kind in ("user.disabled", "user.enabled", "user.invitation.requested"):
+        with pytest.raises(MappingError) as caught:
+            interpretation.read(record(type=kind))
+        assert "unmapped-type" == caught.value.code
+        assert ["/type"] == [one.pointer for one in caught.value.violations]
+    assert isinstance(interpretation.read(record(type="user.deleted")), Prepared)
+
+
+def test_a_version_with_a_mapping_of_its_own_is_mapped(folder: Path) -> None:
+    """Though no other version of its type is."""
+    own = ("user.disabled", "user.enabled", "user.deleted", "user.invitation.requested")
+    (folder / "m.toml").write_text(BLIND)
+    (folder / "whole.toml").write_text(WHOLE)
+    interpretation = Interpretation(
+        Settings(
+            events=EventsSettings(ignore_types=own),
+            schemas=SchemasSettings(folders=(folder,)),
+            mapping=MappingSettings(
+                file=folder / "m.toml", files={"user.updated/3": folder / "whole.toml"}
+            ),
+        )
+    )
+    named = {"dataschema": "urn:acme:user.updated:3.0"}
+    older = {"dataschema": "urn:keycloak-bridge:schema:user.updated:1.0"}
+
+    assert ["unmapped-type"] == [one.code for one in interpretation.warnings]
+    assert isinstance(interpretation.read(record(type="user.updated", **named)), Prepared)
+    with pytest.raises(MappingError, match="no mapping serves"):
+        interpretation.read(record(type="user.updated", **older))
 
 
 def test_types_that_are_ignored_need_no_mapping(folder: Path) -> None:
@@ -237,7 +273,7 @@ def test_types_that_are_ignored_need_no_mapping(folder: Path) -> None:
         mapping=MappingSettings(file=folder / "m.toml"),
     )
 
-    Interpretation(settings).check()
+    assert () == Interpretation(settings).warnings
     mappings(folder, BLIND.replace('userId = "data.mail"', 'userId = "data.mail || data.userId"'))
     mappings(folder, BLIND.replace('userId = "data.mail"', 'userId = "subject"'))
 

@@ -95,6 +95,25 @@ def test_check_config_tells_everything_at_once() -> None:
     assert "error" not in result.stdout
 
 
+def test_check_config_warns_of_types_that_no_mapping_serves() -> None:
+    """A schema for new users alone is enough to begin with; exit code 0."""
+    Path("own/user.created").mkdir(parents=True)
+    Path("own/user.created/2.0.json").write_text(
+        json.dumps({"$id": "urn:x:1", "type": "object", "properties": {"id": {"type": "string"}}})
+    )
+    Path("m.toml").write_text(
+        'matching = ["attributes.userId"]\n[user]\nusername = "data.id"\n'
+        '[user.attributes]\nuserId = "data.id"\n'
+    )
+    result = call("check-config", "--set", "schemas.folders=own", "--set", "mapping.file=m.toml")
+
+    assert 0 == result.exit_code
+    warned = " ".join(result.stdout.split())
+    assert "m.toml: user.attributes.userId: nothing says whose user it is" in warned
+    assert "no data.id in user.updated" in warned
+    assert "fix:   name mappings for these types in [mapping.files]" in result.stdout
+
+
 def test_check_config_with_broken_schemas() -> None:
     """Without schemas the mapping cannot be checked, and nothing is invented about it."""
     Path("own/x").mkdir(parents=True)

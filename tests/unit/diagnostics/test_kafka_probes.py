@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 
@@ -94,6 +95,21 @@ def test_one_topic_is_different(
     cluster.change(purpose, **facts)
 
     assert ([] if expected is None else [(*expected, purpose)]) == not_green(cluster)
+
+
+def test_a_missing_topic_is_created_where_the_settings_say_so() -> None:
+    """Then it is no failure that it is not there yet."""
+    lights = []
+    for creates in (False, True):
+        cluster = StubCluster()
+        del cluster.found[NAMES["results"]]
+        probes = KafkaProbes(
+            KafkaSettings(), SPECS, partial(StubCluster, cluster.found), creates=creates
+        ).probes()
+        lights += [one for one in examine(probes) if one.probe == "kafka.topics"]
+
+    assert [Light.RED, Light.YELLOW] == [one.light for one in lights if one.subject == "results"]
+    assert ["it will be created at the start" in one.message for one in lights].count(True) == 1
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from mapping_cases import (
     event,
     mapping,
     names,
+    updated,
 )
 
 from keycloak_bridge.domain.errors import (
@@ -143,6 +144,30 @@ def test_required_actions_count_at_creation(rule: str) -> None:
 
     assert user.representation["requiredActions"] == ["VERIFY_EMAIL"]
     assert "requiredActions" in user.create_only
+
+
+def test_constants_are_values_of_toml() -> None:
+    """They need no quoting for JMESPath; only a complete event writes them, and no event joins any other group."""
+    text = MINIMAL.replace(
+        "[user]\n", '[user]\nenabled = false\ngroups = ["staff"]\nrealmRoles = ["viewer"]\n'
+    )
+    text += "level = 3\nstaff = true\ntags = ['a', 'b']\n"
+    user = desired(text)
+    later = updated(text, email="new@acme.example")
+
+    assert {
+        "userId": ["u1"],
+        "level": ["3"],
+        "staff": ["true"],
+        "tags": ["a", "b"],
+    } == user.representation["attributes"]
+    assert user.representation["enabled"] is False
+    assert [("groups", ("/staff",)), ("realmRoles", ("viewer",))] == [
+        (one.kind, one.names) for one in user.memberships
+    ]
+    assert ({"userId": ["u1"]}, ()) == (later.representation["attributes"], later.memberships)
+    assert "enabled" not in later.representation
+    assert Mappings(mapping(text)).accepts_every_group is False
 
 
 def test_when_decides_what_is_in_scope() -> None:

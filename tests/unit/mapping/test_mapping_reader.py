@@ -51,9 +51,13 @@ PROBLEMS: dict[str, list[tuple[str, str]]] = {
     HEAD + USER + "%s" + ATTRIBUTES: [
         ('firstname = "data.given"', "did you mean 'firstName'?"),
         ('costCentre = "data.n"', "belong under [user.attributes]"),
-        ("enabled = true", "user.enabled: must be an expression"),
+        ("enabled = 1", "user.enabled: must be an expression (text), a table"),
+        ("enabled = [true]", "or a constant: true or false"),
+        ("groups = [1]", "user.groups.default: must be a list of texts"),
+        ("firstName = [1]", "user.firstName: must be an expression"),
         ("firstName = ''", "user.firstName: must be text"),
-        ("requiredActions = [1]", "requiredActions: must be a list of texts"),
+        ("requiredActions = [1]", "or a constant: a list of texts"),
+        ("requiredActions = true", "or a constant: a list of texts"),
         ('requiredActions = { from = "data.tags", apply = "always" }', "only 'create' works"),
         (
             'enabled = { from = "data.active", default = "yes" }',
@@ -97,7 +101,9 @@ PROBLEMS: dict[str, list[tuple[str, str]]] = {
         ),
     ],
     MINIMAL + "%s": [
-        ("tags = 5", "user.attributes.tags: must be an expression"),
+        ("tags = 2026-01-01", "user.attributes.tags: must be an expression"),
+        ("tags = nan", "or a constant: text, a number, true/false, or a list of these"),
+        ("tags = [[1]]", "or a constant: text, a number, true/false, or a list of these"),
         ('tags = "data.tag"', "user.attributes.tags: 'data.tag' is not a property"),
         ('tags = { form = "data.tags" }', "tags.form: unknown key; did you mean 'from'?"),
         ("tags = { default = 1 }", "tags.from: is missing"),
@@ -179,7 +185,7 @@ def test_a_mapping_that_only_identifies_needs_no_username() -> None:
 
 def test_all_problems_are_reported_at_once() -> None:
     """The author of a mapping sees every mistake in one run."""
-    text = "zzz = 1\n" + HEAD + '[user]\nemail = "lwer(data.mail)"' + ATTRIBUTES + "x = 5"
+    text = "zzz = 1\n" + HEAD + '[user]\nemail = "lwer(data.mail)"' + ATTRIBUTES + "x = 2026-01-01"
 
     with pytest.raises(ConfigError) as caught:
         mapping(text)
