@@ -35,6 +35,7 @@ from keycloak_bridge.domain.ports import (
 )
 from keycloak_bridge.invitations.inviter import InviteOutcome, Inviter
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
+from keycloak_bridge.kafka.fetched import LARGEST_RECORD_BYTES
 from keycloak_bridge.kafka.topics import TopicSpec, wanted_topics
 from keycloak_bridge.keycloak.partial_import import RealmAccess
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
@@ -75,6 +76,10 @@ _RELEASE_PART = 3
 
 _MAIL_WAIT_S = 60.0
 """How long a mail that is sent at once may wait for the pace, besides the time in which an earlier one settles."""
+
+
+_AROUND_VALUE_BYTES = 1024 * 1024
+"""What key and headers of a record may take besides the largest value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +225,14 @@ class StageBuilder:
         return (self.output.invitation(invitation),)
 
     def _join(self, topic: str, group_id: str) -> Callable[[], RecordConsumer]:
-        return partial(KafkaRecordConsumer, self.settings.kafka, topic=topic, group_id=group_id)
+        largest = max(LARGEST_RECORD_BYTES, self.settings.events.max_bytes + _AROUND_VALUE_BYTES)
+        return partial(
+            KafkaRecordConsumer,
+            self.settings.kafka,
+            topic=topic,
+            group_id=group_id,
+            largest_record_bytes=largest,
+        )
 
 
 def topic_output(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from keycloak_bridge.backfill.files import TOPIC
 from keycloak_bridge.backfill.journal import Journal, LineDigest, LinesRead, Progress, Rejects
-from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.errors import BridgeError, ConfigError
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.domain.ports import Release
 from keycloak_bridge.event_files.csv_rows import Line
@@ -75,6 +75,10 @@ class FileEventSource:
         self._marks.extend(mark for _, mark in chunk)
         self._last = self._marks[-1]
         return [record for record, _ in chunk]
+
+    def trouble(self) -> BridgeError | None:
+        """Return None: a line that cannot be read is refused."""
+        return None
 
     def assigned(self) -> frozenset[TopicPartition]:
         """Return the one partition."""

@@ -203,7 +203,7 @@ class ConsumerLoop:
             breaker=in_hand.breaker.value,
             brake_engaged=brake is not None,
         )
-        problems = (self._kafka_problem, in_hand.problem)
+        problems = (self._kafka_problem, self._source.trouble(), in_hand.problem)
         self._readiness.update(brake, problems, joined=self._source.joined())
 
     def _check_brake(self) -> None:

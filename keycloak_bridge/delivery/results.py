@@ -3,18 +3,21 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from keycloak_bridge import __version__
 from keycloak_bridge.delivery.guards import BRAKED_S
 from keycloak_bridge.delivery.stage import StageContext
 from keycloak_bridge.domain.errors import (
+    RECORD_TOO_LARGE,
     BridgeError,
     BrokerAccessError,
+    BrokerError,
     DeadLetterError,
     HoldError,
     ParkedError,
 )
-from keycloak_bridge.domain.events import Invitation, Outcome, Record, Result
+from keycloak_bridge.domain.events import Invitation, Message, Outcome, Record, Result
 from keycloak_bridge.domain.ports import (
     Acknowledgement,
     Clock,
@@ -23,9 +26,9 @@ from keycloak_bridge.domain.ports import (
     StageOutput,
 )
 from keycloak_bridge.messages.bridge_headers import has_bridge_headers, without_bridge_headers
-from keycloak_bridge.messages.dead_letters import dead_letter_message
+from keycloak_bridge.messages.dead_letters import dead_letter_message, without_body
 from keycloak_bridge.messages.invitations import invitation_message
-from keycloak_bridge.messages.results import result_message
+from keycloak_bridge.messages.results import result_message, without_details
 from keycloak_bridge.ops.logs import log_event
 
 logger = logging.getLogger(__name__)
@@ -90,6 +93,8 @@ class ResultPublisher:
         context, sent = self.context, self.context.sent_dead_letters
         if sent.covers(record) and self.output.holds(record):
             return (self.publish(record, result, since_s),)
+        if record.unreadable is not None:
+            self._report_unreadable(record, error)
         again = sent.sent(record)
         # a parked event follows from a dead letter that was counted
         counts = not again and not isinstance(error, ParkedError)
@@ -101,6 +106,24 @@ class ResultPublisher:
         if not again:
             context.metrics.dead_letter(context.name, error.code)
         return (letter, self.publish(record, result, since_s))
+
+    def _report_unreadable(self, record: Record, error: BridgeError) -> None:
+        context = self.context
+        context.status.note(
+            context.name,
+            f"{record.topic}/{record.partition}@{record.offset} became a dead letter: {error.message}",
+        )
+        log_event(
+            logger,
+            "record-unreadable",
+            level=logging.WARNING,
+            message=error.message,
+            stage=context.name,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            reason=error.code,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +144,11 @@ class TopicOutput:
 
     def result(self, record: Record, result: Result) -> Acknowledgement:
         """Publish what became of `record`."""
-        now = self.clock.now()
-        return self.producer.publish(
-            result_message(result, topic=self.results_topic, time=now, origin=record)
+        publish = partial(
+            result_message, topic=self.results_topic, time=self.clock.now(), origin=record
+        )
+        return publish_or_shorten(
+            self.producer, publish(result), lambda _: publish(without_details(result))
         )
 
     def dead_letter(
@@ -143,9 +168,10 @@ class TopicOutput:
             topic_id=self.archive.topic_id(record.topic),
         )
         try:
-            return _DeadLetterAcknowledgement(self.dead_letters.publish(message), record)
+            published = publish_or_shorten(self.dead_letters, message, without_body)
         except BrokerAccessError as refusal:
             raise _not_written(record, refusal) from refusal
+        return _DeadLetterAcknowledgement(published, record)
 
     def invitation(self, invitation: Invitation) -> Acknowledgement:
         """Publish the invitation for the invite stage."""
@@ -158,6 +184,42 @@ class TopicOutput:
     def replayed(self, record: Record) -> bool:
         """Ask the archive."""
         return self.archive.replayed(record)
+
+
+def publish_or_shorten(
+    producer: MessageProducer, message: Message, shorten: Callable[[Message], Message]
+) -> Acknowledgement:
+    """Publish `message`, or what `shorten` makes of it where the producer or the topic says that it is too large."""
+    try:
+        return _OrShorter(producer.publish(message), producer, message, shorten)
+    except BrokerAccessError as refusal:
+        if refusal.code != RECORD_TOO_LARGE:
+            raise
+        return producer.publish(shorten(message))
+
+
+@dataclass(frozen=True, slots=True)
+class _OrShorter:
+    """Publishes the shorter message once Kafka has refused the whole one for its size."""
+
+    acknowledgement: Acknowledgement
+    producer: MessageProducer
+    message: Message
+    shorten: Callable[[Message], Message]
+
+    def then(self, done: Callable[[BridgeError | None], None]) -> None:
+        def arrived(error: BridgeError | None) -> None:
+            if error is None or error.code != RECORD_TOO_LARGE:
+                done(error)
+                return
+            try:
+                shorter = self.producer.publish(self.shorten(self.message))
+            except BrokerError as refusal:
+                done(refusal)
+            else:
+                shorter.then(done)
+
+        self.acknowledgement.then(arrived)
 
 
 @dataclass(frozen=True, slots=True)

@@ -310,6 +310,10 @@ class PartitionRevokedError(BrokerError):
     default_code = "partition-revoked"
 
 
+RECORD_TOO_LARGE = "record-too-large"
+"""Code of the BrokerAccessError for a record that is larger than its topic, or the producer, takes."""
+
+
 class BrokerAccessError(BrokerError):
     """Kafka refuses the client: credentials, ACLs or a fenced member."""
 

@@ -61,8 +61,21 @@ class Commit(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why a record cannot be read, as the end of a sentence that never holds any of its bytes.
+
+    `is_whole` says that key, value and headers are there all the same, but for what is not UTF-8 in the name of a header.
+    Else the record is known by its position only, and by its size where `size_bytes` says it.
+    """
+
+    reason: str
+    is_whole: bool = False
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """A Kafka record as it was read: key, value and headers are the untouched bytes.
+    """A Kafka record as it was read: key, value and headers are the untouched bytes, unless it is `unreadable`.
 
     `parsed` is where `parse_value` keeps what it made of the value, so that a record is parsed once while it is in hand.
     """
@@ -74,6 +87,7 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    unreadable: Unreadable | None = None
     parsed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property

@@ -62,6 +62,10 @@ class RecordConsumer(Protocol):
         """
         ...
 
+    def trouble(self) -> BridgeError | None:
+        """Return which record cannot be read now, and why; the other partitions are read meanwhile."""
+        ...
+
     def assigned(self) -> frozenset[TopicPartition]:
         """Return the partitions that this member holds now."""
         ...

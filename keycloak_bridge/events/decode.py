@@ -70,6 +70,10 @@ def decode(record: Record, rules: EnvelopeRules) -> CloudEvent:
 
     Raises TombstoneError, EventDecodeError with every wrong attribute, or KeyMismatchError.
     """
+    if record.unreadable is not None:
+        raise EventDecodeError(
+            f"the record cannot be read: {record.unreadable.reason}", code="unreadable-record"
+        )
     event = event_of(_read(record, rules), rules)
     if rules.match_key:
         _check_key(record, event.subject, rules)

@@ -160,6 +160,7 @@ def record_of(raw: Any) -> Record:
         key=raw.key,
         value=raw.value,
         headers=tuple(raw.headers),
+        unreadable=getattr(raw, "unreadable", None),
     )
 
 

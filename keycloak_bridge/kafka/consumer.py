@@ -17,10 +17,15 @@ from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import MemberState
 
-from keycloak_bridge.domain.errors import BrokerUnavailableError
+from keycloak_bridge.domain.errors import BridgeError, BrokerUnavailableError
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.domain.ports import Release
 from keycloak_bridge.kafka.client import connect, record_of, translated
+from keycloak_bridge.kafka.fetched import (
+    LARGEST_RECORD_BYTES,
+    CarefulFetcher,
+    unreadable_position,
+)
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.settings.model import KafkaSettings
 
@@ -48,7 +53,13 @@ class KafkaRecordConsumer:
     """One topic read as a member of one consumer group; see the port `RecordConsumer` for the promises."""
 
     def __init__(
-        self, settings: KafkaSettings, *, topic: str, group_id: str, max_poll_records: int = 500
+        self,
+        settings: KafkaSettings,
+        *,
+        topic: str,
+        group_id: str,
+        max_poll_records: int = 500,
+        largest_record_bytes: int = LARGEST_RECORD_BYTES,
     ) -> None:
         """Connect and subscribe; raises BrokerUnavailableError while no broker answers."""
         self._topic = topic
@@ -72,6 +83,7 @@ class KafkaRecordConsumer:
             fetch_max_bytes=_FETCH_BYTES,
             metrics_enabled=False,
         )
+        self._fetched = CarefulFetcher(self._consumer, largest_record_bytes=largest_record_bytes)
         with translated("subscribing"):
             listener = _RebalanceListener(self._give_up, self._hold, self._log_failure)
             self._consumer.subscribe([topic], listener=listener)
@@ -95,6 +107,11 @@ class KafkaRecordConsumer:
                 timeout_ms=int(timeout_s * 1000), max_records=self._max_poll_records
             )
         return [record_of(raw) for batch in batches.values() for raw in batch]
+
+    def trouble(self) -> BridgeError | None:
+        """Return which record cannot be read now, and why; the other partitions are read meanwhile."""
+        reason = self._fetched.trouble()
+        return None if reason is None else unreadable_position(reason)
 
     def assigned(self) -> frozenset[TopicPartition]:
         """Return the partitions that this member holds now."""
@@ -205,7 +222,7 @@ class KafkaRecordConsumer:
             return
         paused = self._consumer.paused()
         for partition in partitions:
-            held = self._held(TopicPartition(*partition))
+            held = self._held(TopicPartition(*partition)) or self._fetched.rests(partition)
             if held is not (partition in paused):
                 # the IO thread may take one away in between
                 with contextlib.suppress(KeyError):

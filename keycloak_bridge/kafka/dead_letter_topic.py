@@ -12,7 +12,12 @@ from kafka import KafkaProducer
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka import errors as kafka_errors
 
-from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, BrokerError
+from keycloak_bridge.domain.errors import (
+    RECORD_TOO_LARGE,
+    BridgeError,
+    BrokerAccessError,
+    BrokerError,
+)
 from keycloak_bridge.domain.events import Message, Record
 from keycloak_bridge.kafka.client import close_producer, connect, sending, translate, translated
 from keycloak_bridge.kafka.reader import TopicReader
@@ -126,7 +131,6 @@ def _size(record: Record) -> int:
     return _OVERHEAD_BYTES + len(record.value or b"")
 
 
-TOO_LARGE = "record-too-large"
 FENCED = "replay-fenced"
 
 _MAX_BLOCK_MS = 10_000
@@ -224,7 +228,7 @@ class DeadLetterReplayer:
         if isinstance(error, _SIZE):
             return BrokerAccessError(
                 "the topic does not take a record of this size",
-                code=TOO_LARGE,
+                code=RECORD_TOO_LARGE,
                 remedy="raise max.message.bytes of the topic",
             )
         if isinstance(error, kafka_errors.TransactionalIdAuthorizationFailedError):
@@ -333,6 +337,10 @@ class Replay:
         elif is_invitation != (letter.stage == INVITE_STAGE):
             reason = f"{FOREIGN_STAGE}: the bridge writes no dead letter of topic {letter.topic} in that stage"
             self.impossible.append((letter, reason))
+        elif letter.omitted:
+            self.impossible.append(
+                (letter, f"it holds no {letter.omitted}; publish the event again")
+            )
         elif not self._partitions_of(letter.topic):
             self.impossible.append((letter, f"topic {letter.topic} does not exist any more"))
         else:
@@ -387,7 +395,7 @@ class Replay:
         try:
             replayer.publish(outgoing)
         except BridgeError as error:
-            if error.code != TOO_LARGE:
+            if error.code != RECORD_TOO_LARGE:
                 raise
             if len(pairs) > 1:
                 return [one for pair in pairs for one in self._publish(replayer, [pair])]

@@ -8,7 +8,12 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 
-from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, BrokerError
+from keycloak_bridge.domain.errors import (
+    RECORD_TOO_LARGE,
+    BridgeError,
+    BrokerAccessError,
+    BrokerError,
+)
 from keycloak_bridge.domain.events import Message
 from keycloak_bridge.kafka.client import (
     close_producer,
@@ -114,6 +119,7 @@ def _failure(error: Exception, topic: str) -> BrokerError:
     ):
         failure = BrokerAccessError(
             f"topic {topic} does not take a record of this size",
+            code=RECORD_TOO_LARGE,
             remedy=f"raise max.message.bytes of topic {topic}",
         )
     elif isinstance(error, kafka_errors.InvalidRecordError):

@@ -12,6 +12,7 @@ from kafka.partitioner.default import murmur2
 from keycloak_bridge.domain.errors import BrokerUnavailableError, ConfigError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.kafka.client import connect, record_of, translated
+from keycloak_bridge.kafka.fetched import CarefulFetcher, unreadable_position
 from keycloak_bridge.settings.model import KafkaSettings
 
 _REQUEST_TIMEOUT_MS = 15_000
@@ -55,6 +56,7 @@ class TopicReader:
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             metrics_enabled=False,
         )
+        self._fetched = CarefulFetcher(self._consumer)
         try:
             self._partitions = self._all_partitions(setting)
             self._assign()
@@ -147,8 +149,12 @@ class TopicReader:
             with translated(f"reading {self._topic}"):
                 batches = self._consumer.poll(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
             waited_s = time.monotonic() - began_s
+            self._read_on_after_trouble()
             idle_s = idle_s + waited_s if self._progress() == before else 0.0
             if idle_s > _STALLED_S:
+                reason = self._fetched.trouble()
+                if reason is not None:
+                    raise unreadable_position(reason)
                 raise BrokerUnavailableError(
                     f"Kafka gives no records of topic {self._topic}",
                     remedy="check that the brokers are up and that the ACLs allow reading the topic",
@@ -156,6 +162,13 @@ class TopicReader:
             records = [record_of(raw) for batch in batches.values() for raw in batch]
             self._seen(records)
             yield from records
+
+    def _read_on_after_trouble(self) -> None:
+        """Fetch a partition again that was put to rest after a failure."""
+        with translated(f"reading {self._topic}"):
+            for partition in self._consumer.paused():
+                if not self._fetched.rests(partition):
+                    self._consumer.resume(partition)
 
     def _seen(self, records: Sequence[Record]) -> None:
         """See the records that were polled, before they are yielded."""

@@ -9,8 +9,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from sys import intern
 from typing import NamedTuple, Self
 
@@ -19,6 +20,7 @@ from keycloak_bridge.domain.events import DEAD_LETTER_REPLAYED, Message, Record
 from keycloak_bridge.domain.times import format_time, parse_time
 from keycloak_bridge.events.cloudevents import cloud_event_message
 from keycloak_bridge.events.decode import EnvelopeRules, peek
+from keycloak_bridge.messages.bounds import listed, shortened
 from keycloak_bridge.messages.bridge_headers import (
     DEAD_LETTER_PREFIX,
     content_digest,
@@ -101,21 +103,70 @@ def dead_letter_message(
         "group": group,
         "stage": stage,
         "code": error.code,
-        "message": error.message,
+        "message": shortened(error.message),
         "errors": _errors(error),
-        "action": error.remedy or recommended_action(error.code),
+        "action": shortened(error.remedy or recommended_action(error.code)),
         "http-status": None if status is None else str(status),
         "schema-id": schema_id,
         "event-id": event_id,
         "attempts": str((_count(attempts) or 0) + 1),
         "bridge-version": bridge_version,
         "time": format_time(time),
+        **_omission(record),
     }
     headers = (
         *(one for one in record.headers if not one[0].startswith(DEAD_LETTER_PREFIX)),
         *((DEAD_LETTER_PREFIX + k, v.encode()) for k, v in reason.items() if v is not None),
     )
     return Message(topic, record.key, record.value, headers)
+
+
+def _omission(record: Record) -> Mapping[str, str]:
+    """Return what to say where the record was never had."""
+    unreadable = record.unreadable
+    if unreadable is None or unreadable.is_whole:
+        return {}
+    size = {} if unreadable.size_bytes is None else {"size": str(unreadable.size_bytes)}
+    return {"omitted": "key, value, headers", **size}
+
+
+_LARGEST_KEY = 1024
+_LARGEST_HEADERS = 16 * 1024
+BODY_OMITTED = "body-omitted"
+
+
+def without_body(letter: Message) -> Message:
+    """Return the dead letter `letter`, which its topic does not take, without its value and what else is large in it.
+
+    Its code becomes `body-omitted`, and `kb-dlq-cause` is the one it had. Sizes and digests tell it from others, and its
+    position says where the record is as long as its topic keeps it.
+    """
+    own = {name: value for name, value in letter.headers if name.startswith(DEAD_LETTER_PREFIX)}
+    others = tuple(one for one in letter.headers if not one[0].startswith(DEAD_LETTER_PREFIX))
+    key, value = letter.key or b"", letter.value or b""
+    omitted = [] if letter.value is None else ["value"]
+    if len(key) > _LARGEST_KEY:
+        omitted.insert(0, "key")
+    if sum(len(name.encode()) + len(value or b"") for name, value in others) > _LARGEST_HEADERS:
+        others = ()
+        omitted.append("headers")
+    cause = (own.get(f"{DEAD_LETTER_PREFIX}code") or b"").decode()
+    reason = (own.get(f"{DEAD_LETTER_PREFIX}message") or b"").decode()
+    own |= {
+        DEAD_LETTER_PREFIX + name: text.encode()
+        for name, text in {
+            "code": BODY_OMITTED,
+            "cause": cause,
+            "message": f"the dead-letter topic does not take the whole record; it became one since {reason}",
+            "action": recommended_action(BODY_OMITTED),
+            "omitted": ", ".join(omitted),
+            "size": str(len(key) + len(value)),
+            "key-sha256": sha256(key).hexdigest(),
+            "value-sha256": sha256(value).hexdigest(),
+        }.items()
+    }
+    kept = None if "key" in omitted else letter.key
+    return replace(letter, key=kept, value=None, headers=(*others, *own.items()))
 
 
 def given_up(error: BridgeError) -> GivenUpError:
@@ -128,13 +179,8 @@ def given_up(error: BridgeError) -> GivenUpError:
 
 
 def _errors(error: BridgeError) -> str | None:
-    listed: list[dict[str, str]] = []
-    for violation in error.violations:
-        longer = [*listed, asdict(violation)]
-        if len(json.dumps(longer, ensure_ascii=False).encode()) > _LARGEST_ERRORS:
-            break
-        listed = longer
-    return json.dumps(listed, ensure_ascii=False) if listed else None
+    found = listed(error.violations, _LARGEST_ERRORS)
+    return json.dumps(found, ensure_ascii=False) if found else None
 
 
 def dead_letter_headers(record: Record) -> Mapping[str, str]:
@@ -182,6 +228,8 @@ class DeadLetter:
     event_type: str | None
     user_id: str | None
     replay: bytes
+    omitted: str = ""
+    """What of the record it does not hold; such a dead letter cannot be replayed."""
 
 
 def read_dead_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
@@ -214,6 +262,7 @@ def read_dead_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
         event_type=None if head.type is None else intern(head.type),
         user_id=head.subject,
         replay=_replay_digest(place, content_digest(record).hex()),
+        omitted=header("omitted"),
     )
 
 
@@ -399,6 +448,8 @@ _DATA = "correct the data in user management and publish the event again"
 _REALM = "correct the realm or the mapping, then replay the dead letter"
 
 RECOMMENDED_ACTIONS: Mapping[str, str] = {
+    "unreadable-record": "read the record's message; where it names the partition's bytes, look at the brokers' disks",
+    "body-omitted": "publish the event again, smaller; or raise max.message.bytes of the dead-letter topic beforehand",
     "not-json": _PRODUCER,
     "wrong-encoding": _PRODUCER,
     "too-large": f"{_PRODUCER}, or raise events.max_bytes",

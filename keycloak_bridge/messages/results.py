@@ -4,7 +4,7 @@ A result never holds a value of the user.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,8 +27,10 @@ from keycloak_bridge.domain.operations import (
 )
 from keycloak_bridge.events.cloudevents import cloud_event_message
 from keycloak_bridge.events.decode import EnvelopeRules, decode
+from keycloak_bridge.messages.bounds import known_id, listed, shortened
 
 _VERSION = "1.1"
+_LARGEST_VIOLATIONS = 64 * 1024
 _BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 _NOT_WRITTEN = ("sessions", "user", "actions")
 """Rows of a plan that name no field, attribute or membership of the user."""
@@ -99,6 +101,7 @@ def result_message(
     Its id is the same for the same event and outcome, so that consumers recognise a repetition. Where it is not known which
     event of which user it is, the place, else `position` (such as `user-events/3/42`), is used instead of its identity.
     """
+    user_id = known_id(result.user_id)
     source = None
     if origin is not None:
         source = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset}
@@ -107,13 +110,13 @@ def result_message(
         "outcome": result.outcome.value,
         "action": result.action,
         "reason": result.reason,
-        "message": result.message,
+        "message": None if result.message is None else shortened(result.message),
         "eventId": result.event_id,
         "eventType": result.event_type,
-        "userId": result.user_id,
+        "userId": user_id,
         "keycloakId": result.keycloak_id,
         "schemaId": result.schema_id,
-        "violations": [asdict(one) for one in result.violations],
+        "violations": listed(result.violations, _LARGEST_VIOLATIONS),
         "changed": list(result.changed),
         "mapping": result.mapping,
         "source": source,
@@ -121,8 +124,13 @@ def result_message(
     present = {name: value for name, value in data.items() if value is not None and value != []}
     identity = f"{result.identity or position}/{result.outcome.value}"
     return cloud_event_message(
-        RESULT, identity, result.user_id, present, topic=topic, time=time, version=_VERSION
+        RESULT, identity, user_id, present, topic=topic, time=time, version=_VERSION
     )
+
+
+def without_details(result: Result) -> Result:
+    """Return `result` for a topic that does not take all of it: what happened to whom, and why."""
+    return replace(result, message=None, violations=(), changed=())
 
 
 def action_of(plan: Plan) -> str:

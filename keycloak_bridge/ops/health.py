@@ -12,8 +12,10 @@ import logging
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
@@ -24,16 +26,21 @@ from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.ops.logs import failure, log_event
 from keycloak_bridge.ops.metrics import Metrics
 
+MOST_NOTES = 10
+"""So many notes are kept, the newest."""
+
 
 @dataclass(slots=True)
 class Status:
     """Thread-safe notes that the stages leave and the health endpoints read.
 
-    `beats` holds the monotonic second of each stage's last turn; `problems` a sentence per component that is not well.
+    `beats` holds the monotonic second of each stage's last turn; `problems` a sentence per component that is not well;
+    `notes` what an operator should know although all is well, the newest last.
     """
 
     beats: dict[str, float] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    notes: deque[str] = field(default_factory=partial(deque, maxlen=MOST_NOTES))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def beat(self, component: str, at_s: float) -> None:
@@ -56,6 +63,16 @@ class Status:
             else:
                 self.problems[component] = sentence
         return before != sentence
+
+    def note(self, component: str, sentence: str) -> None:
+        """Keep `sentence` among the last few; it makes nothing unready."""
+        with self._lock:
+            self.notes.append(f"{component}: {sentence}")
+
+    def noted(self) -> tuple[str, ...]:
+        """Return the notes, the oldest first."""
+        with self._lock:
+            return tuple(self.notes)
 
     def why_not_ready(self) -> tuple[str, ...]:
         """Return every problem as `component: sentence`; empty means ready."""
@@ -214,7 +231,7 @@ class HealthServer:
         return _up_or_down([f"{name}: the loop stands still" for name in stuck])
 
     def _ready(self) -> "_Answer":
-        return _up_or_down(self._status.why_not_ready())
+        return _up_or_down(self._status.why_not_ready(), self._status.noted())
 
     def _expose_metrics(self) -> "_Answer":
         self._metrics.ready(not self._status.why_not_ready())
@@ -342,9 +359,10 @@ def _json(status: HTTPStatus, content: Mapping[str, Any]) -> _Answer:
     return _Answer(status, "application/json", json.dumps(content).encode() + b"\n")
 
 
-def _up_or_down(problems: Sequence[str]) -> _Answer:
+def _up_or_down(problems: Sequence[str], notes: Sequence[str] = ()) -> _Answer:
     status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-    return _json(status, {"status": "DOWN" if problems else "UP", "problems": list(problems)})
+    content = {"status": "DOWN" if problems else "UP", "problems": list(problems)}
+    return _json(status, {**content, "notes": list(notes)} if notes else content)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -165,6 +165,7 @@ class InMemoryConsumer:
         self.closed = False
         self.poll_errors: list[BridgeError] = []
         self.commit_errors: list[BridgeError] = []
+        self.troubled: BridgeError | None = None
         group.join(self)
         self._take()
 
@@ -196,6 +197,10 @@ class InMemoryConsumer:
         """Give the partition to this member; reading begins at the group's commit."""
         self._group.place(partition, self)
         self._take()
+
+    def trouble(self) -> BridgeError | None:
+        """Return what a test says."""
+        return self.troubled
 
     def assigned(self) -> frozenset[TopicPartition]:
         """Return the partitions that are assigned to this member now."""

@@ -287,7 +287,7 @@ class Bench:
         sender = KafkaProducer(
             bootstrap_servers=self.sandbox.bootstrap_servers,
             acks="all",
-            max_request_size=64 * 1024 * 1024,
+            max_request_size=256 * 1024 * 1024,
             **options,
         )
         try:

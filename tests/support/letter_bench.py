@@ -10,7 +10,7 @@ from stage_harness import DEAD_LETTERS
 
 from keycloak_bridge.domain.errors import BrokerAccessError, BrokerError
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.kafka.dead_letter_topic import FENCED, TOO_LARGE, Outgoing
+from keycloak_bridge.kafka.dead_letter_topic import FENCED, Outgoing
 from keycloak_bridge.messages.dead_letters import is_replay_mark
 from keycloak_bridge.settings.model import KafkaSettings
 
@@ -65,7 +65,7 @@ class InMemoryReplayer:
     def publish(self, batch: Sequence[Outgoing]) -> None:
         bench = self._bench
         if any(len(one.message.value or b"") > bench.largest for one in batch):
-            raise BrokerAccessError("the topic does not take it", code=TOO_LARGE)
+            raise BrokerAccessError("the topic does not take it", code="record-too-large")
         if bench.fails_at == len(bench.transactions):
             raise BrokerError("another replay has begun meanwhile", code=FENCED)
         bench.transactions.append(batch)

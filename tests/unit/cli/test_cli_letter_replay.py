@@ -231,6 +231,22 @@ def test_a_dry_run_needs_no_realm(bench: LetterBench) -> None:
     assert 0 == bench.run(*DRY).exit_code
 
 
+@pytest.mark.parametrize("value", [None, b""])
+def test_a_letter_without_its_body_is_never_replayed(
+    bench: LetterBench, value: bytes | None
+) -> None:
+    """What came of it would be a tombstone, which may mean a deletion."""
+    record = letter_record((0, 0))
+    headers = (*record.headers, ("kb-dlq-omitted", b"value"))
+    bench.letters(Record(record.topic, 0, 0, 0, b"u-1", value, headers), letter_record((0, 1)))
+
+    result = bench.run("dead-letters", "replay", "--all-open", "--yes")
+
+    assert 1 == result.exit_code
+    assert "it holds no value; publish the event again" in result.stdout
+    assert [("0/1", 3)] == bench.replayed()
+
+
 @pytest.mark.parametrize(("tombstones", "outcome"), [("ignore", "skipped: tombstone"), ("dead-letter", "refused: tombstone")])  # fmt: skip
 def test_a_dry_run_follows_the_settings(bench: LetterBench, tombstones: str, outcome: str) -> None:
     """As `run` would."""

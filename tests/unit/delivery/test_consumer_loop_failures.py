@@ -55,6 +55,21 @@ def test_an_outage_shows_while_it_lasts(caplog: pytest.LogCaptureFixture) -> Non
     ]
 
 
+def test_a_partition_that_cannot_be_read_shows_and_holds_up_no_other() -> None:
+    """The status names the position; what comes of other partitions is handled and committed."""
+    hand = Hand(0)
+    hand.source.troubled = BrokerUnavailableError("the record at user-events/1@4 cannot be read")
+    hand.turn()
+    hand.work()
+    hand.turn(2.0)
+
+    assert ("provision: the record at user-events/1@4 cannot be read",) == hand.problems()
+    assert 1 == hand.committed[P0]
+    hand.source.troubled = None
+    hand.turn()
+    assert () == hand.problems()
+
+
 def test_a_record_that_fails_while_others_succeed_becomes_a_dead_letter() -> None:
     """After the limit, once; the flow never waited for it, and the commit goes past it."""
     hand = Hand(0, delivery=policy(max_attempts=3))

@@ -2,10 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
-from stage_harness import DEAD_LETTERS, RESULTS, Flow, event_of, output_to, record_of, settled
+from stage_harness import (
+    DEAD_LETTERS,
+    RESULTS,
+    STRUCTURED,
+    Flow,
+    event_of,
+    output_to,
+    record_of,
+    settled,
+)
 
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.errors import (
@@ -16,9 +26,11 @@ from keycloak_bridge.domain.errors import (
     EventValidationError,
     HoldError,
     ParkedError,
+    Violation,
 )
 from keycloak_bridge.domain.events import Message, Outcome, Result
 from keycloak_bridge.domain.ports import Acknowledgement
+from keycloak_bridge.messages.dead_letters import recommended_action
 
 BAD = EventValidationError("the data breaks its schema")
 GOOD = Result(Outcome.PROVISIONED, action="created", event_id="event-1", user_id="u-1")
@@ -121,6 +133,70 @@ def test_a_letter_that_is_refused_at_once_stops_too(monkeypatch: pytest.MonkeyPa
 
     assert "user-events/3@42" in caught.value.message
     assert {} == flow.counted("dead_letters_total")
+
+
+def too_large() -> BrokerAccessError:
+    """Return what a topic, or the client, says of a record that is too large."""
+    return BrokerAccessError("too large", code="record-too-large")
+
+
+@pytest.fixture(params=["by the broker", "by the client"])
+def refusing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Flow:
+    """A flow whose next message is refused for its size, be it when it is sent or by its acknowledgement."""
+    flow = Flow()
+    if request.param == "by the broker":
+        flow.broker.publish_errors = [too_large()]
+        return flow
+    publish = flow.broker.publish
+
+    def refuse(_: Message) -> Acknowledgement:
+        monkeypatch.setattr(flow.broker, "publish", publish)
+        raise too_large()
+
+    monkeypatch.setattr(flow.broker, "publish", refuse)
+    return flow
+
+
+def test_a_letter_that_its_topic_does_not_take_is_written_without_its_body(refusing: Flow) -> None:
+    """Position, size and digest say which record it is; the process goes on."""
+    letter, result = give_up(refusing)
+    settled(letter)
+    settled(result)
+
+    ((record, reason),) = refusing.letters
+    content = record_of(event_of()).value or b""
+    assert (b"u-1", None) == (record.key, record.value)
+    assert STRUCTURED == tuple(one for one in record.headers if not one[0].startswith("kb-dlq-"))
+    assert ("body-omitted", "schema-violation") == (reason["code"], reason["cause"])
+    assert ("user-events", "3", "42") == tuple(
+        reason[name] for name in ("topic", "partition", "offset")
+    )
+    assert "value" == reason["omitted"]
+    assert str(len(content) + len(b"u-1")) == reason["size"]
+    assert sha256(content).hexdigest() == reason["value-sha256"]
+    assert recommended_action("body-omitted") == reason["action"]
+    assert ["schema-violation"] == [one["reason"] for one in refusing.results]
+
+
+def test_a_result_that_its_topic_does_not_take_is_published_without_details(refusing: Flow) -> None:
+    """What happened to whom, and why."""
+    violation = Violation("/data/" + "x" * 1000, "type", "must be text")
+    publish(refusing, replace(GOOD, message="m", violations=(violation,), changed=("email",)))
+
+    (result,) = refusing.results
+    assert ("provisioned", "u-1") == (result["outcome"], result["userId"])
+    assert not {"message", "violations", "changed"} & result.keys()
+
+
+def test_a_topic_that_takes_not_even_that_stops() -> None:
+    """The record would be nowhere."""
+    flow = Flow()
+    flow.broker.publish_errors = [too_large() for _ in range(3)]
+
+    letter, _ = give_up(flow)
+
+    with pytest.raises(DeadLetterError):
+        settled(letter)
 
 
 # each dead letter once

@@ -7,7 +7,7 @@ from kafka import errors as kafka_errors
 from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, BrokerUnavailableError
 from keycloak_bridge.domain.events import Message
 from keycloak_bridge.kafka import dead_letter_topic as kafka_replayer
-from keycloak_bridge.kafka.dead_letter_topic import FENCED, TOO_LARGE, DeadLetterReplayer, Outgoing
+from keycloak_bridge.kafka.dead_letter_topic import FENCED, DeadLetterReplayer, Outgoing
 from keycloak_bridge.settings.model import KafkaSettings
 
 BATCH = [
@@ -79,8 +79,8 @@ def replayer(monkeypatch: pytest.MonkeyPatch) -> DeadLetterReplayer:
 @pytest.mark.parametrize(
     ("error", "expected", "code"),
     [
-        (kafka_errors.MessageSizeTooLargeError(), BrokerAccessError, TOO_LARGE),
-        (kafka_errors.RecordListTooLargeError(), BrokerAccessError, TOO_LARGE),
+        (kafka_errors.MessageSizeTooLargeError(), BrokerAccessError, "record-too-large"),
+        (kafka_errors.RecordListTooLargeError(), BrokerAccessError, "record-too-large"),
         (kafka_errors.ProducerFencedError(), BridgeError, FENCED),
         (kafka_errors.InvalidProducerEpochError(), BridgeError, FENCED),
         (kafka_errors.TopicAuthorizationFailedError({"user-events"}), BrokerAccessError, "kafka-access"),

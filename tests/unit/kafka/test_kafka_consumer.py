@@ -42,6 +42,7 @@ class StubConsumer:
         self._next_partition_records: list[object] | None = None
         self._assignors = {"cooperative-sticky": SimpleNamespace(member_assignment={K0, K1})}
         self._coordinator = self._fetcher = self
+        self._parse_fetched_data = self.PartitionRecords = None
         self.seeks: list[tuple[KafkaTopicPartition, int]] = []
         self.commits_stored: dict[KafkaTopicPartition, OffsetAndMetadata] = {}
         self.beginnings: dict[KafkaTopicPartition, int] = {K0: 0, K1: 0}

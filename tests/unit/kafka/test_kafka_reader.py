@@ -40,6 +40,8 @@ class StubConsumer:
         self.silent = False
         self.lost = False
         self.closed = False
+        self._fetcher = self
+        self._parse_fetched_data = self.PartitionRecords = None
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         return set(self.logs) if topic == TOPIC else set()
@@ -58,6 +60,9 @@ class StubConsumer:
 
     def assignment(self) -> set[KafkaTopicPartition]:
         return set(self.positions)
+
+    def paused(self) -> set[KafkaTopicPartition]:
+        return set()
 
     def seek(self, partition: KafkaTopicPartition, offset: int) -> None:
         self.seeks.append((partition.partition, offset))

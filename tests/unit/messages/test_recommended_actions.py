@@ -48,6 +48,7 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "published",
         "realm-in-motion",
         "realm-not-found",
+        "record-unreadable",
         "rejects",
         "schema",
         "second-look",
@@ -63,6 +64,7 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
 
 BUILT_FROM_PARTS = frozenset(
     {
+        "body-omitted",
         "group-not-allowed",
         "organization-not-allowed",
         "role-not-allowed",

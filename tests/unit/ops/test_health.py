@@ -50,6 +50,7 @@ class Harness:
     def forget(self) -> None:
         """Return to a bridge without complaints."""
         self.status.forget("provision")
+        self.status.notes.clear()
         self.held = []
         self.fault = None
 
@@ -123,6 +124,17 @@ def test_a_problem_is_not_ready_but_live(harness: Harness) -> None:
     down = (503, {"status": "DOWN", "problems": ["provision: Keycloak does not answer"]})
     assert [(200, UP)] * 3 == before
     assert [down, down, (200, UP)] == [harness.ask(path) for path in paths]
+
+
+def test_notes_are_shown_while_all_is_well(harness: Harness) -> None:
+    """The last ten of them: what an operator should know, and nothing has to wait for."""
+    for number in range(12):
+        harness.status.note("provision", f"user-events/1@{number} became a dead letter")
+
+    status, answer = harness.ask("/ready")
+
+    notes = [f"provision: user-events/1@{number} became a dead letter" for number in range(2, 12)]
+    assert (200, {**UP, "notes": notes}) == (status, answer)
 
 
 def test_a_loop_that_stands_still_is_not_live(harness: Harness) -> None:
