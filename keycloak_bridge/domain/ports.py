@@ -178,12 +178,16 @@ class UserDirectory(Protocol):
     """
 
     def find(
-        self, criteria: Sequence[MatchCriterion], lookup: Lookup = NOTHING_MORE
+        self,
+        criteria: Sequence[MatchCriterion],
+        lookup: Lookup = NOTHING_MORE,
+        *,
+        owner: MatchCriterion | None = None,
     ) -> FoundUser | None:
         """Return the user that the first successful criterion finds, with what `lookup` asks for.
 
-        An external id is compared exactly, username and e-mail without case. Raises ConflictError (`ambiguous`) when one
-        criterion finds several users.
+        An external id is compared exactly, username and e-mail without case. With an `owner`, users that carry another
+        external id than this one are not found. Raises ConflictError (`ambiguous`) when one criterion finds several users.
         """
         ...
 

@@ -68,6 +68,18 @@ class MatchCriterion:
     value: str
 
 
+def external_ids(user: UserRepresentation, external_id: MatchCriterion) -> list[str]:
+    """Return what `user` carries in the attribute of the external id; it should be one, and may be any number."""
+    name = external_id.target.removeprefix(ATTRIBUTE_PREFIX)
+    return (user.get("attributes") or {}).get(name) or []
+
+
+def may_be(user: UserRepresentation, owner: MatchCriterion | None) -> bool:
+    """Return whether `user` can be the one with this external id: it carries the id, or none. All can be without `owner`."""
+    carried = [] if owner is None else external_ids(user, owner)
+    return owner is None or not carried or owner.value in carried
+
+
 @dataclass(frozen=True, slots=True)
 class InvitationTerms:
     """What the mail asks for: required actions, how long the link lives, where it leads back to."""

@@ -65,6 +65,11 @@ class KeycloakAdmin:
         query = f"{quote_query(name)}:{quote_query(value)}"
         return _all_pages(lambda first: self.search_users({"q": query, "first": first}))
 
+    def find_users_by_name(self, field: str, value: str) -> list[UserRepresentation]:
+        """Return every user whose `field`, `username` or `email`, is `value`; a realm may let many share an address."""
+        query: dict[str, str | int] = {field: value, "exact": "true"}
+        return _all_pages(lambda first: self.search_users({**query, "first": first}))
+
     def get_user(self, user_id: str) -> UserRepresentation:
         """Return the user with all attributes that administrators may see."""
         return cast("UserRepresentation", self._object("/users/{id}", user_id))

@@ -20,6 +20,7 @@ from keycloak_bridge.domain.users import (
     Lookup,
     MatchCriterion,
     UserRepresentation,
+    may_be,
 )
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.errors import conflict, mail_refusal, refuse_unusable, unsearchable
@@ -45,7 +46,11 @@ class KeycloakUserDirectory:
         self._events_readable = Cache[bool](clock)
 
     def find(
-        self, criteria: Sequence[MatchCriterion], lookup: Lookup = NOTHING_MORE
+        self,
+        criteria: Sequence[MatchCriterion],
+        lookup: Lookup = NOTHING_MORE,
+        *,
+        owner: MatchCriterion | None = None,
     ) -> FoundUser | None:
         """Return the user that the first successful criterion finds; see the port.
 
@@ -53,6 +58,7 @@ class KeycloakUserDirectory:
         """
         for criterion in criteria:
             matches = self._matches(criterion) if criterion.value else []
+            matches = [user for user in matches if may_be(user, owner)]
             if len(matches) > 1:
                 raise conflict(code="ambiguous", name=criterion.target, count=len(matches))
             if matches:
@@ -223,7 +229,7 @@ class KeycloakUserDirectory:
             value.encode()  # half a surrogate pair cannot be sent
         except UnicodeEncodeError as error:
             raise unsearchable(f"/user/{target}") from error
-        users = self._admin.search_users({target: value, "exact": "true", "max": 10})
+        users = self._admin.find_users_by_name(target, value)
         wanted = value.lower()
         return [user for user in users if str(user.get(target, "")).lower() == wanted]
 

@@ -14,6 +14,7 @@ from keycloak_bridge.domain.users import (
     LinkPolicy,
     UserRepresentation,
     client_of,
+    external_ids,
 )
 from keycloak_bridge.mapping.reserved_names import is_protected, reserved_name
 from keycloak_bridge.mapping.rules import MembershipRule
@@ -40,7 +41,7 @@ def refuse_foreign_user(
     user = found.representation
     external_id = desired.external_id
     name = external_id.target.removeprefix(ATTRIBUTE_PREFIX)
-    stored = (user.get("attributes") or {}).get(name) or []
+    stored = external_ids(user, external_id)
     code = "conflict"
     if _is_reserved(user, reserved):
         code = "reserved-user"

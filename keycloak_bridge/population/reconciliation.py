@@ -128,7 +128,8 @@ class Reconciliation:
         found = self._directory.find(folded.desired.matching[:1])
         steps = steps_of(folded, found)
         if steps:  # where there are two, this is what the first of them finds and refuses
-            found, plan = self._provisioner.plan(*steps[0])
+            # a repair finds out for itself whether a name is taken
+            found, plan = self._provisioner.plan(*steps[0], foresees=not self._repairs)
         if len(steps) != 1:
             plan = plan_folded(folded, found)
         writes = [one for one in plan.operations if not isinstance(one, RequestInvitation)]

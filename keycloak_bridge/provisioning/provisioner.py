@@ -4,9 +4,10 @@ A user has one writer at a time in this process: both stages read a user, change
 lock of its external id.
 """
 
+import contextlib
 import threading
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from keycloak_bridge.delivery.guards import Limits, limited_actions
@@ -30,9 +31,12 @@ from keycloak_bridge.domain.users import (
     OutOfScope,
     UnknownUser,
     UserRepresentation,
+    external_ids,
+    may_be,
 )
 from keycloak_bridge.messages.results import result_of, skipped, with_effect
 from keycloak_bridge.planning.bookkeeping import is_being_invited, mail_begun
+from keycloak_bridge.planning.ownership import refuse_foreign_user
 from keycloak_bridge.planning.plan import plan_user
 from keycloak_bridge.provisioning.executor import Executed, Invite, PlanExecutor
 from keycloak_bridge.provisioning.verification import (
@@ -45,6 +49,7 @@ _LOOK_AGAIN_S = 2.0
 """How often an event that waits for its user looks for it."""
 
 _LOCKS = 256
+_NAMES = ("username", "email")
 
 
 class UserLocks:
@@ -119,6 +124,7 @@ class Provisioner:
         self._policy = policy
         self._limits = limits
         self._locks = locks or UserLocks()
+        self._link_locks = UserLocks()  # by Keycloak id; taken inside the others only
         self._trace = trace
         self._duplicates = DuplicateResolver(directory)
         self._executor = PlanExecutor(
@@ -158,22 +164,20 @@ class Provisioner:
         self._duplicates.forget(event)
         return provisioned
 
-    def plan(self, event: UserEvent, desired: DesiredUser) -> tuple[FoundUser | None, Plan]:
+    def plan(
+        self, event: UserEvent, desired: DesiredUser, *, foresees: bool = True
+    ) -> tuple[FoundUser | None, Plan]:
         """Return the user that `provision` would find, and what it would do; writes nothing.
 
-        Raises BridgeError as `provision` does before its first write, or where the create call would find the username or
-        the e-mail taken.
+        Raises BridgeError as `provision` does before its first write, and where it `foresees` that the create call would find
+        the username or the e-mail address taken. Whether users may share an address is unknown, unless some do.
         """
         criteria = _first_search(desired, known_absent=False)
-        found = self._directory.find(criteria, desired.lookup)
+        found = self._directory.find(criteria, desired.lookup, owner=desired.external_id)
         plan = plan_user(event, desired, found, reserved=self._policy.reserved)
         self._executor.missing_groups(desired, plan)
-        others = [one for one in desired.matching if one not in criteria]
-        if found is None and plan.operations and others:
-            found = self._directory.find(others, desired.lookup)
-            if found is not None:
-                plan = plan_user(event, desired, found, reserved=self._policy.reserved)
-                self._executor.missing_groups(desired, plan)
+        if found is None and plan.operations and foresees:
+            self._refuse_taken_names(desired)
         return found, plan
 
     def draft(self, event: UserEvent, desired: DesiredUser) -> Draft | None:
@@ -213,6 +217,7 @@ class Provisioner:
         try:
             return self._attempt(event, desired, desired.matching, one_partition)
         except KeycloakConflictError as error:
+            self._refuse_taken_names(desired)
             raise ConflictError(
                 "another user of the realm has the username or the e-mail address",
                 remedy="free the username or e-mail in Keycloak, or correct it in user management; "
@@ -227,7 +232,7 @@ class Provisioner:
         criteria: Sequence[MatchCriterion],
         one_partition: bool,
     ) -> Provisioned:
-        found = self._directory.find(criteria, desired.lookup)
+        found = self._directory.find(criteria, desired.lookup, owner=desired.external_id)
         self._trace("found", found)
         plan = plan_user(event, desired, found, reserved=self._policy.reserved)
         self._trace("planned", plan)
@@ -235,14 +240,42 @@ class Provisioner:
         if self._limits is not None:
             actions = limited_actions(plan, desired.intent)
             self._limits.admit(actions, event.identity, self._clock.monotonic())
-        self._executor.create_groups(missing_groups)
-        done = self._executor.execute(event, desired, plan, one_partition=one_partition)
+        with self._linking(desired, found):
+            self._executor.create_groups(missing_groups)
+            done = self._executor.execute(event, desired, plan, one_partition=one_partition)
         result = _result(event, desired, plan, done)
         if found is None:
             return Provisioned(result, done.acknowledgements)
         updated = any(isinstance(operation, UpdateUser) for operation in plan.operations)
         raced = updated and is_being_invited(found.representation)
         return Provisioned(result, done.acknowledgements, raced, mail_begun(found.representation))
+
+    @contextlib.contextmanager
+    def _linking(self, desired: DesiredUser, found: FoundUser | None) -> Iterator[None]:
+        """Let one event at a time link a user that has no external id yet.
+
+        Raises KeycloakConflictError where another one was faster: two people may have one address.
+        """
+        if found is None or external_ids(found.representation, desired.external_id):
+            yield
+            return
+        with self._link_locks.of(found.user_id):
+            latest = self._directory.get(found.user_id)
+            if latest is None or not may_be(latest, desired.external_id):
+                raise KeycloakConflictError("another event has linked the user")
+            yield
+
+    def _refuse_taken_names(self, desired: DesiredUser) -> None:
+        """Raise ConflictError where a user that the event may not write to has its username or its e-mail address."""
+        for name in desired.matching:
+            if name.target not in _NAMES:
+                continue
+            try:
+                found = self._directory.find([name], desired.lookup)
+            except ConflictError:
+                continue  # several users share the address, so it is not unique in this realm
+            if found is not None:
+                refuse_foreign_user(desired, found, self._policy.reserved)
 
     def _wait_for_user(self, event: UserEvent, desired: DesiredUser) -> None:
         """Raise HoldError while the user may still appear."""
@@ -268,4 +301,4 @@ def _first_search(desired: DesiredUser, known_absent: bool) -> tuple[MatchCriter
     criteria = desired.matching[1:] if known_absent else desired.matching
     if desired.link is not LinkPolicy.NEVER:
         return criteria
-    return tuple(one for one in criteria if one.target not in ("username", "email"))
+    return tuple(one for one in criteria if one.target not in _NAMES)

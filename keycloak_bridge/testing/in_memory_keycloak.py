@@ -32,6 +32,7 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
     client_of,
     client_roles,
+    may_be,
     targets_of,
 )
 from keycloak_bridge.keycloak.admin import quote_query
@@ -164,6 +165,7 @@ class InMemoryKeycloak:
         self._identity_providers = set(identity_providers)
         self._smtp_down = False
         self._usernames_editable = False
+        self._addresses_shared = False
         self._organizations_off = False
         for path in groups:
             self.add_group(path)
@@ -284,6 +286,10 @@ class InMemoryKeycloak:
         """Let usernames be changed meanwhile."""
         return self._meanwhile("_usernames_editable")
 
+    def addresses_shared(self) -> contextlib.AbstractContextManager[None]:
+        """Let several users have one e-mail address meanwhile."""
+        return self._meanwhile("_addresses_shared")
+
     def mail_outage(self) -> contextlib.AbstractContextManager[None]:
         """Keep the SMTP server down meanwhile."""
         return self._meanwhile("_smtp_down")
@@ -300,12 +306,17 @@ class InMemoryKeycloak:
 
     @_port
     def find(
-        self, criteria: Sequence[MatchCriterion], lookup: Lookup = NOTHING_MORE
+        self,
+        criteria: Sequence[MatchCriterion],
+        lookup: Lookup = NOTHING_MORE,
+        *,
+        owner: MatchCriterion | None = None,
     ) -> FoundUser | None:
         """Return the user that the first successful criterion finds, with what `lookup` asks for."""
         kinds = sorted(lookup.memberships)
         for criterion in criteria:
             matches = self._matches(criterion) if criterion.value else []
+            matches = [account for account in matches if may_be(account.user, owner)]
             if len(matches) > 1:
                 raise conflict(code="ambiguous", name=criterion.target, count=len(matches))
             for account in matches:
@@ -551,10 +562,12 @@ class InMemoryKeycloak:
         for other in self._accounts.values():
             if other.user["id"] == user["id"]:
                 continue
-            taken = {other.user["username"], other.user.get("email")} - {None}
-            for key, said in (("username", "same username"), ("email", "same email")):
+            # a realm where addresses are shared lets nobody log in by them
+            unique = ("username",) if self._addresses_shared else ("username", "email")
+            taken = {other.user.get(key) for key in unique} - {None}
+            for key in unique:
                 if user.get(key) in taken:
-                    raise error_for(call, 409, {"errorMessage": f"User exists with {said}"})
+                    raise error_for(call, 409, {"errorMessage": f"User exists with same {key}"})
         refused = _refusals(user, self._managed)
         if refused:
             raise error_for(call, 400, {"errors": refused} if len(refused) > 1 else refused[0])

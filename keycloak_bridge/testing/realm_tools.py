@@ -187,6 +187,10 @@ class AdminRealmTools:
         """Let usernames be changed meanwhile."""
         return self._meanwhile({"editUsernameAllowed": True})
 
+    def addresses_shared(self) -> AbstractContextManager[None]:
+        """Let several users have one e-mail address meanwhile."""
+        return self._meanwhile({"loginWithEmailAllowed": False, "duplicateEmailsAllowed": True})
+
     def grant(self, client_id: str, *roles: str) -> None:
         """Give the client's service account these roles of realm-management, and let them into its tokens."""
         client, management = (self._client(name) for name in (client_id, "realm-management"))

@@ -501,6 +501,39 @@ def test_two_users_with_one_external_id_are_listed_and_ambiguous(directory: User
     assert external_id not in str(caught.value)
 
 
+def test_users_of_another_external_id_are_no_candidates(
+    directory: UserDirectory, tools: Tools
+) -> None:
+    """A family shares an address: found are the user itself, and one that is nobody's yet, not the others."""
+    address = f"{unique('family')}@acme.example"
+
+    def search(external_id: str) -> FoundUser | None:
+        owner = MatchCriterion("attributes.userId", external_id)
+        return directory.find([MatchCriterion("email", address)], owner=owner)
+
+    with tools.addresses_shared():
+        ids = [unique("u") for _ in range(2)]
+        family = [
+            directory.create(a_user(email=address, attributes={"userId": [one]})) for one in ids
+        ]
+        before = search(unique("u"))
+        nobodys = directory.create(a_user(email=address, attributes={"tenantId": ["t1"]}))
+        after = search(unique("u"))
+        with pytest.raises(ConflictError) as caught:
+            search(ids[0])
+        directory.delete(nobodys)
+        own = search(ids[0])
+
+        assert before is None
+        assert after is not None
+        assert nobodys == after.user_id
+        assert "ambiguous" == caught.value.code
+        assert own is not None
+        assert family[0] == own.user_id
+        for one in family:
+            directory.delete(one)
+
+
 # memberships
 
 KINDS = {

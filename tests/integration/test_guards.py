@@ -4,9 +4,13 @@ import json
 import uuid
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bridge_harness import STRUCTURED, Bench, about, an_event, free_port, wait_until
+
+from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.testing.realm_tools import temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -128,6 +132,35 @@ def test_a_matching_attribute_links(module_bench: Bench, tmp_path: Path) -> None
     bench.catch_up()
 
     assert f"known-{user_id}" == bench.user(user_id)["username"]
+
+
+def test_each_of_a_family_that_shares_an_address_gets_an_account(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """One by one, as a link policy demands, and in batches without one: users of other ids are no candidates."""
+
+    def a_family(name: str, count: int) -> list[dict[str, Any]]:
+        ids = [f"{name}-{number}" for number in range(count)]
+        email = f"{name}@acme.example"
+        return [an_event(one, username=f"user-{one}", email=email, tenantId=one) for one in ids]
+
+    small, large = a_family("small", 3), a_family("large", 60)
+    with temporary_realm(sandbox, "manage-realm") as realm:
+        bench = Bench.open(sandbox, realm, tmp_path).but(INVITE_MODE="none", LOG_LEVEL="DEBUG")
+        bench.admin(
+            "PUT", "", json={"loginWithEmailAllowed": False, "duplicateEmailsAllowed": True}
+        )
+
+        bench.publish(*small)
+        mapped(bench, tmp_path, "verified-email").catch_up()
+        bench.publish(*large)
+        log = mapped(bench, tmp_path).but(BURST_BACKLOG="10").catch_up()
+
+        assert [] == bench.dead_letters()
+        assert {one["subject"] for one in (*small, *large)} == {
+            one for user in bench.users() for one in user["attributes"]["userId"]
+        }
+        assert '"batch-written"' in log
 
 
 def test_what_keycloak_drops_is_an_error_with_its_name(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """One event after the other changes one user: found, planned, written once, and nothing lost when something fails."""
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,15 +25,18 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Invitation, Result, event_id_in
 from keycloak_bridge.domain.operations import Plan
-from keycloak_bridge.domain.ports import Acknowledgement
+from keycloak_bridge.domain.ports import NOTHING_MORE, Acknowledgement
 from keycloak_bridge.domain.users import (
     GROUPS,
     ORGANIZATIONS,
     REALM_ROLES,
     DesiredUser,
     EmailChange,
+    FoundUser,
     IdentityLink,
     Intent,
+    LinkPolicy,
+    Lookup,
     MatchCriterion,
     Membership,
     OutOfScope,
@@ -671,3 +675,112 @@ def test_redelivery_does_what_a_crash_left(
             crashed.provision(len(events), last)
 
     assert (smooth.state(), list(smooth.asked)) == (crashed.state(), list(crashed.asked))
+
+
+# people who share an address
+
+
+FAMILY = "family@acme.example"
+STRANGER: UserRepresentation = {
+    "username": "stranger",
+    "email": FAMILY,
+    "emailVerified": True,
+    "enabled": True,
+}
+
+
+def relative(name: str, link: LinkPolicy = LinkPolicy.VERIFIED_EMAIL) -> DesiredUser:
+    """Return one of the family, whom another user with the verified address may be linked to."""
+    return replace(a_desired_user(user_id=f"u-{name}", username=name, email=FAMILY), link=link)
+
+
+class LinkedMeanwhile(InMemoryKeycloak):
+    """After the first search that finds a user, another event links it."""
+
+    linked = False
+
+    def find(
+        self,
+        criteria: Sequence[MatchCriterion],
+        lookup: Lookup = NOTHING_MORE,
+        *,
+        owner: MatchCriterion | None = None,
+    ) -> FoundUser | None:
+        """Return the user as it was before."""
+        found = super().find(criteria, lookup, owner=owner)
+        if found is not None and not self.linked:
+            self.linked = True
+            self.update(
+                found.user_id, {**found.representation, "attributes": {"userId": ["u-other"]}}
+            )
+        return found
+
+
+@pytest.mark.parametrize("link", list(LinkPolicy))
+def test_each_of_a_family_gets_an_account(harness: Harness, link: LinkPolicy) -> None:
+    """Those who carry another external id are no candidates, neither for a link nor for a conflict."""
+    family = [relative(name, link) for name in ("anna", "bert", "cleo")]
+
+    with harness.keycloak.addresses_shared():
+        created = [harness.provision(one).action for one in family]
+        again = [harness.provision(one).action for one in family]
+
+    assert (["created"] * 3, ["unchanged"] * 3) == (created, again)
+    assert {"anna", "bert", "cleo"} == {one["username"] for one in harness.keycloak.users()}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_user_is_linked_once(shared: bool) -> None:
+    """Of two events that find the same user of nobody, the later one looks again: it never takes the account over."""
+    keycloak = LinkedMeanwhile()
+    keycloak.add_user(STRANGER)
+    harness = Harness(keycloak)
+
+    with keycloak.addresses_shared() if shared else contextlib.nullcontext():
+        try:
+            outcome = harness.provision(relative("anna")).action
+        except ConflictError as error:
+            outcome = f"{error.code} {error.violations[0].pointer}"
+
+    assert ("created" if shared else "conflict /user/email") == outcome
+    (stranger,) = (one for one in keycloak.users() if one["username"] == "stranger")
+    assert ["u-other"] == stranger["attributes"]["userId"]
+
+
+@pytest.mark.parametrize("link", list(LinkPolicy))
+@pytest.mark.parametrize(
+    ("holder", "pointer"),
+    [
+        ({"username": "anna"}, "/user/username"),
+        ({"username": "other", "email": FAMILY}, "/user/email"),
+    ],
+)
+def test_a_taken_name_says_whose_it_is(
+    link: LinkPolicy, holder: dict[str, str], pointer: str
+) -> None:
+    """A user of another external id stands in the way where names are unique; a preview foresees it in the same words."""
+    harness = Harness()
+    harness.keycloak.add_user(
+        cast("UserRepresentation", {**holder, "attributes": {"userId": ["u-9"]}})
+    )
+
+    for call in (
+        lambda: harness.provision(relative("anna", link)),
+        lambda: harness.provisioner.plan(an_event(), relative("anna", link)),
+    ):
+        with pytest.raises(ConflictError, match="its userId differs") as caught:
+            call()
+        assert pointer == caught.value.violations[0].pointer
+
+
+def test_a_preview_knows_a_shared_address_where_it_sees_one() -> None:
+    """Two who have it already prove that the realm allows that; one alone proves nothing, and a repair does not ask."""
+    harness = Harness()
+    plan = harness.provisioner.plan
+    with harness.keycloak.addresses_shared():
+        harness.provision(relative("anna"))
+        with pytest.raises(ConflictError):
+            plan(an_event(), relative("bert"))
+        assert plan(an_event(), relative("bert"), foresees=False)[1].operations
+        harness.provision(relative("bert"))
+        assert plan(an_event(), relative("cleo"))[1].operations
