@@ -35,7 +35,9 @@ _LANGUAGE_TAG = re.compile(
     r"|x(?:-[a-z0-9]{1,8})+)",
     re.IGNORECASE | re.ASCII,
 )
+_LONGEST_ADDRESS = 254
 _LONGEST_DOMAIN = 253
+_LONGEST_LABEL = 63
 _LONGEST_LOCAL_PART = 64
 
 
@@ -75,6 +77,7 @@ def is_email(text: str) -> bool:
     local, at, domain = text.partition("@")
     return (
         bool(at)
+        and len(text) <= _LONGEST_ADDRESS
         and len(local) <= _LONGEST_LOCAL_PART
         and _LOCAL_PART.fullmatch(local) is not None
         and _is_domain(domain)
@@ -82,14 +85,18 @@ def is_email(text: str) -> bool:
 
 
 def _is_domain(text: str) -> bool:
-    if _ASCII_DOMAIN.fullmatch(text):
-        return len(text) <= _LONGEST_DOMAIN
+    if len(text) > _LONGEST_DOMAIN:
+        return False
+    if text.isascii():
+        return _ASCII_DOMAIN.fullmatch(text) is not None
     labels = [_ascii_label(label) for label in text.split(".")]
     names = [label for label in labels if label is not None]
     return len(names) == len(labels) and len(".".join(names)) <= _LONGEST_DOMAIN
 
 
 def _ascii_label(label: str) -> str | None:
+    if len(label) > _LONGEST_LABEL:
+        return None  # before IDNA, which takes quadratic time
     if not label.isascii():
         # Java refuses letters that IDNA 2003 does not know and those beyond U+FFFF; Python lets them pass.
         if any(stringprep.in_table_a1(letter) or letter > "\uffff" for letter in label):

@@ -16,6 +16,7 @@ from jmespath.functions import Functions, signature
 
 from keycloak_bridge.domain.errors import EventDecodeError
 from keycloak_bridge.domain.json_reader import MAX_DEPTH, parse_json
+from keycloak_bridge.domain.unicode_text import normalize
 from keycloak_bridge.expressions.timestamps import TimeError, form_problem, read_time
 
 _TEXT: list[str] = ["string", "null"]
@@ -228,10 +229,10 @@ def function_docs() -> Mapping[str, str]:
 def _without_diacritics(text: str) -> str:
     kept: list[str] = []
     latin = False
-    for character in unicodedata.normalize("NFD", text.translate(_NO_DECOMPOSITION)):
+    for character in normalize("NFD", text.translate(_NO_DECOMPOSITION)):
         if ord(character) in _COMBINING_MARKS and latin:
             continue
         if not unicodedata.combining(character):
             latin = unicodedata.name(character, "").startswith("LATIN")
         kept.append(character)
-    return unicodedata.normalize("NFC", "".join(kept))
+    return normalize("NFC", "".join(kept))

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from functools import lru_cache
 
 from keycloak_bridge.domain.errors import ConflictError, Violation
+from keycloak_bridge.domain.unicode_text import normalize
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.mapping.lookalikes import LOOKALIKES
 
@@ -37,7 +38,7 @@ def skeleton(name: str) -> str:
         seen = name.lower() if name.isprintable() else _seen(name.lower())
         return seen.strip().translate(_LETTERS)
     for _ in range(2):  # a folded letter may decompose, and its parts fold again
-        name = unicodedata.normalize("NFKD", name.casefold())
+        name = normalize("NFKD", name.casefold())
     return _DOT_ABOVE.sub("", _seen(name).strip().translate(_LETTERS)).strip()
 
 

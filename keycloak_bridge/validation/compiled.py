@@ -13,7 +13,7 @@ from typing import Any
 
 from keycloak_bridge.events.formats import FORMATS
 from keycloak_bridge.validation.subschema import Subschema
-from keycloak_bridge.validation.validator import compile_pattern
+from keycloak_bridge.validation.validator import are_unique, compile_pattern
 
 Test = Callable[[Any], bool]
 Schema = Mapping[str, Any]
@@ -296,11 +296,9 @@ def _items(schema: Schema, first: list[Test], others: Test) -> Test:
     def test(value: Any) -> bool:
         if not isinstance(value, list):
             return True
-        if unique and not all(isinstance(item, str) for item in value):
-            raise _UndecidedError
         return (
             least <= len(value) <= most
-            and not (unique and len(set(value)) < len(value))
+            and (not unique or are_unique(value))
             and all(of_it(item) for of_it, item in zip(first, value, strict=False))
             and all(others(item) for item in value[len(first) :])
         )

@@ -5,9 +5,10 @@ Regular expressions are those of ECMA 262, which JSON Schema prescribes, transla
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
+from math import inf
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -130,16 +131,73 @@ def _property_names(validator: Any, rule: Any, instance: Any, _: Schema) -> Foun
                 yield ValidationError("", path=(name,))
 
 
+def _unique_items(_: Any, unique: bool, instance: Any, __: Schema) -> Found:
+    if unique and isinstance(instance, list) and not are_unique(instance):
+        yield ValidationError("")
+
+
+def are_unique(items: Sequence[Any]) -> bool:
+    """Say whether no two items are equal in JSON: 1 and 1.0 are, 1 and true are not."""
+    return len(set(map(_comparable, items))) == len(items)
+
+
+def _comparable(value: Any) -> Hashable:
+    """Return what stands for `value`: equal for values that are equal in JSON, and for no others."""
+    if isinstance(value, bool):
+        return ("bool", value)
+    if isinstance(value, list):
+        return ("list", *map(_comparable, value))
+    if isinstance(value, dict):
+        return frozenset((name, _comparable(item)) for name, item in value.items())
+    return value  # type: ignore[no-any-return] # a text, a number or null
+
+
+def _is_too_large(instance: Any, schema: Schema) -> bool:
+    """Say whether an instance is longer than the schema allows."""
+    for kind, keyword in _SIZES:
+        if isinstance(instance, kind):
+            return bool(len(instance) > schema.get(keyword, inf))
+    return False
+
+
+_SIZES = ((str, "maxLength"), (list, "maxItems"), (dict, "maxProperties"))
+
+
+def _unless_too_large(check: Callable[..., Found | None]) -> Callable[..., Found]:
+    """Return `check` for instances of an allowed size; nobody looks into what is refused already, which may be huge."""
+
+    def checked(validator: Any, parameter: Any, instance: Any, schema: Schema) -> Found:
+        if not _is_too_large(instance, schema):
+            yield from check(validator, parameter, instance, schema) or ()
+
+    return checked
+
+
+_OWN: Mapping[str, Callable[..., Found | None]] = {
+    "required": _required,
+    "dependentRequired": _dependent_required,
+    "pattern": _pattern,
+    "patternProperties": _pattern_properties,
+    "properties": _properties,
+    "additionalProperties": _additional_properties,
+    "propertyNames": _property_names,
+    "uniqueItems": _unique_items,
+}
+_LOOKS_INSIDE = (
+    *("format", "pattern"),
+    *("items", "prefixItems", "contains", "uniqueItems", "unevaluatedItems"),
+    *("properties", "patternProperties", "additionalProperties", "unevaluatedProperties"),
+    *("propertyNames", "dependentSchemas"),
+)
+
 _StrictValidator: type[Validator] = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
     {
-        "required": _required,
-        "dependentRequired": _dependent_required,
-        "pattern": _pattern,
-        "patternProperties": _pattern_properties,
-        "properties": _properties,
-        "additionalProperties": _additional_properties,
-        "propertyNames": _property_names,
+        **_OWN,
+        **{
+            keyword: _unless_too_large(_OWN.get(keyword, Draft202012Validator.VALIDATORS[keyword]))
+            for keyword in _LOOKS_INSIDE
+        },
     },
 )
 

@@ -43,6 +43,8 @@ CASES = {
             "x@bücher.example",
             "x@xn--bcher-kva.example",
             "x" * 64 + "@b.example",
+            "a@" + "b." * 125 + "cd",
+            "a@" + "ü" * 50,
         ],
         [
             "",
@@ -61,6 +63,7 @@ CASES = {
             "a..b@c",
             "jörg@x.example",
             "x" * 65 + "@b",
+            "a@" + "b." * 126 + "c",
             "a@" + "b." * 130 + "c",
             "a@" + "b" * 64,
             "a@" + "ü" * 70,
@@ -70,7 +73,10 @@ CASES = {
             "a@b,c@d",
         ],
     ),
-    "hostname": (["a", "a.b-c.example"], ["", "a_b", "a.", "a\n", "-a", "bücher.example"]),
+    "hostname": (
+        ["a", "a.b-c.example", "b." * 126 + "c"],
+        ["", "b." * 127 + "c", "b" * 64, "a_b", "a.", "a\n", "-a", "bücher.example"],
+    ),
     "ipv4": (["192.0.2.1"], ["192.0.2", "192.0.2.1\n", "192.0.2.256", "01.2.3.4"]),
     "ipv6": (["::1", "2001:db8::1"], ["g::", "fe80::1%eth0", "::1\n"]),
     "language-tag": (

@@ -158,6 +158,11 @@ def test_mutated_events(case: tuple[str, Any]) -> None:
         ({"pattern": r"^\d$"}, "٣", False),
         ({"format": "email"}, "a@b", True),
         ({"minimum": 0.1}, 10**400, True),
+        ({"uniqueItems": True}, [1, True, "1", None, [], {}, "", [1], [True], {"a": 1}], True),
+        ({"uniqueItems": True}, [1, 1.0], False),
+        ({"uniqueItems": True}, [{"a": [1], "b": 2}, {"b": 2.0, "a": [1]}], False),
+        ({"uniqueItems": True}, [[{"a": 1}], [{"a": True}]], True),
+        ({"uniqueItems": True}, [{"id": number} for number in range(100_000)], True),
     ],
 )
 def test_meaning(schema: Any, value: Any, expected: bool) -> None:
@@ -172,7 +177,6 @@ def test_meaning(schema: Any, value: Any, expected: bool) -> None:
         ({"enum": [[1], {"a": 1}]}, [1]),
         ({"multipleOf": 0.1}, 0.3),
         ({"multipleOf": 1}, 2.0),
-        ({"uniqueItems": True}, [1, True]),
         ({"properties": {"a": {"$id": "urn:other"}}}, {"a": 1}),
         ({"$ref": "#"}, 1),
     ],
