@@ -9,12 +9,13 @@ from keycloak_bridge.delivery.breaker import Snapshot
 from keycloak_bridge.domain.events import Record, TopicPartition
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Task:
     """A record that was begun, and how it fared so far; the same object until the record is finished.
 
     `failures` is for the back-off, `attempts` are those failures that count towards the limit, `seen` is the tally at
-    the last failure. `dropped` says that the record is not this member's any more.
+    the last failure. Of the last failure, `blamed` says that it counts, `alone` that no other record proved it to.
+    `dropped` says that the record is not this member's any more.
     """
 
     record: Record
@@ -22,6 +23,8 @@ class Task:
     failures: int = 0
     attempts: int = 0
     seen: Snapshot | None = None
+    blamed: bool = False
+    alone: bool = False
     dropped: bool = False
 
 

@@ -8,6 +8,8 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
+from weakref import WeakKeyDictionary
 
 from keycloak_bridge.delivery.breaker import Breaker, BreakerState, RetryPolicy, Tally, delay_s
 from keycloak_bridge.delivery.fencing import Lease
@@ -22,6 +24,7 @@ from keycloak_bridge.domain.errors import (
     InternalError,
     KeycloakAuthError,
     KeycloakError,
+    MailDeliveryError,
 )
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
@@ -284,7 +287,7 @@ class Delivery:
     def _done(self, task: Task, dependency: Dependency) -> None:
         with self._changed:
             failing = self._failures.breaker.state is not BreakerState.CLOSED
-            self._failures.worked(dependency)
+            self._failures.worked(dependency, task)
             tracker = self._running.pop(task, None)
             if tracker is not None:
                 tracker.finish(task.record.offset)
@@ -313,8 +316,20 @@ _AGAIN_S = 0.5
 """Pause before a record is tried again that could not be written because the lease had expired."""
 
 
+_FEW = 5
+"""Fewer failing records than these may each be a bad one; so many are an outage. As many in a row open the breaker."""
+
+_LONGEST_PAUSE_S = 3600.0
+"""The longest pause of a record that fails alone."""
+
+
 class FailurePolicy:
-    """Decides what a failure means for its record and for all others of the stage: attempts, back-off and breaker."""
+    """Decides what a failure means for its record and for all others of the stage: attempts, back-off and breaker.
+
+    A record fails alone where it was answered by a service that works for others, and where hardly any other record
+    fails. It is tried in pauses that double from the longest of the retry policy on, so that it is given up even where
+    no other record comes to prove that the service works, but not within a short outage.
+    """
 
     def __init__(self, retry: RetryPolicy, max_attempts: int) -> None:
         self._retry = retry
@@ -322,14 +337,21 @@ class FailurePolicy:
         self.breaker = Breaker(retry)
         self._tally = Tally()
         self._last: BridgeError | None = None
+        # a record that was dropped is not kept here
+        self._failing: WeakKeyDictionary[Task, BridgeError] = WeakKeyDictionary()
+        self._alone: BridgeError | None = None
 
     @property
     def problem(self) -> BridgeError | None:
-        """What opened the breaker; None while it is closed."""
-        return None if self.breaker.state is BreakerState.CLOSED else self._last
+        """What opened the breaker; while it is closed, why a record fails alone since nothing else was done."""
+        return self._alone if self.breaker.state is BreakerState.CLOSED else self._last
 
-    def worked(self, dependency: Dependency) -> None:
+    def worked(self, dependency: Dependency, task: Task | None = None) -> None:
         """Note a record that was done, and what that proves."""
+        failed = None if task is None else self._failing.pop(task, None)
+        alone = self._alone
+        if alone is not None and (failed is alone or alone.dependency in dependency):
+            self._alone = None
         self._tally.succeeded(dependency)
         if dependency:
             self.breaker.succeeded(dependency)
@@ -337,16 +359,35 @@ class FailurePolicy:
             self.breaker.neutral()
 
     def gives_up(self, task: Task, error: BridgeError) -> bool:
-        """Count this failure where others succeed meanwhile, and say whether the record has reached its limit.
+        """Count this failure where others succeed or the record fails alone, and say whether it has reached its limit.
 
         A fault of the bridge itself always counts: no outage explains it. What is no failure (the record must wait, is
         another member's, the flow must stop) never gives a record up, however often it failed before.
         """
         if error.disposition is not Disposition.RETRY:
             return False
-        if isinstance(error, InternalError) or self._tally.counts(task.seen, error.dependency):
-            task.attempts += 1
+        proven = isinstance(error, InternalError) or self._tally.counts(task.seen, error.dependency)
+        task.alone = not proven and self._fails_alone(task, error)
+        task.blamed = proven or task.alone
+        task.attempts += task.blamed
         return task.attempts >= self._max_attempts
+
+    def _fails_alone(self, task: Task, error: BridgeError) -> bool:
+        """Say whether a service that works, as others or it itself have shown, refuses this record and hardly any other."""
+        if isinstance(error, MailDeliveryError):
+            works = task.attempts > 0 or error.server_greets is True
+            works = works and error.server_greets is not False
+        else:
+            answered = (
+                isinstance(error, KeycloakError)
+                and error.status == HTTPStatus.INTERNAL_SERVER_ERROR
+            )
+            works = answered and task.attempts > 0
+        return works and self._failing_but(task, error.dependency) + 1 < _FEW
+
+    def _failing_but(self, task: Task, needs: Dependency) -> int:
+        failing = list(self._failing.items())
+        return sum(one is not task and error.dependency == needs for one, error in failing)
 
     def failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float | None:
         """Note why the record was not done; return the second to take it up again, None where the flow must stop."""
@@ -363,9 +404,11 @@ class FailurePolicy:
         if not task.failures:
             # a record that fails again and again says nothing new about all others
             self._tally.failed(needs)
+        self._failing[task] = error
         task.seen = self._tally.snapshot()
         task.failures += 1
-        if needs and not task.attempts:
+        blamed, task.blamed = task.blamed, False
+        if needs and not blamed:
             self._last = error
             self.breaker.failed(
                 needs,
@@ -377,7 +420,10 @@ class FailurePolicy:
         else:
             # a fault of the bridge, or a record that fails alone, says nothing about an outage
             self.breaker.neutral()
-        return now_s + delay_s(self._retry, task.failures, jitter, retry_after_s)
+        if not (blamed and task.alone):
+            return now_s + delay_s(self._retry, task.failures, jitter, retry_after_s)
+        self._alone = error
+        return now_s + min(self._retry.max_s * 2.0 ** min(task.attempts - 1, 32), _LONGEST_PAUSE_S)
 
 
 _PARTITION_SHARE = 4

@@ -63,21 +63,23 @@ class WorkerPool:
 
     def _failed(self, task: Task, error: BridgeError) -> None:
         record = task.record
+        given_up = self._delivery.failed(task, error)
         if error.disposition is Disposition.RETRY:
             self._context.metrics.retried(self._context.name, error.code)
             log_event(
                 logger,
                 "retrying",
-                level=logging.DEBUG,
+                # what holds up all is said once, by the readiness of the stage; alone, the pauses grow
+                level=logging.WARNING if task.alone and not given_up else logging.DEBUG,
                 message=error.message,
                 stage=self._context.name,
                 topic=record.topic,
                 partition=record.partition,
                 offset=record.offset,
                 reason=error.code,
-                attempt=task.failures + 1,
+                attempt=task.failures + given_up,
             )
-        if not self._delivery.failed(task, error):
+        if not given_up:
             return
         try:
             handled = self._handler.give_up(record, error)

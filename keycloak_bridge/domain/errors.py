@@ -231,10 +231,14 @@ class KeycloakUnavailableError(KeycloakError):
 
 
 class MailDeliveryError(KeycloakUnavailableError):
-    """Keycloak could not hand the mail to the SMTP server; the user itself is fine."""
+    """Keycloak could not hand the mail to the SMTP server; the user itself is fine.
+
+    `server_greets` says whether the server was seen to take connections right afterwards, None where nobody could look.
+    """
 
     dependency = Dependency.MAIL
     default_code = "mail-not-sent"
+    server_greets: bool | None = None
 
 
 class KeycloakConflictError(KeycloakError):

@@ -184,9 +184,11 @@ class Inviter:
             except KeycloakNotFoundError:
                 return self._skip(invitation, "user-not-found")
             except KeycloakRejectedError as error:
+                # nothing was mailed, and a replay need not find that out again
+                outcome = self._settle(invitation, Settlement.REFUSED, error.code)
                 if error.code not in _NOT_NOW:
                     raise
-                return self._settle(invitation, Settlement.REFUSED, error.code)
+                return outcome
 
     def _invite_now(
         self, invitation: Invitation, last: Attempt | None, token: _Token

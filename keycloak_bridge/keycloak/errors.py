@@ -132,6 +132,12 @@ _ROWS: Mapping[str, _Row] = {
         "ids must not end in a backslash or contain one before a backslash or a double quote; "
         "correct it in user management",
     ),
+    "invalid-address": _Row(
+        KeycloakRejectedError,
+        "Keycloak cannot mail to the user's address: it is invalid ({call}: {status})",
+        "correct the address in user management; one with letters beyond ASCII before the @ needs 'Allow UTF-8' in "
+        "the realm's e-mail settings",
+    ),
     "no-actions": _Row(
         KeycloakRejectedError,
         "the invitation asks for no action",
@@ -193,6 +199,9 @@ _CONFLICTS = {
         "leave the link to one of them in Keycloak, then replay the event",
     ),
 }
+
+_INVALID_ADDRESS = ": Invalid address '"
+"""In Keycloak's answer where the user's address itself can be no recipient; an invalid sender is another sentence."""
 
 _NO_REALM = frozenset(
     {"Realm not found.", "Realm does not exist", "Unable to find matching target resource method"}
@@ -306,6 +315,8 @@ def error_for(
     answer = body or {}
     said = str(answer.get("errorMessage") or answer.get("error"))
     if call.path == EXECUTE_ACTIONS_EMAIL and status == 500 and "errorMessage" in answer:
+        if _INVALID_ADDRESS in said:
+            return keycloak_error(code="invalid-address", call=call, status=status)
         return MailDeliveryError(
             f"Keycloak could not hand the mail to the SMTP server ({call}: {status})",
             remedy="check the realm's e-mail settings and the SMTP server",

@@ -11,6 +11,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakNotFoundError,
     KeycloakRejectedError,
     KeycloakUnavailableError,
+    MailDeliveryError,
 )
 from keycloak_bridge.domain.ports import NOTHING_MORE, Clock
 from keycloak_bridge.domain.users import (
@@ -24,6 +25,7 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.errors import conflict, mail_refusal, refuse_unusable, unsearchable
+from keycloak_bridge.keycloak.mail_server import MailServer
 from keycloak_bridge.keycloak.memberships import AllMemberships, Cache, Identities, normal_path
 
 _EVENTS = "admin events"
@@ -33,6 +35,9 @@ _CLOCKS_DIFFER = timedelta(seconds=60)
 _FEW = 20
 _NEVER = -1
 _ATTRIBUTE_PREFIX = "attributes."
+_NO_USERS = frozenset(("count", "profile"))
+"""What else there is below /users: a forged invitation may name it as a user's id."""
+
 _COMPUTED = ("access", "userProfileMetadata")
 
 
@@ -44,6 +49,7 @@ class KeycloakUserDirectory:
         self._memberships = AllMemberships(admin, clock)
         self._identities = Identities(admin, clock)
         self._events_readable = Cache[bool](clock)
+        self._mail_server = MailServer(admin, clock)
 
     def find(
         self,
@@ -76,12 +82,12 @@ class KeycloakUserDirectory:
 
     def get(self, user_id: str) -> UserRepresentation | None:
         """Return the user with all attributes, or None."""
+        if user_id in _NO_USERS:
+            return None
         try:
-            user = self._admin.get_user(user_id)
+            return _stored(self._admin.get_user(user_id))
         except KeycloakNotFoundError:
             return None
-        # `profile` is no user, but there is something at /users/profile
-        return _stored(user) if user.get("id") == user_id else None
 
     def belongs_to(self, user_id: str, kind: str) -> frozenset[str]:
         """Return what the user belongs to of this kind of membership; see the port."""
@@ -166,7 +172,7 @@ class KeycloakUserDirectory:
         """Have Keycloak mail the link; see the port.
 
         KeycloakRejectedError says by its code what is wrong: `user-disabled`, `no-email`, `no-actions`, `unknown-action`,
-        `unknown-client`, `client-disabled` or `invalid-redirect`.
+        `unknown-client`, `client-disabled`, `invalid-redirect` or `invalid-address`.
         """
         refuse_unusable(terms)
         try:
@@ -177,6 +183,9 @@ class KeycloakUserDirectory:
                 client_id=terms.client_id,
                 redirect_uri=terms.redirect_uri,
             )
+        except MailDeliveryError as error:
+            error.server_greets = self._mail_server.greets()
+            raise
         except KeycloakRejectedError as error:
             raise self._mail_refusal(user_id, error) from error
 

@@ -497,6 +497,7 @@ RECOMMENDED_ACTIONS: Mapping[str, str] = {
     "username-kept": "turn on Edit username in the realm's login settings, then replay the dead letter",
     "unknown-user": "publish the user's creation, then replay the dead letter; or see lifecycle.unknown_user",
     "unsearchable-value": _DATA,
+    "invalid-address": f"{_DATA}, which invites to the new address; or allow UTF-8 in the realm's e-mail settings and replay",
     "no-actions": "name an action in invite.actions, then replay the dead letter",
     "keycloak-rejected": _DATA,
     "not-found": "another client deletes what the bridge writes: find out which, then replay the dead letter",

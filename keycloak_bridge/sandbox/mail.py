@@ -38,6 +38,8 @@ class MailCatcher:
         self.port = loopback_port(port, "the mail catcher")
         self.refusing = False
         """While this is set, every mail is refused with a temporary error."""
+        self.refusals: dict[str, str] = {}
+        """What is said to these recipients (in lower case) instead of taking their mail."""
         self._arrived = Condition()
         self._messages: list[Mail] = []
         self._controller: Any = None
@@ -107,6 +109,21 @@ class _Handler:
 
     def __init__(self, catcher: MailCatcher) -> None:
         self._catcher = catcher
+
+    async def handle_RCPT(  # noqa: N802 # aiosmtpd's name
+        self,
+        server: Any,  # noqa: ARG002
+        session: Any,  # noqa: ARG002
+        envelope: Any,
+        address: str,
+        options: Any,
+    ) -> str:
+        """Take or refuse a recipient."""
+        refusal = self._catcher.refusals.get(address.lower())
+        if refusal is None:
+            envelope.rcpt_tos.append(address)
+            envelope.rcpt_options.extend(options)
+        return refusal or "250 OK"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: ARG002, N802
         """Answer to one mail."""

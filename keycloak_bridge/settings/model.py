@@ -303,7 +303,7 @@ class DeliverySettings:
     )
     max_attempts: int = setting(
         8,
-        "Failures after which a record becomes a dead letter; they count only while other records succeed.",
+        "Failures after which a record becomes a dead letter; they count while other records succeed, or if it fails alone.",
         integer(1, 1000),
     )
     drain: float = setting(

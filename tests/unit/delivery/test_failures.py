@@ -25,6 +25,7 @@ from keycloak_bridge.domain.errors import (
     InternalError,
     KeycloakAuthError,
     KeycloakUnavailableError,
+    MailDeliveryError,
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Record
@@ -210,6 +211,100 @@ def test_a_failure_counts_when_others_succeed_meanwhile() -> None:
         fail(one, record, DOWN)
 
     assert [False, False, False, False, True] == given_up
+
+
+def not_mailed(*, greets: bool | None = None) -> MailDeliveryError:
+    error = MailDeliveryError("not taken", status=500)
+    error.server_greets = greets
+    return error
+
+
+def pauses_of(one: FailurePolicy, record: Task, error: BridgeError, times: int) -> list[float]:
+    """Let `record` fail so many times, or until it is given up; return how long it waits after each."""
+    pauses: list[float] = []
+    while len(pauses) < times and not one.gives_up(record, error):
+        until_s = fail(one, record, error)
+        assert until_s is not None
+        pauses.append(until_s)
+    return pauses
+
+
+def proven(error: BridgeError, max_attempts: int = 5) -> tuple[FailurePolicy, Task]:
+    """Return a record that failed twice, between which another one showed that the service works."""
+    one, record = failure_policy(max_attempts), task()
+    pauses_of(one, record, error, 1)
+    one.worked(error.dependency)
+    pauses_of(one, record, error, 1)
+    return one, record
+
+
+@pytest.mark.parametrize(
+    "error",
+    [not_mailed(), KeycloakUnavailableError("failed", status=500)],
+    ids=["mail", "Keycloak"],
+)
+def test_a_record_that_fails_alone_is_given_up_after_growing_pauses(error: BridgeError) -> None:
+    """Once others have passed, it needs none of them any more; meanwhile the stage says why it stands."""
+    one, record = proven(error)
+    pauses = pauses_of(one, record, error, 10)
+    during = one.problem
+    one.worked(error.dependency, record)
+
+    assert [16, 32, 64] == pauses
+    assert (BreakerState.CLOSED, error, None) == (one.breaker.state, during, one.problem)
+
+
+def test_the_pauses_of_a_record_end_at_an_hour() -> None:
+    """However many attempts it has."""
+    one, record = proven(not_mailed(), max_attempts=2000)
+
+    assert 3600 == pauses_of(one, record, not_mailed(), 1990)[-1]
+
+
+def test_a_record_that_fails_alone_holds_up_nothing() -> None:
+    """While other mails pass, the stage is ready."""
+    one, record = proven(not_mailed())
+    pauses_of(one, record, not_mailed(), 1)
+    one.worked(Dependency.KEYCLOAK)
+    still = one.problem
+    one.worked(Dependency.KEYCLOAK | Dependency.MAIL)
+
+    assert still is not None
+    assert one.problem is None
+
+
+def test_a_refused_mailbox_is_told_from_an_outage_by_the_greeting_of_the_server() -> None:
+    """Where no other mail has passed: a server that greets refuses the mail, any other one is away."""
+    given_up = {
+        greets: len(pauses_of(failure_policy(), task(), not_mailed(greets=greets), 50))
+        for greets in (True, False, None)
+    }
+
+    assert {True: 2, False: 50, None: 50} == given_up
+
+
+@pytest.mark.parametrize(
+    "error", [not_mailed(greets=False), KeycloakUnavailableError("gone", status=503)]
+)
+def test_an_outage_blames_no_record_that_failed_before(error: BridgeError) -> None:
+    """The server is away, or a proxy answers in its place; the breaker opens and says so."""
+    one, record = proven(error)
+
+    assert 50 == len(pauses_of(one, record, error, 50))
+    assert (BreakerState.OPEN, error) == (one.breaker.state, one.problem)
+
+
+def test_many_that_fail_are_an_outage() -> None:
+    """A server that greets and takes no mail at all, since its password has changed, waits for ever."""
+    one, refused = failure_policy(), not_mailed(greets=True)
+    records = [task() for _ in range(5)]
+    for record in records:
+        fail(one, record, refused)
+
+    assert [50] * 5 == [len(pauses_of(one, record, refused, 50)) for record in records]
+    one.worked(ALL_WELL, records.pop())
+    del record  # its partition went to another member
+    assert 2 == len(pauses_of(one, records[0], refused, 50))
 
 
 def test_a_fault_of_the_bridge_always_counts() -> None:

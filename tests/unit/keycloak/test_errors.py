@@ -68,6 +68,22 @@ def response(
         (CREATE, 302, {}, KeycloakUnavailableError, "not-keycloak"),
         (CREATE, 200, {}, KeycloakUnavailableError, "not-keycloak"),
         (MAIL, 500, {"errorMessage": "Failed to send"}, MailDeliveryError, "mail-not-sent"),
+        (
+            MAIL,
+            500,
+            {"errorMessage": "Failed to send execute actions email: Invalid address '.a@b.c'. If"},
+            KeycloakRejectedError,
+            "invalid-address",
+        ),
+        (
+            MAIL,
+            500,
+            {
+                "errorMessage": "Failed to send execute actions email: Invalid sender address '.a@b.c'."
+            },
+            MailDeliveryError,
+            "mail-not-sent",
+        ),
         (MAIL, 500, {"error": "unknown_error"}, KeycloakUnavailableError, "keycloak-unavailable"),
         (MAIL, 503, {"errorMessage": "x"}, KeycloakUnavailableError, "keycloak-unavailable"),
         (MAIL, 400, {"errorMessage": "User is disabled"}, KeycloakRejectedError, "user-disabled"),
