@@ -1,11 +1,16 @@
+import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_harness import Bench
 
+from keycloak_bridge.app.stopping import STUCK_EXIT_CODE
 from keycloak_bridge.settings.model import Settings
 
 
@@ -41,6 +46,50 @@ def test_no_invite_overrides_every_setting(bench: Bench, sidecar: StubBridge) ->
     bench.run("--set", "invite.mode=mail", "run", "--no-invite")
 
     assert ["none"] == [one.invite.mode for one in sidecar.runs]
+
+
+STUCK = """
+import sys
+from keycloak_bridge.cli import run as command
+from keycloak_bridge.cli.main import app
+
+def spin(self, *, until_caught_up):
+    print("spinning", flush=True)
+    while True:
+        pass
+
+command.Bridge.run = spin
+command.CLOSING_S = 0.2
+app(sys.argv[1:])
+"""
+
+
+def test_a_process_that_is_stuck_ends_all_the_same(tmp_path: Path) -> None:
+    """A client library may loop for ever and hear no event; the log says so, and the exit code does."""
+    settings = {
+        "KEYCLOAK_REALM": "acme",
+        "KEYCLOAK_CLIENT_SECRET": "s",
+        "DELIVERY_DRAIN": "1 ms",
+        "HEALTH_ENABLED": "false",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK, "run"],
+        env=os.environ | {f"KEYCLOAK_BRIDGE_{name}": value for name, value in settings.items()},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert "spinning\n" == process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+
+    assert STUCK_EXIT_CODE == process.returncode
+    assert "the bridge did not stop within 0.201 s" in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
