@@ -143,9 +143,9 @@ def _decoded(value: bytes | None) -> str | None:
 
 
 def _instead(body: Any) -> str | None:
-    """Return what the value is where it is nothing that an envelope is, or is inside something else."""
+    """Return what the value is where it is no object, or is one inside another."""
     found = recognise(body)
-    if isinstance(body, dict) and found.remedy is None:
+    if isinstance(body, dict) and not found.is_wrapped:
         return None
     return f"the value is {found.what}" + (f": {found.remedy}" if found.remedy else "")
 

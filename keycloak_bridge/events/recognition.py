@@ -14,11 +14,12 @@ _OPENERS = ("{", "[")
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """What a value is, and what its producer should do; `is_batch` where it is several events."""
+    """What a value is, and what its producer should do; whether it is several events, or one inside something else."""
 
     what: str
     remedy: str | None = None
     is_batch: bool = False
+    is_wrapped: bool = False
 
 
 def recognise(value: Any) -> Recognised:
@@ -62,6 +63,7 @@ def _object(value: Mapping[str, Any]) -> Recognised:
         return Recognised(
             "a Connect envelope {schema, payload}",
             "set value.converter.schemas.enable=false in the connector, or read body.payload in [envelope]",
+            is_wrapped=True,
         )
     if {"before", "after", "op"} <= set(value):
         return Recognised(
