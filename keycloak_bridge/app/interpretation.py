@@ -28,6 +28,7 @@ from keycloak_bridge.events.record_key import compile_keys
 from keycloak_bridge.expressions.expression import suggestion
 from keycloak_bridge.mapping.lifecycle import MAPPED_TYPES, LifecyclePolicy, Mappings
 from keycloak_bridge.mapping.mapping import AttributeMapping, compile_mapping, properties_read
+from keycloak_bridge.ops.private_files import PUBLIC, replace_file
 from keycloak_bridge.pipeline.interpret import Interpreter, Prepared, Skipped
 from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.validation.catalog import (
@@ -229,10 +230,8 @@ def read_published(file: Path) -> dict[str, str]:
 def write_published(file: Path, published: Mapping[str, str]) -> None:
     """Write `published` as a whole or not at all; raises ConfigError (code `published`)."""
     text = json.dumps(dict(sorted(published.items())), indent=2) + "\n"
-    beside = file.with_name(f"{file.name}.new")
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(file)
+        replace_file(file, text.encode(), mode=PUBLIC)
     except OSError as error:
         raise _unusable(
             file, f"cannot be written: {error.strerror}", "let its folder be written to"

@@ -6,7 +6,6 @@ again; the reasons are beside them.
 
 import hashlib
 import json
-import os
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,14 @@ from keycloak_bridge.domain.events import Commit, Record, Result
 from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.event_files.csv_rows import FileRecord, Line
 from keycloak_bridge.messages.dead_letters import recommended_action
+from keycloak_bridge.ops.private_files import (
+    append_private,
+    read_private,
+    refuse_unsafe,
+    replace_file,
+    sync_folder,
+    truncate_private,
+)
 
 _FORMAT = 1
 _REPORT = ".report.ndjson"
@@ -127,20 +134,16 @@ class Journal:
             "atReach": [progress.furthest.lines, progress.furthest.digest],
             "rejects": progress.rejects,
         }
-        beside = self._file.with_name(f"{self._file.name}.new")
-        with beside.open("w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=2)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(self._file)
-        _sync_folder(self._file)
+        replace_file(self._file, json.dumps(content, indent=2).encode() + b"\n")
 
 
 def read_journal(file: Path) -> tuple[Mapping[str, Any], Progress] | None:
     """Return the task and the progress in `file`, None where there is none; raises ConfigError."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        text = read_private(file)
+        if text is None:
+            return None
+        content = json.loads(text)
         progress = Progress(
             Commit(content["offset"], content["note"]),
             LinesRead(*content["atCommit"]),
@@ -149,8 +152,6 @@ def read_journal(file: Path) -> tuple[Mapping[str, Any], Progress] | None:
         )
         task: Mapping[str, Any] = content["task"]
         known = content["format"] == _FORMAT
-    except FileNotFoundError:
-        return None
     except OSError as error:
         raise ConfigError(
             f"{file}: cannot be read: {error.strerror}", remedy="make the journal readable"
@@ -169,14 +170,6 @@ def read_journal(file: Path) -> tuple[Mapping[str, Any], Progress] | None:
 def is_new(found: tuple[Mapping[str, Any], Progress] | None, task: Mapping[str, Any]) -> bool:
     """Say whether there is no journal, or one of another task of which nothing was done, which may be replaced."""
     return found is None or (found[1] == Progress() and found[0] != task)
-
-
-def _sync_folder(file: Path) -> None:
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class Written:
@@ -300,6 +293,7 @@ class RejectFile:
     def begin(self) -> None:
         """Make sure that nothing of an earlier run is overwritten; raises ConfigError."""
         for one in (self.file, self.report):
+            refuse_unsafe(one)
             if one.exists():
                 raise ConfigError(
                     f"{one} exists already, with what an earlier backfill refused",
@@ -309,15 +303,16 @@ class RejectFile:
 
     def resume(self, state: tuple[int, int]) -> None:
         """Continue behind the last complete reject; raises ConfigError where the file was edited since `state`."""
-        if not self.file.exists() and not self.report.exists():
+        found, report = read_private(self.file), read_private(self.report)
+        if found is None and report is None:
             return  # they were taken away to be fixed
         size, crc = state
-        content = self.file.read_bytes() if self.file.exists() else b""
+        content = found or b""
         if len(content) < size or zlib.crc32(content[:size]) != crc:
             raise self._edited()
-        entries, report_size = self._entries(len(content))
+        entries, report_size = _entries(report or b"", len(content))
         end = entries[-1]["end"] if entries else 0
-        torn = self.report.exists() and self.report.stat().st_size > report_size
+        torn = len(report or b"") > report_size
         if end < size or (len(content) > end and not torn):
             raise self._edited()
         self.offsets = {entry["offset"] for entry in entries}
@@ -337,10 +332,10 @@ class RejectFile:
             reasons.append(json.dumps({**place, **one.reason, **end}, ensure_ascii=False) + "\n")
         text = "".join(reasons).encode()
         try:
-            _append(self.report, text)
-            _append(self.file, lines)
+            append_private(self.report, text)
+            append_private(self.file, lines)
             if new:
-                _sync_folder(self.file)
+                sync_folder(self.file)
         except OSError:
             self._truncate()
             raise
@@ -350,27 +345,9 @@ class RejectFile:
         self._report_size += len(text)
         self.offsets.update(one.record.offset for one in rejects)
 
-    def _entries(self, size: int) -> tuple[list[Mapping[str, Any]], int]:
-        """Return the reasons whose lines are complete in a file of `size` bytes, and where they end in the report."""
-        entries: list[Mapping[str, Any]] = []
-        report = self.report.read_bytes() if self.report.exists() else b""
-        report_size = 0
-        for line in report.splitlines(keepends=True):
-            try:
-                entry = json.loads(line)
-                complete = line.endswith(b"\n") and entry["end"] <= size
-            except (ValueError, LookupError, TypeError):
-                complete = False
-            if not complete:
-                break
-            entries.append(entry)
-            report_size += len(line)
-        return entries, report_size
-
     def _truncate(self) -> None:
         for file, size in ((self.file, self._size), (self.report, self._report_size)):
-            if file.exists():
-                os.truncate(file, size)
+            truncate_private(file, size)
 
     def _edited(self) -> ConfigError:
         return ConfigError(
@@ -380,8 +357,18 @@ class RejectFile:
         )
 
 
-def _append(file: Path, content: bytes | bytearray) -> None:
-    with file.open("ab") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+def _entries(report: bytes, size: int) -> tuple[list[Mapping[str, Any]], int]:
+    """Return the reasons in `report` whose lines are complete in a file of `size` bytes, and where they end."""
+    entries: list[Mapping[str, Any]] = []
+    report_size = 0
+    for line in report.splitlines(keepends=True):
+        try:
+            entry = json.loads(line)
+            complete = line.endswith(b"\n") and entry["end"] <= size
+        except (ValueError, LookupError, TypeError):
+            complete = False
+        if not complete:
+            break
+        entries.append(entry)
+        report_size += len(line)
+    return entries, report_size

@@ -1,7 +1,5 @@
 """The files of a backfill as the one partition of a topic, whose consumer group commits to a journal."""
 
-import contextlib
-import queue
 import threading
 import time
 from collections import deque
@@ -17,9 +15,9 @@ from keycloak_bridge.event_files.csv_rows import Line
 PARTITION = TopicPartition(TOPIC, 0)
 """One for all files: the events of a user keep their order from file to file."""
 
-_CHUNK_RECORDS = 200
-_CHUNK_BYTES = 1 << 20
-_CHUNKS_AHEAD = 4
+_POLL_RECORDS = 200
+_POLL_BYTES = 1 << 20
+_POLLS_AHEAD = 4
 _STOP_TIMEOUT_S = 1.0
 _PAUSE_S = 0.02
 """How soon a paused partition is looked at again."""
@@ -63,18 +61,13 @@ class FileEventSource:
         if self._reader is None or self.end is not None or held(PARTITION):
             self._pause(min(timeout_s, _PAUSE_S))
             return ()
-        try:
-            chunk = self._reader.chunks.get(timeout=timeout_s)
-        except queue.Empty:
-            return ()
-        if isinstance(chunk, BaseException):
-            raise chunk
-        if chunk is None:
+        read = self._reader.take(timeout_s)
+        if read is None:
             self.end = self._last.lines
             return ()
-        self._marks.extend(mark for _, mark in chunk)
+        self._marks.extend(mark for _, mark in read)
         self._last = self._marks[-1]
-        return [record for record, _ in chunk]
+        return [record for record, _ in read]
 
     def trouble(self) -> BridgeError | None:
         """Return None: a line that cannot be read is refused."""
@@ -126,71 +119,94 @@ class FileEventSource:
             self._reader.stop()
 
 
-_Chunk = list[tuple[Record, LinesRead]]
-"""Consecutive records, each with the lines read up to it."""
+_Read = tuple[Record, LinesRead]
+"""A record, and the lines read up to it."""
 
 
 class _Reader:
-    """Reads ahead in its own thread: standard input may be silent for long, and the consumer loop must not wait for it.
-
-    After the last chunk comes None, or the error that ended it.
-    """
+    """Reads ahead in its own thread: standard input may be silent for long, and the consumer loop must not wait for it."""
 
     def __init__(self, read: ReadLines, record_of: RecordOf, earlier: Progress) -> None:
-        self.chunks: queue.Queue[_Chunk | BaseException | None] = queue.Queue(_CHUNKS_AHEAD)
         self._read = read
         self._record_of = record_of
         self._earlier = earlier
-        self._stopped = threading.Event()
+        self._changed = threading.Condition()
+        self._ahead: deque[_Read] = deque()
+        self._ahead_bytes = 0
+        self._ended = self._stopped = False
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="backfill-reader", daemon=True)
         self._thread.start()
 
+    def take(self, timeout_s: float) -> Sequence[_Read] | None:
+        """Return what was read: as much as one poll takes, or what there is after `timeout_s`; None at the end.
+
+        Raises the error that ended it, after what was read before.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or self._holds(1), timeout_s)
+            taken = [self._ahead.popleft() for _ in range(min(len(self._ahead), _POLL_RECORDS))]
+            self._ahead_bytes -= sum(map(_size, taken))
+            self._changed.notify_all()
+            if taken or not self._ended:
+                return taken
+            if self._error is not None:
+                raise self._error
+            return None
+
     def stop(self) -> None:
         """Read no further; a read that waits for standard input is left behind."""
-        self._stopped.set()
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
         self._thread.join(_STOP_TIMEOUT_S)
 
+    def _holds(self, polls: int) -> bool:
+        """Say whether as much is there as so many polls take."""
+        enough = len(self._ahead) >= polls * _POLL_RECORDS
+        return enough or self._ahead_bytes >= polls * _POLL_BYTES
+
     def _run(self) -> None:
+        error: BaseException | None = None
         try:
-            for chunk in self._read_chunks():
-                if not self._put(chunk):
+            for one in self._records():
+                if not self._put(one):
                     return
-            self._put(None)
-        except BaseException as error:  # noqa: BLE001 # the poll thread raises it
-            self._put(error)
+        except BaseException as raised:  # noqa: BLE001 # the poll thread raises it
+            error = raised
+        with self._changed:
+            self._error, self._ended = error, True
+            self._changed.notify_all()
 
-    def _put(self, chunk: _Chunk | BaseException | None) -> bool:
-        while not self._stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                self.chunks.put(chunk, timeout=0.2)
-                return True
-        return False
+    def _put(self, one: _Read) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or not self._holds(_POLLS_AHEAD))
+            self._ahead.append(one)
+            self._ahead_bytes += _size(one)
+            if self._holds(1):
+                self._changed.notify_all()
+            return not self._stopped
 
-    def _read_chunks(self) -> Iterator[_Chunk]:
+    def _records(self) -> Iterator[_Read]:
         earlier, digest = self._earlier, LineDigest()
-        chunk: _Chunk = []
-        size_bytes = 0
         self._check(digest)
         for line in self._read():
             offset = digest.lines
             digest.add(line)
             self._check(digest)
-            if offset < earlier.commit.offset:
-                continue
-            chunk.append((self._record_of(line, offset), digest.read()))
-            size_bytes += len(line.raw)
-            if len(chunk) >= _CHUNK_RECORDS or size_bytes >= _CHUNK_BYTES:
-                yield chunk
-                chunk, size_bytes = [], 0
+            if offset >= earlier.commit.offset:
+                yield self._record_of(line, offset), digest.read()
         if digest.lines < earlier.furthest.lines:
             raise _changed()
-        if chunk:
-            yield chunk
 
     def _check(self, digest: LineDigest) -> None:
         for mark in (self._earlier.at_commit, self._earlier.furthest):
             if mark.lines == digest.lines and mark != digest.read():
                 raise _changed()
+
+
+def _size(one: _Read) -> int:
+    return len(one[0].value or b"")
 
 
 def _changed() -> ConfigError:

@@ -1,5 +1,6 @@
 """Before anything runs: `init` writes settings, `check-config` checks them, `doctor` checks everything that is needed."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from keycloak_bridge.diagnostics.doctor import check_up
 from keycloak_bridge.diagnostics.probes import Light
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, KeycloakError
 from keycloak_bridge.domain.times import format_duration
+from keycloak_bridge.ops.private_files import PRIVATE, PUBLIC, replace_file
 from keycloak_bridge.planning.ownership import administering
 from keycloak_bridge.settings.fields import Secret, Setting
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS, LoadedSettings
@@ -157,14 +159,14 @@ def _warn(console: Console, sentence: str) -> None:
 def init(folder: Path, force: bool) -> None:
     """Write bridge.toml and mapping.toml to start from, with every setting explained.
 
-    Existing files are not overwritten without --force.
+    Existing files are not overwritten without --force. Only you can read bridge.toml, which may hold secrets.
     """
     settings = {"keycloak.realm": "acme", "mapping.file": MAPPING_FILE}
     written = {
         folder / MAPPING_FILE: default_mapping_text(),
         folder / SETTINGS_FILE: sample_toml(settings),
     }
-    present = [str(path) for path in written if path.exists()]
+    present = [str(path) for path in written if os.path.lexists(path)]
     if present and not force:
         raise ConfigError(
             f"{' and '.join(present)}: exists already",
@@ -174,7 +176,8 @@ def init(folder: Path, force: bool) -> None:
     for path, text in written.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            mode = PRIVATE if path.name == SETTINGS_FILE else PUBLIC
+            replace_file(path, text.encode(), mode=mode)
         except OSError as error:
             raise ConfigError(
                 f"{path}: cannot be written: {error.strerror}",

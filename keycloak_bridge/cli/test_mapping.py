@@ -1,6 +1,7 @@
 """`keycloak-bridge test-mapping`: do the sample events still become what is expected?"""
 
 import json
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from keycloak_bridge.domain.errors import BridgeError, ConfigError, EventDecodeE
 from keycloak_bridge.domain.json_reader import parse_json, pointer
 from keycloak_bridge.domain.times import format_duration
 from keycloak_bridge.event_files.json_events import read_events
+from keycloak_bridge.ops.private_files import PUBLIC, replace_file
 from keycloak_bridge.pipeline.interpret import Skipped
 from keycloak_bridge.pipeline.preview import Preview
 
@@ -149,7 +151,9 @@ def run_case(case: Case, interpretation: Interpretation, *, update: bool = False
         result = CaseResult(case, state, case.expected, differences=changed)
         text = json.dumps(outcome, ensure_ascii=False, indent=2) + "\n"
         try:
-            case.expected.write_text(text, encoding="utf-8")
+            # what is expected of an event has values of it
+            mode = stat.S_IMODE(case.event.stat().st_mode) & PUBLIC
+            replace_file(case.expected, text.encode(), mode=mode)
         except OSError as error:
             raise ConfigError(
                 f"{case.expected}: cannot be written: {error.strerror}",

@@ -24,6 +24,7 @@ from threading import Event, Lock
 
 import requests
 
+from keycloak_bridge.ops.private_files import replace_file
 from keycloak_bridge.sandbox.options import (
     FAST_START,
     Downloads,
@@ -421,5 +422,4 @@ def _create_database(java: Java, staging: Path, logs: Path, cancelled: Event) ->
     (home / "data" / "h2").rename(staging / "h2")
     shutil.rmtree(home)
     credentials = staging / "admin.json"
-    credentials.touch(mode=0o600)
-    credentials.write_text(json.dumps({"password": password}))
+    replace_file(credentials, json.dumps({"password": password}).encode())

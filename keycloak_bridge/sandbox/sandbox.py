@@ -195,7 +195,8 @@ class Sandbox:
             return Path(tempfile.mkdtemp(prefix=RUN_DIR_PREFIX))
         if chosen.exists() and any(chosen.iterdir()):
             raise SandboxError(f"The run folder {chosen} is not empty: choose another one.")
-        chosen.mkdir(parents=True, exist_ok=True)
+        # mails with links, logs, and Keycloak's database with its secrets
+        chosen.mkdir(mode=0o700, parents=True, exist_ok=True)
         return chosen.absolute()
 
     def _start_kafka(self) -> None:

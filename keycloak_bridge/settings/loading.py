@@ -175,6 +175,12 @@ def _flag_source(overrides: Sequence[str]) -> _Source:
             source.problems.append("--set: must be section.key=value")
         elif name not in settings_by_name():
             source.add_problem(name, unknown_key(name))
+        elif (one := settings_by_name()[name]).kind.secret:
+            source.add_problem(
+                name,
+                "is a secret, and every user of this machine can read command lines; "
+                f"set {one.environment_name}, or {one.in_file.key} in the settings file",
+            )
         else:
             given[name] = text.strip()
     source.add_texts(given)

@@ -49,11 +49,12 @@ _FORMS = """\
 | table | `{ UserCreated = "user.created" }` | `UserCreated=user.created,UserMoved=user.updated` |
 | true/false | `true`, `false` | `true`, `false`, `yes`, `no`, `on`, `off`, `1`, `0` |
 | path | relative to the folder of the file | relative to the working folder |
-| secret | the text, or `<key>_file` with the path of a file that holds it | the same |
+| secret | the text, or `<key>_file` with the path of a file that holds it | the same in the environment; `--set` takes only `<key>_file` |
 
 An empty variable counts as absent; an unknown one is an error, like an unknown key. The text and the `_file` form of
-the same secret in one source are an error; across sources the later one overrides. The JSON Schema of the file, for
-editors, is [settings.schema.json](settings.schema.json).
+the same secret in one source are an error; across sources the later one overrides. `--set` takes no secret, since every
+user of the machine can read command lines. The JSON Schema of the file, for editors, is
+[settings.schema.json](settings.schema.json).
 """
 
 

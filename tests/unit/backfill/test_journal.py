@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,46 @@ def written(rejects: Rejects, *offsets: int) -> list[BridgeError | None]:
     arrived = reject(rejects, *offsets)
     rejects.sync()
     return arrived
+
+
+def test_what_is_kept_on_disk_is_private(tmp_path: Path) -> None:
+    """Rejects are personal data, and their reasons and the journal tell of it."""
+    Journal.open(tmp_path / "journal.json", TASK).save(PROGRESS)
+    written(opened(tmp_path), 1, 2)
+
+    files = list(tmp_path.iterdir())
+    assert 3 == len(files)
+    assert {0o600} == {one.stat().st_mode & 0o777 for one in files}
+
+
+@pytest.mark.parametrize("name", ["users.rejects.csv", "users.rejects.report.ndjson"])
+def test_rejects_go_through_no_link(tmp_path: Path, name: str) -> None:
+    """Neither of a new run nor of one that continues; nothing is written where the link leads."""
+    target = tmp_path / "target"
+    (tmp_path / name).symlink_to(target)
+    uses: list[Callable[[Rejects], object]] = [
+        Rejects.begin,
+        lambda rejects: rejects.resume({}),
+        lambda rejects: written(rejects, 1),
+    ]
+    for use in uses:
+        with pytest.raises(ConfigError, match=f"{name}: is a symbolic link") as caught:
+            use(opened(tmp_path))
+        assert "unsafe-file" == caught.value.code
+    assert not target.exists()
+
+
+def test_a_journal_is_neither_read_nor_written_through_a_link(tmp_path: Path) -> None:
+    """Whatever stands where it leads."""
+    file, target = tmp_path / "journal.json", tmp_path / "target"
+    Journal.open(target, TASK).save(PROGRESS)
+    before = target.read_bytes()
+    file.symlink_to(target)
+
+    for restart in (False, True):
+        with pytest.raises(ConfigError, match="is a symbolic link"):
+            Journal.open(file, TASK, restart=restart)
+    assert before == target.read_bytes()
 
 
 def test_a_reject_counts_once_it_is_on_disk(tmp_path: Path) -> None:

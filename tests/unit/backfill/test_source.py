@@ -105,10 +105,46 @@ def test_a_silent_pipe_does_not_block_the_consumer_loop(tmp_path: Path) -> None:
         yield from lines(2)()
 
     source = opened(tmp_path, silent)
-    assert () == source.poll(0.01, lambda _: False)
+    assert [] == source.poll(0.01, lambda _: False)
     going_on.set()
 
     assert [0, 1] == drained(source)
+
+
+def test_a_slow_pipe_is_handed_over_as_it_comes(tmp_path: Path) -> None:
+    """A line that is there is not kept back until there are many."""
+    going_on = threading.Event()
+
+    def slow() -> Iterator[Line]:
+        first, *others = lines(3)()
+        yield first
+        going_on.wait(30)
+        yield from others
+
+    source = opened(tmp_path, slow)
+    polled: list[int] = []
+    for _ in range(3000):
+        polled += [one.offset for one in source.poll(0.01, lambda _: False)]
+        if polled:
+            break
+
+    assert ([0], None) == (polled, source.end)
+    going_on.set()
+    assert [1, 2] == drained(source)
+
+
+def test_an_error_comes_behind_what_was_read(tmp_path: Path) -> None:
+    """A file that ends in the middle is done up to there."""
+
+    def broken() -> Iterator[Line]:
+        yield from lines(3)()
+        raise ConfigError("cut short")
+
+    source = opened(tmp_path, broken)
+
+    assert [0, 1, 2] == [one.offset for one in source.poll(5.0, lambda _: False)]
+    with pytest.raises(ConfigError, match="cut short"):
+        drained(source)
 
 
 def test_a_reader_that_is_ahead_is_stopped(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`check-config`, `init` and `doctor`: right before anything runs."""
 
 import json
+import stat
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from keycloak_bridge.app.realm_check import Problem
 from keycloak_bridge.diagnostics.probes import ProbeResult, gray, green, red, yellow
 from keycloak_bridge.domain.errors import ConfigError, KeycloakUnavailableError
 from keycloak_bridge.mapping.profile_findings import Severity
+from keycloak_bridge.settings.fields import environment_name
+from keycloak_bridge.settings.schema import settings_by_name
 
 
 def test_init_writes_files_that_load() -> None:
@@ -26,6 +29,18 @@ def test_init_writes_files_that_load() -> None:
     )
     assert "acme" == tomllib.loads(Path("bridge/bridge.toml").read_text())["keycloak"]["realm"]
     assert 0 == call("check-config", "-c", "bridge/bridge.toml").exit_code
+    assert 0o600 == stat.S_IMODE(Path("bridge/bridge.toml").stat().st_mode)
+
+
+def test_init_writes_through_no_link() -> None:
+    """Whoever can write to the folder could lead it to another file, or read what will be written there."""
+    Path("bridge.toml").symlink_to("elsewhere.toml")
+    present, forced = call("init"), call("init", "--force")
+
+    assert (2, 2) == (present.exit_code, forced.exit_code)
+    assert "bridge.toml: exists already" in present.stderr
+    assert "bridge.toml: is a symbolic link, and is not written to" in forced.stderr
+    assert not Path("elsewhere.toml").exists()
 
 
 def test_init_never_overwrites() -> None:
@@ -170,7 +185,21 @@ def test_check_config_of_an_envelope() -> None:
     assert "envelope: id, type, data by expression\n" in call("check-config").stdout
 
 
-ACCESS = ("--set", "keycloak.realm=acme", "--set", f"keycloak.client_secret={SECRET}")
+@pytest.mark.parametrize(
+    "name", sorted(name for name, one in settings_by_name().items() if one.kind.secret)
+)
+def test_no_secret_is_taken_from_the_command_line(name: str) -> None:
+    """Every user of the machine can read it there; the remedy names the other ways, and nothing repeats the secret."""
+    variable, key = environment_name(name), name.partition(".")[2]
+    for words in (("check-config", "--set", f"{name}={SECRET}"), ("--set", f" {name} = {SECRET}", "run")):  # fmt: skip
+        result = call(*words)
+
+        assert 2 == result.exit_code
+        assert f"--set {name}: is a secret" in result.stderr
+        assert f"set {variable}, or {key}_file in the settings file" in result.stderr
+        assert SECRET not in result.output
+    Path("secret").write_text(SECRET)
+    assert 0 == call("check-config", "--set", f"{name}_file=secret").exit_code
 
 
 def test_asking_the_realm_needs_access() -> None:
@@ -220,8 +249,9 @@ def test_the_realm_is_asked(
         return found
 
     monkeypatch.setattr("keycloak_bridge.cli.config.realm_problems", check)
-    address = ("--set", "keycloak.url=http://nowhere:1")
-    result = call("check-config", "--against-realm", *address, *ACCESS)
+    monkeypatch.setenv("KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET", SECRET)
+    access = ("--set", "keycloak.url=http://nowhere:1", "--set", "keycloak.realm=acme")
+    result = call("check-config", "--against-realm", *access)
 
     assert code == result.exit_code
     assert printed == result.stderr if code else printed in result.stdout

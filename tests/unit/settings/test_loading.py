@@ -96,7 +96,6 @@ def test_precedence(write: Write) -> None:
         ("limits.deletes", "none", None),
         ("log.level", "debug", "DEBUG"),
         ("keycloak.url", "https://id.example.com/auth/", "https://id.example.com/auth"),
-        ("keycloak.client_secret", "a=b,c", Secret("a=b,c")),
     ],
 )  # fmt: skip
 def test_texts_are_read_by_the_form_of_the_setting(
