@@ -14,6 +14,8 @@ from keycloak_bridge.messages.dead_letters import (
     claimed_replay,
     dead_lettered_record,
     marked_replay,
+    record_without_body,
+    too_large_for_letters,
 )
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.settings.model import KafkaSettings
@@ -55,6 +57,7 @@ class KafkaDeadLetterArchive:
         self._admin: KafkaAdmin | None = None
         self._since_ms = 0
         self._letters = _Digests()
+        self._without_body = _Digests()
         self._replays = _Digests()
         self._topic_ids: dict[str, tuple[float, str | None]] = {}
         self._reported = False
@@ -68,10 +71,12 @@ class KafkaDeadLetterArchive:
             if not self._could_read(record):
                 return False
             # where Kafka gives no ids of topics, dead letters have none
-            return (
-                record_digest(record) in self._letters
-                or record_digest(record, topic_id=self._topic_id(record.topic)) in self._letters
-            )
+            digests = [
+                record_digest(record),
+                record_digest(record, topic_id=self._topic_id(record.topic)),
+            ]
+            known = [self._letters, self._without_body][: 1 + too_large_for_letters(record)]
+            return any(digest in letters for letters in known for digest in digests)
 
     def replayed(self, record: Record) -> bool:
         """Say whether the topic has the mark of the replay that `record` says it is; raises BrokerUnavailableError.
@@ -138,6 +143,7 @@ class KafkaDeadLetterArchive:
     def _note(self, record: Record) -> None:
         self._replays.add(marked_replay(record))
         self._letters.add(dead_lettered_record(record))
+        self._without_body.add(record_without_body(record))
 
     def _topic_id(self, topic: str) -> str | None:
         now_s = self._monotonic_s()

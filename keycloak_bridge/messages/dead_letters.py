@@ -46,6 +46,7 @@ REPLAYED = "kb-dlq-replayed"
 
 INVITE_STAGE = "invite"
 _ATTEMPTS = f"{DEAD_LETTER_PREFIX}attempts"
+_CODE = f"{DEAD_LETTER_PREFIX}code"
 DIGEST = f"{DEAD_LETTER_PREFIX}digest"
 """Header of a dead letter, and of the mark that it was replayed: what the record holds."""
 
@@ -130,6 +131,9 @@ def _omission(record: Record) -> Mapping[str, str]:
     return {"omitted": "key, value, headers", **size}
 
 
+_SMALLEST_OMITTED = 16 * 1024
+"""Bytes of key and value; any dead-letter topic takes a record of that size."""
+
 _LARGEST_KEY = 1024
 _LARGEST_HEADERS = 16 * 1024
 BODY_OMITTED = "body-omitted"
@@ -193,20 +197,42 @@ def dead_letter_headers(record: Record) -> Mapping[str, str]:
 
 
 def dead_lettered_record(letter: Record) -> bytes | None:
-    """Return the digest of the record, as `record_digest` does, that the dead letter is of; None for any other record.
+    """Return the digest of the record, as `record_digest` does, that the dead letter holds; None for any other record.
 
     The digest is taken of what the dead letter holds, not of what its headers say of it.
     """
+    if dead_letter_headers(letter).get(_CODE) == BODY_OMITTED:
+        return None
+    return _record_digest(letter, content_digest(letter))
+
+
+def record_without_body(letter: Record) -> bytes | None:
+    """Return the same of the record that a dead letter without its body says it is of; see `too_large_for_letters`."""
     headers = dead_letter_headers(letter)
-    found = [headers.get(f"{DEAD_LETTER_PREFIX}{name}", "") for name in _POSITION]
-    topic, *numbers = found
+    if headers.get(_CODE) != BODY_OMITTED:
+        return None
+    try:
+        return _record_digest(letter, bytes.fromhex(headers.get(DIGEST, "")))
+    except ValueError:
+        return None
+
+
+def too_large_for_letters(record: Record) -> bool:
+    """Say whether a dead letter without its body may be believed to be of `record`: any other has a whole one."""
+    return len(record.key or b"") + len(record.value or b"") > _SMALLEST_OMITTED
+
+
+def _record_digest(letter: Record, content: bytes) -> bytes | None:
+    headers = dead_letter_headers(letter)
+    topic, *numbers = (headers.get(f"{DEAD_LETTER_PREFIX}{name}", "") for name in _POSITION)
     if is_replay_mark(letter) or not topic or not all(map(_INTEGER.fullmatch, numbers)):
         return None
     partition, offset, timestamp_ms = map(int, numbers)
     record = replace(
         letter, topic=topic, partition=partition, offset=offset, timestamp_ms=timestamp_ms
     )
-    return record_digest(record, topic_id=headers.get(f"{DEAD_LETTER_PREFIX}topic-id"))
+    topic_id = headers.get(f"{DEAD_LETTER_PREFIX}topic-id")
+    return record_digest(record, topic_id=topic_id, content=content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,12 @@ from keycloak_bridge.domain.errors import BrokerAccessError, MappingError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.kafka import dead_letter_archive
 from keycloak_bridge.kafka.dead_letter_archive import KafkaDeadLetterArchive
-from keycloak_bridge.messages.dead_letters import replay_mark, replay_message
+from keycloak_bridge.messages.dead_letters import (
+    record_without_body,
+    replay_mark,
+    replay_message,
+    without_body,
+)
 from keycloak_bridge.settings.model import KafkaSettings
 
 NOW_S = 1_793_600_000.0
@@ -109,6 +114,22 @@ def test_a_topic_made_anew_has_records_of_its_own(world: World) -> None:
     world.topic_id = None
     world.give_up(RECORD)
     assert world.archive.holds(RECORD)
+
+
+@pytest.mark.parametrize(("size", "held"), [(20_000, True), (100, False)])
+def test_a_letter_without_its_body_is_of_a_large_record_only(
+    world: World, size: int, held: bool
+) -> None:
+    """Of any other nobody can say so, and keep what it holds out of the topic."""
+    record = replace(RECORD, value=b"x" * size)
+    letter = without_body(dead_letter(record, MappingError("no"), topic_id="t-1"))
+    world.log.append(stored(letter))
+
+    assert held is world.archive.holds(record)
+    assert not world.archive.holds(replace(record, value=b"y" * size))
+    bad = tuple(one if one[0] != "kb-dlq-digest" else (one[0], b"z") for one in letter.headers)
+    world.log[:] = [stored(replace(letter, headers=bad))]
+    assert None is record_without_body(world.log[0])
 
 
 def test_a_replay_needs_its_mark(world: World) -> None:

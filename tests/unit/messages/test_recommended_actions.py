@@ -22,6 +22,7 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "event",
         "held",
         "journal",
+        "unsafe-file",
         "kafka",
         "kafka-access",
         "kafka-unavailable",
