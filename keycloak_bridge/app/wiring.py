@@ -205,6 +205,7 @@ class StageBuilder:
             workers=workers,
             session_s=settings.kafka.session_timeout,
             drain_s=delivery.drain,
+            stuck_after_s=delivery.stuck_after,
         )
 
     def _context(self, name: str, backlog: Backlog) -> StageContext:

@@ -43,6 +43,7 @@ class ConsumerOptions:
     workers: int = 16
     session_s: float = 6.0
     drain_s: float = 20.0
+    stuck_after_s: float = 120.0
 
 
 class ConsumerLoop:
@@ -203,7 +204,8 @@ class ConsumerLoop:
             breaker=in_hand.breaker.value,
             brake_engaged=brake is not None,
         )
-        problems = (self._kafka_problem, self._source.trouble(), in_hand.problem)
+        stuck = self._worker_pool.stuck(self._options.stuck_after_s)
+        problems = (self._kafka_problem, self._source.trouble(), in_hand.problem, stuck)
         self._readiness.update(brake, problems, joined=self._source.joined())
 
     def _check_brake(self) -> None:

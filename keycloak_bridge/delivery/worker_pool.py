@@ -2,6 +2,8 @@
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from keycloak_bridge.delivery.key_queues import Task
@@ -15,6 +17,7 @@ from keycloak_bridge.ops.logs import log_event
 logger = logging.getLogger(__name__)
 
 _JOIN_S = 1.0
+_MOST_NAMED = 3
 
 
 class WorkerPool:
@@ -26,6 +29,8 @@ class WorkerPool:
         self._context = context
         self._delivery = delivery
         self._handler = handler
+        self._begun: dict[int, tuple[float, Record]] = {}  # by thread
+        self._lock = threading.Lock()
         # daemons: a call that hangs must not keep the process from ending
         self._threads = [
             threading.Thread(target=self._work, name=f"{context.name}-{number}", daemon=True)
@@ -42,6 +47,24 @@ class WorkerPool:
         for thread in self._threads:
             thread.join(_JOIN_S if not self._delivery.running() else 0)
 
+    def stuck(self, longer_than_s: float) -> BridgeError | None:
+        """Return what is wrong when every worker has been busy with one record for so long, the oldest records named.
+
+        Nothing else is done meanwhile, however quickly it could be.
+        """
+        latest_s = self._context.clock.monotonic() - longer_than_s
+        with self._lock:
+            begun = sorted(self._begun.values(), key=lambda one: one[0])
+        if not self._threads or len(begun) < len(self._threads) or begun[-1][0] > latest_s:
+            return None
+        places = [f"{one.topic}/{one.partition}@{one.offset}" for _, one in begun[:_MOST_NAMED]]
+        more = len(begun) - len(places)
+        return BridgeError(
+            f"each of {len(begun)} workers has been busy with one record for more than {longer_than_s:g} s: "
+            f"{', '.join(places)}{f' and {more} more' if more else ''}",
+            code="workers-stuck",
+        )
+
     def _work(self) -> None:
         try:
             while (task := self._delivery.take()) is not None:
@@ -51,7 +74,10 @@ class WorkerPool:
 
     def do(self, task: Task) -> None:
         """Have the stage handle one record, and report to the delivery what became of it."""
-        with self._context.fence.around(partial(self._delivery.may_write, task)):
+        with (
+            self._busy_with(task.record),
+            self._context.fence.around(partial(self._delivery.may_write, task)),
+        ):
             try:
                 handled = self._handler.handle(task.record)
             except BridgeError as error:
@@ -60,6 +86,17 @@ class WorkerPool:
                 self._failed(task, internal_error(error, task.record, self._context.name))
             else:
                 self._delivery.settle(task, handled)
+
+    @contextmanager
+    def _busy_with(self, record: Record) -> Iterator[None]:
+        thread = threading.get_ident()
+        with self._lock:
+            self._begun[thread] = (self._context.clock.monotonic(), record)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._begun[thread]
 
     def _failed(self, task: Task, error: BridgeError) -> None:
         record = task.record

@@ -306,6 +306,11 @@ class DeliverySettings:
         "Failures after which a record becomes a dead letter; they count while other records succeed, or if it fails alone.",
         integer(1, 1000),
     )
+    stuck_after: float = setting(
+        "2 minutes",
+        "How long every worker may be busy with one record before the bridge is not ready.",
+        duration(at_least="1 s"),
+    )
     drain: float = setting(
         "20 s",
         "How long SIGTERM waits for writes in progress.",

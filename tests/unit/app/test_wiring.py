@@ -129,14 +129,15 @@ def test_a_stage_runs_as_the_settings_say() -> None:
         kafka=KafkaSettings(session_timeout=9.0),
         retry=RetrySettings(initial=0.3, max=7.0),
         delivery=DeliverySettings(
-            workers=5, max_records=40, max_bytes=2048, max_attempts=3, drain=11.0
+            workers=5, max_records=40, max_bytes=2048, max_attempts=3, drain=11.0, stuck_after=77.0
         ),
         invite=InviteSettings(workers=2),
     )
 
     delivery = DeliveryPolicy(RetryPolicy(0.3, 7.0), 40, 2048, 3, 3.0)
     assert [
-        ConsumerOptions(delivery, workers, session_s=9.0, drain_s=11.0) for workers in (5, 2)
+        ConsumerOptions(delivery, workers, session_s=9.0, drain_s=11.0, stuck_after_s=77.0)
+        for workers in (5, 2)
     ] == [stage.options for stage in built.stages]
 
 

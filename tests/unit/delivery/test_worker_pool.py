@@ -1,9 +1,10 @@
 """What becomes of a record that a worker takes."""
 
 import logging
+import threading
 
 import pytest
-from delivery_harness import Hand, policy
+from delivery_harness import Hand, ended_if_it_hangs, policy
 
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -39,6 +40,45 @@ def test_an_unexpected_error_becomes_one_of_the_bridge(caplog: pytest.LogCapture
     (line,) = caplog.records
     place = {"action": "internal-error", "topic": "user-events", "partition": 0, "offset": 0}
     assert place.items() <= _fields(line).items()
+
+
+def test_a_stage_whose_workers_are_all_stuck_is_not_ready() -> None:
+    """The status names the records, until one of them ends; a worker that goes from record to record is not stuck."""
+    hand = Hand(0, 1, 2, 3, workers=2)
+    begun, free = threading.Semaphore(0), {number: threading.Event() for number in range(4)}
+
+    def hang(record: Record) -> None:
+        begun.release()
+        assert free[record.offset].wait(120)
+
+    hand.handler.before = hang
+    pool = hand.worker._worker_pool
+    pool.start()
+    with ended_if_it_hangs(hand.stop):
+        hand.turn()
+        for _ in range(2):
+            assert begun.acquire(timeout=120)
+        hand.turn(119.0)
+        assert () == hand.problems()
+        free[1].set()
+        assert begun.acquire(timeout=120)
+        hand.turn(2.0)
+        assert () == hand.problems()
+        hand.turn(119.0)
+        (problem,) = hand.problems()
+        assert (
+            "provision: each of 2 workers has been busy with one record for more than 120 s: "
+            in problem
+        )
+        assert problem.endswith("user-events/0@0, user-events/0@2")
+        free[0].set()
+        assert begun.acquire(timeout=120)
+        hand.turn()
+        assert () == hand.problems()
+        for one in free.values():
+            one.set()
+    hand.delivery.stop(dismiss=True)
+    pool.join()
 
 
 @pytest.mark.parametrize(
