@@ -31,6 +31,7 @@ from keycloak_bridge.domain.users import (
     GROUPS,
     ORGANIZATIONS,
     DesiredUser,
+    FoundUser,
     MatchCriterion,
     Membership,
     UserRepresentation,
@@ -38,6 +39,7 @@ from keycloak_bridge.domain.users import (
 from keycloak_bridge.keycloak.errors import READ_ONLY
 from keycloak_bridge.mapping.reserved_names import anonymous_username
 from keycloak_bridge.planning.bookkeeping import is_being_invited, with_mark_of
+from keycloak_bridge.provisioning.locks import NamedLocks
 from keycloak_bridge.provisioning.verification import DuplicateResolver, Verification
 
 Invite = Callable[[Invitation], Sequence[Acknowledgement]]
@@ -76,6 +78,7 @@ class PlanExecutor:
         self._invite = invite
         self._clock = clock
         self._trace = trace
+        self._accounts = NamedLocks()
 
     def missing_groups(self, desired: DesiredUser, plan: Plan) -> tuple[str, ...]:
         """Return the groups that must be created first; writes nothing.
@@ -153,14 +156,48 @@ class PlanExecutor:
                 directory.join(user_id, kind, names)
             case Leave(kind, names):
                 directory.leave(user_id, kind, names)
-            case LinkIdentity(link):
-                directory.link_identity(user_id, link)
+            case LinkIdentity():
+                self._link(user_id, operation)
             case UnlinkIdentity(before):
                 directory.unlink_identity(user_id, before.alias)
             case EndSessions():
                 directory.end_sessions(user_id)
             case _:
                 raise AssertionError(f"{type(operation).__name__} is not written to a user")
+
+    def settle_accounts(self, found: FoundUser, desired: DesiredUser) -> None:
+        """Look again whose the accounts are that an earlier attempt linked: it may have ended before it could look.
+
+        Raises ConflictError (`identity-taken`).
+        """
+        wanted = {(link.alias, link.user_id) for link in desired.identities}
+        for link in found.identities:
+            if (link.alias, link.user_id) in wanted:
+                self._settle_account(found.user_id, LinkIdentity(link))
+
+    def _link(self, user_id: str, operation: LinkIdentity) -> None:
+        """Link the account, unless another user has it by now: Keycloak would log in any of them.
+
+        Raises ConflictError (`identity-taken`).
+        """
+        link = operation.link
+        with self._accounts.of(f"{link.alias}\0{link.user_id}"):
+            self._directory.link_identity(user_id, link)
+            self._settle_account(user_id, operation)
+
+    def _settle_account(self, user_id: str, operation: LinkIdentity) -> None:
+        """Take the link back if another user has the account too.
+
+        Whoever looks last sees both links. Of two processes that link at the same moment both may take theirs back.
+        """
+        link, before = operation.link, operation.before
+        try:
+            self._refuse_taken_identity(user_id, operation)
+        except ConflictError:
+            self._directory.unlink_identity(user_id, link.alias)
+            if before is not None:
+                self._directory.link_identity(user_id, before)
+            raise
 
     def _update(self, user_id: str, update: UpdateUser) -> tuple[Effect | None, BridgeError | None]:
         """Replace the user.

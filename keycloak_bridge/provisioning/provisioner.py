@@ -5,8 +5,6 @@ lock of its external id.
 """
 
 import contextlib
-import threading
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -35,10 +33,11 @@ from keycloak_bridge.domain.users import (
     may_be,
 )
 from keycloak_bridge.messages.results import result_of, skipped, with_effect
-from keycloak_bridge.planning.bookkeeping import is_being_invited, mail_begun
+from keycloak_bridge.planning.bookkeeping import has_applied, is_being_invited, mail_begun
 from keycloak_bridge.planning.ownership import refuse_foreign_user
 from keycloak_bridge.planning.plan import plan_user
 from keycloak_bridge.provisioning.executor import Executed, Invite, PlanExecutor
+from keycloak_bridge.provisioning.locks import NamedLocks
 from keycloak_bridge.provisioning.verification import (
     DuplicateResolver,
     Verification,
@@ -48,22 +47,14 @@ from keycloak_bridge.provisioning.verification import (
 _LOOK_AGAIN_S = 2.0
 """How often an event that waits for its user looks for it."""
 
-_LOCKS = 256
 _NAMES = ("username", "email")
 
 
-class UserLocks:
-    """Locks by external id, shared by the stages of one process; a few users share one, which only costs a wait.
+class UserLocks(NamedLocks):
+    """The lock to hold between reading and writing a user, by its external id; the stages of one process share them.
 
     They are reentrant: `apply` mails while it provisions the user.
     """
-
-    def __init__(self) -> None:
-        self._locks = tuple(threading.RLock() for _ in range(_LOCKS))
-
-    def of(self, user_id: str) -> threading.RLock:
-        """Return the lock to hold between reading and writing the user with this external id."""
-        return self._locks[zlib.crc32(user_id.encode("utf-8", "surrogatepass")) % _LOCKS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +234,8 @@ class Provisioner:
         with self._linking(desired, found):
             self._executor.create_groups(missing_groups)
             done = self._executor.execute(event, desired, plan, one_partition=one_partition)
+        if found is not None and has_applied(event, found.representation):
+            self._executor.settle_accounts(found, desired)
         result = _result(event, desired, plan, done)
         if found is None:
             return Provisioned(result, done.acknowledgements)

@@ -223,3 +223,27 @@ def test_what_the_realm_lacks_is_a_dead_letter_with_its_name(
 
     codes = [h["kb-dlq-code"] for r, h in bench.dead_letters() if user_id.encode() in r.value]
     assert [code] == codes
+
+
+def test_an_account_is_linked_to_one_of_those_who_ask_at_the_same_moment(bench: Bench) -> None:
+    """Each of ten accounts is wanted by two new users; one of each pair is a conflict."""
+    accounts = [f"shared-{at}" for at in range(10)]
+    bench.publish(
+        *(
+            an_event(f"{account}-{side}", federatedIdentities=at_corporate(account))
+            for account in accounts
+            for side in ("a", "b")
+        )
+    )
+    bench.catch_up()
+
+    owners = {
+        account: len(bench.admin("GET", f"/users?idpAlias=corporate&idpUserId={account}"))
+        for account in accounts
+    }
+    assert dict.fromkeys(accounts, 1) == owners
+    assert ["identity-taken"] * 10 == [
+        one["reason"]
+        for one in bench.results()
+        if one["outcome"] == "rejected" and str(one.get("userId")).startswith("shared-")
+    ]
