@@ -121,7 +121,10 @@ class World:
         self.archive_of = topic
         return self.archive
 
-    def _source(self, _: KafkaSettings, *, topic: str, group_id: str) -> InMemoryConsumer:
+    def _source(
+        self, _: KafkaSettings, *, topic: str, group_id: str, largest_record_bytes: int
+    ) -> InMemoryConsumer:
+        assert largest_record_bytes > 2**20
         self.joined.append((topic, group_id))
         return passing_time(self.broker.source(topic, group_id), self.clock)
 
