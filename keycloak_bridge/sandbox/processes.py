@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import functools
 import os
+import random
 import re
 import signal
 import socket
@@ -22,6 +23,12 @@ from keycloak_bridge.sandbox.options import SandboxCancelled, SandboxError
 
 LOOPBACK = "127.0.0.1"
 OLDEST_JAVA = 17
+_PORTS = range(15_000, 32_000)
+"""Below the ports that the system gives to connections and to servers that name none.
+
+A server that starts binds its port seconds after it was chosen, and one of those could be taken by then.
+"""
+_PORTS_TRIED = 100
 _INHERITED = ("PATH", "HOME", "TMPDIR", "TZ")
 _TAIL_LINES = 15
 _POLL_S = 0.1
@@ -229,17 +236,22 @@ def child_environment(environment: Mapping[str, str] = os.environ) -> dict[str, 
 
 def loopback_port(wanted: int, purpose: str) -> int:
     """Return `wanted` if it is free, or any free port for 0."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((LOOPBACK, wanted))
-        except OSError as error:
-            raise SandboxError(
-                f"Port {wanted} on {LOOPBACK}, wanted for {purpose}, is taken: "
-                "stop what listens there or choose another port."
-            ) from error
-        port: int = listener.getsockname()[1]
-        return port
+    problem: OSError | None = None
+    for port in (wanted,) if wanted else random.sample(_PORTS, _PORTS_TRIED):
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((LOOPBACK, port))
+            except OSError as error:
+                problem = error
+            else:
+                return port
+    raise SandboxError(
+        f"Port {wanted} on {LOOPBACK}, wanted for {purpose}, is taken: "
+        "stop what listens there or choose another port."
+        if wanted
+        else f"No port is free on {LOOPBACK} for {purpose}: {_PORTS_TRIED} of {_PORTS[0]} to {_PORTS[-1]} are taken."
+    ) from problem
 
 
 def accepts_connections(port: int) -> bool:

@@ -72,7 +72,7 @@ def test_stop_ends_the_whole_group(process: ManagedProcess) -> None:
     process.stop(grace_s=0.5)
 
     assert not process.alive
-    assert not any(runs(pid) for pid in pids)
+    assert eventually(lambda: not any(map(runs, pids)))
 
 
 @pytest.mark.parametrize("paused", [False, True])
@@ -253,7 +253,16 @@ def test_children_inherit_nothing_that_configures_them() -> None:
     assert child_environment(given) == {"PATH": "/bin", "LANG": "C.UTF-8"}
 
 
-def test_taken_port_says_for_what_it_was_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        (8080, r"Port 8080 .*for Keycloak, is taken.*another port"),
+        (0, r"No port is free .* for Keycloak: 100 of 15000 to 31999 are taken"),
+    ],
+)
+def test_taken_port_says_for_what_it_was_wanted(
+    monkeypatch: pytest.MonkeyPatch, wanted: int, sentence: str
+) -> None:
     """The error names port, purpose and remedy."""
 
     class PendingWrite:
@@ -269,5 +278,5 @@ def test_taken_port_says_for_what_it_was_wanted(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(socket, "socket", PendingWrite)
 
-    with pytest.raises(SandboxError, match=r"Port 8080 .*for Keycloak, is taken.*another port"):
-        loopback_port(8080, "Keycloak")
+    with pytest.raises(SandboxError, match=sentence):
+        loopback_port(wanted, "Keycloak")
