@@ -160,7 +160,7 @@ BY_ITSELF: dict[str, tuple[Any, dict[str, Any], bytes, tuple[Any, ...]]] = {
         b"u-1",
         (REJECTED, None, "keycloak-rejected"),
     ),
-    "another key than its external id": (None, {}, b"", (REJECTED, None, "key-mismatch")),
+    "another key than its external id": (None, {}, b"u-2", (REJECTED, None, "key-mismatch")),
     "it can never be created": (
         None,
         {"data": {"roles": ["admin"]}},
