@@ -164,14 +164,16 @@ class Groups(_ById):
     def create(self, path: str) -> None:
         """Create the group and those above it; harmless when they exist.
 
-        Raises KeycloakNotFoundError (`group-not-found`) for a path that no group can have.
+        Raises KeycloakNotFoundError (`group-not-found`) for a path that no group can have; nothing is created then.
         """
+        if not can_be_created(path):
+            raise keycloak_error(code=self.missing_code, name=normal_path(path))
         parent: str | None = None
         names = path.strip("/").split("/")
         for depth, name in enumerate(names, 1):
             at = "/" + "/".join(names[:depth])
             known = self._ids.get(at)
-            if known is None and can_be_created(name):
+            if known is None:
                 with contextlib.suppress(KeycloakConflictError):  # another thread was faster
                     self._admin.create_group(name, parent)
                 known = self._ids.get(at)
@@ -204,9 +206,17 @@ def normal_path(path: str) -> str:
     return f"/{path.strip('/')}"
 
 
-def can_be_created(name: str) -> bool:
-    """Say whether a group of this name can be stored and found again: Keycloak answers a long one by a bare 500."""
-    return name not in ("", ".", "..") and len(name) <= _LONGEST_NAME
+def can_be_created(path: str) -> bool:
+    """Say whether a group can be stored at `path`, with those above it, and found there again.
+
+    Keycloak answers a long name by a bare 500, and PostgreSQL stores no NUL. Where a server escapes slashes in names, `~/` is
+    one of them, and where it does not, the end of a name: what would be created is not known.
+    """
+    names = path.strip("/").split("/")
+    return "~/" not in path and all(
+        name.strip() not in ("", ".", "..") and len(name) <= _LONGEST_NAME and "\0" not in name
+        for name in names
+    )
 
 
 class Organizations(_ById):

@@ -37,6 +37,7 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
 )
 from keycloak_bridge.keycloak.errors import READ_ONLY
+from keycloak_bridge.keycloak.memberships import can_be_created
 from keycloak_bridge.mapping.reserved_names import anonymous_username
 from keycloak_bridge.planning.bookkeeping import is_being_invited, with_mark_of
 from keycloak_bridge.provisioning.locks import NamedLocks
@@ -91,10 +92,10 @@ class PlanExecutor:
             names = list(dict.fromkeys(_joined(plan, kind)))
             missing = self._directory.missing(kind, names) if names else ()
             memberships = [one for one in desired.memberships if one.kind == kind]
-            if missing and any(one.create_missing for one in memberships):
-                to_create += missing
-            elif missing:
-                raise _missing_error(kind, missing, memberships)
+            creates = any(one.create_missing for one in memberships)
+            if refused := [name for name in missing if not (creates and can_be_created(name))]:
+                raise _missing_error(kind, refused, memberships)
+            to_create += missing
         for operation in plan.operations:
             if isinstance(operation, LinkIdentity):
                 self._refuse_taken_identity(plan.user_id, operation)

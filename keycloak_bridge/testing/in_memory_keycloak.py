@@ -415,7 +415,7 @@ class InMemoryKeycloak:
     @_port
     def create_group(self, path: str) -> None:
         """Create the group and those above it; harmless when they are there."""
-        if not all(map(can_be_created, path.strip("/").split("/"))):
+        if not can_be_created(path):
             raise keycloak_error(code="group-not-found", name=normal_path(path))
         self.add_group(path)
 

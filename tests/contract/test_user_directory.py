@@ -747,13 +747,20 @@ def test_group_is_created_with_those_above_it(directory: UserDirectory) -> None:
     assert () == directory.missing(GROUPS, known)
 
 
-@pytest.mark.parametrize("path", ["", "/", "/../users", "a//b", "/" + "x" * 256])
+@pytest.mark.parametrize(
+    "path",
+    ["", "/", "/../users", "a//b", "/" + "x" * 256, "/new/ /sub", "/new~/one/sub", "/new/\0"],
+)
 def test_what_can_be_no_group_is_not_created(directory: UserDirectory, path: str) -> None:
-    """A path that could not be found again."""
+    """A path that could not be found again; nothing above it is created either."""
     with pytest.raises(KeycloakNotFoundError) as caught:
         directory.create_group(path)
 
-    assert ("group-not-found", (path,)) == (caught.value.code, directory.missing(GROUPS, [path]))
+    above = [path, "/new", "/new~"]
+    assert ("group-not-found", tuple(above)) == (
+        caught.value.code,
+        directory.missing(GROUPS, above),
+    )
 
 
 def test_organizations_that_are_switched_off_are_said_to_be(

@@ -56,7 +56,7 @@ from keycloak_bridge.provisioning.verification import VerificationPolicy
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 
-WRITES = {"create", "update", "join", "leave"}
+WRITES = {"create", "update", "join", "leave", "create_group"}
 
 
 class Harness:
@@ -132,6 +132,17 @@ def test_a_user_that_vanishes_meanwhile_is_planned_again(harness: Harness) -> No
 REFUSED: dict[str, tuple[DesiredUser, str, list[str]]] = {
     # Keycloak would answer a missing group with a bare 500
     "group": (a_desired_user(groups=("/staff", "/nope")), "group-missing", ["/user/groups/1"]),
+    # one group of several that may be created cannot be: none is, nor any above it
+    "group to create": (
+        replace(
+            a_desired_user(),
+            memberships=(
+                Membership(GROUPS, ("/made", "/new~/nope/sub", "/new/ "), create_missing=True),
+            ),
+        ),
+        "group-missing",
+        ["/user/groups/1", "/user/groups/2"],
+    ),
     "organization": (
         replace(a_desired_user(), memberships=(Membership(ORGANIZATIONS, ("acme", "nope")),)),
         "organization-missing",
