@@ -206,6 +206,7 @@ class StageBuilder:
             session_s=settings.kafka.session_timeout,
             drain_s=delivery.drain,
             stuck_after_s=delivery.stuck_after,
+            brake_on_loss=settings.kafka.lost_records == "brake",
         )
 
     def _context(self, name: str, backlog: Backlog) -> StageContext:

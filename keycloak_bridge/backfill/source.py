@@ -109,6 +109,14 @@ class FileEventSource:
         """Return how many lines there are, as far as that is known."""
         return self.positions()
 
+    def begin_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the first line's offset: nothing is deleted."""
+        return dict.fromkeys(partitions, 0)
+
+    def set_back(self) -> Mapping[TopicPartition, int]:
+        """Return nothing."""
+        return {}
+
     def committed(self) -> Mapping[TopicPartition, int]:
         """Return the offset in the journal."""
         return {PARTITION: self._journal.progress.commit.offset}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from keycloak_bridge.delivery.fencing import Lease
+from keycloak_bridge.delivery.lost_records import LostRecords
 from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy, InHand
 from keycloak_bridge.delivery.stage import StageContext
 from keycloak_bridge.delivery.worker_pool import WorkerPool
@@ -37,13 +38,17 @@ Until = Callable[[], Mapping[TopicPartition, int] | None]
 
 @dataclass(frozen=True, slots=True)
 class ConsumerOptions:
-    """How the records of a stage are delivered; times in seconds. `session_s` is Kafka's session time-out."""
+    """How the records of a stage are delivered; times in seconds. `session_s` is Kafka's session time-out.
+
+    `brake_on_loss` engages the brake where records were deleted unread.
+    """
 
     delivery: DeliveryPolicy
     workers: int = 16
     session_s: float = 6.0
     drain_s: float = 20.0
     stuck_after_s: float = 120.0
+    brake_on_loss: bool = False
 
 
 class ConsumerLoop:
@@ -71,6 +76,8 @@ class ConsumerLoop:
         self._committed_at_s = self._renew_at_s = self._check_at_s = 0.0
         self._poll_timeout = PollTimeout(context.clock.monotonic())
         self._paused_until_s = 0.0
+        self._lost = LostRecords(context, options.brake_on_loss)
+        self._set_back: dict[TopicPartition, int] = {}
 
     def run(self, stop: threading.Event, until: Until | None = None) -> None:
         """Handle records until `stop` is set, or until the group's commits reach the offsets of `until`.
@@ -133,21 +140,33 @@ class ConsumerLoop:
             return
         asked_at_s = self._clock.monotonic()
         commits = dict(self._source.commits(new))
+        begins = self._source.begin_offsets(new)
         for partition, commit in commits.items():
             self._context.sent_dead_letters.begin(partition, commit.offset)
-        if len(commits) < len(new):
-            begin = self._source.committed()
-            for partition in new - commits.keys():
-                commits[partition] = Commit(begin.get(partition, 0))
+            if commit.offset < begins.get(partition, 0):
+                self._lost.note(partition, commit.offset, begins[partition])
+        for partition in new - commits.keys():
+            commits[partition] = Commit(begins.get(partition, 0))
         for partition, commit in commits.items():
             self._context.backlog.begin(partition, self._clock.monotonic())
-            self._source.seek(partition, commit.offset)
+            self._source.seek(partition, max(commit.offset, begins.get(partition, 0)))
             self.delivery.start(partition, commit)
         self._renew_at_s = min(self._renew_at_s, asked_at_s)
 
     def _fetch(self, timeout_s: float) -> None:
         records = self._source.poll(timeout_s, self.delivery.held)
         self.delivery.accept([(record, self._handler.ordering_key(record)) for record in records])
+        self._set_back.update(self._source.set_back())
+        self._note_set_back()
+
+    def _note_set_back(self) -> None:
+        """Report what Kafka deleted while it waited to be read."""
+        if not self._set_back:
+            return
+        begins = self._source.begin_offsets(self._set_back)
+        for partition, unread in self._set_back.items():
+            self._lost.note(partition, unread, begins[partition])
+        self._set_back.clear()
 
     def _commit_if_due(self, in_hand: InHand) -> None:
         now_s = self._clock.monotonic()

@@ -292,6 +292,20 @@ class KafkaProbes:
                 yield green(f"{group_id}: {facts.state.lower()}, {members}", group_id)
             else:
                 yield green(f"{group_id}: no member at the moment", group_id)
+            yield from self._losses(group_id)
+
+    def _losses(self, group_id: str) -> Iterable[ProbeResult]:
+        """Compare what the group has committed with where its topic begins now."""
+        purpose = "events" if group_id == self._settings.group_id else "invitations"
+        for topic in (spec.name for spec in self._existing() if spec.purpose == purpose):
+            lost = self._cluster.deleted_unread(group_id, topic)
+            if lost:
+                yield yellow(
+                    f"{topic} lost up to {sum(lost.values()):,} records before {group_id} had read them "
+                    f"(partition {', '.join(map(str, lost))})",
+                    f"raise retention.ms of {topic}, and compare the users: keycloak-bridge reconcile",
+                    group_id,
+                )
 
     def _existing(self) -> Sequence[TopicSpec]:
         return [spec for spec in self._specs if spec.name in self._found]

@@ -93,6 +93,17 @@ class RecordConsumer(Protocol):
         """Return the next offset to fetch of every assigned partition that has one already."""
         ...
 
+    def begin_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return where each of `partitions` begins now; what lay before is deleted."""
+        ...
+
+    def set_back(self) -> Mapping[TopicPartition, int]:
+        """Return what was to be read next where Kafka did not have it, since the last call.
+
+        Reading goes on at the beginning of these partitions.
+        """
+        ...
+
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Return the end of every partition of the topic, assigned to us or not."""
         ...

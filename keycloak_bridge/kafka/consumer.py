@@ -160,6 +160,18 @@ class KafkaRecordConsumer:
                         positions[TopicPartition(*partition)] = at
         return positions
 
+    def begin_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return where each of `partitions` begins now; what lay before is deleted."""
+        asked = [KafkaTopicPartition(*partition) for partition in partitions]
+        with translated("reading the first offsets"):
+            begins = self._consumer.beginning_offsets(asked, timeout_ms=_CALL_TIMEOUT_MS)
+        return {TopicPartition(*partition): offset for partition, offset in begins.items()}
+
+    def set_back(self) -> Mapping[TopicPartition, int]:
+        """Return what was to be read next where Kafka did not have it, since the last call."""
+        found = self._fetched.out_of_range()
+        return {TopicPartition(*partition): offset for partition, offset in found.items()}
+
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Return the end of every partition of the topic, assigned to us or not."""
         with translated("reading end offsets"):

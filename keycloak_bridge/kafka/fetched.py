@@ -11,7 +11,7 @@ import io
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -82,9 +82,15 @@ class CarefulFetcher:
         self._fetcher = fetcher
         self._now_s = now_s
         self._troubles: dict[KafkaTopicPartition, _Trouble] = {}
+        self._out_of_range: dict[KafkaTopicPartition, int] = {}
         self._parse_fetched_data = fetcher._parse_fetched_data  # noqa: SLF001
         fetcher._parse_fetched_data = self._parse  # noqa: SLF001
         fetcher.PartitionRecords = partial(_PartitionRecords, self)
+
+    def out_of_range(self) -> Mapping[KafkaTopicPartition, int]:
+        """Return the positions that the brokers did not have, so that they are set back; each of them once."""
+        found, self._out_of_range = self._out_of_range, {}
+        return found
 
     def rests(self, partition: KafkaTopicPartition) -> bool:
         """Say whether `partition` should not be fetched for now, because it failed just before."""
@@ -130,12 +136,20 @@ class CarefulFetcher:
             raise
         except Exception as error:  # noqa: BLE001 # one partition must not take the others with it
             return self._failed(partition, offset, error)
+        if fetch.partition_data.error_code == kafka_errors.OffsetOutOfRangeError.errno:
+            self._note_reset(partition, offset)
         if records is not None:
             records.end = fetch.partition_data.high_watermark
             trouble = self._troubles.get(partition)
             if trouble is not None and (trouble.fetch_failed or trouble.offset != offset):
                 self.passed(partition)
         return records
+
+    def _note_reset(self, partition: KafkaTopicPartition, offset: int) -> None:
+        """Note the position unless the answer was outdated, or a follower's that only lags."""
+        subscriptions = self._fetcher._subscriptions  # noqa: SLF001
+        if subscriptions.is_assigned(partition) and subscriptions.is_offset_reset_needed(partition):
+            self._out_of_range[partition] = offset
 
     def _failed(self, partition: KafkaTopicPartition, offset: int, error: Exception) -> Any:
         """Let the partition rest; what stays corrupt is passed over, one offset at a time."""

@@ -9,6 +9,7 @@ from uuid import UUID
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.protocol.consumer import OffsetSpec
 
 from keycloak_bridge.domain.errors import BrokerAccessError, ConfigError
 from keycloak_bridge.kafka.client import connect, translated
@@ -188,6 +189,17 @@ class KafkaAdmin:
             state=str(described.get("group_state") or "Dead"),
             members=len(described.get("members") or ()),
         )
+
+    def deleted_unread(self, group_id: str, topic: str) -> Mapping[int, int]:
+        """Return by partition how many offsets of `topic` were deleted before the group had committed them."""
+        with translated(f"comparing the commits of {group_id} with topic {topic}"):
+            commits = self._admin.list_group_offsets(group_id)[group_id]
+            own = {at: found.offset for at, found in commits.items() if at.topic == topic}
+            if not own:
+                return {}
+            begins = self._admin.list_partition_offsets(dict.fromkeys(own, OffsetSpec.EARLIEST))
+        gaps = {at.partition: begins[at].offset - offset for at, offset in own.items()}
+        return {number: gap for number, gap in sorted(gaps.items()) if gap > 0}
 
     def close(self) -> None:
         """Close the connection."""

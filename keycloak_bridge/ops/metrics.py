@@ -84,6 +84,11 @@ class Metrics:
         self._dead_letters = self._counter(
             "dead_letters_total", "Dead letters by their code.", "stage", "code"
         )
+        self._lost = self._counter(
+            "lost_records_total",
+            "Offsets that Kafka deleted before they were read; a few of them may have been no records.",
+            "stage",
+        )
         self._retries = self._counter(
             "retries_total", "Failed attempts that are retried.", "stage", "code"
         )
@@ -133,6 +138,10 @@ class Metrics:
         """Count a dead letter."""
         self._dead_letters.labels(stage, _code(code)).inc()
 
+    def lost(self, stage: str, offsets: int) -> None:
+        """Count what was deleted unread."""
+        self._lost.labels(stage).inc(offsets)
+
     def retried(self, stage: str, code: str) -> None:
         """Count a failed attempt that is made again."""
         self._retries.labels(stage, _code(code)).inc()
@@ -159,6 +168,7 @@ class Metrics:
             gauge.labels(stage).set(values[key])
         # a rate over a series that does not exist yet would be nothing instead of 0, and an alert on it silent
         self._commits.labels(stage)
+        self._lost.labels(stage)
 
     def lag(self, stage: str, partition: int, lag: int) -> None:
         """Note how many records of a partition are not committed."""

@@ -68,6 +68,11 @@ class KafkaSettings:
         duration(at_least="1 s"),
     )
 
+    lost_records: Literal["warn", "brake"] = setting(
+        "warn",
+        "What to do where Kafka deleted records before they were read: warn only, or also engage the brake.",
+    )
+
     @property
     def heartbeat_interval(self) -> float:
         """Seconds between two heartbeats, which also tell a member of a rebalance; 3 s is Kafka's own default."""

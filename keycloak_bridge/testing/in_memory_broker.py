@@ -19,6 +19,7 @@ class InMemoryBroker:
         self._partitions = partitions
         self._lock = threading.Lock()
         self._logs: dict[TopicPartition, list[Record | None]] = defaultdict(list)
+        self._begins: dict[TopicPartition, int] = {}
         self._groups: dict[tuple[str, str], _Group] = {}
         self.commits: dict[str, dict[TopicPartition, Commit]] = defaultdict(dict)
         self.publish_errors: list[BridgeError] = []
@@ -81,6 +82,17 @@ class InMemoryBroker:
             log = self._logs[partition]
             new = [record for record in log[offset:] if record is not None]
             return new, max(offset, len(log))
+
+    def delete_before(self, partition: TopicPartition, offset: int) -> None:
+        """Delete the first records of a partition, as retention does."""
+        with self._lock:
+            self._begins[partition] = offset
+            self._logs[partition][:offset] = [None] * offset
+
+    def begin(self, partition: TopicPartition) -> int:
+        """Return the offset that the partition begins with."""
+        with self._lock:
+            return self._begins.get(partition, 0)
 
     def end(self, partition: TopicPartition) -> int:
         """Return the next offset that a record of the partition will get."""
@@ -166,6 +178,7 @@ class InMemoryConsumer:
         self.poll_errors: list[BridgeError] = []
         self.commit_errors: list[BridgeError] = []
         self.troubled: BridgeError | None = None
+        self._set_back: dict[TopicPartition, int] = {}
         group.join(self)
         self._take()
 
@@ -182,6 +195,9 @@ class InMemoryConsumer:
         records: list[Record] = []
         for partition in sorted(self._positions):
             if not held(partition):
+                if self._positions[partition] < self._broker.begin(partition):
+                    self._set_back[partition] = self._positions[partition]
+                    self._positions[partition] = self._broker.begin(partition)
                 new, self._positions[partition] = self._broker.read(
                     partition, self._positions[partition]
                 )
@@ -229,6 +245,15 @@ class InMemoryConsumer:
     def positions(self) -> Mapping[TopicPartition, int]:
         """Return the next offset of every assigned partition."""
         return dict(self._positions)
+
+    def begin_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return where each of `partitions` begins now."""
+        return {at: self._broker.begin(at) for at in partitions}
+
+    def set_back(self) -> Mapping[TopicPartition, int]:
+        """Return what was to be read next where the log did not have it, since the last call."""
+        found, self._set_back = self._set_back, {}
+        return found
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Return the end of every partition."""

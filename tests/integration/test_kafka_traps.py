@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ from broker_harness import (
     turn_until,
     unique,
 )
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
 from kafka import TopicPartition as KafkaTopicPartition
 
 from keycloak_bridge.domain.errors import BridgeError, BrokerUnavailableError, PartitionRevokedError
@@ -203,6 +203,32 @@ def test_a_partition_that_was_held_half_read_is_read_to_its_end(
 
     assert before < 600
     assert list(range(600)) == sorted(numbers(records))
+
+
+def test_what_is_deleted_before_it_is_read_is_told(
+    broker: RealBroker, topic: str, group: str
+) -> None:
+    """kafka-python goes on at the beginning of what is left, and says so in its own log only."""
+    publish(broker, *numbered(topic, 1))
+    source = broker.source(topic, group)
+    (record,) = read(source, 1)
+    at = record.topic_partition
+    publish(broker, *[Message(topic, record.key, b"later")] * 3)
+    raw = KafkaTopicPartition(*at)
+    with closing(KafkaAdminClient(**connection_options(broker.settings))) as admin:
+        admin.delete_records({raw: 3})
+    source.seek(at, 1)
+    found: dict[TopicPartition, int] = {}
+
+    def told() -> bool:
+        found.update(source.set_back())
+        return bool(found)
+
+    records = turn_until(told, source) + read(source, 1)
+
+    assert {at: 1} == found
+    assert {at: 3} == source.begin_offsets([at])
+    assert [3] == [one.offset for one in records]
 
 
 # committing

@@ -126,7 +126,7 @@ BAD = event_of("u-9", data={"email": ...})
 def test_a_stage_runs_as_the_settings_say() -> None:
     """Workers of its own; all else is the same for both. Giving up a partition takes a third of the session."""
     built = Assembled(
-        kafka=KafkaSettings(session_timeout=9.0),
+        kafka=KafkaSettings(session_timeout=9.0, lost_records="brake"),
         retry=RetrySettings(initial=0.3, max=7.0),
         delivery=DeliverySettings(
             workers=5, max_records=40, max_bytes=2048, max_attempts=3, drain=11.0, stuck_after=77.0
@@ -136,7 +136,9 @@ def test_a_stage_runs_as_the_settings_say() -> None:
 
     delivery = DeliveryPolicy(RetryPolicy(0.3, 7.0), 40, 2048, 3, 3.0)
     assert [
-        ConsumerOptions(delivery, workers, session_s=9.0, drain_s=11.0, stuck_after_s=77.0)
+        ConsumerOptions(
+            delivery, workers, session_s=9.0, drain_s=11.0, stuck_after_s=77.0, brake_on_loss=True
+        )
         for workers in (5, 2)
     ] == [stage.options for stage in built.stages]
 

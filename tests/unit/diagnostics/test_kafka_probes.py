@@ -34,6 +34,7 @@ class StubCluster(KafkaAdmin):
 
     found: dict[str, TopicFacts] = field(default_factory=healthy)
     versions: tuple[tuple[int, ...], ...] = ((4, 1),)
+    lost: Mapping[int, int] = field(default_factory=dict)
     seen: GroupFacts = field(default_factory=lambda: GroupFacts("Stable", 2))
 
     def broker_versions(self) -> tuple[tuple[int, ...], ...]:
@@ -45,6 +46,11 @@ class StubCluster(KafkaAdmin):
     def group(self, group_id: str) -> GroupFacts:
         assert group_id.startswith("keycloak-bridge")
         return self.seen
+
+    def deleted_unread(self, group_id: str, topic: str) -> Mapping[int, int]:
+        purpose = "invitations" if group_id.endswith("-invite") else "events"
+        assert NAMES[purpose] == topic
+        return self.lost if purpose == "events" else {}
 
     def change(self, purpose: str, **facts: object) -> None:
         """Change the facts of one topic; `config` is added to."""
@@ -121,6 +127,7 @@ def test_a_missing_topic_is_created_where_the_settings_say_so() -> None:
             StubCluster(seen=GroupFacts("PreparingRebalance", 1)),
             [("kafka.groups", Light.YELLOW)] * 2,
         ),
+        (StubCluster(lost={3: 1_000, 4: 200}), [("kafka.groups", Light.YELLOW)]),
     ],
 )
 def test_brokers_and_groups(cluster: StubCluster, expected: list[tuple[str, Light]]) -> None:

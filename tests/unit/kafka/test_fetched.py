@@ -230,3 +230,15 @@ def test_a_refusal_is_raised() -> None:
 
     with pytest.raises(kafka_errors.TopicAuthorizationFailedError):
         fetching.take()
+
+
+def test_a_position_that_the_broker_does_not_have_is_told_once() -> None:
+    """Reading is set back then, and what lay between is lost."""
+    fetching = Fetching(P0)
+    fetching.arrive(P0, error_code=kafka_errors.OffsetOutOfRangeError.errno)
+
+    assert [] == fetching.take()
+
+    assert {P0: 0} == fetching.care.out_of_range()
+    assert {} == fetching.care.out_of_range()
+    assert fetching.subscriptions.is_offset_reset_needed(P0)

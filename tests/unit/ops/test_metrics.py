@@ -36,6 +36,8 @@ def touched(*, breaker: str = "closed") -> Metrics:
     metrics.handled("provision", Outcome.PROVISIONED, None, 0.4)
     metrics.handled("invite", Outcome.REJECTED, "not-an-invitation", 0.1)
     metrics.dead_letter("provision", "not-json")
+    metrics.lost("provision", 4)
+    metrics.lost("provision", 2)
     metrics.retried("invite", "mail-not-sent")
     metrics.retried("invite", "mail-not-sent")
     metrics.mail()
@@ -76,6 +78,7 @@ def test_what_is_reported_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == {
         ("records_total", ("outcome", "provisioned"), ("reason", ""), *HERE): 2.0,
         ("records_total", ("outcome", "rejected"), ("reason", "not-an-invitation"), *INVITE): 1.0,
+        ("lost_records_total", *HERE): 6.0,
         ("record_seconds_count", *HERE): 2.0,
         ("record_seconds_count", *INVITE): 1.0,
         ("dead_letters_total", ("code", "not-json"), *HERE): 1.0,
