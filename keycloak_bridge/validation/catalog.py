@@ -38,6 +38,7 @@ from keycloak_bridge.validation.subschema import (
     PropertyFacts,
     Steps,
     Subschema,
+    endless,
     follow,
     has_property,
     property_facts,
@@ -147,7 +148,7 @@ class SchemaCatalog:
     ) -> tuple[Violation, ...]:
         """Return what `data` breaks of the type's schema, by pointer; pointers begin with `root`.
 
-        Raises UnknownSchemaError, and ConfigError for a schema that refers to itself without end.
+        Raises UnknownSchemaError.
         """
         schema_id = self.schema_id(event_type, dataschema)
         return self._violations(schema_id, data, root)
@@ -155,15 +156,7 @@ class SchemaCatalog:
     def _violations(self, schema_id: str, data: Any, root: str) -> tuple[Violation, ...]:
         if self._verdicts[schema_id](data):
             return ()
-        try:
-            return find_violations(self._validators[schema_id], data, root=root)
-        except RecursionError:
-            pass
-        raise ConfigError(
-            f"{self._by_id[schema_id].origin}: the schema refers to itself without end",
-            code="schema",
-            remedy="put the reference inside a property or an item",
-        )
+        return find_violations(self._validators[schema_id], data, root=root)
 
     def validate(self, event: CloudEvent) -> UserEvent:
         """Return `event` once its data keeps every rule of its schema.
@@ -257,6 +250,8 @@ def check_documents(documents: Sequence[SchemaDocument]) -> Registry[Any]:
     )
     for document in documents:
         problems += _content_problems(document.origin, Subschema.root(document.content, registry))
+    if not problems:
+        problems += _endless(documents, registry)
     if problems:
         raise schema_error(problems)
     return registry.crawl()
@@ -309,6 +304,20 @@ def _content_problems(origin: str, root: Subschema) -> Iterator[SchemaProblem]:
     for place in follow([root], *CONTAINERS):
         for steps, reason in _keyword_problems(place):
             yield SchemaProblem(origin, place.pointer(*steps), reason)
+
+
+def _endless(
+    documents: Sequence[SchemaDocument], registry: Registry[Any]
+) -> Iterator[SchemaProblem]:
+    """Yield where a schema refers to itself for the same value, once for each document; every reference must resolve."""
+    for document in documents:
+        for place in follow([Subschema.root(document.content, registry)], *CONTAINERS):
+            if (found := endless(place)) is not None:
+                reason = (
+                    "refers to itself without end; put the reference inside a property or an item"
+                )
+                yield SchemaProblem(document.origin, found.pointer(), reason)
+                break
 
 
 def _keyword_problems(place: Subschema) -> Iterator[tuple[Steps, str]]:

@@ -122,15 +122,28 @@ class Subschema:
         path = self.path if self.elsewhere else (*self.path, keyword)
         return Subschema(found.contents, found.resolver, path, elsewhere=True)
 
-    def is_endless(self, above: frozenset[int] = frozenset()) -> bool:
-        """Say whether the schema refers to itself for the same value, so that no check of it would end."""
-        if id(self.schema) in above:
-            return True
-        deeper = above | {id(self.schema)}
-        return any(
-            isinstance(one.schema, dict) and one.is_endless(deeper)
-            for one in self.under(*_SAME_VALUE)
-        )
+
+def endless(start: Subschema) -> Subschema | None:
+    """Return a schema at or behind `start` that refers to itself for the same value, so that no check of it would end."""
+    done: set[int] = set()
+    above: dict[int, Iterator[Subschema]] = {}  # the way down, in its order
+    waiting = [start]
+    while waiting or above:
+        if waiting:
+            place = waiting.pop()
+            if not isinstance(place.schema, dict) or id(place.schema) in done:
+                continue
+            if id(place.schema) in above:
+                return place
+            above[id(place.schema)] = place.under(*_SAME_VALUE, "$dynamicRef")
+        name, inner = next(reversed(above.items()))
+        following = next(inner, None)
+        if following is None:
+            done.add(name)
+            del above[name]
+        else:
+            waiting.append(following)
+    return None
 
 
 def has_property(schema: Subschema, path: Path) -> bool:

@@ -217,9 +217,21 @@ def find_violations(validator: Validator, instance: Any, *, root: str) -> tuple[
     Names at most `MOST_VIOLATIONS`, however large the instance is.
     """
     errors = islice(validator.iter_errors(instance), _MOST_CONSIDERED)
-    found = {_violation(error, root) for error in errors}
+    try:
+        found = {_violation(error, root) for error in errors}
+    except RecursionError:
+        found = {_too_deep(root)}
+    except BaseException as error:
+        # what a library in Rust makes of a RecursionError, and no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        found = {_too_deep(root)}
     ordered = sorted(found, key=lambda v: (v.pointer, v.keyword, v.message))
     return tuple(ordered[:MOST_VIOLATIONS])
+
+
+def _too_deep(root: str) -> Violation:
+    return Violation(root, "depth", "nests deeper than its schema can be followed")
 
 
 def _violation(error: ValidationError, root: str) -> Violation:

@@ -81,7 +81,7 @@ def found(old: Any, new: Any, *, strict: bool = False) -> list[tuple[str, str]]:
         (TEXT, {"if": {"const": "a"}, "then": {"minLength": 2}}, "/if", "unproven"),
         (OBJECT, {"anyOf": [{}, {}], "unevaluatedProperties": False}, "/unevaluatedProperties", "unproven"),
         ({}, LOOP, "", "unproven"),
-        ({}, {"$dynamicRef": "#"}, "/$dynamicRef", "unproven"),
+        ({}, {"properties": {"a": {"$dynamicRef": "#"}}}, "/properties/a/$dynamicRef", "unproven"),
         (OBJECT, {"properties": {"a": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"maxLength": 1}}}, "/$defs/x/maxLength", "bound-tightened"),
         (TREE, {"properties": {"a": NUMBER, "b": {"$ref": "#"}}}, "/properties/a/type", "type-changed"),
         ({"type": "object"}, OBJECT, "/properties/a/type", "type-narrowed"),
