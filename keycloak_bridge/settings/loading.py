@@ -2,11 +2,13 @@
 
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.events.custom_envelope import ATTRIBUTES, compile_envelope
+from keycloak_bridge.events.record_key import compile_keys
 from keycloak_bridge.expressions.expression import suggestion
 from keycloak_bridge.settings.fields import (
     ENVIRONMENT_PREFIX,
@@ -14,7 +16,7 @@ from keycloak_bridge.settings.fields import (
     environment_name,
     sections,
 )
-from keycloak_bridge.settings.model import GONE, Settings
+from keycloak_bridge.settings.model import GONE, EnvelopeSettings, Settings
 from keycloak_bridge.settings.schema import Problem, check, settings_by_name, unknown_key
 
 CONFIG_VARIABLE = "KEYCLOAK_BRIDGE_CONFIG"
@@ -77,7 +79,10 @@ def read_settings(
     origins = {target: source.origin(one.name) for target, (one, _, source) in chosen.items()}
     problems = [problem for source in sources for problem in source.problems]
     faulty = {known[name].target for source in sources for name in source.faulty if name in known}
-    for target, reason in [*_clashes(settings), *_missing(settings, require)]:
+    wrong = tuple(_envelope_problems(settings))
+    if wrong:
+        settings = replace(settings, envelope=EnvelopeSettings(types=settings.envelope.types))
+    for target, reason in [*wrong, *_clashes(settings), *_missing(settings, require)]:
         if target not in faulty:
             place = origins.get(target, f"{'settings' if path is None else path}: {target}")
             problems.append(f"{place}: {reason}")
@@ -205,6 +210,18 @@ def _missing(settings: Settings, required: Collection[str]) -> Iterator[Problem]
         setting = settings_by_name()[name]
         if not getattr(getattr(settings, setting.section), setting.attribute):
             yield name, f"is needed; set it in the file or as {setting.environment_name}"
+
+
+def _envelope_problems(settings: Settings) -> Iterator[Problem]:
+    """Yield which expressions of a producer's own envelope can never work."""
+    envelope = settings.envelope
+    try:
+        compile_envelope({name: getattr(envelope, name) for name in ATTRIBUTES})
+        compile_keys(envelope.key, envelope.subject)
+    except ConfigError as error:
+        for line in error.message.splitlines():
+            name, _, reason = line.partition(": ")
+            yield name, reason
 
 
 def _clashes(settings: Settings) -> Iterator[Problem]:

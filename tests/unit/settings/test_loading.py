@@ -90,7 +90,7 @@ def test_precedence(write: Write) -> None:
         ("invite.actions", "UPDATE_PASSWORD,CONFIGURE_TOTP", ("UPDATE_PASSWORD", "CONFIGURE_TOTP")),
         ("envelope.types", "UserCreated=user.created, B = c", {"UserCreated": "user.created", "B": "c"}),
         ("envelope.types", '{ UserCreated = "user.created" }', {"UserCreated": "user.created"}),
-        ("envelope.id", "meta.id", "meta.id"),
+        ("envelope.key", "key.id", "key.id"),
         ("events.tombstones", "DEAD-letter", "dead-letter"),
         ("limits.disables", "3/1 h", Limit(3, 3600.0)),
         ("limits.deletes", "none", None),
