@@ -520,13 +520,41 @@ HEADERS = st.lists(
     st.tuples(
         st.sampled_from(["content-type", "Content-Type", "ce_specversion", "ce_id", "ce_time"])
         | NAMES.map("ce_{}".format)
+        | NAMES.map("ce-{}".format)
+        | st.sampled_from(["spring_json_header_types", "ce-datacontenttype", "__value_schema_id"])
         | st.text(),
         st.none()
         | st.binary()
-        | st.sampled_from([b"1.0", b"application/cloudevents+json", b"application/json"]),
+        | st.sampled_from([b"1.0", b"application/cloudevents+json", b"application/json"])
+        | st.sampled_from([b'"1.0"', b'"\\ud800"', b'"\\u0000"', b'"', b"[[", b'"text/xml"']),
     ),
     max_size=8,
 ).map(tuple)
+
+
+READING = compile_envelope(
+    {
+        "id": "text(body.id) || from_json(body.type).id",
+        "type": "find(body.data, 'type', body.type).type || text(body.type)",
+        "subject": "join('/', [text(body.subject), key])",
+        "time": "timestamp(body.time, 'ms')",
+        "data": "from_json(body.data) || merge(body.data, body.data)",
+        "cleared": "from_json(body.dataschema) || body.dataschema",
+    }
+)
+
+
+@given(ENVELOPES | st.binary(), st.none() | st.binary(), st.booleans())
+def test_functions_of_an_envelope_raise_nothing_else(
+    value: bytes, key: bytes | None, nulls_absent: bool
+) -> None:
+    """Whatever the body holds, it is an event or an error with a code, and its text can be written."""
+    rules = EnvelopeRules(Limits(1000, 8), custom=READING, nulls_absent=nulls_absent)
+    a_record = Record("t", 0, 0, 0, key, value)
+    with suppress(BridgeError):
+        event = decode(a_record, rules)
+        assert f"{event.id}{event.type}{event.subject}".encode()
+    peek(a_record, rules)
 
 
 @given(
