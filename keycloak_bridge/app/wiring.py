@@ -12,6 +12,7 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import realm_problems, refuse
 from keycloak_bridge.app.stages import Stage
 from keycloak_bridge.delivery.breaker import RetryPolicy
+from keycloak_bridge.delivery.catch_up import CatchUp
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
 from keycloak_bridge.delivery.fencing import fenced
@@ -97,13 +98,14 @@ class StageBuilder:
     status: Status = field(default_factory=Status)
 
     def stages(self) -> Sequence[Stage]:
-        """Return the provision stage and, unless invitations are off, the invite stage."""
-        stages = [self._provision()]
-        if self.settings.invite.mode != "none":
-            stages.append(self._invite())
-        return stages
+        """Return the provision stage and, unless invitations are off, the invite stage, which waits for it at first."""
+        if self.settings.invite.mode == "none":
+            return [self.provision()]
+        catch_up = CatchUp(self.clock)
+        return [self.provision(catch_up), self._invite(catch_up)]
 
-    def _provision(self) -> Stage:
+    def provision(self, catch_up: CatchUp | None = None) -> Stage:
+        """Return the provision stage by itself, or with what the invite stage waits for."""
         settings, known = self.settings, self.interpretation
         group_id = settings.kafka.group_id
         context = self._context("provision", Backlog(settings.burst.backlog))
@@ -135,7 +137,7 @@ class StageBuilder:
             context,
             self._join(settings.topics.events, group_id),
             handler,
-            self._options(workers),
+            replace(self._options(workers), catch_up=catch_up),
             (lambda: None) if bulk_writer is None else bulk_writer.close,
         )
 
@@ -167,7 +169,7 @@ class StageBuilder:
         )
         return BulkWriter(provisioner, self.realm.importer, writer, known_users, context)
 
-    def _invite(self) -> Stage:
+    def _invite(self, catch_up: CatchUp) -> Stage:
         settings = self.settings
         group_id = settings.kafka.group_id + INVITE_GROUP_SUFFIX
         context = self._context("invite", Backlog())
@@ -183,6 +185,8 @@ class StageBuilder:
                 context.brake,
             ),
             publisher=ResultPublisher(context, self.output, group_id),
+            may_mail=lambda: catch_up.done,
+            max_age_s=settings.invite.max_age,
         )
         return Stage(
             context,

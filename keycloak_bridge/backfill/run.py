@@ -291,7 +291,7 @@ class BackfillRun:
             realm=self._realm,
             locks=locks,
         )
-        stage = builder.stages()[0]
+        stage = builder.provision()
         context = replace(stage.context, name="backfill")
         if self._mails:
             settings = self._interpretation.settings

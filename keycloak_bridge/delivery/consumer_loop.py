@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from keycloak_bridge.delivery.catch_up import CatchUp
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.lost_records import LostRecords
 from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy, InHand
@@ -41,6 +42,7 @@ class ConsumerOptions:
     """How the records of a stage are delivered; times in seconds. `session_s` is Kafka's session time-out.
 
     `brake_on_loss` engages the brake where records were deleted unread.
+    `catch_up` is told how far the stage is, where another one waits for it.
     """
 
     delivery: DeliveryPolicy
@@ -49,6 +51,7 @@ class ConsumerOptions:
     drain_s: float = 20.0
     stuck_after_s: float = 120.0
     brake_on_loss: bool = False
+    catch_up: CatchUp | None = None
 
 
 class ConsumerLoop:
@@ -95,6 +98,8 @@ class ConsumerLoop:
                 if until is not None:
                     self._check_brake()
                     if self._caught_up(until):
+                        if self._options.catch_up is not None:
+                            self._options.catch_up.finish()  # nobody here looks any more
                         break
         finally:
             self._finish()
@@ -114,6 +119,7 @@ class ConsumerLoop:
             in_hand = self.delivery.look()
             self._commit_if_due(in_hand)
             self._check_kafka()
+            self._follow_catch_up()
         self._report(in_hand)
         return in_hand
 
@@ -208,6 +214,11 @@ class ConsumerLoop:
         for partition, offset in self.delivery.offsets().items():
             lag = ends.get(partition, offset) - offset
             self._context.metrics.lag(self._context.name, partition.partition, lag)
+
+    def _follow_catch_up(self) -> None:
+        catch_up = self._options.catch_up
+        if catch_up is not None and not catch_up.done and self._source.joined():
+            catch_up.look(self._source, braked=self._context.brake.reason is not None)
 
     def _report(self, in_hand: InHand) -> None:
         brake = self._context.brake.reason

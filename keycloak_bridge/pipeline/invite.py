@@ -1,10 +1,11 @@
 """What happens to one record of the invitations topic: a mail, or a result that says why there is none."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from keycloak_bridge.delivery.results import ResultPublisher
-from keycloak_bridge.domain.errors import BridgeError, Dependency, KeycloakError
-from keycloak_bridge.domain.events import Outcome, Record, Result
+from keycloak_bridge.domain.errors import BridgeError, Dependency, HoldError, KeycloakError
+from keycloak_bridge.domain.events import Invitation, Outcome, Record, Result
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
 from keycloak_bridge.events.decode import EnvelopeRules, peek
 from keycloak_bridge.invitations.inviter import Inviter
@@ -13,6 +14,11 @@ from keycloak_bridge.messages.dead_letters import given_up
 from keycloak_bridge.messages.invitations import read_invitation
 from keycloak_bridge.messages.results import rejected
 from keycloak_bridge.validation.catalog import SchemaCatalog
+
+TOO_OLD = "too-old"
+"""Reason of an invitation beyond its greatest age."""
+
+_CATCH_UP_S = 1.0
 
 
 class InviteStage:
@@ -25,11 +31,20 @@ class InviteStage:
         mappings: Mappings,
         inviter: Inviter,
         publisher: ResultPublisher,
+        may_mail: Callable[[], bool] = lambda: True,
+        max_age_s: float | None = None,
     ) -> None:
+        """Create a stage.
+
+        `may_mail` says whether the events are done that stood in their topic at the start. `max_age_s` is the greatest
+        age of an invitation: of its event, or of the record where that is older.
+        """
         self._catalog = catalog
         self._mappings = mappings
         self._inviter = inviter
         self._publisher = publisher
+        self._may_mail = may_mail
+        self._max_age_s = max_age_s
 
     def ordering_key(self, record: Record) -> bytes:
         """Return the record key, which is the user's id; the bridge writes no invitation without one."""
@@ -38,8 +53,15 @@ class InviteStage:
     def handle(self, record: Record) -> Handled:
         """Mail the invitation and publish the result; return what must be acknowledged.
 
-        Raises BridgeError only with a disposition other than DEAD_LETTER and REPLAN.
+        Raises HoldError (`catching-up`) while a later event of the user may be among those that stood in the topic at the
+        start. Otherwise raises BridgeError only with a disposition other than DEAD_LETTER and REPLAN.
         """
+        if not self._may_mail():
+            raise HoldError(
+                "mails wait until the events are done that stood in the topic at the start",
+                wait_s=_CATCH_UP_S,
+                code="catching-up",
+            )
         since_s = self._publisher.context.clock.monotonic()
         record = self._publisher.believed(record)
         known = Result(Outcome.REJECTED)
@@ -52,6 +74,9 @@ class InviteStage:
                 keycloak_id=invitation.keycloak_id,
                 identity=invitation.id,
             )
+            if self._is_too_old(invitation, record):
+                result = replace(known, outcome=Outcome.SKIPPED, reason=TOO_OLD)
+                return Handled((self._publisher.publish(record, result, since_s),))
             outcome = self._inviter.invite(invitation)
         except BridgeError as error:
             if not error.is_final:
@@ -67,6 +92,17 @@ class InviteStage:
             (self._publisher.publish(record, outcome.result, since_s),),
             Dependency.KEYCLOAK | Dependency.MAIL if outcome.mailed else Dependency.KEYCLOAK,
         )
+
+    def _is_too_old(self, invitation: Invitation, record: Record) -> bool:
+        """Say whether nobody expects this mail any more; one that asks for a mark only never is."""
+        if self._max_age_s is None or invitation.confirm_only:
+            return False
+        times_s = [invitation.time.timestamp()]
+        if invitation.event_time is not None:
+            times_s.append(invitation.event_time.timestamp())
+        if record.timestamp_ms > 0:  # Kafka says -1 for a record without one
+            times_s.append(record.timestamp_ms / 1000)
+        return self._publisher.context.clock.now().timestamp() - min(times_s) > self._max_age_s
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Publish a dead letter for a record that keeps failing while others succeed."""

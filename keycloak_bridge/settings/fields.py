@@ -281,6 +281,14 @@ LIMIT = Kind(
     {"type": "string", "pattern": "^([0-9]|none$)"},
     convert=lambda raw, _: parse_limit(raw),
 )
+AGE = Kind(
+    "age",
+    'a length of time such as "30 days", or "none"',
+    {"type": "string", "pattern": "^([0-9P]|none$)"},
+    convert=lambda raw, _: None if raw.strip() == "none" else float(parse_duration(raw)),
+)
+"""Seconds in Python, None where there is no such limit."""
+
 SECRET_FILE = Kind(
     "path",
     "the path of a file",

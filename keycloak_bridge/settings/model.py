@@ -11,6 +11,7 @@ from typing import Literal
 
 from keycloak_bridge.domain.times import Limit
 from keycloak_bridge.settings.fields import (
+    AGE,
     LIMIT,
     PACE,
     URL,
@@ -287,6 +288,11 @@ class InviteSettings:
     delivery: Literal["at-least-once", "at-most-once"] = setting(
         "at-least-once",
         "Whether a mail that may have been sent is sent again, where Keycloak's admin events cannot tell.",
+    )
+    max_age: float | None = setting(
+        "365 days",
+        "Greatest age of an invitation, by its event's time or its record's, whichever is older; an older one is not mailed.",
+        AGE,
     )
     settle: float = setting(
         "15 s",

@@ -18,6 +18,8 @@ from report import record
 from scene import Scene, Size
 from verdict import Position, judge
 
+from keycloak_bridge.domain.events import event_id_in
+
 pytestmark = [pytest.mark.integration, pytest.mark.chaos, pytest.mark.full]
 
 _HOST = "127.0.0.1"
@@ -118,7 +120,7 @@ def _invitations_of(scene: Scene, addresses: Sequence[str]) -> dict[Position, st
     return {
         (record.topic, record.partition, record.offset): "given-up"
         for record in scene.bench.read("invitations")
-        if json.loads(record.value)["data"]["eventId"] in events
+        if event_id_in(json.loads(record.value)["data"]["eventId"]) in events
     }
 
 

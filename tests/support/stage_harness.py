@@ -167,6 +167,7 @@ class Flow:
         lost: DeadLetteredUsers | None = None,
         limits: Limits | None = None,
         trace: Trace = no_trace,
+        max_mail_age_s: float | None = None,
     ) -> None:
         known = known or interpretation()
         self.broker = InMemoryBroker(partitions=partitions)
@@ -204,6 +205,7 @@ class Flow:
                 self.keycloak, own_users(known.mapping), clock=self.clock, limits=limits
             ),
             publisher=self.publisher("invite"),
+            max_age_s=max_mail_age_s,
         )
 
     def publisher(self, stage: str) -> ResultPublisher:

@@ -22,6 +22,7 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.stages import Stage
 from keycloak_bridge.app.wiring import StageBuilder, inviter, provision_policy, topic_output
 from keycloak_bridge.delivery.breaker import RetryPolicy
+from keycloak_bridge.delivery.catch_up import CatchUp
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
 from keycloak_bridge.domain.errors import HoldError, PartitionRevokedError
@@ -55,7 +56,7 @@ HERE = TopicPartition(EVENTS, 3)
 class Assembled:
     """The stages of some settings over a Kafka and a Keycloak in memory."""
 
-    def __init__(self, **sections: Any) -> None:
+    def __init__(self, *, caught_up: bool = True, **sections: Any) -> None:
         self.settings = replace(Settings(), **sections)
         self.broker = InMemoryBroker()
         self.letters = InMemoryBroker()
@@ -73,6 +74,8 @@ class Assembled:
             self.metrics,
             self.locks,
         ).stages()
+        if caught_up and self.catch_up is not None:
+            self.catch_up.finish()
 
     @property
     def provision(self) -> Stage:
@@ -83,6 +86,11 @@ class Assembled:
     def invite(self) -> Stage:
         """The stage that mails."""
         return self.stages[1]
+
+    @property
+    def catch_up(self) -> CatchUp | None:
+        """What the mails wait for at first."""
+        return self.provision.options.catch_up
 
     def writes(self) -> list[str]:
         """Return the calls to Keycloak that write."""
@@ -137,10 +145,30 @@ def test_a_stage_runs_as_the_settings_say() -> None:
     delivery = DeliveryPolicy(RetryPolicy(0.3, 7.0), 40, 2048, 3, 3.0)
     assert [
         ConsumerOptions(
-            delivery, workers, session_s=9.0, drain_s=11.0, stuck_after_s=77.0, brake_on_loss=True
+            delivery,
+            workers,
+            session_s=9.0,
+            drain_s=11.0,
+            stuck_after_s=77.0,
+            brake_on_loss=True,
+            catch_up=catch_up,
         )
-        for workers in (5, 2)
+        for workers, catch_up in ((5, built.catch_up), (2, None))
     ] == [stage.options for stage in built.stages]
+
+
+def test_mails_wait_until_the_provision_stage_has_caught_up() -> None:
+    """At the start nobody knows which of the users are deleted further on."""
+    built = Assembled(caught_up=False)
+    record = built.an_invitation()
+
+    with pytest.raises(HoldError) as held:
+        built.handle(built.invite, record)
+    assert built.catch_up is not None
+    built.catch_up.finish()
+    built.handle(built.invite, record)
+
+    assert ("catching-up", 1) == (held.value.code, len(built.keycloak.mails))
 
 
 # what guards them

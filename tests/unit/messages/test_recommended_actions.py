@@ -52,6 +52,7 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "record-unreadable",
         "rejects",
         "schema",
+        "catching-up",
         "second-look",
         "secret-unreadable",
         "settings",

@@ -4,6 +4,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -784,6 +785,48 @@ def test_a_forged_invitation_mails_nothing_on_its_own_terms() -> None:
     assert ["reserved-user", "superseded", None] == [
         result.get("reason") for result in flow.results[-3:]
     ]
+
+
+@pytest.mark.parametrize(
+    ("event_days", "asked_days", "record_days", "mailed"),
+    [
+        (0, 0, 0, True),
+        (31, 0, 0, False),
+        (0, 31, 0, False),
+        (0, 0, 31, False),
+        (None, 0, None, True),
+        (29, 29, 29, True),
+    ],
+)
+def test_an_invitation_has_a_greatest_age(
+    event_days: int | None, asked_days: int, record_days: int | None, mailed: bool
+) -> None:
+    """By its event's time and the record's, whichever is older; the user stays due, so that a request still mails it."""
+    flow = Flow(max_mail_age_s=30 * 86_400.0)
+    record = an_invitation(flow)
+    now = flow.clock.now()
+
+    def ago(days: int) -> str:
+        return (now - timedelta(days=days)).isoformat()
+
+    body = json.loads(record.value or b"")
+    body["time"] = ago(asked_days)
+    del body["data"]["eventTime"]
+    if event_days is not None:
+        body["data"]["eventTime"] = ago(event_days)
+    stamped = -1
+    if record_days is not None:
+        stamped = int((now - timedelta(days=record_days)).timestamp() * 1000)
+    record = replace(record, value=json.dumps(body).encode(), timestamp_ms=stamped)
+
+    flow.handle_invitation(record)
+
+    assert (None if mailed else "too-old", int(mailed)) == (
+        flow.results[-1].get("reason"),
+        len(flow.keycloak.mails),
+    )
+    (user,) = flow.keycloak.users()
+    assert mailed is not user["attributes"]["bridgeInvitation"][0].startswith("due:")
 
 
 def test_a_mail_that_keycloak_refuses_is_a_dead_letter_that_names_the_user() -> None:
