@@ -43,6 +43,9 @@ _FETCH_BYTES = 8 * 1024 * 1024
 A record that is larger comes all the same.
 """
 
+_METADATA_AGE_MS = 30_000
+"""A partition that was added to the topic is read after this time at the latest; kafka-python's own is five minutes."""
+
 _POSITION_TIMEOUT_S = 0.2
 _CLOSE_TIMEOUT_MS = 5_000
 
@@ -80,6 +83,7 @@ class KafkaRecordConsumer:
             heartbeat_interval_ms=int(settings.heartbeat_interval * 1000),
             max_poll_interval_ms=int(settings.max_poll_interval * 1000),
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            metadata_max_age_ms=_METADATA_AGE_MS,
             fetch_max_bytes=_FETCH_BYTES,
             metrics_enabled=False,
         )

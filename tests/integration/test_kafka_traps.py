@@ -205,6 +205,24 @@ def test_a_partition_that_was_held_half_read_is_read_to_its_end(
     assert list(range(600)) == sorted(numbers(records))
 
 
+def test_a_partition_that_is_added_is_read(
+    broker: RealBroker, topic: str, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its beginning, once the list of partitions was asked for again; the first of it was there before that."""
+    monkeypatch.setattr(kafka_source, "_METADATA_AGE_MS", 1_000)
+    source = broker.source(topic, group)
+    settled(source)
+    with closing(KafkaAdminClient(**connection_options(broker.settings))) as admin:
+        admin.create_partitions({topic: PARTITIONS + 1})
+    options = connection_options(broker.settings)
+    with closing(KafkaProducer(**options, metrics_enabled=False)) as producer:
+        producer.send(topic, b"first", partition=PARTITIONS).get(timeout=30)
+
+    (record,) = read(source, 1)
+
+    assert (PARTITIONS, b"first") == (record.partition, record.value)
+
+
 def test_what_is_deleted_before_it_is_read_is_told(
     broker: RealBroker, topic: str, group: str
 ) -> None:

@@ -1,6 +1,7 @@
 """What a client cannot decode comes as a record with a reason, and nothing else waits for it."""
 
 import struct
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -179,8 +180,12 @@ def test_a_record_that_is_too_large_is_never_held(codec: str | None, size: int) 
     fetching = Fetching(P0, largest_record_bytes=MEGABYTE)
     fetching.arrive(P0, batch(GOOD, (b"k", bytes(size), ()), GOOD, codec=codec))
 
+    tracemalloc.start()
     records = fetching.take()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
 
+    assert codec is None or peak < 16 * MEGABYTE
     assert ([0, 1, 2], [1]) == ([record.offset for record in records], unreadable(records))
     assert records[1].unreadable.size_bytes == pytest.approx(size, abs=20)
     assert (None, None, 1_001) == (records[1].key, records[1].value, records[1].timestamp_ms)

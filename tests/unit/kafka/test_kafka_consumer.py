@@ -424,5 +424,6 @@ def test_no_topic_is_created_and_members_rebalance_together(
     source.poll(0.25, nothing)
 
     assert stub.options["allow_auto_create_topics"] is False
+    assert 30_000 == stub.options["metadata_max_age_ms"]  # docs/scaling.md promises it
     assert (CooperativeStickyAssignor,) == stub.options["partition_assignment_strategy"]
     assert (250, {"fetch_max_wait_ms": 250}) == (stub.polled_ms, stub.config)

@@ -227,6 +227,25 @@ def test_a_missing_topic_is_a_matter_of_configuration(topic: Topic) -> None:
     assert topic.consumer.closed
 
 
+def test_a_record_that_no_broker_gives_is_named(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only that there are no records, but where they end and why."""
+    monkeypatch.setattr(kafka_reader, "_STALLED_S", -1.0)
+    reader = topic.reader({0: [Raw(0, 0)]})
+    topic.consumer.silent = True
+    at = KafkaTopicPartition(TOPIC, 0)
+    reader._fetched.reads_again(at, 0, "the broker answers UnknownError")
+
+    with pytest.raises(BrokerUnavailableError) as caught:
+        list(reader.read())
+
+    assert (
+        "the record at dead-letters/0@0 cannot be read: the broker answers UnknownError"
+        == caught.value.message
+    )
+
+
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
