@@ -216,7 +216,8 @@ def test_a_partition_that_is_added_is_read(
         admin.create_partitions({topic: PARTITIONS + 1})
     options = connection_options(broker.settings)
     with closing(KafkaProducer(**options, metrics_enabled=False)) as producer:
-        producer.send(topic, b"first", partition=PARTITIONS).get(timeout=30)
+        sent: Any = producer.send(topic, b"first", partition=PARTITIONS)
+        sent.get(timeout=30)
 
     (record,) = read(source, 1)
 
