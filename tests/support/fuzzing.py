@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from keycloak_bridge.app.interpretation import load_documents
 from keycloak_bridge.domain.events import USER_EVENTS, Record
 
 FOLDER = Path(__file__).parents[1] / "events"
@@ -33,7 +34,22 @@ def seed_of(*, everything: bool) -> str:
 def real_events() -> Sequence[str]:
     """Return the text of events of every type and version."""
     lines = (FOLDER / "user-created-2000.ndjson").read_text("utf-8").splitlines()[:200]
-    return [*lines, *(path.read_text("utf-8") for path in sorted(FOLDER.glob("*/*/*.json")))]
+    samples = [
+        (path.parts[-4], json.loads(path.read_text("utf-8")))
+        for path in sorted(FOLDER.glob("*/*/valid/*.json"))
+    ]
+    samples += [
+        (document.type, example)
+        for document in load_documents()
+        for example in document.content.get("examples", ())
+    ]
+    return [
+        *lines,
+        *(json.dumps({**_ENVELOPE, "type": kind, "data": data}) for kind, data in samples),
+    ]
+
+
+_ENVELOPE = {"specversion": "1.0", "id": "e-1", "source": "/um", "time": "2026-11-28T10:00:00Z"}
 
 
 NUMBERS: Sequence[Any] = (

@@ -5,6 +5,7 @@
 
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -15,9 +16,13 @@ from fuzzing import fuzzed_record, seed_of
 from stage_harness import Flow
 
 from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.backfill.files import LineDecoder
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Record
+from keycloak_bridge.event_files.csv_rows import FileInterpreter, Line
+from keycloak_bridge.messages.dead_letters import read_dead_letter, replay_message
+from keycloak_bridge.messages.results import read_outcome
 from keycloak_bridge.pipeline.preview import preview
 from keycloak_bridge.settings.model import (
     EnvelopeSettings,
@@ -122,12 +127,25 @@ def flow_of(known: Interpretation, after_dead_letter: str) -> Flow:
     )
 
 
+def read_elsewhere(flow: Flow, known: Interpretation, record: Record) -> None:
+    """Have the record read by all others that read records: anybody may publish to any topic, and files hold anything."""
+    letter = read_dead_letter(record, known.rules)
+    if letter is not None:
+        replay_message(letter, record, no_invite=True)
+    read_outcome(record)
+    flow.settle(flow.invite.handle(record))
+    decoder = LineDecoder(known, "user.created", [datetime(2026, 11, 6, tzinfo=UTC)], [None], {})
+    line = decoder.record(Line(0, 1, record.value or b""), record.offset)
+    preview(partial(FileInterpreter.of(known.interpreter).interpret, line), flow.provisioner)
+
+
 def outcome_of(flow: Flow, known: Interpretation, record: Record) -> str:
     """Take a record all the way; return what became of it."""
     flow.provision.ordering_key(record)
     try:
         seen = preview(partial(known.interpreter.interpret, record), flow.provisioner)
         flow.settle(flow.provision.handle(record))
+        read_elsewhere(flow, known, record)
     except BridgeError as error:
         return f"raised {error.code}"
     return seen.outcome.value if seen.error is None else seen.error.code
