@@ -337,21 +337,26 @@ class FailurePolicy:
         self.breaker = Breaker(retry)
         self._tally = Tally()
         self._last: BridgeError | None = None
-        # a record that was dropped is not kept here
-        self._failing: WeakKeyDictionary[Task, BridgeError] = WeakKeyDictionary()
-        self._alone: BridgeError | None = None
+        # a record that was dropped, since its partition went to another member, disappears from both; an error that was
+        # raised would keep it, by the frames of its traceback
+        self._failing: WeakKeyDictionary[Task, Dependency] = WeakKeyDictionary()
+        self._alone: WeakKeyDictionary[Task, BridgeError] = WeakKeyDictionary()
 
     @property
     def problem(self) -> BridgeError | None:
         """What opened the breaker; while it is closed, why a record fails alone since nothing else was done."""
-        return self._alone if self.breaker.state is BreakerState.CLOSED else self._last
+        if self.breaker.state is not BreakerState.CLOSED:
+            return self._last
+        return next(iter(list(self._alone.values())), None)
 
     def worked(self, dependency: Dependency, task: Task | None = None) -> None:
         """Note a record that was done, and what that proves."""
-        failed = None if task is None else self._failing.pop(task, None)
-        alone = self._alone
-        if alone is not None and (failed is alone or alone.dependency in dependency):
-            self._alone = None
+        if task is not None:
+            self._failing.pop(task, None)
+            self._alone.pop(task, None)
+        for one in list(self._alone):
+            if self._failing[one] in dependency:
+                del self._alone[one]
         self._tally.succeeded(dependency)
         if dependency:
             self.breaker.succeeded(dependency)
@@ -386,8 +391,7 @@ class FailurePolicy:
         return works and self._failing_but(task, error.dependency) + 1 < _FEW
 
     def _failing_but(self, task: Task, needs: Dependency) -> int:
-        failing = list(self._failing.items())
-        return sum(one is not task and error.dependency == needs for one, error in failing)
+        return sum(one is not task and other == needs for one, other in list(self._failing.items()))
 
     def failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float | None:
         """Note why the record was not done; return the second to take it up again, None where the flow must stop."""
@@ -404,7 +408,7 @@ class FailurePolicy:
         if not task.failures:
             # a record that fails again and again says nothing new about all others
             self._tally.failed(needs)
-        self._failing[task] = error
+        self._failing[task] = needs
         task.seen = self._tally.snapshot()
         task.failures += 1
         blamed, task.blamed = task.blamed, False
@@ -422,7 +426,7 @@ class FailurePolicy:
             self.breaker.neutral()
         if not (blamed and task.alone):
             return now_s + delay_s(self._retry, task.failures, jitter, retry_after_s)
-        self._alone = error
+        self._alone[task] = BridgeError(error.message, code=error.code)
         return now_s + min(self._retry.max_s * 2.0 ** min(task.attempts - 1, 32), _LONGEST_PAUSE_S)
 
 

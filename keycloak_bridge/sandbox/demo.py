@@ -139,7 +139,13 @@ def _environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a bridge that sees the sandbox's settings and no others of this shell."""
     outside = {k: v for k, v in os.environ.items() if not k.startswith("KEYCLOAK_BRIDGE_")}
     ours = {k: v for k, v in environment.items() if k.startswith("KEYCLOAK_BRIDGE_")}
-    return {**outside, **ours, "KEYCLOAK_BRIDGE_HEALTH_PORT": "0"}
+    # the events of the demo do not become too old
+    return {
+        **outside,
+        **ours,
+        "KEYCLOAK_BRIDGE_HEALTH_PORT": "0",
+        "KEYCLOAK_BRIDGE_INVITE_MAX_AGE": "none",
+    }
 
 
 def _explain(environment: Mapping[str, str], console: Console) -> None:

@@ -189,6 +189,8 @@ class Bench:
             "KEYCLOAK_BRIDGE_TOPICS_DEAD_LETTERS": self.topic("dead-letters"),
             "KEYCLOAK_BRIDGE_TOPICS_PARTITIONS": str(PARTITIONS),
             "KEYCLOAK_BRIDGE_HEALTH_PORT": "0",
+            # the events of tests have fixed times
+            "KEYCLOAK_BRIDGE_INVITE_MAX_AGE": "none",
             **self.settings,
         }
 

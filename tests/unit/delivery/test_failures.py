@@ -251,7 +251,9 @@ def test_a_record_that_fails_alone_is_given_up_after_growing_pauses(error: Bridg
     one.worked(error.dependency, record)
 
     assert [16, 32, 64] == pauses
-    assert (BreakerState.CLOSED, error, None) == (one.breaker.state, during, one.problem)
+    assert during is not None
+    assert (error.message, error.code) == (during.message, during.code)
+    assert (BreakerState.CLOSED, None) == (one.breaker.state, one.problem)
 
 
 def test_the_pauses_of_a_record_end_at_an_hour() -> None:
@@ -271,6 +273,23 @@ def test_a_record_that_fails_alone_holds_up_nothing() -> None:
 
     assert still is not None
     assert one.problem is None
+
+
+def test_a_record_that_fails_alone_is_no_problem_of_a_member_that_has_it_no_more() -> None:
+    """Its partition went to another one; an error knows the frames that it was raised through, and so the record."""
+    one, record = proven(not_mailed())
+
+    def raise_through(record: Task) -> None:
+        try:
+            raise not_mailed()
+        except MailDeliveryError as error:
+            pauses_of(one, record, error, 1)
+
+    raise_through(record)
+    during = one.problem
+    del record
+
+    assert (True, None) == (during is not None, one.problem)
 
 
 def test_a_refused_mailbox_is_told_from_an_outage_by_the_greeting_of_the_server() -> None:
