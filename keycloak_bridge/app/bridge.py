@@ -12,7 +12,13 @@ from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import RealmGate, realm_problems, refuse
 from keycloak_bridge.app.stages import STARTING, RuntimeContext, Stage, run_stages
-from keycloak_bridge.app.wiring import StageBuilder, topic_output, topic_specs
+from keycloak_bridge.app.wiring import (
+    StageBuilder,
+    consumer_groups,
+    group_stamp,
+    topic_output,
+    topic_specs,
+)
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.domain.errors import BrokerUnavailableError
 from keycloak_bridge.kafka.dead_letter_archive import KafkaDeadLetterArchive
@@ -21,6 +27,7 @@ from keycloak_bridge.kafka.topics import KafkaAdmin, ensure_topics
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.partial_import import realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
+from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.ops.health import HealthServer, Status
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
@@ -100,7 +107,7 @@ class Bridge:
         self, runtime: RuntimeContext, interpretation: Interpretation, admin: KeycloakAdmin
     ) -> None:
         """Wait for Kafka and Keycloak, then raise ConfigError for what is visibly wrong."""
-        runtime.wait_for("kafka", self._check_topics)
+        runtime.wait_for("kafka", partial(self._check_kafka, interpretation.mapping))
         check = RealmGate(partial(realm_problems, interpretation, admin), runtime.clock)
         problems = runtime.wait_for("keycloak", check) or ()
         refuse(problems)
@@ -113,9 +120,15 @@ class Bridge:
                 reason=warning.code,
             )
 
-    def _check_topics(self) -> None:
-        with contextlib.closing(KafkaAdmin(self.settings.kafka)) as admin:
-            ensure_topics(admin, topic_specs(self.settings), create=self.settings.topics.create)
+    def _check_kafka(self, mappings: Mappings) -> None:
+        """Raise ConfigError for missing topics, and for a consumer group that serves another realm."""
+        settings = self.settings
+        with contextlib.closing(KafkaAdmin(settings.kafka)) as admin:
+            ensure_topics(admin, topic_specs(settings), create=settings.topics.create)
+            for group_id in consumer_groups(settings):
+                commits = admin.commits(group_id)
+                stamp = group_stamp(settings, mappings, group_id)
+                stamp.mapping_of(commit.metadata for commit in commits.values())
 
     def _connect(
         self,
@@ -146,6 +159,7 @@ class Bridge:
             runtime.metrics,
             realm=realm_access(admin, clock),
             status=runtime.status,
+            stamps=True,
         ).stages()
 
 

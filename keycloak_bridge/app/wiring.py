@@ -16,6 +16,7 @@ from keycloak_bridge.delivery.catch_up import CatchUp
 from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
 from keycloak_bridge.delivery.fencing import fenced
+from keycloak_bridge.delivery.group_stamp import GroupStamp, realm_address
 from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
 from keycloak_bridge.delivery.rate_limit import RateLimiter, wait_out
 from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
@@ -53,9 +54,6 @@ from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy, UserLocks
 from keycloak_bridge.provisioning.verification import VerificationPolicy
 from keycloak_bridge.settings.model import Settings
-
-INVITE_GROUP_SUFFIX = "-invite"
-"""The invite stage is a consumer group of its own, so that its lag is the backlog of mails."""
 
 _IN_FLIGHT, _START_IN_FLIGHT = 8, 4
 """Most batches at the same time, and how many at the start; Keycloak's response times decide within that."""
@@ -96,6 +94,8 @@ class StageBuilder:
     locks: UserLocks = field(default_factory=UserLocks)
     realm: RealmAccess | None = None
     status: Status = field(default_factory=Status)
+    stamps: bool = False
+    """Whether commits say whose they are: those of a consumer group, not those of a journal."""
 
     def stages(self) -> Sequence[Stage]:
         """Return the provision stage and, unless invitations are off, the invite stage, which waits for it at first."""
@@ -108,7 +108,7 @@ class StageBuilder:
         """Return the provision stage by itself, or with what the invite stage waits for."""
         settings, known = self.settings, self.interpretation
         group_id = settings.kafka.group_id
-        context = self._context("provision", Backlog(settings.burst.backlog))
+        context = self._context("provision", group_id, Backlog(settings.burst.backlog))
         workers = settings.delivery.workers
         limit = ConcurrencyLimit(AdaptiveLimit(1, workers, max(1, workers // 2)), self.clock)
         provisioner = Provisioner(
@@ -171,8 +171,8 @@ class StageBuilder:
 
     def _invite(self, catch_up: CatchUp) -> Stage:
         settings = self.settings
-        group_id = settings.kafka.group_id + INVITE_GROUP_SUFFIX
-        context = self._context("invite", Backlog())
+        group_id = settings.kafka.invite_group_id
+        context = self._context("invite", group_id, Backlog())
         handler = InviteStage(
             catalog=self.interpretation.catalog,
             mappings=self.interpretation.mapping,
@@ -213,8 +213,9 @@ class StageBuilder:
             brake_on_loss=settings.kafka.lost_records == "brake",
         )
 
-    def _context(self, name: str, backlog: Backlog) -> StageContext:
+    def _context(self, name: str, group_id: str, backlog: Backlog) -> StageContext:
         brake = self.settings.brake
+        mappings = self.interpretation.mapping
         return StageContext(
             name,
             self.clock,
@@ -225,6 +226,7 @@ class StageBuilder:
                 _EARLIER_OWNER_FACTOR * self.settings.delivery.max_records
             ),
             backlog=backlog,
+            stamp=group_stamp(self.settings, mappings, group_id) if self.stamps else None,
         )
 
     def _request_invitation(self, invitation: Invitation) -> Sequence[Acknowledgement]:
@@ -239,6 +241,24 @@ class StageBuilder:
             group_id=group_id,
             largest_record_bytes=largest,
         )
+
+
+def group_stamp(settings: Settings, mappings: Mappings, group_id: str) -> GroupStamp:
+    """Return what the members of one of the bridge's groups should have in common."""
+    return GroupStamp(group_id, realm_identity(settings), mappings.fingerprint)
+
+
+def realm_identity(settings: Settings) -> str:
+    """Return the name by which bridges, journals and dead letters recognise the realm."""
+    keycloak = settings.keycloak
+    return keycloak.known_as or realm_address(keycloak.url, keycloak.realm or "")
+
+
+def consumer_groups(settings: Settings) -> tuple[str, ...]:
+    """Return the ids of the groups that the stages join."""
+    kafka = settings.kafka
+    invites = settings.invite.mode != "none"
+    return (kafka.group_id, kafka.invite_group_id) if invites else (kafka.group_id,)
 
 
 def topic_output(

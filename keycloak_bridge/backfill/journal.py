@@ -103,7 +103,8 @@ class Journal:
             return journal
         assert found is not None  # noqa: S101 # else it is new
         earlier, progress = found
-        other = sorted(name for name in task if earlier.get(name) != task[name])
+        # an older version's journal does not name the realm
+        other = sorted(name for name in task if name in earlier and earlier[name] != task[name])
         if other:
             raise ConfigError(
                 f"{file} is the journal of a backfill with another {', '.join(other)}",

@@ -24,6 +24,7 @@ from keycloak_bridge.app.wiring import (
     inviter,
     mailer,
     own_users,
+    realm_identity,
 )
 from keycloak_bridge.backfill.files import InputFile, InputFiles, LineDecoder
 from keycloak_bridge.backfill.journal import (
@@ -155,6 +156,7 @@ class BackfillFiles:
             "asOf": [None if time is None else format_time(time) for time in self._times],
             "columns": dict(options.columns),
             "delimiter": options.delimiter,
+            "realm": realm_identity(interpretation.settings),
         }
         headers = [one.header for one in inputs.files]
         schema = inputs.rules.schema

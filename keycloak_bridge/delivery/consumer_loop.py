@@ -81,6 +81,7 @@ class ConsumerLoop:
         self._paused_until_s = 0.0
         self._lost = LostRecords(context, options.brake_on_loss)
         self._set_back: dict[TopicPartition, int] = {}
+        self._warned_of: str | None = None
 
     def run(self, stop: threading.Event, until: Until | None = None) -> None:
         """Handle records until `stop` is set, or until the group's commits reach the offsets of `until`.
@@ -146,6 +147,7 @@ class ConsumerLoop:
             return
         asked_at_s = self._clock.monotonic()
         commits = dict(self._source.commits(new))
+        self._check_stamps(commits)
         begins = self._source.begin_offsets(new)
         for partition, commit in commits.items():
             self._context.sent_dead_letters.begin(partition, commit.offset)
@@ -158,6 +160,24 @@ class ConsumerLoop:
             self._source.seek(partition, max(commit.offset, begins.get(partition, 0)))
             self.delivery.start(partition, commit)
         self._renew_at_s = min(self._renew_at_s, asked_at_s)
+
+    def _check_stamps(self, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Raise ConfigError where another realm's bridge had one of these partitions; warn once of another mapping."""
+        stamp = self._context.stamp
+        if stamp is None:
+            return
+        another = stamp.mapping_of(commit.metadata for commit in commits.values())
+        if another is not None and another != self._warned_of:
+            self._warned_of = another
+            log_event(
+                logger,
+                "foreign-mapping",
+                level=logging.WARNING,
+                message=f"the group {stamp.group_id} was served with another mapping ({another}, here {stamp.mapping}): "
+                "as long as a bridge with it runs too, the users are shared out between both",
+                stage=self._context.name,
+                group=stamp.group_id,
+            )
 
     def _fetch(self, timeout_s: float) -> None:
         records = self._source.poll(timeout_s, self.delivery.held)

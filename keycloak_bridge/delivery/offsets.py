@@ -7,6 +7,7 @@ A commit carries a note beside its offset, so that the next owner of the partiti
 finished above it. The note is `kb1:` and base64url of: a CRC-32; the number of dead-lettered users, 8 bytes for each;
 then, per finished range, the distance from the end of the range before (the first: from the committed offset) and its
 length. Numbers are varints. The checksum covers the committed offset, so a note beside another offset is ignored.
+Before the note, a stamp may say whose commit it is (group_stamp.py).
 """
 
 import zlib
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from keycloak_bridge.delivery.group_stamp import GroupStamp, notes_of
 from keycloak_bridge.delivery.stage import DeadLetteredUsers
 from keycloak_bridge.domain.events import Commit, TopicPartition
 
@@ -26,10 +28,11 @@ class _PartitionState:
     position: int | None = None
     waits_for: tuple[int, float] | None = None  # the first unfinished offset, and since when it is
 
-    def commit(self, dead_lettered: tuple[int, ...]) -> Commit:
+    def commit(self, dead_lettered: tuple[int, ...], stamp: GroupStamp | None) -> Commit:
         offset = self.tracker.next_to_commit(self.position)
         notes = CommitNotes(self.tracker.finished_above(), dead_lettered)
-        return Commit(offset, write_notes(offset, notes))
+        written = write_notes(offset, notes)
+        return Commit(offset, written if stamp is None else stamp.on(written))
 
     def waited_s(self, now_s: float) -> float:
         if not self.tracker.unfinished:
@@ -42,10 +45,16 @@ class _PartitionState:
 
 
 class PartitionStates:
-    """The partitions in hand, each from its start to its release, and what Kafka has confirmed of them."""
+    """The partitions in hand, each from its start to its release, and what Kafka has confirmed of them.
 
-    def __init__(self, dead_lettered_users: DeadLetteredUsers) -> None:
+    With a `stamp`, every commit says whose it is.
+    """
+
+    def __init__(
+        self, dead_lettered_users: DeadLetteredUsers, stamp: GroupStamp | None = None
+    ) -> None:
         self._dead_lettered_users = dead_lettered_users
+        self._stamp = stamp
         self._states: dict[TopicPartition, _PartitionState] = {}
 
     def partitions(self) -> frozenset[TopicPartition]:
@@ -59,7 +68,7 @@ class PartitionStates:
 
     def start(self, partition: TopicPartition, commit: Commit) -> None:
         """Begin with what the group committed for the partition."""
-        notes = read_notes(commit.offset, commit.metadata)
+        notes = read_notes(commit.offset, notes_of(commit.metadata))
         self._states[partition] = _PartitionState(
             OffsetTracker(commit.offset, notes.finished), commit
         )
@@ -78,7 +87,7 @@ class PartitionStates:
         commits = {}
         for partition, state in self._states.items():
             state.position = positions.get(partition, state.position)
-            commit = state.commit(self._dead_lettered_users.of(partition))
+            commit = state.commit(self._dead_lettered_users.of(partition), self._stamp)
             if unchanged or state.committed != commit:
                 commits[partition] = commit
         return commits
@@ -102,7 +111,9 @@ class PartitionStates:
         for partition in partitions:
             state = self._states.pop(partition, None)
             if state is not None:
-                commits[partition] = state.commit(self._dead_lettered_users.of(partition))
+                commits[partition] = state.commit(
+                    self._dead_lettered_users.of(partition), self._stamp
+                )
             self._dead_lettered_users.drop(partition)
         return commits
 

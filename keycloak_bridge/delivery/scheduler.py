@@ -77,7 +77,7 @@ class Delivery:
         self._work = threading.Condition(self._changed)  # there may be more to begin
         self._idle = threading.Condition(self._changed)  # less is running
         self._key_queues = KeyQueues()
-        self._partition_states = PartitionStates(context.dead_lettered_users)
+        self._partition_states = PartitionStates(context.dead_lettered_users, context.stamp)
         self._failures = FailurePolicy(policy.retry, policy.max_attempts)
         self._running: dict[Task, OffsetTracker] = {}
         self._backpressure = Backpressure(policy.max_records, policy.max_bytes)

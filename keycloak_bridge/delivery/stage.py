@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from keycloak_bridge.delivery.fencing import Fence
+from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.events import Record, TopicPartition
 from keycloak_bridge.domain.ports import Clock
@@ -145,6 +146,7 @@ class StageContext:
     dead_lettered_users: DeadLetteredUsers = field(default_factory=DeadLetteredUsers)
     sent_dead_letters: SentDeadLetters = field(default_factory=SentDeadLetters)
     backlog: Backlog = field(default_factory=Backlog)
+    stamp: GroupStamp | None = None
 
 
 Key = TypeVar("Key")

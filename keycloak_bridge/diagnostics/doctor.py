@@ -1,13 +1,13 @@
 """Every probe of one bridge, built from its settings: first settings, schemas and mapping, then Kafka and Keycloak."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin, keycloak_http
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import realm_problems
-from keycloak_bridge.app.wiring import topic_specs
+from keycloak_bridge.app.wiring import group_stamp, topic_specs
 from keycloak_bridge.diagnostics.probes import (
     KEYCLOAK_CONNECTION,
     KafkaProbes,
@@ -42,7 +42,7 @@ def check_up(loaded: LoadedSettings, *, test_mail: str | None = None) -> Iterato
     with ExitStack() as stack:
         probes = [
             *content_probes(loaded, interpretation),
-            *_kafka(loaded, stack),
+            *_kafka(loaded, interpretation, stack),
             *_keycloak(interpretation, stack, test_mail),
         ]
         yield from examine(probes)
@@ -108,14 +108,22 @@ def realm_setup(interpretation: Interpretation, admin: KeycloakAdmin) -> RealmSe
     )
 
 
-def _kafka(loaded: LoadedSettings, stack: ExitStack) -> Sequence[Probe]:
+def _kafka(
+    loaded: LoadedSettings, interpretation: Interpretation, stack: ExitStack
+) -> Sequence[Probe]:
     settings = loaded.settings
 
     def connect() -> KafkaAdmin:
         return stack.enter_context(closing(KafkaAdmin(settings.kafka)))
 
     creates = settings.topics.create
-    return KafkaProbes(settings.kafka, topic_specs(settings), connect, creates=creates).probes()
+    stamp = None
+    if settings.keycloak.realm is not None:
+        with suppress(ConfigError):  # the probe of the mapping says what is wrong
+            stamp = partial(group_stamp, settings, interpretation.mapping)
+    return KafkaProbes(
+        settings.kafka, topic_specs(settings), connect, creates=creates, stamp=stamp
+    ).probes()
 
 
 def _keycloak(

@@ -17,9 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from keycloak_bridge.app.realm_check import NEEDED_ROLES, Problem
-from keycloak_bridge.app.wiring import INVITE_GROUP_SUFFIX
+from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.domain.errors import (
     BridgeError,
+    ConfigError,
     KeycloakAuthError,
     KeycloakConflictError,
     KeycloakError,
@@ -152,8 +153,14 @@ class KafkaProbes:
         connect: Callable[[], KafkaAdmin],
         *,
         creates: bool = False,
+        stamp: Callable[[str], GroupStamp] | None = None,
     ) -> None:
-        """Take what to examine; `creates` says that the bridge creates missing topics at its start."""
+        """Take what to examine.
+
+        `creates` says that the bridge creates missing topics at its start. `stamp` returns what the commits of a group should
+        say whose they are; None where that cannot be known.
+        """
+        self._stamp = stamp
         self._creates = creates
         self._settings = settings
         self._specs = topics
@@ -293,6 +300,8 @@ class KafkaProbes:
             else:
                 yield green(f"{group_id}: no member at the moment", group_id)
             yield from self._losses(group_id)
+            if self._stamp is not None:
+                yield from self._check_stamp(self._stamp(group_id))
 
     def _losses(self, group_id: str) -> Iterable[ProbeResult]:
         """Compare what the group has committed with where its topic begins now."""
@@ -306,6 +315,21 @@ class KafkaProbes:
                     f"raise retention.ms of {topic}, and compare the users: keycloak-bridge reconcile",
                     group_id,
                 )
+
+    def _check_stamp(self, stamp: GroupStamp) -> Iterable[ProbeResult]:
+        commits = self._cluster.commits(stamp.group_id).values()
+        try:
+            another = stamp.mapping_of(commit.metadata for commit in commits)
+        except ConfigError as error:
+            yield red(error.message, str(error.remedy), stamp.group_id)
+            return
+        if another is not None:
+            yield yellow(
+                f"{stamp.group_id} was served with another mapping ({another}, here {stamp.mapping})",
+                "nothing, if the mapping was changed since; otherwise stop the bridge that has the other one, or give it a group "
+                "and topics of its own",
+                stamp.group_id,
+            )
 
     def _existing(self) -> Sequence[TopicSpec]:
         return [spec for spec in self._specs if spec.name in self._found]
@@ -326,7 +350,7 @@ class KafkaProbes:
     def _groups(self) -> Mapping[str, GroupFacts]:
         names = [self._settings.group_id]
         if any(spec.purpose == "invitations" for spec in self._specs):
-            names.append(self._settings.group_id + INVITE_GROUP_SUFFIX)
+            names.append(self._settings.invite_group_id)
         return {name: self._cluster.group(name) for name in names}
 
 

@@ -12,6 +12,7 @@ from keycloak_bridge.kafka.topics import KafkaAdmin
 from keycloak_bridge.messages.bridge_headers import record_digest
 from keycloak_bridge.messages.dead_letters import (
     claimed_replay,
+    dead_letter_group,
     dead_lettered_record,
     marked_replay,
     record_without_body,
@@ -50,6 +51,8 @@ class KafkaDeadLetterArchive:
     ) -> None:
         self._settings = settings
         self._topic = topic
+        # another realm may read the same events: that they failed there says nothing about this one
+        self._groups = (settings.group_id, settings.invite_group_id)
         self._now_s = now_s
         self._monotonic_s = monotonic_s
         self._lock = threading.Lock()
@@ -142,8 +145,9 @@ class KafkaDeadLetterArchive:
 
     def _note(self, record: Record) -> None:
         self._replays.add(marked_replay(record))
-        self._letters.add(dead_lettered_record(record))
-        self._without_body.add(record_without_body(record))
+        if dead_letter_group(record) in (None, *self._groups):
+            self._letters.add(dead_lettered_record(record))
+            self._without_body.add(record_without_body(record))
 
     def _topic_id(self, topic: str) -> str | None:
         now_s = self._monotonic_s()

@@ -7,11 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from kafka import KafkaAdminClient
+from kafka import TopicPartition as KafkaTopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.protocol.consumer import OffsetSpec
 
 from keycloak_bridge.domain.errors import BrokerAccessError, ConfigError
+from keycloak_bridge.domain.events import Commit, TopicPartition
 from keycloak_bridge.kafka.client import connect, translated
 from keycloak_bridge.settings.model import KafkaSettings, TopicsSettings
 
@@ -181,7 +183,8 @@ class KafkaAdmin:
     def group(self, group_id: str) -> GroupFacts:
         """Return what the coordinator knows of the group; one that was never used is `Dead`."""
         with translated(f"describing the consumer group {group_id}"):
-            described = self._describe_group(group_id)
+            found = self._of_coordinator(lambda: self._admin.describe_groups([group_id]))
+            described = found[group_id]
             # kafka-python raises for the whole call only, and reports what concerns one group as text
             if kafka_errors.GroupAuthorizationFailedError.__name__ in str(described.get("error")):
                 raise kafka_errors.GroupAuthorizationFailedError
@@ -190,13 +193,23 @@ class KafkaAdmin:
             members=len(described.get("members") or ()),
         )
 
+    def commits(self, group_id: str) -> Mapping[TopicPartition, Commit]:
+        """Return all that the group has committed; nothing of one that was never used."""
+        with translated(f"reading the commits of the consumer group {group_id}"):
+            found = self._of_coordinator(lambda: self._admin.list_group_offsets(group_id))
+        return {
+            TopicPartition(*partition): Commit(one.offset, one.metadata or "")
+            for partition, one in found.get(group_id, {}).items()
+            if one.offset >= 0
+        }
+
     def deleted_unread(self, group_id: str, topic: str) -> Mapping[int, int]:
         """Return by partition how many offsets of `topic` were deleted before the group had committed them."""
+        commits = self.commits(group_id).items()
+        own = {KafkaTopicPartition(*at): found.offset for at, found in commits if at.topic == topic}
+        if not own:
+            return {}
         with translated(f"comparing the commits of {group_id} with topic {topic}"):
-            commits = self._admin.list_group_offsets(group_id)[group_id]
-            own = {at: found.offset for at, found in commits.items() if at.topic == topic}
-            if not own:
-                return {}
             begins = self._admin.list_partition_offsets(dict.fromkeys(own, OffsetSpec.EARLIEST))
         gaps = {at.partition: begins[at].offset - offset for at, offset in own.items()}
         return {number: gap for number, gap in sorted(gaps.items()) if gap > 0}
@@ -205,18 +218,16 @@ class KafkaAdmin:
         """Close the connection."""
         self._admin.close()
 
-    def _describe_group(self, group_id: str) -> Mapping[str, Any]:
+    def _of_coordinator(self, ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         attempts = _COORDINATOR_ATTEMPTS
         while True:
             try:
-                found: Mapping[str, Any] = self._admin.describe_groups([group_id])[group_id]
+                return ask()
             except _COORDINATOR_COMING:
                 attempts -= 1
                 if not attempts:
                     raise
                 self._sleep(_COORDINATOR_PAUSE_S)
-            else:
-                return found
 
     def _topic(self, described: Mapping[str, Any]) -> TopicFacts:
         partitions = described.get("partitions") or ()

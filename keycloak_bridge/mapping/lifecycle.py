@@ -1,5 +1,6 @@
 """What every type of event wants of its user: the mapping that serves it, and the policy for the user's life cycle."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -82,6 +83,18 @@ class Mappings:
     def all(self) -> tuple[AttributeMapping, ...]:
         """Every mapping that may serve an event, the default first."""
         return (self.default, *self.by_type.values(), *self.by_major.values())
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with every change of content of any mapping, or of which events it serves."""
+        served = [
+            ("", self.default.fingerprint),
+            *sorted((kind, one.fingerprint) for kind, one in self.by_type.items()),
+            *sorted((f"{kind}/{at}", one.fingerprint) for (kind, at), one in self.by_major.items()),
+        ]
+        if len(served) == 1:
+            return self.default.fingerprint
+        return hashlib.sha256(repr(served).encode()).hexdigest()[: len(self.default.fingerprint)]
 
     @property
     def external_id(self) -> str:

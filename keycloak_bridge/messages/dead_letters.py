@@ -235,6 +235,11 @@ def _record_digest(letter: Record, content: bytes) -> bytes | None:
     return record_digest(record, topic_id=topic_id, content=content)
 
 
+def dead_letter_group(letter: Record) -> str | None:
+    """Return the consumer group whose record became the dead letter, None where it does not say."""
+    return dead_letter_headers(letter).get(f"{DEAD_LETTER_PREFIX}group")
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A dead letter without its value; `origin` is the place of the record before any replay.

@@ -75,6 +75,11 @@ class KafkaSettings:
     )
 
     @property
+    def invite_group_id(self) -> str:
+        """The group of the invite stage: one of its own, so that its lag is the backlog of mails."""
+        return f"{self.group_id}-invite"
+
+    @property
     def heartbeat_interval(self) -> float:
         """Seconds between two heartbeats, which also tell a member of a rebalance; 3 s is Kafka's own default."""
         return min(self.session_timeout / 4, 3.0)
@@ -116,6 +121,13 @@ class KeycloakSettings:
         None,
         "Realm of the users. Needed by every command that talks to Keycloak.",
         text("the name of a realm", pattern="^[^\\s/?#]+$"),
+    )
+    known_as: str | None = setting(
+        None,
+        "Name by which the bridges of one consumer group, and the journals of a backfill, recognise the realm; the realm's URL "
+        "if it is not set. Where several URLs lead to one realm, give each bridge the same name; where the URL changes, the old "
+        "one.",
+        text("up to 200 printable ASCII characters without blanks", pattern="^[!-~]{1,200}$"),
     )
     client_id: str = setting("keycloak-bridge", "Confidential client with a service account.")
     client_secret: Secret | None = setting(

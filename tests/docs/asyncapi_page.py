@@ -9,7 +9,6 @@ import yaml
 
 from keycloak_bridge import __version__
 from keycloak_bridge.app.interpretation import load_documents
-from keycloak_bridge.app.wiring import INVITE_GROUP_SUFFIX
 from keycloak_bridge.domain.events import DEAD_LETTER, DEAD_LETTER_REPLAYED, INVITATION_DUE, RESULT
 from keycloak_bridge.events.cloudevents import SOURCE, cloud_event_message
 from keycloak_bridge.kafka.topics import wanted_topics
@@ -197,7 +196,7 @@ def _operations(settings: Settings, documents: Mapping[str, SchemaDocument]) -> 
             "invitations",
             "Have Keycloak mail the link of each invitation.",
             invitations,
-            group + INVITE_GROUP_SUFFIX,
+            settings.kafka.invite_group_id,
         ),
         "sendResults": operation(
             "send", "results", "Publish the result of an event.", _named(documents, RESULT)

@@ -163,6 +163,26 @@ def test_each_of_a_family_that_shares_an_address_gets_an_account(
         assert '"batch-written"' in log
 
 
+def test_a_bridge_of_another_realm_does_not_join_the_group(
+    module_bench: Bench, user_id: str
+) -> None:
+    """It would take a share of the users away from the first realm; neither stage's group lets it in."""
+    module_bench.publish(an_event(user_id))
+    module_bench.catch_up()
+    before = module_bench.committed()
+
+    answer = module_bench.but(KEYCLOAK_REALM="partners").run_command("run", "--until-caught-up")
+    report = module_bench.but(KEYCLOAK_REALM="partners").run_command("doctor").stdout
+    known = module_bench.but(KEYCLOAK_KNOWN_AS="http://old.example/realms/acme")
+
+    assert 2 == answer.returncode
+    assert "belongs to another realm" in answer.stderr
+    assert 2 == report.count("belongs to another realm")
+    assert "belongs to another realm" in known.run_command("run", "--until-caught-up").stderr
+    assert before == module_bench.committed()
+    module_bench.catch_up()
+
+
 def test_what_keycloak_drops_is_an_error_with_its_name(bench: Bench) -> None:
     """The profile loses an attribute while the bridge runs: nobody is invited into half an account."""
     user_id = f"dropped-{bench.suffix}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions
+from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy, InHand
@@ -170,11 +171,14 @@ class Hand:
         workers: int = 0,
         drain_s: float = 20.0,
         backlog: Backlog | None = None,
+        stamp: GroupStamp | None = None,
     ) -> None:
         self.broker = broker or InMemoryBroker(partitions=partitions)
         self.clock = clock or FakeClock()
         self._workers = workers
-        self.context = stage_context(clock=self.clock, brake=brake, backlog=backlog or Backlog())
+        self.context = stage_context(
+            clock=self.clock, brake=brake, backlog=backlog or Backlog(), stamp=stamp
+        )
         self.status = self.context.status
         self.metrics = self.context.metrics
         self.fence = self.context.fence

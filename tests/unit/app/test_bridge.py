@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,11 +30,12 @@ from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.delivery import rate_limit
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
+    ConfigError,
     HoldError,
     KeycloakAuthError,
     KeycloakUnavailableError,
 )
-from keycloak_bridge.domain.events import Message, TopicPartition
+from keycloak_bridge.domain.events import Commit, Message, TopicPartition
 from keycloak_bridge.kafka.topics import TopicSpec, TopicState
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.ops.health import Status
@@ -130,7 +131,9 @@ class World:
 
     def _kafka_admin(self, _: KafkaSettings) -> "StubKafkaAdmin":
         self._raise_next("topics")
-        return StubKafkaAdmin(self.closed, "topics")
+        admin = StubKafkaAdmin(self.closed, "topics")
+        admin.group_commits = self.broker.commits
+        return admin
 
     def _check(
         self, _: object, names: Sequence[str], guarded: Sequence[str], **options: Any
@@ -163,6 +166,11 @@ class StubKafkaAdmin(Closable):
 
     def create(self, missing: Sequence[TopicSpec]) -> None:
         assert not missing
+
+    group_commits: Mapping[str, Mapping[TopicPartition, Commit]] = {}
+
+    def commits(self, group_id: str) -> Mapping[TopicPartition, Commit]:
+        return self.group_commits.get(group_id, {})
 
 
 @pytest.fixture
@@ -198,6 +206,39 @@ def test_an_event_becomes_a_user_and_a_mail(world: World) -> None:
 
 
 # before anything is consumed
+
+
+@pytest.mark.parametrize("group_id", ["keycloak-bridge", "keycloak-bridge-invite"])
+@pytest.mark.parametrize(
+    ("keycloak", "refused"),
+    [
+        ({}, False),
+        ({"realm": "partners"}, True),
+        ({"url": "http://other:8080"}, True),
+        ({"url": "http://LOCALHOST:8080/"}, False),
+        ({"url": "http://other:8080", "known_as": "http://localhost:8080/realms/acme"}, False),
+        ({"known_as": "production"}, True),
+    ],
+)
+def test_a_group_serves_one_realm(
+    world: World, keycloak: dict[str, Any], refused: bool, group_id: str
+) -> None:
+    """A bridge of another realm does not even join; it would take a share of the users away."""
+    world.publish(event_of())
+    world.run()
+    for other in {"keycloak-bridge", "keycloak-bridge-invite"} - {group_id}:
+        world.broker.commits[other].clear()
+    world.joined.clear()
+    settings = replace(SETTINGS, keycloak=replace(SETTINGS.keycloak, **keycloak))
+
+    if not refused:
+        world.run(settings)
+        return
+    with pytest.raises(ConfigError) as caught:
+        world.run(settings)
+    assert "foreign-realm" == caught.value.code
+    assert group_id in caught.value.message
+    assert [] == world.joined
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,17 @@ def test_a_journal_of_nothing_is_replaced(tmp_path: Path) -> None:
     assert (TASK, Progress()) == read_journal(file)
 
 
+def test_a_journal_belongs_to_one_realm(tmp_path: Path) -> None:
+    """What was brought into one realm is not in another; an older version's journal does not say which it was."""
+    file = tmp_path / "journal.json"
+    Journal.open(file, TASK).save(PROGRESS)
+    assert PROGRESS == Journal.open(file, {**TASK, "realm": "acme"}).progress
+    Journal.open(file, {**TASK, "realm": "acme"}, restart=True).save(PROGRESS)
+
+    with pytest.raises(ConfigError, match="another realm"):
+        Journal.open(file, {**TASK, "realm": "partners"})
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"format": 2}), "\x00"])
 def test_another_file_is_left_alone(tmp_path: Path, text: str) -> None:
     """It may be needed."""

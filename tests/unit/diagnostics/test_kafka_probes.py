@@ -6,7 +6,9 @@ from functools import partial
 
 import pytest
 
+from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.diagnostics.probes import KafkaProbes, Light, ProbeResult, examine
+from keycloak_bridge.domain.events import Commit, TopicPartition
 from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, wanted_topics
 from keycloak_bridge.settings.model import KafkaSettings, TopicsSettings
 
@@ -36,6 +38,7 @@ class StubCluster(KafkaAdmin):
     versions: tuple[tuple[int, ...], ...] = ((4, 1),)
     lost: Mapping[int, int] = field(default_factory=dict)
     seen: GroupFacts = field(default_factory=lambda: GroupFacts("Stable", 2))
+    metadata: tuple[str, ...] = ()
 
     def broker_versions(self) -> tuple[tuple[int, ...], ...]:
         return self.versions
@@ -51,6 +54,12 @@ class StubCluster(KafkaAdmin):
         purpose = "invitations" if group_id.endswith("-invite") else "events"
         assert NAMES[purpose] == topic
         return self.lost if purpose == "events" else {}
+
+    def commits(self, group_id: str) -> Mapping[TopicPartition, Commit]:
+        return {
+            TopicPartition("user-events", at): Commit(0, one)
+            for at, one in enumerate(self.metadata)
+        }
 
     def change(self, purpose: str, **facts: object) -> None:
         """Change the facts of one topic; `config` is added to."""
@@ -133,3 +142,24 @@ def test_a_missing_topic_is_created_where_the_settings_say_so() -> None:
 def test_brokers_and_groups(cluster: StubCluster, expected: list[tuple[str, Light]]) -> None:
     """Old brokers are a risk, a group without members is not."""
     assert expected == [(probe, light) for probe, light, _ in not_green(cluster)]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "lights"),
+    [
+        ((), {Light.GREEN}),
+        (("", "kb1:x", "kbs1:acme|ab"), {Light.GREEN}),
+        (("kbs1:acme|ab", "kbs1:acme|cd"), {Light.GREEN, Light.YELLOW}),
+        (("kbs1:partners|ab",), {Light.GREEN, Light.RED}),
+    ],
+)
+def test_whose_group_it_is(metadata: tuple[str, ...], lights: set[Light]) -> None:
+    """Another realm shares the users out; another mapping may be an older one."""
+    probes = KafkaProbes(
+        KafkaSettings(),
+        SPECS,
+        lambda: StubCluster(metadata=metadata),
+        stamp=lambda group_id: GroupStamp(group_id, "acme", "ab"),
+    ).probes()
+
+    assert lights == {one.light for one in examine(probes) if one.probe == "kafka.groups"}

@@ -102,6 +102,23 @@ def test_it_holds_what_was_written(world: World) -> None:
     assert [RECORD.timestamp_ms - HOUR_MS] == world.begun_ms
 
 
+def test_what_failed_for_another_realm_says_nothing(world: World) -> None:
+    """Two groups may read the same events, and one topic may hold the dead letters of both."""
+    letter = world.give_up(RECORD)
+    assert world.archive.holds(RECORD)
+    for group, held in ((b"keycloak-bridge-invite", True), (b"partners", False)):
+        other = replace(RECORD, offset=RECORD.offset + 1 + held)
+        world.give_up(other)
+        headers = tuple(
+            (name, group if name == "kb-dlq-group" else value)
+            for name, value in world.log[-1].headers
+        )
+        world.log[-1] = replace(world.log[-1], headers=headers)
+
+        assert held is world.archive.holds(other)
+    assert letter in world.log
+
+
 def test_a_topic_made_anew_has_records_of_its_own(world: World) -> None:
     """Even where they are equal to the last byte; a dead letter without the id of a topic is of any."""
     world.give_up(RECORD)

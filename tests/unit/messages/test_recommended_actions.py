@@ -20,6 +20,7 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "duplicate-user",
         "error",
         "event",
+        "foreign-realm",
         "held",
         "journal",
         "unsafe-file",
