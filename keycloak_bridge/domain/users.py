@@ -9,6 +9,7 @@ GROUPS = "groups"
 REALM_ROLES = "realmRoles"
 ORGANIZATIONS = "organizations"
 _CLIENT_ROLES = "clientRoles."
+_LONGEST_GROUP_NAME = 255
 
 ATTRIBUTE_PREFIX = "attributes."
 """What the targets of attributes begin with; those of fields are the fields' names."""
@@ -22,6 +23,21 @@ def client_roles(client_id: str) -> str:
 def client_of(kind: str) -> str | None:
     """Return the client whose roles `kind` are, or None for another kind of membership."""
     return kind.removeprefix(_CLIENT_ROLES) if kind.startswith(_CLIENT_ROLES) else None
+
+
+def can_be_created(path: str) -> bool:
+    """Say whether a group can be stored at `path`, with those above it, and found there again.
+
+    Keycloak answers a long name by a bare 500, and PostgreSQL stores no NUL. Where a server escapes slashes in names, `~/` is
+    one of them, and where it does not, the end of a name: what would be created is not known.
+    """
+    names = path.strip("/").split("/")
+    return "~/" not in path and all(
+        name.strip() not in ("", ".", "..")
+        and len(name) <= _LONGEST_GROUP_NAME
+        and "\0" not in name
+        for name in names
+    )
 
 
 class UserRepresentation(TypedDict, total=False):

@@ -17,6 +17,7 @@ from keycloak_bridge.domain.users import (
     ORGANIZATIONS,
     REALM_ROLES,
     IdentityLink,
+    can_be_created,
     client_of,
 )
 from keycloak_bridge.keycloak.admin import Json, KeycloakAdmin
@@ -24,7 +25,6 @@ from keycloak_bridge.keycloak.errors import conflict, keycloak_error, role_not_f
 
 CACHE_TTL_S = 60.0
 
-_LONGEST_NAME = 255
 _Value = TypeVar("_Value")
 
 
@@ -204,19 +204,6 @@ class Groups(_ById):
 def normal_path(path: str) -> str:
     """Return the group's path as Keycloak spells it."""
     return f"/{path.strip('/')}"
-
-
-def can_be_created(path: str) -> bool:
-    """Say whether a group can be stored at `path`, with those above it, and found there again.
-
-    Keycloak answers a long name by a bare 500, and PostgreSQL stores no NUL. Where a server escapes slashes in names, `~/` is
-    one of them, and where it does not, the end of a name: what would be created is not known.
-    """
-    names = path.strip("/").split("/")
-    return "~/" not in path and all(
-        name.strip() not in ("", ".", "..") and len(name) <= _LONGEST_NAME and "\0" not in name
-        for name in names
-    )
 
 
 class Organizations(_ById):

@@ -35,9 +35,9 @@ from keycloak_bridge.domain.users import (
     MatchCriterion,
     Membership,
     UserRepresentation,
+    can_be_created,
 )
 from keycloak_bridge.keycloak.errors import READ_ONLY
-from keycloak_bridge.keycloak.memberships import can_be_created
 from keycloak_bridge.mapping.reserved_names import anonymous_username
 from keycloak_bridge.planning.bookkeeping import is_being_invited, with_mark_of
 from keycloak_bridge.provisioning.locks import NamedLocks

@@ -30,6 +30,7 @@ from keycloak_bridge.domain.users import (
     Lookup,
     MatchCriterion,
     UserRepresentation,
+    can_be_created,
     client_of,
     client_roles,
     may_be,
@@ -48,7 +49,7 @@ from keycloak_bridge.keycloak.errors import (
     role_not_found,
     unsearchable,
 )
-from keycloak_bridge.keycloak.memberships import can_be_created, normal_path
+from keycloak_bridge.keycloak.memberships import normal_path
 
 MANAGED: Mapping[str, int] = {
     "userId": 255,

@@ -61,6 +61,7 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "topic-missing",
         "under-way",
         "user-not-found",
+        "workers-stuck",
     }
 )
 """Codes of errors that stop the bridge, make it wait, leave the record to another member, or mean a skipped mail."""
