@@ -258,6 +258,7 @@ def load_mappings(
             return load_mapping(
                 path,
                 has_property=partial(catalog.has_property, kind, major=major),
+                types_of=partial(catalog.property_types, kind, major=major),
                 invitation=invitation,
                 match_subject=settings.events.match_subject,
                 identifies_only=kind not in MAPPED_TYPES,

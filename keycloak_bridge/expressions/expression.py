@@ -27,6 +27,8 @@ Evaluate = Callable[[Any], Any]
 Node = Mapping[str, Any]
 Path = tuple[str, ...]
 Tables = Mapping[str, Mapping[str, Any]]
+TypesOf = Callable[[Path], frozenset[str] | None]
+"""Gives the JMESPath types that a schema leaves the property at a path, None where it leaves all."""
 
 SCOPE_NAMES = ("data", "id", "type", "subject", "source", "time")
 """What an expression sees at its top: the event's data and the attributes of its envelope."""
@@ -116,17 +118,21 @@ class Expression:
 
 
 def compile_expression(
-    text: str, *, tables: Tables, has_property: Callable[[Path], bool]
+    text: str,
+    *,
+    tables: Tables,
+    has_property: Callable[[Path], bool],
+    types_of: TypesOf | None = None,
 ) -> Expression:
     """Return `text` compiled, checked against the functions, the tables and the event's schema.
 
-    Raises ExpressionError holding every problem.
+    With `types_of`, functions are also checked against the types of the properties that they are called with. Raises ExpressionError holding every problem.
     """
     try:
         parsed = jmespath.compile(text)
     except (JMESPathError, IndexError) as error:
         raise ExpressionError([_syntax_problem(error, text)]) from error
-    findings = analyse(parsed.parsed, tables)
+    findings = analyse(parsed.parsed, tables, types_of)
     problems = findings.problems + _path_problems(findings.paths, has_property)
     if problems:
         raise ExpressionError(problems)
@@ -228,9 +234,9 @@ def _is_true(value: Any) -> bool:
     return value is not None and value is not False and value not in ("", [], {})
 
 
-def analyse(node: Node, tables: Iterable[str]) -> "Analysis":
+def analyse(node: Node, tables: Iterable[str], types_of: TypesOf | None = None) -> "Analysis":
     """Return what a parsed expression reads and which of its calls cannot work, without evaluating it."""
-    analysis = Analysis(frozenset(tables))
+    analysis = Analysis(frozenset(tables), types_of)
     analysis.visit(node, _TOP)
     return analysis
 
@@ -274,6 +280,7 @@ class Analysis:
     """
 
     tables: frozenset[str]
+    types_of: TypesOf | None = None
     paths: set[Path] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
@@ -304,9 +311,9 @@ class Analysis:
             self.visit(children[0], context)
             return self.visit(children[1], _NOWHERE)
         if kind == "comparator" and node["value"] in _ORDERING:
-            self._check_order(children)
+            self._check_order(children, context)
         if kind == "function_expression":
-            self._check_call(node["value"], children)
+            self._check_call(node["value"], children, context)
         # a reference (&x) is evaluated against elements that only the function knows
         values = [
             self.visit(child, _NOWHERE if child["type"] == "expref" else context)
@@ -322,7 +329,16 @@ class Analysis:
             self.paths.update((*path, key["value"]) for path in elements)
         return elements
 
-    def _check_call(self, name: str, arguments: list[Node]) -> None:
+    def _types(self, node: Node, context: frozenset[Path]) -> frozenset[str] | None:
+        """Return the types that the node's value may have, None where only an event can tell."""
+        path = _plain_path(node) if context == _TOP else ()
+        if self.types_of is None or not path:
+            return _static_types(node)
+        if path[0] != "data":
+            return _TEXT if path[0] in SCOPE_NAMES else None
+        return self.types_of(path[1:]) if path[1:] else frozenset({"object"})
+
+    def _check_call(self, name: str, arguments: list[Node], context: frozenset[Path]) -> None:
         known = MappingFunctions.FUNCTION_TABLE
         if name not in known:
             self.problems.append(f"there is no function {name}(){suggestion(name, known)}")
@@ -339,12 +355,15 @@ class Analysis:
             self.problems.append(f"{name}() takes {least}{expected} argument{plural}, not {given}")
         elif name == "lookup":
             self._check_table(arguments[0])
-        elif problem := _types_problem(name, signature, arguments) or _failure(name, constants):
-            self.problems.append(problem)
+        else:
+            types = [self._types(argument, context) for argument in arguments]
+            problem = _types_problem(name, signature, arguments, types) or _failure(name, constants)
+            if problem:
+                self.problems.append(problem)
 
-    def _check_order(self, sides: list[Node]) -> None:
+    def _check_order(self, sides: list[Node], context: frozenset[Path]) -> None:
         for side in sides:
-            types = _static_types(side)
+            types = self._types(side, context)
             if types is not None and not types & {"number", "string"}:
                 self.problems.append(
                     f"<, <=, > and >= compare numbers or texts, never {_named(types)}"
@@ -368,15 +387,17 @@ def constant(node: Node) -> tuple[bool, Any]:
 
 
 def _types_problem(
-    name: str, signature: Iterable[Mapping[str, Any]], arguments: list[Node]
+    name: str,
+    signature: Iterable[Mapping[str, Any]],
+    arguments: list[Node],
+    types: list[frozenset[str] | None],
 ) -> str | None:
     """Return why no event can give the function arguments of the types that it takes, None where one may."""
-    for parameter, argument in zip(signature, arguments, strict=False):
+    for parameter, argument, given in zip(signature, arguments, types, strict=False):
         accepted = parameter["types"]
         possible = {one.partition("-")[0] for one in accepted}
         if possible == {"expref"} and argument["type"] != "expref":
             return f"{name}() takes a reference (&…), as in &name"
-        given = _static_types(argument)
         if not accepted or given is None:
             continue
         # what works for null alone never does anything
@@ -385,6 +406,16 @@ def _types_problem(
                 f"{name}() takes {' or '.join(accepted)}, never {_named(given - {'null'} or given)}"
             )
     return None
+
+
+def _plain_path(node: Node) -> Path:
+    """Return the path of a parsed expression that is nothing but names, an empty one for any other."""
+    if node["type"] == "field":
+        return (node["value"],)
+    if node["type"] != "subexpression":
+        return ()
+    steps = [_plain_path(child) for child in node["children"]]
+    return tuple(name for step in steps for name in step) if all(steps) else ()
 
 
 def _named(types: Iterable[str]) -> str:

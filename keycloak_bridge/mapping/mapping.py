@@ -33,7 +33,7 @@ from keycloak_bridge.domain.users import (
     representation_of,
     targets_of,
 )
-from keycloak_bridge.expressions.expression import Expression, Path, event_scope
+from keycloak_bridge.expressions.expression import Expression, Path, TypesOf, event_scope
 from keycloak_bridge.mapping.reader import read_rules
 from keycloak_bridge.mapping.reserved_names import (
     has_invisible_character,
@@ -67,19 +67,24 @@ def compile_mapping(
     *,
     origin: str,
     has_property: Callable[[Path], bool],
+    types_of: TypesOf | None = None,
     invitation: InvitationTerms | None = None,
     match_subject: bool = True,
     identifies_only: bool = False,
 ) -> "AttributeMapping":
     """Return the mapping that `document` describes, every expression compiled and checked.
 
-    `has_property` says whether the event's schema has a path below `data`. `invitation` has the terms of the mail that
+    `has_property` says whether the event's schema has a path below `data`, `types_of` which types it leaves it. `invitation` has the terms of the mail that
     `[invite]` in the mapping overrides; None means that this bridge sends no mail. `match_subject` demands that the
     event's subject is the external id. `identifies_only` is for events that only name the user: their mapping needs no
     username. Raises ConfigError with one line for every problem.
     """
     rules = read_rules(
-        document, origin=origin, has_property=has_property, identifies_only=identifies_only
+        document,
+        origin=origin,
+        has_property=has_property,
+        types_of=types_of,
+        identifies_only=identifies_only,
     )
     terms = None if invitation is None else replace(invitation, **rules.invite)
     if terms is not None and terms.redirect_uri and not terms.client_id:

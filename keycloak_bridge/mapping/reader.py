@@ -21,6 +21,7 @@ from keycloak_bridge.expressions.expression import (
     ExpressionError,
     Path,
     Tables,
+    TypesOf,
     compile_expression,
     suggestion,
 )
@@ -62,6 +63,7 @@ def read_rules(
     *,
     origin: str,
     has_property: Callable[[Path], bool],
+    types_of: TypesOf | None = None,
     identifies_only: bool = False,
 ) -> MappingRules:
     """Return the rules of `document`; `origin` names it in errors.
@@ -70,7 +72,9 @@ def read_rules(
     `mapping`) with one line for every problem.
     """
     problems: list[str] = []
-    rules = _Reader(problems, has_property).read(document, identifies_only=identifies_only)
+    rules = _Reader(problems, has_property, types_of).read(
+        document, identifies_only=identifies_only
+    )
     if problems:
         lines = "\n".join(f"{origin}: {problem}" for problem in problems)
         raise ConfigError(lines, code="mapping", remedy="correct the mapping file")
@@ -173,9 +177,15 @@ class _Section:
 class _Reader:
     """Reads one document; what cannot be read becomes a problem and an empty rule, or none."""
 
-    def __init__(self, problems: list[str], has_property: Callable[[Path], bool]) -> None:
+    def __init__(
+        self,
+        problems: list[str],
+        has_property: Callable[[Path], bool],
+        types_of: TypesOf | None,
+    ) -> None:
         self._problems = problems
         self._has_property = has_property
+        self._types_of = types_of
         self._tables: Tables = {}
 
     def read(self, document: Mapping[str, Any], *, identifies_only: bool) -> MappingRules:
@@ -217,7 +227,12 @@ class _Reader:
         if text is None:
             return None
         try:
-            return compile_expression(text, tables=self._tables, has_property=self._has_property)
+            return compile_expression(
+                text,
+                tables=self._tables,
+                has_property=self._has_property,
+                types_of=self._types_of,
+            )
         except ExpressionError as error:
             for problem in error.problems:
                 section.add_problem(name, problem)

@@ -42,6 +42,7 @@ from keycloak_bridge.validation.subschema import (
     follow,
     has_property,
     property_facts,
+    property_types,
 )
 from keycloak_bridge.validation.validator import (
     MOST_VIOLATIONS,
@@ -118,6 +119,21 @@ class SchemaCatalog:
             for document in self.documents
             if document.type == event_type and major in (None, document.version[0])
         )
+
+    def property_types(
+        self, event_type: str, path: Path, major: int | None = None
+    ) -> frozenset[str] | None:
+        """Return the JMESPath types that the versions leave the property at `path`; None for all, or where no version has it."""
+        found = [
+            property_types(self._roots[document.id], path)
+            for document in self.documents
+            if document.type == event_type and major in (None, document.version[0])
+        ]
+        named = [types for types in found if types != frozenset()]
+        known = [types for types in named if types is not None]
+        if not known or len(known) < len(named):
+            return None
+        return frozenset().union(*known)
 
     def property_facts(self, event_type: str, path: Path) -> tuple[PropertyFacts | None, ...]:
         """Return what each version of the type's schema says about the property at `path`, None where it is not named."""

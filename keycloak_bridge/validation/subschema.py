@@ -45,6 +45,7 @@ CONTAINERS = (*_BY_NAME, *_IN_LIST, *_SINGLE)
 """The keywords whose values are or contain schemas."""
 
 _SAME_VALUE = ("if", "then", "else", "not", "allOf", "anyOf", "oneOf", "dependentSchemas", "$ref")
+_SAME_TYPE = (*REFERENCES, "allOf", "anyOf", "oneOf", "then", "else", "dependentSchemas")
 _DESCRIBING = (*REFERENCES, *_IN_LIST, "then", "else", "items", "dependentSchemas")
 
 
@@ -69,6 +70,11 @@ class Subschema:
     def is_trivial(self) -> bool:
         """Whether no keyword can refuse a value."""
         return self.schema is True or (self.schema is not False and not self.asserting())
+
+    @property
+    def has_alternatives(self) -> bool:
+        """Whether it describes its properties in several ways, of which one holds."""
+        return any(self.get(one, None) for one in ("anyOf", "oneOf", "if", "dependentSchemas"))
 
     def asserting(self) -> dict[str, Any]:
         """Return the keywords of an object schema that can refuse a value; all others only describe."""
@@ -158,6 +164,29 @@ def has_property(schema: Subschema, path: Path) -> bool:
         if any(_is_open(one) for one in here):
             return True
     return bool(here)
+
+
+def property_types(schema: Subschema, path: Path) -> frozenset[str] | None:
+    """Return the JMESPath types that `schema` leaves the property at `path`; None for all of them, empty where it has none.
+
+    Never fewer than it leaves: what depends on a condition, and every alternative, counts.
+    """
+    here = follow([schema], *_DESCRIBING)
+    for index, name in enumerate(path, start=1):
+        if any(_is_open(one) or one.has_alternatives for one in here):
+            return None
+        children = [child for one in here for child in _described(one, name)]
+        here = follow(children, *(_SAME_TYPE if index == len(path) else _DESCRIBING))
+    saying = [one for one in here if not (_delegates(one) and "type" not in one.schema)]
+    types = frozenset[str]().union(*(types_of(one.schema) for one in saying))
+    if types == TYPES:
+        return None
+    return frozenset("number" if one in ("integer", "fraction") else one for one in types)
+
+
+def _delegates(schema: Subschema) -> bool:
+    """Say whether other schemas, which are looked at as well, say which types it leaves."""
+    return any(schema.get(one, None) for one in ("$ref", "allOf", "anyOf", "oneOf"))
 
 
 def _described(schema: Subschema, name: str) -> list[Subschema]:

@@ -108,6 +108,8 @@ DECODE = (
         "/data/givenName",
     ),
     raw("array", "not-a-cloudevent", b"[1, 2]"),
+    raw("frame", "unsupported-format", b"\x00\x00\x00\x00\x07\x08u-42\x1ca@acme.example"),
+    raw("batch", "batch-not-supported", b"[" + text_of("batch").encode() + b"]"),
     raw("no-envelope", "not-a-cloudevent", b'{"userId": "u-1"}', headers=()),
     raw("avro", "unsupported-content-type", b"\x02\x04ab", "/headers/content-type", headers=(("content-type", b"avro/binary"), ("ce_specversion", b"1.0"))),
     raw("tombstone", "tombstone", None),

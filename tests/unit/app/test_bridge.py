@@ -48,7 +48,9 @@ from keycloak_bridge.settings.model import (
     InviteSettings,
     KafkaSettings,
     KeycloakSettings,
+    MappingSettings,
     RetrySettings,
+    SchemasSettings,
     Settings,
 )
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -263,6 +265,32 @@ def test_it_waits_for_what_is_away_at_start(
     world.run()
 
     assert ["invited", "provisioned"] == world.outcomes()
+
+
+def test_types_that_no_mapping_serves_are_a_warning_and_a_dead_letter(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A small case starts; what it does not cover is said at once, and kept when it comes."""
+    (tmp_path / "user.created").mkdir()
+    schema = {"$id": "urn:x:1", "type": "object", "properties": {"no": {"type": "string"}}}
+    (tmp_path / "user.created" / "1.100.json").write_text(json.dumps(schema))
+    (tmp_path / "m.toml").write_text(
+        'matching = ["attributes.userId"]\n[user]\nusername = "data.no"\n'
+        '[user.attributes]\nuserId = "data.no"\n'
+    )
+    settings = replace(
+        SETTINGS,
+        schemas=SchemasSettings(folders=(tmp_path,)),
+        mapping=MappingSettings(file=tmp_path / "m.toml"),
+        invite=InviteSettings(mode="none"),
+    )
+    world.publish(event_of(data={"no": "u-1"}), event_of(event_id="event-2", type="user.disabled"))
+    with caplog.at_level("WARNING", "keycloak_bridge.app.bridge"):
+        world.run(settings)
+
+    assert ["provisioned", "rejected"] == world.outcomes()
+    (warning,) = [one for one in caplog.records if one.getMessage().startswith(str(tmp_path))]
+    assert "no data.no in user.updated, user.disabled" in warning.getMessage()
 
 
 def test_a_stop_between_the_connections_closes_what_is_open(

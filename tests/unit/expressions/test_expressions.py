@@ -422,3 +422,45 @@ def test_same_as_the_interpreter(text: str, scope: dict[str, Any]) -> None:
 def test_all_others_are_left_to_the_interpreter(text: str) -> None:
     """What is not plain, or holds something that is not, has no function."""
     assert plain(jmespath.compile(text).parsed, FUNCTIONS) is None
+
+
+TYPES = {
+    ("n",): frozenset({"number"}),
+    ("email",): frozenset({"string", "null"}),
+    ("tags",): frozenset({"array"}),
+    ("people", "city"): frozenset({"number"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("lower(data.n)", "lower() takes string or null, never number"),
+        ("lower(data.tags)", "lower() takes string or null, never array"),
+        ("first(data.email)", "first() takes array or null, never string"),
+        ("upper(data)", "upper() takes string or null, never object"),
+        ("first(time)", "first() takes array or null, never string"),
+        ("data.tags > data.n", "compare numbers or texts, never array"),
+        ("lower(data.email)", None),
+        ("text(data.n)", None),
+        ("lower(data.name)", None),
+        ("lower(data.tags[0])", None),
+        ("data.people[].lower(city)", None),
+        ("data.tags[].lower(@)", None),
+        ("lower(data.n || data.name)", None),
+    ],
+)
+def test_functions_are_checked_against_the_schemas_types(text: str, problem: str | None) -> None:
+    """What no valid event can give a function is refused at start; what the schema leaves open is not."""
+    found: tuple[str, ...] = ()
+    try:
+        compile_expression(
+            text,
+            tables={},
+            has_property={*PROPERTIES, ("people", "city")}.__contains__,
+            types_of=TYPES.get,
+        )
+    except ExpressionError as error:
+        found = error.problems
+
+    assert ([] if problem is None else [True]) == [(problem or "") in one for one in found]

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from keycloak_bridge.validation.subschema import PropertyFacts, Subschema, property_facts, widest
+from keycloak_bridge.validation.subschema import (
+    PropertyFacts,
+    Subschema,
+    property_facts,
+    property_types,
+    widest,
+)
 
 ID = "urn:test:schema"
 
@@ -105,3 +111,50 @@ def test_any_pattern_gets_an_answer(pattern: str) -> None:
     width = widest(pattern)
 
     assert width is None or width >= 0
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": "string"}, {"string"}),
+        ({"type": ["integer", "null"]}, {"number", "null"}),
+        ({"type": "array", "items": {"type": "string"}}, {"array"}),
+        ({"$ref": "#/$defs/text"}, {"string"}),
+        ({"allOf": [{"$ref": "#/$defs/text"}, {"type": "string"}]}, {"string"}),
+        ({"anyOf": [{"type": "string"}, {"type": "boolean"}]}, {"string", "boolean"}),
+        ({"anyOf": [{"type": "string"}, {"minLength": 1}]}, None),
+        ({"type": "string", "if": {}, "then": {"type": "number"}}, {"string", "number"}),
+        ({"minLength": 1}, None),
+        (True, None),
+        (False, None),
+        ({}, None),
+    ],
+)
+def test_types_are_never_fewer_than_a_schema_leaves(schema: Any, expected: set[str] | None) -> None:
+    """An alternative, a condition or a schema without `type` leaves more; what says nothing of it leaves all."""
+    content = {
+        "$id": ID,
+        "properties": {"a": schema},
+        "$defs": {"text": {"type": "string"}},
+    }
+    registry: Registry[Any] = Registry().with_resource(ID, DRAFT202012.create_resource(content))
+    root = Subschema.root(content, registry.crawl())
+
+    assert expected == property_types(root, ("a",))
+    assert frozenset() == property_types(root, ("b",))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": [{"properties": {"a": {"type": "string"}}}, {"properties": {"b": {}}}]},
+        {"dependentSchemas": {"b": {"properties": {"a": {"type": "string"}}}}},
+        {"type": "object"},
+    ],
+)
+def test_an_alternative_that_does_not_name_the_property_leaves_it_all_types(schema: Any) -> None:
+    """Only one of several forms speaks of it, or none."""
+    content = {"$id": ID, "properties": {"o": schema}}
+    registry: Registry[Any] = Registry().with_resource(ID, DRAFT202012.create_resource(content))
+
+    assert property_types(Subschema.root(content, registry.crawl()), ("o", "a")) is None
