@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class ConsumerLoop:
         self._lost = LostRecords(context, options.brake_on_loss)
         self._set_back: dict[TopicPartition, int] = {}
         self._warned_of: str | None = None
+        self._group_check_at_s: float | None = None if context.stamp is not None else math.inf
 
     def run(self, stop: threading.Event, until: Until | None = None) -> None:
         """Handle records until `stop` is set, or until the group's commits reach the offsets of `until`.
@@ -231,6 +233,12 @@ class ConsumerLoop:
         self._check_at_s = now_s + _CHECK_EVERY_S
         ends = self._source.end_offsets()
         self._kafka_problem = None
+        if self._group_check_at_s is None and self._committed_at_s:
+            self._group_check_at_s = now_s + _CHECK_EVERY_S
+        elif self._group_check_at_s is not None and now_s >= self._group_check_at_s:
+            # another realm's bridge may have joined at the same moment, when no commit said so yet
+            self._check_stamps(self._source.commits(ends.keys()))
+            self._group_check_at_s = math.inf
         for partition, offset in self.delivery.offsets().items():
             lag = ends.get(partition, offset) - offset
             self._context.metrics.lag(self._context.name, partition.partition, lag)

@@ -107,6 +107,23 @@ def test_a_partition_of_another_realm_is_not_touched() -> None:
     assert [] == mine.handler.handled
 
 
+def test_two_realms_that_join_an_unused_group_at_once_find_out() -> None:
+    """No commit says whose it is then; a moment later, those of the other one do."""
+    broker = InMemoryBroker(partitions=2)
+    mine = bridge(broker, ACME)
+    mine.source.revoke(P1)
+    theirs = bridge(broker, PARTNERS)
+    theirs.source.assign(P1)
+    for _ in range(3):
+        mine.turn(advance_s=2.0)
+        theirs.turn(advance_s=2.0)
+    assert 2 == len({commit.metadata for commit in broker.commits[GROUP].values()})
+
+    for one in (mine, theirs):
+        with pytest.raises(ConfigError, match="belongs to another realm"):
+            one.turn(advance_s=5.0)
+
+
 def test_a_changed_mapping_goes_on_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     """The partitions become its own with the next commit."""
     broker = InMemoryBroker(partitions=2)
