@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from keycloak_bridge.domain.errors import Violation
+from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.users import InvitationTerms
 
 EVENT_ID_ATTRIBUTE = "bridgeEventId"
@@ -113,6 +114,7 @@ class CloudEvent:
 
 
 _DIGEST_LENGTH = 24
+_OCCURRENCE_LENGTH = 16
 _LONGEST_SHOWN = 230
 _IDENTITY = re.compile(rf"(?P<id>.*)~[0-9a-f]{{{_DIGEST_LENGTH}}}", re.DOTALL)
 
@@ -132,6 +134,12 @@ def event_identity(event_id: str, source: str, event_type: str, user_id: str | N
     return f"{shown}~{digest}"
 
 
+def event_occurrence(identity: str, time: datetime | None) -> str:
+    """Return what tells the event from another with the same identity; a producer may give one id to all events of a user."""
+    text = identity if time is None else f"{identity} {format_time(time)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:_OCCURRENCE_LENGTH]
+
+
 def event_id_in(identity: str) -> str:
     """Return the id of the event that `identity` stands for, as people know it; a bare id stands for itself."""
     match = _IDENTITY.fullmatch(identity)
@@ -147,7 +155,8 @@ def is_identity(text: str) -> bool:
 class UserEvent:
     """A validated event: `data` holds what the schema `schema_id` promises.
 
-    `user_id` is the user's id in user management as the mapping reads it, once it has.
+    `user_id` is the user's id in user management as the mapping reads it, once it has. `time` is never later than the
+    record; where the producer's time was, `stated_time` is that.
     """
 
     id: str
@@ -158,6 +167,12 @@ class UserEvent:
     schema_id: str
     data: Mapping[str, Any]
     user_id: str | None = None
+    stated_time: datetime | None = None
+
+    @property
+    def occurrence(self) -> str:
+        """What tells this event from every other, even from another time that its identity was used."""
+        return event_occurrence(self.identity, self.stated_time or self.time)
 
     @property
     def identity(self) -> str:

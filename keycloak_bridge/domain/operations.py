@@ -11,7 +11,7 @@ could undo it.
 import copy
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, cast
 
@@ -124,12 +124,14 @@ class Plan:
     """The fewest operations that bring the user to the desired state, in the order to do them.
 
     `user_id` is the found user's; None means that the first operation creates it. `skipped` says why nothing is written
-    although the user may differ (`stale`, `unknown-user`).
+    although the user may differ (`stale`, `unknown-user`). `overruled` says that the event would have disabled or deleted the
+    user, had not a newer one let it in.
     """
 
     user_id: str | None
     operations: tuple[Operation, ...] = ()
     skipped: str | None = None
+    overruled: bool = field(default=False, compare=False)
 
 
 class Effect(StrEnum):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypedDict, cast
 
@@ -183,6 +184,29 @@ class Lookup:
     sessions: bool = False
 
 
+class Access(StrEnum):
+    """Whether a user may log in."""
+
+    IN = "in"
+    OUT = "out"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """What one event does to the access of its user; `occurrence` tells the event from every other.
+
+    `for_new_users` says that it does so only where it creates the user, `erases` that it erases all that names a person, `tacit`
+    that it lets in by creating the user without a word about it.
+    """
+
+    access: Access
+    time: datetime | None
+    occurrence: str
+    for_new_users: bool = False
+    erases: bool = False
+    tacit: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class DesiredUser:
     """What mapping and lifecycle make of an event.
@@ -191,7 +215,8 @@ class DesiredUser:
     bookkeeping attributes and no groups; what it lacks is left alone, what `cleared` names is erased. `create_only` names
     targets (`firstName`, `attributes.department`, `requiredActions`) that are written when the user is created and left
     alone afterwards. `matching` is in order of precedence, its first entry is the external id. `protected_groups` are
-    paths whose members no event may touch. `ends_sessions` logs a disabled user out.
+    paths whose members no event may touch. `ends_sessions` logs a disabled user out. `switches` are what several events did to
+    the access one after the other; None where it is a single event, which does what the intent and `enabled` say.
     """
 
     representation: UserRepresentation
@@ -207,6 +232,7 @@ class DesiredUser:
     email_change: EmailChange = EmailChange.TRUSTED
     ends_sessions: bool = False
     protected_groups: frozenset[str] = frozenset()
+    switches: tuple[Switch, ...] | None = None
 
     @property
     def external_id(self) -> MatchCriterion:

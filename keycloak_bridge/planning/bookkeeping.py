@@ -1,6 +1,6 @@
 """The attributes in which the bridge records, on the user itself, what it did.
 
-`bridgeEventId` and `bridgeEventTime` name the event that was applied last. `bridgeInvitation` is the invitation mark: the
+`bridgeEventId` names the event that was applied last, `bridgeEventTime` is about the order of events (order.py). `bridgeInvitation` is the invitation mark: the
 state of the mail of one event. An event is named by its identity; earlier versions wrote its bare id, which is still
 understood. The mark reads `due:<event>`, `sending:<event>`, `sent:<event>` or, where a link of the user may
 still be valid, `<state>-until:<epoch seconds>:<event>`, or `<state>-perhaps:…` where it is unknown whether the mail with
@@ -9,7 +9,6 @@ that link was sent. Event ids are free text and may contain colons themselves.
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
 from keycloak_bridge.domain.events import (
@@ -20,8 +19,8 @@ from keycloak_bridge.domain.events import (
     is_identity,
 )
 from keycloak_bridge.domain.operations import Change, UpdateUser, after_changes, with_changes
-from keycloak_bridge.domain.times import format_time, parse_time
 from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.planning.order import Verdict, applied_to, format_applied
 
 _MARK_PATTERN = re.compile(
     r"(?P<state>due|sending|sent)"
@@ -107,21 +106,22 @@ def parse_mark(text: str) -> InvitationMark | None:
     return InvitationMark(state, event_id, int(match["until"]), match["link"] == "perhaps")
 
 
-def stamp(event: UserEvent) -> dict[str, list[str]]:
-    """Return the attributes that record which event was applied last, and its time.
+def stamp(
+    event: UserEvent, verdict: Verdict, found: UserRepresentation | None = None
+) -> dict[str, list[str]]:
+    """Return the attributes that record what was applied to the user, once what `verdict` says of `event` is done.
 
     An event without a time keeps the stored time, which still excludes older events.
     """
-    attributes = {EVENT_ID_ATTRIBUTE: [event.identity]}
-    if event.time is not None:
-        attributes[EVENT_TIME_ATTRIBUTE] = [format_time(event.time)]
+    stored = None if found is None else _only(found, EVENT_ID_ATTRIBUTE)
+    identity = event.identity if verdict.describes or stored is None else stored
+    attributes = {EVENT_ID_ATTRIBUTE: [identity]}
+    if found is not None and stored == identity and verdict.after == applied_to(found):
+        return attributes
+    times = format_applied(verdict.after, identity)
+    if times is not None:
+        attributes[EVENT_TIME_ATTRIBUTE] = [times]
     return attributes
-
-
-def is_stale(event: UserEvent, found: UserRepresentation) -> bool:
-    """Return whether a newer event was applied to the user already."""
-    applied = _time_applied(found)
-    return applied is not None and event.time is not None and applied > event.time
 
 
 def is_last(event: UserEvent, found: UserRepresentation) -> bool:
@@ -132,7 +132,7 @@ def is_last(event: UserEvent, found: UserRepresentation) -> bool:
     stored = _only(found, EVENT_ID_ATTRIBUTE)
     if stored is None or stored == event.identity:
         return stored is not None
-    return stored == event.id and not is_identity(stored) and _time_applied(found) == event.time
+    return stored == event.id and not is_identity(stored) and applied_to(found).time == event.time
 
 
 def marks(mark: InvitationMark, event: UserEvent) -> bool:
@@ -146,7 +146,7 @@ def has_applied(event: UserEvent, found: UserRepresentation) -> bool:
     """Return whether `event` was applied to the user: it was the last one, or one of that time or newer was."""
     if is_last(event, found):
         return True
-    applied = _time_applied(found)
+    applied = applied_to(found).time
     return applied is not None and event.time is not None and applied >= event.time
 
 
@@ -190,11 +190,6 @@ def with_mark_of(update: UpdateUser, latest: UserRepresentation) -> UserRepresen
 def with_invitation_mark(found: UserRepresentation, mark: InvitationMark) -> UserRepresentation:
     """Return the whole body of a PUT that writes `mark` and changes nothing else."""
     return with_changes(found, [Change(_MARK, None, [format_mark(mark)])])
-
-
-def _time_applied(user: UserRepresentation) -> datetime | None:
-    stored = _only(user, EVENT_TIME_ATTRIBUTE)
-    return None if stored is None else parse_time(stored)
 
 
 def _only(representation: UserRepresentation, attribute: str) -> str | None:

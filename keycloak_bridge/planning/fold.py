@@ -31,6 +31,7 @@ from keycloak_bridge.domain.users import (
     IdentityLink,
     Intent,
     Membership,
+    Switch,
     UnknownUser,
     UserRepresentation,
     representation_of,
@@ -38,8 +39,9 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.mapping.reserved_names import anonymous_username
 from keycloak_bridge.mapping.rules import DEFAULT_RESERVED
-from keycloak_bridge.planning.bookkeeping import has_applied, is_stale
-from keycloak_bridge.planning.plan import STALE, SWITCHES, plan_user
+from keycloak_bridge.planning.bookkeeping import has_applied, is_last
+from keycloak_bridge.planning.order import Applied, applied_to, in_order, judge, switches_of
+from keycloak_bridge.planning.plan import STALE, SWITCHES, effective, plan_user
 
 NEUTRAL: Mapping[Intent, Intent] = MappingProxyType(
     {Intent.INVITE: Intent.ENABLE, Intent.ANONYMISE: Intent.DISABLE}
@@ -54,13 +56,16 @@ _IMPERSONAL = frozenset(("emailVerified", "requiredActions"))
 class Course:
     """What the events made of a user that exists.
 
-    `born` is the first of them and `event` the last that was not stale. The others are the last events that changed a
-    switch, anonymised the user and requested an invitation: they may have been applied to the live user or not.
+    `born` is the first of them and `event` the last that described the user. `applied` is what is remembered of a user to
+    whom they all were applied, and `switches` is what each of them did to the access. The others are the last events that
+    changed a switch, anonymised the user and requested an invitation: they may have been applied to the live user or not.
     """
 
     born: UserEvent
     event: UserEvent
     desired: DesiredUser
+    applied: Applied
+    switches: tuple[Switch, ...] = ()
     switched: UserEvent | None = None
     anonymised: UserEvent | None = None
     invited: UserEvent | None = None
@@ -131,7 +136,7 @@ def steps_of(
     course = folded.absent.course
     created = course is not None and has_applied(course.born, found.representation)
     track = folded.absent if created else folded.there
-    if track.deleted is not None and not is_stale(track.deleted, found.representation):
+    if track.deleted is not None and _deletes(track.deleted, folded, found):
         removing = (track.deleted, replace(folded.desired, intent=Intent.DELETE))
         return (removing,) if track.course is None else (removing, _creating(folded, track))
     if track.course is None:
@@ -144,7 +149,20 @@ def _creating(folded: FoldedUser, track: Track) -> tuple[UserEvent, DesiredUser]
     if track.course is None:
         return folded.event, folded.desired
     wanted = replace(track.course.desired, intent=Intent.PROVISION, unknown=UnknownUser.CREATE)
-    return track.course.event, wanted
+    return track.course.event, _with_switches(wanted, track.course)
+
+
+def _deletes(deleted: UserEvent, folded: FoldedUser, found: FoundUser) -> bool:
+    deleting = replace(folded.desired, intent=Intent.DELETE)
+    user = found.representation
+    return judge(deleted, deleting, applied_to(user), again=is_last(deleted, user)).access
+
+
+def _with_switches(desired: DesiredUser, course: Course) -> DesiredUser:
+    """Add what each event of the course did to the access, where that is more than its last event says itself."""
+    if course.switches == switches_of(course.event, desired):
+        return desired
+    return replace(desired, switches=course.switches)
 
 
 def _step(track: Track, event: UserEvent, desired: DesiredUser, *, created: bool) -> Track:
@@ -153,26 +171,39 @@ def _step(track: Track, event: UserEvent, desired: DesiredUser, *, created: bool
         creates = desired.intent.describes_user and desired.unknown is UnknownUser.CREATE
         if not creates:
             return track
-        return Track(True, _noted(Course(event, event, desired), event, desired), track.deleted)
-    if course is not None and event.time and course.event.time and event.time < course.event.time:
-        return track
+        verdict = judge(event, desired, Applied(), new=True)
+        course = Course(event, event, desired, verdict.after, switches_of(event, desired))
+        return Track(True, _noted(course, event, desired), track.deleted)
+    verdict = judge(event, desired, Applied() if course is None else course.applied)
     if desired.intent is Intent.DELETE:
-        return Track(False, None, event)
+        return Track(False, None, event) if verdict.access else track
+    switches = in_order(
+        () if course is None else course.switches,
+        (one for one in switches_of(event, desired) if not one.for_new_users),
+    )
+    if course is not None:
+        course = replace(course, switches=switches, applied=verdict.after)
+        if verdict.is_stale:
+            return replace(track, course=course)
+    desired = effective(desired, verdict)
     created = created or track.deleted is not None
     username = anonymous_username(desired.external_id.value) if created else None
     erases = desired.intent is Intent.ANONYMISE
     if course is None:
         first = _anonymised(desired, desired, username) if erases else desired
         first = replace(first, intent=NEUTRAL.get(first.intent, first.intent))
-        return replace(track, course=_noted(Course(event, event, first), event, desired))
-    if event.time is None:
-        event = replace(event, time=course.event.time)  # as the stored time stays
+        course = Course(event, event, first, verdict.after, switches)
+        return replace(track, course=_noted(course, event, desired))
     if erases:
         wanted = _anonymised(course.desired, desired, username)
     else:
         wanted = _overlaid(course.desired, desired)
+    last = course.event
+    if verdict.describes:
+        # as the stored time is the newest, and stays where an event has none
+        last = replace(event, time=verdict.after.time, stated_time=event.stated_time or event.time)
     return replace(
-        track, course=_noted(replace(course, event=event, desired=wanted), event, desired)
+        track, course=_noted(replace(course, event=last, desired=wanted), event, desired)
     )
 
 
@@ -188,7 +219,7 @@ def _noted(course: Course, event: UserEvent, desired: DesiredUser) -> Course:
 
 def _against(course: Course, found: FoundUser) -> DesiredUser:
     """Return what the course wants of a live user to which some of it was applied."""
-    desired, user = course.desired, found.representation
+    desired, user = _with_switches(course.desired, course), found.representation
     if course.switched is not None and has_applied(course.switched, user):
         desired = replace(desired, create_only=desired.create_only | SWITCHES)
     if course.anonymised is not None:
@@ -197,11 +228,19 @@ def _against(course: Course, found: FoundUser) -> DesiredUser:
             representation = {**desired.representation}
             del representation["username"]
             desired = replace(desired, representation=cast("UserRepresentation", representation))
-        if not has_applied(course.anonymised, user):
+        if _is_to_be_anonymised(course.anonymised, desired, found):
             return replace(desired, intent=Intent.ANONYMISE)
     if course.invited is not None and not has_applied(course.invited, user):
         return replace(desired, intent=Intent.INVITE)
     return desired
+
+
+def _is_to_be_anonymised(event: UserEvent, desired: DesiredUser, found: FoundUser) -> bool:
+    user = found.representation
+    if is_last(event, user):
+        return False
+    anonymising = replace(desired, intent=Intent.ANONYMISE, switches=None)
+    return judge(event, anonymising, applied_to(user)).erases
 
 
 def _overlaid(earlier: DesiredUser, later: DesiredUser) -> DesiredUser:
@@ -214,7 +253,7 @@ def _overlaid(earlier: DesiredUser, later: DesiredUser) -> DesiredUser:
     intent = NEUTRAL.get(later.intent, later.intent)
     if earlier.intent.describes_user or later.intent.describes_user:
         intent = Intent.PROVISION
-    sets_enabled = "enabled" in later.representation
+    sets_enabled = "enabled" in later.representation and "enabled" not in later.create_only
     describes = later.intent.describes_user
     identities = {one.alias: one for one in (*earlier.identities, *later.identities)}
     return replace(

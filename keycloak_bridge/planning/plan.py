@@ -1,6 +1,7 @@
 """Decide which Admin REST calls bring one user to the desired state."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import cast
 
 from keycloak_bridge.domain.errors import UnknownUserError
@@ -38,12 +39,13 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.mapping.reserved_names import anonymous_username, refuse_reserved_name
 from keycloak_bridge.mapping.rules import DEFAULT_RESERVED
-from keycloak_bridge.planning.bookkeeping import due_after, format_mark, is_last, is_stale, stamp
+from keycloak_bridge.planning.bookkeeping import due_after, format_mark, is_last, stamp
 from keycloak_bridge.planning.mail_due import (
     mark_to_write,
     must_verify,
     requests,
 )
+from keycloak_bridge.planning.order import Applied, Verdict, applied_to, judge
 from keycloak_bridge.planning.ownership import (
     refuse_foreign_user,
     refuse_protected_groups,
@@ -76,13 +78,16 @@ def plan_user(
     if found is None:
         return _plan_unknown(event, desired)
     refuse_foreign_user(desired, found, reserved)
-    if is_stale(event, found.representation):
-        user = found.representation
-        return Plan(found.user_id, requests(event, desired, user, user), STALE)
-    if desired.intent is Intent.DELETE:
+    user = found.representation
+    verdict = judge(event, desired, applied_to(user), again=is_last(event, user))
+    deletes = desired.intent is Intent.DELETE
+    if verdict.is_stale or (deletes and not verdict.access):
+        due = requests(event, desired, user, user)
+        return Plan(found.user_id, due, STALE, verdict.overruled)
+    if deletes:
         federated = bool(found.representation.get("federationLink"))
         return Plan(found.user_id, (DeleteUser(federated),))
-    return _plan_existing(event, desired, found)
+    return _plan_existing(event, effective(desired, verdict), found, verdict)
 
 
 def _plan_unknown(event: UserEvent, desired: DesiredUser) -> Plan:
@@ -99,7 +104,10 @@ def _plan_unknown(event: UserEvent, desired: DesiredUser) -> Plan:
 def _plan_new(event: UserEvent, desired: DesiredUser) -> Plan:
     """Return the plan for a new user; one call writes everything but roles, identities and mail."""
     wanted = desired.representation
-    attributes = {**wanted.get("attributes", {}), **stamp(event)}
+    verdict = judge(event, desired, Applied(), new=True)
+    if verdict.enabled is not None:
+        wanted = {**wanted, "enabled": verdict.enabled}
+    attributes = {**wanted.get("attributes", {}), **stamp(event, verdict)}
     if desired.invitation is not None:
         # also of a user that cannot be mailed yet: users that existed before have no mark, and are never invited
         attributes[INVITATION_ATTRIBUTE] = [format_mark(due_after(None, event.identity))]
@@ -115,9 +123,34 @@ def _plan_new(event: UserEvent, desired: DesiredUser) -> Plan:
     return Plan(None, tuple(operations))
 
 
-def _plan_existing(event: UserEvent, desired: DesiredUser, found: FoundUser) -> Plan:
+def effective(desired: DesiredUser, verdict: Verdict) -> DesiredUser:
+    """Return what of `desired` takes effect on a user that exists, besides its switch."""
+    if desired.intent is Intent.ANONYMISE and not verdict.erases:
+        desired = replace(desired, intent=Intent.DISABLE)
+    if verdict.enabled is None and "enabled" not in desired.create_only:
+        left = {key: value for key, value in desired.representation.items() if key != "enabled"}
+        desired = replace(desired, representation=cast("UserRepresentation", left))
+    if verdict.describes or not desired.intent.describes_user:
+        return desired
+    name = desired.external_id.target.removeprefix(ATTRIBUTE_PREFIX)
+    lets_in = bool(verdict.enabled)
+    return replace(
+        desired,
+        representation=UserRepresentation(attributes={name: [desired.external_id.value]}),
+        create_only=frozenset(),
+        cleared=frozenset(),
+        memberships=(),
+        identities=(),
+        invitation=desired.invitation if lets_in else None,
+        intent=Intent.ENABLE if lets_in else Intent.DISABLE,
+    )
+
+
+def _plan_existing(
+    event: UserEvent, desired: DesiredUser, found: FoundUser, verdict: Verdict
+) -> Plan:
     operations: list[Operation] = []
-    changes = _changes(event, desired, found)
+    changes = _changes(event, desired, found, verdict)
     after = after_changes(found.representation, changes)
     mark = mark_to_write(event, desired, found.representation, after)
     if mark is not None:
@@ -132,10 +165,12 @@ def _plan_existing(event: UserEvent, desired: DesiredUser, found: FoundUser) -> 
     if desired.ends_sessions and found.sessions > 0 and after.get("enabled") is False:
         operations.append(EndSessions())
     operations += requests(event, desired, found.representation, after)
-    return Plan(found.user_id, tuple(operations))
+    return Plan(found.user_id, tuple(operations), overruled=verdict.overruled)
 
 
-def _changes(event: UserEvent, desired: DesiredUser, found: FoundUser) -> tuple[Change, ...]:
+def _changes(
+    event: UserEvent, desired: DesiredUser, found: FoundUser, verdict: Verdict
+) -> tuple[Change, ...]:
     user = found.representation
     stored = user.get("attributes") or {}
     create_only, cleared = desired.create_only, desired.cleared
@@ -145,13 +180,17 @@ def _changes(event: UserEvent, desired: DesiredUser, found: FoundUser) -> tuple[
     wanted = cast("UserRepresentation", {**desired.representation})
     if desired.intent is Intent.ANONYMISE:
         # what `wanted` itself has was set after all personal data was erased
-        erased = {"username": anonymous_username(found.user_id), "enabled": False}
+        erased = {"username": anonymous_username(found.user_id)}
         wanted = cast("UserRepresentation", {**erased, **wanted})
         attributes = {ATTRIBUTE_PREFIX + name for name in stored if name not in _BOOKKEEPING}
         cleared |= _PERSONAL_FIELDS | attributes
     if desired.email_change is EmailChange.VERIFY:
         wanted.pop("emailVerified", None)  # only a mail verifies
-    wanted["attributes"] = {**wanted.get("attributes", {}), **stamp(event)}
+    wanted.pop("enabled", None)
+    if verdict.enabled is not None:
+        wanted["enabled"] = verdict.enabled
+        create_only -= {"enabled"}
+    wanted["attributes"] = {**wanted.get("attributes", {}), **stamp(event, verdict, user)}
     changes = differences(user, wanted, create_only, cleared)
     verified = bool(user.get("emailVerified"))
     if verified and must_verify(desired, user, after_changes(user, changes)):

@@ -1,0 +1,296 @@
+"""Which events of a user count: what describes the user goes by the newest time, and so does, by itself, who may log in.
+
+Two things are remembered of a user. One is the time of the newest event that was applied; an event before it is stale. The
+other is its access: the last event that let it in, the last that put it out, and which of the two counts. An event that puts
+a user out loses only to one that lets in and is newer, so neither an update nor the clock of another producer can
+make it stale.
+
+Times are compared at the coarser precision of the two. A time of whole seconds may lie anywhere within its second, and of
+events that cannot be told apart the later one in the topic counts.
+
+Both are in the attribute `bridgeEventTime`: `<time>`, followed by `in <time> <event>` and `out <time> <event>`, where the first is
+what counts; `-` says that no event has decided it. `erased <time> <event>` names the last event that anonymised the user. A time alone, also as earlier versions wrote it, says that its event
+let the user in, if the user may log in now.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from keycloak_bridge.domain.events import (
+    EVENT_ID_ATTRIBUTE,
+    EVENT_TIME_ATTRIBUTE,
+    UserEvent,
+    event_occurrence,
+)
+from keycloak_bridge.domain.times import format_time, parse_time
+from keycloak_bridge.domain.users import (
+    Access,
+    DesiredUser,
+    Intent,
+    Switch,
+    UnknownUser,
+    UserRepresentation,
+)
+
+_MOST_SWITCHES = 64
+"""Of one user; of more, the last ones decide."""
+
+_MOST_OCCURRENCES = 3
+"""Events of one time and direction that are told apart, so that the attribute stays below 255 characters."""
+
+_PUTTING_OUT = (Intent.DISABLE, Intent.ANONYMISE, Intent.DELETE)
+_UNDECIDED = "-"
+_UNKNOWN = "-"
+_ERASED = "erased"
+_KINDS = (*Access, _ERASED)
+_SECOND, _MILLISECOND = 1_000_000, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When an event let a user in, or put it out, and which one it was; several where their times cannot be told apart."""
+
+    time: datetime | None
+    occurrences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was applied to a user: the time of the newest event, and its access."""
+
+    time: datetime | None = None
+    access: Access | None = None
+    let_in: Moment | None = None
+    put_out: Moment | None = None
+    erased: Moment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What of an event takes effect.
+
+    `enabled` is what to write, None where the switch is left alone; `access` says that what the event does to the access
+    takes effect, or took effect and is only to be finished; `erases` that it anonymises the user. `overruled` says that an event would put the user out, and a
+    newer one lets it in. `after` is what is remembered of the user afterwards.
+    """
+
+    describes: bool
+    access: bool
+    enabled: bool | None
+    erases: bool
+    overruled: bool
+    after: Applied
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether nothing of the event takes effect."""
+        return not self.describes and not self.access
+
+
+def is_before(one: datetime | None, other: datetime | None) -> bool:
+    """Return whether `one` is certainly before `other`, at the coarser precision of the two."""
+    if one is None or other is None:
+        return False
+    unit = max(_unit(one), _unit(other))
+    return _floor(one, unit) < _floor(other, unit)
+
+
+def switches_of(event: UserEvent, desired: DesiredUser) -> tuple[Switch, ...]:
+    """Return what `event` does to the access of its user; of folded events, what each of them did, in order."""
+    if desired.switches is not None:
+        return desired.switches
+    if desired.intent in _PUTTING_OUT:
+        erases = desired.intent is Intent.ANONYMISE
+        return (Switch(Access.OUT, event.time, event.occurrence, erases=erases),)
+    switches: list[Switch] = []
+    enabled = desired.representation.get("enabled")
+    if not enabled and desired.intent.describes_user and desired.unknown is UnknownUser.CREATE:
+        # a user that is created disabled is there nevertheless: what was said before is about an earlier one
+        born = Switch(Access.IN, event.time, event.occurrence, for_new_users=True, tacit=True)
+        switches.append(born)
+    if enabled is not None:
+        access = Access.IN if enabled else Access.OUT
+        for_new_users = "enabled" in desired.create_only
+        switches.append(Switch(access, event.time, event.occurrence, for_new_users))
+    return tuple(switches)
+
+
+def in_order(*parts: Iterable[Switch]) -> tuple[Switch, ...]:
+    """Return the switches of `parts`, one after the other, as many as are kept."""
+    return tuple(one for part in parts for one in part)[-_MOST_SWITCHES:]
+
+
+def judge(
+    event: UserEvent,
+    desired: DesiredUser,
+    applied: Applied,
+    *,
+    new: bool = False,
+    again: bool = False,
+) -> Verdict:
+    """Return what of `event` takes effect on a user to whom so much was `applied`.
+
+    `new` says that it creates the user, `again` that this very event was the last one that was applied.
+    """
+    again = again and desired.switches is None
+    deletes = desired.intent is Intent.DELETE  # there was no user any more, had it been done
+    describes = not is_before(event.time, applied.time)
+    after = replace(applied, time=_newest(applied.time, event.time)) if describes else applied
+    takes_effect, enabled, erases, overruled = False, None, False, False
+    for one in switches_of(event, desired):
+        if one.for_new_users and not new:
+            continue
+        known = not deletes and (_is_known(one, after) or (again and not _is_newer(one, applied)))
+        wins, writes = _takes_effect(one, after, known=known)
+        if one.access is Access.OUT and not wins and not known:
+            overruled = True
+        takes_effect = takes_effect or wins
+        if one.erases and wins and (again or _erases(one, applied, describes=describes)):
+            erases = True
+            after = replace(after, erased=_moment(one, after))
+        if not wins and not known and one.access is Access.IN is after.access:
+            after = replace(after, let_in=_newer(after.let_in, _moment(one, after)))
+        if writes:
+            enabled = enabled if one.tacit else one.access is Access.IN
+            after = _switched(after, one)
+    return Verdict(describes, takes_effect, enabled, erases, overruled, after)
+
+
+def _takes_effect(switch: Switch, applied: Applied, *, known: bool) -> tuple[bool, bool]:
+    """Return whether the switch takes effect, and whether it is to be written; one that is `known` was written before."""
+    if known:
+        # a crash may have come between the switch and the end of the sessions
+        return switch.access is Access.OUT is applied.access, False
+    let_in, put_out = applied.let_in, applied.put_out
+    if switch.time is None or applied.access is None:
+        wins = True
+    elif switch.access is Access.OUT:
+        wins = let_in is None or not is_before(switch.time, let_in.time)
+    elif applied.access is Access.IN or (put_out and not put_out.occurrences):
+        # what let the user in before, and is read again, must not bring back whom somebody disabled since
+        since = let_in if applied.access is Access.IN else put_out
+        wins = since is None or since.time is None or switch.time > since.time
+    else:
+        wins = put_out is None or not is_before(switch.time, put_out.time)
+    return wins, wins
+
+
+def _is_known(switch: Switch, applied: Applied) -> bool:
+    """Return whether this very event decided the access last in its direction."""
+    last = applied.let_in if switch.access is Access.IN else applied.put_out
+    return switch.time is not None and last is not None and switch.occurrence in last.occurrences
+
+
+def _erases(switch: Switch, applied: Applied, *, describes: bool) -> bool:
+    """Return whether the user is to be anonymised; what came after it must not be erased when it is read again."""
+    last = applied.erased
+    if last is None or switch.time is None or last.time is None:
+        return True
+    if switch.occurrence in last.occurrences:
+        return describes
+    return not is_before(switch.time, last.time)
+
+
+def _moment(switch: Switch, applied: Applied) -> Moment:
+    return Moment(switch.time or applied.time, (switch.occurrence,))
+
+
+def _is_newer(switch: Switch, applied: Applied) -> bool:
+    """Return whether a switch that puts the user out is newer than all that was applied: its id was used once more."""
+    if switch.time is None or applied.time is None:
+        return False
+    return switch.access is Access.OUT and switch.time > applied.time
+
+
+def _switched(applied: Applied, switch: Switch) -> Applied:
+    moment = _moment(switch, applied)
+    if switch.access is Access.IN:
+        return replace(applied, access=Access.IN, let_in=_newer(applied.let_in, moment))
+    return replace(applied, access=Access.OUT, put_out=_newer(applied.put_out, moment))
+
+
+def _newer(stored: Moment | None, moment: Moment) -> Moment:
+    if stored is None or stored.time is None or moment.time is None:
+        return moment
+    if is_before(stored.time, moment.time):
+        return moment
+    if is_before(moment.time, stored.time):
+        return stored
+    others = [one for one in stored.occurrences if one not in moment.occurrences]
+    both = (*others, *moment.occurrences)[-_MOST_OCCURRENCES:]
+    return Moment(max(stored.time, moment.time), both)
+
+
+def _newest(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max(one, other) if one is not None and other is not None else one or other
+
+
+def _unit(time: datetime) -> int:
+    if time.microsecond == 0:
+        return _SECOND
+    return _MILLISECOND if time.microsecond % _MILLISECOND == 0 else 1
+
+
+def _floor(time: datetime, unit: int) -> datetime:
+    return time.replace(microsecond=time.microsecond - time.microsecond % unit)
+
+
+def applied_to(user: UserRepresentation) -> Applied:
+    """Return what was applied to `user`, as its attributes say."""
+    first, *rest = (_only(user, EVENT_TIME_ATTRIBUTE) or "").split(" ")
+    time = parse_time(first)
+    if time is None:
+        return Applied()
+    if rest == [_UNDECIDED]:
+        return Applied(time)
+    moments: dict[str, Moment] = {}
+    for at in range(0, len(rest) - 2, 3):
+        kind, since, occurrence = rest[at : at + 3]
+        if kind in _KINDS:
+            known = () if occurrence == _UNKNOWN else tuple(occurrence.split(","))
+            moments[kind] = Moment(parse_time(since), known)
+    accesses = [Access(kind) for kind in moments if kind != _ERASED]
+    if not accesses:
+        identity = _only(user, EVENT_ID_ATTRIBUTE)
+        own = Moment(time, () if identity is None else (event_occurrence(identity, time),))
+        moments[Access.IN] = own
+        accesses = [Access.IN]
+        if user.get("enabled") is False:  # by hand since, or by an event of an earlier version
+            moments[Access.OUT] = Moment(time)
+            accesses = [Access.OUT]
+    return Applied(
+        time,
+        accesses[0],
+        moments.get(Access.IN),
+        moments.get(Access.OUT),
+        moments.get(_ERASED),
+    )
+
+
+def format_applied(applied: Applied, identity: str) -> str | None:
+    """Return the text that `applied_to` reads, None where there is nothing to remember.
+
+    `identity` is that of the newest event, which stands in an attribute of its own.
+    """
+    if applied.time is None:
+        return None
+    time = format_time(applied.time)
+    let_in = Moment(applied.time, (event_occurrence(identity, applied.time),))
+    if applied.access is Access.IN and applied.put_out is None and applied.let_in == let_in:
+        return time
+    if applied.access is None:
+        return f"{time} {_UNDECIDED}"
+    moments = [(Access.IN, applied.let_in), (Access.OUT, applied.put_out)]
+    if applied.access is Access.OUT:
+        moments.reverse()
+    parts = [time]
+    for kind, moment in (*moments, (_ERASED, applied.erased)):
+        if moment is not None and moment.time is not None:
+            parts += [kind, format_time(moment.time), ",".join(moment.occurrences) or _UNKNOWN]
+    return " ".join(parts)
+
+
+def _only(user: UserRepresentation, attribute: str) -> str | None:
+    values = (user.get("attributes") or {}).get(attribute) or []
+    return values[0] if len(values) == 1 else None
