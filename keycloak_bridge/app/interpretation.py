@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from hashlib import sha256
 from importlib import resources
@@ -21,6 +22,7 @@ from keycloak_bridge.domain.events import USER_CREATED, USER_DELETED, USER_EVENT
 from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.domain.ports import Trace, no_trace
 from keycloak_bridge.domain.users import EmailChange, Intent, InvitationTerms, UnknownUser
+from keycloak_bridge.events.arrival import ArrivalRule
 from keycloak_bridge.events.cloudevents import Limits
 from keycloak_bridge.events.custom_envelope import ATTRIBUTES, compile_envelope
 from keycloak_bridge.events.decode import EnvelopeRules
@@ -111,6 +113,7 @@ class Interpretation:
             self.mapping,
             frozenset(events.ignore_types),
             events.tombstones,
+            ArrivalRule(events.max_ahead, events.ahead == "clamp", partial(datetime.now, UTC)),
         )
 
     def check(self) -> None:

@@ -6,6 +6,7 @@ BridgeError                     disposition
 ├ EventError                    DEAD_LETTER  this record can never succeed
 │ ├ EventDecodeError            not-json, wrong-encoding, too-large, too-deep, not-a-cloudevent, ...
 │ ├ KeyMismatchError            key-mismatch, subject-mismatch
+│ ├ TimeAheadError              time-ahead
 │ ├ TombstoneError              tombstone
 │ ├ UnknownSchemaError          unknown-type, unknown-schema
 │ ├ EventValidationError        schema-violation
@@ -136,6 +137,12 @@ class KeyMismatchError(EventError):
     """The record key, the subject and the user's id do not name the same user."""
 
     default_code = "key-mismatch"
+
+
+class TimeAheadError(EventError):
+    """The event's time lies too far in the future."""
+
+    default_code = "time-ahead"
 
 
 class TombstoneError(EventError):

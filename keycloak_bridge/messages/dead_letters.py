@@ -494,6 +494,7 @@ RECOMMENDED_ACTIONS: Mapping[str, str] = {
     "not-a-cloudevent": f"{_PRODUCER}, or describe its envelope in [envelope]",
     "unsupported-specversion": _PRODUCER,
     "invalid-envelope": _PRODUCER,
+    "time-ahead": f"{_PRODUCER}: a time in the future; replay the dead letter once it has come, or set events.ahead",
     "key-mismatch": f"{_PRODUCER}: the record key must be the subject",
     "unreadable-key": f"{_PRODUCER}: the record key must be the user's id, or see envelope.key",
     "subject-mismatch": f"{_PRODUCER}: the subject must be the user's id",

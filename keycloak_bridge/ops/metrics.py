@@ -92,6 +92,10 @@ class Metrics:
         self._retries = self._counter(
             "retries_total", "Failed attempts that are retried.", "stage", "code"
         )
+        self._overruled = self._counter(
+            "overruled_events_total",
+            "Disables and deletions without effect, because a newer event lets the user in.",
+        )
         self._mails = self._counter("mails_total", "Mails that Keycloak sent for the bridge.")
         self._batches = self._counter(
             "batches_total",
@@ -145,6 +149,10 @@ class Metrics:
     def retried(self, stage: str, code: str) -> None:
         """Count a failed attempt that is made again."""
         self._retries.labels(stage, _code(code)).inc()
+
+    def overruled(self) -> None:
+        """Count a disable or deletion that had no effect."""
+        self._overruled.inc()
 
     def mail(self) -> None:
         """Count a mail."""

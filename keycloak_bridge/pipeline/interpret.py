@@ -1,17 +1,19 @@
 """Turn one record into a desired user: decode, validate, map.
 
 `run` and every preview (`validate`, `plan`, `apply`, `test-mapping`, `backfill`, `dead-letters replay --dry-run`) call
-`Interpreter.interpret`, so a preview and `run` cannot disagree about a record. Nothing here reads a file, the clock or
-the network.
+`Interpreter.interpret`, so a preview and `run` cannot disagree about a record. Nothing here reads a file or the
+network; the clock is only asked whether an event's time lies in the future.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from keycloak_bridge.domain.errors import EventContext, EventError, TombstoneError
 from keycloak_bridge.domain.events import CloudEvent, Record, UserEvent, event_identity
 from keycloak_bridge.domain.ports import Trace, no_trace
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope
+from keycloak_bridge.events.arrival import ArrivalRule
 from keycloak_bridge.events.decode import EnvelopeRules, EventHead, decode, deletion_of, peek
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.messages.dead_letters import wants_no_invite
@@ -61,6 +63,7 @@ class Interpreter:
     mapping: Mappings
     ignored_types: frozenset[str] = frozenset()
     tombstones: str = "ignore"
+    arrival: ArrivalRule | None = None
 
     def interpret(
         self,
@@ -84,8 +87,8 @@ class Interpreter:
             if self.tombstones != "delete":
                 raise
             deletion = deletion_of(record, self.rules)
-            return self._prepare(deletion, self._naming, trace, accept)
-        prepared = self.prepare(event, trace, accept)
+            return self._prepare(deletion, self._naming, trace, accept, record)
+        prepared = self._prepare(event, self._validated, trace, accept, record)
         if isinstance(prepared, Prepared) and wants_no_invite(record):
             desired = prepared.desired
             if isinstance(desired, DesiredUser):
@@ -106,7 +109,7 @@ class Interpreter:
         accept: Callable[[CloudEvent], None] = _accept,
     ) -> Prepared | Skipped:
         """Do the same for an event that is no record, such as a row of a table."""
-        return self._prepare(event, self._validated, trace, accept)
+        return self._prepare(event, self._validated, trace, accept, None)
 
     def _prepare(
         self,
@@ -114,6 +117,7 @@ class Interpreter:
         check: Callable[[CloudEvent], UserEvent],
         trace: Trace,
         accept: Callable[[CloudEvent], None],
+        record: Record | None,
     ) -> Prepared | Skipped:
         context = EventContext("decode", event.id, event.type, event.subject)
         if event.subject:
@@ -124,6 +128,7 @@ class Interpreter:
             if event.type in self.ignored_types:
                 return Skipped(IGNORED, EventHead(event.id, event.type, event.subject))
             accept(event)
+            time = self._time_of(event, record)
             context = replace(context, step="schema")
             schema_id = self.catalog.schema_id(event.type, event.dataschema)
             context = replace(context, schema_id=schema_id)
@@ -138,9 +143,16 @@ class Interpreter:
             raise
         if isinstance(desired, DesiredUser):
             user_event = replace(user_event, user_id=desired.external_id.value)
+        if time != user_event.time:  # the mapping has seen what the producer wrote
+            user_event = replace(user_event, time=time, stated_time=user_event.time)
         targets = "" if isinstance(desired, OutOfScope) else ", ".join(desired.representation)
         trace("mapped", targets or desired)
         return Prepared(user_event, desired, fingerprint)
+
+    def _time_of(self, event: CloudEvent, record: Record | None) -> datetime | None:
+        if self.arrival is None:
+            return event.time
+        return self.arrival.time_of(event.time, None if record is None else record.timestamp_ms)
 
     def _validated(self, event: CloudEvent) -> UserEvent:
         self.mapping.refuse_unmapped(

@@ -3,6 +3,7 @@
 A stage only raises what the delivery must decide about: wait and try again, stop, or leave the record to another member.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -33,9 +34,12 @@ from keycloak_bridge.events.decode import peek
 from keycloak_bridge.messages.bridge_headers import record_digest
 from keycloak_bridge.messages.dead_letters import given_up, is_replay
 from keycloak_bridge.messages.results import rejected
+from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.pipeline.interpret import Interpreter, Skipped
 from keycloak_bridge.provisioning.bulk_writer import PendingWrite, WriteRouter
 from keycloak_bridge.provisioning.provisioner import Provisioned
+
+logger = logging.getLogger(__name__)
 
 _NOTHING_KNOWN = Result(Outcome.REJECTED)
 
@@ -125,6 +129,8 @@ class ProvisionStage:
         # an urgent event is applied although the dead letter before it is still missing
         if write.event.type not in URGENT_TYPES:
             self._dead_lettered.forget(record.topic_partition, self.ordering_key(record))
+        if provisioned.overruled:
+            self._report_overruled(write)
         result = replace(provisioned.result, mapping=write.known.mapping)
         return Handled(
             (
@@ -132,6 +138,21 @@ class ProvisionStage:
                 self._publisher.publish(record, result, write.since_s),
             ),
             Dependency.KEYCLOAK if isinstance(write.desired, DesiredUser) else Dependency.NONE,
+        )
+
+    def _report_overruled(self, write: PendingWrite) -> None:
+        """Say that somebody stays in whom an event was to put out: its time, or that of the newer event, may be wrong."""
+        self._publisher.context.metrics.overruled()
+        log_event(
+            logger,
+            "event-overruled",
+            level=logging.WARNING,
+            message="a disable or deletion has no effect, because a newer event lets the user in",
+            topic=write.record.topic,
+            partition=write.record.partition,
+            offset=write.record.offset,
+            event_id=write.event.id,
+            event_type=write.event.type,
         )
 
     def _skip(self, record: Record, skipped: Skipped, since_s: float) -> Handled:

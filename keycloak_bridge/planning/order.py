@@ -49,7 +49,10 @@ _SECOND, _MILLISECOND = 1_000_000, 1000
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When an event let a user in, or put it out, and which one it was; several where their times cannot be told apart."""
+    """When an event let a user in, or put it out, and which one it was; several of one second.
+
+    How such times compare depends on their precision, and so each event that is read again must be recognised itself.
+    """
 
     time: datetime | None
     occurrences: tuple[str, ...] = ()
@@ -149,7 +152,9 @@ def judge(
         if one.erases and wins and (again or _erases(one, applied, describes=describes)):
             erases = True
             after = replace(after, erased=_moment(one, after))
-        if not wins and not known and one.access is Access.IN is after.access:
+        if not wins and not known and _is_tied(one, after):
+            # remembered with the other, so that neither brings the user back when it is read again
+            takes_effect = True
             after = replace(after, let_in=_newer(after.let_in, _moment(one, after)))
         if writes:
             enabled = enabled if one.tacit else one.access is Access.IN
@@ -159,7 +164,7 @@ def judge(
 
 def _takes_effect(switch: Switch, applied: Applied, *, known: bool) -> tuple[bool, bool]:
     """Return whether the switch takes effect, and whether it is to be written; one that is `known` was written before."""
-    if known:
+    if known and not _may_be_undone(switch, applied):
         # a crash may have come between the switch and the end of the sessions
         return switch.access is Access.OUT is applied.access, False
     let_in, put_out = applied.let_in, applied.put_out
@@ -174,6 +179,22 @@ def _takes_effect(switch: Switch, applied: Applied, *, known: bool) -> tuple[boo
     else:
         wins = put_out is None or not is_before(switch.time, put_out.time)
     return wins, wins
+
+
+def _is_tied(switch: Switch, applied: Applied) -> bool:
+    """Return whether it lets in whom another event of the same second has let in."""
+    since = None if applied.let_in is None else applied.let_in.time
+    if not switch.access is applied.access is Access.IN or since is None or switch.time is None:
+        return False
+    return _floor(switch.time, _SECOND) == _floor(since, _SECOND)
+
+
+def _may_be_undone(switch: Switch, applied: Applied) -> bool:
+    """Return whether an event that was read again may have let in whom this one put out: there were too many of one time."""
+    let_in = applied.let_in
+    if applied.access is not Access.IN or switch.access is not Access.OUT or let_in is None:
+        return False
+    return len(let_in.occurrences) == _MOST_OCCURRENCES and not is_before(switch.time, let_in.time)
 
 
 def _is_known(switch: Switch, applied: Applied) -> bool:
@@ -213,10 +234,9 @@ def _switched(applied: Applied, switch: Switch) -> Applied:
 def _newer(stored: Moment | None, moment: Moment) -> Moment:
     if stored is None or stored.time is None or moment.time is None:
         return moment
-    if is_before(stored.time, moment.time):
-        return moment
-    if is_before(moment.time, stored.time):
-        return stored
+    first, last = _floor(stored.time, _SECOND), _floor(moment.time, _SECOND)
+    if first != last:
+        return moment if first < last else stored
     others = [one for one in stored.occurrences if one not in moment.occurrences]
     both = (*others, *moment.occurrences)[-_MOST_OCCURRENCES:]
     return Moment(max(stored.time, moment.time), both)

@@ -62,13 +62,15 @@ class Provisioned:
     """What became of one event, and what must reach Kafka before it counts as done.
 
     `raced` says that a user was written whose invitation another process may be marking at the same moment; `mailing`
-    is the event whose mail, by the user's mark, was begun and not sent.
+    is the event whose mail, by the user's mark, was begun and not sent. `overruled` says that the event would have disabled or
+    deleted the user, had not a newer one let it in.
     """
 
     result: Result
     acknowledgements: tuple[Acknowledgement, ...] = ()
     raced: bool = False
     mailing: str | None = None
+    overruled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +243,13 @@ class Provisioner:
             return Provisioned(result, done.acknowledgements)
         updated = any(isinstance(operation, UpdateUser) for operation in plan.operations)
         raced = updated and is_being_invited(found.representation)
-        return Provisioned(result, done.acknowledgements, raced, mail_begun(found.representation))
+        return Provisioned(
+            result,
+            done.acknowledgements,
+            raced,
+            mail_begun(found.representation),
+            plan.overruled,
+        )
 
     @contextlib.contextmanager
     def _linking(self, desired: DesiredUser, found: FoundUser | None) -> Iterator[None]:

@@ -153,6 +153,15 @@ class EventsSettings:
         1_048_576, "Largest record value in bytes.", integer(1024, 104_857_600)
     )
     max_depth: int = setting(32, "Deepest nesting of the JSON.", integer(4, 200))
+    max_ahead: float = setting(
+        "5 minutes",
+        "How far the `time` of an event may be ahead of its record's timestamp and of the clock.",
+        duration(),
+    )
+    ahead: Literal["dead-letter", "clamp"] = setting(
+        "dead-letter",
+        "What to do with an event that is further ahead; `clamp` takes the record's timestamp as its time.",
+    )
     match_key: bool = setting(True, "Refuse an event whose record key is not the user's id.")
     match_subject: bool = setting(True, "Refuse an event whose `subject` is not the user's id.")
     tombstones: Literal["ignore", "delete", "dead-letter"] = setting(

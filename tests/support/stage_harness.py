@@ -94,7 +94,7 @@ def record_of(
     if isinstance(event, dict):
         key = key if key is not None else str(event.get("subject", "")).encode() or None
         event = json.dumps(event, ensure_ascii=False).encode()
-    return Record(topic, 3, offset, 1_793_577_600_000, key, event, (*STRUCTURED, *headers))
+    return Record(topic, 3, offset, 1_795_867_200_000, key, event, (*STRUCTURED, *headers))
 
 
 def settled(acknowledgement: Acknowledgement) -> None:
@@ -193,6 +193,7 @@ class Flow:
                 known.mapping,
                 frozenset(ignored_types),
                 tombstones,
+                known.interpreter.arrival,
             ),
             after_dead_letter=after_dead_letter,
             router=WriteRouter(self.provisioner),

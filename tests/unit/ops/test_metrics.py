@@ -58,6 +58,7 @@ def touched(*, breaker: str = "closed") -> Metrics:
     )
     for partition, lag in ((0, 7), (1, 9), (0, 3)):
         metrics.lag("provision", partition, lag)
+    metrics.overruled()
     metrics.ready(True)
     return metrics
 
@@ -76,6 +77,7 @@ def test_what_is_reported_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
     assert found == {
+        ("overruled_events_total",): 1.0,
         ("records_total", ("outcome", "provisioned"), ("reason", ""), *HERE): 2.0,
         ("records_total", ("outcome", "rejected"), ("reason", "not-an-invitation"), *INVITE): 1.0,
         ("lost_records_total", *HERE): 6.0,

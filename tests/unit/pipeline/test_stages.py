@@ -146,6 +146,72 @@ def test_an_id_of_another_source_is_another_event() -> None:
     assert (False, ["enabled"]) == (user["enabled"], flow.results[-1]["changed"])
 
 
+# the order of events: who is put out stays out
+
+
+FUTURE = event_of("u-1", "e-1", time="2036-01-01T00:00:00Z")
+
+
+def later(kind: str, event_id: str, time: str) -> dict[str, Any]:
+    """Return an event about u-1 that only names it."""
+    return {**event_of("u-1", event_id, type=kind, time=time), "data": {"userId": "u-1"}}
+
+
+@pytest.mark.parametrize("ahead", ["dead-letter", "clamp"])
+def test_a_date_in_the_far_future_does_not_keep_anybody_in(ahead: Any) -> None:
+    """It is refused, or counts as the time of its record; the disable and the update after it take effect."""
+    known = Interpretation(Settings(events=EventsSettings(ahead=ahead, tombstones="delete")))
+    flow = Flow(known=known, after_dead_letter="continue")
+    if ahead == "dead-letter":
+        flow.handle(FUTURE)
+        assert [("decode", "time-ahead")] == flow.reasons
+        flow.handle({**FUTURE, "time": "2026-11-28T10:00:00Z"})
+    else:
+        flow.handle(FUTURE)
+    for serial, kind in enumerate(("user.updated", "user.disabled")):
+        event = later(kind, f"later-{serial}", "2026-11-28T12:00:00Z")
+        flow.settle(flow.provision.handle(record_of(event, offset=50 + serial)))
+
+    (user,) = flow.keycloak.users()
+    assert False is user["enabled"]
+
+
+def test_times_of_another_precision_do_not_keep_anybody_in() -> None:
+    """Created with milliseconds, updated and disabled in the same second without."""
+    flow = Flow()
+    flow.handle(event_of("u-1", "created", time="2026-11-28T10:00:00.500Z"))
+    flow.handle(later("user.updated", "updated", "2026-11-28T10:00:00Z"))
+    flow.handle(later("user.disabled", "disabled", "2026-11-28T10:00:00Z"))
+
+    assert [False] == [user["enabled"] for user in flow.keycloak.users()]
+
+
+def test_a_tombstone_behind_the_event_deletes() -> None:
+    """Its timestamp lies two seconds before the event's time: the clock of the producer is ahead of the brokers'."""
+    known = Interpretation(Settings(events=EventsSettings(tombstones="delete")))
+    flow = Flow(known=known, tombstones="delete")
+    now_ms = record_of({}).timestamp_ms
+    flow.settle(flow.provision.handle(record_of(event_of("u-1", time="2026-11-28T12:00:02.500Z"))))
+    tombstone = Record(EVENTS, 3, 43, now_ms + 500, b"u-1", None)
+
+    flow.settle(flow.provision.handle(tombstone))
+
+    assert [False] == [user["enabled"] for user in flow.keycloak.users()]
+
+
+def test_a_disable_without_effect_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """A newer event lets the user in; the log names the place of the record and nothing of the person."""
+    flow = Flow()
+    flow.handle(event_of("u-1", "created", time="2026-11-28T10:00:00Z"))
+    flow.handle(later("user.enabled", "enabled", "2026-11-28T10:00:09Z"))
+    flow.handle(later("user.disabled", "disabled", "2026-11-28T10:00:05Z"), offset=77)
+
+    assert ("skipped", "stale") == (flow.results[-1]["outcome"], flow.results[-1]["reason"])
+    assert {(): 1.0} == flow.counted("overruled_events_total")
+    (line,) = (one for one in caplog.records if "disable or deletion" in one.getMessage())
+    assert "WARNING" == line.levelname
+
+
 def forty(**changes: Any) -> list[dict[str, Any]]:
     """Return events of one id and source about forty users, as a nightly export has them."""
     return [

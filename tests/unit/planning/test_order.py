@@ -260,7 +260,10 @@ def must_be_in(steps: Sequence[Step]) -> bool:
 
 @given(STEPS, st.integers(0, 8))
 def test_the_rule(steps: list[Step], applied: int) -> None:
-    """Whatever the order, the precision and what was applied before: one by one, at once, and read again from anywhere."""
+    """Whatever the order, the precision and what was applied before: one by one, at once, and read again from anywhere.
+
+    Of more events of one second than are remembered, those that are read again may leave the user out, never bring it back.
+    """
     steps = [CREATING, *steps]
     whole = one_by_one(steps)
     seen = one_by_one(steps[: applied + 1])
@@ -269,12 +272,12 @@ def test_the_rule(steps: list[Step], applied: int) -> None:
         at_once(steps),
         one_by_one(steps[applied + 1 :], seen),
         at_once(steps, seen),
-        one_by_one(steps[applied:], whole),
-        at_once(steps, whole),
     ]
+    again = [one_by_one(steps[applied:], whole), at_once(steps, whole)]
     ends = [one.representation["enabled"] for one in results]
 
     assert ends == [ends[0]] * len(ends)
+    assert {one.representation["enabled"] for one in again} <= {ends[0], False}
     if must_be_out(steps):
         assert ends[0] is False
     if must_be_in(steps):
