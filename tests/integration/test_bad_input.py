@@ -287,7 +287,7 @@ def test_another_envelope_and_other_policies(
         legacy("legacy"),
         legacy("legacy-no-id", eventId=None),
         legacy("legacy-type", kind="UserExploded"),
-        legacy("legacy-ignored", kind="UserLoggedIn"),
+        legacy("legacy-ignored", kind="UserLoggedIn", createdAt="2026-11-28 10:01", eventId=None),
         (b"legacy-gone", None, ()),
     )
     # small on its way, large once it is read: its dead letter must fit again
