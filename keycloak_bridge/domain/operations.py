@@ -195,11 +195,9 @@ _NOT_COMPARED = ("id", "attributes", "groups")
 
 
 def normalised(representation: UserRepresentation) -> UserRepresentation:
-    """Return the user as Keycloak stores it: lower-case username and e-mail, nothing empty, no value twice."""
+    """Return the user as Keycloak stores it: lower-case username and e-mail, nothing blank, no value twice."""
     normal: dict[str, Any] = {}
-    for name, value in representation.items():
-        if value is None or value == "":
-            continue
+    for name, value in without_blanks(representation).items():
         if name == "attributes":
             normal[name] = _attributes(cast("dict[str, list[str]]", value))
         elif name in ("username", "email") and isinstance(value, str):
@@ -207,6 +205,27 @@ def normalised(representation: UserRepresentation) -> UserRepresentation:
         else:
             normal[name] = value
     return cast("UserRepresentation", normal)
+
+
+def without_blanks(representation: UserRepresentation) -> UserRepresentation:
+    """Return the user without fields and values that say nothing: none, empty, or white space alone.
+
+    `POST /users` drops some and refuses others, and an import would store them.
+    """
+    told = {name: value for name, value in representation.items() if not is_blank(value)}
+    if "attributes" in told:
+        attributes = cast("dict[str, list[str]]", told["attributes"])
+        kept = {
+            name: [value for value in values if not is_blank(value)]
+            for name, values in attributes.items()
+        }
+        told["attributes"] = {name: values for name, values in kept.items() if values}
+    return cast("UserRepresentation", told)
+
+
+def is_blank(value: object) -> bool:
+    """Say whether a value says nothing; an empty list says that there is none."""
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def differences(
@@ -284,10 +303,7 @@ def _erasures(found: UserRepresentation, targets: AbstractSet[str]) -> Iterable[
 
 
 def _attributes(attributes: dict[str, list[str]]) -> dict[str, list[str]]:
-    distinct = {
-        name: list(filter(None, dict.fromkeys(values))) for name, values in attributes.items()
-    }
-    return {name: values for name, values in distinct.items() if values}
+    return {name: list(dict.fromkeys(values)) for name, values in attributes.items()}
 
 
 def _field_differs(name: str, before: Any, after: Any) -> bool:

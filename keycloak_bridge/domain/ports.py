@@ -222,7 +222,7 @@ class UserDirectory(Protocol):
         ...
 
     def create(self, representation: UserRepresentation) -> str:
-        """Create the user and return its Keycloak id.
+        """Create the user, without fields and values that are blank, and return its Keycloak id.
 
         Raises KeycloakConflictError or KeycloakRejectedError.
         """

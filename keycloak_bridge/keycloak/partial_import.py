@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from typing import Any, cast
 
 from keycloak_bridge.domain.errors import BridgeError, KeycloakAuthError
+from keycloak_bridge.domain.operations import without_blanks
 from keycloak_bridge.domain.ports import Clock, UserImporter
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
@@ -205,12 +206,9 @@ def import_body(
     terms: ImportTerms, representation: UserRepresentation
 ) -> UserRepresentation | None:
     """Return the body whose import makes of a new user what POST would; None where that is not certain."""
-    user = cast("dict[str, Any]", representation)
-    attributes = {
-        name: values
-        for name, given in (user.get("attributes") or {}).items()
-        if (values := [value for value in given if value])
-    }
+    told = without_blanks(representation)
+    user = cast("dict[str, Any]", told)
+    attributes = user.get("attributes") or {}
     actions = user.get("requiredActions") or ()
     certain = (
         not terms.post_only
@@ -218,11 +216,11 @@ def import_body(
         and terms.known_actions.issuperset(actions)
         and _names_are_certain(terms, user)
         and _attributes_are_certain(terms, attributes)
-        and not uncertain_fields(terms.profile, representation)
+        and not uncertain_fields(terms.profile, told)
     )
     if not certain:
         return None
-    body = {name: value for name, value in user.items() if value is not None and value != ""}
+    body = dict(user)
     body["username"] = user["username"].lower()
     if user.get("email"):
         body["email"] = user["email"].lower()
@@ -258,7 +256,6 @@ def _attributes_are_certain(terms: ImportTerms, attributes: Mapping[str, list[st
         and not _is_read_only(name)
         and (name != LOCALE or terms.internationalized)
         and (name not in terms.profile.attributes or _is_editable(terms.profile.attributes[name]))
-        and all(map(str.strip, values))  # Keycloak's validators differ about blanks
         for name, values in attributes.items()
     )
 

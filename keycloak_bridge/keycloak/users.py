@@ -13,6 +13,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
     MailDeliveryError,
 )
+from keycloak_bridge.domain.operations import without_blanks
 from keycloak_bridge.domain.ports import NOTHING_MORE, Clock
 from keycloak_bridge.domain.users import (
     FoundUser,
@@ -102,6 +103,7 @@ class KeycloakUserDirectory:
 
         KeycloakUnavailableError leaves open whether it was created: find it again.
         """
+        representation = without_blanks(representation)
         groups = [normal_path(path) for path in representation.get("groups", [])]
         if groups:
             representation = {**representation, "groups": groups}

@@ -20,7 +20,7 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import USER_CREATED, USER_UPDATED, UserEvent
-from keycloak_bridge.domain.operations import normalised
+from keycloak_bridge.domain.operations import is_blank, normalised
 from keycloak_bridge.domain.users import (
     GROUPS,
     DesiredUser,
@@ -340,12 +340,10 @@ def _identity_link(rule: IdentityRule, scope: Scope) -> IdentityLink:
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or (not value and isinstance(value, str | list | dict))
+    return is_blank(value) or (not value and isinstance(value, list | dict))
 
 
 def _texts(value: Any, pointer: str) -> list[str]:
-    if isinstance(value, str):
-        return [_text(value, pointer)] if value else []
     if _is_empty(value):
         return []
     items = value if isinstance(value, list) else [value]

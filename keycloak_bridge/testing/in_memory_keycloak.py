@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.operations import is_blank
 from keycloak_bridge.domain.ports import NOTHING_MORE
 from keycloak_bridge.domain.users import (
     ATTRIBUTE_PREFIX,
@@ -544,7 +545,7 @@ class InMemoryKeycloak:
             if key in merged:
                 merged[key] = str(merged[key]).lower()
         for key in _PLAIN:
-            if not merged.get(key):
+            if is_blank(merged.get(key)):
                 merged.pop(key, None)
         user = cast("UserRepresentation", merged)
         if "requiredActions" in given:
@@ -608,7 +609,9 @@ def _kept_attributes(
 ) -> dict[str, list[str]]:
     """Return the attributes that get stored: the rest is dropped without an error, as in Keycloak."""
     known = {*managed, "locale"}
-    filled = {name: [value for value in values if value] for name, values in given.items()}
+    filled = {
+        name: [value for value in values if not is_blank(value)] for name, values in given.items()
+    }
     return {name: values for name, values in filled.items() if values and name in known}
 
 

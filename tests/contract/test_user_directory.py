@@ -177,11 +177,29 @@ def test_created_user_reads_back_field_by_field(directory: UserDirectory) -> Non
             {"firstName": None, "attributes": None},
         ),
         (
+            {
+                **dict.fromkeys(("email", "firstName", "lastName"), " \t"),
+                "attributes": {"userId": ["u"], "department": ["  "], "tenantId": ["\n"]},
+            },
+            {
+                **dict.fromkeys(("email", "firstName", "lastName")),
+                "attributes": {"userId": ["u"]},
+            },
+        ),
+        (
             {"requiredActions": ["NO_SUCH_ACTION", "UPDATE_PASSWORD"]},
             {"requiredActions": ["UPDATE_PASSWORD"]},
         ),
     ],
-    ids=["username", "email", "not-enabled", "unmanaged-attribute", "empty", "unknown-action"],
+    ids=[
+        "username",
+        "email",
+        "not-enabled",
+        "unmanaged-attribute",
+        "empty",
+        "blank",
+        "unknown-action",
+    ],
 )
 def test_what_keycloak_makes_of_a_new_user(
     directory: UserDirectory, fields: dict[str, object], expected: dict[str, object]
