@@ -29,7 +29,7 @@ class WorkerPool:
         self._context = context
         self._delivery = delivery
         self._handler = handler
-        self._begun: dict[int, tuple[float, Record]] = {}  # by thread
+        self._begun: dict[object, tuple[float, Record]] = {}
         self._lock = threading.Lock()
         # daemons: a call that hangs must not keep the process from ending
         self._threads = [
@@ -89,14 +89,14 @@ class WorkerPool:
 
     @contextmanager
     def _busy_with(self, record: Record) -> Iterator[None]:
-        thread = threading.get_ident()
+        work = object()
         with self._lock:
-            self._begun[thread] = (self._context.clock.monotonic(), record)
+            self._begun[work] = (self._context.clock.monotonic(), record)
         try:
             yield
         finally:
             with self._lock:
-                del self._begun[thread]
+                del self._begun[work]
 
     def _failed(self, task: Task, error: BridgeError) -> None:
         record = task.record
