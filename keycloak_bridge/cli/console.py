@@ -14,7 +14,7 @@ from typing import Any, TextIO, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console as RichConsole
-from rich.json import JSON
+from rich.highlighter import JSONHighlighter
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
@@ -55,7 +55,8 @@ class Console:
             )
 
     def line(self, text: str = "", style: str | None = None) -> None:
-        """Print one line; `style` is rich's, such as `bold` or `red`."""
+        """Print one line, or several; `style` is rich's, such as `bold` or `red`."""
+        text = "\n".join(map(printable, text.split("\n")))
         if self._rich is None:
             self._stream.write(text + "\n")
         else:
@@ -63,14 +64,16 @@ class Console:
 
     def json(self, value: Any, *, indent: int | None = 2) -> None:
         """Print `value` as JSON; `indent=None` puts it on one line."""
-        text = json.dumps(value, ensure_ascii=False, indent=indent)
+        text = _printable_json(json.dumps(value, ensure_ascii=False, indent=indent))
         if self._rich is None or indent is None:
             self._stream.write(text + "\n")
         else:
-            self._rich.print(JSON(text, indent=indent, ensure_ascii=False))
+            # rich.json would write the text anew, with characters that are not printable
+            self._rich.print(JSONHighlighter()(text))
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table; in a pipe its columns are aligned with spaces and nothing is cut or wrapped."""
+        rows = [[printable(one) for one in row] for row in rows]
         if self._rich is None:
             widths = _widths(headers, rows)
             for row in (headers, *rows):
@@ -82,6 +85,25 @@ class Console:
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         self._rich.print(table, soft_wrap=False)
+
+
+def printable(text: str) -> str:
+    """Return `text` with every character escaped that is not printable: controls, marks of direction and so on.
+
+    What a command shows of a record was written by anybody, and must move no cursor of an operator's terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+    )
+
+
+def _printable_json(text: str) -> str:
+    """Return JSON with the same value, in which every character is printable or ends a line."""
+    return "".join(
+        one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text
+    )
 
 
 def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:

@@ -19,7 +19,7 @@ from keycloak_bridge.cli.common import (
     format_option,
     moment,
 )
-from keycloak_bridge.cli.console import Console, progress_bar, with_progress
+from keycloak_bridge.cli.console import Console, printable, progress_bar, with_progress
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, EventError, Violation
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.times import format_time
@@ -508,13 +508,6 @@ def marked_json(body: bytes, violations: Sequence[Violation]) -> MarkedText | No
 def escaped_excerpt(body: bytes, longest: int) -> str:
     """Return the first `longest` bytes as text with everything escaped that is not plainly readable."""
     return printable(body[:longest].decode("utf-8", errors="backslashreplace"))
-
-
-def printable(text: str) -> str:
-    """Return `text` with every character escaped that is not printable: controls, marks of direction and so on."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
-    )
 
 
 class _Members(list[tuple[str, Any]]):

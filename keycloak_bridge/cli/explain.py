@@ -10,8 +10,8 @@ import click
 from keycloak_bridge.app.connections import user_directory
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.common import INVALID_EVENT, Invocation, bridge_command, format_option
-from keycloak_bridge.cli.console import Console, cell, with_progress
-from keycloak_bridge.cli.dead_letters import counted, dead_letter_reader, printable, read_inventory
+from keycloak_bridge.cli.console import Console, cell, printable, with_progress
+from keycloak_bridge.cli.dead_letters import counted, dead_letter_reader, read_inventory
 from keycloak_bridge.domain.events import (
     BOOKKEEPING_ATTRIBUTES,
     EVENT_ID_ATTRIBUTE,

@@ -1,6 +1,7 @@
 """Plain words in a pipe, colours and progress bars on a terminal, unless NO_COLOR says otherwise."""
 
 import io
+import json
 import sys
 
 import pytest
@@ -57,6 +58,33 @@ def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert "\x1b" not in text
     assert "all is [well]\n" in text
+
+
+HOSTILE = "a\x1b[2J\x9b2J\u202eb\r\tc"
+ESCAPED = "a\\x1b[2J\\x9b2J\\u202eb\\r\\tc"
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_nothing_that_is_shown_moves_the_cursor(
+    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO]
+) -> None:
+    """Whatever a record holds: controls and marks of direction are escaped, and JSON means the same."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    output = stream()
+    console = Console(output)
+    console.line(f"{HOSTILE}\nsecond line")
+    console.table(("A", "B"), [(HOSTILE, f"{HOSTILE}\nno second line")])
+    text = output.getvalue()
+    documents = [stream(), stream()]
+    for document, indent in zip(documents, (None, 2), strict=True):
+        Console(document).json({"name": HOSTILE}, indent=indent)
+
+    assert 3 == text.count(ESCAPED)
+    assert "\nsecond line" in text
+    assert "\nno second line" not in text
+    shown = [text, *(one.getvalue() for one in documents)]
+    assert "".join(one.replace("\n", "") for one in shown).isprintable()
+    assert [{"name": HOSTILE}] * 2 == [json.loads(one.getvalue()) for one in documents]
 
 
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO])

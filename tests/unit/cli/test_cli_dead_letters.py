@@ -12,11 +12,11 @@ from letter_cases import NOON, letter_of, letter_record, stored
 from stage_harness import DEAD_LETTERS, INVITATIONS, PLANTED, STRUCTURED, event_of
 
 from keycloak_bridge.cli import common as moments
+from keycloak_bridge.cli.console import printable
 from keycloak_bridge.cli.dead_letters import (
     MarkedText,
     escaped_excerpt,
     marked_json,
-    printable,
 )
 from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.events import Record
