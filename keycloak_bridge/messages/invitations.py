@@ -8,7 +8,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from keycloak_bridge.domain.errors import EventDecodeError, EventValidationError
+from keycloak_bridge.domain.errors import (
+    EventDecodeError,
+    EventValidationError,
+    KeyMismatchError,
+    Violation,
+)
 from keycloak_bridge.domain.events import (
     INVITATION_DUE,
     Invitation,
@@ -62,7 +67,15 @@ def read_invitation(record: Record, catalog: SchemaCatalog, mappings: Mappings) 
 
     The terms that records of schema 1.0 and 1.1 carry are ignored. Raises EventError for anything else.
     """
-    cloud_event = decode(record, EnvelopeRules())
+    # the key is the user's id as it is, also where that could be read as JSON
+    cloud_event = decode(record, EnvelopeRules(match_key=False))
+    subject = (cloud_event.subject or "").encode("utf-8", "surrogatepass")
+    if record.key and record.key != subject:
+        raise KeyMismatchError(
+            "the record key is not the event's subject",
+            remedy="only the bridge may write to the invitations topic",
+            violations=(Violation("/subject", "key", "must be the record key"),),
+        )
     if cloud_event.type != INVITATION_DUE or cloud_event.time is None:
         raise EventDecodeError(
             f"the record is no {INVITATION_DUE} event",

@@ -8,11 +8,20 @@ from typing import Any
 
 import pytest
 from acl_commands import rights
-from bridge_harness import STRUCTURED, Bench, an_event
+from bridge_harness import STRUCTURED, Bench, an_event, wait_until
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka import errors as kafka_errors
-from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from kafka.admin import (
+    ACL,
+    ACLFilter,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType,
+    ResourcePattern,
+    ResourcePatternFilter,
+    ResourceType,
+)
 
 from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.sandbox.services import KafkaBroker
@@ -94,6 +103,10 @@ def guarded(sandbox: Sandbox, tmp_path: Path) -> Iterator[GuardedBroker]:
             ]
         )
         assert not created["failed"]
+        everything = ACLFilter(
+            None, None, ACLOperation.ANY, ACLPermissionType.ANY, ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY)
+        )  # fmt: skip
+        wait_until(lambda: len(admin.describe_acls(everything)[0]) == len(rights(PAGE)))
         admin.close()
         yield broker
     finally:

@@ -337,6 +337,18 @@ invitations = st.builds(
 )
 
 
+def test_the_key_of_an_invitation_is_the_users_id_as_it_is() -> None:
+    """An id that could be read as JSON too; a key of another user is refused."""
+    invitation = Invitation(
+        "i", "e", '{"id": "u"}', "kc", InvitationTerms(("A",), 60), datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    record = stored(invitation_message(invitation, topic="user-invitations"))
+
+    assert '{"id": "u"}' == read_invitation(record, CATALOG, MAPPINGS).user_id
+    with pytest.raises(KeyMismatchError):
+        read_invitation(replace(record, key=b"u"), CATALOG, MAPPINGS)
+
+
 @given(invitations)
 def test_every_invitation_is_read_back_as_it_was(invitation: Invitation) -> None:
     """All but the terms, which are those of the settings when it is read; and the record keeps its schema."""
