@@ -228,12 +228,12 @@ def test_each_record_has_one_line_in_the_log(aftermath: Aftermath) -> None:
 def test_a_record_that_no_dead_letter_can_hold_stops_the_bridge(
     sandbox: Sandbox, module_realm: FreshRealm, tmp_path: Path
 ) -> None:
-    """A topic that somebody made too small: exit 3 with the remedy, nothing committed past it, then it goes on."""
+    """A topic that takes not even a letter without its body: exit 3 with the remedy, nothing committed past it, then it goes on."""
     bench = Bench(sandbox, module_realm, f"small-{module_realm.name[-6:]}", tmp_path).but(
         TOPICS_PARTITIONS="1"
     )
     bench.create_topic("events", max_message_bytes=str(16 * 1024 * 1024))
-    bench.create_topic("dead-letters")
+    bench.create_topic("dead-letters", max_message_bytes="300")
     bench.run_command("topics", "create", check=True)
     good, large = an_event("before-large"), an_event("large", note=noise(3 * 1024 * 1024))
     bench.publish(good, large, an_event("after-large"))
