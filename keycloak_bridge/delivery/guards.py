@@ -128,6 +128,7 @@ class LimitedAction(StrEnum):
     """What is counted; the names of the settings in `[limits]`."""
 
     DISABLE = "disables"
+    ENABLE = "enables"
     DELETE = "deletes"
     EMAIL_CHANGE = "email_changes"
     MAIL = "mails"
@@ -135,6 +136,7 @@ class LimitedAction(StrEnum):
 
 _DONE = {
     LimitedAction.DISABLE: "users were disabled",
+    LimitedAction.ENABLE: "users were enabled",
     LimitedAction.DELETE: "users were deleted or anonymised",
     LimitedAction.EMAIL_CHANGE: "e-mail addresses were changed",
     LimitedAction.MAIL: "mails were sent",
@@ -207,6 +209,8 @@ def _actions_of(operation: Operation, intent: Intent) -> Collection[LimitedActio
     for change in operation.changes:
         if change.target == "enabled" and change.before and not change.after:
             actions.append(LimitedAction.DISABLE)
+        if change.target == "enabled" and change.after and not change.before:
+            actions.append(LimitedAction.ENABLE)
         if change.target == "email" and change.before:
             actions.append(LimitedAction.EMAIL_CHANGE)
     return actions

@@ -191,6 +191,9 @@ class AttributeMapping:
                 # Keycloak creates a user without it disabled
                 representation["enabled"] = True
                 create_only.add("enabled")
+        if "enabled" in values and not self._says_enabled(event, scope):
+            # a default or a constant must not bring back whom somebody disabled
+            create_only.add("enabled")
         memberships = [
             _membership(rule, scope)
             for rule in self.rules.memberships
@@ -207,6 +210,13 @@ class AttributeMapping:
             invitation=self.invitation,
             protected_groups=self.rules.protected_groups,
         )
+
+    def _says_enabled(self, event: UserEvent, scope: Scope) -> bool:
+        """Return whether the event itself says if its user may log in."""
+        expression = next(one.expression for one in self.rules.targets if one.target == "enabled")
+        if expression is None or expression.evaluate(scope, "/user/enabled") is None:
+            return False
+        return any(_is_given(event.data, path) for path in properties_read((expression,)))
 
     def _values(self, event: UserEvent, scope: Scope, data: "EventData") -> dict[str, Any]:
         """Return the value of every target that the event decides, None where it gives none."""
@@ -405,6 +415,16 @@ def is_present(data: Mapping[str, Any], path: Path) -> bool:
             return False
         here = here[name]
     return True
+
+
+def _is_given(data: Mapping[str, Any], path: Path) -> bool:
+    """Return whether `data` has a value at `path`, other than null."""
+    here: Any = data
+    for name in path:
+        if not isinstance(here, Mapping):
+            return here is not None
+        here = here.get(name)
+    return here is not None
 
 
 def properties_read(expressions: Iterable[Expression]) -> frozenset[Path]:

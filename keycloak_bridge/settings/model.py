@@ -278,6 +278,9 @@ class LimitsSettings:
     """How much each process may do within a time; exceeding it engages the brake until an operator releases it."""
 
     disables: Limit | None = setting("500/1 h", "Users that are disabled.", LIMIT)
+    enables: Limit | None = setting(
+        "500/1 h", "Disabled users that are enabled, by whatever event.", LIMIT
+    )
     deletes: Limit | None = setting("500/1 h", "Users that are deleted or anonymised.", LIMIT)
     email_changes: Limit | None = setting(
         "1000/1 h", "E-mail addresses of existing users that are changed.", LIMIT

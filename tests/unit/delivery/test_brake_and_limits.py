@@ -211,7 +211,7 @@ def _update(*changes: Change) -> UpdateUser:
 
 ACTIONS: dict[str, tuple[Operation, Intent, set[LimitedAction]]] = {
     "disabled": (_update(Change("enabled", True, False)), Intent.DISABLE, {LimitedAction.DISABLE}),
-    "enabled": (_update(Change("enabled", False, True)), Intent.ENABLE, set()),
+    "enabled": (_update(Change("enabled", False, True)), Intent.ENABLE, {LimitedAction.ENABLE}),
     "another address": (
         _update(Change("email", "a@x", "b@x")),
         Intent.UPDATE,
@@ -237,7 +237,7 @@ ACTIONS: dict[str, tuple[Operation, Intent, set[LimitedAction]]] = {
 def test_a_plan_is_counted_for_the_harm_that_it_does(
     operation: Operation, intent: Intent, expected: set[LimitedAction]
 ) -> None:
-    """Only what takes something from a user that was there."""
+    """Only what takes something from a user that was there, or lets one in again."""
     assert expected == limited_actions(Plan("kc-1", (operation,)), intent)
 
 

@@ -212,6 +212,53 @@ def test_a_disable_without_effect_is_said(caplog: pytest.LogCaptureFixture) -> N
     assert "WARNING" == line.levelname
 
 
+# an event that does not say so lets nobody in
+
+
+CONSTANT = default_mapping_text().replace(
+    'enabled = { from = "data.active", default = true }', "enabled = true"
+)
+
+
+@pytest.mark.parametrize("text", [default_mapping_text(), CONSTANT], ids=["default", "constant"])
+@pytest.mark.parametrize("kind", ["user.created", "user.updated"])
+def test_a_complete_event_without_a_word_about_it_enables_nobody(
+    tmp_path: Path, text: str, kind: str
+) -> None:
+    """Whoever switched the user off; a new user is enabled, and an event that says so lets in."""
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text(text, "utf-8")
+    flow = Flow(known=Interpretation(Settings(mapping=MappingSettings(file=mapping))))
+    flow.handle(event_of("u-1", "e-1"))
+    assert [True] == [user["enabled"] for user in flow.keycloak.users()]
+    flow.handle(later("user.disabled", "e-2", "2026-11-02T08:00:00Z"), offset=43)
+
+    whole = {"complete": True, "department": "Sales"}
+    again = event_of("u-1", "e-3", type=kind, time="2026-11-03T08:00:00Z", data=whole)
+    flow.handle(again, offset=44)
+
+    (user,) = flow.keycloak.users()
+    assert (False, ["Sales"]) == (user["enabled"], user["attributes"]["department"])
+    if text != CONSTANT:
+        says = {"complete": True, "active": True}
+        said = event_of("u-1", "e-4", type=kind, time="2026-11-04T08:00:00Z", data=says)
+        flow.handle(said, offset=45)
+        assert [True] == [user["enabled"] for user in flow.keycloak.users()]
+
+
+def test_many_users_are_not_enabled_at_once() -> None:
+    """A wrong export that lets in everybody stops at the limit."""
+    flow = limited(enables=3)
+    for kind in ("user.created", "user.disabled"):
+        for event in forty(type=kind):
+            flow.handle(event)
+    said = (record_of(event) for event in forty(type="user.enabled"))
+    with pytest.raises(HoldError, match="release"):
+        deque(map(flow.settle, map(flow.provision.handle, said)))
+
+    assert 3 == sum(bool(user["enabled"]) for user in flow.keycloak.users())
+
+
 def forty(**changes: Any) -> list[dict[str, Any]]:
     """Return events of one id and source about forty users, as a nightly export has them."""
     return [
