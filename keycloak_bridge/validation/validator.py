@@ -149,7 +149,11 @@ def _comparable(value: Any) -> Hashable:
         return ("list", *map(_comparable, value))
     if isinstance(value, dict):
         return frozenset((name, _comparable(item)) for name, item in value.items())
-    return value  # type: ignore[no-any-return] # a text, a number or null
+    if isinstance(value, int | float):
+        # as text: whoever chooses numbers can choose them all with the same hash
+        whole = int(value) if isinstance(value, float) and value.is_integer() else value
+        return ("number", repr(whole))
+    return value  # type: ignore[no-any-return] # a text or null
 
 
 def _is_too_large(instance: Any, schema: Schema) -> bool:

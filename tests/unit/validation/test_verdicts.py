@@ -160,9 +160,13 @@ def test_mutated_events(case: tuple[str, Any]) -> None:
         ({"minimum": 0.1}, 10**400, True),
         ({"uniqueItems": True}, [1, True, "1", None, [], {}, "", [1], [True], {"a": 1}], True),
         ({"uniqueItems": True}, [1, 1.0], False),
+        ({"uniqueItems": True}, [0, -0.0], False),
+        ({"uniqueItems": True}, [10**20, 1e20], False),
+        ({"uniqueItems": True}, [2**53 + 1, 2.0**53, 0.5, "0.5", 10**300], True),
         ({"uniqueItems": True}, [{"a": [1], "b": 2}, {"b": 2.0, "a": [1]}], False),
         ({"uniqueItems": True}, [[{"a": 1}], [{"a": True}]], True),
         ({"uniqueItems": True}, [{"id": number} for number in range(100_000)], True),
+        ({"uniqueItems": True}, [number * (2**61 - 1) for number in range(100_000)], True),
     ],
 )
 def test_meaning(schema: Any, value: Any, expected: bool) -> None:
