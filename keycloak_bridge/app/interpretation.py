@@ -33,8 +33,8 @@ from keycloak_bridge.mapping.mapping import AttributeMapping, compile_mapping, p
 from keycloak_bridge.ops.private_files import PUBLIC, replace_file
 from keycloak_bridge.pipeline.interpret import Interpreter, Prepared, Skipped
 from keycloak_bridge.settings.model import Settings
-from keycloak_bridge.validation.catalog import (
-    SchemaCatalog,
+from keycloak_bridge.validation.catalog import SchemaCatalog
+from keycloak_bridge.validation.documents import (
     SchemaDocument,
     SchemaProblem,
     check_documents,

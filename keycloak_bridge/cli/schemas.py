@@ -94,12 +94,13 @@ def check(
     settings = invocation.settings()
     wanted = folders or settings.schemas.folders
     documents = load_documents(wanted)
+    compared = list(compare_versions(documents, strict=strict))
     checked = documents
     if wanted:
         shipped = {document.id for document in load_documents()}
         checked = tuple(one for one in documents if one.id not in shipped)
     files = {document.origin for document in checked}
-    findings = [one for one in compare_versions(documents, strict=strict) if one.file in files]
+    findings = [one for one in compared if one.file in files]
     recorded: dict[str, str] = {}
     if published is not None:
         known = {} if record and not published.exists() else read_published(published)

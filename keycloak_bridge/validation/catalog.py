@@ -1,21 +1,15 @@
 """The catalog of schemas: checked and compiled once, then used to validate every event.
 
-Everything that can be wrong with schema files is found at start, before an event needs them.
+What is wrong with schema files is found before, in `documents`.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 from referencing import Registry
-from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012
 
 from keycloak_bridge.domain.errors import (
-    ConfigError,
     EventValidationError,
     UnknownSchemaError,
     Violation,
@@ -28,18 +22,12 @@ from keycloak_bridge.domain.events import (
     CloudEvent,
     UserEvent,
 )
-from keycloak_bridge.domain.json_reader import pointer
-from keycloak_bridge.events.formats import FORMATS, is_uri
 from keycloak_bridge.validation.compiled import compile_verdict
+from keycloak_bridge.validation.documents import SchemaDocument, check_documents
 from keycloak_bridge.validation.subschema import (
-    CONTAINERS,
-    REFERENCES,
     Path,
     PropertyFacts,
-    Steps,
     Subschema,
-    endless,
-    follow,
     has_property,
     property_facts,
     property_types,
@@ -48,42 +36,12 @@ from keycloak_bridge.validation.validator import (
     MOST_VIOLATIONS,
     NOT_INSIDE_TEXT,
     NOT_NULL,
-    compile_pattern,
     compile_schema,
     find_violations,
 )
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_OWN_ID = re.compile(r"urn:keycloak-bridge:schema:([^:]+):([0-9]+)\.([0-9]+)")
-_METASCHEMA = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 OWN_MESSAGES = frozenset({RESULT, INVITATION_DUE, DEAD_LETTER, DEAD_LETTER_REPLAYED})
 """Types that the bridge publishes; they have schemas and are no events about a user."""
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaDocument:
-    """A parsed schema file: which type and version it is for, where it came from, and the SHA-256 of its bytes."""
-
-    type: str
-    version: tuple[int, int]
-    content: Any
-    origin: str
-    digest: str = ""
-
-    @property
-    def id(self) -> str:
-        """The schema's `$id`."""
-        return str(self.content["$id"])
-
-    @property
-    def number(self) -> str:
-        """The version as it is written, such as `1.0`."""
-        return "{}.{}".format(*self.version)
-
-    @property
-    def name(self) -> str:
-        """The name under which the version is recorded when it is published, `<type>/<major>.<minor>.json`."""
-        return f"{self.type}/{self.number}.json"
 
 
 class SchemaCatalog:
@@ -228,133 +186,3 @@ _MISTAKES = {
     NOT_INSIDE_TEXT: "let the producer serialize once, or read the text with from_json() in [envelope]",
 }
 """What to do about the mistakes of serializers, by the end of a violation's message."""
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaProblem:
-    """What is wrong with a schema file, and where in it (JSON pointer)."""
-
-    origin: str
-    pointer: str
-    reason: str
-
-    def __str__(self) -> str:
-        where = f"{self.origin}: {self.pointer}" if self.pointer else self.origin
-        return f"{where}: {self.reason}"
-
-
-def schema_error(problems: Sequence[SchemaProblem], *, also: str = "") -> ConfigError:
-    """Return one error with a line for each problem, and the lines `also` behind them."""
-    return ConfigError(
-        "\n".join([*map(str, problems), *also.splitlines()]),
-        code="schema",
-        remedy="correct the schema files, or take their folder out of schemas.folders",
-    )
-
-
-def check_documents(documents: Sequence[SchemaDocument]) -> Registry[Any]:
-    """Return the registry of `documents`, in which every reference resolves and which fetches nothing.
-
-    Raises ConfigError (code `schema`) with one line for every problem.
-    """
-    problems = [problem for document in documents for problem in _document_problems(document)]
-    if problems:
-        raise schema_error(problems)
-    problems += _repeated(documents)
-    registry: Registry[Any] = Registry().with_resources(
-        (document.id, DRAFT202012.create_resource(document.content)) for document in documents
-    )
-    for document in documents:
-        problems += _content_problems(document.origin, Subschema.root(document.content, registry))
-    if not problems:
-        problems += _endless(documents, registry)
-    if problems:
-        raise schema_error(problems)
-    return registry.crawl()
-
-
-def _document_problems(document: SchemaDocument) -> Iterator[SchemaProblem]:
-    content, origin = document.content, document.origin
-    if not isinstance(content, dict):
-        yield SchemaProblem(origin, "", "must be a JSON object")
-        return
-    if content.get("$schema", DIALECT) != DIALECT:
-        yield SchemaProblem(origin, "/$schema", f"must be {DIALECT}, the one supported draft")
-        return
-    for error in _METASCHEMA.iter_errors(content):
-        yield SchemaProblem(origin, pointer(error.absolute_path), f"is no schema: {error.message}")
-    yield from _id_problems(document)
-
-
-def _id_problems(document: SchemaDocument) -> Iterator[SchemaProblem]:
-    schema_id = document.content.get("$id")
-    if schema_id is None:
-        yield SchemaProblem(document.origin, "/$id", "is missing")
-        return
-    if not isinstance(schema_id, str) or not is_uri(schema_id) or "#" in schema_id:
-        yield SchemaProblem(
-            document.origin, "/$id", "must be a URI with scheme and without fragment"
-        )
-        return
-    named = _OWN_ID.fullmatch(schema_id)
-    if named and (named[1], int(named[2]), int(named[3])) != (document.type, *document.version):
-        yield SchemaProblem(
-            document.origin, "/$id", "does not agree with the file's folder and name"
-        )
-
-
-def _repeated(documents: Sequence[SchemaDocument]) -> Iterator[SchemaProblem]:
-    by_id: dict[str, str] = {}
-    by_version: dict[tuple[str, tuple[int, int]], str] = {}
-    for document in documents:
-        other = by_id.setdefault(document.id, document.origin)
-        if other != document.origin:
-            yield SchemaProblem(document.origin, "/$id", f"is taken by {other}")
-        version = (document.type, document.version)
-        twin = by_version.setdefault(version, document.origin)
-        if twin not in (document.origin, other):
-            yield SchemaProblem(document.origin, "", f"has the type and version of {twin}")
-
-
-def _content_problems(origin: str, root: Subschema) -> Iterator[SchemaProblem]:
-    for place in follow([root], *CONTAINERS):
-        for steps, reason in _keyword_problems(place):
-            yield SchemaProblem(origin, place.pointer(*steps), reason)
-
-
-def _endless(
-    documents: Sequence[SchemaDocument], registry: Registry[Any]
-) -> Iterator[SchemaProblem]:
-    """Yield where a schema refers to itself for the same value, once for each document; every reference must resolve."""
-    for document in documents:
-        for place in follow([Subschema.root(document.content, registry)], *CONTAINERS):
-            if (found := endless(place)) is not None:
-                reason = (
-                    "refers to itself without end; put the reference inside a property or an item"
-                )
-                yield SchemaProblem(document.origin, found.pointer(), reason)
-                break
-
-
-def _keyword_problems(place: Subschema) -> Iterator[tuple[Steps, str]]:
-    name = place.get("format", None)
-    if name is not None and name not in FORMATS:
-        yield ("format",), f"'{name}' is not a format that is checked; known: {', '.join(FORMATS)}"
-    patterns: list[Steps] = [("patternProperties", text) for text in place.get("patternProperties")]
-    if place.get("pattern", None) is not None:
-        patterns.append(("pattern",))
-    for steps in patterns:
-        try:
-            compile_pattern(place.schema["pattern"] if steps == ("pattern",) else str(steps[1]))
-        except (re.error, OverflowError, RecursionError) as error:
-            yield steps, f"is not a regular expression that can be used: {error}"
-    for keyword in REFERENCES:
-        reference = place.get(keyword, None)
-        try:
-            if reference is not None:
-                place.resolver.lookup(reference)
-        except (Unresolvable, LookupError, ValueError):
-            yield (
-                (keyword,),
-                f"'{reference}' names no schema of these folders; nothing is fetched",
-            )

@@ -15,7 +15,7 @@ from typing import Any
 
 from referencing import Registry
 
-from keycloak_bridge.validation.catalog import SchemaDocument, check_documents
+from keycloak_bridge.validation.documents import SchemaDocument, check_documents
 from keycloak_bridge.validation.subschema import (
     TYPES,
     Subschema,

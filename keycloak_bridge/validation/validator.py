@@ -274,10 +274,11 @@ def _length(word: str) -> Callable[[Any], str]:
 
 
 def _text(parameter: Any) -> str:
-    return _shortened(json.dumps(parameter, ensure_ascii=False))
+    return shortened(json.dumps(parameter, ensure_ascii=False))
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """Return `text`, without its end where it is long."""
     return text if len(text) <= _LONGEST_PARAMETER else text[: _LONGEST_PARAMETER - 1] + "…"
 
 
@@ -318,7 +319,7 @@ _MESSAGES: Mapping[str, Callable[[Any], str]] = {
     "multipleOf": lambda step: f"must be a multiple of {step}",
     "not": lambda _: "has a form that the schema excludes",
     "oneOf": lambda forms: f"must have exactly one of the {len(forms)} allowed forms",
-    "pattern": lambda pattern: f"must match the pattern {_shortened(pattern)}",
+    "pattern": lambda pattern: f"must match the pattern {shortened(pattern)}",
     "propertyNames": lambda _: "is not an allowed name of a property",
     "required": lambda _: "is required",
     "type": _any_of_types,

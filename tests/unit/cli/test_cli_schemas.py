@@ -166,3 +166,41 @@ def test_a_change_of_a_published_version_is_an_error() -> None:
         ("own/user.moved/1.1.json", "", "unrecorded", False),
         ("user.moved/0.9.json", "", "published-removed", True),
     ] == sorted(findings("--published", "published.json"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"$schema": "https://json-schema.org/draft/2020-12/schema"}', "/$id: is missing"),
+        ('{"type": "object"}', "/$id: is missing"),
+        ('{"$id": null}', "/$id: "),
+        ('[{"type": "object"}]', "must be a JSON object"),
+        ("true", "must be a JSON object"),
+        ("null", "must be a JSON object"),
+        ('"text"', "must be a JSON object"),
+        ("1", "must be a JSON object"),
+        ("", "not JSON"),
+        ('{"$id": "urn:a", "$schema": ["x"]}', "/$schema: "),
+        ('{"$id": "urn:a", "properties": {"a": {"$id": "http://["}}}', "/properties/a/$id: "),
+        ('{"$id": "urn:a", "properties": {"a": {"$ref": "http://["}}}', "/properties/a/$ref: "),
+    ],
+)
+def test_every_command_refuses_an_odd_file_alike(text: str, reason: str) -> None:
+    """What `check-config` says of it, and exit code 2; no file makes a command crash."""
+    Path("own/user.created").mkdir(parents=True)
+    Path("own/user.created/1.100.json").write_text(text)
+
+    folder = str(Path("own").absolute())
+    settings = ("--set", f"schemas.folders={folder}")
+
+    results = [
+        call("schemas", "check", folder),
+        call("schemas", "check", folder, *RECORD),
+        call("schemas", "list", *settings),
+        call("check-config", *settings),
+    ]
+
+    assert [2] * 4 == [one.exit_code for one in results]
+    assert len({one.stderr.replace("schemas: ", "") for one in results}) == 1
+    assert "own/user.created/1.100.json: " in results[0].stderr
+    assert reason in results[0].stderr

@@ -11,12 +11,12 @@ from referencing import Registry
 from schema_cases import VALUES, changes, closed, places, version_pairs
 
 from keycloak_bridge.validation import compatibility
-from keycloak_bridge.validation.catalog import SchemaDocument
 from keycloak_bridge.validation.compatibility import (
     breaking,
     compare_versions,
     reader_notes,
 )
+from keycloak_bridge.validation.documents import SchemaDocument
 from keycloak_bridge.validation.validator import compile_schema
 
 TEXT = {"type": "string"}

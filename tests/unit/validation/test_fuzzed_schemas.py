@@ -15,7 +15,8 @@ from referencing import Registry
 
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.events.formats import FORMATS
-from keycloak_bridge.validation.catalog import SchemaCatalog, SchemaDocument, check_documents
+from keycloak_bridge.validation.catalog import SchemaCatalog
+from keycloak_bridge.validation.documents import SchemaDocument, check_documents
 
 SLOWEST_S = 1.0
 """CPU seconds that one value may take, in the long run."""

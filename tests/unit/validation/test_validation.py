@@ -17,7 +17,8 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import CloudEvent, UserEvent
-from keycloak_bridge.validation.catalog import SchemaCatalog, SchemaDocument
+from keycloak_bridge.validation.catalog import SchemaCatalog
+from keycloak_bridge.validation.documents import SchemaDocument
 from keycloak_bridge.validation.validator import compile_pattern
 
 TYPE = "user.created"

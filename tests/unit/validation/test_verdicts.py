@@ -18,8 +18,8 @@ from schema_cases import VALUES, version_pairs
 
 from keycloak_bridge.app.interpretation import load_documents, load_schemas
 from keycloak_bridge.domain.errors import ConfigError
-from keycloak_bridge.validation.catalog import SchemaDocument, check_documents
 from keycloak_bridge.validation.compiled import compile_verdict
+from keycloak_bridge.validation.documents import SchemaDocument, check_documents
 from keycloak_bridge.validation.subschema import Subschema
 from keycloak_bridge.validation.validator import compile_schema
 

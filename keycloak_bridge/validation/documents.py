@@ -1,0 +1,260 @@
+"""Schema files as they were read, and everything that can be wrong with them.
+
+All of it is found at start, before an event needs a schema: in each place where a schema stands, and in whatever a
+reference can reach.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin
+
+from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema.exceptions import ValidationError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
+
+from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.json_reader import pointer
+from keycloak_bridge.events.formats import FORMATS, is_uri
+from keycloak_bridge.validation.subschema import (
+    CONTAINERS,
+    REFERENCES,
+    Steps,
+    Subschema,
+    endless,
+    follow,
+)
+from keycloak_bridge.validation.validator import compile_pattern, shortened
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_OWN_ID = re.compile(r"urn:keycloak-bridge:schema:([^:]+):([0-9]+)\.([0-9]+)")
+
+
+def _can_be_joined(text: object) -> bool:
+    """Say whether a URI, relative or not, can be joined with others; Python refuses some hosts in brackets."""
+    try:
+        return not isinstance(text, str) or bool(urljoin(urljoin("urn:a", text), text) or True)
+    except ValueError:
+        return False
+
+
+def _metaschema() -> Draft202012Validator:
+    checker = FormatChecker(formats=())
+    checker.checkers = {"uri-reference": (_can_be_joined, ())}
+    return Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=checker)
+
+
+_METASCHEMA = _metaschema()
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaDocument:
+    """A parsed schema file: which type and version it is for, where it came from, and the SHA-256 of its bytes."""
+
+    type: str
+    version: tuple[int, int]
+    content: Any
+    origin: str
+    digest: str = ""
+
+    @property
+    def id(self) -> str:
+        """The schema's `$id`."""
+        return str(self.content["$id"])
+
+    @property
+    def number(self) -> str:
+        """The version as it is written, such as `1.0`."""
+        return "{}.{}".format(*self.version)
+
+    @property
+    def name(self) -> str:
+        """The name under which the version is recorded when it is published, `<type>/<major>.<minor>.json`."""
+        return f"{self.type}/{self.number}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaProblem:
+    """What is wrong with a schema file, and where in it (JSON pointer)."""
+
+    origin: str
+    pointer: str
+    reason: str
+
+    def __str__(self) -> str:
+        where = f"{self.origin}: {self.pointer}" if self.pointer else self.origin
+        return f"{where}: {self.reason}"
+
+
+def schema_error(problems: Sequence[SchemaProblem], *, also: str = "") -> ConfigError:
+    """Return one error with a line for each problem, and the lines `also` behind them."""
+    return ConfigError(
+        "\n".join([*map(str, problems), *also.splitlines()]),
+        code="schema",
+        remedy="correct the schema files, or take their folder out of schemas.folders",
+    )
+
+
+def check_documents(documents: Sequence[SchemaDocument]) -> Registry[Any]:
+    """Return the registry of `documents`, in which every reference resolves and which fetches nothing.
+
+    Raises ConfigError (code `schema`) with one line for every problem.
+    """
+    problems = [problem for document in documents for problem in _document_problems(document)]
+    if problems:
+        raise schema_error(problems)
+    problems += _repeated(documents)
+    registry: Registry[Any] = Registry().with_resources(
+        (document.id, DRAFT202012.create_resource(document.content)) for document in documents
+    )
+    problems += _content_problems(documents, registry)
+    if not problems:
+        problems += _endless(documents, registry)
+    if problems:
+        raise schema_error(problems)
+    return registry.crawl()
+
+
+def _document_problems(document: SchemaDocument) -> Iterator[SchemaProblem]:
+    content, origin = document.content, document.origin
+    if not isinstance(content, dict):
+        yield SchemaProblem(origin, "", "must be a JSON object")
+        return
+    if content.get("$schema", DIALECT) != DIALECT:
+        yield SchemaProblem(origin, "/$schema", f"must be {DIALECT}, the one supported draft")
+        return
+    yield from _metaschema_problems(origin, content)
+    yield from _id_problems(document)
+
+
+def _metaschema_problems(origin: str, schema: Any, path: Steps = ()) -> Iterable[SchemaProblem]:
+    """Return each way in which `schema`, which stands at `path` in its file, breaks the metaschema."""
+    return dict.fromkeys(
+        SchemaProblem(origin, pointer([*path, *error.absolute_path]), _reason(error))
+        for error in _METASCHEMA.iter_errors(schema)
+    )
+
+
+def _reason(error: ValidationError) -> str:
+    if error.validator == "format":
+        return "must be a URI, or one relative to another"
+    return f"is no schema: {shortened(error.message)}"
+
+
+def _id_problems(document: SchemaDocument) -> Iterator[SchemaProblem]:
+    schema_id = document.content.get("$id")
+    if schema_id is None:
+        yield SchemaProblem(document.origin, "/$id", "is missing")
+        return
+    if not isinstance(schema_id, str) or not _is_id(schema_id):
+        yield SchemaProblem(
+            document.origin, "/$id", "must be a URI with scheme and without fragment"
+        )
+        return
+    named = _OWN_ID.fullmatch(schema_id)
+    if named and (named[1], int(named[2]), int(named[3])) != (document.type, *document.version):
+        yield SchemaProblem(
+            document.origin, "/$id", "does not agree with the file's folder and name"
+        )
+
+
+def _is_id(text: str) -> bool:
+    return is_uri(text) and "#" not in text and _can_be_joined(text)
+
+
+def _repeated(documents: Sequence[SchemaDocument]) -> Iterator[SchemaProblem]:
+    by_id: dict[str, str] = {}
+    by_version: dict[tuple[str, tuple[int, int]], str] = {}
+    for document in documents:
+        other = by_id.setdefault(document.id, document.origin)
+        if other != document.origin:
+            yield SchemaProblem(document.origin, "/$id", f"is taken by {other}")
+        version = (document.type, document.version)
+        twin = by_version.setdefault(version, document.origin)
+        if twin not in (document.origin, other):
+            yield SchemaProblem(document.origin, "", f"has the type and version of {twin}")
+
+
+def _content_problems(
+    documents: Sequence[SchemaDocument], registry: Registry[Any]
+) -> Iterator[SchemaProblem]:
+    """Yield what is wrong in every place that is a schema, since it stands where one stands or a reference names it."""
+    seen: dict[int, Any] = {}
+    named: list[tuple[str, Subschema]] = []
+    for document in documents:
+        found = follow([Subschema.root(document.content, registry)], *CONTAINERS)
+        yield from _place_problems(document.origin, found)
+        seen |= {id(place.schema): place.schema for place in found}
+        named += [(document.origin, target) for place in found for target in _named(place)]
+    while named:
+        origin, target = named.pop(0)
+        if id(target.schema) in seen:
+            continue
+        seen[id(target.schema)] = target.schema
+        unsound = list(_metaschema_problems(origin, target.schema, target.path))
+        yield from unsound
+        if not unsound:
+            found = follow([target], *CONTAINERS)
+            yield from _place_problems(origin, found)
+            seen |= {id(place.schema): place.schema for place in found}
+            named += [(origin, further) for place in found for further in _named(place)]
+
+
+def _place_problems(origin: str, places: Iterable[Subschema]) -> Iterator[SchemaProblem]:
+    for place in places:
+        for steps, reason in _keyword_problems(place):
+            yield SchemaProblem(origin, place.pointer(*steps), reason)
+
+
+def _named(place: Subschema) -> Iterator[Subschema]:
+    """Yield the schemas that the references of `place` name, as far as they can be found."""
+    for keyword in REFERENCES:
+        if place.get(keyword) and _resolves(place, keyword):
+            yield place.target(keyword)
+
+
+def _resolves(place: Subschema, keyword: str) -> bool:
+    try:
+        place.target(keyword)
+    except (Unresolvable, LookupError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _endless(
+    documents: Sequence[SchemaDocument], registry: Registry[Any]
+) -> Iterator[SchemaProblem]:
+    """Yield where a schema refers to itself for the same value, once for each document; every reference must resolve."""
+    for document in documents:
+        root = Subschema.root(document.content, registry)
+        for place in follow([root], *CONTAINERS, *REFERENCES):
+            if (found := endless(place)) is not None:
+                reason = (
+                    "refers to itself without end; put the reference inside a property or an item"
+                )
+                yield SchemaProblem(document.origin, found.pointer(), reason)
+                break
+
+
+def _keyword_problems(place: Subschema) -> Iterator[tuple[Steps, str]]:
+    name = place.get("format", None)
+    if name is not None and name not in FORMATS:
+        yield ("format",), f"'{name}' is not a format that is checked; known: {', '.join(FORMATS)}"
+    patterns: list[Steps] = [("patternProperties", text) for text in place.get("patternProperties")]
+    if place.get("pattern", None) is not None:
+        patterns.append(("pattern",))
+    for steps in patterns:
+        try:
+            compile_pattern(place.schema["pattern"] if steps == ("pattern",) else str(steps[1]))
+        except (re.error, OverflowError, RecursionError) as error:
+            yield steps, f"is not a regular expression that can be used: {error}"
+    for keyword in REFERENCES:
+        if place.get(keyword) and not _resolves(place, keyword):
+            reference = place.schema[keyword]
+            yield (
+                (keyword,),
+                f"'{reference}' names no schema of these folders; nothing is fetched",
+            )
