@@ -139,11 +139,13 @@ def judge(
     again = again and desired.switches is None
     deletes = desired.intent is Intent.DELETE  # there was no user any more, had it been done
     describes = not is_before(event.time, applied.time)
-    after = replace(applied, time=_newest(applied.time, event.time)) if describes else applied
+    time = _newest(applied.time, event.time) if describes else applied.time
+    after = applied
     takes_effect, enabled, erases, overruled = False, None, False, False
     for one in switches_of(event, desired):
         if one.for_new_users and not new:
             continue
+        after = replace(after, time=_newest(after.time, one.time))  # for those without a time
         known = not deletes and (_is_known(one, after) or (again and not _is_newer(one, applied)))
         wins, writes = _takes_effect(one, after, known=known)
         if one.access is Access.OUT and not wins and not known:
@@ -159,7 +161,7 @@ def judge(
         if writes:
             enabled = enabled if one.tacit else one.access is Access.IN
             after = _switched(after, one)
-    return Verdict(describes, takes_effect, enabled, erases, overruled, after)
+    return Verdict(describes, takes_effect, enabled, erases, overruled, replace(after, time=time))
 
 
 def _takes_effect(switch: Switch, applied: Applied, *, known: bool) -> tuple[bool, bool]:

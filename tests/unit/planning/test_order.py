@@ -223,7 +223,7 @@ TIMES = st.builds(
 LETTING_IN = st.sampled_from([ENABLE, desired(), updating(enabled=True)])
 PUTTING_OUT = st.sampled_from([DISABLE, desired(enabled=False), updating(enabled=False)])
 STEPS = st.lists(
-    st.tuples(TIMES, LETTING_IN | PUTTING_OUT | st.just(UPDATE)), min_size=1, max_size=8
+    st.tuples(TIMES, LETTING_IN | PUTTING_OUT | st.just(UPDATE)), min_size=1, max_size=3
 ).map(lambda pairs: [(event(f"e{at}", time), want) for at, (time, want) in enumerate(pairs)])
 
 
@@ -258,7 +258,7 @@ def must_be_in(steps: Sequence[Step]) -> bool:
     return False
 
 
-@given(STEPS, st.integers(0, 8))
+@given(STEPS, st.integers(0, 3))
 def test_the_rule(steps: list[Step], applied: int) -> None:
     """Whatever the order, the precision and what was applied before: one by one, at once, and read again from anywhere.
 
