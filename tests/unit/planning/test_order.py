@@ -271,9 +271,12 @@ def test_the_rule(steps: list[Step], applied: int) -> None:
         whole,
         at_once(steps),
         one_by_one(steps[applied + 1 :], seen),
+    ]
+    again = [
+        one_by_one(steps[applied:], whole),
+        at_once(steps, whole),
         at_once(steps, seen),
     ]
-    again = [one_by_one(steps[applied:], whole), at_once(steps, whole)]
     ends = [one.representation["enabled"] for one in results]
 
     assert ends == [ends[0]] * len(ends)
