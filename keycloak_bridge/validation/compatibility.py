@@ -15,6 +15,7 @@ from typing import Any
 
 from referencing import Registry
 
+from keycloak_bridge.domain.patterns import compile_pattern
 from keycloak_bridge.validation.documents import SchemaDocument, check_documents
 from keycloak_bridge.validation.subschema import (
     TYPES,
@@ -25,7 +26,7 @@ from keycloak_bridge.validation.subschema import (
     same_value,
     types_of,
 )
-from keycloak_bridge.validation.validator import compile_pattern, compile_schema
+from keycloak_bridge.validation.validator import compile_schema
 
 UNPROVEN = "unproven"
 
@@ -154,7 +155,7 @@ class _Known:
             steps = [
                 ("patternProperties", pattern)
                 for pattern in part.get("patternProperties")
-                if compile_pattern(pattern).search(name)
+                if compile_pattern(pattern).is_in(name)
             ]
             if name in part.get("properties"):
                 steps.append(("properties", name))
@@ -345,7 +346,7 @@ def _additional(proof: _Proof, known: _Known, new: Subschema, keyword: str) -> I
     """Properties that the new schema does not describe accept what they accepted."""
     place, patterns = new.inside(keyword), new.get("patternProperties", {})
     for name in known.named:
-        matches = any(compile_pattern(pattern).search(name) for pattern in patterns)
+        matches = any(compile_pattern(pattern).is_in(name) for pattern in patterns)
         if matches or name in new.get("properties"):
             continue
         changes = proof.below(known.properties(name), place)

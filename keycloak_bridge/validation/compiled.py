@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from typing import Any
 
+from keycloak_bridge.domain.patterns import compile_pattern
 from keycloak_bridge.events.formats import FORMATS
 from keycloak_bridge.validation.subschema import Subschema
-from keycloak_bridge.validation.validator import are_unique, compile_pattern
+from keycloak_bridge.validation.validator import are_unique
 
 Test = Callable[[Any], bool]
 Schema = Mapping[str, Any]
@@ -197,8 +198,7 @@ def _text(schema: Schema) -> Test:
     least, most = schema.get("minLength", 0), schema.get("maxLength", inf)
     more: list[Test] = []
     if "pattern" in schema:
-        search = compile_pattern(schema["pattern"]).search
-        more.append(lambda text: search(text) is not None)
+        more.append(compile_pattern(schema["pattern"]).is_in)
     if "format" in schema:
         if schema["format"] not in FORMATS:
             raise _UnknownError
@@ -273,13 +273,13 @@ def _properties(schema: Schema, named: Mapping[str, Test]) -> Test:
 
 def _other_properties(named: frozenset[str], patterns: Mapping[str, Test], others: Test) -> Test:
     """Return the test of the properties that match `patterns`, and of the `others` that nothing names."""
-    found = [(compile_pattern(pattern).search, test) for pattern, test in patterns.items()]
+    found = [(compile_pattern(pattern).is_in, test) for pattern, test in patterns.items()]
 
     def test(value: Any) -> bool:
         if not isinstance(value, dict):
             return True
         for name, item in value.items():
-            matching = [of_it for search, of_it in found if search(name)]
+            matching = [of_it for is_in, of_it in found if is_in(name)]
             if not (matching or name in named):
                 matching = [others]
             if not all(of_it(item) for of_it in matching):

@@ -18,6 +18,7 @@ from referencing.jsonschema import DRAFT202012
 
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.json_reader import pointer
+from keycloak_bridge.domain.patterns import PatternError, compile_pattern
 from keycloak_bridge.events.formats import FORMATS, is_uri
 from keycloak_bridge.validation.subschema import (
     CONTAINERS,
@@ -27,7 +28,7 @@ from keycloak_bridge.validation.subschema import (
     endless,
     follow,
 )
-from keycloak_bridge.validation.validator import compile_pattern, shortened
+from keycloak_bridge.validation.validator import shortened
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _OWN_ID = re.compile(r"urn:keycloak-bridge:schema:([^:]+):([0-9]+)\.([0-9]+)")
@@ -249,7 +250,7 @@ def _keyword_problems(place: Subschema) -> Iterator[tuple[Steps, str]]:
     for steps in patterns:
         try:
             compile_pattern(place.schema["pattern"] if steps == ("pattern",) else str(steps[1]))
-        except (re.error, OverflowError, RecursionError) as error:
+        except PatternError as error:
             yield steps, f"is not a regular expression that can be used: {error}"
     for keyword in REFERENCES:
         if place.get(keyword) and not _resolves(place, keyword):

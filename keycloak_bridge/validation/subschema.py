@@ -15,7 +15,8 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from keycloak_bridge.domain.json_reader import pointer
-from keycloak_bridge.validation.validator import ASSERTING, compile_pattern
+from keycloak_bridge.domain.patterns import compile_pattern
+from keycloak_bridge.validation.validator import ASSERTING
 
 Path = tuple[str, ...]
 Steps = tuple[str | int, ...]
@@ -194,7 +195,7 @@ def _described(schema: Subschema, name: str) -> list[Subschema]:
     steps += [
         ("patternProperties", pattern)
         for pattern in schema.get("patternProperties")
-        if compile_pattern(pattern).search(name)
+        if compile_pattern(pattern).is_in(name)
     ]
     if not steps and isinstance(schema.get("additionalProperties"), dict):
         steps.append(("additionalProperties",))

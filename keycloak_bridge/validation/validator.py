@@ -1,12 +1,7 @@
-"""Validation of data against a schema: every broken rule with its place, in words that never repeat a value.
-
-Regular expressions are those of ECMA 262, which JSON Schema prescribes, translated to Python's.
-"""
+"""Validation of data against a schema: every broken rule with its place, in words that never repeat a value."""
 
 import json
-import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import islice
 from math import inf
 from typing import Any
@@ -19,39 +14,9 @@ from referencing import Registry
 
 from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.json_reader import pointer
+from keycloak_bridge.domain.patterns import compile_pattern
 from keycloak_bridge.events.formats import FORMATS, format_checker
 from keycloak_bridge.events.recognition import is_json_text
-
-_PART = re.compile(r"\\.|\(\?<(?![=!])|[\[\]$.]", re.DOTALL)
-_SPACES = r"\s\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
-_OUTSIDE_CLASS = {
-    "$": r"\Z",  # Python's own $ also matches before a line feed at the end
-    ".": r"[^\n\r\u2028\u2029]",
-    "(?<": "(?P<",
-    r"\s": f"[{_SPACES}]",
-    r"\S": f"[^{_SPACES}]",
-}
-_INSIDE_CLASS = {"[": r"\[", r"\s": _SPACES}
-
-
-@lru_cache(maxsize=1024)
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    r"""Return `pattern` compiled so that it matches what ECMA 262 says: `$` only at the very end, `\d` only 0 to 9.
-
-    Raises re.error for what Python cannot express, such as `\p{L}`.
-    """
-    translated: list[str] = []
-    in_class = False
-    position = 0
-    for match in _PART.finditer(pattern):
-        part = match[0]
-        translated.append(pattern[position : match.start()])
-        translated.append((_INSIDE_CLASS if in_class else _OUTSIDE_CLASS).get(part, part))
-        position = match.end()
-        in_class = part != "]" and (in_class or part == "[")
-    translated.append(pattern[position:])
-    return re.compile("".join(translated), re.ASCII)
-
 
 NOT_NULL = ", not null; leave the property out"
 NOT_INSIDE_TEXT = ", not JSON inside a text"
@@ -82,7 +47,7 @@ def _dependent_required(
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: Schema) -> Found:
-    if isinstance(instance, str) and not compile_pattern(pattern).search(instance):
+    if isinstance(instance, str) and not compile_pattern(pattern).is_in(instance):
         yield ValidationError("")
 
 
@@ -107,7 +72,7 @@ def _pattern_properties(
     if isinstance(instance, dict):
         for pattern, subschema in patterns.items():
             for name, value in instance.items():
-                if compile_pattern(pattern).search(name):
+                if compile_pattern(pattern).is_in(name):
                     yield from _descend(validator, value, subschema, name)
 
 
@@ -116,7 +81,7 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
         return
     patterns = [compile_pattern(pattern) for pattern in schema.get("patternProperties", ())]
     for name, value in instance.items():
-        if name in schema.get("properties", ()) or any(p.search(name) for p in patterns):
+        if name in schema.get("properties", ()) or any(p.is_in(name) for p in patterns):
             continue
         if allowed is False:
             yield ValidationError("", path=(name,))
