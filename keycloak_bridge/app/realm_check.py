@@ -111,7 +111,7 @@ def gather(admin: KeycloakAdmin, token: str, *, mails: bool = False) -> AccessFa
     metadata = _allowed(admin.users_profile_metadata)
     languages = None
     if metadata is not None:
-        languages = any(one["name"] == "locale" for one in metadata.get("attributes", ()))
+        languages = any(one["name"] == "locale" for one in metadata.get("attributes") or ())
     return AccessFacts(roles, profile, languages, can_look_up_mails(admin) if mails else None)
 
 

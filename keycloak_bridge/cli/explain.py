@@ -15,7 +15,6 @@ from keycloak_bridge.cli.dead_letters import counted, dead_letter_reader, read_i
 from keycloak_bridge.domain.events import (
     BOOKKEEPING_ATTRIBUTES,
     EVENT_ID_ATTRIBUTE,
-    EVENT_TIME_ATTRIBUTE,
     INVITATION_ATTRIBUTE,
     event_id_in,
 )
@@ -25,6 +24,7 @@ from keycloak_bridge.kafka import reader as kafka_reader
 from keycloak_bridge.messages.dead_letters import DeadLetterFilter
 from keycloak_bridge.messages.results import PastOutcome, in_order, read_outcome, set_last_by
 from keycloak_bridge.planning.bookkeeping import parse_mark
+from keycloak_bridge.planning.order import applied_to
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS
 from keycloak_bridge.settings.model import Settings
 
@@ -114,14 +114,14 @@ def _letters(settings: Settings, interpretation: Interpretation, user_id: str) -
 
 
 def _state(user: UserRepresentation, user_id: str | None) -> dict[str, Any]:
-    attributes = user.get("attributes") or {}
+    attributes, time = user.get("attributes") or {}, applied_to(user).time
     return {
         "user": user_id,
         "keycloakId": user.get("id"),
         "enabled": user.get("enabled"),
         "lastEvent": {
             "id": _event_id(_only(attributes, EVENT_ID_ATTRIBUTE)),
-            "time": _only(attributes, EVENT_TIME_ATTRIBUTE),
+            "time": None if time is None else format_time(time),
         },
         "invitation": _invitation(_only(attributes, INVITATION_ATTRIBUTE)),
     }

@@ -11,10 +11,12 @@ from urllib.parse import quote
 
 import requests
 
-from keycloak_bridge.domain.errors import KeycloakNotFoundError
+from keycloak_bridge.domain.errors import KeycloakError, KeycloakNotFoundError
 from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.keycloak import shapes
 from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL, Call, keycloak_error, where
-from keycloak_bridge.keycloak.http import KeycloakHttp, from_response
+from keycloak_bridge.keycloak.http import KeycloakHttp, from_response, json_in
+from keycloak_bridge.keycloak.shapes import Shape, fits
 from keycloak_bridge.keycloak.token import TokenSource
 
 Params = Mapping[str, str | int]
@@ -25,6 +27,7 @@ PAGE = 100
 
 _Item = TypeVar("_Item")
 _PLACE = re.compile(r"\{[^}]+\}")
+_USERS = Call("GET", "/users")
 _REALM_ROLES = "/users/{id}/role-mappings/realm"
 _CLIENT_ROLES = "/users/{id}/role-mappings/clients/{client-id}"
 _IDENTITY = "/users/{id}/federated-identity/{alias}"
@@ -55,7 +58,10 @@ class KeycloakAdmin:
     def search_users(self, params: Params) -> list[UserRepresentation]:
         """Return one page of the users that `params` (`username`, `email`, `q`, `exact` ...) find, attributes included."""
         params = {"briefRepresentation": "false", "max": PAGE, **params}
-        return cast("list[UserRepresentation]", self._list("/users", params=params))
+        users = self._read("/users", kind=list, params=params)
+        if not all(isinstance(user, dict) for user in users):
+            raise _not_keycloak(_USERS)
+        return [_user(_USERS, user) for user in users]
 
     def find_users_by_attribute(self, name: str, value: str) -> list[UserRepresentation]:
         """Return every user whose attribute `name` is `value` in any case.
@@ -63,16 +69,19 @@ class KeycloakAdmin:
         Raises ValueError when Keycloak's query language cannot express `value`.
         """
         query = f"{quote_query(name)}:{quote_query(value)}"
-        return _all_pages(lambda first: self.search_users({"q": query, "first": first}))
+        return self._all_users({"q": query})
 
     def find_users_by_name(self, field: str, value: str) -> list[UserRepresentation]:
         """Return every user whose `field`, `username` or `email`, is `value`; a realm may let many share an address."""
         query: dict[str, str | int] = {field: value, "exact": "true"}
-        return _all_pages(lambda first: self.search_users({**query, "first": first}))
+        return self._all_users(query)
+
+    def _all_users(self, query: Params) -> list[UserRepresentation]:
+        return _all_pages(_USERS, lambda first: self.search_users({**query, "first": first}))
 
     def get_user(self, user_id: str) -> UserRepresentation:
         """Return the user with all attributes that administrators may see."""
-        return cast("UserRepresentation", self._object("/users/{id}", user_id))
+        return _user(Call("GET", "/users/{id}"), self._object("/users/{id}", user_id))
 
     def create_user(self, representation: UserRepresentation) -> str:
         """Create the user and return its id. Raises KeycloakConflictError or KeycloakRejectedError.
@@ -142,9 +151,9 @@ class KeycloakAdmin:
         call = Call("POST", "/partialImport")
         body = {"ifResourceExists": "SKIP", "users": users}
         answer = _parsed(call, self._send(*call, json=body, expect=200))
-        results = answer.get("results") if isinstance(answer, dict) else None
-        if not isinstance(results, list):
-            raise keycloak_error(code="not-keycloak", call=call, status=200)
+        if not fits(answer, shapes.IMPORTED):
+            raise _not_keycloak(call)
+        results: list[Json] = answer["results"]
         return results
 
     # what users belong to
@@ -153,12 +162,16 @@ class KeycloakAdmin:
         """Return every group that the user is a direct member of."""
         path = "/users/{id}/groups"
         return _all_pages(
-            lambda first: self._list(path, user_id, params={"first": first, "max": PAGE})
+            Call("GET", path),
+            lambda first: self._list(
+                path, user_id, params={"first": first, "max": PAGE}, each=shapes.GROUP
+            ),
         )
 
     def group_by_path(self, path: str) -> Json:
         """Return the group at `path`, with or without its leading slash."""
-        return self._object("/group-by-path/{path}", *path.strip("/").split("/"))
+        names = path.strip("/").split("/")
+        return self._object("/group-by-path/{path}", *names, shape=shapes.GROUP)
 
     def create_group(self, name: str, parent: str | None = None) -> None:
         """Create a group, below the group with the id `parent` if one is given.
@@ -181,17 +194,17 @@ class KeycloakAdmin:
 
     def clients(self, client_id: str) -> list[Json]:
         """Return the client with this clientId, or nothing; needs the role view-clients."""
-        return self._list("/clients", params={"clientId": client_id})
+        return self._list("/clients", params={"clientId": client_id}, each=shapes.CLIENT)
 
     def available_roles(self, user_id: str, client: str | None = None) -> list[Json]:
         """Return the roles that could be mapped to the user and are not yet."""
         template, names = _role_mappings(user_id, client)
-        return self._list(template + "/available", *names)
+        return self._list(template + "/available", *names, each=shapes.ROLE)
 
     def mapped_roles(self, user_id: str, client: str | None = None) -> list[Json]:
         """Return the roles that are mapped to the user directly; those of a client need the role view-clients."""
         template, names = _role_mappings(user_id, client)
-        return self._list(template, *names)
+        return self._list(template, *names, each=shapes.ROLE)
 
     def map_roles(self, user_id: str, roles: Sequence[Json], client: str | None = None) -> None:
         """Map these roles, each with its `id` and `name`; harmless when they are mapped."""
@@ -208,11 +221,14 @@ class KeycloakAdmin:
 
         Raises ValueError when Keycloak's query language cannot express `alias`.
         """
-        return self._list("/organizations", params={"q": f"alias:{quote_query(alias)}"})
+        query = {"q": f"alias:{quote_query(alias)}"}
+        return self._list("/organizations", params=query, each=shapes.ORGANIZATION)
 
     def organizations_of(self, user_id: str) -> list[Json]:
         """Return the organizations that the user is a member of."""
-        return self._list("/organizations/members/{id}/organizations", user_id)
+        return self._list(
+            "/organizations/members/{id}/organizations", user_id, each=shapes.ORGANIZATION
+        )
 
     def organization_member(self, organization: str, user_id: str) -> Json:
         """Return the user as a member; its `membershipType` says whether the organization owns the account."""
@@ -229,7 +245,7 @@ class KeycloakAdmin:
 
     def federated_identities(self, user_id: str) -> list[Json]:
         """Return the user's accounts at the realm's identity providers; those at others are hidden."""
-        return self._list("/users/{id}/federated-identity", user_id)
+        return self._list("/users/{id}/federated-identity", user_id, each=shapes.IDENTITY)
 
     def link_identity(self, user_id: str, alias: str, identity: Json) -> None:
         """Link the user to an account; Keycloak checks neither that it is free nor that the alias exists.
@@ -246,23 +262,23 @@ class KeycloakAdmin:
 
     def realm(self) -> Json:
         """Return what the service account may know of the realm."""
-        return self._object("")
+        return self._object("", shape=shapes.REALM)
 
     def users_profile(self) -> Json:
         """Return the realm's user profile as it was configured."""
-        return self._object("/users/profile")
+        return self._object("/users/profile", shape=shapes.PROFILE)
 
     def users_profile_metadata(self) -> Json:
         """Return the user profile in effect: `locale` is in it only while internationalization is on."""
-        return self._object("/users/profile/metadata")
+        return self._object("/users/profile/metadata", shape=shapes.PROFILE)
 
     def required_actions(self) -> list[Json]:
         """Return the realm's required actions, also those that are switched off; needs the role manage-realm."""
-        return self._list("/authentication/required-actions")
+        return self._list("/authentication/required-actions", each=shapes.ACTION)
 
     def components(self, kind: str) -> list[Json]:
         """Return the realm's components of one kind, the name of a Java interface; needs the role manage-realm."""
-        return self._list("/components", params={"type": kind})
+        return self._list("/components", params={"type": kind}, each=shapes.COMPONENT)
 
     def events_config(self) -> Json:
         """Return which events the realm records; needs the role view-events."""
@@ -272,13 +288,22 @@ class KeycloakAdmin:
         """Return one page of admin events, newest first; needs the role view-events."""
         return self._list("/admin-events", params=params)
 
-    def _object(self, template: str, *names: str) -> Json:
-        return self._read(template, *names, kind=dict)
+    def _object(self, template: str, *names: str, shape: Shape = shapes.ANYTHING) -> Json:
+        found = self._read(template, *names, kind=dict)
+        if not fits(found, shape):
+            raise _not_keycloak(Call("GET", template or "/"))
+        return found
 
-    def _list(self, template: str, *names: str, params: Params | None = None) -> list[Json]:
+    def _list(
+        self,
+        template: str,
+        *names: str,
+        params: Params | None = None,
+        each: Shape = shapes.ANYTHING,
+    ) -> list[Json]:
         items = self._read(template, *names, kind=list, params=params)
-        if not all(isinstance(item, dict) for item in items):
-            raise keycloak_error(code="not-keycloak", call=Call("GET", template), status=200)
+        if not fits(items, [each]):
+            raise _not_keycloak(Call("GET", template))
         return items
 
     def _read(
@@ -287,7 +312,7 @@ class KeycloakAdmin:
         call = Call("GET", template or "/")
         body = _parsed(call, self._send("GET", template, *names, params=params, expect=200))
         if not isinstance(body, kind):
-            raise keycloak_error(code="not-keycloak", call=call, status=200)
+            raise _not_keycloak(call)
         return body
 
     def _send(
@@ -340,18 +365,41 @@ def _filled(call: Call, template: str, names: Sequence[str]) -> str:
     return _PLACE.sub(lambda _: next(parts), template)
 
 
+def _user(call: Call, found: Json) -> UserRepresentation:
+    """Return the user without nulls, which a database that has no empty texts keeps in their place."""
+    found = {name: value for name, value in found.items() if value is not None}
+    attributes = found.get("attributes")
+    if isinstance(attributes, dict):
+        found["attributes"] = {
+            name: [value for value in values if value is not None]
+            if isinstance(values, list)
+            else values
+            for name, values in attributes.items()
+        }
+    if not fits(found, shapes.USER):
+        raise _not_keycloak(call)
+    return cast("UserRepresentation", found)
+
+
+def _not_keycloak(call: Call) -> KeycloakError:
+    return keycloak_error(code="not-keycloak", call=call, status=200)
+
+
 def _parsed(call: Call, response: requests.Response) -> Any:
     try:
-        return response.json()
+        return json_in(response)
     except ValueError as error:
         raise keycloak_error(code="not-keycloak", call=call, status=response.status_code) from error
 
 
-def _all_pages(page: Callable[[int], list[_Item]]) -> list[_Item]:
+def _all_pages(call: Call, page: Callable[[int], list[_Item]]) -> list[_Item]:
     """Return all items; `page` gets the number of the first one to return."""
     items: list[_Item] = []
+    found: list[_Item] = []
     while True:
-        found = page(len(items))
+        before, found = found, page(len(items))
+        if found and found == before:
+            raise _not_keycloak(call)  # the same page for ever
         items += found
         if len(found) < PAGE:
             return items

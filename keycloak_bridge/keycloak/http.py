@@ -272,10 +272,18 @@ def from_response(call: Call, response: requests.Response) -> KeycloakError:
 def json_object(response: requests.Response) -> dict[str, Any] | None:
     """Return the body if it is a JSON object, else None."""
     try:
-        body = response.json()
+        body = json_in(response)
     except ValueError:
         return None
     return body if isinstance(body, dict) else None
+
+
+def json_in(response: requests.Response) -> Any:
+    """Return the body's JSON; raises ValueError for what is none, or nests deeper than any answer of Keycloak."""
+    try:
+        return response.json()
+    except RecursionError as error:
+        raise ValueError("nests too deeply") from error
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -526,7 +534,7 @@ class _Reading:
         self._status = 0
         self._reason = b""
         self._headers: dict[str, str] = {}
-        self._body: list[bytes] = []
+        self._body = bytearray()  # parts of one byte each would cost fifty times as much
         self._length = 0
         self._beside_body = 0
         self._reusable = True
@@ -559,7 +567,7 @@ class _Reading:
             self._parser
         )  # which refers to this object, so that both would wait for the garbage collector
         reason = self._reason.decode("latin-1").strip()
-        return Answer(self._status, reason, self._headers, b"".join(self._body), self._reusable)
+        return Answer(self._status, reason, self._headers, bytes(self._body), self._reusable)
 
     @property
     def _ends_with_connection(self) -> bool:
@@ -606,7 +614,7 @@ class _Reading:
         self._length += len(part)
         self._beside_body = 0
         if self._length <= MOST_BODY_BYTES:
-            self._body.append(part)
+            self._body += part
 
     def on_message_complete(self) -> None:
         if self._final:

@@ -1,7 +1,6 @@
 """The access token of the bridge's service account (client credentials): renewed before it expires, and what it says."""
 
 import base64
-import binascii
 import json
 import threading
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from keycloak_bridge.keycloak.http import KeycloakHttp, from_response, json_obje
 
 _CALL = Call("POST", "/protocol/openid-connect/token")
 _RENEWED_BEFORE_S = 30.0
+_LONGEST_LIFE_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class TokenSource:
         if not isinstance(value, str) or answer is None:
             raise _refusal(response, answer)
         lifetime_s = answer.get("expires_in")
-        lifetime_s = float(lifetime_s) if isinstance(lifetime_s, int) else 0.0
+        lifetime_s = float(min(lifetime_s, _LONGEST_LIFE_S)) if isinstance(lifetime_s, int) else 0.0
         # half of a short life at most, or such a token would be renewed for every call
         margin_s = min(_RENEWED_BEFORE_S, lifetime_s / 2)
         return _Token(value, asked_at + lifetime_s - margin_s)
@@ -109,23 +109,31 @@ def token_facts(token: str) -> TokenFacts:
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError, binascii.Error):
+    except (IndexError, ValueError, RecursionError):
         return TokenFacts()
     if not isinstance(claims, dict):
         return TokenFacts()
-    audience = claims.get("aud") or ()
+    audience = claims.get("aud")
+    audience = audience if isinstance(audience, list) else [audience]
     access = claims.get("resource_access")
-    issued = claims.get("iat")
+    issuer, issued = claims.get("iss"), claims.get("iat")
     return TokenFacts(
-        issuer=claims.get("iss"),
-        audience=frozenset([audience] if isinstance(audience, str) else audience),
+        issuer=issuer if isinstance(issuer, str) else None,
+        audience=frozenset(one for one in audience if isinstance(one, str)),
         roles={
             client: frozenset(map(str, one["roles"]))
             for client, one in (access if isinstance(access, dict) else {}).items()
             if isinstance(one, dict) and isinstance(one.get("roles"), list)
         },
-        issued_at=datetime.fromtimestamp(issued, UTC) if isinstance(issued, int) else None,
+        issued_at=_time(issued),
     )
+
+
+def _time(seconds: object) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, int) else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def granted_roles(token: str) -> frozenset[str] | None:

@@ -4,6 +4,7 @@ Keycloak's validators are Java. A value is called taken or refused here only whe
 own to decide.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -154,7 +155,7 @@ def _count_limits(attribute: ProfileAttribute) -> tuple[int, int | None]:
         return 0, 1
     config = attribute.validations.get("multivalued", {})
     least, most = config.get("min"), config.get("max")
-    return int(least or 0), None if most is None else int(most)
+    return _integer(least) or 0, _integer(most)
 
 
 _JAVA_TRIMMED = "".join(map(chr, range(33)))
@@ -325,6 +326,7 @@ def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        return float(value)
-    except ValueError:
+        number = float(value)
+    except (ValueError, OverflowError):
         return None
+    return number if math.isfinite(number) else None

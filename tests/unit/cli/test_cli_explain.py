@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from cli_harness import Bench
+from cli_harness import Bench, updated
 from letter_cases import letter_record, stored
 from stage_harness import DEAD_LETTERS, RESULTS, event_of
 
@@ -99,6 +99,16 @@ def test_people_read_the_same(bench: Bench) -> None:
         "provisioned created",
     ):
         assert part in text
+
+
+def test_the_time_of_the_last_event_is_one(bench: Bench) -> None:
+    """Not what the bridge remembers beside it of who may log in."""
+    event = {**updated("u-1", "event-2"), "type": "user.disabled"}
+    bench.run("apply", bench.file(event))
+
+    assert {"id": "event-2", "time": "2026-11-02T08:00:00.000000Z"} == explained(bench, "u-1")[
+        "lastEvent"
+    ]
 
 
 def test_dead_letters_of_the_user_are_counted(bench: Bench) -> None:

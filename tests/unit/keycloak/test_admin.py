@@ -211,13 +211,25 @@ def test_segment_that_urls_collapse_is_not_found(
 @pytest.mark.parametrize("sizes", [[0], [99], [100, 0], [100, 100, 7]])
 def test_all_pages_are_read(admin: KeycloakAdmin, stub: StubAdapter, sizes: list[int]) -> None:
     """A short page is the last one."""
-    for size in sizes:
-        stub.answer(200, [{"path": f"/{number}"} for number in range(size)])
+    for page, size in enumerate(sizes):
+        groups = [{"id": f"{page}-{number}", "path": f"/{number}"} for number in range(size)]
+        stub.answer(200, groups)
 
     assert len(admin.user_groups("u1")) == sum(sizes)
     assert [str(sum(sizes[:page])) for page in range(len(sizes))] == [
         sent.params["first"] for sent in stub.requests
     ]
+
+
+def test_pages_that_repeat_have_an_end(admin: KeycloakAdmin, stub: StubAdapter) -> None:
+    """A gateway may drop what says which page is asked for."""
+    for _ in range(3):
+        stub.answer(200, [{"id": f"{number}", "path": f"/{number}"} for number in range(100)])
+
+    with pytest.raises(KeycloakError) as caught:
+        admin.user_groups("u1")
+
+    assert ("not-keycloak", 2) == (caught.value.code, len(stub.requests))
 
 
 def parsed_query(query: str) -> dict[str, str]:

@@ -149,7 +149,7 @@ def test_refused_mail_is_explained_by_the_user(
     bench: Bench, user: dict[str, object], code: str
 ) -> None:
     """Keycloak's sentences may change; what the user lacks is a fact."""
-    bench.answers((400, {"errorMessage": "worded differently"}), user)
+    bench.answers((400, {"errorMessage": "worded differently"}), {"id": "u1", **user})
 
     with pytest.raises(KeycloakRejectedError) as caught:
         bench.directory.execute_actions_email("u1", TERMS)
