@@ -40,8 +40,11 @@ from keycloak_bridge.validation.documents import (
     check_documents,
     schema_error,
 )
+from keycloak_bridge.validation.notes import UNKNOWN_FORMAT, SchemaNote
 
 DEFAULT_ORIGIN = "default_mapping.toml"
+_MOST_NOTES = 20
+_ON_NOTES = "correct the schema, or leave it; `keycloak-bridge schemas check` lists all such notes"
 _LONGEST_BYTES = 1_000_000
 
 Served = tuple[str, int | None]
@@ -64,7 +67,8 @@ class Interpretation:
     @cached_property
     def catalog(self) -> SchemaCatalog:
         """The schemas; raises ConfigError."""
-        return load_schemas(self.settings.schemas.folders)
+        schemas = self.settings.schemas
+        return load_schemas(schemas.folders, unknown_formats=schemas.unknown_formats)
 
     @cached_property
     def rules(self) -> EnvelopeRules:
@@ -89,18 +93,26 @@ class Interpretation:
     @property
     def warnings(self) -> tuple[ConfigError, ...]:
         """What will not work, though everything else does; raises ConfigError."""
+        return (*self._schema_warnings(), *self._mapping_warnings())
+
+    def _schema_warnings(self) -> Iterator[ConfigError]:
+        notes = [str(note) for note in self.catalog.notes]
+        if len(notes) > _MOST_NOTES:
+            notes[_MOST_NOTES:] = [f"{len(notes) - _MOST_NOTES} more"]
+        if notes:
+            yield ConfigError("\n".join(notes), code="schema", remedy=_ON_NOTES)
+
+    def _mapping_warnings(self) -> Iterator[ConfigError]:
         default, unmapped = self.mapping.default, self.mapping.unmapped
         if not unmapped:
-            return ()
+            return
         listed = " or ".join("data." + ".".join(path) for path in sorted(_identifying(default)))
         kinds = ", ".join(kind for kind in USER_EVENTS if kind in unmapped)
         key = f"{self.settings.mapping.file or DEFAULT_ORIGIN}: user.attributes.{default.rules.external_id}"
-        return (
-            ConfigError(
-                f"{key}: nothing says whose user it is: no {listed} in {kinds}; such events become dead letters",
-                code="unmapped-type",
-                remedy="name mappings for these types in [mapping.files], or the types in events.ignore_types",
-            ),
+        yield ConfigError(
+            f"{key}: nothing says whose user it is: no {listed} in {kinds}; such events become dead letters",
+            code="unmapped-type",
+            remedy="name mappings for these types in [mapping.files], or the types in events.ignore_types",
         )
 
     @cached_property
@@ -138,13 +150,26 @@ def invitation_terms(settings: Settings) -> InvitationTerms | None:
     )
 
 
-def load_schemas(folders: Sequence[Path] = ()) -> SchemaCatalog:
+def load_schemas(folders: Sequence[Path] = (), *, unknown_formats: str = "note") -> SchemaCatalog:
     """Return the catalog of the shipped schemas and of those in `folders`, everything compiled.
 
     A folder holds `<type>/<major>.<minor>.json`. Raises ConfigError (code `schema`) with one line, of file, pointer and
-    reason, for every problem that was found.
+    reason, for every problem that was found; `unknown_formats` is the setting of that name.
     """
-    return SchemaCatalog(load_documents(folders))
+    catalog = SchemaCatalog(load_documents(folders))
+    refuse_unknown_formats(catalog.notes, unknown_formats)
+    return catalog
+
+
+def refuse_unknown_formats(notes: Sequence[SchemaNote], unknown_formats: str) -> None:
+    """Raise ConfigError (code `schema`) where `notes` name an unknown format and the setting calls that an error."""
+    found = [
+        SchemaProblem(note.origin, note.pointer, note.reason)
+        for note in notes
+        if note.code == UNKNOWN_FORMAT
+    ]
+    if found and unknown_formats == "error":
+        raise schema_error(found)
 
 
 def load_documents(folders: Sequence[Path] = ()) -> tuple[SchemaDocument, ...]:

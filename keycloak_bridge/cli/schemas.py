@@ -10,6 +10,7 @@ from keycloak_bridge.app.interpretation import (
     load_documents,
     load_schemas,
     read_published,
+    refuse_unknown_formats,
     write_published,
 )
 from keycloak_bridge.cli.common import Invocation, bridge_command, format_option
@@ -20,6 +21,8 @@ from keycloak_bridge.validation.compatibility import (
     compare_versions,
     publication_problems,
 )
+from keycloak_bridge.validation.documents import check_documents
+from keycloak_bridge.validation.notes import schema_notes
 
 INCOMPATIBLE = 1
 _UNRECORDED = ("unrecorded", "is not recorded as published; --record adds it")
@@ -94,6 +97,8 @@ def check(
     settings = invocation.settings()
     wanted = folders or settings.schemas.folders
     documents = load_documents(wanted)
+    notes = schema_notes(documents, check_documents(documents))
+    refuse_unknown_formats(notes, settings.schemas.unknown_formats)
     compared = list(compare_versions(documents, strict=strict))
     checked = documents
     if wanted:
@@ -101,6 +106,11 @@ def check(
         checked = tuple(one for one in documents if one.id not in shipped)
     files = {document.origin for document in checked}
     findings = [one for one in compared if one.file in files]
+    findings += [
+        Finding(note.origin, note.pointer, note.code, note.reason, breaking=False)
+        for note in notes
+        if note.origin in files
+    ]
     recorded: dict[str, str] = {}
     if published is not None:
         known = {} if record and not published.exists() else read_published(published)

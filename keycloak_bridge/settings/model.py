@@ -221,6 +221,11 @@ class SchemasSettings:
     folders: tuple[Path, ...] = setting(
         [], "Folders with schemas of your own, as `<type>/<major>.<minor>.json`."
     )
+    unknown_formats: Literal["note", "error"] = setting(
+        "note",
+        "Whether a `format` that JSON Schema does not define, such as `int64` or `phone`, is a note at start or an error. It is "
+        "never checked.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

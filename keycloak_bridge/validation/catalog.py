@@ -24,6 +24,7 @@ from keycloak_bridge.domain.events import (
 )
 from keycloak_bridge.validation.compiled import compile_verdict
 from keycloak_bridge.validation.documents import SchemaDocument, check_documents
+from keycloak_bridge.validation.notes import schema_notes
 from keycloak_bridge.validation.subschema import (
     Path,
     PropertyFacts,
@@ -45,12 +46,13 @@ OWN_MESSAGES = frozenset({RESULT, INVITATION_DUE, DEAD_LETTER, DEAD_LETTER_REPLA
 
 
 class SchemaCatalog:
-    """Every known schema by type, version and `$id`, `documents` in that order; immutable, safe to share between threads."""
+    """Every known schema by type, version and `$id`, `documents` in that order, with `notes` on them; immutable, safe to share between threads."""
 
     def __init__(self, documents: Iterable[SchemaDocument]) -> None:
         """Compile `documents`; raises ConfigError with one line for every problem."""
         self.documents = tuple(sorted(documents, key=lambda d: (d.type, d.version)))
         registry: Registry[Any] = check_documents(self.documents)
+        self.notes = schema_notes(self.documents, registry)
         self._by_id = {document.id: document for document in self.documents}
         # sorted by version, so the newest of a type is what remains
         self._newest = {document.type: document for document in self.documents}

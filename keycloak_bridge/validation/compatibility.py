@@ -16,6 +16,7 @@ from typing import Any
 from referencing import Registry
 
 from keycloak_bridge.domain.patterns import compile_pattern
+from keycloak_bridge.events.formats import FORMATS
 from keycloak_bridge.validation.documents import SchemaDocument, check_documents
 from keycloak_bridge.validation.subschema import (
     TYPES,
@@ -310,7 +311,7 @@ def _pattern(_: _Proof, known: _Known, new: Subschema, keyword: str) -> Iterator
 
 def _format(_: _Proof, known: _Known, new: Subschema, keyword: str) -> Iterator[Change]:
     name, before = new.schema[keyword], known.all(keyword)
-    if name not in before:
+    if name in FORMATS and name not in before:
         code = "format-changed" if before else "format-added"
         yield Change(new.pointer(keyword), code, f"refuses texts that are no {name}")
 

@@ -19,7 +19,7 @@ from referencing.jsonschema import DRAFT202012
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.json_reader import pointer
 from keycloak_bridge.domain.patterns import PatternError, compile_pattern
-from keycloak_bridge.events.formats import FORMATS, is_uri
+from keycloak_bridge.events.formats import is_uri
 from keycloak_bridge.validation.subschema import (
     CONTAINERS,
     REFERENCES,
@@ -241,9 +241,6 @@ def _endless(
 
 
 def _keyword_problems(place: Subschema) -> Iterator[tuple[Steps, str]]:
-    name = place.get("format", None)
-    if name is not None and name not in FORMATS:
-        yield ("format",), f"'{name}' is not a format that is checked; known: {', '.join(FORMATS)}"
     patterns: list[Steps] = [("patternProperties", text) for text in place.get("patternProperties")]
     if place.get("pattern", None) is not None:
         patterns.append(("pattern",))

@@ -17,6 +17,7 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.json_reader import parse_json
+from keycloak_bridge.domain.patterns import compile_pattern
 from keycloak_bridge.domain.unicode_text import normalize
 from keycloak_bridge.events.formats import FORMATS
 from keycloak_bridge.events.record_key import RecordKeys
@@ -24,7 +25,6 @@ from keycloak_bridge.expressions.functions import MappingFunctions
 from keycloak_bridge.mapping.mapping import username_problem
 from keycloak_bridge.mapping.reserved_names import has_invisible_character, skeleton
 from keycloak_bridge.settings.model import Settings
-from keycloak_bridge.validation.validator import compile_pattern
 
 
 class Call(NamedTuple):
@@ -50,6 +50,16 @@ BEGINNINGS: Mapping[str, tuple[str, ...]] = {
     "date-time": ("", "2026-01-01T00:00:00", "2026-01-01T00:00:00."),
     "email": ("", "a@", "a@b.", "ü@"),
     "hostname": ("", "xn--", "a."),
+    "duration": ("", "P", "PT", "P1Y", "P1"),
+    "idn-email": ("", "ü@", "a@ü."),
+    "idn-hostname": ("", "xn--", "ü."),
+    "iri": ("", "a:", "a://ü@", "a://["),
+    "iri-reference": ("", "//ü@", "a:"),
+    "json-pointer": ("", "/", "/~0"),
+    "regex": ("", "(", "[", "(?=", "a{", r"\\p{", "|"),
+    "relative-json-pointer": ("", "1", "1/"),
+    "time": ("", "00:00:00."),
+    "uri-template": ("", "{", "{a", "{a,"),
     "ipv4": ("", "1."),
     "ipv6": ("", "::", "1:"),
     "language-tag": ("", "en-", "x-", "en-a-", "de-DE-"),
@@ -137,7 +147,7 @@ def of_patterns(size: int, known: Interpretation) -> Iterator[Call]:
         for beginning in ("", "+1", "1", "1/", "-"):
             for text in texts(size, beginning):
                 yield Call(
-                    f"pattern {pattern}", text, partial(compile_pattern(pattern).search, text)
+                    f"pattern {pattern}", text, partial(compile_pattern(pattern).is_in, text)
                 )
 
 

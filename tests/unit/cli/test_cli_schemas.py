@@ -204,3 +204,19 @@ def test_every_command_refuses_an_odd_file_alike(text: str, reason: str) -> None
     assert len({one.stderr.replace("schemas: ", "") for one in results}) == 1
     assert "own/user.created/1.100.json: " in results[0].stderr
     assert reason in results[0].stderr
+
+
+def test_an_unknown_format_is_a_note_or_an_error() -> None:
+    """By `schemas.unknown_formats`, wherever schemas are loaded; the note is printed once."""
+    schema("1.0", {"properties": {"a": {"format": "int64"}}})
+    strict = {"KEYCLOAK_BRIDGE_SCHEMAS_UNKNOWN_FORMATS": "error"}
+
+    noted = call("schemas", "check", "own")
+    refused = call("schemas", "check", "own", **strict)
+
+    lines = [one for one in noted.stdout.splitlines() if "int64" in one]
+    assert (0, 1) == (noted.exit_code, len(lines))
+    assert lines[0].startswith("note: own/user.moved/1.0.json: /properties/a/format: 'int64'")
+    assert "int64" in call("check-config", *OWN).stdout
+    assert (2, True) == (refused.exit_code, "/properties/a/format: 'int64'" in refused.stderr)
+    assert 2 == call("check-config", *OWN, **strict).exit_code
