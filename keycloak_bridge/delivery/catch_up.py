@@ -1,4 +1,4 @@
-"""Whether the events are done that stood in their topic when this process started; until then no mail goes out.
+"""Whether the events are done that stood in their topic when its reading began; until then no mail goes out.
 
 After a long stand-still, or once the group's offsets were reset, the topic still holds the creation of users that were
 deleted since. They are created and deleted again, and a mail in between would be one to somebody who left long ago.
@@ -8,8 +8,8 @@ import logging
 import threading
 from collections.abc import Mapping
 
-from keycloak_bridge.delivery.offsets import read_notes
-from keycloak_bridge.domain.events import Commit, TopicPartition
+from keycloak_bridge.delivery.group_position import group_positions
+from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.domain.ports import Clock, RecordConsumer
 from keycloak_bridge.ops.logs import log_event
 
@@ -42,7 +42,7 @@ class CatchUp:
 
     @property
     def done(self) -> bool:
-        """Whether mails may go out; it stays so."""
+        """Whether mails may go out; it stays so unless the topic begins anew."""
         return self._done.is_set()
 
     def finish(self) -> None:
@@ -50,6 +50,13 @@ class CatchUp:
         if self._held and not self.done:
             log_event(logger, "mails-released", stage=self._stage)
         self._done.set()
+
+    def begin_anew(self) -> None:
+        """Hold the mails again: the topic is read from its beginning."""
+        self._ends = self._few_since_s = None
+        self._look_at_s = 0.0
+        self._held = False
+        self._done.clear()
 
     def look(self, source: RecordConsumer, *, braked: bool) -> None:
         """See how far the group is, at most once a second; `source` has joined it. Raises BrokerError.
@@ -71,7 +78,7 @@ class CatchUp:
             log_event(
                 logger,
                 "mails-held",
-                message=f"{sum(left.values())} events stood in the topic at the start; mails wait until they are done",
+                message=f"{sum(left.values())} events stand in the topic; mails wait until they are done",
                 stage=self._stage,
             )
         if not left or (not braked and self._waited_for_few(sum(left.values()), now_s)):
@@ -81,18 +88,13 @@ class CatchUp:
         self, source: RecordConsumer, targets: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, int]:
         """Return how many offsets of each partition are not done yet, the partitions that are done left out."""
-        committed = source.committed()
-        open_ = {at for at, end in targets.items() if committed.get(at, 0) < end}
-        notes = source.commits(open_) if open_ else {}
         left = {}
-        for at in open_:
-            commit = notes.get(at, Commit(committed.get(at, 0)))
-            begin = max(commit.offset, committed.get(at, 0))
-            above = read_notes(commit.offset, commit.metadata).finished
+        for at, position in group_positions(source, targets).items():
             done = sum(
-                len(range(max(one.start, begin), min(one.stop, targets[at]))) for one in above
+                len(range(max(one.start, position.offset), min(one.stop, targets[at])))
+                for one in position.finished
             )
-            if (count := targets[at] - begin - done) > 0:
+            if (count := targets[at] - position.offset - done) > 0:
                 left[at] = count
         return left
 

@@ -9,6 +9,11 @@ from dataclasses import dataclass
 
 from keycloak_bridge.delivery.catch_up import CatchUp
 from keycloak_bridge.delivery.fencing import Lease
+from keycloak_bridge.delivery.group_position import (
+    begun_anew,
+    group_positions,
+    is_of_another_topic,
+)
 from keycloak_bridge.delivery.lost_records import LostRecords
 from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy, InHand
 from keycloak_bridge.delivery.stage import StageContext
@@ -80,6 +85,7 @@ class ConsumerLoop:
         self._committed_at_s = self._renew_at_s = self._check_at_s = 0.0
         self._poll_timeout = PollTimeout(context.clock.monotonic())
         self._paused_until_s = 0.0
+        self._topic_id: str | None = None
         self._lost = LostRecords(context, options.brake_on_loss)
         self._set_back: dict[TopicPartition, int] = {}
         self._warned_of: str | None = None
@@ -144,6 +150,7 @@ class ConsumerLoop:
 
         A partition that was lost and came back within one poll may stand behind records that were dropped meanwhile.
         """
+        self._leave_deleted_topic()
         new = self._source.assigned() - self.delivery.partitions()
         if not new:
             return
@@ -151,17 +158,49 @@ class ConsumerLoop:
         commits = dict(self._source.commits(new))
         self._check_stamps(commits)
         begins = self._source.begin_offsets(new)
-        for partition, commit in commits.items():
-            self._context.sent_dead_letters.begin(partition, commit.offset)
-            if commit.offset < begins.get(partition, 0):
-                self._lost.note(partition, commit.offset, begins[partition])
-        for partition in new - commits.keys():
-            commits[partition] = Commit(begins.get(partition, 0))
-        for partition, commit in commits.items():
+        for partition in new:
+            begin = begins.get(partition, 0)
+            commit = self._commit_to_start_at(partition, commits.get(partition), begin)
             self._context.backlog.begin(partition, self._clock.monotonic())
-            self._source.seek(partition, max(commit.offset, begins.get(partition, 0)))
-            self.delivery.start(partition, commit)
+            self._source.seek(partition, max(commit.offset, begin))
+            self.delivery.start(partition, commit, self._topic_id)
         self._renew_at_s = min(self._renew_at_s, asked_at_s)
+
+    def _commit_to_start_at(
+        self, partition: TopicPartition, commit: Commit | None, begin: int
+    ) -> Commit:
+        """Return the partition's commit, or its beginning where it has none that is about this topic."""
+        if commit is None:
+            return Commit(begin)
+        if self._topic_id is not None and is_of_another_topic(commit, self._topic_id):
+            self._lost.note_another_topic(partition.topic, self._topic_id)
+            commit = begun_anew(commit, begin)
+        elif commit.offset < begin:
+            self._lost.note(partition, commit.offset, begin)
+        self._context.sent_dead_letters.begin(partition, commit.offset)
+        return commit
+
+    def _leave_deleted_topic(self) -> None:
+        """Let go of all partitions where the topic was deleted and made anew while they were in hand.
+
+        They begin again at once. Reading on would pass over what stands before the offset that the old log had reached.
+        """
+        topic_id = self._source.topic_id()
+        if topic_id is None or topic_id == self._topic_id:
+            return
+        before, self._topic_id = self._topic_id, topic_id
+        if before is None:
+            return
+        for topic in {one.topic for one in self._source.assigned()}:
+            self._lost.note_another_topic(topic, topic_id)
+        self.delivery.release(self.delivery.partitions(), True)
+        self._hold_mails()
+
+    def _hold_mails(self) -> None:
+        """Let no mail out before the events are read again, and commit at once that they are not read yet."""
+        self._renew_at_s = 0.0
+        if self._options.catch_up is not None:
+            self._options.catch_up.begin_anew()
 
     def _check_stamps(self, commits: Mapping[TopicPartition, Commit]) -> None:
         """Raise ConfigError where another realm's bridge had one of these partitions; warn once of another mapping."""
@@ -194,6 +233,8 @@ class ConsumerLoop:
         begins = self._source.begin_offsets(self._set_back)
         for partition, unread in self._set_back.items():
             self._lost.note(partition, unread, begins[partition])
+            if begins[partition] <= unread:
+                self._hold_mails()
         self._set_back.clear()
 
     def _commit_if_due(self, in_hand: InHand) -> None:
@@ -285,13 +326,13 @@ class ConsumerLoop:
             if any(mine.get(at, offset) < offset for at, offset in targets.items()):
                 return False
             # partitions of other members count too, so the group's commits are read, not ours
-            committed = self._source.committed()
+            positions = group_positions(self._source, targets)
         except PartitionRevokedError:
             return False
         except BrokerUnavailableError as error:
             self._kafka_problem = error
             return False
-        return all(committed.get(at, 0) >= offset for at, offset in targets.items())
+        return all(positions[at].offset >= offset for at, offset in targets.items())
 
     def _finish(self) -> None:
         """Let what is being written end, commit, leave; the next member handles what is not done."""

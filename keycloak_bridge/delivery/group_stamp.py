@@ -1,8 +1,9 @@
-"""Whose consumer group it is: each commit says for which realm, and with which mapping, its records were provisioned.
+"""Whose consumer group it is: each commit says for which realm, with which mapping and from which topic its records came.
 
 Two bridges of different realms in one group would share the users out between them: each event would reach one realm only.
-So a commit's metadata begins with a stamp, `kbs1:<realm>|<fingerprint of the mappings>`; the notes (offsets.py) follow after a
-blank. The group of another realm is refused. Another mapping may be an older version of one's own, and is warned of.
+So a commit's metadata begins with a stamp, `kbs1:<realm>|<fingerprint of the mappings>|<Kafka's id of the topic>`; the notes
+(offsets.py) follow after a blank. The group of another realm is refused. Another mapping may be an older version of one's own,
+and is warned of. The id is left out where Kafka gives none, and by older versions; see group_position.py for what it is for.
 """
 
 import hashlib
@@ -15,7 +16,10 @@ from keycloak_bridge.domain.errors import ConfigError
 
 _PREFIX = "kbs1:"
 _REALM = re.compile("[!-~]{1,200}")
-_STAMP = re.compile(rf"{_PREFIX}(?P<realm>[!-~]{{1,200}})\|(?P<mapping>[0-9a-f]{{1,64}})(?: (?P<notes>.*))?", re.DOTALL)  # fmt: skip
+_STAMP = re.compile(
+    rf"{_PREFIX}(?P<realm>[!-~]{{1,200}}?)\|(?P<mapping>[0-9a-f]{{1,64}})(?:\|(?P<topic>[0-9a-f-]{{1,36}}))?(?: (?P<notes>.*))?",
+    re.DOTALL,
+)
 _USUAL_PORTS = {"http": 80, "https": 443}
 
 
@@ -27,9 +31,11 @@ class GroupStamp:
     realm: str
     mapping: str
 
-    def on(self, notes: str) -> str:
-        """Return the metadata of a commit with these notes."""
+    def on(self, notes: str, topic_id: str | None = None) -> str:
+        """Return the metadata of a commit in this topic with these notes."""
         stamp = f"{_PREFIX}{self.realm}|{self.mapping}"
+        if topic_id is not None:
+            stamp += f"|{topic_id}"
         return f"{stamp} {notes}" if notes else stamp
 
     def mapping_of(self, metadata: Iterable[str]) -> str | None:
@@ -54,6 +60,12 @@ class GroupStamp:
             if found["mapping"] != self.mapping:
                 another = found["mapping"]
         return another
+
+
+def topic_of(metadata: str) -> str | None:
+    """Return the id of the topic in which the commit was made, None where it does not say."""
+    found = _STAMP.fullmatch(metadata)
+    return None if found is None else found["topic"]
 
 
 def notes_of(metadata: str) -> str:

@@ -25,6 +25,7 @@ from keycloak_bridge.domain.events import Commit, TopicPartition
 class _PartitionState:
     tracker: "OffsetTracker"
     committed: Commit
+    topic_id: str | None = None
     position: int | None = None
     waits_for: tuple[int, float] | None = None  # the first unfinished offset, and since when it is
 
@@ -32,7 +33,7 @@ class _PartitionState:
         offset = self.tracker.next_to_commit(self.position)
         notes = CommitNotes(self.tracker.finished_above(), dead_lettered)
         written = write_notes(offset, notes)
-        return Commit(offset, written if stamp is None else stamp.on(written))
+        return Commit(offset, written if stamp is None else stamp.on(written, self.topic_id))
 
     def waited_s(self, now_s: float) -> float:
         if not self.tracker.unfinished:
@@ -66,13 +67,18 @@ class PartitionStates:
         state = self._states.get(partition)
         return None if state is None else state.tracker
 
-    def start(self, partition: TopicPartition, commit: Commit) -> None:
-        """Begin with what the group committed for the partition."""
+    def start(self, partition: TopicPartition, commit: Commit, topic_id: str | None = None) -> None:
+        """Begin with what the group committed for the partition; its commits will name `topic_id`."""
         notes = read_notes(commit.offset, notes_of(commit.metadata))
         self._states[partition] = _PartitionState(
-            OffsetTracker(commit.offset, notes.finished), commit
+            OffsetTracker(commit.offset, notes.finished), commit, topic_id
         )
         self._dead_lettered_users.take_over(partition, notes.dead_lettered)
+
+    def restart(self, partition: TopicPartition, offset: int) -> None:
+        """Begin at `offset` again, in the same topic as far as is known."""
+        topic_id = self._states[partition].topic_id
+        self.start(partition, Commit(offset), topic_id)
 
     def restarts(self, partition: TopicPartition, offset: int) -> bool:
         """Say whether `offset` comes although a later one did: the topic was created again, or its log was cut."""

@@ -93,10 +93,10 @@ class Delivery:
         with self._changed:
             return self._partition_states.partitions()
 
-    def start(self, partition: TopicPartition, commit: Commit) -> None:
-        """Begin with a partition from what the group committed for it."""
+    def start(self, partition: TopicPartition, commit: Commit, topic_id: str | None = None) -> None:
+        """Begin with a partition from what the group committed for it, in the topic with this id."""
         with self._changed:
-            self._partition_states.start(partition, commit)
+            self._partition_states.start(partition, commit, topic_id)
 
     def accept(self, records: Iterable[tuple[Record, bytes]]) -> None:
         """Take records, each with its ordering key, in the order of their offsets.
@@ -108,7 +108,7 @@ class Delivery:
                 partition = record.topic_partition
                 if self._partition_states.restarts(partition, record.offset):
                     self._key_queues.drop(partition)
-                    self._partition_states.start(partition, Commit(record.offset))
+                    self._partition_states.restart(partition, record.offset)
                 tracker = self._partition_states.tracker(partition)
                 if tracker is not None and tracker.deliver(record.offset):
                     self._key_queues.add(record, ordering_key)

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from keycloak_bridge.app.realm_check import NEEDED_ROLES, Problem
+from keycloak_bridge.delivery.group_position import is_of_another_topic
 from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -300,13 +301,13 @@ class KafkaProbes:
             else:
                 yield green(f"{group_id}: no member at the moment", group_id)
             yield from self._losses(group_id)
+            yield from self._stale_commits(group_id)
             if self._stamp is not None:
                 yield from self._check_stamp(self._stamp(group_id))
 
     def _losses(self, group_id: str) -> Iterable[ProbeResult]:
         """Compare what the group has committed with where its topic begins now."""
-        purpose = "events" if group_id == self._settings.group_id else "invitations"
-        for topic in (spec.name for spec in self._existing() if spec.purpose == purpose):
+        for topic in self._topics_of(group_id):
             lost = self._cluster.deleted_unread(group_id, topic)
             if lost:
                 yield yellow(
@@ -315,6 +316,29 @@ class KafkaProbes:
                     f"raise retention.ms of {topic}, and compare the users: keycloak-bridge reconcile",
                     group_id,
                 )
+
+    def _stale_commits(self, group_id: str) -> Iterable[ProbeResult]:
+        """Find what the group has committed in a topic that was deleted and made anew since."""
+        for topic in self._topics_of(group_id):
+            topic_id = self._cluster.topic_id(topic)
+            stale = set(self._cluster.beyond_end(group_id, topic)) | {
+                at.partition
+                for at, commit in self._cluster.commits(group_id).items()
+                if at.topic == topic and is_of_another_topic(commit, topic_id)
+            }
+            if stale:
+                yield yellow(
+                    f"{group_id} has commits that are not of {topic} as it is now: it was made anew, or its log was cut "
+                    f"(partition {', '.join(map(str, sorted(stale)))})",
+                    "nothing, if it was on purpose: the bridge reads these partitions from their beginning; compare the users "
+                    "afterwards: keycloak-bridge reconcile",
+                    group_id,
+                )
+
+    def _topics_of(self, group_id: str) -> Sequence[str]:
+        """Return the topic that the group reads, none where it does not exist."""
+        purpose = "events" if group_id == self._settings.group_id else "invitations"
+        return [spec.name for spec in self._existing() if spec.purpose == purpose]
 
     def _check_stamp(self, stamp: GroupStamp) -> Iterable[ProbeResult]:
         commits = self._cluster.commits(stamp.group_id).values()

@@ -108,8 +108,8 @@ class RecordConsumer(Protocol):
         """Return the end of every partition of the topic, assigned to us or not."""
         ...
 
-    def committed(self) -> Mapping[TopicPartition, int]:
-        """Return the group's committed offset of every partition (its beginning where none is)."""
+    def topic_id(self) -> str | None:
+        """Return Kafka's id of the topic as far as is known now: one that is made anew has another. None where it has none."""
         ...
 
     def close(self) -> None:

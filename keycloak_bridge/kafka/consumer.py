@@ -26,6 +26,7 @@ from keycloak_bridge.kafka.fetched import (
     CarefulFetcher,
     unreadable_position,
 )
+from keycloak_bridge.kafka.topics import id_text
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.settings.model import KafkaSettings
 
@@ -182,18 +183,10 @@ class KafkaRecordConsumer:
             ends = self._consumer.end_offsets(self._partitions(), timeout_ms=_CALL_TIMEOUT_MS)
         return {TopicPartition(*partition): offset for partition, offset in ends.items()}
 
-    def committed(self) -> Mapping[TopicPartition, int]:
-        """Return the group's committed offset of every partition (its beginning where none is)."""
-        with translated("reading committed offsets"):
-            partitions = self._partitions()
-            begin = self._consumer.beginning_offsets(partitions, timeout_ms=_CALL_TIMEOUT_MS)
-            return {
-                TopicPartition(*partition): max(
-                    begin[partition],
-                    self._consumer.committed(partition, timeout_ms=_CALL_TIMEOUT_MS) or 0,
-                )
-                for partition in partitions
-            }
+    def topic_id(self) -> str | None:
+        """Return Kafka's id of the topic as of the last answer about it, None where it has none."""
+        found = self._consumer._cluster.topic_id(self._topic)  # noqa: SLF001 # there is no public way
+        return id_text(found)
 
     def close(self) -> None:
         """Leave the group."""

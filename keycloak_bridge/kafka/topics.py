@@ -177,8 +177,7 @@ class KafkaAdmin:
         """Return the id of the topic, which one that is made anew has not; None where there is none or Kafka gives none."""
         with translated(f"asking for the id of topic {name}"):
             (topic,) = self._admin.describe_topics([name])
-        found = topic.get("topic_id")
-        return str(found) if found is not None and found != UUID(int=0) else None
+        return id_text(topic.get("topic_id"))
 
     def group(self, group_id: str) -> GroupFacts:
         """Return what the coordinator knows of the group; one that was never used is `Dead`."""
@@ -214,6 +213,18 @@ class KafkaAdmin:
         gaps = {at.partition: begins[at].offset - offset for at, offset in own.items()}
         return {number: gap for number, gap in sorted(gaps.items()) if gap > 0}
 
+    def beyond_end(self, group_id: str, topic: str) -> frozenset[int]:
+        """Return the partitions of `topic` that end before what the group has committed."""
+        own = {at: one.offset for at, one in self.commits(group_id).items() if at.topic == topic}
+        if not own:
+            return frozenset()
+        asked = {KafkaTopicPartition(*at): OffsetSpec.LATEST for at in own}
+        with translated(f"comparing the commits of {group_id} with topic {topic}"):
+            ends = self._admin.list_partition_offsets(asked)
+        return frozenset(
+            at.partition for at, found in ends.items() if found.offset < own[TopicPartition(*at)]
+        )
+
     def close(self) -> None:
         """Close the connection."""
         self._admin.close()
@@ -239,6 +250,11 @@ class KafkaAdmin:
             operations=None if operations is None else frozenset(operations),
             config=self.config(described["name"]),
         )
+
+
+def id_text(topic_id: UUID | None) -> str | None:
+    """Return the id as the bridge writes it; None for the zeros that stand for none."""
+    return str(topic_id) if topic_id not in (None, UUID(int=0)) else None
 
 
 def ensure_topics(admin: KafkaAdmin, specs: Sequence[TopicSpec], *, create: bool) -> list[str]:

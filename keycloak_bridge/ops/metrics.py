@@ -89,6 +89,11 @@ class Metrics:
             "Offsets that Kafka deleted before they were read; a few of them may have been no records.",
             "stage",
         )
+        self._begun_anew = self._counter(
+            "position_resets_total",
+            "Times that reading began at the beginning again: a topic was made anew, or a partition ended before its commit.",
+            "stage",
+        )
         self._retries = self._counter(
             "retries_total", "Failed attempts that are retried.", "stage", "code"
         )
@@ -145,6 +150,10 @@ class Metrics:
     def lost(self, stage: str, offsets: int) -> None:
         """Count what was deleted unread."""
         self._lost.labels(stage).inc(offsets)
+
+    def begun_anew(self, stage: str) -> None:
+        """Count that a topic or a partition is read from its beginning again."""
+        self._begun_anew.labels(stage).inc()
 
     def retried(self, stage: str, code: str) -> None:
         """Count a failed attempt that is made again."""

@@ -71,7 +71,8 @@ class KafkaSettings:
 
     lost_records: Literal["warn", "brake"] = setting(
         "warn",
-        "What to do where Kafka deleted records before they were read: warn only, or also engage the brake.",
+        "What to do where Kafka deleted records before they were read, or their topic was made anew: "
+        "warn only, or also engage the brake.",
     )
 
     @property

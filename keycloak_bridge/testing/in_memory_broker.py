@@ -24,6 +24,8 @@ class InMemoryBroker:
         self.commits: dict[str, dict[TopicPartition, Commit]] = defaultdict(dict)
         self.publish_errors: list[BridgeError] = []
         """Given to the next acknowledgements, one each; such a record is not stored."""
+        self.topic_ids: dict[str, str] = {}
+        """Topics have no id unless a test gives them one."""
 
     def publish(self, message: Message) -> "_Acknowledgement":
         """Store `message` unless a failure is due."""
@@ -88,6 +90,15 @@ class InMemoryBroker:
         with self._lock:
             self._begins[partition] = offset
             self._logs[partition][:offset] = [None] * offset
+
+    def make_anew(self, topic: str, topic_id: str | None = None) -> None:
+        """Delete the topic and create an empty one; members may commit their old offsets again, so commits stay."""
+        with self._lock:
+            for partition in self.partitions_of(topic):
+                self._logs.pop(partition, None)
+                self._begins.pop(partition, None)
+            if topic_id is not None:
+                self.topic_ids[topic] = topic_id
 
     def begin(self, partition: TopicPartition) -> int:
         """Return the offset that the partition begins with."""
@@ -195,9 +206,10 @@ class InMemoryConsumer:
         records: list[Record] = []
         for partition in sorted(self._positions):
             if not held(partition):
-                if self._positions[partition] < self._broker.begin(partition):
+                begin, end = self._broker.begin(partition), self._broker.end(partition)
+                if not begin <= self._positions[partition] <= end:
                     self._set_back[partition] = self._positions[partition]
-                    self._positions[partition] = self._broker.begin(partition)
+                    self._positions[partition] = begin
                 new, self._positions[partition] = self._broker.read(
                     partition, self._positions[partition]
                 )
@@ -259,13 +271,9 @@ class InMemoryConsumer:
         """Return the end of every partition."""
         return {at: self._broker.end(at) for at in self._broker.partitions_of(self._topic)}
 
-    def committed(self) -> Mapping[TopicPartition, int]:
-        """Return the group's committed offset of every partition."""
-        nothing = Commit(0)
-        return {
-            at: self._group.commits.get(at, nothing).offset
-            for at in self._broker.partitions_of(self._topic)
-        }
+    def topic_id(self) -> str | None:
+        """Return the id of the topic that is there now."""
+        return self._broker.topic_ids.get(self._topic)
 
     def close(self) -> None:
         """Leave."""

@@ -26,6 +26,7 @@ from broker_harness import (
     unique,
 )
 
+from keycloak_bridge.delivery.group_position import group_positions
 from keycloak_bridge.domain.errors import BrokerAccessError
 from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartition
 from keycloak_bridge.domain.ports import MessageProducer, RecordConsumer
@@ -198,29 +199,35 @@ def test_without_a_commit_everything_comes_again(broker: Broker, topic: str, gro
     assert 10 == len(read(broker.source(topic, group), 10))
 
 
-def test_committed_tells_of_the_whole_group(broker: Broker, topic: str, group: str) -> None:
-    """Every partition is there, at its beginning where nothing was committed."""
+def test_how_far_the_whole_group_is(broker: Broker, topic: str, group: str) -> None:
+    """Every partition is there, at its beginning where nothing was committed, or only behind the end."""
     source = broker.source(topic, group)
     partitions = partitions_of(topic)
-    before = dict(source.committed())
+    settled(source)
     publish(broker, Message(topic, b"k", b"v"), Message(topic, b"k", b"v"))
     records = read(source, 2)
 
-    source.commit(commits_of(records))
+    def offsets() -> dict[TopicPartition, int]:
+        return {at: one.offset for at, one in group_positions(source, partitions).items()}
 
-    assert dict.fromkeys(partitions, 0) == before
-    assert dict.fromkeys(partitions, 0) | next_offsets(records) == dict(source.committed())
+    before = offsets()
+    source.commit(commits_of(records))
+    after = offsets()
+    source.commit({records[0].topic_partition: Commit(500)})
+
+    assert dict.fromkeys(partitions, 0) == before == offsets()
+    assert dict.fromkeys(partitions, 0) | next_offsets(records) == after
 
 
 def test_an_empty_commit_is_harmless(broker: Broker, topic: str, group: str) -> None:
     """There is nothing to say."""
     source = broker.source(topic, group)
     settled(source)
-    before = source.committed()
+    before = source.commits(partitions_of(topic))
 
     source.commit({})
 
-    assert before == source.committed()
+    assert before == source.commits(partitions_of(topic))
 
 
 def test_metadata_comes_back_with_the_commit(broker: Broker, topic: str, group: str) -> None:

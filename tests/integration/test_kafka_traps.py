@@ -29,6 +29,7 @@ from broker_harness import (
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka import TopicPartition as KafkaTopicPartition
 
+from keycloak_bridge.delivery.group_position import group_positions
 from keycloak_bridge.domain.errors import BridgeError, BrokerUnavailableError, PartitionRevokedError
 from keycloak_bridge.domain.events import Commit, Message, Record, TopicPartition
 from keycloak_bridge.kafka import client as kafka_client
@@ -432,7 +433,7 @@ def test_a_frozen_broker_fails_commits_and_no_poll(
     asking = (
         lambda: source.commit(commits),
         lambda: source.commits(commits),
-        source.committed,
+        lambda: group_positions(source, commits),
         source.end_offsets,
     )
 

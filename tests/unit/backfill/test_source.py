@@ -49,7 +49,7 @@ def test_every_line_is_a_record_once(tmp_path: Path) -> None:
 
     assert source.joined()
     assert frozenset((PARTITION,)) == source.assigned()
-    assert {PARTITION: 0} == source.committed()
+    assert {PARTITION: Commit(0)} == source.commits([PARTITION])
     assert list(range(450)) == drained(source)
     assert 450 == source.end
     assert {PARTITION: 450} == source.end_offsets() == source.positions()

@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Collection, Mapping
 from typing import cast
+from uuid import UUID
 
 import pytest
 
 from keycloak_bridge.delivery.catch_up import CatchUp
+from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.delivery.offsets import CommitNotes, write_notes
 from keycloak_bridge.domain.events import Commit, TopicPartition
 from keycloak_bridge.domain.ports import RecordConsumer
@@ -21,25 +23,33 @@ class Group:
         self.ends = list(ends)
         self.notes: dict[int, Commit] = {}
         self.asked = 0
+        self.topic: str | None = None
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Return the ends."""
         self.asked += 1
         return {TopicPartition("events", at): end for at, end in enumerate(self.ends)}
 
-    def committed(self) -> Mapping[TopicPartition, int]:
-        """Return the commits, and the beginning where there is none."""
-        found = {at: self.notes.get(at, Commit(0)).offset for at in range(len(self.ends))}
-        return {TopicPartition("events", at): max(self.begin, one) for at, one in found.items()}
+    def begin_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the beginning, which is the same everywhere."""
+        return dict.fromkeys(partitions, self.begin)
+
+    def topic_id(self) -> str | None:
+        """Return what the test says."""
+        return self.topic
 
     def commits(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Commit]:
         """Return the commits with their notes."""
         return {one: self.notes[one.partition] for one in partitions if one.partition in self.notes}
 
 
-def commit(offset: int, *finished: range) -> Commit:
-    """Return a commit above which these offsets are finished."""
-    return Commit(offset, write_notes(offset, CommitNotes(finished)))
+STAMP = GroupStamp("bridge", "http://keycloak/realms/acme", "0123456789ab")
+OLD, NEW = str(UUID(int=1)), str(UUID(int=2))
+
+
+def commit(offset: int, *finished: range, topic: str | None = None) -> Commit:
+    """Return a commit above which these offsets are finished, as the bridge makes it."""
+    return Commit(offset, STAMP.on(write_notes(offset, CommitNotes(finished)), topic))
 
 
 class Scene:
@@ -113,6 +123,31 @@ def test_a_topic_that_was_made_anew_is_caught_up_with_at_its_new_end() -> None:
     assert [False, True] == [first, scene.look()]
 
 
+def test_a_commit_of_another_topic_releases_no_mail() -> None:
+    """What it says is done stood in a topic that is gone; one behind the end is of that kind too."""
+    scene = Scene(10)
+    scene.group.topic = NEW
+    seen = []
+    for found in (commit(20), commit(10, topic=OLD), commit(0, range(10), topic=OLD), commit(10, topic=NEW)):  # fmt: skip
+        scene.group.notes[0] = found
+        seen.append(scene.look())
+
+    assert [False, False, False, True] == seen
+
+
+def test_mails_are_held_again_where_the_topic_begins_anew() -> None:
+    """Its events are read a second time, the deletions among them."""
+    scene = Scene(10)
+    scene.group.notes[0] = commit(10)
+    seen = [scene.look()]
+    scene.catch_up.begin_anew()
+    scene.group.notes[0] = commit(0)
+    seen += [scene.catch_up.done, scene.look()]
+    scene.group.notes[0] = commit(10)
+
+    assert [True, False, False, True] == [*seen, scene.look()]
+
+
 def test_kafka_is_asked_once_a_second_and_never_again_afterwards() -> None:
     """A look costs a few requests for each partition."""
     scene = Scene(10)
@@ -122,7 +157,7 @@ def test_kafka_is_asked_once_a_second_and_never_again_afterwards() -> None:
     scene.catch_up.finish()
     scene.look(after_s=100.0)
 
-    assert (2, 2) == (during, scene.group.asked)
+    assert (4, 4) == (during, scene.group.asked)
 
 
 def test_the_log_says_that_mails_wait_and_that_they_go_out(
@@ -140,4 +175,4 @@ def test_the_log_says_that_mails_wait_and_that_they_go_out(
 
     fields = [vars(line)["bridge_fields"] for line in caplog.records]
     assert ["mails-held", "mails-released"] == [one["action"] for one in fields]
-    assert "15 events stood in the topic" in caplog.messages[0]
+    assert "15 events stand in the topic" in caplog.messages[0]

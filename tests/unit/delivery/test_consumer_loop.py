@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 from delivery_harness import P0, P1, TOPIC, Hand, Pending, policy
@@ -296,20 +297,20 @@ def test_what_is_fetched_while_draining_is_not_skipped() -> None:
     assert {P0: 1} == hand.committed
 
 
-@pytest.mark.parametrize("question", ["committed", "end_offsets"])
+@pytest.mark.parametrize("question", ["begin_offsets", "commits", "end_offsets"])
 def test_an_outage_while_looking_for_the_end_is_waited_for(question: str) -> None:
     """It shows; the run goes on until Kafka answers, and then ends as ever."""
     hand = Hand(0)
-    answer: Callable[[], Mapping[TopicPartition, int]] = getattr(hand.source, question)
+    answer: Callable[..., Any] = getattr(hand.source, question)
     errors = [PartitionRevokedError("rebalancing"), BrokerUnavailableError("gone")]
 
     shown: list[tuple[str, ...]] = []
 
-    def failing() -> Mapping[TopicPartition, int]:
+    def failing(*asked: Any) -> Any:
         shown.append(hand.problems())
         if errors and hand.committed.get(P0):
             raise errors.pop()
-        return answer()
+        return answer(*asked)
 
     setattr(hand.source, question, failing)
 

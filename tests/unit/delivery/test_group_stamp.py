@@ -2,13 +2,14 @@
 
 import logging
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 from delivery_harness import GROUP, TOPIC, Hand
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.delivery.group_stamp import GroupStamp, notes_of, realm_address
+from keycloak_bridge.delivery.group_stamp import GroupStamp, notes_of, realm_address, topic_of
 from keycloak_bridge.delivery.offsets import CommitNotes, read_notes, write_notes
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import Commit, TopicPartition
@@ -28,6 +29,19 @@ def test_notes_come_back_without_the_stamp(text: str) -> None:
     notes = CommitNotes((range(7, 9),))
     assert notes == read_notes(5, notes_of(ACME.on(write_notes(5, notes))))
     assert notes == read_notes(5, notes_of(write_notes(5, notes)))
+
+
+TOPIC_ID = str(UUID(int=1))
+
+
+@given(st.text(max_size=60))
+def test_a_stamp_names_the_topic(text: str) -> None:
+    """Where Kafka gives it an id; one of an older version names none. Notes and mapping are read beside either."""
+    stamped = ACME.on(text, TOPIC_ID)
+
+    assert (TOPIC_ID, text, None) == (topic_of(stamped), notes_of(stamped), ACME.mapping_of([stamped]))  # fmt: skip
+    assert None is topic_of(ACME.on(text)) is topic_of(text)
+    assert CHANGED.mapping == ACME.mapping_of([CHANGED.on(text, TOPIC_ID)])
 
 
 @pytest.mark.parametrize(

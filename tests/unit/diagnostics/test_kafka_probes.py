@@ -39,6 +39,7 @@ class StubCluster(KafkaAdmin):
     lost: Mapping[int, int] = field(default_factory=dict)
     seen: GroupFacts = field(default_factory=lambda: GroupFacts("Stable", 2))
     metadata: tuple[str, ...] = ()
+    behind: frozenset[int] = frozenset()
 
     def broker_versions(self) -> tuple[tuple[int, ...], ...]:
         return self.versions
@@ -54,6 +55,12 @@ class StubCluster(KafkaAdmin):
         purpose = "invitations" if group_id.endswith("-invite") else "events"
         assert NAMES[purpose] == topic
         return self.lost if purpose == "events" else {}
+
+    def topic_id(self, name: str) -> str | None:
+        return "0-1" if name == NAMES["events"] else None
+
+    def beyond_end(self, group_id: str, topic: str) -> frozenset[int]:
+        return self.behind if topic == NAMES["events"] else frozenset()
 
     def commits(self, group_id: str) -> Mapping[TopicPartition, Commit]:
         return {
@@ -137,11 +144,28 @@ def test_a_missing_topic_is_created_where_the_settings_say_so() -> None:
             [("kafka.groups", Light.YELLOW)] * 2,
         ),
         (StubCluster(lost={3: 1_000, 4: 200}), [("kafka.groups", Light.YELLOW)]),
+        (StubCluster(behind=frozenset({2})), [("kafka.groups", Light.YELLOW)]),
     ],
 )
 def test_brokers_and_groups(cluster: StubCluster, expected: list[tuple[str, Light]]) -> None:
     """Old brokers are a risk, a group without members is not."""
     assert expected == [(probe, light) for probe, light, _ in not_green(cluster)]
+
+
+def test_commits_of_a_topic_that_was_made_anew() -> None:
+    """Those in another topic of that name are found by its id, others by an offset behind the end."""
+    cluster = StubCluster(
+        metadata=("kbs1:acme|ab|0-0", "kbs1:acme|ab|0-1", "kbs1:acme|ab"), behind=frozenset({2})
+    )
+
+    (found,) = (
+        one
+        for one in examined(cluster)
+        if one.light is Light.YELLOW and one.subject == "keycloak-bridge"
+    )
+
+    assert "commits that are not of user-events as it is now" in found.message
+    assert "(partition 0, 2)" in found.message
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import logging
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from kafka import OffsetAndMetadata
@@ -41,7 +42,8 @@ class StubConsumer:
         self.config: dict[str, int] = {}
         self._next_partition_records: list[object] | None = None
         self._assignors = {"cooperative-sticky": SimpleNamespace(member_assignment={K0, K1})}
-        self._coordinator = self._fetcher = self
+        self._coordinator = self._fetcher = self._cluster = self
+        self.topic_id_now: UUID | None = None
         self._parse_fetched_data = self.PartitionRecords = None
         self.seeks: list[tuple[KafkaTopicPartition, int]] = []
         self.commits_stored: dict[KafkaTopicPartition, OffsetAndMetadata] = {}
@@ -55,6 +57,10 @@ class StubConsumer:
     def subscribe(self, topics: list[str], listener: Any) -> None:
         assert [TOPIC] == topics
         self.listener = listener
+
+    def topic_id(self, topic: str) -> UUID | None:
+        assert topic == TOPIC
+        return self.topic_id_now
 
     def assignment(self) -> set[KafkaTopicPartition]:
         return set(self.assigned)
@@ -347,26 +353,28 @@ def test_positions_leave_out_what_is_unknown(
     assert min(stub.position_timeouts_ms) >= 1
 
 
-def test_committed_falls_back_to_the_beginning(
-    source: KafkaRecordConsumer, stub: StubConsumer
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [(None, None), (UUID(int=0), None), (UUID(int=7), "00000000-0000-0000-0000-000000000007")],
+)
+def test_the_id_of_the_topic(
+    source: KafkaRecordConsumer, stub: StubConsumer, found: UUID | None, told: str | None
 ) -> None:
-    """Without a commit, or with one that retention has overtaken, the beginning counts."""
-    stub.beginnings = {K0: 10, K1: 10}
-    stub.commits_stored = {K1: OffsetAndMetadata(12, "", -1)}
+    """An old Kafka gives none, and one that is being deleted is given as zeros."""
+    stub.topic_id_now = found
 
-    assert {P0: 10, P1: 12} == source.committed()
+    assert told == source.topic_id()
 
 
-@pytest.mark.parametrize("call", ["end_offsets", "committed"])
 @pytest.mark.parametrize("numbers", [None, set()])
 def test_a_topic_without_partitions_is_an_outage(
-    source: KafkaRecordConsumer, stub: StubConsumer, call: str, numbers: set[int] | None
+    source: KafkaRecordConsumer, stub: StubConsumer, numbers: set[int] | None
 ) -> None:
     """Else "every partition is done" would be true of none, and a run would end with nothing read."""
     stub.partition_numbers = numbers
 
     with pytest.raises(BrokerUnavailableError):
-        getattr(source, call)()
+        source.end_offsets()
 
 
 CALLS: dict[str, Callable[[KafkaRecordConsumer], object]] = {
@@ -375,7 +383,6 @@ CALLS: dict[str, Callable[[KafkaRecordConsumer], object]] = {
     "commits": lambda source: source.commits([P0]),
     "positions": lambda source: source.positions(),
     "end_offsets": lambda source: source.end_offsets(),
-    "committed": lambda source: source.committed(),
     "close": lambda source: source.close(),
 }
 

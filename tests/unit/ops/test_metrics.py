@@ -38,6 +38,7 @@ def touched(*, breaker: str = "closed") -> Metrics:
     metrics.dead_letter("provision", "not-json")
     metrics.lost("provision", 4)
     metrics.lost("provision", 2)
+    metrics.begun_anew("provision")
     metrics.retried("invite", "mail-not-sent")
     metrics.retried("invite", "mail-not-sent")
     metrics.mail()
@@ -81,6 +82,7 @@ def test_what_is_reported_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         ("records_total", ("outcome", "provisioned"), ("reason", ""), *HERE): 2.0,
         ("records_total", ("outcome", "rejected"), ("reason", "not-an-invitation"), *INVITE): 1.0,
         ("lost_records_total", *HERE): 6.0,
+        ("position_resets_total", *HERE): 1.0,
         ("record_seconds_count", *HERE): 2.0,
         ("record_seconds_count", *INVITE): 1.0,
         ("dead_letters_total", ("code", "not-json"), *HERE): 1.0,
