@@ -12,6 +12,39 @@ from keycloak_bridge.validation.documents import SchemaDocument
 from keycloak_bridge.validation.subschema import CONTAINERS, REFERENCES, Steps, Subschema, follow
 
 UNKNOWN_FORMAT = "unknown-format"
+UNKNOWN_KEYWORD = "unknown-keyword"
+
+_KEYWORDS = frozenset(
+    {
+        *("$id", "$schema", "$ref", "$anchor", "$dynamicRef", "$dynamicAnchor", "$vocabulary"),
+        *("$comment", "$defs", "title", "description", "default", "deprecated", "readOnly"),
+        *("writeOnly", "examples", "type", "const", "enum", "format", "pattern", "minLength"),
+        *("maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+        *("items", "prefixItems", "contains", "minContains", "maxContains", "minItems", "maxItems"),
+        *("uniqueItems", "unevaluatedItems", "properties", "patternProperties", "required"),
+        *("additionalProperties", "propertyNames", "minProperties", "maxProperties"),
+        *("unevaluatedProperties", "dependentRequired", "dependentSchemas", "contentEncoding"),
+        *("contentMediaType", "contentSchema", "allOf", "anyOf", "oneOf", "not", "if", "then"),
+        "else",
+    }
+)
+"""Every keyword of Draft 2020-12."""
+
+_ELSEWHERE = {
+    "$recursiveAnchor": "use $dynamicAnchor",
+    "$recursiveRef": "use $dynamicRef",
+    "additionalItems": "use prefixItems for the first items and items for all others",
+    "definitions": "use $defs; references into it work all the same",
+    "dependencies": "use dependentRequired or dependentSchemas",
+    "disallow": "use not",
+    "discriminator": "use oneOf",
+    "divisibleBy": "use multipleOf",
+    "example": "use examples, a list",
+    "extends": "use allOf",
+    "id": "use $id",
+    "nullable": 'add "null" to the list of type',
+}
+"""Keywords of other drafts and of OpenAPI, and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +77,22 @@ def _of_place(place: Subschema) -> Iterator[tuple[Steps, str, str]]:
     if name is not None and name not in FORMATS:
         reason = f"'{name}' is not a format that is checked, so it only describes"
         yield ("format",), UNKNOWN_FORMAT, reason + _nearest(name, FORMATS)
+    for word in place.schema if isinstance(place.schema, dict) else ():
+        if (why := _of_keyword(word)) is not None:
+            yield (word,), UNKNOWN_KEYWORD, why
+
+
+def _of_keyword(word: str) -> str | None:
+    """Return what is to be noted of a keyword; what resembles no keyword is taken for an annotation of somebody's own."""
+    if word in _KEYWORDS or word.startswith("x-"):
+        return None
+    if word in _ELSEWHERE:
+        return f"is no keyword of Draft 2020-12, so it checks nothing; {_ELSEWHERE[word]}"
+    nearest = _nearest(word, _KEYWORDS)
+    return f"is no keyword and has no effect{nearest}" if nearest else None
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     by_folded = {one.lower(): one for one in known}
-    nearest = difflib.get_close_matches(name.lower()[:50], by_folded, n=1, cutoff=0.75)
+    nearest = difflib.get_close_matches(name.lower()[:50], by_folded, n=1, cutoff=0.8)
     return f"; did you mean '{by_folded[nearest[0]]}'?" if nearest else ""

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from keycloak_bridge.app.interpretation import load_schemas
 from keycloak_bridge.events.formats import FORMATS
 from keycloak_bridge.validation.catalog import SchemaCatalog
 from keycloak_bridge.validation.documents import SchemaDocument
@@ -51,3 +52,42 @@ def test_a_note_on_what_is_used_twice_comes_once() -> None:
     }
 
     assert [one[0] for one in notes(content)] == ["/components/X/format"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "pointer", "hint"),
+    [
+        ({"requried": ["a"]}, "/requried", "did you mean 'required'?"),
+        ({"properties": {"a": {"maxlength": 5}}}, "/properties/a/maxlength", "'maxLength'?"),
+        ({"properties": {"a": {"typ": "string"}}}, "/properties/a/typ", "did you mean 'type'?"),
+        ({"items": {"enums": [1]}}, "/items/enums", "did you mean 'enum'?"),
+        ({"propertis": {}}, "/propertis", "did you mean 'properties'?"),
+        ({"ref": "#"}, "/ref", "did you mean '$ref'?"),
+        ({"properties": {"a": {"nullable": True}}}, "/properties/a/nullable", 'add "null"'),
+        ({"dependencies": {"a": ["b"]}}, "/dependencies", "dependentRequired or dependentSchemas"),
+        ({"definitions": {}}, "/definitions", "use $defs"),
+        ({"additionalItems": False}, "/additionalItems", "use prefixItems"),
+        ({"id": "urn:b"}, "/id", "use $id"),
+        ({"not": {"example": 1}}, "/not/example", "use examples"),
+    ],
+)
+def test_a_keyword_that_has_no_effect_is_noted(schema: Any, pointer: str, hint: str) -> None:
+    """Misspelt ones and those of other drafts, with what is right."""
+    ((where, code, reason),) = notes(schema)
+
+    assert (pointer, "unknown-keyword") == (where, code)
+    assert reason.startswith("is no keyword")
+    assert hint in reason
+
+
+def test_what_is_no_keyword_of_anybody_is_an_annotation() -> None:
+    """Own words are allowed, and names of properties are no keywords."""
+    own = {"x-requried": 1, "javaType": "a.B", "sensitive": True, "": 1}
+
+    assert notes({**own, "properties": {"typ": {}, "requried": {}, "nullable": True}}) == []
+    assert notes({"examples": [{"typ": 1}], "enum": [{"maxlength": 1}]}) == []
+
+
+def test_the_shipped_schemas_give_no_notes() -> None:
+    """They say what they mean."""
+    assert load_schemas().notes == []
