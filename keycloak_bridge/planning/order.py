@@ -13,7 +13,7 @@ what counts; `-` says that no event has decided it. `erased <time> <event>` name
 let the user in, if the user may log in now.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -34,7 +34,7 @@ from keycloak_bridge.domain.users import (
 )
 
 _MOST_SWITCHES = 64
-"""Of one user; of more, the last ones decide."""
+"""Of one user; of more, the last ones that can take effect decide."""
 
 _MOST_OCCURRENCES = 3
 """Events of one time and direction that are told apart, so that the attribute stays below 255 characters."""
@@ -120,8 +120,25 @@ def switches_of(event: UserEvent, desired: DesiredUser) -> tuple[Switch, ...]:
 
 
 def in_order(*parts: Iterable[Switch]) -> tuple[Switch, ...]:
-    """Return the switches of `parts`, one after the other, as many as are kept."""
-    return tuple(one for part in parts for one in part)[-_MOST_SWITCHES:]
+    """Return the switches of `parts`, one after the other; of too many, the last of those that can take effect."""
+    switches = tuple(one for part in parts for one in part)
+    if len(switches) <= _MOST_SWITCHES:
+        return switches
+    return tuple(_not_overruled(switches))[-_MOST_SWITCHES:]
+
+
+def _not_overruled(switches: Iterable[Switch]) -> Iterator[Switch]:
+    """Yield those that no newer one of the other direction stands before: those need not be known any more."""
+    newest: dict[Access, datetime] = {}
+    for one in switches:
+        if one.time is None:
+            newest.clear()
+        other = newest.get(Access.OUT if one.access is Access.IN else Access.IN)
+        if is_before(one.time, other):
+            continue
+        yield one
+        if one.time is not None and not one.for_new_users:
+            newest[one.access] = max(one.time, newest.get(one.access, one.time))
 
 
 def judge(
@@ -146,7 +163,7 @@ def judge(
         if one.for_new_users and not new:
             continue
         after = replace(after, time=_newest(after.time, one.time))  # for those without a time
-        known = not deletes and (_is_known(one, after) or (again and not _is_newer(one, applied)))
+        known = not deletes and (_is_known(one, after) or (again and _let_in_before(one, applied)))
         wins, writes = _takes_effect(one, after, known=known)
         if one.access is Access.OUT and not wins and not known:
             overruled = True
@@ -158,6 +175,10 @@ def judge(
             # remembered with the other, so that neither brings the user back when it is read again
             takes_effect = True
             after = replace(after, let_in=_newer(after.let_in, _moment(one, after)))
+        if again and known and one.access is Access.IN and one.time is not None:
+            # an event of this id and time said nothing about the access
+            let_in = _newer(after.let_in, _moment(one, after))
+            after = replace(after, access=after.access or Access.IN, let_in=let_in)
         if writes:
             enabled = enabled if one.tacit else one.access is Access.IN
             after = _switched(after, one)
@@ -200,9 +221,11 @@ def _may_be_undone(switch: Switch, applied: Applied) -> bool:
 
 
 def _is_known(switch: Switch, applied: Applied) -> bool:
-    """Return whether this very event decided the access last in its direction."""
-    last = applied.let_in if switch.access is Access.IN else applied.put_out
-    return switch.time is not None and last is not None and switch.occurrence in last.occurrences
+    """Return whether this very event decided the access last in its direction, or put the user out by its other record."""
+    if switch.time is None:
+        return False
+    lets_in = switch.access is Access.IN
+    return _has(applied.put_out, switch) or (lets_in and _has(applied.let_in, switch))
 
 
 def _erases(switch: Switch, applied: Applied, *, describes: bool) -> bool:
@@ -216,21 +239,38 @@ def _erases(switch: Switch, applied: Applied, *, describes: bool) -> bool:
 
 
 def _moment(switch: Switch, applied: Applied) -> Moment:
-    return Moment(switch.time or applied.time, (switch.occurrence,))
+    """Return when `switch` took effect; without a time of its own, it is as new as another that was applied.
+
+    So an event that lets in keeps nobody in whom a later one puts out. An update says nothing about the access.
+    """
+    if switch.time is not None:
+        return Moment(switch.time, (switch.occurrence,))
+    others = [applied.let_in] if switch.access is Access.IN else [applied.let_in, applied.put_out]
+    times = [one.time for one in others if one is not None and one.time is not None]
+    return Moment(max(times, default=None), (switch.occurrence,))
 
 
-def _is_newer(switch: Switch, applied: Applied) -> bool:
-    """Return whether a switch that puts the user out is newer than all that was applied: its id was used once more."""
-    if switch.time is None or applied.time is None:
-        return False
-    return switch.access is Access.OUT and switch.time > applied.time
+def _let_in_before(switch: Switch, applied: Applied) -> bool:
+    """Return whether it lets in, as the last event did that was applied, whose id it has.
+
+    One that puts out is known by its occurrence only: in doubt it is another event of that id, and the user is out.
+    """
+    return switch.access is Access.IN and (switch.time is None or switch.time == applied.time)
 
 
 def _switched(applied: Applied, switch: Switch) -> Applied:
     moment = _moment(switch, applied)
-    if switch.access is Access.IN:
-        return replace(applied, access=Access.IN, let_in=_newer(applied.let_in, moment))
-    return replace(applied, access=Access.OUT, put_out=_newer(applied.put_out, moment))
+    if switch.access is Access.OUT:
+        return replace(applied, access=Access.OUT, put_out=_newer(applied.put_out, moment))
+    # without a time, the order of the topic alone counts: what puts the user out behind it does so once more when it
+    # is read again
+    put_out = None if switch.time is None else applied.put_out
+    let_in = _newer(applied.let_in, moment)
+    return replace(applied, access=Access.IN, let_in=let_in, put_out=put_out)
+
+
+def _has(moment: Moment | None, switch: Switch) -> bool:
+    return moment is not None and switch.occurrence in moment.occurrences
 
 
 def _newer(stored: Moment | None, moment: Moment) -> Moment:
@@ -308,8 +348,9 @@ def format_applied(applied: Applied, identity: str) -> str | None:
         moments.reverse()
     parts = [time]
     for kind, moment in (*moments, (_ERASED, applied.erased)):
-        if moment is not None and moment.time is not None:
-            parts += [kind, format_time(moment.time), ",".join(moment.occurrences) or _UNKNOWN]
+        if moment is not None:
+            since = _UNKNOWN if moment.time is None else format_time(moment.time)
+            parts += [kind, since, ",".join(moment.occurrences) or _UNKNOWN]
     return " ".join(parts)
 
 

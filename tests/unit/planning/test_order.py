@@ -101,6 +101,47 @@ OUT_IN_THE_END: dict[str, list[Step]] = {
         (event("2", NOON + 2 * SECOND), ENABLE),
         (event("1", NOON + 3 * SECOND), DISABLE),
     ],
+    "one id, and whole seconds": [
+        CREATING,
+        (event("1", ms(1500)), updating(enabled=True)),
+        (event("1", ms(1000)), updating(enabled=False)),
+    ],
+    "one id, older than the data": [
+        CREATING,
+        (event("1", LATER), UPDATE),
+        (event("1", NOON + SECOND), updating(enabled=False)),
+    ],
+    "one id and one time": [
+        CREATING,
+        (event("1", LATER), UPDATE),
+        (event("1", LATER), updating(enabled=True)),
+        (event("1", LATER), updating(enabled=False)),
+    ],
+    "one id, no times": [
+        (event("create", None), desired()),
+        (event("1", None), updating(enabled=True)),
+        (event("1", None), updating(enabled=False)),
+    ],
+    "created without a time": [
+        (event("create", None), desired()),
+        (event("disable", NOON), DISABLE),
+    ],
+    "enabled without a time": [
+        CREATING,
+        (event("enable", None), ENABLE),
+        (event("disable", NOON), DISABLE),
+    ],
+    "enabled without a time, and older than the data": [
+        CREATING,
+        (event("update", LATER), UPDATE),
+        (event("enable", None), ENABLE),
+        (event("disable", NOON + SECOND), DISABLE),
+    ],
+    "more older enables than are kept": [
+        CREATING,
+        (event("disable", LATER), DISABLE),
+        *((event(f"enable{at}", NOON + at * SECOND), ENABLE) for at in range(1, 70)),
+    ],
     "inactive by a complete event, older than the data": [
         CREATING,
         (event("update", LATER), UPDATE),
@@ -128,6 +169,18 @@ def test_who_is_let_in_by_a_newer_event_is_in() -> None:
 
     assert (plan.skipped, plan.operations, plan.overruled) == ("stale", (), True)
     assert plan_user(event("update", NOON + SECOND), UPDATE, user).overruled is False
+
+
+def test_a_newer_event_of_the_same_id_lets_in() -> None:
+    """It is another one, since its time is."""
+    steps = [
+        CREATING,
+        (event("1", NOON + SECOND), updating(enabled=False)),
+        (event("1", NOON + 2 * SECOND), updating(enabled=True)),
+    ]
+
+    assert one_by_one(steps).representation["enabled"] is True
+    assert at_once(steps).representation["enabled"] is True
 
 
 def test_a_late_disable_takes_nothing_of_the_newer_data() -> None:
@@ -315,3 +368,39 @@ def test_any_text_is_read(text: str) -> None:
     """Somebody may have edited the attribute."""
     applied_to({"attributes": {"bridgeEventTime": [text]}})
     applied_to({"attributes": {"bridgeEventTime": [f"2026-11-01T12:00:00Z {text}"]}})
+
+
+SOME_WITHOUT_TIMES = st.lists(
+    st.tuples(st.none() | TIMES, LETTING_IN | PUTTING_OUT | st.just(UPDATE), st.integers(0, 5)),
+    min_size=1,
+    max_size=4,
+).map(lambda drawn: [(event(f"e{number}", time), want) for time, want, number in drawn])
+
+
+def ends_out(steps: Sequence[Step]) -> bool:
+    """Whether the last event puts the user out, is not one of before again, and no newer one before it lets in."""
+    (last, want), before = steps[-1], [one for one, _ in steps[:-1]]
+    again = last.occurrence in {one.occurrence for one in before}
+    newer = any(is_before(last.time, one.time) for one, its in steps if access(its) is Access.IN)
+    return access(want) is Access.OUT and not again and not newer
+
+
+@given(SOME_WITHOUT_TIMES, st.integers(0, 4), st.none() | st.just(NOON))
+def test_the_rule_where_times_are_missing(
+    steps: list[Step], applied: int, born: datetime | None
+) -> None:
+    """Also where ids are used once more: who is put out last is out, however often it all is read again."""
+    steps = [(event("create", born), desired()), *steps]
+    if not ends_out(steps):
+        return
+    seen = one_by_one(steps[: applied + 1])
+    whole = one_by_one(steps)
+    ends = [
+        whole,
+        at_once(steps),
+        one_by_one(steps[applied:], seen),
+        one_by_one(steps, whole),
+        one_by_one(steps[applied:], whole),
+        at_once(steps, whole),
+    ]
+    assert [one.representation["enabled"] for one in ends] == [False] * len(ends)
