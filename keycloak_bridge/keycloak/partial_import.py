@@ -178,15 +178,16 @@ def read_import_terms(admin: KeycloakAdmin) -> ImportTerms:
     attributes = [one for one in profile.get("attributes") or () if isinstance(one, Mapping)]
     actions = admin.required_actions()
     profile_providers = admin.components(_USER_PROFILE)
+    email_as_username = bool(realm.get("registrationEmailAsUsername"))
     return ImportTerms(
-        profile=read_profile(profile),
+        profile=read_profile(profile, email_as_username=email_as_username),
         default_role=str(default_role["name"]),
         default_groups=tuple(map(str, realm.get("defaultGroups") or ())),
         default_actions=tuple(
             str(one["alias"]) for one in actions if one.get("enabled") and one.get("defaultAction")
         ),
         known_actions=frozenset(str(one["alias"]) for one in actions),
-        email_as_username=bool(realm.get("registrationEmailAsUsername")),
+        email_as_username=email_as_username,
         login_with_email=bool(realm.get("loginWithEmailAllowed", True)),
         internationalized=bool(realm.get("internationalizationEnabled")),
         post_only=any(one.get("providerId") != _KNOWN_PROFILE for one in profile_providers)

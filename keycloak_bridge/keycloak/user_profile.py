@@ -7,7 +7,7 @@ own to decide.
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
@@ -23,6 +23,7 @@ PROFILE_FIELDS = ("username", "email", "firstName", "lastName")
 LOCALE = "locale"
 """Built into Keycloak: it is kept while the realm has internationalization on, and no profile names it."""
 
+_USERNAME_CHARACTERS = "username-prohibited-characters"
 _OPEN_POLICIES = ("ENABLED", "ADMIN_EDIT")
 _UNMANAGED_LIMIT: Config = {"max": 2048, "trim-disabled": True}
 
@@ -62,13 +63,19 @@ class RealmProfile:
         return self.unmanaged_policy == "ENABLED"
 
 
-def read_profile(answer: Mapping[str, Any]) -> RealmProfile:
-    """Return the profile in Keycloak's answer to `GET /users/profile`."""
+def read_profile(answer: Mapping[str, Any], *, email_as_username: bool = False) -> RealmProfile:
+    """Return the profile in Keycloak's answer to `GET /users/profile`.
+
+    A realm that takes the e-mail address as the username lets a username have every character that an address has.
+    """
     attributes = {
         str(one["name"]): _attribute(one)
         for one in answer.get("attributes") or ()
         if isinstance(one, Mapping) and "name" in one
     }
+    if email_as_username and (username := attributes.get("username")) is not None:
+        kept = {k: v for k, v in username.validations.items() if k != _USERNAME_CHARACTERS}
+        attributes["username"] = replace(username, validations=kept)
     policy = answer.get("unmanagedAttributePolicy")
     return RealmProfile(attributes, None if policy is None else str(policy))
 
@@ -167,7 +174,8 @@ _USERNAME_BAN = re.compile(
 )
 _NAME_BAN = re.compile(rf"""[<>&"$%!#?§;*~/\\|^=\[\]{{}}(){_CONTROLS}{_LINE_ENDS}]""")
 _USUAL_ADDRESS = re.compile(
-    r"[a-z0-9_+-]+(\.[a-z0-9_+-]+)*@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}",
+    r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}",
     re.IGNORECASE,
 )
 _LONGEST_LOCAL_PART = 64
@@ -290,7 +298,7 @@ _JUDGES: Mapping[str, Callable[[Config, str], Answer]] = {
     "iso-date": _iso_date,
     "uri": lambda _, value: _known(_USUAL_URI.fullmatch(value) is not None),
     "person-name-prohibited-characters": lambda _, value: _taken(not _NAME_BAN.search(value)),
-    "username-prohibited-characters": lambda _, value: _taken(not _USERNAME_BAN.search(value)),
+    _USERNAME_CHARACTERS: lambda _, value: _taken(not _USERNAME_BAN.search(value)),
     # Keycloak looks at the scripts of letters; ASCII is never a look-alike
     "up-username-not-idn-homograph": lambda _, value: _known(value.isascii()),
 }

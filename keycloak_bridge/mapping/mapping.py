@@ -1,14 +1,13 @@
 """The attribute mapping: from a validated event to the user that Keycloak should have.
 
-A complete event decides every target of the mapping. A partial one decides those whose properties it has. Usernames are
-checked by the rules of Keycloak's default user profile (length, prohibited characters), before Keycloak is asked, and may
-have no character that nobody can see; Keycloak's further check, that scripts are not mixed, is left to it.
+A complete event decides every target of the mapping. A partial one decides those whose properties it has. Which usernames
+and e-mail addresses are fine is the realm's to say: its user profile may have other rules than Keycloak's default one.
+Refused here is only what deceives people, or what no realm can store.
 """
 
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -55,11 +54,10 @@ Scope = Mapping[str, Any]
 _FINGERPRINT_LENGTH = 12
 _ANY_ID = "u-1"
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair
-_LENGTHS = range(3, 256)
-_PROHIBITED = frozenset("<>&\"'$%!#?§,;:*~/\\|^=[]{}()`")
-_SPACES_AND_CONTROLS = frozenset(("Zs", "Zl", "Zp", "Cc"))
-_ORDINARY = re.compile(r"[a-z0-9._@+-]{3,255}")
-_MONGOLIAN_VOWEL_SEPARATOR = "\u180e"  # white space for Keycloak, a format character for Unicode
+_LONGEST_NAME = 255
+"""Characters that Keycloak's database has room for."""
+
+_ORDINARY = re.compile(r"[a-z0-9._@+-]{1,255}")
 
 
 def compile_mapping(
@@ -184,6 +182,7 @@ class AttributeMapping:
         refuse_reserved_name(representation, self.rules.reserved)
         if "username" in values:
             _check_username(representation.get("username", ""))
+        _check_email(representation.get("email", ""))
         create_only: set[str] = set()
         if not data.partial:
             create_only |= {rule.target for rule in self.rules.targets if rule.create_only}
@@ -488,21 +487,27 @@ def _check_username(username: str) -> None:
         )
 
 
+def _check_email(email: str) -> None:
+    """Refuse an address that hides something: people log in by it, and a realm may take it as the username."""
+    if has_invisible_character(email):
+        raise _refusal(
+            "/user/email",
+            "characters",
+            "the e-mail address contains a character that nobody can see",
+            code="invalid-value",
+        )
+
+
 def username_problem(username: str) -> str | None:
-    """Return why Keycloak or the bridge refuses the lower-case `username`, without quoting it; None when it is fine."""
+    """Return why the lower-case `username` is refused in every realm, without quoting it; None where the realm decides."""
     if _ORDINARY.fullmatch(username) and not is_anonymous(username):
         return None
-    length = len(username.encode("utf-16-le", "surrogatepass")) // 2  # Keycloak counts UTF-16 units
-    if length not in _LENGTHS:
-        return f"the username has {length} characters; Keycloak takes 3 to 255"
-    if _MONGOLIAN_VOWEL_SEPARATOR in username or any(
-        unicodedata.category(character) in _SPACES_AND_CONTROLS for character in username
-    ):
-        return "the username contains white space or a control character"
-    if any(character in _PROHIBITED for character in username):
-        return "the username contains a character that Keycloak prohibits in usernames"
+    if not username:
+        return "the event gives no username"
+    if len(username) > _LONGEST_NAME:
+        return f"the username has {len(username)} characters; Keycloak stores no more than 255"
     if has_invisible_character(username):
-        return "the username contains a character that nobody can see"
+        return "the username contains a control character, or another one that nobody can see"
     if is_anonymous(username):
         return "the username is one that anonymised users get"
     return None

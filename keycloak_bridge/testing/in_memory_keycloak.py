@@ -168,6 +168,8 @@ class InMemoryKeycloak:
         self._smtp_down = False
         self._usernames_editable = False
         self._addresses_shared = False
+        self._usernames_unchecked = False
+        self._addresses_are_usernames = False
         self._organizations_off = False
         for path in groups:
             self.add_group(path)
@@ -291,6 +293,14 @@ class InMemoryKeycloak:
     def addresses_shared(self) -> contextlib.AbstractContextManager[None]:
         """Let several users have one e-mail address meanwhile."""
         return self._meanwhile("_addresses_shared")
+
+    def usernames_unchecked(self) -> contextlib.AbstractContextManager[None]:
+        """Take all validators of the username out of the user profile meanwhile."""
+        return self._meanwhile("_usernames_unchecked")
+
+    def addresses_are_usernames(self) -> contextlib.AbstractContextManager[None]:
+        """Take the e-mail address as the username of each user meanwhile."""
+        return self._meanwhile("_addresses_are_usernames")
 
     def mail_outage(self) -> contextlib.AbstractContextManager[None]:
         """Keep the SMTP server down meanwhile."""
@@ -519,8 +529,20 @@ class InMemoryKeycloak:
             raise unsearchable(f"/user/attributes/{name}") from error
         return [each for each in accounts if value in each.user.get("attributes", {}).get(name, [])]
 
-    def _create(self, representation: UserRepresentation) -> str:
-        if not representation.get("username"):
+    def refuses(self, representation: UserRepresentation) -> bool:
+        """Say whether the realm's user profile refuses the user."""
+        return bool(self._refusals(self._written(UserRepresentation(), representation)))
+
+    def import_user(self, representation: UserRepresentation) -> str:
+        """Create a user without a look at the user profile, as a partial import does; return its Keycloak id."""
+        with self._lock:
+            return self._create(representation, checked=False)
+
+    def _create(self, representation: UserRepresentation, *, checked: bool = True) -> str:
+        named = representation.get("username") or (
+            self._addresses_are_usernames and representation.get("email")
+        )
+        if not named:
             raise error_for(_POST, 400, {"errorMessage": "User name is missing"})
         blank: UserRepresentation = {
             "id": str(uuid.uuid4()),
@@ -529,7 +551,7 @@ class InMemoryKeycloak:
             "requiredActions": [],
         }
         user = self._written(blank, representation)
-        self._refuse(_POST, user)
+        self._refuse(_POST, user, checked=checked)
         groups = {normal_path(path) for path in representation.get("groups", [])}
         if not groups <= self._names[GROUPS]:
             raise error_for(_POST, 500, {"error": "unknown_error"})
@@ -547,6 +569,8 @@ class InMemoryKeycloak:
         for key in _PLAIN:
             if is_blank(merged.get(key)):
                 merged.pop(key, None)
+        if self._addresses_are_usernames and "email" in merged:
+            merged["username"] = merged["email"]
         user = cast("UserRepresentation", merged)
         if "requiredActions" in given:
             user["requiredActions"] = [
@@ -559,7 +583,7 @@ class InMemoryKeycloak:
                 user["attributes"] = kept
         return user
 
-    def _refuse(self, call: Call, user: UserRepresentation) -> None:
+    def _refuse(self, call: Call, user: UserRepresentation, *, checked: bool = True) -> None:
         """Raise what Keycloak answers when `user` breaks a rule or takes another user's name."""
         for other in self._accounts.values():
             if other.user["id"] == user["id"]:
@@ -570,9 +594,24 @@ class InMemoryKeycloak:
             for key in unique:
                 if user.get(key) in taken:
                     raise error_for(call, 409, {"errorMessage": f"User exists with same {key}"})
-        refused = _refusals(user, self._managed)
+        refused = self._refusals(user) if checked else []
         if refused:
             raise error_for(call, 400, {"errors": refused} if len(refused) > 1 else refused[0])
+
+    def _refusals(self, user: UserRepresentation) -> list[_Entry]:
+        """Return what Keycloak would answer for each field that it refuses."""
+        username = user.get("username", "")
+        return [
+            *(
+                ()
+                if self._usernames_unchecked
+                else _username(username, any_character=self._addresses_are_usernames)
+            ),
+            *_email(user.get("email", "")),
+            *_name("firstName", user.get("firstName", "")),
+            *_name("lastName", user.get("lastName", "")),
+            *_attributes(user.get("attributes", {}), self._managed),
+        ]
 
 
 def _normal(kind: str, name: str) -> str:
@@ -593,17 +632,6 @@ def _refuse_changes(stored: UserRepresentation, replaced: UserRepresentation) ->
         raise error_for(_PUT, 400, {"errors": refused} if len(refused) > 1 else refused[0])
 
 
-def _refusals(user: UserRepresentation, managed: Mapping[str, int]) -> list[_Entry]:
-    """Return what Keycloak would answer for each field that it refuses."""
-    return [
-        *_username(user.get("username", "")),
-        *_email(user.get("email", "")),
-        *_name("firstName", user.get("firstName", "")),
-        *_name("lastName", user.get("lastName", "")),
-        *_attributes(user.get("attributes", {}), managed),
-    ]
-
-
 def _kept_attributes(
     given: Mapping[str, list[str]], managed: Mapping[str, int]
 ) -> dict[str, list[str]]:
@@ -615,10 +643,11 @@ def _kept_attributes(
     return {name: values for name, values in filled.items() if values and name in known}
 
 
-def _username(username: str) -> Iterator[_Entry]:
+def _username(username: str, *, any_character: bool) -> Iterator[_Entry]:
+    banned = not any_character and _USERNAME_BAN.search(username)
     if not 3 <= len(username) <= 255:
         yield _refusal("username", "error-invalid-length", 3, 255)
-    elif _USERNAME_BAN.search(username) or not all(map(_is_latin_or_common, username)):
+    elif banned or not all(map(_is_latin_or_common, username)):
         yield _refusal("username", "error-username-invalid-character")
 
 
@@ -691,8 +720,9 @@ class InMemoryImporter:
         return self.allowed
 
     def import_body(self, representation: UserRepresentation) -> UserRepresentation | None:
-        """Return the user as it is, unless its username is `uncertain`."""
-        return None if representation["username"] in self.uncertain else representation
+        """Return the user as it is, unless its username is `uncertain` or the realm refuses the user."""
+        uncertain = representation["username"] in self.uncertain
+        return None if uncertain or self._keycloak.refuses(representation) else representation
 
     def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
         """Create all that are not there yet, or none."""
@@ -708,7 +738,7 @@ class InMemoryImporter:
             wrong = any(user.get("email") in emails for user in new)
             if wrong or not all(map(self._has_groups, users)):
                 raise error_for(Call("POST", "/partialImport"), 500, {"error": "unknown_error"})
-            ids = [self._keycloak.add_user(user) if user in new else None for user in users]
+            ids = [self._keycloak.import_user(user) if user in new else None for user in users]
             if failure is not None:
                 raise failure.error
             return ids

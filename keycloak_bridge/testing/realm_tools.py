@@ -191,6 +191,24 @@ class AdminRealmTools:
         """Let several users have one e-mail address meanwhile."""
         return self._meanwhile({"loginWithEmailAllowed": False, "duplicateEmailsAllowed": True})
 
+    @contextmanager
+    def usernames_unchecked(self) -> Iterator[None]:
+        """Take all validators of the username out of the user profile meanwhile."""
+        before = self._call("GET", "/users/profile").json()
+        attributes = [
+            {**one, "validations": {}} if one["name"] == "username" else one
+            for one in before["attributes"]
+        ]
+        self._call("PUT", "/users/profile", {**before, "attributes": attributes})
+        try:
+            yield
+        finally:
+            self._call("PUT", "/users/profile", before)
+
+    def addresses_are_usernames(self) -> AbstractContextManager[None]:
+        """Take the e-mail address as the username of each user meanwhile."""
+        return self._meanwhile({"registrationEmailAsUsername": True})
+
     def grant(self, client_id: str, *roles: str) -> None:
         """Give the client's service account these roles of realm-management, and let them into its tokens."""
         client, management = (self._client(name) for name in (client_id, "realm-management"))

@@ -279,6 +279,33 @@ def test_refused_user_names_every_broken_rule(
     assert "not-an-address" not in f"{caught.value} {caught.value.violations}"
 
 
+@pytest.mark.parametrize("username", ["jd", "DOM\\j{}", "maria {}", "josé#{}"])
+def test_a_realm_may_take_any_username(
+    directory: UserDirectory, tools: Tools, username: str
+) -> None:
+    """Where its user profile has no validators for it."""
+    user = a_user(username=username.replace("{}", uuid4().hex[:12]))
+
+    with tools.usernames_unchecked():
+        actual = stored(directory, directory.create(user))
+
+    assert user["username"].lower() == actual["username"]
+
+
+@pytest.mark.parametrize("local", ["o'donnell", "a&b", "plus+tag", "a/b#c!"])
+def test_a_realm_may_take_the_address_as_the_username(
+    directory: UserDirectory, tools: Tools, local: str
+) -> None:
+    """Whatever username is sent; the characters that no other username has are fine in one that is an address."""
+    email = f"{local}.{uuid4().hex[:12]}@acme.example"
+    user = a_user(email=email, **({"username": email} if "+" not in local else {}))
+
+    with tools.addresses_are_usernames():
+        actual = stored(directory, directory.create(user))
+
+    assert email == actual["email"] == actual["username"]
+
+
 def test_user_without_username_is_refused(directory: UserDirectory) -> None:
     """The one thing that Keycloak requires."""
     with pytest.raises(KeycloakRejectedError) as caught:

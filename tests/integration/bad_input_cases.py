@@ -153,9 +153,6 @@ SCHEMA = (
 )  # fmt: skip
 
 MAP = (
-    event("username-space", "invalid-username", "map", "/user/username", username="ada lovelace"),
-    event("username-short", "invalid-username", "map", "/user/username", username="al"),
-    event("username-sign", "invalid-username", "map", "/user/username", username="ada<lovelace"),
     event("reserved", "reserved-user", "map", "/user/username", username="Admin"),
     event("service", "reserved-user", "map", "/user/username", username="service-account-x"),
     event("reserved-wide", "reserved-user", "map", "/user/username", username="ａｄｍｉｎ"),
@@ -174,6 +171,12 @@ KEYCLOAK = (
           department="longer than this realm allows"),
     event("both", "keycloak-rejected", "keycloak", "/user/attributes/department", "/user/lastName",
           status="400", familyName="Love>lace", department="longer than this realm allows"),
+    event("username-space", "keycloak-rejected", "keycloak", "/user/username", status="400",
+          username="ada lovelace"),
+    event("username-short", "keycloak-rejected", "keycloak", "/user/username", status="400",
+          username="al"),
+    event("username-sign", "keycloak-rejected", "keycloak", "/user/username", status="400",
+          username="ada<lovelace"),
     event("homograph", "keycloak-rejected", "keycloak", "/user/username", status="400",
           username="аdmin.аda"),  # the first letters are Cyrillic
     event("taken-email", "conflict", "keycloak", "/user/email", email="owner@acme.example"),

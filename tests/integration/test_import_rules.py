@@ -156,7 +156,7 @@ def test_what_the_profile_refuses_is_refused_by_post(posted: Realm) -> None:
 @pytest.mark.parametrize(
     ("settings", "user"),
     [
-        ({"registrationEmailAsUsername": True}, {"username": "as-one@acme.example"}),
+        ({"registrationEmailAsUsername": True}, {"username": "o'donnell.a/b#c!@acme.example"}),
         (
             {"loginWithEmailAllowed": False, "duplicateEmailsAllowed": True},
             {"username": "as-two@acme.example", "email": "other@acme.example"},

@@ -3,7 +3,7 @@
 import base64
 import dataclasses
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -147,6 +147,36 @@ class Bench(KeycloakScript):
 def bench() -> Bench:
     """A fresh one, whose tokens do not name their roles."""
     return Bench()
+
+
+APOSTROPHE: dict[str, Any] = {
+    **ADA,
+    "username": "o'donnell@acme.example",
+    "email": "o'donnell@acme.example",
+}
+
+
+@pytest.mark.parametrize("email_as_username", [True, False])
+def test_an_address_as_username_may_have_any_character(
+    bench: Bench, email_as_username: bool
+) -> None:
+    """As POST takes it, in a realm that makes it the username; elsewhere POST must refuse it."""
+    rules = {"username-prohibited-characters": {}, "length": {"min": 3, "max": 255}}
+    profile = {"attributes": [attribute("username", validations=rules), *PROFILE["attributes"][1:]]}
+    realm = {**REALM, "registrationEmailAsUsername": email_as_username}
+    bench.answers(realm, profile, ACTIONS, KNOWN, [])
+
+    body = import_body(read_import_terms(bench.admin), cast("UserRepresentation", APOSTROPHE))
+
+    assert email_as_username is (body is not None)
+
+
+@pytest.mark.parametrize("username", ["jd", "DOM\\jdoe", "maria lopez", "josé#1", "plain"])
+def test_a_realm_without_rules_for_usernames_imports_any(username: str) -> None:
+    """The live profile decides about a batch, as it does about POST."""
+    profile = {"attributes": [attribute("username"), *PROFILE["attributes"][1:]]}
+
+    assert body_of({"username": username}, profile=read_profile(profile)) is not None
 
 
 @pytest.mark.parametrize(
