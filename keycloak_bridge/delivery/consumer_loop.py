@@ -24,6 +24,7 @@ from keycloak_bridge.domain.errors import (
     BrokerError,
     BrokerUnavailableError,
     PartitionRevokedError,
+    UndecidedMailError,
 )
 from keycloak_bridge.domain.events import Commit, TopicPartition
 from keycloak_bridge.domain.ports import RecordConsumer, RecordHandler
@@ -96,7 +97,8 @@ class ConsumerLoop:
 
         `until` is called after each turn and returns None while the end is not known yet. At the end, what is being
         written may finish within the drain time, and whatever is done is committed; the rest is left to the next run.
-        Raises BridgeError when the flow must stop: with `until` also BrakeError, since it may run without an operator.
+        Raises BridgeError when the flow must stop: with `until` also BrakeError, since it may run without an operator, and
+        UndecidedMailError where nothing else is left.
         """
         self._status.set_problem(self._context.name, JOINING)
         self._source.when_revoked(self.delivery.release)
@@ -315,6 +317,15 @@ class ConsumerLoop:
                 remedy="look at `keycloak-bridge dead-letters list`, fix the cause, then run again; nothing is lost",
             )
 
+    def _check_undecided(self) -> None:
+        mails = self.delivery.undecided_mails()
+        if mails:
+            raise UndecidedMailError(
+                f"only mails that cannot be sent are left to do ({mails}): the mail server refuses them, or does not work",
+                remedy="look at the realm's mail server (keycloak-bridge doctor); give the service account the role view-realm, so "
+                "that a refused mail becomes a dead letter (docs/keycloak.md); nothing is lost, the next run tries again",
+            )
+
     def _caught_up(self, until: Until) -> bool:
         if not self._source.joined():
             return False
@@ -322,6 +333,7 @@ class ConsumerLoop:
             targets = until()  # at once, whatever is in hand: a topic may always get new records
             if targets is None:
                 return False
+            self._check_undecided()
             mine = self.delivery.offsets()
             if any(mine.get(at, offset) < offset for at, offset in targets.items()):
                 return False

@@ -2,6 +2,7 @@
 
 import heapq
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -67,6 +68,11 @@ class KeyQueues:
         """How many queues have a record that may begin; those that wait count once `take` has seen them due."""
         return len(self._ready)
 
+    @property
+    def keys(self) -> int:
+        """How many keys have a record that is neither finished nor dropped."""
+        return sum(len(state.queues) for state in self._partitions.values())
+
     def records_of(self, partition: TopicPartition) -> int:
         """Return how many records of `partition` are neither finished nor dropped."""
         state = self._partitions.get(partition)
@@ -77,6 +83,12 @@ class KeyQueues:
         if partition is None:
             return sum(map(len, self._running.values()))
         return len(self._running.get(partition, ()))
+
+    def heads(self) -> Iterator[Task | None]:
+        """Yield of each key the record that was begun and not finished; None where none was."""
+        for state in self._partitions.values():
+            for queue in state.queues.values():
+                yield queue.head
 
     def next_at_s(self) -> float | None:
         """Return when the first waiting queue is due (maybe in the past), or None when none waits."""

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from keycloak_bridge.delivery.breaker import Breaker, BreakerState, RetryPolicy, Tally, delay_s
 from keycloak_bridge.delivery.fencing import Lease
@@ -124,8 +124,9 @@ class Delivery:
             if self._partition_states.tracker(partition) is None:
                 return True
             key_queues = self._key_queues
-            if self._failures.breaker.state is not BreakerState.CLOSED and key_queues.records:
-                return True  # with nothing in hand, nothing could ever probe
+            untried = key_queues.keys > self._failures.failing
+            if self._failures.breaker.state is not BreakerState.CLOSED and untried:
+                return True  # where all in hand has failed, only another record can show that the service works
             of_it = key_queues.records_of(partition)
             return not self._backpressure.admits(key_queues.records, key_queues.size_bytes, of_it)
 
@@ -168,6 +169,15 @@ class Delivery:
                 breaker=self._failures.breaker.state,
                 problem=self._failures.problem,
             )
+
+    def undecided_mails(self) -> int:
+        """Return how many mails are all that is left in hand, none of which can be told from an outage; else 0."""
+        with self._changed:
+            undecided = self._failures.undecided
+            if not undecided or self._key_queues.running():
+                return 0
+            heads = list(self._key_queues.heads())
+            return len(heads) if all(head in undecided for head in heads) else 0
 
     def running(self) -> int:
         """Return how many records are being worked on, or on their way to Kafka."""
@@ -341,6 +351,8 @@ class FailurePolicy:
         # raised would keep it, by the frames of its traceback
         self._failing: WeakKeyDictionary[Task, Dependency] = WeakKeyDictionary()
         self._alone: WeakKeyDictionary[Task, BridgeError] = WeakKeyDictionary()
+        self.undecided: WeakSet[Task] = WeakSet()
+        """Mails that failed as often as a record may, and as slowly, without a sign whether they are refused or SMTP is away."""
 
     @property
     def problem(self) -> BridgeError | None:
@@ -349,11 +361,19 @@ class FailurePolicy:
             return self._last
         return next(iter(list(self._alone.values())), None)
 
+    @property
+    def failing(self) -> int:
+        """How many records failed and were not done yet."""
+        return len(self._failing)
+
     def worked(self, dependency: Dependency, task: Task | None = None) -> None:
         """Note a record that was done, and what that proves."""
         if task is not None:
             self._failing.pop(task, None)
             self._alone.pop(task, None)
+            self.undecided.discard(task)
+        if Dependency.MAIL in dependency:
+            self.undecided.clear()  # their next failures count
         for one in list(self._alone):
             if self._failing[one] in dependency:
                 del self._alone[one]
@@ -412,6 +432,10 @@ class FailurePolicy:
         task.seen = self._tally.snapshot()
         task.failures += 1
         blamed, task.blamed = task.blamed, False
+        if not blamed and self._is_undecided(task, error):
+            self.undecided.add(task)
+        else:
+            self.undecided.discard(task)
         if needs and not blamed:
             self._last = error
             self.breaker.failed(
@@ -428,6 +452,16 @@ class FailurePolicy:
             return now_s + delay_s(self._retry, task.failures, jitter, retry_after_s)
         self._alone[task] = BridgeError(error.message, code=error.code)
         return now_s + min(self._retry.max_s * 2.0 ** min(task.attempts - 1, 32), _LONGEST_PAUSE_S)
+
+    def _is_undecided(self, task: Task, error: BridgeError) -> bool:
+        slowest = delay_s(self._retry, task.failures, 1.0) >= self._retry.max_s
+        often = task.failures >= self._max_attempts
+        return (
+            isinstance(error, MailDeliveryError)
+            and error.server_greets is not False
+            and slowest
+            and often
+        )
 
 
 _PARTITION_SHARE = 4

@@ -293,6 +293,12 @@ class BrakeError(BridgeError):
     default_code = "brake-engaged"
 
 
+class UndecidedMailError(BridgeError):
+    """Mails fail that may be refused as well as held up by an outage, and this run does not wait for a sign."""
+
+    default_code = "mails-undecided"
+
+
 class InternalError(BridgeError):
     """The bridge itself failed on this record; it is retried, then given up as any record that keeps failing."""
 

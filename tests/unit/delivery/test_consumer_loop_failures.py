@@ -10,8 +10,11 @@ from keycloak_bridge.delivery.breaker import BreakerState
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
+    Dependency,
     KeycloakUnavailableError,
+    MailDeliveryError,
     PartitionRevokedError,
+    UndecidedMailError,
 )
 
 DOWN = "Keycloak does not answer"
@@ -68,6 +71,91 @@ def test_a_partition_that_cannot_be_read_shows_and_holds_up_no_other() -> None:
     hand.source.troubled = None
     hand.turn()
     assert () == hand.problems()
+
+
+def not_mailed(greets: bool | None) -> Exception:
+    error = MailDeliveryError("the mail was not taken", status=500)
+    error.server_greets = greets
+    return error
+
+
+@pytest.mark.parametrize(("greets", "mails"), [(None, 1), (None, 7), (True, 7)])
+def test_a_run_with_an_end_does_not_wait_for_mails_that_nothing_tells_from_an_outage(
+    greets: bool | None, mails: int
+) -> None:
+    """Each was tried as often as any record, in ever longer pauses; none is given up, and the next run begins with them."""
+    hand = Hand(0, *range(mails), delivery=policy(max_attempts=3))
+    for record in hand.broker.records(TOPIC)[1:]:
+        failing(hand, at_of(record), lambda: not_mailed(greets))
+    hand.publish(1)
+
+    with pytest.raises(UndecidedMailError, match=rf"are left to do \({mails}\)"):
+        hand.run()
+
+    tried = [1000 - len(hand.handler.errors[0, at]) for at in range(1, mails + 1)]
+    assert min(tried) >= 9  # 0.2 s doubled eight times is more than the 30 s of the retry policy
+    assert ([], {P0: 1}) == (hand.handler.given_up, hand.committed)
+
+
+@pytest.mark.parametrize("other", [None, DOWN], ids=["the server is away", "other work"])
+def test_a_run_with_an_end_waits_for_an_outage_and_for_other_work(other: str | None) -> None:
+    """Of the mail server, as long as it is seen; or of what another record needs."""
+    hand = Hand(0, 1)
+    failing(hand, (0, 0), lambda: not_mailed(None if other else False), 60)
+    failing(hand, (0, 1), keycloak_down, 80 if other else 0)
+
+    hand.run()
+
+    assert ({(0, 0), (0, 1)}, {P0: 2}) == (set(hand.handler.handled), hand.committed)
+
+
+def test_a_run_without_an_end_waits_for_mails_for_ever() -> None:
+    """An operator sees the problem, and may mend it."""
+    hand = Hand(0, delivery=policy(max_attempts=3))
+    failing(hand, (0, 0), lambda: not_mailed(None), 60)
+    hand.settle_all(70)
+
+    assert [(0, 0)] == hand.handler.handled
+
+
+@pytest.mark.parametrize("bad", [1, 4, 7])
+@pytest.mark.parametrize("error", [lambda: not_mailed(None), keycloak_down], ids=["mail", "user"])
+def test_records_that_fail_keep_no_later_one_from_being_read(
+    bad: int, error: Callable[[], Exception]
+) -> None:
+    """They opened the breaker when nothing else was there to do; what comes later closes it."""
+    hand = Hand(*range(bad))
+    hand.handler.dependency = Dependency.KEYCLOAK | Dependency.MAIL
+    for record in hand.broker.records(TOPIC):
+        failing(hand, at_of(record), error)
+    hand.settle_all(100)
+    before = hand.turn().breaker
+    hand.publish(100)
+    for _ in range(100):
+        if hand.handler.handled:
+            break
+        hand.turn(60.0)
+        hand.work(1)
+
+    assert (BreakerState.OPEN, BreakerState.CLOSED) == (before, hand.turn().breaker)
+    assert ([(0, bad)], 0) == (hand.handler.handled, hand.delivery.undecided_mails())
+
+
+def test_an_outage_does_not_fill_the_memory() -> None:
+    """As long as something in hand was not tried yet, nothing more is read."""
+    hand = Hand(*range(5))
+    for offset in range(300):
+        failing(hand, (0, offset), keycloak_down)
+    hand.turn()
+    hand.work()
+    hand.publish(*range(10, 30))
+    in_hand = [hand.turn(60.0).records]
+    hand.publish(*range(30, 250))
+    for _ in range(10):
+        hand.work(1)
+        in_hand.append(hand.turn(60.0).records)
+
+    assert [25] * 11 == in_hand
 
 
 def test_a_record_that_fails_while_others_succeed_becomes_a_dead_letter() -> None:

@@ -124,14 +124,16 @@ def test_a_busy_partition_keeps_no_other_out() -> None:
     assert (True, False) == (case.delivery.held(P0), case.delivery.held(P1))
 
 
-def test_an_outage_holds_every_partition_while_something_can_probe() -> None:
-    """With nothing in hand, only a new record could show that it is over."""
+def test_an_outage_holds_every_partition_while_something_untried_can_probe() -> None:
+    """Where all that is in hand has failed, a record that is no better may keep the breaker open: a new one is read."""
     case = Case()
     case.all_fail(DOWN)
-    during = case.delivery.held(P1)
+    tried = case.delivery.held(P1)
+    case.accept(5, user="ada")
+    untried = case.delivery.held(P1)
     case.delivery.release(frozenset({P0}), True)
 
-    assert (True, False) == (during, case.delivery.held(P1))
+    assert (False, True, False) == (tried, untried, case.delivery.held(P1))
 
 
 def test_a_record_that_is_another_members_is_not_given_up() -> None:
