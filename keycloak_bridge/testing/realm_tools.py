@@ -211,11 +211,25 @@ class AdminRealmTools:
 
     def grant(self, client_id: str, *roles: str) -> None:
         """Give the client's service account these roles of realm-management, and let them into its tokens."""
+        for path, wanted in self._role_mappings(client_id, roles):
+            self._call("POST", path, wanted)
+
+    def take_away(self, client_id: str, *roles: str) -> None:
+        """Take these roles of realm-management away from the client's service account, and from its tokens."""
+        for path, unwanted in self._role_mappings(client_id, roles):
+            self._call("DELETE", path, unwanted)
+
+    def _role_mappings(
+        self, client_id: str, roles: Sequence[str]
+    ) -> Sequence[tuple[str, Sequence[Any]]]:
+        """Return both places where the roles of a service account stand, each with what to write there."""
         client, management = (self._client(name) for name in (client_id, "realm-management"))
         account = self._call("GET", f"/clients/{client}/service-account-user").json()["id"]
-        wanted = [self._call("GET", f"/clients/{management}/roles/{role}").json() for role in roles]
-        self._call("POST", f"/users/{account}/role-mappings/clients/{management}", wanted)
-        self._call("POST", f"/clients/{client}/scope-mappings/clients/{management}", wanted)
+        found = [self._call("GET", f"/clients/{management}/roles/{role}").json() for role in roles]
+        return [
+            (f"/users/{account}/role-mappings/clients/{management}", found),
+            (f"/clients/{client}/scope-mappings/clients/{management}", found),
+        ]
 
     def mails_sent(self, user_id: str) -> int:
         """Return how many links were mailed to the user; the realm must keep admin events."""

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from bridge_harness import Bench
 
+from keycloak_bridge.testing.realm_tools import AdminRealmTools, RealmAdministrator
+
 pytestmark = pytest.mark.integration
 
 WELL = {
@@ -30,10 +32,10 @@ WELL = {
     "keycloak.links": {"yellow"},
     "keycloak.token": {"green"},
     "keycloak.clock": {"green"},
-    # none of them is open to the service account
+    # only administrators of the server see it
     "keycloak.version": {"gray"},
-    "keycloak.federation": {"gray"},
-    "keycloak.mail-server": {"gray"},
+    "keycloak.federation": {"green"},
+    "keycloak.mail-server": {"green"},
     "keycloak.roles": {"green", "gray"},
     "keycloak.profile": {"green"},
     "keycloak.languages": {"green"},
@@ -72,6 +74,21 @@ def test_the_shipped_realm_is_well(bench: Bench) -> None:
     assert (0, 0) == (code, text.returncode)
     assert f"realm {bench.realm.name}" in text.stdout
     assert ", 0 red, " in text.stdout
+
+
+def test_without_the_role_view_realm(bench: Bench) -> None:
+    """Two lights are gray and name the role; nothing else changes."""
+    tools = AdminRealmTools(RealmAdministrator.of(bench.sandbox), bench.realm.name)
+    tools.take_away(bench.realm.client_id, "view-realm")
+    try:
+        code, findings = examined(bench)
+    finally:
+        tools.grant(bench.realm.client_id, "view-realm")
+    unknown = {one["probe"] for one in findings if "view-realm" in one["message"]}
+
+    assert {"keycloak.federation", "keycloak.mail-server"} == unknown
+    assert WELL | {probe: {"gray"} for probe in unknown} == lights(findings)
+    assert 0 == code
 
 
 Fault = dict[str, str] | Callable[[dict[str, Any], dict[str, Any]], None]

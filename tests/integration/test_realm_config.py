@@ -3,8 +3,8 @@
 import base64
 import json
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -15,7 +15,12 @@ from keycloak_bridge.app.realm_check import Problem, check_access
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.sandbox import Mail, Sandbox
-from keycloak_bridge.testing.realm_tools import FreshRealm, RealmAdministrator, bridge_admin
+from keycloak_bridge.testing.realm_tools import (
+    AdminRealmTools,
+    FreshRealm,
+    RealmAdministrator,
+    bridge_admin,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -124,19 +129,6 @@ def checked(sandbox: Sandbox, realm: FreshRealm) -> list[Problem]:
         )
 
 
-def take_away(admin: Account, client_id: str, role: str) -> None:
-    """Take a role of realm-management away from a client's service account."""
-    owner = client(admin, client_id)["id"]
-    management = client(admin, "realm-management")["id"]
-    user_id = admin.call("GET", f"/clients/{owner}/service-account-user").json()["id"]
-    answer = admin.call(
-        "DELETE",
-        f"/users/{user_id}/role-mappings/clients/{management}",
-        json=[admin.call("GET", f"/clients/{management}/roles/{role}").json()],
-    )
-    assert answer.status_code == 204, answer.text
-
-
 def client(admin: Account, client_id: str) -> dict[str, Any]:
     """Return one client of the realm."""
     (found,) = admin.call("GET", "/clients", params={"clientId": client_id}).json()
@@ -148,7 +140,7 @@ def test_the_service_account_has_exactly_its_roles(bridge: Account) -> None:
     """The token carries what the bridge needs, what view-users implies, and nothing else."""
     body = bridge.token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    granted = {"manage-users", "query-users", "view-events", "view-users"}
+    granted = {"manage-users", "query-users", "view-events", "view-realm", "view-users"}
 
     assert {"realm-management": {"roles": granted | {"query-groups"}}} == {
         name: {"roles": set(access["roles"])} for name, access in claims["resource_access"].items()
@@ -164,15 +156,66 @@ def test_the_service_account_has_exactly_its_roles(bridge: Account) -> None:
         ("/group-by-path/staff/engineering", 200),
         ("/events/config", 200),
         ("/admin-events?max=1", 200),
-        ("/roles", 403),
+        ("/components", 200),
+        ("/roles", 200),
         ("/clients", 403),
-        ("/components", 403),
+        ("/client-scopes", 403),
         ("/identity-provider/instances", 403),
     ],
 )
 def test_the_service_account_reaches_what_it_needs(bridge: Account, path: str, status: int) -> None:
-    """Users, groups, the profile and the record of mails are open to the bridge; the rest of the realm is not."""
+    """Users, groups, the profile, the record of mails and the realm's settings can be read; clients cannot."""
     assert status == bridge.call("GET", path).status_code
+
+
+def test_the_service_account_sees_no_secret_of_the_realm(
+    sandbox: Sandbox, fresh_realm: FreshRealm, admin: Account
+) -> None:
+    """Keycloak masks the passwords of the mail server and of a directory, and shows no private key."""
+    realm = in_realm(admin, sandbox, fresh_realm)
+    settings = realm.call("GET", "").json()["smtpServer"]
+    secret = f"secret-{uuid.uuid4().hex}"
+    account = {"auth": "true", "user": "bridge", "password": secret}
+    directory = {
+        "name": "directory",
+        "providerId": "ldap",
+        "providerType": "org.keycloak.storage.UserStorageProvider",
+        "config": {
+            "editMode": ["READ_ONLY"],
+            "vendor": ["other"],
+            "connectionUrl": ["ldap://127.0.0.1:1"],
+            "usersDn": ["ou=people"],
+            "authType": ["simple"],
+            "bindDn": ["cn=admin"],
+            "bindCredential": [secret],
+            "usernameLDAPAttribute": ["uid"],
+            "rdnLDAPAttribute": ["uid"],
+            "uuidLDAPAttribute": ["entryUUID"],
+            "userObjectClasses": ["inetOrgPerson"],
+        },
+    }
+    assert realm.call("PUT", "", json={"smtpServer": settings | account}).ok
+    assert realm.call("POST", "/components", json=directory).ok
+    with bridge_admin(sandbox, fresh_realm) as keycloak:
+        bridge = replace(realm, token=keycloak.access_token())
+    read = [bridge.call("GET", path) for path in ("", "/components", "/keys")]
+
+    assert [200, 200, 200] == [answer.status_code for answer in read]
+    assert "**********" == read[0].json()["smtpServer"]["password"]
+    assert any(one.get("name") == "directory" for one in read[1].json())
+    assert not any(secret in answer.text or "PRIVATE KEY" in answer.text for answer in read)
+    assert all("**********" == key for key in private_keys(read[1].json()))
+
+
+def private_keys(components: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what is shown of the secrets of the realm's key providers."""
+    configs = [one.get("config", {}) for one in components]
+    return [
+        value
+        for config in configs
+        for name in ("privateKey", "secret")
+        for value in config.get(name, [])
+    ]
 
 
 def test_the_service_account_cannot_change_the_realm(bridge: Account) -> None:
@@ -266,7 +309,8 @@ def test_a_realm_without_a_record_of_mails_is_told(
     """Without view-events, or with admin events off, no mail can be looked up; everything else works."""
     realm = in_realm(admin, sandbox, fresh_realm)
     if lacking == "role":
-        take_away(realm, fresh_realm.client_id, "view-events")
+        tools = AdminRealmTools(RealmAdministrator.of(sandbox), fresh_realm.name)
+        tools.take_away(fresh_realm.client_id, "view-events")
     else:
         realm.call("PUT", "", json={"adminEventsEnabled": False})
     problems = checked(sandbox, fresh_realm)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import requests
 from bridge_harness import STRUCTURED, Bench, an_event, free_port, wait_until
 
 from keycloak_bridge.testing.realm_tools import AdminRealmTools, RealmAdministrator
@@ -43,10 +44,7 @@ def test_a_refused_mailbox_beside_another_one(module_bench: Bench, user_id: str)
 
 
 def test_nothing_but_a_refused_mailbox(module_bench: Bench, user_id: str) -> None:
-    """An account that may read the realm sees that the server greets: bounded, said, and the run ends."""
-    AdminRealmTools(RealmAdministrator.of(module_bench.sandbox), module_bench.realm.name).grant(
-        module_bench.realm.client_id, "view-realm"
-    )
+    """The shipped account sees that the server greets: bounded, said, and the run ends."""
     bench = hasty(module_bench)
     nobody = f"{user_id}@acme.example"
     bench.publish(an_event(user_id))
@@ -60,22 +58,61 @@ def test_nothing_but_a_refused_mailbox(module_bench: Bench, user_id: str) -> Non
     assert ["given-up"] == invitation_codes(bench, user_id)
 
 
+def test_without_the_role_view_realm_a_run_with_an_end_gives_nothing_up(
+    module_bench: Bench, user_id: str
+) -> None:
+    """Nothing tells the refusal from an outage: it ends, says so, and the next run with the role gives up."""
+    tools = AdminRealmTools(RealmAdministrator.of(module_bench.sandbox), module_bench.realm.name)
+    client = module_bench.realm.client_id
+    bench = hasty(module_bench)
+    bench.publish(an_event(user_id))
+
+    with refused(bench, f"{user_id}@acme.example"):
+        tools.take_away(client, "view-realm")
+        try:
+            ended = bench.run_command("run", "--until-caught-up")
+            lost = invitation_codes(bench, user_id)
+        finally:
+            tools.grant(client, "view-realm")
+        bench.catch_up()
+
+    assert (3, []) == (ended.returncode, lost)
+    assert "only mails that cannot be sent are left to do (1)" in ended.stderr
+    assert "role view-realm" in ended.stderr
+    assert ["given-up"] == invitation_codes(bench, user_id)
+
+
 def test_an_outage_waits_with_one_mail_only(module_bench: Bench, user_id: str) -> None:
-    """However many attempts fail: nothing greets."""
+    """However many attempts fail: nothing greets. A run with an end waits as well."""
     port = free_port()
     bench = hasty(module_bench).but(HEALTH_PORT=str(port))
     server = module_bench.sandbox.mail
     server.stop()
     try:
         bench.publish(an_event(user_id))
-        with bench.running():
-            wait_until(lambda: bench.log().count('"mail-not-sent"') >= 1)
-            assert [] == invitation_codes(bench, user_id)
+        with bench.running("--until-caught-up") as process:
+            wait_until(lambda: failures(port) >= 10)
+            assert (None, []) == (process.poll(), invitation_codes(bench, user_id))
             server.start()
-            wait_until(lambda: bench.mails_to(f"{user_id}@acme.example"))
+            assert 0 == process.wait(timeout=60)
+        assert 1 == len(bench.mails_to(f"{user_id}@acme.example"))
     finally:
         server.stop()
         server.start()
+
+
+def failures(port: int) -> float:
+    """Return how often the bridge at this port tried a mail again."""
+    try:
+        text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+    except requests.RequestException:
+        return 0
+    lines = [
+        line
+        for line in text.splitlines()
+        if line.startswith("keycloak_bridge_retries_total{") and "mail-not-sent" in line
+    ]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 def test_an_address_that_keycloak_calls_invalid(module_bench: Bench, user_id: str) -> None:
