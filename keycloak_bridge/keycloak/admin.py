@@ -270,7 +270,7 @@ class KeycloakAdmin:
 
     def users_profile_metadata(self) -> Json:
         """Return the user profile in effect: `locale` is in it only while internationalization is on."""
-        return self._object("/users/profile/metadata", shape=shapes.PROFILE)
+        return self._object("/users/profile/metadata", shape=shapes.METADATA)
 
     def required_actions(self) -> list[Json]:
         """Return the realm's required actions, also those that are switched off; needs the role manage-realm."""

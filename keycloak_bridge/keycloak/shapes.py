@@ -39,6 +39,7 @@ PROFILE: Shape = {
         }
     ],
 }
+METADATA: Shape = {"attributes?": [{"name": str}]}
 REALM: Shape = {"smtpServer?": {}, "defaultRole?": {"name": str}, "defaultGroups?": [str]}
 
 

@@ -51,7 +51,7 @@ ANSWERS: dict[str, Any] = {
     "/users": [USER],
     "/users/u1": USER,
     "/users/profile": PROFILE,
-    "/users/profile/metadata": PROFILE,
+    "/users/profile/metadata": {"attributes": [{"name": "locale", "required": False}]},
     "/users/u1/groups": [{"id": "g1", "path": "/staff"}],
     "/group-by-path/staff": {"id": "g1", "path": "/staff"},
     "/users/u1/role-mappings/realm": [{"id": "r1", "name": "viewer"}],
