@@ -321,7 +321,8 @@ class InviteSettings:
     )
     max_age: float | None = setting(
         "365 days",
-        "Greatest age of an invitation, by its event's time or its record's, whichever is older; an older one is not mailed.",
+        "Greatest age of an invitation, by the time of its event, its request or its record, whichever is oldest; an older one is "
+        "not mailed.",
         AGE,
     )
     settle: float = setting(
