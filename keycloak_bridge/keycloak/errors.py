@@ -384,7 +384,7 @@ def _rejected(call: Call, status: int, answer: Mapping[str, Any]) -> KeycloakRej
     return KeycloakRejectedError(
         f"Keycloak refuses {fields or 'the request'} ({call}: {status})",
         code="too-large" if status in _TOO_LARGE else None,
-        remedy="correct the user in user management, the mapping, or the realm's user profile; "
+        remedy=f"correct {fields or 'the user'} in user management, the mapping, or the realm's user profile; "
         "then replay the event",
         violations=violations,
         **where(call, status),

@@ -524,7 +524,7 @@ RECOMMENDED_ACTIONS: Mapping[str, str] = {
     "ambiguous": "leave the external id to one of the users in Keycloak, then replay the dead letter",
     "reserved-user": _DATA,
     "identity-taken": "take the link away from the other user, or correct the event; then replay the dead letter",
-    "dropped-by-keycloak": "add the attributes to the realm's user profile, then replay the dead letter",
+    "dropped-by-keycloak": "add what the message names to the realm (an attribute, a required action, a language), then replay the dead letter",
     "protected-user": "take the user out of the protected group if events may change it, then replay the dead letter",
     "username-kept": "turn on Edit username in the realm's login settings, then replay the dead letter",
     "unknown-user": "publish the user's creation, then replay the dead letter; or see lifecycle.unknown_user",

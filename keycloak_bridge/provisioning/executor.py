@@ -276,7 +276,8 @@ class PlanExecutor:
 
         Two processes can only create the same user at once if its events come through several partitions.
         """
-        verified = self._verification.wants(event.identity)
+        actions = operation.representation.get("requiredActions") or ()
+        verified = self._verification.wants(event.identity, actions)
         if not verified and one_partition:
             return
         carriers = self._directory.having(external_id)

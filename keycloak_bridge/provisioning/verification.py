@@ -7,9 +7,10 @@ its create, and the oldest user stays.
 """
 
 import logging
+import re
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -39,7 +40,15 @@ _GONE_BY_THEN_S = 2.0
 """Far longer than another process takes between its create and its search."""
 
 _PERCENT = 100
+_MOST_ACTIONS = 256
+"""How many different actions are remembered; a realm has a dozen."""
 
+_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+"""What an action may be called to be shown: an event can hold anything in its place."""
+
+_MOST_NAMED = 5
+_ACTIONS = "requiredActions"
+_LOCALE = f"{ATTRIBUTE_PREFIX}locale"
 _WRITTEN_BY_OTHERS = frozenset(
     (f"{ATTRIBUTE_PREFIX}{INVITATION_ATTRIBUTE}", "emailVerified", "requiredActions")
 )
@@ -141,14 +150,18 @@ class Verification:
         self._policy = policy
         self._lock = threading.Lock()
         self._agreed = 0
+        self._actions: set[str] = set()
 
-    def wants(self, identity: str) -> bool:
-        """Say whether the user of this event is read back; of later events, the choice is the same in every process."""
+    def wants(self, identity: str, actions: Sequence[str] = ()) -> bool:
+        """Say whether the user of this event is read back; of later events, the choice is the same in every process.
+
+        A sample always has a new user with a required action that was never seen stored.
+        """
         policy = self._policy
         if policy.mode != "sampled":
             return policy.mode == "always"
         with self._lock:
-            if self._agreed < policy.first:
+            if self._agreed < policy.first or not self._actions.issuperset(actions):
                 return True
         hashed = zlib.crc32(identity.encode("utf-8", "surrogatepass"))
         return hashed % _PERCENT < policy.share_percent
@@ -162,7 +175,13 @@ class Verification:
         """
         own = [one for one in carriers if one.get("id") == user_id]
         stored = own[0] if own else self._stored(user_id)
-        self._judge(dropped_of_new(operation.representation, stored))
+        sent = operation.representation
+        actions = sent.get("requiredActions") or ()
+        kept = set(stored.get("requiredActions") or ()).intersection(actions)
+        with self._lock:
+            if len(self._actions) < _MOST_ACTIONS:
+                self._actions |= kept
+        self._judge(dropped_of_new(sent, stored), actions, kept)
 
     def updated(self, user_id: str, operation: UpdateUser) -> None:
         """Raise DroppedError where a change is not stored as it was sent."""
@@ -175,19 +194,65 @@ class Verification:
             raise KeycloakNotFoundError("the user is gone", code="user-not-found")
         return stored
 
-    def _judge(self, dropped: Sequence[str]) -> None:
+    def _judge(
+        self,
+        dropped: Sequence[str],
+        actions: Sequence[str] = (),
+        kept: Collection[str] = (),
+    ) -> None:
+        """Raise DroppedError where anything was dropped; of the required `actions`, those that are not `kept`."""
         with self._lock:
             self._agreed = 0 if dropped else self._agreed + 1
-        if dropped:
-            raise DroppedError(
-                f"Keycloak accepted the user and did not store all of it ({', '.join(dropped)})",
-                remedy="add the attributes to the realm's user profile, or remove them from the mapping; "
-                "then replay the event",
-                violations=[
-                    Violation(_pointer(target), "stored", "is not stored as it was sent")
-                    for target in dropped
-                ],
+        if not dropped:
+            return
+        unknown = {at: one for at, one in enumerate(actions) if one not in kept}
+        pointers = [
+            pointer
+            for target in dropped
+            for pointer in (
+                [f"{_pointer(target)}/{at}" for at in unknown]
+                if target == _ACTIONS and unknown
+                else [_pointer(target)]
             )
+        ]
+        raise DroppedError(
+            f"Keycloak accepted the user and did not store all of it ({', '.join(dropped)})",
+            remedy="; ".join((*_remedies(dropped, unknown.values()), "then replay the event")),
+            violations=[
+                Violation(one, "stored", "is not stored as it was sent") for one in pointers
+            ],
+        )
+
+
+def _remedies(dropped: Sequence[str], unknown: Collection[str]) -> Iterator[str]:
+    """Yield what to do about each kind of thing that Keycloak dropped, and name it."""
+    if _ACTIONS in dropped:
+        shown = [one for one in unknown if _ALIAS.fullmatch(one)][:_MOST_NAMED]
+        which = ", ".join(shown) if shown else "such as the event's"
+        yield (
+            f"Keycloak has no required action {which}: send the names as its list has them "
+            "(Authentication > Required actions; they are case-sensitive), or install the provider of the action"
+        )
+    if _LOCALE in dropped:
+        yield (
+            "switch internationalization on under Realm settings > Localization, or remove the attribute locale from "
+            "the mapping"
+        )
+    attributes = [
+        one.removeprefix(ATTRIBUTE_PREFIX)
+        for one in dropped
+        if one.startswith(ATTRIBUTE_PREFIX) and one != _LOCALE
+    ]
+    if attributes:
+        yield (
+            f"add the attribute {', '.join(attributes)} to the realm's user profile, editable for admins, or remove it "
+            "from the mapping"
+        )
+    fields = [one for one in dropped if one != _ACTIONS and not one.startswith(ATTRIBUTE_PREFIX)]
+    if fields:
+        yield (
+            f"find out what changes {', '.join(fields)} in the realm: permissions in its user profile, or an extension"
+        )
 
 
 def _pointer(target: str) -> str:

@@ -118,6 +118,81 @@ def test_what_a_change_did_not_reach_is_named(
     assert expected == dropped_of_changes(SENT, (change,), stored)
 
 
+ACTIONS: dict[str, tuple[list[str], list[str], str]] = {
+    "no such action": (
+        ["ACCEPT_MY_TERMS", "CONFIGURE_TOTP"],
+        ["/user/requiredActions/0"],
+        "no required action ACCEPT_MY_TERMS",
+    ),
+    "its name spelt otherwise": (
+        ["CONFIGURE_TOTP", "webauthn_register"],
+        ["/user/requiredActions/1"],
+        "no required action webauthn_register",
+    ),
+    "nothing that is fit to be shown": (
+        ["ada@acme.example", "Ada Lovelace"],
+        ["/user/requiredActions/0", "/user/requiredActions/1"],
+        "no required action such as the event's",
+    ),
+}
+
+
+@pytest.mark.parametrize(("actions", "pointers", "said"), ACTIONS.values(), ids=ACTIONS)
+def test_a_required_action_that_keycloak_lacks_is_named(
+    actions: list[str], pointers: list[str], said: str
+) -> None:
+    """What to do is about the action, not about the user profile."""
+    keycloak = InMemoryKeycloak()
+    user = UserRepresentation(username="ada", enabled=True, requiredActions=actions)
+    user_id = keycloak.add_user(user)
+
+    with pytest.raises(DroppedError) as caught:
+        Verification(keycloak, ALWAYS).created(user_id, CreateUser(user), keycloak.users())
+
+    remedy = str(caught.value.remedy)
+    assert pointers == [one.pointer for one in caught.value.violations]
+    assert said in remedy
+    assert "user profile" not in remedy
+    assert "ada" not in remedy.lower()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"locale": ["de"]}, ["internationalization"]),
+        ({"team": ["x"]}, ["attribute team", "user profile"]),
+        ({"locale": ["de"], "team": ["x"]}, ["internationalization", "attribute team"]),
+    ],
+)
+def test_what_to_do_is_about_what_is_missing(
+    attributes: dict[str, list[str]], said: list[str]
+) -> None:
+    """An attribute is named; the language is not a matter of the user profile."""
+    user = UserRepresentation(username="ada", enabled=True, attributes=attributes)
+    stored = UserRepresentation(username="ada", enabled=True, id="kc-1")
+
+    with pytest.raises(DroppedError) as caught:
+        Verification(InMemoryKeycloak(), ALWAYS).created("kc-1", CreateUser(user), [stored])
+
+    assert all(one in str(caught.value.remedy) for one in said)
+
+
+def test_an_action_is_looked_for_until_it_was_stored_once() -> None:
+    """Keycloak drops one that it does not know without a word, so that a sample is not enough."""
+    keycloak = InMemoryKeycloak()
+    sampled = Verification(keycloak, VerificationPolicy("sampled", share_percent=0, first=0))
+    wants = [sampled.wants("event-1"), sampled.wants("event-1", ["CONFIGURE_TOTP"])]
+    user = UserRepresentation(username="ada", enabled=True, requiredActions=["CONFIGURE_TOTP"])
+    user_id = keycloak.add_user(user)
+
+    sampled.created(user_id, CreateUser(user), keycloak.users())
+
+    wants.append(sampled.wants("event-1", ["CONFIGURE_TOTP"]))
+    wants.append(sampled.wants("event-1", ["CONFIGURE_TOTP", "NO_SUCH_ACTION"]))
+    off = Verification(keycloak, VerificationPolicy("off"))
+    assert [False, True, False, True, False] == [*wants, off.wants("event-1", ["NO_SUCH_ACTION"])]
+
+
 # which users are read back
 
 USER = UserRepresentation(
