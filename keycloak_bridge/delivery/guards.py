@@ -157,14 +157,17 @@ class Limits:
         }
         self._lock = threading.Lock()
 
-    def admit(self, actions: Collection[LimitedAction], key: str, now_s: float) -> None:
-        """Count `actions` for `key`, or raise HoldError (`brake`) and count none of them."""
+    def admit(self, actions: Collection[LimitedAction], key: str, now_s: float) -> bool:
+        """Count `actions` for `key`, or raise HoldError (`brake`) and count none of them.
+
+        Return whether one of them was not counted for `key` before.
+        """
         with self._lock:
             counted = {
                 action: self._windows[action] for action in actions if action in self._windows
             }
             if not counted:
-                return
+                return False
             if self._brake.reason is None:
                 for action, window in counted.items():
                     if not window.admits(key, now_s):
@@ -173,8 +176,10 @@ class Limits:
                 raise HoldError(
                     "nothing more is done before the release", wait_s=BRAKED_S, code="brake"
                 )
+            new = any(key not in window.at_s for window in counted.values())
             for window in counted.values():
                 window.at_s.setdefault(key, now_s)
+            return new
 
     def take_back(self, action: LimitedAction, key: str) -> None:
         """Forget that `action` was admitted for `key`, since it was not done; harmless when it was not admitted."""

@@ -195,6 +195,7 @@ class Access(StrEnum):
 class Switch:
     """What one event does to the access of its user; `occurrence` tells the event from every other.
 
+    `latest` is the time that its producer states, where `time` is that of the record because that is earlier.
     `for_new_users` says that it does so only where it creates the user, `erases` that it erases all that names a person, `tacit`
     that it lets in by creating the user without a word about it.
     """
@@ -205,6 +206,7 @@ class Switch:
     for_new_users: bool = False
     erases: bool = False
     tacit: bool = False
+    latest: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from keycloak_bridge.delivery.rate_limit import RateLimiter
 from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import (
     BridgeError,
+    ConflictError,
     HoldError,
     KeycloakAuthError,
     KeycloakConflictError,
@@ -152,12 +153,19 @@ class Inviter:
             return self._confirm(invitation)
         if self._limits is None:
             return self._invite(invitation)
-        # a mail that may have been sent counts, however its attempt ended
+        # a mail that may have been sent counts, however its attempt ended and however often its record is there
         counted = f"{invitation.keycloak_id} {invitation.id}"
-        self._limits.admit((LimitedAction.MAIL,), counted, self._clock.monotonic())
-        outcome = self._invite(invitation)
-        if not outcome.mailed:
-            self._limits.take_back(LimitedAction.MAIL, counted)
+        new = self._limits.admit((LimitedAction.MAIL,), counted, self._clock.monotonic())
+        mailed = True
+        try:
+            outcome = self._invite(invitation)
+            mailed = outcome.mailed
+        except (HoldError, ConflictError):  # both before anything is mailed
+            mailed = False
+            raise
+        finally:
+            if new and not mailed:
+                self._limits.take_back(LimitedAction.MAIL, counted)
         return outcome
 
     def _confirm(self, invitation: Invitation) -> InviteOutcome:

@@ -27,11 +27,11 @@ _LETTERS = str.maketrans(
 _DOT_ABOVE = re.compile("(?<=[ij])\u0307+")
 _JOINERS = "\u200c\u200d"
 _INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U0001d159\U000e0000-\U000e0fff]"
 )
 """Characters that Unicode lets nobody see (`Default_Ignorable_Code_Point`) although they are in other categories than Cf.
 
-And its two ends of lines.
+And its two ends of lines, and two symbols that are blank.
 """
 
 

@@ -105,7 +105,8 @@ def switches_of(event: UserEvent, desired: DesiredUser) -> tuple[Switch, ...]:
         return desired.switches
     if desired.intent in _PUTTING_OUT:
         erases = desired.intent is Intent.ANONYMISE
-        return (Switch(Access.OUT, event.time, event.occurrence, erases=erases),)
+        latest = event.stated_time
+        return (Switch(Access.OUT, event.time, event.occurrence, erases=erases, latest=latest),)
     switches: list[Switch] = []
     enabled = desired.representation.get("enabled")
     if not enabled and desired.intent.describes_user and desired.unknown is UnknownUser.CREATE:
@@ -115,7 +116,8 @@ def switches_of(event: UserEvent, desired: DesiredUser) -> tuple[Switch, ...]:
     if enabled is not None:
         access = Access.IN if enabled else Access.OUT
         for_new_users = "enabled" in desired.create_only
-        switches.append(Switch(access, event.time, event.occurrence, for_new_users))
+        latest = event.stated_time
+        switches.append(Switch(access, event.time, event.occurrence, for_new_users, latest=latest))
     return tuple(switches)
 
 
@@ -134,11 +136,24 @@ def _not_overruled(switches: Iterable[Switch]) -> Iterator[Switch]:
         if one.time is None:
             newest.clear()
         other = newest.get(Access.OUT if one.access is Access.IN else Access.IN)
-        if is_before(one.time, other):
+        if is_before(_latest(one), other):
             continue
         yield one
         if one.time is not None and not one.for_new_users:
             newest[one.access] = max(one.time, newest.get(one.access, one.time))
+
+
+def _not_too_early(switch: Switch, let_in: Moment | None) -> Switch:
+    """Return a switch that is as new as what let the user in, where its producer says so and the clock of its record does not."""
+    since = None if let_in is None else let_in.time
+    if switch.access is Access.IN or since is None or not is_before(switch.time, since):
+        return switch
+    return switch if is_before(_latest(switch), since) else replace(switch, time=since)
+
+
+def _latest(switch: Switch) -> datetime | None:
+    """Return the newest time that a switch may have: that of a record cannot make a disable older than it says."""
+    return _newest(switch.time, switch.latest) if switch.access is Access.OUT else switch.time
 
 
 def judge(
@@ -162,6 +177,7 @@ def judge(
     for one in switches_of(event, desired):
         if one.for_new_users and not new:
             continue
+        one = _not_too_early(one, after.let_in)  # noqa: PLW2901
         after = replace(after, time=_newest(after.time, one.time))  # for those without a time
         known = not deletes and (_is_known(one, after) or (again and _let_in_before(one, applied)))
         wins, writes = _takes_effect(one, after, known=known)

@@ -20,8 +20,8 @@ from keycloak_bridge.mapping.reserved_names import (
 
 RESERVED = frozenset({"admin", "root", "boss@acme.example", "система"})
 INVISIBLE = (
-    "\u00ad\u034f\u061c\u115f\u17b4\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202e\u2060\u2064\u2066\u2069\u3164"
-    "\ufe0f\ufeff\uffa0\U000e0061\U000e0100\x00\x07\x7f\x9f"
+    "\u00ad\u034f\u061c\u115f\u17b4\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202e\u2060\u2064\u2066\u2069\u2800\u3164"
+    "\ufe0f\ufeff\uffa0\U0001d159\U000e0061\U000e0100\x00\x07\x7f\x9f"
 )
 
 

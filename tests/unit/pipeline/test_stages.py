@@ -298,6 +298,33 @@ def test_one_id_for_forty_users_does_not_escape_the_limits() -> None:
     assert 5 == len(flow.keycloak.mails)
 
 
+def test_events_published_twice_do_not_escape_the_limit_of_mails() -> None:
+    """The second record of an invitation mails nothing, and takes nothing off the count."""
+    flow = limited(mails=5)
+    for event in forty():
+        flow.handle(event)
+        flow.handle(event)
+    due = [one for one in list(flow.invitations) for _ in range(2)]
+    with pytest.raises(HoldError, match="release"):
+        deque(map(flow.settle, map(flow.invite.handle, due)))
+
+    assert 5 == len(flow.keycloak.mails)
+
+
+def test_forged_invitations_use_up_no_mail() -> None:
+    """They are refused, so those that are due are mailed."""
+    flow = limited(mails=2)
+    record = an_invitation(flow)
+    genuine = json.loads(record.value or b"")
+    forged = [
+        record_of({**genuine, "id": f"{at}", "data": {**genuine["data"], "userId": f"u-{at}"}})
+        for at in range(5, 9)
+    ]
+    deque(map(flow.settle, map(flow.invite.handle, [*forged, record])))
+
+    assert 1 == len(flow.keycloak.mails)
+
+
 def limited(**counts: int) -> Flow:
     """Return a flow that may do only so much in an hour."""
     brake = Brake(20, 50, 200)

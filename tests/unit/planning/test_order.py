@@ -171,6 +171,22 @@ def test_who_is_let_in_by_a_newer_event_is_in() -> None:
     assert plan_user(event("update", NOON + SECOND), UPDATE, user).overruled is False
 
 
+def test_the_clock_of_a_record_makes_no_disable_stale() -> None:
+    """The producer says a newer time; the machine that wrote the record was behind."""
+    disable = replace(event("disable", NOON - SECOND), stated_time=NOON + SECOND)
+    steps = [CREATING, (disable, DISABLE)]
+    user = one_by_one(steps)
+
+    for found in (user, at_once(steps), one_by_one(steps, user), at_once(steps, user)):
+        assert found.representation["enabled"] is False
+    enable = (event("enable", NOON + 2 * SECOND), ENABLE)
+    assert one_by_one([enable], user).representation["enabled"] is True
+    earlier = (event("enable", NOON - SECOND), ENABLE)
+    assert one_by_one([earlier], user).representation["enabled"] is False
+    stale = replace(disable, stated_time=NOON - SECOND)
+    assert one_by_one([CREATING, (stale, DISABLE)]).representation["enabled"] is True
+
+
 def test_a_newer_event_of_the_same_id_lets_in() -> None:
     """It is another one, since its time is."""
     steps = [
