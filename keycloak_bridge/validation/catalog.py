@@ -57,10 +57,10 @@ class SchemaCatalog:
         # sorted by version, so the newest of a type is what remains
         self._newest = {document.type: document for document in self.documents}
         self._validators: Mapping[str, Validator] = {
-            document.id: compile_schema(document.content, registry) for document in self.documents
+            document.id: compile_schema(document.schema, registry) for document in self.documents
         }
         self._roots = {
-            document.id: Subschema.root(document.content, registry) for document in self.documents
+            document.id: Subschema.root(document.schema, registry) for document in self.documents
         }
         self._verdicts = {name: compile_verdict(root) for name, root in self._roots.items()}
 

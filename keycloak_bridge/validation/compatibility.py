@@ -86,7 +86,7 @@ def compare_versions(
             is_of_major = (old.type, old.version[0]) == (new.type, new.version[0])
             if not is_of_major or old.version >= new.version:
                 continue
-            before, after = (Subschema.root(one.content, registry) for one in (old, new))
+            before, after = (Subschema.root(one.schema, registry) for one in (old, new))
             changes = [
                 *incompatibilities(before, after, registry, strict=strict),
                 *reader_notes(before, after),
@@ -94,7 +94,7 @@ def compare_versions(
             for one in changes:
                 if one not in reported:
                     reported.add(one)
-                    where = one.pointer or "/"
+                    where = new.as_written(one.pointer) or "/"
                     yield Finding(
                         new.origin, where, one.code, one.message, one.breaking, old.number
                     )

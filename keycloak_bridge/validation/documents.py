@@ -5,13 +5,14 @@ reference can reach.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin
 
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import FormatChecker
 from jsonschema.exceptions import ValidationError
+from jsonschema.protocols import Validator
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
@@ -20,6 +21,13 @@ from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.json_reader import pointer
 from keycloak_bridge.domain.patterns import PatternError, compile_pattern
 from keycloak_bridge.events.formats import is_uri
+from keycloak_bridge.validation.dialects import (
+    DIALECTS,
+    NEWEST,
+    as_written,
+    dialect_of,
+    in_newest,
+)
 from keycloak_bridge.validation.subschema import (
     CONTAINERS,
     REFERENCES,
@@ -30,7 +38,6 @@ from keycloak_bridge.validation.subschema import (
 )
 from keycloak_bridge.validation.validator import shortened
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _OWN_ID = re.compile(r"urn:keycloak-bridge:schema:([^:]+):([0-9]+)\.([0-9]+)")
 
 
@@ -42,24 +49,42 @@ def _can_be_joined(text: object) -> bool:
         return False
 
 
-def _metaschema() -> Draft202012Validator:
+def _metaschema(dialect: type[Validator]) -> Validator:
     checker = FormatChecker(formats=())
     checker.checkers = {"uri-reference": (_can_be_joined, ())}
-    return Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=checker)
+    return dialect(dialect.META_SCHEMA, format_checker=checker)
 
 
-_METASCHEMA = _metaschema()
+_METASCHEMAS = {name: _metaschema(dialect) for name, dialect in DIALECTS.items()}
+_NAME_IT = "or name the draft in $schema"
+_OF_OLDER_DRAFTS: Mapping[tuple[Any, type], str] = {
+    ("items", list): f"use prefixItems, {_NAME_IT}",
+    ("required", bool): "name the required properties in a list beside properties",
+    ("exclusiveMinimum", bool): "give the number itself, in place of minimum",
+    ("exclusiveMaximum", bool): "give the number itself, in place of maximum",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaDocument:
-    """A parsed schema file: which type and version it is for, where it came from, and the SHA-256 of its bytes."""
+    """A parsed schema file: which type and version it is for, where it came from, and the SHA-256 of its bytes.
+
+    `schema` is what the `content` says in Draft 2020-12.
+    """
 
     type: str
     version: tuple[int, int]
     content: Any
     origin: str
     digest: str = ""
+    schema: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schema", in_newest(self.content))
+
+    def as_written(self, pointer: str) -> str:
+        """Return the place in the file of what stands at `pointer` in `schema`."""
+        return as_written(self.content, pointer)
 
     @property
     def id(self) -> str:
@@ -109,7 +134,7 @@ def check_documents(documents: Sequence[SchemaDocument]) -> Registry[Any]:
         raise schema_error(problems)
     problems += _repeated(documents)
     registry: Registry[Any] = Registry().with_resources(
-        (document.id, DRAFT202012.create_resource(document.content)) for document in documents
+        (document.id, DRAFT202012.create_resource(document.schema)) for document in documents
     )
     problems += _content_problems(documents, registry)
     if not problems:
@@ -124,22 +149,36 @@ def _document_problems(document: SchemaDocument) -> Iterator[SchemaProblem]:
     if not isinstance(content, dict):
         yield SchemaProblem(origin, "", "must be a JSON object")
         return
-    if content.get("$schema", DIALECT) != DIALECT:
-        yield SchemaProblem(origin, "/$schema", f"must be {DIALECT}, the one supported draft")
+    dialect = dialect_of(content)
+    if dialect is None:
+        known = " or ".join(DIALECTS)
+        yield SchemaProblem(origin, "/$schema", f"names no draft that is read; known: {known}")
         return
-    yield from _metaschema_problems(origin, content)
+    unsound = list(_metaschema_problems(document, dialect, content))
+    if not unsound and dialect != NEWEST:
+        unsound = list(_metaschema_problems(document, NEWEST, document.schema))
+    yield from unsound
     yield from _id_problems(document)
 
 
-def _metaschema_problems(origin: str, schema: Any, path: Steps = ()) -> Iterable[SchemaProblem]:
+def _metaschema_problems(
+    document: SchemaDocument, dialect: str, schema: Any, path: Steps = ()
+) -> Iterable[SchemaProblem]:
     """Return each way in which `schema`, which stands at `path` in its file, breaks the metaschema."""
-    return dict.fromkeys(
-        SchemaProblem(origin, pointer([*path, *error.absolute_path]), _reason(error))
-        for error in _METASCHEMA.iter_errors(schema)
-    )
+    found: dict[SchemaProblem, None] = {}
+    for error in _METASCHEMAS[dialect].iter_errors(schema):
+        where = pointer([*path, *error.absolute_path])
+        if dialect == NEWEST:
+            where = document.as_written(where)
+        found[SchemaProblem(document.origin, where, _reason(error))] = None
+    return found
 
 
 def _reason(error: ValidationError) -> str:
+    keyword = error.absolute_path[-1] if error.absolute_path else None
+    of_older = _OF_OLDER_DRAFTS.get((keyword, type(error.instance)))
+    if of_older is not None:
+        return f"is written as in an older draft; {of_older}"
     if error.validator == "format":
         return "must be a URI, or one relative to another"
     return f"is no schema: {shortened(error.message)}"
@@ -184,30 +223,33 @@ def _content_problems(
 ) -> Iterator[SchemaProblem]:
     """Yield what is wrong in every place that is a schema, since it stands where one stands or a reference names it."""
     seen: dict[int, Any] = {}
-    named: list[tuple[str, Subschema]] = []
+    named: list[tuple[SchemaDocument, Subschema]] = []
     for document in documents:
-        found = follow([Subschema.root(document.content, registry)], *CONTAINERS)
-        yield from _place_problems(document.origin, found)
+        found = follow([Subschema.root(document.schema, registry)], *CONTAINERS)
+        yield from _place_problems(document, found)
         seen |= {id(place.schema): place.schema for place in found}
-        named += [(document.origin, target) for place in found for target in _named(place)]
+        named += [(document, target) for place in found for target in _named(place)]
     while named:
-        origin, target = named.pop(0)
+        document, target = named.pop(0)
         if id(target.schema) in seen:
             continue
         seen[id(target.schema)] = target.schema
-        unsound = list(_metaschema_problems(origin, target.schema, target.path))
+        unsound = list(_metaschema_problems(document, NEWEST, target.schema, target.path))
         yield from unsound
         if not unsound:
             found = follow([target], *CONTAINERS)
-            yield from _place_problems(origin, found)
+            yield from _place_problems(document, found)
             seen |= {id(place.schema): place.schema for place in found}
-            named += [(origin, further) for place in found for further in _named(place)]
+            named += [(document, further) for place in found for further in _named(place)]
 
 
-def _place_problems(origin: str, places: Iterable[Subschema]) -> Iterator[SchemaProblem]:
+def _place_problems(
+    document: SchemaDocument, places: Iterable[Subschema]
+) -> Iterator[SchemaProblem]:
     for place in places:
         for steps, reason in _keyword_problems(place):
-            yield SchemaProblem(origin, place.pointer(*steps), reason)
+            where = document.as_written(place.pointer(*steps))
+            yield SchemaProblem(document.origin, where, reason)
 
 
 def _named(place: Subschema) -> Iterator[Subschema]:
@@ -230,13 +272,14 @@ def _endless(
 ) -> Iterator[SchemaProblem]:
     """Yield where a schema refers to itself for the same value, once for each document; every reference must resolve."""
     for document in documents:
-        root = Subschema.root(document.content, registry)
+        root = Subschema.root(document.schema, registry)
         for place in follow([root], *CONTAINERS, *REFERENCES):
             if (found := endless(place)) is not None:
                 reason = (
                     "refers to itself without end; put the reference inside a property or an item"
                 )
-                yield SchemaProblem(document.origin, found.pointer(), reason)
+                where = document.as_written(found.pointer())
+                yield SchemaProblem(document.origin, where, reason)
                 break
 
 

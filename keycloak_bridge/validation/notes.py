@@ -64,11 +64,14 @@ def schema_notes(documents: Sequence[SchemaDocument], registry: Registry[Any]) -
     """Return the notes on sound `documents`, each once, in the order of the files."""
     found: dict[SchemaNote, None] = {}
     for document in documents:
-        root = Subschema.root(document.content, registry)
+        is_newest = document.schema is document.content
+        root = Subschema.root(document.schema, registry)
         for place in follow([root], *CONTAINERS, *REFERENCES):
             if not place.elsewhere:
                 for steps, code, reason in _of_place(place):
-                    found[SchemaNote(document.origin, place.pointer(*steps), code, reason)] = None
+                    where = document.as_written(place.pointer(*steps))
+                    if is_newest or steps != ("definitions",):
+                        found[SchemaNote(document.origin, where, code, reason)] = None
     return list(found)
 
 
