@@ -4,7 +4,7 @@ import json
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Final
@@ -21,10 +21,11 @@ from keycloak_bridge.cli.common import (
 )
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.cli.validate import beside_representation, invitation_of, preview_text
-from keycloak_bridge.domain.errors import BridgeError, ConfigError, EventDecodeError
+from keycloak_bridge.domain.errors import BridgeError, ConfigError, EventDecodeError, Violation
 from keycloak_bridge.domain.json_reader import parse_json, pointer
 from keycloak_bridge.domain.times import format_duration
 from keycloak_bridge.event_files.json_events import read_events
+from keycloak_bridge.mapping.profile_findings import default_profile_warnings
 from keycloak_bridge.ops.private_files import PUBLIC, replace_file
 from keycloak_bridge.pipeline.interpret import Skipped
 from keycloak_bridge.pipeline.preview import Preview
@@ -110,7 +111,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """How a case ended, at which file; `refusal` is why the bridge refuses the event, expected or not."""
+    """How a case ended, at which file; `refusal` is why the bridge refuses the event, expected or not.
+
+    `warnings` are what a realm with Keycloak's default user profile would refuse.
+    """
 
     case: Case
     state: str
@@ -119,6 +123,7 @@ class CaseResult:
     remedy: str | None = None
     differences: "tuple[Difference, ...]" = ()
     refusal: BridgeError | None = None
+    warnings: tuple[Violation, ...] = ()
 
 
 def find_cases(folder: Path) -> list[Case]:
@@ -159,7 +164,8 @@ def run_case(case: Case, interpretation: Interpretation, *, update: bool = False
                 f"{case.expected}: cannot be written: {error.strerror}",
                 remedy="let this user write to the folder",
             ) from error
-    return replace(result, refusal=seen.error)
+    warnings = () if seen.desired is None else default_profile_warnings(seen.desired.representation)
+    return replace(result, refusal=seen.error, warnings=warnings)
 
 
 def expectation(seen: Preview) -> dict[str, Any]:
@@ -236,6 +242,8 @@ def differences(expected: Any, got: Any, path: tuple[str | int, ...] = ()) -> It
 
 
 def _print(console: Console, result: CaseResult) -> None:
+    for warning in result.warnings:
+        console.line(f"{result.case.event}: warning: {violation_text(warning)}", "yellow")
     if result.state == "equal":
         return
     good = result.state in _GOOD
@@ -263,6 +271,8 @@ def _as_object(result: CaseResult) -> dict[str, Any]:
         found["differences"].append({k: v for k, v in sides.items() if v is not NOTHING})
     if result.message:
         found |= {"file": str(result.file), "message": result.message, "remedy": result.remedy}
+    if result.warnings:
+        found["warnings"] = [asdict(one) for one in result.warnings]
     if result.refusal is not None:
         found["refused"] = {"code": result.refusal.code, "message": result.refusal.message}
     return found

@@ -28,6 +28,7 @@ from keycloak_bridge.domain.users import (
     client_of,
 )
 from keycloak_bridge.event_files.json_events import EventText, read_events
+from keycloak_bridge.mapping.profile_findings import default_profile_warnings
 from keycloak_bridge.pipeline.interpret import Prepared, Skipped
 from keycloak_bridge.pipeline.preview import Preview, PreviewOutcome, preview
 from keycloak_bridge.planning.mail_due import can_be_invited
@@ -60,7 +61,8 @@ def validate(
     """Check events against schema and mapping; - reads standard input.
 
     A FILE contains one event as JSON, an array of them, or one a line (NDJSON). Every violation is printed with its JSON
-    pointer. Nothing is sent anywhere.
+    pointer. Nothing is sent anywhere: what the rules of Keycloak's default user profile say is a warning, since the realm may
+    have others.
 
     Exit code: 0 all valid, 1 any invalid, 2 wrong usage or configuration.
     """
@@ -73,12 +75,12 @@ def validate(
         invalid += not row["valid"]
         if output == "json":
             console.json(row, indent=None)
-        elif show_mapped or not row["valid"]:
+        elif show_mapped or not row["valid"] or "warnings" in row:
             _print(console, row)
     if output == "text" and total > 1:
         style = "red" if invalid else "green"
         console.line(f"{total} events: {total - invalid} valid, {invalid} invalid", style)
-    elif output == "text" and not (invalid or show_mapped):
+    elif output == "text" and not (invalid or show_mapped or "warnings" in row):
         _print(console, row)
     return INVALID_EVENT if invalid else 0
 
@@ -165,6 +167,8 @@ def _row(text: EventText, seen: Preview, *, show_mapped: bool) -> dict[str, Any]
         row["skipped"] = prepared.sentence
     elif seen.outcome is PreviewOutcome.SKIP:
         row["skipped"] = "the mapping's `when` says no"
+    if desired is not None and (warnings := default_profile_warnings(desired.representation)):
+        row["warnings"] = [asdict(one) for one in warnings]
     if show_mapped and desired is not None:
         row["mapped"] = {**desired.representation, **beside_representation(desired)}
         if (terms := invitation_of(desired)) is not None:
@@ -183,6 +187,8 @@ def _print(console: Console, row: dict[str, Any]) -> None:
         return
     about = ", ".join(filter(None, (row["schema"], row.get("skipped"))))
     console.line(f"{place}: valid ({about})", "green")
+    for warning in row.get("warnings", ()):
+        console.line(f"  warning: {violation_text(Violation(**warning))}", "yellow")
     if "mapped" in row:
         console.json(row["mapped"])
     if "invitation" in row:

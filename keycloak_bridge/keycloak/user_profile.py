@@ -80,6 +80,31 @@ def read_profile(answer: Mapping[str, Any], *, email_as_username: bool = False) 
     return RealmProfile(attributes, None if policy is None else str(policy))
 
 
+_LONGEST: Config = {"max": 255}
+_PERSON: Mapping[str, Config] = {"length": _LONGEST, "person-name-prohibited-characters": {}}
+_DEFAULT_RULES: Mapping[str, Mapping[str, Config]] = {
+    "username": {
+        "length": {"min": 3, "max": 255},
+        _USERNAME_CHARACTERS: {},
+        "up-username-not-idn-homograph": {},
+    },
+    "email": {"email": {}, "length": _LONGEST},
+    "firstName": _PERSON,
+    "lastName": _PERSON,
+}
+"""The rules that Keycloak gives to a new realm."""
+
+
+def broken_defaults(user: UserRepresentation) -> tuple[tuple[str, str], ...]:
+    """Return each field of `user` and the rule of Keycloak's default user profile that its value surely breaks."""
+    return tuple(
+        (name, rule)
+        for name, values in _values(user)
+        for rule, config in _DEFAULT_RULES.get(name, {}).items()
+        if any(judge_value(rule, config, value) is Answer.REFUSED for value in values)
+    )
+
+
 def uncertain_fields(profile: RealmProfile, user: UserRepresentation) -> tuple[str, ...]:
     """Return what of `user` Keycloak is not certain to take and store as it is, when an administrator writes it.
 

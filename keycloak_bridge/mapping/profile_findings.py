@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.events import USER_CREATED, USER_UPDATED
-from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX
+from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX, UserRepresentation
 from keycloak_bridge.keycloak.user_profile import (
     LOCALE,
     PROFILE_FIELDS,
     Answer,
     ProfileAttribute,
     RealmProfile,
+    broken_defaults,
     java_pattern,
     judge_value,
     judge_values,
@@ -80,6 +82,20 @@ class MappedTarget:
     def described(self) -> str:
         """The kind and the name of the target, for messages."""
         return f"the {'attribute' if self.is_attribute else 'field'} {self.name}"
+
+
+def default_profile_warnings(user: UserRepresentation) -> tuple[Violation, ...]:
+    """Return what a realm with Keycloak's default user profile would refuse of `user`, where the realm itself is not asked."""
+    return tuple(
+        Violation(
+            f"/user/{name}",
+            rule,
+            "Keycloak's default user profile refuses it; the realm's own profile"
+            + (", or its 'Email as username'," if name == "username" else "")
+            + " decides",
+        )
+        for name, rule in broken_defaults(user)
+    )
 
 
 def all_mapped_targets(mappings: Mappings, schemas: SchemaCatalog) -> tuple[MappedTarget, ...]:

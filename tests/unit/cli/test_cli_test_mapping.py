@@ -60,6 +60,19 @@ def test_all_as_expected() -> None:
     assert (0, ["2 cases: 2 as expected"]) == run()
 
 
+def test_the_rules_of_the_default_profile_are_warnings() -> None:
+    """The realm may have others: a case can be as expected all the same."""
+    user = {**ADA["representation"], "username": "maria lopez"}
+    case("maria", an_event(username="maria lopez"), {**ADA, "representation": user})
+
+    code, (warning, totals) = run()
+    machine = json.loads(call("test-mapping", "cases", "--format", "json").stdout)
+
+    assert (0, "1 cases: 1 as expected") == (code, totals)
+    assert warning.startswith("cases/maria.event.json: warning: /user/username: Keycloak's default")
+    assert ["/user/username"] == [one["pointer"] for one in machine["warnings"]]
+
+
 AUGUSTA = {
     "representation": {**ADA["representation"], "firstName": "Augusta"},
     "groups": ["/staff"],

@@ -34,6 +34,37 @@ def test_one_valid_event(content: dict[str, Any], words: tuple[str, ...]) -> Non
     assert (0, f"event.json:1: valid ({SCHEMA})\n") == (result.exit_code, result.output)
 
 
+RELAXED = ("jd", "DOM\\jdoe", "maria lopez", "josé#1")
+
+
+@pytest.mark.parametrize("username", RELAXED)
+def test_the_rules_of_the_default_profile_are_warnings(username: str) -> None:
+    """The realm is not asked, and may have other rules; no value is quoted."""
+    write(Path("event.json"), an_event(username=username))
+    result = call("validate", "event.json")
+    first, warning, *more = result.output.splitlines()
+
+    assert (0, []) == (result.exit_code, more)
+    assert first.startswith("event.json:1: valid")
+    assert warning.startswith("  warning: /user/username: Keycloak's default user profile refuses")
+    assert "the realm's own profile, or its 'Email as username', decides" in warning
+    assert username not in warning
+
+
+def test_warnings_for_machines() -> None:
+    """Beside `valid`, only where there are any; names of persons have rules too."""
+    write(Path("events.ndjson"), an_event(), an_event(givenName="Ada<3"))
+    rows = [
+        json.loads(line)
+        for line in call("validate", "--format", "json", "events.ndjson").stdout.splitlines()
+    ]
+
+    assert [True, True] == [row["valid"] for row in rows]
+    assert "warnings" not in rows[0]
+    assert ["/user/firstName"] == [one["pointer"] for one in rows[1]["warnings"]]
+    assert ["person-name-prohibited-characters"] == [one["keyword"] for one in rows[1]["warnings"]]
+
+
 def test_every_violation_is_told() -> None:
     """Pointer, reason and keyword, never the value; the remedy; exit code 1."""
     write(Path("event.json"), an_event(email="a b@acme.example", givenName=None, familyName=3))
