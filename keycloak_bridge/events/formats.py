@@ -27,12 +27,13 @@ _IRI_CHARACTERS = re.compile(
 )
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _AUTHORITY = re.compile(
-    r"(?:[^@\[\]]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^:@\[\]]*)(?::[0-9]*)?",
+    r"(?:[^@\[\]]*@)?(?:\[(?:(?P<ipv6>[0-9A-Fa-f:.]+)|[Vv][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\]"
+    r"|[^:@\[\]]*)(?::[0-9]*)?",
 )
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _ANY_LOCAL_PART = re.compile(
-    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u00a1-\ud7ff\ue000-\U0010ffff-]+"
-    r"(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u00a1-\ud7ff\ue000-\U0010ffff-]+)*"
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\ud7ff\ue000-\U0010ffff-]+"
+    r"(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\ud7ff\ue000-\U0010ffff-]+)*"
 )
 _DURATION = re.compile(
     r"P(?:[0-9]+W"
@@ -44,7 +45,7 @@ _UPWARDS = re.compile(r"(?:0|[1-9][0-9]*)(#\Z)?")
 _TEMPLATE_NAME = r"(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2})+(?:\.(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2})+)*"
 _TEMPLATE_VARIABLE = rf"{_TEMPLATE_NAME}(?::[1-9][0-9]{{0,3}}|\*)?"
 _URI_TEMPLATE = re.compile(
-    rf"(?:[!#$&()*+,\-./0-9:;=?@A-Z\[\]_a-z~{_BEYOND_ASCII}\ue000-\uf8ff]|%[0-9A-Fa-f]{{2}}"
+    rf"(?:[!#$&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~{_BEYOND_ASCII}\ue000-\uf8ff]|%[0-9A-Fa-f]{{2}}"
     rf"|\{{[+#./;?&=,!@|]?{_TEMPLATE_VARIABLE}(?:,{_TEMPLATE_VARIABLE})*\}})*"
 )
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -123,7 +124,7 @@ def _is_domain(text: str) -> bool:
 
 
 def _is_any_host_name(text: str) -> bool:
-    if len(text) > _LONGEST_DOMAIN or text.endswith("."):
+    if len(text) > _LONGEST_DOMAIN or text.endswith((".", "\u3002", "\uff0e", "\uff61")):
         return False
     try:
         return bool(idna.encode(text.lower()))
@@ -162,8 +163,13 @@ def _is_uri_reference(text: str, characters: re.Pattern[str] = _URI_CHARACTERS) 
     rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     if rest.startswith("//"):
         authority, _, path = rest[2:].partition("/")
-        return _AUTHORITY.fullmatch(authority) is not None and not set(path) & set("[]")
+        return _is_authority(authority) and not set(path) & set("[]")
     return not set(rest) & set("[]") and (scheme is not None or ":" not in rest.split("/")[0])
+
+
+def _is_authority(text: str) -> bool:
+    found = _AUTHORITY.fullmatch(text)
+    return found is not None and (found["ipv6"] is None or _is_ipv6(found["ipv6"]))
 
 
 def _is_duration(text: str) -> bool:
@@ -202,6 +208,7 @@ def _parsed_by(parse: Callable[[str], object]) -> Callable[[str], bool]:
     return check
 
 
+_is_ipv6 = _parsed_by(ipaddress.IPv6Address)
 _is_iso_date = _parsed_by(date.fromisoformat)
 
 FORMATS: Mapping[str, tuple[Callable[[str], bool], str]] = MappingProxyType(
@@ -223,7 +230,7 @@ FORMATS: Mapping[str, tuple[Callable[[str], bool], str]] = MappingProxyType(
         ),
         "idn-hostname": (_is_any_host_name, "a host name, in any script"),
         "ipv4": (_parsed_by(ipaddress.IPv4Address), "an IPv4 address"),
-        "ipv6": (_parsed_by(ipaddress.IPv6Address), "an IPv6 address"),
+        "ipv6": (_is_ipv6, "an IPv6 address"),
         "iri": (_is_iri, "an IRI with scheme"),
         "iri-reference": (
             lambda text: _is_uri_reference(text, _IRI_CHARACTERS),

@@ -87,7 +87,7 @@ CASES = {
     ),
     "idn-hostname": (
         ["a", "bücher.example", "실례.테스트"],
-        ["", "-ü", "ü_", "ü\n", "b" * 64, "ü..a", "a b"],
+        ["", "-ü", "ü_", "ü\n", "b" * 64, "ü..a", "a b", "ü\u3002"],
     ),
     "iri": (
         ["http://ƒøø.ßår/?∂éœ=πîx#πîüx", "urn:a", "http://[::1]/é"],
@@ -107,7 +107,16 @@ CASES = {
         ["", "/a", "-1", "01", "0##", "1a", "0/~2", "1\n", "+1"],
     ),
     "uri-template": (
-        ["", "http://a.b/{term:1}/{term}", "{?q,lang}", "{+path*}/x", "a%20b", "{a.b}", "ü"],
+        [
+            "",
+            "http://a.b/{term:1}/{term}",
+            "{?q,lang}",
+            "{+path*}/x",
+            "a%20b",
+            "it's",
+            "{a.b}",
+            "ü",
+        ],
         ["{", "{}", "}", "{a", "{a b}", "a b", "{a:0}", "{a:12345}", "%zz", "<", "a\n"],
     ),
     "hostname": (
@@ -121,8 +130,20 @@ CASES = {
         ["", "e", "en_US", "en\n", "pt-BR-", "-en", "abcdefghi", "en US"],
     ),
     "uri": (
-        ["urn:a:b", "https://a.b/c?d#e", "http://[::1]:80/", "mailto:a@b"],
-        ["", "a", "//a", "http://a b", "http://[::1", "a:b\n", "http://a#b#c", "h:[x]", "http://é"],
+        ["urn:a:b", "https://a.b/c?d#e", "http://[::1]:80/", "http://[v1.a]/", "mailto:a@b"],
+        [
+            "",
+            "a",
+            "//a",
+            "http://a b",
+            "http://[::1",
+            "http://[1:2]/",
+            "http://[::01.2.3.4]/",
+            "a:b\n",
+            "http://a#b#c",
+            "h:[x]",
+            "http://é",
+        ],
     ),
     "uri-reference": (["", "/a", "a/b", "//x", "?q", "#f", "urn:a:b"], ["a b", ":x", "1:a", "%zz"]),
     "uuid": (

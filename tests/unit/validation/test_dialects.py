@@ -1,7 +1,10 @@
 """A schema of an older draft means what its draft says, and its faults are named as its author wrote it."""
 
+import gzip
+import hashlib
 import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,6 +156,44 @@ def test_schemas_of_several_drafts_live_together(tmp_path: Any) -> None:
     file.write_text(json.dumps(document({"properties": {"a": {"items": [{}]}}}, DRAFT_7).content))
 
     assert load_schemas([tmp_path]).has_property("user.created", ("a",))
+
+
+SUITE = gzip.decompress(Path(__file__).with_name("json-schema-suite-older.json.gz").read_bytes())
+SUITE_SHA256 = "dba5c4f1fcdd98cb10e4873d5dd093ae9015b825f3deff20aaccfc02a78a7c54"
+FOLDERS = {"draft6": DRAFT_6, "draft7": DRAFT_7, "draft2019-09": DRAFT_2019}
+
+
+def test_suite_is_the_official_one() -> None:
+    """The file in the repository is the one that its notice names."""
+    assert hashlib.sha256(SUITE).hexdigest() == SUITE_SHA256
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_official_suite(folder: str) -> None:
+    """Its answers, for every schema but those with remote references or a metaschema of their own."""
+    wrong: list[Any] = []
+    refused: list[str] = []
+    judged = 0
+    for file, groups in json.loads(SUITE)[folder].items():
+        for group in groups:
+            if not isinstance(group["schema"], dict) or file in ("vocabulary.json", "format.json"):
+                continue
+            schema = {"$id": "urn:a", **group["schema"], "$schema": FOLDERS[folder]}
+            try:
+                catalog = SchemaCatalog(
+                    [SchemaDocument("user.created", (1, 0), schema, "1.0.json")]
+                )
+            except ConfigError as error:
+                refused.append(error.message)
+                continue
+            for case in group["tests"]:
+                judged += 1
+                if (not catalog.violations("user.created", case["data"])) is not case["valid"]:
+                    wrong.append((file, group["description"], case["description"]))
+
+    assert wrong == []
+    assert [one for one in refused if "names no schema of these folders" not in one] == []
+    assert judged > 700
 
 
 WORDS = (
