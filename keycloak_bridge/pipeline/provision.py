@@ -22,6 +22,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import (
     COMPLETE_TYPES,
     URGENT_TYPES,
+    USER_DELETED,
     USER_UPDATED,
     CloudEvent,
     Outcome,
@@ -36,6 +37,7 @@ from keycloak_bridge.messages.dead_letters import given_up, is_replay
 from keycloak_bridge.messages.results import rejected
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.pipeline.interpret import Interpreter, Skipped
+from keycloak_bridge.planning.plan import UNKNOWN_USER
 from keycloak_bridge.provisioning.bulk_writer import PendingWrite, WriteRouter
 from keycloak_bridge.provisioning.provisioner import Provisioned
 
@@ -120,6 +122,7 @@ class ProvisionStage:
         """Provision, then publish the result; called by the writer, for a batch from another thread."""
         try:
             provisioned = provision()
+            self._keep_deletion(write, provisioned)
             return self._publish_result(write, provisioned)
         except BridgeError as error:
             return self._reject_if_final(write, error)
@@ -139,6 +142,21 @@ class ProvisionStage:
             ),
             Dependency.KEYCLOAK if isinstance(write.desired, DesiredUser) else Dependency.NONE,
         )
+
+    def _keep_deletion(self, write: PendingWrite, provisioned: Provisioned) -> None:
+        """Raise ParkedError for a deletion of a user that is not there, perhaps because the event that creates it is a dead letter.
+
+        A replay of that dead letter alone would bring a user to life whose deletion nobody would hear of any more.
+        """
+        record, event = write.record, write.event
+        nothing_deleted = provisioned.result.reason == UNKNOWN_USER and event.type == USER_DELETED
+        if not nothing_deleted or self._after_dead_letter != "park" or is_replay(record):
+            return
+        if self._dead_lettered.knows(record.topic_partition, self.ordering_key(record)):
+            raise ParkedError(
+                "an earlier event of this user became a dead letter, and may be the one that creates it",
+                remedy="replay both, so that they keep their order; or neither, as the user is deleted",
+            )
 
     def _report_overruled(self, write: PendingWrite) -> None:
         """Say that somebody stays in whom an event was to put out: its time, or that of the newer event, may be wrong."""

@@ -11,7 +11,7 @@ from stage_harness import EVENTS, Flow, event_of, record_of
 
 from keycloak_bridge.delivery.stage import DeadLetteredUsers
 from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
-from keycloak_bridge.domain.events import USER_DISABLED, USER_UPDATED, TopicPartition
+from keycloak_bridge.domain.events import USER_DELETED, USER_DISABLED, USER_UPDATED, TopicPartition
 from keycloak_bridge.domain.ports import Handled
 
 HERE = TopicPartition(EVENTS, 3)
@@ -252,3 +252,29 @@ def test_a_record_given_up_is_no_replay_because_it_says_so() -> None:
     flow.handle_invitation(record_of({"no": "invitation"}, headers=(ATTEMPTS,)))
 
     assert ["1"] * 3 == [reason["attempts"] for _, reason in flow.letters]
+
+
+@pytest.mark.parametrize(
+    ("after_dead_letter", "left"),
+    [("park", ["conflict", "parked"]), ("continue", ["conflict"])],
+)
+def test_a_deletion_stays_behind_the_dead_letter_that_creates_its_user(
+    after_dead_letter: str, left: list[str]
+) -> None:
+    """A replay in order leaves nobody in; were the deletion only skipped, the replay would bring the user to life."""
+    flow = Flow(after_dead_letter=after_dead_letter)
+    other = flow.keycloak.add_user(
+        {"username": "eve", "email": "ada@acme.example", "enabled": True}
+    )
+    creating = event_of("u-1", "e-1", data={"email": "ada@acme.example"})
+    deleting = event_of("u-1", "e-2", type=USER_DELETED, time="2026-11-02T08:00:00Z")
+    flow.handle(creating, offset=41)
+    flow.handle(deleting)
+    flow.handle(event_of("u-2", "e-3", type=USER_DELETED), offset=43)
+    assert left == codes(flow)
+
+    flow.keycloak.delete_user(other)
+    for offset, event in enumerate([creating, deleting][: len(left)], 50):
+        flow.handle(event, offset=offset, headers=REPLAYED, confirmed=True)
+    enabled = [user["enabled"] for user in flow.keycloak.users()]
+    assert enabled == [after_dead_letter == "continue"]

@@ -410,7 +410,7 @@ def test_an_event_without_data_is_no_tombstone(policy: str) -> None:
         (one["eventId"], one["eventType"], one["userId"]) for one in flow.results
     ]
     flow.settle(flow.provision.handle(deleted))
-    assert {"ignore": "tombstone", "delete": "unknown-user", "dead-letter": "tombstone"}[
+    assert {"ignore": "tombstone", "delete": "parked", "dead-letter": "tombstone"}[
         policy
     ] == flow.results[1]["reason"]
 
