@@ -106,7 +106,6 @@ class KafkaRecordConsumer:
         self._hold(self._consumer.assignment())
         with translated("polling"):
             self._pursue_join()
-            self._let_go_of_leftovers()
             self._let_broker_wait(timeout_s)
             batches = self._consumer.poll(
                 timeout_ms=int(timeout_s * 1000), max_records=self._max_poll_records
@@ -202,16 +201,6 @@ class KafkaRecordConsumer:
         """
         if self._consumer.group_metadata().state == MemberState.REBALANCING:
             self._consumer._coordinator.request_rejoin()  # noqa: SLF001 # there is no public way
-
-    def _let_go_of_leftovers(self) -> None:
-        """Keep kafka-python from fetching again for ever while it holds the empty rest of a fetch (3.0.12).
-
-        It sets aside a partition that is paused half-read, and takes it up again only when nothing is being read; the
-        empty rest of another partition counts as something, so that the partition would never be delivered again.
-        """
-        fetcher = self._consumer._fetcher  # noqa: SLF001 # there is no public way
-        if not fetcher._next_partition_records:  # noqa: SLF001
-            fetcher._next_partition_records = None  # noqa: SLF001
 
     def _let_broker_wait(self, timeout_s: float) -> None:
         """Have the broker keep a fetch that finds nothing for as long as this poll waits; a record ends both at once.

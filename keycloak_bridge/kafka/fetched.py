@@ -3,7 +3,8 @@
 kafka-python 3.0 gives a poll up for one record that it cannot unpack, and then loops for ever inside the next one, since
 the rest of that fetch is never dropped. Here such a record is one like any other: with its bytes where they can be had,
 else by reference, with the reason in place of the bytes. A record that unpacks to more than is allowed is passed over
-without being held in memory.
+without being held in memory, and one poll returns few of those that are nearly as large: a batch of a megabyte may unpack to
+gigabytes.
 """
 
 import contextlib
@@ -85,6 +86,9 @@ class CarefulFetcher:
         self._out_of_range: dict[KafkaTopicPartition, int] = {}
         self._parse_fetched_data = fetcher._parse_fetched_data  # noqa: SLF001
         fetcher._parse_fetched_data = self._parse  # noqa: SLF001
+        self._fetched_records = fetcher.fetched_records
+        self._left_bytes = 0
+        fetcher.fetched_records = self._poll
         fetcher.PartitionRecords = partial(_PartitionRecords, self)
 
     def out_of_range(self) -> Mapping[KafkaTopicPartition, int]:
@@ -105,6 +109,33 @@ class CarefulFetcher:
         for at, trouble in sorted(self._troubles.items()):
             return f"{at.topic}/{at.partition}@{trouble.offset} cannot be read: {trouble.reason}"
         return None
+
+    def used(self, size: int, partition: KafkaTopicPartition) -> bool:
+        """Note that a record of `size` bytes was unpacked; say whether this poll may have another one of `partition`.
+
+        Where not, the rest of it is set aside as of a partition that is paused, until it is resumed for the next poll.
+        """
+        self._left_bytes -= size
+        if self._left_bytes > 0:
+            return True
+        # it may have been taken away meanwhile
+        with contextlib.suppress(KeyError):
+            self._consumer.pause(partition)
+        return False
+
+    def _poll(self, max_records: int | None = None, *rest: Any, **options: Any) -> Any:
+        self._left_bytes = self.largest_record_bytes
+        self._let_go_of_leftovers()
+        return self._fetched_records(max_records, *rest, **options)
+
+    def _let_go_of_leftovers(self) -> None:
+        """Keep kafka-python from fetching again for ever while it holds the empty rest of a fetch (3.0.12).
+
+        It sets aside a partition that is paused half-read, and takes it up again only when nothing is being read; the
+        empty rest of another partition counts as something, so that the partition would never be delivered again.
+        """
+        if not self._fetcher._next_partition_records:  # noqa: SLF001
+            self._fetcher._next_partition_records = None  # noqa: SLF001
 
     def reads_again(self, partition: KafkaTopicPartition, offset: int, reason: str) -> bool:
         """Note that what was fetched from `offset` on is damaged; say whether it is to be fetched once more."""
@@ -176,6 +207,19 @@ class _PartitionRecords(Fetcher.PartitionRecords):
     def __init__(self, care: CarefulFetcher, *arguments: Any, **options: Any) -> None:
         self._care = care
         super().__init__(*arguments, **options)
+
+    def take(self, n: int | None = None) -> list[Any]:
+        """Return the next records, at most `n`, and no more than one poll may hold."""
+        records: list[Any] = []
+        at = self.topic_partition
+        while (n is None or len(records) < n) and self._care.used(0, at):
+            before = self.bytes_read
+            record = next(self.record_iterator, None)
+            if record is None:
+                break
+            records.append(record)
+            self._care.used(self.bytes_read - before, at)
+        return records
 
     def only(self, record: FetchedRecord) -> None:
         """Have this record in place of those that could not be fetched."""
@@ -287,6 +331,7 @@ class _PartitionRecords(Fetcher.PartitionRecords):
             if self.check_crcs and not record.validate_crc():
                 raise kafka_errors.CorruptRecordError("a wrong checksum")
             self.next_fetch_offset = record.offset + 1
+            self.bytes_read += len(record.key or b"") + len(record.value or b"")
             yield _fetched(tp, record.offset, record.timestamp, record.key, record.value)
 
     def _record(

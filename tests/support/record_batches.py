@@ -97,6 +97,12 @@ class Fetching:
     def pause(self, partition: KafkaTopicPartition) -> None:
         """Note it, as a consumer would do it."""
         self.paused.add(partition)
+        self.subscriptions.pause(partition)
+
+    def resume(self) -> None:
+        """Have everything fetched again, as the next poll does."""
+        for partition in self.assignment():
+            self.subscriptions.resume(partition)
 
     def position(self, at: KafkaTopicPartition) -> int:
         """Return the next offset to fetch."""

@@ -184,11 +184,35 @@ def test_a_record_that_is_too_large_is_never_held(codec: str | None, size: int) 
     records = fetching.take()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
+    fetching.resume()
+    records += fetching.take()
 
     assert codec is None or peak < 16 * MEGABYTE
     assert ([0, 1, 2], [1]) == ([record.offset for record in records], unreadable(records))
     assert records[1].unreadable.size_bytes == pytest.approx(size, abs=20)
     assert (None, None, 1_001) == (records[1].key, records[1].value, records[1].timestamp_ms)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_batch_that_unpacks_to_gigabytes_comes_in_small_parts(codec: str | None) -> None:
+    """Each poll returns what is little together; the rest of the partition waits, and so do others."""
+    fetching = Fetching(P0, P1, largest_record_bytes=MEGABYTE)
+    many = [(b"k", bytes(MEGABYTE - 100), ())] * 40
+    fetching.arrive(P0, batch(GOOD, *many, GOOD, codec=codec))
+    fetching.arrive(P1, batch(*many[:3], codec=codec))
+
+    seen: list[tuple[int, int]] = []
+    tracemalloc.start()
+    while len(records := fetching.take()):
+        assert len(records) <= 3
+        seen += [(record.partition, record.offset) for record in records]
+        fetching.resume()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert [(0, offset) for offset in range(42)] == sorted(seen)[:42]
+    assert [(1, offset) for offset in range(3)] == sorted(seen)[42:]
+    assert codec is None or peak < 16 * MEGABYTE
 
 
 def test_what_a_broker_calls_corrupt_rests_and_is_passed_in_the_end() -> None:
@@ -207,6 +231,7 @@ def test_what_a_broker_calls_corrupt_rests_and_is_passed_in_the_end() -> None:
             assert fetching.care.rests(P0)
             assert "user-events/0@0 cannot be read: it is corrupt" == fetching.care.trouble()
         now_s[0] += 10
+        fetching.resume()
 
     assert ([0], 1) == (unreadable(records), fetching.position(P0))
     assert fetching.care.trouble() is None
@@ -218,6 +243,7 @@ def test_what_is_not_about_the_bytes_is_waited_for() -> None:
     for _ in range(20):
         fetching.arrive(P0, error_code=kafka_errors.UnknownError.errno)
         assert [] == fetching.take()
+        fetching.resume()
 
     assert 0 == fetching.position(P0)
     assert (

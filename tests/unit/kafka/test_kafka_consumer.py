@@ -44,7 +44,7 @@ class StubConsumer:
         self._assignors = {"cooperative-sticky": SimpleNamespace(member_assignment={K0, K1})}
         self._coordinator = self._fetcher = self._cluster = self
         self.topic_id_now: UUID | None = None
-        self._parse_fetched_data = self.PartitionRecords = None
+        self._parse_fetched_data = self.PartitionRecords = self.fetched_records = None
         self.seeks: list[tuple[KafkaTopicPartition, int]] = []
         self.commits_stored: dict[KafkaTopicPartition, OffsetAndMetadata] = {}
         self.beginnings: dict[KafkaTopicPartition, int] = {K0: 0, K1: 0}

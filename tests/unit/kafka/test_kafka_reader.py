@@ -41,7 +41,7 @@ class StubConsumer:
         self.lost = False
         self.closed = False
         self._fetcher = self
-        self._parse_fetched_data = self.PartitionRecords = None
+        self._parse_fetched_data = self.PartitionRecords = self.fetched_records = None
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         return set(self.logs) if topic == TOPIC else set()
