@@ -42,6 +42,7 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "keycloak-url",
         "mail-in-doubt",
         "mail-not-sent",
+        "mails-undecided",
         "mapping",
         "not-keycloak",
         "organizations-disabled",
