@@ -40,8 +40,15 @@ from keycloak_bridge.domain.users import (
 from keycloak_bridge.mapping.reserved_names import anonymous_username
 from keycloak_bridge.mapping.rules import DEFAULT_RESERVED
 from keycloak_bridge.planning.bookkeeping import has_applied, is_last
-from keycloak_bridge.planning.order import Applied, applied_to, in_order, judge, switches_of
-from keycloak_bridge.planning.plan import STALE, SWITCHES, effective, plan_user
+from keycloak_bridge.planning.order import (
+    Applied,
+    applied_to,
+    in_order,
+    is_before,
+    judge,
+    switches_of,
+)
+from keycloak_bridge.planning.plan import STALE, VERIFIED, effective, plan_user
 
 NEUTRAL: Mapping[Intent, Intent] = MappingProxyType(
     {Intent.INVITE: Intent.ENABLE, Intent.ANONYMISE: Intent.DISABLE}
@@ -58,7 +65,7 @@ class Course:
 
     `born` is the first of them and `event` the last that described the user. `applied` is what is remembered of a user to
     whom they all were applied, and `switches` is what each of them did to the access. The others are the last events that
-    changed a switch, anonymised the user and requested an invitation: they may have been applied to the live user or not.
+    said whether the address is verified, anonymised the user and requested an invitation: they may have been applied to the live user or not.
     """
 
     born: UserEvent
@@ -66,18 +73,22 @@ class Course:
     desired: DesiredUser
     applied: Applied
     switches: tuple[Switch, ...] = ()
-    switched: UserEvent | None = None
+    verified: UserEvent | None = None
     anonymised: UserEvent | None = None
     invited: UserEvent | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """The fold from one beginning: whether the user exists by now, its course, and the event that deleted it last."""
+    """The fold from one beginning: whether the user exists by now, its course, and the event that deleted it last.
+
+    `refused` is an event before the creation that is not older than it: a user that exists takes it.
+    """
 
     exists: bool
     course: Course | None = None
     deleted: UserEvent | None = None
+    refused: UserEvent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +143,11 @@ def steps_of(
     """
     if found is None:
         return (_creating(folded, folded.absent),)
-    # the track that led to `found`; events that were refused before its creation are no part of it
+    # the track that led to `found`; older events that were refused before its creation are no part of it
+    track = folded.there
     course = folded.absent.course
-    created = course is not None and has_applied(course.born, found.representation)
-    track = folded.absent if created else folded.there
+    if course is not None and has_applied(course.born, found.representation):
+        track = folded.absent if folded.absent.refused is None else folded.there
     if track.deleted is not None and _deletes(track.deleted, folded, found):
         removing = (track.deleted, replace(folded.desired, intent=Intent.DELETE))
         return (removing,) if track.course is None else (removing, _creating(folded, track))
@@ -169,11 +181,15 @@ def _step(track: Track, event: UserEvent, desired: DesiredUser, *, created: bool
     course = track.course
     if not track.exists:
         creates = desired.intent.describes_user and desired.unknown is UnknownUser.CREATE
+        refused = track.refused
         if not creates:
-            return track
+            newest = refused is None or event.time is None or is_before(refused.time, event.time)
+            return replace(track, refused=event if newest else refused)
+        if refused is not None and is_before(refused.time, event.time):
+            refused = None
         verdict = judge(event, desired, Applied(), new=True)
         course = Course(event, event, desired, verdict.after, switches_of(event, desired))
-        return Track(True, _noted(course, event, desired), track.deleted)
+        return Track(True, _noted(course, event, desired), track.deleted, refused)
     verdict = judge(event, desired, Applied() if course is None else course.applied)
     if desired.intent is Intent.DELETE:
         return Track(False, None, event) if verdict.access else track
@@ -209,19 +225,19 @@ def _step(track: Track, event: UserEvent, desired: DesiredUser, *, created: bool
 
 def _noted(course: Course, event: UserEvent, desired: DesiredUser) -> Course:
     if desired.intent is Intent.ANONYMISE:
-        return replace(course, switched=event, anonymised=event)
+        return replace(course, anonymised=event)
     if desired.intent is Intent.INVITE:
         return replace(course, invited=event)
-    if SWITCHES & set(desired.representation) - desired.create_only:
-        return replace(course, switched=event)
+    if VERIFIED & set(desired.representation) - desired.create_only:
+        return replace(course, verified=event)
     return course
 
 
 def _against(course: Course, found: FoundUser) -> DesiredUser:
     """Return what the course wants of a live user to which some of it was applied."""
     desired, user = _with_switches(course.desired, course), found.representation
-    if course.switched is not None and has_applied(course.switched, user):
-        desired = replace(desired, create_only=desired.create_only | SWITCHES)
+    if course.verified is not None and has_applied(course.verified, user):
+        desired = replace(desired, create_only=desired.create_only | VERIFIED)
     if course.anonymised is not None:
         # only a user to be created gets a username made of its external id; this one has a Keycloak id
         if desired.representation.get("username") == anonymous_username(desired.external_id.value):

@@ -53,8 +53,9 @@ from keycloak_bridge.planning.ownership import (
 
 STALE = "stale"
 UNKNOWN_USER = "unknown-user"
-SWITCHES = frozenset(("enabled", "emailVerified"))
-"""Fields that an administrator or the user may change after an event was applied; its redelivery leaves them alone."""
+VERIFIED = frozenset(("emailVerified",))
+"""What an administrator or the user may change after an event was applied; its redelivery leaves it alone. Of `enabled` the order of
+events says so (order.py)."""
 
 _PERSONAL_FIELDS = frozenset(("email", "firstName", "lastName"))
 _BOOKKEEPING = frozenset(BOOKKEEPING_ATTRIBUTES)
@@ -175,8 +176,7 @@ def _changes(
     stored = user.get("attributes") or {}
     create_only, cleared = desired.create_only, desired.cleared
     if is_last(event, user):
-        # the event was applied before: a user disabled since then must not come back by redelivery
-        create_only |= SWITCHES
+        create_only |= VERIFIED
     wanted = cast("UserRepresentation", {**desired.representation})
     if desired.intent is Intent.ANONYMISE:
         # what `wanted` itself has was set after all personal data was erased

@@ -282,6 +282,25 @@ def test_a_time_of_an_earlier_version(enabled: bool) -> None:
         assert one_by_one([off], user).representation["enabled"] is False
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [(event("complete", NOON), desired(enabled=False))],
+        [(event("off", NOON + SECOND), updating(enabled=False)), (event("c", NOON), desired())],
+        [(event("update", LATER), UPDATE), (event("off", NOON + SECOND), DISABLE)],
+    ],
+    ids=[
+        "of the time of the newest",
+        "before one that would create",
+        "before an update read again",
+    ],
+)
+def test_a_disable_among_events_at_once_is_not_lost(steps: list[Step]) -> None:
+    """Neither where part of them was applied already nor where none was."""
+    for seen in ([CREATING], [CREATING, steps[0]]):
+        assert at_once(steps, one_by_one(seen)).representation["enabled"] is False
+
+
 # the rule, over sequences, precisions and redeliveries
 
 TIMES = st.builds(
