@@ -24,6 +24,7 @@ BridgeError                     disposition
 │ └ KeycloakRejectedError       DEAD_LETTER  any other 4xx
 ├ HoldError                     WAIT         nothing failed: a limit or the brake delays the record
 ├ BrakeError                    STOP         the brake is engaged, and this run does not wait for its release
+├ UndecidedMailError            STOP         nothing tells refused mails from an outage, and this run does not wait
 ├ InternalError                 RETRY        a fault of the bridge itself; DEAD_LETTER after the limit
 └ BrokerError
   ├ BrokerUnavailableError      RETRY
