@@ -156,7 +156,8 @@ class UserEvent:
     """A validated event: `data` holds what the schema `schema_id` promises.
 
     `user_id` is the user's id in user management as the mapping reads it, once it has. `time` is never later than the
-    record; where the producer's time was, `stated_time` is that.
+    record; where the producer's time was, `stated_time` is that. `clamped` says that it was so far ahead that nobody
+    knows when the event happened.
     """
 
     id: str
@@ -168,6 +169,7 @@ class UserEvent:
     data: Mapping[str, Any]
     user_id: str | None = None
     stated_time: datetime | None = None
+    clamped: bool = False
 
     @property
     def occurrence(self) -> str:

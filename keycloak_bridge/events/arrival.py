@@ -38,6 +38,12 @@ class ArrivalRule:
             return usable
         return time if recorded is None else min(time, recorded)
 
+    def has_clamped(self, stated: datetime | None, time: datetime | None) -> bool:
+        """Return whether `time` took the place of a `stated` one that says nothing about when the event happened."""
+        if stated is None or time is None:
+            return False
+        return stated - time > timedelta(seconds=self.max_ahead_s)
+
     def _refusal(self) -> TimeAheadError:
         limit = format_duration(self.max_ahead_s)
         reason = f"must be at most {limit} ahead of the record's timestamp and of the clock"

@@ -144,7 +144,9 @@ class Interpreter:
         if isinstance(desired, DesiredUser):
             user_event = replace(user_event, user_id=desired.external_id.value)
         if time != user_event.time:  # the mapping has seen what the producer wrote
-            user_event = replace(user_event, time=time, stated_time=user_event.time)
+            stated = user_event.time
+            clamped = self.arrival is not None and self.arrival.has_clamped(stated, time)
+            user_event = replace(user_event, time=time, stated_time=stated, clamped=clamped)
         targets = "" if isinstance(desired, OutOfScope) else ", ".join(desired.representation)
         trace("mapped", targets or desired)
         return Prepared(user_event, desired, fingerprint)

@@ -109,15 +109,18 @@ def switches_of(event: UserEvent, desired: DesiredUser) -> tuple[Switch, ...]:
         return (Switch(Access.OUT, event.time, event.occurrence, erases=erases, latest=latest),)
     switches: list[Switch] = []
     enabled = desired.representation.get("enabled")
+    # whoever is let in at an unknown time can be put out by whatever comes later in the topic
+    since = None if event.clamped else event.time
     if not enabled and desired.intent.describes_user and desired.unknown is UnknownUser.CREATE:
         # a user that is created disabled is there nevertheless: what was said before is about an earlier one
-        born = Switch(Access.IN, event.time, event.occurrence, for_new_users=True, tacit=True)
+        born = Switch(Access.IN, since, event.occurrence, for_new_users=True, tacit=True)
         switches.append(born)
     if enabled is not None:
         access = Access.IN if enabled else Access.OUT
         for_new_users = "enabled" in desired.create_only
         latest = event.stated_time
-        switches.append(Switch(access, event.time, event.occurrence, for_new_users, latest=latest))
+        time = since if enabled else event.time
+        switches.append(Switch(access, time, event.occurrence, for_new_users, latest=latest))
     return tuple(switches)
 
 
@@ -191,7 +194,8 @@ def judge(
             # remembered with the other, so that neither brings the user back when it is read again
             takes_effect = True
             after = replace(after, let_in=_newer(after.let_in, _moment(one, after)))
-        if again and known and one.access is Access.IN and one.time is not None:
+        in_again = again and known and one.access is Access.IN and one.time is not None
+        if in_again and not _has(after.let_in, one):
             # an event of this id and time said nothing about the access
             let_in = _newer(after.let_in, _moment(one, after))
             after = replace(after, access=after.access or Access.IN, let_in=let_in)
@@ -276,6 +280,9 @@ def _let_in_before(switch: Switch, applied: Applied) -> bool:
 
 def _switched(applied: Applied, switch: Switch) -> Applied:
     moment = _moment(switch, applied)
+    if moment.time is None:
+        # nothing can be compared with it, so that whatever comes next in the topic has effect
+        return Applied(applied.time)
     if switch.access is Access.OUT:
         return replace(applied, access=Access.OUT, put_out=_newer(applied.put_out, moment))
     # without a time, the order of the topic alone counts: what puts the user out behind it does so once more when it

@@ -176,6 +176,15 @@ def test_a_date_in_the_far_future_does_not_keep_anybody_in(ahead: Any) -> None:
     assert False is user["enabled"]
 
 
+def test_a_clamped_event_keeps_nobody_in_whom_a_late_disable_puts_out() -> None:
+    """The disable behind it is published late, long after its own time; nobody knows when the clamped one happened."""
+    flow = Flow(known=Interpretation(Settings(events=EventsSettings(ahead="clamp"))))
+    flow.handle(FUTURE)
+    for kind, time in (("user.updated", "10:05:00Z"), ("user.disabled", "10:06:00Z")):
+        flow.handle(later(kind, kind, f"2026-11-28T{time}"))
+    assert [False] == [user["enabled"] for user in flow.keycloak.users()]
+
+
 def test_times_of_another_precision_do_not_keep_anybody_in() -> None:
     """Created with milliseconds, updated and disabled in the same second without."""
     flow = Flow()
