@@ -58,6 +58,7 @@ def test_nothing_but_a_refused_mailbox(module_bench: Bench, user_id: str) -> Non
     assert ["given-up"] == invitation_codes(bench, user_id)
 
 
+@pytest.mark.full
 def test_without_the_role_view_realm_a_run_with_an_end_gives_nothing_up(
     module_bench: Bench, user_id: str
 ) -> None:
