@@ -56,7 +56,6 @@ class LostRecords:
             return
         lost = f"{place} lost offsets {unread} to {begin - 1} before they were read, by retention or deletion"
         context.metrics.lost(context.name, begin - unread)
-        context.status.note(context.name, lost)
         log_event(
             logger,
             "records-lost",
@@ -68,11 +67,13 @@ class LostRecords:
             offset=unread,
             count=begin - unread,
         )
-        if self.brakes:
-            context.brake.engage(lost)
+        self._show(lost)
 
     def _begins_anew(self, what: str) -> None:
         self.context.metrics.begun_anew(self.context.name)
+        self._show(what)
+
+    def _show(self, what: str) -> None:
         self.context.status.note(self.context.name, what)
         if self.brakes:
             self.context.brake.engage(what)

@@ -322,26 +322,15 @@ def access(want: DesiredUser) -> Access | None:
     return Access.IN if enabled else Access.OUT
 
 
-def must_be_out(steps: Sequence[Step]) -> bool:
-    """Whether an event puts the user out, no newer one before it lets in, and none behind it that is not older."""
+def must_be(wanted: Access, steps: Sequence[Step]) -> bool:
+    """Whether an event wants this access, no newer one before it the other, and none behind it that is not older."""
+    other = Access.IN if wanted is Access.OUT else Access.OUT
     for at, (one, want) in enumerate(steps):
-        if access(want) is Access.OUT:
-            before = [other for other, its in steps[:at] if access(its) is Access.IN]
-            behind = [other for other, its in steps[at:] if access(its) is Access.IN]
-            newer = any(is_before(one.time, other.time) for other in before)
-            if not newer and all(is_before(other.time, one.time) for other in behind):
-                return True
-    return False
-
-
-def must_be_in(steps: Sequence[Step]) -> bool:
-    """Whether an event lets the user in, no newer one before it puts out, and none behind it that is not older."""
-    for at, (one, want) in enumerate(steps):
-        if access(want) is Access.IN:
-            before = [other for other, its in steps[:at] if access(its) is Access.OUT]
-            behind = [other for other, its in steps[at:] if access(its) is Access.OUT]
-            newer = any(is_before(one.time, other.time) for other in before)
-            if not newer and all(is_before(other.time, one.time) for other in behind):
+        if access(want) is wanted:
+            before = [each for each, its in steps[:at] if access(its) is other]
+            behind = [each for each, its in steps[at:] if access(its) is other]
+            newer = any(is_before(one.time, each.time) for each in before)
+            if not newer and all(is_before(each.time, one.time) for each in behind):
                 return True
     return False
 
@@ -369,9 +358,9 @@ def test_the_rule(steps: list[Step], applied: int) -> None:
 
     assert ends == [ends[0]] * len(ends)
     assert {one.representation["enabled"] for one in again} <= {ends[0], False}
-    if must_be_out(steps):
+    if must_be(Access.OUT, steps):
         assert ends[0] is False
-    if must_be_in(steps):
+    if must_be(Access.IN, steps):
         assert ends[0] is True
 
 
