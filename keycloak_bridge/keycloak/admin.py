@@ -5,7 +5,8 @@ a typed error.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, count
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
@@ -26,8 +27,9 @@ PAGE = 100
 """How many items are asked for at once."""
 
 _Item = TypeVar("_Item")
+_Identified = TypeVar("_Identified", bound=Mapping[str, Any])
 _PLACE = re.compile(r"\{[^}]+\}")
-_USERS = Call("GET", "/users")
+USERS = Call("GET", "/users")
 _REALM_ROLES = "/users/{id}/role-mappings/realm"
 _CLIENT_ROLES = "/users/{id}/role-mappings/clients/{client-id}"
 _IDENTITY = "/users/{id}/federated-identity/{alias}"
@@ -60,8 +62,8 @@ class KeycloakAdmin:
         params = {"briefRepresentation": "false", "max": PAGE, **params}
         users = self._read("/users", kind=list, params=params)
         if not all(isinstance(user, dict) for user in users):
-            raise _not_keycloak(_USERS)
-        return [_user(_USERS, user) for user in users]
+            raise _not_keycloak(USERS)
+        return [_user(USERS, user) for user in users]
 
     def find_users_by_attribute(self, name: str, value: str) -> list[UserRepresentation]:
         """Return every user whose attribute `name` is `value` in any case.
@@ -77,7 +79,8 @@ class KeycloakAdmin:
         return self._all_users(query)
 
     def _all_users(self, query: Params) -> list[UserRepresentation]:
-        return _all_pages(_USERS, lambda first: self.search_users({**query, "first": first}))
+        pages = each_page(USERS, lambda first: self.search_users({**query, "first": first}))
+        return list(chain.from_iterable(pages))
 
     def get_user(self, user_id: str) -> UserRepresentation:
         """Return the user with all attributes that administrators may see."""
@@ -161,12 +164,13 @@ class KeycloakAdmin:
     def user_groups(self, user_id: str) -> list[Json]:
         """Return every group that the user is a direct member of."""
         path = "/users/{id}/groups"
-        return _all_pages(
+        pages = each_page(
             Call("GET", path),
             lambda first: self._list(
                 path, user_id, params={"first": first, "max": PAGE}, each=shapes.GROUP
             ),
         )
+        return list(chain.from_iterable(pages))
 
     def group_by_path(self, path: str) -> Json:
         """Return the group at `path`, with or without its leading slash."""
@@ -392,14 +396,23 @@ def _parsed(call: Call, response: requests.Response) -> Any:
         raise keycloak_error(code="not-keycloak", call=call, status=response.status_code) from error
 
 
-def _all_pages(call: Call, page: Callable[[int], list[_Item]]) -> list[_Item]:
-    """Return all items; `page` gets the number of the first one to return."""
-    items: list[_Item] = []
-    found: list[_Item] = []
-    while True:
-        before, found = found, page(len(items))
-        if found and found == before:
-            raise _not_keycloak(call)  # the same page for ever
-        items += found
-        if len(found) < PAGE:
-            return items
+def each_page(
+    call: Call, page: Callable[[int], list[_Identified]], size: int = PAGE, overlap: int = 0
+) -> Iterator[list[_Identified]]:
+    """Yield pages until one has fewer items than `size`; `page` gets the number of the first item to return.
+
+    Each page begins with the last `overlap` items of the one before. Raises KeycloakError (`not-keycloak`) where a server
+    returns the same pages again and again, in whatever round.
+    """
+    first, landmark = 0, None
+    for number in count():
+        found = page(first)
+        ids = [item["id"] for item in found]
+        if ids == landmark:
+            raise _not_keycloak(call)
+        if number & (number - 1) == 0:  # a round is noticed once it lies between two powers of two
+            landmark = ids
+        yield found
+        if len(found) < size:
+            return
+        first += len(found) - overlap

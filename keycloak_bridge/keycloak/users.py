@@ -24,7 +24,7 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
     may_be,
 )
-from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.admin import USERS, KeycloakAdmin, each_page
 from keycloak_bridge.keycloak.errors import conflict, mail_refusal, refuse_unusable, unsearchable
 from keycloak_bridge.keycloak.mail_server import MailServer
 from keycloak_bridge.keycloak.memberships import AllMemberships, Cache, Identities, normal_path
@@ -298,11 +298,16 @@ def each_user(
     Keycloak counts its pages by place: of users that come or go meanwhile, some may be left out or come twice. With an
     `overlap` each page repeats so many users of the one before, and at least one of them must be in both. Then every user
     that existed before the first page and exists after the last is among them, some twice, or KeycloakUnavailableError
-    (`realm-in-motion`) says that more users were deleted than the overlap covers.
+    (`realm-in-motion`) says that more users were deleted than the overlap covers. Raises KeycloakError (`not-keycloak`) where
+    the pages repeat.
     """
-    first, tail = 0, frozenset[str]()
-    while True:
-        page = admin.search_users({"first": first, "max": page_size})
+    tail = frozenset[str]()
+    for page in each_page(
+        USERS,
+        lambda first: admin.search_users({"first": first, "max": page_size}),
+        page_size,
+        overlap,
+    ):
         ids = [user["id"] for user in page]
         if tail and tail.isdisjoint(ids):
             raise KeycloakUnavailableError(
@@ -311,7 +316,4 @@ def each_user(
                 remedy="nothing need be done: the listing is tried again",
             )
         yield from page
-        if len(page) < page_size:
-            return
-        tail = frozenset(ids[page_size - overlap :])
-        first += page_size - overlap
+        tail = frozenset(ids[len(ids) - overlap :])

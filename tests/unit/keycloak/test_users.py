@@ -12,6 +12,7 @@ from keycloak_script import KeycloakScript
 
 from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
+    KeycloakError,
     KeycloakRejectedError,
     KeycloakUnavailableError,
 )
@@ -318,3 +319,32 @@ def test_too_many_deletions_are_noticed() -> None:
         next(pages)
 
     assert raised.value.code == "realm-in-motion"
+
+
+@pytest.mark.parametrize("pages", [1, 2, 3, 5])
+@pytest.mark.parametrize("overlap", [0, 2])
+def test_pages_that_repeat_have_an_end(pages: int, overlap: int) -> None:
+    """A gateway may drop what says which page is asked for, or answer from a cache in any round."""
+    realm = RepeatingRealm(pages)
+
+    with pytest.raises(KeycloakError) as raised:
+        for _ in each_user(cast("KeycloakAdmin", realm), page_size=6, overlap=overlap):
+            pass
+
+    assert "not-keycloak" == raised.value.code
+    assert realm.asked <= 4 * pages
+
+
+@dataclass
+class RepeatingRealm:
+    """A server that returns so many full pages in a round, each with two users of the one before."""
+
+    pages: int
+    asked: int = 0
+
+    def search_users(self, _: Params) -> list[UserRepresentation]:
+        """Return the next page."""
+        users = self.pages * 4
+        begin = self.asked % self.pages * 4
+        self.asked += 1
+        return [UserRepresentation(id=f"n{(begin + at) % users}") for at in range(6)]
