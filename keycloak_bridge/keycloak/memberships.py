@@ -1,10 +1,13 @@
 """What users belong to: groups, roles, organizations, and accounts at identity providers.
 
-Groups, organizations and clients have an id in Keycloak beside the name in the mapping; the ids are remembered for a
-minute. An id that Keycloak does not know any more is forgotten, since the thing may have been deleted and created again.
+Groups, roles, organizations and clients have an id in Keycloak beside the name in the mapping. Groups and clients can be
+renamed while they keep their id, so theirs is remembered for a minute. Keycloak takes a role only by id and name, and never
+changes the alias of an organization, so their ids are remembered for good. Any id that Keycloak does not know any more is
+forgotten, since the thing may have been deleted and created again.
 """
 
 import contextlib
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -24,6 +27,7 @@ from keycloak_bridge.keycloak.admin import Json, KeycloakAdmin
 from keycloak_bridge.keycloak.errors import conflict, keycloak_error, role_not_found
 
 CACHE_TTL_S = 60.0
+_FOR_GOOD_S = math.inf
 
 _Value = TypeVar("_Value")
 
@@ -53,10 +57,11 @@ class AllMemberships:
 
 
 class Cache(Generic[_Value]):
-    """Remembers values for a minute. Safe to share between threads."""
+    """Remembers values for a minute, or for `ttl_s` seconds. Safe to share between threads."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, ttl_s: float = CACHE_TTL_S) -> None:
         self._clock = clock
+        self._ttl_s = ttl_s
         self._lock = threading.Lock()
         self._entries: dict[str, tuple[float, _Value]] = {}
 
@@ -64,7 +69,7 @@ class Cache(Generic[_Value]):
         """Return the value, unless it is too old."""
         with self._lock:
             entry = self._entries.get(key)
-        if entry is None or self._clock.monotonic() - entry[0] >= CACHE_TTL_S:
+        if entry is None or self._clock.monotonic() - entry[0] >= self._ttl_s:
             return None
         return entry[1]
 
@@ -82,8 +87,10 @@ class Cache(Generic[_Value]):
 class KnownIds(Cache[str]):
     """Keycloak's ids by name. A name that is not found is looked up each time: an administrator may just create it."""
 
-    def __init__(self, look_up: Callable[[str], str | None], clock: Clock) -> None:
-        super().__init__(clock)
+    def __init__(
+        self, look_up: Callable[[str], str | None], clock: Clock, ttl_s: float = CACHE_TTL_S
+    ) -> None:
+        super().__init__(clock, ttl_s)
         self._look_up = look_up
 
     def get(self, key: str) -> str | None:
@@ -100,10 +107,12 @@ class _ById(ABC):
     """Memberships that are joined and left one by one, by the id of what the name stands for."""
 
     missing_code: str
+    known_for_s = CACHE_TTL_S
+    """How long an id is remembered."""
 
     def __init__(self, admin: KeycloakAdmin, clock: Clock) -> None:
         self._admin = admin
-        self._ids = KnownIds(self._look_up, clock)
+        self._ids = KnownIds(self._look_up, clock, self.known_for_s)
 
     def missing(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return those names that the realm does not have, as they were given."""
@@ -213,6 +222,7 @@ class Organizations(_ById):
     """
 
     missing_code = "organization-not-found"
+    known_for_s = _FOR_GOOD_S
 
     def of(self, user_id: str) -> frozenset[str]:
         """Return the aliases of the organizations that the user is a member of."""
@@ -243,17 +253,17 @@ class Roles:
         self._admin = admin
         self._client_id = client_id
         self._clients = KnownIds(self._look_up_client, clock)
-        self._known = Cache[Json](clock)
+        self._ids = Cache[str](clock, _FOR_GOOD_S)
 
     def of(self, user_id: str) -> frozenset[str]:
         """Return the names of the roles that are mapped to the user directly; none where there is no such client."""
         if self._client_id is None:
-            return _names(self._admin.mapped_roles(user_id))
+            return self._mapped(user_id, None)
         client = self._clients.get(self._client_id)
         if client is None:
             return frozenset()
         try:
-            return _names(self._admin.mapped_roles(user_id, client))
+            return self._mapped(user_id, client)
         except KeycloakNotFoundError:
             self._clients.forget(self._client_id)
             raise
@@ -269,10 +279,10 @@ class Roles:
             return
         client = self._client()
         try:
-            known = {name: self._known.get(name) for name in names}
-            if None in known.values():
-                known = self._look_up(user_id, names, client)
-            roles = [role for role in known.values() if role is not None]
+            ids = self._known(names)
+            if len(ids) < len(set(names)):
+                ids = self._look_up(user_id, names, client)
+            roles = [{"id": role_id, "name": name} for name, role_id in ids.items()]
             if roles:
                 self._admin.map_roles(user_id, roles, client)
         except KeycloakNotFoundError:
@@ -298,33 +308,41 @@ class Roles:
             raise keycloak_error(code="client-not-found", name=self._client_id)
         return client
 
-    def _look_up(
-        self, user_id: str, names: Sequence[str], client: str | None
-    ) -> dict[str, Json | None]:
-        """Find roles among those that the user could get: `/roles` would need a role beyond manage-users."""
-        for role in self._admin.available_roles(user_id, client):
-            self._known.put(str(role["name"]), role)
-        known = {name: self._known.get(name) for name in names}
-        if None in known.values():
-            mapped = _names(self._admin.mapped_roles(user_id, client))
-            missing = [name for name, role in known.items() if role is None and name not in mapped]
-            if missing:
-                raise role_not_found(missing, self._client_id)
+    def _known(self, names: Sequence[str]) -> dict[str, str]:
+        """Return the ids of those roles that were seen."""
+        known = {name: self._ids.get(name) for name in names}
+        return {name: role_id for name, role_id in known.items() if role_id is not None}
+
+    def _look_up(self, user_id: str, names: Sequence[str], client: str | None) -> dict[str, str]:
+        """Return the ids of those roles that the user has not: `/roles` would need a role beyond manage-users."""
+        self._see(self._admin.available_roles(user_id, client))
+        known = self._known(names)
+        missing = [name for name in names if name not in known]
+        if missing:
+            mapped = self._mapped(user_id, client)
+            missing = [name for name in missing if name not in mapped]
+        if missing:
+            raise role_not_found(missing, self._client_id)
         return known
+
+    def _mapped(self, user_id: str, client: str | None) -> frozenset[str]:
+        return self._see(self._admin.mapped_roles(user_id, client))
+
+    def _see(self, roles: Sequence[Json]) -> frozenset[str]:
+        """Remember the ids of these roles, and return their names."""
+        for role in roles:
+            self._ids.put(str(role["name"]), str(role["id"]))
+        return frozenset(str(role["name"]) for role in roles)
 
     def _forget(self, names: Sequence[str]) -> None:
         for name in names:
-            self._known.forget(name)
+            self._ids.forget(name)
         if self._client_id is not None:
             self._clients.forget(self._client_id)
 
     def _look_up_client(self, client_id: str) -> str | None:
         found = self._admin.clients(client_id)
         return next((str(one["id"]) for one in found if one.get("clientId") == client_id), None)
-
-
-def _names(roles: Sequence[Json]) -> frozenset[str]:
-    return frozenset(str(role["name"]) for role in roles)
 
 
 class Identities:

@@ -214,6 +214,35 @@ def test_group_is_remembered_for_a_minute(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "answers", "joins"),
+    [
+        (REALM_ROLES, [[VIEWER], 204, 204], "POST /users/u1/role-mappings/realm"),
+        (ORGANIZATIONS, [[ACME], 201, 201], "POST /organizations/o1/members"),
+    ],
+)
+def test_what_keeps_its_id_is_looked_up_once(
+    bench: Bench, kind: str, answers: list[object], joins: str
+) -> None:
+    """A year later, one call suffices."""
+    bench.answers(*answers)
+    name = "viewer" if kind == REALM_ROLES else "acme"
+    bench.join(kind, name)
+    bench.clock.advance(31_536_000)
+    bench.join(kind, name)
+
+    assert [joins, joins] == bench.sent()[1:]
+
+
+def test_a_role_that_another_user_has_is_known(bench: Bench) -> None:
+    """The roles of a found user name their ids, too."""
+    bench.answers([VIEWER], 204)
+    bench.all.kind(REALM_ROLES).of("u2")
+    bench.join(REALM_ROLES, "viewer")
+
+    assert "POST /users/u1/role-mappings/realm" == bench.sent()[1]
+
+
+@pytest.mark.parametrize(
     ("kind", "answer", "name"),
     [
         (GROUPS, GROUP, "/Staff"),
