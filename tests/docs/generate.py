@@ -15,9 +15,10 @@ from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.settings.fields import Setting
 from keycloak_bridge.settings.schema import settings_by_name, settings_schema, toml_value
 
-# as a module of tests.docs it finds its neighbour no other way
-sys.path.append(str(Path(__file__).parent))
+# as a module of tests.docs it finds its neighbours no other way
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 from asyncapi_page import asyncapi_page
+from keycloak_calls import calls_table
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -26,6 +27,7 @@ SETTINGS_SCHEMA = ROOT / "docs" / "settings.schema.json"
 METRICS = ROOT / "docs" / "metrics.md"
 ASYNCAPI = ROOT / "docs" / "asyncapi.yaml"
 MAPPING = ROOT / "docs" / "mapping.md"
+SCALING = ROOT / "docs" / "scaling.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "keycloak_bridge"
 
@@ -103,6 +105,11 @@ def mapping_page(text: str) -> str:
     return between(text, "functions", "\n".join(f"- {doc}" for doc in function_docs().values()))
 
 
+def scaling_page(text: str) -> str:
+    """Return docs/scaling.md with the calls that a test counts for each kind of event."""
+    return between(text, "calls", calls_table())
+
+
 def architecture_page(text: str) -> str:
     """Return docs/architecture.md with the packages in the order of their layers, as their docstrings describe them."""
     config = configparser.ConfigParser()
@@ -149,6 +156,7 @@ def main() -> None:
     METRICS.write_text(metrics_page(), encoding="utf-8")
     ASYNCAPI.write_text(asyncapi_page(), encoding="utf-8")
     MAPPING.write_text(mapping_page(MAPPING.read_text(encoding="utf-8")), encoding="utf-8")
+    SCALING.write_text(scaling_page(SCALING.read_text(encoding="utf-8")), encoding="utf-8")
     architecture = architecture_page(ARCHITECTURE.read_text(encoding="utf-8"))
     ARCHITECTURE.write_text(architecture, encoding="utf-8")
     schema = json.dumps(settings_schema(), indent=2, ensure_ascii=False)

@@ -40,6 +40,8 @@ def test_generated_parts_are_in_step() -> None:
     assert json.loads(generate.SETTINGS_SCHEMA.read_text("utf-8")) == settings_schema()
     mapping = generate.MAPPING.read_text(encoding="utf-8")
     assert mapping == generate.mapping_page(mapping), "run `make docs`"
+    scaling = generate.SCALING.read_text(encoding="utf-8")
+    assert scaling == generate.scaling_page(scaling), "run `make docs`"
     architecture = generate.ARCHITECTURE.read_text(encoding="utf-8")
     assert architecture == generate.architecture_page(architecture), "run `make docs`"
     assert generate.metrics_page() == generate.METRICS.read_text(encoding="utf-8")

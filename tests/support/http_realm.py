@@ -1,0 +1,158 @@
+"""A realm behind `requests`: it stores users, and notes every call that reaches it, so that nothing hides."""
+
+import json
+import re
+import threading
+import uuid
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import requests
+from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
+
+from bench.stub_keycloak import StubRealm
+from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.keycloak.token import TokenSource
+from keycloak_bridge.testing.fake_clock import FakeClock
+
+ROLES = ("viewer", "editor", "reader")
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NAMED = re.compile(r"^(group-by-path)/.*")
+
+Query = dict[str, str]
+
+
+class HttpRealm(BaseAdapter):
+    """A realm with any group, client and organization, and the roles ROLES everywhere. Safe to share between threads.
+
+    `calls` lists what was called, tokens left out, with `{id}` in the place of ids.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self._stub = StubRealm(burst=True)
+        self._users: dict[str, dict[str, Any]] = {}
+        self._belongings: dict[str, list[Any]] = {}
+        self._organizations: dict[str, dict[str, str]] = {}
+        self._lock = threading.Lock()
+
+    def admin(self, clock: FakeClock) -> KeycloakAdmin:
+        """Return what calls this realm."""
+        http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), self)
+        return KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", clock))
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
+        """Note the call and answer it."""
+        del stream, timeout, verify, cert, proxies
+        url = urlsplit(str(request.url))
+        body = request.body or b""
+        body = body.encode() if isinstance(body, str) else bytes(body)
+        with self._lock:
+            status, text, location = self._answer(
+                str(request.method), url.path, dict(parse_qsl(url.query)), body
+            )
+        response = requests.Response()
+        response.status_code = status
+        response._content = text
+        response.headers = CaseInsensitiveDict({"Location": location} if location else {})
+        response.request = request
+        response.url = str(request.url)
+        return response
+
+    def close(self) -> None:
+        """Do nothing: there is no connection."""
+
+    def _answer(self, method: str, path: str, query: Query, body: bytes) -> tuple[int, bytes, str]:
+        below = path.partition("/admin/realms/")[2].partition("/")[2]
+        if path.endswith("/token"):
+            return self._stub.answer(method, path, body)
+        self.calls.append(f"{method} /{_NAMED.sub('group-by-path/{path}', _ID.sub('{id}', below))}")
+        first, _, rest = below.partition("/")
+        if first == "users" and rest not in ("count", "profile", "profile/metadata"):
+            if not rest:
+                return self._users_at(method, path, query, body)
+            user_id, _, part = rest.partition("/")
+            if user_id in self._users:
+                return self._of_user(method, user_id, part, body)
+            return 404, b'{"error":"User not found"}', ""
+        if first == "partialImport":
+            status, answer, location = self._stub.answer(method, path, body)
+            users = json.loads(body)["users"]
+            for user, result in zip(users, json.loads(answer)["results"], strict=True):
+                self._users[result["id"]] = {**user, "id": result["id"]}
+            return status, answer, location
+        if first == "clients":
+            return _found([_named(query["clientId"], "clientId")])
+        if first == "organizations":
+            return self._organizations_at(method, rest, query, body)
+        return self._stub.answer(method, path, body)
+
+    def _users_at(
+        self, method: str, path: str, query: Query, body: bytes
+    ) -> tuple[int, bytes, str]:
+        if method == "POST":
+            user_id = str(uuid.uuid4())
+            self._users[user_id] = {**json.loads(body), "id": user_id}
+            return 201, b"", f"{path}/{user_id}"
+        found = list(self._users.values())
+        for name in ("username", "email"):
+            if name in query:
+                found = [user for user in found if user.get(name) == query[name]]
+        if "q" in query:
+            name, _, value = query["q"].replace('"', "").partition(":")
+            found = [user for user in found if value in user["attributes"].get(name, ())]
+        begin = int(query.get("first", 0))
+        return _found(found[begin : begin + int(query["max"])])
+
+    def _of_user(self, method: str, user_id: str, part: str, body: bytes) -> tuple[int, bytes, str]:
+        user = self._users[user_id]
+        if not part:
+            if method == "PUT":
+                user |= json.loads(body)
+            elif method == "DELETE":
+                del self._users[user_id]
+            return _found(user) if method == "GET" else (204, b"", "")
+        if part == "groups" and method == "GET":
+            return _found([_named(path, "path") for path in user.get("groups", ())])
+        if not part.startswith("role-mappings/"):
+            return (204, b"", "") if method != "GET" else _found([])
+        mapped = self._belongings.setdefault(f"{user_id}/{part.removesuffix('/available')}", [])
+        if method == "GET":
+            roles = [_named(name, "name") for name in ROLES]
+            return _found([one for one in roles if (one in mapped) != part.endswith("available")])
+        mapped += json.loads(body)
+        return 204, b"", ""
+
+    def _organizations_at(
+        self, method: str, rest: str, query: Query, body: bytes
+    ) -> tuple[int, bytes, str]:
+        if "q" in query:
+            organization = _named(query["q"].partition(":")[2].strip('"'), "alias")
+            self._organizations[organization["id"]] = organization
+            return _found([organization])
+        one, _, other = rest.partition("/")
+        if method == "POST":
+            self._belongings.setdefault(json.loads(body), []).append(self._organizations[one])
+            return 201, b"", ""
+        return _found(self._belongings.get(other.partition("/")[0], []))
+
+
+def _named(name: str, field: str) -> dict[str, str]:
+    """Return something whose id follows from its name."""
+    name = unquote(name)
+    return {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, name)), field: name}
+
+
+def _found(answer: object) -> tuple[int, bytes, str]:
+    return 200, json.dumps(answer).encode(), ""
