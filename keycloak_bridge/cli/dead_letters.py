@@ -145,8 +145,9 @@ def show(invocation: Invocation, letter: Place) -> None:
     settings = invocation.settings()
     with dead_letter_reader(settings) as reader:
         record = reader.fetch([letter]).get(letter)
-    if record is None:
-        raise _no_dead_letter([letter], settings.topics.dead_letters)
+        if record is None:
+            topic = settings.topics.dead_letters
+            raise _no_dead_letter([letter], topic, reader.why_absent(letter))
     if is_replay_mark(record):
         raise ConfigError(
             f"{letter} is not a dead letter but the mark that one was replayed",
@@ -245,9 +246,10 @@ def counted(number: int, what: str = "dead letter") -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def _no_dead_letter(places: Sequence[Place], topic: str) -> ConfigError:
+def _no_dead_letter(places: Sequence[Place], topic: str, reason: str = "") -> ConfigError:
     return ConfigError(
-        f"topic {topic} has no dead letter {', '.join(map(str, places))}",
+        f"topic {topic} has no dead letter {', '.join(map(str, places))}"
+        + (f": {reason}" if reason else ""),
         remedy="`keycloak-bridge dead-letters list --all` names the dead letters; the topic's retention removes old ones",
     )
 
@@ -314,7 +316,14 @@ def _print_dead_letter(console: Console, record: Record, letter: DeadLetter | No
     facts += [(name.removeprefix(DEAD_LETTER_PREFIX), text) for name, text in reasons.items()]
     if errors and not violations:
         facts.append(("errors", errors))
-    _print_facts(console, "Dead letter", facts)
+    unreadable = record.unreadable
+    if unreadable is not None:
+        size = unreadable.size_bytes
+        facts.append(("unreadable", unreadable.reason))
+        facts += [] if size is None else [("size", counted(size, "byte"))]
+    _print_facts(console, "Dead letter" if letter else "No dead letter of the bridge", facts)
+    if unreadable is not None and not unreadable.is_whole:
+        return
     others = [
         (name, _bytes_text(value))
         for name, value in record.headers

@@ -20,7 +20,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Message, Record
 from keycloak_bridge.kafka.client import close_producer, connect, sending, translate, translated
-from keycloak_bridge.kafka.reader import TopicReader
+from keycloak_bridge.kafka.reader import REQUEST_TIMEOUT_MS, TopicReader
 from keycloak_bridge.messages.dead_letters import (
     INVITE_STAGE,
     DeadLetter,
@@ -85,6 +85,24 @@ class DeadLetterReader(TopicReader):
             if place in asked:
                 found[place] = record
         return found
+
+    def why_absent(self, place: Place) -> str:
+        """Return why `fetch` finds no record at `place`, as a sentence without an end."""
+        at = KafkaTopicPartition(self._topic, place.partition)
+        if at not in self._partitions:
+            return f"the topic has no partition {place.partition}"
+        end = self._ends()[at]
+        with translated(f"reading {self._topic}"):
+            begins = self._consumer.beginning_offsets([at], timeout_ms=REQUEST_TIMEOUT_MS)
+        begin = begins[at]
+        if begin == end:
+            return f"partition {place.partition} is empty"
+        if not begin <= place.offset < end:
+            return f"partition {place.partition} has offsets {begin} to {end - 1} now"
+        return (
+            f"offset {place.offset} has no record that can be read: a transaction ended or was aborted there, "
+            "compaction removed it, or it is in a damaged batch"
+        )
 
     def _missing(self, places: Collection[Place]) -> Mapping[KafkaTopicPartition, list[int]]:
         """Return the offsets to look for by partition, the first one last; what the topic cannot have is left out."""

@@ -15,7 +15,7 @@ from keycloak_bridge.kafka.client import connect, record_of, translated
 from keycloak_bridge.kafka.fetched import CarefulFetcher, unreadable_position
 from keycloak_bridge.settings.model import KafkaSettings
 
-_REQUEST_TIMEOUT_MS = 15_000
+REQUEST_TIMEOUT_MS = 15_000
 _POLL_MS = 500
 _FETCH_WAIT_MS = 20
 _POLL_RECORDS = 100
@@ -51,7 +51,7 @@ class TopicReader:
             auto_offset_reset="earliest",
             isolation_level="read_committed" if committed_only else "read_uncommitted",
             allow_auto_create_topics=False,
-            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
             # a jump waits for the fetch under way, and that one waits at the end of a partition
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             metrics_enabled=False,
@@ -77,7 +77,7 @@ class TopicReader:
     def _assign(self) -> None:
         with translated(f"reading {self._topic}"):
             begins = self._consumer.beginning_offsets(
-                self._partitions, timeout_ms=_REQUEST_TIMEOUT_MS
+                self._partitions, timeout_ms=REQUEST_TIMEOUT_MS
             )
             self.is_cut = any(begins.values())
             self._consumer.assign(self._partitions)
@@ -135,7 +135,7 @@ class TopicReader:
         """Return the first offset of each partition that is not older; its present end where there is none."""
         asked = dict.fromkeys(self._partitions, max(timestamp_ms, 0))
         with translated(f"reading {self._topic}"):
-            found = self._consumer.offsets_for_times(asked, timeout_ms=_REQUEST_TIMEOUT_MS)
+            found = self._consumer.offsets_for_times(asked, timeout_ms=REQUEST_TIMEOUT_MS)
         ends = self._ends()
         first = {at: found.get(at) for at in self._partitions}
         return {at: ends[at] if one is None else one.offset for at, one in first.items()}
@@ -178,7 +178,7 @@ class TopicReader:
 
     def _position(self, partition: KafkaTopicPartition) -> int:
         with translated(f"reading {self._topic}"):
-            at = self._consumer.position(partition, timeout_ms=_REQUEST_TIMEOUT_MS)
+            at = self._consumer.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
             if at is None:
                 raise kafka_errors.KafkaTimeoutError("no position")
             return int(at)
@@ -186,6 +186,6 @@ class TopicReader:
     def _ends(self) -> Mapping[KafkaTopicPartition, int]:
         with translated("reading end offsets"):
             ends: Mapping[KafkaTopicPartition, int] = self._consumer.end_offsets(
-                self._partitions, timeout_ms=_REQUEST_TIMEOUT_MS
+                self._partitions, timeout_ms=REQUEST_TIMEOUT_MS
             )
         return {at: min(end, self._limits.get(at, end)) for at, end in ends.items()}

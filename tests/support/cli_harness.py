@@ -205,5 +205,8 @@ class InMemoryTopicReader:
         there = found.keys() - self._bench.vanishing
         return {place: found[place] for place in places if place in there}
 
+    def why_absent(self, place: Place) -> str:
+        return f"partition {place.partition} is empty"
+
     def close(self) -> None:
         self._bench.open_readers -= 1

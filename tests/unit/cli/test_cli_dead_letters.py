@@ -19,7 +19,7 @@ from keycloak_bridge.cli.dead_letters import (
     marked_json,
 )
 from keycloak_bridge.domain.errors import Violation
-from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.events import Record, Unreadable
 from keycloak_bridge.messages.dead_letters import replay_mark, replay_message
 
 BAD_MAIL = Violation("/data/email", "format", "must be an e-mail address")
@@ -227,6 +227,35 @@ def test_records_of_other_producers_are_shown_as_they_are(bench: LetterBench) ->
     assert 1 == len(rows.stdout.splitlines())
     assert "1 records of the topic are not dead letters" in rows.stderr
     assert (0, True) == (shown.exit_code, '[{"x":1}]' in shown.stdout)
+
+
+@pytest.mark.parametrize(
+    ("reason", "facts"),
+    [
+        (Unreadable("its structure is broken", size_bytes=12), ["its structure is broken", "12 bytes"]),
+        (Unreadable("the name of a header is not UTF-8", is_whole=True), ["the name of a header is not UTF-8", "Key: u-1"]),
+    ],
+)  # fmt: skip
+def test_a_record_that_cannot_be_read_has_its_reason(
+    bench: LetterBench, reason: Unreadable, facts: list[str]
+) -> None:
+    """With all that there is of it: its place and size, or its key and body."""
+    key = b"u-1" if reason.is_whole else None
+    bench.letters(Record(DEAD_LETTERS, 0, 1, 0, key, None, unreadable=reason))
+
+    shown = bench.run("dead-letters", "show", "0/1")
+
+    assert 0 == shown.exit_code
+    assert [] == [one for one in ("No dead letter", "0/1", *facts) if one not in shown.stdout]
+    assert reason.is_whole is ("Body" in shown.stdout)
+
+
+def test_a_place_without_a_record_has_a_reason(bench: LetterBench) -> None:
+    """Exit code 2, and what the partition has instead."""
+    shown = bench.run("dead-letters", "show", "3/41")
+
+    assert 2 == shown.exit_code
+    assert "no dead letter 3/41: partition 3 is empty" in shown.stderr
 
 
 BODY = b'{"id":"1","data":{"email":"nobody","roles":["a","b"],"a/b":{},"none":[]}}'

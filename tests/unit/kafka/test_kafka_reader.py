@@ -175,6 +175,25 @@ def test_single_records_are_fetched(topic: Topic) -> None:
     assert all(place == (one.partition, one.offset) for place, one in found.items())
 
 
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ((7, 0), "the topic has no partition 7"),
+        ((2, 0), "partition 2 is empty"),
+        ((0, 1), "partition 0 has offsets 3 to 5 now"),
+        ((0, 6), "partition 0 has offsets 3 to 5 now"),
+        ((0, 4), "offset 4 has no record that can be read"),
+    ],
+)
+def test_what_is_absent_has_a_reason(topic: Topic, place: tuple[int, int], reason: str) -> None:
+    """The partition, the offsets that it has, or what a place without a record means."""
+    reader = topic.reader({0: [Raw(0, 3), Raw(0, 5)], 2: []})
+    absent = Place(*place)
+    assert {} == reader.fetch([absent])
+
+    assert reader.why_absent(absent).startswith(reason)
+
+
 def test_records_in_order_are_fetched_without_going_back(topic: Topic) -> None:
     """Batch by batch: the replay of a whole topic reads it once, with little of it in memory."""
     reader = topic.reader({0: [Raw(0, offset) for offset in range(1000)]}, recent_bytes=500_000)
