@@ -164,7 +164,7 @@ def run_case(case: Case, interpretation: Interpretation, *, update: bool = False
                 f"{case.expected}: cannot be written: {error.strerror}",
                 remedy="let this user write to the folder",
             ) from error
-    warnings = () if seen.desired is None else default_profile_warnings(seen.desired.representation)
+    warnings = () if seen.desired is None else default_profile_warnings(seen.desired)
     return replace(result, refusal=seen.error, warnings=warnings)
 
 

@@ -167,7 +167,7 @@ def _row(text: EventText, seen: Preview, *, show_mapped: bool) -> dict[str, Any]
         row["skipped"] = prepared.sentence
     elif seen.outcome is PreviewOutcome.SKIP:
         row["skipped"] = "the mapping's `when` says no"
-    if desired is not None and (warnings := default_profile_warnings(desired.representation)):
+    if desired is not None and (warnings := default_profile_warnings(desired)):
         row["warnings"] = [asdict(one) for one in warnings]
     if show_mapped and desired is not None:
         row["mapped"] = {**desired.representation, **beside_representation(desired)}

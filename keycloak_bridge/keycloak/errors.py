@@ -184,7 +184,7 @@ _SENTENCES: Mapping[str, tuple[str, str, str]] = {
     "User name is missing": (
         "keycloak-rejected",
         "the user has no username",
-        "map user.username to something that every event has",
+        "map user.username to something that every event has, or switch on 'Email as username' in the realm's login settings",
     ),
 }
 """Fixed sentences of Keycloak: code, message and remedy of each."""

@@ -180,9 +180,11 @@ class AttributeMapping:
         given = {target: value for target, value in values.items() if value is not None}
         representation = normalised(representation_of(given))
         refuse_reserved_name(representation, self.rules.reserved)
-        if "username" in values:
-            _check_username(representation.get("username", ""))
-        _check_email(representation.get("email", ""))
+        username, email = representation.get("username", ""), representation.get("email", "")
+        # without a username, a new user may get its address as one: the realm decides
+        if "username" in values and (username or data.partial or not email):
+            _check_username(username)
+        _check_email(email)
         create_only: set[str] = set()
         if not data.partial:
             create_only |= {rule.target for rule in self.rules.targets if rule.create_only}

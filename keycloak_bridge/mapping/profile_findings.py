@@ -8,7 +8,7 @@ from typing import Any
 
 from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.events import USER_CREATED, USER_UPDATED
-from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX, UserRepresentation
+from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX, DesiredUser, UnknownUser
 from keycloak_bridge.keycloak.user_profile import (
     LOCALE,
     PROFILE_FIELDS,
@@ -84,9 +84,10 @@ class MappedTarget:
         return f"the {'attribute' if self.is_attribute else 'field'} {self.name}"
 
 
-def default_profile_warnings(user: UserRepresentation) -> tuple[Violation, ...]:
-    """Return what a realm with Keycloak's default user profile would refuse of `user`, where the realm itself is not asked."""
-    return tuple(
+def default_profile_warnings(desired: DesiredUser) -> tuple[Violation, ...]:
+    """Return what a realm with Keycloak's defaults would refuse of a user, where the realm itself is not asked."""
+    user = desired.representation
+    found = [
         Violation(
             f"/user/{name}",
             rule,
@@ -95,7 +96,11 @@ def default_profile_warnings(user: UserRepresentation) -> tuple[Violation, ...]:
             + " decides",
         )
         for name, rule in broken_defaults(user)
-    )
+    ]
+    if desired.unknown is UnknownUser.CREATE and not user.get("username"):
+        reason = "is missing; only a realm with 'Email as username' creates such a user"
+        found.append(Violation("/user/username", "required", reason))
+    return tuple(found)
 
 
 def all_mapped_targets(mappings: Mappings, schemas: SchemaCatalog) -> tuple[MappedTarget, ...]:

@@ -75,7 +75,10 @@ _POST = Call("POST", "/users")
 _GET = Call("GET", "/users/{id}")
 _PUT = Call("PUT", "/users/{id}")
 _MAIL = Call("PUT", EXECUTE_ACTIONS_EMAIL)
-_ACTIONS = frozenset({"UPDATE_PASSWORD", "VERIFY_EMAIL", "CONFIGURE_TOTP"})
+_ACTIONS = frozenset(
+    {"UPDATE_PASSWORD", "VERIFY_EMAIL", "CONFIGURE_TOTP", "TERMS_AND_CONDITIONS"}
+    | {"webauthn-register"}
+)
 _REDIRECT_URIS = {"demo-app": ("http://localhost:8000/",)}
 """The realm's clients, each with the beginnings of the URIs that it allows."""
 
@@ -721,7 +724,7 @@ class InMemoryImporter:
 
     def import_body(self, representation: UserRepresentation) -> UserRepresentation | None:
         """Return the user as it is, unless its username is `uncertain` or the realm refuses the user."""
-        uncertain = representation["username"] in self.uncertain
+        uncertain = representation.get("username", "") in {"", *self.uncertain}
         return None if uncertain or self._keycloak.refuses(representation) else representation
 
     def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:

@@ -77,7 +77,7 @@ def test_an_explicit_null_clears(text: str, data: dict[str, Any], cleared: set[s
 
 
 def test_a_username_cannot_be_cleared() -> None:
-    """Where it follows the events, an empty one is refused."""
+    """Where it follows the events, an empty one is refused in a partial event."""
     text = HEAD + '[user]\nusername = { from = "data.username", apply = "always" }' + ATTRIBUTES
     text = text.replace(', "email"', "")
 
