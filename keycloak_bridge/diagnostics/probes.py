@@ -30,12 +30,13 @@ from keycloak_bridge.domain.times import format_duration
 from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, TopicSpec
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.errors import Call, keycloak_error
-from keycloak_bridge.keycloak.http import KeycloakHttp, from_response, json_object
+from keycloak_bridge.keycloak.http import KeycloakHttp, from_response
 from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE, IMPORTING, USER_STORAGE
 from keycloak_bridge.keycloak.token import TokenFacts, token_facts
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.ops.logs import failure
 from keycloak_bridge.settings.model import KafkaSettings
+from keycloak_bridge.transport.http import json_object
 
 KAFKA_CONNECTION = "kafka.connection"
 

@@ -16,9 +16,10 @@ from keycloak_bridge.domain.errors import KeycloakError, KeycloakNotFoundError
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.keycloak import shapes
 from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL, Call, keycloak_error, where
-from keycloak_bridge.keycloak.http import KeycloakHttp, from_response, json_in
+from keycloak_bridge.keycloak.http import KeycloakHttp, from_response
 from keycloak_bridge.keycloak.shapes import Shape, fits
 from keycloak_bridge.keycloak.token import TokenSource
+from keycloak_bridge.transport.http import json_in
 
 Params = Mapping[str, str | int]
 Json = dict[str, Any]

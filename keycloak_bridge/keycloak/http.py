@@ -1,39 +1,15 @@
-"""One HTTP exchange with Keycloak: pooled, with timeouts, every failure to get an answer translated.
+"""One HTTP exchange with Keycloak: its URLs and headers, and every failure to get an answer translated."""
 
-`requests`, urllib3 and http.client together take ten times the CPU of the exchange itself, most of it for cookies,
-redirects, proxies and e-mail headers that no call to Keycloak has. So `WireAdapter`, the transport under `requests`, sends
-a request in one write and has `httptools` (llhttp, the parser of Node.js) read the answer. Connections, their pool, TLS
-and its certificates stay urllib3's.
-
-An exchange has one deadline, from the first byte of the request to the last one of the answer, however slowly either comes,
-and an answer has a greatest length.
-"""
-
-import re
-import ssl
-import time
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
-from http.cookiejar import DefaultCookiePolicy
 from json import JSONEncoder
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlencode
 
-import httptools
 import requests
-from requests import PreparedRequest, Response
 from requests import exceptions as requests_errors
-from requests.adapters import BaseAdapter, HTTPAdapter
-from requests.structures import CaseInsensitiveDict
-from requests.utils import get_encoding_from_headers
-from urllib3 import exceptions as urllib3_errors
-from urllib3.exceptions import ProtocolError
+from requests.adapters import BaseAdapter
 
-from keycloak_bridge import __version__
 from keycloak_bridge.domain.errors import (
     BridgeError,
     ConfigError,
@@ -41,53 +17,18 @@ from keycloak_bridge.domain.errors import (
     KeycloakRejectedError,
 )
 from keycloak_bridge.keycloak.errors import Call, error_for, keycloak_error, where
-
-MOST_BODY_BYTES = 32 * 1024 * 1024
-"""The longest answer that is read: 64 KB for each user of the largest page, which has 500."""
-
-
-class AnswerTooLargeError(requests_errors.RequestException):
-    """The answer is longer than MOST_BODY_BYTES; nothing of it is kept."""
-
-
-_MEANINGS: dict[str, tuple[type[Exception], ...]] = {
-    "keycloak-no-answer": (
-        requests_errors.RequestException,
-        requests_errors.ConnectionError,
-        requests_errors.Timeout,
-        requests_errors.ReadTimeout,
-        requests_errors.ChunkedEncodingError,
-        requests_errors.ContentDecodingError,
-        requests_errors.StreamConsumedError,
-        requests_errors.UnrewindableBodyError,
-        requests_errors.RetryError,
-        requests_errors.HTTPError,
-        requests_errors.JSONDecodeError,
-        requests_errors.TooManyRedirects,
-    ),
-    "keycloak-answer-too-large": (AnswerTooLargeError,),
-    "keycloak-unreachable": (requests_errors.ConnectTimeout, requests_errors.ProxyError),
-    "keycloak-tls": (requests_errors.SSLError,),
-    "keycloak-rejected": (requests_errors.InvalidJSONError,),
-    "keycloak-url": (
-        requests_errors.InvalidHeader,
-        requests_errors.InvalidURL,
-        requests_errors.InvalidProxyURL,
-        requests_errors.InvalidSchema,
-        requests_errors.MissingSchema,
-        requests_errors.URLRequired,
-    ),
-}
-CODES = {kind: code for code, kinds in _MEANINGS.items() for kind in kinds}
-"""The code of each of `requests`' errors; a test fails when one is not here."""
+from keycloak_bridge.transport.http import (
+    Failure,
+    FixedHeaders,
+    WireAdapter,
+    exchange,
+    failure_of,
+    json_object,
+    open_session,
+    retry_after_s,
+)
 
 _JSON = JSONEncoder(separators=(",", ":"), allow_nan=False)
-
-
-class FixedHeaders(CaseInsensitiveDict[str]):
-    """Headers of many requests; not to be changed once they were sent, since they are encoded only once."""
-
-    sent_as: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +44,7 @@ class KeycloakConnection:
 
 
 class KeycloakHttp:
-    """Sends requests to one Keycloak. Safe to share between threads.
-
-    No redirect is followed, nothing is tried again, no cookie is kept, and neither proxies nor credentials are taken
-    from the environment: the settings alone say whom the bridge talks to.
-    """
+    """Sends requests to one Keycloak. Safe to share between threads."""
 
     def __init__(self, connection: KeycloakConnection, adapter: BaseAdapter | None = None) -> None:
         self._timeout = (connection.connect_timeout_s, connection.read_timeout_s)
@@ -115,7 +52,9 @@ class KeycloakHttp:
         realm = quote(connection.realm, safe="")
         self.realm_url = f"{base}/realms/{realm}"
         self.admin_url = f"{base}/admin/realms/{realm}"
-        self._session = _open_session(connection, adapter)
+        self._session = open_session(
+            "keycloak", adapter or WireAdapter(connection.pool_size), connection.ca_file
+        )
         self._own_headers: dict[bool, tuple[str | None, FixedHeaders]] = {}
         self._prepared_admin_url: str | None = None
 
@@ -143,13 +82,9 @@ class KeycloakHttp:
                 request = self._admin_request(call, url, token, params, json)
             else:
                 request = self._prepare(call, url, headers, params, form, json)
-            response = self._session.get_adapter(request.url or "").send(
-                request, timeout=self._timeout, verify=self._session.verify or True
-            )
-            response.content  # noqa: B018 # has it read by an adapter that has not done so
+            return exchange(self._session, request, self._timeout)
         except requests.RequestException as error:
             raise translate(call, error) from error
-        return response
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -212,50 +147,20 @@ class KeycloakHttp:
         return headers
 
 
-def _open_session(connection: KeycloakConnection, adapter: BaseAdapter | None) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-    session.headers.update(
-        {
-            "User-Agent": f"keycloak-bridge/{__version__}",
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
-        }
-    )
-    if connection.ca_file is not None:
-        try:  # now: a wrong file would look like an outage at every call
-            ssl.create_default_context(cafile=str(connection.ca_file))
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                "[keycloak] ca_file cannot be read as certificates",
-                code="keycloak-ca-file",
-                remedy="point it at a PEM file that the bridge may read",
-            ) from error
-        session.verify = str(connection.ca_file)
-    adapter = adapter or WireAdapter(connection.pool_size)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
-
-
 def translate(call: Call, error: requests.RequestException) -> BridgeError:
     """Return the bridge's error for one that `requests` raised."""
-    code = CODES[next(known for known in type(error).__mro__ if known in CODES)]
-    if code == "keycloak-url":
+    failure = failure_of(error)
+    if failure is Failure.URL:
         return ConfigError(
             "[keycloak] url is not an address that can be called",
             code="keycloak-url",
             remedy="write it as https://host or https://host:port, with Keycloak's path if it has one",
         )
-    if code == "keycloak-rejected":
+    if failure is Failure.NOT_JSON:
         return KeycloakRejectedError(
             f"the user cannot be written as JSON for {call}", **where(call)
         )
-    cause = error.args[0] if error.args else None
-    if isinstance(getattr(cause, "reason", cause), urllib3_errors.NewConnectionError):
-        code = "keycloak-unreachable"  # never connected, so that the call cannot have taken effect
-    return keycloak_error(code=code, call=call)
+    return keycloak_error(code=f"keycloak-{failure}", call=call)
 
 
 def from_response(call: Call, response: requests.Response) -> KeycloakError:
@@ -265,357 +170,5 @@ def from_response(call: Call, response: requests.Response) -> KeycloakError:
         response.status_code,
         json_object(response),
         empty=not response.content,
-        retry_after_s=_retry_after_s(response.headers),
+        retry_after_s=retry_after_s(response.headers),
     )
-
-
-def json_object(response: requests.Response) -> dict[str, Any] | None:
-    """Return the body if it is a JSON object, else None."""
-    try:
-        body = json_in(response)
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def json_in(response: requests.Response) -> Any:
-    """Return the body's JSON; raises ValueError for what is none, or nests deeper than any answer of Keycloak."""
-    try:
-        return response.json()
-    except RecursionError as error:
-        raise ValueError("nests too deeply") from error
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Read Retry-After; a date counts from the answer's own Date, so that no clock of ours is asked."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("Date", ""))
-    except (TypeError, ValueError):  # no date, or only one of both has a time zone
-        return None
-    return max(0.0, wait.total_seconds())
-
-
-_URL = re.compile(r"(https?://(?:[^/?#@]*@)?([^/?#@]+))(/[^#]*)")
-_OWN_PORT = {"http:": ":80", "https": ":443"}
-_WITHOUT_BODY = frozenset({"GET", "HEAD"})
-_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
-
-
-class WireAdapter(HTTPAdapter):
-    """Sends a request and reads the whole answer. Safe to share between threads; raises errors of `requests` only.
-
-    Nothing is tried again. Proxies, client certificates and streamed bodies, which the bridge does not use, are not known.
-    """
-
-    def __init__(self, pool_size: int, monotonic: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=0, pool_block=True)
-        self._monotonic = monotonic
-        self._known: tuple[str, Any, Any] | None = None
-
-    def send(
-        self,
-        request: PreparedRequest,
-        stream: bool = False,
-        timeout: Any = None,
-        verify: Any = True,
-        cert: Any = None,
-        proxies: Mapping[str, str] | None = None,
-    ) -> Response:
-        """Return the answer; `timeout` is (for the connection, from then on to the end of the answer)."""
-        del stream, cert, proxies
-        url = _URL.fullmatch(request.url or "")
-        if url is None:
-            raise requests_errors.InvalidURL("the URL has a fragment or no path", request=request)
-        origin, host, target = url.groups()
-        body = request.body or b""
-        body = body.encode() if isinstance(body, str) else body
-        message = _head(request, host.removesuffix(_OWN_PORT[origin[:5]]), target, body) + body
-        pool = self._pool(origin, request, verify)
-        answer = _exchange(pool, request, message, timeout, self._monotonic)
-        return _response(request, answer)
-
-    def close(self) -> None:
-        """Close the pooled connections; a later call opens new ones."""
-        self._known = None
-        super().close()
-
-    def _pool(self, origin: str, request: PreparedRequest, verify: Any) -> Any:
-        """Return urllib3's pool for `origin`; looking it up each time would cost as much as the exchange."""
-        known = self._known
-        if known is not None and known[:2] == (origin, verify) and known[2].pool is not None:
-            return known[2]
-        try:
-            pool = self.get_connection_with_tls_context(request, verify)
-        except urllib3_errors.LocationValueError as error:
-            raise requests_errors.InvalidURL(error, request=request) from error
-        self.cert_verify(pool, request.url, verify, None)  # type: ignore[no-untyped-call]
-        self._known = (origin, verify, pool)
-        return pool
-
-
-def _response(request: PreparedRequest, answer: "Answer") -> Response:
-    response = Response()
-    response.status_code = answer.status
-    response.reason = answer.reason
-    response.headers = CaseInsensitiveDict(answer.headers)
-    if answer.body:
-        response.encoding = get_encoding_from_headers(response.headers)
-    response.url = request.url or ""
-    response.request = request
-    coding = answer.headers.get("content-encoding")
-    body = answer.body if coding is None else _unpacked(request, answer.body, coding)
-    response._content = body  # noqa: SLF001 # there is no public way to say that it is read
-    return response
-
-
-def _unpacked(request: PreparedRequest, body: bytes, coding: str) -> bytes:
-    """Return what a proxy in front of Keycloak compressed."""
-    if not body or coding.lower() == "identity":
-        return body
-    if coding.lower() not in ("gzip", "x-gzip", "deflate"):
-        raise requests_errors.ContentDecodingError(
-            "not a coding that was asked for", request=request
-        )
-    unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
-    try:
-        whole = unpacker.decompress(body, MOST_BODY_BYTES + 1)
-    except zlib.error as error:
-        raise requests_errors.ContentDecodingError(error, request=request) from error
-    if len(whole) > MOST_BODY_BYTES:
-        raise AnswerTooLargeError(request=request)
-    if not unpacker.eof:
-        raise requests_errors.ContentDecodingError("the content has no end", request=request)
-    return whole
-
-
-def _head(request: PreparedRequest, host: str, target: str, body: bytes) -> bytes:
-    headers = request.headers
-    first = f"{request.method} {target} HTTP/1.1\r\n"
-    if "Host" not in headers:
-        first += f"Host: {host}\r\n"
-    if "Content-Length" not in headers and (body or request.method not in _WITHOUT_BODY):
-        first += f"Content-Length: {len(body)}\r\n"
-    if not isinstance(headers, FixedHeaders):
-        return first.encode("latin-1") + _lines(request) + b"\r\n"
-    if headers.sent_as is None:
-        headers.sent_as = _lines(request)
-    return first.encode("latin-1") + headers.sent_as + b"\r\n"
-
-
-def _lines(request: PreparedRequest) -> bytes:
-    lines = [f"{name}: {value}\r\n" for name, value in request.headers.items()]
-    block = "".join(lines)
-    if block.count("\n") != len(lines) or block.count("\r") != len(lines):
-        raise requests_errors.InvalidHeader("a header holds a line break", request=request)
-    return block.encode("latin-1")
-
-
-def _exchange(
-    pool: Any,
-    request: PreparedRequest,
-    message: bytes,
-    timeout: tuple[float, float],
-    monotonic: Callable[[], float],
-) -> "Answer":
-    """Send `message` on a connection of `pool` and return the answer."""
-    try:
-        connection = pool._get_conn()  # noqa: SLF001 # also finds out whether the server closed it
-    except urllib3_errors.HTTPError as error:
-        raise requests_errors.ConnectionError(error, request=request) from error
-    kept = None
-    try:
-        if connection.sock is None:
-            _connect(connection, request, timeout[0])
-        answer = _converse(_TimedSocket(connection.sock, timeout[1], monotonic), request, message)
-        if answer.reusable:
-            kept = connection
-    finally:
-        if kept is None:
-            connection.close()
-        pool._put_conn(kept)  # noqa: SLF001 # None lets the pool open another one
-    return answer
-
-
-def _connect(connection: Any, request: PreparedRequest, timeout_s: float) -> None:
-    """Open the connection; nothing was sent yet if this fails."""
-    connection.timeout = timeout_s
-    try:
-        connection.connect()
-    except (ssl.SSLError, ssl.CertificateError, urllib3_errors.SSLError) as error:
-        raise requests_errors.SSLError(error, request=request) from error
-    except (TimeoutError, urllib3_errors.ConnectTimeoutError) as error:
-        raise requests_errors.ConnectTimeout(error, request=request) from error
-    except (OSError, urllib3_errors.HTTPError) as error:
-        raise requests_errors.ConnectionError(error, request=request) from error
-
-
-class _TimedSocket:
-    """A socket whose deadline holds for all that is sent and received, since each operation gets only the time left."""
-
-    def __init__(self, sock: Any, timeout_s: float, monotonic: Callable[[], float]) -> None:
-        self._sock = sock
-        self._monotonic = monotonic
-        self._end_s = monotonic() + timeout_s
-
-    def send(self, message: bytes) -> None:
-        left = memoryview(message)
-        while left:
-            self._rearm()
-            left = left[self._sock.send(left) :]
-
-    def receive(self, most: int) -> bytes:
-        self._rearm()
-        received: bytes = self._sock.recv(most)
-        return received
-
-    def _rearm(self) -> None:
-        left_s = self._end_s - self._monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        self._sock.settimeout(left_s)
-
-
-def _converse(sock: _TimedSocket, request: PreparedRequest, message: bytes) -> "Answer":
-    try:
-        sock.send(message)
-        return read_answer(sock.receive, request.method or "")
-    except TimeoutError as error:
-        raise requests_errors.ReadTimeout(error, request=request) from error
-    except ssl.SSLError as error:
-        raise requests_errors.SSLError(error, request=request) from error
-    except AnswerTooLargeError:
-        raise
-    except (OSError, urllib3_errors.HTTPError) as error:
-        raise requests_errors.ConnectionError(error, request=request) from error
-
-
-Receive = Callable[[int], bytes]
-"""Returns at most so many bytes; none once the connection has ended."""
-
-_CHUNK = 65536
-_MOST_BYTES_BESIDE_BODY = 65536
-_INTERIM = range(100, 200)
-_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back; names of headers are in lower case, `reusable` says that the connection can take another request."""
-
-    status: int
-    reason: str
-    headers: dict[str, str]
-    body: bytes
-    reusable: bool
-
-
-def read_answer(receive: Receive, method: str) -> Answer:
-    """Return the final answer to a request by `method`, with its whole body.
-
-    Raises urllib3's ProtocolError for what ends too early or is no HTTP, AnswerTooLargeError for what is too long; errors of
-    `receive` come through.
-    """
-    reading = _Reading(method)
-    while not reading.ended:
-        reading.feed(receive(_CHUNK))
-    return reading.answer()
-
-
-class _Reading:
-    """What the parser has found so far; it calls the methods that begin with `on_`, in which nothing may be raised."""
-
-    def __init__(self, method: str) -> None:
-        self.ended = False
-        self._parser = httptools.HttpResponseParser(self)
-        self._to_head = method == "HEAD"
-        self._status = 0
-        self._reason = b""
-        self._headers: dict[str, str] = {}
-        self._body = bytearray()  # parts of one byte each would cost fifty times as much
-        self._length = 0
-        self._beside_body = 0
-        self._reusable = True
-        self._problem: str | None = None
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the answer; none mean that the connection has ended."""
-        if not data:
-            if not self._ends_with_connection:
-                raise ProtocolError("the connection ended before the answer did")
-            self.ended, self._reusable = True, False
-            return
-        self._beside_body += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self.ended:
-                raise ProtocolError("the answer is not HTTP") from error
-            self._reusable = False  # what follows the answer belongs to nobody
-        if self._problem is not None:
-            raise ProtocolError(self._problem)
-        if self._length > MOST_BODY_BYTES:
-            raise AnswerTooLargeError
-        if self._beside_body > _MOST_BYTES_BESIDE_BODY + _CHUNK:
-            raise ProtocolError("the answer has no end")
-
-    def answer(self) -> Answer:
-        """Return the answer that has ended; nothing can be fed any more."""
-        del (
-            self._parser
-        )  # which refers to this object, so that both would wait for the garbage collector
-        reason = self._reason.decode("latin-1").strip()
-        return Answer(self._status, reason, self._headers, bytes(self._body), self._reusable)
-
-    @property
-    def _ends_with_connection(self) -> bool:
-        return self._final and not self._headers.keys() & {"content-length", "transfer-encoding"}
-
-    @property
-    def _final(self) -> bool:
-        """Whether all headers were read, and are not those of an interim answer such as 100 Continue."""
-        return self._status != 0 and self._status not in _INTERIM
-
-    def on_message_begin(self) -> None:
-        if self.ended:
-            self._reusable = False
-            return
-        self._status, self._reason, self._headers = 0, b"", {}
-
-    def on_status(self, part: bytes) -> None:
-        if not self.ended:
-            self._reason += part
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._final:  # a trailer, or what follows the answer
-            return
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
-        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
-
-    def on_headers_complete(self) -> None:
-        if self.ended:
-            return
-        self._status = self._parser.get_status_code()
-        if self._parser.get_http_version() not in ("1.0", "1.1"):
-            self._problem = "the answer is of another version of HTTP"
-        elif self._status == HTTPStatus.SWITCHING_PROTOCOLS:
-            self._problem = "the answer changes the protocol"
-        elif self._headers.get("transfer-encoding", "chunked").lower() != "chunked":
-            self._problem = "the answer has a transfer coding that was not asked for"
-        self._reusable = self._parser.should_keep_alive()
-        self.ended = self._to_head and self._final
-
-    def on_body(self, part: bytes) -> None:
-        if self.ended:
-            self._reusable = False
-            return
-        self._length += len(part)
-        self._beside_body = 0
-        if self._length <= MOST_BODY_BYTES:
-            self._body += part
-
-    def on_message_complete(self) -> None:
-        if self._final:
-            self.ended = True

@@ -13,7 +13,8 @@ import requests
 from keycloak_bridge.domain.errors import KeycloakError, KeycloakUnavailableError
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.keycloak.errors import Call, keycloak_error
-from keycloak_bridge.keycloak.http import KeycloakHttp, from_response, json_object
+from keycloak_bridge.keycloak.http import KeycloakHttp, from_response
+from keycloak_bridge.transport.http import json_object
 
 _CALL = Call("POST", "/protocol/openid-connect/token")
 _RENEWED_BEFORE_S = 30.0

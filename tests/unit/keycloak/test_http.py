@@ -28,15 +28,13 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
 )
 from keycloak_bridge.keycloak.errors import Call
-from keycloak_bridge.keycloak.http import (
-    CODES,
+from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp, translate
+from keycloak_bridge.transport.http import (
+    FAILURES,
     Answer,
-    KeycloakConnection,
-    KeycloakHttp,
     Receive,
     WireAdapter,
     read_answer,
-    translate,
 )
 
 ORIGIN = "http://keycloak:8080"
@@ -138,7 +136,7 @@ def test_every_error_of_requests_is_mapped() -> None:
     unmapped = [
         each.__name__
         for each in subclasses(requests.RequestException)
-        if each.__module__.startswith("requests") and each not in CODES
+        if each.__module__.startswith("requests") and each not in FAILURES
     ]
 
     assert unmapped == []
@@ -270,11 +268,16 @@ class FakePool:
 class Wire:
     """The subject, and the other end."""
 
-    def __init__(self, answer: bytes | BaseException, failure: Exception | None = None) -> None:
+    def __init__(
+        self,
+        answer: bytes | BaseException,
+        failure: Exception | None = None,
+        most_bytes: int = 10_000,
+    ) -> None:
         self.sock = FakeSocket(answer)
         self.connection = FakeConnection(self.sock, failure)
         self.pool = FakePool(self.connection)
-        self.adapter = WireAdapter(1, monotonic=lambda: self.sock.now_s)
+        self.adapter = WireAdapter(1, monotonic=lambda: self.sock.now_s, most_bytes=most_bytes)
         self.adapter._known = (ORIGIN, True, self.pool)
         self.http = KeycloakHttp(KeycloakConnection(ORIGIN, "acme", 1.5, 20.0), self.adapter)
 
@@ -370,12 +373,9 @@ class TestAnswerThatNeverEnds:
         assert wire.sock.now_s == 1020.0
         assert wire.connection.closed
 
-    def test_its_length_is_bounded(
-        self, begins: bytes, goes_on: bytes, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_its_length_is_bounded(self, begins: bytes, goes_on: bytes) -> None:
         """Fast is no better."""
-        monkeypatch.setattr("keycloak_bridge.keycloak.http.MOST_BODY_BYTES", 1000)
-        wire = Wire(begins)
+        wire = Wire(begins, most_bytes=1000)
         wire.sock.endless = goes_on * (65536 // len(goes_on))
 
         with pytest.raises(KeycloakUnavailableError) as caught:
@@ -397,14 +397,13 @@ def test_request_that_is_not_taken_ends_at_the_deadline() -> None:
     assert len(wire.sock.sent) == 20
 
 
-def test_unpacked_content_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unpacked_content_is_bounded() -> None:
     """A few bytes may become gigabytes."""
-    monkeypatch.setattr("keycloak_bridge.keycloak.http.MOST_BODY_BYTES", 1000)
     body = gzip.compress(b" " * 1001)
     head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
 
     with pytest.raises(KeycloakUnavailableError) as caught:
-        Wire(head + body).post()
+        Wire(head + body, most_bytes=1000).post()
 
     assert caught.value.code == "keycloak-answer-too-large"
 

@@ -17,12 +17,12 @@ from keycloak_bridge.app.realm_check import gather, judge
 from keycloak_bridge.domain.errors import BridgeError, KeycloakError
 from keycloak_bridge.domain.users import Lookup, MatchCriterion
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.http import MOST_BODY_BYTES, read_answer
 from keycloak_bridge.keycloak.partial_import import read_import_terms
 from keycloak_bridge.keycloak.token import token_facts
 from keycloak_bridge.keycloak.user_profile import read_profile, uncertain_fields
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.transport.http import MOST_BODY_BYTES, read_answer
 
 BASE = "/admin/realms/acme"
 USER = {

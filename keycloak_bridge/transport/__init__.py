@@ -1,0 +1,1 @@
+"""HTTP as the bridge speaks it to the services that it calls."""

@@ -1,0 +1,509 @@
+"""One HTTP exchange: pooled, with timeouts, every failure to get an answer told apart.
+
+`requests`, urllib3 and http.client together take ten times the CPU of the exchange itself, most of it for cookies,
+redirects, proxies and e-mail headers that no call of the bridge has. So `WireAdapter`, the transport under `requests`, sends
+a request in one write and has `httptools` (llhttp, the parser of Node.js) read the answer. Connections, their pool, TLS
+and its certificates stay urllib3's.
+
+An exchange has one deadline, from the first byte of the request to the last one of the answer, however slowly either comes,
+and an answer has a greatest length.
+"""
+
+import re
+import ssl
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from typing import Any
+
+import httptools
+import requests
+from requests import PreparedRequest, Response
+from requests import exceptions as requests_errors
+from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
+from urllib3 import exceptions as urllib3_errors
+from urllib3.exceptions import ProtocolError
+
+from keycloak_bridge import __version__
+from keycloak_bridge.domain.errors import ConfigError
+
+MOST_BODY_BYTES = 32 * 1024 * 1024
+"""The longest answer that is read unless told otherwise: 64 KB for each user of the largest page, which has 500."""
+
+
+class AnswerTooLargeError(requests_errors.RequestException):
+    """The answer is longer than is read; nothing of it is kept."""
+
+
+class Failure(StrEnum):
+    """Why there is no answer; after `UNREACHABLE` and `TLS` the request cannot have taken effect."""
+
+    NO_ANSWER = "no-answer"
+    TOO_LARGE = "answer-too-large"
+    UNREACHABLE = "unreachable"
+    TLS = "tls"
+    NOT_JSON = "rejected"
+    URL = "url"
+
+
+_MEANINGS: dict[Failure, tuple[type[Exception], ...]] = {
+    Failure.NO_ANSWER: (
+        requests_errors.RequestException,
+        requests_errors.ConnectionError,
+        requests_errors.Timeout,
+        requests_errors.ReadTimeout,
+        requests_errors.ChunkedEncodingError,
+        requests_errors.ContentDecodingError,
+        requests_errors.StreamConsumedError,
+        requests_errors.UnrewindableBodyError,
+        requests_errors.RetryError,
+        requests_errors.HTTPError,
+        requests_errors.JSONDecodeError,
+        requests_errors.TooManyRedirects,
+    ),
+    Failure.TOO_LARGE: (AnswerTooLargeError,),
+    Failure.UNREACHABLE: (requests_errors.ConnectTimeout, requests_errors.ProxyError),
+    Failure.TLS: (requests_errors.SSLError,),
+    Failure.NOT_JSON: (requests_errors.InvalidJSONError,),
+    Failure.URL: (
+        requests_errors.InvalidHeader,
+        requests_errors.InvalidURL,
+        requests_errors.InvalidProxyURL,
+        requests_errors.InvalidSchema,
+        requests_errors.MissingSchema,
+        requests_errors.URLRequired,
+    ),
+}
+FAILURES = {kind: failure for failure, kinds in _MEANINGS.items() for kind in kinds}
+"""What each of `requests`' errors means; a test fails when one is not here."""
+
+
+def failure_of(error: requests.RequestException) -> Failure:
+    """Return what an error that `requests` raised means."""
+    cause = error.args[0] if error.args else None
+    if isinstance(getattr(cause, "reason", cause), urllib3_errors.NewConnectionError):
+        return Failure.UNREACHABLE  # never connected, so that the request cannot have taken effect
+    return FAILURES[next(known for known in type(error).__mro__ if known in FAILURES)]
+
+
+class FixedHeaders(CaseInsensitiveDict[str]):
+    """Headers of many requests; not to be changed once they were sent, since they are encoded only once."""
+
+    sent_as: bytes | None = None
+
+
+def open_session(section: str, adapter: BaseAdapter, ca_file: Path | None) -> requests.Session:
+    """Return a session that sends by `adapter`; raises ConfigError (`<section>-ca-file`) for one that cannot be read.
+
+    No redirect is followed, nothing is tried again, no cookie is kept, and neither proxies nor credentials are taken
+    from the environment: the settings alone say whom the bridge talks to.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    session.headers.update(
+        {
+            "User-Agent": f"keycloak-bridge/{__version__}",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+        }
+    )
+    if ca_file is not None:
+        try:  # now: a wrong file would look like an outage at every call
+            ssl.create_default_context(cafile=str(ca_file))
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"[{section}] ca_file cannot be read as certificates",
+                code=f"{section}-ca-file",
+                remedy="point it at a PEM file that the bridge may read",
+            ) from error
+        session.verify = str(ca_file)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def exchange(
+    session: requests.Session, request: PreparedRequest, timeout: tuple[float, float]
+) -> Response:
+    """Return the answer, whatever its status, with its whole body read; raises an error of `requests`.
+
+    `timeout` is (for the connection, from then on to the end of the answer), in seconds.
+    """
+    adapter = session.get_adapter(request.url or "")
+    response = adapter.send(request, timeout=timeout, verify=session.verify or True)
+    response.content  # noqa: B018 # has it read by an adapter that has not done so
+    return response
+
+
+def json_object(response: requests.Response) -> dict[str, Any] | None:
+    """Return the body if it is a JSON object, else None."""
+    try:
+        body = json_in(response)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def json_in(response: requests.Response) -> Any:
+    """Return the body's JSON; raises ValueError for what is none, or nests too deeply."""
+    try:
+        return response.json()
+    except RecursionError as error:
+        raise ValueError("nests too deeply") from error
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Read Retry-After; a date counts from the answer's own Date, so that no clock of ours is asked."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("Date", ""))
+    except (TypeError, ValueError):  # no date, or only one of both has a time zone
+        return None
+    return max(0.0, wait.total_seconds())
+
+
+_URL = re.compile(r"(https?://(?:[^/?#@]*@)?([^/?#@]+))(/[^#]*)")
+_OWN_PORT = {"http:": ":80", "https": ":443"}
+_WITHOUT_BODY = frozenset({"GET", "HEAD"})
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+
+
+class WireAdapter(HTTPAdapter):
+    """Sends a request and reads the whole answer. Safe to share between threads; raises errors of `requests` only.
+
+    Nothing is tried again. Proxies, client certificates and streamed bodies, which the bridge does not use, are not known.
+    An answer longer than `most_bytes` is not read.
+    """
+
+    def __init__(
+        self,
+        pool_size: int,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        most_bytes: int = MOST_BODY_BYTES,
+    ) -> None:
+        super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=0, pool_block=True)
+        self._monotonic = monotonic
+        self._most_bytes = most_bytes
+        self._known: tuple[str, Any, Any] | None = None
+
+    def send(
+        self,
+        request: PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Return the answer; `timeout` is (for the connection, from then on to the end of the answer)."""
+        del stream, cert, proxies
+        url = _URL.fullmatch(request.url or "")
+        if url is None:
+            raise requests_errors.InvalidURL("the URL has a fragment or no path", request=request)
+        origin, host, target = url.groups()
+        body = request.body or b""
+        body = body.encode() if isinstance(body, str) else body
+        message = _head(request, host.removesuffix(_OWN_PORT[origin[:5]]), target, body) + body
+        pool = self._pool(origin, request, verify)
+        answer = _exchange(pool, request, message, timeout, self._monotonic, self._most_bytes)
+        return _response(request, answer, self._most_bytes)
+
+    def close(self) -> None:
+        """Close the pooled connections; a later call opens new ones."""
+        self._known = None
+        super().close()
+
+    def _pool(self, origin: str, request: PreparedRequest, verify: Any) -> Any:
+        """Return urllib3's pool for `origin`; looking it up each time would cost as much as the exchange."""
+        known = self._known
+        if known is not None and known[:2] == (origin, verify) and known[2].pool is not None:
+            return known[2]
+        try:
+            pool = self.get_connection_with_tls_context(request, verify)
+        except urllib3_errors.LocationValueError as error:
+            raise requests_errors.InvalidURL(error, request=request) from error
+        self.cert_verify(pool, request.url, verify, None)  # type: ignore[no-untyped-call]
+        self._known = (origin, verify, pool)
+        return pool
+
+
+def _response(request: PreparedRequest, answer: "Answer", most_bytes: int) -> Response:
+    response = Response()
+    response.status_code = answer.status
+    response.reason = answer.reason
+    response.headers = CaseInsensitiveDict(answer.headers)
+    if answer.body:
+        response.encoding = get_encoding_from_headers(response.headers)
+    response.url = request.url or ""
+    response.request = request
+    coding = answer.headers.get("content-encoding")
+    body = answer.body if coding is None else _unpacked(request, answer.body, coding, most_bytes)
+    response._content = body  # noqa: SLF001 # there is no public way to say that it is read
+    return response
+
+
+def _unpacked(request: PreparedRequest, body: bytes, coding: str, most_bytes: int) -> bytes:
+    """Return what the server, or a proxy in front of it, compressed."""
+    if not body or coding.lower() == "identity":
+        return body
+    if coding.lower() not in ("gzip", "x-gzip", "deflate"):
+        raise requests_errors.ContentDecodingError(
+            "not a coding that was asked for", request=request
+        )
+    unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
+    try:
+        whole = unpacker.decompress(body, most_bytes + 1)
+    except zlib.error as error:
+        raise requests_errors.ContentDecodingError(error, request=request) from error
+    if len(whole) > most_bytes:
+        raise AnswerTooLargeError(request=request)
+    if not unpacker.eof:
+        raise requests_errors.ContentDecodingError("the content has no end", request=request)
+    return whole
+
+
+def _head(request: PreparedRequest, host: str, target: str, body: bytes) -> bytes:
+    headers = request.headers
+    first = f"{request.method} {target} HTTP/1.1\r\n"
+    if "Host" not in headers:
+        first += f"Host: {host}\r\n"
+    if "Content-Length" not in headers and (body or request.method not in _WITHOUT_BODY):
+        first += f"Content-Length: {len(body)}\r\n"
+    if not isinstance(headers, FixedHeaders):
+        return first.encode("latin-1") + _lines(request) + b"\r\n"
+    if headers.sent_as is None:
+        headers.sent_as = _lines(request)
+    return first.encode("latin-1") + headers.sent_as + b"\r\n"
+
+
+def _lines(request: PreparedRequest) -> bytes:
+    lines = [f"{name}: {value}\r\n" for name, value in request.headers.items()]
+    block = "".join(lines)
+    if block.count("\n") != len(lines) or block.count("\r") != len(lines):
+        raise requests_errors.InvalidHeader("a header holds a line break", request=request)
+    return block.encode("latin-1")
+
+
+def _exchange(
+    pool: Any,
+    request: PreparedRequest,
+    message: bytes,
+    timeout: tuple[float, float],
+    monotonic: Callable[[], float],
+    most_bytes: int,
+) -> "Answer":
+    """Send `message` on a connection of `pool` and return the answer."""
+    try:
+        connection = pool._get_conn()  # noqa: SLF001 # also finds out whether the server closed it
+    except urllib3_errors.HTTPError as error:
+        raise requests_errors.ConnectionError(error, request=request) from error
+    kept = None
+    try:
+        if connection.sock is None:
+            _connect(connection, request, timeout[0])
+        sock = _TimedSocket(connection.sock, timeout[1], monotonic)
+        answer = _converse(sock, request, message, most_bytes)
+        if answer.reusable:
+            kept = connection
+    finally:
+        if kept is None:
+            connection.close()
+        pool._put_conn(kept)  # noqa: SLF001 # None lets the pool open another one
+    return answer
+
+
+def _connect(connection: Any, request: PreparedRequest, timeout_s: float) -> None:
+    """Open the connection; nothing was sent yet if this fails."""
+    connection.timeout = timeout_s
+    try:
+        connection.connect()
+    except (ssl.SSLError, ssl.CertificateError, urllib3_errors.SSLError) as error:
+        raise requests_errors.SSLError(error, request=request) from error
+    except (TimeoutError, urllib3_errors.ConnectTimeoutError) as error:
+        raise requests_errors.ConnectTimeout(error, request=request) from error
+    except (OSError, urllib3_errors.HTTPError) as error:
+        raise requests_errors.ConnectionError(error, request=request) from error
+
+
+class _TimedSocket:
+    """A socket whose deadline holds for all that is sent and received, since each operation gets only the time left."""
+
+    def __init__(self, sock: Any, timeout_s: float, monotonic: Callable[[], float]) -> None:
+        self._sock = sock
+        self._monotonic = monotonic
+        self._end_s = monotonic() + timeout_s
+
+    def send(self, message: bytes) -> None:
+        left = memoryview(message)
+        while left:
+            self._rearm()
+            left = left[self._sock.send(left) :]
+
+    def receive(self, most: int) -> bytes:
+        self._rearm()
+        received: bytes = self._sock.recv(most)
+        return received
+
+    def _rearm(self) -> None:
+        left_s = self._end_s - self._monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left_s)
+
+
+def _converse(
+    sock: _TimedSocket, request: PreparedRequest, message: bytes, most_bytes: int
+) -> "Answer":
+    try:
+        sock.send(message)
+        return read_answer(sock.receive, request.method or "", most_bytes)
+    except TimeoutError as error:
+        raise requests_errors.ReadTimeout(error, request=request) from error
+    except ssl.SSLError as error:
+        raise requests_errors.SSLError(error, request=request) from error
+    except AnswerTooLargeError:
+        raise
+    except (OSError, urllib3_errors.HTTPError) as error:
+        raise requests_errors.ConnectionError(error, request=request) from error
+
+
+Receive = Callable[[int], bytes]
+"""Returns at most so many bytes; none once the connection has ended."""
+
+_CHUNK = 65536
+_MOST_BYTES_BESIDE_BODY = 65536
+_INTERIM = range(100, 200)
+_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; names of headers are in lower case, `reusable` says that the connection can take another request."""
+
+    status: int
+    reason: str
+    headers: dict[str, str]
+    body: bytes
+    reusable: bool
+
+
+def read_answer(receive: Receive, method: str, most_bytes: int = MOST_BODY_BYTES) -> Answer:
+    """Return the final answer to a request by `method`, with its whole body of at most `most_bytes`.
+
+    Raises urllib3's ProtocolError for what ends too early or is no HTTP, AnswerTooLargeError for what is too long; errors of
+    `receive` come through.
+    """
+    reading = _Reading(method, most_bytes)
+    while not reading.ended:
+        reading.feed(receive(_CHUNK))
+    return reading.answer()
+
+
+class _Reading:
+    """What the parser has found so far; it calls the methods that begin with `on_`, in which nothing may be raised."""
+
+    def __init__(self, method: str, most_bytes: int) -> None:
+        self.ended = False
+        self._most_bytes = most_bytes
+        self._parser = httptools.HttpResponseParser(self)
+        self._to_head = method == "HEAD"
+        self._status = 0
+        self._reason = b""
+        self._headers: dict[str, str] = {}
+        self._body = bytearray()  # parts of one byte each would cost fifty times as much
+        self._length = 0
+        self._beside_body = 0
+        self._reusable = True
+        self._problem: str | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the answer; none mean that the connection has ended."""
+        if not data:
+            if not self._ends_with_connection:
+                raise ProtocolError("the connection ended before the answer did")
+            self.ended, self._reusable = True, False
+            return
+        self._beside_body += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.ended:
+                raise ProtocolError("the answer is not HTTP") from error
+            self._reusable = False  # what follows the answer belongs to nobody
+        if self._problem is not None:
+            raise ProtocolError(self._problem)
+        if self._length > self._most_bytes:
+            raise AnswerTooLargeError
+        if self._beside_body > _MOST_BYTES_BESIDE_BODY + _CHUNK:
+            raise ProtocolError("the answer has no end")
+
+    def answer(self) -> Answer:
+        """Return the answer that has ended; nothing can be fed any more."""
+        del (
+            self._parser
+        )  # which refers to this object, so that both would wait for the garbage collector
+        reason = self._reason.decode("latin-1").strip()
+        return Answer(self._status, reason, self._headers, bytes(self._body), self._reusable)
+
+    @property
+    def _ends_with_connection(self) -> bool:
+        return self._final and not self._headers.keys() & {"content-length", "transfer-encoding"}
+
+    @property
+    def _final(self) -> bool:
+        """Whether all headers were read, and are not those of an interim answer such as 100 Continue."""
+        return self._status != 0 and self._status not in _INTERIM
+
+    def on_message_begin(self) -> None:
+        if self.ended:
+            self._reusable = False
+            return
+        self._status, self._reason, self._headers = 0, b"", {}
+
+    def on_status(self, part: bytes) -> None:
+        if not self.ended:
+            self._reason += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._final:  # a trailer, or what follows the answer
+            return
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
+        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
+
+    def on_headers_complete(self) -> None:
+        if self.ended:
+            return
+        self._status = self._parser.get_status_code()
+        if self._parser.get_http_version() not in ("1.0", "1.1"):
+            self._problem = "the answer is of another version of HTTP"
+        elif self._status == HTTPStatus.SWITCHING_PROTOCOLS:
+            self._problem = "the answer changes the protocol"
+        elif self._headers.get("transfer-encoding", "chunked").lower() != "chunked":
+            self._problem = "the answer has a transfer coding that was not asked for"
+        self._reusable = self._parser.should_keep_alive()
+        self.ended = self._to_head and self._final
+
+    def on_body(self, part: bytes) -> None:
+        if self.ended:
+            self._reusable = False
+            return
+        self._length += len(part)
+        self._beside_body = 0
+        if self._length <= self._most_bytes:
+            self._body += part
+
+    def on_message_complete(self) -> None:
+        if self._final:
+            self.ended = True
