@@ -25,6 +25,7 @@ from keycloak_bridge.kafka.dead_letter_archive import KafkaDeadLetterArchive
 from keycloak_bridge.kafka.producer import KafkaMessageProducer
 from keycloak_bridge.kafka.topics import KafkaAdmin, ensure_topics
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.lookup_times import LookupTimes
 from keycloak_bridge.keycloak.partial_import import realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.mapping.lifecycle import Mappings
@@ -153,7 +154,7 @@ class Bridge:
         return StageBuilder(
             self.settings,
             interpretation,
-            KeycloakUserDirectory(admin, clock),
+            KeycloakUserDirectory(admin, clock, LookupTimes(clock, runtime.metrics)),
             topic_output(self.settings, producers[0], producers[1], archive, clock),
             clock,
             runtime.metrics,

@@ -103,6 +103,7 @@ def realm_setup(interpretation: Interpretation, admin: KeycloakAdmin) -> RealmSe
         invites=settings.invite.mode != "none",
         writes_batches=settings.burst.mode == "auto",
         attributes=lambda: interpretation.mapping.attribute_names,
+        external_id=lambda: interpretation.mapping.external_id,
         optional_roles=optional_roles,
         problems=partial(realm_problems, interpretation, admin),
     )

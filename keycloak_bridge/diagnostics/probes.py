@@ -1,18 +1,20 @@
 """Probes of Kafka and Keycloak: each reports a light and a sentence, and none can stop the others.
 
 Of the cluster: brokers, topics, what the bridge may do with them, consumer groups. Of the realm: reachable, token, clock,
-roles, profile, mail, and where the links in mails lead. All are run one after the other by `examine`.
+roles, profile, mail, look-ups, and where the links in mails lead. All are run one after the other by `examine`.
 """
 
 import contextlib
 import ipaddress
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import cached_property
+from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +33,7 @@ from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, Top
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.errors import Call, keycloak_error
 from keycloak_bridge.keycloak.http import KeycloakHttp, from_response
+from keycloak_bridge.keycloak.lookup_times import SLOW_S, TOO_SLOW_S
 from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE, IMPORTING, USER_STORAGE
 from keycloak_bridge.keycloak.token import TokenFacts, token_facts
 from keycloak_bridge.mapping.profile_findings import Severity
@@ -63,6 +66,11 @@ _SYNCHRONISE = "synchronise both machines with a time server (NTP)"
 _NO_MAILS = "the bridge sends no mails (invite.mode)"
 _ALTERNATIVES = {"view-clients": ("manage-clients",)}
 """Optional roles, and those that Keycloak accepts instead."""
+INDEX_STATEMENT = (
+    "CREATE INDEX CONCURRENTLY user_attribute_lower_value ON user_attribute (name, lower(value))"
+)
+"""Keycloak compares `lower(value)`, and its own index has the value as it is."""
+
 _OF_OTHER_PROBES = frozenset({"role-missing", "internationalization-off", "mail-ledger-missing"})
 
 
@@ -408,8 +416,8 @@ def _kept(config: Mapping[str, str]) -> str:
 class RealmSetup:
     """What settings and mapping say about the realm; the functions raise ConfigError for a broken mapping.
 
-    `attributes` returns those that the mapping writes, `optional_roles` whether the mapping needs each of them, and
-    `problems` runs the check that `run` makes at start.
+    `attributes` returns those that the mapping writes, `external_id` the one by which users are found, `optional_roles`
+    whether the mapping needs each of them, and `problems` runs the check that `run` makes at start.
     """
 
     url: str
@@ -417,6 +425,7 @@ class RealmSetup:
     invites: bool
     writes_batches: bool
     attributes: Callable[[], Sequence[str]]
+    external_id: Callable[[], str]
     optional_roles: Callable[[], Mapping[str, bool]]
     problems: Callable[[], Sequence[Problem]]
 
@@ -454,6 +463,7 @@ class KeycloakProbes:
             Probe("keycloak.admin-events", self._check_admin_events, (*needs, "mapping")),
             Probe("keycloak.federation", self._check_federation, needs),
             Probe("keycloak.mail-server", self._check_mail_server, needs),
+            Probe("keycloak.lookups", self._check_lookups, (*needs, "mapping")),
         ]
         if self._test_mail is not None:
             found.append(Probe("keycloak.test-mail", self._check_test_mail, needs))
@@ -565,6 +575,11 @@ class KeycloakProbes:
         for one in providers or ():
             yield _federation_result(one)
 
+    def _check_lookups(self) -> Iterable[ProbeResult]:
+        name = self._realm.external_id()
+        users, took_s = self._survey.count_users(), self._survey.lookup_s(name)
+        yield lookup_result(name, users, took_s)
+
     def _check_mail_server(self) -> Iterable[ProbeResult]:
         server = self._survey.smtp()
         if not self._realm.invites:
@@ -650,6 +665,19 @@ def _federation_result(provider: "FederationProvider") -> ProbeResult:
     )
 
 
+def lookup_result(attribute: str, users: int, took_s: float) -> ProbeResult:
+    """Judge how long a search by an attribute takes, which each event costs that is not one of a backlog of new users."""
+    message = f"a search by {attribute} takes {took_s * 1000:.0f} ms among {_count(users, 'user')}"
+    if took_s <= SLOW_S:
+        return green(message)
+    light = yellow if took_s <= TOO_SLOW_S else red
+    return light(
+        f"{message}; without an index, it takes longer with each new user",
+        f"have the database administrator run {INDEX_STATEMENT} (PostgreSQL), or make the external id the username "
+        "(docs/keycloak.md, Large realms)",
+    )
+
+
 def links_result(issuer: str, *, follows: bool | None) -> ProbeResult:
     """Judge links that lead to the host of `issuer`.
 
@@ -686,6 +714,8 @@ STRANGE_HOST = "keycloak-bridge-doctor.invalid"
 _DISCOVERY = Call("GET", "/.well-known/openid-configuration")
 _SERVER_INFO = Call("GET", "/admin/serverinfo")
 _LINK_LIFESPAN_S = 60
+_SEARCHES = 5
+"""So many are measured; one before them opens the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -753,6 +783,21 @@ class KeycloakSurvey:
         except KeycloakAuthError:
             return None
         return [_provider(one) for one in found]
+
+    def count_users(self) -> int:
+        """Return how many users the realm has."""
+        return self._admin.count_users()
+
+    def lookup_s(self, attribute: str) -> float:
+        """Return how long a search for a user by this attribute takes: the median of a few made-up values."""
+        took_s = []
+        for _ in range(_SEARCHES + 1):
+            begun_s = time.perf_counter()
+            self._admin.find_users_by_attribute(
+                attribute, f"keycloak-bridge-doctor-{secrets.token_hex(6)}"
+            )
+            took_s.append(time.perf_counter() - begun_s)
+        return median(took_s[1:])
 
     def send_test_mail(self, address: str) -> None:
         """Have Keycloak mail a link to `address`, through a user that is deleted again, which makes the link invalid.

@@ -26,6 +26,7 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.keycloak.admin import USERS, KeycloakAdmin, each_page
 from keycloak_bridge.keycloak.errors import conflict, mail_refusal, refuse_unusable, unsearchable
+from keycloak_bridge.keycloak.lookup_times import LookupKind, LookupTimes
 from keycloak_bridge.keycloak.mail_server import MailServer
 from keycloak_bridge.keycloak.memberships import AllMemberships, Cache, Identities, normal_path
 
@@ -45,8 +46,11 @@ _COMPUTED = ("access", "userProfileMetadata")
 class KeycloakUserDirectory:
     """Finds, writes and invites the users of one realm. Safe to share between threads."""
 
-    def __init__(self, admin: KeycloakAdmin, clock: Clock) -> None:
+    def __init__(
+        self, admin: KeycloakAdmin, clock: Clock, times: LookupTimes | None = None
+    ) -> None:
         self._admin = admin
+        self._times = times or LookupTimes(clock)
         self._memberships = AllMemberships(admin, clock)
         self._identities = Identities(admin, clock)
         self._events_readable = Cache[bool](clock)
@@ -86,7 +90,8 @@ class KeycloakUserDirectory:
         if user_id in _NO_USERS:
             return None
         try:
-            return _stored(self._admin.get_user(user_id))
+            with self._times.timed(LookupKind.ID):
+                return _stored(self._admin.get_user(user_id))
         except KeycloakNotFoundError:
             return None
 
@@ -144,7 +149,8 @@ class KeycloakUserDirectory:
 
         Raises ConflictError (`identity-taken`) where several are.
         """
-        return self._identities.owner(alias, user_id)
+        with self._times.timed(LookupKind.IDENTITY):
+            return self._identities.owner(alias, user_id)
 
     def link_identity(self, user_id: str, link: IdentityLink) -> None:
         """Link the user to its account; see the port."""
@@ -217,7 +223,8 @@ class KeycloakUserDirectory:
             # Keycloak takes the day in its own time zone, and its nodes' clocks may differ
             params["dateFrom"] = (since.astimezone(UTC) - _SLACK).date().isoformat()
         try:
-            events = self._admin.admin_events(params)
+            with self._times.timed(LookupKind.MAIL):
+                events = self._admin.admin_events(params)
         except KeycloakAuthError as error:
             if error.status == 403:
                 self._events_readable.put(_EVENTS, False)
@@ -240,13 +247,15 @@ class KeycloakUserDirectory:
             value.encode()  # half a surrogate pair cannot be sent
         except UnicodeEncodeError as error:
             raise unsearchable(f"/user/{target}") from error
-        users = self._admin.find_users_by_name(target, value)
+        with self._times.timed(LookupKind(target)):
+            users = self._admin.find_users_by_name(target, value)
         wanted = value.lower()
         return [user for user in users if str(user.get(target, "")).lower() == wanted]
 
     def _with_attribute(self, name: str, value: str) -> list[UserRepresentation]:
         try:
-            users = self._admin.find_users_by_attribute(name, value)
+            with self._times.timed(LookupKind.ATTRIBUTE):
+                users = self._admin.find_users_by_attribute(name, value)
         except ValueError as error:
             raise unsearchable(f"/user/attributes/{name}") from error
         return [user for user in users if value in user.get("attributes", {}).get(name, [])]

@@ -61,7 +61,7 @@ class Declared:
 
 
 class Metrics:
-    """The counters, gauges and the histogram of one bridge, apart from every other's; safe to call from any thread."""
+    """The counters, gauges and histograms of one bridge, apart from every other's; safe to call from any thread."""
 
     content_type: ClassVar[str] = "text/plain; version=0.0.4; charset=utf-8"
     """The media type of `exposition`: Prometheus' text format."""
@@ -102,6 +102,12 @@ class Metrics:
             "Disables and deletions without effect, because a newer event lets the user in.",
         )
         self._mails = self._counter("mails_total", "Mails that Keycloak sent for the bridge.")
+        self._lookups = self._histogram(
+            "lookup_seconds",
+            "Seconds that Keycloak takes to look something up, by what it is asked by: `attribute`, `username`, `email`, "
+            "`id`, `identity` (an account of an identity provider) or `mail` (an admin event).",
+            "kind",
+        )
         self._batches = self._counter(
             "batches_total",
             "Batches of new users that Keycloak accepted (`written`) or failed (`failed`).",
@@ -166,6 +172,10 @@ class Metrics:
     def mail(self) -> None:
         """Count a mail."""
         self._mails.inc()
+
+    def looked_up(self, kind: str, seconds: float) -> None:
+        """Note how long a look-up of this kind took."""
+        self._lookups.labels(kind).observe(seconds)
 
     def batch(self, users: int, *, failed: bool) -> None:
         """Count a batch that Keycloak took, or failed."""

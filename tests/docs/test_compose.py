@@ -20,6 +20,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from keycloak_bridge import __version__
+from keycloak_bridge.diagnostics.probes import INDEX_STATEMENT
 from keycloak_bridge.settings.loading import read_settings
 from keycloak_bridge.settings.schema import settings_by_name
 
@@ -291,3 +292,14 @@ def copy(argument: str, source: Path) -> None:
             shutil.copytree(origin, source / target, ignore=ignored)
         else:
             shutil.copy(origin, source / target)
+
+
+def test_the_index_is_the_one_of_the_documentation_and_of_the_doctor() -> None:
+    """Once Keycloak has made its tables, and harmless to run again."""
+    service = SERVICES["index"]
+    statement = service["command"][-1].removeprefix("--command=")
+
+    assert {"keycloak": {"condition": "service_healthy"}} == service["depends_on"]
+    assert f"{statement};" in (ROOT / "docs/keycloak.md").read_text("utf-8")
+    assert INDEX_STATEMENT == statement.replace("IF NOT EXISTS ", "")
+    assert environment("postgres")["POSTGRES_PASSWORD"] == environment("index")["PGPASSWORD"]

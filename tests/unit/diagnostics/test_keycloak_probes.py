@@ -63,6 +63,8 @@ def survey(**answers: Any) -> Mock:
         "server_version": "26.7.3",
         "smtp": {"host": "smtp.example.com", "from": "no-reply@example.com"},
         "user_federation": (),
+        "count_users": 12_000,
+        "lookup_s": 0.004,
     }
     stub: Mock = create_autospec(KeycloakSurvey, instance=True)
     for name, answer in {**healthy, **answers}.items():
@@ -77,6 +79,7 @@ SETUP = RealmSetup(
     invites=True,
     writes_batches=False,
     attributes=lambda: ("locale", "userId"),
+    external_id=lambda: "userId",
     optional_roles=dict,
     problems=tuple,
 )
@@ -378,3 +381,34 @@ def test_a_test_mail_that_fails_leaves_no_user() -> None:
         (one.method, one.path.rsplit("/", 1)[-1]) for one in stub.requests
     ]
     assert "ada@acme.example" == stub.requests[0].json["email"]
+
+
+@pytest.mark.parametrize(
+    ("took_s", "light"),
+    [(0.02, Light.GREEN), (0.0204, Light.YELLOW), (0.2, Light.YELLOW), (0.2004, Light.RED)],
+)
+def test_a_slow_search_has_two_remedies(took_s: float, light: Light) -> None:
+    """The index, with its statement, and the other layout; the number of users says how large the realm is."""
+    (found,) = [one for one in examined(survey(lookup_s=took_s)) if one.probe == "keycloak.lookups"]
+
+    assert light is found.light
+    assert "by userId takes 20" in found.message
+    assert "12000 users" in found.message
+    assert light is Light.GREEN or all(
+        named in str(found.remedy)
+        for named in ("user_attribute (name, lower(value))", "username", "docs/keycloak.md")
+    )
+
+
+def test_a_search_is_measured_by_values_that_nobody_has() -> None:
+    """Each is another one, so that no cache answers."""
+    stub = StubAdapter()
+    for _ in range(6):
+        stub.answer(200, [])
+
+    took_s = survey_of(stub).lookup_s("userId")
+    asked = [one.url for one in stub.requests]
+
+    assert 0 <= took_s
+    assert 6 == len(set(asked))
+    assert all("keycloak-bridge-doctor-" in one for one in asked)

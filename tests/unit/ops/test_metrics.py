@@ -42,6 +42,7 @@ def touched(*, breaker: str = "closed") -> Metrics:
     metrics.retried("invite", "mail-not-sent")
     metrics.retried("invite", "mail-not-sent")
     metrics.mail()
+    metrics.looked_up("attribute", 1.5)
     metrics.batch(20, failed=False)
     metrics.batch(30, failed=False)
     metrics.batch(30, failed=True)
@@ -88,6 +89,7 @@ def test_what_is_reported_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         ("dead_letters_total", ("code", "not-json"), *HERE): 1.0,
         ("retries_total", ("code", "mail-not-sent"), *INVITE): 2.0,
         ("mails_total",): 1.0,
+        ("lookup_seconds_count", ("kind", "attribute")): 1.0,
         ("batched_users_total",): 50.0,
         ("batches_total", ("outcome", "written")): 2.0,
         ("batches_total", ("outcome", "failed")): 1.0,
