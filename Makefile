@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-all unit integration chaos e2e check lint types contracts format coverage \
-	screenshots export-realm docs bench bench-check clean
+	screenshots export-realm docs bench bench-check profile clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -77,11 +77,14 @@ coverage: $(STAMP)  ## measure the branch coverage of the unit tests
 	@$(BIN)/coverage combine
 	@$(BIN)/coverage report
 
-bench: $(STAMP)  ## compare with a bare client on a warmed-up Keycloak (bench/README.md); updates docs/benchmark
-	@$(BIN)/python -m bench
+bench: $(STAMP)  ## compare with a bare client and Redpanda Connect (bench/README.md); updates docs/benchmark and README.md
+	@$(BIN)/python -m bench --write
 
 bench-check: $(STAMP)  ## run the benchmark briefly; fails if a ratio is far below the recorded one
 	@$(BIN)/python -m bench --check
+
+profile: $(STAMP)  ## show which packages the bridge's CPU goes to, by single writes and in batches
+	@$(BIN)/python -m bench --profile
 
 docs: $(STAMP)  ## generate the parts of the documentation that come from the code
 	@$(BIN)/python -m tests.docs.generate

@@ -1,18 +1,25 @@
-"""`python -m bench` measures and records; `--check` runs short and compares with what is recorded."""
+"""`python -m bench` measures; `--write` records it, `--check` runs short and compares, `--profile` shows where the CPU goes."""
 
+import argparse
 import datetime as dt
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import publish, table, verdict
-from bench.figures import figures, rest
-from bench.machine import machine
+from bench import profile, publish, table, verdict
+from bench.figures import figures
+from bench.machine import busy_cores, machine
 from bench.place import Place
 from bench.postgres import installed, keycloak_on_postgres
-from bench.program import measure
+from bench.program import measure, profiles, warm
+from bench.rivals import Rivals, built
+from bench.scaleout import three_of_one
 from bench.sizes import Sizes
+from bench.stubbed import Service
+from bench.watch import StandstillError
+from bench.weight import measure as weigh
 from keycloak_bridge.sandbox import Sandbox, SandboxError, SandboxOptions
 from keycloak_bridge.sandbox.detached import terminable
 from keycloak_bridge.testing.realm_tools import RealmAdministrator
@@ -21,15 +28,17 @@ JAVA_OPTIONS = ("-Xmx1g",)
 """In place of the sandbox's own: both compilers, and a heap that a hundred thousand users fit in."""
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit code: 1 where a run failed or, in a check, a ratio is far below the recorded one."""
-    check = "--check" in arguments
+    chosen = _chosen(arguments)
     if not Path("/proc/self/stat").exists():
         _say("The benchmark reads the CPU of every process from /proc: it needs Linux.")
         return 2
-    sizes = Sizes.from_environment(os.environ, check=check)
+    sizes = Sizes.from_environment(os.environ, check=chosen.check)
     try:
         with terminable():
+            if chosen.profile:
+                return _profile(sizes)
             results = _results(sizes)
     except KeyboardInterrupt:
         _say("Stopped; nothing was recorded.")
@@ -40,9 +49,9 @@ def main(arguments: list[str]) -> int:
     publish.keep(results)
     _say(f"\n{table.table(results)}\nRaw figures: {publish.LATEST}")
     bad = list(verdict.failures(results))
-    if check:
+    if chosen.check:
         bad += verdict.regressions(results, publish.recorded())
-    elif not bad:
+    elif chosen.write and not bad:
         publish.record(results)
         _say(f"Recorded in {publish.RECORDED} and README.md")
     for line in bad:
@@ -50,31 +59,85 @@ def main(arguments: list[str]) -> int:
     return 1 if bad else 0
 
 
+def _chosen(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--write", action="store_true", help="renew docs/benchmark and README.md")
+    way.add_argument("--check", action="store_true", help="compare with what is recorded")
+    way.add_argument("--profile", action="store_true", help="only print the profile of the bridge")
+    return parser.parse_args(arguments)
+
+
 def _results(sizes: Sizes) -> dict[str, object]:
+    busy = busy_cores()
+    rivals = _rivals()
     databases: dict[str, object] = {}
     _say("starting the sandbox")
     with Sandbox(SandboxOptions(keycloak_java_options=JAVA_OPTIONS)) as sandbox:
-        pid = sandbox.keycloak.pid or 0
-        administrator = RealmAdministrator.of(sandbox)
-        place = Place(sandbox, sandbox.keycloak_url, pid, administrator)
-        databases["H2"] = _measured(place, sizes, weigh=True)
+        databases["H2"] = _measured(_place(sandbox), sizes, rivals)
+        sandbox.keycloak.stop()
         if sizes.postgres and installed():
-            sandbox.keycloak.stop()
             _say("starting Keycloak on PostgreSQL")
             with keycloak_on_postgres(sandbox, JAVA_OPTIONS) as other:
-                databases["PostgreSQL"] = _measured(other, sizes, weigh=False)
-    today = dt.datetime.now(tz=dt.UTC).date()
+                databases["PostgreSQL"] = _measured(other, sizes, rivals)
+        alone = _without_keycloak(Service(sandbox.bootstrap_servers, sandbox.kafka.pid), sizes)
     return {
-        "date": today.isoformat(),
-        "machine": machine(),
+        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
+        "machine": machine() | {"busy_cores": busy},
         "sizes": asdict(sizes),
+        "rivals": {"bare_client": rivals.bare_client, "problem": rivals.problem},
         "databases": databases,
+        **alone,
     }
 
 
-def _measured(place: Place, sizes: Sizes, *, weigh: bool) -> dict[str, object]:
-    found = measure(place, sizes, _say, weigh=weigh)  # what the bridge weighs is not up to Keycloak
-    return {**found, "figures": figures(found["runs"]), "figures_of_rest": rest(found["rest"])}
+def _without_keycloak(kafka: Service, sizes: Sizes) -> dict[str, object]:
+    """Return what is measured with a stub in Keycloak's place."""
+    found: dict[str, object] = {}
+    try:
+        if sizes.backlog:
+            _say(f"start, rest, and memory with {sizes.backlog:,} records waiting")
+            waiting = {"backlog": sizes.backlog, "backlog_s": sizes.backlog_s}
+            found["weight"] = weigh(kafka.address, idle_s=sizes.idle_s, **waiting)
+        if sizes.sidecar_events:
+            _say("one and three sidecars")
+            found["scaleout"] = three_of_one(kafka, sizes.rounds, sizes.sidecar_events)
+    except StandstillError as error:
+        _say(f"left out: {error}")
+    return found
+
+
+def _rivals() -> Rivals:
+    _say("building the programs to compare with (the first time, this takes a few minutes)")
+    rivals = built()
+    if rivals.problem:
+        _say(f"{rivals.problem}: the bridge is compared with {', '.join(_named(rivals))} only")
+    return rivals
+
+
+def _named(rivals: Rivals) -> list[str]:
+    connect = ["Redpanda Connect"] if "redpanda-connect" in rivals.programs else []
+    return [f"the bare client in {rivals.bare_client}", *connect]
+
+
+def _place(sandbox: Sandbox) -> Place:
+    administrator = RealmAdministrator.of(sandbox)
+    return Place(sandbox, sandbox.keycloak_url, sandbox.keycloak.pid or 0, administrator)
+
+
+def _measured(place: Place, sizes: Sizes, rivals: Rivals) -> dict[str, object]:
+    found = measure(place, sizes, rivals, _say)
+    return {**found, "figures": figures(found["runs"])}
+
+
+def _profile(sizes: Sizes) -> int:
+    _say("starting the sandbox")
+    with Sandbox(SandboxOptions(keycloak_java_options=JAVA_OPTIONS)) as sandbox:
+        place = _place(sandbox)
+        warm(place, sizes, _say)
+        found = profiles(place, sizes, _say)
+    print(profile.table(table.named(found)))
+    return 0 if found else 1
 
 
 def _say(line: str) -> None:
@@ -82,4 +145,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -2,20 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from subprocess import TimeoutExpired
 
 from kafka.errors import KafkaError
 
-from bench import proof, rates
+from bench import proof, rates, rivals
 from bench.crowd import Person
+from bench.machine import usage
 from bench.place import Ground, Place
-from bench.processes import usage
-from bench.sidecar import knows_burst, mode, running
+from bench.profile import Sampler
+from bench.rivals import REDPANDA as CONNECT
+from bench.rivals import Rivals, connecting
+from bench.sidecar import mode, running
 from bench.watch import Course, StandstillError, follow
-from bench.wire import WireError, post_all, prepared_post
+from bench.wire import WireError
 from keycloak_bridge.sandbox import SandboxError
 
-BARE, TRICKLE, BURST, MAILS = "bare", "trickle", "burst", "mails"
-_POINTS = 200
+BARE, REDPANDA, TRICKLE, BURST, MAILS = "bare", "redpanda", "trickle", "burst", "mails"
+_POINTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,9 @@ class Run:
     rate: float = 0.0
     """Users a second, steady; of `mails`: mails a second."""
     cpu_ms: dict[str, float] = field(default_factory=dict)
-    """CPU for each user, by process."""
+    """CPU for each user: of the `contender` itself, and of `keycloak` and `kafka`."""
     peak_mb: float = 0.0
+    """Largest memory of the contender; 0 where it was not looked at."""
     curve: list[tuple[float, int]] = field(default_factory=list)
     """Users over time, thinned out."""
 
@@ -39,18 +44,21 @@ class Run:
         return asdict(self)
 
 
-def contenders() -> list[str]:
-    """Return all that this bridge can be measured in."""
-    return [BARE, TRICKLE, *([BURST] if knows_burst() else []), MAILS]
+def contenders(built: Rivals, *, mails: bool) -> list[str]:
+    """Return all that can be measured here."""
+    connect = [REDPANDA] if CONNECT in built.programs else []
+    return [BARE, *connect, TRICKLE, BURST, *([MAILS] if mails else [])]
 
 
-def compete(place: Place, contender: str, people: Sequence[Person], number: int) -> Run:
+def compete(
+    place: Place, contender: str, people: Sequence[Person], number: int, built: Rivals
+) -> Run:
     """Bring all of `people` in by one contender, and look whether they are there."""
     try:
         with place.ground(burst=contender == BURST) as ground:
-            course, extra = _brought(ground, contender, people)
+            course, extra = _brought(ground, contender, people, built)
             wrong = proof.problem(ground, people, marked=contender == MAILS)
-    except (WireError, StandstillError, SandboxError, KafkaError, OSError) as error:
+    except (WireError, StandstillError, SandboxError, KafkaError, OSError, TimeoutExpired) as error:
         # a process that is gone, or a service that does not answer, fails this run and not those after it
         words = str(error).splitlines() or [type(error).__name__]
         return Run(contender, number, len(people), words[0])
@@ -58,33 +66,52 @@ def compete(place: Place, contender: str, people: Sequence[Person], number: int)
 
 
 def _brought(
-    ground: Ground, contender: str, people: Sequence[Person]
+    ground: Ground, contender: str, people: Sequence[Person], built: Rivals
 ) -> tuple[Course, dict[str, float]]:
     if contender == BARE:
-        return _bare(ground, people)
+        return _bare(ground, people, built)
     ground.publish([(person.key, person.value) for person in people])
     if contender == MAILS:
         return _mails(ground, people), {}
+    if contender == REDPANDA:
+        with connecting(built, ground) as (pid, sent):
+            return follow(sent, len(people), _services(ground.place) | {"contender": pid}), {}
     return _bridge(ground, people, mode("auto" if contender == BURST else "off")), {}
 
 
-def _bare(ground: Ground, people: Sequence[Person]) -> tuple[Course, dict[str, float]]:
-    token = ground.token()
-    requests = [prepared_post(ground.users_url, token, person.body) for person in people]
+def _bare(
+    ground: Ground, people: Sequence[Person], built: Rivals
+) -> tuple[Course, dict[str, float]]:
     pids = _services(ground.place)
     before = {name: usage(pid).cpu_s for name, pid in pids.items()}
-    posted = post_all(ground.users_url, requests)
+    posted = rivals.post(built, ground, people)
     # no look at other processes while it runs, so that the yardstick is not slowed down by being measured
     used = {name: 1000 * (usage(pid).cpu_s - before[name]) for name, pid in pids.items()}
     course = Course(list(posted.at_s), list(range(1, len(people) + 1)))
-    cpu_ms = used | {"client": 1000 * posted.cpu_s}
+    cpu_ms = used | {"contender": 1000 * posted.cpu_s}
     return course, {name: value / len(people) for name, value in cpu_ms.items()}
 
 
 def _bridge(ground: Ground, people: Sequence[Person], chosen: Mapping[str, str]) -> Course:
     settings = {"INVITE_MODE": "none", **chosen}
     with ground.tally("results") as results, running(ground, settings) as pid:
-        return follow(results, len(people), _services(ground.place) | {"bridge": pid})
+        return follow(results, len(people), _services(ground.place) | {"contender": pid})
+
+
+def profiled(place: Place, contender: str, people: Sequence[Person]) -> dict[str, float]:
+    """Return the shares of the packages in the bridge's CPU while it brings all of `people` in.
+
+    Raises SandboxError if py-spy cannot look.
+    """
+    with place.ground(burst=contender == BURST) as ground:
+        ground.publish([(person.key, person.value) for person in people])
+        sampler = Sampler(ground)
+        settings = {"INVITE_MODE": "none", **mode("auto" if contender == BURST else "off")}
+        with ground.tally("results") as results, running(ground, settings) as pid:
+            follow(lambda: min(1, results()), 1, {})
+            sampler.start(pid)
+            follow(results, len(people), {})
+        return sampler.shares()
 
 
 def _mails(ground: Ground, people: Sequence[Person]) -> Course:
@@ -95,7 +122,7 @@ def _mails(ground: Ground, people: Sequence[Person]) -> Course:
         return len(catcher.messages) - before
 
     with ground.tally("results") as results, running(ground, mode("off")) as pid:
-        course = follow(sent, len(people), _services(ground.place) | {"bridge": pid})
+        course = follow(sent, len(people), _services(ground.place) | {"contender": pid})
         follow(results, 2 * len(people), {})  # created, and invited
     mailed = {address for mail in catcher.messages[before:] for address in mail.recipients}
     if len(mailed) != len(people) or sent() != len(people):

@@ -80,6 +80,12 @@ class Ground:
         """Return the address of the realm's users."""
         return f"{self.place.keycloak_url}/admin/realms/{self.realm.name}/users"
 
+    @property
+    def token_url(self) -> str:
+        """Return the address at which the realm gives tokens."""
+        url = self.place.keycloak_url
+        return f"{url}/realms/{self.realm.name}/protocol/openid-connect/token"
+
     def topic(self, name: str) -> str:
         """Return the full name of one of `TOPICS`."""
         return f"bench-{name}-{self.suffix}"
@@ -110,8 +116,7 @@ class Ground:
             "client_id": realm.client_id,
             "client_secret": realm.client_secret,
         }
-        url = f"{self.place.keycloak_url}/realms/{realm.name}/protocol/openid-connect/token"
-        return str(_ask("POST", url, data=form)["access_token"])
+        return str(_ask("POST", self.token_url, data=form)["access_token"])
 
     def count(self) -> int:
         """Return how many users Keycloak says the realm has; service accounts do not count."""

@@ -1,17 +1,19 @@
 """The whole benchmark on one Keycloak: warm it, then every contender in every round, then the single looks."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.contenders import MAILS, Run, compete, contenders
-from bench.crowd import Person, crowd
-from bench.footprint import start_and_rest, under_backlog
+from bench.contenders import BURST, MAILS, TRICKLE, Run, compete, contenders, profiled
+from bench.crowd import crowd
 from bench.latency import latency
+from bench.machine import usage
 from bench.place import Ground, Place
-from bench.processes import usage
+from bench.rivals import Rivals
 from bench.sizes import Sizes
+from bench.watch import StandstillError
 from bench.wire import post_all, prepared_post
+from keycloak_bridge.sandbox import SandboxError
 
 Say = Callable[[str], None]
 
@@ -21,64 +23,67 @@ _CALM_STEP_S = 0.5
 _CALM_PATIENCE_S = 20.0
 
 
-def measure(place: Place, sizes: Sizes, say: Say, *, weigh: bool = True) -> dict[str, Any]:
-    """Return everything that was measured, as JSON; `weigh` looks at the bridge's memory and rest too."""
+def measure(place: Place, sizes: Sizes, built: Rivals, say: Say) -> dict[str, Any]:
+    """Return everything that was measured on this Keycloak, as JSON."""
     began = time.monotonic()
-    warm_up = _warm(place, sizes, say)
+    names = contenders(built, mails=sizes.mails > 0)
+    warm_up = warm(place, sizes, say)
+    trials = _round(place, names, sizes, built, say, number=0)
     runs: list[Run] = []
-    starts = []
     for number in range(1, sizes.rounds + 1):
-        people = crowd(f"round{number}n", sizes.events)
-        for contender in _order(number):
-            runs.append(_one(place, contender, people, sizes, number))
-            say(_told(runs[-1]))
-        if weigh and sizes.idle_s:
-            starts.append(start_and_rest(place, number, sizes.idle_s))
-            say(f"round {number}: start to first event {starts[-1]['start_to_first_event_s']} s")
+        # every other round backwards, so that no contender always goes first
+        order = names if number % 2 else names[::-1]
+        runs += _round(place, order, sizes, built, say, number=number)
     found: dict[str, Any] = {
-        "warm_up": warm_up,
+        "warm_up": warm_up | {"trials": [run.to_json() for run in trials]},
         "runs": [run.to_json() for run in runs],
-        "rest": starts,
     }
+    if sizes.profile:
+        found["profile"] = profiles(place, sizes, say)
     if sizes.latency:
         say(f"latency: {sizes.latency} single events each way")
         found["latency"] = latency(place, sizes.latency)
-    if weigh and sizes.backlog:
-        say(f"footprint: {sizes.backlog:,} records are published first")
-        found["backlog"] = under_backlog(place, sizes.backlog, sizes.backlog_s)
     return found | {"took_s": round(time.monotonic() - began)}
 
 
-def _order(number: int) -> Sequence[str]:
-    """Return the contenders, every other round backwards, so that no one always goes first."""
-    order = contenders()
-    return order if number % 2 else order[::-1]
+def profiles(place: Place, sizes: Sizes, say: Say) -> dict[str, Mapping[str, float]]:
+    """Return for both ways to write how the bridge's CPU is shared among packages; none where py-spy cannot look."""
+    found: dict[str, Mapping[str, float]] = {}
+    for contender in (TRICKLE, BURST):
+        _calm(place)
+        say(f"profile: {contender}")
+        try:
+            found[contender] = profiled(
+                place, contender, crowd(f"profile{contender}", sizes.events)
+            )
+        except (SandboxError, StandstillError) as error:
+            say(f"no profile: {error}")
+    return found
 
 
-def _one(place: Place, contender: str, people: Sequence[Person], sizes: Sizes, number: int) -> Run:
-    _calm(place)
-    chosen = people[: sizes.mails] if contender == MAILS else people
-    return compete(place, contender, chosen, number)
+def _round(
+    place: Place, names: Sequence[str], sizes: Sizes, built: Rivals, say: Say, *, number: int
+) -> list[Run]:
+    """Run every contender with the same users; round 0 is short."""
+    people = crowd(f"round{number}n", sizes.events if number else sizes.trial)
+    runs = []
+    for contender in names:
+        _calm(place)
+        chosen = people[: sizes.mails] if contender == MAILS else people
+        runs.append(compete(place, contender, chosen, number, built))
+        say(_told(runs[-1]))
+    return runs
 
 
-def _warm(place: Place, sizes: Sizes, say: Say) -> dict[str, object]:
-    """Let Keycloak compile what it needs: the bare client first, then a short run of every contender."""
+def warm(place: Place, sizes: Sizes, say: Say) -> dict[str, object]:
+    """Let Keycloak compile what it needs."""
     curve = []
     with place.ground() as ground:
         for begin in range(0, sizes.warm, _WARM_PORTION):
             rate = _warm_portion(ground, f"warm{begin}n", min(_WARM_PORTION, sizes.warm - begin))
             curve.append(round(rate, 1))
             say(f"warm-up: {begin + _WARM_PORTION:,} users, {rate:.0f} a second")
-    short = crowd("trial", max(1000, sizes.events // 2))
-    trials = []
-    for name in contenders():
-        trials.append(_one(place, name, short, sizes, 0))
-        say(_told(trials[-1]))
-    return {
-        "users": sizes.warm,
-        "rate_of_each_thousand": curve,
-        "trials": [run.to_json() for run in trials],
-    }
+    return {"users": sizes.warm, "rate_of_each_thousand": curve}
 
 
 def _warm_portion(ground: Ground, tag: str, count: int) -> float:
@@ -102,4 +107,4 @@ def _told(run: Run) -> str:
     if run.problem:
         return f"{name} FAILED: {run.problem}"
     costs = ", ".join(f"{who} {value:.2f}" for who, value in run.cpu_ms.items())
-    return f"{name}: {run.rate:.0f} a second; CPU ms a user: {costs}"
+    return f"{name}: {run.rate:.0f} a second; CPU ms a user: {costs}; {run.peak_mb:.0f} MB"

@@ -1,19 +1,17 @@
-"""Where the result goes: the raw figures, the page's table and plot, and the README."""
+"""Where the result goes: the raw figures, the page of the benchmark, and the README."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.plot import plot
-from bench.table import table
+from bench.table import comparison, table
 
 ROOT = Path(__file__).parents[1]
 LATEST = ROOT / "bench" / "results" / "latest.json"
 RECORDED = ROOT / "docs" / "benchmark"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- bench:begin -->\n", "<!-- bench:end -->\n"
-_PLOT = "users-over-time.svg"
 
 
 def keep(results: Mapping[str, Any]) -> None:
@@ -25,17 +23,15 @@ def keep(results: Mapping[str, Any]) -> None:
 def record(results: Mapping[str, Any]) -> None:
     """Write what is committed: docs/benchmark and the README's part."""
     RECORDED.mkdir(parents=True, exist_ok=True)
-    page = table(results)
     (RECORDED / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
-    (RECORDED / "table.md").write_text(page, encoding="utf-8")
-    panels = {f"Keycloak on {name}": one["runs"] for name, one in results["databases"].items()}
-    (RECORDED / _PLOT).write_text(plot(panels), encoding="utf-8")
-    README.write_text(renewed(README.read_text(encoding="utf-8"), page), encoding="utf-8")
+    (RECORDED / "table.md").write_text(table(results), encoding="utf-8")
+    README.write_text(renewed(README.read_text(encoding="utf-8"), results), encoding="utf-8")
 
 
-def renewed(readme: str, page: str) -> str:
-    """Return the README with its part replaced by this table and the plot."""
-    return between(readme, BEGIN, END, part(page), "README.md")
+def renewed(readme: str, results: Mapping[str, Any]) -> str:
+    """Return the README with its part replaced by the comparison of these results."""
+    more = "Profile, latency, start and memory: [docs/benchmark/table.md](docs/benchmark/table.md)."
+    return between(readme, BEGIN, END, f"{comparison(results)}\n{more}\n", "README.md")
 
 
 def between(text: str, begin: str, end: str, inner: str, name: str) -> str:
@@ -45,12 +41,6 @@ def between(text: str, begin: str, end: str, inner: str, name: str) -> str:
     if not (begins and ends):
         raise ValueError(f"{name} lacks the lines {begin.strip()} and {end.strip()}")
     return before + begin + inner + end + after
-
-
-def part(page: str) -> str:
-    """Return the README's part: the comparison with the bare client; the page has the rest."""
-    comparison = page.partition("\n| of the bridge")[0]
-    return f"{comparison}\nLatency, start-up and memory: [docs/benchmark/table.md](docs/benchmark/table.md).\n"
 
 
 def recorded() -> dict[str, Any]:

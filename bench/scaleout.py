@@ -11,36 +11,40 @@ the table says what a call really took a client that does nothing else. `--write
 import argparse
 import contextlib
 import json
+import statistics
 import subprocess
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import click
 import requests
 from kafka import KafkaConsumer, TopicPartition
 
+from bench.figures import spread
 from bench.flood import main as flood
-from bench.linearity import Run, cores_used, doubt, table
 from bench.machine import machine
 from bench.publish import LATEST, ROOT, between
-from bench.rates import steady_rate
+from bench.rates import FROM, TO, level, moment, steady_rate
 from bench.stubbed import BRIDGE, Service, delete, ends, environment, kafka, stub
 from bench.watch import StandstillError, follow
 
 PAGE = ROOT / "docs" / "scaling.md"
 BEGIN, END = "<!-- scaleout:begin -->\n", "<!-- scaleout:end -->\n"
-_SIDECARS = (1, 2, 3)
+_PARTITIONS, _DELAY_MS, _FEW = 12, 10.0, 2
 _STOP_S = 40.0
 _HTTP_S = 10.0
 _PAUSE_S = 0.05
+_HEAD = (
+    "| workers each | sidecars | events/s | of N × one | CPU: each sidecar | Kafka | stub | all "
+    "| one call |\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,23 @@ class Ground:
     stub: Service
     partitions: int
     delay_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run: so many sidecars with so many workers, its steady rate, and cores that each process used meanwhile.
+
+    `call_ms` is the median time that one call took a client beside the sidecars; on cores that are not full it is little
+    more than the stub's delay.
+    """
+
+    round: int
+    workers: int
+    sidecars: int
+    rate: float
+    cores: Mapping[str, float]
+    call_ms: float
+    problem: str | None = None
 
 
 def measure(ground: Ground, number: int, workers: int, sidecars: int, events: int) -> Run:
@@ -80,7 +101,7 @@ def measure(ground: Ground, number: int, workers: int, sidecars: int, events: in
             for name, cpu_s in course.cpu_s.items()
         }
         problem = _problem(ground, f"results-{suffix}", total)
-        return Run(number, workers, sidecars, rate, used, median(calls_ms), problem)
+        return Run(number, workers, sidecars, rate, used, statistics.median(calls_ms), problem)
     except (StandstillError, OSError) as error:
         return Run(number, workers, sidecars, 0.0, {}, 0.0, f"{type(error).__name__}: {error}")
     finally:
@@ -170,12 +191,103 @@ def _ask(stub: Service, method: str, path: str) -> dict[str, int]:
         return found
 
 
-def rounds(ground: Ground, number: int, series: Mapping[int, int]) -> Iterator[Run]:
+def three_of_one(broker: Service, number: int, events: int) -> dict[str, object]:
+    """Return the runs of one and three sidecars with two workers each, and how the rates compare: 1 is linear."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        stub(folder, "--delay-ms", str(_DELAY_MS)) as stand_in,
+    ):
+        ground = Ground(folder, broker, stand_in, _PARTITIONS, _DELAY_MS)
+        runs = list(rounds(ground, number, {_FEW: events}, (1, 3)))
+    found = ratios(runs, _FEW, 3)
+    return {"runs": [asdict(one) for one in runs]} | ({"ratio": spread(found)} if found else {})
+
+
+def rounds(
+    ground: Ground, number: int, series: Mapping[int, int], counts: Sequence[int] = (1, 2, 3)
+) -> Iterator[Run]:
     """Yield the runs of all rounds, every other one backwards; `series` are the events for each number of workers."""
-    kinds = [(workers, sidecars) for workers in series for sidecars in _SIDECARS]
+    kinds = [(workers, sidecars) for workers in series for sidecars in counts]
     for turn in range(1, number + 1):
         for workers, sidecars in kinds if turn % 2 else reversed(kinds):
             yield measure(ground, turn, workers, sidecars, series[workers])
+
+
+def cores_used(
+    at_s: Sequence[float], done: Sequence[int], cpu_s: Sequence[float], total: int
+) -> float:
+    """Return how many cores one process used while the rate was steady; 1.0 is one core all the time."""
+    begin, end = moment(at_s, done, FROM * total), moment(at_s, done, TO * total)
+    return (level(at_s, cpu_s, end) - level(at_s, cpu_s, begin)) / (end - begin)
+
+
+def ratios(runs: Sequence[Run], workers: int, sidecars: int) -> list[float]:
+    """Return rate(N) / (N × rate(1)), each within a round."""
+    alone = {one.round: one.rate for one in _good(runs, workers, 1)}
+    return [
+        one.rate / (sidecars * alone[one.round])
+        for one in _good(runs, workers, sidecars)
+        if one.round in alone
+    ]
+
+
+def doubt(values: Iterable[bytes], expected: int) -> str | None:
+    """Return what is wrong with the results of `expected` events of as many users, None when each has exactly one."""
+    told = [json.loads(value)["data"] for value in values]
+    if len(told) != expected:
+        return f"{len(told)} results of {expected} events"
+    for name in ("eventId", "userId", "keycloakId"):
+        distinct = len({one.get(name) for one in told})
+        if distinct != expected:
+            return f"{distinct} different {name} in {expected} results"
+    others = sum(one["outcome"] != "provisioned" for one in told)
+    return f"{others} of {expected} events were not provisioned" if others else None
+
+
+def table(runs: Sequence[Run], cores: int) -> str:
+    """Return the table of medians in Markdown; a run with a problem counts for nothing and is told below it."""
+    kinds = sorted({(one.workers, one.sidecars) for one in runs})
+    rows = "".join(_row(runs, *kind, cores) for kind in kinds if _good(runs, *kind))
+    return _HEAD + rows + "".join(_problems(runs))
+
+
+def _row(runs: Sequence[Run], workers: int, sidecars: int, cores: int) -> str:
+    good = _good(runs, workers, sidecars)
+    rates = [one.rate for one in good]
+    share = statistics.median(ratios(runs, workers, sidecars) or [float("nan")])
+    used = {name: statistics.median(one.cores[name] for one in good) for name in good[0].cores}
+    each = [value for name, value in used.items() if name.startswith("sidecar")]
+    used_by_all = statistics.median(sum(one.cores.values()) for one in good)
+    cells = (
+        str(workers),
+        str(sidecars),
+        f"{statistics.median(rates):.0f} ({min(rates):.0f}–{max(rates):.0f})",
+        "1" if sidecars == 1 else f"{share:.2f}",
+        " + ".join(_percent(value) for value in each),
+        _percent(used.get("kafka")),
+        _percent(used.get("stub")),
+        f"{_percent(used_by_all)} of {cores * 100} %",
+        f"{statistics.median(one.call_ms for one in good):.1f} ms",
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _problems(runs: Sequence[Run]) -> Iterator[str]:
+    for one in runs:
+        if one.problem is not None:
+            yield f"\nRound {one.round}, {one.sidecars} sidecars of {one.workers} workers: {one.problem}\n"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def _good(runs: Sequence[Run], workers: int, sidecars: int) -> list[Run]:
+    return [
+        one
+        for one in runs
+        if (one.workers, one.sidecars) == (workers, sidecars) and one.problem is None
+    ]
 
 
 def page(runs: list[Run], partitions: int, delay_ms: float) -> str:
@@ -193,9 +305,9 @@ def _chosen() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scaleout", description=__doc__)
     parser.add_argument("--bootstrap", help="a running Kafka; else the sandbox's is started")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--partitions", type=int, default=12, help="best a multiple of 6")
-    parser.add_argument("--delay-ms", type=float, default=10.0, help="how long the stub takes")
-    parser.add_argument("--few", type=int, default=2, help="workers of the first series")
+    parser.add_argument("--partitions", type=int, default=_PARTITIONS, help="best a multiple of 6")
+    parser.add_argument("--delay-ms", type=float, default=_DELAY_MS, help="how long the stub takes")
+    parser.add_argument("--few", type=int, default=_FEW, help="workers of the first series")
     parser.add_argument("--few-events", type=int, default=5000, help="for each of its sidecars")
     parser.add_argument("--many", type=int, default=16, help="workers of the second series")
     parser.add_argument("--many-events", type=int, default=20_000, help="for each of its sidecars")

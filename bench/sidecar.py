@@ -4,25 +4,18 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 
 from bench.crowd import MAPPING
 from bench.place import Ground
 from keycloak_bridge.sandbox.processes import ManagedProcess
-from keycloak_bridge.settings.model import Settings
 
 _PREFIX = "KEYCLOAK_BRIDGE_"
 _BRIDGE = [sys.executable, "-m", "keycloak_bridge"]
 
 
-def knows_burst() -> bool:
-    """Tell whether this bridge can write in bursts at all."""
-    return any(one.name == "burst" for one in fields(Settings))
-
-
 def mode(name: str) -> dict[str, str]:
-    """Return the settings that choose the burst path (`auto`) or keep to single writes (`off`)."""
-    return {"BURST_MODE": name} if knows_burst() else {}
+    """Return the settings that allow batches (`auto`) or keep to single writes (`off`)."""
+    return {"BURST_MODE": name}
 
 
 @contextlib.contextmanager

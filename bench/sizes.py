@@ -13,18 +13,24 @@ class Sizes:
     """Times that every contender is measured."""
     events: int = 12_000
     """Users of each contender in each round."""
-    warm: int = 20_000
-    """Users that the bare client creates before anything is measured."""
+    warm: int = 12_000
+    """Users that the bare client creates before anything is measured; then each contender creates `trial`."""
+    trial: int = 2_000
+    """Users of a run of each contender that does not count."""
     mails: int = 1_000
-    """Users that are invited in each round; a mail costs several times the user."""
+    """Users that are invited in each round; a mail costs several times the user. 0 leaves them out."""
     latency: int = 300
     """Single events whose way is timed."""
-    backlog: int = 1_000_000
-    """Records that wait while the memory is looked at; 0 leaves that out."""
+    backlog: int = 200_000
+    """Records that wait while the memory is looked at; 0 leaves out start, rest and memory."""
     idle_s: int = 20
-    """How long the idle bridge is watched; 0 leaves start and rest out."""
-    backlog_s: int = 40
+    """How long the idle bridge is watched."""
+    backlog_s: int = 30
     """How long the bridge works on the large backlog."""
+    sidecar_events: int = 4_000
+    """Events for each of one and three sidecars; 0 leaves them out."""
+    profile: int = 1
+    """Whether the bridge is run once more with py-spy beside it."""
     postgres: int = 1
     """Whether all of it is done on PostgreSQL too, where that is installed."""
 
@@ -44,9 +50,11 @@ _CHECK = {
     "rounds": 2,
     "events": 3_000,
     "warm": 8_000,
+    "trial": 1_000,
     "mails": 200,
     "latency": 0,
     "backlog": 0,
-    "idle_s": 0,
+    "sidecar_events": 0,
+    "profile": 0,
     "postgres": 0,
 }

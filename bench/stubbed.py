@@ -20,7 +20,7 @@ from keycloak_bridge.sandbox.services import KafkaBroker
 
 ROOT = Path(__file__).parents[1]
 BRIDGE = [sys.executable, "-m", "keycloak_bridge"]
-_PREFIX = "KEYCLOAK_BRIDGE_"
+PREFIX = "KEYCLOAK_BRIDGE_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def environment(
 
     `more` are settings by the names of their variables, such as `DELIVERY_WORKERS`.
     """
-    outside = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     settings = {
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
         "KAFKA_GROUP_ID": f"bench-{suffix}",
@@ -54,7 +54,7 @@ def environment(
         "HEALTH_PORT": "0",
         "MAPPING_FILE": str(ROOT / "bench" / "mapping.toml"),
     }
-    own = {f"{_PREFIX}{name}": value for name, value in (settings | more).items()}
+    own = {f"{PREFIX}{name}": value for name, value in (settings | more).items()}
     return outside | {"PYTHONPATH": str(ROOT)} | own
 
 

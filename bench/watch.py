@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from bench.processes import usage
+from bench.machine import usage
 
 _STEP_S = 0.2
 
@@ -29,7 +29,7 @@ class Course:
         for name, pid in pids.items():
             used = usage(pid)
             self.cpu_s.setdefault(name, []).append(used.cpu_s)
-            if name == "bridge":
+            if name == "contender":
                 self.peak_mb = used.peak_mb
 
 

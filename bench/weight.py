@@ -11,41 +11,48 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.flood import main as flood
-from bench.processes import usage
-from bench.stubbed import BRIDGE, delete, ends, environment, kafka, stub
+from bench.machine import usage
+from bench.stubbed import BRIDGE, PREFIX, delete, ends, environment, kafka, stub
+from bench.watch import StandstillError
 
 _HEAVIEST = 15
 _SETTLE_S = 15.0
 """A stage rests after ten seconds without a record."""
 _PATIENCE_S = 60.0
+_LOG = "bridge.log"
 
 
 def measure(
     bootstrap_servers: str, *, partitions: int = 8, backlog: int, idle_s: float, backlog_s: float
 ) -> dict[str, Any]:
-    """Return start, rest and memory of the bridge; `backlog` records wait while it works for `backlog_s`."""
+    """Return start and rest of the bridge, and its largest memory while `backlog` records wait.
+
+    It works on them for `backlog_s` by single writes (`off`), then as long in batches (`auto`).
+    """
     suffix = uuid.uuid4().hex[:8]
-    with tempfile.TemporaryDirectory() as folder, stub(folder) as keycloak:
+    with tempfile.TemporaryDirectory() as folder, stub(folder, "--burst") as keycloak:
         settings = environment(bootstrap_servers, keycloak.address, suffix, partitions)
         create = [*BRIDGE, "topics", "create"]
         subprocess.run(create, env=settings, cwd=folder, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
         events, results = f"events-{suffix}", f"results-{suffix}"
         try:
-            flood(bootstrap_servers, events, "first", "1")
             with ends(bootstrap_servers, results, partitions) as done:
-                return _watched(
-                    settings,
-                    folder,
-                    done,
-                    lambda: flood(bootstrap_servers, events, "many", str(backlog)),
-                    idle_s,
-                    backlog_s,
-                )
+                flood(bootstrap_servers, events, "first", "1")
+                found = _start_and_rest(settings, folder, done, idle_s)
+                flood(bootstrap_servers, events, "many", str(backlog))
+                peaks_mb = {}
+                for mode in ("off", "auto"):
+                    chosen = settings | {f"{PREFIX}BURST_MODE": mode}
+                    with _running(chosen, folder) as bridge:
+                        _first(bridge, done, folder)
+                        time.sleep(backlog_s)
+                        peaks_mb[mode] = round(usage(bridge.pid).peak_mb, 1)
+                return found | {"backlog": {"records": backlog, **peaks_mb}}
         finally:
             delete(bootstrap_servers, suffix)
 
@@ -62,41 +69,43 @@ def imports() -> dict[str, float]:
     return {"all": round(whole, 1)} | {name: round(ms, 1) for ms, name in own[:_HEAVIEST]}
 
 
-def _watched(
-    environment: Mapping[str, str],
-    folder: str,
-    done: Callable[[], int],
-    fill: Callable[[], None],
-    idle_s: float,
-    backlog_s: float,
+def _start_and_rest(
+    settings: Mapping[str, str], folder: str, done: Callable[[], int], idle_s: float
 ) -> dict[str, Any]:
-    done()
     began = time.perf_counter()
-    with Path(folder, "bridge.log").open("w") as log:
-        bridge = subprocess.Popen([*BRIDGE, "run"], env=environment, cwd=folder, stderr=log)  # noqa: S603
-    try:
-        while not done():
-            if bridge.poll() is not None or time.perf_counter() - began > _PATIENCE_S:
-                raise SystemExit(Path(folder, "bridge.log").read_text())
-            time.sleep(0.005)
+    with _running(settings, folder) as bridge:
+        _first(bridge, done, folder)
         start_s, first = time.perf_counter() - began, usage(bridge.pid)
         time.sleep(_SETTLE_S)
         before = usage(bridge.pid)
         time.sleep(idle_s)
         after = usage(bridge.pid)
-        found = {
-            "start_to_first_event_s": round(start_s, 2),
-            "start_cpu_s": round(first.cpu_s, 2),
-            "idle_rss_mb": round(after.rss_mb, 1),
-            "idle_cpu_percent": round(100 * (after.cpu_s - before.cpu_s) / idle_s, 2),
-        }
-        fill()
-        time.sleep(backlog_s)
-        found |= {"backlog_peak_rss_mb": round(usage(bridge.pid).peak_mb, 1), "events": done()}
+    return {
+        "start_to_first_event_s": round(start_s, 2),
+        "start_cpu_s": round(first.cpu_s, 2),
+        "idle_rss_mb": round(after.rss_mb, 1),
+        "idle_cpu_percent": round(100 * (after.cpu_s - before.cpu_s) / idle_s, 2),
+    }
+
+
+@contextlib.contextmanager
+def _running(settings: Mapping[str, str], folder: str) -> Iterator["subprocess.Popen[bytes]"]:
+    with Path(folder, _LOG).open("w") as log:
+        bridge = subprocess.Popen([*BRIDGE, "run"], env=settings, cwd=folder, stderr=log)  # noqa: S603
+    try:
+        yield bridge
     finally:
         bridge.terminate()
         bridge.wait(_PATIENCE_S)
-    return found
+
+
+def _first(bridge: "subprocess.Popen[bytes]", done: Callable[[], int], folder: str) -> None:
+    """Return once one more event is done."""
+    before, deadline = done(), time.perf_counter() + _PATIENCE_S
+    while done() == before:
+        if bridge.poll() is not None or time.perf_counter() > deadline:
+            raise StandstillError(Path(folder, _LOG).read_text())
+        time.sleep(0.005)
 
 
 def main() -> None:
@@ -104,9 +113,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.weight", description=__doc__)
     parser.add_argument("--bootstrap", help="a running Kafka; else the sandbox's is started")
     parser.add_argument("--partitions", type=int, default=8)
-    parser.add_argument("--backlog", type=int, default=100_000, help="records of about 600 bytes")
+    parser.add_argument("--backlog", type=int, default=200_000, help="records of about 600 bytes")
     parser.add_argument("--idle-s", type=float, default=20.0)
-    parser.add_argument("--backlog-s", type=float, default=20.0)
+    parser.add_argument("--backlog-s", type=float, default=20.0, help="for each way of writing")
     chosen = parser.parse_args()
     with contextlib.ExitStack() as stack:
         servers = chosen.bootstrap or stack.enter_context(kafka()).address

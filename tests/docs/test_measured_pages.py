@@ -1,7 +1,6 @@
 import report
 
 from bench import publish
-from bench.plot import plot
 from bench.table import table
 
 README = publish.README.read_text(encoding="utf-8")
@@ -43,18 +42,10 @@ def test_a_recovery_that_takes_longer_than_promised_is_marked() -> None:
     )
 
 
-def test_the_readme_shows_the_recorded_table() -> None:
-    """Its part is docs/benchmark/table.md and the plot, as `make bench` writes them."""
-    assert README == publish.renewed(README, PAGE)
-
-
-def test_table_and_plot_are_of_the_recorded_figures() -> None:
-    """Both follow from docs/benchmark/results.json."""
-    panels = {f"Keycloak on {name}": one["runs"] for name, one in RESULTS["databases"].items()}
-    picture = (publish.RECORDED / "users-over-time.svg").read_text(encoding="utf-8")
-
-    assert PAGE == table(RESULTS)
-    assert picture == plot(panels)
+def test_the_pages_show_the_recorded_figures() -> None:
+    """README.md and docs/benchmark/table.md follow from docs/benchmark/results.json."""
+    assert table(RESULTS) == PAGE
+    assert publish.renewed(README, RESULTS) == README
 
 
 def test_the_record_holds_no_failed_run() -> None:

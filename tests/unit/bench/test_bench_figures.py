@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import rates, verdict
-from bench.figures import figures, rest
+from bench.figures import figures
 
 
 def run(contender: str, number: int, rate: float, problem: str | None = None) -> dict[str, object]:
@@ -50,12 +50,17 @@ def test_cpu_is_that_of_the_steady_part() -> None:
 
 def test_ratios_are_taken_within_a_round() -> None:
     """Each run is compared with the bare client of its own round, and the median is of those ratios."""
-    measured = {"bare": (1000.0, 500.0, 800.0), "burst": (2000.0, 500.0, 1760.0)}
+    measured = {
+        "bare": (1000.0, 500.0, 800.0),
+        "burst": (2000.0, 500.0, 1760.0),
+        "redpanda": (500.0, 500.0, 440.0),
+    }
     found = figures(
         [run(name, at, rate) for name, some in measured.items() for at, rate in enumerate(some, 1)]
     )
 
     assert {"median": 2.0, "least": 1.0, "greatest": 2.2} == found["burst"]["ratio"]
+    assert {"median": 4.0, "least": 1.0, "greatest": 4.0} == found["burst"]["of_redpanda"]
 
 
 def test_a_failed_run_counts_for_nothing_and_shows() -> None:
@@ -63,14 +68,6 @@ def test_a_failed_run_counts_for_nothing_and_shows() -> None:
     found = figures([run("bare", 1, 10.0), run("trickle", 1, 99.0, "3 users are missing")])
 
     assert {"runs": 0, "failed": 1} == found["trickle"]
-
-
-def test_looks_at_rest_are_spread() -> None:
-    """Median and range of every figure; none of none."""
-    assert {"idle": {"median": 2.0, "least": 1.0, "greatest": 3.0}} == rest(
-        [{"idle": 3.0}, {"idle": 1.0}, {"idle": 2.0}]
-    )
-    assert {} == rest([])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 import json
 
+import jsonschema
 import pytest
 
+from bench import rivals
+from bench.contenders import contenders
 from bench.crowd import crowd, events
 from bench.sizes import Sizes
 from bench.wire import prepared_post, whole_body
@@ -73,3 +76,21 @@ def test_sizes_come_from_the_environment() -> None:
     assert (5, Sizes().events) == (whole.rounds, whole.events)
     assert (5, 0) == (small.rounds, small.backlog)
     assert Sizes.from_environment({}, check=True).events < Sizes().events
+
+
+def test_redpanda_connect_validates_what_the_bridge_does() -> None:
+    """Its one schema takes every event of the benchmark, and none that the shipped schema refuses."""
+    validator = jsonschema.Draft202012Validator(rivals.event_schema())
+    event = json.loads(events("a", 1)[0][1])
+
+    assert all(validator.is_valid(json.loads(value)) for _, value in events("a", 2000))
+    assert not validator.is_valid(event | {"data": event["data"] | {"email": 1}})
+
+
+def test_without_go_the_bare_client_is_the_one_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it is told what is missing."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    found = rivals.built()
+
+    assert ("Python", "Go is not installed") == (found.bare_client, found.problem)
+    assert ["bare", "trickle", "burst"] == contenders(found, mails=False)

@@ -1,41 +1,83 @@
-from itertools import pairwise
-from xml.etree import ElementTree as ET
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from bench import plot, publish
-from bench.table import spread
+from bench import publish
+from bench.goals import goals
+from bench.table import spread, table
 
-
-def run(contender: str, rate: float, problem: str | None = None) -> dict[str, object]:
-    """Return a run with the curve of its rate."""
-    curve = [(0.0, 0), (500 / rate, 500), (1000 / rate, 1000)]
-    return {"contender": contender, "users": 1000, "rate": rate, "problem": problem, "curve": curve}
+ONE = {"median": 1.0, "least": 1.0, "greatest": 1.0}
 
 
-@given(st.floats(0.01, 1e6))
-def test_ticks_reach_the_greatest_value(greatest: float) -> None:
-    """From 0 in even steps, and neither crowded nor sparse."""
-    found = plot.ticks(greatest)
-    gaps = {round(second - first, 9) for first, second in pairwise(found)}
+def results(bare_client: str = "Go", **shares: float) -> dict[str, Any]:
+    """Return the results of one run on H2, with these ratios and CPU times of the contenders."""
+    cpu = {"keycloak": ONE, "kafka": ONE}
+    bare = {
+        "runs": 1,
+        "failed": 0,
+        "rate": ONE,
+        "ratio": ONE,
+        "cpu_ms": cpu | {"contender": of(0.1)},
+    }
+    bridge = {**bare, "peak_mb": of(90.0), "cpu_ms": cpu | {"contender": of(0.7)}}
+    single = {**bridge, "of_redpanda": of(shares.get("single", 1.0))}
+    batches = {
+        **bridge,
+        "ratio": of(shares.get("batches", 2.0)),
+        "cpu_ms": cpu | {"contender": of(0.4)},
+    }
+    found = {
+        "figures": {"bare": bare, "trickle": single, "burst": batches},
+        "warm_up": {"users": 1000},
+    }
+    profile = {"trickle": {"kafka.net": 0.25, "jmespath": 0.75}, "burst": {"kafka.net": 1.0}}
+    versions = {"cores": 2, "cpu": "any", "python": "3", "java": 25, "keycloak": "26", "kafka": "4"}
+    return {
+        "date": "2026-11-28",
+        "machine": versions,
+        "sizes": {"rounds": 3, "events": 12000, "mails": 0},
+        "rivals": {"bare_client": bare_client, "problem": None},
+        "databases": {"H2": {**found, "profile": profile}},
+    }
 
-    assert 0 == found[0]
-    assert found[-1] >= greatest * 0.999999
-    assert 1 == len(gaps) or max(gaps) - min(gaps) < 1e-6
-    assert 2 <= len(found) <= 8
+
+def of(value: float) -> Mapping[str, float]:
+    """Return a spread of one value."""
+    return {"median": value, "least": value, "greatest": value}
 
 
-def test_the_plot_is_well_formed_and_names_every_line() -> None:
-    """One panel a database, a line a good run, and each contender named once a panel."""
-    runs = [run("bare", 1000), run("bare", 900), run("burst", 2000), run("trickle", 800, "lost")]
-    picture = ET.fromstring(plot.plot({"Keycloak on H2": runs, "on <PostgreSQL>": runs}))  # noqa: S314
-    lines = [one for one in picture.iter() if one.tag.endswith("polyline")]
-    words = [one.text for one in picture.iter() if one.tag.endswith("text")]
+def test_goals_are_met_or_missed() -> None:
+    """Each has what was wanted and measured; the CPU is of the call of the bare client, if that is the one in Go."""
+    found = {goal.name.removeprefix("H2: "): goal for goal in goals(results(single=0.7))}
 
-    assert 6 == len(lines)
-    assert [2, 2, 0] == [words.count(one) for one in ("bursts", "bare client", "single writes")]
+    assert {
+        "single writes, of Redpanda Connect": False,
+        "batches, of the bare client": True,
+        "single writes, CPU for each event, of the bare client's call": False,
+        "batches, CPU for each event, of the bare client's call": True,
+        "largest memory": True,
+    } == {name: goal.met for name, goal in found.items()}
+    assert 3 == len(goals(results("Python")))
+
+
+def test_a_missed_goal_is_told_with_the_profile() -> None:
+    """The part for the README names the packages that most of the CPU goes to; without a miss it does not."""
+    missed, met = table(results(single=0.7)), table(results("Python"))
+
+    assert "| H2: single writes, of Redpanda Connect | at least 0.9 | 0.70 | **missed** |" in missed
+    assert "single writes on H2, goes to kafka.net 25 %, jmespath 75 %." in missed
+    assert "**missed**" not in met
+    assert "goes to" not in met
+    assert "| bare client in Python, `POST /users` | 1 | 1.00 |  | 0.10 | 1.00 | 1.00 |  |" in met
+
+
+def test_the_page_says_which_rival_is_missing() -> None:
+    """A comparison that could not be made is told, with the reason."""
+    lacking = results("Python")
+    lacking["rivals"]["problem"] = "Go is not installed"
+
+    assert "Go is not installed, so a rival is missing." in table(lacking)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +93,14 @@ def test_a_spread_is_a_median_and_its_range(least: float, greatest: float, expec
 def test_the_readme_takes_its_part_again_and_again() -> None:
     """A new table replaces the old one and nothing around it."""
     readme = f"before\n{publish.BEGIN}old\n{publish.END}after\n"
-    once = publish.renewed(readme, "| new |\n")
-    part = publish.part("| new |\n")
+    once = publish.renewed(readme, results())
 
-    assert f"before\n{publish.BEGIN}{part}{publish.END}after\n" == once
-    assert once == publish.renewed(once, "| new |\n")
+    assert once.startswith(f"before\n{publish.BEGIN}Measured 2026-11-28")
+    assert once.endswith(f"\n{publish.END}after\n")
+    assert once == publish.renewed(once, results())
 
 
 def test_a_readme_without_the_lines_is_refused() -> None:
     """Rather than written to a place that nobody chose."""
     with pytest.raises(ValueError, match="bench:begin"):
-        publish.renewed("text", "| new |\n")
+        publish.renewed("text", results())

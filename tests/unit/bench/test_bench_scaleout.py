@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.linearity import Run, cores_used, doubt, ratios, table
+from bench.scaleout import Run, cores_used, doubt, ratios, table
 
 
 def run(number: int, sidecars: int, rate: float, problem: str | None = None) -> Run:

@@ -1,0 +1,3 @@
+module ceil
+
+go 1.22
