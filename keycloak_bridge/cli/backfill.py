@@ -26,7 +26,6 @@ from keycloak_bridge.backfill.run import (
     opened,
 )
 from keycloak_bridge.cli.common import (
-    INTERRUPTED,
     INVALID_EVENT,
     STOPPED,
     Invocation,
@@ -35,6 +34,7 @@ from keycloak_bridge.cli.common import (
     moment,
 )
 from keycloak_bridge.cli.console import Console, print_row, refused, totals_line
+from keycloak_bridge.cli.interruption import INTERRUPTED
 from keycloak_bridge.domain.errors import BrakeError, BridgeError
 from keycloak_bridge.domain.events import USER_CREATED
 from keycloak_bridge.domain.times import format_time, parse_duration

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from keycloak_bridge.cli.interruption import INTERRUPTED, importing
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerAccessError,
@@ -41,7 +42,8 @@ class Invocation:
     def load(self, require: Collection[str] = ()) -> "LoadedSettings":
         """Return the settings with their problems; raises ConfigError when the file cannot be read."""
         # here, so that --help and --version do not wait for JSON Schema
-        from keycloak_bridge.settings.loading import read_settings  # noqa: PLC0415
+        with importing():
+            from keycloak_bridge.settings.loading import read_settings  # noqa: PLC0415
 
         return read_settings(
             self.config, environ=os.environ, overrides=self.overrides, require=require
@@ -52,7 +54,8 @@ class Invocation:
 
         Raises one ConfigError for all problems.
         """
-        from keycloak_bridge.ops import logs  # noqa: PLC0415 # as above
+        with importing():
+            from keycloak_bridge.ops import logs  # noqa: PLC0415 # as above
 
         loaded = self.load(require)
         loaded.raise_if_wrong()
@@ -65,8 +68,9 @@ class Invocation:
 
         With `keycloak` the settings must say how to reach it. Raises ConfigError.
         """
-        from keycloak_bridge.app.interpretation import Interpretation  # noqa: PLC0415 # as above
-        from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS  # noqa: PLC0415 # as above
+        with importing():
+            from keycloak_bridge.app.interpretation import Interpretation  # noqa: PLC0415 # as above
+            from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS  # noqa: PLC0415 # as above
 
         interpretation = Interpretation(self.settings(KEYCLOAK_ACCESS if keycloak else ()))
         interpretation.check()
@@ -131,7 +135,6 @@ CONFIGURATION = 2
 STOPPED = 3
 CHANGES = 4
 """Only with --exit-code: there is something that would be written."""
-INTERRUPTED = 130
 READER_LEFT = 141
 """What shells report for a program whose output is closed."""
 

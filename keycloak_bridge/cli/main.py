@@ -16,6 +16,7 @@ from keycloak_bridge.cli.common import (
     exit_quietly_if_reader_left,
     report,
 )
+from keycloak_bridge.cli.interruption import importing
 
 PROGRAM = "keycloak-bridge"
 
@@ -78,9 +79,9 @@ class LazyGroup(click.Group):
         lazy = COMMANDS.get(cmd_name)
         if lazy is None:
             return None
-        command: click.Command = getattr(
-            import_module(f"keycloak_bridge.cli.{lazy.module}"), lazy.attribute
-        )
+        with importing():
+            module = import_module(f"keycloak_bridge.cli.{lazy.module}")
+        command: click.Command = getattr(module, lazy.attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's

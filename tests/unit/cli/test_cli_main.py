@@ -57,6 +57,9 @@ def test_version() -> None:
 
 FRAME = "from keycloak_bridge.cli.main import app"
 HEAVY = ("kafka", "requests", "jsonschema", "rich", "jmespath")
+EARLY = ("click", "importlib.metadata", "keycloak_bridge.cli.main")
+"""What would take so long that Ctrl-C could come before it is expected."""
+
 OTHERS = (
     *("rich", "pygments", "asyncio", "unittest", "pytest"),
     *(f"keycloak_bridge.{name}" for name in ("testing", "sandbox", "diagnostics", "backfill.run")),
@@ -66,12 +69,13 @@ OTHERS = (
 @pytest.mark.parametrize(
     ("script", "unwanted"),
     [
+        ("import keycloak_bridge.__main__", EARLY),
         (FRAME, HEAVY),
         (f"{FRAME}\napp.main(['--help'], standalone_mode=False)", HEAVY),
         (f"{FRAME}\napp.main(['--version'], standalone_mode=False)", HEAVY),
         ("import keycloak_bridge.cli.run, keycloak_bridge.app.bridge", OTHERS),
     ],
-    ids=["import", "--help", "--version", "run"],
+    ids=["program", "import", "--help", "--version", "run"],
 )
 def test_no_more_is_imported_than_needed(script: str, unwanted: tuple[str, ...]) -> None:
     """The frame and its help load nothing that only some commands need; `run` nothing of terminals and other commands."""
@@ -81,6 +85,37 @@ def test_no_more_is_imported_than_needed(script: str, unwanted: tuple[str, ...])
     ).stdout
 
     assert "[]" == output.splitlines()[-1]
+
+
+INTERRUPTING = """
+import signal, sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["keycloak-bridge", "plan", "events.json"]
+from keycloak_bridge.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["keycloak_bridge.cli.main", "click", "keycloak_bridge.cli.plan", "jsonschema"],
+)
+def test_ctrl_c_while_modules_are_imported_ends_quietly(module: str) -> None:
+    """No traceback, neither of the frame nor of a command; exit code 130."""
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTING.format(module=module)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (130, "", "") == (ended.returncode, ended.stdout, ended.stderr)
 
 
 @pytest.mark.parametrize(
