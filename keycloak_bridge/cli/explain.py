@@ -29,6 +29,7 @@ from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS
 from keycloak_bridge.settings.model import Settings
 
 _FIELDS = ("username", "email", "emailVerified", "enabled", "firstName", "lastName")
+_FEW = 20
 _BY = ("event", "type", "time", "record", "schema", "mapping")
 _MARKS = {
     "due": "a mail is due",
@@ -48,17 +49,21 @@ _MARKS = {
 def explain(invocation: Invocation, user: str, last: int, show_values: bool, output: str) -> int:
     """Show which event last set each attribute of a user, the outcomes of its last events, and its invitation.
 
-    USER is the id in user management, the username, the e-mail address or the Keycloak id. The history is read from the
+    USER is the id in user management, the username, the e-mail address or the Keycloak id; where several users share it, their ids are listed. The history is read from the
     results topic, as far back as that goes; what the bridge did not write is shown without an event. Exit code 1 when
-    nothing is known of USER.
+    nothing is known of USER, or several users are.
     """
     settings = invocation.settings(KEYCLOAK_ACCESS)
     interpretation = Interpretation(settings)
     name = interpretation.mapping.external_id
     directory = user_directory(settings)
-    criteria = [MatchCriterion(one, user) for one in (f"attributes.{name}", "username", "email")]
-    match = directory.find(criteria)
-    found = directory.get(user) if match is None else match.representation
+    matches: Sequence[UserRepresentation] = ()
+    for target in (f"attributes.{name}", "username", "email"):
+        matches = matches or directory.having(MatchCriterion(target, user))
+    if len(matches) > 1:
+        click.echo(_list_of(matches, name), err=True)
+        return INVALID_EVENT
+    found = matches[0] if matches else directory.get(user)
     user_id = user if found is None else _only(found.get("attributes") or {}, name)
     outcomes: Sequence[PastOutcome] = ()
     opened = total = 0
@@ -85,6 +90,17 @@ def explain(invocation: Invocation, user: str, last: int, show_values: bool, out
     else:
         _print(Console(), explanation)
     return 0
+
+
+def _list_of(users: Sequence[UserRepresentation], external_id: str) -> str:
+    """Return the ids of several users, from which one is to be chosen."""
+    lines = [f"{len(users)} users of the realm have this; pass the Keycloak id of one of them:"]
+    for user in users[:_FEW]:
+        of_it = _only(user.get("attributes") or {}, external_id) or "none in user management"
+        lines.append(printable(f"  {user['id']}  (id {of_it})"))
+    if len(users) > _FEW:
+        lines.append(f"  … and {len(users) - _FEW} more")
+    return "\n".join(lines)
 
 
 def _outcomes(settings: Settings, user_id: str) -> Sequence[PastOutcome]:

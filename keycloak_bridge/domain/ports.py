@@ -202,8 +202,8 @@ class UserDirectory(Protocol):
         """
         ...
 
-    def having(self, external_id: MatchCriterion) -> Sequence[UserRepresentation]:
-        """Return every user that carries this external id; Keycloak itself keeps no attribute unique."""
+    def having(self, criterion: MatchCriterion) -> Sequence[UserRepresentation]:
+        """Return every user that `criterion` finds; Keycloak itself keeps no attribute unique, nor every e-mail address."""
         ...
 
     def get(self, user_id: str) -> UserRepresentation | None:

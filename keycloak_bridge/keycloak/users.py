@@ -76,14 +76,14 @@ class KeycloakUserDirectory:
                 return self._found(matches[0], criterion.target, lookup)
         return None
 
-    def having(self, external_id: MatchCriterion) -> Sequence[UserRepresentation]:
-        """Return every user that carries this external id; see the port.
+    def having(self, criterion: MatchCriterion) -> Sequence[UserRepresentation]:
+        """Return every user that `criterion` finds; see the port.
 
-        Raises KeycloakRejectedError (`unsearchable-value`) for one that Keycloak cannot be asked for.
+        Raises KeycloakRejectedError (`unsearchable-value`) for a value that Keycloak cannot be asked for.
         """
-        if not external_id.value:
+        if not criterion.value:
             return ()
-        return tuple(_stored(user) for user in self._matches(external_id))
+        return tuple(_stored(user) for user in self._matches(criterion))
 
     def get(self, user_id: str) -> UserRepresentation | None:
         """Return the user with all attributes, or None."""

@@ -348,9 +348,9 @@ class InMemoryKeycloak:
         return None
 
     @_port
-    def having(self, external_id: MatchCriterion) -> Sequence[UserRepresentation]:
-        """Return every user that carries this external id."""
-        matches = self._matches(external_id) if external_id.value else []
+    def having(self, criterion: MatchCriterion) -> Sequence[UserRepresentation]:
+        """Return every user that `criterion` finds."""
+        matches = self._matches(criterion) if criterion.value else []
         return tuple(copy.deepcopy(account.user) for account in matches)
 
     @_port

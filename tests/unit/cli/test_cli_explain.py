@@ -155,6 +155,24 @@ def test_a_user_of_the_realm_alone_has_no_events(bench: Bench) -> None:
     assert "invitation        none" in bench.run("explain", "admin").stdout
 
 
+def test_users_that_share_an_address_are_listed_by_id(bench: Bench) -> None:
+    """Exit 1, and what to pass instead."""
+    family = "family@acme.example"
+    with bench.keycloak.addresses_shared():
+        for name, attributes in (("mother", {"userId": ["u-2"]}), ("father", {})):
+            bench.keycloak.add_user({"username": name, "email": family, "attributes": attributes})
+    ids = {user["id"] for user in bench.keycloak.users() if user["email"] == family}
+
+    shown = bench.run("explain", family)
+
+    assert (1, "") == (shown.exit_code, shown.stdout)
+    assert "2 users of the realm have this; pass the Keycloak id" in shown.stderr
+    assert ids == {line.split()[0] for line in shown.stderr.splitlines()[1:]}
+    assert all(one in shown.stderr for one in ("(id u-2)", "(id none in user management)"))
+    assert family not in shown.stderr
+    assert ids == {explained(bench, one)["keycloakId"] for one in ids}
+
+
 def test_an_unknown_user_is_a_clear_error(bench: Bench) -> None:
     """Exit 1 for a user that neither the realm nor the topics know."""
     found = bench.run("explain", "nobody")
