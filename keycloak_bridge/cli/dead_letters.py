@@ -48,6 +48,7 @@ from keycloak_bridge.messages.dead_letters import (
 from keycloak_bridge.messages.invitations import read_invitation
 from keycloak_bridge.pipeline.interpret import Skipped
 from keycloak_bridge.pipeline.preview import PreviewOutcome, preview
+from keycloak_bridge.population.reconciliation import side_by_side
 from keycloak_bridge.provisioning.provisioner import Provisioner
 from keycloak_bridge.settings.model import Settings
 
@@ -425,12 +426,21 @@ def _dry_run(console: Console, settings: Settings, selected: Replay) -> int:
     provisioner = direct_provisioner(interpretation) if asks_keycloak else None
     totals: Counter[str] = Counter()
     gone = 0
-    for letter, record in selected.records():
+
+    def foreseen(
+        selected: tuple[DeadLetter, Record | None],
+    ) -> tuple[DeadLetter, tuple[str, str] | None]:
+        letter, record = selected
         if record is None:
+            return letter, None
+        return letter, _preview_replay(letter, record, interpretation, provisioner)
+
+    for letter, preview_of in side_by_side(foreseen, selected.records(), settings.delivery.workers):
+        if preview_of is None:
             gone += 1
             console.line(printable(f"{letter.place}  {letter.code} → {GONE}"), "red")
             continue
-        outcome, detail = _preview_replay(letter, record, interpretation, provisioner)
+        outcome, detail = preview_of
         totals[outcome] += 1
         sentence = f"would be {outcome}" + (f": {detail}" if detail else "")
         style = "red" if outcome == _REFUSED else "green"

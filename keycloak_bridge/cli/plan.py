@@ -12,6 +12,7 @@ from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.cli.common import CHANGES, Invocation, bridge_command, format_option
 from keycloak_bridge.cli.console import Report, changes_of, refused, with_progress
 from keycloak_bridge.cli.event_sources import EventLog, Row, event_log_options, read_population
+from keycloak_bridge.domain.events import Record
 from keycloak_bridge.pipeline.preview import Preview, outcome_of, preview
 from keycloak_bridge.population.population import Population, PopulationUser
 from keycloak_bridge.population.reconciliation import Comparison, Reconciliation, side_by_side
@@ -72,10 +73,13 @@ def plan(
 def _single(
     log: EventLog, interpretation: Interpretation, provisioner: Provisioner
 ) -> Iterator[Row]:
-    with log.opened(interpretation.settings) as records:
-        for record in records:
-            seen = preview(partial(interpretation.read, record), provisioner)
-            yield log.place(record), _event_row(seen)
+    def row(record: Record) -> Row:
+        seen = preview(partial(interpretation.read, record), provisioner)
+        return log.place(record), _event_row(seen)
+
+    settings = interpretation.settings
+    with log.opened(settings) as records:
+        yield from side_by_side(row, records, settings.delivery.workers)
 
 
 def _outcome_row(seen: Preview) -> dict[str, Any]:

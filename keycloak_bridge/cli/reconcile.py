@@ -103,7 +103,10 @@ def reconcile(
             listed = orphans_among(bridged, population, to_disable=orphans == "disable")
             if orphans == "disable":
                 compared = reconciliation.disable_orphans(
-                    listed, mappings, ends_sessions=settings.lifecycle.end_sessions
+                    listed,
+                    mappings,
+                    settings.delivery.workers,
+                    ends_sessions=settings.lifecycle.end_sessions,
                 )
             else:
                 compared = (Comparison(one, Finding.ORPHANED, known_as) for one, known_as in listed)

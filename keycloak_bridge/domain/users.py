@@ -183,6 +183,14 @@ class Lookup:
     identities: bool = False
     sessions: bool = False
 
+    def covers(self, other: "Lookup") -> bool:
+        """Return whether everything that `other` asks for is asked for here too."""
+        return (
+            self.memberships >= other.memberships
+            and self.identities >= other.identities
+            and self.sessions >= other.sessions
+        )
+
 
 class Access(StrEnum):
     """Whether a user may log in."""

@@ -24,7 +24,7 @@ from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.pipeline.preview import PreviewOutcome, outcome_of
 from keycloak_bridge.planning.fold import FoldedUser, fold, plan_folded, steps_of
 from keycloak_bridge.population.population import Population, PopulationUser
-from keycloak_bridge.provisioning.provisioner import Provisioner
+from keycloak_bridge.provisioning.provisioner import Provisioner, Seen
 
 _SOURCE = "/keycloak-bridge/reconcile"
 _SCHEMA_ID = "urn:keycloak-bridge:schema:user.disabled:1.0"
@@ -75,7 +75,9 @@ class Reconciliation:
         self._directory = directory
         self._repairs = repairs
 
-    def compare_all(self, population: Population, workers: int) -> Iterator[Comparison]:
+    def compare_all(
+        self, population: Iterable[PopulationUser], workers: int
+    ) -> Iterator[Comparison]:
         """Yield how each user of the population compares, several at a time.
 
         After a failure no other user is begun, and those that were are yielded before it is raised: they may have been
@@ -112,24 +114,33 @@ class Reconciliation:
             return Comparison(user.user_id, finding, reason=error.code, error=error)
 
     def disable_orphans(
-        self, orphans: Iterable[tuple[str, str]], mappings: Mappings, *, ends_sessions: bool
+        self,
+        orphans: Iterable[tuple[str, str]],
+        mappings: Mappings,
+        workers: int,
+        *,
+        ends_sessions: bool,
     ) -> Iterator[Comparison]:
-        """Yield what disabling each of `orphans` would change, or has changed; raises as `compare`."""
+        """Yield what disabling each of `orphans` would change, or has changed, as `compare_all` does."""
         run = uuid.uuid4().hex[:12]
-        for user_id, _ in orphans:
+
+        def disabled(user_id: str) -> PopulationUser:
             event_id = f"reconcile-{run}/{user_id}"
             event, desired = _disabling(user_id, event_id, mappings, ends_sessions=ends_sessions)
-            compared = self.compare(PopulationUser(fold(None, event, desired)))
-            if compared.finding is Finding.DIFFERING:
-                compared = replace(compared, finding=Finding.ORPHANED)
-            yield compared
+            return PopulationUser(fold(None, event, desired))
+
+        for compared in self.compare_all((disabled(one) for one, _ in orphans), workers):
+            orphaned = compared.finding is Finding.DIFFERING
+            yield replace(compared, finding=Finding.ORPHANED) if orphaned else compared
 
     def _compare(self, folded: FoldedUser) -> Comparison:
-        found = self._directory.find(folded.desired.matching[:1])
+        lookup = folded.desired.lookup
+        seen = Seen(self._directory.find(folded.desired.matching[:1], lookup), lookup)
+        found = seen.user
         steps = steps_of(folded, found)
         if steps:  # where there are two, this is what the first of them finds and refuses
             # a repair finds out for itself whether a name is taken
-            found, plan = self._provisioner.plan(*steps[0], foresees=not self._repairs)
+            found, plan = self._provisioner.plan(*steps[0], foresees=not self._repairs, seen=seen)
         if len(steps) != 1:
             plan = plan_folded(folded, found)
         writes = [one for one in plan.operations if not isinstance(one, RequestInvitation)]

@@ -25,6 +25,7 @@ from keycloak_bridge.domain.users import (
     FoundUser,
     Intent,
     LinkPolicy,
+    Lookup,
     MatchCriterion,
     OutOfScope,
     UnknownUser,
@@ -87,6 +88,14 @@ class Draft:
         return next(
             one.representation for one in self.plan.operations if isinstance(one, CreateUser)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The user that a search by external id has just found, with `lookup`; None where it found none."""
+
+    user: FoundUser | None
+    lookup: Lookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +167,24 @@ class Provisioner:
         return provisioned
 
     def plan(
-        self, event: UserEvent, desired: DesiredUser, *, foresees: bool = True
+        self,
+        event: UserEvent,
+        desired: DesiredUser,
+        *,
+        foresees: bool = True,
+        seen: Seen | None = None,
     ) -> tuple[FoundUser | None, Plan]:
         """Return the user that `provision` would find, and what it would do; writes nothing.
 
+        `seen` is what a search by the external id has just found, so that it is not made again.
         Raises BridgeError as `provision` does before its first write, and where it `foresees` that the create call would find
         the username or the e-mail address taken. Whether users may share an address is unknown, unless some do.
         """
-        criteria = _first_search(desired, known_absent=False)
-        found = self._directory.find(criteria, desired.lookup, owner=desired.external_id)
+        absent = seen is not None and seen.user is None
+        criteria = _first_search(desired, known_absent=absent)
+        found = None if seen is None else seen.user
+        if criteria and (found is None or seen is None or not seen.lookup.covers(desired.lookup)):
+            found = self._directory.find(criteria, desired.lookup, owner=desired.external_id)
         plan = plan_user(event, desired, found, reserved=self._policy.reserved)
         self._executor.missing_groups(desired, plan)
         if found is None and plan.operations and foresees:
