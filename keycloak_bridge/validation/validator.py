@@ -6,6 +6,7 @@ from itertools import islice
 from math import inf
 from typing import Any
 
+import attrs
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
@@ -169,6 +170,14 @@ _StrictValidator: type[Validator] = extend(  # type: ignore[no-untyped-call]
         },
     },
 )
+
+
+def _evolve(validator: Any, **changes: Any) -> Any:
+    """Return what the library's method does, for whatever schema: that one chooses a class by its `$schema`."""
+    return attrs.evolve(validator, **changes)
+
+
+_StrictValidator.evolve = _evolve  # type: ignore[assignment,method-assign]
 
 
 ASSERTING = frozenset(_StrictValidator.VALIDATORS) | {"then", "else", "minContains", "maxContains"}

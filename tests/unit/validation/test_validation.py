@@ -484,6 +484,23 @@ def test_a_path_of_any_version_counts() -> None:
     assert not versions.has_property("user.deleted", ("old",))
 
 
+@pytest.mark.parametrize("draft", ["2020-12/schema", "2019-09/schema"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_schema_that_names_its_draft_is_checked_alike_behind_a_reference(
+    draft: str, inside: bool
+) -> None:
+    """The library would go on with a validator of its own: other patterns, formats and pointers."""
+    named: dict[str, Any] = {"$schema": f"https://json-schema.org/draft/{draft}", "required": ["a"], "properties": {"a": {"pattern": "^\\p{Lu}$"}, "next": {"$ref": "#"}}}  # fmt: skip
+    content: dict[str, Any] = {**OBJECT, "properties": {"x": {**named, "$id": "urn:test:x"}}}
+    if not inside:
+        content = {**OBJECT, **named, "properties": {**named["properties"], "x": {"$ref": "#"}}}
+    elif not draft.startswith("2020"):
+        content["$schema"] = named["$schema"]
+    found = catalog(content).violations(TYPE, {"a": "Ä", "x": {"a": "Ä", "next": {}}})
+
+    assert ["/data/x/next/a"] == [one.pointer for one in found]
+
+
 def test_patterns_are_those_of_ecma() -> None:
     """Of names in every script, for values and for names of properties."""
     assert broken({"pattern": r"^[\p{L}' -]+$"}, "Zoë O'Brien") == []
