@@ -274,15 +274,15 @@ class PlanExecutor:
     ) -> None:
         """Read a new user back: is it stored completely, and is it the only one?
 
-        Two processes can only create the same user at once if its events come through several partitions.
+        Two processes can only create the same user at once if its events come through several partitions: that takes a
+        search by attribute, which a large realm answers slowly. To read the user alone does not.
         """
         actions = operation.representation.get("requiredActions") or ()
-        verified = self._verification.wants(event.identity, actions)
-        if not verified and one_partition:
-            return
-        carriers = self._directory.having(external_id)
-        self._duplicates.settle(event, user_id, carriers)
-        if verified:
+        carriers: Sequence[UserRepresentation] = ()
+        if not one_partition:
+            carriers = self._directory.having(external_id)
+            self._duplicates.settle(event, user_id, carriers)
+        if self._verification.wants(event.identity, actions):
             self._verification.created(user_id, operation, carriers)
 
     def _invitation(

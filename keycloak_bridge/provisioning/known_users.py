@@ -3,7 +3,8 @@
 Keycloak searches slowly by an attribute where there are many users, and keeps no attribute unique. While there is a
 backlog, all external ids of the realm are read. They answer for the events of a partition if the listing began after the
 partition was assigned to this member: what other members created from it before is in the list, and what is created from
-it since is created by this member. The list is dropped soon after the backlog, so that it is never used when it is old.
+it since is created by this member. The list is dropped soon after the backlog, so that it is never used when it is old, and a large realm is not
+listed again at once, whoever gets partitions.
 """
 
 import contextlib
@@ -32,6 +33,9 @@ _AGAIN_S = 60.0
 
 _TOO_LARGE_AGAIN_S = 3600.0
 """Pause where the realm has too many users: that seldom changes."""
+
+_REST = 10
+"""Listing takes at most about this part of the time: the next one waits for as many times as the last one took."""
 
 _FRESH_S = 60.0
 """How long a list is used that no backlog asks; others may create users, too."""
@@ -206,13 +210,14 @@ class KnownUsers:
         with self._lock:
             listed.add(*self._announced_meanwhile)
             self._known, self._begun_s = listed, begun_s
-            self._announced_meanwhile, self._listing_now = [], False
+        took_s = self._clock.monotonic() - begun_s
+        self._pause(_REST * took_s)
         log_event(
             logger,
             "realm-listed",
             level=logging.DEBUG,
             count=count,
-            duration_ms=round((self._clock.monotonic() - begun_s) * 1000, 1),
+            duration_ms=round(took_s * 1000, 1),
         )
 
     def _pause(self, seconds: float) -> None:

@@ -129,6 +129,21 @@ def test_a_partition_that_came_later_needs_another_listing(scene: Scene) -> None
     assert scene.realm.listings == 2
 
 
+def test_a_realm_is_not_listed_again_and_again(scene: Scene) -> None:
+    """What takes a minute is done again ten minutes later at the earliest, however often partitions come."""
+    scene.realm.during = lambda: scene.clock.advance(60.0)
+    scene.listed()
+    for _ in range(9):
+        scene.take_over()
+        assert not scene.excludes("u-2")
+        scene.clock.advance(60.0)
+
+    assert 1 == scene.realm.listings
+    scene.clock.advance(60.0)
+    assert not scene.excludes("u-2")
+    assert (True, 2) == (scene.excludes("u-2"), scene.realm.listings)
+
+
 @pytest.mark.parametrize("moment", ["before the listing", "during the listing"])
 def test_a_user_that_is_created_while_the_realm_is_listed_is_known(
     scene: Scene, moment: str

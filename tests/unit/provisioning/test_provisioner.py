@@ -492,17 +492,18 @@ def test_users_that_were_there_before_are_left_alone() -> None:
     [
         (True, "off", 0),
         (False, "off", 1),
-        (True, "always", 1),
+        (True, "always", 0),
         (False, "always", 1),
     ],
 )
 def test_without_a_race_there_is_no_search(one_partition: bool, mode: str, looks: int) -> None:
-    """One search for verification and duplicates is enough."""
+    """A user is read back by its id, and one search for verification and duplicates is enough."""
     keycloak = InMemoryKeycloak()
 
     Harness(keycloak, mode).create(one_partition=one_partition)
 
     assert looks == keycloak.calls.count("having")
+    assert (one_partition and mode == "always") == ("get" in keycloak.calls)
 
 
 class Interleaved(InMemoryKeycloak):
