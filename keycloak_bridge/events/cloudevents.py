@@ -219,7 +219,9 @@ def _as_media_type(value: Any) -> str:
 
 
 def _is_json(content_type: str) -> bool:
-    return not content_type or content_type in _JSON_TYPES or content_type.endswith("+json")
+    # Azure's serializer puts the id of the schema behind a plus sign
+    plain = content_type.partition("+")[0]
+    return not content_type or plain in _JSON_TYPES or content_type.endswith("+json")
 
 
 def _parse_body(record: Record, limits: Limits, content_type: str) -> Any:
@@ -333,7 +335,7 @@ _REFUSALS = {
         "the content type names a format other than JSON",
         "publish JSON, and name it as content type",
     ),
-    "unsupported-specversion": ("its specversion is not 1.0", "publish CloudEvents 1.0"),
+    "unsupported-specversion": ('its specversion is not the text "1.0"', "publish CloudEvents 1.0"),
 }
 
 

@@ -7,6 +7,7 @@ import zlib
 from uuid import UUID
 
 from keycloak_bridge.domain.errors import EventDecodeError
+from keycloak_bridge.domain.json_reader import parse_json
 
 SCHEMA_ID_HEADER = "__value_schema_id"
 """Where newer serializers of Confluent put the schema's id instead of framing the value."""
@@ -27,6 +28,11 @@ _FORMATS = (
     (b"\x1f\x8b", "compressed with gzip"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
     (b"\x04\x22\x4d\x18", "compressed with lz4"),
+    *((b"\x78" + level, "compressed with zlib") for level in (b"\x01", b"\x5e", b"\x9c", b"\xda")),
+    *((mark, "compressed with Snappy") for mark in (b"\x82SNAPPY\x00", b"\xff\x06\x00\x00sNaPpY")),
+    (b":)\n", "Smile"),
+    (b"<", "XML"),
+    (b"eyJ", "JSON in base64, or a signed token (JWT)"),
 )
 _ENCODINGS = (
     (b"\xff\xfe\x00\x00", "UTF-32"),
@@ -65,9 +71,18 @@ def named(value: bytes, *, has_schema_id: bool) -> EventDecodeError | None:
     """
     if encoding := _encoding(value):
         return _wrong_encoding(encoding)
-    for beginning, what in _FORMATS:
-        if value.startswith(beginning):
+    if not value.strip():
+        return _nothing()
+    beginning = value[:_FEW].removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACES)
+    for mark, what in _FORMATS:
+        if beginning.startswith(mark):
             return _unsupported(what)
+    if _has_lines(value):
+        return EventDecodeError(
+            "the record holds a batch: JSON in each of its lines",
+            code="batch-not-supported",
+            remedy="publish one event a record",
+        )
     if has_schema_id:
         return _unsupported(
             f"{_binary_format(value)}, with the id of its schema in the header {SCHEMA_ID_HEADER}"
@@ -121,6 +136,16 @@ def _encoding(value: bytes) -> str | None:
     return None
 
 
+def _has_lines(value: bytes) -> bool:
+    first, line_end, rest = value.partition(b"\n")
+    if not line_end or rest.lstrip(_SPACES)[:1] != b"{":
+        return False
+    try:
+        return isinstance(parse_json(first, max_bytes=len(first)), dict)
+    except EventDecodeError:
+        return False
+
+
 def _binary_format(content: bytes) -> str:
     """Return what a serializer wrote that is no JSON: Protobuf has indexes of a message and then fields to the very end."""
     if not content:
@@ -161,6 +186,14 @@ def _varint(content: bytes, place: int) -> tuple[int, int]:
         if byte < 0x80:
             return number, place + index + 1
     return 0, -1
+
+
+def _nothing() -> EventDecodeError:
+    return EventDecodeError(
+        "the value is empty, which is neither JSON nor a tombstone",
+        code="not-json",
+        remedy="publish JSON; the value of a tombstone is null, not a text without letters",
+    )
 
 
 def _wrong_encoding(encoding: str) -> EventDecodeError:

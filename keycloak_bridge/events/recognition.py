@@ -10,6 +10,8 @@ from keycloak_bridge.domain.json_reader import MAX_DEPTH, parse_json
 INSIDE_TEXT = "JSON inside a text"
 _LONGEST_LOOK = 65_536
 _OPENERS = ("{", "[")
+_IN_BASE64 = ("eyJ", "ewo", "ew0", "W3s", "Wwo")
+"""`{"`, `{` and a line end, `[{` and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,17 @@ def recognise(value: Any) -> Recognised:
                 INSIDE_TEXT,
                 "let the producer serialize once, or read it with from_json(body) in [envelope]",
             )
+        if value.startswith(_IN_BASE64):
+            return Recognised(
+                "JSON in base64",
+                "publish the JSON itself, or read it with from_json(from_base64(body)) in [envelope]",
+            )
         return Recognised("a text")
     if isinstance(value, dict):
         return _object(value)
-    return Recognised({bool: "true or false", type(None): "null"}.get(type(value), "a number"))
+    if value is None:
+        return Recognised("null", "a tombstone is a record without a value, not the text null")
+    return Recognised("true or false" if isinstance(value, bool) else "a number")
 
 
 def is_json_text(value: Any) -> bool:
@@ -65,7 +74,7 @@ def _object(value: Mapping[str, Any]) -> Recognised:
             "set value.converter.schemas.enable=false in the connector, or read body.payload in [envelope]",
             is_wrapped=True,
         )
-    if {"before", "after", "op"} <= set(value):
+    if {"before", "after", "op"} <= set(value) or {"__op", "__deleted"} & set(value):
         return Recognised(
             "a change event of Debezium",
             "describe it in [envelope]; docs/mapping-cookbook.md has a recipe",

@@ -43,10 +43,20 @@ class RecordKeys:
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if text_problem(value, LONGEST_ID) is not None:
+            what = _what(value)
             raise _unreadable(
-                f"the record key names no user by a text of up to {LONGEST_ID} characters"
+                f"the record key {what}names no user by a text of up to {LONGEST_ID} characters"
             )
         return str(value)
+
+
+def _what(value: Any) -> str:
+    """Return what a key is that is no user's id."""
+    if isinstance(value, dict | list):
+        return f"is a JSON {'object' if isinstance(value, dict) else 'array'}: it "
+    if isinstance(value, str) and "\0" in value:
+        return "is a number in bytes, or another binary value: it "
+    return ""
 
 
 def _unreadable(message: str) -> EventDecodeError:

@@ -44,7 +44,7 @@ _RESULTS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(
         ("lower", "upper", "trim", "replace", "normalize_diacritics", "text", "timestamp"), _TEXT
     ),
-    **dict.fromkeys(("join", "type", "to_string"), _TEXT),
+    **dict.fromkeys(("from_base64", "join", "type", "to_string"), _TEXT),
     **dict.fromkeys(("split", "keys", "values", "map", "sort", "sort_by", "to_array"), _LIST),
     **dict.fromkeys(
         ("abs", "avg", "ceil", "floor", "length", "sum", "to_number"), frozenset({"number", "null"})
@@ -65,6 +65,7 @@ _RESULTS: Mapping[str, frozenset[str]] = {
 """The types that the result of a function or of another node may have; those of all others are not known before."""
 
 _ORDERING = frozenset({"lt", "lte", "gt", "gte"})
+_CONSTANTS = frozenset({"true", "false", "null"})
 _OF_ONE_TEXT = frozenset({"lower", "upper", "trim", "normalize_diacritics"})
 _PLAIN = frozenset({"field", "literal", "subexpression", "or_expression", "function_expression"})
 
@@ -163,7 +164,9 @@ def _syntax_problem(error: Exception, text: str) -> str:
         return "the expression is empty"
     if not isinstance(error, ParseError) or error.lex_position >= len(text):
         return "the expression ends too early; a name, a bracket or a quote is missing"
-    return f"the expression breaks off at column {error.lex_position + 1}: {text[error.lex_position :]!r}"
+    rest = text[error.lex_position :]
+    hint = "; a number stands in backticks, as in `1`" if rest[:1].isdigit() else ""
+    return f"the expression breaks off at column {error.lex_position + 1}: {rest!r}{hint}"
 
 
 def failure_reason(error: Exception) -> str:
@@ -269,7 +272,10 @@ def _path_problem(path: Path, has_property: Callable[[Path], bool]) -> str | Non
         return f"'{'.'.join(path)}': '{name}' is text and has no properties" if rest else None
     if not rest or has_property(tuple(rest)):
         return None
-    return f"'{'.'.join(path)}' is not a property of the event's schema"
+    hint = ""
+    if set(rest) & set(SCOPE_NAMES):
+        hint = "; a filter sees the element alone: use find(list, 'key', value)"
+    return f"'{'.'.join(path)}' is not a property of the event's schema{hint}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,9 +294,7 @@ class Analysis:
         """Return what the node's value may be, where `context` is what it is evaluated on."""
         kind, children = node["type"], node["children"]
         if kind == "field":
-            paths = frozenset((*path, node["value"]) for path in context)
-            self.paths.update(paths)
-            return paths
+            return self._field(node["value"], context)
         if kind in _STEPS_INTO_LIST:
             return context
         if kind in _CHAINS:
@@ -322,6 +326,13 @@ class Analysis:
         if kind == "function_expression" and node["value"] == "find" and len(children) == 3:
             return self._found(values[0], children[1])
         return _NOWHERE
+
+    def _field(self, name: str, context: frozenset[Path]) -> frozenset[Path]:
+        if name in _CONSTANTS:
+            self.problems.append(f"'{name}' is read as a name; the constant is `{name}`")
+        paths = frozenset((*path, name) for path in context)
+        self.paths.update(paths)
+        return paths
 
     def _found(self, elements: frozenset[Path], key: Node) -> frozenset[Path]:
         """Return what `find` gives: an element, of which it read one property."""
@@ -393,7 +404,9 @@ def _types_problem(
     types: list[frozenset[str] | None],
 ) -> str | None:
     """Return why no event can give the function arguments of the types that it takes, None where one may."""
-    for parameter, argument, given in zip(signature, arguments, types, strict=False):
+    parameters = [*signature]
+    parameters += parameters[-1:] * (len(arguments) - len(parameters))  # of a variadic one
+    for parameter, argument, given in zip(parameters, arguments, types, strict=True):
         accepted = parameter["types"]
         possible = {one.partition("-")[0] for one in accepted}
         if possible == {"expref"} and argument["type"] != "expref":

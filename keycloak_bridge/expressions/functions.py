@@ -8,6 +8,7 @@ much larger than the event, and it raises nothing that an evaluation does not ex
 import json
 import re
 import unicodedata
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from math import isinf
 from typing import Any
@@ -27,6 +28,7 @@ _LARGEST_TEXT = 4_194_304  # characters; an event may name both a text and what 
 _NUMBER = re.compile(
     r"-?(?:0|[1-9][0-9]{0,299})(?:\.[0-9]{1,300})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII
 )
+_URL_SAFE = str.maketrans("-_", "+/")
 _COMBINING_MARKS = range(0x0300, 0x0370)
 _NO_DECOMPOSITION = str.maketrans(
     {
@@ -145,6 +147,19 @@ class MappingFunctions(Functions):
             code = error.code if isinstance(error, EventDecodeError) else "invalid-text"
         # raised outside the handler: what is wrong with the text may quote it
         raise UnusableArgumentError(f"from_json() cannot read the text ({code})")
+
+    @signature({"types": _TEXT})
+    def _func_from_base64(self, text: str | None) -> str | None:
+        """`from_base64(text)`: the text that stands in base64, as serializers write bytes in JSON; with URL-safe letters too."""
+        if text is None:
+            return None
+        padded = text.translate(_URL_SAFE).rstrip("=")
+        try:
+            return b64decode(padded + "=" * (-len(padded) % 4), validate=True).decode("utf-8")
+        except ValueError:
+            pass
+        # raised outside the handler: what is wrong with the text may quote it
+        raise UnusableArgumentError("from_base64() cannot read the text")
 
     @signature({"types": _TIME}, {"types": ["string"], "variadic": True})
     def _func_timestamp(self, value: Any, form: str, *zone: Any) -> str | None:

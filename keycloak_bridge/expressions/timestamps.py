@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?", re.ASCII)
 _ISO = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})"
     r"(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
-    r"(?: ?(?:([Zz])|([+-])([0-9]{2})(?::?([0-9]{2}))?)(?:\[[A-Za-z0-9_+/-]+\])?)?",
+    r"(?: ?(?:([Zz]|UTC|GMT)|([+-])([0-9]{2})(?::?([0-9]{2}))?(?: [A-Z]{3,5})?)(?:\[[A-Za-z0-9_+/-]+\])?)?",
     re.ASCII,
 )
 _RFC_1123 = re.compile(
@@ -39,7 +39,8 @@ _RFC_1123 = re.compile(
 )
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
-_DIRECTIVES = frozenset("YymbBdjHIpMSfz%")
+_BEYOND_MICROSECONDS = re.compile(r"(?<=[.,][0-9]{6})[0-9]+", re.ASCII)
+_DIRECTIVES = frozenset("YymbBdjaAHIpMSfz%")
 _DATE = (frozenset("Yyj"), frozenset("Yymd"), frozenset("Yybd"), frozenset("YyBd"))
 _LIST_LENGTHS = range(3, 8)
 
@@ -142,7 +143,7 @@ def _listed(value: Any, zone: str | None) -> datetime:
 
 
 def _formatted(value: Any, form: str, zone: str | None) -> datetime:
-    text = _as_text(value)
+    text = _BEYOND_MICROSECONDS.sub("", _as_text(value))
     try:
         time = datetime.strptime(text, form)  # noqa: DTZ007 - a zone is added below
     except (ValueError, re.error):

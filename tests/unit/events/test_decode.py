@@ -155,6 +155,7 @@ def test_an_underscore_comes_before_a_hyphen() -> None:
     [
         (binary(content_type="application/octet-stream", datacontenttype="application/json"), None),
         (binary(content_type='"application/json"'), None),
+        (binary(content_type="application/json+4f2a9c"), None),
         (
             binary(content_type="application/json", datacontenttype="application/xml"),
             "/headers/ce_datacontenttype",
@@ -275,7 +276,7 @@ def test_times_of_other_systems_are_read_in_an_envelope_of_ones_own(name: str) -
             (binary(body, content_type=kind), "unsupported-content-type", ["/headers/content-type"])
             for body, kind in ((b"\xffAvro", "avro/binary"), (USER, "application/xml"))
         ),
-        (record(b"<user/>", headers=STRUCTURED), "not-json", []),
+        (record(b"<user/>", headers=STRUCTURED), "unsupported-format", []),
         (record(b"\x00\x00"), "wrong-encoding", []),
         (record(USER), "not-a-cloudevent", []),
         (record([1]), "not-a-cloudevent", []),

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from base64 import b64encode
 from contextlib import suppress
 from typing import Any
 
@@ -62,6 +63,17 @@ def test_what_glue_compressed_is_read_within_the_limit() -> None:
         (b"Obj\x01\x04", "unsupported-format", "an Avro container file"),
         (b"\x1f\x8b\x08\x00", "unsupported-format", "compressed with gzip"),
         (b"\xac\xed\x00\x05sr", "unsupported-format", "a serialized Java object"),
+        (zlib.compress(BODY), "unsupported-format", "compressed with zlib"),
+        (b"\x82SNAPPY\x00\x00", "unsupported-format", "compressed with Snappy"),
+        (b":)\n\x05\xfa", "unsupported-format", "the value is Smile;"),
+        (b"\n<user id='1'/>", "unsupported-format", "the value is XML;"),
+        (b64encode(BODY), "unsupported-format", "JSON in base64, or a signed token"),
+        (b'"' + b64encode(BODY) + b'"', "not-a-cloudevent", "the value is JSON in base64"),
+        (b"", "not-json", "the value is empty"),
+        (b" \r\n", "not-json", "the value is empty"),
+        (BODY + b"\n" + BODY + b"\n", "batch-not-supported", "JSON in each of its lines"),
+        (BODY + b"\nx", "not-json", "line 2, column 1"),
+        (BODY[:-1] + b"\n{", "not-json", "line 2"),
         (TEXT.encode("utf-16"), "wrong-encoding", "UTF-16, not UTF-8"),
         (TEXT.encode("utf-16-le"), "wrong-encoding", "UTF-16, not UTF-8"),
         (TEXT.encode("utf-16-be"), "wrong-encoding", "UTF-16, not UTF-8"),
@@ -74,6 +86,7 @@ def test_what_glue_compressed_is_read_within_the_limit() -> None:
         (b'"{no json"', "not-a-cloudevent", "the value is a text"),
         (b'{"schema": {}, "payload": {}}', "not-a-cloudevent", "a Connect envelope {schema, payload}"),
         (b'{"before": null, "after": {}, "op": "c"}', "not-a-cloudevent", "a change event of Debezium"),
+        (b'{"id": 1, "__op": "u"}', "not-a-cloudevent", "a change event of Debezium"),
         (b"{}", "not-a-cloudevent", "a JSON object without specversion"),
         (b"[1]", "not-a-cloudevent", "the value is a list"),
         (b"1", "not-a-cloudevent", "the value is a number"),

@@ -49,6 +49,13 @@ def keyed(key: bytes | None) -> Record:
         (compile_keys(None, "key.id"), b'{"id": "u-1"}', "u-1"),
         (compile_keys(None, "body.id"), b"u-1", "u-1"),
         (compile_keys("lower(key)", "key.id"), b"U-1", "u-1"),
+        (compile_keys("first(split(split(key, 'id=')[1], '}'))", None), b"Struct{id=u-1}", "u-1"),
+        (compile_keys("key.payload.id", None), b'{"schema": {}, "payload": {"id": 17}}', "17"),
+        (
+            compile_keys('from_json(key.id)."$oid"', None),
+            b'{"id": "{\\"$oid\\": \\"u-1\\"}"}',
+            "u-1",
+        ),
     ],
 )
 def test_a_key_names_a_user(keys: RecordKeys, key: bytes | None, user: str | None) -> None:
@@ -93,6 +100,21 @@ def test_a_key_that_names_nobody_says_so(keys: RecordKeys, key: bytes) -> None:
     assert None is peek(keyed(key), rules).subject
     with pytest.raises(KeyMismatchError):
         decode(record(envelope(), key=key), rules)
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        (b'{"id": "u-1"}', "is a JSON object"),
+        (b'["u-1"]', "is a JSON array"),
+        (b"\x00\x00\x00\x00\x00\x00\x03\xe9", "is not UTF-8"),
+        (b"\x00\x00\x00\x00\x00\x00\x00\x11", "is a number in bytes"),
+    ],
+)
+def test_a_refusal_says_what_the_key_is(key: bytes, what: str) -> None:
+    """In the message of the event that it does not fit."""
+    with pytest.raises(KeyMismatchError, match=what):
+        decode(record(envelope(), key=key), EnvelopeRules())
 
 
 @pytest.mark.parametrize(
