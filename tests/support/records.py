@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from keycloak_bridge.domain.events import Record
+from keycloak_bridge.settings.model import EnvelopeSettings
 
 USER: dict[str, Any] = {
     "userId": "u-1",
@@ -26,6 +27,13 @@ def envelope(**changes: Any) -> dict[str, Any]:
         **changes,
     }
     return {name: value for name, value in event.items() if value is not ...}
+
+
+def own_envelope(**changes: Any) -> EnvelopeSettings:
+    """Return the settings for an envelope of one's own: an object with the names of CloudEvents, and one type renamed."""
+    names = ("id", "type", "subject", "time", "source", "data")
+    settings: dict[str, Any] = {name: f"body.{name}" for name in names}
+    return EnvelopeSettings(**{**settings, "types": {"user.renamed": "user.updated"}, **changes})
 
 
 def record(

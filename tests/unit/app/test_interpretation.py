@@ -325,12 +325,7 @@ def test_settings_of_events_are_kept() -> None:
     """Limits, ignored keys and subjects, and the envelope reach the rules and the mapping."""
     settings = Settings(
         events=EventsSettings(max_bytes=2048, max_depth=7, match_key=False, match_subject=False),
-        envelope=EnvelopeSettings(
-            id="body.id",
-            type="body.kind",
-            data="body.payload",
-            types={"UserCreated": "user.created"},
-        ),
+        envelope=records.own_envelope(types={"UserCreated": "user.created"}),
     )
 
     known = Interpretation(settings)
@@ -429,9 +424,7 @@ def test_data_that_are_json_inside_a_text() -> None:
 
 def test_an_outbox_whose_payload_is_a_text() -> None:
     """An envelope of one's own reads it, whatever unit its time has."""
-    envelope = EnvelopeSettings(
-        id="body.id",
-        type="body.type",
+    envelope = records.own_envelope(
         subject="body.aggregateid",
         time="timestamp(body.timestamp, 'ms')",
         source="'outbox'",

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from fuzzing import fuzzed_record, seed_of
+from records import own_envelope
 from stage_harness import Flow
 
 from keycloak_bridge.app.interpretation import Interpretation
@@ -61,15 +62,7 @@ removal = "managed"
 [user.federatedIdentities.corporate]
 userId = "data.federatedIdentities[?provider == 'corporate'].userId | [0]"
 """
-OWN = EnvelopeSettings(
-    id="body.id",
-    type="body.type || headers.kind",
-    subject="body.subject || key",
-    time="body.time",
-    source="body.source",
-    data="body.data",
-    types={"user.renamed": "user.updated"},
-)
+OWN = own_envelope(type="body.type || headers.kind", subject="body.subject || key")
 
 
 def bridges(folder: Path) -> list[Interpretation]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from records import own_envelope
 from stage_harness import Flow, event_of, record_of
 
 from keycloak_bridge.app.interpretation import Interpretation
@@ -18,7 +19,6 @@ from keycloak_bridge.messages.dead_letters import NO_INVITE, REPLAY_INVITE, REPL
 from keycloak_bridge.messages.results import action_of
 from keycloak_bridge.pipeline.preview import Preview, PreviewOutcome, preview
 from keycloak_bridge.settings.model import (
-    EnvelopeSettings,
     EventsSettings,
     LifecycleSettings,
     MappingSettings,
@@ -43,17 +43,7 @@ BRIDGES = {
         events=EventsSettings(match_key=False, match_subject=False, tombstones="delete")
     ),
     "scoped": Settings(mapping=MappingSettings(file=Path(SCOPED))),
-    "custom envelope": Settings(
-        envelope=EnvelopeSettings(
-            id="body.id",
-            type="body.type",
-            subject="body.subject",
-            time="body.time",
-            source="body.source",
-            data="body.data",
-            types={"user.renamed": "user.updated"},
-        )
-    ),
+    "custom envelope": Settings(envelope=own_envelope()),
 }
 
 TAKEN: UserRepresentation = {
