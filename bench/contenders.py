@@ -18,7 +18,7 @@ from bench.watch import Course, StandstillError, follow
 from bench.wire import WireError
 from keycloak_bridge.sandbox import SandboxError
 
-BARE, REDPANDA, TRICKLE, BURST, MAILS = "bare", "redpanda", "trickle", "burst", "mails"
+BARE, REDPANDA, TRICKLE, BURST = "bare", "redpanda", "trickle", "burst"
 _POINTS = 20
 
 
@@ -31,7 +31,7 @@ class Run:
     users: int
     problem: str | None = None
     rate: float = 0.0
-    """Users a second, steady; of `mails`: mails a second."""
+    """Users a second, steady."""
     cpu_ms: dict[str, float] = field(default_factory=dict)
     """CPU for each user: of the `contender` itself, and of `keycloak` and `kafka`."""
     peak_mb: float = 0.0
@@ -44,10 +44,10 @@ class Run:
         return asdict(self)
 
 
-def contenders(built: Rivals, *, mails: bool) -> list[str]:
+def contenders(built: Rivals) -> list[str]:
     """Return all that can be measured here."""
     connect = [REDPANDA] if CONNECT in built.programs else []
-    return [BARE, *connect, TRICKLE, BURST, *([MAILS] if mails else [])]
+    return [BARE, *connect, TRICKLE, BURST]
 
 
 def compete(
@@ -57,7 +57,7 @@ def compete(
     try:
         with place.ground(burst=contender == BURST) as ground:
             course, extra = _brought(ground, contender, people, built)
-            wrong = proof.problem(ground, people, marked=contender == MAILS)
+            wrong = proof.problem(ground, people)
     except (WireError, StandstillError, SandboxError, KafkaError, OSError, TimeoutExpired) as error:
         # a process that is gone, or a service that does not answer, fails this run and not those after it
         words = str(error).splitlines() or [type(error).__name__]
@@ -71,8 +71,6 @@ def _brought(
     if contender == BARE:
         return _bare(ground, people, built)
     ground.publish([(person.key, person.value) for person in people])
-    if contender == MAILS:
-        return _mails(ground, people), {}
     if contender == REDPANDA:
         with connecting(built, ground) as (pid, sent):
             return follow(sent, len(people), _services(ground.place) | {"contender": pid}), {}
@@ -112,22 +110,6 @@ def profiled(place: Place, contender: str, people: Sequence[Person]) -> dict[str
             sampler.start(pid)
             follow(results, len(people), {})
         return sampler.shares()
-
-
-def _mails(ground: Ground, people: Sequence[Person]) -> Course:
-    catcher = ground.place.sandbox.mail
-    before = len(catcher.messages)
-
-    def sent() -> int:
-        return len(catcher.messages) - before
-
-    with ground.tally("results") as results, running(ground, mode("off")) as pid:
-        course = follow(sent, len(people), _services(ground.place) | {"contender": pid})
-        follow(results, 2 * len(people), {})  # created, and invited
-    mailed = {address for mail in catcher.messages[before:] for address in mail.recipients}
-    if len(mailed) != len(people) or sent() != len(people):
-        raise StandstillError(f"{sent()} mails to {len(mailed)} of {len(people)} users")
-    return course
 
 
 def _services(place: Place) -> dict[str, int]:

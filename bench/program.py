@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.contenders import BURST, MAILS, TRICKLE, Run, compete, contenders, profiled
+from bench.contenders import BURST, TRICKLE, Run, compete, contenders, profiled
 from bench.crowd import crowd
 from bench.latency import latency
 from bench.machine import usage
@@ -26,7 +26,7 @@ _CALM_PATIENCE_S = 20.0
 def measure(place: Place, sizes: Sizes, built: Rivals, say: Say) -> dict[str, Any]:
     """Return everything that was measured on this Keycloak, as JSON."""
     began = time.monotonic()
-    names = contenders(built, mails=sizes.mails > 0)
+    names = contenders(built)
     warm_up = warm(place, sizes, say)
     trials = _round(place, names, sizes, built, say, number=0)
     runs: list[Run] = []
@@ -69,8 +69,7 @@ def _round(
     runs = []
     for contender in names:
         _calm(place)
-        chosen = people[: sizes.mails] if contender == MAILS else people
-        runs.append(compete(place, contender, chosen, number, built))
+        runs.append(compete(place, contender, people, number, built))
         say(_told(runs[-1]))
     return runs
 

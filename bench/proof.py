@@ -11,11 +11,8 @@ _SAMPLE = 100
 _FIELDS = ("username", "email", "firstName", "lastName", "enabled")
 
 
-def problem(ground: Ground, people: Sequence[Person], *, marked: bool = False) -> str | None:
-    """Return what is wrong with the realm's users, None when all are there and a sample is right field by field.
-
-    `marked` users carry the mark of their invitation besides.
-    """
+def problem(ground: Ground, people: Sequence[Person]) -> str | None:
+    """Return what is wrong with the realm's users, None when all are there and a sample is right field by field."""
     there = ground.count()
     if there != len(people):
         return f"{there} users are there instead of {len(people)}"
@@ -23,18 +20,14 @@ def problem(ground: Ground, people: Sequence[Person], *, marked: bool = False) -
     for person in chosen:
         wanted: Any = person.representation
         found = ground.by_username(wanted["username"])
-        differing = _differing(wanted, found[0], marked=marked) if len(found) == 1 else ["username"]
+        differing = _differing(wanted, found[0]) if len(found) == 1 else ["username"]
         if differing:
             return f"a user that was read back differs in {', '.join(differing)}"
     return None
 
 
-def _differing(wanted: Any, found: Any, *, marked: bool) -> list[str]:
-    stored = dict(found.get("attributes", {}))
-    mark = stored.pop("bridgeInvitation", None)
+def _differing(wanted: Any, found: Any) -> list[str]:
     names = [name for name in _FIELDS if wanted.get(name) != found.get(name)]
-    if stored != wanted["attributes"]:
+    if found.get("attributes") != wanted["attributes"]:
         names.append("attributes")
-    if marked is not (mark is not None):
-        names.append("the mark of the invitation")
     return names

@@ -17,8 +17,6 @@ class Sizes:
     """Users that the bare client creates before anything is measured; then each contender creates `trial`."""
     trial: int = 2_000
     """Users of a run of each contender that does not count."""
-    mails: int = 1_000
-    """Users that are invited in each round; a mail costs several times the user. 0 leaves them out."""
     latency: int = 300
     """Single events whose way is timed."""
     backlog: int = 200_000
@@ -51,7 +49,6 @@ _CHECK = {
     "events": 3_000,
     "warm": 8_000,
     "trial": 1_000,
-    "mails": 200,
     "latency": 0,
     "backlog": 0,
     "sidecar_events": 0,

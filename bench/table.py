@@ -11,7 +11,6 @@ _LABELS = {
     "redpanda": "Redpanda Connect",
     "trickle": "bridge, single writes",
     "burst": "bridge, batches",
-    "mails": "bridge, with invitations",
 }
 _HEAD = (
     "| contender | users a second | of the bare client | of Redpanda Connect | CPU of the contender | of Keycloak "
@@ -68,10 +67,9 @@ def _ground(results: Mapping[str, Any]) -> str:
 
 def _title(database: str, found: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
     warm, rounds = found["warm_up"]["users"], sizes["rounds"]
-    mails = f" ({sizes['mails']:,} with invitations)" if sizes["mails"] else ""
     return (
         f"**Keycloak on {database}**, warmed with {warm:,} users, {rounds} {'round' if rounds == 1 else 'rounds'} of "
-        f"{sizes['events']:,} users for each contender{mails}:"
+        f"{sizes['events']:,} users for each contender:"
     )
 
 

@@ -93,4 +93,4 @@ def test_without_go_the_bare_client_is_the_one_in_python(monkeypatch: pytest.Mon
     found = rivals.built()
 
     assert ("Python", "Go is not installed") == (found.bare_client, found.problem)
-    assert ["bare", "trickle", "burst"] == contenders(found, mails=False)
+    assert ["bare", "trickle", "burst"] == contenders(found)

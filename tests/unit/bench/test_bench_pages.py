@@ -36,7 +36,7 @@ def results(bare_client: str = "Go", **shares: float) -> dict[str, Any]:
     return {
         "date": "2026-11-28",
         "machine": versions,
-        "sizes": {"rounds": 3, "events": 12000, "mails": 0},
+        "sizes": {"rounds": 3, "events": 12000},
         "rivals": {"bare_client": bare_client, "problem": None},
         "databases": {"H2": {**found, "profile": profile}},
     }
