@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from jsonschema import (
+    Draft4Validator,
     Draft6Validator,
     Draft7Validator,
     Draft201909Validator,
@@ -19,13 +20,17 @@ from jsonschema.protocols import Validator
 
 NEWEST = "https://json-schema.org/draft/2020-12/schema"
 _2019 = "https://json-schema.org/draft/2019-09/schema"
+_4 = "http://json-schema.org/draft-04/schema"
 DIALECTS: Mapping[str, type[Validator]] = {
     NEWEST: Draft202012Validator,
     _2019: Draft201909Validator,
     "http://json-schema.org/draft-07/schema": Draft7Validator,
     "http://json-schema.org/draft-06/schema": Draft6Validator,
+    _4: Draft4Validator,
 }
 """The metaschema of each draft that is read, by the `$schema` that names it, without an empty fragment."""
+
+_BY_PLACE = {name.partition("//")[2]: name for name in DIALECTS}
 
 _BY_NAME = ("$defs", "definitions", "properties", "patternProperties", "dependentSchemas")
 _IN_LIST = ("allOf", "anyOf", "oneOf", "prefixItems")
@@ -40,6 +45,8 @@ _LATER = frozenset(
     }
 )
 """Keywords that Draft 7 does not have."""
+_LATER_THAN_4 = frozenset({"const", "contains", "propertyNames", "$id"})
+_LIMITS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 _NEWEST_ONLY = frozenset({"prefixItems", "$dynamicRef", "$dynamicAnchor"})
 _CONDITIONS = frozenset({"if", "then", "else"})
 _BESIDE_REF = frozenset({"$ref", "definitions", "$defs", "title", "description"})
@@ -49,8 +56,15 @@ _RECURSIVE = "recursiveAnchor"
 def dialect_of(content: Any) -> str | None:
     """Return the draft that a schema names, or the newest where it names none; None for one that is not read."""
     named = content.get("$schema", NEWEST) if isinstance(content, dict) else NEWEST
-    plain = named.removesuffix("#") if isinstance(named, str) else ""
-    return plain if plain in DIALECTS else None
+    scheme, _, place = named.partition("//") if isinstance(named, str) else ("", "", "")
+    if scheme not in ("http:", "https:"):  # people write either
+        return None
+    return _BY_PLACE.get(place.removesuffix("#"))
+
+
+def id_keyword(content: Any) -> str:
+    """Return the keyword that holds the identifier of this schema: `$id`, or `id` in Draft 4."""
+    return "id" if dialect_of(content) == _4 and "$id" not in content else "$id"
 
 
 def in_newest(content: Any) -> Any:
@@ -78,6 +92,8 @@ def _old_name(schema: Any, step: str) -> str:
         return step
     if _is_positional(schema) and step in ("prefixItems", "items"):
         return "items" if step == "prefixItems" else "additionalItems"
+    if step in ("$id", "$anchor") and "$id" not in schema and "id" in schema:
+        return "id"
     old = {
         "dependentSchemas": "dependencies",
         "dependentRequired": "dependencies",
@@ -106,15 +122,21 @@ class _Rewriting:
     def __init__(self, content: dict[str, Any], dialect: str) -> None:
         self._content = content
         self._is_2019 = dialect == _2019
+        self._is_4 = dialect == _4
+        self._id = "id" if self._is_4 else "$id"
         self._unknown = _NEWEST_ONLY if self._is_2019 else _NEWEST_ONLY | _LATER
-        if dialect.endswith("draft-06/schema"):
+        if self._is_4 or dialect.endswith("draft-06/schema"):
             self._unknown |= _CONDITIONS
+        if self._is_4:
+            self._unknown |= _LATER_THAN_4
         self._named: list[list[str]] = []
         self._written: dict[int, Any] = {}
         """All that was written as a schema, by its identity."""
 
     def whole(self) -> dict[str, Any]:
         written: dict[str, Any] = self._schema(self._content, self._content)
+        if "$id" in self._content:
+            written["$id"] = self._content["$id"]
         while self._named:
             self._rewrite_at(self._named.pop(), written)
         return written
@@ -136,11 +158,11 @@ class _Rewriting:
     def _schema(self, schema: Any, root: Any) -> Any:
         if not isinstance(schema, dict):
             return schema
-        if isinstance(schema.get("$id"), str) and not schema["$id"].startswith("#"):
+        if isinstance(schema.get(self._id), str) and not schema[self._id].startswith("#"):
             root = schema
         kept = schema
         if not self._is_2019 and isinstance(schema.get("$ref"), str):
-            names = _BESIDE_REF | {"$id"} if schema is self._content else _BESIDE_REF
+            names = _BESIDE_REF | {self._id} if schema is self._content else _BESIDE_REF
             kept = {word: value for word, value in schema.items() if word in names}
         written: dict[str, Any] = {}
         for word, value in kept.items():
@@ -154,8 +176,11 @@ class _Rewriting:
     ) -> Iterator[tuple[str, Any]]:
         if word == "$ref" and isinstance(value, str):
             yield word, self._reference(value, root)
-        elif word == "$id" and isinstance(value, str) and value.startswith("#"):
-            yield ("$id", value) if self._is_2019 else ("$anchor", value[1:])
+        elif word == self._id and isinstance(value, str):
+            is_anchor = value.startswith("#") and not self._is_2019
+            yield ("$anchor", value[1:]) if is_anchor else ("$id", value)
+        elif self._is_4 and (word in _LIMITS or word in _LIMITS.values()):
+            yield from self._limit(word, value, schema)
         elif word in ("$recursiveRef", "$recursiveAnchor"):
             yield from self._recursive(word, schema, root) if self._is_2019 else ()
         elif word == "dependencies" and not self._is_2019 and isinstance(value, dict):
@@ -173,6 +198,12 @@ class _Rewriting:
             yield word, self._schema(value, root)
         else:
             yield word, deepcopy(value)
+
+    def _limit(self, word: str, value: Any, schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield a limit of Draft 4, which a flag beside it may exclude."""
+        excluding = next((name for name, limit in _LIMITS.items() if limit == word), None)
+        if excluding is not None:
+            yield excluding if schema.get(excluding) is True else word, value
 
     def _dependencies(self, named: dict[str, Any], root: Any) -> Iterator[tuple[str, Any]]:
         lists = {name: one for name, one in named.items() if isinstance(one, list)}

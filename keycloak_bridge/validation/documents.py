@@ -26,6 +26,7 @@ from keycloak_bridge.validation.dialects import (
     NEWEST,
     as_written,
     dialect_of,
+    id_keyword,
     in_newest,
 )
 from keycloak_bridge.validation.subschema import (
@@ -89,7 +90,7 @@ class SchemaDocument:
     @property
     def id(self) -> str:
         """The schema's `$id`."""
-        return str(self.content["$id"])
+        return str(self.content[id_keyword(self.content)])
 
     @property
     def number(self) -> str:
@@ -166,18 +167,30 @@ def _metaschema_problems(
 ) -> Iterable[SchemaProblem]:
     """Return each way in which `schema`, which stands at `path` in its file, breaks the metaschema."""
     found: dict[SchemaProblem, None] = {}
-    for error in _METASCHEMAS[dialect].iter_errors(schema):
-        where = pointer([*path, *error.absolute_path])
-        if dialect == NEWEST:
-            where = document.as_written(where)
-        found[SchemaProblem(document.origin, where, _reason(error))] = None
+    for whole in _METASCHEMAS[dialect].iter_errors(schema):
+        for error in [whole] if dialect == NEWEST else _causes(whole):
+            where = pointer([*path, *error.absolute_path])
+            if dialect == NEWEST:
+                where = document.as_written(where)
+            reason = _reason(error, is_newest=dialect == NEWEST)
+            found[SchemaProblem(document.origin, where, reason)] = None
     return found
 
 
-def _reason(error: ValidationError) -> str:
+def _causes(error: ValidationError) -> Iterator[ValidationError]:
+    """Yield what is wrong inside a list of schemas, which older drafts have where one schema may stand; else the error."""
+    is_choice = error.validator == "anyOf" and isinstance(error.instance, list)
+    inside = [one for one in error.context or () if is_choice and len(one.relative_path)]
+    for one in inside:
+        yield from _causes(one)
+    if not inside:
+        yield error
+
+
+def _reason(error: ValidationError, *, is_newest: bool) -> str:
     keyword = error.absolute_path[-1] if error.absolute_path else None
     of_older = _OF_OLDER_DRAFTS.get((keyword, type(error.instance)))
-    if of_older is not None:
+    if of_older is not None and (is_newest or keyword == "required"):
         return f"is written as in an older draft; {of_older}"
     if error.validator == "format":
         return "must be a URI, or one relative to another"
@@ -185,19 +198,20 @@ def _reason(error: ValidationError) -> str:
 
 
 def _id_problems(document: SchemaDocument) -> Iterator[SchemaProblem]:
-    schema_id = document.content.get("$id")
+    where = f"/{id_keyword(document.content)}"
+    schema_id = document.content.get(where[1:])
     if schema_id is None:
-        yield SchemaProblem(document.origin, "/$id", "is missing")
+        yield SchemaProblem(document.origin, where, "is missing")
         return
     if not isinstance(schema_id, str) or not _is_id(schema_id):
         yield SchemaProblem(
-            document.origin, "/$id", "must be a URI with scheme and without fragment"
+            document.origin, where, "must be a URI with scheme and without fragment"
         )
         return
     named = _OWN_ID.fullmatch(schema_id)
     if named and (named[1], int(named[2]), int(named[3])) != (document.type, *document.version):
         yield SchemaProblem(
-            document.origin, "/$id", "does not agree with the file's folder and name"
+            document.origin, where, "does not agree with the file's folder and name"
         )
 
 

@@ -316,7 +316,7 @@ def test_schemas_refer_to_each_other_and_nothing_is_fetched() -> None:
             {"$id": "urn:keycloak-bridge:schema:user.created:2.0"},
             "/$id: does not agree with the file's folder and name",
         ),
-        ({**OBJECT, "$schema": "http://json-schema.org/draft-04/schema#"}, "/$schema: names no"),
+        ({**OBJECT, "$schema": "http://json-schema.org/draft-03/schema#"}, "/$schema: names no"),
         ({**OBJECT, "items": [{}]}, "/items: is written as in an older draft; use prefixItems"),
         ({**OBJECT, "properties": {"a": {"required": True}}}, "/properties/a/required: is written"),
         ({**OBJECT, "properties": {"a": {"type": "text"}}}, "/properties/a/type: is no schema"),
