@@ -1,7 +1,8 @@
 """Run the tests in two processes at the same time: `python -m tests.run [--all]`, as `make test` and `make test-all` do.
 
-The tests that need no service keep one core busy; the tests on the real services mostly wait. The output of the first is
-printed when it ends, that of the second as it comes, and the last line adds up both.
+The tests that need no service keep one core busy; the tests on the real services mostly wait, so that two workers share
+them by files, each with a Kafka and a Keycloak of its own. The output of the first process is printed when it ends, that of
+the second as it comes, and the last line adds up both.
 """
 
 import os
@@ -20,6 +21,7 @@ _TESTS = Path(__file__).parent
 _ON_SERVICES = "integration or e2e"
 _WITHOUT_SERVICES = ("unit", "snapshot", "contract", "docs")
 _WITH_SERVICES = ("contract", "docs", "e2e", "chaos", "integration")
+_SHARED = ("-n", "2", "--dist", "loadfile")
 _QUICK = {
     "CHAOS_KILLS": "3",
     "CHAOS_USERS": "40",
@@ -37,8 +39,10 @@ def main(arguments: Sequence[str]) -> int:
     chosen = "" if everything else "not full and "
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
-        beside = _pytest(_WITHOUT_SERVICES, f"{chosen}not ({_ON_SERVICES})", usual, output)
-        streamed = _pytest(_WITH_SERVICES, f"{chosen}({_ON_SERVICES})", usual, subprocess.PIPE)
+        beside = _pytest(_WITHOUT_SERVICES, f"{chosen}not ({_ON_SERVICES})", (), usual, output)
+        streamed = _pytest(
+            _WITH_SERVICES, f"{chosen}({_ON_SERVICES})", _SHARED, usual, subprocess.PIPE
+        )
         lock = threading.Lock()
 
         def print_beside() -> None:
@@ -69,9 +73,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _pytest(
-    folders: Sequence[str], marks: str, usual: Mapping[str, str], stdout: IO[str] | int
+    folders: Sequence[str],
+    marks: str,
+    others: Sequence[str],
+    usual: Mapping[str, str],
+    stdout: IO[str] | int,
 ) -> "subprocess.Popen[bytes]":
-    options = ["--durations=40", "--durations-min=1", "-m", marks]
+    options = ["--durations=40", "--durations-min=1", "-m", marks, *others]
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", *options, *(str(_TESTS / name) for name in folders)],
         env={**usual, **os.environ},
