@@ -10,7 +10,7 @@ from typing import Any, Self
 
 SAMPLES = Path(__file__).parents[1] / "events" / "user-created-2000.ndjson"
 
-_BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
+_BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
 _CHANGED_SHARE = 0.25
 _REPEATED_SHARE = 0.02
 _STALE_SHARE = 0.02
