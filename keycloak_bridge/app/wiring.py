@@ -13,7 +13,7 @@ from keycloak_bridge.app.realm_check import realm_problems, refuse
 from keycloak_bridge.app.stages import Stage
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.catch_up import CatchUp
-from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
+from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
 from keycloak_bridge.delivery.fencing import fenced
 from keycloak_bridge.delivery.group_stamp import GroupStamp, realm_address
@@ -47,7 +47,7 @@ from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.planning.ownership import OwnUsers
-from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter
+from keycloak_bridge.provisioning.batches import BatchWriter
 from keycloak_bridge.provisioning.bulk_writer import BulkWriter, WriteRouter
 from keycloak_bridge.provisioning.known_users import KnownUsers
 from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
@@ -58,7 +58,7 @@ from keycloak_bridge.settings.model import Settings
 _IN_FLIGHT, _START_IN_FLIGHT = 8, 4
 """Most batches at the same time, and how many at the start; Keycloak's response times decide within that."""
 
-_LEAST_BATCH, _LARGEST_BATCH, _START_BATCH = 10, 50, 25
+_LEAST_BATCH, _LARGEST_BATCH, _START_BATCH = 5, 50, 25
 """Users in a batch; Keycloak's response times decide within that."""
 
 _BRAKE_WINDOW = 200
@@ -110,7 +110,7 @@ class StageBuilder:
         group_id = settings.kafka.group_id
         context = self._context("provision", group_id, Backlog(settings.burst.backlog))
         workers = settings.delivery.workers
-        limit = ConcurrencyLimit(AdaptiveLimit(1, workers, max(1, workers // 2)), self.clock)
+        limit = ConcurrencyLimit(self.clock, most=workers, start=max(1, workers // 2))
         provisioner = Provisioner(
             fenced(self.directory, context.fence, limit),
             self._request_invitation,
@@ -161,8 +161,12 @@ class StageBuilder:
             return None
         writer = BatchWriter(
             self.realm.importer,
-            ConcurrencyLimit(AdaptiveLimit(1, _IN_FLIGHT, _START_IN_FLIGHT), self.clock),
-            BatchSize(_LEAST_BATCH, _LARGEST_BATCH, _START_BATCH),
+            ConcurrencyLimit(
+                self.clock,
+                most=_IN_FLIGHT * _LARGEST_BATCH,
+                start=_START_IN_FLIGHT * _START_BATCH,
+                batch=(_LEAST_BATCH, _LARGEST_BATCH),
+            ),
             self.clock,
             self.metrics,
             threads=_IN_FLIGHT + _FINISHERS,

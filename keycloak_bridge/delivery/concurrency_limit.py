@@ -1,314 +1,110 @@
-"""Let no more calls run at once than the server can take; the others wait their turn.
+"""Give Keycloak no more to write at once than it answers soon; the rest waits its turn.
 
-More calls run while answers stay as quick as on an unloaded server, fewer when they queue. This is the congestion control of TCP on requests instead of packets: additive increase and multiplicative decrease (RFC 5681),
-led by how long an answer takes compared with an unloaded server, as in TCP Vegas, so that the queue stays short before
-anything fails.
+This is the congestion control of TCP (RFC 5681: additive increase, multiplicative decrease) on users instead of bytes. An
+overload is a write that is answered late, or not at all (503, 429, a time-out). Searches and mails are not measured, and
+neither is a refusal: it may be the fault of one user.
 """
 
-import math
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import median
 
 from keycloak_bridge.domain.errors import KeycloakUnavailableError
 from keycloak_bridge.domain.ports import Clock
 
-_TOLERANCE = 2.0
-"""An answer that takes this many times the unloaded one has waited in a queue for half of the time."""
+_SOON_S = 0.25
+"""While answers come within this time, more is written at once; after twice as long, one is late."""
 
-_GROW_BELOW = 0.85
-"""Below this part of the tolerance one more is tried."""
-
-_SHORTEST_S = 1e-6
-_START = 4
-_HALVED = 0.5
-_LEAST_CUT = 0.9
-_WINDOW_LEAST = 8
-"""Fewest answers in a window; a median of fewer says little."""
-
-_CREDIT = 0.4
-"""How much a quicker window lowers what counts as unloaded; with all of it, the luckiest one would decide."""
-
-_NO_LOSS = 0.9
-"""A probe that keeps this part of the throughput shows that all above it only queued."""
-
-_FIRST_PROBE_SHARE = 8
-"""The first look at a less loaded server comes after this part of `forget_s`; what was seen at the start may be cold."""
-
-_PROBE_LIMIT = 4
-"""A probe that sees too little ends after so many times the answer's usual duration."""
-
-
-class AdaptiveLimit:
-    """An adaptive limit on what runs at once. Not safe to share between threads: see ConcurrencyLimit.
-
-    Batches take longer than single users, so that durations are compared per user and only with calls of about the same
-    size. What an unloaded server takes is the least median of a window. It is measured again every `forget_s` seconds with
-    half as many at once, so that a server that really got slower counts as slow for no longer than that.
-    """
-
-    def __init__(
-        self, least: int, most: int, start: int | None = None, *, forget_s: float = 30.0
-    ) -> None:
-        """Begin at `start`, or at a few."""
-        start = min(most, max(least, _START)) if start is None else start
-        if not 1 <= least <= start <= most:
-            raise ValueError("a limit needs 1 <= least <= start <= most")
-        self._least, self._most = least, most
-        self._limit = float(start)
-        self._forget_s = forget_s
-        self._unloaded_s: dict[int, float] = {}
-        self._usual_s: dict[int, float] = {}
-        self._window = _Window(-math.inf)
-        self._cut_s = -math.inf
-        self._probe: _Probe | None = None
-        self._next_probe_s: float | None = None
-        self._probe_pause_s = forget_s / _FIRST_PROBE_SHARE
-
-    @property
-    def limit(self) -> int:
-        """How many may run at once now."""
-        return self._settled if self._probe is None else self._probe.limit
-
-    def admits(self, running: int) -> bool:
-        """Say whether one more may begin while `running` do."""
-        return running < self.limit
-
-    def note(self, latency_s: float, size: int, running: int, failed: bool, now_s: float) -> None:
-        """Take the end of a call for `size` users, `running` at that moment with itself among them.
-
-        `failed` says that the server could not answer (5xx, time-out), not that it refused.
-        """
-        if self._next_probe_s is None:
-            self._next_probe_s = now_s + self._probe_pause_s
-        begun_s = now_s - latency_s
-        if failed:
-            self._failed(begun_s, now_s)
-            return
-        call = (_size_class(size), max(latency_s, _SHORTEST_S) / max(size, 1))
-        if self._probe is not None:
-            self._probe.note(call, begun_s, running, now_s)
-            if self._probe.is_over(now_s):
-                self._end_probe(self._probe, now_s)
-            return
-        self._window.note(call, begun_s, running)
-        if self._window.is_full(self._limit):
-            self._judge(self._window, now_s)
-        if now_s >= self._next_probe_s and self._settled > self._least:
-            self._probe = _Probe(max(self._least, self._settled // 2), now_s)
-
-    @property
-    def _settled(self) -> int:
-        return int(self._limit)
-
-    def _failed(self, begun_s: float, now_s: float) -> None:
-        """Halve once for all that had begun before the cut."""
-        self._probe = None
-        if begun_s >= self._cut_s:
-            self._set(self._limit * _HALVED)
-            self._cut_s = now_s
-        self._window = _Window(now_s)
-
-    def _judge(self, window: "_Window", now_s: float) -> None:
-        medians = window.medians()
-        slowest = max(
-            seconds / self._unloaded_s.get(kind, seconds) for kind, seconds in medians.items()
-        )
-        if slowest > _TOLERANCE and self._settled <= self._least:
-            self._unloaded_s.update(medians)  # it cannot be less loaded: this is its speed now
-        for kind, seconds in medians.items():
-            known_s = self._unloaded_s.setdefault(kind, seconds)
-            self._unloaded_s[kind] = known_s + _CREDIT * min(0.0, seconds - known_s)
-        self._usual_s = medians
-        if slowest > _TOLERANCE:
-            cut = min(_LEAST_CUT, max(_HALVED, _TOLERANCE / slowest))
-            self._set(self._limit * cut)
-            self._cut_s = now_s
-        elif slowest <= _TOLERANCE * _GROW_BELOW and window.peak >= self._settled:
-            self._set(self._limit + 1)
-        self._window = _Window(now_s)
-
-    def _end_probe(self, probe: "_Probe", now_s: float) -> None:
-        """Believe what a less loaded server took, be it more or less than before; keep its load if nothing is lost."""
-        seen = probe.medians()
-        self._unloaded_s.update(seen)
-        self._probe = None
-        gain = min(
-            (self._usual_s.get(kind, 0.0) / took for kind, took in seen.items()), default=0.0
-        )
-        if gain * probe.limit >= _NO_LOSS * self._limit:
-            self._set(probe.limit)
-            self._usual_s = seen
-            self._next_probe_s = now_s
-        else:
-            self._probe_pause_s = min(2 * self._probe_pause_s, self._forget_s)
-            self._next_probe_s = now_s + self._probe_pause_s
-        self._window = _Window(now_s)
-
-    def _set(self, limit: float) -> None:
-        self._limit = min(float(self._most), max(float(self._least), limit))
-
-
-_Call = tuple[int, float]
-"""The class of its size, and the seconds that one user took."""
-
-
-class _Window:
-    """The calls that began since the last decision."""
-
-    def __init__(self, begun_s: float) -> None:
-        self._begun_s = begun_s
-        self._took_s: dict[int, list[float]] = {}
-        self._count = 0
-        self.peak = 0
-
-    def note(self, call: _Call, begun_s: float, running: int) -> None:
-        """Take one, unless it began earlier."""
-        self.peak = max(self.peak, running)
-        if begun_s >= self._begun_s:
-            kind, seconds = call
-            self._took_s.setdefault(kind, []).append(seconds)
-            self._count += 1
-
-    def is_full(self, limit: float) -> bool:
-        """Say whether as many ended as may run at once."""
-        return self._count >= max(_WINDOW_LEAST, limit)
-
-    def medians(self) -> dict[int, float]:
-        """Return the usual seconds for each class that has enough to tell, or for all where none has."""
-        counted = {k: median(took) for k, took in self._took_s.items() if len(took) > 1}
-        return counted or {k: median(took) for k, took in self._took_s.items()}
-
-
-class _Probe:
-    """A while with fewer calls at once, to see what the server takes then."""
-
-    def __init__(self, limit: int, begun_s: float) -> None:
-        self.limit = limit
-        self._begun_s = begun_s
-        self._window: _Window | None = None
-        self._usual_s = 0.0
-
-    def note(self, call: _Call, begun_s: float, running: int, now_s: float) -> None:
-        """Take one; those count that began once no more than the probe's limit ran."""
-        self._usual_s = max(self._usual_s, now_s - begun_s)
-        if self._window is not None:
-            self._window.note(call, begun_s, running)
-        elif running <= self.limit:
-            self._window = _Window(now_s)
-
-    def is_over(self, now_s: float) -> bool:
-        """Say whether enough was seen, or enough time went by."""
-        enough = self._window is not None and self._window.is_full(self.limit)
-        return enough or now_s - self._begun_s > _PROBE_LIMIT * self._usual_s
-
-    def medians(self) -> dict[int, float]:
-        """Return what was seen of each class; nothing where it was too little."""
-        return {} if self._window is None else self._window.medians()
-
-
-def _size_class(size: int) -> int:
-    """Put sizes together that differ by less than a factor of two."""
-    return max(size, 1).bit_length()
-
-
-class Turn:
-    """One admitted call."""
-
-    def __init__(self) -> None:
-        self.excused = False
-
-    def excuse(self) -> None:
-        """Have this call's end say nothing about the server: it failed for a reason of its own."""
-        self.excused = True
+_LATE = 2.0
+_CUT = 0.5
+_BATCHES = 4
+"""So many batches are under way at once before they grow: with fewer, Keycloak waits for the bridge in between."""
 
 
 class ConcurrencyLimit:
-    """Admits calls in the order in which they asked, as many at once as the limiter says. Safe to share between threads.
+    """How many users may be written at once, and how many of them in one call. Safe to share between threads.
 
-    A call within another one of the same thread needs no turn of its own. Once closed it admits all calls at once, so
-    that no thread is left waiting when the bridge ends.
+    Calls begin in the order in which they asked. A Keycloak that answers late although it gets one small call after the
+    other is not overloaded, but slow: the time of its answers is then the measure, until they come sooner again.
     """
 
-    def __init__(self, limiter: AdaptiveLimit, clock: Clock) -> None:
-        self._limiter = limiter
+    def __init__(
+        self, clock: Clock, *, most: int, start: int, batch: tuple[int, int] = (1, 1)
+    ) -> None:
+        """`most` and `start` count users; `batch` says how many of them one call has, at least and at most."""
+        self._least, self._largest = batch
+        if not 1 <= self._least <= self._largest <= most or not self._least <= start <= most:
+            raise ValueError("a limit needs 1 <= batch <= most, and a start between them")
         self._clock = clock
+        self._most = most
         self._lock = threading.Lock()
+        self._limit = float(start)
+        self._soon_s = _SOON_S
+        self._cut_at_s = float("-inf")
+        self._waiting: deque[tuple[int, threading.Event]] = deque()
         self.running = 0
-        """How many calls run now."""
-        self._waiting: deque[threading.Event] = deque()
-        self._closed = False
-        self._own = threading.local()
+        """How many users are being written now."""
+
+    @property
+    def users(self) -> int:
+        """How many users may be written at once now."""
+        return int(self._limit)
+
+    @property
+    def batch_size(self) -> int:
+        """How many users the next call should have."""
+        return min(self._largest, max(self._least, self.users // _BATCHES))
+
+    def admits(self, size: int = 1) -> bool:
+        """Say whether `size` more users may be written now; nothing is too large to be written alone."""
+        return not self.running or self.running + size <= self.users
 
     @contextmanager
-    def slot(self, size: int = 1) -> Iterator[Turn]:
-        """Wait until one more call, for `size` users, may run; take down how long it took and whether it failed.
-
-        It failed when KeycloakUnavailableError leaves the block; any other error is an answer like another.
-        """
-        outer: Turn | None = getattr(self._own, "turn", None)
-        if outer is not None:
-            yield outer
-            return
-        self._enter()
-        turn = self._own.turn = Turn()
+    def turn(self, size: int = 1) -> Iterator[None]:
+        """Wait until `size` users may be written; the block is the call that writes them, and nothing else."""
+        self._enter(size)
         begun_s = self._clock.monotonic()
-        failed = False
+        measured, failed = False, False
         try:
-            yield turn
-        except KeycloakUnavailableError:
-            failed = True
-            raise
-        except BaseException as error:
-            turn.excused |= not isinstance(error, Exception)
+            yield
+            measured = True
+        except KeycloakUnavailableError as error:
+            measured = failed = not error.may_be_one_users_fault
             raise
         finally:
-            self._own.turn = None
-            self._leave(turn, begun_s, size, failed)
+            with self._lock:
+                if measured:
+                    self._note(begun_s, size, failed)
+                self.running -= size
+                self._admit()
 
-    def close(self) -> None:
-        """Admit all calls that wait, and all later ones."""
+    def _enter(self, size: int) -> None:
+        turn = threading.Event()
         with self._lock:
-            self._closed = True
+            self._waiting.append((size, turn))
             self._admit()
-
-    def _enter(self) -> None:
-        with self._lock:
-            if self._may_enter() and not self._waiting:
-                self.running += 1
-                return
-            ticket = threading.Event()
-            self._waiting.append(ticket)
-        try:
-            ticket.wait()
-        except BaseException:
-            self._give_back(ticket)
-            raise
-
-    def _leave(self, turn: Turn, begun_s: float, size: int, failed: bool) -> None:
-        now_s = self._clock.monotonic()
-        with self._lock:
-            running, self.running = self.running, self.running - 1
-            if not turn.excused:
-                self._limiter.note(now_s - begun_s, size, running, failed, now_s)
-            self._admit()
+        turn.wait()
 
     def _admit(self) -> None:
         """Wake those whose turn it is; they count as running from here on."""
-        while self._waiting and self._may_enter():
-            self.running += 1
-            self._waiting.popleft().set()
+        while self._waiting and self.admits(self._waiting[0][0]):
+            size, turn = self._waiting.popleft()
+            self.running += size
+            turn.set()
 
-    def _give_back(self, ticket: threading.Event) -> None:
-        """Undo the wait of a thread that was interrupted."""
-        with self._lock:
-            if ticket in self._waiting:
-                self._waiting.remove(ticket)
-            else:
-                self.running -= 1
-            self._admit()
-
-    def _may_enter(self) -> bool:
-        return self._closed or self._limiter.admits(self.running)
+    def _note(self, begun_s: float, size: int, failed: bool) -> None:
+        """Take the end of a call for `size` users; one that began before the last cut says nothing new."""
+        if begun_s < self._cut_at_s:
+            return
+        now_s = self._clock.monotonic()
+        took_s = now_s - begun_s
+        one_by_one = self._limit < 2 * self._least
+        if failed or (took_s > _LATE * self._soon_s and not one_by_one):
+            self._limit = max(self._least, _CUT * min(self._limit, self.running))
+            self._cut_at_s = now_s
+            return
+        if took_s <= self._soon_s and not self.admits(size):  # all that may be written is
+            self._limit = min(self._most, self._limit + size * size / self._limit)
+        longest_s = took_s if one_by_one else min(self._soon_s, _LATE * took_s)
+        self._soon_s = max(_SOON_S, longest_s)

@@ -52,7 +52,7 @@ def fenced(
 ) -> UserDirectory:
     """Return `directory` with a fence that is asked before each write.
 
-    Users are created and updated within `limit`, so that a weak Keycloak gets no more requests at once than it can take.
+    Users are created, updated and deleted within `limit`, so that a weak Keycloak gets no more requests at once than it can take.
     """
     return cast("UserDirectory", _FencedUserDirectory(directory, fence, limit))
 
@@ -72,7 +72,8 @@ _READS = frozenset(
 )
 """All else counts as a write, so that a new method of the port is fenced unless it is named here."""
 
-_LIMITED = frozenset({"create", "update"})
+_LIMITED = frozenset({"create", "update", "delete"})
+"""Each is one call. The other writes look things up as well, and are measured by none of it."""
 
 
 class _FencedUserDirectory:
@@ -87,10 +88,10 @@ class _FencedUserDirectory:
         method = getattr(self._directory, name)
         if name in _READS:
             return method
-        slot = self._limit.slot if self._limit and name in _LIMITED else contextlib.nullcontext
+        turn = self._limit.turn if self._limit and name in _LIMITED else contextlib.nullcontext
 
         def write(*args: Any, **kwargs: Any) -> Any:
-            with slot():
+            with turn():
                 self._fence.check()
                 return method(*args, **kwargs)
 

@@ -230,12 +230,22 @@ class KeycloakError(BridgeError):
         self.path = path
         self.retry_after_s = retry_after_s
 
+    @property
+    def may_be_one_users_fault(self) -> bool:
+        """Whether the user that was to be written may have caused it, which says nothing about Keycloak's load."""
+        return self.is_final
+
 
 class KeycloakUnavailableError(KeycloakError):
     """Keycloak cannot answer now: refused, timed out, 5xx or 429."""
 
     disposition = Disposition.RETRY
     default_code = "keycloak-unavailable"
+
+    @property
+    def may_be_one_users_fault(self) -> bool:
+        """Keycloak mostly answers with a bare 500 then."""
+        return self.status == 500
 
 
 class MailDeliveryError(KeycloakUnavailableError):

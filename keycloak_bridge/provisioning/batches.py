@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.delivery.fencing import revoked_error
@@ -16,10 +17,7 @@ from keycloak_bridge.delivery.worker_pool import internal_error
 from keycloak_bridge.domain.errors import (
     BridgeError,
     KeycloakAuthError,
-    KeycloakConflictError,
-    KeycloakNotFoundError,
-    KeycloakRejectedError,
-    KeycloakUnavailableError,
+    KeycloakError,
 )
 from keycloak_bridge.domain.ports import Clock, UserImporter
 from keycloak_bridge.domain.users import UserRepresentation
@@ -33,10 +31,6 @@ _LINGER_S = 0.02
 
 _MOST_FAILURES = 14
 """Two halves on each of seven levels: one bad user fails a batch no more often; more bad users are not worth the search."""
-
-_STEP = 2
-_TOO_LONG = 2.0
-"""A batch that takes this many times its target was too large."""
 
 BatchOutcome = str | BridgeError | None
 """The Keycloak id of a user that was created, why it was not, or None: it must be written by itself."""
@@ -57,16 +51,14 @@ class BatchWriter:
     def __init__(
         self,
         importer: UserImporter,
-        gate: ConcurrencyLimit,
-        size: "BatchSize",
+        limit: ConcurrencyLimit,
         clock: Clock,
         metrics: Metrics,
         threads: int,
     ) -> None:
         self._metrics = metrics
         self._importer = importer
-        self._gate = gate
-        self._size = size
+        self._limit = limit
         self._clock = clock
         self._changed = threading.Condition()
         self._queue: deque[tuple[float, BatchEntry]] = deque()
@@ -85,7 +77,7 @@ class BatchWriter:
             if not closed:
                 self._start()
                 self._queue.append((self._clock.monotonic(), entry))
-                if len(self._queue) == 1 or len(self._queue) >= self._size.size:
+                if len(self._queue) == 1 or len(self._queue) >= self._limit.batch_size:
                     self._changed.notify()
         if closed:
             entry.done(revoked_error())
@@ -114,7 +106,7 @@ class BatchWriter:
         """Wait for a batch; empty when the writer is closed."""
         with self._changed:
             while not self._closed:
-                size = self._size.size
+                size = self._limit.batch_size
                 if self._queue:
                     left_s = self._queue[0][0] + _LINGER_S - self._clock.monotonic()
                     if len(self._queue) >= size or left_s <= 0:
@@ -153,13 +145,15 @@ class BatchWriter:
                 continue
             try:
                 ids = self._import(part)
-            except BridgeError as error:
-                if _may_be_one_users_fault(error) and len(part) > 1:
+            except KeycloakError as error:
+                if error.may_be_one_users_fault and len(part) > 1:
                     failures += 1
                     half = len(part) // 2
                     parts += [part[half:], part[:half]]
                 else:
                     _finish(part, None if _is_decided_singly(error) else error)
+            except BridgeError as error:
+                _finish(part, error)
             except Exception as error:  # noqa: BLE001 # no other thread knows of these users
                 _finish(part, internal_error(error, None, "provision"))
             else:
@@ -169,24 +163,18 @@ class BatchWriter:
     def _import(self, batch: Sequence[BatchEntry]) -> Mapping[BatchEntry, str | None]:
         """Write those of the batch that may still be written, when it is its turn, and return their Keycloak ids.
 
-        A failure that may be one user's fault says nothing about Keycloak's load.
+        Raises PartitionRevokedError where none may be.
         """
-        with self._gate.slot(len(batch)) as turn:
+        with self._limit.turn(len(batch)):
             mine = [entry for entry in batch if entry.may_write()]  # the turn may come late
             if not mine:
-                turn.excuse()
-                return {}
+                raise revoked_error()
             began_s = self._clock.monotonic()
             try:
                 ids = self._importer.import_users([entry.user for entry in mine])
-            except BridgeError as error:
+            except BridgeError:
                 self._metrics.batch(len(mine), failed=True)
-                if _may_be_one_users_fault(error):
-                    turn.excuse()
-                else:
-                    self._note(began_s, len(mine), failed=True)
                 raise
-            self._note(began_s, len(mine), failed=False)
         self._metrics.batch(len(mine), failed=False)
         log_event(
             logger,
@@ -197,59 +185,14 @@ class BatchWriter:
         )
         return dict(zip(mine, ids, strict=True))
 
-    def _note(self, began_s: float, size: int, *, failed: bool) -> None:
-        took_s = self._clock.monotonic() - began_s
-        with self._changed:
-            self._size.note(took_s, size, failed)
 
-
-def _is_decided_singly(error: BridgeError) -> bool:
+def _is_decided_singly(error: KeycloakError) -> bool:
     """Say whether the users of the batch may well be created one by one."""
-    if isinstance(error, KeycloakAuthError) and error.status == 403:
+    if isinstance(error, KeycloakAuthError) and error.status == HTTPStatus.FORBIDDEN:
         return True  # a batch needs one role more than a single user
-    return _may_be_one_users_fault(error)
-
-
-def _may_be_one_users_fault(error: BridgeError) -> bool:
-    """Say whether one user of the batch may have failed it: Keycloak mostly answers with a bare 500."""
-    if isinstance(error, KeycloakUnavailableError):
-        return error.status == 500
-    return isinstance(error, KeycloakConflictError | KeycloakNotFoundError | KeycloakRejectedError)
+    return error.may_be_one_users_fault
 
 
 def _finish(part: Sequence[BatchEntry], outcome: BatchOutcome) -> None:
     for entry in part:
         entry.done(outcome)
-
-
-class BatchSize:
-    """Grows by a few users while batches are quick, and is halved when one was slow or failed (AIMD).
-
-    Safe to share between threads.
-    """
-
-    def __init__(self, least: int, most: int, start: int, *, target_s: float = 0.25) -> None:
-        if not 1 <= least <= start <= most:
-            raise ValueError("a batch size needs 1 <= least <= start <= most")
-        self._least, self._most = least, most
-        self._size = start
-        self._target_s = target_s
-        self._lock = threading.Lock()
-
-    @property
-    def size(self) -> int:
-        """How many users the next batch may hold."""
-        return self._size
-
-    def note(self, latency_s: float, size: int, failed: bool) -> None:
-        """Note the end of a batch of `size` users; one larger than the present size is ignored.
-
-        `failed` says that the server could not answer, not that it refused.
-        """
-        with self._lock:
-            if size > self._size:
-                return  # it began before the size was halved
-            if failed or latency_s > _TOO_LONG * self._target_s:
-                self._size = max(self._least, self._size // 2)
-            elif latency_s < self._target_s and size == self._size:
-                self._size = min(self._most, self._size + _STEP)

@@ -9,7 +9,7 @@ from delivery_harness import Hand, Recorder, policy
 from stage_harness import INVITATIONS, BrokerArchive, output_to
 
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
+from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.delivery.fencing import fenced
 from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.delivery.stage import Backlog, SentDeadLetters
@@ -19,7 +19,7 @@ from keycloak_bridge.domain.ports import Acknowledgement, Handled
 from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.pipeline.provision import ProvisionStage
-from keycloak_bridge.provisioning.batches import BatchSize, BatchWriter
+from keycloak_bridge.provisioning.batches import BatchWriter
 from keycloak_bridge.provisioning.bulk_writer import BulkWriter, WriteRouter
 from keycloak_bridge.provisioning.known_users import KnownUsers
 from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
@@ -149,8 +149,7 @@ class BulkProcess:
         self.importer = HandImporter(keycloak)
         self.writer = HandBatchWriter(
             self.importer,
-            ConcurrencyLimit(AdaptiveLimit(1, 4, 2), clock),
-            BatchSize(1, 20, 20),
+            ConcurrencyLimit(clock, most=80, start=80, batch=(1, 20)),
             clock,
             self.hand.metrics,
             threads=0,

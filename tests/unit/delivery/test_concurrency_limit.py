@@ -1,45 +1,77 @@
-"""How many calls a server gets at once."""
+"""How much a server gets to write at once."""
 
+import contextlib
 import heapq
 import random
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import mean
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from threads import in_threads, join, started
 
-from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
-from keycloak_bridge.domain.errors import KeycloakConflictError, KeycloakUnavailableError
+from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
+from keycloak_bridge.delivery.fencing import Fence, fenced
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    KeycloakAuthError,
+    KeycloakConflictError,
+    KeycloakNotFoundError,
+    KeycloakRejectedError,
+    KeycloakUnavailableError,
+    PartitionRevokedError,
+)
+from keycloak_bridge.domain.users import MatchCriterion
 from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+
+LATE_S = 10.0
 
 
-class Recorder(AdaptiveLimit):
-    """Keeps what was reported to it."""
+def singles(clock: FakeClock, most: int = 16, start: int = 8) -> ConcurrencyLimit:
+    """Return a limit of calls for one user each."""
+    return ConcurrencyLimit(clock, most=most, start=start)
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(1, limit, limit)
-        self.notes: list[tuple[float, int, int, bool]] = []
 
-    def note(self, latency_s: float, size: int, running: int, failed: bool, now_s: float) -> None:
-        """Take it down."""
-        self.notes.append((latency_s, size, running, failed))
-        super().note(latency_s, size, running, failed, now_s)
+def batches(clock: FakeClock, start: int = 100) -> ConcurrencyLimit:
+    """Return a limit of calls for 5 to 50 users."""
+    return ConcurrencyLimit(clock, most=400, start=start, batch=(5, 50))
+
+
+def write(limit: ConcurrencyLimit, took_s: float, error: BaseException | None = None) -> None:
+    """Have as many users as may be written at once written, each in `took_s` seconds and with this error."""
+    turns = [limit.turn() for _ in range(limit.users)]
+    for turn in turns:
+        turn.__enter__()
+    clock: Any = limit._clock
+    clock.advance(took_s)
+    for turn in turns:
+        end(turn, error)
+
+
+def end(turn: AbstractContextManager[None], error: BaseException | None) -> None:
+    """End a call, with an error or without."""
+    with contextlib.suppress(Exception, KeyboardInterrupt):
+        turn.__exit__(None if error is None else type(error), error, None)
+
+
+# who may begin
 
 
 def test_no_more_run_than_the_limit_says() -> None:
-    """Thirty threads, a limit that changes: never more inside than were admitted, and all calls get in."""
-    limiter = AdaptiveLimit(1, 4)
-    limit = ConcurrencyLimit(limiter, FakeClock())
+    """Thirty threads: never more inside than are admitted, and all calls get in."""
+    limit = singles(FakeClock(), most=4, start=4)
     lock, inside, most, turns = threading.Lock(), [0], [0], [0]
 
     def work() -> None:
         for _ in range(30):
-            with limit.slot():
+            with limit.turn():
                 with lock:
                     inside[0] += 1
                     most[0] = max(most[0], inside[0])
@@ -49,146 +81,176 @@ def test_no_more_run_than_the_limit_says() -> None:
 
     in_threads(*[work] * 30)
 
-    assert turns == [900]
+    assert (turns, limit.running) == ([900], 0)
     assert most[0] <= 4
-    assert limit.running == 0
-
-
-def test_latency_size_and_failure_reach_the_limiter() -> None:
-    """What could not be answered failed; what was refused is an answer."""
-    clock, limiter = FakeClock(), Recorder(4)
-    limit = ConcurrencyLimit(limiter, clock)
-
-    with limit.slot(20):
-        clock.advance(2)
-    with pytest.raises(KeycloakUnavailableError), limit.slot():
-        raise KeycloakUnavailableError("gone")
-    with pytest.raises(KeycloakConflictError), limit.slot():
-        raise KeycloakConflictError("taken")
-
-    assert [(2, 20, 1, False), (0, 1, 1, True), (0, 1, 1, False)] == limiter.notes
-
-
-@pytest.mark.parametrize("error", [KeycloakUnavailableError("one bad user"), KeyboardInterrupt()])
-def test_what_was_excused_or_interrupted_says_nothing(error: BaseException) -> None:
-    """One bad user fails a whole batch with a 500; that is not the server's weakness. An interrupt measures nothing."""
-    limiter = Recorder(4)
-    limit = ConcurrencyLimit(limiter, FakeClock())
-
-    with pytest.raises(type(error)):
-        _fail(limit, error)
-
-    assert ([], 0) == (limiter.notes, limit.running)
-
-
-def test_a_call_within_a_call_needs_no_turn() -> None:
-    """A thread never waits for itself."""
-    limit = ConcurrencyLimit(AdaptiveLimit(1, 1), FakeClock())
-
-    with limit.slot(20) as outer, limit.slot() as inner:
-        assert inner is outer
-        assert limit.running == 1
-    with limit.slot():
-        assert limit.running == 1
 
 
 def test_first_come_first_served() -> None:
-    """No later call overtakes."""
-    limit = ConcurrencyLimit(AdaptiveLimit(1, 1), FakeClock())
+    """No later call overtakes, although it is smaller, and what is too large is written when nothing else is."""
+    limit = singles(FakeClock(), most=2, start=2)
     served: list[int] = []
     waiting: list[threading.Thread] = []
 
-    with limit.slot():
-        for number in range(5):
-            waiting += started(partial(_serve, limit, served, number))
+    def serve(size: int) -> None:
+        with limit.turn(size):
+            served.append(size)
+
+    with limit.turn():
+        for number, size in enumerate((5, 1, 2, 1)):
+            waiting += started(partial(serve, size))
             while len(limit._waiting) <= number:
                 pass
 
     join(waiting)
-    assert served == [0, 1, 2, 3, 4]
+    assert served[0] == 5
+    assert sorted(served) == [1, 1, 2, 5]
 
 
-def test_closing_admits_all_calls() -> None:
-    """A bridge that ends leaves no thread waiting."""
-    limit = ConcurrencyLimit(AdaptiveLimit(1, 1), FakeClock())
-    served: list[int] = []
+# what counts
 
-    with limit.slot():
-        waiting = started(*[partial(_serve, limit, served, 1)] * 5)
-        while len(limit._waiting) < 5:
+
+@pytest.mark.parametrize(
+    ("error", "users"),
+    [
+        (None, 4),
+        (KeycloakUnavailableError("timed out"), 4),
+        (KeycloakUnavailableError("too many requests", status=429), 4),
+        (KeycloakUnavailableError("unavailable", status=503), 4),
+        (KeycloakUnavailableError("unknown_error", status=500), 8),
+        (KeycloakConflictError("taken", status=409), 8),
+        (KeycloakNotFoundError("gone", status=404), 8),
+        (KeycloakRejectedError("bad", status=400), 8),
+        (KeycloakAuthError("no role", status=403), 8),
+        (PartitionRevokedError("another member's"), 8),
+        (KeyboardInterrupt(), 8),
+    ],
+    ids=lambda one: type(one).__name__ if isinstance(one, BaseException) else str(one),
+)
+def test_late_answers_and_none_halve_it_once(error: BaseException | None, users: int) -> None:
+    """For all that ran at that moment. What may be one user's fault, or is no answer to a write, says nothing."""
+    limit = singles(FakeClock())
+
+    write(limit, LATE_S, error)
+
+    assert (limit.users, limit.running) == (users, 0)
+
+
+@pytest.mark.parametrize(("took_s", "users"), [(0.0, 9), (0.2, 9), (0.3, 8), (0.5, 8)])
+def test_one_more_at_a_time_while_answers_come_soon(took_s: float, users: int) -> None:
+    """In between it stays, so that it does not swing to and fro."""
+    limit = singles(FakeClock())
+
+    for _ in range(10):
+        write(limit, took_s)
+
+    assert limit.users == users
+
+
+def test_what_is_not_used_does_not_grow() -> None:
+    """A limit that is never reached says nothing about what Keycloak can take."""
+    limit = singles(FakeClock())
+    for _ in range(100):
+        with limit.turn():
             pass
-        limit.close()
-        join(waiting)
 
-    assert served == [1] * 5
-    assert limit.running == 0
+    assert limit.users == 8
 
 
-def _serve(limit: ConcurrencyLimit, served: list[int], number: int) -> None:
-    with limit.slot():
-        served.append(number)
+def test_half_of_what_ran_is_left() -> None:
+    """Not half of a limit that was never reached: that would take many late answers."""
+    clock = FakeClock()
+    limit = singles(clock, most=100, start=100)
+    with limit.turn(), limit.turn(), limit.turn(), limit.turn():
+        clock.advance(LATE_S)
+
+    assert limit.users == 2
 
 
-def _fail(limit: ConcurrencyLimit, error: BaseException) -> None:
-    with limit.slot(20) as turn:
-        if isinstance(error, Exception):
-            turn.excuse()
-        raise error
+class SlowKeycloak(InMemoryKeycloak):
+    """A realm of so many users that every search takes long."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(groups=["/staff"])
+        self._clock = clock
+
+    def __getattribute__(self, name: str) -> Any:
+        """Let the time of a search pass with each call that is no write to a user itself."""
+        if name in ("find", "having", "get", "join", "users", "execute_actions_email"):
+            object.__getattribute__(self, "_clock").advance(LATE_S)
+        return object.__getattribute__(self, name)
 
 
-COST_S = 0.03
-SIZE = 20
-MOST = 64
+@pytest.mark.parametrize("call", ["create", "update", "delete"])
+def test_slow_searches_say_nothing_about_writes(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do mails and memberships; a slow write does."""
+    clock = FakeClock()
+    limit = singles(clock)
+    keycloak = SlowKeycloak(clock)
+    users = fenced(keycloak, Fence(), limit)
+    for name in ("ada", "bob"):
+        users.find([MatchCriterion("username", name)])
+        user = users.create({"username": name, "enabled": True})
+        users.join(user, "groups", ["/staff"])
+        users.having(MatchCriterion("username", name))
+        users.update(user, {"username": name, "enabled": False})
+    before = limit.users
+    monkeypatch.setattr(keycloak, call, lambda *_: clock.advance(LATE_S))
+    getattr(users, call)("id", {})
+
+    assert (before, limit.users) == (8, 1)
 
 
-class FixedLimit(AdaptiveLimit):
-    """Learns nothing."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit, limit, limit)
+# a server, as a discrete-event simulation
 
 
 @dataclass
 class Server:
-    """Some cores, one queue, and time on the way that takes no core; as a discrete-event simulation.
+    """Some cores and one queue. A call costs a core `call_s`, and `user_s` for each of its users, give or take a fifth.
 
-    A call costs a core `COST_S` seconds, give or take `spread`, times what `slower` says of the moment.
+    All of it is `slower` at some moments, and at some it `fails`.
     """
 
     cores: int = 2
-    on_the_way: float = 0.5
-    spread: float = 0.2
+    call_s: float = 0.002
+    user_s: float = 0.008
     slower: Callable[[float], float] = lambda _at_s: 1.0
     fails: Callable[[float], bool] = lambda _at_s: False
-    offered: int = MOST
-    size: Callable[[random.Random], int] = lambda _dice: SIZE
-    ended: list[tuple[float, float, bool, int]] = field(default_factory=list)
+    clock: FakeClock = field(default_factory=FakeClock)
+    ended: list[tuple[float, float, int, int]] = field(default_factory=list)
+    """When, how long it took, for how many users (0 where it failed), and the limit then."""
 
-    def run(self, limiter: AdaptiveLimit, until_s: float) -> "Server":
-        """Give it as many calls at once as `limiter` admits; what ended is in `ended`, with the limit at that moment."""
+    def run(self, limit: ConcurrencyLimit, until_s: float) -> "Server":
+        """Have as much written as `limit` admits."""
         dice = random.Random(1)  # noqa: S311
         free_s = [0.0] * self.cores
-        running: list[tuple[float, float, int]] = []
-        now_s = 0.0
+        running: list[tuple[float, int, float, int, Any]] = []
+        now_s, calls = 0.0, 0
         while now_s < until_s:
-            while len(running) < self.offered and limiter.admits(len(running)):
-                size = self.size(dice)
-                cost_s = COST_S * self.slower(now_s) * (size / SIZE)
-                way_s = self.on_the_way * cost_s / 2
+            while limit.admits(size := limit.batch_size):
+                turn = limit.turn(size)
+                turn.__enter__()
+                cost_s = (self.call_s + self.user_s * size) * self.slower(now_s)
                 core = free_s.index(min(free_s))
-                begin_s = max(now_s + way_s, free_s[core])
-                free_s[core] = begin_s + cost_s * dice.lognormvariate(0, self.spread)
-                heapq.heappush(running, (free_s[core] + way_s, now_s, size))
-            now_s, begun_s, size = heapq.heappop(running)
+                free_s[core] = max(now_s, free_s[core]) + cost_s * dice.lognormvariate(0, 0.2)
+                calls += 1
+                heapq.heappush(running, (free_s[core], calls, now_s, size, turn))
+            end_s, _, begun_s, size, turn = heapq.heappop(running)
+            self.clock.advance(end_s - now_s)
+            now_s = end_s
             failed = self.fails(now_s)
-            limiter.note(now_s - begun_s, size, len(running) + 1, failed, now_s)
-            self.ended.append((now_s, now_s - begun_s, failed, limiter.limit))
+            end(turn, KeycloakUnavailableError("down", status=503) if failed else None)
+            self.ended.append((now_s, now_s - begun_s, 0 if failed else size, limit.users))
         return self
 
     def throughput(self, from_s: float, to_s: float) -> float:
-        """Return the calls that succeeded in a second."""
-        good = [1 for at_s, _, failed, _ in self.ended if from_s <= at_s < to_s and not failed]
-        return len(good) / (to_s - from_s)
+        """Return the users that were written in a second."""
+        return sum(size for at_s, _, size, _ in self.ended if from_s <= at_s < to_s) / (
+            to_s - from_s
+        )
+
+    def capacity(self, size: int) -> float:
+        """Return the users a second with calls of this size on cores that never wait."""
+        return self.cores * size / (self.call_s + self.user_s * size)
 
     def latency_s(self, from_s: float, to_s: float) -> float:
         """Return what a call took on average."""
@@ -199,113 +261,100 @@ class Server:
         return [limit for at_s, _, _, limit in self.ended if from_s <= at_s < to_s]
 
 
-@pytest.mark.parametrize("cores", [1, 2, 12])
-@pytest.mark.parametrize("on_the_way", [0.0, 1.0])
-@pytest.mark.parametrize("start", [1, 4, 32])
-def test_settles_near_the_knee(cores: int, on_the_way: float, start: int) -> None:
-    """Nearly all that the server can do, without a long queue, from wherever it began."""
-    best = max(
-        Server(cores, on_the_way).run(FixedLimit(limit), 10).throughput(2, 10)
-        for limit in (1, 4, 16, 64)
+KINDS: dict[str, Callable[[FakeClock], ConcurrencyLimit]] = {"singles": singles, "batches": batches}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cores", [1, 2, 4])
+@pytest.mark.parametrize("user_s", [0.001, 0.008, 0.03])
+def test_settles_where_the_server_is_busy_and_answers_soon(
+    kind: str, cores: int, user_s: float
+) -> None:
+    """Nearly all that the server can do, and no answer that takes much longer than it should."""
+    clock = FakeClock()
+    limit = KINDS[kind](clock)
+    server = Server(cores, user_s=user_s, clock=clock).run(limit, 40)
+
+    assert server.throughput(20, 40) >= 0.9 * server.capacity(limit.batch_size)
+    assert server.latency_s(20, 40) <= 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_from_the_smallest_to_where_it_settles(kind: str) -> None:
+    """In a few seconds, and the batches grow with it."""
+    clock = FakeClock()
+    limit = singles(clock, start=1) if kind == "singles" else batches(clock, start=5)
+    first = limit.batch_size
+    server = Server(cores=4, user_s=0.004, clock=clock).run(limit, 10)
+
+    assert server.throughput(5, 10) >= 0.9 * server.capacity(limit.batch_size)
+    assert (first, limit.batch_size) == ((1, 1) if kind == "singles" else (5, 50))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gives_way_to_a_server_that_slows_down_and_comes_back(kind: str) -> None:
+    """Twenty times slower for a while: at least halved soon, and what it was later."""
+    clock = FakeClock()
+    server = Server(cores=4, slower=lambda at_s: 20.0 if 40 <= at_s < 70 else 1.0, clock=clock).run(
+        KINDS[kind](clock), 130
     )
-    alone_s = Server(cores, on_the_way).run(FixedLimit(1), 5).latency_s(0, 5)
 
-    server = Server(cores, on_the_way).run(AdaptiveLimit(1, MOST, start), 60)
-
-    assert server.throughput(40, 60) >= 0.9 * best
-    assert server.latency_s(40, 60) <= 3 * alone_s
-
-
-def test_gives_way_to_a_server_that_slows_down_and_comes_back() -> None:
-    """Four times slower for a while: at least halved soon, and what it was later."""
-    server = Server(cores=4, slower=lambda at_s: 4.0 if 40 <= at_s < 70 else 1.0)
-
-    server.run(AdaptiveLimit(1, MOST), 130)
-
-    before, soon = mean(server.limits(30, 40)), server.limits(42, 44)
-    assert max(soon) <= before / 2
+    before = mean(server.limits(30, 40))
+    assert max(server.limits(50, 70)) <= before / 2
     assert mean(server.limits(120, 130)) >= 0.8 * before
 
 
-def test_a_slower_server_is_used_well_once_it_is_known_to_be_slower() -> None:
-    """What was quick once is forgotten: the pace of today is the measure."""
-    server = Server(cores=4, slower=lambda at_s: 4.0 if at_s >= 40 else 1.0)
-    best = Server(cores=4, slower=lambda _: 4.0).run(FixedLimit(16), 30).throughput(5, 30)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_is_slow_and_not_overloaded_is_used_well(kind: str) -> None:
+    """No answer comes soon, however little is written: that is its speed."""
+    clock = FakeClock()
+    server = Server(cores=4, slower=lambda _: 80.0, clock=clock).run(KINDS[kind](clock), 600)
 
-    server.run(AdaptiveLimit(1, MOST), 160)
+    size = 1 if kind == "singles" else 5
+    assert server.throughput(200, 600) >= 0.6 * server.capacity(size) / 80
 
-    assert server.throughput(100, 160) >= 0.9 * best
 
-
-def test_errors_bring_the_limit_down_at_once() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_bring_the_limit_down_at_once(kind: str) -> None:
     """A server that cannot answer is left alone, and given more again when it can."""
-    server = Server(cores=4, fails=lambda at_s: 40 <= at_s < 45)
+    clock = FakeClock()
+    server = Server(cores=4, fails=lambda at_s: 40 <= at_s < 45, clock=clock).run(
+        KINDS[kind](clock), 70
+    )
 
-    server.run(AdaptiveLimit(1, MOST), 70)
-
-    assert server.limits(41, 45) == [1] * len(server.limits(41, 45))
+    assert set(server.limits(42, 45)) == {1 if kind == "singles" else 5}
     assert mean(server.limits(60, 70)) >= 0.8 * mean(server.limits(30, 40))
-
-
-def test_one_burst_of_errors_cuts_once() -> None:
-    """What had begun before the cut says nothing new."""
-    limiter = AdaptiveLimit(1, MOST, 16)
-
-    for number in range(16):
-        limiter.note(1.0, SIZE, 16 - number, True, 10.0 + number / 100)
-
-    assert limiter.limit == 8
-
-
-def test_what_is_not_used_does_not_grow() -> None:
-    """A limit that is never reached says nothing about what the server can take."""
-    server = Server(cores=16, offered=3).run(AdaptiveLimit(1, MOST, 4), 30)
-
-    assert max(server.limits(0, 30)) == 4
-
-
-def test_batches_and_single_users_share_a_limit() -> None:
-    """A single user takes longer than a user in a batch; that is no queue."""
-    sizes: list[int] = [1, SIZE]
-    server = Server(cores=4, size=lambda dice: dice.choice(sizes))
-
-    server.run(AdaptiveLimit(1, MOST), 60)
-
-    assert mean(server.limits(30, 60)) >= 4
 
 
 @given(
     st.integers(1, 5),
+    st.integers(0, 5),
     st.integers(0, 30),
-    st.lists(
-        st.tuples(
-            st.floats(0, 100),
-            st.integers(0, 60),
-            st.integers(0, 60),
-            st.booleans(),
-            st.floats(0, 10),
-        ),
-        max_size=150,
-    ),
+    st.lists(st.tuples(st.floats(0, 100), st.integers(1, 60), st.booleans()), max_size=150),
 )
 def test_stays_within_its_bounds(
-    least: int, more: int, ends: list[tuple[float, int, int, bool, float]]
+    least: int, larger: int, more: int, calls: list[tuple[float, int, bool]]
 ) -> None:
-    """Whatever is reported, the limit is between the least and the most, and admits no more than it says."""
-    limiter = AdaptiveLimit(least, least + more)
-    now_s = 0.0
+    """Whatever comes."""
+    clock = FakeClock()
+    most = least + larger + more
+    limit = ConcurrencyLimit(clock, most=most, start=least, batch=(least, least + larger))
 
-    for latency_s, size, running, failed, pause_s in ends:
-        now_s += pause_s
-        limiter.note(latency_s, size, running, failed, now_s)
+    for took_s, size, fails in calls:
+        with contextlib.suppress(BridgeError), limit.turn(size):
+            clock.advance(took_s)
+            if fails:
+                raise KeycloakUnavailableError("down")
 
-        assert least <= limiter.limit <= least + more
-        assert limiter.admits(limiter.limit - 1)
-        assert not limiter.admits(limiter.limit)
+        assert least <= limit.users <= most
+        assert least <= limit.batch_size <= least + larger
+        assert limit.admits(limit.users + 1)
 
 
-@pytest.mark.parametrize(("least", "most", "start"), [(0, 1, 1), (2, 1, 1), (1, 3, 4), (2, 3, 1)])
-def test_impossible_bounds_are_refused(least: int, most: int, start: int) -> None:
+@pytest.mark.parametrize(
+    ("most", "start", "batch"), [(1, 1, (0, 1)), (1, 2, (1, 1)), (9, 1, (2, 3)), (2, 2, (2, 3))]
+)
+def test_impossible_bounds_are_refused(most: int, start: int, batch: tuple[int, int]) -> None:
     """A limit of nothing would wait for ever."""
-    with pytest.raises(ValueError, match="1 <= least"):
-        AdaptiveLimit(least, most, start)
+    with pytest.raises(ValueError, match="1 <= batch"):
+        ConcurrencyLimit(FakeClock(), most=most, start=start, batch=batch)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keycloak_bridge.app.connections import SystemClock
-from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
+from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
     KeycloakError,
@@ -17,7 +17,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.provisioning.batches import BatchEntry, BatchOutcome, BatchSize, BatchWriter
+from keycloak_bridge.provisioning.batches import BatchEntry, BatchOutcome, BatchWriter
 
 BY_ITSELF = None
 WAIT_S = 30.0
@@ -90,8 +90,8 @@ class Outcomes:
 def writer_to(importer: Importer, size: int, threads: int) -> BatchWriter:
     """Return a writer of batches of so many users at most."""
     clock = SystemClock()
-    limit = ConcurrencyLimit(AdaptiveLimit(1, 4, 2), clock)
-    return BatchWriter(importer, limit, BatchSize(1, size, size), clock, Metrics(), threads)
+    limit = ConcurrencyLimit(clock, most=4 * size, start=4 * size, batch=(1, size))
+    return BatchWriter(importer, limit, clock, Metrics(), threads)
 
 
 def write(
@@ -200,71 +200,3 @@ def test_a_closed_writer_writes_nothing() -> None:
     writer.submit(BatchEntry(UserRepresentation(username="u0"), lambda: True, outcomes.of("u0")))
 
     assert (type(outcomes.all()["u0"]), importer.batches) == (PartitionRevokedError, [])
-
-
-# how many users a batch has
-
-
-@pytest.mark.parametrize(
-    ("latency_s", "size", "failed", "expected"),
-    [
-        (0.1, 20, False, 22),
-        (0.1, 19, False, 20),
-        (0.25, 20, False, 20),
-        (0.5, 20, False, 20),
-        (0.51, 20, False, 10),
-        (0.51, 5, False, 10),
-        (0.1, 20, True, 10),
-        (9.0, 21, True, 20),
-    ],
-    ids=["quick", "not-full", "on-target", "up-to-twice", "slow", "slow-few", "failed", "older"],
-)
-def test_follows_the_time_a_batch_takes(
-    latency_s: float, size: int, failed: bool, expected: int
-) -> None:
-    """Two more when a full one was quick, half as many when one was slow or failed."""
-    batch = BatchSize(5, 50, 20)
-
-    batch.note(latency_s, size, failed)
-
-    assert expected == batch.size
-
-
-@pytest.mark.parametrize(
-    ("fixed_s", "user_s", "least", "most"),
-    [(0.02, 0.002, 50, 50), (0.02, 0.01, 20, 50), (0.02, 0.02, 10, 24), (0.0, 0.5, 10, 10)],
-)
-def test_settles_around_the_target(fixed_s: float, user_s: float, least: int, most: int) -> None:
-    """The largest batches that take about as long as they should."""
-    batch = BatchSize(10, 50, 20)
-    sizes = []
-
-    for _ in range(200):
-        sizes.append(batch.size)
-        batch.note(fixed_s + user_s * batch.size, batch.size, failed=False)
-
-    assert least <= min(sizes[50:])
-    assert max(sizes[50:]) <= most
-
-
-@given(
-    st.integers(1, 20),
-    st.integers(0, 100),
-    st.lists(st.tuples(st.floats(0, 10), st.integers(0, 200), st.booleans())),
-)
-def test_stays_within_its_bounds(
-    least: int, more: int, ends: list[tuple[float, int, bool]]
-) -> None:
-    """Whatever the batches take."""
-    batch = BatchSize(least, least + more, least)
-
-    for latency_s, size, failed in ends:
-        batch.note(latency_s, size, failed)
-
-        assert least <= batch.size <= least + more
-
-
-def test_impossible_bounds_are_refused() -> None:
-    """A batch without users would never end."""
-    with pytest.raises(ValueError, match="1 <= least"):
-        BatchSize(0, 10, 5)

@@ -11,7 +11,7 @@ from bulk_harness import BulkProcess, HandBatchWriter, deleting, fields_of
 from delivery_harness import P0, P1, TOPIC
 from stage_harness import RESULTS, STRUCTURED, event_of, record_of
 
-from keycloak_bridge.delivery.concurrency_limit import AdaptiveLimit, ConcurrencyLimit
+from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,
@@ -23,7 +23,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import Message, Record, event_id_in
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.provisioning.batches import BatchEntry, BatchOutcome, BatchSize
+from keycloak_bridge.provisioning.batches import BatchEntry, BatchOutcome
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
@@ -378,17 +378,15 @@ def test_nothing_more_is_written_for_what_was_revoked_with_its_batch(world: Worl
 
 
 class Slow:
-    """A gate at which a batch waits, while something happens."""
+    """A limit at which a batch waits, while something happens."""
 
     def __init__(self) -> None:
         self.mine = True
         self.clock = FakeClock()
         self.keycloak = InMemoryKeycloak()
         self.importer = InMemoryImporter(self.keycloak)
-        self.gate = ConcurrencyLimit(AdaptiveLimit(1, 1, 1), self.clock)
-        self.writer = HandBatchWriter(
-            self.importer, self.gate, BatchSize(1, 20, 20), self.clock, Metrics(), threads=0
-        )
+        self.limit = ConcurrencyLimit(self.clock, most=1, start=1)
+        self.writer = HandBatchWriter(self.importer, self.limit, self.clock, Metrics(), threads=0)
         self.outcomes: list[BatchOutcome] = []
 
     def submit(self, name: str) -> None:
@@ -401,10 +399,10 @@ def test_what_is_revoked_while_its_batch_waits_is_not_written() -> None:
     """A loaded Keycloak may keep it waiting for longer than another member needs to go beyond it."""
     slow = Slow()
     slow.submit("ada")
-    with slow.gate.slot():  # all that may run does
+    with slow.limit.turn():  # all that may run does
         thread = threading.Thread(target=slow.writer.flush)
         thread.start()
-        while not len(slow.gate._waiting):
+        while not len(slow.limit._waiting):
             pass
         slow.mine = False
     thread.join(WAIT_S)
