@@ -1,5 +1,6 @@
 """The machine, and what its kernel says of a process: CPU and memory."""
 
+import contextlib
 import os
 import platform
 import time
@@ -62,6 +63,20 @@ def usage(pid: int) -> Usage:
     )
     cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS
     return Usage(cpu_s, _megabytes(status, "VmRSS"), _megabytes(status, "VmHWM"))
+
+
+def family_cpu_s(pid: int) -> float:
+    """Return the CPU that a running process and its children have used, and those children that ended."""
+    used = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended just now
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            own = int(fields[11]) + int(fields[12])
+            if folder.name == str(pid):
+                used += own + int(fields[13]) + int(fields[14])
+            elif fields[1] == str(pid):
+                used += own
+    return used / _TICKS
 
 
 def _megabytes(status: dict[str, str], name: str) -> float:

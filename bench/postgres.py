@@ -5,6 +5,7 @@ import os
 import pwd
 import secrets
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
@@ -51,6 +52,15 @@ def installed() -> bool:
 @contextlib.contextmanager
 def keycloak_on_postgres(sandbox: Sandbox, java_options: Sequence[str]) -> Iterator[Place]:
     """Lend a place whose Keycloak stands on a fresh PostgreSQL; Kafka and mail are the sandbox's."""
+    with place_on_postgres(sandbox, java_options) as (place, _):
+        yield place
+
+
+@contextlib.contextmanager
+def place_on_postgres(
+    sandbox: Sandbox, java_options: Sequence[str]
+) -> Iterator[tuple[Place, "PostgresServer"]]:
+    """Lend the same place with its database."""
     with tempfile.TemporaryDirectory(prefix="keycloak-bridge-bench-") as scratch:
         folder = Path(scratch)
         folder.chmod(0o755)
@@ -64,7 +74,7 @@ def keycloak_on_postgres(sandbox: Sandbox, java_options: Sequence[str]) -> Itera
             administrator = RealmAdministrator(
                 keycloak.url, ADMIN_USERNAME, keycloak.admin_password
             )
-            yield Place(sandbox, keycloak.url, keycloak.pid or 0, administrator)
+            yield Place(sandbox, keycloak.url, keycloak.pid or 0, administrator), database
         finally:
             keycloak.stop()
             database.stop()
@@ -91,6 +101,17 @@ class PostgresServer(Service):
     def is_ready(self) -> bool:
         """Tell whether it takes connections."""
         return accepts_connections(self.port)
+
+    def sql(self, statements: str) -> str:
+        """Run these statements in Keycloak's database and return what they print, without headings."""
+        command = [_needed("psql"), "-h", LOOPBACK, "-p", str(self.port), "-U", _OWNER]
+        choices = ["-d", "postgres", "-v", "ON_ERROR_STOP=1", "-q", "-A", "-t", "-c", statements]
+        done = subprocess.run(  # noqa: S603
+            [*command, *choices], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise SandboxError(f"PostgreSQL refuses: {done.stderr.strip()}")
+        return done.stdout.strip()
 
     def _launch(self) -> None:
         self._data.mkdir(parents=True)

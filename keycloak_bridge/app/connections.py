@@ -14,6 +14,9 @@ from keycloak_bridge.keycloak.users import KeycloakUserDirectory, each_user
 from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import Settings
 
+_PAGES_AHEAD = 3
+"""Pages of users that Keycloak makes while one is read; it makes one in one thread."""
+
 
 class SystemClock:
     """The machine's clock."""
@@ -79,5 +82,10 @@ def user_directory(settings: Settings) -> UserDirectory:
 
 
 def all_users(settings: Settings) -> Iterator[UserRepresentation]:
-    """Yield every user of the realm, a page at a time; raises KeycloakError."""
-    return each_user(keycloak_admin(settings, SystemClock()))
+    """Yield every user of the realm, few pages at a time; raises KeycloakError."""
+    return each_user(keycloak_admin(settings, SystemClock()), ahead=_PAGES_AHEAD)
+
+
+def count_users(settings: Settings) -> int:
+    """Return how many users the realm has; raises KeycloakError."""
+    return keycloak_admin(settings, SystemClock()).count_users()

@@ -354,19 +354,20 @@ def direct_provisioner(
     brake: Brake | None = None,
     mails: bool = True,
     writes: bool = False,
+    directory: UserDirectory | None = None,
 ) -> Provisioner:
     """Return a provisioner that needs no Kafka: an invitation that is due is mailed at once, unless `mails` is False.
 
     `invited` is called with each mail's result, `trace` also with each pause before a mail (`waiting`). With `brake` the
     limits of the settings apply, and engage it. With `writes` the realm is checked first, as `run` does at its start:
-    raises ConfigError where it is not ready.
+    raises ConfigError where it is not ready. `directory` finds the users in the place of the realm's own.
     """
     clock = SystemClock()
     settings = interpretation.settings
     admin = keycloak_admin(settings, clock)
     if writes:
         refuse(realm_problems(interpretation, admin))
-    directory = KeycloakUserDirectory(admin, clock)
+    directory = directory or KeycloakUserDirectory(admin, clock)
     locks = UserLocks()
     own = own_users(interpretation.mapping)
     sender = inviter(directory, own, locks, settings, clock, brake)

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from keycloak_bridge.app.connections import user_directory
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.wiring import direct_provisioner
 from keycloak_bridge.cli.common import CHANGES, Invocation, bridge_command, format_option
@@ -16,6 +15,7 @@ from keycloak_bridge.domain.events import Record
 from keycloak_bridge.pipeline.preview import Preview, outcome_of, preview
 from keycloak_bridge.population.population import Population, PopulationUser
 from keycloak_bridge.population.reconciliation import Comparison, Reconciliation, side_by_side
+from keycloak_bridge.population.snapshot import users_to_plan_with
 from keycloak_bridge.provisioning.provisioner import Provisioner
 
 
@@ -57,7 +57,7 @@ def plan(
     report = Report(output, summary_only=summary_only)
     if fold or log.is_topic:
         population = Population(interpretation)
-        for place, row in _folded(log, population, interpretation, provisioner):
+        for place, row in _folded(log, population, interpretation):
             report.add(row, place)
         report.totals["ignored"] += population.ignored
     else:
@@ -105,11 +105,17 @@ def _folded(
     log: EventLog,
     population: Population,
     interpretation: Interpretation,
-    provisioner: Provisioner,
 ) -> Iterator[Row]:
     yield from read_population(log, population, interpretation)
     settings = interpretation.settings
-    reconciliation = Reconciliation(provisioner, user_directory(settings))
+    users = users_to_plan_with(
+        settings,
+        population,
+        interpretation.mapping.external_id,
+        partial(with_progress, "listing the realm"),
+    )
+    planner = direct_provisioner(interpretation, directory=users)
+    reconciliation = Reconciliation(planner, users)
     plan_user = partial(_user_row, reconciliation=reconciliation)
     rows = side_by_side(plan_user, population, settings.delivery.workers)
     for row in with_progress("planning", rows, len(population)):

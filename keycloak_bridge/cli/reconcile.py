@@ -1,6 +1,7 @@
 """`keycloak-bridge reconcile`: a whole population against the realm."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
@@ -22,6 +23,7 @@ from keycloak_bridge.population.reconciliation import (
     bridged_users,
     orphans_among,
 )
+from keycloak_bridge.population.snapshot import users_to_plan_with
 
 _EMPTY = "the population is empty"
 
@@ -79,11 +81,8 @@ def reconcile(
     settings, mappings = interpretation.settings, interpretation.mapping
     population = Population(interpretation)
     brake = Brake(0, 0, 1)
-    reconciliation = Reconciliation(
-        direct_provisioner(interpretation, brake=brake, mails=invite, writes=repairs),
-        user_directory(settings),
-        repairs=repairs,
-    )
+    provisioner = direct_provisioner(interpretation, brake=brake, mails=invite, writes=repairs)
+    repairer = provisioner if repairs else None
     report = Report(output, summary_only=summary_only)
     # before the events: the event of a user that is created meanwhile may come too late to be read
     bridged = (
@@ -96,13 +95,22 @@ def reconcile(
         report.add(row, place)
     report.totals["ignored"] += population.ignored
     try:
+        users = users_to_plan_with(
+            settings,
+            population,
+            mappings.external_id,
+            partial(with_progress, "listing the realm"),
+        )
+        planner = direct_provisioner(interpretation, directory=users)
+        reconciliation = Reconciliation(planner, users, repairer)
         compared = reconciliation.compare_all(population, settings.delivery.workers)
         for one in with_progress("comparing", compared, len(population)):
             report.add(_row(one), prints=one.finding is not Finding.AGREES)
         if orphans != "ignore":
             listed = orphans_among(bridged, population, to_disable=orphans == "disable")
             if orphans == "disable":
-                compared = reconciliation.disable_orphans(
+                disabling = Reconciliation(provisioner, user_directory(settings), repairer)
+                compared = disabling.disable_orphans(
                     listed,
                     mappings,
                     settings.delivery.workers,

@@ -1,7 +1,8 @@
 """The port UserDirectory on Keycloak's Admin REST API: finding, writing and inviting the users of one realm."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
@@ -299,8 +300,35 @@ def can_look_up_mails(admin: KeycloakAdmin) -> bool:
         raise
 
 
+@contextlib.contextmanager
+def read_ahead(
+    page: Callable[[int], list[UserRepresentation]], step: int, ahead: int
+) -> Iterator[Callable[[int], list[UserRepresentation]]]:
+    """Lend `page` as one that has asked for the next pages already, each `step` further on, once the second is wanted.
+
+    So a realm of one page costs one call.
+    """
+    if not ahead:
+        yield page
+        return
+    pool = ThreadPoolExecutor(ahead + 1, thread_name_prefix="users")
+    asked: dict[int, Future[list[UserRepresentation]]] = {}
+
+    def reading(first: int) -> list[UserRepresentation]:
+        for number in range(1 + (ahead if first else 0)):
+            at = first + number * step
+            if at not in asked:
+                asked[at] = pool.submit(page, at)
+        return asked.pop(first).result()
+
+    try:
+        yield reading
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def each_user(
-    admin: KeycloakAdmin, page_size: int = _PAGE, overlap: int = 0
+    admin: KeycloakAdmin, page_size: int = _PAGE, overlap: int = 0, ahead: int = 0
 ) -> Iterator[UserRepresentation]:
     """Yield every user of the realm, with all attributes; keeps one page of them in memory.
 
@@ -308,21 +336,21 @@ def each_user(
     `overlap` each page repeats so many users of the one before, and at least one of them must be in both. Then every user
     that existed before the first page and exists after the last is among them, some twice, or KeycloakUnavailableError
     (`realm-in-motion`) says that more users were deleted than the overlap covers. Raises KeycloakError (`not-keycloak`) where
-    the pages repeat.
+    the pages repeat. So many pages `ahead` are asked for while one is read.
     """
+
+    def page(first: int) -> list[UserRepresentation]:
+        return admin.search_users({"first": first, "max": page_size})
+
     tail = frozenset[str]()
-    for page in each_page(
-        USERS,
-        lambda first: admin.search_users({"first": first, "max": page_size}),
-        page_size,
-        overlap,
-    ):
-        ids = [user["id"] for user in page]
-        if tail and tail.isdisjoint(ids):
-            raise KeycloakUnavailableError(
-                "users are deleted faster than the realm can be listed",
-                code="realm-in-motion",
-                remedy="nothing need be done: the listing is tried again",
-            )
-        yield from page
-        tail = frozenset(ids[len(ids) - overlap :])
+    with read_ahead(page, page_size - overlap, ahead) as reading:
+        for users in each_page(USERS, reading, page_size, overlap):
+            ids = [user["id"] for user in users]
+            if tail and tail.isdisjoint(ids):
+                raise KeycloakUnavailableError(
+                    "users are deleted faster than the realm can be listed",
+                    code="realm-in-motion",
+                    remedy="nothing need be done: the listing is tried again",
+                )
+            yield from map(_stored, users)
+            tail = frozenset(ids[len(ids) - overlap :])

@@ -1,11 +1,9 @@
 """What many events make of many users: one folded state a user, small enough for a hundred thousand of them."""
 
-import pickle
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.errors import BridgeError
@@ -15,14 +13,10 @@ from keycloak_bridge.events.decode import EventHead, peek
 from keycloak_bridge.pipeline.interpret import Prepared, Skipped
 from keycloak_bridge.pipeline.preview import preview
 from keycloak_bridge.planning.fold import FoldedUser, fold
+from keycloak_bridge.population.packing import Packer
 
 Read = Callable[[Record], Prepared | Skipped]
 """Makes an event and a desired user of a record; raises EventError."""
-
-_LEVEL = 1
-"""Of zlib: with one entry as the dictionary of all others, a higher level gains little."""
-
-_WINDOW = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +54,13 @@ class Population:
         self._interpretation = interpretation
         self._states: dict[str, bytes] = {}
         self._others: set[str] = set()
-        self._dictionary = b""
+        self._packer: Packer[PopulationUser] = Packer()
 
     def __len__(self) -> int:
         return len(self._states)
 
     def __iter__(self) -> Iterator[PopulationUser]:
-        return map(self._unpacked, self._states.values())
+        return map(self._packer.unpack, self._states.values())
 
     def mentions(self, user_id: str) -> bool:
         """Return whether any event was about this user, even one that is out of scope or refused."""
@@ -101,9 +95,9 @@ class Population:
         if packed is None:
             user = PopulationUser(fold(None, event, desired))
         else:
-            before = self._unpacked(packed)
+            before = self._packer.unpack(packed)
             user = PopulationUser(fold(before.folded, event, desired), before.events + 1)
-        self._states[user_id] = self._packed(user)
+        self._states[user_id] = self._packer.pack(user)
 
     def _mention(self, user_id: str | None) -> None:
         if user_id is not None:
@@ -115,15 +109,3 @@ class Population:
             return self._interpretation.mapping.serving(event).identify(event).value
         except BridgeError:
             return None
-
-    def _packed(self, user: PopulationUser) -> bytes:
-        raw = pickle.dumps(user, pickle.HIGHEST_PROTOCOL)
-        if not self._dictionary:
-            self._dictionary = raw[-_WINDOW:]
-        packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=self._dictionary)
-        return packer.compress(raw) + packer.flush()
-
-    def _unpacked(self, packed: bytes) -> PopulationUser:
-        unpacker = zlib.decompressobj(-zlib.MAX_WBITS, zdict=self._dictionary)
-        # our own bytes, which never leave this process
-        return cast("PopulationUser", pickle.loads(unpacker.decompress(packed)))  # noqa: S301

@@ -66,14 +66,15 @@ class Comparison:
 
 
 class Reconciliation:
-    """Compares folded users with the realm, and with `repairs` brings the realm to what their events say."""
+    """Compares folded users with the realm, and with a `repairer` brings the realm to what their events say."""
 
     def __init__(
-        self, provisioner: Provisioner, directory: UserDirectory, *, repairs: bool = False
+        self, planner: Provisioner, directory: UserDirectory, repairer: Provisioner | None = None
     ) -> None:
-        self._provisioner = provisioner
+        """`planner` and `directory` may know the realm as it was a while ago; `repairer` looks again before it writes."""
+        self._planner = planner
         self._directory = directory
-        self._repairs = repairs
+        self._repairer = repairer
 
     def compare_all(
         self, population: Iterable[PopulationUser], workers: int
@@ -140,7 +141,8 @@ class Reconciliation:
         steps = steps_of(folded, found)
         if steps:  # where there are two, this is what the first of them finds and refuses
             # a repair finds out for itself whether a name is taken
-            found, plan = self._provisioner.plan(*steps[0], foresees=not self._repairs, seen=seen)
+            foresees = self._repairer is None
+            found, plan = self._planner.plan(*steps[0], foresees=foresees, seen=seen)
         if len(steps) != 1:
             plan = plan_folded(folded, found)
         writes = [one for one in plan.operations if not isinstance(one, RequestInvitation)]
@@ -151,15 +153,15 @@ class Reconciliation:
             reason=plan.skipped,
             plan=plan,
         )
-        if not self._repairs:
+        if self._repairer is None:
             return compared
         if compared.finding is Finding.AGREES and len(writes) < len(plan.operations):
             # it still waits for its mail, after an attempt that was stopped
-            self._provisioner.provision(*steps[0], one_partition=False)
+            self._repairer.provision(*steps[0], one_partition=False)
         if compared.finding not in (Finding.MISSING, Finding.DIFFERING):
             return compared
         for event, desired in steps:  # others may write the same user meanwhile
-            result = self._provisioner.provision(event, desired, one_partition=False).result
+            result = self._repairer.provision(event, desired, one_partition=False).result
             compared = replace(
                 compared,
                 keycloak_id=result.keycloak_id,

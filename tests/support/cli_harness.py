@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,14 +115,18 @@ class Bench:
         monkeypatch.setattr(signal, "signal", lambda *_: None)
         for module in (wiring, connections):
             monkeypatch.setattr(module, "SystemClock", lambda: self.clock)
-            monkeypatch.setattr(module, "keycloak_admin", lambda *_: None)
+            monkeypatch.setattr(module, "keycloak_admin", self._admin)
             monkeypatch.setattr(module, "KeycloakUserDirectory", lambda *_: self.keycloak)
         monkeypatch.setattr(wiring, "realm_problems", lambda *_: self.realm_problems)
-        monkeypatch.setattr(connections, "each_user", lambda *_: iter(self.keycloak.users()))
+        monkeypatch.setattr(connections, "each_user", lambda *_, **__: iter(self.keycloak.users()))
         monkeypatch.setattr(wiring, "wait_out", partial(wait_out, sleep=self.clock.advance))
         # this imports the module, whose own reader is a subclass of the one that is replaced next
         monkeypatch.setattr("keycloak_bridge.cli.dead_letters.DeadLetterReader", self._topic_reader)
         monkeypatch.setattr(kafka_reader, "TopicReader", self._topic_reader)
+
+    def _admin(self, *_: object) -> SimpleNamespace:
+        """Return of the Admin REST API what counts users."""
+        return SimpleNamespace(count_users=lambda: len(self.keycloak.users()))
 
     def run(self, *arguments: str, stdin: str | bytes = "") -> Result:
         """Run `keycloak-bridge` with these arguments; no command may show a traceback or the secret."""

@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import uuid
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -12,10 +13,10 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from bench.stub_keycloak import StubRealm
+from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
-from keycloak_bridge.testing.fake_clock import FakeClock
 
 ROLES = ("viewer", "editor", "reader")
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -39,7 +40,12 @@ class HttpRealm(BaseAdapter):
         self._organizations: dict[str, dict[str, str]] = {}
         self._lock = threading.Lock()
 
-    def admin(self, clock: FakeClock) -> KeycloakAdmin:
+    def add(self, user: Mapping[str, Any]) -> None:
+        """Add a user."""
+        user_id = str(uuid.uuid4())
+        self._users[user_id] = {**user, "id": user_id}
+
+    def admin(self, clock: Clock) -> KeycloakAdmin:
         """Return what calls this realm."""
         http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), self)
         return KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", clock))

@@ -1,24 +1,20 @@
 """Which calls to Keycloak each kind of event costs, counted below `requests`; docs/scaling.md has the table."""
 
+import json
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from http_realm import HttpRealm
-from stage_harness import INVITATIONS, BrokerArchive, event_of, record_of
+from stage_harness import event_of
 
+from bench.inprocess import InProcessBridge, settle
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.app.wiring import StageBuilder, topic_output
-from keycloak_bridge.domain.errors import BridgeError
-from keycloak_bridge.domain.events import Record
-from keycloak_bridge.keycloak.partial_import import realm_access
-from keycloak_bridge.keycloak.users import KeycloakUserDirectory
-from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.settings.model import (
     BurstSettings,
     LifecycleSettings,
@@ -27,7 +23,6 @@ from keycloak_bridge.settings.model import (
     VerifySettings,
 )
 from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 
 LAYOUTS = {
     "attribute": ('matching = ["attributes.userId", "username", "email"]', "data.email"),
@@ -81,7 +76,7 @@ class Case(NamedTuple):
 
 
 class CountedBridge:
-    """Both stages of a bridge as they are assembled, over a Kafka in memory and a realm that counts."""
+    """A bridge over a realm that counts."""
 
     def __init__(self, layout: str, case: Case) -> None:
         known = _interpretation(layout, case.deleted)
@@ -91,79 +86,29 @@ class CountedBridge:
             verify=VerifySettings(mode=case.verify),  # type: ignore[arg-type]
         )
         self.realm = HttpRealm()
-        self._clock = FakeClock()
-        self._broker = InMemoryBroker()
+        self._clock = FakeClock(datetime(2026, 11, 2, tzinfo=UTC))
         admin = self.realm.admin(self._clock)
-        self._stages = StageBuilder(
-            settings,
-            known,
-            KeycloakUserDirectory(admin, self._clock),
-            topic_output(
-                settings, self._broker, self._broker, BrokerArchive(self._broker), self._clock
-            ),
-            self._clock,
-            Metrics(),
-            realm=realm_access(admin, self._clock),
-        ).stages()
-        catch_up = self._stages[0].options.catch_up
-        assert catch_up is not None
-        catch_up.finish()
-        self._offset = 0
+        self._bridge = InProcessBridge(settings, known, admin, self._clock)
+        self.invite = self._bridge.invite
 
     def begin_backlog(self) -> None:
         """Let many events wait, and the bridge list the realm and know all that it asks once."""
-        backlog = self._stages[0].context.backlog
-        backlog.begin(record_of(event_of()).topic_partition, self._clock.monotonic())
-        backlog.note(1000)
+        self._bridge.begin_backlog()
         self._clock.advance(1.0)
         for number in range(
             2
         ):  # the first has the realm listed, the second reads the terms of imports
             self.handle([event_of(f"first-{number}", f"first-{number}", data=_data(number))])
-            for thread in threading.enumerate():
-                if thread.name == "known-users":
-                    thread.join()
+            self._bridge.join_listing()
 
     def handle(self, events: Sequence[Event]) -> None:
         """Provision these events to their last acknowledgement, those of one batch together."""
-        self._settle([self._do(0, record_of(event, offset=self._next())) for event in events])
-
-    def invite(self) -> None:
-        """Mail the newest invitation."""
-        self._settle([self._do(1, self._broker.records(INVITATIONS)[-1])])
-
-    def _do(self, stage: int, record: Record) -> "_Done":
-        return _Done(self._stages[stage].handler.handle(record).acknowledgements)
-
-    def _settle(self, handled: Sequence["_Done"]) -> None:
+        begun = [
+            self._bridge.begin(event["subject"].encode(), json.dumps(event).encode())
+            for event in events
+        ]
         self._clock.advance(0.1)  # a batch that is not full does not wait for more
-        for one in handled:
-            one.wait()
-
-    def _next(self) -> int:
-        self._offset += 1
-        return self._offset
-
-
-class _Done:
-    """The acknowledgements of one record."""
-
-    def __init__(self, acknowledgements: Sequence[Any]) -> None:
-        self._left = threading.Semaphore(0)
-        self._count = len(acknowledgements)
-        self._errors: list[BridgeError] = []
-        for one in acknowledgements:
-            one.then(self._arrive)
-
-    def wait(self) -> None:
-        for _ in range(self._count):
-            self._left.acquire()
-        assert not self._errors
-
-    def _arrive(self, error: BridgeError | None) -> None:
-        if error is not None:
-            self._errors.append(error)
-        self._left.release()
+        settle(begun)
 
 
 @cache

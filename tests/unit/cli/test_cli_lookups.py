@@ -10,6 +10,8 @@ from letter_bench import LetterBench
 from letter_cases import letter_record
 from stage_harness import event_of
 
+from keycloak_bridge.population import snapshot
+
 USERS = 4
 
 
@@ -82,3 +84,25 @@ def test_a_user_is_searched_for_once(bench: LetterBench, there: bool, searches: 
     bench.run("reconcile", file)
 
     assert searches == bench.keycloak.calls.count("find")
+
+
+@pytest.mark.parametrize("command", [("plan", "--fold"), ("reconcile",)])
+def test_a_listed_realm_changes_no_row(
+    bench: LetterBench, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """One user is there, one differs, one is missing, and the address of one is taken."""
+    changed = event_of(
+        "u-1", "later", time="2026-11-02T08:00:00Z", data={"email": "x@acme.example"}
+    )
+    bench.run("apply", "--no-invite", bench.file(user(0), user(1)))
+    taken = event_of("u-3", "event-3", data={"email": "u-0@acme.example"})
+    file = bench.file(user(0), changed, user(2), taken)
+
+    searched = bench.lines(*command, file)
+    monkeypatch.setattr(snapshot, "FEW", 1)
+    bench.keycloak.calls.clear()
+    listed = bench.lines(*command, file)
+
+    assert searched == listed
+    # three measure a search, and one asks whose the address is
+    assert 3 + 1 == bench.keycloak.calls.count("find")

@@ -1,6 +1,7 @@
 """What the directory adds to single calls: comparing, remembering, explaining refusals, listing, and mails on record."""
 
 import bisect
+import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from typing import cast
@@ -305,6 +306,35 @@ def test_no_user_who_stays_is_left_out(count: int, changes: list[tuple[bool, int
     found = {user["id"] for user in each_user(cast("KeycloakAdmin", realm), page_size=6, overlap=2)}
 
     assert realm.constant <= found
+
+
+def test_the_next_pages_are_made_meanwhile() -> None:
+    """In their order; a realm of one page costs one call."""
+    names = [f"n{number:02}" for number in range(20)]
+    together = threading.Barrier(3)  # the second page and two ahead of it
+
+    asked: list[int] = []
+
+    class Realm:
+        def search_users(self, params: Params) -> list[UserRepresentation]:
+            first = int(params["first"])
+            asked.append(first)
+            if 0 < first < 16:
+                together.wait(60)
+            return [UserRepresentation(id=name) for name in names[first : first + 6]]
+
+    realm = cast("KeycloakAdmin", Realm())
+    found = [user["id"] for user in each_user(realm, page_size=6, overlap=1, ahead=2)]
+    del names[5:]
+    asked.clear()
+    few = list(each_user(realm, page_size=6, overlap=1, ahead=2))
+
+    assert (
+        [f"n{number:02}" for number in range(20)]
+        == sorted(set(found))
+        == list(dict.fromkeys(found))
+    )
+    assert (5, [0]) == (len(few), asked)
 
 
 def test_too_many_deletions_are_noticed() -> None:

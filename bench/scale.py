@@ -1,0 +1,390 @@
+"""What each kind of event costs Keycloak as a realm grows: `python -m bench.scale`, or `make bench-scale`.
+
+A Keycloak on a PostgreSQL of its own has a realm that is filled by SQL (`bench.filling`), up to one size after the other. At
+each size the bridge, in this process, handles events of users that were not touched before, one after the other or in
+batches. What is told is the time of an event, the CPU of Keycloak and of PostgreSQL for it, and how each compares with the
+smallest realm. Events that take long, since Keycloak reads every user for them, are fewer. `--write` renews the table of
+docs/scaling.md.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.filling import email, fill, index, user_id
+from bench.inprocess import InProcessBridge, settle
+from bench.machine import busy_cores, family_cpu_s, machine, usage
+from bench.place import Place
+from bench.postgres import PostgresServer, installed, place_on_postgres
+from bench.publish import ROOT, between
+from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.sandbox import Sandbox, SandboxError, SandboxOptions
+from keycloak_bridge.sandbox.detached import terminable
+from keycloak_bridge.settings.fields import Secret
+from keycloak_bridge.settings.model import (
+    BurstSettings,
+    KeycloakSettings,
+    LifecycleSettings,
+    LimitsSettings,
+    MappingSettings,
+    Settings,
+    VerifySettings,
+)
+from keycloak_bridge.testing.realm_tools import AdminRealmTools, FreshRealm, create_realm
+
+PAGE = ROOT / "docs" / "scaling.md"
+BEGIN, END = "<!-- scale:begin -->\n", "<!-- scale:end -->\n"
+GOAL = 1.3
+JAVA_OPTIONS = ("-Xmx1g",)
+_SIZES = (10_000, 100_000, 1_000_000)
+_WARM_USERS = 20_000
+_LEAST = 4
+"""Events of a kind that are measured however long they take."""
+
+_STEP = 7919
+"""Coprime to every size: the users that are picked lie all over the realm, and none is picked twice."""
+
+LAYOUTS = {
+    "attribute": False,
+    "attribute, with the index": True,
+}
+"""The name of each layout, and whether the index is there."""
+
+_MAPPING = """
+matching = ["attributes.userId", "username", "email"]
+
+[user]
+username = "data.userId"
+email = "data.email"
+firstName = "data.givenName"
+lastName = "data.familyName"
+
+[user.attributes]
+userId = "data.userId"
+tenantId = "data.tenantId"
+department = "data.department"
+phoneNumber = "data.phoneNumber"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one kind of event cost on the average, in milliseconds; `wall_ms` is the median."""
+
+    users: int
+    layout: str
+    kind: str
+    events: int
+    wall_ms: float
+    keycloak_ms: float
+    database_ms: float
+
+
+@dataclass(slots=True)
+class Numbers:
+    """Numbers of users that were not used yet: those in the realm, and new ones above them."""
+
+    size: int
+    _used: Iterator[int] = field(default_factory=itertools.count)
+    _new: Iterator[int] = field(default_factory=lambda: itertools.count(50_000_000))
+
+    def there(self) -> int:
+        """Return a user of the realm."""
+        return next(self._used) * _STEP % self.size + 1
+
+    def new(self) -> int:
+        """Return a user that the realm has not."""
+        return next(self._new)
+
+
+Event = tuple[bytes, bytes]
+_occurrences = itertools.count(1)
+
+
+def event(kind: str, number: int, **data: Any) -> Event:
+    """Return key and value of an event about a user."""
+    occurrence = next(_occurrences)
+    body = {
+        "specversion": "1.0",
+        "id": f"scale-{occurrence}",
+        "source": "/bench",
+        "type": f"user.{kind}",
+        "subject": user_id(number),
+        "data": {"userId": user_id(number), **data},
+    }
+    return user_id(number).encode(), json.dumps(body).encode()
+
+
+def created(number: int) -> Event:
+    """Return the event that creates a user as `fill` does."""
+    return event(
+        "created",
+        number,
+        email=email(number),
+        givenName=f"Given{number}",
+        familyName=f"Family{number % 9973}",
+        tenantId=f"tenant-{number % 50}",
+        department=f"Department {number % 200}",
+        phoneNumber=f"+4930{number:08d}",
+    )
+
+
+Act = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A realm of one size with a bridge for each way to write to it."""
+
+    place: Place
+    database: PostgresServer
+    realm: FreshRealm
+    numbers: Numbers
+
+    def acts(self, layout: str) -> Iterator[tuple[str, Callable[[], Act], int]]:
+        """Yield each kind of event: its name, what readies the next one (uncounted) and returns it, and how many it is."""
+        single, deleting = self._bridge(layout), self._bridge(layout, deleted="delete")
+        there, new = self.numbers.there, self.numbers.new
+
+        def acting(bridge: InProcessBridge, *before: Event, then: Event) -> Act:
+            for one in before:
+                bridge.handle(*one)
+            return lambda: bridge.handle(*then)
+
+        def inviting() -> Act:
+            request = event("invitation.requested", there())
+
+            def act() -> None:
+                single.handle(*request)
+                single.invite()
+
+            return act
+
+        def redelivered() -> Act:
+            known = created(there())
+            return acting(single, known, then=known)
+
+        def enabled() -> Act:
+            number = there()
+            return acting(single, event("disabled", number), then=event("enabled", number))
+
+        yield "created", lambda: acting(single, then=created(new())), 1
+        yield "created, redelivered", redelivered, 1
+        yield (
+            "updated",
+            lambda: acting(single, then=event("updated", there(), department="Elsewhere")),
+            1,
+        )
+        yield "disabled", lambda: acting(single, then=event("disabled", there())), 1
+        yield "enabled", enabled, 1
+        yield "deleted", lambda: acting(deleting, then=event("deleted", there())), 1
+        yield "invited", inviting, 1
+        batches = self._bridge(layout, burst="auto")
+        batches.begin_backlog()
+        time.sleep(0.01)
+        for _ in range(30):  # the first has the realm listed
+            batches.handle(*created(new()))
+            batches.join_listing()
+
+        def batch() -> Act:
+            crowd = [created(new()) for _ in range(50)]
+            return lambda: settle([batches.begin(*one) for one in crowd])
+
+        yield "created, in batches", batch, 50
+
+    def measure(
+        self, layout: str, kind: str, ready: Callable[[], Act], each: int, most: int, limit_s: float
+    ) -> Measured:
+        """Return what `most` events cost, or fewer that take `limit_s` altogether; `each` act is so many events."""
+        took_s: list[float] = []
+        keycloak_s = database_s = 0.0
+        begun = time.perf_counter()
+        while len(took_s) < _LEAST or (
+            len(took_s) * each < most and time.perf_counter() - begun < limit_s
+        ):
+            acts = [ready() for _ in range(max(1, min(10, most // each // _LEAST)))]
+            before = self._cpu_s()
+            for act in acts:
+                at = time.perf_counter()
+                act()
+                took_s.append(time.perf_counter() - at)
+            after = self._cpu_s()
+            keycloak_s += after[0] - before[0]
+            database_s += after[1] - before[1]
+        count = len(took_s) * each
+        return Measured(
+            self.numbers.size,
+            layout,
+            kind,
+            count,
+            1000 * statistics.median(took_s) / each,
+            1000 * keycloak_s / count,
+            1000 * database_s / count,
+        )
+
+    def _cpu_s(self) -> tuple[float, float]:
+        return usage(self.place.keycloak_pid).cpu_s, family_cpu_s(self.database.pid or 0)
+
+    def _bridge(self, layout: str, burst: str = "off", deleted: str = "disable") -> InProcessBridge:
+        del layout
+        known = interpretation(deleted)
+        settings = replace(
+            known.settings,
+            keycloak=KeycloakSettings(
+                url=self.place.keycloak_url,
+                realm=self.realm.name,
+                client_id=self.realm.client_id,
+                client_secret=Secret(self.realm.client_secret),
+            ),
+            burst=BurstSettings(mode=burst, backlog=1),  # type: ignore[arg-type]
+        )
+        clock = SystemClock()
+        return InProcessBridge(settings, known, keycloak_admin(settings, clock), clock)
+
+
+@cache
+def interpretation(deleted: str) -> Interpretation:
+    """Return schemas and mapping of the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "mapping.toml")
+        file.write_text(_MAPPING, encoding="utf-8")
+        found = Interpretation(
+            Settings(
+                mapping=MappingSettings(file=file),
+                lifecycle=LifecycleSettings(deleted=deleted),  # type: ignore[arg-type]
+                limits=LimitsSettings(None, None, None, None, None),
+                verify=VerifySettings(mode="off"),
+            )
+        )
+        found.check()
+    return found
+
+
+def run(
+    place: Place, database: PostgresServer, sizes: Sequence[int], events: int, limit_s: float
+) -> Iterator[Measured]:
+    """Yield everything that is measured, the smallest realm first."""
+    _say("warming up")
+    with _realm(place) as warm:
+        fill(database, warm.name, 1, _WARM_USERS)
+        bench = Bench(place, database, warm, Numbers(_WARM_USERS))
+        for kind, ready, each in bench.acts("attribute"):
+            bench.measure("warm", kind, ready, each, 4 * events, limit_s)
+    with _realm(place) as realm:
+        filled = 0
+        for size in sizes:
+            begun = time.perf_counter()
+            fill(database, realm.name, filled + 1, size)
+            _say(f"filled up to {size:,} users in {time.perf_counter() - begun:.0f} s")
+            filled = size
+            bench = Bench(place, database, realm, Numbers(size))
+            for layout, indexed in LAYOUTS.items():
+                index(database, wanted=indexed)
+                for kind, ready, each in bench.acts(layout):
+                    one = bench.measure(layout, kind, ready, each, events, limit_s)
+                    _say(
+                        f"{size:>9,} {layout:<26} {kind:<22} {one.wall_ms:8.1f} ms, Keycloak {one.keycloak_ms:6.1f} ms, "
+                        f"PostgreSQL {one.database_ms:8.1f} ms ({one.events})"
+                    )
+                    yield one
+
+
+@contextlib.contextmanager
+def _realm(place: Place) -> Iterator[FreshRealm]:
+    """Lend a realm like the shipped one whose bridge may write batches."""
+    name = f"scale-{time.monotonic_ns()}"
+    realm = create_realm(place.sandbox, place.administrator, name)
+    AdminRealmTools(place.administrator, name).grant(realm.client_id, "manage-realm")
+    yield realm
+
+
+def table(found: Sequence[Measured], about: Mapping[str, Any]) -> str:
+    """Return the table: for each kind and layout the time in the smallest realm, and how the others compare."""
+    sizes = sorted({one.users for one in found})
+    heads = "".join(f" {size:,} users: time | Keycloak's CPU |" for size in sizes[1:])
+    rows = [
+        f"| event | layout | {sizes[0]:,} users: time | Keycloak's CPU |{heads}",
+        "|---|---|---:|---:|" + "---:|---:|" * (len(sizes) - 1),
+    ]
+    at = {(one.kind, one.layout, one.users): one for one in found}
+    for kind in dict.fromkeys(one.kind for one in found):
+        for layout in dict.fromkeys(one.layout for one in found):
+            least = at.get((kind, layout, sizes[0]))
+            if least is None:
+                continue
+            cells = [f"{least.wall_ms:.1f} ms", f"{least.keycloak_ms:.1f} ms"]
+            for size in sizes[1:]:
+                one = at.get((kind, layout, size))
+                cells += (
+                    ["", ""]
+                    if one is None
+                    else [
+                        _times(one.wall_ms, least.wall_ms),
+                        _times(one.keycloak_ms, least.keycloak_ms),
+                    ]
+                )
+            rows.append(f"| {kind} | {layout} | " + " | ".join(cells) + " |")
+    note = (
+        f"{about['cores']} cores ({about['cpu']}), of which other programs used {about['busy_cores']} at the start; Keycloak "
+        f"{about['keycloak']} on PostgreSQL. A ratio in bold is above {GOAL}."
+    )
+    return "\n".join(rows) + f"\n\n{note}\n"
+
+
+def _times(now: float, least: float) -> str:
+    ratio = now / least if least else 0.0
+    text = f"× {ratio:.2f}" if ratio < 10 else f"× {ratio:.0f}"
+    return f"**{text}**" if ratio > GOAL else text
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Measure, print the table, and write it where that is asked for; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="renew the table of docs/scaling.md")
+    parser.add_argument("--sizes", default=",".join(map(str, _SIZES)), help="users, in order")
+    parser.add_argument("--events", type=int, default=300, help="events of each kind")
+    parser.add_argument("--limit", type=float, default=20.0, help="seconds for each kind")
+    chosen = parser.parse_args()
+    if not installed():
+        _say("PostgreSQL's programs are not installed.")
+        return 2
+    sizes = sorted(map(int, chosen.sizes.split(",")))
+    about = {**machine(), "busy_cores": busy_cores()}
+    try:
+        with (
+            terminable(),
+            Sandbox(SandboxOptions(keycloak_java_options=JAVA_OPTIONS)) as sandbox,
+        ):
+            sandbox.keycloak.stop()
+            _say("starting Keycloak on PostgreSQL")
+            with place_on_postgres(sandbox, JAVA_OPTIONS) as (place, database):
+                found = list(run(place, database, sizes, chosen.events, chosen.limit))
+    except SandboxError as error:
+        _say(str(error))
+        return 1
+    click.echo(table(found, about))
+    if chosen.write:
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(between(page, BEGIN, END, table(found, about), PAGE.name), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

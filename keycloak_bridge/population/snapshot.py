@@ -1,0 +1,166 @@
+"""The users of the realm at one moment, so that plans of many users need no search for each.
+
+Keycloak takes about as long to list a user as to search for one, and the time of a search may grow with the realm. So the
+realm is listed once where that is less than a search for each user of the population, and searched otherwise.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from statistics import median
+from typing import Any, cast
+
+from keycloak_bridge.app.connections import SystemClock, all_users, count_users, user_directory
+from keycloak_bridge.domain.ports import NOTHING_MORE, Clock, UserDirectory
+from keycloak_bridge.domain.users import (
+    ATTRIBUTE_PREFIX,
+    FoundUser,
+    Lookup,
+    MatchCriterion,
+    UserRepresentation,
+)
+from keycloak_bridge.keycloak.admin import quote_query
+from keycloak_bridge.population.packing import Packer
+from keycloak_bridge.population.population import Population
+from keycloak_bridge.settings.model import Settings
+
+LISTED_S = 0.001
+"""What it takes Keycloak at least to list one user with its attributes."""
+
+SEARCHED_S = 0.002
+"""What it takes to search for a user where an index has it."""
+
+FEW = 500
+"""A population that small is searched for: users change while a realm is listed."""
+
+_MADE_UP = "keycloak-bridge-no-such-user"
+_SEARCHES = 3
+
+
+def listing_pays(listed: int, wanted: int, search_s: float) -> bool:
+    """Return whether to list a realm of so many users is less than to search for so many, `search_s` seconds each."""
+    return wanted >= FEW and listed * LISTED_S <= wanted * max(search_s, SEARCHED_S)
+
+
+def search_time_s(directory: UserDirectory, external_id: str, clock: Clock) -> float:
+    """Return how long a search by the attribute of the external id takes; raises KeycloakError."""
+    took_s = []
+    for number in range(_SEARCHES):
+        begun_s = clock.monotonic()
+        directory.find([MatchCriterion(ATTRIBUTE_PREFIX + external_id, f"{_MADE_UP}-{number}")])
+        took_s.append(clock.monotonic() - begun_s)
+    return median(took_s)
+
+
+class RealmSnapshot:
+    """A UserDirectory whose `find` knows the realm as it was listed; all else goes to `directory`.
+
+    Kept are, packed, the users with an external id that is `wanted`, and of all others 16 bytes. Whatever the list alone does
+    not decide, such as which of several users has a name, is asked of Keycloak. Safe to share between threads.
+    """
+
+    def __init__(
+        self,
+        directory: UserDirectory,
+        users: Iterable[UserRepresentation],
+        external_id: str,
+        wanted: Callable[[str], bool],
+    ) -> None:
+        """Read all of `users`; raises what they raise."""
+        self._directory = directory
+        self._attribute = external_id
+        self._packer: Packer[UserRepresentation] = Packer()
+        self._known: dict[str, list[bytes]] = {}
+        names = array("q")
+        seen: set[str] = set()
+        for user in users:
+            names.extend(_name(user[field]) for field in ("username", "email") if user.get(field))
+            values = {one for one in self._ids(user) if wanted(one)}
+            if values and user["id"] not in seen:  # pages overlap
+                seen.add(user["id"])
+                packed = self._packer.pack(user)
+                for value in values:
+                    self._known.setdefault(value, []).append(packed)
+        self._names = array("q", sorted(names))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._directory, name)
+
+    def find(
+        self,
+        criteria: Sequence[MatchCriterion],
+        lookup: Lookup = NOTHING_MORE,
+        *,
+        owner: MatchCriterion | None = None,
+    ) -> FoundUser | None:
+        """Return what `UserDirectory.find` would; raises as it does."""
+        for criterion in criteria:
+            if self._excludes(criterion):
+                continue
+            found = self._listed(criterion, lookup) or self._directory.find(
+                [criterion], lookup, owner=owner
+            )
+            if found is not None:
+                return found
+        return None
+
+    def _excludes(self, criterion: MatchCriterion) -> bool:
+        """Say whether certainly no user had this."""
+        target, value = criterion.target, criterion.value
+        try:
+            quote_query(value)
+        except ValueError:  # Keycloak cannot be asked for it, and the error says so
+            return False
+        if target not in ("username", "email", self._target):
+            return False
+        return value not in self._known and not self._has_name(value)
+
+    def _listed(self, criterion: MatchCriterion, lookup: Lookup) -> FoundUser | None:
+        """Return the user that alone has this external id, None where Keycloak must be asked."""
+        known = self._known.get(criterion.value, ()) if criterion.target == self._target else ()
+        if len(known) != 1 or lookup.identities or lookup.sessions:
+            return None
+        user = self._packer.unpack(known[0])
+        memberships = {
+            kind: self._directory.belongs_to(user["id"], kind)
+            for kind in sorted(lookup.memberships)
+        }
+        return FoundUser(user["id"], user, matched_by=criterion.target, memberships=memberships)
+
+    @property
+    def _target(self) -> str:
+        return ATTRIBUTE_PREFIX + self._attribute
+
+    def _ids(self, user: UserRepresentation) -> Sequence[str]:
+        return (user.get("attributes") or {}).get(self._attribute) or ()
+
+    def _has_name(self, name: str) -> bool:
+        hashed = _name(name)
+        at = bisect_left(self._names, hashed)
+        return at < len(self._names) and self._names[at] == hashed
+
+
+def _name(name: str) -> int:
+    return hash(name.lower())
+
+
+def users_to_plan_with(
+    settings: Settings,
+    population: Population,
+    external_id: str,
+    listing: Callable[[Iterator[UserRepresentation], int], Iterator[UserRepresentation]],
+) -> UserDirectory:
+    """Return where to find the users of `population`: the realm, or what it lists where that is less.
+
+    `listing` passes the users on, of whom there are so many, for a progress bar. Raises KeycloakError or ConfigError.
+    """
+    directory = user_directory(settings)
+    if len(population) < FEW:
+        return directory
+    count = count_users(settings)
+    search_s = search_time_s(directory, external_id, SystemClock())
+    if not listing_pays(count, len(population), search_s):
+        return directory
+    users = listing(all_users(settings), count)
+    snapshot = RealmSnapshot(directory, users, external_id, population.mentions)
+    return cast("UserDirectory", snapshot)

@@ -1,0 +1,55 @@
+"""The benchmark of growing realms handles each kind of event, and its table says what grows."""
+
+import os
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from http_realm import HttpRealm
+
+from bench import scale
+from bench.filling import email, user_id
+from bench.scale import Bench, Measured, Numbers, table
+from keycloak_bridge.testing.realm_tools import FreshRealm
+
+USERS = 300
+ABOUT = {"cores": 2, "cpu": "some", "busy_cores": 0.1, "keycloak": "26"}
+
+
+def test_every_kind_of_event_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None becomes a dead letter, and each costs calls of its own."""
+    realm = HttpRealm()
+    for number in range(1, USERS + 1):
+        realm.add(
+            {
+                "username": user_id(number),
+                "email": email(number),
+                "enabled": True,
+                "attributes": {"userId": [user_id(number)]},
+            }
+        )
+    monkeypatch.setattr(scale, "keycloak_admin", lambda _, clock: realm.admin(clock))
+    own = SimpleNamespace(keycloak_url="http://x", keycloak_pid=os.getpid(), pid=os.getpid())
+    place: Any = own
+    bench = Bench(place, cast("Any", own), FreshRealm("acme", "bridge", "x"), Numbers(USERS))
+    calls = {}
+    for kind, ready, each in bench.acts("attribute"):
+        act = ready()
+        begun = len(realm.calls)
+        act()
+        calls[kind] = (len(realm.calls) - begun) / each
+
+    assert {"created": 2, "updated": 2, "disabled": 3, "deleted": 2}.items() <= calls.items()
+    assert calls["created, in batches"] < 1
+
+
+def test_what_grows_is_in_bold() -> None:
+    """A ratio above the goal stands out."""
+    found = [
+        Measured(10_000, "attribute", "updated", 100, 2.0, 1.0, 0.5),
+        Measured(100_000, "attribute", "updated", 100, 2.5, 4.0, 0.5),
+    ]
+
+    row = table(found, ABOUT).splitlines()[2]
+
+    assert "| updated | attribute | 2.0 ms | 1.0 ms | × 1.25 | **× 4.00** |" == row

@@ -1,0 +1,128 @@
+"""A listed realm answers as Keycloak does, without being asked."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.ports import NOTHING_MORE
+from keycloak_bridge.domain.users import GROUPS, Lookup, MatchCriterion
+from keycloak_bridge.population.snapshot import (
+    RealmSnapshot,
+    listing_pays,
+    search_time_s,
+)
+from keycloak_bridge.testing.fake_clock import FakeClock
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+
+ID, NAME, EMAIL = "attributes.userId", "username", "email"
+MEMBERS = Lookup(frozenset((GROUPS,)))
+
+
+@pytest.fixture
+def keycloak() -> InMemoryKeycloak:
+    """Return a realm with Ada, her namesake, two users of one id, and one who is nobody's."""
+    realm = InMemoryKeycloak(groups=["/staff"])
+    for username, external_id in (("ada", "u-1"), ("eve", "u-2"), ("eva", "u-2"), ("zoe", None)):
+        attributes = {} if external_id is None else {"userId": [external_id]}
+        user_id = realm.add_user(
+            {
+                "username": username,
+                "email": f"{username}@acme.example",
+                "enabled": True,
+                "attributes": attributes,
+            }
+        )
+        realm.join(user_id, GROUPS, ["/staff"])
+    return realm
+
+
+def answer(directory: Any, criteria: Sequence[MatchCriterion], lookup: Lookup) -> object:
+    """Return what is found, or the code of what is raised."""
+    try:
+        return directory.find(criteria, lookup, owner=criteria[0])
+    except BridgeError as error:
+        return error.code
+
+
+@pytest.mark.parametrize(
+    ("criteria", "lookup", "asks"),
+    [
+        ([(ID, "u-1")], NOTHING_MORE, 0),
+        ([(ID, "u-1")], MEMBERS, 1),
+        ([(ID, "u-1")], Lookup(sessions=True), 1),
+        ([(ID, "U-1")], NOTHING_MORE, 0),
+        ([(ID, "u-2")], NOTHING_MORE, 1),
+        ([(ID, "u-9"), (NAME, "new"), (EMAIL, "new@acme.example")], MEMBERS, 0),
+        ([(ID, "u-9"), (NAME, "Zoe")], NOTHING_MORE, 1),
+        ([(ID, "u-9"), (NAME, "ada")], NOTHING_MORE, 1),
+        ([(ID, "u-9"), (EMAIL, "ZOE@acme.example")], MEMBERS, 1),
+        ([(ID, "u-9"), ("attributes.other", "x")], NOTHING_MORE, 1),
+        ([(ID, "two\\\\slashes")], NOTHING_MORE, 1),
+        ([(ID, "u-9"), (NAME, "half\ud800")], NOTHING_MORE, 1),
+    ],
+)
+def test_it_finds_what_keycloak_finds(
+    keycloak: InMemoryKeycloak, criteria: list[tuple[str, str]], lookup: Lookup, asks: int
+) -> None:
+    """Keycloak is asked where the list does not decide, and for memberships."""
+    wanted = [MatchCriterion(*one) for one in criteria]
+    snapshot = RealmSnapshot(keycloak, keycloak.users(), "userId", lambda _: True)
+    keycloak.calls.clear()
+
+    found = answer(snapshot, wanted, lookup)
+
+    assert asks == len(keycloak.calls)
+    assert answer(keycloak, wanted, lookup) == found
+
+
+def test_users_that_come_twice_are_one(keycloak: InMemoryKeycloak) -> None:
+    """Pages of a listing overlap."""
+    users = [*keycloak.users(), *keycloak.users()]
+    snapshot = RealmSnapshot(keycloak, users, "userId", lambda _: True)
+
+    assert answer(snapshot, [MatchCriterion(ID, "u-1")], NOTHING_MORE) == keycloak.find(
+        [MatchCriterion(ID, "u-1")]
+    )
+
+
+def test_all_else_goes_to_the_directory(keycloak: InMemoryKeycloak) -> None:
+    """It is a directory itself."""
+    snapshot = RealmSnapshot(keycloak, [], "userId", lambda _: True)
+
+    assert ("/new",) == snapshot.missing(GROUPS, ["/staff", "/new"])
+
+
+@pytest.mark.parametrize(
+    ("listed", "wanted", "search_s", "pays"),
+    [
+        (0, 100_000, 0.0, True),
+        (100_000, 100_000, 0.001, True),
+        (1_000_000, 100_000, 0.002, False),
+        (1_000_000, 100_000, 2.0, True),
+        (0, 10, 2.0, False),
+        (1_000_000, 500, 0.5, False),
+    ],
+    ids=["empty", "as many", "indexed", "not indexed", "few", "few in many"],
+)
+def test_the_realm_is_listed_where_that_is_less(
+    listed: int, wanted: int, search_s: float, pays: bool
+) -> None:
+    """By the number of users on both sides, and how long a search takes."""
+    assert pays == listing_pays(listed, wanted, search_s)
+
+
+def test_the_time_of_a_search_is_the_median(
+    keycloak: InMemoryKeycloak, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one may be slow."""
+    clock, find, times = FakeClock(), keycloak.find, [5.0, 0.1, 0.2]
+
+    def slow(*args: Any) -> object:
+        clock.advance(times.pop(0))
+        return find(*args)
+
+    monkeypatch.setattr(keycloak, "find", slow)
+
+    assert pytest.approx(0.2) == search_time_s(keycloak, "userId", clock)
