@@ -5,12 +5,19 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from keycloak_bridge.domain.errors import ConfigError, KeycloakAuthError
+from keycloak_bridge.domain.events import IdKind
 from keycloak_bridge.domain.ports import Clock, UserDirectory
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory, each_user
+from keycloak_bridge.registry.client import (
+    ConfluentRegistry,
+    RegistryConnection,
+    basic,
+    bearer,
+)
 from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import Settings
 
@@ -60,6 +67,30 @@ def keycloak_admin(
         )
     return KeycloakAdmin(
         http, TokenSource(http, keycloak.client_id, _reading(keycloak.client_secret), clock)
+    )
+
+
+def schema_registry(settings: Settings) -> ConfluentRegistry | None:
+    """Return the schema registry, connected on first use; None where the settings name none. Raises ConfigError."""
+    registry = settings.registry
+    if registry.url is None:
+        return None
+
+    def authorization() -> str | None:
+        if registry.token:
+            return bearer(registry.token.reveal())
+        if registry.username and registry.password:
+            return basic(registry.username, registry.password.reveal())
+        return None
+
+    return ConfluentRegistry(
+        RegistryConnection(
+            url=registry.url,
+            authorization=authorization,
+            ca_file=registry.ca_file,
+            timeout_s=registry.timeout,
+            frame_ids=IdKind(registry.frame_ids),
+        )
     )
 
 

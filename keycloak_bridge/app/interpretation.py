@@ -17,6 +17,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from keycloak_bridge.app.connections import schema_registry
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError
 from keycloak_bridge.domain.events import USER_CREATED, USER_DELETED, USER_EVENTS, Record
 from keycloak_bridge.domain.json_reader import parse_json
@@ -32,6 +33,7 @@ from keycloak_bridge.mapping.lifecycle import MAPPED_TYPES, LifecyclePolicy, Map
 from keycloak_bridge.mapping.mapping import AttributeMapping, compile_mapping, properties_read
 from keycloak_bridge.ops.private_files import PUBLIC, replace_file
 from keycloak_bridge.pipeline.interpret import Interpreter, Prepared, Skipped
+from keycloak_bridge.registry.client import ConfluentRegistry
 from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.validation.catalog import SchemaCatalog
 from keycloak_bridge.validation.documents import (
@@ -60,7 +62,10 @@ _RESTORE = "restore it from version control"
 
 @dataclass(frozen=True)
 class Interpretation:
-    """What the settings say about reading events, each part loaded when first asked for; no network."""
+    """What the settings say about reading events, each part loaded when first asked for.
+
+    Nothing here asks the network, but for the schema that a record names in a registry.
+    """
 
     settings: Settings
 
@@ -116,6 +121,11 @@ class Interpretation:
         )
 
     @cached_property
+    def registry(self) -> ConfluentRegistry | None:
+        """The schema registry, where the settings name one; raises ConfigError."""
+        return schema_registry(self.settings)
+
+    @cached_property
     def interpreter(self) -> Interpreter:
         """What turns a record into a desired user; raises ConfigError."""
         events = self.settings.events
@@ -126,6 +136,7 @@ class Interpretation:
             frozenset(events.ignore_types),
             events.tombstones,
             ArrivalRule(events.max_ahead, events.ahead == "clamp", partial(datetime.now, UTC)),
+            self.registry,
         )
 
     def check(self) -> None:

@@ -24,6 +24,7 @@ from keycloak_bridge.domain.errors import BridgeError, ConfigError, EventError, 
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.events.decode import EnvelopeRules
+from keycloak_bridge.events.frames import frame_length
 from keycloak_bridge.kafka.dead_letter_topic import (
     GONE,
     DeadLetterReader,
@@ -62,7 +63,6 @@ _FEW = 100
 """Dead letters; below, a bar would only flicker."""
 
 _LONGEST_EXCERPT = 2048
-_FRAME_BYTES = 5
 """Confluent's serializers put a zero byte and a schema id before the JSON."""
 
 _HEADINGS = ("letter", "time", "code", "event type", "user", "attempts", "from", "state")
@@ -366,10 +366,10 @@ def _print_body(console: Console, value: bytes | None, violations: Sequence[Viol
     if not value:
         console.line("Body: none", "bold")
     else:
-        framed = value[:1] == b"\x00" and len(value) > _FRAME_BYTES
-        frame = f", {_FRAME_BYTES} of them a serializer's frame" if framed else ""
+        length = frame_length(value)
+        frame = f", {length} of them a serializer's frame" if length else ""
         console.line(f"Body ({counted(len(value), 'byte')}{frame})", "bold")
-        marked = marked_json(value[_FRAME_BYTES:] if framed else value, violations)
+        marked = marked_json(value[length:], violations)
         if marked is None:
             console.line(escaped_excerpt(value, _LONGEST_EXCERPT))
             rest = len(value) - _LONGEST_EXCERPT

@@ -33,6 +33,11 @@ from keycloak_bridge.pipeline.interpret import Prepared, Skipped
 from keycloak_bridge.pipeline.preview import Preview, PreviewOutcome, preview
 from keycloak_bridge.planning.mail_due import can_be_invited
 
+_NOT_CHECKED = (
+    "note: no registry is asked: the events of files name no schema of it, and are checked against those of the folders; "
+    "plan --from-topic checks records as run does"
+)
+
 
 @bridge_command(
     "keycloak-bridge validate event.json",
@@ -68,6 +73,8 @@ def validate(
     """
     interpretation = invocation.interpretation()
     console = Console()
+    if interpretation.settings.registry.url is not None:
+        click.echo(_NOT_CHECKED, err=True)
     total = invalid = 0
     for text, seen in _previews(interpretation, files, bare_type):
         row = _row(text, seen, show_mapped=show_mapped)

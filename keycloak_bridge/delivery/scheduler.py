@@ -25,6 +25,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
     KeycloakError,
     MailDeliveryError,
+    RegistryAccessError,
 )
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
@@ -442,7 +443,7 @@ class FailurePolicy:
                 needs,
                 now_s,
                 jitter,
-                at_once=isinstance(error, KeycloakAuthError),
+                at_once=isinstance(error, KeycloakAuthError | RegistryAccessError),
                 retry_after_s=retry_after_s,
             )
         else:

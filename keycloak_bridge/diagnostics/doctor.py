@@ -29,6 +29,7 @@ from keycloak_bridge.planning.ownership import administering
 from keycloak_bridge.settings.loading import LoadedSettings
 
 SETTINGS, SCHEMAS, ENVELOPE, MAPPING = "settings", "schemas", "envelope", "mapping"
+REGISTRY = "registry"
 _ANY_GROUP = "an event may join any group of the realm"
 _ADMINISTRATOR = "an event may make its user an administrator of the realm"
 
@@ -42,6 +43,7 @@ def check_up(loaded: LoadedSettings, *, test_mail: str | None = None) -> Iterato
     with ExitStack() as stack:
         probes = [
             *content_probes(loaded, interpretation),
+            *_registry(interpretation),
             *_kafka(loaded, interpretation, stack),
             *_keycloak(interpretation, stack, test_mail),
         ]
@@ -83,6 +85,22 @@ def content_probes(loaded: LoadedSettings, interpretation: Interpretation) -> Se
         Probe(ENVELOPE, envelope),
         Probe(MAPPING, mapping, needs=(SCHEMAS,)),
     )
+
+
+def _registry(interpretation: Interpretation) -> Sequence[Probe]:
+    """Return the probe of the schema registry, where the settings name one."""
+
+    def check() -> Iterable[ProbeResult]:
+        registry, url = interpretation.registry, interpretation.settings.registry.url
+        if registry is None:
+            return
+        types = registry.types()
+        if "JSON" in types:
+            yield green(f"{url}: {', '.join(types)}")
+        else:
+            yield red(f"{url} has no JSON Schema", "let producers use a registry for JSON Schema")
+
+    return () if interpretation.settings.registry.url is None else (Probe(REGISTRY, check),)
 
 
 def realm_setup(interpretation: Interpretation, admin: KeycloakAdmin) -> RealmSetup:

@@ -8,7 +8,8 @@ BridgeError                     disposition
 │ ├ KeyMismatchError            key-mismatch, subject-mismatch
 │ ├ TimeAheadError              time-ahead
 │ ├ TombstoneError              tombstone
-│ ├ UnknownSchemaError          unknown-type, unknown-schema
+│ ├ UnknownSchemaError          unknown-type, unknown-schema, unknown-schema-id
+│ ├ RegisteredSchemaError       unsupported-schema-type, unusable-schema
 │ ├ EventValidationError        schema-violation
 │ ├ MappingError                mapping-failed, invalid-username, role-not-allowed, ...
 │ ├ ConflictError               conflict, ambiguous, reserved-user, protected-user, identity-taken, foreign-user
@@ -22,6 +23,8 @@ BridgeError                     disposition
 │ ├ KeycloakNotFoundError       REPLAN       404, once; then DEAD_LETTER
 │ ├ KeycloakAuthError           RETRY        401 after renewal, 403: every event would fail
 │ └ KeycloakRejectedError       DEAD_LETTER  any other 4xx
+├ RegistryUnavailableError      RETRY        the schema registry: timeouts, refused connections, 5xx, what is no registry
+│ └ RegistryAccessError         RETRY        401, 403, and credentials that cannot be sent
 ├ HoldError                     WAIT         nothing failed: a limit or the brake delays the record
 ├ BrakeError                    STOP         the brake is engaged, and this run does not wait for its release
 ├ UndecidedMailError            STOP         nothing tells refused mails from an outage, and this run does not wait
@@ -60,6 +63,7 @@ class Dependency(Flag):
     KAFKA = 1
     KEYCLOAK = 2
     MAIL = 4
+    REGISTRY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,12 @@ class UnknownSchemaError(EventError):
     """No schema is known for the event's type or `dataschema`."""
 
     default_code = "unknown-schema"
+
+
+class RegisteredSchemaError(EventError):
+    """The schema that the event names in the registry cannot check it."""
+
+    default_code = "unusable-schema"
 
 
 class EventValidationError(EventError):
@@ -285,6 +295,20 @@ class KeycloakRejectedError(KeycloakError):
 
     disposition = Disposition.DEAD_LETTER
     default_code = "keycloak-rejected"
+
+
+class RegistryUnavailableError(BridgeError):
+    """The schema registry cannot say which schema an event means."""
+
+    disposition = Disposition.RETRY
+    dependency = Dependency.REGISTRY
+    default_code = "registry-unavailable"
+
+
+class RegistryAccessError(RegistryUnavailableError):
+    """The schema registry refuses the bridge, so that every event would fail."""
+
+    default_code = "registry-access"
 
 
 class HoldError(BridgeError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.times import format_time
@@ -95,6 +96,31 @@ class Record:
     def topic_partition(self) -> TopicPartition:
         """The partition that this record was read from."""
         return TopicPartition(self.topic, self.partition)
+
+
+class IdKind(StrEnum):
+    """What the id of a registered schema is: one of the Confluent-compatible API, a global one of Apicurio, or a GUID."""
+
+    CONTENT = "content"
+    GLOBAL = "global"
+    GUID = "guid"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaReference:
+    """The id by which a record names the schema of its value in a registry."""
+
+    kind: IdKind
+    value: int | UUID
+
+    def __str__(self) -> str:
+        what = "schema with the global id" if self.kind is IdKind.GLOBAL else "schema"
+        return f"{what} {self.value} of the registry"
+
+    @property
+    def name(self) -> str:
+        """The schema's name in results and dead letters."""
+        return f"registry:{'global:' if self.kind is IdKind.GLOBAL else ''}{self.value}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from keycloak_bridge.domain.errors import BridgeError, Dependency
+from keycloak_bridge.domain.errors import BridgeError, Dependency, Violation
 from keycloak_bridge.domain.events import (
     Commit,
+    IdKind,
     Invitation,
     Message,
     Record,
     Result,
+    SchemaReference,
     TopicPartition,
 )
 from keycloak_bridge.domain.users import (
@@ -317,6 +319,40 @@ class UserImporter(Protocol):
         """Create all that do not exist yet, and return their Keycloak ids in order, None for one that exists.
 
         All or none: one bad user fails them all. Raises KeycloakError.
+        """
+        ...
+
+
+class RegisteredSchema(Protocol):
+    """A schema of a registry. Safe to share between threads."""
+
+    @property
+    def id(self) -> str:
+        """Its `$id`, or the one that the bridge made for it."""
+        ...
+
+    def violations(self, value: Any, root: str) -> tuple[Violation, ...]:
+        """Return what `value` breaks, by pointer; pointers begin with `root`."""
+        ...
+
+
+class SchemaRegistry(Protocol):
+    """A schema registry. Safe to share between threads."""
+
+    @property
+    def frame_ids(self) -> IdKind:
+        """What the ids in frames are."""
+        ...
+
+    @property
+    def works(self) -> bool:
+        """Whether the registry had an answer when it was asked last."""
+        ...
+
+    def schema(self, reference: SchemaReference) -> RegisteredSchema:
+        """Return the schema that a record names.
+
+        Raises UnknownSchemaError (`unknown-schema-id`), RegisteredSchemaError or RegistryUnavailableError.
         """
         ...
 

@@ -1,16 +1,21 @@
 """What surrounds or replaces the JSON of a value: frames of schema registries' serializers, other formats and encodings.
 
-A frame around JSON is taken away. Everything else is named, so that a dead letter says what is there.
+A frame around JSON is taken away, and the id of a schema in it is read. Everything else is named, so that a dead letter says
+what is there.
 """
 
 import zlib
 from uuid import UUID
 
-from keycloak_bridge.domain.errors import EventDecodeError
+from keycloak_bridge.domain.errors import EventDecodeError, Violation
+from keycloak_bridge.domain.events import IdKind, Record, SchemaReference
 from keycloak_bridge.domain.json_reader import parse_json
 
 SCHEMA_ID_HEADER = "__value_schema_id"
-"""Where newer serializers of Confluent put the schema's id instead of framing the value."""
+"""Where newer serializers of Confluent put the schema's id instead of framing the value: byte 0 and four bytes, or byte 1 and a GUID."""
+
+_GLOBAL_ID_HEADER = "apicurio.value.globalId"
+_CONTENT_ID_HEADER = "apicurio.value.contentId"
 
 _CONFLUENT = 5  # byte 0, and four bytes of id
 _APICURIO = 9  # byte 0, and eight bytes of id
@@ -42,6 +47,52 @@ _ENCODINGS = (
 )
 
 
+def schema_reference(record: Record, frame_ids: IdKind) -> SchemaReference | None:
+    """Return the schema that a header or else the frame of the `record` names, by an id of `frame_ids`; None where neither does.
+
+    The frame of AWS Glue names one of another kind of registry. Raises EventDecodeError (`invalid-schema-id`).
+    """
+    if record.value is None:
+        return None
+    headers = dict(record.headers)  # the last one counts
+    for name, kind, read in _ID_HEADERS:
+        if (given := headers.get(name)) is not None:
+            value = read(given)
+            if value is None:
+                raise _invalid_id(name)
+            return SchemaReference(IdKind.GUID if isinstance(value, UUID) else kind, value)
+    length = frame_length(record.value)
+    if length in (_CONFLUENT, _APICURIO):
+        return SchemaReference(frame_ids, int.from_bytes(record.value[1:length], "big"))
+    return None
+
+
+def frame_length(value: bytes) -> int:
+    """Return how many bytes of `value` frame the JSON behind them; 0 where none do."""
+    if value[:1] == b"\x00":
+        for length in (_CONFLUENT, _APICURIO):
+            if _looks_like_json(value[length:]):
+                return length
+    return _GLUE if _is_of_glue(value) and _looks_like_json(value[_GLUE:]) else 0
+
+
+def _id_of_confluent(given: bytes) -> int | UUID | None:
+    if len(given) == _CONFLUENT and given[0] == 0:
+        return int.from_bytes(given[1:], "big")
+    return UUID(bytes=given[1:]) if len(given) == _GLUE - 1 and given[0] == 1 else None
+
+
+def _id_of_apicurio(given: bytes) -> int | None:
+    return int.from_bytes(given, "big") if len(given) == _APICURIO - 1 else None
+
+
+_ID_HEADERS = (
+    (SCHEMA_ID_HEADER, IdKind.CONTENT, _id_of_confluent),
+    (_GLOBAL_ID_HEADER, IdKind.GLOBAL, _id_of_apicurio),
+    (_CONTENT_ID_HEADER, IdKind.CONTENT, _id_of_apicurio),
+)
+
+
 def without_frame(value: bytes, max_bytes: int) -> bytes:
     """Return the JSON inside the frame that a registry's serializer put around it; `value` itself where it has none.
 
@@ -51,7 +102,7 @@ def without_frame(value: bytes, max_bytes: int) -> bytes:
     first = value[:1]
     if first == b"\x00" and len(value) >= _CONFLUENT:
         return _of_confluent(value)
-    if first == b"\x03" and len(value) >= _GLUE and value[1] in (_PLAIN, _DEFLATED):
+    if _is_of_glue(value):
         return _of_glue(value, max_bytes)
     return value
 
@@ -90,11 +141,13 @@ def named(value: bytes, *, has_schema_id: bool) -> EventDecodeError | None:
     return None
 
 
+def _is_of_glue(value: bytes) -> bool:
+    return value[:1] == b"\x03" and len(value) >= _GLUE and value[1] in (_PLAIN, _DEFLATED)
+
+
 def _of_confluent(value: bytes) -> bytes:
-    for length in (_CONFLUENT, _APICURIO):
-        content = value[length:]
-        if _looks_like_json(content):
-            return content
+    if length := frame_length(value):
+        return value[length:]
     if encoding := _encoding(value):
         raise _wrong_encoding(encoding)
     # no registry of Confluent gives the id 0
@@ -193,6 +246,17 @@ def _nothing() -> EventDecodeError:
         "the value is empty, which is neither JSON nor a tombstone",
         code="not-json",
         remedy="publish JSON; the value of a tombstone is null, not a text without letters",
+    )
+
+
+def _invalid_id(header: str) -> EventDecodeError:
+    return EventDecodeError(
+        f"the header {header} is no id of a schema",
+        code="invalid-schema-id",
+        remedy="let the producer's serializer write it, or take the header out",
+        violations=(
+            Violation(f"/headers/{header}", "format", "must be an id as serializers write it"),
+        ),
     )
 
 

@@ -1,23 +1,37 @@
 """Turn one record into a desired user: decode, validate, map.
 
 `run` and every preview (`validate`, `plan`, `apply`, `test-mapping`, `backfill`, `dead-letters replay --dry-run`) call
-`Interpreter.interpret`, so a preview and `run` cannot disagree about a record. Nothing here reads a file or the
-network; the clock is only asked whether an event's time lies in the future.
+`Interpreter.interpret`, so a preview and `run` cannot disagree about a record. Nothing here reads a file; the clock is only asked
+whether an event's time lies in the future, and a schema registry, where there is one, for the schemas that records name.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from keycloak_bridge.domain.errors import EventContext, EventError, TombstoneError
-from keycloak_bridge.domain.events import CloudEvent, Record, UserEvent, event_identity
-from keycloak_bridge.domain.ports import Trace, no_trace
+from keycloak_bridge.domain.errors import (
+    Dependency,
+    EventContext,
+    EventError,
+    TombstoneError,
+)
+from keycloak_bridge.domain.events import (
+    CloudEvent,
+    Record,
+    SchemaReference,
+    UserEvent,
+    event_identity,
+)
+from keycloak_bridge.domain.ports import SchemaRegistry, Trace, no_trace
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope
 from keycloak_bridge.events.arrival import ArrivalRule
+from keycloak_bridge.events.cloudevents import parse_value
 from keycloak_bridge.events.decode import EnvelopeRules, EventHead, decode, deletion_of, peek
+from keycloak_bridge.events.frames import schema_reference
+from keycloak_bridge.events.nulls import without_nulls
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.messages.dead_letters import wants_no_invite
-from keycloak_bridge.validation.catalog import SchemaCatalog
+from keycloak_bridge.validation.catalog import SchemaCatalog, accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,8 @@ class Interpreter:
     """Everything that decides about a record before Keycloak is asked.
 
     `tombstones` says what a record without a value means: nothing (`ignore`), the deletion of the user named by its key
-    (`delete`), or an error (`dead-letter`).
+    (`delete`), or an error (`dead-letter`). With a `registry`, the whole value of a record that names a schema of it is checked
+    against that schema, as its producer's serializer does, and not against one of the catalog.
     """
 
     rules: EnvelopeRules
@@ -64,6 +79,13 @@ class Interpreter:
     ignored_types: frozenset[str] = frozenset()
     tombstones: str = "ignore"
     arrival: ArrivalRule | None = None
+    registry: SchemaRegistry | None = None
+
+    @property
+    def proven(self) -> Dependency:
+        """What is known to work besides Keycloak and Kafka."""
+        works = self.registry is not None and self.registry.works
+        return Dependency.REGISTRY if works else Dependency.NONE
 
     def interpret(
         self,
@@ -75,7 +97,7 @@ class Interpreter:
 
         A type that is ignored is so before anything else of the record is judged. `accept` may refuse a decoded event, by
         raising, before it is validated. Raises EventError, whose `context` says which step failed and what is known of the
-        event.
+        event, and RegistryUnavailableError.
         """
         if (ignored := self.ignores(record)) is not None:
             return ignored
@@ -130,9 +152,16 @@ class Interpreter:
             accept(event)
             time = self._time_of(event, record)
             context = replace(context, step="schema")
-            schema_id = self.catalog.schema_id(event.type, event.dataschema)
-            context = replace(context, schema_id=schema_id)
-            user_event = check(event)
+            registry, named = self.registry, None
+            if registry is not None and record is not None:
+                named = schema_reference(record, registry.frame_ids)
+            if registry is not None and record is not None and named is not None:
+                context = replace(context, schema_id=named.name)
+                user_event = self._validated_by(registry, named, event, record)
+            else:
+                schema_id = self.catalog.schema_id(event.type, event.dataschema)
+                context = replace(context, schema_id=schema_id)
+                user_event = check(event)
             trace("validated", user_event.schema_id)
             context = replace(context, step="map")
             fingerprint = self.mapping.serving(user_event).fingerprint
@@ -155,6 +184,20 @@ class Interpreter:
         if self.arrival is None:
             return event.time
         return self.arrival.time_of(event.time, None if record is None else record.timestamp_ms)
+
+    def _validated_by(
+        self, registry: SchemaRegistry, named: SchemaReference, event: CloudEvent, record: Record
+    ) -> UserEvent:
+        self.catalog.schema_id(event.type)  # of an unknown type nothing can be made
+        schema = registry.schema(named)
+        value = parse_value(record, self.rules.limits)
+        if self.rules.nulls_absent:
+            value = without_nulls(value)
+        violations = schema.violations(value, "")
+        if violations and value == event.data:
+            violations = schema.violations(value, "/data")
+        schema_id = schema.id if self.catalog.knows(event.type, schema.id) else named.name
+        return accepted(event, schema_id, violations, name=str(named))
 
     def _validated(self, event: CloudEvent) -> UserEvent:
         self.mapping.refuse_unmapped(

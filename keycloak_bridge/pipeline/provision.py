@@ -85,6 +85,11 @@ class ProvisionStage:
 
         Raises BridgeError only with a disposition other than DEAD_LETTER and REPLAN.
         """
+        handled = self._handle(record)
+        proven = self._interpreter.proven
+        return replace(handled, dependency=handled.dependency | proven) if proven else handled
+
+    def _handle(self, record: Record) -> Handled:
         since_s = self._publisher.context.clock.monotonic()
         record = self._publisher.believed(record)
         try:

@@ -247,5 +247,20 @@ def _clashes(settings: Settings) -> Iterator[Problem]:
         seen.setdefault(name, key)
     if settings.invite.redirect_uri and not settings.invite.client_id:
         yield "invite.redirect_uri", "needs `invite.client_id`: Keycloak checks the page with it"
+    yield from _registry_clashes(settings)
     if settings.retry.initial > settings.retry.max:
         yield "retry.initial", "must not be longer than `retry.max`"
+
+
+def _registry_clashes(settings: Settings) -> Iterator[Problem]:
+    registry = settings.registry
+    if registry.username and not registry.password:
+        yield "registry.password", "is needed by `registry.username`"
+    if registry.password and not registry.username:
+        yield "registry.username", "is needed by `registry.password`"
+    if registry.username and registry.token:
+        yield "registry.token", "must not be given with `registry.username`"
+    for key in ("username", "password", "token", "ca_file"):
+        if getattr(registry, key) and not registry.url:
+            yield f"registry.{key}", "needs `registry.url`"
+            break

@@ -230,6 +230,36 @@ class SchemasSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """A schema registry: events that name a schema of it by its id, in a frame or a header, are checked against that one."""
+
+    url: str | None = setting(
+        None,
+        "Confluent-compatible API of the registry, such as `http://registry:8081` or `https://apicurio/apis/ccompat/v7`. "
+        "Without it the ids of schemas are not looked up.",
+        URL,
+    )
+    username: str | None = setting(
+        None, "User for basic authentication.", text("a name without colon", pattern="^[^:]+$")
+    )
+    password: Secret | None = setting(None, "Password of that user.")
+    token: Secret | None = setting(None, "Bearer token, in place of a user and a password.")
+    ca_file: Path | None = setting(
+        None, "CA certificates (PEM) to trust instead of the usual ones."
+    )
+    timeout: float = setting(
+        "10 s",
+        "How long connecting may take, and then an answer: from the first byte of the request to the last of the answer.",
+        duration(),
+    )
+    frame_ids: Literal["content", "global"] = setting(
+        "content",
+        "What the ids in frames are: those of the Confluent-compatible API, or `global` ids of Apicurio Registry, as its "
+        "serializers of version 2 write them.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MappingSettings:
     """How an event becomes a user."""
 
@@ -431,6 +461,7 @@ class Settings:
     events: EventsSettings = EventsSettings()
     envelope: EnvelopeSettings = EnvelopeSettings()
     schemas: SchemasSettings = SchemasSettings()
+    registry: RegistrySettings = RegistrySettings()
     mapping: MappingSettings = MappingSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     verify: VerifySettings = VerifySettings()

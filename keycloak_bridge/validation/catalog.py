@@ -6,7 +6,6 @@ What is wrong with schema files is found before, in `documents`.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jsonschema.protocols import Validator
 from referencing import Registry
 
 from keycloak_bridge.domain.errors import (
@@ -22,13 +21,12 @@ from keycloak_bridge.domain.events import (
     CloudEvent,
     UserEvent,
 )
-from keycloak_bridge.validation.compiled import compile_verdict
 from keycloak_bridge.validation.documents import SchemaDocument, check_documents
 from keycloak_bridge.validation.notes import schema_notes
+from keycloak_bridge.validation.schema import CompiledSchema
 from keycloak_bridge.validation.subschema import (
     Path,
     PropertyFacts,
-    Subschema,
     has_property,
     property_facts,
     property_types,
@@ -37,8 +35,6 @@ from keycloak_bridge.validation.validator import (
     MOST_VIOLATIONS,
     NOT_INSIDE_TEXT,
     NOT_NULL,
-    compile_schema,
-    find_violations,
 )
 
 OWN_MESSAGES = frozenset({RESULT, INVITATION_DUE, DEAD_LETTER, DEAD_LETTER_REPLAYED})
@@ -56,13 +52,9 @@ class SchemaCatalog:
         self._by_id = {document.id: document for document in self.documents}
         # sorted by version, so the newest of a type is what remains
         self._newest = {document.type: document for document in self.documents}
-        self._validators: Mapping[str, Validator] = {
-            document.id: compile_schema(document.schema, registry) for document in self.documents
+        self._schemas = {
+            document.id: CompiledSchema(document, registry) for document in self.documents
         }
-        self._roots = {
-            document.id: Subschema.root(document.schema, registry) for document in self.documents
-        }
-        self._verdicts = {name: compile_verdict(root) for name, root in self._roots.items()}
 
     def document(self, id_or_type: str) -> Mapping[str, Any]:
         """Return the schema with that `$id`, or the newest one of that type; raises UnknownSchemaError."""
@@ -75,7 +67,7 @@ class SchemaCatalog:
     def has_property(self, event_type: str, path: Path, major: int | None = None) -> bool:
         """Say whether any version of the type, or of its `major` version, has a property at `path` below `data`."""
         return any(
-            has_property(self._roots[document.id], path)
+            has_property(self._schemas[document.id].root, path)
             for document in self.documents
             if document.type == event_type and major in (None, document.version[0])
         )
@@ -85,7 +77,7 @@ class SchemaCatalog:
     ) -> frozenset[str] | None:
         """Return the JMESPath types that the versions leave the property at `path`; None for all, or where no version has it."""
         found = [
-            property_types(self._roots[document.id], path)
+            property_types(self._schemas[document.id].root, path)
             for document in self.documents
             if document.type == event_type and major in (None, document.version[0])
         ]
@@ -98,7 +90,7 @@ class SchemaCatalog:
     def property_facts(self, event_type: str, path: Path) -> tuple[PropertyFacts | None, ...]:
         """Return what each version of the type's schema says about the property at `path`, None where it is not named."""
         return tuple(
-            property_facts(self._roots[document.id], path)
+            property_facts(self._schemas[document.id].root, path)
             for document in self.documents
             if document.type == event_type
         )
@@ -113,11 +105,15 @@ class SchemaCatalog:
             raise _unknown("type", "the event's type has no schema", known)
         if dataschema is None:
             return self._newest[event_type].id
-        document = self._by_id.get(dataschema)
-        if document is None or document.type != event_type:
+        if not self.knows(event_type, dataschema):
             known = [one.id for one in self.documents if one.type == event_type]
             raise _unknown("schema", f"dataschema names no schema of {event_type}", known)
         return dataschema
+
+    def knows(self, event_type: str, schema_id: str) -> bool:
+        """Say whether a schema of the type has this `$id`."""
+        document = self._by_id.get(schema_id)
+        return document is not None and document.type == event_type
 
     def violations(
         self, event_type: str, data: Any, dataschema: str | None = None, *, root: str = "/data"
@@ -127,12 +123,7 @@ class SchemaCatalog:
         Raises UnknownSchemaError.
         """
         schema_id = self.schema_id(event_type, dataschema)
-        return self._violations(schema_id, data, root)
-
-    def _violations(self, schema_id: str, data: Any, root: str) -> tuple[Violation, ...]:
-        if self._verdicts[schema_id](data):
-            return ()
-        return find_violations(self._validators[schema_id], data, root=root)
+        return self._schemas[schema_id].violations(data, root)
 
     def validate(self, event: CloudEvent) -> UserEvent:
         """Return `event` once its data keeps every rule of its schema.
@@ -140,20 +131,27 @@ class SchemaCatalog:
         Raises UnknownSchemaError (`unknown-type`, `unknown-schema`) or EventValidationError with all violations.
         """
         schema_id = self.schema_id(event.type, event.dataschema)
-        violations = self._violations(schema_id, event.data, "/data")
-        if not violations and not isinstance(event.data, dict):
-            violations = (Violation("/data", "type", "must be an object"),)
-        if violations:
-            raise _invalid(schema_id, violations)
-        return UserEvent(
-            id=event.id,
-            source=event.source,
-            type=event.type,
-            subject=event.subject,
-            time=event.time,
-            schema_id=schema_id,
-            data=event.data,
-        )
+        violations = self._schemas[schema_id].violations(event.data, "/data")
+        return accepted(event, schema_id, violations)
+
+
+def accepted(
+    event: CloudEvent, schema_id: str, violations: tuple[Violation, ...], *, name: str | None = None
+) -> UserEvent:
+    """Return `event` if its schema found no `violations`; raises EventValidationError, which calls the schema `name`."""
+    if not violations and not isinstance(event.data, dict):
+        violations = (Violation("/data", "type", "must be an object"),)
+    if violations:
+        raise _invalid(name or schema_id, violations)
+    return UserEvent(
+        id=event.id,
+        source=event.source,
+        type=event.type,
+        subject=event.subject,
+        time=event.time,
+        schema_id=schema_id,
+        data=event.data,
+    )
 
 
 def _unknown(what: str, reason: str, known: Iterable[str]) -> UnknownSchemaError:

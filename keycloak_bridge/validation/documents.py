@@ -42,7 +42,7 @@ from keycloak_bridge.validation.validator import shortened
 _OWN_ID = re.compile(r"urn:keycloak-bridge:schema:([^:]+):([0-9]+)\.([0-9]+)")
 
 
-def _can_be_joined(text: object) -> bool:
+def can_be_joined(text: object) -> bool:
     """Say whether a URI, relative or not, can be joined with others; Python refuses some hosts in brackets."""
     try:
         return not isinstance(text, str) or bool(urljoin(urljoin("urn:a", text), text) or True)
@@ -52,7 +52,7 @@ def _can_be_joined(text: object) -> bool:
 
 def _metaschema(dialect: type[Validator]) -> Validator:
     checker = FormatChecker(formats=())
-    checker.checkers = {"uri-reference": (_can_be_joined, ())}
+    checker.checkers = {"uri-reference": (can_be_joined, ())}
     return dialect(dialect.META_SCHEMA, format_checker=checker)
 
 
@@ -125,8 +125,24 @@ def schema_error(problems: Sequence[SchemaProblem], *, also: str = "") -> Config
     )
 
 
-def check_documents(documents: Sequence[SchemaDocument]) -> Registry[Any]:
+def usable_id(schema_id: object) -> str | None:
+    """Return an `$id` without an empty fragment, as drafts before 2019-09 wrote it; None where it is none or relative."""
+    plain = schema_id.removesuffix("#") if isinstance(schema_id, str) else ""
+    return plain if _is_id(plain) else None
+
+
+def own_name(content: Any) -> tuple[str, tuple[int, int]] | None:
+    """Return the type and version that the `$id` of one of the bridge's own schemas says; None for any other."""
+    named = _OWN_ID.fullmatch(content["$id"]) if isinstance(content, dict) else None
+    return None if named is None else (named[1], (int(named[2]), int(named[3])))
+
+
+def check_documents(
+    documents: Sequence[SchemaDocument], names: Mapping[str, SchemaDocument] | None = None
+) -> Registry[Any]:
     """Return the registry of `documents`, in which every reference resolves and which fetches nothing.
+
+    A document is known by its `$id`, and by the `names` that say so.
 
     Raises ConfigError (code `schema`) with one line for every problem.
     """
@@ -135,7 +151,11 @@ def check_documents(documents: Sequence[SchemaDocument]) -> Registry[Any]:
         raise schema_error(problems)
     problems += _repeated(documents)
     registry: Registry[Any] = Registry().with_resources(
-        (document.id, DRAFT202012.create_resource(document.schema)) for document in documents
+        (name, DRAFT202012.create_resource(document.schema))
+        for name, document in (
+            *(names or {}).items(),
+            *((document.id, document) for document in documents),
+        )
     )
     problems += _content_problems(documents, registry)
     if not problems:
@@ -208,15 +228,14 @@ def _id_problems(document: SchemaDocument) -> Iterator[SchemaProblem]:
             document.origin, where, "must be a URI with scheme and without fragment"
         )
         return
-    named = _OWN_ID.fullmatch(schema_id)
-    if named and (named[1], int(named[2]), int(named[3])) != (document.type, *document.version):
+    if own_name(document.content) not in (None, (document.type, document.version)):
         yield SchemaProblem(
             document.origin, where, "does not agree with the file's folder and name"
         )
 
 
 def _is_id(text: str) -> bool:
-    return is_uri(text) and "#" not in text and _can_be_joined(text)
+    return is_uri(text) and "#" not in text and can_be_joined(text)
 
 
 def _repeated(documents: Sequence[SchemaDocument]) -> Iterator[SchemaProblem]:

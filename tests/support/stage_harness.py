@@ -15,7 +15,13 @@ from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
 from keycloak_bridge.delivery.stage import DeadLetteredUsers, SentDeadLetters
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Message, Record
-from keycloak_bridge.domain.ports import Acknowledgement, Handled, Trace, no_trace
+from keycloak_bridge.domain.ports import (
+    Acknowledgement,
+    Handled,
+    SchemaRegistry,
+    Trace,
+    no_trace,
+)
 from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.messages.bridge_headers import content_digest, record_digest
 from keycloak_bridge.messages.dead_letters import (
@@ -168,6 +174,7 @@ class Flow:
         limits: Limits | None = None,
         trace: Trace = no_trace,
         max_mail_age_s: float | None = None,
+        registry: SchemaRegistry | None = None,
     ) -> None:
         known = known or interpretation()
         self.broker = InMemoryBroker(partitions=partitions)
@@ -194,6 +201,7 @@ class Flow:
                 frozenset(ignored_types),
                 tombstones,
                 known.interpreter.arrival,
+                registry,
             ),
             after_dead_letter=after_dead_letter,
             router=WriteRouter(self.provisioner),

@@ -27,6 +27,8 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
     MailDeliveryError,
     PartitionRevokedError,
+    RegistryAccessError,
+    RegistryUnavailableError,
 )
 from keycloak_bridge.domain.events import Record
 
@@ -198,6 +200,26 @@ def test_a_single_failure_is_no_outage() -> None:
 
     assert (BreakerState.CLOSED, None) == single
     assert refused is one.problem
+
+
+def test_an_outage_of_the_registry_gives_no_record_up() -> None:
+    """Records whose schema is known go on meanwhile, and prove nothing about it; refused credentials are an outage at once."""
+    one, record = failure_policy(max_attempts=2), task()
+    away = RegistryUnavailableError("away")
+    given_up = []
+    for _ in range(10):
+        given_up.append(one.gives_up(record, away))
+        fail(one, record, away)
+        one.worked(ALL_WELL)
+    refused = failure_policy()
+    fail(refused, task(), RegistryAccessError("refused"))
+
+    assert [False] * 10 == given_up
+    assert away is one.problem
+    assert BreakerState.OPEN is refused.breaker.state
+    one.breaker.admits(1000.0)
+    one.worked(ALL_WELL | Dependency.REGISTRY)
+    assert one.problem is None
 
 
 def test_a_failure_counts_when_others_succeed_meanwhile() -> None:

@@ -5,6 +5,7 @@ import zlib
 from base64 import b64encode
 from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 from records import envelope, record
 
 from keycloak_bridge.domain.errors import EventDecodeError
-from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.events import IdKind, Record, SchemaReference
 from keycloak_bridge.events.cloudevents import Limits
 from keycloak_bridge.events.custom_envelope import compile_envelope
 from keycloak_bridge.events.decode import EnvelopeRules, decode
+from keycloak_bridge.events.frames import schema_reference
 
 RULES = EnvelopeRules()
 TEXT = json.dumps(envelope())
@@ -134,6 +136,54 @@ def test_an_envelope_of_ones_own_says_the_same(value: Any, what: str) -> None:
     assert what in caught.value.violations[0].message
 
 
+@pytest.mark.parametrize(
+    ("frame", "named"),
+    [
+        (b"", None),
+        (b"\x00\x00\x00\x00\x0f", SchemaReference(IdKind.GLOBAL, 15)),
+        (b"\x00\xff\xff\xff\xff", SchemaReference(IdKind.GLOBAL, 2**32 - 1)),
+        (b"\x00" + bytes(7) + b"\x0f", SchemaReference(IdKind.GLOBAL, 15)),
+        (b"\x03\x00" + GLUE, None),
+    ],
+)
+def test_a_frame_names_the_schema(frame: bytes, named: SchemaReference | None) -> None:
+    """The registry of AWS Glue is not one that is looked into."""
+    assert named == schema_reference(record(frame + BODY), IdKind.GLOBAL)
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "named"),
+    [
+        ("__value_schema_id", b"\x00\x00\x00\x00\x07", SchemaReference(IdKind.CONTENT, 7)),
+        ("__value_schema_id", b"\x01" + GLUE, SchemaReference(IdKind.GUID, UUID(ID))),
+        ("apicurio.value.contentId", bytes(7) + b"\x07", SchemaReference(IdKind.CONTENT, 7)),
+        ("apicurio.value.globalId", bytes(7) + b"\x07", SchemaReference(IdKind.GLOBAL, 7)),
+        ("__key_schema_id", b"\x00\x00\x00\x00\x07", None),
+    ],
+)
+def test_a_header_names_the_schema(
+    header: str, value: bytes, named: SchemaReference | None
+) -> None:
+    """As the serializers of Confluent and Apicurio write it; it counts before a frame, and the last one before others."""
+    headers = ((header, b"?"), (header, value))
+
+    assert named == schema_reference(record(BODY, headers=headers), IdKind.CONTENT)
+    if named is not None:
+        framed = record(b"\x00\x00\x00\x00\x0f" + BODY, headers=headers)
+        assert named == schema_reference(framed, IdKind.CONTENT)
+    assert schema_reference(record(None, headers=headers), IdKind.CONTENT) is None
+
+
+@pytest.mark.parametrize("header", ["__value_schema_id", "apicurio.value.globalId"])
+@pytest.mark.parametrize("value", [b"", b"7", b"\x02\x00\x00\x00\x07", b"\x01" + GLUE + b"\x00"])
+def test_a_header_that_holds_no_id_is_refused(header: str, value: bytes) -> None:
+    """Nothing says then which schema is meant."""
+    with pytest.raises(EventDecodeError) as caught:
+        schema_reference(record(BODY, headers=((header, value),)), IdKind.CONTENT)
+    assert "invalid-schema-id" == caught.value.code
+    assert [f"/headers/{header}"] == [one.pointer for one in caught.value.violations]
+
+
 @given(
     st.sampled_from([b"\x00", b"\x03\x00", b"\x03\x05", b"\x00\x00\x00\x00\x01", b"\xff\xfe", b""]),
     st.binary(max_size=64),
@@ -142,5 +192,7 @@ def test_an_envelope_of_ones_own_says_the_same(value: Any, what: str) -> None:
 def test_any_bytes_are_an_event_or_a_known_error(frame: bytes, rest: bytes, has_id: bool) -> None:
     """A frame, and whatever is in it, raises nothing else."""
     headers = (("__value_schema_id", b"1"),) if has_id else ()
+    with suppress(EventDecodeError):
+        schema_reference(Record("t", 0, 0, 0, None, frame + rest, headers), IdKind.CONTENT)
     with suppress(EventDecodeError):
         decode(Record("t", 0, 0, 0, None, frame + rest, headers), EnvelopeRules(Limits(1000, 8)))

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 import requests
 import urllib3
+from fake_wire import FakeConnection, FakePool, FakeSocket
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from requests import PreparedRequest
@@ -197,72 +198,6 @@ def test_kind_of_failure_is_reported(error: requests.RequestException, code: str
 
 
 # the transport
-
-
-class FakeSocket:
-    """Answers or fails as it was made to."""
-
-    def __init__(self, answer: bytes | BaseException) -> None:
-        self.answer = answer
-        self.sent = b""
-        self.timeouts: list[float] = []
-        self.now_s = 1000.0
-        self.takes_s = 0.0
-        self.endless = b""
-        self.most_at_once = 65536
-
-    def settimeout(self, timeout_s: float) -> None:
-        self.timeouts.append(timeout_s)
-
-    def send(self, data: memoryview) -> int:
-        self.now_s += self.takes_s
-        part = bytes(data[: self.most_at_once])
-        self.sent += part
-        return len(part)
-
-    def recv(self, most: int) -> bytes:
-        self.now_s += self.takes_s
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        if not self.answer:
-            self.answer = self.endless
-        most = min(most, self.most_at_once)
-        part, self.answer = self.answer[:most], self.answer[most:]
-        return part
-
-
-class FakeConnection:
-    """A connection of urllib3, not yet opened."""
-
-    def __init__(self, sock: FakeSocket, failure: Exception | None = None) -> None:
-        self.sock: FakeSocket | None = None
-        self.timeout = 0.0
-        self.closed = False
-        self._to_be = sock
-        self._failure = failure
-
-    def connect(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-        self.sock = self._to_be
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class FakePool:
-    """A pool of urllib3 with one connection."""
-
-    def __init__(self, connection: FakeConnection) -> None:
-        self.pool = object()
-        self.connection = connection
-        self.given_back: list[FakeConnection | None] = []
-
-    def _get_conn(self) -> FakeConnection:
-        return self.connection
-
-    def _put_conn(self, connection: FakeConnection | None) -> None:
-        self.given_back.append(connection)
 
 
 class Wire:

@@ -193,6 +193,12 @@ def test_everything_in_a_file(write: Write, tmp_path: Path) -> None:
             '[kafka]\nsecurity_protocol = "SASL_SSL"\nsasl_username = "x"',
             ['kafka.sasl_mechanism: is needed by security_protocol = "SASL_SSL"', 'kafka.sasl_password: is needed by security_protocol = "SASL_SSL"'],
         ),
+        ('[registry]\nurl = "https://ada:secret@registry"', 'registry.url: must be an address such as "https://id.example.com", without credentials'),
+        ('[registry]\nurl = "http://r"\nusername = "a:b"\npassword = "p"', "registry.username: must be a name without colon"),
+        ('[registry]\nurl = "http://r"\nusername = "ada"', "registry.password: is needed by `registry.username`"),
+        ('[registry]\nurl = "http://r"\npassword = "p"', "registry.username: is needed by `registry.password`"),
+        ('[registry]\nurl = "http://r"\nusername = "ada"\npassword = "p"\ntoken = "t"', "registry.token: must not be given with `registry.username`"),
+        ('[registry]\ntoken = "t"', "registry.token: needs `registry.url`"),
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_reported_with_key_and_reason(

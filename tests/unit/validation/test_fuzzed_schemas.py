@@ -45,8 +45,8 @@ class Pair:
 
     def bridge(self, value: Any) -> tuple[bool | None, bool | None]:
         """Return the quick verdict, None where it leaves the answer to the reports, and what these say."""
-        quick = self.catalog._verdicts[ID](value)
-        slow = self.catalog._validators[ID]
+        quick = self.catalog._schemas[ID]._verdict(value)
+        slow = self.catalog._schemas[ID]._validator
         try:
             return quick, slow.is_valid(value)
         except RecursionError:
@@ -107,7 +107,7 @@ def test_no_value_is_judged_otherwise_than_by_the_library(
             except Exception as error:  # noqa: BLE001 # all of them are wanted
                 found = repr(error)[:300]
             slowest = max(slowest, (time.thread_time() - began, number))
-            outcomes[pair.catalog._verdicts[ID](value)] += 1
+            outcomes[pair.catalog._schemas[ID]._verdict(value)] += 1
             if found is not None:
                 failed.append((number, found, content, value))
     if everything:
