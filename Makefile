@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-all unit integration chaos e2e check lint types contracts format coverage \
-	screenshots export-realm docs bench bench-check profile clean
+	screenshots export-realm docs bench bench-check bench-scale profile clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,9 +34,10 @@ test: $(STAMP)  ## run unit, docs, contract, integration and browser tests and a
 	@$(BIN)/python -m tests.browser
 	@$(BIN)/python -m tests.run
 
-test-all: $(STAMP)  ## run all tests: also all chaos scenarios, the life cycle of the sandbox, and Hypothesis in full
+test-all: $(STAMP)  ## run all tests: also all chaos scenarios, the sandbox's life cycle, Hypothesis in full, and bench-check
 	@$(BIN)/python -m tests.browser
 	@$(BIN)/python -m tests.run --all
+	@$(BIN)/python -m bench --check
 
 unit: $(STAMP)  ## run the fast tests, which need no service
 	@$(BIN)/python -m pytest tests/unit tests/docs -m "not integration and not e2e"
@@ -79,6 +80,9 @@ coverage: $(STAMP)  ## measure the branch coverage of the unit tests
 
 bench: $(STAMP)  ## compare with a bare client and Redpanda Connect (bench/README.md); updates docs/benchmark and README.md
 	@$(BIN)/python -m bench --write
+
+bench-scale: $(STAMP)  ## measure each kind of event in realms of up to a million users on PostgreSQL; updates docs/scaling.md
+	@$(BIN)/python -m bench.scale --write
 
 bench-check: $(STAMP)  ## run the benchmark briefly; fails if a ratio is far below the recorded one
 	@$(BIN)/python -m bench --check

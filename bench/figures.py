@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 BARE, REDPANDA = "bare", "redpanda"
+BRIDGE = ("trickle", "burst")
+"""The bridge, one by one and in batches."""
 
 Runs = Sequence[Mapping[str, Any]]
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bench.figures import BRIDGE
+
 FAR_BELOW = 0.6
 """Share of the recorded ratio that a short run on a busy machine must still reach."""
 
@@ -16,15 +18,21 @@ def failures(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def regressions(results: Mapping[str, Any], recorded: Mapping[str, Any]) -> Iterator[str]:
-    """Return the contenders whose ratio to the bare client is far below the recorded one."""
+    """Return the ways of the bridge whose ratio to the bare client is far below the recorded one, or was not compared."""
     for database, found in results["databases"].items():
         then = recorded["databases"].get(database, {}).get("figures", {})
-        for name, figures in found["figures"].items():
-            if "ratio" not in figures or "ratio" not in then.get(name, {}):
-                continue
-            now_ratio, then_ratio = figures["ratio"]["median"], then[name]["ratio"]["median"]
-            if now_ratio < FAR_BELOW * then_ratio:
+        for name in BRIDGE:
+            now_ratio, then_ratio = _ratio(found["figures"], name), _ratio(then, name)
+            if now_ratio is None or then_ratio is None:
+                when = "measured" if now_ratio is None else "recorded"
+                yield f"{database}, {name}: no ratio to the bare client was {when}"
+            elif now_ratio < FAR_BELOW * then_ratio:
                 yield (
                     f"{database}, {name}: {now_ratio:.2f} of the bare client, "
                     f"recorded were {then_ratio:.2f}"
                 )
+
+
+def _ratio(figures: Mapping[str, Any], name: str) -> float | None:
+    median: float | None = figures.get(name, {}).get("ratio", {}).get("median")
+    return median

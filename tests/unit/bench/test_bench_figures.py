@@ -78,15 +78,39 @@ def test_percentiles(share: float, expected: float) -> None:
     assert expected == rates.percentile([float(one) for one in range(100, 0, -1)], share)
 
 
+def ratios(**of_bare: float) -> dict[str, object]:
+    """Return results with these ratios to the bare client."""
+    found = {name: {"ratio": {"median": ratio}} for name, ratio in of_bare.items()}
+    return {"databases": {"H2": {"figures": {"bare": {"runs": 0}, **found}}}}
+
+
 @pytest.mark.parametrize(("now", "complaints"), [(0.9, 0), (0.50, 0), (0.47, 1), (0.1, 1)], ids=str)
 def test_only_what_is_far_below_the_record_is_a_regression(now: float, complaints: int) -> None:
     """Below 0.6 of the recorded ratio, and never by an absolute time."""
+    recorded = ratios(trickle=0.8, burst=0.8)
 
-    def results(ratio: float) -> dict[str, object]:
-        one = {"ratio": {"median": ratio}}
-        return {"databases": {"H2": {"figures": {"trickle": one, "bare": {"runs": 0}}}}}
+    found = list(verdict.regressions(ratios(trickle=now, burst=0.8), recorded))
 
-    assert complaints == len(list(verdict.regressions(results(now), results(0.8))))
+    assert complaints == len(found)
+
+
+@pytest.mark.parametrize(
+    ("now", "recorded", "complaint"),
+    [
+        ({"trickle": 0.9}, {"trickle": 0.9, "burst": 2.0}, "was measured"),
+        ({"trickle": 0.9, "burst": 2.0}, {"trickle": 0.9}, "was recorded"),
+        ({"trickle": 0.9, "burst": 2.0}, None, "was recorded"),
+    ],
+)
+def test_what_is_not_compared_is_told(
+    now: dict[str, float], recorded: dict[str, float] | None, complaint: str
+) -> None:
+    """A check that compares nothing would pass for ever."""
+    then = {"databases": {}} if recorded is None else ratios(**recorded)
+
+    found = list(verdict.regressions(ratios(**now), then))
+
+    assert found[-1] == f"H2, burst: no ratio to the bare client {complaint}"
 
 
 def test_every_failed_run_is_told() -> None:
