@@ -9,13 +9,14 @@ Times are compared at the coarser precision of the two. A time of whole seconds 
 events that cannot be told apart the later one in the topic counts.
 
 Both are in the attribute `bridgeEventTime`: `<time>`, followed by `in <time> <event>` and `out <time> <event>`, where the first is
-what counts; `-` says that no event has decided it. `erased <time> <event>` names the last event that anonymised the user. A time alone, also as earlier versions wrote it, says that its event
-let the user in, if the user may log in now.
+what counts; `-` says that no event has decided it. `erased <time> <event>` names the last event that anonymised the user. A
+time alone, also as earlier versions wrote it, says that its event let the user in, if the user may log in now.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 
 from keycloak_bridge.domain.events import (
     EVENT_ID_ATTRIBUTE,
@@ -74,8 +75,8 @@ class Verdict:
     """What of an event takes effect.
 
     `enabled` is what to write, None where the switch is left alone; `access` says that what the event does to the access
-    takes effect, or took effect and is only to be finished; `erases` that it anonymises the user. `overruled` says that an event would put the user out, and a
-    newer one lets it in. `after` is what is remembered of the user afterwards.
+    takes effect, or took effect and is only to be finished; `erases` that it anonymises the user. `overruled` says that
+    an event would put the user out, and a newer one lets it in. `after` is what is remembered of the user afterwards.
     """
 
     describes: bool
@@ -126,32 +127,20 @@ def switches_of(event: UserEvent, desired: DesiredUser) -> tuple[Switch, ...]:
 
 def in_order(*parts: Iterable[Switch]) -> tuple[Switch, ...]:
     """Return the switches of `parts`, one after the other; of too many, the last of those that can take effect."""
-    switches = tuple(one for part in parts for one in part)
+    switches = tuple(chain.from_iterable(parts))
     if len(switches) <= _MOST_SWITCHES:
         return switches
-    return tuple(_not_overruled(switches))[-_MOST_SWITCHES:]
-
-
-def _not_overruled(switches: Iterable[Switch]) -> Iterator[Switch]:
-    """Yield those that no newer one of the other direction stands before: those need not be known any more."""
-    newest: dict[Access, datetime] = {}
+    kept: list[Switch] = []
+    newest: dict[Access, datetime | None] = {}
     for one in switches:
         if one.time is None:
             newest.clear()
-        other = newest.get(Access.OUT if one.access is Access.IN else Access.IN)
-        if is_before(_latest(one), other):
-            continue
-        yield one
-        if one.time is not None and not one.for_new_users:
-            newest[one.access] = max(one.time, newest.get(one.access, one.time))
-
-
-def _not_too_early(switch: Switch, let_in: Moment | None) -> Switch:
-    """Return a switch that is as new as what let the user in, where its producer says so and the clock of its record does not."""
-    since = None if let_in is None else let_in.time
-    if switch.access is Access.IN or since is None or not is_before(switch.time, since):
-        return switch
-    return switch if is_before(_latest(switch), since) else replace(switch, time=since)
+        other = Access.OUT if one.access is Access.IN else Access.IN
+        if not is_before(_latest(one), newest.get(other)):
+            kept.append(one)
+            if not one.for_new_users:
+                newest[one.access] = _newest(one.time, newest.get(one.access))
+    return tuple(kept[-_MOST_SWITCHES:])
 
 
 def _latest(switch: Switch) -> datetime | None:
@@ -174,112 +163,81 @@ def judge(
     again = again and desired.switches is None
     deletes = desired.intent is Intent.DELETE  # there was no user any more, had it been done
     describes = not is_before(event.time, applied.time)
-    time = _newest(applied.time, event.time) if describes else applied.time
-    after = applied
-    takes_effect, enabled, erases, overruled = False, None, False, False
+    after, access, enabled, erases, overruled = applied, False, None, False, False
     for one in switches_of(event, desired):
         if one.for_new_users and not new:
             continue
-        one = _not_too_early(one, after.let_in)  # noqa: PLW2901
-        after = replace(after, time=_newest(after.time, one.time))  # for those without a time
-        known = not deletes and (_is_known(one, after) or (again and _let_in_before(one, applied)))
-        wins, writes = _takes_effect(one, after, known=known)
-        if one.access is Access.OUT and not wins and not known:
-            overruled = True
-        takes_effect = takes_effect or wins
-        if one.erases and wins and (again or _erases(one, applied, describes=describes)):
-            erases = True
-            after = replace(after, erased=_moment(one, after))
-        if not wins and not known and _is_tied(one, after):
-            # remembered with the other, so that neither brings the user back when it is read again
-            takes_effect = True
-            after = replace(after, let_in=_newer(after.let_in, _moment(one, after)))
-        in_again = again and known and one.access is Access.IN and one.time is not None
-        if in_again and not _has(after.let_in, one):
-            # an event of this id and time said nothing about the access
-            let_in = _newer(after.let_in, _moment(one, after))
-            after = replace(after, access=after.access or Access.IN, let_in=let_in)
-        if writes:
-            enabled = enabled if one.tacit else one.access is Access.IN
-            after = _switched(after, one)
-    return Verdict(describes, takes_effect, enabled, erases, overruled, replace(after, time=time))
-
-
-def _takes_effect(switch: Switch, applied: Applied, *, known: bool) -> tuple[bool, bool]:
-    """Return whether the switch takes effect, and whether it is to be written; one that is `known` was written before."""
-    if known and not _may_be_undone(switch, applied):
-        # a crash may have come between the switch and the end of the sessions
-        return switch.access is Access.OUT is applied.access, False
-    let_in, put_out = applied.let_in, applied.put_out
-    if switch.time is None or applied.access is None:
-        wins = True
-    elif switch.access is Access.OUT:
-        wins = let_in is None or not is_before(switch.time, let_in.time)
-    elif applied.access is Access.IN or (put_out and not put_out.occurrences):
-        # what let the user in before, and is read again, must not bring back whom somebody disabled since
-        since = let_in if applied.access is Access.IN else put_out
-        wins = since is None or since.time is None or switch.time > since.time
-    else:
-        wins = put_out is None or not is_before(switch.time, put_out.time)
-    return wins, wins
-
-
-def _is_tied(switch: Switch, applied: Applied) -> bool:
-    """Return whether it lets in whom another event of the same second has let in."""
-    since = None if applied.let_in is None else applied.let_in.time
-    if not switch.access is applied.access is Access.IN or since is None or switch.time is None:
-        return False
-    return _floor(switch.time, _SECOND) == _floor(since, _SECOND)
-
-
-def _may_be_undone(switch: Switch, applied: Applied) -> bool:
-    """Return whether an event that was read again may have let in whom this one put out: there were too many of one time."""
-    let_in = applied.let_in
-    if applied.access is not Access.IN or switch.access is not Access.OUT or let_in is None:
-        return False
-    return len(let_in.occurrences) == _MOST_OCCURRENCES and not is_before(switch.time, let_in.time)
-
-
-def _is_known(switch: Switch, applied: Applied) -> bool:
-    """Return whether this very event decided the access last in its direction, or put the user out by its other record."""
-    if switch.time is None:
-        return False
-    lets_in = switch.access is Access.IN
-    return _has(applied.put_out, switch) or (lets_in and _has(applied.let_in, switch))
-
-
-def _erases(switch: Switch, applied: Applied, *, describes: bool) -> bool:
-    """Return whether the user is to be anonymised; what came after it must not be erased when it is read again."""
-    last = applied.erased
-    if last is None or switch.time is None or last.time is None:
-        return True
-    if switch.occurrence in last.occurrences:
-        return describes
-    return not is_before(switch.time, last.time)
+        before, moment, puts_out = after, _moment(one, after), one.access is Access.OUT
+        if not deletes and _is_known(one, before, again=again):
+            # a crash may have come between the switch and the end of the sessions
+            wins = puts_out and before.access is Access.OUT
+        elif _is_overruled(one, moment, before):
+            wins = False
+            overruled |= puts_out and not _has(before.put_out, one)
+        else:
+            after = _switched(before, one, moment)
+            turns = puts_out or before.access is not Access.IN or _is_newer(one.time, before.let_in)
+            wins = turns or after != before
+            if turns and not one.tacit:
+                enabled = not puts_out
+        access |= wins
+        if one.erases and wins and (describes or not _was_erased(one, moment, applied)):
+            erases, after = True, replace(after, erased=moment)
+    time = _newest(applied.time, event.time) if describes else applied.time
+    return Verdict(describes, access, enabled, erases, overruled, replace(after, time=time))
 
 
 def _moment(switch: Switch, applied: Applied) -> Moment:
-    """Return when `switch` took effect; without a time of its own, it is as new as another that was applied.
+    """Return when `switch` took effect, if it does.
 
-    So an event that lets in keeps nobody in whom a later one puts out. An update says nothing about the access.
+    Without a time of its own, it is as new as another that was applied: so an event that lets in keeps nobody in whom a later
+    one puts out. One that puts out is as new as what let the user in, where its producer says so and the clock of its
+    record does not.
     """
-    if switch.time is not None:
-        return Moment(switch.time, (switch.occurrence,))
-    others = [applied.let_in] if switch.access is Access.IN else [applied.let_in, applied.put_out]
-    times = [one.time for one in others if one is not None and one.time is not None]
-    return Moment(max(times, default=None), (switch.occurrence,))
+    let_in, time = _time(applied.let_in), switch.time
+    if switch.access is Access.IN:
+        time = time or let_in
+    elif time is None:
+        time = _newest(let_in, _time(applied.put_out))
+    elif is_before(time, let_in) and not is_before(_latest(switch), let_in):
+        time = let_in
+    return Moment(time, (switch.occurrence,))
 
 
-def _let_in_before(switch: Switch, applied: Applied) -> bool:
-    """Return whether it lets in, as the last event did that was applied, whose id it has.
+def _is_known(switch: Switch, applied: Applied, *, again: bool) -> bool:
+    """Return whether this very event decided the access before.
 
-    One that puts out is known by its occurrence only: in doubt it is another event of that id, and the user is out.
+    One without a time that puts out never did: in doubt it is another event of that id, and the user is out.
     """
-    return switch.access is Access.IN and (switch.time is None or switch.time == applied.time)
+    let_in, put_out = applied.let_in, applied.put_out
+    if switch.access is Access.IN:
+        if switch.time is None:
+            return again
+        return _has(let_in, switch) or _has(put_out, switch)
+    # with more events of one second than are told apart, one that was read again may have let the user in
+    full = let_in is not None and len(let_in.occurrences) == _MOST_OCCURRENCES
+    perhaps_let_in = full and applied.access is Access.IN
+    return switch.time is not None and _has(put_out, switch) and not perhaps_let_in
 
 
-def _switched(applied: Applied, switch: Switch) -> Applied:
-    moment = _moment(switch, applied)
+def _is_overruled(switch: Switch, moment: Moment, applied: Applied) -> bool:
+    """Return whether a newer event decided otherwise."""
+    if switch.access is Access.OUT:
+        return is_before(moment.time, _time(applied.let_in))
+    put_out = applied.put_out
+    if applied.access is not Access.OUT or put_out is None:
+        return False
+    if not put_out.occurrences:  # by hand, and after an event that is read again perhaps
+        return not _is_newer(switch.time, put_out)
+    return is_before(switch.time, put_out.time)
+
+
+def _was_erased(switch: Switch, moment: Moment, applied: Applied) -> bool:
+    """Return whether this event or a newer one anonymised the user: what came after that must not be erased."""
+    return _has(applied.erased, switch) or is_before(moment.time, _time(applied.erased))
+
+
+def _switched(applied: Applied, switch: Switch, moment: Moment) -> Applied:
     if moment.time is None:
         # nothing can be compared with it, so that whatever comes next in the topic has effect
         return Applied(applied.time)
@@ -294,6 +252,15 @@ def _switched(applied: Applied, switch: Switch) -> Applied:
 
 def _has(moment: Moment | None, switch: Switch) -> bool:
     return moment is not None and switch.occurrence in moment.occurrences
+
+
+def _time(moment: Moment | None) -> datetime | None:
+    return None if moment is None else moment.time
+
+
+def _is_newer(time: datetime | None, moment: Moment | None) -> bool:
+    since = _time(moment)
+    return time is None or since is None or time > since
 
 
 def _newer(stored: Moment | None, moment: Moment) -> Moment:
