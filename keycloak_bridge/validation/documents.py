@@ -131,9 +131,9 @@ def usable_id(schema_id: object) -> str | None:
     return plain if _is_id(plain) else None
 
 
-def own_name(content: Any) -> tuple[str, tuple[int, int]] | None:
+def own_name(schema_id: str) -> tuple[str, tuple[int, int]] | None:
     """Return the type and version that the `$id` of one of the bridge's own schemas says; None for any other."""
-    named = _OWN_ID.fullmatch(content["$id"]) if isinstance(content, dict) else None
+    named = _OWN_ID.fullmatch(schema_id)
     return None if named is None else (named[1], (int(named[2]), int(named[3])))
 
 
@@ -228,7 +228,7 @@ def _id_problems(document: SchemaDocument) -> Iterator[SchemaProblem]:
             document.origin, where, "must be a URI with scheme and without fragment"
         )
         return
-    if own_name(document.content) not in (None, (document.type, document.version)):
+    if own_name(schema_id) not in (None, (document.type, document.version)):
         yield SchemaProblem(
             document.origin, where, "does not agree with the file's folder and name"
         )

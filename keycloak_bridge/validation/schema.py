@@ -9,6 +9,7 @@ from referencing import Registry
 
 from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.validation.compiled import compile_verdict
+from keycloak_bridge.validation.dialects import id_keyword
 from keycloak_bridge.validation.documents import (
     SchemaDocument,
     can_be_joined,
@@ -68,7 +69,10 @@ def compile_registered(
 
 def _document(one: Registered, made_id: str) -> SchemaDocument:
     content: Any = one.content
+    named = None
     if isinstance(content, dict):
-        content = {**content, "$id": usable_id(content.get("$id")) or made_id}
-    kind, version = own_name(content) or (one.origin, (0, 0))
+        keyword = id_keyword(content)
+        schema_id = usable_id(content.get(keyword)) or made_id
+        content, named = {**content, keyword: schema_id}, own_name(schema_id)
+    kind, version = named or (one.origin, (0, 0))
     return SchemaDocument(kind, version, content, one.origin)

@@ -93,6 +93,14 @@ def test_an_id_of_its_own_is_not_needed(own_id: object) -> None:
     assert ["/next/email"] == pointers(found, {"email": 1, "next": {}})
 
 
+@pytest.mark.parametrize("own_id", [{}, {"id": "http://a.example/user#"}])
+def test_a_schema_of_draft_4_is_read(own_id: dict[str, str]) -> None:
+    """As serializers of .NET write it."""
+    found = schema(described({**USER, "$schema": "http://json-schema.org/draft-04/schema#", **own_id}))  # fmt: skip
+
+    assert ["/email"] == pointers(found, {})
+
+
 def test_the_bridges_own_schema_may_be_registered() -> None:
     """With the `$id` that it has in the folder."""
     own = "urn:keycloak-bridge:schema:user.created:1.0"
@@ -166,7 +174,7 @@ def test_a_global_id_means_nothing_elsewhere() -> None:
         (described([]), "unusable-schema", "must be a JSON object"),
         (described(True), "unusable-schema", "must be a JSON object"),
         (described({"type": "record"}), "unusable-schema", "schema 7 of the registry: /type: is no schema"),
-        (described({"$schema": "http://json-schema.org/draft-04/schema#"}), "unusable-schema", "/$schema: names no draft that is read"),
+        (described({"$schema": "http://json-schema.org/draft-03/schema#"}), "unusable-schema", "/$schema: names no draft that is read"),
         (described({"pattern": "(a*)*\\1"}), "unusable-schema", "/pattern: is not a regular expression"),
         (described({"$ref": "http://elsewhere.example/user.json"}), "unusable-schema", "names no schema"),
         (described({"properties": {"a": {"$ref": "other.json"}}}), "unusable-schema", "names no schema"),
