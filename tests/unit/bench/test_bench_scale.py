@@ -31,7 +31,7 @@ def test_every_kind_of_event_is_handled(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(scale, "keycloak_admin", lambda _, clock: realm.admin(clock))
     own = SimpleNamespace(keycloak_url="http://x", keycloak_pid=os.getpid(), pid=os.getpid())
     place: Any = own
-    bench = Bench(place, cast("Any", own), FreshRealm("acme", "bridge", "x"), Numbers(USERS))
+    bench = Bench(place, cast("Any", own), FreshRealm("acme", "bridge", "x"), Numbers(0, USERS))
     calls = {}
     for kind, ready, each in bench.acts("attribute"):
         act = ready()
@@ -46,8 +46,8 @@ def test_every_kind_of_event_is_handled(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_grows_is_in_bold() -> None:
     """A ratio above the goal stands out."""
     found = [
-        Measured(10_000, "attribute", "updated", 100, 2.0, 1.0, 0.5),
-        Measured(100_000, "attribute", "updated", 100, 2.5, 4.0, 0.5),
+        Measured(10_000, False, "attribute", "updated", 100, 2.0, 1.0, 0.5),
+        Measured(100_000, False, "attribute", "updated", 100, 2.5, 4.0, 0.5),
     ]
 
     row = table(found, ABOUT).splitlines()[2]
