@@ -113,7 +113,7 @@ class Interpretation:
             return
         listed = " or ".join("data." + ".".join(path) for path in sorted(_identifying(default)))
         kinds = ", ".join(kind for kind in USER_EVENTS if kind in unmapped)
-        key = f"{self.settings.mapping.file or DEFAULT_ORIGIN}: user.attributes.{default.rules.external_id}"
+        key = f"{self.settings.mapping.file or DEFAULT_ORIGIN}: {default.rules.identity_key}"
         yield ConfigError(
             f"{key}: nothing says whose user it is: no {listed} in {kinds}; such events become dead letters",
             code="unmapped-type",
@@ -393,12 +393,13 @@ def _problems_together(
 ) -> Iterator[str]:
     """Yield why mappings that are each correct cannot serve the same users."""
     name = default.rules.external_id
+    begins = default.rules.identity_key.removeprefix("user.")
     origin = settings.mapping.file or DEFAULT_ORIGIN
     for (kind, major), one in own.items():
         if one.rules.external_id != name:
             key = kind if major is None else f"{kind}/{major}"
             yield (
-                f"{settings.mapping.files[key]}: matching: must begin with attributes.{name}, as in {origin}: "
+                f"{settings.mapping.files[key]}: matching: must begin with {begins}, as in {origin}: "
                 "one user has one external id, whatever the event"
             )
     if settings.events.tombstones == "delete":
@@ -409,7 +410,7 @@ def _problems_together(
         serving = next((own[one] for one in served if one in own), default)
         if not serving.is_named_by_an_id_alone():
             yield (
-                f"user.attributes.{name}: the key of a tombstone is not enough to make it; with events.tombstones = "
+                f"{default.rules.identity_key}: the key of a tombstone is not enough to make it; with events.tombstones = "
                 '"delete", name a mapping for user.deleted in [mapping.files] whose '
                 f"{name} is made of `subject`, which is the user whom the key names"
             )

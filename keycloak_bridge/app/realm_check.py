@@ -16,7 +16,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
 from keycloak_bridge.domain.ports import Clock
-from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX
+from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX, EXACT_ID_ATTRIBUTE
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.token import granted_roles
 from keycloak_bridge.keycloak.user_profile import RealmProfile, read_profile
@@ -54,13 +54,14 @@ class AccessFacts:
     """What was found in the realm; None is what may not be read, or was not asked for.
 
     `roles` are those of NEEDED_ROLES that the account has. `mail_ledger` says whether admin events record the mails and
-    may be read.
+    may be read. `realm` has what may be read of the realm's settings.
     """
 
     roles: frozenset[str]
     profile: Mapping[str, Any] | None
     internationalization: bool | None
     mail_ledger: bool | None = None
+    realm: Mapping[str, Any] | None = None
 
 
 def realm_problems(interpretation: Interpretation, admin: KeycloakAdmin) -> Sequence[Problem]:
@@ -93,17 +94,24 @@ def check_access(
     refuse. Raises KeycloakUnavailableError.
     """
     try:
-        facts = gather(admin, admin.access_token(), mails=invite_delivery is not None)
+        facts = gather(
+            admin,
+            admin.access_token(),
+            mails=invite_delivery is not None,
+            usernames=EXACT_ID_ATTRIBUTE in guarded,
+        )
     except KeycloakAuthError as error:
         remedy = error.remedy or "look at Keycloak's log"
         return (Problem(error.code, error.message, remedy),)
     return judge(facts, attributes, guarded, invite_delivery=invite_delivery, targets=targets)
 
 
-def gather(admin: KeycloakAdmin, token: str, *, mails: bool = False) -> AccessFacts:
+def gather(
+    admin: KeycloakAdmin, token: str, *, mails: bool = False, usernames: bool = False
+) -> AccessFacts:
     """Return the facts; roles are only tried one by one if the token does not name them.
 
-    With `mails`, whether mails can be looked up is found out as well.
+    With `mails`, whether mails can be looked up is found out as well, with `usernames` what the realm does with usernames.
     """
     named = granted_roles(token)
     roles = _probed_roles(admin) if named is None else named.intersection(NEEDED_ROLES)
@@ -112,7 +120,13 @@ def gather(admin: KeycloakAdmin, token: str, *, mails: bool = False) -> AccessFa
     languages = None
     if metadata is not None:
         languages = any(one["name"] == "locale" for one in metadata.get("attributes") or ())
-    return AccessFacts(roles, profile, languages, can_look_up_mails(admin) if mails else None)
+    return AccessFacts(
+        roles,
+        profile,
+        languages,
+        can_look_up_mails(admin) if mails else None,
+        _allowed(admin.realm) if usernames else None,
+    )
 
 
 def judge(
@@ -150,6 +164,7 @@ def judge(
         profile = read_profile(facts.profile)
         problems += _profile_problems(profile, attributes, targets)
         problems += _guard_problems(profile, guarded)
+        problems += _username_problems(profile, facts.realm or {})
     if "locale" in attributes and facts.internationalization is False:
         problems.append(
             Problem(
@@ -207,6 +222,25 @@ def _guard_problems(profile: RealmProfile, guarded: Sequence[str]) -> Iterator[P
                 "one, or have events refused",
                 remedy,
             )
+
+
+def _username_problems(profile: RealmProfile, realm: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what keeps the username from being the external id; `realm` is empty where it need not be, or is unknown."""
+    if realm.get("registrationEmailAsUsername"):
+        yield Problem(
+            "username-not-the-id",
+            "the realm makes the e-mail address the username, and the mapping the external id: no user would be found again",
+            "switch off 'Email as username' under Realm settings > Login, or begin matching with an attribute",
+        )
+    username = profile.attributes.get("username")
+    if realm.get("editUsernameAllowed") and (username is None or "user" in username.edit):
+        yield Problem(
+            "username-user-editable",
+            "the realm lets users change their own username, which is the external id: a user could get lost, or have "
+            "events of others refused",
+            "switch off 'Edit username' under Realm settings > Login, or under Realm settings > User profile > username let "
+            "only admins edit it",
+        )
 
 
 def _probed_roles(admin: KeycloakAdmin) -> frozenset[str]:

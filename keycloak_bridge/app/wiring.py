@@ -35,6 +35,7 @@ from keycloak_bridge.domain.ports import (
     UserDirectory,
     no_trace,
 )
+from keycloak_bridge.domain.users import EXACT_ID_ATTRIBUTE
 from keycloak_bridge.invitations.inviter import InviteOutcome, Inviter
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.kafka.fetched import LARGEST_RECORD_BYTES
@@ -142,13 +143,21 @@ class StageBuilder:
         )
 
     def _known_users(self, backlog: Backlog) -> KnownUsers | None:
-        """Return what knows which users are new, where users can be listed."""
+        """Return what knows which users are new, where users can be listed.
+
+        Where the external id is the username, Keycloak itself knows: listed are only users whose username could be another
+        one's e-mail address, which an import does not look at.
+        """
         if self.realm is None:
             return None
+        listing, count = self.realm.list_users, self.realm.count_users
+        name = self.interpretation.mapping.external_id
+        if name == EXACT_ID_ATTRIBUTE:
+            listing, count = partial(listing, username="@"), partial(count, username="@")
         return KnownUsers(
-            self.realm.list_users,
-            self.realm.count_users,
-            self.interpretation.mapping.external_id,
+            listing,
+            count,
+            name,
             backlog,
             self.clock,
             most=self.settings.burst.list_limit,
@@ -383,7 +392,11 @@ def direct_provisioner(
         invite,
         clock,
         # a command does not wait for a user that may never appear
-        policy=replace(provision_policy(settings, interpretation.mapping), unknown_user_wait_s=0),
+        policy=replace(
+            provision_policy(settings, interpretation.mapping),
+            unknown_user_wait_s=0,
+            expects_new=False,  # a command is mostly about users that exist
+        ),
         limits=None if brake is None else limits_of(settings, brake),
         locks=locks,
         trace=trace,

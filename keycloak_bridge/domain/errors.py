@@ -290,6 +290,10 @@ class KeycloakAuthError(KeycloakError):
     default_code = "keycloak-access"
 
 
+ID_REFUSED = "id-refused"
+"""The code for a user whose id in user management cannot be its username, where the mapping makes it that."""
+
+
 class KeycloakRejectedError(KeycloakError):
     """Keycloak refuses this user (400, 422 ...); `violations` point at the representation."""
 

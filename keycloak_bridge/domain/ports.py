@@ -200,7 +200,8 @@ class UserDirectory(Protocol):
         """Return the user that the first successful criterion finds, with what `lookup` asks for.
 
         An external id is compared exactly, username and e-mail without case. With an `owner`, users that carry another
-        external id than this one are not found. Raises ConflictError (`ambiguous`) when one criterion finds several users.
+        external id than this one are not found. Raises ConflictError (`ambiguous`) when one criterion finds several users, or
+        (`id-differs-in-case`) when an external id that is the username is another user's for Keycloak.
         """
         ...
 

@@ -41,6 +41,13 @@ def can_be_created(path: str) -> bool:
     )
 
 
+EXACT_ID_ATTRIBUTE = "bridgeUserId"
+"""Where the external id is the username, this attribute has it as it was given: Keycloak lower-cases usernames."""
+
+EXACT_ID = ATTRIBUTE_PREFIX + EXACT_ID_ATTRIBUTE
+"""The target of that attribute, which only ever is an external id that is the username."""
+
+
 class UserRepresentation(TypedDict, total=False):
     """Keycloak's UserRepresentation, as far as the bridge touches it; keys keep Keycloak's spelling."""
 
@@ -83,6 +90,11 @@ class MatchCriterion:
 
     target: str
     value: str
+
+    @property
+    def is_username(self) -> bool:
+        """Whether this is an external id that is the username too: Keycloak finds it by an index and keeps it unique."""
+        return self.target == EXACT_ID
 
 
 def external_ids(user: UserRepresentation, external_id: MatchCriterion) -> list[str]:

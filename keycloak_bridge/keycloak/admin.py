@@ -141,9 +141,10 @@ class KeycloakAdmin:
             params["redirect_uri"] = redirect_uri
         self._send("PUT", EXECUTE_ACTIONS_EMAIL, user_id, params=params, json=list(actions))
 
-    def count_users(self) -> int:
-        """Return how many users the realm has."""
-        return self._read("/users/count", kind=int)
+    def count_users(self, username: str = "") -> int:
+        """Return how many users the realm has whose username contains `username`."""
+        params = {"username": username} if username else None
+        return self._read("/users/count", kind=int, params=params)
 
     def import_users(self, users: Sequence[UserRepresentation]) -> list[Json]:
         """Import users that do not exist yet, all or none, and return a result for each; needs the role manage-realm.

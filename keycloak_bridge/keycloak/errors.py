@@ -194,6 +194,10 @@ _CONFLICTS = {
         "{count} users of the realm have the same {name}",
         "keep one of them in Keycloak, then replay the event",
     ),
+    "id-differs-in-case": (
+        "Keycloak takes the user's id for the username of another user, whose id is written otherwise",
+        "give one of the two another id in user management, or keep the id in an attribute (docs/keycloak.md, Large realms)",
+    ),
     "identity-taken": (
         "several users of the realm are linked to the same account at {name}",
         "leave the link to one of them in Keycloak, then replay the event",
@@ -260,7 +264,7 @@ def keycloak_error(
 
 
 def conflict(*, code: str, **names: object) -> ConflictError:
-    """Return the error for what several users of the realm have (`ambiguous`, `identity-taken`)."""
+    """Return the error for what several users of the realm have (`ambiguous`, `identity-taken`), or for one that is not the event's (`id-differs-in-case`)."""
     message, remedy = _CONFLICTS[code]
     return ConflictError(message.format(**names), code=code, remedy=remedy)
 

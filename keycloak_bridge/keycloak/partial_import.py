@@ -272,10 +272,13 @@ def _is_editable(attribute: ProfileAttribute | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RealmAccess:
-    """What a stage asks of the whole realm; each call may raise KeycloakError."""
+    """What a stage asks of the whole realm; each call may raise KeycloakError.
 
-    list_users: Callable[[], Iterable[UserRepresentation]]
-    count_users: Callable[[], int]
+    `list_users` and `count_users` are about all users, or those whose username contains what they are given as `username`.
+    """
+
+    list_users: Callable[..., Iterable[UserRepresentation]]
+    count_users: Callable[..., int]
     importer: UserImporter
 
 

@@ -23,7 +23,9 @@ PROFILE_FIELDS = ("username", "email", "firstName", "lastName")
 LOCALE = "locale"
 """Built into Keycloak: it is kept while the realm has internationalization on, and no profile names it."""
 
-_USERNAME_CHARACTERS = "username-prohibited-characters"
+USERNAME_CHARACTERS = "username-prohibited-characters"
+"""The validator of usernames in Keycloak's default profile."""
+
 _OPEN_POLICIES = ("ENABLED", "ADMIN_EDIT")
 _UNMANAGED_LIMIT: Config = {"max": 2048, "trim-disabled": True}
 
@@ -74,7 +76,7 @@ def read_profile(answer: Mapping[str, Any], *, email_as_username: bool = False) 
         if isinstance(one, Mapping) and "name" in one
     }
     if email_as_username and (username := attributes.get("username")) is not None:
-        kept = {k: v for k, v in username.validations.items() if k != _USERNAME_CHARACTERS}
+        kept = {k: v for k, v in username.validations.items() if k != USERNAME_CHARACTERS}
         attributes["username"] = replace(username, validations=kept)
     policy = answer.get("unmanagedAttributePolicy")
     return RealmProfile(attributes, None if policy is None else str(policy))
@@ -85,7 +87,7 @@ _PERSON: Mapping[str, Config] = {"length": _LONGEST, "person-name-prohibited-cha
 _DEFAULT_RULES: Mapping[str, Mapping[str, Config]] = {
     "username": {
         "length": {"min": 3, "max": 255},
-        _USERNAME_CHARACTERS: {},
+        USERNAME_CHARACTERS: {},
         "up-username-not-idn-homograph": {},
     },
     "email": {"email": {}, "length": _LONGEST},
@@ -323,7 +325,7 @@ _JUDGES: Mapping[str, Callable[[Config, str], Answer]] = {
     "iso-date": _iso_date,
     "uri": lambda _, value: _known(_USUAL_URI.fullmatch(value) is not None),
     "person-name-prohibited-characters": lambda _, value: _taken(not _NAME_BAN.search(value)),
-    _USERNAME_CHARACTERS: lambda _, value: _taken(not _USERNAME_BAN.search(value)),
+    USERNAME_CHARACTERS: lambda _, value: _taken(not _USERNAME_BAN.search(value)),
     # Keycloak looks at the scripts of letters; ASCII is never a look-alike
     "up-username-not-idn-homograph": lambda _, value: _known(value.isascii()),
 }

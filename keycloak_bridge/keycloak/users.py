@@ -23,9 +23,10 @@ from keycloak_bridge.domain.users import (
     Lookup,
     MatchCriterion,
     UserRepresentation,
+    external_ids,
     may_be,
 )
-from keycloak_bridge.keycloak.admin import USERS, KeycloakAdmin, each_page
+from keycloak_bridge.keycloak.admin import USERS, KeycloakAdmin, Params, each_page
 from keycloak_bridge.keycloak.errors import conflict, mail_refusal, refuse_unusable, unsearchable
 from keycloak_bridge.keycloak.lookup_times import LookupKind, LookupTimes
 from keycloak_bridge.keycloak.mail_server import MailServer
@@ -240,18 +241,22 @@ class KeycloakUserDirectory:
     def _matches(self, criterion: MatchCriterion) -> list[UserRepresentation]:
         """Ask Keycloak, and compare again here: its comparisons depend on the database."""
         target, value = criterion.target, criterion.value
+        if criterion.is_username:
+            return exactly(self._named("username", value.lower()), criterion)
         if target.startswith(_ATTRIBUTE_PREFIX):
             return self._with_attribute(target.removeprefix(_ATTRIBUTE_PREFIX), value)
         if target not in ("username", "email"):
             raise ValueError(f"users cannot be matched by {target}")
+        users, wanted = self._named(target, value), value.lower()
+        return [user for user in users if str(user.get(target, "")).lower() == wanted]
+
+    def _named(self, field: str, value: str) -> list[UserRepresentation]:
         try:
             value.encode()  # half a surrogate pair cannot be sent
         except UnicodeEncodeError as error:
-            raise unsearchable(f"/user/{target}") from error
-        with self._times.timed(LookupKind(target)):
-            users = self._admin.find_users_by_name(target, value)
-        wanted = value.lower()
-        return [user for user in users if str(user.get(target, "")).lower() == wanted]
+            raise unsearchable(f"/user/{field}") from error
+        with self._times.timed(LookupKind(field)):
+            return self._admin.find_users_by_name(field, value)
 
     def _with_attribute(self, name: str, value: str) -> list[UserRepresentation]:
         try:
@@ -281,6 +286,19 @@ class KeycloakUserDirectory:
         if not user.get("email"):
             return mail_refusal("User email missing")
         return error
+
+
+def exactly(
+    users: Sequence[UserRepresentation], external_id: MatchCriterion
+) -> list[UserRepresentation]:
+    """Return those of `users` that have this external id, which is their username for Keycloak.
+
+    Raises ConflictError (`id-differs-in-case`) where they have another one only.
+    """
+    found = [user for user in users if external_id.value in external_ids(user, external_id)]
+    if not found and any(external_ids(user, external_id) for user in users):
+        raise conflict(code="id-differs-in-case")
+    return found
 
 
 def _stored(user: UserRepresentation) -> UserRepresentation:
@@ -328,9 +346,14 @@ def read_ahead(
 
 
 def each_user(
-    admin: KeycloakAdmin, page_size: int = _PAGE, overlap: int = 0, ahead: int = 0
+    admin: KeycloakAdmin,
+    page_size: int = _PAGE,
+    overlap: int = 0,
+    ahead: int = 0,
+    *,
+    username: str = "",
 ) -> Iterator[UserRepresentation]:
-    """Yield every user of the realm, with all attributes; keeps one page of them in memory.
+    """Yield every user of the realm whose username contains `username`, with all attributes; keeps one page in memory.
 
     Keycloak counts its pages by place: of users that come or go meanwhile, some may be left out or come twice. With an
     `overlap` each page repeats so many users of the one before, and at least one of them must be in both. Then every user
@@ -338,9 +361,10 @@ def each_user(
     (`realm-in-motion`) says that more users were deleted than the overlap covers. Raises KeycloakError (`not-keycloak`) where
     the pages repeat. So many pages `ahead` are asked for while one is read.
     """
+    named: Params = {"username": username} if username else {}
 
     def page(first: int) -> list[UserRepresentation]:
-        return admin.search_users({"first": first, "max": page_size})
+        return admin.search_users({**named, "first": first, "max": page_size})
 
     tail = frozenset[str]()
     with read_ahead(page, page_size - overlap, ahead) as reading:

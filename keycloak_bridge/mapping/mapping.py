@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keycloak_bridge.domain.errors import (
+    ID_REFUSED,
     ConfigError,
     KeyMismatchError,
     MappingError,
@@ -121,11 +122,12 @@ class AttributeMapping:
     def identify(self, event: UserEvent, scope: Scope | None = None) -> MatchCriterion:
         """Return the external id of the user that `event` is about; nothing else of the mapping is evaluated.
 
-        Raises MappingError (`missing-external-id`) or KeyMismatchError (`subject-mismatch`).
+        Raises MappingError (`missing-external-id`, `id-refused`) or KeyMismatchError (`subject-mismatch`).
         """
         rule = self.rules.identity
         external_id = _target_value(rule, event_scope(event) if scope is None else scope)
-        pointer = rule.pointer
+        by_username = self.rules.id_is_username
+        pointer = "/user/username" if by_username else rule.pointer
         # Keycloak drops an attribute of nothing but blanks, and the user would never be found again
         empty = not external_id or not external_id[0].strip()
         if empty or len(external_id) > 1:
@@ -143,6 +145,8 @@ class AttributeMapping:
                 remedy="the producer must name the same user in both",
                 violations=(Violation("/subject", "match", f"differs from {pointer}"),),
             )
+        if by_username:
+            _check_id(external_id[0])
         return MatchCriterion(rule.target, external_id[0])
 
     def data_naming(self, user_id: str) -> Mapping[str, Any]:
@@ -477,6 +481,20 @@ class EventData:
     def has_all(self, expression: Expression) -> bool:
         """Return whether the event has every property that the expression reads."""
         return all(is_present(self.data, path) for path in properties_read((expression,)))
+
+
+def _check_id(external_id: str) -> None:
+    """Refuse an id that no realm can have as a username, or would change."""
+    problem = username_problem(external_id.lower())
+    if problem is None and external_id != external_id.strip():
+        problem = "it begins or ends with white space"
+    if problem is not None:
+        raise MappingError(
+            f"the user's id cannot be a username: {problem}",
+            code=ID_REFUSED,
+            remedy="correct the id in user management, or use a layout that keeps it in an attribute (docs/keycloak.md, Large realms)",
+            violations=(Violation("/user/username", "username", problem),),
+        )
 
 
 def _check_username(username: str) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.events import USER_CREATED, USER_UPDATED
-from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX, DesiredUser, UnknownUser
+from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX, EXACT_ID, DesiredUser, UnknownUser
 from keycloak_bridge.keycloak.user_profile import (
     LOCALE,
     PROFILE_FIELDS,
+    USERNAME_CHARACTERS,
     Answer,
     ProfileAttribute,
     RealmProfile,
@@ -30,6 +31,11 @@ from keycloak_bridge.validation.subschema import PropertyFacts
 _PAGE = "Realm settings > User profile"
 _PLAIN_PATH = re.compile(r"data((?:\.[A-Za-z_][A-Za-z0-9_]*)+)")
 _MOST_VALUES_NAMED = 5
+_SIMPLE = re.compile(
+    r"\^(?:[\w@+?*-]|\\[d.-]|\{[0-9,]*\}|\((?:\?:)?|[)|]|\[(?:[\w@+.-]|\\[d.-])*\])*\$", re.ASCII
+)
+"""A pattern of letters, digits, and what usernames may have besides, in whatever groups and counts."""
+
 _Doubt = tuple[str, str, str]
 """Code, reason and remedy of a finding about values."""
 
@@ -159,6 +165,8 @@ def _target_findings(profile: RealmProfile, target: MappedTarget) -> Iterator[Fi
         return  # built in: internationalization decides
     if not target.is_attribute and target.name not in PROFILE_FIELDS:
         return
+    if target.target == EXACT_ID:
+        yield from _id_findings(profile, target)
     attribute = profile.attributes.get(target.name)
     if attribute is not None:
         yield from _permission_findings(attribute, target)
@@ -176,6 +184,58 @@ def _target_findings(profile: RealmProfile, target: MappedTarget) -> Iterator[Fi
             f"add it under {_PAGE}, editable and visible for admins, or set "
             "'Unmanaged attributes' to 'Only administrators can write'",
         )
+
+
+def _id_findings(profile: RealmProfile, target: MappedTarget) -> Iterator[Finding]:
+    """Yield what the schema allows as the id and Keycloak does not as a username, or takes for that of another user."""
+    username = profile.attributes.get("username")
+    validators = () if username is None else username.validations
+    refuse = USERNAME_CHARACTERS in validators
+    for facts in target.facts:
+        if "string" not in facts.types or facts.partial or facts.formats:
+            continue
+        values = None if facts.values is None else list(map(_text, facts.values))
+        if values is None:
+            twins = not any(map(_is_of_one_case, facts.patterns))
+            refused = not any(map(_is_of_plain_characters, facts.patterns))
+        else:
+            twins = len({value.lower() for value in values}) < len(values)
+            refused = any(
+                judge_value(USERNAME_CHARACTERS, {}, one) is Answer.REFUSED for one in values
+            )
+        if twins:
+            yield _id_finding(
+                "id-differs-in-case",
+                "may differ in case alone, and it takes the second for the first",
+            )
+        if refused and refuse:
+            yield _id_finding(
+                "id-refused",
+                "may contain white space, slashes and other characters that it refuses in usernames",
+            )
+
+
+def _id_finding(code: str, what: str) -> Finding:
+    return Finding(
+        code,
+        Severity.WARNING,
+        "username",
+        f"Keycloak cannot tell all ids that the schema allows: they {what}; such events become dead letters ({code})",
+        "let a pattern in the schema allow what user management really uses, or keep the id in an attribute "
+        "(docs/keycloak.md, Large realms)",
+    )
+
+
+def _is_of_one_case(pattern: str) -> bool:
+    """Say whether texts that match `pattern` certainly have letters of one case only; a few that have are not seen."""
+    return _SIMPLE.fullmatch(pattern) is not None and not (
+        re.search("[a-z]", bare := pattern.replace(r"\d", "")) and re.search("[A-Z]", bare)
+    )
+
+
+def _is_of_plain_characters(pattern: str) -> bool:
+    """Say whether texts that match `pattern` certainly have none of the characters that usernames may not have."""
+    return _SIMPLE.fullmatch(pattern) is not None
 
 
 def _permission_findings(attribute: ProfileAttribute, target: MappedTarget) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Turn a mapping document into rules, or report everything that is wrong with it at once."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from math import isfinite
@@ -10,6 +11,8 @@ from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
 from keycloak_bridge.domain.times import parse_duration
 from keycloak_bridge.domain.users import (
     ATTRIBUTE_PREFIX,
+    EXACT_ID,
+    EXACT_ID_ATTRIBUTE,
     GROUPS,
     ORGANIZATIONS,
     REALM_ROLES,
@@ -53,6 +56,7 @@ _MEMBERSHIP_KEYS = ("from", "default", "allow", "otherwise", "removal")
 _IDENTITY_KEYS = ("userId", "userName", "removal")
 _INVITE_KEYS = ("actions", "lifespan", "client_id", "redirect_uri")
 
+_CHANGES_CASE = re.compile(r"\b(lower|upper|normalize_diacritics)\(")
 _ALWAYS, _CREATE = "always", "create"
 _GRANTED = {GROUPS: "groups", ORGANIZATIONS: "organizations"}
 _LONGEST_LIFESPAN_S = 2**31 - 1  # Keycloak stores it in 32 bits
@@ -199,7 +203,10 @@ class _Reader:
         if "username" not in by_target and not identifies_only:
             example = "lower(data.username || data.email)"
             user.add_problem("username", f'is missing; map it, for example "{example}"')
-        if matching[0] in by_target:
+        if matching[0] == "username" and "username" in by_target:
+            targets = (*targets, _exact_id(user, by_target))
+            matching = (EXACT_ID, *matching)
+        elif matching[0] in by_target:
             _check_external_id(user, by_target[matching[0]])
         memberships = self._memberships(user)
         protected = frozenset(map(group_path, top.texts("protected_groups") or ()))
@@ -425,12 +432,19 @@ def _matching(top: _Section, targets: Mapping[str, TargetRule]) -> tuple[str, ..
             example = '["attributes.userId", "username", "email"]'
             report(f"is missing: the targets to find a user by, as in {example}")
         return (ATTRIBUTE_PREFIX,)
-    if not matching[0].startswith(ATTRIBUTE_PREFIX):
+    by_username = matching[0] == "username"
+    if not by_username and not matching[0].startswith(ATTRIBUTE_PREFIX):
         report(
-            "must begin with attributes.<name>, the attribute that holds the user's id in user management, "
-            f"not with '{matching[0]}': usernames and e-mail addresses change and can be taken over"
+            "must begin with attributes.<name>, the attribute that holds the user's id in user management, or with "
+            f"username where that id is the username, not with '{matching[0]}': e-mail addresses change and can be taken over"
         )
     for target in matching:
+        if target == EXACT_ID:
+            report(f"'{target}' is found by the username: write username")
+        elif by_username and target.startswith(ATTRIBUTE_PREFIX):
+            report(
+                f"'{target}' is not searched for where the username is the external id: leave it out"
+            )
         if target not in ("username", "email") and not target.startswith(ATTRIBUTE_PREFIX):
             report(f"'{target}' is none of username, email and attributes.<name>")
         elif target not in targets:
@@ -441,6 +455,29 @@ def _matching(top: _Section, targets: Mapping[str, TargetRule]) -> tuple[str, ..
     if len(set(matching)) < len(matching):
         report("names a target twice")
     return matching
+
+
+def _exact_id(user: _Section, targets: Mapping[str, TargetRule]) -> TargetRule:
+    """Return the rule of the attribute that has the external id as it is given, where it is the username."""
+    expression = targets["username"].expression
+    if expression is not None and (changed := _CHANGES_CASE.search(expression.text)):
+        reason = f"is the external id, which must be given as it is: leave out {changed[1]}(), Keycloak compares usernames without case"
+        user.add_problem("username", reason)
+    email = targets.get("email")
+    if (
+        expression is not None
+        and email is not None
+        and email.expression is not None
+        and expression.data_paths & email.expression.data_paths
+    ):
+        reason = "is the external id, which must be an id that never changes and that nobody can take over, not the e-mail address"
+        user.add_problem("username", reason)
+    if EXACT_ID in targets:
+        reason = (
+            "is written by the bridge itself where the username is the external id: leave it out"
+        )
+        user.section("attributes", None).add_problem(EXACT_ID_ATTRIBUTE, reason)
+    return TargetRule(EXACT_ID, expression)
 
 
 def _check_external_id(user: _Section, external_id: TargetRule) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from keycloak_bridge.domain.users import (
     ATTRIBUTE_PREFIX,
+    EXACT_ID,
     GROUPS,
     ORGANIZATIONS,
     LinkPolicy,
@@ -121,7 +122,11 @@ class IdentityRule:
 
 @dataclass(frozen=True, slots=True)
 class MappingRules:
-    """A whole mapping, checked."""
+    """A whole mapping, checked.
+
+    `matching` begins with the attribute that holds the external id, also where the document begins with the username: the
+    attribute has the id as it was given, and is found by the username.
+    """
 
     matching: tuple[str, ...]
     targets: tuple[TargetRule, ...]
@@ -133,6 +138,16 @@ class MappingRules:
     protected_groups: frozenset[str] = frozenset()
     invite: Mapping[str, Any] = field(default_factory=dict)
     """The fields of InvitationTerms that the mapping overrides."""
+
+    @property
+    def id_is_username(self) -> bool:
+        """Whether users are found by their username, which is their id in user management."""
+        return self.matching[0] == EXACT_ID
+
+    @property
+    def identity_key(self) -> str:
+        """The key of the mapping that gives the external id."""
+        return "user.username" if self.id_is_username else f"user.{self.matching[0]}"
 
     @property
     def identity(self) -> TargetRule:

@@ -525,6 +525,8 @@ RECOMMENDED_ACTIONS: Mapping[str, str] = {
     "identity-provider-not-found": _REALM,
     "managed-member": "take the organization out of the mapping, or remove the user in Keycloak",
     "conflict": "free the username or e-mail in Keycloak or correct it in user management, then replay",
+    "id-refused": "correct the id in user management, or let the realm's user profile take it as a username and replay",
+    "id-differs-in-case": "give one of the two users another id in user management, then publish its creation again",
     "ambiguous": "leave the external id to one of the users in Keycloak, then replay the dead letter",
     "reserved-user": _DATA,
     "identity-taken": "take the link away from the other user, or correct the event; then replay the dead letter",

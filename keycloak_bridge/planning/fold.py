@@ -30,6 +30,7 @@ from keycloak_bridge.domain.users import (
     FoundUser,
     IdentityLink,
     Intent,
+    MatchCriterion,
     Membership,
     Switch,
     UnknownUser,
@@ -203,7 +204,7 @@ def _step(track: Track, event: UserEvent, desired: DesiredUser, *, created: bool
             return replace(track, course=course)
     desired = effective(desired, verdict)
     created = created or track.deleted is not None
-    username = anonymous_username(desired.external_id.value) if created else None
+    username = _anonymous(desired.external_id) if created else None
     erases = desired.intent is Intent.ANONYMISE
     if course is None:
         first = _anonymised(desired, desired, username) if erases else desired
@@ -240,7 +241,7 @@ def _against(course: Course, found: FoundUser) -> DesiredUser:
         desired = replace(desired, create_only=desired.create_only | VERIFIED)
     if course.anonymised is not None:
         # only a user to be created gets a username made of its external id; this one has a Keycloak id
-        if desired.representation.get("username") == anonymous_username(desired.external_id.value):
+        if desired.representation.get("username") == _anonymous(desired.external_id):
             representation = {**desired.representation}
             del representation["username"]
             desired = replace(desired, representation=cast("UserRepresentation", representation))
@@ -287,6 +288,13 @@ def _overlaid(earlier: DesiredUser, later: DesiredUser) -> DesiredUser:
         ends_sessions=later.ends_sessions if sets_enabled else earlier.ends_sessions,
         protected_groups=earlier.protected_groups | later.protected_groups,
     )
+
+
+def _anonymous(external_id: MatchCriterion) -> str:
+    """Return the username of an anonymised user that has no Keycloak id yet; an id that is the username stays."""
+    if external_id.is_username:
+        return external_id.value.lower()
+    return anonymous_username(external_id.value)
 
 
 def _anonymised(earlier: DesiredUser, later: DesiredUser, username: str | None) -> DesiredUser:

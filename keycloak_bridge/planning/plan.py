@@ -180,7 +180,9 @@ def _changes(
     wanted = cast("UserRepresentation", {**desired.representation})
     if desired.intent is Intent.ANONYMISE:
         # what `wanted` itself has was set after all personal data was erased
-        erased = {"username": anonymous_username(found.user_id)}
+        # where the id is the username, it stays as the attribute of the id does: later events must find the user
+        by_id = desired.external_id.is_username
+        erased = {} if by_id else {"username": anonymous_username(found.user_id)}
         wanted = cast("UserRepresentation", {**erased, **wanted})
         attributes = {ATTRIBUTE_PREFIX + name for name in stored if name not in _BOOKKEEPING}
         cleared |= _PERSONAL_FIELDS | attributes

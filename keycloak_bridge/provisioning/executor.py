@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 from keycloak_bridge.domain.errors import (
+    ID_REFUSED,
     BridgeError,
     ConflictError,
     KeycloakRejectedError,
@@ -126,7 +127,7 @@ class PlanExecutor:
         refused: BridgeError | None = None
         for operation in plan.operations:
             if isinstance(operation, CreateUser):
-                user_id = created or self._directory.create(operation.representation)
+                user_id = created or self._create(operation, desired.external_id)
                 self._check_new_user(event, user_id, operation, desired.external_id, one_partition)
             elif user_id is None:
                 raise AssertionError("a plan without a user must begin with CreateUser")
@@ -149,6 +150,25 @@ class PlanExecutor:
         if refused is not None:
             raise refused
         return Executed(user_id, tuple(acknowledgements), effect)
+
+    def _create(self, operation: CreateUser, external_id: MatchCriterion) -> str:
+        """Create the user and return its Keycloak id.
+
+        Raises KeycloakRejectedError (`id-refused`) where Keycloak refuses the username that is the external id.
+        """
+        try:
+            return self._directory.create(operation.representation)
+        except KeycloakRejectedError as error:
+            refused = {one.pointer for one in error.violations}
+            if not external_id.is_username or "/user/username" not in refused:
+                raise
+            raise KeycloakRejectedError(
+                f"the realm refuses the user's id as a username: {error.message}",
+                code=ID_REFUSED,
+                remedy="correct the id in user management, or let the realm take it (Realm settings > User profile > username); "
+                "then replay the event",
+                violations=error.violations,
+            ) from error
 
     def _write(self, user_id: str, operation: Operation) -> None:
         directory = self._directory
@@ -274,12 +294,13 @@ class PlanExecutor:
     ) -> None:
         """Read a new user back: is it stored completely, and is it the only one?
 
-        Two processes can only create the same user at once if its events come through several partitions: that takes a
-        search by attribute, which a large realm answers slowly. To read the user alone does not.
+        Two processes can only create the same user at once if its events come through several partitions, and not where the
+        external id is the username. That takes a search by attribute, which a large realm answers slowly; to read the user
+        alone does not.
         """
         actions = operation.representation.get("requiredActions") or ()
         carriers: Sequence[UserRepresentation] = ()
-        if not one_partition:
+        if not one_partition and not external_id.is_username:
             carriers = self._directory.having(external_id)
             self._duplicates.settle(event, user_id, carriers)
         if self._verification.wants(event.identity, actions):

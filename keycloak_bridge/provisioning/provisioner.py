@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from keycloak_bridge.delivery.guards import Limits, limited_actions
 from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import (
+    BridgeError,
     ConflictError,
+    DroppedError,
     HoldError,
     KeycloakConflictError,
     KeycloakNotFoundError,
@@ -100,11 +102,15 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class ProvisionPolicy:
-    """How a provisioner guards the realm; an event waits for its user for at most `unknown_user_wait_s` seconds."""
+    """How a provisioner guards the realm; an event waits for its user for at most `unknown_user_wait_s` seconds.
+
+    `expects_new` creates the first user without a look whether it exists, where Keycloak keeps the external id unique.
+    """
 
     reserved: Collection[str] = frozenset()
     verification: VerificationPolicy = field(default_factory=VerificationPolicy)
     unknown_user_wait_s: float = 600.0
+    expects_new: bool = True
 
 
 class Provisioner:
@@ -137,6 +143,7 @@ class Provisioner:
             clock,
             trace,
         )
+        self._expects_new = policy.expects_new
         self._waiting_since_s: BoundedDict[str, float] = BoundedDict()
 
     def provision(
@@ -196,11 +203,15 @@ class Provisioner:
 
         Creates missing groups that may be created. Raises BridgeError.
         """
-        creates = desired.intent is Intent.PROVISION and desired.unknown is UnknownUser.CREATE
-        if not creates or desired.link is not LinkPolicy.NEVER:
+        if not _creates(desired):
             return None
-        plan = plan_user(event, desired, None, reserved=self._policy.reserved)
-        self._executor.create_groups(self._executor.missing_groups(desired, plan))
+        try:
+            plan = plan_user(event, desired, None, reserved=self._policy.reserved)
+            self._executor.create_groups(self._executor.missing_groups(desired, plan))
+        except BridgeError as error:
+            if desired.external_id.is_username and error.is_final:
+                return None  # it may exist: nobody has looked
+            raise
         return Draft(event, desired, plan)
 
     def complete(self, draft: Draft, user_id: str) -> Provisioned:
@@ -216,14 +227,22 @@ class Provisioner:
     def _provision(
         self, event: UserEvent, desired: DesiredUser, one_partition: bool, known_absent: bool
     ) -> Provisioned:
-        first_search = _first_search(desired, known_absent)
+        by_username = desired.external_id.is_username
+        # Keycloak keeps usernames unique, so the create call says that the user exists; where the last one did, ask before
+        creates_first = by_username and self._expects_new and _creates(desired)
+        first_search = _first_search(desired, creates_first if by_username else known_absent)
         try:
             return self._attempt(event, desired, first_search, one_partition)
         except (KeycloakConflictError, KeycloakNotFoundError):
             pass
         except ConflictError as error:
             ambiguous = error.code == "ambiguous"
-            if not ambiguous or not self._duplicates.make_way(event, desired.external_id):
+            makes_way = ambiguous and self._duplicates.make_way(event, desired.external_id)
+            if not makes_way and not creates_first:
+                raise
+        except BridgeError as error:
+            # what is refused of a new user may not be of one that exists
+            if not creates_first or not error.is_final or isinstance(error, DroppedError):
                 raise
         try:
             return self._attempt(event, desired, desired.matching, one_partition)
@@ -244,6 +263,8 @@ class Provisioner:
         one_partition: bool,
     ) -> Provisioned:
         found = self._directory.find(criteria, desired.lookup, owner=desired.external_id)
+        if criteria and desired.external_id.is_username and _creates(desired):
+            self._expects_new = found is None
         self._trace("found", found)
         plan = plan_user(event, desired, found, reserved=self._policy.reserved)
         self._trace("planned", plan)
@@ -310,6 +331,12 @@ class Provisioner:
 def _result(event: UserEvent, desired: DesiredUser, plan: Plan, done: Executed) -> Result:
     result = replace(result_of(event, plan, done.user_id), user_id=desired.external_id.value)
     return result if done.effect is None else with_effect(result, done.effect)
+
+
+def _creates(desired: DesiredUser) -> bool:
+    """Say whether the event creates its user, and may take on no other."""
+    creates = desired.intent is Intent.PROVISION and desired.unknown is UnknownUser.CREATE
+    return creates and desired.link is LinkPolicy.NEVER
 
 
 def _first_search(desired: DesiredUser, known_absent: bool) -> tuple[MatchCriterion, ...]:

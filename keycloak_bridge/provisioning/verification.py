@@ -31,7 +31,12 @@ from keycloak_bridge.domain.operations import (
     normalised,
 )
 from keycloak_bridge.domain.ports import UserDirectory
-from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX, MatchCriterion, UserRepresentation
+from keycloak_bridge.domain.users import (
+    ATTRIBUTE_PREFIX,
+    EXACT_ID_ATTRIBUTE,
+    MatchCriterion,
+    UserRepresentation,
+)
 from keycloak_bridge.ops.logs import log_event
 
 logger = logging.getLogger(__name__)
@@ -82,12 +87,13 @@ def _ours(missed: Sequence[Change], stored: UserRepresentation) -> tuple[str, ..
     """Return the targets among `missed` that this bridge decides.
 
     Others decide the username where the realm uses the e-mail address for it, and every field of a user that a
-    federation such as LDAP stores by its own rules.
+    federation such as LDAP stores by its own rules. A username that is the external id is always this bridge's.
     """
     user = _normalised(stored)
+    by_id = EXACT_ID_ATTRIBUTE in _attributes(stored)
     if stored.get("federationLink"):
         missed = [one for one in missed if one.target.startswith(ATTRIBUTE_PREFIX)]
-    if user.get("email") and user.get("email") == user.get("username"):
+    if not by_id and user.get("email") and user.get("email") == user.get("username"):
         missed = [one for one in missed if one.target != "username"]
     return tuple(one.target for one in missed)
 

@@ -11,7 +11,7 @@ import re
 import threading
 import unicodedata
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -51,6 +51,7 @@ from keycloak_bridge.keycloak.errors import (
     unsearchable,
 )
 from keycloak_bridge.keycloak.memberships import normal_path
+from keycloak_bridge.keycloak.users import exactly
 
 MANAGED: Mapping[str, int] = {
     "userId": 255,
@@ -60,6 +61,7 @@ MANAGED: Mapping[str, int] = {
     "bridgeEventId": 255,
     "bridgeEventTime": 255,
     "bridgeInvitation": 2048,
+    "bridgeUserId": 255,
 }
 """The single-valued attributes of keycloak-config's user profile, each with its greatest length."""
 
@@ -140,7 +142,8 @@ def _port(
 class InMemoryKeycloak:
     """A UserDirectory and its administrator in one. Safe to share between threads.
 
-    `calls` lists the names of the port's methods in the order they were called, `mails` the links that were sent.
+    `calls` lists the names of the port's methods in the order they were called, `lookups` counts the searches for users by
+    what they are searched by (`attribute`, `username`, `email`, `id`), and `mails` lists the links that were sent.
     Switch `admin_events` off for a realm that records no mail, `view_events` for an account that may not look.
     """
 
@@ -154,6 +157,7 @@ class InMemoryKeycloak:
         identity_providers: Sequence[str] = (),
     ) -> None:
         self.calls: list[str] = []
+        self.lookups: Counter[str] = Counter()
         self.mails: list[SentMail] = []
         self.admin_events = True
         self.view_events = True
@@ -356,6 +360,7 @@ class InMemoryKeycloak:
     @_port
     def get(self, user_id: str) -> UserRepresentation | None:
         """Return the user with all attributes, or None."""
+        self.lookups["id"] += 1
         account = self._accounts.get(user_id)
         return None if account is None else copy.deepcopy(account.user)
 
@@ -520,9 +525,15 @@ class InMemoryKeycloak:
 
     def _matches(self, criterion: MatchCriterion) -> list[_Account]:
         target, value = criterion.target, criterion.value
+        kind = "username" if criterion.is_username else target.partition(".")[0]
+        self.lookups[{"attributes": "attribute"}.get(kind, kind)] += 1
         accounts = self._accounts.values()
         if target in ("username", "email"):
             return [each for each in accounts if each.user.get(target) == value.lower()]
+        if criterion.is_username:
+            named = [each for each in accounts if each.user.get("username") == value.lower()]
+            found = exactly([each.user for each in named], criterion)
+            return [each for each in named if each.user in found]
         prefix, _, name = target.partition(".")
         if prefix != "attributes":
             raise ValueError(f"users cannot be matched by {target}")

@@ -18,6 +18,8 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.ports import UserDirectory
 from keycloak_bridge.domain.users import (
+    EXACT_ID,
+    EXACT_ID_ATTRIBUTE,
     GROUPS,
     ORGANIZATIONS,
     REALM_ROLES,
@@ -546,6 +548,30 @@ def test_two_users_with_one_external_id_are_listed_and_ambiguous(directory: User
     assert () == tuple(directory.having(MatchCriterion("attributes.userId", "")))
     assert caught.value.code == "ambiguous"
     assert external_id not in str(caught.value)
+
+
+def test_an_id_that_is_the_username_is_found_by_it_and_compared_exactly(
+    directory: UserDirectory,
+) -> None:
+    """Keycloak lower-cases the username; whose id is written otherwise is another user, and nobody's user is none."""
+    exact = unique("U/1 Ext").replace("/1 ", "-")
+    user_id = directory.create(
+        a_user(username=exact.lower(), attributes={EXACT_ID_ATTRIBUTE: [exact]})
+    )
+    nobodys = a_user(attributes={})
+    directory.create(nobodys)
+
+    found = find(directory, EXACT_ID, exact)
+    carriers = directory.having(MatchCriterion(EXACT_ID, exact))
+    with pytest.raises(ConflictError) as caught:
+        find(directory, EXACT_ID, exact.upper())
+
+    assert found is not None
+    assert (user_id, [user_id]) == (found.user_id, [one["id"] for one in carriers])
+    assert None is find(directory, EXACT_ID, nobodys["username"])
+    assert None is find(directory, EXACT_ID, unique("u"))
+    assert "id-differs-in-case" == caught.value.code
+    assert exact.lower() not in str(caught.value).lower()
 
 
 def test_users_of_another_external_id_are_no_candidates(

@@ -25,7 +25,7 @@ from keycloak_bridge.testing.realm_tools import (
 pytestmark = pytest.mark.integration
 
 MAPPED = ("userId", "tenantId", "department", "phoneNumber")
-BOOKKEEPING = ("bridgeEventId", "bridgeEventTime", "bridgeInvitation")
+BOOKKEEPING = ("bridgeEventId", "bridgeEventTime", "bridgeInvitation", "bridgeUserId")
 ROLES = {"viewer", "editor", "approver", "auditor"}
 ENGLISH = "Update Your Account"
 SAMPLE_LOCALES = (

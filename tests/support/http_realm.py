@@ -28,7 +28,8 @@ Query = dict[str, str]
 class HttpRealm(BaseAdapter):
     """A realm with any group, client and organization, and the roles ROLES everywhere. Safe to share between threads.
 
-    `calls` lists what was called, tokens left out, with `{id}` in the place of ids.
+    `calls` lists what was called, tokens left out, with `{id}` in the place of ids, and a search with what it asks for. It
+    keeps usernames unique.
     """
 
     def __init__(self) -> None:
@@ -83,8 +84,13 @@ class HttpRealm(BaseAdapter):
         below = path.partition("/admin/realms/")[2].partition("/")[2]
         if path.endswith("/token"):
             return self._stub.answer(method, path, body)
-        self.calls.append(f"{method} /{_NAMED.sub('group-by-path/{path}', _ID.sub('{id}', below))}")
+        asked = next((f"?{name}" for name in ("q", "username", "email") if name in query), "")
+        self.calls.append(
+            f"{method} /{_NAMED.sub('group-by-path/{path}', _ID.sub('{id}', below))}{asked}"
+        )
         first, _, rest = below.partition("/")
+        if rest == "count" and "username" in query:
+            return _found(0)
         if first == "users" and rest not in ("count", "profile", "profile/metadata"):
             if not rest:
                 return self._users_at(method, path, query, body)
@@ -109,12 +115,24 @@ class HttpRealm(BaseAdapter):
     ) -> tuple[int, bytes, str]:
         if method == "POST":
             user_id = str(uuid.uuid4())
-            self._users[user_id] = {**json.loads(body), "id": user_id}
+            new = {**json.loads(body), "id": user_id}
+            if any(user["username"] == new["username"] for user in self._users.values()):
+                return 409, b'{"errorMessage":"User exists with same username"}', ""
+            self._users[user_id] = new
             return 201, b"", f"{path}/{user_id}"
         found = list(self._users.values())
         for name in ("username", "email"):
             if name in query:
-                found = [user for user in found if user.get(name) == query[name]]
+                exact = "exact" in query
+                found = [
+                    user
+                    for user in found
+                    if (
+                        user.get(name) == query[name]
+                        if exact
+                        else query[name] in str(user.get(name))
+                    )
+                ]
         if "q" in query:
             name, _, value = query["q"].replace('"', "").partition(":")
             found = [user for user in found if value in user["attributes"].get(name, ())]

@@ -25,7 +25,8 @@ from keycloak_bridge.settings.model import (
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 LAYOUTS = {
-    "attribute": ('matching = ["attributes.userId", "username", "email"]', "data.email"),
+    "attribute": ('matching = ["attributes.userId", "username", "email"]', "lower(data.email)"),
+    "username": ('matching = ["username", "email"]', "data.userId"),
 }
 """The name of each layout, its `matching`, and where the username comes from."""
 
@@ -33,7 +34,7 @@ _MAPPING = """
 {matching}
 
 [user]
-username = "lower({username})"
+username = "{username}"
 email = "lower(data.email)"
 firstName = "data.givenName"
 lastName = "data.familyName"
@@ -98,7 +99,7 @@ class CountedBridge:
         for number in range(
             2
         ):  # the first has the realm listed, the second reads the terms of imports
-            self.handle([event_of(f"first-{number}", f"first-{number}", data=_data(number))])
+            self.handle([event_of(f"first-{number}", f"first-{number}", data=_data(1000 + number))])
             self._bridge.join_listing()
 
     def handle(self, events: Sequence[Event]) -> None:

@@ -112,6 +112,44 @@ def test_users_must_not_edit_what_identifies_them(
         assert name in problem.remedy
 
 
+@pytest.mark.parametrize(
+    ("realm", "edit", "expected"),
+    [
+        ({}, ["admin", "user"], []),
+        (None, ["admin", "user"], []),
+        ({"registrationEmailAsUsername": True}, ["admin"], ["username-not-the-id"]),
+        ({"editUsernameAllowed": True}, ["admin"], []),
+        ({"editUsernameAllowed": True}, ["admin", "user"], ["username-user-editable"]),
+    ],
+)
+def test_a_username_that_is_the_external_id_must_stay_it(
+    realm: dict[str, Any] | None, edit: list[str], expected: list[str]
+) -> None:
+    """Neither the realm may make the address of it, nor a user another name; what may not be read is not judged."""
+    profile = {"attributes": [{"name": "username", "permissions": {"edit": edit, "view": []}}]}
+    problems = judge(replace(facts(profile), realm=realm), [])
+
+    assert expected == [one.code for one in problems]
+    assert all(one.severity is Severity.ERROR and one.remedy for one in problems)
+
+
+@pytest.mark.parametrize(("matching", "asked"), [("username", 1), ("attributes.userId", 0)])
+def test_the_settings_of_usernames_are_read_where_they_count(matching: str, asked: int) -> None:
+    """The layout decides; nobody else's start costs a call more."""
+    stub = StubAdapter()
+    guarded = ("bridgeUserId" if matching == "username" else "userId",)
+    stub.answer(200, [])
+    stub.answer(400, {"errorMessage": "User name is missing"})
+    stub.answer(200, PROFILE)
+    stub.answer(200, {"attributes": []})
+    stub.answer(200, {"realm": "acme", "registrationEmailAsUsername": True})
+
+    problems = check_access(scripted_admin(stub), ("userId",), guarded)
+
+    assert asked == sum(one.path.endswith("/admin/realms/acme") for one in stub.requests)
+    assert asked == sum(one.code == "username-not-the-id" for one in problems)
+
+
 @pytest.mark.parametrize("link", ["never", "matching-attribute"])
 @pytest.mark.parametrize(
     ("edit", "policy", "refused"),

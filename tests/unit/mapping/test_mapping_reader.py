@@ -26,7 +26,11 @@ PROBLEMS: dict[str, list[tuple[str, str]]] = {
     "matching = %s" + USER + ATTRIBUTES: [
         ("[]", "matching: is missing"),
         ('"email"', "matching: must be a list of texts"),
-        ('["username"]', "must begin with attributes.<name>"),
+        ('["email"]', "must begin with attributes.<name>"),
+        # USER makes the username of an address where there is no other
+        ('["username"]', "user.username: is the external id, which must be an id that never"),
+        ('["username", "attributes.userId"]', "'attributes.userId' is not searched for"),
+        ('["attributes.bridgeUserId"]', "is found by the username: write username"),
         ('["attributes.id"]', "'attributes.id' is not mapped"),
         (
             '["attributes.userID"]',
@@ -145,6 +149,21 @@ PROBLEMS: dict[str, list[tuple[str, str]]] = {
         (
             'userId = "data.m"\nuserName = "data.o"',
             "user.federatedIdentities.idp.userName: 'data.o' is not",
+        ),
+    ],
+    'matching = ["username"]\n[user]\n%s\n': [
+        ("", "matching: 'username' is not mapped"),
+        (
+            'username = { from = "data.userId", default = "x" }',
+            "matching: 'username' has a default",
+        ),
+        (
+            'username = "lower(data.userId)"',
+            "user.username: is the external id, which must be given as",
+        ),
+        (
+            'username = "data.userId"\n[user.attributes]\nbridgeUserId = "data.userId"',
+            "user.attributes.bridgeUserId: is written by the bridge itself",
         ),
     ],
     ROLES + "%s": [

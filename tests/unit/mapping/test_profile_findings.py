@@ -46,6 +46,44 @@ def rules(**validations: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (text(), ["id-differs-in-case", "id-refused"]),
+        (text(patterns=("^[A-Za-z0-9-]+$",)), ["id-differs-in-case"]),
+        (text(patterns=("^U-[0-9]{6}$",)), []),
+        (text(patterns=(r"^u-\d+$",)), []),
+        (text(patterns=("^[a-z0-9]+(-[a-z0-9]+)*$",)), []),
+        (text(patterns=("[a-z0-9]",)), ["id-differs-in-case", "id-refused"]),
+        (text(patterns=("^[a-z0-9/]+$",)), ["id-differs-in-case", "id-refused"]),
+        (text(patterns=("^.+$",)), ["id-differs-in-case", "id-refused"]),
+        (text(values=("u-1", "u-2")), []),
+        (text(values=("u-1", "U-1")), ["id-differs-in-case"]),
+        (text(values=("u-1", "u/2")), ["id-refused"]),
+        (text(formats=frozenset({"uuid"})), []),
+        (text(partial=True), []),
+        (PropertyFacts(types=frozenset({"integer"})), []),
+    ],
+)
+def test_ids_that_cannot_be_usernames_show_in_the_schema(
+    facts: PropertyFacts, expected: list[str]
+) -> None:
+    """Those that differ in case alone, and those with characters that the realm's profile refuses in usernames."""
+    validations: dict[str, Any] = {"username-prohibited-characters": {}}
+    rule = {"name": "username", "permissions": ADMIN, "validations": validations}
+    own = {"name": "bridgeUserId", "permissions": ADMIN}
+    target = MappedTarget("attributes.bridgeUserId", (facts,))
+    found = check_mapping(read_profile({"attributes": [rule, own]}), [target])
+    lenient = check_mapping(
+        read_profile({"attributes": [{**rule, "validations": {}}, own]}), [target]
+    )
+
+    assert [(code, Severity.WARNING, "username") for code in expected] == [
+        (one.code, one.severity, one.target) for one in found
+    ]
+    assert [one for one in expected if one != "id-refused"] == [one.code for one in lenient]
+
+
+@pytest.mark.parametrize(
     ("attribute", "facts", "expected"),
     [
         (rules(length={"max": 9}), text(max_length=9), []),
