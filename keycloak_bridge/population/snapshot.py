@@ -121,6 +121,8 @@ class RealmSnapshot:
         if len(known) != 1 or lookup.identities or lookup.sessions:
             return None
         user = self._packer.unpack(known[0])
+        if criterion.is_username and user["username"] != criterion.value.lower():
+            return None
         memberships = {
             kind: self._directory.belongs_to(user["id"], kind)
             for kind in sorted(lookup.memberships)

@@ -126,3 +126,18 @@ def test_the_time_of_a_search_is_the_median(
     monkeypatch.setattr(keycloak, "find", slow)
 
     assert pytest.approx(0.2) == search_time_s(keycloak, "userId", clock)
+
+
+def test_an_id_that_is_the_username_is_compared_as_keycloak_does(
+    keycloak: InMemoryKeycloak,
+) -> None:
+    """Exactly, and a user whose username was changed is none."""
+    for username, exact in (("u-7", "U-7"), ("renamed", "u-8"), ("u-9", "u-9")):
+        attributes = {"bridgeUserId": [exact]}
+        keycloak.add_user({"username": username, "enabled": True, "attributes": attributes})
+    snapshot = RealmSnapshot(keycloak, keycloak.users(), "bridgeUserId", lambda _: True)
+
+    for value in ("U-7", "u-7", "u-8", "u-9", "zoe", "nobody"):
+        criteria = [MatchCriterion("attributes.bridgeUserId", value)]
+
+        assert answer(keycloak, criteria, NOTHING_MORE) == answer(snapshot, criteria, NOTHING_MORE)
