@@ -70,7 +70,7 @@ def place_on_postgres(
             database.start()
             keycloak.build()
             keycloak.start()
-            database.execute(INDEX)
+            database.sql(INDEX)
             administrator = RealmAdministrator(
                 keycloak.url, ADMIN_USERNAME, keycloak.admin_password
             )
@@ -88,15 +88,6 @@ class PostgresServer(Service):
         self.port = loopback_port(0, "PostgreSQL")
         self._folder = folder
         self._data = folder / "data"
-
-    def execute(self, sql: str) -> None:
-        """Carry out one statement."""
-        psql = ManagedProcess("psql", self._folder / "psql.log")
-        where = ["-h", LOOPBACK, "-p", str(self.port), "-U", _OWNER, "-d", "postgres"]
-        psql.spawn(
-            [_needed("psql"), "-v", "ON_ERROR_STOP=1", *where, "-c", sql], child_environment()
-        )
-        psql.wait_for_end(Event(), _TIMEOUT_S, "carry out a statement")
 
     def is_ready(self) -> bool:
         """Tell whether it takes connections."""
