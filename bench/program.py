@@ -54,7 +54,7 @@ def profiles(place: Place, sizes: Sizes, say: Say) -> dict[str, Mapping[str, flo
         say(f"profile: {contender}")
         try:
             found[contender] = profiled(
-                place, contender, crowd(f"profile{contender}", sizes.events)
+                place, contender, crowd(f"profile{contender}", sizes.profile)
             )
         except (SandboxError, StandstillError) as error:
             say(f"no profile: {error}")

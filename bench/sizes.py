@@ -27,8 +27,8 @@ class Sizes:
     """How long the bridge works on the large backlog."""
     sidecar_events: int = 4_000
     """Events for each of one and three sidecars; 0 leaves them out."""
-    profile: int = 1
-    """Whether the bridge is run once more with py-spy beside it."""
+    profile: int = 6_000
+    """Users that the bridge brings in once more with py-spy beside it; 0 leaves that out."""
     postgres: int = 1
     """Whether all of it is done on PostgreSQL too, where that is installed."""
 
