@@ -25,10 +25,12 @@ _IDS = uuid.UUID("5a7fd8b2-6c1e-4d0b-9a3c-0c2f6a1b7e44")
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One user: the record's key and value, and the body of the POST that creates the same user."""
+    """One user: key, value and identity of its event, and the body of the POST that creates the same user."""
 
     key: bytes
     value: bytes
+    identity: str
+    """By which the bridge knows the event."""
     representation: UserRepresentation
 
     @property
@@ -86,4 +88,4 @@ def _person(value: bytes, key: bytes, catalog: SchemaCatalog, mapping: Attribute
     (created,) = plan_user(event, desired, None).operations
     if not isinstance(created, CreateUser):
         raise TypeError("one call a user is what is compared")
-    return Person(key, value, created.representation)
+    return Person(key, value, event.identity, created.representation)

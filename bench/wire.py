@@ -1,4 +1,4 @@
-"""The yardstick: a client that does nothing but POST prepared bytes over connections that stay open.
+"""The yardstick: a client that does nothing but send prepared bytes over connections that stay open.
 
 One thread and no HTTP library, so that next to nothing of the machine goes to the client itself.
 """
@@ -27,7 +27,7 @@ class Posted:
     """What one run of the bare client saw."""
 
     at_s: Sequence[float]
-    """When each user was acknowledged, in seconds after the first request."""
+    """When each request was acknowledged, in seconds after the first request."""
     cpu_s: float
     """CPU of the client itself."""
 
@@ -91,9 +91,20 @@ def _unchunked(rest: bytes) -> bytes:
 
 def prepared_post(url: str, token: str, body: bytes) -> bytes:
     """Return the bytes of a POST of JSON."""
+    return _prepared("POST", url, token, body)
+
+
+def prepared_put(url: str, token: str, body: bytes) -> bytes:
+    """Return the bytes of a PUT of JSON."""
+    return _prepared("PUT", url, token, body)
+
+
+def _prepared(method: str, url: str, token: str, body: bytes) -> bytes:
     parts = urlsplit(url)
+    query = f"?{parts.query}" if parts.query else ""
     return (
-        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {token}\r\n"
+        f"{method} {parts.path}{query} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        f"Authorization: Bearer {token}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 
@@ -108,8 +119,14 @@ def prepared_get(url: str, token: str) -> bytes:
     ).encode()
 
 
-def post_all(url: str, requests: Sequence[bytes], *, connections: int = 16) -> Posted:
-    """Send every request, `connections` at a time, and return when each was answered by 201.
+def post_all(
+    url: str,
+    requests: Sequence[bytes],
+    *,
+    connections: int = 16,
+    expect: HTTPStatus = HTTPStatus.CREATED,
+) -> Posted:
+    """Send every request, `connections` at a time, and return when each was answered as expected.
 
     Raises WireError for any other answer.
     """
@@ -117,14 +134,14 @@ def post_all(url: str, requests: Sequence[bytes], *, connections: int = 16) -> P
     gc.collect()
     gc.disable()
     try:
-        return _post_all(lines, requests)
+        return _post_all(lines, requests, expect)
     finally:
         gc.enable()
         for line in lines:
             line.close()
 
 
-def _post_all(lines: Sequence[Line], requests: Sequence[bytes]) -> Posted:
+def _post_all(lines: Sequence[Line], requests: Sequence[bytes], expect: HTTPStatus) -> Posted:
     left, at_s = deque(requests), list[float]()
     with selectors.DefaultSelector() as selector:
         for line in lines:
@@ -140,8 +157,10 @@ def _post_all(lines: Sequence[Line], requests: Sequence[bytes]) -> Posted:
                 answer = key.data.receive()
                 if answer is None:
                     continue
-                if answer[0] != HTTPStatus.CREATED:
-                    raise WireError(f"Keycloak answered {answer[0]} to a POST of the bare client")
+                if answer[0] != expect:
+                    raise WireError(
+                        f"Keycloak answered {answer[0]} instead of {expect} to the bare client"
+                    )
                 at_s.append(time.perf_counter() - begin)
                 if left:
                     key.data.send(left.popleft())

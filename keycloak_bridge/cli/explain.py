@@ -34,7 +34,7 @@ _BY = ("event", "type", "time", "record", "schema", "mapping")
 _MARKS = {
     "due": "a mail is due",
     "sending": "a mail was begun and may be out",
-    "sent": "the mail went out",
+    "sent": "the mail was handed to Keycloak",
 }
 
 

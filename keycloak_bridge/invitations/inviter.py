@@ -1,14 +1,24 @@
 """Have Keycloak mail an invitation, and never twice where that can be known: whether, when and how, in one place.
 
-The life of an invitation, as `Inviter.invite` takes it:
+The life of an invitation, as `Inviter.invite` takes it, and what it asks of Keycloak:
 
 1. Is the user the bridge's own, and the mail still wanted? Only the user in Keycloak says so: its external id, groups, state,
-   mark and credentials. Nothing proves who wrote the record (rules.py and planning/ownership.py decide).
-2. May the mail be out already, because an earlier attempt got no answer or another process announced it? Then wait until
-   it has settled, and ask Keycloak's admin events.
-3. Mark the user as `sending`, so that after a crash the next process knows about which mail to ask Keycloak.
-4. Have Keycloak send the mail, within pace and limits.
-5. Mark the user as `sent`; if only that fails, the next attempt writes the mark without another mail.
+   mark and credentials. Nothing proves who wrote the record (rules.py and planning/ownership.py decide). *GET the user, GET
+   its credentials; where groups are protected, GET its groups.*
+2. May the mail be out already, because an earlier attempt got no answer or the mark says that one was announced? Then wait
+   until it has settled, and ask Keycloak's admin events. *GET the events, in doubt only.*
+3. Announce the mail by a mark on the user, so that after a crash whoever gets the record again knows that it has to ask. *PUT
+   the user*, as it was read: no writer of this process comes between, since the lock of the user is held; one of another
+   process that did finds that out (provisioning/mark_races.py).
+4. Have Keycloak send the mail, within pace and limits. *PUT the mail.*
+5. Where Keycloak records its mails, that is all: the mark (`sent-perhaps`) is settled for everybody but a record that comes
+   again, which asks. Only a mail that the SMTP server refused makes the mark due again. Otherwise nobody could tell later, so
+   the mark before the mail says `sending`, and a second one `sent`. *GET and PUT the user*; if only that fails, the next
+   attempt does it without another mail.
+
+So a mail costs four calls, six where Keycloak does not record it. Why a mark before the mail and not after it: a record that
+comes again must be told from one that was never tried, and Kafka knows that only of records below its last commit, of which
+a backlog may have thousands; each would have to ask.
 
 The mark is an attribute of the user (planning.bookkeeping). What this process knows of unsettled mails is kept in memory.
 """
@@ -28,6 +38,7 @@ from keycloak_bridge.domain.errors import (
     HoldError,
     KeycloakAuthError,
     KeycloakConflictError,
+    KeycloakError,
     KeycloakNotFoundError,
     KeycloakRejectedError,
     KeycloakUnavailableError,
@@ -40,6 +51,7 @@ from keycloak_bridge.invitations.rules import (
     ALREADY_INVITED,
     HAS_CREDENTIALS,
     LINK_STILL_VALID,
+    NOT_DUE,
     SUPERSEDED,
     Settlement,
     announced,
@@ -47,9 +59,9 @@ from keycloak_bridge.invitations.rules import (
     counts_since,
     link_is_valid,
     link_may_be_valid,
-    may_have_begun,
     reason_against,
     settled,
+    taken_back,
 )
 from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL
 from keycloak_bridge.ops.logs import log_event
@@ -99,6 +111,14 @@ class InviteOutcome:
 
     result: Result
     mailed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Announced:
+    """That a mail is to be sent now: the mark to go back to if it is refused, and whether no mark has to follow it."""
+
+    before: InvitationMark | None = None
+    is_last: bool = False
 
 
 class _Token:
@@ -174,9 +194,11 @@ class Inviter:
         if user is None:
             return self._skip(invitation, "user-not-found")
         self._own_users.refuse_another(user, invitation.user_id)
-        reason = self._reason_against(invitation, user)
-        if reason is not None:
-            return self._skip(invitation, reason)
+        mark = mark_of(user)
+        if mark is None or mark.event_id != invitation.event_id:
+            return self._skip(invitation, NOT_DUE if mark is None else SUPERSEDED)
+        if mark.is_settled:
+            return self._skip(invitation, ALREADY_INVITED)
         if self._is_recorded(invitation, user):
             return self._settle(invitation, Settlement.RECORDED, ALREADY_INVITED)
         return self._skip(invitation, "not-mailed")
@@ -188,7 +210,14 @@ class Inviter:
         self._hold_while_in_doubt(last)
         with self._token() as token:
             try:
-                return self._invite_now(invitation, last, token)
+                with self._locks.of(invitation.user_id):
+                    decided = self._decide(invitation, last)
+                if isinstance(decided, InviteOutcome):
+                    return decided
+                self._mail(invitation, decided, token)
+                if decided.is_last:
+                    return self._invited(invitation, mailed=True)
+                return self._settle(invitation, Settlement.MAILED, mailed=True)
             except KeycloakNotFoundError:
                 return self._skip(invitation, "user-not-found")
             except KeycloakRejectedError as error:
@@ -198,16 +227,15 @@ class Inviter:
                     raise
                 return outcome
 
-    def _invite_now(
-        self, invitation: Invitation, last: Attempt | None, token: _Token
-    ) -> InviteOutcome:
+    def _decide(self, invitation: Invitation, last: Attempt | None) -> InviteOutcome | _Announced:
+        """Return why there is no mail, or announce it. The user is not written by this process meanwhile."""
         user = self._directory.get(invitation.keycloak_id)
         if user is None:
             return self._skip(invitation, "user-not-found")
         self._own_users.refuse_another(user, invitation.user_id)
         reason = self._reason_against(invitation, user)
         if reason == LINK_STILL_VALID:
-            return self._settle(invitation, Settlement.KEPT, reason)
+            return self._settle(invitation, Settlement.KEPT, reason, user=user)
         if reason is not None:
             return self._skip(invitation, reason)
         may_be_out = self._may_be_out(invitation, user)
@@ -221,10 +249,7 @@ class Inviter:
             outcome = self._settle_doubt(invitation, user, last)
             if outcome is not None:
                 return outcome
-        if not self._announce(invitation, last):
-            return self._skip(invitation, SUPERSEDED)
-        self._mail(invitation, token)
-        return self._settle(invitation, Settlement.MAILED, mailed=True)
+        return self._announce(invitation, user, last)
 
     def _reason_against(self, invitation: Invitation, user: UserRepresentation) -> str | None:
         """Return the code of the reason against a mail, None where it is due; raises ConflictError (`protected-user`)."""
@@ -250,7 +275,8 @@ class Inviter:
     def _may_be_out(self, invitation: Invitation, user: UserRepresentation) -> bool:
         """Say whether another process may have sent this mail, or an earlier one whose link rules this one out."""
         mark = mark_of(user)
-        if may_have_begun(mark, invitation.event_id) or self._link_may_be_valid(invitation, user):
+        begun = mark is not None and mark.has_begun(invitation.event_id)
+        if begun or self._link_may_be_valid(invitation, user):
             return True
         # a verification finds the mark of a later event only here: it may have replaced its own
         return awaits_another(mark, invitation.event_id)
@@ -283,12 +309,12 @@ class Inviter:
         recorded = self._is_recorded(invitation, user)
         if recorded:
             if last.fate is Fate.IN_DOUBT:  # our own mail, which was not reported yet
-                return self._settle(invitation, Settlement.MAILED)
+                return self._settle(invitation, Settlement.MAILED, user=user)
             if self._link_may_be_valid(invitation, user):
-                return self._settle(invitation, Settlement.KEPT, LINK_STILL_VALID)
-            return self._settle(invitation, Settlement.RECORDED, ALREADY_INVITED)
+                return self._settle(invitation, Settlement.KEPT, LINK_STILL_VALID, user=user)
+            return self._settle(invitation, Settlement.RECORDED, ALREADY_INVITED, user=user)
         if recorded is None and self._at_most_once:
-            return self._settle(invitation, Settlement.UNKNOWN, "maybe-invited")
+            return self._settle(invitation, Settlement.UNKNOWN, "maybe-invited", user=user)
         if recorded is None:
             _log_repetition(invitation)
         return None
@@ -316,32 +342,33 @@ class Inviter:
             if not token.spent:
                 self._pace.give_back()
 
-    def _announce(self, invitation: Invitation, last: Attempt | None) -> bool:
-        """Mark the user before the mail, for the next process after a crash.
+    def _announce(
+        self, invitation: Invitation, user: UserRepresentation, last: Attempt | None
+    ) -> _Announced:
+        """Mark the user before the mail, for whoever gets the record again.
 
-        False where a later event's mail is due instead; a verification goes out in any case, then without a mark.
+        A verification goes out in any case, without a mark where a later event's mail is due.
         """
-        superseded = False
-
-        def sending(user: UserRepresentation) -> InvitationMark | None:
-            nonlocal superseded
-            mark = mark_of(user)
-            superseded = awaits_another(mark, invitation.event_id)
-            return None if superseded else announced(invitation, mark, self._clock.now())
-
+        before = mark_of(user)
+        if awaits_another(before, invitation.event_id):
+            return _Announced()
+        recorded = self._directory.can_look_up_mails()
+        mark = announced(invitation, before, self._clock.now(), recorded=recorded)
+        if mark is None:
+            return _Announced(is_last=before is not None and before.is_settled)
         if last is None:
             # this write may take effect unanswered: the mark must not be mistaken for a mail then
             self._remember(invitation, Fate.NOT_SENT)
         try:
-            self._mark(invitation, sending)
+            self._directory.update(invitation.keycloak_id, with_invitation_mark(user, mark))
         except (KeycloakConflictError, KeycloakRejectedError) as error:
             if self._at_most_once:
                 raise
             _log_unmarked(invitation, error)
-            return True
-        return not superseded or invitation.purpose is Purpose.VERIFY_EMAIL
+            return _Announced()
+        return _Announced(before if recorded else None, is_last=recorded)
 
-    def _mail(self, invitation: Invitation, token: _Token) -> None:
+    def _mail(self, invitation: Invitation, announcement: _Announced, token: _Token) -> None:
         fate = Fate.IN_DOUBT
         try:
             self._directory.execute_actions_email(invitation.keycloak_id, invitation.terms)
@@ -349,10 +376,19 @@ class Inviter:
         except BridgeError as error:
             if not _may_have_mailed(error):
                 fate = Fate.NOT_SENT
+            if isinstance(error, MailDeliveryError) and announcement.before is not None:
+                self._take_back(invitation, announcement.before)
             raise
         finally:
             token.spent = fate is not Fate.NOT_SENT
             self._remember(invitation, fate)
+
+    def _take_back(self, invitation: Invitation, before: InvitationMark) -> None:
+        """Have the mail due again; if that fails, only this process and the admin events know that it is."""
+        try:
+            self._mark(invitation, lambda user: taken_back(invitation, mark_of(user), before))
+        except KeycloakError as error:
+            _log_unmarked(invitation, error)
 
     def _settle(
         self,
@@ -360,22 +396,26 @@ class Inviter:
         settlement: Settlement,
         reason: str | None = None,
         *,
+        user: UserRepresentation | None = None,
         mailed: bool = False,
     ) -> InviteOutcome:
         """Mark the user so that no mail follows, and return the outcome: skipped for `reason`, else invited.
 
-        A refusal of the mark changes nothing. A later event's mail stays due.
+        `user` was read just now, under the lock. A refusal of the mark changes nothing. A later event's mail stays due.
         """
 
         def sent(user: UserRepresentation) -> InvitationMark | None:
             return settled(invitation, mark_of(user), self._clock.now(), settlement)
 
         try:
-            self._mark(invitation, sent)
+            self._mark(invitation, sent, user)
         except _REFUSALS as error:
             _log_unmarked(invitation, error)
-        if reason is not None:
-            return self._skip(invitation, reason)
+        return (
+            self._invited(invitation, mailed) if reason is None else self._skip(invitation, reason)
+        )
+
+    def _invited(self, invitation: Invitation, mailed: bool) -> InviteOutcome:
         self._attempts.pop(_key(invitation))
         return InviteOutcome(_result(invitation, Outcome.INVITED, None), mailed)
 
@@ -387,13 +427,14 @@ class Inviter:
         self,
         invitation: Invitation,
         following: Callable[[UserRepresentation], InvitationMark | None],
+        user: UserRepresentation | None = None,
     ) -> None:
         """Write the mark that follows, and nothing else.
 
-        The user is read again before: the provision stage or an administrator may have written it meanwhile.
+        Unless `user` was read just now, it is read again before: the provision stage may have written it meanwhile.
         """
         with self._locks.of(invitation.user_id):
-            user = self._directory.get(invitation.keycloak_id)
+            user = user or self._directory.get(invitation.keycloak_id)
             if user is None:
                 raise KeycloakNotFoundError("the user is gone", code="user-not-found")
             mark = following(user)

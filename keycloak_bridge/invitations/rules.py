@@ -2,6 +2,13 @@
 
 A mark says of which event the last mail is, how far it is (due, sending, sent), and when its link ends. It is the one
 authority: the provision stage writes it before it asks for a mail, so a record without it asks for nothing.
+
+| mark of the event | written | meaning for its invitation |
+|---|---|---|
+| `due` | with the user, or after a refusal | mail it |
+| `sent-perhaps` | before the mail, where Keycloak records mails | if this process did not just mail it: ask Keycloak |
+| `sending-until` | before the mail, where it does not | if this process did not just mail it: `invite.delivery` decides |
+| `sent-until` | after the mail, or where an earlier link is kept | nothing is left to do |
 """
 
 import math
@@ -50,11 +57,6 @@ def awaits_another(mark: InvitationMark | None, event_id: str) -> bool:
     return mark is not None and mark.state is MarkState.DUE and mark.event_id != event_id
 
 
-def may_have_begun(mark: InvitationMark | None, event_id: str) -> bool:
-    """Say whether this event's mail may be out although this process did not send it."""
-    return mark is not None and mark.is_sending(event_id)
-
-
 def link_is_valid(mark: InvitationMark | None, event_id: str, now: datetime) -> bool:
     """Say whether a link of an earlier mail is still valid; what `event_id` itself has announced does not count."""
     return _may_stand(mark, event_id, now) and mark is not None and not mark.in_doubt
@@ -70,24 +72,34 @@ def _may_stand(mark: InvitationMark | None, event_id: str, now: datetime) -> boo
         return False
     if mark.event_id != event_id and mark.state is MarkState.SENDING:
         return False
-    return not mark.is_sending(event_id) and mark.until_s > now.timestamp()
+    return not mark.has_begun(event_id) and mark.until_s > now.timestamp()
 
 
 def announced(
-    invitation: Invitation, mark: InvitationMark | None, now: datetime
+    invitation: Invitation, mark: InvitationMark | None, now: datetime, *, recorded: bool
 ) -> InvitationMark | None:
     """Return the mark to write before the mail; None where `mark` says as much already.
 
-    It has the latest end that the new link can have, so that this end is known even if the mail is never marked.
+    It has the latest end that the new link can have, so that this end is known even if the mail is never marked. Where
+    the mail will be `recorded` by Keycloak, it is the last mark: only a record that comes again has to ask about it.
     """
     end_s = _end_s(invitation, now)
-    if mark is None or not mark.is_sending(invitation.event_id):
+    state = MarkState.SENT if recorded else MarkState.SENDING
+    if mark is None or not mark.has_begun(invitation.event_id):
         return InvitationMark(
-            MarkState.SENDING, invitation.event_id, _later(end_s + _AHEAD_S, mark)
+            state, invitation.event_id, _later(end_s + _AHEAD_S, mark), in_doubt=recorded
         )
     if mark.until_s is not None and mark.until_s >= end_s + _ENOUGH_AHEAD_S:
         return None
-    return InvitationMark(MarkState.SENDING, invitation.event_id, end_s + _AHEAD_S)
+    return InvitationMark(state, invitation.event_id, end_s + _AHEAD_S, in_doubt=recorded)
+
+
+def taken_back(
+    invitation: Invitation, mark: InvitationMark | None, before: InvitationMark | None
+) -> InvitationMark | None:
+    """Return the mark to write when the announced mail certainly did not go out; None where `mark` stays as it is."""
+    begun = mark is not None and mark.has_begun(invitation.event_id)
+    return before if begun else None
 
 
 class Settlement(StrEnum):
@@ -106,7 +118,7 @@ class Settlement(StrEnum):
 def settled(
     invitation: Invitation, mark: InvitationMark | None, now: datetime, settlement: Settlement
 ) -> InvitationMark | None:
-    """Return the mark to write when nothing is left to mail; None where `mark` stays as it is."""
+    """Return the mark to write when nothing is left to mail; None where `mark` stays as it is, as `sent-perhaps` does."""
     foreign = mark is not None and mark.event_id != invitation.event_id
     # a later event's mail that is due took over the end that was announced for this one's link
     if foreign and (
@@ -115,6 +127,8 @@ def settled(
         return None
     if settlement is Settlement.REFUSED:
         return InvitationMark(MarkState.DUE, invitation.event_id)
+    if mark is not None and mark.is_settled and not foreign:
+        return None
     end_s = _link_end_s(invitation, mark, now, settlement)
     in_doubt = settlement is Settlement.UNKNOWN
     return InvitationMark(MarkState.SENT, invitation.event_id, end_s, in_doubt)
@@ -128,7 +142,7 @@ def _link_end_s(
         return end_s
     if settlement is Settlement.KEPT:
         return mark.until_s
-    if not mark.is_sending(invitation.event_id):
+    if not mark.has_begun(invitation.event_id):
         return max(end_s, mark.until_s)
     if settlement is Settlement.MAILED and mark.until_s <= end_s + _AHEAD_S:
         return end_s  # sooner than was announced
@@ -140,8 +154,11 @@ def counts_since(
 ) -> datetime | None:
     """Return since when a recorded mail counts as this invitation's; None for any age.
 
-    Any mail counts for a first invitation. For later ones only what came after them, or the first mail would count.
+    Any mail counts for a first invitation. For later ones only what came after them, or the first mail would count; so
+    does for a mail that is due by its mark and to be confirmed, since the mark may have been overwritten.
     """
+    if invitation.confirm_only and mark is not None and mark.state is MarkState.DUE:
+        return invitation.time
     since: list[datetime] = []
     if invitation.purpose is not Purpose.INVITE and not invitation.confirm_only:
         since.append(invitation.time)

@@ -4,7 +4,9 @@
 state of the mail of one event. An event is named by its identity; earlier versions wrote its bare id, which is still
 understood. The mark reads `due:<event>`, `sending:<event>`, `sent:<event>` or, where a link of the user may
 still be valid, `<state>-until:<epoch seconds>:<event>`, or `<state>-perhaps:…` where it is unknown whether the mail with
-that link was sent. Event ids are free text and may contain colons themselves.
+that link was sent. `sent-perhaps` is also what the invite stage writes before a mail where Keycloak records mails: nothing
+is left to do but for that stage itself, which asks Keycloak if its record comes again. Event ids are free text and may
+contain colons themselves.
 """
 
 import re
@@ -46,8 +48,8 @@ class InvitationMark:
 
     It is in seconds since 1970: the expiry of an earlier mail's link where this mail is due, the latest expiry that its
     own link can have where it is being sent, and 0 where a changed e-mail address invalidated all links. `in_doubt` says
-    that it is unknown whether the mail with that link was sent. Equality compares all of it: ask `is_sent` whether the
-    mail of an event was sent.
+    that it is unknown whether the mail with that link was sent. Equality compares all of it: ask `is_sent` or `has_begun`
+    about the mail of an event.
     """
 
     state: MarkState
@@ -62,16 +64,17 @@ class InvitationMark:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the mark is final, because its mail was sent."""
+        """Whether the mail is no longer due for an event: it was sent, or its invitation sees to it that it is."""
         return self.state is MarkState.SENT
 
-    def is_sending(self, event_id: str) -> bool:
-        """Return whether the mail of exactly this event was started and may be sent."""
-        return self.state is MarkState.SENDING and self.event_id == event_id
+    def has_begun(self, event_id: str) -> bool:
+        """Return whether the mail of exactly this event was started, and may or may not have been sent."""
+        started = self.state is MarkState.SENDING or (self.is_settled and self.in_doubt)
+        return started and self.event_id == event_id
 
     def is_sent(self, event_id: str) -> bool:
-        """Return whether the mail of exactly this event was sent."""
-        return self.state is MarkState.SENT and self.event_id == event_id
+        """Return whether the mail of exactly this event was certainly sent."""
+        return self.is_settled and not self.in_doubt and self.event_id == event_id
 
 
 def due_for_new_address(event_id: str) -> InvitationMark:
@@ -163,14 +166,13 @@ def mark_of(representation: UserRepresentation) -> InvitationMark | None:
 
 def is_being_invited(representation: UserRepresentation) -> bool:
     """Return whether the user's mark may change at any moment, because a mail is due or being sent."""
-    mark = mark_of(representation)
-    return mark is not None and not mark.is_settled
+    return mail_awaited(representation) is not None
 
 
-def mail_begun(representation: UserRepresentation) -> str | None:
-    """Return the id of the event whose mail is marked as started and not as sent, or None."""
+def mail_awaited(representation: UserRepresentation) -> str | None:
+    """Return the id of the event whose mail is due or being sent by the user's mark, or None."""
     mark = mark_of(representation)
-    return mark.event_id if mark is not None and mark.state is MarkState.SENDING else None
+    return mark.event_id if mark is not None and not mark.is_settled else None
 
 
 def with_mark_of(update: UpdateUser, latest: UserRepresentation) -> UserRepresentation:

@@ -6,7 +6,8 @@ another process may have read the user before the write, and written its mark wi
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import HoldError
@@ -28,17 +29,18 @@ No mark overwrites a user that often. Something else reverts what the event writ
 
 @dataclass(frozen=True, slots=True)
 class _First:
-    """What the first look did, and how many looks there were so far."""
+    """What the first look did, when it began, and how many looks there were so far."""
 
     result: Result
-    looks: int
+    began: datetime
+    looks: int = 1
 
 
 class MarkRaceCheck:
     """Provisions; an event that raced with a mark is only done when a later look finds its user as desired.
 
-    Where the write may have reset the mark of a mail to "begun", the invite stage is asked to mark it again if the mail
-    went out; that sends no mail.
+    Where the write may have reset the mark of a mail that went out, the invite stage is asked to mark it again if it did;
+    that sends no mail.
     """
 
     def __init__(self, provisioner: Provisioner, invite: Invite, clock: Clock) -> None:
@@ -57,10 +59,11 @@ class MarkRaceCheck:
         known_absent: bool = False,
     ) -> Provisioned:
         """Do as `Provisioner.provision`; raises HoldError (`second-look`) too."""
+        began = self._clock.now()
         provisioned = self._provisioner.provision(
             event, desired, one_partition=one_partition, known_absent=known_absent
         )
-        first = self._remember(event, provisioned)
+        first = self._remember(event, provisioned, began)
         if provisioned.raced and (first is None or first.looks < _LOOKS):
             raise HoldError(
                 "the user is checked again, since its invitation is being marked",
@@ -70,36 +73,43 @@ class MarkRaceCheck:
         if first is None:
             return provisioned
         return Provisioned(
-            first.result, (*provisioned.acknowledgements, *self._confirm(desired, provisioned))
+            first.result,
+            (*provisioned.acknowledgements, *self._confirm(event, desired, provisioned, first)),
         )
 
-    def _remember(self, event: UserEvent, provisioned: Provisioned) -> _First | None:
+    def _remember(
+        self, event: UserEvent, provisioned: Provisioned, began: datetime
+    ) -> _First | None:
         """Return what the first look did, None for the first itself; keep it where another look must follow."""
         key = event.identity
         with self._lock:
             first = self._first.pop(key)
             if first is not None:
-                first = _First(first.result, first.looks + 1)
+                first = replace(first, looks=first.looks + 1)
             if provisioned.raced and (first is None or first.looks < _LOOKS):
-                self._first.put(key, first or _First(provisioned.result, looks=1))
+                self._first.put(key, first or _First(provisioned.result, began))
         return first
 
     def _confirm(
-        self, desired: DesiredUser | OutOfScope, provisioned: Provisioned
+        self,
+        event: UserEvent,
+        desired: DesiredUser | OutOfScope,
+        provisioned: Provisioned,
+        first: _First,
     ) -> Sequence[Acknowledgement]:
-        """Ask the invite stage to mark the mail that was begun, if it went out."""
-        result, begun = provisioned.result, provisioned.mailing
+        """Ask the invite stage to mark the mail of an earlier event that the user waits for, if it went out since the first look."""
+        result, awaited = provisioned.result, provisioned.mailing
         if isinstance(desired, OutOfScope) or desired.invitation is None:
             return ()
-        if begun is None or result.keycloak_id is None:
+        if awaited in (None, event.identity) or result.keycloak_id is None:
             return ()
         invitation = Invitation(
-            id=f"{begun}/invitation/mark",
-            event_id=begun,
+            id=f"{awaited}/invitation/mark",
+            event_id=awaited,
             user_id=desired.external_id.value,
             keycloak_id=result.keycloak_id,
             terms=desired.invitation,
-            time=self._clock.now(),
+            time=first.began,
             confirm_only=True,
         )
         return self._invite(invitation)

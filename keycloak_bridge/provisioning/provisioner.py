@@ -36,7 +36,7 @@ from keycloak_bridge.domain.users import (
     may_be,
 )
 from keycloak_bridge.messages.results import result_of, skipped, with_effect
-from keycloak_bridge.planning.bookkeeping import has_applied, is_being_invited, mail_begun
+from keycloak_bridge.planning.bookkeeping import has_applied, mail_awaited
 from keycloak_bridge.planning.ownership import refuse_foreign_user
 from keycloak_bridge.planning.plan import plan_user
 from keycloak_bridge.provisioning.executor import Executed, Invite, PlanExecutor
@@ -65,7 +65,7 @@ class Provisioned:
     """What became of one event, and what must reach Kafka before it counts as done.
 
     `raced` says that a user was written whose invitation another process may be marking at the same moment; `mailing`
-    is the event whose mail, by the user's mark, was begun and not sent. `overruled` says that the event would have disabled or
+    is the event whose mail, by the user's mark, is due or being sent. `overruled` says that the event would have disabled or
     deleted the user, had not a newer one let it in.
     """
 
@@ -281,14 +281,9 @@ class Provisioner:
         if found is None:
             return Provisioned(result, done.acknowledgements)
         updated = any(isinstance(operation, UpdateUser) for operation in plan.operations)
-        raced = updated and is_being_invited(found.representation)
-        return Provisioned(
-            result,
-            done.acknowledgements,
-            raced,
-            mail_begun(found.representation),
-            plan.overruled,
-        )
+        mailing = mail_awaited(found.representation)
+        raced = updated and mailing is not None
+        return Provisioned(result, done.acknowledgements, raced, mailing, plan.overruled)
 
     @contextlib.contextmanager
     def _linking(self, desired: DesiredUser, found: FoundUser | None) -> Iterator[None]:

@@ -30,7 +30,7 @@ class FinalState:
 
     def unmailed(self) -> Self:
         """Return the state of the same user after attempts to mail that all failed."""
-        mark = [self.fields["bridgeInvitation"][0].replace("sent:", "sending:")]
+        mark = [self.fields["bridgeInvitation"][0].replace("sent:", "due:")]
         return replace(self, fields={**self.fields, "bridgeInvitation": mark})
 
 

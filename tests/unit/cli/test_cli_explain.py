@@ -91,7 +91,7 @@ def test_people_read_the_same(bench: Bench) -> None:
 
     assert "user u-1\n" == text.splitlines(keepends=True)[0]
     for part in (
-        "the mail went out, caused by event-1",
+        "the mail was handed to Keycloak, caused by event-1",
         "credentials       none yet",
         "required actions  none",
         "attributes.department",

@@ -20,7 +20,7 @@ from keycloak_bridge.planning.bookkeeping import (
     invitation_state,
     is_being_invited,
     is_last,
-    mail_begun,
+    mail_awaited,
     mark_of,
     marks,
     parse_mark,
@@ -68,25 +68,26 @@ def test_an_unreadable_mark_is_none(values: list[str]) -> None:
 
     assert mark_of(user) is None
     assert not is_being_invited(user)
-    assert mail_begun({"username": "ada"}) is None
+    assert mail_awaited({"username": "ada"}) is None
 
 
 @pytest.mark.parametrize(
-    ("mark", "moving", "begun"),
+    ("mark", "awaited"),
     [
-        ("due:e1", True, None),
-        ("sending:e1", True, "e1"),
-        ("sending-until:5:e1", True, "e1"),
-        ("sent:e1", False, None),
-        ("sent-until:5:e1", False, None),
+        ("due:e1", "e1"),
+        ("sending:e1", "e1"),
+        ("sending-until:5:e1", "e1"),
+        ("sent:e1", None),
+        ("sent-until:5:e1", None),
+        ("sent-perhaps:5:e1", None),
     ],
 )
-def test_how_far_a_mail_is(mark: str, moving: bool, begun: str | None) -> None:
-    """Whether the mark may change at any moment, and the event whose mail was started."""
+def test_how_far_a_mail_is(mark: str, awaited: str | None) -> None:
+    """Whether the mark may change at any moment, and the event whose mail the user waits for."""
     user = changed(CREATED, {"bridgeInvitation": [mark]}).representation
 
-    assert is_being_invited(user) is moving
-    assert mail_begun(user) == begun
+    assert is_being_invited(user) is (awaited is not None)
+    assert mail_awaited(user) == awaited
 
 
 def test_an_update_takes_over_the_latest_mark() -> None:
@@ -133,6 +134,13 @@ def test_unknown_text_is_no_mark(text: str) -> None:
         st.text(min_size=1),
         st.none() | st.integers(0, 10**15 - 1),
     )
+    | st.builds(
+        InvitationMark,
+        st.sampled_from(MarkState),
+        st.text(min_size=1),
+        st.integers(0, 10**15 - 1),
+        st.just(True),
+    )
 )
 def test_every_mark_comes_back(mark: InvitationMark) -> None:
     """Whatever the event's id; the update that writes it changes nothing else."""
@@ -141,9 +149,11 @@ def test_every_mark_comes_back(mark: InvitationMark) -> None:
     assert mark == parse_mark(format_mark(mark)) == mark_of(body)
     assert body["email"] == USER["email"]
     assert "enabled" not in body
-    assert (mark.state is MarkState.SENDING) == mark.is_sending(mark.event_id)
-    assert (mark.state is MarkState.SENT) == mark.is_sent(mark.event_id) == mark.is_settled
-    assert not mark.is_sending(f"{mark.event_id}2")
+    assert (mark.state is MarkState.SENT) == mark.is_settled
+    assert (mark.is_settled and not mark.in_doubt) == mark.is_sent(mark.event_id)
+    begun = mark.state is not MarkState.DUE and not mark.is_sent(mark.event_id)
+    assert begun == mark.has_begun(mark.event_id)
+    assert not mark.has_begun(f"{mark.event_id}2")
     assert not mark.is_sent(f"{mark.event_id}2")
 
 

@@ -17,6 +17,7 @@ from keycloak_bridge.testing.fake_clock import FakeClock
 CREATED = Result(Outcome.PROVISIONED, action="created")
 UPDATED = Result(Outcome.PROVISIONED, action="updated")
 UNCHANGED = Result(Outcome.PROVISIONED, action="unchanged")
+START = FakeClock().now()
 
 
 class Answers(Provisioner):
@@ -41,14 +42,16 @@ class Answers(Provisioner):
         return answer
 
 
-def look_at(provisioner: Answers, asked: list[Invitation] | None = None) -> MarkRaceCheck:
+def look_at(
+    provisioner: Answers, asked: list[Invitation] | None = None, clock: FakeClock | None = None
+) -> MarkRaceCheck:
     """Return the subject; the invitations that it asks for go to `asked`."""
 
     def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
         (asked if asked is not None else []).append(invitation)
         return ()
 
-    return MarkRaceCheck(provisioner, invite, FakeClock())
+    return MarkRaceCheck(provisioner, invite, clock or FakeClock())
 
 
 def test_without_a_race_nothing_changes() -> None:
@@ -117,24 +120,30 @@ def test_each_event_has_its_own_first_look() -> None:
 @pytest.mark.parametrize(
     ("mailing", "terms", "expected"),
     [
-        ("event-0", TERMS, [("event-0", "u-1", "kc-1", True)]),
+        ("event-0", TERMS, [("event-0", "u-1", "kc-1", START, True)]),
         (None, TERMS, []),
+        (an_event().identity, TERMS, []),
         ("event-0", None, []),
     ],
 )
 def test_a_mark_that_was_overwritten_is_requested_again(
-    mailing: str | None, terms: InvitationTerms | None, expected: list[tuple[str, str, str, bool]]
+    mailing: str | None, terms: InvitationTerms | None, expected: list[tuple[object, ...]]
 ) -> None:
-    """A mail that still counts as begun after the race is left to the invite stage, which finds out, and sends no mail."""
+    """A mail that is still awaited after the race is left to the invite stage, which finds out, and sends no mail.
+
+    What it finds counts from the first look on. The event's own mail is requested in any case.
+    """
     asked: list[Invitation] = []
     unchanged = Provisioned(replace(UNCHANGED, keycloak_id="kc-1"), mailing=mailing)
-    look = look_at(Answers(Provisioned(UPDATED, raced=True), unchanged), asked)
+    clock = FakeClock()
+    look = look_at(Answers(Provisioned(UPDATED, raced=True), unchanged), asked, clock)
     desired = a_desired_user(invitation=terms)
     with pytest.raises(HoldError):
         look.provision(an_event(), desired)
+    clock.advance(2)
 
     look.provision(an_event(), desired)
 
     assert expected == [
-        (one.event_id, one.user_id, one.keycloak_id, one.confirm_only) for one in asked
+        (one.event_id, one.user_id, one.keycloak_id, one.time, one.confirm_only) for one in asked
     ]
