@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import rates
 from bench.crowd import Person, crowd
-from bench.machine import busy_cores, machine, usage
+from bench.machine import machine, usage
 from bench.place import Ground, Place
 from bench.sidecar import running
 from bench.smtp_sink import SmtpSink, smtp_sink
