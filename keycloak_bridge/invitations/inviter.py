@@ -6,7 +6,7 @@ The life of an invitation, as `Inviter.invite` takes it, and what it asks of Key
    mark and credentials. Nothing proves who wrote the record (rules.py and planning/ownership.py decide). *GET the user, GET
    its credentials; where groups are protected, GET its groups.*
 2. May the mail be out already, because an earlier attempt got no answer or the mark says that one was announced? Then wait
-   until it has settled, and ask Keycloak's admin events. *GET the events, in doubt only.*
+   until it cannot be on its way any more, and ask Keycloak's admin events. *GET the events, in doubt only.*
 3. Announce the mail by a mark on the user, so that after a crash whoever gets the record again knows that it has to ask. *PUT
    the user*, as it was read: no writer of this process comes between, since the lock of the user is held; one of another
    process that did finds that out (provisioning/mark_races.py).
@@ -24,6 +24,7 @@ The mark is an attribute of the user (planning.bookkeeping). What this process k
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ from keycloak_bridge.invitations.rules import (
     SUPERSEDED,
     Settlement,
     announced,
+    announced_at,
     awaits_another,
     counts_since,
     link_is_valid,
@@ -72,6 +74,7 @@ from keycloak_bridge.provisioning.provisioner import UserLocks
 logger = logging.getLogger(__name__)
 
 _UNREACHABLE = "keycloak-unreachable"
+_CLOCKS_DIFFER_S = 60.0
 
 _NOT_NOW = frozenset(("user-disabled", "no-email"))
 """What the user may have become since it was read; the mail is due again once that changes back."""
@@ -162,23 +165,24 @@ class Inviter:
         # an attempt is remembered until it is settled; forgetting one is like a restart of the process
         self._attempts: BoundedDict[tuple[str, str], Attempt] = BoundedDict()
 
-    def invite(self, invitation: Invitation) -> InviteOutcome:
+    def invite(self, invitation: Invitation, owned_since_s: float = math.inf) -> InviteOutcome:
         """Send the mail unless it went out before or would be wrong now; return what was done.
 
-        Where the invitation only asks for it, confirm an earlier mail and send none. Raises ConflictError (`foreign-user`,
-        `reserved-user`, `protected-user`) for a user that is not the bridge's own, HoldError (`brake`, `pace`,
-        `mail-in-doubt`) or another BridgeError.
+        `owned_since_s`, on the monotonic clock, is since when no other process gets the invitation. Where the invitation
+        only asks for it, confirm an earlier mail and send none. Raises ConflictError (`foreign-user`, `reserved-user`,
+        `protected-user`) for a user that is not the bridge's own, HoldError (`brake`, `pace`, `mail-in-doubt`) or another
+        BridgeError.
         """
         if invitation.confirm_only:
             return self._confirm(invitation)
         if self._limits is None:
-            return self._invite(invitation)
+            return self._invite(invitation, owned_since_s)
         # a mail that may have been sent counts, however its attempt ended and however often its record is there
         counted = f"{invitation.keycloak_id} {invitation.id}"
         new = self._limits.admit((LimitedAction.MAIL,), counted, self._clock.monotonic())
         mailed = True
         try:
-            outcome = self._invite(invitation)
+            outcome = self._invite(invitation, owned_since_s)
             mailed = outcome.mailed
         except (HoldError, ConflictError):  # both before anything is mailed
             mailed = False
@@ -203,7 +207,7 @@ class Inviter:
             return self._settle(invitation, Settlement.RECORDED, ALREADY_INVITED)
         return self._skip(invitation, "not-mailed")
 
-    def _invite(self, invitation: Invitation) -> InviteOutcome:
+    def _invite(self, invitation: Invitation, owned_since_s: float) -> InviteOutcome:
         last = self._attempts.get(_key(invitation))
         if last is not None and last.fate is Fate.SENT:
             return self._settle(invitation, Settlement.MAILED)
@@ -211,7 +215,7 @@ class Inviter:
         with self._token() as token:
             try:
                 with self._locks.of(invitation.user_id):
-                    decided = self._decide(invitation, last)
+                    decided = self._decide(invitation, last, owned_since_s)
                 if isinstance(decided, InviteOutcome):
                     return decided
                 self._mail(invitation, decided, token)
@@ -227,7 +231,9 @@ class Inviter:
                     raise
                 return outcome
 
-    def _decide(self, invitation: Invitation, last: Attempt | None) -> InviteOutcome | _Announced:
+    def _decide(
+        self, invitation: Invitation, last: Attempt | None, owned_since_s: float
+    ) -> InviteOutcome | _Announced:
         """Return why there is no mail, or announce it. The user is not written by this process meanwhile."""
         user = self._directory.get(invitation.keycloak_id)
         if user is None:
@@ -241,7 +247,8 @@ class Inviter:
         may_be_out = self._may_be_out(invitation, user)
         if last is None and may_be_out:
             # the process that announced it may be sending it right now, or may have died in the middle
-            last = self._remember(invitation, Fate.ANNOUNCED)
+            since_s = self._settling_since_s(invitation, user, owned_since_s)
+            last = self._remember(invitation, Fate.ANNOUNCED, since_s)
             self._hold_while_in_doubt(last)
         if last is not None and (
             last.fate is Fate.IN_DOUBT or (may_be_out and last.fate in _DOUBTS)
@@ -318,6 +325,20 @@ class Inviter:
         if recorded is None:
             _log_repetition(invitation)
         return None
+
+    def _settling_since_s(
+        self, invitation: Invitation, user: UserRepresentation, owned_since_s: float
+    ) -> float:
+        """Return since when nobody else can have begun the mail in doubt: now, unless all that is known says earlier.
+
+        A mark may be misread, by another clock or after its lifespan was changed, and other processes mail too (`apply`).
+        """
+        now_s = self._clock.monotonic()
+        at = announced_at(invitation, mark_of(user))
+        if not at or owned_since_s > now_s:
+            return now_s
+        age_s = (self._clock.now() - at[0]).total_seconds() - _CLOCKS_DIFFER_S
+        return max(owned_since_s, now_s - max(0.0, age_s))
 
     def _hold_while_in_doubt(self, last: Attempt | None) -> None:
         if last is None or last.fate not in _DOUBTS:
@@ -441,8 +462,10 @@ class Inviter:
             if mark is not None:
                 self._directory.update(invitation.keycloak_id, with_invitation_mark(user, mark))
 
-    def _remember(self, invitation: Invitation, fate: Fate) -> Attempt:
-        attempt = Attempt(fate, self._clock.monotonic())
+    def _remember(
+        self, invitation: Invitation, fate: Fate, ended_s: float | None = None
+    ) -> Attempt:
+        attempt = Attempt(fate, self._clock.monotonic() if ended_s is None else ended_s)
         self._attempts.put(_key(invitation), attempt)
         return attempt
 

@@ -163,14 +163,14 @@ def counts_since(
     if invitation.purpose is not Purpose.INVITE and not invitation.confirm_only:
         since.append(invitation.time)
     if invitation.purpose is not Purpose.INVITE or invitation.confirm_only:
-        since += _announced_at(invitation, mark)
+        since += announced_at(invitation, mark)
     if since:
         return min(since)
     created_ms = user.get("createdTimestamp")
     return None if created_ms is None else datetime.fromtimestamp(created_ms / 1000, UTC)
 
 
-def _announced_at(invitation: Invitation, mark: InvitationMark | None) -> list[datetime]:
+def announced_at(invitation: Invitation, mark: InvitationMark | None) -> list[datetime]:
     """Return when the mail in doubt was announced: perhaps for this event, which may have been published twice."""
     if mark is None or mark.until_s is None or mark.event_id != invitation.event_id:
         return []

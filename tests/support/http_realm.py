@@ -35,6 +35,7 @@ class HttpRealm(BaseAdapter):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[str] = []
+        self.records_mails = True
         self._stub = StubRealm(burst=True)
         self._users: dict[str, dict[str, Any]] = {}
         self._belongings: dict[str, list[Any]] = {}
@@ -106,6 +107,8 @@ class HttpRealm(BaseAdapter):
             return status, answer, location
         if first == "clients":
             return _found([_named(query["clientId"], "clientId")])
+        if below == "events/config":
+            return _found({"adminEventsEnabled": self.records_mails})
         if first == "organizations":
             return self._organizations_at(method, rest, query, body)
         return self._stub.answer(method, path, body)

@@ -1,6 +1,7 @@
 """One event, one mail: in good times, after failures, in doubt, and for later mails of the same user."""
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -318,6 +319,36 @@ def test_a_lost_answer(
         outcome = scene.invite()
 
     assert (expected, mails, "sent:event-1") == (outcome, scene.mails, scene.mark)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "owned_s", "wait_s"),
+    [
+        (0.0, 100.0, SETTLE_S),
+        (60.0, 100.0, SETTLE_S),
+        (70.0, 100.0, SETTLE_S - 10.0),
+        (75.0, 100.0, None),
+        (100.0, 5.0, SETTLE_S - 5.0),
+        (100.0, None, SETTLE_S),
+    ],
+)
+def test_a_mail_that_was_announced_long_ago_is_looked_up_at_once(
+    age_s: float, owned_s: float | None, wait_s: float | None
+) -> None:
+    """If no other process can have begun it lately: by the mark, but for a minute, and by who has the record."""
+    scene = Scene()
+    scene.invite()
+    scene.restart()
+    scene.clock.advance(age_s)
+    since_s = math.inf if owned_s is None else scene.clock.monotonic() - owned_s
+
+    if wait_s is None:
+        outcome = scene.inviter.invite(scene.invitation(), since_s)
+        assert ("already-invited", 1) == (outcome.result.reason, scene.mails)
+    else:
+        with pytest.raises(HoldError) as caught:
+            scene.inviter.invite(scene.invitation(), since_s)
+        assert wait_s == pytest.approx(caught.value.wait_s)
 
 
 @pytest.mark.parametrize("ledger", [True, False])

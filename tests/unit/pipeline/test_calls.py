@@ -18,6 +18,8 @@ CHEAPEST = {
     "enabled": 2,
     "deleted (disables)": 3,
     "deleted (deletes)": 2,
+    "invited": 4,
+    "invited, mails not on record": 6,
 }
 """The most calls of these cases, in every layout; docs/scaling.md has the calls themselves."""
 
