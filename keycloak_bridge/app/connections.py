@@ -90,6 +90,7 @@ def schema_registry(settings: Settings) -> ConfluentRegistry | None:
             ca_file=registry.ca_file,
             timeout_s=registry.timeout,
             frame_ids=IdKind(registry.frame_ids),
+            formats_must_be_known=settings.schemas.unknown_formats == "error",
         )
     )
 

@@ -42,7 +42,7 @@ from keycloak_bridge.validation.documents import (
     check_documents,
     schema_error,
 )
-from keycloak_bridge.validation.notes import UNKNOWN_FORMAT, SchemaNote
+from keycloak_bridge.validation.notes import refuse_unknown_formats
 
 DEFAULT_ORIGIN = "default_mapping.toml"
 _MOST_NOTES = 20
@@ -168,19 +168,9 @@ def load_schemas(folders: Sequence[Path] = (), *, unknown_formats: str = "note")
     reason, for every problem that was found; `unknown_formats` is the setting of that name.
     """
     catalog = SchemaCatalog(load_documents(folders))
-    refuse_unknown_formats(catalog.notes, unknown_formats)
+    if unknown_formats == "error":
+        refuse_unknown_formats(catalog.notes)
     return catalog
-
-
-def refuse_unknown_formats(notes: Sequence[SchemaNote], unknown_formats: str) -> None:
-    """Raise ConfigError (code `schema`) where `notes` name an unknown format and the setting calls that an error."""
-    found = [
-        SchemaProblem(note.origin, note.pointer, note.reason)
-        for note in notes
-        if note.code == UNKNOWN_FORMAT
-    ]
-    if found and unknown_formats == "error":
-        raise schema_error(found)
 
 
 def load_documents(folders: Sequence[Path] = ()) -> tuple[SchemaDocument, ...]:

@@ -10,7 +10,6 @@ from keycloak_bridge.app.interpretation import (
     load_documents,
     load_schemas,
     read_published,
-    refuse_unknown_formats,
     write_published,
 )
 from keycloak_bridge.cli.common import Invocation, bridge_command, format_option
@@ -22,7 +21,7 @@ from keycloak_bridge.validation.compatibility import (
     publication_problems,
 )
 from keycloak_bridge.validation.documents import check_documents
-from keycloak_bridge.validation.notes import schema_notes
+from keycloak_bridge.validation.notes import refuse_unknown_formats, schema_notes
 
 INCOMPATIBLE = 1
 _UNRECORDED = ("unrecorded", "is not recorded as published; --record adds it")
@@ -98,7 +97,8 @@ def check(
     wanted = folders or settings.schemas.folders
     documents = load_documents(wanted)
     notes = schema_notes(documents, check_documents(documents))
-    refuse_unknown_formats(notes, settings.schemas.unknown_formats)
+    if settings.schemas.unknown_formats == "error":
+        refuse_unknown_formats(notes)
     compared = list(compare_versions(documents, strict=strict))
     checked = documents
     if wanted:

@@ -43,7 +43,7 @@ def check_up(loaded: LoadedSettings, *, test_mail: str | None = None) -> Iterato
     with ExitStack() as stack:
         probes = [
             *content_probes(loaded, interpretation),
-            *_registry(interpretation),
+            *registry_probe(interpretation),
             *_kafka(loaded, interpretation, stack),
             *_keycloak(interpretation, stack, test_mail),
         ]
@@ -87,7 +87,7 @@ def content_probes(loaded: LoadedSettings, interpretation: Interpretation) -> Se
     )
 
 
-def _registry(interpretation: Interpretation) -> Sequence[Probe]:
+def registry_probe(interpretation: Interpretation) -> Sequence[Probe]:
     """Return the probe of the schema registry, where the settings name one."""
 
     def check() -> Iterable[ProbeResult]:

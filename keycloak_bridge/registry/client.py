@@ -96,6 +96,7 @@ class RegistryConnection:
     timeout_s: float = 10.0
     pool_size: int = 4
     frame_ids: IdKind = IdKind.CONTENT
+    formats_must_be_known: bool = False
 
 
 def basic(username: str, password: str) -> str:
@@ -227,7 +228,12 @@ class ConfluentRegistry:
             references.append(one.schema)
         try:
             made_id = f"urn:keycloak-bridge:{reference.name}"
-            return size, compile_registered(schema, made_id, references)
+            return size, compile_registered(
+                schema,
+                made_id,
+                references,
+                formats_must_be_known=self._connection.formats_must_be_known,
+            )
         except ConfigError as error:
             problems = error.message.splitlines()
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -426,7 +432,7 @@ def _unknown(reference: SchemaReference) -> UnknownSchemaError:
 def _unusable(reason: str) -> RegisteredSchemaError:
     return RegisteredSchemaError(
         f"the schema of the registry cannot be used: {reason}",
-        remedy="register a correct version, and let the producer use that; see docs/schemas.md",
+        remedy="register a correct version, and let the producer use that; docs/events.md says what a schema may hold",
     )
 
 

@@ -115,11 +115,13 @@ class Artifact:
     packaging: str
     sha256: str
     size: int
+    classifier: str = ""
 
     @property
     def file_name(self) -> str:
         """Return the name Maven gives the file."""
-        return f"{self.name}-{self.version}.{self.packaging}"
+        classifier = f"-{self.classifier}" if self.classifier else ""
+        return f"{self.name}-{self.version}{classifier}.{self.packaging}"
 
     @property
     def path(self) -> Path:
@@ -265,7 +267,8 @@ def _download(
     )
     component = context.project(artifact.group, artifact.name).at_version(artifact.version)
     try:
-        incoming = Path(component.artifact(packaging=artifact.packaging).resolve())
+        chosen = component.artifact(artifact.classifier, artifact.packaging)
+        incoming = Path(chosen.resolve())
     except (requests.RequestException, RuntimeError, OSError) as error:
         raise SandboxError(
             f"{artifact.file_name} could not be fetched from Maven Central "

@@ -8,7 +8,7 @@ from typing import Any
 from referencing import Registry
 
 from keycloak_bridge.events.formats import FORMATS
-from keycloak_bridge.validation.documents import SchemaDocument
+from keycloak_bridge.validation.documents import SchemaDocument, SchemaProblem, schema_error
 from keycloak_bridge.validation.subschema import CONTAINERS, REFERENCES, Steps, Subschema, follow
 
 UNKNOWN_FORMAT = "unknown-format"
@@ -58,6 +58,17 @@ class SchemaNote:
 
     def __str__(self) -> str:
         return f"{self.origin}: {self.pointer}: {self.reason}"
+
+
+def refuse_unknown_formats(notes: Iterable[SchemaNote]) -> None:
+    """Raise ConfigError (code `schema`) with a line for each unknown format among `notes`."""
+    found = [
+        SchemaProblem(note.origin, note.pointer, note.reason)
+        for note in notes
+        if note.code == UNKNOWN_FORMAT
+    ]
+    if found:
+        raise schema_error(found)
 
 
 def schema_notes(documents: Sequence[SchemaDocument], registry: Registry[Any]) -> list[SchemaNote]:

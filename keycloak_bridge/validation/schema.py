@@ -17,6 +17,7 @@ from keycloak_bridge.validation.documents import (
     own_name,
     usable_id,
 )
+from keycloak_bridge.validation.notes import refuse_unknown_formats, schema_notes
 from keycloak_bridge.validation.subschema import Subschema
 from keycloak_bridge.validation.validator import compile_schema, find_violations
 
@@ -47,7 +48,11 @@ class Registered:
 
 
 def compile_registered(
-    schema: Registered, made_id: str, references: Sequence[Registered] = ()
+    schema: Registered,
+    made_id: str,
+    references: Sequence[Registered] = (),
+    *,
+    formats_must_be_known: bool = False,
 ) -> CompiledSchema:
     """Return the `schema` of a registry, checked as the files of a folder are; it is called `made_id` where it has no `$id`.
 
@@ -64,7 +69,10 @@ def compile_registered(
         for base in documents:
             if can_be_joined(one.name) and "#" not in one.name:
                 names[urljoin(base.id, one.name)] = document
-    return CompiledSchema(documents[0], check_documents(documents, names))
+    registry = check_documents(documents, names)
+    if formats_must_be_known:
+        refuse_unknown_formats(schema_notes(documents, registry))
+    return CompiledSchema(documents[0], registry)
 
 
 def _document(one: Registered, made_id: str) -> SchemaDocument:

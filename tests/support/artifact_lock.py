@@ -58,10 +58,15 @@ def _compare_with_central(artifact: Artifact, path: Path) -> None:
         raise SandboxError(f"{artifact.file_name} is not the file that Maven Central published.")
 
 
+def _written(artifact: Artifact) -> dict[str, object]:
+    """Return what the lock file says of an artifact; few have a classifier."""
+    return {name: value for name, value in asdict(artifact).items() if value != ""}
+
+
 def render(programs: Iterable[tuple[str, str, Sequence[Artifact]]]) -> str:
     """Return the text of the lock file."""
     entries = {
-        program: {"version": version, "artifacts": [asdict(item) for item in artifacts]}
+        program: {"version": version, "artifacts": [_written(item) for item in artifacts]}
         for program, version, artifacts in programs
     }
     return json.dumps(entries, indent=2) + "\n"

@@ -157,6 +157,8 @@ def test_show_marks_each_broken_rule(bench: LetterBench) -> None:
         (b"\xff\x1b[2J", "\\xff\\x1b[2J"),
         (b"{" + b"x" * 3000, "… and 953 bytes more"),
         (b"\x00\x00\x00\x00\x07" + b'{"email":1}', '  "email": 1   ← /data/email'),
+        (b"\x00" + bytes(7) + b"\x07" + b'{"email":1}', "20 bytes, 9 of them a serializer's frame"),
+        (b"\x00\x00\x00\x00\x07\x08u-42", "(10 bytes)"),
         (b"", "Body: none"),
     ],
 )

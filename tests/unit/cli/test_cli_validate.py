@@ -34,6 +34,16 @@ def test_one_valid_event(content: dict[str, Any], words: tuple[str, ...]) -> Non
     assert (0, f"event.json:1: valid ({SCHEMA})\n") == (result.exit_code, result.output)
 
 
+def test_a_registry_is_not_asked_and_that_is_said() -> None:
+    """Files name no schema of it; programs that read the output are not disturbed."""
+    write(Path("event.json"), an_event())
+    url = ("--set", "registry.url=http://registry.example:8081")
+    result = call("validate", *url, "--format", "json", "event.json")
+
+    assert (0, True) == (result.exit_code, json.loads(result.stdout)["valid"])
+    assert "no registry is asked" in result.stderr
+
+
 RELAXED = ("jd", "DOM\\jdoe", "maria lopez", "josé#1")
 
 

@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 from keycloak_script import scripted_admin
+from registry_stub import URL, Given, StubRegistry
 from stub_adapter import StubAdapter
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.diagnostics import doctor as module
-from keycloak_bridge.diagnostics.doctor import check_up, content_probes, realm_setup
+from keycloak_bridge.diagnostics.doctor import (
+    check_up,
+    content_probes,
+    realm_setup,
+    registry_probe,
+)
 from keycloak_bridge.diagnostics.probes import (
     Light,
     Probe,
@@ -21,7 +27,12 @@ from keycloak_bridge.diagnostics.probes import (
     red,
     yellow,
 )
-from keycloak_bridge.domain.errors import BrokerUnavailableError, KeycloakUnavailableError
+from keycloak_bridge.domain.errors import (
+    BrokerUnavailableError,
+    KeycloakUnavailableError,
+    RegistryUnavailableError,
+)
+from keycloak_bridge.registry.client import basic
 from keycloak_bridge.settings.loading import read_settings
 
 WELL = green("well")
@@ -123,6 +134,55 @@ def test_the_realm_of_the_settings() -> None:
     assert "userId" in setup.attributes()
     assert "http" in setup.url
     assert {"view-clients": False, "manage-organizations": False} == setup.optional_roles()
+
+
+@pytest.mark.parametrize(
+    ("types", "light", "message"),
+    [
+        ((200, ["JSON", "AVRO"]), Light.GREEN, f"{URL}: JSON, AVRO"),
+        ((200, ["AVRO"]), Light.RED, "has no JSON Schema"),
+        ((401, ""), Light.RED, "refuses the bridge (GET /schemas/types: 401)"),
+        ((200, "<html>"), Light.RED, "is not a schema registry's"),
+    ],
+)
+def test_a_registry(types: Given, light: Light, message: str) -> None:
+    """Reached with the credentials of the settings, which nothing prints."""
+    Path("token").write_text("s3cret\n")
+    overrides = (f"registry.url={URL}", "registry.token_file=token")
+    known = Interpretation(read_settings(None, environ={}, overrides=overrides).settings)
+    stub = StubRegistry({"/schemas/types": types})
+    assert known.registry is not None
+    known.registry._session.mount("http://", stub)
+
+    (found,) = examine(registry_probe(known))
+
+    assert light is found.light
+    assert message in found.message
+    assert ["Bearer s3cret"] == stub.authorizations
+    assert "s3cret" not in f"{found}"
+
+
+def test_without_a_registry_there_is_nothing_to_check() -> None:
+    """Most have none."""
+    assert not registry_probe(Interpretation(read_settings(None, environ={}).settings))
+
+
+def test_a_registry_is_asked_with_user_and_password() -> None:
+    """The password is read at each request."""
+    Path("password").write_text("first")
+    overrides = (f"registry.url={URL}", "registry.username=ada", "registry.password_file=password")
+    known = Interpretation(read_settings(None, environ={}, overrides=overrides).settings)
+    stub = StubRegistry()
+    assert known.registry is not None
+    known.registry._session.mount("http://", stub)
+    known.registry.types()
+    Path("password").write_text("second")
+    known.registry.types()
+    Path("password").unlink()
+
+    assert [basic("ada", "first"), basic("ada", "second")] == stub.authorizations
+    with pytest.raises(RegistryUnavailableError, match="cannot be read"):
+        known.registry.types()
 
 
 def test_broken_schemas() -> None:

@@ -191,6 +191,15 @@ def test_a_refusal_names_the_schema_and_what_to_do(answer: Any, code: str, messa
     assert error.remedy
 
 
+def test_an_unknown_format_is_an_error_only_where_the_settings_say_so() -> None:
+    """As for a schema of a folder."""
+    stub = StubRegistry({"/schemas/ids/7": described({"properties": {"a": {"format": "phone"}}})})
+
+    assert [] == pointers(registry(stub).schema(SEVEN), {"a": "?"})
+    with pytest.raises(BridgeError, match="/properties/a/format"):
+        registry(stub, formats_must_be_known=True).schema(SEVEN)
+
+
 def test_nothing_is_fetched_but_the_schema() -> None:
     """A remote reference asks nobody."""
     stub = StubRegistry({"/schemas/ids/7": described({"$ref": f"{URL}/schemas/ids/8"})})

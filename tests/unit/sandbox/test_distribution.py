@@ -319,4 +319,5 @@ def test_only_what_maven_central_published_is_pinned(
         "packaging": "zip",
         "sha256": hashlib.sha256(b"zip").hexdigest(),
         "size": 3,
+        "classifier": "",
     }
