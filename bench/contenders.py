@@ -103,7 +103,7 @@ def profiled(place: Place, contender: str, people: Sequence[Person]) -> dict[str
     """
     with place.ground(burst=contender == BURST) as ground:
         ground.publish([(person.key, person.value) for person in people])
-        sampler = Sampler(ground)
+        sampler = Sampler(ground, contender)
         settings = {"INVITE_MODE": "none", **mode("auto" if contender == BURST else "off")}
         with ground.tally("results") as results, running(ground, settings) as pid:
             follow(lambda: min(1, results()), 1, {})

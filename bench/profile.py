@@ -17,6 +17,8 @@ from bench.place import Ground
 from keycloak_bridge.sandbox import SandboxError
 from keycloak_bridge.sandbox.processes import ManagedProcess, child_environment
 
+RESULTS = Path(__file__).with_name("results")
+"""Where the stacks stay, for a look at single functions."""
 RATE = 200
 """Samples a second."""
 _STANDARD = ("json", "logging", "http", "email", "ssl")
@@ -64,10 +66,10 @@ def package_of(frame: str) -> str | None:
 class Sampler:
     """py-spy beside a running bridge, from `start` until the bridge ends."""
 
-    def __init__(self, ground: Ground) -> None:
-        run_dir = ground.place.sandbox.run_dir
-        self._file = run_dir / f"profile-{ground.suffix}.txt"
-        self._process = ManagedProcess("py-spy", run_dir / f"py-spy-{ground.suffix}.log")
+    def __init__(self, ground: Ground, name: str) -> None:
+        self._file = RESULTS / f"profile-{name}.txt"
+        log = ground.place.sandbox.run_dir / f"py-spy-{ground.suffix}.log"
+        self._process = ManagedProcess("py-spy", log)
 
     def start(self, pid: int) -> None:
         """Take samples of that process from now on.
@@ -78,6 +80,8 @@ class Sampler:
         found = str(program) if program.exists() else shutil.which("py-spy")
         if found is None:
             raise SandboxError("py-spy is not installed. Run: pip install py-spy")
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        self._file.unlink(missing_ok=True)
         options = ["--gil", "--format", "raw", "--full-filenames", "--function"]
         where = ["--rate", str(RATE), "--pid", str(pid), "--output", str(self._file)]
         self._process.spawn([found, "record", *options, *where], child_environment())
@@ -93,7 +97,7 @@ class Sampler:
         return shares(self._file.read_text(encoding="utf-8").splitlines())
 
 
-def table(profiles: Mapping[str, Mapping[str, float]], *, least: float = 0.01) -> str:
+def table(profiles: Mapping[str, Mapping[str, float]], *, least: float = 0.02) -> str:
     """Return the shares of several runs as Markdown, one column for each; what is below `least` everywhere is left out."""
     names = sorted(
         {name for one in profiles.values() for name, share in one.items() if share >= least},

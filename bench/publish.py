@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.profile import RESULTS
 from bench.table import comparison, table
 
 ROOT = Path(__file__).parents[1]
-LATEST = ROOT / "bench" / "results" / "latest.json"
+LATEST = RESULTS / "latest.json"
 RECORDED = ROOT / "docs" / "benchmark"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- bench:begin -->\n", "<!-- bench:end -->\n"
