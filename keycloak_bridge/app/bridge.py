@@ -83,6 +83,7 @@ class Bridge:
                 run_stages(stages, runtime, until_caught_up=until_caught_up)
         finally:
             admin.close()
+            interpretation.close()
             if health is not None:
                 health.close()
 

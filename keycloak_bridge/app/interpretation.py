@@ -143,6 +143,11 @@ class Interpretation:
         """Load and check everything now; raises ConfigError."""
         _ = self.interpreter
 
+    def close(self) -> None:
+        """Close the connections to the registry."""
+        if self.registry is not None:
+            self.registry.close()
+
     def read(self, record: Record, trace: Trace = no_trace) -> Prepared | Skipped:
         """Return what becomes of `record`, as `run` does; raises EventError."""
         return self.interpreter.interpret(record, trace)

@@ -43,6 +43,7 @@ from keycloak_bridge.transport.http import (
     open_session,
 )
 from keycloak_bridge.validation.schema import CompiledSchema, Registered, compile_registered
+from keycloak_bridge.validation.validator import shortened
 
 MOST_SCHEMA_BYTES = 1_048_576
 """The largest schema, as for a file; the texts that it refers to count."""
@@ -285,7 +286,7 @@ class ConfluentRegistry:
             answer = self._get(
                 f"/subjects/{quote(one.subject, safe='')}/versions/{one.version}", call
             )
-            what = f"version {one.version} of {one.subject}"
+            what = f"version {one.version} of {shortened(one.subject)}"
             if answer.status_code == HTTPStatus.NOT_FOUND and _error_code(answer) in _NO_SCHEMA:
                 raise _unusable(f"{origin}: refers to {what}, which the registry does not have")
             described = _object(answer, call)

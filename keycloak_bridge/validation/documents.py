@@ -330,5 +330,5 @@ def _keyword_problems(place: Subschema) -> Iterator[tuple[Steps, str]]:
             reference = place.schema[keyword]
             yield (
                 (keyword,),
-                f"'{reference}' names no schema of these folders; nothing is fetched",
+                f"'{shortened(reference)}' names no schema that is known here; nothing is fetched",
             )

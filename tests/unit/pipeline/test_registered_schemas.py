@@ -33,6 +33,16 @@ def framed(event: Mapping[str, Any], frame: bytes = SEVEN) -> Record:
     return record_of(frame + json.dumps(event).encode(), key=b"u-1")
 
 
+@pytest.mark.parametrize("frame", [SEVEN, b"\x00" + bytes(7) + b"\x07"])
+def test_either_frame_chooses_it(frame: bytes) -> None:
+    """That of Confluent, and that of Apicurio."""
+    to, stub = flow(described(EVENT))
+    handle(to, framed(event_of(), frame))
+
+    assert ["schema-violation"] == [one["reason"] for one in to.results]
+    assert {"/schemas/ids/7": 1} == stub.asked
+
+
 def handle(to: Flow, record: Record) -> Dependency:
     return to.settle(to.provision.handle(record)).dependency
 

@@ -333,7 +333,7 @@ def test_schemas_refer_to_each_other_and_nothing_is_fetched() -> None:
         ),
         (
             {**OBJECT, "$defs": {"a": {"$ref": "https://example.com/a.json"}}},
-            "/$defs/a/$ref: 'https://example.com/a.json' names no schema of these folders",
+            "/$defs/a/$ref: 'https://example.com/a.json' names no schema that is known here",
         ),
         ({**OBJECT, "if": {"$ref": "#/$defs/b"}}, "/if/$ref: '#/$defs/b' names no schema"),
         ({**OBJECT, "$dynamicRef": "#nowhere"}, "/$dynamicRef: '#nowhere' names no schema"),
