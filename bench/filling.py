@@ -2,7 +2,9 @@
 
 from bench.postgres import INDEX, PostgresServer
 
-ATTRIBUTES = ("userId", "tenantId", "department", "phoneNumber")
+ATTRIBUTES = ("userId", "bridgeUserId", "tenantId", "department")
+"""The first two have the same value, so that a user is found in either layout."""
+
 _DROP = "DROP INDEX IF EXISTS user_attribute_lower_value"
 _ANALYZE = "VACUUM ANALYZE user_entity; VACUUM ANALYZE user_attribute"
 
@@ -33,9 +35,9 @@ def fill(database: PostgresServer, realm: str, first: int, last: int) -> None:
           FROM crowd, realm WHERE realm.name = '{realm}';
         INSERT INTO user_attribute (id, user_id, name, value)
           SELECT gen_random_uuid()::text, crowd.id, one.name, one.value
-          FROM crowd, LATERAL (VALUES ('userId', crowd.name), ('tenantId', 'tenant-' || n % 50),
-                                      ('department', 'Department ' || n % 200),
-                                      ('phoneNumber', '+4930' || lpad(n::text, 8, '0'))) AS one (name, value);
+          FROM crowd, LATERAL (VALUES ('userId', crowd.name), ('bridgeUserId', crowd.name),
+                                      ('tenantId', 'tenant-' || n % 50),
+                                      ('department', 'Department ' || n % 200)) AS one (name, value);
         INSERT INTO user_role_mapping (user_id, role_id)
           SELECT crowd.id, realm.default_role FROM crowd, realm WHERE realm.name = '{realm}';
         DROP TABLE crowd;

@@ -61,10 +61,11 @@ _STEP = 7919
 """Coprime to every size: the users that are picked lie all over the realm, and none is picked twice."""
 
 INDEXED = "attribute, with the index"
-LAYOUTS = ("attribute", INDEXED)
+USERNAME = "username"
+LAYOUTS = ("attribute", INDEXED, USERNAME)
 
 _MAPPING = """
-matching = ["attributes.userId", "username", "email"]
+matching = {matching}
 
 [user]
 username = "data.userId"
@@ -73,10 +74,9 @@ firstName = "data.givenName"
 lastName = "data.familyName"
 
 [user.attributes]
-userId = "data.userId"
 tenantId = "data.tenantId"
 department = "data.department"
-phoneNumber = "data.phoneNumber"
+{attribute}
 """
 
 
@@ -143,7 +143,6 @@ def created(number: int) -> Event:
         familyName=f"Family{number % 9973}",
         tenantId=f"tenant-{number % 50}",
         department=f"Department {number % 200}",
-        phoneNumber=f"+4930{number:08d}",
     )
 
 
@@ -240,8 +239,7 @@ class Bench:
         return usage(self.place.keycloak_pid).cpu_s, family_cpu_s(self.database.pid or 0)
 
     def _bridge(self, layout: str, burst: str = "off", deleted: str = "disable") -> InProcessBridge:
-        del layout
-        known = interpretation(deleted)
+        known = interpretation(deleted, is_username=layout == USERNAME)
         settings = replace(
             known.settings,
             keycloak=KeycloakSettings(
@@ -257,11 +255,14 @@ class Bench:
 
 
 @cache
-def interpretation(deleted: str) -> Interpretation:
-    """Return schemas and mapping of the run."""
+def interpretation(deleted: str, *, is_username: bool) -> Interpretation:
+    """Return schemas and mapping of a run."""
+    matching = '["username"]' if is_username else '["attributes.userId", "username", "email"]'
+    attribute = "" if is_username else 'userId = "data.userId"'
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "mapping.toml")
-        file.write_text(_MAPPING, encoding="utf-8")
+        text = _MAPPING.format(matching=matching, attribute=attribute)
+        file.write_text(text, encoding="utf-8")
         found = Interpretation(
             Settings(
                 mapping=MappingSettings(file=file),

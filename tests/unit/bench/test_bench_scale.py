@@ -8,7 +8,7 @@ import pytest
 from http_realm import HttpRealm
 
 from bench import scale
-from bench.filling import email, user_id
+from bench.filling import ATTRIBUTES, email, user_id
 from bench.scale import Bench, Measured, Numbers, table
 from keycloak_bridge.testing.realm_tools import FreshRealm
 
@@ -16,7 +16,10 @@ USERS = 300
 ABOUT = {"cores": 2, "cpu": "some", "busy_cores": 0.1, "keycloak": "26"}
 
 
-def test_every_kind_of_event_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("layout", "created"), [("attribute", 2), ("username", 1)])
+def test_every_kind_of_event_is_handled(
+    monkeypatch: pytest.MonkeyPatch, layout: str, created: int
+) -> None:
     """None becomes a dead letter, and each costs calls of its own."""
     realm = HttpRealm()
     for number in range(1, USERS + 1):
@@ -25,7 +28,7 @@ def test_every_kind_of_event_is_handled(monkeypatch: pytest.MonkeyPatch) -> None
                 "username": user_id(number),
                 "email": email(number),
                 "enabled": True,
-                "attributes": {"userId": [user_id(number)]},
+                "attributes": {name: [user_id(number)] for name in ATTRIBUTES[:2]},
             }
         )
     monkeypatch.setattr(scale, "keycloak_admin", lambda _, clock: realm.admin(clock))
@@ -33,13 +36,13 @@ def test_every_kind_of_event_is_handled(monkeypatch: pytest.MonkeyPatch) -> None
     place: Any = own
     bench = Bench(place, cast("Any", own), FreshRealm("acme", "bridge", "x"), Numbers(0, USERS))
     calls = {}
-    for kind, ready, each in bench.acts("attribute"):
+    for kind, ready, each in bench.acts(layout):
         act = ready()
         begun = len(realm.calls)
         act()
         calls[kind] = (len(realm.calls) - begun) / each
 
-    assert {"created": 2, "updated": 2, "disabled": 3, "deleted": 2}.items() <= calls.items()
+    assert {"created": created, "updated": 2, "disabled": 3, "deleted": 2}.items() <= calls.items()
     assert calls["created, in batches"] < 1
 
 
