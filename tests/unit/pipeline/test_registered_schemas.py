@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
+from fuzzing import fuzzed_record, seed_of
 from registry_stub import URL, Given, StubRegistry, described
 from stage_harness import Flow, event_of, record_of
 
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.domain.errors import Dependency, RegistryUnavailableError
+from keycloak_bridge.delivery.guards import Brake
+from keycloak_bridge.domain.errors import BridgeError, Dependency, RegistryUnavailableError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.registry.client import ConfluentRegistry, RegistryConnection
 from keycloak_bridge.settings.model import EnvelopeSettings, EventsSettings, Settings
@@ -210,6 +214,27 @@ def test_an_outage_publishes_nothing_and_is_over_with_the_next_answer(status: in
         to, record_of(event_of("u-3", data={"email": "c@acme.example"}))
     )
     assert [] == to.letters
+
+
+@pytest.mark.parametrize(
+    "count", [300, pytest.param(30_000, marks=pytest.mark.full)], ids=["some", "all"]
+)
+def test_nothing_unforeseen_comes_of_what_a_schema_lets_through(count: int) -> None:
+    """One that accepts everything leaves the mapping to itself."""
+    seed = seed_of(everything=count > 300)
+    registry = ConfluentRegistry(RegistryConnection(URL), StubRegistry({"/schemas/ids/7": described({})}))  # fmt: skip
+    to = Flow(registry=registry, after_dead_letter="continue", brake=Brake(0, 0, 200))
+    for number in range(count):
+        made = fuzzed_record(Random(f"{seed}/{number}"), number)  # noqa: S311 # nothing secret
+        value = None if made.value is None else SEVEN + made.value
+        try:
+            handle(to, replace(made, value=value))
+        except BridgeError:
+            pass
+        except Exception as error:
+            raise AssertionError(f"FUZZ_SEED={seed}, {number}") from error
+
+    assert {"provisioned", "rejected"} <= {one["outcome"] for one in to.results}
 
 
 def test_an_error_has_the_context_of_its_own_event() -> None:
