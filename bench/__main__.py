@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from bench import profile, publish, table, verdict
 from bench.figures import figures
@@ -14,7 +15,7 @@ from bench.machine import busy_cores, machine
 from bench.place import Place
 from bench.postgres import installed, keycloak_on_postgres
 from bench.program import measure, profiles, warm
-from bench.rivals import Rivals, built
+from bench.rivals import CEIL, REDPANDA, Rivals, built
 from bench.scaleout import three_of_one
 from bench.sizes import Sizes
 from bench.stubbed import Service
@@ -39,14 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with terminable():
             if chosen.profile:
                 return _profile(sizes)
-            results = _results(sizes)
+            results = _results(sizes, check=chosen.check)
     except KeyboardInterrupt:
         _say("Stopped; nothing was recorded.")
         return 3
     except SandboxError as error:
         _say(str(error))
         return 1
-    publish.keep(results)
     _say(f"\n{table.table(results)}\nRaw figures: {publish.LATEST}")
     bad = list(verdict.failures(results))
     if chosen.check:
@@ -68,27 +68,29 @@ def _chosen(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _results(sizes: Sizes) -> dict[str, object]:
+def _results(sizes: Sizes, *, check: bool) -> dict[str, Any]:
     busy = busy_cores()
-    rivals = _rivals()
-    databases: dict[str, object] = {}
-    _say("starting the sandbox")
-    with Sandbox(SandboxOptions(keycloak_java_options=JAVA_OPTIONS)) as sandbox:
-        databases["H2"] = _measured(_place(sandbox), sizes, rivals)
-        sandbox.keycloak.stop()
-        if sizes.postgres and installed():
-            _say("starting Keycloak on PostgreSQL")
-            with keycloak_on_postgres(sandbox, JAVA_OPTIONS) as other:
-                databases["PostgreSQL"] = _measured(other, sizes, rivals)
-        alone = _without_keycloak(Service(sandbox.bootstrap_servers, sandbox.kafka.pid), sizes)
-    return {
+    rivals = _rivals((CEIL,) if check else (CEIL, REDPANDA))
+    results: dict[str, Any] = {
         "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "machine": machine() | {"busy_cores": busy},
         "sizes": asdict(sizes),
         "rivals": {"bare_client": rivals.bare_client, "problem": rivals.problem},
-        "databases": databases,
-        **alone,
+        "databases": {},
     }
+    _say("starting the sandbox")
+    with Sandbox(SandboxOptions(keycloak_java_options=JAVA_OPTIONS)) as sandbox:
+        results["databases"]["H2"] = _measured(_place(sandbox), sizes, rivals)
+        publish.keep(results)  # what follows takes long, and may fail
+        sandbox.keycloak.stop()
+        if sizes.postgres and installed():
+            _say("starting Keycloak on PostgreSQL")
+            with keycloak_on_postgres(sandbox, JAVA_OPTIONS) as other:
+                results["databases"]["PostgreSQL"] = _measured(other, sizes, rivals)
+        kafka = Service(sandbox.bootstrap_servers, sandbox.kafka.pid)
+        results |= _without_keycloak(kafka, sizes)
+    publish.keep(results)
+    return results
 
 
 def _without_keycloak(kafka: Service, sizes: Sizes) -> dict[str, object]:
@@ -107,16 +109,16 @@ def _without_keycloak(kafka: Service, sizes: Sizes) -> dict[str, object]:
     return found
 
 
-def _rivals() -> Rivals:
+def _rivals(names: Sequence[str]) -> Rivals:
     _say("building the programs to compare with (the first time, this takes a few minutes)")
-    rivals = built()
+    rivals = built(names)
     if rivals.problem:
         _say(f"{rivals.problem}: the bridge is compared with {', '.join(_named(rivals))} only")
     return rivals
 
 
 def _named(rivals: Rivals) -> list[str]:
-    connect = ["Redpanda Connect"] if "redpanda-connect" in rivals.programs else []
+    connect = ["Redpanda Connect"] if REDPANDA in rivals.programs else []
     return [f"the bare client in {rivals.bare_client}", *connect]
 
 

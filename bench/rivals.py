@@ -43,8 +43,8 @@ class Rivals:
         return "Go" if CEIL in self.programs else "Python"
 
 
-def built() -> Rivals:
-    """Build what can be built here, in the cache folder; the first build of Redpanda Connect takes a few minutes."""
+def built(names: Sequence[str] = (CEIL, REDPANDA)) -> Rivals:
+    """Build these where that is possible, in the cache folder; the first build of Redpanda Connect takes a few minutes."""
     go = shutil.which("go")
     if go is None:
         return Rivals({}, "Go is not installed")
@@ -52,7 +52,7 @@ def built() -> Rivals:
     folder.mkdir(parents=True, exist_ok=True)
     programs: dict[str, Path] = {}
     problem = None
-    for name in (CEIL, REDPANDA):
+    for name in names:
         command = [go, "build", "-o", str(folder / name), "."]
         done = subprocess.run(  # noqa: S603
             command,
