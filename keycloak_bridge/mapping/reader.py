@@ -216,7 +216,7 @@ class _Reader:
             matching=matching,
             targets=targets,
             when=when,
-            link=_link(top, matching),
+            link=_link(top, matching, by_target.get("username")),
             reserved=frozenset(map(str.lower, DEFAULT_RESERVED if reserved is None else reserved)),
             memberships=memberships,
             identities=self._identities(user),
@@ -503,8 +503,12 @@ def _check_protected(
                 user.section(GROUPS, None).add_problem("allow", reason)
 
 
-def _link(top: _Section, matching: tuple[str, ...]) -> LinkPolicy:
+def _link(top: _Section, matching: tuple[str, ...], username: TargetRule | None) -> LinkPolicy:
     link = LinkPolicy(top.choice("link", tuple(LinkPolicy)) or LinkPolicy.NEVER)
+    keeps_name = matching[0] == EXACT_ID and username is not None and username.create_only
+    if keeps_name and link is not LinkPolicy.NEVER:
+        reason = 'needs apply = "always" for username, the external id: a linked user would not be found again by its old one'
+        top.add_problem("link", reason)
     if link is LinkPolicy.VERIFIED_EMAIL and "email" not in matching:
         top.add_problem("link", "'verified-email' needs 'email' in matching")
     return link

@@ -151,6 +151,9 @@ PROBLEMS: dict[str, list[tuple[str, str]]] = {
             "user.federatedIdentities.idp.userName: 'data.o' is not",
         ),
     ],
+    'matching = ["username", "email"]\nlink = "verified-email"\n[user]\nemail = "data.email"\n%s\n': [
+        ('username = "data.userId"', 'link: needs apply = "always" for username'),
+    ],
     'matching = ["username"]\n[user]\n%s\n': [
         ("", "matching: 'username' is not mapped"),
         (

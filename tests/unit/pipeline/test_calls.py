@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from keycloak_calls import CASES, LAYOUTS, Case, counted
+from keycloak_calls import CASES, LAYOUTS, Case, CountedBridge, counted
 
 CHEAPEST = {
     "created, known to be new": 1,
@@ -56,3 +56,21 @@ def test_no_user_is_searched_for_by_attribute(case: Case) -> None:
     calls = counted("username", case)
 
     assert not [call for call in calls if call.startswith("GET /users?q")]
+
+
+@pytest.mark.parametrize(
+    ("layout", "listed"),
+    [("attribute", {"GET /users"}), ("username", {"GET /users?username"})],
+)
+def test_a_backlog_lists_only_whom_keycloak_itself_would_not_name(
+    layout: str, listed: set[str]
+) -> None:
+    """All users; where the external id is the username, those whose username may be another one's e-mail address."""
+    (case,) = (one for one in CASES if one.what == "50 created, in batches")
+    bridge = CountedBridge(layout, case)
+    bridge.begin_backlog()
+    counts = {call.replace("/count", "") for call in bridge.realm.calls if "/count" in call}
+
+    assert listed == counts
+    assert listed <= set(bridge.realm.calls)
+    assert not ({"GET /users", "GET /users?username"} - listed) & set(bridge.realm.calls)
