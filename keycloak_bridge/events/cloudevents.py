@@ -15,6 +15,7 @@ from keycloak_bridge.domain.json_reader import MAX_BYTES, MAX_DEPTH, parse_json
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.events.frames import SCHEMA_ID_HEADER, named, without_frame
 from keycloak_bridge.events.recognition import recognise
+from keycloak_bridge.expressions.timestamps import TimeError, read_time
 
 SOURCE = "/keycloak-bridge"
 """The `source` of what the bridge itself writes."""
@@ -154,7 +155,7 @@ def header_texts(record: Record) -> Mapping[str, str | bytes]:
 def binary_attributes(headers: Mapping[str, str | bytes]) -> Mapping[str, Any]:
     """Return the attributes that headers `ce_…` and `ce-…` carry, by their names without the prefix.
 
-    Where both name one, `ce_` counts, as the specification has it. What Spring wrote as JSON is read as such.
+    Where both name one, `ce_` counts, as the specification has it. What Spring wrote as JSON is read as such, a time too.
     """
     attributes = {
         name.removeprefix(prefix): value
@@ -163,8 +164,18 @@ def binary_attributes(headers: Mapping[str, str | bytes]) -> Mapping[str, Any]:
         if name.startswith(prefix)
     }
     if _SPRING_TYPES in headers or attributes.get("specversion") == '"1.0"':
-        return {name: _unquoted(value) for name, value in attributes.items()}
+        attributes = {name: _unquoted(value) for name, value in attributes.items()}
+        if isinstance(time := attributes.get("time"), str):
+            attributes["time"] = _time_of_spring(time)
     return attributes
+
+
+def _time_of_spring(text: str) -> str:
+    """Return a point in time that Jackson wrote as a number: seconds with decimals, or milliseconds; else `text` itself."""
+    try:
+        return read_time(text, "s" if "." in text else "ms", None)
+    except TimeError:
+        return text
 
 
 def _unquoted(value: str | bytes) -> str | bytes:

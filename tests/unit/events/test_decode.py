@@ -140,6 +140,28 @@ def test_quotation_marks_belong_to_the_value_unless_spring_wrote_them() -> None:
         assert odd == decode(changed, RULES).id
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["1795861800.123000000", "1795861800123", '"2026-11-28T10:30:00.123Z"'],
+)
+def test_a_time_that_spring_wrote_as_a_number_is_read(written: str) -> None:
+    """Jackson's form of an OffsetDateTime, an Instant or a Date; another producer's number is refused."""
+    sent = binary(source='"/u"', time=written)
+    spring = replace(sent, headers=(*sent.headers, ("spring_json_header_types", b"{}")))
+    read = decode(spring, RULES)
+
+    assert ("/u", datetime(2026, 11, 28, 10, 30, 0, 123000, UTC)) == (read.source, read.time)
+    with pytest.raises(EventDecodeError, match="/headers/ce_time must be a date and time"):
+        decode(sent, RULES)
+
+
+def test_attributes_of_others_do_no_harm() -> None:
+    """Extensions may be numbers or objects, as Confluent's audit log has them."""
+    event = envelope(confluentRouting={"route": "audit"}, partitionkey=7, traceid=True)
+
+    assert decode(record(envelope()), RULES) == decode(record(event), RULES)
+
+
 def test_an_underscore_comes_before_a_hyphen() -> None:
     """What the specification says counts; a wrong one is pointed at as it is spelt."""
     both = replace(binary(), headers=(*binary().headers, ("ce-id", b"other")))
