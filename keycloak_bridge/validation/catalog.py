@@ -108,11 +108,11 @@ class SchemaCatalog:
         if not self.knows(event_type, dataschema):
             known = [one.id for one in self.documents if one.type == event_type]
             raise _unknown("schema", f"dataschema names no schema of {event_type}", known)
-        return dataschema
+        return dataschema.removesuffix("#")
 
     def knows(self, event_type: str, schema_id: str) -> bool:
         """Say whether a schema of the type has this `$id`."""
-        document = self._by_id.get(schema_id)
+        document = self._by_id.get(schema_id.removesuffix("#"))
         return document is not None and document.type == event_type
 
     def violations(

@@ -68,9 +68,12 @@ def id_keyword(content: Any) -> str:
 
 
 def in_newest(content: Any) -> Any:
-    """Return what a schema says in Draft 2020-12; `content` itself where that is its draft, or none that is read."""
+    """Return what a schema says in Draft 2020-12, its `$id` without an empty fragment; what names no draft that is read is left."""
     dialect = dialect_of(content)
     if not isinstance(content, dict) or dialect in (None, NEWEST):
+        named = content.get("$id") if isinstance(content, dict) else None
+        if isinstance(named, str) and named.endswith("#"):
+            return {**content, "$id": named.removesuffix("#")}
         return content
     return {**_Rewriting(content, str(dialect)).whole(), "$schema": NEWEST}
 
@@ -136,7 +139,8 @@ class _Rewriting:
     def whole(self) -> dict[str, Any]:
         written: dict[str, Any] = self._schema(self._content, self._content)
         if "$id" in self._content:
-            written["$id"] = self._content["$id"]
+            named = self._content["$id"]
+            written["$id"] = named.removesuffix("#") if isinstance(named, str) else named
         while self._named:
             self._rewrite_at(self._named.pop(), written)
         return written
@@ -178,7 +182,7 @@ class _Rewriting:
             yield word, self._reference(value, root)
         elif word == self._id and isinstance(value, str):
             is_anchor = value.startswith("#") and not self._is_2019
-            yield ("$anchor", value[1:]) if is_anchor else ("$id", value)
+            yield ("$anchor", value[1:]) if is_anchor else ("$id", value.removesuffix("#"))
         elif self._is_4 and (word in _LIMITS or word in _LIMITS.values()):
             yield from self._limit(word, value, schema)
         elif word in ("$recursiveRef", "$recursiveAnchor"):

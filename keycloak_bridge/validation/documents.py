@@ -89,8 +89,8 @@ class SchemaDocument:
 
     @property
     def id(self) -> str:
-        """The schema's `$id`."""
-        return str(self.content[id_keyword(self.content)])
+        """The schema's `$id`, without an empty fragment."""
+        return str(self.content[id_keyword(self.content)]).removesuffix("#")
 
     @property
     def number(self) -> str:
@@ -133,7 +133,7 @@ def usable_id(schema_id: object) -> str | None:
 
 def own_name(schema_id: str) -> tuple[str, tuple[int, int]] | None:
     """Return the type and version that the `$id` of one of the bridge's own schemas says; None for any other."""
-    named = _OWN_ID.fullmatch(schema_id)
+    named = _OWN_ID.fullmatch(schema_id.removesuffix("#"))
     return None if named is None else (named[1], (int(named[2]), int(named[3])))
 
 
@@ -223,7 +223,7 @@ def _id_problems(document: SchemaDocument) -> Iterator[SchemaProblem]:
     if schema_id is None:
         yield SchemaProblem(document.origin, where, "is missing")
         return
-    if not isinstance(schema_id, str) or not _is_id(schema_id):
+    if usable_id(schema_id) is None:
         yield SchemaProblem(
             document.origin, where, "must be a URI with scheme and without fragment"
         )

@@ -8,6 +8,7 @@ from typing import Any
 from referencing import Registry
 
 from keycloak_bridge.events.formats import FORMATS
+from keycloak_bridge.validation.dialects import NEWEST, dialect_of
 from keycloak_bridge.validation.documents import SchemaDocument, SchemaProblem, schema_error
 from keycloak_bridge.validation.subschema import CONTAINERS, REFERENCES, Steps, Subschema, follow
 
@@ -75,7 +76,7 @@ def schema_notes(documents: Sequence[SchemaDocument], registry: Registry[Any]) -
     """Return the notes on sound `documents`, each once, in the order of the files."""
     found: dict[SchemaNote, None] = {}
     for document in documents:
-        is_newest = document.schema is document.content
+        is_newest = dialect_of(document.content) == NEWEST
         root = Subschema.root(document.schema, registry)
         for place in follow([root], *CONTAINERS, *REFERENCES):
             if not place.elsewhere:

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,28 @@ def test_a_fault_of_draft_4_is_named_where_it_stands() -> None:
 
     assert "1.0.json: /id: must be a URI" in caught.value.message
     assert "1.0.json: /items/0/exclusiveMinimum: " in caught.value.message
+
+
+@pytest.mark.parametrize("draft", [DRAFT_6, DRAFT_7, DRAFT_2019, DRAFT_2020])
+def test_an_empty_fragment_of_an_id_means_nothing(draft: str) -> None:
+    """References inside the schema and from others work, and an event may name it either way."""
+    uri = "https://acme.example/user.json"
+    schema = {
+        "$id": f"{uri}#",
+        "definitions": {"s": {"type": "string"}},
+        "properties": {"a": {"$ref": "#/definitions/s"}, "b": {"$ref": f"{uri}#/definitions/s"}},
+    }
+    other = {"$id": "https://acme.example/other.json", "properties": {"c": {"$ref": "user.json#"}}}
+    catalog = SchemaCatalog(
+        [document(schema, draft), replace(document(other, draft), type="user.updated")]
+    )
+
+    for name in (uri, f"{uri}#"):
+        found = catalog.violations("user.created", {"a": 1, "b": 2}, name)
+        assert ["/data/a", "/data/b"] == [one.pointer for one in found]
+    assert ["/data/c/a"] == [
+        one.pointer for one in catalog.violations("user.updated", {"c": {"a": 1}})
+    ]
 
 
 @pytest.mark.parametrize("draft", [DRAFT_4, DRAFT_6, DRAFT_7, DRAFT_2019, DRAFT_2020])
