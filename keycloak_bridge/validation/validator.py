@@ -194,7 +194,8 @@ def find_violations(validator: Validator, instance: Any, *, root: str) -> tuple[
 
     Names at most `MOST_VIOLATIONS`, however large the instance is.
     """
-    errors = islice(validator.iter_errors(instance), _MOST_CONSIDERED)
+    whole = validator.iter_errors(instance)
+    errors = islice((one for error in whole for one in _causes(error)), _MOST_CONSIDERED)
     try:
         found = {_violation(error, root) for error in errors}
     except RecursionError:
@@ -206,6 +207,45 @@ def find_violations(validator: Validator, instance: Any, *, root: str) -> tuple[
         found = {_too_deep(root)}
     ordered = sorted(found, key=lambda v: (v.pointer, v.keyword, v.message))
     return tuple(ordered[:MOST_VIOLATIONS])
+
+
+def _causes(error: ValidationError) -> Found:
+    """Yield what is wrong in the one form that a value can have, where all others are of another type; else the error.
+
+    Serializers write an optional property as a choice between null and what it is.
+    """
+    forms: dict[Any, list[ValidationError]] = {}
+    for one in (error.context or ()) if error.validator in ("anyOf", "oneOf") else ():
+        if one.relative_schema_path:  # a form that is `false` has none
+            forms.setdefault(one.relative_schema_path[0], []).append(one)
+    other_types = [one for one in map(_of_another_type, forms.values()) if one is not None]
+    if not forms or len(forms) - len(other_types) > 1:
+        yield error
+    elif len(forms) == len(other_types):
+        types = dict.fromkeys(
+            name for one in other_types for name in _types_in(one.validator_value)
+        )
+        yield ValidationError(
+            "",
+            validator="type",
+            path=error.absolute_path,
+            validator_value=list(types),
+            instance=error.instance,
+        )
+    else:
+        for form in forms.values():
+            if _of_another_type(form) is None:
+                for one in form:
+                    yield from _causes(one)
+
+
+def _of_another_type(form: Sequence[ValidationError]) -> ValidationError | None:
+    """Return the error that says that a value is of another type than this form of it."""
+    return next((one for one in form if one.validator == "type" and not one.relative_path), None)
+
+
+def _types_in(parameter: Any) -> list[str]:
+    return [parameter] if isinstance(parameter, str) else list(parameter)
 
 
 def _too_deep(root: str) -> Violation:
@@ -239,8 +279,7 @@ def _message(keyword: str, parameter: Any) -> str:
 
 
 def _any_of_types(parameter: Any) -> str:
-    names = [parameter] if isinstance(parameter, str) else list(parameter)
-    return "must be " + " or ".join(_TYPES.get(name, str(name)) for name in names)
+    return "must be " + " or ".join(_TYPES.get(name, str(name)) for name in _types_in(parameter))
 
 
 def _length(word: str) -> Callable[[Any], str]:

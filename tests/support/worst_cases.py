@@ -94,7 +94,7 @@ def of_functions(text: str) -> Mapping[str, tuple[Any, ...]]:
     by_id = type("Reference", (), {"visit": lambda _, __, value: value["id"], "expression": {}})()
     return {
         **dict.fromkeys(("lower", "upper", "trim", "normalize_diacritics", "text"), (text,)),
-        **dict.fromkeys(("from_json", "to_number", "to_string", "to_array", "type"), (text,)),
+        **dict.fromkeys(("from_base64", "from_json", "to_number", "to_string", "to_array", "type"), (text,)),
         **dict.fromkeys(("reverse", "length", "not_null"), (text,)),
         **dict.fromkeys(("first", "sort", "max", "min"), (parts,)),
         **dict.fromkeys(("avg", "sum"), (numbers,)),

@@ -82,6 +82,30 @@ def test_a_frame_chooses_the_schema_by_its_dialect() -> None:
     assert ["/email"] == pointers(found, {})
 
 
+@pytest.mark.parametrize("own_id", [{}, {"id": "User"}, {"id": "http://acme.example/user#"}])
+def test_a_schema_of_draft_4_is_read(own_id: dict[str, Any]) -> None:
+    """The serializer for .NET registers such schemas."""
+    content = {
+        "$schema": "http://json-schema.org/draft-04/schema#",
+        **own_id,
+        "title": "User",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "email": {"type": ["null", "string"]},
+            "level": {"type": "integer", "format": "int32", "minimum": 0, "exclusiveMinimum": True},
+            "home": {"oneOf": [{"type": "null"}, {"$ref": "#/definitions/Address"}]},
+        },
+        "definitions": {"Address": {"type": "object", "required": ["city"]}},
+    }
+    found = schema(described(content))
+
+    assert [] == pointers(found, {"email": None, "level": 1, "home": {"city": "Bern"}})
+    assert ["/home/city", "/level", "/other"] == sorted(
+        pointers(found, {"level": 0, "home": {}, "other": 1})
+    )
+
+
 @pytest.mark.parametrize("own_id", [None, "user.json", "#user", 7, "http://a.example/user#", "urn:a:b"])  # fmt: skip
 def test_an_id_of_its_own_is_not_needed(own_id: object) -> None:
     """Registries name schemas by number; serializers write no `$id`, or one that is relative."""

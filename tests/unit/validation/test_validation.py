@@ -105,9 +105,33 @@ def broken(schema: Mapping[str, Any], value: Any) -> list[tuple[str, str]]:
         ({"maxProperties": 0}, {"a": 1}, "maxProperties: must have at most 0 properties"),
         ({"uniqueItems": True}, [1, 1], "uniqueItems: must not hold an item twice"),
         (
-            {"anyOf": [{"type": "null"}, {"type": "array"}]},
+            {"anyOf": [{"minimum": 2}, {"type": "number", "maximum": 0}]},
             1,
             "anyOf: must have at least one of the 2 allowed forms",
+        ),
+        (
+            {"anyOf": [{"type": "null"}, {"type": ["array", "null"]}]},
+            1,
+            "type: must be null or a list",
+        ),
+        (
+            {"oneOf": [{"type": "null"}, {"minimum": 2}]},
+            1,
+            "minimum: must be at least 2",
+        ),
+        (
+            {
+                "properties": {
+                    "a": {
+                        "oneOf": [
+                            {"type": "null"},
+                            {"anyOf": [{"type": "null"}, {"type": "object", "required": ["b"]}]},
+                        ]
+                    }
+                }
+            },
+            {"a": {}},
+            "/a/b required: is required",
         ),
         ({"oneOf": [True, True]}, 1, "oneOf: must have exactly one of the 2 allowed forms"),
         ({"not": {}}, 1, "not: has a form that the schema excludes"),
