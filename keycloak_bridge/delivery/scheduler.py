@@ -352,15 +352,16 @@ class FailurePolicy:
         # raised would keep it, by the frames of its traceback
         self._failing: WeakKeyDictionary[Task, Dependency] = WeakKeyDictionary()
         self._alone: WeakKeyDictionary[Task, BridgeError] = WeakKeyDictionary()
+        self._schemaless: WeakKeyDictionary[Task, BridgeError] = WeakKeyDictionary()
         self.undecided: WeakSet[Task] = WeakSet()
         """Mails that failed as often as a record may, and as slowly, without a sign whether they are refused or SMTP is away."""
 
     @property
     def problem(self) -> BridgeError | None:
-        """What opened the breaker; while it is closed, why a record fails alone since nothing else was done."""
+        """What opened the breaker; while it is closed, why a record fails alone since nothing else was done, or waits for its schema."""
         if self.breaker.state is not BreakerState.CLOSED:
             return self._last
-        return next(iter(list(self._alone.values())), None)
+        return next(iter([*self._alone.values(), *self._schemaless.values()]), None)
 
     @property
     def failing(self) -> int:
@@ -372,6 +373,7 @@ class FailurePolicy:
         if task is not None:
             self._failing.pop(task, None)
             self._alone.pop(task, None)
+            self._schemaless.pop(task, None)
             self.undecided.discard(task)
         if Dependency.MAIL in dependency:
             self.undecided.clear()  # their next failures count
@@ -437,13 +439,19 @@ class FailurePolicy:
             self.undecided.add(task)
         else:
             self.undecided.discard(task)
-        if needs and not blamed:
+        self._schemaless.pop(task, None)
+        if Dependency.REGISTRY in needs:
+            # only records whose schema is not known wait for it
+            self.breaker.neutral()
+            if task.failures >= _FEW or isinstance(error, RegistryAccessError):
+                self._schemaless[task] = BridgeError(error.message, code=error.code)
+        elif needs and not blamed:
             self._last = error
             self.breaker.failed(
                 needs,
                 now_s,
                 jitter,
-                at_once=isinstance(error, KeycloakAuthError | RegistryAccessError),
+                at_once=isinstance(error, KeycloakAuthError),
                 retry_after_s=retry_after_s,
             )
         else:

@@ -52,8 +52,8 @@ MOST_REFERENCES = 50
 MOST_KEPT, MOST_KEPT_BYTES = 1000, 16 * MOST_SCHEMA_BYTES
 """So many schemas are kept, and so many characters of their texts; those that were not used for longest go."""
 
-FORGOTTEN_AFTER_S = 600.0
-"""So long after it failed last the registry counts as working: whoever waits for it asks more often."""
+PAUSE_S = 1.0
+"""So long after a failure nobody asks: whoever needs a schema that is not known fails for the same reason at once."""
 
 _MOST_ANSWER_BYTES = 4 * MOST_SCHEMA_BYTES
 _DEEPEST_NESTING = 64
@@ -133,16 +133,10 @@ class ConfluentRegistry:
         self._kept_bytes = 0
         self._asked: dict[SchemaReference, Future[CompiledSchema | BridgeError]] = {}
         self.frame_ids = connection.frame_ids
+        self.works = False
+        """Whether the registry had an answer when it was asked last."""
         self._monotonic = monotonic
-        self._was_asked = False
-        self._failed_at_s: float | None = None
-
-    @property
-    def works(self) -> bool:
-        """Whether the registry had an answer when it was asked last, or was not asked for long since it had none."""
-        if self._failed_at_s is None:
-            return self._was_asked
-        return self._monotonic() - self._failed_at_s > FORGOTTEN_AFTER_S
+        self._failure: tuple[float, RegistryUnavailableError] | None = None
 
     def schema(self, reference: SchemaReference) -> CompiledSchema:
         """Return the schema that `reference` names, fetched the first time; several threads fetch it once.
@@ -174,6 +168,8 @@ class ConfluentRegistry:
                 return kept.found
             asked = self._asked.get(reference)
             if asked is None:
+                if self._failure is not None and self._monotonic() - self._failure[0] < PAUSE_S:
+                    return self._failure[1]
                 self._asked[reference] = Future()
         return self._find(reference) if asked is None else asked.result()
 
@@ -201,9 +197,9 @@ class ConfluentRegistry:
     ) -> None:
         with self._lock:
             asked = self._asked.pop(reference)
-            self._was_asked = True
-            is_away = isinstance(found, RegistryUnavailableError)
-            self._failed_at_s = self._monotonic() if is_away else None
+            self.works, self._failure = True, None
+            if isinstance(found, RegistryUnavailableError):
+                self.works, self._failure = False, (self._monotonic(), found)
             if size is not None:
                 self._kept[reference] = _Kept(found, size)
                 self._kept_bytes += size

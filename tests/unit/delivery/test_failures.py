@@ -202,23 +202,37 @@ def test_a_single_failure_is_no_outage() -> None:
     assert refused is one.problem
 
 
-def test_an_outage_of_the_registry_gives_no_record_up() -> None:
-    """Records whose schema is known go on meanwhile, and prove nothing about it; refused credentials are an outage at once."""
+def test_an_outage_of_the_registry_holds_up_only_what_needs_it() -> None:
+    """Nothing is given up, and the breaker stays closed for records whose schema is known; the reason is named meanwhile."""
     one, record = failure_policy(max_attempts=2), task()
     away = RegistryUnavailableError("away")
-    given_up = []
+    seen = []
     for _ in range(10):
-        given_up.append(one.gives_up(record, away))
+        seen.append((one.gives_up(record, away), one.problem is None))
         fail(one, record, away)
         one.worked(ALL_WELL)
-    refused = failure_policy()
-    fail(refused, task(), RegistryAccessError("refused"))
+    named = one.problem
+    refused, other = failure_policy(), task()
+    fail(refused, other, RegistryAccessError("refused"))
+    at_once = refused.problem
+    fail(refused, other, DOWN)
 
-    assert [False] * 10 == given_up
-    assert away is one.problem
-    assert BreakerState.OPEN is refused.breaker.state
-    one.breaker.admits(1000.0)
-    one.worked(ALL_WELL | Dependency.REGISTRY)
+    assert [(False, True)] * 5 + [(False, False)] * 5 == seen
+    assert BreakerState.CLOSED is one.breaker.state
+    assert named is not None
+    assert ("away", "registry-unavailable") == (named.message, named.code)
+    assert at_once is not None
+    assert refused.problem is None
+    one.worked(ALL_WELL | Dependency.REGISTRY, record)
+    assert one.problem is None
+
+
+def test_a_record_that_waits_for_its_schema_is_no_problem_of_a_member_that_has_it_no_more() -> None:
+    """Its partition may go to another member."""
+    one, record = failure_policy(), task()
+    fail(one, record, RegistryAccessError("refused"))
+    del record
+
     assert one.problem is None
 
 

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -30,7 +32,9 @@ BINARY = tuple((f"ce_{name}", str(value).encode()) for name, value in event_of()
 
 def flow(schema: Given, *, known: Interpretation | None = None) -> tuple[Flow, StubRegistry]:
     stub = StubRegistry({"/schemas/ids/7": schema})
-    return Flow(known=known, registry=ConfluentRegistry(RegistryConnection(URL), stub)), stub
+    later = partial(next, count(0, 10))  # each question comes ten seconds after the one before
+    registry = ConfluentRegistry(RegistryConnection(URL), stub, later)
+    return Flow(known=known, registry=registry), stub
 
 
 def framed(event: Mapping[str, Any], frame: bytes = SEVEN) -> Record:
@@ -217,14 +221,14 @@ def test_an_outage_publishes_nothing_and_is_over_with_the_next_answer(status: in
 
 
 @pytest.mark.parametrize(
-    "count", [300, pytest.param(30_000, marks=pytest.mark.full)], ids=["some", "all"]
+    "records", [300, pytest.param(30_000, marks=pytest.mark.full)], ids=["some", "all"]
 )
-def test_nothing_unforeseen_comes_of_what_a_schema_lets_through(count: int) -> None:
+def test_nothing_unforeseen_comes_of_what_a_schema_lets_through(records: int) -> None:
     """One that accepts everything leaves the mapping to itself."""
-    seed = seed_of(everything=count > 300)
+    seed = seed_of(everything=records > 300)
     registry = ConfluentRegistry(RegistryConnection(URL), StubRegistry({"/schemas/ids/7": described({})}))  # fmt: skip
     to = Flow(registry=registry, after_dead_letter="continue", brake=Brake(0, 0, 200))
-    for number in range(count):
+    for number in range(records):
         made = fuzzed_record(Random(f"{seed}/{number}"), number)  # noqa: S311 # nothing secret
         value = None if made.value is None else SEVEN + made.value
         try:

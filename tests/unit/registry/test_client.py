@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -43,7 +44,8 @@ REFUSED = ConfigError("the secret file cannot be read", code="secret-unreadable"
 
 
 def registry(stub: StubRegistry, **options: Any) -> ConfluentRegistry:
-    return ConfluentRegistry(RegistryConnection(URL, **options), stub)
+    """Return a client for which ten seconds pass between two questions."""
+    return ConfluentRegistry(RegistryConnection(URL, **options), stub, partial(next, count(0, 10)))
 
 
 def schema(answer: object, *, reference: SchemaReference = SEVEN, **others: Any) -> CompiledSchema:
@@ -503,16 +505,19 @@ def test_only_so_much_text_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 2 == len(asked._kept)
 
 
-def test_an_outage_after_which_nobody_asks_is_forgotten() -> None:
-    """The record that waited for it may be another member's by now, and all others know their schemas."""
+def test_nobody_asks_right_after_a_failure() -> None:
+    """A registry that is away would keep every worker waiting for its time-out, and those whose schema is known with them."""
     now_s = [0.0]
-    asked = ConfluentRegistry(RegistryConnection(URL), StubRegistry({"/schemas/ids/7": (500, "")}), lambda: now_s[0])  # fmt: skip
-    outcome(partial(asked.schema, SEVEN))
-    now_s[0] = client.FORGOTTEN_AFTER_S
-    seen = [asked.works]
-    now_s[0] += 1
+    stub = StubRegistry({"/schemas/ids/7": (500, ""), "/schemas/ids/8": described(USER)})
+    asked = ConfluentRegistry(RegistryConnection(URL), stub, lambda: now_s[0])
+    eight = SchemaReference(IdKind.CONTENT, 8)
+    found = [outcome(partial(asked.schema, one)) for one in (SEVEN, SEVEN, eight)]
+    now_s[0] = client.PAUSE_S
 
-    assert [False, True] == [*seen, asked.works]
+    assert isinstance(outcome(partial(asked.schema, eight)), CompiledSchema)
+    assert ["registry-unavailable"] * 3 == [one.code for one in found if isinstance(one, BridgeError)]  # fmt: skip
+    assert 3 == len(set(map(id, found)))
+    assert {"/schemas/ids/7": 1, "/schemas/ids/8": 1} == stub.asked
 
 
 @pytest.mark.parametrize("answer", [described(USER), (500, ""), described({"type": 1})])
