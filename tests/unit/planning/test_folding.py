@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import example, given
@@ -28,13 +28,17 @@ from keycloak_bridge.domain.errors import UnknownUserError
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, UserEvent
 from keycloak_bridge.domain.operations import CreateUser, DeleteUser, Plan, RequestInvitation
 from keycloak_bridge.domain.users import (
+    EXACT_ID,
+    EXACT_ID_ATTRIBUTE,
     GROUPS,
     REALM_ROLES,
     DesiredUser,
     FoundUser,
     IdentityLink,
     Intent,
+    MatchCriterion,
     UnknownUser,
+    UserRepresentation,
 )
 from keycloak_bridge.planning.bookkeeping import invitation_state
 from keycloak_bridge.planning.fold import FoldedUser, fold, plan_folded, steps_of
@@ -135,6 +139,37 @@ def test_at_once_is_as_one_by_one(
 
     assert essence(one_by_one(steps, found)) == after
     assert essence(one_by_one(steps_of(folded(steps), found), found)) == after
+
+
+def by_username(want: DesiredUser) -> DesiredUser:
+    """Return the same where the username is the external id."""
+    user: dict[str, Any] = {**want.representation}
+    exact = want.external_id.value.upper()
+    if "username" in user:
+        user["username"] = exact.lower()
+    attributes = user.get("attributes", {})
+    user["attributes"] = {**attributes, EXACT_ID_ATTRIBUTE: [exact]}
+    matching = (MatchCriterion(EXACT_ID, exact), *want.matching[1:])
+    return replace(want, representation=cast("UserRepresentation", user), matching=matching)
+
+
+@given(
+    st.lists((mapped() | NAMING).map(by_username), min_size=1, max_size=7),
+    st.lists(TIMES, min_size=7, max_size=7) | st.just([]),
+    st.booleans(),
+)
+def test_at_once_is_as_one_by_one_where_the_username_is_the_id(
+    wants: list[DesiredUser], times: list[datetime | None], exists: bool
+) -> None:
+    """Then an anonymised user keeps its username, and every event finds it."""
+    steps = history(wants, times)
+    exact = wants[0].external_id.value
+    known = changed(FRESH, {EXACT_ID_ATTRIBUTE: [exact]}, username=exact.lower())
+    found = known if exists else None
+    after = at_once(steps, found)
+
+    assert essence(one_by_one(steps, found)) == essence(after)
+    assert after is None or after.representation["username"] == exact.lower()
 
 
 @given(
