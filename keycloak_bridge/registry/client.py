@@ -62,8 +62,9 @@ _LONGEST_TYPE = 40
 _JSON, _AVRO = "JSON", "AVRO"
 _BUSY = frozenset({408, 425, 429})
 _COMPATIBLE_API = re.compile(r"/apis/ccompat/v([0-9]+)$")
-_CORE_APIS: Mapping[str, str] = {"6": "v2", "7": "v2"}
-_NEWEST_CORE_API = "v3"
+_OF_VERSION_2 = frozenset({"6", "7"})
+"""The compatible APIs that Apicurio 2 has; Apicurio 3 has its own API of version 2 too."""
+
 _NO_SCHEMA = frozenset({40401, 40402, 40403})
 _TYPES = "GET /schemas/types"
 
@@ -250,10 +251,15 @@ class ConfluentRegistry:
 
     def _content(self, reference: SchemaReference) -> str:
         """Return the text of the schema with a global id, which only Apicurio's own API can tell."""
-        call = "GET /ids/globalIds/{id}"
-        answer = self._get(f"/ids/globalIds/{reference.value}", call, core=True)
+        path, call = f"/ids/globalIds/{reference.value}", "GET /ids/globalIds/{id}"
+        answer = self._get(path, call, core=True)
         if answer.status_code == HTTPStatus.NOT_FOUND:
             raise self._missing(reference, answer)
+        if b"$ref" in answer.content and _json(
+            self._get(f"{path}/references", f"{call}/references", core=True)
+        ):
+            # with the schemas of others in their places
+            answer = self._get(f"{path}{self._core_api().dereferenced}", call, core=True)
         if answer.status_code != HTTPStatus.OK:
             raise _foreign(call, answer.status_code)
         return answer.content.decode("utf-8", "replace")
@@ -295,9 +301,7 @@ class ConfluentRegistry:
 
         Raises RegistryUnavailableError for one that says nothing about what was asked for.
         """
-        url = self._connection.url
-        if core:
-            url = self._core_url()
+        url = self._core_api().url if core else self._connection.url
         headers = {}
         try:
             if (authorization := self._connection.authorization()) is not None:
@@ -327,8 +331,8 @@ class ConfluentRegistry:
             )
         return answer
 
-    def _core_url(self) -> str:
-        """Return the URL of Apicurio's own API beside the Confluent-compatible one."""
+    def _core_api(self) -> "_CoreApi":
+        """Return Apicurio's own API beside the Confluent-compatible one."""
         api = _COMPATIBLE_API.search(self._connection.url)
         if api is None:
             raise UnknownSchemaError(
@@ -337,8 +341,18 @@ class ConfluentRegistry:
                 code="unknown-schema-id",
                 remedy='let [registry] url end in /apis/ccompat/v7, or set registry.frame_ids = "content"; then replay the event',
             )
-        core = _CORE_APIS.get(api[1], _NEWEST_CORE_API)
-        return f"{self._connection.url[: api.start()]}/apis/registry/{core}"
+        root = f"{self._connection.url[: api.start()]}/apis/registry"
+        if api[1] in _OF_VERSION_2:
+            return _CoreApi(f"{root}/v2", "?dereference=true")
+        return _CoreApi(f"{root}/v3", "?references=DEREFERENCE")
+
+
+@dataclass(frozen=True, slots=True)
+class _CoreApi:
+    """An API of Apicurio, and the query with which it puts what a schema refers to into it."""
+
+    url: str
+    dereferenced: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,8 @@ def test_real_ids_choose_real_schemas(apicurio: Apicurio) -> None:
     """In each frame and header, with a reference to another subject; what cannot be used is named; an outage waits."""
     apicurio.register(ADDRESS, subject="address-value")
     reference = {"name": "address.json", "subject": "address-value", "version": 1}
-    user = apicurio.register(USER, references=[reference])
+    user = apicurio.register(USER, subject="user-value", references=[reference])
+    referring = apicurio.global_id("user-value")
     global_id = apicurio.register_artifact({**USER, "properties": {"data": {"required": ["shoeSize"]}}}, "sized")  # fmt: skip
     avro, protobuf = apicurio.register(AVRO, "AVRO"), apicurio.register(PROTOBUF, "PROTOBUF")
     known, by_global_id = reading(apicurio.url), reading(apicurio.url, frame_ids="global")
@@ -101,6 +102,7 @@ def test_real_ids_choose_real_schemas(apicurio: Apicurio) -> None:
         "Apicurio's header": (outcome(known, headed("apicurio.value.contentId", user.to_bytes(8, "big"))), refused),
         "a global id in a header": (outcome(known, headed("apicurio.value.globalId", global_id.to_bytes(8, "big"))), no_size),
         "a global id in a frame": (outcome(by_global_id, framed(global_id, size=8)), no_size),
+        "a global id of one that refers to another": (outcome(by_global_id, framed(referring, INVALID)), refused),
         "an unknown one": (outcome(known, framed(4711)), unknown),
         "one that no registry has": (outcome(known, framed(2**64 - 1, size=8)), unknown),
         "an unknown global id": (outcome(by_global_id, framed(4711)), unknown),

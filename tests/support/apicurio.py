@@ -76,6 +76,16 @@ class Apicurio(Service):
         found: int = answer["version"]["globalId"]
         return found
 
+    def global_id(self, subject: str) -> int:
+        """Return the global id of the first schema under `subject`."""
+        url = f"{self.root}/registry/v3/groups/default/artifacts/{subject}/versions/1"
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.get(url, timeout=_CALL_TIMEOUT_S)
+        assert answer.ok, f"{answer.status_code} {answer.text}"
+        found: int = answer.json()["globalId"]
+        return found
+
     def _post(self, url: str, given: object) -> Any:
         with requests.Session() as session:
             session.trust_env = False

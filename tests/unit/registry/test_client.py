@@ -16,7 +16,7 @@ import requests
 from fake_wire import FakeConnection, FakePool, FakeSocket
 from hypothesis import given
 from hypothesis import strategies as st
-from registry_stub import CORE, URL, StubRegistry, described
+from registry_stub import CORE, URL, Given, StubRegistry, described
 from requests import exceptions as requests_errors
 
 from keycloak_bridge.domain.errors import (
@@ -155,19 +155,47 @@ def test_a_global_id_is_looked_up_in_apicurios_own_api() -> None:
     found = registry(stub).schema(SchemaReference(IdKind.GLOBAL, 7))
 
     assert ["/email"] == pointers(found, {})
-    assert CORE == registry(stub)._core_url()
+    assert CORE == registry(stub)._core_api().url
+    assert 1 == sum(stub.asked.values())
+
+
+@pytest.mark.parametrize(
+    ("references", "whole"),
+    [
+        ((200, [{"name": "address.json"}]), True),
+        ((200, []), False),
+        ((404, ""), False),
+        ((200, "<html>"), False),
+    ],
+)
+def test_apicurio_itself_puts_references_into_a_schema(references: Given, whole: bool) -> None:
+    """Where a schema has any; early versions of its API cannot say so."""
+    path = "/ids/globalIds/7"
+    content = {**USER, "definitions": {"a": {}}, "properties": {"b": {"$ref": "#/definitions/a"}}}
+    stub = StubRegistry(
+        {
+            path: (200, json.dumps(content)),
+            f"{path}/references": references,
+            f"{path}?dereference=true": (200, json.dumps({**USER, "required": ["zip"]})),
+        }
+    )
+    found = registry(stub).schema(SchemaReference(IdKind.GLOBAL, 7))
+
+    assert ["/zip" if whole else "/email"] == pointers(found, {})
 
 
 @pytest.mark.parametrize(
     ("url", "core"),
     [
-        ("https://a/x/apis/ccompat/v6", "https://a/x/apis/registry/v2"),
-        ("https://a/apis/ccompat/v8", "https://a/apis/registry/v3"),
+        ("https://a/x/apis/ccompat/v6", "https://a/x/apis/registry/v2?dereference=true"),
+        ("https://a/apis/ccompat/v8", "https://a/apis/registry/v3?references=DEREFERENCE"),
     ],
 )
 def test_apicurios_own_api_is_beside_the_compatible_one(url: str, core: str) -> None:
     """Version 8 of the compatible one came with version 3 of Apicurio."""
-    assert core == ConfluentRegistry(RegistryConnection(url))._core_url()
+    found = ConfluentRegistry(RegistryConnection(url))._core_api()
+
+    assert core == found.url + found.dereferenced
 
 
 def test_a_global_id_means_nothing_elsewhere() -> None:
@@ -524,22 +552,26 @@ def test_nobody_asks_right_after_a_failure() -> None:
 def test_several_threads_ask_once(answer: Any) -> None:
     """At start every worker has a record with the same id."""
     stub = StubRegistry({"/schemas/ids/7": answer})
-    all_wait = threading.Event()
-    stub.before = all_wait.wait
-    asked = registry(stub)
+    began, goes_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        began.set()
+        goes_on.wait()
+
+    stub.before = hold
+    asked = ConfluentRegistry(RegistryConnection(URL), stub, lambda: 0.0)
 
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(outcome, partial(asked.schema, SEVEN)) for _ in range(8)]
-        while not stub.asked:
-            pass
-        all_wait.set()
+        began.wait()
+        goes_on.set()
         found = [one.result() for one in waiting]
 
     if isinstance(found[0], BridgeError):
         assert 8 == len(set(map(id, found)))
     else:
         assert 1 == len(set(map(id, found)))
-    assert sum(stub.asked.values()) <= 8
+    assert {"/schemas/ids/7": 1} == stub.asked
 
 
 def test_whoever_waits_is_released_when_the_fetch_breaks_down() -> None:
