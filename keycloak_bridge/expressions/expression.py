@@ -266,7 +266,9 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 def _path_problem(path: Path, has_property: Callable[[Path], bool]) -> str | None:
     name, *rest = path
     if name not in SCOPE_NAMES:
-        hint = suggestion(name, SCOPE_NAMES) or f"; an expression sees {', '.join(SCOPE_NAMES)}"
+        hint = suggestion(name, SCOPE_NAMES) or (
+            f"; an expression sees {', '.join(SCOPE_NAMES)}, and a constant stands in single quotes inside it"
+        )
         return f"'{name}' is a name that expressions do not know{hint}"
     if name != "data":
         return f"'{'.'.join(path)}': '{name}' is text and has no properties" if rest else None

@@ -266,9 +266,10 @@ class _Reader:
                 value = None
             return TargetRule(target, None, value, create_only=target in CREATE_ONLY_FIELDS)
         rule = section.section(name, _RULE_KEYS)
+        needed = None if "default" in rule else "the value"  # a default alone is a constant
         return TargetRule(
             target,
-            self._expression(rule, "from", "the value"),
+            self._expression(rule, "from", needed),
             default=_default(rule, target),
             create_only=_create_only(rule, target),
             required=rule.flag("required"),

@@ -44,6 +44,10 @@ _ELSEWHERE = {
     "extends": "use allOf",
     "id": "use $id",
     "nullable": 'add "null" to the list of type',
+    **dict.fromkeys(
+        ("openapi", "swagger", "asyncapi"),
+        'name one of the file\'s schemas by $ref, as in "#/components/schemas/User"',
+    ),
 }
 """Keywords of other drafts and of OpenAPI, and what to do instead."""
 

@@ -151,7 +151,7 @@ def test_constants_are_values_of_toml() -> None:
     text = MINIMAL.replace(
         "[user]\n", '[user]\nenabled = false\ngroups = ["staff"]\nrealmRoles = ["viewer"]\n'
     )
-    text += "level = 3\nstaff = true\ntags = ['a', 'b']\n"
+    text += "level = 3\nstaff = true\ntags = ['a', 'b']\norigin = { default = 'hr' }\n"
     user = desired(text)
     later = updated(text, email="new@acme.example")
 
@@ -160,6 +160,7 @@ def test_constants_are_values_of_toml() -> None:
         "level": ["3"],
         "staff": ["true"],
         "tags": ["a", "b"],
+        "origin": ["hr"],
     } == user.representation["attributes"]
     assert user.representation["enabled"] is False
     assert [("groups", ("/staff",)), ("realmRoles", ("viewer",))] == [

@@ -69,6 +69,7 @@ def test_a_note_on_what_is_used_twice_comes_once() -> None:
         ({"additionalItems": False}, "/additionalItems", "use prefixItems"),
         ({"id": "urn:b"}, "/id", "use $id"),
         ({"not": {"example": 1}}, "/not/example", "use examples"),
+        ({"openapi": "3.1.0", "components": {}}, "/openapi", '"#/components/schemas/User"'),
     ],
 )
 def test_a_keyword_that_has_no_effect_is_noted(schema: Any, pointer: str, hint: str) -> None:
