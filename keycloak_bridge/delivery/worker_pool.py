@@ -67,10 +67,18 @@ class WorkerPool:
 
     def _work(self) -> None:
         try:
-            while (task := self._delivery.take()) is not None:
-                self.do(task)
+            while self._do_next():
+                pass
         except BaseException as error:  # noqa: BLE001 # the poll thread raises it
             self._delivery.fail(error)
+
+    def _do_next(self) -> bool:
+        """Wait for a task and do it; False when there will be none. A worker that waits keeps no record in memory."""
+        task = self._delivery.take()
+        if task is None:
+            return False
+        self.do(task)
+        return True
 
     def do(self, task: Task) -> None:
         """Have the stage handle one record, and report to the delivery what became of it."""

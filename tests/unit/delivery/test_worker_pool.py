@@ -2,10 +2,12 @@
 
 import logging
 import threading
+import weakref
 
 import pytest
 from delivery_harness import Hand, ended_if_it_hangs, policy
 
+from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,
@@ -40,6 +42,25 @@ def test_an_unexpected_error_becomes_one_of_the_bridge(caplog: pytest.LogCapture
     (line,) = caplog.records
     place = {"action": "internal-error", "topic": "user-events", "partition": 0, "offset": 0}
     assert place.items() <= _fields(line).items()
+
+
+def test_a_worker_that_waits_keeps_no_record() -> None:
+    """Each may be as large as all that is allowed in hand."""
+    hand = Hand(0)
+    tasks = [hand.begun()]
+    kept = weakref.ref(tasks[0])
+    still_there: list[Task | None] = []
+
+    def take() -> Task | None:
+        if tasks:
+            return tasks.pop()
+        still_there.append(kept())
+        return None
+
+    hand.delivery.take = take  # type: ignore[method-assign]
+    hand.worker_pool._work()
+
+    assert [None] == still_there
 
 
 def test_a_stage_whose_workers_are_all_stuck_is_not_ready() -> None:
