@@ -15,9 +15,12 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.test_mapping import Case, expectation, run_case
 from keycloak_bridge.cli.validate import preview_text
 from keycloak_bridge.domain.errors import ConfigError
-from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, USER_EVENTS, UserEvent
+from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, USER_EVENTS, Record, UserEvent
 from keycloak_bridge.domain.users import DesiredUser, Intent, LinkPolicy
 from keycloak_bridge.event_files.json_events import EventText
+from keycloak_bridge.events.custom_envelope import compile_envelope
+from keycloak_bridge.events.decode import EnvelopeRules, decode
+from keycloak_bridge.events.record_key import compile_keys
 from keycloak_bridge.mapping.mapping import compile_mapping
 from keycloak_bridge.mapping.reader import REMOVALS
 from keycloak_bridge.mapping.rules import USER_FIELDS
@@ -28,6 +31,8 @@ from keycloak_bridge.settings.schema import toml_value
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "mapping.md").read_text("utf-8")
 COOKBOOK = (ROOT / "docs" / "mapping-cookbook.md").read_text("utf-8")
+EVENTS_PAGE = (ROOT / "docs" / "events.md").read_text("utf-8")
+TIMES = EVENTS_PAGE.partition("### Times")[2].partition("##")[0]
 BLOCK = re.compile(r"^```\w+ (\w+)=(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = {(kind, name): text for kind, name, text in BLOCK.findall(DOC)}
 INTENTS = [intent for intent in Intent if intent is not Intent.PROVISION]
@@ -100,6 +105,39 @@ def test_the_examples_were_found() -> None:
     kinds = [kind for kind, _ in BLOCKS if kind in ("user", "event", "update", "error")]
 
     assert ["error", "event", "event", "update", "user", "user", "user"] == sorted(kinds)
+
+
+@pytest.mark.parametrize(
+    "row", [one for one in TIMES.splitlines() if one.startswith("|") and "timestamp(body" in one]
+)
+def test_a_time_is_read_as_the_page_says(row: str) -> None:
+    """Of the samples that stand there whole; where each has its own expression, by that."""
+    written, _, read = row.strip("| ").partition(" | ")
+    samples = [one for one in re.findall(r"`([^`]+)`", written) if "…" not in one]
+    expressions = re.findall(r"`([^`]+)`", read)
+    if len(expressions) == 1:
+        expressions *= len(samples)
+
+    assert samples
+    for sample, expression in zip(samples, expressions, strict=True):
+        custom = compile_envelope({"id": "'1'", "type": "'t'", "data": "body", "time": expression})
+        body = json.dumps({"time": json.loads(sample)}).encode()
+        event = decode(Record("t", 0, 0, 0, None, body, ()), EnvelopeRules(custom=custom))
+        assert event.time is not None
+        assert "2026-11-28" == f"{event.time:%Y-%m-%d}"
+
+
+@pytest.mark.parametrize(
+    "setting", re.findall(r"`((?:data|cleared|key|id) = \"[^`…]+\")`", EVENTS_PAGE)
+)
+def test_a_setting_for_a_producer_is_sound(setting: str) -> None:
+    """What the page says to set in `[envelope]` passes the checks at start."""
+    ((name, text),) = tomllib.loads(setting).items()
+
+    if name == "key":
+        assert compile_keys(text, None).expression is not None
+    else:
+        assert compile_envelope({"id": "'1'", "type": "'t'", "data": "body", name: text})
 
 
 START = "start"
