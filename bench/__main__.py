@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import profile, publish, table, verdict
+from bench.course import StandstillError
 from bench.figures import figures
 from bench.machine import busy_cores, machine
 from bench.place import Place
@@ -19,7 +20,6 @@ from bench.rivals import CEIL, REDPANDA, Rivals, built
 from bench.scaleout import three_of_one
 from bench.sizes import Sizes
 from bench.stubbed import Service
-from bench.watch import StandstillError
 from bench.weight import measure as weigh
 from keycloak_bridge.sandbox import Sandbox, SandboxError, SandboxOptions
 from keycloak_bridge.sandbox.detached import terminable

@@ -6,7 +6,8 @@ from subprocess import TimeoutExpired
 
 from kafka.errors import KafkaError
 
-from bench import proof, rates, rivals
+from bench import proof, rivals
+from bench.course import Course, StandstillError, cpu_ms_per_user, follow, steady_rate
 from bench.crowd import Person
 from bench.machine import usage
 from bench.place import Ground, Place
@@ -14,7 +15,6 @@ from bench.profile import Sampler
 from bench.rivals import REDPANDA as CONNECT
 from bench.rivals import Rivals, connecting
 from bench.sidecar import mode, running
-from bench.watch import Course, StandstillError, follow
 from bench.wire import WireError
 from keycloak_bridge.sandbox import SandboxError
 
@@ -126,15 +126,14 @@ def _run(
 ) -> Run:
     at_s, users = course.at_s, course.users
     sampled = {
-        name: rates.cpu_ms_per_user(at_s, users, cpu_s, total)
-        for name, cpu_s in course.cpu_s.items()
+        name: cpu_ms_per_user(at_s, users, cpu_s, total) for name, cpu_s in course.cpu_s.items()
     }
     return Run(
         contender,
         number,
         total,
         wrong,
-        rate=round(rates.steady_rate(at_s, users, total), 1),
+        rate=round(steady_rate(at_s, users, total), 1),
         cpu_ms={name: round(value, 4) for name, value in (sampled | cpu_ms).items()},
         peak_mb=round(course.peak_mb, 1),
         curve=_thinned(course),

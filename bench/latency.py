@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
-from bench import rates
+from bench import course
+from bench.course import StandstillError, follow
 from bench.crowd import Person, crowd
 from bench.place import Ground, Place
 from bench.sidecar import mode, running
-from bench.watch import StandstillError, follow
 from bench.wire import Line, prepared_get, prepared_post
 
 _PAUSE_S = (0.02, 0.06)
@@ -55,7 +55,7 @@ def summary(times: dict[str, list[float]]) -> dict[str, object]:
     """Return median and 99th percentile of both ways, and what the bridge adds."""
     figures: dict[str, object] = {}
     for name, share in (("p50", 0.5), ("p99", 0.99)):
-        bridge, bare = (rates.percentile(times[way], share) for way in ("bridge", "bare"))
+        bridge, bare = (course.percentile(times[way], share) for way in ("bridge", "bare"))
         figures[name] = {
             "bridge_ms": round(bridge, 2),
             "bare_ms": round(bare, 2),

@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from bench import rates
+from bench import course
+from bench.course import follow
 from bench.crowd import Person, crowd
 from bench.machine import machine, usage
 from bench.place import Ground, Place
 from bench.sidecar import running
 from bench.smtp_sink import SmtpSink, smtp_sink
-from bench.watch import follow
 from bench.wire import post_all, prepared_post, prepared_put
 from keycloak_bridge.domain.events import INVITATION_ATTRIBUTE, Invitation
 from keycloak_bridge.domain.users import InvitationTerms
@@ -83,7 +83,7 @@ def _run(place: Place, sink: SmtpSink, name: str, people: Sequence[Person]) -> d
         at_s = list(sink.arrived_s)
         cpu_ms = {process: 1000 * used_s / len(people) for process, used_s in used.items()}
         return {
-            "rate": rates.steady_rate(at_s, range(1, len(at_s) + 1), len(at_s)),
+            "rate": course.steady_rate(at_s, range(1, len(at_s) + 1), len(at_s)),
             "twice": sum(count - 1 for count in sink.recipients.values()),
             "lost": len(people) - len(sink.recipients),
             "client": 1000 * own / len(people),

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench.contenders import BURST, TRICKLE, Run, compete, contenders, profiled
+from bench.course import StandstillError
 from bench.crowd import crowd
 from bench.latency import latency
 from bench.machine import usage
 from bench.place import Ground, Place
 from bench.rivals import Rivals
 from bench.sizes import Sizes
-from bench.watch import StandstillError
 from bench.wire import post_all, prepared_post
 from keycloak_bridge.sandbox import SandboxError
 

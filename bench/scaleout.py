@@ -27,13 +27,11 @@ import click
 import requests
 from kafka import KafkaConsumer, TopicPartition
 
+from bench.course import FROM, TO, StandstillError, follow, level, moment, steady_rate
 from bench.figures import spread
-from bench.flood import main as flood
 from bench.machine import machine
 from bench.publish import LATEST, ROOT, between
-from bench.rates import FROM, TO, level, moment, steady_rate
-from bench.stubbed import BRIDGE, Service, delete, ends, environment, kafka, stub
-from bench.watch import StandstillError, follow
+from bench.stubbed import BRIDGE, Service, delete, ends, environment, flood, kafka, stub
 
 PAGE = ROOT / "docs" / "scaling.md"
 BEGIN, END = "<!-- scaleout:begin -->\n", "<!-- scaleout:end -->\n"
@@ -85,7 +83,7 @@ def measure(ground: Ground, number: int, workers: int, sidecars: int, events: in
     create = [*BRIDGE, "topics", "create"]
     subprocess.run(create, env=settings, cwd=ground.folder, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
     try:
-        flood(ground.kafka.address, f"events-{suffix}", suffix, str(total))
+        flood(ground.kafka.address, f"events-{suffix}", suffix, total)
         _ask(ground.stub, "POST", "reset")
         with (
             ends(ground.kafka.address, f"results-{suffix}", ground.partitions) as done,

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
+from bench.crowd import events
 from keycloak_bridge.sandbox.distribution import Distribution, cache_dir
 from keycloak_bridge.sandbox.options import silent
 from keycloak_bridge.sandbox.services import KafkaBroker
@@ -21,6 +22,7 @@ from keycloak_bridge.sandbox.services import KafkaBroker
 ROOT = Path(__file__).parents[1]
 BRIDGE = [sys.executable, "-m", "keycloak_bridge"]
 PREFIX = "KEYCLOAK_BRIDGE_"
+_PORTION = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +113,17 @@ def delete(bootstrap_servers: str, suffix: str) -> None:
         admin.delete_topics([f"{name}-{suffix}" for name in names])
     finally:
         admin.close()
+
+
+def flood(bootstrap_servers: str, topic: str, tag: str, count: int) -> None:
+    """Publish `count` distinct events fast, which no other tag has."""
+    producer: Any = KafkaProducer(
+        bootstrap_servers=bootstrap_servers, acks=1, linger_ms=50, batch_size=256 * 1024
+    )
+    try:
+        for left in range(count, 0, -_PORTION):
+            for key, value in events(f"{tag}{left}x", min(_PORTION, left)):
+                producer.send(topic, key=key, value=value)
+        producer.flush()
+    finally:
+        producer.close()

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.flood import main as flood
+from bench.course import StandstillError
 from bench.machine import usage
-from bench.stubbed import BRIDGE, PREFIX, delete, ends, environment, kafka, stub
-from bench.watch import StandstillError
+from bench.stubbed import BRIDGE, PREFIX, delete, ends, environment, flood, kafka, stub
 
 _HEAVIEST = 15
 _SETTLE_S = 15.0
@@ -42,9 +41,9 @@ def measure(
         events, results = f"events-{suffix}", f"results-{suffix}"
         try:
             with ends(bootstrap_servers, results, partitions) as done:
-                flood(bootstrap_servers, events, "first", "1")
+                flood(bootstrap_servers, events, "first", 1)
                 found = _start_and_rest(settings, folder, done, idle_s)
-                flood(bootstrap_servers, events, "many", str(backlog))
+                flood(bootstrap_servers, events, "many", backlog)
                 peaks_mb = {}
                 for mode in ("off", "auto"):
                     chosen = settings | {f"{PREFIX}BURST_MODE": mode}

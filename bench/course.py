@@ -1,10 +1,61 @@
-"""What a course says: the steady rate, and the CPU for each user while it was steady. No clock, no files."""
+"""The course of a run, seen from outside: users over time, the CPU of each process, and the steady rate that follows."""
 
+import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.machine import usage
 
 FROM, TO = 0.2, 0.8
 """The part of a run that counts: neither its start nor its end."""
+_STEP_S = 0.2
+
+
+class StandstillError(Exception):
+    """A run did not go on; it counts for nothing."""
+
+
+@dataclass(slots=True)
+class Course:
+    """A run as it went: samples of the time, the users so far and the CPU of each process."""
+
+    at_s: list[float] = field(default_factory=list)
+    users: list[int] = field(default_factory=list)
+    cpu_s: dict[str, list[float]] = field(default_factory=dict)
+    peak_mb: float = 0.0
+
+    def take(self, at_s: float, users: int, pids: Mapping[str, int]) -> None:
+        """Add one sample."""
+        self.at_s.append(at_s)
+        self.users.append(users)
+        for name, pid in pids.items():
+            used = usage(pid)
+            self.cpu_s.setdefault(name, []).append(used.cpu_s)
+            if name == "contender":
+                self.peak_mb = used.peak_mb
+
+
+def follow(
+    count: Callable[[], int], goal: int, pids: Mapping[str, int], *, patience_s: float = 120.0
+) -> Course:
+    """Sample until `count()` reaches `goal`.
+
+    Raises StandstillError when nothing is added for `patience_s`.
+    """
+    course, begin = Course(), time.perf_counter()
+    moved = begin
+    while True:
+        users = count()
+        now = time.perf_counter()
+        if course.users and users > course.users[-1]:
+            moved = now
+        course.take(now - begin, users, pids)
+        if users >= goal:
+            return course
+        if now - moved > patience_s:
+            raise StandstillError(f"{users} of {goal}, and none more for {patience_s:.0f} s")
+        time.sleep(_STEP_S)
 
 
 def moment(at_s: Sequence[float], users: Sequence[int], wanted: float) -> float:
