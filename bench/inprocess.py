@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from keycloak_bridge.app.interpretation import Interpretation
@@ -111,16 +112,17 @@ class InProcessBridge:
 class Pending:
     """The acknowledgements of one record."""
 
-    def __init__(self, handled: Handled) -> None:
+    def __init__(self, handled: Future[Handled]) -> None:
+        self._handled = handled
         self._arrived = threading.Semaphore(0)
-        self._count = len(handled.acknowledgements)
         self._errors: list[BridgeError] = []
-        for one in handled.acknowledgements:
-            one.then(self._arrive)
 
     def wait(self) -> None:
-        """Return when all are in; raises what befell one of them."""
-        for _ in range(self._count):
+        """Return when all are in; raises what befell the record or one of them."""
+        acknowledgements = self._handled.result().acknowledgements
+        for one in acknowledgements:
+            one.then(self._arrive)
+        for _ in acknowledgements:
             self._arrived.acquire()
         if self._errors:
             raise self._errors[0]

@@ -49,11 +49,12 @@ from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.planning.ownership import OwnUsers
 from keycloak_bridge.provisioning.batches import BatchWriter
-from keycloak_bridge.provisioning.bulk_writer import BulkWriter, WriteRouter
+from keycloak_bridge.provisioning.bulk_writer import BulkWriter
 from keycloak_bridge.provisioning.known_users import KnownUsers
 from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy, UserLocks
 from keycloak_bridge.provisioning.verification import VerificationPolicy
+from keycloak_bridge.provisioning.writer import SingleWriter
 from keycloak_bridge.settings.model import Settings
 
 _IN_FLIGHT, _START_IN_FLIGHT = 8, 4
@@ -121,17 +122,14 @@ class StageBuilder:
             locks=self.locks,
         )
         known_users = self._known_users(context.backlog)
-        bulk_writer = (
-            None if known_users is None else self._bulk_writer(provisioner, known_users, context)
+        single = SingleWriter(
+            MarkRaceCheck(provisioner, self._request_invitation, self.clock), known_users
         )
+        bulk = self._bulk_writer(single, provisioner, known_users, context)
         handler = ProvisionStage(
             interpreter=known.interpreter,
             after_dead_letter=settings.events.after_dead_letter,
-            router=WriteRouter(
-                MarkRaceCheck(provisioner, self._request_invitation, self.clock),
-                known_users,
-                bulk_writer,
-            ),
+            writer=bulk or single,
             publisher=ResultPublisher(context, self.output, group_id),
         )
         return Stage(
@@ -139,7 +137,7 @@ class StageBuilder:
             self._join(settings.topics.events, group_id),
             handler,
             replace(self._options(workers), catch_up=catch_up),
-            (lambda: None) if bulk_writer is None else bulk_writer.close,
+            (lambda: None) if bulk is None else bulk.close,
         )
 
     def _known_users(self, backlog: Backlog) -> KnownUsers | None:
@@ -164,11 +162,15 @@ class StageBuilder:
         )
 
     def _bulk_writer(
-        self, provisioner: Provisioner, known_users: KnownUsers, context: StageContext
+        self,
+        single: SingleWriter,
+        provisioner: Provisioner,
+        known_users: KnownUsers | None,
+        context: StageContext,
     ) -> BulkWriter | None:
-        if self.realm is None or self.settings.burst.mode == "off":
+        if self.realm is None or known_users is None or self.settings.burst.mode == "off":
             return None
-        writer = BatchWriter(
+        batches = BatchWriter(
             self.realm.importer,
             ConcurrencyLimit(
                 self.clock,
@@ -180,7 +182,7 @@ class StageBuilder:
             self.metrics,
             threads=_IN_FLIGHT + _FINISHERS,
         )
-        return BulkWriter(provisioner, self.realm.importer, writer, known_users, context)
+        return BulkWriter(single, provisioner, self.realm.importer, batches, known_users, context)
 
     def _invite(self, catch_up: CatchUp) -> Stage:
         settings = self.settings

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 
@@ -11,7 +12,7 @@ from keycloak_bridge.delivery.scheduler import Delivery
 from keycloak_bridge.delivery.stage import StageContext
 from keycloak_bridge.domain.errors import BridgeError, Disposition, InternalError
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.domain.ports import RecordHandler
+from keycloak_bridge.domain.ports import Handled, RecordHandler
 from keycloak_bridge.ops.logs import log_event
 
 logger = logging.getLogger(__name__)
@@ -81,19 +82,28 @@ class WorkerPool:
         return True
 
     def do(self, task: Task) -> None:
-        """Have the stage handle one record, and report to the delivery what became of it."""
+        """Have the stage handle one record, and report to the delivery what became of it, now or later."""
         with (
             self._busy_with(task.record),
             self._context.fence.around(partial(self._delivery.may_write, task)),
         ):
             try:
                 handled = self._handler.handle(task.record)
-            except BridgeError as error:
-                self._failed(task, error)
             except Exception as error:  # noqa: BLE001 # one record must not take the others with it
-                self._failed(task, internal_error(error, task.record, self._context.name))
+                self._failed(task, error)
             else:
-                self._delivery.settle(task, handled)
+                handled.add_done_callback(partial(self._end, task))
+
+    def _end(self, task: Task, handled: Future[Handled]) -> None:
+        """Report what became of a record; called from the thread that ends it."""
+        try:
+            error = handled.exception()
+            if error is None:
+                self._delivery.settle(task, handled.result())
+            else:
+                self._failed(task, error)
+        except BaseException as fault:  # noqa: BLE001 # the poll thread raises it
+            self._delivery.fail(fault)
 
     @contextmanager
     def _busy_with(self, record: Record) -> Iterator[None]:
@@ -106,8 +116,13 @@ class WorkerPool:
             with self._lock:
                 del self._begun[work]
 
-    def _failed(self, task: Task, error: BridgeError) -> None:
+    def _failed(self, task: Task, cause: BaseException) -> None:
         record = task.record
+        error = (
+            cause
+            if isinstance(cause, BridgeError)
+            else internal_error(cause, record, self._context.name)
+        )
         given_up = self._delivery.failed(task, error)
         if error.disposition is Disposition.RETRY:
             self._context.metrics.retried(self._context.name, error.code)
@@ -134,7 +149,7 @@ class WorkerPool:
             self._delivery.settle(task, handled)
 
 
-def internal_error(error: Exception, record: Record | None, stage: str) -> InternalError:
+def internal_error(error: BaseException, record: Record | None, stage: str) -> InternalError:
     """Log an exception that the bridge did not foresee, and return the error that the record gets for it."""
     log_event(
         logger,

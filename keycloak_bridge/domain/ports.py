@@ -1,6 +1,7 @@
 """The ports: what the flow asks of Kafka, Keycloak and the clock, and what the delivery asks of a stage."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -373,15 +374,19 @@ class RecordHandler(Protocol):
         """Return what names the user of `record`: records of one partition and ordering key keep their order."""
         ...
 
-    def handle(self, record: Record) -> Handled:
-        """Do what the record asks for.
+    def handle(self, record: Record) -> Future[Handled]:
+        """Do what the record asks for; the future may end later, in any thread.
 
-        Raises BridgeError only where the record must wait, the flow must stop or another member has it.
+        Raises BridgeError, or has the future raise it, only where the record must wait, the flow must stop or another member
+        has it.
         """
         ...
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
-        """Make a dead letter of a record that keeps failing while others succeed; raises as `handle`."""
+        """Make a dead letter of a record that keeps failing while others succeed.
+
+        Raises BridgeError where the record must wait, the flow must stop or another member has it.
+        """
         ...
 
 

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 
+from keycloak_bridge.delivery.futures import completed
 from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.domain.errors import BridgeError, Dependency, HoldError, KeycloakError
 from keycloak_bridge.domain.events import Invitation, Outcome, Record, Result
@@ -51,12 +53,15 @@ class InviteStage:
         """Return the record key, which is the user's id; the bridge writes no invitation without one."""
         return record.key or f"@{record.offset}".encode()
 
-    def handle(self, record: Record) -> Handled:
-        """Mail the invitation and publish the result; return what must be acknowledged.
+    def handle(self, record: Record) -> Future[Handled]:
+        """Mail the invitation and publish the result; return the future of what must be acknowledged, which is done.
 
         Raises HoldError (`catching-up`) while a later event of the user may be among those that stood in the topic at the
         start. Otherwise raises BridgeError only with a disposition other than DEAD_LETTER and REPLAN.
         """
+        return completed(self._handle(record))
+
+    def _handle(self, record: Record) -> Handled:
         if not self._may_mail():
             raise HoldError(
                 "mails wait until the events are done that stood in the topic at the start",

@@ -5,9 +5,11 @@ A stage only raises what the delivery must decide about: wait and try again, sto
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 
+from keycloak_bridge.delivery.futures import completed, then
 from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import (
@@ -36,10 +38,10 @@ from keycloak_bridge.messages.bridge_headers import record_digest
 from keycloak_bridge.messages.dead_letters import given_up, is_replay
 from keycloak_bridge.messages.results import rejected
 from keycloak_bridge.ops.logs import log_event
-from keycloak_bridge.pipeline.interpret import Interpreter, Skipped
+from keycloak_bridge.pipeline.interpret import Interpreter, Prepared, Skipped
 from keycloak_bridge.planning.plan import UNKNOWN_USER
-from keycloak_bridge.provisioning.bulk_writer import PendingWrite, WriteRouter
 from keycloak_bridge.provisioning.provisioner import Provisioned
+from keycloak_bridge.provisioning.writer import Write, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class ProvisionStage:
         *,
         interpreter: Interpreter,
         after_dead_letter: str = "park",
-        router: WriteRouter,
+        writer: Writer,
         publisher: ResultPublisher,
     ) -> None:
         """Create a stage.
@@ -64,7 +66,7 @@ class ProvisionStage:
         """
         self._interpreter = interpreter
         self._after_dead_letter = after_dead_letter
-        self._router = router
+        self._writer = writer
         self._publisher = publisher
         self._dead_lettered = publisher.context.dead_lettered_users
         self._stopped_at: BoundedDict[bytes, None] = BoundedDict()
@@ -80,16 +82,16 @@ class ProvisionStage:
         _, _, subject = peek(record, self._interpreter.rules)
         return subject.encode("utf-8", "surrogatepass") if subject else f"@{record.offset}".encode()
 
-    def handle(self, record: Record) -> Handled:
-        """Interpret the record, write its user, publish the result; return what must be acknowledged.
+    def handle(self, record: Record) -> Future[Handled]:
+        """Interpret the record, write its user, publish the result; return the future of what must be acknowledged.
 
-        Raises BridgeError only with a disposition other than DEAD_LETTER and REPLAN.
+        Raises BridgeError, or has the future raise it, only with a disposition other than DEAD_LETTER and REPLAN.
         """
         handled = self._handle(record)
         proven = self._interpreter.proven
-        return replace(handled, dependency=handled.dependency | proven) if proven else handled
+        return then(handled, partial(_also_showing, proven)) if proven else handled
 
-    def _handle(self, record: Record) -> Handled:
+    def _handle(self, record: Record) -> Future[Handled]:
         since_s = self._publisher.context.clock.monotonic()
         record = self._publisher.believed(record)
         try:
@@ -98,24 +100,12 @@ class ProvisionStage:
             )
         except EventError as error:
             context = error.context or EventContext("decode")
-            return self._reject(record, error, _known(context), context.step, since_s)
+            return completed(self._reject(record, error, _known(context), context.step, since_s))
         if isinstance(prepared, Skipped):
-            return self._skip(record, prepared, since_s)
-        event = prepared.event
-        context = EventContext(
-            "keycloak",
-            event.id,
-            event.type,
-            event.subject,
-            event.schema_id,
-            prepared.mapping,
-            event.identity_for_results,
-        )
-        write = PendingWrite(record, event, prepared.desired, _known(context), since_s)
-        try:
-            return self._router.write(write, partial(self._publish, write))
-        except BridgeError as error:
-            return self._reject_if_final(write, error)
+            return completed(self._skip(record, prepared, since_s))
+        write = Write(record, prepared.event, prepared.desired)
+        conclude = partial(self._conclude, write, _known_of(prepared), since_s)
+        return self._ending_late(self._writer.write(write), conclude)
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Publish a dead letter for a record that keeps failing while others succeed."""
@@ -123,32 +113,47 @@ class ProvisionStage:
         record = self._publisher.believed(record)
         return self._reject(record, given_up(error), _NOTHING_KNOWN, "keycloak", since_s)
 
-    def _publish(self, write: PendingWrite, provision: Callable[[], Provisioned]) -> Handled:
-        """Provision, then publish the result; called by the writer, for a batch from another thread."""
-        try:
-            provisioned = provision()
-            self._keep_deletion(write, provisioned)
-            return self._publish_result(write, provisioned)
-        except BridgeError as error:
-            return self._reject_if_final(write, error)
+    def _ending_late(
+        self, written: Future[Provisioned], conclude: Callable[[Future[Provisioned]], Handled]
+    ) -> Future[Handled]:
+        """Return what `conclude` makes of a write; the brake is told where that comes later than the records after it."""
+        if written.done():
+            return then(written, conclude)
+        brake = self._publisher.context.brake
+        brake.begin_batched()
+        handled = then(written, conclude)
+        handled.add_done_callback(lambda _: brake.end_batched())
+        return handled
 
-    def _publish_result(self, write: PendingWrite, provisioned: Provisioned) -> Handled:
+    def _conclude(
+        self, write: Write, known: Result, since_s: float, written: Future[Provisioned]
+    ) -> Handled:
+        """Publish the result, or the dead letter, of what was written; `known` is what it says in any case."""
+        try:
+            provisioned = written.result()
+            self._keep_deletion(write, provisioned)
+            return self._publish_result(write, known, since_s, provisioned)
+        except BridgeError as error:
+            if not error.is_final:
+                raise
+            return self._reject(write.record, error, known, "keycloak", since_s)
+
+    def _publish_result(
+        self, write: Write, known: Result, since_s: float, provisioned: Provisioned
+    ) -> Handled:
         record = write.record
         # an urgent event is applied although the dead letter before it is still missing
         if write.event.type not in URGENT_TYPES:
             self._dead_lettered.forget(record.topic_partition, self.ordering_key(record))
         if provisioned.overruled:
             self._report_overruled(write)
-        result = replace(provisioned.result, mapping=write.known.mapping)
+        result = replace(provisioned.result, mapping=known.mapping)
         return Handled(
-            (
-                *provisioned.acknowledgements,
-                self._publisher.publish(record, result, write.since_s),
-            ),
+            (*provisioned.acknowledgements, self._publisher.publish(record, result, since_s)),
             Dependency.KEYCLOAK if isinstance(write.desired, DesiredUser) else Dependency.NONE,
         )
 
-    def _keep_deletion(self, write: PendingWrite, provisioned: Provisioned) -> None:
+    def _keep_deletion(self, write: Write, provisioned: Provisioned) -> None:
         """Raise ParkedError for a deletion of a user that is not there, perhaps because the event that creates it is a dead letter.
 
         A replay of that dead letter alone would bring a user to life whose deletion nobody would hear of any more.
@@ -163,7 +168,7 @@ class ProvisionStage:
                 remedy="replay both, so that they keep their order; or neither, as the user is deleted",
             )
 
-    def _report_overruled(self, write: PendingWrite) -> None:
+    def _report_overruled(self, write: Write) -> None:
         """Say that somebody stays in whom an event was to put out: its time, or that of the newer event, may be wrong."""
         self._publisher.context.metrics.overruled()
         log_event(
@@ -218,11 +223,6 @@ class ProvisionStage:
         )
         raise HoldError("an earlier event of this user was lost", wait_s=0.1, code="brake")
 
-    def _reject_if_final(self, write: PendingWrite, error: BridgeError) -> Handled:
-        if not error.is_final:
-            raise error
-        return self._reject(write.record, error, write.known, "keycloak", write.since_s)
-
     def _reject(
         self, record: Record, error: BridgeError, known: Result, step: str, since_s: float
     ) -> Handled:
@@ -240,11 +240,30 @@ class ProvisionStage:
         return Handled(acknowledgements, Dependency.KEYCLOAK if answered else Dependency.NONE)
 
 
+def _also_showing(works: Dependency, handled: Future[Handled]) -> Handled:
+    shown = handled.result()
+    return replace(shown, dependency=shown.dependency | works)
+
+
 def _is_complete(event: CloudEvent) -> bool:
     """Say whether the event depends on no earlier one; its data is not validated yet."""
     data = event.data if isinstance(event.data, dict) else {}
     complete_update = event.type == USER_UPDATED and data.get("complete") is True
     return event.type in COMPLETE_TYPES or complete_update
+
+
+def _known_of(prepared: Prepared) -> Result:
+    event = prepared.event
+    context = EventContext(
+        "keycloak",
+        event.id,
+        event.type,
+        event.subject,
+        event.schema_id,
+        prepared.mapping,
+        event.identity_for_results,
+    )
+    return _known(context)
 
 
 def _known(context: EventContext) -> Result:

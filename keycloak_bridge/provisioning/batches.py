@@ -7,12 +7,13 @@ that one is then written by itself. A batch has as many users as the server writ
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
-from keycloak_bridge.delivery.fencing import revoked_error
+from keycloak_bridge.delivery.fencing import MayWrite, revoked_error
 from keycloak_bridge.delivery.worker_pool import internal_error
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -32,17 +33,14 @@ _LINGER_S = 0.02
 _MOST_FAILURES = 14
 """Two halves on each of seven levels: one bad user fails a batch no more often; more bad users are not worth the search."""
 
-BatchOutcome = str | BridgeError | None
-"""The Keycloak id of a user that was created, why it was not, or None: it must be written by itself."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BatchEntry:
-    """A user to be created; `done` is called once, from a thread of the writer, and must not raise."""
+class _Entry:
+    """A user to be created, and the future of its Keycloak id."""
 
     user: UserRepresentation
-    may_write: Callable[[], bool]
-    done: Callable[[BatchOutcome], None]
+    may_write: MayWrite
+    created: Future[str | None] = field(default_factory=Future)
 
 
 class BatchWriter:
@@ -61,7 +59,7 @@ class BatchWriter:
         self._limit = limit
         self._clock = clock
         self._changed = threading.Condition()
-        self._queue: deque[tuple[float, BatchEntry]] = deque()
+        self._queue: deque[tuple[float, _Entry]] = deque()
         self._closed = False
         self._started = False
         # daemons: a call that hangs must not keep the process from ending
@@ -70,8 +68,12 @@ class BatchWriter:
             for number in range(1, threads + 1)
         ]
 
-    def submit(self, entry: BatchEntry) -> None:
-        """Have `entry` written with others."""
+    def submit(self, user: UserRepresentation, may_write: MayWrite) -> Future[str | None]:
+        """Have `user` created with others; return the future of its Keycloak id, None where it must be written by itself.
+
+        It ends in a thread of the writer, with a BridgeError where the batch failed or `may_write` says no.
+        """
+        entry = _Entry(user, may_write)
         with self._changed:
             closed = self._closed
             if not closed:
@@ -80,17 +82,17 @@ class BatchWriter:
                 if len(self._queue) == 1 or len(self._queue) >= self._limit.batch_size:
                     self._changed.notify()
         if closed:
-            entry.done(revoked_error())
+            entry.created.set_exception(revoked_error())
+        return entry.created
 
     def close(self) -> None:
         """Begin no more batches; users that wait for one are not written."""
         with self._changed:
             self._closed = True
-            waiting = list(self._queue)
+            waiting = [entry for _, entry in self._queue]
             self._queue.clear()
             self._changed.notify_all()
-        for _, entry in waiting:
-            entry.done(revoked_error())
+        _fail(waiting, revoked_error())
 
     def _start(self) -> None:
         if not self._started:
@@ -99,10 +101,18 @@ class BatchWriter:
                 thread.start()
 
     def _work(self) -> None:
-        while batch := self._next():
-            self._write(batch)
+        while self._write_next():
+            pass
 
-    def _next(self) -> list[BatchEntry]:
+    def _write_next(self) -> bool:
+        """Wait for a batch and write it; False when there will be none. A thread that waits keeps no user in memory."""
+        batch = self._next()
+        if not batch:
+            return False
+        self._write(batch)
+        return True
+
+    def _next(self) -> list[_Entry]:
         """Wait for a batch; empty when the writer is closed."""
         with self._changed:
             while not self._closed:
@@ -116,10 +126,10 @@ class BatchWriter:
                     self._changed.wait()
             return []
 
-    def _take(self, size: int) -> list[BatchEntry]:
+    def _take(self, size: int) -> list[_Entry]:
         """Take users with different usernames and e-mail addresses; the others keep their place in the queue."""
-        batch: list[BatchEntry] = []
-        kept: list[tuple[float, BatchEntry]] = []
+        batch: list[_Entry] = []
+        kept: list[tuple[float, _Entry]] = []
         names: set[str] = set()
         while self._queue and len(batch) < size:
             since_s, entry = self._queue.popleft()
@@ -134,14 +144,14 @@ class BatchWriter:
             self._changed.notify()
         return batch
 
-    def _write(self, batch: Sequence[BatchEntry]) -> None:
+    def _write(self, batch: Sequence[_Entry]) -> None:
         """Import the batch; while a part of it fails, import its halves."""
         failures = 0
         parts = [batch]
         while parts:
             part = parts.pop()
             if failures > _MOST_FAILURES:
-                _finish(part, None)
+                _leave(part)
                 continue
             try:
                 ids = self._import(part)
@@ -150,17 +160,22 @@ class BatchWriter:
                     failures += 1
                     half = len(part) // 2
                     parts += [part[half:], part[:half]]
+                elif _is_decided_singly(error):
+                    _leave(part)
                 else:
-                    _finish(part, None if _is_decided_singly(error) else error)
+                    _fail(part, error)
             except BridgeError as error:
-                _finish(part, error)
+                _fail(part, error)
             except Exception as error:  # noqa: BLE001 # no other thread knows of these users
-                _finish(part, internal_error(error, None, "provision"))
+                _fail(part, internal_error(error, None, "provision"))
             else:
                 for entry in part:
-                    entry.done((ids[entry] or None) if entry in ids else revoked_error())
+                    if entry in ids:
+                        entry.created.set_result(ids[entry] or None)
+                    else:
+                        entry.created.set_exception(revoked_error())
 
-    def _import(self, batch: Sequence[BatchEntry]) -> Mapping[BatchEntry, str | None]:
+    def _import(self, batch: Sequence[_Entry]) -> Mapping[_Entry, str | None]:
         """Write those of the batch that may still be written, when it is its turn, and return their Keycloak ids.
 
         Raises PartitionRevokedError where none may be.
@@ -193,6 +208,12 @@ def _is_decided_singly(error: KeycloakError) -> bool:
     return error.may_be_one_users_fault
 
 
-def _finish(part: Sequence[BatchEntry], outcome: BatchOutcome) -> None:
+def _leave(part: Sequence[_Entry]) -> None:
+    """Have each written by itself."""
     for entry in part:
-        entry.done(outcome)
+        entry.created.set_result(None)
+
+
+def _fail(part: Sequence[_Entry], error: BridgeError) -> None:
+    for entry in part:
+        entry.created.set_exception(error)

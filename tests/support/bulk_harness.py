@@ -1,6 +1,7 @@
 """A process of the bridge in the middle of a backlog, step by step: batches are written and the realm is listed when the test says so."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -20,10 +21,11 @@ from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.batches import BatchWriter
-from keycloak_bridge.provisioning.bulk_writer import BulkWriter, WriteRouter
+from keycloak_bridge.provisioning.bulk_writer import BulkWriter
 from keycloak_bridge.provisioning.known_users import KnownUsers
 from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
+from keycloak_bridge.provisioning.writer import SingleWriter
 from keycloak_bridge.settings.model import LifecycleSettings, Settings
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
@@ -113,7 +115,7 @@ class _Handler(Recorder):
         """Ask the stage."""
         return self.stage.ordering_key(record)
 
-    def handle(self, record: Record) -> Handled:
+    def handle(self, record: Record) -> Future[Handled]:
         """Have the stage handle it."""
         return self.stage.handle(record)
 
@@ -186,6 +188,7 @@ class BulkProcess:
             policy=ProvisionPolicy(known.mapping.reserved),
         )
         self.bulk_writer = BulkWriter(
+            SingleWriter(MarkRaceCheck(provisioner, self._invite, clock), self.known_users),
             provisioner,
             self.importer,
             self.writer,
@@ -195,11 +198,7 @@ class BulkProcess:
         self.bulk_writer.accepted(_with_every_attribute())
         return ProvisionStage(
             interpreter=known.interpreter,
-            router=WriteRouter(
-                MarkRaceCheck(provisioner, self._invite, clock),
-                self.known_users,
-                self.bulk_writer,
-            ),
+            writer=self.bulk_writer,
             publisher=ResultPublisher(
                 replace(hand.context, sent_dead_letters=SentDeadLetters(reach=10)),
                 output_to(self._broker, BrokerArchive(self._broker), clock),

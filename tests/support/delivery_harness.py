@@ -3,11 +3,13 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions
+from keycloak_bridge.delivery.futures import completed
 from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.key_queues import Task
@@ -136,14 +138,14 @@ class Recorder:
         """Return the record key."""
         return record.key or f"@{record.offset}".encode()
 
-    def handle(self, record: Record) -> Handled:
+    def handle(self, record: Record) -> Future[Handled]:
         """Do nothing but what the test asks for."""
         self.before(record)
         if self.errors.get(at_of(record)):
             raise self.errors[at_of(record)].pop(0)
         self.handled.append(at_of(record))
         self.after(record)
-        return Handled(self.answer(record), self.dependency)
+        return completed(Handled(self.answer(record), self.dependency))
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Write a dead letter."""

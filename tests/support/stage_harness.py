@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from functools import cache
 from typing import Any
 
@@ -38,8 +39,8 @@ from keycloak_bridge.ops.metrics import PREFIX, Metrics
 from keycloak_bridge.pipeline.interpret import Interpreter
 from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
-from keycloak_bridge.provisioning.bulk_writer import WriteRouter
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
+from keycloak_bridge.provisioning.writer import SingleWriter
 from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
@@ -204,7 +205,7 @@ class Flow:
                 registry,
             ),
             after_dead_letter=after_dead_letter,
-            router=WriteRouter(self.provisioner),
+            writer=SingleWriter(self.provisioner),
             publisher=self.publisher("provision"),
         )
         self.invite = InviteStage(
@@ -244,8 +245,10 @@ class Flow:
         """Take one record through the invite stage to its acknowledgements."""
         return self.settle(self.invite.handle(record))
 
-    def settle(self, handled: Handled) -> Handled:
-        """Wait as the delivery does."""
+    def settle(self, handled: Future[Handled] | Handled) -> Handled:
+        """Return what was handled once it has arrived, which must be certain by now."""
+        if isinstance(handled, Future):
+            handled = handled.result(0)
         for acknowledgement in handled.acknowledgements:
             settled(acknowledgement)
         return handled

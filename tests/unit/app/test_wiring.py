@@ -103,7 +103,7 @@ class Assembled:
 
     def handle(self, stage: Stage, record: Record) -> Handled:
         """Have the stage handle a record to its acknowledgements."""
-        handled = stage.handler.handle(record)
+        handled = stage.handler.handle(record).result()
         for acknowledgement in handled.acknowledgements:
             settled(acknowledgement)
         return handled
@@ -188,7 +188,7 @@ def test_the_provision_stage_asks_its_fence_before_every_write(
         built.provision.context.fence.around(lambda: next(question)),
         pytest.raises(PartitionRevokedError),
     ):
-        built.provision.handler.handle(record_of(event_of(data={"roles": roles})))
+        built.provision.handler.handle(record_of(event_of(data={"roles": roles}))).result()
 
     assert (writes, []) == (built.writes(), built.broker.records(RESULTS))
 
@@ -216,7 +216,7 @@ def test_each_stage_has_a_brake_of_its_own() -> None:
         built.handle(built.provision, record_of(BAD, offset=offset))
 
     with pytest.raises(HoldError):
-        built.provision.handler.handle(record_of(BAD, offset=2))
+        built.provision.handler.handle(record_of(BAD, offset=2)).result()
     built.handle(built.invite, record_of(b"{", topic=INVITATIONS))
     assert ("2 dead letters in a row", None) == (
         built.provision.context.brake.reason,
@@ -276,7 +276,7 @@ def test_a_user_that_is_being_invited_is_checked_again() -> None:
     later = event_of(event_id="event-2", time="2026-11-02T08:00:00Z", data={"department": "Sales"})
 
     with pytest.raises(HoldError) as caught:
-        built.provision.handler.handle(record_of(later, offset=43))
+        built.provision.handler.handle(record_of(later, offset=43)).result()
     handled = built.handle(built.provision, record_of(later, offset=43))
 
     assert ("second-look", True) == (caught.value.code, bool(handled.acknowledgements))
@@ -353,6 +353,6 @@ def test_limits_engage_the_brake_of_their_own_stage() -> None:
 
     for stage, record in ((made.invite, second), (made.provision, record_of(None, key=b"u-2"))):
         with pytest.raises(HoldError):
-            stage.handler.handle(record)
+            stage.handler.handle(record).result()
         assert "1 " in (stage.context.brake.reason or "")
         assert "[limits]" in (stage.context.brake.reason or "")

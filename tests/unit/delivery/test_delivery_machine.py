@@ -1,6 +1,7 @@
 """Whatever fails, crashes, freezes or moves: no record is lost, and each user sees its events in their order."""
 
 from collections import defaultdict
+from concurrent.futures import Future
 from enum import StrEnum
 
 from delivery_harness import GROUP, TOPIC, At, Hand, Pending, Recorder, at_of, policy
@@ -14,6 +15,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from keycloak_bridge.delivery.futures import completed
 from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.offsets import read_notes
 from keycloak_bridge.domain.errors import (
@@ -45,6 +47,7 @@ class Fate(StrEnum):
     UNANSWERED = "done in Keycloak and published, but Kafka is slow to confirm"
     UNCONFIRMED = "done in Keycloak, but Kafka does not take the result"
     ANSWER_LOST = "done in Keycloak, but its answer is lost"
+    LATE = "its batch is not written yet"
     DOWN = "Keycloak does not answer"
     HELD = "the pace says later"
     BROKEN = "the bridge itself fails"
@@ -61,7 +64,7 @@ class Stage(Recorder):
         self._machine = machine
         self.process: Process
 
-    def handle(self, record: Record) -> Handled:
+    def handle(self, record: Record) -> Future[Handled]:
         """Meet the fate of this attempt."""
         match self._machine.fate:
             case Fate.DOWN:
@@ -70,6 +73,14 @@ class Stage(Recorder):
                 raise HoldError("later", wait_s=1.0)
             case Fate.BROKEN:
                 raise ValueError("broken")
+            case Fate.LATE:
+                late = Late(self, record)
+                self.process.unanswered.append(late)
+                return late.handled
+        return completed(self.write(record))
+
+    def write(self, record: Record) -> Handled:
+        """Write and publish, where that is still allowed."""
         self.process.hand.fence.check()
         self._machine.wrote(self.process, record)
         if self._machine.fate is Fate.ANSWER_LOST:
@@ -98,6 +109,29 @@ class Stage(Recorder):
         return Handled((answer,), dependency)
 
 
+class Late:
+    """A record whose batch is written, or fails, when the machine says so, whoever owns it by then."""
+
+    def __init__(self, stage: Stage, record: Record) -> None:
+        self._stage = stage
+        self._record = record
+        self._may_write = stage.process.hand.fence.question()
+        self.handled: Future[Handled] = Future()
+
+    def arrive(self, error: BridgeError | None = None) -> None:
+        """Let the batch end."""
+        if error is not None:
+            self.handled.set_exception(error)
+            return
+        try:
+            with self._stage.process.hand.fence.around(self._may_write):
+                handled = self._stage.write(self._record)
+        except BridgeError as refused:
+            self.handled.set_exception(refused)
+        else:
+            self.handled.set_result(handled)
+
+
 class Process:
     """One process of the bridge; its workers work when the machine says so."""
 
@@ -111,7 +145,7 @@ class Process:
         )
         stage.process = self
         self.running: list[Task] = []
-        self.unanswered: list[Pending] = []
+        self.unanswered: list[Pending | Late] = []
         self.evicted = False
 
     def begin(self) -> bool:

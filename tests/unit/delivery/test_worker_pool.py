@@ -3,9 +3,11 @@
 import logging
 import threading
 import weakref
+from concurrent.futures import Future
 
 import pytest
-from delivery_harness import Hand, ended_if_it_hangs, policy
+from delivery_harness import P0, Hand, ended_if_it_hangs, policy
+from threads import in_threads
 
 from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.domain.errors import (
@@ -139,6 +141,52 @@ def test_attempts_are_counted_and_logged_on_debug(
     assert retries in hand.metrics.exposition().decode()
     assert lines == [fields["action"] for fields in found]
     assert [1, 2][: len(lines)] == [fields["attempt"] for fields in found]
+
+
+def ending_later(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> Future[Handled]:
+    """Have a worker take a record that a batch ends; return the future that ends it."""
+    task = hand.begun()
+    late: Future[Handled] = Future()
+    monkeypatch.setattr(hand.handler, "handle", lambda _: late)
+    hand.worker_pool.do(task)
+    return late
+
+
+def test_a_record_may_end_later_in_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs until then, and no worker is busy with it."""
+    hand = Hand(0)
+    late = ending_later(hand, monkeypatch)
+    before = hand.delivery.running(), dict(hand.worker_pool._begun)
+    in_threads(lambda: late.set_result(Handled()))
+    hand.turn(2.0)
+
+    assert (1, {}) == before
+    assert (0, {P0: 1}) == (hand.delivery.running(), hand.committed)
+
+
+@pytest.mark.parametrize(
+    ("error", "given_up"),
+    [(KeycloakUnavailableError("down"), []), (ValueError("broken"), [(0, 0)])],
+)
+def test_what_fails_later_counts_as_what_fails_at_once(
+    error: Exception, given_up: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of the bridge becomes a dead letter in the end; an outage does not."""
+    hand = Hand(0, delivery=policy(max_attempts=1))
+    ending_later(hand, monkeypatch).set_exception(error)
+
+    assert (0, given_up) == (hand.delivery.running(), [at for at, _ in hand.handler.given_up])
+
+
+def test_a_fault_after_the_end_stops_the_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the record would be in hand for ever, and nothing would say so."""
+    hand = Hand(0)
+    late = ending_later(hand, monkeypatch)
+    monkeypatch.setattr(hand.delivery, "settle", lambda *_: 1 / 0)
+    late.set_result(Handled())
+
+    with pytest.raises(ZeroDivisionError):
+        hand.turn()
 
 
 def _fields(line: logging.LogRecord) -> dict[str, object]:

@@ -58,7 +58,6 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "second-look",
         "secret-unreadable",
         "settings",
-        "single-way",
         "topic-missing",
         "under-way",
         "user-not-found",

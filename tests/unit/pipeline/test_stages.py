@@ -39,16 +39,14 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import (
-    Outcome,
     Record,
-    Result,
 )
 from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.domain.times import Limit
 from keycloak_bridge.events import cloudevents
 from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS
 from keycloak_bridge.pipeline.interpret import Prepared
-from keycloak_bridge.provisioning.bulk_writer import PendingWrite
+from keycloak_bridge.provisioning.writer import Write
 from keycloak_bridge.settings.model import (
     EnvelopeSettings,
     EventsSettings,
@@ -570,7 +568,7 @@ def test_the_key_says_whether_one_partition_has_all_events_of_the_user(
     record = replace(record_of(event_of()), key=key)
     prepared = known.read(record)
     assert isinstance(prepared, Prepared)
-    write = PendingWrite(record, prepared.event, prepared.desired, Result(Outcome.REJECTED), 0.0)
+    write = Write(record, prepared.event, prepared.desired)
 
     assert expected is write.one_partition
 
@@ -662,7 +660,7 @@ def test_an_outage_is_raised_untouched(stage: str, call: str, error: BridgeError
     flow.keycloak.fail(call, error)
 
     with pytest.raises(BridgeError) as caught:
-        getattr(flow, stage).handle(record)
+        getattr(flow, stage).handle(record).result()
 
     assert error is caught.value
     assert ([], before) == (flow.letters, len(flow.results))
@@ -718,7 +716,7 @@ def test_a_record_without_a_key_is_parsed_once(
     flow, record = Flow(), replace(record_of(event), key=None)
     for _ in range(2):
         flow.provision.ordering_key(record)
-        flow.provision.handle(record)
+        flow.provision.handle(record).result()
 
     assert [record.value] == parsed
 

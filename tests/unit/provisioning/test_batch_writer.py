@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.provisioning.batches import BatchEntry, BatchOutcome, BatchWriter
+from keycloak_bridge.provisioning.batches import BatchWriter
 
 BY_ITSELF = None
 WAIT_S = 30.0
@@ -61,30 +63,12 @@ class Importer:
         return [None if name in self.existing else f"id-{name}" for name in names]
 
 
-class Outcomes:
-    """Collects the outcome of each user."""
+Outcome = str | BaseException | None
 
-    def __init__(self, expected: int) -> None:
-        self._changed = threading.Condition()
-        self._expected = expected
-        self._outcomes: dict[str, list[BatchOutcome]] = {}
 
-    def of(self, name: str) -> Callable[[BatchOutcome], None]:
-        """Return what takes the outcome of one user."""
-
-        def done(outcome: BatchOutcome) -> None:
-            with self._changed:
-                self._outcomes.setdefault(name, []).append(outcome)
-                self._changed.notify_all()
-
-        return done
-
-    def all(self) -> dict[str, BatchOutcome]:
-        """Return the outcome of each once all are there; each comes only once."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self._outcomes) == self._expected, WAIT_S)
-            assert all(len(results) == 1 for results in self._outcomes.values())
-            return {name: results[0] for name, results in self._outcomes.items()}
+def outcome_of(created: Future[str | None]) -> Outcome:
+    """Wait for what becomes of a user."""
+    return created.exception(WAIT_S) or created.result()
 
 
 def writer_to(importer: Importer, size: int, threads: int) -> BatchWriter:
@@ -102,14 +86,16 @@ def write(
     threads: int = 2,
     may_write: Callable[[str], bool] = lambda _: True,
     email: Callable[[str], str] = lambda name: f"{name}@acme.example",
-) -> dict[str, BatchOutcome]:
+) -> dict[str, Outcome]:
     """Have users of these names written, and return what became of each."""
     writer = writer_to(importer, size, threads)
-    outcomes = Outcomes(len(names))
-    for name in names:
-        user = UserRepresentation(username=name, email=email(name))
-        writer.submit(BatchEntry(user, lambda name=name: may_write(name), outcomes.of(name)))  # type: ignore[misc]
-    results = outcomes.all()
+    created = {
+        name: writer.submit(
+            UserRepresentation(username=name, email=email(name)), partial(may_write, name)
+        )
+        for name in names
+    }
+    results = {name: outcome_of(one) for name, one in created.items()}
     writer.close()
     return results
 
@@ -196,7 +182,6 @@ def test_a_closed_writer_writes_nothing() -> None:
     importer = Importer()
     writer = writer_to(importer, 9, 1)
     writer.close()
-    outcomes = Outcomes(1)
-    writer.submit(BatchEntry(UserRepresentation(username="u0"), lambda: True, outcomes.of("u0")))
+    created = writer.submit(UserRepresentation(username="u0"), lambda: True)
 
-    assert (type(outcomes.all()["u0"]), importer.batches) == (PartitionRevokedError, [])
+    assert (type(outcome_of(created)), importer.batches) == (PartitionRevokedError, [])

@@ -1,0 +1,40 @@
+"""Futures of what becomes of a record: whoever has work left hangs it on one, and no thread waits for it."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+Before = TypeVar("Before")
+After = TypeVar("After")
+
+
+def completed(value: After) -> Future[After]:
+    """Return a future that has this value."""
+    return done_by(lambda: value)
+
+
+def done_by(work: Callable[[], After]) -> Future[After]:
+    """Return a future that is done: with what `work` returns, or with the exception that it raises."""
+    future: Future[After] = Future()
+    _settle(future, work)
+    return future
+
+
+def then(future: Future[Before], step: Callable[[Future[Before]], After]) -> Future[After]:
+    """Return the future of what `step` makes of `future`, which it gets once that is done.
+
+    `step` runs in the thread that ends `future`, or at once where it has ended, and what it raises is the exception of the
+    future that is returned.
+    """
+    after: Future[After] = Future()
+    future.add_done_callback(lambda before: _settle(after, lambda: step(before)))
+    return after
+
+
+def _settle(future: Future[After], work: Callable[[], After]) -> None:
+    try:
+        value = work()
+    except Exception as error:  # noqa: BLE001 # whoever asks the future gets it
+        future.set_exception(error)
+    else:
+        future.set_result(value)
