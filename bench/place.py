@@ -45,10 +45,10 @@ class Place:
         return self.sandbox.bootstrap_servers
 
     @contextlib.contextmanager
-    def ground(self, *, burst: bool = False, left: bool = False) -> Iterator["Ground"]:
+    def ground(self, *, burst: bool = False) -> Iterator["Ground"]:
         """Lend a fresh realm, like the shipped one, and fresh topics.
 
-        `burst` gives the bridge's account `manage-realm` too; a realm that is `left` goes when the whole place does.
+        `burst` gives the bridge's account `manage-realm` too.
         """
         suffix = uuid.uuid4().hex[:8]
         realm = create_realm(self.sandbox, self.administrator, f"bench-{suffix}")
@@ -62,9 +62,8 @@ class Place:
             with contextlib.suppress(OSError):
                 self.administrator.delete(realm.name, _DELETE_TIMEOUT_S)
             raise
-        if not left:
-            # wait for it: users of earlier runs would slow down the searches of later ones
-            self.administrator.delete(realm.name, _DELETE_TIMEOUT_S)
+        # wait for it: users of earlier runs would slow down the searches of later ones
+        self.administrator.delete(realm.name, _DELETE_TIMEOUT_S)
 
 
 @dataclass(frozen=True, slots=True)
