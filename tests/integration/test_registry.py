@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+import requests
 from apicurio import Apicurio
-from bridge_harness import an_event
+from bridge_harness import STRUCTURED, Bench, an_event, free_port, wait_until
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.diagnostics.doctor import registry_probe
@@ -19,6 +20,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.pipeline.interpret import Prepared
+from keycloak_bridge.sandbox.distribution import status_of
 from keycloak_bridge.settings.model import RegistrySettings, Settings
 
 pytestmark = [pytest.mark.integration, pytest.mark.registry]
@@ -125,3 +127,41 @@ def test_real_ids_choose_real_schemas(apicurio: Apicurio) -> None:
     assert "not-a-registry" == no_registry.value.code
     assert "registry-unreachable" == away.value.code
     assert named == outcome(known, framed(user))
+
+
+@pytest.mark.full
+def test_a_running_bridge_waits_for_the_registry(apicurio: Apicurio, bench: Bench) -> None:
+    """What needs it waits and shows in readiness, all else goes on; nothing becomes a dead letter for it."""
+    users = [f"{name}-{bench.suffix}" for name in ("known", "waits", "plain")]
+    port = free_port()
+    to = bench.but(REGISTRY_URL=apicurio.url, REGISTRY_TIMEOUT="1 s", HEALTH_PORT=str(port))
+    if not apicurio.alive:
+        apicurio.start()
+    known_id, other_id = (apicurio.register({"$schema": DRAFT_7, "required": [one]}) for one in ("source", "data"))  # fmt: skip
+
+    def publish(user: str, schema_id: int | None) -> None:
+        frame = b"" if schema_id is None else b"\x00" + schema_id.to_bytes(4, "big")
+        to.publish_raw((user.encode(), frame + json.dumps(an_event(user)).encode(), STRUCTURED))
+
+    def done(*names: str) -> bool:
+        return set(names) <= {user["attributes"]["userId"][0] for user in to.users()}
+
+    with to.running():
+        publish(users[0], known_id)
+        wait_until(lambda: done(users[0]))
+        apicurio.pause()
+        publish(users[1], other_id)
+        wait_until(lambda: status_of(f"http://127.0.0.1:{port}/ready") == 503)
+        ready = requests.get(f"http://127.0.0.1:{port}/ready", timeout=60).text
+        publish(users[2], None)
+        publish(users[0], known_id)
+        wait_until(lambda: done(users[2]))
+        during = [user["attributes"]["userId"][0] for user in to.users()]
+        apicurio.resume()
+        wait_until(lambda: done(*users))
+        wait_until(lambda: status_of(f"http://127.0.0.1:{port}/ready") == 200)
+
+    assert "the schema registry did not answer" in ready
+    assert users[1] not in during
+    assert [] == to.dead_letters()
+    assert {f"registry:{known_id}", f"registry:{other_id}"} <= {one.get("schemaId") for one in to.results()}  # fmt: skip
