@@ -113,9 +113,9 @@ def user_directory(settings: Settings) -> UserDirectory:
     return KeycloakUserDirectory(keycloak_admin(settings, clock), clock)
 
 
-def all_users(settings: Settings) -> Iterator[UserRepresentation]:
-    """Yield every user of the realm, few pages at a time; raises KeycloakError."""
-    return each_user(keycloak_admin(settings, SystemClock()), ahead=_PAGES_AHEAD)
+def all_users(settings: Settings, *, brief: bool = False) -> Iterator[UserRepresentation]:
+    """Yield every user of the realm, few pages at a time, without attributes where it is `brief`; raises KeycloakError."""
+    return each_user(keycloak_admin(settings, SystemClock()), ahead=_PAGES_AHEAD, brief=brief)
 
 
 def count_users(settings: Settings) -> int:

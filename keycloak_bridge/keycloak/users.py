@@ -352,8 +352,11 @@ def each_user(
     ahead: int = 0,
     *,
     username: str = "",
+    brief: bool = False,
 ) -> Iterator[UserRepresentation]:
-    """Yield every user of the realm whose username contains `username`, with all attributes; keeps one page in memory.
+    """Yield every user of the realm whose username contains `username`; keeps one page in memory.
+
+    Each comes with all attributes, or, far cheaper, as a `brief` one without them.
 
     Keycloak counts its pages by place: of users that come or go meanwhile, some may be left out or come twice. With an
     `overlap` each page repeats so many users of the one before, and at least one of them must be in both. Then every user
@@ -362,9 +365,12 @@ def each_user(
     the pages repeat. So many pages `ahead` are asked for while one is read.
     """
     named: Params = {"username": username} if username else {}
+    form = "true" if brief else "false"
 
     def page(first: int) -> list[UserRepresentation]:
-        return admin.search_users({**named, "first": first, "max": page_size})
+        return admin.search_users(
+            {**named, "first": first, "max": page_size, "briefRepresentation": form}
+        )
 
     tail = frozenset[str]()
     with read_ahead(page, page_size - overlap, ahead) as reading:

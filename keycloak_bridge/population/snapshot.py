@@ -1,12 +1,14 @@
 """The users of the realm at one moment, so that plans of many users need no search for each.
 
 Keycloak takes about as long to list a user as to search for one, and the time of a search may grow with the realm. So the
-realm is listed once where that is less than a search for each user of the population, and searched otherwise.
+realm is listed once where that is less than a search for each user of the population. In a larger realm, usernames and
+addresses alone are listed, which is a small part of that: then nobody need search for those of a new user.
 """
 
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import StrEnum
 from statistics import median
 from typing import Any, cast
 
@@ -24,8 +26,8 @@ from keycloak_bridge.population.packing import Packer
 from keycloak_bridge.population.population import Population
 from keycloak_bridge.settings.model import Settings
 
-LISTED_S = 0.001
-"""What it takes Keycloak at least to list one user with its attributes."""
+LISTED_S, NAMED_S = 0.001, 0.0001
+"""What it takes Keycloak at least to list one user with its attributes, and without them."""
 
 SEARCHED_S = 0.002
 """What it takes to search for a user where an index has it."""
@@ -37,9 +39,28 @@ _MADE_UP = "keycloak-bridge-no-such-user"
 _SEARCHES = 3
 
 
-def listing_pays(listed: int, wanted: int, search_s: float) -> bool:
-    """Return whether to list a realm of so many users is less than to search for so many, `search_s` seconds each."""
-    return wanted >= FEW and listed * LISTED_S <= wanted * max(search_s, SEARCHED_S)
+class Way(StrEnum):
+    """How to know the users of a population: list all users, list their names, or search for each."""
+
+    USERS = "users"
+    NAMES = "names"
+    SEARCHES = "searches"
+
+
+def least_way(listed: int, wanted: int, search_s: float) -> Way:
+    """Return what costs Keycloak least: it has so many users, and a search for one of those wanted takes `search_s`.
+
+    A user that is not there costs two searches more, for its username and its address.
+    """
+    if wanted < FEW:
+        return Way.SEARCHES
+    searches_s = wanted * max(search_s, SEARCHED_S)
+    costs = {
+        Way.USERS: listed * LISTED_S,
+        Way.NAMES: listed * NAMED_S + searches_s,
+        Way.SEARCHES: searches_s + 2 * wanted * SEARCHED_S,
+    }
+    return min(costs, key=lambda way: costs[way])
 
 
 def search_time_s(directory: UserDirectory, external_id: str, clock: Clock) -> float:
@@ -65,9 +86,12 @@ class RealmSnapshot:
         users: Iterable[UserRepresentation],
         external_id: str,
         wanted: Callable[[str], bool],
+        *,
+        whole: bool = True,
     ) -> None:
-        """Read all of `users`; raises what they raise."""
+        """Read all of `users`, which have their attributes where they are `whole`; raises what they raise."""
         self._directory = directory
+        self._whole = whole
         self._attribute = external_id
         self._packer: Packer[UserRepresentation] = Packer()
         self._known: dict[str, list[bytes]] = {}
@@ -111,7 +135,8 @@ class RealmSnapshot:
             quote_query(value)
         except ValueError:  # Keycloak cannot be asked for it, and the error says so
             return False
-        if target not in ("username", "email", self._target):
+        names = target in ("username", "email") or criterion.is_username
+        if not names and not (self._whole and target == self._target):
             return False
         return value not in self._known and not self._has_name(value)
 
@@ -161,8 +186,10 @@ def users_to_plan_with(
         return directory
     count = count_users(settings)
     search_s = search_time_s(directory, external_id, SystemClock())
-    if not listing_pays(count, len(population), search_s):
+    way = least_way(count, len(population), search_s)
+    if way is Way.SEARCHES:
         return directory
-    users = listing(all_users(settings), count)
-    snapshot = RealmSnapshot(directory, users, external_id, population.mentions)
+    whole = way is Way.USERS
+    users = listing(all_users(settings, brief=not whole), count)
+    snapshot = RealmSnapshot(directory, users, external_id, population.mentions, whole=whole)
     return cast("UserDirectory", snapshot)

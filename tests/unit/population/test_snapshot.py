@@ -1,16 +1,23 @@
 """A listed realm answers as Keycloak does, without being asked."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.ports import NOTHING_MORE
-from keycloak_bridge.domain.users import GROUPS, Lookup, MatchCriterion
+from keycloak_bridge.domain.users import (
+    EXACT_ID,
+    GROUPS,
+    Lookup,
+    MatchCriterion,
+    UserRepresentation,
+)
 from keycloak_bridge.population.snapshot import (
     RealmSnapshot,
-    listing_pays,
+    Way,
+    least_way,
     search_time_s,
 )
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -77,6 +84,37 @@ def test_it_finds_what_keycloak_finds(
     assert answer(keycloak, wanted, lookup) == found
 
 
+@pytest.mark.parametrize(
+    ("criteria", "asks"),
+    [
+        ([(ID, "u-1")], 1),
+        ([(ID, "u-9"), (NAME, "new"), (EMAIL, "new@acme.example")], 1),
+        ([(ID, "u-9"), (NAME, "ada")], 2),
+        ([(EXACT_ID, "new")], 0),
+        ([(EXACT_ID, "ADA")], 1),
+    ],
+)
+def test_names_alone_spare_the_searches_for_names(
+    keycloak: InMemoryKeycloak, criteria: list[tuple[str, str]], asks: int
+) -> None:
+    """The external id is searched for, unless it is the username."""
+    wanted = [MatchCriterion(*one) for one in criteria]
+    name = criteria[0][0].removeprefix("attributes.")
+    users = [without_attributes(user) for user in keycloak.users()]
+    snapshot = RealmSnapshot(keycloak, users, name, lambda _: True, whole=False)
+    keycloak.calls.clear()
+
+    found = answer(snapshot, wanted, NOTHING_MORE)
+
+    assert asks == len(keycloak.calls)
+    assert answer(keycloak, wanted, NOTHING_MORE) == found
+
+
+def without_attributes(user: UserRepresentation) -> UserRepresentation:
+    """Return the user as a brief list has it."""
+    return cast("UserRepresentation", {k: v for k, v in user.items() if k != "attributes"})
+
+
 def test_users_that_come_twice_are_one(keycloak: InMemoryKeycloak) -> None:
     """Pages of a listing overlap."""
     users = [*keycloak.users(), *keycloak.users()]
@@ -95,22 +133,23 @@ def test_all_else_goes_to_the_directory(keycloak: InMemoryKeycloak) -> None:
 
 
 @pytest.mark.parametrize(
-    ("listed", "wanted", "search_s", "pays"),
+    ("listed", "wanted", "search_s", "way"),
     [
-        (0, 100_000, 0.0, True),
-        (100_000, 100_000, 0.001, True),
-        (1_000_000, 100_000, 0.002, False),
-        (1_000_000, 100_000, 2.0, True),
-        (0, 10, 2.0, False),
-        (1_000_000, 500, 0.5, False),
+        (0, 100_000, 0.0, Way.USERS),
+        (100_000, 100_000, 0.001, Way.USERS),
+        (1_000_000, 100_000, 0.002, Way.NAMES),
+        (1_000_000, 100_000, 2.0, Way.USERS),
+        (50_000_000, 100_000, 0.002, Way.SEARCHES),
+        (0, 10, 2.0, Way.SEARCHES),
+        (1_000_000, 500, 0.1, Way.SEARCHES),
     ],
-    ids=["empty", "as many", "indexed", "not indexed", "few", "few in many"],
+    ids=["empty", "as many", "indexed", "not indexed", "huge", "few", "few in many"],
 )
 def test_the_realm_is_listed_where_that_is_less(
-    listed: int, wanted: int, search_s: float, pays: bool
+    listed: int, wanted: int, search_s: float, way: Way
 ) -> None:
     """By the number of users on both sides, and how long a search takes."""
-    assert pays == listing_pays(listed, wanted, search_s)
+    assert way == least_way(listed, wanted, search_s)
 
 
 def test_the_time_of_a_search_is_the_median(
