@@ -97,6 +97,25 @@ def _property_names(validator: Any, rule: Any, instance: Any, _: Schema) -> Foun
                 yield ValidationError("", path=(name,))
 
 
+def _any_of(validator: Any, forms: Sequence[Any], instance: Any, _: Schema) -> Found:
+    by_form = [_first_errors(validator, instance, *one) for one in enumerate(forms)]
+    if all(by_form):
+        yield ValidationError("", context=[error for errors in by_form for error in errors])
+
+
+def _one_of(validator: Any, forms: Sequence[Any], instance: Any, _: Schema) -> Found:
+    by_form = [_first_errors(validator, instance, *one) for one in enumerate(forms)]
+    if all(by_form):
+        yield ValidationError("", context=[error for errors in by_form for error in errors])
+    elif sum(not errors for errors in by_form) > 1:
+        yield ValidationError("")
+
+
+def _first_errors(validator: Any, instance: Any, index: int, form: Any) -> list[ValidationError]:
+    """Return what a form refuses of the instance, no more than a report names: an instance may be huge."""
+    return list(islice(validator.descend(instance, form, schema_path=index), MOST_VIOLATIONS))
+
+
 def _unique_items(_: Any, unique: bool, instance: Any, __: Schema) -> Found:
     if unique and isinstance(instance, list) and not are_unique(instance):
         yield ValidationError("")
@@ -151,6 +170,8 @@ _OWN: Mapping[str, Callable[..., Found | None]] = {
     "properties": _properties,
     "additionalProperties": _additional_properties,
     "propertyNames": _property_names,
+    "anyOf": _any_of,
+    "oneOf": _one_of,
     "uniqueItems": _unique_items,
 }
 _LOOKS_INSIDE = (

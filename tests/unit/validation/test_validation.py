@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import USER
+from referencing import Registry
 
 from keycloak_bridge.domain.errors import (
     ConfigError,
@@ -18,6 +19,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import CloudEvent, UserEvent
 from keycloak_bridge.validation.catalog import SchemaCatalog
 from keycloak_bridge.validation.documents import SchemaDocument
+from keycloak_bridge.validation.validator import compile_schema
 
 TYPE = "user.created"
 OBJECT: Mapping[str, Any] = {"$id": "urn:test:1.0", "type": "object"}
@@ -248,6 +250,16 @@ PLANTED = st.recursive(
 def test_a_value_never_appears_in_a_violation(schema: Mapping[str, Any], value: Any) -> None:
     """What the event holds stays in the event."""
     assert SECRET not in repr(broken(schema, value))
+
+
+@pytest.mark.parametrize("keyword", ["anyOf", "oneOf"])
+def test_a_choice_looks_no_further_than_a_report(keyword: str) -> None:
+    """Into a huge instance that has none of the forms."""
+    forms = [{"type": "null"}, {"items": {"type": "string"}}, {"items": {"minimum": 2}}, False]
+    (error,) = compile_schema({keyword: forms}, Registry()).iter_errors([1] * 1000)
+
+    assert 1 + 50 + 50 + 1 == len(error.context or ())
+    assert [] == broken({keyword: [{"type": "null"}, {"items": {"type": "string"}}]}, ["a"] * 1000)
 
 
 def test_valid_event_is_handed_on() -> None:
