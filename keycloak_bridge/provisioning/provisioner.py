@@ -201,17 +201,12 @@ class Provisioner:
     def draft(self, event: UserEvent, desired: DesiredUser) -> Draft | None:
         """Return what creates a user whose external id no user has; None if Keycloak must be searched first.
 
-        Creates missing groups that may be created. Raises BridgeError.
+        Creates missing groups that may be created. Raises BridgeError, which says nothing of a user that exists all the same.
         """
         if not _creates(desired):
             return None
-        try:
-            plan = plan_user(event, desired, None, reserved=self._policy.reserved)
-            self._executor.create_groups(self._executor.missing_groups(desired, plan))
-        except BridgeError as error:
-            if desired.external_id.is_username and error.is_final:
-                return None  # it may exist: nobody has looked
-            raise
+        plan = plan_user(event, desired, None, reserved=self._policy.reserved)
+        self._executor.create_groups(self._executor.missing_groups(desired, plan))
         return Draft(event, desired, plan)
 
     def complete(self, draft: Draft, user_id: str) -> Provisioned:
