@@ -80,10 +80,12 @@ class ConcurrencyLimit:
                 self._admit()
 
     def _enter(self, size: int) -> None:
-        turn = threading.Event()
         with self._lock:
+            if not self._waiting and self.admits(size):
+                self.running += size
+                return
+            turn = threading.Event()
             self._waiting.append((size, turn))
-            self._admit()
         turn.wait()
 
     def _admit(self) -> None:
