@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_harness import Bench
+from cli_harness import Bench, call
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.cli.test_mapping import Case, expectation, run_case
@@ -200,7 +200,8 @@ def lay_out(example: Example, folder: Path) -> None:
     if example.schema:
         schemas = folder / "my-schemas" / "user.created"
         schemas.mkdir(parents=True)
-        (schemas / "1.100.json").write_text(example.schema, encoding="utf-8")
+        version = json.loads(example.schema)["$id"].rpartition(":")[2]
+        (schemas / f"{version}.json").write_text(example.schema, encoding="utf-8")
     event = json.loads(example.body) if example.body else event_with(json.loads(example.event))
     (folder / "event.json").write_text(json.dumps(event), encoding="utf-8")
 
@@ -268,6 +269,19 @@ def test_a_recipe_plans_what_it_shows(
     bench.keycloak.add_user(found)
 
     assert example.shown == bench.run("plan", "event.json").stdout
+
+
+@pytest.mark.parametrize(
+    "example",
+    {one.recipe: one for one in RESULTS if one.schema}.values(),
+    ids=lambda one: one.recipe,
+)
+def test_a_schema_of_a_recipe_is_sound(example: Example, tmp_path: Path) -> None:
+    """`schemas check` finds nothing wrong with its version, and `check-config` nothing with the whole."""
+    lay_out(example, tmp_path)
+
+    assert 0 == call("schemas", "check", str(tmp_path / "my-schemas")).exit_code
+    assert 0 == call("check-config", "--config", str(tmp_path / "bridge.toml")).exit_code
 
 
 def test_the_beginning_is_shown_whole(tmp_path: Path) -> None:
