@@ -1,10 +1,14 @@
 """A listed realm answers as Keycloak does, without being asked."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
+from http_realm import HttpRealm
+from stage_harness import event_of, interpretation, record_of
 
+from keycloak_bridge.app import connections
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.ports import NOTHING_MORE
 from keycloak_bridge.domain.users import (
@@ -14,12 +18,17 @@ from keycloak_bridge.domain.users import (
     MatchCriterion,
     UserRepresentation,
 )
+from keycloak_bridge.population.population import Population
+from keycloak_bridge.population.reconciliation import Finding, Reconciliation
 from keycloak_bridge.population.snapshot import (
     RealmSnapshot,
     Way,
     least_way,
     search_time_s,
+    users_to_plan_with,
 )
+from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
+from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 
@@ -180,3 +189,27 @@ def test_an_id_that_is_the_username_is_compared_as_keycloak_does(
         criteria = [MatchCriterion("attributes.bridgeUserId", value)]
 
         assert answer(keycloak, criteria, NOTHING_MORE) == answer(snapshot, criteria, NOTHING_MORE)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_plan_of_many_users_costs_a_few_pages(
+    monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """Whether they are in the realm or not: three timed searches, the count, and the pages."""
+    realm, clock, population = HttpRealm(), FakeClock(), Population(interpretation())
+    monkeypatch.setattr(connections, "keycloak_admin", lambda _, clock: realm.admin(clock))
+    for number in range(600):
+        user_id, address = f"u-{number}", f"u-{number}@acme.example"
+        population.take_in(record_of(event_of(user_id, data={"email": address})))
+        own = user_id if there else f"other-{number}"
+        realm.add({"username": own, "email": f"{own}@x.example", "attributes": {"userId": [own]}})
+
+    users = users_to_plan_with(Settings(), population, "userId", lambda users, _: users)
+    planner = Provisioner(users, lambda _: (), clock, policy=ProvisionPolicy())
+    compared = list(Reconciliation(planner, users).compare_all(population, workers=4))
+
+    finding = Finding.DIFFERING if there else Finding.MISSING
+    assert {finding} == {one.finding for one in compared}
+    calls = Counter(realm.calls)
+    assert 2 <= calls.pop("GET /users") <= 2 + 3  # three pages are asked for ahead
+    assert {"GET /users/count": 1, "GET /users?q": 3} == calls
