@@ -27,7 +27,9 @@ _BATCH = "application/cloudevents-batch"
 _BINARY_PREFIXES = ("ce-", "ce_")
 _SPRING_TYPES = "spring_json_header_types"
 _CONTENT_TYPE_OF_DATA = "datacontenttype"
-_JSON_TYPES = ("application/json", "text/json")
+_JSON_TYPES = ("application/json", "text/json", "application/octet-stream", "text/plain")
+"""The last two are what frameworks write where nobody named a type: JSON may be behind them."""
+
 _LARGEST_KEPT = 65_536
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -93,7 +95,7 @@ def text_problem(value: Any, longest: int) -> tuple[str, str] | None:
     if value is None:
         return "required", "is required"
     if not isinstance(value, str):
-        return "type", "must be text in UTF-8"
+        return "type", "must be text in UTF-8" if isinstance(value, bytes) else "must be text"
     if not value:
         return "minLength", "must be at least 1 character long"
     if len(value) > longest:

@@ -178,6 +178,9 @@ def test_an_underscore_comes_before_a_hyphen() -> None:
         (binary(content_type="application/octet-stream", datacontenttype="application/json"), None),
         (binary(content_type='"application/json"'), None),
         (binary(content_type="application/json+4f2a9c"), None),
+        (binary(content_type="application/octet-stream"), None),
+        (binary(content_type="text/plain;charset=UTF-8"), None),
+        (record(envelope(datacontenttype="text/plain")), None),
         (
             binary(content_type="application/json", datacontenttype="application/xml"),
             "/headers/ce_datacontenttype",
