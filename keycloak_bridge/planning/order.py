@@ -181,7 +181,7 @@ def judge(
             if turns and not one.tacit:
                 enabled = not puts_out
         access |= wins
-        if one.erases and wins and (describes or not _was_erased(one, moment, applied)):
+        if one.erases and wins and _erases(one, moment, applied, describes=describes):
             erases, after = True, replace(after, erased=moment)
     time = _newest(applied.time, event.time) if describes else applied.time
     return Verdict(describes, access, enabled, erases, overruled, replace(after, time=time))
@@ -232,9 +232,13 @@ def _is_overruled(switch: Switch, moment: Moment, applied: Applied) -> bool:
     return is_before(switch.time, put_out.time)
 
 
-def _was_erased(switch: Switch, moment: Moment, applied: Applied) -> bool:
-    """Return whether this event or a newer one anonymised the user: what came after that must not be erased."""
-    return _has(applied.erased, switch) or is_before(moment.time, _time(applied.erased))
+def _erases(switch: Switch, moment: Moment, applied: Applied, *, describes: bool) -> bool:
+    """Return whether the user is to be anonymised; what came after it must not be erased when it is read again."""
+    if switch.time is None:
+        return True
+    if _has(applied.erased, switch):
+        return describes
+    return not is_before(moment.time, _time(applied.erased))
 
 
 def _switched(applied: Applied, switch: Switch, moment: Moment) -> Applied:
