@@ -9,6 +9,7 @@ from http_realm import HttpRealm
 
 from bench import scale
 from bench.filling import ATTRIBUTES, email, user_id
+from bench.machine import family_cpu_s, usage
 from bench.scale import Bench, Measured, Numbers, table
 from keycloak_bridge.testing.realm_tools import FreshRealm
 
@@ -56,3 +57,19 @@ def test_what_grows_is_in_bold() -> None:
     row = table(found, ABOUT).splitlines()[2]
 
     assert "| updated | attribute | 2.0 ms | 1.0 ms | × 1.25 | **× 4.00** |" == row
+
+
+def test_the_cpu_of_a_family_is_at_least_that_of_its_head() -> None:
+    """PostgreSQL works in processes of its own."""
+    own = os.getpid()
+
+    assert usage(own).cpu_s <= family_cpu_s(own)
+
+
+def test_no_user_is_touched_twice() -> None:
+    """Those that a realm has got since the last size are picked, each once."""
+    numbers = Numbers(100, 400)
+
+    assert set(range(101, 401)) == {numbers.there() for _ in range(300)}
+    with pytest.raises(IndexError):
+        numbers.there()
