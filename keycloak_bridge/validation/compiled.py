@@ -14,7 +14,7 @@ from typing import Any
 from keycloak_bridge.domain.patterns import compile_pattern
 from keycloak_bridge.events.formats import FORMATS
 from keycloak_bridge.validation.subschema import Subschema
-from keycloak_bridge.validation.validator import are_unique
+from keycloak_bridge.validation.validator import are_unique, is_multiple
 
 Test = Callable[[Any], bool]
 Schema = Mapping[str, Any]
@@ -41,10 +41,6 @@ class _UnknownError(Exception):
     """The schema uses a keyword whose meaning is left to the library."""
 
 
-class _UndecidedError(Exception):
-    """The value is of a kind that is left to the library."""
-
-
 def compile_verdict(schema: Subschema) -> Callable[[Any], bool | None]:
     """Return a function that says whether a value that `parse_json` gave is valid; None where it cannot say.
 
@@ -58,7 +54,7 @@ def compile_verdict(schema: Subschema) -> Callable[[Any], bool | None]:
     def verdict(value: Any) -> bool | None:
         try:
             return test(value)
-        except (_UndecidedError, RecursionError):
+        except RecursionError:
             return None
 
     return verdict
@@ -219,11 +215,8 @@ def _number(schema: Schema) -> Test:
     def test(value: Any) -> bool:
         if not _is_number(value):
             return True
-        if "multipleOf" in schema:
-            if isinstance(value, float) or isinstance(step, float):
-                raise _UndecidedError
-            if value % step:
-                return False
+        if "multipleOf" in schema and not is_multiple(value, step):
+            return False
         inside = (above is None or value > above) and (below is None or value < below)
         return bool(inside and least <= value <= most)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from itertools import islice
 from math import inf
 from typing import Any
@@ -116,6 +117,17 @@ def _first_errors(validator: Any, instance: Any, index: int, form: Any) -> list[
     return list(islice(validator.descend(instance, form, schema_path=index), MOST_VIOLATIONS))
 
 
+def _multiple_of(_: Any, step: float, instance: Any, __: Schema) -> Found:
+    is_number = isinstance(instance, int | float) and not isinstance(instance, bool)
+    if is_number and not is_multiple(instance, step):
+        yield ValidationError("")
+
+
+def is_multiple(number: float, step: float) -> bool:
+    """Say whether `number` is a multiple of `step` as both are written: 19.99 is one of 0.01, though no double is either."""
+    return (Fraction(repr(number)) / Fraction(repr(step))).denominator == 1
+
+
 def _unique_items(_: Any, unique: bool, instance: Any, __: Schema) -> Found:
     if unique and isinstance(instance, list) and not are_unique(instance):
         yield ValidationError("")
@@ -171,6 +183,7 @@ _OWN: Mapping[str, Callable[..., Found | None]] = {
     "additionalProperties": _additional_properties,
     "propertyNames": _property_names,
     "anyOf": _any_of,
+    "multipleOf": _multiple_of,
     "oneOf": _one_of,
     "uniqueItems": _unique_items,
 }

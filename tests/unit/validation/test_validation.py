@@ -135,6 +135,7 @@ def broken(schema: Mapping[str, Any], value: Any) -> list[tuple[str, str]]:
             {"a": {}},
             "/a/b required: is required",
         ),
+        ({"multipleOf": 0.01}, 19.991, "multipleOf: must be a multiple of 0.01"),
         ({"oneOf": [True, True]}, 1, "oneOf: must have exactly one of the 2 allowed forms"),
         ({"not": {}}, 1, "not: has a form that the schema excludes"),
         (False, 1, "false: is not allowed here"),
