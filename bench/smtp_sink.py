@@ -35,7 +35,7 @@ class SmtpSink:
 def smtp_sink() -> Iterator[SmtpSink]:
     """Run a sink meanwhile, in a thread of its own."""
     sink, loop = SmtpSink(), asyncio.new_event_loop()
-    server = loop.run_until_complete(loop.create_server(lambda: _Conversation(sink), _HOST, 0))
+    server = loop.run_until_complete(loop.create_server(lambda: Conversation(sink), _HOST, 0))
     sink.port = server.sockets[0].getsockname()[1]
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -48,7 +48,9 @@ def smtp_sink() -> Iterator[SmtpSink]:
         loop.close()
 
 
-class _Conversation(asyncio.Protocol):
+class Conversation(asyncio.Protocol):
+    """One connection."""
+
     def __init__(self, sink: SmtpSink) -> None:
         self._sink = sink
         self._held = b""
@@ -56,10 +58,12 @@ class _Conversation(asyncio.Protocol):
         self._to: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet."""
         self._transport = cast("asyncio.WriteTransport", transport)
         self._say(b"220 sink")
 
     def data_received(self, data: bytes) -> None:
+        """Answer each line, and each mail as a whole."""
         self._held += data
         while (end := self._held.find(_END if self._in_mail else b"\r\n")) >= 0:
             if self._in_mail:
@@ -73,7 +77,9 @@ class _Conversation(asyncio.Protocol):
 
     def _answer(self, line: bytes) -> None:
         verb = line[:4].upper()
-        if verb == b"RCPT":
+        if verb == b"MAIL":
+            self._to.clear()
+        elif verb == b"RCPT":
             self._to.append(line.partition(b"<")[2].partition(b">")[0].lower())
         if verb == b"DATA":
             self._in_mail = True

@@ -24,7 +24,6 @@ The mark is an attribute of the user (planning.bookkeeping). What this process k
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -165,11 +164,11 @@ class Inviter:
         # an attempt is remembered until it is settled; forgetting one is like a restart of the process
         self._attempts: BoundedDict[tuple[str, str], Attempt] = BoundedDict()
 
-    def invite(self, invitation: Invitation, owned_since_s: float = math.inf) -> InviteOutcome:
+    def invite(self, invitation: Invitation, owned_since_s: float | None = None) -> InviteOutcome:
         """Send the mail unless it went out before or would be wrong now; return what was done.
 
-        `owned_since_s`, on the monotonic clock, is since when no other process gets the invitation. Where the invitation
-        only asks for it, confirm an earlier mail and send none. Raises ConflictError (`foreign-user`, `reserved-user`,
+        `owned_since_s`, on the monotonic clock, is since when no other process gets the invitation, None where any may have
+        it. Where the invitation only asks for it, confirm an earlier mail and send none. Raises ConflictError (`foreign-user`, `reserved-user`,
         `protected-user`) for a user that is not the bridge's own, HoldError (`brake`, `pace`, `mail-in-doubt`) or another
         BridgeError.
         """
@@ -207,8 +206,10 @@ class Inviter:
             return self._settle(invitation, Settlement.RECORDED, ALREADY_INVITED)
         return self._skip(invitation, "not-mailed")
 
-    def _invite(self, invitation: Invitation, owned_since_s: float) -> InviteOutcome:
+    def _invite(self, invitation: Invitation, owned_since_s: float | None) -> InviteOutcome:
         last = self._attempts.get(_key(invitation))
+        if last is not None and last.fate is Fate.NOT_SENT and last.ended_s < (owned_since_s or 0):
+            last = None  # another process had the record meanwhile
         if last is not None and last.fate is Fate.SENT:
             return self._settle(invitation, Settlement.MAILED)
         self._hold_while_in_doubt(last)
@@ -232,7 +233,7 @@ class Inviter:
                 return outcome
 
     def _decide(
-        self, invitation: Invitation, last: Attempt | None, owned_since_s: float
+        self, invitation: Invitation, last: Attempt | None, owned_since_s: float | None
     ) -> InviteOutcome | _Announced:
         """Return why there is no mail, or announce it. The user is not written by this process meanwhile."""
         user = self._directory.get(invitation.keycloak_id)
@@ -327,7 +328,7 @@ class Inviter:
         return None
 
     def _settling_since_s(
-        self, invitation: Invitation, user: UserRepresentation, owned_since_s: float
+        self, invitation: Invitation, user: UserRepresentation, owned_since_s: float | None
     ) -> float:
         """Return since when nobody else can have begun the mail in doubt: now, unless all that is known says earlier.
 
@@ -335,7 +336,7 @@ class Inviter:
         """
         now_s = self._clock.monotonic()
         at = announced_at(invitation, mark_of(user))
-        if not at or owned_since_s > now_s:
+        if not at or owned_since_s is None:
             return now_s
         age_s = (self._clock.now() - at[0]).total_seconds() - _CLOCKS_DIFFER_S
         return max(owned_since_s, now_s - max(0.0, age_s))

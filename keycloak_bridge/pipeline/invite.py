@@ -1,6 +1,5 @@
 """What happens to one record of the invitations topic: a mail, or a result that says why there is none."""
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -83,7 +82,8 @@ class InviteStage:
             if self._is_too_old(invitation, record):
                 result = replace(known, outcome=Outcome.SKIPPED, reason=TOO_OLD)
                 return Handled((self._publisher.publish(record, result, since_s),))
-            outcome = self._inviter.invite(invitation, self._owned_since_s(record))
+            owned_since_s = self._publisher.context.backlog.since_s(record.topic_partition)
+            outcome = self._inviter.invite(invitation, owned_since_s)
         except BridgeError as error:
             if not error.is_final:
                 raise
@@ -98,10 +98,6 @@ class InviteStage:
             (self._publisher.publish(record, outcome.result, since_s),),
             Dependency.KEYCLOAK | Dependency.MAIL if outcome.mailed else Dependency.KEYCLOAK,
         )
-
-    def _owned_since_s(self, record: Record) -> float:
-        owned_since_s = self._publisher.context.backlog.since_s(record.topic_partition)
-        return math.inf if owned_since_s is None else owned_since_s
 
     def _is_too_old(self, invitation: Invitation, record: Record) -> bool:
         """Say whether nobody expects this mail any more; one that asks for a mark only never is."""

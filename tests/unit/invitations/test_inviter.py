@@ -1,7 +1,6 @@
 """One event, one mail: in good times, after failures, in doubt, and for later mails of the same user."""
 
 import contextlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -340,7 +339,7 @@ def test_a_mail_that_was_announced_long_ago_is_looked_up_at_once(
     scene.invite()
     scene.restart()
     scene.clock.advance(age_s)
-    since_s = math.inf if owned_s is None else scene.clock.monotonic() - owned_s
+    since_s = None if owned_s is None else scene.clock.monotonic() - owned_s
 
     if wait_s is None:
         outcome = scene.inviter.invite(scene.invitation(), since_s)
@@ -416,6 +415,24 @@ def test_an_answer_that_says_nothing_leaves_a_doubt(error: BridgeError) -> None:
 
     with pytest.raises(HoldError):
         scene.invite()
+
+
+def test_what_this_bridge_did_not_send_another_may_have_sent() -> None:
+    """The record went to another bridge, which mailed and died before it committed, and comes back."""
+    scene = Scene()
+    scene.fail(MailDeliveryError("refused"))
+    first = scene.inviter
+    scene.clock.advance(1)
+    scene.restart()
+    scene.invite()
+    since_s = scene.clock.monotonic()
+
+    with pytest.raises(HoldError):
+        first.invite(scene.invitation(), since_s)
+    scene.settle()
+
+    reason = first.invite(scene.invitation(), since_s).result.reason
+    assert ("already-invited", 1) == (reason, scene.mails)
 
 
 def test_an_announcement_whose_answer_was_lost_is_no_mail() -> None:
