@@ -69,6 +69,9 @@ _BRAKE_WINDOW = 200
 _FINISHERS = 4
 """Threads more than batches in flight: while a batch is finished, the next one is on its way."""
 
+_MAIL_PREPARERS = 4
+"""Threads more than mails at a time: while mails are on their way, the next users are read and marked."""
+
 _EARLIER_OWNER_FACTOR = 10
 """Offsets per record that an earlier owner may have had in hand above its commit: most offsets are records."""
 
@@ -207,7 +210,7 @@ class StageBuilder:
             context,
             self._join(settings.topics.invitations, group_id),
             handler,
-            self._options(settings.invite.workers),
+            self._options(settings.invite.workers + _MAIL_PREPARERS),
         )
 
     def _options(self, workers: int) -> ConsumerOptions:
@@ -331,6 +334,7 @@ def inviter(
         own,
         locks,
         clock=clock,
+        at_once=invite.workers,
         pace=RateLimiter(invite.pace),
         limits=None if brake is None else limits_of(settings, brake),
         settle_s=invite.settle,

@@ -24,6 +24,7 @@ The mark is an attribute of the user (planning.bookkeeping). What this process k
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,8 +133,9 @@ class _Token:
 class Inviter:
     """Decides whether a mail is still wanted, has it sent, and marks the user as invited.
 
-    Safe to share between threads as long as no two have the same invitation. `limits` count the mails. `settle_s` is how
-    long a mail that got no answer may still be on its way. `at_most_once` decides where neither Keycloak's admin events
+    Safe to share between threads as long as no two have the same invitation; Keycloak sends `at_once` mails at a time, and
+    meanwhile other threads see to the next ones. `limits` count the mails. `settle_s` is how long a mail that got no answer
+    may still be on its way. `at_most_once` decides where neither Keycloak's admin events
     nor this process know whether a mail went out: then no mail rather than perhaps a second one. `resend` says whether a
     user whose last link is still valid gets another one: `always`, or `when-expired`; a link to verify a changed address
     is sent in any case, since Keycloak has invalidated the links of the old address.
@@ -146,6 +148,7 @@ class Inviter:
         locks: UserLocks | None = None,
         *,
         clock: Clock,
+        at_once: int = 1,
         pace: RateLimiter | None = None,
         limits: Limits | None = None,
         settle_s: float = 0.0,
@@ -156,6 +159,7 @@ class Inviter:
         self._own_users = own_users
         self._locks = locks or UserLocks()
         self._clock = clock
+        self._under_way = threading.Semaphore(at_once)
         self._pace = pace or RateLimiter(None)
         self._limits = limits
         self._settle_s = settle_s
@@ -393,7 +397,8 @@ class Inviter:
     def _mail(self, invitation: Invitation, announcement: _Announced, token: _Token) -> None:
         fate = Fate.IN_DOUBT
         try:
-            self._directory.execute_actions_email(invitation.keycloak_id, invitation.terms)
+            with self._under_way:
+                self._directory.execute_actions_email(invitation.keycloak_id, invitation.terms)
             fate = Fate.SENT
         except BridgeError as error:
             if not _may_have_mailed(error):

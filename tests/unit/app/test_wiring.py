@@ -132,7 +132,7 @@ BAD = event_of("u-9", data={"email": ...})
 
 
 def test_a_stage_runs_as_the_settings_say() -> None:
-    """Workers of its own; all else is the same for both. Giving up a partition takes a third of the session."""
+    """Workers of its own, and four more that prepare mails; all else is the same for both. Giving up a partition takes a third of the session."""
     built = Assembled(
         kafka=KafkaSettings(session_timeout=9.0, lost_records="brake"),
         retry=RetrySettings(initial=0.3, max=7.0),
@@ -153,7 +153,7 @@ def test_a_stage_runs_as_the_settings_say() -> None:
             brake_on_loss=True,
             catch_up=catch_up,
         )
-        for workers, catch_up in ((5, built.catch_up), (2, None))
+        for workers, catch_up in ((5, built.catch_up), (2 + 4, None))
     ] == [stage.options for stage in built.stages]
 
 

@@ -1,9 +1,11 @@
 """One event, one mail: in good times, after failures, in doubt, and for later mails of the same user."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from samples import OWN_USERS, TERMS, a_due_user, an_invitation
+from threads import in_threads
 
 from keycloak_bridge.delivery.rate_limit import RateLimiter
 from keycloak_bridge.domain.errors import (
@@ -39,6 +42,7 @@ from keycloak_bridge.planning.bookkeeping import (
     MarkState,
     due_after,
     format_mark,
+    invitation_state,
     mark_of,
     parse_mark,
     with_invitation_mark,
@@ -703,6 +707,46 @@ def test_a_mail_in_doubt_costs_its_pace() -> None:
 
     assert ("pace", SETTLE_S) == (caught.value.code, caught.value.wait_s)
     assert REPORTED == scene.invite()
+
+
+class SlowMails(InMemoryKeycloak):
+    """Sends no mail before all users are marked, and knows how many it sent at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all_marked = threading.Event()
+        self.at_once: list[int] = []
+        self._sending = 0
+
+    def update(self, user_id: str, representation: UserRepresentation) -> None:
+        """Replace the user."""
+        super().update(user_id, representation)
+        if all(str(invitation_state(user)).startswith("sent-") for user in self.users()):
+            self.all_marked.set()
+
+    def execute_actions_email(self, user_id: str, terms: InvitationTerms) -> None:
+        """Send the mail once all users are marked."""
+        with self._lock:
+            self._sending += 1
+            self.at_once.append(self._sending)
+        assert self.all_marked.wait(60)
+        with self._lock:
+            super().execute_actions_email(user_id, terms)
+            self._sending -= 1
+
+
+def test_so_many_mails_are_sent_at_a_time() -> None:
+    """More threads may be at work: the users of the next mails are read and marked meanwhile."""
+    keycloak = SlowMails()
+    names = ("ada", "eve", "joe")
+    ids = [
+        keycloak.add_user(a_due_user(username=name, email=f"{name}@acme.example")) for name in names
+    ]
+    inviter = Inviter(keycloak, OWN_USERS, clock=FakeClock(), at_once=1)
+
+    in_threads(*(partial(inviter.invite, an_invitation(user_id)) for user_id in ids))
+
+    assert (3, [1, 1, 1]) == (len(keycloak.mails), keycloak.at_once)
 
 
 # later mails of one user: asked for once more, or to verify a changed address
