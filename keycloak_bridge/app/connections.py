@@ -24,6 +24,9 @@ from keycloak_bridge.settings.model import Settings
 _PAGES_AHEAD = 3
 """Pages of users that Keycloak makes while one is read; it makes one in one thread."""
 
+_PAGE, _BRIEF_PAGE = 500, 5000
+"""Users of a page. Keycloak walks over all users before a page, so that few large ones cost less where its users are small."""
+
 
 class SystemClock:
     """The machine's clock."""
@@ -115,7 +118,9 @@ def user_directory(settings: Settings) -> UserDirectory:
 
 def all_users(settings: Settings, *, brief: bool = False) -> Iterator[UserRepresentation]:
     """Yield every user of the realm, few pages at a time, without attributes where it is `brief`; raises KeycloakError."""
-    return each_user(keycloak_admin(settings, SystemClock()), ahead=_PAGES_AHEAD, brief=brief)
+    admin = keycloak_admin(settings, SystemClock())
+    page_size = _BRIEF_PAGE if brief else _PAGE
+    return each_user(admin, page_size, ahead=_PAGES_AHEAD, brief=brief)
 
 
 def count_users(settings: Settings) -> int:

@@ -18,6 +18,7 @@ from keycloak_bridge.domain.users import (
     MatchCriterion,
     UserRepresentation,
 )
+from keycloak_bridge.population import snapshot
 from keycloak_bridge.population.population import Population
 from keycloak_bridge.population.reconciliation import Finding, Reconciliation
 from keycloak_bridge.population.snapshot import (
@@ -213,3 +214,21 @@ def test_a_plan_of_many_users_costs_a_few_pages(
     calls = Counter(realm.calls)
     assert 2 <= calls.pop("GET /users") <= 2 + 3  # three pages are asked for ahead
     assert {"GET /users/count": 1, "GET /users?q": 3} == calls
+
+
+def test_a_large_realm_has_its_names_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In large pages without attributes; then a new user costs one search."""
+    realm, population = HttpRealm(), Population(interpretation())
+    monkeypatch.setattr(connections, "keycloak_admin", lambda _, clock: realm.admin(clock))
+    monkeypatch.setattr(snapshot, "least_way", lambda *_: Way.NAMES)
+    monkeypatch.setattr(snapshot, "FEW", 1)
+    for number in range(600):
+        realm.add({"username": f"name-{number}", "attributes": {}})
+    population.take_in(record_of(event_of()))
+
+    users = users_to_plan_with(Settings(), population, "userId", lambda users, _: users)
+    realm.calls.clear()
+    criteria = [(ID, "u-1"), (NAME, "new"), (EMAIL, "new@x.example")]
+    absent = users.find([MatchCriterion(*one) for one in criteria])
+
+    assert (None, ["GET /users?q"]) == (absent, realm.calls)
