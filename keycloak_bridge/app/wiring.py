@@ -201,6 +201,7 @@ class StageBuilder:
                 settings,
                 self.clock,
                 context.brake,
+                comes_again=True,
             ),
             publisher=ResultPublisher(context, self.output, group_id),
             may_mail=lambda: catch_up.done,
@@ -326,8 +327,13 @@ def inviter(
     settings: Settings,
     clock: Clock,
     brake: Brake | None = None,
+    *,
+    comes_again: bool = False,
 ) -> Inviter:
-    """Return the inviter of these settings; with `brake` their limits apply, and engage it."""
+    """Return the inviter of these settings; with `brake` their limits apply, and engage it.
+
+    `comes_again` says whether Kafka delivers an invitation again whose attempt was broken off.
+    """
     invite = settings.invite
     return Inviter(
         directory,
@@ -339,6 +345,7 @@ def inviter(
         limits=None if brake is None else limits_of(settings, brake),
         settle_s=invite.settle,
         at_most_once=invite.delivery == "at-most-once",
+        comes_again=comes_again,
         resend=settings.lifecycle.resend,
     )
 

@@ -135,8 +135,9 @@ class Inviter:
 
     Safe to share between threads as long as no two have the same invitation; Keycloak sends `at_once` mails at a time, and
     meanwhile other threads see to the next ones. `limits` count the mails. `settle_s` is how long a mail that got no answer
-    may still be on its way. `at_most_once` decides where neither Keycloak's admin events
-    nor this process know whether a mail went out: then no mail rather than perhaps a second one. `resend` says whether a
+    may still be on its way. `at_most_once` decides where neither Keycloak's admin events nor this process know whether a
+    mail went out: then no mail rather than perhaps a second one. `comes_again` says whether an invitation whose attempt was
+    broken off is delivered again, as Kafka does: otherwise only the mark can say that it is open. `resend` says whether a
     user whose last link is still valid gets another one: `always`, or `when-expired`; a link to verify a changed address
     is sent in any case, since Keycloak has invalidated the links of the old address.
     """
@@ -153,6 +154,7 @@ class Inviter:
         limits: Limits | None = None,
         settle_s: float = 0.0,
         at_most_once: bool = False,
+        comes_again: bool = True,
         resend: str = "when-expired",
     ) -> None:
         self._directory = directory
@@ -164,6 +166,7 @@ class Inviter:
         self._limits = limits
         self._settle_s = settle_s
         self._at_most_once = at_most_once
+        self._comes_again = comes_again
         self._respects_links = resend != "always"
         # an attempt is remembered until it is settled; forgetting one is like a restart of the process
         self._attempts: BoundedDict[tuple[str, str], Attempt] = BoundedDict()
@@ -378,7 +381,7 @@ class Inviter:
         before = mark_of(user)
         if awaits_another(before, invitation.event_id):
             return _Announced()
-        recorded = self._directory.can_look_up_mails()
+        recorded = self._comes_again and self._directory.can_look_up_mails()
         mark = announced(invitation, before, self._clock.now(), recorded=recorded)
         if mark is None:
             return _Announced(is_last=before is not None and before.is_settled)

@@ -46,6 +46,8 @@ def test_each_error_names_the_service_that_failed(kind: type[BridgeError]) -> No
     expected = Dependency.NONE
     if issubclass(kind, errors.BrokerError):
         expected = Dependency.KAFKA
+    elif issubclass(kind, errors.RegistryUnavailableError):
+        expected = Dependency.REGISTRY
     elif issubclass(kind, KeycloakError):
         is_mail = issubclass(kind, errors.MailDeliveryError)
         expected = Dependency.MAIL if is_mail else Dependency.KEYCLOAK
