@@ -109,7 +109,7 @@ def compile_envelope(expressions: Mapping[str, str | None]) -> CustomEnvelope | 
         roots = {path[0] for path in findings.paths}
         problems += [f"envelope.{name}: {problem}" for problem in findings.problems]
         problems += [
-            f"envelope.{name}: '{root}' is unknown; an expression sees {', '.join(_SCOPE)}"
+            f"envelope.{name}: '{root}' is unknown; an expression sees {', '.join(_SCOPE)}, and a constant stands in single quotes inside it"
             for root in sorted(roots - set(_SCOPE))
         ]
         of_value |= {name} if "body" in roots else set()

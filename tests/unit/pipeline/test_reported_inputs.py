@@ -458,3 +458,16 @@ def test_required_actions(tmp_path: Path) -> None:
         if name in remedy
     ]
     assert not any("user profile" in remedy for remedy in remedies)
+
+
+def test_an_attribute_that_the_realm_lacks(tmp_path: Path) -> None:
+    """The remedy is about it, and about nothing else."""
+    head = "[user.attributes]\n"
+    reading = shipped(tmp_path, head, f"{head}shoeSize = \"'42'\"\n")
+    flow = Flow(known=reading)
+
+    assert ["rejected"] * 5 == take(flow, "21-required-actions.ndjson")
+    for _, reason in flow.letters:
+        assert "dropped-by-keycloak" == reason["code"]
+        assert "add the attribute shoeSize to the realm's user profile" in reason["action"]
+        assert "required action" not in reason["action"]
