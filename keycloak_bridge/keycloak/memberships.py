@@ -1,9 +1,10 @@
 """What users belong to: groups, roles, organizations, and accounts at identity providers.
 
 Groups, roles, organizations and clients have an id in Keycloak beside the name in the mapping. Groups and clients can be
-renamed while they keep their id, so theirs is remembered for a minute. Keycloak takes a role only by id and name, and never
-changes the alias of an organization, so their ids are remembered for good. Any id that Keycloak does not know any more is
-forgotten, since the thing may have been deleted and created again.
+renamed while they keep their id, so theirs is remembered for a minute. Keycloak finds a role by its name and takes it only if it
+has the given id, so that a renamed role is never mistaken for another, and it never changes the alias of an organization, so their
+ids are remembered for good. Any id that Keycloak does not know any more is forgotten, since the thing may have been deleted and
+created again, and any role that it refuses.
 """
 
 import contextlib
@@ -13,7 +14,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from keycloak_bridge.domain.errors import KeycloakConflictError, KeycloakNotFoundError
+from keycloak_bridge.domain.errors import (
+    KeycloakAuthError,
+    KeycloakConflictError,
+    KeycloakNotFoundError,
+)
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.domain.users import (
     GROUPS,
@@ -279,15 +284,22 @@ class Roles:
             return
         client = self._client()
         try:
-            ids = self._known(names)
-            if len(ids) < len(set(names)):
-                ids = self._look_up(user_id, names, client)
-            roles = [{"id": role_id, "name": name} for name, role_id in ids.items()]
-            if roles:
-                self._admin.map_roles(user_id, roles, client)
+            self._map(user_id, names, client)
         except KeycloakNotFoundError:
             self._forget(names)
             raise
+        except KeycloakAuthError:
+            # since a role was seen, it may have become one that only administrators map
+            self._forget(names)
+            self._map(user_id, names, client)
+
+    def _map(self, user_id: str, names: Sequence[str], client: str | None) -> None:
+        ids = self._known(names)
+        if len(ids) < len(set(names)):
+            ids = self._look_up(user_id, names, client)
+        roles = [{"id": role_id, "name": name} for name, role_id in ids.items()]
+        if roles:
+            self._admin.map_roles(user_id, roles, client)
 
     def leave(self, user_id: str, names: Sequence[str]) -> None:
         """Take the roles away that are mapped."""

@@ -52,9 +52,9 @@ class Bench(KeycloakScript):
         self.all.kind(kind).leave("u1", names)
         return self
 
-    def refused(self, kind: str, *names: str) -> "Bench":
+    def refused(self, kind: str, *names: str, user: str = "u1") -> "Bench":
         with pytest.raises(KeycloakNotFoundError):
-            self.join(kind, *names)
+            self.join(kind, *names, user=user)
         return self
 
     def link(self, user: str = "u1") -> "Bench":
@@ -132,6 +132,43 @@ CASES = [
         [[VIEWER], NOT_FOUND, [{**VIEWER, "id": "r9"}], 204],
         [AVAILABLE, "POST /users/u1/role-mappings/realm"] * 2,
         body=[{**VIEWER, "id": "r9"}],
+    ),
+    Case(
+        "a role whose name is another role's by now is never mapped by its id",
+        lambda bench: (
+            bench.join(REALM_ROLES, "viewer")
+            .refused(REALM_ROLES, "viewer", user="u2")
+            .join(REALM_ROLES, "viewer", user="u2")
+        ),
+        [[VIEWER], 204, NOT_FOUND, [{"id": "r1", "name": "admin"}, {**VIEWER, "id": "r9"}], 204],
+        [
+            AVAILABLE,
+            "POST /users/u1/role-mappings/realm",
+            "POST /users/u2/role-mappings/realm",
+            "GET /users/u2/role-mappings/realm/available",
+            "POST /users/u2/role-mappings/realm",
+        ],
+        body=[{**VIEWER, "id": "r9"}],
+    ),
+    Case(
+        "a role that became one of administrators may not be mapped any more, as if it were missing",
+        lambda bench: bench.join(REALM_ROLES, "viewer").join(REALM_ROLES, "viewer"),
+        [[VIEWER], 204, FORBIDDEN, [], []],
+        [
+            AVAILABLE,
+            "POST /users/u1/role-mappings/realm",
+            "POST /users/u1/role-mappings/realm",
+            AVAILABLE,
+            MAPPED,
+        ],
+        code="role-not-found",
+    ),
+    Case(
+        "an account that may map no role at all is refused",
+        lambda bench: bench.join(REALM_ROLES, "viewer").join(REALM_ROLES, "viewer"),
+        [[VIEWER], 204, FORBIDDEN, FORBIDDEN],
+        [AVAILABLE, *["POST /users/u1/role-mappings/realm"] * 2, AVAILABLE],
+        code="keycloak-forbidden",
     ),
     Case(
         "a client that was deleted and created again has other roles",
