@@ -13,6 +13,7 @@ from typing import Any
 MASKED = "**********"
 GENERATED = {"id", "containerId", "parentId", "internalId", "createdTimestamp", "keycloakVersion"}
 DERIVED = {"path"}  # a group's path follows from its position
+ADDED = {"oidc-group-membership-mapper": "multivalued"}  # by Keycloak itself, at the first log-in
 KEPT = {
     "realm",
     "enabled",
@@ -138,6 +139,9 @@ def _clean(value: Any, key: str = "") -> Any:
     """Remove what Keycloak generates, and sort what has no order."""
     if isinstance(value, dict):
         dropped = GENERATED | (DERIVED if "subGroups" in value else set())
+        added = ADDED.get(value.get("protocolMapper", ""))
+        if added is not None:
+            value = value | {"config": {k: v for k, v in value["config"].items() if k != added}}
         return {k: _clean(v, k) for k, v in sorted(value.items()) if k not in dropped}
     if not isinstance(value, list):
         return value

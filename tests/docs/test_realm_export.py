@@ -86,6 +86,16 @@ def test_placeholders_are_filled_as_keycloak_does(text: str, filled: str) -> Non
     assert {"key": [filled]} == form.resolve({"key": [text]}, {"NAME": "value"})
 
 
+def test_what_a_log_in_adds_is_left_out() -> None:
+    """Keycloak notes in the mapper of the groups that its claim is a list, as soon as somebody has logged in."""
+    realm = copy.deepcopy(REALM)
+    mappers = [one for client in realm["clients"] for one in client.get("protocolMappers", ())]
+    (groups,) = [one for one in mappers if one["name"] == "groups"]
+    groups["config"]["multivalued"] = "true"
+
+    assert form.dump(form._clean(realm)) == TEXT
+
+
 @pytest.mark.integration
 def test_the_file_equals_its_own_export(sandbox: Sandbox) -> None:
     """The realm that was imported at start-up exports to the very bytes of the file."""
