@@ -40,6 +40,9 @@ IMPORTING = frozenset({IMPORT_ROLE, "realm-admin"})
 """The roles that allow an import."""
 
 _TERMS_TTL_S = 30.0
+_RETRY_S = 2.0
+"""A realm that could not be read is asked again so soon: a backlog would be written one by one meanwhile."""
+
 """How long the terms are relied on: a change of the realm's user profile takes effect by then."""
 
 _DENIED_FOR_S = 300.0
@@ -120,7 +123,7 @@ class KeycloakUserImporter:
         except KeycloakAuthError as error:
             self._deny(error)
         except BridgeError:
-            self._keep(None, _TERMS_TTL_S)
+            self._keep(None, _RETRY_S)
 
     def _deny(self, error: KeycloakAuthError) -> None:
         self._keep(None, _DENIED_FOR_S)
