@@ -40,10 +40,10 @@ IMPORTING = frozenset({IMPORT_ROLE, "realm-admin"})
 """The roles that allow an import."""
 
 _TERMS_TTL_S = 30.0
+"""How long the terms are relied on: a change of the realm's user profile takes effect by then."""
+
 _RETRY_S = 2.0
 """A realm that could not be read is asked again so soon: a backlog would be written one by one meanwhile."""
-
-"""How long the terms are relied on: a change of the realm's user profile takes effect by then."""
 
 _DENIED_FOR_S = 300.0
 _LARGE_PAGE = 1000
