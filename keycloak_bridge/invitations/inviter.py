@@ -54,13 +54,13 @@ from keycloak_bridge.invitations.rules import (
     LINK_STILL_VALID,
     NOT_DUE,
     SUPERSEDED,
+    Link,
     Settlement,
     announced,
     announced_at,
     awaits_another,
     counts_since,
-    link_is_valid,
-    link_may_be_valid,
+    earlier_link,
     reason_against,
     settled,
     taken_back,
@@ -202,16 +202,16 @@ class Inviter:
         """Mark the user if Keycloak recorded the mail."""
         user = self._directory.get(invitation.keycloak_id)
         if user is None:
-            return self._skip(invitation, "user-not-found")
+            return self._done(invitation, "user-not-found")
         self._own_users.refuse_another(user, invitation.user_id)
         mark = mark_of(user)
         if mark is None or mark.event_id != invitation.event_id:
-            return self._skip(invitation, NOT_DUE if mark is None else SUPERSEDED)
+            return self._done(invitation, NOT_DUE if mark is None else SUPERSEDED)
         if mark.is_settled:
-            return self._skip(invitation, ALREADY_INVITED)
+            return self._done(invitation, ALREADY_INVITED)
         if self._is_recorded(invitation, user):
             return self._settle(invitation, Settlement.RECORDED, ALREADY_INVITED)
-        return self._skip(invitation, "not-mailed")
+        return self._done(invitation, "not-mailed")
 
     def _invite(self, invitation: Invitation, owned_since_s: float | None) -> InviteOutcome:
         last = self._attempts.get(_key(invitation))
@@ -228,10 +228,10 @@ class Inviter:
                     return decided
                 self._mail(invitation, decided, token)
                 if decided.is_last:
-                    return self._invited(invitation, mailed=True)
+                    return self._done(invitation, mailed=True)
                 return self._settle(invitation, Settlement.MAILED, mailed=True)
             except KeycloakNotFoundError:
-                return self._skip(invitation, "user-not-found")
+                return self._done(invitation, "user-not-found")
             except KeycloakRejectedError as error:
                 # nothing was mailed, and a replay need not find that out again
                 outcome = self._settle(invitation, Settlement.REFUSED, error.code)
@@ -245,14 +245,14 @@ class Inviter:
         """Return why there is no mail, or announce it. The user is not written by this process meanwhile."""
         user = self._directory.get(invitation.keycloak_id)
         if user is None:
-            return self._skip(invitation, "user-not-found")
+            return self._done(invitation, "user-not-found")
         self._own_users.refuse_another(user, invitation.user_id)
         reason = self._reason_against(invitation, user)
         if reason == LINK_STILL_VALID:
             return self._settle(invitation, Settlement.KEPT, reason, user=user)
         if reason is not None:
-            return self._skip(invitation, reason)
-        may_be_out = self._may_be_out(invitation, user)
+            return self._done(invitation, reason)
+        may_be_out = self._may_be_out(invitation, mark_of(user))
         if last is None and may_be_out:
             # the process that announced it may be sending it right now, or may have died in the middle
             since_s = self._settling_since_s(invitation, user, owned_since_s)
@@ -283,24 +283,22 @@ class Inviter:
             return None if has_credentials else SUPERSEDED
         if self._directory.has_credentials(invitation.keycloak_id):
             return HAS_CREDENTIALS
-        if self._respects_links and link_is_valid(mark, invitation.event_id, self._clock.now()):
-            return LINK_STILL_VALID
-        return None
+        valid = self._earlier_link(invitation, mark) is Link.VALID
+        return LINK_STILL_VALID if valid else None
 
-    def _may_be_out(self, invitation: Invitation, user: UserRepresentation) -> bool:
+    def _may_be_out(self, invitation: Invitation, mark: InvitationMark | None) -> bool:
         """Say whether another process may have sent this mail, or an earlier one whose link rules this one out."""
-        mark = mark_of(user)
-        begun = mark is not None and mark.has_begun(invitation.event_id)
-        if begun or self._link_may_be_valid(invitation, user):
+        if mark is not None and mark.has_begun(invitation.event_id):
             return True
         # a verification finds the mark of a later event only here: it may have replaced its own
-        return awaits_another(mark, invitation.event_id)
+        replaced = awaits_another(mark, invitation.event_id)
+        return replaced or self._earlier_link(invitation, mark) is Link.PERHAPS
 
-    def _link_may_be_valid(self, invitation: Invitation, user: UserRepresentation) -> bool:
-        """Say whether this link would be a second one, if an earlier mail in doubt went out."""
+    def _earlier_link(self, invitation: Invitation, mark: InvitationMark | None) -> Link:
+        """Return the earlier link beside which this mail would bring a second one, if that matters."""
         if not self._respects_links or invitation.purpose is Purpose.VERIFY_EMAIL:
-            return False
-        return link_may_be_valid(mark_of(user), invitation.event_id, self._clock.now())
+            return Link.NONE
+        return earlier_link(mark, invitation.event_id, self._clock.now())
 
     def _is_recorded(self, invitation: Invitation, user: UserRepresentation) -> bool | None:
         """Say whether Keycloak recorded the mail to the user; None where it cannot be asked.
@@ -325,7 +323,7 @@ class Inviter:
         if recorded:
             if last.fate is Fate.IN_DOUBT:  # our own mail, which was not reported yet
                 return self._settle(invitation, Settlement.MAILED, user=user)
-            if self._link_may_be_valid(invitation, user):
+            if self._earlier_link(invitation, mark_of(user)) is Link.PERHAPS:
                 return self._settle(invitation, Settlement.KEPT, LINK_STILL_VALID, user=user)
             return self._settle(invitation, Settlement.RECORDED, ALREADY_INVITED, user=user)
         if recorded is None and self._at_most_once:
@@ -441,17 +439,22 @@ class Inviter:
             self._mark(invitation, sent, user)
         except _REFUSALS as error:
             _log_unmarked(invitation, error)
-        return (
-            self._invited(invitation, mailed) if reason is None else self._skip(invitation, reason)
+        return self._done(invitation, reason, mailed=mailed)
+
+    def _done(
+        self, invitation: Invitation, reason: str | None = None, *, mailed: bool = False
+    ) -> InviteOutcome:
+        """Return the outcome: skipped for `reason`, else invited."""
+        self._attempts.pop(_key(invitation))
+        result = Result(
+            Outcome.INVITED if reason is None else Outcome.SKIPPED,
+            reason=reason,
+            event_id=invitation.shown_event_id,
+            user_id=invitation.user_id or None,
+            keycloak_id=invitation.keycloak_id,
+            identity=invitation.id,
         )
-
-    def _invited(self, invitation: Invitation, mailed: bool) -> InviteOutcome:
-        self._attempts.pop(_key(invitation))
-        return InviteOutcome(_result(invitation, Outcome.INVITED, None), mailed)
-
-    def _skip(self, invitation: Invitation, reason: str) -> InviteOutcome:
-        self._attempts.pop(_key(invitation))
-        return InviteOutcome(_result(invitation, Outcome.SKIPPED, reason), mailed=False)
+        return InviteOutcome(result, mailed)
 
     def _mark(
         self,
@@ -519,15 +522,4 @@ def _log_repetition(invitation: Invitation) -> None:
         message="the mail goes out although an earlier one got no answer (invite.delivery)",
         event_id=invitation.shown_event_id,
         keycloak_id=invitation.keycloak_id,
-    )
-
-
-def _result(invitation: Invitation, outcome: Outcome, reason: str | None) -> Result:
-    return Result(
-        outcome,
-        reason=reason,
-        event_id=invitation.shown_event_id,
-        user_id=invitation.user_id or None,
-        keycloak_id=invitation.keycloak_id,
-        identity=invitation.id,
     )

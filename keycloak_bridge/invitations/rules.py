@@ -57,22 +57,21 @@ def awaits_another(mark: InvitationMark | None, event_id: str) -> bool:
     return mark is not None and mark.state is MarkState.DUE and mark.event_id != event_id
 
 
-def link_is_valid(mark: InvitationMark | None, event_id: str, now: datetime) -> bool:
-    """Say whether a link of an earlier mail is still valid; what `event_id` itself has announced does not count."""
-    return _may_stand(mark, event_id, now) and mark is not None and not mark.in_doubt
+class Link(StrEnum):
+    """Whether the link of an earlier mail is valid: certainly not, certainly, or if that mail, which is in doubt, went out."""
+
+    NONE = "none"
+    VALID = "valid"
+    PERHAPS = "perhaps"
 
 
-def link_may_be_valid(mark: InvitationMark | None, event_id: str, now: datetime) -> bool:
-    """Say whether a link is still valid, if an earlier mail in doubt went out."""
-    return _may_stand(mark, event_id, now) and mark is not None and mark.in_doubt
-
-
-def _may_stand(mark: InvitationMark | None, event_id: str, now: datetime) -> bool:
-    if mark is None or mark.until_s is None:
-        return False
-    if mark.event_id != event_id and mark.state is MarkState.SENDING:
-        return False
-    return not mark.has_begun(event_id) and mark.until_s > now.timestamp()
+def earlier_link(mark: InvitationMark | None, event_id: str, now: datetime) -> Link:
+    """Return what `mark` says of an earlier link; one that was announced for `event_id` itself does not count."""
+    if mark is None or mark.until_s is None or mark.until_s <= now.timestamp():
+        return Link.NONE
+    if mark.state is MarkState.SENDING or mark.has_begun(event_id):
+        return Link.NONE
+    return Link.PERHAPS if mark.in_doubt else Link.VALID
 
 
 def announced(

@@ -9,11 +9,11 @@ from samples import a_due_user, an_invitation
 from keycloak_bridge.domain.events import Purpose
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.invitations.rules import (
+    Link,
     Settlement,
     announced,
     counts_since,
-    link_is_valid,
-    link_may_be_valid,
+    earlier_link,
     reason_against,
     settled,
     taken_back,
@@ -91,8 +91,8 @@ def test_what_a_mark_says_of_mails_and_links(
 
     assert (begun, stands, may_stand) == (
         found is not None and found.has_begun("e2"),
-        link_is_valid(found, "e2", NOW),
-        link_may_be_valid(found, "e2", NOW),
+        earlier_link(found, "e2", NOW) is Link.VALID,
+        earlier_link(found, "e2", NOW) is Link.PERHAPS,
     )
 
 
