@@ -11,9 +11,9 @@ The life of an invitation, as `Inviter.invite` takes it, and what it asks of Key
    the user*, as it was read: no writer of this process comes between, since the lock of the user is held; one of another
    process that did finds that out (provisioning/mark_races.py).
 4. Have Keycloak send the mail, within pace and limits. *PUT the mail.*
-5. Where Keycloak records its mails, that is all: the mark (`sent-perhaps`) is settled for everybody but a record that comes
-   again, which asks. Only a mail that the SMTP server refused makes the mark due again. Otherwise nobody could tell later, so
-   the mark before the mail says `sending`, and a second one `sent`. *GET and PUT the user*; if only that fails, the next
+5. Where Keycloak records its mails, and Kafka delivers the invitation again unless it is finished, that is all: the mark
+   (`sent-perhaps`) is settled for everybody but a record that comes again, which asks. Only a mail that the SMTP server refused
+   makes the mark due again. Otherwise the mark before the mail says `sending`, and a second one `sent`. *GET and PUT the user*; if only that fails, the next
    attempt does it without another mail.
 
 So a mail costs four calls, six where Keycloak does not record it. Why a mark before the mail and not after it: a record that
