@@ -18,6 +18,8 @@ from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
     HoldError,
     InternalError,
+    KeycloakConflictError,
+    KeycloakNotFoundError,
     KeycloakUnavailableError,
     PartitionRevokedError,
 )
@@ -176,6 +178,12 @@ BY_ITSELF: dict[str, tuple[Any, dict[str, Any], bytes, tuple[Any, ...]]] = {
         b"u-1",
         (REJECTED, None, "role-not-allowed"),
     ),
+    "the realm lacks its group": (
+        None,
+        {"data": {"groups": ["/customers"]}},
+        b"u-1",
+        (REJECTED, None, "group-missing"),
+    ),
     "an update is about a user that should be there": (
         None,
         {"type": "user.updated", "data": {"complete": True}},
@@ -222,6 +230,23 @@ def test_an_account_of_another_user_is_a_conflict(world: World, held: dict[str, 
 
     assert (error, len(process.importer.batches)) == (None, 1)
     assert world.results() == [("rejected", None, "conflict")]
+
+
+@pytest.mark.parametrize("error", [KeycloakNotFoundError("gone"), KeycloakConflictError("taken")])
+def test_whoever_cannot_be_finished_is_planned_again_at_once(
+    world: World, error: BridgeError
+) -> None:
+    """Another writer was faster: with all searches, in the thread of the batch, and not decoded again."""
+    process = world.member()
+    arrived = handle(process, placed(WHOLE, 0))
+    world.keycloak.fail("join", error)
+    process.drain()
+
+    (user,) = world.keycloak.users()
+    assert {None} == set(arrived)
+    assert world.keycloak.realm_roles_of(user["id"]) == {"viewer"}
+    assert "find" in world.keycloak.calls
+    assert [outcome for outcome, _, _ in world.results()] == ["provisioned"]
 
 
 def test_an_attribute_that_is_new_to_keycloak_is_tried_first(world: World) -> None:
