@@ -302,6 +302,24 @@ def test_the_pace_of_mails_is_kept_by_the_stage() -> None:
     assert ("pace", 2.0, 1) == (caught.value.code, caught.value.wait_s, len(built.keycloak.mails))
 
 
+@pytest.mark.parametrize(("owned_s", "waits"), [(5.0, True), (100.0, False)])
+def test_a_mail_of_long_ago_is_looked_up_at_once(owned_s: float, waits: bool) -> None:
+    """If this member has held the partition for so long that no other one can still be sending it."""
+    built = Assembled()
+    record = built.an_invitation()
+    built.handle(built.invite, record)
+    built.clock.advance(1000.0)
+    since_s = built.clock.monotonic() - owned_s
+    built.invite.context.backlog.begin(record.topic_partition, since_s)
+
+    if waits:
+        with pytest.raises(HoldError):
+            built.handle(built.invite, record)
+    else:
+        built.handle(built.invite, record)
+    assert 1 == len(built.keycloak.mails)
+
+
 @pytest.mark.parametrize(
     ("delivery", "reason", "mails"),
     [("at-least-once", None, 1), ("at-most-once", "maybe-invited", 0)],
