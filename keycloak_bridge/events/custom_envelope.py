@@ -71,7 +71,8 @@ class CustomEnvelope:
         except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
             reason = failure_reason(error)
         # Raised outside the handler: the library's error quotes the value and must not travel along.
-        reason = f"cannot be found by envelope.{name}: {reason}"
+        said = "; ".join(filter(None, (reason, _instead(scope["body"]))))
+        reason = f"cannot be found by envelope.{name}: {said}"
         raise envelope_error(Violation(f"/{name}", "expression", reason))
 
 

@@ -175,7 +175,8 @@ def failure_reason(error: Exception) -> str:
         return error.reason
     if isinstance(error, JMESPathTypeError):
         expected = " or ".join(error.expected_types)
-        return f"{error.function_name}() takes {expected}, not {error.actual_type}"
+        actual = TYPES_MAP.get(error.actual_type, error.actual_type)
+        return f"{error.function_name}() takes {expected}, not {actual}"
     return "a comparison or function does not work with values of these types"
 
 

@@ -116,6 +116,21 @@ def test_an_id_in_a_header_names_the_format() -> None:
         decode(record(b"\x08u-42\xff", headers=headers), RULES)
 
 
+def test_an_expression_that_fails_says_what_is_there_instead() -> None:
+    """Not what a function of it was given."""
+    custom = compile_envelope({"id": "join('/', [body.id])", "type": "body.type", "data": "body"})
+    for value, what in (
+        (
+            {"schema": {}, "payload": {"id": "1"}},
+            "; the value is a Connect envelope {schema, payload}",
+        ),
+        ({"type": "t"}, "found by envelope.id: join() takes array-string, not null"),
+    ):
+        with pytest.raises(EventDecodeError) as caught:
+            decode(record(value), EnvelopeRules(custom=custom))
+        assert what in caught.value.violations[0].message
+
+
 @pytest.mark.parametrize(
     ("value", "what"),
     [
