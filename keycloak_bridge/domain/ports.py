@@ -298,7 +298,7 @@ class UserDirectory(Protocol):
         """Say whether Keycloak recorded a link mailed to the user, by any client.
 
         One older than `since` does not count, but for a minute by which clocks may differ. After a KeycloakAuthError of
-        status 403 the answer of `can_look_up_mails` is no for a while.
+        status 403 the answer of `can_look_up_mails` is no for a while; after a no it is asked anew.
         """
         ...
 

@@ -264,6 +264,12 @@ class Inviter:
             outcome = self._settle_doubt(invitation, user, last)
             if outcome is not None:
                 return outcome
+            # others may have written the user while Keycloak looked for its mail
+            user = self._directory.get(invitation.keycloak_id)
+            if user is None:
+                return self._done(invitation, "user-not-found")
+            if reason := reason_against(invitation, user):
+                return self._done(invitation, reason)
         return self._announce(invitation, user, last)
 
     def _reason_against(self, invitation: Invitation, user: UserRepresentation) -> str | None:
@@ -309,7 +315,9 @@ class Inviter:
             return None
         since = counts_since(invitation, user, mark_of(user))
         try:
-            return self._directory.mail_recorded(invitation.keycloak_id, since)
+            recorded = self._directory.mail_recorded(invitation.keycloak_id, since)
+            # none is no proof where mails were no longer recorded, which is asked anew then
+            return recorded or (False if self._directory.can_look_up_mails() else None)
         except KeycloakAuthError as error:
             if error.status == 403:  # the role was removed just now
                 return None
@@ -322,12 +330,12 @@ class Inviter:
         recorded = self._is_recorded(invitation, user)
         if recorded:
             if last.fate is Fate.IN_DOUBT:  # our own mail, which was not reported yet
-                return self._settle(invitation, Settlement.MAILED, user=user)
+                return self._settle(invitation, Settlement.MAILED)
             if self._earlier_link(invitation, mark_of(user)) is Link.PERHAPS:
-                return self._settle(invitation, Settlement.KEPT, LINK_STILL_VALID, user=user)
-            return self._settle(invitation, Settlement.RECORDED, ALREADY_INVITED, user=user)
+                return self._settle(invitation, Settlement.KEPT, LINK_STILL_VALID)
+            return self._settle(invitation, Settlement.RECORDED, ALREADY_INVITED)
         if recorded is None and self._at_most_once:
-            return self._settle(invitation, Settlement.UNKNOWN, "maybe-invited", user=user)
+            return self._settle(invitation, Settlement.UNKNOWN, "maybe-invited")
         if recorded is None:
             _log_repetition(invitation)
         return None

@@ -88,7 +88,8 @@ def announced(
         return InvitationMark(
             state, invitation.event_id, _later(end_s + _AHEAD_S, mark), in_doubt=recorded
         )
-    if mark.until_s is not None and mark.until_s >= end_s + _ENOUGH_AHEAD_S:
+    reaches = mark.until_s is not None and mark.until_s >= end_s + _ENOUGH_AHEAD_S
+    if reaches and (recorded or not mark.is_settled):
         return None
     return InvitationMark(state, invitation.event_id, end_s + _AHEAD_S, in_doubt=recorded)
 

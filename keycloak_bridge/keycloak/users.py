@@ -233,10 +233,11 @@ class KeycloakUserDirectory:
             raise
         # Keycloak's comparison knows wildcards
         times_ms = [event.get("time") for event in events if event.get("resourcePath") == path]
-        if since is None:
-            return bool(times_ms)
-        earliest_ms = (since - _CLOCKS_DIFFER).timestamp() * 1000
-        return any(not isinstance(at, int) or at >= earliest_ms for at in times_ms)
+        earliest_ms = 0.0 if since is None else (since - _CLOCKS_DIFFER).timestamp() * 1000
+        recorded = any(not isinstance(at, int) or at >= earliest_ms for at in times_ms)
+        if not recorded:  # or mails are not recorded any more
+            self._events_readable.forget(_EVENTS)
+        return recorded
 
     def _matches(self, criterion: MatchCriterion) -> list[UserRepresentation]:
         """Ask Keycloak, and compare again here: its comparisons depend on the database."""

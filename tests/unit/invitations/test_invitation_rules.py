@@ -106,7 +106,6 @@ def test_what_a_mark_says_of_mails_and_links(
         (f"sending-until:{END_S + 30}:e2", None),
         (f"sending-until:{END_S + 29}:e2", f"sending-until:{END_S + 60}:e2"),
         ("sending:e2", f"sending-until:{END_S + 60}:e2"),
-        (f"sent-perhaps:{END_S + 30}:e2", None),
         (f"sent-perhaps:{END_S + 29}:e2", f"sending-until:{END_S + 60}:e2"),
     ],
 )
@@ -122,6 +121,16 @@ def test_the_mark_before_the_mail(mark: str | None, expected: str | None) -> Non
     assert expected == (None if written is None else format_mark(written))
     perhaps = None if expected is None else expected.replace("sending-until", "sent-perhaps")
     assert perhaps == (None if last is None else format_mark(last))
+
+
+def test_a_last_mark_is_no_last_one_where_the_mail_is_not_recorded_any_more() -> None:
+    """Another must follow the mail, since nobody could look it up."""
+    found = mark_of(a_user(f"sent-perhaps:{END_S + 30}:e2"))
+    written = announced(INVITATION, found, NOW, recorded=False)
+
+    assert written is not None
+    assert f"sending-until:{END_S + 60}:e2" == format_mark(written)
+    assert announced(INVITATION, found, NOW, recorded=True) is None
 
 
 @pytest.mark.parametrize(

@@ -582,6 +582,65 @@ def test_a_ledger_that_went_away_leaves_the_doubt(gone: str) -> None:
     assert (skipped("maybe-invited"), 1) == (scene.invite(), scene.mails)
 
 
+def test_a_ledger_that_was_switched_off_unseen_leaves_the_doubt() -> None:
+    """That it records mails is remembered for a minute; a look that finds none is no proof without a second look."""
+    scene = Scene(at_most_once=True)
+    scene.keycloak.admin_events = False
+    remembered = [True, True]
+    now = scene.keycloak.can_look_up_mails
+
+    scene.keycloak.can_look_up_mails = lambda: bool(remembered and remembered.pop()) or now()  # type: ignore[method-assign]
+    scene.fail(lost(), after_effect=True)
+    scene.settle()
+
+    assert (skipped("maybe-invited"), 1) == (scene.invite(), scene.mails)
+
+
+def test_a_mail_is_marked_sent_where_the_ledger_went_away_before_it() -> None:
+    """Otherwise each redelivery of its record would be a doubt, and send another one."""
+    scene = Scene()
+    scene.fail(lost())
+    scene.keycloak.view_events = False
+    scene.restart()
+    first = scene.invite_after_wait()
+    scene.restart()
+
+    assert (MAILED, skipped("already-invited"), 1) == (first, scene.invite(), scene.mails)
+
+
+@pytest.mark.parametrize("change", ["department", "disabled", "gone"])
+def test_what_others_write_during_a_look_at_the_ledger_is_kept(change: str) -> None:
+    """It may take seconds: the user is read again before its mark is written."""
+    scene = Scene()
+    scene.fail(lost())
+    scene.restart()
+    look = scene.keycloak.mail_recorded
+
+    def looks(user_id: str, since: datetime | None = None) -> bool:
+        recorded = look(user_id, since)
+        body = scene.user
+        body["attributes"]["department"] = ["R&D"]
+        body["enabled"] = change != "disabled"
+        if change == "gone":
+            scene.keycloak.delete_user(user_id)
+        else:
+            scene.keycloak.update(user_id, body)
+        return recorded
+
+    scene.keycloak.mail_recorded = looks  # type: ignore[method-assign]
+    outcome = None
+    with pytest.raises(HoldError):
+        scene.invite()
+    scene.clock.advance(60)
+    outcome = scene.invite()
+
+    expected = {"disabled": skipped("user-disabled"), "gone": skipped("user-not-found")}
+    assert expected.get(change, MAILED) == outcome
+    assert (1 if change == "department" else 0) == scene.mails
+    if change != "gone":
+        assert ["R&D"] == scene.user["attributes"]["department"]
+
+
 @pytest.mark.parametrize("method", ["can_look_up_mails", "mail_recorded"])
 @pytest.mark.parametrize(
     "error", [KeycloakUnavailableError("down"), KeycloakAuthError("no", status=401)]

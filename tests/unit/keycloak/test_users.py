@@ -242,6 +242,17 @@ def test_an_older_mail_does_not_count(bench: Bench, older_s: int, expected: bool
     assert expected == bench.directory.mail_recorded("u1", since)
 
 
+def test_a_mail_that_is_not_found_may_not_have_been_recorded(bench: Bench) -> None:
+    """Whether mails are recorded is asked anew after a look that found none, sooner than after a minute."""
+    bench.answers({"adminEventsEnabled": True}, [], {"adminEventsEnabled": False})
+
+    assert [True, False, False] == [
+        bench.directory.can_look_up_mails(),
+        bench.directory.mail_recorded("u1"),
+        bench.directory.can_look_up_mails(),
+    ]
+
+
 @pytest.mark.parametrize(
     ("status", "error", "usable"),
     [(403, KeycloakAuthError, False), (503, KeycloakUnavailableError, True)],
