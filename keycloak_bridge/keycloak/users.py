@@ -71,6 +71,8 @@ class KeycloakUserDirectory:
         """
         for criterion in criteria:
             matches = self._matches(criterion) if criterion.value else []
+            if criterion.is_username:
+                matches = exactly(matches, criterion)
             matches = [user for user in matches if may_be(user, owner)]
             if len(matches) > 1:
                 raise conflict(code="ambiguous", name=criterion.target, count=len(matches))
@@ -85,7 +87,7 @@ class KeycloakUserDirectory:
         """
         if not criterion.value:
             return ()
-        return tuple(_stored(user) for user in self._matches(criterion))
+        return tuple(map(_stored, carriers(self._matches(criterion), criterion)))
 
     def get(self, user_id: str) -> UserRepresentation | None:
         """Return the user with all attributes, or None."""
@@ -243,7 +245,7 @@ class KeycloakUserDirectory:
         """Ask Keycloak, and compare again here: its comparisons depend on the database."""
         target, value = criterion.target, criterion.value
         if criterion.is_username:
-            return exactly(self._named("username", value.lower()), criterion)
+            return self._named("username", value.lower())
         if target.startswith(_ATTRIBUTE_PREFIX):
             return self._with_attribute(target.removeprefix(_ATTRIBUTE_PREFIX), value)
         if target not in ("username", "email"):
@@ -289,6 +291,17 @@ class KeycloakUserDirectory:
         return error
 
 
+def carriers(
+    users: Sequence[UserRepresentation], criterion: MatchCriterion
+) -> list[UserRepresentation]:
+    """Return those of `users` that `criterion` means: where it is an external id and their username, those that carry it."""
+    return [
+        user
+        for user in users
+        if not criterion.is_username or criterion.value in external_ids(user, criterion)
+    ]
+
+
 def exactly(
     users: Sequence[UserRepresentation], external_id: MatchCriterion
 ) -> list[UserRepresentation]:
@@ -296,7 +309,7 @@ def exactly(
 
     Raises ConflictError (`id-differs-in-case`) where they have another one only.
     """
-    found = [user for user in users if external_id.value in external_ids(user, external_id)]
+    found = carriers(users, external_id)
     if not found and any(external_ids(user, external_id) for user in users):
         raise conflict(code="id-differs-in-case")
     return found

@@ -51,7 +51,7 @@ from keycloak_bridge.keycloak.errors import (
     unsearchable,
 )
 from keycloak_bridge.keycloak.memberships import normal_path
-from keycloak_bridge.keycloak.users import exactly
+from keycloak_bridge.keycloak.users import carriers, exactly
 
 MANAGED: Mapping[str, int] = {
     "userId": 255,
@@ -335,6 +335,9 @@ class InMemoryKeycloak:
         kinds = sorted(lookup.memberships)
         for criterion in criteria:
             matches = self._matches(criterion) if criterion.value else []
+            if criterion.is_username:
+                exact = exactly([each.user for each in matches], criterion)
+                matches = [each for each in matches if each.user in exact]
             matches = [account for account in matches if may_be(account.user, owner)]
             if len(matches) > 1:
                 raise conflict(code="ambiguous", name=criterion.target, count=len(matches))
@@ -355,7 +358,7 @@ class InMemoryKeycloak:
     def having(self, criterion: MatchCriterion) -> Sequence[UserRepresentation]:
         """Return every user that `criterion` finds."""
         matches = self._matches(criterion) if criterion.value else []
-        return tuple(copy.deepcopy(account.user) for account in matches)
+        return tuple(map(copy.deepcopy, carriers([each.user for each in matches], criterion)))
 
     @_port
     def get(self, user_id: str) -> UserRepresentation | None:
@@ -531,9 +534,7 @@ class InMemoryKeycloak:
         if target in ("username", "email"):
             return [each for each in accounts if each.user.get(target) == value.lower()]
         if criterion.is_username:
-            named = [each for each in accounts if each.user.get("username") == value.lower()]
-            found = exactly([each.user for each in named], criterion)
-            return [each for each in named if each.user in found]
+            return [each for each in accounts if each.user.get("username") == value.lower()]
         prefix, _, name = target.partition(".")
         if prefix != "attributes":
             raise ValueError(f"users cannot be matched by {target}")

@@ -568,6 +568,7 @@ def test_an_id_that_is_the_username_is_found_by_it_and_compared_exactly(
 
     assert found is not None
     assert (user_id, [user_id]) == (found.user_id, [one["id"] for one in carriers])
+    assert () == tuple(directory.having(MatchCriterion(EXACT_ID, exact.upper())))
     assert None is find(directory, EXACT_ID, nobodys["username"])
     assert None is find(directory, EXACT_ID, unique("u"))
     assert "id-differs-in-case" == caught.value.code

@@ -8,6 +8,7 @@ from letter_cases import letter_record, stored
 from stage_harness import DEAD_LETTERS, RESULTS, event_of
 
 from keycloak_bridge.domain.events import Outcome, Record, Result
+from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.messages.results import result_message
 
 EMAIL = "planted.mail@acme.example"
@@ -59,6 +60,21 @@ def test_a_user_has_many_names(bench: Bench, word: str) -> None:
     assert ("u-1", keycloak_id) == (found["user"], found["keycloakId"])
     assert [b"u-1"] == bench.keys
     assert 0 == bench.open_readers
+
+
+@pytest.mark.parametrize("word", ["U-1", "u-1"])
+def test_a_user_whose_username_is_its_id_has_both_names(bench: Bench, word: str) -> None:
+    """Keycloak lower-cases the username, which is not another user's id for that."""
+    (bench.folder / "mapping.toml").write_text(
+        'matching = ["username"]\n[user]\nusername = "data.userId"\n'
+    )
+    body = UserRepresentation(username="u-1", attributes={"bridgeUserId": ["U-1"]}, enabled=True)
+    bench.keycloak.delete_user(bench.keycloak.users()[0]["id"])
+    keycloak_id = bench.keycloak.add_user(body)
+
+    found = explained(bench, word, "--set", "mapping.file=mapping.toml")
+
+    assert ("U-1", keycloak_id) == (found["user"], found["keycloakId"])
 
 
 def test_only_the_last_outcomes_are_shown(bench: Bench) -> None:
