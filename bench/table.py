@@ -66,7 +66,7 @@ def _ground(results: Mapping[str, Any]) -> str:
 
 
 def _title(database: str, found: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
-    warm, rounds = found["warm_up"]["users"], sizes["rounds"]
+    warm, rounds = found["warm_up"]["users"], max(run["round"] for run in found["runs"])
     return (
         f"**Keycloak on {database}**, warmed with {warm:,} users, {rounds} {'round' if rounds == 1 else 'rounds'} of "
         f"{sizes['events']:,} users for each contender:"
