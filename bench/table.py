@@ -18,6 +18,9 @@ _HEAD = (
 )
 _RULE = "|---|---|---|---|---|---|---|---|"
 _LARGEST = 6
+_BUSY = 4
+"""Where others use a quarter of the cores, rounds differ much."""
+_LEAST_FOR_P99 = 100
 OF_THE_BRIDGE = "| of the bridge | measured |"
 
 
@@ -57,6 +60,8 @@ def _ground(results: Mapping[str, Any]) -> str:
     missing = f" {problem}, so a rival is missing." if problem else ""
     busy = machine.get("busy_cores")
     others = "" if busy is None else f"; other programs used {busy:.1f} cores before it began"
+    if busy is not None and busy >= machine["cores"] / _BUSY:
+        others += ", so that even the ratios are rough"
     return (
         f"Measured {results['date']} on {machine['cores']} cores ({machine['cpu']}), which Keycloak "
         f"{machine['keycloak']}, Kafka {machine['kafka']} and the contender share{others}. "
@@ -119,6 +124,8 @@ def _looks(results: Mapping[str, Any]) -> Iterator[str]:
         if latency := found.get("latency"):
             for name, words in (("p50", "median"), ("p99", "99th percentile")):
                 one = latency[name]
+                if name == "p99" and len(latency["bridge_ms"]) < _LEAST_FOR_P99:
+                    continue
                 yield (
                     f"| from event to readable user, idle bridge, {database}, {words} | {one['bridge_ms']:.0f} ms; the "
                     f"bare POST {one['bare_ms']:.0f} ms; the bridge adds {one['added_ms']:.0f} ms |"
