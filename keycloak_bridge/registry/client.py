@@ -65,6 +65,10 @@ _COMPATIBLE_API = re.compile(r"/apis/ccompat/v([0-9]+)$")
 _OF_VERSION_2 = frozenset({"6", "7"})
 """The compatible APIs that Apicurio 2 has; Apicurio 3 has its own API of version 2 too."""
 
+_NO_SUBJECTS = frozenset(("", ".", ".."))
+_LATEST_VERSION = 2**31 - 1
+"""Versions count from 1; -1 would be whichever is the newest at the moment."""
+
 _NO_SCHEMA = frozenset({40401, 40402, 40403})
 _TYPES = "GET /schemas/types"
 
@@ -394,7 +398,12 @@ def _references(described: Mapping[str, Any]) -> Iterator[_Named]:
     for one in listed if isinstance(listed, list) else ():
         if isinstance(one, dict):
             name, subject, version = (one.get(key) for key in ("name", "subject", "version"))
-            if isinstance(name, str) and isinstance(subject, str) and isinstance(version, int):
+            if not (isinstance(name, str) and name and isinstance(subject, str)):
+                continue
+            # of what a registry cannot have, nothing is put into a path or a message
+            if not subject.isprintable() or subject in _NO_SUBJECTS or type(version) is not int:
+                continue
+            if 0 < version <= _LATEST_VERSION:
                 yield _Named(name, subject, version)
 
 

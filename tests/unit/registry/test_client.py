@@ -334,7 +334,17 @@ def test_references_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    "references", [1, {}, [1], [{"name": 1, "subject": "s", "version": 1}], [{"name": "n"}]]
+    "references",
+    [
+        *(1, {}, [1], [{"name": "n"}]),
+        [{"name": 1, "subject": "s", "version": 1}],
+        [{"name": "", "subject": "s", "version": 1}],
+        *(
+            [{"name": "n", "subject": one, "version": 1}]
+            for one in ("", "..", "\ud800", "s\r\nX: 1")
+        ),
+        *([{"name": "n", "subject": "s", "version": one}] for one in (True, -1, 0, 10**400)),
+    ],
 )
 def test_a_list_of_references_that_is_none_is_ignored(references: object) -> None:
     """Whatever refers to them says that it leads nowhere."""
