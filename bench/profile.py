@@ -101,7 +101,7 @@ def table(profiles: Mapping[str, Mapping[str, float]], *, least: float = 0.02) -
     """Return the shares of several runs as Markdown, one column for each; what is below `least` everywhere is left out."""
     names = sorted(
         {name for one in profiles.values() for name, share in one.items() if share >= least},
-        key=lambda name: -max(one.get(name, 0.0) for one in profiles.values()),
+        key=lambda name: (-max(one.get(name, 0.0) for one in profiles.values()), name),
     )
     rows = [
         f"| {name} | {' | '.join(f'{100 * one.get(name, 0.0):.0f} %' for one in profiles.values())} |"

@@ -40,3 +40,10 @@ def test_the_table_has_a_column_for_each_run() -> None:
     rows = table({"a": {"json": 0.004, "kafka.net": 0.3}, "b": {"jmespath": 0.5, "kafka.net": 0.2}})
 
     assert ["| jmespath | 0 % | 50 % |", "| kafka.net | 30 % | 20 % |"] == rows.splitlines()[2:]
+
+
+def test_packages_of_one_share_are_in_the_order_of_their_names() -> None:
+    """The page is the same however often it is written."""
+    rows = table({"a": dict.fromkeys("zxyab", 0.1)})
+
+    assert ["a", "b", "x", "y", "z"] == [row.split()[1] for row in rows.splitlines()[2:]]
