@@ -288,7 +288,7 @@ def _place_problems(
 def _named(place: Subschema) -> Iterator[Subschema]:
     """Yield the schemas that the references of `place` name, as far as they can be found."""
     for keyword in REFERENCES:
-        if place.get(keyword) and _resolves(place, keyword):
+        if place.get(keyword, None) is not None and _resolves(place, keyword):
             yield place.target(keyword)
 
 
@@ -326,7 +326,7 @@ def _keyword_problems(place: Subschema) -> Iterator[tuple[Steps, str]]:
         except PatternError as error:
             yield steps, f"is not a regular expression that can be used: {error}"
     for keyword in REFERENCES:
-        if place.get(keyword) and not _resolves(place, keyword):
+        if place.get(keyword, None) is not None and not _resolves(place, keyword):
             reference = place.schema[keyword]
             yield (
                 (keyword,),

@@ -115,7 +115,7 @@ class Subschema:
         """Yield every schema directly under `keywords`; for a reference, the schema that it names."""
         yield from (self.inside(*steps) for steps in self.steps(*keywords))
         for keyword in REFERENCES:
-            if keyword in keywords and self.get(keyword):
+            if keyword in keywords and self.get(keyword, None) is not None:
                 yield self.target(keyword)
 
     def target(self, keyword: str = "$ref") -> "Subschema":

@@ -410,6 +410,7 @@ def test_two_files_for_one_version_are_an_error() -> None:
     ("schema", "pointer"),
     [
         ({"$ref": "#"}, ""),
+        ({"$ref": ""}, ""),
         ({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}}, "/$defs/a"),
         ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"not": {"$ref": "#/$defs/a"}}}}, "/$defs/a"),
         ({"properties": {"a": {"if": {}, "then": {"$ref": "#/properties/a"}}}}, "/properties/a"),
