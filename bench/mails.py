@@ -33,6 +33,8 @@ BARE, BRIDGE, UNRECORDED = "bare client", "bridge", "bridge, no admin events"
 _AT_ONCE = 4
 _ACTIONS, _LIFESPAN_S = ["UPDATE_PASSWORD"], 259_200
 _PAGE = 500
+_JAVA_OPTIONS = ("-Xmx1g",)
+"""In place of the sandbox's own: both compilers, as in operation."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,9 +42,16 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.mails", description=__doc__)
     parser.add_argument("--mails", type=int, default=600, help="in each run (default: 600)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
+    parser.add_argument(
+        "--warm", type=int, default=2000, help="of each before that (default: 2000)"
+    )
     options = parser.parse_args(arguments)
     found: dict[str, list[dict[str, float]]] = {}
-    with terminable(), Sandbox(SandboxOptions()) as sandbox, smtp_sink() as sink:
+    with (
+        terminable(),
+        Sandbox(SandboxOptions(keycloak_java_options=_JAVA_OPTIONS)) as sandbox,
+        smtp_sink() as sink,
+    ):
         place = Place(
             sandbox,
             sandbox.keycloak_url,
@@ -52,7 +61,8 @@ def main(arguments: Sequence[str]) -> int:
         for number in range(options.rounds + 1):  # the first warms Keycloak up, and does not count
             names = [BARE, BRIDGE, UNRECORDED][:: 1 if number % 2 else -1]
             for name in names:
-                run = _run(place, sink, name, crowd(f"mail{number}n", options.mails))
+                mails = options.mails if number else options.warm
+                run = _run(place, sink, name, crowd(f"mail{number}n", mails))
                 print(f"round {number}, {name}: {_told(run)}", file=sys.stderr, flush=True)
                 if run["twice"] or run["lost"]:
                     return 1
