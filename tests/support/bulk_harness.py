@@ -17,7 +17,7 @@ from keycloak_bridge.delivery.stage import Backlog, SentDeadLetters
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Record
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
-from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
+from keycloak_bridge.domain.users import EXACT_ID_ATTRIBUTE, DesiredUser, UserRepresentation
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.provisioning.batches import BatchWriter
@@ -156,8 +156,9 @@ class BulkProcess:
             self.hand.metrics,
             threads=0,
         )
+        self._external_id = known.mapping.external_id
         self.known_users = HandKnownUsers(
-            self._everybody, lambda: 10, "userId", self.backlog, clock
+            self._everybody, lambda: 10, self._external_id, self.backlog, clock
         )
         handler.stage = self.stage = self._stage(known)
 
@@ -177,7 +178,10 @@ class BulkProcess:
         happen, self.meanwhile = self.meanwhile, nothing
         happen()
         there = {user["id"] for user in self._keycloak.users()}
-        yield from (user for user in before if user["id"] in there)
+        users = (user for user in before if user["id"] in there)
+        if self._external_id == EXACT_ID_ATTRIBUTE:  # Keycloak itself knows who is there
+            users = (user for user in users if "@" in user["username"])
+        yield from users
 
     def _stage(self, known: Interpretation) -> ProvisionStage:
         hand, clock = self.hand, self.clock
@@ -195,7 +199,7 @@ class BulkProcess:
             self.known_users,
             hand.context,
         )
-        self.bulk_writer.accepted(_with_every_attribute())
+        self.bulk_writer.accepted(_with_every_attribute(known))
         return ProvisionStage(
             interpreter=known.interpreter,
             writer=self.bulk_writer,
@@ -210,9 +214,9 @@ class BulkProcess:
         return (self._broker.publish(invitation_message(invitation, topic=INVITATIONS)),)
 
 
-def _with_every_attribute() -> DesiredUser:
-    """Return a user whose attributes are all that the shipped mapping writes."""
-    names = deleting().mapping.attribute_names
+def _with_every_attribute(known: Interpretation) -> DesiredUser:
+    """Return a user whose attributes are all that the mapping writes."""
+    names = known.mapping.attribute_names
     return DesiredUser(UserRepresentation(attributes={name: ["x"] for name in names}), ())
 
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from bulk_harness import BulkProcess, HandBatchWriter, deleting, fields_of
 from delivery_harness import P0, P1, TOPIC
 from stage_harness import RESULTS, STRUCTURED, event_of, record_of
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -27,6 +29,7 @@ from keycloak_bridge.domain.events import Message, Record, event_id_in
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.settings.model import MappingSettings, Settings
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
@@ -42,9 +45,9 @@ class World:
         self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
         self.clock = FakeClock()
 
-    def member(self) -> BulkProcess:
+    def member(self, known: Interpretation | None = None) -> BulkProcess:
         """Return one more member, in the middle of a backlog."""
-        process = BulkProcess(self.broker, self.keycloak, self.clock, deleting())
+        process = BulkProcess(self.broker, self.keycloak, self.clock, known or deleting())
         process.hand.turn()
         for partition in (P0, P1):
             process.backlog.begin(partition, self.clock.monotonic())
@@ -135,6 +138,42 @@ def test_a_new_user_is_created_in_a_batch(world: World) -> None:
     write(process, placed(WHOLE, 0, 43))
     assert len(process.importer.batches) == 1
     assert world.results() == [("provisioned", action, None) for action in ("created", "unchanged")]
+
+
+def test_a_batch_takes_no_user_whose_username_is_another_ones_id(
+    world: World, tmp_path: Path
+) -> None:
+    """Keycloak skips a name that is there, whosever it is; the search that follows compares the exact id."""
+    (tmp_path / "mapping.toml").write_text(
+        'matching = ["username"]\n[user]\nusername = "data.userId"\nemail = "data.email"\n'
+    )
+    mapping = MappingSettings(file=tmp_path / "mapping.toml")
+    by_username = Interpretation(Settings(mapping=mapping, lifecycle=deleting().settings.lifecycle))
+    for name, exact in (("u-1", ["U-1"]), ("x-2", []), ("y-3", ["Y-3"])):
+        attributes = {"bridgeUserId": exact} if exact else {}
+        world.keycloak.add_user(UserRepresentation(username=name, attributes=attributes))
+    before = world.keycloak.users()
+    process = world.member(by_username)
+    process.backlog.note(1)
+    ids = ("u-1", "x-2", "Z-4", "z-4")
+    arrived = [
+        handle(process, placed(event(one, data={"email": f"{at}@acme.example"}), 0, at))
+        for at, one in enumerate(ids)
+    ]
+    process.drain()
+
+    assert [[None]] * 4 == [one[-1:] for one in arrived]
+    assert before == world.keycloak.users()[:3]
+    assert ["Z-4"] == world.keycloak.users()[3]["attributes"]["bridgeUserId"]
+    assert 4 == len(world.keycloak.users())
+    assert [("u-1", "x-2", "z-4"), ("z-4",)] == process.importer.batches
+    reasons = [reason for _, _, reason in world.results()]
+    assert sorted(map(str, reasons)) == [
+        "None",
+        "conflict",
+        "id-differs-in-case",
+        "id-differs-in-case",
+    ]
 
 
 def test_a_user_who_was_there_before_is_searched_for(world: World) -> None:
