@@ -45,12 +45,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--warm", type=int, default=2000, help="of each before that (default: 2000)"
     )
+    parser.add_argument(
+        "--smtp-ms", type=float, default=0.0, help="the mail server takes for a mail (default: 0)"
+    )
     options = parser.parse_args(arguments)
     found: dict[str, list[dict[str, float]]] = {}
     with (
         terminable(),
         Sandbox(SandboxOptions(keycloak_java_options=_JAVA_OPTIONS)) as sandbox,
-        smtp_sink() as sink,
+        smtp_sink(options.smtp_ms / 1000) as sink,
     ):
         place = Place(
             sandbox,

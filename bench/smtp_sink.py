@@ -1,4 +1,4 @@
-"""An SMTP server that takes every mail at once and keeps none: so much as Keycloak needs to send one."""
+"""An SMTP server that takes every mail, at once or after a while, and keeps none."""
 
 import asyncio
 import contextlib
@@ -32,10 +32,12 @@ class SmtpSink:
 
 
 @contextlib.contextmanager
-def smtp_sink() -> Iterator[SmtpSink]:
-    """Run a sink meanwhile, in a thread of its own."""
+def smtp_sink(takes_s: float = 0.0) -> Iterator[SmtpSink]:
+    """Run a sink meanwhile, in a thread of its own, which takes each mail after `takes_s`."""
     sink, loop = SmtpSink(), asyncio.new_event_loop()
-    server = loop.run_until_complete(loop.create_server(lambda: Conversation(sink), _HOST, 0))
+    server = loop.run_until_complete(
+        loop.create_server(lambda: Conversation(sink, takes_s), _HOST, 0)
+    )
     sink.port = server.sockets[0].getsockname()[1]
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -51,8 +53,9 @@ def smtp_sink() -> Iterator[SmtpSink]:
 class Conversation(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, sink: SmtpSink) -> None:
+    def __init__(self, sink: SmtpSink, takes_s: float = 0.0) -> None:
         self._sink = sink
+        self._takes_s = takes_s
         self._held = b""
         self._in_mail = False
         self._to: list[bytes] = []
@@ -68,12 +71,18 @@ class Conversation(asyncio.Protocol):
         while (end := self._held.find(_END if self._in_mail else b"\r\n")) >= 0:
             if self._in_mail:
                 self._held, self._in_mail = self._held[end + len(_END) :], False
-                self._sink.recipients.update(self._to)
-                self._sink.arrived_s.append(time.perf_counter())
-                self._say(b"250 taken")
+                if self._takes_s:
+                    asyncio.get_running_loop().call_later(self._takes_s, self._take)
+                else:
+                    self._take()
             else:
                 line, self._held = self._held[:end], self._held[end + 2 :]
                 self._answer(line)
+
+    def _take(self) -> None:
+        self._sink.recipients.update(self._to)
+        self._sink.arrived_s.append(time.perf_counter())
+        self._say(b"250 taken")
 
     def _answer(self, line: bytes) -> None:
         verb = line[:4].upper()
