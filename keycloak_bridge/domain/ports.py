@@ -253,7 +253,7 @@ class UserDirectory(Protocol):
         ...
 
     def leave(self, user_id: str, kind: str, names: Sequence[str]) -> None:
-        """Undo `join`; harmless where there is nothing to undo."""
+        """Undo `join`; harmless where there is nothing to undo. Raises KeycloakError for what may not be undone."""
         ...
 
     def create_group(self, path: str) -> None:

@@ -105,7 +105,9 @@ _ROWS: Mapping[str, _Row] = {
         KeycloakNotFoundError, "the realm has no group {name}", f"create the group {_REPLAY}"
     ),
     "role-not-found": _Row(
-        KeycloakNotFoundError, "{owner} has no role {name}", f"create the role {_REPLAY}"
+        KeycloakNotFoundError,
+        "{owner} has no role {name} that the service account may map",
+        f"create the role, or take out of it what administers realms, {_REPLAY}",
     ),
     "client-not-found": _Row(
         KeycloakNotFoundError, "the realm has no client {name}", f"create the client {_REPLAY}"

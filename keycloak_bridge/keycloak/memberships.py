@@ -12,6 +12,7 @@ import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
 from keycloak_bridge.domain.errors import (
@@ -302,15 +303,24 @@ class Roles:
             self._admin.map_roles(user_id, roles, client)
 
     def leave(self, user_id: str, names: Sequence[str]) -> None:
-        """Take the roles away that are mapped."""
+        """Take the roles away that are mapped. Raises KeycloakNotFoundError (`role-not-found`) where only administrators may."""
         try:
             client = self._client()
             mapped = self._admin.mapped_roles(user_id, client)
             roles = [role for role in mapped if role["name"] in names]
-            if roles:
-                self._admin.unmap_roles(user_id, roles, client)
-        except KeycloakNotFoundError:  # user, client or role is gone, and with it the mapping
+        except KeycloakNotFoundError:  # user or client is gone, and with it the mapping
             self._forget(names)
+            return
+        if not roles:
+            return
+        try:
+            self._admin.unmap_roles(user_id, roles, client)
+        except KeycloakNotFoundError:  # or the role
+            self._forget(names)
+        except KeycloakAuthError as error:
+            if error.status != HTTPStatus.FORBIDDEN:
+                raise
+            raise role_not_found([str(role["name"]) for role in roles], self._client_id) from error
 
     def _client(self) -> str | None:
         if self._client_id is None:

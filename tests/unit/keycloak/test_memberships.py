@@ -164,6 +164,20 @@ CASES = [
         code="role-not-found",
     ),
     Case(
+        "nor may it be taken away: the event is at fault, and no outage of Keycloak",
+        lambda bench: bench.leave(REALM_ROLES, "viewer"),
+        [[VIEWER, EDITOR], FORBIDDEN],
+        [MAPPED, "DELETE /users/u1/role-mappings/realm"],
+        code="role-not-found",
+    ),
+    Case(
+        "an account that may see no role is refused",
+        lambda bench: bench.leave(REALM_ROLES, "viewer"),
+        [FORBIDDEN],
+        [MAPPED],
+        code="keycloak-forbidden",
+    ),
+    Case(
         "an account that may map no role at all is refused",
         lambda bench: bench.join(REALM_ROLES, "viewer").join(REALM_ROLES, "viewer"),
         [[VIEWER], 204, FORBIDDEN, FORBIDDEN],
