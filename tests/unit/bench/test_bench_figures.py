@@ -94,6 +94,18 @@ def test_only_what_is_far_below_the_record_is_a_regression(now: float, complaint
     assert complaints == len(found)
 
 
+@pytest.mark.parametrize(("single", "batches", "complaints"), [(0.7, 1.0, 0), (0.5, 0.9, 2)])
+def test_single_writes_are_never_faster_than_the_bare_client(
+    single: float, batches: float, complaints: int
+) -> None:
+    """A record that says so was made on a busy machine; of batches it may be true."""
+    recorded = ratios(trickle=1.6, burst=1.6)
+
+    found = list(verdict.regressions(ratios(trickle=single, burst=batches), recorded))
+
+    assert complaints == len(found)
+
+
 @pytest.mark.parametrize(
     ("now", "recorded", "complaint"),
     [
