@@ -206,7 +206,10 @@ class Provisioner:
         if not _creates(desired):
             return None
         plan = plan_user(event, desired, None, reserved=self._policy.reserved)
-        self._executor.create_groups(self._executor.missing_groups(desired, plan))
+        missing_groups = self._executor.missing_groups(desired, plan)
+        if missing_groups and desired.external_id.is_username:
+            return None  # the user may exist
+        self._executor.create_groups(missing_groups)
         return Draft(event, desired, plan)
 
     def complete(self, draft: Draft, user_id: str) -> Provisioned:
@@ -264,6 +267,10 @@ class Provisioner:
         plan = plan_user(event, desired, found, reserved=self._policy.reserved)
         self._trace("planned", plan)
         missing_groups = self._executor.missing_groups(desired, plan)
+        if missing_groups and not criteria:
+            # an old event of a user that exists creates none
+            criteria = _first_search(desired, known_absent=False)
+            return self._attempt(event, desired, criteria, one_partition)
         if self._limits is not None:
             actions = limited_actions(plan, desired.intent)
             self._limits.admit(actions, event.identity, self._clock.monotonic())

@@ -155,6 +155,20 @@ def test_what_is_refused_of_a_new_user_is_not_of_one_that_exists(harness: Harnes
     assert 1 == len(harness.keycloak.users())
 
 
+def test_an_old_event_of_a_user_that_exists_creates_no_group(harness: Harness) -> None:
+    """Somebody has deleted it since: the user is searched for before a group is created, and no batch takes it."""
+    joins = (Membership(GROUPS, ("/gone",), create_missing=True),)
+    stale = replace(by_username(), memberships=joins)
+    harness.provision(by_username(), 2)
+    harness.restart()
+    result = harness.provision(stale, 1)
+
+    assert ("stale", ("/gone",)) == (result.reason, harness.keycloak.missing(GROUPS, ["/gone"]))
+    assert harness.provisioner.draft(an_event(), stale) is None
+    new = replace(by_username("U-2", "new@acme.example"), memberships=joins)
+    assert ("created", {"username": 1}) == (harness.provision(new).action, harness.searches)
+
+
 def test_ids_that_differ_in_case_alone_are_two_people(harness: Harness) -> None:
     """No event of the second reaches the account of the first, and each is a dead letter with that code."""
     harness.provision(by_username("U-1"))
