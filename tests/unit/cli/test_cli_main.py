@@ -106,6 +106,7 @@ main()
     "module",
     ["keycloak_bridge.cli.main", "click", "keycloak_bridge.cli.plan", "jsonschema"],
 )
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_modules_are_imported_ends_quietly(module: str) -> None:
     """No traceback, neither of the frame nor of a command; exit code 130."""
     ended = subprocess.run(

@@ -39,7 +39,6 @@ from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL, Call, error_for, keycloak_error
 from keycloak_bridge.planning.bookkeeping import (
     InvitationMark,
-    MarkState,
     due_after,
     format_mark,
     invitation_state,
@@ -1018,20 +1017,6 @@ class Life(RuleBasedStateMachine):
         last = [one for one in self.queue if one.event_id == f"event-{self.event}"]
         for purpose in dict.fromkeys(one.purpose for one in last):
             self.repeat(purpose)
-        self.work(times)
-
-    @rule(times=TIMES)
-    def overwrite_the_mark(self, times: int) -> None:
-        """Let another process write the user as it read it before the mail; it asks for the mark again."""
-        mark = mark_of(self.scene.user)
-        if self.done < len(self.queue) or mark is None or not mark.has_begun(mark.event_id):
-            return
-        failures, self.keycloak._failures = self.keycloak._failures, {}
-        self.scene.write(InvitationMark(MarkState.DUE, mark.event_id))
-        self.keycloak._failures = failures
-        began = self.keycloak.mailed_at[-1] if self.keycloak.mailed_at else self.scene.clock.now()
-        invitation = replace(self.scene.invitation(mark.event_id), time=began)
-        self.queue.append(replace(invitation, confirm_only=True))
         self.work(times)
 
     @rule()
