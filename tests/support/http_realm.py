@@ -9,8 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import requests
-from requests.adapters import BaseAdapter
-from requests.structures import CaseInsensitiveDict
+from answering_adapter import AnsweringAdapter, answer_of
 
 from bench.stub_keycloak import StubRealm
 from keycloak_bridge.domain.ports import Clock
@@ -25,7 +24,7 @@ _NAMED = re.compile(r"^(group-by-path)/.*")
 Query = dict[str, str]
 
 
-class HttpRealm(BaseAdapter):
+class HttpRealm(AnsweringAdapter):
     """A realm with any group, client and organization, and the roles ROLES everywhere. Safe to share between threads.
 
     `calls` lists what was called, tokens left out, with `{id}` in the place of ids, and a search with what it asks for. It
@@ -52,17 +51,9 @@ class HttpRealm(BaseAdapter):
         http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), self)
         return KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", clock))
 
-    def send(
-        self,
-        request: requests.PreparedRequest,
-        stream: bool = False,
-        timeout: Any = None,
-        verify: Any = True,
-        cert: Any = None,
-        proxies: Any = None,
-    ) -> requests.Response:
+    def answered(self, request: requests.PreparedRequest, timeout: Any) -> requests.Response:
         """Note the call and answer it."""
-        del stream, timeout, verify, cert, proxies
+        del timeout
         url = urlsplit(str(request.url))
         body = request.body or b""
         body = body.encode() if isinstance(body, str) else bytes(body)
@@ -70,16 +61,7 @@ class HttpRealm(BaseAdapter):
             status, text, location = self._answer(
                 str(request.method), url.path, dict(parse_qsl(url.query)), body
             )
-        response = requests.Response()
-        response.status_code = status
-        response._content = text
-        response.headers = CaseInsensitiveDict({"Location": location} if location else {})
-        response.request = request
-        response.url = str(request.url)
-        return response
-
-    def close(self) -> None:
-        """Do nothing: there is no connection."""
+        return answer_of(status, text, {"Location": location} if location else {})
 
     def _answer(self, method: str, path: str, query: Query, body: bytes) -> tuple[int, bytes, str]:
         below = path.partition("/admin/realms/")[2].partition("/")[2]

@@ -8,8 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import requests
-from requests.adapters import BaseAdapter
-from requests.structures import CaseInsensitiveDict
+from answering_adapter import AnsweringAdapter, answer_of
 
 URL = "http://registry:8081/apis/ccompat/v7"
 CORE = "http://registry:8081/apis/registry/v2"
@@ -27,7 +26,7 @@ def described(
     return 200, {name: value for name, value in said.items() if value is not None}
 
 
-class StubRegistry(BaseAdapter):
+class StubRegistry(AnsweringAdapter):
     """Answers by path what `answers` says, 404 with a registry's error for all others; safe to share between threads.
 
     `asked` counts the requests by path, `authorizations` has the header of each.
@@ -43,17 +42,9 @@ class StubRegistry(BaseAdapter):
         self.before: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
 
-    def send(
-        self,
-        request: requests.PreparedRequest,
-        stream: bool = False,
-        timeout: Any = None,
-        verify: Any = True,
-        cert: Any = None,
-        proxies: Any = None,
-    ) -> requests.Response:
+    def answered(self, request: requests.PreparedRequest, timeout: Any) -> requests.Response:
         """Give the answer for the path of `request`, which must be below URL or CORE."""
-        del stream, timeout, verify, cert, proxies
+        del timeout
         url = str(request.url)
         base = next(one for one in (URL, CORE) if url.startswith(one))
         path = unquote(url.removeprefix(base))
@@ -65,13 +56,5 @@ class StubRegistry(BaseAdapter):
         if isinstance(given, Exception):
             raise given
         status, body = given
-        response = requests.Response()
-        response.status_code = status
-        response._content = (body if isinstance(body, str) else json.dumps(body)).encode()
-        response.headers = CaseInsensitiveDict()
-        response.request = request
         assert urlsplit(url).scheme == "http"
-        return response
-
-    def close(self) -> None:
-        """Do nothing: there is no connection."""
+        return answer_of(status, (body if isinstance(body, str) else json.dumps(body)).encode())

@@ -8,8 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import requests
-from requests.adapters import BaseAdapter
-from requests.structures import CaseInsensitiveDict
+from answering_adapter import AnsweringAdapter, answer_of
 
 TOKEN = "stub-token"
 
@@ -45,7 +44,7 @@ class SentRequest:
         return jsonlib.loads(self.body)
 
 
-class StubAdapter(BaseAdapter):
+class StubAdapter(AnsweringAdapter):
     """Answers with what `answer` and `fail` were given, in that order; requests for tokens are always answered by `token`.
 
     With `scripted_tokens` requests for tokens are answered from the script too. `requests` lists what was sent, without
@@ -74,34 +73,18 @@ class StubAdapter(BaseAdapter):
         """Fail the next request with `error`."""
         self._script.append(error)
 
-    def send(
-        self,
-        request: requests.PreparedRequest,
-        stream: bool = False,
-        timeout: Any = None,
-        verify: Any = True,
-        cert: Any = None,
-        proxies: Any = None,
-    ) -> requests.Response:
+    def answered(self, request: requests.PreparedRequest, timeout: Any) -> requests.Response:
         """Record the request and give the next answer."""
-        del stream, verify, cert, proxies
         sent = _sent(request, timeout)
         if sent.path.endswith("/token") and not self._scripted_tokens:
-            answer = _response(200, {"access_token": self.token, "expires_in": 300}, "", {})
-        else:
-            self.requests.append(sent)
-            if not self._script:
-                raise AssertionError(f"nothing scripted for {sent.method} {sent.url}")
-            scripted = self._script.popleft()
-            if isinstance(scripted, Exception):
-                raise scripted
-            answer = scripted
-        answer.request = request
-        answer.url = sent.url
-        return answer
-
-    def close(self) -> None:
-        """Do nothing: there is no connection."""
+            return _response(200, {"access_token": self.token, "expires_in": 300}, "", {})
+        self.requests.append(sent)
+        if not self._script:
+            raise AssertionError(f"nothing scripted for {sent.method} {sent.url}")
+        scripted = self._script.popleft()
+        if isinstance(scripted, Exception):
+            raise scripted
+        return scripted
 
 
 def _sent(request: requests.PreparedRequest, timeout: Any) -> SentRequest:
@@ -113,8 +96,4 @@ def _sent(request: requests.PreparedRequest, timeout: Any) -> SentRequest:
 def _response(
     status: int, json: object, text: str, headers: Mapping[str, str]
 ) -> requests.Response:
-    response = requests.Response()
-    response.status_code = status
-    response._content = (text if json is None else jsonlib.dumps(json)).encode()
-    response.headers = CaseInsensitiveDict(headers)
-    return response
+    return answer_of(status, (text if json is None else jsonlib.dumps(json)).encode(), headers)
