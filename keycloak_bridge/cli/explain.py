@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import click
@@ -20,9 +21,9 @@ from keycloak_bridge.domain.events import (
 )
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
-from keycloak_bridge.kafka import reader as kafka_reader
 from keycloak_bridge.messages.dead_letters import DeadLetterFilter
-from keycloak_bridge.messages.results import PastOutcome, in_order, read_outcome, set_last_by
+from keycloak_bridge.messages.results import PastOutcome, set_last_by
+from keycloak_bridge.outcome_log.log import OutcomeLog
 from keycloak_bridge.planning.bookkeeping import parse_mark
 from keycloak_bridge.planning.order import applied_to
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS
@@ -104,21 +105,10 @@ def _list_of(users: Sequence[UserRepresentation], external_id: str) -> str:
 
 
 def _outcomes(settings: Settings, user_id: str) -> Sequence[PastOutcome]:
-    """Return the user's outcomes from the partition of its key; where that has none, from all partitions.
-
-    The topic may have had another number of partitions.
-    """
-    key, topic = user_id.encode(), settings.topics.results
-    for all_partitions in (False, True):
-        reader = kafka_reader.TopicReader(settings.kafka, topic, setting="topics.results")
-        with contextlib.closing(reader):
-            if not all_partitions:
-                reader.only_key(key)
-            records = with_progress("reading results", reader.read(), reader.remaining())
-            found = [read_outcome(record) for record in records if record.key == key]
-        if outcomes := [one for one in found if one is not None]:
-            return in_order(outcomes)
-    return ()
+    watched = partial(with_progress, "reading results")
+    log = OutcomeLog(settings.kafka, settings.topics.results, watched=watched)
+    with contextlib.closing(log):
+        return log.of_user(user_id)
 
 
 def _letters(settings: Settings, interpretation: Interpretation, user_id: str) -> tuple[int, int]:

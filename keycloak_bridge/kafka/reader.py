@@ -1,7 +1,7 @@
 """One topic for an operator: read from a beginning to an end, without a group."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaConsumer
@@ -58,7 +58,7 @@ class TopicReader:
         )
         self._fetched = CarefulFetcher(self._consumer)
         try:
-            self._partitions = self._all_partitions(setting)
+            self._partitions = self._all = self._all_partitions(setting)
             self._assign()
         except BaseException:
             self.close()
@@ -76,9 +76,7 @@ class TopicReader:
 
     def _assign(self) -> None:
         with translated(f"reading {self._topic}"):
-            begins = self._consumer.beginning_offsets(
-                self._partitions, timeout_ms=REQUEST_TIMEOUT_MS
-            )
+            begins = self._begins()
             self.is_cut = any(begins.values())
             self._consumer.assign(self._partitions)
             for partition in self._partitions:
@@ -89,13 +87,18 @@ class TopicReader:
         with translated("asking for topics"):
             return frozenset(self._consumer.partitions_for_topic(topic))
 
-    def only_key(self, key: bytes) -> None:
-        """Have `read` yield only the partition, from its beginning, on which producers put `key`.
+    def only_keys(self, keys: Collection[bytes]) -> None:
+        """Have `read` yield only the partitions, from their beginning, on which producers put `keys`.
 
-        That is where it is if the topic never had another number of partitions.
+        That is where they are if the topic never had another number of partitions.
         """
-        number = (murmur2(key) & _POSITIVE) % len(self._partitions)
-        self._partitions = [self._partitions[number]]
+        numbers = {(murmur2(key) & _POSITIVE) % len(self._all) for key in keys}
+        self._partitions = [self._all[number] for number in sorted(numbers)]
+        self._assign()
+
+    def all_keys(self) -> None:
+        """Have `read` yield all partitions, from their beginning."""
+        self._partitions = self._all
         self._assign()
 
     def read(self) -> Iterator[Record]:
@@ -116,6 +119,47 @@ class TopicReader:
         for partition, offset in self._offsets_at(timestamp_ms).items():
             with translated(f"reading {self._topic}"):
                 self._consumer.seek(partition, offset)
+
+    def begin_near_end(self, count: int, not_before_ms: int | None = None) -> frozenset[int]:
+        """Have `read` begin `count` offsets before the end of each partition; return those of which that leaves out records.
+
+        Records before the first one that is not older than `not_before_ms` are neither read nor left out.
+        """
+        ends = self._ends()
+        firsts = self._begins() if not_before_ms is None else self._offsets_at(not_before_ms)
+        starts = {at: max(firsts[at], ends[at] - count) for at in self._partitions}
+        with translated(f"reading {self._topic}"):
+            for partition, start in starts.items():
+                self._consumer.seek(partition, start)
+        return frozenset(at.partition for at, start in starts.items() if start > firsts[at])
+
+    def follow(self) -> Iterator[Sequence[Record]]:
+        """Yield what comes from where the last `read` ended, for ever, and nothing each half second in which nothing came.
+
+        Partitions that the topic is given meanwhile are read too; a topic that is made anew is read from its beginning.
+        """
+        while True:
+            self._take_new_partitions()
+            with translated(f"reading {self._topic}"):
+                batches = self._consumer.poll(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+            self._read_on_after_trouble()
+            records = [record_of(raw) for batch in batches.values() for raw in batch]
+            self._seen(records)
+            yield records
+
+    def _take_new_partitions(self) -> None:
+        """Assign partitions that kafka-python has heard of since; it asks for them every few minutes."""
+        numbers = self.partitions_of(self._topic) - {at.partition for at in self._all}
+        if not numbers:
+            return
+        new = [KafkaTopicPartition(self._topic, number) for number in sorted(numbers)]
+        positions = {at: self._position(at) for at in self._partitions} | dict.fromkeys(new, 0)
+        self._all = [*self._all, *new]
+        self._partitions = list(positions)
+        with translated(f"reading {self._topic}"):
+            self._consumer.assign(self._partitions)
+            for partition, position in positions.items():
+                self._consumer.seek(partition, position)
 
     def end_at(self, timestamp_ms: int) -> None:
         """Have `read` end before the first record of each partition that is not older than `timestamp_ms`."""
@@ -182,6 +226,13 @@ class TopicReader:
             if at is None:
                 raise kafka_errors.KafkaTimeoutError("no position")
             return int(at)
+
+    def _begins(self) -> Mapping[KafkaTopicPartition, int]:
+        with translated(f"reading {self._topic}"):
+            begins: Mapping[KafkaTopicPartition, int] = self._consumer.beginning_offsets(
+                self._partitions, timeout_ms=REQUEST_TIMEOUT_MS
+            )
+        return begins
 
     def _ends(self) -> Mapping[KafkaTopicPartition, int]:
         with translated("reading end offsets"):

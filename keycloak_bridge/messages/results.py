@@ -6,6 +6,7 @@ A result never holds a value of the user.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from sys import intern
 from typing import Any
 
 from keycloak_bridge.domain.errors import BridgeError
@@ -27,10 +28,12 @@ from keycloak_bridge.domain.operations import (
 )
 from keycloak_bridge.events.cloudevents import cloud_event_message
 from keycloak_bridge.events.decode import EnvelopeRules, decode
-from keycloak_bridge.messages.bounds import known_id, listed, shortened
+from keycloak_bridge.messages.bounds import LONGEST_ID, LONGEST_TEXT, known_id, listed, shortened
 
 _VERSION = "1.1"
 _LARGEST_VIOLATIONS = 64 * 1024
+_LARGEST_CHANGED = 16 * 1024
+"""Characters of the names of targets that are kept of a result; any client may have written it."""
 _BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 _NOT_WRITTEN = ("sessions", "user", "actions")
 """Rows of a plan that name no field, attribute or membership of the user."""
@@ -172,6 +175,8 @@ class PastOutcome:
     changed: tuple[str, ...] = ()
     mapping: str | None = None
     origin: str | None = None
+    id: str | None = None
+    """The id of the result itself, by which a repetition is recognised."""
 
 
 def read_outcome(record: Record) -> PastOutcome | None:
@@ -183,7 +188,7 @@ def read_outcome(record: Record) -> PastOutcome | None:
     data = event.data
     if event.type != RESULT or not isinstance(data, dict):
         return None
-    outcome, changed = _text(data, "outcome"), data.get("changed")
+    outcome = _text(data, "outcome")
     if outcome is None:
         return None
     return PastOutcome(
@@ -196,11 +201,10 @@ def read_outcome(record: Record) -> PastOutcome | None:
         schema_id=_text(data, "schemaId"),
         keycloak_id=_text(data, "keycloakId"),
         user_id=_text(data, "userId"),
-        changed=tuple(one for one in changed if isinstance(one, str))
-        if isinstance(changed, list)
-        else (),
+        changed=_names(data.get("changed")),
         mapping=_text(data, "mapping"),
         origin=_origin(data.get("source")),
+        id=event.id,
     )
 
 
@@ -227,10 +231,24 @@ def set_last_by(outcomes: Iterable[PastOutcome]) -> Mapping[str, PastOutcome]:
 
 def _text(data: Mapping[str, Any], name: str) -> str | None:
     value = data.get(name)
-    return value if isinstance(value, str) else None
+    return value if isinstance(value, str) and len(value) <= LONGEST_TEXT else None
+
+
+def _names(changed: Any) -> tuple[str, ...]:
+    """Return the texts in `changed`, as many as are kept; many results share a few of them."""
+    names: list[str] = []
+    left = _LARGEST_CHANGED
+    for one in changed if isinstance(changed, list) else ():
+        if isinstance(one, str) and len(one) <= left:
+            left -= len(one)
+            names.append(intern(one))
+    return tuple(names)
 
 
 def _origin(source: Any) -> str | None:
-    if not isinstance(source, dict) or not {"topic", "partition", "offset"} <= source.keys():
+    if not isinstance(source, dict):
         return None
-    return f"{source['topic']}/{source['partition']}@{source['offset']}"
+    topic, partition, offset = (source.get(name) for name in ("topic", "partition", "offset"))
+    if not isinstance(topic, str) or not isinstance(partition, int) or not isinstance(offset, int):
+        return None
+    return f"{shortened(topic, LONGEST_ID)}/{partition}@{offset}"

@@ -187,9 +187,22 @@ class InMemoryTopicReader:
     def end_at(self, timestamp_ms: int) -> None:
         self._wanted.append(lambda one: one.timestamp_ms < timestamp_ms)
 
-    def only_key(self, key: bytes) -> None:
-        self._bench.keys.append(key)
-        self._wanted.append(lambda _: not self._bench.wrong_partition)
+    def begin_near_end(self, count: int, not_before_ms: int | None = None) -> frozenset[int]:
+        self._position = max(0, len(self._bench.log[self._topic]) - count)
+        return frozenset(range(PARTITIONS)) if self._position else frozenset()
+
+    def only_keys(self, keys: Collection[bytes]) -> None:
+        self._bench.keys += keys
+        self._position = 0
+        self._wanted = [lambda _: not self._bench.wrong_partition]
+
+    def all_keys(self) -> None:
+        self._position = 0
+        self._wanted = []
+
+    def follow(self) -> Iterator[list[Record]]:
+        while True:
+            yield list(self.read())
 
     def remaining(self) -> int:
         return len(self._bench.log[self._topic]) - self._position

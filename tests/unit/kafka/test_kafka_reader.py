@@ -325,10 +325,39 @@ def test_the_partition_of_a_key_is_read_alone(reader: TopicReader) -> None:
     """Where every producer with the usual partitioner puts that key."""
     number = (murmur2(b"u-1") & 0x7FFFFFFF) % 3
 
-    reader.only_key(b"u-1")
+    reader.only_keys([b"u-1"])
 
     assert 10 == reader.remaining()
     assert [Place(number, offset) for offset in range(10)] == places(reader.read())
+    reader.all_keys()
+    assert 30 == reader.remaining()
+
+
+@pytest.mark.parametrize(
+    ("count", "not_before", "first", "left_out"),
+    [(4, None, 6, {0, 1, 2}), (10, None, 0, set()), (4, 8, 8, set()), (4, 2, 6, {0, 1, 2})],
+)
+def test_the_end_of_each_partition_is_read_alone(
+    reader: TopicReader, count: int, not_before: int | None, first: int, left_out: set[int]
+) -> None:
+    """So many offsets, or those of a time where these are fewer; partitions that hold more are named."""
+    assert left_out == reader.begin_near_end(count, not_before)
+
+    offsets = range(first, 10)
+    assert [Place(number, one) for number in range(3) for one in offsets] == places(reader.read())
+
+
+def test_a_topic_is_followed_into_new_partitions(topic: Topic) -> None:
+    """From where the last reading ended; a partition that is added is read from its beginning, no record comes twice."""
+    reader = topic.reader({0: [Raw(0, 0)]})
+    list(reader.read())
+    topic.logs |= {0: [Raw(0, 0), Raw(0, 1)], 1: [Raw(1, 0)]}
+    topic.consumer.ends = {0: 2, 1: 1}
+
+    batches = reader.follow()
+
+    assert [Place(0, 1), Place(1, 0)] == places(next(batches))
+    assert [] == next(batches)
 
 
 @pytest.mark.parametrize(("first", "expected"), [(0, False), (4, True)])

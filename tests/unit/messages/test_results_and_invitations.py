@@ -214,7 +214,7 @@ def test_a_result_is_read_back_whole() -> None:
     """Everything that says which event set what, from the very message; one of an older bridge has less."""
     older = Result(Outcome.SKIPPED, reason="stale", event_id="event-1")
     assert read_outcome(stored(published(older))) == PastOutcome(
-        NOON, "skipped", reason="stale", event_id="event-1"
+        NOON, "skipped", reason="stale", event_id="event-1", id="unreadable/skipped"
     )
     facts: dict[str, Any] = {
         "action": "updated",
@@ -229,7 +229,11 @@ def test_a_result_is_read_back_whole() -> None:
     message = published(Result(Outcome.PROVISIONED, **facts), record(b"{}"))
 
     assert read_outcome(stored(message)) == PastOutcome(
-        NOON, "provisioned", **facts, origin="user-events/3@42"
+        NOON,
+        "provisioned",
+        **facts,
+        origin="user-events/3@42",
+        id="user-events/3/42/provisioned",
     )
 
 
@@ -257,7 +261,7 @@ def test_odd_parts_of_a_result_are_left_out() -> None:
         b'"data":{"outcome":"provisioned","eventId":7,"changed":["email",7],"source":{"topic":"t"}}}'
     )
 
-    assert PastOutcome(None, "provisioned", changed=("email",)) == read_outcome(
+    assert PastOutcome(None, "provisioned", changed=("email",), id="1") == read_outcome(
         Record("results", 0, 0, 0, None, value)
     )
 
