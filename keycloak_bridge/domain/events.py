@@ -228,6 +228,8 @@ class Outcome(StrEnum):
     SKIPPED = "skipped"
     REJECTED = "rejected"
     INVITED = "invited"
+    ACTIVATED = "activated"
+    INVITATION_EXPIRED = "invitation-expired"
 
 
 @dataclass(frozen=True, slots=True)

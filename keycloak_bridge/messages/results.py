@@ -30,7 +30,7 @@ from keycloak_bridge.events.cloudevents import cloud_event_message
 from keycloak_bridge.events.decode import EnvelopeRules, decode
 from keycloak_bridge.messages.bounds import LONGEST_ID, LONGEST_TEXT, known_id, listed, shortened
 
-_VERSION = "1.1"
+_VERSION = "1.2"
 _LARGEST_VIOLATIONS = 64 * 1024
 _LARGEST_CHANGED = 16 * 1024
 """Characters of the names of targets that are kept of a result; any client may have written it."""
@@ -99,7 +99,7 @@ def result_message(
     position: str = "unreadable",
     origin: Record | None = None,
 ) -> Message:
-    """Return the message of one result, with the place of `origin`, the record it is about.
+    """Return the message of one result, with the place of `origin`, the record it is about; `time` is that of what happened.
 
     Its id is the same for the same event and outcome, so that consumers recognise a repetition. Where it is not known which
     event of which user it is, the place, else `position` (such as `user-events/3/42`), is used instead of its identity.

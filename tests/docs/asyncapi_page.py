@@ -333,11 +333,17 @@ def _cloud_event(
     }
 
 
+_OCCURRENCES = ("activated", "invitation-expired")
+"""Outcomes of a person, not of an event."""
+
+
 def _event(document: SchemaDocument, data: Mapping[str, Any], *, own: bool) -> Any:
     """Return the CloudEvent with `data`."""
     event_id = data.get("eventId", "5e3f9c1a")
+    occurrence = f"{data.get('keycloakId')}/2026-11-02T12:00:00.000000Z"
+    about = occurrence if data.get("outcome") in _OCCURRENCES else event_id
     identities = {
-        RESULT: f"{event_id}/{data.get('outcome')}",
+        RESULT: f"{about}/{data.get('outcome')}",
         INVITATION_DUE: f"{event_id}/invitation",
         DEAD_LETTER_REPLAYED: f"{data.get('letter')}/2026-11-02T12:00:00Z",
     }

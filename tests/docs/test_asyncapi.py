@@ -62,7 +62,7 @@ def written() -> Iterator[tuple[str, str, Message]]:
         Result(Outcome.REJECTED, None, "not-json", "it is no event"),
     ):
         message = result_message(result, topic="user-results", time=NOON, origin=LETTER)
-        yield "user.provisioning.result.1.1", "results", message
+        yield "user.provisioning.result.1.2", "results", message
     yield "dead-letter.replayed.1.0", "deadLetters", replay_mark(letter, LETTER, time=NOON)
 
 

@@ -95,7 +95,7 @@ def test_result_is_a_cloudevent() -> None:
         type=RESULT,
         subject="u-1",
         time=NOON,
-        dataschema="urn:keycloak-bridge:schema:user.provisioning.result:1.1",
+        dataschema="urn:keycloak-bridge:schema:user.provisioning.result:1.2",
         data={
             "outcome": "provisioned",
             "action": "created",
