@@ -50,7 +50,7 @@ class RuntimeContext:
                 if error.disposition is not Disposition.RETRY:
                     raise
                 failures += 1
-                is_new = self.status.set_problem(component, error.message)
+                is_new = self.status.set_problem(component, error.message, error.code)
                 log_event(
                     logger,
                     "waiting",

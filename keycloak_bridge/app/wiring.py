@@ -3,7 +3,7 @@
 `StageBuilder` is for the running bridge and for backfill; `direct_provisioner` is for commands that need no Kafka.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -121,7 +121,7 @@ class StageBuilder:
             self._request_invitation,
             self.clock,
             policy=provision_policy(settings, known.mapping),
-            limits=limits_of(settings, context.brake),
+            limits=self._limits(context.brake, set(LimitedAction) - {LimitedAction.MAIL}),
             locks=self.locks,
         )
         known_users = self._known_users(context.backlog)
@@ -200,7 +200,7 @@ class StageBuilder:
                 self.locks,
                 settings,
                 self.clock,
-                context.brake,
+                self._limits(context.brake, {LimitedAction.MAIL}),
                 comes_again=True,
             ),
             publisher=ResultPublisher(context, self.output, group_id),
@@ -213,6 +213,17 @@ class StageBuilder:
             handler,
             self._options(settings.invite.workers + _MAIL_PREPARERS),
         )
+
+    def _limits(self, brake: Brake, actions: Collection[LimitedAction]) -> Limits:
+        """Return the limits of a stage that does these actions, and report them in the metrics."""
+        limits = limits_of(self.settings, brake)
+        for action, most in limits.most().items():
+            if action in actions:
+                self.metrics.limit(action.value, most, partial(self._used, limits, action))
+        return limits
+
+    def _used(self, limits: Limits, action: LimitedAction) -> int:
+        return limits.used(action, self.clock.monotonic())
 
     def _options(self, workers: int) -> ConsumerOptions:
         settings = self.settings
@@ -326,11 +337,11 @@ def inviter(
     locks: UserLocks,
     settings: Settings,
     clock: Clock,
-    brake: Brake | None = None,
+    limits: Limits | None = None,
     *,
     comes_again: bool = False,
 ) -> Inviter:
-    """Return the inviter of these settings; with `brake` their limits apply, and engage it.
+    """Return the inviter of these settings, which keeps to `limits`.
 
     `comes_again` says whether Kafka delivers an invitation again whose attempt was broken off.
     """
@@ -342,7 +353,7 @@ def inviter(
         clock=clock,
         at_once=invite.workers,
         pace=RateLimiter(invite.pace),
-        limits=None if brake is None else limits_of(settings, brake),
+        limits=limits,
         settle_s=invite.settle,
         at_most_once=invite.delivery == "at-most-once",
         comes_again=comes_again,
@@ -392,7 +403,8 @@ def direct_provisioner(
     directory = directory or KeycloakUserDirectory(admin, clock)
     locks = UserLocks()
     own = own_users(interpretation.mapping)
-    sender = inviter(directory, own, locks, settings, clock, brake)
+    limits = None if brake is None else limits_of(settings, brake)
+    sender = inviter(directory, own, locks, settings, clock, limits)
     mail = mailer(sender, settings, partial(trace, "waiting"))
 
     def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
@@ -410,7 +422,7 @@ def direct_provisioner(
             unknown_user_wait_s=0,
             expects_new=False,  # a command is mostly about users that exist
         ),
-        limits=None if brake is None else limits_of(settings, brake),
+        limits=limits,
         locks=locks,
         trace=trace,
     )

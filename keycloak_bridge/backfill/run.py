@@ -22,6 +22,7 @@ from keycloak_bridge.app.wiring import (
     StageBuilder,
     direct_provisioner,
     inviter,
+    limits_of,
     mailer,
     own_users,
     realm_identity,
@@ -298,8 +299,8 @@ class BackfillRun:
         if self._mails:
             settings = self._interpretation.settings
             own = own_users(self._interpretation.mapping)
-            brake = stage.context.brake
-            sender = inviter(self._directory, own, locks, settings, self._clock, brake)
+            limits = limits_of(settings, stage.context.brake)
+            sender = inviter(self._directory, own, locks, settings, self._clock, limits)
             mail = mailer(sender, settings)
             self._output.mail = lambda invitation: mail(invitation).mailed
 

@@ -181,6 +181,15 @@ class Limits:
                 window.at_s.setdefault(key, now_s)
             return new
 
+    def most(self) -> Mapping[LimitedAction, int]:
+        """Return what each limit allows within its window."""
+        return {action: window.limit.count for action, window in self._windows.items()}
+
+    def used(self, action: LimitedAction, now_s: float) -> int:
+        """Return how much of a limit is used; raises KeyError for an action without one."""
+        with self._lock:
+            return self._windows[action].used(now_s)
+
     def take_back(self, action: LimitedAction, key: str) -> None:
         """Forget that `action` was admitted for `key`, since it was not done; harmless when it was not admitted."""
         with self._lock:
@@ -229,6 +238,9 @@ class _Window:
         self.at_s: OrderedDict[str, float] = OrderedDict()
 
     def admits(self, key: str, now_s: float) -> bool:
+        return self.used(now_s) < self.limit.count or key in self.at_s
+
+    def used(self, now_s: float) -> int:
         while self.at_s and next(iter(self.at_s.values())) <= now_s - self.limit.window_s:
             self.at_s.popitem(last=False)
-        return key in self.at_s or len(self.at_s) < self.limit.count
+        return len(self.at_s)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from keycloak_bridge import __version__
@@ -26,7 +27,7 @@ from keycloak_bridge.domain.ports import (
     StageOutput,
 )
 from keycloak_bridge.messages.bridge_headers import has_bridge_headers, without_bridge_headers
-from keycloak_bridge.messages.dead_letters import dead_letter_message, without_body
+from keycloak_bridge.messages.dead_letters import dead_letter_message, is_replay, without_body
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.messages.results import result_message, without_details
 from keycloak_bridge.ops.logs import log_event
@@ -82,6 +83,14 @@ class ResultPublisher:
         if result.outcome is not Outcome.REJECTED:
             context.brake.good()
         return self.output.result(record, result)
+
+    def arrived(self, record: Record, since: datetime | None) -> None:
+        """Count how long after `since` Keycloak had done what somebody waited for; a replay counts for nothing."""
+        if since is None or is_replay(record):
+            return
+        waited_s = (self.context.clock.now() - since).total_seconds()
+        # the clocks of producer, broker and bridge differ
+        self.context.metrics.waited(self.context.name, max(0.0, waited_s))
 
     def dead_letter(
         self, record: Record, error: BridgeError, *, step: str, result: Result, since_s: float

@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -73,6 +74,7 @@ class Delivery:
         self._lease = lease
         self._clock = context.clock
         self._brake = context.brake
+        self._retried = partial(context.metrics.retried, context.name)
         self._jitter = jitter
         self._changed = threading.RLock()
         self._work = threading.Condition(self._changed)  # there may be more to begin
@@ -263,6 +265,7 @@ class Delivery:
             if error is None:
                 self._done(task, handled.dependency | Dependency.KAFKA)
             else:
+                self._retried(error.code)
                 self.postpone(task, error)
 
         when_all(handled.acknowledgements, arrived)

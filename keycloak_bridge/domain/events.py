@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -139,6 +139,7 @@ class CloudEvent:
     data: Any
 
 
+_BACKFILLED_AFTER = timedelta(hours=1)
 _DIGEST_LENGTH = 24
 _OCCURRENCE_LENGTH = 16
 _LONGEST_SHOWN = 230
@@ -183,7 +184,7 @@ class UserEvent:
 
     `user_id` is the user's id in user management as the mapping reads it, once it has. `time` is never later than the
     record; where the producer's time was, `stated_time` is that. `clamped` says that it was so far ahead that nobody
-    knows when the event happened.
+    knows when the event happened. `recorded` is when its record was written, as far as that is known.
     """
 
     id: str
@@ -196,6 +197,17 @@ class UserEvent:
     user_id: str | None = None
     stated_time: datetime | None = None
     clamped: bool = False
+    recorded: datetime | None = None
+
+    @property
+    def waiting_since(self) -> datetime | None:
+        """Since when somebody waits for what this event brings, None where its time does not say that.
+
+        It does not where nobody knows when it happened, and where it was published more than an hour later, as a backfill is.
+        """
+        if self.time is None or self.recorded is None or self.clamped:
+            return None
+        return self.time if self.recorded - self.time <= _BACKFILLED_AFTER else None
 
     @property
     def occurrence(self) -> str:
@@ -267,6 +279,8 @@ class Invitation:
     mapping that serves events of `event_type` and `schema_id` (None where the record does not say); they are never read
     from the invitations topic, which anybody may have written to.
 
+    `untimely` says that nobody has waited since `event_time` (`UserEvent.waiting_since`).
+
     `confirm_only` asks for the mark of a mail that was requested before, and for no mail. `purpose` decides when no
     mail is sent: a user who has a password needs no first invitation, but may have to verify a changed address.
     """
@@ -283,6 +297,7 @@ class Invitation:
     schema_id: str | None = None
     event_time: datetime | None = None
     caused_by: str | None = None
+    untimely: bool = False
 
     @property
     def shown_event_id(self) -> str:

@@ -27,7 +27,7 @@ class ArrivalRule:
         """
         if time is None:
             return None
-        recorded, now = _recorded(recorded_ms), self.now()
+        recorded, now = record_time(recorded_ms), self.now()
         ahead = timedelta(seconds=self.max_ahead_s)
         # a record from the future proves nothing
         latest = now if recorded is None else min(recorded, now)
@@ -55,8 +55,8 @@ class ArrivalRule:
         )
 
 
-def _recorded(timestamp_ms: int | None) -> datetime | None:
-    """Return the time of a record; some producers write 0 or -1 where they have none."""
+def record_time(timestamp_ms: int | None) -> datetime | None:
+    """Return the time of a record, None where it has none: some producers write 0 or -1 then."""
     if timestamp_ms is None or timestamp_ms <= 0:
         return None
     try:

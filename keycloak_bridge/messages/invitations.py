@@ -29,6 +29,9 @@ from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
 _CONFIRM_ONLY = ("kb-confirm-only", b"true")
+_UNTIMELY = ("kb-untimely", b"true")
+"""Header where the event's time does not say since when somebody waits for the mail."""
+
 _VERSION = "1.2"
 _CAUSED_BY = "kb-event-id"
 """Header with the event's id where it is too long for the event's identity."""
@@ -57,6 +60,8 @@ def invitation_message(invitation: Invitation, *, topic: str) -> Message:
     headers = message.headers
     if invitation.confirm_only:
         headers = (*headers, _CONFIRM_ONLY)
+    if invitation.untimely:
+        headers = (*headers, _UNTIMELY)
     if invitation.shown_event_id != event_id_in(invitation.event_id):
         headers = (*headers, (_CAUSED_BY, invitation.shown_event_id.encode(errors="replace")))
     return replace(message, headers=headers)
@@ -104,6 +109,7 @@ def read_invitation(record: Record, catalog: SchemaCatalog, mappings: Mappings) 
         event_type=event_type,
         schema_id=schema_id,
         event_time=_time(data.get("eventTime")),
+        untimely=_UNTIMELY in record.headers,
     )
 
 

@@ -26,6 +26,9 @@ from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.ops.logs import failure, log_event
 from keycloak_bridge.ops.metrics import Metrics
 
+STARTING_UP = "starting"
+"""Code of what is no fault: a component that is not ready yet."""
+
 MOST_NOTES = 10
 """So many notes are kept, the newest."""
 
@@ -34,12 +37,14 @@ MOST_NOTES = 10
 class Status:
     """Thread-safe notes that the stages leave and the health endpoints read.
 
-    `beats` holds the monotonic second of each stage's last turn; `problems` a sentence per component that is not well;
+    `beats` holds the monotonic second of each stage's last turn; `problems` a sentence per component that is not well, and
+    `codes` the code of it;
     `notes` what an operator should know although all is well, the newest last.
     """
 
     beats: dict[str, float] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
     notes: deque[str] = field(default_factory=partial(deque, maxlen=MOST_NOTES))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -53,16 +58,24 @@ class Status:
         with self._lock:
             self.beats.pop(component, None)
             self.problems.pop(component, None)
+            self.codes.pop(component, None)
 
-    def set_problem(self, component: str, sentence: str | None) -> bool:
-        """Note why `component` is not ready (None: it is); return whether that is a change."""
+    def set_problem(self, component: str, sentence: str | None, code: str = STARTING_UP) -> bool:
+        """Note why `component` is not ready (None: it is), in words and as a code; return whether that is a change."""
         with self._lock:
             before = self.problems.get(component)
             if sentence is None:
                 self.problems.pop(component, None)
+                self.codes.pop(component, None)
             else:
                 self.problems[component] = sentence
+                self.codes[component] = code
         return before != sentence
+
+    def problem_codes(self) -> dict[str, str]:
+        """Return the code of every problem by its component; empty means ready."""
+        with self._lock:
+            return dict(self.codes)
 
     def note(self, component: str, sentence: str) -> None:
         """Keep `sentence` among the last few; it makes nothing unready."""
@@ -115,7 +128,7 @@ class Readiness:
         if sentence == self._reported:
             return
         before, self._reported = self._reported, sentence
-        self._status.set_problem(self._stage, sentence)
+        self._status.set_problem(self._stage, sentence, code or STARTING_UP)
         if sentence is None:
             log_event(logger, "ready", stage=self._stage)
         elif code == BRAKE:
@@ -234,8 +247,8 @@ class HealthServer:
         return _up_or_down(self._status.why_not_ready(), self._status.noted())
 
     def _expose_metrics(self) -> "_Answer":
-        self._metrics.ready(not self._status.why_not_ready())
-        return _Answer(HTTPStatus.OK, self._metrics.content_type, self._metrics.exposition())
+        body = self._metrics.exposition(self._status.problem_codes())
+        return _Answer(HTTPStatus.OK, self._metrics.content_type, body)
 
     def _release_brakes(self) -> "_Answer":
         return _json(HTTPStatus.OK, {"released": list(self._release())})

@@ -4,11 +4,20 @@ A label is a stage, a partition, an outcome or a stable code: nothing that a per
 """
 
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    generate_latest,
+)
 
 from keycloak_bridge import __version__
 
@@ -22,6 +31,14 @@ _MOST_SERIES = 1000
 
 _CODE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86_400.0
+_LATENCY_BUCKETS_S = (
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    *(_MINUTE_S, 5 * _MINUTE_S, 15 * _MINUTE_S),
+    *(_HOUR_S, 4 * _HOUR_S, _DAY_S, 3 * _DAY_S),
+)
+"""From a healthy flow to an outage over a weekend."""
+
 _OPENNESS = {"closed": 0.0, "half-open": 0.5}
 _STAGE_GAUGES = {
     "in_hand": ("in_hand_records", "Records that are fetched and not finished."),
@@ -68,6 +85,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = _Registry()
+        self._scraping = threading.Lock()
+        ProcessCollector(registry=self._registry)  # process_*, as every exporter names them
         self.declared: list[Declared] = []
         """Every metric, with its full name, in the order of the documentation."""
         self._handled: dict[tuple[str, str, str | None], tuple[Counter, Histogram]] = {}
@@ -80,6 +99,13 @@ class Metrics:
         )
         self._seconds = self._histogram(
             "record_seconds", "Seconds from the first attempt of a record to its end.", "stage"
+        )
+        self._latency = self._histogram(
+            "end_to_end_latency_seconds",
+            "Seconds from an event's time until Keycloak had its user written (stage `provision`), or had sent its mail "
+            "(stage `invite`).",
+            "stage",
+            buckets=_LATENCY_BUCKETS_S,
         )
         self._dead_letters = self._counter(
             "dead_letters_total", "Dead letters by their code.", "stage", "code"
@@ -133,6 +159,20 @@ class Metrics:
         self._ready = self._gauge(
             "ready", "1 while `/ready` answers 200, else 0; determined at each scrape."
         )
+        self._problems = self._gauge(
+            "problem",
+            "1 for each problem that `/ready` names, by its code; no sample where there is none.",
+            "component",
+            "code",
+        )
+        self._limited = self._gauge(
+            "limited_changes",
+            "Changes within the window of a limit, by its name in `[limits]`.",
+            "limit",
+        )
+        self._limited_max = self._gauge(
+            "limited_changes_max", "How many changes a limit allows within its window.", "limit"
+        )
         version = self._gauge("build_info", "Always 1; the label is the version.", "version")
         version.labels(__version__).set(1)
 
@@ -148,6 +188,10 @@ class Metrics:
         records, durations = series
         records.inc()
         durations.observe(seconds)
+
+    def waited(self, stage: str, seconds: float) -> None:
+        """Note how long after its event a user was written, or a mail sent."""
+        self._latency.labels(stage).observe(seconds)
 
     def dead_letter(self, stage: str, code: str) -> None:
         """Count a dead letter."""
@@ -196,18 +240,29 @@ class Metrics:
         # a rate over a series that does not exist yet would be nothing instead of 0, and an alert on it silent
         self._commits.labels(stage)
         self._lost.labels(stage)
+        self._begun_anew.labels(stage)
 
     def lag(self, stage: str, partition: int, lag: int) -> None:
         """Note how many records of a partition are not committed."""
         self._lag.labels(stage, partition).set(lag)
 
-    def ready(self, ready: bool) -> None:
-        """Note whether `/ready` answers 200."""
-        self._ready.set(ready)
+    def limit(self, name: str, most: int, used: Callable[[], float]) -> None:
+        """Report a limit; `used` is called at each scrape and returns how much of it is used."""
+        self._limited.labels(name).set_function(used)
+        self._limited_max.labels(name).set(most)
 
-    def exposition(self) -> bytes:
-        """Return all values in Prometheus' text format."""
-        return generate_latest(self._registry)
+    def exposition(self, problems: Mapping[str, str] | None = None) -> bytes:
+        """Return all values in Prometheus' text format.
+
+        `problems` are the codes of what `/ready` names, by component; None leaves what was known of them.
+        """
+        with self._scraping:
+            if problems is not None:
+                self._ready.set(not problems)
+                self._problems.clear()
+                for component, code in problems.items():
+                    self._problems.labels(component, _code(code)).set(1)
+            return generate_latest(self._registry)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         full = self._declare(name, "counter", meaning, labels)
@@ -217,9 +272,11 @@ class Metrics:
         full = self._declare(name, "gauge", meaning, labels)
         return Gauge(full, meaning, labels, registry=self._registry)
 
-    def _histogram(self, name: str, meaning: str, *labels: str) -> Histogram:
+    def _histogram(
+        self, name: str, meaning: str, *labels: str, buckets: tuple[float, ...] = _BUCKETS_S
+    ) -> Histogram:
         full = self._declare(name, "histogram", meaning, labels)
-        return Histogram(full, meaning, labels, registry=self._registry, buckets=_BUCKETS_S)
+        return Histogram(full, meaning, labels, registry=self._registry, buckets=buckets)
 
     def _declare(self, name: str, kind: str, meaning: str, labels: tuple[str, ...]) -> str:
         self.declared.append(Declared(f"{PREFIX}_{name}", kind, labels, meaning))

@@ -24,7 +24,7 @@ from keycloak_bridge.domain.events import (
 )
 from keycloak_bridge.domain.ports import SchemaRegistry, Trace, no_trace
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope
-from keycloak_bridge.events.arrival import ArrivalRule
+from keycloak_bridge.events.arrival import ArrivalRule, record_time
 from keycloak_bridge.events.cloudevents import parse_value
 from keycloak_bridge.events.decode import EnvelopeRules, EventHead, decode, deletion_of, peek
 from keycloak_bridge.events.frames import schema_reference
@@ -176,6 +176,8 @@ class Interpreter:
             stated = user_event.time
             clamped = self.arrival is not None and self.arrival.has_clamped(stated, time)
             user_event = replace(user_event, time=time, stated_time=stated, clamped=clamped)
+        if record is not None:
+            user_event = replace(user_event, recorded=record_time(record.timestamp_ms))
         targets = "" if isinstance(desired, OutOfScope) else ", ".join(desired.representation)
         trace("mapped", targets or desired)
         return Prepared(user_event, desired, fingerprint)

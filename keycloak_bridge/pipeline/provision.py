@@ -45,6 +45,7 @@ from keycloak_bridge.provisioning.writer import Write, Writer
 
 logger = logging.getLogger(__name__)
 
+_WRITTEN = frozenset({"created", "updated", "deleted"})
 _NOTHING_KNOWN = Result(Outcome.REJECTED)
 
 
@@ -148,6 +149,8 @@ class ProvisionStage:
         if provisioned.overruled:
             self._report_overruled(write)
         result = replace(provisioned.result, mapping=known.mapping)
+        if result.action in _WRITTEN:
+            self._publisher.arrived(record, write.event.waiting_since)
         return Handled(
             (*provisioned.acknowledgements, self._publisher.publish(record, result, since_s)),
             Dependency.KEYCLOAK if isinstance(write.desired, DesiredUser) else Dependency.NONE,

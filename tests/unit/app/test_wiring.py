@@ -12,6 +12,7 @@ from stage_harness import (
     INVITATIONS,
     RESULTS,
     BrokerArchive,
+    counted,
     event_of,
     interpretation,
     record_of,
@@ -369,6 +370,13 @@ def test_limits_engage_the_brake_of_their_own_stage() -> None:
     made.handle(made.invite, first)
     made.handle(made.provision, record_of(None, key=b"u-1", offset=50))
 
+    used = counted(made.metrics, "limited_changes")
+    allowed = counted(made.metrics, "limited_changes_max")
+    assert {("disables",): 1.0, ("mails",): 1.0, ("enables",): 0.0} == {
+        limit: used[limit] for limit in (("disables",), ("mails",), ("enables",))
+    }
+    assert allowed.keys() == used.keys()
+    assert (1.0, 1.0) == (allowed["disables",], allowed["mails",])
     for stage, record in ((made.invite, second), (made.provision, record_of(None, key=b"u-2"))):
         with pytest.raises(HoldError):
             stage.handler.handle(record).result()

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from delivery_harness import P0, P1, TOPIC, Pending, policy, stage_context
+from stage_harness import counted
 from threads import LIMIT_S, in_threads
 
 from keycloak_bridge.app.connections import SystemClock
@@ -26,6 +27,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.domain.ports import Handled
+from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 DOWN = KeycloakUnavailableError("down")
@@ -38,10 +40,11 @@ class Case:
     def __init__(self, rules: DeliveryPolicy | None = None) -> None:
         self.clock = FakeClock()
         self.brake = Brake(0, 0, 20)
+        self.metrics = Metrics()
         self.delivery = Delivery(
             rules or policy(),
             Lease(5.0),
-            stage_context(clock=self.clock, brake=self.brake),
+            stage_context(clock=self.clock, brake=self.brake, metrics=self.metrics),
             jitter=lambda: 0.5,
         )
         for partition in (P0, P1):
@@ -359,3 +362,14 @@ def test_a_record_may_be_written_while_it_runs() -> None:
     assert (True, False) == (running, put_back)
     assert not case.delivery.may_write(task)
     assert not case.delivery.may_write(Task(task.record, task.ordering_key))
+
+
+def test_what_kafka_did_not_take_is_counted_as_retried() -> None:
+    """A topic of results that cannot be written shows in the metrics, although no call to Keycloak fails."""
+    case = Case()
+    case.accept(0)
+    answer = Pending()
+    case.delivery.settle(case.take(), Handled((answer,), Dependency.KEYCLOAK))
+    answer.arrive(BrokerUnavailableError("Kafka does not answer"))
+
+    assert {("kafka-unavailable", "provision"): 1.0} == counted(case.metrics, "retries_total")

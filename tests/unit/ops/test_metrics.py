@@ -21,6 +21,7 @@ def samples(metrics: Metrics) -> list[tuple[str, Labels, float]]:
         (sample.name.removeprefix(f"{PREFIX}_"), sample.labels, sample.value)
         for family in text_string_to_metric_families(text)
         for sample in family.samples
+        if not sample.name.startswith("process_")
     ]
 
 
@@ -61,7 +62,9 @@ def touched(*, breaker: str = "closed") -> Metrics:
     for partition, lag in ((0, 7), (1, 9), (0, 3)):
         metrics.lag("provision", partition, lag)
     metrics.overruled()
-    metrics.ready(True)
+    metrics.waited("provision", 7.5)
+    metrics.limit("disables", 500, lambda: 12)
+    metrics.exposition({"invite": "mail-not-sent"})
     return metrics
 
 
@@ -105,7 +108,11 @@ def test_what_is_reported_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         ("oldest_unfinished_seconds", *HERE): 1.5,
         ("lag_records", ("partition", "0"), *HERE): 3.0,
         ("lag_records", ("partition", "1"), *HERE): 9.0,
-        ("ready",): 1.0,
+        ("end_to_end_latency_seconds_count", *HERE): 1.0,
+        ("limited_changes", ("limit", "disables")): 12.0,
+        ("limited_changes_max", ("limit", "disables")): 500.0,
+        ("problem", ("code", "mail-not-sent"), ("component", "invite")): 1.0,
+        ("ready",): 0.0,
         ("build_info", ("version", __version__)): 1.0,
     }
     assert [({}, 0.0)] == named(Metrics(), "ready")
@@ -147,6 +154,8 @@ def test_every_metric_is_declared() -> None:
     text = touched().exposition().decode()
     found = {}
     for family in text_string_to_metric_families(text):
+        if family.name.startswith("process_"):
+            continue  # those of prometheus_client, which every exporter has
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         found[name] = (family.type, labels)
@@ -179,3 +188,23 @@ def test_threads_lose_no_count() -> None:
 
     assert [2000.0] == [value for _, value in named(metrics, "records_total")]
     assert [2000.0] == [value for _, value in named(metrics, "record_seconds_count")]
+
+
+def test_a_scrape_names_the_problems_of_its_moment() -> None:
+    """What is over leaves no sample behind, and one that is no code becomes no label."""
+    metrics = Metrics()
+    metrics.exposition({"invite": "mail-not-sent", "provision": "Ada Lovelace"})
+    before = named(metrics, "problem"), named(metrics, "ready")
+    metrics.exposition({})
+
+    assert [("mail-not-sent", 1.0), (OTHER, 1.0)] == [(at["code"], n) for at, n in before[0]]
+    assert [({}, 0.0)] == before[1]
+    assert ([], [({}, 1.0)]) == (named(metrics, "problem"), named(metrics, "ready"))
+
+
+def test_the_process_is_measured_by_the_usual_names() -> None:
+    """Start, memory and CPU are what every dashboard looks for."""
+    text = Metrics().exposition().decode()
+
+    for name in ("start_time_seconds", "resident_memory_bytes", "cpu_seconds_total", "open_fds"):
+        assert f"\nprocess_{name} " in text
