@@ -13,7 +13,7 @@ from keycloak_bridge.app.wiring import topic_specs
 from keycloak_bridge.cli.common import Invocation, bridge_command
 from keycloak_bridge.domain.errors import BridgeError, ConfigError
 from keycloak_bridge.kafka.topics import KafkaAdmin, ensure_topics
-from keycloak_bridge.ops.memory import give_back_large_blocks
+from keycloak_bridge.ops.memory import collect_garbage_rarely, give_back_large_blocks
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS
 from keycloak_bridge.settings.model import HealthSettings
 
@@ -40,6 +40,7 @@ def run(invocation: Invocation, until_caught_up: bool, no_invite: bool) -> None:
         invocation = invocation.overriding("invite.mode=none")
     settings = invocation.settings(KEYCLOAK_ACCESS)
     give_back_large_blocks()
+    collect_garbage_rarely()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -1,4 +1,4 @@
-"""What is freed is not kept."""
+"""What is freed is not kept, and what stays is not looked at again."""
 
 import platform
 import subprocess
@@ -44,3 +44,31 @@ def held_mb(*arguments: str) -> float:
 def test_large_blocks_are_given_back() -> None:
     """With glibc's own rule nearly all of them stay."""
     assert held_mb() > BLOCKS * SIZE / 2 > held_mb("give back")
+
+
+LOOKS = """
+import gc
+from keycloak_bridge.ops.memory import collect_garbage_rarely
+
+collect_garbage_rarely()
+cycle = []
+cycle.append(cycle)
+del cycle
+looks = []
+gc.callbacks.append(lambda phase, info: looks.append(info["generation"]))
+kept = [[] for _ in range(9_000)]
+few = len(looks)
+more = [[] for _ in range(2_000)]
+print(gc.get_freeze_count() > 1_000, few, len(looks), gc.collect())
+"""
+
+
+def test_cycles_are_looked_for_after_ten_thousand_new_objects() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKS],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[3],
+    )
+    assert done.stdout.split() == ["True", "0", "2", "0"]
