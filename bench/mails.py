@@ -5,11 +5,12 @@ finds their invitations in Kafka. Both have four mails under way at a time, and 
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -30,7 +31,7 @@ from keycloak_bridge.sandbox.detached import terminable
 from keycloak_bridge.testing.realm_tools import RealmAdministrator
 
 BARE, BRIDGE, UNRECORDED = "bare client", "bridge", "bridge, no admin events"
-_AT_ONCE = 4
+AT_ONCE = 4
 _ACTIONS, _LIFESPAN_S = ["UPDATE_PASSWORD"], 259_200
 _PAGE = 500
 _JAVA_OPTIONS = ("-Xmx1g",)
@@ -50,17 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     found: dict[str, list[dict[str, float]]] = {}
-    with (
-        terminable(),
-        Sandbox(SandboxOptions(keycloak_java_options=_JAVA_OPTIONS)) as sandbox,
-        smtp_sink(options.smtp_ms / 1000) as sink,
-    ):
-        place = Place(
-            sandbox,
-            sandbox.keycloak_url,
-            sandbox.keycloak.pid or 0,
-            RealmAdministrator.of(sandbox),
-        )
+    with mailing_place(options.smtp_ms / 1000) as (place, sink):
         for number in range(options.rounds + 1):  # the first warms Keycloak up, and does not count
             names = [BARE, BRIDGE, UNRECORDED][:: 1 if number % 2 else -1]
             for name in names:
@@ -76,18 +67,30 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def mailing_place(takes_s: float = 0.0) -> Iterator[tuple[Place, SmtpSink]]:
+    """Lend services, and a mail server that takes each mail after `takes_s`."""
+    with (
+        terminable(),
+        Sandbox(SandboxOptions(keycloak_java_options=_JAVA_OPTIONS)) as sandbox,
+        smtp_sink(takes_s) as sink,
+    ):
+        administrator = RealmAdministrator.of(sandbox)
+        keycloak_pid = sandbox.keycloak.pid or 0
+        yield Place(sandbox, sandbox.keycloak_url, keycloak_pid, administrator), sink
+
+
+def set_up_mails(ground: Ground, sink: SmtpSink, *, recorded: bool = True) -> None:
+    """Have the realm send its mails to `sink`, and record them or not."""
+    server = {"host": "127.0.0.1", "port": str(sink.port), "from": "bench@acme.example"}
+    settings = {"smtpServer": server, "adminEventsEnabled": recorded}
+    ground.place.administrator.call("PUT", f"/{ground.realm.name}", json=settings)
+
+
 def _run(place: Place, sink: SmtpSink, name: str, people: Sequence[Person]) -> dict[str, float]:
     with place.ground() as ground:
-        settings = {
-            "smtpServer": {
-                "host": "127.0.0.1",
-                "port": str(sink.port),
-                "from": "bench@acme.example",
-            },
-            "adminEventsEnabled": name != UNRECORDED,
-        }
-        place.administrator.call("PUT", f"/{ground.realm.name}", json=settings)
-        ids = _waiting(ground, people)
+        set_up_mails(ground, sink, recorded=name != UNRECORDED)
+        ids = waiting(ground, people)
         sink.clear()
         pids = {"keycloak": place.keycloak_pid, "kafka": place.kafka_pid}
         before = {process: usage(pid).cpu_s for process, pid in pids.items()}
@@ -104,7 +107,7 @@ def _run(place: Place, sink: SmtpSink, name: str, people: Sequence[Person]) -> d
         }
 
 
-def _waiting(ground: Ground, people: Sequence[Person]) -> dict[str, str]:
+def waiting(ground: Ground, people: Sequence[Person]) -> dict[str, str]:
     """Create the users as the bridge does, their mails due; return their Keycloak ids by username."""
     token = ground.token()
     bodies = []
@@ -121,15 +124,17 @@ def _waiting(ground: Ground, people: Sequence[Person]) -> dict[str, str]:
     return ids
 
 
+def mail_requests(ground: Ground, ids: Sequence[str], token: str) -> Sequence[bytes]:
+    """Return the requests for a mail to each user."""
+    body, query = json.dumps(_ACTIONS).encode(), f"lifespan={_LIFESPAN_S}"
+    urls = [f"{ground.users_url}/{one}/execute-actions-email?{query}" for one in ids]
+    return [prepared_put(url, token, body) for url in urls]
+
+
 def _bare(ground: Ground, ids: Mapping[str, str]) -> float:
-    token, body = ground.token(), json.dumps(_ACTIONS).encode()
-    urls = [
-        f"{ground.users_url}/{user_id}/execute-actions-email?lifespan={_LIFESPAN_S}"
-        for user_id in ids.values()
-    ]
-    requests = [prepared_put(url, token, body) for url in urls]
+    requests = mail_requests(ground, list(ids.values()), ground.token())
     return post_all(
-        ground.users_url, requests, connections=_AT_ONCE, expect=HTTPStatus.NO_CONTENT
+        ground.users_url, requests, connections=AT_ONCE, expect=HTTPStatus.NO_CONTENT
     ).cpu_s
 
 
@@ -151,7 +156,7 @@ def _bridge(
             producer.send(
                 message.topic, key=message.key, value=message.value, headers=list(message.headers)
             )
-    settings = {"INVITE_WORKERS": str(_AT_ONCE)}
+    settings = {"INVITE_WORKERS": str(AT_ONCE)}
     with ground.tally("results") as results, running(ground, settings) as pid:
         follow(count, 1, {})
         began_s = usage(pid).cpu_s
@@ -174,10 +179,10 @@ def table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     for name, runs in found.items():
         shares = [run["rate"] / bare["rate"] for run, bare in zip(runs, found[BARE], strict=True)]
         columns = [
-            _figure([run["rate"] for run in runs], ".0f"),
-            _figure(shares, ".2f"),
+            figure([run["rate"] for run in runs], ".0f"),
+            figure(shares, ".2f"),
             *(
-                _figure([run[each] for run in runs], ".1f")
+                figure([run[each] for run in runs], ".1f")
                 for each in ("client", "keycloak", "kafka")
             ),
         ]
@@ -185,7 +190,8 @@ def table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def _figure(values: Sequence[float], form: str) -> str:
+def figure(values: Sequence[float], form: str) -> str:
+    """Return the median, the least and the greatest."""
     middle, low, high = statistics.median(values), min(values), max(values)
     return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 

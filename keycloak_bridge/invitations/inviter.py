@@ -4,7 +4,7 @@ The life of an invitation, as `Inviter.invite` takes it, and what it asks of Key
 
 1. Is the user the bridge's own, and the mail still wanted? Only the user in Keycloak says so: its external id, groups, state,
    mark and credentials. Nothing proves who wrote the record (rules.py and planning/ownership.py decide). *GET the user, GET
-   its credentials; where groups are protected, GET its groups.*
+   its credentials unless it was created a moment ago; where groups are protected, GET its groups.*
 2. May the mail be out already, because an earlier attempt got no answer or the mark says that one was announced? Then wait
    until it cannot be on its way any more, and ask Keycloak's admin events. *GET the events, in doubt only.*
 3. Announce the mail by a mark on the user, so that after a crash whoever gets the record again knows that it has to ask. *PUT
@@ -16,7 +16,7 @@ The life of an invitation, as `Inviter.invite` takes it, and what it asks of Key
    makes the mark due again. Otherwise the mark before the mail says `sending`, and a second one `sent`. *GET and PUT the user*; if only that fails, the next
    attempt does it without another mail.
 
-So a mail costs four calls, six where Keycloak does not record it. Why a mark before the mail and not after it: a record that
+So a mail costs three or four calls, two more where Keycloak does not record it. Why a mark before the mail and not after it: a record that
 comes again must be told from one that was never tried, and Kafka knows that only of records below its last commit, of which
 a backlog may have thousands; each would have to ask.
 
@@ -64,6 +64,7 @@ from keycloak_bridge.invitations.rules import (
     reason_against,
     settled,
     taken_back,
+    was_just_created,
 )
 from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL
 from keycloak_bridge.ops.logs import log_event
@@ -287,7 +288,8 @@ class Inviter:
                 return None
             has_credentials = self._directory.has_credentials(invitation.keycloak_id)
             return None if has_credentials else SUPERSEDED
-        if self._directory.has_credentials(invitation.keycloak_id):
+        just_created = was_just_created(invitation, user, self._clock.now())
+        if not just_created and self._directory.has_credentials(invitation.keycloak_id):
             return HAS_CREDENTIALS
         valid = self._earlier_link(invitation, mark) is Link.VALID
         return LINK_STILL_VALID if valid else None

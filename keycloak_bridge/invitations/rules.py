@@ -31,6 +31,8 @@ _AHEAD_S = 60
 
 _ENOUGH_AHEAD_S = 30
 
+_MOMENT_S = 5
+
 
 def reason_against(invitation: Invitation, user: UserRepresentation) -> str | None:
     """Return the code of what in the user itself rules out the mail, None where nothing does."""
@@ -50,6 +52,18 @@ def reason_against(invitation: Invitation, user: UserRepresentation) -> str | No
         if awaits_another(mark, invitation.event_id):
             return None
     return None if mark.event_id == invitation.event_id else SUPERSEDED
+
+
+def was_just_created(invitation: Invitation, user: UserRepresentation, now: datetime) -> bool:
+    """Say whether the bridge created the user for this mail a moment ago: without credentials, as it always does.
+
+    Whoever sets a password that soon races with the mail in any case. A user that was found instead has no first invitation.
+    """
+    mark, created_ms = mark_of(user), user.get("createdTimestamp")
+    if created_ms is None or invitation.purpose is not Purpose.INVITE:
+        return False
+    is_first = mark == InvitationMark(MarkState.DUE, invitation.event_id)
+    return is_first and abs(now.timestamp() - created_ms / 1000) <= _MOMENT_S
 
 
 def awaits_another(mark: InvitationMark | None, event_id: str) -> bool:

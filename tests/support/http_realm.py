@@ -12,6 +12,7 @@ import requests
 from answering_adapter import AnsweringAdapter, answer_of
 
 from bench.stub_keycloak import StubRealm
+from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
@@ -35,6 +36,7 @@ class HttpRealm(AnsweringAdapter):
         super().__init__()
         self.calls: list[str] = []
         self.records_mails = True
+        self._clock: Clock = SystemClock()
         self._stub = StubRealm(burst=True)
         self._users: dict[str, dict[str, Any]] = {}
         self._belongings: dict[str, list[Any]] = {}
@@ -47,7 +49,8 @@ class HttpRealm(AnsweringAdapter):
         self._users[user_id] = {**user, "id": user_id}
 
     def admin(self, clock: Clock) -> KeycloakAdmin:
-        """Return what calls this realm."""
+        """Return what calls this realm, which creates its users at the times of `clock`."""
+        self._clock = clock
         http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), self)
         return KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", clock))
 
@@ -100,7 +103,8 @@ class HttpRealm(AnsweringAdapter):
     ) -> tuple[int, bytes, str]:
         if method == "POST":
             user_id = str(uuid.uuid4())
-            new = {**json.loads(body), "id": user_id}
+            created_ms = int(self._clock.now().timestamp() * 1000)
+            new = {**json.loads(body), "id": user_id, "createdTimestamp": created_ms}
             if any(user["username"] == new["username"] for user in self._users.values()):
                 return 409, b'{"errorMessage":"User exists with same username"}', ""
             self._users[user_id] = new

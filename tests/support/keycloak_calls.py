@@ -65,7 +65,7 @@ Event = dict[str, Any]
 
 
 class Case(NamedTuple):
-    """What is counted: what the calls of `events` are, once `before` are done."""
+    """What is counted: what the calls of `events` are, `later_s` seconds after `before` are done."""
 
     what: str
     events: Sequence[Event]
@@ -75,6 +75,7 @@ class Case(NamedTuple):
     deleted: str = "disable"
     verify: str = "off"
     on_record: bool = True
+    later_s: float = 0.0
 
 
 class CountedBridge:
@@ -88,15 +89,15 @@ class CountedBridge:
             verify=VerifySettings(mode=case.verify),  # type: ignore[arg-type]
         )
         self.realm = HttpRealm()
-        self._clock = FakeClock(datetime(2026, 11, 2, tzinfo=UTC))
-        admin = self.realm.admin(self._clock)
-        self._bridge = InProcessBridge(settings, known, admin, self._clock)
+        self.clock = FakeClock(datetime(2026, 11, 2, tzinfo=UTC))
+        admin = self.realm.admin(self.clock)
+        self._bridge = InProcessBridge(settings, known, admin, self.clock)
         self.invite = self._bridge.invite
 
     def begin_backlog(self) -> None:
         """Let many events wait, and the bridge list the realm and know all that it asks once."""
         self._bridge.begin_backlog()
-        self._clock.advance(1.0)
+        self.clock.advance(1.0)
         for number in range(
             2
         ):  # the first has the realm listed, the second reads the terms of imports
@@ -109,7 +110,7 @@ class CountedBridge:
             self._bridge.begin(event["subject"].encode(), json.dumps(event).encode())
             for event in events
         ]
-        self._clock.advance(0.1)  # a batch that is not full does not wait for more
+        self.clock.advance(0.1)  # a batch that is not full does not wait for more
         settle(begun)
 
 
@@ -151,6 +152,7 @@ _EVERYTHING: dict[str, Any] = {
     "organizations": ["acme", "globex"],
 }
 _INVITE = "invited"
+_LATER = "invited, more than a moment after the creation"
 _UNRECORDED = "invited, mails not on record"
 _MEMBER = _created(**_EVERYTHING)
 _SOMEBODY = _created()
@@ -186,6 +188,7 @@ CASES = (
     Case("deleted (disables)", [_later("user.deleted")], [_SOMEBODY]),
     Case("deleted (deletes)", [_later("user.deleted")], [_SOMEBODY], deleted="delete"),
     Case(_INVITE, [], [_SOMEBODY]),
+    Case(_LATER, [], [_SOMEBODY], later_s=30.0),
     Case(_UNRECORDED, [], [_SOMEBODY], on_record=False),
 )
 
@@ -199,10 +202,11 @@ def counted(layout: str, case: Case) -> list[str]:
     if case.in_backlog:
         bridge.begin_backlog()
     bridge.handle(case.before[:1])
-    invites = case.what in (_INVITE, _UNRECORDED)
+    invites = case.what in (_INVITE, _LATER, _UNRECORDED)
     if case.before and not invites:
         bridge.invite()  # while its mail is on its way, a user is looked at twice
         bridge.handle(case.before[1:])
+    bridge.clock.advance(case.later_s)
     del bridge.realm.calls[:]
     if invites:
         bridge.invite()

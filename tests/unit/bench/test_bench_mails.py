@@ -2,6 +2,8 @@
 
 import asyncio
 
+from bench.mail_calls import CREDENTIALS, MAIL, MARK, USER
+from bench.mail_calls import table as calls_table
 from bench.mails import BARE, BRIDGE, table
 from bench.smtp_sink import Conversation, SmtpSink
 
@@ -54,3 +56,13 @@ def test_the_ratio_is_that_of_each_round() -> None:
 
     bridge = table(found).splitlines()[-1]
     assert bridge.startswith("| bridge | 80 (50 to 180) | 0.90 (0.80 to 1.00) | 1.0 (1.0 to 1.0) |")
+
+
+def test_each_call_lowers_what_is_possible() -> None:
+    """By the CPU of the mail beside that of all calls so far, calculated within each round."""
+    found = {MAIL: [4.0, 6.0], MARK: [4.0, 4.0], USER: [1.0, 1.0], CREDENTIALS: [1.0, 1.0]}
+
+    lines = calls_table(found).splitlines()[2:]
+    assert "| `PUT mail` | 5.00 (4.00 to 6.00) | 1.00 (1.00 to 1.00) |" == lines[0]
+    assert "| `PUT user` | 4.00 (4.00 to 4.00) | 0.55 (0.50 to 0.60) |" == lines[1]
+    assert lines[3].endswith("| 0.45 (0.40 to 0.50) |")

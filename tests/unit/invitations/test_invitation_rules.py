@@ -17,6 +17,7 @@ from keycloak_bridge.invitations.rules import (
     reason_against,
     settled,
     taken_back,
+    was_just_created,
 )
 from keycloak_bridge.planning.bookkeeping import due_after, format_mark, mark_of, parse_mark
 
@@ -62,6 +63,32 @@ def test_reason_against(
     invitation = replace(INVITATION, purpose=purpose)
 
     assert reason == reason_against(invitation, a_user(mark, **fields))
+
+
+@pytest.mark.parametrize(
+    ("mark", "purpose", "age_s", "expected"),
+    [
+        ("due:e2", Purpose.INVITE, 0, True),
+        ("due:e2", Purpose.INVITE, 5, True),
+        ("due:e2", Purpose.INVITE, -5, True),
+        ("due:e2", Purpose.INVITE, 6, False),
+        # by a clock that is late, any user is new
+        ("due:e2", Purpose.INVITE, -6, False),
+        ("due:e2", Purpose.INVITE, None, False),
+        # asked for once more: the user may be anybody's
+        ("due:e2", Purpose.RESEND, 0, False),
+        ("due:e2", Purpose.VERIFY_EMAIL, 0, False),
+        ("due-until:0:e2", Purpose.INVITE, 0, False),
+        ("sent-perhaps:9:e2", Purpose.INVITE, 0, False),
+        ("due:e3", Purpose.INVITE, 0, False),
+    ],
+)
+def test_was_just_created(mark: str, purpose: Purpose, age_s: int | None, expected: bool) -> None:
+    """Only the first invitation of a user that is seconds old is known to go to somebody without credentials."""
+    fields = {} if age_s is None else {"createdTimestamp": (NOW_S - age_s) * 1000}
+    user = a_due_user(mark, **fields)
+
+    assert expected == was_just_created(replace(INVITATION, purpose=purpose), user, NOW)
 
 
 @pytest.mark.parametrize(
