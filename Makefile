@@ -32,10 +32,12 @@ demo: $(STAMP)  ## show the whole flow on a real Kafka and Keycloak; KEEP=1 leav
 
 test: $(STAMP)  ## run unit, docs, contract, integration and browser tests and a short chaos run; at most 15 minutes
 	@$(BIN)/python -m tests.browser
+	@$(BIN)/python -m tests.prometheus
 	@$(BIN)/python -m tests.run
 
 test-all: $(STAMP)  ## run all tests: also all chaos scenarios, the sandbox's life cycle, Hypothesis in full, and bench-check
 	@$(BIN)/python -m tests.browser
+	@$(BIN)/python -m tests.prometheus
 	@$(BIN)/python -m tests.run --all
 	@$(BIN)/python -m bench --check
 

@@ -161,8 +161,9 @@ class Metrics:
         )
         self._problems = self._gauge(
             "problem",
-            "1 for each problem that `/ready` names, by its code; no sample where there is none.",
-            "component",
+            "1 for each problem that `/ready` names, by its code; no sample where there is none. Before the stages run, `stage` is "
+            "`startup`, `kafka` or `keycloak`.",
+            "stage",
             "code",
         )
         self._limited = self._gauge(

@@ -213,7 +213,7 @@ def test_metrics_and_readiness_agree(harness: Harness, problem: str | None, valu
     body = harness.get("/metrics")[1]
 
     assert b"\nkeycloak_bridge_ready " + value in body
-    named = b'\nkeycloak_bridge_problem{code="keycloak-unavailable",component="provision"} 1.0'
+    named = b'\nkeycloak_bridge_problem{code="keycloak-unavailable",stage="provision"} 1.0'
     assert (problem is not None) == (named in body)
 
 
