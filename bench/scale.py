@@ -274,15 +274,19 @@ class Bench:
         return InProcessBridge(settings, known, keycloak_admin(settings, clock), clock)
 
 
+def mapping_text(*, is_username: bool) -> str:
+    """Return the mapping of a layout."""
+    matching = '["username"]' if is_username else '["attributes.userId", "username", "email"]'
+    attribute = "" if is_username else 'userId = "data.userId"'
+    return _MAPPING.format(matching=matching, attribute=attribute)
+
+
 @cache
 def interpretation(deleted: str, *, is_username: bool) -> Interpretation:
     """Return schemas and mapping of a run."""
-    matching = '["username"]' if is_username else '["attributes.userId", "username", "email"]'
-    attribute = "" if is_username else 'userId = "data.userId"'
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "mapping.toml")
-        text = _MAPPING.format(matching=matching, attribute=attribute)
-        file.write_text(text, encoding="utf-8")
+        file.write_text(mapping_text(is_username=is_username), encoding="utf-8")
         found = Interpretation(
             Settings(
                 mapping=MappingSettings(file=file),
@@ -300,11 +304,11 @@ def run(
 ) -> Iterator[Measured]:
     """Yield everything that is measured, the smallest realm first."""
     _say("warming up")
-    warm = _realm(place)
+    warm = bridge_realm(place)
     fill(database, warm.name, 1, _WARM_USERS)
     Bench(place, database, warm, Numbers(0, _WARM_USERS)).warm_up(events, limit_s)
     place.administrator.delete(warm.name, _DELETE_S)  # its users would count in every search
-    realm, filled = _realm(place), 0
+    realm, filled = bridge_realm(place), 0
     for size in sizes:
         begun = time.perf_counter()
         fill(database, realm.name, filled + 1, size)
@@ -329,7 +333,7 @@ def run(
         filled = size
 
 
-def _realm(place: Place) -> FreshRealm:
+def bridge_realm(place: Place) -> FreshRealm:
     """Create a realm like the shipped one whose bridge may write batches."""
     name = f"scale-{time.monotonic_ns()}"
     realm = create_realm(place.sandbox, place.administrator, name)
