@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from bridge_harness import Bench
 from hypothesis import HealthCheck, settings
+from process_state import logging_restored
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.domain.ports import UserDirectory
@@ -38,6 +39,13 @@ def sandbox() -> Iterator[Sandbox]:
     """A real Kafka, Keycloak and mail catcher; what does not come up fails the tests."""
     with Sandbox() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Leave the process' logging as it was found: a command that runs in this process sets its own."""
+    with logging_restored():
+        yield
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections import Counter
@@ -25,6 +24,7 @@ from typing import Any, Self
 from click.testing import CliRunner
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
+from process_state import process_state_restored
 
 from keycloak_bridge.cli.main import app
 from keycloak_bridge.domain.events import event_id_in
@@ -38,7 +38,6 @@ PARTITIONS = 4
 RUN_TIMEOUT_S = 900
 _ALL_ADMIN_EVENTS = 1_000_000
 _CREATED_AT = datetime(2026, 11, 1, 8, tzinfo=UTC)
-_LOGGERS_THAT_THE_BRIDGE_SETS = ("requests", "charset_normalizer", "asyncio", "kafka", "urllib3")
 STRUCTURED = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 
 
@@ -102,27 +101,6 @@ def processes_under(folder: Path) -> list[int]:
 def free_port() -> int:
     """Return a port of this machine on which nothing listens."""
     return loopback_port(0, "a test")
-
-
-@contextlib.contextmanager
-def _process_state_restored() -> Iterator[None]:
-    """Take back what a command sets for its whole process: handlers of signals, logs and failures of threads."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS_THAT_THE_BRIDGE_SETS}
-    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    of_threads = threading.excepthook
-    try:
-        yield
-    finally:
-        for number, handler in signals.items():
-            signal.signal(number, handler)
-        threading.excepthook = of_threads
-        logging.captureWarnings(capture=False)
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        for name, before in levels.items():
-            logging.getLogger(name).setLevel(before)
 
 
 @contextlib.contextmanager
@@ -199,7 +177,7 @@ class Bench:
     ) -> subprocess.CompletedProcess[str]:
         """Run `keycloak-bridge` with these arguments to its end, in this process."""
         others = dict.fromkeys(k for k in os.environ if k.startswith("KEYCLOAK_BRIDGE_"))
-        with contextlib.chdir(self.folder), _process_state_restored(), _deadline():
+        with contextlib.chdir(self.folder), process_state_restored(), _deadline():
             result = CliRunner().invoke(
                 app, arguments, input=stdin, env=others | self.settings_in_environment
             )

@@ -1,9 +1,6 @@
 """Every call starts in an empty folder, without settings in the environment."""
 
-import logging
 import os
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,17 +8,11 @@ from cli_harness import Bench
 
 
 @pytest.fixture(autouse=True)
-def _clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith("KEYCLOAK_BRIDGE_"):
             monkeypatch.delenv(name)
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level, threading.excepthook)
-    yield
-    root.handlers[:], level, threading.excepthook = before
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -38,15 +38,8 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """Leave the process' logging as it was found."""
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level, threading.excepthook)
+def _secret() -> None:
     redaction.shared.add(SECRET)
-    yield
-    root.handlers[:], level, threading.excepthook = before
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
 
 
 def written(
