@@ -207,6 +207,25 @@ def format_option(json_is: str) -> Callable[[Command], Command]:
     )
 
 
+def utc_option(command: Command) -> Command:
+    """Give a command the option --utc, for `shown_time`."""
+    return click.option("--utc", is_flag=True, help="Show times in UTC, not in your time zone.")(
+        command
+    )
+
+
+def shown_time(time: datetime | None, *, utc: bool) -> str:
+    """Return an aware `time` to the second for people: in their zone, or in UTC with a Z."""
+    if time is None:
+        return "-"
+    with contextlib.suppress(
+        OverflowError, OSError
+    ):  # the first and the last hours of the calendar
+        time = time.astimezone(UTC if utc else None)
+    shown = time.replace(tzinfo=None).isoformat(" ", timespec="seconds")
+    return f"{shown}Z" if utc else shown
+
+
 def now() -> datetime:
     """Return the present in UTC; tests replace it."""
     return datetime.now(UTC)

@@ -224,9 +224,9 @@ def doctor(invocation: Invocation, output: str, address: str | None) -> int:
         )
         if output == "text":
             style = "dim" if result.light is Light.GRAY else str(result.light)
-            console.line(f"{result.light:<7}{result.probe:<23}{_indented(result.message)}", style)
+            _print_lines(console, f"{result.light:<7}{result.probe}", result.message, style)
             if result.remedy is not None:
-                console.line(f"{'':<30}fix: {_indented(result.remedy)}")
+                _print_lines(console, "", f"fix: {result.remedy}")
     if output == "json":
         console.json({"healthy": not counts["red"], "counts": counts, "findings": findings})
     else:
@@ -235,5 +235,7 @@ def doctor(invocation: Invocation, output: str, address: str | None) -> int:
     return UNWELL if counts["red"] else 0
 
 
-def _indented(text: str) -> str:
-    return f"\n{'':<30}".join(text.splitlines())
+def _print_lines(console: Console, name: str, text: str, style: str | None = None) -> None:
+    first, *others = text.splitlines() or [""]
+    rows = [(name, first), *(("", one) for one in others)]
+    console.facts([(f"{one:<28}", line) for one, line in rows], indent=0, style=style)

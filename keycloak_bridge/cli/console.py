@@ -8,22 +8,20 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO, TypeVar
 
-from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.highlighter import JSONHighlighter
 from rich.progress import Progress
-from rich.table import Table
 from rich.text import Text
 
 from keycloak_bridge.cli.common import CHANGES, INVALID_EVENT, violation_text
+from keycloak_bridge.cli.tables import Table, facts, packed, printable
 from keycloak_bridge.domain.errors import BridgeError, Violation
 from keycloak_bridge.domain.operations import Plan, visible_changes
 
-_GAP = "  "
 _STYLES = {
     "create": "green",
     "missing": "green",
@@ -72,31 +70,43 @@ class Console:
             self._rich.print(JSONHighlighter()(text))
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table; in a pipe its columns are aligned with spaces and nothing is cut or wrapped."""
-        rows = [[printable(one) for one in row] for row in rows]
-        if self._rich is None:
-            widths = _widths(headers, rows)
-            for row in (headers, *rows):
-                self._stream.write(_aligned(row, widths) + "\n")
-            return
-        table = Table(box=None, pad_edge=False)
-        for header in headers:
-            table.add_column(Text(header), overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
-        self._rich.print(table, soft_wrap=False)
+        """Print a table as wide as the terminal at most; in a pipe nothing is shortened or wrapped."""
+        self.stream(headers)(rows)
 
+    def stream(self, headers: Sequence[str]) -> Callable[[Sequence[Sequence[str]]], None]:
+        """Return a function that prints rows of a table as they come, the first time below `headers`."""
+        table = Table(headers, self.width)
+        is_begun = False
 
-def printable(text: str) -> str:
-    """Return `text` with every character escaped that is not printable: controls, marks of direction and so on.
+        def add(rows: Sequence[Sequence[str]]) -> None:
+            nonlocal is_begun
+            if not is_begun:
+                self.line(table.header(rows), "bold")
+                is_begun = True
+            self._lines(table.lines(rows))
 
-    What a command shows of a record was written by anybody, and must move no cursor of an operator's terminal.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
-    )
+        return add
+
+    def facts(
+        self, rows: Sequence[tuple[str, str]], *, indent: int = 2, style: str | None = None
+    ) -> None:
+        """Print names and texts, the texts in one column."""
+        self._lines(facts(rows, self.width, indent=indent), style)
+
+    def packed(
+        self, items: Collection[str], *, indent: int = 4, gap: str = "  ", style: str | None = None
+    ) -> None:
+        """Print `items` in as few lines as they fit into."""
+        self._lines(packed(items, self.width, indent=indent, gap=gap), style)
+
+    @property
+    def width(self) -> int | None:
+        """The columns of the terminal, None elsewhere."""
+        return None if self._rich is None else self._rich.width
+
+    def _lines(self, lines: Iterable[str], style: str | None = None) -> None:
+        for line in lines:
+            self.line(line, style)
 
 
 def _printable_json(text: str) -> str:
@@ -104,15 +114,6 @@ def _printable_json(text: str) -> str:
     return "".join(
         one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text
     )
-
-
-def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(cell_len, column)) for column in zip(headers, *rows, strict=True)]
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
-    return _GAP.join(cells).rstrip()
 
 
 @contextlib.contextmanager

@@ -18,8 +18,11 @@ from keycloak_bridge.cli.common import (
     bridge_command,
     format_option,
     moment,
+    shown_time,
+    utc_option,
 )
-from keycloak_bridge.cli.console import Console, printable, progress_bar, with_progress
+from keycloak_bridge.cli.console import Console, progress_bar, with_progress
+from keycloak_bridge.cli.tables import printable
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, EventError, Violation
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.times import format_time
@@ -65,7 +68,7 @@ _FEW = 100
 _LONGEST_EXCERPT = 2048
 """Confluent's serializers put a zero byte and a schema id before the JSON."""
 
-_HEADINGS = ("letter", "time", "code", "event type", "user", "attempts", "from", "state")
+_HEADINGS = ("letter", "time", "code", "state", "user", "event type", "attempts", "from")
 
 _FILTER_OPTIONS = (
     click.option("--code", "codes", multiple=True, help="Reason code; may be repeated."),
@@ -117,8 +120,11 @@ def dead_letters() -> None:
 )
 @_filter_options
 @click.option("--all", "everything", is_flag=True, help="Show also those that were replayed.")
+@utc_option
 @format_option("one object for each letter")
-def list_letters(invocation: Invocation, /, everything: bool, output: str, **filters: Any) -> None:
+def list_letters(
+    invocation: Invocation, /, everything: bool, utc: bool, output: str, **filters: Any
+) -> None:
     """List the dead letters that are open: ids and codes, no personal data."""
     settings = invocation.settings()
     with dead_letter_reader(settings) as reader:
@@ -130,7 +136,7 @@ def list_letters(invocation: Invocation, /, everything: bool, output: str, **fil
             console.json(_as_object(letter, inventory), indent=None)
         return
     if letters:
-        console.table(_HEADINGS, [_row(letter, inventory) for letter in letters])
+        console.table(_HEADINGS, [_row(letter, inventory, utc=utc) for letter in letters])
         console.line()
     console.line(_totals(letters, inventory, everything=everything))
 
@@ -255,18 +261,17 @@ def _no_dead_letter(places: Sequence[Place], topic: str, reason: str = "") -> Co
     )
 
 
-def _row(letter: DeadLetter, inventory: DeadLetterInventory) -> tuple[str, ...]:
-    cells = (
+def _row(letter: DeadLetter, inventory: DeadLetterInventory, *, utc: bool) -> tuple[str, ...]:
+    return (
         str(letter.place),
-        letter.time.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        shown_time(letter.time, utc=utc),
         letter.code,
-        letter.event_type or "-",
+        _state(letter, inventory),
         letter.user_id or "-",
+        letter.event_type or "-",
         str(letter.attempts),
         _origin(letter),
-        _state(letter, inventory),
     )
-    return tuple(map(printable, cells))
 
 
 def _as_object(letter: DeadLetter, inventory: DeadLetterInventory) -> dict[str, Any]:
@@ -355,9 +360,7 @@ def _print_facts(console: Console, title: str, facts: Sequence[tuple[str, str]])
     if not facts:
         return
     console.line(title, "bold")
-    width = max(len(name) for name, _ in facts)
-    for name, text in facts:
-        console.line(f"  {printable(name):<{width}}  {printable(text)}")
+    console.facts(facts)
     console.line()
 
 

@@ -1,6 +1,8 @@
 """`keycloak-bridge explain`: which event last set each attribute of a user, and the state of its invitation."""
 
 import contextlib
+import shlex
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -10,16 +12,24 @@ import click
 
 from keycloak_bridge.app.connections import user_directory
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.cli.common import INVALID_EVENT, Invocation, bridge_command, format_option
-from keycloak_bridge.cli.console import Console, cell, printable, with_progress
+from keycloak_bridge.cli.common import (
+    INVALID_EVENT,
+    Invocation,
+    bridge_command,
+    format_option,
+    shown_time,
+    utc_option,
+)
+from keycloak_bridge.cli.console import Console, cell, with_progress
 from keycloak_bridge.cli.dead_letters import counted, dead_letter_reader, read_inventory
+from keycloak_bridge.cli.tables import NO_BREAK, printable
 from keycloak_bridge.domain.events import (
     BOOKKEEPING_ATTRIBUTES,
     EVENT_ID_ATTRIBUTE,
     INVITATION_ATTRIBUTE,
     event_id_in,
 )
-from keycloak_bridge.domain.times import format_time
+from keycloak_bridge.domain.times import format_time, parse_time
 from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
 from keycloak_bridge.messages.dead_letters import DeadLetterFilter
 from keycloak_bridge.messages.results import PastOutcome, set_last_by
@@ -46,8 +56,11 @@ _MARKS = {
 @click.argument("user")
 @click.option("--last", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="How many of the last outcomes to show.")  # fmt: skip
 @click.option("--show-values", is_flag=True, help="Show the values of attributes: personal data.")
+@utc_option
 @format_option("one object")
-def explain(invocation: Invocation, user: str, last: int, show_values: bool, output: str) -> int:
+def explain(
+    invocation: Invocation, user: str, last: int, show_values: bool, utc: bool, output: str
+) -> int:
     """Show which event last set each attribute of a user, the outcomes of its last events, and its invitation.
 
     USER is the id in user management, the username, the e-mail address or the Keycloak id; where several users share it, their ids are listed. The history is read from the
@@ -89,7 +102,7 @@ def explain(invocation: Invocation, user: str, last: int, show_values: bool, out
     if output == "json":
         Console().json(explanation)
     else:
-        _print(Console(), explanation)
+        _print(Console(), explanation, utc=utc)
     return 0
 
 
@@ -186,62 +199,88 @@ def _only(attributes: Mapping[str, Sequence[str]], name: str) -> str | None:
     return values[0] if values else None
 
 
-def _print(console: Console, explanation: Mapping[str, Any]) -> None:
-    console.line(f"user {_cell(explanation['user'])}", style="bold")
-    for name, text in _facts(explanation):
-        console.line(f"  {name:<16}  {text}")
-    console.line()
-    targets = explanation["targets"]
-    if targets:
-        columns = [one for one in ("value", *_BY) if one in next(iter(targets.values()))]
-        headings = ["set by event" if one == "event" else one for one in columns]
-        rows = [
-            [_cell(key), *(_cell(one[name]) for name in columns)] for key, one in targets.items()
-        ]
-        console.table(("target", *headings), rows)
+def _print(console: Console, explanation: Mapping[str, Any], *, utc: bool) -> None:
+    console.packed([f"user {cell(explanation['user'])}"], indent=0)
+    console.facts(_facts(explanation, utc=utc))
+    for setter, targets in _by_setter(explanation["targets"]):
         console.line()
+        _print_setter(console, setter, targets, utc=utc)
+    console.line()
     if explanation["outcomes"]:
-        rows = [_outcome_row(one) for one in explanation["outcomes"]]
+        rows = [_outcome_row(one, utc=utc) for one in explanation["outcomes"]]
         console.table(("time", "outcome", "event", "type", "record", "changed"), rows)
     else:
         console.line("the results topic has no result of this user")
     letters = explanation["deadLetters"]
     if letters["total"]:
         console.line()
-        console.line(
-            f"{counted(letters['total'])}, {letters['open']} of them open: "
-            f"keycloak-bridge dead-letters list --all --user {_cell(explanation['user'])}"
-        )
+        console.line(f"{counted(letters['total'])}, {letters['open']} of them open:")
+        user = shlex.quote(cell(explanation["user"]))
+        console.line(f"  keycloak-bridge dead-letters list --all --user {user}")
 
 
-def _facts(explanation: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _by_setter(
+    targets: Mapping[str, Mapping[str, Any]],
+) -> Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Return each event with the targets that it set last, the newest first; those that no known event set come last."""
+    groups: dict[tuple[Any, ...], dict[str, Any]] = defaultdict(dict)
+    for target, by in targets.items():
+        groups[tuple(by[name] for name in _BY)][target] = by
+    time = _BY.index("time")
+    ordered = sorted(groups.items(), key=lambda one: one[0][time] or "", reverse=True)
+    return [(dict(zip(_BY, key, strict=True)), found) for key, found in ordered]
+
+
+def _print_setter(
+    console: Console, setter: Mapping[str, Any], targets: Mapping[str, Any], *, utc: bool
+) -> None:
+    """Print an event and below it what it set."""
+    if setter["event"] is None and setter["time"] is None:
+        console.line("set by no event that the results topic knows", style="bold")
+    else:
+        when = _when(setter["time"], utc=utc)
+        console.packed(["set by", cell(setter["type"]), cell(setter["event"]), f"at {when}"], indent=0, gap=" ", style="bold")  # fmt: skip
+        details = ("record", "schema", "mapping")
+        console.packed([f"{name} {setter[name]}" for name in details if setter[name]], indent=2)
+    if "value" in next(iter(targets.values())):
+        console.facts([(target, cell(by["value"])) for target, by in targets.items()], indent=4)
+    else:
+        console.packed([*targets], gap=", ")
+
+
+def _facts(explanation: Mapping[str, Any], *, utc: bool) -> list[tuple[str, str]]:
     if explanation["keycloakId"] is None:
         return [("Keycloak id", "the realm has no such user")]
     event = explanation["lastEvent"]
     return [
-        ("Keycloak id", _cell(explanation["keycloakId"])),
+        ("Keycloak id", cell(explanation["keycloakId"])),
         ("enabled", "yes" if explanation["enabled"] else "no"),
-        ("last event", f"{_cell(event['id'])} of {_cell(event['time'])}"),
-        ("invitation", _invitation_text(explanation["invitation"])),
+        ("last event", f"{cell(event['id'])} of {_time_in_text(event['time'], utc=utc)}"),
+        ("invitation", _invitation_text(explanation["invitation"], utc=utc)),
         ("credentials", "yes" if explanation["credentials"] else "none yet"),
-        ("required actions", ", ".join(map(_cell, explanation["requiredActions"])) or "none"),
+        ("required actions", ", ".join(map(cell, explanation["requiredActions"])) or "none"),
     ]
 
 
-def _invitation_text(invitation: Mapping[str, Any] | None) -> str:
+def _invitation_text(invitation: Mapping[str, Any] | None, *, utc: bool) -> str:
     if invitation is None:
         return "none"
     what = _MARKS.get(invitation["state"], "its mark cannot be read")
-    caused = f", caused by {_cell(invitation['event'])}" if invitation["event"] else ""
-    ends = f"; its link ends {invitation['linkEnds']}" if invitation["linkEnds"] else ""
-    return what + caused + ends
+    caused = f", caused by {cell(invitation['event'])}" if invitation["event"] else ""
+    ends = invitation["linkEnds"]
+    return what + caused + (f"; its link ends {_time_in_text(ends, utc=utc)}" if ends else "")
 
 
-def _outcome_row(outcome: Mapping[str, Any]) -> list[str]:
+def _outcome_row(outcome: Mapping[str, Any], *, utc: bool) -> list[str]:
     what = " ".join(outcome[name] for name in ("outcome", "action", "reason") if outcome[name])
-    values = (outcome["time"], what, outcome["event"], outcome["type"], outcome["record"])
-    return [*map(_cell, values), _cell(outcome["changed"]) or "-"]
+    values = (what, outcome["event"], outcome["type"], outcome["record"])
+    changed = cell(outcome["changed"]) or "-"
+    return [_when(outcome["time"], utc=utc), *map(cell, values), changed]
 
 
-def _cell(value: Any) -> str:
-    return printable(cell(value))
+def _when(text: str | None, *, utc: bool) -> str:
+    return shown_time(None if text is None else parse_time(text), utc=utc)
+
+
+def _time_in_text(text: str | None, *, utc: bool) -> str:
+    return _when(text, utc=utc).replace(" ", NO_BREAK)

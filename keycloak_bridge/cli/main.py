@@ -48,7 +48,8 @@ COMMANDS = {
     "explain": LazyCommand(
         "explain", "explain", "Show which event last set each attribute of a user."
     ),
-    "topics": LazyCommand("run", "topics", "Check or create the Kafka topics."),
+    "log": LazyCommand("log", "log", "Show what became of events; follow what happens now."),
+    "topics": LazyCommand("topics", "topics", "Check or create the Kafka topics."),
     "dead-letters": LazyCommand(
         "dead_letters", "dead_letters", "List, show and replay the dead letters."
     ),

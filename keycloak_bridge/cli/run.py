@@ -1,24 +1,20 @@
-"""The sidecar: `run` runs it, `topics` checks or creates the Kafka topics that it needs, `guard` asks the one that runs."""
+"""The sidecar: `run` runs it, `guard` asks the one that runs."""
 
 import signal
 import threading
-from contextlib import closing
 
 import click
 import requests
 
 from keycloak_bridge.app.bridge import Bridge
 from keycloak_bridge.app.stopping import CLOSING_S, ended_after
-from keycloak_bridge.app.wiring import topic_specs
 from keycloak_bridge.cli.common import Invocation, bridge_command
 from keycloak_bridge.domain.errors import BridgeError, ConfigError
-from keycloak_bridge.kafka.topics import KafkaAdmin, ensure_topics
 from keycloak_bridge.ops.memory import collect_garbage_rarely, give_back_large_blocks
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS
 from keycloak_bridge.settings.model import HealthSettings
 
 NOT_READY_EXIT_CODE = 1
-MISSING_EXIT_CODE = 2
 TIMEOUT_S = 5.0
 """How long the bridge may take to answer."""
 
@@ -46,46 +42,6 @@ def run(invocation: Invocation, until_caught_up: bool, no_invite: bool) -> None:
         signal.signal(number, lambda *_: stop.set())
     with ended_after(stop, settings.delivery.drain + CLOSING_S):
         Bridge(settings, stop).run(until_caught_up=until_caught_up)
-
-
-@click.group()
-def topics() -> None:
-    """Check or create the Kafka topics of the settings.
-
-    Names, partitions, replicas and retention come from the section [topics].
-    """
-
-
-@bridge_command("keycloak-bridge --config bridge.toml topics check", group=topics)
-def check(invocation: Invocation) -> int:
-    """Show which topics exist; exit 2 when one is missing."""
-    settings = invocation.settings()
-    with closing(KafkaAdmin(settings.kafka)) as admin:
-        states = admin.states(topic_specs(settings))
-    for state in states:
-        found = "missing" if state.partitions is None else f"{state.partitions} partitions"
-        click.echo(f"{state.spec.purpose:<13} {state.spec.name:<32} {found}")
-    missing = [state.spec for state in states if state.partitions is None]
-    if not missing:
-        return 0
-    click.echo(
-        "\nCreate what is missing by `keycloak-bridge topics create`, or with Kafka's own tool:"
-    )
-    for spec in missing:
-        click.echo(f"  {spec.create_command()}")
-    return MISSING_EXIT_CODE
-
-
-@bridge_command("keycloak-bridge --config bridge.toml topics create", group=topics)
-def create(invocation: Invocation) -> None:
-    """Create the topics that are missing; existing ones are left as they are."""
-    settings = invocation.settings()
-    specs = topic_specs(settings)
-    with closing(KafkaAdmin(settings.kafka)) as admin:
-        created = ensure_topics(admin, specs, create=True)
-    for spec in specs:
-        word = "created" if spec.name in created else "exists"
-        click.echo(f"{word}  {spec.name} ({spec.purpose})")
 
 
 @click.group()

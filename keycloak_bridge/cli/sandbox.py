@@ -156,5 +156,8 @@ def _print_addresses(environment: Mapping[str, str]) -> None:
         "Logs and data": environment["SANDBOX_RUN_DIR"],
     }
     console, on_terminal = Console(), sys.stdout.isatty()
+    if on_terminal:
+        console.facts(list(rows.items()), indent=0)
+        return
     for name, value in rows.items():
-        console.line(f"{name:<17}{value}" if on_terminal else f"{name.strip()}: {value}")
+        console.line(f"{name.strip()}: {value}")

@@ -12,12 +12,12 @@ from letter_cases import NOON, letter_of, letter_record, stored
 from stage_harness import DEAD_LETTERS, INVITATIONS, PLANTED, STRUCTURED, event_of
 
 from keycloak_bridge.cli import common as moments
-from keycloak_bridge.cli.console import printable
 from keycloak_bridge.cli.dead_letters import (
     MarkedText,
     escaped_excerpt,
     marked_json,
 )
+from keycloak_bridge.cli.tables import printable
 from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.events import Record, Unreadable
 from keycloak_bridge.messages.dead_letters import replay_mark, replay_message
@@ -57,13 +57,13 @@ def test_open_letters_are_listed_with_codes_and_ids_only(bench: LetterBench) -> 
         mark(replayed, (0, 1)),
     )
 
-    result = bench.run("dead-letters", "list")
+    result = bench.run("dead-letters", "list", "--utc")
 
     heading, first, second, _, totals = result.stdout.splitlines()
     assert 0 == result.exit_code
-    assert ["letter", "time", "code", "event", "type", "user", "attempts", "from", "state"] == heading.split()  # fmt: skip
-    assert ["3/41", "2026-11-02T12:01:00Z", "schema-violation", "user.created", "u-1", "1", "user-events/2@7", "open"] == first.split()  # fmt: skip
-    assert ["3/42", "conflict", "u-2"] == [second.split()[at] for at in (0, 2, 4)]
+    assert ["letter", "time", "code", "state", "user", "event", "type", "attempts", "from"] == heading.split()  # fmt: skip
+    assert ["3/41", "2026-11-02", "12:01:00Z", "schema-violation", "open", "u-1", "user.created", "1", "user-events/2@7"] == first.split()  # fmt: skip
+    assert ["3/42", "conflict", "u-2"] == [second.split()[at] for at in (0, 3, 5)]
     assert "2 dead letters open: 1 conflict, 1 schema-violation" == totals
     assert not [one for one in PLANTED if one in result.output]
     assert 0 == bench.open_readers
@@ -194,7 +194,7 @@ def test_replayed_ones_are_listed_on_demand(bench: LetterBench) -> None:
     result = bench.run("dead-letters", "list", "--all")
     shown = bench.run("dead-letters", "show", "0/9")
 
-    assert ["replayed", "open"] == [line.split()[-1] for line in result.stdout.splitlines()[1:3]]
+    assert ["replayed", "open"] == [line.split()[4] for line in result.stdout.splitlines()[1:3]]
     assert "2 dead letters, 1 of them open: 2 schema-violation" == result.stdout.splitlines()[-1]
     assert (2, True) == (shown.exit_code, "0/9 is not a dead letter but the mark" in shown.stderr)
 
