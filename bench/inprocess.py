@@ -76,11 +76,9 @@ class InProcessBridge:
         backlog.note(_MANY)
 
     @staticmethod
-    def join_listing() -> None:
-        """Return when nothing lists the realm any more."""
-        for thread in threading.enumerate():
-            if thread.name == "known-users":
-                thread.join()
+    def is_listing() -> bool:
+        """Tell whether something lists the realm."""
+        return any(one.name == "known-users" for one in threading.enumerate())
 
     def begin(self, key: bytes, value: bytes) -> "Pending":
         """Have one event provisioned; of a batch, others may have to come before it is."""

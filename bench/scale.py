@@ -218,9 +218,10 @@ class Bench:
         batches = self._bridge(layout, burst="auto")
         batches.begin_backlog()
         time.sleep(0.01)
-        for _ in range(30):  # the first has the realm listed
+        batches.handle(*created(new()))
+        while batches.is_listing():  # which goes on being of use as long as somebody asks for it
+            time.sleep(1)
             batches.handle(*created(new()))
-            batches.join_listing()
 
         def batch() -> Act:
             crowd = [created(new()) for _ in range(50)]

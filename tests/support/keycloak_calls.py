@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -102,7 +103,8 @@ class CountedBridge:
             2
         ):  # the first has the realm listed, the second reads the terms of imports
             self.handle([event_of(f"first-{number}", f"first-{number}", data=_data(1000 + number))])
-            self._bridge.join_listing()
+            while self._bridge.is_listing():
+                time.sleep(0.001)
 
     def handle(self, events: Sequence[Event]) -> None:
         """Provision these events to their last acknowledgement, those of one batch together."""
