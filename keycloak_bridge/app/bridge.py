@@ -10,6 +10,7 @@ from functools import partial
 from keycloak_bridge import __version__
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.app.page import RunningPage, running_page
 from keycloak_bridge.app.realm_check import RealmGate, realm_problems, refuse
 from keycloak_bridge.app.stages import STARTING, RuntimeContext, Stage, run_stages
 from keycloak_bridge.app.wiring import (
@@ -21,6 +22,7 @@ from keycloak_bridge.app.wiring import (
 )
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.domain.errors import BrokerUnavailableError
+from keycloak_bridge.domain.ports import UserDirectory
 from keycloak_bridge.kafka.dead_letter_archive import KafkaDeadLetterArchive
 from keycloak_bridge.kafka.producer import KafkaMessageProducer
 from keycloak_bridge.kafka.topics import KafkaAdmin, ensure_topics
@@ -65,11 +67,15 @@ class Bridge:
         runtime = RuntimeContext(clock, Status(), Metrics(), retry, self.stop)
         admin = keycloak_admin(settings, clock)
         stages: list[Stage] = []
-        health = self._start_health(runtime, partial(release_brakes, stages))
+        directory = KeycloakUserDirectory(admin, clock, LookupTimes(clock, runtime.metrics))
+        page = self._page(runtime, interpretation, directory, stages)
+        health = self._start_health(runtime, partial(release_brakes, stages), page)
         try:
+            if page is not None:
+                page.start()
             self._check_kafka_and_realm(runtime, interpretation, admin)
             with contextlib.ExitStack() as connections:
-                stages += self._connect(runtime, interpretation, admin, connections)
+                stages += self._connect(runtime, interpretation, admin, directory, connections)
                 if not stages:
                     return
                 log_event(
@@ -82,13 +88,32 @@ class Bridge:
                 )
                 run_stages(stages, runtime, until_caught_up=until_caught_up)
         finally:
+            if page is not None:
+                page.close()
             admin.close()
             interpretation.close()
             if health is not None:
                 health.close()
 
+    def _page(
+        self,
+        runtime: RuntimeContext,
+        interpretation: Interpretation,
+        directory: UserDirectory,
+        stages: Sequence[Stage],
+    ) -> RunningPage | None:
+        settings = self.settings
+        if not (settings.ui.enabled and settings.health.enabled):
+            return None
+        return running_page(
+            settings, interpretation, runtime.status, runtime.clock, directory, stages
+        )
+
     def _start_health(
-        self, runtime: RuntimeContext, release: Callable[[], Sequence[str]]
+        self,
+        runtime: RuntimeContext,
+        release: Callable[[], Sequence[str]],
+        page: RunningPage | None,
     ) -> HealthServer | None:
         health = self.settings.health
         if not health.enabled:
@@ -101,6 +126,7 @@ class Bridge:
             port=health.port,
             metrics=runtime.metrics,
             release=release,
+            routes={} if page is None else page.page.routes(),
         )
         server.start()
         return server
@@ -137,6 +163,7 @@ class Bridge:
         runtime: RuntimeContext,
         interpretation: Interpretation,
         admin: KeycloakAdmin,
+        directory: KeycloakUserDirectory,
         connections: contextlib.ExitStack,
     ) -> Sequence[Stage]:
         """Connect to Kafka and return the stages; none when stopped before."""
@@ -155,7 +182,7 @@ class Bridge:
         return StageBuilder(
             self.settings,
             interpretation,
-            KeycloakUserDirectory(admin, clock, LookupTimes(clock, runtime.metrics)),
+            directory,
             topic_output(self.settings, producers[0], producers[1], archive, clock),
             clock,
             runtime.metrics,

@@ -113,7 +113,9 @@ class StageBuilder:
         """Return the provision stage by itself, or with what the invite stage waits for."""
         settings, known = self.settings, self.interpretation
         group_id = settings.kafka.group_id
-        context = self._context("provision", group_id, Backlog(settings.burst.backlog))
+        actions = set(LimitedAction) - {LimitedAction.MAIL}
+        backlog = Backlog(settings.burst.backlog)
+        context = self._context("provision", group_id, backlog, actions)
         workers = settings.delivery.workers
         limit = ConcurrencyLimit(self.clock, most=workers, start=max(1, workers // 2))
         provisioner = Provisioner(
@@ -121,7 +123,7 @@ class StageBuilder:
             self._request_invitation,
             self.clock,
             policy=provision_policy(settings, known.mapping),
-            limits=self._limits(context.brake, set(LimitedAction) - {LimitedAction.MAIL}),
+            limits=context.limits,
             locks=self.locks,
         )
         known_users = self._known_users(context.backlog)
@@ -190,7 +192,7 @@ class StageBuilder:
     def _invite(self, catch_up: CatchUp) -> Stage:
         settings = self.settings
         group_id = settings.kafka.invite_group_id
-        context = self._context("invite", group_id, Backlog())
+        context = self._context("invite", group_id, Backlog(), {LimitedAction.MAIL})
         handler = InviteStage(
             catalog=self.interpretation.catalog,
             mappings=self.interpretation.mapping,
@@ -200,7 +202,7 @@ class StageBuilder:
                 self.locks,
                 settings,
                 self.clock,
-                self._limits(context.brake, {LimitedAction.MAIL}),
+                context.limits,
                 comes_again=True,
             ),
             publisher=ResultPublisher(context, self.output, group_id),
@@ -216,10 +218,10 @@ class StageBuilder:
 
     def _limits(self, brake: Brake, actions: Collection[LimitedAction]) -> Limits:
         """Return the limits of a stage that does these actions, and report them in the metrics."""
-        limits = limits_of(self.settings, brake)
-        for action, most in limits.most().items():
-            if action in actions:
-                self.metrics.limit(action.value, most, partial(self._used, limits, action))
+        limits = limits_of(self.settings, brake, actions)
+        for action, limit in limits.allowed().items():
+            used = partial(self._used, limits, action)
+            self.metrics.limit(action.value, limit.count, used)
         return limits
 
     def _used(self, limits: Limits, action: LimitedAction) -> int:
@@ -243,20 +245,24 @@ class StageBuilder:
             brake_on_loss=settings.kafka.lost_records == "brake",
         )
 
-    def _context(self, name: str, group_id: str, backlog: Backlog) -> StageContext:
-        brake = self.settings.brake
+    def _context(
+        self, name: str, group_id: str, backlog: Backlog, actions: Collection[LimitedAction]
+    ) -> StageContext:
+        policy = self.settings.brake
+        brake = Brake(policy.in_a_row, policy.share, _BRAKE_WINDOW)
         mappings = self.interpretation.mapping
         return StageContext(
             name,
             self.clock,
             self.status,
             self.metrics,
-            Brake(brake.in_a_row, brake.share, _BRAKE_WINDOW),
+            brake,
             sent_dead_letters=SentDeadLetters(
                 _EARLIER_OWNER_FACTOR * self.settings.delivery.max_records
             ),
             backlog=backlog,
             stamp=group_stamp(self.settings, mappings, group_id) if self.stamps else None,
+            limits=self._limits(brake, actions),
         )
 
     def _request_invitation(self, invitation: Invitation) -> Sequence[Acknowledgement]:
@@ -311,9 +317,14 @@ def topic_output(
     )
 
 
-def limits_of(settings: Settings, brake: Brake) -> Limits:
-    """Return the limits of these settings, which engage `brake`."""
-    return Limits(brake, {deed: getattr(settings.limits, deed.value) for deed in LimitedAction})
+def limits_of(
+    settings: Settings, brake: Brake, actions: Collection[LimitedAction] = tuple(LimitedAction)
+) -> Limits:
+    """Return the limits of these settings on `actions`, which engage `brake`."""
+    return Limits(
+        brake,
+        {one: getattr(settings.limits, one.value) for one in LimitedAction if one in actions},
+    )
 
 
 def provision_policy(settings: Settings, mapping: Mappings) -> ProvisionPolicy:

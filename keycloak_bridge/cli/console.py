@@ -18,9 +18,10 @@ from rich.progress import Progress
 from rich.text import Text
 
 from keycloak_bridge.cli.common import CHANGES, INVALID_EVENT, violation_text
-from keycloak_bridge.cli.tables import Table, facts, packed, printable
+from keycloak_bridge.cli.tables import Table, facts, packed
 from keycloak_bridge.domain.errors import BridgeError, Violation
 from keycloak_bridge.domain.operations import Plan, visible_changes
+from keycloak_bridge.domain.unicode_text import printable
 
 _STYLES = {
     "create": "green",

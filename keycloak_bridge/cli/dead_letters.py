@@ -22,10 +22,10 @@ from keycloak_bridge.cli.common import (
     utc_option,
 )
 from keycloak_bridge.cli.console import Console, progress_bar, with_progress
-from keycloak_bridge.cli.tables import printable
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, EventError, Violation
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.times import format_time
+from keycloak_bridge.domain.unicode_text import printable
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.events.frames import frame_length
 from keycloak_bridge.kafka.dead_letter_topic import (

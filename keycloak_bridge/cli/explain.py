@@ -4,7 +4,7 @@ import contextlib
 import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -22,31 +22,25 @@ from keycloak_bridge.cli.common import (
 )
 from keycloak_bridge.cli.console import Console, cell, with_progress
 from keycloak_bridge.cli.dead_letters import counted, dead_letter_reader, read_inventory
-from keycloak_bridge.cli.tables import NO_BREAK, printable
-from keycloak_bridge.domain.events import (
-    BOOKKEEPING_ATTRIBUTES,
-    EVENT_ID_ATTRIBUTE,
-    INVITATION_ATTRIBUTE,
-    event_id_in,
-)
+from keycloak_bridge.cli.tables import NO_BREAK
 from keycloak_bridge.domain.times import format_time, parse_time
+from keycloak_bridge.domain.unicode_text import printable
 from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
 from keycloak_bridge.messages.dead_letters import DeadLetterFilter
-from keycloak_bridge.messages.results import PastOutcome, set_last_by
+from keycloak_bridge.messages.results import PastOutcome
 from keycloak_bridge.outcome_log.log import OutcomeLog
-from keycloak_bridge.planning.bookkeeping import parse_mark
-from keycloak_bridge.planning.order import applied_to
+from keycloak_bridge.outcome_log.user_state import (
+    FIELDS,
+    InvitationState,
+    only,
+    state_of,
+    targets_of,
+)
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS
 from keycloak_bridge.settings.model import Settings
 
-_FIELDS = ("username", "email", "emailVerified", "enabled", "firstName", "lastName")
 _FEW = 20
 _BY = ("event", "type", "time", "record", "schema", "mapping")
-_MARKS = {
-    "due": "a mail is due",
-    "sending": "a mail was begun and may be out",
-    "sent": "the mail was handed to Keycloak",
-}
 
 
 @bridge_command(
@@ -78,7 +72,7 @@ def explain(
         click.echo(_list_of(matches, name), err=True)
         return INVALID_EVENT
     found = matches[0] if matches else directory.get(user)
-    user_id = user if found is None else _only(found.get("attributes") or {}, name)
+    user_id = user if found is None else only(found.get("attributes") or {}, name)
     outcomes: Sequence[PastOutcome] = ()
     opened = total = 0
     if user_id is not None:
@@ -110,7 +104,7 @@ def _list_of(users: Sequence[UserRepresentation], external_id: str) -> str:
     """Return the ids of several users, from which one is to be chosen."""
     lines = [f"{len(users)} users of the realm have this; pass the Keycloak id of one of them:"]
     for user in users[:_FEW]:
-        of_it = _only(user.get("attributes") or {}, external_id) or "none in user management"
+        of_it = only(user.get("attributes") or {}, external_id) or "none in user management"
         lines.append(printable(f"  {user['id']}  (id {of_it})"))
     if len(users) > _FEW:
         lines.append(f"  … and {len(users) - _FEW} more")
@@ -133,70 +127,53 @@ def _letters(settings: Settings, interpretation: Interpretation, user_id: str) -
 
 
 def _state(user: UserRepresentation, user_id: str | None) -> dict[str, Any]:
-    attributes, time = user.get("attributes") or {}, applied_to(user).time
+    state = state_of(user)
     return {
         "user": user_id,
-        "keycloakId": user.get("id"),
-        "enabled": user.get("enabled"),
-        "lastEvent": {
-            "id": _event_id(_only(attributes, EVENT_ID_ATTRIBUTE)),
-            "time": None if time is None else format_time(time),
-        },
-        "invitation": _invitation(_only(attributes, INVITATION_ATTRIBUTE)),
+        "keycloakId": state.keycloak_id,
+        "enabled": state.enabled,
+        "lastEvent": {"id": state.event_id, "time": _time(state.event_time)},
+        "invitation": _invitation(state.invitation),
     }
 
 
-def _event_id(stored: str | None) -> str | None:
-    return None if stored is None else event_id_in(stored)
-
-
-def _invitation(text: str | None) -> dict[str, Any] | None:
-    if text is None:
+def _invitation(invitation: InvitationState | None) -> dict[str, Any] | None:
+    if invitation is None:
         return None
-    mark = parse_mark(text)
-    if mark is None:
-        return {"state": "unreadable", "event": None, "linkEnds": None}
-    ends = None
-    if mark.until_s is not None:
-        with contextlib.suppress(ValueError, OverflowError, OSError):  # a time of no calendar
-            ends = format_time(datetime.fromtimestamp(mark.until_s, UTC))
-    return {"state": mark.state.value, "event": event_id_in(mark.event_id), "linkEnds": ends}
+    return {
+        "state": invitation.state,
+        "event": invitation.event_id,
+        "linkEnds": _time(invitation.link_ends),
+    }
+
+
+def _time(time: datetime | None) -> str | None:
+    return None if time is None else format_time(time)
 
 
 def _targets(
     user: UserRepresentation, outcomes: Sequence[PastOutcome], *, show_values: bool
 ) -> dict[str, dict[str, Any]]:
-    """Return what set each target: those that the user has, and others that were ever written."""
-    values: dict[str, Any] = {name: user[name] for name in _FIELDS if name in user}  # type: ignore[literal-required]
-    values |= {
-        f"attributes.{name}": value
-        for name, value in sorted((user.get("attributes") or {}).items())
-        if name not in BOOKKEEPING_ATTRIBUTES
-    }
-    setters = set_last_by(outcomes)
+    """Return what set each target, and with `show_values` what it is."""
+    values: dict[str, Any] = {name: user[name] for name in FIELDS if name in user}  # type: ignore[literal-required]
+    values |= {f"attributes.{name}": one for name, one in (user.get("attributes") or {}).items()}
     return {
         target: {
             **({"value": values.get(target)} if show_values else {}),
-            **(_event(setters[target]) if target in setters else dict.fromkeys(_BY)),
+            **(dict.fromkeys(_BY) if by is None else _event(by)),
         }
-        for target in dict.fromkeys((*values, *setters))
+        for target, by in targets_of(user, outcomes).items()
     }
 
 
 def _event(one: PastOutcome) -> dict[str, Any]:
-    time = None if one.time is None else format_time(one.time)
-    values = (one.event_id, one.event_type, time, one.origin, one.schema_id, one.mapping)
+    values = (one.event_id, one.event_type, _time(one.time), one.origin, one.schema_id, one.mapping)
     return dict(zip(_BY, values, strict=True))
 
 
 def _outcome(one: PastOutcome) -> dict[str, Any]:
     facts = {"outcome": one.outcome, "action": one.action, "reason": one.reason}
     return {**facts, **_event(one), "changed": list(one.changed)}
-
-
-def _only(attributes: Mapping[str, Sequence[str]], name: str) -> str | None:
-    values = attributes.get(name) or []
-    return values[0] if values else None
 
 
 def _print(console: Console, explanation: Mapping[str, Any], *, utc: bool) -> None:
@@ -265,7 +242,7 @@ def _facts(explanation: Mapping[str, Any], *, utc: bool) -> list[tuple[str, str]
 def _invitation_text(invitation: Mapping[str, Any] | None, *, utc: bool) -> str:
     if invitation is None:
         return "none"
-    what = _MARKS.get(invitation["state"], "its mark cannot be read")
+    what = InvitationState(invitation["state"]).words
     caused = f", caused by {cell(invitation['event'])}" if invitation["event"] else ""
     ends = invitation["linkEnds"]
     return what + caused + (f"; its link ends {_time_in_text(ends, utc=utc)}" if ends else "")

@@ -11,6 +11,8 @@ from itertools import zip_longest
 
 from rich.cells import cell_len
 
+from keycloak_bridge.domain.unicode_text import printable
+
 GAP = "  "
 ELLIPSIS = "…"
 NO_BREAK = "\u00a0"
@@ -22,18 +24,6 @@ _LEAST = 20
 _NARROWEST = 30
 _INDENT = 4
 _DIGEST = 6
-
-
-def printable(text: str) -> str:
-    """Return `text` with every character escaped that is not printable: controls, marks of direction and so on.
-
-    What a command shows of a record was written by anybody, and must move no cursor of an operator's terminal.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
-    )
 
 
 def shortened(text: str, width: int, mark: str = ELLIPSIS) -> str:

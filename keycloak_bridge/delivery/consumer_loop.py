@@ -30,6 +30,7 @@ from keycloak_bridge.domain.events import Commit, TopicPartition
 from keycloak_bridge.domain.ports import RecordConsumer, RecordHandler
 from keycloak_bridge.ops.health import JOINING, Readiness
 from keycloak_bridge.ops.logs import log_event
+from keycloak_bridge.ops.stage_reports import StageReport
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class ConsumerLoop:
         self._lost = LostRecords(context, options.brake_on_loss)
         self._set_back: dict[TopicPartition, int] = {}
         self._warned_of: str | None = None
+        self._lag: dict[int, int] = {}
         self._group_check_at_s: float | None = None if context.stamp is not None else math.inf
 
     def run(self, stop: threading.Event, until: Until | None = None) -> None:
@@ -282,9 +284,12 @@ class ConsumerLoop:
             # another realm's bridge may have joined at the same moment, when no commit said so yet
             self._check_stamps(self._source.commits(ends.keys()))
             self._group_check_at_s = math.inf
-        for partition, offset in self.delivery.offsets().items():
-            lag = ends.get(partition, offset) - offset
-            self._context.metrics.lag(self._context.name, partition.partition, lag)
+        self._lag = {
+            partition.partition: ends.get(partition, offset) - offset
+            for partition, offset in self.delivery.offsets().items()
+        }
+        for number, lag in self._lag.items():
+            self._context.metrics.lag(self._context.name, number, lag)
 
     def _follow_catch_up(self) -> None:
         catch_up = self._options.catch_up
@@ -305,6 +310,17 @@ class ConsumerLoop:
             breaker=in_hand.breaker.value,
             brake_engaged=brake is not None,
         )
+        report = StageReport(
+            in_hand=in_hand.records,
+            running=in_hand.running,
+            paused=in_hand.full,
+            oldest_s=in_hand.oldest_s,
+            breaker=in_hand.breaker.value,
+            brake=brake,
+            done=in_hand.done,
+            lag=self._lag,
+        )
+        self._status.reports.put(self._context.name, report, self._clock.monotonic())
         stuck = self._worker_pool.stuck(self._options.stuck_after_s)
         problems = (self._kafka_problem, self._source.trouble(), in_hand.problem, stuck)
         self._readiness.update(brake, problems, joined=self._source.joined())

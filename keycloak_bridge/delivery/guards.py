@@ -181,9 +181,9 @@ class Limits:
                 window.at_s.setdefault(key, now_s)
             return new
 
-    def most(self) -> Mapping[LimitedAction, int]:
-        """Return what each limit allows within its window."""
-        return {action: window.limit.count for action, window in self._windows.items()}
+    def allowed(self) -> Mapping[LimitedAction, Limit]:
+        """Return the limit of each action that has one."""
+        return {action: window.limit for action, window in self._windows.items()}
 
     def used(self, action: LimitedAction, now_s: float) -> int:
         """Return how much of a limit is used; raises KeyError for an action without one."""

@@ -47,13 +47,15 @@ class DeliveryPolicy:
 class InHand:
     """A look at the delivery, for the poll thread and for metrics.
 
-    `finished` counts since the last commit; `oldest_s` is how long one record has held up the slowest partition.
+    `finished` counts since the last commit, `done` since the start; `oldest_s` is how long one record has held up the slowest
+    partition.
     """
 
     records: int
     size_bytes: int
     running: int
     finished: int
+    done: int
     oldest_s: float
     full: bool
     breaker: BreakerState
@@ -86,7 +88,7 @@ class Delivery:
         self._backpressure = Backpressure(policy.max_records, policy.max_bytes)
         self._stopping = False
         self._ended = False
-        self._finished = 0
+        self._finished = self._done_in_all = 0
         self._fatal: BaseException | None = None
 
     # the poll thread
@@ -167,6 +169,7 @@ class Delivery:
                 size_bytes=self._key_queues.size_bytes,
                 running=self._key_queues.running(),
                 finished=self._finished,
+                done=self._done_in_all,
                 oldest_s=self._partition_states.oldest_s(self._clock.monotonic()),
                 full=self._backpressure.full,
                 breaker=self._failures.breaker.state,
@@ -308,6 +311,7 @@ class Delivery:
             before = self._key_queues.ready
             self._key_queues.finish(task)
             self._finished += 1
+            self._done_in_all += 1
             if failing:
                 self._work.notify_all()
             elif self._key_queues.ready > before:

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from keycloak_bridge.delivery.fencing import Fence
 from keycloak_bridge.delivery.group_stamp import GroupStamp
-from keycloak_bridge.delivery.guards import Brake
+from keycloak_bridge.delivery.guards import Brake, Limits
 from keycloak_bridge.domain.events import Record, TopicPartition
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.messages.bridge_headers import record_digest
@@ -147,6 +147,7 @@ class StageContext:
     sent_dead_letters: SentDeadLetters = field(default_factory=SentDeadLetters)
     backlog: Backlog = field(default_factory=Backlog)
     stamp: GroupStamp | None = None
+    limits: Limits | None = None
 
 
 Key = TypeVar("Key")

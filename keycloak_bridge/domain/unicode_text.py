@@ -1,4 +1,4 @@
-"""Unicode normalization whose time is linear, whatever the text is."""
+"""Unicode normalization whose time is linear, whatever the text is, and text that shows what it holds."""
 
 import unicodedata
 from collections.abc import Iterator
@@ -42,3 +42,15 @@ def _begins_letter(character: str) -> bool:
     """Say whether a character never joins with what is before it."""
     is_mark = unicodedata.category(character).startswith("M")
     return not is_mark and ord(character) not in _JOINING_JAMO
+
+
+def printable(text: str) -> str:
+    """Return `text` with every character escaped that is not printable: controls, marks of direction and so on.
+
+    What is shown of a record was written by anybody, and must move no cursor of an operator's terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+    )

@@ -1,7 +1,8 @@
 """What the bridge reports about itself: whether its loops turn, why a stage is not ready, and both over HTTP.
 
 `/live` answers 200 while every loop turns, `/ready` 200 while nothing is wrong; otherwise 503 and the reasons as text.
-`/metrics` is for Prometheus. `POST /release` releases the brake, for callers on this machine only.
+`/metrics` is for Prometheus. `POST /release` releases the brake, for callers on this machine only. What else is served
+comes as routes.
 """
 
 import contextlib
@@ -15,16 +16,19 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.message import Message
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from keycloak_bridge.domain.errors import BridgeError, ConfigError
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.ops.logs import failure, log_event
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.ops.stage_reports import StageReports
 
 STARTING_UP = "starting"
 """Code of what is no fault: a component that is not ready yet."""
@@ -38,14 +42,15 @@ class Status:
     """Thread-safe notes that the stages leave and the health endpoints read.
 
     `beats` holds the monotonic second of each stage's last turn; `problems` a sentence per component that is not well, and
-    `codes` the code of it;
-    `notes` what an operator should know although all is well, the newest last.
+    `codes` the code of it; `notes` what an operator should know although all is well, the newest last; `reports` how each
+    stage is doing.
     """
 
     beats: dict[str, float] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
     notes: deque[str] = field(default_factory=partial(deque, maxlen=MOST_NOTES))
+    reports: StageReports = field(default_factory=StageReports)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def beat(self, component: str, at_s: float) -> None:
@@ -194,17 +199,19 @@ class HealthServer:
         port: int,
         metrics: Metrics,
         release: Callable[[], Sequence[str]],
+        routes: Mapping[str, "Route"] = MappingProxyType({}),
     ) -> None:
         """Bind; raises ConfigError when the address is not available.
 
-        `release` releases the brakes and returns the names of their stages; it is called from a thread of the server.
+        `release` releases the brakes and returns the names of their stages; it and `routes`, which are served besides, are
+        called from threads of the server.
         """
         self._status = status
         self._clock = clock
         self._metrics = metrics
         self._release = release
         try:
-            self._server = _Server(host, port, self._pages(), clock)
+            self._server = _Server(host, port, {**self._routes(), **routes}, clock)
         except OSError as error:
             raise ConfigError(
                 f"the health endpoint cannot listen on {host}:{port}: {error.strerror}",
@@ -228,30 +235,30 @@ class HealthServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def _pages(self) -> Mapping[str, "_Page"]:
-        pages = {
-            "/live": _Page(self._live, "200 while every loop turns"),
-            "/ready": _Page(self._ready, "200 while nothing is wrong"),
-            "/metrics": _Page(self._expose_metrics, "for Prometheus"),
-            "/release": _Page(self._release_brakes, "release the brake", "POST"),
+    def _routes(self) -> Mapping[str, "Route"]:
+        routes = {
+            "/live": Route(self._live, "200 while every loop turns"),
+            "/ready": Route(self._ready, "200 while nothing is wrong"),
+            "/metrics": Route(self._expose_metrics, "for Prometheus"),
+            "/release": Route(self._release_brakes, "release the brake", ("POST",)),
         }
-        lines = [f"{page.method:<4} {path:<8}  {page.about}\n" for path, page in pages.items()]
-        overview = _Answer(HTTPStatus.OK, "text/plain; charset=utf-8", "".join(lines).encode())
-        return {"/": _Page(lambda: overview, "this overview"), **pages}
+        lines = [f"{one.methods[0]:<4} {path:<8}  {one.about}\n" for path, one in routes.items()]
+        overview = Answer(HTTPStatus.OK, "text/plain; charset=utf-8", "".join(lines).encode())
+        return {"/": Route(lambda _: overview, "this overview"), **routes}
 
-    def _live(self) -> "_Answer":
+    def _live(self, _: "Request") -> "Answer":
         stuck = self._status.stuck(self._clock.monotonic(), STUCK_AFTER_S)
         return _up_or_down([f"{name}: the loop stands still" for name in stuck])
 
-    def _ready(self) -> "_Answer":
+    def _ready(self, _: "Request") -> "Answer":
         return _up_or_down(self._status.why_not_ready(), self._status.noted())
 
-    def _expose_metrics(self) -> "_Answer":
+    def _expose_metrics(self, _: "Request") -> "Answer":
         body = self._metrics.exposition(self._status.problem_codes())
-        return _Answer(HTTPStatus.OK, self._metrics.content_type, body)
+        return Answer(HTTPStatus.OK, self._metrics.content_type, body)
 
-    def _release_brakes(self) -> "_Answer":
-        return _json(HTTPStatus.OK, {"released": list(self._release())})
+    def _release_brakes(self, _: "Request") -> "Answer":
+        return json_answer(HTTPStatus.OK, {"released": list(self._release())})
 
 
 class _Server(ThreadingHTTPServer):
@@ -260,9 +267,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 4 * MOST_CONNECTIONS
 
-    def __init__(self, host: str, port: int, pages: Mapping[str, "_Page"], clock: Clock) -> None:
+    def __init__(self, host: str, port: int, routes: Mapping[str, "Route"], clock: Clock) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.pages = pages
+        self.routes = routes
         self._connections = _Connections(clock)
         super().__init__((host, port), _Handler)
 
@@ -356,26 +363,39 @@ class _Head:
         return line
 
 
-class _Answer(NamedTuple):
+class Request(NamedTuple):
+    """A request as a route sees it; `query` is what stands behind the `?`."""
+
+    query: str
+    headers: Message
+
+
+class Answer(NamedTuple):
+    """What the client gets."""
+
     status: HTTPStatus
     content_type: str
     body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
-class _Page(NamedTuple):
-    answer: Callable[[], _Answer]
+class Route(NamedTuple):
+    """Answers the requests of one path; `about` is for the overview."""
+
+    answer: Callable[[Request], Answer]
     about: str
-    method: str = "GET"
+    methods: tuple[str, ...] = ("GET",)
 
 
-def _json(status: HTTPStatus, content: Mapping[str, Any]) -> _Answer:
-    return _Answer(status, "application/json", json.dumps(content).encode() + b"\n")
+def json_answer(status: HTTPStatus, content: Mapping[str, Any]) -> Answer:
+    """Return `content` as JSON."""
+    return Answer(status, "application/json", json.dumps(content).encode() + b"\n")
 
 
-def _up_or_down(problems: Sequence[str], notes: Sequence[str] = ()) -> _Answer:
+def _up_or_down(problems: Sequence[str], notes: Sequence[str] = ()) -> Answer:
     status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
     content = {"status": "DOWN" if problems else "UP", "problems": list(problems)}
-    return _json(status, {**content, "notes": list(notes)} if notes else content)
+    return json_answer(status, {**content, "notes": list(notes)} if notes else content)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -399,27 +419,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.request_is_read(self.connection)
-        pages = self.server.pages
-        page = pages.get(self.path.partition("?")[0])
-        if page is None:
-            self._refuse(HTTPStatus.NOT_FOUND, f"only {', '.join(pages)} are here")
-        elif self.command != page.method:
-            why = f"only {page.method} is possible here"
-            self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, why, allow=page.method)
-        elif page.method == "POST" and (why_not := self._why_not_local()):
+        routes = self.server.routes
+        path, _, query = self.path.partition("?")
+        route = routes.get(path)
+        if route is None:
+            self._refuse(HTTPStatus.NOT_FOUND, f"only {', '.join(routes)} are here")
+        elif self.command not in route.methods:
+            allowed = ", ".join(route.methods)
+            why = f"only {allowed} is possible here"
+            self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, why, allow=allowed)
+        elif self.command == "POST" and (why_not := self._why_not_local()):
             self._refuse(HTTPStatus.FORBIDDEN, why_not)
         else:
-            self._send(self._answer(page))
+            self._send(self._answer(route, query))
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
 
-    def _answer(self, page: _Page) -> _Answer:
+    def _answer(self, route: Route, query: str) -> Answer:
         try:
-            return page.answer()
+            return route.answer(Request(query, self.headers))
         except Exception as error:  # noqa: BLE001 # the client gets an answer, and the log the error
             _log_failure(error)
             why = "the bridge failed at this; its log says why"
-            return _json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": why})
+            return json_answer(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": why})
 
     def _why_not_local(self) -> str | None:
         peer, own = self.client_address[0], self.connection.getsockname()[0]
@@ -430,14 +452,15 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _refuse(self, status: HTTPStatus, why: str, *, allow: str | None = None) -> None:
-        self._send(_json(status, {"error": why}), allow=allow)
+        answer = json_answer(status, {"error": why})
+        self._send(answer if allow is None else answer._replace(headers={"Allow": allow}))
 
-    def _send(self, answer: _Answer, *, allow: str | None = None) -> None:
+    def _send(self, answer: Answer) -> None:
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))
-        if allow is not None:
-            self.send_header("Allow", allow)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.body)

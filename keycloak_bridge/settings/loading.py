@@ -1,5 +1,6 @@
 """Read the settings in force: each source overrides the one before it (defaults, file, environment, flags)."""
 
+import ipaddress
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -248,8 +249,30 @@ def _clashes(settings: Settings) -> Iterator[Problem]:
     if settings.invite.redirect_uri and not settings.invite.client_id:
         yield "invite.redirect_uri", "needs `invite.client_id`: Keycloak checks the page with it"
     yield from _registry_clashes(settings)
+    yield from _ui_clashes(settings)
     if settings.retry.initial > settings.retry.max:
         yield "retry.initial", "must not be longer than `retry.max`"
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether what listens on `host` is for callers on this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _ui_clashes(settings: Settings) -> Iterator[Problem]:
+    health, ui = settings.health, settings.ui
+    if not ui.enabled:
+        return
+    if not health.enabled:
+        yield "ui.enabled", "needs `health.enabled`: the health server serves the page"
+    elif ui.token is None and not is_loopback(health.host):
+        yield (
+            "ui.token",
+            f"is needed, or `ui.token_file`, since `health.host` ({health.host}) is not a loopback address",
+        )
 
 
 def _registry_clashes(settings: Settings) -> Iterator[Problem]:

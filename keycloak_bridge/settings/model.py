@@ -440,6 +440,18 @@ class HealthSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class UiSettings:
+    """A page to look at in a browser: state, outcomes and dead letters, with ids and codes only."""
+
+    enabled: bool = setting(False, "Serve the page at `/` of the health server.")
+    token: Secret | None = setting(
+        None,
+        "Password that a browser asks for, under any user name, and a script sends as bearer token. Without it the page is for "
+        "callers on this machine only, so `health.host` must be a loopback address.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """Logs, on standard error."""
 
@@ -472,6 +484,7 @@ class Settings:
     brake: BrakeSettings = BrakeSettings()
     retry: RetrySettings = RetrySettings()
     health: HealthSettings = HealthSettings()
+    ui: UiSettings = UiSettings()
     log: LogSettings = LogSettings()
 
 

@@ -120,6 +120,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "registry.password_file": "secrets/registry-password",
     "registry.token_file": "secrets/registry-token",
     "registry.ca_file": "secrets/registry-ca.pem",
+    "ui.token_file": "secrets/ui-token",
     "envelope.id": "body.meta.eventId",
     "envelope.type": "body.meta.eventName",
     "envelope.subject": "body.payload.userId",

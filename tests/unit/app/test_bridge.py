@@ -4,7 +4,9 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from email.message import Message as Headers
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from stage_harness import (
 )
 
 from keycloak_bridge.app import bridge, connections, realm_check, wiring
+from keycloak_bridge.app import page as app_page
 from keycloak_bridge.app.bridge import Bridge, release_brakes
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import Problem
@@ -38,7 +41,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import Commit, Message, TopicPartition
 from keycloak_bridge.kafka.topics import TopicSpec, TopicState
 from keycloak_bridge.mapping.profile_findings import Severity
-from keycloak_bridge.ops.health import Status
+from keycloak_bridge.ops.health import Request, Route, Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.interpret import Prepared
 from keycloak_bridge.provisioning.provisioner import Provisioner
@@ -52,6 +55,7 @@ from keycloak_bridge.settings.model import (
     RetrySettings,
     SchemasSettings,
     Settings,
+    UiSettings,
 )
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemoryConsumer
@@ -350,8 +354,10 @@ class StubHealth(Closable):
         port: int,
         metrics: Metrics,
         release: Callable[[], Sequence[str]],
+        routes: Mapping[str, Route],
     ) -> None:
         super().__init__(world.closed, "health")
+        self.routes = routes
         self.status, self.port, self.metrics, self.release = status, port, metrics, release
         self.started_with: tuple[str, ...] | None = None
         world.servers.append(self)
@@ -409,6 +415,45 @@ def test_metrics_are_those_of_the_stages(world: World, servers: list[StubHealth]
     assert {(): 1.0} == counted(server.metrics, "mails_total")
     assert {("not-json", "provision"): 1.0} == counted(server.metrics, "dead_letters_total")
     assert {("provision",), ("invite",)} == set(counted(server.metrics, "commits_total"))
+
+
+class StubFollower(Closable):
+    """Reads nothing."""
+
+    problem, caught_up = None, True
+
+    def __init__(self, world: World, name: str, *_: object) -> None:
+        super().__init__(world.closed, name)
+
+    def start(self) -> None:
+        pass
+
+
+def test_the_page_shows_the_stages_and_ends_with_the_bridge(
+    world: World, servers: list[StubHealth]
+) -> None:
+    """Where `ui.enabled` says so; its threads are closed."""
+    world.monkeypatch.setattr(app_page, "Follower", partial(StubFollower, world))
+    world.publish(event_of())
+
+    world.run(replace(WITH_HEALTH, ui=UiSettings(enabled=True)))
+
+    (server,) = servers
+    headers = Headers()
+    headers["Host"] = "localhost:9090"
+    answer = server.routes["/"].answer(Request("", headers))
+    body = answer.body.decode()
+    assert HTTPStatus.OK == answer.status
+    assert all(f"<strong>{stage}</strong>" in body for stage in ("provision", "invite"))
+    assert "email changes" in body
+    assert {"the results topic", "the dead-letter topic"} <= set(world.closed)
+
+
+def test_without_the_setting_there_is_no_page(world: World, servers: list[StubHealth]) -> None:
+    """It is off by default."""
+    world.run(WITH_HEALTH)
+
+    assert [{}] == [server.routes for server in servers]
 
 
 # its parts

@@ -17,9 +17,9 @@ from keycloak_bridge.cli.dead_letters import (
     escaped_excerpt,
     marked_json,
 )
-from keycloak_bridge.cli.tables import printable
 from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.events import Record, Unreadable
+from keycloak_bridge.domain.unicode_text import printable
 from keycloak_bridge.messages.dead_letters import replay_mark, replay_message
 
 BAD_MAIL = Violation("/data/email", "format", "must be an e-mail address")

@@ -199,6 +199,14 @@ def test_everything_in_a_file(write: Write, tmp_path: Path) -> None:
         ('[registry]\nurl = "http://r"\npassword = "p"', "registry.username: is needed by `registry.password`"),
         ('[registry]\nurl = "http://r"\nusername = "ada"\npassword = "p"\ntoken = "t"', "registry.token: must not be given with `registry.username`"),
         ('[registry]\ntoken = "t"', "registry.token: needs `registry.url`"),
+        ("[ui]\nenabled = true\n[health]\nenabled = false", "ui.enabled: needs `health.enabled`: the health server serves the page"),
+        *(
+            (
+                f'[ui]\nenabled = true\n[health]\nhost = "{host}"',
+                f"ui.token: is needed, or `ui.token_file`, since `health.host` ({host}) is not a loopback address",
+            )
+            for host in ("0.0.0.0", "::", "10.1.2.3", "bridge.internal", "")  # noqa: S104 # only read
+        ),
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_reported_with_key_and_reason(
