@@ -205,7 +205,7 @@ def test_everything_in_a_file(write: Write, tmp_path: Path) -> None:
                 f'[ui]\nenabled = true\n[health]\nhost = "{host}"',
                 f"ui.token: is needed, or `ui.token_file`, since `health.host` ({host}) is not a loopback address",
             )
-            for host in ("0.0.0.0", "::", "10.1.2.3", "bridge.internal", "")  # noqa: S104 # only read
+            for host in ("0.0.0.0", "::", "10.1.2.3", "bridge.internal")  # noqa: S104 # only read
         ),
     ],
 )  # fmt: skip
