@@ -34,6 +34,7 @@ from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.ops.health import HealthServer, Status
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.ops.tracing import Tracer, open_tracer
 from keycloak_bridge.settings.model import Settings
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Bridge:
                 message=f"{warning.message} ({warning.remedy})",
                 reason=warning.code,
             )
+        tracer = open_tracer() if settings.tracing.enabled else None
         clock = SystemClock()
         retry = RetryPolicy(settings.retry.initial, settings.retry.max)
         runtime = RuntimeContext(clock, Status(), Metrics(), retry, self.stop)
@@ -75,7 +77,9 @@ class Bridge:
                 page.start()
             self._check_kafka_and_realm(runtime, interpretation, admin)
             with contextlib.ExitStack() as connections:
-                stages += self._connect(runtime, interpretation, admin, directory, connections)
+                stages += self._connect(
+                    runtime, interpretation, admin, directory, connections, tracer
+                )
                 if not stages:
                     return
                 log_event(
@@ -94,6 +98,8 @@ class Bridge:
             interpretation.close()
             if health is not None:
                 health.close()
+            if tracer is not None:
+                tracer.close()
 
     def _page(
         self,
@@ -165,6 +171,7 @@ class Bridge:
         admin: KeycloakAdmin,
         directory: KeycloakUserDirectory,
         connections: contextlib.ExitStack,
+        tracer: Tracer | None,
     ) -> Sequence[Stage]:
         """Connect to Kafka and return the stages; none when stopped before."""
         kafka, clock = self.settings.kafka, runtime.clock
@@ -189,6 +196,7 @@ class Bridge:
             realm=realm_access(admin, clock),
             status=runtime.status,
             stamps=True,
+            tracer=tracer,
         ).stages()
 
 

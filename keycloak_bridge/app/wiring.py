@@ -22,6 +22,7 @@ from keycloak_bridge.delivery.rate_limit import RateLimiter, wait_out
 from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
 from keycloak_bridge.delivery.stage import Backlog, SentDeadLetters, StageContext
+from keycloak_bridge.delivery.tracing import StageTracer
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.events import Invitation, Result
 from keycloak_bridge.domain.ports import (
@@ -45,6 +46,7 @@ from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.ops.tracing import Tracer
 from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage
 from keycloak_bridge.planning.ownership import OwnUsers
@@ -101,6 +103,7 @@ class StageBuilder:
     status: Status = field(default_factory=Status)
     stamps: bool = False
     """Whether commits say whose they are: those of a consumer group, not those of a journal."""
+    tracer: Tracer | None = None
 
     def stages(self) -> Sequence[Stage]:
         """Return the provision stage and, unless invitations are off, the invite stage, which waits for it at first."""
@@ -186,6 +189,7 @@ class StageBuilder:
             self.clock,
             self.metrics,
             threads=_IN_FLIGHT + _FINISHERS,
+            tracer=context.tracer,
         )
         return BulkWriter(single, provisioner, self.realm.importer, batches, known_users, context)
 
@@ -263,6 +267,7 @@ class StageBuilder:
             backlog=backlog,
             stamp=group_stamp(self.settings, mappings, group_id) if self.stamps else None,
             limits=self._limits(brake, actions),
+            tracer=StageTracer(self.tracer, group_id, self.interpretation.rules),
         )
 
     def _request_invitation(self, invitation: Invitation) -> Sequence[Acknowledgement]:

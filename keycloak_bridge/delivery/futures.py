@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from typing import TypeVar
 
 Before = TypeVar("Before")
@@ -23,11 +24,12 @@ def done_by(work: Callable[[], After]) -> Future[After]:
 def then(future: Future[Before], step: Callable[[Future[Before]], After]) -> Future[After]:
     """Return the future of what `step` makes of `future`, which it gets once that is done.
 
-    `step` runs in the thread that ends `future`, or at once where it has ended, and what it raises is the exception of the
-    future that is returned.
+    `step` runs in the thread that ends `future`, or at once where it has ended, with the context variables of the caller,
+    and what it raises is the exception of the future that is returned.
     """
     after: Future[After] = Future()
-    future.add_done_callback(lambda before: _settle(after, lambda: step(before)))
+    context = copy_context()
+    future.add_done_callback(lambda before: context.run(_settle, after, lambda: step(before)))
     return after
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -26,10 +26,15 @@ from keycloak_bridge.domain.ports import (
     MessageProducer,
     StageOutput,
 )
-from keycloak_bridge.messages.bridge_headers import has_bridge_headers, without_bridge_headers
+from keycloak_bridge.messages.bridge_headers import (
+    DEAD_LETTER_PREFIX,
+    has_bridge_headers,
+    without_bridge_headers,
+)
 from keycloak_bridge.messages.dead_letters import dead_letter_message, is_replay, without_body
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.messages.results import result_message, without_details
+from keycloak_bridge.ops import tracing
 from keycloak_bridge.ops.logs import log_event
 
 logger = logging.getLogger(__name__)
@@ -80,6 +85,7 @@ class ResultPublisher:
             duration_ms=round(duration_s * 1000, 1),
         )
         context.metrics.handled(context.name, result.outcome.value, result.reason, duration_s)
+        _describe(tracing.current(), result)
         if result.outcome is not Outcome.REJECTED:
             context.brake.good()
         return self.output.result(record, result)
@@ -153,11 +159,16 @@ class TopicOutput:
 
     def result(self, record: Record, result: Result) -> Acknowledgement:
         """Publish what became of `record`."""
-        publish = partial(
+        as_message = partial(
             result_message, topic=self.results_topic, time=self.clock.now(), origin=record
         )
-        return publish_or_shorten(
-            self.producer, publish(result), lambda _: publish(without_details(result))
+
+        def shorten(message: Message) -> Message:
+            return replace(as_message(without_details(result)), headers=message.headers)
+
+        return _traced(
+            as_message(result),
+            lambda message: publish_or_shorten(self.producer, message, shorten),
         )
 
     def dead_letter(
@@ -177,14 +188,19 @@ class TopicOutput:
             topic_id=self.archive.topic_id(record.topic),
         )
         try:
-            published = publish_or_shorten(self.dead_letters, message, without_body)
+            published = _traced(
+                message,
+                lambda letter: publish_or_shorten(self.dead_letters, letter, without_body),
+                DEAD_LETTER_PREFIX,  # the record's own headers stay as they are
+            )
         except BrokerAccessError as refusal:
             raise _not_written(record, refusal) from refusal
         return _DeadLetterAcknowledgement(published, record)
 
     def invitation(self, invitation: Invitation) -> Acknowledgement:
         """Publish the invitation for the invite stage."""
-        return self.producer.publish(invitation_message(invitation, topic=self.invitations_topic))
+        message = invitation_message(invitation, topic=self.invitations_topic)
+        return _traced(message, self.producer.publish)
 
     def holds(self, record: Record) -> bool:
         """Ask the archive."""
@@ -193,6 +209,54 @@ class TopicOutput:
     def replayed(self, record: Record) -> bool:
         """Ask the archive."""
         return self.archive.replayed(record)
+
+
+def _describe(span: tracing.Span, result: Result) -> None:
+    """Say in the span of a record what became of it: ids and codes, never a value."""
+    told = {
+        "cloudevents.event_id": result.event_id,
+        "cloudevents.event_type": result.event_type,
+        "keycloak_bridge.outcome": result.outcome.value,
+        "keycloak_bridge.operation": result.action,
+        "keycloak_bridge.reason": result.reason,
+    }
+    span.set({name: value for name, value in told.items() if value is not None})
+    if result.outcome is Outcome.REJECTED:
+        span.fail(result.reason or result.outcome.value)
+
+
+def _traced(
+    message: Message, publish: Callable[[Message], Acknowledgement], prefix: str = ""
+) -> Acknowledgement:
+    """Publish `message` with a span of its own, which its headers name, until it has arrived."""
+    span = tracing.sending(message.topic)
+    if span is tracing.NO_SPAN:
+        return publish(message)
+    carrier = tuple((prefix + name, text.encode()) for name, text in span.carrier().items())
+    try:
+        published = publish(replace(message, headers=(*message.headers, *carrier)))
+    except BridgeError as error:
+        span.fail(error.code)
+        span.end()
+        raise
+    return _TracedAcknowledgement(published, span)
+
+
+@dataclass(frozen=True, slots=True)
+class _TracedAcknowledgement:
+    """Ends the span of a message once it has arrived."""
+
+    acknowledgement: Acknowledgement
+    span: tracing.Span
+
+    def then(self, done: Callable[[BridgeError | None], None]) -> None:
+        def arrived(error: BridgeError | None) -> None:
+            if error is not None:
+                self.span.fail(error.code)
+            self.span.end()
+            done(error)
+
+        self.acknowledgement.then(arrived)
 
 
 def publish_or_shorten(

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from keycloak_bridge.delivery.fencing import Fence
 from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.delivery.guards import Brake, Limits
+from keycloak_bridge.delivery.tracing import NO_TRACES, StageTracer
 from keycloak_bridge.domain.events import Record, TopicPartition
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.messages.bridge_headers import record_digest
@@ -148,6 +149,7 @@ class StageContext:
     backlog: Backlog = field(default_factory=Backlog)
     stamp: GroupStamp | None = None
     limits: Limits | None = None
+    tracer: StageTracer = NO_TRACES
 
 
 Key = TypeVar("Key")

@@ -5,14 +5,16 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import partial
 
 from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.scheduler import Delivery
 from keycloak_bridge.delivery.stage import StageContext
-from keycloak_bridge.domain.errors import BridgeError, Disposition, InternalError
+from keycloak_bridge.domain.errors import BridgeError, Disposition, HoldError, InternalError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.ports import Handled, RecordHandler
+from keycloak_bridge.ops import tracing
 from keycloak_bridge.ops.logs import log_event
 
 logger = logging.getLogger(__name__)
@@ -86,19 +88,22 @@ class WorkerPool:
         with (
             self._busy_with(task.record),
             self._context.fence.around(partial(self._delivery.may_write, task)),
+            tracing.active(self._context.tracer.process(task.record)),
         ):
             try:
                 handled = self._handler.handle(task.record)
             except Exception as error:  # noqa: BLE001 # one record must not take the others with it
                 self._failed(task, error)
             else:
-                handled.add_done_callback(partial(self._end, task))
+                context = copy_context()  # of the span, for whichever thread ends it
+                handled.add_done_callback(lambda ended: context.run(self._end, task, ended))
 
     def _end(self, task: Task, handled: Future[Handled]) -> None:
         """Report what became of a record; called from the thread that ends it."""
         try:
             error = handled.exception()
             if error is None:
+                tracing.current().end()
                 self._delivery.settle(task, handled.result())
             else:
                 self._failed(task, error)
@@ -123,6 +128,8 @@ class WorkerPool:
             if isinstance(cause, BridgeError)
             else internal_error(cause, record, self._context.name)
         )
+        span = tracing.current()
+        span.fail(error.code)
         given_up = self._delivery.failed(task, error)
         if error.disposition is Disposition.RETRY:
             self._context.metrics.retried(self._context.name, error.code)
@@ -140,6 +147,7 @@ class WorkerPool:
                 attempt=task.failures + given_up,
             )
         if not given_up:
+            span.end(unless_unused=isinstance(error, HoldError))
             return
         try:
             handled = self._handler.give_up(record, error)
@@ -147,6 +155,8 @@ class WorkerPool:
             self._delivery.postpone(task, again)
         else:
             self._delivery.settle(task, handled)
+        finally:
+            span.end()
 
 
 def internal_error(error: BaseException, record: Record | None, stage: str) -> InternalError:

@@ -17,6 +17,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakRejectedError,
 )
 from keycloak_bridge.keycloak.errors import Call, error_for, keycloak_error, where
+from keycloak_bridge.ops import tracing
 from keycloak_bridge.transport.http import (
     Failure,
     FixedHeaders,
@@ -77,14 +78,22 @@ class KeycloakHttp:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if host is not None:
             headers["Host"] = host
-        try:
-            if form is None and host is None and url.startswith(self.admin_url):
-                request = self._admin_request(call, url, token, params, json)
-            else:
-                request = self._prepare(call, url, headers, params, form, json)
-            return exchange(self._session, request, self._timeout)
-        except requests.RequestException as error:
-            raise translate(call, error) from error
+        to_admin = url.startswith(self.admin_url)
+        base = self.admin_url if to_admin else self.realm_url
+        with tracing.calling(call.method, f"{base}{call.path}") as span:
+            try:
+                if form is None and host is None and to_admin:
+                    request = self._admin_request(call, url, token, params, json)
+                else:
+                    request = self._prepare(call, url, headers, params, form, json)
+                carrier = span.carrier()
+                if carrier:
+                    request.headers = FixedHeaders({**request.headers, **carrier})
+                answer = exchange(self._session, request, self._timeout)
+            except requests.RequestException as error:
+                raise translate(call, error) from error
+            tracing.answered(span, answer.status_code)
+            return answer
 
     def close(self) -> None:
         """Close the pooled connections."""

@@ -16,7 +16,7 @@ from typing import Any, Literal, TextIO, TypedDict, Unpack
 from pythonjsonlogger.json import JsonFormatter
 
 from keycloak_bridge.domain.errors import BridgeError
-from keycloak_bridge.ops import redaction
+from keycloak_bridge.ops import redaction, tracing
 
 LogFormat = Literal["auto", "json", "text"]
 
@@ -62,6 +62,7 @@ class EventFields(TypedDict, total=False):
     realm: str | None
     port: int | None
     version: str | None
+    trace_id: str | None
 
 
 FIELDS = frozenset(EventFields.__annotations__)
@@ -79,11 +80,15 @@ def log_event(
 ) -> None:
     """Write one line; `action` is a stable word to filter by, `message` a sentence for people.
 
-    Fields that are None are left out, and so is every field that is not in `EventFields`.
+    Fields that are None are left out, and so is every field that is not in `EventFields`. The id of the current trace is
+    added.
     """
     if not logger.isEnabledFor(level):
         return
     known = {name: value for name, value in fields.items() if value is not None and name in FIELDS}
+    trace_id = tracing.current().trace_id
+    if trace_id is not None:
+        known["trace_id"] = trace_id
     # as Logger.log does, without its walk up the stack for a place that no line of the bridge shows
     exc_info = None if error is None else (type(error), error, error.__traceback__)
     record = logger.makeRecord(

@@ -14,6 +14,7 @@ from http import HTTPStatus
 
 from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.delivery.fencing import MayWrite, revoked_error
+from keycloak_bridge.delivery.tracing import NO_TRACES, StageTracer
 from keycloak_bridge.delivery.worker_pool import internal_error
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -22,6 +23,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.ports import Clock, UserImporter
 from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.ops import tracing
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
 
@@ -41,6 +43,7 @@ class _Entry:
     user: UserRepresentation
     may_write: MayWrite
     created: Future[str | None] = field(default_factory=Future)
+    span: tracing.Span = field(default_factory=tracing.current)
 
 
 class BatchWriter:
@@ -53,8 +56,10 @@ class BatchWriter:
         clock: Clock,
         metrics: Metrics,
         threads: int,
+        tracer: StageTracer = NO_TRACES,
     ) -> None:
         self._metrics = metrics
+        self._tracer = tracer
         self._importer = importer
         self._limit = limit
         self._clock = clock
@@ -185,11 +190,16 @@ class BatchWriter:
             if not mine:
                 raise revoked_error()
             began_s = self._clock.monotonic()
+            span = self._tracer.batch([entry.span for entry in mine])
             try:
-                ids = self._importer.import_users([entry.user for entry in mine])
-            except BridgeError:
+                with tracing.active(span):
+                    ids = self._importer.import_users([entry.user for entry in mine])
+            except BridgeError as error:
                 self._metrics.batch(len(mine), failed=True)
+                span.fail(error.code)
                 raise
+            finally:
+                span.end()
         self._metrics.batch(len(mine), failed=False)
         log_event(
             logger,

@@ -34,6 +34,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import IdKind, SchemaReference
 from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.events.frames import SCHEMA_ID_HEADER
+from keycloak_bridge.ops import tracing
 from keycloak_bridge.transport.http import (
     Failure,
     WireAdapter,
@@ -319,7 +320,10 @@ class ConfluentRegistry:
             request = self._session.prepare_request(
                 requests.Request("GET", f"{url}{path}", headers=headers)
             )
-            answer = exchange(self._session, request, (timeout_s, timeout_s))
+            with tracing.calling("GET", f"{url}{call.partition(' ')[2]}") as span:
+                request.headers.update(span.carrier())
+                answer = exchange(self._session, request, (timeout_s, timeout_s))
+                tracing.answered(span, answer.status_code)
         except requests.RequestException as error:
             raise _no_answer(failure_of(error), call) from error
         status = answer.status_code

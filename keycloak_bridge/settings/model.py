@@ -464,6 +464,15 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingSettings:
+    """Traces by OpenTelemetry, whose environment variables (`OTEL_…`) say where they go and how many are kept."""
+
+    enabled: bool = setting(
+        False, "Export a span for each record, call and message; needs the extra `otel`."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings, by section."""
 
@@ -486,6 +495,7 @@ class Settings:
     health: HealthSettings = HealthSettings()
     ui: UiSettings = UiSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 GONE: Mapping[str, str] = {

@@ -305,6 +305,16 @@ def _headers(event_type: str) -> dict[str, Any]:
                 "enum": [NO_INVITE.decode()],
             },
         }
+    properties |= {
+        "traceparent": {
+            "description": "The trace that the record belongs to, as W3C Trace Context has it.",
+            "type": "string",
+        },
+        "tracestate": {
+            "description": "What other systems added to the trace.",
+            "type": "string",
+        },
+    }
     required = {} if event_type not in OWN_MESSAGES else {"required": ["content-type"]}
     return {"type": "object", **required, "properties": properties}
 

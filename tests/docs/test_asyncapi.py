@@ -146,7 +146,7 @@ def test_a_replayed_record_is_as_documented() -> None:
     headers = text_headers(replay_message(found, LETTER, no_invite=True))
     described = DOCUMENT["components"]["messages"]["user.created.1.0"]["headers"]["properties"]
 
-    assert headers.keys() == described.keys()
+    assert headers.keys() == described.keys() - {"traceparent", "tracestate"}
     assert [] == broken("headers", "user.created.1.0", headers)
 
 

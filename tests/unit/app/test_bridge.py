@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 from delivery_harness import ended_if_it_hangs, passing_time
+from otlp_collector import TRACE, TRACEPARENT, KeptSpans
 from stage_harness import (
     DEAD_LETTERS,
     EVENTS,
     INVITATIONS,
+    PLANTED,
     RESULTS,
     STRUCTURED,
     BrokerArchive,
@@ -55,6 +57,7 @@ from keycloak_bridge.settings.model import (
     RetrySettings,
     SchemasSettings,
     Settings,
+    TracingSettings,
     UiSettings,
 )
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -209,6 +212,62 @@ def test_an_event_becomes_a_user_and_a_mail(world: World) -> None:
 
     world.run()
     assert (3, 1) == (len(world.outcomes()), len(world.keycloak.mails))
+
+
+def test_a_record_carries_its_trace_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From the producer to the result, the invitation and the mail, or to the dead letter; each line of the log names it.
+
+    The dead letter keeps the record's own header, and has the bridge's beside its other reasons.
+    """
+    spans = KeptSpans()
+    monkeypatch.setattr(bridge, "open_tracer", lambda: spans.tracer)
+    traceparent = ("traceparent", TRACEPARENT.encode())
+    world.publish({**event_of(), "traceparent": TRACEPARENT})
+    world.broker.publish(Message(EVENTS, None, b"{oops", (*STRUCTURED, traceparent)))
+    world.publish(event_of("u-2", "event-2", data={"email": "u-2@acme.example"}))
+
+    with caplog.at_level("INFO"):
+        world.run(replace(SETTINGS, tracing=TracingSettings(enabled=True)))
+
+    ended = {f"{one.context.span_id:016x}": one for one in spans.ended()}
+    traced = [one for one in ended.values() if f"{one.context.trace_id:032x}" == TRACE]
+    assert [
+        f"process {EVENTS}",
+        f"process {EVENTS}",
+        f"process {INVITATIONS}",
+        f"send {DEAD_LETTERS}",
+        f"send {INVITATIONS}",
+        *[f"send {RESULTS}"] * 3,
+    ] == sorted(one.name for one in traced)
+    of_messages = {
+        (one.topic, name): (value or b"").decode()
+        for topic in (RESULTS, INVITATIONS, DEAD_LETTERS)
+        for one in world.broker.records(topic)
+        for name, value in one.headers
+        if name.endswith("traceparent") and TRACE in (value or b"").decode()
+    }
+    assert TRACEPARENT == of_messages.pop((DEAD_LETTERS, "traceparent"))
+    assert {
+        (RESULTS, "traceparent"),
+        (INVITATIONS, "traceparent"),
+        (DEAD_LETTERS, "kb-dlq-traceparent"),
+    } == of_messages.keys()
+    for (topic, _), header in of_messages.items():
+        assert f"send {topic}" == ended[header.split("-")[2]].name
+    processed = [one for one in traced if one.name == f"process {EVENTS}"]
+    assert [("provisioned", None), ("rejected", "not-json")] == sorted(
+        (str(attributes["keycloak_bridge.outcome"]), attributes.get("error.type"))
+        for one in processed
+        if (attributes := one.attributes or {})
+    )
+    text = " ".join(str(dict(one.attributes or {})) for one in ended.values())
+    assert not [value for value in (*PLANTED, "u-2@acme") if value in text]
+    lines = [getattr(line, "bridge_fields", {}) for line in caplog.records]
+    outcomes = [one for one in lines if one["action"] in ("provisioned", "invited", "rejected")]
+    assert [TRACE] * 3 == [one["trace_id"] for one in outcomes if one.get("event_id") != "event-2"]
+    assert 2 == len({one["trace_id"] for one in outcomes})
 
 
 # before anything is consumed

@@ -1,6 +1,7 @@
 """What hangs on a future."""
 
 from concurrent.futures import Future
+from contextvars import ContextVar
 
 import pytest
 from threads import in_threads
@@ -32,3 +33,15 @@ def test_an_exception_is_that_of_what_follows(step: object) -> None:
     after = then(then(broken, step), half)  # type: ignore[arg-type]
 
     assert isinstance(after.exception(0), ZeroDivisionError)
+
+
+def test_a_step_has_the_context_of_whoever_waits() -> None:
+    """Whatever that of the thread is which ends the future; that thread's own stays as it is."""
+    variable = ContextVar("variable", default="of the thread")
+    whole: Future[int] = Future()
+    variable.set("of the caller")
+    after = then(whole, lambda _: variable.get())
+    variable.set("later")
+    in_threads(lambda: whole.set_result(3))
+
+    assert ("of the caller", "later") == (after.result(0), variable.get())

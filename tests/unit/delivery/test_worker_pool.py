@@ -4,12 +4,16 @@ import logging
 import threading
 import weakref
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
-from delivery_harness import P0, Hand, ended_if_it_hangs, policy
+from delivery_harness import GROUP, P0, Hand, ended_if_it_hangs, policy
+from otlp_collector import KeptSpans
 from threads import in_threads
 
 from keycloak_bridge.delivery.key_queues import Task
+from keycloak_bridge.delivery.tracing import StageTracer
+from keycloak_bridge.delivery.worker_pool import WorkerPool
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,
@@ -44,6 +48,35 @@ def test_an_unexpected_error_becomes_one_of_the_bridge(caplog: pytest.LogCapture
     (line,) = caplog.records
     place = {"action": "internal-error", "topic": "user-events", "partition": 0, "offset": 0}
     assert place.items() <= _fields(line).items()
+
+
+def test_each_attempt_is_a_span_unless_it_had_to_wait() -> None:
+    """A failure has its code, and so has the attempt that writes the dead letter."""
+    spans = KeptSpans()
+    hand = Hand(0, delivery=policy(max_attempts=2))
+    context = replace(hand.context, tracer=StageTracer(spans.tracer, GROUP))
+    hand.worker_pool = WorkerPool(context, 0, hand.delivery, hand.handler)
+    hand.handler.errors[0, 0] = [
+        HoldError("wait", wait_s=0.1, code="brake"),
+        ValueError("planted"),
+        ValueError("planted"),
+    ]
+    hand.settle_all()
+
+    assert [((0, 0), "internal-error")] == hand.handler.given_up
+    ended = spans.ended()
+    assert [("process user-events", "internal-error")] * 2 == [
+        (one.name, (one.attributes or {})["error.type"]) for one in ended
+    ]
+    assert {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "user-events",
+        "messaging.destination.partition.id": "0",
+        "messaging.kafka.offset": 0,
+        "messaging.consumer.group.name": GROUP,
+    }.items() <= dict(ended[0].attributes or {}).items()
 
 
 def test_a_worker_that_waits_keeps_no_record() -> None:

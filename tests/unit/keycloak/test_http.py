@@ -17,6 +17,7 @@ import urllib3
 from fake_wire import FakeConnection, FakePool, FakeSocket
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from otlp_collector import KeptSpans
 from requests import PreparedRequest
 from requests import exceptions as requests_errors
 from stub_adapter import StubAdapter
@@ -30,6 +31,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.keycloak.errors import Call
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp, translate
+from keycloak_bridge.ops.tracing import Kind, active
 from keycloak_bridge.transport.http import (
     FAILURES,
     Answer,
@@ -108,6 +110,39 @@ def test_cookies_are_not_kept(http: KeycloakHttp, stub: StubAdapter) -> None:
     http.send(CALL, URL)
 
     assert "Cookie" not in stub.requests[1].headers
+
+
+def test_a_call_has_a_span(http: KeycloakHttp, stub: StubAdapter) -> None:
+    """Keycloak is told of it, and its own spans come below; neither an id nor a query is in it."""
+    spans = KeptSpans()
+    call = Call("GET", "/users/{id}/groups")
+    answers = ((200, None), (404, "404"), (None, "keycloak-unreachable"))
+    with active(spans.tracer.start("process user-events", Kind.CONSUMER, {})):
+        for status, _ in answers:
+            if status is None:
+                stub.fail(requests_errors.ConnectTimeout())
+            else:
+                stub.answer(status, [])
+            with contextlib.suppress(KeycloakUnavailableError):
+                url = f"{http.admin_url}/users/0815/groups"
+                http.send(call, url, token="t", params={"q": "userId:u-1"})
+
+    ended = spans.ended()
+    for (status, error), span, sent in zip(answers, ended, stub.requests, strict=True):
+        assert f"{span.context.span_id:016x}" in sent.headers["traceparent"]
+        assert "Bearer t" == sent.headers["Authorization"]
+        template = "/auth/admin/realms/a%20realm/users/{id}/groups"
+        told = {
+            "http.request.method": "GET",
+            "http.response.status_code": status,
+            "server.address": "keycloak.example",
+            "server.port": 443,
+            "url.full": f"https://keycloak.example{template}",
+            "url.template": template,
+            "error.type": error,
+        }
+        assert {k: v for k, v in told.items() if v is not None} == dict(span.attributes or {})
+        assert (f"GET {template}", error is not None) == (span.name, not span.status.is_unset)
 
 
 def test_pool_is_bounded_and_never_retries() -> None:

@@ -66,6 +66,8 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "under-way",
         "user-not-found",
         "workers-stuck",
+        "tracing-environment",
+        "tracing-not-installed",
     }
 )
 """Codes of errors that stop the bridge, make it wait, leave the record to another member, or mean a skipped mail."""

@@ -8,17 +8,21 @@ from functools import partial
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from otlp_collector import KeptSpans
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
+from keycloak_bridge.delivery.tracing import StageTracer
 from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
     KeycloakError,
     KeycloakUnavailableError,
     PartitionRevokedError,
 )
+from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.ops.tracing import active, current
 from keycloak_bridge.provisioning.batches import BatchWriter
 
 BY_ITSELF = None
@@ -185,3 +189,38 @@ def test_a_closed_writer_writes_nothing() -> None:
     created = writer.submit(UserRepresentation(username="u0"), lambda: True)
 
     assert (type(outcome_of(created)), importer.batches) == (PartitionRevokedError, [])
+
+
+def test_the_span_of_a_batch_is_linked_to_those_of_its_records() -> None:
+    """What is called within the batch is below its span, and is one call for all of them."""
+    spans = KeptSpans()
+    tracer = StageTracer(spans.tracer)
+    below: list[str | None] = []
+
+    class Calling(Importer):
+        def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
+            below.append(current().trace_id)
+            return super().import_users(users)
+
+    importer = Calling(bad=["bob"])
+    limit = ConcurrencyLimit(SystemClock(), most=8, start=8, batch=(1, 2))
+    writer = BatchWriter(importer, limit, SystemClock(), Metrics(), 1, tracer)
+    created = []
+    for name in ("ada", "bob"):
+        with active(tracer.process(Record("user-events", 0, 0, 0, None, name.encode()))):
+            user = UserRepresentation(username=name)
+            created.append(writer.submit(user, lambda: True))
+            current().end()
+    for one in created:
+        outcome_of(one)
+    writer.close()
+
+    ended = spans.ended()
+    records = [one for one in ended if one.name == "process user-events"]
+    batches = [one for one in ended if one.name == "write batch"]
+    ids = [one.context.span_id for one in records]
+    assert [ids, ids[:1], ids[1:]] == [
+        [link.context.span_id for link in one.links] for one in batches
+    ]
+    assert [True, False, True] == [not one.status.is_unset for one in batches]
+    assert [f"{one.context.trace_id:032x}" for one in batches] == below
