@@ -18,6 +18,7 @@ from keycloak_bridge.settings.schema import settings_by_name, settings_schema, t
 # as a module of tests.docs it finds its neighbours no other way
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 from asyncapi_page import asyncapi_page
+from grafana_dashboard import grafana_dashboard
 from keycloak_calls import calls_table
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,7 @@ METRICS = ROOT / "docs" / "metrics.md"
 ASYNCAPI = ROOT / "docs" / "asyncapi.yaml"
 MAPPING = ROOT / "docs" / "mapping.md"
 SCALING = ROOT / "docs" / "scaling.md"
+DASHBOARD = ROOT / "monitoring" / "grafana-dashboard.json"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "keycloak_bridge"
 
@@ -156,6 +158,7 @@ def main() -> None:
     README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     SETTINGS.write_text(settings_page(), encoding="utf-8")
     METRICS.write_text(metrics_page(), encoding="utf-8")
+    DASHBOARD.write_text(grafana_dashboard(), encoding="utf-8")
     ASYNCAPI.write_text(asyncapi_page(), encoding="utf-8")
     MAPPING.write_text(mapping_page(MAPPING.read_text(encoding="utf-8")), encoding="utf-8")
     SCALING.write_text(scaling_page(SCALING.read_text(encoding="utf-8")), encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import generate
 import pytest
+from grafana_dashboard import grafana_dashboard
 
 from keycloak_bridge.app.interpretation import load_schemas
 from keycloak_bridge.cli.main import app
@@ -44,6 +45,7 @@ def test_generated_parts_are_in_step() -> None:
     assert scaling == generate.scaling_page(scaling), "run `make docs`"
     architecture = generate.ARCHITECTURE.read_text(encoding="utf-8")
     assert architecture == generate.architecture_page(architecture), "run `make docs`"
+    assert grafana_dashboard() == generate.DASHBOARD.read_text(encoding="utf-8")
     assert generate.metrics_page() == generate.METRICS.read_text(encoding="utf-8")
 
 

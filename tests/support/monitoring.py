@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from keycloak_bridge.ops.metrics import Metrics
+
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "monitoring"
 RULES = MONITORING / "alerts.yaml"
@@ -15,6 +17,14 @@ RULE_TESTS = MONITORING / "alerts.test.yaml"
 DASHBOARD = MONITORING / "grafana-dashboard.json"
 RUNBOOKS = ROOT / "docs" / "runbooks.md"
 OPERATING = ROOT / "docs" / "operating.md"
+
+PROCESS = (
+    "process_start_time_seconds",
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_open_fds",
+)
+"""What prometheus_client says of the process, as far as docs/metrics.md names it."""
 
 _METRIC = re.compile(r"\b(?:keycloak_bridge|process)_[a-z_]+\b")
 
@@ -50,3 +60,38 @@ def queries(page: Path) -> list[str]:
 def metrics_in(expression: str) -> set[str]:
     """Return the names of the metrics that an expression reads, without `up`, which is Prometheus' own."""
     return set(_METRIC.findall(re.sub(r'"[^"]*"', '""', expression)))
+
+
+def panels() -> list[dict[str, Any]]:
+    """Return the panels of the dashboard, without the rows between them."""
+    return [one for one in dashboard()["panels"] if one["type"] != "row"]
+
+
+def panel_expressions() -> list[str]:
+    """Return every expression of the dashboard with its variables."""
+    return [target["expr"] for panel in panels() for target in panel["targets"]]
+
+
+def exposed() -> dict[str, set[str]]:
+    """Return the labels of each name that the bridge's metrics have in an exposition."""
+    found: dict[str, set[str]] = {name: set() for name in PROCESS}
+    for one in Metrics().declared:
+        if one.kind == "histogram":
+            for suffix in ("bucket", "sum", "count"):
+                found[f"{one.name}_{suffix}"] = {*one.labels, *(["le"] * (suffix == "bucket"))}
+        else:
+            found[one.name] = set(one.labels)
+    return found
+
+
+def unknown_in(expression: str) -> set[str]:
+    """Return the metrics and labels that an expression asks for and the bridge does not expose."""
+    names = metrics_in(expression)
+    asked = {
+        label
+        for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression)
+        for label in re.split(r",\s*", group)
+    } | set(re.findall(r"[{,]\s*(\w+)(?:=~|!~|!=|=)", expression))
+    have = exposed()
+    labels = {label for name in names for label in have.get(name, ())} | {"job", "instance"}
+    return (names - have.keys()) | (asked - labels)
