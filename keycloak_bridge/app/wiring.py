@@ -404,8 +404,11 @@ def direct_provisioner(
     mails: bool = True,
     writes: bool = False,
     directory: UserDirectory | None = None,
+    request: Callable[[Invitation], Sequence[Acknowledgement]] | None = None,
 ) -> Provisioner:
     """Return a provisioner that needs no Kafka: an invitation that is due is mailed at once, unless `mails` is False.
+
+    With `request`, that gets the invitation instead, as the invite stage does from `run`.
 
     `invited` is called with each mail's result, `trace` also with each pause before a mail (`waiting`). With `brake` the
     limits of the settings apply, and engage it. With `writes` the realm is checked first, as `run` does at its start:
@@ -424,6 +427,8 @@ def direct_provisioner(
     mail = mailer(sender, settings, partial(trace, "waiting"))
 
     def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
+        if request is not None:
+            return request(invitation)
         if mails:
             invited(mail(invitation).result)
         return ()

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import Any, TextIO, TypeVar
 
 from rich.console import Console as RichConsole
@@ -134,6 +135,13 @@ def with_progress(label: str, items: Iterable[Item], total: int) -> Generator[It
         for item in items:
             advance(1)
             yield item
+
+
+def in_batches(items: Iterable[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Yield `items` in lists of at most `size`, for a table whose rows come one by one."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 class Report:

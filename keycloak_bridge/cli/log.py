@@ -3,9 +3,8 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import click
@@ -20,7 +19,7 @@ from keycloak_bridge.cli.common import (
     shown_time,
     utc_option,
 )
-from keycloak_bridge.cli.console import Console, cell, with_progress
+from keycloak_bridge.cli.console import Console, cell, in_batches, with_progress
 from keycloak_bridge.domain.errors import BrokerUnavailableError
 from keycloak_bridge.domain.events import USER_EVENTS, Outcome
 from keycloak_bridge.domain.times import format_time
@@ -91,7 +90,9 @@ def log(
     reader = OutcomeLog(settings.kafka, settings.topics.results, watched=watched)
     with contextlib.closing(reader) as outcomes:
         printed = 0
-        for found in [outcomes.newest(limit, chosen)] if limit else _batches(outcomes.read(chosen)):
+        for found in (
+            [outcomes.newest(limit, chosen)] if limit else in_batches(outcomes.read(chosen), _BATCH)
+        ):
             printed += len(found)
             show(found)
         if outcomes.foreign:
@@ -118,11 +119,6 @@ def _printing(
             add([_row(one, utc=utc) for one in outcomes])
 
     return show
-
-
-def _batches(outcomes: Iterator[PastOutcome]) -> Iterator[Sequence[PastOutcome]]:
-    while batch := list(islice(outcomes, _BATCH)):
-        yield batch
 
 
 def _follow(

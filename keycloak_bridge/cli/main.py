@@ -49,6 +49,9 @@ COMMANDS = {
         "explain", "explain", "Show which event last set each attribute of a user."
     ),
     "log": LazyCommand("log", "log", "Show what became of events; follow what happens now."),
+    "invitations": LazyCommand(
+        "invitations", "invitations", "List the invited users; ask for another mail to them."
+    ),
     "topics": LazyCommand("topics", "topics", "Check or create the Kafka topics."),
     "dead-letters": LazyCommand(
         "dead_letters", "dead_letters", "List, show and replay the dead letters."

@@ -18,7 +18,7 @@ from keycloak_bridge.cli import topics as topics_command
 from keycloak_bridge.cli.common import shown_time
 from keycloak_bridge.cli.tables import Table, facts, packed, short_forms, shortened
 from keycloak_bridge.diagnostics.probes import Light, ProbeResult
-from keycloak_bridge.domain.events import Outcome, Record, Result
+from keycloak_bridge.domain.events import INVITATION_ATTRIBUTE, Outcome, Record, Result
 from keycloak_bridge.kafka.topics import TopicSpec, TopicState
 from keycloak_bridge.messages.results import result_message
 
@@ -68,6 +68,15 @@ def bench(bench: Bench) -> Bench:
         "apply",
         bench.file({**event, "data": {**event["data"], "userId": USER, "department": "R&D " * 30}}),
     )
+    ended = {INVITATION_ATTRIBUTE: ["sent-until:1000:" + EVENT], "userId": [USER]}
+    keycloak_id = bench.keycloak.users()[0]["id"]
+    bench.keycloak.update(
+        keycloak_id,
+        {
+            **bench.keycloak.users()[0],
+            "attributes": {**bench.keycloak.users()[0]["attributes"], **ended},
+        },
+    )
     targets = ("username", "email", "firstName", "lastName", "attributes.department", "groups")
     publish(bench, 1, EVENT, USER, changed=(*targets, "attributes.aVeryLongNameOfAnAttribute" * 3))
     publish(bench, 2, EVENT.replace("1.12", "2.12"), USER, changed=targets[1:3])
@@ -115,6 +124,8 @@ TABLES: dict[str, Callable[[Bench], str]] = {
     "plan": lambda bench: bench.run("plan", bench.file(updated(USER, EVENT + "2", department="x " * 90, givenName="y" * 200))).stdout,
     "topics check": check_topics,
     "doctor": run_doctor,
+    "invitations list": lambda bench: bench.run("invitations", "list").stdout,
+    "invitations resend": lambda bench: bench.run("invitations", "resend", "--user", USER, "--state", "expired", "--dry-run").stdout,
 }  # fmt: skip
 
 
@@ -130,7 +141,7 @@ def test_no_line_is_wider_than_the_terminal(bench: Bench, columns: int, command:
     assert text.replace("\n", "").isprintable()
 
 
-@pytest.mark.parametrize("command", ["explain", "log", "dead-letters list"])
+@pytest.mark.parametrize("command", ["explain", "log", "dead-letters list", "invitations list"])
 def test_no_id_is_split_over_lines(bench: Bench, columns: int, command: str) -> None:
     """Each is whole, or has its beginning and its end in one word."""
     words = TABLES[command](bench).split()
