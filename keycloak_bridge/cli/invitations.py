@@ -30,11 +30,11 @@ from keycloak_bridge.cli.console import (
     totals_line,
     with_progress,
 )
-from keycloak_bridge.cli.tables import printable
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, UnknownSchemaError
 from keycloak_bridge.domain.events import INVITATION_REQUESTED, Invitation
 from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.domain.times import format_duration, format_time
+from keycloak_bridge.domain.unicode_text import printable
 from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX, MatchCriterion, UserRepresentation
 from keycloak_bridge.kafka.producer import KafkaMessageProducer
 from keycloak_bridge.messages.invitations import invitation_message
