@@ -198,6 +198,7 @@ class UserEvent:
     stated_time: datetime | None = None
     clamped: bool = False
     recorded: datetime | None = None
+    _identity: str | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def waiting_since(self) -> datetime | None:
@@ -217,7 +218,11 @@ class UserEvent:
     @property
     def identity(self) -> str:
         """What tells this event from every other; two records with the same identity are the same event."""
-        return event_identity(self.id, self.source, self.type, self.user_id or self.subject)
+        if self._identity is None:  # it is asked for a dozen times, and made of the event alone
+            found = event_identity(self.id, self.source, self.type, self.user_id or self.subject)
+            object.__setattr__(self, "_identity", found)
+            return found
+        return self._identity
 
     @property
     def identity_for_results(self) -> str | None:

@@ -359,6 +359,8 @@ def _is_empty(value: Any) -> bool:
 
 
 def _texts(value: Any, pointer: str) -> list[str]:
+    if type(value) is str:  # as nearly all are
+        return [_text(value, pointer)] if value.strip() else []
     if _is_empty(value):
         return []
     items = value if isinstance(value, list) else [value]

@@ -56,25 +56,23 @@ class TargetRule:
     create_only: bool = False
     required: bool = False
     managed: bool = False
+    pointer: str = field(init=False, repr=False, compare=False)
+    """The target as a JSON pointer into the mapping."""
+    kind: type[bool | str | list[str]] = field(init=False, repr=False, compare=False)
+    """The type of the target's value: a flag, a text, or a list of texts."""
+
+    def __post_init__(self) -> None:
+        name = self.attribute
+        pointer = f"/user/{self.target if name is None else 'attributes/' + escaped(name)}"
+        fields = str if self.target in TEXT_FIELDS else list
+        object.__setattr__(self, "pointer", pointer)
+        object.__setattr__(self, "kind", bool if self.target in FLAG_FIELDS else fields)
 
     @property
     def attribute(self) -> str | None:
         """The attribute's name, or None for a field."""
         is_field = not self.target.startswith(ATTRIBUTE_PREFIX)
         return None if is_field else self.target.removeprefix(ATTRIBUTE_PREFIX)
-
-    @property
-    def pointer(self) -> str:
-        """The target as a JSON pointer into the mapping."""
-        name = self.attribute
-        return f"/user/{self.target if name is None else 'attributes/' + escaped(name)}"
-
-    @property
-    def kind(self) -> type[bool | str | list[str]]:
-        """The type of the target's value: a flag, a text, or a list of texts."""
-        if self.target in FLAG_FIELDS:
-            return bool
-        return str if self.target in TEXT_FIELDS else list
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,15 +39,20 @@ _NOT_WRITTEN = ("sessions", "user", "actions")
 """Rows of a plan that name no field, attribute or membership of the user."""
 
 
-def result_of(event: UserEvent, plan: Plan, keycloak_id: str | None) -> Result:
-    """Return the result of an event whose plan was carried out on this user."""
+def result_of(event: UserEvent, plan: Plan, user_id: str, keycloak_id: str | None) -> Result:
+    """Return the result of an event whose plan was carried out on the user with these ids."""
     if plan.skipped:
-        return skipped(event, plan.skipped, keycloak_id)
-    return replace(
-        skipped(event, None, keycloak_id),
-        outcome=Outcome.PROVISIONED,
+        return replace(skipped(event, plan.skipped, keycloak_id), user_id=user_id)
+    return Result(
+        Outcome.PROVISIONED,
         action=action_of(plan),
+        event_id=event.id,
+        event_type=event.type,
+        user_id=user_id,
+        keycloak_id=keycloak_id,
+        schema_id=event.schema_id,
         changed=changed_by(plan),
+        identity=event.identity_for_results,
     )
 
 

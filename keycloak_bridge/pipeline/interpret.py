@@ -8,6 +8,7 @@ whether an event's time lies in the future, and a schema registry, where there i
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from keycloak_bridge.domain.errors import (
     Dependency,
@@ -141,43 +142,51 @@ class Interpreter:
         accept: Callable[[CloudEvent], None],
         record: Record | None,
     ) -> Prepared | Skipped:
-        context = EventContext("decode", event.id, event.type, event.subject)
-        if event.subject:
-            identity = event_identity(event.id, event.source, event.type, event.subject)
-            context = replace(context, identity=identity)
+        step, schema_id, fingerprint = "decode", None, None
         try:
             trace("decoded", f"{event.type} {event.id}")
             if event.type in self.ignored_types:
                 return Skipped(IGNORED, EventHead(event.id, event.type, event.subject))
             accept(event)
             time = self._time_of(event, record)
-            context = replace(context, step="schema")
+            step = "schema"
             registry, named = self.registry, None
             if registry is not None and record is not None:
                 named = schema_reference(record, registry.frame_ids)
             if registry is not None and record is not None and named is not None:
-                context = replace(context, schema_id=named.name)
+                schema_id = named.name
                 user_event = self._validated_by(registry, named, event, record)
             else:
                 schema_id = self.catalog.schema_id(event.type, event.dataschema)
-                context = replace(context, schema_id=schema_id)
                 user_event = check(event)
             trace("validated", user_event.schema_id)
-            context = replace(context, step="map")
+            step = "map"
             fingerprint = self.mapping.serving(user_event).fingerprint
-            context = replace(context, mapping=fingerprint)
             desired = self.mapping.apply(user_event)
         except EventError as error:
-            error.context = context
+            error.context = EventContext(
+                step,
+                event.id,
+                event.type,
+                event.subject,
+                schema_id,
+                fingerprint,
+                event_identity(event.id, event.source, event.type, event.subject)
+                if event.subject
+                else None,
+            )
             raise
+        # the mapping has seen what the producer wrote
+        known: dict[str, Any] = {}
         if isinstance(desired, DesiredUser):
-            user_event = replace(user_event, user_id=desired.external_id.value)
-        if time != user_event.time:  # the mapping has seen what the producer wrote
+            known["user_id"] = desired.external_id.value
+        if time != user_event.time:
             stated = user_event.time
             clamped = self.arrival is not None and self.arrival.has_clamped(stated, time)
-            user_event = replace(user_event, time=time, stated_time=stated, clamped=clamped)
+            known |= {"time": time, "stated_time": stated, "clamped": clamped}
         if record is not None:
-            user_event = replace(user_event, recorded=record_time(record.timestamp_ms))
+            known["recorded"] = record_time(record.timestamp_ms)
+        user_event = replace(user_event, **known)
         targets = "" if isinstance(desired, OutOfScope) else ", ".join(desired.representation)
         trace("mapped", targets or desired)
         return Prepared(user_event, desired, fingerprint)

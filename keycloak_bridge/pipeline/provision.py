@@ -30,6 +30,7 @@ from keycloak_bridge.domain.events import (
     Outcome,
     Record,
     Result,
+    UserEvent,
 )
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.domain.users import DesiredUser
@@ -38,7 +39,7 @@ from keycloak_bridge.messages.bridge_headers import record_digest
 from keycloak_bridge.messages.dead_letters import given_up, is_replay
 from keycloak_bridge.messages.results import rejected
 from keycloak_bridge.ops.logs import log_event
-from keycloak_bridge.pipeline.interpret import Interpreter, Prepared, Skipped
+from keycloak_bridge.pipeline.interpret import Interpreter, Skipped
 from keycloak_bridge.planning.plan import UNKNOWN_USER
 from keycloak_bridge.provisioning.provisioner import Provisioned
 from keycloak_bridge.provisioning.writer import Write, Writer
@@ -105,7 +106,7 @@ class ProvisionStage:
         if isinstance(prepared, Skipped):
             return completed(self._skip(record, prepared, since_s))
         write = Write(record, prepared.event, prepared.desired)
-        conclude = partial(self._conclude, write, _known_of(prepared), since_s)
+        conclude = partial(self._conclude, write, prepared.mapping, since_s)
         return self._ending_late(self._writer.write(write), conclude)
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
@@ -127,20 +128,21 @@ class ProvisionStage:
         return handled
 
     def _conclude(
-        self, write: Write, known: Result, since_s: float, written: Future[Provisioned]
+        self, write: Write, mapping: str, since_s: float, written: Future[Provisioned]
     ) -> Handled:
-        """Publish the result, or the dead letter, of what was written; `known` is what it says in any case."""
+        """Publish the result, or the dead letter, of what was written; `mapping` is the fingerprint."""
         try:
             provisioned = written.result()
             self._keep_deletion(write, provisioned)
-            return self._publish_result(write, known, since_s, provisioned)
+            return self._publish_result(write, mapping, since_s, provisioned)
         except BridgeError as error:
             if not error.is_final:
                 raise
+            known = _known_of(write.event, mapping)
             return self._reject(write.record, error, known, "keycloak", since_s)
 
     def _publish_result(
-        self, write: Write, known: Result, since_s: float, provisioned: Provisioned
+        self, write: Write, mapping: str, since_s: float, provisioned: Provisioned
     ) -> Handled:
         record = write.record
         # an urgent event is applied although the dead letter before it is still missing
@@ -148,7 +150,7 @@ class ProvisionStage:
             self._dead_lettered.forget(record.topic_partition, self.ordering_key(record))
         if provisioned.overruled:
             self._report_overruled(write)
-        result = replace(provisioned.result, mapping=known.mapping)
+        result = replace(provisioned.result, mapping=mapping)
         if result.action in _WRITTEN:
             self._publisher.arrived(record, write.event.waiting_since)
         return Handled(
@@ -255,15 +257,14 @@ def _is_complete(event: CloudEvent) -> bool:
     return event.type in COMPLETE_TYPES or complete_update
 
 
-def _known_of(prepared: Prepared) -> Result:
-    event = prepared.event
+def _known_of(event: UserEvent, mapping: str) -> Result:
     context = EventContext(
         "keycloak",
         event.id,
         event.type,
         event.subject,
         event.schema_id,
-        prepared.mapping,
+        mapping,
         event.identity_for_results,
     )
     return _known(context)

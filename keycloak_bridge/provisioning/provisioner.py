@@ -6,7 +6,7 @@ lock of its external id.
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from keycloak_bridge.delivery.guards import Limits, limited_actions
 from keycloak_bridge.delivery.stage import BoundedDict
@@ -326,7 +326,7 @@ class Provisioner:
 
 
 def _result(event: UserEvent, desired: DesiredUser, plan: Plan, done: Executed) -> Result:
-    result = replace(result_of(event, plan, done.user_id), user_id=desired.external_id.value)
+    result = result_of(event, plan, desired.external_id.value, done.user_id)
     return result if done.effect is None else with_effect(result, done.effect)
 
 

@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
@@ -27,6 +28,7 @@ import requests
 from requests import PreparedRequest, Response
 from requests import exceptions as requests_errors
 from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 from urllib3 import exceptions as urllib3_errors
@@ -177,6 +179,8 @@ _URL = re.compile(r"(https?://(?:[^/?#@]*@)?([^/?#@]+))(/[^#]*)")
 _OWN_PORT = {"http:": ":80", "https": ":443"}
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_NO_COOKIES = RequestsCookieJar()
+_NOT_MEASURED = timedelta(0)
 
 
 class WireAdapter(HTTPAdapter):
@@ -240,17 +244,25 @@ class WireAdapter(HTTPAdapter):
 
 
 def _response(request: PreparedRequest, answer: "Answer", most_bytes: int) -> Response:
-    response = Response()
-    response.status_code = answer.status
-    response.reason = answer.reason
-    response.headers = CaseInsensitiveDict(answer.headers)
-    if answer.body:
-        response.encoding = get_encoding_from_headers(response.headers)
-    response.url = request.url or ""
-    response.request = request
+    headers = CaseInsensitiveDict(answer.headers)
     coding = answer.headers.get("content-encoding")
     body = answer.body if coding is None else _unpacked(request, answer.body, coding, most_bytes)
-    response._content = body  # noqa: SLF001 # there is no public way to say that it is read
+    # as from a pickle: a new Response makes a jar for its cookies first, which takes longer than all of this
+    response = Response.__new__(Response)
+    response.__setstate__(
+        {
+            "_content": body,
+            "status_code": answer.status,
+            "url": request.url or "",
+            "headers": headers,
+            "history": [],
+            "encoding": get_encoding_from_headers(headers) if answer.body else None,
+            "reason": answer.reason,
+            "cookies": _NO_COOKIES,
+            "elapsed": _NOT_MEASURED,
+            "request": request,
+        }
+    )
     return response
 
 
