@@ -3,8 +3,8 @@
 The bridge does not start on a realm that would lose or refuse users, but waits a while for one that is being imported.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from keycloak_bridge.app.interpretation import Interpretation
@@ -27,8 +27,16 @@ from keycloak_bridge.mapping.profile_findings import (
     all_mapped_targets,
     check_mapping,
 )
-
-NEEDED_ROLES = ("manage-users", "view-users", "query-users")
+from keycloak_bridge.realm.needs import (
+    MENDED_BY_PLAN,
+    NEEDED_ROLES,
+    REALM_PLAN,
+    RealmNeeds,
+    guarded_attributes,
+    realm_needs,
+    written_attributes,
+)
+from keycloak_bridge.realm.plan import RealmPlan
 
 IMPORT_GRACE_S = 20.0
 """How long a realm may be missing at start before its name counts as wrong."""
@@ -66,15 +74,46 @@ class AccessFacts:
 
 def realm_problems(interpretation: Interpretation, admin: KeycloakAdmin) -> Sequence[Problem]:
     """Return what in the realm would make events fail, or lose what they write; asks Keycloak."""
-    names = (*interpretation.mapping.attribute_names, *BOOKKEEPING_ATTRIBUTES)
-    guarded = (*interpretation.mapping.matching_attributes, *BOOKKEEPING_ATTRIBUTES)
-    invite = interpretation.settings.invite
+    mapping, invite = interpretation.mapping, interpretation.settings.invite
     return check_access(
         admin,
-        names,
-        guarded,
+        written_attributes(mapping),
+        guarded_attributes(mapping),
         invite_delivery=invite.delivery if invite.mode != "none" else None,
-        targets=all_mapped_targets(interpretation.mapping, interpretation.catalog),
+        targets=all_mapped_targets(mapping, interpretation.catalog),
+    )
+
+
+def needs_of(
+    interpretation: Interpretation,
+    *,
+    added: Iterable[str] = (),
+    left_out: Iterable[str] = (),
+    locales: Sequence[str] = (),
+) -> RealmNeeds:
+    """Return what a realm needs for this bridge; the options are those of `realm_needs`. Raises ConfigError."""
+    mapping = interpretation.mapping
+    targets = all_mapped_targets(mapping, interpretation.catalog)
+    return realm_needs(
+        interpretation.settings,
+        mapping,
+        targets,
+        added=added,
+        left_out=left_out,
+        locales=locales,
+    )
+
+
+def problems_left(
+    interpretation: Interpretation, plan: RealmPlan, realm: Mapping[str, Any]
+) -> Sequence[Problem]:
+    """Return what the checks at start would still find in a realm to which `plan` was applied."""
+    mapping = interpretation.mapping
+    return judge(
+        AccessFacts(frozenset(NEEDED_ROLES), plan.profile, internationalization=True, realm=realm),
+        written_attributes(mapping),
+        guarded_attributes(mapping),
+        targets=all_mapped_targets(mapping, interpretation.catalog),
     )
 
 
@@ -186,7 +225,14 @@ def judge(
                 Severity.WARNING,
             )
         )
-    return tuple(problems)
+    return tuple(map(_with_command, problems))
+
+
+def _with_command(problem: Problem) -> Problem:
+    """Name the command that mends the problem, where one does."""
+    if problem.code not in MENDED_BY_PLAN:
+        return problem
+    return replace(problem, remedy=f"{problem.remedy}; {REALM_PLAN}")
 
 
 def _profile_problems(

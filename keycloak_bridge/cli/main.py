@@ -64,6 +64,7 @@ COMMANDS = {
     "doctor": LazyCommand(
         "config", "doctor", "Check settings, Kafka, Keycloak and realm; report what is wrong."
     ),
+    "realm": LazyCommand("realm", "realm", "Show and write what a realm lacks for the bridge."),
     "init": LazyCommand("config", "init", "Write a settings file and a mapping to start from."),
     "sandbox": LazyCommand("sandbox", "sandbox", "Run a real Kafka and Keycloak on this machine."),
     "completion": LazyCommand("main", "completion", "Print the shell's completion script."),

@@ -22,10 +22,10 @@ from keycloak_bridge.diagnostics.probes import (
     yellow,
 )
 from keycloak_bridge.domain.errors import ConfigError
-from keycloak_bridge.domain.users import ORGANIZATIONS, client_roles
 from keycloak_bridge.kafka.topics import KafkaAdmin
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.planning.ownership import administering
+from keycloak_bridge.realm.needs import mapping_roles
 from keycloak_bridge.settings.loading import LoadedSettings
 
 SETTINGS, SCHEMAS, ENVELOPE, MAPPING = "settings", "schemas", "envelope", "mapping"
@@ -107,14 +107,6 @@ def realm_setup(interpretation: Interpretation, admin: KeycloakAdmin) -> RealmSe
     """Return what settings and mapping say about the realm."""
     settings = interpretation.settings
 
-    def optional_roles() -> dict[str, bool]:
-        mappings = interpretation.mapping.all
-        kinds = {rule.kind for one in mappings for rule in one.rules.memberships}
-        return {
-            "view-clients": any(kind.startswith(client_roles("")) for kind in kinds),
-            "manage-organizations": ORGANIZATIONS in kinds,
-        }
-
     return RealmSetup(
         url=settings.keycloak.url,
         name=str(settings.keycloak.realm),
@@ -122,7 +114,7 @@ def realm_setup(interpretation: Interpretation, admin: KeycloakAdmin) -> RealmSe
         writes_batches=settings.burst.mode == "auto",
         attributes=lambda: interpretation.mapping.attribute_names,
         external_id=lambda: interpretation.mapping.external_id,
-        optional_roles=optional_roles,
+        optional_roles=lambda: mapping_roles(interpretation.mapping),
         problems=partial(realm_problems, interpretation, admin),
     )
 

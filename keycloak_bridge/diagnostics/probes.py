@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
-from keycloak_bridge.app.realm_check import NEEDED_ROLES, Problem
+from keycloak_bridge.app.realm_check import Problem
 from keycloak_bridge.delivery.group_position import is_of_another_topic
 from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.domain.errors import (
@@ -39,6 +39,7 @@ from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE, IMPORTING, USER
 from keycloak_bridge.keycloak.token import TokenFacts, token_facts
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.ops.logs import failure
+from keycloak_bridge.realm.needs import ALTERNATIVES, MANAGEMENT, NEEDED_ROLES, REALM_PLAN
 from keycloak_bridge.settings.model import KafkaSettings
 from keycloak_bridge.transport.http import json_object
 
@@ -60,13 +61,10 @@ _COMPACTION: Mapping[str, str] = {
 }
 
 KEYCLOAK_CONNECTION, TOKEN = "keycloak.connection", "keycloak.token"
-MANAGEMENT = "realm-management"
 
 _SKEW_RED_S, _SKEW_YELLOW_S = 30.0, 5.0
 _SYNCHRONISE = "synchronise both machines with a time server (NTP)"
 _NO_MAILS = "the bridge sends no mails (invite.mode)"
-_ALTERNATIVES = {"view-clients": ("manage-clients",)}
-"""Optional roles, and those that Keycloak accepts instead."""
 INDEX_STATEMENT = (
     "CREATE INDEX CONCURRENTLY user_attribute_lower_value ON user_attribute (name, lower(value))"
 )
@@ -530,12 +528,12 @@ class KeycloakProbes:
         for role, used in self._realm.optional_roles().items():
             if named is None:
                 yield gray(f"{role}: the token does not name its roles", subject=role)
-            elif held := named & {role, *_ALTERNATIVES.get(role, ())}:
+            elif held := named & {role, *ALTERNATIVES.get(role, ())}:
                 yield green(f"has {', '.join(sorted(held))}", role)
             elif used:
                 yield red(
                     f"lacks {role}, which the mapping needs: such events wait, and then all others too",
-                    f"assign the {MANAGEMENT} role {role} to the service account, in the client's scope too",
+                    f"assign the {MANAGEMENT} role {role} to the service account, in the client's scope too; {REALM_PLAN}",
                     role,
                 )
             else:

@@ -74,16 +74,21 @@ class TokenSource:
             return None
         return current.value
 
-    def _request(self) -> _Token:
-        asked_at = self._clock.monotonic()
-        form = {
+    def _form(self) -> dict[str, str]:
+        """Return what is asked for a token with."""
+        return {
             "grant_type": "client_credentials",
             "client_id": self._client_id,
             "client_secret": self._secret(),
         }
-        response = self._http.send(
-            _CALL, f"{self._http.realm_url}/protocol/openid-connect/token", form=form
-        )
+
+    def _url(self) -> str:
+        """Return where tokens are asked for."""
+        return f"{self._http.realm_url}{_CALL.path}"
+
+    def _request(self) -> _Token:
+        asked_at = self._clock.monotonic()
+        response = self._http.send(_CALL, self._url(), form=self._form())
         answer = json_object(response)
         value = answer.get("access_token") if answer and response.status_code == 200 else None
         if not isinstance(value, str) or answer is None:

@@ -85,6 +85,18 @@ class MappedTarget:
         return self.target.startswith(ATTRIBUTE_PREFIX)
 
     @property
+    def may_have_several(self) -> bool:
+        """Whether a schema allows a list of more than one value."""
+        return any(map(_is_list, self.facts))
+
+    @property
+    def longest(self) -> int | None:
+        """The greatest length that a schema allows for a value; None where none says so."""
+        found = (_text_facts(one) for one in self.facts)
+        known = (one.longest for one in found if one.values is None and not one.partial)
+        return max((length for length in known if length is not None), default=None)
+
+    @property
     def described(self) -> str:
         """The kind and the name of the target, for messages."""
         return f"the {'attribute' if self.is_attribute else 'field'} {self.name}"
@@ -267,14 +279,11 @@ def _default_findings(attribute: ProfileAttribute, target: MappedTarget) -> Iter
 
 def _doubts(attribute: ProfileAttribute, facts: PropertyFacts) -> Iterator[_Doubt]:
     page = f"{_PAGE} > {attribute.name}"
-    # a schema that names no type says nothing about lists either
-    is_list = "array" in facts.types and "object" not in facts.types
-    if not attribute.multivalued and is_list and (facts.max_items is None or facts.max_items > 1):
+    if not attribute.multivalued and _is_list(facts):
         reason = "the schema allows a list, and the profile takes a single value"
         remedy = f"switch on 'Multivalued' under {page}, or map only one of the values"
         yield "attribute-multivalued", reason, remedy
-    if facts.item is not None and "string" not in facts.types:
-        facts = facts.item
+    facts = _text_facts(facts)
     if facts.values is not None:
         yield from _doubts_about_values(attribute, facts.values, page)
         return
@@ -376,6 +385,17 @@ def _visible_findings(profile: RealmProfile, hidden: Sequence[str]) -> Iterator[
                 f"the realm shows users the bridge's own attribute {name}",
                 f"under {_PAGE} > {name}, let only admins view it",
             )
+
+
+def _is_list(facts: PropertyFacts) -> bool:
+    """Say whether the schema allows several values; one that names no type says nothing about lists either."""
+    is_list = "array" in facts.types and "object" not in facts.types
+    return is_list and (facts.max_items is None or facts.max_items > 1)
+
+
+def _text_facts(facts: PropertyFacts) -> PropertyFacts:
+    """Return what the schema says of one value, which is an item where it is a list."""
+    return facts.item if facts.item is not None and "string" not in facts.types else facts
 
 
 def _text(value: Any) -> str:

@@ -14,7 +14,6 @@ from stub_adapter import StubAdapter
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import (
     IMPORT_GRACE_S,
-    NEEDED_ROLES,
     AccessFacts,
     InviteDelivery,
     Problem,
@@ -28,6 +27,7 @@ from keycloak_bridge.app.realm_check import (
 from keycloak_bridge.domain.errors import ConfigError, KeycloakUnavailableError
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
 from keycloak_bridge.mapping.profile_findings import Severity
+from keycloak_bridge.realm.needs import NEEDED_ROLES
 from keycloak_bridge.settings.model import MappingSettings, Settings
 from keycloak_bridge.testing.fake_clock import FakeClock
 

@@ -1,0 +1,277 @@
+"""What a realm needs for the bridge, as data: made of settings and mapping alone, and known in this place only.
+
+The checks at start, the doctor, `realm plan` and `realm export` all take it from here.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, INVITATION_ATTRIBUTE
+from keycloak_bridge.domain.users import (
+    ATTRIBUTE_PREFIX,
+    GROUPS,
+    ORGANIZATIONS,
+    REALM_ROLES,
+    client_of,
+    client_roles,
+)
+from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE
+from keycloak_bridge.keycloak.user_profile import LOCALE, PROFILE_FIELDS
+from keycloak_bridge.mapping.lifecycle import Mappings
+from keycloak_bridge.mapping.profile_findings import MappedTarget
+from keycloak_bridge.settings.model import Settings
+
+MANAGEMENT = "realm-management"
+"""The client whose roles allow to administer the realm."""
+
+NEEDED_ROLES = ("manage-users", "view-users", "query-users")
+"""Without these no user can be written."""
+
+EVENTS_ROLE, REALM_ROLE = "view-events", "view-realm"
+CLIENTS_ROLE, ORGANIZATIONS_ROLE = "view-clients", "manage-organizations"
+ALTERNATIVES: Mapping[str, tuple[str, ...]] = {CLIENTS_ROLE: ("manage-clients",)}
+"""Roles that Keycloak accepts in the place of another."""
+
+OPTIONAL_ROLES: Mapping[str, str] = {
+    EVENTS_ROLE: "look up whether a mail was sent, and whether its link was used",
+    REALM_ROLE: "see the realm's mail server and user federation",
+    IMPORT_ROLE: "write a backlog of new users in batches",
+}
+"""What can be left out or added, and what it is for."""
+
+REALM_PLAN = "`keycloak-bridge realm plan` shows everything that the realm lacks"
+
+MENDED_BY_PLAN = frozenset(
+    {
+        "role-missing",
+        "internationalization-off",
+        "mail-ledger-missing",
+        "attribute-unknown",
+        "attribute-no-edit",
+        "attribute-no-view",
+        "attribute-user-editable",
+        "attribute-user-visible",
+        "attribute-multivalued",
+    }
+)
+"""Codes of the problems that are gone once what `realm plan` shows was written."""
+
+EVENT_TYPES = (
+    "EXECUTE_ACTIONS",
+    "EXECUTE_ACTION_TOKEN",
+    "EXECUTE_ACTION_TOKEN_ERROR",
+    "UPDATE_CREDENTIAL",
+    "UPDATE_PASSWORD",
+    "VERIFY_EMAIL",
+)
+"""User events that tell what became of an invitation."""
+
+LOCALES = (
+    *("ar", "cs", "de", "el", "en", "es", "fi", "fr", "hu", "it", "ja", "ko", "nl", "pl", "pt"),
+    *("ru", "sv", "th", "tr", "uk", "vi", "zh-CN"),
+)
+"""Languages for a realm that has none: those of the sample events that Keycloak has texts for."""
+
+DEFAULT_LOCALE = "en"
+
+LENGTH = 255
+"""Characters of a new attribute, unless the schemas allow more."""
+
+_INVITATION_LENGTH = 2048
+
+_DAY_S = 86_400
+_EVENTS_KEPT_S, _ADMIN_EVENTS_KEPT_S = 30 * _DAY_S, 90 * _DAY_S
+"""How long events are kept in a realm that recorded none, unless the settings ask for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeededAttribute:
+    """One attribute or field of the user profile; administrators view and edit each.
+
+    `max_length` is the greatest length that is known to come. Users must not edit a `guarded` attribute, and not even see a `hidden` one.
+    """
+
+    name: str
+    max_length: int | None = None
+    multivalued: bool = False
+    guarded: bool = False
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NeededEvents:
+    """What the realm has to record, and for how many seconds at least.
+
+    `kept_s` and `admin_kept_s` are for a realm that records none so far.
+    """
+
+    types: tuple[str, ...]
+    at_least_s: int
+    kept_s: int
+    admin_at_least_s: int
+    admin_kept_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class RealmNeeds:
+    """Everything that a realm needs; `roles` are those of MANAGEMENT that the service account has, and no other.
+
+    `locales` is None where the mapping writes no language. `events` is None where the bridge sends no mails. `groups` are
+    paths with a leading slash. `organizations`, `identity_providers` and `invite_clients`, which links lead back to, are
+    their owners' to create.
+    """
+
+    realm: str
+    client_id: str
+    roles: tuple[str, ...]
+    attributes: tuple[NeededAttribute, ...]
+    locales: tuple[str, ...] | None = None
+    events: NeededEvents | None = None
+    required_actions: tuple[str, ...] = ()
+    realm_roles: tuple[str, ...] = ()
+    client_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    uses_organizations: bool = False
+    organizations: tuple[str, ...] = ()
+    identity_providers: tuple[str, ...] = ()
+    invite_clients: tuple[str, ...] = ()
+
+    @property
+    def account(self) -> str:
+        """The username that Keycloak gives the service account."""
+        return f"service-account-{self.client_id.lower()}"
+
+
+def realm_needs(
+    settings: Settings,
+    mappings: Mappings,
+    targets: Sequence[MappedTarget],
+    *,
+    added: Iterable[str] = (),
+    left_out: Iterable[str] = (),
+    locales: Sequence[str] = (),
+) -> RealmNeeds:
+    """Return what a realm needs; `targets` are those of the mappings with what the schemas say.
+
+    `added` and `left_out` are roles of OPTIONAL_ROLES, `locales` the languages in the place of LOCALES.
+    """
+    rules = [rule for one in mappings.all for rule in one.rules.memberships]
+    named: dict[str, set[str]] = {rule.kind: set() for rule in rules}
+    for rule in rules:
+        if not rule.create_missing:
+            named[rule.kind].update(rule.allow or (), rule.default)
+    writes_locale = LOCALE in mappings.attribute_names
+    invites = settings.invite.mode != "none"
+    return RealmNeeds(
+        realm=settings.keycloak.realm or "",
+        client_id=settings.keycloak.client_id,
+        roles=_roles(mappings, {*_usual_roles(invites=invites), *added} - {*left_out}),
+        attributes=_attributes(mappings, targets),
+        locales=tuple(locales) or LOCALES if writes_locale else None,
+        events=_events(settings, mappings) if invites else None,
+        required_actions=_required_actions(settings, mappings) if invites else (),
+        realm_roles=tuple(sorted(named.get(REALM_ROLES, ()))),
+        client_roles={
+            client: tuple(sorted(names))
+            for kind, names in sorted(named.items())
+            if (client := client_of(kind)) is not None
+        },
+        groups=tuple(sorted(named.get(GROUPS, ()))),
+        uses_organizations=ORGANIZATIONS in named,
+        organizations=tuple(sorted(named.get(ORGANIZATIONS, ()))),
+        identity_providers=tuple(
+            sorted({rule.alias for one in mappings.all for rule in one.rules.identities})
+        ),
+        invite_clients=_invite_clients(settings, mappings) if invites else (),
+    )
+
+
+def mapping_roles(mappings: Mappings) -> dict[str, bool]:
+    """Return the roles that some mappings need, and whether these do."""
+    kinds = {rule.kind for one in mappings.all for rule in one.rules.memberships}
+    return {
+        CLIENTS_ROLE: any(kind.startswith(client_roles("")) for kind in kinds),
+        ORGANIZATIONS_ROLE: ORGANIZATIONS in kinds,
+    }
+
+
+def written_attributes(mappings: Mappings) -> tuple[str, ...]:
+    """Return the attributes that the bridge writes: those of the mapping, and its own."""
+    return (*mappings.attribute_names, *BOOKKEEPING_ATTRIBUTES)
+
+
+def guarded_attributes(mappings: Mappings) -> tuple[str, ...]:
+    """Return the attributes that no user may edit: those by which a user is found, and the bridge's own."""
+    return (*mappings.matching_attributes, *BOOKKEEPING_ATTRIBUTES)
+
+
+def _usual_roles(*, invites: bool) -> tuple[str, ...]:
+    return (EVENTS_ROLE, REALM_ROLE) if invites else (REALM_ROLE,)
+
+
+def _roles(mappings: Mappings, optional: set[str]) -> tuple[str, ...]:
+    needed = [role for role, used in mapping_roles(mappings).items() if used]
+    return (*NEEDED_ROLES, *(role for role in OPTIONAL_ROLES if role in optional), *needed)
+
+
+def _attributes(mappings: Mappings, targets: Sequence[MappedTarget]) -> tuple[NeededAttribute, ...]:
+    guarded = guarded_attributes(mappings)
+    facts: dict[str, list[MappedTarget]] = {}
+    for target in targets:
+        facts.setdefault(target.target, []).append(target)
+    fields = [name for name in PROFILE_FIELDS if name in facts]
+    names = [name for name in mappings.attribute_names if name != LOCALE]
+    mapped = [
+        NeededAttribute(
+            name,
+            max_length=max((one.longest or 0 for one in facts.get(target, ())), default=0) or None,
+            multivalued=any(one.may_have_several for one in facts.get(target, ())),
+            guarded=name in guarded,
+        )
+        for name, target in (
+            *((name, name) for name in fields),
+            *((name, ATTRIBUTE_PREFIX + name) for name in names),
+        )
+    ]
+    own = [
+        NeededAttribute(
+            name,
+            _INVITATION_LENGTH if name == INVITATION_ATTRIBUTE else LENGTH,
+            guarded=True,
+            hidden=True,
+        )
+        for name in BOOKKEEPING_ATTRIBUTES
+    ]
+    return (*mapped, *own)
+
+
+def _events(settings: Settings, mappings: Mappings) -> NeededEvents:
+    """Return how long events must be kept: until no invitation can be replayed any more."""
+    replayed_s = max(settings.topics.retention, settings.topics.dead_letter_retention)
+    overridden = (one.rules.invite.get("lifespan_s", 0) for one in mappings.all)
+    lifespan_s = max(settings.invite.lifespan, *overridden)
+    at_least_s, admin_s = int(lifespan_s + _DAY_S), int(replayed_s + lifespan_s)
+    return NeededEvents(
+        EVENT_TYPES,
+        at_least_s,
+        max(at_least_s, _EVENTS_KEPT_S),
+        admin_s,
+        max(admin_s, _ADMIN_EVENTS_KEPT_S),
+    )
+
+
+def _required_actions(settings: Settings, mappings: Mappings) -> tuple[str, ...]:
+    names = [*settings.invite.actions]
+    for one in mappings.all:
+        names += one.rules.invite.get("actions", ())
+        for rule in one.rules.targets:
+            if rule.target == "requiredActions":
+                names += rule.default or ()
+    if settings.lifecycle.email_change == "verify":
+        names.append("VERIFY_EMAIL")
+    return tuple(dict.fromkeys(names))
+
+
+def _invite_clients(settings: Settings, mappings: Mappings) -> tuple[str, ...]:
+    named = (one.rules.invite.get("client_id", settings.invite.client_id) for one in mappings.all)
+    return tuple(sorted({name for name in named if name}))
