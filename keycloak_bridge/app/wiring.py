@@ -267,7 +267,12 @@ class StageBuilder:
             backlog=backlog,
             stamp=group_stamp(self.settings, mappings, group_id) if self.stamps else None,
             limits=self._limits(brake, actions),
-            tracer=StageTracer(self.tracer, group_id, self.interpretation.rules),
+            tracer=StageTracer(
+                self.tracer,
+                name != "provision" or self.settings.tracing.producer == "parent",
+                group_id,
+                self.interpretation.rules,
+            ),
         )
 
     def _request_invitation(self, invitation: Invitation) -> Sequence[Acknowledgement]:

@@ -11,14 +11,18 @@ from keycloak_bridge.ops.tracing import NO_SPAN, Attributes, Kind, Span, Tracer
 
 @dataclass(frozen=True, slots=True)
 class StageTracer:
-    """Begins spans where there is a `tracer`; `rules` say how to read a record."""
+    """Begins spans where there is a `tracer`; `rules` say how to read a record.
+
+    With `continues`, a record is handled in the trace that it names, else in one of its own that is linked to it.
+    """
 
     tracer: Tracer | None = None
+    continues: bool = True
     group_id: str = ""
     rules: EnvelopeRules = field(default_factory=EnvelopeRules)
 
     def process(self, record: Record) -> Span:
-        """Begin the span of an attempt at `record`, in the trace that the record names."""
+        """Begin the span of an attempt at `record`."""
         if self.tracer is None:
             return NO_SPAN
         attributes: Attributes = {
@@ -30,11 +34,13 @@ class StageTracer:
             "messaging.kafka.offset": record.offset,
             "messaging.consumer.group.name": self.group_id,
         }
+        named = trace_contexts(record, self.rules)
         return self.tracer.start(
             f"process {record.topic}",
             Kind.CONSUMER,
             attributes,
-            carriers=trace_contexts(record, self.rules),
+            parents=named if self.continues else (),
+            links=() if self.continues else named,
         )
 
     def batch(self, of: Sequence[Span]) -> Span:

@@ -71,20 +71,21 @@ class OtelTracer:
         kind: Kind,
         attributes: Attributes,
         *,
-        carriers: Sequence[Carrier] = (),
-        links: Sequence[Span] = (),
+        parents: Sequence[Carrier] = (),
+        links: Sequence[Carrier | Span] = (),
     ) -> Span:
         """Begin a span; see the port."""
-        known = [found for one in carriers if (found := _extracted(one)) is not None]
-        parent = trace.set_span_in_context(known[0]) if known else Context()
-        linked = [one for one in known[1:] if one.get_span_context() != known[0].get_span_context()]
-        linked += [one.inner for one in links if isinstance(one, _OtelSpan)]
+        known = [found for one in parents if (found := _known(one)) is not None]
+        below = trace.set_span_in_context(known[0]) if known else Context()
+        known += [found for one in links if (found := _known(one)) is not None]
+        contexts = {one.get_span_context().span_id: one.get_span_context() for one in known}
+        contexts.pop(trace.get_current_span(below).get_span_context().span_id, None)
         span = self._tracer.start_span(
             name,
-            parent,
+            below,
             _KINDS[kind],
             _shown(attributes),
-            [trace.Link(one.get_span_context()) for one in linked],
+            [trace.Link(one) for one in contexts.values()],
         )
         return _OtelSpan(span, self._tracer)
 
@@ -190,11 +191,13 @@ def _refusal(name: str, rule: str) -> ConfigError:
     )
 
 
-def _extracted(carrier: Carrier) -> trace.Span | None:
-    """Return the span that `carrier` tells of; None where it is not valid."""
-    texts = {
-        name: text for name, text in carrier.items() if len(text) <= _LONGEST and text.isascii()
-    }
+def _known(place: Carrier | Span) -> trace.Span | None:
+    """Return the span that `place` is or tells of; None where that is not valid."""
+    if isinstance(place, _OtelSpan):
+        return place.inner
+    if not isinstance(place, Mapping):
+        return None
+    texts = {name: text for name, text in place.items() if len(text) <= _LONGEST and text.isascii()}
     span = trace.get_current_span(_W3C.extract(texts, Context()))
     return span if span.get_span_context().is_valid else None
 

@@ -72,10 +72,10 @@ class Tracer(Protocol):
         kind: Kind,
         attributes: Attributes,
         *,
-        carriers: Sequence[Carrier] = (),
-        links: Sequence[Span] = (),
+        parents: Sequence[Carrier] = (),
+        links: Sequence[Carrier | Span] = (),
     ) -> Span:
-        """Begin a span below the first of `carriers` that is valid, linked to the others and to `links`.
+        """Begin a span below the first of `parents` that is valid, linked to the others and to `links`.
 
         Carriers come from others and may hold anything; those that are not valid are ignored.
         """

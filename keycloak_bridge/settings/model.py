@@ -470,6 +470,10 @@ class TracingSettings:
     enabled: bool = setting(
         False, "Export a span for each record, call and message; needs the extra `otel`."
     )
+    producer: Literal["link", "parent"] = setting(
+        "link",
+        "What the trace that an event names is to that of its handling: a `link`, or the `parent`, so that both are one.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ def test_an_event_its_calls_and_its_mail_are_one_trace(
     with collector() as taken:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", taken.url)
         bench.settings["KEYCLOAK_BRIDGE_TRACING_ENABLED"] = "true"
+        bench.settings["KEYCLOAK_BRIDGE_TRACING_PRODUCER"] = "parent"
         log = bench.catch_up()
 
     spans = {one.span_id: one for one in taken.spans}

@@ -229,7 +229,7 @@ def test_a_record_carries_its_trace_on(
     world.publish(event_of("u-2", "event-2", data={"email": "u-2@acme.example"}))
 
     with caplog.at_level("INFO"):
-        world.run(replace(SETTINGS, tracing=TracingSettings(enabled=True)))
+        world.run(replace(SETTINGS, tracing=TracingSettings(enabled=True, producer="parent")))
 
     ended = {f"{one.context.span_id:016x}": one for one in spans.ended()}
     traced = [one for one in ended.values() if f"{one.context.trace_id:032x}" == TRACE]
@@ -268,6 +268,25 @@ def test_a_record_carries_its_trace_on(
     outcomes = [one for one in lines if one["action"] in ("provisioned", "invited", "rejected")]
     assert [TRACE] * 3 == [one["trace_id"] for one in outcomes if one.get("event_id") != "event-2"]
     assert 2 == len({one["trace_id"] for one in outcomes})
+
+
+def test_the_trace_of_a_producer_is_a_link_unless_told_otherwise(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that publishes a million events in one trace would make one of a million users; the mail is in the event's."""
+    spans = KeptSpans()
+    monkeypatch.setattr(bridge, "open_tracer", lambda: spans.tracer)
+    world.publish({**event_of(), "traceparent": TRACEPARENT})
+
+    world.run(replace(SETTINGS, tracing=TracingSettings(enabled=True)))
+
+    ended = {one.name: one for one in spans.ended()}
+    event, mail = ended[f"process {EVENTS}"], ended[f"process {INVITATIONS}"]
+    assert event.parent is None
+    assert [TRACE] == [f"{one.context.trace_id:032x}" for one in event.links]
+    assert {event.context.trace_id} == {one.context.trace_id for one in ended.values()}
+    assert mail.parent is not None
+    assert ended[f"send {INVITATIONS}"].context.span_id == mail.parent.span_id
 
 
 # before anything is consumed

@@ -54,7 +54,7 @@ def test_each_attempt_is_a_span_unless_it_had_to_wait() -> None:
     """A failure has its code, and so has the attempt that writes the dead letter."""
     spans = KeptSpans()
     hand = Hand(0, delivery=policy(max_attempts=2))
-    context = replace(hand.context, tracer=StageTracer(spans.tracer, GROUP))
+    context = replace(hand.context, tracer=StageTracer(spans.tracer, group_id=GROUP))
     hand.worker_pool = WorkerPool(context, 0, hand.delivery, hand.handler)
     hand.handler.errors[0, 0] = [
         HoldError("wait", wait_s=0.1, code="brake"),

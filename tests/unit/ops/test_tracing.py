@@ -46,7 +46,7 @@ def test_spans_arrive_at_a_collector(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
         tracer = open_tracer()
         carriers = [{"traceparent": TRACEPARENT, "tracestate": "vendor=1"}]
-        span = tracer.start("process user-events", Kind.CONSUMER, {"n": 1}, carriers=carriers)
+        span = tracer.start("process user-events", Kind.CONSUMER, {"n": 1}, parents=carriers)
         below = span.start("POST /users", Kind.CLIENT, {})
         below.fail("409")
         below.end()
@@ -102,9 +102,9 @@ def test_the_environment_names_the_service(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_a_broken_traceparent_is_ignored(kept: KeptSpans, broken: str) -> None:
     """The record has a trace of its own; what another carrier says is believed all the same."""
-    kept.tracer.start("x", Kind.CONSUMER, {}, carriers=[{"traceparent": broken}]).end()
+    kept.tracer.start("x", Kind.CONSUMER, {}, parents=[{"traceparent": broken}]).end()
     other = {"traceparent": TRACEPARENT, "tracestate": "=" * 2000}
-    kept.tracer.start("y", Kind.CONSUMER, {}, carriers=[{"traceparent": broken}, other]).end()
+    kept.tracer.start("y", Kind.CONSUMER, {}, parents=[{"traceparent": broken}, other]).end()
 
     alone, with_other = kept.ended()
     assert (None, ()) == (alone.parent, tuple(alone.links))
@@ -116,8 +116,8 @@ def test_a_broken_traceparent_is_ignored(kept: KeptSpans, broken: str) -> None:
 def test_no_carrier_raises(traceparent: str, tracestate: str) -> None:
     """Anybody may write such headers."""
     carrier = {"traceparent": traceparent, "tracestate": tracestate}
-    assert otel._extracted(carrier) is None or traceparent
-    assert otel._extracted({"traceparent": TRACEPARENT, "tracestate": tracestate}) is not None
+    assert otel._known(carrier) is None or traceparent
+    assert otel._known({"traceparent": TRACEPARENT, "tracestate": tracestate}) is not None
 
 
 def test_a_second_carrier_is_a_link(kept: KeptSpans) -> None:
@@ -125,7 +125,7 @@ def test_a_second_carrier_is_a_link(kept: KeptSpans) -> None:
     made = TRACEPARENT.replace(PARENT, "a" * 16)
     for carriers in ([TRACEPARENT, made], [TRACEPARENT, TRACEPARENT]):
         carriers_of = [{"traceparent": one} for one in carriers]
-        kept.tracer.start("x", Kind.CONSUMER, {}, carriers=carriers_of).end()
+        kept.tracer.start("x", Kind.CONSUMER, {}, parents=carriers_of).end()
     linked, unlinked = kept.ended()
     assert ["a" * 16] == [f"{one.context.span_id:016x}" for one in linked.links]
     assert not unlinked.links
@@ -166,7 +166,7 @@ def test_each_line_of_the_log_has_the_trace(
     kept: KeptSpans, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As long as the span is the current one."""
-    span = kept.tracer.start("x", Kind.CONSUMER, {}, carriers=[{"traceparent": TRACEPARENT}])
+    span = kept.tracer.start("x", Kind.CONSUMER, {}, parents=[{"traceparent": TRACEPARENT}])
     with caplog.at_level(logging.INFO):
         with active(span):
             log_event(logger, "provisioned", event_id="e-1")
@@ -210,7 +210,7 @@ def test_the_exporter_can_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records still carry their traces on, and the log names them."""
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
     tracer = open_tracer()
-    span = tracer.start("x", Kind.CONSUMER, {}, carriers=[{"traceparent": TRACEPARENT}])
+    span = tracer.start("x", Kind.CONSUMER, {}, parents=[{"traceparent": TRACEPARENT}])
     assert span.trace_id == TRACE
     assert span.carrier()["traceparent"].startswith(f"00-{TRACE}-")
     tracer.close()
