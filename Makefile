@@ -95,9 +95,9 @@ profile: $(STAMP)  ## show which packages the bridge's CPU goes to, by single wr
 docs: $(STAMP)  ## generate the parts of the documentation that come from the code
 	@$(BIN)/python -m tests.docs.generate
 
-screenshots: $(STAMP)  ## take the pictures of docs/first-login.md again
+screenshots: $(STAMP)  ## take the pictures of docs/first-login.md and docs/page.md again
 	@$(BIN)/python -m tests.browser
-	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m e2e -k event_to_token
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m e2e -k 'event_to_token or page_in_browser and not running'
 
 export-realm: $(STAMP)  ## export the realm of the running sandbox (make demo KEEP=1) to keycloak-config/
 	@environment="$$($(BIN)/keycloak-bridge sandbox env)" \

@@ -40,7 +40,7 @@ def find() -> tuple[str, str] | None:
 
 @contextlib.contextmanager
 def open_browser(language: str = "en") -> Iterator[webdriver.Chrome]:
-    """Lend a fresh headless browser without any history."""
+    """Lend a fresh headless browser without any history, which logs its requests and errors."""
     found = find()
     if found is None:
         raise RuntimeError(f"no Chromium with its driver on this machine: {_INSTALL}")
@@ -48,6 +48,7 @@ def open_browser(language: str = "en") -> Iterator[webdriver.Chrome]:
     options.binary_location = found[0]
     for flag in (*_FLAGS, f"--lang={language}"):
         options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options.add_argument(f"--user-data-dir={profile}")
         driver = webdriver.Chrome(options=options, service=Service(executable_path=found[1]))

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -204,7 +205,7 @@ class UserViews:
             state = state_of(user)
             last = "none"
             if state.event_id is not None:
-                at = "" if state.event_time is None else f" of {format_time(state.event_time)}"
+                at = "" if state.event_time is None else f" of {_to_the_second(state.event_time)}"
                 last = state.event_id + at
             invitation = "none"
             if state.invitation is not None:
@@ -212,7 +213,7 @@ class UserViews:
                 if state.invitation.event_id:
                     invitation += f", caused by {state.invitation.event_id}"
                 if state.invitation.link_ends is not None:
-                    invitation += f"; its link ends {format_time(state.invitation.link_ends)}"
+                    invitation += f"; its link ends {_to_the_second(state.invitation.link_ends)}"
             credentials = self._directory.has_credentials(user["id"])
             facts += [
                 ("Keycloak id", user["id"]),
@@ -223,6 +224,10 @@ class UserViews:
                 ("Required actions", ", ".join(user.get("requiredActions") or []) or "none"),
             ]
         return [*facts, ("Open dead letters", str(opened))]
+
+
+def _to_the_second(time: datetime) -> str:
+    return f"{format_time(time)[:19].replace('T', ' ')} UTC"
 
 
 def _in_time(deadline_s: float, records: Iterable[Record], _: int) -> Iterator[Record]:

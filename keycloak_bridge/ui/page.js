@@ -16,7 +16,7 @@
   const refresh = async () => {
     if (paused || document.hidden) return;
     try {
-      const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(4000) });
+      const answer = await fetch(location.origin + location.pathname + location.search, { cache: "no-store", signal: AbortSignal.timeout(4000) });
       if (!answer.ok && answer.status !== 400) throw new Error(answer.status);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       document.title = page.title;
