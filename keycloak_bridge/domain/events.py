@@ -284,7 +284,7 @@ class Invitation:
     mapping that serves events of `event_type` and `schema_id` (None where the record does not say); they are never read
     from the invitations topic, which anybody may have written to.
 
-    `untimely` says that nobody has waited since `event_time` (`UserEvent.waiting_since`).
+    `waiting_since` is that of the event, None where nobody waits or since when is unknown.
 
     `confirm_only` asks for the mark of a mail that was requested before, and for no mail. `purpose` decides when no
     mail is sent: a user who has a password needs no first invitation, but may have to verify a changed address.
@@ -302,7 +302,7 @@ class Invitation:
     schema_id: str | None = None
     event_time: datetime | None = None
     caused_by: str | None = None
-    untimely: bool = False
+    waiting_since: datetime | None = None
 
     @property
     def shown_event_id(self) -> str:

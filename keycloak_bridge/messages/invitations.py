@@ -29,8 +29,8 @@ from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
 _CONFIRM_ONLY = ("kb-confirm-only", b"true")
-_UNTIMELY = ("kb-untimely", b"true")
-"""Header where the event's time does not say since when somebody waits for the mail."""
+_WAITING_SINCE = "kb-waiting-since"
+"""Header with the time since when somebody waits for the mail, where the event says that."""
 
 _VERSION = "1.2"
 _CAUSED_BY = "kb-event-id"
@@ -60,8 +60,8 @@ def invitation_message(invitation: Invitation, *, topic: str) -> Message:
     headers = message.headers
     if invitation.confirm_only:
         headers = (*headers, _CONFIRM_ONLY)
-    if invitation.untimely:
-        headers = (*headers, _UNTIMELY)
+    if invitation.waiting_since is not None:
+        headers = (*headers, (_WAITING_SINCE, format_time(invitation.waiting_since).encode()))
     if invitation.shown_event_id != event_id_in(invitation.event_id):
         headers = (*headers, (_CAUSED_BY, invitation.shown_event_id.encode(errors="replace")))
     return replace(message, headers=headers)
@@ -109,7 +109,7 @@ def read_invitation(record: Record, catalog: SchemaCatalog, mappings: Mappings) 
         event_type=event_type,
         schema_id=schema_id,
         event_time=_time(data.get("eventTime")),
-        untimely=_UNTIMELY in record.headers,
+        waiting_since=_waiting_since(record),
     )
 
 
@@ -120,6 +120,11 @@ def _text(value: object) -> str | None:
 
 def _time(value: object) -> datetime | None:
     return parse_time(value) if isinstance(value, str) else None
+
+
+def _waiting_since(record: Record) -> datetime | None:
+    value = dict(record.headers).get(_WAITING_SINCE)
+    return None if value is None else parse_time(value.decode(errors="replace"))
 
 
 def _caused_by(record: Record) -> str | None:

@@ -94,7 +94,7 @@ class InviteStage:
             )
         if outcome.mailed:
             self._publisher.context.metrics.mail()
-            self._publisher.arrived(record, None if invitation.untimely else invitation.event_time)
+            self._publisher.arrived(record, invitation.waiting_since)
         return Handled(
             (self._publisher.publish(record, outcome.result, since_s),),
             Dependency.KEYCLOAK | Dependency.MAIL if outcome.mailed else Dependency.KEYCLOAK,

@@ -323,7 +323,7 @@ class PlanExecutor:
             schema_id=event.schema_id,
             event_time=event.time,
             caused_by=event.id,
-            untimely=event.waiting_since is None,
+            waiting_since=event.waiting_since,
         )
 
     def _refuse_taken_identity(self, user_id: str | None, operation: LinkIdentity) -> None:

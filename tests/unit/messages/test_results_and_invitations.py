@@ -338,6 +338,7 @@ invitations = st.builds(
     event_type=st.none() | st.sampled_from(USER_EVENTS),
     schema_id=st.none() | names,
     event_time=st.none() | moments,
+    waiting_since=st.none() | moments,
 )
 
 
@@ -351,6 +352,19 @@ def test_the_key_of_an_invitation_is_the_users_id_as_it_is() -> None:
     assert '{"id": "u"}' == read_invitation(record, CATALOG, MAPPINGS).user_id
     with pytest.raises(KeyMismatchError):
         read_invitation(replace(record, key=b"u"), CATALOG, MAPPINGS)
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"yesterday", b"\xff", b"2026-11-02", b"2026-11-02T01:01:07"]
+)
+def test_a_wait_that_is_no_moment_is_none(value: bytes | None) -> None:
+    """Any producer may write the header."""
+    message = invitation_message(INVITATION, topic="user-invitations")
+    headers = (*message.headers, ("kb-waiting-since", value))
+
+    assert INVITATION == read_invitation(
+        stored(replace(message, headers=headers)), CATALOG, MAPPINGS
+    )
 
 
 @given(invitations)
