@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from keycloak_bridge import __version__
+from keycloak_bridge.app.activation import watched_activations
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.page import RunningPage, running_page
@@ -26,6 +27,7 @@ from keycloak_bridge.domain.ports import UserDirectory
 from keycloak_bridge.kafka.dead_letter_archive import KafkaDeadLetterArchive
 from keycloak_bridge.kafka.producer import KafkaMessageProducer
 from keycloak_bridge.kafka.topics import KafkaAdmin, ensure_topics
+from keycloak_bridge.keycloak.activations import KeycloakActivations
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.lookup_times import LookupTimes
 from keycloak_bridge.keycloak.partial_import import realm_access
@@ -78,7 +80,13 @@ class Bridge:
             self._check_kafka_and_realm(runtime, interpretation, admin)
             with contextlib.ExitStack() as connections:
                 stages += self._connect(
-                    runtime, interpretation, admin, directory, connections, tracer
+                    runtime,
+                    interpretation,
+                    admin,
+                    directory,
+                    connections,
+                    tracer,
+                    watches=not until_caught_up,
                 )
                 if not stages:
                     return
@@ -172,8 +180,13 @@ class Bridge:
         directory: KeycloakUserDirectory,
         connections: contextlib.ExitStack,
         tracer: Tracer | None,
+        *,
+        watches: bool,
     ) -> Sequence[Stage]:
-        """Connect to Kafka and return the stages; none when stopped before."""
+        """Connect to Kafka and return the stages; none when stopped before.
+
+        Where the bridge `watches`, what became of the invited is watched until `connections` end.
+        """
         kafka, clock = self.settings.kafka, runtime.clock
         producers: list[KafkaMessageProducer] = []
         for repeats in (True, False):
@@ -186,6 +199,11 @@ class Bridge:
             producers.append(producer)
         archive = KafkaDeadLetterArchive(kafka, self.settings.topics.dead_letters)
         connections.callback(_close, archive)
+        if watches:
+            activations = KeycloakActivations(admin, clock)
+            connections.enter_context(
+                watched_activations(runtime, interpretation, directory, activations, producers[0])
+            )
         return StageBuilder(
             self.settings,
             interpretation,

@@ -303,6 +303,41 @@ class UserDirectory(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CredentialChange:
+    """That a user set a credential, as Keycloak recorded it by its own clock; `id` tells it from every other."""
+
+    id: str
+    user_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialChanges:
+    """What Keycloak recorded since a moment; `complete` is False where older ones of that time may be missing."""
+
+    changes: Sequence[CredentialChange]
+    complete: bool = True
+
+
+class Activations(Protocol):
+    """Who has set a credential. Safe to share between threads.
+
+    Every method may raise KeycloakUnavailableError or KeycloakAuthError.
+    """
+
+    def activated_at(self, user_id: str) -> datetime | None:
+        """Return when the user set the password, or else its first credential; None where it has none.
+
+        A password that a directory may have is none. Raises KeycloakNotFoundError.
+        """
+        ...
+
+    def changes_since(self, since: datetime) -> CredentialChanges | None:
+        """Return which users set a credential from `since` on, some perhaps twice; None where Keycloak cannot be asked."""
+        ...
+
+
 class UserImporter(Protocol):
     """Creates many users at once, as `UserDirectory.create` would one by one. Safe to share between threads."""
 

@@ -21,7 +21,7 @@ from keycloak_bridge.keycloak.shapes import Shape, fits
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.transport.http import json_in
 
-Params = Mapping[str, str | int]
+Params = Mapping[str, str | int | Sequence[str]]
 Json = dict[str, Any]
 
 PAGE = 100
@@ -289,6 +289,10 @@ class KeycloakAdmin:
     def events_config(self) -> Json:
         """Return which events the realm records; needs the role view-events."""
         return self._object("/events/config")
+
+    def user_events(self, params: Params) -> list[Json]:
+        """Return one page of the events of users; needs the role view-events."""
+        return self._list("/events", params=params, each=shapes.EVENT)
 
     def admin_events(self, params: Params) -> list[Json]:
         """Return one page of admin events, newest first; needs the role view-events."""

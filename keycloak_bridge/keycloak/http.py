@@ -1,6 +1,6 @@
 """One HTTP exchange with Keycloak: its URLs and headers, and every failure to get an answer translated."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from json import JSONEncoder
 from pathlib import Path
@@ -65,7 +65,7 @@ class KeycloakHttp:
         url: str,
         *,
         token: str | None = None,
-        params: Mapping[str, str | int] | None = None,
+        params: Mapping[str, str | int | Sequence[str]] | None = None,
         form: Mapping[str, str] | None = None,
         json: object = None,
         host: str | None = None,
@@ -104,7 +104,7 @@ class KeycloakHttp:
         call: Call,
         url: str,
         headers: Mapping[str, str],
-        params: Mapping[str, str | int] | None = None,
+        params: Mapping[str, str | int | Sequence[str]] | None = None,
         form: Mapping[str, str] | None = None,
         json: object = None,
     ) -> requests.PreparedRequest:
@@ -119,7 +119,7 @@ class KeycloakHttp:
         call: Call,
         url: str,
         token: str | None,
-        params: Mapping[str, str | int] | None,
+        params: Mapping[str, str | int | Sequence[str]] | None,
         json: object,
     ) -> requests.PreparedRequest:
         """Return what `_prepare` would, whose repeated work would cost more than the exchange itself.
@@ -133,7 +133,7 @@ class KeycloakHttp:
         request.method = call.method
         request.url = f"{self._prepared_admin_url}{path}"
         if params:
-            request.url += "?" + urlencode(params)
+            request.url += "?" + urlencode(params, doseq=True)
         request.headers = self._headers_for(token, json is not None)
         if json is not None:
             try:

@@ -26,6 +26,7 @@ CLIENT: Shape = {"id": str, "clientId": str}
 ORGANIZATION: Shape = {"id": str, "alias": str}
 IDENTITY: Shape = {"identityProvider": str, "userId": str, "userName?": str}
 ACTION: Shape = {"alias": str}
+EVENT: Shape = {"time": int, **dict.fromkeys(("id?", "type?", "userId?"), str)}
 COMPONENT: Shape = {"name?": str, "providerId?": str, "config?": {"*?": list}}
 IMPORTED: Shape = {"results": [{"action?": str, "id?": str, "resourceName?": str}]}
 PROFILE: Shape = {

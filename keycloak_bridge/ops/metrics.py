@@ -128,6 +128,10 @@ class Metrics:
             "Disables and deletions without effect, because a newer event lets the user in.",
         )
         self._mails = self._counter("mails_total", "Mails that Keycloak sent for the bridge.")
+        self._open_invitations = self._gauge(
+            "open_invitations",
+            "Invitations whose person has not set a password yet, and whose link has not ended, as far as this process watches them.",
+        )
         self._lookups = self._histogram(
             "lookup_seconds",
             "Seconds that Keycloak takes to look something up, by what it is asked by: `attribute`, `username`, `email`, "
@@ -217,6 +221,10 @@ class Metrics:
     def mail(self) -> None:
         """Count a mail."""
         self._mails.inc()
+
+    def open_invitations(self, count: int) -> None:
+        """Note how many invitations are watched."""
+        self._open_invitations.set(count)
 
     def looked_up(self, kind: str, seconds: float) -> None:
         """Note how long a look-up of this kind took."""

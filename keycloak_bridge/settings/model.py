@@ -40,7 +40,8 @@ class KafkaSettings:
         texts('a list of "host:port"', minimum=1, items={"pattern": "^[^\\s,]+:[0-9]{1,5}$"}),
     )
     group_id: str = setting(
-        "keycloak-bridge", "Consumer group of the events; the invitations' group adds `-invite`."
+        "keycloak-bridge",
+        "Consumer group of the events; the invitations' group adds `-invite`, the one that watches the invited `-activation`.",
     )
     client_id: str = setting("keycloak-bridge", "Name of this client in the brokers' logs.")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
@@ -79,6 +80,11 @@ class KafkaSettings:
     def invite_group_id(self) -> str:
         """The group of the invite stage: one of its own, so that its lag is the backlog of mails."""
         return f"{self.group_id}-invite"
+
+    @property
+    def activation_group_id(self) -> str:
+        """The group that watches the invited; its lag is how many invitations may be open."""
+        return f"{self.group_id}-activation"
 
     @property
     def heartbeat_interval(self) -> float:
@@ -363,6 +369,32 @@ class InviteSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ActivationSettings:
+    """Whether and how the bridge finds out who of the invited has set a password, and whose link ended unused."""
+
+    enabled: bool = setting(
+        True,
+        "Publish the results `activated` and `invitation-expired`. `run --until-caught-up` never does.",
+    )
+    interval: float = setting(
+        "10 s",
+        "How often Keycloak is asked who set a password; needs the role `view-events` and user events in the realm.",
+        duration(at_least="1 s", at_most="1 day"),
+    )
+    pace: float = setting(
+        "20/s",
+        "Most users of whom each process looks at the credentials: those whose link has ended, and, where Keycloak's events "
+        "cannot be read, all others in turn.",
+        PACE,
+    )
+    grace: float = setting(
+        "5 minutes",
+        "How long after the end of the link the user may still set the password: the realm's *Login action timeout*.",
+        duration(at_most="1 day"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class DeliverySettings:
     """How much is processed at once; events of one user are processed one after the other."""
 
@@ -492,6 +524,7 @@ class Settings:
     verify: VerifySettings = VerifySettings()
     limits: LimitsSettings = LimitsSettings()
     invite: InviteSettings = InviteSettings()
+    activation: ActivationSettings = ActivationSettings()
     delivery: DeliverySettings = DeliverySettings()
     burst: BurstSettings = BurstSettings()
     brake: BrakeSettings = BrakeSettings()

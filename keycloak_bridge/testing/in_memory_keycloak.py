@@ -14,12 +14,12 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.operations import is_blank
-from keycloak_bridge.domain.ports import NOTHING_MORE
+from keycloak_bridge.domain.ports import NOTHING_MORE, CredentialChange, CredentialChanges
 from keycloak_bridge.domain.users import (
     ATTRIBUTE_PREFIX,
     GROUPS,
@@ -104,7 +104,7 @@ class _Account:
     user: UserRepresentation
     memberships: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     identities: dict[str, IdentityLink] = field(default_factory=dict)
-    credentials: int = 0
+    credentials: list[datetime] = field(default_factory=list)
     sessions: int = 0
     directory_entry: UserRepresentation | None = None
 
@@ -144,7 +144,8 @@ class InMemoryKeycloak:
 
     `calls` lists the names of the port's methods in the order they were called, `lookups` counts the searches for users by
     what they are searched by (`attribute`, `username`, `email`, `id`), and `mails` lists the links that were sent.
-    Switch `admin_events` off for a realm that records no mail, `view_events` for an account that may not look.
+    Switch `admin_events` off for a realm that records no mail, `user_events` for one that records nothing of its users, and
+    `view_events` for an account that may not look.
     """
 
     def __init__(
@@ -161,6 +162,12 @@ class InMemoryKeycloak:
         self.mails: list[SentMail] = []
         self.admin_events = True
         self.view_events = True
+        self.user_events = True
+        self.events_kept_since = datetime.min.replace(tzinfo=UTC)
+        """Events that are older have expired."""
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        """Keycloak's clock."""
+        self._credential_events: list[CredentialChange] = []
         self._recorded: set[str] = set()
         self._failures: dict[str, list[_Failure]] = {}
         self._lock = threading.RLock()
@@ -243,13 +250,25 @@ class InMemoryKeycloak:
     def set_password(self, user_id: str) -> None:
         """Give the user a password."""
         with self._lock:
-            self._accounts[user_id].credentials += 1
+            self._accounts[user_id].credentials.append(self.now())
+
+    def follow_link(self, user_id: str) -> None:
+        """Set a password through the mailed link, as the user does: Keycloak records it twice, where it records events."""
+        with self._lock:
+            at = self.now()
+            self._accounts[user_id].credentials.append(at)
+            self._accounts[user_id].user["emailVerified"] = True
+            if self.user_events:
+                numbers = (len(self._credential_events) + number for number in (0, 1))
+                self._credential_events += [
+                    CredentialChange(f"event-{number}", user_id, at) for number in numbers
+                ]
 
     def log_in(self, user_id: str) -> None:
         """Give the user a password if it has none, and begin a session with it."""
         with self._lock:
             account = self._accounts[user_id]
-            account.credentials = account.credentials or 1
+            account.credentials = account.credentials or [self.now()]
             account.sessions += 1
 
     def add_group(self, path: str) -> None:
@@ -479,7 +498,22 @@ class InMemoryKeycloak:
     @_port
     def has_credentials(self, user_id: str) -> bool:
         """Say whether the user has set a password already."""
-        return self._account(_GET, user_id).credentials > 0
+        return bool(self._account(_GET, user_id).credentials)
+
+    @_port
+    def activated_at(self, user_id: str) -> datetime | None:
+        """Return when the user set its first credential."""
+        return min(self._account(_GET, user_id).credentials, default=None)
+
+    @_port
+    def changes_since(self, since: datetime) -> CredentialChanges | None:
+        """Return which users set a credential; None while no events are recorded or they may not be read."""
+        if not (self.user_events and self.view_events):
+            return None
+        kept = [one for one in self._credential_events if one.at >= self.events_kept_since]
+        return CredentialChanges(
+            tuple(one for one in kept if one.at >= since), complete=since >= self.events_kept_since
+        )
 
     @_port
     def execute_actions_email(self, user_id: str, terms: InvitationTerms) -> None:

@@ -163,6 +163,12 @@ _FLOW = (
         ],
     ),
     Figure(
+        "Open invitations",
+        "Invitations whose person has not set a password yet, and whose link has not ended.",
+        "short",
+        [(f"sum({_of('open_invitations')})", "open")],
+    ),
+    Figure(
         "Limits",
         "How much of each limit is used within its window; at 100 % the brake engages (KeycloakBridgeLimitNear).",
         "percentunit",

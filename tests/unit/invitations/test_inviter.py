@@ -1095,7 +1095,7 @@ class Life(RuleBasedStateMachine):
 
     def has_password(self) -> bool:
         """Say whether the user accepted."""
-        return self.keycloak._accounts[self.scene.user_id].credentials > 0
+        return bool(self.keycloak._accounts[self.scene.user_id].credentials)
 
     def attempt(self) -> None:
         """Have the next invitation handled once."""

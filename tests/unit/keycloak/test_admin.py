@@ -54,6 +54,7 @@ USES: dict[str, Use] = {
     "required actions": lambda admin: admin.required_actions(),
     "components": lambda admin: admin.components("x"),
     "events config": lambda admin: admin.events_config(),
+    "user events": lambda admin: admin.user_events({"type": ("A", "B"), "dateFrom": 5}),
     "admin events": lambda admin: admin.admin_events({"max": 5}),
     "realm": lambda admin: admin.realm(),
     "create user": lambda admin: admin.create_user({"username": "ada"}),
@@ -84,6 +85,10 @@ every_endpoint = pytest.mark.parametrize("use", USES.values(), ids=USES)
         (
             lambda admin: admin.mapped_roles("u1", "c/1"),
             "/users/u1/role-mappings/clients/c%2F1",
+        ),
+        (
+            lambda admin: admin.user_events({"type": ("A", "B"), "dateFrom": 5}),
+            "/events?type=A&type=B&dateFrom=5",
         ),
         (
             lambda admin: admin.admin_events({"resourcePath": "a/b&c"}),

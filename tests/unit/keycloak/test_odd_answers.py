@@ -5,6 +5,7 @@ import contextlib
 import copy
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from stub_adapter import SentRequest, StubAdapter
 from keycloak_bridge.app.realm_check import gather, judge
 from keycloak_bridge.domain.errors import BridgeError, KeycloakError
 from keycloak_bridge.domain.users import Lookup, MatchCriterion
+from keycloak_bridge.keycloak.activations import KeycloakActivations
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.partial_import import read_import_terms
 from keycloak_bridge.keycloak.token import token_facts
@@ -62,11 +64,18 @@ ANSWERS: dict[str, Any] = {
     "/users/u1/sessions": [{"id": "s1"}],
     "/users/u1/credentials": [{"type": "password", "createdDate": 5}],
     "/admin-events": [{"resourcePath": "users/u1/execute-actions-email", "time": 5}],
-    "/events/config": {"adminEventsEnabled": True},
+    "/events": [{"id": "e1", "type": "UPDATE_PASSWORD", "userId": "u1", "time": 5}],
+    "/events/config": {
+        "adminEventsEnabled": True,
+        "eventsEnabled": True,
+        "enabledEventTypes": ["UPDATE_PASSWORD"],
+        "eventsExpiration": 60,
+    },
     "/authentication/required-actions": [{"alias": "X", "enabled": True, "defaultAction": True}],
     "/components": [{"name": "p", "providerId": "x", "config": {"a": ["b"]}}],
     "": {"defaultRole": {"name": "d"}, "defaultGroups": ["/a"], "smtpServer": {"host": ""}},
 }
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 OWNER = MatchCriterion("attributes.userId", "a")
 KINDS = frozenset(("groups", "realmRoles", "organizations"))
 ROLES = {"resource_access": {"realm-management": {"roles": ["manage-users"]}}}
@@ -111,6 +120,8 @@ USES: tuple[Callable[[KeycloakAdmin], object], ...] = (
     lambda admin: directory(admin).has_credentials("u1"),
     lambda admin: directory(admin).can_look_up_mails(),
     lambda admin: directory(admin).mail_recorded("u1"),
+    lambda admin: KeycloakActivations(admin, FakeClock()).activated_at("u1"),
+    lambda admin: KeycloakActivations(admin, FakeClock()).changes_since(NOON),
     lambda admin: directory(admin).identity_owner("idp", "1"),
     lambda admin: directory(admin).join("u1", "groups", ["/staff"]),
     lambda admin: directory(admin).join("u1", "realmRoles", ["editor"]),

@@ -288,7 +288,7 @@ class ChangingRealm:
 
     def search_users(self, params: Params) -> list[UserRepresentation]:
         """Return a page, and then add or remove a user."""
-        first, most = int(params["first"]), int(params["max"])
+        first, most = int(str(params["first"])), int(str(params["max"]))
         self.asked.append(first)
         page = [UserRepresentation(id=name) for name in self.names[first : first + most]]
         if self.changes:
@@ -328,7 +328,7 @@ def test_the_next_pages_are_made_meanwhile() -> None:
 
     class Realm:
         def search_users(self, params: Params) -> list[UserRepresentation]:
-            first = int(params["first"])
+            first = int(str(params["first"]))
             asked.append(first)
             if 0 < first < 16:
                 together.wait(60)

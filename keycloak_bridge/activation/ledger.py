@@ -1,0 +1,448 @@
+"""What became of the invited: each has set a password, or the link ended unused, and either is published.
+
+The table of open invitations (open_invitations.py) says who is watched. Who is looked at now, and why:
+
+- Keycloak recorded that the user set a credential: one question for all, every `interval_s`;
+- the user's link has ended, as far as that is known from the invitation;
+- where Keycloak's events cannot be read, or are missing for some time: everybody in turn, at a pace.
+
+An event is a hint only. What counts is the user's credentials, which are there for as long as the user is, and whose time
+makes the id of the result: whoever finds the same again publishes it under the same id. Nothing is written to the user.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from queue import SimpleQueue
+from typing import Protocol
+
+from keycloak_bridge.activation.open_invitations import OpenInvitations, Person
+from keycloak_bridge.delivery.stage import BoundedDict, fingerprint
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    BrokerError,
+    KeycloakError,
+    KeycloakNotFoundError,
+)
+from keycloak_bridge.domain.events import (
+    Commit,
+    Invitation,
+    Outcome,
+    Record,
+    Result,
+    TopicPartition,
+    event_id_in,
+)
+from keycloak_bridge.domain.ports import (
+    Acknowledgement,
+    Activations,
+    Clock,
+    CredentialChanges,
+    UserDirectory,
+)
+from keycloak_bridge.domain.times import format_time
+from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.ops.logs import log_event
+from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.planning.bookkeeping import InvitationMark, MarkState, mark_of
+
+logger = logging.getLogger(__name__)
+
+STAGE = "activation"
+
+_OVERLAP = timedelta(minutes=3)
+"""An event appears when its transaction ends, with the time of its beginning, and by Keycloak's clock."""
+
+_CLOCKS_DIFFER_S = 60
+_AHEAD_S = 60
+"""How much longer an announced link is said to live (invitations/rules.py)."""
+
+_ASK_AGAIN_S = 3600
+"""Pause before a person is looked at again whose mail is not out yet, or whose user Keycloak does not show."""
+
+_PAUSE_S = 5.0
+_MOST_ATTEMPTS = 5
+
+
+class ActivationOutput(Protocol):
+    """Where the ledger publishes. Safe to share between threads."""
+
+    def result(self, result: Result, time: datetime) -> Acknowledgement:
+        """Publish what became of a person at `time`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPolicy:
+    """How often Keycloak is asked, how many people a second are looked at without a hint, and how long the last click may take.
+
+    `external_id` is the attribute with the user's id in user management.
+    """
+
+    external_id: str
+    interval_s: float = 10.0
+    pace_per_s: float = 20.0
+    grace_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A person to be looked at, and why: an event of this moment, the end of the link, or its turn."""
+
+    person: Person
+    partition: TopicPartition
+    hint: datetime | None = None
+    is_due: bool = False
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class _Watch:
+    """A partition in hand.
+
+    `heard_s` is until when events were dealt with. Behind `sweep_from` everybody is to be looked at in turn, None where nobody
+    is; `sweep_counts` says whether events could be read ever since that began, so that it need not begin again.
+    """
+
+    table: OpenInvitations
+    heard_s: int | None
+    sweep_from: int | None = None
+    sweep_counts: bool = False
+
+
+class Ledger:
+    """Watches the open invitations of the partitions in hand. Used by one thread, but for the acknowledgements."""
+
+    def __init__(
+        self,
+        policy: LedgerPolicy,
+        read: Callable[[Record], Invitation],
+        directory: UserDirectory,
+        activations: Activations,
+        output: ActivationOutput,
+        clock: Clock,
+        metrics: Metrics,
+        mails_done: Callable[[], Mapping[TopicPartition, int]],
+    ) -> None:
+        """`read` returns the invitation of a record or raises BridgeError.
+
+        `mails_done` returns how far the invite stage is, per partition.
+        """
+        self._policy = policy
+        self._read = read
+        self._directory = directory
+        self._activations = activations
+        self._output = output
+        self._clock = clock
+        self._metrics = metrics
+        self._mails_done = mails_done
+        self._watches: dict[TopicPartition, _Watch] = {}
+        self._looks: dict[str, _Look] = {}
+        self._in_flight: set[str] = set()
+        self._arrived: SimpleQueue[tuple[str, BridgeError | None]] = SimpleQueue()
+        self._known_changes: BoundedDict[str, None] = BoundedDict()
+        self._closed: set[str] = set()
+        self._scheduled: dict[str, int] = {}
+        self._round_at_s = self._paused_until_s = float("-inf")
+        self._heard_after_round: dict[TopicPartition, int] = {}
+        self._events_readable: bool | None = None
+
+    # the partitions
+
+    def start(self, partition: TopicPartition, commit: Commit, notes: str) -> None:
+        """Begin with a partition where the group left off."""
+        table = OpenInvitations(commit, notes)
+        self._watches[partition] = _Watch(table, table.seen_s)
+
+    def partitions(self) -> frozenset[TopicPartition]:
+        """Return the partitions in hand."""
+        return frozenset(self._watches)
+
+    def release(self, partitions: frozenset[TopicPartition]) -> dict[TopicPartition, Commit]:
+        """Forget `partitions` and return what may be committed for them at last."""
+        self._apply()
+        commits = {at: one.table.commit() for at, one in self._watches.items() if at in partitions}
+        for partition in commits:
+            del self._watches[partition]
+        # what was to be looked at of the others is found again
+        self._looks.clear()
+        self._heard_after_round.clear()
+        self._known_changes = BoundedDict()
+        self._round_at_s = float("-inf")
+        return commits
+
+    def commits(self) -> dict[TopicPartition, Commit]:
+        """Return what may be committed now."""
+        self._apply()
+        return {at: one.table.commit() for at, one in self._watches.items()}
+
+    def open(self) -> int:
+        """Return how many invitations are open."""
+        return sum(len(one.table) for one in self._watches.values())
+
+    def accept(self, record: Record) -> None:
+        """Take a record of the invitations topic; one that is none, or closed already, is passed over."""
+        watch = self._watches.get(record.topic_partition)
+        if watch is None:
+            return
+        if record.offset < watch.table.next_offset:  # the log was cut
+            watch.table = OpenInvitations(Commit(record.offset))
+        if not watch.table.accept(record.offset):
+            return
+        try:
+            invitation = self._read(record)
+        except BridgeError:
+            return
+        since_s = int(invitation.time.timestamp())
+        look_s = since_s + invitation.terms.lifespan_s + _AHEAD_S + int(self._policy.grace_s)
+        event = fingerprint(invitation.event_id.encode("utf-8", "surrogatepass"))
+        watch.table.add(record.offset, invitation.keycloak_id, event, since_s, look_s)
+
+    # the work
+
+    def is_waiting(self) -> bool:
+        """Say whether a result was published that Kafka has not acknowledged."""
+        self._apply()
+        return bool(self._in_flight)
+
+    def is_busy(self) -> bool:
+        """Say whether somebody is to be looked at now."""
+        return bool(self._looks) and self._clock.monotonic() >= self._paused_until_s
+
+    def work(self, read_to_end: frozenset[TopicPartition], until_s: float) -> None:
+        """Ask Keycloak where that is due, and look at people until `until_s` on the monotonic clock.
+
+        `read_to_end` are the partitions of which nothing is left to read. An outage of Keycloak is waited for.
+        """
+        self._note_arrivals()
+        now_s = self._clock.monotonic()
+        if now_s >= self._paused_until_s:
+            try:
+                if now_s >= self._round_at_s and not self._looks:
+                    self._round_at_s = now_s + self._policy.interval_s
+                    self._begin_round(read_to_end)
+                self._look_at_people(until_s)
+            except KeycloakError as error:
+                self._paused_until_s = self._clock.monotonic() + _PAUSE_S
+                log_event(
+                    logger, "activation-paused", level=logging.DEBUG, stage=STAGE, reason=error.code
+                )
+        self._apply()
+        if self._heard_after_round and not self._looks and not self._in_flight:
+            self._end_round()
+
+    def _begin_round(self, read_to_end: frozenset[TopicPartition]) -> None:
+        asked_s = int(self._clock.now().timestamp())
+        watched = {at: one for at, one in self._watches.items() if len(one.table)}
+        changes: CredentialChanges | None = CredentialChanges(())
+        if watched:
+            changes = self._activations.changes_since(self._since(watched, asked_s))
+            self._report(readable=changes is not None)
+        for watch in watched.values():
+            if changes is None:
+                watch.sweep_from = -1 if watch.sweep_from is None else watch.sweep_from
+                watch.sweep_counts = False
+            elif not watch.sweep_counts and (watch.sweep_from is not None or not changes.complete):
+                watch.sweep_from, watch.sweep_counts = -1, True
+        if changes is not None:
+            self._heard_after_round = dict.fromkeys(read_to_end & self._watches.keys(), asked_s)
+            self._take_hints(changes)
+        self._choose(watched, math.ceil(self._policy.pace_per_s * self._policy.interval_s))
+
+    def _since(self, watched: Mapping[TopicPartition, _Watch], asked_s: int) -> datetime:
+        """Return since when events are missing to us: since the first invitation where nobody dealt with any before."""
+        earliest = [one.heard_s or one.table.earliest_s() or asked_s for one in watched.values()]
+        return datetime.fromtimestamp(min([asked_s, *earliest]), UTC) - _OVERLAP
+
+    def _take_hints(self, changes: CredentialChanges) -> None:
+        """Have everybody looked at who is watched and set a credential, each change once."""
+        new = [one for one in changes.changes if one.id not in self._known_changes]
+        hints = {one.user_id: one.at for one in new}
+        self._enqueue(hints, lambda person, at, keycloak_id: _Look(person, at, hints[keycloak_id]))
+        for one in new:
+            if one.user_id in self._looks:
+                self._known_changes.put(one.id, None)
+
+    def _choose(self, watched: Mapping[TopicPartition, _Watch], most: int) -> None:
+        """Have up to `most` people looked at without a hint: whose link has ended, then whose turn it is."""
+        now_s = self._clock.now().timestamp()
+        due: list[str] = []
+        for watch in watched.values():
+            due += watch.table.due(now_s, most - len(due))
+        self._enqueue(due, lambda person, at, _: _Look(person, at, is_due=True))
+        most -= len(due)
+        for watch in watched.values():
+            if watch.sweep_from is None or most <= 0:
+                continue
+            names, sweep_from = watch.table.after(watch.sweep_from, most)
+            most -= len(names)
+            self._enqueue(names, lambda person, at, _: _Look(person, at))
+            if sweep_from is None and not watch.sweep_counts:
+                sweep_from = -1
+            watch.sweep_from = sweep_from
+
+    def _enqueue(
+        self,
+        keycloak_ids: Collection[str],
+        look: Callable[[Person, TopicPartition, str], _Look],
+    ) -> None:
+        wanted = [
+            one for one in keycloak_ids if one not in self._looks and one not in self._in_flight
+        ]
+        for partition, watch in self._watches.items():
+            for keycloak_id, person in watch.table.people(wanted).items():
+                self._looks[keycloak_id] = look(person, partition, keycloak_id)
+
+    def _end_round(self) -> None:
+        """Note until when events are dealt with; a commit says so only once nobody is left to be looked at in turn."""
+        for partition, heard_s in self._heard_after_round.items():
+            watch = self._watches.get(partition)
+            if watch is not None:
+                watch.heard_s = heard_s
+                if watch.sweep_from is None:
+                    watch.sweep_counts = False
+                    watch.table.seen_s = heard_s
+        self._heard_after_round = {}
+
+    def _look_at_people(self, until_s: float) -> None:
+        while self._looks and self._clock.monotonic() < until_s:
+            keycloak_id, look = next(iter(self._looks.items()))
+            del self._looks[keycloak_id]
+            try:
+                self._look_at(keycloak_id, look)
+            except KeycloakNotFoundError:
+                self._closed.add(keycloak_id)
+            except KeycloakError as error:
+                if look.attempts + 1 < _MOST_ATTEMPTS:
+                    self._looks[keycloak_id] = replace(look, attempts=look.attempts + 1)
+                    raise
+                self._postpone(keycloak_id, error)
+
+    def _look_at(self, keycloak_id: str, look: _Look) -> None:
+        at = self._activations.activated_at(keycloak_id)
+        if at is None and look.hint is None and not look.is_due:
+            return
+        user = self._directory.get(keycloak_id)
+        mark = None if user is None else mark_of(user)
+        user_id = None if user is None else self._external_id(user)
+        if user is None or mark is None or user_id is None:
+            self._closed.add(keycloak_id)  # deleted, or not the bridge's own
+            return
+        if at is None and user.get("federationLink"):
+            at = (
+                look.hint
+            )  # the password is in the directory, and only the event says when it was set
+        if at is not None and at.timestamp() < look.person.since_s - _CLOCKS_DIFFER_S:
+            self._closed.add(keycloak_id)  # had one before the invitation
+        elif at is not None:
+            self._publish(Outcome.ACTIVATED, at, keycloak_id, user_id, mark)
+        else:
+            self._consider_end(keycloak_id, look, user_id, mark)
+
+    def _consider_end(
+        self, keycloak_id: str, look: _Look, user_id: str, mark: InvitationMark
+    ) -> None:
+        """Publish that the link ended unused, or have the person looked at again when it has."""
+        now_s = self._clock.now().timestamp()
+        if mark.state is not MarkState.SENT and not self._is_mailed(look):
+            self._scheduled[keycloak_id] = int(now_s) + _ASK_AGAIN_S
+        elif not mark.until_s:
+            self._closed.add(keycloak_id)  # no mail went out, and its result says why
+        elif now_s < (end_s := mark.until_s + self._policy.grace_s):
+            self._scheduled[keycloak_id] = math.ceil(end_s)
+        else:
+            end = datetime.fromtimestamp(mark.until_s, UTC)
+            self._publish(Outcome.INVITATION_EXPIRED, end, keycloak_id, user_id, mark)
+
+    def _is_mailed(self, look: _Look) -> bool:
+        """Say whether the invite stage is done with the person's last invitation."""
+        try:
+            return self._mails_done().get(look.partition, 0) > look.person.last_offset
+        except BrokerError:
+            return False
+
+    def _publish(
+        self,
+        outcome: Outcome,
+        at: datetime,
+        keycloak_id: str,
+        user_id: str,
+        mark: InvitationMark,
+    ) -> None:
+        result = Result(
+            outcome,
+            event_id=event_id_in(mark.event_id),
+            user_id=user_id,
+            keycloak_id=keycloak_id,
+            identity=f"{keycloak_id}/{format_time(at)}",
+        )
+        log_event(
+            logger,
+            outcome.value,
+            stage=STAGE,
+            event_id=result.event_id,
+            user_id=user_id,
+            keycloak_id=keycloak_id,
+        )
+        age_s = max(0.0, (self._clock.now() - at).total_seconds())
+        self._metrics.handled(STAGE, outcome.value, None, age_s)
+        self._in_flight.add(keycloak_id)
+        try:
+            published = self._output.result(result, at)
+        except BrokerError as error:
+            self._arrived.put((keycloak_id, error))
+        else:
+            published.then(lambda error: self._arrived.put((keycloak_id, error)))
+
+    def _note_arrivals(self) -> None:
+        while not self._arrived.empty():
+            keycloak_id, error = self._arrived.get()
+            self._in_flight.discard(keycloak_id)
+            if error is None:
+                self._closed.add(keycloak_id)
+            else:
+                self._scheduled[keycloak_id] = int(self._clock.now().timestamp())
+
+    def _apply(self) -> None:
+        """Bring into the tables what was found out, in one pass each."""
+        self._note_arrivals()
+        for watch in self._watches.values():
+            watch.table.schedule(self._scheduled)
+            watch.table.close(self._closed)
+        self._scheduled, self._closed = {}, set()
+        self._metrics.open_invitations(self.open())
+
+    def _postpone(self, keycloak_id: str, error: KeycloakError) -> None:
+        self._scheduled[keycloak_id] = int(self._clock.now().timestamp()) + _ASK_AGAIN_S
+        log_event(
+            logger,
+            "activation-postponed",
+            level=logging.WARNING,
+            message="Keycloak fails for this user alone; it is asked again in an hour",
+            stage=STAGE,
+            reason=error.code,
+            keycloak_id=keycloak_id,
+        )
+
+    def _external_id(self, user: UserRepresentation) -> str | None:
+        values = (user.get("attributes") or {}).get(self._policy.external_id) or []
+        return values[0] if len(values) == 1 else None
+
+    def _report(self, *, readable: bool) -> None:
+        """Log once whether events can be read, and when that changes."""
+        if readable is self._events_readable:
+            return
+        self._events_readable = readable
+        if readable:
+            log_event(logger, "credential-events-readable", stage=STAGE)
+        else:
+            log_event(
+                logger,
+                "credential-events-unreadable",
+                level=logging.WARNING,
+                message="Keycloak's events do not say who set a password (role view-events, Realm settings > Events > User "
+                "events settings): everybody who was invited is looked at in turn (activation.pace)",
+                stage=STAGE,
+            )

@@ -1,0 +1,406 @@
+"""Each of the invited ends as activated or as expired, and user management hears it once."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from activation_harness import AHEAD_S, GRACE_S, GROUP, LIFESPAN_S, Watch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from stage_harness import INVITATIONS, interpretation
+
+from keycloak_bridge.domain.errors import BrokerUnavailableError, KeycloakUnavailableError
+from keycloak_bridge.domain.events import RESULT, Message, TopicPartition
+
+INTERVAL_S = 10
+AT = TopicPartition(INVITATIONS, 0)
+
+
+def errors(event: dict[str, Any]) -> Any:
+    """Return what of the result breaks its schema."""
+    return interpretation().catalog.violations(RESULT, event["data"], event["dataschema"])
+
+
+def test_a_password_is_published_with_its_time() -> None:
+    watch = Watch()
+    keycloak_id = watch.invite()
+    watch.turn()
+    watch.clock.advance(4000)
+    watch.activate()
+    watch.after(INTERVAL_S)
+    watch.after(INTERVAL_S)
+
+    (event,) = watch.results()
+
+    assert event["time"] == "2026-11-01T13:06:40.000000Z"
+    assert event["id"] == f"{keycloak_id}/2026-11-01T13:06:40.000000Z/activated"
+    assert event["data"] == {
+        "outcome": "activated",
+        "eventId": "event-1",
+        "userId": "u-1",
+        "keycloakId": keycloak_id,
+    }
+    assert errors(event) == ()
+    assert watch.members[0].ledger.open() == 0
+
+
+def test_a_link_that_ends_unused_is_published_when_nobody_can_be_half_way() -> None:
+    watch = Watch()
+    watch.invite()
+    watch.after(LIFESPAN_S)
+    assert watch.outcomes() == []
+
+    watch.after(AHEAD_S + GRACE_S)
+    watch.after(INTERVAL_S)
+
+    (event,) = watch.results()
+    assert event["time"] == "2026-11-04T12:00:00.000000Z"
+    assert event["data"]["outcome"] == "invitation-expired"
+    assert errors(event) == ()
+
+
+def test_who_waits_costs_no_call() -> None:
+    """With events, Keycloak is asked once for everybody."""
+    watch = Watch()
+    for number in range(50):
+        watch.invite(f"u-{number}")
+    watch.turn()
+    watch.keycloak.calls.clear()
+    for _ in range(10):
+        watch.after(INTERVAL_S)
+
+    assert set(watch.keycloak.calls) == {"changes_since"}
+    assert len(watch.keycloak.calls) == 10
+
+
+def test_an_activation_costs_two_calls() -> None:
+    watch = Watch()
+    watch.invite()
+    watch.turn()
+    watch.keycloak.calls.clear()
+    watch.activate()
+    watch.after(INTERVAL_S)
+
+    assert watch.keycloak.calls == ["changes_since", "activated_at", "get"]
+
+
+@pytest.mark.parametrize("switch", ["user_events", "view_events"])
+def test_without_events_everybody_is_looked_at_in_turn(switch: str) -> None:
+    watch = Watch(pace_per_s=0.5)
+    setattr(watch.keycloak, switch, False)
+    for number in range(20):
+        watch.invite(f"u-{number}")
+    watch.turn()
+    for number in (3, 17):
+        watch.activate(f"u-{number}")
+    watch.keycloak.calls.clear()
+    watch.after(INTERVAL_S)
+    assert watch.keycloak.calls.count("activated_at") == 5
+
+    for _ in range(5):
+        watch.after(INTERVAL_S)
+
+    assert sorted(watch.outcomes()) == [("u-17", "activated"), ("u-3", "activated")]
+
+
+def test_events_that_expired_during_an_absence_are_made_up_for() -> None:
+    watch = Watch()
+    watch.invite("u-1")
+    watch.invite("u-2")
+    watch.turn()
+    watch.after(INTERVAL_S)
+    watch.kill(watch.members[0])
+    watch.activate("u-1")
+    watch.clock.advance(100_000)
+    watch.keycloak.events_kept_since = watch.clock.now() - timedelta(hours=1)
+    watch.join()
+    watch.turn()
+    watch.after(INTERVAL_S)
+
+    assert watch.outcomes() == [("u-1", "activated")]
+    watch.keycloak.calls.clear()
+    watch.after(INTERVAL_S)
+    assert watch.keycloak.calls == ["changes_since"], "and events do from then on"
+
+
+def test_nobody_is_forgotten_who_set_a_password_while_events_were_off() -> None:
+    watch = Watch()
+    watch.invite()
+    watch.turn()
+    watch.keycloak.user_events = False
+    watch.activate()
+    watch.keycloak.user_events = True
+    watch.after(LIFESPAN_S + AHEAD_S + GRACE_S)
+
+    assert watch.outcomes() == [("u-1", "activated")]
+
+
+def test_a_restart_repeats_nothing_that_was_published() -> None:
+    watch = Watch()
+    for number in range(30):
+        watch.invite(f"u-{number}")
+    watch.turn()
+    for number in range(1, 30, 3):
+        watch.activate(f"u-{number}")
+    watch.after(INTERVAL_S)
+    watch.after(INTERVAL_S)
+    said = watch.outcomes()
+    watch.kill(watch.members[0])
+    watch.join()
+    for _ in range(3):
+        watch.after(INTERVAL_S)
+
+    assert watch.members[0].ledger.open() == 20
+    assert watch.outcomes() == said
+    assert watch.broker.offsets(GROUP) == {AT: 0}
+
+
+def test_what_was_published_again_has_the_same_id() -> None:
+    """After a kill between the result and the commit."""
+    watch = Watch()
+    watch.invite("u-1")
+    watch.invite("u-2")
+    watch.turn()
+    watch.activate("u-1")
+    watch.clock.advance(INTERVAL_S)
+    watch.members[0].source.commit_errors += [BrokerUnavailableError("no")] * 3
+    with pytest.raises(BrokerUnavailableError):
+        watch.turn()
+    watch.kill(watch.members[0])
+    watch.join()
+    watch.after(INTERVAL_S)
+
+    assert watch.outcomes() == [("u-1", "activated")] * 2
+    assert len({one["id"] for one in watch.results()}) == 1
+
+
+def test_a_result_that_kafka_refused_is_published_again() -> None:
+    watch = Watch()
+    watch.invite()
+    watch.turn()
+    watch.activate()
+    watch.broker.publish_errors.append(BrokerUnavailableError("no"))
+    watch.after(INTERVAL_S)
+    assert watch.outcomes() == []
+
+    watch.after(INTERVAL_S)
+
+    assert watch.outcomes() == [("u-1", "activated")]
+
+
+@pytest.mark.parametrize("method", ["changes_since", "activated_at", "get"])
+def test_an_outage_of_keycloak_is_waited_for(method: str) -> None:
+    watch = Watch()
+    watch.invite()
+    watch.turn()
+    watch.activate()
+    watch.keycloak.fail(method, KeycloakUnavailableError("down", code="x"), times=3)
+    for _ in range(6):
+        watch.after(INTERVAL_S)
+
+    assert watch.outcomes() == [("u-1", "activated")]
+
+
+def test_a_user_for_whom_keycloak_fails_does_not_hold_up_the_others() -> None:
+    watch = Watch()
+    watch.invite("u-1")
+    watch.invite("u-2")
+    watch.turn()
+    watch.activate("u-1")
+    watch.activate("u-2")
+    failure = KeycloakUnavailableError("broken", code="x")
+    watch.keycloak.fail("get", failure, times=4)
+    for _ in range(8):
+        watch.after(INTERVAL_S)
+
+    assert sorted(watch.outcomes()) == [("u-1", "activated"), ("u-2", "activated")]
+
+
+def test_who_had_a_password_before_is_not_activated() -> None:
+    """Such as a user who must verify a changed address, or who is invited again by mistake."""
+    watch = Watch()
+    watch.invite()
+    watch.turn()
+    watch.activate()
+    watch.after(INTERVAL_S)
+    watch.clock.advance(1000)
+    watch.invite(event="event-2")
+    watch.after(LIFESPAN_S + AHEAD_S + GRACE_S)
+
+    assert watch.outcomes() == [("u-1", "activated")]
+    assert watch.members[0].ledger.open() == 0
+
+
+def test_a_mail_that_is_late_is_waited_for() -> None:
+    watch = Watch()
+    watch.mails_done = False
+    watch.invite(mark="due:{}")
+    watch.after(LIFESPAN_S + AHEAD_S + GRACE_S)
+    assert watch.members[0].ledger.open() == 1
+
+    watch.mails_done = True
+    watch.after(3600)
+
+    assert watch.outcomes() == []
+    assert watch.members[0].ledger.open() == 0, "no mail went out, and its result says why"
+
+
+def test_a_later_link_counts() -> None:
+    watch = Watch()
+    watch.invite()
+    watch.after(1000)
+    watch.invite(event="event-2")
+    watch.after(LIFESPAN_S - 1000 + AHEAD_S + GRACE_S)
+    assert watch.outcomes() == []
+
+    watch.after(1000)
+
+    ((user, outcome),) = watch.outcomes()
+    assert (user, outcome) == ("u-1", "invitation-expired")
+    assert watch.results()[0]["data"]["eventId"] == "event-2"
+
+
+@pytest.mark.parametrize("mark", ["", "sent:{}", "what is that"])
+def test_a_mark_without_an_end_ends_nothing(mark: str) -> None:
+    watch = Watch()
+    watch.invite(mark=mark)
+    watch.after(LIFESPAN_S + AHEAD_S + GRACE_S)
+
+    assert watch.outcomes() == []
+    assert watch.members[0].ledger.open() == 0
+
+
+def test_a_deleted_user_is_not_watched() -> None:
+    watch = Watch()
+    watch.keycloak.delete_user(watch.invite())
+    watch.after(LIFESPAN_S + AHEAD_S + GRACE_S)
+
+    assert watch.outcomes() == []
+    assert watch.members[0].ledger.open() == 0
+
+
+def test_what_is_no_invitation_is_passed_over() -> None:
+    watch = Watch()
+    watch.broker.publish(_message(b"u-1", b"{"))
+    watch.broker.publish(_message(None, None))
+    watch.after(INTERVAL_S)
+
+    assert watch.members[0].ledger.open() == 0
+    assert watch.broker.offsets(GROUP) == {AT: 2}
+
+
+def _message(key: bytes | None, value: bytes | None) -> Any:
+    return Message(INVITATIONS, key, value)
+
+
+def test_a_topic_that_is_made_anew_begins_anew() -> None:
+    watch = Watch()
+    watch.broker.topic_ids[INVITATIONS] = "one"
+    watch.invite("u-1")
+    watch.after(INTERVAL_S)
+    watch.broker.make_anew(INVITATIONS, "two")
+    watch.invite("u-2")
+    watch.after(INTERVAL_S)
+    watch.activate("u-2")
+    watch.after(INTERVAL_S)
+
+    assert watch.outcomes() == [("u-2", "activated")]
+
+
+class Life(RuleBasedStateMachine):
+    """People are invited and set passwords, members come, go and are killed, events are lost, services fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watch = Watch(partitions=3)
+        self.people: list[str] = []
+        self.active: set[str] = set()
+        self.link_end_s: dict[str, float] = {}
+
+    @rule()
+    def invite(self) -> None:
+        user_id = f"user-{len(self.people)}"
+        self.people.append(user_id)
+        self.watch.invite(user_id)
+        self.link_end_s[user_id] = self.watch.clock.monotonic() + LIFESPAN_S
+
+    @precondition(lambda self: self.people)
+    @rule(data=st.data())
+    def set_password(self, data: st.DataObject) -> None:
+        user_id = data.draw(st.sampled_from(self.people))
+        in_time = self.watch.clock.monotonic() < self.link_end_s[user_id] + GRACE_S
+        if user_id not in self.active and in_time:
+            self.active.add(user_id)
+            self.watch.activate(user_id)
+
+    @rule(seconds=st.sampled_from([1, 11, 600, 90_000, LIFESPAN_S]))
+    def time_passes(self, seconds: int) -> None:
+        self.watch.clock.advance(seconds)
+
+    @rule()
+    def work(self) -> None:
+        self._turn()
+
+    @rule()
+    def join(self) -> None:
+        if len(self.watch.members) < 3:
+            self.watch.join()
+
+    @precondition(lambda self: self.watch.members)
+    @rule(data=st.data())
+    def kill(self, data: st.DataObject) -> None:
+        self.watch.kill(data.draw(st.sampled_from(self.watch.members)))
+
+    @precondition(lambda self: self.watch.members)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        member = data.draw(st.sampled_from(self.watch.members))
+        self.watch.members.remove(member)
+        member.source.close()
+
+    @rule(on=st.booleans())
+    def switch_events(self, on: bool) -> None:
+        self.watch.keycloak.user_events = on
+
+    @rule()
+    def events_expire(self) -> None:
+        self.watch.keycloak.events_kept_since = self.watch.clock.now() - timedelta(minutes=5)
+
+    @rule(method=st.sampled_from(["changes_since", "activated_at", "get"]))
+    def fail(self, method: str) -> None:
+        self.watch.keycloak.fail(method, KeycloakUnavailableError("down", code="x"))
+
+    @rule()
+    def fail_to_publish(self) -> None:
+        self.watch.broker.publish_errors.append(BrokerUnavailableError("no"))
+
+    def _turn(self) -> None:
+        self.watch.clock.advance(INTERVAL_S)
+        self.watch.turn()
+
+    @invariant()
+    def nobody_is_wrong(self) -> None:
+        for user_id, ends in self.watch.ends().items():
+            assert len(ends) == 1, ends
+            ((_, outcome),) = ends
+            assert (outcome == "activated") == (user_id in self.active)
+
+    def teardown(self) -> None:
+        self.watch.broker.publish_errors.clear()
+        if not self.watch.members:
+            self.watch.join()
+        self.watch.clock.advance(LIFESPAN_S + AHEAD_S + GRACE_S)
+        for _ in range(12):
+            self._turn()
+        for _ in range(3):
+            self.watch.clock.advance(3600)
+            self._turn()
+        self.nobody_is_wrong()
+        assert self.watch.ends().keys() == set(self.people)
+
+
+Life.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestLife = Life.TestCase
