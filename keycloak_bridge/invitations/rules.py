@@ -31,7 +31,7 @@ _AHEAD_S = 60
 
 _ENOUGH_AHEAD_S = 30
 
-_MOMENT_S = 5
+_MOMENT_MS = 5000
 
 
 def reason_against(invitation: Invitation, user: UserRepresentation) -> str | None:
@@ -63,7 +63,7 @@ def was_just_created(invitation: Invitation, user: UserRepresentation, now: date
     if created_ms is None or invitation.purpose is not Purpose.INVITE:
         return False
     is_first = mark == InvitationMark(MarkState.DUE, invitation.event_id)
-    return is_first and abs(now.timestamp() - created_ms / 1000) <= _MOMENT_S
+    return is_first and abs(int(now.timestamp() * 1000) - created_ms) <= _MOMENT_MS
 
 
 def awaits_another(mark: InvitationMark | None, event_id: str) -> bool:

@@ -75,6 +75,7 @@ def test_reason_against(
         # by a clock that is late, any user is new
         ("due:e2", Purpose.INVITE, -6, False),
         ("due:e2", Purpose.INVITE, None, False),
+        ("due:e2", Purpose.INVITE, -(10**400), False),
         # asked for once more: the user may be anybody's
         ("due:e2", Purpose.RESEND, 0, False),
         ("due:e2", Purpose.VERIFY_EMAIL, 0, False),
