@@ -1,10 +1,10 @@
 """The port UserDirectory on Keycloak's Admin REST API: finding, writing and inviting the users of one realm."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
 from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
@@ -56,6 +56,7 @@ class KeycloakUserDirectory:
         self._memberships = AllMemberships(admin, clock)
         self._identities = Identities(admin, clock)
         self._events_readable = Cache[bool](clock)
+        self._knows_days_only = False
         self._mail_server = MailServer(admin, clock)
 
     def find(
@@ -214,7 +215,7 @@ class KeycloakUserDirectory:
 
         `since` may be the bridge's time while the record is in Keycloak's, so a mail up to a minute older counts as well:
         better to take an earlier mail for this one than to miss this one. Keycloak has no index for paths and reads all
-        admin events of the period, hence `since`.
+        admin events of the period, hence `since`; one before 26.2 knows days only.
         """
         path = f"users/{user_id}/execute-actions-email"
         params: dict[str, str | int] = {
@@ -223,23 +224,34 @@ class KeycloakUserDirectory:
             "resourcePath": path,
             "max": _FEW,
         }
-        if since is not None:
-            # Keycloak takes the day in its own time zone, and its nodes' clocks may differ
-            params["dateFrom"] = (since.astimezone(UTC) - _SLACK).date().isoformat()
+        earliest_ms = 0 if since is None else int((since - _CLOCKS_DIFFER).timestamp() * 1000)
         try:
             with self._times.timed(LookupKind.MAIL):
-                events = self._admin.admin_events(params)
+                events = self._admin_events(params, since, earliest_ms)
         except KeycloakAuthError as error:
             if error.status == 403:
                 self._events_readable.put(_EVENTS, False)
             raise
         # Keycloak's comparison knows wildcards
         times_ms = [event.get("time") for event in events if event.get("resourcePath") == path]
-        earliest_ms = 0.0 if since is None else (since - _CLOCKS_DIFFER).timestamp() * 1000
         recorded = any(not isinstance(at, int) or at >= earliest_ms for at in times_ms)
         if not recorded:  # or mails are not recorded any more
             self._events_readable.forget(_EVENTS)
         return recorded
+
+    def _admin_events(
+        self, params: Params, since: datetime | None, earliest_ms: int
+    ) -> Sequence[Mapping[str, Any]]:
+        if since is None:
+            return self._admin.admin_events(params)
+        if not self._knows_days_only:
+            try:
+                return self._admin.admin_events({**params, "dateFrom": earliest_ms})
+            except KeycloakRejectedError:
+                self._knows_days_only = True
+        # Keycloak takes the day in its own time zone, and its nodes' clocks may differ
+        day = (since.astimezone(UTC) - _SLACK).date().isoformat()
+        return self._admin.admin_events({**params, "dateFrom": day})
 
     def _matches(self, criterion: MatchCriterion) -> list[UserRepresentation]:
         """Ask Keycloak, and compare again here: its comparisons depend on the database."""

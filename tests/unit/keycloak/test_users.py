@@ -213,20 +213,34 @@ def test_an_outage_is_no_answer(
     assert bench.directory.can_look_up_mails() is True
 
 
-@pytest.mark.parametrize(
-    "since",
-    [
-        datetime(2026, 11, 2, 0, 30, tzinfo=UTC),
-        datetime(2026, 11, 1, 22, 30, tzinfo=timezone(timedelta(hours=-2))),
-    ],
+SINCE = (
+    datetime(2026, 11, 2, 0, 30, tzinfo=UTC),
+    datetime(2026, 11, 1, 22, 30, tzinfo=timezone(timedelta(hours=-2))),
 )
-def test_since_is_asked_by_the_day_before(bench: Bench, since: datetime) -> None:
-    """Keycloak takes a day in its own time zone, which is not known here."""
+
+
+@pytest.mark.parametrize("since", SINCE)
+def test_since_is_asked_by_milliseconds(bench: Bench, since: datetime) -> None:
+    """From a minute before on, by which clocks may differ: Keycloak reads all that it recorded since then."""
     bench.answers([])
 
     bench.directory.mail_recorded("u1", since)
 
-    assert "2026-11-01" == bench.stub.requests[0].params["dateFrom"]
+    assert "1793579340000" == bench.stub.requests[0].params["dateFrom"]
+
+
+@pytest.mark.parametrize("since", SINCE)
+def test_a_keycloak_that_knows_days_only_is_asked_by_the_day_before(
+    bench: Bench, since: datetime
+) -> None:
+    """Keycloak takes a day in its own time zone, which is not known here; it is not asked by milliseconds again."""
+    bench.answers((400, {"errorMessage": "Invalid value for 'Date(From)'"}), [], [])
+
+    bench.directory.mail_recorded("u1", since)
+    bench.directory.mail_recorded("u1", since)
+
+    days = ["2026-11-01", "2026-11-01"]
+    assert days == [request.params["dateFrom"] for request in bench.stub.requests[1:]]
 
 
 @pytest.mark.parametrize(
