@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -33,10 +35,13 @@ from keycloak_bridge.sandbox.detached import (
     terminable,
     write_state,
 )
+from keycloak_bridge.sandbox.distribution import status_of
+from keycloak_bridge.sandbox.processes import loopback_port
 
 EVENTS = "events/demo.ndjson"
 TOPIC = "user-events"
 _TIMEOUT_S = 10
+_PAGE_S, _LOOK_S = 60.0, 0.2
 _BRIDGE = (sys.executable, "-m", "keycloak_bridge")
 _BOOKKEEPING = "bridge"
 
@@ -77,11 +82,13 @@ def _demo_that_stays(console: Console) -> None:
     try:
         environment = dict(state.environment)
         _play(environment, console)
-        _leave_bridge_running(environment)
+        page = _leave_bridge_running(environment)
     except BaseException:
         stop_detached()
         raise
-    _explain(environment, console)
+    _explain(environment, page, console)
+    if sys.stdout.isatty() and has_desktop(os.environ):
+        webbrowser.open(page)
 
 
 def _play(environment: Mapping[str, str], console: Console) -> None:
@@ -117,13 +124,15 @@ def _run_bridge(arguments: Sequence[str], environment: Mapping[str, str], log: P
         raise SandboxError(f"keycloak-bridge {command} ended with {done.returncode}:\n{tail}")
 
 
-def _leave_bridge_running(environment: Mapping[str, str]) -> None:
-    """Start the sidecar for good; `sandbox down` ends it together with the rest."""
+def _leave_bridge_running(environment: Mapping[str, str]) -> str:
+    """Start the sidecar for good and return the address of its page; `sandbox down` ends it together with the rest."""
     log = Path(environment["SANDBOX_RUN_DIR"]) / "bridge.log"
+    port = loopback_port(0, "the page")
+    page = {"KEYCLOAK_BRIDGE_HEALTH_PORT": str(port), "KEYCLOAK_BRIDGE_UI_ENABLED": "true"}
     with log.open("ab") as output:
         process = subprocess.Popen(
             [*_BRIDGE, "run"],
-            env=_environment(environment),
+            env=_environment(environment) | page,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -133,6 +142,18 @@ def _leave_bridge_running(environment: Mapping[str, str]) -> None:
     if state is not None:
         companion = Identity.of("bridge", process.pid)
         write_state(replace(state, services=(*state.services, companion)))
+    address = f"http://localhost:{port}/"
+    deadline_s = time.monotonic() + _PAGE_S
+    while status_of(address) is None and process.poll() is None and time.monotonic() < deadline_s:
+        time.sleep(_LOOK_S)
+    if status_of(address) is None:
+        raise SandboxError(f"the bridge does not serve its page; its log is {log}")
+    return address
+
+
+def has_desktop(environ: Mapping[str, str]) -> bool:
+    """Say whether a browser with a window can be opened here."""
+    return sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & environ.keys())
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -148,12 +169,13 @@ def _environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _explain(environment: Mapping[str, str], console: Console) -> None:
+def _explain(environment: Mapping[str, str], page: str, console: Console) -> None:
     url, realm = (
         environment["SANDBOX_KEYCLOAK_PUBLIC_URL"],
         environment["KEYCLOAK_BRIDGE_KEYCLOAK_REALM"],
     )
     lines = (
+        (page, "the bridge's page: state, outcomes, the dead letter, each user's timeline"),
         ("a link from a mail above", "open it and set a password"),
         (f"{url}/admin/{realm}/console", "Keycloak's console"),
         ("  user", environment["SANDBOX_ADMIN_USERNAME"]),

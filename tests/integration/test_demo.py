@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
 from bridge_harness import processes_under, wait_until
 
 from keycloak_bridge.sandbox.detached import start_time
@@ -56,7 +57,7 @@ def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_a_kept_demo_is_up_until_it_is_told_to_stop(tmp_path: Path) -> None:
-    """KEEP=1 returns with Kafka, Keycloak and the bridge up, and `sandbox down` ends all three."""
+    """KEEP=1 returns with Kafka, Keycloak and the bridge up, whose page it names; `sandbox down` ends all three."""
     keycloak_bridge = (sys.executable, "-m", "keycloak_bridge", "sandbox")
     kept = subprocess.run(
         [*DEMO, "--keep"],
@@ -68,6 +69,8 @@ def test_a_kept_demo_is_up_until_it_is_told_to_stop(tmp_path: Path) -> None:
         check=False,
     )
     try:
+        (address,) = re.findall(r"(http://localhost:\d+/) +the bridge's page", kept.stdout) or [""]
+        shown = requests.get(address, timeout=60).text if address else kept.stdout
         status = subprocess.run(
             [*keycloak_bridge, "status"],
             env=environment(tmp_path),
@@ -80,6 +83,7 @@ def test_a_kept_demo_is_up_until_it_is_told_to_stop(tmp_path: Path) -> None:
 
     assert 0 == kept.returncode, kept.stderr
     assert "sandbox down" in kept.stdout
+    assert "<h2" in shown
     assert [0, True, True, True] == [
         status.returncode,
         *(f"{name}: up" in status.stdout for name in ("Kafka", "Keycloak", "bridge")),
