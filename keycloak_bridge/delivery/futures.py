@@ -5,6 +5,8 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from typing import TypeVar
 
+from keycloak_bridge.domain.errors import BridgeError
+
 Before = TypeVar("Before")
 After = TypeVar("After")
 
@@ -29,7 +31,12 @@ def then(future: Future[Before], step: Callable[[Future[Before]], After]) -> Fut
     """
     after: Future[After] = Future()
     context = copy_context()
-    future.add_done_callback(lambda before: context.run(_settle, after, lambda: step(before)))
+
+    def follow(before: Future[Before]) -> None:
+        context.run(_settle, after, lambda: step(before))
+        _forget_frames(before.exception())  # which `step` may have raised again, and dealt with
+
+    future.add_done_callback(follow)
     return after
 
 
@@ -37,6 +44,18 @@ def _settle(future: Future[After], work: Callable[[], After]) -> None:
     try:
         value = work()
     except Exception as error:  # noqa: BLE001 # whoever asks the future gets it
+        _forget_frames(error)
         future.set_exception(error)
     else:
         future.set_result(value)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of the frames of a BridgeError, which says all by itself.
+
+    They hold the record, and the future that has the error: a cycle, which only the garbage collector would find.
+    """
+    known = isinstance(error, BridgeError)
+    while known and error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__

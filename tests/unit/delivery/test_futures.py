@@ -1,12 +1,17 @@
 """What hangs on a future."""
 
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import pytest
 from threads import in_threads
 
 from keycloak_bridge.delivery.futures import completed, done_by, then
+from keycloak_bridge.domain.errors import BridgeError, KeycloakUnavailableError
 
 
 def half(future: Future[int]) -> float:
@@ -45,3 +50,47 @@ def test_a_step_has_the_context_of_whoever_waits() -> None:
     in_threads(lambda: whole.set_result(3))
 
     assert ("of the caller", "later") == (after.result(0), variable.get())
+
+
+class Held:
+    """Something large that a step has in hand."""
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Have nothing look for cycles."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def failing(held: Held) -> None:
+    """Fail as a call of Keycloak does, with `held` in hand."""
+    try:
+        raise OSError(str(held))  # noqa: TRY301 # so that it has frames of its own
+    except OSError as error:
+        raise KeycloakUnavailableError("no answer") from error
+
+
+def caught(before: Future[None]) -> str:
+    """Turn a failure into a value, as a dead letter does."""
+    try:
+        before.result()
+    except BridgeError as error:
+        return error.code
+    return ""
+
+
+@pytest.mark.parametrize("step", [half, caught], ids=["handed on", "dealt with"])
+def test_a_failure_keeps_nothing_in_memory(step: Callable[[Future[None]], object]) -> None:
+    """Its frames would, in a cycle that lasts until the collector comes."""
+
+    def fail() -> weakref.ref[Held]:
+        held = Held()
+        then(done_by(lambda: failing(held)), step)
+        return weakref.ref(held)
+
+    with without_collector():
+        assert fail()() is None

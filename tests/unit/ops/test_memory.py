@@ -56,14 +56,14 @@ cycle.append(cycle)
 del cycle
 looks = []
 gc.callbacks.append(lambda phase, info: looks.append(info["generation"]))
-kept = [[] for _ in range(9_000)]
+kept = [[] for _ in range(190_000)]
 few = len(looks)
-more = [[] for _ in range(2_000)]
+more = [[] for _ in range(20_000)]
 print(gc.get_freeze_count() > 1_000, few, len(looks), gc.collect())
 """
 
 
-def test_cycles_are_looked_for_after_ten_thousand_new_objects() -> None:
+def test_cycles_are_looked_for_after_two_hundred_thousand_new_objects() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOOKS],
         capture_output=True,
