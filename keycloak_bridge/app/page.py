@@ -1,6 +1,7 @@
 """The page of the running bridge: what it shows, from where, and the threads that follow the topics for it."""
 
 import contextlib
+import shlex
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -192,7 +193,7 @@ class UserViews:
             except TimeoutError:
                 return (), (
                     "The results topic is too long to be read here; "
-                    f"all that it holds of this user: keycloak-bridge explain {user_id}"
+                    f"all that it holds of this user: keycloak-bridge explain {shlex.quote(user_id)}"
                 )
 
     def _facts(

@@ -133,7 +133,12 @@ def _kafka(
         with suppress(ConfigError):  # the probe of the mapping says what is wrong
             stamp = partial(group_stamp, settings, interpretation.mapping)
     return KafkaProbes(
-        settings.kafka, topic_specs(settings), connect, creates=creates, stamp=stamp
+        settings.kafka,
+        topic_specs(settings),
+        connect,
+        creates=creates,
+        reads_results=settings.ui.enabled,
+        stamp=stamp,
     ).probes()
 
 

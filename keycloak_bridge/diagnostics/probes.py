@@ -162,15 +162,18 @@ class KafkaProbes:
         connect: Callable[[], KafkaAdmin],
         *,
         creates: bool = False,
+        reads_results: bool = False,
         stamp: Callable[[str], GroupStamp] | None = None,
     ) -> None:
         """Take what to examine.
 
-        `creates` says that the bridge creates missing topics at its start. `stamp` returns what the commits of a group should
+        `creates` says that the bridge creates missing topics at its start, `reads_results` that it reads the results topic, for
+        its page. `stamp` returns what the commits of a group should
         say whose they are; None where that cannot be known.
         """
         self._stamp = stamp
         self._creates = creates
+        self._rights = {**_RIGHTS, **({"results": ("READ", "WRITE")} if reads_results else {})}
         self._settings = settings
         self._specs = topics
         self._connect = connect
@@ -291,7 +294,7 @@ class KafkaProbes:
             yield _rights_result(
                 f"topic {spec.name}",
                 self._found[spec.name].operations,
-                _RIGHTS[spec.purpose],
+                self._rights[spec.purpose],
                 spec.purpose,
             )
 

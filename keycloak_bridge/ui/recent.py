@@ -35,8 +35,8 @@ _LARGEST_CHANGED = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OF_INVITATION = {
     Outcome.INVITED.value: "sent",
-    "activated": "activated",
-    "invitation-expired": "expired",
+    Outcome.ACTIVATED.value: "activated",
+    Outcome.INVITATION_EXPIRED.value: "expired",
 }
 
 
@@ -145,13 +145,19 @@ class RecentOutcomes:
                 del self._buckets[old]
 
     def _note_invitation(self, one: PastOutcome) -> None:
-        state = _OF_INVITATION.get(one.outcome)
-        if state is None or one.user_id is None or one.time is None:
+        if one.user_id is None or one.time is None:
             return
         known = self._invitations.get(one.user_id)
-        if known is None or known[0] <= one.time:
-            self._invitations[one.user_id] = (one.time, state)
-            self._invitations.move_to_end(one.user_id)
+        if known is not None and known[0] > one.time:
+            return
+        if one.outcome == Outcome.PROVISIONED and one.action in ("created", "deleted"):
+            self._invitations.pop(one.user_id, None)  # another life of the same id
+            return
+        state = _OF_INVITATION.get(one.outcome)
+        if state is None:
+            return
+        self._invitations[one.user_id] = (one.time, state)
+        self._invitations.move_to_end(one.user_id)
         if len(self._invitations) > MOST_USERS:
             self._invitations.popitem(last=False)
 

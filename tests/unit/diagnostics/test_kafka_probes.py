@@ -119,6 +119,24 @@ def test_one_topic_is_different(
     assert ([] if expected is None else [(*expected, purpose)]) == not_green(cluster)
 
 
+def test_the_page_reads_results() -> None:
+    """So that the right to read them is missed only where there is a page."""
+    cluster = StubCluster()
+    cluster.change("results", operations=frozenset({"WRITE"}))
+    lights = [
+        {
+            one.light
+            for one in examine(
+                KafkaProbes(KafkaSettings(), SPECS, lambda: cluster, reads_results=reads).probes()
+            )
+            if one.probe == "kafka.acls" and one.subject == "results"
+        }
+        for reads in (False, True)
+    ]
+
+    assert [{Light.GREEN}, {Light.RED}] == lights
+
+
 def test_a_missing_topic_is_created_where_the_settings_say_so() -> None:
     """Then it is no failure that it is not there yet."""
     lights = []

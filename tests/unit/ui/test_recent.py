@@ -82,6 +82,9 @@ def test_each_person_has_one_state_of_invitation(monkeypatch: pytest.MonkeyPatch
     known.add(an_outcome(5, outcome="invited", user_id="dee"))
     assert {"sent": 2, "activated": 0, "expired": 1} == known.invitations()
 
+    known.add(an_outcome(6, outcome="provisioned", action="deleted", user_id="dee", time=later))
+    assert {"sent": 1, "activated": 0, "expired": 1} == known.invitations()
+
 
 def test_what_can_be_asked_for_is_what_was_seen() -> None:
     """The most frequent first."""
