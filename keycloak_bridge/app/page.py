@@ -5,6 +5,7 @@ import shlex
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -36,14 +37,17 @@ from keycloak_bridge.ui.recent import (
     RecentOutcomes,
 )
 
-_TIMELINE_S = 4.0
-"""So long a request may read the results topic for one user; the server ends requests soon after."""
+_QUEUE_S, _TIMELINE_S, _ANSWER_S = 2.0, 4.0, 6.0
+"""How long a request for one user waits for another one's, reads the results topic, and waits for all of its answer.
+
+The server ends requests soon after (SLOWEST_REQUEST_S).
+"""
 
 _MOST_TIMELINE = 200
 
 
 class BusyError(BridgeError):
-    """Another user's timeline is being read."""
+    """One user's timeline is read at a time, and not for long."""
 
     default_code = "busy"
 
@@ -63,7 +67,9 @@ class RunningPage:
     def close(self) -> None:
         """Stop following."""
         for one in self.followers:
-            one.close()
+            one.stop()
+        for one in self.followers:
+            one.join()
 
 
 def running_page(
@@ -153,12 +159,28 @@ class UserViews:
     def view(self, asked: str) -> UserView | None:
         """Return what is known of the user with this id, in user management or in Keycloak; None where that is nothing.
 
-        Raises BridgeError; BusyError where others are being read.
+        Raises BridgeError; BusyError where others are being read, or Keycloak or Kafka take too long.
         """
-        if not self._one_at_a_time.acquire(timeout=_TIMELINE_S):
+        if not self._one_at_a_time.acquire(timeout=_QUEUE_S):
             raise BusyError("another user is being read; try again in a few seconds")
+        found: Future[UserView | None] = Future()
+        threading.Thread(
+            target=self._answer, args=(asked, found), name="ui-user", daemon=True
+        ).start()
         try:
-            return self._view(asked)
+            return found.result(_ANSWER_S)
+        except TimeoutError as error:
+            raise BusyError(
+                f"Keycloak and Kafka did not answer within {_ANSWER_S:g} s; try again in a few seconds"
+            ) from error
+
+    def _answer(self, asked: str, found: "Future[UserView | None]") -> None:
+        try:
+            view = self._view(asked)
+        except Exception as error:  # noqa: BLE001 # whoever waits gets it
+            found.set_exception(error)
+        else:
+            found.set_result(view)
         finally:
             self._one_at_a_time.release()
 

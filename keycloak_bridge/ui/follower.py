@@ -14,13 +14,13 @@ logger = logging.getLogger(__name__)
 RETRY_S = 5.0
 """Pause after a failure."""
 
-_END_S = 5.0
+_END_S = 1.0
 
 Item = TypeVar("Item")
 
 
 class Follower(Generic[Item]):
-    """Hands over what a source yields, from its beginning again after each failure, until it is closed.
+    """Hands over what a source yields, from its beginning again after each failure, until it is stopped.
 
     `begin` is called before the first item of each beginning. A source yields None at least twice a second once it has
     reached the end.
@@ -48,9 +48,12 @@ class Follower(Generic[Item]):
         """Begin to follow."""
         self._thread.start()
 
-    def close(self) -> None:
-        """Stop; the thread is waited for, but not for ever: it writes nothing."""
+    def stop(self) -> None:
+        """Have the thread end soon."""
         self._stop.set()
+
+    def join(self) -> None:
+        """Wait for the thread to end, but not for long: it writes nothing, and Kafka may be away."""
         if self._thread.is_alive():
             self._thread.join(_END_S)
 

@@ -506,6 +506,12 @@ class StubFollower(Closable):
     def start(self) -> None:
         pass
 
+    def stop(self) -> None:
+        pass
+
+    def join(self) -> None:
+        self.close()
+
 
 def test_the_page_shows_the_stages_and_ends_with_the_bridge(
     world: World, servers: list[StubHealth]

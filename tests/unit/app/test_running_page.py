@@ -1,6 +1,7 @@
 """What the page of the running bridge reads, and how much of it."""
 
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
 from keycloak_bridge.ui.recent import BUCKET, BUCKETS, MOST_DEAD_LETTERS, OpenDeadLetters
 
+WAIT_S = 60
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -217,7 +219,7 @@ def test_one_user_is_read_at_a_time(
     monkeypatch: pytest.MonkeyPatch, asked: list[object], views: UserViews
 ) -> None:
     """And after a failure the next one can be."""
-    monkeypatch.setattr(module, "_TIMELINE_S", 0.0)
+    monkeypatch.setattr(module, "_QUEUE_S", 0.0)
     with_log(monkeypatch, asked, *outcomes_of())
     with views._one_at_a_time, pytest.raises(BusyError, match="another user is being read"):
         views.view("u1")
@@ -230,6 +232,23 @@ def test_one_user_is_read_at_a_time(
         with pytest.raises(BrokerUnavailableError):
             views.view("u1")
     assert views.view("u1") is not None
+
+
+def test_nobody_waits_for_ever(
+    monkeypatch: pytest.MonkeyPatch, asked: list[object], views: UserViews
+) -> None:
+    """Where Keycloak keeps an answer back; as long as that lasts, others are told so too."""
+    monkeypatch.setattr(module, "_QUEUE_S", 0.0)
+    monkeypatch.setattr(module, "_ANSWER_S", 0.0)
+    with_log(monkeypatch, asked)
+    answered = threading.Event()
+    monkeypatch.setattr(views, "_user", lambda _: answered.wait(WAIT_S) and None)
+
+    for reason in ("did not answer within 0 s", "another user is being read"):
+        with pytest.raises(BusyError, match=reason):
+            views.view("u1")
+    answered.set()
+    assert views._one_at_a_time.acquire(timeout=WAIT_S)
 
 
 def test_outcomes_of_a_user_are_bounded(

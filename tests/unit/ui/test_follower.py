@@ -45,6 +45,12 @@ class Topic:
         finally:
             self.closed += 1
 
+    def end(self) -> None:
+        self.follower.stop()
+        self.follower.join()
+        while self.follower._thread.is_alive():
+            self.follower.join()
+
 
 def test_what_comes_is_handed_over() -> None:
     """And the end is said; closing it closes the source."""
@@ -54,7 +60,7 @@ def test_what_comes_is_handed_over() -> None:
 
     assert ["begin", "one", "two"] == topic.taken
     assert (True, None) == (topic.follower.caught_up, topic.follower.problem)
-    topic.follower.close()
+    topic.end()
     assert 1 == topic.closed
 
 
@@ -64,7 +70,7 @@ def test_after_a_failure_it_begins_again(caplog: pytest.LogCaptureFixture) -> No
     topic = Topic(BrokerUnavailableError("no broker answers"), ValueError("a secret"))
     topic.follower.start()
     assert topic.at_end.wait(WAIT_S)
-    topic.follower.close()
+    topic.end()
 
     assert ["begin", "one", "begin", "one", "begin", "one", "two"] == topic.taken
     assert [
@@ -76,6 +82,6 @@ def test_after_a_failure_it_begins_again(caplog: pytest.LogCaptureFixture) -> No
     assert 3 == topic.closed
 
 
-def test_one_that_never_started_can_be_closed() -> None:
+def test_one_that_never_started_can_be_stopped() -> None:
     """Where the bridge ends before."""
-    Topic().follower.close()
+    Topic().end()
