@@ -249,7 +249,8 @@ def _response(request: PreparedRequest, answer: "Answer", most_bytes: int) -> Re
     body = answer.body if coding is None else _unpacked(request, answer.body, coding, most_bytes)
     # as from a pickle: a new Response makes a jar for its cookies first, which takes longer than all of this
     response = Response.__new__(Response)
-    response.__setstate__(
+    pickled: Any = response
+    pickled.__setstate__(
         {
             "_content": body,
             "status_code": answer.status,
