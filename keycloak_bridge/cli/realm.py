@@ -30,6 +30,7 @@ from keycloak_bridge.realm.administration import (
     AdministratorTokens,
     RealmAdministration,
 )
+from keycloak_bridge.realm.export import FORMATS, REALM_JSON, exported, keycloak_defaults
 from keycloak_bridge.realm.needs import EVENTS_ROLE, REALM_ROLE, RealmNeeds
 from keycloak_bridge.realm.plan import Change, Note, RealmPlan, plan_realm
 
@@ -232,6 +233,43 @@ def apply_plan(invocation: Invocation, yes: bool, **options: Any) -> int:
         return STOPPED
     console.line("The realm has what the bridge needs; `keycloak-bridge doctor` checks the rest.")
     return 0
+
+
+@bridge_command(
+    "keycloak-bridge realm export --format terraform > keycloak-bridge.tf",
+    "keycloak-bridge realm export --format kcadm --against-realm > commands.sh",
+    group=realm,
+)
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(FORMATS),
+    default=REALM_JSON,
+    show_default=True,
+    help="RealmRepresentation for Keycloak's import; keycloak-config-cli; Terraform's provider; a script for kcadm.sh.",
+)
+@click.option(
+    "--against-realm",
+    is_flag=True,
+    help="Extend the realm as it is, as its administrator, instead of one with Keycloak's defaults.",
+)
+@_realm_options
+def export(invocation: Invocation, output: str, against_realm: bool, **options: Any) -> None:
+    """Print what `realm apply` would write, for realms that live in a repository.
+
+    Without --against-realm nothing is asked of Keycloak. Secrets are not printed: the text names the variable
+    KEYCLOAK_BRIDGE_CLIENT_SECRET. The user profile is always replaced as a whole, so use --against-realm for a realm that
+    has attributes of its own.
+    """
+    if against_realm:
+        with _session(invocation, **options) as session:
+            needs, state = session.needs, session.keycloak.state(session.needs)
+    else:
+        interpretation = Interpretation(invocation.settings(("keycloak.realm",)))
+        chosen = {name: options[name] for name in ("added", "left_out", "locales")}
+        needs = needs_of(interpretation, **chosen)
+        state = keycloak_defaults(needs)
+    click.echo(exported(needs, state, output), nl=False)
 
 
 def _print_plan(console: Console, session: _Session, found: RealmPlan) -> None:

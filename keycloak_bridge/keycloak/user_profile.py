@@ -84,7 +84,7 @@ def read_profile(answer: Mapping[str, Any], *, email_as_username: bool = False) 
 
 _LONGEST: Config = {"max": 255}
 _PERSON: Mapping[str, Config] = {"length": _LONGEST, "person-name-prohibited-characters": {}}
-_DEFAULT_RULES: Mapping[str, Mapping[str, Config]] = {
+DEFAULT_RULES: Mapping[str, Mapping[str, Config]] = {
     "username": {
         "length": {"min": 3, "max": 255},
         USERNAME_CHARACTERS: {},
@@ -102,7 +102,7 @@ def broken_defaults(user: UserRepresentation) -> tuple[tuple[str, str], ...]:
     return tuple(
         (name, rule)
         for name, values in _values(user)
-        for rule, config in _DEFAULT_RULES.get(name, {}).items()
+        for rule, config in DEFAULT_RULES.get(name, {}).items()
         if any(judge_value(rule, config, value) is Answer.REFUSED for value in values)
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keycloak_bridge.domain.users import can_be_created
-from keycloak_bridge.keycloak.user_profile import PROFILE_FIELDS, length_limits
+from keycloak_bridge.keycloak.user_profile import DEFAULT_RULES, PROFILE_FIELDS, length_limits
 from keycloak_bridge.realm.needs import (
     ALTERNATIVES,
     DEFAULT_LOCALE,
@@ -33,7 +33,7 @@ _ONLY_A_SERVICE_ACCOUNT: Mapping[str, Any] = {
     "directAccessGrantsEnabled": False,
     "fullScopeAllowed": False,
 }
-_NEW_CLIENT: Mapping[str, Any] = {
+NEW_CLIENT: Mapping[str, Any] = {
     "name": "Keycloak bridge",
     "description": "Service account of the sidecar that creates users from events",
     "protocol": "openid-connect",
@@ -41,7 +41,6 @@ _NEW_CLIENT: Mapping[str, Any] = {
     **_ON,
     **_ONLY_A_SERVICE_ACCOUNT,
 }
-_PERSON: Mapping[str, Any] = {"length": {"max": 255}, "person-name-prohibited-characters": {}}
 _FOR_ANYBODY = ["admin", "user"]
 ADMIN_EVENTS_EXPIRATION = "adminEventsExpiration"
 """The realm's attribute that says how long admin events are kept."""
@@ -225,7 +224,7 @@ def plan_realm(
 def _client(needs: RealmNeeds, state: RealmState, *, exact: bool) -> Iterator[Step]:
     page = f"Clients > {needs.client_id}"
     if state.client is None:
-        new = {"clientId": needs.client_id, **_NEW_CLIENT}
+        new = {"clientId": needs.client_id, **NEW_CLIENT}
         yield Step(page, CreateClient(new), tuple(Change(k, None, v) for k, v in new.items()))
         return
     wanted = {**_ON, **_ONLY_A_SERVICE_ACCOUNT} if exact else _ON
@@ -307,7 +306,7 @@ def _new_attribute(needed: NeededAttribute) -> Json:
             "edit": ["admin"],
         },
         "multivalued": needed.multivalued,
-        "validations": dict(_PERSON)
+        "validations": dict(DEFAULT_RULES[needed.name])
         if is_field
         else {"length": {"max": max(LENGTH, needed.max_length or 0)}},
     }
