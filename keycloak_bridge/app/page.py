@@ -32,7 +32,6 @@ from keycloak_bridge.ui.recent import (
     BUCKET,
     BUCKETS,
     MOST_DEAD_LETTERS,
-    MOST_OUTCOMES,
     OpenDeadLetters,
     RecentOutcomes,
 )
@@ -44,6 +43,8 @@ The server ends requests soon after (SLOWEST_REQUEST_S).
 """
 
 _MOST_TIMELINE = 200
+_NEWEST = 1000
+"""Outcomes that are read at the start, however old they are."""
 
 
 class BusyError(BridgeError):
@@ -119,9 +120,9 @@ def followed_outcomes(
     """Yield the newest outcomes, at least all of the time that the page shows, and then what comes; None while nothing does."""
     with contextlib.closing(OutcomeLog(settings.kafka, settings.topics.results)) as log:
         since = clock.now() - BUCKET * BUCKETS
-        newest = log.newest(MOST_OUTCOMES)
+        newest = log.newest(_NEWEST)
         oldest = newest[0].time if newest else None
-        if len(newest) == MOST_OUTCOMES and oldest is not None and oldest > since:
+        if len(newest) == _NEWEST and oldest is not None and oldest > since:
             yield from log.read(OutcomeFilter(since=since))
         else:
             yield from newest

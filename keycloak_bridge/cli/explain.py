@@ -31,7 +31,7 @@ from keycloak_bridge.messages.results import PastOutcome
 from keycloak_bridge.outcome_log.log import OutcomeLog
 from keycloak_bridge.outcome_log.user_state import (
     FIELDS,
-    InvitationState,
+    LastInvitation,
     only,
     state_of,
     targets_of,
@@ -137,7 +137,7 @@ def _state(user: UserRepresentation, user_id: str | None) -> dict[str, Any]:
     }
 
 
-def _invitation(invitation: InvitationState | None) -> dict[str, Any] | None:
+def _invitation(invitation: LastInvitation | None) -> dict[str, Any] | None:
     if invitation is None:
         return None
     return {
@@ -242,7 +242,7 @@ def _facts(explanation: Mapping[str, Any], *, utc: bool) -> list[tuple[str, str]
 def _invitation_text(invitation: Mapping[str, Any] | None, *, utc: bool) -> str:
     if invitation is None:
         return "none"
-    what = InvitationState(invitation["state"]).words
+    what = LastInvitation(invitation["state"]).words
     caused = f", caused by {cell(invitation['event'])}" if invitation["event"] else ""
     ends = invitation["linkEnds"]
     return what + caused + (f"; its link ends {_time_in_text(ends, utc=utc)}" if ends else "")

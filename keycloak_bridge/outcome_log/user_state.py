@@ -27,7 +27,7 @@ _STATES = {
 
 
 @dataclass(frozen=True, slots=True)
-class InvitationState:
+class LastInvitation:
     """How the invitation of a user is: `due`, `sending`, `sent` or `unreadable`; which event caused it, and when its link ends."""
 
     state: str
@@ -48,7 +48,7 @@ class UserState:
     enabled: bool | None = None
     event_id: str | None = None
     event_time: datetime | None = None
-    invitation: InvitationState | None = None
+    invitation: LastInvitation | None = None
 
 
 def state_of(user: UserRepresentation) -> UserState:
@@ -87,12 +87,12 @@ def only(attributes: Mapping[str, Sequence[str]], name: str) -> str | None:
     return values[0] if values else None
 
 
-def _invitation(text: str) -> InvitationState:
+def _invitation(text: str) -> LastInvitation:
     mark = parse_mark(text)
     if mark is None:
-        return InvitationState("unreadable")
+        return LastInvitation("unreadable")
     ends = None
     if mark.until_s is not None:
         with contextlib.suppress(ValueError, OverflowError, OSError):  # a time of no calendar
             ends = datetime.fromtimestamp(mark.until_s, UTC)
-    return InvitationState(mark.state.value, event_id_in(mark.event_id), ends)
+    return LastInvitation(mark.state.value, event_id_in(mark.event_id), ends)

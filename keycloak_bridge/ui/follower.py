@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
@@ -15,6 +16,8 @@ RETRY_S = 5.0
 """Pause after a failure."""
 
 _END_S = 1.0
+_REST_AFTER, _REST_FACTOR = 100, 2.0
+"""After so many items it rests for so many times the CPU time that they took: what the bridge is there for goes first."""
 
 Item = TypeVar("Item")
 
@@ -77,7 +80,11 @@ class Follower(Generic[Item]):
 
     def _follow(self, items: Generator[Item | None, None, None]) -> None:
         self.caught_up = False
+        since_s = time.thread_time()
         for number, item in enumerate(items):
+            if number % _REST_AFTER == _REST_AFTER - 1:
+                self._stop.wait((time.thread_time() - since_s) * _REST_FACTOR)
+                since_s = time.thread_time()
             if self._stop.is_set():
                 return
             if not number:

@@ -33,9 +33,10 @@ SERIES = ("users", "mails", "dead letters")
 
 _LARGEST_CHANGED = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ACTIVATED = "activated"
 _OF_INVITATION = {
     Outcome.INVITED.value: "sent",
-    Outcome.ACTIVATED.value: "activated",
+    Outcome.ACTIVATED.value: _ACTIVATED,
     Outcome.INVITATION_EXPIRED.value: "expired",
 }
 
@@ -147,14 +148,14 @@ class RecentOutcomes:
     def _note_invitation(self, one: PastOutcome) -> None:
         if one.user_id is None or one.time is None:
             return
-        known = self._invitations.get(one.user_id)
-        if known is not None and known[0] > one.time:
-            return
+        time, known = self._invitations.get(one.user_id, (one.time, None))
         if one.outcome == Outcome.PROVISIONED and one.action in ("created", "deleted"):
-            self._invitations.pop(one.user_id, None)  # another life of the same id
+            if time <= one.time:
+                self._invitations.pop(one.user_id, None)  # another life of the same id
             return
         state = _OF_INVITATION.get(one.outcome)
-        if state is None:
+        # a quick person is in before the bridge has said that the mail is out, by another machine's clock
+        if state is None or known == _ACTIVATED or (state != _ACTIVATED and one.time < time):
             return
         self._invitations[one.user_id] = (one.time, state)
         self._invitations.move_to_end(one.user_id)

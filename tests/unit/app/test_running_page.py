@@ -83,7 +83,7 @@ def test_after_a_burst_all_of_the_time_that_is_shown_is_read(
     monkeypatch: pytest.MonkeyPatch, asked: list[object]
 ) -> None:
     """The plot counts it, although not all of it is kept."""
-    monkeypatch.setattr(module, "MOST_OUTCOMES", 2)
+    monkeypatch.setattr(module, "_NEWEST", 2)
     with_log(monkeypatch, asked, *outcomes_of(count=5))
 
     assert 5 + 3 == len(list(followed_outcomes(Settings(), FakeClock(NOW))))

@@ -1,5 +1,6 @@
 """A thread that follows a topic, whatever the topic does."""
 
+import itertools
 import logging
 import threading
 from collections.abc import Generator
@@ -80,6 +81,23 @@ def test_after_a_failure_it_begins_again(caplog: pytest.LogCaptureFixture) -> No
     ] == topic.problems
     assert ["health-failed"] == [vars(one)["bridge_fields"]["action"] for one in caplog.records]
     assert 3 == topic.closed
+
+
+def test_the_flow_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It rests for twice the time that it worked, and takes everything all the same."""
+    seconds = itertools.count()
+    monkeypatch.setattr("keycloak_bridge.ui.follower.time.thread_time", lambda: next(seconds))
+    rests: list[float | None] = []
+    taken: list[int] = []
+    follower = Follower(
+        "the topic", lambda: (number for number in range(250)), lambda: None, taken.append
+    )
+    monkeypatch.setattr(follower._stop, "wait", rests.append)
+
+    follower._follow(number for number in range(250))
+
+    assert list(range(250)) == taken
+    assert [2.0, 2.0] == rests
 
 
 def test_one_that_never_started_can_be_stopped() -> None:

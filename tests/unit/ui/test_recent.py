@@ -86,6 +86,46 @@ def test_each_person_has_one_state_of_invitation(monkeypatch: pytest.MonkeyPatch
     assert {"sent": 1, "activated": 0, "expired": 1} == known.invitations()
 
 
+@pytest.mark.parametrize("seconds", [-30, 0, 30])
+def test_who_is_in_is_in(seconds: float) -> None:
+    """Whichever clock is ahead, and whatever is said about the mail afterwards; until the user is made anew."""
+    known = RecentOutcomes()
+    known.add(an_outcome(1, outcome="invited", user_id="ada"))
+    known.add(
+        an_outcome(2, outcome="activated", user_id="ada", time=NOW + timedelta(seconds=seconds))
+    )
+    known.add(
+        an_outcome(3, outcome="invitation-expired", user_id="ada", time=NOW + timedelta(days=3))
+    )
+    assert {"sent": 0, "activated": 1, "expired": 0} == known.invitations()
+
+    later = NOW + timedelta(days=4)
+    known.add(an_outcome(4, user_id="ada", time=later))
+    known.add(an_outcome(5, outcome="invited", user_id="ada", time=later))
+    assert {"sent": 1, "activated": 0, "expired": 0} == known.invitations()
+
+
+def test_each_of_many_people_is_in_one_state() -> None:
+    """A third is in, a third's link ended, and results were repeated after crashes."""
+    known = RecentOutcomes()
+    last = {0: "activated", 1: "invitation-expired"}
+    results = [
+        an_outcome(
+            number, id=f"{number}/{outcome}", outcome=outcome, time=NOW + timedelta(minutes=at)
+        )
+        for at, outcome in enumerate(("invited", "last"))
+        for number in range(2000)
+        for outcome in (
+            [outcome] if outcome == "invited" else [last[number % 3]] if number % 3 in last else []
+        )
+    ]
+    for one in [*results, *results[1000:2500]]:
+        known.add(one)
+
+    assert {"sent": 666, "activated": 667, "expired": 667} == known.invitations()
+    assert len(results) == known.find(EVERYTHING, 1).total
+
+
 def test_what_can_be_asked_for_is_what_was_seen() -> None:
     """The most frequent first."""
     known = RecentOutcomes()
