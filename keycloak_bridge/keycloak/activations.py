@@ -10,7 +10,7 @@ from keycloak_bridge.domain.ports import Clock, CredentialChange, CredentialChan
 from keycloak_bridge.keycloak.admin import Json, KeycloakAdmin
 from keycloak_bridge.keycloak.memberships import Cache
 
-_TYPES = ("UPDATE_PASSWORD", "UPDATE_CREDENTIAL")
+CREDENTIAL_EVENTS = ("UPDATE_PASSWORD", "UPDATE_CREDENTIAL")
 """Keycloak 26 records both for one password; the first is deprecated."""
 
 _PAGE, _LARGEST_PAGE = 500, 16_000
@@ -126,10 +126,10 @@ def _recorded(admin: KeycloakAdmin) -> _Recorded:
     if config.get("eventsEnabled") is not True:
         return _Recorded((), None)
     chosen = config.get("enabledEventTypes")
-    types = _TYPES if not isinstance(chosen, list) or not chosen else chosen
+    types = CREDENTIAL_EVENTS if not isinstance(chosen, list) or not chosen else chosen
     expires_s = config.get("eventsExpiration")
     kept = timedelta(seconds=min(expires_s, _LONGEST_S)) if _is_number(expires_s) else None
-    return _Recorded(tuple(one for one in _TYPES if one in types), kept)
+    return _Recorded(tuple(one for one in CREDENTIAL_EVENTS if one in types), kept)
 
 
 def _is_number(value: object) -> TypeGuard[int]:

@@ -453,7 +453,7 @@ def _terraform_rest(needs: RealmNeeds, state: RealmState, plan: RealmPlan) -> It
     keys, _ = _settings(needs, state, plan)
     if needs.events is not None:
         body = [
-            ("events_enabled", True),
+            ("events_enabled", bool(keys.get("eventsEnabled"))),
             ("events_expiration", keys.get("eventsExpiration") or 0),
             ("admin_events_enabled", True),
             ("admin_events_details_enabled", bool(keys.get("adminEventsDetailsEnabled"))),

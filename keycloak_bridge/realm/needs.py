@@ -15,6 +15,7 @@ from keycloak_bridge.domain.users import (
     client_of,
     client_roles,
 )
+from keycloak_bridge.keycloak.activations import CREDENTIAL_EVENTS
 from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE
 from keycloak_bridge.keycloak.user_profile import LOCALE, PROFILE_FIELDS
 from keycloak_bridge.mapping.lifecycle import Mappings
@@ -56,16 +57,6 @@ MENDED_BY_PLAN = frozenset(
 )
 """Codes of the problems that are gone once what `realm plan` shows was written."""
 
-EVENT_TYPES = (
-    "EXECUTE_ACTIONS",
-    "EXECUTE_ACTION_TOKEN",
-    "EXECUTE_ACTION_TOKEN_ERROR",
-    "UPDATE_CREDENTIAL",
-    "UPDATE_PASSWORD",
-    "VERIFY_EMAIL",
-)
-"""User events that tell what became of an invitation."""
-
 LOCALES = (
     *("ar", "cs", "de", "el", "en", "es", "fi", "fr", "hu", "it", "ja", "ko", "nl", "pl", "pt"),
     *("ru", "sv", "th", "tr", "uk", "vi", "zh-CN"),
@@ -102,7 +93,8 @@ class NeededAttribute:
 class NeededEvents:
     """What the realm has to record, and for how many seconds at least.
 
-    `kept_s` and `admin_kept_s` are for a realm that records none so far.
+    `types` are those of user events, none where admin events are enough. `kept_s` and `admin_kept_s` are for a realm that
+    records none so far.
     """
 
     types: tuple[str, ...]
@@ -252,7 +244,7 @@ def _events(settings: Settings, mappings: Mappings) -> NeededEvents:
     lifespan_s = max(settings.invite.lifespan, *overridden)
     at_least_s, admin_s = int(lifespan_s + _DAY_S), int(replayed_s + lifespan_s)
     return NeededEvents(
-        EVENT_TYPES,
+        CREDENTIAL_EVENTS if settings.activation.enabled else (),
         at_least_s,
         max(at_least_s, _EVENTS_KEPT_S),
         admin_s,

@@ -16,6 +16,7 @@ from keycloak_bridge.realm.needs import (
     MANAGEMENT,
     OPTIONAL_ROLES,
     NeededAttribute,
+    NeededEvents,
     RealmNeeds,
 )
 
@@ -364,17 +365,7 @@ def _events(needs: RealmNeeds, state: RealmState) -> Iterator[Step]:
     events, realm = needs.events, state.realm
     if events is None:
         return
-    keys: Json = {}
-    if not realm.get("eventsEnabled"):
-        keys["eventsEnabled"] = True
-    kept_s = _expiration(
-        realm.get("eventsExpiration"), events.at_least_s, events.kept_s, recorded=not keys
-    )
-    if kept_s is not None:
-        keys["eventsExpiration"] = kept_s
-    missing = set(events.types) - state.event_types if state.event_types else ()
-    if missing:
-        keys["enabledEventTypes"] = sorted({*state.event_types, *missing})
+    keys: Json = _user_events(events, state) if events.types else {}
     if not realm.get("adminEventsEnabled"):
         keys["adminEventsEnabled"] = True
     now = {**realm, "enabledEventTypes": sorted(state.event_types)}
@@ -394,6 +385,21 @@ def _events(needs: RealmNeeds, state: RealmState) -> Iterator[Step]:
             UpdateRealm({}, attributes),
             _changes(stored, attributes),
         )
+
+
+def _user_events(events: NeededEvents, state: RealmState) -> Json:
+    """Return what changes of the configuration of user events."""
+    realm = state.realm
+    keys: Json = {} if realm.get("eventsEnabled") else {"eventsEnabled": True}
+    kept_s = _expiration(
+        realm.get("eventsExpiration"), events.at_least_s, events.kept_s, recorded=not keys
+    )
+    if kept_s is not None:
+        keys["eventsExpiration"] = kept_s
+    missing = set(events.types) - state.event_types if state.event_types else ()
+    if missing:
+        keys["enabledEventTypes"] = sorted({*state.event_types, *missing})
+    return keys
 
 
 def _expiration(now_s: int | None, least_s: int, usual_s: int, *, recorded: bool) -> int | None:

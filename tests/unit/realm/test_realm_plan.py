@@ -18,6 +18,7 @@ from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.realm.needs import RealmNeeds
 from keycloak_bridge.realm.plan import RealmPlan, plan_realm
 from keycloak_bridge.settings.model import (
+    ActivationSettings,
     InviteSettings,
     KeycloakSettings,
     MappingSettings,
@@ -281,7 +282,7 @@ def test_the_shipped_realm_has_it_all() -> None:
             {
                 "enabledEventTypes": (
                     ["LOGIN"],
-                    ["EXECUTE_ACTIONS", "EXECUTE_ACTION_TOKEN", "EXECUTE_ACTION_TOKEN_ERROR", "LOGIN", "UPDATE_CREDENTIAL", "UPDATE_PASSWORD", "VERIFY_EMAIL"],
+                    ["LOGIN", "UPDATE_CREDENTIAL", "UPDATE_PASSWORD"],
                 )
             },
         ),
@@ -333,9 +334,13 @@ def test_events_are_kept_until_no_invitation_can_be_replayed(rest: RealmRest) ->
     )
 
     found = settings_of(rest, needs(replace(settings, invite=InviteSettings(lifespan=86_400.0))))
+    unwatched = settings_of(
+        rest, needs(replace(SETTINGS, activation=ActivationSettings(enabled=False)))
+    )
     quiet = settings_of(rest, needs(replace(SETTINGS, invite=InviteSettings(mode="none"))))
 
     assert (None, str(101 * 86_400)) == found["adminEventsExpiration"]
+    assert ("eventsEnabled" in unwatched, "adminEventsEnabled" in unwatched) == (False, True)
     assert {"eventsEnabled", "adminEventsEnabled", "Realm settings > Events"}.isdisjoint(quiet)
 
 
