@@ -38,8 +38,8 @@ _REQUEST_TIMEOUT_MS = 5_000
 _CALL_TIMEOUT_MS = 4_000
 """A call that waits for a broker holds up the poll thread; after an outage it must return soon, to be made again."""
 
-_FETCH_BYTES = 8 * 1024 * 1024
-"""Of all partitions of a broker together: what is fetched waits in memory, and this holds thousands of records.
+_FETCH_BYTES = 2 * 1024 * 1024
+"""Of all partitions of a broker together: what is fetched waits in memory, and this holds some thousand records.
 
 A record that is larger comes all the same.
 """
