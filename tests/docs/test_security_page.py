@@ -56,6 +56,7 @@ def test_the_rights_are_about_the_default_names() -> None:
         ("topic", topics.dead_letters),
         ("group", group),
         ("group", f"{group}-invite"),
+        ("group", f"{group}-activation"),
         ("group", "user-management"),
         ("transactional-id", f"{group}-replay"),
     } == named
