@@ -90,10 +90,15 @@ class Console:
         return add
 
     def facts(
-        self, rows: Sequence[tuple[str, str]], *, indent: int = 2, style: str | None = None
+        self,
+        rows: Sequence[tuple[str, str]],
+        *,
+        indent: int = 2,
+        whole: bool = False,
+        style: str | None = None,
     ) -> None:
-        """Print names and texts, the texts in one column."""
-        self._lines(facts(rows, self.width, indent=indent), style)
+        """Print names and texts, the texts in one column; `whole` shortens no word."""
+        self._lines(facts(rows, self.width, indent=indent, whole=whole), style)
 
     def packed(
         self, items: Collection[str], *, indent: int = 4, gap: str = "  ", style: str | None = None

@@ -360,7 +360,7 @@ def _print_facts(console: Console, title: str, facts: Sequence[tuple[str, str]])
     if not facts:
         return
     console.line(title, "bold")
-    console.facts(facts)
+    console.facts(facts, whole=True)
     console.line()
 
 

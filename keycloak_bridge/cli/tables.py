@@ -124,11 +124,16 @@ def packed(
 
 
 def facts(
-    rows: Sequence[tuple[str, str]], width: int | None = None, *, indent: int = len(GAP)
+    rows: Sequence[tuple[str, str]],
+    width: int | None = None,
+    *,
+    indent: int = len(GAP),
+    whole: bool = False,
 ) -> list[str]:
     """Return a line for each name and text; texts begin in one column and are wrapped at spaces, but not at NO_BREAK.
 
-    A word that is wider than this column begins a line of its own.
+    A word that is wider than this column begins a line of its own. Where it is wider than that too, it is shortened, or goes
+    on in the next line where everything is to be seen `whole`.
     """
     names = [printable(name) for name, _ in rows]
     column = indent + max(map(cell_len, names), default=0) + len(GAP)
@@ -147,7 +152,10 @@ def facts(
         if any(cell_len(word) > room for word in shown.split(" ")):
             lines.append(label)
             label, room = " " * _INDENT, width - _INDENT
-        wrapped = _wrapped(shown, room, short_forms(shown.split(" "), room))
+        words = shown.split(" ")
+        if whole:
+            shown = " ".join(part for word in words for part in _pieces(word, room))
+        wrapped = _wrapped(shown, room, {} if whole else short_forms(words, room))
         lines += [label + wrapped[0], *(" " * cell_len(label) + one for one in wrapped[1:])]
     return [line.replace(NO_BREAK, " ").rstrip() for line in lines]
 
@@ -169,6 +177,14 @@ def _wrapped(text: str, width: int, forms: Mapping[str, str]) -> list[str]:
         else:
             lines.append(one)
     return lines
+
+
+def _pieces(word: str, width: int) -> list[str]:
+    pieces = []
+    while cell_len(word) > width:
+        pieces.append(_first(word, width))
+        word = word[len(pieces[-1]) :]
+    return [*pieces, word]
 
 
 def _first(text: str, width: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from bridge_harness import Bench, an_event, plain_mark
+from bridge_harness import Bench, an_event, plain_mark, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -112,3 +112,42 @@ def test_a_run_without_invitations_leaves_none_behind(bench: Bench) -> None:
         + [(quiet[0]["subject"], "provisioned", "unchanged"), (loud["subject"], "invited", None)],
         key=str,
     ) == sorted(told, key=str)
+
+
+def test_an_expired_invitation_is_listed_and_sent_again(bench: Bench) -> None:
+    """By the mark and the credentials that Keycloak shows; the log has both mails, and another call mails nobody."""
+    user_id = f"late-{bench.suffix}"
+    bench.publish(an_event(user_id))
+    bench.catch_up()
+    user = bench.user(user_id)
+    user["attributes"]["bridgeInvitation"] = [f"sent-until:1000000000:event-{user_id}"]
+    bench.admin("PUT", f"/users/{user['id']}", json=user)
+
+    def command(*words: str) -> list[dict[str, Any]]:
+        lines = bench.run_command(*words, "--format", "json", check=True).stdout.splitlines()
+        return [json.loads(one) for one in lines]
+
+    listed = command("invitations", "list", "--state", "expired")
+    followed = bench.folder / "log.txt"
+    words = ("log", "--follow", "--limit", "1", "--user", user_id)
+    process = bench.start(*words, log=followed)
+    try:
+        wait_until(lambda: "invited" in followed.read_text())
+        for _ in range(2):
+            bench.run_command("invitations", "resend", "--state", "expired", "--yes", check=True)
+        bench.catch_up()
+        wait_until(lambda: followed.read_text().count("invited") == 2)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert [(user_id, user["id"], "2001-09-09T01:46:40.000000Z")] == [
+        (one["userId"], one["keycloakId"], one["linkEnds"])
+        for one in listed
+        if one["userId"] == user_id
+    ]
+    assert 2 == len(bench.mails_to(f"{user_id}@acme.example"))
+    assert ["sent"] == [one["state"] for one in command("invitations", "list", "--user", user_id)]
+    assert ["provisioned", "invited", "invited"] == [
+        one["outcome"] for one in command("log", "--user", user_id)
+    ]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cli_harness import Bench, call, updated
@@ -14,6 +15,7 @@ from rich.cells import cell_len
 from stage_harness import DEAD_LETTERS, RESULTS, event_of
 
 from keycloak_bridge.cli import config as config_command
+from keycloak_bridge.cli import tables
 from keycloak_bridge.cli import topics as topics_command
 from keycloak_bridge.cli.common import shown_time
 from keycloak_bridge.cli.tables import Table, facts, packed, short_forms, shortened
@@ -129,6 +131,16 @@ TABLES: dict[str, Callable[[Bench], str]] = {
 }  # fmt: skip
 
 
+def test_every_table_is_tested() -> None:
+    """A module that prints a table is named above, so that it is tried here on a terminal."""
+    folder = Path(tables.__file__).parent
+    prints = re.compile(r"\.(table|stream|facts|packed)\(")
+    modules = {one.stem for one in folder.glob("*.py") if prints.search(one.read_text())}
+    tried = {command.partition(" ")[0].replace("-", "_") for command in TABLES}
+
+    assert modules - {"console", "sandbox"} <= tried | {"config"}
+
+
 @pytest.mark.parametrize("command", TABLES)
 def test_no_line_is_wider_than_the_terminal(bench: Bench, columns: int, command: str) -> None:
     """And nothing that a record holds is left of what could move the cursor."""
@@ -192,7 +204,8 @@ def test_no_cell_breaks_a_table(rows: list[list[str]], width: int) -> None:
     headers = [f"column {number}" for number in range(len(rows[0]))]
     table = Table(headers, width)
     lines = [table.header(rows), *table.lines(rows)]
-    lines += packed(rows[0], width) + facts([(one, one) for one in rows[0]], width)
+    named = [(one, one) for one in rows[0]]
+    lines += packed(rows[0], width) + facts(named, width) + facts(named, width, whole=True)
 
     assert [] == [line for line in lines if cell_len(line) > width]
     assert "".join(lines).isprintable()
@@ -206,6 +219,13 @@ def test_different_ids_stay_different(texts: set[str], width: int) -> None:
     assert len(texts) == len(set(forms.values()))
     assert all(forms[one] == one for one in texts if cell_len(one) <= width)
     assert all(cell_len(one) <= width for one in forms.values())
+
+
+def test_facts_can_be_whole() -> None:
+    """Nothing of a long word is left out, and it goes on in the next line."""
+    assert ["  name", f"    {'x' * 36}", f"    {'x' * 14} and more"] == facts(
+        [("name", "x" * 50 + " and more")], 40, whole=True
+    )
 
 
 def test_an_id_is_shortened_in_the_middle() -> None:
