@@ -184,8 +184,15 @@ def _invited(
         users = (user for one in criteria for user in directory.having(one))
     else:
         users = with_progress("listing the realm", all_users(settings), count_users(settings))
-    workers = settings.delivery.workers
-    return invited_users(users, name, directory, common.now(), wanted=wanted, workers=workers)
+    return invited_users(
+        users,
+        name,
+        directory,
+        common.now(),
+        wanted=wanted,
+        grace_s=settings.activation.grace,
+        workers=settings.delivery.workers,
+    )
 
 
 def _mailable(found: Iterable[InvitedUser], passed: Counter[str]) -> Iterator[InvitedUser]:

@@ -63,11 +63,13 @@ def invited_users(
     now: datetime,
     *,
     wanted: Collection[InvitationState] = tuple(InvitationState),
+    grace_s: float = 0.0,
     workers: int = 1,
 ) -> Iterator[InvitedUser]:
     """Yield those of `users` that the bridge has to do with and that are in a `wanted` state, in their order.
 
-    The credentials of a user are asked for only where they decide. Raises KeycloakError.
+    `grace_s` is how long after the end of the link who has clicked it may still set the password. The credentials of a
+    user are asked for only where they decide. Raises KeycloakError.
     """
 
     def look(user: UserRepresentation) -> InvitedUser | None:
@@ -75,7 +77,7 @@ def invited_users(
         mark = mark_of(user)
         if named is None or mark is None:
             return None
-        state = _state_by(mark, now)
+        state = _state_by(mark, now.timestamp() - grace_s)
         if state in wanted or InvitationState.ACTIVATED in wanted:
             try:
                 if directory.has_credentials(user["id"]):
@@ -115,10 +117,10 @@ def another_mail(
     )
 
 
-def _state_by(mark: InvitationMark, now: datetime) -> InvitationState:
+def _state_by(mark: InvitationMark, now_s: float) -> InvitationState:
     if mark.state is not MarkState.SENT:
         return InvitationState.DUE
-    ended = mark.until_s is not None and mark.until_s <= now.timestamp()
+    ended = mark.until_s is not None and mark.until_s <= now_s
     return InvitationState.EXPIRED if ended else InvitationState.SENT
 
 

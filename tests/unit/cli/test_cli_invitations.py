@@ -26,6 +26,7 @@ MARKS = {
     "due": "due:event-1",
     "sending": f"sending-until:{LATER}:event-1",
     "sent": f"sent-until:{LATER}:event-1",
+    "clicked": f"sent-until:{int(NOW.timestamp()) - 60}:event-1",
     "expired": f"sent-until:{ENDED}:event-1",
     "older": f"sent-perhaps:{ENDED - 60}:event-1",
     "activated": f"sent-until:{ENDED}:event-1",
@@ -81,6 +82,7 @@ def test_every_invited_user_is_in_one_state(bench: Bench) -> None:
         "due": "due",
         "sending": "due",
         "sent": "sent",
+        "clicked": "sent",
         "expired": "expired",
         "older": "expired",
         "activated": "activated",
@@ -92,8 +94,10 @@ def test_states_and_users_are_chosen(bench: Bench) -> None:
     """Credentials are asked for of these only, and named users are searched for."""
     bench.keycloak.calls.clear()
 
-    assert {"sent": "sent"} == states(bench.lines("invitations", "list", "--state", "sent"))
-    assert 1 == len(bench.calls("has_credentials"))
+    assert {"sent", "clicked"} == states(
+        bench.lines("invitations", "list", "--state", "sent")
+    ).keys()
+    assert 2 == len(bench.calls("has_credentials"))
     words = ("--user", "expired", "--user", "due", "--user", "nobody")
     assert {"expired": "expired", "due": "due"} == states(
         bench.lines("invitations", "list", *words)
