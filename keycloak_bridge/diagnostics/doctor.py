@@ -25,7 +25,7 @@ from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.kafka.topics import KafkaAdmin
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.planning.ownership import administering
-from keycloak_bridge.realm.needs import mapping_roles
+from keycloak_bridge.realm.needs import mapping_roles, watched_events
 from keycloak_bridge.settings.loading import LoadedSettings
 
 SETTINGS, SCHEMAS, ENVELOPE, MAPPING = "settings", "schemas", "envelope", "mapping"
@@ -112,6 +112,7 @@ def realm_setup(interpretation: Interpretation, admin: KeycloakAdmin) -> RealmSe
         name=str(settings.keycloak.realm),
         invites=settings.invite.mode != "none",
         writes_batches=settings.burst.mode == "auto",
+        watched_events=watched_events(settings),
         attributes=lambda: interpretation.mapping.attribute_names,
         external_id=lambda: interpretation.mapping.external_id,
         optional_roles=lambda: mapping_roles(interpretation.mapping),

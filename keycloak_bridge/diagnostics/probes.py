@@ -31,6 +31,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.times import format_duration
 from keycloak_bridge.domain.users import EXACT_ID_ATTRIBUTE
 from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, TopicSpec
+from keycloak_bridge.keycloak.activations import recorded_events
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.errors import Call, keycloak_error
 from keycloak_bridge.keycloak.http import KeycloakHttp, from_response
@@ -39,7 +40,13 @@ from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE, IMPORTING, USER
 from keycloak_bridge.keycloak.token import TokenFacts, token_facts
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.ops.logs import failure
-from keycloak_bridge.realm.needs import ALTERNATIVES, MANAGEMENT, NEEDED_ROLES, REALM_PLAN
+from keycloak_bridge.realm.needs import (
+    ALTERNATIVES,
+    EVENTS_ROLE,
+    MANAGEMENT,
+    NEEDED_ROLES,
+    REALM_PLAN,
+)
 from keycloak_bridge.settings.model import KafkaSettings
 from keycloak_bridge.transport.http import json_object
 
@@ -418,7 +425,7 @@ def _kept(config: Mapping[str, str]) -> str:
 class RealmSetup:
     """What settings and mapping say about the realm; the functions raise ConfigError for a broken mapping.
 
-    `attributes` returns those that the mapping writes, `external_id` the one by which users are found, `optional_roles`
+    `watched_events` are the types of user events that tell who set a password. `attributes` returns those that the mapping writes, `external_id` the one by which users are found, `optional_roles`
     whether the mapping needs each of them, and `problems` runs the check that `run` makes at start.
     """
 
@@ -426,6 +433,7 @@ class RealmSetup:
     name: str
     invites: bool
     writes_batches: bool
+    watched_events: Sequence[str]
     attributes: Callable[[], Sequence[str]]
     external_id: Callable[[], str]
     optional_roles: Callable[[], Mapping[str, bool]]
@@ -463,6 +471,7 @@ class KeycloakProbes:
             Probe("keycloak.profile", self._check_profile, (*needs, "mapping")),
             Probe("keycloak.languages", self._check_languages, (*needs, "mapping")),
             Probe("keycloak.admin-events", self._check_admin_events, (*needs, "mapping")),
+            Probe("keycloak.user-events", self._check_user_events, needs),
             Probe("keycloak.federation", self._check_federation, needs),
             Probe("keycloak.mail-server", self._check_mail_server, needs),
             Probe("keycloak.lookups", self._check_lookups, (*needs, "mapping")),
@@ -565,6 +574,22 @@ class KeycloakProbes:
             )
         else:
             yield gray(_NO_MAILS)
+
+    def _check_user_events(self) -> Iterable[ProbeResult]:
+        watched = self._realm.watched_events
+        if not watched:
+            yield gray("nobody asks who set a password (invite.mode, activation.enabled)")
+            return
+        recorded = self._survey.user_events()
+        if missing := [one for one in watched if one not in recorded]:
+            yield yellow(
+                f"the realm does not save {', '.join(missing)}, or the service account may not read it: each invited user is "
+                "asked for in turn",
+                "save it under Realm settings > Events > User events settings, and give the service account the role "
+                f"{EVENTS_ROLE}, in the client's scope too; {REALM_PLAN}",
+            )
+        else:
+            yield green(f"{', '.join(watched)} are saved, so one call tells who set a password")
 
     def _check_federation(self) -> Iterable[ProbeResult]:
         providers = self._survey.user_federation()
@@ -781,6 +806,10 @@ class KeycloakSurvey:
             return None
         server = realm["smtpServer"] or {}
         return {key: value for key, value in server.items() if key != "password"}
+
+    def user_events(self) -> Sequence[str]:
+        """Return the types of user events, of those that the bridge reads, that the realm saves and lets it read."""
+        return recorded_events(self._admin).types
 
     def user_federation(self) -> Sequence[FederationProvider] | None:
         """Return where users come from besides Keycloak; None where the service account may not read it."""

@@ -23,7 +23,7 @@ _LATEST_MS, _LONGEST_S = 10**14, 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class _Recorded:
+class RecordedEvents:
     """Which of these events the realm records, and for how long it keeps them."""
 
     types: tuple[str, ...]
@@ -36,7 +36,7 @@ class KeycloakActivations:
     def __init__(self, admin: KeycloakAdmin, clock: Clock) -> None:
         self._admin = admin
         self._clock = clock
-        self._recorded = Cache[_Recorded](clock)
+        self._recorded = Cache[RecordedEvents](clock)
         self._by_days = False
 
     def activated_at(self, user_id: str) -> datetime | None:
@@ -106,30 +106,31 @@ class KeycloakActivations:
                 return CredentialChanges(tuple(_changes(newer).values()), complete and all_of_it)
             size *= 2
 
-    def _what_is_recorded(self) -> _Recorded:
+    def _what_is_recorded(self) -> RecordedEvents:
         """Return which events are recorded and may be read, as far as was seen within the last minute."""
         known = self._recorded.get(_CONFIG)
         if known is None:
-            known = _recorded(self._admin)
+            known = recorded_events(self._admin)
             self._recorded.put(_CONFIG, known)
         return known
 
 
-def _recorded(admin: KeycloakAdmin) -> _Recorded:
+def recorded_events(admin: KeycloakAdmin) -> RecordedEvents:
+    """Return which events of CREDENTIAL_EVENTS the realm saves, and for how long; none where that may not be read."""
     try:
         config = admin.events_config()
     except KeycloakError as error:
         # 404: a gateway may let only the calls about users pass
         if error.status in (403, 404):
-            return _Recorded((), None)
+            return RecordedEvents((), None)
         raise
     if config.get("eventsEnabled") is not True:
-        return _Recorded((), None)
+        return RecordedEvents((), None)
     chosen = config.get("enabledEventTypes")
     types = CREDENTIAL_EVENTS if not isinstance(chosen, list) or not chosen else chosen
     expires_s = config.get("eventsExpiration")
     kept = timedelta(seconds=min(expires_s, _LONGEST_S)) if _is_number(expires_s) else None
-    return _Recorded(tuple(one for one in CREDENTIAL_EVENTS if one in types), kept)
+    return RecordedEvents(tuple(one for one in CREDENTIAL_EVENTS if one in types), kept)
 
 
 def _is_number(value: object) -> TypeGuard[int]:

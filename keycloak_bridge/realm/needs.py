@@ -197,6 +197,12 @@ def guarded_attributes(mappings: Mappings) -> tuple[str, ...]:
     return (*mappings.matching_attributes, *BOOKKEEPING_ATTRIBUTES)
 
 
+def watched_events(settings: Settings) -> tuple[str, ...]:
+    """Return the types of user events that tell whether an invited user set a password; none where nobody asks."""
+    invites = settings.invite.mode != "none"
+    return CREDENTIAL_EVENTS if invites and settings.activation.enabled else ()
+
+
 def _usual_roles(*, invites: bool) -> tuple[str, ...]:
     return (EVENTS_ROLE, REALM_ROLE) if invites else (REALM_ROLE,)
 
@@ -244,7 +250,7 @@ def _events(settings: Settings, mappings: Mappings) -> NeededEvents:
     lifespan_s = max(settings.invite.lifespan, *overridden)
     at_least_s, admin_s = int(lifespan_s + _DAY_S), int(replayed_s + lifespan_s)
     return NeededEvents(
-        CREDENTIAL_EVENTS if settings.activation.enabled else (),
+        watched_events(settings),
         at_least_s,
         max(at_least_s, _EVENTS_KEPT_S),
         admin_s,

@@ -5,6 +5,7 @@ Nothing here asks Keycloak. A plan of a realm to which its steps were applied ha
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from keycloak_bridge.domain.users import can_be_created
@@ -104,7 +105,6 @@ class ReplaceProfile:
     """Replace the user profile."""
 
     profile: Json
-    changed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,15 +205,12 @@ def plan_realm(
     With `exact`, what the client has beyond its needs is taken away; otherwise there is a note about it. `secret` is that
     of the settings.
     """
-    profile, changed, changes = _profile(needs.attributes, state.profile)
+    profile, changes = _profile(needs.attributes, state.profile)
+    replaced = Step("Realm settings > User profile", ReplaceProfile(profile), changes)
     steps = [
         *_client(needs, state, exact=exact),
         *_roles(needs, state, exact=exact),
-        *(
-            [Step("Realm settings > User profile", ReplaceProfile(profile, changed), changes)]
-            if changes
-            else []
-        ),
+        *([replaced] if changes else []),
         *_localization(needs, state.realm),
         *_events(needs, state),
         *_actions(needs, state),
@@ -245,9 +242,9 @@ def _roles(needs: RealmNeeds, state: RealmState, *, exact: bool) -> Iterator[Ste
         (account_page, False, state.account_roles, state.mapped_roles),
         (scope_page, True, state.scope_roles, state.scoped_roles),
     ):
-        # what a role to be taken away implies goes with it
-        kept = mapped if exact else held
-        missing = tuple(one for one in known if not _holds(one, kept))
+        # what another role implies, or stands for, goes with it where that one is taken away
+        has = mapped.__contains__ if exact else partial(_holds, held)
+        missing = tuple(one for one in known if not has(one))
         surplus = tuple(sorted(mapped - set(known))) if exact else ()
         if missing and not (to_scope and scoped):
             change = Change(MANAGEMENT, None, missing)
@@ -261,18 +258,15 @@ def _has_full_scope(state: RealmState) -> bool:
     return state.client is not None and bool(state.client.get("fullScopeAllowed"))
 
 
-def _holds(role: str, held: Collection[str]) -> bool:
+def _holds(held: Collection[str], role: str) -> bool:
     return role in held or any(one in held for one in ALTERNATIVES.get(role, ()))
 
 
-def _profile(
-    needed: Sequence[NeededAttribute], profile: Json
-) -> tuple[Json, tuple[str, ...], tuple[Change, ...]]:
-    """Return the profile with what is needed, the names of what changes, and the changes."""
+def _profile(needed: Sequence[NeededAttribute], profile: Json) -> tuple[Json, tuple[Change, ...]]:
+    """Return the profile with what is needed, and the changes."""
     attributes: list[Json] = [dict(one) for one in profile.get("attributes") or ()]
     places = {one["name"]: index for index, one in enumerate(attributes)}
     policy = profile.get("unmanagedAttributePolicy")
-    changed: list[str] = []
     changes: list[Change] = []
     for one in needed:
         if one.name in places:
@@ -284,10 +278,8 @@ def _profile(
             new = _new_attribute(one)
             attributes.append(new)
             found = [Change(one.name, None, _described(new))]
-        if found:
-            changed.append(one.name)
-            changes += found
-    return {**profile, "attributes": attributes}, tuple(changed), tuple(changes)
+        changes += found
+    return {**profile, "attributes": attributes}, tuple(changes)
 
 
 def _kept_unmanaged(policy: object, needed: NeededAttribute) -> bool:

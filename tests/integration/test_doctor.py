@@ -40,6 +40,7 @@ WELL = {
     "keycloak.profile": {"green"},
     "keycloak.languages": {"green"},
     "keycloak.admin-events": {"green"},
+    "keycloak.user-events": {"green"},
     "keycloak.lookups": {"measured"},
 }
 

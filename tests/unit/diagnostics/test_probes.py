@@ -134,6 +134,7 @@ def test_the_realm_of_the_settings() -> None:
     assert "userId" in setup.attributes()
     assert "http" in setup.url
     assert {"view-clients": False, "manage-organizations": False} == setup.optional_roles()
+    assert () == setup.watched_events
 
 
 @pytest.mark.parametrize(

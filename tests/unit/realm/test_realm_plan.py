@@ -396,6 +396,27 @@ def test_what_the_client_has_beyond_its_needs(rest: RealmRest) -> None:
     assert () == exact.steps
 
 
+def test_a_role_that_stands_for_another_is_enough(rest: RealmRest, tmp_path: Path) -> None:
+    """`manage-clients` is as good as `view-clients`; --exact replaces it."""
+    needed = needs(
+        mapping(tmp_path, '[user.clientRoles.app]\nfrom = "data.roles"\nallow = ["reader"]\n')
+    )
+    rest.state["clients"][BRIDGE] = {
+        "id": "c-1",
+        "clientId": BRIDGE,
+        "serviceAccountsEnabled": True,
+    }
+    rest.state["account"].append("manage-clients")
+
+    applied(rest, needed)
+    usual = set(rest.state["account"])
+    left = applied(rest, needed, exact=True)
+
+    assert "view-clients" not in usual
+    assert () == left.steps
+    assert set(needed.roles) == set(rest.state["account"])
+
+
 def test_optional_roles_and_languages_are_chosen(rest: RealmRest) -> None:
     """`--with`, `--without` and `--locale`."""
     needed = needs(added=["manage-realm"], left_out=["view-realm"], locales=["de"])
