@@ -38,7 +38,7 @@ def apply(invocation: Invocation, files: tuple[str, ...], no_invite: bool) -> in
     console = Console()
 
     def step(name: str, text: str, style: str | None = None) -> None:
-        console.line(f"  {name:<10} {text}", style=style)
+        console.facts([(f"{name:<9}", text)], style=style)
 
     def trace(name: str, detail: object) -> None:
         step(name, _summary(detail))

@@ -215,15 +215,14 @@ def utc_option(command: Command) -> Command:
 
 
 def shown_time(time: datetime | None, *, utc: bool) -> str:
-    """Return an aware `time` to the second for people: in their zone, or in UTC with a Z."""
+    """Return an aware `time` to the second for people, in their zone or in UTC, with its offset, so that `moment` reads it."""
     if time is None:
         return "-"
     with contextlib.suppress(
         OverflowError, OSError
     ):  # the first and the last hours of the calendar
         time = time.astimezone(UTC if utc else None)
-    shown = time.replace(tzinfo=None).isoformat(" ", timespec="seconds")
-    return f"{shown}Z" if utc else shown
+    return time.isoformat(" ", timespec="seconds").replace("+00:00", "Z")
 
 
 def now() -> datetime:

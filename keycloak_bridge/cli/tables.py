@@ -18,8 +18,11 @@ ELLIPSIS = "…"
 NO_BREAK = "\u00a0"
 """The space at which no text is wrapped; it is shown as a space."""
 
+_WHOLE = 25
+"""Columns of what is never shortened: a time with its offset, a code."""
+
 _LEAST = 20
-"""Columns that any cell gets before others are moved to a line of their own; a time has them."""
+"""Columns that anything longer gets before others are moved to a line of their own."""
 
 _NARROWEST = 30
 _INDENT = 4
@@ -95,14 +98,15 @@ class Table:
             return len(self._natural), self._natural
         beside, taken = 0, -len(GAP)
         for natural in self._natural:
-            taken += len(GAP) + min(natural, _LEAST)
+            taken += len(GAP) + (natural if natural <= _WHOLE else _LEAST)
             if beside and taken > self._width:
                 break
             beside += 1
         widths = [min(natural, self._width) for natural in self._natural[:beside]]
         room = self._width - len(GAP) * (beside - 1)
+        long = [at for at, natural in enumerate(self._natural[:beside]) if natural > _WHOLE]
         while sum(widths) > room:
-            widths[widths.index(max(widths))] -= 1
+            widths[max(long or range(beside), key=lambda at: widths[at])] -= 1
         return beside, widths
 
 

@@ -1,7 +1,9 @@
 """Every table of the command line, on terminals of 80 and 120 columns."""
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from stage_harness import DEAD_LETTERS, RESULTS, event_of
 from keycloak_bridge.cli import config as config_command
 from keycloak_bridge.cli import tables
 from keycloak_bridge.cli import topics as topics_command
-from keycloak_bridge.cli.common import shown_time
+from keycloak_bridge.cli.common import moment, shown_time
 from keycloak_bridge.cli.tables import Table, facts, packed, short_forms, shortened
 from keycloak_bridge.diagnostics.probes import Light, ProbeResult
 from keycloak_bridge.domain.events import INVITATION_ATTRIBUTE, Outcome, Record, Result
@@ -125,6 +127,7 @@ TABLES: dict[str, Callable[[Bench], str]] = {
     "schemas list": lambda _: call("schemas", "list").stdout,
     "plan": lambda bench: bench.run("plan", bench.file(updated(USER, EVENT + "2", department="x " * 90, givenName="y" * 200))).stdout,
     "topics check": check_topics,
+    "apply": lambda bench: bench.run("apply", "--no-invite", bench.file(updated(USER, EVENT + "2", department="x " * 90, phoneNumber="+4915112345679"))).stdout,
     "doctor": run_doctor,
     "invitations list": lambda bench: bench.run("invitations", "list").stdout,
     "invitations resend": lambda bench: bench.run("invitations", "resend", "--user", USER, "--state", "expired", "--dry-run").stdout,
@@ -239,11 +242,25 @@ def test_an_id_is_shortened_in_the_middle() -> None:
 
 
 def test_times_are_those_of_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the zone of the machine to the second, or in UTC with a Z; the ends of the calendar have a time too."""
+    """In the zone of the machine to the second, or in UTC; with the offset, so that --since reads them."""
     first = datetime.min.replace(tzinfo=UTC)
 
-    assert "2026-11-02 12:00:00Z" == shown_time(NOON, utc=True)
-    assert NOON.astimezone().strftime("%Y-%m-%d %H:%M:%S") == shown_time(NOON, utc=False)
-    assert "0001-01-01 00:00:00Z" == shown_time(first, utc=True)
-    assert shown_time(first, utc=False).startswith("000")
-    assert "-" == shown_time(None, utc=False)
+    with in_zone(monkeypatch, "America/New_York"):
+        shown = [shown_time(NOON, utc=True), shown_time(NOON, utc=False)]
+        ends = [shown_time(first, utc=False), shown_time(None, utc=False)]
+
+    assert ["2026-11-02 12:00:00Z", "2026-11-02 07:00:00-05:00"] == shown
+    assert ["0001-01-01 00:00:00Z", "-"] == ends
+    assert [NOON, NOON] == list(map(moment, shown))
+
+
+@contextlib.contextmanager
+def in_zone(monkeypatch: pytest.MonkeyPatch, name: str) -> Iterator[None]:
+    """Have the machine in another time zone."""
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", name)
+            time.tzset()
+            yield
+    finally:
+        time.tzset()
