@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 _LINGER_S = 0.02
 """How long the first user of a batch waits for others at most."""
 
+_AHEAD = 2
+"""So many batches may wait to be sent; a user in a batch takes ten times the memory of its record."""
+
 _MOST_FAILURES = 14
 """Two halves on each of seven levels: one bad user fails a batch no more often; more bad users are not worth the search."""
 
@@ -63,7 +66,9 @@ class BatchWriter:
         self._importer = importer
         self._limit = limit
         self._clock = clock
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        self._has_room = threading.Condition(lock)
         self._queue: deque[tuple[float, _Entry]] = deque()
         self._closed = False
         self._started = False
@@ -76,10 +81,13 @@ class BatchWriter:
     def submit(self, user: UserRepresentation, may_write: MayWrite) -> Future[str | None]:
         """Have `user` created with others; return the future of its Keycloak id, None where it must be written by itself.
 
-        It ends in a thread of the writer, with a BridgeError where the batch failed or `may_write` says no.
+        It ends in a thread of the writer, with a BridgeError where the batch failed or `may_write` says no. Waits while some
+        batches are full and not sent yet.
         """
         entry = _Entry(user, may_write)
         with self._changed:
+            while not self._closed and len(self._queue) >= _AHEAD * self._limit.batch_size:
+                self._has_room.wait()
             closed = self._closed
             if not closed:
                 self._start()
@@ -97,6 +105,7 @@ class BatchWriter:
             waiting = [entry for _, entry in self._queue]
             self._queue.clear()
             self._changed.notify_all()
+            self._has_room.notify_all()
         _fail(waiting, revoked_error())
 
     def _start(self) -> None:
@@ -147,6 +156,7 @@ class BatchWriter:
         self._queue.extendleft(reversed(kept))
         if self._queue:
             self._changed.notify()
+        self._has_room.notify(len(batch))
         return batch
 
     def _write(self, batch: Sequence[_Entry]) -> None:

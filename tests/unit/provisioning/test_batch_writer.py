@@ -191,6 +191,68 @@ def test_a_closed_writer_writes_nothing() -> None:
     assert (type(outcome_of(created)), importer.batches) == (PartitionRevokedError, [])
 
 
+def test_no_more_users_wait_for_a_batch_than_fill_two() -> None:
+    """Whoever submits another one waits, until there is room or the writer is closed."""
+    size, threads, going = 5, 1, threading.Event()
+    waiting: list[int] = []
+
+    class Slow(Importer):
+        def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
+            going.wait(WAIT_S)
+            waiting.append(len(submitted) - len(self.created))
+            return super().import_users(users)
+
+    importer = Slow()
+    writer = writer_to(importer, size, threads)
+    submitted: list[Future[str | None]] = []
+
+    def submit() -> None:
+        for name in many(60):
+            one = writer.submit(UserRepresentation(username=name), lambda: True)
+            submitted.append(one)  # the importer looks at it meanwhile
+        writer.close()
+
+    submitting = threading.Thread(target=submit)
+    submitting.start()
+    going.set()
+    submitting.join(WAIT_S)
+    outcomes = [outcome_of(one) for one in submitted]
+
+    assert len(outcomes) == 60
+    assert max(waiting) <= (threads + 2) * size
+    assert {type(one) for one in outcomes[-2 * size :]} <= {str, PartitionRevokedError}
+
+
+def test_who_waits_for_room_ends_with_the_writer() -> None:
+    """Nothing is written any more."""
+    over = threading.Event()
+
+    class Stuck(Importer):
+        def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
+            over.wait(WAIT_S)
+            return super().import_users(users)
+
+    writer = writer_to(Stuck(), 5, 1)
+    submitted = []
+    full = threading.Event()
+
+    def submit() -> None:
+        for name in many(40):
+            submitted.append(writer.submit(UserRepresentation(username=name), lambda: True))
+            if len(submitted) == 15:
+                full.set()
+
+    submitting = threading.Thread(target=submit)
+    submitting.start()
+    full.wait(WAIT_S)
+    writer.close()
+    submitting.join(WAIT_S)
+    over.set()
+
+    assert len(submitted) == 40
+    assert type(outcome_of(submitted[-1])) is PartitionRevokedError
+
+
 def test_the_span_of_a_batch_is_linked_to_those_of_its_records() -> None:
     """What is called within the batch is below its span, and is one call for all of them."""
     spans = KeptSpans()
