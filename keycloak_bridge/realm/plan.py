@@ -459,7 +459,12 @@ def _notes(
             f"the client {client} has 'Full scope allowed' on: a role that is given to it by accident takes effect",
             "switch it off, or run it with --exact, unless something else uses this client",
         )
-    if None not in (secret, state.secret) and secret != state.secret:
+    if state.client is None and secret is None:
+        yield Note(
+            "the settings have no secret for the client (keycloak.client_secret): Keycloak makes one",
+            f"write that of Clients > {client} > Credentials into a file, and name it as keycloak.client_secret_file",
+        )
+    elif None not in (secret, state.secret) and secret != state.secret:
         yield Note(
             f"the client {client} has another secret than the settings (keycloak.client_secret)",
             f"take it from Clients > {client} > Credentials, or write the one of the settings there",
@@ -469,7 +474,7 @@ def _notes(
         if not server.get("host") or not server.get("from"):
             yield Note(
                 "the realm has no mail server, or no sender address: no invitation can be sent",
-                "set both under Realm settings > Email, with the time-outs of docs/keycloak.md",
+                "set both under Realm settings > Email, with its time-outs (docs/your-own-realm.md)",
             )
     for alias in needs.required_actions:
         if alias not in state.actions and alias not in state.unregistered_actions:

@@ -126,12 +126,14 @@ def test_nothing_is_written_twice(rest: RealmRest) -> None:
 def test_the_secret_is_in_no_plan(rest: RealmRest) -> None:
     """It only reaches Keycloak; a client that has another one is named."""
     needed = needs()
+    without = planned(rest, needed)
     applied(rest, needed, secret=SECRET)
     rest.state["clients"][BRIDGE]["secret"] = "planted-in-realm"
 
     plan = planned(rest, needed, secret=SECRET)
 
     assert "planted" not in repr(plan)
+    assert any("Keycloak makes one" in note.message for note in without.notes)
     assert [
         "the client keycloak-bridge has another secret than the settings (keycloak.client_secret)"
     ] == [note.message for note in plan.notes if "secret" in note.message]
