@@ -7,18 +7,21 @@ The table of open invitations (open_invitations.py) says who is watched. Who is 
 - where Keycloak's events cannot be read, or are missing for some time: everybody in turn, at a pace.
 
 An event is a hint only. What counts is the user's credentials, which are there for as long as the user is, and whose time
-makes the id of the result: whoever finds the same again publishes it under the same id. Nothing is written to the user.
+makes the id of the result: whoever finds the same again publishes it under the same id. Only where another mail follows
+(reminders.py), the user is marked for it, as the provision stage does.
 """
 
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from queue import SimpleQueue
 from typing import Protocol
 
 from keycloak_bridge.activation.open_invitations import OpenInvitations, Person
+from keycloak_bridge.activation.reminders import FollowingMail, MailKind, Reminders, mail_of
 from keycloak_bridge.delivery.stage import BoundedDict, fingerprint
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -30,6 +33,7 @@ from keycloak_bridge.domain.events import (
     Commit,
     Invitation,
     Outcome,
+    Purpose,
     Record,
     Result,
     TopicPartition,
@@ -43,10 +47,18 @@ from keycloak_bridge.domain.ports import (
     UserDirectory,
 )
 from keycloak_bridge.domain.times import format_time
-from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.domain.users import InvitationTerms, UserRepresentation
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.planning.bookkeeping import InvitationMark, MarkState, mark_of
+from keycloak_bridge.planning.bookkeeping import (
+    InvitationMark,
+    MarkState,
+    due_after,
+    mark_of,
+    with_invitation_mark,
+)
+from keycloak_bridge.planning.mail_due import can_be_invited
+from keycloak_bridge.provisioning.provisioner import UserLocks
 
 logger = logging.getLogger(__name__)
 
@@ -73,18 +85,25 @@ class ActivationOutput(Protocol):
         """Publish what became of a person at `time`."""
         ...
 
+    def invitation(self, invitation: Invitation) -> Acknowledgement:
+        """Ask the invite stage for a mail."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerPolicy:
     """How often Keycloak is asked, how many people a second are looked at without a hint, and how long the last click may take.
 
-    `external_id` is the attribute with the user's id in user management.
+    `external_id` is the attribute with the user's id in user management. No mail follows an invitation that is older than
+    `max_age_s`.
     """
 
     external_id: str
     interval_s: float = 10.0
     pace_per_s: float = 20.0
     grace_s: float = 300.0
+    reminders: Reminders = field(default_factory=Reminders)
+    max_age_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +115,14 @@ class _Look:
     hint: datetime | None = None
     is_due: bool = False
     attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    """What was published of a person and is not acknowledged; `steps` publish what comes after that."""
+
+    last_offset: int
+    steps: tuple[Callable[[], Acknowledgement], ...]
 
 
 @dataclass(slots=True)
@@ -125,10 +152,11 @@ class Ledger:
         clock: Clock,
         metrics: Metrics,
         mails_done: Callable[[], Mapping[TopicPartition, int]],
+        locks: UserLocks | None = None,
     ) -> None:
         """`read` returns the invitation of a record or raises BridgeError.
 
-        `mails_done` returns how far the invite stage is, per partition.
+        `mails_done` returns how far the invite stage is, per partition. `locks` are those of all who write users.
         """
         self._policy = policy
         self._read = read
@@ -138,12 +166,14 @@ class Ledger:
         self._clock = clock
         self._metrics = metrics
         self._mails_done = mails_done
+        self._locks = locks or UserLocks()
+        self._may_write: Callable[[], bool] = lambda: False
         self._watches: dict[TopicPartition, _Watch] = {}
         self._looks: dict[str, _Look] = {}
-        self._in_flight: set[str] = set()
+        self._in_flight: dict[str, _InFlight] = {}
         self._arrived: SimpleQueue[tuple[str, BridgeError | None]] = SimpleQueue()
         self._known_changes: BoundedDict[str, None] = BoundedDict()
-        self._closed: set[str] = set()
+        self._closed: dict[str, int] = {}
         self._scheduled: dict[str, int] = {}
         self._round_at_s = self._paused_until_s = float("-inf")
         self._heard_after_round: dict[TopicPartition, int] = {}
@@ -195,10 +225,20 @@ class Ledger:
             invitation = self._read(record)
         except BridgeError:
             return
-        since_s = int(invitation.time.timestamp())
-        look_s = since_s + invitation.terms.lifespan_s + _AHEAD_S + int(self._policy.grace_s)
-        event = fingerprint(invitation.event_id.encode("utf-8", "surrogatepass"))
-        watch.table.add(record.offset, invitation.keycloak_id, event, since_s, look_s)
+        invitation = self._policy.reminders.on_terms(invitation)
+        since_s = int(self._began(invitation).timestamp())
+        sent_s = int(invitation.time.timestamp())
+        look_s = sent_s + invitation.terms.lifespan_s + _AHEAD_S + int(self._policy.grace_s)
+        event = _fingerprint(invitation.event_id)
+        origin = (invitation.event_type, invitation.schema_id)
+        watch.table.add(record.offset, invitation.keycloak_id, event, since_s, look_s, origin)
+
+    def _began(self, invitation: Invitation) -> datetime:
+        """Return since when the person is invited: a mail that follows another says that in the place of its event's time."""
+        if invitation.event_time is None or not self._policy.reminders.enabled:
+            return invitation.time
+        follows = mail_of(invitation.event_id, invitation.user_id) is not None
+        return invitation.event_time if follows else invitation.time
 
     # the work
 
@@ -211,12 +251,19 @@ class Ledger:
         """Say whether somebody is to be looked at now."""
         return bool(self._looks) and self._clock.monotonic() >= self._paused_until_s
 
-    def work(self, read_to_end: frozenset[TopicPartition], until_s: float) -> None:
+    def work(
+        self,
+        read_to_end: frozenset[TopicPartition],
+        until_s: float,
+        may_write: Callable[[], bool],
+    ) -> None:
         """Ask Keycloak where that is due, and look at people until `until_s` on the monotonic clock.
 
-        `read_to_end` are the partitions of which nothing is left to read. An outage of Keycloak is waited for.
+        `read_to_end` are the partitions of which nothing is left to read. `may_write` says whether the partitions are still
+        this member's, or raises BrokerError. An outage of Keycloak is waited for.
         """
-        self._note_arrivals()
+        self._may_write = may_write
+        self._apply()  # what was acknowledged must not be found open again
         now_s = self._clock.monotonic()
         if now_s >= self._paused_until_s:
             try:
@@ -313,7 +360,7 @@ class Ledger:
             try:
                 self._look_at(keycloak_id, look)
             except KeycloakNotFoundError:
-                self._closed.add(keycloak_id)
+                self._close(keycloak_id, look)
             except KeycloakError as error:
                 if look.attempts + 1 < _MOST_ATTEMPTS:
                     self._looks[keycloak_id] = replace(look, attempts=look.attempts + 1)
@@ -328,33 +375,123 @@ class Ledger:
         mark = None if user is None else mark_of(user)
         user_id = None if user is None else self._external_id(user)
         if user is None or mark is None or user_id is None:
-            self._closed.add(keycloak_id)  # deleted, or not the bridge's own
+            self._close(keycloak_id, look)  # deleted, or not the bridge's own
             return
         if at is None and user.get("federationLink"):
             at = (
                 look.hint
             )  # the password is in the directory, and only the event says when it was set
         if at is not None and at.timestamp() < look.person.since_s - _CLOCKS_DIFFER_S:
-            self._closed.add(keycloak_id)  # had one before the invitation
+            self._close(keycloak_id, look)  # had one before the invitation
         elif at is not None:
-            self._publish(Outcome.ACTIVATED, at, keycloak_id, user_id, mark)
+            self._publish(
+                keycloak_id, look, self._result(Outcome.ACTIVATED, at, user_id, user, mark)
+            )
         else:
-            self._consider_end(keycloak_id, look, user_id, mark)
+            self._consider_end(keycloak_id, look, user_id, user, mark)
 
     def _consider_end(
-        self, keycloak_id: str, look: _Look, user_id: str, mark: InvitationMark
+        self,
+        keycloak_id: str,
+        look: _Look,
+        user_id: str,
+        user: UserRepresentation,
+        mark: InvitationMark,
     ) -> None:
         """Publish that the link ended unused, or have the person looked at again when it has."""
         now_s = self._clock.now().timestamp()
+        ended_s = mark.until_s
+        following = mail_of(mark.event_id, user_id) if self._policy.reminders.enabled else None
+        if mark.state is MarkState.DUE and following is not None:
+            if _fingerprint(mark.event_id) not in look.person.events:
+                # a member was ended after it had marked the user and before it asked for the mail
+                self._mail_again(keycloak_id, look, user_id, user, mark, following)
+                return
+            if self._is_mailed(look) and following.kind is MailKind.RESEND:
+                self._close(
+                    keycloak_id, look
+                )  # refused; that the link before it ended was published
+                return
         if mark.state is not MarkState.SENT and not self._is_mailed(look):
             self._scheduled[keycloak_id] = int(now_s) + _ASK_AGAIN_S
-        elif not mark.until_s:
-            self._closed.add(keycloak_id)  # no mail went out, and its result says why
-        elif now_s < (end_s := mark.until_s + self._policy.grace_s):
+        elif not ended_s:
+            self._close(keycloak_id, look)  # no mail went out, and its result says why
+        elif now_s < (end_s := ended_s + self._policy.grace_s):
             self._scheduled[keycloak_id] = math.ceil(end_s)
         else:
+            mail = self._mail_after(look, user_id, user, mark)
+            if mail is None:
+                end = datetime.fromtimestamp(ended_s, UTC)
+                result = self._result(Outcome.INVITATION_EXPIRED, end, user_id, user, mark)
+                self._publish(keycloak_id, look, result)
+            elif self._mark_due(keycloak_id, user_id, mark, mail):
+                self._mail_again(keycloak_id, look, user_id, user, mark, mail)
+
+    def _mail_after(
+        self, look: _Look, user_id: str, user: UserRepresentation, mark: InvitationMark
+    ) -> FollowingMail | None:
+        """Return the mail that follows now, None where none may."""
+        max_age_s = self._policy.max_age_s
+        age_s = self._clock.now().timestamp() - look.person.since_s
+        if mark.state is not MarkState.SENT or not can_be_invited(user):
+            return None
+        if max_age_s is not None and age_s > max_age_s:
+            return None
+        return self._policy.reminders.after(mark.event_id, user_id)
+
+    def _mark_due(
+        self, keycloak_id: str, user_id: str, mark: InvitationMark, mail: FollowingMail
+    ) -> bool:
+        """Mark the user so that the invite stage mails; False where it is another member's, or was changed just now."""
+        with self._locks.of(user_id):
+            user = self._directory.get(keycloak_id)
+            if user is None or mark_of(user) != mark or not self._may_write():
+                return False
+            due = due_after(mark, mail.identity(mark.event_id, user_id))
+            self._directory.update(keycloak_id, with_invitation_mark(user, due))
+            return True
+
+    def _mail_again(
+        self,
+        keycloak_id: str,
+        look: _Look,
+        user_id: str,
+        user: UserRepresentation,
+        mark: InvitationMark,
+        mail: FollowingMail,
+    ) -> None:
+        """Ask for the mail that the user is marked for, and publish that the invitation before it expired, if it did.
+
+        `mark` is that of the mail before, or that of this one.
+        """
+        event_type, schema_id = look.person.origin
+        identity = mail.identity(mark.event_id, user_id)
+        invitation = Invitation(
+            f"{identity}/invitation",
+            identity,
+            user_id,
+            keycloak_id,
+            InvitationTerms((), 0),  # the invite stage knows
+            self._clock.now(),
+            purpose=Purpose.RESEND,
+            event_type=event_type,
+            schema_id=schema_id,
+            event_time=datetime.fromtimestamp(look.person.since_s, UTC),
+        )
+        log_event(
+            logger,
+            "invitation-again",
+            stage=STAGE,
+            reason=mail.kind.value,
+            event_id=invitation.shown_event_id,
+            user_id=user_id,
+            keycloak_id=keycloak_id,
+        )
+        expired: tuple[Result, datetime] | None = None
+        if mail.kind is MailKind.RESEND and mark.until_s:
             end = datetime.fromtimestamp(mark.until_s, UTC)
-            self._publish(Outcome.INVITATION_EXPIRED, end, keycloak_id, user_id, mark)
+            expired = self._result(Outcome.INVITATION_EXPIRED, end, user_id, user, mark)
+        self._publish(keycloak_id, look, expired, invitation)
 
     def _is_mailed(self, look: _Look) -> bool:
         """Say whether the invite stage is done with the person's last invitation."""
@@ -363,45 +500,75 @@ class Ledger:
         except BrokerError:
             return False
 
-    def _publish(
+    def _result(
         self,
         outcome: Outcome,
         at: datetime,
-        keycloak_id: str,
         user_id: str,
+        user: UserRepresentation,
         mark: InvitationMark,
-    ) -> None:
+    ) -> tuple[Result, datetime]:
         result = Result(
             outcome,
             event_id=event_id_in(mark.event_id),
             user_id=user_id,
-            keycloak_id=keycloak_id,
-            identity=f"{keycloak_id}/{format_time(at)}",
+            keycloak_id=user["id"],
+            identity=f"{user['id']}/{format_time(at)}",
         )
-        log_event(
-            logger,
-            outcome.value,
-            stage=STAGE,
-            event_id=result.event_id,
-            user_id=user_id,
-            keycloak_id=keycloak_id,
-        )
-        age_s = max(0.0, (self._clock.now() - at).total_seconds())
-        self._metrics.handled(STAGE, outcome.value, None, age_s)
-        self._in_flight.add(keycloak_id)
+        return result, at
+
+    def _publish(
+        self,
+        keycloak_id: str,
+        look: _Look,
+        result_at: tuple[Result, datetime] | None,
+        invitation: Invitation | None = None,
+    ) -> None:
+        """Publish a result, a request for a mail or one after the other; once Kafka has all, the invitations are closed.
+
+        The request comes second: the mail that it brings would hide that the result is missing.
+        """
+        steps = []
+        if result_at is not None:
+            self._report_result(*result_at)
+            steps.append(partial(self._output.result, *result_at))
+        if invitation is not None:
+            steps.append(partial(self._output.invitation, invitation))
+        self._take_step(keycloak_id, _InFlight(look.person.last_offset, tuple(steps)))
+
+    def _take_step(self, keycloak_id: str, flight: _InFlight) -> None:
+        step, *later = flight.steps
+        self._in_flight[keycloak_id] = replace(flight, steps=tuple(later))
         try:
-            published = self._output.result(result, at)
+            published = step()
         except BrokerError as error:
             self._arrived.put((keycloak_id, error))
         else:
             published.then(lambda error: self._arrived.put((keycloak_id, error)))
 
+    def _report_result(self, result: Result, at: datetime) -> None:
+        log_event(
+            logger,
+            result.outcome.value,
+            stage=STAGE,
+            event_id=result.event_id,
+            user_id=result.user_id,
+            keycloak_id=result.keycloak_id,
+        )
+        age_s = max(0.0, (self._clock.now() - at).total_seconds())
+        self._metrics.handled(STAGE, result.outcome.value, None, age_s)
+
+    def _close(self, keycloak_id: str, look: _Look) -> None:
+        self._closed[keycloak_id] = look.person.last_offset
+
     def _note_arrivals(self) -> None:
         while not self._arrived.empty():
             keycloak_id, error = self._arrived.get()
-            self._in_flight.discard(keycloak_id)
-            if error is None:
-                self._closed.add(keycloak_id)
+            flight = self._in_flight.pop(keycloak_id)
+            if error is None and flight.steps:
+                self._take_step(keycloak_id, flight)
+            elif error is None:
+                self._closed[keycloak_id] = flight.last_offset
             else:
                 self._scheduled[keycloak_id] = int(self._clock.now().timestamp())
 
@@ -411,7 +578,7 @@ class Ledger:
         for watch in self._watches.values():
             watch.table.schedule(self._scheduled)
             watch.table.close(self._closed)
-        self._scheduled, self._closed = {}, set()
+        self._scheduled, self._closed = {}, {}
         self._metrics.open_invitations(self.open())
 
     def _postpone(self, keycloak_id: str, error: KeycloakError) -> None:
@@ -446,3 +613,7 @@ class Ledger:
                 "events settings): everybody who was invited is looked at in turn (activation.pace)",
                 stage=STAGE,
             )
+
+
+def _fingerprint(event_id: str) -> int:
+    return fingerprint(event_id.encode("utf-8", "surrogatepass"))

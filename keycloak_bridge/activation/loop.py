@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 
 from keycloak_bridge.activation.ledger import STAGE, Ledger
+from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.group_position import is_of_another_topic
 from keycloak_bridge.delivery.group_stamp import GroupStamp, notes_of
 from keycloak_bridge.domain.errors import (
@@ -48,12 +49,14 @@ class ActivationLoop:
         clock: Clock,
         status: Status,
         stamp: GroupStamp,
+        session_s: float = 6.0,
     ) -> None:
         self._source = source
         self._ledger = ledger
         self._clock = clock
         self._status = status
         self._stamp = stamp
+        self._lease = Lease(session_s / 2)
         self._topic_id: str | None = None
         self._committed: dict[TopicPartition, Commit] = {}
         self._ends: Mapping[TopicPartition, int] = {}
@@ -89,7 +92,8 @@ class ActivationLoop:
         self._source.set_back()  # an offset that is gone: what is read next comes from the beginning
         for record in records:
             self._ledger.accept(record)
-        self._ledger.work(self._read_to_end(), self._clock.monotonic() + _WORK_S)
+        until_s = self._clock.monotonic() + _WORK_S
+        self._ledger.work(self._read_to_end(), until_s, self._may_write)
         if self._clock.monotonic() >= self._commit_at_s:
             self._commit()
 
@@ -129,17 +133,27 @@ class ActivationLoop:
             at for at, offset in positions.items() if offset >= self._ends.get(at, offset + 1)
         )
 
-    def _commit(self) -> None:
-        self._commit_at_s = self._clock.monotonic() + _COMMIT_EVERY_S
+    def _may_write(self) -> bool:
+        """Say whether the partitions are still this member's, as a commit proves."""
+        if not self._lease.holds(self._clock.monotonic()):
+            self._commit(unchanged=True)
+        return self._lease.holds(self._clock.monotonic())
+
+    def _commit(self, *, unchanged: bool = False) -> None:
+        asked_at_s = self._clock.monotonic()
+        self._commit_at_s = asked_at_s + _COMMIT_EVERY_S
         commits = {
             at: self._stamped(commit)
             for at, commit in self._ledger.commits().items()
             if at in self._source.assigned()
         }
-        changed = {at: one for at, one in commits.items() if self._committed.get(at) != one}
-        if changed:
-            self._source.commit(changed)
-            self._committed.update(changed)
+        due = {
+            at: one for at, one in commits.items() if unchanged or self._committed.get(at) != one
+        }
+        if due:
+            self._source.commit(due)
+            self._committed.update(due)
+            self._lease.renew(asked_at_s)
 
     def _release(
         self, partitions: frozenset[TopicPartition], lost: bool

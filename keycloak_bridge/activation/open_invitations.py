@@ -31,20 +31,28 @@ _COMPACT_ABOVE = 1024
 """So many closed rows are taken out together."""
 
 
+Origin = tuple[str | None, str | None]
+"""Type and schema of an event."""
+
+_UNKNOWN: Origin = (None, None)
+_MOST_ORIGINS = 255
+
+
 @dataclass(slots=True)
 class Person:
     """A person with open invitations: since when, in seconds since 1970, and in which record the last one is.
 
-    `events` has fingerprints of the events that caused them.
+    `origin` is type and schema of the event of the last one, as far as that is known, and `events` has fingerprints of all.
     """
 
     since_s: int
     last_offset: int
+    origin: Origin
     events: set[int] = field(default_factory=set)
 
 
 class OpenInvitations:
-    """The open invitations of one partition, read from `commit` on. A row takes 49 bytes. Used by one thread."""
+    """The open invitations of one partition, read from `commit` on. A row takes 50 bytes. Used by one thread."""
 
     def __init__(self, commit: Commit, notes: str = "") -> None:
         """`notes` are those of the commit, without its stamp."""
@@ -60,6 +68,8 @@ class OpenInvitations:
         self._event = array("Q")
         self._since_s = array("q")
         self._look_s = array("q")
+        self._origin = bytearray()
+        self._origins: list[Origin] = [_UNKNOWN]
         self._is_open = bytearray()
         self._closed = 0
         self._other_ids: dict[tuple[int, int], str] = {}
@@ -72,7 +82,15 @@ class OpenInvitations:
         self.next_offset = offset + 1
         return self._earlier.is_open(offset)
 
-    def add(self, offset: int, keycloak_id: str, event: int, since_s: int, look_s: int) -> None:
+    def add(
+        self,
+        offset: int,
+        keycloak_id: str,
+        event: int,
+        since_s: int,
+        look_s: int,
+        origin: Origin = _UNKNOWN,
+    ) -> None:
         """Have the person looked at from second `look_s` on, since 1970; `event` is a fingerprint of 64 bits."""
         high, low = key = _key(keycloak_id)
         if _is_hashed(keycloak_id):
@@ -83,6 +101,7 @@ class OpenInvitations:
         self._event.append(event)
         self._since_s.append(min(since_s, _LATEST_S))
         self._look_s.append(min(look_s, _LATEST_S))
+        self._origin.append(self._number_of(origin))
         self._is_open.append(1)
 
     def people(self, keycloak_ids: Collection[str]) -> dict[str, Person]:
@@ -90,9 +109,11 @@ class OpenInvitations:
         found: dict[str, Person] = {}
         for row, keycloak_id in self._rows(keycloak_ids):
             since_s, offset = self._since_s[row], self._offset[row]
-            person = found.setdefault(keycloak_id, Person(since_s, offset))
+            origin = self._origins[self._origin[row]]
+            person = found.setdefault(keycloak_id, Person(since_s, offset, origin))
             person.since_s = min(person.since_s, since_s)
-            person.last_offset = max(person.last_offset, offset)
+            if offset > person.last_offset:
+                person.last_offset, person.origin = offset, origin
             person.events.add(self._event[row])
         return found
 
@@ -119,17 +140,15 @@ class OpenInvitations:
         for row, keycloak_id in self._rows(looks):
             self._look_s[row] = min(looks[keycloak_id], _LATEST_S)
 
-    def close(self, keycloak_ids: Collection[str]) -> int:
-        """Take these people's invitations for done, and return how many people had any."""
-        closed: set[str] = set()
-        for row, keycloak_id in self._rows(keycloak_ids):
-            self._is_open[row] = 0
-            self._look_s[row] = _LATEST_S + 1  # is never due
-            self._closed += 1
-            closed.add(keycloak_id)
+    def close(self, last_offsets: Mapping[str, int]) -> None:
+        """Take these people's invitations for done, each up to its offset: a newer one may have come meanwhile."""
+        for row, keycloak_id in self._rows(last_offsets):
+            if self._offset[row] <= last_offsets[keycloak_id]:
+                self._is_open[row] = 0
+                self._look_s[row] = _LATEST_S + 1  # is never due
+                self._closed += 1
         if self._closed > max(_COMPACT_ABOVE, len(self._offset) // 2):
             self._compact()
-        return len(closed)
 
     def commit(self) -> Commit:
         """Return the offset of the first open invitation, and the note."""
@@ -168,11 +187,20 @@ class OpenInvitations:
         key = self._high[row], self._low[row]
         return self._other_ids.get(key) or str(UUID(int=key[0] << _HALF | key[1]))
 
+    def _number_of(self, origin: Origin) -> int:
+        """Return the place of `origin`, that of the unknown one where there are too many."""
+        if origin not in self._origins:
+            if len(self._origins) > _MOST_ORIGINS:
+                return 0
+            self._origins.append(origin)
+        return self._origins.index(origin)
+
     def _compact(self) -> None:
         kept = [row for row, is_open in enumerate(self._is_open) if is_open]
         for name in ("_offset", "_high", "_low", "_event", "_since_s", "_look_s"):
             column = getattr(self, name)
             setattr(self, name, array(column.typecode, (column[row] for row in kept)))
+        self._origin = bytearray(self._origin[row] for row in kept)
         self._is_open = bytearray(b"\1" * len(kept))
         self._closed = 0
         keys = set(zip(self._high, self._low, strict=True)) if self._other_ids else set()

@@ -11,9 +11,9 @@ from keycloak_bridge.activation.ledger import STAGE, Ledger, LedgerPolicy
 from keycloak_bridge.activation.loop import ActivationLoop, give_up
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.stages import RuntimeContext
-from keycloak_bridge.app.wiring import group_stamp
+from keycloak_bridge.app.wiring import group_stamp, reminders_of
 from keycloak_bridge.domain.errors import BridgeError
-from keycloak_bridge.domain.events import Result, TopicPartition
+from keycloak_bridge.domain.events import Invitation, Result, TopicPartition
 from keycloak_bridge.domain.ports import (
     Acknowledgement,
     Activations,
@@ -22,8 +22,9 @@ from keycloak_bridge.domain.ports import (
 )
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.kafka.topics import KafkaAdmin
-from keycloak_bridge.messages.invitations import read_invitation
+from keycloak_bridge.messages.invitations import invitation_message, read_invitation
 from keycloak_bridge.messages.results import result_message
+from keycloak_bridge.provisioning.provisioner import UserLocks
 
 _MAILS_DONE_S = 60.0
 """How long it is remembered how far the invite stage is."""
@@ -35,10 +36,15 @@ class ActivationTopics:
 
     producer: MessageProducer
     results_topic: str
+    invitations_topic: str
 
     def result(self, result: Result, time: datetime) -> Acknowledgement:
         """Publish what became of a person at `time`."""
         return self.producer.publish(result_message(result, topic=self.results_topic, time=time))
+
+    def invitation(self, invitation: Invitation) -> Acknowledgement:
+        """Ask the invite stage for a mail."""
+        return self.producer.publish(invitation_message(invitation, topic=self.invitations_topic))
 
 
 @contextlib.contextmanager
@@ -48,6 +54,7 @@ def watched_activations(
     directory: UserDirectory,
     activations: Activations,
     producer: MessageProducer,
+    locks: UserLocks,
 ) -> Iterator[None]:
     """Watch the invited meanwhile, where the settings say so."""
     settings = interpretation.settings
@@ -55,7 +62,7 @@ def watched_activations(
         yield
         return
     stop = threading.Event()
-    watch = partial(_watch, runtime, interpretation, directory, activations, producer, stop)
+    watch = partial(_watch, runtime, interpretation, directory, activations, producer, locks, stop)
     thread = threading.Thread(target=watch, name=STAGE)
     thread.start()
     try:
@@ -71,6 +78,7 @@ def _watch(
     directory: UserDirectory,
     activations: Activations,
     producer: MessageProducer,
+    locks: UserLocks,
     stop: threading.Event,
 ) -> None:
     settings, mappings = interpretation.settings, interpretation.mapping
@@ -91,17 +99,21 @@ def _watch(
                 settings.activation.interval,
                 settings.activation.pace,
                 settings.activation.grace,
+                reminders_of(settings),
+                settings.invite.max_age,
             ),
             partial(read_invitation, catalog=interpretation.catalog, mappings=mappings),
             directory,
             activations,
-            ActivationTopics(producer, settings.topics.results),
+            ActivationTopics(producer, settings.topics.results, settings.topics.invitations),
             runtime.clock,
             runtime.metrics,
             _MailsDone(runtime, interpretation),
+            locks,
         )
         stamp = group_stamp(settings, mappings, group_id)
-        ActivationLoop(source, ledger, runtime.clock, runtime.status, stamp).run(stop)
+        session_s = settings.kafka.session_timeout
+        ActivationLoop(source, ledger, runtime.clock, runtime.status, stamp, session_s).run(stop)
     except BridgeError as error:
         give_up(runtime.status, error)
 

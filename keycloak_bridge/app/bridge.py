@@ -37,6 +37,7 @@ from keycloak_bridge.ops.health import HealthServer, Status
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.ops.tracing import Tracer, open_tracer
+from keycloak_bridge.provisioning.provisioner import UserLocks
 from keycloak_bridge.settings.model import Settings
 
 logger = logging.getLogger(__name__)
@@ -199,10 +200,13 @@ class Bridge:
             producers.append(producer)
         archive = KafkaDeadLetterArchive(kafka, self.settings.topics.dead_letters)
         connections.callback(_close, archive)
+        locks = UserLocks()
         if watches:
             activations = KeycloakActivations(admin, clock)
             connections.enter_context(
-                watched_activations(runtime, interpretation, directory, activations, producers[0])
+                watched_activations(
+                    runtime, interpretation, directory, activations, producers[0], locks
+                )
             )
         return StageBuilder(
             self.settings,
@@ -211,6 +215,7 @@ class Bridge:
             topic_output(self.settings, producers[0], producers[1], archive, clock),
             clock,
             runtime.metrics,
+            locks=locks,
             realm=realm_access(admin, clock),
             status=runtime.status,
             stamps=True,

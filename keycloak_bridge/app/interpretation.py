@@ -142,6 +142,13 @@ class Interpretation:
     def check(self) -> None:
         """Load and check everything now; raises ConfigError."""
         _ = self.interpreter
+        before_s = self.settings.invite.remind_before
+        terms = [one.invitation for one in self.mapping.all if one.invitation is not None]
+        if before_s is not None and any(one.lifespan_s <= before_s for one in terms):
+            raise ConfigError(
+                "an invitation does not live longer than invite.remind_before, so its first link would never be valid",
+                remedy="set invite.remind_before to less than every lifespan: that of [invite] in the settings and in each mapping",
+            )
 
     def close(self) -> None:
         """Close the connections to the registry."""

@@ -3,10 +3,12 @@
 `StageBuilder` is for the running bridge and for backfill; `direct_provisioner` is for commands that need no Kafka.
 """
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from keycloak_bridge.activation.reminders import Reminders
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import realm_problems, refuse
@@ -212,6 +214,7 @@ class StageBuilder:
             publisher=ResultPublisher(context, self.output, group_id),
             may_mail=lambda: catch_up.done,
             max_age_s=settings.invite.max_age,
+            on_terms=reminders_of(settings).on_terms,
         )
         return Stage(
             context,
@@ -379,6 +382,14 @@ def inviter(
         at_most_once=invite.delivery == "at-most-once",
         comes_again=comes_again,
         resend=settings.lifecycle.resend,
+    )
+
+
+def reminders_of(settings: Settings) -> Reminders:
+    """Return which mails follow one whose link ended unused."""
+    before_s = settings.invite.remind_before
+    return Reminders(
+        None if before_s is None else math.ceil(before_s), settings.invite.resend_expired
     )
 
 

@@ -35,11 +35,12 @@ class InviteStage:
         publisher: ResultPublisher,
         may_mail: Callable[[], bool] = lambda: True,
         max_age_s: float | None = None,
+        on_terms: Callable[[Invitation], Invitation] = lambda invitation: invitation,
     ) -> None:
         """Create a stage.
 
         `may_mail` says whether the events are done that stood in their topic at the start. `max_age_s` is the greatest
-        age of an invitation: of its event, or of the record where that is older.
+        age of an invitation: of its event, or of the record where that is older. `on_terms` gives it the lifespan of its link.
         """
         self._catalog = catalog
         self._mappings = mappings
@@ -47,6 +48,7 @@ class InviteStage:
         self._publisher = publisher
         self._may_mail = may_mail
         self._max_age_s = max_age_s
+        self._on_terms = on_terms
 
     def ordering_key(self, record: Record) -> bytes:
         """Return the record key, which is the user's id; the bridge writes no invitation without one."""
@@ -71,7 +73,7 @@ class InviteStage:
         record = self._publisher.believed(record)
         known = Result(Outcome.REJECTED)
         try:
-            invitation = read_invitation(record, self._catalog, self._mappings)
+            invitation = self._on_terms(read_invitation(record, self._catalog, self._mappings))
             known = Result(
                 Outcome.REJECTED,
                 event_id=invitation.shown_event_id,

@@ -343,7 +343,7 @@ class InviteSettings:
     lifespan: float = setting(
         "3 days",
         "How long the link is valid.",
-        duration(at_least="1 minute", at_most="24000 days"),  # seconds in 32 bits
+        duration(at_least="1 s", at_most="24000 days"),  # seconds in 32 bits
     )
     client_id: str | None = setting(None, "Client that the link leads back to in the end.")
     redirect_uri: str | None = setting(None, "Page that the link leads back to; needs `client_id`.")
@@ -360,6 +360,17 @@ class InviteSettings:
         "Greatest age of an invitation, by the time of its event, its request or its record, whichever is oldest; an older one is "
         "not mailed.",
         AGE,
+    )
+    remind_before: float | None = setting(
+        None,
+        "How long before the end of an invitation it is mailed once more if the first link was not used. The first link ends then, "
+        "so that there are never two: with a lifespan of 3 days and `1 day` it lives for two days, and the reminder's for one.",
+        duration(at_least="1 s", at_most="24000 days"),
+    )
+    resend_expired: int = setting(
+        0,
+        "How often an invitation that expired is mailed again by itself.",
+        integer(0, 10),
     )
     settle: float = setting(
         "15 s",

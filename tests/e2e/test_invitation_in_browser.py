@@ -6,6 +6,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import requests
-from bridge_harness import Bench, an_event
+from bridge_harness import Bench, an_event, wait_until
 from browser import open_browser
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
@@ -129,8 +130,19 @@ def claims(token: str) -> dict[str, Any]:
     return parsed
 
 
+def told(bench: Bench, outcome: str) -> list[tuple[dict[str, Any], float]]:
+    """Return the CloudEvents with this outcome, and how many seconds after their time each was published."""
+    found = []
+    for record in bench.read("results"):
+        event = json.loads(record.value)
+        if event["data"]["outcome"] == outcome:
+            at_s = datetime.fromisoformat(event["time"]).timestamp()
+            found.append((event, record.timestamp / 1000 - at_s))
+    return found
+
+
 def test_event_to_token(bench: Bench) -> None:
-    """Event, mail in the user's language, password on Keycloak's page, log-in by e-mail, claims in the token."""
+    """Event, mail in the user's language, password on Keycloak's page, `activated`, log-in by e-mail, claims in the token."""
     user_id = f"jorg-{bench.suffix}"
     email = f"{user_id}@acme.example"
     password = "correct horse battery 7"
@@ -148,14 +160,18 @@ def test_event_to_token(bench: Bench) -> None:
             groups=["/staff/engineering"],
         )
     )
-    bench.catch_up()
-    (mail,) = bench.mails_to(email)
-    (link,) = [link for link in mail.links if "action-token" in link]
+    with bench.running():
+        wait_until(lambda: bench.mails_to(email))
+        (mail,) = bench.mails_to(email)
+        (link,) = [link for link in mail.links if "action-token" in link]
+        with open_browser("de") as browser:
+            set_password(browser, link, password)
+            wait_until(lambda: told(bench, "activated"))
+            tokens = log_in(browser, bench, email, password)
 
-    with open_browser("de") as browser:
-        set_password(browser, link, password)
-        tokens = log_in(browser, bench, email, password)
-
+    ((activated, told_after_s),) = told(bench, "activated")
+    assert user_id == activated["subject"]
+    assert told_after_s < 30
     assert "Passwort" in mail.text, "the mail is in the user's language"
     assert link.startswith(bench.sandbox.keycloak_public_url)
     wanted = {

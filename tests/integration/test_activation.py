@@ -62,3 +62,28 @@ def test_a_password_is_noticed_by_events_and_without_them(bench: Bench) -> None:
     assert datetime.fromisoformat(first["time"]) == at
     assert ada["emailVerified"]
     assert told(bench, "invitation-expired") == []
+
+
+@pytest.mark.full
+def test_a_link_that_ends_unused_is_mailed_again(bench: Bench) -> None:
+    """`invitation-expired`, then another mail with a link of its own, and no third one."""
+    user_id = f"eve-{bench.suffix}"
+    address = f"{user_id}@acme.example"
+    bench.publish(an_event(user_id))
+    quick = bench.but(
+        INVITE_LIFESPAN="2 s",
+        INVITE_RESEND_EXPIRED="1",
+        ACTIVATION_GRACE="1 s",
+        ACTIVATION_INTERVAL="1 s",
+    )
+    with quick.running():
+        wait_until(lambda: len(bench.mails_to(address)) == 2)
+        wait_until(lambda: len(told(bench, "invitation-expired")) == 2)
+
+    first, second = told(bench, "invitation-expired")
+    outcomes = [one["outcome"] for one in bench.results() if one.get("userId") == user_id]
+    assert ["provisioned", "invited"] == outcomes[:2]
+    assert sorted(outcomes[2:]) == ["invitation-expired", "invitation-expired", "invited"]
+    assert {first["data"]["eventId"], second["data"]["eventId"]} == {f"event-{user_id}"}
+    links = [link for mail in bench.mails_to(address) for link in mail.links if "action" in link]
+    assert len(set(links)) == len(bench.mails_to(address)) == 2

@@ -10,10 +10,13 @@ from stage_harness import INVITATIONS, RESULTS, interpretation
 
 from keycloak_bridge.activation.ledger import Ledger, LedgerPolicy
 from keycloak_bridge.activation.loop import ActivationLoop
+from keycloak_bridge.activation.reminders import Reminders
 from keycloak_bridge.app.activation import ActivationTopics
+from keycloak_bridge.app.wiring import own_users
 from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.domain.events import Invitation, event_identity
 from keycloak_bridge.domain.users import InvitationTerms
+from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.messages.invitations import invitation_message, read_invitation
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
@@ -37,11 +40,17 @@ class Member:
         self.status = Status()
         self.metrics = Metrics()
         self.ledger = Ledger(
-            LedgerPolicy("userId", pace_per_s=watch.pace_per_s, grace_s=GRACE_S),
+            LedgerPolicy(
+                "userId",
+                pace_per_s=watch.pace_per_s,
+                grace_s=GRACE_S,
+                reminders=watch.reminders,
+                max_age_s=watch.max_age_s,
+            ),
             partial(read_invitation, catalog=known.catalog, mappings=known.mapping),
             watch.keycloak,
             watch.keycloak,
-            ActivationTopics(watch.broker, RESULTS),
+            ActivationTopics(watch.broker, RESULTS, INVITATIONS),
             watch.clock,
             self.metrics,
             lambda: (
@@ -58,7 +67,18 @@ class Member:
 class Watch:
     """People who were invited, and members that watch them."""
 
-    def __init__(self, *, partitions: int = 1, pace_per_s: float = 1000.0) -> None:
+    def __init__(
+        self,
+        *,
+        partitions: int = 1,
+        pace_per_s: float = 1000.0,
+        reminders: Reminders | None = None,
+        max_age_s: float | None = None,
+    ) -> None:
+        self.reminders = reminders or Reminders()
+        self.max_age_s = max_age_s
+        self._mailed = 0
+        self._link_ends_s: list[float] = []
         self.clock = FakeClock(datetime(2026, 11, 1, 12, tzinfo=UTC))
         self.broker = InMemoryBroker(partitions=partitions)
         self.keycloak = InMemoryKeycloak()
@@ -117,6 +137,24 @@ class Watch:
         self.broker.publish(invitation_message(invitation, topic=INVITATIONS))
         self.broker.publish_errors = errors
         return self.ids[user_id]
+
+    def post(self) -> None:
+        """Let the invite stage mail what is due."""
+        known = interpretation()
+        inviter = Inviter(self.keycloak, own_users(known.mapping), clock=self.clock)
+        records = self.broker.records(INVITATIONS)
+        for record in records[self._mailed :]:
+            invitation = read_invitation(record, known.catalog, known.mapping)
+            inviter.invite(self.reminders.on_terms(invitation))
+            new = self.keycloak.mails[len(self._link_ends_s) :]
+            now_s = self.clock.monotonic()
+            self._link_ends_s += [now_s + mail.terms.lifespan_s for mail in new]
+        self._mailed = len(records)
+
+    def living_links(self) -> int:
+        """Return how many of the links that `post` mailed are still valid."""
+        now_s = self.clock.monotonic()
+        return sum(end_s > now_s for end_s in self._link_ends_s)
 
     def activate(self, user_id: str = "u-1") -> None:
         """Have the user set a password through the link."""

@@ -1,7 +1,9 @@
 """Each of the invited ends as activated or as expired, and user management hears it once."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from activation_harness import AHEAD_S, GRACE_S, GROUP, LIFESPAN_S, Watch
@@ -10,7 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from stage_harness import INVITATIONS, interpretation
 
-from keycloak_bridge.domain.errors import BrokerUnavailableError, KeycloakUnavailableError
+from keycloak_bridge.domain.errors import (
+    BridgeError,
+    BrokerUnavailableError,
+    KeycloakUnavailableError,
+)
 from keycloak_bridge.domain.events import RESULT, Message, TopicPartition
 
 INTERVAL_S = 10
@@ -187,6 +193,26 @@ def test_a_result_that_kafka_refused_is_published_again() -> None:
     watch.after(INTERVAL_S)
 
     assert watch.outcomes() == [("u-1", "activated")]
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 2])
+def test_a_result_on_its_way_is_not_published_again(rounds: int) -> None:
+    """However many rounds begin before Kafka answers, and with the one in which the answer is noticed."""
+    watch = Watch()
+    watch.invite()
+    watch.turn()
+    late: list[Callable[[BridgeError | None], None]] = []
+    watch.broker.publish = Mock(return_value=Mock(then=late.append))  # type: ignore[method-assign]
+    watch.after(LIFESPAN_S + AHEAD_S + GRACE_S)
+    for _ in range(rounds):
+        watch.after(INTERVAL_S)
+    (answer,) = late
+    watch.clock.advance(INTERVAL_S)
+    answer(None)
+    watch.turn()
+
+    assert len(late) == 1
+    assert watch.members[0].ledger.open() == 0
 
 
 @pytest.mark.parametrize("method", ["changes_since", "activated_at", "get"])

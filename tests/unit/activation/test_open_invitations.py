@@ -27,7 +27,7 @@ def test_a_commit_holds_what_is_open(records: list[tuple[str, bool, int]], seen_
         open_ids[keycloak_id] = None
         at.setdefault(keycloak_id, []).append(offset)
         if closes:
-            table.close([keycloak_id])
+            table.close({keycloak_id: offset})
             open_ids.pop(keycloak_id)
             at.pop(keycloak_id)
         offset += step
@@ -84,7 +84,7 @@ def test_turns_come_to_everybody() -> None:
     for number in range(10):
         table.accept(number)
         table.add(number, IDS[number], 1, 100, 200)
-    table.close([IDS[2]])
+    table.close({IDS[2]: 2})
 
     seen: list[str] = []
     behind: int | None = -1
