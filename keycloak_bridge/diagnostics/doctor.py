@@ -22,6 +22,7 @@ from keycloak_bridge.diagnostics.probes import (
     yellow,
 )
 from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.kafka.topics import KafkaAdmin
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.planning.ownership import administering
@@ -117,7 +118,15 @@ def realm_setup(interpretation: Interpretation, admin: KeycloakAdmin) -> RealmSe
         external_id=lambda: interpretation.mapping.external_id,
         optional_roles=lambda: mapping_roles(interpretation.mapping),
         problems=partial(realm_problems, interpretation, admin),
+        links_only_set_passwords=lambda: any(
+            _only_sets_password(one.invitation) for one in interpretation.mapping.all
+        ),
     )
+
+
+def _only_sets_password(terms: InvitationTerms | None) -> bool:
+    actions = () if terms is None else terms.actions
+    return "UPDATE_PASSWORD" in actions and "VERIFY_EMAIL" not in actions
 
 
 def _kafka(

@@ -6,6 +6,7 @@ roles, profile, mail, look-ups, and where the links in mails lead. All are run o
 
 import contextlib
 import ipaddress
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -68,6 +69,9 @@ _COMPACTION: Mapping[str, str] = {
 }
 
 KEYCLOAK_CONNECTION, TOKEN = "keycloak.connection", "keycloak.token"
+
+_LINKS_DO_NOT_VERIFY = (26, 8)
+"""From this version of Keycloak on, a link verifies the address only if it is asked to."""
 
 _SKEW_RED_S, _SKEW_YELLOW_S = 30.0, 5.0
 _SYNCHRONISE = "synchronise both machines with a time server (NTP)"
@@ -425,8 +429,10 @@ def _kept(config: Mapping[str, str]) -> str:
 class RealmSetup:
     """What settings and mapping say about the realm; the functions raise ConfigError for a broken mapping.
 
-    `watched_events` are the types of user events that tell who set a password. `attributes` returns those that the mapping writes, `external_id` the one by which users are found, `optional_roles`
-    whether the mapping needs each of them, and `problems` runs the check that `run` makes at start.
+    `watched_events` are the types of user events that tell who set a password. `attributes` returns those that the mapping
+    writes, `external_id` the one by which users are found, `optional_roles` whether the mapping needs each of them, and
+    `problems` runs the check that `run` makes at start. `links_only_set_passwords` says whether some invitation asks for a
+    password and not for the verification of the address.
     """
 
     url: str
@@ -438,6 +444,7 @@ class RealmSetup:
     external_id: Callable[[], str]
     optional_roles: Callable[[], Mapping[str, bool]]
     problems: Callable[[], Sequence[Problem]]
+    links_only_set_passwords: Callable[[], bool] = lambda: False
 
 
 class KeycloakProbes:
@@ -533,6 +540,8 @@ class KeycloakProbes:
             yield gray("unknown: only administrators of the server can read it")
         else:
             yield green(version)
+        if self._realm.links_only_set_passwords():
+            yield _unverified_addresses(version)
 
     def _check_roles(self) -> Iterable[ProbeResult]:
         yield from self._problem_or_green("role-missing", f"has {', '.join(NEEDED_ROLES)}")
@@ -867,6 +876,16 @@ class KeycloakSurvey:
         if not isinstance(issuer, str):
             raise keycloak_error(code="not-keycloak", call=_DISCOVERY, status=200)
         return Discovery(issuer, _http_date(response.headers.get("Date")))
+
+
+def _unverified_addresses(version: str | None) -> ProbeResult:
+    """Return what it means that the links of invitations do not ask for VERIFY_EMAIL."""
+    message = "the actions of invitations lack VERIFY_EMAIL: from Keycloak 26.8 on, the link does not verify the address"
+    remedy = "add VERIFY_EMAIL to [invite] actions, in the settings or the mapping; it is right for older versions too"
+    numbers = re.match(r"(\d+)\.(\d+)", version or "")
+    if numbers is not None and (int(numbers[1]), int(numbers[2])) >= _LINKS_DO_NOT_VERIFY:
+        return yellow(message, remedy, "VERIFY_EMAIL")
+    return gray(message, remedy, "VERIFY_EMAIL")
 
 
 def _provider(component: Mapping[str, Any]) -> FederationProvider:

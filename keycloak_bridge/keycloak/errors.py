@@ -143,7 +143,7 @@ _ROWS: Mapping[str, _Row] = {
     "no-actions": _Row(
         KeycloakRejectedError,
         "the invitation asks for no action",
-        "set [invite] actions in the mapping, for example to UPDATE_PASSWORD",
+        "set [invite] actions in the mapping, for example to UPDATE_PASSWORD and VERIFY_EMAIL",
     ),
 }
 

@@ -336,8 +336,9 @@ class InviteSettings:
 
     mode: Literal["mail", "none"] = setting("mail", "`none` where Keycloak invites by itself.")
     actions: tuple[str, ...] = setting(
-        ["UPDATE_PASSWORD"],
-        "Required actions of the link; add `CONFIGURE_TOTP` for a second factor.",
+        ["UPDATE_PASSWORD", "VERIFY_EMAIL"],
+        "Required actions of the link; add `CONFIGURE_TOTP` for a second factor. From Keycloak 26.8 on, the address counts as "
+        "verified only with `VERIFY_EMAIL`.",
         texts("a list of required actions", minimum=1),
     )
     lifespan: float = setting(

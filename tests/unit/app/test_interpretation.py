@@ -72,7 +72,7 @@ def test_what_the_shipped_mapping_comments_out_works() -> None:
         invitation=InvitationTerms((), 60),
     )
     assert mapping.invitation == InvitationTerms(
-        ("UPDATE_PASSWORD",), 259200, "demo-app", "https://app.example/"
+        ("UPDATE_PASSWORD", "VERIFY_EMAIL"), 259200, "demo-app", "https://app.example/"
     )
     assert mapping.rules.when is not None
     assert mapping.rules.protected_groups == {"/admins"}

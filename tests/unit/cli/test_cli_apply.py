@@ -24,7 +24,7 @@ def test_a_change_names_its_targets(bench: Bench) -> None:
 
     result = bench.run("apply", bench.file(later))
 
-    assert "invite actions: UPDATE_PASSWORD" in created.stdout
+    assert "invite actions: UPDATE_PASSWORD, VERIFY_EMAIL" in created.stdout
     assert "update attributes.department" in result.stdout
     assert all(
         part in result.stdout for part in ("join groups: /staff", "grant realmRoles: viewer")

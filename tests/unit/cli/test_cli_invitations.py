@@ -144,7 +144,7 @@ def test_another_mail_goes_the_way_of_a_request(bench: Bench, broker: InMemoryBr
     ]
     assert {"expired", "older"} == {one.user_id for one in read}
     assert {Purpose.RESEND} == {one.purpose for one in read}
-    assert {("UPDATE_PASSWORD",)} == {one.terms.actions for one in read}
+    assert {("UPDATE_PASSWORD", "VERIFY_EMAIL")} == {one.terms.actions for one in read}
     found = {one["id"]: mark_of(one) for one in bench.keycloak.users()}
     assert all((mark := found[one.keycloak_id]) and mark.event_id == one.event_id for one in read)
 

@@ -24,7 +24,7 @@ ADA: dict[str, Any] = {
         "enabled": True,
         "attributes": {"userId": ["u-1"], "tenantId": ["tenant-1"]},
     },
-    "invitation": {"actions": ["UPDATE_PASSWORD"], "lifespan": "3 days"},
+    "invitation": {"actions": ["UPDATE_PASSWORD", "VERIFY_EMAIL"], "lifespan": "3 days"},
 }
 IN_STAFF = {**ADA, "groups": ["/staff"]}
 
@@ -91,7 +91,7 @@ AUGUSTA = {
                 "cases/ada.event.json: differs from ada.expected.json",
                 '  /representation/firstName: expected "Augusta", got "Ada"',
                 '  /groups: expected ["/staff"], got nothing',
-                '  /invitation: expected nothing, got {"actions": ["UPDATE_PASSWORD"], "lifespan": "3 days"}',
+                '  /invitation: expected nothing, got {"actions": ["UPDATE_PASSWORD", "VERIFY_EMAIL"], "lifespan": "3 days"}',
                 "  fix: correct the mapping, or, where this is meant, write it with --update",
                 "2 cases: 1 as expected, 1 different",
             ],

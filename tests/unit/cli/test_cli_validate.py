@@ -141,9 +141,9 @@ def test_show_mapped() -> None:
         "realmRoles": ["viewer"],
     } == json.loads(text)
     assert json.loads(text) == by_json["mapped"]
-    assert "invitation: UPDATE_PASSWORD; the link is valid for 3 days" == mail
+    assert "invitation: UPDATE_PASSWORD, VERIFY_EMAIL; the link is valid for 3 days" == mail
     assert {
-        "actions": ["UPDATE_PASSWORD"],
+        "actions": ["UPDATE_PASSWORD", "VERIFY_EMAIL"],
         "lifespan_s": 259200,
         "client_id": None,
         "redirect_uri": None,

@@ -114,6 +114,26 @@ def not_green(results: Sequence[ProbeResult]) -> list[tuple[str, Light]]:
 
 
 @pytest.mark.parametrize(
+    ("version", "light"),
+    [
+        (None, "gray"),
+        ("26.7.3", "gray"),
+        ("26.8.0", "yellow"),
+        ("27.0.0-SNAPSHOT", "yellow"),
+        ("nightly", "gray"),
+    ],
+)
+def test_older_actions_are_named(version: str | None, light: str) -> None:
+    """They leave the address unverified from Keycloak 26.8 on."""
+    older = replace(SETUP, links_only_set_passwords=lambda: True)
+    found = examined(survey(server_version=version), older)
+    (result,) = [one for one in found if one.subject == "VERIFY_EMAIL"]
+
+    assert (result.probe, result.light) == ("keycloak.version", Light(light))
+    assert "VERIFY_EMAIL" in (result.remedy or "")
+
+
+@pytest.mark.parametrize(
     ("answers", "expected"),
     [
         ({"discovery": Discovery("http://keycloak:8080/realms/acme", NOW)}, ("links", "yellow")),
