@@ -9,6 +9,13 @@ from keycloak_bridge.domain.events import IdKind
 from keycloak_bridge.domain.ports import Clock, UserDirectory
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.client_auth import (
+    ClientAuth,
+    by_assertion,
+    by_certificate,
+    by_key,
+    by_secret,
+)
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory, each_user
@@ -19,7 +26,8 @@ from keycloak_bridge.registry.client import (
     bearer,
 )
 from keycloak_bridge.settings.fields import Secret
-from keycloak_bridge.settings.model import Settings
+from keycloak_bridge.settings.model import KeycloakSettings, Settings
+from keycloak_bridge.transport.http import ClientCertificate
 
 _PAGES_AHEAD = 3
 """Pages of users that Keycloak makes while one is read; it makes one in one thread."""
@@ -53,6 +61,9 @@ def keycloak_http(settings: Settings) -> KeycloakHttp:
             read_timeout_s=keycloak.read_timeout,
             pool_size=keycloak.pool_size,
             ca_file=keycloak.ca_file,
+            client_certificate=None
+            if keycloak.tls_cert_file is None
+            else ClientCertificate(keycloak.tls_cert_file, keycloak.tls_key_file),
         )
     )
 
@@ -61,15 +72,24 @@ def keycloak_admin(
     settings: Settings, clock: Clock, http: KeycloakHttp | None = None
 ) -> KeycloakAdmin:
     """Return the Admin REST client; connects on first use. Raises ConfigError for missing settings."""
-    keycloak = settings.keycloak
     http = http or keycloak_http(settings)
-    if keycloak.client_secret is None:
-        raise ConfigError(
-            "keycloak.client_secret is not set",
-            remedy="set [keycloak] client_secret_file, or KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET",
-        )
-    return KeycloakAdmin(
-        http, TokenSource(http, keycloak.client_id, _reading(keycloak.client_secret), clock)
+    return KeycloakAdmin(http, TokenSource(http, client_auth(settings.keycloak, clock), clock))
+
+
+def client_auth(keycloak: KeycloakSettings, clock: Clock) -> ClientAuth:
+    """Return how the client authenticates by these settings; raises ConfigError where they do not say."""
+    client_id = keycloak.client_id
+    if keycloak.client_secret is not None:
+        return by_secret(client_id, _reading(keycloak.client_secret))
+    if keycloak.client_key is not None:
+        return by_key(client_id, _reading(keycloak.client_key), keycloak.client_key_id, clock)
+    if keycloak.client_assertion is not None:
+        return by_assertion(_reading(keycloak.client_assertion))
+    if keycloak.tls_cert_file is not None:
+        return by_certificate(client_id)
+    raise ConfigError(
+        "keycloak.client_secret is not set",
+        remedy="set [keycloak] client_secret_file, or KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET, or another way to authenticate",
     )
 
 

@@ -425,7 +425,7 @@ def _dry_run(console: Console, settings: Settings, selected: Replay) -> int:
     interpretation = Interpretation(settings)
     interpretation.check()
     keycloak = settings.keycloak
-    asks_keycloak = bool(keycloak.realm) and keycloak.client_secret is not None
+    asks_keycloak = bool(keycloak.realm) and keycloak.authenticates
     provisioner = direct_provisioner(interpretation) if asks_keycloak else None
     totals: Counter[str] = Counter()
     gone = 0

@@ -70,8 +70,8 @@ _ROWS: Mapping[str, _Row] = {
     ),
     "keycloak-tls": _Row(
         KeycloakUnavailableError,
-        "the TLS connection to Keycloak failed ({call})",
-        "check the certificate of [keycloak] url, and set [keycloak] ca_file for a private CA",
+        "there is no TLS connection to Keycloak: {problem} ({call})",
+        "{solution}",
     ),
     "keycloak-token-refused": _Row(
         KeycloakAuthError,
@@ -88,8 +88,7 @@ _ROWS: Mapping[str, _Row] = {
     "keycloak-credentials": _Row(
         KeycloakAuthError,
         "Keycloak refuses the client credentials ({call}: {status})",
-        "check [keycloak] client_id and client_secret (or client_secret_file), and that the client has "
-        "'Client authentication' and 'Service account roles' switched on",
+        "check {check}, and that the client has 'Client authentication' and 'Service account roles' switched on",
     ),
     "realm-not-found": _Row(
         KeycloakAuthError,

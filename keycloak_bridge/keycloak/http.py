@@ -19,6 +19,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.keycloak.errors import Call, error_for, keycloak_error, where
 from keycloak_bridge.ops import tracing
 from keycloak_bridge.transport.http import (
+    ClientCertificate,
     Failure,
     FixedHeaders,
     WireAdapter,
@@ -27,6 +28,7 @@ from keycloak_bridge.transport.http import (
     json_object,
     open_session,
     retry_after_s,
+    tls_problem,
 )
 
 _JSON = JSONEncoder(separators=(",", ":"), allow_nan=False)
@@ -42,6 +44,7 @@ class KeycloakConnection:
     read_timeout_s: float = 30.0
     pool_size: int = 8
     ca_file: Path | None = None
+    client_certificate: ClientCertificate | None = None
 
 
 class KeycloakHttp:
@@ -54,7 +57,10 @@ class KeycloakHttp:
         self.realm_url = f"{base}/realms/{realm}"
         self.admin_url = f"{base}/admin/realms/{realm}"
         self._session = open_session(
-            "keycloak", adapter or WireAdapter(connection.pool_size), connection.ca_file
+            "keycloak",
+            adapter or WireAdapter(connection.pool_size, certificate=connection.client_certificate),
+            connection.ca_file,
+            connection.client_certificate,
         )
         self._own_headers: dict[bool, tuple[str | None, FixedHeaders]] = {}
         self._prepared_admin_url: str | None = None
@@ -169,7 +175,10 @@ def translate(call: Call, error: requests.RequestException) -> BridgeError:
         return KeycloakRejectedError(
             f"the user cannot be written as JSON for {call}", **where(call)
         )
-    return keycloak_error(code=f"keycloak-{failure}", call=call)
+    problem = tls_problem(error, "keycloak")
+    return keycloak_error(
+        code=f"keycloak-{failure}", call=call, problem=problem.text, solution=problem.solution
+    )
 
 
 def from_response(call: Call, response: requests.Response) -> KeycloakError:

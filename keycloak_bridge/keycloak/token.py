@@ -3,7 +3,7 @@
 import base64
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,11 +12,13 @@ import requests
 
 from keycloak_bridge.domain.errors import KeycloakError, KeycloakUnavailableError
 from keycloak_bridge.domain.ports import Clock
+from keycloak_bridge.keycloak.client_auth import ClientAuth
 from keycloak_bridge.keycloak.errors import Call, keycloak_error
 from keycloak_bridge.keycloak.http import KeycloakHttp, from_response
 from keycloak_bridge.transport.http import json_object
 
 _CALL = Call("POST", "/protocol/openid-connect/token")
+_DISCOVERY = Call("GET", "/.well-known/openid-configuration")
 _RENEWED_BEFORE_S = 30.0
 _LONGEST_LIFE_S = 86_400
 
@@ -33,16 +35,14 @@ class _Token:
 class TokenSource:
     """Gives out the current token. Safe to share between threads; one renewal at a time.
 
-    `secret` is asked at every renewal, so that a rotated secret takes effect without a restart.
+    `auth` is asked at every renewal, so that a rotated secret takes effect without a restart.
     """
 
-    def __init__(
-        self, http: KeycloakHttp, client_id: str, secret: Callable[[], str], clock: Clock
-    ) -> None:
+    def __init__(self, http: KeycloakHttp, auth: ClientAuth, clock: Clock) -> None:
         self._http = http
-        self._client_id = client_id
-        self._secret = secret
+        self._auth = auth
         self._clock = clock
+        self._issuer: str | None = None
         self._renewal = threading.Lock()
         self._current: _Token | None = None
 
@@ -78,8 +78,7 @@ class TokenSource:
         """Return what is asked for a token with."""
         return {
             "grant_type": "client_credentials",
-            "client_id": self._client_id,
-            "client_secret": self._secret(),
+            **self._auth.parameters(self._known_issuer),
         }
 
     def _url(self) -> str:
@@ -92,12 +91,24 @@ class TokenSource:
         answer = json_object(response)
         value = answer.get("access_token") if answer and response.status_code == 200 else None
         if not isinstance(value, str) or answer is None:
-            raise _refusal(response, answer)
+            self._issuer = None  # it may be another one since
+            raise _refusal(response, answer, self._auth.check)
         lifetime_s = answer.get("expires_in")
         lifetime_s = float(min(lifetime_s, _LONGEST_LIFE_S)) if isinstance(lifetime_s, int) else 0.0
         # half of a short life at most, or such a token would be renewed for every call
         margin_s = min(_RENEWED_BEFORE_S, lifetime_s / 2)
         return _Token(value, asked_at + lifetime_s - margin_s)
+
+    def _known_issuer(self) -> str:
+        """Return the realm's issuer, which need not be the address that the bridge calls. Raises KeycloakError."""
+        if self._issuer is None:
+            response = self._http.send(_DISCOVERY, f"{self._http.realm_url}{_DISCOVERY.path}")
+            answer = json_object(response)
+            issuer = answer.get("issuer") if answer and response.status_code == 200 else None
+            if not isinstance(issuer, str):
+                raise _refusal(response, answer, self._auth.check)
+            self._issuer = issuer
+        return self._issuer
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +158,15 @@ def granted_roles(token: str) -> frozenset[str] | None:
     return token_facts(token).roles.get("realm-management")
 
 
-def _refusal(response: requests.Response, answer: dict[str, Any] | None) -> KeycloakError:
+def _refusal(
+    response: requests.Response, answer: dict[str, Any] | None, check: str
+) -> KeycloakError:
     status = response.status_code
     error = from_response(_CALL, response)
     if isinstance(error, KeycloakUnavailableError):
         return error
-    if answer is None:
+    if answer is None or status == 200:
         return keycloak_error(code="not-keycloak", call=_CALL, status=status)
     if status == 404:
         return keycloak_error(code="realm-not-found", call=_CALL, status=status)
-    return keycloak_error(code="keycloak-credentials", call=_CALL, status=status)
+    return keycloak_error(code="keycloak-credentials", call=_CALL, status=status, check=check)

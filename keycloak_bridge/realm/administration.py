@@ -17,6 +17,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.keycloak import shapes
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.client_auth import by_secret
 from keycloak_bridge.keycloak.http import KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.realm.needs import MANAGEMENT, RealmNeeds
@@ -57,7 +58,7 @@ class AdministratorTokens(TokenSource):
     """The administrator's tokens, which are asked for as Keycloak's own command line does."""
 
     def __init__(self, http: KeycloakHttp, who: Administrator, clock: Clock) -> None:
-        super().__init__(http, who.client or ADMIN_CLI, lambda: who.secret, clock)
+        super().__init__(http, by_secret(who.client or ADMIN_CLI, lambda: who.secret), clock)
         self._who = who
         self._realms = http.realm_url.rpartition("/")[0]
 

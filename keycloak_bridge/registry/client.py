@@ -42,6 +42,7 @@ from keycloak_bridge.transport.http import (
     failure_of,
     json_in,
     open_session,
+    tls_problem,
 )
 from keycloak_bridge.validation.schema import CompiledSchema, Registered, compile_registered
 from keycloak_bridge.validation.validator import shortened
@@ -87,8 +88,8 @@ _UNAVAILABLE: Mapping[Failure, tuple[str, str]] = {
         "check [registry] url and the proxies in front of the registry: schemas are shorter",
     ),
     Failure.TLS: (
-        "the TLS connection to the schema registry failed ({call})",
-        "check the certificate of [registry] url, and set [registry] ca_file for a private CA",
+        "there is no TLS connection to the schema registry: {problem} ({call})",
+        "{solution}",
     ),
 }
 
@@ -325,7 +326,7 @@ class ConfluentRegistry:
                 answer = exchange(self._session, request, (timeout_s, timeout_s))
                 tracing.answered(span, answer.status_code)
         except requests.RequestException as error:
-            raise _no_answer(failure_of(error), call) from error
+            raise _no_answer(error, call) from error
         status = answer.status_code
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise RegistryAccessError(
@@ -468,7 +469,8 @@ def _foreign(call: str, status: int) -> RegistryUnavailableError:
     )
 
 
-def _no_answer(failure: Failure, call: str) -> BridgeError:
+def _no_answer(error: requests.RequestException, call: str) -> BridgeError:
+    failure = failure_of(error)
     if failure not in _UNAVAILABLE:
         return RegistryUnavailableError(
             "[registry] url is not an address that can be called",
@@ -476,6 +478,9 @@ def _no_answer(failure: Failure, call: str) -> BridgeError:
             remedy="write it as http://host:port or https://host, with the path of the API if it has one",
         )
     message, remedy = _UNAVAILABLE[failure]
+    problem = tls_problem(error, "registry")
     return RegistryUnavailableError(
-        message.format(call=call), code=f"registry-{failure}", remedy=remedy
+        message.format(call=call, problem=problem.text),
+        code=f"registry-{failure}",
+        remedy=remedy.format(solution=problem.solution),
     )

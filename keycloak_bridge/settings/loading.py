@@ -208,6 +208,8 @@ def _build(chosen: Collection[tuple[Setting, Any, _Source]]) -> Settings:
 
 def _missing(settings: Settings, required: Collection[str]) -> Iterator[Problem]:
     for name in sorted(required):
+        if name == "keycloak.client_secret" and settings.keycloak.authenticates:
+            continue
         setting = settings_by_name()[name]
         if not getattr(getattr(settings, setting.section), setting.attribute):
             yield name, f"is needed; set it in the file or as {setting.environment_name}"
@@ -248,6 +250,7 @@ def _clashes(settings: Settings) -> Iterator[Problem]:
         seen.setdefault(name, key)
     if settings.invite.redirect_uri and not settings.invite.client_id:
         yield "invite.redirect_uri", "needs `invite.client_id`: Keycloak checks the page with it"
+    yield from _keycloak_clashes(settings)
     yield from _registry_clashes(settings)
     yield from _ui_clashes(settings)
     if settings.retry.initial > settings.retry.max:
@@ -273,6 +276,23 @@ def _ui_clashes(settings: Settings) -> Iterator[Problem]:
             "ui.token",
             f"is needed, or `ui.token_file`, since `health.host` ({health.host}) is not a loopback address",
         )
+
+
+def _keycloak_clashes(settings: Settings) -> Iterator[Problem]:
+    keycloak = settings.keycloak
+    given = [
+        key
+        for key in ("client_secret", "client_key", "client_assertion")
+        if getattr(keycloak, key) is not None
+    ]
+    for key in given[1:]:
+        yield f"keycloak.{key}", f"must not be given with `keycloak.{given[0]}`"
+    if keycloak.client_key_id and keycloak.client_key is None:
+        yield "keycloak.client_key_id", "needs `keycloak.client_key_file`"
+    if keycloak.tls_key_file and not keycloak.tls_cert_file:
+        yield "keycloak.tls_key_file", "needs `keycloak.tls_cert_file`"
+    if keycloak.tls_cert_file and not keycloak.url.startswith("https:"):
+        yield "keycloak.tls_cert_file", "needs an https address in `keycloak.url`"
 
 
 def _registry_clashes(settings: Settings) -> Iterator[Problem]:

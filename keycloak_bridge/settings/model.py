@@ -138,7 +138,21 @@ class KeycloakSettings:
     )
     client_id: str = setting("keycloak-bridge", "Confidential client with a service account.")
     client_secret: Secret | None = setting(
-        None, "Secret of that client. Needed by every command that talks to Keycloak."
+        None,
+        "Secret of that client. Every command that talks to Keycloak needs this, or one of the other ways to authenticate.",
+    )
+    client_key: Secret | None = setting(
+        None,
+        "Private key (PEM, without passphrase) with which the client signs its assertions (`private_key_jwt`), in place of a "
+        "secret; needs the extra `jwt`.",
+    )
+    client_key_id: str | None = setting(
+        None, "Id of that key (`kid`), where the client's key set has several."
+    )
+    client_assertion: Secret | None = setting(
+        None,
+        "Assertion (JWT) in place of a secret; as a file, it may be one that somebody else renews, such as the token of a "
+        "Kubernetes service account.",
     )
     connect_timeout: float = setting("5 s", "How long connecting may take.", duration())
     read_timeout: float = setting(
@@ -150,6 +164,19 @@ class KeycloakSettings:
     ca_file: Path | None = setting(
         None, "CA certificates (PEM) to trust instead of the usual ones."
     )
+    tls_cert_file: Path | None = setting(
+        None,
+        "Client certificate (PEM) for mutual TLS; without another way to authenticate, the client's own (`tls_client_auth`).",
+    )
+    tls_key_file: Path | None = setting(
+        None, "Key (PEM, without passphrase) of that certificate, where its file has none."
+    )
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether anything says how the client authenticates."""
+        ways = (self.client_secret, self.client_key, self.client_assertion, self.tls_cert_file)
+        return any(one is not None for one in ways)
 
 
 @dataclass(frozen=True, slots=True)

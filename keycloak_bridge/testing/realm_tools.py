@@ -18,6 +18,7 @@ import requests
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.client_auth import by_secret
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.sandbox import Sandbox
@@ -297,7 +298,9 @@ def create_realm(sandbox: Sandbox, administrator: RealmAdministrator, name: str)
 def bridge_admin(sandbox: Sandbox, realm: FreshRealm) -> Iterator[KeycloakAdmin]:
     """Open the bridge's own client of a realm, with a token that holds the roles of this moment."""
     http = KeycloakHttp(KeycloakConnection(url=sandbox.keycloak_url, realm=realm.name))
-    tokens = TokenSource(http, realm.client_id, lambda: realm.client_secret, SystemClock())
+    tokens = TokenSource(
+        http, by_secret(realm.client_id, lambda: realm.client_secret), SystemClock()
+    )
     admin = KeycloakAdmin(http, tokens)
     try:
         yield admin

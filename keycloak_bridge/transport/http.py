@@ -21,7 +21,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httptools
 import requests
@@ -96,14 +96,124 @@ def failure_of(error: requests.RequestException) -> Failure:
     return FAILURES[next(known for known in type(error).__mro__ if known in FAILURES)]
 
 
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """A certificate (PEM) with its chain for mutual TLS; without `key` its file has the key, which has no passphrase."""
+
+    certificate: Path
+    key: Path | None = None
+
+    @property
+    def files(self) -> str | tuple[str, str]:
+        """The files as `requests` wants them."""
+        return str(self.certificate) if self.key is None else (str(self.certificate), str(self.key))
+
+
+class TlsProblem(NamedTuple):
+    """Why there is no TLS connection, and what to do about it."""
+
+    text: str
+    solution: str
+
+
+_OF_SERVER: Mapping[int, TlsProblem] = {
+    9: TlsProblem("its certificate is not valid yet", "check the clocks of both machines"),
+    10: TlsProblem("its certificate has expired", "renew the certificate of [{section}] url"),
+    23: TlsProblem("its certificate is revoked", "renew the certificate of [{section}] url"),
+    62: TlsProblem(
+        "its certificate is for another host name than that of [{section}] url",
+        "write the host name in [{section}] url that the certificate has, or issue one for this name",
+    ),
+}
+"""By OpenSSL's codes of verification (X509_V_ERR_…)."""
+
+_UNTRUSTED = TlsProblem(
+    "no authority that the bridge trusts has signed its certificate",
+    "let [{section}] ca_file be the certificate (PEM) of the authority that signed it",
+)
+_UNTRUSTED_CODES = (2, 18, 19, 20, 21)
+_OTHER_HOST, _OTHER_ADDRESS = 62, 64
+
+_BY_REASON: Mapping[str, TlsProblem] = {
+    "CERTIFICATE_REQUIRED": TlsProblem(
+        "it asks for a client certificate", "set [{section}] tls_cert_file and tls_key_file"
+    ),
+    "CERTIFICATE_EXPIRED": TlsProblem(
+        "it says that the bridge's certificate has expired", "renew [{section}] tls_cert_file"
+    ),
+    "CERTIFICATE_REVOKED": TlsProblem(
+        "it says that the bridge's certificate is revoked", "renew [{section}] tls_cert_file"
+    ),
+    "UNKNOWN_CA": TlsProblem(
+        "it does not trust the authority that signed the bridge's certificate",
+        "let the server trust the authority of [{section}] tls_cert_file, or have one issued that it trusts",
+    ),
+    "ALERT_BAD_CERTIFICATE": TlsProblem(
+        "it refuses the bridge's certificate, or asks for one",
+        "check [{section}] tls_cert_file and tls_key_file, and what the server's log says of it",
+    ),
+    "ALERT_CERTIFICATE_UNKNOWN": TlsProblem(
+        "it refuses the bridge's certificate",
+        "check [{section}] tls_cert_file, and what the server's log says of it",
+    ),
+    "KEY_VALUES_MISMATCH": TlsProblem(
+        "the bridge's key is not that of its certificate",
+        "let [{section}] tls_key_file be the key of tls_cert_file",
+    ),
+    "WRONG_VERSION_NUMBER": TlsProblem(
+        "what answers there speaks no TLS", "write [{section}] url with http:// or the port of TLS"
+    ),
+}
+"""By what OpenSSL calls the reason, or a part of it."""
+
+_UNKNOWN = TlsProblem(
+    "the handshake failed",
+    "check the certificate of [{section}] url, and set [{section}] ca_file for an authority of your own",
+)
+
+
+def tls_problem(error: BaseException, section: str) -> TlsProblem:
+    """Return what an error of a connection says about TLS, in the words of the settings of `section`."""
+    found = _ssl_error(error)
+    problem = _UNKNOWN
+    if isinstance(found, ssl.SSLCertVerificationError):
+        code = getattr(found, "verify_code", 0)
+        code = _OTHER_HOST if code == _OTHER_ADDRESS else code
+        problem = _OF_SERVER.get(code, _UNTRUSTED if code in _UNTRUSTED_CODES else _UNKNOWN)
+    elif found is not None:
+        reason = getattr(found, "reason", None) or ""
+        problem = next((p for name, p in _BY_REASON.items() if name in reason), _UNKNOWN)
+    return TlsProblem(*(text.format(section=section) for text in problem))
+
+
+def _ssl_error(error: BaseException) -> ssl.SSLError | None:
+    """Return the error of OpenSSL below `error`, which `requests` and urllib3 wrap in theirs."""
+    below: BaseException | None = error
+    for _ in range(10):  # wrapped no deeper
+        if below is None or isinstance(below, ssl.SSLError):
+            return below
+        first = below.args[0] if below.args else None
+        reason = getattr(below, "reason", None)
+        inner = next((e for e in (reason, first) if isinstance(e, BaseException)), None)
+        below = inner or below.__cause__
+    return None
+
+
 class FixedHeaders(CaseInsensitiveDict[str]):
     """Headers of many requests; not to be changed once they were sent, since they are encoded only once."""
 
     sent_as: bytes | None = None
 
 
-def open_session(section: str, adapter: BaseAdapter, ca_file: Path | None) -> requests.Session:
-    """Return a session that sends by `adapter`; raises ConfigError (`<section>-ca-file`) for one that cannot be read.
+def open_session(
+    section: str,
+    adapter: BaseAdapter,
+    ca_file: Path | None,
+    certificate: ClientCertificate | None = None,
+) -> requests.Session:
+    """Return a session that sends by `adapter`.
+
+    Raises ConfigError for a file that cannot be used (`<section>-ca-file`, `<section>-tls-cert`).
 
     No redirect is followed, nothing is tried again, no cookie is kept, and neither proxies nor credentials are taken
     from the environment: the settings alone say whom the bridge talks to.
@@ -128,6 +238,19 @@ def open_session(section: str, adapter: BaseAdapter, ca_file: Path | None) -> re
                 remedy="point it at a PEM file that the bridge may read",
             ) from error
         session.verify = str(ca_file)
+    if certificate is not None:
+        try:
+            ssl.create_default_context().load_cert_chain(
+                certificate.certificate,
+                certificate.key,
+                password=lambda: b"",  # or OpenSSL asks for a passphrase at the terminal
+            )
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"[{section}] tls_cert_file and tls_key_file are no certificate with its key",
+                code=f"{section}-tls-cert",
+                remedy="point them at PEM files that the bridge may read, the key without passphrase",
+            ) from error
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
@@ -186,8 +309,8 @@ _NOT_MEASURED = timedelta(0)
 class WireAdapter(HTTPAdapter):
     """Sends a request and reads the whole answer. Safe to share between threads; raises errors of `requests` only.
 
-    Nothing is tried again. Proxies, client certificates and streamed bodies, which the bridge does not use, are not known.
-    An answer longer than `most_bytes` is not read.
+    Nothing is tried again. Proxies and streamed bodies, which the bridge does not use, are not known. Each new connection reads
+    the files of certificates again. An answer longer than `most_bytes` is not read.
     """
 
     def __init__(
@@ -196,7 +319,9 @@ class WireAdapter(HTTPAdapter):
         monotonic: Callable[[], float] = time.monotonic,
         *,
         most_bytes: int = MOST_BODY_BYTES,
+        certificate: ClientCertificate | None = None,
     ) -> None:
+        self._certificate = None if certificate is None else certificate.files
         super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=0, pool_block=True)
         self._monotonic = monotonic
         self._most_bytes = most_bytes
@@ -235,10 +360,12 @@ class WireAdapter(HTTPAdapter):
         if known is not None and known[:2] == (origin, verify) and known[2].pool is not None:
             return known[2]
         try:
-            pool = self.get_connection_with_tls_context(request, verify)
+            pool = self.get_connection_with_tls_context(request, verify, cert=self._certificate)
+            self.cert_verify(pool, request.url, verify, self._certificate)  # type: ignore[no-untyped-call]
         except urllib3_errors.LocationValueError as error:
             raise requests_errors.InvalidURL(error, request=request) from error
-        self.cert_verify(pool, request.url, verify, None)  # type: ignore[no-untyped-call]
+        except OSError as error:  # a file that is just being replaced
+            raise requests_errors.ConnectionError(error, request=request) from error
         self._known = (origin, verify, pool)
         return pool
 

@@ -15,6 +15,7 @@ from bench.stub_keycloak import StubRealm
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.client_auth import by_secret
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 
@@ -52,7 +53,7 @@ class HttpRealm(AnsweringAdapter):
         """Return what calls this realm, which creates its users at the times of `clock`."""
         self._clock = clock
         http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), self)
-        return KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", clock))
+        return KeycloakAdmin(http, TokenSource(http, by_secret("bridge", lambda: "x"), clock))
 
     def answered(self, request: requests.PreparedRequest, timeout: Any) -> requests.Response:
         """Note the call and answer it."""

@@ -3,6 +3,7 @@
 from stub_adapter import StubAdapter
 
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.client_auth import by_secret
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -10,7 +11,9 @@ from keycloak_bridge.testing.fake_clock import FakeClock
 
 def scripted_admin(stub: StubAdapter, clock: FakeClock | None = None) -> KeycloakAdmin:
     http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), stub)
-    return KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", clock or FakeClock()))
+    return KeycloakAdmin(
+        http, TokenSource(http, by_secret("bridge", lambda: "x"), clock or FakeClock())
+    )
 
 
 class KeycloakScript:

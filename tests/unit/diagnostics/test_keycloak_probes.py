@@ -33,6 +33,7 @@ from keycloak_bridge.domain.errors import (
     MailDeliveryError,
 )
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.client_auth import by_secret
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.mapping.profile_findings import Severity
@@ -320,7 +321,7 @@ def survey_of(stub: StubAdapter) -> KeycloakSurvey:
     """Return a survey over a script."""
     http = KeycloakHttp(KeycloakConnection(URL, "acme"), stub)
     return KeycloakSurvey(
-        http, KeycloakAdmin(http, TokenSource(http, "bridge", lambda: "x", FakeClock()))
+        http, KeycloakAdmin(http, TokenSource(http, by_secret("bridge", lambda: "x"), FakeClock()))
     )
 
 

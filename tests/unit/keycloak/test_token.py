@@ -11,6 +11,7 @@ import requests
 from stub_adapter import StubAdapter
 
 from keycloak_bridge.domain.errors import BridgeError, KeycloakAuthError, KeycloakUnavailableError
+from keycloak_bridge.keycloak.client_auth import by_secret
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenFacts, TokenSource, granted_roles, token_facts
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -26,7 +27,9 @@ class Bench:
         self.clock = FakeClock()
         self.secret = SECRET
         http = KeycloakHttp(KeycloakConnection("https://keycloak.example", "acme"), self.stub)
-        self.tokens = TokenSource(http, "keycloak-bridge", lambda: self.secret, self.clock)
+        self.tokens = TokenSource(
+            http, by_secret("keycloak-bridge", lambda: self.secret), self.clock
+        )
 
     def grant(self, *tokens: str, expires_in: int = 300) -> None:
         for token in tokens:

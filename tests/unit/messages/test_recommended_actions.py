@@ -66,6 +66,9 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "under-way",
         "user-not-found",
         "workers-stuck",
+        "client-key-unusable",
+        "jwt-not-installed",
+        "keycloak-tls-cert",
         "tracing-environment",
         "tracing-not-installed",
     }

@@ -1,0 +1,138 @@
+"""TLS to Keycloak: right, and what is said of each thing that is wrong."""
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+import trustme
+import urllib3
+from pytest_socket import enable_socket
+from tls_server import PAST, pem_of, pem_of_authority, serving
+
+from keycloak_bridge.domain.errors import ConfigError, KeycloakError
+from keycloak_bridge.keycloak.errors import Call
+from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.transport.http import ClientCertificate, tls_problem
+
+AUTHORITY, OTHER = trustme.CA(), trustme.CA()
+CALL = Call("GET", "/users")
+
+
+@pytest.fixture(autouse=True)
+def _network() -> None:
+    enable_socket()
+
+
+def status(port: int, ca_file: Path | None, certificate: ClientCertificate | None = None) -> int:
+    """Return the status of a call."""
+    connection = KeycloakConnection(
+        f"https://localhost:{port}",
+        "acme",
+        60,
+        60,
+        ca_file=ca_file,
+        client_certificate=certificate,
+    )
+    http = KeycloakHttp(connection)
+    try:
+        return http.send(CALL, f"{http.admin_url}/users").status_code
+    finally:
+        http.close()
+
+
+def refused(call: Callable[[], object]) -> tuple[str, str]:
+    """Return what is said of a connection that cannot be made, and what to do."""
+    with pytest.raises(KeycloakError) as caught:
+        call()
+    assert caught.value.code == "keycloak-tls"
+    return caught.value.message, caught.value.remedy or ""
+
+
+def test_a_certificate_of_an_authority_of_ones_own(tmp_path: Path) -> None:
+    """It is trusted by `ca_file`, which is read again for each connection."""
+    ca_file = pem_of_authority(OTHER, tmp_path / "ca.pem")
+    with serving(AUTHORITY.issue_cert("localhost")) as port:
+        message, remedy = refused(lambda: status(port, ca_file))
+        http = KeycloakHttp(
+            KeycloakConnection(f"https://localhost:{port}", "acme", 60, 60, ca_file=ca_file)
+        )
+        with pytest.raises(KeycloakError):
+            http.send(CALL, f"{http.admin_url}/users")
+        pem_of_authority(AUTHORITY, ca_file)
+        assert http.send(CALL, f"{http.admin_url}/users").status_code == 200
+        http.close()
+
+    assert (
+        "there is no TLS connection to Keycloak: no authority that the bridge trusts has signed its certificate (GET /users)"
+        == message
+    )
+    assert "[keycloak] ca_file" in remedy
+
+
+@pytest.mark.parametrize(
+    ("certificate", "problem", "remedy"),
+    [
+        (lambda: AUTHORITY.issue_cert("localhost", not_after=PAST), "has expired", "renew"),
+        (lambda: AUTHORITY.issue_cert("other.example"), "another host name", "[keycloak] url"),
+        (lambda: OTHER.issue_cert("localhost"), "no authority that the bridge trusts", "ca_file"),
+        (lambda: None, "speaks no TLS", "http://"),
+    ],
+)
+def test_what_is_wrong_with_the_server(
+    tmp_path: Path,
+    certificate: Callable[[], trustme.LeafCert | None],
+    problem: str,
+    remedy: str,
+) -> None:
+    """One sentence for each, and what to do."""
+    ca_file = pem_of_authority(AUTHORITY, tmp_path / "ca.pem")
+    with serving(certificate()) as port:
+        said, advice = refused(lambda: status(port, ca_file))
+    assert problem in said
+    assert remedy in advice
+
+
+def test_mutual_tls(tmp_path: Path) -> None:
+    """With the bridge's certificate, which may be replaced; without one, or with one that is not trusted, it says so."""
+    ca_file = pem_of_authority(AUTHORITY, tmp_path / "ca.pem")
+    own = ClientCertificate(pem_of(OTHER.issue_cert("bridge"), tmp_path / "own.pem"))
+    with serving(AUTHORITY.issue_cert("localhost"), clients_of=AUTHORITY) as port:
+        without, _ = refused(lambda: status(port, ca_file))
+        untrusted, _ = refused(lambda: status(port, ca_file, own))
+        pem_of(AUTHORITY.issue_cert("bridge"), tmp_path / "own.pem")
+        assert status(port, ca_file, own) == 200
+
+    assert "it asks for a client certificate" in without
+    assert "it does not trust the authority that signed the bridge's certificate" in untrusted
+
+
+def test_a_certificate_that_cannot_be_used_is_a_wrong_setting(tmp_path: Path) -> None:
+    """Found at start: no file, another's key, no certificate."""
+    own = pem_of(AUTHORITY.issue_cert("bridge"), tmp_path / "own.pem")
+    other = AUTHORITY.issue_cert("other")
+    other.private_key_pem.write_to_path(str(tmp_path / "other.key"))
+    (tmp_path / "empty.pem").write_text("")
+    for certificate in (
+        ClientCertificate(tmp_path / "missing.pem"),
+        ClientCertificate(own, tmp_path / "other.key"),
+        ClientCertificate(tmp_path / "empty.pem"),
+    ):
+        with pytest.raises(ConfigError, match="tls_cert_file") as caught:
+            status(1, None, certificate)
+        assert caught.value.code == "keycloak-tls-cert"
+
+
+def test_errors_of_tls_are_found_wherever_they_are_wrapped() -> None:
+    """As `requests`, urllib3 or Python do; what is none has no special words."""
+    inner = ssl.SSLCertVerificationError(1, "planted")
+    inner.verify_code = 10
+    wrapped = [
+        requests.exceptions.SSLError(inner),
+        requests.exceptions.SSLError(urllib3.exceptions.SSLError(inner)),
+        requests.exceptions.SSLError(urllib3.exceptions.MaxRetryError(None, "/", inner)),  # type: ignore[arg-type]
+    ]
+    assert {"its certificate has expired"} == {tls_problem(one, "keycloak").text for one in wrapped}
+    for error in (ValueError("planted"), requests.exceptions.SSLError()):
+        assert tls_problem(error, "keycloak").text == "the handshake failed"
