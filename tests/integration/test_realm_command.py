@@ -20,6 +20,7 @@ from keycloak_bridge.testing.realm_tools import FreshRealm, RealmAdministrator
 pytestmark = pytest.mark.integration
 
 SECRET = "a-secret-of-the-bridge"
+PASSWORD = "a-password-of-the-owner"
 OTHERS: dict[str, Any] = {
     "passwordPolicy": "length(9)",
     "webAuthnPolicyRpEntityName": "Mine",
@@ -29,8 +30,19 @@ OTHERS: dict[str, Any] = {
     "eventsListeners": [],
     "groups": [{"name": "mine"}],
     "roles": {"realm": [{"name": "mine"}]},
+    "users": [
+        {
+            "username": "owner",
+            "email": "owner@acme.example",
+            "firstName": "Olga",
+            "lastName": "Owner",
+            "enabled": True,
+            "credentials": [{"type": "password", "value": PASSWORD}],
+            "clientRoles": {"realm-management": ["realm-admin"]},
+        }
+    ],
 }
-"""What an owner has set, and the command must leave as it is."""
+"""What an owner has set, and the command must leave as it is; the owner is an administrator of this realm only."""
 
 CHANGED = {
     *("adminEventsEnabled", "attributes", "clientScopeMappings", "clients", "components"),
@@ -51,18 +63,15 @@ def new_realm(sandbox: Sandbox, folder: Path, **representation: Any) -> Iterator
         administrator.delete(name)
 
 
-@pytest.fixture(autouse=True)
-def _password(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KC_CLI_PASSWORD", sandbox.admin_password)
-
-
-def commanded(bench: Bench, *arguments: str, code: int = 0) -> str:
-    """Return what `keycloak-bridge realm` prints; no secret may be in it."""
-    user = ("--user", bench.sandbox.admin_username)
-    done = bench.run_command("realm", *arguments, *user)
+def commanded(bench: Bench, *arguments: str, code: int = 0, owner: bool = False) -> str:
+    """Return what `keycloak-bridge realm` prints to the server's administrator, or the realm's; no secret may be in it."""
+    (bench.folder / "password").write_text(PASSWORD if owner else bench.sandbox.admin_password)
+    name, place = ("owner", bench.realm.name) if owner else (bench.sandbox.admin_username, "master")
+    login = ("--user", name, "--user-realm", place, "--password-file", "password")
+    done = bench.run_command("realm", *arguments, *login)
     assert code == done.returncode, done.stderr
-    assert SECRET not in done.stdout
-    assert bench.sandbox.admin_password not in done.stdout
+    for secret in (SECRET, PASSWORD, bench.sandbox.admin_password):
+        assert secret not in done.stdout + done.stderr
     return done.stdout
 
 
@@ -103,10 +112,10 @@ def test_from_a_new_realm_to_the_first_invited_user(sandbox: Sandbox, tmp_path: 
     }
     with new_realm(sandbox, tmp_path, **OTHERS) as bench:
         before = whole(bench)
-        planned = commanded(bench, "plan", "--exit-code", code=4)
+        planned = commanded(bench, "plan", "--exit-code", code=4, owner=True)
         assert before == whole(bench)
 
-        commanded(bench, "apply", "--yes")
+        commanded(bench, "apply", "--yes", owner=True)
         after = whole(bench)
         again = commanded(bench, "apply", "--yes")
         written_again = whole(bench) != after
@@ -161,6 +170,7 @@ def test_a_realm_made_by_the_exported_commands_lacks_nothing(
         "JAVA_HOME": str(java.parent.parent),
         "JAVA": str(java),
         "KEYCLOAK_BRIDGE_CLIENT_SECRET": SECRET,
+        "KC_CLI_PASSWORD": sandbox.admin_password,
     }
 
     def run(*command: str) -> None:

@@ -71,6 +71,24 @@ def test_apply_asks_and_writes_once(rest: RealmRest, monkeypatch: pytest.MonkeyP
     assert written == len(rest.writes)
 
 
+def test_a_realm_that_changes_before_the_answer_is_not_written_to(
+    rest: RealmRest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not shown is not written."""
+
+    def answered(*_: object, **__: object) -> bool:
+        rest.state["groups"].append("/staff")
+        return True
+
+    monkeypatch.setattr(realm, "_is_terminal", lambda: True)
+    monkeypatch.setattr("click.confirm", answered)
+
+    done = said("apply")
+
+    assert (2, []) == (done.exit_code, rest.writes)
+    assert "the realm has changed meanwhile" in done.output
+
+
 def test_apply_writes_nothing_without_an_answer(rest: RealmRest) -> None:
     """Where nobody can be asked, --yes is needed."""
     done = said("apply")
