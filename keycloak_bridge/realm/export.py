@@ -11,10 +11,9 @@ from itertools import groupby
 from typing import Any
 
 from keycloak_bridge.keycloak.user_profile import DEFAULT_RULES
-from keycloak_bridge.realm.needs import MANAGEMENT, RealmNeeds
+from keycloak_bridge.realm.needs import BY_SECRET, MANAGEMENT, RealmNeeds
 from keycloak_bridge.realm.plan import (
     ADMIN_EVENTS_EXPIRATION,
-    NEW_CLIENT,
     CreateClient,
     CreateGroups,
     CreateRoles,
@@ -28,6 +27,7 @@ from keycloak_bridge.realm.plan import (
     UpdateEvents,
     UpdateRealm,
     Write,
+    new_client,
     plan_realm,
     with_parents,
 )
@@ -142,7 +142,8 @@ def _representation(needs: RealmNeeds, state: RealmState, plan: RealmPlan, outpu
     keys, attributes = _settings(needs, state, plan)
     of_cli = output == CONFIG_CLI
     secret = f"$(env:{SECRET_VARIABLE})" if of_cli else f"${{{SECRET_VARIABLE}:{_UNSET}}}"
-    roles = list(needs.roles)
+    client, roles = new_client(needs), list(needs.roles)
+    by_secret = client["clientAuthenticatorType"] == BY_SECRET
     profile: Json
     if of_cli:
         # without this attribute it skips the profile
@@ -157,7 +158,7 @@ def _representation(needs: RealmNeeds, state: RealmState, plan: RealmPlan, outpu
         "enabled": True,
         **keys,
         **({"attributes": attributes} if attributes else {}),
-        "clients": [{"clientId": needs.client_id, **NEW_CLIENT, "secret": secret}],
+        "clients": [{**client, "secret": secret} if by_secret else client],
         "users": [
             {
                 "username": needs.account,
@@ -228,7 +229,9 @@ def _commands(needs: RealmNeeds, write: Write) -> Iterator[str]:  # noqa: C901 #
     client = shlex.quote(needs.client_id)
     match write:
         case CreateClient(representation):
-            yield f'kcadm.sh create clients -r "$R" -s "secret=${{{SECRET_VARIABLE}:?}}" -f - <<\'JSON\''
+            named = representation["clientAuthenticatorType"] == BY_SECRET
+            secret = f'-s "secret=${{{SECRET_VARIABLE}:?}}" ' if named else ""
+            yield f"kcadm.sh create clients -r \"$R\" {secret}-f - <<'JSON'"
             yield from _here(representation)
         case UpdateClient(keys):
             yield f'kcadm.sh update "clients/{_id_of(client)}" -r "$R" {_settings_of(keys)}'
@@ -320,10 +323,6 @@ def _terraform(needs: RealmNeeds, state: RealmState, plan: RealmPlan) -> str:
         _block(
             "terraform", [("required_providers", [("keycloak", {"source": "keycloak/keycloak"})])]
         ),
-        _block(
-            'variable "keycloak_bridge_client_secret"',
-            [("type", _Reference("string")), ("sensitive", True)],
-        ),
         _block('data "keycloak_realm" "realm"', [("realm", needs.realm)]),
         _block(
             'data "keycloak_openid_client" "realm_management"',
@@ -356,16 +355,24 @@ def _terraform_comment(needs: RealmNeeds, state: RealmState, plan: RealmPlan) ->
 
 
 def _terraform_client(needs: RealmNeeds) -> Iterator[str]:
-    roles = _Reference(f"toset({_value(list(needs.roles))})")
+    roles, client = _set_of(needs.roles), new_client(needs)
+    way = client["clientAuthenticatorType"]
+    credentials: tuple[str, Any] = ("client_authenticator_type", way)
+    if way == BY_SECRET:
+        credentials = ("client_secret", _Reference("var.keycloak_bridge_client_secret"))
+        yield _block(
+            'variable "keycloak_bridge_client_secret"',
+            [("type", _Reference("string")), ("sensitive", True)],
+        )
     yield _block(
         'resource "keycloak_openid_client" "keycloak_bridge"',
         [
             ("realm_id", _REALM_ID),
             ("client_id", needs.client_id),
-            ("name", NEW_CLIENT["name"]),
-            ("description", NEW_CLIENT["description"]),
+            ("name", client["name"]),
+            ("description", client["description"]),
             ("access_type", "CONFIDENTIAL"),
-            ("client_secret", _Reference("var.keycloak_bridge_client_secret")),
+            credentials,
             ("service_accounts_enabled", True),
             ("standard_flow_enabled", False),
             ("implicit_flow_enabled", False),

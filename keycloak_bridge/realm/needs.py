@@ -20,10 +20,13 @@ from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE
 from keycloak_bridge.keycloak.user_profile import LOCALE, PROFILE_FIELDS
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.mapping.profile_findings import MappedTarget
-from keycloak_bridge.settings.model import Settings
+from keycloak_bridge.settings.model import KeycloakSettings, Settings
 
 MANAGEMENT = "realm-management"
 """The client whose roles allow to administer the realm."""
+
+BY_SECRET = "client-secret"  # noqa: S105  (the name of a way)
+"""The authenticator of clients with a secret."""
 
 NEEDED_ROLES = ("manage-users", "view-users", "query-users")
 """Without these no user can be written."""
@@ -108,7 +111,8 @@ class NeededEvents:
 class RealmNeeds:
     """Everything that a realm needs; `roles` are those of MANAGEMENT that the service account has, and no other.
 
-    `locales` is None where the mapping writes no language. `events` is None where the bridge sends no mails. `groups` are
+    `authenticator` is how the client authenticates, by Keycloak's name, None where the settings do not say. `locales` is
+    None where the mapping writes no language. `events` is None where the bridge sends no mails. `groups` are
     paths with a leading slash. `organizations`, `identity_providers` and `invite_clients`, which links lead back to, are
     their owners' to create.
     """
@@ -117,6 +121,7 @@ class RealmNeeds:
     client_id: str
     roles: tuple[str, ...]
     attributes: tuple[NeededAttribute, ...]
+    authenticator: str | None = None
     locales: tuple[str, ...] | None = None
     events: NeededEvents | None = None
     required_actions: tuple[str, ...] = ()
@@ -159,6 +164,7 @@ def realm_needs(
         client_id=settings.keycloak.client_id,
         roles=_roles(mappings, {*_usual_roles(invites=invites), *added} - {*left_out}),
         attributes=_attributes(mappings, targets),
+        authenticator=_authenticator(settings.keycloak),
         locales=tuple(locales) or LOCALES if writes_locale else None,
         events=_events(settings, mappings) if invites else None,
         required_actions=_required_actions(settings, mappings) if invites else (),
@@ -201,6 +207,16 @@ def watched_events(settings: Settings) -> tuple[str, ...]:
     """Return the types of user events that tell whether an invited user set a password; none where nobody asks."""
     invites = settings.invite.mode != "none"
     return CREDENTIAL_EVENTS if invites and settings.activation.enabled else ()
+
+
+def _authenticator(keycloak: KeycloakSettings) -> str | None:
+    ways = {
+        BY_SECRET: keycloak.client_secret,
+        "client-jwt": keycloak.client_key,
+        "federated-jwt": keycloak.client_assertion,
+        "client-x509": keycloak.tls_cert_file,
+    }
+    return next((name for name, given in ways.items() if given is not None), None)
 
 
 def _usual_roles(*, invites: bool) -> tuple[str, ...]:

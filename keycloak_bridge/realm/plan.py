@@ -12,6 +12,7 @@ from keycloak_bridge.domain.users import can_be_created
 from keycloak_bridge.keycloak.user_profile import DEFAULT_RULES, PROFILE_FIELDS, length_limits
 from keycloak_bridge.realm.needs import (
     ALTERNATIVES,
+    BY_SECRET,
     DEFAULT_LOCALE,
     LENGTH,
     MANAGEMENT,
@@ -35,14 +36,20 @@ _ONLY_A_SERVICE_ACCOUNT: Mapping[str, Any] = {
     "directAccessGrantsEnabled": False,
     "fullScopeAllowed": False,
 }
-NEW_CLIENT: Mapping[str, Any] = {
+_NEW_CLIENT: Mapping[str, Any] = {
     "name": "Keycloak bridge",
     "description": "Service account of the sidecar that creates users from events",
     "protocol": "openid-connect",
-    "clientAuthenticatorType": "client-secret",
     **_ON,
     **_ONLY_A_SERVICE_ACCOUNT,
 }
+_CREDENTIALS: Mapping[str, tuple[str, ...]] = {
+    "client-jwt": ("jwks.string", "jwks.url", "jwt.credential.certificate"),
+    "federated-jwt": ("jwt.credential.issuer",),
+    "client-x509": ("x509.subjectdn",),
+}
+"""Attributes of a client of which one says whom an authenticator believes."""
+
 _FOR_ANYBODY = ["admin", "user"]
 ADMIN_EVENTS_EXPIRATION = "adminEventsExpiration"
 """The realm's attribute that says how long admin events are kept."""
@@ -219,16 +226,28 @@ def plan_realm(
     return RealmPlan(tuple(steps), tuple(_notes(needs, state, exact=exact, secret=secret)), profile)
 
 
+def new_client(needs: RealmNeeds) -> Json:
+    """Return the client without its secret, as it is created."""
+    way = {"clientAuthenticatorType": needs.authenticator or BY_SECRET}
+    return {"clientId": needs.client_id, **_NEW_CLIENT, **way}
+
+
 def _client(needs: RealmNeeds, state: RealmState, *, exact: bool) -> Iterator[Step]:
     page = f"Clients > {needs.client_id}"
     if state.client is None:
-        new = {"clientId": needs.client_id, **NEW_CLIENT}
+        new = new_client(needs)
         yield Step(page, CreateClient(new), tuple(Change(k, None, v) for k, v in new.items()))
         return
     wanted = {**_ON, **_ONLY_A_SERVICE_ACCOUNT} if exact else _ON
     keys = _differing(state.client, wanted)
+    if needs.authenticator is not None and needs.authenticator != _authenticator_of(state.client):
+        keys["clientAuthenticatorType"] = needs.authenticator
     if keys:
         yield Step(page, UpdateClient(keys), _changes(state.client, keys))
+
+
+def _authenticator_of(client: Json) -> str:
+    return str(client.get("clientAuthenticatorType") or BY_SECRET)
 
 
 def _roles(needs: RealmNeeds, state: RealmState, *, exact: bool) -> Iterator[Step]:
@@ -459,16 +478,7 @@ def _notes(
             f"the client {client} has 'Full scope allowed' on: a role that is given to it by accident takes effect",
             "switch it off, or run it with --exact, unless something else uses this client",
         )
-    if state.client is None and secret is None:
-        yield Note(
-            "the settings have no secret for the client (keycloak.client_secret): Keycloak makes one",
-            f"write that of Clients > {client} > Credentials into a file, and name it as keycloak.client_secret_file",
-        )
-    elif None not in (secret, state.secret) and secret != state.secret:
-        yield Note(
-            f"the client {client} has another secret than the settings (keycloak.client_secret)",
-            f"take it from Clients > {client} > Credentials, or write the one of the settings there",
-        )
+    yield from _credential_notes(needs, state, secret)
     if needs.events is not None:
         server = state.realm.get("smtpServer") or {}
         if not server.get("host") or not server.get("from"):
@@ -489,6 +499,29 @@ def _notes(
                 "create it in the Admin console, or take it out of the mapping",
             )
     yield from _missing_things(needs, state)
+
+
+def _credential_notes(needs: RealmNeeds, state: RealmState, secret: str | None) -> Iterator[Note]:
+    """Yield what the owner has to do so that the client can authenticate."""
+    page = f"Clients > {needs.client_id} > Credentials"
+    told = _CREDENTIALS.get(needs.authenticator or BY_SECRET)
+    if told is not None:
+        attributes = {} if state.client is None else state.client.get("attributes") or {}
+        if not any(attributes.get(name) for name in told):
+            yield Note(
+                f"the client {needs.client_id} does not know yet whom to believe ({needs.authenticator})",
+                f"set under {page} one of {', '.join(told)}: the public key, the issuer, or the subject of the certificate",
+            )
+    elif state.client is None and secret is None:
+        yield Note(
+            "the settings have no secret for the client (keycloak.client_secret): Keycloak makes one",
+            f"write that of {page} into a file, and name it as keycloak.client_secret_file",
+        )
+    elif None not in (secret, state.secret) and secret != state.secret:
+        yield Note(
+            f"the client {needs.client_id} has another secret than the settings (keycloak.client_secret)",
+            f"take it from {page}, or write the one of the settings there",
+        )
 
 
 def _missing_things(needs: RealmNeeds, state: RealmState) -> Iterator[Note]:

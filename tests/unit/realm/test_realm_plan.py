@@ -15,8 +15,10 @@ from realm_rest import BOTH, Json, RealmRest, new_realm
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import needs_of, problems_left
 from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.realm.export import FORMATS, exported
 from keycloak_bridge.realm.needs import RealmNeeds
 from keycloak_bridge.realm.plan import RealmPlan, plan_realm
+from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import (
     ActivationSettings,
     InviteSettings,
@@ -137,6 +139,38 @@ def test_the_secret_is_in_no_plan(rest: RealmRest) -> None:
     assert [
         "the client keycloak-bridge has another secret than the settings (keycloak.client_secret)"
     ] == [note.message for note in plan.notes if "secret" in note.message]
+
+
+@pytest.mark.parametrize(
+    ("given", "authenticator", "attribute"),
+    [
+        ({"client_key": Secret("planted-key")}, "client-jwt", "jwks.string"),
+        ({"client_assertion": Secret("planted-jwt")}, "federated-jwt", "jwt.credential.issuer"),
+        ({"tls_cert_file": Path("client.pem")}, "client-x509", "x509.subjectdn"),
+    ],
+)
+def test_the_client_authenticates_as_the_settings_say(
+    rest: RealmRest, given: dict[str, Any], authenticator: str, attribute: str
+) -> None:
+    """Whom it believes is its owner's to say; a client that authenticates otherwise is changed."""
+    needed = needs(replace(SETTINGS, keycloak=KeycloakSettings(realm="acme", **given)))
+
+    left = applied(rest, needed)
+    client = rest.state["clients"][BRIDGE]
+    client["clientAuthenticatorType"] = "client-secret"
+    changed = settings_of(rest, needed)
+    client["attributes"] = {attribute: "planted"}
+
+    def told(plan: RealmPlan) -> list[str]:
+        return [note.message for note in plan.notes if "whom to believe" in note.message]
+
+    assert ((), 1, 0) == (left.steps, len(told(left)), len(told(planned(rest, needed))))
+    assert {"clientAuthenticatorType": ("client-secret", authenticator)} == changed
+    for output in FORMATS:
+        text = exported(needed, rest.administration().state(needed), output)
+        assert output == "kcadm" or authenticator in text
+        assert "CLIENT_SECRET" not in text.upper()
+        assert "planted" not in text
 
 
 UNRELATED = st.fixed_dictionaries(
