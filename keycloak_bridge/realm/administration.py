@@ -132,7 +132,9 @@ class RealmAdministration(KeycloakAdmin):
                 self._send("POST", "/clients", json={**representation, **given}, expect=201)
             case UpdateClient(keys):
                 client = self._client_named(needs.client_id)
-                self._send("PUT", "/clients/{id}", client["id"], json={**client, **keys})
+                # without its secret, which a Keycloak may mask; what is left out stays
+                kept = {name: value for name, value in client.items() if name != "secret"}
+                self._send("PUT", "/clients/{id}", client["id"], json={**kept, **keys})
             case MapRoles():
                 self._map(needs, step.write)
             case ReplaceProfile(profile):

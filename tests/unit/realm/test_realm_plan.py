@@ -440,12 +440,14 @@ def test_a_role_that_stands_for_another_is_enough(rest: RealmRest, tmp_path: Pat
     rest.state["clients"][BRIDGE] = {
         "id": "c-1",
         "clientId": BRIDGE,
+        "secret": "planted",
         "serviceAccountsEnabled": True,
     }
     rest.state["account"].append("manage-clients")
 
     applied(rest, needed)
     usual = set(rest.state["account"])
+    assert [] == [body for body in rest.bodies if body and "secret" in body]
     left = applied(rest, needed, exact=True)
 
     assert "view-clients" not in usual
