@@ -25,12 +25,14 @@ from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.kafka.topics import KafkaAdmin
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.ops.tracing import open_tracer
 from keycloak_bridge.planning.ownership import administering
 from keycloak_bridge.realm.needs import mapping_roles, watched_events
 from keycloak_bridge.settings.loading import LoadedSettings
+from keycloak_bridge.settings.model import Settings
 
 SETTINGS, SCHEMAS, ENVELOPE, MAPPING = "settings", "schemas", "envelope", "mapping"
-REGISTRY = "registry"
+REGISTRY, TRACING = "registry", "tracing"
 _ANY_GROUP = "an event may join any group of the realm"
 _ADMINISTRATOR = "an event may make its user an administrator of the realm"
 
@@ -45,6 +47,7 @@ def check_up(loaded: LoadedSettings, *, test_mail: str | None = None) -> Iterato
         probes = [
             *content_probes(loaded, interpretation),
             *registry_probe(interpretation),
+            *tracing_probe(loaded.settings),
             *_kafka(loaded, interpretation, stack),
             *_keycloak(interpretation, stack, test_mail),
         ]
@@ -102,6 +105,23 @@ def registry_probe(interpretation: Interpretation) -> Sequence[Probe]:
             yield red(f"{url} has no JSON Schema", "let producers use a registry for JSON Schema")
 
     return () if interpretation.settings.registry.url is None else (Probe(REGISTRY, check),)
+
+
+def tracing_probe(settings: Settings) -> Sequence[Probe]:
+    """Return the probe of the collector, where traces are on."""
+
+    def check() -> Iterable[ProbeResult]:
+        tracer = open_tracer()
+        if tracer.reaches_collector():
+            yield green("the collector takes traces")
+        else:
+            yield yellow(
+                "the collector takes no traces; they are dropped until it does",
+                "check OTEL_EXPORTER_OTLP_ENDPOINT and the other variables of the exporter",
+            )
+        tracer.close()
+
+    return (Probe(TRACING, check),) if settings.tracing.enabled else ()
 
 
 def realm_setup(interpretation: Interpretation, admin: KeycloakAdmin) -> RealmSetup:

@@ -89,6 +89,10 @@ class OtelTracer:
         )
         return _OtelSpan(span, self._tracer)
 
+    def reaches_collector(self) -> bool:
+        """Export no span; see the port."""
+        return self._exporter is None or _exported(self._exporter, ())
+
     def close(self) -> None:
         """Export what has ended, for a few seconds at most; see the port."""
         ending = threading.Thread(target=self._provider.shutdown, name="tracing-end", daemon=True)
@@ -143,11 +147,7 @@ class _Reporting(SpanExporter):
         self._failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        try:
-            result = self._exporter.export(spans)
-        except Exception:  # noqa: BLE001 # whatever it is, the next spans are tried
-            result = SpanExportResult.FAILURE
-        failing = result is not SpanExportResult.SUCCESS
+        failing = not _exported(self._exporter, spans)
         if failing and not self._failing:
             log_event(
                 logger,
@@ -158,13 +158,20 @@ class _Reporting(SpanExporter):
         elif self._failing and not failing:
             log_event(logger, "traces-exported", message="the collector takes traces again")
         self._failing = failing
-        return result
+        return SpanExportResult.FAILURE if failing else SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)
+
+
+def _exported(exporter: SpanExporter, spans: Sequence[ReadableSpan]) -> bool:
+    try:
+        return exporter.export(spans) is SpanExportResult.SUCCESS
+    except Exception:  # noqa: BLE001 # whatever it is, the next spans are tried
+        return False
 
 
 def _exporter(environment: Mapping[str, str]) -> SpanExporter | None:

@@ -81,6 +81,10 @@ class Tracer(Protocol):
         """
         ...
 
+    def reaches_collector(self) -> bool:
+        """Say whether the collector takes traces now; the exporter's time-out is how long that may take."""
+        ...
+
     def close(self) -> None:
         """Export what has ended, for a few seconds at most."""
         ...

@@ -1,11 +1,13 @@
 """The doctor: probes run one after the other, and all of them come from the settings."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from keycloak_script import scripted_admin
+from otlp_collector import KeptSpans
 from registry_stub import URL, Given, StubRegistry
 from stub_adapter import StubAdapter
 
@@ -16,6 +18,7 @@ from keycloak_bridge.diagnostics.doctor import (
     content_probes,
     realm_setup,
     registry_probe,
+    tracing_probe,
 )
 from keycloak_bridge.diagnostics.probes import (
     Light,
@@ -34,6 +37,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.registry.client import basic
 from keycloak_bridge.settings.loading import read_settings
+from keycloak_bridge.settings.model import Settings, TracingSettings
 
 WELL = green("well")
 MAPPING = """
@@ -166,6 +170,26 @@ def test_a_registry(types: Given, light: Light, message: str) -> None:
 def test_without_a_registry_there_is_nothing_to_check() -> None:
     """Most have none."""
     assert not registry_probe(Interpretation(read_settings(None, environ={}).settings))
+
+
+@pytest.mark.parametrize(("answers", "light"), [(True, Light.GREEN), (False, Light.YELLOW)])
+def test_a_collector(monkeypatch: pytest.MonkeyPatch, answers: bool, light: Light) -> None:
+    """Traces that nobody takes are no reason to stop; without tracing there is nothing to check."""
+    spans = KeptSpans()
+    monkeypatch.setattr(spans.tracer, "reaches_collector", lambda: answers)
+    monkeypatch.setattr(module, "open_tracer", lambda: spans.tracer)
+
+    (found,) = examine(tracing_probe(Settings(tracing=TracingSettings(enabled=True))))
+
+    assert light is found.light
+    assert not tracing_probe(Settings())
+
+
+def test_tracing_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to install."""
+    monkeypatch.setitem(sys.modules, "keycloak_bridge.ops.otel", None)
+    (found,) = examine(tracing_probe(Settings(tracing=TracingSettings(enabled=True))))
+    assert (Light.RED, True) == (found.light, "keycloak-bridge[otel]" in str(found.remedy))
 
 
 def test_a_registry_is_asked_with_user_and_password() -> None:

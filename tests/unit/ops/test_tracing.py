@@ -213,6 +213,7 @@ def test_the_exporter_can_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
     span = tracer.start("x", Kind.CONSUMER, {}, parents=[{"traceparent": TRACEPARENT}])
     assert span.trace_id == TRACE
     assert span.carrier()["traceparent"].startswith(f"00-{TRACE}-")
+    assert tracer.reaches_collector()
     tracer.close()
 
 
@@ -248,6 +249,16 @@ def test_a_collector_that_is_away_is_reported_once(caplog: pytest.LogCaptureFixt
     actions = [line.bridge_fields["action"] for line in caplog.records]  # type: ignore[attr-defined]
     assert ["traces-not-exported", "traces-exported", "traces-not-exported"] == actions
     assert "planted" not in caplog.text
+
+
+@pytest.mark.parametrize("works", [True, False, None])
+def test_whether_the_collector_answers(works: bool | None) -> None:
+    """As the doctor asks, without a span."""
+    exporter = Switched()
+    exporter.works = works
+    tracer = OtelTracer(exporter)
+    assert (works is True) == tracer.reaches_collector()
+    tracer.close()
 
 
 def test_a_collector_that_hangs_neither_slows_the_bridge_nor_keeps_it_from_ending(
