@@ -26,8 +26,10 @@ from keycloak_bridge.delivery.stage import BoundedDict, fingerprint
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerError,
+    KeycloakConflictError,
     KeycloakError,
     KeycloakNotFoundError,
+    KeycloakRejectedError,
 )
 from keycloak_bridge.domain.events import (
     Commit,
@@ -73,6 +75,9 @@ _AHEAD_S = 60
 
 _ASK_AGAIN_S = 3600
 """Pause before a person is looked at again whose mail is not out yet, or whose user Keycloak does not show."""
+
+_EARLIEST_S = 86_400
+"""A record may say any time; Keycloak takes no date before 1970."""
 
 _PAUSE_S = 5.0
 _MOST_ATTEMPTS = 5
@@ -226,7 +231,7 @@ class Ledger:
         except BridgeError:
             return
         invitation = self._policy.reminders.on_terms(invitation)
-        since_s = int(self._began(invitation).timestamp())
+        since_s = max(_EARLIEST_S, int(self._began(invitation).timestamp()))
         sent_s = int(invitation.time.timestamp())
         look_s = sent_s + invitation.terms.lifespan_s + _AHEAD_S + int(self._policy.grace_s)
         event = _fingerprint(invitation.event_id)
@@ -420,12 +425,15 @@ class Ledger:
             self._scheduled[keycloak_id] = math.ceil(end_s)
         else:
             mail = self._mail_after(look, user_id, user, mark)
-            if mail is None:
-                end = datetime.fromtimestamp(ended_s, UTC)
-                result = self._result(Outcome.INVITATION_EXPIRED, end, user_id, user, mark)
-                self._publish(keycloak_id, look, result)
-            elif self._mark_due(keycloak_id, user_id, mark, mail):
+            try:
+                if mail is not None and not self._mark_due(keycloak_id, user_id, mark, mail):
+                    return
+            except (KeycloakConflictError, KeycloakRejectedError):
+                mail = None  # the user cannot be marked, such as one of a read-only directory
+            if mail is not None:
                 self._mail_again(keycloak_id, look, user_id, user, mark, mail)
+            else:
+                self._publish(keycloak_id, look, self._expired(ended_s, user_id, user, mark))
 
     def _mail_after(
         self, look: _Look, user_id: str, user: UserRepresentation, mark: InvitationMark
@@ -489,8 +497,7 @@ class Ledger:
         )
         expired: tuple[Result, datetime] | None = None
         if mail.kind is MailKind.RESEND and mark.until_s:
-            end = datetime.fromtimestamp(mark.until_s, UTC)
-            expired = self._result(Outcome.INVITATION_EXPIRED, end, user_id, user, mark)
+            expired = self._expired(mark.until_s, user_id, user, mark)
         self._publish(keycloak_id, look, expired, invitation)
 
     def _is_mailed(self, look: _Look) -> bool:
@@ -499,6 +506,14 @@ class Ledger:
             return self._mails_done().get(look.partition, 0) > look.person.last_offset
         except BrokerError:
             return False
+
+    def _expired(
+        self, ended_s: int, user_id: str, user: UserRepresentation, mark: InvitationMark
+    ) -> tuple[Result, datetime]:
+        """Return that the link ended unused, which was not later than now whatever the mark says."""
+        end_s = min(ended_s, int(self._clock.now().timestamp()))
+        end = datetime.fromtimestamp(end_s, UTC)
+        return self._result(Outcome.INVITATION_EXPIRED, end, user_id, user, mark)
 
     def _result(
         self,

@@ -1,6 +1,7 @@
 """Run the activation ledger beside the stages, in a thread of its own."""
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from keycloak_bridge.activation.loop import ActivationLoop, give_up
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.stages import RuntimeContext
 from keycloak_bridge.app.wiring import group_stamp, reminders_of
-from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.errors import BridgeError, InternalError
 from keycloak_bridge.domain.events import Invitation, Result, TopicPartition
 from keycloak_bridge.domain.ports import (
     Acknowledgement,
@@ -24,7 +25,10 @@ from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.kafka.topics import KafkaAdmin
 from keycloak_bridge.messages.invitations import invitation_message, read_invitation
 from keycloak_bridge.messages.results import result_message
+from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.provisioning.provisioner import UserLocks
+
+logger = logging.getLogger(__name__)
 
 _MAILS_DONE_S = 60.0
 """How long it is remembered how far the invite stage is."""
@@ -116,6 +120,9 @@ def _watch(
         ActivationLoop(source, ledger, runtime.clock, runtime.status, stamp, session_s).run(stop)
     except BridgeError as error:
         give_up(runtime.status, error)
+    except Exception as error:  # noqa: BLE001 # users and mails go on
+        log_event(logger, "internal-error", level=logging.ERROR, error=error, stage=STAGE)
+        give_up(runtime.status, InternalError("a fault of the bridge"))
 
 
 class _MailsDone:

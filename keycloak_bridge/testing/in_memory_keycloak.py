@@ -195,6 +195,10 @@ class InMemoryKeycloak:
         waiting = self._failures.setdefault(method, [])
         waiting += [_Failure(error, after_effect)] * times
 
+    def recover(self) -> None:
+        """Let no call fail any more."""
+        self._failures.clear()
+
     # what a test sees
 
     def users(self) -> tuple[UserRepresentation, ...]:

@@ -2,6 +2,8 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -14,7 +16,9 @@ from keycloak_bridge.activation.reminders import Reminders
 from keycloak_bridge.app.activation import ActivationTopics
 from keycloak_bridge.app.wiring import own_users
 from keycloak_bridge.delivery.group_stamp import GroupStamp
-from keycloak_bridge.domain.events import Invitation, event_identity
+from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.events import Invitation, Message, event_identity
+from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.messages.invitations import invitation_message, read_invitation
@@ -50,7 +54,7 @@ class Member:
             partial(read_invitation, catalog=known.catalog, mappings=known.mapping),
             watch.keycloak,
             watch.keycloak,
-            ActivationTopics(watch.broker, RESULTS, INVITATIONS),
+            ActivationTopics(watch.producer, RESULTS, INVITATIONS),
             watch.clock,
             self.metrics,
             lambda: (
@@ -62,6 +66,38 @@ class Member:
         stamp = GroupStamp(GROUP, "http://keycloak/realms/acme", "0123456789ab")
         self.loop = ActivationLoop(self.source, self.ledger, watch.clock, self.status, stamp)
         self.source.when_revoked(self.loop._release)
+
+
+class LateProducer:
+    """A broker whose answers come when a test wants it, if it `is_late`."""
+
+    def __init__(self, broker: InMemoryBroker) -> None:
+        self._broker = broker
+        self._unanswered: list[Callable[[], None]] = []
+        self.is_late = False
+
+    def publish(self, message: Message) -> Acknowledgement:
+        """Store the message, and keep the answer back."""
+        published = self._broker.publish(message)
+        return _LateAcknowledgement(published, self._unanswered) if self.is_late else published
+
+    def answer(self) -> None:
+        """Give all answers that were kept back."""
+        unanswered, self._unanswered[:] = self._unanswered[:], []
+        for one in unanswered:
+            one()
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@dataclass(frozen=True, slots=True)
+class _LateAcknowledgement:
+    published: Acknowledgement
+    unanswered: list[Callable[[], None]]
+
+    def then(self, done: Callable[[BridgeError | None], None]) -> None:
+        self.unanswered.append(lambda: self.published.then(done))
 
 
 class Watch:
@@ -81,6 +117,7 @@ class Watch:
         self._link_ends_s: list[float] = []
         self.clock = FakeClock(datetime(2026, 11, 1, 12, tzinfo=UTC))
         self.broker = InMemoryBroker(partitions=partitions)
+        self.producer = LateProducer(self.broker)
         self.keycloak = InMemoryKeycloak()
         self.keycloak.now = self.clock.now
         self.pace_per_s = pace_per_s
@@ -101,9 +138,14 @@ class Watch:
         member.source.close()
 
     def invite(
-        self, user_id: str = "u-1", *, mark: str | None = None, event: str = "event-1"
+        self,
+        user_id: str = "u-1",
+        *,
+        mark: str | None = None,
+        event: str = "event-1",
+        at: datetime | None = None,
     ) -> str:
-        """Mail the user a link, and return its id in Keycloak."""
+        """Mail the user a link, at this moment by its record, and return its id in Keycloak."""
         identity = event_identity(event, "/um", "user.created", user_id)
         end_s = int(self.clock.now().timestamp()) + LIFESPAN_S
         sent = InvitationMark(MarkState.SENT, identity, end_s)
@@ -131,7 +173,7 @@ class Watch:
             user_id,
             self.ids[user_id],
             InvitationTerms(("UPDATE_PASSWORD",), LIFESPAN_S),
-            self.clock.now(),
+            at or self.clock.now(),
         )
         errors, self.broker.publish_errors = self.broker.publish_errors, []
         self.broker.publish(invitation_message(invitation, topic=INVITATIONS))

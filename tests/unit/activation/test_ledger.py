@@ -1,9 +1,7 @@
 """Each of the invited ends as activated or as expired, and user management hears it once."""
 
-from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from activation_harness import AHEAD_S, GRACE_S, GROUP, LIFESPAN_S, Watch
@@ -13,7 +11,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from stage_harness import INVITATIONS, interpretation
 
 from keycloak_bridge.domain.errors import (
-    BridgeError,
     BrokerUnavailableError,
     KeycloakUnavailableError,
 )
@@ -201,17 +198,15 @@ def test_a_result_on_its_way_is_not_published_again(rounds: int) -> None:
     watch = Watch()
     watch.invite()
     watch.turn()
-    late: list[Callable[[BridgeError | None], None]] = []
-    watch.broker.publish = Mock(return_value=Mock(then=late.append))  # type: ignore[method-assign]
+    watch.producer.is_late = True
     watch.after(LIFESPAN_S + AHEAD_S + GRACE_S)
     for _ in range(rounds):
         watch.after(INTERVAL_S)
-    (answer,) = late
     watch.clock.advance(INTERVAL_S)
-    answer(None)
+    watch.producer.answer()
     watch.turn()
 
-    assert len(late) == 1
+    assert len(watch.results()) == 1
     assert watch.members[0].ledger.open() == 0
 
 
@@ -297,6 +292,22 @@ def test_a_mark_without_an_end_ends_nothing(mark: str) -> None:
     assert watch.members[0].ledger.open() == 0
 
 
+@pytest.mark.parametrize("year", [1, 1900, 1970, 9999])
+@pytest.mark.parametrize("end_s", [1, 10**15 - 1])
+def test_whatever_times_a_record_and_a_mark_have(year: int, end_s: int) -> None:
+    """Anybody may write a record; the others are watched all the same."""
+    watch = Watch()
+    mark = f"sent-until:{end_s}:" + "{}"
+    watch.invite("u-1", mark=mark, at=datetime(year, 1, 1, tzinfo=UTC))
+    watch.invite("u-2")
+    watch.turn()
+    watch.activate("u-2")
+    for _ in range(3):
+        watch.after(INTERVAL_S)
+
+    assert ("u-2", "activated") in watch.outcomes()
+
+
 def test_a_deleted_user_is_not_watched() -> None:
     watch = Watch()
     watch.keycloak.delete_user(watch.invite())
@@ -332,6 +343,40 @@ def test_a_topic_that_is_made_anew_begins_anew() -> None:
     watch.after(INTERVAL_S)
 
     assert watch.outcomes() == [("u-2", "activated")]
+
+
+def test_many_people_end_in_one_state_each() -> None:
+    """2,000 are invited, a third sets a password, a third lets the link end; members are killed twice, with results on their way."""
+    watch = Watch(partitions=4)
+    watch.join()
+    people = [f"u-{number}" for number in range(2000)]
+    for user_id in people[:1400]:
+        watch.invite(user_id)
+    watch.turn()
+    for hour, user_id in enumerate(people[0:2000:3]):
+        if hour * 3 < 1400:
+            watch.activate(user_id)
+        if hour in (100, 300):
+            watch.producer.is_late = True
+            watch.after(INTERVAL_S)
+            watch.kill(watch.members[0])
+            watch.producer.is_late = False
+            watch.join()
+        if hour % 50 == 0:
+            watch.after(INTERVAL_S)
+    watch.clock.advance(LIFESPAN_S - 3600)
+    for user_id in people[1400:]:
+        watch.invite(user_id)
+    watch.after(3600 + AHEAD_S + GRACE_S)
+    for _ in range(3):
+        watch.after(INTERVAL_S)
+
+    ends = watch.ends()
+    activated = {user for user, found in ends.items() if {one for _, one in found} == {"activated"}}
+    assert all(len(found) == 1 for found in ends.values())
+    assert activated == set(people[0:1400:3])
+    assert ends.keys() - activated == set(people[:1400]) - activated
+    assert sum(member.ledger.open() for member in watch.members) == 600
 
 
 class Life(RuleBasedStateMachine):
@@ -385,6 +430,23 @@ class Life(RuleBasedStateMachine):
         self.watch.members.remove(member)
         member.source.close()
 
+    @precondition(lambda self: len(self.watch.members) > 1)
+    @rule(data=st.data())
+    def evict(self, data: st.DataObject) -> None:
+        """Give a partition to another member, which its owner learns too late to commit."""
+        loser, winner = data.draw(st.permutations(self.watch.members))[:2]
+        partition = data.draw(st.sampled_from(self.watch.broker.partitions_of(INVITATIONS)))
+        loser.source.revoke(partition, lost=True)
+        winner.source.assign(partition)
+
+    @rule(on=st.booleans())
+    def delay_answers(self, on: bool) -> None:
+        self.watch.producer.is_late = on
+
+    @rule()
+    def answer(self) -> None:
+        self.watch.producer.answer()
+
     @rule(on=st.booleans())
     def switch_events(self, on: bool) -> None:
         self.watch.keycloak.user_events = on
@@ -414,6 +476,9 @@ class Life(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.watch.broker.publish_errors.clear()
+        self.watch.keycloak.recover()
+        self.watch.producer.is_late = False
+        self.watch.producer.answer()
         if not self.watch.members:
             self.watch.join()
         self.watch.clock.advance(LIFESPAN_S + AHEAD_S + GRACE_S)

@@ -16,6 +16,7 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
     ConfigError,
+    KeycloakRejectedError,
     KeycloakUnavailableError,
 )
 from keycloak_bridge.domain.events import event_id_in, event_identity
@@ -110,6 +111,15 @@ def test_no_mail_follows_to_who_cannot_be_mailed() -> None:
     assert len(watch.keycloak.mails) == 1
 
 
+def test_a_user_who_cannot_be_marked_expires() -> None:
+    watch = invited(Reminders(remind_before_s=DAY_S, resend_expired=1))
+    watch.keycloak.fail("update", KeycloakRejectedError("read-only", code="x"), times=9)
+    pass_time(watch, LIFESPAN_S)
+
+    assert watch.outcomes() == [("u-1", "invitation-expired")]
+    assert len(watch.keycloak.mails) == 1
+
+
 def test_no_mail_follows_an_old_invitation() -> None:
     """Counted from the first one."""
     watch = invited(Reminders(resend_expired=9), max_age_s=2 * LIFESPAN_S)
@@ -156,7 +166,7 @@ def test_whatever_fails_every_mail_goes_out_once(troubles: list[tuple[str, int]]
         elif trouble == "rebalance" and len(watch.members) < 3:
             watch.join()
         watch.after(seconds)
-        watch.keycloak._failures.clear()
+        watch.keycloak.recover()
         watch.post()
     watch.broker.publish_errors.clear()
     for _ in range(14):
