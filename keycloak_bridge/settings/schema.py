@@ -138,6 +138,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "mapping.file": "mapping.toml",
     "invite.client_id": "my-app",
     "invite.redirect_uri": "https://app.example.com/",
+    "invite.remind_before": "1 day",
     "invite.pace": "14/s",
 }
 """Values in the sample file of settings without a telling default."""
