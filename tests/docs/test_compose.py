@@ -34,7 +34,12 @@ SCHEMA = json.loads(
 )
 PINNED = re.compile(r"^[a-z0-9./-]+:v?\d+\.\d+(\.\d+)?(-[a-z0-9.]+)?$")
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+)(?::\?[^}]*)?\}")
-SECRETS = ("POSTGRES_PASSWORD", "KC_BOOTSTRAP_ADMIN_PASSWORD", "KEYCLOAK_BRIDGE_CLIENT_SECRET")
+SECRETS = (
+    "POSTGRES_PASSWORD",
+    "KC_BOOTSTRAP_ADMIN_PASSWORD",
+    "KEYCLOAK_BRIDGE_CLIENT_SECRET",
+    "BRIDGE_UI_TOKEN",
+)
 
 
 def composition(name: str = "compose.yaml") -> dict[str, Any]:
