@@ -6,11 +6,13 @@ All of it can be read again from the topics at any time.
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from keycloak_bridge.domain.events import Outcome, Record
 from keycloak_bridge.events.decode import EnvelopeRules
+from keycloak_bridge.messages.bounds import shortened
 from keycloak_bridge.messages.dead_letters import is_replay_mark, marked_replay, read_dead_letter
 from keycloak_bridge.messages.results import PastOutcome
 from keycloak_bridge.outcome_log.log import OutcomeFilter, newest_of
@@ -32,6 +34,8 @@ SERIES = ("users", "mails", "dead letters")
 """What is counted over time: users that were written, mails that were sent, records that became dead letters."""
 
 _LARGEST_CHANGED = 1000
+_LONGEST_TEXT = 512
+_TEXTS = tuple(one.name for one in fields(PastOutcome) if one.name not in ("time", "changed"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ACTIVATED = "activated"
 _OF_INVITATION = {
@@ -77,8 +81,7 @@ class RecentOutcomes:
 
     def add(self, one: PastOutcome) -> None:
         """Take an outcome; one that repeats another that is kept counts once."""
-        if sum(map(len, one.changed)) > _LARGEST_CHANGED:
-            one = replace(one, changed=())
+        one = _bounded(one)
         with self._lock:
             if one.id is not None:
                 if one.id in self._ids:
@@ -161,6 +164,18 @@ class RecentOutcomes:
         self._invitations.move_to_end(one.user_id)
         if len(self._invitations) > MOST_USERS:
             self._invitations.popitem(last=False)
+
+
+def _bounded(one: PastOutcome) -> PastOutcome:
+    """Return `one` with its texts shortened where they are longer than what the bridge itself writes."""
+    long: dict[str, Any] = {
+        name: shortened(text, _LONGEST_TEXT)
+        for name in _TEXTS
+        if (text := getattr(one, name)) is not None and len(text) > _LONGEST_TEXT
+    }
+    if sum(map(len, one.changed)) > _LARGEST_CHANGED:
+        long["changed"] = ()
+    return replace(one, **long) if long else one
 
 
 def _number(time: datetime) -> int:

@@ -1,5 +1,6 @@
 """What the page remembers, and what it forgets."""
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -38,6 +39,16 @@ def test_a_repetition_counts_once() -> None:
 
     assert 1 == known.find(EVERYTHING, 10).total
     assert (1, 0, 0) == known.by_time(NOW)[-1].counts
+
+
+def test_no_outcome_takes_much_memory() -> None:
+    """Whoever wrote it."""
+    known = RecentOutcomes()
+    texts = {one.name: "x" * 5000 for one in fields(PastOutcome)}
+    known.add(PastOutcome(**{**texts, "time": NOW, "changed": ("x" * 600, "y" * 600)}))  # type: ignore[arg-type]
+
+    (kept,) = known.find(EVERYTHING, 1).outcomes
+    assert all(len(getattr(kept, name)) <= 512 for name in texts if name != "time")
 
 
 def test_outcomes_are_counted_by_time() -> None:
