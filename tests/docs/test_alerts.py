@@ -1,5 +1,6 @@
 """The alerts: each fires when it should and is quiet else, and leads to a runbook; checked with Prometheus' own promtool."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,8 @@ import prometheus
 import pytest
 import yaml
 
+from keycloak_bridge.ops.health import STARTING_UP
+from keycloak_bridge.transport.http import Failure
 from monitoring import (
     OPERATING,
     ROOT,
@@ -117,6 +120,22 @@ def test_an_alert_is_quiet_although_its_metrics_are_there(rule: dict[str, Any]) 
 def test_an_expression_asks_for_what_the_bridge_exposes(expression: str) -> None:
     """Names of metrics, and the labels by which they are chosen or summed."""
     assert set() == unknown_in(expression)
+
+
+def test_a_code_that_is_asked_for_exists() -> None:
+    """A misspelt one would never fire."""
+    names = json.loads((ROOT / "tests" / "snapshot" / "names.json").read_text("utf-8"))
+    known = {*names["codes"], *(one["code"] for one in names["errors"].values()), STARTING_UP}
+    known |= {f"{service}-{one}" for service in ("keycloak", "registry") for one in Failure}
+    asked = {
+        code
+        for rule in alerts()
+        for value in re.findall(r'code(?:=~|!~|!=|=)"([^"]+)"', rule["expr"])
+        for code in value.split("|")
+    }
+
+    assert 10 < len(asked)
+    assert [] == [code for code in asked if not any(re.fullmatch(code, one) for one in known)]
 
 
 def test_the_series_of_the_tests_are_those_of_the_bridge() -> None:
