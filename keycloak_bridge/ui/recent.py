@@ -12,6 +12,7 @@ from typing import Any
 
 from keycloak_bridge.domain.events import Outcome, Record
 from keycloak_bridge.events.decode import EnvelopeRules
+from keycloak_bridge.invitations.rules import ALREADY_INVITED
 from keycloak_bridge.messages.bounds import shortened
 from keycloak_bridge.messages.dead_letters import is_replay_mark, marked_replay, read_dead_letter
 from keycloak_bridge.messages.results import PastOutcome
@@ -37,9 +38,9 @@ _LARGEST_CHANGED = 1000
 _LONGEST_TEXT = 512
 _TEXTS = tuple(one.name for one in fields(PastOutcome) if one.name not in ("time", "changed"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ACTIVATED = "activated"
+_SENT, _ACTIVATED = "sent", "activated"
 _OF_INVITATION = {
-    Outcome.INVITED.value: "sent",
+    Outcome.INVITED.value: _SENT,
     Outcome.ACTIVATED.value: _ACTIVATED,
     Outcome.INVITATION_EXPIRED.value: "expired",
 }
@@ -157,6 +158,8 @@ class RecentOutcomes:
                 self._invitations.pop(one.user_id, None)  # another life of the same id
             return
         state = _OF_INVITATION.get(one.outcome)
+        if known is None and one.reason == ALREADY_INVITED:
+            state = _SENT  # by a process that was killed before it said so
         # a quick person is in before the bridge has said that the mail is out, by another machine's clock
         if state is None or known == _ACTIVATED or (state != _ACTIVATED and one.time < time):
             return

@@ -116,6 +116,16 @@ def test_who_is_in_is_in(seconds: float) -> None:
     assert {"sent": 1, "activated": 0, "expired": 0} == known.invitations()
 
 
+def test_a_mail_counts_of_which_only_a_later_process_said_something() -> None:
+    """A process that was killed between the mail and its result leaves `already-invited` to the next one."""
+    known = RecentOutcomes()
+    again = {"outcome": "skipped", "action": None, "reason": "already-invited"}
+    known.add(an_outcome(1, user_id="ada", **again))
+    known.add(an_outcome(2, outcome="invitation-expired", user_id="bob"))
+    known.add(an_outcome(3, user_id="bob", **again))
+    assert {"sent": 1, "activated": 0, "expired": 1} == known.invitations()
+
+
 def test_each_of_many_people_is_in_one_state() -> None:
     """A third is in, a third's link ended, and results were repeated after crashes."""
     known = RecentOutcomes()
