@@ -63,6 +63,20 @@ def test_a_link_that_ends_unused_is_published_when_nobody_can_be_half_way() -> N
     assert errors(event) == ()
 
 
+@pytest.mark.parametrize("seconds", [-150, 150])
+def test_clocks_may_differ(seconds: int) -> None:
+    """Or an event appear late, with the time at which its transaction began."""
+    watch = Watch()
+    watch.keycloak.now = lambda: watch.clock.now() + timedelta(seconds=seconds)
+    watch.invite()
+    watch.clock.advance(1000)
+    watch.turn()
+    watch.activate()
+    watch.after(INTERVAL_S)
+
+    assert watch.outcomes() == [("u-1", "activated")]
+
+
 def test_who_waits_costs_no_call() -> None:
     """With events, Keycloak is asked once for everybody."""
     watch = Watch()
@@ -221,6 +235,85 @@ def test_an_outage_of_keycloak_is_waited_for(method: str) -> None:
         watch.after(INTERVAL_S)
 
     assert watch.outcomes() == [("u-1", "activated")]
+
+
+def test_a_restart_within_an_outage_loses_nobody() -> None:
+    """Until everybody was looked at, a commit does not say that the events are dealt with."""
+    watch = Watch()
+    watch.invite()
+    watch.turn()
+    watch.activate()
+    watch.keycloak.fail("activated_at", KeycloakUnavailableError("down", code="x"), times=3)
+    for _ in range(3):
+        watch.after(400)
+    watch.kill(watch.members[0])
+    watch.join()
+    watch.keycloak.recover()
+    watch.after(INTERVAL_S)
+
+    assert watch.outcomes() == [("u-1", "activated")]
+
+
+def test_a_restart_before_everybody_had_its_turn_begins_again() -> None:
+    watch = Watch(pace_per_s=0.1)
+    people = [f"u-{number}" for number in range(6)]
+    for user_id in people:
+        watch.invite(user_id)
+    watch.turn()
+    watch.after(INTERVAL_S)
+    watch.kill(watch.members[0])
+    watch.activate("u-5")
+    watch.clock.advance(50_000)
+    watch.keycloak.events_kept_since = watch.clock.now() - timedelta(hours=1)
+    watch.join()
+    watch.turn()
+    watch.after(INTERVAL_S)
+    watch.kill(watch.members[0])
+    watch.join()
+    for _ in people:
+        watch.after(INTERVAL_S)
+
+    assert watch.outcomes() == [("u-5", "activated")]
+
+
+def test_an_event_that_is_seen_before_the_record_counts() -> None:
+    watch = Watch()
+    watch.invite("u-1")
+    watch.turn()
+    watch.clock.advance(INTERVAL_S)
+    watch.invite("u-2")
+    watch.activate("u-2")
+    ledger = watch.members[0].ledger
+    ledger.work(frozenset(), watch.clock.monotonic() + 1, lambda: True)
+    watch.after(INTERVAL_S)
+
+    assert watch.outcomes() == [("u-2", "activated")]
+
+
+def test_who_was_to_be_looked_at_is_found_again_after_a_rebalance() -> None:
+    watch = Watch()
+    watch.invite()
+    watch.turn()
+    watch.activate()
+    watch.keycloak.fail("activated_at", KeycloakUnavailableError("down", code="x"))
+    watch.after(INTERVAL_S)
+    watch.members[0].ledger.release(frozenset())
+    watch.after(INTERVAL_S)
+
+    assert watch.outcomes() == [("u-1", "activated")]
+
+
+def test_a_mail_that_went_out_later_has_its_own_end() -> None:
+    watch = Watch()
+    end_s = int(watch.clock.now().timestamp()) + LIFESPAN_S + 1000
+    watch.invite(mark=f"sent-until:{end_s}:" + "{}")
+    watch.after(LIFESPAN_S + AHEAD_S + GRACE_S)
+    watch.after(1000 - AHEAD_S - GRACE_S + 5)
+    assert watch.outcomes() == []
+
+    watch.after(GRACE_S)
+
+    assert watch.outcomes() == [("u-1", "invitation-expired")]
 
 
 def test_a_user_for_whom_keycloak_fails_does_not_hold_up_the_others() -> None:

@@ -65,6 +65,19 @@ def test_an_expired_invitation_is_mailed_again_a_few_times() -> None:
     assert watch.members[0].ledger.open() == 0
 
 
+def test_the_next_invitation_stays_open() -> None:
+    """Though its record is read before the one that ended is closed."""
+    watch = invited(Reminders(resend_expired=1))
+    watch.producer.is_late = True
+    watch.after(LIFESPAN_S + OVER_S)
+    for _ in range(2):
+        watch.producer.answer()
+        watch.turn()
+
+    assert watch.outcomes() == [("u-1", "invitation-expired")]
+    assert watch.members[0].ledger.open() == 1
+
+
 def test_a_reminder_parts_the_lifespan() -> None:
     watch = invited(Reminders(remind_before_s=DAY_S))
     pass_time(watch, LIFESPAN_S - DAY_S + OVER_S)
