@@ -159,9 +159,12 @@ def _kafka(
 
     creates = settings.topics.create
     stamp = None
+    link_lives_s = settings.invite.lifespan
     if settings.keycloak.realm is not None:
         with suppress(ConfigError):  # the probe of the mapping says what is wrong
             stamp = partial(group_stamp, settings, interpretation.mapping)
+            terms = (one.invitation for one in interpretation.mapping.all)
+            link_lives_s = max((one.lifespan_s for one in terms if one), default=0)
     return KafkaProbes(
         settings.kafka,
         topic_specs(settings),
@@ -169,6 +172,7 @@ def _kafka(
         creates=creates,
         reads_results=settings.ui.enabled,
         stamp=stamp,
+        link_lives_s=link_lives_s,
     ).probes()
 
 

@@ -175,13 +175,15 @@ class KafkaProbes:
         creates: bool = False,
         reads_results: bool = False,
         stamp: Callable[[str], GroupStamp] | None = None,
+        link_lives_s: float = 0.0,
     ) -> None:
         """Take what to examine.
 
         `creates` says that the bridge creates missing topics at its start, `reads_results` that it reads the results topic, for
         its page. `stamp` returns what the commits of a group should
-        say whose they are; None where that cannot be known.
+        say whose they are; None where that cannot be known. `link_lives_s` is the longest lifespan of an invitation's link.
         """
+        self._link_lives_s = link_lives_s
         self._stamp = stamp
         self._creates = creates
         self._rights = {**_RIGHTS, **({"results": ("READ", "WRITE")} if reads_results else {})}
@@ -282,6 +284,13 @@ class KafkaProbes:
                 f"{spec.name} keeps {_kept(config)}, less than the settings say "
                 f"({format_duration(wanted_ms / 1000)})",
                 f"set retention.ms = {wanted_ms} for {spec.name}, or lower the setting",
+                spec.purpose,
+            )
+        elif spec.purpose == "invitations" and 0 <= kept_ms < self._link_lives_s * 1000:
+            yield yellow(
+                f"{spec.name} keeps {_kept(config)}, and links live for {format_duration(self._link_lives_s)}: who was invited "
+                "earlier is not watched any more after a restart",
+                f"raise topics.retention and retention.ms of {spec.name} above invite.lifespan",
                 spec.purpose,
             )
         if spec.purpose == "dead letters":

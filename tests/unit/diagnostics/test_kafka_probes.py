@@ -137,6 +137,15 @@ def test_the_page_reads_results() -> None:
     assert [{Light.GREEN}, {Light.RED}] == lights
 
 
+@pytest.mark.parametrize(("days", "light"), [(3, Light.GREEN), (8, Light.YELLOW)])
+def test_invitations_are_kept_for_as_long_as_links_live(days: int, light: Light) -> None:
+    """They are what the bridge knows whom to watch by."""
+    probes = KafkaProbes(KafkaSettings(), SPECS, StubCluster, link_lives_s=days * 86_400).probes()
+    found = [one for one in examine(probes) if one.probe == "kafka.retention"]
+
+    assert [light] == [one.light for one in found if one.subject == "invitations"]
+
+
 def test_a_missing_topic_is_created_where_the_settings_say_so() -> None:
     """Then it is no failure that it is not there yet."""
     lights = []
