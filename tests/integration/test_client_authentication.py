@@ -241,7 +241,6 @@ def test_tls_mutual_tls_and_a_certificate_of_the_client(sandbox: Sandbox, tmp_pa
         let_authenticate(administrator, realm, "client-x509", subject)
         by_certificate = [ask(url, tls_cert_file=own), ask(url, tls_cert_file=another)]
 
-    print(by_secret, by_certificate)
     call = "(POST /protocol/openid-connect/token)"
     tls = "keycloak-tls: there is no TLS connection to Keycloak:"
     assert by_secret[:2] == ["ok", "ok"]
