@@ -67,13 +67,14 @@ def watched_activations(
         return
     stop = threading.Event()
     watch = partial(_watch, runtime, interpretation, directory, activations, producer, locks, stop)
-    thread = threading.Thread(target=watch, name=STAGE)
+    # nothing it does need be finished, so a call to a Keycloak that hangs does not hold up the end
+    thread = threading.Thread(target=watch, name=STAGE, daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(settings.delivery.drain)
 
 
 def _watch(
