@@ -140,9 +140,13 @@ class RealmAdministration(KeycloakAdmin):
             case ReplaceProfile(profile):
                 self._send("PUT", "/users/profile", json=profile, expect=200)
             case UpdateRealm(keys, attributes):
-                stored = self._realm_settings().get("attributes") or {}
-                with_attributes = {"attributes": {**stored, **attributes}} if attributes else {}
-                self._send("PUT", "", json={**keys, **with_attributes})
+                # all of it: Keycloak resets settings of CIBA, PAR and the device flow that are left out. Without
+                # smtpServer, whose password it masks and which it leaves alone
+                realm = self._realm_settings()
+                stored = realm.pop("attributes", None) or {}
+                realm.pop("smtpServer", None)
+                body = {**realm, **keys, "attributes": {**stored, **attributes}}
+                self._send("PUT", "", json=body)
             case UpdateEvents(keys):
                 # what is left out of these three, Keycloak takes for off
                 config = self.events_config()

@@ -37,7 +37,8 @@ def new_realm() -> Json:
             "supportedLocales": [],
             "smtpServer": {},
             "passwordPolicy": "length(9)",
-            "attributes": {"frontendUrl": "https://id.acme.example"},
+            "oauth2DeviceCodeLifespan": 300,
+            "attributes": {"frontendUrl": "https://id.acme.example", "cibaInterval": "7"},
         },
         "events": {
             "eventsEnabled": False,
@@ -97,13 +98,15 @@ class RealmRest(AnsweringAdapter):
         status, found = self._answer(method, unquote(path), parse_qs(url.query), body)
         return answer_of(status, b"" if found is None else json.dumps(found).encode())
 
-    def _answer(self, method: str, path: str, query: Any, body: Any) -> tuple[int, Any]:
+    def _answer(  # a case for each endpoint
+        self, method: str, path: str, query: Any, body: Any
+    ) -> tuple[int, Any]:
         state = self.state
         match method, path.strip("/").split("/"):
             case "GET", [""]:
                 return 200, state["realm"]
             case "PUT", [""]:
-                return self._put("realm", body)
+                return self._put("realm", self._with_resets(body))
             case "GET", ["users", "profile"]:
                 return 200, state["profile"]
             case "PUT", ["users", "profile"]:
@@ -125,6 +128,12 @@ class RealmRest(AnsweringAdapter):
             case _, ["roles", *rest]:
                 return _roles(method, state["roles"][""], rest, body)
         return 404, {"error": "Could not find it"}
+
+    def _with_resets(self, body: Json) -> Json:
+        """Return `body` with what Keycloak resets where it is left out, and without what it keeps."""
+        stored = self.state["realm"]["attributes"] if "attributes" not in body else {}
+        attributes = {**stored, "cibaInterval": "5", **body.get("attributes", {})}
+        return {"oauth2DeviceCodeLifespan": 600, **body, "attributes": attributes}
 
     def _put(self, part: str, body: Json) -> tuple[int, Any]:
         kept = {name: value for name, value in body.items() if name not in self.forgets}

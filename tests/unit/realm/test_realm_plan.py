@@ -239,7 +239,8 @@ def test_whatever_the_realm_is_it_ends_with_what_is_needed_and_all_else_stays(
 ) -> None:
     """After apply the plan is empty, a second one writes nothing, and what is not needed is as it was, byte for byte."""
     state = new_realm()
-    state["realm"] |= unrelated
+    usual = state["realm"]["attributes"]
+    state["realm"] |= {**unrelated, "attributes": {**usual, **unrelated["attributes"]}}
     state["events"] |= events
     state["profile"]["attributes"] += attributes
     state["profile"]["unmanagedAttributePolicy"] = policy
@@ -270,7 +271,9 @@ def test_whatever_the_realm_is_it_ends_with_what_is_needed_and_all_else_stays(
 
 
 def _without(values: Json, names: set[str]) -> str:
-    return json.dumps({name: value for name, value in values.items() if name not in names})
+    return json.dumps(
+        {name: value for name, value in values.items() if name not in names}, sort_keys=True
+    )
 
 
 def test_the_shipped_realm_has_it_all() -> None:
