@@ -287,6 +287,11 @@ def role_not_found(names: Sequence[str], client_id: str | None) -> KeycloakError
     return keycloak_error(code="role-not-found", owner=owner, name=", ".join(names))
 
 
+def may_not_map_roles() -> KeycloakError:
+    """Return the error for a service account that may map no role, where Keycloak answers as if there were none."""
+    return error_for(Call("POST", "/users/{id}/role-mappings/realm"), 403, {})
+
+
 def mail_refusal(said: str) -> KeycloakRejectedError:
     """Return the error for an invitation that Keycloak would refuse with this sentence."""
     return _rejected(Call("PUT", EXECUTE_ACTIONS_EMAIL), 400, {"errorMessage": said})

@@ -30,7 +30,12 @@ from keycloak_bridge.domain.users import (
     client_of,
 )
 from keycloak_bridge.keycloak.admin import Json, KeycloakAdmin
-from keycloak_bridge.keycloak.errors import conflict, keycloak_error, role_not_found
+from keycloak_bridge.keycloak.errors import (
+    conflict,
+    keycloak_error,
+    may_not_map_roles,
+    role_not_found,
+)
 
 CACHE_TTL_S = 60.0
 _FOR_GOOD_S = math.inf
@@ -318,7 +323,7 @@ class Roles:
         except KeycloakNotFoundError:  # or the role
             self._forget(names)
         except KeycloakAuthError as error:
-            if error.status != HTTPStatus.FORBIDDEN:
+            if error.status != HTTPStatus.FORBIDDEN or not self._may_map(user_id):
                 raise
             raise role_not_found([str(role["name"]) for role in roles], self._client_id) from error
 
@@ -344,8 +349,15 @@ class Roles:
             mapped = self._mapped(user_id, client)
             missing = [name for name in missing if name not in mapped]
         if missing:
+            if not self._may_map(user_id):  # then Keycloak calls no role available
+                raise may_not_map_roles()
             raise role_not_found(missing, self._client_id)
         return known
+
+    def _may_map(self, user_id: str) -> bool:
+        """Say whether the service account may map roles to the user at all: if not, no role is to blame."""
+        access = self._admin.get_user(user_id).get("access") or {}
+        return access.get("mapRoles") is not False
 
     def _mapped(self, user_id: str, client: str | None) -> frozenset[str]:
         return self._see(self._admin.mapped_roles(user_id, client))

@@ -33,6 +33,8 @@ NOT_FOUND = (404, {"error": "Could not find it"})
 CONFLICT = (409, {"errorMessage": "It exists already"})
 AVAILABLE = "GET /users/u1/role-mappings/realm/available"
 MAPPED = "GET /users/u1/role-mappings/realm"
+USER = "GET /users/u1"
+MAPS_ROLES, MAPS_NONE = ({"id": "u1", "access": {"mapRoles": may}} for may in (True, False))
 IDENTITIES = "/users/u1/federated-identity"
 
 
@@ -153,22 +155,37 @@ CASES = [
     Case(
         "a role that became one of administrators may not be mapped any more, as if it were missing",
         lambda bench: bench.join(REALM_ROLES, "viewer").join(REALM_ROLES, "viewer"),
-        [[VIEWER], 204, FORBIDDEN, [], []],
+        [[VIEWER], 204, FORBIDDEN, [], [], MAPS_ROLES],
         [
             AVAILABLE,
             "POST /users/u1/role-mappings/realm",
             "POST /users/u1/role-mappings/realm",
             AVAILABLE,
             MAPPED,
+            USER,
         ],
         code="role-not-found",
     ),
     Case(
         "nor may it be taken away: the event is at fault, and no outage of Keycloak",
         lambda bench: bench.leave(REALM_ROLES, "viewer"),
-        [[VIEWER, EDITOR], FORBIDDEN],
-        [MAPPED, "DELETE /users/u1/role-mappings/realm"],
+        [[VIEWER, EDITOR], FORBIDDEN, MAPS_ROLES],
+        [MAPPED, "DELETE /users/u1/role-mappings/realm", USER],
         code="role-not-found",
+    ),
+    Case(
+        "an account that may take no role away any more is refused, and no event is at fault",
+        lambda bench: bench.leave(REALM_ROLES, "viewer"),
+        [[VIEWER, EDITOR], FORBIDDEN, MAPS_NONE],
+        [MAPPED, "DELETE /users/u1/role-mappings/realm", USER],
+        code="keycloak-forbidden",
+    ),
+    Case(
+        "nor is one at fault where Keycloak calls no role available, as it does then",
+        lambda bench: bench.join(REALM_ROLES, "viewer").join(REALM_ROLES, "viewer"),
+        [[VIEWER], 204, FORBIDDEN, [], [], MAPS_NONE],
+        [AVAILABLE, *["POST /users/u1/role-mappings/realm"] * 2, AVAILABLE, MAPPED, USER],
+        code="keycloak-forbidden",
     ),
     Case(
         "an account that may see no role is refused",
