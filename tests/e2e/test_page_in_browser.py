@@ -1,8 +1,10 @@
 """The page in a real browser: what it shows, that it can be used by all, that it talks to nobody else."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,13 +13,16 @@ import pytest
 from axe import serious_findings
 from bridge_harness import Bench, an_event, free_port, wait_until
 from browser import open_browser
+from mailed_link import set_password_by
 from page_scene import NOW, Scene
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
 from keycloak_bridge.messages.results import PastOutcome
+from keycloak_bridge.sandbox.distribution import status_of
 
 pytestmark = pytest.mark.e2e
 
@@ -69,12 +74,20 @@ def picture(browser: WebDriver, name: str) -> None:
         browser.save_screenshot(str(Path(folder) / f"{name}.png"))
 
 
+def texts(browser: WebDriver, selector: str) -> list[str]:
+    """Return the text of each element, as it is at one moment: the page may be refreshed at any."""
+    while True:
+        with contextlib.suppress(StaleElementReferenceException):
+            return [one.text for one in browser.find_elements(By.CSS_SELECTOR, selector)]
+
+
 def section(browser: WebDriver, name: str) -> str:
-    return browser.find_element(By.ID, name).text
+    (text,) = texts(browser, f"#{name}")
+    return text
 
 
 def rows(browser: WebDriver, part: str) -> list[str]:
-    return [one.text for one in browser.find_elements(By.CSS_SELECTOR, f"#{part} tbody tr")]
+    return texts(browser, f"#{part} tbody tr")
 
 
 def requests_of(browser: WebDriver) -> list[str]:
@@ -214,29 +227,51 @@ def test_a_token_is_the_password(browser: WebDriver) -> None:
     assert shown.startswith("Ready")
 
 
+def counts(browser: WebDriver) -> dict[str, str]:
+    """Return the numbers under `Invitations` by their state."""
+    return dict(one.split("\n") for one in texts(browser, "#invitations .cards div"))
+
+
 def test_a_running_bridge_shows_its_users(browser: WebDriver, bench: Bench) -> None:
-    """Real topics, a real user: outcomes, dead letter and timeline appear, without a name, an address or a value."""
-    user_id = f"ada-{bench.suffix}"
+    """Real topics, real users: what became of them is there, after kill -9 too, without a name, an address or a value."""
+    user_id, other = f"ada-{bench.suffix}", f"bob-{bench.suffix}"
     port = free_port()
-    bench.publish(an_event(user_id), an_event(f"bad-{bench.suffix}", email="no address"))
+    bench.publish(
+        an_event(user_id), an_event(other), an_event(f"bad-{bench.suffix}", email="no address")
+    )
     url = f"http://localhost:{port}/"
-    with bench.but(UI_ENABLED="true", HEALTH_PORT=str(port)).running():
-        wait_until(lambda: len(bench.results()) == 3)
+    watching = bench.but(UI_ENABLED="true", HEALTH_PORT=str(port), ACTIVATION_INTERVAL="1 s")
+    with watching.running() as bridge:
+        wait_until(lambda: len(bench.results()) >= 5)
+        (mail,) = bench.mails_to(f"{user_id}@acme.example")
+        set_password_by(next(link for link in mail.links if "action-token" in link))
         look(browser, url)
-        WebDriverWait(browser, WAIT_S).until(lambda _: len(rows(browser, "outcomes")) == 3)
+        WebDriverWait(browser, WAIT_S).until(lambda _: counts(browser).get("Activated") == "1")
         WebDriverWait(browser, WAIT_S).until(lambda _: rows(browser, "letters"))
-        overview = browser.page_source
-        state, invitations = section(browser, "state"), section(browser, "invitations")
+        before = counts(browser), sorted(rows(browser, "outcomes"))
+        overview, state = browser.page_source, section(browser, "state")
         letters = section(browser, "letters")
+        bridge.kill()
+        bridge.wait()
+    with watching.running():
+        wait_until(lambda: status_of(url) == HTTPStatus.OK)
+        look(browser, url)
+        WebDriverWait(browser, WAIT_S).until(
+            lambda _: section(browser, "state").startswith("Ready")
+        )
+        WebDriverWait(browser, WAIT_S).until(
+            lambda _: (counts(browser), sorted(rows(browser, "outcomes"))) == before
+        )
         look(browser, f"{url}user?id={user_id}")
         timeline = browser.find_element(By.TAG_NAME, "main").text
         sources = overview + browser.page_source
 
     assert "Ready: nothing is wrong." in state
-    assert "Sent\n1" in invitations
+    assert {"Due": "0", "Sent": "1", "Activated": "1", "Expired": "0"} == before[0]
     assert "schema-violation" in letters
     assert bench.user(user_id)["id"] in timeline
     assert "the mail was handed to Keycloak" in timeline
+    assert "activated" in timeline
     assert "attributes.tenantId" in timeline
     for value in (
         "Ada",
