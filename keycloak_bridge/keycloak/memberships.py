@@ -356,8 +356,8 @@ class Roles:
 
     def _may_map(self, user_id: str) -> bool:
         """Say whether the service account may map roles to the user at all: if not, no role is to blame."""
-        access = self._admin.get_user(user_id).get("access") or {}
-        return access.get("mapRoles") is not False
+        access = self._admin.get_user(user_id).get("access")
+        return not isinstance(access, dict) or access.get("mapRoles") is not False
 
     def _mapped(self, user_id: str, client: str | None) -> frozenset[str]:
         return self._see(self._admin.mapped_roles(user_id, client))
