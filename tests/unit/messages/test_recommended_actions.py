@@ -13,8 +13,11 @@ from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS, recommend
 
 NEVER_IN_A_DEAD_LETTER = frozenset(
     {
+        "administrator-credentials",
+        "administrator-forbidden",
         "brake",
         "brake-engaged",
+        "busy",
         "configuration",
         "dead-letter-not-written",
         "duplicate-user",
@@ -52,6 +55,7 @@ NEVER_IN_A_DEAD_LETTER = frozenset(
         "published",
         "realm-in-motion",
         "realm-not-found",
+        "realm-refused",
         "record-unreadable",
         "registry-access",
         "registry-unavailable",
