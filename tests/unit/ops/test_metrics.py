@@ -43,6 +43,7 @@ def touched(*, breaker: str = "closed") -> Metrics:
     metrics.retried("invite", "mail-not-sent")
     metrics.retried("invite", "mail-not-sent")
     metrics.mail()
+    metrics.open_invitations(7)
     metrics.looked_up("attribute", 1.5)
     metrics.batch(20, failed=False)
     metrics.batch(30, failed=False)
