@@ -111,6 +111,7 @@ def test_what_is_reported_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         ("lag_records", ("partition", "1"), *HERE): 9.0,
         ("end_to_end_latency_seconds_count", *HERE): 1.0,
         ("limited_changes", ("limit", "disables")): 12.0,
+        ("open_invitations",): 7.0,
         ("limited_changes_max", ("limit", "disables")): 500.0,
         ("problem", ("code", "mail-not-sent"), ("stage", "invite")): 1.0,
         ("ready",): 0.0,
