@@ -1,5 +1,6 @@
 """An SMTP server that delivers nothing and shows everything."""
 
+import asyncio
 import re
 import time
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from threading import Condition
 from typing import Any
+from weakref import WeakSet
 
 from keycloak_bridge.sandbox.options import SandboxError
 from keycloak_bridge.sandbox.processes import LOOPBACK, loopback_port
 
 _RECIPIENTS = "X-Sandbox-Recipients"
 _LINK = re.compile(r"https?://[^\s<>\"']+")
+_STOP_S, _TURNS = 10.0, 5
 _REFUSAL = "451 4.3.2 The sandbox was asked to refuse mail"
 
 
@@ -57,10 +60,8 @@ class MailCatcher:
 
     def start(self) -> None:
         """Listen; a catcher that was stopped goes on with what it had."""
-        from aiosmtpd.controller import Controller  # noqa: PLC0415  (the sandbox extra)
-
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._controller = Controller(_Handler(self), hostname=LOOPBACK, port=self.port)
+        self._controller = smtp_server(_Handler(self), self.port)
         self._controller.start()
 
     def stop(self) -> None:
@@ -102,6 +103,41 @@ class MailCatcher:
             draft.rename(self.folder / name)  # readers in other processes see whole files only
             self._messages.append(decode(raw))
             self._arrived.notify_all()
+
+
+def smtp_server(handler: Any, port: int) -> Any:
+    """Return a server of aiosmtpd on a loopback port, to `start` and `stop`; a stop ends its connections too."""
+    from aiosmtpd.controller import Controller  # noqa: PLC0415  (the sandbox extra)
+
+    class Server(Controller):  # type: ignore[misc, unused-ignore]
+        """aiosmtpd leaves open connections to the garbage collector."""
+
+        def __init__(self) -> None:
+            super().__init__(handler, hostname=LOOPBACK, port=port)
+            self._connections: WeakSet[Any] = WeakSet()
+
+        def factory(self) -> Any:
+            connection = super().factory()  # type: ignore[no-untyped-call]
+            self._connections.add(connection)
+            return connection
+
+        def stop(self, no_assert: bool = False) -> None:  # aiosmtpd's signature
+            ended = asyncio.run_coroutine_threadsafe(self._end_connections(), self.loop)
+            ended.result(_STOP_S)
+            super().stop(no_assert=no_assert)
+
+        async def _end_connections(self) -> None:
+            if self.server is not None:
+                self.server.close()
+            for _ in range(
+                _TURNS
+            ):  # of the loop: what was accepted has its connection, what was closed its socket closed
+                for connection in list(self._connections):
+                    if connection.transport is not None:
+                        connection.transport.close()
+                await asyncio.sleep(0)
+
+    return Server()
 
 
 class _Handler:

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 from bridge_harness import free_port
 from population import Event
 from report import record
@@ -19,6 +18,7 @@ from scene import Scene, Size
 from verdict import Position, judge
 
 from keycloak_bridge.domain.events import event_id_in
+from keycloak_bridge.sandbox.mail import smtp_server
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos, pytest.mark.full]
 
@@ -127,7 +127,7 @@ def _invitations_of(scene: Scene, addresses: Sequence[str]) -> dict[Position, st
 @contextmanager
 def mail_front(scene: Scene, answer: Answer) -> Iterator[None]:
     """Have the realm send its mails by a server that answers so, and keeps in the catcher what it takes."""
-    front = Controller(_Handler(scene, answer), hostname=_HOST, port=free_port())
+    front = smtp_server(_Handler(scene, answer), free_port())
     front.start()
     try:
         with _sending_by(scene, front.port):

@@ -1,9 +1,13 @@
 """Reading caught mails."""
 
+import gc
+import socket
+from contextlib import ExitStack
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
+from pytest_socket import enable_socket
 
 from keycloak_bridge.sandbox.mail import Mail, MailCatcher, read_mails
 from keycloak_bridge.sandbox.options import SandboxError
@@ -70,3 +74,19 @@ def test_missing_mail_is_an_error_in_time(catcher: MailCatcher) -> None:
         catcher.wait_for("ada@example.com", timeout_s=0.05)
 
     assert "ada" not in str(caught.value)
+
+
+def test_a_stop_ends_the_connections_that_are_open(tmp_path: Path) -> None:
+    """What a client has open is closed, and not left to the garbage collector."""
+    enable_socket()
+    catcher = MailCatcher(tmp_path)
+    catcher.start()
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection((catcher.host, catcher.port), timeout=30))
+            for _ in range(20)
+        ]
+        assert clients[0].recv(1000).startswith(b"220")
+        catcher.stop()
+        assert b"" == clients[0].recv(1000)
+    gc.collect()  # which would warn of what is not closed
