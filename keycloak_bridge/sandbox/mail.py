@@ -127,15 +127,17 @@ def smtp_server(handler: Any, port: int) -> Any:
             super().stop(no_assert=no_assert)
 
         async def _end_connections(self) -> None:
-            if self.server is not None:
-                self.server.close()
+            for listening in self.server.sockets if self.server is not None else ():
+                # not `close`: what is accepted already would find no server, and stay open
+                self.loop.remove_reader(listening.fileno())
             for _ in range(
                 _TURNS
             ):  # of the loop: what was accepted has its connection, what was closed its socket closed
+                await asyncio.sleep(0)
                 for connection in list(self._connections):
                     if connection.transport is not None:
                         connection.transport.close()
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
     return Server()
 

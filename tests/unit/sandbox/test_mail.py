@@ -1,8 +1,6 @@
 """Reading caught mails."""
 
-import gc
 import socket
-from contextlib import ExitStack
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -77,16 +75,12 @@ def test_missing_mail_is_an_error_in_time(catcher: MailCatcher) -> None:
 
 
 def test_a_stop_ends_the_connections_that_are_open(tmp_path: Path) -> None:
-    """What a client has open is closed, and not left to the garbage collector."""
+    """A client sees the end at once; a catcher that was stopped can be started again."""
     enable_socket()
     catcher = MailCatcher(tmp_path)
-    catcher.start()
-    with ExitStack() as stack:
-        clients = [
-            stack.enter_context(socket.create_connection((catcher.host, catcher.port), timeout=30))
-            for _ in range(20)
-        ]
-        assert clients[0].recv(1000).startswith(b"220")
-        catcher.stop()
-        assert b"" == clients[0].recv(1000)
-    gc.collect()  # which would warn of what is not closed
+    for _ in range(2):
+        catcher.start()
+        with socket.create_connection((catcher.host, catcher.port), timeout=30) as client:
+            assert client.recv(1000).startswith(b"220")
+            catcher.stop()
+            assert b"" == client.recv(1000)
