@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -127,7 +128,8 @@ def smtp_server(handler: Any, port: int) -> Any:
             super().stop(no_assert=no_assert)
 
         async def _end_connections(self) -> None:
-            for listening in self.server.sockets if self.server is not None else ():
+            sockets: Sequence[Any] = getattr(self.server, "sockets", ())
+            for listening in sockets:
                 # not `close`: what is accepted already would find no server, and stay open
                 self.loop.remove_reader(listening.fileno())
             for _ in range(
