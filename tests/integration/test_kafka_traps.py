@@ -244,7 +244,8 @@ def test_what_is_deleted_before_it_is_read_is_told(
         found.update(source.set_back())
         return bool(found)
 
-    records = turn_until(told, source) + read(source, 1)
+    records = turn_until(told, source)
+    records += read(source, 1 - len(records))  # it may have come by the same poll
 
     assert {at: 1} == found
     assert {at: 3} == source.begin_offsets([at])
