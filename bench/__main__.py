@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit code: 1 where a run failed or, in a check, a ratio is far below the recorded one."""
     chosen = _chosen(arguments)
     if not Path("/proc/self/stat").exists():
-        _say("The benchmark reads the CPU of every process from /proc: it needs Linux.")
+        publish.say("The benchmark reads the CPU of every process from /proc: it needs Linux.")
         return 2
     sizes = Sizes.from_environment(os.environ, check=chosen.check)
     try:
@@ -42,20 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _profile(sizes)
             results = _results(sizes, check=chosen.check)
     except KeyboardInterrupt:
-        _say("Stopped; nothing was recorded.")
+        publish.say("Stopped; nothing was recorded.")
         return 3
     except SandboxError as error:
-        _say(str(error))
+        publish.say(str(error))
         return 1
-    _say(f"\n{table.table(results)}\nRaw figures: {publish.LATEST}")
+    publish.say(f"\n{table.table(results)}\nRaw figures: {publish.LATEST}")
     bad = list(verdict.failures(results))
     if chosen.check:
         bad += verdict.regressions(results, publish.recorded())
     elif chosen.write and not bad:
         publish.record(results)
-        _say(f"Recorded in {publish.RECORDED} and README.md")
+        publish.say(f"Recorded in {publish.RECORDED} and README.md")
     for line in bad:
-        _say(f"FAILED: {line}")
+        publish.say(f"FAILED: {line}")
     return 1 if bad else 0
 
 
@@ -78,13 +78,13 @@ def _results(sizes: Sizes, *, check: bool) -> dict[str, Any]:
         "rivals": {"bare_client": rivals.bare_client, "problem": rivals.problem},
         "databases": {},
     }
-    _say("starting the sandbox")
+    publish.say("starting the sandbox")
     with Sandbox(SandboxOptions(keycloak_java_options=JAVA_OPTIONS)) as sandbox:
         results["databases"]["H2"] = _measured(_place(sandbox), sizes, rivals)
         publish.keep(results)  # what follows takes long, and may fail
         sandbox.keycloak.stop()
         if sizes.postgres and installed():
-            _say("starting Keycloak on PostgreSQL")
+            publish.say("starting Keycloak on PostgreSQL")
             with keycloak_on_postgres(sandbox, JAVA_OPTIONS) as other:
                 results["databases"]["PostgreSQL"] = _measured(other, sizes, rivals)
         kafka = Service(sandbox.bootstrap_servers, sandbox.kafka.pid)
@@ -98,22 +98,24 @@ def _without_keycloak(kafka: Service, sizes: Sizes) -> dict[str, object]:
     found: dict[str, object] = {}
     try:
         if sizes.backlog:
-            _say(f"start, rest, and memory with {sizes.backlog:,} records waiting")
+            publish.say(f"start, rest, and memory with {sizes.backlog:,} records waiting")
             waiting = {"backlog": sizes.backlog, "backlog_s": sizes.backlog_s}
             found["weight"] = weigh(kafka.address, idle_s=sizes.idle_s, **waiting)
         if sizes.sidecar_events:
-            _say("one and three sidecars")
+            publish.say("one and three sidecars")
             found["scaleout"] = three_of_one(kafka, sizes.rounds, sizes.sidecar_events)
     except StandstillError as error:
-        _say(f"left out: {error}")
+        publish.say(f"left out: {error}")
     return found
 
 
 def _rivals(names: Sequence[str]) -> Rivals:
-    _say("building the programs to compare with (the first time, this takes a few minutes)")
+    publish.say("building the programs to compare with (the first time, this takes a few minutes)")
     rivals = built(names)
     if rivals.problem:
-        _say(f"{rivals.problem}: the bridge is compared with {', '.join(_named(rivals))} only")
+        publish.say(
+            f"{rivals.problem}: the bridge is compared with {', '.join(_named(rivals))} only"
+        )
     return rivals
 
 
@@ -128,22 +130,18 @@ def _place(sandbox: Sandbox) -> Place:
 
 
 def _measured(place: Place, sizes: Sizes, rivals: Rivals) -> dict[str, object]:
-    found = measure(place, sizes, rivals, _say)
+    found = measure(place, sizes, rivals, publish.say)
     return {**found, "figures": figures(found["runs"])}
 
 
 def _profile(sizes: Sizes) -> int:
-    _say("starting the sandbox")
+    publish.say("starting the sandbox")
     with Sandbox(SandboxOptions(keycloak_java_options=JAVA_OPTIONS)) as sandbox:
         place = _place(sandbox)
-        warm(place, sizes, _say)
-        found = profiles(place, sizes, _say)
+        warm(place, sizes, publish.say)
+        found = profiles(place, sizes, publish.say)
     print(profile.table(table.named(found)))
     return 0 if found else 1
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

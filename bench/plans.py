@@ -24,8 +24,8 @@ import click
 from bench.filling import fill, index
 from bench.machine import busy_cores, machine
 from bench.place import Ground, Place
-from bench.postgres import PostgresServer, installed, place_on_postgres
-from bench.publish import ROOT, between
+from bench.postgres import PostgresServer, installed, sandbox_on_postgres
+from bench.publish import ROOT, renew, say
 from bench.scale import (
     INDEXED,
     JAVA_OPTIONS,
@@ -35,8 +35,7 @@ from bench.scale import (
     created,
     mapping_text,
 )
-from keycloak_bridge.sandbox import Sandbox, SandboxError, SandboxOptions
-from keycloak_bridge.sandbox.detached import terminable
+from keycloak_bridge.sandbox import SandboxError
 
 BEGIN, END = "<!-- plans:begin -->\n", "<!-- plans:end -->\n"
 GOAL_S = 120
@@ -92,7 +91,7 @@ def run(place: Place, database: PostgresServer, sizes: Sequence[int], users: int
                 index(database, wanted=layout == INDEXED)
                 for command in COMMANDS:
                     took = _measured(ground, file, folder, size, layout, command)
-                    _say(
+                    say(
                         f"{size:>9,} {layout:<26} {command:<10} {took.wall_s:6.1f} s, the bridge's CPU {took.cpu_s:5.1f} s, "
                         f"{took.peak_mb:5.0f} MB {json.dumps(took.totals)}"
                     )
@@ -154,10 +153,6 @@ def table(found: Sequence[Took], users: int, about: Mapping[str, Any]) -> str:
     return "\n".join(rows) + f"\n\n{note}\n"
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def main() -> int:
     """Measure, print the table, and write it where that is asked for; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.plans", description=__doc__)
@@ -166,26 +161,20 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=_USERS, help="users of the file")
     chosen = parser.parse_args()
     if not installed():
-        _say("PostgreSQL's programs are not installed.")
+        say("PostgreSQL's programs are not installed.")
         return 2
     about = {**machine(), "busy_cores": busy_cores()}
     try:
-        with (
-            terminable(),
-            Sandbox(SandboxOptions(keycloak_java_options=JAVA_OPTIONS)) as sandbox,
-        ):
-            sandbox.keycloak.stop()
-            with place_on_postgres(sandbox, JAVA_OPTIONS) as (place, database):
-                sizes = sorted(map(int, chosen.sizes.split(",")))
-                found = list(run(place, database, sizes, chosen.users))
+        with sandbox_on_postgres(JAVA_OPTIONS) as (place, database):
+            sizes = sorted(map(int, chosen.sizes.split(",")))
+            found = list(run(place, database, sizes, chosen.users))
     except SandboxError as error:
-        _say(str(error))
+        say(str(error))
         return 1
     shown = table(found, chosen.users, about)
     click.echo(shown)
     if chosen.write:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(between(page, BEGIN, END, shown, PAGE.name), encoding="utf-8")
+        renew(PAGE, BEGIN, END, shown)
     return 0
 
 

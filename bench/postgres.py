@@ -13,7 +13,9 @@ from pathlib import Path
 from threading import Event
 
 from bench.place import Place
-from keycloak_bridge.sandbox import Sandbox, SandboxError
+from bench.publish import say
+from keycloak_bridge.sandbox import Sandbox, SandboxError, SandboxOptions
+from keycloak_bridge.sandbox.detached import terminable
 from keycloak_bridge.sandbox.distribution import (
     ADMIN_USERNAME,
     cache_dir,
@@ -54,6 +56,19 @@ def keycloak_on_postgres(sandbox: Sandbox, java_options: Sequence[str]) -> Itera
     """Lend a place whose Keycloak stands on a fresh PostgreSQL; Kafka and mail are the sandbox's."""
     with place_on_postgres(sandbox, java_options) as (place, _):
         yield place
+
+
+@contextlib.contextmanager
+def sandbox_on_postgres(
+    java_options: Sequence[str],
+) -> Iterator[tuple[Place, "PostgresServer"]]:
+    """Lend a place with its database, in a sandbox of its own; raises SandboxError."""
+    options = SandboxOptions(keycloak_java_options=tuple(java_options))
+    with terminable(), Sandbox(options) as sandbox:
+        sandbox.keycloak.stop()
+        say("starting Keycloak on PostgreSQL")
+        with place_on_postgres(sandbox, java_options) as found:
+            yield found
 
 
 @contextlib.contextmanager

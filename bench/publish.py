@@ -1,6 +1,7 @@
 """Where the result goes: the raw figures, the page of the benchmark, and the README."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,17 @@ def between(text: str, begin: str, end: str, inner: str, name: str) -> str:
     if not (begins and ends):
         raise ValueError(f"{name} lacks the lines {begin.strip()} and {end.strip()}")
     return before + begin + inner + end + after
+
+
+def renew(page: Path, begin: str, end: str, inner: str) -> None:
+    """Replace what stands between two lines of a page."""
+    text = page.read_text(encoding="utf-8")
+    page.write_text(between(text, begin, end, inner, page.name), encoding="utf-8")
+
+
+def say(line: str) -> None:
+    """Tell whoever waits how far it is."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def recorded() -> dict[str, Any]:

@@ -26,12 +26,11 @@ from bench.filling import email, fill, index, user_id
 from bench.inprocess import InProcessBridge, settle
 from bench.machine import busy_cores, family_cpu_s, machine, usage
 from bench.place import Place
-from bench.postgres import PostgresServer, installed, place_on_postgres
-from bench.publish import ROOT, between
+from bench.postgres import PostgresServer, installed, sandbox_on_postgres
+from bench.publish import ROOT, renew, say
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.sandbox import Sandbox, SandboxError, SandboxOptions
-from keycloak_bridge.sandbox.detached import terminable
+from keycloak_bridge.sandbox import SandboxError
 from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import (
     BurstSettings,
@@ -304,7 +303,7 @@ def run(
     place: Place, database: PostgresServer, sizes: Sequence[int], events: int, limit_s: float
 ) -> Iterator[Measured]:
     """Yield everything that is measured, the smallest realm first."""
-    _say("warming up")
+    say("warming up")
     warm = bridge_realm(place)
     fill(database, warm.name, 1, _WARM_USERS)
     Bench(place, database, warm, Numbers(0, _WARM_USERS)).warm_up(events, limit_s)
@@ -313,7 +312,7 @@ def run(
     for size in sizes:
         begun = time.perf_counter()
         fill(database, realm.name, filled + 1, size)
-        _say(f"filled up to {size:,} users in {time.perf_counter() - begun:.0f} s")
+        say(f"filled up to {size:,} users in {time.perf_counter() - begun:.0f} s")
         bench = Bench(place, database, realm, Numbers(filled, size))
         for again in (False, True) if filled == 0 else (False,):
             for layout in LAYOUTS:
@@ -326,7 +325,7 @@ def run(
                         kind,
                         *bench.measure(ready, each, events, limit_s),
                     )
-                    _say(
+                    say(
                         f"{size:>9,} {layout:<26} {kind:<22} {one.wall_ms:8.1f} ms, Keycloak {one.keycloak_ms:6.1f} ms, "
                         f"PostgreSQL {one.database_ms:8.1f} ms ({one.events})"
                     )
@@ -384,10 +383,6 @@ def _times(now: float, least: float) -> str:
     return f"**{text}**" if ratio > GOAL else text
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def main() -> int:
     """Measure, print the table, and write it where that is asked for; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
@@ -397,26 +392,19 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=20.0, help="seconds for each kind")
     chosen = parser.parse_args()
     if not installed():
-        _say("PostgreSQL's programs are not installed.")
+        say("PostgreSQL's programs are not installed.")
         return 2
     sizes = sorted(map(int, chosen.sizes.split(",")))
     about = {**machine(), "busy_cores": busy_cores()}
     try:
-        with (
-            terminable(),
-            Sandbox(SandboxOptions(keycloak_java_options=JAVA_OPTIONS)) as sandbox,
-        ):
-            sandbox.keycloak.stop()
-            _say("starting Keycloak on PostgreSQL")
-            with place_on_postgres(sandbox, JAVA_OPTIONS) as (place, database):
-                found = list(run(place, database, sizes, chosen.events, chosen.limit))
+        with sandbox_on_postgres(JAVA_OPTIONS) as (place, database):
+            found = list(run(place, database, sizes, chosen.events, chosen.limit))
     except SandboxError as error:
-        _say(str(error))
+        say(str(error))
         return 1
     click.echo(table(found, about))
     if chosen.write:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(between(page, BEGIN, END, table(found, about), PAGE.name), encoding="utf-8")
+        renew(PAGE, BEGIN, END, table(found, about))
     return 0
 
 

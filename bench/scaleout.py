@@ -30,7 +30,7 @@ from kafka import KafkaConsumer, TopicPartition
 from bench.course import FROM, TO, StandstillError, follow, level, moment, steady_rate
 from bench.figures import spread
 from bench.machine import machine
-from bench.publish import LATEST, ROOT, between
+from bench.publish import LATEST, ROOT, renew
 from bench.stubbed import BRIDGE, Service, delete, ends, environment, flood, kafka, stub
 
 PAGE = ROOT / "docs" / "scaling.md"
@@ -335,8 +335,7 @@ def main() -> None:
     text = page(runs, chosen.partitions, chosen.delay_ms)
     click.echo(text)
     if chosen.write:
-        before = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(between(before, BEGIN, END, text, PAGE.name), encoding="utf-8")
+        renew(PAGE, BEGIN, END, text)
 
 
 if __name__ == "__main__":
