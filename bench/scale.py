@@ -1,13 +1,15 @@
 """What each kind of event costs Keycloak as a realm grows: `python -m bench.scale`, or `make bench-scale`.
 
-A Keycloak on a PostgreSQL of its own has a realm that is filled by SQL (`bench.filling`), up to one size after the other. At
-each size the bridge, in this process, handles events of users that were not touched before, one after the other or in
-batches. What is told is the time of an event, the CPU of Keycloak and of PostgreSQL for it, and how each compares with the
-smallest realm. Events that take long, since Keycloak reads every user for them, are fewer. `--write` renews the table of
+For each size there is a Keycloak on a PostgreSQL of its own, with a realm that is filled by SQL (`bench.filling`), and for
+the smallest size a second one. All of them run side by side, and the bridge, in this process, handles a few events in each in
+turn, one after the other or in batches, of users that were not touched before: what else the machine does befalls all alike.
+What is told is the time of an event, the CPU of Keycloak and of PostgreSQL for it, and how each compares with the smallest
+realm. Events that take long, since Keycloak reads every user for them, are fewer. `--write` renews the table of
 docs/scaling.md.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import sys
@@ -26,7 +28,7 @@ from bench.filling import email, fill, index, user_id
 from bench.inprocess import InProcessBridge, settle
 from bench.machine import busy_cores, family_cpu_s, machine, usage
 from bench.place import Place
-from bench.postgres import PostgresServer, installed, sandbox_on_postgres
+from bench.postgres import PostgresServer, installed, place_on_postgres, sandbox_on_postgres
 from bench.publish import ROOT, renew, say
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
@@ -60,6 +62,12 @@ _LISTED = 150_000
 _LEAST = 3
 """Events of a kind that are measured however long they take."""
 
+_TURN = 10
+"""Events, or batches, after which it is the next realm's turn."""
+
+_BATCHED = 10
+"""How many times as many events are handled in batches, in which each takes little."""
+
 _STEP = 7919
 """Coprime to every size: the users that are picked lie all over the realm, and none is picked twice."""
 
@@ -85,7 +93,7 @@ department = "data.department"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one kind of event cost, in milliseconds; `again` is a second round.
+    """What one kind of event cost, in milliseconds; `again` is the second realm of the smallest size.
 
     CPU is the average. `wall_ms` is the lower quartile, since other programs of the machine can only add to it.
     """
@@ -163,6 +171,7 @@ class Bench:
     database: PostgresServer
     realm: FreshRealm
     numbers: Numbers
+    again: bool = False
 
     def warm_up(self, events: int, limit_s: float) -> None:
         """Have the server do everything often enough to be as fast as it gets."""
@@ -171,8 +180,15 @@ class Bench:
             crowd = (created(self.numbers.new()) for _ in range(_WARM_CREATED))
             settle(list(pool.map(lambda one: bridge.begin(*one), crowd)))
         for layout in LAYOUTS:
-            for _, ready, each in self.acts(layout):
-                self.measure(ready, each, events, limit_s)
+            for one in self.measurements(layout, events, limit_s):
+                while not one.is_done():
+                    one.take_turn()
+
+    def measurements(self, layout: str, events: int, limit_s: float) -> "Iterator[Measurement]":
+        """Yield what is to be measured of a layout, each kind of event."""
+        for kind, ready, each in self.acts(layout):
+            most = events * (_BATCHED if each > 1 else 1)
+            yield Measurement(self, layout, kind, ready, each, most, limit_s)
 
     def acts(self, layout: str) -> Iterator[tuple[str, Callable[[], Act], int]]:
         """Yield each kind of event: its name, what readies the next one (uncounted) and returns it, and how many it is."""
@@ -214,48 +230,26 @@ class Bench:
         yield "invited", inviting, 1
         if layout != USERNAME and self.numbers.last > _LISTED:
             return
-        batches = self._bridge(layout, burst="auto")
-        batches.begin_backlog()
-        time.sleep(0.01)
-        batches.handle(*created(new()))
-        while batches.is_listing():  # which goes on being of use as long as somebody asks for it
-            time.sleep(1)
-            batches.handle(*created(new()))
+
+        @cache
+        def batches() -> InProcessBridge:
+            bridge = self._bridge(layout, burst="auto")
+            bridge.begin_backlog()
+            time.sleep(0.01)
+            bridge.handle(*created(new()))
+            while bridge.is_listing():  # which goes on being of use as long as somebody asks for it
+                time.sleep(1)
+                bridge.handle(*created(new()))
+            return bridge
 
         def batch() -> Act:
-            crowd = [created(new()) for _ in range(50)]
-            return lambda: settle([batches.begin(*one) for one in crowd])
+            crowd, bridge = [created(new()) for _ in range(50)], batches()
+            return lambda: settle([bridge.begin(*one) for one in crowd])
 
         yield "created, in batches", batch, 50
 
-    def measure(
-        self, ready: Callable[[], Act], each: int, most: int, limit_s: float
-    ) -> tuple[int, float, float, float]:
-        """Return how many events were handled, and time, Keycloak's CPU and PostgreSQL's of one, in ms.
-
-        They are `most`, or as many as take `limit_s` altogether; each act handles `each` at once.
-        """
-        took_s: list[float] = []
-        keycloak_s = database_s = 0.0
-        begun = time.perf_counter()
-        while len(took_s) < _LEAST or (
-            len(took_s) * each < most and time.perf_counter() - begun < limit_s
-        ):
-            slow = not took_s or took_s[-1] > limit_s / most
-            acts = [ready() for _ in range(1 if slow else max(1, min(10, most // each // _LEAST)))]
-            before = self._cpu_s()
-            for act in acts:
-                at = time.perf_counter()
-                act()
-                took_s.append(time.perf_counter() - at)
-            after = self._cpu_s()
-            keycloak_s += after[0] - before[0]
-            database_s += after[1] - before[1]
-        count = len(took_s) * each
-        wall_ms = 1000 * sorted(took_s)[len(took_s) // 4] / each
-        return count, wall_ms, 1000 * keycloak_s / count, 1000 * database_s / count
-
-    def _cpu_s(self) -> tuple[float, float]:
+    def cpu_s(self) -> tuple[float, float]:
+        """Return the CPU that Keycloak and PostgreSQL have used so far."""
         return usage(self.place.keycloak_pid).cpu_s, family_cpu_s(self.database.pid or 0)
 
     def _bridge(self, layout: str, burst: str = "off", deleted: str = "disable") -> InProcessBridge:
@@ -272,6 +266,64 @@ class Bench:
         )
         clock = SystemClock()
         return InProcessBridge(settings, known, keycloak_admin(settings, clock), clock)
+
+
+@dataclass(slots=True)
+class Measurement:
+    """Events of one kind in one realm, some in each turn: `most`, or as many as take `limit_s` altogether.
+
+    Each act handles `each` events at once.
+    """
+
+    bench: Bench
+    layout: str
+    kind: str
+    ready: Callable[[], Act]
+    each: int
+    most: int
+    limit_s: float
+    _took_s: list[float] = field(default_factory=list)
+    _keycloak_s: float = 0.0
+    _database_s: float = 0.0
+    _spent_s: float = 0.0
+
+    def is_done(self) -> bool:
+        """Tell whether there were enough."""
+        events = len(self._took_s) * self.each
+        return len(self._took_s) >= _LEAST and (
+            events >= self.most or self._spent_s >= self.limit_s
+        )
+
+    def take_turn(self) -> None:
+        """Handle some: one at a time where they are slow, and where nothing is known of them."""
+        begun = time.perf_counter()
+        slow = not self._took_s or self._took_s[-1] > self.limit_s / self.most
+        acts = [
+            self.ready() for _ in range(1 if slow else min(_TURN, self.most // self.each // _LEAST))
+        ]
+        before = self.bench.cpu_s()
+        for act in acts:
+            at = time.perf_counter()
+            act()
+            self._took_s.append(time.perf_counter() - at)
+        after = self.bench.cpu_s()
+        self._keycloak_s += after[0] - before[0]
+        self._database_s += after[1] - before[1]
+        self._spent_s += time.perf_counter() - begun
+
+    def measured(self) -> Measured:
+        """Return what one event took."""
+        count = len(self._took_s) * self.each
+        return Measured(
+            self.bench.numbers.last,
+            self.bench.again,
+            self.layout,
+            self.kind,
+            count,
+            1000 * sorted(self._took_s)[len(self._took_s) // 4] / self.each,
+            1000 * self._keycloak_s / count,
+            1000 * self._database_s / count,
+        )
 
 
 def mapping_text(*, is_username: bool) -> str:
@@ -299,38 +351,57 @@ def interpretation(deleted: str, *, is_username: bool) -> Interpretation:
     return found
 
 
-def run(
-    place: Place, database: PostgresServer, sizes: Sequence[int], events: int, limit_s: float
-) -> Iterator[Measured]:
-    """Yield everything that is measured, the smallest realm first."""
-    say("warming up")
-    warm = bridge_realm(place)
-    fill(database, warm.name, 1, _WARM_USERS)
-    Bench(place, database, warm, Numbers(0, _WARM_USERS)).warm_up(events, limit_s)
-    place.administrator.delete(warm.name, _DELETE_S)  # its users would count in every search
-    realm, filled = bridge_realm(place), 0
-    for size in sizes:
-        begun = time.perf_counter()
-        fill(database, realm.name, filled + 1, size)
-        say(f"filled up to {size:,} users in {time.perf_counter() - begun:.0f} s")
-        bench = Bench(place, database, realm, Numbers(filled, size))
-        for again in (False, True) if filled == 0 else (False,):
-            for layout in LAYOUTS:
-                index(database, wanted=layout == INDEXED)
-                for kind, ready, each in bench.acts(layout):
-                    one = Measured(
-                        size,
-                        again,
-                        layout,
-                        kind,
-                        *bench.measure(ready, each, events, limit_s),
-                    )
-                    say(
-                        f"{size:>9,} {layout:<26} {kind:<22} {one.wall_ms:8.1f} ms, Keycloak {one.keycloak_ms:6.1f} ms, "
-                        f"PostgreSQL {one.database_ms:8.1f} ms ({one.events})"
-                    )
-                    yield one
-        filled = size
+@contextlib.contextmanager
+def benches(sizes: Sequence[int], events: int, limit_s: float) -> Iterator[list[Bench]]:
+    """Lend a realm of each size, and two of the smallest, each on a server of its own that is warm."""
+    wanted = [(min(sizes), False), (min(sizes), True), *((one, False) for one in sizes[1:])]
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(sandbox_on_postgres(JAVA_OPTIONS))
+        others = [
+            stack.enter_context(place_on_postgres(first[0].sandbox, JAVA_OPTIONS))
+            for _ in wanted[1:]
+        ]
+
+        def bench(place: Place, database: PostgresServer, size: int, *, again: bool) -> Bench:
+            warm = bridge_realm(place)
+            fill(database, warm.name, 1, _WARM_USERS)
+            Bench(place, database, warm, Numbers(0, _WARM_USERS)).warm_up(events, limit_s)
+            place.administrator.delete(warm.name, _DELETE_S)  # its users would count in a search
+            realm = bridge_realm(place)
+            fill(database, realm.name, 1, size)
+            return Bench(place, database, realm, Numbers(0, size), again=again)
+
+        say("warming up and filling; some minutes")
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            begun = [
+                pool.submit(bench, *one, size, again=again)
+                for one, (size, again) in zip([first, *others], wanted, strict=True)
+            ]
+        yield [one.result() for one in begun]
+
+
+def run(realms: Sequence[Bench], events: int, limit_s: float) -> Iterator[Measured]:
+    """Yield everything that is measured: each kind of event in all realms in turn."""
+    for layout in LAYOUTS:
+        kinds: dict[str, list[Measurement]] = {}
+        for realm in realms:
+            index(realm.database, wanted=layout == INDEXED)
+            for one in realm.measurements(layout, events, limit_s):
+                kinds.setdefault(one.kind, []).append(one)
+        for measurements in kinds.values():
+            order = list(measurements)
+            while any(not one.is_done() for one in order):
+                for one in order:
+                    if not one.is_done():
+                        one.take_turn()
+                order.reverse()
+            for one in measurements:
+                found = one.measured()
+                say(
+                    f"{found.users:>9,} {layout:<26} {found.kind:<22} {found.wall_ms:8.1f} ms, Keycloak {found.keycloak_ms:6.1f} ms, "
+                    f"PostgreSQL {found.database_ms:8.1f} ms ({found.events})"
+                )
+                yield found
 
 
 def bridge_realm(place: Place) -> FreshRealm:
@@ -345,7 +416,7 @@ def table(found: Sequence[Measured], about: Mapping[str, Any]) -> str:
     """Return the table: for each kind and layout the time in the smallest realm, and how the others compare."""
     sizes = sorted({(one.users, one.again) for one in found})
     heads = "".join(
-        f" {size:,}{' again' if again else ''}: time | Keycloak's CPU |"
+        f" {'another of ' if again else ''}{size:,}: time | Keycloak's CPU |"
         for size, again in sizes[1:]
     )
     rows = [
@@ -372,7 +443,7 @@ def table(found: Sequence[Measured], about: Mapping[str, Any]) -> str:
             rows.append(f"| {kind} | {layout} | " + " | ".join(cells) + " |")
     note = (
         f"{about['cores']} cores ({about['cpu']}), of which other programs used {about['busy_cores']} at the start; Keycloak "
-        f"{about['keycloak']} on PostgreSQL. The second round in the smallest realm shows how much of a ratio is chance; one in bold is above {GOAL}."
+        f"{about['keycloak']} on PostgreSQL. The second realm of the smallest size shows how much of a ratio is chance; one in bold is above {GOAL}."
     )
     return "\n".join(rows) + f"\n\n{note}\n"
 
@@ -397,8 +468,8 @@ def main() -> int:
     sizes = sorted(map(int, chosen.sizes.split(",")))
     about = {**machine(), "busy_cores": busy_cores()}
     try:
-        with sandbox_on_postgres(JAVA_OPTIONS) as (place, database):
-            found = list(run(place, database, sizes, chosen.events, chosen.limit))
+        with benches(sizes, chosen.events, chosen.limit) as realms:
+            found = list(run(realms, chosen.events, chosen.limit))
     except SandboxError as error:
         say(str(error))
         return 1

@@ -1,6 +1,9 @@
 """The benchmark of growing realms handles each kind of event, and its table says what grows."""
 
+import itertools
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,18 +13,14 @@ from http_realm import HttpRealm
 from bench import scale
 from bench.filling import ATTRIBUTES, email, user_id
 from bench.machine import family_cpu_s, usage
-from bench.scale import Bench, Measured, Numbers, table
+from bench.scale import Bench, Measured, Measurement, Numbers, table
 from keycloak_bridge.testing.realm_tools import FreshRealm
 
 USERS = 300
 ABOUT = {"cores": 2, "cpu": "some", "busy_cores": 0.1, "keycloak": "26"}
 
 
-@pytest.mark.parametrize(("layout", "created"), [("attribute", 2), ("username", 1)])
-def test_every_kind_of_event_is_handled(
-    monkeypatch: pytest.MonkeyPatch, layout: str, created: int
-) -> None:
-    """None becomes a dead letter, and each costs calls of its own."""
+def _bench(monkeypatch: pytest.MonkeyPatch, *, again: bool = False) -> tuple[Bench, HttpRealm]:
     realm = HttpRealm()
     for number in range(1, USERS + 1):
         realm.add(
@@ -35,7 +34,16 @@ def test_every_kind_of_event_is_handled(
     monkeypatch.setattr(scale, "keycloak_admin", lambda _, clock: realm.admin(clock))
     own = SimpleNamespace(keycloak_url="http://x", keycloak_pid=os.getpid(), pid=os.getpid())
     place: Any = own
-    bench = Bench(place, cast("Any", own), FreshRealm("acme", "bridge", "x"), Numbers(0, USERS))
+    known = FreshRealm("acme", "bridge", "x")
+    return Bench(place, cast("Any", own), known, Numbers(0, USERS), again=again), realm
+
+
+@pytest.mark.parametrize(("layout", "created"), [("attribute", 2), ("username", 1)])
+def test_every_kind_of_event_is_handled(
+    monkeypatch: pytest.MonkeyPatch, layout: str, created: int
+) -> None:
+    """None becomes a dead letter, and each costs calls of its own."""
+    bench, realm = _bench(monkeypatch)
     calls = {}
     for kind, ready, each in bench.acts(layout):
         act = ready()
@@ -45,6 +53,27 @@ def test_every_kind_of_event_is_handled(
 
     assert {"created": created, "updated": 2, "disabled": 3, "deleted": 2}.items() <= calls.items()
     assert calls["created, in batches"] < 1
+
+
+def test_realms_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What slows the machine down for a while slows all of them down."""
+    bench, _ = _bench(monkeypatch)
+    order: list[str] = []
+
+    def measurements(self: Bench, *_: object) -> list[Measurement]:
+        def ready() -> Callable[[], None]:
+            return lambda: order.append("other" if self.again else "one")
+
+        return [Measurement(self, "username", "created", ready, 1, 30, 1000.0)]
+
+    monkeypatch.setattr(Bench, "measurements", measurements)
+    monkeypatch.setattr(scale, "index", lambda *_, **__: None)
+
+    found = list(scale.run([bench, replace(bench, again=True)], 30, 1000.0))
+
+    assert [(one.again, one.events) for one in found] == [(False, 31), (True, 31)] * 3
+    turns = [len(list(turn)) for _, turn in itertools.groupby(order[:62])]
+    assert turns == [1, 11, 20, 20, 10]
 
 
 def test_what_grows_is_in_bold() -> None:
