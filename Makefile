@@ -28,7 +28,7 @@ $(STAMP): setup.cfg pyproject.toml
 venv: $(STAMP)  ## set up the environment in .venv
 
 demo: $(STAMP)  ## show the whole flow on a real Kafka and Keycloak; KEEP=1 leaves the services running
-	@$(BIN)/python -m keycloak_bridge.sandbox.demo $(if $(KEEP),--keep)
+	@$(BIN)/keycloak-bridge demo $(if $(KEEP),--keep)
 
 test: $(STAMP)  ## run unit, docs, contract, integration and browser tests and a short chaos run; at most 15 minutes
 	@$(BIN)/python -m tests.browser

@@ -66,6 +66,7 @@ COMMANDS = {
     ),
     "realm": LazyCommand("realm", "realm", "Show and write what a realm lacks for the bridge."),
     "init": LazyCommand("config", "init", "Write a settings file and a mapping to start from."),
+    "demo": LazyCommand("demo", "demo", "Show the whole flow on a real Kafka and Keycloak."),
     "sandbox": LazyCommand("sandbox", "sandbox", "Run a real Kafka and Keycloak on this machine."),
     "completion": LazyCommand("main", "completion", "Print the shell's completion script."),
 }
@@ -122,7 +123,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with `keycloak-bridge init`, or see everything work: `keycloak-bridge sandbox up`.",
+    epilog="Start with `keycloak-bridge init`, or see everything work: `keycloak-bridge demo`.",
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 def app() -> None:

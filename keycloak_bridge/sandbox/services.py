@@ -284,16 +284,12 @@ def representation(source: Path, environment: Mapping[str, str]) -> dict[str, An
 
 
 def default_config_dir() -> Path:
-    """Return the `keycloak-config` folder beside the package or in the current folder."""
-    beside = Path(__file__).parents[2] / "keycloak-config"
+    """Return the `keycloak-config` folder beside the package, in the current folder, or inside the installed package."""
+    module = Path(__file__)
+    beside = module.parents[2] / "keycloak-config"
     here = Path.cwd() / "keycloak-config"
-    for folder in (beside, here):
-        if folder.is_dir():
-            return folder
-    raise SandboxError(
-        "There is no folder keycloak-config here, and an installed package brings none: "
-        "name a folder with a realm export with --config-dir."
-    )
+    installed = module.with_name("keycloak_config")
+    return next((folder for folder in (beside, here) if folder.is_dir()), installed)
 
 
 def filled(value: Any, environment: Mapping[str, str]) -> Any:

@@ -13,7 +13,7 @@ from keycloak_bridge.sandbox.detached import start_time
 
 pytestmark = pytest.mark.integration
 
-DEMO = (sys.executable, "-m", "keycloak_bridge.sandbox.demo")
+DEMO = (sys.executable, "-m", "keycloak_bridge", "demo")
 TIMEOUT_S = 600
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from keycloak_bridge.cli.sandbox import sandbox
+from keycloak_bridge.cli.main import app
 from keycloak_bridge.sandbox.detached import (
     STATE_VARIABLE,
     Identity,
@@ -125,7 +125,7 @@ def test_state_folder_defaults_to_the_users_own(monkeypatch: pytest.MonkeyPatch)
 
 def run(*arguments: str) -> Result:
     """Run a sandbox command."""
-    return CliRunner().invoke(sandbox, arguments)
+    return CliRunner().invoke(app, ["sandbox", *arguments])
 
 
 @pytest.fixture
@@ -233,7 +233,8 @@ def test_missing_extra_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert result.exit_code == 2
     assert result.stderr == (
-        "error: the sandbox needs its extra\nfix:   pip install 'keycloak-bridge[sandbox]'\n"
+        "error: the sandbox needs the package platformdirs, which is not installed\n"
+        "fix:   pip install 'keycloak-bridge[sandbox]'\n"
     )
 
 

@@ -57,19 +57,18 @@ def test_realm_file_is_found(tmp_path: Path) -> None:
     assert realm_file(tmp_path).name == "acme-realm.json"
 
 
-def test_installed_package_takes_the_folder_here(
+def test_an_installed_package_takes_the_folder_here_or_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a source tree the current folder is looked at; nothing there is an error."""
-    monkeypatch.setattr(
-        "keycloak_bridge.sandbox.services.__file__", str(tmp_path / "a/b/c/services.py")
-    )
+    """Without a source tree the current folder is looked at, then what the wheel brings."""
+    module = tmp_path / "a/b/c/services.py"
+    monkeypatch.setattr("keycloak_bridge.sandbox.services.__file__", str(module))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SandboxError, match="--config-dir"):
-        default_config_dir()
+    without = default_config_dir()
 
     (tmp_path / "keycloak-config").mkdir()
 
+    assert module.with_name("keycloak_config") == without
     assert default_config_dir() == tmp_path / "keycloak-config"
 
 
