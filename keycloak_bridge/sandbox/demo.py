@@ -93,7 +93,8 @@ def _play(environment: Mapping[str, str], console: Console) -> None:
     publish(events, environment["KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS"])
     console.print("running the bridge until it has caught up")
     _run_bridge(["run", "--until-caught-up"], environment, log)
-    stories = stories_of(events, environment)
+    mails = read_mails(Path(environment["SANDBOX_MAIL_DIR"]))
+    stories = stories_of(events, environment, mails)
     show(stories, console)
     console.print(f"[bold]{summary(stories)}[/]")
     if found := problems(stories):
@@ -232,12 +233,13 @@ def publish(events: Sequence[Mapping[str, Any]], bootstrap_servers: str) -> None
         producer.close()
 
 
-def stories_of(events: Sequence[Mapping[str, Any]], environment: Mapping[str, str]) -> list[Story]:
-    """Return what became of each event, read from Kafka, Keycloak and the mail catcher."""
+def stories_of(
+    events: Sequence[Mapping[str, Any]], environment: Mapping[str, str], mails: Sequence[Mail]
+) -> list[Story]:
+    """Return what became of each event: in Kafka and Keycloak, which the settings name, and in the mails."""
     servers = environment["KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS"]
     results = [json.loads(record.value)["data"] for record in read_topic("user-results", servers)]
     letters = read_topic("user-events-dead-letters", servers)
-    mails = read_mails(Path(environment["SANDBOX_MAIL_DIR"]))
     users = _stored_users(environment)
     stories = []
     for event in events:

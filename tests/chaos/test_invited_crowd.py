@@ -8,9 +8,9 @@ from urllib.request import urlopen
 
 import pytest
 from bridge_harness import an_event, free_port
-from mailed_link import set_password_by
 from population import Population
 from scene import Bridges, Scene, Size
+from ship.mailed_link import set_password_by
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos, pytest.mark.full]
 

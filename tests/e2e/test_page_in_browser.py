@@ -13,13 +13,13 @@ import pytest
 from axe import serious_findings
 from bridge_harness import Bench, an_event, free_port, wait_until
 from browser import open_browser
-from mailed_link import set_password_by
 from page_scene import NOW, Scene
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
+from ship.mailed_link import set_password_by
 
 from keycloak_bridge.messages.results import PastOutcome
 from keycloak_bridge.sandbox.distribution import status_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from bridge_harness import Bench, an_event, wait_until
-from mailed_link import set_password_by
+from ship.mailed_link import set_password_by
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.keycloak.activations import KeycloakActivations
