@@ -17,6 +17,7 @@ from keycloak_bridge.settings.schema import settings_by_name, settings_schema, t
 
 # as a module of tests.docs it finds its neighbours no other way
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
+import deploy_files
 from asyncapi_page import asyncapi_page
 from grafana_dashboard import grafana_dashboard
 from keycloak_calls import calls_table
@@ -166,6 +167,7 @@ def main() -> None:
     ARCHITECTURE.write_text(architecture, encoding="utf-8")
     schema = json.dumps(settings_schema(), indent=2, ensure_ascii=False)
     SETTINGS_SCHEMA.write_text(schema + "\n", encoding="utf-8")
+    deploy_files.write()
 
 
 if __name__ == "__main__":
