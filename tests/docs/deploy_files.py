@@ -1,18 +1,21 @@
-"""What deploy/ takes from the rest of the repository: the settings in the chart's values, and the alerts as a PrometheusRule."""
+"""What deploy/ takes from the rest of the repository: the version, the settings in the chart's values, the alerts as a rule."""
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from keycloak_bridge import __version__
 from keycloak_bridge.settings.schema import settings_by_name, settings_schema
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "keycloak-bridge"
 VALUES_SCHEMA = CHART / "values.schema.json"
-RULE = ROOT / "deploy" / "kustomize" / "components" / "prometheus-rule" / "prometheus-rule.yaml"
+KUSTOMIZE = ROOT / "deploy" / "kustomize"
+RULE = KUSTOMIZE / "components" / "prometheus-rule" / "prometheus-rule.yaml"
 ALERTS = ROOT / "monitoring" / "alerts.yaml"
 
 _NEEDED = {"kafka": ["bootstrap_servers"], "keycloak": ["realm", "url"]}
@@ -157,11 +160,21 @@ def prometheus_rule() -> str:
     )
 
 
+def of_this_version(text: str) -> str:
+    """Return a manifest, or the description of the chart, with the version of the bridge and of its image."""
+    text = re.sub(
+        r"^((?:appV|v)ersion: )[0-9]\S*$", rf"\g<1>{__version__}", text, flags=re.MULTILINE
+    )
+    return re.sub(r"(image: keycloak-bridge:)\S+", rf"\g<1>{__version__}", text)
+
+
 def write() -> None:
-    """Write both files."""
+    """Write all of it."""
     schema = json.dumps(values_schema(), indent=2, ensure_ascii=False)
     VALUES_SCHEMA.write_text(schema + "\n", encoding="utf-8")
     RULE.write_text(prometheus_rule(), encoding="utf-8")
+    for path in (CHART / "Chart.yaml", *KUSTOMIZE.rglob("*.yaml")):
+        path.write_text(of_this_version(path.read_text("utf-8")), encoding="utf-8")
 
 
 def _config() -> dict[str, Any]:

@@ -19,7 +19,7 @@ from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.settings.schema import settings_by_name
 
 CHART = deploy_files.CHART
-KUSTOMIZE = deploy_files.ROOT / "deploy" / "kustomize"
+KUSTOMIZE = deploy_files.KUSTOMIZE
 VALUES = sorted((CHART / "ci").glob("*.yaml"))
 MANIFESTS = sorted(
     path
