@@ -8,10 +8,11 @@ CHAOS_USERS ?= 2000
 CHAOS_KILLS ?= 20
 CHAOS_WAY ?= both
 STAMP := $(VENV)/.installed
+SHIP := $(VENV)/.ship
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-all unit integration chaos e2e check lint types contracts format coverage \
-	screenshots export-realm docs bench bench-check bench-scale profile clean
+	screenshots export-realm docs bench bench-check bench-scale profile lock audit clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,6 +24,10 @@ $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade "pip>=24" "setuptools>=77"
 	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(SHIP): $(STAMP)
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[ship]'
 	@touch $@
 
 venv: $(STAMP)  ## set up the environment in .venv
@@ -102,6 +107,12 @@ screenshots: $(STAMP)  ## take the pictures of docs/first-login.md and docs/page
 export-realm: $(STAMP)  ## export the realm of the running sandbox (make demo KEEP=1) to keycloak-config/
 	@environment="$$($(BIN)/keycloak-bridge sandbox env)" \
 		&& env $$environment $(BIN)/python keycloak-config/export_realm.py
+
+lock: $(SHIP)  ## lock the image's dependencies again, to the newest versions that setup.cfg allows, with hashes
+	@$(BIN)/python -m tests.ship.lock
+
+audit: $(SHIP)  ## ask PyPI for known vulnerabilities of what the image has (needs access to pypi.org)
+	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement compose/requirements.lock
 
 clean:  ## remove everything that was built here, but not the download cache
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
