@@ -12,11 +12,11 @@ import pytest
 from one_answer import answering
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from ship.dockerfile import instructions
+from ship.lock import BUILD_LOCK, LOCKS, PYTHON, ROOT, RUNTIME_LOCK, locked
 
 from keycloak_bridge import __version__
 from keycloak_bridge.settings.schema import settings_by_name
-from ship.dockerfile import instructions
-from ship.lock import BUILD_LOCK, LOCKS, PYTHON, ROOT, RUNTIME_LOCK, locked
 
 INSTRUCTIONS = instructions()
 LAST = dict(INSTRUCTIONS)
