@@ -86,6 +86,11 @@ class Engine:
         (found,) = json.loads(self.run("container", "inspect", container))
         return dict(found)
 
+    def logs(self, container: str) -> str:
+        """Return what a container has written to both of its streams."""
+        done = self._podman(("logs", container), None)
+        return done.stdout + done.stderr
+
     def build(self, tag: str, folder: Path, dockerfile: Path, options: Sequence[str] = ()) -> None:
         """Build an image from a Dockerfile, without pulling anything."""
         self.run(
