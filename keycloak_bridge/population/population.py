@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from keycloak_bridge.app.interpretation import Interpretation
@@ -61,6 +62,12 @@ class Population:
 
     def __iter__(self) -> Iterator[PopulationUser]:
         return map(self._packer.unpack, self._states.values())
+
+    def some(self, most: int) -> Iterator[PopulationUser]:
+        """Yield so many users at most, from all over the population."""
+        step = max(1, len(self._states) // most)
+        states = islice(self._states.values(), 0, step * most, step)
+        return map(self._packer.unpack, states)
 
     def mentions(self, user_id: str) -> bool:
         """Return whether any event was about this user, even one that is out of scope or refused."""

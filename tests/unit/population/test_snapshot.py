@@ -23,9 +23,10 @@ from keycloak_bridge.population.population import Population
 from keycloak_bridge.population.reconciliation import Finding, Reconciliation
 from keycloak_bridge.population.snapshot import (
     RealmSnapshot,
+    Sample,
     Way,
     least_way,
-    search_time_s,
+    sample_of,
     users_to_plan_with,
 )
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
@@ -142,31 +143,54 @@ def test_all_else_goes_to_the_directory(keycloak: InMemoryKeycloak) -> None:
     assert ("/new",) == snapshot.missing(GROUPS, ["/staff", "/new"])
 
 
+HALF_NEW = Sample(0.002, 0.5)
+
+
 @pytest.mark.parametrize(
-    ("listed", "wanted", "search_s", "way"),
+    ("listed", "wanted", "sample", "way"),
     [
-        (0, 100_000, 0.0, Way.USERS),
-        (100_000, 100_000, 0.001, Way.USERS),
-        (1_000_000, 100_000, 0.002, Way.NAMES),
-        (1_000_000, 100_000, 2.0, Way.USERS),
-        (50_000_000, 100_000, 0.002, Way.SEARCHES),
-        (0, 10, 2.0, Way.SEARCHES),
-        (1_000_000, 500, 0.1, Way.SEARCHES),
+        (0, 100_000, Sample(0.0, 1.0), Way.USERS),
+        (100_000, 100_000, HALF_NEW, Way.USERS),
+        (200_000, 100_000, HALF_NEW, Way.NAMES),
+        (1_000_000, 100_000, HALF_NEW, Way.SEARCHES),
+        (1_000_000, 100_000, Sample(0.002, 0.5, is_username=True), Way.SEARCHES),
+        (300_000, 100_000, Sample(0.002, 1.0, is_username=True), Way.NAMES),
+        (1_000_000, 100_000, Sample(2.0, 0.5), Way.USERS),
+        (0, 10, Sample(2.0, 0.5), Way.SEARCHES),
+        (1_000_000, 500, Sample(0.1, 0.5), Way.SEARCHES),
     ],
-    ids=["empty", "as many", "indexed", "not indexed", "huge", "few", "few in many"],
+    ids=[
+        "empty",
+        "as many",
+        "twice as many",
+        "indexed",
+        "username",
+        "username, all new",
+        "not indexed",
+        "few",
+        "few in many",
+    ],
 )
 def test_the_realm_is_listed_where_that_is_less(
-    listed: int, wanted: int, search_s: float, way: Way
+    listed: int, wanted: int, sample: Sample, way: Way
 ) -> None:
-    """By the number of users on both sides, and how long a search takes."""
-    assert way == least_way(listed, wanted, search_s)
+    """By the number of users on both sides, how many are new, and how long a search takes."""
+    assert way == least_way(listed, wanted, sample)
 
 
-def test_the_time_of_a_search_is_the_median(
+def population_of(count: int) -> Population:
+    """Return users u-0 and so on."""
+    population = Population(interpretation())
+    for number in range(count):
+        population.take_in(record_of(event_of(f"u-{number}")))
+    return population
+
+
+def test_a_sample_tells_of_the_population(
     keycloak: InMemoryKeycloak, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first one may be slow."""
-    clock, find, times = FakeClock(), keycloak.find, [5.0, 0.1, 0.2]
+    """The first search may be slow, and two users of one id are a matter of the plan; u-2 are two."""
+    clock, find, times = FakeClock(), keycloak.find, [5.0, *[0.01] * 19]
 
     def slow(*args: Any) -> object:
         clock.advance(times.pop(0))
@@ -174,7 +198,30 @@ def test_the_time_of_a_search_is_the_median(
 
     monkeypatch.setattr(keycloak, "find", slow)
 
-    assert pytest.approx(0.2) == search_time_s(keycloak, "userId", clock)
+    sample = sample_of(keycloak, population_of(20), clock)
+
+    assert (pytest.approx(0.01), 18 / 20, False) == (
+        sample.search_s,
+        sample.new_share,
+        sample.is_username,
+    )
+
+
+def test_a_sample_of_slow_searches_is_short(
+    keycloak: InMemoryKeycloak, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They cost Keycloak seconds each where no index has the attribute, and come from all over the population."""
+    clock, find, asked = FakeClock(), keycloak.find, []
+
+    def slow(criteria: Sequence[MatchCriterion]) -> object:
+        clock.advance(2.0)
+        asked.append(criteria[0].value)
+        return find(criteria)
+
+    monkeypatch.setattr(keycloak, "find", slow)
+
+    assert pytest.approx(2.0) == sample_of(keycloak, population_of(100), clock).search_s
+    assert ["u-0", "u-5", "u-10"] == asked
 
 
 def test_an_id_that_is_the_username_is_compared_as_keycloak_does(
@@ -196,7 +243,7 @@ def test_an_id_that_is_the_username_is_compared_as_keycloak_does(
 def test_a_plan_of_many_users_costs_a_few_pages(
     monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
-    """Whether they are in the realm or not: three timed searches, the count, and the pages."""
+    """Whether they are in the realm or not: a sample of searches, the count, and the pages."""
     realm, clock, population = HttpRealm(), FakeClock(), Population(interpretation())
     monkeypatch.setattr(connections, "keycloak_admin", lambda _, clock: realm.admin(clock))
     for number in range(600):
@@ -213,7 +260,7 @@ def test_a_plan_of_many_users_costs_a_few_pages(
     assert {finding} == {one.finding for one in compared}
     calls = Counter(realm.calls)
     assert 2 <= calls.pop("GET /users") <= 2 + 3  # three pages are asked for ahead
-    assert {"GET /users/count": 1, "GET /users?q": 3} == calls
+    assert {"GET /users/count": 1, "GET /users?q": 20} == calls
 
 
 def test_a_large_realm_has_its_names_listed(monkeypatch: pytest.MonkeyPatch) -> None:
