@@ -64,6 +64,8 @@ def sandbox() -> None:
 @click.option("--detach", "-d", is_flag=True, help="Return when it is ready, and leave it up.")
 @click.option("--config-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder with the realm export to import (default: ./keycloak-config, else the one of the demo).")  # fmt: skip
 @click.option("--realm", default="acme", show_default=True, help="Name of the realm.")
+@click.option("--keycloak", "keycloak_version", metavar="VERSION", help="Version of Keycloak (default: SANDBOX_KEYCLOAK_VERSION, else the newest that is pinned).")  # fmt: skip
+@click.option("--kafka", "kafka_version", metavar="VERSION", help="Version of Kafka (default: SANDBOX_KAFKA_VERSION, else the newest that is pinned).")  # fmt: skip
 @click.option("--keycloak-port", default=0, help="Port of Keycloak (default: any free one).")
 @click.option("--kafka-port", default=0, help="Port of Kafka (default: any free one).")
 @click.option("--smtp-port", default=0, help="Port of the mail catcher (default: any free one).")

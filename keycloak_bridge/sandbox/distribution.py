@@ -1,6 +1,6 @@
 """From nothing to programs that can be started: pinned downloads, their cache, and a prepared Keycloak.
 
-`artifacts.lock.json` pins every file by its checksum. A file enters the cache only whole and verified. Keycloak's
+`artifacts.lock.json` pins every file of several versions by its checksum. A file enters the cache only whole and verified. Keycloak's
 distribution is unpacked and built once, and started once for its database, so that each later start is short.
 """
 
@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +21,8 @@ from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
 from threading import Event, Lock
+from types import MappingProxyType
+from typing import Any
 
 import requests
 
@@ -43,6 +45,7 @@ from keycloak_bridge.sandbox.processes import (
 
 LOCK_FILE = "artifacts.lock.json"
 CACHE_VARIABLE = "KEYCLOAK_BRIDGE_CACHE"
+VERSION_VARIABLES = {"keycloak": "SANDBOX_KEYCLOAK_VERSION", "kafka": "SANDBOX_KAFKA_VERSION"}
 BUILD_OPTIONS = ("--db=dev-file",)
 ADMIN_USERNAME = "admin"
 _PARALLEL_DOWNLOADS = 6
@@ -73,9 +76,15 @@ class Distribution:
     """Fills the cache with what the lock file pins, and hands out the programs."""
 
     def __init__(
-        self, cache: Path, progress: Progress, downloads: Downloads, cancelled: Event
+        self,
+        cache: Path,
+        progress: Progress,
+        downloads: Downloads,
+        cancelled: Event,
+        versions: Mapping[str, str | None] = MappingProxyType({}),
     ) -> None:
         self.logs = cache / "logs"
+        self._versions = versions
         self._cache = cache
         self._progress = progress
         self._downloads = downloads
@@ -89,17 +98,20 @@ class Distribution:
     def kafka_jars(self) -> list[Path]:
         """Return Kafka's jars, fetched and verified."""
         with exclusive(self._cache, "kafka", self._cancelled):
-            return self._fetch("kafka", locked("kafka").artifacts)
+            return self._fetch("kafka", self._locked("kafka").artifacts)
 
     def keycloak(self) -> "PreparedKeycloak":
         """Return Keycloak, fetched, verified and prepared."""
-        pinned = locked("keycloak")
+        pinned = self._locked("keycloak")
         target = prepared_folder(self._cache, pinned)
         with exclusive(self._cache, "keycloak", self._cancelled):
             if not target.exists():
                 (archive,) = self._fetch("keycloak", pinned.artifacts)
                 prepare(archive, target, self.java, self.logs, self._progress, self._cancelled)
         return PreparedKeycloak(target)
+
+    def _locked(self, program: str) -> "ArtifactSet":
+        return locked(program, self._versions.get(program))
 
     def _fetch(self, program: str, artifacts: Sequence["Artifact"]) -> list[Path]:
         return fetch(artifacts, self._cache, partial(self._downloads, program), self._cancelled)
@@ -137,11 +149,27 @@ class ArtifactSet:
     artifacts: tuple[Artifact, ...]
 
 
-def locked(program: str) -> ArtifactSet:
-    """Return what the lock file pins for `keycloak` or `kafka`."""
+def locked(program: str, version: str | None = None) -> ArtifactSet:
+    """Return what the lock file pins for `keycloak` or `kafka`; raises SandboxError for a version it does not have.
+
+    Without a version the variable of VERSION_VARIABLES chooses, else the lock file's default.
+    """
+    entry = lock_file()[program]
+    variable = VERSION_VARIABLES[program]
+    chosen = version or os.environ.get(variable) or entry["default"]
+    if chosen not in entry["versions"]:
+        raise SandboxError(
+            f"The sandbox has no {program.capitalize()} {chosen}: choose one of {', '.join(entry['versions'])} "
+            f"with --{program} or {variable}."
+        )
+    return ArtifactSet(chosen, tuple(Artifact(**item) for item in entry["versions"][chosen]))
+
+
+def lock_file() -> dict[str, Any]:
+    """Return the content of the lock file: of each program the default and its versions, oldest first."""
     text = files("keycloak_bridge.sandbox").joinpath(LOCK_FILE).read_text(encoding="utf-8")
-    entry = json.loads(text)[program]
-    return ArtifactSet(entry["version"], tuple(Artifact(**item) for item in entry["artifacts"]))
+    content: dict[str, Any] = json.loads(text)
+    return content
 
 
 def cache_dir(chosen: Path | None = None) -> Path:

@@ -30,7 +30,8 @@ class SandboxOptions:
 
     A port of 0 means any free one. Without `run_dir` a temporary folder is used and removed at
     the end, except after a failed start, whose logs stay. `keycloak_java_options=()` brings the
-    second compiler back, for measurements of throughput.
+    second compiler back, for measurements of throughput. Without a version, SANDBOX_KEYCLOAK_VERSION
+    and SANDBOX_KAFKA_VERSION choose, else the lock file's default.
     """
 
     config_dir: Path | None = None
@@ -42,6 +43,8 @@ class SandboxOptions:
     run_dir: Path | None = None
     cache_dir: Path | None = None
     keycloak_java_options: tuple[str, ...] = FAST_START
+    keycloak_version: str | None = None
+    kafka_version: str | None = None
 
     def to_json(self) -> str:
         """Return the options as text for another process."""

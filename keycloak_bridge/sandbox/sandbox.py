@@ -54,7 +54,11 @@ class Sandbox:
         self._progress = progress
         self._cancelled = Event()
         self._distribution = Distribution(
-            cache_dir(self.options.cache_dir), progress, downloads, self._cancelled
+            cache_dir(self.options.cache_dir),
+            progress,
+            downloads,
+            self._cancelled,
+            {"keycloak": self.options.keycloak_version, "kafka": self.options.kafka_version},
         )
         self._run_dir: Path | None = None
         self._config_dir: Path | None = None

@@ -1,9 +1,9 @@
-"""Create the sandbox's lock file again: `python -m tests.support.artifact_lock [--keycloak V] [--kafka V]`."""
+"""Pin more versions in the sandbox's lock file: `python -m tests.support.artifact_lock [--keycloak V] [--kafka V]`."""
 
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import click
 import requests
 
 from keycloak_bridge.sandbox import distribution
-from keycloak_bridge.sandbox.distribution import LOCK_FILE, Artifact, locked, sha256_of
+from keycloak_bridge.sandbox.distribution import LOCK_FILE, Artifact, lock_file, locked, sha256_of
 from keycloak_bridge.sandbox.options import SandboxError
 
 CENTRAL = "https://repo.maven.apache.org/maven2"
@@ -63,33 +63,52 @@ def _written(artifact: Artifact) -> dict[str, object]:
     return {name: value for name, value in asdict(artifact).items() if value != ""}
 
 
-def render(programs: Iterable[tuple[str, str, Sequence[Artifact]]]) -> str:
-    """Return the text of the lock file."""
-    entries = {
-        program: {"version": version, "artifacts": [_written(item) for item in artifacts]}
-        for program, version, artifacts in programs
+def render(content: Mapping[str, Mapping[str, Sequence[Artifact]]]) -> str:
+    """Return the text of the lock file: each program's versions, oldest first, and the newest as its default."""
+    programs = []
+    for program, pinned in content.items():
+        ordered = sorted(pinned, key=_numbers)
+        versions = ",\n".join(
+            f"      {json.dumps(version)}: [\n{_lines(pinned[version])}\n      ]"
+            for version in ordered
+        )
+        programs.append(
+            f'  {json.dumps(program)}: {{\n    "default": {json.dumps(ordered[-1])},\n'
+            f'    "versions": {{\n{versions}\n    }}\n  }}'
+        )
+    return "{\n" + ",\n".join(programs) + "\n}\n"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
+def _lines(artifacts: Sequence[Artifact]) -> str:
+    return ",\n".join(f"        {json.dumps(_written(artifact))}" for artifact in artifacts)
+
+
+def pinned_versions(program: str) -> dict[str, Sequence[Artifact]]:
+    """Return what the lock file has of a program."""
+    return {
+        version: locked(program, version).artifacts for version in lock_file()[program]["versions"]
     }
-    return json.dumps(entries, indent=2) + "\n"
 
 
 @click.command()
-@click.option("--keycloak", default=None, help="Version of Keycloak (default: as locked).")
-@click.option("--kafka", default=None, help="Version of Kafka (default: as locked).")
-def main(keycloak: str | None, kafka: str | None) -> None:
-    """Resolve, download and pin Keycloak and Kafka again."""
-    keycloak = keycloak or locked("keycloak").version
-    kafka = kafka or locked("kafka").version
+@click.option("--keycloak", multiple=True, help="A version of Keycloak to pin as well.")
+@click.option("--kafka", multiple=True, help="A version of Kafka to pin as well.")
+def main(keycloak: Sequence[str], kafka: Sequence[str]) -> None:
+    """Resolve, download and pin more versions; the newest is the default. To drop one, delete its lines."""
+    content = {program: pinned_versions(program) for program in ("kafka", "keycloak")}
     with tempfile.TemporaryDirectory(prefix="keycloak-bridge-lock-") as folder:
-        scratch = Path(folder)
-        text = render(
-            [
-                ("kafka", kafka, kafka_artifacts(kafka, scratch)),
-                ("keycloak", keycloak, keycloak_artifacts(keycloak, scratch)),
-            ]
-        )
+        for version in kafka:
+            content["kafka"][version] = kafka_artifacts(version, Path(folder))
+        for version in keycloak:
+            content["keycloak"][version] = keycloak_artifacts(version, Path(folder))
     target = Path(distribution.__file__).with_name(LOCK_FILE)
-    target.write_text(text, encoding="utf-8")
-    click.echo(f"wrote {target.name}: Keycloak {keycloak}, Kafka {kafka}")
+    target.write_text(render(content), encoding="utf-8")
+    for program, versions in content.items():
+        click.echo(f"{target.name}: {program} {', '.join(sorted(versions, key=_numbers))}")
 
 
 if __name__ == "__main__":

@@ -13,19 +13,22 @@ from typing import Any
 import platformdirs
 import pytest
 import requests
-from artifact_lock import keycloak_artifacts, render
+from artifact_lock import keycloak_artifacts, pinned_versions, render
 
 from keycloak_bridge.sandbox import distribution
 from keycloak_bridge.sandbox.distribution import (
     CACHE_VARIABLE,
     LOCK_FILE,
+    VERSION_VARIABLES,
     Artifact,
     ArtifactSet,
+    Distribution,
     PreparedKeycloak,
     cache_dir,
     exclusive,
     fetch,
     http_arguments,
+    lock_file,
     locked,
     prepare,
     prepared_folder,
@@ -35,6 +38,9 @@ from keycloak_bridge.sandbox.options import SandboxCancelled, SandboxError, sile
 from keycloak_bridge.sandbox.processes import Java
 
 LOCK = Path(distribution.__file__).with_name(LOCK_FILE)
+VERSIONS = [
+    (program, version) for program, entry in lock_file().items() for version in entry["versions"]
+]
 CONTENT = b"a jar, more or less" * 2000
 
 
@@ -161,18 +167,46 @@ def test_progress_adds_up_over_all_files(tmp_path: Path, central: MavenCentral) 
     assert seen[-1] == (2 * len(CONTENT), 2 * len(CONTENT))
 
 
-@pytest.mark.parametrize(
-    ("program", "first", "count"),
-    [("keycloak", "keycloak-quarkus-dist-26.7.3.zip", 1), ("kafka", "kafka_2.13-4.3.1.jar", 46)],
-)
-def test_lock_file_pins_every_artifact(program: str, first: str, count: int) -> None:
-    """Each locked artifact has a full checksum, a size and a fixed version."""
-    pinned = locked(program)
+@pytest.mark.parametrize(("program", "version"), VERSIONS)
+def test_lock_file_pins_every_artifact(program: str, version: str) -> None:
+    """Each locked artifact has a full checksum, a size and a fixed version, and the first is the program itself."""
+    pinned = locked(program, version)
 
-    assert pinned.artifacts[0].file_name == first
-    assert len({item.path for item in pinned.artifacts}) == count
+    first = {
+        "kafka": f"kafka_2.13-{version}.jar",
+        "keycloak": f"keycloak-quarkus-dist-{version}.zip",
+    }
+    assert pinned.version == version
+    assert pinned.artifacts[0].file_name == first[program]
+    assert len({item.path for item in pinned.artifacts}) == len(pinned.artifacts)
+    assert len(pinned.artifacts) > 40 or program == "keycloak"
     assert all(len(bytes.fromhex(item.sha256)) == 32 for item in pinned.artifacts)
     assert all(item.size > 0 and item.version[0].isdigit() for item in pinned.artifacts)
+
+
+@pytest.mark.parametrize("program", VERSION_VARIABLES)
+def test_a_version_is_chosen_named_or_the_newest(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An option wins over the variable, which wins over the newest version that is pinned."""
+    oldest, *_, newest = lock_file()[program]["versions"]
+    monkeypatch.delenv(VERSION_VARIABLES[program], raising=False)
+    assert locked(program).version == newest
+
+    monkeypatch.setenv(VERSION_VARIABLES[program], oldest)
+    assert locked(program).version == oldest
+    assert locked(program, newest).version == newest
+
+
+def test_a_version_that_is_not_pinned_is_refused(tmp_path: Path) -> None:
+    """The message has the versions there are; nothing is fetched for it."""
+    unknown = Distribution(tmp_path, silent, silent, Event(), {"kafka": "0.8.0"})
+
+    with pytest.raises(
+        SandboxError, match=r"has no Kafka 0\.8\.0: choose one of 3\.9.* with --kafka"
+    ):
+        unknown.kafka_jars()
+    assert list(tmp_path.glob("maven")) == []
 
 
 def test_the_cache_is_chosen_named_or_the_users_own(
@@ -289,9 +323,8 @@ def test_command_separates_program_and_data(tmp_path: Path) -> None:
 def test_rendering_what_is_locked_gives_the_committed_file() -> None:
     """The committed lock file is exactly what the command writes."""
     text = LOCK.read_text(encoding="utf-8")
-    programs = [(name, locked(name).version, locked(name).artifacts) for name in json.loads(text)]
 
-    assert render(programs) == text
+    assert render({name: pinned_versions(name) for name in json.loads(text)}) == text
 
 
 @pytest.mark.parametrize("published", [b"zip", b"another zip"])
