@@ -12,7 +12,7 @@ SHIP := $(VENV)/.ship
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-all unit integration chaos e2e check lint types contracts format coverage \
-	screenshots export-realm docs bench bench-check bench-scale profile lock audit clean
+	screenshots export-realm dist docs bench bench-check bench-scale profile lock audit clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -96,6 +96,9 @@ bench-check: $(STAMP)  ## run the benchmark briefly; fails if a ratio is far bel
 
 profile: $(STAMP)  ## show which packages the bridge's CPU goes to, by single writes and in batches
 	@$(BIN)/python -m bench --profile
+
+dist: $(STAMP)  ## build the release in dist/, twice, and run the demo from its wheel alone
+	@$(BIN)/python -m tests.ship.dist
 
 docs: $(STAMP)  ## generate the parts of the documentation that come from the code
 	@$(BIN)/python -m tests.docs.generate
