@@ -12,7 +12,7 @@ SHIP := $(VENV)/.ship
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-all unit integration chaos e2e check lint types contracts format coverage \
-	screenshots export-realm dist docs bench bench-check bench-scale profile lock audit clean
+	screenshots export-realm dist docs site bench bench-check bench-scale profile lock audit clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -103,6 +103,10 @@ dist: $(STAMP)  ## build the release in dist/, twice, and run the demo from its 
 docs: $(STAMP)  ## generate the parts of the documentation that come from the code
 	@$(BIN)/python -m tests.docs.generate
 
+site: $(STAMP)  ## build the documentation as a searchable site in site/
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@$(BIN)/python -m tests.ship.site
+
 screenshots: $(STAMP)  ## take the pictures of docs/first-login.md and docs/page.md again
 	@$(BIN)/python -m tests.browser
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m e2e -k 'event_to_token or page_in_browser and not running'
@@ -118,4 +122,4 @@ audit: $(SHIP)  ## ask PyPI for known vulnerabilities of what the image has (nee
 	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement compose/requirements.lock
 
 clean:  ## remove everything that was built here, but not the download cache
-	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	@rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

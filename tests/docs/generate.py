@@ -21,6 +21,7 @@ import deploy_files
 from asyncapi_page import asyncapi_page
 from grafana_dashboard import grafana_dashboard
 from keycloak_calls import calls_table
+from man_page import man_page
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -28,6 +29,7 @@ SETTINGS = ROOT / "docs" / "settings.md"
 SETTINGS_SCHEMA = ROOT / "docs" / "settings.schema.json"
 METRICS = ROOT / "docs" / "metrics.md"
 ASYNCAPI = ROOT / "docs" / "asyncapi.yaml"
+MAN_PAGE = ROOT / "docs" / "keycloak-bridge.1"
 MAPPING = ROOT / "docs" / "mapping.md"
 SCALING = ROOT / "docs" / "scaling.md"
 DASHBOARD = ROOT / "monitoring" / "grafana-dashboard.json"
@@ -161,6 +163,7 @@ def main() -> None:
     METRICS.write_text(metrics_page(), encoding="utf-8")
     DASHBOARD.write_text(grafana_dashboard(), encoding="utf-8")
     ASYNCAPI.write_text(asyncapi_page(), encoding="utf-8")
+    MAN_PAGE.write_text(man_page(), encoding="utf-8")
     MAPPING.write_text(mapping_page(MAPPING.read_text(encoding="utf-8")), encoding="utf-8")
     SCALING.write_text(scaling_page(SCALING.read_text(encoding="utf-8")), encoding="utf-8")
     architecture = architecture_page(ARCHITECTURE.read_text(encoding="utf-8"))

@@ -20,7 +20,8 @@ from keycloak_bridge.settings.schema import settings_schema
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+OUTSIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = [*OUTSIDE, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -46,6 +47,7 @@ def test_generated_parts_are_in_step() -> None:
     architecture = generate.ARCHITECTURE.read_text(encoding="utf-8")
     assert architecture == generate.architecture_page(architecture), "run `make docs`"
     assert grafana_dashboard() == generate.DASHBOARD.read_text(encoding="utf-8")
+    assert generate.man_page() == generate.MAN_PAGE.read_text(encoding="utf-8"), "run `make docs`"
     assert generate.metrics_page() == generate.METRICS.read_text(encoding="utf-8")
 
 

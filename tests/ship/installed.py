@@ -48,7 +48,12 @@ def try_without_extras(wheel: Path, folder: Path) -> None:
     _said(call("validate", "bad.json", expected=1), "/data/")
     _said(call("run", expected=2), "keycloak.realm: is needed")
     _said(
-        call("run", expected=2, KEYCLOAK_BRIDGE_TRACING_ENABLED="true", **_KEYCLOAK),
+        call(
+            *("run", "--set", "tracing.enabled=true"),
+            expected=2,
+            KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET="secret",
+            **_KEYCLOAK,
+        ),
         "pip install 'keycloak-bridge[otel]'",
     )
     _said(
