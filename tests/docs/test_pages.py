@@ -10,6 +10,7 @@ import click
 import generate
 import pytest
 from grafana_dashboard import grafana_dashboard
+from man_page import man_page
 
 from keycloak_bridge.app.interpretation import load_schemas
 from keycloak_bridge.cli.main import app
@@ -47,7 +48,7 @@ def test_generated_parts_are_in_step() -> None:
     architecture = generate.ARCHITECTURE.read_text(encoding="utf-8")
     assert architecture == generate.architecture_page(architecture), "run `make docs`"
     assert grafana_dashboard() == generate.DASHBOARD.read_text(encoding="utf-8")
-    assert generate.man_page() == generate.MAN_PAGE.read_text(encoding="utf-8"), "run `make docs`"
+    assert man_page() == generate.MAN_PAGE.read_text(encoding="utf-8"), "run `make docs`"
     assert generate.metrics_page() == generate.METRICS.read_text(encoding="utf-8")
 
 

@@ -25,8 +25,8 @@ def new_environment(folder: Path, *requirements: str | Path) -> Path:
     """Return the Python of a new virtual environment with `requirements`, which are words of `pip install`."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    run([*pip, *requirements], cwd=folder, environ=_outside())
+    pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check"]
+    run([*pip, "install", "--quiet", *requirements], cwd=folder, environ=_outside())
     return python
 
 

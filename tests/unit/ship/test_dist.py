@@ -2,15 +2,16 @@
 
 import gzip
 import io
+import re
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-
-from tests.ship.archives import differences, members, normalised
-from tests.ship.dist import IN_WHEEL, NAME, SDIST, check_contents, same
-from tests.ship.machine import ShipError
+from ship.archives import differences, members, normalised
+from ship.dist import IN_WHEEL, NAME, SDIST, TOOLS, check_contents, same
+from ship.lock import BUILD_LOCK
+from ship.machine import ShipError
 
 EPOCH_S = 1_793_581_267
 
@@ -101,3 +102,13 @@ def test_contents_are_checked(
 
     assert (problem or "") == found
     assert SDIST.startswith(NAME)
+
+
+def test_image_and_release_are_built_by_one_setuptools() -> None:
+    """The wheel inside the image has the bytes of the one that is published."""
+    pinned = re.findall(r"^setuptools==([\d.]+)", TOOLS.read_text("utf-8"), re.MULTILINE)
+
+    assert pinned
+    assert pinned == re.findall(
+        r"^setuptools==([\d.]+)", BUILD_LOCK.read_text("utf-8"), re.MULTILINE
+    )

@@ -4,12 +4,12 @@ import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
-
-from tests.ship.site import problems
-from tests.ship.site_pages import PAGES, ROOT, on_page_markdown
+from ship.site import problems
+from ship.site_pages import PAGES, ROOT, on_page_markdown
 
 
 class Plain(yaml.SafeLoader):
@@ -22,12 +22,12 @@ MARKDOWN = "# Title\n\n- one\n\n| a |\n|---|\n| b |\n"
 SHOWN = '<article><h1 id="title">Title</h1><ul><li>one</li></ul><table></table>%s</article>'
 
 
-def leaves(nav: object) -> list[str]:
+def leaves(nav: Any) -> list[str]:
     """Return the pages of a nav."""
     if isinstance(nav, str):
         return [nav]
     parts = nav.values() if isinstance(nav, dict) else nav
-    return [page for part in parts for page in leaves(part)]  # type: ignore[union-attr]
+    return [page for part in parts for page in leaves(part)]
 
 
 def test_every_page_is_in_the_navigation() -> None:
