@@ -20,6 +20,7 @@ from threading import Event
 
 from keycloak_bridge.sandbox.distribution import cache_dir, fetch, locked
 
+from .dockerfile import default_base
 from .engine import Engine
 from .machine import GoProgram, ShipError
 
@@ -32,7 +33,6 @@ MAILPIT = GoProgram(
     flags=("-ldflags=-s -w -X github.com/axllent/mailpit/config.Version=v1.33.1",),
 )
 
-_PYTHON = "python:3.13.7-slim"
 _FOLDER = Path(__file__).parent / "standins"
 _DEBIAN = "trixie"
 _RECIPE = "keycloak-bridge.recipe"
@@ -41,6 +41,8 @@ _NO_CLUSTER = (
     'mkdir -p "$1/etc/postgresql-common"'
     ' && echo "create_main_cluster = false" > "$1/etc/postgresql-common/createcluster.conf"'
 )
+
+_OF_THE_NETWORK = ("index-url", "extra-index-url", "trusted-host", "cert", "proxy", "timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +108,16 @@ def build(engine: Engine, images: Iterable[str]) -> None:
 
 def build_bridge(engine: Engine, name: str, root: Path, options: Sequence[str] = ()) -> None:
     """Build the bridge's image from compose/Dockerfile as it is, on what stands in for its base image."""
-    build(engine, (_PYTHON,))
+    base = default_base()
+    build(engine, (base,))
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder, "pip.conf")
         settings.write_text(pip_settings(), "utf-8")
         # mounts, not layers: nothing of this machine's configuration stays in the image
         mounts = {settings: "/etc/pip.conf", Path("/etc/ssl/certs"): "/etc/ssl/certs"}
         volumes = [f"--volume={source}:{target}:ro" for source, target in mounts.items()]
-        base = f"--build-arg=BASE_IMAGE={_full_name(_PYTHON)}"
-        engine.build(
-            _full_name(name), root, root / "compose/Dockerfile", (*volumes, base, *options)
-        )
+        arguments = (*volumes, f"--build-arg=BASE_IMAGE={_full_name(base)}", *options)
+        engine.build(_full_name(name), root, root / "compose/Dockerfile", arguments)
 
 
 def pip_settings() -> str:
@@ -124,14 +125,13 @@ def pip_settings() -> str:
     found = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     )
-    values = dict(line.split("=", 1) for line in found.stdout.splitlines() if "=" in line)
-    lines = [
-        f"{key} = {ast.literal_eval(value)}"
-        for name, value in values.items()
-        if (key := name.rpartition(".")[2])
-        in {"index-url", "extra-index-url", "trusted-host", "cert", "timeout"}
-    ]
-    return "\n".join(["[global]", *lines, ""])
+    lines = {
+        # a variable says again what a file says
+        name.rpartition(".")[2]: ast.literal_eval(value)
+        for name, _, value in (line.partition("=") for line in found.stdout.splitlines())
+        if name.rpartition(".")[2] in _OF_THE_NETWORK
+    }
+    return "\n".join(["[global]", *(f"{key} = {value}" for key, value in lines.items()), ""])
 
 
 def _standing_in(image: str) -> StandIn:
