@@ -50,6 +50,9 @@ _HARDENED = (
     *("--network=host", f"--volume={ROOT}/compose/bridge.toml:/etc/keycloak-bridge/bridge.toml:ro"),
 )
 _STOP_S = "60"
+_LABEL = "org.opencontainers.image."
+CONFINED = {"users": {10001}, "capabilities": 0, "no new privileges": True, "seccomp": True}
+"""The rights of the process, as the kernel has them."""
 
 
 @click.command(help=__doc__)
@@ -125,9 +128,6 @@ def _look_inside(own: Engine) -> None:
     for problem in sbom_problems(json.loads(contents.text(SBOM)), locked(RUNTIME_LOCK)):
         raise Failed(problem)
     say("the SBOM has what is in the lock, and the bridge")
-
-
-_LABEL = "org.opencontainers.image."
 
 
 def label_problems(labels: Mapping[str, str], revision: str) -> list[str]:
@@ -210,8 +210,7 @@ def _run_alone(own: Engine) -> None:
 def _is_confined(own: Engine) -> None:
     process = int(own.inspect(_NAME)["State"]["Pid"])
     found = confinement(Path("/proc", str(process), "status").read_text("utf-8"))
-    wanted = {"users": {10001}, "capabilities": 0, "no new privileges": True, "seccomp": True}
-    expect_equal("what the kernel says of the process", wanted, found)
+    expect_equal("what the kernel says of the process", CONFINED, found)
     say("it runs as 10001 without capabilities, with no-new-privileges and seccomp")
     writable = [
         folder
