@@ -29,12 +29,14 @@ TOOLS = Path(__file__).with_name("dist-requirements.txt")
 NAME = f"keycloak_bridge-{__version__}"
 WHEEL, SDIST = f"{NAME}-py3-none-any.whl", f"{NAME}.tar.gz"
 OF_SETUPTOOLS = ("PKG-INFO", "keycloak_bridge.egg-info/")
+MAN_PAGE = f"{NAME}.data/data/share/man/man1/keycloak-bridge.1"
 IN_WHEEL = (
     "keycloak_bridge/py.typed",
     "keycloak_bridge/default_mapping.toml",
     "keycloak_bridge/sandbox/keycloak_config/acme-realm.json",
     "keycloak_bridge/schemas/user.created/1.0.json",
     "keycloak_bridge/ui/page.html",
+    MAN_PAGE,
     f"{NAME}.dist-info/licenses/LICENSE",
 )
 
@@ -100,7 +102,7 @@ def check_contents(
     problems += [
         f"the wheel has {name}"
         for name in wheel
-        if not name.startswith(("keycloak_bridge/", f"{NAME}.dist-info/"))
+        if name != MAN_PAGE and not name.startswith(("keycloak_bridge/", f"{NAME}.dist-info/"))
     ]
     packed = {name.removeprefix(f"{NAME}/") for name, known in sdist.items() if known["content"]}
     packed = {name for name in packed if not name.startswith(OF_SETUPTOOLS)}

@@ -43,6 +43,8 @@ def try_without_extras(wheel: Path, folder: Path) -> None:
         (folder / f"{name}.json").write_text(json.dumps(event))
     (folder / "client.key").write_text("no key")
     _said(call("--version"), f"keycloak-bridge {__version__}")
+    _said(_completed(program, folder), "validate", "invitations")
+    _said((folder / "share/man/man1/keycloak-bridge.1").read_text("utf-8"), __version__)
     _said(call("--help"), "Run the sidecar", "completion")
     _said(call("validate", "--show-mapped", "good.json"), good["data"]["email"].lower())
     _said(call("validate", "bad.json", expected=1), "/data/")
@@ -62,7 +64,9 @@ def try_without_extras(wheel: Path, folder: Path) -> None:
     )
     for words in (("demo",), ("sandbox", "up")):
         _said(call(*words, expected=2), "pip install 'keycloak-bridge[sandbox]'")
-    print("without extras: --help, validate and run work; what needs an extra names it")
+    print(
+        "without extras: --help, completion, man page, validate and run work; what needs an extra names it"
+    )
 
 
 def demonstrate(wheel: Path, folder: Path) -> None:
@@ -72,6 +76,18 @@ def demonstrate(wheel: Path, folder: Path) -> None:
     output = run([folder / "bin" / "keycloak-bridge", "demo"], cwd=folder, environ=_outside())
     _said(output, _DEMO_ENDS)
     print(f"keycloak-bridge demo, from the wheel alone: {_DEMO_ENDS}")
+
+
+def _completed(program: Path, folder: Path) -> str:
+    """Return what bash offers for the first word, with the script that the program prints."""
+    script = f"""
+        eval "$({program} completion bash)"
+        COMP_WORDS=(keycloak-bridge "") COMP_CWORD=1
+        _keycloak_bridge_completion keycloak-bridge
+        printf "%s\\n" "${{COMPREPLY[@]}}"
+    """
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    return run(["bash", "-c", script], cwd=folder, environ=_outside() | {"PATH": path})
 
 
 def _outside() -> dict[str, str]:
