@@ -82,6 +82,9 @@ def _release(scratch: Path, *, demo: bool) -> None:
         _git("ls-tree", "-r", "--name-only", commit).splitlines(),
     )
     run([python, "-m", "twine", "check", "--strict", built / WHEEL, built / SDIST])
+    print(
+        "both have what they are to have, and twine check --strict finds nothing in their metadata"
+    )
     try_without_extras(built / WHEEL, scratch / "plain")
     if demo:
         demonstrate(built / WHEEL, scratch / "sandbox")
