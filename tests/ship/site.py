@@ -152,8 +152,8 @@ def build() -> int:
         for path in (ROOT / "docs").rglob("*.md")
     } | {Path(place).with_suffix(".html").as_posix(): ROOT / name for name, place in PAGES.items()}
     environ = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
-    print(run(command, cwd=ROOT, environ=environ), end="")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
+    run(command, cwd=ROOT, environ=environ)
     if found := list(problems(SITE, sources)):
         raise ShipError("\n       ".join(found[:20]))
     return len(sources)
