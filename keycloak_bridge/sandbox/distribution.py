@@ -391,12 +391,12 @@ def http_arguments(public_url: str, port: int) -> list[str]:
     ]
 
 
-def status_of(url: str) -> int | None:
-    """Return the status of a GET of the URL, or None when nothing answers."""
+def status_of(url: str, timeout_s: float = 5) -> int | None:
+    """Return the status of a GET of the URL, or None when nothing answers in that time."""
     with requests.Session() as session:
         session.trust_env = False  # no proxy between this machine and its own loopback address
         try:
-            return session.get(url, timeout=5).status_code
+            return session.get(url, timeout=timeout_s).status_code
         except requests.RequestException:
             return None
 

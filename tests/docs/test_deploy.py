@@ -1,4 +1,4 @@
-"""What can be proven about deploy/ without Helm, Kustomize and a cluster; `make test-deploy` renders and runs it."""
+"""What can be proven about deploy/ without Helm, Kustomize and a cluster."""
 
 import copy
 import json

@@ -1,9 +1,6 @@
-import base64
 import contextlib
-import hashlib
 import json
 import os
-import secrets
 import threading
 from collections.abc import Iterator
 from datetime import datetime
@@ -20,6 +17,7 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions as until
 from selenium.webdriver.support.wait import WebDriverWait
+from ship.authorization_code import AuthorizationCode, claims
 
 pytestmark = pytest.mark.e2e
 
@@ -87,18 +85,9 @@ def log_in(
     """Log in to the demo client by the authorization-code flow with PKCE; return the tokens' claims."""
     app_url = bench.sandbox.options.demo_app_url
     base = f"{bench.sandbox.keycloak_public_url}/realms/{bench.realm.name}/protocol/openid-connect"
-    verifier = secrets.token_urlsafe(48)
-    digest = hashlib.sha256(verifier.encode()).digest()
-    query = {
-        "client_id": CLIENT,
-        "response_type": "code",
-        "scope": "openid",
-        "redirect_uri": f"{app_url}/callback",
-        "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
-        "code_challenge_method": "S256",
-    }
+    flow = AuthorizationCode(CLIENT, app_url)
     with demo_app(app_url) as calls:
-        browser.get(f"{base}/auth?{urlencode(query)}")
+        browser.get(f"{base}/auth?{urlencode(flow.request)}")
         WebDriverWait(browser, WAIT_S).until(until.element_to_be_clickable((By.ID, "username")))
         browser.find_element(By.ID, "username").send_keys(login)
         browser.find_element(By.ID, "password").send_keys(password)
@@ -106,28 +95,9 @@ def log_in(
         browser.find_element(By.CSS_SELECTOR, "[type=submit]").click()
         WebDriverWait(browser, WAIT_S).until(lambda _: calls)
     (code,) = parse_qs(urlsplit(calls[0]).query)["code"]
-    answer = requests.post(
-        f"{base}/token",
-        data={
-            "grant_type": "authorization_code",
-            "client_id": CLIENT,
-            "code": code,
-            "redirect_uri": query["redirect_uri"],
-            "code_verifier": verifier,
-        },
-        timeout=WAIT_S,
-    )
+    answer = requests.post(f"{base}/token", data=flow.exchange(code), timeout=WAIT_S)
     answer.raise_for_status()
     return {name: claims(answer.json()[name]) for name in ("id_token", "access_token")}
-
-
-def claims(token: str) -> dict[str, Any]:
-    """Return what the token says; it comes straight from Keycloak, so nobody checks the signature here."""
-    payload = token.split(".")[1]
-    parsed: dict[str, Any] = json.loads(
-        base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-    )
-    return parsed
 
 
 def told(bench: Bench, outcome: str) -> list[tuple[dict[str, Any], float]]:

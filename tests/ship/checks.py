@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 
 import click
-import requests
 
 _WAIT_S, _LOOK_S = 600.0, 1.0
 
@@ -36,13 +35,3 @@ def wait(wrong: Callable[[], Sequence[str]]) -> None:
         if time.monotonic() > until:
             raise Failed("; ".join(found))
         time.sleep(_LOOK_S)
-
-
-def status_of(url: str) -> int | None:
-    """Return the status of a GET of a local URL, or None when nothing answers."""
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy between this machine and its own loopback address
-        try:
-            return session.get(url, timeout=30).status_code
-        except requests.RequestException:
-            return None

@@ -22,11 +22,11 @@ import click
 from keycloak_bridge import __version__
 from keycloak_bridge.sandbox import Sandbox, SandboxError, read_mails
 from keycloak_bridge.sandbox.demo import problems, publish, sample_events, stories_of, summary
-from keycloak_bridge.sandbox.distribution import cache_dir, exclusive
+from keycloak_bridge.sandbox.distribution import cache_dir, exclusive, status_of
 from keycloak_bridge.sandbox.processes import loopback_port
 
 from . import engine, standins
-from .checks import Failed, expect, expect_equal, say, status_of, wait
+from .checks import Failed, expect, expect_equal, say, wait
 from .contents import SBOM, Contents
 from .dockerfile import DOCKERFILE
 from .engine import Engine
@@ -50,6 +50,7 @@ _HARDENED = (
     *("--network=host", f"--volume={ROOT}/compose/bridge.toml:/etc/keycloak-bridge/bridge.toml:ro"),
 )
 _STOP_S = "60"
+_ANSWER_S = 30
 _LABEL = "org.opencontainers.image."
 CONFINED = {"users": {10001}, "capabilities": 0, "no new privileges": True, "seccomp": True}
 """The rights of the process, as the kernel has them."""
@@ -205,7 +206,7 @@ def _run_alone(own: Engine) -> None:
     with _running(own, settings) as port:
         base = f"http://127.0.0.1:{port}"
         wait(lambda: [] if status_of(f"{base}/live") else ["the bridge does not answer"])
-        found = [status_of(f"{base}{path}") for path in ("/live", "/ready")]
+        found = [status_of(f"{base}{path}", _ANSWER_S) for path in ("/live", "/ready")]
         expect_equal("/live and /ready without Kafka and Keycloak", [200, 503], found)
         say("without Kafka and Keycloak /live answers 200 and /ready 503")
         _is_confined(own)

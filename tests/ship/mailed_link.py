@@ -1,11 +1,8 @@
 """Follow a mailed link, set a password and log in, as a browser does but without one: some tests need only what follows."""
 
-import base64
-import hashlib
 import html
 import json
 import re
-import secrets
 from http.client import HTTPMessage
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import IO, Any
@@ -19,6 +16,8 @@ from urllib.request import (
     Request,
     build_opener,
 )
+
+from .authorization_code import AuthorizationCode, claims
 
 PASSWORD = "correct horse battery 7"
 
@@ -42,17 +41,8 @@ def log_in(realm_url: str, client_id: str, app_url: str, login: str) -> dict[str
     """Log in by the authorization-code flow with PKCE and that password; return the claims of the access token."""
     browser = _browser(_StopAt(app_url))
     base = f"{realm_url}/protocol/openid-connect"
-    verifier = secrets.token_urlsafe(48)
-    digest = hashlib.sha256(verifier.encode()).digest()
-    asked = {
-        "client_id": client_id,
-        "response_type": "code",
-        "scope": "openid",
-        "redirect_uri": f"{app_url}/callback",
-        "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
-        "code_challenge_method": "S256",
-    }
-    form = _leads_to(_page(browser, f"{base}/auth?{urlencode(asked)}"), _LOG_IN)
+    flow = AuthorizationCode(client_id, app_url)
+    form = _leads_to(_page(browser, f"{base}/auth?{urlencode(flow.request)}"), _LOG_IN)
     fields = {"username": login, "password": PASSWORD}
     try:
         page = _page(browser, form, urlencode(fields).encode())
@@ -61,19 +51,8 @@ def log_in(realm_url: str, client_id: str, app_url: str, login: str) -> dict[str
             arrived = parse_qs(urlsplit(stopped.headers["Location"]).query)
     else:
         raise AssertionError(f"the log-in was refused: {page[-3000:]}")
-    exchange = {
-        "grant_type": "authorization_code",
-        "client_id": client_id,
-        "code": arrived["code"][0],
-        "redirect_uri": asked["redirect_uri"],
-        "code_verifier": verifier,
-    }
-    tokens = json.loads(_page(browser, f"{base}/token", urlencode(exchange).encode()))
-    payload = tokens["access_token"].split(".")[1]
-    claims: dict[str, Any] = json.loads(
-        base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-    )
-    return claims
+    exchange = urlencode(flow.exchange(arrived["code"][0])).encode()
+    return claims(json.loads(_page(browser, f"{base}/token", exchange))["access_token"])
 
 
 class _StopAt(HTTPRedirectHandler):
