@@ -107,7 +107,7 @@ docs: $(STAMP)  ## generate the parts of the documentation that come from the co
 	@$(BIN)/python -m tests.docs.generate
 
 site: $(STAMP)  ## build the documentation as a searchable site in site/
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@$(BIN)/python -m tests.ship.site
 
 screenshots: $(STAMP)  ## take the pictures of docs/first-login.md and docs/page.md again
