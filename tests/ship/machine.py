@@ -52,46 +52,57 @@ def _apt_get(*arguments: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class GoProgram:
-    """A program of a Go module, pinned by the module's checksum as go.sum has it."""
+class GoModule:
+    """A Go module, pinned by its checksum as go.sum has it."""
 
-    name: str
     module: str
     version: str
     checksum: str
+
+    def folder(self) -> Path:
+        """Return the folder with the module's files, which are fetched once."""
+        coordinates = f"{self.module}@{self.version}"
+        if shutil.which("go") is None:
+            raise ShipError(
+                f"No Go on this machine to fetch {coordinates}: see https://go.dev/doc/install."
+            )
+        found = json.loads(_go(("mod", "download", "-json", coordinates), "/"))
+        if found["Sum"] != self.checksum:
+            raise ShipError(
+                f"{coordinates} has the checksum {found['Sum']} "
+                f"where {self.checksum} is pinned: it was not used."
+            )
+        return Path(found["Dir"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoProgram(GoModule):
+    """A program of a Go module."""
+
+    name: str
     package: str = "."
     flags: tuple[str, ...] = ()
 
     def build(self) -> Path:
         """Return the program, which is compiled into the cache once; that takes some minutes."""
         target = cache_dir() / "go" / f"{self.name}-{self.version}"
-        if target.exists():
-            return target
-        if shutil.which("go") is None:
-            raise ShipError(
-                f"No Go on this machine to build {self.name} with: see https://go.dev/doc/install."
-            )
-        with exclusive(cache_dir(), f"go-{self.name}", Event()):
-            if not target.exists():
-                print(f"building {self.name} {self.version} (once, some minutes)", file=sys.stderr)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._compile(target)
+        if not target.exists():
+            with exclusive(cache_dir(), f"go-{self.name}", Event()):
+                if not target.exists():
+                    print(
+                        f"building {self.name} {self.version} (once, some minutes)", file=sys.stderr
+                    )
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    self._compile(target)
         return target
 
     def _compile(self, target: Path) -> None:
+        folder = str(self.folder())
         with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as scratch:
-            found = json.loads(
-                _go(("mod", "download", "-json", f"{self.module}@{self.version}"), scratch)
-            )
-            if found["Sum"] != self.checksum:
-                raise ShipError(
-                    f"{self.module}@{self.version} has the checksum {found['Sum']} "
-                    f"where {self.checksum} is pinned: it was not built."
-                )
             # As the main module: `go install module@version` refuses modules that exclude or replace others.
             built = Path(scratch, self.name)
             arguments = ("build", "-mod=readonly", "-trimpath", *self.flags)
-            _go((*arguments, "-o", str(built), self.package), found["Dir"])
+            _go((*arguments, "-o", str(built), self.package), folder)
             built.replace(target)
 
 
