@@ -2,22 +2,25 @@
 
 `requests`, urllib3 and http.client together take ten times the CPU of the exchange itself, most of it for cookies,
 redirects, proxies and e-mail headers that no call of the bridge has. So `WireAdapter`, the transport under `requests`, sends
-a request in one write and has `httptools` (llhttp, the parser of Node.js) read the answer. Connections, their pool, TLS
-and its certificates stay urllib3's.
+a request in one write and has `httptools` (llhttp, the parser of Node.js) read the answer. Connections, TLS and its
+certificates stay urllib3's.
 
 An exchange has one deadline, from the first byte of the request to the last one of the answer, however slowly either comes,
 and an answer has a greatest length.
 """
 
+import contextlib
+import queue
 import re
 import ssl
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from functools import partial
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
@@ -27,12 +30,14 @@ import httptools
 import requests
 from requests import PreparedRequest, Response
 from requests import exceptions as requests_errors
-from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.adapters import BaseAdapter
 from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
-from requests.utils import get_encoding_from_headers
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_encoding_from_headers
 from urllib3 import exceptions as urllib3_errors
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ProtocolError
+from urllib3.util import parse_url
 
 from keycloak_bridge import __version__
 from keycloak_bridge.domain.errors import ConfigError
@@ -102,11 +107,6 @@ class ClientCertificate:
 
     certificate: Path
     key: Path | None = None
-
-    @property
-    def files(self) -> str | tuple[str, str]:
-        """The files as `requests` wants them."""
-        return str(self.certificate) if self.key is None else (str(self.certificate), str(self.key))
 
 
 class TlsProblem(NamedTuple):
@@ -306,7 +306,71 @@ _NO_COOKIES = RequestsCookieJar()
 _NOT_MEASURED = timedelta(0)
 
 
-class WireAdapter(HTTPAdapter):
+Connect = Callable[[str, bool | str, ClientCertificate | None], HTTPConnection]
+"""Returns a connection, not opened yet, to an origin; what follows is as in `new_connection`."""
+
+
+def new_connection(
+    origin: str, verify: bool | str, certificate: ClientCertificate | None
+) -> HTTPConnection:
+    """Return a connection, not opened yet, to an origin such as `https://host:8443`, by a certificate of the bridge's own.
+
+    The server's certificate is verified by the file `verify`, or by the authorities that `requests` brings along. The
+    files are read when it is opened. Raises LocationParseError.
+    """
+    url = parse_url(origin)
+    host = (url.host or "").strip("[]")
+    if not host:
+        raise urllib3_errors.LocationParseError(origin)
+    if url.scheme == "http":
+        return HTTPConnection(host, url.port or HTTPConnection.default_port)
+    key_file = certificate.key if certificate else None
+    return HTTPSConnection(
+        host,
+        url.port or HTTPSConnection.default_port,
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH,
+        cert_file=str(certificate.certificate) if certificate else None,
+        key_file=str(key_file) if key_file else None,
+    )
+
+
+class _Pool:
+    """At most `size` connections, each lent to one thread at a time, the last used first; the others wait."""
+
+    def __init__(self, size: int, connect: Callable[[], HTTPConnection]) -> None:
+        self._connect = connect
+        self._closed = False
+        self._free: queue.LifoQueue[HTTPConnection | None] = queue.LifoQueue()
+        for _ in range(size):
+            self._free.put(None)
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[HTTPConnection]:
+        """Lend a connection; one that is closed when it comes back, or by the server meanwhile, is opened by its next user."""
+        connection = self._free.get()
+        try:
+            if connection is None:
+                connection = self._connect()
+            elif not connection.is_connected:
+                connection.close()
+            yield connection
+        finally:
+            if self._closed and connection is not None:
+                connection.close()
+            self._free.put(connection)
+
+    def close(self) -> None:
+        """Close all that nobody uses, and the others when they come back."""
+        self._closed = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                connection = self._free.get_nowait()
+                if connection is not None:
+                    connection.close()
+
+
+class WireAdapter(BaseAdapter):
     """Sends a request and reads the whole answer. Safe to share between threads; raises errors of `requests` only.
 
     Nothing is tried again. Proxies and streamed bodies, which the bridge does not use, are not known. Each new connection reads
@@ -320,12 +384,15 @@ class WireAdapter(HTTPAdapter):
         *,
         most_bytes: int = MOST_BODY_BYTES,
         certificate: ClientCertificate | None = None,
+        connect: Connect = new_connection,
     ) -> None:
-        self._certificate = None if certificate is None else certificate.files
-        super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=0, pool_block=True)
+        super().__init__()
+        self._pool_size = pool_size
         self._monotonic = monotonic
         self._most_bytes = most_bytes
-        self._known: tuple[str, Any, Any] | None = None
+        self._certificate = certificate
+        self._connect = connect
+        self._pools: dict[tuple[str, bool | str], _Pool] = {}
 
     def send(
         self,
@@ -345,29 +412,19 @@ class WireAdapter(HTTPAdapter):
         body = request.body or b""
         body = body.encode() if isinstance(body, str) else body
         message = _head(request, host.removesuffix(_OWN_PORT[origin[:5]]), target, body) + body
-        pool = self._pool(origin, request, verify)
+        pool = self._pools.get((origin, verify)) or self._new_pool(origin, verify)
         answer = _exchange(pool, request, message, timeout, self._monotonic, self._most_bytes)
         return _response(request, answer, self._most_bytes)
 
     def close(self) -> None:
         """Close the pooled connections; a later call opens new ones."""
-        self._known = None
-        super().close()
+        while self._pools:
+            _, pool = self._pools.popitem()
+            pool.close()
 
-    def _pool(self, origin: str, request: PreparedRequest, verify: Any) -> Any:
-        """Return urllib3's pool for `origin`; looking it up each time would cost as much as the exchange."""
-        known = self._known
-        if known is not None and known[:2] == (origin, verify) and known[2].pool is not None:
-            return known[2]
-        try:
-            pool = self.get_connection_with_tls_context(request, verify, cert=self._certificate)
-            self.cert_verify(pool, request.url, verify, self._certificate)  # type: ignore[no-untyped-call]
-        except urllib3_errors.LocationValueError as error:
-            raise requests_errors.InvalidURL(error, request=request) from error
-        except OSError as error:  # a file that is just being replaced
-            raise requests_errors.ConnectionError(error, request=request) from error
-        self._known = (origin, verify, pool)
-        return pool
+    def _new_pool(self, origin: str, verify: bool | str) -> _Pool:
+        connect = partial(self._connect, origin, verify, self._certificate)
+        return self._pools.setdefault((origin, verify), _Pool(self._pool_size, connect))
 
 
 def _response(request: PreparedRequest, answer: "Answer", most_bytes: int) -> Response:
@@ -437,7 +494,7 @@ def _lines(request: PreparedRequest) -> bytes:
 
 
 def _exchange(
-    pool: Any,
+    pool: _Pool,
     request: PreparedRequest,
     message: bytes,
     timeout: tuple[float, float],
@@ -446,25 +503,23 @@ def _exchange(
 ) -> "Answer":
     """Send `message` on a connection of `pool` and return the answer."""
     try:
-        connection = pool._get_conn()  # noqa: SLF001 # also finds out whether the server closed it
-    except urllib3_errors.HTTPError as error:
-        raise requests_errors.ConnectionError(error, request=request) from error
-    kept = None
-    try:
-        if connection.sock is None:
-            _connect(connection, request, timeout[0])
-        sock = _TimedSocket(connection.sock, timeout[1], monotonic)
-        answer = _converse(sock, request, message, most_bytes)
-        if answer.reusable:
-            kept = connection
-    finally:
-        if kept is None:
-            connection.close()
-        pool._put_conn(kept)  # noqa: SLF001 # None lets the pool open another one
-    return answer
+        with pool.one() as connection:
+            kept = False
+            try:
+                if connection.sock is None:
+                    _open(connection, request, timeout[0])
+                sock = _TimedSocket(connection.sock, timeout[1], monotonic)
+                answer = _converse(sock, request, message, most_bytes)
+                kept = answer.reusable
+            finally:
+                if not kept:
+                    connection.close()
+            return answer
+    except urllib3_errors.LocationParseError as error:
+        raise requests_errors.InvalidURL(error, request=request) from error
 
 
-def _connect(connection: Any, request: PreparedRequest, timeout_s: float) -> None:
+def _open(connection: HTTPConnection, request: PreparedRequest, timeout_s: float) -> None:
     """Open the connection; nothing was sent yet if this fails."""
     connection.timeout = timeout_s
     try:

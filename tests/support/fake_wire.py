@@ -39,29 +39,21 @@ class FakeConnection:
     def __init__(self, sock: FakeSocket, failure: Exception | None = None) -> None:
         self.sock: FakeSocket | None = None
         self.timeout = 0.0
-        self.closed = False
+        self.closed = 0
+        self.dropped = False
         self._to_be = sock
         self._failure = failure
+
+    @property
+    def is_connected(self) -> bool:
+        return self.sock is not None and not self.dropped
 
     def connect(self) -> None:
         if self._failure is not None:
             raise self._failure
         self.sock = self._to_be
+        self.dropped = False
 
     def close(self) -> None:
-        self.closed = True
-
-
-class FakePool:
-    """A pool of urllib3 with one connection."""
-
-    def __init__(self, connection: FakeConnection) -> None:
-        self.pool = object()
-        self.connection = connection
-        self.given_back: list[FakeConnection | None] = []
-
-    def _get_conn(self) -> FakeConnection:
-        return self.connection
-
-    def _put_conn(self, connection: FakeConnection | None) -> None:
-        self.given_back.append(connection)
+        self.closed += 1
+        self.sock = None

@@ -5,8 +5,10 @@ import email.message
 import gzip
 import json
 import ssl
+import threading
 import types
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,11 +16,10 @@ from urllib.parse import quote
 import pytest
 import requests
 import urllib3
-from fake_wire import FakeConnection, FakePool, FakeSocket
+from fake_wire import FakeConnection, FakeSocket
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from otlp_collector import KeptSpans
-from requests import PreparedRequest
 from requests import exceptions as requests_errors
 from stub_adapter import StubAdapter
 from urllib3.exceptions import ProtocolError
@@ -37,6 +38,7 @@ from keycloak_bridge.transport.http import (
     Answer,
     Receive,
     WireAdapter,
+    new_connection,
     read_answer,
 )
 
@@ -145,16 +147,35 @@ def test_a_call_has_a_span(http: KeycloakHttp, stub: StubAdapter) -> None:
         assert (f"GET {template}", error is not None) == (span.name, not span.status.is_unset)
 
 
-def test_pool_is_bounded_and_never_retries() -> None:
-    """More threads than connections wait; only the delivery decides to try again."""
-    http = KeycloakHttp(KeycloakConnection("http://localhost", "acme", pool_size=3))
+def test_more_threads_than_connections_wait() -> None:
+    """Each call has a connection of its own, and one that is over hands it on."""
+    made: list[FakeConnection] = []
+    talking, both_talk = threading.Semaphore(0), threading.Event()
 
-    adapter = http._session.get_adapter("http://localhost")
+    class Waiting(FakeSocket):
+        def recv(self, most: int) -> bytes:
+            talking.release()
+            both_talk.wait()
+            return super().recv(most)
 
-    made = vars(adapter)
-    assert (made["_pool_maxsize"], made["_pool_block"]) == (3, True)
-    assert made["max_retries"].total == 0
-    http.close()
+    def connect(*_: Any) -> Any:
+        sock = Waiting(CREATED * 4)
+        sock.most_at_once = len(CREATED)
+        made.append(FakeConnection(sock))
+        return made[-1]
+
+    http = KeycloakHttp(
+        KeycloakConnection(ORIGIN, "acme"), WireAdapter(2, monotonic=lambda: 0.0, connect=connect)
+    )
+    with ThreadPoolExecutor(4) as threads:
+        calls = [threads.submit(http.send, CALL, f"{http.admin_url}/users") for _ in range(4)]
+        talking.acquire()
+        talking.acquire()
+        both_talk.set()
+        statuses = [call.result().status_code for call in calls]
+
+    assert statuses == [201] * 4
+    assert len(made) == 2
 
 
 def test_unusable_ca_file_is_a_wrong_setting(tmp_path: Path) -> None:
@@ -246,10 +267,15 @@ class Wire:
     ) -> None:
         self.sock = FakeSocket(answer)
         self.connection = FakeConnection(self.sock, failure)
-        self.pool = FakePool(self.connection)
-        self.adapter = WireAdapter(1, monotonic=lambda: self.sock.now_s, most_bytes=most_bytes)
-        self.adapter._known = (ORIGIN, True, self.pool)
+        self.made = 0
+        self.adapter = WireAdapter(
+            1, monotonic=lambda: self.sock.now_s, most_bytes=most_bytes, connect=self.connect
+        )
         self.http = KeycloakHttp(KeycloakConnection(ORIGIN, "acme", 1.5, 20.0), self.adapter)
+
+    def connect(self, *_: Any) -> Any:
+        self.made += 1
+        return self.connection
 
     def post(self, body: object = None, **options: Any) -> Any:
         url = f"{self.http.admin_url}/users"
@@ -305,7 +331,7 @@ def test_connection_is_kept_and_each_timeout_is_its_own() -> None:
 
     wire.post()
 
-    assert wire.pool.given_back == [wire.connection]
+    assert not wire.connection.closed
     assert wire.connection.timeout == 1.5
     parts = -(-len(wire.sock.sent) // wire.sock.most_at_once) + 2
     assert wire.sock.timeouts == [20.0 - 4.0 * i for i in range(parts)]
@@ -390,7 +416,7 @@ def test_unpacked_content_is_bounded() -> None:
     ],
     ids=repr,
 )
-def test_connection_in_doubt_is_closed_and_leaves_the_pool(answer: Any) -> None:
+def test_connection_in_doubt_is_closed_and_opened_again(answer: Any) -> None:
     """The rest of an answer would be taken for the next one."""
     wire = Wire(answer)
 
@@ -398,7 +424,9 @@ def test_connection_in_doubt_is_closed_and_leaves_the_pool(answer: Any) -> None:
         wire.post()
 
     assert wire.connection.closed
-    assert wire.pool.given_back == [None]
+    wire.sock.answer = CREATED
+    assert wire.post().status_code == 201
+    assert wire.made == 1
 
 
 def _new_connection(kind: Callable[..., Exception]) -> Exception:
@@ -468,26 +496,54 @@ def test_other_host_is_named() -> None:
 def test_port_of_the_scheme_is_left_out(url: str, host: str) -> None:
     """As browsers do; Keycloak may build its issuer from it."""
     wire = Wire(CREATED)
-    wire.adapter._known = (url, True, wire.pool)
 
     KeycloakHttp(KeycloakConnection(url, "acme"), wire.adapter).send(CALL, f"{url}/users")
 
     assert f"\r\nHost: {host}\r\n".encode() in wire.sock.sent
 
 
-def test_pool_of_urllib3_is_used_as_it_is_made() -> None:
-    """It has what is taken from it, and a closed one is not asked again."""
-    adapter = WireAdapter(2)
-    request = PreparedRequest()
-    request.prepare("GET", f"{ORIGIN}/users")
-    pool = adapter._pool(ORIGIN, request, True)
-    connection = pool._get_conn()
-    pool._put_conn(None)
+def test_connection_that_the_server_has_closed_is_opened_again() -> None:
+    """Keycloak, or what stands in front of it, ends connections that nobody used for a while."""
+    wire = Wire(CREATED * 2)
+    wire.sock.most_at_once = len(CREATED)
+    wire.post()
+    wire.connection.dropped = True
 
+    wire.post()
+
+    assert wire.connection.closed == 1
+
+
+def test_no_more_connections_than_the_pool_may_have() -> None:
+    """One that failed counts no longer; after `close` new ones are made."""
+    wire = Wire(TimeoutError())
+    for _ in range(3):
+        with contextlib.suppress(BridgeError):
+            wire.post()
+    assert wire.made == 1
+
+    wire.adapter.close()
+    with contextlib.suppress(BridgeError):
+        wire.post()
+
+    assert wire.made == 2
+
+
+@pytest.mark.parametrize(
+    ("origin", "kind", "host", "port"),
+    [
+        ("http://keycloak", urllib3.connection.HTTPConnection, "keycloak", 80),
+        ("http://Keycloak:8080", urllib3.connection.HTTPConnection, "keycloak", 8080),
+        ("https://keycloak", urllib3.connection.HTTPSConnection, "keycloak", 443),
+        ("https://[::1]:8443", urllib3.connection.HTTPSConnection, "::1", 8443),
+    ],
+)
+def test_connection_is_to_the_origin(origin: str, kind: type, host: str, port: int) -> None:
+    """Nothing is opened yet."""
+    connection = new_connection(origin, True, None)
+
+    assert (type(connection), connection.host, connection.port) == (kind, host, port)
     assert connection.sock is None
-    assert adapter._pool(ORIGIN, request, True) is pool
-    adapter.close()
-    assert adapter._pool(ORIGIN, request, True) is not pool
 
 
 @given(segment=texts, params=st.dictionaries(texts, texts | st.integers()), body=texts)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 import requests
-from fake_wire import FakeConnection, FakePool, FakeSocket
+from fake_wire import FakeConnection, FakeSocket
 from hypothesis import given
 from hypothesis import strategies as st
 from registry_stub import CORE, URL, Given, StubRegistry, described
@@ -424,9 +424,13 @@ class Wire:
     def __init__(self, answer: bytes, endless: bytes = b"", takes_s: float = 0.0) -> None:
         self.sock = FakeSocket(answer)
         self.sock.endless, self.sock.takes_s = endless, takes_s
-        adapter = WireAdapter(1, monotonic=lambda: self.sock.now_s, most_bytes=10_000)
-        pool = FakePool(FakeConnection(self.sock))
-        adapter._known = ("http://registry:8081", True, pool)
+        connection: Any = FakeConnection(self.sock)
+        adapter = WireAdapter(
+            1,
+            monotonic=lambda: self.sock.now_s,
+            most_bytes=10_000,
+            connect=lambda *_: connection,
+        )
         self.registry = ConfluentRegistry(RegistryConnection("http://registry:8081"), adapter)
 
 
