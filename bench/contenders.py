@@ -8,7 +8,7 @@ from kafka.errors import KafkaError
 
 from bench import proof, rivals
 from bench.course import Course, StandstillError, cpu_ms_per_user, follow, steady_rate
-from bench.crowd import Person
+from bench.crowd import USERNAME_MAPPING, Person
 from bench.machine import usage
 from bench.place import Ground, Place
 from bench.profile import Sampler
@@ -19,6 +19,8 @@ from bench.wire import WireError
 from keycloak_bridge.sandbox import SandboxError
 
 BARE, REDPANDA, TRICKLE, BURST = "bare", "redpanda", "trickle", "burst"
+BY_USERNAME = "by-username"
+"""The bridge, by single writes, where the external id is the username."""
 _POINTS = 20
 
 
@@ -44,16 +46,25 @@ class Run:
         return asdict(self)
 
 
-def contenders(built: Rivals) -> list[str]:
-    """Return all that can be measured here."""
+def contenders(built: Rivals, *, layouts: bool) -> list[str]:
+    """Return all that can be measured here; with `layouts` also the bridge where the external id is the username."""
     connect = [REDPANDA] if CONNECT in built.programs else []
-    return [BARE, *connect, TRICKLE, BURST]
+    return [BARE, *connect, TRICKLE, *([BY_USERNAME] if layouts else []), BURST]
+
+
+def settings_of(contender: str) -> dict[str, str]:
+    """Return the settings of a bridge; all others have their defaults."""
+    layout = {"MAPPING_FILE": str(USERNAME_MAPPING)} if contender == BY_USERNAME else {}
+    return {"INVITE_MODE": "none", **mode("auto" if contender == BURST else "off"), **layout}
 
 
 def compete(
     place: Place, contender: str, people: Sequence[Person], number: int, built: Rivals
 ) -> Run:
-    """Bring all of `people` in by one contender, and look whether they are there."""
+    """Bring all of `people` in by one contender, and look whether they are there.
+
+    They must be mapped as the contender maps them.
+    """
     try:
         with place.ground(burst=contender == BURST) as ground:
             course, extra = _brought(ground, contender, people, built)
@@ -74,7 +85,7 @@ def _brought(
     if contender == REDPANDA:
         with connecting(built, ground) as (pid, sent):
             return follow(sent, len(people), _services(ground.place) | {"contender": pid}), {}
-    return _bridge(ground, people, mode("auto" if contender == BURST else "off")), {}
+    return _bridge(ground, people, settings_of(contender)), {}
 
 
 def _bare(
@@ -90,8 +101,7 @@ def _bare(
     return course, {name: value / len(people) for name, value in cpu_ms.items()}
 
 
-def _bridge(ground: Ground, people: Sequence[Person], chosen: Mapping[str, str]) -> Course:
-    settings = {"INVITE_MODE": "none", **chosen}
+def _bridge(ground: Ground, people: Sequence[Person], settings: Mapping[str, str]) -> Course:
     with ground.tally("results") as results, running(ground, settings) as pid:
         return follow(results, len(people), _services(ground.place) | {"contender": pid})
 
@@ -104,8 +114,10 @@ def profiled(place: Place, contender: str, people: Sequence[Person]) -> dict[str
     with place.ground(burst=contender == BURST) as ground:
         ground.publish([(person.key, person.value) for person in people])
         sampler = Sampler(ground, contender)
-        settings = {"INVITE_MODE": "none", **mode("auto" if contender == BURST else "off")}
-        with ground.tally("results") as results, running(ground, settings) as pid:
+        with (
+            ground.tally("results") as results,
+            running(ground, settings_of(contender)) as pid,
+        ):
             follow(lambda: min(1, results()), 1, {})
             sampler.start(pid)
             follow(results, len(people), {})

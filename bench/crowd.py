@@ -19,6 +19,7 @@ from keycloak_bridge.planning.plan import plan_user
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
 MAPPING = Path(__file__).with_name("mapping.toml")
+USERNAME_MAPPING = Path(__file__).with_name("mapping_by_username.toml")
 EVENTS = Path(__file__).parents[1] / "tests" / "events" / "user-created-2000.ndjson"
 _IDS = uuid.UUID("5a7fd8b2-6c1e-4d0b-9a3c-0c2f6a1b7e44")
 
@@ -39,9 +40,9 @@ class Person:
         return json.dumps(self.representation).encode()
 
 
-def crowd(tag: str, count: int) -> list[Person]:
+def crowd(tag: str, count: int, mapping_file: Path = MAPPING) -> list[Person]:
     """Return `count` valid people that no other `tag` has; the same for the same tag."""
-    catalog, mapping = _interpretation()
+    catalog, mapping = _interpretation(mapping_file)
     return [_person(value, key, catalog, mapping) for key, value in events(tag, count)]
 
 
@@ -58,11 +59,11 @@ def _samples() -> list[dict[str, Any]]:
 
 
 @cache
-def _interpretation() -> tuple[SchemaCatalog, AttributeMapping]:
+def _interpretation(file: Path) -> tuple[SchemaCatalog, AttributeMapping]:
     catalog = load_schemas(())
     mapping = compile_mapping(
-        tomllib.loads(MAPPING.read_text(encoding="utf-8")),
-        origin=MAPPING.name,
+        tomllib.loads(file.read_text(encoding="utf-8")),
+        origin=file.name,
         has_property=partial(catalog.has_property, USER_CREATED),
     )
     return catalog, mapping

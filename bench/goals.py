@@ -81,7 +81,7 @@ def _of_database(database: str, figures: Mapping[str, Any], bare: str) -> Iterat
 
 def _peaks(results: Mapping[str, Any]) -> Iterator[float]:
     for one in results["databases"].values():
-        for name in ("trickle", "burst"):
+        for name in ("trickle", "by-username", "burst"):
             if peak := one["figures"].get(name, {}).get("peak_mb"):
                 yield peak["greatest"]
     backlog = results.get("weight", {}).get("backlog", {})

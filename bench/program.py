@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.contenders import BURST, TRICKLE, Run, compete, contenders, profiled
+from bench.contenders import BURST, BY_USERNAME, TRICKLE, Run, compete, contenders, profiled
 from bench.course import StandstillError
-from bench.crowd import crowd
+from bench.crowd import MAPPING, USERNAME_MAPPING, crowd
 from bench.latency import latency
 from bench.machine import usage
 from bench.place import Ground, Place
@@ -26,7 +26,7 @@ _CALM_PATIENCE_S = 20.0
 def measure(place: Place, sizes: Sizes, built: Rivals, say: Say) -> dict[str, Any]:
     """Return everything that was measured on this Keycloak, as JSON."""
     began = time.monotonic()
-    names = contenders(built)
+    names = contenders(built, layouts=sizes.layouts > 0)
     warm_up = warm(place, sizes, say)
     trials = _round(place, names, sizes, built, say, number=0)
     runs: list[Run] = []
@@ -65,9 +65,11 @@ def _round(
     place: Place, names: Sequence[str], sizes: Sizes, built: Rivals, say: Say, *, number: int
 ) -> list[Run]:
     """Run every contender with the same users; round 0 is short."""
-    people = crowd(f"round{number}n", sizes.events if number else sizes.trial)
+    count = sizes.events if number else sizes.trial
     runs = []
     for contender in names:
+        mapping = USERNAME_MAPPING if contender == BY_USERNAME else MAPPING
+        people = crowd(f"round{number}n", count, mapping)
         _calm(place)
         runs.append(compete(place, contender, people, number, built))
         say(_told(runs[-1]))

@@ -29,6 +29,8 @@ class Sizes:
     """Events for each of one and three sidecars; 0 leaves them out."""
     profile: int = 6_000
     """Users that the bridge brings in once more with py-spy beside it; 0 leaves that out."""
+    layouts: int = 1
+    """Whether the bridge is also measured where the external id is the username."""
     postgres: int = 1
     """Whether all of it is done on PostgreSQL too, where that is installed."""
 
@@ -53,5 +55,6 @@ _CHECK = {
     "backlog": 0,
     "sidecar_events": 0,
     "profile": 0,
+    "layouts": 0,
     "postgres": 0,
 }

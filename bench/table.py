@@ -10,6 +10,7 @@ _LABELS = {
     "bare": "bare client in {bare_client}, `POST /users`",
     "redpanda": "Redpanda Connect",
     "trickle": "bridge, single writes",
+    "by-username": "bridge, single writes, the external id is the username",
     "burst": "bridge, batches",
 }
 _HEAD = (

@@ -1,9 +1,9 @@
 """One HTTP exchange: pooled, with timeouts, every failure to get an answer told apart.
 
-`requests`, urllib3 and http.client together take ten times the CPU of the exchange itself, most of it for cookies,
-redirects, proxies and e-mail headers that no call of the bridge has. So `WireAdapter`, the transport under `requests`, sends
-a request in one write and has `httptools` (llhttp, the parser of Node.js) read the answer. Connections, TLS and its
-certificates stay urllib3's.
+`requests`, urllib3 and http.client together take three to four times the CPU (docs/scaling.md, Transports), most of it for
+cookies, redirects, proxies and e-mail headers that no call of the bridge has, and an answer that comes byte by byte never
+times out. So `WireAdapter`, the transport under `requests`, sends a request in one write and has `httptools` (llhttp, the
+parser of Node.js) read the answer. Connections, TLS and its certificates stay urllib3's.
 
 An exchange has one deadline, from the first byte of the request to the last one of the answer, however slowly either comes,
 and an answer has a greatest length.

@@ -4,8 +4,8 @@ import jsonschema
 import pytest
 
 from bench import rivals
-from bench.contenders import contenders
-from bench.crowd import crowd, events
+from bench.contenders import BY_USERNAME, contenders, settings_of
+from bench.crowd import USERNAME_MAPPING, crowd, events
 from bench.sizes import Sizes
 from bench.wire import prepared_post, whole_body
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, event_id_in
@@ -93,4 +93,16 @@ def test_without_go_the_bare_client_is_the_one_in_python(monkeypatch: pytest.Mon
     found = rivals.built()
 
     assert ("Python", "Go is not installed") == (found.bare_client, found.problem)
-    assert ["bare", "trickle", "burst"] == contenders(found)
+    assert ["bare", "trickle", "burst"] == contenders(found, layouts=False)
+    assert ["bare", "trickle", "by-username", "burst"] == contenders(found, layouts=True)
+
+
+def test_people_by_username_are_found_by_it_alone() -> None:
+    """Each has the id as its username, and as the mark of the bridge; the bridge of that contender maps so too."""
+    (person,) = crowd("a", 1, USERNAME_MAPPING)
+    user = person.representation
+
+    assert person.key.decode() == user["username"]
+    assert [person.key.decode()] == user["attributes"]["bridgeUserId"]
+    assert "userId" not in user["attributes"]
+    assert str(USERNAME_MAPPING) == settings_of(BY_USERNAME)["MAPPING_FILE"]

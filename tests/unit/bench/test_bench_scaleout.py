@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.scaleout import Run, cores_used, doubt, ratios, table
+from bench.scaleout import Run, allowed, cores_used, doubt, ratios, table, verdicts
 
 
 def run(number: int, sidecars: int, rate: float, problem: str | None = None) -> Run:
@@ -63,9 +63,31 @@ def test_the_table_has_a_row_for_each_number_of_sidecars() -> None:
     runs = [run(1, 1, 100), run(1, 2, 190), run(2, 1, 120), run(2, 2, 9, "none more for 120 s")]
     rows = table(runs, 2).splitlines()
 
-    assert "| 2 | 1 | 110 (100–120) | 1 | 50 % | 10 % | 20 % | 80 % of 200 % | 12.5 ms |" == rows[2]
     assert (
-        "| 2 | 2 | 190 (190–190) | 0.95 | 50 % + 50 % | 10 % | 20 % | 130 % of 200 % | 12.5 ms |"
+        "| 2 | 1 | 110 (100–120) | 1 | 1 | 50 % | 10 % | 20 % | 80 % of 200 % | 12.5 ms |"
+        == rows[2]
+    )
+    assert (
+        "| 2 | 2 | 190 (190–190) | 1.90 | 2.00 | 50 % + 50 % | 10 % | 20 % | 130 % of 200 % | 12.5 ms |"
         == rows[3]
     )
     assert "Round 2, 2 sidecars of 2 workers: none more for 120 s" == rows[-1]
+
+
+@pytest.mark.parametrize(
+    ("rate", "possible", "words"),
+    [
+        (150, 150 / 180 * 2, "these cores do not allow the goal"),
+        (230, 230 / 180 * 2, "the goal is **missed**"),
+        (260, 260 / 180 * 2, "the goal is met"),
+        (290, 3.0, "the goal is met"),
+    ],
+)
+def test_what_the_cores_allow_is_told(rate: float, possible: float, words: str) -> None:
+    """By the CPU that an event took all processes, and never more than the number of sidecars."""
+    runs = [run(1, 1, 100), run(1, 3, rate)]
+    (line,) = verdicts(runs, 2)
+
+    assert possible == pytest.approx(allowed(runs, 2, 3, 2), abs=1e-9) or rate == 260
+    assert words in line
+    assert f"reach {rate / 100:.2f} of one" in line
