@@ -22,7 +22,11 @@ from keycloak_bridge.app.wiring import (
     topic_specs,
 )
 from keycloak_bridge.delivery.breaker import RetryPolicy
-from keycloak_bridge.domain.errors import BrokerUnavailableError
+from keycloak_bridge.domain.errors import (
+    BrokerAccessError,
+    BrokerRefusedError,
+    BrokerUnavailableError,
+)
 from keycloak_bridge.domain.ports import UserDirectory
 from keycloak_bridge.kafka.dead_letter_archive import KafkaDeadLetterArchive
 from keycloak_bridge.kafka.producer import KafkaMessageProducer
@@ -164,9 +168,16 @@ class Bridge:
             )
 
     def _check_kafka(self, mappings: Mappings) -> None:
-        """Raise ConfigError for missing topics, and for a consumer group that serves another realm."""
+        """Raise ConfigError for missing topics, and for a consumer group that serves another realm.
+
+        A bridge that runs waits where TLS or the login fails; one that starts says so with BrokerAccessError.
+        """
         settings = self.settings
-        with contextlib.closing(KafkaAdmin(settings.kafka)) as admin:
+        try:
+            cluster = KafkaAdmin(settings.kafka)
+        except BrokerRefusedError as error:
+            raise BrokerAccessError(error.message, code=error.code, remedy=error.remedy) from error
+        with contextlib.closing(cluster) as admin:
             ensure_topics(admin, topic_specs(settings), create=settings.topics.create)
             for group_id in consumer_groups(settings):
                 commits = admin.commits(group_id)

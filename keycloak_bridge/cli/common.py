@@ -17,6 +17,7 @@ from keycloak_bridge.cli.interruption import INTERRUPTED, importing
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerAccessError,
+    BrokerRefusedError,
     ConfigError,
     EventError,
     KeycloakAuthError,
@@ -145,7 +146,7 @@ def exit_code_of(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return INTERRUPTED
-    if isinstance(error, ConfigError | KeycloakAuthError | BrokerAccessError):
+    if isinstance(error, ConfigError | KeycloakAuthError | BrokerAccessError | BrokerRefusedError):
         return CONFIGURATION
     if isinstance(error, EventError):
         return INVALID_EVENT

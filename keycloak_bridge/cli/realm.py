@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from keycloak_bridge.app.connections import SystemClock, keycloak_http
+from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import needs_of, problems_left
 from keycloak_bridge.cli.common import (
@@ -22,6 +22,7 @@ from keycloak_bridge.cli.common import (
 )
 from keycloak_bridge.cli.console import Console, cell
 from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.keycloak.access import keycloak_http
 from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE
 from keycloak_bridge.ops import redaction
 from keycloak_bridge.realm.administration import (
@@ -113,7 +114,7 @@ class _Session:
         )
         secret = self.interpretation.settings.keycloak.client_secret
         self.client_secret = None if secret is None else secret.reveal()
-        http = keycloak_http(self.interpretation.settings)
+        http = keycloak_http(self.interpretation.settings.keycloak)
         self.keycloak = RealmAdministration(
             http, AdministratorTokens(http, _administrator(**options), SystemClock())
         )

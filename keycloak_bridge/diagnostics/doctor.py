@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 
-from keycloak_bridge.app.connections import SystemClock, keycloak_admin, keycloak_http
+from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import realm_problems
 from keycloak_bridge.app.wiring import group_stamp, topic_specs
@@ -24,6 +24,7 @@ from keycloak_bridge.diagnostics.probes import (
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.kafka.topics import KafkaAdmin
+from keycloak_bridge.keycloak.access import keycloak_http
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.ops.tracing import open_tracer
 from keycloak_bridge.planning.ownership import administering
@@ -181,7 +182,7 @@ def _keycloak(
 ) -> Sequence[Probe]:
     clock = SystemClock()
     try:
-        http = keycloak_http(interpretation.settings)
+        http = keycloak_http(interpretation.settings.keycloak)
         admin = keycloak_admin(interpretation.settings, clock, http)
     except ConfigError as error:
         result: ProbeResult = red(error.message, error.remedy or "correct the settings")

@@ -31,6 +31,7 @@ BridgeError                     disposition
 ├ InternalError                 RETRY        a fault of the bridge itself; DEAD_LETTER after the limit
 └ BrokerError
   ├ BrokerUnavailableError      RETRY
+  │ └ BrokerRefusedError        RETRY        TLS or the login fails; STOP at start
   ├ PartitionRevokedError       ABANDON      another member will get the record
   ├ BrokerAccessError           STOP
   └ DeadLetterError             STOP         never commit past a record that is nowhere
@@ -357,6 +358,15 @@ class BrokerUnavailableError(BrokerError):
 
     disposition = Disposition.RETRY
     default_code = "kafka-unavailable"
+
+
+class BrokerRefusedError(BrokerUnavailableError):
+    """There is no connection to Kafka, and settings, certificates or credentials have to change.
+
+    At start that is an error of configuration. A running bridge waits, since they may be just being replaced.
+    """
+
+    default_code = "kafka-refused"
 
 
 class PartitionRevokedError(BrokerError):

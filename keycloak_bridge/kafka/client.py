@@ -13,6 +13,8 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Message, Record
+from keycloak_bridge.kafka.security import Watch, check_files, passphrase
+from keycloak_bridge.kafka.tokens import token_provider
 from keycloak_bridge.settings.model import KafkaSettings
 
 Client = TypeVar("Client")
@@ -74,6 +76,12 @@ def translate(error: Exception, doing: str) -> BrokerError:
     about each class of kafka-python.
     """
     name = type(error).__name__
+    if isinstance(error, kafka_errors.AuthorizationError):
+        return BrokerAccessError(
+            f"Kafka does not allow {doing}: {name}",
+            remedy="add the ACL that the bridge's user misses (docs/security.md has all of them); "
+            "`keycloak-bridge doctor` names the operation and the topic",
+        )
     if isinstance(error, _ACCESS):
         return BrokerAccessError(
             f"Kafka refuses {doing}: {name}",
@@ -94,16 +102,19 @@ def translate(error: Exception, doing: str) -> BrokerError:
 
 
 @contextlib.contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Turn errors of kafka-python inside the block into the bridge's own."""
+def translated(doing: str, watch: Watch | None = None) -> Iterator[None]:
+    """Turn errors of kafka-python inside the block into the bridge's own; `watch` may know why no broker answers."""
     try:
         yield
     except (kafka_errors.KafkaError, OSError, ValueError) as error:
-        raise translate(error, doing) from error
+        found: BrokerError = translate(error, doing)
+        if watch is not None and isinstance(found, BrokerUnavailableError):
+            found = watch.problem() or found
+        raise found from error
 
 
 def connection_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Return kafka-python's keyword arguments for reaching the brokers."""
+    """Return kafka-python's keyword arguments for reaching the brokers; a password is not among them."""
     options: dict[str, Any] = {
         "bootstrap_servers": list(settings.bootstrap_servers),
         "client_id": settings.client_id,
@@ -120,17 +131,34 @@ def connection_options(settings: KafkaSettings) -> dict[str, Any]:
         "sasl_plain_username": settings.sasl_username,
     }
     options.update({key: str(value) for key, value in optional.items() if value})
-    if settings.ssl_password:
-        options["ssl_password"] = settings.ssl_password.reveal()
-    if settings.sasl_password:
-        options["sasl_plain_password"] = settings.sasl_password.reveal()
+    if settings.ssl_certfile:
+        # OpenSSL asks at each connection; without an answer it would ask at the terminal
+        options["ssl_password"] = passphrase(settings)
+    if settings.sasl_mechanism == "OAUTHBEARER":
+        options["sasl_oauth_token_provider"] = token_provider(settings)
     return options
 
 
-def connect(factory: Callable[..., Client], settings: KafkaSettings, **options: Any) -> Client:
-    """Build one of kafka-python's clients; raises BrokerUnavailableError while no broker answers."""
-    with translated("connecting"):
-        return factory(**connection_options(settings), **options)
+def connect(
+    factory: Callable[..., Client],
+    settings: KafkaSettings,
+    watch: Watch | None = None,
+    **options: Any,
+) -> Client:
+    """Build one of kafka-python's clients, whose connections `watch` knows.
+
+    Raises BrokerUnavailableError while no broker answers, BrokerRefusedError where TLS or the login fails.
+    """
+    watch = watch or Watch(settings)
+    check_files(settings)
+    try:
+        with translated("connecting"):
+            return factory(**connection_options(settings), kafka_client=watch.client, **options)
+    except BrokerUnavailableError as error:
+        found = watch.problem(ask=True)
+        if found is None:
+            raise
+        raise found from error
 
 
 _CLOSE_TIMEOUT_S = 5.0

@@ -26,6 +26,7 @@ from keycloak_bridge.kafka.fetched import (
     CarefulFetcher,
     unreadable_position,
 )
+from keycloak_bridge.kafka.security import Watch
 from keycloak_bridge.kafka.topics import id_text
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.settings.model import KafkaSettings
@@ -71,9 +72,11 @@ class KafkaRecordConsumer:
         self._max_poll_records = max_poll_records
         self._release: Release | None = None
         self._held: Held | None = None
+        self._watch = Watch(settings)
         self._consumer: Any = connect(
             KafkaConsumer,
             settings,
+            self._watch,
             group_id=group_id,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -89,7 +92,7 @@ class KafkaRecordConsumer:
             metrics_enabled=False,
         )
         self._fetched = CarefulFetcher(self._consumer, largest_record_bytes=largest_record_bytes)
-        with translated("subscribing"):
+        with translated("subscribing", self._watch):
             listener = _RebalanceListener(self._give_up, self._hold, self._log_failure)
             self._consumer.subscribe([topic], listener=listener)
 
@@ -104,7 +107,7 @@ class KafkaRecordConsumer:
         """Return records in the order of their offsets per partition; empty after `timeout_s` seconds."""
         self._held = held
         self._hold(self._consumer.assignment())
-        with translated("polling"):
+        with translated("polling", self._watch):
             self._pursue_join()
             self._let_broker_wait(timeout_s)
             batches = self._consumer.poll(
@@ -113,9 +116,9 @@ class KafkaRecordConsumer:
         return [record_of(raw) for batch in batches.values() for raw in batch]
 
     def trouble(self) -> BridgeError | None:
-        """Return which record cannot be read now, and why; the other partitions are read meanwhile."""
+        """Return which record cannot be read now, or why a broker takes no connection; what can be read is read meanwhile."""
         reason = self._fetched.trouble()
-        return None if reason is None else unreadable_position(reason)
+        return self._watch.problem() if reason is None else unreadable_position(reason)
 
     def assigned(self) -> frozenset[TopicPartition]:
         """Return the partitions that this member holds now."""
@@ -135,13 +138,13 @@ class KafkaRecordConsumer:
         """Commit, and so prove that this member still belongs to the group."""
         if not commits:
             return
-        with translated("committing offsets"):
+        with translated("committing offsets", self._watch):
             self._consumer.commit(_request(commits), timeout_ms=_CALL_TIMEOUT_MS)
 
     def commits(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Commit]:
         """Return what the group has committed for `partitions`; one without a commit is left out."""
         commits: dict[TopicPartition, Commit] = {}
-        with translated("reading commits"):
+        with translated("reading commits", self._watch):
             for partition in partitions:
                 found = self._consumer.committed(
                     KafkaTopicPartition(*partition), metadata=True, timeout_ms=_CALL_TIMEOUT_MS
@@ -154,7 +157,7 @@ class KafkaRecordConsumer:
         """Return the next offset to fetch of every assigned partition that has one already."""
         positions: dict[TopicPartition, int] = {}
         deadline = time.monotonic() + _POSITION_TIMEOUT_S
-        with translated("reading positions"):
+        with translated("reading positions", self._watch):
             for partition in self._consumer.assignment():
                 left_ms = max(1, int((deadline - time.monotonic()) * 1000))
                 # the IO thread may take a partition away in between
@@ -167,7 +170,7 @@ class KafkaRecordConsumer:
     def begin_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return where each of `partitions` begins now; what lay before is deleted."""
         asked = [KafkaTopicPartition(*partition) for partition in partitions]
-        with translated("reading the first offsets"):
+        with translated("reading the first offsets", self._watch):
             begins = self._consumer.beginning_offsets(asked, timeout_ms=_CALL_TIMEOUT_MS)
         return {TopicPartition(*partition): offset for partition, offset in begins.items()}
 
@@ -178,7 +181,7 @@ class KafkaRecordConsumer:
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Return the end of every partition of the topic, assigned to us or not."""
-        with translated("reading end offsets"):
+        with translated("reading end offsets", self._watch):
             ends = self._consumer.end_offsets(self._partitions(), timeout_ms=_CALL_TIMEOUT_MS)
         return {TopicPartition(*partition): offset for partition, offset in ends.items()}
 
@@ -189,7 +192,7 @@ class KafkaRecordConsumer:
 
     def close(self) -> None:
         """Leave the group."""
-        with translated("leaving the group"):
+        with translated("leaving the group", self._watch):
             self._consumer.close(timeout_ms=_CLOSE_TIMEOUT_MS)
 
     def _pursue_join(self) -> None:

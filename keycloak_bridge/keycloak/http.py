@@ -28,9 +28,10 @@ from keycloak_bridge.transport.http import (
     json_object,
     open_session,
     retry_after_s,
-    tls_problem,
 )
+from keycloak_bridge.transport.tls import TlsNames, tls_problem
 
+_NAMES = TlsNames.of_section("keycloak")
 _JSON = JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
@@ -175,7 +176,7 @@ def translate(call: Call, error: requests.RequestException) -> BridgeError:
         return KeycloakRejectedError(
             f"the user cannot be written as JSON for {call}", **where(call)
         )
-    problem = tls_problem(error, "keycloak")
+    problem = tls_problem(error, _NAMES)
     return keycloak_error(
         code=f"keycloak-{failure}", call=call, problem=problem.text, solution=problem.solution
     )

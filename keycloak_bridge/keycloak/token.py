@@ -35,13 +35,16 @@ class _Token:
 class TokenSource:
     """Gives out the current token. Safe to share between threads; one renewal at a time.
 
-    `auth` is asked at every renewal, so that a rotated secret takes effect without a restart.
+    `auth` is asked at every renewal, so that a rotated secret takes effect without a restart. `scope` is asked for with each.
     """
 
-    def __init__(self, http: KeycloakHttp, auth: ClientAuth, clock: Clock) -> None:
+    def __init__(
+        self, http: KeycloakHttp, auth: ClientAuth, clock: Clock, *, scope: str | None = None
+    ) -> None:
         self._http = http
         self._auth = auth
         self._clock = clock
+        self._scope = {} if scope is None else {"scope": scope}
         self._issuer: str | None = None
         self._renewal = threading.Lock()
         self._current: _Token | None = None
@@ -78,6 +81,7 @@ class TokenSource:
         """Return what is asked for a token with."""
         return {
             "grant_type": "client_credentials",
+            **self._scope,
             **self._auth.parameters(self._known_issuer),
         }
 

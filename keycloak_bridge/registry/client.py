@@ -42,8 +42,8 @@ from keycloak_bridge.transport.http import (
     failure_of,
     json_in,
     open_session,
-    tls_problem,
 )
+from keycloak_bridge.transport.tls import TlsNames, tls_problem
 from keycloak_bridge.validation.schema import CompiledSchema, Registered, compile_registered
 from keycloak_bridge.validation.validator import shortened
 
@@ -478,7 +478,7 @@ def _no_answer(error: requests.RequestException, call: str) -> BridgeError:
             remedy="write it as http://host:port or https://host, with the path of the API if it has one",
         )
     message, remedy = _UNAVAILABLE[failure]
-    problem = tls_problem(error, "registry")
+    problem = tls_problem(error, TlsNames.of_section("registry"))
     return RegistryUnavailableError(
         message.format(call=call, problem=problem.text),
         code=f"registry-{failure}",

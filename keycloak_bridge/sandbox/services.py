@@ -12,6 +12,7 @@ import uuid
 from abc import ABC, abstractmethod
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from threading import Event
@@ -73,6 +74,31 @@ class Service(ManagedProcess, ABC):
         """Start the process."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One address of a broker: its name, its protocol in Kafka's words, and what is set for it alone."""
+
+    name: str
+    protocol: str = "PLAINTEXT"
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSecurity:
+    """How a broker is secured; `listeners` are beside the one that clients start from, which is `main`.
+
+    The last of `listeners`, or `main` where there are none, is for the broker itself, and `login` is what kafka-python needs
+    there to ask whether it serves.
+    """
+
+    main: Listener = Listener("PLAINTEXT")
+    listeners: Sequence[Listener] = ()
+    controller: Listener = Listener("CONTROLLER")
+    properties: Mapping[str, str] = field(default_factory=dict)
+    java_options: Sequence[str] = ()
+    login: Mapping[str, Any] = field(default_factory=dict)
+
+
 class KafkaBroker(Service):
     """A single KRaft node on loopback ports that keeps its data across restarts."""
 
@@ -83,11 +109,17 @@ class KafkaBroker(Service):
         folder: Path,
         *,
         port: int = 0,
+        security: BrokerSecurity | None = None,
         timeout_s: float = 90.0,
         cancelled: Event | None = None,
     ) -> None:
         super().__init__("Kafka", folder / "kafka.log", timeout_s, cancelled or Event())
         self.port = loopback_port(port, "Kafka")
+        self.security = security or BrokerSecurity()
+        self.ports = {self.security.main.name: self.port} | {
+            one.name: loopback_port(0, f"Kafka's listener {one.name}")
+            for one in self.security.listeners
+        }
         self._controller_port = loopback_port(0, "Kafka's controller")
         self._java = java
         self._class_path = ":".join(str(jar) for jar in jars)
@@ -98,9 +130,18 @@ class KafkaBroker(Service):
         """Return the address a client starts from."""
         return f"{LOOPBACK}:{self.port}"
 
+    def administrator(self) -> dict[str, Any]:
+        """Return how a client of kafka-python connects as the broker's administrator."""
+        servers = f"{LOOPBACK}:{self.ports[self._own.name]}"
+        return {"bootstrap_servers": servers, **self.security.login}
+
+    @property
+    def _own(self) -> Listener:
+        return [self.security.main, *self.security.listeners][-1]
+
     def is_ready(self) -> bool:
         """Tell whether the broker has joined its own cluster and answers."""
-        return accepts_connections(self.port) and _serves(self.bootstrap_servers)
+        return accepts_connections(self.port) and _serves(self.administrator())
 
     def _launch(self) -> None:
         settings = self._folder / "server.properties"
@@ -124,16 +165,23 @@ class KafkaBroker(Service):
         draft.rename(settings)
 
     def _command(self, main_class: str, *arguments: str) -> list[str]:
-        return [self._java.executable, *_JVM, "-cp", self._class_path, main_class, *arguments]
+        options = (*_JVM, *self.security.java_options)
+        return [self._java.executable, *options, "-cp", self._class_path, main_class, *arguments]
 
     def _settings(self) -> str:
-        broker, controller = f"{LOOPBACK}:{self.port}", f"{LOOPBACK}:{self._controller_port}"
+        security, controller = self.security, f"{LOOPBACK}:{self._controller_port}"
+        all_listeners = [security.main, *security.listeners, security.controller]
+        ports = {**self.ports, security.controller.name: self._controller_port}
+        addresses = ",".join(f"{one.name}://{LOOPBACK}:{ports[one.name]}" for one in all_listeners)
+        protocols = ",".join(f"{one.name}:{one.protocol}" for one in all_listeners)
         values = {
             "process.roles": "broker,controller",
             "node.id": 1,
-            "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
-            "controller.listener.names": "CONTROLLER",
+            "listeners": addresses,
+            "advertised.listeners": addresses,
+            "listener.security.protocol.map": protocols,
+            "inter.broker.listener.name": self._own.name,
+            "controller.listener.names": security.controller.name,
             "controller.quorum.bootstrap.servers": controller,
             "log.dirs": self._folder / "data",
             "auto.create.topics.enable": "false",
@@ -150,15 +198,19 @@ class KafkaBroker(Service):
             "group.initial.rebalance.delay.ms": 0,
             # By default half of the heap above, which a restart with many topics no longer finds in one piece.
             "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,
+            **security.properties,
         }
+        for one in all_listeners:
+            prefix = f"listener.name.{one.name.lower()}."
+            values |= {f"{prefix}{name}": value for name, value in one.properties.items()}
         return "".join(f"{name}={value}\n" for name, value in values.items())
 
 
-def _serves(bootstrap_servers: str) -> bool:
+def _serves(login: Mapping[str, Any]) -> bool:
     try:
         with _quiet("kafka"):
             client = KafkaAdminClient(
-                bootstrap_servers=bootstrap_servers,
+                **login,
                 bootstrap_timeout_ms=_ANSWER_MS,
                 request_timeout_ms=_ANSWER_MS,
             )

@@ -101,6 +101,8 @@ def declared(settings_type: type[Any]) -> Iterator[Setting]:
     for name, section_type in sections(settings_type).items():
         for field in dataclasses.fields(section_type):
             meta = field.metadata
+            if not meta:
+                continue  # follows from other settings
             kind = meta["kind"] or _kind_of(field.type)
             one = Setting(name, field.name, kind, meta["default"], meta["doc"], field.name)
             yield one

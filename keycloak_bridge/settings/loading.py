@@ -230,12 +230,7 @@ def _envelope_problems(settings: Settings) -> Iterator[Problem]:
 def _clashes(settings: Settings) -> Iterator[Problem]:
     kafka, topics = settings.kafka, settings.topics
     if kafka.security_protocol.startswith("SASL_"):
-        for key in ("sasl_mechanism", "sasl_username", "sasl_password"):
-            if not getattr(kafka, key):
-                yield (
-                    f"kafka.{key}",
-                    f'is needed by security_protocol = "{kafka.security_protocol}"',
-                )
+        yield from _login_clashes(settings)
     if kafka.ssl_keyfile and not kafka.ssl_certfile:
         yield "kafka.ssl_keyfile", "needs `kafka.ssl_certfile`"
     if kafka.max_poll_interval < kafka.session_timeout:
@@ -255,6 +250,28 @@ def _clashes(settings: Settings) -> Iterator[Problem]:
     yield from _ui_clashes(settings)
     if settings.retry.initial > settings.retry.max:
         yield "retry.initial", "must not be longer than `retry.max`"
+
+
+def _login_clashes(settings: Settings) -> Iterator[Problem]:
+    kafka, keycloak = settings.kafka, settings.keycloak
+    if kafka.sasl_mechanism == "OAUTHBEARER":
+        for key in ("sasl_username", "sasl_password"):
+            if getattr(kafka, key):
+                yield f"kafka.{key}", "must not be given with OAUTHBEARER: a token is all it takes"
+        if not keycloak.realm:
+            yield "keycloak.realm", "is needed by OAUTHBEARER: the realm issues the tokens"
+        if not keycloak.authenticates:
+            yield (
+                "keycloak.client_secret",
+                "is needed by OAUTHBEARER, or another way to authenticate: the bridge's client gets the tokens",
+            )
+        return
+    for key in ("sasl_mechanism", "sasl_username", "sasl_password"):
+        if not getattr(kafka, key):
+            yield (
+                f"kafka.{key}",
+                f'is needed by security_protocol = "{kafka.security_protocol}"',
+            )
 
 
 def is_loopback(host: str) -> bool:

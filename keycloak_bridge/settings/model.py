@@ -5,7 +5,7 @@ Durations are seconds in Python.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -47,11 +47,19 @@ class KafkaSettings:
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
         "PLAINTEXT", "Protocol to talk to the brokers."
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = setting(
-        None, "How to authenticate; needed by the two `SASL_` protocols."
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = (
+        setting(
+            None,
+            "How to authenticate; needed by the two `SASL_` protocols. OAUTHBEARER takes tokens that the realm in `[keycloak]` issues "
+            "to the bridge's own client.",
+        )
     )
-    sasl_username: str | None = setting(None, "User name for SASL.")
-    sasl_password: Secret | None = setting(None, "Password for SASL.")
+    sasl_username: str | None = setting(None, "User name for PLAIN and SCRAM.")
+    sasl_password: Secret | None = setting(None, "Password for PLAIN and SCRAM.")
+    sasl_oauth_scope: str | None = setting(
+        None,
+        "Scopes to ask for in the token of OAUTHBEARER, for example one that names Kafka as its audience.",
+    )
     ssl_cafile: Path | None = setting(
         None, "CA certificates (PEM) to trust instead of the system's."
     )
@@ -75,6 +83,9 @@ class KafkaSettings:
         "What to do where Kafka deleted records before they were read, or their topic was made anew: "
         "warn only, or also engage the brake.",
     )
+
+    token_client: "KeycloakSettings | None" = None
+    """No setting of its own: `[keycloak]`, whose client gets the tokens of OAUTHBEARER."""
 
     @property
     def invite_group_id(self) -> str:
@@ -572,6 +583,12 @@ class Settings:
     ui: UiSettings = UiSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
+
+    def __post_init__(self) -> None:
+        """Let Kafka's clients know whose tokens they log in with."""
+        if self.kafka.sasl_mechanism == "OAUTHBEARER":
+            # the usual way to set what follows from other fields of a frozen dataclass
+            object.__setattr__(self, "kafka", replace(self.kafka, token_client=self.keycloak))
 
 
 GONE: Mapping[str, str] = {

@@ -106,6 +106,7 @@ def _summary_of(docstring: str | None) -> str:
 
 _EXAMPLES: Mapping[str, Any] = {
     "kafka.sasl_mechanism": "SCRAM-SHA-512",
+    "kafka.sasl_oauth_scope": "kafka",
     "kafka.sasl_username": "keycloak-bridge",
     "kafka.sasl_password_file": "secrets/kafka-password",
     "kafka.ssl_cafile": "secrets/kafka-ca.pem",

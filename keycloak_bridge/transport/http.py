@@ -24,7 +24,7 @@ from functools import partial
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httptools
 import requests
@@ -107,96 +107,6 @@ class ClientCertificate:
 
     certificate: Path
     key: Path | None = None
-
-
-class TlsProblem(NamedTuple):
-    """Why there is no TLS connection, and what to do about it."""
-
-    text: str
-    solution: str
-
-
-_OF_SERVER: Mapping[int, TlsProblem] = {
-    9: TlsProblem("its certificate is not valid yet", "check the clocks of both machines"),
-    10: TlsProblem("its certificate has expired", "renew the certificate of [{section}] url"),
-    23: TlsProblem("its certificate is revoked", "renew the certificate of [{section}] url"),
-    62: TlsProblem(
-        "its certificate is for another host name than that of [{section}] url",
-        "write the host name in [{section}] url that the certificate has, or issue one for this name",
-    ),
-}
-"""By OpenSSL's codes of verification (X509_V_ERR_…)."""
-
-_UNTRUSTED = TlsProblem(
-    "no authority that the bridge trusts has signed its certificate",
-    "let [{section}] ca_file be the certificate (PEM) of the authority that signed it",
-)
-_UNTRUSTED_CODES = (2, 18, 19, 20, 21)
-_OTHER_HOST, _OTHER_ADDRESS = 62, 64
-
-_BY_REASON: Mapping[str, TlsProblem] = {
-    "CERTIFICATE_REQUIRED": TlsProblem(
-        "it asks for a client certificate", "set [{section}] tls_cert_file and tls_key_file"
-    ),
-    "CERTIFICATE_EXPIRED": TlsProblem(
-        "it says that the bridge's certificate has expired", "renew [{section}] tls_cert_file"
-    ),
-    "CERTIFICATE_REVOKED": TlsProblem(
-        "it says that the bridge's certificate is revoked", "renew [{section}] tls_cert_file"
-    ),
-    "UNKNOWN_CA": TlsProblem(
-        "it does not trust the authority that signed the bridge's certificate",
-        "let the server trust the authority of [{section}] tls_cert_file, or have one issued that it trusts",
-    ),
-    "ALERT_BAD_CERTIFICATE": TlsProblem(
-        "it refuses the bridge's certificate, or asks for one",
-        "check [{section}] tls_cert_file and tls_key_file, and what the server's log says of it",
-    ),
-    "ALERT_CERTIFICATE_UNKNOWN": TlsProblem(
-        "it refuses the bridge's certificate",
-        "check [{section}] tls_cert_file, and what the server's log says of it",
-    ),
-    "KEY_VALUES_MISMATCH": TlsProblem(
-        "the bridge's key is not that of its certificate",
-        "let [{section}] tls_key_file be the key of tls_cert_file",
-    ),
-    "WRONG_VERSION_NUMBER": TlsProblem(
-        "what answers there speaks no TLS", "write [{section}] url with http:// or the port of TLS"
-    ),
-}
-"""By what OpenSSL calls the reason, or a part of it."""
-
-_UNKNOWN = TlsProblem(
-    "the handshake failed",
-    "check the certificate of [{section}] url, and set [{section}] ca_file for an authority of your own",
-)
-
-
-def tls_problem(error: BaseException, section: str) -> TlsProblem:
-    """Return what an error of a connection says about TLS, in the words of the settings of `section`."""
-    found = _ssl_error(error)
-    problem = _UNKNOWN
-    if isinstance(found, ssl.SSLCertVerificationError):
-        code = getattr(found, "verify_code", 0)
-        code = _OTHER_HOST if code == _OTHER_ADDRESS else code
-        problem = _OF_SERVER.get(code, _UNTRUSTED if code in _UNTRUSTED_CODES else _UNKNOWN)
-    elif found is not None:
-        reason = getattr(found, "reason", None) or ""
-        problem = next((p for name, p in _BY_REASON.items() if name in reason), _UNKNOWN)
-    return TlsProblem(*(text.format(section=section) for text in problem))
-
-
-def _ssl_error(error: BaseException) -> ssl.SSLError | None:
-    """Return the error of OpenSSL below `error`, which `requests` and urllib3 wrap in theirs."""
-    below: BaseException | None = error
-    for _ in range(10):  # wrapped no deeper
-        if below is None or isinstance(below, ssl.SSLError):
-            return below
-        first = below.args[0] if below.args else None
-        reason = getattr(below, "reason", None)
-        inner = next((e for e in (reason, first) if isinstance(e, BaseException)), None)
-        below = inner or below.__cause__
-    return None
 
 
 class FixedHeaders(CaseInsensitiveDict[str]):

@@ -1,7 +1,7 @@
 """The rights on docs/security.md: a broker that grants exactly these, and each client that needs them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from kafka.admin import (
 )
 
 from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.sandbox.services import KafkaBroker
+from keycloak_bridge.sandbox.processes import Java
+from keycloak_bridge.sandbox.services import BrokerSecurity, KafkaBroker, Listener
 from keycloak_bridge.testing.realm_tools import FreshRealm
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
@@ -43,41 +44,36 @@ KINDS = {
 class GuardedBroker(KafkaBroker):
     """A broker whose clients log in, each with its name as password, and may do what they were allowed to."""
 
-    def _settings(self) -> str:
+    def __init__(self, java: Java, jars: Sequence[Path], folder: Path) -> None:
         users = " ".join(f'user_{one}="{one}"' for one in (BRIDGE, PRODUCER, OPERATOR, ADMIN))
-        login = f"org.apache.kafka.common.security.plain.PlainLoginModule required {users};"
-        plain = super()._settings().replace("PLAINTEXT://", "SASL_PLAINTEXT://")
-        return plain + "".join(
-            f"{name}={value}\n"
-            for name, value in {
-                "listener.security.protocol.map": "SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
-                "sasl.enabled.mechanisms": "PLAIN",
-                "security.inter.broker.protocol": "SASL_PLAINTEXT",
-                "sasl.mechanism.inter.broker.protocol": "PLAIN",
-                "listener.name.sasl_plaintext.plain.sasl.jaas.config": f'{login[:-1]} username="{ADMIN}" password="{ADMIN}";',
-                "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-                # the controller's own listener has no login
-                "super.users": f"User:{ADMIN};User:ANONYMOUS",
-            }.items()
-        )
-
-    def is_ready(self) -> bool:
-        try:
-            admin: Any = KafkaAdminClient(**self.login(ADMIN), bootstrap_timeout_ms=3000)
-        except (kafka_errors.KafkaError, OSError):
-            return False
-        admin.close()
-        return True
+        login = f'username="{ADMIN}" password="{ADMIN}" {users}'
+        listener = {
+            "sasl.enabled.mechanisms": "PLAIN",
+            "plain.sasl.jaas.config": f"org.apache.kafka.common.security.plain.PlainLoginModule required {login};",
+        }
+        properties = {
+            "sasl.mechanism.inter.broker.protocol": "PLAIN",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            # the controller's own listener has no login
+            "super.users": f"User:{ADMIN};User:ANONYMOUS",
+        }
+        main = Listener("SASL_PLAINTEXT", "SASL_PLAINTEXT", listener)
+        security = BrokerSecurity(main, properties=properties, login=login_of(ADMIN))
+        super().__init__(java, jars, folder, security=security)
 
     def login(self, user: str) -> dict[str, Any]:
         """Return how a client of kafka-python connects as `user`."""
-        return {
-            "bootstrap_servers": self.bootstrap_servers,
-            "security_protocol": "SASL_PLAINTEXT",
-            "sasl_mechanism": "PLAIN",
-            "sasl_plain_username": user,
-            "sasl_plain_password": user,
-        }
+        return {"bootstrap_servers": self.bootstrap_servers, **login_of(user)}
+
+
+def login_of(user: str) -> dict[str, Any]:
+    """Return what kafka-python logs in with as `user`."""
+    return {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "PLAIN",
+        "sasl_plain_username": user,
+        "sasl_plain_password": user,
+    }
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from stage_harness import (
     record_of,
 )
 
-from keycloak_bridge.app import bridge, connections, realm_check, wiring
+from keycloak_bridge.app import bridge, realm_check, wiring
 from keycloak_bridge.app import page as app_page
 from keycloak_bridge.app.bridge import Bridge, release_brakes
 from keycloak_bridge.app.interpretation import Interpretation
@@ -42,6 +42,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Commit, Message, TopicPartition
 from keycloak_bridge.kafka.topics import TopicSpec, TopicState
+from keycloak_bridge.keycloak import access
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.ops.health import Request, Route, Status
 from keycloak_bridge.ops.metrics import Metrics
@@ -570,11 +571,11 @@ def test_a_secret_file_that_is_being_replaced_is_waited_for(tmp_path: Path) -> N
     missing = Secret(path=tmp_path / "secret")
 
     with pytest.raises(KeycloakAuthError) as caught:
-        connections._reading(missing)()
+        access._reading(missing)()
     (tmp_path / "secret").write_text("renewed-hush-hush")
 
     assert "secret-unreadable" == caught.value.code
-    assert "renewed-hush-hush" == connections._reading(missing)()
+    assert "renewed-hush-hush" == access._reading(missing)()
 
 
 def apply_directly(settings: Settings, user_id: str, provisioner: Provisioner) -> None:

@@ -9,6 +9,8 @@ import kafka.coordinator.base  # both declare errors of their own
 import pytest
 from kafka import errors as kafka_errors
 from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.transport import KafkaTCPTransport
 
 from keycloak_bridge.domain.errors import (
     BrokerAccessError,
@@ -19,6 +21,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.kafka import client as kafka_client
 from keycloak_bridge.kafka.client import connect, connection_options, translate, translated
+from keycloak_bridge.kafka.security import Watch
 from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import KafkaSettings
 
@@ -103,6 +106,9 @@ PRIVATE_PARTS = (
     (ConsumerCoordinator, "_assignors"),
     (kafka.consumer.fetcher.Fetcher, "_next_partition_records"),
     (kafka.consumer.fetcher.Fetcher, "config"),
+    (KafkaConnectionManager, "_connect"),
+    (KafkaConnectionManager, "_build_transport"),
+    (KafkaTCPTransport, "_sock_recv"),
 )
 
 BASES = (kafka_errors.KafkaError, kafka_errors.BrokerResponseError)
@@ -194,7 +200,7 @@ def test_a_refusal_names_what_to_check() -> None:
 
 
 def test_tls_and_sasl_options_are_handed_over() -> None:
-    """Every setting reaches kafka-python under its own name, secrets in the clear; settings mask them."""
+    """Every setting reaches kafka-python under its own name; secrets are read when they are needed, and settings mask them."""
     settings = KafkaSettings(
         security_protocol="SASL_SSL",
         sasl_mechanism="SCRAM-SHA-512",
@@ -208,6 +214,8 @@ def test_tls_and_sasl_options_are_handed_over() -> None:
 
     options = connection_options(settings)
 
+    assert "ssl-hush" == options.pop("ssl_password")()
+    assert {"sasl_plain_password": "sasl-hush"} == Watch(settings).credentials()
     for client in (kafka.KafkaConsumer, kafka.KafkaProducer, kafka.KafkaAdminClient):
         assert set() == options.keys() - client.DEFAULT_CONFIG.keys()
     assert "hush" not in repr(settings)
@@ -215,11 +223,9 @@ def test_tls_and_sasl_options_are_handed_over() -> None:
         "security_protocol": "SASL_SSL",
         "sasl_mechanism": "SCRAM-SHA-512",
         "sasl_plain_username": "bridge",
-        "sasl_plain_password": "sasl-hush",
         "ssl_cafile": "ca.pem",
         "ssl_certfile": "cert.pem",
         "ssl_keyfile": "key.pem",
-        "ssl_password": "ssl-hush",
     } == {
         name: value
         for name, value in options.items()

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from stub_adapter import StubAdapter
 
-from keycloak_bridge.app.connections import client_auth
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, KeycloakAuthError
+from keycloak_bridge.keycloak.access import client_auth
 from keycloak_bridge.keycloak.client_auth import by_key
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource

@@ -14,9 +14,11 @@ from tls_server import PAST, pem_of, pem_of_authority, serving
 from keycloak_bridge.domain.errors import ConfigError, KeycloakError
 from keycloak_bridge.keycloak.errors import Call
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
-from keycloak_bridge.transport.http import ClientCertificate, tls_problem
+from keycloak_bridge.transport.http import ClientCertificate
+from keycloak_bridge.transport.tls import TlsNames, tls_problem
 
 AUTHORITY, OTHER = trustme.CA(), trustme.CA()
+NAMES = TlsNames.of_section("keycloak")
 CALL = Call("GET", "/users")
 
 
@@ -133,6 +135,6 @@ def test_errors_of_tls_are_found_wherever_they_are_wrapped() -> None:
         requests.exceptions.SSLError(urllib3.exceptions.SSLError(inner)),
         requests.exceptions.SSLError(urllib3.exceptions.MaxRetryError(None, "/", inner)),  # type: ignore[arg-type]
     ]
-    assert {"its certificate has expired"} == {tls_problem(one, "keycloak").text for one in wrapped}
+    assert {"its certificate has expired"} == {tls_problem(one, NAMES).text for one in wrapped}
     for error in (ValueError("planted"), requests.exceptions.SSLError()):
-        assert tls_problem(error, "keycloak").text == "the handshake failed"
+        assert tls_problem(error, NAMES).text == "the handshake failed"
