@@ -8,6 +8,7 @@ from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import realm_problems
 from keycloak_bridge.app.wiring import group_stamp, topic_specs
+from keycloak_bridge.diagnostics.certificates import certificate_probe
 from keycloak_bridge.diagnostics.probes import (
     KEYCLOAK_CONNECTION,
     KafkaProbes,
@@ -49,6 +50,7 @@ def check_up(loaded: LoadedSettings, *, test_mail: str | None = None) -> Iterato
             *content_probes(loaded, interpretation),
             *registry_probe(interpretation),
             *tracing_probe(loaded.settings),
+            *certificate_probe(loaded.settings, SystemClock().now),
             *_kafka(loaded, interpretation, stack),
             *_keycloak(interpretation, stack, test_mail),
         ]
@@ -131,6 +133,7 @@ def realm_setup(interpretation: Interpretation, admin: KeycloakAdmin) -> RealmSe
 
     return RealmSetup(
         url=settings.keycloak.url,
+        authentication=settings.keycloak.authentication,
         name=str(settings.keycloak.realm),
         invites=settings.invite.mode != "none",
         writes_batches=settings.burst.mode == "auto",

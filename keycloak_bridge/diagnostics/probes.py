@@ -205,7 +205,10 @@ class KafkaProbes:
 
     def _check_connection(self) -> Iterable[ProbeResult]:
         address = ", ".join(self._settings.bootstrap_servers)
-        yield green(f"{_count(len(self._versions), 'broker')} at {address}")
+        how = ", ".join(
+            filter(None, (self._settings.security_protocol, self._settings.sasl_mechanism))
+        )
+        yield green(f"{_count(len(self._versions), 'broker')} at {address} ({how})")
 
     def _check_version(self) -> Iterable[ProbeResult]:
         message = ", ".join(".".join(map(str, one)) for one in dict.fromkeys(self._versions))
@@ -441,7 +444,7 @@ class RealmSetup:
     `watched_events` are the types of user events that tell who set a password. `attributes` returns those that the mapping
     writes, `external_id` the one by which users are found, `optional_roles` whether the mapping needs each of them, and
     `problems` runs the check that `run` makes at start. `links_only_set_passwords` says whether some invitation asks for a
-    password and not for the verification of the address.
+    password and not for the verification of the address. `authentication` is how the bridge's client authenticates.
     """
 
     url: str
@@ -454,6 +457,7 @@ class RealmSetup:
     optional_roles: Callable[[], Mapping[str, bool]]
     problems: Callable[[], Sequence[Problem]]
     links_only_set_passwords: Callable[[], bool] = lambda: False
+    authentication: str | None = None
 
 
 class KeycloakProbes:
@@ -498,7 +502,8 @@ class KeycloakProbes:
 
     def _check_connection(self) -> Iterable[ProbeResult]:
         _ = self._discovery
-        yield green(f"realm {self._realm.name} at {self._realm.url}")
+        how = f" ({self._realm.authentication})" if self._realm.authentication else ""
+        yield green(f"realm {self._realm.name} at {self._realm.url}{how}")
 
     def _check_links(self) -> Iterable[ProbeResult]:
         if not self._realm.invites:

@@ -186,8 +186,18 @@ class KeycloakSettings:
     @property
     def authenticates(self) -> bool:
         """Whether anything says how the client authenticates."""
-        ways = (self.client_secret, self.client_key, self.client_assertion, self.tls_cert_file)
-        return any(one is not None for one in ways)
+        return self.authentication is not None
+
+    @property
+    def authentication(self) -> str | None:
+        """How the client authenticates, in OAuth's words; None where nothing says so."""
+        ways = {
+            "client_secret": self.client_secret,
+            "private_key_jwt": self.client_key,
+            "client_assertion": self.client_assertion,
+            "tls_client_auth": self.tls_cert_file,
+        }
+        return next((name for name, given in ways.items() if given is not None), None)
 
 
 @dataclass(frozen=True, slots=True)

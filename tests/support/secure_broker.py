@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import trustme
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
 from keycloak_bridge.sandbox import Sandbox
@@ -35,6 +35,13 @@ class SecureBroker:
         """Return the address of a listener."""
         return f"localhost:{self.kafka.ports[listener]}"
 
+    def protocol(self, listener: str) -> str:
+        """Return the protocol of a listener."""
+        security = self.kafka.security
+        return next(
+            one.protocol for one in (security.main, *security.listeners) if one.name == listener
+        )
+
     @property
     def ca_file(self) -> Path:
         """Return the file of the authority that signed the broker's certificates."""
@@ -54,6 +61,15 @@ class SecureBroker:
             yield admin
         finally:
             admin.close()
+
+    @contextlib.contextmanager
+    def producer(self) -> Iterator[Any]:
+        """Yield a producer that may write to every topic."""
+        producer: Any = KafkaProducer(**self.kafka.administrator(), acks="all")
+        try:
+            yield producer
+        finally:
+            producer.close()
 
 
 @contextlib.contextmanager
