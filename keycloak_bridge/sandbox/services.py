@@ -301,7 +301,7 @@ class KeycloakServer(Service):
     def is_ready(self) -> bool:
         """Tell whether the imported realm answers."""
         authority = None if self._tls is None else self._tls.authority
-        status = status_of(f"{self.url}/realms/{self.realm}", authority)
+        status = status_of(f"{self.url}/realms/{self.realm}", authority=authority)
         # on a busy machine it may answer 404 while it still imports
         if status == HTTPStatus.NOT_FOUND and self._has_started():
             raise SandboxError(
