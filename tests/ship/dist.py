@@ -38,6 +38,7 @@ IN_WHEEL = (
     "keycloak_bridge/ui/page.html",
     MAN_PAGE,
     f"{NAME}.dist-info/licenses/LICENSE",
+    f"{NAME}.dist-info/licenses/NOTICE",
 )
 
 _UMASK = 0o022

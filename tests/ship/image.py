@@ -142,7 +142,7 @@ def label_problems(labels: Mapping[str, str], revision: str) -> list[str]:
     """Return what is wrong with the labels of an image that was built from this commit."""
     wanted = {
         "title": "keycloak-bridge",
-        "licenses": "Apache-2.0",
+        "licenses": "Apache-2.0 AND Unicode-3.0",
         "version": __version__,
         "revision": revision,
     }

@@ -100,7 +100,7 @@ def test_labels_are_compared_with_the_package_and_the_commit() -> None:
     values = {
         "title": "keycloak-bridge",
         "description": "…",
-        "licenses": "Apache-2.0",
+        "licenses": "Apache-2.0 AND Unicode-3.0",
         "version": __version__,
         "revision": "abc",
         "base.name": "python",
