@@ -18,6 +18,7 @@ from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX, EXACT_ID_ATTRIBUTE
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.calls import USERS_ROLE, VIEW_ROLE
 from keycloak_bridge.keycloak.token import granted_roles
 from keycloak_bridge.keycloak.user_profile import RealmProfile, read_profile
 from keycloak_bridge.keycloak.users import can_look_up_mails
@@ -29,7 +30,6 @@ from keycloak_bridge.mapping.profile_findings import (
 )
 from keycloak_bridge.realm.needs import (
     MENDED_BY_PLAN,
-    NEEDED_ROLES,
     REALM_PLAN,
     RealmNeeds,
     guarded_attributes,
@@ -61,11 +61,12 @@ class Problem:
 class AccessFacts:
     """What was found in the realm; None is what may not be read, or was not asked for.
 
-    `roles` are those of NEEDED_ROLES that the account has. `mail_ledger` says whether admin events record the mails and
+    `writes_users` and `sees_all_users` say what the account may do, None where that cannot be found out. `mail_ledger` says whether admin events record the mails and
     may be read. `realm` has what may be read of the realm's settings.
     """
 
-    roles: frozenset[str]
+    writes_users: bool
+    sees_all_users: bool | None
     profile: Mapping[str, Any] | None
     internationalization: bool | None
     mail_ledger: bool | None = None
@@ -110,7 +111,7 @@ def problems_left(
     """Return what the checks at start would still find in a realm to which `plan` was applied."""
     mapping = interpretation.mapping
     return judge(
-        AccessFacts(frozenset(NEEDED_ROLES), plan.profile, internationalization=True, realm=realm),
+        AccessFacts(True, True, plan.profile, internationalization=True, realm=realm),
         written_attributes(mapping),
         guarded_attributes(mapping),
         targets=all_mapped_targets(mapping, interpretation.catalog),
@@ -148,23 +149,26 @@ def check_access(
 def gather(
     admin: KeycloakAdmin, token: str, *, mails: bool = False, usernames: bool = False
 ) -> AccessFacts:
-    """Return the facts; roles are only tried one by one if the token does not name them.
+    """Return the facts; what the account may do is only tried where the token does not name the role for it.
 
     With `mails`, whether mails can be looked up is found out as well, with `usernames` what the realm does with usernames.
     """
     named = granted_roles(token)
-    roles = _probed_roles(admin) if named is None else named.intersection(NEEDED_ROLES)
+    writes = named is not None and USERS_ROLE in named
     profile = _allowed(admin.users_profile)
     metadata = _allowed(admin.users_profile_metadata)
     languages = None
     if metadata is not None:
         languages = any(one["name"] == "locale" for one in metadata.get("attributes") or ())
+    writes = writes or _may_create_users(admin)
+    realm = _allowed(admin.realm) if usernames or named is None else None
     return AccessFacts(
-        roles,
+        writes,
+        _sees_all_users(named, realm),
         profile,
         languages,
         can_look_up_mails(admin) if mails else None,
-        _allowed(admin.realm) if usernames else None,
+        realm if usernames else None,
     )
 
 
@@ -178,24 +182,13 @@ def judge(
 ) -> tuple[Problem, ...]:
     """Return what is wrong, the service account's roles first."""
     problems: list[Problem] = []
-    missing = [role for role in NEEDED_ROLES if role not in facts.roles]
-    if missing:
-        # manage-users implies the two others in today's Keycloak; without it no user can be written
-        severity = Severity.ERROR if "manage-users" in missing else Severity.WARNING
-        problems.append(
-            Problem(
-                "role-missing",
-                f"the service account lacks the realm-management roles {', '.join(missing)}",
-                "assign them on the client's tab 'Service account roles', and let the client's scope hold them",
-                severity,
-            )
-        )
+    problems += _account_problems(facts)
     if facts.profile is None:
         problems.append(
             Problem(
                 "profile-unreadable",
                 "the service account may not read the realm's user profile",
-                "assign it the realm-management role view-users",
+                f"assign it the realm-management role {VIEW_ROLE}",
                 Severity.WARNING,
             )
         )
@@ -226,6 +219,31 @@ def judge(
             )
         )
     return tuple(map(_with_command, problems))
+
+
+def _account_problems(facts: AccessFacts) -> Iterator[Problem]:
+    """Yield what the account may not do; a search that leaves users out would have them created once more."""
+    assign = "to the client's service account, and let the client's scope hold it"
+    if not facts.writes_users:
+        yield Problem(
+            "role-missing",
+            f"the service account may not create users: it lacks the role {USERS_ROLE} of realm-management",
+            f"assign {USERS_ROLE} {assign}",
+        )
+    elif not facts.sees_all_users:
+        known = facts.sees_all_users is not None
+        may = (
+            f"lacks the role {VIEW_ROLE}"
+            if known
+            else f"may lack the role {VIEW_ROLE}, which its token does not say"
+        )
+        yield Problem(
+            "role-missing",
+            f"the service account {may}: with fine-grained permissions alone, Keycloak leaves users out of what the bridge "
+            "looks up, without saying so, and they would be created a second time",
+            f"assign {VIEW_ROLE} of realm-management {assign}",
+            Severity.ERROR if known else Severity.WARNING,
+        )
 
 
 def _with_command(problem: Problem) -> Problem:
@@ -289,18 +307,28 @@ def _username_problems(profile: RealmProfile, realm: Mapping[str, Any]) -> Itera
         )
 
 
-def _probed_roles(admin: KeycloakAdmin) -> frozenset[str]:
-    """Find out with calls that change nothing; a client scope may keep the roles out of the token itself."""
-    roles = set()
-    if _allowed(lambda: admin.search_users({"max": 1})) is not None:
-        roles |= {"query-users", "view-users"}
+def _sees_all_users(named: frozenset[str] | None, realm: Mapping[str, Any] | None) -> bool | None:
+    """Say whether no search leaves users out: a role sees them all, and permissions, which no token names, may hide some.
+
+    `realm` is None where no role lets the account read it.
+    """
+    if named is not None:
+        return not named.isdisjoint((VIEW_ROLE, USERS_ROLE))
+    if realm is None:
+        return False
+    return None if realm.get("adminPermissionsEnabled") else True
+
+
+def _may_create_users(admin: KeycloakAdmin) -> bool:
+    """Find out with a call that changes nothing; roles may not be in the token, and fine-grained permissions are nowhere."""
     try:
         admin.create_user({})  # without a username nothing can be created
-    except KeycloakAuthError:
-        pass
     except KeycloakRejectedError:
-        roles.add("manage-users")
-    return frozenset(roles)
+        return True
+    except KeycloakAuthError as error:
+        if error.status != 403:
+            raise
+    return False
 
 
 def _allowed(call: Callable[[], Answer]) -> Answer | None:

@@ -23,7 +23,7 @@ from keycloak_bridge.cli.common import (
 from keycloak_bridge.cli.console import Console, cell
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.keycloak.access import keycloak_http
-from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE
+from keycloak_bridge.keycloak.calls import EVENTS_ROLE, IMPORT_ROLE, REALM_ROLE, USERS_ROLE
 from keycloak_bridge.ops import redaction
 from keycloak_bridge.realm.administration import (
     MASTER,
@@ -32,7 +32,7 @@ from keycloak_bridge.realm.administration import (
     RealmAdministration,
 )
 from keycloak_bridge.realm.export import FORMATS, REALM_JSON, exported, keycloak_defaults
-from keycloak_bridge.realm.needs import EVENTS_ROLE, REALM_ROLE, RealmNeeds
+from keycloak_bridge.realm.needs import RealmNeeds
 from keycloak_bridge.realm.plan import Change, Note, RealmPlan, plan_realm
 
 PASSWORD_VARIABLE = "KC_CLI_PASSWORD"  # noqa: S105  (kcadm.sh reads the same one)
@@ -89,8 +89,8 @@ _NEEDS_OPTIONS = (
         "--without",
         "left_out",
         multiple=True,
-        type=click.Choice([EVENTS_ROLE, REALM_ROLE]),
-        help="Leave this optional role out.",
+        type=click.Choice([EVENTS_ROLE, REALM_ROLE, USERS_ROLE]),
+        help="Leave this role out; view-users takes the place of manage-users.",
     ),
     click.option(
         "--locale",

@@ -34,18 +34,16 @@ from keycloak_bridge.domain.users import EXACT_ID_ATTRIBUTE
 from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, TopicSpec
 from keycloak_bridge.keycloak.activations import recorded_events
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.errors import Call, keycloak_error
+from keycloak_bridge.keycloak.calls import ALTERNATIVES, EVENTS_ROLE, IMPORT_ROLE, USERS_ROLE, Call
+from keycloak_bridge.keycloak.errors import keycloak_error
 from keycloak_bridge.keycloak.http import KeycloakHttp, from_response
 from keycloak_bridge.keycloak.lookup_times import SLOW_S, TOO_SLOW_S
-from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE, IMPORTING, USER_STORAGE
+from keycloak_bridge.keycloak.partial_import import IMPORTING, USER_STORAGE
 from keycloak_bridge.keycloak.token import TokenFacts, token_facts
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.ops.logs import failure
 from keycloak_bridge.realm.needs import (
-    ALTERNATIVES,
-    EVENTS_ROLE,
     MANAGEMENT,
-    NEEDED_ROLES,
     REALM_PLAN,
 )
 from keycloak_bridge.settings.model import KafkaSettings
@@ -558,8 +556,12 @@ class KeycloakProbes:
             yield _unverified_addresses(version)
 
     def _check_roles(self) -> Iterable[ProbeResult]:
-        yield from self._problem_or_green("role-missing", f"has {', '.join(NEEDED_ROLES)}")
         named = self._facts.roles.get(MANAGEMENT)
+        if named is not None and USERS_ROLE in named:
+            well = f"has {USERS_ROLE}"
+        else:
+            well = "may create users, and sees all of them"
+        yield from self._problem_or_green("role-missing", well)
         for role, used in self._realm.optional_roles().items():
             if named is None:
                 yield gray(f"{role}: the token does not name its roles", subject=role)

@@ -66,7 +66,7 @@ from keycloak_bridge.invitations.rules import (
     taken_back,
     was_just_created,
 )
-from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL
+from keycloak_bridge.keycloak.calls import EXECUTE_ACTIONS_EMAIL
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.planning.bookkeeping import InvitationMark, mark_of, with_invitation_mark
 from keycloak_bridge.planning.ownership import OwnUsers

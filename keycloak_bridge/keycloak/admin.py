@@ -15,7 +15,8 @@ import requests
 from keycloak_bridge.domain.errors import KeycloakError, KeycloakNotFoundError
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.keycloak import shapes
-from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL, Call, keycloak_error, where
+from keycloak_bridge.keycloak.calls import EXECUTE_ACTIONS_EMAIL, Call
+from keycloak_bridge.keycloak.errors import keycloak_error, where
 from keycloak_bridge.keycloak.http import KeycloakHttp, from_response
 from keycloak_bridge.keycloak.shapes import Shape, fits
 from keycloak_bridge.keycloak.token import TokenSource
@@ -279,11 +280,11 @@ class KeycloakAdmin:
         return self._object("/users/profile/metadata", shape=shapes.METADATA)
 
     def required_actions(self) -> list[Json]:
-        """Return the realm's required actions, also those that are switched off; needs the role manage-realm."""
+        """Return the realm's required actions, also those that are switched off; needs the role manage-realm or view-realm."""
         return self._list("/authentication/required-actions", each=shapes.ACTION)
 
     def components(self, kind: str) -> list[Json]:
-        """Return the realm's components of one kind, the name of a Java interface; needs the role manage-realm."""
+        """Return the realm's components of one kind, the name of a Java interface; needs the role view-realm."""
         return self._list("/components", params={"type": kind}, each=shapes.COMPONENT)
 
     def events_config(self) -> Json:

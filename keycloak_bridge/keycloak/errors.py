@@ -22,19 +22,7 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.users import InvitationTerms
-
-
-class Call(NamedTuple):
-    """An endpoint: `path` is a template below the realm, so that no id or value reaches a message."""
-
-    method: str
-    path: str
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path}"
-
-
-EXECUTE_ACTIONS_EMAIL = "/users/{id}/execute-actions-email"
+from keycloak_bridge.keycloak.calls import ACCESS, EXECUTE_ACTIONS_EMAIL, USERS_ROLE, Access, Call
 
 
 class _Row(NamedTuple):
@@ -81,9 +69,8 @@ _ROWS: Mapping[str, _Row] = {
     ),
     "keycloak-forbidden": _Row(
         KeycloakAuthError,
-        "the service account may not {call} ({status})",
-        "give the client's service account the realm-management roles {roles}; with full scope off, "
-        "let them into the client's scope too",
+        "the service account may not {call} ({status}), which takes the role {role} of realm-management",
+        "assign {role} (for {feature}) to the client's service account; with full scope off, to the client's scope too",
     ),
     "keycloak-credentials": _Row(
         KeycloakAuthError,
@@ -219,18 +206,8 @@ _TAKEN_FIELDS = {
 _TOO_LARGE = frozenset({413, 414, 431})  # a proxy's word counts: the same request would fail again
 _BUSY = frozenset({408, 425, 429})
 
-_ROLES_NEEDED = (
-    ("/organizations", "manage-organizations (for user.organizations of the mapping)"),
-    ("/clients", "view-clients (for user.clientRoles of the mapping)"),
-    ("/users/{id}/role-mappings/clients", "view-clients (for user.clientRoles of the mapping)"),
-    ("/partialImport", "manage-realm (for [burst])"),
-    ("/authentication", "manage-realm (for [burst])"),
-    ("/components", "manage-realm (for [burst])"),
-    ("/events", "view-events (for mails in doubt)"),
-    ("/admin-events", "view-events (for mails in doubt)"),
-    ("", "manage-users, view-users and query-users"),
-)
-"""The beginning of a path, and the roles of realm-management that it takes."""
+_UNKNOWN = Access(USERS_ROLE, "writing users", "")
+"""What a call takes that is not one of the Admin REST API."""
 
 _OWN_FIELDS = frozenset(
     {"id", "username", "email", "emailVerified", "enabled", "firstName", "lastName"}
@@ -342,8 +319,10 @@ def error_for(
     if status == 401:
         return keycloak_error(code="keycloak-token-refused", call=call, status=status)
     if status == 403:
-        roles = next(roles for begin, roles in _ROLES_NEEDED if call.path.startswith(begin))
-        return keycloak_error(code="keycloak-forbidden", call=call, status=status, roles=roles)
+        role, feature, _ = ACCESS.get(call, _UNKNOWN)
+        return keycloak_error(
+            code="keycloak-forbidden", call=call, status=status, role=role, feature=feature
+        )
     if said in _NO_REALM and status == 404:
         return keycloak_error(code="realm-not-found", call=call, status=status)
     foreign = body is None and not (empty and status != 404) and status not in _TOO_LARGE

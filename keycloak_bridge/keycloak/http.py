@@ -16,7 +16,8 @@ from keycloak_bridge.domain.errors import (
     KeycloakError,
     KeycloakRejectedError,
 )
-from keycloak_bridge.keycloak.errors import Call, error_for, keycloak_error, where
+from keycloak_bridge.keycloak.calls import Call
+from keycloak_bridge.keycloak.errors import error_for, keycloak_error, where
 from keycloak_bridge.ops import tracing
 from keycloak_bridge.transport.http import (
     ClientCertificate,

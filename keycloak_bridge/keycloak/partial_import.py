@@ -18,7 +18,8 @@ from keycloak_bridge.domain.operations import without_blanks
 from keycloak_bridge.domain.ports import Clock, UserImporter
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.errors import Call, keycloak_error
+from keycloak_bridge.keycloak.calls import IMPORT_ROLE, Call
+from keycloak_bridge.keycloak.errors import keycloak_error
 from keycloak_bridge.keycloak.token import granted_roles
 from keycloak_bridge.keycloak.user_profile import (
     LOCALE,
@@ -32,9 +33,6 @@ from keycloak_bridge.keycloak.users import each_user
 from keycloak_bridge.ops.logs import log_event
 
 logger = logging.getLogger(__name__)
-
-IMPORT_ROLE = "manage-realm"
-"""The role of realm-management that an import takes."""
 
 IMPORTING = frozenset({IMPORT_ROLE, "realm-admin"})
 """The roles that allow an import."""

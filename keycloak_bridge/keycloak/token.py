@@ -12,8 +12,9 @@ import requests
 
 from keycloak_bridge.domain.errors import KeycloakError, KeycloakUnavailableError
 from keycloak_bridge.domain.ports import Clock
+from keycloak_bridge.keycloak.calls import Call
 from keycloak_bridge.keycloak.client_auth import ClientAuth
-from keycloak_bridge.keycloak.errors import Call, keycloak_error
+from keycloak_bridge.keycloak.errors import keycloak_error
 from keycloak_bridge.keycloak.http import KeycloakHttp, from_response
 from keycloak_bridge.transport.http import json_object
 

@@ -16,7 +16,15 @@ from keycloak_bridge.domain.users import (
     client_roles,
 )
 from keycloak_bridge.keycloak.activations import CREDENTIAL_EVENTS
-from keycloak_bridge.keycloak.partial_import import IMPORT_ROLE
+from keycloak_bridge.keycloak.calls import (
+    CLIENTS_ROLE,
+    EVENTS_ROLE,
+    IMPORT_ROLE,
+    ORGANIZATIONS_ROLE,
+    REALM_ROLE,
+    USERS_ROLE,
+    VIEW_ROLE,
+)
 from keycloak_bridge.keycloak.user_profile import LOCALE, PROFILE_FIELDS
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.mapping.profile_findings import MappedTarget
@@ -28,15 +36,8 @@ MANAGEMENT = "realm-management"
 BY_SECRET = "client-secret"  # noqa: S105  (the name of a way)
 """The authenticator of clients with a secret."""
 
-NEEDED_ROLES = ("manage-users", "view-users", "query-users")
-"""Without these no user can be written."""
-
-EVENTS_ROLE, REALM_ROLE = "view-events", "view-realm"
-CLIENTS_ROLE, ORGANIZATIONS_ROLE = "view-clients", "manage-organizations"
-ALTERNATIVES: Mapping[str, tuple[str, ...]] = {CLIENTS_ROLE: ("manage-clients",)}
-"""Roles that Keycloak accepts in the place of another."""
-
 OPTIONAL_ROLES: Mapping[str, str] = {
+    USERS_ROLE: "write users without fine-grained permissions",
     EVENTS_ROLE: "look up whether a mail was sent, and whether its link was used",
     REALM_ROLE: "see the realm's mail server and user federation",
     IMPORT_ROLE: "write a backlog of new users in batches",
@@ -220,12 +221,14 @@ def _authenticator(keycloak: KeycloakSettings) -> str | None:
 
 
 def _usual_roles(*, invites: bool) -> tuple[str, ...]:
-    return (EVENTS_ROLE, REALM_ROLE) if invites else (REALM_ROLE,)
+    return (USERS_ROLE, EVENTS_ROLE, REALM_ROLE) if invites else (USERS_ROLE, REALM_ROLE)
 
 
-def _roles(mappings: Mappings, optional: set[str]) -> tuple[str, ...]:
+def _roles(mappings: Mappings, chosen: set[str]) -> tuple[str, ...]:
+    """Return the roles; an account that writes by permissions needs one with which it sees all users."""
+    view = () if USERS_ROLE in chosen else (VIEW_ROLE,)
     needed = [role for role, used in mapping_roles(mappings).items() if used]
-    return (*NEEDED_ROLES, *(role for role in OPTIONAL_ROLES if role in optional), *needed)
+    return (*view, *(role for role in OPTIONAL_ROLES if role in chosen), *needed)
 
 
 def _attributes(mappings: Mappings, targets: Sequence[MappedTarget]) -> tuple[NeededAttribute, ...]:

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from keycloak_bridge.domain.users import can_be_created
+from keycloak_bridge.keycloak.calls import ALTERNATIVES
 from keycloak_bridge.keycloak.user_profile import DEFAULT_RULES, PROFILE_FIELDS, length_limits
 from keycloak_bridge.realm.needs import (
-    ALTERNATIVES,
     BY_SECRET,
     DEFAULT_LOCALE,
     LENGTH,

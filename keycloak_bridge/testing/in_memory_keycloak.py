@@ -38,10 +38,9 @@ from keycloak_bridge.domain.users import (
     targets_of,
 )
 from keycloak_bridge.keycloak.admin import quote_query
+from keycloak_bridge.keycloak.calls import EXECUTE_ACTIONS_EMAIL, Call
 from keycloak_bridge.keycloak.errors import (
-    EXECUTE_ACTIONS_EMAIL,
     READ_ONLY,
-    Call,
     conflict,
     error_for,
     keycloak_error,

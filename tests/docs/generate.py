@@ -11,6 +11,7 @@ import click
 
 from keycloak_bridge.cli.main import COMMANDS, app
 from keycloak_bridge.expressions.functions import function_docs
+from keycloak_bridge.keycloak.calls import ACCESS, Access
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.settings.fields import Setting
 from keycloak_bridge.settings.schema import settings_by_name, settings_schema, toml_value
@@ -34,6 +35,7 @@ MAPPING = ROOT / "docs" / "mapping.md"
 SCALING = ROOT / "docs" / "scaling.md"
 DASHBOARD = ROOT / "monitoring" / "grafana-dashboard.json"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+KEYCLOAK = ROOT / "docs" / "keycloak.md"
 PACKAGE = ROOT / "keycloak_bridge"
 
 _SETTINGS_INTRO = """\
@@ -117,6 +119,18 @@ def scaling_page(text: str) -> str:
     return between(text, "calls", calls_table())
 
 
+def keycloak_page(text: str) -> str:
+    """Return docs/keycloak.md with the calls of the service account, and the role that each takes."""
+    calls: dict[Access, list[str]] = {}
+    for call, access in ACCESS.items():
+        calls.setdefault(access, []).append(f"`{call}`")
+    rows = ["| role | for | without it | calls |", "| --- | --- | --- | --- |"]
+    for access, made in calls.items():
+        feature = re.sub(r"\[[\w.]+\]", r"`\g<0>`", access.feature)
+        rows.append(f"| `{access.role}` | {feature} | {access.without} | {', '.join(made)} |")
+    return between(text, "access", "\n".join(rows))
+
+
 def architecture_page(text: str) -> str:
     """Return docs/architecture.md with the packages in the order of their layers, as their docstrings describe them."""
     config = configparser.ConfigParser()
@@ -166,6 +180,7 @@ def main() -> None:
     MAN_PAGE.write_text(man_page(), encoding="utf-8")
     MAPPING.write_text(mapping_page(MAPPING.read_text(encoding="utf-8")), encoding="utf-8")
     SCALING.write_text(scaling_page(SCALING.read_text(encoding="utf-8")), encoding="utf-8")
+    KEYCLOAK.write_text(keycloak_page(KEYCLOAK.read_text(encoding="utf-8")), encoding="utf-8")
     architecture = architecture_page(ARCHITECTURE.read_text(encoding="utf-8"))
     ARCHITECTURE.write_text(architecture, encoding="utf-8")
     schema = json.dumps(settings_schema(), indent=2, ensure_ascii=False)

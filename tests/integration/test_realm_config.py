@@ -137,12 +137,12 @@ def client(admin: Account, client_id: str) -> dict[str, Any]:
 
 
 def test_the_service_account_has_exactly_its_roles(bridge: Account) -> None:
-    """The token carries what the bridge needs, what view-users implies, and nothing else."""
+    """The token carries what the bridge needs, and nothing else."""
     body = bridge.token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    granted = {"manage-users", "query-users", "view-events", "view-realm", "view-users"}
+    granted = {"manage-users", "view-events", "view-realm"}
 
-    assert {"realm-management": {"roles": granted | {"query-groups"}}} == {
+    assert {"realm-management": {"roles": granted}} == {
         name: {"roles": set(access["roles"])} for name, access in claims["resource_access"].items()
     }
     assert "realm_access" not in claims

@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from keycloak_bridge.app.realm_check import (
 from keycloak_bridge.domain.errors import ConfigError, KeycloakUnavailableError
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
 from keycloak_bridge.mapping.profile_findings import Severity
-from keycloak_bridge.realm.needs import NEEDED_ROLES
 from keycloak_bridge.settings.model import MappingSettings, Settings
 from keycloak_bridge.testing.fake_clock import FakeClock
 
@@ -44,11 +42,12 @@ def token_with(*roles: str) -> str:
 def facts(
     profile: dict[str, Any] | None = PROFILE,
     *,
-    roles: Iterable[str] = NEEDED_ROLES,
+    writes: bool = True,
+    sees: bool | None = True,
     languages: bool | None = True,
     mail_ledger: bool | None = None,
 ) -> AccessFacts:
-    return AccessFacts(frozenset(roles), profile, languages, mail_ledger)
+    return AccessFacts(writes, sees, profile, languages, mail_ledger)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +59,10 @@ def facts(
         (facts(languages=False), ["locale"], [("internationalization-off", "error")]),
         (facts(), ["tenantId"], [("attribute-unknown", "error")]),
         (facts({"unmanagedAttributePolicy": "ENABLED"}), ["tenantId"], []),
-        (facts(roles=()), [], [("role-missing", "error")]),
-        (facts(roles={"manage-users"}), [], [("role-missing", "warning")]),
-        (facts(roles={"view-users", "query-users"}), [], [("role-missing", "error")]),
+        (facts(writes=False), [], [("role-missing", "error")]),
+        (facts(writes=False, sees=False), [], [("role-missing", "error")]),
+        (facts(sees=False), [], [("role-missing", "error")]),
+        (facts(sees=None), [], [("role-missing", "warning")]),
         (facts(None, languages=None), ["userId"], [("profile-unreadable", "warning")]),
     ],
 )
@@ -138,8 +138,7 @@ def test_the_settings_of_usernames_are_read_where_they_count(matching: str, aske
     """The layout decides; nobody else's start costs a call more."""
     stub = StubAdapter()
     guarded = ("bridgeUserId" if matching == "username" else "userId",)
-    stub.answer(200, [])
-    stub.answer(400, {"errorMessage": "User name is missing"})
+    stub.token = token_with("manage-users")
     stub.answer(200, PROFILE)
     stub.answer(200, {"attributes": []})
     stub.answer(200, {"realm": "acme", "registrationEmailAsUsername": True})
@@ -175,7 +174,7 @@ def test_every_attribute_that_finds_a_user_is_guarded(
     if edit is not None:
         attributes.append({"name": "number", "permissions": {"edit": edit, "view": ["admin"]}})
     stub = StubAdapter()
-    stub.token = token_with(*NEEDED_ROLES)
+    stub.token = token_with("manage-users")
     stub.answer(200, {"attributes": attributes, "unmanagedAttributePolicy": policy})
     stub.answer(200, {"attributes": []})
     stub.answer(200, {"adminEventsEnabled": True})
@@ -217,31 +216,43 @@ def test_roles_are_read_from_a_token_that_names_them() -> None:
 
     gathered = gather(scripted_admin(stub), token_with("manage-users", "manage-realm"))
 
-    assert AccessFacts(frozenset({"manage-users"}), PROFILE, True) == gathered
+    assert AccessFacts(True, True, PROFILE, True) == gathered
+    assert 2 == len(stub.requests)
+
+
+MAY_NOT = (403, {"error": "HTTP 403 Forbidden"})
+MAY = (400, {"errorMessage": "User name is missing"})
 
 
 @pytest.mark.parametrize(
-    ("search", "create", "expected"),
+    ("named", "create", "realm", "expected"),
     [
-        (200, 400, {"manage-users", "view-users", "query-users"}),
-        (200, 403, {"view-users", "query-users"}),
-        (403, 403, set()),
+        # fine-grained permissions: no token names them
+        (["view-users"], MAY, None, (True, True)),
+        (["query-users"], MAY, None, (True, False)),
+        (["view-users"], MAY_NOT, None, (False, True)),
+        # a token that names no role
+        (None, MAY, (200, {"realm": "acme"}), (True, True)),
+        (None, MAY, (200, {"realm": "acme", "adminPermissionsEnabled": True}), (True, None)),
+        (None, MAY, MAY_NOT, (True, False)),
+        (None, MAY_NOT, MAY_NOT, (False, False)),
     ],
 )
-def test_roles_are_tried_when_the_token_names_none(
-    search: int, create: int, expected: set[str]
+def test_what_the_account_may_do_is_tried_where_the_token_does_not_say(
+    named: list[str] | None,
+    create: tuple[int, object],
+    realm: tuple[int, object] | None,
+    expected: tuple[bool, bool | None],
 ) -> None:
     """A user without a username cannot be created, and being allowed to try shows in the answer."""
     stub = StubAdapter()
-    stub.answer(search, [] if search == 200 else {"error": "HTTP 403 Forbidden"})
-    stub.answer(create, {"errorMessage": "User name is missing"})
-    stub.answer(200, PROFILE)
-    stub.answer(200, {"attributes": []})
+    for answer in [(200, PROFILE), (200, {"attributes": []}), create, *([realm] if realm else [])]:
+        stub.answer(*answer)
 
-    gathered = gather(scripted_admin(stub), "opaque")
+    gathered = gather(scripted_admin(stub), "opaque" if named is None else token_with(*named))
 
-    assert AccessFacts(frozenset(expected), PROFILE, False) == gathered
-    assert stub.requests[1].json == {}
+    assert AccessFacts(*expected, PROFILE, False) == gathered
+    assert {} == stub.requests[2].json
 
 
 def test_an_account_without_any_role() -> None:

@@ -36,7 +36,8 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import Invitation, Outcome, Purpose
 from keycloak_bridge.domain.users import GROUPS, InvitationTerms, UserRepresentation
 from keycloak_bridge.invitations.inviter import Inviter
-from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL, Call, error_for, keycloak_error
+from keycloak_bridge.keycloak.calls import EXECUTE_ACTIONS_EMAIL, Call
+from keycloak_bridge.keycloak.errors import error_for, keycloak_error
 from keycloak_bridge.planning.bookkeeping import (
     InvitationMark,
     due_after,

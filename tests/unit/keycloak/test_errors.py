@@ -18,7 +18,8 @@ from keycloak_bridge.domain.errors import (
     MailDeliveryError,
     Violation,
 )
-from keycloak_bridge.keycloak.errors import EXECUTE_ACTIONS_EMAIL, Call, error_for
+from keycloak_bridge.keycloak.calls import EXECUTE_ACTIONS_EMAIL, Call
+from keycloak_bridge.keycloak.errors import error_for
 from keycloak_bridge.keycloak.http import from_response
 
 CREATE = Call("POST", "/users")

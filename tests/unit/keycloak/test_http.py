@@ -30,7 +30,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakRejectedError,
     KeycloakUnavailableError,
 )
-from keycloak_bridge.keycloak.errors import Call
+from keycloak_bridge.keycloak.calls import Call
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp, translate
 from keycloak_bridge.ops.tracing import Kind, active
 from keycloak_bridge.transport.http import (

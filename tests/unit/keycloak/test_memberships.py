@@ -349,10 +349,14 @@ def test_joining_nothing_asks_nothing(bench: Bench, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "answer", "named"),
     [
-        (SHOP_ROLES, FORBIDDEN, "view-clients (for user.clientRoles of the mapping)"),
-        (ORGANIZATIONS, FORBIDDEN, "manage-organizations (for user.organizations of the mapping)"),
-        (GROUPS, FORBIDDEN, "manage-users"),
-        (REALM_ROLES, FORBIDDEN, "manage-users"),
+        (SHOP_ROLES, FORBIDDEN, "view-clients (for [user.clientRoles] of the mapping)"),
+        (
+            ORGANIZATIONS,
+            FORBIDDEN,
+            "manage-organizations (for [user.organizations] of the mapping)",
+        ),
+        (GROUPS, FORBIDDEN, "view-users (for finding users)"),
+        (REALM_ROLES, FORBIDDEN, "view-users (for finding users)"),
         (
             ORGANIZATIONS,
             (404, {"errorMessage": "Organizations not enabled for this realm."}),

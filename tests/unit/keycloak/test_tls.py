@@ -12,7 +12,7 @@ from pytest_socket import enable_socket
 from tls_server import PAST, pem_of, pem_of_authority, serving
 
 from keycloak_bridge.domain.errors import ConfigError, KeycloakError
-from keycloak_bridge.keycloak.errors import Call
+from keycloak_bridge.keycloak.calls import Call
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.transport.http import ClientCertificate
 from keycloak_bridge.transport.tls import TlsNames, tls_problem

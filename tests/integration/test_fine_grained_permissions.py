@@ -1,0 +1,180 @@
+"""The bridge without `manage-users`: what fine-grained admin permissions allow, and what they hide (docs/keycloak.md)."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from admin_calls import Targets, refusals, set_stage
+from bridge_harness import Bench
+
+from keycloak_bridge.app.connections import SystemClock
+from keycloak_bridge.app.realm_check import Problem, check_access
+from keycloak_bridge.domain.errors import KeycloakAuthError
+from keycloak_bridge.domain.users import MatchCriterion
+from keycloak_bridge.keycloak.users import KeycloakUserDirectory
+from keycloak_bridge.testing.realm_tools import (
+    AdminRealmTools,
+    RealmAdministrator,
+    bridge_admin,
+)
+
+pytestmark = [pytest.mark.integration, pytest.mark.full]
+
+USERS = ["manage", "map-roles", "manage-group-membership"]
+CREATES_GROUPS = {"create_group", "create_group below another"}
+CLIENT_ROLES = {f"{one} of a client" for one in ("map_roles", "mapped_roles", "unmap_roles")}
+ORGANIZATIONS = {
+    *("organizations_with_alias", "organizations_of", "organization_member"),
+    *("join_organization", "leave_organization"),
+}
+BY_ROLES_ONLY = {"clients", "import_users"}
+
+
+class Permissions:
+    """The permissions of one realm, as its administrator sees them."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._realm = f"/{bench.realm.name}"
+        self._administrator = RealmAdministrator.of(bench.sandbox)
+        self._call("PUT", "", {"adminPermissionsEnabled": True})
+        (client,) = self._call("GET", "/clients?clientId=admin-permissions")
+        self._server = f"/clients/{client['id']}/authz/resource-server"
+        (bridge,) = self._call("GET", f"/clients?clientId={bench.realm.client_id}")
+        self._account = self._call("GET", f"/clients/{bridge['id']}/service-account-user")["id"]
+        self.bridge = self.policy("the bridge", self._account)
+
+    def policy(self, name: str, user_id: str) -> str:
+        """Return a policy that means one user."""
+        body = {"name": name, "users": [user_id]}
+        created: str = self._call("POST", f"{self._server}/policy/user", body)["id"]
+        return created
+
+    def allow(
+        self, kind: str, scopes: Sequence[str], *resources: str, policy: str | None = None
+    ) -> str:
+        """Give these scopes on some resources, or all of this type; returns the permission's id."""
+        body = {
+            "name": f"{kind} {' '.join(scopes)} {len(resources)} {policy}",
+            "resourceType": kind,
+            "scopes": scopes,
+            "resources": resources,
+            "policies": [policy or self.bridge],
+        }
+        created: str = self._call("POST", f"{self._server}/permission/scope", body)["id"]
+        return created
+
+    def withdraw(self, permission: str) -> None:
+        """Delete a permission."""
+        self._call("DELETE", f"{self._server}/permission/scope/{permission}")
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        return self._administrator.call(method, self._realm + path, json=body)
+
+
+@pytest.fixture
+def tools(bench: Bench) -> AdminRealmTools:
+    return AdminRealmTools(RealmAdministrator.of(bench.sandbox), bench.realm.name)
+
+
+@pytest.fixture
+def targets(bench: Bench) -> Targets:
+    return set_stage(bench.sandbox, bench.realm)
+
+
+@pytest.fixture
+def permissions(bench: Bench, targets: Targets) -> Iterator[Permissions]:
+    """A realm with the switch on, where the account still has `manage-users`."""
+    yield Permissions(bench)
+
+
+def refused(bench: Bench, targets: Targets) -> set[str]:
+    with bridge_admin(bench.sandbox, bench.realm) as admin:
+        return set(refusals(admin, targets))
+
+
+def problems(bench: Bench) -> list[Problem]:
+    with bridge_admin(bench.sandbox, bench.realm) as admin:
+        return [one for one in check_access(admin, ["userId"]) if one.code == "role-missing"]
+
+
+def test_the_switch_alone_takes_nothing_from_manage_users(bench: Bench, targets: Targets) -> None:
+    """But roles that administer the realm are out of its reach from then on, those that it has itself included."""
+    administrator, realm = RealmAdministrator.of(bench.sandbox), f"/{bench.realm.name}"
+    (management,) = administrator.call("GET", f"{realm}/clients?clientId=realm-management")
+    role = administrator.call("GET", f"{realm}/clients/{management['id']}/roles/view-events")
+    before = refused(bench, targets)
+    with bridge_admin(bench.sandbox, bench.realm) as admin:
+        admin.map_roles(targets.user_id, [role], management["id"])
+        Permissions(bench)
+        with pytest.raises(KeycloakAuthError) as caught:
+            admin.map_roles(targets.user_id, [role], management["id"])
+
+    assert 403 == caught.value.status
+    assert before == refused(bench, targets)
+
+
+def test_the_recommended_permissions_suffice(
+    bench: Bench, targets: Targets, permissions: Permissions, tools: AdminRealmTools
+) -> None:
+    """They allow every call that a mapping with groups and roles makes; the calls of other features take more."""
+    client = bench.realm.client_id
+    tools.take_away(client, "manage-users")
+    tools.grant(client, "view-users")
+    permissions.allow("Users", USERS)
+    permissions.allow("Groups", ["manage-membership"], targets.group_id)
+    permissions.allow("Roles", ["map-role"], targets.realm_role["id"])
+    usual = refused(bench, targets)
+    doctor = bench.run_command("doctor")
+    permissions.allow("Clients", ["view", "map-roles"], targets.client)
+    permissions.allow("Groups", ["manage"])
+    permissions.allow("Organizations", ["view", "manage"])
+
+    assert CREATES_GROUPS | CLIENT_ROLES | ORGANIZATIONS | BY_ROLES_ONLY == usual
+    assert BY_ROLES_ONLY == refused(bench, targets)
+    assert [] == problems(bench)
+    assert "may create users, and sees all of them" in doctor.stdout
+
+
+def test_users_that_permissions_hide_stop_the_bridge(
+    bench: Bench, targets: Targets, permissions: Permissions, tools: AdminRealmTools
+) -> None:
+    """Keycloak finds nobody and says nothing, and takes a second user with the same id: only a role sees everybody."""
+    client = bench.realm.client_id
+    bench.admin(
+        "POST", "/users", json={"username": "hidden", "attributes": {"userId": ["u-hidden"]}}
+    )
+    tools.take_away(client, "manage-users")
+    tools.grant(client, "query-users")
+    permissions.allow("Users", USERS)
+    permissions.allow("Users", ["view"], targets.user_id)
+    with bridge_admin(bench.sandbox, bench.realm) as admin:
+        directory = KeycloakUserDirectory(admin, SystemClock())
+        found = directory.having(MatchCriterion("attributes.userId", "u-hidden"))
+        admin.create_user({"username": "twice", "attributes": {"userId": ["u-hidden"]}})
+    stopped = problems(bench)
+    tools.grant(client, "view-users")
+
+    assert () == found
+    assert ["error"] == [one.severity for one in stopped]
+    assert "view-users" in stopped[0].message
+    assert [] == problems(bench)
+
+
+def test_another_permission_on_all_users_locks_the_bridge_out(
+    bench: Bench, targets: Targets, permissions: Permissions, tools: AdminRealmTools
+) -> None:
+    """Keycloak evaluates the permissions of a resource type together; one on a single user denies that user only."""
+    client = bench.realm.client_id
+    tools.take_away(client, "manage-users")
+    tools.grant(client, "view-users")
+    permissions.allow("Users", USERS)
+    somebody = permissions.policy("somebody else", targets.user_id)
+    writes = {"update_user", "delete_user", "execute_actions_email", "log_out"}
+    before = refused(bench, targets) & writes
+    locking = permissions.allow("Users", ["impersonate"], policy=somebody)
+    locked = refused(bench, targets) & writes
+    permissions.withdraw(locking)
+    permissions.allow("Users", USERS, targets.user_id, policy=somebody)
+    single = refused(bench, targets) & writes
+
+    assert (set(), writes, writes - {"delete_user"}) == (before, locked, single)
