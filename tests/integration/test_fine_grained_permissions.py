@@ -1,6 +1,6 @@
 """The bridge without `manage-users`: what fine-grained admin permissions allow, and what they hide (docs/keycloak.md)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -82,9 +82,9 @@ def targets(bench: Bench) -> Targets:
 
 
 @pytest.fixture
-def permissions(bench: Bench, targets: Targets) -> Iterator[Permissions]:
+def permissions(bench: Bench, targets: Targets) -> Permissions:
     """A realm with the switch on, where the account still has `manage-users`."""
-    yield Permissions(bench)
+    return Permissions(bench)
 
 
 def refused(bench: Bench, targets: Targets) -> set[str]:
