@@ -31,7 +31,7 @@ from bench.machine import machine
 from bench.publish import ROOT, renew
 from bench.stubbed import stub
 from keycloak_bridge.domain.errors import BridgeError
-from keycloak_bridge.keycloak.errors import Call
+from keycloak_bridge.keycloak.calls import Call
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 
 PAGE = ROOT / "docs" / "scaling.md"
