@@ -12,7 +12,7 @@ SHIP := $(VENV)/.ship
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-all unit integration chaos e2e check lint types contracts format coverage \
-	screenshots export-realm dist docs site bench bench-check bench-scale profile lock audit test-image test-deploy clean
+	screenshots export-realm dist docs site bench bench-check bench-scale profile lock audit test-image test-compose test-deploy clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -48,6 +48,9 @@ test-all: $(STAMP)  ## run all tests: also all chaos scenarios, the sandbox's li
 
 test-image: $(SHIP)  ## build the image and run it, with and without Kafka and Keycloak (Linux, root; podman is installed where it may)
 	@$(BIN)/python -m tests.ship.image
+
+test-compose: $(STAMP)  ## bring compose/ up, the demo's events through it, and down (Linux, root; podman is installed where it may)
+	@$(BIN)/python -m tests.ship.compose
 
 test-deploy: $(STAMP)  ## render deploy/ in every combination, check it and run the Pod (Linux, root; podman is installed where it may)
 	@$(BIN)/python -m tests.ship.deploy

@@ -140,6 +140,7 @@ class Engine:
                 env=self._environment,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,  # Ctrl-C is for the check, which still needs the API to remove what runs
             )
             checks = threading.Thread(target=self._check_health, args=(stop,), name="health")
             try:

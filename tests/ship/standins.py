@@ -101,9 +101,9 @@ def build(engine: Engine, images: Iterable[str]) -> None:
     for image in sorted(set(images)):
         stand_in = _standing_in(image)
         recipe = _recipe(stand_in)
-        if engine.label(_full_name(image), _RECIPE) != recipe:
+        if engine.label(full_name(image), _RECIPE) != recipe:
             print(f"building what stands in for {image} (once)", file=sys.stderr)
-            _build(engine, _full_name(image), stand_in, recipe)
+            _build(engine, full_name(image), stand_in, recipe)
 
 
 def build_bridge(engine: Engine, name: str, root: Path, options: Sequence[str] = ()) -> None:
@@ -116,8 +116,8 @@ def build_bridge(engine: Engine, name: str, root: Path, options: Sequence[str] =
         # mounts, not layers: nothing of this machine's configuration stays in the image
         mounts = {settings: "/etc/pip.conf", Path("/etc/ssl/certs"): "/etc/ssl/certs"}
         volumes = [f"--volume={source}:{target}:ro" for source, target in mounts.items()]
-        arguments = (*volumes, f"--build-arg=BASE_IMAGE={_full_name(base)}", *options)
-        engine.build(_full_name(name), root, root / "compose/Dockerfile", arguments)
+        arguments = (*volumes, f"--build-arg=BASE_IMAGE={full_name(base)}", *options)
+        engine.build(full_name(name), root, root / "compose/Dockerfile", arguments)
 
 
 def pip_settings() -> str:
@@ -156,12 +156,12 @@ def _recipe(stand_in: StandIn) -> str:
     return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()
 
 
-def _full_name(image: str) -> str:
+def full_name(image: str) -> str:
     """Return the name as engines store it: with its registry."""
-    parts = image.split("/")
-    if "." in parts[0]:
-        return image
-    return f"docker.io/{image}" if len(parts) > 1 else f"docker.io/library/{image}"
+    first, _, rest = image.partition("/")
+    if not rest:
+        return f"docker.io/library/{image}"
+    return image if "." in first else f"docker.io/{image}"
 
 
 def _build(engine: Engine, name: str, stand_in: StandIn, recipe: str) -> None:
