@@ -9,6 +9,7 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import realm_problems
 from keycloak_bridge.app.wiring import group_stamp, topic_specs
 from keycloak_bridge.diagnostics.certificates import certificate_probe
+from keycloak_bridge.diagnostics.exposure import exposure_probes
 from keycloak_bridge.diagnostics.probes import (
     KEYCLOAK_CONNECTION,
     KafkaProbes,
@@ -51,6 +52,7 @@ def check_up(loaded: LoadedSettings, *, test_mail: str | None = None) -> Iterato
             *registry_probe(interpretation),
             *tracing_probe(loaded.settings),
             *certificate_probe(loaded.settings, SystemClock().now),
+            *exposure_probes(loaded),
             *_kafka(loaded, interpretation, stack),
             *_keycloak(interpretation, stack, test_mail),
         ]

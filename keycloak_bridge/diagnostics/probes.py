@@ -46,6 +46,7 @@ from keycloak_bridge.realm.needs import (
     MANAGEMENT,
     REALM_PLAN,
 )
+from keycloak_bridge.settings.loading import is_loopback
 from keycloak_bridge.settings.model import KafkaSettings
 from keycloak_bridge.transport.http import json_object
 
@@ -53,6 +54,7 @@ KAFKA_CONNECTION = "kafka.connection"
 
 _OLDEST_KAFKA = (2, 1)
 """The oldest broker that kafka-python's consumer and the idempotent producer are known to work with."""
+_SAFE_REPLICAS = 2
 _RIGHTS: Mapping[str, tuple[str, ...]] = {
     "events": ("READ",),
     "invitations": ("READ", "WRITE"),
@@ -65,6 +67,8 @@ _COMPACTION: Mapping[str, str] = {
     "results": "only the last result of a user stays",
     "dead letters": "only the last dead letter of a user stays",
 }
+_HARMFUL = frozenset({"WRITE", "DELETE", "ALTER", "ALTER_CONFIGS"})
+"""What nobody should be allowed who does not need it."""
 
 KEYCLOAK_CONNECTION, TOKEN = "keycloak.connection", "keycloak.token"
 
@@ -241,18 +245,38 @@ class KafkaProbes:
                     spec.purpose,
                 )
             else:
-                yield self._partitions(spec, facts)
+                message = f"{spec.name}: {_count(facts.partitions, 'partition')}, {_count(facts.replicas, 'replica')}"
+                risks = tuple(self._topic_risks(spec, facts))
+                yield from (
+                    yellow(f"{message}; {risk}", remedy, spec.purpose) for risk, remedy in risks
+                )
+                if not risks:
+                    yield green(message, spec.purpose)
 
-    def _partitions(self, spec: TopicSpec, facts: TopicFacts) -> ProbeResult:
-        replicas = _count(facts.replicas, "replica")
-        message = f"{spec.name}: {_count(facts.partitions, 'partition')}, {replicas}"
+    def _topic_risks(self, spec: TopicSpec, facts: TopicFacts) -> Iterator[tuple[str, str]]:
+        """Yield what is risky about partitions and replicas, each with its remedy."""
         if facts.partitions < spec.partitions and spec.purpose in ("events", "invitations"):
-            return yellow(
-                f"{message}; topics.partitions says {spec.partitions}, so fewer sidecars can share the work",
+            yield (
+                f"topics.partitions says {spec.partitions}, so fewer sidecars can share the work",
                 "add partitions while nothing is in flight, or lower topics.partitions",
-                spec.purpose,
             )
-        return green(message, spec.purpose)
+        config = facts.config or {}
+        if facts.replicas < _SAFE_REPLICAS:
+            if self._is_remote:  # a broker on this machine is there to try things
+                yield (
+                    "its records are lost with one broker",
+                    f"give {spec.name} three replicas: kafka-reassign-partitions.sh",
+                )
+        elif int(config.get("min.insync.replicas", _SAFE_REPLICAS)) < _SAFE_REPLICAS:
+            yield (
+                "what one replica alone has counts as written, and is lost with its broker",
+                f"set min.insync.replicas = 2 for {spec.name}",
+            )
+        if config.get("unclean.leader.election.enable") == "true":
+            yield (
+                "a replica that is behind may become the leader, and what it has not is lost",
+                f"set unclean.leader.election.enable = false for {spec.name}",
+            )
 
     def _check_retention(self) -> Iterable[ProbeResult]:
         for spec in self._existing():
@@ -294,6 +318,12 @@ class KafkaProbes:
                 f"raise topics.retention and retention.ms of {spec.name} above invite.lifespan",
                 spec.purpose,
             )
+        if int(config.get("retention.bytes", -1)) >= 0:
+            yield yellow(
+                f"{spec.name} deletes records earlier than that when a partition has more than {config['retention.bytes']} bytes",
+                f"set retention.bytes = -1 for {spec.name}, and watch its size",
+                spec.purpose,
+            )
         if spec.purpose == "dead letters":
             yield from self._size_problems(spec, config)
 
@@ -317,6 +347,7 @@ class KafkaProbes:
                 self._found[spec.name].operations,
                 self._rights[spec.purpose],
                 spec.purpose,
+                excess=self._is_remote,
             )
 
     def _check_groups(self) -> Iterable[ProbeResult]:
@@ -390,6 +421,10 @@ class KafkaProbes:
     def _existing(self) -> Sequence[TopicSpec]:
         return [spec for spec in self._specs if spec.name in self._found]
 
+    @property
+    def _is_remote(self) -> bool:
+        return bool(beyond_this_machine(self._settings.bootstrap_servers))
+
     @cached_property
     def _cluster(self) -> KafkaAdmin:
         return self._connect()
@@ -411,8 +446,14 @@ class KafkaProbes:
 
 
 def _rights_result(
-    what: str, operations: frozenset[str] | None, needed: Sequence[str], subject: str
+    what: str,
+    operations: frozenset[str] | None,
+    needed: Sequence[str],
+    subject: str,
+    *,
+    excess: bool,
 ) -> ProbeResult:
+    """Judge what the bridge may do; `excess` says that too much is a risk, as a broker without any ACL allows it."""
     if operations is None:
         return gray(f"the brokers do not say what the bridge may do with {what}", subject=subject)
     # ALL may be listed instead of every single operation
@@ -421,6 +462,15 @@ def _rights_result(
         return red(
             f"the bridge may not {' or '.join(missing).lower()} {what}",
             f"add an ACL that allows {', '.join(map(str.capitalize, missing))} on {what}",
+            subject,
+        )
+    allowed = _HARMFUL if "ALL" in operations else _HARMFUL & operations
+    beyond = sorted(allowed.difference(needed))
+    if excess and beyond:
+        listed = ", ".join(beyond).lower().replace("_", " ")
+        return yellow(
+            f"{what}: the bridge may also {listed}, which it never does",
+            "take these rights from its user (docs/security.md, Access control lists); a broker without an authorizer allows everything to everybody",
             subject,
         )
     return green(f"{what}: {', '.join(needed).lower()} allowed", subject)
@@ -492,6 +542,7 @@ class KeycloakProbes:
             Probe("keycloak.user-events", self._check_user_events, needs),
             Probe("keycloak.federation", self._check_federation, needs),
             Probe("keycloak.mail-server", self._check_mail_server, needs),
+            Probe("keycloak.passwords", self._check_passwords, needs),
             Probe("keycloak.lookups", self._check_lookups, (*needs, "mapping")),
         ]
         if self._test_mail is not None:
@@ -647,7 +698,23 @@ class KeycloakProbes:
                 "set both under Realm settings > Email",
             )
         else:
-            yield green(f"{server['host']}:{server.get('port', 25)}")
+            yield _mail_server_result(server)
+
+    def _check_passwords(self) -> Iterable[ProbeResult]:
+        rules = self._survey.password_rules()
+        if rules is None:
+            yield gray("unknown: reading it needs the role view-realm")
+            return
+        problems = []
+        if self._realm.invites and not rules.get("passwordPolicy"):
+            problems.append(_NO_PASSWORD_POLICY)
+        if not rules.get("bruteForceProtected"):
+            problems.append(_NO_BRUTE_FORCE_DETECTION)
+        if rules.get("sslRequired") == "none":
+            problems.append(_NO_SSL_REQUIRED)
+        yield from problems
+        if not problems:
+            yield green("there is a password policy, brute force detection, and TLS for log-ins")
 
     def _check_test_mail(self) -> Iterable[ProbeResult]:
         try:
@@ -684,6 +751,34 @@ class KeycloakProbes:
 def _result(problem: Problem) -> ProbeResult:
     light = red if problem.severity is Severity.ERROR else yellow
     return light(problem.message, problem.remedy, problem.code)
+
+
+_NO_PASSWORD_POLICY = yellow(
+    "the realm has no password policy: an invitation's link takes any password",
+    "set one under Authentication > Policies > Password policy",
+    "passwordPolicy",
+)
+_NO_BRUTE_FORCE_DETECTION = yellow(
+    "brute force detection is off: passwords can be guessed without end",
+    "switch it on under Realm settings > Security defenses",
+    "bruteForceProtected",
+)
+_NO_SSL_REQUIRED = yellow(
+    "the realm takes passwords in clear text from everywhere",
+    "set Require SSL to External requests under Realm settings > General",
+    "sslRequired",
+)
+
+
+def _mail_server_result(server: Mapping[str, Any]) -> ProbeResult:
+    address = f"{server['host']}:{server.get('port', 25)}"
+    encrypted = [name for name in ("ssl", "starttls") if str(server.get(name)).lower() == "true"]
+    if encrypted or is_loopback(str(server["host"])):
+        return green(address)
+    return yellow(
+        f"{address}: mails, whose links set passwords, cross the network in clear text",
+        "switch on SSL or StartTLS under Realm settings > Email",
+    )
 
 
 def _place(url: str) -> str:
@@ -752,6 +847,11 @@ def links_result(issuer: str, *, follows: bool | None) -> ProbeResult:
     if parts.scheme != "https":
         return yellow(f"{leads}, without encryption", fix.replace("<public URL>", "https://…"))
     return green(leads)
+
+
+def beyond_this_machine(addresses: Sequence[str]) -> Sequence[str]:
+    """Return those of the addresses (`host:port`, `[::1]:9092`, `host`) that are not this machine's own."""
+    return [one for one in addresses if not is_loopback(urlsplit(f"//{one}").hostname or "")]
 
 
 def is_internal(host: str) -> bool:
@@ -831,6 +931,11 @@ class KeycloakSurvey:
             return None
         server = realm["smtpServer"] or {}
         return {key: value for key, value in server.items() if key != "password"}
+
+    def password_rules(self) -> Mapping[str, Any] | None:
+        """Return the realm's own settings, among them those for passwords; None where the service account may not read them."""
+        realm = self._admin.realm()
+        return realm if "sslRequired" in realm else None
 
     def user_events(self) -> Sequence[str]:
         """Return the types of user events, of those that the bridge reads, that the realm saves and lets it read."""

@@ -13,6 +13,10 @@ from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, wan
 from keycloak_bridge.settings.model import KafkaSettings, TopicsSettings
 
 SPECS = wanted_topics(TopicsSettings(), invitations=True)
+NEEDED = {
+    "events": frozenset({"READ", "DESCRIBE"}),
+    "results": frozenset({"WRITE", "DESCRIBE"}),
+}
 EVERYTHING = frozenset({"READ", "WRITE", "DESCRIBE"})
 NAMES = {spec.purpose: spec.name for spec in SPECS}
 
@@ -23,7 +27,7 @@ def healthy() -> dict[str, TopicFacts]:
         spec.name: TopicFacts(
             partitions=spec.partitions,
             replicas=3,
-            operations=EVERYTHING,
+            operations=NEEDED.get(spec.purpose, EVERYTHING),
             config={"cleanup.policy": "delete", "max.message.bytes": "1048588", **spec.config},
         )
         for spec in SPECS
@@ -76,16 +80,19 @@ class StubCluster(KafkaAdmin):
         self.found[NAMES[purpose]] = replace(topic, **facts)  # type: ignore[arg-type]
 
 
-def examined(cluster: KafkaAdmin) -> list[ProbeResult]:
+def examined(cluster: KafkaAdmin, server: str = "localhost:9092") -> list[ProbeResult]:
     """Return the results of all probes."""
-    return list(examine(KafkaProbes(KafkaSettings(), SPECS, lambda: cluster).probes()))
+    settings = KafkaSettings(bootstrap_servers=(server,))
+    return list(examine(KafkaProbes(settings, SPECS, lambda: cluster).probes()))
 
 
-def not_green(cluster: KafkaAdmin) -> list[tuple[str, Light, str | None]]:
+def not_green(
+    cluster: KafkaAdmin, server: str = "localhost:9092"
+) -> list[tuple[str, Light, str | None]]:
     """Return everything that is not green."""
     return [
         (one.probe, one.light, one.subject)
-        for one in examined(cluster)
+        for one in examined(cluster, server)
         if one.light is not Light.GREEN
     ]
 
@@ -100,6 +107,13 @@ def not_green(cluster: KafkaAdmin) -> list[tuple[str, Light, str | None]]:
         ("results", {"config": {"retention.ms": "1000"}}, ("kafka.retention", Light.YELLOW)),
         ("dead letters", {"config": {"max.message.bytes": "9"}}, ("kafka.retention", Light.YELLOW)),
         ("results", {"config": None}, ("kafka.retention", Light.GRAY)),
+        ("results", {"config": {"retention.bytes": "9"}}, ("kafka.retention", Light.YELLOW)),
+        ("events", {"config": {"min.insync.replicas": "1"}}, ("kafka.topics", Light.YELLOW)),
+        (
+            "events",
+            {"config": {"unclean.leader.election.enable": "true"}},
+            ("kafka.topics", Light.YELLOW),
+        ),
         ("events", {"operations": frozenset({"DESCRIBE"})}, ("kafka.acls", Light.RED)),
         ("results", {"operations": frozenset({"READ"})}, ("kafka.acls", Light.RED)),
         ("results", {"operations": None}, ("kafka.acls", Light.GRAY)),
@@ -117,6 +131,24 @@ def test_one_topic_is_different(
     cluster.change(purpose, **facts)
 
     assert ([] if expected is None else [(*expected, purpose)]) == not_green(cluster)
+
+
+@pytest.mark.parametrize(
+    ("facts", "probe"),
+    [
+        ({"replicas": 1}, "kafka.topics"),
+        ({"operations": frozenset({"ALL"})}, "kafka.acls"),
+        ({"operations": EVERYTHING | {"WRITE"}}, "kafka.acls"),
+        ({"operations": frozenset({"READ", "ALTER_CONFIGS"})}, "kafka.acls"),
+    ],
+)
+def test_what_only_a_broker_to_try_things_may_do(facts: dict[str, object], probe: str) -> None:
+    """One replica, and more rights than are needed, are a risk unless Kafka is on this machine."""
+    cluster = StubCluster()
+    cluster.change("events", **facts)
+
+    assert [] == not_green(cluster)
+    assert [(probe, Light.YELLOW, "events")] == not_green(cluster, "kafka.example.com:9092")
 
 
 def test_the_page_reads_results() -> None:

@@ -42,6 +42,7 @@ from keycloak_bridge.testing.fake_clock import FakeClock
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
 ISSUER = "https://id.example.com/realms/acme"
 LDAP = FederationProvider("people", "ldap", "READ_ONLY")
+RULES = {"passwordPolicy": "length(12)", "bruteForceProtected": True, "sslRequired": "external"}
 PLANTED = "planted@acme.example"
 
 
@@ -62,7 +63,8 @@ def survey(**answers: Any) -> Mock:
         "discovery": Discovery(ISSUER, NOW),
         "follows_its_callers": False,
         "server_version": "26.7.3",
-        "smtp": {"host": "smtp.example.com", "from": "no-reply@example.com"},
+        "smtp": {"host": "smtp.example.com", "from": "no-reply@example.com", "starttls": "true"},
+        "password_rules": RULES,
         "user_federation": (),
         "user_events": ["UPDATE_PASSWORD"],
         "count_users": 12_000,
@@ -149,6 +151,11 @@ def test_older_actions_are_named(version: str | None, light: str) -> None:
         ({"user_federation": [replace(LDAP, edit_mode="UNSYNCED")]}, ("federation", "yellow")),
         ({"user_federation": [replace(LDAP, edit_mode=None)]}, ("federation", "yellow")),
         ({"smtp": {"host": "smtp.example.com"}}, ("mail-server", "red")),
+        ({"smtp": {"host": "smtp.example.com", "from": "a@b.example"}}, ("mail-server", "yellow")),
+        ({"password_rules": None}, ("passwords", "gray")),
+        ({"password_rules": {**RULES, "passwordPolicy": ""}}, ("passwords", "yellow")),
+        ({"password_rules": {**RULES, "bruteForceProtected": False}}, ("passwords", "yellow")),
+        ({"password_rules": {**RULES, "sslRequired": "none"}}, ("passwords", "yellow")),
         ({"discovery": Discovery(ISSUER, NOW + timedelta(seconds=6))}, ("clock", "yellow")),
         ({"discovery": Discovery(ISSUER, NOW - timedelta(seconds=31))}, ("clock", "red")),
         ({"discovery": Discovery(ISSUER, None)}, ("clock", "gray")),
