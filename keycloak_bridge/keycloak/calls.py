@@ -105,7 +105,7 @@ ACCESS: Mapping[Call, Access] = {
     Call("GET", "/"): Access(
         REALM_ROLE,
         "refused mails, doctor, usernames that are ids, [burst]",
-        "Keycloak answers with less: a refused mail waits like an outage, and one light of `doctor` is gray",
+        "Keycloak answers with less: a refused mail waits like an outage, and two lights of `doctor` are gray",
     ),
     Call("GET", "/components"): _DIRECTORIES,
     Call("GET", "/clients"): _CLIENT_ROLES,

@@ -1,19 +1,17 @@
 import ast
 import json
 import re
-import shlex
 import tomllib
 from functools import partial
 from pathlib import Path
 
-import click
 import generate
 import pytest
+from command_lines import TARGETS, blocks, commands, parse, targets_in
 from grafana_dashboard import grafana_dashboard
 from man_page import man_page
 
 from keycloak_bridge.app.interpretation import load_schemas
-from keycloak_bridge.cli.main import app
 from keycloak_bridge.domain.events import USER_CREATED, USER_EVENTS, Record
 from keycloak_bridge.events.decode import EnvelopeRules, decode
 from keycloak_bridge.mapping.mapping import compile_mapping
@@ -23,17 +21,6 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OUTSIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES = [*OUTSIDE, *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """Return the fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-
-
-def commands(text: str) -> list[str]:
-    """Return the command lines of the console blocks, continuation lines joined."""
-    joined = "\n".join(blocks(text, "console")).replace("\\\n", " ")
-    return [line.split("  #")[0].strip() for line in joined.splitlines() if line.strip()]
 
 
 def test_generated_parts_are_in_step() -> None:
@@ -57,10 +44,7 @@ def test_generated_parts_are_in_step() -> None:
 )
 def test_make_targets_exist(line: str) -> None:
     """Every `make …` of the documentation names a target of the Makefile."""
-    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    words = [word for word in shlex.split(line)[1:] if "=" not in word]
-
-    assert set(words) <= targets
+    assert targets_in(line) <= TARGETS
 
 
 @pytest.mark.parametrize(
@@ -74,21 +58,7 @@ def test_make_targets_exist(line: str) -> None:
 )
 def test_commands_parse(line: str) -> None:
     """Every `keycloak-bridge …` of the documentation is a command with options that exist."""
-    command: click.Command = app
-    context = click.Context(app)
-    words = shlex.split(line)[1:]
-    options = {o for p in app.params for o in p.opts}
-    while words:
-        word = words.pop(0)
-        if word.startswith("-"):
-            assert word.split("=")[0] in options, line
-            if word in {"-c", "--config", "--set", "--format"}:
-                words.pop(0)
-        elif isinstance(command, click.Group):
-            found = command.get_command(context, word)
-            assert found is not None, line
-            command = found
-            options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
+    parse(line)
 
 
 def test_the_sample_event_is_valid() -> None:

@@ -12,8 +12,9 @@ from keycloak_bridge.settings.loading import read_settings
 PLANTED = "planted-secret"
 
 
-def found(*overrides: str, file: Path | None = None, **environ: str) -> list[ProbeResult]:
-    """Return the results under these settings."""
+def found(*overrides: str, file: Path | None = None, **secrets: str) -> list[ProbeResult]:
+    """Return the results under these settings; secrets by section and key, which the environment has."""
+    environ = {f"KEYCLOAK_BRIDGE_{name.upper()}": secret for name, secret in secrets.items()}
     loaded = read_settings(file, environ=environ, overrides=overrides)
     assert () == loaded.problems
     return list(examine(exposure_probes(loaded)))
@@ -63,7 +64,7 @@ def test_a_secret_as_text(tmp_path: Path, public_folder: Path) -> None:
     file = public_folder / "bridge.toml"
     file.write_text(f'[registry]\nurl = "https://registry"\ntoken = "{PLANTED}"\n')
     file.chmod(0o644)
-    results = found(file=file, KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET=PLANTED)
+    results = found(file=file, keycloak_client_secret=PLANTED)
 
     assert ["keycloak.client_secret", "registry.token"] == risks(results)
     assert "by KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET" in results[0].message
@@ -141,13 +142,10 @@ def test_what_is_open(overrides: tuple[str, ...], subjects: list[str]) -> None:
 
 def test_a_login_in_clear_text_names_the_password() -> None:
     """SASL without TLS: SCRAM keeps the password, PLAIN does not."""
-    login = {
-        "KEYCLOAK_BRIDGE_KAFKA_SASL_USERNAME": "bridge",
-        "KEYCLOAK_BRIDGE_KAFKA_SASL_PASSWORD": PLANTED,
-    }
     kafka = ("kafka.bootstrap_servers=kafka:9092", "kafka.security_protocol=SASL_PLAINTEXT")
     for mechanism, told in (("PLAIN", True), ("SCRAM-SHA-512", False)):
-        results = found(*kafka, f"kafka.sasl_mechanism={mechanism}", **login)
+        of_login = (f"kafka.sasl_mechanism={mechanism}", "kafka.sasl_username=bridge")
+        results = found(*kafka, *of_login, kafka_sasl_password=PLANTED)
         assert ["kafka.sasl_password", "kafka"] == risks(results)
         (one,) = [one for one in results if one.subject == "kafka"]
         assert told == ("and the password" in one.message)
