@@ -6,7 +6,12 @@ from pathlib import Path
 
 import click
 import pytest
-from command_lines import ROOT, TARGETS, Check, checks, parse, targets_in
+from command_lines import ROOT, TARGETS, Check, blocks, checks, parse, targets_in
+
+from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.domain.errors import EventError
+from keycloak_bridge.domain.events import Record
+from keycloak_bridge.settings.model import Settings
 
 PAGE = (ROOT / "docs" / "production.md").read_text(encoding="utf-8")
 CHECKS = checks(PAGE)
@@ -17,7 +22,8 @@ PROGRAMS = frozenset(
     {
         *("curl", "docker", "grep", "helm", "keycloak-bridge", "kubectl", "make", "openssl"),
         *("promtool", "kcadm.sh", "kafka-acls.sh", "kafka-configs.sh", "kafka-topics.sh"),
-        *("kafka-console-producer.sh", "kafka-consumer-groups.sh"),
+        *("kafka-console-producer.sh", "kafka-console-consumer.sh"),
+        "kafka-consumer-groups.sh",
     }
 )
 FOLDERS = frozenset(path.name for path in ROOT.iterdir() if path.is_dir())
@@ -54,6 +60,21 @@ def test_the_doctor_has_these_lights(check: Check) -> None:
 
     assert names
     assert [] == [name for name in names if f'"{name}"' not in PROBES]
+
+
+def test_the_hostile_events_are_refused() -> None:
+    """By the shipped mapping, with the codes that the page names."""
+    (lines,) = blocks(PAGE, "json")
+    interpretation = Interpretation(Settings())
+    codes = set()
+    for line in lines.splitlines():
+        record = Record("t", 0, 0, 0, None, line.encode())
+        with pytest.raises(EventError) as refused:
+            interpretation.read(record)
+        codes.add(refused.value.code)
+    (check,) = [one for one in CHECKS if "hostile.ndjson" in one.command]
+
+    assert codes == set(re.findall(r"`([a-z-]+)`", check.right))
 
 
 def test_every_section_has_checks() -> None:
