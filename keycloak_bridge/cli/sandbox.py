@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -78,8 +78,8 @@ def sandbox() -> None:
 def up(detach: bool, config_dir: Path | None, **others: Any) -> None:
     """Start the sandbox; without --detach it stays until Ctrl-C.
 
-    With --secure, Kafka takes SCRAM-SHA-512 and tokens of Keycloak over TLS, and the bridge's client authenticates by a
-    key of its own (private_key_jwt).
+    With --secure, Kafka has TLS, mutual TLS, SCRAM-SHA-512, PLAIN and tokens of Keycloak, and Keycloak has a client for each way
+    to authenticate.
     """
     options = SandboxOptions(config_dir=config_dir.absolute() if config_dir else None, **others)
     if detach:
@@ -182,15 +182,23 @@ def _print_addresses(environment: Mapping[str, str]) -> None:
         for name, value in rows.items():
             console.line(f"{name.strip()}: {value}")
     if secure is not None:
-        click.echo("\n".join(_to_try(secure)))
+        click.echo("\n".join(_to_try(Path(secure))))
 
 
-def _to_try(secure: str) -> tuple[str, ...]:
+def _to_try(folder: Path) -> Sequence[str]:
+    """Return what begins with each settings file; its first line says which way it is."""
+    ways = [
+        (file, file.read_text().partition("\n")[0].lstrip("# "))
+        for file in sorted(folder.glob("bridge*.toml"))
+    ]
+    width = max((len(str(file)) for file, _ in ways), default=0)
     return (
         "",
-        "Try it:",
-        f"  keycloak-bridge --config {secure}/bridge.toml doctor",
-        f"  keycloak-bridge --config {secure}/bridge.toml run",
-        f"  keycloak-bridge --config {secure}/operator.toml log --follow",
-        f"A producer, such as Kafka's own tools, connects with {secure}/client.properties.",
+        "Settings to try, each for itself:",
+        *(f"  {file!s:{width}}  {way}" for file, way in ways),
+        "Such as:",
+        f"  keycloak-bridge --config {folder}/bridge.toml doctor",
+        f"  keycloak-bridge --config {folder}/bridge.toml run",
+        f"  keycloak-bridge --config {folder}/operator.toml log --follow",
+        f"A producer, such as Kafka's own tools, connects with {folder}/client.properties.",
     )

@@ -46,7 +46,7 @@ from keycloak_bridge.sandbox.processes import (
 LOCK_FILE = "artifacts.lock.json"
 CACHE_VARIABLE = "KEYCLOAK_BRIDGE_CACHE"
 VERSION_VARIABLES = {"keycloak": "SANDBOX_KEYCLOAK_VERSION", "kafka": "SANDBOX_KAFKA_VERSION"}
-BUILD_OPTIONS = ("--db=dev-file",)
+BUILD_OPTIONS = ("--db=dev-file", "--https-client-auth=request")
 ADMIN_USERNAME = "admin"
 _PARALLEL_DOWNLOADS = 6
 _DOWNLOAD_TIMEOUT_S = 20
@@ -109,6 +109,11 @@ class Distribution:
                 (archive,) = self._fetch("keycloak", pinned.artifacts)
                 prepare(archive, target, self.java, self.logs, self._progress, self._cancelled)
         return PreparedKeycloak(target)
+
+    @property
+    def keycloak_version(self) -> tuple[int, ...]:
+        """Return the version of Keycloak, such as (26, 7, 5)."""
+        return tuple(int(part) for part in self._locked("keycloak").version.split("."))
 
     def _locked(self, program: str) -> "ArtifactSet":
         return locked(program, self._versions.get(program))
@@ -376,7 +381,7 @@ def server_command(
 
 @dataclass(frozen=True, slots=True)
 class ServerTls:
-    """The certificate of a server with its chain, its key, and the authority that clients trust (PEM)."""
+    """The certificate of a server with its chain, its key, and the authority that signed it and those of clients (PEM)."""
 
     certificate: Path
     key: Path
@@ -393,6 +398,7 @@ def http_arguments(public_url: str, port: int, tls: ServerTls | None = None) -> 
             f"--https-port={port}",
             f"--https-certificate-file={tls.certificate}",
             f"--https-certificate-key-file={tls.key}",
+            f"--https-trust-store-file={tls.authority}",
         ]
     return [
         "start",

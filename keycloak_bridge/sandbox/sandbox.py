@@ -152,7 +152,7 @@ class Sandbox:
                 "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_ID": self.client_id,
                 "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET": self.client_secret,
             }
-        found = self._secure.settings(self.bootstrap_servers, self.keycloak_url, self.realm)
+        found = self._secure.settings(self.kafka.addresses, self.keycloak_url, self.realm)
         named = {environment_name(name): value for name, value in found.items()}
         return {**named, "SANDBOX_SECURE_DIR": str(self._secure.folder)}
 
@@ -185,6 +185,8 @@ class Sandbox:
         self._cancelled.set()
         if self._mail is not None:
             self._mail.stop()
+        if self._secure is not None:
+            self._secure.stop()
         services = [item for item in (self._kafka, self._keycloak) if item is not None]
         with ThreadPoolExecutor(2) as pool:
             try:
@@ -213,13 +215,17 @@ class Sandbox:
 
     def _start_secure(self) -> None:
         """Start Keycloak first: Kafka fetches the keys of the realm when it starts."""
-        from keycloak_bridge.sandbox.secure import SecureParts  # noqa: PLC0415 # cryptography loads slowly
+        # cryptography loads slowly
+        from keycloak_bridge.sandbox.secure import FEDERATED_SINCE, SecureParts  # noqa: PLC0415
 
-        secure = self._secure = SecureParts.made_in(self.run_dir / "secure")
+        federated = self._distribution.keycloak_version >= FEDERATED_SINCE
+        secure = self._secure = SecureParts.made_in(self.run_dir / "secure", federated=federated)
         self._together(self._distribution.kafka_jars, self._start_keycloak)
         self._start_kafka()
         secure.set_up(self.kafka)
-        secure.write_settings(self.bootstrap_servers, self.keycloak_url, self.realm)
+        secure.write_settings(
+            self.kafka.addresses, self.keycloak_url, self.keycloak_public_url, self.realm
+        )
 
     def _make_run_dir(self) -> Path:
         chosen = self.options.run_dir

@@ -1,16 +1,17 @@
 """The sandbox with TLS, log-ins and access control lists, as beside a production Keycloak (`sandbox up --secure`).
 
-Kafka takes SCRAM-SHA-512, and tokens that the realm issues to the bridge's client; that client authenticates by
-`private_key_jwt`. Certificates, keys and passwords are made at each start, and go with the run folder.
+Kafka has a listener for TLS, one for mutual TLS, and one for log-ins (SCRAM-SHA-512, PLAIN, and tokens of the realm). The realm has
+a client of the bridge for each way to authenticate. Certificates, keys and passwords are made at each start, and go with the run folder.
 """
 
+import copy
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jwt
 import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -31,13 +32,26 @@ from keycloak_bridge.sandbox import security
 from keycloak_bridge.sandbox.distribution import ServerTls
 from keycloak_bridge.sandbox.options import SandboxError
 from keycloak_bridge.sandbox.processes import LOOPBACK
+from keycloak_bridge.sandbox.service_accounts import SUBJECT, ServiceAccounts, key_set
 from keycloak_bridge.sandbox.services import BrokerSecurity, KafkaBroker, Listener
 
 BRIDGE, PRODUCER, OPERATOR = "keycloak-bridge", "user-management", "bridge-operator"
+BY_SECRET, BY_CERTIFICATE, BY_ASSERTION = (
+    f"{BRIDGE}-{way}" for way in ("secret", "certificate", "assertion")
+)
+"""The realm's clients beside `keycloak-bridge`, which authenticates by its key."""
+
+FEDERATED_SINCE = (26, 6)
+"""The first version of Keycloak that takes assertions of a Kubernetes cluster."""
+
 AUDIENCE = "kafka"
 SESSION_S = 300.0
 _ADMINISTRATOR, _BROKER = "sandbox-admin", "kafka"
 _KEY_ID = "sandbox"
+_LOGIN, _TLS, _MUTUAL = "CLIENTS", "TLS", "MUTUAL"
+_BRIDGES = (BRIDGE, BY_SECRET, BY_CERTIFICATE, BY_ASSERTION, "ANONYMOUS")
+"""Whom Kafka may take the bridge for; without a log-in or a certificate nobody has a name."""
+
 _TOPICS = ("user-events", "user-invitations", "user-results", "user-events-dead-letters")
 
 
@@ -81,25 +95,37 @@ class SecureParts:
     """Certificates, keys and passwords of one run, in a folder that only its owner can read."""
 
     folder: Path
+    authority: trustme.CA
     key: rsa.RSAPrivateKey
     passwords: dict[str, str]
+    accounts: ServiceAccounts | None
+    """The cluster whose assertions Keycloak takes; None with a Keycloak that takes none."""
 
     @classmethod
-    def made_in(cls, folder: Path) -> "SecureParts":
-        """Make them all."""
+    def made_in(cls, folder: Path, *, federated: bool = True) -> "SecureParts":
+        """Make them all, without a cluster where Keycloak is not `federated`; end with `stop`."""
         folder.mkdir(mode=0o700)
         authority = trustme.CA()
         security.authority_file(authority, folder / "ca.pem")
-        for name in (_BROKER, _ADMINISTRATOR, "keycloak"):
+        for name in (_BROKER, _ADMINISTRATOR):
             leaf = authority.issue_cert("localhost", LOOPBACK, common_name=name)
             security.certificate_file(leaf, folder / f"{name}.pem")
+        security.certificate_file(authority.issue_cert("localhost"), folder / "keycloak.pem")
+        own = authority.issue_cert("localhost", common_name=BRIDGE)
+        security.certificate_file(own, folder / "bridge.pem")
         key = rsa.generate_private_key(65537, 2048)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         replace_file(folder / "bridge-key.pem", pem)
-        passwords = {name: secrets.token_urlsafe(18) for name in (BRIDGE, PRODUCER, OPERATOR)}
+        users = (BRIDGE, PRODUCER, OPERATOR, BY_SECRET)
+        passwords = {name: secrets.token_urlsafe(18) for name in users}
         for name, password in passwords.items():
             replace_file(folder / f"{name}.password", password.encode())
-        return cls(folder, key, passwords)
+        return cls(folder, authority, key, passwords, ServiceAccounts() if federated else None)
+
+    def stop(self) -> None:
+        """End what runs in this process."""
+        if self.accounts is not None:
+            self.accounts.stop()
 
     @property
     def ca_file(self) -> Path:
@@ -113,16 +139,10 @@ class SecureParts:
         return ServerTls(certificate, certificate, self.ca_file)
 
     def change_realm(self, realm: dict[str, Any]) -> None:
-        """Let the bridge's client of an export authenticate by its key, and its tokens be for Kafka too."""
+        """Give an export a client of the bridge for each way to authenticate, and let the tokens of all be for Kafka too."""
         client = next((one for one in realm["clients"] if one.get("clientId") == BRIDGE), None)
         if client is None:
             raise SandboxError(f"The realm export has no client {BRIDGE}, which --secure needs.")
-        client.pop("secret", None)
-        client["clientAuthenticatorType"] = "client-jwt"
-        client["attributes"] = client.get("attributes", {}) | {
-            "use.jwks.string": "true",
-            "jwks.string": json.dumps({"keys": [self._public_key()]}),
-        }
         client.setdefault("protocolMappers", []).append(
             {
                 "name": "kafka",
@@ -131,10 +151,30 @@ class SecureParts:
                 "config": {"included.custom.audience": AUDIENCE, "access.token.claim": "true"},
             }
         )
-
-    def _public_key(self) -> dict[str, Any]:
-        public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key()))
-        return {**public, "kid": _KEY_ID, "use": "sig", "alg": "RS256"}
+        client.pop("secret", None)
+        _add_copy(realm, client, BY_SECRET, "client-secret", secret=self.passwords[BY_SECRET])
+        subject = {
+            "x509.subjectdn": f".*CN={BRIDGE}.*",
+            "x509.allow.regex.pattern.comparison": "true",
+        }
+        _add_copy(realm, client, BY_CERTIFICATE, "client-x509", subject)
+        if self.accounts is not None:
+            account = {"jwt.credential.issuer": "kubernetes", "jwt.credential.sub": SUBJECT}
+            _add_copy(realm, client, BY_ASSERTION, "federated-jwt", account)
+            realm.setdefault("identityProviders", []).append(
+                {
+                    "alias": "kubernetes",
+                    "providerId": "kubernetes",
+                    "enabled": True,
+                    "config": {"issuer": self.accounts.issuer},
+                }
+            )
+        keys = json.dumps(key_set(self.key, _KEY_ID))
+        client["clientAuthenticatorType"] = "client-jwt"
+        client["attributes"] = client.get("attributes", {}) | {
+            "use.jwks.string": "true",
+            "jwks.string": keys,
+        }
 
     def kafka(self, keycloak_url: str, public_url: str, realm: str) -> BrokerSecurity:
         """Return what secures the broker; Keycloak must be up when it starts, since it fetches the realm's keys."""
@@ -143,8 +183,9 @@ class SecureParts:
         keys_url = f"{keycloak_url}/realms/{realm}/protocol/openid-connect/certs"
         clients = {
             **tls,
-            **security.logins(["SCRAM-SHA-512", "OAUTHBEARER"]),
+            **security.logins(["SCRAM-SHA-512", "PLAIN", "OAUTHBEARER"]),
             **security.scram(),
+            **security.plain(self._users),
             **security.oauth(
                 f"{public_url}/realms/{realm}",
                 audience=AUDIENCE,
@@ -154,8 +195,8 @@ class SecureParts:
             ),
         }
         return BrokerSecurity(
-            Listener("CLIENTS", "SASL_SSL", clients),
-            (Listener("ADMIN", "SSL", mutual),),
+            Listener(_LOGIN, "SASL_SSL", clients),
+            (Listener(_TLS, "SSL", tls), Listener(_MUTUAL, "SSL", mutual)),
             Listener("CONTROLLER", "SSL", mutual),
             properties={
                 "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -180,12 +221,13 @@ class SecureParts:
             admin.alter_user_scram_credentials(
                 [
                     UserScramCredentialUpsertion(name, ScramMechanism.SCRAM_SHA_512, password)
-                    for name, password in self.passwords.items()
+                    for name, password in self._users.items()
                 ]
             )
             topics = {name: {"num_partitions": 4, "replication_factor": 1} for name in _TOPICS}
             admin.create_topics(topics, wait_for_metadata=True)
-            refused = admin.create_acls([_acl(one) for one in RIGHTS])["failed"]
+            rights = [acl for right in RIGHTS for acl in _acls(right)]
+            refused = admin.create_acls(rights)["failed"]
         except KafkaError as error:
             raise SandboxError(f"Kafka's users and rights cannot be made: {error}") from error
         finally:
@@ -193,39 +235,87 @@ class SecureParts:
         if refused:
             raise SandboxError(f"Kafka refuses {len(refused)} of its access control lists.")
 
-    def settings(self, kafka: str, keycloak_url: str, realm: str) -> dict[str, str]:
-        """Return the bridge's settings that lead here, by their full keys."""
+    @property
+    def _users(self) -> dict[str, str]:
+        """The passwords of Kafka's users."""
+        return {name: self.passwords[name] for name in (BRIDGE, PRODUCER, OPERATOR)}
+
+    def settings(self, kafka: Mapping[str, str], keycloak_url: str, realm: str) -> dict[str, str]:
+        """Return the bridge's settings that lead here, by their full keys; `kafka` has the addresses of its listeners."""
+        return self._addresses(kafka, keycloak_url, realm) | _login("OAUTHBEARER") | self._by_key()
+
+    def write_settings(
+        self, kafka: Mapping[str, str], keycloak_url: str, public_url: str, realm: str
+    ) -> None:
+        """Write settings for each way of the bridge, and for an operator, and what Kafka's own tools need of a producer."""
+        common = self._addresses(kafka, keycloak_url, realm)
+        own_certificate = str(self.folder / "bridge.pem")
+        mutual = _tls(kafka[_MUTUAL]) | {"kafka.ssl_certfile": own_certificate}
+        by_secret = {
+            "keycloak.client_id": BY_SECRET,
+            "keycloak.client_secret_file": str(self.folder / f"{BY_SECRET}.password"),
+        }
+        by_certificate = {
+            "keycloak.client_id": BY_CERTIFICATE,
+            "keycloak.tls_cert_file": own_certificate,
+        }
+        key, plain = self._by_key(), self._login_as(BRIDGE, "PLAIN")
+        scram = self._login_as(BRIDGE, "SCRAM-SHA-512")
+        self._write(
+            "bridge", ("OAUTHBEARER", "private_key_jwt"), common | _login("OAUTHBEARER") | key
+        )
+        self._write("bridge-scram", ("SCRAM-SHA-512", "client secret"), common | scram | by_secret)
+        self._write(
+            "bridge-mutual-tls", ("mutual TLS", "tls_client_auth"), common | mutual | by_certificate
+        )
+        self._write("bridge-tls", ("TLS", "private_key_jwt"), common | _tls(kafka[_TLS]) | key)
+        if self.accounts is None:
+            self._write("bridge-plain", ("PLAIN", "private_key_jwt"), common | plain | key)
+        else:
+            token = self.folder / "service-account-token"
+            self.accounts.project(f"{public_url}/realms/{realm}", token)
+            by_assertion = {
+                "keycloak.client_id": BY_ASSERTION,
+                "keycloak.client_assertion_file": str(token),
+            }
+            self._write(
+                "bridge-plain", ("PLAIN", "client_assertion_file"), common | plain | by_assertion
+            )
+        operator = self._login_as(OPERATOR, "SCRAM-SHA-512")
+        self._write("operator", ("SCRAM-SHA-512", "private_key_jwt"), common | operator | key)
+        self._write_client(kafka[_LOGIN])
+
+    def _addresses(self, kafka: Mapping[str, str], keycloak_url: str, realm: str) -> dict[str, str]:
         return {
-            "kafka.bootstrap_servers": kafka,
-            "kafka.security_protocol": "SASL_SSL",
-            "kafka.sasl_mechanism": "OAUTHBEARER",
+            "kafka.bootstrap_servers": kafka[_LOGIN],
             "kafka.ssl_cafile": str(self.ca_file),
             "keycloak.url": keycloak_url,
             "keycloak.realm": realm,
-            "keycloak.client_id": BRIDGE,
-            "keycloak.client_key_file": str(self.folder / "bridge-key.pem"),
-            "keycloak.client_key_id": _KEY_ID,
             "keycloak.ca_file": str(self.ca_file),
         }
 
-    def write_settings(self, kafka: str, keycloak_url: str, realm: str) -> None:
-        """Write a settings file for the bridge and one for an operator, and what Kafka's own tools need of a producer."""
-        settings = self.settings(kafka, keycloak_url, realm)
-        of_bridge = "The bridge logs in to Kafka with tokens of its own client."
-        _write_toml(self.folder / "bridge.toml", of_bridge, settings)
-        operator = settings | {
-            "kafka.sasl_mechanism": "SCRAM-SHA-512",
-            "kafka.sasl_username": OPERATOR,
-            "kafka.sasl_password_file": str(self.folder / f"{OPERATOR}.password"),
+    def _by_key(self) -> dict[str, str]:
+        return {
+            "keycloak.client_id": BRIDGE,
+            "keycloak.client_key_file": str(self.folder / "bridge-key.pem"),
+            "keycloak.client_key_id": _KEY_ID,
         }
-        of_operator = (
-            "An operator logs in to Kafka with a password, and may read results and replay."
-        )
-        _write_toml(self.folder / "operator.toml", of_operator, operator)
+
+    def _login_as(self, user: str, mechanism: str) -> dict[str, str]:
+        return _login(mechanism) | {
+            "kafka.sasl_username": user,
+            "kafka.sasl_password_file": str(self.folder / f"{user}.password"),
+        }
+
+    def _write(self, name: str, ways: tuple[str, str], settings: dict[str, str]) -> None:
+        comment = f"# Kafka: {ways[0]}; Keycloak: {ways[1]}"
+        _write_toml(self.folder / f"{name}.toml", comment, settings)
+
+    def _write_client(self, bootstrap_servers: str) -> None:
         module = "org.apache.kafka.common.security.scram.ScramLoginModule"
         login = f'username="{PRODUCER}" password="{self.passwords[PRODUCER]}"'
         client = {
-            "bootstrap.servers": kafka,
+            "bootstrap.servers": bootstrap_servers,
             "security.protocol": "SASL_SSL",
             "sasl.mechanism": "SCRAM-SHA-512",
             "sasl.jaas.config": f"{module} required {login};",
@@ -235,8 +325,37 @@ class SecureParts:
         replace_file(self.folder / "client.properties", lines.encode())
 
 
+def _login(mechanism: str) -> dict[str, str]:
+    return {"kafka.security_protocol": "SASL_SSL", "kafka.sasl_mechanism": mechanism}
+
+
+def _tls(address: str) -> dict[str, str]:
+    return {"kafka.security_protocol": "SSL", "kafka.bootstrap_servers": address}
+
+
+def _add_copy(
+    realm: dict[str, Any],
+    client: dict[str, Any],
+    client_id: str,
+    authenticator: str,
+    attributes: dict[str, str] | None = None,
+    **given: str,
+) -> None:
+    """Add a client that may do what `client` may, and authenticates in another way."""
+    twin = copy.deepcopy(client) | given | {"clientId": client_id}
+    twin |= {"clientAuthenticatorType": authenticator}
+    twin["attributes"] = twin.get("attributes", {}) | (attributes or {})
+    realm["clients"].append(twin)
+    own = client["clientId"]
+    for user in [one for one in realm.get("users", ()) if one.get("serviceAccountClientId") == own]:
+        name = f"service-account-{client_id}"
+        realm["users"].append(user | {"username": name, "serviceAccountClientId": client_id})
+    for mappings in realm.get("clientScopeMappings", {}).values():
+        mappings += [one | {"client": client_id} for one in mappings if one.get("client") == own]
+
+
 def _write_toml(path: Path, comment: str, settings: dict[str, str]) -> None:
-    lines, section = [f"# {comment}"], ""
+    lines, section = [comment], ""
     for name, value in sorted(settings.items(), key=lambda one: one[0].partition(".")[0]):
         into, _, key = name.partition(".")
         if into != section:
@@ -247,12 +366,15 @@ def _write_toml(path: Path, comment: str, settings: dict[str, str]) -> None:
     replace_file(path, ("\n".join(lines) + "\n").encode())
 
 
-def _acl(right: Right) -> ACL:
+def _acls(right: Right) -> list[ACL]:
     kind = ResourceType[right.kind.upper().replace("-", "_")]
-    return ACL(
-        f"User:{right.user}",
-        "*",
-        ACLOperation[right.operation.upper()],
-        ACLPermissionType.ALLOW,
-        ResourcePattern(kind, right.name),
-    )
+    return [
+        ACL(
+            f"User:{user}",
+            "*",
+            ACLOperation[right.operation.upper()],
+            ACLPermissionType.ALLOW,
+            ResourcePattern(kind, right.name),
+        )
+        for user in (_BRIDGES if right.user == BRIDGE else (right.user,))
+    ]

@@ -131,10 +131,14 @@ class KafkaBroker(Service):
         """Return the address a client starts from."""
         return f"{LOOPBACK}:{self.port}"
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Return the address of each listener by its name."""
+        return {name: f"{LOOPBACK}:{port}" for name, port in self.ports.items()}
+
     def administrator(self) -> dict[str, Any]:
         """Return how a client of kafka-python connects as the broker's administrator."""
-        servers = f"{LOOPBACK}:{self.ports[self._own.name]}"
-        return {"bootstrap_servers": servers, **self.security.login}
+        return {"bootstrap_servers": self.addresses[self._own.name], **self.security.login}
 
     @property
     def _own(self) -> Listener:
@@ -255,7 +259,6 @@ class KeycloakServer(Service):
         self.port = loopback_port(port, "Keycloak")
         self.realm = realm
         self._tls = tls
-        self._scheme = "http" if tls is None else "https"
         self._java = java
         self._java_options = tuple(java_options)
         self._distribution = distribution
@@ -264,13 +267,13 @@ class KeycloakServer(Service):
 
     @property
     def url(self) -> str:
-        """Return the address programs call."""
-        return f"{self._scheme}://{LOOPBACK}:{self.port}"
+        """Return the address programs call; a certificate is for the public name only."""
+        return self.public_url if self._tls else f"http://{LOOPBACK}:{self.port}"
 
     @property
     def public_url(self) -> str:
         """Return the address that stands in mails and tokens."""
-        return f"{self._scheme}://localhost:{self.port}"
+        return f"{'https' if self._tls else 'http'}://localhost:{self.port}"
 
     @property
     def admin_password(self) -> str:

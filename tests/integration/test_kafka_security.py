@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 from bridge_harness import STRUCTURED, Bench, an_event, wait_until
-from click.testing import CliRunner
-from kafka import KafkaProducer
 from kafka.admin import (
     ACL,
     ACLFilter,
@@ -18,16 +16,13 @@ from kafka.admin import (
     ResourcePattern,
     ResourceType,
 )
-from kafka.errors import TopicAuthorizationFailedError
-from process_state import process_state_restored
 from secure_broker import AUDIENCE, PASSWORD, PAST, USER, SecureBroker, secure_broker
 
-from keycloak_bridge.cli.main import app
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.kafka import client as kafka_client
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.kafka.topics import KafkaAdmin
-from keycloak_bridge.sandbox import Sandbox, SandboxOptions, read_mails
+from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.sandbox import security as secured
 from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import KafkaSettings, KeycloakSettings, Settings
@@ -381,44 +376,3 @@ def test_a_right_that_is_revoked(
     for said in (log.read_text(), again.stderr):
         assert "Kafka does not allow" in said
         assert "docs/security.md" in said
-
-
-@pytest.mark.full
-def test_the_secure_sandbox(tmp_path: Path, user_id: str) -> None:
-    """With the files that it writes a producer publishes, the bridge brings the user, and an operator sees it; no more is allowed."""
-    with Sandbox(SandboxOptions(secure=True, run_dir=tmp_path / "run")) as running:
-        folder = tmp_path / "run" / "secure"
-        login: dict[str, Any] = {
-            "bootstrap_servers": running.bootstrap_servers,
-            "security_protocol": "SASL_SSL",
-            "sasl_mechanism": "SCRAM-SHA-512",
-            "ssl_cafile": str(folder / "ca.pem"),
-            "sasl_plain_username": "user-management",
-            "sasl_plain_password": (folder / "user-management.password").read_text(),
-        }
-        producer: Any = KafkaProducer(**login, acks="all", enable_idempotence=False)
-        event = json.dumps(an_event(user_id)).encode()
-        producer.send(
-            "user-events", key=user_id.encode(), value=event, headers=list(STRUCTURED)
-        ).get(30)
-        with pytest.raises(TopicAuthorizationFailedError):
-            producer.send("user-results", b"{}").get(30)
-        producer.close()
-        runner = CliRunner()
-        outcomes = []
-        for name, *arguments in (
-            ("bridge", "doctor"),
-            ("bridge", "run", "--until-caught-up"),
-            ("operator", "log", "--user", user_id),
-        ):
-            with process_state_restored():
-                config = str(folder / f"{name}.toml")
-                outcomes.append(runner.invoke(app, ["--config", config, *arguments]))
-        mails = read_mails(running.mail.folder)
-
-    doctor, _, log = outcomes
-    assert [0, 0, 0] == [one.exit_code for one in outcomes], outcomes[-1].output
-    assert "SASL_SSL, OAUTHBEARER" in doctor.stdout
-    assert "private_key_jwt" in doctor.stdout
-    assert user_id in log.stdout
-    assert [(f"{user_id}@acme.example",)] == [one.recipients for one in mails]

@@ -2,14 +2,23 @@
 
 import ssl
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jwt
+import pytest
+import requests
 from acl_commands import rights
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pytest_socket import enable_socket
 
 from keycloak_bridge.sandbox.secure import BRIDGE, RIGHTS, SecureParts
+from keycloak_bridge.sandbox.service_accounts import SUBJECT
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS, read_settings
 
+KAFKA = {"CLIENTS": "127.0.0.1:1", "TLS": "127.0.0.1:2", "MUTUAL": "127.0.0.1:3"}
+URL = "https://localhost:8443"
 PAGE = Path(__file__).parents[3] / "docs" / "security.md"
 
 
@@ -19,10 +28,20 @@ def test_the_rights_are_those_of_the_page() -> None:
     assert {(f"User:{one.user}", *one[1:]) for one in RIGHTS} == of_page
 
 
-def test_only_the_owner_can_read_what_is_secret(tmp_path: Path) -> None:
-    """Keys, passwords and the settings that hold one."""
-    parts = SecureParts.made_in(tmp_path / "secure")
-    parts.write_settings("127.0.0.1:9093", "https://127.0.0.1:8443", "acme")
+@pytest.fixture(params=[True, False], ids=["with a cluster", "without"])
+def parts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SecureParts]:
+    """What is made for a Keycloak that takes assertions of a cluster, and for one that does not."""
+    enable_socket()
+    made = SecureParts.made_in(tmp_path / "secure", federated=request.param)
+    try:
+        made.write_settings(KAFKA, URL, URL, "acme")
+        yield made
+    finally:
+        made.stop()
+
+
+def test_only_the_owner_can_read_what_is_secret(parts: SecureParts) -> None:
+    """Keys, passwords, tokens and the settings that hold one."""
     modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in parts.folder.iterdir()}
     modes.pop("ca.pem")
 
@@ -30,25 +49,65 @@ def test_only_the_owner_can_read_what_is_secret(tmp_path: Path) -> None:
     assert stat.S_IMODE(parts.folder.stat().st_mode) == 0o700
 
 
-def test_the_settings_files_are_right(tmp_path: Path) -> None:
-    """Nothing is missing or unknown; the files of certificates and keys can be used."""
-    parts = SecureParts.made_in(tmp_path / "secure")
-    parts.write_settings("127.0.0.1:9093", "https://127.0.0.1:8443", "acme")
-    for name in ("bridge", "operator"):
-        loaded = read_settings(parts.folder / f"{name}.toml", environ={}, require=KEYCLOAK_ACCESS)
+def test_the_settings_files_are_right(parts: SecureParts) -> None:
+    """Nothing is missing or unknown; there is each way to Kafka, and each to authenticate at Keycloak."""
+    found = {}
+    for file in parts.folder.glob("*.toml"):
+        loaded = read_settings(file, environ={}, require=KEYCLOAK_ACCESS)
         assert loaded.problems == ()
-    bridge = read_settings(parts.folder / "bridge.toml", environ={}).settings
-    assert bridge.keycloak.authentication == "private_key_jwt"
-    assert bridge.kafka.token_client == bridge.keycloak
+        kafka, keycloak = loaded.settings.kafka, loaded.settings.keycloak
+        at_kafka = kafka.sasl_mechanism or ("mutual TLS" if kafka.ssl_certfile else "TLS")
+        found[file.stem] = (at_kafka, keycloak.authentication)
+    for_plain = "client_assertion" if parts.accounts else "private_key_jwt"
+
+    assert found == {
+        "bridge": ("OAUTHBEARER", "private_key_jwt"),
+        "bridge-scram": ("SCRAM-SHA-512", "client_secret"),
+        "bridge-plain": ("PLAIN", for_plain),
+        "bridge-mutual-tls": ("mutual TLS", "tls_client_auth"),
+        "bridge-tls": ("TLS", "private_key_jwt"),
+        "operator": ("SCRAM-SHA-512", "private_key_jwt"),
+    }
     ssl.create_default_context(cafile=str(parts.ca_file))
     load_pem_private_key((parts.folder / "bridge-key.pem").read_bytes(), None)
 
 
-def test_the_client_of_the_realm_has_no_secret(tmp_path: Path) -> None:
-    """It authenticates by its key, and its tokens are for Kafka too."""
-    parts = SecureParts.made_in(tmp_path / "secure")
+def test_the_realm_has_a_client_for_each_way(parts: SecureParts) -> None:
+    """Each may do what the bridge's client may, which itself has no secret any more."""
     client = {"clientId": BRIDGE, "secret": "hush", "clientAuthenticatorType": "client-secret"}
-    parts.change_realm({"clients": [client]})
+    account = {"username": f"service-account-{BRIDGE}", "serviceAccountClientId": BRIDGE}
+    scopes = [{"client": BRIDGE, "roles": ["manage-users"]}, {"client": "demo", "roles": []}]
+    realm: dict[str, Any] = {
+        "clients": [client],
+        "users": [account, {"username": "ada"}],
+        "clientScopeMappings": {"realm-management": scopes},
+    }
+    parts.change_realm(realm)
 
-    assert "secret" not in client
-    assert client["clientAuthenticatorType"] == "client-jwt"
+    ways = {one["clientId"]: one["clientAuthenticatorType"] for one in realm["clients"]}
+    by_assertion = {f"{BRIDGE}-assertion": "federated-jwt"} if parts.accounts else {}
+    assert ways == by_assertion | {
+        BRIDGE: "client-jwt",
+        f"{BRIDGE}-secret": "client-secret",
+        f"{BRIDGE}-certificate": "client-x509",
+    }
+    assert [one["clientId"] for one in realm["clients"] if "secret" in one] == [f"{BRIDGE}-secret"]
+    assert {
+        one["serviceAccountClientId"] for one in realm["users"][:1] + realm["users"][2:]
+    } == ways.keys()
+    assert {one["client"] for one in scopes if one["roles"]} == ways.keys()
+
+
+def test_the_cluster_publishes_the_key_of_its_tokens(parts: SecureParts) -> None:
+    """As Keycloak finds it: by the issuer's own document."""
+    if parts.accounts is None:
+        return
+    document = requests.get(f"{parts.accounts.issuer}/.well-known/openid-configuration", timeout=60)
+    (key,) = requests.get(document.json()["jwks_uri"], timeout=60).json()["keys"]
+    token = (parts.folder / "service-account-token").read_text()
+    claims = jwt.decode(
+        token, jwt.PyJWK(key), audience=f"{URL}/realms/acme", issuer=document.json()["issuer"]
+    )
+
+    assert claims["sub"] == SUBJECT
+    assert requests.get(f"{parts.accounts.issuer}/nothing", timeout=60).status_code == 404
