@@ -212,7 +212,7 @@ class SecureParts:
         )
 
     def set_up(self, kafka: KafkaBroker) -> None:
-        """Make the users of SCRAM, the topics, and the rights."""
+        """Make the users of SCRAM, the rights and the topics; returns when the broker knows them."""
         try:
             admin: Any = KafkaAdminClient(**kafka.administrator())
         except KafkaError as error:
@@ -224,10 +224,11 @@ class SecureParts:
                     for name, password in self._users.items()
                 ]
             )
-            topics = {name: {"num_partitions": 4, "replication_factor": 1} for name in _TOPICS}
-            admin.create_topics(topics, wait_for_metadata=True)
             rights = [acl for right in RIGHTS for acl in _acls(right)]
             refused = admin.create_acls(rights)["failed"]
+            # last, since these are waited for, and the broker learns of everything in its order
+            topics = {name: {"num_partitions": 4, "replication_factor": 1} for name in _TOPICS}
+            admin.create_topics(topics, wait_for_metadata=True)
         except KafkaError as error:
             raise SandboxError(f"Kafka's users and rights cannot be made: {error}") from error
         finally:
