@@ -30,7 +30,7 @@ from keycloak_bridge.keycloak.access import keycloak_http
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.ops.tracing import open_tracer
 from keycloak_bridge.planning.ownership import administering
-from keycloak_bridge.realm.needs import mapping_roles, watched_events
+from keycloak_bridge.realm.needs import used_roles, watched_events
 from keycloak_bridge.settings.loading import LoadedSettings
 from keycloak_bridge.settings.model import Settings
 
@@ -138,11 +138,10 @@ def realm_setup(interpretation: Interpretation, admin: KeycloakAdmin) -> RealmSe
         authentication=settings.keycloak.authentication,
         name=str(settings.keycloak.realm),
         invites=settings.invite.mode != "none",
-        writes_batches=settings.burst.mode == "auto",
         watched_events=watched_events(settings),
         attributes=lambda: interpretation.mapping.attribute_names,
         external_id=lambda: interpretation.mapping.external_id,
-        optional_roles=lambda: mapping_roles(interpretation.mapping),
+        used_roles=lambda: used_roles(settings, interpretation.mapping),
         problems=partial(realm_problems, interpretation, admin),
         links_only_set_passwords=lambda: any(
             _only_sets_password(one.invitation) for one in interpretation.mapping.all

@@ -43,8 +43,11 @@ from keycloak_bridge.keycloak.token import TokenFacts, token_facts
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.ops.logs import failure
 from keycloak_bridge.realm.needs import (
+    EXACT,
     MANAGEMENT,
+    MAPPING_ROLES,
     REALM_PLAN,
+    surplus_roles,
 )
 from keycloak_bridge.settings.loading import is_loopback
 from keycloak_bridge.settings.model import KafkaSettings
@@ -490,7 +493,7 @@ class RealmSetup:
     """What settings and mapping say about the realm; the functions raise ConfigError for a broken mapping.
 
     `watched_events` are the types of user events that tell who set a password. `attributes` returns those that the mapping
-    writes, `external_id` the one by which users are found, `optional_roles` whether the mapping needs each of them, and
+    writes, `external_id` the one by which users are found, `used_roles` those that the bridge makes use of, and
     `problems` runs the check that `run` makes at start. `links_only_set_passwords` says whether some invitation asks for a
     password and not for the verification of the address. `authentication` is how the bridge's client authenticates.
     """
@@ -498,11 +501,10 @@ class RealmSetup:
     url: str
     name: str
     invites: bool
-    writes_batches: bool
     watched_events: Sequence[str]
     attributes: Callable[[], Sequence[str]]
     external_id: Callable[[], str]
-    optional_roles: Callable[[], Mapping[str, bool]]
+    used_roles: Callable[[], frozenset[str]]
     problems: Callable[[], Sequence[Problem]]
     links_only_set_passwords: Callable[[], bool] = lambda: False
     authentication: str | None = None
@@ -613,21 +615,31 @@ class KeycloakProbes:
         else:
             well = "may create users, and sees all of them"
         yield from self._problem_or_green("role-missing", well)
-        for role, used in self._realm.optional_roles().items():
-            if named is None:
+        if named is None:
+            for role in MAPPING_ROLES:
                 yield gray(f"{role}: the token does not name its roles", subject=role)
-            elif held := named & {role, *ALTERNATIVES.get(role, ())}:
+            return
+        used = self._realm.used_roles()
+        for role in MAPPING_ROLES:
+            held = named & {role, *ALTERNATIVES.get(role, ())}
+            if role in used and held:
                 yield green(f"has {', '.join(sorted(held))}", role)
-            elif used:
+            elif role in used:
                 yield red(
                     f"lacks {role}, which the mapping needs: such events wait, and then all others too",
                     f"assign the {MANAGEMENT} role {role} to the service account, in the client's scope too; {REALM_PLAN}",
                     role,
                 )
-            else:
+            elif role not in named:
                 yield gray(f"lacks {role}; nothing needs it", subject=role)
-        if named is not None and self._realm.writes_batches:
+        if IMPORT_ROLE in used:
             yield _batch_role(named)
+        if surplus := surplus_roles(named, used):
+            yield yellow(
+                f"has {', '.join(surplus)} beyond what these settings and this mapping need: whoever gets the bridge's credentials can use that",
+                f"take it away from the service account and from the client's scope: {EXACT}",
+                "surplus",
+            )
 
     def _check_profile(self) -> Iterable[ProbeResult]:
         found = [one for one in self._problems if one.code not in _OF_OTHER_PROBES]
@@ -789,7 +801,11 @@ def _place(url: str) -> str:
 def _batch_role(roles: frozenset[str]) -> ProbeResult:
     if IMPORTING.isdisjoint(roles):
         return gray(f"lacks {IMPORT_ROLE}; a backlog is written one by one", subject=IMPORT_ROLE)
-    return green(f"has {IMPORT_ROLE}; a backlog of new users is written in batches", IMPORT_ROLE)
+    return yellow(
+        f"has {IMPORT_ROLE}: a backlog of new users is written in batches, and whoever gets the bridge's credentials can change the realm",
+        f"take it away when the backlog is written: {EXACT}",
+        IMPORT_ROLE,
+    )
 
 
 def _federation_result(provider: "FederationProvider") -> ProbeResult:

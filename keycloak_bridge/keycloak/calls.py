@@ -22,7 +22,7 @@ EXECUTE_ACTIONS_EMAIL = "/users/{id}/execute-actions-email"
 USERS_ROLE, VIEW_ROLE = "manage-users", "view-users"
 EVENTS_ROLE, REALM_ROLE = "view-events", "view-realm"
 CLIENTS_ROLE, ORGANIZATIONS_ROLE = "view-clients", "manage-organizations"
-IMPORT_ROLE = "manage-realm"
+IMPORT_ROLE, ADMIN_ROLE = "manage-realm", "realm-admin"
 """Roles of the client realm-management."""
 
 ALTERNATIVES: Mapping[str, tuple[str, ...]] = {

@@ -18,7 +18,7 @@ from keycloak_bridge.domain.operations import without_blanks
 from keycloak_bridge.domain.ports import Clock, UserImporter
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.calls import IMPORT_ROLE, Call
+from keycloak_bridge.keycloak.calls import ADMIN_ROLE, IMPORT_ROLE, Call
 from keycloak_bridge.keycloak.errors import keycloak_error
 from keycloak_bridge.keycloak.token import granted_roles
 from keycloak_bridge.keycloak.user_profile import (
@@ -34,7 +34,7 @@ from keycloak_bridge.ops.logs import log_event
 
 logger = logging.getLogger(__name__)
 
-IMPORTING = frozenset({IMPORT_ROLE, "realm-admin"})
+IMPORTING = frozenset({IMPORT_ROLE, ADMIN_ROLE})
 """The roles that allow an import."""
 
 _TERMS_TTL_S = 30.0

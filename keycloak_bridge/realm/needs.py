@@ -17,6 +17,7 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.keycloak.activations import CREDENTIAL_EVENTS
 from keycloak_bridge.keycloak.calls import (
+    ADMIN_ROLE,
     CLIENTS_ROLE,
     EVENTS_ROLE,
     IMPORT_ROLE,
@@ -44,7 +45,14 @@ OPTIONAL_ROLES: Mapping[str, str] = {
 }
 """What can be left out or added, and what it is for."""
 
+MAPPING_ROLES = (CLIENTS_ROLE, ORGANIZATIONS_ROLE)
+"""What some mappings need."""
+
+_ALLOW_NOTHING_MORE = frozenset({VIEW_ROLE, "query-users", "query-groups", "query-clients"})
+"""Roles that others of the bridge's include, or that come with them."""
+
 REALM_PLAN = "`keycloak-bridge realm plan` shows everything that the realm lacks"
+EXACT = "`keycloak-bridge realm apply --exact`"
 
 MENDED_BY_PLAN = frozenset(
     {
@@ -185,13 +193,19 @@ def realm_needs(
     )
 
 
-def mapping_roles(mappings: Mappings) -> dict[str, bool]:
-    """Return the roles that some mappings need, and whether these do."""
-    kinds = {rule.kind for one in mappings.all for rule in one.rules.memberships}
-    return {
-        CLIENTS_ROLE: any(kind.startswith(client_roles("")) for kind in kinds),
-        ORGANIZATIONS_ROLE: ORGANIZATIONS in kinds,
-    }
+def used_roles(settings: Settings, mappings: Mappings) -> frozenset[str]:
+    """Return the roles that the bridge makes use of with these settings and mappings, each where it has it."""
+    invites, batches = settings.invite.mode != "none", settings.burst.mode != "off"
+    chosen = {*_usual_roles(invites=invites), *([IMPORT_ROLE] if batches else ())}
+    return frozenset(_roles(mappings, chosen))
+
+
+def surplus_roles(held: frozenset[str], used: frozenset[str]) -> tuple[str, ...]:
+    """Return the roles with which an account may do more than `used` allow; `realm-admin` holds all others."""
+    surplus = held - used - _ALLOW_NOTHING_MORE
+    if ORGANIZATIONS_ROLE in used - held:
+        surplus -= {IMPORT_ROLE}  # an older Keycloak has no smaller role
+    return (ADMIN_ROLE,) if ADMIN_ROLE in surplus else tuple(sorted(surplus))
 
 
 def written_attributes(mappings: Mappings) -> tuple[str, ...]:
@@ -227,8 +241,16 @@ def _usual_roles(*, invites: bool) -> tuple[str, ...]:
 def _roles(mappings: Mappings, chosen: set[str]) -> tuple[str, ...]:
     """Return the roles; an account that writes by permissions needs one with which it sees all users."""
     view = () if USERS_ROLE in chosen else (VIEW_ROLE,)
-    needed = [role for role, used in mapping_roles(mappings).items() if used]
-    return (*view, *(role for role in OPTIONAL_ROLES if role in chosen), *needed)
+    kinds = {rule.kind for one in mappings.all for rule in one.rules.memberships}
+    needed = {
+        CLIENTS_ROLE: any(kind.startswith(client_roles("")) for kind in kinds),
+        ORGANIZATIONS_ROLE: ORGANIZATIONS in kinds,
+    }
+    return (
+        *view,
+        *(role for role in OPTIONAL_ROLES if role in chosen),
+        *(role for role in MAPPING_ROLES if needed[role]),
+    )
 
 
 def _attributes(mappings: Mappings, targets: Sequence[MappedTarget]) -> tuple[NeededAttribute, ...]:

@@ -16,10 +16,10 @@ from keycloak_bridge.realm.needs import (
     DEFAULT_LOCALE,
     LENGTH,
     MANAGEMENT,
-    OPTIONAL_ROLES,
     NeededAttribute,
     NeededEvents,
     RealmNeeds,
+    surplus_roles,
 )
 
 Json = dict[str, Any]
@@ -463,15 +463,11 @@ def _notes(
             f"this Keycloak has no role {', '.join(absent)} of {MANAGEMENT}",
             "take out of the mapping what needs it, or update Keycloak",
         )
-    surplus = state.mapped_roles - {
-        *needs.roles,
-        *OPTIONAL_ROLES,
-        *(one for roles in ALTERNATIVES.values() for one in roles),
-    }
+    surplus = surplus_roles(state.mapped_roles, frozenset(needs.roles))
     if surplus and not exact:
         yield Note(
-            f"the service account also has the roles {', '.join(sorted(surplus))} of {MANAGEMENT}, which the bridge does not need",
-            "take them away, or run it with --exact, unless something else uses this client",
+            f"the service account also has the roles {', '.join(surplus)} of {MANAGEMENT}, which allow more than it needs",
+            "run it with --exact, unless something else uses this client",
         )
     if _has_full_scope(state) and not exact:
         yield Note(

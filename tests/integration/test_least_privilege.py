@@ -115,3 +115,16 @@ def test_the_doctor_names_a_role_that_is_missing(module_bench: Bench, role: str)
 
     assert naming
     assert ("manage-users" == role) == any(one["light"] == "red" for one in naming)
+
+
+def test_the_doctor_names_a_role_that_is_too_much(module_bench: Bench) -> None:
+    """And nothing of what the shipped realm grants."""
+    with holding(module_bench.sandbox, module_bench.realm, SHIPPED | {"impersonation"}):
+        done = module_bench.run_command("doctor", "--format", "json")
+    found = [
+        (one["light"], one["message"].partition(" beyond ")[0])
+        for one in json.loads(done.stdout)["findings"]
+        if "surplus" == one["subject"]
+    ]
+
+    assert [("yellow", "has impersonation")] == found

@@ -37,10 +37,12 @@ from keycloak_bridge.keycloak.client_auth import by_secret
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.mapping.profile_findings import Severity
+from keycloak_bridge.realm.needs import MAPPING_ROLES
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
 ISSUER = "https://id.example.com/realms/acme"
+USED = frozenset({"manage-users", "view-events", "view-realm"})
 LDAP = FederationProvider("people", "ldap", "READ_ONLY")
 RULES = {"passwordPolicy": "length(12)", "bruteForceProtected": True, "sslRequired": "external"}
 PLANTED = "planted@acme.example"
@@ -51,7 +53,7 @@ def token(**claims: Any) -> str:
     usual = {
         "iss": ISSUER,
         "aud": ["realm-management"],
-        "resource_access": {"realm-management": {"roles": ["manage-users"]}},
+        "resource_access": {"realm-management": {"roles": ["manage-users", *MAPPING_ROLES]}},
     }
     body = base64.urlsafe_b64encode(json.dumps({**usual, **claims}).encode()).decode()
     return f"e30.{body}.s"
@@ -81,11 +83,10 @@ SETUP = RealmSetup(
     url="http://keycloak:8080",
     name="acme",
     invites=True,
-    writes_batches=False,
     watched_events=["UPDATE_PASSWORD"],
     attributes=lambda: ("locale", "userId"),
     external_id=lambda: "userId",
-    optional_roles=dict,
+    used_roles=lambda: USED.union(MAPPING_ROLES),
     problems=tuple,
 )
 
@@ -226,29 +227,64 @@ def test_problems_of_the_realm_go_to_their_probes(
 
 
 @pytest.mark.parametrize(
-    ("role", "granted", "needed", "expected"),
+    ("role", "granted", "used", "expected"),
     [
-        ("view-clients", ["view-clients"], True, [Light.GREEN]),
-        ("view-clients", ["manage-clients"], True, [Light.GREEN]),
-        ("view-clients", [], True, [Light.RED]),
-        ("view-clients", [], False, [Light.GRAY]),
-        ("view-clients", None, True, [Light.GRAY]),
-        ("manage-realm", ["manage-realm"], False, [Light.GREEN]),
-        ("manage-realm", ["realm-admin"], False, [Light.GREEN]),
-        ("manage-realm", ["manage-users"], False, [Light.GRAY]),
-        ("manage-realm", None, False, []),
+        ("view-clients", ["view-clients"], ["view-clients"], [Light.GREEN]),
+        ("view-clients", ["manage-clients"], ["view-clients"], [Light.GREEN]),
+        ("view-clients", [], ["view-clients"], [Light.RED]),
+        ("view-clients", [], [], [Light.GRAY]),
+        ("view-clients", ["view-clients"], [], []),
+        ("view-clients", None, ["view-clients"], [Light.GRAY]),
+        ("manage-realm", ["manage-realm"], ["manage-realm"], [Light.YELLOW]),
+        ("manage-realm", ["realm-admin"], ["manage-realm"], [Light.YELLOW]),
+        ("manage-realm", ["manage-users"], ["manage-realm"], [Light.GRAY]),
+        ("manage-realm", ["manage-realm"], [], []),
+        ("manage-realm", None, ["manage-realm"], []),
     ],
 )
 def test_optional_roles(
-    role: str, granted: list[str] | None, needed: bool, expected: list[Light]
+    role: str, granted: list[str] | None, used: list[str], expected: list[Light]
 ) -> None:
     """Red only where the mapping needs the role: such events would wait for it. Batches only make a backlog faster."""
-    access = {"realm-management": {"roles": granted}}
-    given = "opaque" if granted is None else token(resource_access=access)
-    realm = replace(SETUP, writes_batches=True, optional_roles=lambda: {"view-clients": needed})
-    found = [one.light for one in examined(realm=realm, granted=given) if one.subject == role]
+    found = [one.light for one in with_roles(granted, used) if one.subject == role]
 
     assert expected == found
+
+
+@pytest.mark.parametrize(
+    ("granted", "used", "expected"),
+    [
+        (["manage-users", "view-events", "view-realm"], [], None),
+        (["manage-users"], [], None),
+        # what a composite role brings along, or another role includes
+        (["manage-users", "view-users", "query-users", "query-groups"], [], None),
+        (["view-clients", "query-clients"], ["view-clients"], None),
+        (["view-clients", "query-clients"], [], "view-clients"),
+        (["view-clients", "manage-clients"], ["view-clients"], "manage-clients"),
+        (["manage-users", "impersonation", "manage-events"], [], "impersonation, manage-events"),
+        (["realm-admin", "manage-users", "impersonation"], ["manage-realm"], "realm-admin"),
+        (["manage-realm"], [], "manage-realm"),
+        (["manage-realm"], ["manage-realm"], None),
+        # a Keycloak that has no smaller role for organizations
+        (["manage-realm"], ["manage-organizations"], None),
+        (["manage-realm", "manage-organizations"], ["manage-organizations"], "manage-realm"),
+    ],
+)
+def test_roles_that_allow_more_than_the_bridge_needs(
+    granted: list[str], used: list[str], expected: str | None
+) -> None:
+    """A yellow light, whose one sentence names them."""
+    found = [one for one in with_roles(granted, used) if one.subject == "surplus"]
+
+    assert ([] if expected is None else [Light.YELLOW]) == [one.light for one in found]
+    assert all(f"has {expected} beyond what" in one.message for one in found)
+
+
+def with_roles(granted: list[str] | None, used: list[str]) -> list[ProbeResult]:
+    """Return the results for a token with these roles, None for one that names none."""
+    access = {"realm-management": {"roles": granted}}
+    given = "opaque" if granted is None else token(resource_access=access)
+    return examined(realm=replace(SETUP, used_roles=lambda: USED.union(used)), granted=given)
 
 
 def test_a_bridge_that_sends_no_mails() -> None:

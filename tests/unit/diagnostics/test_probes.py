@@ -131,13 +131,13 @@ def test_without_settings_the_rest_is_still_checked(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_realm_of_the_settings() -> None:
-    """What the probes need comes from settings and mapping; the shipped mapping needs no optional role."""
-    setup = setup_of("keycloak.realm=acme", "invite.mode=none")
+    """What the probes need comes from settings and mapping; nobody asks for events where no mail is sent."""
+    setup = setup_of("keycloak.realm=acme", "invite.mode=none", "burst.mode=off")
 
     assert ("acme", False) == (setup.name, setup.invites)
     assert "userId" in setup.attributes()
     assert "http" in setup.url
-    assert {"view-clients": False, "manage-organizations": False} == setup.optional_roles()
+    assert {"manage-users", "view-realm"} == setup.used_roles()
     assert () == setup.watched_events
 
 
