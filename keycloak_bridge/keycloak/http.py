@@ -15,6 +15,7 @@ from keycloak_bridge.domain.errors import (
     ConfigError,
     KeycloakError,
     KeycloakRejectedError,
+    KeycloakUnavailableError,
 )
 from keycloak_bridge.keycloak.calls import Call
 from keycloak_bridge.keycloak.errors import error_for, keycloak_error, where
@@ -29,6 +30,7 @@ from keycloak_bridge.transport.http import (
     json_object,
     open_session,
     retry_after_s,
+    unusable_file,
 )
 from keycloak_bridge.transport.tls import TlsNames, tls_problem
 
@@ -54,6 +56,7 @@ class KeycloakHttp:
 
     def __init__(self, connection: KeycloakConnection, adapter: BaseAdapter | None = None) -> None:
         self._timeout = (connection.connect_timeout_s, connection.read_timeout_s)
+        self._files = (connection.ca_file, connection.client_certificate)
         base = connection.url.rstrip("/")
         realm = quote(connection.realm, safe="")
         self.realm_url = f"{base}/realms/{realm}"
@@ -99,9 +102,16 @@ class KeycloakHttp:
                     request.headers = FixedHeaders({**request.headers, **carrier})
                 answer = exchange(self._session, request, self._timeout)
             except requests.RequestException as error:
-                raise translate(call, error) from error
+                raise self._explained(call, error) from error
             tracing.answered(span, answer.status_code)
             return answer
+
+    def _explained(self, call: Call, error: requests.RequestException) -> BridgeError:
+        """Return the bridge's error, which may be for a file that was replaced by one that cannot be used; it is waited for."""
+        wrong = unusable_file("keycloak", *self._files)
+        if wrong is None:
+            return translate(call, error)
+        return KeycloakUnavailableError(wrong.message, code=wrong.code, remedy=wrong.remedy)
 
     def close(self) -> None:
         """Close the pooled connections."""

@@ -42,6 +42,7 @@ from keycloak_bridge.transport.http import (
     failure_of,
     json_in,
     open_session,
+    unusable_file,
 )
 from keycloak_bridge.transport.tls import TlsNames, tls_problem
 from keycloak_bridge.validation.schema import CompiledSchema, Registered, compile_registered
@@ -326,7 +327,7 @@ class ConfluentRegistry:
                 answer = exchange(self._session, request, (timeout_s, timeout_s))
                 tracing.answered(span, answer.status_code)
         except requests.RequestException as error:
-            raise _no_answer(error, call) from error
+            raise _no_answer(error, call, self._connection.ca_file) from error
         status = answer.status_code
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise RegistryAccessError(
@@ -469,8 +470,11 @@ def _foreign(call: str, status: int) -> RegistryUnavailableError:
     )
 
 
-def _no_answer(error: requests.RequestException, call: str) -> BridgeError:
+def _no_answer(error: requests.RequestException, call: str, ca_file: Path | None) -> BridgeError:
     failure = failure_of(error)
+    wrong = unusable_file("registry", ca_file)
+    if wrong is not None:  # it was there at start, and may be just being replaced
+        return RegistryUnavailableError(wrong.message, code=wrong.code, remedy=wrong.remedy)
     if failure not in _UNAVAILABLE:
         return RegistryUnavailableError(
             "[registry] url is not an address that can be called",

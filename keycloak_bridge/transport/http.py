@@ -138,16 +138,30 @@ def open_session(
             "Accept-Encoding": "gzip, deflate",
         }
     )
+    # now: a wrong file would look like an outage at every call
+    wrong = unusable_file(section, ca_file, certificate)
+    if wrong is not None:
+        raise wrong
     if ca_file is not None:
-        try:  # now: a wrong file would look like an outage at every call
+        session.verify = str(ca_file)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def unusable_file(
+    section: str, ca_file: Path | None, certificate: ClientCertificate | None = None
+) -> ConfigError | None:
+    """Return what is wrong with a file that each connection reads; `requests` would not say which it is."""
+    if ca_file is not None:
+        try:
             ssl.create_default_context(cafile=str(ca_file))
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
+        except OSError:
+            return ConfigError(
                 f"[{section}] ca_file cannot be read as certificates",
                 code=f"{section}-ca-file",
                 remedy="point it at a PEM file that the bridge may read",
-            ) from error
-        session.verify = str(ca_file)
+            )
     if certificate is not None:
         try:
             ssl.create_default_context().load_cert_chain(
@@ -155,15 +169,13 @@ def open_session(
                 certificate.key,
                 password=lambda: b"",  # or OpenSSL asks for a passphrase at the terminal
             )
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
+        except OSError:
+            return ConfigError(
                 f"[{section}] tls_cert_file and tls_key_file are no certificate with its key",
                 code=f"{section}-tls-cert",
                 remedy="point them at PEM files that the bridge may read, the key without passphrase",
-            ) from error
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
+            )
+    return None
 
 
 def exchange(
@@ -242,6 +254,7 @@ def new_connection(
         ca_certs=verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH,
         cert_file=str(certificate.certificate) if certificate else None,
         key_file=str(key_file) if key_file else None,
+        key_password="" if certificate else None,  # or OpenSSL asks for it at the terminal
     )
 
 

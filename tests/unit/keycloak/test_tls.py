@@ -2,16 +2,23 @@
 
 import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import requests
 import trustme
 import urllib3
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from pytest_socket import enable_socket
 from tls_server import PAST, pem_of, pem_of_authority, serving
 
-from keycloak_bridge.domain.errors import ConfigError, KeycloakError
+from keycloak_bridge.domain.errors import ConfigError, KeycloakError, KeycloakUnavailableError
 from keycloak_bridge.keycloak.calls import Call
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.transport.http import ClientCertificate
@@ -108,6 +115,44 @@ def test_mutual_tls(tmp_path: Path) -> None:
 
     assert "it asks for a client certificate" in without
     assert "it does not trust the authority that signed the bridge's certificate" in untrusted
+
+
+def test_a_file_that_is_spoilt_while_it_runs_is_named(tmp_path: Path) -> None:
+    """It is waited for, since it may be just being replaced: no file, no certificate, a key with a passphrase."""
+    ca_file, own = tmp_path / "ca.pem", tmp_path / "own.pem"
+    leaf = AUTHORITY.issue_cert("bridge")
+    key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"hush"))
+    chain = b"".join(one.bytes() for one in leaf.cert_chain_pems)
+    spoilt = [
+        (ca_file, None, "keycloak-ca-file"),
+        (ca_file, b"", "keycloak-ca-file"),
+        (own, None, "keycloak-tls-cert"),
+        (own, b"planted", "keycloak-tls-cert"),
+        (own, locked + chain, "keycloak-tls-cert"),
+    ]
+    with serving(AUTHORITY.issue_cert("localhost"), clients_of=AUTHORITY) as port:
+        for file, content, code in spoilt:
+            pem_of_authority(AUTHORITY, ca_file)
+            pem_of(leaf, own)
+            connection = KeycloakConnection(
+                f"https://localhost:{port}",
+                "acme",
+                60,
+                60,
+                ca_file=ca_file,
+                client_certificate=ClientCertificate(own),
+            )
+            http = KeycloakHttp(connection)
+            call = partial(http.send, CALL, f"{http.admin_url}/users")
+            file.unlink() if content is None else file.write_bytes(content)
+            with pytest.raises(KeycloakUnavailableError) as caught:
+                call()
+            assert caught.value.code == code
+            pem_of_authority(AUTHORITY, ca_file)
+            pem_of(leaf, own)
+            assert call().status_code == 200
+            http.close()
 
 
 def test_a_certificate_that_cannot_be_used_is_a_wrong_setting(tmp_path: Path) -> None:
