@@ -14,7 +14,7 @@ from one_answer import answering
 
 from keycloak_bridge import __version__
 from keycloak_bridge.diagnostics.probes import INDEX_STATEMENT
-from keycloak_bridge.settings.loading import read_settings
+from keycloak_bridge.settings.loading import CONFIG_VARIABLE, read_settings
 from keycloak_bridge.settings.schema import settings_by_name
 
 ROOT = Path(__file__).parents[2]
@@ -95,10 +95,13 @@ def test_the_demonstration_is_closed_to_others() -> None:
 
 @pytest.mark.parametrize("service", ["topics", "bridge"])
 def test_the_settings_of_the_bridge_exist(service: str) -> None:
-    """Every KEYCLOAK_BRIDGE_ name is a setting."""
+    """Every KEYCLOAK_BRIDGE_ name is a setting, but the one of the file that is mounted."""
     override = composition("compose.secrets.yaml")["services"]["bridge"]["environment"]
-    names = {*environment(service), *override}
+    names = {*environment(service), *override} - {CONFIG_VARIABLE}
 
+    assert (
+        f"./bridge.toml:{environment(service)[CONFIG_VARIABLE]}:ro" in SERVICES[service]["volumes"]
+    )
     assert set() == names - {one.environment_name for one in settings_by_name().values()}
 
 

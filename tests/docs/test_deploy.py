@@ -1,4 +1,4 @@
-"""What can be proven about deploy/ without Helm, Kustomize and a cluster."""
+"""What can be proven about deploy/ without Helm, Kustomize and a cluster; `make test-deploy` has those, and runs the Pod."""
 
 import copy
 import json
