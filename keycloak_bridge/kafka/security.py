@@ -85,7 +85,8 @@ class Watch:
         return refused >= len(self._settings.bootstrap_servers)
 
     def credentials(self) -> Mapping[str, str]:
-        """Return what the next connection logs in with; raises ConfigError for a secret that cannot be read."""
+        """Return what the next connection logs in with; raises BrokerRefusedError for a file that it could not use."""
+        check_files(self._settings)
         password = self._settings.sasl_password
         return {} if password is None else {"sasl_plain_password": password.reveal()}
 
@@ -109,6 +110,8 @@ class Watch:
                 code=TOKEN,
                 remedy=error.remedy,
             )
+        if isinstance(error, BrokerRefusedError):
+            return BrokerRefusedError(error.message, code=error.code, remedy=error.remedy)
         if isinstance(error, BridgeError):
             return BrokerRefusedError(
                 f"there is nothing to log in to Kafka with: {error.message}",

@@ -212,7 +212,7 @@ class SecureParts:
         )
 
     def set_up(self, kafka: KafkaBroker) -> None:
-        """Make the users of SCRAM, the rights and the topics; returns when the broker knows them."""
+        """Make the users of SCRAM, the rights and the topics; returns once they hold."""
         try:
             admin: Any = KafkaAdminClient(**kafka.administrator())
         except KafkaError as error:
@@ -226,7 +226,6 @@ class SecureParts:
             )
             rights = [acl for right in RIGHTS for acl in _acls(right)]
             refused = admin.create_acls(rights)["failed"]
-            # last, since these are waited for, and the broker learns of everything in its order
             topics = {name: {"num_partitions": 4, "replication_factor": 1} for name in _TOPICS}
             admin.create_topics(topics, wait_for_metadata=True)
         except KafkaError as error:
@@ -235,6 +234,15 @@ class SecureParts:
             admin.close()
         if refused:
             raise SandboxError(f"Kafka refuses {len(refused)} of its access control lists.")
+        login = {
+            "bootstrap_servers": kafka.bootstrap_servers,
+            "security_protocol": "SASL_SSL",
+            "ssl_cafile": str(self.ca_file),
+            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_plain_username": OPERATOR,
+            "sasl_plain_password": self.passwords[OPERATOR],
+        }
+        kafka.wait_for(login, _TOPICS)
 
     @property
     def _users(self) -> dict[str, str]:

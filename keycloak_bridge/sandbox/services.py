@@ -11,8 +11,9 @@ import shutil
 import uuid
 from abc import ABC, abstractmethod
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from threading import Event
@@ -144,6 +145,11 @@ class KafkaBroker(Service):
     def _own(self) -> Listener:
         return [self.security.main, *self.security.listeners][-1]
 
+    def wait_for(self, login: Mapping[str, Any], topics: Collection[str]) -> None:
+        """Return once a client that logs in so sees these topics: rights and users take effect a moment after they are made."""
+        sees = partial(_serves, login, topics)
+        self.wait(sees, self._cancelled, self._timeout_s, "its users could do what they may")
+
     def is_ready(self) -> bool:
         """Tell whether the broker has joined its own cluster and answers."""
         return accepts_connections(self.port) and _serves(self.administrator())
@@ -211,7 +217,7 @@ class KafkaBroker(Service):
         return "".join(f"{name}={value}\n" for name, value in values.items())
 
 
-def _serves(login: Mapping[str, Any]) -> bool:
+def _serves(login: Mapping[str, Any], topics: Collection[str] = ()) -> bool:
     try:
         with _quiet("kafka"):
             client = KafkaAdminClient(
@@ -220,7 +226,8 @@ def _serves(login: Mapping[str, Any]) -> bool:
                 request_timeout_ms=_ANSWER_MS,
             )
             try:
-                return bool(client.describe_cluster().get("brokers"))
+                serves = bool(client.describe_cluster().get("brokers"))
+                return serves and (not topics or set(topics) <= set(client.list_topics()))
             finally:
                 client.close()
     except (KafkaError, OSError):

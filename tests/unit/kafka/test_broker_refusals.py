@@ -28,7 +28,6 @@ from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerRefusedError,
     BrokerUnavailableError,
-    ConfigError,
     KeycloakAuthError,
     KeycloakUnavailableError,
 )
@@ -268,8 +267,25 @@ def test_a_password_file_is_read_for_each_connection(tmp_path: Path) -> None:
         file.write_text(password)
         assert watch.credentials() == {"sasl_plain_password": password}
     file.unlink()
-    with pytest.raises(ConfigError):
+    with pytest.raises(BrokerRefusedError):
         watch.credentials()
+
+
+def test_a_file_that_is_spoilt_while_it_runs_is_named(tmp_path: Path) -> None:
+    """It is waited for, since it may be just being replaced; kafka-python would say that no broker answers."""
+    ca_file, own = tmp_path / "ca.pem", tmp_path / "own.pem"
+    for file, code in ((ca_file, "kafka-ca-file"), (own, "kafka-tls-cert")):
+        pem_of_authority(AUTHORITY, ca_file)
+        pem_of(AUTHORITY.issue_cert("bridge"), own)
+        watch = Watch(KafkaSettings(ssl_cafile=ca_file, ssl_certfile=own))
+        assert watch.credentials() == {}
+        file.unlink()
+        with pytest.raises(BrokerRefusedError) as caught:
+            watch.credentials()
+        watch.failed("kafka.example", 9093, caught.value, greeted=False)
+        found = watch.problem()
+        assert found is not None
+        assert (found.code, found.message) == (code, caught.value.message)
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:

@@ -13,6 +13,7 @@ from acl_commands import rights
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pytest_socket import enable_socket
 
+from keycloak_bridge.cli.sandbox import _to_try
 from keycloak_bridge.sandbox.secure import BRIDGE, RIGHTS, SecureParts
 from keycloak_bridge.sandbox.service_accounts import SUBJECT
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS, read_settings
@@ -70,6 +71,19 @@ def test_the_settings_files_are_right(parts: SecureParts) -> None:
     }
     ssl.create_default_context(cafile=str(parts.ca_file))
     load_pem_private_key((parts.folder / "bridge-key.pem").read_bytes(), None)
+
+
+def test_what_there_is_to_try_is_printed(parts: SecureParts) -> None:
+    """Each settings file of the bridge, with its way, and what begins with them."""
+    printed = "\n".join(_to_try(parts.folder))
+    for file in parts.folder.glob("bridge*.toml"):
+        assert f"{file} " in printed
+    for words in (
+        "Kafka: OAUTHBEARER; Keycloak: private_key_jwt",
+        "operator.toml",
+        "client.properties",
+    ):
+        assert words in printed
 
 
 def test_the_realm_has_a_client_for_each_way(parts: SecureParts) -> None:
