@@ -12,7 +12,8 @@ SHIP := $(VENV)/.ship
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-all unit integration chaos e2e check lint types contracts format coverage \
-	screenshots export-realm dist docs site bench bench-check bench-scale profile lock audit test-image test-compose test-deploy clean
+	screenshots export-realm dist docs site bench bench-check bench-scale profile lock audit \
+	test-image test-compose test-deploy test-dependencies matrix clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -129,6 +130,13 @@ lock: $(SHIP)  ## lock the image's dependencies again, to the newest versions th
 
 audit: $(SHIP)  ## ask PyPI for known vulnerabilities of what the image has (needs access to pypi.org)
 	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement compose/requirements.lock
+
+matrix: $(SHIP)  ## run the bridge on a choice of Keycloak, Kafka and Python (ROW=number, TESTS=group); updates README.md
+	@$(BIN)/python -m tests.browser
+	@$(BIN)/python -m tests.ship.matrix $(if $(ROW),--row $(ROW)) $(if $(TESTS),--tests "$(TESTS)")
+
+test-dependencies: $(SHIP)  ## run the unit tests with the oldest and with the newest dependencies that setup.cfg allows
+	@$(BIN)/python -m tests.ship.environments
 
 clean:  ## remove everything that was built here, but not the download cache
 	@rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -40,6 +40,8 @@ from keycloak_bridge.testing.realm_tools import RealmAdministrator
 
 INDEX = "CREATE INDEX user_attribute_lower_value ON user_attribute (name, lower(value))"
 """What Keycloak's search by attribute needs in a large realm (docs/keycloak.md)."""
+DATABASE_VARIABLE = "SANDBOX_TEST_DATABASE"
+"""What is under the Keycloak of the tests: H2, or PostgreSQL (`make matrix`)."""
 _OWNER = "keycloak"
 _TIMEOUT_S = 400.0
 _DEBIAN = "/usr/lib/postgresql"
@@ -142,7 +144,7 @@ class KeycloakOnPostgres(Service):
         super().__init__("Keycloak", folder / "keycloak.log", _TIMEOUT_S, Event())
         self.port = loopback_port(0, "Keycloak")
         self.admin_password = secrets.token_urlsafe(18)
-        self._database = f"jdbc:postgresql://{LOOPBACK}:{database_port}/postgres"
+        self._database_port = database_port
         self._folder = folder
         self._server = folder / "server"
         self._java_options = java_options
@@ -155,15 +157,7 @@ class KeycloakOnPostgres(Service):
     def build(self) -> None:
         """Copy the prepared distribution and build it for the other database."""
         prepared = prepared_folder(cache_dir(), locked("keycloak"))
-        shutil.copytree(prepared / "server", self._server, symlinks=True)
-        building = ManagedProcess("Keycloak's build", self._folder / "build.log")
-        build = ["build", "--db=postgres"]
-        command = server_command(find_java(), self._server, self._server, build, FAST_START)
-        building.spawn(command, child_environment())
-        try:
-            building.wait_for_end(Event(), _TIMEOUT_S, "build the distribution")
-        finally:
-            building.kill()
+        build_for_postgres(prepared / "server", self._server, self._folder)
 
     def is_ready(self) -> bool:
         """Tell whether the master realm answers."""
@@ -173,13 +167,7 @@ class KeycloakOnPostgres(Service):
         home = self._folder / "home"
         link_home(self._server, home)
         usual = http_arguments(f"http://localhost:{self.port}", self.port)
-        # the properties of the URL are H2's
-        arguments = [one for one in usual if not one.startswith("--db-url-properties")]
-        arguments += [
-            f"--db-url={self._database}",
-            f"--db-username={_OWNER}",
-            "--db-password=none",
-        ]
+        arguments = arguments_on_postgres(usual, self._database_port)
         command = server_command(
             find_java(), self._server, home, arguments, tuple(self._java_options)
         )
@@ -188,6 +176,26 @@ class KeycloakOnPostgres(Service):
             "KC_BOOTSTRAP_ADMIN_PASSWORD": self.admin_password,
         }
         self.spawn(command, child_environment() | first)
+
+
+def build_for_postgres(server: Path, target: Path, logs: Path) -> None:
+    """Copy a distribution and build the copy for PostgreSQL."""
+    shutil.copytree(server, target, symlinks=True)
+    building = ManagedProcess("Keycloak's build", logs / "build.log")
+    command = server_command(find_java(), target, target, ["build", "--db=postgres"], FAST_START)
+    building.spawn(command, child_environment())
+    try:
+        building.wait_for_end(Event(), _TIMEOUT_S, "build the distribution")
+    finally:
+        building.kill()
+
+
+def arguments_on_postgres(arguments: Sequence[str], database_port: int) -> list[str]:
+    """Return the options of a start with the database of `PostgresServer` in the place of H2."""
+    # the properties of the URL are H2's
+    others = [one for one in arguments if not one.startswith("--db-url-properties")]
+    url = f"jdbc:postgresql://{LOOPBACK}:{database_port}/postgres"
+    return [*others, f"--db-url={url}", f"--db-username={_OWNER}", "--db-password=none"]
 
 
 def _program(name: str) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from bridge_harness import Bench
 from hypothesis import HealthCheck, settings
+from postgres_sandbox import chosen_sandbox
 from process_state import logging_restored
 
 from keycloak_bridge.app.connections import SystemClock
@@ -37,7 +38,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     """A real Kafka, Keycloak and mail catcher; what does not come up fails the tests."""
-    with Sandbox() as running:
+    with chosen_sandbox() as running:
         yield running
 
 
@@ -102,7 +103,7 @@ def real_directory(
     sandbox: Sandbox, contract_realm: FreshRealm, real_realm_tools: AdminRealmTools
 ) -> Iterator[UserDirectory]:
     """The real Keycloak behind the port, seen by an account that may do all that a mapping can ask for."""
-    real_realm_tools.grant(contract_realm.client_id, "view-clients", "manage-organizations")
+    real_realm_tools.grant_all_memberships(contract_realm.client_id)
     with bridge_admin(sandbox, contract_realm) as admin:
         yield KeycloakUserDirectory(admin, SystemClock())
 

@@ -458,11 +458,14 @@ def _notes(
     needs: RealmNeeds, state: RealmState, *, exact: bool, secret: str | None
 ) -> Iterator[Note]:
     client = needs.client_id
-    if absent := _absent(needs.roles, state.management_roles):
-        yield Note(
-            f"this Keycloak has no role {', '.join(absent)} of {MANAGEMENT}",
-            "take out of the mapping what needs it, or update Keycloak",
-        )
+    for role in _absent(needs.roles, state.management_roles):
+        others = [one for one in ALTERNATIVES.get(role, ()) if one in state.management_roles]
+        if not {*others} & {*needs.roles} and not {*others} & state.account_roles:
+            instead = f", or allow more by the role {' or '.join(others)}" if others else ""
+            yield Note(
+                f"this Keycloak has no role {role} of {MANAGEMENT}",
+                f"take out of the mapping what needs it, or update Keycloak{instead}",
+            )
     surplus = surplus_roles(state.mapped_roles, frozenset(needs.roles))
     if surplus and not exact:
         yield Note(

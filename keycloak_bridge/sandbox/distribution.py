@@ -67,6 +67,8 @@ _JVM = (
     f"-Djava.util.concurrent.ForkJoinPool.common.threadFactory={_THREAD_FACTORY}",
     "-Djava.util.logging.manager=org.jboss.logmanager.LogManager",
     "-Dpicocli.disable.closures=true",
+    # Keycloak 26.0 builds on a newer Java than its Byte Buddy knows only when told to try
+    "-Dnet.bytebuddy.experimental=true",
     *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
     "--enable-native-access=ALL-UNNAMED",
 )

@@ -10,7 +10,12 @@ from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from keycloak_bridge.sandbox.distribution import ADMIN_USERNAME, Distribution, cache_dir
+from keycloak_bridge.sandbox.distribution import (
+    ADMIN_USERNAME,
+    Distribution,
+    PreparedKeycloak,
+    cache_dir,
+)
 from keycloak_bridge.sandbox.mail import MailCatcher
 from keycloak_bridge.sandbox.options import (
     Downloads,
@@ -257,7 +262,17 @@ class Sandbox:
     def _start_keycloak(self) -> None:
         prepared = self._distribution.keycloak()
         self._progress("keycloak", "starting", "")
-        self._keycloak = KeycloakServer(
+        self._keycloak = self._keycloak_server(prepared)
+        self._keycloak.import_at_start(
+            _started(self._config_dir),
+            self.realm_environment(),
+            None if self._secure is None else self._secure.change_realm,
+        )
+        self._keycloak.start()
+        self._progress("keycloak", "ready", self._keycloak.public_url)
+
+    def _keycloak_server(self, prepared: PreparedKeycloak) -> KeycloakServer:
+        return KeycloakServer(
             self._distribution.java,
             prepared,
             self.run_dir / "keycloak",
@@ -268,13 +283,6 @@ class Sandbox:
             timeout_s=_START_TIMEOUT_S,
             cancelled=self._cancelled,
         )
-        self._keycloak.import_at_start(
-            _started(self._config_dir),
-            self.realm_environment(),
-            None if self._secure is None else self._secure.change_realm,
-        )
-        self._keycloak.start()
-        self._progress("keycloak", "ready", self._keycloak.public_url)
 
     def _together(self, *tasks: Callable[[], object]) -> None:
         """Run tasks at the same time; the first failure, or Ctrl-C, cancels the others."""

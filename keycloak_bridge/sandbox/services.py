@@ -326,15 +326,17 @@ class KeycloakServer(Service):
         return b" started in " in self.log_path.read_bytes()
 
     def _launch(self) -> None:
-        arguments = http_arguments(self.public_url, self.port, self._tls)
         command = server_command(
             self._java,
             self._distribution.server,
             self._home,
-            [*arguments, "--import-realm"],
+            [*self._arguments(), "--import-realm"],
             self._java_options,
         )
         self.spawn(command, child_environment() | self._environment)
+
+    def _arguments(self) -> list[str]:
+        return http_arguments(self.public_url, self.port, self._tls)
 
 
 def realm_file(config_dir: Path) -> Path:

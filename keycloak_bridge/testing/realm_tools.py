@@ -18,6 +18,7 @@ import requests
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.calls import CLIENTS_ROLE, IMPORT_ROLE, ORGANIZATIONS_ROLE
 from keycloak_bridge.keycloak.client_auth import by_secret
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
@@ -214,6 +215,13 @@ class AdminRealmTools:
         """Give the client's service account these roles of realm-management, and let them into its tokens."""
         for path, wanted in self._role_mappings(client_id, roles):
             self._call("POST", path, wanted)
+
+    def grant_all_memberships(self, client_id: str) -> None:
+        """Give the roles that client roles and organizations take; before Keycloak 26.7 organizations take `manage-realm`."""
+        management = self._client("realm-management")
+        known = {one["name"] for one in self._call("GET", f"/clients/{management}/roles").json()}
+        wanted = ORGANIZATIONS_ROLE if ORGANIZATIONS_ROLE in known else IMPORT_ROLE
+        self.grant(client_id, CLIENTS_ROLE, wanted)
 
     def take_away(self, client_id: str, *roles: str) -> None:
         """Take these roles of realm-management away from the client's service account, and from its tokens."""

@@ -17,7 +17,8 @@ from kafka.errors import KafkaTimeoutError
 
 from keycloak_bridge.sandbox import Sandbox, SandboxError, SandboxOptions
 from keycloak_bridge.sandbox.detached import STATE_VARIABLE
-from keycloak_bridge.testing.realm_tools import temporary_realm
+from keycloak_bridge.sandbox.distribution import locked
+from keycloak_bridge.testing.realm_tools import RealmAdministrator, temporary_realm
 
 pytestmark = pytest.mark.integration
 
@@ -79,6 +80,19 @@ def test_the_bridges_client_can_log_in(sandbox: Sandbox) -> None:
     """The imported realm knows the client with the generated secret."""
     assert token(sandbox, sandbox.realm, sandbox.client_secret).status_code == 200
     assert token(sandbox, sandbox.realm, "wrong").status_code == 401
+
+
+def test_the_chosen_versions_run(sandbox: Sandbox) -> None:
+    """Keycloak says its version itself; Kafka's stands in the name of the jar that its process runs."""
+    answer = requests.get(
+        f"{sandbox.keycloak_url}/admin/serverinfo",
+        headers={"Authorization": f"Bearer {RealmAdministrator.of(sandbox).token()}"},
+        timeout=20,
+    )
+    assert answer.json()["systemInfo"]["version"] == locked("keycloak").version
+
+    command = Path(f"/proc/{sandbox.kafka.pid}/cmdline").read_text()
+    assert f"/kafka_2.13-{locked('kafka').version}.jar" in command
 
 
 def test_environment_names_everything(sandbox: Sandbox) -> None:

@@ -84,7 +84,7 @@ def equip(bench: Bench) -> None:
     bench.admin("POST", "/identity-provider/instances", json=provider)
     sandbox = bench.sandbox
     tools = AdminRealmTools(RealmAdministrator.of(sandbox), bench.realm.name)
-    tools.grant(bench.realm.client_id, "view-clients", "manage-organizations")
+    tools.grant_all_memberships(bench.realm.client_id)
 
 
 def partition_states(bench: Bench, user_id: str) -> dict[str, Any]:

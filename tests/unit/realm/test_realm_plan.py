@@ -383,6 +383,23 @@ def test_events_are_kept_until_no_invitation_can_be_replayed(rest: RealmRest) ->
     assert {"eventsEnabled", "adminEventsEnabled", "Realm settings > Events"}.isdisjoint(quiet)
 
 
+def test_before_keycloak_26_7_another_role_is_for_organizations(
+    rest: RealmRest, tmp_path: Path
+) -> None:
+    """The note says which; it allows more than is needed, so it is the owner's to choose, and enough where it is there."""
+    settings = mapping(tmp_path, '[user.organizations]\nfrom = "data.groups"\nallow = ["acme"]')
+    rest.state["roles"]["realm-management"].remove("manage-organizations")
+
+    first = applied(rest, needs(settings)).notes[0]
+    chosen = applied(rest, needs(settings, added=["manage-realm"]))
+
+    assert "this Keycloak has no role manage-organizations of realm-management" == first.message
+    assert first.remedy.endswith("update Keycloak, or allow more by the role manage-realm")
+    for found in (chosen, planned(rest, needs(settings))):
+        assert () == found.steps
+        assert not [note for note in found.notes if "manage-organizations" in note.message]
+
+
 def test_a_mapping_decides_roles_groups_and_attributes(rest: RealmRest, tmp_path: Path) -> None:
     """Client roles need view-clients; what only the owner can create is a note."""
     settings = mapping(
