@@ -129,6 +129,10 @@ class Engine:
             if name != "podman":
                 self.run("network", "rm", "--force", name)
 
+    def prune(self) -> None:
+        """Remove layers that a later build replaced; those of today make the next build short."""
+        self.run("image", "prune", "--force", "--filter=until=24h")
+
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
         """Serve the API, and run the health checks of every container."""

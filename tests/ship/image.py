@@ -81,8 +81,7 @@ def main() -> None:
 def _try(own: Engine) -> None:
     _lint()
     own.clear()  # what an interrupted run left
-    # layers that a later build replaced; those of today make the next build short
-    own.run("image", "prune", "--force", "--filter=until=24h")
+    own.prune()
     try:
         _build(own)
         _look_inside(own)
