@@ -93,6 +93,30 @@ def test_the_demonstration_is_closed_to_others() -> None:
     assert "true" == keycloak["KC_HOSTNAME_BACKCHANNEL_DYNAMIC"]
 
 
+def test_services_call_each_other_by_their_names_and_secrets() -> None:
+    """No address is of a service that was renamed, and both sides of a connection have one secret."""
+    postgres, keycloak, index, kafka, bridge = (
+        environment(name) for name in ("postgres", "keycloak", "index", "kafka", "bridge")
+    )
+    addresses = {
+        keycloak["KC_DB_URL_HOST"]: "postgres",
+        keycloak["SMTP_HOST"]: "mailpit",
+        index["PGHOST"]: "postgres",
+        kafka["KAFKA_CONTROLLER_QUORUM_VOTERS"].partition("@")[2]: "kafka:29093",
+        kafka["KAFKA_ADVERTISED_LISTENERS"].partition(",")[0]: "INTERNAL://kafka:19092",
+        bridge["KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS"]: "kafka:19092",
+        bridge["KEYCLOAK_BRIDGE_KEYCLOAK_URL"]: "http://keycloak:8080",
+    }
+
+    assert {"postgres", "mailpit", "kafka", "keycloak"} <= set(SERVICES)
+    assert [] == [pair for pair in addresses.items() if pair[0] != pair[1]]
+    assert postgres["POSTGRES_PASSWORD"] == keycloak["KC_DB_PASSWORD"] == index["PGPASSWORD"]
+    assert (
+        bridge["KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET"]
+        == keycloak["KEYCLOAK_BRIDGE_CLIENT_SECRET"]
+    )
+
+
 @pytest.mark.parametrize("service", ["topics", "bridge"])
 def test_the_settings_of_the_bridge_exist(service: str) -> None:
     """Every KEYCLOAK_BRIDGE_ name is a setting, but the one of the file that is mounted."""
@@ -213,4 +237,3 @@ def test_the_index_is_the_one_of_the_documentation_and_of_the_doctor() -> None:
     assert {"keycloak": {"condition": "service_healthy"}} == service["depends_on"]
     assert f"{statement};" in (ROOT / "docs/keycloak.md").read_text("utf-8")
     assert INDEX_STATEMENT == statement.replace("IF NOT EXISTS ", "")
-    assert environment("postgres")["POSTGRES_PASSWORD"] == environment("index")["PGPASSWORD"]

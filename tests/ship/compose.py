@@ -173,7 +173,14 @@ class Composition:
     ) -> None:
         """Start the services (all, where none is named) and wait until they are healthy, as `up --wait` does."""
         arguments = ("up", "--wait", "--no-build", "--pull=never", *services)
-        self.run(*arguments, also=also, environment=environment, timeout_s=_UP_S)
+        try:
+            self.run(*arguments, also=also, environment=environment, timeout_s=_UP_S)
+        except Failed as failure:
+            raise Failed(f"{failure}\nthe services are: {self.states()}") from failure
+
+    def states(self) -> dict[str, str]:
+        """Return the state of each service that there is (see `states_of`)."""
+        return states_of(self.run("ps", "--all", "--format=json"))
 
     def down(self) -> None:
         """Stop and remove everything."""
@@ -236,7 +243,7 @@ def _use(composition: Composition) -> None:
 
 def _states(composition: Composition) -> str:
     """Check that what runs is healthy and that what was to end has ended well; return it as one line."""
-    states = states_of(composition.run("ps", "--all", "--format=json"))
+    states = composition.states()
     expect_equal("the services", STATES, states)
     return ", ".join(f"{name} {state}" for name, state in sorted(states.items()))
 
