@@ -1,11 +1,9 @@
 """The bridge without `manage-users`: what fine-grained admin permissions allow, and what they hide (docs/keycloak.md)."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 from admin_calls import Targets, refusals, set_stage
 from bridge_harness import Bench
+from fine_grained import Permissions
 
 from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.app.realm_check import Problem, check_access
@@ -28,47 +26,6 @@ ORGANIZATIONS = {
     *("join_organization", "leave_organization"),
 }
 BY_ROLES_ONLY = {"clients", "import_users"}
-
-
-class Permissions:
-    """The permissions of one realm, as its administrator sees them."""
-
-    def __init__(self, bench: Bench) -> None:
-        self._realm = f"/{bench.realm.name}"
-        self._administrator = RealmAdministrator.of(bench.sandbox)
-        self._call("PUT", "", {"adminPermissionsEnabled": True})
-        (client,) = self._call("GET", "/clients?clientId=admin-permissions")
-        self._server = f"/clients/{client['id']}/authz/resource-server"
-        (bridge,) = self._call("GET", f"/clients?clientId={bench.realm.client_id}")
-        self._account = self._call("GET", f"/clients/{bridge['id']}/service-account-user")["id"]
-        self.bridge = self.policy("the bridge", self._account)
-
-    def policy(self, name: str, user_id: str) -> str:
-        """Return a policy that means one user."""
-        body = {"name": name, "users": [user_id]}
-        created: str = self._call("POST", f"{self._server}/policy/user", body)["id"]
-        return created
-
-    def allow(
-        self, kind: str, scopes: Sequence[str], *resources: str, policy: str | None = None
-    ) -> str:
-        """Give these scopes on some resources, or all of this type; returns the permission's id."""
-        body = {
-            "name": f"{kind} {' '.join(scopes)} {len(resources)} {policy}",
-            "resourceType": kind,
-            "scopes": scopes,
-            "resources": resources,
-            "policies": [policy or self.bridge],
-        }
-        created: str = self._call("POST", f"{self._server}/permission/scope", body)["id"]
-        return created
-
-    def withdraw(self, permission: str) -> None:
-        """Delete a permission."""
-        self._call("DELETE", f"{self._server}/permission/scope/{permission}")
-
-    def _call(self, method: str, path: str, body: Any = None) -> Any:
-        return self._administrator.call(method, self._realm + path, json=body)
 
 
 @pytest.fixture
