@@ -21,6 +21,7 @@ from secure_broker import AUDIENCE, PASSWORD, PAST, USER, SecureBroker, secure_b
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.kafka import client as kafka_client
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
+from keycloak_bridge.kafka.tokens import token_provider
 from keycloak_bridge.kafka.topics import KafkaAdmin
 from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.sandbox import security as secured
@@ -242,6 +243,12 @@ def test_a_password_and_a_certificate_that_are_replaced_take_effect(broker: Secu
             password.write_text(PASSWORD)
 
 
+def connected(consumer: KafkaRecordConsumer) -> dict[int, float]:
+    """Return when each connection logged in, by its identity."""
+    connections = consumer._consumer._manager._conns.values()
+    return {id(one): one._reauth.authenticated_at for one in connections if one.connected}
+
+
 def test_a_client_logs_in_again_before_its_session_ends(
     sandbox: Sandbox, broker: SecureBroker, module_realm: FreshRealm
 ) -> None:
@@ -252,24 +259,53 @@ def test_a_client_logs_in_again_before_its_session_ends(
     settings = Settings(kafka=oauth, keycloak=keycloak_settings(sandbox, module_realm)).kafka
     consumer = KafkaRecordConsumer(settings, topic="user-events", group_id="group-sessions")
 
-    def logins() -> dict[int, float]:
-        """Return when each connection logged in, by its identity."""
-        connections = consumer._consumer._manager._conns.values()
-        return {id(one): one._reauth.authenticated_at for one in connections if one.connected}
-
     try:
         wait_until(partial(works, consumer))
-        before = logins()
+        before = connected(consumer)
 
         def renewed() -> bool:
             assert says(consumer, None)
-            now = logins()
+            now = connected(consumer)
             return all(now.get(one, at) > at for one, at in before.items())
 
         wait_until(renewed)
-        assert before.keys() <= logins().keys()
+        assert before.keys() <= connected(consumer).keys()
     finally:
         consumer.close()
+
+
+@pytest.mark.full
+def test_a_token_is_renewed_while_the_connection_stays(
+    sandbox: Sandbox, broker: SecureBroker, module_realm: FreshRealm
+) -> None:
+    """Of tokens that live for less than the client does; each log-in takes one that is valid yet."""
+    administrator = RealmAdministrator.of(sandbox)
+    clients = f"/{module_realm.name}/clients"
+    (found,) = administrator.call("GET", f"{clients}?clientId={module_realm.client_id}")
+    found["attributes"]["access.token.lifespan"] = "16"
+    administrator.call("PUT", f"{clients}/{found['id']}", json=found)
+    oauth = kafka_settings(broker, "LOGIN", sasl_mechanism="OAUTHBEARER", sasl_username=None, sasl_password=None, sasl_oauth_scope="email")  # fmt: skip
+    settings = Settings(kafka=oauth, keycloak=keycloak_settings(sandbox, module_realm)).kafka
+    tokens = token_provider(settings)
+    consumer = KafkaRecordConsumer(settings, topic="user-events", group_id="group-tokens")
+    try:
+        wait_until(partial(works, consumer))
+        connections = set(connected(consumer))
+        first = tokens.token()
+
+        def renewed() -> bool:
+            assert says(consumer, None)
+            return tokens.token() != first
+
+        wait_until(renewed)
+        before = connected(consumer)
+        wait_until(lambda: says(consumer, None) and connected(consumer) != before)
+        assert connections <= connected(consumer).keys()
+        assert works(consumer)
+    finally:
+        consumer.close()
+        del found["attributes"]["access.token.lifespan"]
+        administrator.call("PUT", f"{clients}/{found['id']}", json=found)
 
 
 def as_bridge(bench: Bench, broker: SecureBroker, listener: str, **settings: str) -> Bench:

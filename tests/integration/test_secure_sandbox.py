@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trustme
-from bridge_harness import STRUCTURED, an_event
+from bridge_harness import STRUCTURED, an_event, wait_until
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -21,7 +21,9 @@ from tls_server import PAST, pem_of, pem_of_authority
 
 from keycloak_bridge.cli.main import app
 from keycloak_bridge.sandbox import Sandbox, SandboxOptions
+from keycloak_bridge.sandbox.processes import accepts_connections
 from keycloak_bridge.sandbox.secure import BRIDGE, PRODUCER, SecureParts
+from keycloak_bridge.sandbox.security import certificate_file
 from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.loading import read_settings
 from keycloak_bridge.settings.model import KeycloakSettings
@@ -135,3 +137,22 @@ def test_what_is_wrong_at_keycloak_has_a_sentence(secure: Sandbox, tmp_path: Pat
     for what, (_, code, words) in wrong.items():
         assert found[what].startswith(f"{code}: "), (what, found[what])
         assert words in found[what], (what, found[what])
+
+
+def test_a_certificate_of_keycloak_that_has_expired(secure: Sandbox) -> None:
+    """It is named, and the bridge goes on with the one that takes its place."""
+    parts, keycloak = parts_of(secure), secure.keycloak
+    settings = read_settings(parts.folder / "bridge.toml", environ={}).settings.keycloak
+    certificate = parts.keycloak.certificate
+    keycloak.stop()
+    certificate_file(parts.authority.issue_cert("localhost", not_after=PAST), certificate)
+    keycloak._launch()  # `start` waits until it is trusted
+    wait_until(lambda: accepts_connections(keycloak.port))
+    expired = outcome(settings)
+    keycloak.stop()
+    certificate_file(parts.authority.issue_cert("localhost"), certificate)
+    keycloak.start()
+
+    assert expired.startswith("keycloak-tls: ")
+    assert "its certificate has expired" in expired
+    assert outcome(settings) == "ok"
