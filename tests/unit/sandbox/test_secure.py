@@ -120,7 +120,11 @@ def test_the_cluster_publishes_the_key_of_its_tokens(parts: SecureParts) -> None
     (key,) = requests.get(document.json()["jwks_uri"], timeout=60).json()["keys"]
     token = (parts.folder / "service-account-token").read_text()
     claims = jwt.decode(
-        token, jwt.PyJWK(key), audience=f"{URL}/realms/acme", issuer=document.json()["issuer"]
+        token,
+        jwt.PyJWK(key).key,
+        algorithms=[key["alg"]],
+        audience=f"{URL}/realms/acme",
+        issuer=document.json()["issuer"],
     )
 
     assert claims["sub"] == SUBJECT
