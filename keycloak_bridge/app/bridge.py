@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from keycloak_bridge import __version__
 from keycloak_bridge.app.activation import watched_activations
 from keycloak_bridge.app.connections import SystemClock, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.app.page import RunningPage, running_page
 from keycloak_bridge.app.realm_check import RealmGate, realm_problems, refuse
 from keycloak_bridge.app.stages import STARTING, RuntimeContext, Stage, run_stages
 from keycloak_bridge.app.wiring import (
@@ -43,6 +43,9 @@ from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.ops.tracing import Tracer, open_tracer
 from keycloak_bridge.provisioning.provisioner import UserLocks
 from keycloak_bridge.settings.model import Settings
+
+if TYPE_CHECKING:
+    from keycloak_bridge.app.page import RunningPage
 
 logger = logging.getLogger(__name__)
 
@@ -120,10 +123,12 @@ class Bridge:
         interpretation: Interpretation,
         directory: UserDirectory,
         stages: Sequence[Stage],
-    ) -> RunningPage | None:
+    ) -> "RunningPage | None":
         settings = self.settings
         if not (settings.ui.enabled and settings.health.enabled):
             return None
+        from keycloak_bridge.app.page import running_page  # noqa: PLC0415 # templates take 3 MB
+
         return running_page(
             settings, interpretation, runtime.status, runtime.clock, directory, stages
         )
@@ -132,7 +137,7 @@ class Bridge:
         self,
         runtime: RuntimeContext,
         release: Callable[[], Sequence[str]],
-        page: RunningPage | None,
+        page: "RunningPage | None",
     ) -> HealthServer | None:
         health = self.settings.health
         if not health.enabled:

@@ -39,8 +39,8 @@ _REQUEST_TIMEOUT_MS = 5_000
 _CALL_TIMEOUT_MS = 4_000
 """A call that waits for a broker holds up the poll thread; after an outage it must return soon, to be made again."""
 
-_FETCH_BYTES = 2 * 1024 * 1024
-"""Of all partitions of a broker together: what is fetched waits in memory, and this holds some thousand records.
+_FETCH_BYTES, _PARTITION_BYTES = 1024 * 1024, 256 * 1024
+"""Of all partitions of a broker together, and of each: what is fetched waits in memory, and that is some hundred records.
 
 A record that is larger comes all the same.
 """
@@ -89,6 +89,7 @@ class KafkaRecordConsumer:
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
             metadata_max_age_ms=_METADATA_AGE_MS,
             fetch_max_bytes=_FETCH_BYTES,
+            max_partition_fetch_bytes=_PARTITION_BYTES,
             metrics_enabled=False,
         )
         self._fetched = CarefulFetcher(self._consumer, largest_record_bytes=largest_record_bytes)
