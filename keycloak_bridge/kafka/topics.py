@@ -44,6 +44,15 @@ class TopicSpec:
     replication_factor: int
     config: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The topic as kafka-python's admin client takes it."""
+        return {
+            "num_partitions": self.partitions,
+            "replication_factor": self.replication_factor,
+            "configs": self.config,
+        }
+
     def create_command(self) -> str:
         """Return the command of Kafka's own tools that creates this topic."""
         replication = (
@@ -136,14 +145,9 @@ class KafkaAdmin:
     def create(self, specs: Sequence[TopicSpec]) -> None:
         """Create these topics and wait until they can be used; one that exists by now is fine."""
         for spec in specs:
-            topic = {
-                "num_partitions": spec.partitions,
-                "replication_factor": spec.replication_factor,
-                "configs": spec.config,
-            }
             with translated(f"creating topic {spec.name}"):
                 try:
-                    self._admin.create_topics({spec.name: topic}, wait_for_metadata=True)
+                    self._admin.create_topics({spec.name: spec.definition}, wait_for_metadata=True)
                 except kafka_errors.TopicAlreadyExistsError:
                     continue
 

@@ -27,6 +27,7 @@ from kafka.admin import (
 )
 from kafka.errors import KafkaError
 
+from keycloak_bridge.kafka.topics import wanted_topics
 from keycloak_bridge.ops.private_files import replace_file
 from keycloak_bridge.sandbox import security
 from keycloak_bridge.sandbox.distribution import ServerTls
@@ -34,6 +35,7 @@ from keycloak_bridge.sandbox.options import SandboxError
 from keycloak_bridge.sandbox.processes import LOOPBACK
 from keycloak_bridge.sandbox.service_accounts import SUBJECT, ServiceAccounts, key_set
 from keycloak_bridge.sandbox.services import BrokerSecurity, KafkaBroker, Listener
+from keycloak_bridge.settings.model import TopicsSettings
 
 BRIDGE, PRODUCER, OPERATOR = "keycloak-bridge", "user-management", "bridge-operator"
 BY_SECRET, BY_CERTIFICATE, BY_ASSERTION = (
@@ -52,7 +54,7 @@ _LOGIN, _TLS, _MUTUAL = "CLIENTS", "TLS", "MUTUAL"
 _BRIDGES = (BRIDGE, BY_SECRET, BY_CERTIFICATE, BY_ASSERTION, "ANONYMOUS")
 """Whom Kafka may take the bridge for; without a log-in or a certificate nobody has a name."""
 
-_TOPICS = ("user-events", "user-invitations", "user-results", "user-events-dead-letters")
+_TOPICS = wanted_topics(TopicsSettings(replication_factor=1), invitations=True)
 
 
 class Right(NamedTuple):
@@ -226,7 +228,7 @@ class SecureParts:
             )
             rights = [acl for right in RIGHTS for acl in _acls(right)]
             refused = admin.create_acls(rights)["failed"]
-            topics = {name: {"num_partitions": 4, "replication_factor": 1} for name in _TOPICS}
+            topics = {spec.name: spec.definition for spec in _TOPICS}
             admin.create_topics(topics, wait_for_metadata=True)
         except KafkaError as error:
             raise SandboxError(f"Kafka's users and rights cannot be made: {error}") from error
@@ -242,7 +244,7 @@ class SecureParts:
             "sasl_plain_username": OPERATOR,
             "sasl_plain_password": self.passwords[OPERATOR],
         }
-        kafka.wait_for(login, _TOPICS)
+        kafka.wait_for(login, [spec.name for spec in _TOPICS])
 
     @property
     def _users(self) -> dict[str, str]:
