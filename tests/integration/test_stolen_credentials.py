@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -49,9 +50,17 @@ class Thief:
 
     def new_user(self) -> str:
         """Create an account of one's own."""
+        created = self.new_member()
+        assert created is not None
+        return created
+
+    def new_member(self, *groups: str) -> str | None:
+        """Create an account that is in these groups, None where Keycloak refuses them."""
         name = f"thief-{uuid.uuid4().hex[:8]}"
-        body = {**person(name), "attributes": {"userId": [name]}}
+        body = {**person(name), "attributes": {"userId": [name]}, "groups": groups}
         answer = self._send("POST", "/users", body)
+        if groups and answer.status_code == HTTPStatus.FORBIDDEN:
+            return None
         return answer.headers["Location"].rpartition("/")[2]
 
     def administers_as(self, user: str, refusal: int = 403) -> bool:
@@ -116,6 +125,11 @@ def by_group(thief: Thief) -> bool:
     return joined and thief.administers_as(user)
 
 
+def by_birth(thief: Thief) -> bool:
+    user = thief.new_member("/admins")
+    return user is not None and thief.administers_as(user)
+
+
 KEYS = {"name": "x", "providerId": "rsa-generated", "providerType": "org.keycloak.keys.KeyProvider"}
 ELSEWHERE = "client_id=demo-app&redirect_uri=https://thief.example/"
 IDENTITY = {"identityProvider": "google", "userId": "g-1", "userName": "thief"}
@@ -148,6 +162,7 @@ ATTACKS: Mapping[str, Attack] = {
     "its own role for a group": lambda it: it.gives(it.own_role, f"groups/{it.crew}"),
     "administer by a composite role": by_composite,
     "administer by a group": by_group,
+    "administer by a group from the beginning": by_birth,
     "administer by a new password": lambda it: it.administers_as(it.root),
     "administer as a client": lambda it: it.administers_as(it.robot, 400),
     "an identity for somebody": lambda it: it.may(
@@ -232,7 +247,10 @@ USERS = [
     *("administer by a new password", "an identity for somebody", "disable an administrator"),
     *("read anybody", "change anybody", "lift lockouts", "delete anybody", "log everybody out"),
 ]
-GROUPS = ["administer by a composite role", "administer by a group", "delete a group"]
+GROUPS = [
+    *("administer by a composite role", "administer by a group"),
+    *("administer by a group from the beginning", "delete a group"),
+]
 OWN_ROLES = ["its own role for a new user", "its own role for a group"]
 
 
