@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import re2  # type: ignore[import-untyped]
-import regress
+
+if TYPE_CHECKING:
+    import regress
 
 Ranges = list[tuple[int, int]]
 
@@ -416,7 +418,9 @@ def _complement(ranges: Ranges) -> Ranges:
     return found if position > _LAST else [*found, (position, _LAST)]
 
 
-def _property(name: str) -> regress.Regex:
+def _property(name: str) -> "regress.Regex":
+    import regress  # noqa: PLC0415 # its tables take a megabyte, and few patterns name a property
+
     try:
         return regress.Regex(rf"\p{{{name}}}+", "u")
     except regress.RegressError:

@@ -61,7 +61,7 @@ EARLY = ("click", "importlib.metadata", "keycloak_bridge.cli.main")
 """What would take so long that Ctrl-C could come before it is expected."""
 
 OTHERS = (
-    *("rich", "pygments", "asyncio", "unittest", "pytest", "jinja2"),
+    *("rich", "pygments", "asyncio", "unittest", "pytest", "jinja2", "regress"),
     *(
         f"keycloak_bridge.{name}"
         for name in ("testing", "sandbox", "diagnostics", "backfill.run", "ui")
