@@ -124,7 +124,8 @@ def test_a_missing_role_is_named(bench: Bench) -> None:
         bench.admin("POST", path, json=roles)
 
     assert "manage-users" in words
-    assert "Service account roles" in words
+    assert "service account" in words
+    assert "`keycloak-bridge realm plan`" in words
 
 
 def test_a_health_port_in_use_is_named(bench: Bench) -> None:
