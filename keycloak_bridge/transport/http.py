@@ -153,9 +153,10 @@ def unusable_file(
     section: str, ca_file: Path | None, certificate: ClientCertificate | None = None
 ) -> ConfigError | None:
     """Return what is wrong with a file that each connection reads; `requests` would not say which it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without the system's authorities
     if ca_file is not None:
         try:
-            ssl.create_default_context(cafile=str(ca_file))
+            context.load_verify_locations(ca_file)
         except OSError:
             return ConfigError(
                 f"[{section}] ca_file cannot be read as certificates",
@@ -164,7 +165,7 @@ def unusable_file(
             )
     if certificate is not None:
         try:
-            ssl.create_default_context().load_cert_chain(
+            context.load_cert_chain(
                 certificate.certificate,
                 certificate.key,
                 password=lambda: b"",  # or OpenSSL asks for a passphrase at the terminal
@@ -279,18 +280,21 @@ class _Pool:
                 connection.close()
             yield connection
         finally:
-            if self._closed and connection is not None:
-                connection.close()
             self._free.put(connection)
+            if self._closed:
+                self.close()
 
     def close(self) -> None:
-        """Close all that nobody uses, and the others when they come back."""
+        """Close all that nobody uses, and the others when they come back; who already waits for one is served all the same."""
         self._closed = True
+        free = []
         with contextlib.suppress(queue.Empty):
             while True:
-                connection = self._free.get_nowait()
-                if connection is not None:
-                    connection.close()
+                free.append(self._free.get_nowait())
+        for connection in free:
+            if connection is not None:
+                connection.close()
+            self._free.put(connection)
 
 
 class WireAdapter(BaseAdapter):
@@ -341,8 +345,8 @@ class WireAdapter(BaseAdapter):
 
     def close(self) -> None:
         """Close the pooled connections; a later call opens new ones."""
-        while self._pools:
-            _, pool = self._pools.popitem()
+        pools, self._pools = self._pools, {}
+        for pool in tuple(pools.values()):
             pool.close()
 
     def _new_pool(self, origin: str, verify: bool | str) -> _Pool:

@@ -38,6 +38,7 @@ from keycloak_bridge.transport.http import (
     Answer,
     Receive,
     WireAdapter,
+    _Pool,
     new_connection,
     read_answer,
 )
@@ -176,6 +177,18 @@ def test_more_threads_than_connections_wait() -> None:
 
     assert statuses == [201] * 4
     assert len(made) == 2
+
+
+def test_call_that_comes_when_the_pool_is_closed_does_not_wait_forever() -> None:
+    """Another thread may close the pool just after a call has found it; what the call opens is closed when it is over."""
+    connection: Any = FakeConnection(FakeSocket(b""))
+    pool = _Pool(1, lambda: connection)
+    pool.close()
+
+    with pool.one() as lent:
+        lent.connect()
+
+    assert connection.sock is None
 
 
 def test_unusable_ca_file_is_a_wrong_setting(tmp_path: Path) -> None:
