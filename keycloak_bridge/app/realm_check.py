@@ -61,8 +61,9 @@ class Problem:
 class AccessFacts:
     """What was found in the realm; None is what may not be read, or was not asked for.
 
-    `writes_users` and `sees_all_users` say what the account may do, None where that cannot be found out. `mail_ledger` says whether admin events record the mails and
-    may be read. `realm` has what may be read of the realm's settings.
+    `writes_users` and `sees_all_users` say what the account may do, the latter None where that cannot be found out.
+    `mail_ledger` says whether admin events record the mails and may be read. `realm` has what may be read of the realm's
+    settings.
     """
 
     writes_users: bool
@@ -154,13 +155,12 @@ def gather(
     With `mails`, whether mails can be looked up is found out as well, with `usernames` what the realm does with usernames.
     """
     named = granted_roles(token)
-    writes = named is not None and USERS_ROLE in named
     profile = _allowed(admin.users_profile)
     metadata = _allowed(admin.users_profile_metadata)
     languages = None
     if metadata is not None:
         languages = any(one["name"] == "locale" for one in metadata.get("attributes") or ())
-    writes = writes or _may_create_users(admin)
+    writes = (named is not None and USERS_ROLE in named) or _may_create_users(admin)
     realm = _allowed(admin.realm) if usernames or named is None else None
     return AccessFacts(
         writes,
@@ -181,8 +181,7 @@ def judge(
     targets: Sequence[MappedTarget] = (),
 ) -> tuple[Problem, ...]:
     """Return what is wrong, the service account's roles first."""
-    problems: list[Problem] = []
-    problems += _account_problems(facts)
+    problems = [*_account_problems(facts)]
     if facts.profile is None:
         problems.append(
             Problem(

@@ -44,11 +44,14 @@ NAMES = TlsNames(
 
 _PROBE_TIMEOUT_S = 3.0
 
-_CHECK_OF_MECHANISM: Mapping[str, str] = {
-    "OAUTHBEARER": "check that the listener expects the issuer and the audience of the realm's tokens, and that the broker reaches "
-    "the realm's keys (sasl.oauthbearer.* of the broker); its log says what it misses",
-}
-_CHECK_LOGIN = "check [kafka] sasl_username and sasl_password (or sasl_password_file), and that the user exists for [kafka] sasl_mechanism"
+_CHECK_LISTENER = (
+    "check that the listener expects the issuer and the audience of the realm's tokens, and that the broker reaches "
+    "the realm's keys (sasl.oauthbearer.* of the broker); its log says what it misses"
+)
+_CHECK_LOGIN = (
+    "check [kafka] sasl_username and sasl_password (or sasl_password_file), and that the user exists for "
+    "[kafka] sasl_mechanism"
+)
 
 
 class Watch:
@@ -119,11 +122,12 @@ class Watch:
                 remedy=error.remedy,
             )
         if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
-            what = "the token" if mechanism == "OAUTHBEARER" else "user or password"
+            by_token = mechanism == "OAUTHBEARER"
+            what = "the token" if by_token else "user or password"
             return BrokerRefusedError(
                 f"the Kafka broker {broker} refuses {what} ({mechanism})",
                 code=CREDENTIALS,
-                remedy=_CHECK_OF_MECHANISM.get(mechanism or "", _CHECK_LOGIN),
+                remedy=_CHECK_LISTENER if by_token else _CHECK_LOGIN,
             )
         if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
             return BrokerRefusedError(

@@ -29,13 +29,22 @@ from keycloak_bridge.keycloak.calls import (
 from keycloak_bridge.keycloak.user_profile import LOCALE, PROFILE_FIELDS
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.mapping.profile_findings import MappedTarget
-from keycloak_bridge.settings.model import KeycloakSettings, Settings
+from keycloak_bridge.settings.model import Settings
 
 MANAGEMENT = "realm-management"
 """The client whose roles allow to administer the realm."""
 
 BY_SECRET = "client-secret"  # noqa: S105  (the name of a way)
 """The authenticator of clients with a secret."""
+
+_AUTHENTICATORS: Mapping[str | None, str | None] = {
+    None: None,
+    "client_secret": BY_SECRET,
+    "private_key_jwt": "client-jwt",
+    "client_assertion": "federated-jwt",
+    "tls_client_auth": "client-x509",
+}
+"""Keycloak's authenticator for each way of `KeycloakSettings.authentication`."""
 
 OPTIONAL_ROLES: Mapping[str, str] = {
     USERS_ROLE: "write users without fine-grained permissions",
@@ -173,7 +182,7 @@ def realm_needs(
         client_id=settings.keycloak.client_id,
         roles=_roles(mappings, {*_usual_roles(invites=invites), *added} - {*left_out}),
         attributes=_attributes(mappings, targets),
-        authenticator=_authenticator(settings.keycloak),
+        authenticator=_AUTHENTICATORS[settings.keycloak.authentication],
         locales=tuple(locales) or LOCALES if writes_locale else None,
         events=_events(settings, mappings) if invites else None,
         required_actions=_required_actions(settings, mappings) if invites else (),
@@ -222,16 +231,6 @@ def watched_events(settings: Settings) -> tuple[str, ...]:
     """Return the types of user events that tell whether an invited user set a password; none where nobody asks."""
     invites = settings.invite.mode != "none"
     return CREDENTIAL_EVENTS if invites and settings.activation.enabled else ()
-
-
-def _authenticator(keycloak: KeycloakSettings) -> str | None:
-    ways = {
-        BY_SECRET: keycloak.client_secret,
-        "client-jwt": keycloak.client_key,
-        "federated-jwt": keycloak.client_assertion,
-        "client-x509": keycloak.tls_cert_file,
-    }
-    return next((name for name, given in ways.items() if given is not None), None)
 
 
 def _usual_roles(*, invites: bool) -> tuple[str, ...]:
