@@ -30,8 +30,9 @@ from bench.machine import busy_cores, family_cpu_s, machine, usage
 from bench.place import Place
 from bench.postgres import PostgresServer, installed, place_on_postgres, sandbox_on_postgres
 from bench.publish import ROOT, renew, say
-from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.connections import keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.sandbox import SandboxError
 from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import (

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, settings
 from postgres_sandbox import chosen_sandbox
 from process_state import logging_restored
 
-from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.domain.ports import UserDirectory
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.testing.realm_tools import (
     AdminRealmTools,

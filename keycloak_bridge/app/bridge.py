@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from keycloak_bridge import __version__
 from keycloak_bridge.app.activation import watched_activations
-from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.connections import keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import RealmGate, realm_problems, refuse
 from keycloak_bridge.app.stages import STARTING, RuntimeContext, Stage, run_stages
@@ -37,6 +37,7 @@ from keycloak_bridge.keycloak.lookup_times import LookupTimes
 from keycloak_bridge.keycloak.partial_import import realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.mapping.lifecycle import Mappings
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.ops.health import HealthServer, Status
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics

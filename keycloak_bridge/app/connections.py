@@ -10,7 +10,7 @@ from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory, each_user
-from keycloak_bridge.ops.clock import SystemClock as SystemClock  # noqa: PLC0414 # also for others
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.registry.client import (
     ConfluentRegistry,
     RegistryConnection,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from keycloak_bridge.activation.reminders import Reminders
-from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.connections import keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import realm_problems, refuse
 from keycloak_bridge.app.stages import Stage
@@ -46,6 +46,7 @@ from keycloak_bridge.kafka.topics import TopicSpec, wanted_topics
 from keycloak_bridge.keycloak.partial_import import RealmAccess
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.mapping.lifecycle import Mappings
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.ops.tracing import Tracer

@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.connections import keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import RealmGate, realm_problems, refuse
 from keycloak_bridge.app.wiring import (
@@ -53,6 +53,7 @@ from keycloak_bridge.event_files.csv_rows import FileInterpreter, FileRecord, Li
 from keycloak_bridge.events.custom_envelope import ATTRIBUTES
 from keycloak_bridge.keycloak.partial_import import RealmAccess, realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.interpret import Interpreter
 from keycloak_bridge.pipeline.preview import Preview, preview

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.connections import keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation, default_mapping_text
 from keycloak_bridge.app.realm_check import realm_problems
 from keycloak_bridge.cli.common import (
@@ -23,6 +23,7 @@ from keycloak_bridge.diagnostics.doctor import check_up
 from keycloak_bridge.diagnostics.probes import Light
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, KeycloakError
 from keycloak_bridge.domain.times import format_duration
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.ops.private_files import PRIVATE, PUBLIC, replace_file
 from keycloak_bridge.planning.ownership import administering
 from keycloak_bridge.settings.fields import Secret, Setting

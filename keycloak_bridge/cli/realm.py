@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import needs_of, problems_left
 from keycloak_bridge.cli.common import (
@@ -25,6 +24,7 @@ from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.keycloak.access import keycloak_http
 from keycloak_bridge.keycloak.calls import EVENTS_ROLE, IMPORT_ROLE, REALM_ROLE, USERS_ROLE
 from keycloak_bridge.ops import redaction
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.realm.administration import (
     MASTER,
     Administrator,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 
-from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.connections import keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import realm_problems
 from keycloak_bridge.app.wiring import group_stamp, topic_specs
@@ -28,6 +28,7 @@ from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.kafka.topics import KafkaAdmin
 from keycloak_bridge.keycloak.access import keycloak_http
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.ops.tracing import open_tracer
 from keycloak_bridge.planning.ownership import administering
 from keycloak_bridge.realm.needs import used_roles, watched_events

@@ -13,7 +13,7 @@ from enum import StrEnum
 from statistics import median
 from typing import Any, cast
 
-from keycloak_bridge.app.connections import SystemClock, all_users, count_users, user_directory
+from keycloak_bridge.app.connections import all_users, count_users, user_directory
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.ports import NOTHING_MORE, Clock, UserDirectory
 from keycloak_bridge.domain.users import (
@@ -24,6 +24,7 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
 )
 from keycloak_bridge.keycloak.admin import quote_query
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.population.packing import Packer
 from keycloak_bridge.population.population import Population
 from keycloak_bridge.settings.model import Settings

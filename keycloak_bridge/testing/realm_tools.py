@@ -16,12 +16,12 @@ from uuid import uuid4
 
 import requests
 
-from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.calls import CLIENTS_ROLE, IMPORT_ROLE, ORGANIZATIONS_ROLE
 from keycloak_bridge.keycloak.client_auth import by_secret
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.sandbox.services import representation
 

@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.domain.errors import KeycloakUnavailableError
 from keycloak_bridge.domain.ports import UserDirectory, UserImporter
 from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
 from keycloak_bridge.keycloak.partial_import import KeycloakUserImporter
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
 from keycloak_bridge.testing.realm_tools import bridge_admin, temporary_realm

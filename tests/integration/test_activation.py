@@ -8,8 +8,8 @@ import pytest
 from bridge_harness import Bench, an_event, wait_until
 from ship.mailed_link import set_password_by
 
-from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.keycloak.activations import KeycloakActivations
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.testing.realm_tools import bridge_admin
 
 pytestmark = pytest.mark.integration

@@ -5,11 +5,11 @@ from admin_calls import Targets, refusals, set_stage
 from bridge_harness import Bench
 from fine_grained import Permissions
 
-from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.app.realm_check import Problem, check_access
 from keycloak_bridge.domain.errors import KeycloakAuthError
 from keycloak_bridge.domain.users import MatchCriterion
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.testing.realm_tools import (
     AdminRealmTools,
     RealmAdministrator,

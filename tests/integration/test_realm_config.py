@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import requests
 
-from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.app.realm_check import Problem, check_access
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.sandbox import Mail, Sandbox
 from keycloak_bridge.sandbox.distribution import locked
 from keycloak_bridge.testing.realm_tools import (

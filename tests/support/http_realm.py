@@ -12,12 +12,12 @@ import requests
 from answering_adapter import AnsweringAdapter, answer_of
 
 from bench.stub_keycloak import StubRealm
-from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.client_auth import by_secret
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
 from keycloak_bridge.keycloak.token import TokenSource
+from keycloak_bridge.ops.clock import SystemClock
 
 ROLES = ("viewer", "editor", "reader")
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -1,7 +1,8 @@
 """What comes of settings that lead to a Keycloak."""
 
-from keycloak_bridge.app.connections import SystemClock, keycloak_admin
+from keycloak_bridge.app.connections import keycloak_admin
 from keycloak_bridge.domain.errors import KeycloakError
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.settings.model import KeycloakSettings, Settings
 
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import pytest
 from cli_harness import WRITES, Bench, Terminal, data_of
 
-from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.backfill.journal import read_journal
 from keycloak_bridge.backfill.run import RunState
 from keycloak_bridge.cli.backfill import ProgressSentence, progress_shown, span
 from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.ops.clock import SystemClock
 
 HEADER = "userId,email,givenName,familyName,tenantId,department,active,roles\n"
 AS_OF = "2026-11-10T08:00:00Z"

@@ -9,7 +9,6 @@ from delivery_harness import P0, P1, TOPIC, Pending, policy, stage_context
 from stage_harness import counted
 from threads import LIMIT_S, in_threads
 
-from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.guards import Brake
@@ -27,6 +26,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.domain.ports import Handled
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.testing.fake_clock import FakeClock
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from otlp_collector import KeptSpans
 
-from keycloak_bridge.app.connections import SystemClock
 from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.delivery.tracing import StageTracer
 from keycloak_bridge.domain.errors import (
@@ -21,6 +20,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.ops.tracing import active, current
 from keycloak_bridge.provisioning.batches import BatchWriter
