@@ -4,11 +4,12 @@ kafka-python itself says of all of them that no broker answered in time. Here it
 has a sentence, and each new one logs in with the password as it is now. Certificates it reads again for each connection.
 """
 
+import contextlib
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kafka import errors as kafka_errors
@@ -300,34 +301,25 @@ def check_files(settings: KafkaSettings) -> None:
         if settings.sasl_password is not None:
             settings.sasl_password.reveal()
         if settings.ssl_cafile is not None:
-            _load(
-                "ssl_cafile",
-                "kafka-ca-file",
-                lambda: context.load_verify_locations(str(settings.ssl_cafile)),
-            )
+            remedy = "point it at a PEM file that the bridge may read"
+            with _readable("ssl_cafile", "certificates", "kafka-ca-file", remedy):
+                context.load_verify_locations(settings.ssl_cafile)
         if settings.ssl_certfile is not None:
-            _load(
-                "ssl_certfile, ssl_keyfile and ssl_password",
-                "kafka-tls-cert",
-                lambda: context.load_cert_chain(
-                    str(settings.ssl_certfile),
-                    None if settings.ssl_keyfile is None else str(settings.ssl_keyfile),
-                    passphrase(settings),
-                ),
-            )
+            keys, what = "ssl_certfile, ssl_keyfile and ssl_password", "a certificate with its key"
+            remedy = "point them at PEM files that the bridge may read, and give the key's passphrase if it has one"
+            with _readable(keys, what, "kafka-tls-cert", remedy):
+                context.load_cert_chain(
+                    settings.ssl_certfile, settings.ssl_keyfile, passphrase(settings)
+                )
     except ConfigError as error:
         raise BrokerRefusedError(error.message, code=error.code, remedy=error.remedy) from error
 
 
-def _load(keys: str, code: str, load: Callable[[], object]) -> None:
+@contextlib.contextmanager
+def _readable(keys: str, what: str, code: str, remedy: str) -> Iterator[None]:
     try:
-        load()
+        yield
     except (OSError, ValueError) as error:  # an empty passphrase is a ValueError
-        what = "certificates" if keys == "ssl_cafile" else "a certificate with its key"
-        raise ConfigError(
-            f"[kafka] {keys} cannot be read as {what}",
-            code=code,
-            remedy="point it at a PEM file that the bridge may read"
-            if keys == "ssl_cafile"
-            else "point them at PEM files that the bridge may read, and give the key's passphrase if it has one",
+        raise BrokerRefusedError(
+            f"[kafka] {keys} cannot be read as {what}", code=code, remedy=remedy
         ) from error
