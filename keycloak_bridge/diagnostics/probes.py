@@ -942,16 +942,19 @@ class KeycloakSurvey:
 
     def smtp(self) -> Mapping[str, Any] | None:
         """Return the realm's mail server without its password; None where the service account may not read it."""
-        realm = self._admin.realm()
-        if "smtpServer" not in realm:
+        if "smtpServer" not in self._realm:
             return None
-        server = realm["smtpServer"] or {}
+        server = self._realm["smtpServer"] or {}
         return {key: value for key, value in server.items() if key != "password"}
 
     def password_rules(self) -> Mapping[str, Any] | None:
         """Return the realm's own settings, among them those for passwords; None where the service account may not read them."""
-        realm = self._admin.realm()
-        return realm if "sslRequired" in realm else None
+        return self._realm if "sslRequired" in self._realm else None
+
+    @cached_property
+    def _realm(self) -> Mapping[str, Any]:
+        """What the service account may read of the realm's settings, asked for once."""
+        return self._admin.realm()
 
     def user_events(self) -> Sequence[str]:
         """Return the types of user events, of those that the bridge reads, that the realm saves and lets it read."""
