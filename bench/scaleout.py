@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import json
 import statistics
-import subprocess
 import tempfile
 import threading
 import time
@@ -21,7 +20,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any
 
 import click
@@ -33,12 +31,21 @@ from bench.figures import spread
 from bench.goals import SIDECARS
 from bench.machine import machine
 from bench.publish import LATEST, ROOT, renew
-from bench.stubbed import BRIDGE, Service, delete, ends, environment, flood, kafka, stub
+from bench.stubbed import (
+    Service,
+    create_topics,
+    delete,
+    ends,
+    environment,
+    flood,
+    kafka,
+    running,
+    stub,
+)
 
 PAGE = ROOT / "docs" / "scaling.md"
 BEGIN, END = "<!-- scaleout:begin -->\n", "<!-- scaleout:end -->\n"
 _PARTITIONS, _DELAY_MS, _FEW = 12, 10.0, 2
-_STOP_S = 40.0
 _HTTP_S = 10.0
 _PAUSE_S = 0.05
 _HEAD = (
@@ -82,15 +89,15 @@ def measure(ground: Ground, number: int, workers: int, sidecars: int, events: in
     settings = environment(
         ground.kafka.address, ground.stub.address, suffix, ground.partitions, **more
     )
-    create = [*BRIDGE, "topics", "create"]
-    subprocess.run(create, env=settings, cwd=ground.folder, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    create_topics(settings, ground.folder)
     try:
         flood(ground.kafka.address, f"events-{suffix}", suffix, total)
         _ask(ground.stub, "POST", "reset")
         with (
             ends(ground.kafka.address, f"results-{suffix}", ground.partitions) as done,
-            _running(ground.folder, settings, sidecars) as pids,
+            running(settings, ground.folder, sidecars) as bridges,
         ):
+            pids = {f"sidecar {number}": one.pid for number, one in enumerate(bridges, 1)}
             others = {"kafka": ground.kafka.pid, "stub": ground.stub.pid}
             all_pids = pids | {name: pid for name, pid in others.items() if pid is not None}
             with _calling(ground.stub) as calls_ms:
@@ -106,28 +113,6 @@ def measure(ground: Ground, number: int, workers: int, sidecars: int, events: in
         return Run(number, workers, sidecars, 0.0, {}, 0.0, f"{type(error).__name__}: {error}")
     finally:
         delete(ground.kafka.address, suffix)
-
-
-@contextlib.contextmanager
-def _running(folder: str, settings: Mapping[str, str], sidecars: int) -> Iterator[dict[str, int]]:
-    """Run so many sidecars meanwhile; lend their process ids by name."""
-    processes: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        for number in range(1, sidecars + 1):
-            with Path(folder, f"sidecar-{number}.log").open("wb") as log:
-                processes[f"sidecar {number}"] = subprocess.Popen(  # noqa: S603
-                    [*BRIDGE, "run"], env=settings, cwd=folder, stderr=log
-                )
-        yield {name: one.pid for name, one in processes.items()}
-    finally:
-        for one in processes.values():
-            one.terminate()
-        for one in processes.values():
-            try:
-                one.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                one.kill()
-                one.wait()
 
 
 @contextlib.contextmanager

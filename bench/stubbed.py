@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 BRIDGE = [sys.executable, "-m", "keycloak_bridge"]
 PREFIX = "KEYCLOAK_BRIDGE_"
 _PORTION = 2000
+_STOP_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,41 @@ def environment(
     }
     own = {f"{PREFIX}{name}": value for name, value in (settings | more).items()}
     return outside | {"PYTHONPATH": str(ROOT)} | own
+
+
+def create_topics(settings: Mapping[str, str], folder: str) -> None:
+    """Create the topics of a bridge with this environment."""
+    create = [*BRIDGE, "topics", "create"]
+    subprocess.run(create, env=settings, cwd=folder, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+
+
+@contextlib.contextmanager
+def running(
+    settings: Mapping[str, str], folder: str, count: int = 1
+) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """Run so many bridges meanwhile, which end together; each has its log in the folder (`log_file`)."""
+    bridges: list[subprocess.Popen[bytes]] = []
+    try:
+        for number in range(count):
+            with log_file(folder, number).open("wb") as log:
+                bridges.append(
+                    subprocess.Popen([*BRIDGE, "run"], env=settings, cwd=folder, stderr=log)  # noqa: S603
+                )
+        yield bridges
+    finally:
+        for bridge in bridges:
+            bridge.terminate()
+        for bridge in bridges:
+            try:
+                bridge.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                bridge.kill()
+                bridge.wait()
+
+
+def log_file(folder: str, number: int = 0) -> Path:
+    """Return the log of a bridge that `running` started, the first or another."""
+    return Path(folder, f"bridge-{number}.log")
 
 
 @contextlib.contextmanager

@@ -103,12 +103,10 @@ TRANSPORTS = (
 )
 
 
-def measure(
-    url: str, rounds: int, calls: int, transports: Sequence[Transport] = TRANSPORTS
-) -> dict[str, list[float]]:
+def measure(url: str, rounds: int, calls: int) -> dict[str, list[float]]:
     """Return for each transport the CPU of an exchange in microseconds, by rounds; the first round does not count."""
     users: list[Any] = [person.representation for person in crowd("transport", _USERS)]
-    posts = {one.name: one.opened(url, _TIMEOUT_S) for one in transports}
+    posts = {one.name: one.opened(url, _TIMEOUT_S) for one in TRANSPORTS}
     found: dict[str, list[float]] = {name: [] for name in posts}
     for number in range(rounds + 1):
         for name, post in posts.items():

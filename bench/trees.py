@@ -7,22 +7,31 @@ followed each other.
 
 import argparse
 import contextlib
-import statistics
-import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from bench.course import cpu_ms_per_user, follow
-from bench.stubbed import BRIDGE, ROOT, Service, delete, ends, environment, flood, kafka, stub
+from bench.figures import spread
+from bench.stubbed import (
+    ROOT,
+    Service,
+    create_topics,
+    delete,
+    ends,
+    environment,
+    flood,
+    kafka,
+    running,
+    stub,
+)
 
 WAYS = {"single writes": "off", "batches": "auto"}
 _PARTITIONS = 4
-_STOP_S = 40.0
 _HEAD = (
     "| way | CPU here | CPU there | here, of there | memory here | memory there |\n"
     "|---|---:|---:|---:|---:|---:|\n"
@@ -49,30 +58,18 @@ def cost(
     settings = environment(
         broker.address, keycloak.address, suffix, _PARTITIONS, BURST_MODE=mode
     ) | {"PYTHONPATH": str(tree)}
-    create = [*BRIDGE, "topics", "create"]
-    subprocess.run(create, env=settings, cwd=folder, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    create_topics(settings, folder)
     try:
         flood(broker.address, f"events-{suffix}", suffix, events)
         with (
             ends(broker.address, f"results-{suffix}", _PARTITIONS) as done,
-            _running(settings, folder) as pid,
+            running(settings, folder) as (bridge,),
         ):
-            course = follow(done, events, {"contender": pid})
+            course = follow(done, events, {"contender": bridge.pid})
     finally:
         delete(broker.address, suffix)
     used_s = course.cpu_s["contender"]
     return Cost(cpu_ms_per_user(course.at_s, course.users, used_s, events), course.peak_mb)
-
-
-@contextlib.contextmanager
-def _running(settings: Mapping[str, str], folder: str) -> Iterator[int]:
-    with Path(folder, "bridge.log").open("wb") as log:
-        bridge = subprocess.Popen([*BRIDGE, "run"], env=settings, cwd=folder, stderr=log)  # noqa: S603
-    try:
-        yield bridge.pid
-    finally:
-        bridge.terminate()
-        bridge.wait(_STOP_S)
 
 
 def table(found: Mapping[str, Sequence[Pair]]) -> str:
@@ -92,9 +89,7 @@ def _row(way: str, pairs: Sequence[Pair]) -> str:
 
 
 def _spread(values: Sequence[float], digits: int, unit: str = "") -> str:
-    middle, least, greatest = (
-        f"{one:.{digits}f}" for one in (statistics.median(values), min(values), max(values))
-    )
+    middle, least, greatest = (f"{one:.{digits}f}" for one in spread(values).values())
     return f"{middle}{unit} ({least} to {greatest})"
 
 

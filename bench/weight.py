@@ -11,19 +11,28 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench.course import StandstillError
 from bench.machine import usage
-from bench.stubbed import BRIDGE, PREFIX, delete, ends, environment, flood, kafka, stub
+from bench.stubbed import (
+    PREFIX,
+    create_topics,
+    delete,
+    ends,
+    environment,
+    flood,
+    kafka,
+    log_file,
+    running,
+    stub,
+)
 
 _HEAVIEST = 15
 _SETTLE_S = 15.0
 """A stage rests after ten seconds without a record."""
 _PATIENCE_S = 60.0
-_LOG = "bridge.log"
 
 
 def measure(
@@ -36,8 +45,7 @@ def measure(
     suffix = uuid.uuid4().hex[:8]
     with tempfile.TemporaryDirectory() as folder, stub(folder, "--burst") as keycloak:
         settings = environment(bootstrap_servers, keycloak.address, suffix, partitions)
-        create = [*BRIDGE, "topics", "create"]
-        subprocess.run(create, env=settings, cwd=folder, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        create_topics(settings, folder)
         events, results = f"events-{suffix}", f"results-{suffix}"
         try:
             with ends(bootstrap_servers, results, partitions) as done:
@@ -47,7 +55,7 @@ def measure(
                 peaks_mb = {}
                 for mode in ("off", "auto"):
                     chosen = settings | {f"{PREFIX}BURST_MODE": mode}
-                    with _running(chosen, folder) as bridge:
+                    with running(chosen, folder) as (bridge,):
                         _first(bridge, done, folder)
                         time.sleep(backlog_s)
                         peaks_mb[mode] = round(usage(bridge.pid).peak_mb, 1)
@@ -72,7 +80,7 @@ def _start_and_rest(
     settings: Mapping[str, str], folder: str, done: Callable[[], int], idle_s: float
 ) -> dict[str, Any]:
     began = time.perf_counter()
-    with _running(settings, folder) as bridge:
+    with running(settings, folder) as (bridge,):
         _first(bridge, done, folder)
         start_s, first = time.perf_counter() - began, usage(bridge.pid)
         time.sleep(_SETTLE_S)
@@ -87,23 +95,12 @@ def _start_and_rest(
     }
 
 
-@contextlib.contextmanager
-def _running(settings: Mapping[str, str], folder: str) -> Iterator["subprocess.Popen[bytes]"]:
-    with Path(folder, _LOG).open("w") as log:
-        bridge = subprocess.Popen([*BRIDGE, "run"], env=settings, cwd=folder, stderr=log)  # noqa: S603
-    try:
-        yield bridge
-    finally:
-        bridge.terminate()
-        bridge.wait(_PATIENCE_S)
-
-
 def _first(bridge: "subprocess.Popen[bytes]", done: Callable[[], int], folder: str) -> None:
     """Return once one more event is done."""
     before, deadline = done(), time.perf_counter() + _PATIENCE_S
     while done() == before:
         if bridge.poll() is not None or time.perf_counter() > deadline:
-            raise StandstillError(Path(folder, _LOG).read_text())
+            raise StandstillError(log_file(folder).read_text())
         time.sleep(0.005)
 
 
