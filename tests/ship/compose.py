@@ -8,11 +8,8 @@ nothing of this machine's own containers is touched, and afterwards no container
 import contextlib
 import json
 import os
-import signal
 import subprocess
-import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,9 +19,7 @@ from typing import Any
 
 import click
 import requests
-from kafka.errors import KafkaError
 
-from keycloak_bridge.sandbox import SandboxError
 from keycloak_bridge.sandbox.demo import (
     Story,
     problems,
@@ -39,9 +34,9 @@ from keycloak_bridge.sandbox.mail import Mail, decode
 from keycloak_bridge.sandbox.processes import loopback_port
 
 from . import engine, standins
-from .checks import Failed, expect, expect_equal, say, wait
+from .checks import Failed, expect, expect_equal, say, verdict, wait
 from .engine import Engine
-from .machine import GoProgram, ShipError, require, require_root
+from .machine import GoProgram, require, require_root
 from .mailed_link import log_in, set_password_by
 
 ROOT = Path(__file__).parents[2]
@@ -80,25 +75,13 @@ _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG")
     help="A further compose file, which changes what is in compose.yaml.",
 )
 def main(more: Sequence[Path]) -> None:
-    """Run the check; the exit code is 1 where the composition fails, and 2 where it cannot be tried."""
-    began = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
+    """Run the check; the exit code is that of `verdict`."""
+    with verdict("the composition works"):
         require_root("A composition in podman")
         require({**engine.PROGRAMS, **standins.PROGRAMS})
         program = DOCKER_COMPOSE.build()
         with exclusive(cache_dir(), "ship", Event()):
             _try(Composition(program, more))
-    except (ShipError, SandboxError) as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except (Failed, requests.RequestException, KafkaError) as failure:
-        click.echo(f"FAILED: {failure}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        click.echo("interrupted; everything was removed", err=True)
-        sys.exit(130)
-    click.echo(f"the composition works ({time.monotonic() - began:.0f} s)")
 
 
 class Composition:
@@ -223,7 +206,8 @@ def _try(composition: Composition) -> None:
 def _use(composition: Composition) -> None:
     composition.up()
     say(f"up: {_states(composition)}")
-    _is_confined(composition.container("bridge"))
+    confined = confinement(composition.container("bridge"))
+    expect_equal("the bridge's container", CONFINED, confined)
     say("the bridge runs as 10001 without capabilities on a read-only root")
     _has_index(composition)
     say("the database has the index of the users' attributes")
@@ -254,10 +238,6 @@ def states_of(listed: str) -> dict[str, str]:
     return {
         one["Service"]: one["Health"] or f"{one['State']} with {one['ExitCode']}" for one in found
     }
-
-
-def _is_confined(container: Mapping[str, Any]) -> None:
-    expect_equal("the bridge's container", CONFINED, confinement(container))
 
 
 def confinement(container: Mapping[str, Any]) -> dict[str, object]:

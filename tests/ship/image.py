@@ -5,7 +5,6 @@ of a hardened deployment, first where no Kafka and no Keycloak answer, then with
 """
 
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,13 +19,13 @@ from typing import Any
 import click
 
 from keycloak_bridge import __version__
-from keycloak_bridge.sandbox import Sandbox, SandboxError, read_mails
+from keycloak_bridge.sandbox import Sandbox, read_mails
 from keycloak_bridge.sandbox.demo import problems, publish, sample_events, stories_of, summary
 from keycloak_bridge.sandbox.distribution import cache_dir, exclusive, status_of
 from keycloak_bridge.sandbox.processes import loopback_port
 
 from . import engine, standins
-from .checks import Failed, expect, expect_equal, say, wait
+from .checks import Failed, expect, expect_equal, say, verdict, wait
 from .contents import SBOM, Contents
 from .dockerfile import DOCKERFILE
 from .engine import Engine
@@ -58,24 +57,12 @@ CONFINED = {"users": {10001}, "capabilities": 0, "no new privileges": True, "sec
 
 @click.command(help=__doc__)
 def main() -> None:
-    """Run the check; the exit code is 1 where the image fails, and 2 where it cannot be tried."""
-    began = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
+    """Run the check; the exit code is that of `verdict`."""
+    with verdict("the image works"):
         require_root("An image in podman")
         require({**engine.PROGRAMS, **standins.PROGRAMS})
         with exclusive(cache_dir(), "ship-image", Event()):
             _try(Engine(cache_dir() / "ship" / "image", _RUNTIME))
-    except (ShipError, SandboxError) as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except Failed as failure:
-        click.echo(f"FAILED: {failure}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        click.echo("interrupted; the containers were removed", err=True)
-        sys.exit(130)
-    click.echo(f"the image works ({time.monotonic() - began:.0f} s)")
 
 
 def _try(own: Engine) -> None:
