@@ -23,6 +23,7 @@ import click
 import yaml
 
 from . import kubernetes_schemas, played_pod
+from .checks import Failed, say
 from .kubernetes_schemas import is_custom, versions
 from .machine import GoProgram, ShipError
 
@@ -94,8 +95,8 @@ def main(no_run: bool) -> None:
             else:
                 deployment = _rendered("deployment-values.yaml", Path(scratch))
                 for said in played_pod.play(deployment):
-                    _say(said)
-    except ShipError as error:
+                    say(said)
+    except (ShipError, Failed) as error:
         sys.exit(f"\n{error}")
 
 
@@ -516,11 +517,7 @@ def _step(title: str) -> Iterator[list[str]]:
         yield notes
     except ShipError as error:
         raise ShipError(f"{title}: {error}") from error
-    _say(f"{'; '.join((title, *notes))} ({time.monotonic() - began:.0f} s)")
-
-
-def _say(what: str) -> None:
-    click.echo(f"  ok  {what}")
+    say(f"{'; '.join((title, *notes))} ({time.monotonic() - began:.0f} s)")
 
 
 if __name__ == "__main__":

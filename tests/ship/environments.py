@@ -16,6 +16,7 @@ from threading import Event
 from keycloak_bridge.sandbox.distribution import cache_dir, exclusive
 
 from .machine import ShipError
+from .programs import run
 
 ROOT = Path(__file__).parents[2]
 DEPENDENCIES = {"oldest": "lowest-direct", "newest": "highest"}
@@ -94,16 +95,7 @@ def test(dependencies: str) -> int:
 
 def _uv(*arguments: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-m", "uv", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise ShipError(f"uv {' '.join(arguments)} failed: {done.stderr.strip()[-2000:]}")
+    run([sys.executable, "-m", "uv", *arguments], cwd=ROOT, environ=environment)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import yaml
 from keycloak_bridge.sandbox.distribution import cache_dir, exclusive
 
 from .machine import GoModule, GoProgram, ShipError
+from .programs import run
 
 VALIDATE = "kubernetes-validate==1.37.0"
 OLDEST = (1, 29)
@@ -67,9 +68,7 @@ def _environment() -> Path:
             print(f"installing {VALIDATE} (once)", file=sys.stderr)
             pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
             for command in ([sys.executable, "-m", "venv", str(folder)], [*pip, VALIDATE]):
-                ended = subprocess.run(command, capture_output=True, text=True, check=False)
-                if ended.returncode:
-                    raise ShipError(f"{VALIDATE} cannot be installed: {ended.stderr[-1000:]}")
+                run(command)
             done.touch()
     return folder
 

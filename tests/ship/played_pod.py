@@ -5,7 +5,6 @@ here, secrets are a folder of this machine, and the Pod is that of the Deploymen
 """
 
 import copy
-import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from keycloak_bridge import __version__
 from keycloak_bridge.sandbox.distribution import cache_dir, exclusive
 
 from . import engine, standins
+from .checks import expect_equal
 from .engine import Engine
 from .machine import ShipError, require, require_root
 
@@ -61,28 +61,28 @@ def _played(own: Engine, documents: Sequence[dict[str, Any]], folder: Path) -> I
     base = f"http://{address}:{port}"
     live = _answer(f"{base}/live", lambda: own.logs(name))
     ready = _answer(f"{base}/ready", lambda: own.logs(name))
-    _expect((live, ready), (200, 503), "/live and /ready, without Kafka and Keycloak")
+    expect_equal("/live and /ready, without Kafka and Keycloak", (200, 503), (live, ready))
     yield "the Pod runs: /live 200 and /ready 503 at its address, with Kafka and Keycloak away"
     user, group, capabilities, seccomp = (
         own.run("top", name, "user", "group", "capeff", "seccomp").splitlines()[1].split()[:4]
     )
     host = container["HostConfig"]
     writable = sorted(one["Destination"] for one in container["Mounts"] if one["RW"])
-    _expect((user, group), ("10001", "10001"), "its user and group")
-    _expect((capabilities, seccomp), ("none", "filter"), "its capabilities and seccomp")
-    _expect((host["ReadonlyRootfs"], writable), (True, ["/tmp"]), "what it may write")  # noqa: S108 # the container's
-    _expect("no-new-privileges" in host["SecurityOpt"], True, "no-new-privileges")
-    _expect(host["Memory"], 512 * 1024 * 1024, "its limit of memory")
+    expect_equal("its user and group", ("10001", "10001"), (user, group))
+    expect_equal("its capabilities and seccomp", ("none", "filter"), (capabilities, seccomp))
+    expect_equal("what it may write", (True, ["/tmp"]), (host["ReadonlyRootfs"], writable))  # noqa: S108 # the container's
+    expect_equal("no-new-privileges", True, "no-new-privileges" in host["SecurityOpt"])
+    expect_equal("its limit of memory", 512 * 1024 * 1024, host["Memory"])
     secret = own.run(
         "exec", name, "cat", "/run/secrets/keycloak-bridge/keycloak/client_secret_file"
     )
-    _expect(secret, "s3cret", "the mounted secret")
+    expect_equal("the mounted secret", "s3cret", secret)
     yield "user 10001, no capability, seccomp, read-only root but /tmp, 512 MiB, the secret as a file"
     own.run("exec", name, "keycloak-bridge", "check-config")
     own.run("exec", name, "sh", "-c", "keycloak-bridge guard status; test $? = 1")
     yield "check-config and guard status work in it, without naming the settings' file"
     own.run("stop", "--time=45", name)
-    _expect(own.inspect(name)["State"]["ExitCode"], 0, "its exit code after SIGTERM")
+    expect_equal("its exit code after SIGTERM", 0, own.inspect(name)["State"]["ExitCode"])
     yield "SIGTERM ends it with 0"
 
 
@@ -131,8 +131,3 @@ def _answer(url: str, log: Any) -> int:
                 if time.monotonic() > until:
                     raise ShipError(f"{url} did not answer ({error}); {log()[-1500:]}") from None
                 time.sleep(0.5)
-
-
-def _expect(found: object, wanted: object, what: str) -> None:
-    if found != wanted:
-        raise ShipError(f"{what}: {json.dumps(found)} where {json.dumps(wanted)} was expected")

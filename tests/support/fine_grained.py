@@ -18,8 +18,8 @@ class Permissions:
         (client,) = self._call("GET", "/clients?clientId=admin-permissions")
         self._server = f"/clients/{client['id']}/authz/resource-server"
         (bridge,) = self._call("GET", f"/clients?clientId={bench.realm.client_id}")
-        self._account = self._call("GET", f"/clients/{bridge['id']}/service-account-user")["id"]
-        self.bridge = self.policy("the bridge", self._account)
+        account = self._call("GET", f"/clients/{bridge['id']}/service-account-user")["id"]
+        self.bridge = self.policy("the bridge", account)
 
     def policy(self, name: str, user_id: str) -> str:
         """Return a policy that means one user."""
