@@ -93,7 +93,7 @@ def test_the_table_hides_no_failure(outcome: Outcome, cell: str) -> None:
     assert line == f"| 26.0.8 | H2 | 3.9.2 | 3.11 | oldest | {cell} |" + " not run |" * (
         len(TESTS) - 1
     )
-    assert not table([]).count("passed |")
+    assert table([]).count(" not run |") == len(ROWS) * len(TESTS)
 
 
 def test_cases_of_a_report_are_counted_by_their_group() -> None:
