@@ -3,7 +3,7 @@
 import pytest
 from admin_calls import Targets, refusals, set_stage
 from bridge_harness import Bench
-from fine_grained import Permissions
+from fine_grained import USERS, Permissions
 
 from keycloak_bridge.app.realm_check import Problem, check_access
 from keycloak_bridge.domain.errors import KeycloakAuthError
@@ -18,7 +18,6 @@ from keycloak_bridge.testing.realm_tools import (
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 
-USERS = ["manage", "map-roles", "manage-group-membership"]
 CREATES_GROUPS = {"create_group", "create_group below another"}
 CLIENT_ROLES = {f"{one} of a client" for one in ("map_roles", "mapped_roles", "unmap_roles")}
 ORGANIZATIONS = {
@@ -26,11 +25,6 @@ ORGANIZATIONS = {
     *("join_organization", "leave_organization"),
 }
 BY_ROLES_ONLY = {"clients", "import_users"}
-
-
-@pytest.fixture
-def tools(bench: Bench) -> AdminRealmTools:
-    return AdminRealmTools(RealmAdministrator.of(bench.sandbox), bench.realm.name)
 
 
 @pytest.fixture
@@ -71,13 +65,10 @@ def test_the_switch_alone_takes_nothing_from_manage_users(bench: Bench, targets:
 
 
 def test_the_recommended_permissions_suffice(
-    bench: Bench, targets: Targets, permissions: Permissions, tools: AdminRealmTools
+    bench: Bench, targets: Targets, permissions: Permissions
 ) -> None:
     """They allow every call that a mapping with groups and roles makes; the calls of other features take more."""
-    client = bench.realm.client_id
-    tools.take_away(client, "manage-users")
-    tools.grant(client, "view-users")
-    permissions.allow("Users", USERS)
+    permissions.replace_manage_users()
     permissions.allow("Groups", ["manage-membership"], targets.group_id)
     permissions.allow("Roles", ["map-role"], targets.realm_role["id"])
     usual = refused(bench, targets)
@@ -93,23 +84,21 @@ def test_the_recommended_permissions_suffice(
 
 
 def test_users_that_permissions_hide_stop_the_bridge(
-    bench: Bench, targets: Targets, permissions: Permissions, tools: AdminRealmTools
+    bench: Bench, targets: Targets, permissions: Permissions
 ) -> None:
     """Keycloak finds nobody and says nothing, and takes a second user with the same id: only a role sees everybody."""
-    client = bench.realm.client_id
     bench.admin(
         "POST", "/users", json={"username": "hidden", "attributes": {"userId": ["u-hidden"]}}
     )
-    tools.take_away(client, "manage-users")
-    tools.grant(client, "query-users")
-    permissions.allow("Users", USERS)
+    permissions.replace_manage_users("query-users")
     permissions.allow("Users", ["view"], targets.user_id)
     with bridge_admin(bench.sandbox, bench.realm) as admin:
         directory = KeycloakUserDirectory(admin, SystemClock())
         found = directory.having(MatchCriterion("attributes.userId", "u-hidden"))
         admin.create_user({"username": "twice", "attributes": {"userId": ["u-hidden"]}})
     stopped = problems(bench)
-    tools.grant(client, "view-users")
+    tools = AdminRealmTools(RealmAdministrator.of(bench.sandbox), bench.realm.name)
+    tools.grant(bench.realm.client_id, "view-users")
 
     assert () == found
     assert ["error"] == [one.severity for one in stopped]
@@ -118,13 +107,10 @@ def test_users_that_permissions_hide_stop_the_bridge(
 
 
 def test_another_permission_on_all_users_locks_the_bridge_out(
-    bench: Bench, targets: Targets, permissions: Permissions, tools: AdminRealmTools
+    bench: Bench, targets: Targets, permissions: Permissions
 ) -> None:
     """Keycloak evaluates the permissions of a resource type together; one on a single user denies that user only."""
-    client = bench.realm.client_id
-    tools.take_away(client, "manage-users")
-    tools.grant(client, "view-users")
-    permissions.allow("Users", USERS)
+    permissions.replace_manage_users()
     somebody = permissions.policy("somebody else", targets.user_id)
     writes = {"update_user", "delete_user", "execute_actions_email", "log_out"}
     before = refused(bench, targets) & writes

@@ -274,10 +274,7 @@ def test_with_admin_permissions_switched_on(bench: Bench, thief: Thief) -> None:
 @pytest.mark.full
 def test_with_permissions_in_the_place_of_manage_users(bench: Bench, thief: Thief) -> None:
     """Only the groups and roles that are permitted; users, and so their passwords, are in reach."""
-    permissions = Permissions(bench)
-    tools(bench).take_away(bench.realm.client_id, "manage-users")
-    tools(bench).grant(bench.realm.client_id, "view-users")
-    permissions.allow("Users", ["manage", "map-roles", "manage-group-membership"])
+    Permissions(bench).replace_manage_users()
 
     assert set(USERS) == set(done_by(replace(thief, token=token_of(bench))))
 
@@ -286,9 +283,7 @@ def test_with_permissions_in_the_place_of_manage_users(bench: Bench, thief: Thie
 def test_with_administrators_out_of_reach(bench: Bench, thief: Thief) -> None:
     """A permission on the group of administrators for somebody else only."""
     permissions = Permissions(bench)
-    tools(bench).take_away(bench.realm.client_id, "manage-users")
-    tools(bench).grant(bench.realm.client_id, "view-users")
-    permissions.allow("Users", ["manage", "map-roles", "manage-group-membership"])
+    permissions.replace_manage_users()
     somebody = permissions.policy("somebody else", thief.victim)
     bench.admin("PUT", f"/users/{thief.root}/groups/{thief.admins}")
     permissions.allow(

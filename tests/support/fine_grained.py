@@ -5,13 +5,17 @@ from typing import Any
 
 from bridge_harness import Bench
 
-from keycloak_bridge.testing.realm_tools import RealmAdministrator
+from keycloak_bridge.testing.realm_tools import AdminRealmTools, RealmAdministrator
+
+USERS = ("manage", "map-roles", "manage-group-membership")
+"""What the bridge needs of all users."""
 
 
 class Permissions:
     """The permissions of one realm, as its administrator sees them."""
 
     def __init__(self, bench: Bench) -> None:
+        self._bench = bench
         self._realm = f"/{bench.realm.name}"
         self._administrator = RealmAdministrator.of(bench.sandbox)
         self._call("PUT", "", {"adminPermissionsEnabled": True})
@@ -20,6 +24,13 @@ class Permissions:
         (bridge,) = self._call("GET", f"/clients?clientId={bench.realm.client_id}")
         account = self._call("GET", f"/clients/{bridge['id']}/service-account-user")["id"]
         self.bridge = self.policy("the bridge", account)
+
+    def replace_manage_users(self, role: str = "view-users") -> None:
+        """Give the bridge's account this role and a permission on all users in the place of `manage-users`."""
+        tools = AdminRealmTools(self._administrator, self._bench.realm.name)
+        tools.take_away(self._bench.realm.client_id, "manage-users")
+        tools.grant(self._bench.realm.client_id, role)
+        self.allow("Users", USERS)
 
     def policy(self, name: str, user_id: str) -> str:
         """Return a policy that means one user."""

@@ -34,8 +34,10 @@ def _network() -> None:
     enable_socket()
 
 
-def status(port: int, ca_file: Path | None, certificate: ClientCertificate | None = None) -> int:
-    """Return the status of a call."""
+def keycloak(
+    port: int, ca_file: Path | None, certificate: ClientCertificate | None = None
+) -> KeycloakHttp:
+    """Return what calls the server on this port."""
     connection = KeycloakConnection(
         f"https://localhost:{port}",
         "acme",
@@ -44,7 +46,12 @@ def status(port: int, ca_file: Path | None, certificate: ClientCertificate | Non
         ca_file=ca_file,
         client_certificate=certificate,
     )
-    http = KeycloakHttp(connection)
+    return KeycloakHttp(connection)
+
+
+def status(port: int, ca_file: Path | None, certificate: ClientCertificate | None = None) -> int:
+    """Return the status of a call."""
+    http = keycloak(port, ca_file, certificate)
     try:
         return http.send(CALL, f"{http.admin_url}/users").status_code
     finally:
@@ -64,9 +71,7 @@ def test_a_certificate_of_an_authority_of_ones_own(tmp_path: Path) -> None:
     ca_file = pem_of_authority(OTHER, tmp_path / "ca.pem")
     with serving(AUTHORITY.issue_cert("localhost")) as port:
         message, remedy = refused(lambda: status(port, ca_file))
-        http = KeycloakHttp(
-            KeycloakConnection(f"https://localhost:{port}", "acme", 60, 60, ca_file=ca_file)
-        )
+        http = keycloak(port, ca_file)
         with pytest.raises(KeycloakError):
             http.send(CALL, f"{http.admin_url}/users")
         pem_of_authority(AUTHORITY, ca_file)
@@ -135,15 +140,7 @@ def test_a_file_that_is_spoilt_while_it_runs_is_named(tmp_path: Path) -> None:
         for file, content, code in spoilt:
             pem_of_authority(AUTHORITY, ca_file)
             pem_of(leaf, own)
-            connection = KeycloakConnection(
-                f"https://localhost:{port}",
-                "acme",
-                60,
-                60,
-                ca_file=ca_file,
-                client_certificate=ClientCertificate(own),
-            )
-            http = KeycloakHttp(connection)
+            http = keycloak(port, ca_file, ClientCertificate(own))
             call = partial(http.send, CALL, f"{http.admin_url}/users")
             file.unlink() if content is None else file.write_bytes(content)
             with pytest.raises(KeycloakUnavailableError) as caught:
