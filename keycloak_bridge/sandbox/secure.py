@@ -4,27 +4,16 @@ Kafka has a listener for TLS, one for mutual TLS, and one for log-ins (SCRAM-SHA
 a client of the bridge for each way to authenticate. Certificates, keys and passwords are made at each start, and go with the run folder.
 """
 
-import copy
 import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from kafka.admin import (
-    ACL,
-    ACLOperation,
-    ACLPermissionType,
-    KafkaAdminClient,
-    ResourcePattern,
-    ResourceType,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
-)
+from kafka.admin import KafkaAdminClient, ScramMechanism, UserScramCredentialUpsertion
 from kafka.errors import KafkaError
 
 from keycloak_bridge.kafka.topics import wanted_topics
@@ -33,11 +22,12 @@ from keycloak_bridge.sandbox import security
 from keycloak_bridge.sandbox.distribution import ServerTls
 from keycloak_bridge.sandbox.options import SandboxError
 from keycloak_bridge.sandbox.processes import LOOPBACK
-from keycloak_bridge.sandbox.service_accounts import SUBJECT, ServiceAccounts, key_set
+from keycloak_bridge.sandbox.realm_clients import add_copy, audience_mapper, key_attributes
+from keycloak_bridge.sandbox.rights import BRIDGE, OPERATOR, PRODUCER, RIGHTS, Right
+from keycloak_bridge.sandbox.service_accounts import CLIENT_ATTRIBUTES, ServiceAccounts
 from keycloak_bridge.sandbox.services import BrokerSecurity, KafkaBroker, Listener
 from keycloak_bridge.settings.model import TopicsSettings
 
-BRIDGE, PRODUCER, OPERATOR = "keycloak-bridge", "user-management", "bridge-operator"
 BY_SECRET, BY_CERTIFICATE, BY_ASSERTION = (
     f"{BRIDGE}-{way}" for way in ("secret", "certificate", "assertion")
 )
@@ -55,41 +45,6 @@ _BRIDGES = (BRIDGE, BY_SECRET, BY_CERTIFICATE, BY_ASSERTION, "ANONYMOUS")
 """Whom Kafka may take the bridge for; without a log-in or a certificate nobody has a name."""
 
 _TOPICS = wanted_topics(TopicsSettings(replication_factor=1), invitations=True)
-
-
-class Right(NamedTuple):
-    """What a user may do with one resource of Kafka."""
-
-    user: str
-    operation: str
-    kind: str
-    name: str
-
-
-RIGHTS = (
-    Right(PRODUCER, "Write", "topic", "user-events"),
-    Right(PRODUCER, "Read", "topic", "user-results"),
-    Right(PRODUCER, "Read", "group", PRODUCER),
-    Right(BRIDGE, "Read", "topic", "user-events"),
-    Right(BRIDGE, "Read", "topic", "user-invitations"),
-    Right(BRIDGE, "Write", "topic", "user-invitations"),
-    Right(BRIDGE, "Write", "topic", "user-results"),
-    Right(BRIDGE, "Read", "topic", "user-events-dead-letters"),
-    Right(BRIDGE, "Write", "topic", "user-events-dead-letters"),
-    Right(BRIDGE, "Read", "group", BRIDGE),
-    Right(BRIDGE, "Read", "group", f"{BRIDGE}-invite"),
-    Right(BRIDGE, "Read", "group", f"{BRIDGE}-activation"),
-    Right(OPERATOR, "Read", "topic", "user-results"),
-    Right(OPERATOR, "Read", "topic", "user-events"),
-    Right(OPERATOR, "Write", "topic", "user-events"),
-    Right(OPERATOR, "Read", "topic", "user-invitations"),
-    Right(OPERATOR, "Write", "topic", "user-invitations"),
-    Right(OPERATOR, "Read", "topic", "user-events-dead-letters"),
-    Right(OPERATOR, "Write", "topic", "user-events-dead-letters"),
-    Right(OPERATOR, "Write", "transactional-id", f"{BRIDGE}-replay"),
-    Right(OPERATOR, "Describe", "transactional-id", f"{BRIDGE}-replay"),
-)
-"""Those of docs/security.md; a test compares them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +71,7 @@ class SecureParts:
         own = authority.issue_cert("localhost", common_name=BRIDGE)
         security.certificate_file(own, folder / "bridge.pem")
         key = rsa.generate_private_key(65537, 2048)
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        replace_file(folder / "bridge-key.pem", pem)
+        replace_file(folder / "bridge-key.pem", security.key_pem(key))
         users = (BRIDGE, PRODUCER, OPERATOR, BY_SECRET)
         passwords = {name: secrets.token_urlsafe(18) for name in users}
         for name, password in passwords.items():
@@ -145,38 +99,20 @@ class SecureParts:
         client = next((one for one in realm["clients"] if one.get("clientId") == BRIDGE), None)
         if client is None:
             raise SandboxError(f"The realm export has no client {BRIDGE}, which --secure needs.")
-        client.setdefault("protocolMappers", []).append(
-            {
-                "name": "kafka",
-                "protocol": "openid-connect",
-                "protocolMapper": "oidc-audience-mapper",
-                "config": {"included.custom.audience": AUDIENCE, "access.token.claim": "true"},
-            }
-        )
+        client.setdefault("protocolMappers", []).append(audience_mapper(AUDIENCE))
         client.pop("secret", None)
-        _add_copy(realm, client, BY_SECRET, "client-secret", secret=self.passwords[BY_SECRET])
+        add_copy(realm, client, BY_SECRET, "client-secret", secret=self.passwords[BY_SECRET])
         subject = {
             "x509.subjectdn": f".*CN={BRIDGE}.*",
             "x509.allow.regex.pattern.comparison": "true",
         }
-        _add_copy(realm, client, BY_CERTIFICATE, "client-x509", subject)
+        add_copy(realm, client, BY_CERTIFICATE, "client-x509", subject)
         if self.accounts is not None:
-            account = {"jwt.credential.issuer": "kubernetes", "jwt.credential.sub": SUBJECT}
-            _add_copy(realm, client, BY_ASSERTION, "federated-jwt", account)
-            realm.setdefault("identityProviders", []).append(
-                {
-                    "alias": "kubernetes",
-                    "providerId": "kubernetes",
-                    "enabled": True,
-                    "config": {"issuer": self.accounts.issuer},
-                }
-            )
-        keys = json.dumps(key_set(self.key, _KEY_ID))
+            add_copy(realm, client, BY_ASSERTION, "federated-jwt", CLIENT_ATTRIBUTES)
+            realm.setdefault("identityProviders", []).append(self.accounts.provider())
+        own = key_attributes(self.key, _KEY_ID)
         client["clientAuthenticatorType"] = "client-jwt"
-        client["attributes"] = client.get("attributes", {}) | {
-            "use.jwks.string": "true",
-            "jwks.string": keys,
-        }
+        client["attributes"] = client.get("attributes", {}) | own
 
     def kafka(self, keycloak_url: str, public_url: str, realm: str) -> BrokerSecurity:
         """Return what secures the broker; Keycloak must be up when it starts, since it fetches the realm's keys."""
@@ -226,7 +162,7 @@ class SecureParts:
                     for name, password in self._users.items()
                 ]
             )
-            rights = [acl for right in RIGHTS for acl in _acls(right)]
+            rights = [one.acl() for right in RIGHTS for one in _of_each_bridge(right)]
             refused = admin.create_acls(rights)["failed"]
             topics = {spec.name: spec.definition for spec in _TOPICS}
             admin.create_topics(topics, wait_for_metadata=True)
@@ -344,27 +280,6 @@ def _tls(address: str) -> dict[str, str]:
     return {"kafka.security_protocol": "SSL", "kafka.bootstrap_servers": address}
 
 
-def _add_copy(
-    realm: dict[str, Any],
-    client: dict[str, Any],
-    client_id: str,
-    authenticator: str,
-    attributes: dict[str, str] | None = None,
-    **given: str,
-) -> None:
-    """Add a client that may do what `client` may, and authenticates in another way."""
-    twin = copy.deepcopy(client) | given | {"clientId": client_id}
-    twin |= {"clientAuthenticatorType": authenticator}
-    twin["attributes"] = twin.get("attributes", {}) | (attributes or {})
-    realm["clients"].append(twin)
-    own = client["clientId"]
-    for user in [one for one in realm.get("users", ()) if one.get("serviceAccountClientId") == own]:
-        name = f"service-account-{client_id}"
-        realm["users"].append(user | {"username": name, "serviceAccountClientId": client_id})
-    for mappings in realm.get("clientScopeMappings", {}).values():
-        mappings += [one | {"client": client_id} for one in mappings if one.get("client") == own]
-
-
 def _write_toml(path: Path, comment: str, settings: dict[str, str]) -> None:
     lines, section = [comment], ""
     for name, value in sorted(settings.items(), key=lambda one: one[0].partition(".")[0]):
@@ -377,15 +292,6 @@ def _write_toml(path: Path, comment: str, settings: dict[str, str]) -> None:
     replace_file(path, ("\n".join(lines) + "\n").encode())
 
 
-def _acls(right: Right) -> list[ACL]:
-    kind = ResourceType[right.kind.upper().replace("-", "_")]
-    return [
-        ACL(
-            f"User:{user}",
-            "*",
-            ACLOperation[right.operation.upper()],
-            ACLPermissionType.ALLOW,
-            ResourcePattern(kind, right.name),
-        )
-        for user in (_BRIDGES if right.user == BRIDGE else (right.user,))
-    ]
+def _of_each_bridge(right: Right) -> list[Right]:
+    users = _BRIDGES if right.principal == f"User:{BRIDGE}" else ()
+    return [right._replace(principal=f"User:{user}") for user in users] or [right]

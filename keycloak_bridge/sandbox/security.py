@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import trustme
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -27,13 +28,14 @@ def authority_file(authority: trustme.CA, path: Path) -> Path:
     return path
 
 
-def certificate_file(leaf: trustme.LeafCert, path: Path) -> Path:
-    """Write a certificate with its chain and its key into one file (PEM), which only its owner can read.
+def key_pem(key: PrivateKeyTypes) -> bytes:
+    """Return a private key as PKCS #8 (PEM), the only form that Kafka takes."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
-    The key is PKCS #8, the only form that Kafka takes.
-    """
-    key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
-    parts = [key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())]
+
+def certificate_file(leaf: trustme.LeafCert, path: Path) -> Path:
+    """Write a certificate with its chain and its key into one file (PEM), which only its owner can read."""
+    parts = [key_pem(load_pem_private_key(leaf.private_key_pem.bytes(), None))]
     parts += [one.bytes() for one in leaf.cert_chain_pems]
     replace_file(path, b"".join(parts))
     return path

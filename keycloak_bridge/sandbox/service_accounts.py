@@ -16,9 +16,14 @@ from keycloak_bridge.sandbox.processes import LOOPBACK
 SUBJECT = "system:serviceaccount:identity:keycloak-bridge"
 LIFE_S = 600.0
 _KEY_ID = "cluster"
+_PROVIDER = "kubernetes"
 _ALGORITHM = "RS256"
 _DISCOVERY, _KEYS = "/.well-known/openid-configuration", "/jwks"
 _POLL_S, _STOP_S = 0.05, 10.0
+
+
+CLIENT_ATTRIBUTES = {"jwt.credential.issuer": _PROVIDER, "jwt.credential.sub": SUBJECT}
+"""Those of a client that authenticates by such a token (`federated-jwt`)."""
 
 
 def key_set(key: rsa.RSAPrivateKey, key_id: str) -> dict[str, Any]:
@@ -50,6 +55,15 @@ class ServiceAccounts:
         self._server.server_close()
         for thread in self._threads:
             thread.join(_STOP_S)
+
+    def provider(self) -> dict[str, Any]:
+        """Return the identity provider of a realm that takes these tokens."""
+        return {
+            "alias": _PROVIDER,
+            "providerId": "kubernetes",
+            "enabled": True,
+            "config": {"issuer": self.issuer},
+        }
 
     def token(self, audience: str, life_s: float = LIFE_S) -> str:
         """Return a token for this audience that was issued now; with a `life_s` below zero, one that has expired."""

@@ -13,18 +13,17 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import (
-    ACL,
     ACLFilter,
     ACLOperation,
     ACLPermissionType,
     ACLResourcePatternType,
-    ResourcePattern,
     ResourcePatternFilter,
     ResourceType,
 )
 
 from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.sandbox.processes import Java
+from keycloak_bridge.sandbox.rights import BRIDGE, OPERATOR, PRODUCER
 from keycloak_bridge.sandbox.services import BrokerSecurity, KafkaBroker, Listener
 from keycloak_bridge.testing.realm_tools import FreshRealm
 
@@ -33,12 +32,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.full]
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
 TOPICS = ("user-events", "user-invitations", "user-results", "user-events-dead-letters")
 USER = "acls-1"
-BRIDGE, PRODUCER, OPERATOR, ADMIN = "keycloak-bridge", "user-management", "bridge-operator", "admin"
-KINDS = {
-    "topic": ResourceType.TOPIC,
-    "group": ResourceType.GROUP,
-    "transactional-id": ResourceType.TRANSACTIONAL_ID,
-}
+ADMIN = "admin"
 
 
 class GuardedBroker(KafkaBroker):
@@ -86,18 +80,7 @@ def guarded(sandbox: Sandbox, tmp_path: Path) -> Iterator[GuardedBroker]:
         admin: Any = KafkaAdminClient(**broker.login(ADMIN))
         topics = {name: {"num_partitions": 1, "replication_factor": 1} for name in TOPICS}
         admin.create_topics(topics, wait_for_metadata=True)
-        created = admin.create_acls(
-            [
-                ACL(
-                    one.principal,
-                    "*",
-                    ACLOperation[one.operation.upper()],
-                    ACLPermissionType.ALLOW,
-                    ResourcePattern(KINDS[one.kind], one.name),
-                )
-                for one in rights(PAGE)
-            ]
-        )
+        created = admin.create_acls([one.acl() for one in rights(PAGE)])
         assert not created["failed"]
         everything = ACLFilter(
             None, None, ACLOperation.ANY, ACLPermissionType.ANY, ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY)

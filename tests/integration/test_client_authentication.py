@@ -1,17 +1,17 @@
 """The bridge's client authenticates at the real Keycloak by a key, and by an assertion of somebody else."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from keycloak_access import outcome
 
 from keycloak_bridge.sandbox import Sandbox
-from keycloak_bridge.sandbox.service_accounts import SUBJECT, ServiceAccounts, key_set
+from keycloak_bridge.sandbox.realm_clients import key_attributes
+from keycloak_bridge.sandbox.security import key_pem
+from keycloak_bridge.sandbox.service_accounts import CLIENT_ATTRIBUTES, ServiceAccounts
 from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import KeycloakSettings
 from keycloak_bridge.testing.realm_tools import FreshRealm, RealmAdministrator
@@ -19,11 +19,6 @@ from keycloak_bridge.testing.realm_tools import FreshRealm, RealmAdministrator
 pytestmark = pytest.mark.integration
 
 KEY, OTHER_KEY = (rsa.generate_private_key(65537, 2048) for _ in range(2))
-
-
-def pem(key: rsa.RSAPrivateKey) -> str:
-    """Return a key as the bridge reads it."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def let_authenticate(
@@ -47,13 +42,11 @@ def settings(sandbox: Sandbox, realm: FreshRealm, **authentication: Any) -> Keyc
 def test_a_key_of_its_own(sandbox: Sandbox, fresh_realm: FreshRealm, tmp_path: Path) -> None:
     """`private_key_jwt`: each token is asked for with an assertion that the bridge signs; another key is refused."""
     administrator = RealmAdministrator.of(sandbox)
-    keys = json.dumps(key_set(KEY, "k-1"))
-    attributes = {"use.jwks.string": "true", "jwks.string": keys}
-    let_authenticate(administrator, fresh_realm, "client-jwt", attributes)
+    let_authenticate(administrator, fresh_realm, "client-jwt", key_attributes(KEY, "k-1"))
     file = tmp_path / "client.pem"
     answers = []
     for key in (KEY, OTHER_KEY):
-        file.write_text(pem(key))
+        file.write_bytes(key_pem(key))
         secret = Secret(path=file)
         by_key = settings(sandbox, fresh_realm, client_key=secret, client_key_id="k-1")
         answers.append(outcome(by_key))
@@ -72,17 +65,9 @@ def test_the_token_of_a_kubernetes_service_account(
     file = tmp_path / "token"
     cluster = ServiceAccounts()
     try:
-        provider = {
-            "alias": "kubernetes",
-            "providerId": "kubernetes",
-            "enabled": True,
-            "config": {"issuer": cluster.issuer},
-        }
-        administrator.call(
-            "POST", f"/{fresh_realm.name}/identity-provider/instances", json=provider
-        )
-        attributes = {"jwt.credential.issuer": "kubernetes", "jwt.credential.sub": SUBJECT}
-        let_authenticate(administrator, fresh_realm, "federated-jwt", attributes)
+        providers = f"/{fresh_realm.name}/identity-provider/instances"
+        administrator.call("POST", providers, json=cluster.provider())
+        let_authenticate(administrator, fresh_realm, "federated-jwt", CLIENT_ATTRIBUTES)
         by_assertion = settings(sandbox, fresh_realm, client_assertion=Secret(path=file))
         answers = []
         for lives_s, aud in ((3600, audience), (-60, audience), (3600, "https://other.example")):

@@ -16,7 +16,8 @@ from kafka.admin import (
     ResourcePattern,
     ResourceType,
 )
-from secure_broker import AUDIENCE, PASSWORD, PAST, USER, SecureBroker, secure_broker
+from secure_broker import AUDIENCE, PASSWORD, USER, SecureBroker, secure_broker
+from tls_server import PAST
 
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.kafka import client as kafka_client
@@ -25,6 +26,7 @@ from keycloak_bridge.kafka.tokens import token_provider
 from keycloak_bridge.kafka.topics import KafkaAdmin
 from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.sandbox import security as secured
+from keycloak_bridge.sandbox.realm_clients import audience_mapper
 from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import KafkaSettings, KeycloakSettings, Settings
 from keycloak_bridge.testing.realm_tools import FreshRealm, RealmAdministrator
@@ -61,13 +63,8 @@ def let_tokens_name_kafka(sandbox: Sandbox, realm: FreshRealm) -> None:
     administrator = RealmAdministrator.of(sandbox)
     clients = f"/{realm.name}/clients"
     (found,) = administrator.call("GET", f"{clients}?clientId={realm.client_id}")
-    mapper = {
-        "name": "kafka",
-        "protocol": "openid-connect",
-        "protocolMapper": "oidc-audience-mapper",
-        "config": {"included.custom.audience": AUDIENCE, "access.token.claim": "true"},
-    }
-    administrator.call("POST", f"{clients}/{found['id']}/protocol-mappers/models", json=mapper)
+    mappers = f"{clients}/{found['id']}/protocol-mappers/models"
+    administrator.call("POST", mappers, json=audience_mapper(AUDIENCE))
 
 
 def client(broker: SecureBroker, name: str, authority: Any = None, **options: Any) -> Path:

@@ -12,7 +12,6 @@ import trustme
 from bridge_harness import STRUCTURED, an_event, wait_until
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from kafka import KafkaProducer
 from kafka.errors import TopicAuthorizationFailedError
 from keycloak_access import outcome
@@ -22,8 +21,9 @@ from tls_server import PAST, pem_of, pem_of_authority
 from keycloak_bridge.cli.main import app
 from keycloak_bridge.sandbox import Sandbox, SandboxOptions
 from keycloak_bridge.sandbox.processes import accepts_connections
-from keycloak_bridge.sandbox.secure import BRIDGE, PRODUCER, SecureParts
-from keycloak_bridge.sandbox.security import certificate_file
+from keycloak_bridge.sandbox.rights import BRIDGE, PRODUCER
+from keycloak_bridge.sandbox.secure import SecureParts
+from keycloak_bridge.sandbox.security import certificate_file, key_pem
 from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.loading import read_settings
 from keycloak_bridge.settings.model import KeycloakSettings
@@ -115,7 +115,7 @@ def test_what_is_wrong_at_keycloak_has_a_sentence(secure: Sandbox, tmp_path: Pat
     another = pem_of(issue(common_name="another"), tmp_path / "another.pem")
     other_key = tmp_path / "key.pem"
     key = rsa.generate_private_key(65537, 2048)
-    other_key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    other_key.write_bytes(key_pem(key))
     assert parts.accounts is not None
     expired = parts.accounts.token(f"{secure.keycloak_public_url}/realms/{secure.realm}", -60)
     of_bridge = "it refuses the bridge's certificate"

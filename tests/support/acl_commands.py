@@ -3,18 +3,10 @@
 import shlex
 from collections.abc import Iterator
 from itertools import pairwise, product
-from typing import NamedTuple
+
+from keycloak_bridge.sandbox.rights import Right
 
 KINDS = ("topic", "group", "transactional-id")
-
-
-class Right(NamedTuple):
-    """That a principal may do something with a resource."""
-
-    principal: str
-    operation: str
-    kind: str
-    name: str
 
 
 def rights(page: str) -> list[Right]:

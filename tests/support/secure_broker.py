@@ -3,20 +3,19 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import trustme
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
+from tls_server import PAST
 
 from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.sandbox import security as secured
 from keycloak_bridge.sandbox.processes import LOOPBACK
 from keycloak_bridge.sandbox.services import BrokerSecurity, KafkaBroker, Listener
 
-PAST = datetime(2020, 1, 1, tzinfo=UTC)
 USER, PASSWORD = "keycloak-bridge", "kafka-hush"
 MECHANISMS = ("SCRAM-SHA-512", "PLAIN", "OAUTHBEARER")
 AUDIENCE = "kafka"
@@ -82,8 +81,8 @@ def secure_broker(
     ca_file = secured.authority_file(authority, folder / "ca.pem")
     secured.authority_file(other, folder / "other-ca.pem")
 
-    def server(name: str, host: str = "localhost", **options: Any) -> Path:
-        leaf = authority.issue_cert(host, LOOPBACK, **options) if host == "localhost" else authority.issue_cert(host)  # fmt: skip
+    def server(name: str, *hosts: str, **options: Any) -> Path:
+        leaf = authority.issue_cert(*(hosts or ("localhost", LOOPBACK)), **options)
         return secured.certificate_file(leaf, folder / f"{name}.pem")
 
     usual = server("server")
