@@ -22,6 +22,7 @@ from kafka.admin import (
 )
 
 from keycloak_bridge.sandbox import Sandbox
+from keycloak_bridge.sandbox import security as secured
 from keycloak_bridge.sandbox.processes import Java
 from keycloak_bridge.sandbox.rights import BRIDGE, OPERATOR, PRODUCER
 from keycloak_bridge.sandbox.services import BrokerSecurity, KafkaBroker, Listener
@@ -32,42 +33,32 @@ pytestmark = [pytest.mark.integration, pytest.mark.full]
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
 TOPICS = ("user-events", "user-invitations", "user-results", "user-events-dead-letters")
 USER = "acls-1"
-ADMIN = "admin"
 
 
 class GuardedBroker(KafkaBroker):
     """A broker whose clients log in, each with its name as password, and may do what they were allowed to."""
 
     def __init__(self, java: Java, jars: Sequence[Path], folder: Path) -> None:
-        users = " ".join(f'user_{one}="{one}"' for one in (BRIDGE, PRODUCER, OPERATOR, ADMIN))
-        login = f'username="{ADMIN}" password="{ADMIN}" {users}'
-        listener = {
-            "sasl.enabled.mechanisms": "PLAIN",
-            "plain.sasl.jaas.config": f"org.apache.kafka.common.security.plain.PlainLoginModule required {login};",
-        }
+        users = {one: one for one in (BRIDGE, PRODUCER, OPERATOR)}
+        listener = {**secured.logins(["PLAIN"]), **secured.plain(users)}
         properties = {
-            "sasl.mechanism.inter.broker.protocol": "PLAIN",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            # the controller's own listener has no login
-            "super.users": f"User:{ADMIN};User:ANONYMOUS",
+            # the broker's and the controller's own listeners have no login
+            "super.users": "User:ANONYMOUS",
         }
         main = Listener("SASL_PLAINTEXT", "SASL_PLAINTEXT", listener)
-        security = BrokerSecurity(main, properties=properties, login=login_of(ADMIN))
+        security = BrokerSecurity(main, (Listener("PLAINTEXT"),), properties=properties)
         super().__init__(java, jars, folder, security=security)
 
     def login(self, user: str) -> dict[str, Any]:
         """Return how a client of kafka-python connects as `user`."""
-        return {"bootstrap_servers": self.bootstrap_servers, **login_of(user)}
-
-
-def login_of(user: str) -> dict[str, Any]:
-    """Return what kafka-python logs in with as `user`."""
-    return {
-        "security_protocol": "SASL_PLAINTEXT",
-        "sasl_mechanism": "PLAIN",
-        "sasl_plain_username": user,
-        "sasl_plain_password": user,
-    }
+        return {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "PLAIN",
+            "sasl_plain_username": user,
+            "sasl_plain_password": user,
+        }
 
 
 @pytest.fixture
@@ -77,7 +68,7 @@ def guarded(sandbox: Sandbox, tmp_path: Path) -> Iterator[GuardedBroker]:
     broker = GuardedBroker(distribution.java, distribution.kafka_jars(), tmp_path / "kafka")
     broker.start()
     try:
-        admin: Any = KafkaAdminClient(**broker.login(ADMIN))
+        admin: Any = KafkaAdminClient(**broker.administrator())
         topics = {name: {"num_partitions": 1, "replication_factor": 1} for name in TOPICS}
         admin.create_topics(topics, wait_for_metadata=True)
         created = admin.create_acls([one.acl() for one in rights(PAGE)])
