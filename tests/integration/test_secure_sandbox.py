@@ -16,14 +16,14 @@ from kafka import KafkaProducer
 from kafka.errors import TopicAuthorizationFailedError
 from keycloak_access import outcome
 from process_state import process_state_restored
-from tls_server import PAST, pem_of, pem_of_authority
+from tls_server import PAST, pem_of
 
 from keycloak_bridge.cli.main import app
 from keycloak_bridge.sandbox import Sandbox, SandboxOptions
 from keycloak_bridge.sandbox.processes import accepts_connections
 from keycloak_bridge.sandbox.rights import BRIDGE, PRODUCER
 from keycloak_bridge.sandbox.secure import SecureParts
-from keycloak_bridge.sandbox.security import certificate_file, key_pem
+from keycloak_bridge.sandbox.security import authority_file, certificate_file, key_pem
 from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.loading import read_settings
 from keycloak_bridge.settings.model import KeycloakSettings
@@ -109,7 +109,7 @@ def test_what_is_wrong_at_keycloak_has_a_sentence(secure: Sandbox, tmp_path: Pat
         read_settings(parts.folder / f"{name}.toml", environ={}).settings.keycloak
         for name in ("bridge", "bridge-scram", "bridge-mutual-tls", "bridge-plain")
     )
-    other_ca = pem_of_authority(stranger, tmp_path / "ca.pem")
+    other_ca = authority_file(stranger, tmp_path / "ca.pem")
     foreign = pem_of(stranger.issue_cert("bridge", common_name=BRIDGE), tmp_path / "foreign.pem")
     old = pem_of(issue(common_name=BRIDGE, not_after=PAST), tmp_path / "old.pem")
     another = pem_of(issue(common_name="another"), tmp_path / "another.pem")

@@ -73,12 +73,6 @@ def serving(
         server.server_close()
 
 
-def pem_of_authority(authority: trustme.CA, path: Path) -> Path:
-    """Write the certificate of `authority`."""
-    authority.cert_pem.write_to_path(str(path))
-    return path
-
-
 def pem_of(leaf: trustme.LeafCert, path: Path) -> Path:
     """Write a certificate with its key into one file."""
     leaf.private_key_and_cert_chain_pem.write_to_path(str(path))

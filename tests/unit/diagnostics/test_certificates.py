@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import trustme
-from tls_server import pem_of, pem_of_authority
+from tls_server import pem_of
 
 from keycloak_bridge.diagnostics.certificates import certificate_probe
 from keycloak_bridge.diagnostics.probes import Light, ProbeResult, examine
+from keycloak_bridge.sandbox.security import authority_file
 from keycloak_bridge.settings.model import KafkaSettings, KeycloakSettings, Settings
 
 NOW = datetime.now(UTC)
@@ -42,7 +43,7 @@ def test_a_client_certificate_that_ends_soon_is_a_warning(tmp_path: Path) -> Non
 
 def test_authorities(tmp_path: Path) -> None:
     """The one that ends first decides; a file without any cannot be used."""
-    ca_file = pem_of_authority(AUTHORITY, tmp_path / "ca.pem")
+    ca_file = authority_file(AUTHORITY, tmp_path / "ca.pem")
     ca_file.write_bytes(ca_file.read_bytes() + trustme.CA().cert_pem.bytes())
     empty = tmp_path / "empty.pem"
     empty.write_text("")

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 from pytest_socket import enable_socket
-from tls_server import PAST, pem_of, pem_of_authority, serving
+from tls_server import PAST, pem_of, serving
 
 import keycloak_bridge
 from keycloak_bridge.cli.common import exit_code_of
@@ -33,6 +33,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.kafka.client import connect, connection_options
 from keycloak_bridge.kafka.security import Watch, check_files
+from keycloak_bridge.sandbox.security import authority_file
 from keycloak_bridge.settings.fields import Secret
 from keycloak_bridge.settings.model import KafkaSettings, KeycloakSettings, Settings
 
@@ -141,7 +142,7 @@ def test_what_is_wrong_with_the_broker(
     """kafka-python itself says in each case that no broker answered."""
     enable_socket()
     brief(monkeypatch)
-    ca_file = pem_of_authority(AUTHORITY, tmp_path / "ca.pem")
+    ca_file = authority_file(AUTHORITY, tmp_path / "ca.pem")
     with serving(certificate()) as port:
         found = refusal(port, security_protocol="SSL", ssl_cafile=ca_file)
     assert (type(found), found.code) == (kind, "kafka-tls")
@@ -167,7 +168,7 @@ def test_another_protocol_than_the_set_one(tmp_path: Path, monkeypatch: pytest.M
     with serving(AUTHORITY.issue_cert("localhost")) as port:
         plain = refusal(port)
     with answering_kafka(0) as port:
-        ca_file = pem_of_authority(AUTHORITY, tmp_path / "ca.pem")
+        ca_file = authority_file(AUTHORITY, tmp_path / "ca.pem")
         tls = refusal(port, security_protocol="SSL", ssl_cafile=ca_file)
 
     assert (plain.code, tls.code) == ("kafka-protocol", "kafka-protocol")
@@ -220,7 +221,7 @@ def answering_kafka(code: int) -> Iterator[int]:
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     """Before anything is asked of Kafka, and without a question for the passphrase at the terminal."""
     own = pem_of(AUTHORITY.issue_cert("bridge"), tmp_path / "own.pem")
-    ca_file = pem_of_authority(AUTHORITY, tmp_path / "ca.pem")
+    ca_file = authority_file(AUTHORITY, tmp_path / "ca.pem")
     locked = tmp_path / "locked.key"
     locked.write_bytes(encrypted_key(AUTHORITY.issue_cert("bridge"), b"key-hush"))
     empty = tmp_path / "empty"
@@ -275,7 +276,7 @@ def test_a_file_that_is_spoilt_while_it_runs_is_named(tmp_path: Path) -> None:
     """It is waited for, since it may be just being replaced; kafka-python would say that no broker answers."""
     ca_file, own = tmp_path / "ca.pem", tmp_path / "own.pem"
     for file, code in ((ca_file, "kafka-ca-file"), (own, "kafka-tls-cert")):
-        pem_of_authority(AUTHORITY, ca_file)
+        authority_file(AUTHORITY, ca_file)
         pem_of(AUTHORITY.issue_cert("bridge"), own)
         watch = Watch(KafkaSettings(ssl_cafile=ca_file, ssl_certfile=own))
         assert watch.credentials() == {}

@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from pytest_socket import enable_socket
-from tls_server import PAST, pem_of, pem_of_authority, serving
+from tls_server import PAST, pem_of, serving
 
 from keycloak_bridge.domain.errors import ConfigError, KeycloakError, KeycloakUnavailableError
 from keycloak_bridge.keycloak.calls import Call
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
+from keycloak_bridge.sandbox.security import authority_file
 from keycloak_bridge.transport.http import ClientCertificate
 from keycloak_bridge.transport.tls import TlsNames, tls_problem
 
@@ -68,13 +69,13 @@ def refused(call: Callable[[], object]) -> tuple[str, str]:
 
 def test_a_certificate_of_an_authority_of_ones_own(tmp_path: Path) -> None:
     """It is trusted by `ca_file`, which is read again for each connection."""
-    ca_file = pem_of_authority(OTHER, tmp_path / "ca.pem")
+    ca_file = authority_file(OTHER, tmp_path / "ca.pem")
     with serving(AUTHORITY.issue_cert("localhost")) as port:
         message, remedy = refused(lambda: status(port, ca_file))
         http = keycloak(port, ca_file)
         with pytest.raises(KeycloakError):
             http.send(CALL, f"{http.admin_url}/users")
-        pem_of_authority(AUTHORITY, ca_file)
+        authority_file(AUTHORITY, ca_file)
         assert http.send(CALL, f"{http.admin_url}/users").status_code == 200
         http.close()
 
@@ -101,7 +102,7 @@ def test_what_is_wrong_with_the_server(
     remedy: str,
 ) -> None:
     """One sentence for each, and what to do."""
-    ca_file = pem_of_authority(AUTHORITY, tmp_path / "ca.pem")
+    ca_file = authority_file(AUTHORITY, tmp_path / "ca.pem")
     with serving(certificate()) as port:
         said, advice = refused(lambda: status(port, ca_file))
     assert problem in said
@@ -110,7 +111,7 @@ def test_what_is_wrong_with_the_server(
 
 def test_mutual_tls(tmp_path: Path) -> None:
     """With the bridge's certificate, which may be replaced; without one, or with one that is not trusted, it says so."""
-    ca_file = pem_of_authority(AUTHORITY, tmp_path / "ca.pem")
+    ca_file = authority_file(AUTHORITY, tmp_path / "ca.pem")
     own = ClientCertificate(pem_of(OTHER.issue_cert("bridge"), tmp_path / "own.pem"))
     with serving(AUTHORITY.issue_cert("localhost"), clients_of=AUTHORITY) as port:
         without, _ = refused(lambda: status(port, ca_file))
@@ -138,7 +139,7 @@ def test_a_file_that_is_spoilt_while_it_runs_is_named(tmp_path: Path) -> None:
     ]
     with serving(AUTHORITY.issue_cert("localhost"), clients_of=AUTHORITY) as port:
         for file, content, code in spoilt:
-            pem_of_authority(AUTHORITY, ca_file)
+            authority_file(AUTHORITY, ca_file)
             pem_of(leaf, own)
             http = keycloak(port, ca_file, ClientCertificate(own))
             call = partial(http.send, CALL, f"{http.admin_url}/users")
@@ -146,7 +147,7 @@ def test_a_file_that_is_spoilt_while_it_runs_is_named(tmp_path: Path) -> None:
             with pytest.raises(KeycloakUnavailableError) as caught:
                 call()
             assert caught.value.code == code
-            pem_of_authority(AUTHORITY, ca_file)
+            authority_file(AUTHORITY, ca_file)
             pem_of(leaf, own)
             assert call().status_code == 200
             http.close()
