@@ -9,21 +9,33 @@ from kafka import errors as kafka_errors
 from keycloak_bridge.domain.errors import (
     BrokerAccessError,
     BrokerError,
+    BrokerRefusedError,
     BrokerUnavailableError,
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Message, Record
-from keycloak_bridge.kafka.security import Watch, check_files, passphrase
+from keycloak_bridge.kafka.security import (
+    CREDENTIALS,
+    MECHANISM,
+    PROTOCOL,
+    Watch,
+    check_files,
+    passphrase,
+)
 from keycloak_bridge.kafka.tokens import token_provider
 from keycloak_bridge.settings.model import KafkaSettings
 
 Client = TypeVar("Client")
 
+_LOGIN: dict[type[Exception], str] = {
+    kafka_errors.SaslAuthenticationFailedError: CREDENTIALS,
+    kafka_errors.UnsupportedSaslMechanismError: MECHANISM,
+    kafka_errors.IllegalSaslStateError: PROTOCOL,
+}
+"""A new connection could not log in; a running bridge waits, since passwords may be just being replaced."""
+
 _ACCESS = (
     kafka_errors.AuthorizationError,
-    kafka_errors.SaslAuthenticationFailedError,
-    kafka_errors.UnsupportedSaslMechanismError,
-    kafka_errors.IllegalSaslStateError,
     kafka_errors.SecurityDisabledError,
     kafka_errors.UnacceptableCredentialError,
     kafka_errors.PrincipalDeserializationFailureError,
@@ -56,7 +68,7 @@ _ACCESS = (
     kafka_errors.RecordListTooLargeError,
     kafka_errors.InvalidRecordError,
 )
-"""Waiting does not fix these: an operator has to change credentials, ACLs or settings."""
+"""Waiting does not fix these: an operator has to change ACLs or settings."""
 
 _REVOKED = (
     kafka_errors.CommitFailedError,
@@ -79,8 +91,14 @@ def translate(error: Exception, doing: str) -> BrokerError:
     if isinstance(error, kafka_errors.AuthorizationError):
         return BrokerAccessError(
             f"Kafka does not allow {doing}: {name}",
-            remedy="add the ACL that the bridge's user misses (docs/security.md has all of them); "
-            "`keycloak-bridge doctor` names the operation and the topic",
+            remedy="check the names in [topics] and [kafka] group_id, and add the ACL that the bridge's user misses "
+            "(docs/security.md has all of them)",
+        )
+    if type(error) in _LOGIN:
+        return BrokerRefusedError(
+            f"Kafka refuses the login while {doing}: {name}",
+            code=_LOGIN[type(error)],
+            remedy="check [kafka] security_protocol and sasl_*",
         )
     if isinstance(error, _ACCESS):
         return BrokerAccessError(

@@ -1,7 +1,7 @@
 """The topics that the bridge needs, created and examined through Kafka's admin API, with the brokers and groups around them."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -133,7 +133,7 @@ class KafkaAdmin:
 
     def states(self, specs: Sequence[TopicSpec]) -> tuple[TopicState, ...]:
         """Return for each wanted topic how many partitions it has, in the order of `specs`."""
-        with translated("describing topics"):
+        with translated(_describing(spec.name for spec in specs)):
             described = {
                 topic["name"]: topic
                 for topic in self._admin.describe_topics([spec.name for spec in specs])
@@ -171,7 +171,7 @@ class KafkaAdmin:
 
     def topics(self, names: Sequence[str]) -> Mapping[str, TopicFacts]:
         """Return those of the topics that exist."""
-        with translated("describing topics"):
+        with translated(_describing(names)):
             described = self._admin.describe_topics(list(names))
         return {
             topic["name"]: self._topic(topic) for topic in described if not topic.get("error_code")
@@ -288,6 +288,10 @@ def _large_enough(admin: KafkaAdmin, states: Sequence[TopicState], spec: TopicSp
     largest = int((config or {}).get("max.message.bytes", 0))
     limit = max(largest, _MAX_MESSAGE_BYTES) + _DEAD_LETTER_HEADROOM_BYTES
     return replace(spec, config={**spec.config, "max.message.bytes": str(limit)})
+
+
+def _describing(topics: Iterable[str]) -> str:
+    return f"describing one of the topics {', '.join(topics)}"
 
 
 def _partition_count(described: dict[str, Any] | None) -> int | None:

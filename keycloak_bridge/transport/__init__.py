@@ -1,1 +1,1 @@
-"""HTTP as the bridge speaks it to the services that it calls."""
+"""HTTP and TLS as the bridge speaks them to the services that it calls."""

@@ -16,6 +16,7 @@ from kafka.net.transport import KafkaTCPTransport
 from keycloak_bridge.domain.errors import (
     BrokerAccessError,
     BrokerError,
+    BrokerRefusedError,
     BrokerUnavailableError,
     ConfigError,
     PartitionRevokedError,
@@ -133,6 +134,7 @@ def decisions(kind: type[Exception]) -> list[str]:
     """Return the tables that have a class."""
     tables = {
         "access": issubclass(kind, kafka_client._ACCESS),
+        "login": kind in kafka_client._LOGIN,
         "revoked": issubclass(kind, kafka_client._REVOKED),
         "retriable": issubclass(kind, kafka_errors.RetriableError),
         "outage": kind.__name__ in OUTAGES,
@@ -143,7 +145,11 @@ def decisions(kind: type[Exception]) -> list[str]:
 @pytest.mark.parametrize("kind", KAFKA_ERRORS, ids=lambda kind: kind.__name__)
 def test_every_error_of_kafka_python_becomes_what_its_table_says(kind: type[Exception]) -> None:
     """A class in no table is new, one in two is a contradiction; its text stays out, the place is named."""
-    expected = {"access": BrokerAccessError, "revoked": PartitionRevokedError}
+    expected = {
+        "access": BrokerAccessError,
+        "login": BrokerRefusedError,
+        "revoked": PartitionRevokedError,
+    }
 
     (decision,) = decisions(kind)
     actual = translate(kind("planted@acme.example"), "polling")
@@ -151,6 +157,33 @@ def test_every_error_of_kafka_python_becomes_what_its_table_says(kind: type[Exce
     assert expected.get(decision, BrokerUnavailableError) is type(actual)
     assert "polling" in actual.message
     assert "planted" not in f"{actual.message}{actual.remedy}{actual.args}"
+
+
+def test_a_login_that_is_refused_while_the_bridge_runs_is_waited_for() -> None:
+    """The consumer may raise it before or after its connection told the watch; a password may be just being replaced."""
+    settings = KafkaSettings(
+        security_protocol="SASL_SSL", sasl_mechanism="SCRAM-SHA-512", sasl_username="ada"
+    )
+    watch = Watch(settings)
+
+    said = []
+    for told in (False, True):
+        if told:
+            watch.failed("kafka", 9093, kafka_errors.SaslAuthenticationFailedError(), greeted=True)
+        with pytest.raises(BrokerRefusedError) as caught, translated("polling", watch):
+            raise kafka_errors.SaslAuthenticationFailedError
+        said.append((caught.value.code, caught.value.message))
+
+    assert said == [
+        (
+            "kafka-credentials",
+            "Kafka refuses the login while polling: SaslAuthenticationFailedError",
+        ),
+        (
+            "kafka-credentials",
+            "the Kafka broker kafka:9093 refuses user or password (SCRAM-SHA-512)",
+        ),
+    ]
 
 
 def test_an_unknown_error_is_waited_for() -> None:
