@@ -55,6 +55,7 @@ def _apt_get(*arguments: str, into: str) -> int:
 
 if __name__ == "__main__":
     try:
-        print(*map(find, _PROGRAMS), sep="\n", file=sys.stderr)
+        found = " and ".join(str(find(program)) for program in _PROGRAMS)
+        print(f"the alerts are tested with {found}", file=sys.stderr)
     except RuntimeError as error:
         sys.exit(str(error))
