@@ -10,6 +10,7 @@ from keycloak_bridge.app.bridge import Bridge
 from keycloak_bridge.app.stopping import CLOSING_S, ended_after
 from keycloak_bridge.cli.common import Invocation, bridge_command
 from keycloak_bridge.domain.errors import BridgeError, ConfigError
+from keycloak_bridge.ops.logs import gather_lines
 from keycloak_bridge.ops.memory import collect_garbage_rarely, give_back_large_blocks
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS
 from keycloak_bridge.settings.model import HealthSettings
@@ -35,6 +36,7 @@ def run(invocation: Invocation, until_caught_up: bool, no_invite: bool) -> None:
     if no_invite:
         invocation = invocation.overriding("invite.mode=none")
     settings = invocation.settings(KEYCLOAK_ACCESS)
+    gather_lines()
     give_back_large_blocks()
     collect_garbage_rarely()
     stop = threading.Event()

@@ -35,6 +35,12 @@ _LINGER_S = 0.02
 _AHEAD = 2
 """So many batches may wait to be sent; a user in a batch takes ten times the memory of its record."""
 
+_FILLING = 3
+"""So many threads fill the place of a batch that was taken; one for each user would only wait for each other's turns."""
+
+_ROOM_S = 0.1
+"""How soon a thread sees that there is room of which it was not told, because who was told has something else to do."""
+
 _MOST_FAILURES = 14
 """Two halves on each of seven levels: one bad user fails a batch no more often; more bad users are not worth the search."""
 
@@ -87,7 +93,7 @@ class BatchWriter:
         entry = _Entry(user, may_write)
         with self._changed:
             while not self._closed and len(self._queue) >= _AHEAD * self._limit.batch_size:
-                self._has_room.wait()
+                self._has_room.wait(_ROOM_S)
             closed = self._closed
             if not closed:
                 self._start()
@@ -156,7 +162,7 @@ class BatchWriter:
         self._queue.extendleft(reversed(kept))
         if self._queue:
             self._changed.notify()
-        self._has_room.notify(len(batch))
+        self._has_room.notify(_FILLING)
         return batch
 
     def _write(self, batch: Sequence[_Entry]) -> None:

@@ -37,7 +37,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_encoding_from_headers
 from urllib3 import exceptions as urllib3_errors
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ProtocolError
-from urllib3.util import parse_url
+from urllib3.util import parse_url, wait_for_read, wait_for_write
 
 from keycloak_bridge import __version__
 from keycloak_bridge.domain.errors import ConfigError
@@ -259,6 +259,13 @@ def new_connection(
     )
 
 
+Wait = Callable[[Any, float], bool]
+"""Waits until a socket is ready, so many seconds at most; False where it is not."""
+
+Waits = tuple[Wait, Wait]
+"""Until a socket can be read from, and until it can be written to."""
+
+
 class _Pool:
     """At most `size` connections, each lent to one thread at a time, the last used first; the others wait."""
 
@@ -312,6 +319,7 @@ class WireAdapter(BaseAdapter):
         most_bytes: int = MOST_BODY_BYTES,
         certificate: ClientCertificate | None = None,
         connect: Connect = new_connection,
+        waits: Waits = (wait_for_read, wait_for_write),
     ) -> None:
         super().__init__()
         self._pool_size = pool_size
@@ -319,6 +327,7 @@ class WireAdapter(BaseAdapter):
         self._most_bytes = most_bytes
         self._certificate = certificate
         self._connect = connect
+        self._waits = waits
         self._pools: dict[tuple[str, bool | str], _Pool] = {}
 
     def send(
@@ -340,7 +349,10 @@ class WireAdapter(BaseAdapter):
         body = body.encode() if isinstance(body, str) else body
         message = _head(request, host.removesuffix(_OWN_PORT[origin[:5]]), target, body) + body
         pool = self._pools.get((origin, verify)) or self._new_pool(origin, verify)
-        answer = _exchange(pool, request, message, timeout, self._monotonic, self._most_bytes)
+        timed = partial(
+            _TimedSocket, timeout_s=timeout[1], monotonic=self._monotonic, waits=self._waits
+        )
+        answer = _exchange(pool, request, message, timeout[0], timed, self._most_bytes)
         return _response(request, answer, self._most_bytes)
 
     def close(self) -> None:
@@ -424,8 +436,8 @@ def _exchange(
     pool: _Pool,
     request: PreparedRequest,
     message: bytes,
-    timeout: tuple[float, float],
-    monotonic: Callable[[], float],
+    connect_timeout_s: float,
+    timed: Callable[[Any], "_TimedSocket"],
     most_bytes: int,
 ) -> "Answer":
     """Send `message` on a connection of `pool` and return the answer."""
@@ -434,9 +446,8 @@ def _exchange(
             kept = False
             try:
                 if connection.sock is None:
-                    _open(connection, request, timeout[0])
-                sock = _TimedSocket(connection.sock, timeout[1], monotonic)
-                answer = _converse(sock, request, message, most_bytes)
+                    _open(connection, request, connect_timeout_s)
+                answer = _converse(timed(connection.sock), request, message, most_bytes)
                 kept = answer.reusable
             finally:
                 if not kept:
@@ -451,6 +462,7 @@ def _open(connection: HTTPConnection, request: PreparedRequest, timeout_s: float
     connection.timeout = timeout_s
     try:
         connection.connect()
+        connection.sock.settimeout(0.0)
     except (ssl.SSLError, ssl.CertificateError, urllib3_errors.SSLError) as error:
         raise requests_errors.SSLError(error, request=request) from error
     except (TimeoutError, urllib3_errors.ConnectTimeoutError) as error:
@@ -460,29 +472,56 @@ def _open(connection: HTTPConnection, request: PreparedRequest, timeout_s: float
 
 
 class _TimedSocket:
-    """A socket whose deadline holds for all that is sent and received, since each operation gets only the time left."""
+    """A socket that never blocks, whose deadline holds for all that is sent and received: each wait gets only the time left.
 
-    def __init__(self, sock: Any, timeout_s: float, monotonic: Callable[[], float]) -> None:
+    A time-out of the socket itself would have Python wait before every operation, and give way to other threads twice as often.
+    """
+
+    def __init__(
+        self, sock: Any, timeout_s: float, monotonic: Callable[[], float], waits: Waits
+    ) -> None:
         self._sock = sock
         self._monotonic = monotonic
         self._end_s = monotonic() + timeout_s
+        self._until_readable, self._until_writable = waits
 
     def send(self, message: bytes) -> None:
         left = memoryview(message)
         while left:
-            self._rearm()
-            left = left[self._sock.send(left) :]
+            self._left_s()
+            left = left[self._when_ready(self._sock.send, left, self._until_writable) :]
 
     def receive(self, most: int) -> bytes:
-        self._rearm()
-        received: bytes = self._sock.recv(most)
+        if not self._has_decrypted():
+            self._wait(self._until_readable)
+        received: bytes = self._when_ready(self._sock.recv, most, self._until_readable)
         return received
 
-    def _rearm(self) -> None:
+    def _has_decrypted(self) -> bool:
+        """Say whether TLS has bytes left of what was read, for which the socket would never become readable."""
+        pending = getattr(self._sock, "pending", None)
+        return pending is not None and pending() > 0
+
+    def _when_ready(self, operation: Callable[[Any], Any], argument: Any, wait: Wait) -> Any:
+        while True:
+            try:
+                return operation(argument)
+            except BlockingIOError:
+                self._wait(wait)
+            except ssl.SSLWantReadError:
+                self._wait(self._until_readable)
+            except ssl.SSLWantWriteError:
+                self._wait(self._until_writable)
+
+    def _wait(self, wait: Wait) -> None:
+        if not wait(self._sock, self._left_s()):
+            raise TimeoutError
+
+    def _left_s(self) -> float:
         left_s = self._end_s - self._monotonic()
         if left_s <= 0:
             raise TimeoutError
-        self._sock.settimeout(left_s)
+        return left_s
 
 
 def _converse(

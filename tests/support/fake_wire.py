@@ -7,6 +7,7 @@ class FakeSocket:
     def __init__(self, answer: bytes | BaseException) -> None:
         self.answer = answer
         self.sent = b""
+        self.blocks = True
         self.timeouts: list[float] = []
         self.now_s = 1000.0
         self.takes_s = 0.0
@@ -14,7 +15,13 @@ class FakeSocket:
         self.most_at_once = 65536
 
     def settimeout(self, timeout_s: float) -> None:
+        self.blocks = timeout_s != 0
+
+    def wait(self, timeout_s: float) -> bool:
+        """Be ready at once."""
+        assert not self.blocks
         self.timeouts.append(timeout_s)
+        return True
 
     def send(self, data: memoryview) -> int:
         self.now_s += self.takes_s
@@ -31,6 +38,14 @@ class FakeSocket:
         most = min(most, self.most_at_once)
         part, self.answer = self.answer[:most], self.answer[most:]
         return part
+
+
+def _ready(sock: FakeSocket, timeout_s: float) -> bool:
+    return sock.wait(timeout_s)
+
+
+WAITS = (_ready, _ready)
+"""What the transport waits by for such sockets."""
 
 
 class FakeConnection:

@@ -25,6 +25,15 @@ class _Answering(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"[]")
 
+    def do_POST(self) -> None:
+        """Answer what was sent, in parts whose sizes are those of no buffer."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        for begin in range(0, len(body), 12_345):
+            self.wfile.write(body[begin : begin + 12_345])
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
@@ -51,7 +60,10 @@ class _Quiet(ThreadingHTTPServer):
 def serving(
     certificate: trustme.LeafCert | None, *, clients_of: trustme.CA | None = None
 ) -> Iterator[int]:
-    """Answer each GET; with `clients_of`, callers need a certificate of that authority. Yields the port."""
+    """Answer each GET, and each POST with its body; with `clients_of`, callers need a certificate of that authority.
+
+    Yields the port.
+    """
     server = _Quiet(("127.0.0.1", 0), _Answering)
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 import requests
 import urllib3
-from fake_wire import FakeConnection, FakeSocket
+from fake_wire import WAITS, FakeConnection, FakeSocket
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from otlp_collector import KeptSpans
@@ -166,7 +166,8 @@ def test_more_threads_than_connections_wait() -> None:
         return made[-1]
 
     http = KeycloakHttp(
-        KeycloakConnection(ORIGIN, "acme"), WireAdapter(2, monotonic=lambda: 0.0, connect=connect)
+        KeycloakConnection(ORIGIN, "acme"),
+        WireAdapter(2, monotonic=lambda: 0.0, connect=connect, waits=WAITS),
     )
     with ThreadPoolExecutor(4) as threads:
         calls = [threads.submit(http.send, CALL, f"{http.admin_url}/users") for _ in range(4)]
@@ -282,7 +283,11 @@ class Wire:
         self.connection = FakeConnection(self.sock, failure)
         self.made = 0
         self.adapter = WireAdapter(
-            1, monotonic=lambda: self.sock.now_s, most_bytes=most_bytes, connect=self.connect
+            1,
+            monotonic=lambda: self.sock.now_s,
+            most_bytes=most_bytes,
+            connect=self.connect,
+            waits=WAITS,
         )
         self.http = KeycloakHttp(KeycloakConnection(ORIGIN, "acme", 1.5, 20.0), self.adapter)
 
@@ -346,8 +351,8 @@ def test_connection_is_kept_and_each_timeout_is_its_own() -> None:
 
     assert not wire.connection.closed
     assert wire.connection.timeout == 1.5
-    parts = -(-len(wire.sock.sent) // wire.sock.most_at_once) + 2
-    assert wire.sock.timeouts == [20.0 - 4.0 * i for i in range(parts)]
+    sends = -(-len(wire.sock.sent) // wire.sock.most_at_once)
+    assert wire.sock.timeouts == [20.0 - 4.0 * (sends + i) for i in range(2)]
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"

@@ -67,6 +67,25 @@ def refused(call: Callable[[], object]) -> tuple[str, str]:
     return caught.value.message, caught.value.remedy or ""
 
 
+@pytest.mark.parametrize("size", [0, 1, 16_384, 70_000, 5_000_000])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_messages_of_every_size(scheme: str, size: int, tmp_path: Path) -> None:
+    """More than the buffers of either side hold, and more than TLS decrypts at once, comes and goes whole."""
+    ca_file = authority_file(AUTHORITY, tmp_path / "ca.pem")
+    certificate = AUTHORITY.issue_cert("localhost") if scheme == "https" else None
+    with serving(certificate) as port:
+        connection = KeycloakConnection(f"{scheme}://localhost:{port}", "acme", 60, 60, 1, ca_file)
+        http = KeycloakHttp(connection)
+        sent = ["é" * size]
+        answers = [
+            http.send(Call("POST", "/users"), f"{http.admin_url}/users", json=sent)
+            for _ in range(2)
+        ]
+        http.close()
+
+    assert [sent] * 2 == [answer.json() for answer in answers]
+
+
 def test_a_certificate_of_an_authority_of_ones_own(tmp_path: Path) -> None:
     """It is trusted by `ca_file`, which is read again for each connection."""
     ca_file = authority_file(OTHER, tmp_path / "ca.pem")

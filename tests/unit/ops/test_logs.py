@@ -4,8 +4,9 @@ import io
 import json
 import logging
 import threading
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keycloak_bridge.domain.errors import ConfigError, KeycloakUnavailableError
-from keycloak_bridge.ops import redaction
+from keycloak_bridge.ops import logs, redaction
 from keycloak_bridge.ops.logs import (
     FIELDS,
     LogFormat,
     bare_traceback,
     configure_logging,
     failure,
+    gather_lines,
     log_event,
 )
 
@@ -35,6 +37,30 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+class Pieces(io.StringIO):
+    """Counts how often something is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = 0
+
+    def write(self, text: str) -> int:
+        self.written += bool(text)
+        return super().write(text)
+
+    def actions(self) -> list[str]:
+        """Return the actions of all lines so far."""
+        return [json.loads(line)["action"] for line in self.getvalue().splitlines()]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until it holds; the test fails where it does not after 30 seconds."""
+    end_s = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -250,6 +276,71 @@ def test_a_stream_that_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
     log_event(logger, "x", message=NAME)
 
     assert ("", "") == tuple(capsys.readouterr())
+
+
+class TestGatheredLines:
+    """Each line is written once, in its place, whether others wait for it or not."""
+
+    @pytest.fixture
+    def stream(self) -> Iterator[Pieces]:
+        stream = Pieces()
+        configure_logging(stream=stream)
+        gather_lines()
+        yield stream
+        configure_logging()
+
+    def test_lines_are_written_together_soon(self, stream: Pieces) -> None:
+        for number in range(100):
+            log_event(logger, f"a{number}")
+        until(lambda: len(stream.actions()) == 100)
+
+        assert [f"a{number}" for number in range(100)] == stream.actions()
+        assert stream.written < 10
+
+    def test_a_warning_writes_all_at_once(self, stream: Pieces) -> None:
+        log_event(logger, "before")
+        log_event(logger, "bad", level=logging.WARNING)
+
+        assert ["before", "bad"] == stream.actions()
+
+    def test_the_end_writes_what_waits(self, stream: Pieces) -> None:
+        log_event(logger, "last")
+        for handler in logging.getLogger().handlers:
+            handler.flush()  # as logging.shutdown does
+
+        assert ["last"] == stream.actions()
+
+    def test_many_that_wait_are_written_by_whoever_comes(
+        self, stream: Pieces, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """So that a stream which takes nothing holds up the bridge, not its memory."""
+        monkeypatch.setattr(logs, "_MOST_GATHERED", 3)
+        for number in range(3):
+            log_event(logger, f"a{number}")
+
+        assert ["a0", "a1", "a2"] == stream.actions()
+
+    def test_threads_lose_no_line(self, stream: Pieces) -> None:
+        def write(name: int) -> None:
+            for number in range(200):
+                log_event(logger, f"{name}-{number}")
+
+        threads = [threading.Thread(target=write, args=(name,)) for name in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        until(lambda: len(stream.actions()) == 1600)
+
+        assert len(set(stream.actions())) == 1600
+
+    def test_a_stream_that_is_gone(
+        self, stream: Pieces, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        stream.close()
+        log_event(logger, "x", level=logging.WARNING)
+
+        assert ("", "") == tuple(capsys.readouterr())
 
 
 def test_configuring_again_replaces() -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -221,6 +221,29 @@ def test_no_more_users_wait_for_a_batch_than_fill_two() -> None:
     assert len(outcomes) == 60
     assert max(waiting) <= (threads + 2) * size
     assert {type(one) for one in outcomes[-2 * size :]} <= {str, PartitionRevokedError}
+
+
+def test_everybody_who_waits_for_room_gets_it() -> None:
+    """Although only some are told when a batch leaves, and those may have nothing more to submit."""
+    going = threading.Event()
+
+    class Slow(Importer):
+        def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
+            going.wait(WAIT_S)
+            return super().import_users(users)
+
+    importer = Slow()
+    writer = writer_to(importer, 2, 1)
+    with ThreadPoolExecutor(30) as threads:
+        submitted = [
+            threads.submit(writer.submit, UserRepresentation(username=name), lambda: True)
+            for name in many(30)
+        ]
+        going.set()
+        outcomes = [outcome_of(one.result(WAIT_S)) for one in submitted]
+    writer.close()
+
+    assert sorted(f"id-{name}" for name in many(30)) == sorted(map(str, outcomes))
 
 
 def test_who_waits_for_room_ends_with_the_writer() -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 import requests
-from fake_wire import FakeConnection, FakeSocket
+from fake_wire import WAITS, FakeConnection, FakeSocket
 from hypothesis import given
 from hypothesis import strategies as st
 from registry_stub import CORE, URL, Given, StubRegistry, described
@@ -430,6 +430,7 @@ class Wire:
             monotonic=lambda: self.sock.now_s,
             most_bytes=10_000,
             connect=lambda *_: connection,
+            waits=WAITS,
         )
         self.registry = ConfluentRegistry(RegistryConnection("http://registry:8081"), adapter)
 
