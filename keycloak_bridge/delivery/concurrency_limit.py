@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from keycloak_bridge.delivery.brief_lock import BriefLock
 from keycloak_bridge.domain.errors import KeycloakUnavailableError
 from keycloak_bridge.domain.ports import Clock
 
@@ -38,7 +39,7 @@ class ConcurrencyLimit:
             raise ValueError("a limit needs 1 <= batch <= most, and a start between them")
         self._clock = clock
         self._most = most
-        self._lock = threading.Lock()
+        self._lock = BriefLock()
         self._limit = float(start)
         self._soon_s = _SOON_S
         self._cut_at_s = float("-inf")

@@ -4,11 +4,11 @@ A wrong schema or mapping would turn the whole topic into dead letters. And a wr
 disables or deletes thousands of users, although each event of it is valid.
 """
 
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 
+from keycloak_bridge.delivery.brief_lock import BriefLock
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.operations import DeleteUser, Operation, Plan, UpdateUser
 from keycloak_bridge.domain.times import Limit, format_duration
@@ -28,7 +28,7 @@ class Brake:
     def __init__(self, in_a_row: int, share_percent: int, window: int) -> None:
         self._in_a_row = in_a_row
         self._share_percent = share_percent
-        self._lock = threading.Lock()
+        self._lock = BriefLock()
         self._ends: deque[bool] = deque(maxlen=window)  # True: a dead letter
         self._dead_letters = 0
         self._row = 0
@@ -155,7 +155,7 @@ class Limits:
         self._windows = {
             action: _Window(limit) for action, limit in limits.items() if limit is not None
         }
-        self._lock = threading.Lock()
+        self._lock = BriefLock()
 
     def admit(self, actions: Collection[LimitedAction], key: str, now_s: float) -> bool:
         """Count `actions` for `key`, or raise HoldError (`brake`) and count none of them.

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from weakref import WeakKeyDictionary, WeakSet
 
 from keycloak_bridge.delivery.breaker import Breaker, BreakerState, RetryPolicy, Tally, delay_s
+from keycloak_bridge.delivery.brief_lock import BriefLock, condition
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.key_queues import KeyQueues, Task
 from keycloak_bridge.delivery.offsets import OffsetTracker, PartitionStates
@@ -78,9 +79,9 @@ class Delivery:
         self._brake = context.brake
         self._retried = partial(context.metrics.retried, context.name)
         self._jitter = jitter
-        self._changed = threading.RLock()
-        self._work = threading.Condition(self._changed)  # there may be more to begin
-        self._idle = threading.Condition(self._changed)  # less is running
+        self._changed = BriefLock()
+        self._work = condition(self._changed)  # there may be more to begin
+        self._idle = condition(self._changed)  # less is running
         self._key_queues = KeyQueues()
         self._partition_states = PartitionStates(context.dead_lettered_users, context.stamp)
         self._failures = FailurePolicy(policy.retry, policy.max_attempts)
@@ -229,7 +230,7 @@ class Delivery:
         """Wait for a record that may be worked on; None when the worker should end."""
         with self._changed:
             while not self._ended:
-                task = self.try_take()
+                task = self._take()
                 if task is not None:
                     self._relay()
                     return task
@@ -239,24 +240,12 @@ class Delivery:
     def try_take(self) -> Task | None:
         """Return a record that may be worked on at once, or None."""
         with self._changed:
-            now_s = self._clock.monotonic()
-            if self._stopping or self._brake.reason is not None or not self._lease.holds(now_s):
-                return None
-            if not self._key_queues.has_ready(now_s) or not self._failures.breaker.admits(now_s):
-                return None
-            task = self._key_queues.take(now_s)
-            if task is not None:
-                tracker = self._partition_states.tracker(task.record.topic_partition)
-                if tracker is not None:
-                    self._running[task] = tracker
-            return task
+            return self._take()
 
     def may_write(self, task: Task) -> bool:
         """Say whether the record is still this member's, and the membership is proven."""
         with self._changed:
-            tracker = self._partition_states.tracker(task.record.topic_partition)
-            mine = tracker is not None and self._running.get(task) is tracker
-            return mine and self._lease.holds(self._clock.monotonic())
+            return self._may_write(task)
 
     def settle(self, task: Task, handled: Handled) -> None:
         """Count `task` as done once everything it published has arrived."""
@@ -277,7 +266,7 @@ class Delivery:
         """Note a failure; True when the record is to be given up, else it is tried again later."""
         with self._changed:
             # another member that has the record by now may well succeed with it
-            if self._failures.gives_up(task, error) and self.may_write(task):
+            if self._failures.gives_up(task, error) and self._may_write(task):
                 return True
         self.postpone(task, error)
         return False
@@ -288,7 +277,7 @@ class Delivery:
             now_s = self._clock.monotonic()
             until_s = self._failures.failed(task, error, now_s, self._jitter())
             if until_s is None:
-                self.fail(error)
+                self._fail(error)
             self._running.pop(task, None)
             self._key_queues.put_back(task, now_s if until_s is None else until_s)
             self._work.notify()
@@ -297,9 +286,7 @@ class Delivery:
     def fail(self, error: BaseException) -> None:
         """Stop the flow: the poll thread raises `error` at its next look."""
         with self._changed:
-            self._fatal = self._fatal or error
-            self._stopping = True
-            self._work.notify_all()
+            self._fail(error)
 
     def _done(self, task: Task, dependency: Dependency) -> None:
         with self._changed:
@@ -317,6 +304,31 @@ class Delivery:
             elif self._key_queues.ready > before:
                 self._work.notify()
             self._idle.notify_all()
+
+    # with the lock held
+
+    def _take(self) -> Task | None:
+        now_s = self._clock.monotonic()
+        if self._stopping or self._brake.reason is not None or not self._lease.holds(now_s):
+            return None
+        if not self._key_queues.has_ready(now_s) or not self._failures.breaker.admits(now_s):
+            return None
+        task = self._key_queues.take(now_s)
+        if task is not None:
+            tracker = self._partition_states.tracker(task.record.topic_partition)
+            if tracker is not None:
+                self._running[task] = tracker
+        return task
+
+    def _may_write(self, task: Task) -> bool:
+        tracker = self._partition_states.tracker(task.record.topic_partition)
+        mine = tracker is not None and self._running.get(task) is tracker
+        return mine and self._lease.holds(self._clock.monotonic())
+
+    def _fail(self, error: BaseException) -> None:
+        self._fatal = self._fatal or error
+        self._stopping = True
+        self._work.notify_all()
 
     def _relay(self) -> None:
         """Wake another worker: the one that leaves with a task may have been the only one to know of more work."""

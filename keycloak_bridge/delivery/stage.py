@@ -6,12 +6,12 @@ a dead letter twice, although an earlier owner of its partition may have written
 
 import hashlib
 import sys
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from keycloak_bridge.delivery.brief_lock import BriefLock
 from keycloak_bridge.delivery.fencing import Fence
 from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.delivery.guards import Brake, Limits
@@ -38,7 +38,7 @@ class DeadLetteredUsers:
     def __init__(self, limit: int = 100) -> None:
         self._limit = limit
         self._users: dict[TopicPartition, list[int]] = {}
-        self._lock = threading.Lock()
+        self._lock = BriefLock()
 
     def note(self, partition: TopicPartition, key: bytes) -> None:
         """Remember the user as the newest of `partition`; the oldest beyond the limit is forgotten."""
@@ -161,7 +161,7 @@ class BoundedDict(Generic[Key, Value]):
 
     def __init__(self, limit: int = 10_000) -> None:
         self._limit = limit
-        self._lock = threading.Lock()
+        self._lock = BriefLock()
         self._entries: OrderedDict[Key, Value] = OrderedDict()
 
     def __contains__(self, key: Key) -> bool:

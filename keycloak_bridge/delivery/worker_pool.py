@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 
+from keycloak_bridge.delivery.brief_lock import BriefLock
 from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.scheduler import Delivery
 from keycloak_bridge.delivery.stage import StageContext
@@ -33,7 +34,7 @@ class WorkerPool:
         self._delivery = delivery
         self._handler = handler
         self._begun: dict[object, tuple[float, Record]] = {}
-        self._lock = threading.Lock()
+        self._lock = BriefLock()
         # daemons: a call that hangs must not keep the process from ending
         self._threads = [
             threading.Thread(target=self._work, name=f"{context.name}-{number}", daemon=True)

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from keycloak_bridge.delivery.brief_lock import BriefLock, condition
 from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.delivery.fencing import MayWrite, revoked_error
 from keycloak_bridge.delivery.tracing import NO_TRACES, StageTracer
@@ -72,9 +73,9 @@ class BatchWriter:
         self._importer = importer
         self._limit = limit
         self._clock = clock
-        lock = threading.RLock()
-        self._changed = threading.Condition(lock)
-        self._has_room = threading.Condition(lock)
+        lock = BriefLock()
+        self._changed = condition(lock)
+        self._has_room = condition(lock)
         self._queue: deque[tuple[float, _Entry]] = deque()
         self._closed = False
         self._started = False

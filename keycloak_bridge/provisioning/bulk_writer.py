@@ -1,10 +1,10 @@
 """Write the new users of a backlog in batches, and finish them one by one afterwards."""
 
-import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
+from keycloak_bridge.delivery.brief_lock import BriefLock
 from keycloak_bridge.delivery.fencing import MayWrite
 from keycloak_bridge.delivery.futures import then
 from keycloak_bridge.delivery.stage import StageContext
@@ -50,7 +50,7 @@ class BulkWriter:
         self._batches = batches
         self._known_users = known_users
         self._context = context
-        self._lock = threading.Lock()
+        self._lock = BriefLock()
         self._accepted_attributes: set[str] = set()
 
     def write(self, write: Write) -> Future[Provisioned]:

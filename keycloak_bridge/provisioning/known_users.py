@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from keycloak_bridge.delivery.brief_lock import BriefLock
 from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.events import TopicPartition
@@ -78,7 +79,7 @@ class KnownUsers:
         self._attribute = external_id
         self._backlog = backlog
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = BriefLock()
         self._known: _Keys | None = None
         self._begun_s = 0.0
         self._announced_meanwhile: list[str] = []

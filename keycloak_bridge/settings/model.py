@@ -545,7 +545,7 @@ class UiSettings:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """Logs, on standard error."""
+    """Logs, on standard error. `run` writes lines below WARNING up to 50 ms late, several at once."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
         "INFO", "Lowest level that is written."
