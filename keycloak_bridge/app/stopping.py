@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from keycloak_bridge.ops.logs import log_event
+from keycloak_bridge.ops.logs import log_event, write_gathered
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,9 @@ def ended_after(
     try:
         yield
     finally:
-        over.set()
         stop.set()
+        write_gathered()  # here, where a stream that takes nothing cannot hold up the end
+        over.set()
 
 
 def _report(limit_s: float) -> None:

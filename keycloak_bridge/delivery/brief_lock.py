@@ -6,6 +6,8 @@ from types import TracebackType
 from typing import Any
 
 _AGAIN_S = 0.0005
+_TRIES = 20
+"""Who came in vain so often waits in the queue after all, so that nobody waits for ever."""
 
 
 class BriefLock:
@@ -21,11 +23,13 @@ class BriefLock:
 
     def acquire(self, blocking: bool = True) -> bool:
         """Take the lock; without `blocking`, return False where another thread has it."""
-        while not self._lock.acquire(blocking=False):
+        for _ in range(_TRIES):
+            if self._lock.acquire(blocking=False):
+                return True
             if not blocking:
                 return False
             sleep(_AGAIN_S)
-        return True
+        return self._lock.acquire()
 
     def release(self) -> None:
         """Let another thread take it."""

@@ -11,8 +11,10 @@ import sys
 import threading
 import traceback
 from collections import deque
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from select import PIPE_BUF
 from time import sleep
 from typing import Any, Literal, TextIO, TypedDict, Unpack
 
@@ -137,6 +139,13 @@ def gather_lines() -> None:
             handler.gather()
 
 
+def write_gathered() -> None:
+    """Write what waits. To be called before the end, and before anything else is written to the same stream."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.flush()
+
+
 def failure(error: BaseException) -> str:
     """Return what may be said about `error`: a BridgeError's sentence, else its type and place, never its text."""
     if isinstance(error, BridgeError):
@@ -237,12 +246,27 @@ class _Handler(logging.StreamHandler[TextIO]):
         """Write what was kept."""
         self.acquire()
         try:
-            lines = [self._gathered.popleft() for _ in range(len(self._gathered))]
-            with contextlib.suppress(OSError, ValueError):  # the stream is gone
-                self.stream.write("".join(lines))
-                self.stream.flush()
+            for lines in self._pieces():
+                with contextlib.suppress(Exception):  # as the standard library does
+                    self.stream.write(lines)
+                    self.stream.flush()
         finally:
             self.release()
+
+    def _pieces(self) -> Iterator[str]:
+        """Yield what was kept, once, in whole lines: a pipe takes so many bytes all or none, whoever else writes to it."""
+        piece, size = "", 0
+        with contextlib.suppress(
+            IndexError
+        ):  # another line of this thread, from a finalizer, has written the rest
+            for _ in range(len(self._gathered)):
+                line = self._gathered.popleft()
+                length = len(line.encode(errors="surrogatepass"))
+                if piece and size + length > PIPE_BUF:
+                    yield piece
+                    piece, size = "", 0
+                piece, size = piece + line, size + length
+        yield piece  # also where it is empty, so that the stream is flushed
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 # the name of the standard library
         """Stay quiet: the standard answer prints the record with all its values."""

@@ -6,7 +6,9 @@ import logging
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
+from select import PIPE_BUF
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from keycloak_bridge.ops.logs import (
     failure,
     gather_lines,
     log_event,
+    write_gathered,
 )
 
 SECRET = "planted-s3cret"
@@ -305,8 +308,7 @@ class TestGatheredLines:
 
     def test_the_end_writes_what_waits(self, stream: Pieces) -> None:
         log_event(logger, "last")
-        for handler in logging.getLogger().handlers:
-            handler.flush()  # as logging.shutdown does
+        write_gathered()
 
         assert ["last"] == stream.actions()
 
@@ -333,6 +335,62 @@ class TestGatheredLines:
         until(lambda: len(stream.actions()) == 1600)
 
         assert len(set(stream.actions())) == 1600
+
+    def test_pieces_are_whole_lines_that_a_pipe_takes_at_once(
+        self, stream: Pieces, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """So no other process that writes to the same pipe gets between two halves of a line."""
+        pieces: list[str] = []
+        monkeypatch.setattr(stream, "write", pieces.append)
+        for number in range(100):
+            log_event(logger, f"a{number}", user_id="é" * number)
+        write_gathered()
+
+        whole = [piece for piece in pieces if piece]
+        assert all(piece.endswith("\n") for piece in whole)
+        assert all(len(piece.encode()) <= PIPE_BUF for piece in whole)
+        assert "".join(whole).count("\n") == 100
+
+    def test_a_stream_that_fails_holds_nobody_up(self, stream: Pieces) -> None:
+        """Neither who logs nor the thread that writes gets its error."""
+        failed = threading.Semaphore(0)
+
+        def fail(text: str) -> int:
+            failed.release()
+            raise RuntimeError(text)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stream, "write", fail)
+            log_event(logger, "lost", level=logging.WARNING)
+            log_event(logger, "lost too")
+            assert failed.acquire(timeout=30)
+            assert failed.acquire(timeout=30)
+        log_event(logger, "again")
+        until(lambda: "again" in stream.actions())
+
+        assert "lost" not in stream.actions()
+
+    def test_a_line_within_a_line(self, stream: Pieces) -> None:
+        """A finalizer may log a warning while this thread writes; each line is written once."""
+
+        class Interrupted(deque[str]):
+            calm = True
+
+            def popleft(self) -> str:
+                line = super().popleft()
+                if self.calm and len(self) == 2:
+                    self.calm = False
+                    log_event(logger, "within", level=logging.WARNING)
+                return line
+
+        for handler in logging.getLogger().handlers:
+            if hasattr(handler, "_gathered"):
+                handler._gathered = Interrupted()
+        for number in range(4):
+            log_event(logger, f"a{number}")
+        write_gathered()
+
+        assert ["a0", "a1", "a2", "a3", "within"] == sorted(stream.actions())
 
     def test_a_stream_that_is_gone(
         self, stream: Pieces, capsys: pytest.CaptureFixture[str]
