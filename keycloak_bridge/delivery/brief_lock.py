@@ -11,7 +11,9 @@ _TRIES = 20
 
 
 class BriefLock:
-    """Like `threading.Lock`, for a `with` statement or below a `threading.Condition`; nothing in the block may wait. Not fair: whoever asks first may come last.
+    """Like `threading.Lock`, for `with` statements in which nothing waits, or below a condition (`condition`).
+
+    It is not fair: whoever asks first may come last.
 
     A thread that waits for a `threading.Lock` has it as soon as it is free, before it may run. All others then wait for a
     thread that waits for the interpreter, at every lock again, for as long as they are busy. So who finds this one taken asks

@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from select import PIPE_BUF
@@ -134,16 +134,18 @@ def gather_lines() -> None:
 
     Each write lets another thread go first, which costs a busy bridge a tenth of its CPU.
     """
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, _Handler):
-            handler.gather()
+    for handler in _handlers():
+        handler.gather()
 
 
 def write_gathered() -> None:
     """Write what waits. To be called before the end, and before anything else is written to the same stream."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, _Handler):
-            handler.flush()
+    for handler in _handlers():
+        handler.flush()
+
+
+def _handlers() -> Sequence["_Handler"]:
+    return [one for one in logging.getLogger().handlers if isinstance(one, _Handler)]
 
 
 def failure(error: BaseException) -> str:
@@ -256,9 +258,8 @@ class _Handler(logging.StreamHandler[TextIO]):
     def _pieces(self) -> Iterator[str]:
         """Yield what was kept, once, in whole lines: a pipe takes so many bytes all or none, whoever else writes to it."""
         piece, size = "", 0
-        with contextlib.suppress(
-            IndexError
-        ):  # another line of this thread, from a finalizer, has written the rest
+        # none is left where a line of this very thread, from a finalizer, has written the rest meanwhile
+        with contextlib.suppress(IndexError):
             for _ in range(len(self._gathered)):
                 line = self._gathered.popleft()
                 length = len(line.encode(errors="surrogatepass"))

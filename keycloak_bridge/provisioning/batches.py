@@ -37,10 +37,10 @@ _AHEAD = 2
 """So many batches may wait to be sent; a user in a batch takes ten times the memory of its record."""
 
 _FILLING = 3
-"""So many threads fill the place of a batch that was taken; one for each user would only wait for each other's turns."""
+"""So many of the threads that wait are told when a batch was taken; one for each user would only wait for each other's turns.
 
-_ROOM_S = 0.1
-"""How soon a thread sees that there is room of which it was not told, because who was told has something else to do."""
+Whoever is told submits a user, so that another batch will be taken, and others told.
+"""
 
 _MOST_FAILURES = 14
 """Two halves on each of seven levels: one bad user fails a batch no more often; more bad users are not worth the search."""
@@ -94,7 +94,7 @@ class BatchWriter:
         entry = _Entry(user, may_write)
         with self._changed:
             while not self._closed and len(self._queue) >= _AHEAD * self._limit.batch_size:
-                self._has_room.wait(_ROOM_S)
+                self._has_room.wait()
             closed = self._closed
             if not closed:
                 self._start()

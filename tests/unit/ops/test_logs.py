@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import threading
-import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from select import PIPE_BUF
 from typing import Any
 
 import pytest
+from bridge_harness import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,14 +56,6 @@ class Pieces(io.StringIO):
     def actions(self) -> list[str]:
         """Return the actions of all lines so far."""
         return [json.loads(line)["action"] for line in self.getvalue().splitlines()]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until it holds; the test fails where it does not after 30 seconds."""
-    end_s = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -292,35 +284,41 @@ class TestGatheredLines:
         yield stream
         configure_logging()
 
+    @pytest.fixture
+    def unhurried(self, stream: Pieces, monkeypatch: pytest.MonkeyPatch) -> Pieces:
+        """Nothing is written because time has passed, however slow the machine."""
+        monkeypatch.setattr(logs, "_GATHER_S", 3600)
+        return stream
+
     def test_lines_are_written_together_soon(self, stream: Pieces) -> None:
         for number in range(100):
             log_event(logger, f"a{number}")
-        until(lambda: len(stream.actions()) == 100)
+        wait_until(lambda: len(stream.actions()) == 100)
 
         assert [f"a{number}" for number in range(100)] == stream.actions()
         assert stream.written < 10
 
-    def test_a_warning_writes_all_at_once(self, stream: Pieces) -> None:
+    def test_a_warning_writes_all_at_once(self, unhurried: Pieces) -> None:
         log_event(logger, "before")
         log_event(logger, "bad", level=logging.WARNING)
 
-        assert ["before", "bad"] == stream.actions()
+        assert ["before", "bad"] == unhurried.actions()
 
-    def test_the_end_writes_what_waits(self, stream: Pieces) -> None:
+    def test_the_end_writes_what_waits(self, unhurried: Pieces) -> None:
         log_event(logger, "last")
         write_gathered()
 
-        assert ["last"] == stream.actions()
+        assert ["last"] == unhurried.actions()
 
     def test_many_that_wait_are_written_by_whoever_comes(
-        self, stream: Pieces, monkeypatch: pytest.MonkeyPatch
+        self, unhurried: Pieces, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """So that a stream which takes nothing holds up the bridge, not its memory."""
         monkeypatch.setattr(logs, "_MOST_GATHERED", 3)
         for number in range(3):
             log_event(logger, f"a{number}")
 
-        assert ["a0", "a1", "a2"] == stream.actions()
+        assert ["a0", "a1", "a2"] == unhurried.actions()
 
     def test_threads_lose_no_line(self, stream: Pieces) -> None:
         def write(name: int) -> None:
@@ -332,7 +330,7 @@ class TestGatheredLines:
             thread.start()
         for thread in threads:
             thread.join()
-        until(lambda: len(stream.actions()) == 1600)
+        wait_until(lambda: len(stream.actions()) == 1600)
 
         assert len(set(stream.actions())) == 1600
 
@@ -366,11 +364,11 @@ class TestGatheredLines:
             assert failed.acquire(timeout=30)
             assert failed.acquire(timeout=30)
         log_event(logger, "again")
-        until(lambda: "again" in stream.actions())
+        wait_until(lambda: "again" in stream.actions())
 
         assert "lost" not in stream.actions()
 
-    def test_a_line_within_a_line(self, stream: Pieces) -> None:
+    def test_a_line_within_a_line(self, unhurried: Pieces) -> None:
         """A finalizer may log a warning while this thread writes; each line is written once."""
 
         class Interrupted(deque[str]):
@@ -390,7 +388,7 @@ class TestGatheredLines:
             log_event(logger, f"a{number}")
         write_gathered()
 
-        assert ["a0", "a1", "a2", "a3", "within"] == sorted(stream.actions())
+        assert ["a0", "a1", "a2", "a3", "within"] == sorted(unhurried.actions())
 
     def test_a_stream_that_is_gone(
         self, stream: Pieces, capsys: pytest.CaptureFixture[str]

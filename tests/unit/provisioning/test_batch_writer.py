@@ -67,6 +67,19 @@ class Importer:
         return [None if name in self.existing else f"id-{name}" for name in names]
 
 
+class Held(Importer):
+    """Writes nothing before it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.going = threading.Event()
+
+    def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
+        """Do it then."""
+        self.going.wait(WAIT_S)
+        return super().import_users(users)
+
+
 Outcome = str | BaseException | None
 
 
@@ -193,16 +206,16 @@ def test_a_closed_writer_writes_nothing() -> None:
 
 def test_no_more_users_wait_for_a_batch_than_fill_two() -> None:
     """Whoever submits another one waits, until there is room or the writer is closed."""
-    size, threads, going = 5, 1, threading.Event()
+    size, threads = 5, 1
     waiting: list[int] = []
 
-    class Slow(Importer):
+    class Watched(Held):
         def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
-            going.wait(WAIT_S)
+            self.going.wait(WAIT_S)
             waiting.append(len(submitted) - len(self.created))
             return super().import_users(users)
 
-    importer = Slow()
+    importer = Watched()
     writer = writer_to(importer, size, threads)
     submitted: list[Future[str | None]] = []
 
@@ -214,7 +227,7 @@ def test_no_more_users_wait_for_a_batch_than_fill_two() -> None:
 
     submitting = threading.Thread(target=submit)
     submitting.start()
-    going.set()
+    importer.going.set()
     submitting.join(WAIT_S)
     outcomes = [outcome_of(one) for one in submitted]
 
@@ -225,37 +238,26 @@ def test_no_more_users_wait_for_a_batch_than_fill_two() -> None:
 
 def test_everybody_who_waits_for_room_gets_it() -> None:
     """Although only some are told when a batch leaves, and those may have nothing more to submit."""
-    going = threading.Event()
-
-    class Slow(Importer):
-        def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
-            going.wait(WAIT_S)
-            return super().import_users(users)
-
-    importer = Slow()
+    importer = Held()
     writer = writer_to(importer, 2, 1)
     with ThreadPoolExecutor(30) as threads:
         submitted = [
             threads.submit(writer.submit, UserRepresentation(username=name), lambda: True)
             for name in many(30)
         ]
-        going.set()
-        outcomes = [outcome_of(one.result(WAIT_S)) for one in submitted]
-    writer.close()
+        importer.going.set()
+        try:
+            outcomes = [outcome_of(one.result(WAIT_S)) for one in submitted]
+        finally:
+            writer.close()
 
     assert sorted(f"id-{name}" for name in many(30)) == sorted(map(str, outcomes))
 
 
 def test_who_waits_for_room_ends_with_the_writer() -> None:
     """Nothing is written any more."""
-    over = threading.Event()
-
-    class Stuck(Importer):
-        def import_users(self, users: Sequence[UserRepresentation]) -> Sequence[str | None]:
-            over.wait(WAIT_S)
-            return super().import_users(users)
-
-    writer = writer_to(Stuck(), 5, 1)
+    importer = Held()
+    writer = writer_to(importer, 5, 1)
     submitted = []
     full = threading.Event()
 
@@ -270,7 +272,7 @@ def test_who_waits_for_room_ends_with_the_writer() -> None:
     full.wait(WAIT_S)
     writer.close()
     submitting.join(WAIT_S)
-    over.set()
+    importer.going.set()
 
     assert len(submitted) == 40
     assert type(outcome_of(submitted[-1])) is PartitionRevokedError
