@@ -12,6 +12,7 @@ from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Record, TopicPartition
 from keycloak_bridge.domain.ports import Clock, Handled
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
+from keycloak_bridge.keycloak.lookup_times import LookupTimes
 from keycloak_bridge.keycloak.partial_import import realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.ops.metrics import Metrics
@@ -56,14 +57,15 @@ class InProcessBridge:
         self._broker = InMemoryBroker()
         self._clock = clock
         self._offsets = itertools.count(1)
+        times = LookupTimes(clock)
         self._stages = StageBuilder(
             settings,
             interpretation,
-            KeycloakUserDirectory(admin, clock),
+            KeycloakUserDirectory(admin, clock, times),
             topic_output(settings, self._broker, self._broker, NoDeadLetters(), clock),
             clock,
             Metrics(),
-            realm=realm_access(admin, clock),
+            realm=realm_access(admin, clock, times),
         ).stages()
         catch_up = self._stages[0].options.catch_up
         if catch_up is not None:
@@ -73,7 +75,7 @@ class InProcessBridge:
         """Let many events wait from now on."""
         backlog = self._stages[0].context.backlog
         backlog.begin(TopicPartition(self._topics.events, 0), self._clock.monotonic())
-        backlog.note(_MANY)
+        backlog.note(_MANY, _MANY)
 
     @staticmethod
     def is_listing() -> bool:

@@ -80,7 +80,8 @@ class Bridge:
         runtime = RuntimeContext(clock, Status(), Metrics(), retry, self.stop)
         admin = keycloak_admin(settings, clock)
         stages: list[Stage] = []
-        directory = KeycloakUserDirectory(admin, clock, LookupTimes(clock, runtime.metrics))
+        times = LookupTimes(clock, runtime.metrics)
+        directory = KeycloakUserDirectory(admin, clock, times)
         page = self._page(runtime, interpretation, directory, stages)
         health = self._start_health(runtime, partial(release_brakes, stages), page)
         try:
@@ -93,6 +94,7 @@ class Bridge:
                     interpretation,
                     admin,
                     directory,
+                    times,
                     connections,
                     tracer,
                     watches=not until_caught_up,
@@ -196,6 +198,7 @@ class Bridge:
         interpretation: Interpretation,
         admin: KeycloakAdmin,
         directory: KeycloakUserDirectory,
+        times: LookupTimes,
         connections: contextlib.ExitStack,
         tracer: Tracer | None,
         *,
@@ -233,7 +236,7 @@ class Bridge:
             clock,
             runtime.metrics,
             locks=locks,
-            realm=realm_access(admin, clock),
+            realm=realm_access(admin, clock, times),
             status=runtime.status,
             stamps=True,
             tracer=tracer,

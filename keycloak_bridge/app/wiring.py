@@ -43,7 +43,7 @@ from keycloak_bridge.invitations.inviter import InviteOutcome, Inviter
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.kafka.fetched import LARGEST_RECORD_BYTES
 from keycloak_bridge.kafka.topics import TopicSpec, wanted_topics
-from keycloak_bridge.keycloak.partial_import import RealmAccess
+from keycloak_bridge.keycloak.partial_import import BATCHED_SAVES_S, RealmAccess
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.ops.clock import SystemClock
@@ -170,7 +170,18 @@ class StageBuilder:
             backlog,
             self.clock,
             most=self.settings.burst.list_limit,
+            saved_s=partial(self._saved_s, self.realm),
         )
+
+    def _saved_s(self, realm: RealmAccess) -> float:
+        """Return what a user who is known to be new saves Keycloak: the search, and what it costs more by itself than in a batch.
+
+        Where the external id is the username, nobody is searched for.
+        """
+        by_username = self.interpretation.mapping.external_id == EXACT_ID_ATTRIBUTE
+        search_s = 0.0 if by_username else realm.search_s()
+        batches = self.settings.burst.mode != "off" and realm.importer.available()
+        return search_s + (BATCHED_SAVES_S if batches else 0.0)
 
     def _bulk_writer(
         self,

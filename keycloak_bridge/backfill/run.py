@@ -51,6 +51,7 @@ from keycloak_bridge.domain.ports import Acknowledgement, Clock, UserDirectory
 from keycloak_bridge.domain.times import format_time, parse_time
 from keycloak_bridge.event_files.csv_rows import FileInterpreter, FileRecord, Line, TableRules
 from keycloak_bridge.events.custom_envelope import ATTRIBUTES
+from keycloak_bridge.keycloak.lookup_times import LookupTimes
 from keycloak_bridge.keycloak.partial_import import RealmAccess, realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.ops.clock import SystemClock
@@ -229,7 +230,8 @@ def connect_realm(
     admin = keycloak_admin(interpretation.settings, clock)
     check = RealmGate(partial(realm_problems, interpretation, admin), clock)
     refuse(check())
-    return KeycloakUserDirectory(admin, clock), realm_access(admin, clock), clock
+    times = LookupTimes(clock)
+    return KeycloakUserDirectory(admin, clock, times), realm_access(admin, clock, times), clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,7 @@ class ConsumerLoop:
             self._source.seek(partition, max(commit.offset, begin))
             self.delivery.start(partition, commit, self._topic_id)
         self._renew_at_s = min(self._renew_at_s, asked_at_s)
+        self._check_at_s = 0.0  # how much waits there is known before the first of it is done
 
     def _commit_to_start_at(
         self, partition: TopicPartition, commit: Commit | None, begin: int
@@ -298,7 +299,7 @@ class ConsumerLoop:
 
     def _report(self, in_hand: InHand) -> None:
         brake = self._context.brake.reason
-        self._context.backlog.note(in_hand.records)
+        self._context.backlog.note(in_hand.records, sum(self._lag.values()))
         self._context.metrics.gauges(
             self._context.name,
             in_hand=in_hand.records,

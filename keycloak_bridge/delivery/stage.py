@@ -110,20 +110,26 @@ _GONE_SHARE = 4
 
 
 class Backlog:
-    """Says whether so many records wait in a stage that writing them in batches pays.
+    """Says whether so many records wait in a stage that writing them in batches pays, and how many there are.
 
-    Safe to read from any thread; written by the stage's poll thread.
+    `records` counts those in hand and, as of the last look at Kafka, those still there. Safe to read from any thread;
+    written by the stage's poll thread.
     """
 
     def __init__(self, threshold: int = sys.maxsize) -> None:
         self._threshold = threshold
         self._since_s: dict[TopicPartition, float] = {}
         self.is_large = False
+        self.records = 0
 
-    def note(self, records: int) -> None:
-        """Take how many records are in hand; a large backlog counts as such until most of it is done."""
+    def note(self, in_hand: int, lag: int = 0) -> None:
+        """Take how many records are in hand, and how many were not done when Kafka was asked last.
+
+        A large backlog counts as such until most of what is in hand is done.
+        """
         least = self._threshold / _GONE_SHARE if self.is_large else self._threshold
-        self.is_large = records >= least
+        self.is_large = in_hand >= least
+        self.records = max(in_hand, lag)
 
     def begin(self, partition: TopicPartition, now_s: float) -> None:
         """Note that the work on `partition` begins, perhaps after another member's."""

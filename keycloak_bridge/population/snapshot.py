@@ -24,26 +24,22 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
 )
 from keycloak_bridge.keycloak.admin import quote_query
+from keycloak_bridge.keycloak.lookup_times import (
+    LISTED_S,
+    NAME_SEARCHED_S,
+    NAMED_S,
+    SLOW_S,
+    search_cost_s,
+)
 from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.population.packing import Packer
 from keycloak_bridge.population.population import Population
 from keycloak_bridge.settings.model import Settings
 
-LISTED_S, NAMED_S = 0.0009, 0.000125
-"""What it takes Keycloak on two cores to list one user with its attributes, and without them."""
-
-SEARCHED_S, NAME_SEARCHED_S = 0.001, 0.0007
-"""What it takes to search for a user whose external id is in an index, and for a name or an address that nobody has.
-
-All four were measured with a million users on PostgreSQL.
-"""
-
 FEW = 500
 """A population that small is searched for: users change while a realm is listed."""
 
 _SAMPLE, _SLOW_SAMPLE = 20, 3
-_SLOW_S = 0.02
-"""A search that takes longer is one without an index; below, most of what passes is the way there and back."""
 
 
 class Way(StrEnum):
@@ -71,7 +67,7 @@ def least_way(listed: int, wanted: int, sample: Sample) -> Way:
     """
     if wanted < FEW:
         return Way.SEARCHES
-    search_s = sample.search_s if sample.search_s > _SLOW_S else SEARCHED_S
+    search_s = search_cost_s(sample.search_s)
     new = wanted * sample.new_share
     names = 1 if sample.is_username else 2
     costs = {
@@ -97,7 +93,7 @@ def sample_of(directory: UserDirectory, population: Population, clock: Clock) ->
             if not error.is_final:
                 raise  # what is wrong with one user is told when it is planned
         took_s.append(clock.monotonic() - begun_s)
-        if len(took_s) >= _SLOW_SAMPLE and median(took_s) > _SLOW_S:
+        if len(took_s) >= _SLOW_SAMPLE and median(took_s) > SLOW_S:
             break
     return Sample(median(took_s or [0.0]), new / max(1, len(took_s)), is_username)
 

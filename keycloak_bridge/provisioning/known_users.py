@@ -1,7 +1,7 @@
 """Know which users are not in the realm, so that a new user costs no search: list the realm once, then follow it.
 
 Keycloak searches slowly by an attribute where there are many users, and keeps no attribute unique. While there is a
-backlog, all external ids of the realm are read. They answer for the events of a partition if the listing began after the
+backlog that saves more than the list costs, all external ids of the realm are read. They answer for the events of a partition if the listing began after the
 partition was assigned to this member: what other members created from it before is in the list, and what is created from
 it since is created by this member. The list is dropped soon after the backlog, so that it is never used when it is old, and a large realm is not
 listed again at once, whoever gets partitions.
@@ -9,6 +9,7 @@ listed again at once, whoever gets partitions.
 
 import contextlib
 import logging
+import math
 import sys
 import threading
 from array import array
@@ -24,6 +25,7 @@ from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
+from keycloak_bridge.keycloak.lookup_times import LISTED_S
 from keycloak_bridge.ops.logs import log_event
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ _AGAIN_S = 60.0
 _TOO_LARGE_AGAIN_S = 3600.0
 """Pause where the realm has too many users: that seldom changes."""
 
+_CONSIDER_S = 5.0
+"""Pause where searching costs less, as far as is known; the backlog may grow, and searches may turn out to be slow."""
+
 _REST = 10
 """Listing takes at most about this part of the time: the next one waits for as many times as the last one took."""
 
@@ -45,6 +50,11 @@ _UNDER_WAY_S = 0.05
 """Pause of an event whose user is in a batch for another event."""
 
 Listing = Callable[[], Iterable[UserRepresentation]]
+
+
+def pays_to_list(users: int, records: int, saved_s: float) -> bool:
+    """Say whether Keycloak lists so many users in the time that it saves for these records, all of which may be of new users."""
+    return users * LISTED_S <= records * saved_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +78,15 @@ class KnownUsers:
         clock: Clock,
         *,
         most: int = sys.maxsize,
+        saved_s: Callable[[], float] = lambda: math.inf,
     ) -> None:
         """`external_id` is the name of the attribute; `listing` yields every user of the realm.
 
-        A realm of more than `most` users is not listed: for each page, Keycloak counts from the first user on.
+        `saved_s` says how many seconds of Keycloak's a user saves who is known to be new. A realm of more than `most` users is
+        never listed.
         """
         self._most = most
+        self._saved_s = saved_s
         self._listing = listing
         self._count = count
         self._attribute = external_id
@@ -85,6 +98,7 @@ class KnownUsers:
         self._announced_meanwhile: list[str] = []
         self._listing_now = False
         self._again_at_s = 0.0
+        self._said_searching = False
         self._asked_s = 0.0
         self._in_batches: set[str] = set()
         self._being_created: Counter[str] = Counter()
@@ -92,7 +106,7 @@ class KnownUsers:
     def excludes(self, partition: TopicPartition, desired: DesiredUser) -> bool:
         """Say whether certainly no user has the external id of `desired`, whose event came from `partition`.
 
-        Always says no without a backlog. Begins to list the realm where that would help.
+        Always says no without a backlog. Begins to list the realm where that pays.
         """
         external_id = desired.external_id.value
         if not self._backlog.is_large or not _is_searchable(external_id):
@@ -186,8 +200,10 @@ class KnownUsers:
                     message="every new user is searched for; raise burst.list_limit if Keycloak has the time to list all",
                     count=users,
                 )
-            else:
+            elif pays_to_list(users, self._backlog.records, self._saved_s()):
                 self._read()
+            else:
+                self._search_for_now(users)
         except Exception as error:  # noqa: BLE001 # the flow goes on without the list
             self._pause(_AGAIN_S)
             log_event(
@@ -211,6 +227,7 @@ class KnownUsers:
         with self._lock:
             listed.add(*self._announced_meanwhile)
             self._known, self._begun_s = listed, begun_s
+        self._said_searching = False
         took_s = self._clock.monotonic() - begun_s
         self._pause(_REST * took_s)
         log_event(
@@ -220,6 +237,18 @@ class KnownUsers:
             count=count,
             duration_ms=round(took_s * 1000, 1),
         )
+
+    def _search_for_now(self, users: int) -> None:
+        self._pause(_CONSIDER_S)
+        if not self._said_searching:
+            self._said_searching = True
+            log_event(
+                logger,
+                "realm-not-worth-listing",
+                message="every new user is searched for and written by itself: for so few events, to list all users would "
+                "cost Keycloak more",
+                count=users,
+            )
 
     def _pause(self, seconds: float) -> None:
         with self._lock:

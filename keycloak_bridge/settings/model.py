@@ -495,7 +495,7 @@ class BurstSettings:
     )
     list_limit: int = setting(
         1_000_000,
-        "Largest realm whose users are listed; in a larger one each new user is searched for.",
+        "Largest realm whose users may be listed for a backlog; in a larger one each new user is searched for.",
         integer(0),
     )
 

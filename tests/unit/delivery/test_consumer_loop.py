@@ -87,6 +87,15 @@ def test_many_finished_records_are_committed_at_once() -> None:
     assert {P0: 500} == hand.committed
 
 
+def test_a_backlog_is_known_in_the_turn_that_fetches_its_first_records() -> None:
+    """With what Kafka still has: whether to list the realm for it is decided then."""
+    hand = Hand(0, 0)
+    hand.source.end_offsets = lambda: {P0: 5000}  # type: ignore[method-assign]
+    hand.turn()
+
+    assert 5000 == hand.context.backlog.records
+
+
 def test_a_run_to_the_end_counts_the_partitions_of_other_members() -> None:
     """It ends when the group is through, not when this member is."""
     other = Hand(partitions=2)

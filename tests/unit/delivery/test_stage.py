@@ -138,6 +138,17 @@ def test_a_backlog_is_large_until_most_of_it_is_gone() -> None:
     assert seen == [False, False, True, True, True, False, False, True]
 
 
+def test_a_backlog_counts_what_kafka_still_has() -> None:
+    """As far as is known: what is in hand is there in any case."""
+    backlog = Backlog(200)
+    seen = []
+    for in_hand, lag in ((0, 0), (10, 0), (10, 5000), (10, 3)):
+        backlog.note(in_hand, lag)
+        seen.append(backlog.records)
+
+    assert [0, 10, 5000, 10] == seen
+
+
 def test_a_partition_is_new_again_when_it_comes_back() -> None:
     """Another member may have created users of it in between."""
     backlog = Backlog(200)

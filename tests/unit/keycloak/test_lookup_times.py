@@ -6,7 +6,7 @@ import pytest
 from keycloak_script import KeycloakScript
 
 from keycloak_bridge.domain.users import MatchCriterion
-from keycloak_bridge.keycloak.lookup_times import LookupKind, LookupTimes
+from keycloak_bridge.keycloak.lookup_times import SEARCHED_S, LookupKind, LookupTimes
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.testing.fake_clock import FakeClock
@@ -59,6 +59,33 @@ def test_other_look_ups_and_a_few_slow_ones_say_nothing(caplog: pytest.LogCaptur
 
     assert [] == caplog.records
     assert {"attribute": 180, "username": 60} == counted(bench.metrics)
+
+
+def test_the_quickest_search_tells_what_one_costs() -> None:
+    """Once there were some: the others waited for their turn. One by an index costs the same however quick it is."""
+    bench = Bench()
+    seen = [bench.times.search_s()]
+    for took_s in (1.5, 0.4, 0.09, 3.0, 0.7):
+        bench.look_up(LookupKind.ATTRIBUTE, took_s)
+        seen.append(bench.times.search_s())
+    bench.look_up(LookupKind.USERNAME, 0.03)
+    seen.append(bench.times.search_s())
+    bench.look_up(LookupKind.ATTRIBUTE, 0.004)
+    seen.append(bench.times.search_s())
+
+    assert seen == pytest.approx([SEARCHED_S] * 5 + [0.09, 0.09, SEARCHED_S])
+
+
+def test_without_metrics_nobody_is_warned(caplog: pytest.LogCaptureFixture) -> None:
+    """A command looks at few users; what a search costs is known all the same."""
+    clock = FakeClock()
+    times = LookupTimes(clock)
+    for _ in range(60):
+        with times.timed(LookupKind.ATTRIBUTE):
+            clock.advance(1.5)
+
+    assert [] == caplog.records
+    assert times.search_s() == pytest.approx(1.5)
 
 
 def test_the_directory_counts_what_it_looks_up() -> None:

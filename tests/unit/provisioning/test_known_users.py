@@ -1,5 +1,6 @@
 """Which external ids certainly no user of the realm has."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
 from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.domain.users import DesiredUser, MatchCriterion, UserRepresentation
-from keycloak_bridge.provisioning.known_users import KnownUsers
+from keycloak_bridge.provisioning.known_users import KnownUsers, pays_to_list
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 HERE = TopicPartition("user-events", 0)
@@ -61,14 +62,22 @@ class Scene:
         monkeypatch: pytest.MonkeyPatch,
         *users: UserRepresentation,
         most: int = 1000,
+        saved_s: float = 1.0,
     ) -> None:
         # the listing runs within the call that begins it
         monkeypatch.setattr(threading.Thread, "start", threading.Thread.run)
         self.clock = FakeClock()
         self.realm = Realm(list(users))
         self.backlog = Backlog(1)
+        self.saved_s = saved_s
         self.known_users = KnownUsers(
-            self.realm.list_users, self.realm.count, "userId", self.backlog, self.clock, most=most
+            self.realm.list_users,
+            self.realm.count,
+            "userId",
+            self.backlog,
+            self.clock,
+            most=most,
+            saved_s=lambda: self.saved_s,
         )
         self.take_over()
         self.backlog.note(1)
@@ -222,6 +231,59 @@ def test_a_realm_of_too_many_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> N
 
     assert (found, scene.realm.listings) == ([False, False], 1)
     assert scene.excludes("u-3")
+
+
+@pytest.mark.parametrize(
+    ("users", "records", "saved_s", "expected"),
+    [
+        (0, 1, 0.001, True),
+        (10_000, 250, 0.001, False),
+        (10_000, 250, 0.1, True),  # no index: a search reads every user
+        (1_000_000, 100_000, 0.0016, False),
+        (1_000_000, 600_000, 0.0016, True),
+        (1000, 100_000, 0.0, False),  # nobody is searched for, and there are no batches
+        (0, 1, 0.0, True),  # an empty list costs nothing
+    ],
+)
+def test_a_realm_is_listed_where_that_saves_more_than_it_costs(
+    users: int, records: int, saved_s: float, expected: bool
+) -> None:
+    """A list costs a millisecond for each user of the realm; what it saves depends on how much there is to do."""
+    assert expected == pays_to_list(users, records, saved_s)
+
+
+def test_a_large_realm_is_listed_for_a_large_backlog_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until then every user is searched for, which is said once; the backlog is looked at again some seconds later."""
+    caplog.set_level(logging.INFO)
+    scene = Scene(monkeypatch, *(stored(f"u-{n}") for n in range(900)), saved_s=0.001)
+    scene.backlog.note(200, 250)
+    for _ in range(3):
+        assert not scene.excludes("new")
+        scene.clock.advance(5.0)
+    before = scene.realm.listings
+    said = [record.getMessage() for record in caplog.records]
+    scene.backlog.note(200, 5000)
+    scene.excludes("new")
+
+    assert (0, 1) == (before, scene.realm.listings)
+    assert 1 == len(said)
+    assert (True, False) == (scene.excludes("new"), scene.excludes("u-1"))
+
+
+def test_a_realm_is_listed_once_searches_turn_out_to_be_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is no index, which the first of them show."""
+    scene = Scene(monkeypatch, *(stored(f"u-{n}") for n in range(900)), saved_s=0.001)
+    scene.backlog.note(200, 250)
+    assert not scene.excludes("new")
+    scene.saved_s = 0.08
+    scene.clock.advance(5.0)
+
+    assert not scene.excludes("new")
+    assert scene.excludes("new")
 
 
 @pytest.mark.parametrize("external_id", ["", "a\\b", "\ud800"])
