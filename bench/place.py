@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -33,6 +33,11 @@ class Place:
     keycloak_url: str
     keycloak_pid: int
     administrator: RealmAdministrator
+    tidy: Callable[[], None] | None = None
+    """Brings the database to the state that every run starts from; None where it needs no such care.
+
+    It needs users of other realms that stay, or it would plan its queries for empty tables.
+    """
 
     @property
     def kafka_pid(self) -> int:
@@ -45,10 +50,10 @@ class Place:
         return self.sandbox.bootstrap_servers
 
     @contextlib.contextmanager
-    def ground(self, *, burst: bool = False) -> Iterator["Ground"]:
+    def ground(self, *, burst: bool = False, stays: bool = False) -> Iterator["Ground"]:
         """Lend a fresh realm, like the shipped one, and fresh topics.
 
-        `burst` gives the bridge's account `manage-realm` too.
+        `burst` gives the bridge's account `manage-realm` too; a realm that `stays` is not deleted.
         """
         suffix = uuid.uuid4().hex[:8]
         realm = create_realm(self.sandbox, self.administrator, f"bench-{suffix}")
@@ -62,8 +67,9 @@ class Place:
             with contextlib.suppress(OSError):
                 self.administrator.delete(realm.name, _DELETE_TIMEOUT_S)
             raise
-        # wait for it: users of earlier runs would slow down the searches of later ones
-        self.administrator.delete(realm.name, _DELETE_TIMEOUT_S)
+        if not stays:
+            # wait for it: users of earlier runs would slow down the searches of later ones
+            self.administrator.delete(realm.name, _DELETE_TIMEOUT_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """The whole benchmark on one Keycloak: warm it, then every contender in every round, then the single looks."""
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.contenders import BURST, BY_USERNAME, TRICKLE, Run, compete, contenders, profiled
@@ -12,12 +14,14 @@ from bench.machine import usage
 from bench.place import Ground, Place
 from bench.rivals import Rivals
 from bench.sizes import Sizes
+from bench.warming import WINDOW, batch_due, is_steady, next_portion
 from bench.wire import post_all, prepared_post
 from keycloak_bridge.sandbox import SandboxError
 
 Say = Callable[[str], None]
 
-_WARM_PORTION = 1000
+_WARM_REALM = 12_000
+"""Users of a realm of the warm-up: a larger one would be slower to fill, and much slower to delete."""
 _CALM_SHARE = 0.15
 _CALM_STEP_S = 0.5
 _CALM_PATIENCE_S = 20.0
@@ -42,6 +46,7 @@ def measure(place: Place, sizes: Sizes, built: Rivals, say: Say) -> dict[str, An
         found["profile"] = profiles(place, sizes, say)
     if sizes.latency:
         say(f"latency: {sizes.latency} single events each way")
+        prepare(place)
         found["latency"] = latency(place, sizes.latency)
     return found | {"took_s": round(time.monotonic() - began)}
 
@@ -50,7 +55,7 @@ def profiles(place: Place, sizes: Sizes, say: Say) -> dict[str, Mapping[str, flo
     """Return for both ways to write how the bridge's CPU is shared among packages; none where py-spy cannot look."""
     found: dict[str, Mapping[str, float]] = {}
     for contender in (TRICKLE, BURST):
-        _calm(place)
+        prepare(place)
         say(f"profile: {contender}")
         try:
             found[contender] = profiled(
@@ -70,31 +75,81 @@ def _round(
     for contender in names:
         mapping = USERNAME_MAPPING if contender == BY_USERNAME else MAPPING
         people = crowd(f"round{number}n", count, mapping)
-        _calm(place)
+        prepare(place)
         runs.append(compete(place, contender, people, number, built))
         say(_told(runs[-1]))
     return runs
 
 
+@dataclass(slots=True)
+class WarmUp:
+    """A warm-up as it went: each portion that came one by one, and each run in batches."""
+
+    users: int = 0
+    rates: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+    """CPU of Keycloak for each user of a portion."""
+    batches: list[Run] = field(default_factory=list)
+
+    @property
+    def batched(self) -> int:
+        """Return how many users came in batches."""
+        return sum(run.users for run in self.batches)
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as JSON."""
+        return {
+            "users": self.users,
+            "rate_of_each_thousand": self.rates,
+            "keycloak_cpu_ms_of_each_thousand": self.cpu_ms,
+            "steady": is_steady(self.cpu_ms),
+            "batches": [run.to_json() for run in self.batches],
+        }
+
+
 def warm(place: Place, sizes: Sizes, say: Say) -> dict[str, object]:
-    """Let Keycloak compile what it needs."""
-    curve = []
-    with place.ground() as ground:
-        for begin in range(0, sizes.warm, _WARM_PORTION):
-            rate = _warm_portion(ground, f"warm{begin}n", min(_WARM_PORTION, sizes.warm - begin))
-            curve.append(round(rate, 1))
-            say(f"warm-up: {begin + _WARM_PORTION:,} users, {rate:.0f} a second")
-    return {"users": sizes.warm, "rate_of_each_thousand": curve}
+    """Let Keycloak compile what it needs: users one by one and in batches, until its CPU for them is steady."""
+    so_far = WarmUp()
+    while _portion_after(so_far, sizes):
+        first, end = so_far.users == 0, so_far.users + _WARM_REALM
+        with place.ground(stays=first and place.tidy is not None) as ground:
+            while so_far.users < end and (count := _portion_after(so_far, sizes)):
+                _warm_one_by_one(ground, so_far, count, say)
+                if due := batch_due(so_far.users, so_far.batched, sizes.warm):
+                    _warm_in_batches(place, so_far, due, say)
+    last = f"{statistics.median(so_far.cpu_ms[-WINDOW:]):.2f}" if so_far.cpu_ms else "unknown"
+    steady = "steady" if is_steady(so_far.cpu_ms) else "not steady"
+    say(f"warmed with {so_far.users:,} users; Keycloak's CPU is {steady}, {last} ms a user")
+    return so_far.to_json()
 
 
-def _warm_portion(ground: Ground, tag: str, count: int) -> float:
-    token, url = ground.token(), ground.users_url
-    requests = [prepared_post(url, token, person.body) for person in crowd(tag, count)]
-    return count / post_all(url, requests).at_s[-1]
+def _portion_after(so_far: WarmUp, sizes: Sizes) -> int:
+    return next_portion(so_far.users, so_far.cpu_ms, sizes.warm, sizes.warm_most)
 
 
-def _calm(place: Place) -> None:
-    """Wait until Keycloak has finished what the run before has left to do, within reason."""
+def _warm_one_by_one(ground: Ground, so_far: WarmUp, count: int, say: Say) -> None:
+    token, url, pid = ground.token(), ground.users_url, ground.place.keycloak_pid
+    people = crowd(f"warm{so_far.users}n", count)
+    requests = [prepared_post(url, token, person.body) for person in people]
+    before = usage(pid).cpu_s
+    rate = count / post_all(url, requests).at_s[-1]
+    cpu_ms = 1000 * (usage(pid).cpu_s - before) / count
+    so_far.users += count
+    so_far.rates.append(round(rate, 1))
+    so_far.cpu_ms.append(round(cpu_ms, 3))
+    say(f"warm-up: {so_far.users:,} users, {rate:.0f} a second; CPU ms a user: {cpu_ms:.2f}")
+
+
+def _warm_in_batches(place: Place, so_far: WarmUp, count: int, say: Say) -> None:
+    people = crowd(f"warmbatch{so_far.users}n", count)
+    so_far.batches.append(compete(place, BURST, people, 0, Rivals({})))
+    say(_told(so_far.batches[-1]).replace("trial", "warm-up", 1))
+
+
+def prepare(place: Place) -> None:
+    """Bring the database to the state that every run starts from, and wait until Keycloak is idle, within reason."""
+    if place.tidy is not None:
+        place.tidy()
     deadline = time.monotonic() + _CALM_PATIENCE_S
     while time.monotonic() < deadline:
         before = usage(place.keycloak_pid).cpu_s

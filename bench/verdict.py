@@ -15,7 +15,8 @@ MOST = {"trickle": 1.0}
 def failures(results: Mapping[str, Any]) -> Iterator[str]:
     """Return the runs that counted for nothing, and why."""
     for database, found in results["databases"].items():
-        for run in [*found["runs"], *found["warm_up"]["trials"]]:
+        warm_up = found["warm_up"]
+        for run in [*found["runs"], *warm_up["batches"], *warm_up["trials"]]:
             if run["problem"] is not None:
                 yield f"{database}, round {run['round']}, {run['contender']}: {run['problem']}"
 

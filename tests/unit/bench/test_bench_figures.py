@@ -128,8 +128,9 @@ def test_what_is_not_compared_is_told(
 def test_every_failed_run_is_told() -> None:
     """Those of the warm-up too."""
     bad = run("bare", 1, 0.0, "Keycloak answered 500")
-    found = {"runs": [bad, run("bare", 2, 1.0)], "warm_up": {"trials": [bad]}}
+    warm_up = {"batches": [bad], "trials": [bad]}
+    found = {"runs": [bad, run("bare", 2, 1.0)], "warm_up": warm_up}
 
-    assert ["H2, round 1, bare: Keycloak answered 500"] * 2 == list(
+    assert ["H2, round 1, bare: Keycloak answered 500"] * 3 == list(
         verdict.failures({"databases": {"H2": found}})
     )

@@ -82,6 +82,22 @@ def test_the_page_says_which_rival_is_missing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("warm_up", "expected"),
+    [
+        ({"users": 14_000, "steady": True}, "warmed with 14,000 users, 3 rounds"),
+        ({"users": 60_000, "steady": False}, "60,000 users (its CPU was not steady yet), 3 rounds"),
+    ],
+    ids=str,
+)
+def test_the_page_says_whether_keycloak_was_warm(warm_up: dict[str, Any], expected: str) -> None:
+    """Figures of a Keycloak that still compiled depend on the order of the runs."""
+    found = results()
+    found["databases"]["H2"]["warm_up"] = warm_up
+
+    assert expected in table(found)
+
+
+@pytest.mark.parametrize(
     ("least", "greatest", "expected"), [(1.5, 2.25, "2.0 (1.5 to 2.2)"), (2.0, 2.0, "2.0")]
 )
 def test_a_spread_is_a_median_and_its_range(least: float, greatest: float, expected: str) -> None:
