@@ -253,7 +253,13 @@ class BackfillRun:
         self._interpretation = files.interpretation
         self._directory, self._realm, self._clock = connect_realm(files.interpretation)
         self._inputs = files.inputs
-        self._source = FileEventSource(files.inputs.lines, files.decoder.record, journal, rejects)
+        self._source = FileEventSource(
+            files.inputs.lines,
+            files.decoder.record,
+            journal,
+            rejects,
+            share_read=files.inputs.share_read,
+        )
         self._journal = journal
         self._mails = files.options.mails
         self._output = _FileOutput(rejects)

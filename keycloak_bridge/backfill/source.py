@@ -1,5 +1,6 @@
 """The files of a backfill as the one partition of a topic, whose consumer group commits to a journal."""
 
+import sys
 import threading
 import time
 from collections import deque
@@ -39,9 +40,12 @@ class FileEventSource:
         journal: Journal,
         rejects: Rejects,
         *,
+        share_read: Callable[[], float | None] = lambda: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        """`share_read` says which part of the files was read, None where their size is not known."""
         self._read = read
+        self._share_read = share_read
         self._record_of = record_of
         self._journal = journal
         self._rejects = rejects
@@ -106,8 +110,18 @@ class FileEventSource:
         return {PARTITION: self._last.lines}
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
-        """Return how many lines there are, as far as that is known."""
-        return {PARTITION: max(self._last.lines, self._journal.progress.commit.offset)}
+        """Return how many lines there are: before the last one was read, as many as the part that was read suggests.
+
+        Where nobody knows, as of standard input, there is no end.
+        """
+        if self.end is not None:
+            return {PARTITION: self.end}
+        lines = 0 if self._reader is None else self._reader.lines
+        share = self._share_read()
+        if not lines or not share:
+            return {PARTITION: sys.maxsize}
+        least = max(self._last.lines, self._journal.progress.commit.offset)
+        return {PARTITION: max(least, round(lines / share))}
 
     def begin_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first line's offset: nothing is deleted."""
@@ -141,6 +155,8 @@ class _Reader:
         self._changed = threading.Condition()
         self._ahead: deque[_Read] = deque()
         self._ahead_bytes = 0
+        self.lines = 0
+        """How many lines were read, those that wait among them."""
         self._ended = self._stopped = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="backfill-reader", daemon=True)
@@ -201,6 +217,7 @@ class _Reader:
         for line in self._read():
             offset = digest.lines
             digest.add(line)
+            self.lines = digest.lines
             self._check(digest)
             if offset >= earlier.commit.offset:
                 yield self._record_of(line, offset), digest.read()

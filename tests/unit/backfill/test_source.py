@@ -1,3 +1,4 @@
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -23,10 +24,16 @@ def record(line: Line, offset: int) -> Record:
     return Record(TOPIC, 0, offset, 0, None, line.raw)
 
 
-def opened(folder: Path, read: Callable[[], Iterator[Line]]) -> FileEventSource:
+def opened(
+    folder: Path,
+    read: Callable[[], Iterator[Line]],
+    share_read: Callable[[], float | None] = lambda: None,
+) -> FileEventSource:
     """Return the source of a run over `read`, which stands where its journal says."""
     journal = Journal.open(folder / "journal.json", {})
-    source = FileEventSource(read, record, journal, Rejects([]), pause=lambda _: None)
+    source = FileEventSource(
+        read, record, journal, Rejects([]), share_read=share_read, pause=lambda _: None
+    )
     source.when_revoked(lambda *_: {})
     source.seek(PARTITION, source.commits([PARTITION])[PARTITION].offset)
     return source
@@ -54,6 +61,21 @@ def test_every_line_is_a_record_once(tmp_path: Path) -> None:
     assert 450 == source.end
     assert {PARTITION: 450} == source.end_offsets() == source.positions()
     assert () == source.poll(0.0, lambda _: False)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.25, 12), (1.0, 3), (None, sys.maxsize), (0.0, sys.maxsize)]
+)
+def test_the_end_is_estimated_before_it_is_reached(
+    tmp_path: Path, share: float | None, expected: int
+) -> None:
+    """From the part of the files that was read: a large file is a large backlog at once, and so is standard input."""
+    source = opened(tmp_path, lines(3), lambda: share)
+    source.poll(60.0, lambda _: False)
+    meanwhile = source.end_offsets()
+    drained(source)
+
+    assert [{PARTITION: expected}, {PARTITION: 3}] == [meanwhile, source.end_offsets()]
 
 
 def test_a_paused_partition_is_not_read(tmp_path: Path) -> None:
