@@ -38,10 +38,10 @@ _TOO_LARGE_AGAIN_S = 3600.0
 """Pause where the realm has too many users: that seldom changes."""
 
 _CONSIDER_S = 5.0
-"""Pause where searching costs less, as far as is known; the backlog may grow, and searches may turn out to be slow."""
+"""Pause, at least, where searching costs less, as far as is known; the backlog may grow, and searches may turn out to be slow."""
 
 _REST = 10
-"""Listing takes at most about this part of the time: the next one waits for as many times as the last one took."""
+"""Listing takes at most about this part of the time: the next one waits for as many times as the last one took. So does counting."""
 
 _FRESH_S = 60.0
 """How long a list is used that no backlog asks; others may create users, too."""
@@ -190,7 +190,9 @@ class KnownUsers:
 
     def _list(self) -> None:
         try:
+            begun_s = self._clock.monotonic()
             users = self._count()
+            counted_s = self._clock.monotonic() - begun_s
             if users > self._most:
                 self._pause(_TOO_LARGE_AGAIN_S)
                 log_event(
@@ -203,7 +205,7 @@ class KnownUsers:
             elif pays_to_list(users, self._backlog.records, self._saved_s()):
                 self._read()
             else:
-                self._search_for_now(users)
+                self._search_for_now(users, counted_s)
         except Exception as error:  # noqa: BLE001 # the flow goes on without the list
             self._pause(_AGAIN_S)
             log_event(
@@ -238,8 +240,8 @@ class KnownUsers:
             duration_ms=round(took_s * 1000, 1),
         )
 
-    def _search_for_now(self, users: int) -> None:
-        self._pause(_CONSIDER_S)
+    def _search_for_now(self, users: int, counted_s: float) -> None:
+        self._pause(max(_CONSIDER_S, _REST * counted_s))
         if not self._said_searching:
             self._said_searching = True
             log_event(

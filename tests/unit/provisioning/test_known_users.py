@@ -38,7 +38,9 @@ class Realm:
     users: list[UserRepresentation] = field(default_factory=list)
     error: Exception | None = None
     listings: int = 0
+    counts: int = 0
     during: Callable[[], None] = lambda: None
+    counting: Callable[[], None] = lambda: None
 
     def list_users(self) -> Iterator[UserRepresentation]:
         """Yield the users that were there at the start."""
@@ -51,6 +53,8 @@ class Realm:
 
     def count(self) -> int:
         """Return how many there are."""
+        self.counts += 1
+        self.counting()
         return len(self.users)
 
 
@@ -270,6 +274,19 @@ def test_a_large_realm_is_listed_for_a_large_backlog_alone(
     assert (0, 1) == (before, scene.realm.listings)
     assert 1 == len(said)
     assert (True, False) == (scene.excludes("new"), scene.excludes("u-1"))
+
+
+def test_a_realm_that_takes_long_to_count_is_counted_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What takes two seconds is done again after twenty."""
+    scene = Scene(monkeypatch, *(stored(f"u-{n}") for n in range(900)), saved_s=0.001)
+    scene.realm.counting = lambda: scene.clock.advance(2.0)
+    for _ in range(10):
+        scene.excludes("new")
+        scene.clock.advance(5.0)
+
+    assert (3, 0) == (scene.realm.counts, scene.realm.listings)
 
 
 def test_a_realm_is_listed_once_searches_turn_out_to_be_slow(
