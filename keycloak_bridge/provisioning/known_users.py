@@ -202,8 +202,8 @@ class KnownUsers:
                     message="every new user is searched for; raise burst.list_limit if Keycloak has the time to list all",
                     count=users,
                 )
-            elif pays_to_list(users, self._backlog.records, self._saved_s()):
-                self._read()
+            elif not users or pays_to_list(users, self._backlog.records, self._saved_s()):
+                self._read()  # to list nobody costs nothing, and what is saved may take a question to Keycloak
             else:
                 self._search_for_now(users, counted_s)
         except Exception as error:  # noqa: BLE001 # the flow goes on without the list

@@ -45,6 +45,7 @@ def test_users_live_by_their_username(sandbox: Sandbox, tmp_path: Path, backlog:
             INVITE_MODE="none",
             LOG_LEVEL="DEBUG",
             BURST_BACKLOG=backlog,
+            DELIVERY_WORKERS="2",  # not all go one by one before it is known who is there
             BRAKE_IN_A_ROW="0",
             MAPPING_FILE=str(tmp_path / "mapping.toml"),
         )

@@ -276,6 +276,22 @@ def test_a_large_realm_is_listed_for_a_large_backlog_alone(
     assert (True, False) == (scene.excludes("new"), scene.excludes("u-1"))
 
 
+def test_an_empty_realm_is_listed_without_a_further_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a list saves may take Keycloak's answer, for which the first users would not wait."""
+
+    def ask() -> float:
+        raise AssertionError("nobody need ask")
+
+    scene = Scene(monkeypatch)
+    scene.known_users = KnownUsers(
+        scene.realm.list_users, scene.realm.count, "userId", scene.backlog, scene.clock, saved_s=ask
+    )
+
+    assert (False, True) == (scene.excludes("new"), scene.excludes("new"))
+
+
 def test_a_realm_that_takes_long_to_count_is_counted_seldom(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
