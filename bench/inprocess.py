@@ -12,7 +12,6 @@ from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Record, TopicPartition
 from keycloak_bridge.domain.ports import Clock, Handled
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.lookup_times import LookupTimes
 from keycloak_bridge.keycloak.partial_import import realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.ops.metrics import Metrics
@@ -57,15 +56,15 @@ class InProcessBridge:
         self._broker = InMemoryBroker()
         self._clock = clock
         self._offsets = itertools.count(1)
-        times = LookupTimes(clock)
+        directory = KeycloakUserDirectory(admin, clock)
         self._stages = StageBuilder(
             settings,
             interpretation,
-            KeycloakUserDirectory(admin, clock, times),
+            directory,
             topic_output(settings, self._broker, self._broker, NoDeadLetters(), clock),
             clock,
             Metrics(),
-            realm=realm_access(admin, clock, times),
+            realm=realm_access(admin, clock, directory.times),
         ).stages()
         catch_up = self._stages[0].options.catch_up
         if catch_up is not None:

@@ -143,7 +143,7 @@ def _warm_one_by_one(ground: Ground, so_far: WarmUp, count: int, say: Say) -> No
 def _warm_in_batches(place: Place, so_far: WarmUp, count: int, say: Say) -> None:
     people = crowd(f"warmbatch{so_far.users}n", count)
     so_far.batches.append(compete(place, BURST, people, 0, Rivals({})))
-    say(_told(so_far.batches[-1]).replace("trial", "warm-up", 1))
+    say(_told(so_far.batches[-1], "warm-up"))
 
 
 def prepare(place: Place) -> None:
@@ -158,8 +158,9 @@ def prepare(place: Place) -> None:
             return
 
 
-def _told(run: Run) -> str:
-    name = f"round {run.round}: {run.contender}" if run.round else f"trial: {run.contender}"
+def _told(run: Run, before: str = "trial") -> str:
+    """Return the run in a line; `before` is what it is called when it came before the first round."""
+    name = f"{f'round {run.round}' if run.round else before}: {run.contender}"
     if run.problem:
         return f"{name} FAILED: {run.problem}"
     costs = ", ".join(f"{who} {value:.2f}" for who, value in run.cpu_ms.items())

@@ -73,8 +73,7 @@ def _ground(results: Mapping[str, Any]) -> str:
 
 def _title(database: str, found: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
     warm_up, rounds = found["warm_up"], max(run["round"] for run in found["runs"])
-    # what was recorded before warm-ups had to become steady does not say
-    still = "" if warm_up.get("steady", True) else " (its CPU was not steady yet)"
+    still = "" if warm_up["steady"] else " (its CPU was not steady yet)"
     return (
         f"**Keycloak on {database}**, warmed with {warm_up['users']:,} users{still}, {rounds} {'round' if rounds == 1 else 'rounds'} of "
         f"{sizes['events']:,} users for each contender:"

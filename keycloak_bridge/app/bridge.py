@@ -80,8 +80,7 @@ class Bridge:
         runtime = RuntimeContext(clock, Status(), Metrics(), retry, self.stop)
         admin = keycloak_admin(settings, clock)
         stages: list[Stage] = []
-        times = LookupTimes(clock, runtime.metrics)
-        directory = KeycloakUserDirectory(admin, clock, times)
+        directory = KeycloakUserDirectory(admin, clock, LookupTimes(clock, runtime.metrics))
         page = self._page(runtime, interpretation, directory, stages)
         health = self._start_health(runtime, partial(release_brakes, stages), page)
         try:
@@ -94,7 +93,6 @@ class Bridge:
                     interpretation,
                     admin,
                     directory,
-                    times,
                     connections,
                     tracer,
                     watches=not until_caught_up,
@@ -198,7 +196,6 @@ class Bridge:
         interpretation: Interpretation,
         admin: KeycloakAdmin,
         directory: KeycloakUserDirectory,
-        times: LookupTimes,
         connections: contextlib.ExitStack,
         tracer: Tracer | None,
         *,
@@ -236,7 +233,7 @@ class Bridge:
             clock,
             runtime.metrics,
             locks=locks,
-            realm=realm_access(admin, clock, times),
+            realm=realm_access(admin, clock, directory.times),
             status=runtime.status,
             stamps=True,
             tracer=tracer,

@@ -36,6 +36,7 @@ from keycloak_bridge.domain.ports import (
     StageOutput,
     Trace,
     UserDirectory,
+    UserImporter,
     no_trace,
 )
 from keycloak_bridge.domain.users import EXACT_ID_ATTRIBUTE
@@ -157,12 +158,14 @@ class StageBuilder:
         Where the external id is the username, Keycloak itself knows: listed are only users whose username could be another
         one's e-mail address, which an import does not look at.
         """
-        if self.realm is None:
+        realm = self.realm
+        if realm is None:
             return None
-        listing, count = self.realm.list_users, self.realm.count_users
+        listing, count, search_s = realm.list_users, realm.count_users, realm.search_s
         name = self.interpretation.mapping.external_id
         if name == EXACT_ID_ATTRIBUTE:
             listing, count = partial(listing, username="@"), partial(count, username="@")
+            search_s = lambda: 0.0  # noqa: E731 # nobody is searched for
         return KnownUsers(
             listing,
             count,
@@ -170,18 +173,13 @@ class StageBuilder:
             backlog,
             self.clock,
             most=self.settings.burst.list_limit,
-            saved_s=partial(self._saved_s, self.realm),
+            saved_s=partial(self._saved_s, realm.importer, search_s),
         )
 
-    def _saved_s(self, realm: RealmAccess) -> float:
-        """Return what a user who is known to be new saves Keycloak: the search, and what it costs more by itself than in a batch.
-
-        Where the external id is the username, nobody is searched for.
-        """
-        by_username = self.interpretation.mapping.external_id == EXACT_ID_ATTRIBUTE
-        search_s = 0.0 if by_username else realm.search_s()
-        batches = self.settings.burst.mode != "off" and realm.importer.available()
-        return search_s + (BATCHED_SAVES_S if batches else 0.0)
+    def _saved_s(self, importer: UserImporter, search_s: Callable[[], float]) -> float:
+        """Return what a user who is known to be new saves Keycloak: the search, and what it costs more by itself than in a batch."""
+        batches = self.settings.burst.mode != "off" and importer.available()
+        return search_s() + (BATCHED_SAVES_S if batches else 0.0)
 
     def _bulk_writer(
         self,

@@ -51,7 +51,6 @@ from keycloak_bridge.domain.ports import Acknowledgement, Clock, UserDirectory
 from keycloak_bridge.domain.times import format_time, parse_time
 from keycloak_bridge.event_files.csv_rows import FileInterpreter, FileRecord, Line, TableRules
 from keycloak_bridge.events.custom_envelope import ATTRIBUTES
-from keycloak_bridge.keycloak.lookup_times import LookupTimes
 from keycloak_bridge.keycloak.partial_import import RealmAccess, realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.ops.clock import SystemClock
@@ -230,8 +229,8 @@ def connect_realm(
     admin = keycloak_admin(interpretation.settings, clock)
     check = RealmGate(partial(realm_problems, interpretation, admin), clock)
     refuse(check())
-    times = LookupTimes(clock)
-    return KeycloakUserDirectory(admin, clock, times), realm_access(admin, clock, times), clock
+    directory = KeycloakUserDirectory(admin, clock)
+    return directory, realm_access(admin, clock, directory.times), clock
 
 
 @dataclass(frozen=True, slots=True)

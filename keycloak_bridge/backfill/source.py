@@ -116,12 +116,12 @@ class FileEventSource:
         """
         if self.end is not None:
             return {PARTITION: self.end}
-        lines = 0 if self._reader is None else self._reader.lines
         share = self._share_read()
-        if not lines or not share:
+        if share is None:
             return {PARTITION: sys.maxsize}
-        least = max(self._last.lines, self._journal.progress.commit.offset)
-        return {PARTITION: max(least, round(lines / share))}
+        known = max(self._last.lines, self._journal.progress.commit.offset)
+        lines = 0 if self._reader is None else self._reader.lines
+        return {PARTITION: max(known, round(lines / share)) if share else known}
 
     def begin_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first line's offset: nothing is deleted."""
@@ -155,12 +155,16 @@ class _Reader:
         self._changed = threading.Condition()
         self._ahead: deque[_Read] = deque()
         self._ahead_bytes = 0
-        self.lines = 0
-        """How many lines were read, those that wait among them."""
+        self._digest = LineDigest()
         self._ended = self._stopped = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="backfill-reader", daemon=True)
         self._thread.start()
+
+    @property
+    def lines(self) -> int:
+        """How many lines were read, those that wait among them."""
+        return self._digest.lines
 
     def take(self, timeout_s: float) -> Sequence[_Read] | None:
         """Return what was read: as much as one poll takes, or what there is after `timeout_s`; None at the end.
@@ -212,12 +216,11 @@ class _Reader:
             return not self._stopped
 
     def _records(self) -> Iterator[_Read]:
-        earlier, digest = self._earlier, LineDigest()
+        earlier, digest = self._earlier, self._digest
         self._check(digest)
         for line in self._read():
             offset = digest.lines
             digest.add(line)
-            self.lines = digest.lines
             self._check(digest)
             if offset >= earlier.commit.offset:
                 yield self._record_of(line, offset), digest.read()

@@ -52,7 +52,7 @@ class KeycloakUserDirectory:
         self, admin: KeycloakAdmin, clock: Clock, times: LookupTimes | None = None
     ) -> None:
         self._admin = admin
-        self._times = times or LookupTimes(clock)
+        self.times = times or LookupTimes(clock)
         self._memberships = AllMemberships(admin, clock)
         self._identities = Identities(admin, clock)
         self._events_readable = Cache[bool](clock)
@@ -95,7 +95,7 @@ class KeycloakUserDirectory:
         if user_id in _NO_USERS:
             return None
         try:
-            with self._times.timed(LookupKind.ID):
+            with self.times.timed(LookupKind.ID):
                 return _stored(self._admin.get_user(user_id))
         except KeycloakNotFoundError:
             return None
@@ -154,7 +154,7 @@ class KeycloakUserDirectory:
 
         Raises ConflictError (`identity-taken`) where several are.
         """
-        with self._times.timed(LookupKind.IDENTITY):
+        with self.times.timed(LookupKind.IDENTITY):
             return self._identities.owner(alias, user_id)
 
     def link_identity(self, user_id: str, link: IdentityLink) -> None:
@@ -226,7 +226,7 @@ class KeycloakUserDirectory:
         }
         earliest_ms = 0 if since is None else int((since - _CLOCKS_DIFFER).timestamp() * 1000)
         try:
-            with self._times.timed(LookupKind.MAIL):
+            with self.times.timed(LookupKind.MAIL):
                 events = self._admin_events(params, since, earliest_ms)
         except KeycloakAuthError as error:
             if error.status == 403:
@@ -270,12 +270,12 @@ class KeycloakUserDirectory:
             value.encode()  # half a surrogate pair cannot be sent
         except UnicodeEncodeError as error:
             raise unsearchable(f"/user/{field}") from error
-        with self._times.timed(LookupKind(field)):
+        with self.times.timed(LookupKind(field)):
             return self._admin.find_users_by_name(field, value)
 
     def _with_attribute(self, name: str, value: str) -> list[UserRepresentation]:
         try:
-            with self._times.timed(LookupKind.ATTRIBUTE):
+            with self.times.timed(LookupKind.ATTRIBUTE):
                 users = self._admin.find_users_by_attribute(name, value)
         except ValueError as error:
             raise unsearchable(f"/user/attributes/{name}") from error

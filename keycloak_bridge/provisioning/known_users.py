@@ -1,10 +1,10 @@
 """Know which users are not in the realm, so that a new user costs no search: list the realm once, then follow it.
 
 Keycloak searches slowly by an attribute where there are many users, and keeps no attribute unique. While there is a
-backlog that saves more than the list costs, all external ids of the realm are read. They answer for the events of a partition if the listing began after the
-partition was assigned to this member: what other members created from it before is in the list, and what is created from
-it since is created by this member. The list is dropped soon after the backlog, so that it is never used when it is old, and a large realm is not
-listed again at once, whoever gets partitions.
+backlog that saves more than the list costs, all external ids of the realm are read. They answer for the events of a
+partition if the listing began after the partition was assigned to this member: what other members created from it before is
+in the list, and what is created from it since is created by this member. The list is dropped soon after the backlog, so that
+it is never used when it is old, and a large realm is not listed again at once, whoever gets partitions.
 """
 
 import contextlib

@@ -1,7 +1,12 @@
+import re
+
 import report
 
 from bench import publish
 from bench.table import table
+from keycloak_bridge.keycloak.lookup_times import SEARCHED_S
+from keycloak_bridge.keycloak.partial_import import BATCHED_SAVES_S
+from keycloak_bridge.provisioning.known_users import pays_to_list
 
 README = publish.README.read_text(encoding="utf-8")
 RESULTS = publish.recorded()
@@ -54,3 +59,18 @@ def test_the_record_holds_no_failed_run() -> None:
 
     assert [] == [run for run in runs if run["problem"]]
     assert runs
+
+
+def test_the_table_of_what_is_listed_follows_from_the_rule() -> None:
+    """docs/burst.md: for as many events the realm is listed, and for a tenth fewer it is not."""
+    page = (publish.ROOT / "docs" / "burst.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d,]+) events and more \| (.*) \|$", page, re.MULTILINE)
+    saved_s = {"with": SEARCHED_S + BATCHED_SAVES_S, "without": 0.08 + BATCHED_SAVES_S}
+    before = ""
+    for users, least, how in rows:
+        before = before if how == "the same" else how.partition(" ")[0]
+        wanted = [int(number.replace(",", "")) for number in (users, least)]
+
+        assert pays_to_list(wanted[0], wanted[1], saved_s[before]), least
+        assert not pays_to_list(wanted[0], wanted[1] * 9 // 10, saved_s[before]), least
+    assert 3 == len(rows)

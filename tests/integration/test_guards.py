@@ -154,7 +154,7 @@ def test_each_of_a_family_that_shares_an_address_gets_an_account(
         bench.publish(*small)
         mapped(bench, tmp_path, "verified-email").catch_up()
         bench.publish(*large)
-        log = mapped(bench, tmp_path).but(BURST_BACKLOG="10").catch_up()
+        log = mapped(bench, tmp_path).but(BURST_BACKLOG="10", DELIVERY_WORKERS="2").catch_up()
 
         assert [] == bench.dead_letters()
         assert {one["subject"] for one in (*small, *large)} == {

@@ -1,10 +1,12 @@
 """The stages are built from the settings: what each has for itself, and what they share."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
+from bridge_harness import wait_until
 from samples import OWN_USERS, a_due_user, an_invitation
 from stage_harness import (
     DEAD_LETTERS,
@@ -30,12 +32,15 @@ from keycloak_bridge.domain.errors import HoldError, PartitionRevokedError
 from keycloak_bridge.domain.events import Record, TopicPartition
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.domain.times import Limit
+from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.keycloak.partial_import import RealmAccess
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.provisioning.provisioner import ProvisionPolicy, UserLocks
 from keycloak_bridge.provisioning.verification import VerificationPolicy
 from keycloak_bridge.settings.model import (
     BrakeSettings,
+    BurstSettings,
     DeliverySettings,
     EventsSettings,
     InviteSettings,
@@ -48,7 +53,7 @@ from keycloak_bridge.settings.model import (
 )
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
-from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
 
 WRITES = {"create", "update", "join_group", "grant_realm_roles", "execute_actions_email"}
 HERE = TopicPartition(EVENTS, 3)
@@ -57,7 +62,9 @@ HERE = TopicPartition(EVENTS, 3)
 class Assembled:
     """The stages of some settings over a Kafka and a Keycloak in memory."""
 
-    def __init__(self, *, caught_up: bool = True, **sections: Any) -> None:
+    def __init__(
+        self, *, caught_up: bool = True, realm: RealmAccess | None = None, **sections: Any
+    ) -> None:
         self.settings = replace(Settings(), **sections)
         self.broker = InMemoryBroker()
         self.letters = InMemoryBroker()
@@ -74,6 +81,7 @@ class Assembled:
             self.clock,
             self.metrics,
             self.locks,
+            realm=realm,
         ).stages()
         if caught_up and self.catch_up is not None:
             self.catch_up.finish()
@@ -355,6 +363,48 @@ def test_the_guards_come_from_the_settings() -> None:
     assert ProvisionPolicy(
         mapping.reserved, VerificationPolicy("always", 5), 9.0
     ) == provision_policy(settings, mapping)
+
+
+@pytest.mark.parametrize(
+    ("records", "search_s", "allowed", "mode", "expected"),
+    [
+        (1000, 0.001, False, "auto", 1),
+        (700, 0.001, False, "auto", 0),
+        (700, 0.001, True, "auto", 1),
+        (700, 0.001, True, "off", 0),
+        (700, 0.08, False, "off", 1),
+    ],
+)
+def test_a_backlog_has_the_realm_listed_where_searches_and_batches_make_up_for_it(
+    records: int, search_s: float, allowed: bool, mode: Literal["auto", "off"], expected: int
+) -> None:
+    """A realm of 1,000 users costs 0.9 s; an event saves its search, and a part of the write where batches are allowed."""
+    listed: list[str] = []
+
+    def everybody() -> Iterator[UserRepresentation]:
+        listed.append("listed")
+        yield from ()
+
+    counted_users = threading.Event()
+
+    def count() -> int:
+        counted_users.set()
+        return 1000
+
+    importer = InMemoryImporter(InMemoryKeycloak())
+    importer.allowed = allowed
+    made = Assembled(
+        realm=RealmAccess(everybody, count, importer, lambda: search_s),
+        burst=BurstSettings(mode=mode, backlog=1),
+    )
+    backlog = made.provision.context.backlog
+    backlog.begin(HERE, made.clock.monotonic())
+    backlog.note(1, records)
+    made.handle(made.provision, record_of(event_of()))
+
+    assert counted_users.wait(60.0)
+    wait_until(lambda: "known-users" not in {one.name for one in threading.enumerate()})
+    assert expected == len(listed)
 
 
 def test_limits_engage_the_brake_of_their_own_stage() -> None:

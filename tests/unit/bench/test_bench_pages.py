@@ -29,7 +29,7 @@ def results(bare_client: str = "Go", **shares: float) -> dict[str, Any]:
     }
     found = {
         "figures": {"bare": bare, "trickle": single, "burst": batches},
-        "warm_up": {"users": 1000},
+        "warm_up": {"users": 1000, "steady": True},
         "runs": [{"round": 3}],
     }
     profile = {"trickle": {"kafka.net": 0.25, "jmespath": 0.75}, "burst": {"kafka.net": 1.0}}

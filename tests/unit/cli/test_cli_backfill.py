@@ -3,20 +3,26 @@ import io
 import json
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from bridge_harness import wait_until
 from cli_harness import WRITES, Bench, Terminal, data_of
 
 from keycloak_bridge.backfill.journal import read_journal
 from keycloak_bridge.backfill.run import RunState
 from keycloak_bridge.cli.backfill import ProgressSentence, progress_shown, span
 from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.keycloak.partial_import import RealmAccess
 from keycloak_bridge.ops.clock import SystemClock
+from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter
 
 HEADER = "userId,email,givenName,familyName,tenantId,department,active,roles\n"
 AS_OF = "2026-11-10T08:00:00Z"
+BACKLOG = ("--set", "burst.backlog=1")
 NO_BRAKE = ("--set", "brake.in_a_row=0", "--set", "brake.share=0")
 
 
@@ -88,6 +94,37 @@ def test_a_compressed_table_comes_by_standard_input(bench: Bench) -> None:
     assert ["2026-11-10T08:00:00.000000Z"] == user["attributes"]["bridgeEventTime"]
     assert user["attributes"]["bridgeEventId"][0].startswith("backfill-")
     assert (bench.folder / "stdin.backfill.json").exists()
+
+
+@pytest.mark.parametrize("source", ["users.csv", "-"])
+def test_a_large_realm_is_not_listed_for_a_small_file(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """Its size tells that few users are left; standard input may bring any number."""
+    listed, counted = threading.Event(), threading.Event()
+
+    def everybody() -> Iterator[UserRepresentation]:
+        listed.set()
+        yield from ()
+
+    def count() -> int:
+        counted.set()
+        return 10_000
+
+    realm = RealmAccess(everybody, count, InMemoryImporter(bench.keycloak), lambda: 0.001)
+    monkeypatch.setattr(
+        "keycloak_bridge.backfill.run.connect_realm",
+        lambda _: (bench.keycloak, realm, SystemClock()),
+    )
+    table = HEADER + "".join(map(row, range(40)))
+    write(bench, "users.csv", table)
+
+    result = run(bench, "--as-of", AS_OF, source, settings=BACKLOG, stdin=table)
+
+    assert (0, {"created": 40}) == result.counts
+    assert counted.wait(60.0)
+    wait_until(lambda: "known-users" not in {one.name for one in threading.enumerate()})
+    assert (source == "-") == listed.is_set()
 
 
 def test_rows_that_are_no_csv_do_not_affect_others(bench: Bench) -> None:
