@@ -41,8 +41,10 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
 )
 from keycloak_bridge.domain.events import Commit, Message, TopicPartition
+from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.kafka.topics import TopicSpec, TopicState
 from keycloak_bridge.keycloak import access
+from keycloak_bridge.keycloak.lookup_times import LookupTimes
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.ops.health import Request, Route, Status
 from keycloak_bridge.ops.metrics import Metrics
@@ -72,18 +74,26 @@ SETTINGS = Settings(
 )
 
 
+class TimedKeycloak(InMemoryKeycloak):
+    """A Keycloak in memory that keeps the times of its searches, as the directory of the real one does."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(groups=["/staff"], realm_roles=["viewer"])
+        self.times = LookupTimes(clock)
+
+
 class World:
     """A Kafka and a Keycloak in memory, in the places of the real ones."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
         self.broker = InMemoryBroker()
-        self.keycloak = InMemoryKeycloak(groups=["/staff"], realm_roles=["viewer"])
+        self.clock = FakeClock()
+        self.keycloak = TimedKeycloak(self.clock)
         self.problems: list[list[Problem]] = []
         self.errors: dict[str, list[Exception]] = {}
         self.joined: list[tuple[str, str]] = []
         self.producers: list[bool] = []
-        self.clock = FakeClock()
         self.archive = BrokerArchive(self.broker)
         self.closed: list[str] = []
         self.servers: list[StubHealth] = []
