@@ -3,13 +3,13 @@
 import itertools
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.wiring import StageBuilder, topic_output
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Record, TopicPartition
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Clock, Handled
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.partial_import import realm_access
@@ -113,11 +113,14 @@ class Pending:
 
     def __init__(self, handled: Future[Handled]) -> None:
         self._handled = handled
+        self._ended = threading.Event()
+        handled.add_done_callback(lambda _: self._ended.set())
         self._arrived = threading.Semaphore(0)
         self._errors: list[BridgeError] = []
 
     def wait(self) -> None:
         """Return when all are in; raises what befell the record or one of them."""
+        self._ended.wait()
         acknowledgements = self._handled.result().acknowledgements
         for one in acknowledgements:
             one.then(self._arrive)

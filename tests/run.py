@@ -1,6 +1,6 @@
 """Run the tests in two processes at the same time: `python -m tests.run [--all]`, as `make test` and `make test-all` do.
 
-The tests that need no service keep one core busy; the tests on the real services mostly wait, so that two workers share
+The tests that need no service keep one core busy; the tests on the real services mostly wait, so that three workers share
 them by files, each with a Kafka and a Keycloak of its own. The output of the first process is printed when it ends, that of
 the second as it comes, and the last line adds up both.
 """
@@ -21,7 +21,7 @@ _TESTS = Path(__file__).parent
 _ON_SERVICES = "integration or e2e"
 _WITHOUT_SERVICES = ("unit", "snapshot", "contract", "docs")
 _WITH_SERVICES = ("contract", "docs", "e2e", "chaos", "integration")
-_SHARED = ("-n", "2", "--dist", "loadfile")
+_SHARED = ("-n", "3", "--dist", "loadfile")
 _QUICK = {
     "CHAOS_KILLS": "3",
     "CHAOS_USERS": "40",

@@ -9,13 +9,13 @@ import json
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from keycloak_bridge.domain.errors import BridgeError, BrokerUnavailableError, ConfigError
 from keycloak_bridge.domain.events import Commit, Record, Result
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.event_files.csv_rows import FileRecord, Line
 from keycloak_bridge.messages.dead_letters import recommended_action

@@ -1,11 +1,11 @@
 """Futures of what becomes of a record: whoever has work left hangs it on one, and no thread waits for it."""
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextvars import copy_context
 from typing import TypeVar
 
 from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.future import Future
 
 Before = TypeVar("Before")
 After = TypeVar("After")

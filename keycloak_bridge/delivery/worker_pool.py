@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
@@ -14,6 +13,7 @@ from keycloak_bridge.delivery.scheduler import Delivery
 from keycloak_bridge.delivery.stage import StageContext
 from keycloak_bridge.domain.errors import BridgeError, Disposition, HoldError, InternalError
 from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Handled, RecordHandler
 from keycloak_bridge.ops import tracing
 from keycloak_bridge.ops.logs import log_event

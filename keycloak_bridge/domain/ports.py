@@ -1,7 +1,6 @@
 """The ports: what the flow asks of Kafka, Keycloak and the clock, and what the delivery asks of a stage."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from keycloak_bridge.domain.events import (
     SchemaReference,
     TopicPartition,
 )
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.users import (
     FoundUser,
     IdentityLink,

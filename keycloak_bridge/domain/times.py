@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 
 _SECONDS = {
     "week": Decimal(604800),
@@ -125,6 +126,7 @@ def _counted(count: Decimal, unit: str) -> str:
     return f"{count.normalize():f} {unit}" + ("" if count == 1 else "s")
 
 
+@lru_cache(maxsize=256)  # that of an event is asked for three times
 def format_time(time: datetime) -> str:
     """Return an aware `time` such that equal points in time give equal text."""
     if time.tzinfo is UTC:  # as parse_timestamp gives it

@@ -39,7 +39,7 @@ _REQUEST_TIMEOUT_MS = 5_000
 _CALL_TIMEOUT_MS = 4_000
 """A call that waits for a broker holds up the poll thread; after an outage it must return soon, to be made again."""
 
-_FETCH_BYTES, _PARTITION_BYTES = 1024 * 1024, 256 * 1024
+_FETCH_BYTES, _PARTITION_BYTES = 512 * 1024, 128 * 1024
 """Of all partitions of a broker together, and of each: what is fetched waits in memory, and that is some hundred records.
 
 A record that is larger comes all the same.

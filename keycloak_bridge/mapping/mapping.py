@@ -219,9 +219,11 @@ class AttributeMapping:
     def _says_enabled(self, event: UserEvent, scope: Scope) -> bool:
         """Return whether the event itself says if its user may log in."""
         expression = next(one.expression for one in self.rules.targets if one.target == "enabled")
-        if expression is None or expression.evaluate(scope, "/user/enabled") is None:
+        if expression is None or not any(
+            _is_given(event.data, path) for path in properties_read((expression,))
+        ):
             return False
-        return any(_is_given(event.data, path) for path in properties_read((expression,)))
+        return expression.evaluate(scope, "/user/enabled") is not None
 
     def _values(self, event: UserEvent, scope: Scope, data: "EventData") -> dict[str, Any]:
         """Return the value of every target that the event decides, None where it gives none."""

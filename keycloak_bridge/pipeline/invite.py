@@ -1,13 +1,13 @@
 """What happens to one record of the invitations topic: a mail, or a result that says why there is none."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 
 from keycloak_bridge.delivery.futures import completed
 from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.domain.errors import BridgeError, Dependency, HoldError, KeycloakError
 from keycloak_bridge.domain.events import Invitation, Outcome, Record, Result
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
 from keycloak_bridge.events.decode import EnvelopeRules, peek
 from keycloak_bridge.invitations.inviter import Inviter

@@ -5,7 +5,6 @@ A stage only raises what the delivery must decide about: wait and try again, sto
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 
@@ -32,6 +31,7 @@ from keycloak_bridge.domain.events import (
     Result,
     UserEvent,
 )
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.domain.users import DesiredUser
 from keycloak_bridge.events.decode import peek

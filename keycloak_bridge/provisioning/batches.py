@@ -8,7 +8,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -22,6 +21,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
     KeycloakError,
 )
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Clock, UserImporter
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops import tracing

@@ -1,6 +1,5 @@
 """Write the new users of a backlog in batches, and finish them one by one afterwards."""
 
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +12,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakConflictError,
     KeycloakNotFoundError,
 )
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import UserImporter
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope, UserRepresentation
 from keycloak_bridge.provisioning.batches import BatchWriter

@@ -1,7 +1,6 @@
 """A process of the bridge in the middle of a backlog, step by step: batches are written and the realm is listed when the test says so."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -16,6 +15,7 @@ from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.delivery.stage import Backlog, SentDeadLetters
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Record
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
 from keycloak_bridge.domain.users import EXACT_ID_ATTRIBUTE, DesiredUser, UserRepresentation
 from keycloak_bridge.messages.invitations import invitation_message

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +17,7 @@ from keycloak_bridge.delivery.stage import Backlog, StageContext
 from keycloak_bridge.delivery.worker_pool import WorkerPool
 from keycloak_bridge.domain.errors import BridgeError, Dependency
 from keycloak_bridge.domain.events import Message, Record, TopicPartition
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Acknowledgement, Clock, Handled
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future
 from functools import cache
 from typing import Any
 
@@ -16,6 +15,7 @@ from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
 from keycloak_bridge.delivery.stage import DeadLetteredUsers, SentDeadLetters
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Message, Record
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import (
     Acknowledgement,
     Handled,
@@ -248,7 +248,7 @@ class Flow:
     def settle(self, handled: Future[Handled] | Handled) -> Handled:
         """Return what was handled once it has arrived, which must be certain by now."""
         if isinstance(handled, Future):
-            handled = handled.result(0)
+            handled = handled.result()
         for acknowledgement in handled.acknowledgements:
             settled(acknowledgement)
         return handled

@@ -1,7 +1,6 @@
 """Whatever fails, crashes, freezes or moves: no record is lost, and each user sees its events in their order."""
 
 from collections import defaultdict
-from concurrent.futures import Future
 from enum import StrEnum
 
 from delivery_harness import GROUP, TOPIC, At, Hand, Pending, Recorder, at_of, policy
@@ -27,6 +26,7 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Message, Record, TopicPartition
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker

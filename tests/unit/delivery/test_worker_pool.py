@@ -3,7 +3,6 @@
 import logging
 import threading
 import weakref
-from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
@@ -22,6 +21,7 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
 )
 from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Handled
 
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -19,6 +19,7 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.ops.metrics import Metrics
@@ -85,7 +86,10 @@ Outcome = str | BaseException | None
 
 def outcome_of(created: Future[str | None]) -> Outcome:
     """Wait for what becomes of a user."""
-    return created.exception(WAIT_S) or created.result()
+    ended = threading.Event()
+    created.add_done_callback(lambda _: ended.set())
+    assert ended.wait(WAIT_S)
+    return created.exception() or created.result()
 
 
 def writer_to(importer: Importer, size: int, threads: int) -> BatchWriter:

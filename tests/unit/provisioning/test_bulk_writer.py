@@ -3,7 +3,6 @@
 import json
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Message, Record, event_id_in
+from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops.metrics import Metrics
@@ -485,7 +485,7 @@ class Slow:
     @property
     def errors(self) -> list[type]:
         """What became of each, which must be certain by now."""
-        return [type(one.exception(0)) for one in self.created]
+        return [type(one.exception()) for one in self.created]
 
 
 def test_what_is_revoked_while_its_batch_waits_is_not_written() -> None:
