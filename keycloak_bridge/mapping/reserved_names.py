@@ -35,9 +35,6 @@ And its two ends of lines, and two symbols that are blank.
 """
 
 
-@lru_cache(
-    maxsize=256
-)  # a user's names are looked at twice, when they are mapped and when they are planned
 def skeleton(name: str) -> str:
     """Return what people see of `name`; equal skeletons are names that they take for the same."""
     if name.isascii():
