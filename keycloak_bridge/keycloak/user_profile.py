@@ -26,8 +26,22 @@ LOCALE = "locale"
 USERNAME_CHARACTERS = "username-prohibited-characters"
 """The validator of usernames in Keycloak's default profile."""
 
+_MULTIVALUED = "multivalued"
+_ONE = (0, 1)
 _OPEN_POLICIES = ("ENABLED", "ADMIN_EDIT")
 _UNMANAGED_LIMIT: Config = {"max": 2048, "trim-disabled": True}
+
+
+class Answer(StrEnum):
+    """What Keycloak would say of a value, as far as it can be known here."""
+
+    TAKEN = "taken"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+Judge = Callable[[str], Answer]
+"""Says what a validator of the profile makes of one value that is not empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,22 @@ class ProfileAttribute:
     required: bool = False
     multivalued: bool = False
     validations: Mapping[str, Config] = field(default_factory=dict)
+    judges: Mapping[str, Judge] = field(init=False, repr=False, compare=False)
+    """A judge for each of `validations` that looks at single values."""
+
+    counts: tuple[int, int | None] = field(init=False, repr=False, compare=False)
+    """The least and the greatest number of values; None is no limit."""
+
+    def __post_init__(self) -> None:
+        """Read the rules once, for all users that they are asked about."""
+        rules = {
+            name: judge_of(name, config)
+            for name, config in self.validations.items()
+            if name != _MULTIVALUED
+        }
+        object.__setattr__(self, "judges", rules)
+        counts = length_limits(self.validations.get(_MULTIVALUED, {})) if self.multivalued else _ONE
+        object.__setattr__(self, "counts", counts)
 
     @property
     def demanded(self) -> bool:
@@ -114,36 +144,33 @@ def uncertain_fields(profile: RealmProfile, user: UserRepresentation) -> tuple[s
     it checks against other users is not looked at.
     """
     values = dict(_values(user))
-    found = []
-    for name, given in values.items():
-        attribute = profile.attributes.get(name)
-        if attribute is not None:
-            if any(judge_values(attribute, given)):
-                found.append(name)
-        elif name not in (LOCALE, *PROFILE_FIELDS) and not (
-            profile.keeps_unmanaged
-            and all(
-                judge_value("length", _UNMANAGED_LIMIT, value) is Answer.TAKEN for value in given
-            )
-        ):
-            found.append(name)
+    found = [name for name, given in values.items() if not _surely_kept(profile, name, given)]
     for name, attribute in profile.attributes.items():
         if attribute.demanded and not any(value.strip() for value in values.get(name, ())):
             found.append(name)
     return tuple(found)
 
 
+def _surely_kept(profile: RealmProfile, name: str, values: list[str]) -> bool:
+    attribute = profile.attributes.get(name)
+    if attribute is not None:
+        return not any(judge_values(attribute, values))
+    if name == LOCALE or name in PROFILE_FIELDS:
+        return True
+    return profile.keeps_unmanaged and all(
+        _judge_unmanaged(value) is Answer.TAKEN for value in values
+    )
+
+
 def judge_values(attribute: ProfileAttribute, values: list[str]) -> tuple[list[str], list[str]]:
     """Return how `values` break the attribute's rules, each as the end of a sentence, and the validators in doubt."""
     refused: list[str] = []
     unsure: list[str] = []
-    least, most = _count_limits(attribute)
+    least, most = attribute.counts
     if values and not (least <= len(values) and (most is None or len(values) <= most)):
         refused.append(f"has {len(values)} values, which the user profile does not allow")
-    for validator, config in attribute.validations.items():
-        if validator == "multivalued":
-            continue
-        answers = {judge_value(validator, config, value) for value in values}
+    for validator, judge in attribute.judges.items():
+        answers = {judge(value) for value in values if value}
         if Answer.REFUSED in answers:
             refused.append(f"breaks the rule '{validator}' of the user profile")
         elif Answer.UNKNOWN in answers:
@@ -160,7 +187,8 @@ def _attribute(one: Mapping[str, Any]) -> ProfileAttribute:
         required=_required_of_admins(one.get("required")),
         multivalued=bool(one.get("multivalued")),
         validations={
-            str(name): config or {} for name, config in (one.get("validations") or {}).items()
+            str(name): config if isinstance(config, Mapping) else {}
+            for name, config in (one.get("validations") or {}).items()
         },
     )
 
@@ -182,14 +210,6 @@ def _values(user: UserRepresentation) -> Iterator[tuple[str, list[str]]]:
     for name, values in (user.get("attributes") or {}).items():
         if any(values):
             yield name, [value for value in values if value]
-
-
-def _count_limits(attribute: ProfileAttribute) -> tuple[int, int | None]:
-    if not attribute.multivalued:
-        return 0, 1
-    config = attribute.validations.get("multivalued", {})
-    least, most = config.get("min"), config.get("max")
-    return _integer(least) or 0, _integer(most)
 
 
 _JAVA_TRIMMED = "".join(map(chr, range(33)))
@@ -221,27 +241,22 @@ _JAVA_PART = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|[.$]", re.DOTALL)
 _JAVA_MEANS = {".": r"[^\n\r\x85\u2028\u2029]", "$": r"\Z"}
 
 
-class Answer(StrEnum):
-    """What Keycloak would say of a value, as far as it can be known here."""
-
-    TAKEN = "taken"
-    REFUSED = "refused"
-    UNKNOWN = "unknown"
-
-
 def judge_value(validator: str, config: Config, value: str) -> Answer:
     """Return what `validator` makes of one value; UNKNOWN where only Keycloak can tell.
 
     An empty value is taken: Keycloak's validators of a profile skip it.
     """
-    if not value:
-        return Answer.TAKEN
-    judge = _JUDGES.get(validator)
-    return Answer.UNKNOWN if judge is None else judge(config, value)
+    return judge_of(validator, config)(value) if value else Answer.TAKEN
+
+
+def judge_of(validator: str, config: Config) -> Judge:
+    """Return the judge for `validator` with this configuration; it says UNKNOWN where only Keycloak can tell."""
+    read = _JUDGES.get(validator)
+    return _undecided if read is None else read(config)
 
 
 def length_limits(config: Config) -> tuple[int, int | None]:
-    """Return the least and the greatest length that the validator `length` takes; None is no limit."""
+    """Return the least and the greatest number that `length` or `multivalued` allows; None is no limit."""
     return _integer(config.get("min")) or 0, _integer(config.get("max"))
 
 
@@ -268,54 +283,81 @@ def java_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def _length(config: Config, value: str) -> Answer:
-    trimmed = value if _flag(config.get("trim-disabled")) else value.strip(_JAVA_TRIMMED)
+def _undecided(_value: str) -> Answer:
+    return Answer.UNKNOWN
+
+
+def _length(config: Config) -> Judge:
     least, greatest = length_limits(config)
-    length = java_length(trimmed)
-    return _taken(least <= length and (greatest is None or length <= greatest))
+    trims = not _flag(config.get("trim-disabled"))
+
+    def judge(value: str) -> Answer:
+        length = java_length(value.strip(_JAVA_TRIMMED) if trims else value)
+        return _taken(least <= length and (greatest is None or length <= greatest))
+
+    return judge
 
 
-def _pattern(config: Config, value: str) -> Answer:
+def _pattern(config: Config) -> Judge:
     compiled = java_pattern(str(config.get("pattern", "")))
-    return Answer.UNKNOWN if compiled is None else _taken(compiled.fullmatch(value) is not None)
+    if compiled is None:
+        return _undecided
+    return lambda value: _taken(compiled.fullmatch(value) is not None)
 
 
-def _options(config: Config, value: str) -> Answer:
+def _options(config: Config) -> Judge:
     options = options_of(config)
-    return Answer.UNKNOWN if options is None else _taken(value in options)
+    return _undecided if options is None else lambda value: _taken(value in options)
 
 
-def _email(config: Config, value: str) -> Answer:
-    local, at, domain = value.rpartition("@")
+def _email(config: Config) -> Judge:
     longest = _integer(config.get("max-local-length")) or _LONGEST_LOCAL_PART
-    if not at or not local or not domain or len(local) > longest:
-        return Answer.REFUSED
-    if any(character.isspace() for character in value):
-        return Answer.REFUSED
-    return _known(_USUAL_ADDRESS.fullmatch(value) is not None)
+
+    def judge(value: str) -> Answer:
+        local, at, domain = value.rpartition("@")
+        if not at or not local or not domain or len(local) > longest:
+            return Answer.REFUSED
+        if any(character.isspace() for character in value):
+            return Answer.REFUSED
+        return _known(_USUAL_ADDRESS.fullmatch(value) is not None)
+
+    return judge
 
 
-def _integer_value(config: Config, value: str) -> Answer:
-    if _USUAL_INTEGER.fullmatch(value):
-        return _within(config, int(value))
-    return Answer.UNKNOWN if any(map(str.isdigit, value)) else Answer.REFUSED
+def _integer_value(config: Config) -> Judge:
+    within = _within(config)
+
+    def judge(value: str) -> Answer:
+        if _USUAL_INTEGER.fullmatch(value):
+            return within(int(value))
+        return Answer.UNKNOWN if any(map(str.isdigit, value)) else Answer.REFUSED
+
+    return judge
 
 
-def _double_value(config: Config, value: str) -> Answer:
-    return _within(config, float(value)) if _USUAL_DECIMAL.fullmatch(value) else Answer.UNKNOWN
+def _double_value(config: Config) -> Judge:
+    within = _within(config)
+    return lambda value: within(float(value)) if _USUAL_DECIMAL.fullmatch(value) else Answer.UNKNOWN
 
 
-def _iso_date(_config: Config, value: str) -> Answer:
-    if not _ISO_DATE.fullmatch(value):
-        return Answer.REFUSED
-    try:
-        date.fromisoformat(value)
-    except ValueError:
-        return Answer.REFUSED
-    return Answer.TAKEN
+def _iso_date(_config: Config) -> Judge:
+    def judge(value: str) -> Answer:
+        if not _ISO_DATE.fullmatch(value):
+            return Answer.REFUSED
+        try:
+            date.fromisoformat(value)
+        except ValueError:
+            return Answer.REFUSED
+        return Answer.TAKEN
+
+    return judge
 
 
-_JUDGES: Mapping[str, Callable[[Config, str], Answer]] = {
+def _without(banned: re.Pattern[str]) -> Callable[[Config], Judge]:
+    return lambda _config: lambda value: _taken(not banned.search(value))
+
+
+_JUDGES: Mapping[str, Callable[[Config], Judge]] = {
     "length": _length,
     "pattern": _pattern,
     "options": _options,
@@ -323,18 +365,19 @@ _JUDGES: Mapping[str, Callable[[Config, str], Answer]] = {
     "integer": _integer_value,
     "double": _double_value,
     "iso-date": _iso_date,
-    "uri": lambda _, value: _known(_USUAL_URI.fullmatch(value) is not None),
-    "person-name-prohibited-characters": lambda _, value: _taken(not _NAME_BAN.search(value)),
-    USERNAME_CHARACTERS: lambda _, value: _taken(not _USERNAME_BAN.search(value)),
+    "uri": lambda _config: lambda value: _known(_USUAL_URI.fullmatch(value) is not None),
+    "person-name-prohibited-characters": _without(_NAME_BAN),
+    USERNAME_CHARACTERS: _without(_USERNAME_BAN),
     # Keycloak looks at the scripts of letters; ASCII is never a look-alike
-    "up-username-not-idn-homograph": lambda _, value: _known(value.isascii()),
+    "up-username-not-idn-homograph": lambda _config: lambda value: _known(value.isascii()),
 }
 
 
-def _within(config: Config, number: float) -> Answer:
+def _within(config: Config) -> Callable[[float], Answer]:
     least, greatest = _number(config.get("min")), _number(config.get("max"))
-    fits = (least is None or number >= least) and (greatest is None or number <= greatest)
-    return _taken(fits)
+    return lambda number: _taken(
+        (least is None or number >= least) and (greatest is None or number <= greatest)
+    )
 
 
 def _taken(holds: bool) -> Answer:
@@ -365,3 +408,6 @@ def _number(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+_judge_unmanaged = judge_of("length", _UNMANAGED_LIMIT)
