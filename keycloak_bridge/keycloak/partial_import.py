@@ -14,8 +14,8 @@ from functools import lru_cache, partial
 from typing import Any, cast
 
 from keycloak_bridge.domain.errors import BridgeError, KeycloakAuthError
-from keycloak_bridge.domain.operations import without_blanks
 from keycloak_bridge.domain.ports import Clock, UserImporter
+from keycloak_bridge.domain.representation import without_blanks
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.calls import ADMIN_ROLE, IMPORT_ROLE, Call

@@ -14,8 +14,8 @@ from keycloak_bridge.domain.errors import (
     KeycloakUnavailableError,
     MailDeliveryError,
 )
-from keycloak_bridge.domain.operations import without_blanks
 from keycloak_bridge.domain.ports import NOTHING_MORE, Clock
+from keycloak_bridge.domain.representation import without_blanks
 from keycloak_bridge.domain.users import (
     FoundUser,
     IdentityLink,

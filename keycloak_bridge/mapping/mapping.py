@@ -20,7 +20,7 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import USER_CREATED, USER_UPDATED, UserEvent
-from keycloak_bridge.domain.operations import is_blank, normalised
+from keycloak_bridge.domain.representation import is_blank, normalised
 from keycloak_bridge.domain.users import (
     GROUPS,
     DesiredUser,

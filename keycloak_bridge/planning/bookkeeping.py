@@ -20,7 +20,8 @@ from keycloak_bridge.domain.events import (
     UserEvent,
     is_identity,
 )
-from keycloak_bridge.domain.operations import Change, UpdateUser, after_changes, with_changes
+from keycloak_bridge.domain.operations import Change, UpdateUser
+from keycloak_bridge.domain.representation import after_changes, with_changes
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.planning.order import Verdict, applied_to, format_applied
 

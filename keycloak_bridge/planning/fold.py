@@ -24,7 +24,8 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from keycloak_bridge.domain.events import UserEvent
-from keycloak_bridge.domain.operations import Plan, is_erasable
+from keycloak_bridge.domain.operations import Plan
+from keycloak_bridge.domain.representation import is_erasable
 from keycloak_bridge.domain.users import (
     DesiredUser,
     FoundUser,

@@ -22,10 +22,8 @@ from keycloak_bridge.domain.operations import (
     Plan,
     UnlinkIdentity,
     UpdateUser,
-    after_changes,
-    differences,
-    with_changes,
 )
+from keycloak_bridge.domain.representation import after_changes, differences, with_changes
 from keycloak_bridge.domain.users import (
     ATTRIBUTE_PREFIX,
     GROUPS,

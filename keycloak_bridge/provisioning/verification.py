@@ -23,14 +23,9 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import EVENT_ID_ATTRIBUTE, INVITATION_ATTRIBUTE, UserEvent
-from keycloak_bridge.domain.operations import (
-    Change,
-    CreateUser,
-    UpdateUser,
-    differences,
-    normalised,
-)
+from keycloak_bridge.domain.operations import Change, CreateUser, UpdateUser
 from keycloak_bridge.domain.ports import UserDirectory
+from keycloak_bridge.domain.representation import differences, normalised
 from keycloak_bridge.domain.users import (
     ATTRIBUTE_PREFIX,
     EXACT_ID_ATTRIBUTE,

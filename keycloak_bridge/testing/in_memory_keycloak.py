@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from keycloak_bridge.domain.errors import BridgeError
-from keycloak_bridge.domain.operations import is_blank
 from keycloak_bridge.domain.ports import NOTHING_MORE, CredentialChange, CredentialChanges
+from keycloak_bridge.domain.representation import is_blank
 from keycloak_bridge.domain.users import (
     ATTRIBUTE_PREFIX,
     GROUPS,

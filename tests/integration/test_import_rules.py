@@ -9,7 +9,7 @@ import pytest
 from import_cases import ADMIN, CASES, IMPORTED, PROFILE, REFUSED
 
 from keycloak_bridge.domain.errors import KeycloakRejectedError
-from keycloak_bridge.domain.operations import without_blanks
+from keycloak_bridge.domain.representation import without_blanks
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.partial_import import ImportTerms, import_body, read_import_terms

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from keycloak_bridge.domain.operations import (
-    Change,
+from keycloak_bridge.domain.operations import Change
+from keycloak_bridge.domain.representation import (
     after_changes,
     differences,
     normalised,
