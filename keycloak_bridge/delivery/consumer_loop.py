@@ -289,8 +289,6 @@ class ConsumerLoop:
             partition.partition: ends.get(partition, offset) - offset
             for partition, offset in self.delivery.offsets().items()
         }
-        for number, lag in self._lag.items():
-            self._context.metrics.lag(self._context.name, number, lag)
 
     def _follow_catch_up(self) -> None:
         catch_up = self._options.catch_up
@@ -299,6 +297,9 @@ class ConsumerLoop:
 
     def _report(self, in_hand: InHand) -> None:
         brake = self._context.brake.reason
+        mine = {partition.partition for partition in self.delivery.partitions()}
+        self._lag = {number: lag for number, lag in self._lag.items() if number in mine}
+        self._context.metrics.lag(self._context.name, self._lag)
         self._context.backlog.note(in_hand.records, sum(self._lag.values()))
         self._context.metrics.gauges(
             self._context.name,
@@ -381,6 +382,7 @@ class ConsumerLoop:
             log_event(logger, "commit-failed", level=logging.WARNING, reason=error.code)
         self.delivery.stop(dismiss=True)
         self._status.forget(self._context.name)
+        self._context.metrics.ended(self._context.name)
         with contextlib.suppress(BrokerError):
             self._source.close()
         self._worker_pool.join()

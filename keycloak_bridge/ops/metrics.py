@@ -3,6 +3,7 @@
 A label is a stage, a partition, an outcome or a stable code: nothing that a person typed, and few values.
 """
 
+import contextlib
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -160,6 +161,7 @@ class Metrics:
             "stage",
             "partition",
         )
+        self._lag_of: dict[str, frozenset[int]] = {}
         self._ready = self._gauge(
             "ready", "1 while `/ready` answers 200, else 0; determined at each scrape."
         )
@@ -251,9 +253,24 @@ class Metrics:
         self._lost.labels(stage)
         self._begun_anew.labels(stage)
 
-    def lag(self, stage: str, partition: int, lag: int) -> None:
-        """Note how many records of a partition are not committed."""
-        self._lag.labels(stage, partition).set(lag)
+    def lag(self, stage: str, lag: Mapping[int, int]) -> None:
+        """Note how many records of each assigned partition are not committed; of any other nothing is reported any more.
+
+        To be called from one thread for each stage.
+        """
+        before = self._lag_of.get(stage, frozenset())
+        for partition in before - lag.keys():
+            self._lag.remove(stage, partition)  # its new owner reports it
+        for partition, count in lag.items():
+            self._lag.labels(stage, partition).set(count)
+        self._lag_of[stage] = frozenset(lag)
+
+    def ended(self, stage: str) -> None:
+        """Report no more how a stage is doing that has ended, while others go on; what was counted stays."""
+        self.lag(stage, {})
+        for gauge in self._of_stage.values():
+            with contextlib.suppress(KeyError):  # it may have ended before its first report
+                gauge.remove(stage)
 
     def limit(self, name: str, most: int, used: Callable[[], float]) -> None:
         """Report a limit; `used` is called at each scrape and returns how much of it is used."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from delivery_harness import P0, P1, TOPIC, Hand, Pending, policy
+from stage_harness import counted
 
 from keycloak_bridge.delivery.consumer_loop import BUSY_POLL_S, PollTimeout
 from keycloak_bridge.domain.errors import (
@@ -536,3 +537,27 @@ def test_a_new_partition_is_read_from_its_commit() -> None:
     hand.settle_all(1)
 
     assert [(0, 0), (0, 1)] == hand.handler.handled
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_the_lag_of_a_partition_that_moved_away_is_not_reported(lost: bool) -> None:
+    """Its new owner reports it; what the old one knew last would stand there for ever."""
+    hand = Hand(0, 1, 1, partitions=2)
+    hand.turn()
+    both = counted(hand.metrics, "lag_records")
+    hand.source.revoke(P1, lost=lost)
+    hand.turn()
+    report = hand.status.reports.get("provision")
+
+    assert report is not None
+    assert {("0", "provision"): 1.0, ("1", "provision"): 2.0} == both
+    assert {("0", "provision"): 1.0} == counted(hand.metrics, "lag_records")
+    assert {0: 1} == dict(report.lag)
+
+
+def test_a_stage_that_ended_reports_no_lag() -> None:
+    """Another stage of the process may go on, and nothing would ever correct it."""
+    hand = Hand(0)
+    hand.run()
+
+    assert {} == counted(hand.metrics, "lag_records")

@@ -60,8 +60,8 @@ def touched(*, breaker: str = "closed") -> Metrics:
         brake_engaged=True,
         oldest_s=1.5,
     )
-    for partition, lag in ((0, 7), (1, 9), (0, 3)):
-        metrics.lag("provision", partition, lag)
+    metrics.lag("provision", {0: 7, 1: 9})
+    metrics.lag("provision", {0: 3, 1: 9})
     metrics.overruled()
     metrics.waited("provision", 7.5)
     metrics.limit("disables", 500, lambda: 12)
@@ -121,6 +121,34 @@ def test_what_is_reported_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [pytest.approx(0.6), pytest.approx(0.1)] == [
         value for _, value in named(touched(), "record_seconds_sum")
     ]
+
+
+def test_lag_is_reported_of_assigned_partitions_only() -> None:
+    """What moved away leaves no sample, or it would be counted twice and for ever; other stages keep theirs."""
+    metrics = touched()
+    metrics.lag("invite", {0: 4, 1: 5})
+    metrics.lag("provision", {1: 8, 2: 6})
+
+    assert {
+        ("invite", "0"): 4.0,
+        ("invite", "1"): 5.0,
+        ("provision", "1"): 8.0,
+        ("provision", "2"): 6.0,
+    } == {(at["stage"], at["partition"]): value for at, value in named(metrics, "lag_records")}
+
+
+def test_a_stage_that_ended_is_only_counted() -> None:
+    """No gauge says how it is doing; one that has not reported yet ends as well."""
+    metrics = touched()
+    metrics.ended("provision")
+    metrics.ended("invite")
+    of_it = {name for name, at, _ in samples(metrics) if at == {"stage": "provision"}}
+
+    assert [] == named(metrics, "lag_records")
+    assert {"commits_total", "lost_records_total"} <= of_it
+    assert of_it.isdisjoint(
+        {"in_hand_records", "breaker_open", "brake_engaged", "oldest_unfinished_seconds"}
+    )
 
 
 @pytest.mark.parametrize(
