@@ -38,7 +38,7 @@ from keycloak_bridge.kafka.dead_letter_topic import (
 )
 from keycloak_bridge.messages.bridge_headers import DEAD_LETTER_PREFIX, REPLAY_PREFIX
 from keycloak_bridge.messages.dead_letters import (
-    INVITE_STAGE,
+    INVITE_STEP,
     DeadLetter,
     DeadLetterFilter,
     DeadLetterInventory,
@@ -56,7 +56,7 @@ from keycloak_bridge.population.reconciliation import side_by_side
 from keycloak_bridge.provisioning.provisioner import Provisioner
 from keycloak_bridge.settings.model import Settings
 
-STAGES = ("decode", "schema", "map", "keycloak", "invite")
+STEPS = ("decode", "schema", "map", "keycloak", "invite")
 _ARROW = "←"
 _INDENT = "  "
 _DATA = "data"
@@ -74,7 +74,7 @@ _FILTER_OPTIONS = (
     click.option("--code", "codes", multiple=True, help="Reason code; may be repeated."),
     click.option("--type", "types", multiple=True, help="Type of the event; may be repeated."),
     click.option("--user", "users", multiple=True, help="The user's id; may be repeated."),
-    click.option("--stage", type=click.Choice(STAGES), help="The stage in which the record failed."),
+    click.option("--stage", "step", type=click.Choice(STEPS), help="The step in which the record failed."),
     click.option("--since", type=moment, metavar="TIME", help='Given up at this time or later: ISO 8601 (UTC without an offset), or an age such as "2 hours".'),
     click.option("--until", type=moment, metavar="TIME", help="Given up before this time or age."),
 )  # fmt: skip
@@ -279,7 +279,7 @@ def _as_object(letter: DeadLetter, inventory: DeadLetterInventory) -> dict[str, 
         "letter": str(letter.place),
         "time": format_time(letter.time),
         "code": letter.code,
-        "stage": letter.stage,
+        "stage": letter.step,
         "eventId": letter.event_id,
         "eventType": letter.event_type,
         "userId": letter.user_id,
@@ -472,7 +472,7 @@ def _preview_replay(
 ) -> tuple[str, str]:
     """Return what would become of `letter`, which is `record`, in the words of `would be …`, and why."""
     original = original_record(letter, record)
-    if letter.stage == INVITE_STAGE:
+    if letter.step == INVITE_STEP:
         try:
             read_invitation(original, interpretation.catalog, interpretation.mapping)
         except EventError as error:

@@ -179,7 +179,7 @@ class TopicOutput:
             record,
             error,
             topic=self.dead_letters_topic,
-            stage=step,
+            step=step,
             group=group_id,
             schema_id=result.schema_id,
             event_id=result.event_id,

@@ -22,7 +22,7 @@ from keycloak_bridge.domain.events import Message, Record
 from keycloak_bridge.kafka.client import close_producer, connect, sending, translate, translated
 from keycloak_bridge.kafka.reader import REQUEST_TIMEOUT_MS, TopicReader
 from keycloak_bridge.messages.dead_letters import (
-    INVITE_STAGE,
+    INVITE_STEP,
     DeadLetter,
     DeadLetterInventory,
     Place,
@@ -352,7 +352,7 @@ class Replay:
                 f"({topics.invitations}); where that was its name when the bridge read it, name it with --set"
             )
             self.impossible.append((letter, reason))
-        elif is_invitation != (letter.stage == INVITE_STAGE):
+        elif is_invitation != (letter.step == INVITE_STEP):
             reason = f"{FOREIGN_STAGE}: the bridge writes no dead letter of topic {letter.topic} in that stage"
             self.impossible.append((letter, reason))
         elif letter.omitted:

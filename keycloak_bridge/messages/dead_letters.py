@@ -44,7 +44,7 @@ _POSITION = ("topic", "partition", "offset", "timestamp")
 REPLAYED = "kb-dlq-replayed"
 """Header of the mark that a dead letter was replayed: its place."""
 
-INVITE_STAGE = "invite"
+INVITE_STEP = "invite"
 _ATTEMPTS = f"{DEAD_LETTER_PREFIX}attempts"
 _CODE = f"{DEAD_LETTER_PREFIX}code"
 DIGEST = f"{DEAD_LETTER_PREFIX}digest"
@@ -79,7 +79,7 @@ def dead_letter_message(
     error: BridgeError,
     *,
     topic: str,
-    stage: str,
+    step: str,
     group: str,
     schema_id: str | None,
     event_id: str | None,
@@ -102,7 +102,7 @@ def dead_letter_message(
         "topic-id": topic_id,
         "digest": content_digest(record).hex(),
         "group": group,
-        "stage": stage,
+        "stage": step,
         "code": error.code,
         "message": shortened(error.message),
         "errors": _errors(error),
@@ -250,7 +250,7 @@ class DeadLetter:
     place: Place
     time: datetime
     code: str
-    stage: str
+    step: str
     topic: str
     position: Place
     origin: Place
@@ -276,15 +276,15 @@ def read_dead_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
         return None
     if is_replay_mark(record) or not header("topic") or not header("code"):
         return None
-    stage, place = header("stage"), Place(record.partition, record.offset)
+    step, place = header("stage"), Place(record.partition, record.offset)
     # an invitation is the bridge's own record, whatever the envelope of the events is
-    head = peek(record, EnvelopeRules() if stage == INVITE_STAGE else rules)
+    head = peek(record, EnvelopeRules() if step == INVITE_STEP else rules)
     return DeadLetter(
         place=place,
         time=parse_time(header("time")) or _time_of(record),
         # many thousands of dead letters share a few of these texts
         code=intern(header("code")),
-        stage=intern(stage),
+        step=intern(step),
         topic=intern(header("topic")),
         position=position,
         origin=place_header(record, REPLAY_ORIGIN) or position,
@@ -305,7 +305,7 @@ class DeadLetterFilter:
     codes: frozenset[str] = frozenset()
     types: frozenset[str] = frozenset()
     users: frozenset[str] = frozenset()
-    stage: str | None = None
+    step: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -321,7 +321,7 @@ class DeadLetterFilter:
             and (not self.codes or letter.code in self.codes)
             and (not self.types or letter.event_type in self.types)
             and (not self.users or letter.user_id in self.users)
-            and (self.stage is None or letter.stage == self.stage)
+            and (self.step is None or letter.step == self.step)
             and (self.since is None or letter.time >= self.since)
             and (self.until is None or letter.time < self.until)
         )

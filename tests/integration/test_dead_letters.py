@@ -73,7 +73,7 @@ def given_up(bench: Bench, count: int, *, topic: str | None = None) -> None:
                 ),
                 EventValidationError("the data breaks its schema"),
                 topic=bench.topic("dead-letters"),
-                stage="schema",
+                step="schema",
                 group="test",
                 schema_id=None,
                 event_id=event["id"],

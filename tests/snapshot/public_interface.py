@@ -142,7 +142,7 @@ def _messages() -> dict[str, Message]:
             _RECORD,
             EventValidationError("the data breaks its schema", violations=(violation,)),
             topic="user-events-dead-letters",
-            stage="schema",
+            step="schema",
             group="keycloak-bridge",
             schema_id=result.schema_id,
             event_id="e-1",

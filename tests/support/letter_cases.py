@@ -25,7 +25,7 @@ def dead_letter(
     record: Record,
     error: BridgeError,
     *,
-    stage: str = "schema",
+    step: str = "schema",
     schema_id: str | None = None,
     event_id: str | None = None,
     minutes: int = 0,
@@ -36,7 +36,7 @@ def dead_letter(
         record,
         error,
         topic=DEAD_LETTERS,
-        stage=stage,
+        step=step,
         group="keycloak-bridge",
         schema_id=schema_id,
         event_id=event_id,
@@ -60,7 +60,7 @@ def letter_record(
     origin: tuple[int, int] = (3, 4711),
     topic: str = EVENTS,
     code: str = "schema-violation",
-    stage: str = "schema",
+    step: str = "schema",
     minutes: int = 0,
     violations: Sequence[Violation] = (),
     headers: tuple[tuple[str, bytes | None], ...] = STRUCTURED,
@@ -75,5 +75,5 @@ def letter_record(
     error = EventValidationError("the data breaks its schema", code=code, violations=violations)
     schema_id = "urn:keycloak-bridge:schema:user.created:1.0"
     return stored(
-        dead_letter(record, error, stage=stage, schema_id=schema_id, minutes=minutes), place
+        dead_letter(record, error, step=step, schema_id=schema_id, minutes=minutes), place
     )

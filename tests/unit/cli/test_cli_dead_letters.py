@@ -114,7 +114,7 @@ def test_filters_say_which_letters_are_meant(
     bench.letters(
         letter_record((0, 0)),
         letter_record((0, 1), event=event_of("u-2"), code="conflict", minutes=60),
-        letter_record((0, 2), event=invitation, topic=INVITATIONS, stage="invite", code="not-found", minutes=100),
+        letter_record((0, 2), event=invitation, topic=INVITATIONS, step="invite", code="not-found", minutes=100),
     )  # fmt: skip
 
     assert expected == listed(bench, *words)

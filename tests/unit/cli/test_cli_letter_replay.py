@@ -31,7 +31,7 @@ def invitation_letter(place: tuple[int, int]) -> Record:
     message = invitation_message(due, topic=INVITATIONS)
     assert message.value is not None
     return letter_record(
-        place, event=message.value, topic=INVITATIONS, stage="invite", code="not-found",
+        place, event=message.value, topic=INVITATIONS, step="invite", code="not-found",
         headers=message.headers,
     )  # fmt: skip
 
@@ -285,7 +285,7 @@ def test_what_cannot_go_back_to_its_place_goes_by_its_key(bench: LetterBench) ->
         ({"topic": "payments\x1b[2J"}, "foreign-topic: topic payments\\x1b[2J is neither"),
         ({"topic": "x" * 99_999}, "foreign-topic: topic xxx"),
         ({"topic": INVITATIONS}, "foreign-stage: the bridge writes no"),
-        ({"stage": "invite"}, "foreign-stage: the bridge writes no"),
+        ({"step": "invite"}, "foreign-stage: the bridge writes no"),
     ],
 )
 def test_a_letter_goes_to_no_topic_but_those_of_the_settings(

@@ -71,7 +71,7 @@ def test_dead_letter_holds_the_untouched_record_of() -> None:
     original = record_of(b"\xff broken", key=b"\xfe", headers=headers)
     error = KeycloakRejectedError("Keycloak refuses the user", code="rejected", status=400)
 
-    message = dead_letter(original, error, stage="keycloak", event_id="event-1")
+    message = dead_letter(original, error, step="keycloak", event_id="event-1")
 
     assert (message.topic, message.key, message.value) == (DEAD_LETTERS, b"\xfe", b"\xff broken")
     assert message.headers[:3] == headers
@@ -170,7 +170,7 @@ def test_a_letter_has_its_origin_and_its_reason() -> None:
         place=Place(3, 41),
         time=NOON,
         code="schema-violation",
-        stage="schema",
+        step="schema",
         topic=EVENTS,
         position=Place(3, 4711),
         origin=Place(3, 4711),
@@ -222,8 +222,8 @@ def test_an_unreadable_header_breaks_nothing(header: str, value: bytes) -> None:
         ({"types": {"user.moved"}}, False),
         ({"users": {"u-1"}}, True),
         ({"users": {"u-2"}}, False),
-        ({"stage": "schema"}, True),
-        ({"stage": "map"}, False),
+        ({"step": "schema"}, True),
+        ({"step": "map"}, False),
         ({"since": NOON}, True),
         ({"since": NOON + timedelta(seconds=1)}, False),
         ({"until": NOON + timedelta(seconds=1)}, True),
