@@ -142,4 +142,4 @@ def _looks(results: Mapping[str, Any]) -> Iterator[str]:
             yield f"| largest memory, {records}, {words} | {backlog[mode]:.0f} MB |"
     if share := results.get("scaleout"):
         ratio = spread({name: 3 * value for name, value in share["ratio"].items()}, 2)
-        yield f"| rate of three sidecars, of that of one ([scaling.md](../scaling.md)) | {ratio} |"
+        yield f"| rate of three sidecars with 2 workers each, of that of one ([scaling.md](../scaling.md)) | {ratio} |"

@@ -55,7 +55,10 @@ _STAGE_GAUGES = {
     ),
     "breaker": (
         "breaker_open",
-        "1 while the circuit breaker is open because Keycloak fails, 0.5 while one record probes it, else 0.",
+        (
+            "1 while the circuit breaker is open because Keycloak, Kafka or the mail server fails, "
+            "0.5 while one record probes it, else 0."
+        ),
     ),
     "brake_engaged": (
         "brake_engaged",

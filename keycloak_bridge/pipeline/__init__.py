@@ -10,9 +10,10 @@ Read in this order:
 
 (`preview.py` is for commands such as `plan`: the same way up to the first write.)
 
-Where a record comes from: `delivery.ConsumerLoop` polls Kafka, queues records by `ordering_key`, so that those of one user
-keep their order, and the threads of `delivery.WorkerPool` call `handle`. Where it goes: a `provisioning.Writer` writes the
-user, either at once (`SingleWriter`; `Provisioner`: find, plan, execute) or in a batch (`BulkWriter`), and returns the
-future of what became of it; on that hang the result and the dead letter (`delivery.ResultPublisher`). The future that
-`handle` returns has what Kafka must acknowledge; then the offset of the record is committed.
+Where a record comes from: `ConsumerLoop` (`delivery/consumer_loop.py`) polls Kafka, queues records by `ordering_key`, so
+that those of one user keep their order, and the threads of `WorkerPool` (`delivery/worker_pool.py`) call `handle`. Where it
+goes: a `Writer` (`provisioning/writer.py`) writes the user, either at once (`SingleWriter`; `Provisioner` in
+`provisioning/provisioner.py`: find, plan, execute) or in a batch (`BulkWriter` in `provisioning/bulk_writer.py`), and returns
+the future of what became of it; on that hang the result and the dead letter (`ResultPublisher`, `delivery/results.py`). The
+future that `handle` returns has what Kafka must acknowledge; then the offset of the record is committed.
 """
