@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from keycloak_bridge.domain.errors import (
@@ -13,6 +13,7 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import USER_DELETED, CloudEvent, Record
+from keycloak_bridge.events.arrival import record_time
 from keycloak_bridge.events.cloudevents import (
     LONGEST_ID,
     SOURCE,
@@ -200,16 +201,12 @@ def deletion_of(record: Record, rules: EnvelopeRules) -> CloudEvent:
             "the record has neither key nor value, so the user to delete is unknown",
             remedy="publish tombstones with the user's id as key",
         )
-    time = None
-    if record.timestamp_ms >= 0:  # Kafka writes -1 where there is none
-        with suppress(ValueError, OverflowError, OSError):  # out of range
-            time = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     return CloudEvent(
         id=f"tombstone/{record.topic}/{record.partition}/{record.offset}",
         source=SOURCE,
         type=USER_DELETED,
         subject=user_id,
-        time=time,
+        time=record_time(record.timestamp_ms),
         dataschema=None,
         data=None,
     )

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 from sys import intern
 from typing import NamedTuple, Self
@@ -18,6 +18,7 @@ from typing import NamedTuple, Self
 from keycloak_bridge.domain.errors import BridgeError, GivenUpError, KeycloakError
 from keycloak_bridge.domain.events import DEAD_LETTER_REPLAYED, Message, Record
 from keycloak_bridge.domain.times import format_time, parse_time
+from keycloak_bridge.events.arrival import record_time
 from keycloak_bridge.events.cloudevents import cloud_event_message
 from keycloak_bridge.events.decode import EnvelopeRules, peek
 from keycloak_bridge.messages.bounds import listed, shortened
@@ -281,7 +282,7 @@ def read_dead_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
     head = peek(record, EnvelopeRules() if step == INVITE_STEP else rules)
     return DeadLetter(
         place=place,
-        time=parse_time(header("time")) or _time_of(record),
+        time=parse_time(header("time")) or record_time(record.timestamp_ms) or _EPOCH,
         # many thousands of dead letters share a few of these texts
         code=intern(header("code")),
         step=intern(step),
@@ -464,14 +465,6 @@ def place_header(record: Record, name: str) -> Place | None:
 
 def _count(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
-
-
-def _time_of(record: Record) -> datetime:
-    """Return the record's timestamp; a producer may write one that is out of range."""
-    try:
-        return _EPOCH + timedelta(milliseconds=record.timestamp_ms)
-    except OverflowError:
-        return _EPOCH
 
 
 _PRODUCER = "correct the producer; this record stays as it is"

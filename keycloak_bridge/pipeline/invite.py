@@ -9,6 +9,7 @@ from keycloak_bridge.domain.errors import BridgeError, Dependency, HoldError, Ke
 from keycloak_bridge.domain.events import Invitation, Outcome, Record, Result
 from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
+from keycloak_bridge.events.arrival import record_time
 from keycloak_bridge.events.decode import EnvelopeRules, peek
 from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.mapping.lifecycle import Mappings
@@ -106,12 +107,10 @@ class InviteStage:
         """Say whether nobody expects this mail any more; one that asks for a mark only never is."""
         if self._max_age_s is None or invitation.confirm_only:
             return False
-        times_s = [invitation.time.timestamp()]
-        if invitation.event_time is not None:
-            times_s.append(invitation.event_time.timestamp())
-        if record.timestamp_ms > 0:  # Kafka says -1 for a record without one
-            times_s.append(record.timestamp_ms / 1000)
-        return self._publisher.context.clock.now().timestamp() - min(times_s) > self._max_age_s
+        times = (invitation.time, invitation.event_time, record_time(record.timestamp_ms))
+        oldest = min(time for time in times if time is not None)
+        age = self._publisher.context.clock.now() - oldest
+        return age.total_seconds() > self._max_age_s
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Publish a dead letter for a record that keeps failing while others succeed."""

@@ -40,7 +40,6 @@ from keycloak_bridge.domain.users import (
     targets_of,
 )
 from keycloak_bridge.mapping.reserved_names import anonymous_username
-from keycloak_bridge.mapping.rules import DEFAULT_RESERVED
 from keycloak_bridge.planning.bookkeeping import has_applied, is_last
 from keycloak_bridge.planning.order import (
     Applied,
@@ -119,7 +118,7 @@ def plan_folded(
     folded: FoldedUser,
     found: FoundUser | None,
     *,
-    reserved: Collection[str] = DEFAULT_RESERVED,
+    reserved: Collection[str],
 ) -> Plan:
     """Return the fewest operations that bring the user to the state that all its events describe.
 

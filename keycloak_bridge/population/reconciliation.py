@@ -144,7 +144,7 @@ class Reconciliation:
             foresees = self._repairer is None
             found, plan = self._planner.plan(*steps[0], foresees=foresees, seen=seen)
         if len(steps) != 1:
-            plan = plan_folded(folded, found)
+            plan = plan_folded(folded, found, reserved=self._planner.reserved)
         writes = [one for one in plan.operations if not isinstance(one, RequestInvitation)]
         compared = Comparison(
             folded.desired.external_id.value,

@@ -130,6 +130,9 @@ class Provisioner:
         self._directory = directory
         self._clock = clock
         self._policy = policy
+        self.reserved = policy.reserved
+        """Usernames and e-mail addresses that no event may give or take."""
+
         self._limits = limits
         self._locks = locks or UserLocks()
         self._link_locks = UserLocks()  # by Keycloak id; taken inside the others only

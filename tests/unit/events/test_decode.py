@@ -640,7 +640,7 @@ def test_a_tombstone_is_the_deletion_of_its_keys_user() -> None:
     )
 
     assert expected == deletion_of(TOMBSTONE, RULES)
-    for timestamp_ms in (-1, 1_793_577_600_000_000, 2**63 - 1):
+    for timestamp_ms in (-1, 0, 1_793_577_600_000_000, 2**63 - 1):
         assert replace(expected, time=None) == deletion_of(
             replace(TOMBSTONE, timestamp_ms=timestamp_ms), RULES
         )

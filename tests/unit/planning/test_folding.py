@@ -96,7 +96,7 @@ def folded(steps: Sequence[Step]) -> FoldedUser:
 
 def at_once(steps: Sequence[Step], found: FoundUser | None) -> FoundUser | None:
     try:
-        return apply_plan(plan_folded(folded(steps), found), found)
+        return apply_plan(plan_folded(folded(steps), found, reserved=()), found)
     except UnknownUserError:
         assert found is None
         return None
@@ -207,7 +207,7 @@ def test_reading_again_changes_nothing(
         return
 
     assert essence(one_by_one(steps[:again], after)) == essence(after)
-    plan = plan_folded(folded(steps), after)
+    plan = plan_folded(folded(steps), after, reserved=())
     assert all(isinstance(one, RequestInvitation) for one in plan.operations)
 
 
@@ -234,7 +234,7 @@ def test_changes_by_others_are_overwritten() -> None:
 def test_one_mail_for_one_new_user() -> None:
     """Under the last event, whatever the others asked for."""
     steps = history([desired(), updating(email="eve@acme.example"), wanting(Intent.INVITE)])
-    create, *_, mail = plan_folded(folded(steps), None).operations
+    create, *_, mail = plan_folded(folded(steps), None, reserved=()).operations
 
     assert isinstance(create, CreateUser)
     assert create.representation["attributes"]["bridgeInvitation"] == [f"due:{identity('e2')}"]
@@ -251,7 +251,7 @@ def test_an_invitation_is_asked_for_once() -> None:
     after = at_once(steps, before)
     assert after is not None
     assert invitation_state(after.representation) == f"due:{identity('e2')}"
-    plan = plan_folded(folded(steps), seen)
+    plan = plan_folded(folded(steps), seen, reserved=())
     assert not any(isinstance(one, RequestInvitation) for one in plan.operations)
 
 
@@ -259,7 +259,7 @@ def test_a_user_that_comes_back_is_another() -> None:
     """The one that was deleted goes first, in a step of its own; who came back already stays."""
     steps = history([desired(), wanting(Intent.DELETE), desired(firstName="Eve")])
     again = one_by_one(steps, CREATED)
-    plan = plan_folded(folded(steps), CREATED)
+    plan = plan_folded(folded(steps), CREATED, reserved=())
 
     removing, creating = steps_of(folded(steps), CREATED)
 
@@ -268,7 +268,8 @@ def test_a_user_that_comes_back_is_another() -> None:
     assert [type(one) for one in plan.operations][:2] == [DeleteUser, CreateUser]
     assert again is not None
     assert all(
-        isinstance(one, RequestInvitation) for one in plan_folded(folded(steps), again).operations
+        isinstance(one, RequestInvitation)
+        for one in plan_folded(folded(steps), again, reserved=()).operations
     )
 
 
@@ -277,14 +278,14 @@ def test_a_deletion_that_is_older_than_the_user_is_stale() -> None:
     found = changed(CREATED, {"bridgeEventTime": ["2026-11-01T13:00:00Z"]})
     one = folded(history([wanting(Intent.DELETE)]))
 
-    assert plan_folded(one, found) == Plan("42", (), "stale")
+    assert plan_folded(one, found, reserved=()) == Plan("42", (), "stale")
 
 
 def test_an_update_of_a_user_that_nothing_creates_is_refused() -> None:
     """Until a later event creates it."""
     steps = history([updating(firstName="Eve")])
     with pytest.raises(UnknownUserError):
-        plan_folded(folded(steps), None)
+        plan_folded(folded(steps), None, reserved=())
 
     after = at_once([*steps, (event("e9", LATER), desired())], None)
     assert after is not None
@@ -321,6 +322,6 @@ def test_one_step_has_the_very_plan(wants: list[DesiredUser], found: FoundUser |
         expected = plan_user(one, want, found)
     except UnknownUserError:
         with pytest.raises(UnknownUserError):
-            plan_folded(folded(history(wants)), found)
+            plan_folded(folded(history(wants)), found, reserved=())
     else:
-        assert expected == plan_folded(folded(history(wants)), found)
+        assert expected == plan_folded(folded(history(wants)), found, reserved=())

@@ -60,7 +60,7 @@ def at_once(steps: Sequence[Step], found: FoundUser | None = None) -> FoundUser:
     folded = fold(None, *steps[0])
     for step in steps[1:]:
         folded = fold(folded, *step)
-    user = apply_plan(plan_folded(folded, found), found, new_id="42")
+    user = apply_plan(plan_folded(folded, found, reserved=()), found, new_id="42")
     assert user is not None
     return user
 

@@ -250,7 +250,7 @@ def test_an_anonymised_user_that_does_not_exist_yet_gets_its_id_as_the_username(
     """What several events come to is what one after the other would have left."""
     folded = fold(None, an_event("event-1"), by_username())
     folded = fold(folded, an_event("event-2", day=2), named("U-1", Intent.ANONYMISE))
-    (created, *_) = plan_folded(folded, None).operations
+    (created, *_) = plan_folded(folded, None, reserved=()).operations
 
     assert "u-1" == created.representation["username"]  # type: ignore[union-attr]
 
