@@ -27,7 +27,7 @@ def collect_garbage_rarely() -> None:
 
     The records in hand, up to a thousand, come and go by up to a hundred thousand objects without any cycle. By Python's
     own measure, 700 objects, they were looked at over and over, which took a fifth of the CPU of a batch and found next to
-    nothing. A failure leaves no cycle (delivery/futures.py), so that what waits to be found is small.
+    nothing. A failure leaves no cycle (domain/future.py), so that what waits to be found is small.
     """
     gc.collect()
     gc.freeze()

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from keycloak_bridge.delivery.futures import completed
 from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.domain.errors import BridgeError, Dependency, HoldError, KeycloakError
 from keycloak_bridge.domain.events import Invitation, Outcome, Record, Result
-from keycloak_bridge.domain.future import Future
+from keycloak_bridge.domain.future import Future, completed
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
 from keycloak_bridge.events.arrival import record_time
 from keycloak_bridge.events.decode import EnvelopeRules, peek

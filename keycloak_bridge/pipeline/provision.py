@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from keycloak_bridge.delivery.futures import completed, then
 from keycloak_bridge.delivery.results import ResultPublisher
 from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import (
@@ -31,7 +30,7 @@ from keycloak_bridge.domain.events import (
     Result,
     UserEvent,
 )
-from keycloak_bridge.domain.future import Future
+from keycloak_bridge.domain.future import Future, completed, then
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.domain.users import DesiredUser
 from keycloak_bridge.events.decode import peek

@@ -5,14 +5,13 @@ from functools import partial
 
 from keycloak_bridge.delivery.brief_lock import BriefLock
 from keycloak_bridge.delivery.fencing import MayWrite
-from keycloak_bridge.delivery.futures import then
 from keycloak_bridge.delivery.stage import StageContext
 from keycloak_bridge.domain.errors import (
     BridgeError,
     KeycloakConflictError,
     KeycloakNotFoundError,
 )
-from keycloak_bridge.domain.future import Future
+from keycloak_bridge.domain.future import Future, then
 from keycloak_bridge.domain.ports import UserImporter
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope, UserRepresentation
 from keycloak_bridge.provisioning.batches import BatchWriter

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from keycloak_bridge.delivery.futures import done_by
 from keycloak_bridge.domain.events import Record, UserEvent
-from keycloak_bridge.domain.future import Future
+from keycloak_bridge.domain.future import Future, done_by
 from keycloak_bridge.domain.users import DesiredUser, Intent, OutOfScope
 from keycloak_bridge.provisioning.known_users import KnownUsers
 from keycloak_bridge.provisioning.mark_races import MarkRaceCheck

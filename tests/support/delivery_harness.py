@@ -8,7 +8,6 @@ from typing import Any
 
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions
-from keycloak_bridge.delivery.futures import completed
 from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.key_queues import Task
@@ -17,7 +16,7 @@ from keycloak_bridge.delivery.stage import Backlog, StageContext
 from keycloak_bridge.delivery.worker_pool import WorkerPool
 from keycloak_bridge.domain.errors import BridgeError, Dependency
 from keycloak_bridge.domain.events import Message, Record, TopicPartition
-from keycloak_bridge.domain.future import Future
+from keycloak_bridge.domain.future import Future, completed
 from keycloak_bridge.domain.ports import Acknowledgement, Clock, Handled
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics

@@ -14,7 +14,6 @@ from hypothesis.stateful import (
     rule,
 )
 
-from keycloak_bridge.delivery.futures import completed
 from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.offsets import read_notes
 from keycloak_bridge.domain.errors import (
@@ -26,7 +25,7 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
 )
 from keycloak_bridge.domain.events import Message, Record, TopicPartition
-from keycloak_bridge.domain.future import Future
+from keycloak_bridge.domain.future import Future, completed
 from keycloak_bridge.domain.ports import Handled
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
