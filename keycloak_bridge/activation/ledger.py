@@ -22,7 +22,6 @@ from typing import Protocol
 
 from keycloak_bridge.activation.open_invitations import OpenInvitations, Person
 from keycloak_bridge.activation.reminders import FollowingMail, MailKind, Reminders, mail_of
-from keycloak_bridge.delivery.stage import BoundedDict, fingerprint
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerError,
@@ -41,6 +40,7 @@ from keycloak_bridge.domain.events import (
     TopicPartition,
     event_id_in,
 )
+from keycloak_bridge.domain.fingerprint import fingerprint
 from keycloak_bridge.domain.ports import (
     Acknowledgement,
     Activations,
@@ -60,7 +60,8 @@ from keycloak_bridge.planning.bookkeeping import (
     with_invitation_mark,
 )
 from keycloak_bridge.planning.mail_due import can_be_invited
-from keycloak_bridge.provisioning.provisioner import UserLocks
+from keycloak_bridge.threads.bounded_dict import BoundedDict
+from keycloak_bridge.threads.named_locks import UserLocks
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from keycloak_bridge.kafka.topics import KafkaAdmin
 from keycloak_bridge.messages.invitations import invitation_message, read_invitation
 from keycloak_bridge.messages.results import result_message
 from keycloak_bridge.ops.logs import log_event
-from keycloak_bridge.provisioning.provisioner import UserLocks
+from keycloak_bridge.threads.named_locks import UserLocks
 
 logger = logging.getLogger(__name__)
 

@@ -42,8 +42,8 @@ from keycloak_bridge.ops.health import HealthServer, Status
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.ops.tracing import Tracer, open_tracer
-from keycloak_bridge.provisioning.provisioner import UserLocks
 from keycloak_bridge.settings.model import Settings
+from keycloak_bridge.threads.named_locks import UserLocks
 
 if TYPE_CHECKING:
     from keycloak_bridge.app.page import RunningPage

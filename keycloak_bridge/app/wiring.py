@@ -58,10 +58,11 @@ from keycloak_bridge.provisioning.batches import BatchWriter
 from keycloak_bridge.provisioning.bulk_writer import BulkWriter
 from keycloak_bridge.provisioning.known_users import KnownUsers
 from keycloak_bridge.provisioning.mark_races import MarkRaceCheck
-from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy, UserLocks
+from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
 from keycloak_bridge.provisioning.verification import VerificationPolicy
 from keycloak_bridge.provisioning.writer import SingleWriter
 from keycloak_bridge.settings.model import Settings
+from keycloak_bridge.threads.named_locks import UserLocks
 
 _IN_FLIGHT, _START_IN_FLIGHT = 8, 4
 """Most batches at the same time, and how many at the start; Keycloak's response times decide within that."""

@@ -58,8 +58,8 @@ from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.interpret import Interpreter
 from keycloak_bridge.pipeline.preview import Preview, preview
 from keycloak_bridge.population.reconciliation import side_by_side
-from keycloak_bridge.provisioning.provisioner import UserLocks
 from keycloak_bridge.settings.model import EnvelopeSettings, Settings
+from keycloak_bridge.threads.named_locks import UserLocks
 
 _JOURNAL_SUFFIX = ".backfill.json"
 _PARTITION_SHARE = 4

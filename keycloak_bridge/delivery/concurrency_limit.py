@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from keycloak_bridge.delivery.brief_lock import BriefLock
 from keycloak_bridge.domain.errors import KeycloakUnavailableError
 from keycloak_bridge.domain.ports import Clock
+from keycloak_bridge.threads.brief_lock import BriefLock
 
 _SOON_S = 0.25
 """While answers come within this time, more is written at once; after twice as long, one is late."""

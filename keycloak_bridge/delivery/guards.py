@@ -8,11 +8,11 @@ from collections import OrderedDict, deque
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 
-from keycloak_bridge.delivery.brief_lock import BriefLock
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.operations import DeleteUser, Operation, Plan, UpdateUser
 from keycloak_bridge.domain.times import Limit, format_duration
 from keycloak_bridge.domain.users import Intent
+from keycloak_bridge.threads.brief_lock import BriefLock
 
 _CALM_WITHOUT_ROW = 20
 

@@ -13,7 +13,6 @@ from http import HTTPStatus
 from weakref import WeakKeyDictionary, WeakSet
 
 from keycloak_bridge.delivery.breaker import Breaker, BreakerState, RetryPolicy, Tally, delay_s
-from keycloak_bridge.delivery.brief_lock import BriefLock, condition
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.key_queues import KeyQueues, Task
 from keycloak_bridge.delivery.offsets import OffsetTracker, PartitionStates
@@ -31,6 +30,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.domain.ports import Acknowledgement, Handled
+from keycloak_bridge.threads.brief_lock import BriefLock, condition
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,28 +4,22 @@ A user with a dead letter misses something, so a later event that builds on it m
 a dead letter twice, although an earlier owner of its partition may have written one without committing past it.
 """
 
-import hashlib
 import sys
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
-from keycloak_bridge.delivery.brief_lock import BriefLock
 from keycloak_bridge.delivery.fencing import Fence
 from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.delivery.guards import Brake, Limits
 from keycloak_bridge.delivery.tracing import NO_TRACES, StageTracer
 from keycloak_bridge.domain.events import Record, TopicPartition
+from keycloak_bridge.domain.fingerprint import fingerprint
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.messages.bridge_headers import record_digest
 from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
-
-
-def fingerprint(key: bytes) -> int:
-    """Return 64 bits that stand for the user with this record key, today and in any later process."""
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+from keycloak_bridge.threads.bounded_dict import BoundedDict
+from keycloak_bridge.threads.brief_lock import BriefLock
 
 
 class DeadLetteredUsers:
@@ -156,48 +150,3 @@ class StageContext:
     stamp: GroupStamp | None = None
     limits: Limits | None = None
     tracer: StageTracer = NO_TRACES
-
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
-
-
-class BoundedDict(Generic[Key, Value]):
-    """Remembers the last `limit` entries. Safe to share between threads."""
-
-    def __init__(self, limit: int = 10_000) -> None:
-        self._limit = limit
-        self._lock = BriefLock()
-        self._entries: OrderedDict[Key, Value] = OrderedDict()
-
-    def __contains__(self, key: Key) -> bool:
-        with self._lock:
-            return key in self._entries
-
-    def get(self, key: Key) -> Value | None:
-        """Return the value of `key`; None where it is not remembered."""
-        with self._lock:
-            return self._entries.get(key)
-
-    def put(self, key: Key, value: Value) -> None:
-        """Remember `value` as the newest entry, in place of what was known of `key`."""
-        with self._lock:
-            self._entries[key] = value
-            self._keep(key)
-
-    def setdefault(self, key: Key, value: Value) -> Value:
-        """Return what is known of `key`, which is `value` from now on if it is new; either way it becomes the newest."""
-        with self._lock:
-            known = self._entries.setdefault(key, value)
-            self._keep(key)
-            return known
-
-    def pop(self, key: Key) -> Value | None:
-        """Forget `key` and return its value; None where it is not remembered."""
-        with self._lock:
-            return self._entries.pop(key, None)
-
-    def _keep(self, key: Key) -> None:
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._limit:
-            self._entries.popitem(last=False)

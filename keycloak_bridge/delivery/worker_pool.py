@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 
-from keycloak_bridge.delivery.brief_lock import BriefLock
 from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.scheduler import Delivery
 from keycloak_bridge.delivery.stage import StageContext
@@ -17,6 +16,7 @@ from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Handled, RecordHandler
 from keycloak_bridge.ops import tracing
 from keycloak_bridge.ops.logs import log_event
+from keycloak_bridge.threads.brief_lock import BriefLock
 
 logger = logging.getLogger(__name__)
 

@@ -32,7 +32,6 @@ from enum import StrEnum
 
 from keycloak_bridge.delivery.guards import LimitedAction, Limits
 from keycloak_bridge.delivery.rate_limit import RateLimiter
-from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import (
     BridgeError,
     ConflictError,
@@ -70,7 +69,8 @@ from keycloak_bridge.keycloak.calls import EXECUTE_ACTIONS_EMAIL
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.planning.bookkeeping import InvitationMark, mark_of, with_invitation_mark
 from keycloak_bridge.planning.ownership import OwnUsers
-from keycloak_bridge.provisioning.provisioner import UserLocks
+from keycloak_bridge.threads.bounded_dict import BoundedDict
+from keycloak_bridge.threads.named_locks import UserLocks
 
 logger = logging.getLogger(__name__)
 

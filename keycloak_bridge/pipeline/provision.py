@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 
 from keycloak_bridge.delivery.results import ResultPublisher
-from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import (
     BridgeError,
     Dependency,
@@ -42,6 +41,7 @@ from keycloak_bridge.pipeline.interpret import Interpreter, Skipped
 from keycloak_bridge.planning.plan import UNKNOWN_USER
 from keycloak_bridge.provisioning.provisioner import Provisioned
 from keycloak_bridge.provisioning.writer import Write, Writer
+from keycloak_bridge.threads.bounded_dict import BoundedDict
 
 logger = logging.getLogger(__name__)
 

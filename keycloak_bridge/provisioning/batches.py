@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from keycloak_bridge.delivery.brief_lock import BriefLock, condition
 from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.delivery.fencing import MayWrite, revoked_error
 from keycloak_bridge.delivery.tracing import NO_TRACES, StageTracer
@@ -27,6 +26,7 @@ from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops import tracing
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.threads.brief_lock import BriefLock, condition
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import partial
 
-from keycloak_bridge.delivery.brief_lock import BriefLock
 from keycloak_bridge.delivery.fencing import MayWrite
 from keycloak_bridge.delivery.stage import StageContext
 from keycloak_bridge.domain.errors import (
@@ -18,6 +17,7 @@ from keycloak_bridge.provisioning.batches import BatchWriter
 from keycloak_bridge.provisioning.known_users import Announced, KnownUsers
 from keycloak_bridge.provisioning.provisioner import Draft, Provisioned, Provisioner
 from keycloak_bridge.provisioning.writer import SingleWriter, Write
+from keycloak_bridge.threads.brief_lock import BriefLock
 
 
 @dataclass(frozen=True, slots=True)

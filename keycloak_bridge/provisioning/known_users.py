@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from keycloak_bridge.delivery.brief_lock import BriefLock
 from keycloak_bridge.delivery.stage import Backlog
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.events import TopicPartition
@@ -27,6 +26,7 @@ from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
 from keycloak_bridge.keycloak.lookup_times import LISTED_S
 from keycloak_bridge.ops.logs import log_event
+from keycloak_bridge.threads.brief_lock import BriefLock
 
 logger = logging.getLogger(__name__)
 

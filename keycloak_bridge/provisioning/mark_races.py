@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.events import Invitation, Result, UserEvent
 from keycloak_bridge.domain.ports import Acknowledgement, Clock
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope
 from keycloak_bridge.provisioning.executor import Invite
 from keycloak_bridge.provisioning.provisioner import Provisioned, Provisioner
+from keycloak_bridge.threads.bounded_dict import BoundedDict
 
 _MARKED_BY_THEN_S = 2.0
 """Far longer than the milliseconds between reading a user and writing its mark."""

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from keycloak_bridge.delivery.guards import Limits, limited_actions
-from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import (
     BridgeError,
     ConflictError,
@@ -40,24 +39,18 @@ from keycloak_bridge.planning.bookkeeping import has_applied, mail_awaited
 from keycloak_bridge.planning.ownership import refuse_foreign_user
 from keycloak_bridge.planning.plan import plan_user
 from keycloak_bridge.provisioning.executor import Executed, Invite, PlanExecutor
-from keycloak_bridge.provisioning.locks import NamedLocks
 from keycloak_bridge.provisioning.verification import (
     DuplicateResolver,
     Verification,
     VerificationPolicy,
 )
+from keycloak_bridge.threads.bounded_dict import BoundedDict
+from keycloak_bridge.threads.named_locks import NamedLocks, UserLocks
 
 _LOOK_AGAIN_S = 2.0
 """How often an event that waits for its user looks for it."""
 
 _NAMES = ("username", "email")
-
-
-class UserLocks(NamedLocks):
-    """The lock to hold between reading and writing a user, by its external id; the stages of one process share them.
-
-    They are reentrant: `apply` mails while it provisions the user.
-    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +128,7 @@ class Provisioner:
 
         self._limits = limits
         self._locks = locks or UserLocks()
-        self._link_locks = UserLocks()  # by Keycloak id; taken inside the others only
+        self._link_locks = NamedLocks()  # by Keycloak id; taken inside the others only
         self._trace = trace
         self._duplicates = DuplicateResolver(directory)
         self._executor = PlanExecutor(

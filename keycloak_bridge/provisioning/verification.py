@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from keycloak_bridge.delivery.stage import BoundedDict
 from keycloak_bridge.domain.errors import (
     DroppedError,
     HoldError,
@@ -33,6 +32,7 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
 )
 from keycloak_bridge.ops.logs import log_event
+from keycloak_bridge.threads.bounded_dict import BoundedDict
 
 logger = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.keycloak.partial_import import RealmAccess
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.ops.metrics import Metrics
-from keycloak_bridge.provisioning.provisioner import ProvisionPolicy, UserLocks
+from keycloak_bridge.provisioning.provisioner import ProvisionPolicy
 from keycloak_bridge.provisioning.verification import VerificationPolicy
 from keycloak_bridge.settings.model import (
     BrakeSettings,
@@ -54,6 +54,7 @@ from keycloak_bridge.settings.model import (
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryImporter, InMemoryKeycloak
+from keycloak_bridge.threads.named_locks import UserLocks
 
 WRITES = {"create", "update", "join_group", "grant_realm_roles", "execute_actions_email"}
 HERE = TopicPartition(EVENTS, 3)

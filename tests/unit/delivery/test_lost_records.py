@@ -13,9 +13,9 @@ from keycloak_bridge.delivery.catch_up import CatchUp
 from keycloak_bridge.delivery.group_stamp import GroupStamp, topic_of
 from keycloak_bridge.delivery.lost_records import LostRecords
 from keycloak_bridge.delivery.offsets import CommitNotes, write_notes
-from keycloak_bridge.delivery.stage import fingerprint
 from keycloak_bridge.domain.errors import BrokerUnavailableError
 from keycloak_bridge.domain.events import Commit
+from keycloak_bridge.domain.fingerprint import fingerprint
 
 STAMP = GroupStamp(GROUP, "http://keycloak/realms/acme", "0123456789ab")
 OLD, NEW = str(UUID(int=1)), str(UUID(int=2))

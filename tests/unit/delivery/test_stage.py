@@ -5,14 +5,9 @@ from functools import partial
 import pytest
 from threads import in_threads
 
-from keycloak_bridge.delivery.stage import (
-    Backlog,
-    BoundedDict,
-    DeadLetteredUsers,
-    SentDeadLetters,
-    fingerprint,
-)
+from keycloak_bridge.delivery.stage import Backlog, DeadLetteredUsers, SentDeadLetters
 from keycloak_bridge.domain.events import Record, TopicPartition
+from keycloak_bridge.domain.fingerprint import fingerprint
 
 HERE = TopicPartition("user-events", 0)
 THERE = TopicPartition("user-events", 1)
@@ -24,12 +19,6 @@ def noted(*keys: bytes, limit: int = 100) -> DeadLetteredUsers:
     for key in keys:
         users.note(HERE, key)
     return users
-
-
-def test_a_fingerprint_stays_the_same() -> None:
-    """It is committed to Kafka and read by later releases."""
-    assert 0xE4A6A0577479B2B4 == fingerprint(b"")
-    assert 0x40F89E395B66422F == fingerprint(b"a")
 
 
 def test_a_user_is_remembered_in_its_partition_only() -> None:
@@ -157,32 +146,3 @@ def test_a_partition_is_new_again_when_it_comes_back() -> None:
     backlog.begin(HERE, 9.0)
 
     assert (before, backlog.since_s(HERE)) == (None, 9.0)
-
-
-def test_an_entry_is_remembered_until_it_is_popped() -> None:
-    """The last value that was put counts, however often a default is offered; popping twice is harmless."""
-    entries: BoundedDict[str, int] = BoundedDict()
-    offered = [entries.setdefault("a", at) for at in (1, 2)]
-    entries.put("a", 3)
-    offered.append(entries.setdefault("a", 4))
-
-    assert (offered, entries.get("a"), entries.get("b")) == ([1, 1, 3], 3, None)
-    assert ("a" in entries, "b" in entries) == (True, False)
-    assert (entries.pop("a"), entries.pop("a"), "a" in entries) == (3, None, False)
-    assert entries.setdefault("a", 5) == 5
-
-
-def test_memory_is_bounded_and_keeps_what_was_touched_last() -> None:
-    """The entry that was neither put nor asked for by default for the longest time goes first."""
-    entries: BoundedDict[str, int] = BoundedDict(limit=2)
-    entries.put("a", 1)
-    entries.put("b", 2)
-    entries.setdefault("a", 9)
-    entries.put("c", 3)
-
-    assert [entries.get(key) for key in "abc"] == [1, None, 3]
-
-    entries.put("a", 4)
-    entries.put("d", 5)
-
-    assert [entries.get(key) for key in "acd"] == [4, None, 5]

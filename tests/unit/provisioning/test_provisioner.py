@@ -51,10 +51,11 @@ from keycloak_bridge.planning.bookkeeping import (
     mark_of,
     with_invitation_mark,
 )
-from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy, UserLocks
+from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
 from keycloak_bridge.provisioning.verification import VerificationPolicy
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_keycloak import InMemoryKeycloak
+from keycloak_bridge.threads.named_locks import UserLocks
 
 WRITES = {"create", "update", "join", "leave", "create_group"}
 

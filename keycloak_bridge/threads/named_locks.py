@@ -15,3 +15,10 @@ class NamedLocks:
     def of(self, name: str) -> threading.RLock:
         """Return the lock of this name."""
         return self._locks[zlib.crc32(name.encode("utf-8", "surrogatepass")) % _LOCKS]
+
+
+class UserLocks(NamedLocks):
+    """The lock to hold between reading and writing a user, by its external id; the stages of one process share them.
+
+    They are reentrant: `apply` mails while it provisions the user.
+    """

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from keycloak_bridge.delivery.brief_lock import BriefLock, condition
+from keycloak_bridge.threads.brief_lock import BriefLock, condition
 
 WAIT_S = 30
 

@@ -1,0 +1,1 @@
+"""What threads share: locks, and a memory of the last entries."""
