@@ -10,12 +10,12 @@ from functools import partial
 from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.delivery.scheduler import Delivery
 from keycloak_bridge.delivery.stage import StageContext
-from keycloak_bridge.domain.errors import BridgeError, Disposition, HoldError, InternalError
+from keycloak_bridge.domain.errors import BridgeError, Disposition, HoldError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Handled, RecordHandler
 from keycloak_bridge.ops import tracing
-from keycloak_bridge.ops.logs import log_event
+from keycloak_bridge.ops.logs import internal_error, log_event
 from keycloak_bridge.threads.brief_lock import BriefLock
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class WorkerPool:
         error = (
             cause
             if isinstance(cause, BridgeError)
-            else internal_error(cause, record, self._context.name)
+            else internal_error(logger, cause, record, self._context.name)
         )
         span = tracing.current()
         span.fail(error.code)
@@ -158,21 +158,3 @@ class WorkerPool:
             self._delivery.settle(task, handled)
         finally:
             span.end()
-
-
-def internal_error(error: BaseException, record: Record | None, stage: str) -> InternalError:
-    """Log an exception that the bridge did not foresee, and return the error that the record gets for it."""
-    log_event(
-        logger,
-        "internal-error",
-        level=logging.ERROR,
-        error=error,
-        stage=stage,
-        topic=None if record is None else record.topic,
-        partition=None if record is None else record.partition,
-        offset=None if record is None else record.offset,
-    )
-    return InternalError(
-        f"the bridge failed on this record ({type(error).__name__})",
-        remedy="report it with the log line `internal-error`; then replay the dead letter",
-    )

@@ -20,7 +20,8 @@ from typing import Any, Literal, TextIO, TypedDict, Unpack
 
 from pythonjsonlogger.json import JsonFormatter
 
-from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.errors import BridgeError, InternalError
+from keycloak_bridge.domain.events import Record
 from keycloak_bridge.ops import redaction, tracing
 
 LogFormat = Literal["auto", "json", "text"]
@@ -103,6 +104,26 @@ def log_event(
     )
     setattr(record, _FIELDS_ATTRIBUTE, {"action": action, **known})
     logger.handle(record)
+
+
+def internal_error(
+    logger: logging.Logger, error: BaseException, record: Record | None, stage: str
+) -> InternalError:
+    """Log an exception that the bridge did not foresee, and return the error that the record gets for it."""
+    log_event(
+        logger,
+        "internal-error",
+        level=logging.ERROR,
+        error=error,
+        stage=stage,
+        topic=None if record is None else record.topic,
+        partition=None if record is None else record.partition,
+        offset=None if record is None else record.offset,
+    )
+    return InternalError(
+        f"the bridge failed on this record ({type(error).__name__})",
+        remedy="report it with the log line `internal-error`; then replay the dead letter",
+    )
 
 
 def configure_logging(

@@ -14,7 +14,6 @@ from http import HTTPStatus
 from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.delivery.fencing import MayWrite, revoked_error
 from keycloak_bridge.delivery.tracing import NO_TRACES, StageTracer
-from keycloak_bridge.delivery.worker_pool import internal_error
 from keycloak_bridge.domain.errors import (
     BridgeError,
     KeycloakAuthError,
@@ -24,7 +23,7 @@ from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Clock, UserImporter
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.ops import tracing
-from keycloak_bridge.ops.logs import log_event
+from keycloak_bridge.ops.logs import internal_error, log_event
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.threads.brief_lock import BriefLock, condition
 
@@ -189,7 +188,7 @@ class BatchWriter:
             except BridgeError as error:
                 _fail(part, error)
             except Exception as error:  # noqa: BLE001 # no other thread knows of these users
-                _fail(part, internal_error(error, None, "provision"))
+                _fail(part, internal_error(logger, error, None, "provision"))
             else:
                 for entry in part:
                     if entry in ids:
