@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from keycloak_bridge.delivery.breaker import RetryPolicy, delay_s
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions
-from keycloak_bridge.delivery.stage import StageContext
+from keycloak_bridge.delivery.stage_context import StageContext
 from keycloak_bridge.domain.errors import BridgeError, Disposition
 from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.domain.ports import Clock, RecordConsumer, RecordHandler

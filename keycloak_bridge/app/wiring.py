@@ -23,7 +23,7 @@ from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
 from keycloak_bridge.delivery.rate_limit import RateLimiter, wait_out
 from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
 from keycloak_bridge.delivery.scheduler import DeliveryPolicy
-from keycloak_bridge.delivery.stage import Backlog, SentDeadLetters, StageContext
+from keycloak_bridge.delivery.stage_context import Backlog, SentDeadLetters, StageContext
 from keycloak_bridge.delivery.tracing import StageTracer
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.events import Invitation, Result

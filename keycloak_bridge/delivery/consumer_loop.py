@@ -16,7 +16,7 @@ from keycloak_bridge.delivery.group_position import (
 )
 from keycloak_bridge.delivery.lost_records import LostRecords
 from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy, InHand
-from keycloak_bridge.delivery.stage import StageContext
+from keycloak_bridge.delivery.stage_context import StageContext
 from keycloak_bridge.delivery.worker_pool import WorkerPool
 from keycloak_bridge.domain.errors import (
     BrakeError,

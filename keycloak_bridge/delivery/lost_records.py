@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from keycloak_bridge.delivery.stage import StageContext
+from keycloak_bridge.delivery.stage_context import StageContext
 from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.ops.logs import log_event
 

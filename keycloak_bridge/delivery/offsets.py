@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from keycloak_bridge.delivery.group_stamp import GroupStamp, notes_of
-from keycloak_bridge.delivery.stage import DeadLetteredUsers
+from keycloak_bridge.delivery.stage_context import DeadLetteredUsers
 from keycloak_bridge.domain.events import Commit, TopicPartition
 
 

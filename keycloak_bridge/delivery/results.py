@@ -8,7 +8,7 @@ from functools import partial
 
 from keycloak_bridge import __version__
 from keycloak_bridge.delivery.guards import BRAKED_S
-from keycloak_bridge.delivery.stage import StageContext
+from keycloak_bridge.delivery.stage_context import StageContext
 from keycloak_bridge.domain.errors import (
     RECORD_TOO_LARGE,
     BridgeError,

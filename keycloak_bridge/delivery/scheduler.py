@@ -16,7 +16,7 @@ from keycloak_bridge.delivery.breaker import Breaker, BreakerState, RetryPolicy,
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.key_queues import KeyQueues, Task
 from keycloak_bridge.delivery.offsets import OffsetTracker, PartitionStates
-from keycloak_bridge.delivery.stage import StageContext
+from keycloak_bridge.delivery.stage_context import StageContext
 from keycloak_bridge.domain.errors import (
     BridgeError,
     Dependency,

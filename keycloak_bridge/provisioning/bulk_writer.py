@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from keycloak_bridge.delivery.fencing import MayWrite
-from keycloak_bridge.delivery.stage import StageContext
+from keycloak_bridge.delivery.stage_context import StageContext
 from keycloak_bridge.domain.errors import (
     BridgeError,
     KeycloakConflictError,

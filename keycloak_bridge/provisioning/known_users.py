@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from keycloak_bridge.delivery.stage import Backlog
+from keycloak_bridge.delivery.stage_context import Backlog
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.domain.ports import Clock

@@ -12,7 +12,7 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.delivery.fencing import fenced
 from keycloak_bridge.delivery.results import ResultPublisher
-from keycloak_bridge.delivery.stage import Backlog, SentDeadLetters
+from keycloak_bridge.delivery.stage_context import Backlog, SentDeadLetters
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Record
 from keycloak_bridge.domain.future import Future

@@ -12,7 +12,7 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.wiring import own_users
 from keycloak_bridge.delivery.guards import Brake, Limits
 from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
-from keycloak_bridge.delivery.stage import DeadLetteredUsers, SentDeadLetters
+from keycloak_bridge.delivery.stage_context import DeadLetteredUsers, SentDeadLetters
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Invitation, Message, Record
 from keycloak_bridge.domain.future import Future

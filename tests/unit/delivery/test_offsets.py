@@ -16,7 +16,7 @@ from keycloak_bridge.delivery.offsets import (
     tidy,
     write_notes,
 )
-from keycloak_bridge.delivery.stage import DeadLetteredUsers
+from keycloak_bridge.delivery.stage_context import DeadLetteredUsers
 from keycloak_bridge.domain.events import Commit, TopicPartition
 
 

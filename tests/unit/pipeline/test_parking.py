@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from stage_harness import EVENTS, Flow, event_of, record_of
 
-from keycloak_bridge.delivery.stage import DeadLetteredUsers
+from keycloak_bridge.delivery.stage_context import DeadLetteredUsers
 from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
 from keycloak_bridge.domain.events import USER_DELETED, USER_DISABLED, USER_UPDATED, TopicPartition
 from keycloak_bridge.domain.ports import Handled

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.delivery.stage import Backlog
+from keycloak_bridge.delivery.stage_context import Backlog
 from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
 from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.domain.users import DesiredUser, MatchCriterion, UserRepresentation

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 from threads import in_threads
 
-from keycloak_bridge.delivery.stage import Backlog, DeadLetteredUsers, SentDeadLetters
+from keycloak_bridge.delivery.stage_context import Backlog, DeadLetteredUsers, SentDeadLetters
 from keycloak_bridge.domain.events import Record, TopicPartition
 from keycloak_bridge.domain.fingerprint import fingerprint
 
