@@ -17,12 +17,12 @@ from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.catch_up import CatchUp
 from keycloak_bridge.delivery.concurrency_limit import ConcurrencyLimit
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
+from keycloak_bridge.delivery.delivery import DeliveryPolicy
 from keycloak_bridge.delivery.fencing import fenced
 from keycloak_bridge.delivery.group_stamp import GroupStamp, realm_address
 from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
 from keycloak_bridge.delivery.rate_limit import RateLimiter, wait_out
 from keycloak_bridge.delivery.results import ResultPublisher, TopicOutput
-from keycloak_bridge.delivery.scheduler import DeliveryPolicy
 from keycloak_bridge.delivery.stage_context import Backlog, SentDeadLetters, StageContext
 from keycloak_bridge.delivery.tracing import StageTracer
 from keycloak_bridge.domain.errors import HoldError

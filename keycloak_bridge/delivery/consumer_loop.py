@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from keycloak_bridge.delivery.catch_up import CatchUp
+from keycloak_bridge.delivery.delivery import Delivery, DeliveryPolicy, InHand
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.group_position import (
     begun_anew,
@@ -15,7 +16,6 @@ from keycloak_bridge.delivery.group_position import (
     is_of_another_topic,
 )
 from keycloak_bridge.delivery.lost_records import LostRecords
-from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy, InHand
 from keycloak_bridge.delivery.stage_context import StageContext
 from keycloak_bridge.delivery.worker_pool import WorkerPool
 from keycloak_bridge.domain.errors import (

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 
+from keycloak_bridge.delivery.delivery import Delivery
 from keycloak_bridge.delivery.key_queues import Task
-from keycloak_bridge.delivery.scheduler import Delivery
 from keycloak_bridge.delivery.stage_context import StageContext
 from keycloak_bridge.domain.errors import BridgeError, Disposition, HoldError
 from keycloak_bridge.domain.events import Record

@@ -8,10 +8,10 @@ from typing import Any
 
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop, ConsumerOptions
+from keycloak_bridge.delivery.delivery import Delivery, DeliveryPolicy, InHand
 from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.delivery.key_queues import Task
-from keycloak_bridge.delivery.scheduler import Delivery, DeliveryPolicy, InHand
 from keycloak_bridge.delivery.stage_context import Backlog, StageContext
 from keycloak_bridge.delivery.worker_pool import WorkerPool
 from keycloak_bridge.domain.errors import BridgeError, Dependency

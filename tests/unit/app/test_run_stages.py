@@ -10,7 +10,7 @@ from delivery_harness import Recorder, ended_if_it_hangs, passing_time, stage_co
 from keycloak_bridge.app.stages import RuntimeContext, Stage, run_stages
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
-from keycloak_bridge.delivery.scheduler import DeliveryPolicy
+from keycloak_bridge.delivery.delivery import DeliveryPolicy
 from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
     ConfigError,

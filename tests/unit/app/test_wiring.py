@@ -27,7 +27,7 @@ from keycloak_bridge.app.wiring import StageBuilder, inviter, provision_policy, 
 from keycloak_bridge.delivery.breaker import RetryPolicy
 from keycloak_bridge.delivery.catch_up import CatchUp
 from keycloak_bridge.delivery.consumer_loop import ConsumerOptions
-from keycloak_bridge.delivery.scheduler import DeliveryPolicy
+from keycloak_bridge.delivery.delivery import DeliveryPolicy
 from keycloak_bridge.domain.errors import HoldError, PartitionRevokedError
 from keycloak_bridge.domain.events import Record, TopicPartition
 from keycloak_bridge.domain.ports import Handled

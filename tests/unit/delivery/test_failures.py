@@ -14,8 +14,8 @@ from keycloak_bridge.delivery.breaker import (
     Tally,
     delay_s,
 )
+from keycloak_bridge.delivery.failures import FailurePolicy
 from keycloak_bridge.delivery.key_queues import Task
-from keycloak_bridge.delivery.scheduler import FailurePolicy
 from keycloak_bridge.domain.errors import (
     BridgeError,
     BrokerUnavailableError,
