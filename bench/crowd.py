@@ -9,7 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from keycloak_bridge.app.interpretation import load_schemas
+from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.domain.events import USER_CREATED, Record
 from keycloak_bridge.domain.operations import CreateUser
 from keycloak_bridge.domain.users import DesiredUser, UserRepresentation

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from keycloak_bridge.app.connections import keycloak_admin
-from keycloak_bridge.app.interpretation import Interpretation, default_mapping_text
+from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.app.mapping_files import default_mapping_text
 from keycloak_bridge.app.realm_check import realm_problems
 from keycloak_bridge.cli.common import (
     CONFIGURATION,

@@ -6,12 +6,8 @@ from pathlib import Path
 
 import click
 
-from keycloak_bridge.app.interpretation import (
-    load_documents,
-    load_schemas,
-    read_published,
-    write_published,
-)
+from keycloak_bridge.app.published_schemas import read_published, write_published
+from keycloak_bridge.app.schema_files import load_documents, load_schemas
 from keycloak_bridge.cli.common import Invocation, bridge_command, format_option
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import ConfigError, UnknownSchemaError

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from keycloak_bridge import __version__
-from keycloak_bridge.app.interpretation import load_documents
+from keycloak_bridge.app.schema_files import load_documents
 from keycloak_bridge.domain.events import DEAD_LETTER, DEAD_LETTER_REPLAYED, INVITATION_DUE, RESULT
 from keycloak_bridge.events.cloudevents import SOURCE, cloud_event_message
 from keycloak_bridge.kafka.topics import wanted_topics

@@ -17,7 +17,7 @@ from letter_cases import NOON, letter_record
 from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
-from keycloak_bridge.app.interpretation import load_documents
+from keycloak_bridge.app.schema_files import load_documents
 from keycloak_bridge.domain.events import Invitation, Message, Outcome, Purpose, Record, Result
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.events.decode import EnvelopeRules

@@ -11,7 +11,7 @@ from command_lines import TARGETS, blocks, commands, parse, targets_in
 from grafana_dashboard import grafana_dashboard
 from man_page import man_page
 
-from keycloak_bridge.app.interpretation import load_schemas
+from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.domain.events import USER_CREATED, USER_EVENTS, Record
 from keycloak_bridge.events.decode import EnvelopeRules, decode
 from keycloak_bridge.mapping.mapping import compile_mapping

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from keycloak_bridge.app.interpretation import load_documents
+from keycloak_bridge.app.schema_files import load_documents
 from keycloak_bridge.domain.events import USER_EVENTS, Record
 
 FOLDER = Path(__file__).parents[1] / "events"

@@ -11,13 +11,9 @@ import pytest
 import records
 from stage_harness import event_of
 
-from keycloak_bridge.app.interpretation import (
-    Interpretation,
-    default_mapping_text,
-    invitation_terms,
-    load_mapping,
-    load_schemas,
-)
+from keycloak_bridge.app.interpretation import Interpretation, invitation_terms
+from keycloak_bridge.app.mapping_files import default_mapping_text, load_mapping
+from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.domain.errors import ConfigError, EventValidationError, MappingError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.users import (

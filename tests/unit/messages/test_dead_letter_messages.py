@@ -13,7 +13,7 @@ from letter_cases import NOON, dead_letter, letter_record, stored
 from records import record as record_of
 from stage_harness import DEAD_LETTERS, EVENTS, STRUCTURED, event_of
 
-from keycloak_bridge.app.interpretation import load_schemas
+from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.domain.errors import (
     BridgeError,
     EventDecodeError,

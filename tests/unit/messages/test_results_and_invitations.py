@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from letter_cases import NOON, stored
 from records import envelope, record
 
-from keycloak_bridge.app.interpretation import Interpretation, load_schemas
+from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.domain.errors import (
     BridgeError,
     EventDecodeError,

@@ -12,7 +12,8 @@ from cli_harness import call
 from click.testing import Result
 from stage_harness import EVENTS, Flow, record_of
 
-from keycloak_bridge.app.interpretation import Interpretation, default_mapping_text
+from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.app.mapping_files import default_mapping_text
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.users import DesiredUser
 from keycloak_bridge.events.custom_envelope import compile_envelope

@@ -21,7 +21,8 @@ from stage_harness import (
     record_of,
 )
 
-from keycloak_bridge.app.interpretation import Interpretation, default_mapping_text
+from keycloak_bridge.app.interpretation import Interpretation
+from keycloak_bridge.app.mapping_files import default_mapping_text
 from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
 from keycloak_bridge.domain.errors import (
     BridgeError,

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema.validators import validator_for
 
-from keycloak_bridge.app.interpretation import load_schemas
+from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.validation.catalog import SchemaCatalog
 from keycloak_bridge.validation.documents import SchemaDocument

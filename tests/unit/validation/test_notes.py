@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from keycloak_bridge.app.interpretation import load_schemas
+from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.events.formats import FORMATS
 from keycloak_bridge.validation.catalog import SchemaCatalog
 from keycloak_bridge.validation.documents import SchemaDocument

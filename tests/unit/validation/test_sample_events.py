@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.app.interpretation import load_schemas
+from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.domain.errors import BridgeError, EventValidationError
 from keycloak_bridge.domain.events import USER_CREATED, USER_EVENTS, USER_UPDATED, Record, UserEvent
 from keycloak_bridge.events.decode import EnvelopeRules, decode

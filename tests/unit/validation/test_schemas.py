@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from referencing import Registry
 
-from keycloak_bridge.app.interpretation import load_schemas
+from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.domain.events import USER_CREATED, USER_EVENTS, USER_UPDATED
 from keycloak_bridge.validation.subschema import CONTAINERS, Subschema, follow
 

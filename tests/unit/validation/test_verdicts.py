@@ -16,7 +16,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 from schema_cases import VALUES, version_pairs
 
-from keycloak_bridge.app.interpretation import load_documents, load_schemas
+from keycloak_bridge.app.schema_files import load_documents, load_schemas
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.validation.compiled import compile_verdict
 from keycloak_bridge.validation.documents import SchemaDocument, check_documents

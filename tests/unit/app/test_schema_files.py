@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from keycloak_bridge.app.interpretation import load_schemas, read_published, write_published
+from keycloak_bridge.app.published_schemas import read_published, write_published
+from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.domain.errors import ConfigError
 
 
