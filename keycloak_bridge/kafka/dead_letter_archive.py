@@ -58,7 +58,7 @@ class KafkaDeadLetterArchive:
         self._lock = threading.Lock()
         self._reader: DeadLetterReader | None = None
         self._admin: KafkaAdmin | None = None
-        self._since_ms = 0
+        self._since_ms: int | None = None
         self._letters = _Digests()
         self._without_body = _Digests()
         self._replays = _Digests()
@@ -103,7 +103,7 @@ class KafkaDeadLetterArchive:
             for connection in (self._reader, self._admin):
                 if connection is not None:
                     connection.close()
-            self._reader = self._admin = None
+            self._reader = self._admin = self._since_ms = None
 
     def _could_read(self, record: Record) -> bool:
         """Read what may be about `record`; say no, once with a warning, where that is not allowed."""
@@ -132,14 +132,16 @@ class KafkaDeadLetterArchive:
         )
 
     def _read_from(self, since_ms: int) -> None:
-        begun = self._reader is not None
         self._reader = reader = self._reader or DeadLetterReader(
             self._settings, self._topic, committed_only=False
         )
-        if not begun or since_ms < self._since_ms:
+        if self._since_ms is None or since_ms < self._since_ms:
             # the second time all of it: producers could name older and older times, and have it read each time
-            self._since_ms = 0 if begun else since_ms
-            reader.begin_at(self._since_ms)
+            begin_ms = since_ms if self._since_ms is None else 0
+            reader.begin_at(begin_ms)
+            self._since_ms = (
+                begin_ms  # only now: where Kafka does not answer, nothing was read from there on
+            )
         for record in reader.read():
             self._note(record)
 

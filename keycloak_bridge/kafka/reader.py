@@ -193,6 +193,9 @@ class TopicReader:
             with translated(f"reading {self._topic}"):
                 batches = self._consumer.poll(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
             waited_s = time.monotonic() - began_s
+            records = [record_of(raw) for batch in batches.values() for raw in batch]
+            self._seen(records)
+            yield from records  # before anything can fail: the positions are behind them already
             self._read_on_after_trouble()
             idle_s = idle_s + waited_s if self._progress() == before else 0.0
             if idle_s > _STALLED_S:
@@ -203,9 +206,6 @@ class TopicReader:
                     f"Kafka gives no records of topic {self._topic}",
                     remedy="check that the brokers are up and that the ACLs allow reading the topic",
                 )
-            records = [record_of(raw) for batch in batches.values() for raw in batch]
-            self._seen(records)
-            yield from records
 
     def _read_on_after_trouble(self) -> None:
         """Fetch a partition again that was put to rest after a failure."""

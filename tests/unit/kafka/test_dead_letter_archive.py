@@ -8,7 +8,11 @@ import pytest
 from letter_cases import dead_letter, letter_of, stored
 from records import record as record_of
 
-from keycloak_bridge.domain.errors import BrokerAccessError, MappingError
+from keycloak_bridge.domain.errors import (
+    BrokerAccessError,
+    BrokerUnavailableError,
+    MappingError,
+)
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.kafka import dead_letter_archive
 from keycloak_bridge.kafka.dead_letter_archive import KafkaDeadLetterArchive
@@ -35,6 +39,7 @@ class World:
         self.topic_id: str | None = "t-1"
         self.now_s = 0.0
         self.refused = False
+        self.unanswered = 0
         self.closed = 0
         monkeypatch.setattr(dead_letter_archive, "DeadLetterReader", self._reader)
         monkeypatch.setattr(dead_letter_archive, "KafkaAdmin", lambda _: _Admin(self))
@@ -47,9 +52,10 @@ class World:
         return _Reader(self)
 
     def give_up(self, record: Record) -> Record:
-        """Write the dead letter of `record`, and return it."""
+        """Write the dead letter of `record`, which is as old as the record, and return it."""
         message = dead_letter(record, MappingError("no"), topic_id=self.topic_id)
-        self.log.append(stored(message, (0, len(self.log))))
+        letter = stored(message, (0, len(self.log)))
+        self.log.append(replace(letter, timestamp_ms=record.timestamp_ms))
         return self.log[-1]
 
 
@@ -58,8 +64,12 @@ class _Reader:
         self._world = world
 
     def begin_at(self, timestamp_ms: int) -> None:
+        if self._world.unanswered:
+            self._world.unanswered -= 1
+            raise BrokerUnavailableError("gone")
         self._world.begun_ms.append(timestamp_ms)
-        self._world.position = 0
+        later = [n for n, one in enumerate(self._world.log) if one.timestamp_ms >= timestamp_ms]
+        self._world.position = later[0] if later else len(self._world.log)
 
     def read(self) -> Iterator[Record]:
         if self._world.refused:
@@ -140,7 +150,7 @@ def test_a_letter_without_its_body_is_of_a_large_record_only(
     """Of any other nobody can say so, and keep what it holds out of the topic."""
     record = replace(RECORD, value=b"x" * size)
     letter = without_body(dead_letter(record, MappingError("no"), topic_id="t-1"))
-    world.log.append(stored(letter))
+    world.log.append(replace(stored(letter), timestamp_ms=record.timestamp_ms))
 
     assert held is world.archive.holds(record)
     assert not world.archive.holds(replace(record, value=b"y" * size))
@@ -170,6 +180,36 @@ def test_older_and_older_records_have_the_topic_read_twice(world: World) -> None
     future = replace(RECORD, timestamp_ms=2**62)
     world.give_up(future)
     assert world.archive.holds(future)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_kafka_did_not_answer_is_asked_again(world: World, begun: bool) -> None:
+    """A dead letter that was not found since the topic could not be read there would be written twice."""
+    old = replace(RECORD, offset=1, timestamp_ms=RECORD.timestamp_ms - 30 * 24 * HOUR_MS)
+    world.give_up(old)
+    world.give_up(RECORD)
+    if begun:
+        assert world.archive.holds(RECORD)
+    world.unanswered = 2
+    for _ in range(2):
+        with pytest.raises(BrokerUnavailableError):
+            world.archive.holds(old)
+
+    assert world.archive.holds(old)
+    assert world.begun_ms.pop() == (0 if begun else old.timestamp_ms - HOUR_MS)
+    assert not world.archive.holds(replace(old, offset=2))
+    assert len(world.begun_ms) == begun
+
+
+def test_after_a_close_the_topic_is_read_anew(world: World) -> None:
+    """From the time of the record on that is asked about then."""
+    assert not world.archive.holds(RECORD)
+    world.archive.close()
+    old = replace(RECORD, offset=1, timestamp_ms=RECORD.timestamp_ms - 2 * HOUR_MS)
+    world.give_up(old)
+
+    assert world.archive.holds(old)
+    assert [RECORD.timestamp_ms - HOUR_MS, old.timestamp_ms - HOUR_MS] == world.begun_ms
 
 
 def test_a_record_of_the_future_has_all_of_it_read(world: World) -> None:

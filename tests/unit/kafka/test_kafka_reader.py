@@ -290,6 +290,27 @@ def test_errors_of_kafka_are_ours(
     assert topic.consumer.polls <= 1
 
 
+def test_what_was_polled_is_yielded_whatever_fails_behind_it(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next call reads on behind it."""
+    reader = topic.reader({0: [Raw(0, 0), Raw(0, 1)]})
+    poll = topic.consumer.poll
+
+    def losing(**options: Any) -> dict[KafkaTopicPartition, list[Raw]]:
+        topic.consumer.lost = True
+        return poll(**options)
+
+    monkeypatch.setattr(topic.consumer, "poll", losing)
+    found: list[Record] = []
+    with pytest.raises(BrokerUnavailableError):
+        found.extend(reader.read())
+    topic.consumer.lost = False
+
+    assert [Place(0, 0), Place(0, 1)] == places(found)
+    assert [] == list(reader.read())
+
+
 # any topic, by time and by key
 
 LOGS = {number: [Raw(number, offset) for offset in range(10)] for number in range(3)}
