@@ -23,8 +23,8 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Commit, TopicPartition
 from keycloak_bridge.domain.ports import Clock, RecordConsumer
-from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.logs import log_event
+from keycloak_bridge.ops.status import Status
 
 logger = logging.getLogger(__name__)
 

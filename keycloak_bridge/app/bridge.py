@@ -38,9 +38,10 @@ from keycloak_bridge.keycloak.partial_import import realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.ops.clock import SystemClock
-from keycloak_bridge.ops.health import HealthServer, Status
+from keycloak_bridge.ops.health import HealthServer
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.ops.status import Status
 from keycloak_bridge.ops.tracing import Tracer, open_tracer
 from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.threads.named_locks import UserLocks

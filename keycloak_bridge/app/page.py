@@ -21,7 +21,7 @@ from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
 from keycloak_bridge.kafka.dead_letter_topic import DeadLetterReader
 from keycloak_bridge.messages.results import PastOutcome
-from keycloak_bridge.ops.health import Status
+from keycloak_bridge.ops.status import Status
 from keycloak_bridge.outcome_log.log import OutcomeFilter, OutcomeLog
 from keycloak_bridge.outcome_log.user_state import only, state_of, targets_of
 from keycloak_bridge.settings.model import Settings

@@ -13,9 +13,9 @@ from keycloak_bridge.delivery.stage_context import StageContext
 from keycloak_bridge.domain.errors import BridgeError, Disposition
 from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.domain.ports import Clock, RecordConsumer, RecordHandler
-from keycloak_bridge.ops.health import JOINING, Status
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.ops.status import JOINING, Status
 
 logger = logging.getLogger(__name__)
 

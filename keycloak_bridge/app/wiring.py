@@ -48,8 +48,8 @@ from keycloak_bridge.keycloak.partial_import import BATCHED_SAVES_S, RealmAccess
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.ops.clock import SystemClock
-from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.ops.status import Status
 from keycloak_bridge.ops.tracing import Tracer
 from keycloak_bridge.pipeline.invite import InviteStage
 from keycloak_bridge.pipeline.provision import ProvisionStage

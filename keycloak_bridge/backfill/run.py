@@ -57,7 +57,7 @@ from keycloak_bridge.ops.clock import SystemClock
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.pipeline.interpret import Interpreter
 from keycloak_bridge.pipeline.preview import Preview, preview
-from keycloak_bridge.population.reconciliation import side_by_side
+from keycloak_bridge.population.side_by_side import side_by_side
 from keycloak_bridge.settings.model import EnvelopeSettings, Settings
 from keycloak_bridge.threads.named_locks import UserLocks
 

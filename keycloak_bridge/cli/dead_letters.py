@@ -28,22 +28,18 @@ from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.unicode_text import printable
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.events.frames import frame_length
-from keycloak_bridge.kafka.dead_letter_topic import (
-    GONE,
-    DeadLetterReader,
-    DeadLetterReplayer,
-    Replay,
-    ReplayOptions,
-    batches,
-)
+from keycloak_bridge.kafka.dead_letter_replay import GONE, Replay, ReplayOptions, batches
+from keycloak_bridge.kafka.dead_letter_topic import DeadLetterReader, DeadLetterReplayer
 from keycloak_bridge.messages.bridge_headers import DEAD_LETTER_PREFIX, REPLAY_PREFIX
+from keycloak_bridge.messages.dead_letter_inventory import (
+    DeadLetterFilter,
+    DeadLetterInventory,
+    counts_by_code,
+)
 from keycloak_bridge.messages.dead_letters import (
     INVITE_STEP,
     DeadLetter,
-    DeadLetterFilter,
-    DeadLetterInventory,
     Place,
-    counts_by_code,
     dead_letter_headers,
     is_replay_mark,
     original_record,
@@ -52,7 +48,7 @@ from keycloak_bridge.messages.dead_letters import (
 from keycloak_bridge.messages.invitations import read_invitation
 from keycloak_bridge.pipeline.interpret import Skipped
 from keycloak_bridge.pipeline.preview import PreviewOutcome, preview
-from keycloak_bridge.population.reconciliation import side_by_side
+from keycloak_bridge.population.side_by_side import side_by_side
 from keycloak_bridge.provisioning.provisioner import Provisioner
 from keycloak_bridge.settings.model import Settings
 

@@ -26,7 +26,7 @@ from keycloak_bridge.cli.tables import NO_BREAK
 from keycloak_bridge.domain.times import format_time, parse_time
 from keycloak_bridge.domain.unicode_text import printable
 from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
-from keycloak_bridge.messages.dead_letters import DeadLetterFilter
+from keycloak_bridge.messages.dead_letter_inventory import DeadLetterFilter
 from keycloak_bridge.messages.results import PastOutcome
 from keycloak_bridge.outcome_log.log import OutcomeLog
 from keycloak_bridge.outcome_log.user_state import (

@@ -44,7 +44,7 @@ from keycloak_bridge.population.invited_users import (
     another_mail,
     invited_users,
 )
-from keycloak_bridge.population.reconciliation import side_by_side
+from keycloak_bridge.population.side_by_side import side_by_side
 from keycloak_bridge.settings.model import Settings
 
 _HEADERS = ("state", "user", "link ends", "event", "Keycloak id", "obstacle")

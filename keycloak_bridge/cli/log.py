@@ -23,7 +23,7 @@ from keycloak_bridge.cli.console import Console, cell, in_batches, with_progress
 from keycloak_bridge.domain.errors import BrokerUnavailableError
 from keycloak_bridge.domain.events import USER_EVENTS, Outcome
 from keycloak_bridge.domain.times import format_time
-from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS
+from keycloak_bridge.messages.recommended_actions import RECOMMENDED_ACTIONS
 from keycloak_bridge.messages.results import PastOutcome
 from keycloak_bridge.outcome_log.log import MOST, OutcomeFilter, OutcomeLog
 

@@ -14,7 +14,8 @@ from keycloak_bridge.cli.event_sources import EventLog, Row, event_log_options, 
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.pipeline.preview import Preview, outcome_of, preview
 from keycloak_bridge.population.population import Population, PopulationUser
-from keycloak_bridge.population.reconciliation import Comparison, Reconciliation, side_by_side
+from keycloak_bridge.population.reconciliation import Comparison, Reconciliation
+from keycloak_bridge.population.side_by_side import side_by_side
 from keycloak_bridge.population.snapshot import users_to_plan_with
 from keycloak_bridge.provisioning.provisioner import Provisioner
 

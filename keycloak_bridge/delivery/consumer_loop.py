@@ -28,9 +28,9 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Commit, TopicPartition
 from keycloak_bridge.domain.ports import RecordConsumer, RecordHandler
-from keycloak_bridge.ops.health import JOINING, Readiness
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.stage_reports import StageReport
+from keycloak_bridge.ops.status import JOINING, Readiness
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from keycloak_bridge.domain.events import Record, TopicPartition
 from keycloak_bridge.domain.fingerprint import fingerprint
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.messages.bridge_headers import record_digest
-from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.ops.status import Status
 from keycloak_bridge.threads.bounded_dict import BoundedDict
 from keycloak_bridge.threads.brief_lock import BriefLock
 

@@ -7,9 +7,8 @@ its topic again, with headers that name the dead letter, and writes a mark to th
 import hashlib
 import json
 import re
-from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from sys import intern
@@ -28,6 +27,7 @@ from keycloak_bridge.messages.bridge_headers import (
     original_headers,
     record_digest,
 )
+from keycloak_bridge.messages.recommended_actions import recommended_action
 
 REPLAY_OF = "kb-replay-of"
 """The place of the dead letter, as `PARTITION/OFFSET` of the dead-letter topic."""
@@ -298,89 +298,6 @@ def read_dead_letter(record: Record, rules: EnvelopeRules) -> DeadLetter | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetterFilter:
-    """A choice of dead letters; an empty condition allows all."""
-
-    places: frozenset[Place] = frozenset()
-    codes: frozenset[str] = frozenset()
-    types: frozenset[str] = frozenset()
-    users: frozenset[str] = frozenset()
-    step: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether every dead letter is chosen."""
-        return self == DeadLetterFilter()
-
-    def matches(self, letter: DeadLetter) -> bool:
-        """Say whether `letter` meets all conditions; `since` is inclusive, `until` is not."""
-        return (
-            (not self.places or letter.place in self.places)
-            and (not self.codes or letter.code in self.codes)
-            and (not self.types or letter.event_type in self.types)
-            and (not self.users or letter.user_id in self.users)
-            and (self.step is None or letter.step == self.step)
-            and (self.since is None or letter.time >= self.since)
-            and (self.until is None or letter.time < self.until)
-        )
-
-
-@dataclass(slots=True)
-class DeadLetterInventory:
-    """The dead letters that a filter chooses and every mark, added record by record; without values."""
-
-    rules: EnvelopeRules
-    chosen: DeadLetterFilter = field(default_factory=DeadLetterFilter)
-    foreign: int = 0
-    """How many records were neither dead letters nor marks."""
-    _letters: dict[Place, DeadLetter] = field(default_factory=dict)
-    _replayed: set[bytes] = field(default_factory=set)
-
-    def add(self, record: Record) -> None:
-        """Add the next record of the dead-letter topic."""
-        if is_replay_mark(record):
-            self.add_mark(record)
-            return
-        letter = read_dead_letter(record, self.rules)
-        if letter is None:
-            self.foreign += 1
-        elif self.chosen.matches(letter):
-            self._letters[letter.place] = letter
-
-    def add_mark(self, record: Record) -> None:
-        """Add `record` if it is a mark, ignore a dead letter."""
-        replay = marked_replay(record)
-        if replay is not None:
-            self._replayed.add(replay)
-
-    def is_open(self, letter: DeadLetter) -> bool:
-        """Say whether no mark says that `letter` was replayed."""
-        return letter.replay not in self._replayed
-
-    def letters(self, *, replayed: bool) -> list[DeadLetter]:
-        """Return the dead letters, the oldest first; with `replayed` also those that are no longer open."""
-        found = [one for one in self._letters.values() if replayed or self.is_open(one)]
-        return sorted(found, key=lambda letter: (letter.time, letter.place))
-
-    def missing(self) -> list[Place]:
-        """Return the places that the filter names and that hold no dead letter of its choice."""
-        return sorted(self.chosen.places - self._letters.keys())
-
-
-def in_original_order(letters: Collection[DeadLetter]) -> list[DeadLetter]:
-    """Return `letters` in the order of their records before any replay, which is the order of each user's events."""
-    return sorted(letters, key=lambda letter: (letter.topic, letter.origin, letter.place))
-
-
-def counts_by_code(letters: Collection[DeadLetter]) -> Mapping[str, int]:
-    """Return the number of `letters` of each code, the most frequent first."""
-    counts = Counter(letter.code for letter in letters)
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
 def original_record(letter: DeadLetter, record: Record) -> Record:
     """Return the record that became the dead letter `record`, without what the bridge added."""
     return replace(
@@ -465,84 +382,3 @@ def place_header(record: Record, name: str) -> Place | None:
 
 def _count(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
-
-
-_PRODUCER = "correct the producer; this record stays as it is"
-_DATA = "correct the data in user management and publish the event again"
-_REALM = "correct the realm or the mapping, then replay the dead letter"
-
-RECOMMENDED_ACTIONS: Mapping[str, str] = {
-    "unreadable-record": "read the record's message; where it names the partition's bytes, look at the brokers' disks",
-    "body-omitted": "publish the event again, smaller; or raise max.message.bytes of the dead-letter topic beforehand",
-    "not-json": _PRODUCER,
-    "wrong-encoding": _PRODUCER,
-    "too-large": f"{_PRODUCER}, or raise events.max_bytes",
-    "too-deep": f"{_PRODUCER}, or raise events.max_depth",
-    "duplicate-key": _PRODUCER,
-    "invalid-text": _DATA,
-    "invalid-number": _PRODUCER,
-    "batch-not-supported": f"{_PRODUCER}: one event a record",
-    "unsupported-content-type": f"{_PRODUCER}: events are JSON",
-    "unsupported-format": f"{_PRODUCER}: events are JSON",
-    "not-a-cloudevent": f"{_PRODUCER}, or describe its envelope in [envelope]",
-    "unsupported-specversion": _PRODUCER,
-    "invalid-envelope": _PRODUCER,
-    "time-ahead": f"{_PRODUCER}: a time in the future; replay the dead letter once it has come, or set events.ahead",
-    "key-mismatch": f"{_PRODUCER}: the record key must be the subject",
-    "unreadable-key": f"{_PRODUCER}: the record key must be the user's id, or see envelope.key",
-    "subject-mismatch": f"{_PRODUCER}: the subject must be the user's id",
-    "tombstone": "set events.tombstones = ignore if tombstones are meant",
-    "unknown-type": "add a schema for the type, or name it in events.ignore_types",
-    "unmapped-type": "name a mapping for the type in [mapping.files], or the type in events.ignore_types",
-    "unknown-schema": "add the schema to a folder of [schemas], then replay the dead letter",
-    "invalid-schema-id": f"{_PRODUCER}: the header holds no id of a schema",
-    "unknown-schema-id": "check that [registry] url is the producer's registry, then replay the dead letter",
-    "unsupported-schema-type": f"{_PRODUCER}: publish with a serializer for JSON Schema",
-    "unusable-schema": f"{_PRODUCER}: register a schema that the bridge can use, and publish with that",
-    "schema-violation": _DATA,
-    "mapping-failed": _REALM,
-    "invalid-username": _DATA,
-    "invalid-value": _DATA,
-    "missing-value": _DATA,
-    "missing-external-id": _PRODUCER,
-    "role-not-allowed": "allow the role in the mapping, or take it out of the event",
-    "group-not-allowed": "allow the group in the mapping, or take it out of the event",
-    "organization-not-allowed": "allow the organization in the mapping, or take it out of the event",
-    "incomplete-update": "send the properties named in the message together, or a complete event",
-    "group-missing": _REALM,
-    "organization-missing": _REALM,
-    "group-not-found": _REALM,
-    "role-not-found": _REALM,
-    "client-not-found": _REALM,
-    "organization-not-found": _REALM,
-    "identity-provider-not-found": _REALM,
-    "managed-member": "take the organization out of the mapping, or remove the user in Keycloak",
-    "conflict": "free the username or e-mail in Keycloak or correct it in user management, then replay",
-    "id-refused": "correct the id in user management, or let the realm's user profile take it as a username and replay",
-    "id-differs-in-case": "give one of the two users another id in user management, then publish its creation again",
-    "ambiguous": "leave the external id to one of the users in Keycloak, then replay the dead letter",
-    "reserved-user": _DATA,
-    "identity-taken": "take the link away from the other user, or correct the event; then replay the dead letter",
-    "dropped-by-keycloak": "add what the message names to the realm (an attribute, a required action, a language), then replay the dead letter",
-    "protected-user": "take the user out of the protected group if events may change it, then replay the dead letter",
-    "username-kept": "turn on Edit username in the realm's login settings, then replay the dead letter",
-    "unknown-user": "publish the user's creation, then replay the dead letter; or see lifecycle.unknown_user",
-    "unsearchable-value": _DATA,
-    "invalid-address": f"{_DATA}, which invites to the new address; or allow UTF-8 in the realm's e-mail settings and replay",
-    "no-actions": "name an action in invite.actions, then replay the dead letter",
-    "keycloak-rejected": _DATA,
-    "not-found": "another client deletes what the bridge writes: find out which, then replay the dead letter",
-    "parked": "replay the user's earlier dead letter and this one; they keep their order",
-    "given-up": "find out why Keycloak refuses this user, then replay the dead letter",
-    "internal-error": "report it with the log line `internal-error`, then replay the dead letter",
-    "foreign-user": "find out who wrote to the invitations topic: only the bridge may, and of its own users only",
-    "not-an-invitation": "only the bridge may write to the invitations topic",
-}
-"""By stable reason code."""
-
-
-def recommended_action(code: str) -> str:
-    """Return the advice for a reason code; there is one for every code."""
-    return RECOMMENDED_ACTIONS.get(
-        code, "read the message, correct the cause, then replay the dead letter"
-    )

@@ -26,7 +26,8 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.planning.bookkeeping import InvitationMark, MarkState, mark_of
-from keycloak_bridge.population.reconciliation import bridged_users, side_by_side
+from keycloak_bridge.population.reconciliation import bridged_users
+from keycloak_bridge.population.side_by_side import side_by_side
 
 _SOURCE = "/keycloak-bridge/invitations"
 _RESEND = "resend-"

@@ -1,12 +1,9 @@
 """Compare a whole population with the realm, user by user, and repair what differs through the one provisioner."""
 
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TypeVar
 
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, ConflictError
 from keycloak_bridge.domain.events import USER_DISABLED, UserEvent
@@ -24,6 +21,7 @@ from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.pipeline.preview import PreviewOutcome, outcome_of
 from keycloak_bridge.planning.fold import FoldedUser, fold, plan_folded, steps_of
 from keycloak_bridge.population.population import Population, PopulationUser
+from keycloak_bridge.population.side_by_side import side_by_side
 from keycloak_bridge.provisioning.provisioner import Provisioner, Seen
 
 _SOURCE = "/keycloak-bridge/reconcile"
@@ -222,30 +220,3 @@ def _disabling(
         ends_sessions=ends_sessions,
         protected_groups=mappings.protected_groups,
     )
-
-
-_Question = TypeVar("_Question")
-_Answer = TypeVar("_Answer")
-
-_AHEAD = 4
-"""Questions of a worker that may be ahead of the answers that were taken."""
-
-
-def side_by_side(
-    ask: Callable[[_Question], _Answer], questions: Iterable[_Question], workers: int
-) -> Iterator[_Answer]:
-    """Yield what `ask` returns for each of `questions`, in their order; raises what it raises.
-
-    Questions are drawn by the caller's thread, a few for each worker ahead of the answers.
-    """
-    waiting: deque[Future[_Answer]] = deque()
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for question in questions:
-            waiting.append(pool.submit(ask, question))
-            if len(waiting) >= workers * _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

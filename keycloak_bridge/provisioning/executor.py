@@ -41,7 +41,8 @@ from keycloak_bridge.domain.users import (
 from keycloak_bridge.keycloak.errors import READ_ONLY
 from keycloak_bridge.mapping.reserved_names import anonymous_username
 from keycloak_bridge.planning.bookkeeping import is_being_invited, with_mark_of
-from keycloak_bridge.provisioning.verification import DuplicateResolver, Verification
+from keycloak_bridge.provisioning.duplicates import DuplicateResolver
+from keycloak_bridge.provisioning.verification import Verification
 from keycloak_bridge.threads.named_locks import NamedLocks
 
 Invite = Callable[[Invitation], Sequence[Acknowledgement]]

@@ -38,12 +38,9 @@ from keycloak_bridge.messages.results import result_of, skipped, with_effect
 from keycloak_bridge.planning.bookkeeping import has_applied, mail_awaited
 from keycloak_bridge.planning.ownership import refuse_foreign_user
 from keycloak_bridge.planning.plan import plan_user
+from keycloak_bridge.provisioning.duplicates import DuplicateResolver
 from keycloak_bridge.provisioning.executor import Executed, Invite, PlanExecutor
-from keycloak_bridge.provisioning.verification import (
-    DuplicateResolver,
-    Verification,
-    VerificationPolicy,
-)
+from keycloak_bridge.provisioning.verification import Verification, VerificationPolicy
 from keycloak_bridge.threads.bounded_dict import BoundedDict
 from keycloak_bridge.threads.named_locks import NamedLocks, UserLocks
 

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from keycloak_bridge.domain.errors import ConfigError
-from keycloak_bridge.ops.health import Answer
+from keycloak_bridge.ops.http_server import Answer
 from keycloak_bridge.ops.logs import log_event
 
 logger = logging.getLogger(__name__)

@@ -23,10 +23,11 @@ from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.domain.times import Limit, format_duration, parse_duration
 from keycloak_bridge.domain.unicode_text import printable
-from keycloak_bridge.messages.dead_letters import recommended_action
+from keycloak_bridge.messages.recommended_actions import recommended_action
 from keycloak_bridge.messages.results import PastOutcome
-from keycloak_bridge.ops.health import Answer, Request, Route, Status
+from keycloak_bridge.ops.http_server import Answer, Request, Route
 from keycloak_bridge.ops.stage_reports import StageReport
+from keycloak_bridge.ops.status import Status
 from keycloak_bridge.outcome_log.log import OutcomeFilter
 from keycloak_bridge.ui.access import Access
 from keycloak_bridge.ui.follower import Follower

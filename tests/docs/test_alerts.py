@@ -11,7 +11,7 @@ import prometheus
 import pytest
 import yaml
 
-from keycloak_bridge.ops.health import STARTING_UP
+from keycloak_bridge.ops.status import STARTING_UP
 from keycloak_bridge.transport.http import Failure
 from monitoring import (
     OPERATING,

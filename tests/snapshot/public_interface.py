@@ -20,8 +20,9 @@ from keycloak_bridge.domain.errors import BridgeError, EventValidationError, Hol
 from keycloak_bridge.domain.events import Invitation, Message, Outcome, Purpose, Record, Result
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.expressions.functions import function_docs
-from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS, dead_letter_message
+from keycloak_bridge.messages.dead_letters import dead_letter_message
 from keycloak_bridge.messages.invitations import invitation_message
+from keycloak_bridge.messages.recommended_actions import RECOMMENDED_ACTIONS
 from keycloak_bridge.messages.results import result_message
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.settings.model import Settings

@@ -22,8 +22,8 @@ from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.messages.invitations import invitation_message, read_invitation
-from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.ops.status import Status
 from keycloak_bridge.planning.bookkeeping import InvitationMark, MarkState, format_mark
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemoryConsumer

@@ -18,8 +18,8 @@ from keycloak_bridge.domain.errors import BridgeError, Dependency
 from keycloak_bridge.domain.events import Message, Record, TopicPartition
 from keycloak_bridge.domain.future import Future, completed
 from keycloak_bridge.domain.ports import Acknowledgement, Clock, Handled
-from keycloak_bridge.ops.health import Status
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.ops.status import Status
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker, InMemoryConsumer
 

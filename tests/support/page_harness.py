@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 from keycloak_bridge.delivery.guards import Brake, LimitedAction, Limits
 from keycloak_bridge.domain.times import Limit
 from keycloak_bridge.events.decode import EnvelopeRules
-from keycloak_bridge.ops.health import Answer, Request, Status
+from keycloak_bridge.ops.http_server import Answer, Request
+from keycloak_bridge.ops.status import Status
 from keycloak_bridge.testing.fake_clock import FakeClock
 from keycloak_bridge.ui.access import Access
 from keycloak_bridge.ui.page import Page, UserView

@@ -46,8 +46,9 @@ from keycloak_bridge.kafka.topics import TopicSpec, TopicState
 from keycloak_bridge.keycloak import access
 from keycloak_bridge.keycloak.lookup_times import LookupTimes
 from keycloak_bridge.mapping.profile_findings import Severity
-from keycloak_bridge.ops.health import Request, Route, Status
+from keycloak_bridge.ops.http_server import Request, Route
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.ops.status import Status
 from keycloak_bridge.pipeline.interpret import Prepared
 from keycloak_bridge.provisioning.provisioner import Provisioner
 from keycloak_bridge.settings.fields import Secret

@@ -9,7 +9,7 @@ from keycloak_bridge.activation.ledger import STAGE
 from keycloak_bridge.app import activation
 from keycloak_bridge.app.activation import watched_activations
 from keycloak_bridge.domain.errors import BrokerAccessError
-from keycloak_bridge.ops.health import Status
+from keycloak_bridge.ops.status import Status
 from keycloak_bridge.settings.loading import read_settings
 
 

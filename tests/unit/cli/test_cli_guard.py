@@ -10,8 +10,9 @@ from cli_harness import call
 from click.testing import Result
 from pytest_socket import enable_socket
 
-from keycloak_bridge.ops.health import HealthServer, Status
+from keycloak_bridge.ops.health import HealthServer
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.ops.status import Status
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 LOOPBACK = "127.0.0.1"
@@ -118,7 +119,7 @@ def test_a_failed_release_says_why(bridge: Bridge, monkeypatch: pytest.MonkeyPat
     """Exit 3: where to look, or the bridge's own sentence."""
     bridge.fault = ValueError()
     failed = bridge.guard("release")
-    monkeypatch.setattr("keycloak_bridge.ops.health.is_this_machine", lambda *_: False)
+    monkeypatch.setattr("keycloak_bridge.ops.http_server.is_this_machine", lambda *_: False)
     refused = bridge.guard("release")
 
     assert [(3, ""), (3, "")] == [(one.exit_code, one.stdout) for one in (failed, refused)]

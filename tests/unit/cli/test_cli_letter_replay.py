@@ -139,7 +139,7 @@ def test_a_replay_that_breaks_off_says_how_far_it_came(
     bench: LetterBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same command goes on with the others; a batch is a transaction, whose values alone are in memory."""
-    monkeypatch.setattr("keycloak_bridge.kafka.dead_letter_topic.BATCH", 2)
+    monkeypatch.setattr("keycloak_bridge.kafka.dead_letter_replay.BATCH", 2)
     bench.letters(*(letter_record((0, n), origin=(0, n)) for n in range(5)))
     bench.fails_at = 1
 

@@ -21,7 +21,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Message, Record, TopicPartition
 from keycloak_bridge.domain.ports import Acknowledgement
-from keycloak_bridge.ops.health import JOINING
+from keycloak_bridge.ops.status import JOINING
 from keycloak_bridge.testing.in_memory_broker import InMemoryBroker
 
 DOWN = "Keycloak does not answer"

@@ -30,7 +30,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import Message, Outcome, Result
 from keycloak_bridge.domain.ports import Acknowledgement
-from keycloak_bridge.messages.dead_letters import recommended_action
+from keycloak_bridge.messages.recommended_actions import recommended_action
 
 BAD = EventValidationError("the data breaks its schema")
 GOOD = Result(Outcome.PROVISIONED, action="created", event_id="event-1", user_id="u-1")

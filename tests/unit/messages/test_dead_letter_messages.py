@@ -26,24 +26,26 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import DEAD_LETTER, DEAD_LETTER_REPLAYED, Message, Record
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.messages.bridge_headers import content_digest
-from keycloak_bridge.messages.dead_letters import (
-    DeadLetter,
+from keycloak_bridge.messages.dead_letter_inventory import (
     DeadLetterFilter,
     DeadLetterInventory,
-    Place,
     counts_by_code,
-    dead_letter_headers,
     in_original_order,
+)
+from keycloak_bridge.messages.dead_letters import (
+    DeadLetter,
+    Place,
+    dead_letter_headers,
     is_replay,
     is_replay_mark,
     original_record,
     place_header,
     read_dead_letter,
-    recommended_action,
     replay_mark,
     replay_message,
     wants_no_invite,
 )
+from keycloak_bridge.messages.recommended_actions import recommended_action
 
 RULES = EnvelopeRules()
 CATALOG = load_schemas()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import keycloak_bridge
-from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS, recommended_action
+from keycloak_bridge.messages.recommended_actions import RECOMMENDED_ACTIONS, recommended_action
 
 NEVER_IN_A_DEAD_LETTER = frozenset(
     {

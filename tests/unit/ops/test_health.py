@@ -13,16 +13,15 @@ import pytest
 from pytest_socket import enable_socket
 from threads import in_threads
 
-from keycloak_bridge.ops.health import (
+from keycloak_bridge.ops.health import STUCK_AFTER_S, HealthServer
+from keycloak_bridge.ops.http_server import (
     MOST_CONNECTIONS,
     MOST_HEAD_BYTES,
     SLOWEST_REQUEST_S,
-    STUCK_AFTER_S,
-    HealthServer,
-    Status,
     is_this_machine,
 )
 from keycloak_bridge.ops.metrics import Metrics
+from keycloak_bridge.ops.status import Status
 from keycloak_bridge.testing.fake_clock import FakeClock
 
 LOOPBACK = "127.0.0.1"
@@ -232,7 +231,7 @@ def test_release_is_not_for_another_machine(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, header: str | None
 ) -> None:
     """A page in a browser, or a proxy on this machine, may act for one; the answer says where it is possible."""
-    monkeypatch.setattr("keycloak_bridge.ops.health.is_this_machine", lambda *_: bool(header))
+    monkeypatch.setattr("keycloak_bridge.ops.http_server.is_this_machine", lambda *_: bool(header))
     harness.held = ["provision"]
 
     status, body = harness.ask("/release", "POST", {header: "http://x"} if header else {})

@@ -45,7 +45,7 @@ from keycloak_bridge.domain.events import (
 from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.domain.times import Limit
 from keycloak_bridge.events import cloudevents
-from keycloak_bridge.messages.dead_letters import RECOMMENDED_ACTIONS
+from keycloak_bridge.messages.recommended_actions import RECOMMENDED_ACTIONS
 from keycloak_bridge.pipeline.interpret import Prepared
 from keycloak_bridge.provisioning.writer import Write
 from keycloak_bridge.settings.model import (

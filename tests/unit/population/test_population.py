@@ -1,5 +1,4 @@
 import gc
-import threading
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +12,6 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.events import Record, UserEvent
 from keycloak_bridge.domain.users import GROUPS, DesiredUser, Intent, Membership, UserRepresentation
 from keycloak_bridge.population.population import Population, Refusal
-from keycloak_bridge.population.reconciliation import side_by_side
 from keycloak_bridge.settings.model import EventsSettings, Settings
 
 WARM = 20
@@ -101,47 +99,3 @@ def _many(users: int) -> Iterator[tuple[UserEvent, DesiredUser]]:
         groups = Membership(GROUPS, (f"/staff/{number % 11}", "/all"))
         update = replace(desired, representation=moved, intent=Intent.UPDATE, memberships=(groups,))
         yield an_event(f"update-{number}", user_id=user_id, day=2), update
-
-
-# asking side by side
-
-
-def test_answers_come_in_the_order_of_the_questions() -> None:
-    """However late the first of them is answered."""
-    second_asked = threading.Event()
-
-    def ask(question: int) -> int:
-        if question == 0:
-            assert second_asked.wait(60)
-        else:
-            second_asked.set()
-        return question * 10
-
-    assert [0, 10, 20, 30] == list(side_by_side(ask, range(4), workers=2))
-
-
-def test_few_questions_are_drawn_ahead() -> None:
-    """A hundred thousand questions are not in memory at once."""
-    drawn = 0
-
-    def questions() -> Iterator[int]:
-        nonlocal drawn
-        for number in range(1000):
-            drawn += 1
-            yield number
-
-    answers = side_by_side(str, questions(), workers=2)
-
-    assert "0" == next(answers)
-    assert 8 == drawn
-    assert 999 == len(list(answers))
-
-
-def test_what_a_question_raises_comes_in_its_turn() -> None:
-    """Answers before it come first, and nothing is asked any more."""
-    answers = side_by_side(lambda number: 10 // number, [2, 1, 0, 5], workers=1)
-
-    assert [5, 10] == [next(answers), next(answers)]
-    with pytest.raises(ZeroDivisionError):
-        next(answers)
-    assert [] == list(answers)
