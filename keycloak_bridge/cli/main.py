@@ -33,7 +33,9 @@ COMMANDS = {
     "run": LazyCommand("run", "run", "Run the sidecar: events in, users and mails out."),
     "validate": LazyCommand("validate", "validate", "Check events against schema and mapping."),
     "test-mapping": LazyCommand(
-        "test_mapping", "golden", "Test your mapping against sample events and the expected users."
+        "mapping_cases",
+        "test_mapping_command",
+        "Test your mapping against sample events and the expected users.",
     ),
     "plan": LazyCommand("plan", "plan", "Show what events would change in the realm."),
     "apply": LazyCommand("apply", "apply", "Apply events by hand, step by step."),

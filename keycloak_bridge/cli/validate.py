@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import click
@@ -17,21 +16,12 @@ from keycloak_bridge.cli.common import (
 )
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import ConfigError, Violation
-from keycloak_bridge.domain.events import CloudEvent
-from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.domain.times import format_duration
-from keycloak_bridge.domain.users import (
-    DesiredUser,
-    Intent,
-    InvitationTerms,
-    UnknownUser,
-    client_of,
-)
 from keycloak_bridge.event_files.json_events import EventText, read_events
+from keycloak_bridge.event_files.previews import beside_representation, invitation_of, preview_text
 from keycloak_bridge.mapping.profile_findings import default_profile_warnings
 from keycloak_bridge.pipeline.interpret import Prepared, Skipped
-from keycloak_bridge.pipeline.preview import Preview, PreviewOutcome, preview
-from keycloak_bridge.planning.mail_due import can_be_invited
+from keycloak_bridge.pipeline.preview import Preview, PreviewOutcome
 
 _NOT_CHECKED = (
     "note: no registry is asked: the events of files name no schema of it, and are checked against those of the folders; "
@@ -90,54 +80,6 @@ def validate(
     elif output == "text" and not (invalid or show_mapped or "warnings" in row):
         _print(console, row)
     return INVALID_EVENT if invalid else 0
-
-
-def preview_text(
-    interpretation: Interpretation, text: EventText, bare_type: str | None = None
-) -> Preview:
-    """Return what would become of one event; with `bare_type` its text is data of that type, without envelope."""
-
-    def interpret_data() -> Prepared | Skipped:
-        limits = interpretation.rules.limits
-        data = parse_json(text.body, max_bytes=limits.max_bytes, max_depth=limits.max_depth)
-        event = CloudEvent(text.place, text.name, str(bare_type), None, None, None, data)
-        return interpretation.interpreter.prepare(event)
-
-    return preview(
-        partial(interpretation.read, text.record()) if bare_type is None else interpret_data
-    )
-
-
-def beside_representation(desired: DesiredUser) -> dict[str, Any]:
-    """Return what the event wants besides fields and attributes, each only where there is any.
-
-    A membership with an empty list takes away all that the mapping owns of it; an identity that is null is unlinked.
-    """
-    found: dict[str, Any] = {}
-    for one in desired.memberships:
-        client = client_of(one.kind)
-        if client is None:
-            found[one.kind] = list(one.names)
-        else:
-            found.setdefault("clientRoles", {})[client] = list(one.names)
-    identities = {
-        one.alias: None
-        if one.user_id is None
-        else {"userId": one.user_id, **({"userName": one.user_name} if one.user_name else {})}
-        for one in desired.identities
-    }
-    others = {
-        "federatedIdentities": identities,
-        "cleared": sorted(desired.cleared),
-        "intent": "" if desired.intent is Intent.PROVISION else desired.intent.value,
-    }
-    return {**found, **{name: value for name, value in others.items() if value}}
-
-
-def invitation_of(desired: DesiredUser) -> InvitationTerms | None:
-    """Return what the mail would ask of a new user, or of one that is invited again; None without a mail."""
-    is_new = desired.unknown is UnknownUser.CREATE and can_be_invited(desired.representation)
-    return desired.invitation if is_new or desired.intent is Intent.INVITE else None
 
 
 def _previews(

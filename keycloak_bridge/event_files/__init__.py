@@ -1,1 +1,1 @@
-"""Events in JSON, NDJSON and CSV files."""
+"""Events in JSON, NDJSON and CSV files; golden cases."""

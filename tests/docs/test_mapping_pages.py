@@ -12,12 +12,12 @@ import pytest
 from cli_harness import Bench, call
 
 from keycloak_bridge.app.interpretation import Interpretation
-from keycloak_bridge.cli.test_mapping import Case, expectation, run_case
-from keycloak_bridge.cli.validate import preview_text
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, USER_EVENTS, Record, UserEvent
 from keycloak_bridge.domain.users import DesiredUser, Intent, LinkPolicy
+from keycloak_bridge.event_files.golden_cases import Case, expectation, run_case
 from keycloak_bridge.event_files.json_events import EventText
+from keycloak_bridge.event_files.previews import preview_text
 from keycloak_bridge.events.custom_envelope import compile_envelope
 from keycloak_bridge.events.decode import EnvelopeRules, decode
 from keycloak_bridge.events.record_key import compile_keys
