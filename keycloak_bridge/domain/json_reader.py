@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isinf
 from typing import Any, NoReturn
 
@@ -19,6 +19,7 @@ _STRINGS_AND_BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.
 _PRINTABLE = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BROKEN = re.compile("[\0\ud800-\udfff]")
+_BREAKING_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
 class _Repeated(dict[str, Any]):
@@ -60,15 +61,39 @@ def parse_json(text: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_
     if repeated:
         value = _load(_MARKING, characters, max_depth)
     # Only an escape (\u0000, \ud800) can bring such texts in, since raw ones are no JSON or no UTF-8.
-    if repeated or "\\u" in characters:
+    if repeated or ("\\u" in characters and _BREAKING_ESCAPE.search(characters)):
         check_texts(value)
     return value
 
 
 def check_texts(value: Any) -> None:
-    """Raise EventDecodeError (`invalid-text`) for a text in `value` that cannot be stored or sent."""
-    for path, found in walk(value):
-        _check(path, found)
+    """Raise EventDecodeError (`invalid-text`) for the first text in `value` that cannot be stored or sent.
+
+    What that takes beside `value` is bounded by its depth, not by its size.
+    """
+    _check((), value)
+    path: list[str | int] = []
+    open_containers = [_members(value)]
+    while open_containers:
+        for step, found in open_containers[-1]:
+            if isinstance(found, str):
+                if _BROKEN.search(found):
+                    raise _broken((*path, step))
+            elif isinstance(found, dict | list):
+                path.append(step)
+                _check(path, found)
+                open_containers.append(_members(found))
+                break
+        else:
+            open_containers.pop()
+            if path:
+                path.pop()
+
+
+def _members(value: Any) -> Iterator[tuple[str | int, Any]]:
+    if isinstance(value, dict):
+        return iter(value.items())
+    return iter(enumerate(value) if isinstance(value, list) else ())
 
 
 def pointer(path: Iterable[str | int]) -> str:
@@ -170,8 +195,8 @@ _MARKING = _decoder(_marked)
 _REPEATED = object()
 
 
-def _check(path: tuple[str | int, ...], found: Any) -> None:
-    """Refuse an object that repeats a key, and a text that cannot be stored or sent."""
+def _check(path: Sequence[str | int], found: Any) -> None:
+    """Refuse an object that repeats a key, and a text or a key that cannot be stored or sent."""
     if isinstance(found, _Repeated):
         where = pointer((*path, found.key))
         raise _refusal(
@@ -182,26 +207,18 @@ def _check(path: tuple[str | int, ...], found: Any) -> None:
         )
     texts = found if isinstance(found, dict) else (found,)
     if any(isinstance(text, str) and _BROKEN.search(text) for text in texts):
-        where = pointer(path)
-        rule = "must not hold U+0000 or half of a surrogate pair"
-        raise _refusal(
-            "invalid-text",
-            f"{where or 'the value'} {rule}",
-            "publish text that can be stored",
-            Violation(where, "text", rule),
-        )
+        raise _broken(path)
 
 
-def walk(value: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Yield `value` and everything inside it, each with its path, without recursion."""
-    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
-    while waiting:
-        path, found = waiting.pop()
-        yield path, found
-        if isinstance(found, dict):
-            waiting += [((*path, key), item) for key, item in found.items()]
-        elif isinstance(found, list):
-            waiting += [((*path, index), item) for index, item in enumerate(found)]
+def _broken(path: Sequence[str | int]) -> EventDecodeError:
+    where = pointer(path)
+    rule = "must not hold U+0000 or half of a surrogate pair"
+    return _refusal(
+        "invalid-text",
+        f"{where or 'the value'} {rule}",
+        "publish text that can be stored",
+        Violation(where, "text", rule),
+    )
 
 
 def _bad_encoding() -> EventDecodeError:

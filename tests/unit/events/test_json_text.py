@@ -1,6 +1,7 @@
 """JSON is read strictly, in linear time, and without recursion."""
 
 import time
+import tracemalloc
 from contextlib import suppress
 from typing import Any
 
@@ -127,3 +128,53 @@ def test_pointers_are_escaped_and_bounded() -> None:
     assert pointer(("a/b", "c~d", 0, "")) == "/a~1b/c~0d/0/"
     assert pointer(("a\nb\ud800",)) == "/a\ufffdb\ufffd"
     assert len(pointer(("x" * 10_000,))) == 512
+
+
+DEEP = 29
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (b'"\\u0041"', None),
+        (b'"\\ud83d\\ude00"', None),
+        (b'"\\\\u0000"', None),
+        (b'"\\u0000"', "invalid-text"),
+        (b'{"a": 1, "a": 2}', "duplicate-key"),
+        (b'[{"a": 1, "a": 2}, "\\uD800"]', "duplicate-key"),
+    ],
+)
+def test_the_search_for_broken_texts_takes_no_memory_for_each_item(
+    end: bytes, code: str | None
+) -> None:
+    """It takes a path, not one for each value: ten times the text is what the value itself needs and more."""
+    text = b"[" * DEEP + b"[" + b"0," * 100_000 + end + b"]" + b"]" * DEEP
+    found = None
+    tracemalloc.start()
+    try:
+        parse_json(text, max_bytes=len(text))
+    except EventDecodeError as error:
+        found = error.code
+    finally:
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+    assert code == found
+    assert peak_bytes < 10 * len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (b'{"a": [1, {"b": "\\u0000"}], "c": "\\ud800"}', "/a/1/b"),
+        (b'{"a": [[], {}, [[1]]], "c": ["\\uDC00"]}', "/c/0"),
+        (b'[[1, [2]], [3], {"x": {}, "y": {"\\udabc": 1}}]', "/2/y"),
+        (b'{"a": {"b": [{}, {"k": 1, "k": 2}]}}', "/a/b/1/k"),
+        (b'"\\ud83d\\ude00\\ude00"', ""),
+    ],
+)
+def test_the_first_broken_text_is_named(text: bytes, where: str) -> None:
+    """In the order of the document, at whatever depth."""
+    (violation,) = failure(text).violations
+
+    assert where == violation.pointer
