@@ -81,6 +81,7 @@ def values_schema() -> dict[str, Any]:
                 ),
                 "job": _closed(
                     {
+                        "args": {"type": "array", "items": {"type": "string"}},
                         "schedule": _TEXT,
                         "timeZone": _TEXT,
                         "backoffLimit": {"type": "integer", "minimum": 0},
@@ -93,6 +94,8 @@ def values_schema() -> dict[str, Any]:
                         "monitoring": _LIST,
                         "kafka": _peers(),
                         "keycloak": _peers(),
+                        "smtp": _peers(),
+                        "otlp": _peers(),
                         "extraEgress": _LIST,
                     }
                 ),

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import deploy_files
 import pytest
@@ -120,6 +121,9 @@ def test_the_values_that_are_tried_are_all_values() -> None:
         ({"files": {"bridge.toml": "x"}}, "$.files"),
         ({"files": {"../x": "x"}}, "$.files"),
         ({"keda": {"minReplicas": 0}}, "$.keda.minReplicas"),
+        ({"job": {"args": "doctor"}}, "$.job.args"),
+        ({"networkPolicy": {"smtp": {"ports": ["smtp"]}}}, "$.networkPolicy.smtp.ports[0]"),
+        ({"networkPolicy": {"otlp": {"port": 4318}}}, "$.networkPolicy.otlp"),
         ({"runAsUser": 0}, "$.runAsUser"),
     ],
 )
@@ -233,6 +237,22 @@ def test_only_a_deployment_of_its_own_has_readiness() -> None:
         if kind == "StatefulSet"
     )
     assert ("Always", None) == (sidecar[0]["restartPolicy"], main)
+
+
+def test_the_policy_lets_the_bridge_through_to_all_that_it_asks() -> None:
+    """Of what the defaults make it ask; the ports of the mail server are those that RFC 5321, 6409 and 8314 name."""
+    (policy,) = (one for _, one in resources() if one["kind"] == "NetworkPolicy")
+    given = tomllib.loads((KUSTOMIZE / "base" / "bridge.toml").read_text("utf-8"))
+    ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    mail = chart()["networkPolicy"]["smtp"]["ports"]
+
+    assert ports == {
+        53,
+        int(given["kafka"]["bootstrap_servers"][0].rpartition(":")[2]),
+        urlsplit(given["keycloak"]["url"]).port,
+        *mail,
+    }
+    assert {25, 465, 587} == set(mail)
 
 
 def test_the_scaler_watches_both_groups() -> None:

@@ -4,9 +4,16 @@ import report
 
 from bench import publish
 from bench.table import table
+from keycloak_bridge.delivery.breaker import RetryPolicy
+from keycloak_bridge.delivery.failures import FailurePolicy
+from keycloak_bridge.delivery.key_queues import Task
+from keycloak_bridge.domain.errors import MailDeliveryError
+from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.times import format_duration, parse_duration
 from keycloak_bridge.keycloak.lookup_times import SEARCHED_S
 from keycloak_bridge.keycloak.partial_import import BATCHED_SAVES_S
 from keycloak_bridge.provisioning.known_users import pays_to_list
+from keycloak_bridge.settings.model import Settings
 
 README = publish.README.read_text(encoding="utf-8")
 RESULTS = publish.recorded()
@@ -74,3 +81,33 @@ def test_the_table_of_what_is_listed_follows_from_the_rule() -> None:
         assert pays_to_list(wanted[0], wanted[1], saved_s[before]), least
         assert not pays_to_list(wanted[0], wanted[1] * 9 // 10, saved_s[before]), least
     assert 3 == len(rows)
+
+
+def given_up_after_s(max_attempts: int, max_s: float) -> float:
+    """Return how long a mailbox is tried that the mail server refuses, while nothing else fails."""
+    failures = FailurePolicy(RetryPolicy(Settings().retry.initial, max_s), max_attempts)
+    task = Task(Record("user-invitations", 0, 0, 0, b"ada", b"{}"), b"ada")
+    refused = MailDeliveryError("refused", status=500)
+    refused.server_greets = True
+    now_s = 0.0
+    while not failures.gives_up(task, refused):
+        again_at_s = failures.failed(task, refused, now_s, 1.0)
+        assert again_at_s is not None
+        now_s = again_at_s
+    return now_s
+
+
+def test_the_page_says_how_long_a_record_is_tried_that_fails_alone() -> None:
+    """docs/operating.md, for the defaults and for what an operator may choose."""
+    page = (publish.ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+)(.*?) \| (\d+ s)(.*?) \| (\d.*?) \|$", page, re.MULTILINE)
+    settings = Settings()
+
+    assert [(settings.delivery.max_attempts, settings.retry.max)] == [
+        (int(attempts), parse_duration(longest))
+        for attempts, first, longest, second, _ in rows
+        if first and second
+    ]
+    assert 4 == len(rows)
+    for attempts, _, longest, _, told in rows:
+        assert format_duration(given_up_after_s(int(attempts), parse_duration(longest))) == told

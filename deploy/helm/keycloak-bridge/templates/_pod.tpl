@@ -2,13 +2,19 @@
 {{- define "keycloak-bridge.container" -}}
 {{- $sidecar := eq .Values.layout "sidecar" }}
 {{- $job := eq .Values.layout "job" }}
+{{- /* Another command than `run` serves no /live. */}}
+{{- $command := ternary .Values.job.args list $job }}
 name: keycloak-bridge
 image: {{ include "keycloak-bridge.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 {{- if $sidecar }}
 restartPolicy: Always
 {{- end }}
+{{- if $command }}
+args: {{ toJson $command }}
+{{- else }}
 args: [run{{ if $job }}, --until-caught-up{{ end }}]
+{{- end }}
 env:
   - name: KEYCLOAK_BRIDGE_CONFIG
     value: /etc/keycloak-bridge/bridge.toml
@@ -21,18 +27,20 @@ env:
 ports:
   - name: bridge-health
     containerPort: {{ .Values.config.health.port }}
-{{- if or (not $sidecar) .Values.sidecar.startupProbe }}
+{{- if and (not $command) (or (not $sidecar) .Values.sidecar.startupProbe) }}
 startupProbe:
   httpGet: {path: /live, port: bridge-health}
   periodSeconds: 2
   timeoutSeconds: 5
   failureThreshold: 60
 {{- end }}
+{{- if not $command }}
 livenessProbe:
   httpGet: {path: /live, port: bridge-health}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
+{{- end }}
 {{- if not (or $sidecar $job) }}
 readinessProbe:
   httpGet: {path: /ready, port: bridge-health}
