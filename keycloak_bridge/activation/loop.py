@@ -89,7 +89,7 @@ class ActivationLoop:
         self._start_assigned()
         timeout_s = _BUSY_POLL_S if self._ledger.is_busy() else _POLL_S
         records = self._source.poll(timeout_s, lambda at: at not in self._ledger.partitions())
-        self._source.set_back()  # an offset that is gone: what is read next comes from the beginning
+        self._source.take_offset_resets()  # an offset that is gone: what is read next comes from the beginning
         for record in records:
             self._ledger.accept(record)
         until_s = self._clock.monotonic() + _WORK_S

@@ -127,7 +127,7 @@ class FileEventSource:
         """Return the first line's offset: nothing is deleted."""
         return dict.fromkeys(partitions, 0)
 
-    def set_back(self) -> Mapping[TopicPartition, int]:
+    def take_offset_resets(self) -> Mapping[TopicPartition, int]:
         """Return nothing."""
         return {}
 

@@ -89,7 +89,7 @@ class ConsumerLoop:
         self._paused_until_s = 0.0
         self._topic_id: str | None = None
         self._lost = LostRecords(context, options.brake_on_loss)
-        self._set_back: dict[TopicPartition, int] = {}
+        self._offset_resets: dict[TopicPartition, int] = {}
         self._warned_of: str | None = None
         self._lag: dict[int, int] = {}
         self._group_check_at_s: float | None = None if context.stamp is not None else math.inf
@@ -228,19 +228,19 @@ class ConsumerLoop:
     def _fetch(self, timeout_s: float) -> None:
         records = self._source.poll(timeout_s, self.delivery.held)
         self.delivery.accept([(record, self._handler.ordering_key(record)) for record in records])
-        self._set_back.update(self._source.set_back())
-        self._note_set_back()
+        self._offset_resets.update(self._source.take_offset_resets())
+        self._note_offset_resets()
 
-    def _note_set_back(self) -> None:
+    def _note_offset_resets(self) -> None:
         """Report what Kafka deleted while it waited to be read."""
-        if not self._set_back:
+        if not self._offset_resets:
             return
-        begins = self._source.begin_offsets(self._set_back)
-        for partition, unread in self._set_back.items():
+        begins = self._source.begin_offsets(self._offset_resets)
+        for partition, unread in self._offset_resets.items():
             self._lost.note(partition, unread, begins[partition])
             if begins[partition] <= unread:
                 self._hold_mails()
-        self._set_back.clear()
+        self._offset_resets.clear()
 
     def _commit_if_due(self, in_hand: InHand) -> None:
         now_s = self._clock.monotonic()

@@ -256,7 +256,7 @@ class Delivery:
         """Note a failure; True when the record is to be given up, else it is tried again later."""
         with self._changed:
             # another member that has the record by now may well succeed with it
-            if self._failures.gives_up(task, error) and self._may_write(task):
+            if self._failures.count_failure(task, error) and self._may_write(task):
                 return True
         self.postpone(task, error)
         return False

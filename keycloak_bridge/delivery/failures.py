@@ -79,7 +79,7 @@ class FailurePolicy:
         else:
             self.breaker.neutral()
 
-    def gives_up(self, task: Task, error: BridgeError) -> bool:
+    def count_failure(self, task: Task, error: BridgeError) -> bool:
         """Count this failure where others succeed or the record fails alone, and say whether it has reached its limit.
 
         A fault of the bridge itself always counts: no outage explains it. What is no failure (the record must wait, is

@@ -48,7 +48,7 @@ class ResultPublisher:
     output: StageOutput
     group_id: str
 
-    def believed(self, record: Record) -> Record:
+    def without_forged_headers(self, record: Record) -> Record:
         """Return `record` without headers of the bridge, unless they are those of a replay: any producer can write them.
 
         Raises BrokerError where that cannot be told now.

@@ -100,8 +100,8 @@ class RecordConsumer(Protocol):
         """Return where each of `partitions` begins now; what lay before is deleted."""
         ...
 
-    def set_back(self) -> Mapping[TopicPartition, int]:
-        """Return what was to be read next where Kafka did not have it, since the last call.
+    def take_offset_resets(self) -> Mapping[TopicPartition, int]:
+        """Return what was to be read next where Kafka did not have it, each time once.
 
         Reading goes on at the beginning of these partitions.
         """

@@ -175,7 +175,7 @@ class KafkaRecordConsumer:
             begins = self._consumer.beginning_offsets(asked, timeout_ms=_CALL_TIMEOUT_MS)
         return {TopicPartition(*partition): offset for partition, offset in begins.items()}
 
-    def set_back(self) -> Mapping[TopicPartition, int]:
+    def take_offset_resets(self) -> Mapping[TopicPartition, int]:
         """Return what was to be read next where Kafka did not have it, since the last call."""
         found = self._fetched.out_of_range()
         return {TopicPartition(*partition): offset for partition, offset in found.items()}

@@ -83,7 +83,7 @@ class Interpreter:
     registry: SchemaRegistry | None = None
 
     @property
-    def proven(self) -> Dependency:
+    def known_to_work(self) -> Dependency:
         """What is known to work besides Keycloak and Kafka."""
         works = self.registry is not None and self.registry.works
         return Dependency.REGISTRY if works else Dependency.NONE

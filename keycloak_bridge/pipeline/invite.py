@@ -70,7 +70,7 @@ class InviteStage:
                 code="catching-up",
             )
         since_s = self._publisher.context.clock.monotonic()
-        record = self._publisher.believed(record)
+        record = self._publisher.without_forged_headers(record)
         known = Result(Outcome.REJECTED)
         try:
             invitation = self._on_terms(read_invitation(record, self._catalog, self._mappings))
@@ -114,7 +114,7 @@ class InviteStage:
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Publish a dead letter for a record that keeps failing while others succeed."""
         since_s = self._publisher.context.clock.monotonic()
-        record = self._publisher.believed(record)
+        record = self._publisher.without_forged_headers(record)
         event_id, event_type, subject = peek(record, EnvelopeRules())
         known = Result(Outcome.REJECTED, event_id=event_id, event_type=event_type, user_id=subject)
         return Handled(self._dead_letter(record, given_up(error), known, since_s))

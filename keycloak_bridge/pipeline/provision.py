@@ -89,12 +89,12 @@ class ProvisionStage:
         Raises BridgeError, or has the future raise it, only with a disposition other than DEAD_LETTER and REPLAN.
         """
         handled = self._handle(record)
-        proven = self._interpreter.proven
-        return then(handled, partial(_also_showing, proven)) if proven else handled
+        works = self._interpreter.known_to_work
+        return then(handled, partial(_with_dependency, works)) if works else handled
 
     def _handle(self, record: Record) -> Future[Handled]:
         since_s = self._publisher.context.clock.monotonic()
-        record = self._publisher.believed(record)
+        record = self._publisher.without_forged_headers(record)
         try:
             prepared = self._interpreter.interpret(
                 record, accept=partial(self._refuse_dependent, record)
@@ -106,15 +106,15 @@ class ProvisionStage:
             return completed(self._skip(record, prepared, since_s))
         write = Write(record, prepared.event, prepared.desired)
         conclude = partial(self._conclude, write, prepared.mapping, since_s)
-        return self._ending_late(self._writer.write(write), conclude)
+        return self._after_write(self._writer.write(write), conclude)
 
     def give_up(self, record: Record, error: BridgeError) -> Handled:
         """Publish a dead letter for a record that keeps failing while others succeed."""
         since_s = self._publisher.context.clock.monotonic()
-        record = self._publisher.believed(record)
+        record = self._publisher.without_forged_headers(record)
         return self._reject(record, given_up(error), _NOTHING_KNOWN, "keycloak", since_s)
 
-    def _ending_late(
+    def _after_write(
         self, written: Future[Provisioned], conclude: Callable[[Future[Provisioned]], Handled]
     ) -> Future[Handled]:
         """Return what `conclude` makes of a write; the brake is told where that comes later than the records after it."""
@@ -132,7 +132,7 @@ class ProvisionStage:
         """Publish the result, or the dead letter, of what was written; `mapping` is the fingerprint."""
         try:
             provisioned = written.result()
-            self._keep_deletion(write, provisioned)
+            self._refuse_premature_deletion(write, provisioned)
             return self._publish_result(write, mapping, since_s, provisioned)
         except BridgeError as error:
             if not error.is_final:
@@ -157,7 +157,7 @@ class ProvisionStage:
             Dependency.KEYCLOAK if isinstance(write.desired, DesiredUser) else Dependency.NONE,
         )
 
-    def _keep_deletion(self, write: Write, provisioned: Provisioned) -> None:
+    def _refuse_premature_deletion(self, write: Write, provisioned: Provisioned) -> None:
         """Raise ParkedError for a deletion of a user that is not there, perhaps because the event that creates it is a dead letter.
 
         A replay of that dead letter alone would bring a user to life whose deletion nobody would hear of any more.
@@ -244,7 +244,7 @@ class ProvisionStage:
         return Handled(acknowledgements, Dependency.KEYCLOAK if answered else Dependency.NONE)
 
 
-def _also_showing(works: Dependency, handled: Future[Handled]) -> Handled:
+def _with_dependency(works: Dependency, handled: Future[Handled]) -> Handled:
     shown = handled.result()
     return replace(shown, dependency=shown.dependency | works)
 

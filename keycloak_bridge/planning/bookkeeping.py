@@ -154,14 +154,14 @@ def has_applied(event: UserEvent, found: UserRepresentation) -> bool:
     return applied is not None and event.time is not None and applied >= event.time
 
 
-def invitation_state(representation: UserRepresentation) -> str | None:
+def mark_text(representation: UserRepresentation) -> str | None:
     """Return the text of the user's invitation mark, or None; `mark_of` reads it."""
     return _only(representation, INVITATION_ATTRIBUTE)
 
 
 def mark_of(representation: UserRepresentation) -> InvitationMark | None:
     """Return the user's invitation mark, or None where there is none that the bridge understands."""
-    text = invitation_state(representation)
+    text = mark_text(representation)
     return None if text is None else parse_mark(text)
 
 
@@ -183,7 +183,7 @@ def with_mark_of(update: UpdateUser, latest: UserRepresentation) -> UserRepresen
     """
     if any(change.target == _MARK for change in update.changes):
         return update.representation
-    mark = invitation_state(latest)
+    mark = mark_text(latest)
     if mark is None:
         return update.representation
     # with the switches that the update itself writes

@@ -18,7 +18,7 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.mapping.reserved_names import is_protected, reserved_name
 from keycloak_bridge.mapping.rules import MembershipRule
-from keycloak_bridge.planning.bookkeeping import invitation_state
+from keycloak_bridge.planning.bookkeeping import mark_text
 
 _REALM_MANAGEMENT = "realm-management"
 _REALM_CLIENT = "-realm"
@@ -92,7 +92,7 @@ class OwnUsers:
             raise _no_mail(
                 "foreign-user", f"does not have the record's userId as its {self.external_id}"
             )
-        if invitation_state(user) is None:
+        if mark_text(user) is None:
             raise _no_mail("foreign-user", f"has no {INVITATION_ATTRIBUTE}: no event asks for it")
 
     def refuse_protected(self, groups: Collection[str]) -> None:

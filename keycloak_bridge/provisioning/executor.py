@@ -83,8 +83,8 @@ class PlanExecutor:
         self._trace = trace
         self._accounts = NamedLocks()
 
-    def missing_groups(self, desired: DesiredUser, plan: Plan) -> tuple[str, ...]:
-        """Return the groups that must be created first; writes nothing.
+    def check(self, desired: DesiredUser, plan: Plan) -> tuple[str, ...]:
+        """Check that the realm allows for `plan`, and return the groups that must be created first; writes nothing.
 
         Raises MappingError (`group-missing`, `organization-missing`) for what the realm lacks and may not get, and
         ConflictError (`identity-taken`) for an account of an identity provider that is another user's.
@@ -104,7 +104,7 @@ class PlanExecutor:
         return tuple(to_create)
 
     def create_groups(self, paths: Sequence[str]) -> None:
-        """Create what `missing_groups` returned."""
+        """Create the groups that `check` returned."""
         for path in paths:
             self._directory.create_group(path)
 

@@ -186,7 +186,7 @@ class Provisioner:
         if criteria and (found is None or seen is None or not seen.lookup.covers(desired.lookup)):
             found = self._directory.find(criteria, desired.lookup, owner=desired.external_id)
         plan = plan_user(event, desired, found, reserved=self._policy.reserved)
-        self._executor.missing_groups(desired, plan)
+        self._executor.check(desired, plan)
         if found is None and plan.operations and foresees:
             self._refuse_taken_names(desired)
         return found, plan
@@ -199,7 +199,7 @@ class Provisioner:
         if not _creates(desired):
             return None
         plan = plan_user(event, desired, None, reserved=self._policy.reserved)
-        missing_groups = self._executor.missing_groups(desired, plan)
+        missing_groups = self._executor.check(desired, plan)
         if missing_groups and desired.external_id.is_username:
             return None  # the user may exist
         self._executor.create_groups(missing_groups)
@@ -259,7 +259,7 @@ class Provisioner:
         self._trace("found", found)
         plan = plan_user(event, desired, found, reserved=self._policy.reserved)
         self._trace("planned", plan)
-        missing_groups = self._executor.missing_groups(desired, plan)
+        missing_groups = self._executor.check(desired, plan)
         if missing_groups and not criteria:
             # an old event of a user that exists creates none
             criteria = _first_search(desired, known_absent=False)

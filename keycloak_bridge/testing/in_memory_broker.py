@@ -189,7 +189,7 @@ class InMemoryConsumer:
         self.poll_errors: list[BridgeError] = []
         self.commit_errors: list[BridgeError] = []
         self.troubled: BridgeError | None = None
-        self._set_back: dict[TopicPartition, int] = {}
+        self._offset_resets: dict[TopicPartition, int] = {}
         group.join(self)
         self._take()
 
@@ -208,7 +208,7 @@ class InMemoryConsumer:
             if not held(partition):
                 begin, end = self._broker.begin(partition), self._broker.end(partition)
                 if not begin <= self._positions[partition] <= end:
-                    self._set_back[partition] = self._positions[partition]
+                    self._offset_resets[partition] = self._positions[partition]
                     self._positions[partition] = begin
                 new, self._positions[partition] = self._broker.read(
                     partition, self._positions[partition]
@@ -262,9 +262,9 @@ class InMemoryConsumer:
         """Return where each of `partitions` begins now."""
         return {at: self._broker.begin(at) for at in partitions}
 
-    def set_back(self) -> Mapping[TopicPartition, int]:
+    def take_offset_resets(self) -> Mapping[TopicPartition, int]:
         """Return what was to be read next where the log did not have it, since the last call."""
-        found, self._set_back = self._set_back, {}
+        found, self._offset_resets = self._offset_resets, {}
         return found
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:

@@ -241,7 +241,7 @@ def test_what_is_deleted_before_it_is_read_is_told(
     found: dict[TopicPartition, int] = {}
 
     def told() -> bool:
-        found.update(source.set_back())
+        found.update(source.take_offset_resets())
         return bool(found)
 
     records = turn_until(told, source)

@@ -208,7 +208,7 @@ def test_an_outage_of_the_registry_holds_up_only_what_needs_it() -> None:
     away = RegistryUnavailableError("away")
     seen = []
     for _ in range(10):
-        seen.append((one.gives_up(record, away), one.problem is None))
+        seen.append((one.count_failure(record, away), one.problem is None))
         fail(one, record, away)
         one.worked(ALL_WELL)
     named = one.problem
@@ -243,7 +243,7 @@ def test_a_failure_counts_when_others_succeed_meanwhile() -> None:
     for successes in (0, 0, 1, 0, 1):
         for _ in range(successes):
             one.worked(Dependency.KEYCLOAK)
-        given_up.append(one.gives_up(record, DOWN))
+        given_up.append(one.count_failure(record, DOWN))
         fail(one, record, DOWN)
 
     assert [False, False, False, False, True] == given_up
@@ -258,7 +258,7 @@ def not_mailed(*, greets: bool | None = None) -> MailDeliveryError:
 def pauses_of(one: FailurePolicy, record: Task, error: BridgeError, times: int) -> list[float]:
     """Let `record` fail so many times, or until it is given up; return how long it waits after each."""
     pauses: list[float] = []
-    while len(pauses) < times and not one.gives_up(record, error):
+    while len(pauses) < times and not one.count_failure(record, error):
         until_s = fail(one, record, error)
         assert until_s is not None
         pauses.append(until_s)
@@ -366,7 +366,7 @@ def test_a_fault_of_the_bridge_always_counts() -> None:
     """No outage explains it."""
     one, record = failure_policy(max_attempts=3), task()
 
-    assert [False, False, True] == [one.gives_up(record, BROKEN) for _ in range(3)]
+    assert [False, False, True] == [one.count_failure(record, BROKEN) for _ in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -377,9 +377,9 @@ def test_a_fault_of_the_bridge_always_counts() -> None:
 def test_what_is_no_failure_gives_nothing_up(error: BridgeError) -> None:
     """Not even a record that had reached its limit before, and could not be written as a dead letter."""
     one, record = failure_policy(max_attempts=1), task()
-    before = one.gives_up(record, BROKEN)
+    before = one.count_failure(record, BROKEN)
 
-    assert (True, False) == (before, one.gives_up(record, error))
+    assert (True, False) == (before, one.count_failure(record, error))
 
 
 def after(successes: int, failures: int) -> tuple[Tally, Snapshot]:

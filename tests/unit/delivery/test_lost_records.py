@@ -91,7 +91,7 @@ def test_a_loss_is_not_forgotten_while_kafka_does_not_answer(
 ) -> None:
     """Where the partition begins now may have to be asked again."""
     hand = hand_of(brakes=False)
-    hand.source._set_back[P0] = 7
+    hand.source._offset_resets[P0] = 7
     hand.broker.delete_before(P0, 8)
     begin_offsets, failures = hand.source.begin_offsets, [BrokerUnavailableError("gone")]
 

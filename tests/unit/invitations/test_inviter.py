@@ -42,8 +42,8 @@ from keycloak_bridge.planning.bookkeeping import (
     InvitationMark,
     due_after,
     format_mark,
-    invitation_state,
     mark_of,
+    mark_text,
     parse_mark,
     with_invitation_mark,
 )
@@ -799,7 +799,7 @@ class SlowMails(InMemoryKeycloak):
     def update(self, user_id: str, representation: UserRepresentation) -> None:
         """Replace the user."""
         super().update(user_id, representation)
-        if all(str(invitation_state(user)).startswith("sent-") for user in self.users()):
+        if all(str(mark_text(user)).startswith("sent-") for user in self.users()):
             self.all_marked.set()
 
     def execute_actions_email(self, user_id: str, terms: InvitationTerms) -> None:

@@ -17,11 +17,11 @@ from keycloak_bridge.planning.bookkeeping import (
     due_after,
     format_mark,
     has_applied,
-    invitation_state,
     is_being_invited,
     is_last,
     mail_awaited,
     mark_of,
+    mark_text,
     marks,
     parse_mark,
     stamp,
@@ -96,7 +96,7 @@ def test_an_update_takes_over_the_latest_mark() -> None:
     update = UpdateUser(USER, (Change("firstName", "A", "Ada"),))
     marking = UpdateUser(USER, (Change("attributes.bridgeInvitation", None, ["due:e1"]),))
 
-    assert invitation_state(with_mark_of(update, latest)) == "sent:e1"
+    assert mark_text(with_mark_of(update, latest)) == "sent:e1"
     assert with_mark_of(update, {"username": "ada"}) == USER
     assert with_mark_of(marking, latest) == USER
 

@@ -40,7 +40,7 @@ from keycloak_bridge.domain.users import (
     UnknownUser,
     UserRepresentation,
 )
-from keycloak_bridge.planning.bookkeeping import invitation_state
+from keycloak_bridge.planning.bookkeeping import mark_text
 from keycloak_bridge.planning.fold import FoldedUser, fold, plan_folded, steps_of
 from keycloak_bridge.planning.plan import plan_user
 
@@ -250,7 +250,7 @@ def test_an_invitation_is_asked_for_once() -> None:
 
     after = at_once(steps, before)
     assert after is not None
-    assert invitation_state(after.representation) == f"due:{identity('e2')}"
+    assert mark_text(after.representation) == f"due:{identity('e2')}"
     plan = plan_folded(folded(steps), seen, reserved=())
     assert not any(isinstance(one, RequestInvitation) for one in plan.operations)
 

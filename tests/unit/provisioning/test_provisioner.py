@@ -47,8 +47,8 @@ from keycloak_bridge.invitations.inviter import Inviter
 from keycloak_bridge.planning.bookkeeping import (
     InvitationMark,
     MarkState,
-    invitation_state,
     mark_of,
+    mark_text,
     with_invitation_mark,
 )
 from keycloak_bridge.provisioning.provisioner import Provisioner, ProvisionPolicy
@@ -212,7 +212,7 @@ def test_a_mark_that_came_meanwhile_is_kept(harness: Harness) -> None:
     (after,) = harness.keycloak.users()
     assert ("King", "sending:event-1") == (
         after["lastName"],
-        invitation_state(after),
+        mark_text(after),
     )
     assert (True, "updated") == (provisioned.raced, provisioned.result.action)
     again = harness.provisioner.provision(an_event("event-2"), renamed)
@@ -239,7 +239,7 @@ def test_a_user_whose_mail_is_on_its_way_is_not_judged(harness: Harness) -> None
 
     assert (True, f"due:{harness.invitations[0].event_id}") == (
         raced.raced,
-        invitation_state(user),
+        mark_text(user),
     )
 
 
