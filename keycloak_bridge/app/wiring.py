@@ -44,6 +44,7 @@ from keycloak_bridge.invitations.inviter import InviteOutcome, Inviter
 from keycloak_bridge.kafka.consumer import KafkaRecordConsumer
 from keycloak_bridge.kafka.fetched import LARGEST_RECORD_BYTES
 from keycloak_bridge.kafka.topics import TopicSpec, wanted_topics
+from keycloak_bridge.keycloak.lookup_times import LISTED_S
 from keycloak_bridge.keycloak.partial_import import BATCHED_SAVES_S, RealmAccess
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory
 from keycloak_bridge.mapping.lifecycle import Mappings
@@ -174,6 +175,7 @@ class StageBuilder:
             backlog,
             self.clock,
             most=self.settings.burst.list_limit,
+            listed_s=LISTED_S,
             saved_s=partial(self._saved_s, realm.importer, search_s),
         )
 

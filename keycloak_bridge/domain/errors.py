@@ -85,6 +85,8 @@ class BridgeError(Exception):
     disposition: ClassVar[Disposition] = Disposition.STOP
     dependency: ClassVar[Dependency] = Dependency.NONE
     default_code: ClassVar[str] = "error"
+    may_have_taken_effect: bool = False
+    """Whether the write that failed may be done all the same, because its answer was lost."""
 
     def __init__(
         self,
@@ -252,6 +254,7 @@ class KeycloakUnavailableError(KeycloakError):
 
     disposition = Disposition.RETRY
     default_code = "keycloak-unavailable"
+    may_have_taken_effect = True  # unless the adapter knows better
 
     @property
     def may_be_one_users_fault(self) -> bool:
@@ -267,6 +270,7 @@ class MailDeliveryError(KeycloakUnavailableError):
 
     dependency = Dependency.MAIL
     default_code = "mail-not-sent"
+    may_have_taken_effect = False
     server_greets: bool | None = None
 
 
@@ -293,6 +297,9 @@ class KeycloakAuthError(KeycloakError):
 
 ID_REFUSED = "id-refused"
 """The code for a user whose id in user management cannot be its username, where the mapping makes it that."""
+
+READ_ONLY = "error-user-attribute-read-only"
+"""Keycloak's word for a field that nobody may write: a username, or all of a user whose directory is read-only."""
 
 
 class KeycloakRejectedError(KeycloakError):

@@ -41,7 +41,6 @@ from keycloak_bridge.domain.errors import (
     KeycloakError,
     KeycloakNotFoundError,
     KeycloakRejectedError,
-    KeycloakUnavailableError,
     MailDeliveryError,
 )
 from keycloak_bridge.domain.events import Invitation, Outcome, Purpose, Result
@@ -65,7 +64,6 @@ from keycloak_bridge.invitations.rules import (
     taken_back,
     was_just_created,
 )
-from keycloak_bridge.keycloak.calls import EXECUTE_ACTIONS_EMAIL
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.planning.bookkeeping import InvitationMark, mark_of, with_invitation_mark
 from keycloak_bridge.planning.ownership import OwnUsers
@@ -74,7 +72,6 @@ from keycloak_bridge.threads.named_locks import UserLocks
 
 logger = logging.getLogger(__name__)
 
-_UNREACHABLE = "keycloak-unreachable"
 _CLOCKS_DIFFER_S = 60.0
 
 _NOT_NOW = frozenset(("user-disabled", "no-email"))
@@ -412,7 +409,7 @@ class Inviter:
                 self._directory.execute_actions_email(invitation.keycloak_id, invitation.terms)
             fate = Fate.SENT
         except BridgeError as error:
-            if not _may_have_mailed(error):
+            if not error.may_have_taken_effect:
                 fate = Fate.NOT_SENT
             if isinstance(error, MailDeliveryError) and announcement.before is not None:
                 self._take_back(invitation, announcement.before)
@@ -495,21 +492,6 @@ class Inviter:
 def _key(invitation: Invitation) -> tuple[str, str]:
     """Name the mail by its user and the event that caused it."""
     return invitation.keycloak_id, invitation.event_id
-
-
-def _may_have_mailed(error: BridgeError) -> bool:
-    """Say whether the mail may be out although the call for it failed.
-
-    A refusal, or Keycloak's own answer that the mail server did not take the mail, says no. A lost answer, or one of a
-    proxy in front of Keycloak, says nothing.
-    """
-    if not isinstance(error, KeycloakUnavailableError) or isinstance(error, MailDeliveryError):
-        return False
-    if error.path not in (None, EXECUTE_ACTIONS_EMAIL):
-        return False  # it was the call for a token, or about a mail that was refused
-    if error.status is None:
-        return error.code != _UNREACHABLE
-    return error.status >= 500 or 200 <= error.status < 300
 
 
 def _log_unmarked(invitation: Invitation, error: BridgeError) -> None:

@@ -213,8 +213,6 @@ _OWN_FIELDS = frozenset(
     {"id", "username", "email", "emailVerified", "enabled", "firstName", "lastName"}
     | {"attributes", "groups", "requiredActions"}
 )
-READ_ONLY = "error-user-attribute-read-only"
-"""Keycloak's word for a field that nobody may write: a username, or all of a user whose directory is read-only."""
 
 _FIELD_NAME = re.compile(r"[\w.\-]{1,255}")
 _MESSAGE_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,99}")
@@ -232,13 +230,28 @@ def keycloak_error(
     """Return the error with this code; `names` fill the places of its message."""
     kind, message, remedy = _ROWS[code]
     names |= {"call": call, "status": status}
-    return kind(
+    error = kind(
         message.format(**names),
         code=code,
         remedy=remedy.format(**names),
         violations=violations,
         **(where(call, status) if call else {}),
     )
+    error.may_have_taken_effect &= _may_have_taken_effect(code, call, status)
+    return error
+
+
+def _may_have_taken_effect(code: str, call: Call | None, status: int | None) -> bool:
+    """Say whether a call that Keycloak did not answer as it should may have written something.
+
+    A lost answer, or one of a proxy in front of Keycloak, says nothing. Calls that are not of the Admin REST API are for a
+    token.
+    """
+    if call is not None and (call.method == "GET" or call not in ACCESS):
+        return False
+    if status is None:
+        return code != "keycloak-unreachable"
+    return status >= 500 or 200 <= status < 300
 
 
 def conflict(*, code: str, **names: object) -> ConflictError:
@@ -310,12 +323,14 @@ def error_for(
             **where(call, status),
         )
     if status >= 500 or status in _BUSY:
-        return KeycloakUnavailableError(
+        unavailable = KeycloakUnavailableError(
             f"Keycloak cannot answer {call} now ({status})",
             code="keycloak-busy" if status in _BUSY else None,
             retry_after_s=retry_after_s,
             **where(call, status),
         )
+        unavailable.may_have_taken_effect = _may_have_taken_effect(unavailable.code, call, status)
+        return unavailable
     if status == 401:
         return keycloak_error(code="keycloak-token-refused", call=call, status=status)
     if status == 403:

@@ -5,6 +5,7 @@ from typing import NamedTuple, cast
 
 from keycloak_bridge.domain.errors import (
     ID_REFUSED,
+    READ_ONLY,
     BridgeError,
     ConflictError,
     KeycloakRejectedError,
@@ -38,7 +39,6 @@ from keycloak_bridge.domain.users import (
     UserRepresentation,
     can_be_created,
 )
-from keycloak_bridge.keycloak.errors import READ_ONLY
 from keycloak_bridge.mapping.reserved_names import anonymous_username
 from keycloak_bridge.planning.bookkeeping import is_being_invited, with_mark_of
 from keycloak_bridge.provisioning.duplicates import DuplicateResolver

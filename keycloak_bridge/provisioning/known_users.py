@@ -24,7 +24,6 @@ from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
-from keycloak_bridge.keycloak.lookup_times import LISTED_S
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.threads.brief_lock import BriefLock
 
@@ -52,9 +51,12 @@ _UNDER_WAY_S = 0.05
 Listing = Callable[[], Iterable[UserRepresentation]]
 
 
-def pays_to_list(users: int, records: int, saved_s: float) -> bool:
-    """Say whether Keycloak lists so many users in the time that it saves for these records, all of which may be of new users."""
-    return users * LISTED_S <= records * saved_s
+def pays_to_list(users: int, records: int, *, listed_s: float, saved_s: float) -> bool:
+    """Say whether Keycloak lists so many users in the time that it saves for these records, all of which may be of new users.
+
+    To list one user takes it `listed_s` seconds; one record saves `saved_s`.
+    """
+    return users * listed_s <= records * saved_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,16 @@ class KnownUsers:
         clock: Clock,
         *,
         most: int = sys.maxsize,
+        listed_s: float = 0.0,
         saved_s: Callable[[], float] = lambda: math.inf,
     ) -> None:
         """`external_id` is the name of the attribute; `listing` yields every user of the realm.
 
-        `saved_s` says how many seconds of Keycloak's a user saves who is known to be new. A realm of more than `most` users is
+        To list one user takes `listed_s` seconds of Keycloak's; one who is known to be new saves as many as `saved_s` says. A realm of more than `most` users is
         never listed.
         """
         self._most = most
+        self._listed_s = listed_s
         self._saved_s = saved_s
         self._listing = listing
         self._count = count
@@ -202,7 +206,7 @@ class KnownUsers:
                     message="every new user is searched for; raise burst.list_limit if Keycloak has the time to list all",
                     count=users,
                 )
-            elif not users or pays_to_list(users, self._backlog.records, self._saved_s()):
+            elif not users or self._pays(users):
                 self._read()  # to list nobody costs nothing, and what is saved may take a question to Keycloak
             else:
                 self._search_for_now(users, counted_s)
@@ -215,6 +219,10 @@ class KnownUsers:
                 message="every event is searched for by itself until the realm can be listed",
                 error=error,
             )
+
+    def _pays(self, users: int) -> bool:
+        records, saved_s = self._backlog.records, self._saved_s()
+        return pays_to_list(users, records, listed_s=self._listed_s, saved_s=saved_s)
 
     def _read(self) -> None:
         with self._lock:

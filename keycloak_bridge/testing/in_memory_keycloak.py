@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.errors import READ_ONLY, BridgeError
 from keycloak_bridge.domain.ports import NOTHING_MORE, CredentialChange, CredentialChanges
 from keycloak_bridge.domain.representation import is_blank
 from keycloak_bridge.domain.users import (
@@ -40,7 +40,6 @@ from keycloak_bridge.domain.users import (
 from keycloak_bridge.keycloak.admin import quote_query
 from keycloak_bridge.keycloak.calls import EXECUTE_ACTIONS_EMAIL, Call
 from keycloak_bridge.keycloak.errors import (
-    READ_ONLY,
     conflict,
     error_for,
     keycloak_error,

@@ -10,7 +10,7 @@ from keycloak_bridge.delivery.key_queues import Task
 from keycloak_bridge.domain.errors import MailDeliveryError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.times import format_duration, parse_duration
-from keycloak_bridge.keycloak.lookup_times import SEARCHED_S
+from keycloak_bridge.keycloak.lookup_times import LISTED_S, SEARCHED_S
 from keycloak_bridge.keycloak.partial_import import BATCHED_SAVES_S
 from keycloak_bridge.provisioning.known_users import pays_to_list
 from keycloak_bridge.settings.model import Settings
@@ -76,10 +76,11 @@ def test_the_table_of_what_is_listed_follows_from_the_rule() -> None:
     before = ""
     for users, least, how in rows:
         before = before if how == "the same" else how.partition(" ")[0]
-        wanted = [int(number.replace(",", "")) for number in (users, least)]
+        wanted, waiting = (int(number.replace(",", "")) for number in (users, least))
+        costs = {"listed_s": LISTED_S, "saved_s": saved_s[before]}
 
-        assert pays_to_list(wanted[0], wanted[1], saved_s[before]), least
-        assert not pays_to_list(wanted[0], wanted[1] * 9 // 10, saved_s[before]), least
+        assert pays_to_list(wanted, waiting, **costs), least
+        assert not pays_to_list(wanted, waiting * 9 // 10, **costs), least
     assert 3 == len(rows)
 
 
@@ -90,7 +91,7 @@ def given_up_after_s(max_attempts: int, max_s: float) -> float:
     refused = MailDeliveryError("refused", status=500)
     refused.server_greets = True
     now_s = 0.0
-    while not failures.gives_up(task, refused):
+    while not failures.count_failure(task, refused):
         again_at_s = failures.failed(task, refused, now_s, 1.0)
         assert again_at_s is not None
         now_s = again_at_s

@@ -28,6 +28,7 @@ from keycloak_bridge.domain.errors import (
     HoldError,
     KeycloakAuthError,
     KeycloakConflictError,
+    KeycloakError,
     KeycloakNotFoundError,
     KeycloakRejectedError,
     KeycloakUnavailableError,
@@ -69,11 +70,9 @@ def skipped(reason: str) -> tuple[str, str, bool]:
     return "skipped", reason, False
 
 
-def lost(status: int | None = None, path: str = MAIL.path) -> KeycloakUnavailableError:
+def lost(call: Call = MAIL) -> KeycloakError:
     """Return what a call raises whose answer was lost."""
-    return KeycloakUnavailableError(
-        "lost", code="keycloak-no-answer", status=status, method="PUT", path=path
-    )
+    return keycloak_error(code="keycloak-no-answer", call=call)
 
 
 class TimedKeycloak(InMemoryKeycloak):
@@ -380,20 +379,20 @@ def test_a_mail_in_doubt_waits_without_a_call(ledger: bool) -> None:
 
 DEFINITE: list[BridgeError] = [
     MailDeliveryError("refused", status=500, path=MAIL.path),
-    KeycloakUnavailableError("no", code="keycloak-unreachable", path=MAIL.path),
-    KeycloakUnavailableError("busy", code="keycloak-busy", status=429, path=MAIL.path),
+    keycloak_error(code="keycloak-unreachable", call=MAIL),
+    error_for(MAIL, 429, None),
     KeycloakAuthError("no", status=403, path=MAIL.path),
     KeycloakAuthError("the secret's file is being replaced"),
     KeycloakRejectedError("no", status=400, path=MAIL.path),
     KeycloakConflictError("no", status=409, path=MAIL.path),
-    lost(path=TOKEN.path),
-    lost(status=503, path="/users/{id}"),
+    lost(TOKEN),
+    error_for(Call("GET", "/users/{id}"), 503, None),
     keycloak_error(code="not-keycloak", call=MAIL, status=302),
     error_for(MAIL, 500, {"errorMessage": "Failed to send"}),
 ]
 IN_DOUBT: list[BridgeError] = [
     lost(),
-    KeycloakUnavailableError("tls", code="keycloak-tls", path=MAIL.path),
+    keycloak_error(code="keycloak-tls", call=MAIL, problem="expired", solution="renew it"),
     KeycloakUnavailableError("a port that names no path"),
     error_for(MAIL, 500, {"error": "unknown_error"}),
     error_for(MAIL, 500, None),
@@ -758,7 +757,7 @@ def test_the_pace_is_kept() -> None:
     "error",
     [
         MailDeliveryError("refused", status=500, path=MAIL.path),
-        KeycloakUnavailableError("no", code="keycloak-unreachable"),
+        keycloak_error(code="keycloak-unreachable", call=MAIL),
         KeycloakNotFoundError("gone", status=404),
     ],
     ids=lambda error: error.code,

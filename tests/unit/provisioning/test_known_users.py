@@ -13,6 +13,7 @@ from keycloak_bridge.delivery.stage_context import Backlog
 from keycloak_bridge.domain.errors import HoldError, KeycloakUnavailableError
 from keycloak_bridge.domain.events import TopicPartition
 from keycloak_bridge.domain.users import DesiredUser, MatchCriterion, UserRepresentation
+from keycloak_bridge.keycloak.lookup_times import LISTED_S
 from keycloak_bridge.provisioning.known_users import KnownUsers, pays_to_list
 from keycloak_bridge.testing.fake_clock import FakeClock
 
@@ -81,6 +82,7 @@ class Scene:
             self.backlog,
             self.clock,
             most=most,
+            listed_s=LISTED_S,
             saved_s=lambda: self.saved_s,
         )
         self.take_over()
@@ -253,7 +255,7 @@ def test_a_realm_is_listed_where_that_saves_more_than_it_costs(
     users: int, records: int, saved_s: float, expected: bool
 ) -> None:
     """A list costs a millisecond for each user of the realm; what it saves depends on how much there is to do."""
-    assert expected == pays_to_list(users, records, saved_s)
+    assert expected == pays_to_list(users, records, listed_s=LISTED_S, saved_s=saved_s)
 
 
 def test_a_large_realm_is_listed_for_a_large_backlog_alone(
