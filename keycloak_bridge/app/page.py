@@ -14,7 +14,7 @@ from typing import Any
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.stages import Stage
 from keycloak_bridge.delivery.guards import Limits
-from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.errors import BusyError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.ports import Clock, UserDirectory
 from keycloak_bridge.domain.times import format_time
@@ -45,12 +45,6 @@ The server ends requests soon after (SLOWEST_REQUEST_S).
 _MOST_TIMELINE = 200
 _NEWEST = 1000
 """Outcomes that are read at the start, however old they are."""
-
-
-class BusyError(BridgeError):
-    """One user's timeline is read at a time, and not for long."""
-
-    default_code = "busy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ BridgeError                     disposition
 │ └ GivenUpError                given-up: it kept failing while others succeeded
 ├ KeycloakError                 status, method and path of the call
 │ ├ KeycloakUnavailableError    RETRY        timeouts, refused connections, 5xx, 429
+│ │ └ MailDeliveryError         RETRY        the SMTP server did not take the mail
 │ ├ KeycloakConflictError       REPLAN       409, once; then DEAD_LETTER
 │ ├ KeycloakNotFoundError       REPLAN       404, once; then DEAD_LETTER
 │ ├ KeycloakAuthError           RETRY        401 after renewal, 403: every event would fail
@@ -29,6 +30,7 @@ BridgeError                     disposition
 ├ BrakeError                    STOP         the brake is engaged, and this run does not wait for its release
 ├ UndecidedMailError            STOP         nothing tells refused mails from an outage, and this run does not wait
 ├ InternalError                 RETRY        a fault of the bridge itself; DEAD_LETTER after the limit
+├ BusyError                     STOP         a request of the page, not of a record: another user's timeline is being read
 └ BrokerError
   ├ BrokerUnavailableError      RETRY
   │ └ BrokerRefusedError        RETRY        TLS or the login fails; STOP at start
@@ -344,6 +346,12 @@ class UndecidedMailError(BridgeError):
     """Mails fail that may be refused as well as held up by an outage, and this run does not wait for a sign."""
 
     default_code = "mails-undecided"
+
+
+class BusyError(BridgeError):
+    """The page reads one user's timeline at a time, and not for long."""
+
+    default_code = "busy"
 
 
 class InternalError(BridgeError):

@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 
 from keycloak_bridge.app import page as module
-from keycloak_bridge.app.page import BusyError, UserViews, followed_dead_letters, followed_outcomes
-from keycloak_bridge.domain.errors import BrokerUnavailableError
+from keycloak_bridge.app.page import UserViews, followed_dead_letters, followed_outcomes
+from keycloak_bridge.domain.errors import BrokerUnavailableError, BusyError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.messages.results import PastOutcome
