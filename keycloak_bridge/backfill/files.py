@@ -25,7 +25,6 @@ from keycloak_bridge.domain.json_reader import check_texts
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.event_files import csv_rows
 from keycloak_bridge.event_files.csv_rows import (
-    FileRecord,
     Header,
     Line,
     TableRules,
@@ -33,6 +32,7 @@ from keycloak_bridge.event_files.csv_rows import (
     read_rows,
     unreadable_row,
 )
+from keycloak_bridge.event_files.file_records import FileRecord
 from keycloak_bridge.event_files.json_events import STDIN, split_events
 from keycloak_bridge.events.cloudevents import RawEnvelope, parse_value
 from keycloak_bridge.events.decode import EnvelopeRules, decode, event_of, peek

@@ -17,7 +17,8 @@ from keycloak_bridge.domain.errors import BridgeError, BrokerUnavailableError, C
 from keycloak_bridge.domain.events import Commit, Record, Result
 from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Acknowledgement
-from keycloak_bridge.event_files.csv_rows import FileRecord, Line
+from keycloak_bridge.event_files.csv_rows import Line
+from keycloak_bridge.event_files.file_records import FileRecord
 from keycloak_bridge.messages.recommended_actions import recommended_action
 from keycloak_bridge.ops.private_files import (
     append_private,

@@ -49,7 +49,8 @@ from keycloak_bridge.domain.events import (
 )
 from keycloak_bridge.domain.ports import Acknowledgement, Clock, UserDirectory
 from keycloak_bridge.domain.times import format_time, parse_time
-from keycloak_bridge.event_files.csv_rows import FileInterpreter, FileRecord, Line, TableRules
+from keycloak_bridge.event_files.csv_rows import Line, TableRules
+from keycloak_bridge.event_files.file_records import FileInterpreter, FileRecord
 from keycloak_bridge.events.custom_envelope import ATTRIBUTES
 from keycloak_bridge.keycloak.partial_import import RealmAccess, realm_access
 from keycloak_bridge.keycloak.users import KeycloakUserDirectory

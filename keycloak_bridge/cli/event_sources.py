@@ -15,7 +15,8 @@ from keycloak_bridge.cli.common import moment
 from keycloak_bridge.cli.console import refused, with_progress
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.event_files.csv_rows import FileInterpreter, csv_records
+from keycloak_bridge.event_files.csv_rows import csv_records
+from keycloak_bridge.event_files.file_records import FileInterpreter
 from keycloak_bridge.event_files.json_events import read_events
 from keycloak_bridge.kafka import reader as kafka_reader
 from keycloak_bridge.population.population import Population, Read

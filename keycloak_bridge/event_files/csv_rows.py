@@ -10,15 +10,20 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from keycloak_bridge.domain.errors import ConfigError, EventError, EventValidationError, Violation
-from keycloak_bridge.domain.events import CloudEvent, Record
+from keycloak_bridge.domain.errors import (
+    ConfigError,
+    EventDecodeError,
+    EventError,
+    EventValidationError,
+    Violation,
+)
+from keycloak_bridge.domain.events import CloudEvent
 from keycloak_bridge.domain.json_reader import parse_json
-from keycloak_bridge.domain.ports import Trace, no_trace
-from keycloak_bridge.pipeline.interpret import Interpreter, Prepared, Skipped
+from keycloak_bridge.event_files.file_records import FileRecord
 
 SUFFIX = ".csv"
 _SEPARATOR = ";"
@@ -49,42 +54,35 @@ class Line:
     broken: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FileRecord(Record):
-    """An event in a file, or the error for a part of the file that is none.
-
-    It stands in line `line` of the file number `file` of a run; `value` is what a file of rejects repeats.
-    """
-
-    file: int = 0
-    line: int = 0
-    event: CloudEvent | EventError | None = None
-
-
 def csv_records(
     file: str, event_type: str, schema: Mapping[str, Any], *, max_bytes: int
 ) -> Iterator[FileRecord]:
-    """Yield a record for each row, as an event of `event_type`; raises ConfigError for a file that is no CSV.
+    """Yield a record for each row, as an event of `event_type`; raises ConfigError for a file without a header.
 
     The id of an event is made of its content, so that the same row again is the same event. It has no time, so that it
-    never counts as older than what was applied before. A row of more than `max_bytes` is refused.
+    never counts as older than what was applied before. A row that cannot be read, or of more than `max_bytes`, is refused.
     """
+    rules = TableRules(",", {}, schema, max_bytes)
     try:
-        with Path(file).open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.DictReader(stream, strict=True)
-            _check_header(file, rows.fieldnames)
-            for row in rows:
-                event: CloudEvent | EventError = unreadable_row("cells")
-                if None not in row and None not in row.values():
-                    event = _row_event(event_type, row_data(row, schema), max_bytes)
-                yield FileRecord(file, 0, rows.line_num, 0, None, None, event=event)
+        with Path(file).open("rb") as stream:
+            header = _header(stream, file, rules)
+            for row in read_rows(stream, 0, header, rules):
+                event: CloudEvent | EventError
+                if row.broken is None:
+                    data = header.data(row.cells or (), schema)
+                    event = _row_event(event_type, data, max_bytes)
+                elif row.broken == "too-large":  # the code that an event of this size has
+                    event = EventDecodeError(
+                        f"the row has more than the {max_bytes} bytes that are allowed",
+                        code="too-large",
+                        remedy="shorten it, or raise events.max_bytes",
+                    )
+                else:
+                    event = unreadable_row(row.broken)
+                yield FileRecord(file, 0, row.number, 0, None, None, event=event)
     except OSError as error:
         raise ConfigError(
             f"{file}: cannot be read: {error.strerror}", remedy="Name an existing file of users."
-        ) from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{file}: is not CSV in UTF-8", remedy="export it again, with commas and a header"
         ) from error
 
 
@@ -125,6 +123,19 @@ class Header:
 
 def read_header(stream: BinaryIO, name: str, rules: TableRules) -> Header:
     """Return the header and leave `stream` behind it; raises ConfigError for one that cannot be right."""
+    header = _header(stream, name, rules)
+    # the first line may be no header, so it is not quoted
+    given = {one.partition(".")[0] for one in header.properties}
+    required = [one for one in rules.schema.get("required", ()) if one not in given]
+    if required:
+        raise ConfigError(
+            f"{name}: no column is the property {', '.join(required)}",
+            remedy="name the columns as the properties, or say which is which: --column 'E-Mail=email'",
+        )
+    return header
+
+
+def _header(stream: BinaryIO, name: str, rules: TableRules) -> Header:
     row = next(_rows(_Lines(stream, rules.max_bytes), 0, rules.delimiter), None)
     raw, columns = (b"", ()) if row is None else (row.raw, row.cells or ())
     _check_header(name, columns)
@@ -136,14 +147,6 @@ def read_header(stream: BinaryIO, name: str, rules: TableRules) -> Header:
         )
     properties = tuple(rules.columns.get(one.strip(), one.strip()) for one in columns)
     _check_header(name, [one for one in properties if one])
-    # the first line may be no header, so it is not quoted
-    given = {one.partition(".")[0] for one in properties}
-    required = [one for one in rules.schema.get("required", ()) if one not in given]
-    if required:
-        raise ConfigError(
-            f"{name}: no column is the property {', '.join(required)}",
-            remedy="name the columns as the properties, or say which is which: --column 'E-Mail=email'",
-        )
     return Header(raw, properties)
 
 
@@ -260,29 +263,6 @@ def _value(text: str, schema: Mapping[str, Any]) -> Any:
         except (ValueError, OverflowError):
             return text
     return text
-
-
-class FileInterpreter(Interpreter):
-    """Interprets the records of files, whose events are decoded already."""
-
-    @classmethod
-    def of(cls, interpreter: Interpreter) -> "FileInterpreter":
-        """Return one with the same schemas, mapping and rules."""
-        return cls(**{one.name: getattr(interpreter, one.name) for one in fields(interpreter)})
-
-    def interpret(
-        self,
-        record: Record,
-        trace: Trace = no_trace,
-        accept: Callable[[CloudEvent], None] = lambda _: None,
-    ) -> Prepared | Skipped:
-        """Return the desired user of `record`, which is a FileRecord; raises as for a record of a topic."""
-        event = record.event if isinstance(record, FileRecord) else None
-        if isinstance(event, CloudEvent):
-            return self.prepare(event, trace, accept)
-        if (ignored := self.ignores(record)) is not None:
-            return ignored
-        raise event or AssertionError("the record is of no file")
 
 
 def unreadable_row(reason: str) -> EventValidationError:

@@ -25,7 +25,8 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import Commit, Outcome, Result
-from keycloak_bridge.event_files.csv_rows import FileRecord, Line
+from keycloak_bridge.event_files.csv_rows import Line
+from keycloak_bridge.event_files.file_records import FileRecord
 
 TASK: dict[str, Any] = {"files": ["users.csv"], "type": "user.created"}
 PROGRESS = Progress(Commit(7, "kb1:x"), LinesRead(7, "aa"), LinesRead(9, "bb"), {"0": (10, 11)})

@@ -9,7 +9,8 @@ from stage_harness import event_of, interpretation
 from keycloak_bridge.backfill.files import LineDecoder
 from keycloak_bridge.domain.errors import ConfigError, EventError
 from keycloak_bridge.domain.events import CloudEvent
-from keycloak_bridge.event_files.csv_rows import FileInterpreter, FileRecord, Line
+from keycloak_bridge.event_files.csv_rows import Line
+from keycloak_bridge.event_files.file_records import FileInterpreter, FileRecord
 from keycloak_bridge.pipeline.interpret import Skipped
 
 TIME = datetime(2026, 11, 6, 18, tzinfo=UTC)

@@ -12,14 +12,13 @@ from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.errors import ConfigError, EventError, EventValidationError
 from keycloak_bridge.domain.events import CloudEvent
 from keycloak_bridge.event_files.csv_rows import (
-    FileInterpreter,
-    FileRecord,
     Line,
     TableRules,
     csv_records,
     read_header,
     read_rows,
 )
+from keycloak_bridge.event_files.file_records import FileInterpreter, FileRecord
 from keycloak_bridge.settings.model import Settings
 
 SCHEMA: dict[str, Any] = {
@@ -90,31 +89,36 @@ def test_a_cell_is_what_the_schema_calls_it(
         ("userId, userId\nu-1,u-2\n", "twice"),
         ("", "must name every column"),
         ("userId,,email\n", "must name every column"),
-        (b"userId\n\xff\n", "not CSV in UTF-8"),
-        ('userId\n"a"b\n', "not CSV"),
+        (b"\xff\nu-1\n", "must name every column"),
         (None, "cannot be read"),
     ],
 )
 def test_a_file_that_cannot_be_right_is_a_sentence(
     tmp_path: Path, text: str | bytes | None, says: str
 ) -> None:
-    """A property that has two forms or two columns, no CSV, no file at all."""
+    """A property that has two forms or two columns, no header in UTF-8, no file at all."""
     with pytest.raises(ConfigError, match=says):
         records(tmp_path, text)
 
 
 @pytest.mark.parametrize(
-    ("cells", "code"),
+    ("cells", "code", "keyword"),
     [
-        ("u-1,Doe, Jane,jane@acme.example", "schema-violation"),
-        ("u-1,Doe", "schema-violation"),
-        ("u-1,Doe\x00,x", "invalid-text"),
-        (f"u-1,Doe,{'x' * 500}", "too-large"),
+        (b"u-1,Doe, Jane,jane@acme.example", "schema-violation", "cells"),
+        (b"u-1,Doe", "schema-violation", "cells"),
+        (b"u-1,Doe\xff,x", "schema-violation", "encoding"),
+        (b'u-1,"Doe"x,x', "schema-violation", "quotes"),
+        (b"u-1,Doe," + b"x" * 500, "too-large", None),
+        (b"u-1,Doe," + b"x" * 480, "too-large", None),
+        (b"u-1,Doe\x00,x", "invalid-text", None),
     ],
 )
-def test_an_unreadable_row_is_refused(tmp_path: Path, cells: str, code: str) -> None:
-    """A comma without quotes would move every cell behind it to another property; no cell is repeated."""
-    (record,) = records(tmp_path, f"userId,name,email\n{cells}\n")
+def test_an_unreadable_row_is_refused(
+    tmp_path: Path, cells: bytes, code: str, keyword: str | None
+) -> None:
+    """A comma without quotes would move every cell behind it to another property; no cell is repeated, others are read."""
+    record, other = records(tmp_path, b"userId,name,email\n" + cells + b"\nu-2,Roe,x\n")
+    assert isinstance(other.event, CloudEvent)
 
     with pytest.raises(EventError) as caught:
         FileInterpreter.of(Interpretation(Settings()).interpreter).interpret(record)
@@ -123,7 +127,7 @@ def test_an_unreadable_row_is_refused(tmp_path: Path, cells: str, code: str) -> 
     assert code == error.code
     assert "Doe" not in f"{error.message} {error.violations} {error.remedy}"
     if isinstance(error, EventValidationError):
-        assert [("/data", "cells")] == [(one.pointer, one.keyword) for one in error.violations]
+        assert [("/data", keyword)] == [(one.pointer, one.keyword) for one in error.violations]
 
 
 def test_rows_keep_their_bytes_and_their_lines() -> None:

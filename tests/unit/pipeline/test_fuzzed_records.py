@@ -21,7 +21,8 @@ from keycloak_bridge.backfill.files import LineDecoder
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.event_files.csv_rows import FileInterpreter, Line
+from keycloak_bridge.event_files.csv_rows import Line
+from keycloak_bridge.event_files.file_records import FileInterpreter
 from keycloak_bridge.messages.dead_letters import read_dead_letter, replay_message
 from keycloak_bridge.messages.results import read_outcome
 from keycloak_bridge.pipeline.preview import preview
