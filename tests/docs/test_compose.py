@@ -13,8 +13,10 @@ from jsonschema import Draft202012Validator
 from one_answer import answering
 
 from keycloak_bridge import __version__
-from keycloak_bridge.diagnostics.probes import INDEX_STATEMENT
+from keycloak_bridge.diagnostics.exposure import exposure_probes
+from keycloak_bridge.diagnostics.probes import INDEX_STATEMENT, Light, examine
 from keycloak_bridge.settings.loading import CONFIG_VARIABLE, read_settings
+from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.settings.schema import settings_by_name
 
 ROOT = Path(__file__).parents[2]
@@ -142,22 +144,40 @@ def test_the_settings_are_valid_together() -> None:
     assert f"{dot_env()['DEMO_APP_URL']}/" == settings.invite.redirect_uri
 
 
-def test_the_secret_may_be_a_file(tmp_path: Path) -> None:
-    """compose.secrets.yaml takes the environment variable away and names a mounted secret."""
+def test_the_secrets_may_be_files(tmp_path: Path) -> None:
+    """compose.secrets.yaml takes each secret out of the environment and names a mounted one, so that the doctor finds none as text."""
     override = composition("compose.secrets.yaml")
     service = override["services"]["bridge"]
-    mounted = Path(service["environment"]["KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET_FILE"])
-    (tmp_path / mounted.name).write_text("from-a-file\n", "utf-8")
     environ = environment("bridge") | service["environment"]
-    environ["KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET_FILE"] = str(tmp_path / mounted.name)
+    mounted = [Path(path) for name, path in environ.items() if name.endswith("_FILE")]
+    for name, path in environ.items():
+        if name.endswith("_FILE"):
+            file = tmp_path / Path(path).name
+            file.touch(mode=0o400)
+            file.write_text("from-a-file-of-its-own\n", "utf-8")
+            environ[name] = str(file)
     loaded = read_settings(COMPOSE / "bridge.toml", environ=environ)
-    secret = loaded.settings.keycloak.client_secret
+    secrets = [loaded.settings.keycloak.client_secret, loaded.settings.ui.token]
+    (probe,) = (one for one in exposure_probes(loaded) if one.name == "secrets")
 
     assert () == loaded.problems
-    assert Path("/run/secrets") == mounted.parent
-    assert [mounted.name] == service["secrets"] == list(override["secrets"])
-    assert secret is not None
-    assert "from-a-file" == secret.reveal()
+    assert {Path("/run/secrets")} == {path.parent for path in mounted}
+    assert [path.name for path in mounted] == service["secrets"] == list(override["secrets"])
+    assert ["from-a-file-of-its-own"] * 2 == [one.reveal() for one in secrets if one is not None]
+    assert {Light.GREEN} == {result.light for result in examine([probe])}
+
+
+def test_the_first_event_is_one_that_the_page_names() -> None:
+    """The command of docs/compose.md publishes a file with one event a line, by a listener and to a topic that there are."""
+    page = (ROOT / "docs" / "compose.md").read_text("utf-8")
+    (command,) = re.findall(r"kafka-console-producer\.sh.*?(?=\n```)", page, re.DOTALL)
+    words = command.replace("\\\n", " ").split()
+    lines = (ROOT / words[-1]).read_text("utf-8").splitlines()
+
+    assert "<" == words[-2]
+    assert environment("bridge")["KEYCLOAK_BRIDGE_KAFKA_BOOTSTRAP_SERVERS"] in words
+    assert Settings().topics.events in words
+    assert {"user.created"} == {json.loads(line)["type"] for line in lines}
 
 
 def test_images_are_pinned() -> None:

@@ -56,6 +56,11 @@ STATES = {
     **dict.fromkeys(("index", "topics"), "exited with 0"),
 }
 """What each service is once all is up."""
+SECRET_FILES = {
+    "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET": "BRIDGE_CLIENT_SECRET_FILE",
+    "KEYCLOAK_BRIDGE_UI_TOKEN": "BRIDGE_UI_TOKEN_FILE",
+}
+"""The bridge's secrets, and what names the file of each for compose.secrets.yaml."""
 CONFINED = {
     "user": "10001:10001",
     "read-only root": True,
@@ -340,24 +345,28 @@ def _answers(composition: Composition) -> None:
 
 def _take_secret_from_file(composition: Composition, story: Story) -> None:
     """Make Kafka's container anew, and the bridge's as docs/compose.md describes it; an event more has its result."""
-    variable = "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET"
-    secret = composition.environment_of("bridge")[variable]
+    environment = composition.environment_of("bridge")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "client-secret")
-        file.write_text(secret, "utf-8")
         Path(folder).chmod(0o755)
-        file.chmod(0o444)
+        files = {}
+        for variable, of_file in SECRET_FILES.items():
+            file = Path(folder, variable)
+            file.write_text(environment[variable], "utf-8")
+            file.chmod(0o444)
+            files[of_file] = str(file)
         # Without --no-deps Compose starts all services anew: podman names networks where Docker has their ids.
         composition.up(
             *("--no-deps", "--force-recreate", "kafka", "bridge"),
             also=[COMPOSE / "compose.secrets.yaml"],
-            environment={"BRIDGE_CLIENT_SECRET_FILE": str(file)},
+            environment=files,
         )
         container = composition.container("bridge")
-        expect(
-            f"{variable}={secret}" not in container["Config"]["Env"],
-            "the secret is still among the bridge's variables",
-        )
+        told = [
+            name
+            for name in SECRET_FILES
+            if f"{name}={environment[name]}" in container["Config"]["Env"]
+        ]
+        expect(not told, f"still among the bridge's variables: {', '.join(told)}")
         _wait_until_ready(composition)
         servers = composition.address_of("kafka")
         again = str(uuid.uuid4())
