@@ -13,7 +13,7 @@ from keycloak_bridge.domain.events import USER_EVENTS, Record
 from keycloak_bridge.domain.ports import Trace, no_trace
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.events.arrival import ArrivalRule
-from keycloak_bridge.events.cloudevents import Limits
+from keycloak_bridge.events.cloudevents import SizeLimits
 from keycloak_bridge.events.custom_envelope import ATTRIBUTES, compile_envelope
 from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.events.record_key import compile_keys
@@ -47,7 +47,7 @@ class Interpretation:
         """Where an event's attributes are; raises ConfigError."""
         events, envelope = self.settings.events, self.settings.envelope
         return EnvelopeRules(
-            limits=Limits(events.max_bytes, events.max_depth),
+            limits=SizeLimits(events.max_bytes, events.max_depth),
             match_key=events.match_key,
             nulls_absent=events.nulls == "absent",
             # first, since it says what is wrong with envelope.subject

@@ -23,9 +23,9 @@ from keycloak_bridge.kafka.dead_letter_topic import DeadLetterReader
 from keycloak_bridge.messages.results import PastOutcome
 from keycloak_bridge.ops.status import Status
 from keycloak_bridge.outcome_log.log import OutcomeFilter, OutcomeLog
-from keycloak_bridge.outcome_log.user_state import only, state_of, targets_of
+from keycloak_bridge.outcome_log.user_state import only, setters_by_target, state_of
 from keycloak_bridge.settings.model import Settings
-from keycloak_bridge.ui.access import Access
+from keycloak_bridge.ui.access import PageAccess
 from keycloak_bridge.ui.follower import Follower
 from keycloak_bridge.ui.page import Page, UserView
 from keycloak_bridge.ui.recent import (
@@ -93,7 +93,7 @@ def running_page(
         settings.keycloak.realm or "",
         status,
         clock,
-        Access(None if settings.ui.token is None else settings.ui.token.reveal),
+        PageAccess(None if settings.ui.token is None else settings.ui.token.reveal),
         lambda: limits_of_stages(stages),
         outcomes,
         letters,
@@ -189,7 +189,7 @@ class UserViews:
         return UserView(
             self._facts(user, user_id, opened),
             outcomes[::-1][:_MOST_TIMELINE],
-            targets_of(user or {}, outcomes),
+            setters_by_target(user or {}, outcomes),
             cut,
         )
 

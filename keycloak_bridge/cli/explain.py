@@ -33,8 +33,8 @@ from keycloak_bridge.outcome_log.user_state import (
     FIELDS,
     LastInvitation,
     only,
+    setters_by_target,
     state_of,
-    targets_of,
 )
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS
 from keycloak_bridge.settings.model import Settings
@@ -162,7 +162,7 @@ def _targets(
             **({"value": values.get(target)} if show_values else {}),
             **(dict.fromkeys(_BY) if by is None else _event(by)),
         }
-        for target, by in targets_of(user, outcomes).items()
+        for target, by in setters_by_target(user, outcomes).items()
     }
 
 

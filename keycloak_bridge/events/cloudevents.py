@@ -39,7 +39,7 @@ _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SizeLimits:
     """How large and how deep a value may be."""
 
     max_bytes: int = MAX_BYTES
@@ -59,7 +59,7 @@ class RawEnvelope:
     cleared: Any = None
 
 
-def parse_value(record: Record, limits: Limits) -> Any:
+def parse_value(record: Record, limits: SizeLimits) -> Any:
     """Return the JSON of the record's value, without the frame of a schema registry's serializer.
 
     A value of up to 64 KiB is parsed once and kept with the record; callers must not change it. Raises TombstoneError or
@@ -105,7 +105,7 @@ def text_problem(value: Any, longest: int) -> tuple[str, str] | None:
     return None
 
 
-def read_cloudevent(record: Record, limits: Limits) -> RawEnvelope:
+def read_cloudevent(record: Record, limits: SizeLimits) -> RawEnvelope:
     """Return the attributes and data of the CloudEvent in `record`.
 
     Structured where the header `content-type` says so or the value carries `specversion`, else binary. Raises
@@ -125,7 +125,7 @@ def read_cloudevent(record: Record, limits: Limits) -> RawEnvelope:
     return _checked(_binary(headers, attributes, body, data_type))
 
 
-def read_head(record: Record, limits: Limits) -> Mapping[str, Any]:
+def read_head(record: Record, limits: SizeLimits) -> Mapping[str, Any]:
     """Return the attributes of the CloudEvent in `record` as far as they can be read; nothing is checked, nothing raised.
 
     Headers `ce_…` say them also where the value cannot be read.
@@ -237,7 +237,7 @@ def _is_json(content_type: str) -> bool:
     return not content_type or plain in _JSON_TYPES or content_type.endswith("+json")
 
 
-def _parse_body(record: Record, limits: Limits, content_type: str) -> Any:
+def _parse_body(record: Record, limits: SizeLimits, content_type: str) -> Any:
     try:
         return parse_value(record, limits)
     except EventDecodeError as error:
@@ -247,7 +247,7 @@ def _parse_body(record: Record, limits: Limits, content_type: str) -> Any:
     raise _refusal("unsupported-content-type", _CONTENT_TYPE_VIOLATION)
 
 
-def _structured(body: Any, limits: Limits) -> RawEnvelope:
+def _structured(body: Any, limits: SizeLimits) -> RawEnvelope:
     if not isinstance(body, dict):
         raise no_event(body)
     # In CloudEvents null means that an attribute is not set.
@@ -264,7 +264,7 @@ def _structured(body: Any, limits: Limits) -> RawEnvelope:
     return RawEnvelope(attributes, _decoded(encoded, limits, is_json=is_json))
 
 
-def _decoded(encoded: Any, limits: Limits, *, is_json: bool) -> Any:
+def _decoded(encoded: Any, limits: SizeLimits, *, is_json: bool) -> Any:
     try:
         content = b64decode(encoded, validate=True)
     except (binascii.Error, ValueError, TypeError):

@@ -11,7 +11,7 @@ from jmespath.parser import ParsedResult
 
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError, TombstoneError, Violation
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.events.cloudevents import Limits, RawEnvelope, envelope_error, parse_value
+from keycloak_bridge.events.cloudevents import RawEnvelope, SizeLimits, envelope_error, parse_value
 from keycloak_bridge.events.recognition import recognise
 from keycloak_bridge.events.record_key import read_key
 from keycloak_bridge.expressions.expression import analyse, failure_reason, suggestion
@@ -31,7 +31,7 @@ class CustomEnvelope:
     of_value: frozenset[str] = frozenset()
     """The attributes whose expressions read the record's value."""
 
-    def read_head(self, record: Record, limits: Limits) -> Mapping[str, Any]:
+    def read_head(self, record: Record, limits: SizeLimits) -> Mapping[str, Any]:
         """Return id, type and subject as far as they can be read; nothing is checked, nothing raised."""
         readable, body = True, None
         try:
@@ -46,7 +46,7 @@ class CustomEnvelope:
                     found[name] = _text(self._evaluate(name, scope))
         return found
 
-    def read(self, record: Record, limits: Limits) -> RawEnvelope:
+    def read(self, record: Record, limits: SizeLimits) -> RawEnvelope:
         """Return what the expressions find in `record`.
 
         An id that is a whole number becomes text; without an expression, `source` names the topic. Raises

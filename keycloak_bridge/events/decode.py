@@ -17,8 +17,8 @@ from keycloak_bridge.events.arrival import record_time
 from keycloak_bridge.events.cloudevents import (
     LONGEST_ID,
     SOURCE,
-    Limits,
     RawEnvelope,
+    SizeLimits,
     envelope_error,
     read_cloudevent,
     read_head,
@@ -41,7 +41,7 @@ class EnvelopeRules:
     data that is null counts as absent.
     """
 
-    limits: Limits = field(default_factory=Limits)
+    limits: SizeLimits = field(default_factory=SizeLimits)
     match_key: bool = True
     custom: CustomEnvelope | None = None
     types: Mapping[str, str] = field(default_factory=dict)

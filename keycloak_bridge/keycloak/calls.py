@@ -34,7 +34,7 @@ ALTERNATIVES: Mapping[str, tuple[str, ...]] = {
 """Roles that Keycloak accepts in the place of another."""
 
 
-class Access(NamedTuple):
+class RequiredRole(NamedTuple):
     """What a call takes: the least role, the feature of the bridge that makes it, and what happens `without` the role."""
 
     role: str
@@ -42,35 +42,35 @@ class Access(NamedTuple):
     without: str
 
 
-_FIND = Access(VIEW_ROLE, "finding users", "the bridge does not start (`role-missing`)")
-_WRITE = Access(
+_FIND = RequiredRole(VIEW_ROLE, "finding users", "the bridge does not start (`role-missing`)")
+_WRITE = RequiredRole(
     USERS_ROLE,
     "writing users",
     "the bridge does not start (`role-missing`); if it is taken away later, events wait",
 )
-_MAIL = Access(USERS_ROLE, "[invite]", "invitations wait")
-_CLIENT_ROLES = Access(
+_MAIL = RequiredRole(USERS_ROLE, "[invite]", "invitations wait")
+_CLIENT_ROLES = RequiredRole(
     CLIENTS_ROLE, "[user.clientRoles] of the mapping", "events with such roles wait"
 )
-_ORGANIZATIONS = Access(
+_ORGANIZATIONS = RequiredRole(
     ORGANIZATIONS_ROLE, "[user.organizations] of the mapping", "events with organizations wait"
 )
-_MAIL_RECORD = Access(
+_MAIL_RECORD = RequiredRole(
     EVENTS_ROLE,
     "mails in doubt",
     "`invite.delivery` decides whether a mail in doubt is sent again (`mail-ledger-missing`)",
 )
-_ACTIVATION = Access(
+_ACTIVATION = RequiredRole(
     EVENTS_ROLE, "[activation]", "each invited user is asked for in turn, which takes longer"
 )
-_DIRECTORIES = Access(REALM_ROLE, "doctor and [burst]", "one light of `doctor` is gray")
-_BATCHES = Access(IMPORT_ROLE, "[burst]", "a backlog is written one by one")
+_DIRECTORIES = RequiredRole(REALM_ROLE, "doctor and [burst]", "one light of `doctor` is gray")
+_BATCHES = RequiredRole(IMPORT_ROLE, "[burst]", "a backlog is written one by one")
 
 _REALM_MAPPINGS = "/users/{id}/role-mappings/realm"
 _CLIENT_MAPPINGS = "/users/{id}/role-mappings/clients/{client-id}"
 _MEMBERS = "/organizations/{organization-id}/members"
 
-ACCESS: Mapping[Call, Access] = {
+REQUIRED_ROLES: Mapping[Call, RequiredRole] = {
     Call("GET", "/users"): _FIND,
     Call("GET", "/users/{id}"): _FIND,
     Call("GET", "/users/count"): _FIND,
@@ -102,7 +102,7 @@ ACCESS: Mapping[Call, Access] = {
     Call("GET", "/events/config"): _MAIL_RECORD,
     Call("GET", "/admin-events"): _MAIL_RECORD,
     Call("GET", "/events"): _ACTIVATION,
-    Call("GET", "/"): Access(
+    Call("GET", "/"): RequiredRole(
         REALM_ROLE,
         "refused mails, doctor, usernames that are ids, [burst]",
         "Keycloak answers with less: a refused mail waits like an outage, and two lights of `doctor` are gray",

@@ -22,7 +22,13 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.users import InvitationTerms
-from keycloak_bridge.keycloak.calls import ACCESS, EXECUTE_ACTIONS_EMAIL, USERS_ROLE, Access, Call
+from keycloak_bridge.keycloak.calls import (
+    EXECUTE_ACTIONS_EMAIL,
+    REQUIRED_ROLES,
+    USERS_ROLE,
+    Call,
+    RequiredRole,
+)
 
 
 class _Row(NamedTuple):
@@ -206,7 +212,7 @@ _TAKEN_FIELDS = {
 _TOO_LARGE = frozenset({413, 414, 431})  # a proxy's word counts: the same request would fail again
 _BUSY = frozenset({408, 425, 429})
 
-_UNKNOWN = Access(USERS_ROLE, "writing users", "")
+_UNKNOWN = RequiredRole(USERS_ROLE, "writing users", "")
 """What a call takes that is not one of the Admin REST API."""
 
 _OWN_FIELDS = frozenset(
@@ -247,7 +253,7 @@ def _may_have_taken_effect(code: str, call: Call | None, status: int | None) -> 
     A lost answer, or one of a proxy in front of Keycloak, says nothing. Calls that are not of the Admin REST API are for a
     token.
     """
-    if call is not None and (call.method == "GET" or call not in ACCESS):
+    if call is not None and (call.method == "GET" or call not in REQUIRED_ROLES):
         return False
     if status is None:
         return code != "keycloak-unreachable"
@@ -334,7 +340,7 @@ def error_for(
     if status == 401:
         return keycloak_error(code="keycloak-token-refused", call=call, status=status)
     if status == 403:
-        role, feature, _ = ACCESS.get(call, _UNKNOWN)
+        role, feature, _ = REQUIRED_ROLES.get(call, _UNKNOWN)
         return keycloak_error(
             code="keycloak-forbidden", call=call, status=status, role=role, feature=feature
         )

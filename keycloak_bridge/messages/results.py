@@ -213,7 +213,7 @@ def read_outcome(record: Record) -> PastOutcome | None:
     )
 
 
-def in_order(outcomes: Iterable[PastOutcome]) -> tuple[PastOutcome, ...]:
+def outcomes_in_order(outcomes: Iterable[PastOutcome]) -> tuple[PastOutcome, ...]:
     """Return `outcomes` by time; the order of those of one moment is kept."""
     return tuple(sorted(outcomes, key=lambda one: one.time or _BEGINNING))
 

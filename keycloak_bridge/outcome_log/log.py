@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.kafka import reader as kafka_reader
-from keycloak_bridge.messages.results import PastOutcome, in_order, read_outcome
+from keycloak_bridge.messages.results import PastOutcome, outcomes_in_order, read_outcome
 from keycloak_bridge.settings.model import KafkaSettings
 
 MOST = 10_000
@@ -121,7 +121,7 @@ class OutcomeLog:
         Never ends. Outcomes that come together are sorted by time. Raises BrokerError; call it again to read on.
         """
         for records in self._reader.follow():
-            outcomes = in_order(self._chosen(records, chosen))
+            outcomes = outcomes_in_order(self._chosen(records, chosen))
             yield from outcomes or (None,)
 
     def of_user(self, user_id: str) -> Sequence[PastOutcome]:

@@ -64,7 +64,7 @@ def state_of(user: UserRepresentation) -> UserState:
     )
 
 
-def targets_of(
+def setters_by_target(
     user: UserRepresentation, outcomes: Iterable[PastOutcome]
 ) -> Mapping[str, PastOutcome | None]:
     """Return what set each target last: of those that the user has, and of others that were ever written.

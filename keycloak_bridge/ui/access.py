@@ -28,7 +28,7 @@ _PASSED_ON = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host")
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="keycloak-bridge", charset="UTF-8"'}
 
 
-class Access:
+class PageAccess:
     """Says whether a request may see the page; `token` returns the token, None where there is none."""
 
     def __init__(self, token: Callable[[], str] | None) -> None:

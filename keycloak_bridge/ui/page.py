@@ -29,7 +29,7 @@ from keycloak_bridge.ops.http_server import Answer, Request, Route
 from keycloak_bridge.ops.stage_reports import StageReport
 from keycloak_bridge.ops.status import Status
 from keycloak_bridge.outcome_log.log import OutcomeFilter
-from keycloak_bridge.ui.access import Access
+from keycloak_bridge.ui.access import PageAccess
 from keycloak_bridge.ui.follower import Follower
 from keycloak_bridge.ui.plot import plot_of
 from keycloak_bridge.ui.recent import BUCKET, BUCKETS, OpenDeadLetters, RecentOutcomes
@@ -105,7 +105,7 @@ class Page:
     title: str
     status: Status
     clock: Clock
-    access: Access
+    access: PageAccess
     limits: Callable[[], Sequence[tuple[str, Limits]]]
     outcomes: RecentOutcomes
     letters: OpenDeadLetters

@@ -11,7 +11,7 @@ import click
 
 from keycloak_bridge.cli.main import COMMANDS, app
 from keycloak_bridge.expressions.functions import function_docs
-from keycloak_bridge.keycloak.calls import ACCESS, Access
+from keycloak_bridge.keycloak.calls import REQUIRED_ROLES, RequiredRole
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.settings.fields import Setting
 from keycloak_bridge.settings.schema import settings_by_name, settings_schema, toml_value
@@ -121,8 +121,8 @@ def scaling_page(text: str) -> str:
 
 def keycloak_page(text: str) -> str:
     """Return docs/keycloak.md with the calls of the service account, and the role that each takes."""
-    calls: dict[Access, list[str]] = {}
-    for call, access in ACCESS.items():
+    calls: dict[RequiredRole, list[str]] = {}
+    for call, access in REQUIRED_ROLES.items():
         calls.setdefault(access, []).append(f"`{call}`")
     rows = ["| role | for | without it | calls |", "| --- | --- | --- | --- |"]
     for access, made in calls.items():

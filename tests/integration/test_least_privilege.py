@@ -9,7 +9,7 @@ from admin_calls import Targets, refusals, set_stage
 from bridge_harness import Bench
 
 from keycloak_bridge.domain.errors import KeycloakError
-from keycloak_bridge.keycloak.calls import ACCESS, ALTERNATIVES, Call
+from keycloak_bridge.keycloak.calls import ALTERNATIVES, REQUIRED_ROLES, Call
 from keycloak_bridge.sandbox import Sandbox
 from keycloak_bridge.testing.realm_tools import (
     AdminRealmTools,
@@ -49,7 +49,7 @@ def allowed_by(roles: frozenset[str]) -> set[Call]:
     """Return the calls that an account with these roles may make, as the table says."""
     return {
         call
-        for call, access in ACCESS.items()
+        for call, access in REQUIRED_ROLES.items()
         if not roles.isdisjoint((access.role, *ALTERNATIVES.get(access.role, ())))
     }
 
@@ -73,7 +73,10 @@ def test_no_shipped_role_is_superfluous(
 
     assert lost - WITH_ANY_ROLE == lost & set(errors) != set()
     for call in lost - WITH_ANY_ROLE:
-        assert f"takes the role {ACCESS[call].role} of realm-management" in errors[call].message
+        assert (
+            f"takes the role {REQUIRED_ROLES[call].role} of realm-management"
+            in errors[call].message
+        )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,7 @@ def test_no_call_takes_more_than_the_table_says(
     errors = refused(sandbox, module_realm, targets, SHIPPED | added)
 
     # Keycloak shows required actions to more than the bridge needs to know
-    assert set(ACCESS) - allowed_by(SHIPPED | added) - {
+    assert set(REQUIRED_ROLES) - allowed_by(SHIPPED | added) - {
         Call("GET", "/authentication/required-actions")
     } == set(errors)
 
@@ -98,8 +101,10 @@ def test_view_users_stands_for_finding_users(
     roles = SHIPPED - {"manage-users"} | {"view-users"}
     errors = refused(sandbox, module_realm, targets, roles)
 
-    assert {"view-users"}.isdisjoint(ACCESS[call].role for call in errors)
-    assert {call for call, access in ACCESS.items() if "manage-users" == access.role} <= set(errors)
+    assert {"view-users"}.isdisjoint(REQUIRED_ROLES[call].role for call in errors)
+    assert {
+        call for call, access in REQUIRED_ROLES.items() if "manage-users" == access.role
+    } <= set(errors)
 
 
 @pytest.mark.parametrize("role", sorted(SHIPPED))

@@ -10,7 +10,7 @@ from keycloak_bridge.events.decode import EnvelopeRules
 from keycloak_bridge.ops.http_server import Answer, Request
 from keycloak_bridge.ops.status import Status
 from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.ui.access import Access
+from keycloak_bridge.ui.access import PageAccess
 from keycloak_bridge.ui.page import Page, UserView
 from keycloak_bridge.ui.recent import OpenDeadLetters, RecentOutcomes
 
@@ -59,7 +59,7 @@ class PageHarness:
             "acme",
             self.status,
             self.clock,
-            Access(None),
+            PageAccess(None),
             lambda: self.stages,
             self.outcomes,
             self.letters,

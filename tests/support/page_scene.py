@@ -16,7 +16,7 @@ from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.ops.stage_reports import StageReport
 from keycloak_bridge.outcome_log.log import EVERYTHING
 from keycloak_bridge.testing.fake_clock import FakeClock
-from keycloak_bridge.ui.access import Access
+from keycloak_bridge.ui.access import PageAccess
 from keycloak_bridge.ui.page import UserView
 
 NOW = datetime(2026, 11, 27, 16, 20, tzinfo=UTC)
@@ -37,7 +37,7 @@ class Scene(PageHarness):
         super().__init__()
         self.clock = _Clock(NOW)
         read: Callable[[], str] | None = None if token is None else (lambda: token)
-        self.page = replace(self.page, title="acme", clock=self.clock, access=Access(read))
+        self.page = replace(self.page, title="acme", clock=self.clock, access=PageAccess(read))
         self._stages_at_work()
         for number in range(400):
             self._life_of(number)

@@ -23,7 +23,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import CloudEvent, Record
 from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.events import cloudevents
-from keycloak_bridge.events.cloudevents import Limits
+from keycloak_bridge.events.cloudevents import SizeLimits
 from keycloak_bridge.events.custom_envelope import compile_envelope
 from keycloak_bridge.events.decode import EnvelopeRules, decode, deletion_of, peek
 
@@ -52,7 +52,7 @@ EXPRESSIONS = {
 def custom_rules(**expressions: str) -> EnvelopeRules:
     types = {"UserRegistered": "user.created"}
     custom = compile_envelope(EXPRESSIONS | expressions)
-    return EnvelopeRules(Limits(1000, 8), custom=custom, types=types)
+    return EnvelopeRules(SizeLimits(1000, 8), custom=custom, types=types)
 
 
 @pytest.mark.parametrize(
@@ -527,7 +527,7 @@ def test_what_was_parsed_is_kept_by_its_limits() -> None:
     assert decode(a_record, RULES) == EVENT
 
     with pytest.raises(EventDecodeError):
-        decode(a_record, EnvelopeRules(Limits(max_bytes=10)))
+        decode(a_record, EnvelopeRules(SizeLimits(max_bytes=10)))
     with pytest.raises(EventDecodeError):
         decode(replace(a_record, value=b"[]"), RULES)
 
@@ -575,7 +575,7 @@ def test_functions_of_an_envelope_raise_nothing_else(
     value: bytes, key: bytes | None, nulls_absent: bool
 ) -> None:
     """Whatever the body holds, it is an event or an error with a code, and its text can be written."""
-    rules = EnvelopeRules(Limits(1000, 8), custom=READING, nulls_absent=nulls_absent)
+    rules = EnvelopeRules(SizeLimits(1000, 8), custom=READING, nulls_absent=nulls_absent)
     a_record = Record("t", 0, 0, 0, key, value)
     with suppress(BridgeError):
         event = decode(a_record, rules)

@@ -14,7 +14,7 @@ from records import envelope, record
 
 from keycloak_bridge.domain.errors import EventDecodeError
 from keycloak_bridge.domain.events import IdKind, Record, SchemaReference
-from keycloak_bridge.events.cloudevents import Limits
+from keycloak_bridge.events.cloudevents import SizeLimits
 from keycloak_bridge.events.custom_envelope import compile_envelope
 from keycloak_bridge.events.decode import EnvelopeRules, decode
 from keycloak_bridge.events.frames import schema_reference
@@ -210,4 +210,6 @@ def test_any_bytes_are_an_event_or_a_known_error(frame: bytes, rest: bytes, has_
     with suppress(EventDecodeError):
         schema_reference(Record("t", 0, 0, 0, None, frame + rest, headers), IdKind.CONTENT)
     with suppress(EventDecodeError):
-        decode(Record("t", 0, 0, 0, None, frame + rest, headers), EnvelopeRules(Limits(1000, 8)))
+        decode(
+            Record("t", 0, 0, 0, None, frame + rest, headers), EnvelopeRules(SizeLimits(1000, 8))
+        )

@@ -7,7 +7,7 @@ from records import envelope, record
 
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError, KeyMismatchError
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.events.cloudevents import Limits
+from keycloak_bridge.events.cloudevents import SizeLimits
 from keycloak_bridge.events.custom_envelope import compile_envelope
 from keycloak_bridge.events.decode import EnvelopeRules, decode, deletion_of, peek
 from keycloak_bridge.events.record_key import RecordKeys, compile_keys
@@ -142,7 +142,7 @@ def test_a_key_tells_the_user_where_the_record_does_not() -> None:
 def test_an_envelope_of_the_producers_reads_the_key_the_same_way() -> None:
     """So that the subject that is made of it is the user whom the key names."""
     custom = compile_envelope({"id": "body.n", "type": "'t'", "data": "body", "subject": "key.id"})
-    rules = EnvelopeRules(Limits(), custom=custom, keys=compile_keys(None, "key.id"))
+    rules = EnvelopeRules(SizeLimits(), custom=custom, keys=compile_keys(None, "key.id"))
     event = decode(Record("t", 0, 0, 0, b'{"id": "u-1"}', json.dumps({"n": 1}).encode()), rules)
 
     assert "u-1" == event.subject == deletion_of(keyed(b'{"id": "u-1"}'), rules).subject

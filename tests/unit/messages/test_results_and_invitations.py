@@ -55,7 +55,7 @@ from keycloak_bridge.messages.results import (
     PastOutcome,
     action_of,
     changed_by,
-    in_order,
+    outcomes_in_order,
     read_outcome,
     result_message,
     set_last_by,
@@ -294,7 +294,7 @@ def test_outcomes_are_put_in_order_of_time() -> None:
     late, early = an_outcome("event-2", day=2), an_outcome("event-1", day=1)
     timeless = PastOutcome(None, "invited")
 
-    assert (timeless, early, late) == in_order((late, timeless, early))
+    assert (timeless, early, late) == outcomes_in_order((late, timeless, early))
 
 
 VERIFYING = Settings(lifecycle=LifecycleSettings(email_change="verify"))

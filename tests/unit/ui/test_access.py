@@ -6,7 +6,7 @@ from email.message import Message
 import pytest
 
 from keycloak_bridge.domain.errors import ConfigError
-from keycloak_bridge.ui.access import Access
+from keycloak_bridge.ui.access import PageAccess
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -24,7 +24,7 @@ def basic(text: str) -> str:
     return "Basic " + base64.b64encode(text.encode()).decode()
 
 
-def status(access: Access, **given: str) -> int | None:
+def status(access: PageAccess, **given: str) -> int | None:
     """Return the status of the refusal, None where there is none."""
     refusal = access.refusal(headers(**given))
     return None if refusal is None else refusal.status
@@ -52,14 +52,14 @@ def test_the_token_is_a_password_or_a_bearer_token(
     authorization: str, expected: int | None
 ) -> None:
     """Under any user name; from any machine, and through a proxy."""
-    access = Access(lambda: TOKEN)
+    access = PageAccess(lambda: TOKEN)
 
     assert expected == status(access, Authorization=authorization, X_Forwarded_For="192.0.2.1")
 
 
 def test_a_browser_is_asked_for_the_token() -> None:
     """By HTTP Basic, so that no address and no cookie holds it; nothing says what was wrong."""
-    refusal = Access(lambda: TOKEN).refusal(headers())
+    refusal = PageAccess(lambda: TOKEN).refusal(headers())
 
     assert refusal is not None
     assert refusal.headers["WWW-Authenticate"].startswith("Basic ")
@@ -75,7 +75,7 @@ def test_a_token_that_was_rotated_counts_at_once() -> None:
             raise ConfigError("the secret file /run/ui-token is empty", code="secret-unreadable")
         return tokens.pop(0)
 
-    access = Access(token)
+    access = PageAccess(token)
 
     old, new = f"Bearer {TOKEN}", f"Bearer {TOKEN}-2"
     assert [401, None, 503] == [status(access, Authorization=one) for one in (old, new, new)]
@@ -84,7 +84,7 @@ def test_a_token_that_was_rotated_counts_at_once() -> None:
 def test_a_short_token_stops_the_bridge() -> None:
     """Before anything is served."""
     with pytest.raises(ConfigError, match="shorter than 16 characters"):
-        Access(lambda: "0123456789abcde")
+        PageAccess(lambda: "0123456789abcde")
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,4 @@ def test_without_a_token_only_this_machine_sees_the_page(
     given: dict[str, str], expected: int | None
 ) -> None:
     """Not a page of the web whose name leads to the loopback address, and not what a proxy asks for."""
-    assert expected == status(Access(None), **given)
+    assert expected == status(PageAccess(None), **given)

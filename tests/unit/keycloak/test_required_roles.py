@@ -12,7 +12,7 @@ from stub_adapter import StubAdapter
 import keycloak_bridge
 from keycloak_bridge.domain.errors import KeycloakAuthError
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
-from keycloak_bridge.keycloak.calls import ACCESS, Call
+from keycloak_bridge.keycloak.calls import REQUIRED_ROLES, Call
 
 WITHOUT_A_CALL = {"access_token", "close"}
 TARGETS = Targets("u1", "g1", "c1", "o1", {"name": "r"}, {"name": "r"}, spare_user=lambda: "u2")
@@ -44,13 +44,13 @@ def test_the_table_has_every_call_and_no_other(refused: Mapping[str, KeycloakAut
     """What the methods send is what the table names."""
     made = {Call(str(error.method), str(error.path)) for error in refused.values()}
 
-    assert set(ACCESS) == made
+    assert set(REQUIRED_ROLES) == made
 
 
 def test_a_refused_call_says_which_role_it_takes(refused: Mapping[str, KeycloakAuthError]) -> None:
     """One sentence with the call and the role; the remedy names the feature that needs it."""
     for error in refused.values():
-        access = ACCESS[Call(str(error.method), str(error.path))]
+        access = REQUIRED_ROLES[Call(str(error.method), str(error.path))]
         assert "keycloak-forbidden" == error.code
         assert f"takes the role {access.role} of realm-management" in error.message
         assert access.feature in str(error.remedy)
