@@ -29,7 +29,7 @@ from keycloak_bridge.mapping.profile_findings import (
     check_mapping,
 )
 from keycloak_bridge.realm.needs import (
-    MENDED_BY_PLAN,
+    FIXED_BY_PLAN,
     REALM_PLAN,
     RealmNeeds,
     guarded_attributes,
@@ -247,7 +247,7 @@ def _account_problems(facts: AccessFacts) -> Iterator[Problem]:
 
 def _with_command(problem: Problem) -> Problem:
     """Name the command that mends the problem, where one does."""
-    if problem.code not in MENDED_BY_PLAN:
+    if problem.code not in FIXED_BY_PLAN:
         return problem
     return replace(problem, remedy=f"{problem.remedy}; {REALM_PLAN}")
 

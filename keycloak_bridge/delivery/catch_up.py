@@ -51,7 +51,7 @@ class CatchUp:
             log_event(logger, "mails-released", stage=self._stage)
         self._done.set()
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Hold the mails again: the topic is read from its beginning."""
         self._ends = self._few_since_s = None
         self._look_at_s = 0.0

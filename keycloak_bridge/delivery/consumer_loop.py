@@ -11,9 +11,9 @@ from keycloak_bridge.delivery.catch_up import CatchUp
 from keycloak_bridge.delivery.delivery import Delivery, DeliveryPolicy, InHand
 from keycloak_bridge.delivery.fencing import Lease
 from keycloak_bridge.delivery.group_position import (
-    begun_anew,
     group_positions,
     is_of_another_topic,
+    restarted_commit,
 )
 from keycloak_bridge.delivery.lost_records import LostRecords
 from keycloak_bridge.delivery.stage_context import StageContext
@@ -179,7 +179,7 @@ class ConsumerLoop:
             return Commit(begin)
         if self._topic_id is not None and is_of_another_topic(commit, self._topic_id):
             self._lost.note_another_topic(partition.topic, self._topic_id)
-            commit = begun_anew(commit, begin)
+            commit = restarted_commit(commit, begin)
         elif commit.offset < begin:
             self._lost.note(partition, commit.offset, begin)
         self._context.sent_dead_letters.begin(partition, commit.offset)
@@ -205,7 +205,7 @@ class ConsumerLoop:
         """Let no mail out before the events are read again, and commit at once that they are not read yet."""
         self._renew_at_s = 0.0
         if self._options.catch_up is not None:
-            self._options.catch_up.begin_anew()
+            self._options.catch_up.restart()
 
     def _check_stamps(self, commits: Mapping[TopicPartition, Commit]) -> None:
         """Raise ConfigError where another realm's bridge had one of these partitions; warn once of another mapping."""

@@ -22,21 +22,21 @@ class Fence:
     @contextlib.contextmanager
     def around(self, may_write: MayWrite) -> Iterator[None]:
         """Ask `may_write` before each write that this thread makes inside the block."""
-        outer = self.question()
+        outer = self.current_check()
         self._local.may_write = may_write
         try:
             yield
         finally:
             self._local.may_write = outer
 
-    def question(self) -> MayWrite:
+    def current_check(self) -> MayWrite:
         """Return what decides about the writes of this thread now, to be asked from another one later."""
         may_write: MayWrite = getattr(self._local, "may_write", _always)
         return may_write
 
     def check(self) -> None:
         """Raise PartitionRevokedError unless this thread may write."""
-        if not self.question()():
+        if not self.current_check()():
             raise revoked_error()
 
 

@@ -28,7 +28,7 @@ def is_of_another_topic(commit: Commit, topic_id: str | None) -> bool:
     return made_in is not None and topic_id is not None and made_in != topic_id
 
 
-def begun_anew(commit: Commit, begin: int) -> Commit:
+def restarted_commit(commit: Commit, begin: int) -> Commit:
     """Return what is left of a commit of another topic: which users miss an event, and no offset."""
     notes = read_notes(commit.offset, notes_of(commit.metadata))
     return Commit(begin, write_notes(begin, CommitNotes(dead_lettered=notes.dead_lettered)))

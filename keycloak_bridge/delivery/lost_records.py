@@ -34,7 +34,7 @@ class LostRecords:
             stage=self.context.name,
             topic=topic,
         )
-        self._begins_anew(what)
+        self._report_reset(what)
 
     def note(self, partition: TopicPartition, unread: int, begin: int) -> None:
         """Report that `unread` was to be read next of a partition that begins at `begin` now, or ends before `unread`."""
@@ -52,7 +52,7 @@ class LostRecords:
                 partition=partition.partition,
                 offset=unread,
             )
-            self._begins_anew(what)
+            self._report_reset(what)
             return
         lost = f"{place} lost offsets {unread} to {begin - 1} before they were read, by retention or deletion"
         context.metrics.lost(context.name, begin - unread)
@@ -69,8 +69,8 @@ class LostRecords:
         )
         self._show(lost)
 
-    def _begins_anew(self, what: str) -> None:
-        self.context.metrics.begun_anew(self.context.name)
+    def _report_reset(self, what: str) -> None:
+        self.context.metrics.position_reset(self.context.name)
         self._show(what)
 
     def _show(self, what: str) -> None:

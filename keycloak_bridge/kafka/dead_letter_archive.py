@@ -15,8 +15,8 @@ from keycloak_bridge.messages.dead_letters import (
     dead_letter_group,
     dead_lettered_record,
     marked_replay,
+    may_lack_body,
     record_without_body,
-    too_large_for_letters,
 )
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.settings.model import KafkaSettings
@@ -78,7 +78,7 @@ class KafkaDeadLetterArchive:
                 record_digest(record),
                 record_digest(record, topic_id=self._topic_id(record.topic)),
             ]
-            known = [self._letters, self._without_body][: 1 + too_large_for_letters(record)]
+            known = [self._letters, self._without_body][: 1 + may_lack_body(record)]
             return any(digest in letters for letters in known for digest in digests)
 
     def replayed(self, record: Record) -> bool:

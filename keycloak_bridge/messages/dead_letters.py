@@ -208,7 +208,7 @@ def dead_lettered_record(letter: Record) -> bytes | None:
 
 
 def record_without_body(letter: Record) -> bytes | None:
-    """Return the same of the record that a dead letter without its body says it is of; see `too_large_for_letters`."""
+    """Return the same of the record that a dead letter without its body says it is of; see `may_lack_body`."""
     headers = dead_letter_headers(letter)
     if headers.get(_CODE) != BODY_OMITTED:
         return None
@@ -218,7 +218,7 @@ def record_without_body(letter: Record) -> bytes | None:
         return None
 
 
-def too_large_for_letters(record: Record) -> bool:
+def may_lack_body(record: Record) -> bool:
     """Say whether a dead letter without its body may be believed to be of `record`: any other has a whole one."""
     return len(record.key or b"") + len(record.value or b"") > _SMALLEST_OMITTED
 

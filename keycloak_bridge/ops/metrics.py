@@ -119,7 +119,7 @@ class Metrics:
             "Offsets that Kafka deleted before they were read; a few of them may have been no records.",
             "stage",
         )
-        self._begun_anew = self._counter(
+        self._position_resets = self._counter(
             "position_resets_total",
             "Times that reading began at the beginning again: a topic was made anew, or a partition ended before its commit.",
             "stage",
@@ -211,9 +211,9 @@ class Metrics:
         """Count what was deleted unread."""
         self._lost.labels(stage).inc(offsets)
 
-    def begun_anew(self, stage: str) -> None:
+    def position_reset(self, stage: str) -> None:
         """Count that a topic or a partition is read from its beginning again."""
-        self._begun_anew.labels(stage).inc()
+        self._position_resets.labels(stage).inc()
 
     def retried(self, stage: str, code: str) -> None:
         """Count a failed attempt that is made again."""
@@ -254,7 +254,7 @@ class Metrics:
         # a rate over a series that does not exist yet would be nothing instead of 0, and an alert on it silent
         self._commits.labels(stage)
         self._lost.labels(stage)
-        self._begun_anew.labels(stage)
+        self._position_resets.labels(stage)
 
     def lag(self, stage: str, lag: Mapping[int, int]) -> None:
         """Note how many records of each assigned partition are not committed; of any other nothing is reported any more.

@@ -91,7 +91,7 @@ class BulkWriter:
         announced = self._known_users.claim(desired)
         if announced is None:
             return None
-        return _Batched(write, draft, body, announced, self._context.fence.question())
+        return _Batched(write, draft, body, announced, self._context.fence.current_check())
 
     def _attributes_are_accepted(self, desired: DesiredUser) -> bool:
         with self._lock:

@@ -63,7 +63,7 @@ _ALLOW_NOTHING_MORE = frozenset({VIEW_ROLE, "query-users", "query-groups", "quer
 REALM_PLAN = "`keycloak-bridge realm plan` shows everything that the realm lacks"
 EXACT = "`keycloak-bridge realm apply --exact`"
 
-MENDED_BY_PLAN = frozenset(
+FIXED_BY_PLAN = frozenset(
     {
         "role-missing",
         "internationalization-off",

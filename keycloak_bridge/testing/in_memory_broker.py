@@ -91,7 +91,7 @@ class InMemoryBroker:
             self._begins[partition] = offset
             self._logs[partition][:offset] = [None] * offset
 
-    def make_anew(self, topic: str, topic_id: str | None = None) -> None:
+    def recreate_topic(self, topic: str, topic_id: str | None = None) -> None:
         """Delete the topic and create an empty one; members may commit their old offsets again, so commits stay."""
         with self._lock:
             for partition in self.partitions_of(topic):

@@ -192,7 +192,7 @@ def _series_of(one: PastOutcome) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class LettersOfCode:
+class DeadLettersOfCode:
     """How many open dead letters have a code, and when the newest of them was written."""
 
     code: str
@@ -232,7 +232,7 @@ class OpenDeadLetters:
                 self._open.popitem(last=False)
                 self.is_cut = True
 
-    def by_code(self) -> Sequence[LettersOfCode]:
+    def by_code(self) -> Sequence[DeadLettersOfCode]:
         """Return the codes of the open dead letters, the most frequent first."""
         counts: Counter[str] = Counter()
         newest: dict[str, datetime] = {}
@@ -240,7 +240,9 @@ class OpenDeadLetters:
             for code, time, _ in self._open.values():
                 counts[code] += 1
                 newest[code] = max(time, newest.get(code, time))
-        return [LettersOfCode(code, count, newest[code]) for code, count in counts.most_common()]
+        return [
+            DeadLettersOfCode(code, count, newest[code]) for code, count in counts.most_common()
+        ]
 
     def of_user(self, user_id: str) -> int:
         """Return how many open dead letters are about a user."""

@@ -12,8 +12,8 @@ import generate
 import pytest
 import yaml
 from asyncapi_page import asyncapi_page
+from dead_letter_cases import NOON, letter_record
 from jsonschema import Draft7Validator
-from letter_cases import NOON, letter_record
 from referencing import Registry
 from referencing.jsonschema import DRAFT7
 

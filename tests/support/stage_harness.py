@@ -31,8 +31,8 @@ from keycloak_bridge.messages.dead_letters import (
     dead_lettered_record,
     is_replay_mark,
     marked_replay,
+    may_lack_body,
     record_without_body,
-    too_large_for_letters,
 )
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.ops.metrics import PREFIX, Metrics
@@ -134,7 +134,7 @@ class BrokerArchive:
     def holds(self, record: Record) -> bool:
         """Say whether a dead letter of `record` stands in its topic."""
         self.asked.append(record.offset)
-        kinds = [dead_lettered_record, record_without_body][: 1 + too_large_for_letters(record)]
+        kinds = [dead_lettered_record, record_without_body][: 1 + may_lack_body(record)]
         return any(record_digest(record) in self._digests(kind) for kind in kinds)
 
     def replayed(self, record: Record) -> bool:

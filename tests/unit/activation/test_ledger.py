@@ -424,12 +424,12 @@ def _message(key: bytes | None, value: bytes | None) -> Any:
     return Message(INVITATIONS, key, value)
 
 
-def test_a_topic_that_is_made_anew_begins_anew() -> None:
+def test_a_recreated_topic_starts_over() -> None:
     watch = Watch()
     watch.broker.topic_ids[INVITATIONS] = "one"
     watch.invite("u-1")
     watch.after(INTERVAL_S)
-    watch.broker.make_anew(INVITATIONS, "two")
+    watch.broker.recreate_topic(INVITATIONS, "two")
     watch.invite("u-2")
     watch.after(INTERVAL_S)
     watch.activate("u-2")

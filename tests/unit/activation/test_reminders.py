@@ -143,7 +143,7 @@ def test_no_mail_follows_an_old_invitation() -> None:
     assert [outcome for _, outcome in watch.outcomes()] == ["invitation-expired"] * 2
 
 
-def test_a_newer_invitation_begins_anew() -> None:
+def test_a_newer_invitation_starts_over() -> None:
     watch = invited(Reminders(resend_expired=1))
     pass_time(watch, LIFESPAN_S + OVER_S)
     pass_time(watch, LIFESPAN_S + OVER_S)

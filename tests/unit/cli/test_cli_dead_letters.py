@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from letter_bench import LetterBench
-from letter_cases import NOON, letter_of, letter_record, stored
+from dead_letter_bench import DeadLetterBench
+from dead_letter_cases import NOON, letter_of, letter_record, stored
 from stage_harness import DEAD_LETTERS, INVITATIONS, PLANTED, STRUCTURED, event_of
 
 from keycloak_bridge.cli import common as moments
@@ -23,23 +23,23 @@ def mark(record: Record, place: tuple[int, int]) -> Record:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LetterBench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DeadLetterBench:
     """An empty topic; no realm is needed for it."""
     monkeypatch.setattr(moments, "now", lambda: datetime(2026, 11, 2, 14, tzinfo=UTC))
-    opened = LetterBench(tmp_path, monkeypatch)
+    opened = DeadLetterBench(tmp_path, monkeypatch)
     monkeypatch.delenv("KEYCLOAK_BRIDGE_KEYCLOAK_REALM")
     monkeypatch.delenv("KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET")
     return opened
 
 
-def listed(bench: LetterBench, *words: str) -> list[str]:
+def listed(bench: DeadLetterBench, *words: str) -> list[str]:
     """Return the places that `list` tells."""
     result = bench.run("dead-letters", "list", "--format", "json", *words)
     assert 0 == result.exit_code, result.output
     return [json.loads(line)["letter"] for line in result.stdout.splitlines()]
 
 
-def test_open_letters_are_listed_with_codes_and_ids_only(bench: LetterBench) -> None:
+def test_open_letters_are_listed_with_codes_and_ids_only(bench: DeadLetterBench) -> None:
     """One row each, the oldest first, and the totals; nothing of the person."""
     replayed = letter_record((0, 0))
     bench.letters(
@@ -61,7 +61,7 @@ def test_open_letters_are_listed_with_codes_and_ids_only(bench: LetterBench) -> 
     assert 0 == bench.open_readers
 
 
-def test_json_is_one_object_a_line(bench: LetterBench) -> None:
+def test_json_is_one_object_a_line(bench: DeadLetterBench) -> None:
     """Everything that the table says, and the stage and the event's id."""
     bench.letters(letter_record((3, 41)))
 
@@ -99,7 +99,7 @@ def test_json_is_one_object_a_line(bench: LetterBench) -> None:
     ],
 )
 def test_filters_say_which_letters_are_meant(
-    bench: LetterBench, words: tuple[str, ...], expected: list[str]
+    bench: DeadLetterBench, words: tuple[str, ...], expected: list[str]
 ) -> None:
     """They stand together; times are ISO 8601 or ages."""
     invitation = event_of("u-3", "event-3", type="user.invitation.due")
@@ -112,7 +112,7 @@ def test_filters_say_which_letters_are_meant(
     assert expected == listed(bench, *words)
 
 
-def test_show_marks_each_broken_rule(bench: LetterBench) -> None:
+def test_show_marks_each_broken_rule(bench: DeadLetterBench) -> None:
     """Reasons, headers, key and the whole body, personal data included."""
     violations = (BAD_MAIL, Violation("/user/firstName", "length", "is too long"))
     headers = (*STRUCTURED, ("trace", b"\x00\xff"), ("none", None))
@@ -154,7 +154,7 @@ def test_show_marks_each_broken_rule(bench: LetterBench) -> None:
         (b"", "Body: none"),
     ],
 )
-def test_show_shows_any_bytes(bench: LetterBench, body: bytes, shown: str) -> None:
+def test_show_shows_any_bytes(bench: DeadLetterBench, body: bytes, shown: str) -> None:
     """What is no JSON is an escaped excerpt, with the broken rules below it."""
     bench.letters(letter_record((0, 0), event=body, violations=(BAD_MAIL,)))
 
@@ -165,7 +165,7 @@ def test_show_shows_any_bytes(bench: LetterBench, body: bytes, shown: str) -> No
     assert "/data/email: must be an e-mail address (format)" in result.stdout
 
 
-def test_show_tells_a_replay_that_failed_again(bench: LetterBench) -> None:
+def test_show_tells_a_replay_that_failed_again(bench: DeadLetterBench) -> None:
     """From which letter it came stands apart from the record's own headers."""
     first = letter_record((3, 41))
     again = replay_message(letter_of(first), first, no_invite=False)
@@ -178,7 +178,7 @@ def test_show_tells_a_replay_that_failed_again(bench: LetterBench) -> None:
     assert "  attempts        2" in lines
 
 
-def test_replayed_ones_are_listed_on_demand(bench: LetterBench) -> None:
+def test_replayed_ones_are_listed_on_demand(bench: DeadLetterBench) -> None:
     """Each with its state; a mark is not a dead letter, and `show` says so with exit code 2."""
     replayed = letter_record((0, 0))
     bench.letters(replayed, letter_record((0, 5), minutes=1), mark(replayed, (0, 9)))
@@ -200,7 +200,7 @@ def test_replayed_ones_are_listed_on_demand(bench: LetterBench) -> None:
     ],
 )
 def test_an_empty_topic_is_a_sentence(
-    bench: LetterBench, words: tuple[str, ...], says: str
+    bench: DeadLetterBench, words: tuple[str, ...], says: str
 ) -> None:
     """Exit 0; JSON is empty."""
     result = bench.run("dead-letters", "list", *words)
@@ -208,7 +208,7 @@ def test_an_empty_topic_is_a_sentence(
     assert (0, says) == (result.exit_code, result.stdout)
 
 
-def test_records_of_other_producers_are_shown_as_they_are(bench: LetterBench) -> None:
+def test_records_of_other_producers_are_shown_as_they_are(bench: DeadLetterBench) -> None:
     """They are counted apart from the output; no escape sequence reaches the terminal."""
     strange = Record(DEAD_LETTERS, 0, 1, 0, None, b"1", (("kb-dlq-errors", b'[{"x":1}]'),))
     bench.letters(strange, letter_record((0, 0), code="\x1b[2Jcleared"))
@@ -231,7 +231,7 @@ def test_records_of_other_producers_are_shown_as_they_are(bench: LetterBench) ->
     ],
 )  # fmt: skip
 def test_a_record_that_cannot_be_read_has_its_reason(
-    bench: LetterBench, reason: Unreadable, facts: list[str]
+    bench: DeadLetterBench, reason: Unreadable, facts: list[str]
 ) -> None:
     """With all that there is of it: its place and size, or its key and body."""
     key = b"u-1" if reason.is_whole else None
@@ -244,7 +244,7 @@ def test_a_record_that_cannot_be_read_has_its_reason(
     assert reason.is_whole is ("Body" in shown.stdout)
 
 
-def test_a_place_without_a_record_has_a_reason(bench: LetterBench) -> None:
+def test_a_place_without_a_record_has_a_reason(bench: DeadLetterBench) -> None:
     """Exit code 2, and what the partition has instead."""
     shown = bench.run("dead-letters", "show", "3/41")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from cli_harness import Bench, updated
-from letter_cases import letter_record, stored
+from dead_letter_cases import letter_record, stored
 from stage_harness import DEAD_LETTERS, RESULTS, event_of
 
 from keycloak_bridge.domain.events import Outcome, Record, Result

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cli_harness import Bench, call
-from letter_cases import stored
+from dead_letter_cases import stored
 from stage_harness import RESULTS
 
 from keycloak_bridge.cli import log as command

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from cli_harness import Bench
-from letter_bench import LetterBench
-from letter_cases import letter_record
+from dead_letter_bench import DeadLetterBench
+from dead_letter_cases import letter_record
 from stage_harness import event_of
 
 from keycloak_bridge.population import snapshot
@@ -16,9 +16,9 @@ USERS = 4
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LetterBench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DeadLetterBench:
     """An empty realm and some dead letters."""
-    return LetterBench(tmp_path, monkeypatch)
+    return DeadLetterBench(tmp_path, monkeypatch)
 
 
 def user(number: int) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def meet(bench: Bench, among: tuple[str, ...] = ("u-0", "u-1")) -> None:
 
 
 @pytest.mark.parametrize("command", [("plan",), ("plan", "--fold"), ("reconcile",)])
-def test_rows_keep_their_order(bench: LetterBench, command: tuple[str, ...]) -> None:
+def test_rows_keep_their_order(bench: DeadLetterBench, command: tuple[str, ...]) -> None:
     """One search waits for another, which could not begin if it were not made meanwhile."""
     meet(bench)
 
@@ -51,7 +51,7 @@ def test_rows_keep_their_order(bench: LetterBench, command: tuple[str, ...]) -> 
     assert [f"u-{number}" for number in range(USERS)] == [line["user"] for line in lines[:USERS]]
 
 
-def test_dead_letters_keep_their_order(bench: LetterBench) -> None:
+def test_dead_letters_keep_their_order(bench: DeadLetterBench) -> None:
     """As in the list of them."""
     bench.letters(*(letter_record((0, number), event=user(number)) for number in range(USERS)))
     meet(bench)
@@ -63,7 +63,7 @@ def test_dead_letters_keep_their_order(bench: LetterBench) -> None:
     ]
 
 
-def test_orphans_are_looked_up_together(bench: LetterBench) -> None:
+def test_orphans_are_looked_up_together(bench: DeadLetterBench) -> None:
     """A realm can have as many of them as users."""
     bench.run("apply", "--no-invite", bench.file(*map(user, range(USERS))))
     meet(bench, among=("u-2", "u-3"))
@@ -74,7 +74,7 @@ def test_orphans_are_looked_up_together(bench: LetterBench) -> None:
 
 
 @pytest.mark.parametrize(("there", "searches"), [(True, 1), (False, 3)])
-def test_a_user_is_searched_for_once(bench: LetterBench, there: bool, searches: int) -> None:
+def test_a_user_is_searched_for_once(bench: DeadLetterBench, there: bool, searches: int) -> None:
     """Only for one that is not there, username and address are searched too: they may be taken."""
     file = bench.file(user(1))
     if there:
@@ -88,7 +88,7 @@ def test_a_user_is_searched_for_once(bench: LetterBench, there: bool, searches: 
 
 @pytest.mark.parametrize("command", [("plan", "--fold"), ("reconcile",)])
 def test_a_listed_realm_changes_no_row(
-    bench: LetterBench, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    bench: DeadLetterBench, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     """One user is there, one differs, one is missing, and the address of one is taken."""
     changed = event_of(

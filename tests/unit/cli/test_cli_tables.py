@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from cli_harness import Bench, call, updated
 from click.testing import _NamedTextIOWrapper
+from dead_letter_cases import letter_record, stored
 from hypothesis import given
 from hypothesis import strategies as st
-from letter_cases import letter_record, stored
 from rich.cells import cell_len
 from stage_harness import DEAD_LETTERS, RESULTS, event_of
 

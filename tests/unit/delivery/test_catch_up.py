@@ -135,12 +135,12 @@ def test_a_commit_of_another_topic_releases_no_mail() -> None:
     assert [False, False, False, True] == seen
 
 
-def test_mails_are_held_again_where_the_topic_begins_anew() -> None:
+def test_mails_are_held_again_where_the_topic_starts_over() -> None:
     """Its events are read a second time, the deletions among them."""
     scene = Scene(10)
     scene.group.notes[0] = commit(10)
     seen = [scene.look()]
-    scene.catch_up.begin_anew()
+    scene.catch_up.restart()
     scene.group.notes[0] = commit(0)
     seen += [scene.catch_up.done, scene.look()]
     scene.group.notes[0] = commit(10)

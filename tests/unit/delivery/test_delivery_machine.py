@@ -114,7 +114,7 @@ class Late:
     def __init__(self, stage: Stage, record: Record) -> None:
         self._stage = stage
         self._record = record
-        self._may_write = stage.process.hand.fence.question()
+        self._may_write = stage.process.hand.fence.current_check()
         self.handled: Future[Handled] = Future()
 
     def arrive(self, error: BridgeError | None = None) -> None:

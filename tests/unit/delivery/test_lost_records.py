@@ -128,7 +128,7 @@ def test_a_log_that_ends_before_the_commit_is_read_from_its_beginning(
     assert ([] if brakes else [0, 1], brakes) == (seen, hand.brake.reason is not None)
 
 
-def hand_of_topic_made_anew(*, stays: bool, brakes: bool) -> Hand:
+def hand_of_recreated_topic(*, stays: bool, brakes: bool) -> Hand:
     """Return a stage that had read four events when the topic was deleted, and has six now; `stays`: it ran meanwhile."""
     hand = Hand(0, 0, 0, 0, stamp=STAMP)
     hand.broker.topic_ids[TOPIC] = OLD
@@ -136,7 +136,7 @@ def hand_of_topic_made_anew(*, stays: bool, brakes: bool) -> Hand:
     assert OLD == topic_of(hand.broker.commits[GROUP][P0].metadata)
     if not stays:
         hand.source.close()
-    hand.broker.make_anew(TOPIC, NEW)
+    hand.broker.recreate_topic(TOPIC, NEW)
     if not stays:
         hand = Hand(broker=hand.broker, stamp=STAMP)
     hand.handler.handled.clear()
@@ -151,7 +151,7 @@ def test_a_commit_of_another_topic_skips_nothing(
     caplog: pytest.LogCaptureFixture, stays: bool, brakes: bool
 ) -> None:
     """Its offset lies within the log that is there now, and means nothing there."""
-    hand = hand_of_topic_made_anew(stays=stays, brakes=brakes)
+    hand = hand_of_recreated_topic(stays=stays, brakes=brakes)
 
     with caplog.at_level(logging.WARNING):
         seen = handled(hand)
@@ -173,7 +173,7 @@ def test_what_was_in_hand_of_the_deleted_topic_is_not_written() -> None:
     hand = Hand(0, 1, 2, stamp=STAMP)
     hand.broker.topic_ids[TOPIC] = OLD
     task = hand.begun()
-    hand.broker.make_anew(TOPIC, NEW)
+    hand.broker.recreate_topic(TOPIC, NEW)
     hand.publish(7)
     hand.turn()
 
@@ -218,7 +218,7 @@ def test_mails_wait_where_the_topic_is_made_anew_while_the_bridge_runs() -> None
     hand.worker._options = replace(hand.worker._options, catch_up=catch_up)
     handled(hand)
     seen = [catch_up.done]
-    hand.broker.make_anew(TOPIC, NEW)
+    hand.broker.recreate_topic(TOPIC, NEW)
     hand.publish(*[0] * 9)
     hand.turn(2.0)
     seen.append(catch_up.done)

@@ -211,7 +211,7 @@ def test_brokers_and_groups(cluster: StubCluster, expected: list[tuple[str, Ligh
     assert expected == [(probe, light) for probe, light, _ in not_green(cluster)]
 
 
-def test_commits_of_a_topic_that_was_made_anew() -> None:
+def test_commits_of_a_recreated_topic() -> None:
     """Those in another topic of that name are found by its id, others by an offset behind the end."""
     cluster = StubCluster(
         metadata=("kbs1:acme|ab|0-0", "kbs1:acme|ab|0-1", "kbs1:acme|ab"), behind=frozenset({2})

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from letter_cases import dead_letter, letter_of, stored
+from dead_letter_cases import dead_letter, letter_of, stored
 from records import record as record_of
 
 from keycloak_bridge.domain.errors import (
@@ -201,7 +201,7 @@ def test_what_kafka_did_not_answer_is_asked_again(world: World, begun: bool) -> 
     assert len(world.begun_ms) == begun
 
 
-def test_after_a_close_the_topic_is_read_anew(world: World) -> None:
+def test_after_a_close_the_topic_is_read_again(world: World) -> None:
     """From the time of the record on that is asked about then."""
     assert not world.archive.holds(RECORD)
     world.archive.close()

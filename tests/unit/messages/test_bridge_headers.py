@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from dead_letter_cases import dead_letter, letter_of, stored
 from hypothesis import given
 from hypothesis import strategies as st
-from letter_cases import dead_letter, letter_of, stored
 from records import record as record_of
 
 from keycloak_bridge.domain.errors import MappingError

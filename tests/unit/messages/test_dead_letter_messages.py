@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from dead_letter_cases import NOON, dead_letter, letter_record, stored
 from hypothesis import example, given
 from hypothesis import strategies as st
-from letter_cases import NOON, dead_letter, letter_record, stored
 from records import record as record_of
 from stage_harness import DEAD_LETTERS, EVENTS, STRUCTURED, event_of
 

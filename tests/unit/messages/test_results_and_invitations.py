@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from dead_letter_cases import NOON, stored
 from hypothesis import given
 from hypothesis import strategies as st
-from letter_cases import NOON, stored
 from records import envelope, record
 
 from keycloak_bridge.app.interpretation import Interpretation

@@ -39,7 +39,7 @@ def touched(*, breaker: str = "closed") -> Metrics:
     metrics.dead_letter("provision", "not-json")
     metrics.lost("provision", 4)
     metrics.lost("provision", 2)
-    metrics.begun_anew("provision")
+    metrics.position_reset("provision")
     metrics.retried("invite", "mail-not-sent")
     metrics.retried("invite", "mail-not-sent")
     metrics.mail()

@@ -15,7 +15,7 @@ from keycloak_bridge.messages.dead_letters import is_replay_mark
 from keycloak_bridge.settings.model import KafkaSettings
 
 
-class LetterBench(Bench):
+class DeadLetterBench(Bench):
     """A bench with a Kafka in memory; other operators and failures come on demand."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ class LetterBench(Bench):
 class InMemoryReplayer:
     """Promises what `DeadLetterReplayer` does."""
 
-    def __init__(self, bench: LetterBench) -> None:
+    def __init__(self, bench: DeadLetterBench) -> None:
         self._bench = bench
         bench.open_readers += 1
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from letter_bench import LetterBench
-from letter_cases import NOON, letter_of, letter_record
+from dead_letter_bench import DeadLetterBench
+from dead_letter_cases import NOON, letter_of, letter_record
 from stage_harness import DEAD_LETTERS, EVENTS, INVITATIONS, STRUCTURED, event_of
 
 from keycloak_bridge.domain.events import Invitation, Record
@@ -19,9 +19,9 @@ DRY = (*REPLAY, "--all-open", "--dry-run")
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LetterBench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DeadLetterBench:
     """An empty dead-letter topic and an empty realm."""
-    return LetterBench(tmp_path, monkeypatch)
+    return DeadLetterBench(tmp_path, monkeypatch)
 
 
 def invitation_letter(place: tuple[int, int]) -> Record:
@@ -36,7 +36,7 @@ def invitation_letter(place: tuple[int, int]) -> Record:
     )  # fmt: skip
 
 
-def test_records_go_back_to_where_they_came_from(bench: LetterBench) -> None:
+def test_records_go_back_to_where_they_came_from(bench: DeadLetterBench) -> None:
     """The same partition, key, value and headers, with a mark each in the same transaction."""
     first, second = letter_record((1, 5), origin=(3, 7)), letter_record((0, 9), origin=(3, 8))
     bench.letters(second, first)
@@ -55,7 +55,7 @@ def test_records_go_back_to_where_they_came_from(bench: LetterBench) -> None:
     assert 0 == bench.open_readers
 
 
-def test_nothing_is_replayed_twice_by_accident(bench: LetterBench) -> None:
+def test_nothing_is_replayed_twice_by_accident(bench: DeadLetterBench) -> None:
     """A second run says how many were replayed before; --again does it nevertheless."""
     bench.letters(letter_record((0, 0)), letter_record((0, 1)))
     bench.run(*OPEN)
@@ -71,7 +71,7 @@ def test_nothing_is_replayed_twice_by_accident(bench: LetterBench) -> None:
     assert ["0/0", "0/1", "0/1"] == [letter for letter, _ in bench.replayed()]
 
 
-def test_what_another_operator_replayed_meanwhile_is_left_out(bench: LetterBench) -> None:
+def test_what_another_operator_replayed_meanwhile_is_left_out(bench: DeadLetterBench) -> None:
     """Between the question and the first transaction somebody else may have been at work."""
     bench.letters(letter_record((0, 0)), letter_record((0, 1)))
     bench.run(*REPLAY, "--yes", "0/0")
@@ -98,7 +98,9 @@ def test_what_another_operator_replayed_meanwhile_is_left_out(bench: LetterBench
         (("--yes", "0/0", "0/1", "7/7"), "has no dead letter 0/1, 7/7"),
     ],
 )
-def test_wrong_usage_is_refused(bench: LetterBench, words: tuple[str, ...], remedy: str) -> None:
+def test_wrong_usage_is_refused(
+    bench: DeadLetterBench, words: tuple[str, ...], remedy: str
+) -> None:
     """Exit 2 before anything is published; in a script, --yes is needed."""
     bench.letters(letter_record((0, 0)))
 
@@ -109,7 +111,9 @@ def test_wrong_usage_is_refused(bench: LetterBench, words: tuple[str, ...], reme
 
 
 @pytest.mark.parametrize(("answer", "count"), [("y\n", 2), ("n\n", 0)])
-def test_an_operator_at_a_terminal_is_asked(bench: LetterBench, answer: str, count: int) -> None:
+def test_an_operator_at_a_terminal_is_asked(
+    bench: DeadLetterBench, answer: str, count: int
+) -> None:
     """With the number; no is no error."""
     bench.letters(letter_record((0, 0)), letter_record((0, 1)))
     bench.at_a_terminal()
@@ -121,7 +125,7 @@ def test_an_operator_at_a_terminal_is_asked(bench: LetterBench, answer: str, cou
     assert count == len(bench.replayed())
 
 
-def test_a_record_too_large_is_left_out(bench: LetterBench) -> None:
+def test_a_record_too_large_is_left_out(bench: DeadLetterBench) -> None:
     """The others of its batch go out, in order; exit 1."""
     large = letter_record((0, 1), event=b"x" * 500, origin=(3, 2))
     bench.letters(letter_record((0, 0), event=b"1", origin=(3, 1)), large, letter_record((0, 2), event=b"3", origin=(3, 3)))  # fmt: skip
@@ -136,7 +140,7 @@ def test_a_record_too_large_is_left_out(bench: LetterBench) -> None:
 
 
 def test_a_replay_that_breaks_off_says_how_far_it_came(
-    bench: LetterBench, monkeypatch: pytest.MonkeyPatch
+    bench: DeadLetterBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same command goes on with the others; a batch is a transaction, whose values alone are in memory."""
     monkeypatch.setattr("keycloak_bridge.kafka.dead_letter_replay.BATCH", 2)
@@ -156,7 +160,7 @@ def test_a_replay_that_breaks_off_says_how_far_it_came(
     assert 0 == bench.open_readers
 
 
-def test_a_letter_that_went_meanwhile_is_told(bench: LetterBench) -> None:
+def test_a_letter_that_went_meanwhile_is_told(bench: DeadLetterBench) -> None:
     """Retention may take one between the question and the replay; exit 1."""
     bench.letters(letter_record((0, 0)), letter_record((0, 1)))
     bench.vanishing = {(0, 0)}
@@ -168,7 +172,7 @@ def test_a_letter_that_went_meanwhile_is_told(bench: LetterBench) -> None:
     assert [("0/1", 3)] == bench.replayed()
 
 
-def test_no_invite_is_a_header_and_leaves_invitations_out(bench: LetterBench) -> None:
+def test_no_invite_is_a_header_and_leaves_invitations_out(bench: DeadLetterBench) -> None:
     """A mail that was asked for is not asked for again by a replay that wants none."""
     bench.letters(letter_record((0, 0)), invitation_letter((0, 1)))
 
@@ -179,7 +183,7 @@ def test_no_invite_is_a_header_and_leaves_invitations_out(bench: LetterBench) ->
     assert "0/1  not-found: passed over, is an invitation (--no-invite)" in result.stdout
 
 
-def test_a_dry_run_says_what_would_be_now(bench: LetterBench) -> None:
+def test_a_dry_run_says_what_would_be_now(bench: DeadLetterBench) -> None:
     """Created, updated, left, skipped or refused, by the present schemas, mapping and realm; nothing is published."""
     bench.run("apply", "--no-invite", bench.file(event_of("u-2", "event-2")))
     known = event_of("u-2", "event-2")
@@ -212,7 +216,7 @@ def test_a_dry_run_says_what_would_be_now(bench: LetterBench) -> None:
     assert 0 == bench.open_readers
 
 
-def test_a_dry_run_needs_no_realm(bench: LetterBench) -> None:
+def test_a_dry_run_needs_no_realm(bench: DeadLetterBench) -> None:
     """Where the settings name none, schema and mapping say what they can."""
     bench.monkeypatch.delenv("KEYCLOAK_BRIDGE_KEYCLOAK_REALM")
     bench.monkeypatch.delenv("KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET")
@@ -233,7 +237,7 @@ def test_a_dry_run_needs_no_realm(bench: LetterBench) -> None:
 
 @pytest.mark.parametrize("value", [None, b""])
 def test_a_letter_without_its_body_is_never_replayed(
-    bench: LetterBench, value: bytes | None
+    bench: DeadLetterBench, value: bytes | None
 ) -> None:
     """What came of it would be a tombstone, which may mean a deletion."""
     record = letter_record((0, 0))
@@ -248,7 +252,9 @@ def test_a_letter_without_its_body_is_never_replayed(
 
 
 @pytest.mark.parametrize(("tombstones", "outcome"), [("ignore", "skipped: tombstone"), ("dead-letter", "refused: tombstone")])  # fmt: skip
-def test_a_dry_run_follows_the_settings(bench: LetterBench, tombstones: str, outcome: str) -> None:
+def test_a_dry_run_follows_the_settings(
+    bench: DeadLetterBench, tombstones: str, outcome: str
+) -> None:
     """As `run` would."""
     record = letter_record((0, 0))
     bench.letters(Record(record.topic, 0, 0, 0, b"u-1", None, record.headers))
@@ -259,7 +265,7 @@ def test_a_dry_run_follows_the_settings(bench: LetterBench, tombstones: str, out
     assert outcome.startswith("refused") == result.exit_code
 
 
-def test_a_second_life_goes_out_in_the_order_of_the_first(bench: LetterBench) -> None:
+def test_a_second_life_goes_out_in_the_order_of_the_first(bench: DeadLetterBench) -> None:
     """A record that failed again goes before what was behind it at first."""
     first = letter_record((0, 0), origin=(3, 10))
     headers = replay_message(letter_of(first), first, no_invite=False).headers
@@ -269,7 +275,7 @@ def test_a_second_life_goes_out_in_the_order_of_the_first(bench: LetterBench) ->
     assert [("0/7", 3), ("0/1", 3)] == bench.replayed()
 
 
-def test_what_cannot_go_back_to_its_place_goes_by_its_key(bench: LetterBench) -> None:
+def test_what_cannot_go_back_to_its_place_goes_by_its_key(bench: DeadLetterBench) -> None:
     """Where its partition is gone."""
     bench.letters(letter_record((0, 0), origin=(9, 1)), letter_record((0, 2)))
 
@@ -289,7 +295,7 @@ def test_what_cannot_go_back_to_its_place_goes_by_its_key(bench: LetterBench) ->
     ],
 )
 def test_a_letter_goes_to_no_topic_but_those_of_the_settings(
-    bench: LetterBench, letter: dict[str, Any], sentence: str
+    bench: DeadLetterBench, letter: dict[str, Any], sentence: str
 ) -> None:
     """Whatever its headers name; exit 1, and the others are replayed."""
     bench.letters(letter_record((0, 1), **letter), letter_record((0, 2)))
