@@ -1,5 +1,6 @@
 # The two main commands: `make demo` shows the whole flow on a new machine, `make test` tests it.
-# Only Python 3.11 or newer and make are needed; everything else is set up in .venv and the cache.
+# Python 3.11 or newer and make are needed, and everything else is set up in .venv and the cache, except Chromium, its driver and npm
+# for the browser tests of `make test`: root on Debian gets them by apt-get, others are told what to install.
 
 PYTHON ?= python3
 VENV ?= .venv

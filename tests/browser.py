@@ -1,6 +1,7 @@
 """The browser of the end-to-end tests: found, installed where that is possible, started headless.
 
-`python -m tests.browser` makes sure that it is there; `make test` calls it first.
+`python -m tests.browser` makes sure that it is there, and npm, from which the tests of the page take axe-core once; `make test`
+calls it first.
 """
 
 import contextlib
@@ -58,28 +59,33 @@ def open_browser(language: str = "en") -> Iterator[webdriver.Chrome]:
             driver.quit()
 
 
+def missing() -> list[str]:
+    """Return the packages of Debian whose programs are not on this machine."""
+    needed = {"chromium": _BROWSERS, "chromium-driver": ("chromedriver",), "npm": ("npm",)}
+    return [name for name, programs in needed.items() if not any(map(shutil.which, programs))]
+
+
 def ensure() -> int:
-    """Install the browser if it is missing and this user may; return the exit code."""
-    if find():
-        return 0
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        print("installing Chromium and its driver for the browser tests")
+    """Install what is missing where this user may; return the exit code, which is not 0 without a browser and its driver."""
+    if (packages := missing()) and os.geteuid() == 0 and shutil.which("apt-get"):
+        print(f"installing {', '.join(packages)} for the browser tests", flush=True)
         quiet = {"DEBIAN_FRONTEND": "noninteractive", **os.environ}
         subprocess.run(["apt-get", "update", "-q"], stdout=subprocess.DEVNULL, check=False)
         subprocess.run(
-            ["apt-get", "install", "-y", "-q", "--no-install-recommends", *_INSTALL.split()[2:]],
+            ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages],
             stdout=subprocess.DEVNULL,
             env=quiet,
             check=False,
         )
-    if find():
-        return 0
-    print(
-        f"The browser tests need Chromium and chromedriver: sudo {_INSTALL}\n"
-        "(or the equivalent of your system), then run this again.",
-        file=sys.stderr,
-    )
-    return 2
+        packages = missing()
+    if packages:
+        print(
+            f"The browser tests need {', '.join(packages)}: sudo apt-get install {' '.join(packages)}\n"
+            "(or the equivalent of your system), then run this again.",
+            file=sys.stderr,
+        )
+    # without npm only the tests of the page fail that look for axe-core, unless the cache has it
+    return 0 if find() else 2
 
 
 if __name__ == "__main__":
