@@ -22,6 +22,9 @@ _APICURIO = 9  # byte 0, and eight bytes of id
 _GLUE = 18  # byte 3, the compression, and a UUID
 _GLUE_VERSION = 3
 _PLAIN, _DEFLATED = 0, 5
+_LONG = 8  # bytes of a number of 64 bits
+_NUMBERS = (2, 4, _LONG)
+_LONGEST_KEY = 65_536
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACES = b" \t\r\n"
 _FEW = 64
@@ -108,11 +111,38 @@ def without_frame(value: bytes, max_bytes: int) -> bytes:
 
 
 def without_key_frame(key: bytes) -> bytes:
-    """Return what is in the frame of a record key, which need not be JSON; `key` itself where it has none."""
-    try:
-        return without_frame(key, len(key))
-    except EventDecodeError:
-        return key[_CONFLUENT:] if key[:1] == b"\x00" else key
+    """Return what is in the frame of a record key, which begins as JSON does; `key` itself where it has none.
+
+    Raises EventDecodeError (`unsupported-format`) for a frame around anything else, and for any other key that begins with byte
+    0, which no text does: the rest of a number or of Avro must not be taken for the id of a user.
+    """
+    if _is_of_glue(key):
+        content = _glue_content(key, _LONGEST_KEY)
+        if _looks_like_json(content):
+            return content
+        raise unsupported_key(key)
+    if key[:1] != b"\x00":
+        return key
+    length = frame_length(key)
+    if not length or len(key) == _LONG:
+        raise unsupported_key(key)
+    return key[length:]
+
+
+def unsupported_key(key: bytes) -> EventDecodeError:
+    """Return the error that says what a record `key` is that is neither text nor JSON."""
+    if _is_of_glue(key):
+        what = _named_glue(key, _glue_content(key, _LONGEST_KEY))
+    else:
+        is_number = len(key) in _NUMBERS
+        what = "another binary value" if is_number else "a binary value"
+        if len(key) >= _CONFLUENT:
+            what = _named_frame(key)
+        if is_number:
+            what = f"a number in {len(key)} bytes, or {what}"
+    return EventDecodeError(
+        f"the record key is {what}; the bridge reads text and JSON", code="unsupported-format"
+    )
 
 
 def named(value: bytes, *, has_schema_id: bool) -> EventDecodeError | None:
@@ -150,24 +180,38 @@ def _of_confluent(value: bytes) -> bytes:
         return value[length:]
     if encoding := _encoding(value):
         raise _wrong_encoding(encoding)
+    raise _unsupported(_named_frame(value))
+
+
+def _named_frame(value: bytes) -> str:
+    """Return what is in a frame of Confluent or Apicurio that is no JSON."""
     # no registry of Confluent gives the id 0
     is_longer = value[1:_CONFLUENT] == bytes(4) and len(value) >= _APICURIO
     length, whose = (_APICURIO, "an Apicurio") if is_longer else (_CONFLUENT, "a Confluent")
     number = int.from_bytes(value[1:length], "big")
-    raise _unsupported(f"{_binary_format(value[length:])} in {whose} frame, schema {number}")
+    return f"{_binary_format(value[length:])} in {whose} frame, schema {number}"
 
 
 def _of_glue(value: bytes, max_bytes: int) -> bytes:
-    content, schema = value[_GLUE:], UUID(bytes=value[2:_GLUE])
-    if value[1] == _DEFLATED:
-        try:
-            content = zlib.decompressobj().decompress(content, max_bytes + 1)
-        except zlib.error:
-            content = b""
+    content = _glue_content(value, max_bytes)
     if _looks_like_json(content):
         return content
+    raise _unsupported(_named_glue(value, content))
+
+
+def _glue_content(value: bytes, max_bytes: int) -> bytes:
+    """Return what is in a frame of AWS Glue, decompressed up to `max_bytes` and a byte; nothing where that cannot be done."""
+    if value[1] != _DEFLATED:
+        return value[_GLUE:]
+    try:
+        return zlib.decompressobj().decompress(value[_GLUE:], max_bytes + 1)
+    except zlib.error:
+        return b""
+
+
+def _named_glue(value: bytes, content: bytes) -> str:
     what = "Avro or Protobuf" if content else "nothing that can be decompressed"
-    raise _unsupported(f"{what} in a frame of AWS Glue, schema {schema}")
+    return f"{what} in a frame of AWS Glue, schema {UUID(bytes=value[2:_GLUE])}"
 
 
 def _looks_like_json(content: bytes) -> bool:

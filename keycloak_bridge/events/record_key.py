@@ -11,7 +11,7 @@ from keycloak_bridge.domain.errors import ConfigError, EventDecodeError, Violati
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.events.cloudevents import LONGEST_ID, text_problem
-from keycloak_bridge.events.frames import without_key_frame
+from keycloak_bridge.events.frames import unsupported_key, without_key_frame
 from keycloak_bridge.expressions.expression import analyse
 from keycloak_bridge.expressions.functions import MappingFunctions
 
@@ -55,7 +55,7 @@ def _what(value: Any) -> str:
     if isinstance(value, dict | list):
         return f"is a JSON {'object' if isinstance(value, dict) else 'array'}: it "
     if isinstance(value, str) and "\0" in value:
-        return "is a number in bytes, or another binary value: it "
+        return "is a binary value: it "
     return ""
 
 
@@ -71,11 +71,14 @@ def _unreadable(message: str) -> EventDecodeError:
 def read_key(key: bytes | None) -> Any:
     """Return what a record key says: the value of a JSON text, object or array, else its text; None without a key.
 
-    A serializer of JSON puts a text in quotes, and Confluent's frames it. What only begins like JSON is text. Raises
-    EventDecodeError where different readers would read different things.
+    A serializer of JSON puts a text in quotes, and Confluent's frames it. What only begins like JSON is text, but not in a
+    frame. Raises EventDecodeError where different readers would read different things, and for a key in binary.
     """
-    bare = without_key_frame(key or b"")
-    if bare[:1] in (b'"', b"{", b"["):
+    if not key:
+        return None
+    bare = without_key_frame(key)
+    is_framed = bare is not key
+    if is_framed or bare[:1] in (b'"', b"{", b"["):
         code = ""
         try:
             value = parse_json(bare, max_bytes=len(bare))
@@ -83,10 +86,12 @@ def read_key(key: bytes | None) -> Any:
             code = error.code
         if not code:
             return None if value == "" else value
+        if is_framed and code in ("not-json", "wrong-encoding"):
+            raise unsupported_key(key)
         if code != "not-json":
             raise EventDecodeError(f"the record key is JSON that cannot be read: {code}", code=code)
     try:
-        return bare.decode("utf-8") or None
+        return bare.decode("utf-8")
     except UnicodeDecodeError:
         pass
     raise EventDecodeError("the record key is not UTF-8", code="wrong-encoding")
