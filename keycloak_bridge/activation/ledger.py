@@ -50,6 +50,7 @@ from keycloak_bridge.domain.ports import (
 )
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.users import InvitationTerms, UserRepresentation
+from keycloak_bridge.invitations.rules import LINK_AHEAD_S
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.planning.bookkeeping import (
@@ -71,8 +72,6 @@ _OVERLAP = timedelta(minutes=3)
 """An event appears when its transaction ends, with the time of its beginning, and by Keycloak's clock."""
 
 _CLOCKS_DIFFER_S = 60
-_AHEAD_S = 60
-"""How much longer an announced link is said to live (invitations/rules.py)."""
 
 _ASK_AGAIN_S = 3600
 """Pause before a person is looked at again whose mail is not out yet, or whose user Keycloak does not show."""
@@ -234,7 +233,7 @@ class Ledger:
         invitation = self._policy.reminders.on_terms(invitation)
         since_s = max(_EARLIEST_S, int(self._began(invitation).timestamp()))
         sent_s = int(invitation.time.timestamp())
-        look_s = sent_s + invitation.terms.lifespan_s + _AHEAD_S + int(self._policy.grace_s)
+        look_s = sent_s + invitation.terms.lifespan_s + LINK_AHEAD_S + int(self._policy.grace_s)
         event = _fingerprint(invitation.event_id)
         origin = (invitation.event_type, invitation.schema_id)
         watch.table.add(record.offset, invitation.keycloak_id, event, since_s, look_s, origin)

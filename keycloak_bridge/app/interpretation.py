@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 
 from keycloak_bridge.app.connections import schema_registry
-from keycloak_bridge.app.mapping_files import DEFAULT_ORIGIN, identifying_properties, load_mappings
+from keycloak_bridge.app.mapping_files import DEFAULT_ORIGIN, load_mappings
 from keycloak_bridge.app.schema_files import load_schemas
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import USER_EVENTS, Record
@@ -79,7 +79,7 @@ class Interpretation:
         if not unmapped:
             return
         listed = " or ".join(
-            "data." + ".".join(path) for path in sorted(identifying_properties(default))
+            "data." + ".".join(path) for path in sorted(default.identifying_properties())
         )
         kinds = ", ".join(kind for kind in USER_EVENTS if kind in unmapped)
         key = f"{self.settings.mapping.file or DEFAULT_ORIGIN}: {default.rules.identity_key}"

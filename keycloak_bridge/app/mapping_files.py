@@ -12,7 +12,7 @@ from keycloak_bridge.domain.events import USER_CREATED, USER_DELETED, USER_EVENT
 from keycloak_bridge.domain.users import EmailChange, Intent, InvitationTerms, UnknownUser
 from keycloak_bridge.expressions.expression import suggestion
 from keycloak_bridge.mapping.lifecycle import MAPPED_TYPES, LifecyclePolicy, Mappings
-from keycloak_bridge.mapping.mapping import AttributeMapping, compile_mapping, properties_read
+from keycloak_bridge.mapping.mapping import AttributeMapping, compile_mapping
 from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
@@ -161,19 +161,13 @@ def _unmapped(
     own: dict[Served, AttributeMapping],
 ) -> Iterator[str]:
     """Yield the types that no mapping can serve: their schemas have nothing that says whose user it is."""
-    paths = identifying_properties(default)
+    paths = default.identifying_properties()
     for kind in USER_EVENTS:
         majors = {major for one, major in _versions(catalog) if one == kind}
         left = {major for major in majors if not {(kind, None), (kind, major)} & own.keys()}
         seen = (catalog.has_property(kind, path, major) for path in paths for major in left)
         if paths and left and kind not in settings.events.ignore_types and not any(seen):
             yield kind
-
-
-def identifying_properties(mapping: AttributeMapping) -> frozenset[tuple[str, ...]]:
-    """Return the properties of the data of which the mapping makes the external id."""
-    expression = mapping.rules.identity.expression
-    return frozenset() if expression is None else properties_read((expression,))
 
 
 def _versions(catalog: SchemaCatalog) -> frozenset[tuple[str, int]]:

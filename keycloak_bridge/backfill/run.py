@@ -37,6 +37,7 @@ from keycloak_bridge.backfill.journal import (
     read_journal,
 )
 from keycloak_bridge.backfill.source import PARTITION, FileEventSource
+from keycloak_bridge.delivery.backpressure import PARTITION_SHARE
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, UnknownSchemaError
 from keycloak_bridge.domain.events import (
@@ -63,8 +64,6 @@ from keycloak_bridge.settings.model import EnvelopeSettings, Settings
 from keycloak_bridge.threads.named_locks import UserLocks
 
 _JOURNAL_SUFFIX = ".backfill.json"
-_PARTITION_SHARE = 4
-"""A partition may take a fourth of the records in hand; here there is one partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,8 @@ def _has_own_envelope(settings: Settings) -> bool:
 
 def _backfill_settings(settings: Settings, *, enveloped: bool) -> Settings:
     envelope = settings.envelope if enveloped else EnvelopeSettings(types=settings.envelope.types)
-    max_records = settings.delivery.max_records * _PARTITION_SHARE
+    # a partition may take its share of the records in hand only; here there is one partition
+    max_records = settings.delivery.max_records * PARTITION_SHARE
     return replace(
         settings,
         envelope=envelope,

@@ -208,6 +208,19 @@ def format_option(json_is: str) -> Callable[[Command], Command]:
     )
 
 
+def options(
+    *of_the_command: Callable[[Callable[..., Any]], Callable[..., Any]],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that gives a command these options, in the order in which its help shows them."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(of_the_command):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def utc_option(command: Command) -> Command:
     """Give a command the option --utc, for `shown_time`."""
     return click.option("--utc", is_flag=True, help="Show times in UTC, not in your time zone.")(

@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from keycloak_bridge.cli.common import (
     bridge_command,
     format_option,
     moment,
+    options,
     shown_time,
     utc_option,
 )
@@ -63,7 +64,7 @@ _LONGEST_EXCERPT = 2048
 
 _HEADINGS = ("letter", "time", "code", "state", "user", "event type", "attempts", "from")
 
-_FILTER_OPTIONS = (
+_filter_options = options(
     click.option("--code", "codes", multiple=True, help="Reason code; may be repeated."),
     click.option("--type", "types", multiple=True, help="Type of the event; may be repeated."),
     click.option("--user", "users", multiple=True, help="The user's id; may be repeated."),
@@ -71,13 +72,6 @@ _FILTER_OPTIONS = (
     click.option("--since", type=moment, metavar="TIME", help='Given up at this time or later: ISO 8601 (UTC without an offset), or an age such as "2 hours".'),
     click.option("--until", type=moment, metavar="TIME", help="Given up before this time or age."),
 )  # fmt: skip
-
-
-def _filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of `_chosen`."""
-    for option in reversed(_FILTER_OPTIONS):
-        command = option(command)
-    return command
 
 
 def _chosen(filters: Mapping[str, Any], places: Collection[Place] = ()) -> DeadLetterFilter:

@@ -15,6 +15,7 @@ from keycloak_bridge.cli.common import (
     bridge_command,
     format_option,
     moment,
+    options,
     report,
     shown_time,
     utc_option,
@@ -43,7 +44,7 @@ def _one_of(names: Mapping[str, Any] | tuple[str, ...]) -> _Completion:
     return complete
 
 
-_FILTER_OPTIONS = (
+_filter_options = options(
     click.option("--user", "users", multiple=True, help="The user's id in user management; may be repeated."),
     click.option("--event", "events", multiple=True, help="Id of the event; may be repeated."),
     click.option("--outcome", "outcomes", multiple=True, type=click.Choice([one.value for one in Outcome]), help="What became of it; may be repeated."),
@@ -52,12 +53,6 @@ _FILTER_OPTIONS = (
     click.option("--since", type=moment, metavar="TIME", help='At this time or later: ISO 8601 (UTC without an offset), or an age such as "2 hours".'),
     click.option("--until", type=moment, metavar="TIME", help="Before this time or age."),
 )  # fmt: skip
-
-
-def _filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_FILTER_OPTIONS):
-        command = option(command)
-    return command
 
 
 @bridge_command(

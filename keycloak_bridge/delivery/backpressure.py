@@ -1,6 +1,6 @@
 """How much of a topic is fetched before what is in hand is done."""
 
-_PARTITION_SHARE = 4
+PARTITION_SHARE = 4
 """One partition may take this part of the limit, so that one busy user cannot keep the others out."""
 
 _RESUME_BELOW = 0.5
@@ -20,4 +20,4 @@ class Backpressure:
         """Say whether more may be fetched of a partition that has `of_partition` of the `records` in hand."""
         part = max(records / self._max_records, size_bytes / self._max_bytes)
         self.full = part >= 1 or (self.full and part > _RESUME_BELOW)
-        return not self.full and of_partition < max(self._max_records // _PARTITION_SHARE, 1)
+        return not self.full and of_partition < max(self._max_records // PARTITION_SHARE, 1)

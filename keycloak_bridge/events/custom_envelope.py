@@ -14,7 +14,12 @@ from keycloak_bridge.domain.events import Record
 from keycloak_bridge.events.cloudevents import RawEnvelope, SizeLimits, envelope_error, parse_value
 from keycloak_bridge.events.recognition import recognise
 from keycloak_bridge.events.record_key import read_key
-from keycloak_bridge.expressions.expression import analyse, failure_reason, suggestion
+from keycloak_bridge.expressions.expression import (
+    EVALUATION_ERRORS,
+    analyse,
+    failure_reason,
+    suggestion,
+)
 from keycloak_bridge.expressions.functions import MappingFunctions
 
 ATTRIBUTES = ("id", "type", "subject", "time", "dataschema", "source", "data", "cleared")
@@ -68,7 +73,7 @@ class CustomEnvelope:
     def _evaluate(self, name: str, scope: Mapping[str, Any]) -> Any:
         try:
             return self.expressions[name].search(scope, options=_OPTIONS)
-        except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
+        except EVALUATION_ERRORS as error:
             reason = failure_reason(error)
         # Raised outside the handler: the library's error quotes the value and must not travel along.
         said = "; ".join(filter(None, (reason, _instead(scope["body"]))))

@@ -12,7 +12,7 @@ from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.events.cloudevents import LONGEST_ID, text_problem
 from keycloak_bridge.events.frames import unsupported_key, without_key_frame
-from keycloak_bridge.expressions.expression import analyse
+from keycloak_bridge.expressions.expression import EVALUATION_ERRORS, analyse
 from keycloak_bridge.expressions.functions import MappingFunctions
 
 _OPTIONS = jmespath.Options(custom_functions=MappingFunctions({}))
@@ -38,7 +38,7 @@ class RecordKeys:
         if self.expression is not None:
             try:
                 value = self.expression.search({"key": value}, options=_OPTIONS)
-            except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError):
+            except EVALUATION_ERRORS:
                 value = None
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)

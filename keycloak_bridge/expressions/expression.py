@@ -70,6 +70,10 @@ _OF_ONE_TEXT = frozenset({"lower", "upper", "trim", "normalize_diacritics"})
 _PLAIN = frozenset({"field", "literal", "subexpression", "or_expression", "function_expression"})
 
 
+EVALUATION_ERRORS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
+"""What a JMESPath expression that compiles, or a function in it, raises for values that it cannot take."""
+
+
 class NotPlainError(Exception):
     """Says that only the interpreter knows the answer: a value is of a type that a function does not take."""
 
@@ -104,7 +108,7 @@ class Expression:
                 pass
         try:
             return self._parsed.search(scope, options=self._options)
-        except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
+        except EVALUATION_ERRORS as error:
             reason = failure_reason(error)
         # Raised outside the handler: the library's error quotes the value and must not travel along.
         raise MappingError(
@@ -462,7 +466,7 @@ def _failure(name: str, constants: list[tuple[bool, Any]]) -> str | None:
         return None
     try:
         MappingFunctions({}).call_function(name, sample)
-    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
+    except EVALUATION_ERRORS as error:
         reason = failure_reason(error)
         return reason if reason.startswith(f"{name}(") else f"{name}() never works: {reason}"
     return None

@@ -26,7 +26,7 @@ LINK_STILL_VALID = "link-still-valid"
 NOT_DUE = "not-due"
 SUPERSEDED = "superseded"
 
-_AHEAD_S = 60
+LINK_AHEAD_S = 60
 """How much longer an announced link is said to live: the mail takes its time, and may be tried again."""
 
 _ENOUGH_AHEAD_S = 30
@@ -100,12 +100,12 @@ def announced(
     state = MarkState.SENT if recorded else MarkState.SENDING
     if mark is None or not mark.has_begun(invitation.event_id):
         return InvitationMark(
-            state, invitation.event_id, _later(end_s + _AHEAD_S, mark), in_doubt=recorded
+            state, invitation.event_id, _later(end_s + LINK_AHEAD_S, mark), in_doubt=recorded
         )
     reaches = mark.until_s is not None and mark.until_s >= end_s + _ENOUGH_AHEAD_S
     if reaches and (recorded or not mark.is_settled):
         return None
-    return InvitationMark(state, invitation.event_id, end_s + _AHEAD_S, in_doubt=recorded)
+    return InvitationMark(state, invitation.event_id, end_s + LINK_AHEAD_S, in_doubt=recorded)
 
 
 def taken_back(
@@ -158,7 +158,7 @@ def _link_end_s(
         return mark.until_s
     if not mark.has_begun(invitation.event_id):
         return max(end_s, mark.until_s)
-    if settlement is Settlement.MAILED and mark.until_s <= end_s + _AHEAD_S:
+    if settlement is Settlement.MAILED and mark.until_s <= end_s + LINK_AHEAD_S:
         return end_s  # sooner than was announced
     return mark.until_s
 
@@ -190,7 +190,7 @@ def announced_at(invitation: Invitation, mark: InvitationMark | None) -> list[da
         return []
     if mark.state is not MarkState.SENDING and not mark.in_doubt:
         return []
-    lived = timedelta(seconds=invitation.terms.lifespan_s + _AHEAD_S)
+    lived = timedelta(seconds=invitation.terms.lifespan_s + LINK_AHEAD_S)
     return [datetime.fromtimestamp(mark.until_s, UTC) - lived]
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from kafka import errors as kafka_errors
 
 from keycloak_bridge.domain.errors import (
+    RECORD_TOO_LARGE,
     BrokerAccessError,
     BrokerError,
     BrokerRefusedError,
@@ -116,6 +117,19 @@ def translate(error: Exception, doing: str) -> BrokerError:
     return BrokerUnavailableError(
         f"Kafka does not answer while {doing}: {name}",
         remedy="check [kafka] bootstrap_servers and that the brokers are up",
+    )
+
+
+TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+"""What the client or the broker raises for a record that its topic never accepts."""
+
+
+def record_too_large(topic: str) -> BrokerAccessError:
+    """Return the error for one of TOO_LARGE; `topic` is how a sentence names the topic."""
+    return BrokerAccessError(
+        f"{topic} does not take a record of this size",
+        code=RECORD_TOO_LARGE,
+        remedy=f"raise max.message.bytes of {topic}",
     )
 
 

@@ -10,9 +10,17 @@ from kafka import KafkaProducer
 from kafka import TopicPartition as KafkaTopicPartition
 from kafka import errors as kafka_errors
 
-from keycloak_bridge.domain.errors import RECORD_TOO_LARGE, BrokerAccessError, BrokerError
+from keycloak_bridge.domain.errors import BrokerAccessError, BrokerError
 from keycloak_bridge.domain.events import Message, Record
-from keycloak_bridge.kafka.client import close_producer, connect, sending, translate, translated
+from keycloak_bridge.kafka.client import (
+    TOO_LARGE,
+    close_producer,
+    connect,
+    record_too_large,
+    sending,
+    translate,
+    translated,
+)
 from keycloak_bridge.kafka.reader import REQUEST_TIMEOUT_MS, TopicReader
 from keycloak_bridge.messages.dead_letters import Place
 from keycloak_bridge.settings.model import KafkaSettings
@@ -149,7 +157,6 @@ _FENCING = (
     kafka_errors.InvalidTxnStateError,
     kafka_errors.InvalidProducerIdMappingError,
 )
-_SIZE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 
 
 class Outgoing(NamedTuple):
@@ -228,12 +235,8 @@ class DeadLetterReplayer:
                 code=FENCED,
                 remedy="let the other one end, then run the command again: what was replayed is left alone",
             )
-        if isinstance(error, _SIZE):
-            return BrokerAccessError(
-                "the topic does not take a record of this size",
-                code=RECORD_TOO_LARGE,
-                remedy="raise max.message.bytes of the topic",
-            )
+        if isinstance(error, TOO_LARGE):
+            return record_too_large("the topic")
         if isinstance(error, kafka_errors.TransactionalIdAuthorizationFailedError):
             return BrokerAccessError(
                 f"Kafka does not allow the transactional id {self._id}",
@@ -245,7 +248,7 @@ class DeadLetterReplayer:
 def _cause(error: Exception, futures: Sequence[Any]) -> Exception:
     """Return the error of the first record that says what happened, `error` where none does."""
     failures = [future.exception for future in futures if future.is_done and future.failed()]
-    causes = (*_FENCING, *_SIZE, kafka_errors.AuthorizationError)
+    causes = (*_FENCING, *TOO_LARGE, kafka_errors.AuthorizationError)
     for one in (*failures, error, *error.args):
         if isinstance(one, causes):
             return one

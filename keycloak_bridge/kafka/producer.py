@@ -8,16 +8,13 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 
-from keycloak_bridge.domain.errors import (
-    RECORD_TOO_LARGE,
-    BridgeError,
-    BrokerAccessError,
-    BrokerError,
-)
+from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, BrokerError
 from keycloak_bridge.domain.events import Message
 from keycloak_bridge.kafka.client import (
+    TOO_LARGE,
     close_producer,
     connect,
+    record_too_large,
     sending,
     translate,
     translated,
@@ -114,14 +111,8 @@ class _Acknowledgement:
 def _failure(error: Exception, topic: str) -> BrokerError:
     """Translate `error`; what the topic never accepts says so, whether the client or the broker reports it."""
     failure: BrokerError
-    if isinstance(
-        error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError
-    ):
-        failure = BrokerAccessError(
-            f"topic {topic} does not take a record of this size",
-            code=RECORD_TOO_LARGE,
-            remedy=f"raise max.message.bytes of topic {topic}",
-        )
+    if isinstance(error, TOO_LARGE):
+        failure = record_too_large(f"topic {topic}")
     elif isinstance(error, kafka_errors.InvalidRecordError):
         failure = BrokerAccessError(
             f"topic {topic} refuses a record",

@@ -151,11 +151,11 @@ class AttributeMapping:
 
     def data_naming(self, user_id: str) -> Mapping[str, Any]:
         """Return the least data of an event about this user: the id, wherever the external id is read."""
-        return _nested(self._identifying(), user_id)
+        return _nested(self.identifying_properties(), user_id)
 
     def is_named_by_an_id_alone(self) -> bool:
         """Say whether such data give the external id, as one property does, or each of several that stand for another."""
-        paths = self._identifying()
+        paths = self.identifying_properties()
         if len(paths) < 2:
             return True
         try:
@@ -167,7 +167,8 @@ class AttributeMapping:
             return False
         return len(found) == 1 and () not in found
 
-    def _identifying(self) -> frozenset[Path]:
+    def identifying_properties(self) -> frozenset[Path]:
+        """Return the properties of the data of which the external id is made."""
         expression = self.rules.identity.expression
         return frozenset() if expression is None else properties_read((expression,))
 

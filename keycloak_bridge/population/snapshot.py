@@ -6,7 +6,6 @@ addresses alone are listed, which is a small part of that: then nobody need sear
 """
 
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +14,7 @@ from typing import Any, cast
 
 from keycloak_bridge.app.connections import all_users, count_users, user_directory
 from keycloak_bridge.domain.errors import BridgeError
+from keycloak_bridge.domain.fingerprint import is_among
 from keycloak_bridge.domain.ports import NOTHING_MORE, Clock, UserDirectory
 from keycloak_bridge.domain.users import (
     ATTRIBUTE_PREFIX,
@@ -187,9 +187,7 @@ class RealmSnapshot:
         return (user.get("attributes") or {}).get(self._attribute) or ()
 
     def _has_name(self, name: str) -> bool:
-        hashed = _name(name)
-        at = bisect_left(self._names, hashed)
-        return at < len(self._names) and self._names[at] == hashed
+        return is_among(self._names, _name(name))
 
 
 def _name(name: str) -> int:

@@ -13,15 +13,15 @@ import math
 import sys
 import threading
 from array import array
-from bisect import bisect_left, insort
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from keycloak_bridge.delivery.stage_context import Backlog
 from keycloak_bridge.domain.errors import HoldError
 from keycloak_bridge.domain.events import TopicPartition
+from keycloak_bridge.domain.fingerprint import fingerprint, is_among
 from keycloak_bridge.domain.ports import Clock
 from keycloak_bridge.domain.users import DesiredUser, UserRepresentation
 from keycloak_bridge.ops.logs import log_event
@@ -283,9 +283,7 @@ class _Keys:
 
     def __contains__(self, text: str) -> bool:
         hashed = _hash(text)
-        bucket = self._buckets[hashed % _BUCKETS]
-        at = bisect_left(bucket, hashed)
-        return at < len(bucket) and bucket[at] == hashed
+        return is_among(self._buckets[hashed % _BUCKETS], hashed)
 
     def add(self, *texts: str) -> None:
         for hashed in map(_hash, texts):
@@ -293,8 +291,7 @@ class _Keys:
 
 
 def _hash(text: str) -> int:
-    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest)
+    return fingerprint(text.encode("utf-8", "surrogatepass"))
 
 
 def _id_key(external_id: str) -> str:

@@ -16,7 +16,12 @@ from keycloak_bridge.domain.events import EVENT_ID_ATTRIBUTE, INVITATION_ATTRIBU
 from keycloak_bridge.domain.operations import Change, CreateUser, UpdateUser
 from keycloak_bridge.domain.ports import UserDirectory
 from keycloak_bridge.domain.representation import differences, normalised
-from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX, EXACT_ID_ATTRIBUTE, UserRepresentation
+from keycloak_bridge.domain.users import (
+    ATTRIBUTE_PREFIX,
+    EXACT_ID_ATTRIBUTE,
+    UserRepresentation,
+    representation_of,
+)
 
 _PERCENT = 100
 _MOST_ACTIONS = 256
@@ -52,7 +57,9 @@ def dropped_of_changes(
     if _written_since(sent, stored):
         return ()
     judged = [change for change in changes if change.target not in _WRITTEN_BY_OTHERS]
-    wanted = _representation_of([one for one in judged if one.after or one.after is False])
+    wanted = representation_of(
+        {one.target: one.after for one in judged if one.after or one.after is False}
+    )
     erased = {one.target for one in judged if not one.after and one.after is not False}
     return _ours(differences(_normalised(stored), _normalised(wanted), frozenset(), erased), stored)
 
@@ -82,17 +89,6 @@ def _written_since(sent: UserRepresentation, stored: UserRepresentation) -> bool
         now.get(name) and now.get(name) != then.get(name)
         for name in (EVENT_ID_ATTRIBUTE, INVITATION_ATTRIBUTE)
     )
-
-
-def _representation_of(changes: Sequence[Change]) -> UserRepresentation:
-    fields: dict[str, Any] = {}
-    for change in changes:
-        if change.target.startswith(ATTRIBUTE_PREFIX):
-            name = change.target.removeprefix(ATTRIBUTE_PREFIX)
-            fields.setdefault("attributes", {})[name] = change.after
-        else:
-            fields[change.target] = change.after
-    return cast("UserRepresentation", fields)
 
 
 def _normalised(user: UserRepresentation) -> UserRepresentation:
