@@ -88,8 +88,8 @@ class Breaker:
         *,
         at_once: bool = False,
         retry_after_s: float | None = None,
-    ) -> bool:
-        """Report a failure that needs `needs` to work again; True when it opened the closed breaker.
+    ) -> None:
+        """Report a failure that needs `needs` to work again; one of a straggler says nothing new about an open breaker.
 
         `at_once` says that one such failure is enough, as does a server's Retry-After.
         """
@@ -97,29 +97,24 @@ class Breaker:
             case BreakerState.CLOSED:
                 self._row[needs] += 1
                 self._outcomes.append(False)
-                if not (at_once or retry_after_s is not None or self._is_outage()):
-                    return False
-                self.needs = reduce(or_, self._row)
-                self._open(now_s, jitter, retry_after_s)
-                return True
+                if at_once or retry_after_s is not None or self._is_outage():
+                    self.needs = reduce(or_, self._row)
+                    self._open(now_s, jitter, retry_after_s)
             case BreakerState.HALF_OPEN:
                 self._failed_probes += 1
                 self.needs |= needs
                 self._open(now_s, jitter, retry_after_s)
-        return False  # a straggler says nothing new about an open breaker
 
-    def succeeded(self, dependency: Dependency) -> bool:
-        """Report a success; True when it closed the breaker."""
+    def succeeded(self, dependency: Dependency) -> None:
+        """Report a success, which closes the breaker where it proves what that needs."""
         if self.state is BreakerState.CLOSED:
             self._outcomes.append(True)
             for needs in [needs for needs in self._row if needs in dependency]:
                 del self._row[needs]
-            return False
-        if self.needs not in dependency:
+        elif self.needs in dependency:
+            self._close()
+        else:
             self.neutral()
-            return False
-        self._close()
-        return True
 
     def neutral(self) -> None:
         """Report a record that proved nothing (an invalid event, one that was dropped); the next may probe at once."""

@@ -15,6 +15,7 @@ from keycloak_bridge.ops.logs import log_event
 
 logger = logging.getLogger(__name__)
 
+_STAGE = "invite"
 _LOOK_EVERY_S = 1.0
 
 _FEW = 5
@@ -31,9 +32,8 @@ class CatchUp:
     later events of a user whose mail this one has in hand.
     """
 
-    def __init__(self, clock: Clock, stage: str = "invite") -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._stage = stage
         self._ends: dict[TopicPartition, int] | None = None
         self._held = False
         self._look_at_s = 0.0
@@ -48,7 +48,7 @@ class CatchUp:
     def finish(self) -> None:
         """Note that the events are done as far as this process reads them."""
         if self._held and not self.done:
-            log_event(logger, "mails-released", stage=self._stage)
+            log_event(logger, "mails-released", stage=_STAGE)
         self._done.set()
 
     def restart(self) -> None:
@@ -79,7 +79,7 @@ class CatchUp:
                 logger,
                 "mails-held",
                 message=f"{sum(left.values())} events stand in the topic; mails wait until they are done",
-                stage=self._stage,
+                stage=_STAGE,
             )
         if not left or (not braked and self._waited_for_few(sum(left.values()), now_s)):
             self.finish()

@@ -227,11 +227,6 @@ class Delivery:
                 self._work.wait(self._pause_s())
             return None
 
-    def try_take(self) -> Task | None:
-        """Return a record that may be worked on at once, or None."""
-        with self._changed:
-            return self._take()
-
     def may_write(self, task: Task) -> bool:
         """Say whether the record is still this member's, and the membership is proven."""
         with self._changed:

@@ -125,29 +125,26 @@ class KeyQueues:
         self._running.setdefault(queue.partition, {})[queue.key] = queue.head
         return queue.head
 
-    def finish(self, task: Task) -> bool:
-        """Forget `task` and let its queue go on; False when it was dropped (or is not running)."""
+    def finish(self, task: Task) -> None:
+        """Forget `task` and let its queue go on; of one that was dropped only the run ends."""
         queue = self._give_back(task)
         if queue is None:
-            return False
+            return
         state = self._partitions[queue.partition]
         queue.head = None
         self._count(state, -1, -_size_of(task.record))
         if queue.records:
             self._ready[queue] = None
-            return True
+            return
         del state.queues[queue.key]
         if not state.queues:
             del self._partitions[queue.partition]
-        return True
 
-    def put_back(self, task: Task, until_s: float) -> bool:
-        """Keep `task` at the head of its queue, which waits until then; False when it was dropped (or is not running)."""
+    def put_back(self, task: Task, until_s: float) -> None:
+        """Keep `task` at the head of its queue, which waits until then; of one that was dropped only the run ends."""
         queue = self._give_back(task)
-        if queue is None:
-            return False
-        heapq.heappush(self._waiting, (until_s, next(self._order), queue))
-        return True
+        if queue is not None:
+            heapq.heappush(self._waiting, (until_s, next(self._order), queue))
 
     def drop(self, partition: TopicPartition) -> None:
         """Forget all records of `partition`; its running tasks become `dropped` and must still be given back."""

@@ -39,6 +39,7 @@ _REQUEST_TIMEOUT_MS = 5_000
 _CALL_TIMEOUT_MS = 4_000
 """A call that waits for a broker holds up the poll thread; after an outage it must return soon, to be made again."""
 
+_MOST_POLLED = 500
 _FETCH_BYTES, _PARTITION_BYTES = 512 * 1024, 128 * 1024
 """Of all partitions of a broker together, and of each: what is fetched waits in memory, and that is some hundred records.
 
@@ -63,13 +64,11 @@ class KafkaRecordConsumer:
         *,
         topic: str,
         group_id: str,
-        max_poll_records: int = 500,
         largest_record_bytes: int = LARGEST_RECORD_BYTES,
     ) -> None:
         """Connect and subscribe; raises BrokerUnavailableError while no broker answers."""
         self._topic = topic
         self._group_id = group_id
-        self._max_poll_records = max_poll_records
         self._release: Release | None = None
         self._held: Held | None = None
         self._watch = Watch(settings)
@@ -112,7 +111,7 @@ class KafkaRecordConsumer:
             self._pursue_join()
             self._let_broker_wait(timeout_s)
             batches = self._consumer.poll(
-                timeout_ms=int(timeout_s * 1000), max_records=self._max_poll_records
+                timeout_ms=int(timeout_s * 1000), max_records=_MOST_POLLED
             )
         return [record_of(raw) for batch in batches.values() for raw in batch]
 

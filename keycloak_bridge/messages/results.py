@@ -101,16 +101,15 @@ def result_message(
     *,
     topic: str,
     time: datetime,
-    position: str = "unreadable",
     origin: Record | None = None,
 ) -> Message:
     """Return the message of one result, with the place of `origin`, the record it is about; `time` is that of what happened.
 
     Its id is the same for the same event and outcome, so that consumers recognise a repetition. Where it is not known which
-    event of which user it is, the place, else `position` (such as `user-events/3/42`), is used instead of its identity.
+    event of which user it is, the place (such as `user-events/3/42`) is used instead of its identity.
     """
     user_id = known_id(result.user_id)
-    source = None
+    source, position = None, "unreadable"
     if origin is not None:
         source = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset}
         position = f"{origin.topic}/{origin.partition}/{origin.offset}"

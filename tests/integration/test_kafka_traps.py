@@ -182,12 +182,12 @@ def test_holding_what_is_not_assigned_is_harmless(
 
 
 def test_a_partition_that_was_held_half_read_is_read_to_its_end(
-    broker: RealBroker, topic: str, group: str
+    broker: RealBroker, topic: str, group: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kafka-python would never deliver it again once another partition was read meanwhile."""
     publish(broker, *numbered(topic, 600))
     source = broker.source(topic, group)
-    source._max_poll_records = 10
+    monkeypatch.setattr(kafka_source, "_MOST_POLLED", 10)
     records = read(source, 1)
     half_read = records[-1].topic_partition
     of_others = 600 - source.end_offsets()[half_read]

@@ -40,6 +40,12 @@ def at_of(record: Record) -> At:
     return (record.partition, record.offset)
 
 
+def next_task(delivery: Delivery) -> Task | None:
+    """Return a record that may be worked on at once, as a worker would take it, or None."""
+    with delivery._changed:
+        return delivery._take()
+
+
 def policy(
     *,
     max_records: int = 1000,
@@ -212,14 +218,14 @@ class Hand:
     def begun(self) -> Task:
         """Turn once and take the first record, which then runs."""
         self.turn()
-        task = self.delivery.try_take()
+        task = next_task(self.delivery)
         assert task is not None
         return task
 
     def work(self, most: int = 1000) -> int:
         """Do what may be begun now, at most so many records; return how many that were."""
         for done in range(most):
-            task = self.delivery.try_take()
+            task = next_task(self.delivery)
             if task is None:
                 return done
             self.worker_pool.do(task)

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from delivery_harness import P0, P1, TOPIC, Pending, policy, stage_context
+from delivery_harness import P0, P1, TOPIC, Pending, next_task, policy, stage_context
 from stage_harness import counted
 from threads import LIMIT_S, in_threads
 
@@ -59,7 +59,7 @@ class Case:
         self.delivery.accept([(Record(*at, offset, 0, key, b"{}"), key) for offset in offsets])
 
     def take(self) -> Task:
-        task = self.delivery.try_take()
+        task = next_task(self.delivery)
         assert task is not None
         return task
 
@@ -80,7 +80,7 @@ def test_a_record_of_a_partition_that_was_not_started_is_left_out() -> None:
     case = Case()
     case.accept(0, at=TopicPartition(TOPIC, 9))
 
-    assert (None, 0) == (case.delivery.try_take(), case.delivery.look().records)
+    assert (None, 0) == (next_task(case.delivery), case.delivery.look().records)
 
 
 def test_a_log_that_was_cut_begins_at_its_next_record() -> None:
@@ -182,7 +182,7 @@ def test_stopping_begins_nothing_and_lets_the_running_end() -> None:
     case.delivery.stop()
     case.delivery.settle(task, DONE)
 
-    assert None is case.delivery.try_take()
+    assert None is next_task(case.delivery)
     assert case.delivery.held(P1)
     assert (0, {P0: 1}) == (case.delivery.running(), case.commits())
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from enum import StrEnum
 
-from delivery_harness import GROUP, TOPIC, At, Hand, Pending, Recorder, at_of, policy
+from delivery_harness import GROUP, TOPIC, At, Hand, Pending, Recorder, at_of, next_task, policy
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -149,7 +149,7 @@ class Process:
 
     def begin(self) -> bool:
         """Take one record, if one may be begun."""
-        task = self.hand.delivery.try_take()
+        task = next_task(self.hand.delivery)
         if task is None:
             return False
         assert task.ordering_key not in [one.ordering_key for one in self.running], (

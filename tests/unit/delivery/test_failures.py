@@ -1,6 +1,7 @@
 """An outage is distinguished from a bad record."""
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,13 @@ ALL_WELL = Dependency.KAFKA | Dependency.KEYCLOAK
 FULL = 1 - 2**-52  # jitter that waits for (almost) the whole interval
 
 
+def opens(breaker: Breaker, needs: Dependency, at_s: float, jitter: float, **details: Any) -> bool:
+    """Report a failure; say whether it opened the closed breaker."""
+    was_closed = breaker.state is BreakerState.CLOSED
+    breaker.failed(needs, at_s, jitter, **details)
+    return was_closed and breaker.state is BreakerState.OPEN
+
+
 def opened(needs: Dependency = Dependency.KEYCLOAK, at_s: float = 100.0) -> Breaker:
     """Return a breaker that just opened."""
     breaker = Breaker(POLICY)
@@ -45,9 +53,9 @@ def opened(needs: Dependency = Dependency.KEYCLOAK, at_s: float = 100.0) -> Brea
 
 
 def test_it_opens_after_so_many_failures_in_a_row() -> None:
-    """It reports that once, and from then on nothing starts."""
+    """Once, and from then on nothing starts."""
     breaker = Breaker(POLICY, threshold=3)
-    opened_now = [breaker.failed(Dependency.KEYCLOAK, 100.0, 0.0) for _ in range(4)]
+    opened_now = [opens(breaker, Dependency.KEYCLOAK, 100.0, 0.0) for _ in range(4)]
 
     assert [False, False, True, False] == opened_now
     assert (BreakerState.OPEN, 101.0, Dependency.KEYCLOAK) == (
@@ -75,7 +83,7 @@ def test_a_success_that_proves_something_else_ends_no_row() -> None:
     breaker = Breaker(POLICY, threshold=3, window=1000)
     opened_now = []
     for _ in range(3):
-        opened_now.append(breaker.failed(Dependency.MAIL, 0.0, 0.0))
+        opened_now.append(opens(breaker, Dependency.MAIL, 0.0, 0.0))
         breaker.succeeded(ALL_WELL)
 
     assert [False, False, True] == opened_now
@@ -100,12 +108,12 @@ def test_retry_after_opens_it_for_so_long() -> None:
     """The server said when to come back, and one record more would not be polite."""
     breaker = Breaker(POLICY)
 
-    assert breaker.failed(Dependency.KEYCLOAK, 5.0, 0.0, retry_after_s=30.0)
+    assert opens(breaker, Dependency.KEYCLOAK, 5.0, 0.0, retry_after_s=30.0)
     assert 35.0 == breaker.probe_at_s
 
 
 def test_failed_probes_pause_longer_and_longer() -> None:
-    """The backoff of the retry policy, without a last attempt; none of it is reported."""
+    """The backoff of the retry policy, without a last attempt."""
     breaker, now_s, pauses = opened(at_s=0.0), 0.0, []
     for _ in range(6):
         probe_at_s = breaker.probe_at_s
@@ -113,7 +121,7 @@ def test_failed_probes_pause_longer_and_longer() -> None:
         pauses.append(round(probe_at_s - now_s, 6))
         now_s = probe_at_s
         assert breaker.admits(now_s)
-        assert not breaker.failed(Dependency.KEYCLOAK, now_s, FULL)
+        breaker.failed(Dependency.KEYCLOAK, now_s, FULL)
 
     assert [1, 2, 4, 8, 8, 8] == pauses
 
@@ -126,7 +134,7 @@ def test_closing_forgets_the_failures() -> None:
     breaker.admits(10.0)
     breaker.failed(Dependency.KEYCLOAK, 10.0, FULL)
     breaker.succeeded(ALL_WELL)
-    opened_now = [breaker.failed(Dependency.KEYCLOAK, 20.0, FULL) for _ in range(2)]
+    opened_now = [opens(breaker, Dependency.KEYCLOAK, 20.0, FULL) for _ in range(2)]
 
     assert [False, True] == opened_now
     assert breaker.probe_at_s == pytest.approx(21.0)
@@ -526,7 +534,7 @@ def test_closing_empties_the_window() -> None:
     opened_now = []
     for _ in range(3):
         breaker.succeeded(ALL_WELL)
-        opened_now.append(breaker.failed(Dependency.KEYCLOAK, 0.0, 0.0))
+        opened_now.append(opens(breaker, Dependency.KEYCLOAK, 0.0, 0.0))
 
     assert [False, True, False] == opened_now
 
@@ -572,11 +580,12 @@ def test_a_probe_that_proves_too_little_lets_the_next_one_try() -> None:
     """One record at a time, until what is needed was seen working."""
     breaker = opened()
     admitted = [breaker.admits(101.0), breaker.admits(101.0)]
-    closed = [breaker.succeeded(Dependency.KAFKA)]
+    breaker.succeeded(Dependency.KAFKA)
+    too_little = breaker.state
     admitted += [breaker.admits(101.0), breaker.admits(101.0)]
-    closed.append(breaker.succeeded(ALL_WELL))
+    breaker.succeeded(ALL_WELL)
 
-    assert ([True, False, True, False], [False, True]) == (admitted, closed)
+    assert ([True, False, True, False], BreakerState.HALF_OPEN) == (admitted, too_little)
     assert (BreakerState.CLOSED, None, Dependency.NONE) == (
         breaker.state,
         breaker.probe_at_s,
