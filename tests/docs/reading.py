@@ -27,13 +27,25 @@ from keycloak_bridge.testing.realm_tools import temporary_realm  # noqa: E402
 
 PACKAGE = ROOT / "keycloak_bridge"
 
+_THREADS = {
+    "provision": ("provision", "batch-", "known-users", "users_"),
+    "invite": ("invite",),
+}
+"""How the names of each stage's threads begin: the poll thread, the workers, and who writes batches or lists the realm."""
+
+
+def stage_of(thread: str) -> str | None:
+    """Return the stage that the thread with this name works for, None where it is another part of the bridge's."""
+    stages = (stage for stage, names in _THREADS.items() if thread.startswith(names))
+    return next(stages, None)
+
 
 class Entered:
     """The modules whose functions were called, by the stage of the thread, while `noting`."""
 
     def __init__(self) -> None:
         self.noting = False
-        self.modules: dict[str, set[str]] = {"provision": set(), "invite": set()}
+        self.modules: dict[str, set[str]] = {stage: set() for stage in _THREADS}
 
     def profile(self, frame: FrameType, event: str, _: object) -> None:
         """Note one call; `threading.setprofile` takes it."""
@@ -41,9 +53,9 @@ class Entered:
             return
         file = frame.f_code.co_filename
         if file.startswith(str(PACKAGE)) and frame.f_code.co_name != "<module>":
-            name = threading.current_thread().name
-            stage = "invite" if name.startswith("invite") else "provision"
-            self.modules[stage].add(str(Path(file).relative_to(PACKAGE)))
+            stage = stage_of(threading.current_thread().name)
+            if stage is not None:
+                self.modules[stage].add(str(Path(file).relative_to(PACKAGE)))
 
 
 def event(user_id: str) -> dict[str, Any]:
@@ -73,7 +85,7 @@ def enter(sandbox: Sandbox, *roles: str, users: int = 1) -> dict[str, set[str]]:
         bench = Bench.open(sandbox, realm, Path(folder), uuid.uuid4().hex[:8])
         loaded = read_settings(environ=bench.settings_in_environment)
         threading.setprofile(entered.profile)
-        bridge = threading.Thread(target=Bridge(loaded.settings, stop).run, name="provision")
+        bridge = threading.Thread(target=Bridge(loaded.settings, stop).run, name="bridge")
         bridge.start()
         try:
             wait_until(lambda: bench.group_members() is not None and bench.group_members())
