@@ -5,6 +5,7 @@ import configparser
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import click
@@ -37,6 +38,7 @@ DASHBOARD = ROOT / "monitoring" / "grafana-dashboard.json"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 KEYCLOAK = ROOT / "docs" / "keycloak.md"
 PACKAGE = ROOT / "keycloak_bridge"
+_WIDTH = 140
 
 _SETTINGS_INTRO = """\
 # Settings
@@ -120,15 +122,36 @@ def scaling_page(text: str) -> str:
 
 
 def keycloak_page(text: str) -> str:
-    """Return docs/keycloak.md with the calls of the service account, and the role that each takes."""
+    """Return docs/keycloak.md with the roles of the service account, and the calls that each is for."""
     calls: dict[RequiredRole, list[str]] = {}
     for call, access in REQUIRED_ROLES.items():
-        calls.setdefault(access, []).append(f"`{call}`")
-    rows = ["| role | for | without it | calls |", "| --- | --- | --- | --- |"]
+        calls.setdefault(access, []).append(str(call))
+    rows = ["| role | for | without it |", "| --- | --- | --- |"]
+    listed = []
     for access, made in calls.items():
         feature = re.sub(r"\[[\w.]+\]", r"`\g<0>`", access.feature)
-        rows.append(f"| `{access.role}` | {feature} | {access.without} | {', '.join(made)} |")
-    return between(text, "access", "\n".join(rows))
+        rows.append(f"| `{access.role}` | {feature} | {access.without} |")
+        listed += [f"- **`{access.role}`**, {feature}:", *_by_method(made)]
+    return between(text, "access", "\n".join([*rows, "", "The calls of each:", "", *listed]))
+
+
+def _by_method(calls: list[str]) -> list[str]:
+    """Return an item of a list for each method, with its paths."""
+    paths: dict[str, list[str]] = {}
+    for call in calls:
+        method, _, path = call.partition(" ")
+        paths.setdefault(method, []).append(f"`{path}`")
+    return [
+        textwrap.fill(
+            f"- `{method}`: {', '.join(of_it)}",
+            width=_WIDTH,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for method, of_it in paths.items()
+    ]
 
 
 def architecture_page(text: str) -> str:

@@ -4,11 +4,11 @@ Runs the bridge in this process on the real services and notes every module of t
 by the threads of each stage, from the poll to the commit. Renews that table of docs/architecture.md.
 """
 
-import re
 import sys
 import tempfile
 import threading
 import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -100,8 +100,8 @@ def enter(sandbox: Sandbox, *roles: str, users: int = 1) -> dict[str, set[str]]:
     return entered.modules
 
 
-def rows() -> str:
-    """Return the table's rows."""
+def tables() -> str:
+    """Return how much there is to read, and the modules of each package."""
     with Sandbox() as sandbox:
         one = enter(sandbox)
         many = enter(sandbox, "manage-realm", users=400)
@@ -110,15 +110,30 @@ def rows() -> str:
         "an invitation": one["invite"],
         "a batch": many["provision"],
     }
-    return "\n".join(_row(name, modules) for name, modules in journeys.items())
+    return told(journeys)
 
 
-def _row(name: str, modules: set[str]) -> str:
-    lines = sum(len((PACKAGE / one).read_text("utf-8").splitlines()) for one in modules)
-    listed = ", ".join(f"`{re.sub(r'.py$', '', one)}`" for one in sorted(modules))
-    return f"| {name} | {len(modules)} ({lines:,} lines): {listed} |"
+def told(journeys: Mapping[str, set[str]]) -> str:
+    """Return a table of how many modules and lines each journey enters, and one of their names by package."""
+    rows = ["| to follow | modules entered | lines |", "|---|---:|---:|"]
+    for name, modules in journeys.items():
+        lines = sum(len((PACKAGE / one).read_text("utf-8").splitlines()) for one in modules)
+        rows.append(f"| {name} | {len(modules)} | {lines:,} |")
+    entered = set.union(*journeys.values())
+    in_all = set.intersection(*journeys.values())
+    heads = ("package", "each of them enters", *(f"besides, {name}" for name in journeys))
+    rows += ["", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for package in sorted({one.partition("/")[0] for one in entered}):
+        cells = [in_all, *(modules - in_all for modules in journeys.values())]
+        named = [_named(one for one in cell if one.startswith(f"{package}/")) for cell in cells]
+        rows.append(f"| `{package}/` |{'|'.join(f' {one} ' if one else ' ' for one in named)}|")
+    return "\n".join(rows)
+
+
+def _named(modules: Iterable[str]) -> str:
+    return ", ".join(f"`{Path(one).stem}`" for one in sorted(modules))
 
 
 if __name__ == "__main__":
     page = generate.ARCHITECTURE.read_text(encoding="utf-8")
-    generate.ARCHITECTURE.write_text(generate.between(page, "reading", rows()), encoding="utf-8")
+    generate.ARCHITECTURE.write_text(generate.between(page, "reading", tables()), encoding="utf-8")
