@@ -300,6 +300,7 @@ class ConsumerLoop:
         mine = {partition.partition for partition in self.delivery.partitions()}
         self._lag = {number: lag for number, lag in self._lag.items() if number in mine}
         self._context.metrics.lag(self._context.name, self._lag)
+        self._context.metrics.held(self._context.name, in_hand.held)
         self._context.backlog.note(in_hand.records, sum(self._lag.values()))
         self._context.metrics.gauges(
             self._context.name,

@@ -39,7 +39,7 @@ class InHand:
     """A look at the delivery, for the poll thread and for metrics.
 
     `finished` counts since the last commit, `done` since the start; `oldest_s` is how long one record has held up the slowest
-    partition.
+    partition; `held` counts the records that wait although nothing failed, by the code of their HoldError.
     """
 
     records: int
@@ -51,6 +51,7 @@ class InHand:
     full: bool
     breaker: BreakerState
     problem: BridgeError | None
+    held: Mapping[str, int]
 
 
 class Delivery:
@@ -165,6 +166,7 @@ class Delivery:
                 full=self._backpressure.full,
                 breaker=self._failures.breaker.state,
                 problem=self._failures.problem,
+                held=self._failures.held,
             )
 
     def undecided_mails(self) -> int:

@@ -1,5 +1,7 @@
 """What the failure of a record means for it and for all others."""
 
+from collections import Counter
+from collections.abc import Mapping
 from http import HTTPStatus
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -46,6 +48,7 @@ class FailurePolicy:
         self._failing: WeakKeyDictionary[Task, Dependency] = WeakKeyDictionary()
         self._alone: WeakKeyDictionary[Task, BridgeError] = WeakKeyDictionary()
         self._schemaless: WeakKeyDictionary[Task, BridgeError] = WeakKeyDictionary()
+        self._held: WeakKeyDictionary[Task, str] = WeakKeyDictionary()
         self.undecided: WeakSet[Task] = WeakSet()
         """Mails that failed as often as a record may, and as slowly, without a sign whether they are refused or SMTP is away."""
 
@@ -61,9 +64,15 @@ class FailurePolicy:
         """How many records failed and were not done yet."""
         return len(self._failing)
 
+    @property
+    def held(self) -> Mapping[str, int]:
+        """How many records wait although nothing failed, by the code of what they wait for."""
+        return Counter(self._held.values())
+
     def worked(self, dependency: Dependency, task: Task | None = None) -> None:
         """Note a record that was done, and what that proves."""
         if task is not None:
+            self._held.pop(task, None)
             self._failing.pop(task, None)
             self._alone.pop(task, None)
             self._schemaless.pop(task, None)
@@ -111,10 +120,12 @@ class FailurePolicy:
 
     def failed(self, task: Task, error: BridgeError, now_s: float, jitter: float) -> float | None:
         """Note why the record was not done; return the second to take it up again, None where the flow must stop."""
+        self._held.pop(task, None)
         if error.disposition is Disposition.RETRY:
             return self._failed(task, error, now_s, jitter)
         self.breaker.neutral()
         if isinstance(error, HoldError):
+            self._held[task] = error.code
             return now_s + error.wait_s
         return now_s + _AGAIN_S if error.disposition is Disposition.ABANDON else None
 

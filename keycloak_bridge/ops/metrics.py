@@ -165,6 +165,14 @@ class Metrics:
             "partition",
         )
         self._lag_of: dict[str, frozenset[int]] = {}
+        self._held = self._gauge(
+            "held_records",
+            "Records that wait although nothing failed, by why: for a user that is yet to come (`unknown-user`), until the events "
+            "are done that stood in the topic at the start (`catching-up`), for `invite.pace` (`pace`), or for what another event of their user does.",
+            "stage",
+            "code",
+        )
+        self._held_by: dict[str, frozenset[str]] = {}
         self._ready = self._gauge(
             "ready", "1 while `/ready` answers 200, else 0; determined at each scrape."
         )
@@ -268,9 +276,20 @@ class Metrics:
             self._lag.labels(stage, partition).set(count)
         self._lag_of[stage] = frozenset(lag)
 
+    def held(self, stage: str, records: Mapping[str, int]) -> None:
+        """Note how many records wait although nothing failed, by code; to be called from one thread for each stage."""
+        codes = {_code(code): count for code, count in records.items()}
+        before = self._held_by.get(stage, frozenset())
+        for code in before | codes.keys():
+            # 0 and not gone: a scrape between two calls would find nothing held
+            self._held.labels(stage, code).set(codes.get(code, 0))
+        self._held_by[stage] = before | codes.keys()
+
     def ended(self, stage: str) -> None:
         """Report no more how a stage is doing that has ended, while others go on; what was counted stays."""
         self.lag(stage, {})
+        for code in self._held_by.pop(stage, ()):
+            self._held.remove(stage, code)
         for gauge in self._of_stage.values():
             with contextlib.suppress(KeyError):  # it may have ended before its first report
                 gauge.remove(stage)

@@ -10,6 +10,7 @@ from typing import Any
 import prometheus
 import pytest
 import yaml
+from retried_codes import retried_codes
 
 from keycloak_bridge.ops.status import STARTING_UP
 from keycloak_bridge.transport.http import Failure
@@ -127,6 +128,7 @@ def test_a_code_that_is_asked_for_exists() -> None:
     names = json.loads((ROOT / "tests" / "snapshot" / "names.json").read_text("utf-8"))
     known = {*names["codes"], *(one["code"] for one in names["errors"].values()), STARTING_UP}
     known |= {f"{service}-{one}" for service in ("keycloak", "registry") for one in Failure}
+    known |= retried_codes()
     asked = {
         code
         for rule in alerts()
@@ -136,6 +138,56 @@ def test_a_code_that_is_asked_for_exists() -> None:
 
     assert 10 < len(asked)
     assert [] == [code for code in asked if not any(re.fullmatch(code, one) for one in known)]
+
+
+WAITS = [*sorted(retried_codes()), "workers-stuck"]
+"""What `/ready` may name for minutes."""
+
+
+@pytest.mark.parametrize("code", WAITS)
+def test_a_code_that_is_waited_out_stands_in_a_runbook(code: str) -> None:
+    """An operator looks for the code that the alert and `/ready` name."""
+    assert f"`{code}`" in RUNBOOKS.read_text("utf-8")
+
+
+def test_a_code_that_is_waited_out_has_one_alert(tmp_path: Path) -> None:
+    """Whether everything fails with it or one record, and at the start; its runbook names the code.
+
+    A mailbox that is refused has none yet.
+    """
+    with_code = {
+        code: "|".join(name for name, text in runbooks().items() if f"`{code}`" in text)
+        for code in WAITS
+    }
+    stage = 'job="keycloak-bridge", instance="a:9090", stage="provision"'
+    tests = [
+        {
+            "name": f"{code}, breaker {breaker}",
+            "interval": "1m",
+            "input_series": [
+                {"series": 'up{job="keycloak-bridge", instance="a:9090"}', "values": "1x20"},
+                {"series": f'keycloak_bridge_problem{{{stage}, code="{code}"}}', "values": "1x20"},
+                {"series": f"keycloak_bridge_breaker_open{{{stage}}}", "values": f"{breaker}x20"},
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": f'count(ALERTS{{alertstate="firing", alertname=~"{names}"}})',
+                    "eval_time": "10m",
+                    "exp_samples": [{"labels": "{}", "value": 1}],
+                }
+                for names in (".+", *([with_code[code]] if breaker == "0" else []))
+            ],
+        }
+        for code in WAITS
+        for breaker in ("0", "1", "_")
+        if code != "mail-not-sent" or breaker == "1"
+    ]
+    file = tmp_path / "codes.test.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "tests": tests}), "utf-8")
+    tested = promtool("test", "rules", str(file))
+
+    assert 100 < len(tests)
+    assert 0 == tested.returncode, tested.stdout + tested.stderr
 
 
 def test_the_series_of_the_tests_are_those_of_the_bridge() -> None:

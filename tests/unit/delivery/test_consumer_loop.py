@@ -16,6 +16,7 @@ from keycloak_bridge.domain.errors import (
     BrokerUnavailableError,
     ConfigError,
     DeadLetterError,
+    HoldError,
     KeycloakUnavailableError,
     PartitionRevokedError,
 )
@@ -561,3 +562,21 @@ def test_a_stage_that_ended_reports_no_lag() -> None:
     hand.run()
 
     assert {} == counted(hand.metrics, "lag_records")
+
+
+def test_what_a_stage_waits_for_is_reported() -> None:
+    """So that a rule can tell a bridge that waits on purpose from one that hangs."""
+    hand = Hand(0)
+    hand.handler.errors[0, 0] = [
+        HoldError("the user is not there yet", wait_s=5.0, code="unknown-user")
+    ]
+    hand.turn()
+    hand.work()
+    hand.turn()
+    waiting = counted(hand.metrics, "held_records")
+    hand.turn(5.0)
+    hand.work()
+    hand.turn()
+
+    assert {("unknown-user", "provision"): 1.0} == waiting
+    assert {("unknown-user", "provision"): 0.0} == counted(hand.metrics, "held_records")

@@ -109,6 +109,36 @@ def test_an_answer_of_kafka_proves_kafka() -> None:
     assert (gone, None) == (before, case.delivery.look().problem)
 
 
+def test_a_record_that_waits_without_a_failure_is_told() -> None:
+    """By its reason, also while it is tried again; no more once it failed, was done or moved away."""
+    case = Case()
+    for offset, user in enumerate(("ada", "bob", "cleo")):
+        case.accept(offset, user=user)
+    case.accept(0, at=P1, user="dan")
+    tasks = [case.take() for _ in range(4)]
+    for task in tasks:
+        code = "unknown-user" if task is tasks[0] else "pace"
+        case.delivery.postpone(task, HoldError("later", wait_s=1.0, code=code))
+    held = [dict(case.delivery.look().held)]
+    case.clock.advance(1.0)
+    tasks = [case.take() for _ in range(4)]
+    held.append(dict(case.delivery.look().held))
+    case.delivery.postpone(tasks[0], DOWN)
+    case.delivery.settle(tasks[1], DONE)
+    held.append(dict(case.delivery.look().held))
+    case.delivery.postpone(tasks[3], HoldError("later", wait_s=1.0, code="pace"))
+    del tasks, task
+    case.delivery.release(frozenset({P1}), True)
+    held.append(dict(case.delivery.look().held))
+
+    assert [
+        {"unknown-user": 1, "pace": 3},
+        {"unknown-user": 1, "pace": 3},
+        {"pace": 2},
+        {"pace": 1},
+    ] == held
+
+
 def test_the_first_reason_to_stop_is_raised() -> None:
     """What fails after it may be its consequence."""
     case = Case()

@@ -62,6 +62,8 @@ def touched(*, breaker: str = "closed") -> Metrics:
     )
     metrics.lag("provision", {0: 7, 1: 9})
     metrics.lag("provision", {0: 3, 1: 9})
+    metrics.held("provision", {"unknown-user": 2, "under-way": 1})
+    metrics.held("provision", {"unknown-user": 1})
     metrics.overruled()
     metrics.waited("provision", 7.5)
     metrics.limit("disables", 500, lambda: 12)
@@ -109,6 +111,8 @@ def test_what_is_reported_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         ("oldest_unfinished_seconds", *HERE): 1.5,
         ("lag_records", ("partition", "0"), *HERE): 3.0,
         ("lag_records", ("partition", "1"), *HERE): 9.0,
+        ("held_records", ("code", "unknown-user"), *HERE): 1.0,
+        ("held_records", ("code", "under-way"), *HERE): 0.0,
         ("end_to_end_latency_seconds_count", *HERE): 1.0,
         ("limited_changes", ("limit", "disables")): 12.0,
         ("open_invitations",): 7.0,
@@ -144,7 +148,7 @@ def test_a_stage_that_ended_is_only_counted() -> None:
     metrics.ended("invite")
     of_it = {name for name, at, _ in samples(metrics) if at == {"stage": "provision"}}
 
-    assert [] == named(metrics, "lag_records")
+    assert [] == named(metrics, "lag_records") + named(metrics, "held_records")
     assert {"commits_total", "lost_records_total"} <= of_it
     assert of_it.isdisjoint(
         {"in_hand_records", "breaker_open", "brake_engaged", "oldest_unfinished_seconds"}
